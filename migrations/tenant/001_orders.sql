@@ -99,13 +99,13 @@ create table order_items (
     constraint order_items_order_id_fkey
         foreign key (order_id) references orders (id) on delete cascade,
 
-    constraint order_items_line_no_check          check (line_no > 0),
-    constraint order_items_external_id_check      check (char_length(external_id) between 1 and 255),
-    constraint order_items_title_check            check (char_length(title) between 1 and 500),
-    constraint order_items_sku_check              check (char_length(sku) between 1 and 255),
-    constraint order_items_quantity_check         check (quantity > 0),
-    constraint order_items_unit_price_minor_check check (unit_price_minor >= 0),
-    constraint order_items_discount_minor_check   check (discount_minor between 0 and unit_price_minor * quantity)
+    constraint order_items_line_no_check        check (line_no > 0),
+    constraint order_items_external_id_check    check (char_length(external_id) between 1 and 255),
+    constraint order_items_title_check          check (char_length(title) between 1 and 500),
+    constraint order_items_sku_check            check (char_length(sku) between 1 and 255),
+    constraint order_items_quantity_check       check (quantity > 0),
+    -- Implies unit_price_minor >= 0.
+    constraint order_items_discount_minor_check check (discount_minor between 0 and unit_price_minor * quantity)
 );
 
 create trigger order_items_touch_updated_at

@@ -61,7 +61,7 @@ create trigger products_touch_updated_at
     for each row execute function touch_updated_at();
 
 comment on column products.external_id        is 'Shopify''s id. Null: made here.';
-comment on column products.variants           is 'As Shopify sends them. sku, price and inventory are those of the first.';
+comment on column products.variants           is 'As Shopify sends them. sku and price are those of the first.';
 comment on column products.inventory_quantity is 'Negative when oversold.';
 comment on column products.source_updated_at  is 'Shopify''s own updated_at. An older message is late and is dropped.';
 
