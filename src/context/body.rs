@@ -1,0 +1,45 @@
+//! The bounds on the closure that is given to [`Db::with_tenant`](crate::Db::with_tenant).
+
+use super::TenantTx;
+use std::future::Future;
+
+mod sealed {
+    use super::Future;
+
+    /// Stands in for `F(..): Send`, which cannot be written on stable Rust: names the future of an async closure, so that a
+    /// bound can be put on it.
+    pub trait SendFnOnce<A, R>: AsyncFnOnce(A) -> R + FnOnce(A) -> <Self as SendFnOnce<A, R>>::Fut {
+        type Fut: Future<Output = R>;
+    }
+
+    impl<F, A, Fut, R> SendFnOnce<A, R> for F
+    where
+        F: AsyncFnOnce(A) -> R + FnOnce(A) -> Fut,
+        Fut: Future<Output = R>,
+    {
+        type Fut = Fut;
+    }
+}
+
+/// The body of a tenant's transaction: write `async |tx| { … }`, or pass an `async fn(&mut TenantTx<'_>) -> Result<T, E>`.
+///
+/// An alias in the shape of a trait: everything that fits implements it, and nothing else can. The odd supertrait puts
+/// `Send` on the closure's future, so that a call can stand in a spawned task or a web handler and may borrow what it needs.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the body of a tenant's transaction",
+    note = "write `async |tx| {{ … Ok(value) }}`; `|tx| async move {{ … }}` and `|tx| Box::pin(…)` do not fit",
+    note = "what lives across an `.await` in the body must be `Send`"
+)]
+pub trait TenantFn<T, E>:
+    for<'t, 'c> AsyncFnOnce(&'t mut TenantTx<'c>) -> Result<T, E>
+    + for<'t, 'c> sealed::SendFnOnce<&'t mut TenantTx<'c>, Result<T, E>, Fut: Send>
+    + Send
+{
+}
+
+impl<F, T, E> TenantFn<T, E> for F where
+    F: for<'t, 'c> AsyncFnOnce(&'t mut TenantTx<'c>) -> Result<T, E>
+        + for<'t, 'c> sealed::SendFnOnce<&'t mut TenantTx<'c>, Result<T, E>, Fut: Send>
+        + Send
+{
+}

@@ -1,0 +1,333 @@
+//! The transaction that sees one tenant and nothing else.
+
+mod body;
+mod current;
+mod lease;
+pub(crate) mod protocol;
+mod tx;
+
+pub use body::TenantFn;
+pub use current::TenantContext;
+pub use tx::{TenantCopyIn, TenantCopyOut, TenantRows, TenantSavepoint, TenantTx};
+
+use crate::{
+    config::{Config, Isolation},
+    db::{
+        message::{self, Message},
+        pool::{self, Pool},
+    },
+    error::{Error, Result, while_doing},
+    ident::{DatabaseTag, RoleName, SchemaName},
+    slug::TenantSlug,
+    sqlstate,
+    tenant::TenantStatus,
+};
+use lease::Lease;
+use protocol::{Connection, DIAGNOSE, Departure, Gate, Nonce, ROLL_BACK, departure};
+use std::{future::Future, marker::PhantomData, sync::Arc};
+use tokio_postgres::{error::SqlState, types::Type};
+use tx::Shared;
+
+/// A service's handle on the database: a pool of connections and the way into each tenant. Cheap to clone.
+///
+/// `E` is the application's error type, fixed once so that no closure has to name it:
+///
+/// ```no_run
+/// # async fn example() -> Result<(), cgk::Error> {
+/// #[derive(Debug)]
+/// enum AppError { Database(cgk::Error), SoldOut }
+/// impl From<cgk::Error> for AppError {
+///     fn from(error: cgk::Error) -> Self { Self::Database(error) }
+/// }
+///
+/// let config = cgk::Config::load()?;
+/// let db: cgk::Db<AppError> = cgk::Db::connect(&config).await?.errors();
+/// # Ok(()) }
+/// ```
+pub struct Db<E = Error> {
+    inner: Arc<Inner>,
+    error: PhantomData<fn() -> E>,
+}
+
+struct Inner {
+    pool: Pool,
+    config: Config,
+    database: String,
+    tag: DatabaseTag,
+}
+
+impl<E> Clone for Db<E> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), error: PhantomData }
+    }
+}
+
+impl<E> std::fmt::Debug for Db<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db").field("config", &self.inner.config).field("database", &self.inner.database).finish()
+    }
+}
+
+impl Db {
+    /// Builds the pool and makes its first connection, so that a wrong address is found now and not at the first request.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Unavailable`: host, login or database; kind `Invalid`: TLS files.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the connection is closed.
+    pub async fn connect(config: &Config) -> Result<Self> {
+        let pool = pool::build(config)?;
+        let first = pool::take(&pool, config).await?;
+        let doing = || while_doing(format!("look at the server at {}", config.target()));
+        let rows = first.client().query_typed("select current_database()::text", &[]).await.map_err(doing())?;
+        let database: String = rows.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or_default();
+        drop(first);
+        let tag = DatabaseTag::of(&database);
+        Ok(Self { inner: Arc::new(Inner { pool, config: config.clone(), database, tag }), error: PhantomData })
+    }
+}
+
+impl<E> Db<E> {
+    /// The same handle with another error type for its closures.
+    pub fn errors<E2>(&self) -> Db<E2> {
+        Db { inner: Arc::clone(&self.inner), error: PhantomData }
+    }
+
+    /// The configuration that the handle was made with.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+}
+
+impl<E: From<Error> + Send> Db<E> {
+    /// Runs `body` in a transaction that sees one tenant and nothing else: commits when it returns `Ok`, rolls back when it
+    /// returns `Err`, panics or is dropped.
+    ///
+    /// The search path is `tenant_<slug>, public, pg_temp`, and in role mode the role is the tenant's own, so the database
+    /// itself refuses another tenant's table even by its full name. The message that opens the transaction and checks all
+    /// this rides ahead of the first statement without a wait of its own; a statement behind a refused one does not run. The
+    /// body itself starts before the answer is there: what it does outside the database it should do after its first
+    /// statement.
+    ///
+    /// ```no_run
+    /// # async fn example(db: cgk::Db) -> Result<(), cgk::Error> {
+    /// let slug: cgk::TenantSlug = "acme".parse()?;
+    /// let open: i64 = db
+    ///     .with_tenant(&slug, async |tx| {
+    ///         let row = tx.query_one("select count(*) from orders where status = $1", &[&"pending"]).await?;
+    ///         Ok(row.get(0))
+    ///     })
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// The transaction cannot leave the closure:
+    ///
+    /// ```compile_fail
+    /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> Result<(), cgk::Error> {
+    /// let mut escaped = None;
+    /// db.with_tenant(&slug, async |tx| { escaped = Some(tx); Ok(()) }).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Locks
+    ///
+    /// The tenant's advisory lock ([`lock::tenant_key`](crate::lock::tenant_key)), shared, to the end of the transaction: a
+    /// drop or rename of the tenant waits for it.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the body returns. Kinds `NotFound`, `Suspended`, `NotReady`: the tenant cannot be entered, and no statement
+    /// of the body has run. `Refused`: a statement failed and the body returned `Ok`, or the body left the tenant or ended
+    /// the transaction; nothing is committed of what was still open. `CommitUnknown`: the connection broke off around COMMIT.
+    /// `Unavailable`: no connection in time, or it was lost before COMMIT was sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before COMMIT is sent, nothing is committed; dropped after that, all of it may be. In no case does the next
+    /// user of the connection find anything of it: a task of its own rolls back, and cancels and discards the connection
+    /// where a statement is still running.
+    #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
+    pub fn with_tenant<T: Send, F: TenantFn<T, E>>(&self, slug: &TenantSlug, body: F) -> impl Future<Output = Result<T, E>> + Send {
+        async move {
+            let context = self.context(slug)?;
+            let shared = self.enter(slug).await?;
+            let nonce = shared.1;
+            let shared = shared.0;
+            let mut tx = TenantTx::new(&shared);
+            let outcome = context.scope(body(&mut tx)).await;
+            if shared.entered().await.is_err() {
+                return Err(self.why_refused(shared).await.into());
+            }
+            match outcome {
+                Ok(value) => leave(shared, nonce).await.map(|()| value).map_err(E::from),
+                Err(error) => {
+                    shared.lease.roll_back().await;
+                    Err(error)
+                }
+            }
+        }
+    }
+
+    /// The task-local of a call, refused where the pool can never give what the calls around it hold.
+    fn context(&self, slug: &TenantSlug) -> Result<TenantContext> {
+        let pool = Arc::as_ptr(&self.inner) as usize;
+        let context = TenantContext::inside(slug, pool);
+        let size_max = self.inner.pool.status().max_size;
+        if context.held_of(pool) > size_max {
+            let outer = TenantContext::current().map_or_else(|| slug.clone(), |outer| outer.slug);
+            return Err(Error::NestedTenant { outer, inner: slug.clone(), size_max });
+        }
+        Ok(context)
+    }
+
+    fn gate(&self, slug: &TenantSlug) -> Gate {
+        let role = match self.inner.config.isolation() {
+            Isolation::Role => Some(RoleName::of_tenant(slug, &self.inner.tag)),
+            Isolation::Path => None,
+        };
+        Gate { slug: slug.clone(), schema: SchemaName::of_tenant(slug), role }
+    }
+
+    /// Takes a connection and sends the first message.
+    async fn enter(&self, slug: &TenantSlug) -> Result<(Shared, Nonce)> {
+        let inner = &self.inner;
+        let (gate, nonce) = (self.gate(slug), Nonce::random());
+        let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone());
+        let sql = gate.enter(nonce, inner.config.session());
+        let entry =
+            Message::send(lease.connection().client(), &sql).await.map_err(while_doing(format!("enter tenant {slug}")))?;
+        Ok((Shared::new(lease, gate, inner.config.pooling(), entry), nonce))
+    }
+
+    /// Finds out why the first message was refused.
+    async fn why_refused(&self, shared: Shared) -> Error {
+        let tenant = shared.gate.slug.clone();
+        let Some(refusal) = shared.entry_error().await else { return Error::EntryRefused { tenant } };
+        if sqlstate::is_lost(&refusal) {
+            return Error::ConnectionLost { doing: format!("entering tenant {tenant}"), source: refusal };
+        }
+        if refusal.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
+            let waited = self.inner.config.session().lock_timeout;
+            let schema = shared.gate.schema.clone();
+            shared.lease.roll_back().await;
+            return Error::Locked { schema, waited };
+        }
+        match diagnose(&shared, &self.inner.database).await {
+            Ok(reason) => {
+                shared.lease.give_back();
+                reason.unwrap_or(Error::Statement { tenant, source: refusal })
+            }
+            Err(error) => error,
+        }
+    }
+}
+
+/// Commits, guarded and scrubbed.
+async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
+    let tenant = shared.gate.slug.clone();
+    let flight = shared.lease.take_off();
+    let sent = message::run(shared.lease.connection().client(), &shared.gate.leave(nonce)).await;
+    let (completed, error) = match sent {
+        Ok(answer) => (answer.completed, answer.error),
+        Err(error) => (0, Some(error)),
+    };
+    flight.land();
+    let judged = error.as_ref().map(|error| {
+        (error.code(), if sqlstate::is_lost(error) { Connection::Lost } else { Connection::Alive })
+    });
+    let failed = shared.first_failure();
+    match (departure(completed, judged), error) {
+        (Departure::Clean, _) | (_, None) => {
+            shared.lease.give_back();
+            Ok(())
+        }
+        (Departure::Soiled, Some(error)) => {
+            tracing::warn!(tenant = %tenant, %error, "committed, but the session could not be scrubbed; connection discarded");
+            shared.lease.throw_away();
+            Ok(())
+        }
+        (Departure::Unknown, Some(source)) => {
+            shared.lease.throw_away();
+            Err(Error::CommitUnknown { tenant, source })
+        }
+        (departure, Some(source)) => {
+            shared.lease.roll_back().await;
+            Err(match departure {
+                Departure::Tampered => Error::TransactionTampered { tenant },
+                Departure::Aborted => Error::TransactionAborted { tenant, failed },
+                _ => Error::Statement { tenant, source },
+            })
+        }
+    }
+}
+
+/// Looks, after a rollback, at what is wrong with a tenant; `None` where nothing is.
+async fn diagnose(shared: &Shared, database: &str) -> Result<Option<Error>> {
+    let Gate { slug, schema, role } = &shared.gate;
+    let client = shared.lease.connection().client();
+    let doing = || while_doing(format!("find out why tenant {slug} cannot be entered"));
+    let rolled_back = message::run(client, ROLL_BACK).await.map_err(doing())?;
+    rolled_back.complete().map_err(doing())?;
+    let role_name = role.as_ref().map_or("", RoleName::as_str);
+    let looked = client
+        .query_typed(DIAGNOSE, &[(&slug.as_str(), Type::TEXT), (&schema.as_str(), Type::TEXT), (&role_name, Type::TEXT)])
+        .await;
+    let rows = match looked {
+        Ok(rows) => rows,
+        Err(source) if source.code() == Some(&SqlState::UNDEFINED_TABLE) => {
+            return Ok(Some(Error::NotSetUp {
+                database: database.to_owned(),
+                missing: "there is no table public.organizations".into(),
+            }));
+        }
+        Err(source) if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            return Ok(Some(Error::Privilege {
+                role: shared.lease.connection().user().to_owned(),
+                needed: "read public.organizations".into(),
+                grant: format!("grant select (id, slug, status) on public.organizations to {}", shared.lease.connection().user()),
+                source: Some(source),
+            }));
+        }
+        Err(source) => return Err(doing()(source)),
+    };
+    let Some(row) = rows.first() else { return Ok(None) };
+    let get = |index: usize| row.try_get::<_, bool>(index).map_err(doing());
+    let status: Option<String> = row.try_get(0).map_err(doing())?;
+    let login: String = row.try_get(5).map_err(doing())?;
+    let tenant = slug.clone();
+    let Some(status) = status else { return Ok(Some(Error::TenantNotFound { tenant })) };
+    let status: TenantStatus = status
+        .parse()
+        .map_err(|error| Error::Unexpected { doing: format!("read the status of tenant {slug}"), found: format!("{error}") })?;
+    let not_ready = |missing: String| Ok(Some(Error::TenantNotReady { tenant: tenant.clone(), status, missing }));
+    if status == TenantStatus::Suspended {
+        return Ok(Some(Error::TenantSuspended { tenant }));
+    }
+    if !get(1)? {
+        return not_ready(format!("there is no schema {}", schema.as_str()));
+    }
+    if let Some(role) = role {
+        if !get(2)? {
+            return not_ready(format!("there is no role {}", role.as_str()));
+        }
+        if !get(4)? {
+            return not_ready(format!("role {} may not use schema {}", role.as_str(), schema.as_str()));
+        }
+        if !get(3)? {
+            return Ok(Some(Error::Privilege {
+                needed: format!("act as role {}", role.as_str()),
+                grant: format!("grant {} to {login}", role.quoted()),
+                role: login,
+                source: None,
+            }));
+        }
+    }
+    if status == TenantStatus::Onboarding {
+        return not_ready("it is still being set up".into());
+    }
+    Ok(None)
+}

@@ -1,0 +1,28 @@
+//! Connections to PostgreSQL. Knows nothing of tenants.
+
+pub(crate) mod connect;
+pub(crate) mod message;
+mod operator;
+pub(crate) mod pool;
+pub(crate) mod tls;
+
+pub use operator::{Operator, ServerFacts};
+
+use std::time::Duration;
+
+/// PostgreSQL takes a plain number for milliseconds, and 0 for no limit at all; a shorter time is rounded up to 1.
+pub(crate) fn milliseconds(duration: Duration) -> String {
+    if duration.is_zero() { "0".into() } else { duration.as_millis().clamp(1, i32::MAX as u128).to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_never_becomes_none_by_rounding() {
+        assert_eq!(milliseconds(Duration::ZERO), "0");
+        assert_eq!(milliseconds(Duration::from_micros(3)), "1");
+        assert_eq!(milliseconds(Duration::MAX), i32::MAX.to_string());
+    }
+}

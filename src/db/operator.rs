@@ -1,0 +1,150 @@
+//! The operator's connection: one, direct, for everything that changes schemas.
+
+use super::{connect::refused, tls};
+use crate::{
+    config::{Config, SessionSettings},
+    error::{Error, Result, while_doing},
+    ident::DatabaseTag,
+};
+use tokio_postgres::Client;
+
+/// The oldest major version that cgk supports.
+const SERVER_MAJOR_MIN: u32 = 14;
+
+/// A connection of the operator's: setting up, creating tenants and migrating go through it, never through the pool of the
+/// services. It belongs to one caller, and it is closed when dropped; a transaction still open is then rolled back by the
+/// server.
+#[derive(Debug)]
+pub struct Operator {
+    client: Client,
+    config: Config,
+    facts: ServerFacts,
+}
+
+/// What a server says of itself and of the role that asks.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerFacts {
+    /// The version as the server writes it, for instance `15.18 (Debian 15.18-0+deb12u1)`.
+    pub version: String,
+    /// The version as a number, 150018 for 15.18.
+    pub version_number: u32,
+    /// The database of the connection.
+    pub database: String,
+    /// The role of the connection.
+    pub role: String,
+    /// Whether that role is a superuser.
+    pub superuser: bool,
+    /// Whether that role may create roles.
+    pub creates_roles: bool,
+    /// Whether that role may create schemas in the database.
+    pub creates_schemas: bool,
+    /// Whether that role may create tables in the schema `public`; `None` where there is no such schema.
+    pub creates_in_public: Option<bool>,
+    /// Whether every role may create tables in `public`, as databases born before PostgreSQL 15 allow.
+    pub everyone_creates_in_public: bool,
+    /// The TLS protocol of the connection, if it is encrypted.
+    pub tls: Option<String>,
+    /// Whether the server can notice that its client is gone while a statement runs.
+    pub notices_lost_clients: bool,
+    /// Whether the server is a standby or the session read-only.
+    pub read_only: bool,
+}
+
+impl ServerFacts {
+    /// The major version.
+    pub fn major(&self) -> u32 {
+        self.version_number / 10_000
+    }
+
+    /// What stands for the database in the names of its roles.
+    pub fn database_tag(&self) -> DatabaseTag {
+        DatabaseTag::of(&self.database)
+    }
+}
+
+impl Operator {
+    /// Connects to the configuration's address for schema changes and looks at the server, in two round trips past the
+    /// handshake. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Unavailable`: host, login, database or version; kind `Invalid`: the address is a transaction pooler's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the connection is closed.
+    pub async fn connect(config: &Config) -> Result<Self> {
+        config.ddl_address_check()?;
+        let config = config.for_ddl();
+        let (client, connection) =
+            config.pg().connect(tls::connector(config.tls())?).await.map_err(|error| refused(config, error))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "operator connection ended");
+            }
+        });
+        let facts = look(&client, config).await?;
+        if facts.major() < SERVER_MAJOR_MIN {
+            return Err(Error::ServerTooOld {
+                target: config.target().to_string(),
+                found: facts.version,
+                needed: SERVER_MAJOR_MIN,
+            });
+        }
+        Ok(Self { client, config: config.clone(), facts })
+    }
+
+    /// What the server said of itself when the connection was made.
+    pub fn facts(&self) -> &ServerFacts {
+        &self.facts
+    }
+
+    /// The configuration that the connection was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn session(&self) -> &SessionSettings {
+        self.config.session()
+    }
+}
+
+async fn look(client: &Client, config: &Config) -> Result<ServerFacts> {
+    let doing = || while_doing(format!("look at the server at {}", config.target()));
+    let row = client
+        .query_one(
+            "select current_setting('server_version'), current_setting('server_version_num')::int,
+                    current_database()::text, current_user::text, r.rolsuper, r.rolcreaterole or r.rolsuper,
+                    has_database_privilege(current_database(), 'create'),
+                    (select has_schema_privilege(n.oid, 'create') from pg_catalog.pg_namespace n where n.nspname = 'public'),
+                    exists (select from pg_catalog.pg_namespace n, aclexplode(n.nspacl) a
+                            where n.nspname = 'public' and a.grantee = 0 and a.privilege_type = 'CREATE'),
+                    (select s.version from pg_catalog.pg_stat_ssl s where s.pid = pg_backend_pid() and s.ssl),
+                    version() like '%linux%',
+                    current_setting('transaction_read_only')::bool
+             from pg_catalog.pg_roles r where r.rolname = current_user",
+            &[],
+        )
+        .await
+        .map_err(doing())?;
+    let number: i32 = row.try_get(1).map_err(doing())?;
+    Ok(ServerFacts {
+        version: row.try_get(0).map_err(doing())?,
+        version_number: u32::try_from(number).unwrap_or_default(),
+        database: row.try_get(2).map_err(doing())?,
+        role: row.try_get(3).map_err(doing())?,
+        superuser: row.try_get(4).map_err(doing())?,
+        creates_roles: row.try_get(5).map_err(doing())?,
+        creates_schemas: row.try_get(6).map_err(doing())?,
+        creates_in_public: row.try_get(7).map_err(doing())?,
+        everyone_creates_in_public: row.try_get(8).map_err(doing())?,
+        tls: row.try_get(9).map_err(doing())?,
+        notices_lost_clients: row.try_get(10).map_err(doing())?,
+        read_only: row.try_get(11).map_err(doing())?,
+    })
+}

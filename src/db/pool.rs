@@ -1,0 +1,176 @@
+//! The pool of a service's connections.
+
+use super::{connect::refused, tls};
+use crate::{
+    config::Config,
+    error::{Error, Result},
+};
+use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
+use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, RecyclingMethod};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio_postgres::{CancelToken, Client, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// A pooled connection and what is remembered of it.
+pub(crate) struct Connection {
+    client: ClientWrapper,
+    born: Instant,
+    statements: Mutex<StatementCache>,
+}
+
+pub(crate) type Pool = managed::Pool<ConnectionManager>;
+pub(crate) type Lease = managed::Object<ConnectionManager>;
+
+/// How long a cancel request may take; the connection it is for is thrown away either way.
+const CANCEL_MAX: Duration = Duration::from_secs(5);
+
+pub(crate) struct ConnectionManager {
+    /// deadpool-postgres makes, watches and ends connections; what it does not have is a place for per-connection state.
+    inner: Manager,
+    tls: MakeRustlsConnect,
+    age_max: Duration,
+    statements_max: usize,
+}
+
+impl Connection {
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The statement prepared on this connection for a tenant, or a new one.
+    ///
+    /// The key holds the tenant because the server plans a statement again whenever the search path has changed since its
+    /// last use; one statement a tenant keeps its plan.
+    pub(crate) async fn prepare(&self, tenant: &str, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        if let Some(statement) = self.cache().get(tenant, sql) {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.cache().put(tenant, sql, statement.clone());
+        Ok(statement)
+    }
+
+    pub(crate) fn forget(&self, tenant: &str, sql: &str) {
+        self.cache().remove(tenant, sql);
+    }
+
+    fn cache(&self) -> std::sync::MutexGuard<'_, StatementCache> {
+        // The cache is whole after every call, so a panic elsewhere under the lock leaves nothing half done.
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ConnectionManager {
+    fn new(config: &Config) -> Result<Self> {
+        let tls = tls::connector(config.tls())?;
+        // "Fast" checks that the connection is open and nothing else: every transaction of ours ends with a scrub.
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        Ok(Self {
+            inner: Manager::from_config(config.pg().clone(), tls.clone(), recycling),
+            tls,
+            age_max: config.pool().connection_age_max,
+            statements_max: config.pool().statements_per_connection_max,
+        })
+    }
+
+    /// Asks the server to stop what the connection of this token is running. The driver returns before the server has acted,
+    /// so the connection must not be used again.
+    pub(crate) fn cancel(&self, token: CancelToken) -> impl Future<Output = ()> + Send + 'static {
+        let tls = self.tls.clone();
+        async move {
+            match tokio::time::timeout(CANCEL_MAX, token.cancel_query(tls)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "cancel request failed"),
+                Err(_) => tracing::debug!("cancel request timed out"),
+            }
+        }
+    }
+}
+
+impl managed::Manager for ConnectionManager {
+    type Type = Connection;
+    type Error = tokio_postgres::Error;
+
+    async fn create(&self) -> Result<Connection, tokio_postgres::Error> {
+        let client = managed::Manager::create(&self.inner).await?;
+        let statements = Mutex::new(StatementCache::new(self.statements_max));
+        Ok(Connection { client, born: Instant::now(), statements })
+    }
+
+    async fn recycle(&self, connection: &mut Connection, metrics: &Metrics) -> RecycleResult<tokio_postgres::Error> {
+        if connection.born.elapsed() > self.age_max {
+            return Err(RecycleError::message("the connection is old enough"));
+        }
+        managed::Manager::recycle(&self.inner, &mut connection.client, metrics).await
+    }
+
+    fn detach(&self, connection: &mut Connection) {
+        managed::Manager::detach(&self.inner, &mut connection.client);
+    }
+}
+
+/// Builds the pool; connects nothing yet.
+pub(crate) fn build(config: &Config) -> Result<Pool> {
+    let settings = config.pool();
+    let pool = Pool::builder(ConnectionManager::new(config)?)
+        .max_size(settings.size_max)
+        .wait_timeout(Some(settings.wait))
+        .runtime(deadpool::Runtime::Tokio1)
+        .build()
+        .expect("a runtime for the time-outs is given");
+    Ok(pool)
+}
+
+/// Takes a connection, waiting no longer than the configuration says.
+pub(crate) async fn take(pool: &Pool, config: &Config) -> Result<Lease> {
+    pool.get().await.map_err(|error| match error {
+        managed::PoolError::Timeout(_) => Error::PoolTimeout { waited: config.pool().wait },
+        managed::PoolError::Backend(source) => refused(config, source),
+        other => Error::Unexpected { doing: "take a connection from the pool".into(), found: other.to_string() },
+    })
+}
+
+/// Prepared statements by tenant and text, the least recently used leaving first.
+struct StatementCache {
+    entries: HashMap<(Arc<str>, Arc<str>), Entry>,
+    entries_max: usize,
+    clock: u64,
+}
+
+struct Entry {
+    statement: Statement,
+    used: u64,
+}
+
+impl StatementCache {
+    fn new(entries_max: usize) -> Self {
+        Self { entries: HashMap::new(), entries_max, clock: 0 }
+    }
+
+    fn get(&mut self, tenant: &str, sql: &str) -> Option<Statement> {
+        self.clock += 1;
+        let entry = self.entries.get_mut(&(tenant.into(), sql.into()))?;
+        entry.used = self.clock;
+        Some(entry.statement.clone())
+    }
+
+    fn put(&mut self, tenant: &str, sql: &str, statement: Statement) {
+        if self.entries_max == 0 {
+            return;
+        }
+        if self.entries.len() >= self.entries_max
+            && let Some(oldest) = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone())
+        {
+            self.entries.remove(&oldest);
+        }
+        self.entries.insert((tenant.into(), sql.into()), Entry { statement, used: self.clock });
+    }
+
+    fn remove(&mut self, tenant: &str, sql: &str) {
+        self.entries.remove(&(tenant.into(), sql.into()));
+    }
+}

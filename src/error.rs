@@ -1,0 +1,362 @@
+//! The error of the library: what failed, on which object, by kind and by stable code.
+//!
+//! A message says what was being done in one lower-case line; its cause is in [`std::error::Error::source`] and never
+//! repeated in the message. Advice belongs to whoever talks to a person: the command-line program keeps it beside the codes.
+
+use crate::{
+    config::ConfigError,
+    ident::SchemaName,
+    migration::{Divergence, FileProblem, MigrationFailure},
+    slug::{InvalidSlug, TenantSlug},
+    tenant::TenantStatus,
+};
+use std::{path::PathBuf, time::Duration};
+use tokio_postgres::error::SqlState;
+
+/// The result of the library's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong. [`Error::kind`] is the closed list to decide by, [`Error::code`] the stable text to search for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The text given is no slug.
+    #[error(transparent)]
+    InvalidSlug(#[from] InvalidSlug),
+    /// A setting is missing or cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+
+    /// No connection could be made.
+    #[error("could not connect to {target}")]
+    Connect {
+        /// The address without its password.
+        target: String,
+        /// What the driver said.
+        source: tokio_postgres::Error,
+    },
+    /// The server refuses this user.
+    #[error("{target} refused the login")]
+    Login {
+        /// The address without its password.
+        target: String,
+        /// What the server said.
+        source: tokio_postgres::Error,
+    },
+    /// The server has no such database.
+    #[error("database {database:?} does not exist on {target}")]
+    DatabaseMissing {
+        /// The address without its password.
+        target: String,
+        /// The database asked for.
+        database: String,
+        /// What the server said.
+        source: tokio_postgres::Error,
+    },
+    /// The server is older than cgk supports.
+    #[error("{target} is PostgreSQL {found}, and cgk needs {needed} or newer")]
+    ServerTooOld {
+        /// The address without its password.
+        target: String,
+        /// Its version.
+        found: String,
+        /// The oldest major version that works.
+        needed: u32,
+    },
+    /// Every connection of the pool stayed busy.
+    #[error("no connection became free within {waited:?}")]
+    PoolTimeout {
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The connection broke off, or the server shut down.
+    #[error("lost the connection while {doing}")]
+    ConnectionLost {
+        /// What was being done.
+        doing: String,
+        /// What the driver said.
+        source: tokio_postgres::Error,
+    },
+
+    /// The role may not do what is needed.
+    #[error("role {role:?} may not {needed}")]
+    Privilege {
+        /// The role of the connection.
+        role: String,
+        /// What it would have to be allowed.
+        needed: String,
+        /// The statement that an owner or superuser can run to allow it.
+        grant: String,
+        /// What the server said, where it was asked.
+        source: Option<tokio_postgres::Error>,
+    },
+    /// The database has no registry of tenants.
+    #[error("database {database:?} is not set up for cgk: {missing}")]
+    NotSetUp {
+        /// The database.
+        database: String,
+        /// What is missing.
+        missing: String,
+    },
+
+    /// The registry knows no tenant of this name.
+    #[error("there is no tenant {tenant}")]
+    TenantNotFound {
+        /// The name.
+        tenant: TenantSlug,
+    },
+    /// The tenant is suspended.
+    #[error("tenant {tenant} is suspended")]
+    TenantSuspended {
+        /// The tenant.
+        tenant: TenantSlug,
+    },
+    /// The tenant is registered, and something it needs is not there.
+    #[error("tenant {tenant} is not ready: {missing}")]
+    TenantNotReady {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// Its status in the registry.
+        status: TenantStatus,
+        /// What is not there.
+        missing: String,
+    },
+    /// The server refused the way into the tenant. Seen by the closure only: `with_tenant` itself finds out why and returns
+    /// that.
+    #[error("the way into tenant {tenant} was refused")]
+    EntryRefused {
+        /// The tenant.
+        tenant: TenantSlug,
+    },
+    /// A schema of this name exists, and cgk did not make it.
+    #[error("schema {schema:?} exists and is not cgk's: {why}", schema = schema.as_str())]
+    SchemaNotOurs {
+        /// The schema.
+        schema: SchemaName,
+        /// How that shows.
+        why: String,
+    },
+
+    /// Something inside the closure ended the transaction, or changed its role or search path; what was still open is
+    /// rolled back.
+    #[error("the transaction of tenant {tenant} was tampered with and is rolled back")]
+    TransactionTampered {
+        /// The tenant.
+        tenant: TenantSlug,
+    },
+    /// A statement failed, the closure ignored that and asked for a commit; nothing is committed.
+    #[error("a statement in the transaction of tenant {tenant} failed ({}) and the closure returned Ok: nothing is committed", .failed.as_ref().map_or("unknown", |state| state.code()))]
+    TransactionAborted {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// The SQLSTATE of the first statement that failed.
+        failed: Option<SqlState>,
+    },
+    /// The connection broke off around COMMIT: the transaction is either wholly committed or not at all, and which of the
+    /// two only the data can tell.
+    #[error("the connection broke off during COMMIT of tenant {tenant}: committed or not is unknown")]
+    CommitUnknown {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// What the driver said.
+        source: tokio_postgres::Error,
+    },
+    /// A `with_tenant` inside a `with_tenant` needs a second connection, and the pool can never give it.
+    #[error("with_tenant for {inner} inside with_tenant for {outer} needs one connection more than the pool of {size_max} has")]
+    NestedTenant {
+        /// The tenant of the outer call.
+        outer: TenantSlug,
+        /// The tenant of the inner call.
+        inner: TenantSlug,
+        /// The size of the pool.
+        size_max: usize,
+    },
+    /// A statement inside a tenant's transaction failed.
+    #[error("a statement of tenant {tenant} failed")]
+    Statement {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// What the server or driver said.
+        source: tokio_postgres::Error,
+    },
+    /// The connection goes through a transaction pooler, where this cannot work.
+    #[error("{operation} cannot work through a transaction pooler")]
+    PoolerRefused {
+        /// What was asked for.
+        operation: &'static str,
+    },
+
+    /// The migrations directory cannot be read.
+    #[error("could not read the migrations in {path:?}: {problem}")]
+    MigrationsUnreadable {
+        /// The directory or file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+        /// What the operating system said.
+        source: Option<std::io::Error>,
+    },
+    /// Migration files that cannot be used; the database was not touched.
+    #[error("{} in the migrations, the first: {}", count(.problems.len(), "problem"), .problems.first().map(ToString::to_string).unwrap_or_default())]
+    MigrationsInvalid {
+        /// Each of them.
+        problems: Vec<FileProblem>,
+    },
+    /// The server refused a migration; the schema is as it was.
+    #[error(transparent)]
+    Migration(Box<MigrationFailure>),
+    /// What a schema's ledger says and what the files say do not agree.
+    #[error(transparent)]
+    Diverged(Box<Divergence>),
+    /// Another run holds the lock of this schema.
+    #[error("schema {schema:?} is locked by another run: waited {waited:?}", schema = schema.as_str())]
+    Locked {
+        /// The schema.
+        schema: SchemaName,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// Another run changed the schema again and again between this run's look and its turn.
+    #[error("schema {schema:?} kept changing under this run: {tries} tries", schema = schema.as_str())]
+    Unsettled {
+        /// The schema.
+        schema: SchemaName,
+        /// How often it was tried.
+        tries: u32,
+    },
+
+    /// Any other statement failed.
+    #[error("could not {doing}")]
+    Database {
+        /// What was being done, to which object.
+        doing: String,
+        /// What the server or driver said.
+        source: tokio_postgres::Error,
+    },
+    /// What the server answered is not what was asked for.
+    #[error("unexpected answer while trying to {doing}: {found}")]
+    Unexpected {
+        /// What was being done.
+        doing: String,
+        /// What came back.
+        found: String,
+    },
+}
+
+/// The closed list of what can be wrong: what a program decides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The input cannot be used: a slug, a setting, a migration file. Nothing was touched.
+    Invalid,
+    /// The database cannot be reached or used just now; trying again later may work.
+    Unavailable,
+    /// A privilege is missing.
+    Denied,
+    /// The database is not set up, or a tenant is not provisioned.
+    NotReady,
+    /// There is no such tenant.
+    NotFound,
+    /// The tenant is suspended.
+    Suspended,
+    /// An object of that name exists that is not cgk's.
+    Conflict,
+    /// The transaction did not commit because of what ran inside it.
+    Refused,
+    /// Whether the transaction committed is unknown.
+    CommitUnknown,
+    /// Somebody else holds the lock.
+    Locked,
+    /// Ledger and files do not agree.
+    Drift,
+    /// The server refused a statement.
+    Failed,
+}
+
+impl Error {
+    /// The kind to decide by.
+    pub fn kind(&self) -> ErrorKind {
+        self.entry().1
+    }
+
+    /// The stable code, `CGK` and four digits: the same text in messages, in JSON and in the documentation.
+    pub fn code(&self) -> &'static str {
+        self.entry().0
+    }
+
+    /// The SQLSTATE behind the error, if the server gave one.
+    pub fn sqlstate(&self) -> Option<&SqlState> {
+        match self {
+            Self::Migration(failure) => Some(&failure.sqlstate),
+            Self::TransactionAborted { failed, .. } => failed.as_ref(),
+            _ => self.driver()?.code(),
+        }
+    }
+
+    /// Whether running the same thing again can succeed without anybody mending anything.
+    pub fn is_retryable(&self) -> bool {
+        self.kind() == ErrorKind::Locked || self.sqlstate().is_some_and(|state| crate::sqlstate::is_passing(state))
+    }
+
+    fn driver(&self) -> Option<&tokio_postgres::Error> {
+        match self {
+            Self::Connect { source, .. }
+            | Self::Login { source, .. }
+            | Self::DatabaseMissing { source, .. }
+            | Self::ConnectionLost { source, .. }
+            | Self::CommitUnknown { source, .. }
+            | Self::Statement { source, .. }
+            | Self::Database { source, .. } => Some(source),
+            Self::Privilege { source, .. } => source.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Code and kind of every variant, the table behind `docs/setup/DATABASE.md`.
+    fn entry(&self) -> (&'static str, ErrorKind) {
+        use ErrorKind::*;
+        match self {
+            Self::InvalidSlug(_) => ("CGK0101", Invalid),
+            Self::Config(_) => ("CGK0102", Invalid),
+            Self::Connect { .. } => ("CGK0201", Unavailable),
+            Self::Login { .. } => ("CGK0202", Unavailable),
+            Self::DatabaseMissing { .. } => ("CGK0203", Unavailable),
+            Self::ServerTooOld { .. } => ("CGK0204", Unavailable),
+            Self::PoolTimeout { .. } => ("CGK0205", Unavailable),
+            Self::ConnectionLost { .. } => ("CGK0206", Unavailable),
+            Self::PoolerRefused { .. } => ("CGK0207", Invalid),
+            Self::Privilege { .. } => ("CGK0301", Denied),
+            Self::NotSetUp { .. } => ("CGK0302", NotReady),
+            Self::TenantNotFound { .. } => ("CGK0401", NotFound),
+            Self::TenantSuspended { .. } => ("CGK0402", Suspended),
+            Self::TenantNotReady { .. } => ("CGK0403", NotReady),
+            Self::SchemaNotOurs { .. } => ("CGK0404", Conflict),
+            Self::EntryRefused { .. } => ("CGK0405", NotReady),
+            Self::TransactionTampered { .. } => ("CGK0501", Refused),
+            Self::TransactionAborted { .. } => ("CGK0502", Refused),
+            Self::CommitUnknown { .. } => ("CGK0503", CommitUnknown),
+            Self::NestedTenant { .. } => ("CGK0504", Refused),
+            Self::Statement { .. } => ("CGK0505", Failed),
+            Self::MigrationsUnreadable { .. } => ("CGK0601", Invalid),
+            Self::MigrationsInvalid { .. } => ("CGK0602", Invalid),
+            Self::Migration(_) => ("CGK0603", Failed),
+            Self::Diverged(_) => ("CGK0604", Drift),
+            Self::Locked { .. } => ("CGK0605", Locked),
+            Self::Unsettled { .. } => ("CGK0606", Locked),
+            Self::Database { .. } => ("CGK0901", Failed),
+            Self::Unexpected { .. } => ("CGK0902", Failed),
+        }
+    }
+}
+
+/// Sorts a failed statement: lost connections and missing privileges have an error of their own.
+pub(crate) fn while_doing(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Error {
+    move |source| {
+        let doing = doing.into();
+        if crate::sqlstate::is_lost(&source) { Error::ConnectionLost { doing, source } } else { Error::Database { doing, source } }
+    }
+}
+
+/// `1 problem`, `2 problems`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}

@@ -1,0 +1,179 @@
+//! Names of database objects; the one place where an identifier is quoted.
+
+use crate::slug::TenantSlug;
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// PostgreSQL's limit for an identifier, in bytes (`NAMEDATALEN - 1`).
+pub const IDENT_BYTES_MAX: usize = 63;
+
+const SCHEMA_PREFIX: &str = "tenant_";
+const ROLE_PREFIX: &str = "cgk_";
+/// Hexadecimal digits of the database's name that a role name carries.
+const ROLE_TAG_BYTES: usize = 10;
+
+const _: () = assert!(SCHEMA_PREFIX.len() + TenantSlug::BYTES_MAX <= IDENT_BYTES_MAX);
+const _: () = assert!(ROLE_PREFIX.len() + TenantSlug::BYTES_MAX + 1 + ROLE_TAG_BYTES <= IDENT_BYTES_MAX);
+
+/// A name as the catalogue holds it. It has no `Display`: text for SQL comes from [`Ident::quoted`], text for people from
+/// [`Ident::as_str`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ident(String);
+
+impl Ident {
+    /// Takes a name that came out of the catalogue or was made here; longer than 63 bytes or with a zero byte it is
+    /// refused, because the server would cut it off or read no further.
+    pub fn new(name: impl Into<String>) -> Result<Self, InvalidIdent> {
+        let name = name.into();
+        if name.is_empty() || name.len() > IDENT_BYTES_MAX || name.contains('\0') {
+            return Err(InvalidIdent { name });
+        }
+        Ok(Self(name))
+    }
+
+    /// The name for people and for comparison with the catalogue.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name for SQL text: in double quotes, those inside doubled.
+    ///
+    /// ```
+    /// let name = cgk::ident::Ident::new("a\"b")?;
+    /// assert_eq!(name.quoted(), "\"a\"\"b\"");
+    /// # Ok::<(), cgk::ident::InvalidIdent>(())
+    /// ```
+    pub fn quoted(&self) -> String {
+        format!("\"{}\"", self.0.replace('"', "\"\""))
+    }
+}
+
+/// A name that PostgreSQL would not keep as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is no usable identifier: between 1 and 63 bytes without a zero byte are")]
+pub struct InvalidIdent {
+    /// The name as given.
+    pub name: String,
+}
+
+/// The name of a schema: the shared one or a tenant's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SchemaName(Ident);
+
+impl SchemaName {
+    /// The shared schema, `public`.
+    pub fn public() -> Self {
+        Self(Ident("public".into()))
+    }
+
+    /// The tenant's schema, `tenant_<slug>`.
+    ///
+    /// ```
+    /// use cgk::ident::SchemaName;
+    /// let schema = SchemaName::of_tenant(&"acme".parse()?);
+    /// assert_eq!(schema.as_str(), "tenant_acme");
+    /// # Ok::<(), cgk::InvalidSlug>(())
+    /// ```
+    pub fn of_tenant(slug: &TenantSlug) -> Self {
+        Self(Ident(format!("{SCHEMA_PREFIX}{slug}")))
+    }
+
+    /// The name for people and for comparison with the catalogue.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// The name for SQL text.
+    pub fn quoted(&self) -> String {
+        self.0.quoted()
+    }
+
+    /// A relation of this schema for SQL text.
+    pub(crate) fn qualified(&self, relation: &str) -> String {
+        format!("{}.{}", self.quoted(), Ident(relation.into()).quoted())
+    }
+}
+
+/// The name of a tenant's role. Roles belong to the whole cluster, so the name carries the database as well: staging and
+/// production on one server do not share a role.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoleName(Ident);
+
+impl RoleName {
+    /// The role that may use the tenant's schema in the database of that tag.
+    pub fn of_tenant(slug: &TenantSlug, database: &DatabaseTag) -> Self {
+        Self(Ident(format!("{ROLE_PREFIX}{slug}_{}", database.0)))
+    }
+
+    /// The name for people and for comparison with the catalogue.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// The name for SQL text.
+    pub fn quoted(&self) -> String {
+        self.0.quoted()
+    }
+}
+
+/// What stands for a database in the names of its roles: ten hexadecimal digits of the sha256 of the database's name.
+///
+/// A database that is renamed or copied under another name gets other roles; until `cgk migrate` has made them its tenants
+/// answer with "not ready", which is the safe direction.
+///
+/// ```
+/// let tag = cgk::ident::DatabaseTag::of("shop");
+/// assert_eq!(tag.as_str(), "8d9001d32c"); // pinned: a change of the derivation would orphan every role
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DatabaseTag(String);
+
+impl DatabaseTag {
+    /// The tag of the database with this name.
+    pub fn of(database: &str) -> Self {
+        let mut tag = hex(&Sha256::digest(database.as_bytes()));
+        tag.truncate(ROLE_TAG_BYTES);
+        Self(tag)
+    }
+
+    /// The tag as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A string literal for SQL text; only for text that cannot be a bind because it stands in a simple-query message.
+pub(crate) fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') { format!(" E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_longest_slug_fit() {
+        let slug: TenantSlug = "z".repeat(48).parse().unwrap();
+        assert_eq!(SchemaName::of_tenant(&slug).as_str().len(), 55);
+        assert_eq!(RoleName::of_tenant(&slug, &DatabaseTag::of("shop")).as_str().len(), 63);
+    }
+
+    #[test]
+    fn literals_cannot_be_left() {
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal(r"a\'b"), r" E'a\\''b'");
+    }
+
+    #[test]
+    fn names_the_server_would_change_are_refused() {
+        assert!(Ident::new("").is_err() && Ident::new("a\0b").is_err() && Ident::new("x".repeat(64)).is_err());
+    }
+}

@@ -1,0 +1,215 @@
+//! Makes a tenant: registry row, schema, role, all migrations and the ledger, in one transaction.
+
+use crate::{
+    context::Db,
+    db::Operator,
+    error::{Error, Result},
+    ident::SchemaName,
+    isolation::{self, Presence},
+    migrate::{
+        MigrationId, Migrations, Set, Target,
+        apply::{self, Landing, LedgerPresence, Unit},
+        ledger, plan,
+        state::{self, TenantFacts, role_of},
+    },
+    registry,
+    slug::TenantSlug,
+    tenant::{OrganizationId, Tenant, TenantStatus},
+};
+use uuid::Uuid;
+
+/// How often creation starts over because somebody else was at the same tenant.
+const TRIES_MAX: u32 = 4;
+
+/// What may be said of a tenant when it is made.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct CreateOptions {
+    /// The name for people. Default: the slug.
+    pub name: Option<String>,
+}
+
+impl CreateOptions {
+    /// Sets the name for people.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+/// What became of a creation.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Created {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// The schema.
+    pub schema: SchemaName,
+    /// What was done.
+    pub creation: Creation,
+    /// Migrations that were applied, in this order.
+    pub applied: Vec<MigrationId>,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// The tenant was made.
+    New,
+    /// It was registered or half made, and is whole now.
+    Finished,
+    /// It was whole already; nothing was done.
+    Existed,
+}
+
+/// Makes a tenant, or finishes one that is half made, and then enters it as a service would, to see that it can be queried.
+///
+/// # Locks
+///
+/// The schema's migration lock, to the end of the message. The public tables get one row and no lock that others feel.
+///
+/// # Committed when
+///
+/// Everything together, from the registry row to the last ledger row. Interrupted anywhere before that, nothing is left.
+/// Eight at once on one slug: one makes it, the others find it.
+///
+/// # Errors
+///
+/// Kind `NotReady`: the database is not set up. `Conflict`: a schema of that name is there and not cgk's. `Denied`: the role
+/// may not create schemas, or roles in role mode. `Drift`: the ledger and the files do not agree. `Failed`: a migration was
+/// refused; nothing is left. An error of [`Db::with_tenant`]: the tenant is made, and `db`'s login cannot enter it.
+///
+/// # Cancel safety
+///
+/// Dropped, the server may still finish and commit; running again tells.
+pub async fn create(
+    operator: &Operator,
+    db: &Db,
+    migrations: &Migrations,
+    slug: &TenantSlug,
+    options: &CreateOptions,
+) -> Result<Created> {
+    state::require_registry(operator).await?;
+    for _ in 0..TRIES_MAX {
+        let facts = state::facts_of(operator, slug).await?;
+        if let Some(made) = try_once(operator, migrations, slug, options, &facts).await? {
+            let created = finished(operator, slug, made).await?;
+            if created.tenant.status == TenantStatus::Active {
+                enter(db, slug).await?;
+            }
+            return Ok(created);
+        }
+    }
+    Err(Error::Unsettled { schema: SchemaName::of_tenant(slug), tries: TRIES_MAX })
+}
+
+struct Made {
+    creation: Creation,
+    applied: Vec<MigrationId>,
+}
+
+/// Makes whatever is missing; `None` when somebody else was quicker.
+async fn try_once(
+    operator: &Operator,
+    migrations: &Migrations,
+    slug: &TenantSlug,
+    options: &CreateOptions,
+    facts: &TenantFacts,
+) -> Result<Option<Made>> {
+    let schema = SchemaName::of_tenant(slug);
+    let role = role_of(operator, slug);
+    refuse_foreign_schema(&schema, facts)?;
+    let rows = if facts.has_ledger { ledger::read(operator, &schema).await?.rows } else { Vec::new() };
+    let planned = plan::plan(migrations.set(Set::Tenant), &schema, rows, Target::Head).map_err(Error::Diverged)?;
+    let needs_role = role.is_some() && !(facts.has_role && facts.role_admitted);
+    let registered = facts.tenant.is_some();
+    let onboarding = facts.tenant.as_ref().is_some_and(|tenant| tenant.status == TenantStatus::Onboarding);
+    if registered && !onboarding && facts.has_ledger && !needs_role {
+        // Pending migrations of a whole tenant are `migrate`'s business.
+        return Ok(Some(Made { creation: Creation::Existed, applied: Vec::new() }));
+    }
+    check_privileges(operator, facts, role.is_some() && !facts.has_role)?;
+
+    let mut provision = String::new();
+    match registered {
+        false => {
+            let name = options.name.as_deref().unwrap_or(slug.as_str());
+            let id = OrganizationId(Uuid::new_v4());
+            provision.push_str(&registry::insert_sql(id, slug, name, TenantStatus::Active));
+        }
+        true => provision.push_str(&registry::activate_sql(slug)),
+    }
+    if let Some(role) = &role {
+        let presence = if facts.has_role { Presence::Present } else { Presence::Absent };
+        provision.push_str(&isolation::role_sql(operator.facts(), role, presence));
+    }
+    if facts.owner.is_none() {
+        // Never IF NOT EXISTS: a schema that is there already is somebody's.
+        provision.push_str(&format!("create schema {};\n", schema.quoted()));
+    }
+    let owner = facts.owner.clone().filter(|owner| owner.as_str() != operator.facts().role);
+    if let Some(owner) = &owner {
+        provision.push_str(&format!("set local role {};\n", owner.quoted()));
+    }
+    if let Some(role) = &role {
+        provision.push_str(&isolation::grants_sql(&schema, role));
+        if facts.has_ledger {
+            provision.push_str(&ledger::protect_sql(&schema, role));
+        }
+    }
+    let ledger = if facts.has_ledger { LedgerPresence::Present } else { LedgerPresence::Absent };
+    let unit = Unit { plan: &planned, role: role.as_ref(), provision, ledger, owner };
+    Ok(match apply::apply(operator, &unit).await? {
+        Landing::Moved => None,
+        Landing::Done => Some(Made {
+            creation: if registered || facts.owner.is_some() { Creation::Finished } else { Creation::New },
+            applied: planned.pending.iter().map(|file| file.id().clone()).collect(),
+        }),
+    })
+}
+
+/// A schema that is there must show that cgk made it: a registry row and a ledger of ours.
+fn refuse_foreign_schema(schema: &SchemaName, facts: &TenantFacts) -> Result<()> {
+    if facts.owner.is_none() {
+        return Ok(());
+    }
+    let why = match (facts.tenant.is_some(), facts.has_ledger) {
+        (true, true) => return Ok(()),
+        (false, true) => "it has a ledger, and the registry does not know the tenant",
+        (_, false) => "it has no ledger",
+    };
+    Err(Error::SchemaNotOurs { schema: schema.clone(), why: why.into() })
+}
+
+fn check_privileges(operator: &Operator, facts: &TenantFacts, makes_role: bool) -> Result<()> {
+    let own = operator.facts();
+    let quoted = |name: &str| crate::ident::Ident::new(name).map_or_else(|_| name.to_owned(), |name| name.quoted());
+    if facts.owner.is_none() && !own.creates_schemas {
+        return Err(Error::Privilege {
+            role: own.role.clone(),
+            needed: format!("create schemas in database {}", own.database),
+            grant: format!("grant create on database {} to {}", quoted(&own.database), quoted(&own.role)),
+            source: None,
+        });
+    }
+    if makes_role && !own.creates_roles {
+        return Err(Error::Privilege {
+            role: own.role.clone(),
+            needed: "create roles, which isolation = \"role\" needs".into(),
+            grant: format!("alter role {} createrole", quoted(&own.role)),
+            source: None,
+        });
+    }
+    Ok(())
+}
+
+async fn finished(operator: &Operator, slug: &TenantSlug, made: Made) -> Result<Created> {
+    let facts = state::facts_of(operator, slug).await?;
+    let tenant = facts.tenant.ok_or_else(|| Error::TenantNotFound { tenant: slug.clone() })?;
+    Ok(Created { tenant, schema: SchemaName::of_tenant(slug), creation: made.creation, applied: made.applied })
+}
+
+/// Enters the tenant as a service does. `with_tenant` itself checks schema and role; the query is there to be run.
+async fn enter(db: &Db, slug: &TenantSlug) -> Result<()> {
+    db.with_tenant(slug, async |tx| tx.query_typed("select 1", &[]).await.map(drop)).await
+}

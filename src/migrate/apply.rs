@@ -1,0 +1,261 @@
+//! One schema's migration as one message: everything it needs is in one implicit transaction, and one round trip carries it.
+//!
+//! Committed together or not at all: provisioning, every file's statements, the ledger's rows and its comment. Rows of our
+//! own, `cgk:<n>`, mark where each part begins, so that an error can be laid at the right file and line.
+
+use super::{
+    ledger::{self, LedgerDigest},
+    plan::Plan,
+    source::MigrationFile,
+};
+use crate::{
+    db::{
+        Operator,
+        message::{self, Answer},
+    },
+    error::{Error, Result, while_doing},
+    ident::{Ident, RoleName, SchemaName, literal},
+    lock,
+    migration::{MigrationFailure, Place},
+    sqlstate,
+};
+use rand::RngExt as _;
+use std::time::Duration;
+use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
+
+/// How long a run waits for another one that is migrating the same schema.
+const TURN_MAX: Duration = Duration::from_secs(60);
+/// How often work is tried that a lock timeout, a deadlock or a serialization failure undid.
+const TRIES_MAX: u32 = 5;
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+
+/// What is to be done to one schema, beyond its plan.
+pub(crate) struct Unit<'a> {
+    pub(crate) plan: &'a Plan<'a>,
+    /// The tenant's role, which must not get at the ledger.
+    pub(crate) role: Option<&'a RoleName>,
+    /// Statements that make the schema usable: registry row, schema, role, grants.
+    pub(crate) provision: String,
+    pub(crate) ledger: LedgerPresence,
+    /// The schema's owner, where it is somebody else: objects are created in its name.
+    pub(crate) owner: Option<Ident>,
+}
+
+/// Whether a schema has its ledger yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LedgerPresence {
+    Present,
+    Absent,
+}
+
+/// How a try ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Landing {
+    /// Committed.
+    Done,
+    /// The schema was not as the plan took it to be; nothing was done. Look again and plan anew.
+    Moved,
+}
+
+/// Carries a unit out.
+///
+/// Locks: the schema's migration lock ([`lock::migration_key`]) and whatever the files lock, to the end of the message.
+/// Cancel safety: dropped, the server may still finish and commit the message; the ledger tells.
+pub(crate) async fn apply(operator: &Operator, unit: &Unit<'_>) -> Result<Landing> {
+    let script = Script::of(operator, unit);
+    let mut backoff = BACKOFF_FIRST;
+    for last_try in (1..=TRIES_MAX).map(|number| number == TRIES_MAX) {
+        let schema = &unit.plan.schema;
+        let answer = message::run(operator.client(), &script.sql)
+            .await
+            .map_err(while_doing(format!("migrate schema {:?}", schema.as_str())))?;
+        match script.judge(schema, answer) {
+            Verdict::Landed(landing) => return Ok(landing),
+            Verdict::Failed(error) if last_try || !error.is_retryable() || matches!(error, Error::Locked { .. }) => return Err(error),
+            Verdict::Failed(error) => {
+                tracing::info!(schema = schema.as_str(), %error, "trying again");
+                tokio::time::sleep(backoff.mul_f64(rand::rng().random_range(0.5..1.5))).await;
+                backoff *= 2;
+            }
+        }
+    }
+    unreachable!("the last try returns")
+}
+
+/// The message, and what each part of it is.
+struct Script<'a> {
+    sql: String,
+    parts: Vec<Part<'a>>,
+}
+
+struct Part<'a> {
+    kind: PartKind<'a>,
+    /// Where the part's own text begins in the message.
+    start: usize,
+}
+
+#[derive(Clone, Copy)]
+enum PartKind<'a> {
+    Lock,
+    Provision,
+    Check,
+    File(&'a MigrationFile),
+    Record,
+}
+
+enum Verdict {
+    Landed(Landing),
+    Failed(Error),
+}
+
+impl<'a> Script<'a> {
+    fn of(operator: &Operator, unit: &Unit<'a>) -> Self {
+        let (plan, schema) = (unit.plan, &unit.plan.schema);
+        let mut script = Self { sql: String::new(), parts: Vec::new() };
+        let session = operator.session();
+        let set = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
+        let milliseconds = crate::db::milliseconds;
+
+        // Waiting for one's turn may take longer than any lock that a migration asks for.
+        script.part(PartKind::Lock, &[set("lock_timeout", &milliseconds(TURN_MAX))]);
+        if operator.facts().notices_lost_clients {
+            // Without this a killed client's message runs on, and commits.
+            script.line(&format!("select {};", set("client_connection_check_interval", "1000")));
+        }
+        script.line(&format!("select pg_catalog.pg_advisory_xact_lock({});", lock::migration_key(schema)));
+
+        let timeouts =
+            [set("lock_timeout", &milliseconds(session.lock_timeout)), set("statement_timeout", &milliseconds(session.migration_statement_timeout))];
+        script.part(PartKind::Provision, &timeouts);
+        script.line(&unit.provision);
+        if let Some(owner) = &unit.owner {
+            script.line(&format!("set local role {};", owner.quoted()));
+        }
+        let path = set("search_path", &search_path(schema));
+        script.line(&format!("select {path};"));
+        if unit.ledger == LedgerPresence::Absent {
+            script.line(&ledger::create_sql(schema, unit.role));
+        }
+
+        script.part(PartKind::Check, &[]);
+        script.line(&format!(
+            "select 1 / (case when pg_catalog.current_schema()::text = {}::text and {} = {} then 1 else 0 end);",
+            literal(schema.as_str()),
+            ledger::digest_sql(schema),
+            literal(LedgerDigest::of(&plan.applied).as_str()),
+        ));
+
+        for file in &plan.pending {
+            // Set anew before each file: what one of them leaves behind must not lead the next one elsewhere.
+            let started = "pg_catalog.set_config('cgk.started', pg_catalog.clock_timestamp()::text, true)".to_owned();
+            script.part(PartKind::File(file), &[path.clone(), started]);
+            // A file may end in a comment or without a semicolon.
+            script.line(&format!("{}\n;", file.sql()));
+            script.part(PartKind::Record, &[]);
+            script.line(&ledger::insert_sql(schema, file));
+        }
+        script.part(PartKind::Record, &[]);
+        script.line(&ledger::comment_sql(schema, &plan.applied_after()));
+        script
+    }
+
+    /// Begins a part: its mark, with what is to be set beside it.
+    fn part(&mut self, kind: PartKind<'a>, settings: &[String]) {
+        let mark = format!("'cgk:{}'", self.parts.len());
+        let columns: Vec<&str> = std::iter::once(mark.as_str()).chain(settings.iter().map(String::as_str)).collect();
+        self.line(&format!("select {};", columns.join(", ")));
+        self.parts.push(Part { kind, start: self.sql.len() });
+    }
+
+    fn line(&mut self, text: &str) {
+        self.sql.push_str(text);
+        self.sql.push('\n');
+    }
+
+    fn judge(&self, schema: &SchemaName, answer: Answer) -> Verdict {
+        let Some(source) = answer.error else { return Verdict::Landed(Landing::Done) };
+        let doing = format!("migrate schema {:?}", schema.as_str());
+        if sqlstate::is_lost(&source) {
+            return Verdict::Failed(Error::ConnectionLost { doing, source });
+        }
+        let Some(db_error) = source.as_db_error() else { return Verdict::Failed(while_doing(doing)(source)) };
+        let offset = original_position(db_error).map(|position| byte_of_character(&self.sql, position));
+        let (index, completed) = self.reached(&answer.rows, answer.completed, offset);
+        let state = db_error.code();
+        match index.map(|index| self.parts[index].kind) {
+            Some(PartKind::Lock) if *state == SqlState::LOCK_NOT_AVAILABLE => {
+                Verdict::Failed(Error::Locked { schema: schema.clone(), waited: TURN_MAX })
+            }
+            Some(PartKind::Check) if *state == SqlState::DIVISION_BY_ZERO => Verdict::Landed(Landing::Moved),
+            // Somebody else made it first; the lock made us wait until they had.
+            Some(PartKind::Provision)
+                if [
+                    SqlState::UNIQUE_VIOLATION,
+                    SqlState::DUPLICATE_SCHEMA,
+                    SqlState::DUPLICATE_OBJECT,
+                    SqlState::DUPLICATE_TABLE,
+                ]
+                .contains(state) =>
+            {
+                Verdict::Landed(Landing::Moved)
+            }
+            Some(PartKind::File(file)) => {
+                let index = index.unwrap_or_default();
+                let place = self.place(file, index, completed, offset);
+                Verdict::Failed(Error::Migration(Box::new(MigrationFailure {
+                    schema: schema.clone(),
+                    file: file.path().to_owned(),
+                    place,
+                    sqlstate: state.clone(),
+                    message: db_error.message().to_owned(),
+                    hint: db_error.hint().map(ToOwned::to_owned),
+                    source,
+                })))
+            }
+            _ => Verdict::Failed(while_doing(doing)(source)),
+        }
+    }
+
+    /// The part that an error belongs to, and how many of its statements were completed.
+    fn reached(
+        &self,
+        rows: &[(usize, tokio_postgres::SimpleQueryRow)],
+        completed: usize,
+        offset: Option<usize>,
+    ) -> (Option<usize>, usize) {
+        let mark = rows.iter().rev().find_map(|(before, row)| {
+            let index = row.try_get(0).ok().flatten()?.strip_prefix("cgk:")?.parse::<usize>().ok()?;
+            (index < self.parts.len()).then_some((index, completed.saturating_sub(before + 1)))
+        });
+        match (mark, offset) {
+            (Some((index, completed)), _) => (Some(index), completed),
+            // A syntax error rejects the message before anything ran: only the position tells where it is.
+            (None, Some(offset)) => (self.parts.iter().rposition(|part| part.start <= offset), 0),
+            (None, None) => (None, 0),
+        }
+    }
+
+    fn place(&self, file: &MigrationFile, index: usize, completed: usize, offset: Option<usize>) -> Option<Place> {
+        let start = self.parts[index].start;
+        let within = offset.and_then(|offset| offset.checked_sub(start)).filter(|within| *within <= file.sql().len());
+        let at = within.or_else(|| file.statements().get(completed).map(|statement| statement.range.start))?;
+        Some(Place::of(file.sql(), at))
+    }
+}
+
+/// The search path of a migration: its schema, then what extensions and shared functions live in.
+fn search_path(schema: &SchemaName) -> String {
+    if *schema == SchemaName::public() { "public, pg_temp".into() } else { format!("{}, public, pg_temp", schema.as_str()) }
+}
+
+/// PostgreSQL counts characters from 1, whatever the driver's documentation says.
+fn original_position(error: &DbError) -> Option<usize> {
+    match error.position() {
+        Some(ErrorPosition::Original(position)) => usize::try_from(*position).ok()?.checked_sub(1),
+        _ => None,
+    }
+}
+
+fn byte_of_character(text: &str, number: usize) -> usize {
+    text.char_indices().nth(number).map_or(text.len(), |(at, _)| at)
+}

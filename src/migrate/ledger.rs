@@ -1,0 +1,199 @@
+//! The ledger: the table `schema_migrations` of every migrated schema, the truth about that schema.
+//!
+//! Its head and a digest over its rows are also the table's comment, written in the same transaction, so that one catalogue
+//! query tells for the whole fleet who is where, and `pg_dump -n` carries it along. The rows decide where the comment is
+//! missing or says something unknown.
+
+use super::source::{MigrationFile, Source};
+use crate::{
+    db::Operator,
+    error::{Result, while_doing},
+    ident::{RoleName, SchemaName, hex, literal},
+    migration::MigrationId,
+    version::{Checksum, Version},
+};
+use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
+
+/// The table's name, the same in every schema.
+pub const LEDGER_TABLE: &str = "schema_migrations";
+
+/// A row of a ledger: one applied migration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Applied {
+    /// Version and name.
+    pub id: MigrationId,
+    /// The checksum of the text that was applied.
+    pub checksum: Checksum,
+}
+
+impl Applied {
+    /// The row that a file leaves behind.
+    pub(crate) fn of(file: &MigrationFile) -> Self {
+        Self { id: file.id().clone(), checksum: file.checksum().clone() }
+    }
+}
+
+/// What a ledger holds, in one value: sha256 over its rows in the order of their versions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LedgerDigest(String);
+
+impl LedgerDigest {
+    pub(crate) fn of(rows: &[Applied]) -> Self {
+        let mut lines: Vec<_> = rows.iter().map(|row| (row.id.version, line(row))).collect();
+        lines.sort();
+        let text = lines.into_iter().map(|(_, line)| line).collect::<Vec<_>>().join("\n");
+        Self(hex(&Sha256::digest(text.as_bytes())))
+    }
+
+    /// The digest in a ledger's comment; `None` where there is no comment or none that this version understands.
+    pub(crate) fn in_comment(comment: Option<&str>) -> Option<Self> {
+        let mut words = comment?.split(' ');
+        (words.next() == Some(COMMENT_FORMAT)).then_some(())?;
+        let digest = words.find_map(|word| word.strip_prefix("sha256="))?;
+        (digest.len() == 64).then(|| Self(digest.into()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn line(row: &Applied) -> String {
+    format!("{} {} {}", row.id.version.get(), row.id.name, row.checksum.as_str())
+}
+
+/// The digest of every beginning of a set: what a schema that is at head or behind may say of itself.
+pub(crate) struct Prefixes(HashMap<LedgerDigest, usize>);
+
+impl Prefixes {
+    pub(crate) fn of(source: &Source) -> Self {
+        let rows: Vec<_> = source.files().iter().map(Applied::of).collect();
+        Self((0..=rows.len()).map(|length| (LedgerDigest::of(&rows[..length]), length)).collect())
+    }
+
+    /// How many of the set's files a ledger with this digest holds.
+    pub(crate) fn length_of(&self, digest: &LedgerDigest) -> Option<usize> {
+        self.0.get(digest).copied()
+    }
+}
+
+const COMMENT_FORMAT: &str = "cgk:1";
+
+/// Creates a ledger. The tenant's role gets nothing on it: default privileges would let it write.
+pub(crate) fn create_sql(schema: &SchemaName, role: Option<&RoleName>) -> String {
+    let table = schema.qualified(LEDGER_TABLE);
+    let mut sql = format!(
+        "create table {table} (
+    version bigint primary key check (version > 0),
+    name text not null,
+    checksum text not null,
+    applied_at timestamptz not null default clock_timestamp(),
+    applied_by text not null default session_user,
+    duration_ms bigint not null,
+    cgk_version text not null
+);
+revoke all on {table} from public;
+"
+    );
+    if let Some(role) = role {
+        sql.push_str(&protect_sql(schema, role));
+    }
+    sql
+}
+
+/// Takes from the tenant's role what a grant on all tables gave it on the ledger.
+pub(crate) fn protect_sql(schema: &SchemaName, role: &RoleName) -> String {
+    format!("revoke all on {} from {};\n", schema.qualified(LEDGER_TABLE), role.quoted())
+}
+
+/// Records one file; `cgk.started` was set when the file began.
+pub(crate) fn insert_sql(schema: &SchemaName, file: &MigrationFile) -> String {
+    format!(
+        "insert into {} (version, name, checksum, duration_ms, cgk_version) values ({}, {}, {}, \
+         (extract(epoch from clock_timestamp() - pg_catalog.current_setting('cgk.started')::timestamptz) * 1000)::bigint, {});\n",
+        schema.qualified(LEDGER_TABLE),
+        file.id().version.get(),
+        literal(&file.id().name),
+        literal(file.checksum().as_str()),
+        literal(env!("CARGO_PKG_VERSION")),
+    )
+}
+
+/// Writes head and digest of what the ledger holds now.
+pub(crate) fn comment_sql(schema: &SchemaName, rows: &[Applied]) -> String {
+    let head = rows.iter().map(|row| row.id.version.get()).max().unwrap_or(0);
+    let comment = format!("{COMMENT_FORMAT} head={head} applied={} sha256={}", rows.len(), LedgerDigest::of(rows).as_str());
+    format!("comment on table {} is {};\n", schema.qualified(LEDGER_TABLE), literal(&comment))
+}
+
+/// An expression: the digest of the rows as they are, computed by the server.
+pub(crate) fn digest_sql(schema: &SchemaName) -> String {
+    format!(
+        "(select pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(coalesce(pg_catalog.string_agg(\
+         version || ' ' || name || ' ' || checksum, E'\\n' order by version), ''), 'UTF8')), 'hex') from {})",
+        schema.qualified(LEDGER_TABLE)
+    )
+}
+
+/// What a schema's catalogue entry and ledger say.
+pub(crate) struct LedgerState {
+    pub(crate) schema_exists: bool,
+    pub(crate) ledger_exists: bool,
+    pub(crate) rows: Vec<Applied>,
+}
+
+/// Reads one schema's ledger in two round trips; writes nothing.
+pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<LedgerState> {
+    let doing = || while_doing(format!("read the ledger of schema {:?}", schema.as_str()));
+    let row = operator
+        .client()
+        .query_one(
+            "select exists (select from pg_catalog.pg_namespace where nspname::text = $1),
+                    exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+                            where n.nspname::text = $1 and c.relname = 'schema_migrations' and c.relkind in ('r', 'p'))",
+            &[&schema.as_str()],
+        )
+        .await
+        .map_err(doing())?;
+    let (schema_exists, ledger_exists) = (row.get(0), row.get(1));
+    let mut rows = Vec::new();
+    if ledger_exists {
+        let sql = format!("select version, name, checksum from {} order by version", schema.qualified(LEDGER_TABLE));
+        for row in operator.client().query(&sql, &[]).await.map_err(doing())? {
+            let version: i64 = row.try_get(0).map_err(doing())?;
+            let name: String = row.try_get(1).map_err(doing())?;
+            let checksum: String = row.try_get(2).map_err(doing())?;
+            let version = Version::new(version).ok_or_else(|| crate::Error::Unexpected {
+                doing: format!("read the ledger of schema {:?}", schema.as_str()),
+                found: format!("version {version}"),
+            })?;
+            rows.push(Applied { id: MigrationId { version, name }, checksum: Checksum::recorded(checksum) });
+        }
+    }
+    Ok(LedgerState { schema_exists, ledger_exists, rows })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(version: i64, name: &str) -> Applied {
+        let version = Version::new(version).unwrap();
+        Applied { id: MigrationId { version, name: name.into() }, checksum: Checksum::of(name) }
+    }
+
+    #[test]
+    fn the_comment_carries_the_digest_of_the_rows() {
+        let rows = [row(2, "b"), row(1, "a")];
+        let sql = comment_sql(&SchemaName::public(), &rows);
+        let comment = sql.split('\'').nth(1).unwrap();
+        assert!(comment.starts_with("cgk:1 head=2 applied=2 sha256="), "{comment}");
+        assert_eq!(LedgerDigest::in_comment(Some(comment)), Some(LedgerDigest::of(&[row(1, "a"), row(2, "b")])));
+        assert_ne!(LedgerDigest::of(&rows), LedgerDigest::of(&rows[..1]));
+        for unknown in [None, Some(""), Some("cgk:2 head=1 sha256=x"), Some("somebody's note"), Some("cgk:1 sha256=short")] {
+            assert_eq!(LedgerDigest::in_comment(unknown), None);
+        }
+    }
+}

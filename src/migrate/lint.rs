@@ -1,0 +1,228 @@
+//! What a migration may not hold, found in its text before a server sees it.
+//!
+//! Each of these would break a promise while looking like success: a `COMMIT` in the middle leaves half a migration, a
+//! changed search path sends the next tables into another schema, `CONCURRENTLY` cannot run in the transaction that makes a
+//! migration all or nothing.
+
+use super::{
+    source::{MigrationFile, Source},
+    sql::{Statement, Token, TokenKind},
+};
+use crate::migration::FileProblem;
+use std::collections::BTreeMap;
+
+const NO_TRANSACTION: &str = "cgk:no-transaction";
+
+/// The problems of one file.
+pub(crate) fn file(file: &MigrationFile) -> Vec<FileProblem> {
+    let mut problems: Vec<FileProblem> = Vec::new();
+    let mut report = |at: usize, problem: String| {
+        let line = file.sql()[..at].matches('\n').count() + 1;
+        problems.push(FileProblem { file: file.path().to_owned(), line: Some(line), problem });
+    };
+    if let Some(first) = file.sql().lines().next()
+        && first.trim_start_matches('-').trim() == NO_TRANSACTION
+    {
+        report(0, "`-- cgk:no-transaction` is not supported by this version".into());
+    }
+    for statement in file.statements() {
+        for (at, problem) in [transaction_control(statement), session_state(statement), other_tenant(statement), client_side(statement)]
+            .into_iter()
+            .flatten()
+        {
+            report(at, problem);
+        }
+    }
+    problems
+}
+
+/// The problems between the two sets: a relation name in both means that a query whose tenant table is missing reads
+/// everybody's table instead of failing.
+pub(crate) fn across(public: &Source, tenant: &Source) -> Vec<FileProblem> {
+    let shared: BTreeMap<String, &MigrationFile> =
+        public.files().iter().flat_map(|file| relations(file).into_iter().map(move |(name, _)| (name, file))).collect();
+    let mut problems = Vec::new();
+    for file in tenant.files() {
+        for (name, at) in relations(file) {
+            if let Some(other) = shared.get(&name) {
+                let line = file.sql()[..at].matches('\n').count() + 1;
+                let problem = format!(
+                    "relation {name:?} is also made by {}; a name may stand in one of the two sets only",
+                    other.path().display()
+                );
+                problems.push(FileProblem { file: file.path().to_owned(), line: Some(line), problem });
+            }
+        }
+    }
+    problems
+}
+
+fn transaction_control(statement: &Statement) -> Option<(usize, String)> {
+    let words = statement.leading_words();
+    let found = match words.as_slice() {
+        ["begin" | "commit" | "rollback" | "abort" | "end" | "savepoint" | "release", ..] => words[0].to_uppercase(),
+        ["start", "transaction", ..] => "START TRANSACTION".into(),
+        ["prepare", "transaction", ..] => "PREPARE TRANSACTION".into(),
+        ["set", "transaction", ..] => "SET TRANSACTION".into(),
+        _ => return cannot_run_in_a_transaction(statement),
+    };
+    Some((statement.range.start, format!("{found} in a migration: each schema is migrated in one transaction of cgk's, which must stay whole")))
+}
+
+fn cannot_run_in_a_transaction(statement: &Statement) -> Option<(usize, String)> {
+    let words = statement.leading_words();
+    let found = match words.as_slice() {
+        ["create" | "drop" | "reindex" | "refresh" | "alter", ..] if is_concurrent(&words, statement) => "CONCURRENTLY",
+        ["vacuum", ..] => "VACUUM",
+        ["create" | "drop", "database", ..] => "CREATE or DROP DATABASE",
+        ["create" | "drop", "tablespace", ..] => "CREATE or DROP TABLESPACE",
+        ["alter", "system", ..] => "ALTER SYSTEM",
+        ["checkpoint", ..] => return None,
+        _ => return None,
+    };
+    Some((statement.range.start, format!("{found} cannot run inside the transaction that a migration is")))
+}
+
+/// `refresh materialized view concurrently` may run in a transaction; the others may not.
+fn is_concurrent(words: &[&str], statement: &Statement) -> bool {
+    let position = words.iter().position(|word| *word == "concurrently");
+    match words {
+        ["refresh", ..] => false,
+        ["alter", "table", ..] => {
+            statement.find_word("detach").is_some() && statement.find_word("concurrently").is_some()
+        }
+        _ => position.is_some_and(|position| position <= 4),
+    }
+}
+
+fn session_state(statement: &Statement) -> Option<(usize, String)> {
+    let words = statement.leading_words();
+    let setting = match words.as_slice() {
+        ["set", "local" | "session", name, ..] | ["set" | "reset", name, ..] => *name,
+        ["discard", ..] => "all",
+        _ => return function_call(statement),
+    };
+    match setting {
+        "search_path" | "schema" | "role" | "authorization" | "all" | "session_authorization" => {
+            let problem = "changes the role or the search path: cgk sets both, and a schema name needs no path".to_owned();
+            Some((statement.range.start, problem))
+        }
+        _ => None,
+    }
+}
+
+/// `set_config('search_path', …)`, as `pg_dump` writes it.
+fn function_call(statement: &Statement) -> Option<(usize, String)> {
+    statement.tokens.windows(3).find_map(|window| match window {
+        [function, open, Token { kind: TokenKind::Text(name), .. }]
+            if function.word() == Some("set_config")
+                && open.is_sign('(')
+                && matches!(name.to_lowercase().as_str(), "search_path" | "role") =>
+        {
+            Some((function.at, format!("set_config('{name}', …) changes what cgk sets for each schema")))
+        }
+        _ => None,
+    })
+}
+
+fn other_tenant(statement: &Statement) -> Option<(usize, String)> {
+    statement.tokens.windows(2).find_map(|pair| {
+        let name = pair[0].name().filter(|name| name.starts_with("tenant_"))?;
+        pair[1].is_sign('.').then(|| (pair[0].at, format!("names the schema {name:?}: a migration runs in every tenant's schema")))
+    })
+}
+
+/// What only `psql` can do.
+fn client_side(statement: &Statement) -> Option<(usize, String)> {
+    let first = statement.tokens.first()?;
+    if first.is_sign('\\') {
+        return Some((first.at, "a psql command; only SQL can be sent to the server".into()));
+    }
+    let copies = statement.leading_words().first() == Some(&"copy")
+        && statement.tokens.windows(2).any(|pair| {
+            matches!(pair[0].word(), Some("from" | "to")) && matches!(pair[1].word(), Some("stdin" | "stdout"))
+        });
+    copies.then(|| (first.at, "COPY with STDIN or STDOUT needs a client that feeds it; use INSERT".into()))
+}
+
+/// The tables, views, sequences and indexes that a file makes, with the place of their names.
+fn relations(file: &MigrationFile) -> Vec<(String, usize)> {
+    file.statements().iter().filter_map(created_relation).collect()
+}
+
+fn created_relation(statement: &Statement) -> Option<(String, usize)> {
+    let mut tokens = statement.tokens.iter().peekable();
+    tokens.next_if(|token| token.word() == Some("create"))?;
+    let modifiers = ["or", "replace", "global", "local", "temp", "temporary", "unlogged", "recursive", "materialized", "unique"];
+    while tokens.next_if(|token| token.word().is_some_and(|word| modifiers.contains(&word))).is_some() {}
+    tokens.next_if(|token| matches!(token.word(), Some("table" | "view" | "sequence" | "index")))?;
+    while tokens.next_if(|token| matches!(token.word(), Some("if" | "not" | "exists" | "concurrently"))).is_some() {}
+    let name = tokens.next()?;
+    // A qualified name belongs to the schema that it names.
+    if tokens.peek().is_some_and(|token| token.is_sign('.')) {
+        return None;
+    }
+    // `create index on t (…)` leaves the name to the server.
+    name.name().filter(|_| name.word() != Some("on")).map(|text| (text.to_owned(), name.at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sql::statements;
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        statements(text)
+            .unwrap()
+            .iter()
+            .flat_map(|s| [transaction_control(s), session_state(s), other_tenant(s), client_side(s)])
+            .flatten()
+            .map(|(_, problem)| problem)
+            .collect()
+    }
+
+    #[test]
+    fn refuses_what_breaks_the_unit() {
+        for bad in [
+            "begin", "COMMIT", "rollback", "end", "start transaction", "savepoint a", "commit and chain",
+            "create index concurrently i on t (a)", "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS i on t (a)",
+            "drop index concurrently i", "reindex table concurrently t", "vacuum t", "alter system set a = 1",
+            "alter table t detach partition p concurrently", "set search_path to x", "set local search_path = x",
+            "set session search_path = x", "reset search_path", "reset all", "set role x", "set schema 'x'",
+            "set session authorization x", "discard all", "select pg_catalog.set_config('search_path', '', false)",
+            "insert into tenant_b.orders values (1)", "select * from \"tenant_b\" . t", "\\connect x",
+            "copy t from stdin", "copy (select 1) to stdout",
+        ] {
+            assert_eq!(problems(bad).len(), 1, "{bad}: {:?}", problems(bad));
+        }
+    }
+
+    #[test]
+    fn leaves_the_rest_alone() {
+        for good in [
+            "create table commit_log (a text default 'commit')",
+            "create function f() returns void language plpgsql set search_path = pg_catalog as $$ begin commit; end $$",
+            "select 'set search_path to x'", "refresh materialized view concurrently v", "set local statement_timeout = 0",
+            "select set_config('app.x', '', true)", "comment on table t is 'begin'", "select tenant_id from t",
+            "alter table t add column concurrently_x int", "create table t (concurrently int)", "copy t from '/tmp/x'",
+            "create index i on t (a)", "do $$ begin perform 1; end $$",
+        ] {
+            assert_eq!(problems(good), Vec::<String>::new(), "{good}");
+        }
+    }
+
+    #[test]
+    fn finds_what_a_file_makes() {
+        let names: Vec<_> = statements(
+            "create table a (); create unlogged table if not exists \"B\" (); create or replace view c as select 1;
+             create unique index d on a (x); create index on a (y); create table other.e (); create type f as enum ();
+             create materialized view g as select 1; create sequence h",
+        )
+        .unwrap()
+        .iter()
+        .filter_map(created_relation)
+        .map(|(name, _)| name)
+        .collect();
+        assert_eq!(names, ["a", "B", "c", "d", "g", "h"]);
+    }
+}

@@ -1,0 +1,22 @@
+//! What a run tells while it is under way.
+
+use super::fleet::{RunStart, SchemaOutcome};
+
+/// Told what a run does, as it does it. The library draws nothing; a program that does implements this.
+pub trait Observer: Send {
+    /// The run knows what there is to do and has changed nothing yet.
+    fn started(&mut self, start: &RunStart) {
+        let _ = start;
+    }
+
+    /// One schema is dealt with.
+    fn schema(&mut self, outcome: &SchemaOutcome) {
+        let _ = outcome;
+    }
+}
+
+/// Hears nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {}

@@ -1,0 +1,280 @@
+//! Where every schema stands, in a constant number of round trips for any number of tenants. Writes nothing.
+
+use super::{
+    ledger::{self, Applied, LEDGER_TABLE, LedgerDigest, Prefixes},
+    plan::{Target, plan},
+    source::{Migrations, Source},
+};
+use crate::{
+    config::Isolation,
+    db::Operator,
+    error::{Error, Result, while_doing},
+    ident::{Ident, RoleName, SchemaName},
+    migration::{Divergence, MigrationId, Set},
+    slug::TenantSlug,
+    tenant::{OrganizationId, Tenant},
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio_postgres::{Row, types::Type};
+
+/// How many ledgers are asked for at once on the one connection, where a comment was not enough.
+const LEDGERS_IN_FLIGHT_MAX: usize = 64;
+
+/// Where one schema stands.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum SchemaState {
+    /// Everything is applied.
+    AtHead,
+    /// This many migrations are pending.
+    Behind {
+        /// How many.
+        pending: usize,
+    },
+    /// Ledger and files do not agree; [`Divergence::ahead`] alone means that newer files were here.
+    Diverged(Box<Divergence>),
+    /// There is no such schema.
+    Missing,
+    /// The schema is there, and something else that it needs is not.
+    HalfProvisioned {
+        /// What is not there.
+        missing: String,
+    },
+}
+
+impl SchemaState {
+    /// Whether nothing is to be done.
+    pub fn is_at_head(&self) -> bool {
+        matches!(self, Self::AtHead)
+    }
+}
+
+/// The shared schema and the whole fleet.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FleetState {
+    /// Where the shared schema stands.
+    pub public: SchemaState,
+    /// The newest migration applied to the shared schema.
+    pub public_head: Option<MigrationId>,
+    /// Each tenant of the registry, by slug.
+    pub tenants: Vec<TenantState>,
+}
+
+/// Where one tenant stands.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TenantState {
+    /// The registry's row.
+    pub tenant: Tenant,
+    /// Where its schema stands.
+    pub state: SchemaState,
+    /// The newest migration applied to it.
+    pub head: Option<MigrationId>,
+    pub(crate) facts: TenantFacts,
+}
+
+/// What registry and catalogue say of one slug.
+#[derive(Clone, Debug)]
+pub(crate) struct TenantFacts {
+    pub(crate) tenant: Option<Tenant>,
+    /// The schema's owner, and so whether there is one.
+    pub(crate) owner: Option<Ident>,
+    pub(crate) has_ledger: bool,
+    pub(crate) comment: Option<String>,
+    pub(crate) has_role: bool,
+    /// Whether the role may use the schema.
+    pub(crate) role_admitted: bool,
+}
+
+/// Looks at the shared schema and at every tenant of the registry.
+///
+/// # Errors
+///
+/// Kind `NotReady`: there is no registry. Kinds `Unavailable` and `Failed`: the server.
+pub async fn look(operator: &Operator, migrations: &Migrations) -> Result<FleetState> {
+    let (public, public_head) = look_at_public(operator, migrations).await?;
+    require_registry(operator).await?;
+    let tenants = look_at_tenants(operator, migrations).await?;
+    Ok(FleetState { public, public_head, tenants })
+}
+
+/// Looks at the shared schema alone; needs no registry.
+pub(crate) async fn look_at_public(operator: &Operator, migrations: &Migrations) -> Result<(SchemaState, Option<MigrationId>)> {
+    let schema = SchemaName::public();
+    let source = migrations.set(Set::Public);
+    let read = ledger::read(operator, &schema).await?;
+    let head = read.rows.last().map(|row| row.id.clone());
+    let state = match (read.schema_exists, read.ledger_exists) {
+        (false, _) => SchemaState::Missing,
+        (true, false) => SchemaState::Behind { pending: source.files().len() },
+        (true, true) => by_rows(source, &schema, read.rows),
+    };
+    Ok((state, head))
+}
+
+/// The fleet in one query, and the rows of those ledgers whose comment is missing or unknown.
+pub(crate) async fn look_at_tenants(operator: &Operator, migrations: &Migrations) -> Result<Vec<TenantState>> {
+    let source = migrations.set(Set::Tenant);
+    let rows = facts_rows(operator, "select slug from public.organizations", None).await?;
+    let prefixes = Prefixes::of(source);
+    let ids: Vec<&MigrationId> = source.files().iter().map(super::MigrationFile::id).collect();
+    let isolation = operator.config().isolation();
+    let states = rows.into_iter().map(|(slug, facts)| {
+        let (prefixes, ids) = (&prefixes, &ids);
+        async move {
+            let Some(tenant) = facts.tenant.clone() else {
+                return Err(Error::Unexpected { doing: format!("look at tenant {slug}"), found: "no registry row".into() });
+            };
+            let (state, head) = match by_facts(&slug, &facts, isolation) {
+                Some(state) => (state, None),
+                None => {
+                    let known = LedgerDigest::in_comment(facts.comment.as_deref()).and_then(|digest| prefixes.length_of(&digest));
+                    match known {
+                        Some(applied) => (by_length(applied, ids.len()), applied.checked_sub(1).map(|last| ids[last].clone())),
+                        None => {
+                            let schema = SchemaName::of_tenant(&slug);
+                            let read = ledger::read(operator, &schema).await?;
+                            let head = read.rows.last().map(|row| row.id.clone());
+                            (by_rows(source, &schema, read.rows), head)
+                        }
+                    }
+                }
+            };
+            Ok(TenantState { tenant, state, head, facts })
+        }
+    });
+    stream::iter(states).buffered(LEDGERS_IN_FLIGHT_MAX).try_collect().await
+}
+
+/// What is wrong with a tenant before any ledger is opened.
+fn by_facts(slug: &TenantSlug, facts: &TenantFacts, isolation: Isolation) -> Option<SchemaState> {
+    let half = |missing: &str| Some(SchemaState::HalfProvisioned { missing: missing.into() });
+    if facts.owner.is_none() {
+        Some(SchemaState::Missing)
+    } else if !facts.has_ledger {
+        half(&format!("its ledger, {}.{LEDGER_TABLE}", SchemaName::of_tenant(slug).as_str()))
+    } else if isolation == Isolation::Role && !facts.has_role {
+        half("its role")
+    } else if isolation == Isolation::Role && !facts.role_admitted {
+        half("its role's right to use the schema")
+    } else {
+        None
+    }
+}
+
+fn by_length(applied: usize, files: usize) -> SchemaState {
+    if applied == files { SchemaState::AtHead } else { SchemaState::Behind { pending: files - applied } }
+}
+
+fn by_rows(source: &Source, schema: &SchemaName, rows: Vec<Applied>) -> SchemaState {
+    let applied = rows.len();
+    match plan(source, schema, rows, Target::Head) {
+        Ok(_) => by_length(applied, source.files().len()),
+        Err(divergence) => SchemaState::Diverged(divergence),
+    }
+}
+
+/// Says clearly when there is no registry, instead of letting a query fail on it.
+pub(crate) async fn require_registry(operator: &Operator) -> Result<()> {
+    let row = operator
+        .client()
+        .query_typed(
+            "select coalesce(pg_catalog.array_agg(a.attname::text), '{}') from pg_catalog.pg_class c
+             join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = 'public'
+             join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+             where c.relname = 'organizations' and c.relkind in ('r', 'p', 'v')",
+            &[],
+        )
+        .await
+        .map_err(while_doing("look for the registry"))?;
+    let columns: Vec<String> =
+        row.first().map(|row| row.try_get(0)).transpose().map_err(while_doing("look for the registry"))?.unwrap_or_default();
+    let missing = |missing: String| Error::NotSetUp { database: operator.facts().database.clone(), missing };
+    if columns.is_empty() {
+        return Err(missing("there is no table public.organizations".into()));
+    }
+    match ["id", "slug", "name", "status", "created_at"].iter().find(|needed| !columns.iter().any(|found| found == *needed)) {
+        Some(column) => Err(missing(format!("public.organizations has no column {column}"))),
+        None => Ok(()),
+    }
+}
+
+/// What registry and catalogue say of one slug, whether or not the registry knows it.
+pub(crate) async fn facts_of(operator: &Operator, slug: &TenantSlug) -> Result<TenantFacts> {
+    let mut rows = facts_rows(operator, "select $2::text", Some(slug)).await?;
+    rows.pop().map(|(_, facts)| facts).ok_or_else(|| Error::Unexpected {
+        doing: format!("look at tenant {slug}"),
+        found: "no row at all".into(),
+    })
+}
+
+async fn facts_rows(operator: &Operator, slugs: &str, only: Option<&TenantSlug>) -> Result<Vec<(TenantSlug, TenantFacts)>> {
+    // Names are compared as text: comparing with the type `name` would cut off what is too long and call it equal.
+    let sql = format!(
+        "select s.slug, o.id, o.name, o.status::text, o.created_at, pg_catalog.pg_get_userbyid(n.nspowner)::text,
+                c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class'), r.oid is not null,
+                coalesce(pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage'), false)
+         from ({slugs}) s (slug)
+         left join public.organizations o on o.slug = s.slug
+         left join pg_catalog.pg_namespace n on n.nspname::text = 'tenant_' || s.slug
+         left join pg_catalog.pg_class c
+                on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
+         left join pg_catalog.pg_roles r on r.rolname::text = 'cgk_' || s.slug || '_' || $1
+         order by s.slug collate \"C\""
+    );
+    let tag = operator.facts().database_tag();
+    let (tag, only) = (tag.as_str(), only.map(TenantSlug::as_str));
+    let mut params: Vec<(&(dyn tokio_postgres::types::ToSql + Sync), Type)> = vec![(&tag, Type::TEXT)];
+    if let Some(slug) = &only {
+        params.push((slug, Type::TEXT));
+    }
+    let rows = operator.client().query_typed(&sql, &params).await.map_err(while_doing("look at the fleet"))?;
+    rows.iter().map(facts_row).collect()
+}
+
+fn facts_row(row: &Row) -> Result<(TenantSlug, TenantFacts)> {
+    let doing = || while_doing("read the registry");
+    let slug: String = row.try_get(0).map_err(doing())?;
+    let slug: TenantSlug = slug.parse()?;
+    let id: Option<uuid::Uuid> = row.try_get(1).map_err(doing())?;
+    let tenant = match id {
+        Some(id) => {
+            let status: String = row.try_get(3).map_err(doing())?;
+            let status = status.parse().map_err(|error| Error::Unexpected {
+                doing: format!("read the status of tenant {slug}"),
+                found: format!("{error}"),
+            })?;
+            Some(Tenant {
+                id: OrganizationId(id),
+                slug: slug.clone(),
+                name: row.try_get(2).map_err(doing())?,
+                status,
+                created_at: row.try_get(4).map_err(doing())?,
+            })
+        }
+        None => None,
+    };
+    let owner: Option<String> = row.try_get(5).map_err(doing())?;
+    let owner = owner.map(Ident::new).transpose().map_err(|error| Error::Unexpected {
+        doing: format!("look at the schema of tenant {slug}"),
+        found: error.to_string(),
+    })?;
+    let facts = TenantFacts {
+        tenant,
+        owner,
+        has_ledger: row.try_get(6).map_err(doing())?,
+        comment: row.try_get(7).map_err(doing())?,
+        has_role: row.try_get(8).map_err(doing())?,
+        role_admitted: row.try_get(9).map_err(doing())?,
+    };
+    Ok((slug, facts))
+}
+
+/// The role that a tenant has under the operator's configuration.
+pub(crate) fn role_of(operator: &Operator, slug: &TenantSlug) -> Option<RoleName> {
+    match operator.config().isolation() {
+        Isolation::Role => Some(RoleName::of_tenant(slug, &operator.facts().database_tag())),
+        Isolation::Path => None,
+    }
+}

@@ -1,0 +1,197 @@
+//! A migration's identity, and what can be wrong with one: the nouns that errors name.
+
+use crate::{error::count, ident::SchemaName, version::Version};
+use std::{fmt, path::PathBuf};
+use tokio_postgres::error::SqlState;
+
+/// One of the two sets of migrations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Set {
+    /// The shared schema, `public`.
+    Public,
+    /// Every tenant schema.
+    Tenant,
+}
+
+impl Set {
+    /// The folder of the set inside a migrations directory.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Tenant => "tenant",
+        }
+    }
+}
+
+impl fmt::Display for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.folder())
+    }
+}
+
+/// Version and name of a migration; shown as `003_products`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MigrationId {
+    /// The version, unique in its set.
+    pub version: Version,
+    /// What follows the version in the file's name.
+    pub name: String,
+}
+
+impl fmt::Display for MigrationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.version, self.name)
+    }
+}
+
+/// Something in the migration files that stops a run before it touches the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileProblem {
+    /// The file, or the folder where the set as a whole is meant.
+    pub file: PathBuf,
+    /// The line, from 1 on, where one can be named.
+    pub line: Option<usize>,
+    /// What is wrong, in one lower-case line.
+    pub problem: String,
+}
+
+impl fmt::Display for FileProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}", self.problem)
+    }
+}
+
+/// Where a schema's ledger and the files disagree. Everything is listed, not just the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Divergence {
+    /// The schema.
+    pub schema: SchemaName,
+    /// Applied, and the file's text has changed since.
+    pub edited: Vec<MigrationId>,
+    /// Applied, and the file is gone.
+    pub missing: Vec<MigrationId>,
+    /// Not applied, and a later one is.
+    pub out_of_order: Vec<MigrationId>,
+    /// Applied, and later than every file: made by a newer set of files.
+    pub ahead: Vec<MigrationId>,
+}
+
+impl std::error::Error for Divergence {}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "schema {:?} and the migration files do not agree", self.schema.as_str())?;
+        let mut separator = ": ";
+        for (ids, what) in [
+            (&self.edited, "edited after it was applied"),
+            (&self.missing, "applied, but its file is gone"),
+            (&self.out_of_order, "not applied although a later one is"),
+            (&self.ahead, "applied by a newer set of files"),
+        ] {
+            for id in ids {
+                write!(f, "{separator}{id} {what}")?;
+                separator = "; ";
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A migration that the server refused. The whole schema is as it was before the run.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct MigrationFailure {
+    /// The schema.
+    pub schema: SchemaName,
+    /// The file.
+    pub file: PathBuf,
+    /// Where in the file, as near as the server told.
+    pub place: Option<Place>,
+    /// The server's SQLSTATE.
+    pub sqlstate: SqlState,
+    /// The server's message.
+    pub message: String,
+    /// The server's hint, if it gave one. Its detail is left out: details carry row values.
+    pub hint: Option<String>,
+    /// What the driver said.
+    pub source: tokio_postgres::Error,
+}
+
+/// A place in a migration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The line, from 1 on.
+    pub line: usize,
+    /// The column in characters, from 1 on; the start of the statement where the server named no position.
+    pub column: usize,
+    /// The line's text.
+    pub text: String,
+}
+
+impl Place {
+    /// The place of a byte offset in a text.
+    pub(crate) fn of(text: &str, offset: usize) -> Self {
+        let mut offset = offset.min(text.len());
+        while !text.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        let start = text[..offset].rfind('\n').map_or(0, |at| at + 1);
+        let end = text[offset..].find('\n').map_or(text.len(), |at| offset + at);
+        Self {
+            line: text[..start].matches('\n').count() + 1,
+            column: text[start..offset].chars().count() + 1,
+            text: text[start..end].trim_end_matches('\r').to_owned(),
+        }
+    }
+}
+
+impl std::error::Error for MigrationFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+impl fmt::Display for MigrationFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "migration {}", self.file.display())?;
+        if let Some(place) = &self.place {
+            write!(f, ":{}:{}", place.line, place.column)?;
+        }
+        write!(f, " failed in schema {:?}", self.schema.as_str())
+    }
+}
+
+/// `2 files edited, 1 file gone`, for a line in a table.
+impl Divergence {
+    /// The disagreement in a few words.
+    pub fn summary(&self) -> String {
+        let parts = [
+            (self.edited.len(), "edited"),
+            (self.missing.len(), "gone"),
+            (self.out_of_order.len(), "out of order"),
+            (self.ahead.len(), "newer than these files"),
+        ];
+        let parts: Vec<_> =
+            parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "migration"))).collect();
+        parts.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_counts_characters_not_bytes() {
+        let text = "select 1;\nsélect 'ü', x\r\nend";
+        let place = Place::of(text, text.find('x').unwrap());
+        assert_eq!(place, Place { line: 2, column: 13, text: "sélect 'ü', x".into() });
+        assert_eq!(Place::of(text, 9999).line, 3);
+    }
+}

@@ -1,0 +1,132 @@
+//! Makes a database ready for cgk; may be run again at any time, by any number of processes.
+
+use crate::{
+    db::{Operator, message},
+    error::{Error, Result, while_doing},
+    migrate::{self, FleetPlan, MigrationId, Migrations, Observer, Outcome, RunReport, Scope, Target, state::require_registry},
+};
+
+/// What a setup found and did.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SetupReport {
+    /// Migrations that this run applied to the shared schema.
+    pub applied: Vec<MigrationId>,
+    /// The newest migration of the shared schema.
+    pub head: Option<MigrationId>,
+    /// Tables in the shared schema now.
+    pub tables: Vec<String>,
+    /// Whether this run took from everyone the right to create tables in `public`.
+    pub hardened: Hardening,
+}
+
+/// What became of everyone's right to create tables in `public`, as databases born before PostgreSQL 15 grant it. With it,
+/// any role could put a table of its own where a tenant's is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hardening {
+    /// There is no such right.
+    NotNeeded,
+    /// It was taken away.
+    Revoked,
+    /// It is still there: the operator may not take it away.
+    NotAllowed,
+}
+
+/// Migrates the shared schema and checks that the registry is there. No tenant is touched.
+///
+/// What is committed when: all pending migrations together. Locks: the shared schema's migration lock
+/// ([`lock::migration_key`](crate::lock::migration_key)), to the end of that one message; processes that come meanwhile wait,
+/// and then find nothing to do.
+///
+/// # Errors
+///
+/// Kind `Denied`: the role may not create tables in `public`, or schemas. `Drift`: ledger and files do not agree. `Failed`: a
+/// migration was refused; the schema is as it was. `NotReady`: the migrations make no registry.
+///
+/// # Cancel safety
+///
+/// Dropped, the server may still finish and commit the migrations; nothing is half done.
+pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut dyn Observer) -> Result<SetupReport> {
+    check_privileges(operator)?;
+    let hardened = harden(operator).await?;
+    let planned: FleetPlan<'_> = migrate::plan_fleet(operator, migrations, &Scope::Public, Target::Head).await?;
+    let report: RunReport = migrate::run(operator, migrations, planned, observer).await?;
+    let applied = match report.public.map(|outcome| outcome.result) {
+        Some(Outcome::Migrated { applied }) => applied,
+        _ => Vec::new(),
+    };
+    require_registry(operator).await?;
+    Ok(SetupReport { applied, head: migrations.set(migrate::Set::Public).head().cloned(), tables: tables(operator).await?, hardened })
+}
+
+fn check_privileges(operator: &Operator) -> Result<()> {
+    let facts = operator.facts();
+    let role = || facts.role.clone();
+    let (quoted_role, database) = (quoted(&facts.role), quoted(&facts.database));
+    if facts.read_only {
+        return Err(Error::Unexpected {
+            doing: format!("set up database {:?}", facts.database),
+            found: "the session is read-only: the server is a standby, or default_transaction_read_only is on".into(),
+        });
+    }
+    if facts.creates_in_public == Some(false) {
+        return Err(Error::Privilege {
+            role: role(),
+            needed: "create tables in schema public".into(),
+            grant: format!("grant create, usage on schema public to {quoted_role}"),
+            source: None,
+        });
+    }
+    if facts.creates_in_public.is_none() {
+        return Err(Error::NotSetUp { database: facts.database.clone(), missing: "there is no schema public".into() });
+    }
+    if !facts.creates_schemas {
+        return Err(Error::Privilege {
+            role: role(),
+            needed: format!("create schemas in database {}", facts.database),
+            grant: format!("grant create on database {database} to {quoted_role}"),
+            source: None,
+        });
+    }
+    Ok(())
+}
+
+fn quoted(name: &str) -> String {
+    crate::ident::Ident::new(name).map_or_else(|_| name.to_owned(), |name| name.quoted())
+}
+
+async fn harden(operator: &Operator) -> Result<Hardening> {
+    if !operator.facts().everyone_creates_in_public {
+        return Ok(Hardening::NotNeeded);
+    }
+    // Somebody who is not the owner gets a warning from the server and no error, so the outcome is looked up.
+    let sql = "revoke create on schema public from public;
+               select exists (select from pg_catalog.pg_namespace n, aclexplode(n.nspacl) a
+                              where n.nspname = 'public' and a.grantee = 0 and a.privilege_type = 'CREATE')";
+    let doing = || while_doing("take from everyone the right to create tables in schema public");
+    let answer = match message::run(operator.client(), sql).await.map_err(doing())?.complete() {
+        Ok(answer) => answer,
+        Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) => {
+            return Ok(Hardening::NotAllowed);
+        }
+        // Eight setups at once write the same catalogue row; one of them wins, which is all that is wanted.
+        Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::INTERNAL_ERROR) => return Ok(Hardening::Revoked),
+        Err(error) => return Err(doing()(error)),
+    };
+    let remains = answer.rows.first().and_then(|(_, row)| row.get(0)) == Some("t");
+    Ok(if remains { Hardening::NotAllowed } else { Hardening::Revoked })
+}
+
+async fn tables(operator: &Operator) -> Result<Vec<String>> {
+    let doing = || while_doing("list the tables of schema public");
+    let rows = operator
+        .client()
+        .query_typed(
+            "select c.relname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+             where n.nspname = 'public' and c.relkind in ('r', 'p') order by 1",
+            &[],
+        )
+        .await
+        .map_err(doing())?;
+    rows.iter().map(|row| row.try_get(0).map_err(doing())).collect()
+}

@@ -1,0 +1,142 @@
+//! The name of a tenant.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// The name of a tenant: `^[a-z][a-z0-9_]{0,47}$`.
+///
+/// A slug is refused, never repaired: lower-casing `Acme` or turning `my-co` into `my_co` would let two customers meet in
+/// one schema. Forty-eight bytes leave room for every name that is made from a slug within PostgreSQL's limit of 63 bytes,
+/// past which the server truncates with no more than a notice.
+///
+/// ```
+/// let slug: cgk::TenantSlug = "acme".parse()?;
+/// assert_eq!(slug.as_str(), "acme");
+/// assert!("Acme".parse::<cgk::TenantSlug>().is_err());
+/// # Ok::<(), cgk::InvalidSlug>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantSlug(Arc<str>);
+
+impl TenantSlug {
+    /// The longest slug, in bytes.
+    pub const BYTES_MAX: usize = 48;
+
+    /// The slug as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TenantSlug {
+    type Err = InvalidSlug;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSlug> {
+        let reason = if text.is_empty() {
+            SlugProblem::Empty
+        } else if !text.starts_with(|c: char| c.is_ascii_lowercase()) {
+            SlugProblem::Start
+        } else if let Some(found) = text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '_')) {
+            SlugProblem::Character { found }
+        } else if text.len() > Self::BYTES_MAX {
+            SlugProblem::TooLong { bytes: text.len() }
+        } else {
+            return Ok(Self(text.into()));
+        };
+        Err(InvalidSlug { text: text.chars().take(80).collect(), problem: reason })
+    }
+}
+
+impl TryFrom<&str> for TenantSlug {
+    type Error = InvalidSlug;
+
+    fn try_from(text: &str) -> Result<Self, InvalidSlug> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for TenantSlug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TenantSlug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TenantSlug({})", self.0)
+    }
+}
+
+/// A text that is no tenant slug.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a tenant slug: {problem}")]
+pub struct InvalidSlug {
+    /// What was given, cut off after 80 characters.
+    pub text: String,
+    /// What is wrong with it.
+    pub problem: SlugProblem,
+}
+
+/// What is wrong with a text that was given as a slug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SlugProblem {
+    /// Nothing was given.
+    #[error("it is empty")]
+    Empty,
+    /// The first character is not a lower-case letter.
+    #[error("it must start with a letter a-z")]
+    Start,
+    /// A character stands in it that is neither a lower-case letter, a digit nor an underscore.
+    #[error("{found:?} is not one of a-z, 0-9 and _")]
+    Character {
+        /// The first such character.
+        found: char,
+    },
+    /// It is longer than [`TenantSlug::BYTES_MAX`].
+    #[error("it has {bytes} characters, and {max} are the most", max = TenantSlug::BYTES_MAX)]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn accepts_the_allowed_shape_only() {
+        for good in ["a", "acme", "a1", "a_b", "a__", &"z".repeat(48)] {
+            assert_eq!(good.parse::<TenantSlug>().unwrap().as_str(), good);
+        }
+        use SlugProblem::*;
+        for (bad, problem) in [
+            ("", Empty),
+            ("Acme", Start),
+            ("1a", Start),
+            ("_a", Start),
+            ("a-b", Character { found: '-' }),
+            ("a b", Character { found: ' ' }),
+            ("a\n", Character { found: '\n' }),
+            ("aB", Character { found: 'B' }),
+            ("x, tenant_b", Character { found: ',' }),
+            ("x\"; drop schema public", Character { found: '"' }),
+            ("ünï", Start),
+            ("aü", Character { found: 'ü' }),
+            (&"a".repeat(49), TooLong { bytes: 49 }),
+        ] {
+            assert_eq!(bad.parse::<TenantSlug>().unwrap_err().problem, problem, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_slug_is_its_text_and_no_other(text in "\\PC{0,80}") {
+            if let Ok(slug) = text.parse::<TenantSlug>() {
+                prop_assert_eq!(slug.as_str(), &text);
+                prop_assert!(text.len() <= 48 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+            }
+        }
+    }
+}
