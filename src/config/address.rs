@@ -100,10 +100,7 @@ fn driver_options(options: &Options) -> Result<tokio_postgres::Config, Problem> 
                 format!("Correct {key}, or remove it."),
             ));
         }
-        // Of two equal options the last one counts, where the driver would add them up.
-        if !options.driver.iter().rev().take_while(|later| later.1 != *value || later.0 != *key).any(|(k, _)| k == key) {
-            all.push_str(&pair);
-        }
+        all.push_str(&pair);
     }
     let mut pg: tokio_postgres::Config = all.parse().expect("each option was understood on its own");
     if pg.get_connect_timeout().is_none() {

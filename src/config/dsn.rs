@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn reads_quotes_and_escapes() {
-        let parts = parse(r"host = /tmp,db.example  port=5433,  dbname='a b' user=u password='it\'s \\ ok' x=y\ z e=''");
+        let parts =
+            parse(r"host = /tmp,db.example  port=5433,  dbname='a b' user=u password='it\'s \\ ok' x=y\ z e=''");
         let parts = parts.ok().unwrap();
         assert_eq!(parts.hosts, ["/tmp", "db.example"]);
         assert_eq!(parts.ports, [5433, 5432]);

@@ -56,20 +56,20 @@ impl Options {
             "pgbouncer" => self.pgbouncer = Some(boolean(value, "pgbouncer")?),
             "channel_binding" => {
                 self.channel_binding_required = (value == "require").then_some(ChannelBindingRequired);
-                self.driver.push(("channel_binding", value.to_owned()));
+                self.drive("channel_binding", value);
             }
             "options" => {
                 refuse_session_state(value)?;
-                self.driver.push(("options", value.to_owned()));
+                self.drive("options", value);
             }
             "target_session_attrs" => {
                 let value = if value == "primary" { "read-write" } else { value };
-                self.driver.push(("target_session_attrs", value.to_owned()));
+                self.drive("target_session_attrs", value);
             }
-            "keepalives_count" => self.driver.push(("keepalives_retries", value.to_owned())),
+            "keepalives_count" => self.drive("keepalives_retries", value),
             _ => {
                 if let Some(known) = PASSED.iter().find(|known| **known == key) {
-                    self.driver.push((known, value.to_owned()));
+                    self.drive(known, value);
                 } else if let Some((known, whose)) = IGNORED.iter().find(|(known, _)| *known == key) {
                     self.notices.push(format!("{known} in the connection URL is {whose} and is ignored"));
                 } else {
@@ -78,6 +78,12 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// Hands an option to the driver. A later value replaces an earlier one, where the driver would add them up.
+    fn drive(&mut self, key: &'static str, value: &str) {
+        self.driver.retain(|(earlier, _)| *earlier != key);
+        self.driver.push((key, value.to_owned()));
     }
 
     fn ssl_wish(&mut self, value: &str) -> Result<SslWish, Problem> {

@@ -77,6 +77,11 @@ impl Origins {
         self.0.insert(name, origin);
     }
 
+    /// Takes over all of `others`.
+    pub(super) fn absorb(&mut self, others: Origins) {
+        self.0.extend(others.0);
+    }
+
     pub(super) fn get(&self, name: &'static str) -> Origin {
         self.0.get(name).cloned().unwrap_or(Origin::Default)
     }

@@ -72,8 +72,10 @@ impl Target {
             for (index, host) in self.hosts.iter().enumerate() {
                 f.write_str(if index == 0 { "" } else { "," })?;
                 match host {
-                    TargetHost::Network { name, port } if name.contains(':') => write!(f, "[{name}]:{port}")?,
-                    TargetHost::Network { name, port } => write!(f, "{name}:{port}")?,
+                    TargetHost::Network { name, port } if name.contains(':') => {
+                        write!(f, "[{}]:{port}", name.replace('%', "%25"))?;
+                    }
+                    TargetHost::Network { name, port } => write!(f, "{}:{port}", name.replace('%', "%25"))?,
                     TargetHost::Socket { directory, port } => write!(f, "{}:{port}", percent::encode(directory))?,
                 }
             }
