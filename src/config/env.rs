@@ -31,6 +31,13 @@ impl Sources {
         Sources { variables, directory: directory.to_owned() }
     }
 
+    /// The same with one more variable, which need not be UTF-8.
+    #[cfg(test)]
+    pub(crate) fn with(mut self, name: &str, value: &std::ffi::OsStr) -> Sources {
+        self.variables.insert(name.into(), value.into());
+        self
+    }
+
     /// The working directory.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory

@@ -11,6 +11,7 @@ use super::error::{ConfigError, Problem};
 use super::origin::Origin;
 use super::settings::Isolation;
 use super::value::Span;
+use super::{options, show};
 
 /// The name that is looked for in the working directory.
 pub(super) const NAME: &str = "cgk.toml";
@@ -92,10 +93,10 @@ impl ConfigFile {
             Ok(settings) => Ok(ConfigFile { path, settings }),
             Err(error) => {
                 let offset = error.span().map_or(0, |span| span.start);
-                let key = key_at(text, offset).unwrap_or_else(|| NAME.to_owned());
+                let key = key_at(text, offset).unwrap_or(NAME);
                 let line = line_of(text.as_bytes(), offset);
                 Err(Problem::invalid(
-                    without_strings(error.message()),
+                    without_values(error.message()),
                     "Correct the line; `cgk init` writes an example.",
                 )
                 .of(key, Some(Origin::Line { path, line })))
@@ -109,24 +110,29 @@ fn unreadable(path: &Path, error: std::io::Error) -> Problem {
         .because(error)
 }
 
-/// The key of the line an error is on, with its section.
-fn key_at(text: &str, offset: usize) -> Option<String> {
+/// The key of the line an error is on, with its section, if it is one of ours: inside a string that runs over several
+/// lines, what looks like a key may be part of a secret.
+fn key_at(text: &str, offset: usize) -> Option<&'static str> {
+    const TOP: [&str; 7] =
+        ["database_url", "database_url_file", "direct_url", "direct_url_file", "migrations", "isolation", "pooled"];
     let start = text.get(..offset)?.rfind('\n').map_or(0, |newline| newline + 1);
-    let line = text[start..].lines().next()?;
-    let key = line.split_once('=')?.0.trim();
-    if key.is_empty() || !key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c)) {
-        return None;
-    }
+    let key = text[start..].lines().next()?.split_once('=')?.0.trim();
     let sections = text[..start].lines().map(str::trim);
     let section = sections.filter_map(|line| line.strip_prefix('[')?.split(']').next()).next_back();
-    Some(section.map_or_else(|| key.to_owned(), |section| format!("{section}.{key}")))
+    let full = section.map_or_else(|| key.to_owned(), |section| format!("{section}.{key}"));
+    TOP.iter().chain(&show::SESSION).chain(&show::POOL).copied().find(|known| *known == full)
 }
 
-/// Takes quoted values out of a message and leaves it on one line: a value may be a URL with its password.
-fn without_strings(message: &str) -> String {
+/// Takes values out of the parser's message and leaves it on one line: a value may be a URL with its password.
+fn without_values(message: &str) -> String {
     let message = match (message.find('"'), message.rfind('"')) {
         (Some(first), Some(last)) if first < last => format!("{}\"…\"{}", &message[..first], &message[last + 1..]),
         _ => message.to_owned(),
     };
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
+    let is_variant = message.starts_with("unknown variant");
+    let pieces = message.split('`').enumerate().map(|(index, piece)| {
+        let is_quoted = index % 2 == 1;
+        if is_quoted && (!options::is_word(piece) || (is_variant && index == 1)) { "…" } else { piece }
+    });
+    pieces.collect::<Vec<_>>().join("`").split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -189,7 +189,8 @@ fn refusal(key: &str, secrecy: KeySecrecy) -> Problem {
 const UNKNOWN_AFTER_PASSWORD: &str = "Remove the option. In a key=value string, put a password with blanks between \
                                       single quotes; in a URL, percent-encode `&` as %26.";
 
-fn is_word(key: &str) -> bool {
+/// Whether a text is short and plain enough to be the name of something.
+pub(super) fn is_word(key: &str) -> bool {
     key.len() <= 40 && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
 }
 

@@ -1,7 +1,7 @@
 //! The settings as a list, for people to read.
 
 use super::settings::{Isolation, MigrationsFrom, Pooling, RemotePlaintext};
-use super::{Config, Origin, SettingOrigin, value};
+use super::{Config, SettingOrigin, value};
 
 pub(super) const SESSION: [&str; 4] = [
     "session.application_name",
@@ -21,10 +21,6 @@ pub(super) const POOL: [&str; 5] = [
 impl Config {
     /// Returns every setting with its value and where the value came from. Passwords are shown as `***`.
     pub fn settings(&self) -> Vec<SettingOrigin> {
-        let tls = match self.origins.get("database_url") {
-            Origin::Default => Origin::Default,
-            _ => Origin::Url("sslmode"),
-        };
         let isolation = match self.isolation {
             Isolation::Role => "role",
             Isolation::Path => "path",
@@ -62,8 +58,8 @@ impl Config {
             .map(|(name, value)| SettingOrigin { name, value, origin: self.origins.get(name) })
             .collect();
         // How the connection is encrypted follows from the URL as a whole.
-        let tls = SettingOrigin { name: "tls", value: Some(self.address.tls.to_string()), origin: tls };
-        settings.insert(1, tls);
+        let (value, origin) = (Some(self.address.tls.to_string()), self.origins.get("database_url"));
+        settings.insert(1, SettingOrigin { name: "tls", value, origin });
         settings
     }
 }

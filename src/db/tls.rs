@@ -39,7 +39,11 @@ pub(crate) fn connector(mode: &TlsMode) -> Result<MakeRustlsConnect, ConfigError
             let chain = certificates(certificate, "sslcert")?;
             let secret = private_key(key)?;
             builder.with_client_auth_cert(chain, secret).map_err(|error| {
-                let what = format!("the key in {} does not belong to {}", key.display(), certificate.display());
+                let what = format!(
+                    "the key in {} cannot be used with the certificate in {}",
+                    key.display(),
+                    certificate.display()
+                );
                 Problem::invalid(what, "Name a certificate and its own key in sslcert and sslkey.")
                     .because(error)
                     .of("sslkey", None)
@@ -105,4 +109,56 @@ fn pem_error(error: pem::Error, path: &Path, option: &'static str) -> ConfigErro
         ),
     }
     .of(option, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use crate::config::ConfigErrorKind;
+
+    use super::*;
+
+    fn data(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
+    }
+
+    fn with_roots(name: &str) -> TlsMode {
+        TlsMode::Verify { roots: RootCerts::File(data(name)), client: None }
+    }
+
+    fn with_client(certificate: &str, key: &str) -> TlsMode {
+        let client = ClientCert { certificate: data(certificate), key: data(key) };
+        TlsMode::Verify { roots: RootCerts::File(data("authority.pem")), client: Some(client) }
+    }
+
+    #[test]
+    fn makes_connectors() {
+        let system = TlsMode::Verify { roots: RootCerts::System, client: None };
+        for mode in [TlsMode::Disable, system, with_roots("authority.pem"), with_client("authority.pem", "client.key")]
+        {
+            assert!(connector(&mode).is_ok(), "{mode}");
+        }
+    }
+
+    #[test]
+    fn system_roots_are_never_empty() {
+        assert!(!root_store(&RootCerts::System).unwrap().is_empty());
+    }
+
+    #[test]
+    fn names_the_file_that_is_wrong() {
+        let cases = [
+            (with_roots("absent.pem"), "sslrootcert", ConfigErrorKind::Unreadable, "absent.pem"),
+            (with_roots("client.key"), "sslrootcert", ConfigErrorKind::Invalid, "client.key holds no certificate"),
+            (with_client("client.key", "client.key"), "sslcert", ConfigErrorKind::Invalid, "holds no certificate"),
+            (with_client("authority.pem", "authority.pem"), "sslkey", ConfigErrorKind::Invalid, "no private key"),
+            (with_client("authority.pem", "other.key"), "sslkey", ConfigErrorKind::Invalid, "cannot be used with"),
+        ];
+        for (mode, setting, kind, text) in cases {
+            let error = connector(&mode).err().unwrap();
+            assert_eq!((error.setting(), error.kind()), (setting, kind), "{error}");
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
 }
