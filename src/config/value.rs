@@ -54,8 +54,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
 /// Writes a time the way [`duration`] reads it, in the largest unit that divides it.
 pub(super) fn show(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
-    let units = [(3_600_000, "h"), (60_000, "min"), (1_000, "s")];
-    match units.into_iter().find(|(unit, _)| milliseconds != 0 && milliseconds % unit == 0) {
+    let units = [(3_600_000_u128, "h"), (60_000, "min"), (1_000, "s")];
+    match units.into_iter().find(|(unit, _)| milliseconds != 0 && milliseconds.is_multiple_of(*unit)) {
         Some((unit, name)) => format!("{}{name}", milliseconds / unit),
         None => format!("{milliseconds}ms"),
     }

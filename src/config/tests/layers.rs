@@ -44,15 +44,14 @@ fn flags_beat_environment_beats_dotenv_beats_file() {
     assert_eq!(user(&config), "secret");
     assert_eq!(origin(&config, "database_url"), Origin::Environment("CGK_DATABASE_URL_FILE"));
 
-    let mut overrides = Overrides::default();
-    overrides.database_url = Some("postgres://flag:pw@localhost/db".to_owned());
+    let flag = "postgres://flag:pw@localhost/db".to_owned();
+    let overrides = Overrides { database_url: Some(flag), ..Overrides::default() };
     let config = scratch.load_with(overrides, &[URL]).unwrap();
     assert_eq!(user(&config), "flag");
     assert_eq!(origin(&config, "database_url"), Origin::Flag("--database-url"));
     assert!(config.notices()[0].contains("--database-url-file"), "{:?}", config.notices());
 
-    let mut overrides = Overrides::default();
-    overrides.database_url_file = Some(PathBuf::from("secret"));
+    let overrides = Overrides { database_url_file: Some(PathBuf::from("secret")), ..Overrides::default() };
     let config = scratch.load_with(overrides, &[URL]).unwrap();
     assert_eq!((user(&config), origin(&config, "database_url")), ("secret", Origin::Flag("--database-url-file")));
 }
@@ -150,14 +149,16 @@ fn every_variable_is_read() {
 #[test]
 fn every_flag_is_read() {
     let scratch = Scratch::new(&[("other.toml", "pooled = false")]);
-    let mut overrides = Overrides::default();
-    overrides.config_file = Some(PathBuf::from("other.toml"));
-    overrides.migrations = Some(PathBuf::from("sql"));
-    overrides.remote_plaintext = Some(RemotePlaintext::Allow);
-    overrides.isolation = Some(Isolation::Path);
-    overrides.pooling = Some(Pooling::Transaction);
-    overrides.lock_timeout = Some(Duration::from_secs(1));
-    overrides.statement_timeout = Some(Duration::from_secs(2));
+    let overrides = Overrides {
+        config_file: Some(PathBuf::from("other.toml")),
+        migrations: Some(PathBuf::from("sql")),
+        remote_plaintext: Some(RemotePlaintext::Allow),
+        isolation: Some(Isolation::Path),
+        pooling: Some(Pooling::Transaction),
+        lock_timeout: Some(Duration::from_secs(1)),
+        statement_timeout: Some(Duration::from_secs(2)),
+        ..Overrides::default()
+    };
     let variables = [
         ("DATABASE_URL", "postgres://u@db/db"),
         ("CGK_LOCK_TIMEOUT", "not looked at"),

@@ -103,8 +103,7 @@ proptest! {
         let mut shown = format!("{config:?} {config:#?} {} {:?}", config.target(), config.settings());
         shown.push_str(&config.notices().concat());
         prop_assert!(clean(&shown), "{}", shown);
-        let mut overrides = Overrides::default();
-        overrides.database_url = Some(url);
+        let overrides = Overrides { database_url: Some(url), ..Overrides::default() };
         let shown = format!("{overrides:?}");
         prop_assert!(clean(&shown));
     }
