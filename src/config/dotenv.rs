@@ -1,0 +1,70 @@
+//! The `.env` file in the working directory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::error::{ConfigError, Problem};
+use super::origin::Origin;
+
+/// The variables of a `.env` file. They are looked up here and never put into the process's environment. Not `Debug`:
+/// they may be secrets.
+#[derive(Default)]
+pub(super) struct DotEnv {
+    path: PathBuf,
+    variables: BTreeMap<String, String>,
+}
+
+impl DotEnv {
+    /// Reads `.env` in `directory`, which need not exist. As everywhere, `$NAME` outside single quotes is replaced.
+    pub(super) fn read(directory: &Path) -> Result<DotEnv, ConfigError> {
+        let path = directory.join(".env");
+        let at = |line| Some(Origin::Line { path: path.clone(), line });
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(DotEnv::default()),
+            Err(error) => {
+                let what = format!("could not read {}", path.display());
+                let problem = Problem::unreadable(what, "Make the file readable, or remove it.");
+                return Err(problem.because(error).of(".env", None));
+            }
+        };
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let line = line_of(error.as_bytes(), error.utf8_error().valid_up_to());
+            Problem::invalid("is not UTF-8", "Save the file as UTF-8.").of(".env", at(line))
+        })?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let mut variables = BTreeMap::new();
+        for variable in dotenvy::from_read_iter(text.as_bytes()) {
+            // The error holds the line itself, which may be a secret, so it is neither shown nor kept.
+            let (name, value) = variable.map_err(|error| {
+                let line = match error {
+                    dotenvy::Error::LineParse(broken, _) => {
+                        let start = broken.lines().next().and_then(|first| text.find(first)).unwrap_or(0);
+                        line_of(text.as_bytes(), start)
+                    }
+                    _ => 1,
+                };
+                Problem::invalid(
+                    "is not NAME=value",
+                    "Write NAME=value, with single quotes around a value that has blanks, quotes, `$` or `\\` in it.",
+                )
+                .of(".env", at(line))
+            })?;
+            variables.insert(name, value);
+        }
+        Ok(DotEnv { path, variables })
+    }
+
+    /// Looks up a variable. An empty one counts as unset.
+    pub(super) fn variable(&self, variable: &'static str) -> Option<(&str, Origin)> {
+        let value = self.variables.get(variable).filter(|value| !value.is_empty())?;
+        Some((value, Origin::DotEnv { path: self.path.clone(), variable }))
+    }
+}
+
+/// The line, counted from 1, that a byte is on.
+pub(super) fn line_of(text: &[u8], offset: usize) -> usize {
+    1 + text.iter().take(offset).filter(|byte| **byte == b'\n').count()
+}

@@ -1,0 +1,54 @@
+//! The world a configuration is read from: the process's environment and its working directory. The only file that
+//! looks at [`std::env`].
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::error::Problem;
+
+/// An environment and a working directory. Not `Debug`: environments hold secrets.
+#[derive(Clone, Default)]
+pub(crate) struct Sources {
+    variables: BTreeMap<OsString, OsString>,
+    directory: PathBuf,
+}
+
+impl Sources {
+    /// The process's own environment and working directory.
+    pub(crate) fn of_process() -> Result<Sources, Problem> {
+        let directory = std::env::current_dir().map_err(|error| {
+            Problem::unreadable("could not find the working directory", "Change to a directory that exists.")
+                .because(error)
+        })?;
+        Ok(Sources { variables: std::env::vars_os().collect(), directory })
+    }
+
+    /// A made-up environment.
+    #[cfg(test)]
+    pub(crate) fn of(directory: &Path, variables: &[(&str, &str)]) -> Sources {
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Sources { variables, directory: directory.to_owned() }
+    }
+
+    /// The same with one more variable, which need not be UTF-8.
+    #[cfg(test)]
+    pub(crate) fn with(mut self, name: &str, value: &std::ffi::OsStr) -> Sources {
+        self.variables.insert(name.into(), value.into());
+        self
+    }
+
+    /// The working directory.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Reads a variable. An empty one counts as unset.
+    pub(crate) fn variable(&self, name: &str) -> Result<Option<&str>, Problem> {
+        match self.variables.get(name.as_ref() as &std::ffi::OsStr).map(|value| value.to_str()) {
+            Some(None) => Err(Problem::invalid("is not UTF-8", format!("Set {name} to UTF-8 text."))),
+            None | Some(Some("")) => Ok(None),
+            Some(value) => Ok(value),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What can be wrong with a configuration.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+
+use super::origin::Origin;
+
+/// Why a configuration was not accepted.
+///
+/// The message is one lower-case line that names the setting, where its value came from and what is wrong with it;
+/// [`mend`](ConfigError::mend) is the sentence that says what to do. Neither ever holds the connection URL, a password,
+/// or a line of a file that may hold one.
+#[derive(Debug, thiserror::Error)]
+#[error("{details}")]
+pub struct ConfigError {
+    details: Box<Details>,
+    #[source]
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+#[derive(Debug)]
+struct Details {
+    kind: ConfigErrorKind,
+    setting: Cow<'static, str>,
+    origin: Option<Origin>,
+    problem: String,
+    mend: String,
+}
+
+/// The kinds of [`ConfigError`], for callers that react to one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigErrorKind {
+    /// No connection URL was given anywhere.
+    MissingUrl,
+    /// A file that the configuration names could not be read.
+    Unreadable,
+    /// A value does not have the form its setting asks for.
+    Invalid,
+    /// A value is well formed, and cgk declines to use it.
+    Refused,
+    /// DDL was asked for, and the only address leads to a transaction pooler.
+    Pooler,
+}
+
+impl ConfigError {
+    /// Returns the setting's name as it is written in `cgk.toml`, such as `database_url` or `pool.size_max`.
+    pub fn setting(&self) -> &str {
+        &self.details.setting
+    }
+
+    /// Returns where the value came from, when the error is about a value.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.details.origin.as_ref()
+    }
+
+    /// Returns what is wrong, without the setting's name.
+    pub fn problem(&self) -> &str {
+        &self.details.problem
+    }
+
+    /// Returns what to do about it, as a sentence.
+    pub fn mend(&self) -> &str {
+        &self.details.mend
+    }
+
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ConfigErrorKind {
+        self.details.kind
+    }
+
+    /// Tells whether the only thing wrong is that no connection URL was given.
+    pub fn is_missing_url(&self) -> bool {
+        self.kind() == ConfigErrorKind::MissingUrl
+    }
+}
+
+impl fmt::Display for Details {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Some(origin) => write!(f, "{} ({origin}): {}", self.setting, self.problem),
+            None => write!(f, "{}: {}", self.setting, self.problem),
+        }
+    }
+}
+
+/// What is wrong with a value, before it is known which setting the value belongs to.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    kind: ConfigErrorKind,
+    what: String,
+    mend: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Problem {
+    pub(crate) fn new(kind: ConfigErrorKind, what: impl Into<String>, mend: impl Into<String>) -> Problem {
+        Problem { kind, what: what.into(), mend: mend.into(), source: None }
+    }
+
+    pub(crate) fn invalid(what: impl Into<String>, mend: impl Into<String>) -> Problem {
+        Problem::new(ConfigErrorKind::Invalid, what, mend)
+    }
+
+    pub(crate) fn refused(what: impl Into<String>, mend: impl Into<String>) -> Problem {
+        Problem::new(ConfigErrorKind::Refused, what, mend)
+    }
+
+    pub(crate) fn unreadable(what: impl Into<String>, mend: impl Into<String>) -> Problem {
+        Problem::new(ConfigErrorKind::Unreadable, what, mend)
+    }
+
+    pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Problem {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Names the setting the value belongs to and where the value came from.
+    pub(crate) fn of(self, setting: impl Into<Cow<'static, str>>, origin: Option<Origin>) -> ConfigError {
+        let Problem { kind, what: problem, mend, source } = self;
+        ConfigError { details: Box::new(Details { kind, setting: setting.into(), origin, problem, mend }), source }
+    }
+}

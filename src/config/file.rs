@@ -1,0 +1,138 @@
+//! `cgk.toml`.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::dotenv::line_of;
+use super::error::{ConfigError, Problem};
+use super::origin::Origin;
+use super::settings::Isolation;
+use super::value::Span;
+use super::{options, show};
+
+/// The name that is looked for in the working directory.
+pub(super) const NAME: &str = "cgk.toml";
+
+/// What `cgk.toml` may say.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileSettings {
+    /// Without a password: the file is made for version control.
+    pub(super) database_url: Option<String>,
+    pub(super) database_url_file: Option<PathBuf>,
+    pub(super) direct_url: Option<String>,
+    pub(super) direct_url_file: Option<PathBuf>,
+    pub(super) migrations: Option<PathBuf>,
+    pub(super) isolation: Option<Isolation>,
+    pub(super) pooled: Option<bool>,
+    #[serde(default)]
+    pub(super) session: SessionSection,
+    #[serde(default)]
+    pub(super) pool: PoolSection,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionSection {
+    pub(super) application_name: Option<String>,
+    pub(super) lock_timeout: Option<Span>,
+    pub(super) statement_timeout: Option<Span>,
+    pub(super) idle_in_transaction_timeout: Option<Span>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PoolSection {
+    pub(super) size_max: Option<usize>,
+    pub(super) wait: Option<Span>,
+    pub(super) connection_age_max: Option<Span>,
+    pub(super) tenants_per_connection_max: Option<usize>,
+    pub(super) statements_per_connection_max: Option<usize>,
+}
+
+/// A `cgk.toml` that was read, or the absence of one.
+#[derive(Default)]
+pub(super) struct ConfigFile {
+    pub(super) path: PathBuf,
+    pub(super) settings: FileSettings,
+}
+
+impl ConfigFile {
+    /// Reads `cgk.toml` in `directory`, which need not exist.
+    pub(super) fn find(directory: &Path) -> Result<ConfigFile, ConfigError> {
+        let path = directory.join(NAME);
+        match fs::read_to_string(&path) {
+            Ok(text) => ConfigFile::parse(path, &text),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(ConfigFile::default()),
+            Err(error) => Err(unreadable(&path, error).of(NAME, None)),
+        }
+    }
+
+    /// Reads a configuration file that somebody named, so it must exist.
+    pub(super) fn read(path: PathBuf, named_by: Origin) -> Result<ConfigFile, ConfigError> {
+        match fs::read_to_string(&path) {
+            Ok(text) => ConfigFile::parse(path, &text),
+            Err(error) => Err(unreadable(&path, error).of(NAME, Some(named_by))),
+        }
+    }
+
+    /// The directory that paths in the file are relative to.
+    pub(super) fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
+    pub(super) fn origin(&self, key: &'static str) -> Origin {
+        Origin::File { path: self.path.clone(), key }
+    }
+
+    fn parse(path: PathBuf, text: &str) -> Result<ConfigFile, ConfigError> {
+        match toml::from_str(text) {
+            Ok(settings) => Ok(ConfigFile { path, settings }),
+            Err(error) => {
+                let offset = error.span().map_or(0, |span| span.start);
+                let key = key_at(text, offset).unwrap_or(NAME);
+                let line = line_of(text.as_bytes(), offset);
+                Err(Problem::invalid(
+                    without_values(error.message()),
+                    "Correct the line; `cgk init` writes an example.",
+                )
+                .of(key, Some(Origin::Line { path, line })))
+            }
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> Problem {
+    Problem::unreadable(format!("could not read {}", path.display()), "Correct the path, or make the file readable.")
+        .because(error)
+}
+
+/// The key of the line an error is on, with its section, if it is one of ours: inside a string that runs over several
+/// lines, what looks like a key may be part of a secret.
+fn key_at(text: &str, offset: usize) -> Option<&'static str> {
+    const TOP: [&str; 7] =
+        ["database_url", "database_url_file", "direct_url", "direct_url_file", "migrations", "isolation", "pooled"];
+    let start = text.get(..offset)?.rfind('\n').map_or(0, |newline| newline + 1);
+    let key = text[start..].lines().next()?.split_once('=')?.0.trim();
+    let sections = text[..start].lines().map(str::trim);
+    let section = sections.filter_map(|line| line.strip_prefix('[')?.split(']').next()).next_back();
+    let full = section.map_or_else(|| key.to_owned(), |section| format!("{section}.{key}"));
+    TOP.iter().chain(&show::SESSION).chain(&show::POOL).copied().find(|known| *known == full)
+}
+
+/// Takes values out of the parser's message and leaves it on one line: a value may be a URL with its password.
+fn without_values(message: &str) -> String {
+    let message = match (message.find('"'), message.rfind('"')) {
+        (Some(first), Some(last)) if first < last => format!("{}\"…\"{}", &message[..first], &message[last + 1..]),
+        _ => message.to_owned(),
+    };
+    let is_variant = message.starts_with("unknown variant");
+    let pieces = message.split('`').enumerate().map(|(index, piece)| {
+        let is_quoted = index % 2 == 1;
+        if is_quoted && (!options::is_word(piece) || (is_variant && index == 1)) { "…" } else { piece }
+    });
+    pieces.collect::<Vec<_>>().join("`").split_whitespace().collect::<Vec<_>>().join(" ")
+}

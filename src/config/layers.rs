@@ -1,0 +1,102 @@
+//! The places a setting may come from, strongest first: flags, environment, `.env`, `cgk.toml`, default.
+
+use std::path::PathBuf;
+
+use super::dotenv::DotEnv;
+use super::env::Sources;
+use super::error::{ConfigError, Problem};
+use super::file::ConfigFile;
+use super::origin::{Origin, Origins};
+use super::overrides::Overrides;
+
+/// A setting's names.
+#[derive(Clone, Copy)]
+pub(super) struct Names {
+    /// In `cgk.toml`, in error messages and in lists.
+    pub(super) key: &'static str,
+    /// In the environment and in `.env`.
+    pub(super) variable: &'static str,
+    /// On the command line, or empty.
+    pub(super) flag: &'static str,
+}
+
+pub(super) const fn names(key: &'static str, variable: &'static str, flag: &'static str) -> Names {
+    Names { key, variable, flag }
+}
+
+/// A text with the place it was found in. Not `Debug`: the text may be the connection URL.
+pub(super) struct Found {
+    pub(super) text: String,
+    pub(super) origin: Origin,
+}
+
+/// Everything that was read, before anything is chosen.
+pub(super) struct Layers<'a> {
+    sources: &'a Sources,
+    dotenv: DotEnv,
+    pub(super) file: ConfigFile,
+    pub(super) origins: Origins,
+}
+
+const CONFIG: Names = names("config", "CGK_CONFIG", "--config");
+
+impl<'a> Layers<'a> {
+    pub(super) fn read(overrides: &Overrides, sources: &'a Sources) -> Result<Layers<'a>, ConfigError> {
+        let dotenv = DotEnv::read(sources.directory())?;
+        let mut layers = Layers { sources, dotenv, file: ConfigFile::default(), origins: Origins::default() };
+        let named = match &overrides.config_file {
+            Some(path) => Some((path.clone(), Origin::Flag(CONFIG.flag))),
+            None => layers.variable(CONFIG)?.map(|found| (PathBuf::from(found.text), found.origin)),
+        };
+        layers.file = match named {
+            Some((path, origin)) => ConfigFile::read(sources.directory().join(path), origin)?,
+            None => ConfigFile::find(sources.directory())?,
+        };
+        Ok(layers)
+    }
+
+    /// Looks a variable up in the environment, then in `.env`.
+    pub(super) fn variable(&self, names: Names) -> Result<Option<Found>, ConfigError> {
+        if let Some(found) = self.environment(names)? {
+            return Ok(Some(found));
+        }
+        Ok(self.dotenv(names))
+    }
+
+    pub(super) fn environment(&self, names: Names) -> Result<Option<Found>, ConfigError> {
+        let origin = Origin::Environment(names.variable);
+        match self.sources.variable(names.variable) {
+            Ok(found) => Ok(found.map(|text| Found { text: text.to_owned(), origin })),
+            Err(problem) => Err(problem.of(names.key, Some(origin))),
+        }
+    }
+
+    pub(super) fn dotenv(&self, names: Names) -> Option<Found> {
+        let (text, origin) = self.dotenv.variable(names.variable)?;
+        Some(Found { text: text.to_owned(), origin })
+    }
+
+    /// Chooses a setting's value from the strongest place that has one, and remembers the place.
+    pub(super) fn pick<T>(
+        &mut self,
+        names: Names,
+        flag: Option<T>,
+        read: impl FnOnce(&str) -> Result<T, Problem>,
+        file: Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        let (value, origin) = if let Some(value) = flag {
+            (value, Origin::Flag(names.flag))
+        } else if let Some(Found { text, origin }) = self.variable(names)? {
+            match read(text.trim()) {
+                Ok(value) => (value, origin),
+                Err(problem) => return Err(problem.of(names.key, Some(origin))),
+            }
+        } else if let Some(value) = file {
+            (value, self.file.origin(names.key))
+        } else {
+            return Ok(None);
+        };
+        self.origins.set(names.key, origin);
+        Ok(Some(value))
+    }
+}

@@ -1,0 +1,130 @@
+//! From the layers to a [`Config`].
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::env::Sources;
+use super::error::{ConfigError, Problem};
+use super::layers::{Layers, Names, names};
+use super::origin::Origin;
+use super::overrides::Overrides;
+use super::settings::{Isolation, MigrationsFrom, PoolSettings, Pooling, RemotePlaintext, SessionSettings};
+use super::value::{self, DURATION_MAX, Span};
+use super::{Config, locate};
+
+const REMOTE_PLAINTEXT: Names = names("remote_plaintext", "CGK_INSECURE_PLAINTEXT", "--insecure-plaintext");
+const ISOLATION: Names = names("isolation", "CGK_ISOLATION", "--isolation");
+const POOLED: Names = names("pooled", "CGK_POOLED", "--pooled");
+const MIGRATIONS: Names = names("migrations", "CGK_MIGRATIONS", "--migrations");
+const APPLICATION_NAME: Names = names("session.application_name", "CGK_APPLICATION_NAME", "");
+const LOCK_TIMEOUT: Names = names("session.lock_timeout", "CGK_LOCK_TIMEOUT", "--lock-timeout");
+const STATEMENT_TIMEOUT: Names = names("session.statement_timeout", "CGK_STATEMENT_TIMEOUT", "--statement-timeout");
+const IDLE_TIMEOUT: Names = names("session.idle_in_transaction_timeout", "CGK_IDLE_IN_TRANSACTION_TIMEOUT", "");
+const POOL_SIZE_MAX: Names = names("pool.size_max", "CGK_POOL_SIZE_MAX", "");
+const POOL_WAIT: Names = names("pool.wait", "CGK_POOL_WAIT", "");
+const POOL_AGE: Names = names("pool.connection_age_max", "CGK_POOL_CONNECTION_AGE_MAX", "");
+const POOL_TENANTS: Names = names("pool.tenants_per_connection_max", "CGK_POOL_TENANTS_PER_CONNECTION_MAX", "");
+const POOL_STATEMENTS: Names =
+    names("pool.statements_per_connection_max", "CGK_POOL_STATEMENTS_PER_CONNECTION_MAX", "");
+
+/// Reads every place, chooses every value and checks it.
+pub(super) fn load(mut overrides: Overrides, sources: &Sources) -> Result<Config, ConfigError> {
+    let mut layers = Layers::read(&overrides, sources)?;
+    let allow =
+        |text: &str| value::boolean(text).map(|yes| if yes { RemotePlaintext::Allow } else { RemotePlaintext::Refuse });
+    let plaintext = layers.pick(REMOTE_PLAINTEXT, overrides.remote_plaintext, allow, None)?.unwrap_or_default();
+    let (address, url_origin) = locate::database_address(&mut overrides, &mut layers, sources, plaintext)?;
+    let direct = locate::direct_address(&mut layers, sources, plaintext)?;
+
+    let mut config = Config::new(address, url_origin, plaintext);
+    config.direct = direct;
+    config.origins.absorb(std::mem::take(&mut layers.origins));
+    choose(&mut config, overrides, &mut layers, sources)?;
+    config.origins.absorb(layers.origins);
+    config.settle();
+    Ok(config)
+}
+
+/// Chooses everything but the addresses.
+fn choose(
+    config: &mut Config,
+    overrides: Overrides,
+    layers: &mut Layers<'_>,
+    sources: &Sources,
+) -> Result<(), ConfigError> {
+    let file = std::mem::take(&mut layers.file.settings);
+    let isolation = layers.pick(ISOLATION, overrides.isolation, read_isolation, file.isolation)?;
+    put(&mut config.isolation, isolation);
+    let pooled =
+        layers.pick(POOLED, overrides.pooling, |text| value::boolean(text).map(pooling), file.pooled.map(pooling))?;
+    match pooled {
+        Some(pooling) => config.pooling = pooling,
+        None => config.advise_pooling(),
+    }
+
+    let from_file = file.migrations.map(|path| layers.file.directory().join(path));
+    let absolute = |path: &Path| sources.directory().join(path);
+    let flag = overrides.migrations.map(|path| absolute(&path));
+    let migrations = layers.pick(MIGRATIONS, flag, |text| Ok(absolute(Path::new(text))), from_file)?;
+    put(&mut config.migrations, migrations.map(MigrationsFrom::Directory));
+
+    let time = value::duration;
+    let SessionSettings { application_name, lock_timeout, statement_timeout, idle_in_transaction_timeout } =
+        &mut config.session;
+    put(
+        application_name,
+        layers.pick(APPLICATION_NAME, None, |text| Ok(text.to_owned()), file.session.application_name)?,
+    );
+    let flag = bounded(LOCK_TIMEOUT, overrides.lock_timeout)?;
+    put(lock_timeout, layers.pick(LOCK_TIMEOUT, flag, time, span(file.session.lock_timeout))?);
+    let flag = bounded(STATEMENT_TIMEOUT, overrides.statement_timeout)?;
+    put(statement_timeout, layers.pick(STATEMENT_TIMEOUT, flag, time, span(file.session.statement_timeout))?);
+    let idle = span(file.session.idle_in_transaction_timeout);
+    put(idle_in_transaction_timeout, layers.pick(IDLE_TIMEOUT, None, time, idle)?);
+
+    let PoolSettings { size_max, wait, connection_age_max, tenants_per_connection_max, statements_per_connection_max } =
+        &mut config.pool;
+    put(wait, layers.pick(POOL_WAIT, None, time, span(file.pool.wait))?);
+    put(connection_age_max, layers.pick(POOL_AGE, None, time, span(file.pool.connection_age_max))?);
+    let mut count = |setting: &mut usize, names: Names, from_file: Option<usize>| {
+        if let Some(number) = from_file {
+            value::positive(number).map_err(|problem| problem.of(names.key, Some(layers.file.origin(names.key))))?;
+        }
+        layers.pick(names, None, value::count, from_file).map(|number| put(setting, number))
+    };
+    count(size_max, POOL_SIZE_MAX, file.pool.size_max)?;
+    count(tenants_per_connection_max, POOL_TENANTS, file.pool.tenants_per_connection_max)?;
+    count(statements_per_connection_max, POOL_STATEMENTS, file.pool.statements_per_connection_max)
+}
+
+fn put<T>(setting: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *setting = value;
+    }
+}
+
+fn span(span: Option<Span>) -> Option<Duration> {
+    span.map(|Span(duration)| duration)
+}
+
+fn pooling(pooled: bool) -> Pooling {
+    if pooled { Pooling::Transaction } else { Pooling::Direct }
+}
+
+fn read_isolation(text: &str) -> Result<Isolation, Problem> {
+    match text {
+        "role" => Ok(Isolation::Role),
+        "path" => Ok(Isolation::Path),
+        _ => Err(Problem::invalid("is neither role nor path", "Write role or path.")),
+    }
+}
+
+fn bounded(names: Names, flag: Option<Duration>) -> Result<Option<Duration>, ConfigError> {
+    match flag {
+        Some(duration) if duration > DURATION_MAX => {
+            let problem = Problem::invalid("is longer than 24 days", "Give a shorter time.");
+            Err(problem.of(names.key, Some(Origin::Flag(names.flag))))
+        }
+        flag => Ok(flag),
+    }
+}

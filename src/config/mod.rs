@@ -1,0 +1,353 @@
+//! The configuration: where the database is, how to speak to it, and how carefully.
+//!
+//! # Where values come from
+//!
+//! Strongest first: command-line flags, environment variables, `.env` in the working directory, `cgk.toml` in the
+//! working directory, defaults. A [`Config`] knows for each value where it came from; see [`Config::settings`]. An empty
+//! variable counts as unset. Only `DATABASE_URL` is required.
+//!
+//! | `cgk.toml` | variable |
+//! |---|---|
+//! | `database_url`, without a password | `DATABASE_URL` |
+//! | `database_url_file` | `CGK_DATABASE_URL_FILE` |
+//! | `direct_url`, without a password | `CGK_DIRECT_URL` |
+//! | `direct_url_file` | `CGK_DIRECT_URL_FILE` |
+//! | | `CGK_CONFIG`: another file in place of `cgk.toml` |
+//! | | `CGK_INSECURE_PLAINTEXT` |
+//! | `migrations`: a directory | `CGK_MIGRATIONS` |
+//! | `isolation`: `"role"` or `"path"` | `CGK_ISOLATION` |
+//! | `pooled`: `true` or `false` | `CGK_POOLED` |
+//! | `[session]` `application_name` | `CGK_APPLICATION_NAME` |
+//! | `[session]` `lock_timeout`: `"3s"` | `CGK_LOCK_TIMEOUT` |
+//! | `[session]` `statement_timeout` | `CGK_STATEMENT_TIMEOUT` |
+//! | `[session]` `idle_in_transaction_timeout` | `CGK_IDLE_IN_TRANSACTION_TIMEOUT` |
+//! | `[pool]` `size_max` | `CGK_POOL_SIZE_MAX` |
+//! | `[pool]` `wait` | `CGK_POOL_WAIT` |
+//! | `[pool]` `connection_age_max` | `CGK_POOL_CONNECTION_AGE_MAX` |
+//! | `[pool]` `tenants_per_connection_max` | `CGK_POOL_TENANTS_PER_CONNECTION_MAX` |
+//! | `[pool]` `statements_per_connection_max` | `CGK_POOL_STATEMENTS_PER_CONNECTION_MAX` |
+//!
+//! Relative paths are relative to the file that names them, and to the working directory otherwise. A password in
+//! `cgk.toml` is refused, because that file belongs into version control. In `.env`, `$` starts a substitution; single
+//! quotes around the value prevent that.
+//!
+//! # Connection URLs
+//!
+//! `postgresql://user:password@host:5432/database?sslmode=…`, with everything libpq allows: several hosts, IPv6
+//! addresses in brackets, socket directories, and the `key=value` form. Options that other programs add for themselves
+//! are ignored with a [notice](Config::notices); what cannot be honoured is refused.
+//!
+//! A server on this machine is spoken to without TLS unless the URL asks for it. Any other server is spoken to over TLS
+//! with its certificate and host name verified: that is what `sslmode` being absent, `prefer`, `require`, `verify-ca`
+//! and `verify-full` all mean here. `sslrootcert` names the authorities to trust in place of the system's.
+
+mod address;
+mod dotenv;
+mod dsn;
+mod env;
+mod error;
+mod file;
+mod layers;
+mod load;
+mod locate;
+mod options;
+mod origin;
+mod overrides;
+mod parts;
+mod percent;
+mod pooler;
+mod settings;
+mod show;
+mod target;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod url;
+mod value;
+
+use std::path::Path;
+use std::time::Duration;
+
+pub(crate) use error::Problem;
+pub use error::{ConfigError, ConfigErrorKind};
+pub use origin::{Origin, SettingOrigin};
+pub use overrides::Overrides;
+pub use settings::{Isolation, MigrationsFrom, PoolSettings, Pooling, RemotePlaintext, SessionSettings};
+pub use target::{Target, TargetHost};
+pub use tls::{ClientCert, RootCerts, TlsMode};
+
+use address::Address;
+use env::Sources;
+use origin::Origins;
+use pooler::Sign;
+
+/// A complete, checked configuration.
+///
+/// `Debug` does not show the password.
+///
+/// ```
+/// use cgk::config::{Config, TlsMode};
+///
+/// let config = Config::from_url("postgresql://app:secret@localhost/shop")?;
+/// assert_eq!(config.target().to_string(), "postgresql://app@localhost:5432/shop");
+/// assert_eq!(config.tls(), &TlsMode::Disable);
+/// # Ok::<_, cgk::config::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    address: Address,
+    direct: Option<Address>,
+    plaintext: RemotePlaintext,
+    isolation: Isolation,
+    pooling: Pooling,
+    migrations: MigrationsFrom,
+    session: SessionSettings,
+    pool: PoolSettings,
+    origins: Origins,
+    notices: Vec<String>,
+}
+
+impl Config {
+    /// Makes a configuration from a connection URL, with defaults for everything the URL does not say.
+    ///
+    /// Reads no environment variable and no file but the certificates that the URL names.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](ConfigErrorKind::Invalid) when the URL cannot be understood, [`Refused`](ConfigErrorKind::Refused)
+    /// when it asks for something cgk will not do, [`Unreadable`](ConfigErrorKind::Unreadable) when a certificate file
+    /// cannot be read. An empty URL [is missing](ConfigError::is_missing_url).
+    pub fn from_url(url: &str) -> Result<Config, ConfigError> {
+        Config::from_url_with(url, RemotePlaintext::Refuse)
+    }
+
+    /// Like [`from_url`](Config::from_url), and says whether another machine may be spoken to without TLS.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`from_url`](Config::from_url).
+    pub fn from_url_with(url: &str, plaintext: RemotePlaintext) -> Result<Config, ConfigError> {
+        if url.trim().is_empty() {
+            return Err(locate::missing());
+        }
+        let address =
+            Address::parse(url, plaintext, Path::new("")).map_err(|problem| problem.of("database_url", None))?;
+        let mut config = Config::new(address, Origin::Code, plaintext);
+        config.advise_pooling();
+        config.settle();
+        Ok(config)
+    }
+
+    /// Reads the configuration from `cgk.toml` and `.env` in the working directory and from the environment.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`from_url`](Config::from_url), for every setting; and [`MissingUrl`](ConfigErrorKind::MissingUrl).
+    pub fn load() -> Result<Config, ConfigError> {
+        Config::load_with(Overrides::default())
+    }
+
+    /// Like [`load`](Config::load), with the flags of a command line on top.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`load`](Config::load).
+    pub fn load_with(overrides: Overrides) -> Result<Config, ConfigError> {
+        let sources = Sources::of_process().map_err(|problem| problem.of("working directory", None))?;
+        load::load(overrides, &sources)
+    }
+
+    /// Returns where the connection goes.
+    pub fn target(&self) -> &Target {
+        &self.address.target
+    }
+
+    /// Returns whether the connection is encrypted, and whom it trusts.
+    pub fn tls(&self) -> &TlsMode {
+        &self.address.tls
+    }
+
+    /// Returns what keeps tenants apart.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
+    /// Returns what stands between cgk and the server.
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
+    }
+
+    /// Returns what every session is told.
+    pub fn session(&self) -> &SessionSettings {
+        &self.session
+    }
+
+    /// Returns the bounds of the pool.
+    pub fn pool(&self) -> &PoolSettings {
+        &self.pool
+    }
+
+    /// Returns where the migrations come from.
+    pub fn migrations(&self) -> &MigrationsFrom {
+        &self.migrations
+    }
+
+    /// Returns what the user should be told about the configuration, each a lower-case phrase without a full stop.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Returns the configuration that commands which change schemas must use: the address in `CGK_DIRECT_URL` when one
+    /// is given, and this one otherwise. Its [`pooling`](Config::pooling) is [`Direct`](Pooling::Direct).
+    ///
+    /// # Errors
+    ///
+    /// [`Pooler`](ConfigErrorKind::Pooler) when the only address leads to a transaction pooler, by declaration or by its
+    /// looks: a host such as `ep-x-pooler.…`, port 6432 or 6543, `pgbouncer=true`. An explicit `pooled = false`
+    /// overrules the looks.
+    pub fn for_ddl(&self) -> Result<Config, ConfigError> {
+        let mut config = self.clone();
+        if let Some(direct) = config.direct.take() {
+            config.address = direct;
+            config.pooling = Pooling::Direct;
+            let origin = self.origins.get("direct_url");
+            config.origins.set("database_url", origin.clone());
+            config.origins.set("pooled", origin);
+            return Ok(config);
+        }
+        let pooler = match self.pooling {
+            Pooling::Direct if self.origins.get("pooled") != Origin::Default => None,
+            Pooling::Direct => pooler::detect(&self.address),
+            Pooling::Transaction => {
+                Some(pooler::detect(&self.address).unwrap_or_else(|| pooler::declared(Sign::Pooled)))
+            }
+        };
+        match pooler {
+            Some(pooler) => Err(pooler.problem().of("database_url", Some(self.origins.get("database_url")))),
+            None => Ok(config),
+        }
+    }
+
+    /// Returns a configuration for another database of the same server.
+    #[must_use]
+    pub fn with_database(&self, name: &str) -> Config {
+        let mut config = self.clone();
+        config.address = self.address.with_database(name);
+        config.direct = self.direct.as_ref().map(|direct| direct.with_database(name));
+        config
+    }
+
+    /// Sets the most connections that are open at once; zero is taken as one.
+    #[must_use]
+    pub fn with_pool_size_max(mut self, size_max: usize) -> Config {
+        self.pool.size_max = size_max.max(1);
+        self.by_code("pool.size_max")
+    }
+
+    /// Sets how long a caller waits for a free connection.
+    #[must_use]
+    pub fn with_pool_wait(mut self, wait: Duration) -> Config {
+        self.pool.wait = wait;
+        self.by_code("pool.wait")
+    }
+
+    /// Sets all bounds of the pool.
+    #[must_use]
+    pub fn with_pool(mut self, pool: PoolSettings) -> Config {
+        self.pool = pool;
+        show::POOL.iter().fold(self, |config, name| config.by_code(name))
+    }
+
+    /// Sets what keeps tenants apart.
+    #[must_use]
+    pub fn with_isolation(mut self, isolation: Isolation) -> Config {
+        self.isolation = isolation;
+        self.by_code("isolation")
+    }
+
+    /// Sets what stands between cgk and the server.
+    #[must_use]
+    pub fn with_pooling(mut self, pooling: Pooling) -> Config {
+        self.pooling = pooling;
+        self.by_code("pooled")
+    }
+
+    /// Sets where the migrations come from.
+    #[must_use]
+    pub fn with_migrations(mut self, migrations: MigrationsFrom) -> Config {
+        self.migrations = migrations;
+        self.by_code("migrations")
+    }
+
+    /// Sets the name under which sessions appear in `pg_stat_activity`.
+    #[must_use]
+    pub fn with_application_name(mut self, name: impl Into<String>) -> Config {
+        self.session.application_name = name.into();
+        self.settle();
+        self.by_code("session.application_name")
+    }
+
+    /// Sets what every session is told.
+    #[must_use]
+    pub fn with_session(mut self, session: SessionSettings) -> Config {
+        self.session = session;
+        self.settle();
+        show::SESSION.iter().fold(self, |config, name| config.by_code(name))
+    }
+
+    /// Returns what the driver connects with. The timeouts of the session are not in it.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for the pool"))]
+    pub(crate) fn pg(&self) -> &tokio_postgres::Config {
+        &self.address.pg
+    }
+
+    /// Everything at its default but what the URL says.
+    fn new(address: Address, origin: Origin, plaintext: RemotePlaintext) -> Config {
+        let mut origins = Origins::default();
+        origins.set("database_url", origin);
+        let mut session = SessionSettings::default();
+        if let Some(name) = &address.application_name {
+            session.application_name.clone_from(name);
+            origins.set("session.application_name", Origin::Url("application_name"));
+        }
+        let mut pooling = Pooling::default();
+        if let Some(pgbouncer) = address.pgbouncer {
+            pooling = if pgbouncer { Pooling::Transaction } else { Pooling::Direct };
+            origins.set("pooled", Origin::Url("pgbouncer"));
+        }
+        let notices = address.notices.clone();
+        Config {
+            address,
+            direct: None,
+            plaintext,
+            isolation: Isolation::default(),
+            pooling,
+            migrations: MigrationsFrom::default(),
+            session,
+            pool: PoolSettings::default(),
+            origins,
+            notices,
+        }
+    }
+
+    /// Adds a notice when the address looks like a transaction pooler and nobody has said whether it is one.
+    fn advise_pooling(&mut self) {
+        if self.origins.get("pooled") == Origin::Default
+            && let Some(pooler) = pooler::detect(&self.address)
+        {
+            self.notices.push(pooler.notice());
+        }
+    }
+
+    /// Tells the driver what it has to say when it connects.
+    fn settle(&mut self) {
+        for address in self.direct.iter_mut().chain([&mut self.address]) {
+            address.pg.application_name(&self.session.application_name);
+        }
+    }
+
+    fn by_code(mut self, name: &'static str) -> Config {
+        self.origins.set(name, Origin::Code);
+        self
+    }
+}

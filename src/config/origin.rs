@@ -1,0 +1,88 @@
+//! Where a setting's value came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where a setting's value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// A command-line flag, named with its dashes.
+    Flag(&'static str),
+    /// A variable of the process's environment.
+    Environment(&'static str),
+    /// A variable in a `.env` file.
+    DotEnv {
+        /// The file.
+        path: PathBuf,
+        /// The variable.
+        variable: &'static str,
+    },
+    /// A key of `cgk.toml`.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The key, with its section: `pool.size_max`.
+        key: &'static str,
+    },
+    /// A line of a file that could not be understood.
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// An option in the connection URL, such as `pgbouncer`.
+    Url(&'static str),
+    /// The program itself: [`Config::from_url`](super::Config::from_url) or one of the `with_` methods.
+    Code,
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Flag(flag) => write!(f, "flag {flag}"),
+            Origin::Environment(variable) => write!(f, "environment variable {variable}"),
+            Origin::DotEnv { path, variable } => write!(f, "{variable} in {}", path.display()),
+            Origin::File { path, key } => write!(f, "{}: {key}", path.display()),
+            Origin::Line { path, line } => write!(f, "{}, line {line}", path.display()),
+            Origin::Url(option) => write!(f, "{option} in the connection URL"),
+            Origin::Code => f.write_str("code"),
+            Origin::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// One setting, for showing: its name, its value and where the value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SettingOrigin {
+    /// The name as it is written in `cgk.toml`.
+    pub name: &'static str,
+    /// The value, or `None` when there is none. Passwords are shown as `***`.
+    pub value: Option<String>,
+    /// Where the value came from.
+    pub origin: Origin,
+}
+
+/// The origins of the settings that are not at their defaults.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Origins(BTreeMap<&'static str, Origin>);
+
+impl Origins {
+    pub(super) fn set(&mut self, name: &'static str, origin: Origin) {
+        self.0.insert(name, origin);
+    }
+
+    /// Takes over all of `others`.
+    pub(super) fn absorb(&mut self, others: Origins) {
+        self.0.extend(others.0);
+    }
+
+    pub(super) fn get(&self, name: &'static str) -> Origin {
+        self.0.get(name).cloned().unwrap_or(Origin::Default)
+    }
+}

@@ -1,0 +1,50 @@
+//! What the command line says, which counts before everything else.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::settings::{Isolation, Pooling, RemotePlaintext};
+
+/// The settings that were given as flags. What is `None` was not given.
+///
+/// Do not let the argument parser read environment variables into these: [`Config::load_with`](super::Config::load_with)
+/// reads them itself, so that it can say where a value came from.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct Overrides {
+    /// `--database-url`. Every user of the machine can read it in the list of processes.
+    pub database_url: Option<String>,
+    /// `--database-url-file`: a file that holds the connection URL and nothing else.
+    pub database_url_file: Option<PathBuf>,
+    /// `--config`: a configuration file in place of `cgk.toml` in the working directory.
+    pub config_file: Option<PathBuf>,
+    /// `--migrations`.
+    pub migrations: Option<PathBuf>,
+    /// `--insecure-plaintext`.
+    pub remote_plaintext: Option<RemotePlaintext>,
+    /// `--isolation`.
+    pub isolation: Option<Isolation>,
+    /// `--pooled`.
+    pub pooling: Option<Pooling>,
+    /// `--lock-timeout`.
+    pub lock_timeout: Option<Duration>,
+    /// `--statement-timeout`.
+    pub statement_timeout: Option<Duration>,
+}
+
+impl fmt::Debug for Overrides {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Overrides")
+            .field("database_url", &self.database_url.as_ref().map(|_| "***"))
+            .field("database_url_file", &self.database_url_file)
+            .field("config_file", &self.config_file)
+            .field("migrations", &self.migrations)
+            .field("remote_plaintext", &self.remote_plaintext)
+            .field("isolation", &self.isolation)
+            .field("pooling", &self.pooling)
+            .field("lock_timeout", &self.lock_timeout)
+            .field("statement_timeout", &self.statement_timeout)
+            .finish()
+    }
+}

@@ -1,0 +1,95 @@
+//! A connection string taken apart: `postgresql://…` or `key=value …`, as libpq reads them.
+//!
+//! Nothing here looks at what the options mean. No message holds a piece of the text: where a password was not escaped,
+//! any piece may be part of it.
+
+use super::error::Problem;
+use super::{dsn, url};
+
+/// The pieces of a connection string. Not `Debug`, because it holds the password in the clear.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub(super) user: Option<String>,
+    /// Bytes, because an escaped password need not be UTF-8.
+    pub(super) password: Option<Vec<u8>>,
+    /// Host names, addresses without brackets, and socket directories (with a leading `/`).
+    pub(super) hosts: Vec<String>,
+    /// As written; one per host, one for all hosts, or none.
+    pub(super) ports: Vec<u16>,
+    pub(super) database: Option<String>,
+    /// Every other option in the order it was written; empty values are left out, as in libpq.
+    pub(super) options: Vec<(String, String)>,
+    pub(super) key_secrecy: KeySecrecy,
+}
+
+/// Whether the name of an option may stand in a message.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum KeySecrecy {
+    #[default]
+    Showable,
+    /// The password stands among the options, so an unknown name may be the rest of an unescaped password.
+    MayBeSecret,
+}
+
+impl Parts {
+    /// Takes a connection string apart.
+    pub(super) fn parse(text: &str) -> Result<Parts, Problem> {
+        let text = text.trim();
+        if text.contains('\0') {
+            return Err(Problem::invalid("contains a NUL character", "Remove the NUL character."));
+        }
+        match text.split_once("://") {
+            Some(("postgres" | "postgresql", rest)) => url::parse(rest),
+            Some((scheme, _)) if is_scheme(scheme) => Err(Problem::invalid(
+                "does not start with postgresql://",
+                "Write the URL with postgresql:// in front, without `jdbc:` and without a driver such as `+asyncpg`.",
+            )),
+            _ if text.contains('=') => dsn::parse(text),
+            _ => Err(Problem::invalid(
+                "is neither a URL nor key=value pairs",
+                "Write it as postgresql://user:password@host:5432/database.",
+            )),
+        }
+    }
+
+    /// Stores one `key=value`, from a query string or from a key=value string. A later value replaces an earlier one.
+    pub(super) fn set(&mut self, key: &str, value: String) -> Result<(), Problem> {
+        if value.is_empty() {
+            return Ok(());
+        }
+        match key {
+            "user" => self.user = Some(value),
+            "password" => {
+                self.password = Some(value.into_bytes());
+                self.key_secrecy = KeySecrecy::MayBeSecret;
+            }
+            "dbname" => self.database = Some(value),
+            "host" => self.hosts = value.split(',').map(str::to_owned).collect(),
+            "port" => self.ports = value.split(',').map(port).collect::<Result<_, _>>()?,
+            _ => self.options.push((key.to_owned(), value)),
+        }
+        Ok(())
+    }
+}
+
+/// Reads one port; an empty one is PostgreSQL's own.
+pub(super) fn port(text: &str) -> Result<u16, Problem> {
+    match text {
+        "" => Ok(DEFAULT_PORT),
+        _ => text.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
+            Problem::invalid(
+                "the port is not a number from 1 to 65535",
+                "Check the part after the host. An IPv6 address needs brackets, as in [::1]:5432, and a password with \
+                 `:`, `/`, `?`, `#`, `@` or `%` in it must be percent-encoded.",
+            )
+        }),
+    }
+}
+
+/// PostgreSQL's port.
+pub(super) const DEFAULT_PORT: u16 = 5432;
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.:".contains(c))
+}

@@ -1,0 +1,123 @@
+//! Recognising a transaction pooler by its address, and spelling out the address behind it.
+
+use std::fmt;
+
+use super::address::Address;
+use super::error::{ConfigErrorKind, Problem};
+use super::parts::DEFAULT_PORT;
+use super::target::{Target, TargetHost};
+
+/// PgBouncer's own port.
+const PGBOUNCER_PORT: u16 = 6432;
+/// Supavisor's port in transaction mode.
+const SUPAVISOR_PORT: u16 = 6543;
+/// Where Supabase's shared poolers are.
+const SUPABASE_POOLERS: &str = ".pooler.supabase.com";
+
+/// An address that is taken for a transaction pooler.
+#[derive(Debug)]
+pub(super) struct Pooler {
+    pub(super) sign: Sign,
+    /// The host, and whatever else changes, of the server behind the pooler.
+    pub(super) direct: String,
+}
+
+/// What an address is taken for a transaction pooler by.
+#[derive(Debug)]
+pub(super) enum Sign {
+    Host(String),
+    Port(u16),
+    Pgbouncer,
+    Pooled,
+}
+
+impl fmt::Display for Sign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sign::Host(host) => write!(f, "host {host}"),
+            Sign::Port(port) => write!(f, "port {port}"),
+            Sign::Pgbouncer => f.write_str("pgbouncer=true"),
+            Sign::Pooled => f.write_str("pooled = true"),
+        }
+    }
+}
+
+/// Looks for the signs of a transaction pooler in an address.
+pub(super) fn detect(address: &Address) -> Option<Pooler> {
+    let target = &address.target;
+    let by_host = target.hosts().iter().find_map(|host| {
+        let port = host.port();
+        match host {
+            TargetHost::Network { name, .. } if is_neon_pooler(name) || is_supavisor(name, port) => {
+                Some(Pooler { sign: Sign::Host(name.clone()), direct: behind(name, port, target) })
+            }
+            TargetHost::Network { name, .. } if is_pooler_port(port) => {
+                Some(Pooler { sign: Sign::Port(port), direct: behind(name, port, target) })
+            }
+            TargetHost::Socket { directory, .. } if is_pooler_port(port) => {
+                Some(Pooler { sign: Sign::Port(port), direct: format!("{directory} and the server's own port") })
+            }
+            _ => None,
+        }
+    });
+    by_host.or_else(|| address.pgbouncer.filter(|pgbouncer| *pgbouncer).map(|_| declared(Sign::Pgbouncer)))
+}
+
+/// A transaction pooler that only the configuration tells of.
+pub(super) fn declared(sign: Sign) -> Pooler {
+    Pooler { sign, direct: "and port of the server itself".into() }
+}
+
+fn is_neon_pooler(name: &str) -> bool {
+    name.split('.').any(|label| label.ends_with("-pooler"))
+}
+
+fn is_supavisor(name: &str, port: u16) -> bool {
+    name.ends_with(SUPABASE_POOLERS) && port == SUPAVISOR_PORT
+}
+
+fn is_pooler_port(port: u16) -> bool {
+    port == PGBOUNCER_PORT || port == SUPAVISOR_PORT
+}
+
+/// Names the server behind a pooler.
+fn behind(name: &str, port: u16, target: &Target) -> String {
+    if is_neon_pooler(name) {
+        let labels: Vec<_> = name.split('.').map(|label| label.strip_suffix("-pooler").unwrap_or(label)).collect();
+        return format!("{}:{}", labels.join("."), if is_pooler_port(port) { DEFAULT_PORT } else { port });
+    }
+    if is_supavisor(name, port) {
+        return match target.user().and_then(|user| user.split_once('.')) {
+            Some((user, project)) => format!(
+                "db.{project}.supabase.co:{DEFAULT_PORT} and the user {user} (or, without IPv6, {name}:{DEFAULT_PORT} \
+                 and the user as it is)"
+            ),
+            None => format!("{name}:{DEFAULT_PORT}"),
+        };
+    }
+    format!("{name}:{DEFAULT_PORT} (or wherever the server itself listens)")
+}
+
+impl Pooler {
+    /// The problem of DDL over a transaction pooler.
+    pub(super) fn problem(&self) -> Problem {
+        Problem::new(
+            ConfigErrorKind::Pooler,
+            format!("leads to a transaction pooler ({}), over which schemas cannot be changed safely", self.sign),
+            format!(
+                "Set CGK_DIRECT_URL to the same URL with the host {} in place of the pooler's. If there is no \
+                 transaction pooler, say so with CGK_POOLED=0.",
+                self.direct
+            ),
+        )
+    }
+
+    /// The notice for an address that nobody said anything about.
+    pub(super) fn notice(&self) -> String {
+        format!(
+            "the address looks like a transaction pooler ({}); set `pooled = true` in cgk.toml or CGK_POOLED=1, unless \
+             the pooler keeps track of prepared statements (PgBouncer 1.21 or newer with max_prepared_statements)",
+            self.sign
+        )
+    }
+}

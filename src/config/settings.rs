@@ -1,0 +1,128 @@
+//! The settings themselves: their types, their bounds and their defaults.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// What keeps tenants apart inside the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Each tenant has a role that may use its schema only; the database denies everything else.
+    #[default]
+    Role,
+    /// Only `search_path` separates tenants. For servers where roles cannot be created.
+    Path,
+}
+
+/// What stands between cgk and the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Pooling {
+    /// A session of the server's own, or a pooler that hands out whole sessions.
+    #[default]
+    Direct,
+    /// A pooler that hands out a server connection per transaction, such as PgBouncer in transaction mode or Supavisor
+    /// on port 6543. Named prepared statements are not used.
+    Transaction,
+}
+
+/// Where the migrations come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MigrationsFrom {
+    /// The set that is built into cgk.
+    #[default]
+    Bundled,
+    /// A directory that holds `public/` and `tenant/`.
+    Directory(PathBuf),
+}
+
+/// Whether a connection to another machine may go unencrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RemotePlaintext {
+    /// TLS with a verified certificate, or no connection.
+    #[default]
+    Refuse,
+    /// Without `sslmode`, or with `sslmode=prefer` or `disable`, the password and the data travel in the clear. For
+    /// networks that are trusted as a whole, such as the one between containers of one machine.
+    Allow,
+}
+
+/// What every session is told before it is used.
+///
+/// A timeout of zero means none, as in PostgreSQL; PostgreSQL takes up to 2³¹ − 1 milliseconds. The timeouts are not
+/// sent as start-up options, because transaction poolers refuse those.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionSettings {
+    /// The name under which sessions appear in `pg_stat_activity`. Default: `cgk`.
+    pub application_name: String,
+    /// How long a statement waits for a lock. Default: 3 seconds.
+    pub lock_timeout: Duration,
+    /// How long a statement may run. Default: 30 seconds.
+    pub statement_timeout: Duration,
+    /// How long a transaction may stand idle before the server ends the session. Default: 60 seconds.
+    pub idle_in_transaction_timeout: Duration,
+}
+
+impl SessionSettings {
+    /// The default of [`application_name`](SessionSettings::application_name).
+    pub const APPLICATION_NAME: &str = "cgk";
+    /// The default of [`lock_timeout`](SessionSettings::lock_timeout).
+    pub const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
+    /// The default of [`statement_timeout`](SessionSettings::statement_timeout).
+    pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+    /// The default of [`idle_in_transaction_timeout`](SessionSettings::idle_in_transaction_timeout).
+    pub const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+}
+
+impl Default for SessionSettings {
+    fn default() -> SessionSettings {
+        SessionSettings {
+            application_name: Self::APPLICATION_NAME.to_owned(),
+            lock_timeout: Self::LOCK_TIMEOUT,
+            statement_timeout: Self::STATEMENT_TIMEOUT,
+            idle_in_transaction_timeout: Self::IDLE_IN_TRANSACTION_TIMEOUT,
+        }
+    }
+}
+
+/// The bounds of the connection pool and of what a pooled connection keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// The most connections that are open at once. Default: 10.
+    pub size_max: usize,
+    /// How long a caller waits for a free connection. Default: 10 seconds.
+    pub wait: Duration,
+    /// The age at which a connection is replaced when it comes back. Default: 30 minutes.
+    pub connection_age_max: Duration,
+    /// The number of different tenants after which a connection is replaced, because the server's backend keeps about
+    /// 100 kB of catalogue cache for each of them and never lets go of it. Default: 500.
+    pub tenants_per_connection_max: usize,
+    /// The most prepared statements a connection keeps. Default: 256.
+    pub statements_per_connection_max: usize,
+}
+
+impl PoolSettings {
+    /// The default of [`size_max`](PoolSettings::size_max).
+    pub const SIZE_MAX: usize = 10;
+    /// The default of [`wait`](PoolSettings::wait).
+    pub const WAIT: Duration = Duration::from_secs(10);
+    /// The default of [`connection_age_max`](PoolSettings::connection_age_max).
+    pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
+    /// The default of [`tenants_per_connection_max`](PoolSettings::tenants_per_connection_max).
+    pub const TENANTS_PER_CONNECTION_MAX: usize = 500;
+    /// The default of [`statements_per_connection_max`](PoolSettings::statements_per_connection_max).
+    pub const STATEMENTS_PER_CONNECTION_MAX: usize = 256;
+}
+
+impl Default for PoolSettings {
+    fn default() -> PoolSettings {
+        PoolSettings {
+            size_max: Self::SIZE_MAX,
+            wait: Self::WAIT,
+            connection_age_max: Self::CONNECTION_AGE_MAX,
+            tenants_per_connection_max: Self::TENANTS_PER_CONNECTION_MAX,
+            statements_per_connection_max: Self::STATEMENTS_PER_CONNECTION_MAX,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The settings as a list, for people to read.
+
+use super::settings::{Isolation, MigrationsFrom, Pooling, RemotePlaintext};
+use super::{Config, SettingOrigin, value};
+
+pub(super) const SESSION: [&str; 4] = [
+    "session.application_name",
+    "session.lock_timeout",
+    "session.statement_timeout",
+    "session.idle_in_transaction_timeout",
+];
+
+pub(super) const POOL: [&str; 5] = [
+    "pool.size_max",
+    "pool.wait",
+    "pool.connection_age_max",
+    "pool.tenants_per_connection_max",
+    "pool.statements_per_connection_max",
+];
+
+impl Config {
+    /// Returns every setting with its value and where the value came from. Passwords are shown as `***`.
+    pub fn settings(&self) -> Vec<SettingOrigin> {
+        let isolation = match self.isolation {
+            Isolation::Role => "role",
+            Isolation::Path => "path",
+        };
+        let migrations = match &self.migrations {
+            MigrationsFrom::Bundled => "bundled".to_owned(),
+            MigrationsFrom::Directory(path) => path.display().to_string(),
+        };
+        let plaintext = match self.plaintext {
+            RemotePlaintext::Refuse => "refuse",
+            RemotePlaintext::Allow => "allow",
+        };
+        let (session, pool) = (&self.session, &self.pool);
+        let [application_name, lock_timeout, statement_timeout, idle_timeout] = SESSION;
+        let [size_max, wait, age_max, tenants_max, statements_max] = POOL;
+        let values = [
+            ("database_url", Some(self.address.masked())),
+            ("direct_url", self.direct.as_ref().map(|direct| direct.masked())),
+            ("remote_plaintext", Some(plaintext.to_owned())),
+            ("isolation", Some(isolation.to_owned())),
+            ("pooled", Some((self.pooling == Pooling::Transaction).to_string())),
+            ("migrations", Some(migrations)),
+            (application_name, Some(session.application_name.clone())),
+            (lock_timeout, Some(value::show(session.lock_timeout))),
+            (statement_timeout, Some(value::show(session.statement_timeout))),
+            (idle_timeout, Some(value::show(session.idle_in_transaction_timeout))),
+            (size_max, Some(pool.size_max.to_string())),
+            (wait, Some(value::show(pool.wait))),
+            (age_max, Some(value::show(pool.connection_age_max))),
+            (tenants_max, Some(pool.tenants_per_connection_max.to_string())),
+            (statements_max, Some(pool.statements_per_connection_max.to_string())),
+        ];
+        let mut settings: Vec<_> = values
+            .into_iter()
+            .map(|(name, value)| SettingOrigin { name, value, origin: self.origins.get(name) })
+            .collect();
+        // How the connection is encrypted follows from the URL as a whole.
+        let (value, origin) = (Some(self.address.tls.to_string()), self.origins.get("database_url"));
+        settings.insert(1, SettingOrigin { name: "tls", value, origin });
+        settings
+    }
+}

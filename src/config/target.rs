@@ -1,0 +1,140 @@
+//! Where a connection goes, for people to read.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::percent;
+
+/// Where a connection goes: the hosts, the database and the user, without the password.
+///
+/// Displays as a connection URL: `postgresql://app@db.example.com:5432/shop`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub(super) hosts: Vec<TargetHost>,
+    pub(super) database: String,
+    pub(super) user: Option<String>,
+}
+
+/// One host of a [`Target`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TargetHost {
+    /// A host that is reached over the network.
+    Network {
+        /// The host's name, or its address without brackets.
+        name: String,
+        /// The port.
+        port: u16,
+    },
+    /// A socket on this machine.
+    Socket {
+        /// The directory the socket is in.
+        directory: String,
+        /// The port, which is part of the socket's name.
+        port: u16,
+    },
+}
+
+impl Target {
+    /// Returns the hosts in the order they are tried.
+    pub fn hosts(&self) -> &[TargetHost] {
+        &self.hosts
+    }
+
+    /// Returns the database's name.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// Returns the user's name, or `None` when the URL names none and the operating system's user is meant.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// Writes the URL, with `***` for a password if there is one.
+    pub(super) fn masked(&self, has_password: bool) -> String {
+        let mut url = String::new();
+        self.write(&mut url, if has_password { ":***" } else { "" }).expect("writing to a string does not fail");
+        url
+    }
+
+    fn write(&self, f: &mut impl fmt::Write, password: &str) -> fmt::Result {
+        f.write_str("postgresql://")?;
+        if let Some(user) = &self.user {
+            write!(f, "{}{password}@", percent::encode(user))?;
+        }
+        // A URL has room for socket directories in the query only, unless they are percent-encoded beyond reading.
+        let alone = match &self.hosts[..] {
+            [TargetHost::Socket { directory, port }] => Some((directory, port)),
+            _ => None,
+        };
+        if alone.is_none() {
+            for (index, host) in self.hosts.iter().enumerate() {
+                f.write_str(if index == 0 { "" } else { "," })?;
+                match host {
+                    TargetHost::Network { name, port } if name.contains(':') => {
+                        write!(f, "[{}]:{port}", name.replace('%', "%25"))?;
+                    }
+                    TargetHost::Network { name, port } => write!(f, "{}:{port}", name.replace('%', "%25"))?,
+                    TargetHost::Socket { directory, port } => write!(f, "{}:{port}", percent::encode(directory))?,
+                }
+            }
+        }
+        write!(f, "/{}", percent::encode(&self.database))?;
+        if let Some((directory, port)) = alone {
+            write!(f, "?host={}&port={port}", percent::encode(directory).replace("%2F", "/"))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, "")
+    }
+}
+
+impl TargetHost {
+    /// Returns the port.
+    pub fn port(&self) -> u16 {
+        match self {
+            TargetHost::Network { port, .. } | TargetHost::Socket { port, .. } => *port,
+        }
+    }
+}
+
+/// How far away a host is, which decides whether it may be spoken to in the clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reach {
+    Socket,
+    Loopback,
+    Remote,
+}
+
+/// Tells how far away an address or a host name is. A name is believed to be local only if it is `localhost`.
+pub(super) fn reach(host: &str) -> Reach {
+    if host.starts_with('/') {
+        return Reach::Socket;
+    }
+    let local = match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    };
+    if local { Reach::Loopback } else { Reach::Remote }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_local() {
+        for host in ["localhost", "LOCALHOST", "127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(reach(host), Reach::Loopback, "{host}");
+        }
+        for host in ["localhost.example.com", "127.0.0.1.example.com", "10.0.0.1", "::", "0.0.0.0", "db", "128.0.0.1"] {
+            assert_eq!(reach(host), Reach::Remote, "{host}");
+        }
+        assert_eq!(reach("/var/run/postgresql"), Reach::Socket);
+    }
+}

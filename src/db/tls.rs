@@ -1,0 +1,164 @@
+//! TLS for the driver: rustls with ring, chosen here and never installed for the whole process.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::{ClientConfig, RootCertStore};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::config::{ClientCert, ConfigError, Problem, RootCerts, TlsMode};
+
+/// The protocol's name in TLS. libpq 17 always sends it; servers need it for `sslnegotiation=direct`.
+const ALPN: &[u8] = b"postgresql";
+
+/// Makes what encrypts the driver's connections.
+///
+/// Reads the certificate files, and the system's certificates where they are wanted: call it once per pool. For
+/// [`TlsMode::Disable`] nothing is read, and the connector trusts nobody, so it cannot be misused.
+///
+/// # Errors
+///
+/// [`Unreadable`](crate::config::ConfigErrorKind::Unreadable) and [`Invalid`](crate::config::ConfigErrorKind::Invalid)
+/// for the files of certificates and keys, by their paths.
+#[cfg_attr(not(test), allow(dead_code, reason = "for the pool"))]
+pub(crate) fn connector(mode: &TlsMode) -> Result<MakeRustlsConnect, ConfigError> {
+    let (roots, client) = match mode {
+        TlsMode::Disable => (RootCertStore::empty(), None),
+        TlsMode::Verify { roots, client } => (root_store(roots)?, client.as_ref()),
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has the cipher suites of TLS 1.2 and 1.3")
+        .with_root_certificates(roots);
+    let mut config = match client {
+        None => builder.with_no_client_auth(),
+        Some(ClientCert { certificate, key }) => {
+            let chain = certificates(certificate, "sslcert")?;
+            let secret = private_key(key)?;
+            builder.with_client_auth_cert(chain, secret).map_err(|error| {
+                let what = format!(
+                    "the key in {} cannot be used with the certificate in {}",
+                    key.display(),
+                    certificate.display()
+                );
+                Problem::invalid(what, "Name a certificate and its own key in sslcert and sslkey.")
+                    .because(error)
+                    .of("sslkey", None)
+            })?
+        }
+    };
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(MakeRustlsConnect::new(config))
+}
+
+fn root_store(roots: &RootCerts) -> Result<RootCertStore, ConfigError> {
+    let mut store = RootCertStore::empty();
+    match roots {
+        RootCerts::File(path) => {
+            for certificate in certificates(path, "sslrootcert")? {
+                store.add(certificate).map_err(|error| {
+                    let what = format!("the file {} has a certificate that cannot be a root", path.display());
+                    Problem::invalid(what, "Name a PEM file with the authority's certificates.")
+                        .because(error)
+                        .of("sslrootcert", None)
+                })?;
+            }
+        }
+        RootCerts::System => {
+            let native = rustls_native_certs::load_native_certs();
+            for error in &native.errors {
+                tracing::debug!(%error, "could not read one of the system's certificates");
+            }
+            store.add_parsable_certificates(native.certs);
+            // Images without a distribution inside have no certificates.
+            if store.is_empty() {
+                store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+            }
+        }
+    }
+    Ok(store)
+}
+
+fn certificates(path: &Path, option: &'static str) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let read = || CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
+    match read() {
+        Ok(certificates) if certificates.is_empty() => Err(pem_error(pem::Error::NoItemsFound, path, option)),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(pem_error(error, path, option)),
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ConfigError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| pem_error(error, path, "sslkey"))
+}
+
+fn pem_error(error: pem::Error, path: &Path, option: &'static str) -> ConfigError {
+    let what = if option == "sslkey" { "private key" } else { "certificate" };
+    match error {
+        pem::Error::Io(error) => {
+            let problem = format!("could not read the file {}", path.display());
+            Problem::unreadable(problem, format!("Correct the path in {option}.")).because(error)
+        }
+        // The error of a broken section quotes the file, which for a key must not be repeated.
+        _ => Problem::invalid(
+            format!("the file {} holds no {what} in PEM form", path.display()),
+            format!("Name an unencrypted PEM file in {option}."),
+        ),
+    }
+    .of(option, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use crate::config::ConfigErrorKind;
+
+    use super::*;
+
+    fn data(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
+    }
+
+    fn with_roots(name: &str) -> TlsMode {
+        TlsMode::Verify { roots: RootCerts::File(data(name)), client: None }
+    }
+
+    fn with_client(certificate: &str, key: &str) -> TlsMode {
+        let client = ClientCert { certificate: data(certificate), key: data(key) };
+        TlsMode::Verify { roots: RootCerts::File(data("authority.pem")), client: Some(client) }
+    }
+
+    #[test]
+    fn makes_connectors() {
+        let system = TlsMode::Verify { roots: RootCerts::System, client: None };
+        for mode in [TlsMode::Disable, system, with_roots("authority.pem"), with_client("authority.pem", "client.key")]
+        {
+            assert!(connector(&mode).is_ok(), "{mode}");
+        }
+    }
+
+    #[test]
+    fn system_roots_are_never_empty() {
+        assert!(!root_store(&RootCerts::System).unwrap().is_empty());
+    }
+
+    #[test]
+    fn names_the_file_that_is_wrong() {
+        let cases = [
+            (with_roots("absent.pem"), "sslrootcert", ConfigErrorKind::Unreadable, "absent.pem"),
+            (with_roots("client.key"), "sslrootcert", ConfigErrorKind::Invalid, "client.key holds no certificate"),
+            (with_client("client.key", "client.key"), "sslcert", ConfigErrorKind::Invalid, "holds no certificate"),
+            (with_client("authority.pem", "authority.pem"), "sslkey", ConfigErrorKind::Invalid, "no private key"),
+            (with_client("authority.pem", "other.key"), "sslkey", ConfigErrorKind::Invalid, "cannot be used with"),
+        ];
+        for (mode, setting, kind, text) in cases {
+            let error = connector(&mode).err().unwrap();
+            assert_eq!((error.setting(), error.kind()), (setting, kind), "{error}");
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+}
