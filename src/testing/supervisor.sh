@@ -6,9 +6,10 @@
 dir=$1 bin=$2
 shift 2
 
-# Signals to the whole group, our own included, must not end us before the clean-up. A trap, unlike an ignored signal,
-# is not inherited: the programs below start with the default behaviour.
-trap : INT TERM HUP QUIT
+# No signal ends us before the clean-up. INT and HUP mean nothing here; TERM, and QUIT with it, end the `read` below and
+# so the server. A trap, unlike an ignored signal, is not inherited, so that TERM ends a program that is just starting.
+trap '' INT HUP
+trap : TERM QUIT
 umask 077
 mkdir "$dir" || exit 1
 exec 3<&0 </dev/null 2>/dev/null
@@ -19,10 +20,11 @@ exec 3<&0 </dev/null 2>/dev/null
 status=$?
 if [ $status = 0 ]; then
     (
-        trap : INT TERM HUP QUIT
+        trap : TERM QUIT
         "$bin/postgres" -D "$dir/data" -k "$dir" "$@" >"$dir/log" 2>&1
         echo $? >"$dir/exit"
     ) 3<&- &
+    server=$!
 else
     echo $status >"$dir/exit"
 fi
@@ -30,12 +32,10 @@ fi
 read -r _ <&3 # returns at the end of the pipe; nobody writes to it
 
 # TERM ends a server that has not set up its signals yet, QUIT is its immediate shutdown, as the data is thrown away.
-# More than once, because it may be just about to start; not for ever, because the disk may be too full for `exit`.
-tries=0
-while [ ! -e "$dir/exit" ] && [ $tries -lt 1000 ]; do
+# More than once, because it may be just about to start.
+while [ ! -e "$dir/exit" ] && kill -0 $server; do
     kill -TERM 0
     kill -QUIT 0
     sleep 0.01
-    tries=$((tries + 1))
 done
 rm -rf "$dir"
