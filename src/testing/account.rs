@@ -24,8 +24,25 @@ impl Account {
             .ok_or(LocalServerError::NoAccount)
     }
 
-    pub(super) fn run_as(self, command: &mut Command) {
+    fn run_as(self, command: &mut Command) {
         command.uid(self.uid).gid(self.gid);
+    }
+}
+
+/// Makes a program run as the server does: by its user, and with nothing in the environment that changes PostgreSQL.
+pub(super) fn isolate(command: &mut Command, account: Option<Account>) {
+    for (name, _) in std::env::vars_os() {
+        // cargo sets LD_LIBRARY_PATH for what it runs.
+        if ["PG", "LD_", "DYLD_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
+    // With another locale, macOS makes the postmaster multi-threaded, which it then refuses to be.
+    command.env("LC_ALL", "C");
+    // The caller's directory may be closed to the other user.
+    command.current_dir("/");
+    if let Some(account) = account {
+        account.run_as(command);
     }
 }
 

@@ -4,7 +4,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{LocalServerError, account::Account, fetch, variable};
+use super::{
+    LocalServerError,
+    account::{Account, isolate},
+    fetch, variable,
+};
 
 /// The oldest major version that cgk supports.
 pub const MIN_MAJOR: u32 = 14;
@@ -128,11 +132,8 @@ fn resolve(bin_dir: &Path) -> PathBuf {
 
 fn version_text(program: &Path, account: Option<Account>) -> Result<String, String> {
     let mut command = Command::new(program);
-    // The caller's directory may be closed to the other user; the root never is.
-    command.arg("--version").current_dir("/").stdin(Stdio::null());
-    if let Some(account) = account {
-        account.run_as(&mut command);
-    }
+    command.arg("--version").stdin(Stdio::null());
+    isolate(&mut command, account);
     let output = command.output().map_err(|error| format!("could not run {}: {error}", program.display()))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);

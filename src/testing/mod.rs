@@ -32,6 +32,7 @@ mod fetch;
 mod install;
 mod package;
 mod server;
+mod unpack;
 
 pub use error::LocalServerError;
 pub use fetch::{DEFAULT_MAJOR, fetch};

@@ -11,7 +11,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{DEFAULT_MAJOR, Installation, LocalServerError, account::Account, fetch, find, variable};
+use super::{
+    DEFAULT_MAJOR, Installation, LocalServerError,
+    account::{Account, isolate},
+    fetch, find, variable,
+};
 
 const SUPERVISOR: &str = include_str!("supervisor.sh");
 
@@ -179,18 +183,8 @@ impl LocalServer {
         supervisor.arg(&dir).arg(&installation.bin_dir).args(arguments);
         supervisor.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         // Ctrl-C reaches the terminal's whole process group; the supervisor is the one who has to survive it.
-        supervisor.process_group(0).current_dir("/");
-        for (name, _) in std::env::vars_os() {
-            let name_text = name.to_string_lossy();
-            if name_text.starts_with("PG") || name_text.starts_with("LD_") || name_text.starts_with("DYLD_") {
-                supervisor.env_remove(&name);
-            }
-        }
-        // macOS's other locales make the postmaster multi-threaded, which it refuses.
-        supervisor.env("LC_ALL", "C");
-        if let Some(account) = Account::for_server()? {
-            account.run_as(&mut supervisor);
-        }
+        supervisor.process_group(0);
+        isolate(&mut supervisor, Account::for_server()?);
         let supervisor = supervisor.spawn().map_err(LocalServerError::io("run", "/bin/sh"))?;
         Ok(Self { dir, installation: installation.clone(), supervisor })
     }

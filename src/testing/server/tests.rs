@@ -165,8 +165,8 @@ fn it_works_for_an_ordinary_user() {
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = hold_with(&program, &base.0);
-    command.env("CGK_PG_BIN", installation().bin_dir).current_dir("/").stdin(Stdio::null());
-    account.run_as(&mut command);
+    command.env("CGK_PG_BIN", installation().bin_dir).stdin(Stdio::null());
+    isolate(&mut command, Some(account));
     let mut child = command.spawn().unwrap();
     let dir = server_of(&mut child);
     assert!(child.wait().unwrap().success());
