@@ -1,4 +1,4 @@
-use std::{io, path::PathBuf};
+use std::{error::Error, io, path::PathBuf};
 
 /// Why a local server could not be found, fetched or started.
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +61,13 @@ pub enum LocalServerError {
         actual: String,
     },
 
-    /// No server was found and none could be fetched; the message lists what to do about it.
-    // The advice stands in the message because the ones who meet this error, test harnesses, print nothing else.
-    #[error("no PostgreSQL found on this machine, and {source}\n{}", ADVICE)]
+    /// No server was found and none could be fetched; the message says why, and lists what to do about it.
+    // All of it stands in the message, and so not in the sources, because the ones who meet this error, test harnesses,
+    // print nothing else.
+    #[error("no PostgreSQL found on this machine, and {}\n{ADVICE}", with_causes(why))]
     Unavailable {
         /// Why none was fetched.
-        source: Box<LocalServerError>,
+        why: Box<LocalServerError>,
     },
 
     /// `initdb` or `postgres` failed. Nothing of the server is left.
@@ -112,9 +113,32 @@ any one of these will do:
   elsewhere       set CGK_PG_BIN to the directory that holds `postgres` and `initdb`
   your server     set DATABASE_URL (the demo) or CGK_TEST_DATABASE_URL (the tests)";
 
+fn with_causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 impl LocalServerError {
     pub(super) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { doing, path, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unavailable_says_why_once_and_what_to_do() {
+        let why = LocalServerError::io("create", "/var/cache/cgk")(io::Error::other("read-only"));
+        let error = LocalServerError::Unavailable { why: Box::new(why) };
+        let text = error.to_string();
+        let first = "no PostgreSQL found on this machine, and could not create /var/cache/cgk: read-only\nany one of";
+        assert!(text.starts_with(first), "{text}");
+        for system in ["Debian", "Fedora", "Alpine", "macOS", "CGK_PG_BIN", "DATABASE_URL"] {
+            assert!(text.contains(system), "{text}");
+        }
+        assert!(error.source().is_none());
     }
 }

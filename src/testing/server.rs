@@ -110,8 +110,9 @@ impl LocalServerOptions {
     pub fn start_default(&self, progress: &dyn Fn(&str)) -> Result<LocalServer, LocalServerError> {
         let installation = match find()? {
             Some(installation) => installation,
-            None => fetch(DEFAULT_MAJOR, progress)
-                .map_err(|source| LocalServerError::Unavailable { source: Box::new(source) })?,
+            None => {
+                fetch(DEFAULT_MAJOR, progress).map_err(|why| LocalServerError::Unavailable { why: Box::new(why) })?
+            }
         };
         self.start(&installation)
     }
