@@ -18,6 +18,8 @@ pub mod setup;
 mod slug;
 mod sqlstate;
 mod tenant;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod version;
 
 pub use config::Config;

