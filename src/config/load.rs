@@ -19,6 +19,8 @@ const MIGRATIONS: Names = names("migrations", "CGK_MIGRATIONS", "--migrations");
 const APPLICATION_NAME: Names = names("session.application_name", "CGK_APPLICATION_NAME", "");
 const LOCK_TIMEOUT: Names = names("session.lock_timeout", "CGK_LOCK_TIMEOUT", "--lock-timeout");
 const STATEMENT_TIMEOUT: Names = names("session.statement_timeout", "CGK_STATEMENT_TIMEOUT", "--statement-timeout");
+const MIGRATION_TIMEOUT: Names =
+    names("session.migration_statement_timeout", "CGK_MIGRATION_STATEMENT_TIMEOUT", "");
 const IDLE_TIMEOUT: Names = names("session.idle_in_transaction_timeout", "CGK_IDLE_IN_TRANSACTION_TIMEOUT", "");
 const POOL_SIZE_MAX: Names = names("pool.size_max", "CGK_POOL_SIZE_MAX", "");
 const POOL_WAIT: Names = names("pool.wait", "CGK_POOL_WAIT", "");
@@ -69,8 +71,13 @@ fn choose(
     put(&mut config.migrations, migrations.map(MigrationsFrom::Directory));
 
     let time = value::duration;
-    let SessionSettings { application_name, lock_timeout, statement_timeout, idle_in_transaction_timeout } =
-        &mut config.session;
+    let SessionSettings {
+        application_name,
+        lock_timeout,
+        statement_timeout,
+        migration_statement_timeout,
+        idle_in_transaction_timeout,
+    } = &mut config.session;
     put(
         application_name,
         layers.pick(APPLICATION_NAME, None, |text| Ok(text.to_owned()), file.session.application_name)?,
@@ -79,6 +86,8 @@ fn choose(
     put(lock_timeout, layers.pick(LOCK_TIMEOUT, flag, time, span(file.session.lock_timeout))?);
     let flag = bounded(STATEMENT_TIMEOUT, overrides.statement_timeout)?;
     put(statement_timeout, layers.pick(STATEMENT_TIMEOUT, flag, time, span(file.session.statement_timeout))?);
+    let migration = span(file.session.migration_statement_timeout);
+    put(migration_statement_timeout, layers.pick(MIGRATION_TIMEOUT, None, time, migration)?);
     let idle = span(file.session.idle_in_transaction_timeout);
     put(idle_in_transaction_timeout, layers.pick(IDLE_TIMEOUT, None, time, idle)?);
 

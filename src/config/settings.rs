@@ -60,6 +60,9 @@ pub struct SessionSettings {
     pub lock_timeout: Duration,
     /// How long a statement may run. Default: 30 seconds.
     pub statement_timeout: Duration,
+    /// How long one statement of a migration may run. Default: no limit, because a migration that rewrites a large table
+    /// takes its time; what it waits for is bounded by the lock timeout.
+    pub migration_statement_timeout: Duration,
     /// How long a transaction may stand idle before the server ends the session. Default: 60 seconds.
     pub idle_in_transaction_timeout: Duration,
 }
@@ -71,6 +74,8 @@ impl SessionSettings {
     pub const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
     /// The default of [`statement_timeout`](SessionSettings::statement_timeout).
     pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+    /// The default of [`migration_statement_timeout`](SessionSettings::migration_statement_timeout).
+    pub const MIGRATION_STATEMENT_TIMEOUT: Duration = Duration::ZERO;
     /// The default of [`idle_in_transaction_timeout`](SessionSettings::idle_in_transaction_timeout).
     pub const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 }
@@ -81,6 +86,7 @@ impl Default for SessionSettings {
             application_name: Self::APPLICATION_NAME.to_owned(),
             lock_timeout: Self::LOCK_TIMEOUT,
             statement_timeout: Self::STATEMENT_TIMEOUT,
+            migration_statement_timeout: Self::MIGRATION_STATEMENT_TIMEOUT,
             idle_in_transaction_timeout: Self::IDLE_IN_TRANSACTION_TIMEOUT,
         }
     }

@@ -154,9 +154,7 @@ impl<E: From<Error> + Send> Db<E> {
     pub fn with_tenant<T: Send, F: TenantFn<T, E>>(&self, slug: &TenantSlug, body: F) -> impl Future<Output = Result<T, E>> + Send {
         async move {
             let context = self.context(slug)?;
-            let shared = self.enter(slug).await?;
-            let nonce = shared.1;
-            let shared = shared.0;
+            let (shared, nonce) = self.enter(slug).await?;
             let mut tx = TenantTx::new(&shared);
             let outcome = context.scope(body(&mut tx)).await;
             if shared.entered().await.is_err() {
@@ -285,10 +283,12 @@ async fn diagnose(shared: &Shared, database: &str) -> Result<Option<Error>> {
             }));
         }
         Err(source) if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            let login = client.query_typed("select pg_catalog.quote_ident(current_user)", &[]).await.map_err(doing())?;
+            let login: String = login.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or_default();
             return Ok(Some(Error::Privilege {
-                role: shared.lease.connection().user().to_owned(),
                 needed: "read public.organizations".into(),
-                grant: format!("grant select (id, slug, status) on public.organizations to {}", shared.lease.connection().user()),
+                grant: format!("grant select (id, slug, status) on public.organizations to {login}"),
+                role: login,
                 source: Some(source),
             }));
         }
