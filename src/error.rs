@@ -162,7 +162,9 @@ pub enum Error {
         source: tokio_postgres::Error,
     },
     /// A `with_tenant` inside a `with_tenant` needs a second connection, and the pool can never give it.
-    #[error("with_tenant for {inner} inside with_tenant for {outer} needs one connection more than the pool of {size_max} has")]
+    #[error(
+        "with_tenant for {inner} inside with_tenant for {outer} needs one connection more than the pool of {size_max} has"
+    )]
     NestedTenant {
         /// The tenant of the outer call.
         outer: TenantSlug,
@@ -352,7 +354,11 @@ impl Error {
 pub(crate) fn while_doing(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Error {
     move |source| {
         let doing = doing.into();
-        if crate::sqlstate::is_lost(&source) { Error::ConnectionLost { doing, source } } else { Error::Database { doing, source } }
+        if crate::sqlstate::is_lost(&source) {
+            Error::ConnectionLost { doing, source }
+        } else {
+            Error::Database { doing, source }
+        }
     }
 }
 

@@ -177,8 +177,11 @@ impl Divergence {
             (self.out_of_order.len(), "out of order"),
             (self.ahead.len(), "newer than these files"),
         ];
-        let parts: Vec<_> =
-            parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "migration"))).collect();
+        let parts: Vec<_> = parts
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, what)| format!("{} {what}", count(*n, "migration")))
+            .collect();
         parts.join(", ")
     }
 }

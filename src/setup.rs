@@ -3,7 +3,9 @@
 use crate::{
     db::{Operator, message},
     error::{Error, Result, while_doing},
-    migrate::{self, FleetPlan, MigrationId, Migrations, Observer, Outcome, RunReport, Scope, Target, state::require_registry},
+    migrate::{
+        self, FleetPlan, MigrationId, Migrations, Observer, Outcome, RunReport, Scope, Target, state::require_registry,
+    },
 };
 
 /// What a setup found and did.
@@ -56,7 +58,12 @@ pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut 
         _ => Vec::new(),
     };
     require_registry(operator).await?;
-    Ok(SetupReport { applied, head: migrations.set(migrate::Set::Public).head().cloned(), tables: tables(operator).await?, hardened })
+    Ok(SetupReport {
+        applied,
+        head: migrations.set(migrate::Set::Public).head().cloned(),
+        tables: tables(operator).await?,
+        hardened,
+    })
 }
 
 fn check_privileges(operator: &Operator) -> Result<()> {
@@ -110,7 +117,9 @@ async fn harden(operator: &Operator) -> Result<Hardening> {
             return Ok(Hardening::NotAllowed);
         }
         // Eight setups at once write the same catalogue row; one of them wins, which is all that is wanted.
-        Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::INTERNAL_ERROR) => return Ok(Hardening::Revoked),
+        Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::INTERNAL_ERROR) => {
+            return Ok(Hardening::Revoked);
+        }
         Err(error) => return Err(doing()(error)),
     };
     let remains = answer.rows.first().and_then(|(_, row)| row.get(0)) == Some("t");

@@ -19,7 +19,8 @@ pub(crate) fn is_passing(state: &SqlState) -> bool {
 pub(crate) fn is_lost(error: &tokio_postgres::Error) -> bool {
     match error.code() {
         Some(state) => {
-            [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT].contains(state)
+            [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT]
+                .contains(state)
                 || state.code().starts_with("08")
         }
         // Without an answer from the server it is either the connection, or the driver refusing a parameter or a row.

@@ -91,7 +91,9 @@ mod tests {
 
     #[test]
     fn versions_are_positive_64_bit_numbers() {
-        for (text, number) in [("1", 1), ("001", 1), ("20260131120000", 20_260_131_120_000), ("9223372036854775807", i64::MAX)] {
+        for (text, number) in
+            [("1", 1), ("001", 1), ("20260131120000", 20_260_131_120_000), ("9223372036854775807", i64::MAX)]
+        {
             assert_eq!(text.parse::<Version>().unwrap().get(), number);
         }
         for bad in ["", "0", "000", "-1", "+1", " 1", "1.2", "9223372036854775808", "١"] {

@@ -19,8 +19,7 @@ const MIGRATIONS: Names = names("migrations", "CGK_MIGRATIONS", "--migrations");
 const APPLICATION_NAME: Names = names("session.application_name", "CGK_APPLICATION_NAME", "");
 const LOCK_TIMEOUT: Names = names("session.lock_timeout", "CGK_LOCK_TIMEOUT", "--lock-timeout");
 const STATEMENT_TIMEOUT: Names = names("session.statement_timeout", "CGK_STATEMENT_TIMEOUT", "--statement-timeout");
-const MIGRATION_TIMEOUT: Names =
-    names("session.migration_statement_timeout", "CGK_MIGRATION_STATEMENT_TIMEOUT", "");
+const MIGRATION_TIMEOUT: Names = names("session.migration_statement_timeout", "CGK_MIGRATION_STATEMENT_TIMEOUT", "");
 const IDLE_TIMEOUT: Names = names("session.idle_in_transaction_timeout", "CGK_IDLE_IN_TRANSACTION_TIMEOUT", "");
 const POOL_SIZE_MAX: Names = names("pool.size_max", "CGK_POOL_SIZE_MAX", "");
 const POOL_WAIT: Names = names("pool.wait", "CGK_POOL_WAIT", "");

@@ -151,7 +151,11 @@ impl<E: From<Error> + Send> Db<E> {
     /// user of the connection find anything of it: a task of its own rolls back, and cancels and discards the connection
     /// where a statement is still running.
     #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
-    pub fn with_tenant<T: Send, F: TenantFn<T, E>>(&self, slug: &TenantSlug, body: F) -> impl Future<Output = Result<T, E>> + Send {
+    pub fn with_tenant<T: Send, F: TenantFn<T, E>>(
+        &self,
+        slug: &TenantSlug,
+        body: F,
+    ) -> impl Future<Output = Result<T, E>> + Send {
         async move {
             let context = self.context(slug)?;
             let (shared, nonce) = self.enter(slug).await?;
@@ -196,8 +200,9 @@ impl<E: From<Error> + Send> Db<E> {
         let (gate, nonce) = (self.gate(slug), Nonce::random());
         let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone());
         let sql = gate.enter(nonce, inner.config.session());
-        let entry =
-            Message::send(lease.connection().client(), &sql).await.map_err(while_doing(format!("enter tenant {slug}")))?;
+        let entry = Message::send(lease.connection().client(), &sql)
+            .await
+            .map_err(while_doing(format!("enter tenant {slug}")))?;
         Ok((Shared::new(lease, gate, inner.config.pooling(), entry), nonce))
     }
 
@@ -234,9 +239,9 @@ async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
         Err(error) => (0, Some(error)),
     };
     flight.land();
-    let judged = error.as_ref().map(|error| {
-        (error.code(), if sqlstate::is_lost(error) { Connection::Lost } else { Connection::Alive })
-    });
+    let judged = error
+        .as_ref()
+        .map(|error| (error.code(), if sqlstate::is_lost(error) { Connection::Lost } else { Connection::Alive }));
     let failed = shared.first_failure();
     match (departure(completed, judged), error) {
         (Departure::Clean, _) | (_, None) => {
@@ -272,7 +277,10 @@ async fn diagnose(shared: &Shared, database: &str) -> Result<Option<Error>> {
     rolled_back.complete().map_err(doing())?;
     let role_name = role.as_ref().map_or("", RoleName::as_str);
     let looked = client
-        .query_typed(DIAGNOSE, &[(&slug.as_str(), Type::TEXT), (&schema.as_str(), Type::TEXT), (&role_name, Type::TEXT)])
+        .query_typed(
+            DIAGNOSE,
+            &[(&slug.as_str(), Type::TEXT), (&schema.as_str(), Type::TEXT), (&role_name, Type::TEXT)],
+        )
         .await;
     let rows = match looked {
         Ok(rows) => rows,
@@ -284,7 +292,8 @@ async fn diagnose(shared: &Shared, database: &str) -> Result<Option<Error>> {
         }
         Err(source) if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
             let login = client.query_typed("select pg_catalog.quote_ident(current_user)", &[]).await.map_err(doing())?;
-            let login: String = login.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or_default();
+            let login: String =
+                login.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or_default();
             return Ok(Some(Error::Privilege {
                 needed: "read public.organizations".into(),
                 grant: format!("grant select (id, slug, status) on public.organizations to {login}"),
@@ -300,9 +309,10 @@ async fn diagnose(shared: &Shared, database: &str) -> Result<Option<Error>> {
     let login: String = row.try_get(5).map_err(doing())?;
     let tenant = slug.clone();
     let Some(status) = status else { return Ok(Some(Error::TenantNotFound { tenant })) };
-    let status: TenantStatus = status
-        .parse()
-        .map_err(|error| Error::Unexpected { doing: format!("read the status of tenant {slug}"), found: format!("{error}") })?;
+    let status: TenantStatus = status.parse().map_err(|error| Error::Unexpected {
+        doing: format!("read the status of tenant {slug}"),
+        found: format!("{error}"),
+    })?;
     let not_ready = |missing: String| Ok(Some(Error::TenantNotReady { tenant: tenant.clone(), status, missing }));
     if status == TenantStatus::Suspended {
         return Ok(Some(Error::TenantSuspended { tenant }));

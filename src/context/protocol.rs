@@ -173,9 +173,17 @@ mod tests {
     #[test]
     fn the_role_is_set_after_everything_that_needs_the_login() {
         let sql = gate().enter(Nonce(7), &SessionSettings::default());
-        let order = ["begin;", "'search_path', 'tenant_acme, public, pg_temp', true", "'cgk.tx', '0000000000000007'",
-            "pg_advisory_xact_lock_shared", "public.organizations", "set local role \"cgk_acme_", "1 / (case"];
-        let places: Vec<_> = order.iter().map(|part| sql.find(part).unwrap_or_else(|| panic!("{part} in {sql}"))).collect();
+        let order = [
+            "begin;",
+            "'search_path', 'tenant_acme, public, pg_temp', true",
+            "'cgk.tx', '0000000000000007'",
+            "pg_advisory_xact_lock_shared",
+            "public.organizations",
+            "set local role \"cgk_acme_",
+            "1 / (case",
+        ];
+        let places: Vec<_> =
+            order.iter().map(|part| sql.find(part).unwrap_or_else(|| panic!("{part} in {sql}"))).collect();
         assert!(places.is_sorted(), "{sql}");
     }
 

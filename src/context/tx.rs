@@ -129,7 +129,8 @@ impl Shared {
         let statement = self.prepare(operation, sql).await?;
         let outcome = self.run(work(statement)).await;
         if let Err(Error::Statement { source, .. }) = &outcome
-            && [Some(&SqlState::FEATURE_NOT_SUPPORTED), Some(&SqlState::INVALID_SQL_STATEMENT_NAME)].contains(&source.code())
+            && [Some(&SqlState::FEATURE_NOT_SUPPORTED), Some(&SqlState::INVALID_SQL_STATEMENT_NAME)]
+                .contains(&source.code())
         {
             self.lease.connection().forget(self.gate.slug.as_str(), sql);
         }
@@ -177,7 +178,9 @@ impl<'c> TenantTx<'c> {
     /// As [`query`](Self::query), and kind `Failed` for any other number of rows.
     pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row> {
         let client = self.shared.client();
-        self.shared.prepared("query_one", sql, |statement| async move { client.query_one(&statement, params).await }).await
+        self.shared
+            .prepared("query_one", sql, |statement| async move { client.query_one(&statement, params).await })
+            .await
     }
 
     /// Runs a query that returns one row or none.
@@ -187,7 +190,9 @@ impl<'c> TenantTx<'c> {
     /// As [`query`](Self::query), and kind `Failed` for more than one row.
     pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
         let client = self.shared.client();
-        self.shared.prepared("query_opt", sql, |statement| async move { client.query_opt(&statement, params).await }).await
+        self.shared
+            .prepared("query_opt", sql, |statement| async move { client.query_opt(&statement, params).await })
+            .await
     }
 
     /// Runs a statement and returns the number of rows that it changed.
@@ -227,9 +232,16 @@ impl<'c> TenantTx<'c> {
     pub async fn query_raw(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<TenantRows<'_>> {
         let client = self.shared.client();
         let params = params.iter().copied();
-        let rows =
-            self.shared.prepared("query_raw", sql, |statement| async move { client.query_raw(&statement, params).await }).await?;
-        Ok(TenantRows { rows: Box::pin(rows), shared: self.shared, flight: Some(self.shared.lease.take_off()), tx: PhantomData })
+        let rows = self
+            .shared
+            .prepared("query_raw", sql, |statement| async move { client.query_raw(&statement, params).await })
+            .await?;
+        Ok(TenantRows {
+            rows: Box::pin(rows),
+            shared: self.shared,
+            flight: Some(self.shared.lease.take_off()),
+            tx: PhantomData,
+        })
     }
 
     /// Begins `COPY … FROM STDIN`; the data goes into the sink, and [`TenantCopyIn::finish`] ends it.
@@ -242,8 +254,14 @@ impl<'c> TenantTx<'c> {
         U: bytes::Buf + Send + 'static,
     {
         let client = self.shared.client();
-        let sink = self.shared.prepared("copy_in", sql, |statement| async move { client.copy_in(&statement).await }).await?;
-        Ok(TenantCopyIn { sink: Box::pin(sink), shared: self.shared, flight: self.shared.lease.take_off(), tx: PhantomData })
+        let sink =
+            self.shared.prepared("copy_in", sql, |statement| async move { client.copy_in(&statement).await }).await?;
+        Ok(TenantCopyIn {
+            sink: Box::pin(sink),
+            shared: self.shared,
+            flight: self.shared.lease.take_off(),
+            tx: PhantomData,
+        })
     }
 
     /// Begins `COPY … TO STDOUT` and streams its data.
@@ -253,8 +271,14 @@ impl<'c> TenantTx<'c> {
     /// As [`query`](Self::query), from here or from the stream.
     pub async fn copy_out(&self, sql: &str) -> Result<TenantCopyOut<'_>> {
         let client = self.shared.client();
-        let data = self.shared.prepared("copy_out", sql, |statement| async move { client.copy_out(&statement).await }).await?;
-        Ok(TenantCopyOut { data: Box::pin(data), shared: self.shared, flight: Some(self.shared.lease.take_off()), tx: PhantomData })
+        let data =
+            self.shared.prepared("copy_out", sql, |statement| async move { client.copy_out(&statement).await }).await?;
+        Ok(TenantCopyOut {
+            data: Box::pin(data),
+            shared: self.shared,
+            flight: Some(self.shared.lease.take_off()),
+            tx: PhantomData,
+        })
     }
 
     /// Sets a savepoint. What is done through the value that is returned counts only once

@@ -71,7 +71,9 @@ pub(crate) async fn apply(operator: &Operator, unit: &Unit<'_>) -> Result<Landin
             .map_err(while_doing(format!("migrate schema {:?}", schema.as_str())))?;
         match script.judge(schema, answer) {
             Verdict::Landed(landing) => return Ok(landing),
-            Verdict::Failed(error) if last_try || !error.is_retryable() || matches!(error, Error::Locked { .. }) => return Err(error),
+            Verdict::Failed(error) if last_try || !error.is_retryable() || matches!(error, Error::Locked { .. }) => {
+                return Err(error);
+            }
             Verdict::Failed(error) => {
                 tracing::info!(schema = schema.as_str(), %error, "trying again");
                 tokio::time::sleep(backoff.mul_f64(rand::rng().random_range(0.5..1.5))).await;
@@ -124,8 +126,10 @@ impl<'a> Script<'a> {
         }
         script.line(&format!("select pg_catalog.pg_advisory_xact_lock({});", lock::migration_key(schema)));
 
-        let timeouts =
-            [set("lock_timeout", &milliseconds(session.lock_timeout)), set("statement_timeout", &milliseconds(session.migration_statement_timeout))];
+        let timeouts = [
+            set("lock_timeout", &milliseconds(session.lock_timeout)),
+            set("statement_timeout", &milliseconds(session.migration_statement_timeout)),
+        ];
         script.part(PartKind::Provision, &timeouts);
         script.line(&unit.provision);
         if let Some(owner) = &unit.owner {
@@ -245,7 +249,11 @@ impl<'a> Script<'a> {
 
 /// The search path of a migration: its schema, then what extensions and shared functions live in.
 fn search_path(schema: &SchemaName) -> String {
-    if *schema == SchemaName::public() { "public, pg_temp".into() } else { format!("{}, public, pg_temp", schema.as_str()) }
+    if *schema == SchemaName::public() {
+        "public, pg_temp".into()
+    } else {
+        format!("{}, public, pg_temp", schema.as_str())
+    }
 }
 
 /// PostgreSQL counts characters from 1, whatever the driver's documentation says.

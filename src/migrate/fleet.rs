@@ -177,7 +177,8 @@ pub async fn plan_fleet<'a>(
     let database = || operator.facts().database.clone();
     match scope {
         Scope::Tenants | Scope::Only(_) if pending => {
-            let missing = format!("{} pending in the shared schema", crate::error::count(public.pending.len(), "migration"));
+            let missing =
+                format!("{} pending in the shared schema", crate::error::count(public.pending.len(), "migration"));
             return Err(Error::NotSetUp { database: database(), missing });
         }
         _ => {}
@@ -209,7 +210,11 @@ pub async fn plan_fleet<'a>(
         }
         match plan_tenant(operator, migrations, &tenant, target) {
             Some(step) => {
-                planned.tenants.push(PlannedTenant { slug: tenant.tenant.slug, step, owner: foreign(operator, tenant.facts.owner) });
+                planned.tenants.push(PlannedTenant {
+                    slug: tenant.tenant.slug,
+                    step,
+                    owner: foreign(operator, tenant.facts.owner),
+                });
             }
             None => planned.at_head += 1,
         }
@@ -242,7 +247,8 @@ pub async fn run(
         tenants_to_visit: planned.tenants.len(),
         tenants_at_head: planned.at_head,
     });
-    let mut report = RunReport { public: None, tenants: Vec::with_capacity(planned.tenants.len()), at_head: planned.at_head };
+    let mut report =
+        RunReport { public: None, tenants: Vec::with_capacity(planned.tenants.len()), at_head: planned.at_head };
     if let Some(public) = planned.public {
         let started = Instant::now();
         let applied = settle(operator, migrations, Set::Public, public, planned.public_ledger, None, None).await?;
@@ -263,8 +269,16 @@ pub async fn run(
             Step::Refuse(error) => Outcome::Failed { error },
             Step::Apply(plan) => {
                 let role = role_of(operator, &tenant.slug);
-                let settled =
-                    settle(operator, migrations, Set::Tenant, plan, LedgerPresence::Present, role.as_ref(), tenant.owner).await;
+                let settled = settle(
+                    operator,
+                    migrations,
+                    Set::Tenant,
+                    plan,
+                    LedgerPresence::Present,
+                    role.as_ref(),
+                    tenant.owner,
+                )
+                .await;
                 match settled {
                     Ok(applied) => Outcome::Migrated { applied },
                     Err(error @ Error::ConnectionLost { .. }) => return Err(error),
@@ -307,7 +321,12 @@ async fn settle(
     Err(Error::Unsettled { schema, tries: REPLANS_MAX })
 }
 
-fn plan_tenant<'a>(operator: &Operator, migrations: &'a Migrations, tenant: &TenantState, target: Target) -> Option<Step<'a>> {
+fn plan_tenant<'a>(
+    operator: &Operator,
+    migrations: &'a Migrations,
+    tenant: &TenantState,
+    target: Target,
+) -> Option<Step<'a>> {
     let slug = &tenant.tenant.slug;
     let schema = SchemaName::of_tenant(slug);
     let source = migrations.set(Set::Tenant);
@@ -321,7 +340,8 @@ fn plan_tenant<'a>(operator: &Operator, migrations: &'a Migrations, tenant: &Ten
     match &tenant.state {
         SchemaState::AtHead => None,
         SchemaState::Behind { pending } => {
-            let applied: Vec<Applied> = source.files()[..source.files().len() - pending].iter().map(Applied::of).collect();
+            let applied: Vec<Applied> =
+                source.files()[..source.files().len() - pending].iter().map(Applied::of).collect();
             let planned = plan(source, &schema, applied, target).expect("a beginning of the set agrees with the set");
             // Nothing up to the target: at head as far as this run goes.
             (!planned.pending.is_empty()).then_some(Step::Apply(planned))
@@ -330,7 +350,8 @@ fn plan_tenant<'a>(operator: &Operator, migrations: &'a Migrations, tenant: &Ten
         SchemaState::Missing => Some(not_ready(format!("there is no schema {}", schema.as_str()))),
         SchemaState::HalfProvisioned { missing } => {
             let role = role_of(operator, slug).map(|role| format!(" {}", role.as_str())).unwrap_or_default();
-            let missing = if missing == "its role" { format!("there is no role{role}") } else { format!("{missing} is missing") };
+            let missing =
+                if missing == "its role" { format!("there is no role{role}") } else { format!("{missing} is missing") };
             Some(not_ready(missing))
         }
     }

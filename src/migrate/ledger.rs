@@ -124,7 +124,8 @@ pub(crate) fn insert_sql(schema: &SchemaName, file: &MigrationFile) -> String {
 /// Writes head and digest of what the ledger holds now.
 pub(crate) fn comment_sql(schema: &SchemaName, rows: &[Applied]) -> String {
     let head = rows.iter().map(|row| row.id.version.get()).max().unwrap_or(0);
-    let comment = format!("{COMMENT_FORMAT} head={head} applied={} sha256={}", rows.len(), LedgerDigest::of(rows).as_str());
+    let comment =
+        format!("{COMMENT_FORMAT} head={head} applied={} sha256={}", rows.len(), LedgerDigest::of(rows).as_str());
     format!("comment on table {} is {};\n", schema.qualified(LEDGER_TABLE), literal(&comment))
 }
 
@@ -192,7 +193,9 @@ mod tests {
         assert!(comment.starts_with("cgk:1 head=2 applied=2 sha256="), "{comment}");
         assert_eq!(LedgerDigest::in_comment(Some(comment)), Some(LedgerDigest::of(&[row(1, "a"), row(2, "b")])));
         assert_ne!(LedgerDigest::of(&rows), LedgerDigest::of(&rows[..1]));
-        for unknown in [None, Some(""), Some("cgk:2 head=1 sha256=x"), Some("somebody's note"), Some("cgk:1 sha256=short")] {
+        for unknown in
+            [None, Some(""), Some("cgk:2 head=1 sha256=x"), Some("somebody's note"), Some("cgk:1 sha256=short")]
+        {
             assert_eq!(LedgerDigest::in_comment(unknown), None);
         }
     }

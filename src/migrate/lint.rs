@@ -26,9 +26,10 @@ pub(crate) fn file(file: &MigrationFile) -> Vec<FileProblem> {
         report(0, "`-- cgk:no-transaction` is not supported by this version".into());
     }
     for statement in file.statements() {
-        for (at, problem) in [transaction_control(statement), session_state(statement), other_tenant(statement), client_side(statement)]
-            .into_iter()
-            .flatten()
+        for (at, problem) in
+            [transaction_control(statement), session_state(statement), other_tenant(statement), client_side(statement)]
+                .into_iter()
+                .flatten()
         {
             report(at, problem);
         }
@@ -66,7 +67,10 @@ fn transaction_control(statement: &Statement) -> Option<(usize, String)> {
         ["set", "transaction", ..] => "SET TRANSACTION".into(),
         _ => return cannot_run_in_a_transaction(statement),
     };
-    Some((statement.range.start, format!("{found} in a migration: each schema is migrated in one transaction of cgk's, which must stay whole")))
+    Some((
+        statement.range.start,
+        format!("{found} in a migration: each schema is migrated in one transaction of cgk's, which must stay whole"),
+    ))
 }
 
 fn cannot_run_in_a_transaction(statement: &Statement) -> Option<(usize, String)> {
@@ -104,7 +108,8 @@ fn session_state(statement: &Statement) -> Option<(usize, String)> {
     };
     match setting {
         "search_path" | "schema" | "role" | "authorization" | "all" | "session_authorization" => {
-            let problem = "changes the role or the search path: cgk sets both, and a schema name needs no path".to_owned();
+            let problem =
+                "changes the role or the search path: cgk sets both, and a schema name needs no path".to_owned();
             Some((statement.range.start, problem))
         }
         _ => None,
@@ -128,7 +133,9 @@ fn function_call(statement: &Statement) -> Option<(usize, String)> {
 fn other_tenant(statement: &Statement) -> Option<(usize, String)> {
     statement.tokens.windows(2).find_map(|pair| {
         let name = pair[0].name().filter(|name| name.starts_with("tenant_"))?;
-        pair[1].is_sign('.').then(|| (pair[0].at, format!("names the schema {name:?}: a migration runs in every tenant's schema")))
+        pair[1]
+            .is_sign('.')
+            .then(|| (pair[0].at, format!("names the schema {name:?}: a migration runs in every tenant's schema")))
     })
 }
 
@@ -153,7 +160,8 @@ fn relations(file: &MigrationFile) -> Vec<(String, usize)> {
 fn created_relation(statement: &Statement) -> Option<(String, usize)> {
     let mut tokens = statement.tokens.iter().peekable();
     tokens.next_if(|token| token.word() == Some("create"))?;
-    let modifiers = ["or", "replace", "global", "local", "temp", "temporary", "unlogged", "recursive", "materialized", "unique"];
+    let modifiers =
+        ["or", "replace", "global", "local", "temp", "temporary", "unlogged", "recursive", "materialized", "unique"];
     while tokens.next_if(|token| token.word().is_some_and(|word| modifiers.contains(&word))).is_some() {}
     tokens.next_if(|token| matches!(token.word(), Some("table" | "view" | "sequence" | "index")))?;
     while tokens.next_if(|token| matches!(token.word(), Some("if" | "not" | "exists" | "concurrently"))).is_some() {}
@@ -184,14 +192,35 @@ mod tests {
     #[test]
     fn refuses_what_breaks_the_unit() {
         for bad in [
-            "begin", "COMMIT", "rollback", "end", "start transaction", "savepoint a", "commit and chain",
-            "create index concurrently i on t (a)", "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS i on t (a)",
-            "drop index concurrently i", "reindex table concurrently t", "vacuum t", "alter system set a = 1",
-            "alter table t detach partition p concurrently", "set search_path to x", "set local search_path = x",
-            "set session search_path = x", "reset search_path", "reset all", "set role x", "set schema 'x'",
-            "set session authorization x", "discard all", "select pg_catalog.set_config('search_path', '', false)",
-            "insert into tenant_b.orders values (1)", "select * from \"tenant_b\" . t", "\\connect x",
-            "copy t from stdin", "copy (select 1) to stdout",
+            "begin",
+            "COMMIT",
+            "rollback",
+            "end",
+            "start transaction",
+            "savepoint a",
+            "commit and chain",
+            "create index concurrently i on t (a)",
+            "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS i on t (a)",
+            "drop index concurrently i",
+            "reindex table concurrently t",
+            "vacuum t",
+            "alter system set a = 1",
+            "alter table t detach partition p concurrently",
+            "set search_path to x",
+            "set local search_path = x",
+            "set session search_path = x",
+            "reset search_path",
+            "reset all",
+            "set role x",
+            "set schema 'x'",
+            "set session authorization x",
+            "discard all",
+            "select pg_catalog.set_config('search_path', '', false)",
+            "insert into tenant_b.orders values (1)",
+            "select * from \"tenant_b\" . t",
+            "\\connect x",
+            "copy t from stdin",
+            "copy (select 1) to stdout",
         ] {
             assert_eq!(problems(bad).len(), 1, "{bad}: {:?}", problems(bad));
         }
@@ -202,10 +231,17 @@ mod tests {
         for good in [
             "create table commit_log (a text default 'commit')",
             "create function f() returns void language plpgsql set search_path = pg_catalog as $$ begin commit; end $$",
-            "select 'set search_path to x'", "refresh materialized view concurrently v", "set local statement_timeout = 0",
-            "select set_config('app.x', '', true)", "comment on table t is 'begin'", "select tenant_id from t",
-            "alter table t add column concurrently_x int", "create table t (concurrently int)", "copy t from '/tmp/x'",
-            "create index i on t (a)", "do $$ begin perform 1; end $$",
+            "select 'set search_path to x'",
+            "refresh materialized view concurrently v",
+            "set local statement_timeout = 0",
+            "select set_config('app.x', '', true)",
+            "comment on table t is 'begin'",
+            "select tenant_id from t",
+            "alter table t add column concurrently_x int",
+            "create table t (concurrently int)",
+            "copy t from '/tmp/x'",
+            "create index i on t (a)",
+            "do $$ begin perform 1; end $$",
         ] {
             assert_eq!(problems(good), Vec::<String>::new(), "{good}");
         }

@@ -7,11 +7,7 @@ use super::{
     ledger::Applied,
     source::{MigrationFile, Source},
 };
-use crate::{
-    ident::SchemaName,
-    migration::Divergence,
-    version::Version,
-};
+use crate::{ident::SchemaName, migration::Divergence, version::Version};
 use refinery::{Migration, Runner, Target as RefineryTarget};
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
 use std::{collections::BTreeMap, convert::Infallible};
@@ -65,14 +61,18 @@ pub fn plan<'a>(
 }
 
 fn divergence(source: &Source, schema: &SchemaName, applied: &[Applied]) -> Option<Divergence> {
-    let files: BTreeMap<Version, &MigrationFile> = source.files().iter().map(|file| (file.id().version, file)).collect();
+    let files: BTreeMap<Version, &MigrationFile> =
+        source.files().iter().map(|file| (file.id().version, file)).collect();
     let rows: BTreeMap<Version, &Applied> = applied.iter().map(|row| (row.id.version, row)).collect();
     let newest_file = source.head().map(|head| head.version);
     let newest_row = applied.last().map(|row| row.id.version);
-    let mut found = Divergence { schema: schema.clone(), edited: vec![], missing: vec![], out_of_order: vec![], ahead: vec![] };
+    let mut found =
+        Divergence { schema: schema.clone(), edited: vec![], missing: vec![], out_of_order: vec![], ahead: vec![] };
     for row in applied {
         match files.get(&row.id.version) {
-            Some(file) if file.checksum() != &row.checksum || file.id().name != row.id.name => found.edited.push(row.id.clone()),
+            Some(file) if file.checksum() != &row.checksum || file.id().name != row.id.name => {
+                found.edited.push(row.id.clone())
+            }
             Some(_) => {}
             None if Some(row.id.version) > newest_file => found.ahead.push(row.id.clone()),
             None => found.missing.push(row.id.clone()),
@@ -83,7 +83,8 @@ fn divergence(source: &Source, schema: &SchemaName, applied: &[Applied]) -> Opti
             found.out_of_order.push(file.id().clone());
         }
     }
-    let agrees = found.edited.is_empty() && found.missing.is_empty() && found.out_of_order.is_empty() && found.ahead.is_empty();
+    let agrees =
+        found.edited.is_empty() && found.missing.is_empty() && found.out_of_order.is_empty() && found.ahead.is_empty();
     (!agrees).then_some(found)
 }
 
@@ -139,7 +140,10 @@ struct Recorder {
 impl AsyncTransaction for Recorder {
     type Error = Infallible;
 
-    async fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(&'a mut self, queries: T) -> Result<usize, Infallible> {
+    async fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(
+        &'a mut self,
+        queries: T,
+    ) -> Result<usize, Infallible> {
         Ok(queries.count())
     }
 }

@@ -54,7 +54,11 @@ impl Migrations {
             let files = files.iter().map(|(name, text)| (Path::new(set_folder(set)).join(name), (*text).to_owned()));
             Source::parse(set, files.collect()).0
         };
-        Self { public: read(Set::Public, BUNDLED_PUBLIC), tenant: read(Set::Tenant, BUNDLED_TENANT), origin: Origin::Bundled }
+        Self {
+            public: read(Set::Public, BUNDLED_PUBLIC),
+            tenant: read(Set::Tenant, BUNDLED_TENANT),
+            origin: Origin::Bundled,
+        }
     }
 
     /// Reads the folders `public` and `tenant` of a directory.
@@ -235,9 +239,11 @@ impl MigrationFile {
 
 /// Reads `001_x.sql`, `001_x.up.sql` and `V001__x.sql`.
 fn parse_name(file_name: &str) -> Result<MigrationId, String> {
-    const SHAPE: &str = "is no migration's name: 001_what_it_does.sql is the shape, with a-z, A-Z, 0-9 and _ after the number";
+    const SHAPE: &str =
+        "is no migration's name: 001_what_it_does.sql is the shape, with a-z, A-Z, 0-9 and _ after the number";
     let Some(stem) = file_name.strip_suffix(".sql") else {
-        let problem = if file_name.to_ascii_lowercase().ends_with(".sql") { "must end in .sql, in lower case" } else { SHAPE };
+        let problem =
+            if file_name.to_ascii_lowercase().ends_with(".sql") { "must end in .sql, in lower case" } else { SHAPE };
         return Err(problem.into());
     };
     let stem = stem.strip_suffix(".up").unwrap_or(stem);
@@ -249,10 +255,12 @@ fn parse_name(file_name: &str) -> Result<MigrationId, String> {
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         return Err(SHAPE.into());
     }
-    let version = number.parse().map_err(|_| if number.bytes().all(|b| b.is_ascii_digit()) && !number.is_empty() {
-        format!("version {number} is not between 1 and {}", i64::MAX)
-    } else {
-        SHAPE.to_owned()
+    let version = number.parse().map_err(|_| {
+        if number.bytes().all(|b| b.is_ascii_digit()) && !number.is_empty() {
+            format!("version {number} is not between 1 and {}", i64::MAX)
+        } else {
+            SHAPE.to_owned()
+        }
     })?;
     Ok(MigrationId { version, name: name.into() })
 }
@@ -283,10 +291,17 @@ fn read_folder(folder: &Path) -> Result<Folder> {
             continue;
         }
         if path.is_dir() {
-            problems.push(FileProblem { file: path, line: None, problem: "is a folder; a set has no sub-folders".into() });
+            problems.push(FileProblem {
+                file: path,
+                line: None,
+                problem: "is a folder; a set has no sub-folders".into(),
+            });
             continue;
         }
-        match fs::read(&path).map_err(|error| unreadable(&path, "the file cannot be read", error)).map(String::from_utf8)? {
+        match fs::read(&path)
+            .map_err(|error| unreadable(&path, "the file cannot be read", error))
+            .map(String::from_utf8)?
+        {
             Ok(text) => texts.push((path, text)),
             Err(_) => problems.push(FileProblem { file: path, line: None, problem: "is not UTF-8".into() }),
         }
@@ -331,8 +346,21 @@ mod tests {
             assert_eq!((id.version.get(), id.name.as_str()), (version, rest));
         }
         for bad in [
-            "002-foo.sql", "003_x.SQL", "x.sql", "001.sql", "001_.sql", "0_x.sql", "V1_x.sql", "v1__x.sql", "|1__x.sql",
-            "001_a b.sql", "001_ü.sql", "99999999999999999999_x.sql", "1.2_x.sql", "001_x.sql~", "001_x.down.up.sql",
+            "002-foo.sql",
+            "003_x.SQL",
+            "x.sql",
+            "001.sql",
+            "001_.sql",
+            "0_x.sql",
+            "V1_x.sql",
+            "v1__x.sql",
+            "|1__x.sql",
+            "001_a b.sql",
+            "001_ü.sql",
+            "99999999999999999999_x.sql",
+            "1.2_x.sql",
+            "001_x.sql~",
+            "001_x.down.up.sql",
         ] {
             assert!(parse_name(bad).is_err(), "{bad}");
         }
@@ -345,7 +373,9 @@ mod tests {
         let folder = Migrations::from_directory(root).unwrap();
         let bundled = Migrations::bundled();
         for set in [Set::Public, Set::Tenant] {
-            let names = |m: &Migrations| m.set(set).files().iter().map(|f| (f.id.clone(), f.checksum.clone())).collect::<Vec<_>>();
+            let names = |m: &Migrations| {
+                m.set(set).files().iter().map(|f| (f.id.clone(), f.checksum.clone())).collect::<Vec<_>>()
+            };
             assert_eq!(names(&folder), names(&bundled));
             assert!(!names(&bundled).is_empty());
         }

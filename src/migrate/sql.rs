@@ -164,8 +164,10 @@ impl Scanner<'_> {
             }
             c if c.is_ascii_digit() => {
                 // `1.5e3` and `$1` hold no name; swallowing letters keeps `1e3` from looking like one.
-                let length =
-                    self.rest().find(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '_').unwrap_or(self.rest().len());
+                let length = self
+                    .rest()
+                    .find(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '_')
+                    .unwrap_or(self.rest().len());
                 self.at += length;
                 TokenKind::Sign('0')
             }
@@ -242,7 +244,8 @@ impl Scanner<'_> {
         let inner = &self.rest()[1..];
         let end = inner.find('$')?;
         let name = &inner[..end];
-        let valid = name.is_empty() || (name.starts_with(is_word_start) && name.chars().all(|c| is_word_part(c) && c != '$'));
+        let valid =
+            name.is_empty() || (name.starts_with(is_word_start) && name.chars().all(|c| is_word_part(c) && c != '$'));
         valid.then(|| format!("${name}$"))
     }
 
@@ -304,7 +307,10 @@ mod tests {
             ("create rule r as on insert to t do (a; b); c", vec!["create rule r as on insert to t do (a; b)", "c"]),
             (
                 "create function f() returns int begin atomic select case when true then 1 end; select 2; end; x",
-                vec!["create function f() returns int begin atomic select case when true then 1 end; select 2; end", "x"],
+                vec![
+                    "create function f() returns int begin atomic select case when true then 1 end; select 2; end",
+                    "x",
+                ],
             ),
             ("-- head\ncreate table t ()", vec!["create table t ()"]),
         ] {

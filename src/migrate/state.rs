@@ -100,7 +100,10 @@ pub async fn look(operator: &Operator, migrations: &Migrations) -> Result<FleetS
 }
 
 /// Looks at the shared schema alone; needs no registry.
-pub(crate) async fn look_at_public(operator: &Operator, migrations: &Migrations) -> Result<(SchemaState, Option<MigrationId>)> {
+pub(crate) async fn look_at_public(
+    operator: &Operator,
+    migrations: &Migrations,
+) -> Result<(SchemaState, Option<MigrationId>)> {
     let schema = SchemaName::public();
     let source = migrations.set(Set::Public);
     let read = ledger::read(operator, &schema).await?;
@@ -124,14 +127,20 @@ pub(crate) async fn look_at_tenants(operator: &Operator, migrations: &Migrations
         let (prefixes, ids) = (&prefixes, &ids);
         async move {
             let Some(tenant) = facts.tenant.clone() else {
-                return Err(Error::Unexpected { doing: format!("look at tenant {slug}"), found: "no registry row".into() });
+                return Err(Error::Unexpected {
+                    doing: format!("look at tenant {slug}"),
+                    found: "no registry row".into(),
+                });
             };
             let (state, head) = match by_facts(&slug, &facts, isolation) {
                 Some(state) => (state, None),
                 None => {
-                    let known = LedgerDigest::in_comment(facts.comment.as_deref()).and_then(|digest| prefixes.length_of(&digest));
+                    let known = LedgerDigest::in_comment(facts.comment.as_deref())
+                        .and_then(|digest| prefixes.length_of(&digest));
                     match known {
-                        Some(applied) => (by_length(applied, ids.len()), applied.checked_sub(1).map(|last| ids[last].clone())),
+                        Some(applied) => {
+                            (by_length(applied, ids.len()), applied.checked_sub(1).map(|last| ids[last].clone()))
+                        }
                         None => {
                             let schema = SchemaName::of_tenant(&slug);
                             let read = ledger::read(operator, &schema).await?;
@@ -188,13 +197,20 @@ pub(crate) async fn require_registry(operator: &Operator) -> Result<()> {
         )
         .await
         .map_err(while_doing("look for the registry"))?;
-    let columns: Vec<String> =
-        row.first().map(|row| row.try_get(0)).transpose().map_err(while_doing("look for the registry"))?.unwrap_or_default();
+    let columns: Vec<String> = row
+        .first()
+        .map(|row| row.try_get(0))
+        .transpose()
+        .map_err(while_doing("look for the registry"))?
+        .unwrap_or_default();
     let missing = |missing: String| Error::NotSetUp { database: operator.facts().database.clone(), missing };
     if columns.is_empty() {
         return Err(missing("there is no table public.organizations".into()));
     }
-    match ["id", "slug", "name", "status", "created_at"].iter().find(|needed| !columns.iter().any(|found| found == *needed)) {
+    match ["id", "slug", "name", "status", "created_at"]
+        .iter()
+        .find(|needed| !columns.iter().any(|found| found == *needed))
+    {
         Some(column) => Err(missing(format!("public.organizations has no column {column}"))),
         None => Ok(()),
     }
@@ -203,13 +219,16 @@ pub(crate) async fn require_registry(operator: &Operator) -> Result<()> {
 /// What registry and catalogue say of one slug, whether or not the registry knows it.
 pub(crate) async fn facts_of(operator: &Operator, slug: &TenantSlug) -> Result<TenantFacts> {
     let mut rows = facts_rows(operator, "select $2::text", Some(slug)).await?;
-    rows.pop().map(|(_, facts)| facts).ok_or_else(|| Error::Unexpected {
-        doing: format!("look at tenant {slug}"),
-        found: "no row at all".into(),
-    })
+    rows.pop()
+        .map(|(_, facts)| facts)
+        .ok_or_else(|| Error::Unexpected { doing: format!("look at tenant {slug}"), found: "no row at all".into() })
 }
 
-async fn facts_rows(operator: &Operator, slugs: &str, only: Option<&TenantSlug>) -> Result<Vec<(TenantSlug, TenantFacts)>> {
+async fn facts_rows(
+    operator: &Operator,
+    slugs: &str,
+    only: Option<&TenantSlug>,
+) -> Result<Vec<(TenantSlug, TenantFacts)>> {
     // Names are compared as text: comparing with the type `name` would cut off what is too long and call it equal.
     let sql = format!(
         "select s.slug, o.id, o.name, o.status::text, o.created_at, pg_catalog.pg_get_userbyid(n.nspowner)::text,

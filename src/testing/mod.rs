@@ -27,6 +27,7 @@
 //! ```
 
 mod account;
+mod database;
 mod error;
 mod fetch;
 mod install;
@@ -34,6 +35,7 @@ mod package;
 mod server;
 mod unpack;
 
+pub use database::{TEST_DATABASE_URL, TestDatabase, TestServer, create_database, drop_database};
 pub use error::LocalServerError;
 pub use fetch::{DEFAULT_MAJOR, fetch};
 pub use install::{Installation, MIN_MAJOR, Origin, find, find_all};

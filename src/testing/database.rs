@@ -1,0 +1,263 @@
+//! A database per test, on a server that the tests of one process share.
+
+use super::{LocalServer, LocalServerError};
+use crate::{
+    config::Config,
+    context::Db,
+    db::{Operator, message},
+    error::{Error, Result, while_doing},
+    ident::{DatabaseTag, Ident},
+    lifecycle::{self, CreateOptions},
+    migrate::{Migrations, Silent},
+    setup,
+    slug::TenantSlug,
+};
+use std::sync::OnceLock;
+use tokio_postgres::types::Type;
+
+/// The variable that names another server for the tests. `DATABASE_URL` is never used: tests drop what they find.
+pub const TEST_DATABASE_URL: &str = "CGK_TEST_DATABASE_URL";
+
+/// The server that all tests of a process share: the one that `CGK_TEST_DATABASE_URL` names, else a private one that ends
+/// with the process.
+pub struct TestServer {
+    config: Config,
+    own: Option<LocalServer>,
+    template: tokio::sync::OnceCell<String>,
+}
+
+impl TestServer {
+    /// The server; the first call starts it.
+    ///
+    /// # Panics
+    ///
+    /// If there is none and none can be started, with a message that says what to install. A test without a server must
+    /// fail, not be skipped.
+    pub fn shared() -> &'static Self {
+        static SERVER: OnceLock<TestServer> = OnceLock::new();
+        SERVER.get_or_init(|| Self::begin().unwrap_or_else(|problem| panic!("{problem}")))
+    }
+
+    fn begin() -> Result<Self, String> {
+        let template = tokio::sync::OnceCell::new();
+        match super::variable(TEST_DATABASE_URL) {
+            Some(url) => {
+                let config = Config::from_url(&url.to_string_lossy())
+                    .map_err(|error| format!("{TEST_DATABASE_URL}: {error}"))?;
+                Ok(Self { config, own: None, template })
+            }
+            None => {
+                let server = LocalServer::start_default(&|line| tracing::info!("{line}"))
+                    .map_err(|error: LocalServerError| error.to_string())?;
+                let config = Config::from_url(&server.url("postgres")).map_err(|error| error.to_string())?;
+                Ok(Self { config, own: Some(server), template })
+            }
+        }
+    }
+
+    /// How the server is reached.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The private server, if it is one.
+    pub fn local(&self) -> Option<&LocalServer> {
+        self.own.as_ref()
+    }
+
+    /// An empty database of its own.
+    ///
+    /// # Errors
+    ///
+    /// Kinds `Unavailable`, `Denied` and `Failed`: the server.
+    pub async fn database(&self) -> Result<TestDatabase> {
+        TestDatabase::create(&self.config, self.kept(), None).await
+    }
+
+    /// A database that is set up with the bundled migrations; cloned from a template, so it takes milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// As [`TestServer::database`].
+    pub async fn set_up_database(&self) -> Result<TestDatabase> {
+        let template = self.template.get_or_try_init(|| self.build_template()).await?;
+        TestDatabase::create(&self.config, self.kept(), Some(template)).await
+    }
+
+    async fn build_template(&self) -> Result<String> {
+        let mut template = TestDatabase::create(&self.config, Keep::Always, None).await?;
+        let operator = Operator::connect(template.config()).await?;
+        setup::setup(&operator, &Migrations::bundled(), &mut Silent).await?;
+        drop(operator);
+        // The template of somebody else's server goes with the process's last database at the latest: nothing marks it.
+        template.keep = self.kept();
+        let name = template.name.as_str().to_owned();
+        if self.own.is_none() {
+            KEPT_TEMPLATE.get_or_init(|| template);
+        } else {
+            std::mem::forget(template);
+        }
+        Ok(name)
+    }
+
+    fn kept(&self) -> Keep {
+        // A private server takes everything with it.
+        if self.own.is_some() { Keep::Always } else { Keep::OnFailure }
+    }
+}
+
+static KEPT_TEMPLATE: OnceLock<TestDatabase> = OnceLock::new();
+
+/// A database of its own. On a server that is not private it is dropped with this value, roles included; a failing test
+/// keeps it and says its name.
+pub struct TestDatabase {
+    server: Config,
+    config: Config,
+    name: Ident,
+    keep: Keep,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    Always,
+    OnFailure,
+}
+
+impl TestDatabase {
+    async fn create(server: &Config, keep: Keep, template: Option<&str>) -> Result<Self> {
+        let name =
+            Ident::new(format!("cgk_test_{:016x}", rand::random::<u64>())).expect("a short name is an identifier");
+        create_database(server, &name, template).await?;
+        Ok(Self { server: server.clone(), config: server.with_database(name.as_str()), name, keep })
+    }
+
+    /// How the database is reached.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// An operator's connection to it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Operator::connect`].
+    pub async fn operator(&self) -> Result<Operator> {
+        Operator::connect(&self.config).await
+    }
+
+    /// A service's handle on it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::connect`].
+    pub async fn db(&self) -> Result<Db> {
+        Db::connect(&self.config).await
+    }
+
+    /// Makes tenants with the bundled migrations and returns a handle to enter them.
+    ///
+    /// # Errors
+    ///
+    /// As [`lifecycle::create`]; a text that is no slug.
+    pub async fn with_tenants(&self, slugs: &[&str]) -> Result<Db> {
+        let (operator, db, migrations) = (self.operator().await?, self.db().await?, Migrations::bundled());
+        for slug in slugs {
+            let slug: TenantSlug = slug.parse()?;
+            lifecycle::create(&operator, &db, &migrations, &slug, &CreateOptions::default()).await?;
+        }
+        Ok(db)
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        if self.keep == Keep::Always {
+            return;
+        }
+        if std::thread::panicking() {
+            tracing::warn!(database = self.name(), "kept the database of a failed test");
+            return;
+        }
+        // A runtime of its own: the test's may be ending, and a block_on inside it would panic.
+        let (server, name) = (self.server.clone(), self.name.clone());
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map(|runtime| runtime.block_on(drop_database(&server, &name)))
+        });
+        if let Ok(Ok(Err(error))) = dropped.join() {
+            tracing::warn!(database = self.name(), %error, "could not drop the database of a test");
+        }
+    }
+}
+
+/// Creates a database, empty or as a copy of another to which nobody is connected.
+///
+/// # Errors
+///
+/// Kind `Denied` without CREATEDB; `Failed`: the server.
+pub async fn create_database(server: &Config, name: &Ident, template: Option<&str>) -> Result<()> {
+    let operator = Operator::connect(server).await?;
+    let template = template.map(|name| Ident::new(name).expect("a database's name is an identifier").quoted());
+    let mut sql = format!("create database {} template {}", name.quoted(), template.as_deref().unwrap_or("template0"));
+    // Copying the files beats writing them through the log where nothing is flushed, as on a private server.
+    if operator.facts().major() >= 15 && template.is_some() && fsync_is_off(&operator).await? {
+        sql.push_str(" strategy file_copy");
+    }
+    let doing = || while_doing(format!("create database {:?}", name.as_str()));
+    match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
+        Ok(_) => Ok(()),
+        Err(source) if source.code() == Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) => {
+            Err(Error::Privilege {
+                role: operator.facts().role.clone(),
+                needed: "create databases".into(),
+                grant: format!("alter role {} createdb", operator.facts().role),
+                source: Some(source),
+            })
+        }
+        Err(error) => Err(doing()(error)),
+    }
+}
+
+/// Drops a database, whoever is connected to it, and the tenant roles that carry its name. Both may be gone already.
+///
+/// # Errors
+///
+/// Kind `Failed`: the server.
+pub async fn drop_database(server: &Config, name: &Ident) -> Result<()> {
+    let operator = Operator::connect(server).await?;
+    let doing = || while_doing(format!("drop database {:?}", name.as_str()));
+    let sql = format!("drop database if exists {} with (force)", name.quoted());
+    message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())?;
+    let ending = format!("_{}", DatabaseTag::of(name.as_str()).as_str());
+    let rows = operator
+        .client()
+        .query_typed(
+            "select rolname::text from pg_catalog.pg_roles where starts_with(rolname::text, 'cgk_')
+             and right(rolname::text, length($1)) = $1",
+            &[(&ending.as_str(), Type::TEXT)],
+        )
+        .await
+        .map_err(doing())?;
+    let roles: Vec<String> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
+    // A few hundred a message: each dropped role holds a lock to the end of it.
+    for roles in roles.chunks(200) {
+        let sql: String = roles
+            .iter()
+            .filter_map(|role| Ident::new(role.as_str()).ok())
+            .map(|role| format!("drop role if exists {};\n", role.quoted()))
+            .collect();
+        message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())?;
+    }
+    Ok(())
+}
+
+async fn fsync_is_off(operator: &Operator) -> Result<bool> {
+    let doing = || while_doing("read the setting fsync");
+    let rows = operator.client().query_typed("select current_setting('fsync') = 'off'", &[]).await.map_err(doing())?;
+    rows.first().map(|row| row.try_get(0)).transpose().map(Option::unwrap_or_default).map_err(doing())
+}
