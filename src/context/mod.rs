@@ -199,6 +199,7 @@ impl<E: From<Error> + Send> Db<E> {
         let inner = &self.inner;
         let (gate, nonce) = (self.gate(slug), Nonce::random());
         let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone());
+        lease.connection().visit(slug.as_str());
         let sql = gate.enter(nonce, inner.config.session());
         let entry = Message::send(lease.connection().client(), &sql)
             .await
@@ -209,7 +210,7 @@ impl<E: From<Error> + Send> Db<E> {
     /// Finds out why the first message was refused.
     async fn why_refused(&self, shared: Shared) -> Error {
         let tenant = shared.gate.slug.clone();
-        let Some(refusal) = shared.entry_error().await else { return Error::EntryRefused { tenant } };
+        let Some(refusal) = shared.entry_error() else { return Error::EntryRefused { tenant } };
         if sqlstate::is_lost(&refusal) {
             return Error::ConnectionLost { doing: format!("entering tenant {tenant}"), source: refusal };
         }
@@ -232,12 +233,27 @@ impl<E: From<Error> + Send> Db<E> {
 /// Commits, guarded and scrubbed.
 async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
     let tenant = shared.gate.slug.clone();
+    if shared.is_tampered() || !shared.lease.is_answering() {
+        let (tampered, failed) = (shared.is_tampered(), shared.first_failure());
+        shared.lease.roll_back().await;
+        return Err(match tampered {
+            true => Error::TransactionTampered { tenant },
+            false => Error::TransactionAborted { tenant, failed },
+        });
+    }
     let flight = shared.lease.take_off();
-    let sent = message::run(shared.lease.connection().client(), &shared.gate.leave(nonce)).await;
-    let (completed, error) = match sent {
-        Ok(answer) => (answer.completed, answer.error),
-        Err(error) => (0, Some(error)),
+    let mut message = match Message::send(shared.lease.connection().client(), &shared.gate.leave(nonce)).await {
+        Ok(message) => message,
+        // Not even sent: the connection was gone before, and the transaction with it.
+        Err(source) => {
+            shared.lease.throw_away();
+            return Err(Error::ConnectionLost {
+                doing: format!("committing the transaction of tenant {tenant}"),
+                source,
+            });
+        }
     };
+    let message::Answer { completed, error, .. } = std::mem::take(message.answer().await);
     flight.land();
     let judged = error
         .as_ref()
@@ -335,6 +351,14 @@ async fn diagnose(shared: &Shared, database: &str) -> Result<Option<Error>> {
                 source: None,
             }));
         }
+    }
+    if role.is_none() && !get(6)? {
+        return Ok(Some(Error::Privilege {
+            needed: format!("use schema {}", schema.as_str()),
+            grant: format!("grant usage on schema {} to {login}", schema.quoted()),
+            role: login,
+            source: None,
+        }));
     }
     if status == TenantStatus::Onboarding {
         return not_ready("it is still being set up".into());

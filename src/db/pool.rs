@@ -8,8 +8,11 @@ use crate::{
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
 use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, RecyclingMethod};
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio_postgres::{CancelToken, Client, Statement};
@@ -20,10 +23,17 @@ pub(crate) struct Connection {
     client: ClientWrapper,
     born: Instant,
     statements: Mutex<StatementCache>,
+    /// The tenants it has been in.
+    tenants: Mutex<HashSet<Box<str>>>,
+    /// How many statements were sent to be prepared and nobody waited for the answer: the server keeps them for good.
+    abandoned: AtomicUsize,
 }
 
 pub(crate) type Pool = managed::Pool<ConnectionManager>;
 pub(crate) type Lease = managed::Object<ConnectionManager>;
+
+/// How many abandoned statements a connection may have before it is replaced.
+const ABANDONED_MAX: usize = 16;
 
 /// How long a cancel request may take; the connection it is for is thrown away either way.
 const CANCEL_MAX: Duration = Duration::from_secs(5);
@@ -34,6 +44,7 @@ pub(crate) struct ConnectionManager {
     tls: MakeRustlsConnect,
     age_max: Duration,
     statements_max: usize,
+    tenants_max: usize,
 }
 
 impl Connection {
@@ -49,13 +60,32 @@ impl Connection {
         if let Some(statement) = self.cache().get(tenant, sql) {
             return Ok(statement);
         }
-        let statement = self.client.prepare(sql).await?;
+        self.abandoned.fetch_add(1, Ordering::Relaxed);
+        let prepared = self.client.prepare(sql).await;
+        self.abandoned.fetch_sub(1, Ordering::Relaxed);
+        let statement = prepared?;
         self.cache().put(tenant, sql, statement.clone());
         Ok(statement)
     }
 
     pub(crate) fn forget(&self, tenant: &str, sql: &str) {
         self.cache().remove(tenant, sql);
+    }
+
+    pub(crate) fn forget_all(&self) {
+        self.cache().entries.clear();
+    }
+
+    /// Notes that the connection is used for a tenant.
+    pub(crate) fn visit(&self, tenant: &str) {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if !tenants.contains(tenant) {
+            tenants.insert(tenant.into());
+        }
+    }
+
+    fn tenants(&self) -> usize {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, StatementCache> {
@@ -74,6 +104,7 @@ impl ConnectionManager {
             tls,
             age_max: config.pool().connection_age_max,
             statements_max: config.pool().statements_per_connection_max,
+            tenants_max: config.pool().tenants_per_connection_max,
         })
     }
 
@@ -98,12 +129,24 @@ impl managed::Manager for ConnectionManager {
     async fn create(&self) -> Result<Connection, tokio_postgres::Error> {
         let client = managed::Manager::create(&self.inner).await?;
         let statements = Mutex::new(StatementCache::new(self.statements_max));
-        Ok(Connection { client, born: Instant::now(), statements })
+        Ok(Connection {
+            client,
+            born: Instant::now(),
+            statements,
+            tenants: Mutex::default(),
+            abandoned: AtomicUsize::new(0),
+        })
     }
 
     async fn recycle(&self, connection: &mut Connection, metrics: &Metrics) -> RecycleResult<tokio_postgres::Error> {
         if connection.born.elapsed() > self.age_max {
             return Err(RecycleError::message("the connection is old enough"));
+        }
+        if connection.tenants() > self.tenants_max {
+            return Err(RecycleError::message("the connection has seen enough tenants"));
+        }
+        if *connection.abandoned.get_mut() > ABANDONED_MAX {
+            return Err(RecycleError::message("the connection has too many statements that nobody waited for"));
         }
         managed::Manager::recycle(&self.inner, &mut connection.client, metrics).await
     }
@@ -162,12 +205,14 @@ impl StatementCache {
         if self.entries_max == 0 {
             return;
         }
+        let key = (Arc::from(tenant), Arc::from(sql));
         if self.entries.len() >= self.entries_max
+            && !self.entries.contains_key(&key)
             && let Some(oldest) = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone())
         {
             self.entries.remove(&oldest);
         }
-        self.entries.insert((tenant.into(), sql.into()), Entry { statement, used: self.clock });
+        self.entries.insert(key, Entry { statement, used: self.clock });
     }
 
     fn remove(&mut self, tenant: &str, sql: &str) {
