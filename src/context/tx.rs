@@ -172,9 +172,14 @@ impl Shared {
 
     async fn prepare(&self, operation: &'static str, sql: &str) -> Result<Statement> {
         self.admit(sql)?;
-        match self.pooling {
-            Pooling::Direct => self.run(self.lease.connection().prepare(self.gate.slug.as_str(), sql)).await,
-            Pooling::Transaction => Err(Error::PoolerRefused { operation }),
+        if self.pooling == Pooling::Transaction {
+            return Err(Error::PoolerRefused { operation });
+        }
+        let (connection, tenant) = (self.lease.connection(), self.gate.slug.as_str());
+        // A statement that is known already needs no answer from the server and must not wait for one.
+        match connection.prepared(tenant, sql) {
+            Some(statement) => Ok(statement),
+            None => self.run(connection.prepare(tenant, sql)).await,
         }
     }
 

@@ -52,14 +52,16 @@ impl Connection {
         &self.client
     }
 
-    /// The statement prepared on this connection for a tenant, or a new one.
+    /// The statement prepared on this connection for a tenant.
     ///
     /// The key holds the tenant because the server plans a statement again whenever the search path has changed since its
     /// last use; one statement a tenant keeps its plan.
+    pub(crate) fn prepared(&self, tenant: &str, sql: &str) -> Option<Statement> {
+        self.cache().get(tenant, sql)
+    }
+
+    /// Prepares a statement for a tenant and keeps it.
     pub(crate) async fn prepare(&self, tenant: &str, sql: &str) -> Result<Statement, tokio_postgres::Error> {
-        if let Some(statement) = self.cache().get(tenant, sql) {
-            return Ok(statement);
-        }
         self.abandoned.fetch_add(1, Ordering::Relaxed);
         let prepared = self.client.prepare(sql).await;
         self.abandoned.fetch_sub(1, Ordering::Relaxed);
