@@ -504,7 +504,9 @@ impl<U: bytes::Buf + Send + 'static> TenantCopyIn<'_, U> {
     /// As [`TenantTx::query`].
     pub async fn finish(mut self) -> Result<u64> {
         let rows = self.sink.as_mut().finish().await;
-        self.flight.take().map(Flight::land);
+        if let Some(flight) = self.flight.take() {
+            flight.land();
+        }
         rows.map_err(|source| self.shared.failed(source))
     }
 }
@@ -529,7 +531,9 @@ impl<U: bytes::Buf + Send + 'static> Sink<U> for TenantCopyIn<'_, U> {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let closed = std::task::ready!(self.sink.as_mut().poll_close(cx));
-        self.flight.take().map(Flight::land);
+        if let Some(flight) = self.flight.take() {
+            flight.land();
+        }
         Poll::Ready(closed.map_err(|source| self.shared.failed(source)))
     }
 }
