@@ -6,6 +6,7 @@
 //! then fails with 25P02 instead of running elsewhere. The last one raises an error unless the session is still there,
 //! commits, and scrubs whatever the transaction may have left in the session.
 
+use super::options::TxOptions;
 use crate::{
     config::SessionSettings,
     db::milliseconds,
@@ -51,13 +52,13 @@ const SCRUB: &str = scrub!();
 
 impl Gate {
     /// The first message.
-    pub(crate) fn enter(&self, nonce: Nonce, settings: &SessionSettings) -> String {
+    pub(crate) fn enter(&self, nonce: Nonce, options: &TxOptions, settings: &SessionSettings) -> String {
         let mut sql = String::with_capacity(1200);
         let local = |sql: &mut String, name: &str, value: &str| {
             let separator = if sql.ends_with("select ") { "" } else { ", " };
             let _ = write!(sql, "{separator}pg_catalog.set_config('{name}', {}, true)", literal(value));
         };
-        sql.push_str("begin; select ");
+        let _ = write!(sql, "begin{}; select ", options.modes());
         // pg_temp stands last and written out: left out, it would be searched first, and a temporary table would hide the
         // tenant's.
         local(&mut sql, "search_path", &format!("{}, public, pg_temp", self.schema.as_str()));
@@ -172,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_role_is_set_after_everything_that_needs_the_login() {
-        let sql = gate().enter(Nonce(7), &SessionSettings::default());
+        let sql = gate().enter(Nonce(7), &TxOptions::default(), &SessionSettings::default());
         let order = [
             "begin;",
             "'search_path', 'tenant_acme, public, pg_temp', true",
