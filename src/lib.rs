@@ -24,8 +24,8 @@ mod version;
 
 pub use config::Config;
 pub use context::{
-    Db, Retry, TenantContext, TenantCopyIn, TenantCopyOut, TenantFn, TenantFnMany, TenantRows, TenantSavepoint, TenantTx,
-    TxOptions,
+    Db, Retry, TenantContext, TenantCopyIn, TenantCopyOut, TenantFn, TenantFnMany, TenantHandle, TenantRows,
+    TenantSavepoint, TenantTx, TxOptions,
 };
 pub use db::{Operator, ServerFacts};
 pub use error::{Error, ErrorKind, Result};

@@ -5,17 +5,19 @@ mod current;
 mod lease;
 mod options;
 pub(crate) mod protocol;
+mod statement;
 mod tx;
 
 pub use body::{TenantFn, TenantFnMany};
 pub use current::TenantContext;
 pub use options::{Retry, TxOptions};
+pub use statement::TenantHandle;
 pub use tx::{TenantCopyIn, TenantCopyOut, TenantRows, TenantSavepoint, TenantTx};
 
 use crate::{
     config::{Config, Isolation},
     db::{
-        message::{self, Message},
+        message::{self, Answer, Message},
         pool::{self, Pool},
     },
     error::{Error, Result, while_doing},
@@ -256,8 +258,9 @@ impl<E: From<Error> + Send> Db<E> {
         let (gate, nonce) = (self.gate(slug), Nonce::random());
         let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone());
         let sql = gate.enter(nonce, options, inner.config.session());
-        let entry =
-            Message::send(lease.connection().client(), &sql).await.map_err(while_doing(format!("enter tenant {slug}")))?;
+        let entry = Message::send(lease.connection().client(), &sql)
+            .await
+            .map_err(while_doing(format!("enter tenant {slug}")))?;
         Ok(Visit { shared: Shared::new(lease, gate, inner.config.pooling(), entry), nonce, context })
     }
 
@@ -347,14 +350,15 @@ fn jittered(wait: Duration) -> Duration {
 
 /// Commits, guarded and scrubbed.
 async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
-    let tenant = shared.gate.slug.clone();
     let flight = shared.lease.take_off();
     let sent = message::run(shared.lease.connection().client(), &shared.gate.leave(nonce)).await;
-    let (completed, error) = match sent {
-        Ok(answer) => (answer.completed, answer.error),
-        Err(error) => (0, Some(error)),
-    };
     flight.land();
+    departed(shared, sent.unwrap_or_else(|error| Answer { error: Some(error), ..Answer::default() })).await
+}
+
+/// Judges the answer to the last message, and gives the connection back or throws it away.
+async fn departed(shared: Shared, Answer { completed, error, .. }: Answer) -> Result<()> {
+    let tenant = shared.gate.slug.clone();
     let judged = error
         .as_ref()
         .map(|error| (error.code(), if sqlstate::is_lost(error) { Connection::Lost } else { Connection::Alive }));

@@ -3,6 +3,7 @@
 use super::{
     lease::{Flight, Lease},
     protocol::Gate,
+    statement::is_stale,
 };
 use crate::{
     config::Pooling,
@@ -114,7 +115,7 @@ impl Shared {
         }
     }
 
-    async fn prepare(&self, operation: &'static str, sql: &str) -> Result<Statement> {
+    pub(super) async fn prepare(&self, operation: &'static str, sql: &str) -> Result<Statement> {
         match self.pooling {
             Pooling::Direct => self.run(self.lease.connection().prepare(self.gate.slug.as_str(), sql)).await,
             Pooling::Transaction => Err(Error::PoolerRefused { operation }),
@@ -129,8 +130,7 @@ impl Shared {
         let statement = self.prepare(operation, sql).await?;
         let outcome = self.run(work(statement)).await;
         if let Err(Error::Statement { source, .. }) = &outcome
-            && [Some(&SqlState::FEATURE_NOT_SUPPORTED), Some(&SqlState::INVALID_SQL_STATEMENT_NAME)]
-                .contains(&source.code())
+            && is_stale(source)
         {
             self.lease.connection().forget(self.gate.slug.as_str(), sql);
         }
