@@ -146,7 +146,8 @@ async fn throughput(config: &Config) {
         let db = Db::connect(&config.clone().with_pool_size_max(callers)).await.expect("connect");
         let clients: Vec<_> = futures_util::future::join_all((0..callers).map(|_| Plain::connect(config))).await;
         let (mut by_hand, mut guarded, mut ratios) = (vec![], vec![], vec![]);
-        let clients: Vec<_> = clients.into_iter().map(|plain| std::sync::Arc::new(tokio::sync::Mutex::new(plain))).collect();
+        let clients: Vec<_> =
+            clients.into_iter().map(|plain| std::sync::Arc::new(tokio::sync::Mutex::new(plain))).collect();
         for round in 0..7 {
             let connections = clients.clone();
             let hand = rate(callers, move |caller| {
@@ -175,7 +176,10 @@ async fn throughput(config: &Config) {
     }
 }
 
-async fn rate<F: Future<Output = ()> + Send>(callers: usize, work: impl Fn(usize) -> F + Clone + Send + Sync + 'static) -> f64
+async fn rate<F: Future<Output = ()> + Send>(
+    callers: usize,
+    work: impl Fn(usize) -> F + Clone + Send + Sync + 'static,
+) -> f64
 where
     F: 'static,
 {

@@ -35,12 +35,17 @@ impl Proxy {
 
     /// The configuration of a database, by way of the proxy.
     pub fn config(&self, database: &Config) -> Config {
-        let url = format!("postgresql://postgres@127.0.0.1:{}/{}?sslmode=disable", self.port, database.target().database());
+        let url =
+            format!("postgresql://postgres@127.0.0.1:{}/{}?sslmode=disable", self.port, database.target().database());
         Config::from_url(&url).expect("a URL")
     }
 }
 
-fn pipe(mut from: impl AsyncRead + Unpin + Send + 'static, mut to: impl AsyncWrite + Unpin + Send + 'static, delay: Duration) {
+fn pipe(
+    mut from: impl AsyncRead + Unpin + Send + 'static,
+    mut to: impl AsyncWrite + Unpin + Send + 'static,
+    delay: Duration,
+) {
     let (sender, mut receiver) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     tokio::spawn(async move {
         let mut buffer = vec![0; 64 * 1024];

@@ -2,6 +2,7 @@
 
 mod body;
 mod current;
+mod entry;
 mod lease;
 mod options;
 pub(crate) mod protocol;
@@ -17,7 +18,7 @@ pub use tx::{TenantCopyIn, TenantCopyOut, TenantRows, TenantSavepoint, TenantTx}
 use crate::{
     config::{Config, Isolation},
     db::{
-        message::{self, Answer, Message},
+        message::{self, Answer},
         pool::{self, Pool},
     },
     error::{Error, Result, while_doing},
@@ -26,6 +27,7 @@ use crate::{
     sqlstate,
     tenant::TenantStatus,
 };
+use entry::{Entry, Exit};
 use lease::Lease;
 use protocol::{Connection, DIAGNOSE, Departure, Gate, Nonce, ROLL_BACK, departure};
 use rand::RngExt as _;
@@ -257,8 +259,7 @@ impl<E: From<Error> + Send> Db<E> {
         let inner = &self.inner;
         let (gate, nonce) = (self.gate(slug), Nonce::random());
         let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone());
-        let sql = gate.enter(nonce, options, inner.config.session());
-        let entry = Message::send(lease.connection().client(), &sql)
+        let entry = Entry::send(&lease, &gate, nonce, options, &inner.config)
             .await
             .map_err(while_doing(format!("enter tenant {slug}")))?;
         Ok(Visit { shared: Shared::new(lease, gate, inner.config.pooling(), entry), nonce, context })
@@ -351,9 +352,9 @@ fn jittered(wait: Duration) -> Duration {
 /// Commits, guarded and scrubbed.
 async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
     let flight = shared.lease.take_off();
-    let sent = message::run(shared.lease.connection().client(), &shared.gate.leave(nonce)).await;
+    let answer = Exit::send(&shared, nonce).await.answer().await;
     flight.land();
-    departed(shared, sent.unwrap_or_else(|error| Answer { error: Some(error), ..Answer::default() })).await
+    departed(shared, answer).await
 }
 
 /// Judges the answer to the last message, and gives the connection back or throws it away.

@@ -1,8 +1,8 @@
 //! One statement as a tenant, in one round trip.
 
-use super::{Db, TxOptions, Visit, departed};
+use super::{Db, TxOptions, Visit, departed, entry::Exit};
 use crate::{
-    db::message::{Answer, Message},
+    db::message::Answer,
     error::{Error, Result},
     slug::TenantSlug,
 };
@@ -237,12 +237,9 @@ impl Visit {
             Poll::Ready(Ok(value)) => Either::Left(std::future::ready(Ok(value))),
             Poll::Pending => Either::Right(work),
         };
-        let leave = Message::send(self.shared.lease.connection().client(), &self.shared.gate.leave(self.nonce)).await;
+        let exit = Exit::send(&self.shared, self.nonce).await;
         let outcome = outcome.await;
-        let departure = match leave {
-            Ok(mut leave) => std::mem::take(leave.answer().await),
-            Err(error) => Answer { error: Some(error), ..Default::default() },
-        };
+        let departure = exit.answer().await;
         flight.land();
         Answered { outcome, departure: Some(departure) }
     }

@@ -1,6 +1,7 @@
 //! The transaction that a tenant's closure is given.
 
 use super::{
+    entry::Entry,
     lease::{Flight, Lease},
     protocol::Gate,
     statement::is_stale,
@@ -43,8 +44,8 @@ pub struct TenantTx<'c> {
 pub(super) struct Shared {
     pub(super) lease: Lease,
     pub(super) gate: Gate,
-    pooling: Pooling,
-    entry: tokio::sync::Mutex<Message>,
+    pub(super) pooling: Pooling,
+    entry: tokio::sync::Mutex<Entry>,
     verdict: OnceLock<Verdict>,
     /// The first statement that failed, for the case that the closure ignores it.
     first_failure: Mutex<Option<SqlState>>,
@@ -57,7 +58,7 @@ enum Verdict {
 }
 
 impl Shared {
-    pub(super) fn new(lease: Lease, gate: Gate, pooling: Pooling, entry: Message) -> Self {
+    pub(super) fn new(lease: Lease, gate: Gate, pooling: Pooling, entry: Entry) -> Self {
         Self {
             lease,
             gate,
@@ -72,7 +73,7 @@ impl Shared {
     pub(super) async fn entered(&self) -> Result<()> {
         if self.verdict.get().is_none() {
             let mut entry = self.entry.lock().await;
-            let verdict = if entry.answer().await.error.is_none() { Verdict::Entered } else { Verdict::Refused };
+            let verdict = if entry.answer().await.is_none() { Verdict::Entered } else { Verdict::Refused };
             let _ = self.verdict.set(verdict);
         }
         match self.verdict.get() {
@@ -83,7 +84,7 @@ impl Shared {
 
     /// Why the first message failed, once it has.
     pub(super) async fn entry_error(&self) -> Option<tokio_postgres::Error> {
-        self.entry.lock().await.answer().await.error.take()
+        self.entry.lock().await.answer().await.take()
     }
 
     pub(super) fn first_failure(&self) -> Option<SqlState> {
