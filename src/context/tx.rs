@@ -116,10 +116,16 @@ impl Shared {
         }
     }
 
+    /// A prepared statement. One that the connection knows costs nothing, and above all no wait for the first message's
+    /// answer: the statement itself is then the first to be sent behind it.
     pub(super) async fn prepare(&self, operation: &'static str, sql: &str) -> Result<Statement> {
-        match self.pooling {
-            Pooling::Direct => self.run(self.lease.connection().prepare(self.gate.slug.as_str(), sql)).await,
-            Pooling::Transaction => Err(Error::PoolerRefused { operation }),
+        if self.pooling == Pooling::Transaction {
+            return Err(Error::PoolerRefused { operation });
+        }
+        let (connection, tenant) = (self.lease.connection(), self.gate.slug.as_str());
+        match connection.prepared(tenant, sql) {
+            Some(statement) => Ok(statement),
+            None => self.run(connection.prepare(tenant, sql)).await,
         }
     }
 

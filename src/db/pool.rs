@@ -49,14 +49,16 @@ impl Connection {
         Arc::clone(&self.client)
     }
 
-    /// The statement prepared on this connection for a tenant, or a new one.
+    /// The statement prepared on this connection for a tenant, if there is one.
     ///
     /// The key holds the tenant because the server plans a statement again whenever the search path has changed since its
     /// last use; one statement a tenant keeps its plan.
+    pub(crate) fn prepared(&self, tenant: &str, sql: &str) -> Option<Statement> {
+        self.cache().get(tenant, sql)
+    }
+
+    /// Prepares a statement on this connection for a tenant and keeps it.
     pub(crate) async fn prepare(&self, tenant: &str, sql: &str) -> Result<Statement, tokio_postgres::Error> {
-        if let Some(statement) = self.cache().get(tenant, sql) {
-            return Ok(statement);
-        }
         let statement = self.client.prepare(sql).await?;
         self.cache().put(tenant, sql, statement.clone());
         Ok(statement)
