@@ -174,13 +174,10 @@ async fn throughput(config: &Config) {
     }
 }
 
-async fn rate<F: Future<Output = ()> + Send>(
+async fn rate<F: Future<Output = ()> + Send + 'static>(
     callers: usize,
     work: impl Fn(usize) -> F + Clone + Send + Sync + 'static,
-) -> f64
-where
-    F: 'static,
-{
+) -> f64 {
     let started = Instant::now();
     let window = Duration::from_millis(400);
     let tasks: Vec<_> = (0..callers)

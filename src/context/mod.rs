@@ -259,6 +259,7 @@ impl<E: From<Error> + Send> Db<E> {
         let inner = &self.inner;
         let (gate, nonce) = (self.gate(slug), Nonce::random());
         let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone());
+        lease.connection().visit(slug.as_str());
         let entry = Entry::send(&lease, &gate, nonce, options, &inner.config)
             .await
             .map_err(while_doing(format!("enter tenant {slug}")))?;
@@ -307,7 +308,7 @@ impl<E: From<Error> + Send> Db<E> {
     /// Finds out why the first message was refused.
     async fn why_refused(&self, shared: Shared) -> Error {
         let tenant = shared.gate.slug.clone();
-        let Some(refusal) = shared.entry_error().await else { return Error::EntryRefused { tenant } };
+        let Some(refusal) = shared.entry_error() else { return Error::EntryRefused { tenant } };
         if sqlstate::is_lost(&refusal) {
             return Error::ConnectionLost { doing: format!("entering tenant {tenant}"), source: refusal };
         }
@@ -351,8 +352,25 @@ fn jittered(wait: Duration) -> Duration {
 
 /// Commits, guarded and scrubbed.
 async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
+    if shared.is_tampered() || !shared.lease.is_answering() {
+        let (tenant, tampered, failed) = (shared.gate.slug.clone(), shared.is_tampered(), shared.first_failure());
+        shared.lease.roll_back().await;
+        return Err(match tampered {
+            true => Error::TransactionTampered { tenant },
+            false => Error::TransactionAborted { tenant, failed },
+        });
+    }
     let flight = shared.lease.take_off();
-    let answer = Exit::send(&shared, nonce).await.answer().await;
+    let exit = match Exit::send(&shared, nonce).await {
+        Ok(exit) => exit,
+        // Not even sent: the connection was gone before, and the transaction with it.
+        Err(source) => {
+            let doing = format!("committing the transaction of tenant {}", shared.gate.slug);
+            shared.lease.throw_away();
+            return Err(Error::ConnectionLost { doing, source });
+        }
+    };
+    let answer = exit.answer().await;
     flight.land();
     departed(shared, answer).await
 }
@@ -379,6 +397,10 @@ async fn departed(shared: Shared, Answer { completed, error, .. }: Answer) -> Re
             Err(Error::CommitUnknown { tenant, source })
         }
         (departure, Some(source)) => {
+            if source.code() == Some(&SqlState::INVALID_SQL_STATEMENT_NAME) {
+                // The check itself was gone: the closure dropped the session's statements.
+                shared.lease.never_again();
+            }
             shared.lease.roll_back().await;
             Err(match departure {
                 Departure::Tampered => Error::TransactionTampered { tenant },
@@ -456,6 +478,14 @@ async fn diagnose(shared: &Shared, database: &str) -> Result<Option<Error>> {
                 source: None,
             }));
         }
+    }
+    if role.is_none() && !get(6)? {
+        return Ok(Some(Error::Privilege {
+            needed: format!("use schema {}", schema.as_str()),
+            grant: format!("grant usage on schema {} to {login}", schema.quoted()),
+            role: login,
+            source: None,
+        }));
     }
     if status == TenantStatus::Onboarding {
         return not_ready("it is still being set up".into());

@@ -3,15 +3,14 @@
 use super::{
     entry::Entry,
     lease::{Flight, Lease},
-    protocol::Gate,
-    statement::is_stale,
+    protocol::{self, Gate, Reach},
 };
 use crate::{
     config::Pooling,
-    db::message::Message,
+    db::message::{self, Message},
     error::{Error, Result},
     slug::TenantSlug,
-    sqlstate,
+    sqlstate::{self, StatementVerdict},
 };
 use futures_util::{FutureExt, Sink, Stream};
 use std::{
@@ -19,7 +18,10 @@ use std::{
     marker::PhantomData,
     ops::{Deref, DerefMut},
     pin::Pin,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 use tokio_postgres::{
@@ -38,6 +40,8 @@ use tokio_postgres::{
 /// [`execute_typed`](Self::execute_typed) work: a named prepared statement may meet another client's of the same name there.
 pub struct TenantTx<'c> {
     shared: &'c Shared,
+    /// The number of savepoints around it.
+    depth: usize,
 }
 
 /// What a transaction and its savepoints share.
@@ -45,116 +49,168 @@ pub(super) struct Shared {
     pub(super) lease: Lease,
     pub(super) gate: Gate,
     pub(super) pooling: Pooling,
-    entry: tokio::sync::Mutex<Entry>,
-    verdict: OnceLock<Verdict>,
+    entry: Answer,
+    /// Whether the closure asked for the end of its transaction; that statement was not sent.
+    tampered: AtomicBool,
     /// The first statement that failed, for the case that the closure ignores it.
     first_failure: Mutex<Option<SqlState>>,
 }
 
+/// The answer to the first message, for everybody who waits for it.
+type Answer = futures_util::future::Shared<Pin<Box<dyn Future<Output = Verdict> + Send>>>;
+
 /// Whether the tenant was entered.
+#[derive(Clone)]
 enum Verdict {
     Entered,
-    Refused,
+    /// Why not; taken out by whoever explains it.
+    Refused(Arc<Mutex<Option<tokio_postgres::Error>>>),
 }
 
 impl Shared {
-    pub(super) fn new(lease: Lease, gate: Gate, pooling: Pooling, entry: Entry) -> Self {
+    pub(super) fn new(lease: Lease, gate: Gate, pooling: Pooling, mut entry: Entry) -> Self {
+        let flight = lease.take_off();
+        let verdict = async move {
+            let refusal = entry.answer().await.take();
+            flight.land();
+            match refusal {
+                None => Verdict::Entered,
+                refusal => Verdict::Refused(Arc::new(Mutex::new(refusal))),
+            }
+        };
         Self {
             lease,
             gate,
             pooling,
-            entry: tokio::sync::Mutex::new(entry),
-            verdict: OnceLock::new(),
+            entry: FutureExt::shared(Box::pin(verdict)),
+            tampered: AtomicBool::new(false),
             first_failure: Mutex::new(None),
         }
     }
 
     /// Waits for the answer to the first message.
     pub(super) async fn entered(&self) -> Result<()> {
-        if self.verdict.get().is_none() {
-            let mut entry = self.entry.lock().await;
-            let verdict = if entry.answer().await.is_none() { Verdict::Entered } else { Verdict::Refused };
-            let _ = self.verdict.set(verdict);
-        }
-        match self.verdict.get() {
-            Some(Verdict::Entered) => Ok(()),
-            _ => Err(Error::EntryRefused { tenant: self.gate.slug.clone() }),
+        self.judge(&self.entry.clone().await)
+    }
+
+    fn judge(&self, verdict: &Verdict) -> Result<()> {
+        match verdict {
+            Verdict::Entered => Ok(()),
+            Verdict::Refused(_) => Err(Error::EntryRefused { tenant: self.gate.slug.clone() }),
         }
     }
 
     /// Why the first message failed, once it has.
-    pub(super) async fn entry_error(&self) -> Option<tokio_postgres::Error> {
-        self.entry.lock().await.answer().await.take()
+    pub(super) fn entry_error(&self) -> Option<tokio_postgres::Error> {
+        match self.entry.peek()? {
+            Verdict::Entered => None,
+            Verdict::Refused(why) => why.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        }
     }
 
     pub(super) fn first_failure(&self) -> Option<SqlState> {
-        self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failure().clone()
+    }
+
+    pub(super) fn is_tampered(&self) -> bool {
+        self.tampered.load(Ordering::Relaxed)
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<SqlState>> {
+        self.first_failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn client(&self) -> &Client {
         self.lease.connection().client()
     }
 
-    /// Runs one piece of work; its outcome counts only when the tenant was entered.
+    /// Refuses a statement that would end the transaction: afterwards it would be too late.
+    pub(super) fn admit(&self, sql: &str) -> Result<()> {
+        match protocol::reach(sql) {
+            Reach::Inside => Ok(()),
+            Reach::SessionStatements => {
+                self.lease.never_again();
+                Ok(())
+            }
+            Reach::EndsTransaction => {
+                self.tampered.store(true, Ordering::Relaxed);
+                Err(Error::TransactionTampered { tenant: self.gate.slug.clone() })
+            }
+        }
+    }
+
+    /// Runs one piece of work, unless the tenant is known to be closed; its outcome counts only when the tenant was entered.
     async fn run<T>(&self, work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
+        if let Some(verdict) = self.entry.peek() {
+            self.judge(verdict)?;
+            let flight = self.lease.take_off();
+            let outcome = work.await;
+            flight.land();
+            return outcome.map_err(|source| self.failed(source));
+        }
         let flight = self.lease.take_off();
-        let outcome = work.await;
+        // Both are read at once: the driver stops reading from the wire when what it has read is not taken from it, and the
+        // answer to the first message comes in any number of pieces.
+        let (verdict, outcome) = futures_util::future::join(self.entry.clone(), work).await;
         flight.land();
-        self.entered().await?;
+        self.judge(&verdict)?;
         outcome.map_err(|source| self.failed(source))
     }
 
     fn failed(&self, source: tokio_postgres::Error) -> Error {
         if let Some(state) = source.code() {
-            self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| state.clone());
+            self.failure().get_or_insert_with(|| state.clone());
         }
         let tenant = self.gate.slug.clone();
         if sqlstate::is_lost(&source) {
-            Error::ConnectionLost { doing: format!("running a statement of tenant {tenant}"), source }
-        } else {
-            Error::Statement { tenant, source }
+            return Error::ConnectionLost { doing: format!("running a statement of tenant {tenant}"), source };
         }
+        if sqlstate::is_out_of_step(&source) {
+            self.lease.fell_silent();
+        }
+        Error::Statement { tenant, source }
     }
 
-    /// A prepared statement. One that the connection knows costs nothing, and above all no wait for the first message's
-    /// answer: the statement itself is then the first to be sent behind it.
     pub(super) async fn prepare(&self, operation: &'static str, sql: &str) -> Result<Statement> {
+        self.admit(sql)?;
         if self.pooling == Pooling::Transaction {
             return Err(Error::PoolerRefused { operation });
         }
         let (connection, tenant) = (self.lease.connection(), self.gate.slug.as_str());
+        // A statement that is known already needs no answer from the server and must not wait for one.
         match connection.prepared(tenant, sql) {
             Some(statement) => Ok(statement),
             None => self.run(connection.prepare(tenant, sql)).await,
         }
     }
 
-    /// Prepares and runs. A statement whose result columns changed under it is forgotten, so that the next try works.
+    /// Prepares and runs. A statement that may have been made for tables as they were is forgotten, so that the next try
+    /// works.
     async fn prepared<T, W>(&self, operation: &'static str, sql: &str, work: impl FnOnce(Statement) -> W) -> Result<T>
     where
         W: Future<Output = Result<T, tokio_postgres::Error>>,
     {
         let statement = self.prepare(operation, sql).await?;
         let outcome = self.run(work(statement)).await;
-        if let Err(Error::Statement { source, .. }) = &outcome
-            && is_stale(source)
-        {
-            self.lease.connection().forget(self.gate.slug.as_str(), sql);
+        if let Err(Error::Statement { source, .. }) = &outcome {
+            match sqlstate::verdict_on_statement(source) {
+                StatementVerdict::Good => {}
+                StatementVerdict::Stale => self.lease.connection().forget(self.gate.slug.as_str(), sql),
+                StatementVerdict::AllGone => self.lease.connection().forget_all(),
+            }
         }
         outcome
     }
 
     /// Sends a statement of our own without parameters and waits for it.
     async fn command(&self, sql: &str) -> Result<()> {
-        let message = Message::send(self.client(), sql).await.map_err(|source| self.failed(source))?;
-        let mut message = message;
-        self.run(async { std::mem::take(message.answer().await).complete().map(drop) }).await
+        self.run(async { message::run(self.client(), sql).await?.complete().map(drop) }).await
     }
 }
 
 impl<'c> TenantTx<'c> {
     pub(super) fn new(shared: &'c Shared) -> Self {
-        Self { shared }
+        Self { shared, depth: 0 }
     }
 
     /// The tenant.
@@ -219,6 +275,7 @@ impl<'c> TenantTx<'c> {
     ///
     /// As [`query`](Self::query).
     pub async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
+        self.shared.admit(sql)?;
         self.shared.run(self.shared.client().query_typed(sql, params)).await
     }
 
@@ -228,6 +285,7 @@ impl<'c> TenantTx<'c> {
     ///
     /// As [`query`](Self::query).
     pub async fn execute_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<u64> {
+        self.shared.admit(sql)?;
         self.shared.run(self.shared.client().execute_typed(sql, params)).await
     }
 
@@ -266,7 +324,7 @@ impl<'c> TenantTx<'c> {
         Ok(TenantCopyIn {
             sink: Box::pin(sink),
             shared: self.shared,
-            flight: self.shared.lease.take_off(),
+            flight: Some(self.shared.lease.take_off()),
             tx: PhantomData,
         })
     }
@@ -295,10 +353,18 @@ impl<'c> TenantTx<'c> {
     ///
     /// As [`query`](Self::query).
     pub async fn savepoint(&mut self) -> Result<TenantSavepoint<'_>> {
-        // PostgreSQL stacks savepoints of one name, and the borrow on `self` lets only the innermost be used.
-        let savepoint = TenantSavepoint { tx: TenantTx { shared: self.shared }, state: SavepointState::Open };
-        self.shared.command("savepoint cgk").await?;
-        Ok(savepoint)
+        // The borrow on `self` lets only the innermost be used, so the depth is a name of its own.
+        let mut savepoint = TenantSavepoint {
+            tx: TenantTx { shared: self.shared, depth: self.depth + 1 },
+            // Open before it is sent: dropped while the answer is on its way, it is rolled back.
+            state: SavepointState::Open,
+            failed_before: self.shared.first_failure(),
+        };
+        let outcome = self.shared.command(&format!("savepoint {}", savepoint.name())).await;
+        if outcome.is_err() {
+            savepoint.state = SavepointState::Closed;
+        }
+        outcome.map(|()| savepoint)
     }
 }
 
@@ -307,12 +373,15 @@ impl<'c> TenantTx<'c> {
 pub struct TenantSavepoint<'t> {
     tx: TenantTx<'t>,
     state: SavepointState,
+    /// What had failed in the transaction before: a failure inside is forgotten when it is undone.
+    failed_before: Option<SqlState>,
 }
 
 #[derive(PartialEq, Eq)]
 enum SavepointState {
     Open,
-    Released,
+    /// Released, or never made.
+    Closed,
 }
 
 impl TenantSavepoint<'_> {
@@ -321,10 +390,23 @@ impl TenantSavepoint<'_> {
     /// # Errors
     ///
     /// As [`TenantTx::query`]; the part is then rolled back.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped once it was polled, the part is kept, or, where something in it had failed, the transaction cannot commit.
     pub async fn release(mut self) -> Result<()> {
-        self.tx.shared.command("release savepoint cgk").await?;
-        self.state = SavepointState::Released;
-        Ok(())
+        let sql = format!("release savepoint {}", self.name());
+        // On its way from here on: a ROLLBACK TO sent behind it would not find the savepoint.
+        self.state = SavepointState::Closed;
+        let outcome = self.tx.shared.command(&sql).await;
+        if outcome.is_err() {
+            self.state = SavepointState::Open;
+        }
+        outcome
+    }
+
+    fn name(&self) -> String {
+        format!("cgk_{}", self.tx.depth)
     }
 }
 
@@ -333,8 +415,10 @@ impl Drop for TenantSavepoint<'_> {
         if self.state == SavepointState::Open {
             // Queued on the connection behind what is on its way, before whatever the caller sends next. Nobody waits for
             // the answer: should it fail, so does everything behind it.
-            let client = self.tx.shared.client();
-            let _ = Message::send(client, "rollback to savepoint cgk; release savepoint cgk").now_or_never();
+            let (shared, name) = (self.tx.shared, self.name());
+            let sql = format!("rollback to savepoint {name}; release savepoint {name}");
+            let _ = Message::send(shared.client(), &sql).now_or_never();
+            *shared.failure() = self.failed_before.take();
         }
     }
 }
@@ -357,7 +441,7 @@ impl DerefMut for TenantSavepoint<'_> {
 pub struct TenantRows<'t> {
     rows: Pin<Box<RowStream>>,
     shared: &'t Shared,
-    flight: Option<Flight<'t>>,
+    flight: Option<Flight>,
     tx: PhantomData<&'t ()>,
 }
 
@@ -374,7 +458,7 @@ impl Stream for TenantRows<'_> {
 pub struct TenantCopyOut<'t> {
     data: Pin<Box<CopyOutStream>>,
     shared: &'t Shared,
-    flight: Option<Flight<'t>>,
+    flight: Option<Flight>,
     tx: PhantomData<&'t ()>,
 }
 
@@ -391,7 +475,7 @@ impl Stream for TenantCopyOut<'_> {
 fn stream_next<T>(
     stream: Pin<&mut impl Stream<Item = Result<T, tokio_postgres::Error>>>,
     shared: &Shared,
-    flight: &mut Option<Flight<'_>>,
+    flight: &mut Option<Flight>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<T>>> {
     let item = std::task::ready!(stream.poll_next(cx));
@@ -409,7 +493,7 @@ fn stream_next<T>(
 pub struct TenantCopyIn<'t, U: bytes::Buf + Send + 'static> {
     sink: Pin<Box<CopyInSink<U>>>,
     shared: &'t Shared,
-    flight: Flight<'t>,
+    flight: Option<Flight>,
     tx: PhantomData<&'t ()>,
 }
 
@@ -421,7 +505,9 @@ impl<U: bytes::Buf + Send + 'static> TenantCopyIn<'_, U> {
     /// As [`TenantTx::query`].
     pub async fn finish(mut self) -> Result<u64> {
         let rows = self.sink.as_mut().finish().await;
-        self.flight.land();
+        if let Some(flight) = self.flight.take() {
+            flight.land();
+        }
         rows.map_err(|source| self.shared.failed(source))
     }
 }
@@ -445,7 +531,10 @@ impl<U: bytes::Buf + Send + 'static> Sink<U> for TenantCopyIn<'_, U> {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let shared = self.shared;
-        self.sink.as_mut().poll_close(cx).map_err(|source| shared.failed(source))
+        let closed = std::task::ready!(self.sink.as_mut().poll_close(cx));
+        if let Some(flight) = self.flight.take() {
+            flight.land();
+        }
+        Poll::Ready(closed.map_err(|source| self.shared.failed(source)))
     }
 }

@@ -1,3 +1,12 @@
 //! The integration tests: one binary, one server, a database per test.
 
-mod smoke;
+mod stage;
+mod tenant_cancel;
+mod tenant_compile;
+mod tenant_guard;
+mod tenant_isolation;
+mod tenant_order;
+mod tenant_pool;
+mod tenant_state;
+mod tenant_statement;
+mod tenant_wire;
