@@ -178,7 +178,7 @@ pub async fn plan_fleet<'a>(
     match scope {
         Scope::Tenants | Scope::Only(_) if pending => {
             let missing =
-                format!("{} pending in the shared schema", crate::error::count(public.pending.len(), "migration"));
+                format!("{} pending in the shared schema", crate::migration::count(public.pending.len(), "migration"));
             return Err(Error::NotSetUp { database: database(), missing });
         }
         _ => {}
