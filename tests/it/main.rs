@@ -1,5 +1,6 @@
 //! The integration tests: one binary, one server, a database per test.
 
 mod layering;
+mod migrate_apply;
 mod sandbox;
 mod smoke;

@@ -209,30 +209,30 @@ pub(crate) const DECOYS: [&str; 3] = ["tenantsx", "tenants_archive", "tenant_gho
 pub(crate) async fn picture(raw: &Raw, schema: &str) -> Vec<String> {
     let sql = format!(
         "with n as (select oid, nspname, nspowner, nspacl from pg_namespace where nspname = '{schema}')
-         select 'schema ' || nspname || ' ' || pg_get_userbyid(nspowner) || coalesce(nspacl::text, '') from n
+         select concat_ws(' ', 'schema', nspname, pg_get_userbyid(nspowner), nspacl) from n
          union all
-         select 'relation ' || c.relname || ' ' || c.relkind || ' ' || pg_get_userbyid(c.relowner) || ' '
-                || coalesce(c.relacl::text, '-') || ' ' || coalesce(obj_description(c.oid, 'pg_class'), '-')
+         select concat_ws(' ', 'relation', c.relname, c.relkind, pg_get_userbyid(c.relowner), c.relacl, obj_description(c.oid, 'pg_class'))
            from pg_class c, n where c.relnamespace = n.oid
          union all
-         select 'column ' || c.relname || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || ' '
-                || a.attnotnull || a.attidentity || ' ' || coalesce(pg_get_expr(d.adbin, d.adrelid), '-')
+         select concat_ws(' ', 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
+                          pg_get_expr(d.adbin, d.adrelid))
            from n join pg_class c on c.relnamespace = n.oid and c.relkind in ('r', 'p', 'v')
                 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
                 left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
          union all
-         select 'constraint ' || o.conname || ' ' || pg_get_constraintdef(o.oid) from pg_constraint o, n where o.connamespace = n.oid
+         select concat_ws(' ', 'constraint', o.conname, pg_get_constraintdef(o.oid)) from pg_constraint o, n where o.connamespace = n.oid
          union all
-         select 'index ' || pg_get_indexdef(i.indexrelid) from pg_index i join pg_class c on c.oid = i.indexrelid, n where c.relnamespace = n.oid
+         select concat_ws(' ', 'index', pg_get_indexdef(i.indexrelid))
+           from pg_index i join pg_class c on c.oid = i.indexrelid, n where c.relnamespace = n.oid
          union all
-         select 'function ' || p.proname || ' ' || md5(p.prosrc) from pg_proc p, n where p.pronamespace = n.oid
+         select concat_ws(' ', 'function', p.proname, md5(p.prosrc)) from pg_proc p, n where p.pronamespace = n.oid
          union all
-         select 'type ' || t.typname from pg_type t, n where t.typnamespace = n.oid
+         select concat_ws(' ', 'type', t.typname) from pg_type t, n where t.typnamespace = n.oid
          union all
-         select 'trigger ' || pg_get_triggerdef(t.oid) from pg_trigger t join pg_class c on c.oid = t.tgrelid, n
+         select concat_ws(' ', 'trigger', pg_get_triggerdef(t.oid)) from pg_trigger t join pg_class c on c.oid = t.tgrelid, n
            where c.relnamespace = n.oid and not t.tgisinternal
          union all
-         select 'default ' || d.defaclobjtype || ' ' || d.defaclacl::text from pg_default_acl d, n where d.defaclnamespace = n.oid
+         select concat_ws(' ', 'default', d.defaclobjtype, d.defaclacl) from pg_default_acl d, n where d.defaclnamespace = n.oid
          order by 1"
     );
     let mut picture: Vec<String> = raw.all(&sql).await;
