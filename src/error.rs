@@ -296,7 +296,7 @@ impl Error {
 
     /// Whether running the same thing again can succeed without anybody mending anything.
     pub fn is_retryable(&self) -> bool {
-        self.kind() == ErrorKind::Locked || self.sqlstate().is_some_and(|state| crate::sqlstate::is_passing(state))
+        self.kind() == ErrorKind::Locked || self.sqlstate().is_some_and(crate::sqlstate::is_passing)
     }
 
     fn driver(&self) -> Option<&tokio_postgres::Error> {
