@@ -76,7 +76,9 @@ pub(crate) async fn apply(operator: &Operator, unit: &Unit<'_>) -> Result<Landin
             }
             Verdict::Failed(error) => {
                 tracing::info!(schema = schema.as_str(), %error, "trying again");
-                tokio::time::sleep(backoff.mul_f64(rand::rng().random_range(0.5..1.5))).await;
+                // On a line of its own: held over the wait, the generator would tie the future to one thread.
+                let pause = backoff.mul_f64(rand::rng().random_range(0.5..1.5));
+                tokio::time::sleep(pause).await;
                 backoff *= 2;
             }
         }

@@ -2,5 +2,7 @@
 
 mod layering;
 mod migrate_apply;
+mod migrate_files;
+mod migrate_fleet;
 mod sandbox;
 mod smoke;
