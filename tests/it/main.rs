@@ -1,5 +1,10 @@
 //! The integration tests: one binary, one server, a database per test.
 
+mod layering;
+mod migrate_apply;
+mod migrate_files;
+mod migrate_fleet;
+mod sandbox;
 mod stage;
 mod tenant_cancel;
 mod tenant_compile;
