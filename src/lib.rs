@@ -23,7 +23,10 @@ pub mod testing;
 mod version;
 
 pub use config::Config;
-pub use context::{Db, TenantContext, TenantCopyIn, TenantCopyOut, TenantFn, TenantRows, TenantSavepoint, TenantTx};
+pub use context::{
+    Db, Retry, TenantContext, TenantCopyIn, TenantCopyOut, TenantFn, TenantFnMany, TenantHandle, TenantRows,
+    TenantSavepoint, TenantTx, TxOptions,
+};
 pub use db::{Operator, ServerFacts};
 pub use error::{Error, ErrorKind, Result};
 pub use slug::{InvalidSlug, SlugProblem, TenantSlug};

@@ -1,8 +1,10 @@
 //! The transaction that a tenant's closure is given.
 
 use super::{
+    entry::Entry,
     lease::{Flight, Lease},
     protocol::Gate,
+    statement::is_stale,
 };
 use crate::{
     config::Pooling,
@@ -42,8 +44,8 @@ pub struct TenantTx<'c> {
 pub(super) struct Shared {
     pub(super) lease: Lease,
     pub(super) gate: Gate,
-    pooling: Pooling,
-    entry: tokio::sync::Mutex<Message>,
+    pub(super) pooling: Pooling,
+    entry: tokio::sync::Mutex<Entry>,
     verdict: OnceLock<Verdict>,
     /// The first statement that failed, for the case that the closure ignores it.
     first_failure: Mutex<Option<SqlState>>,
@@ -56,7 +58,7 @@ enum Verdict {
 }
 
 impl Shared {
-    pub(super) fn new(lease: Lease, gate: Gate, pooling: Pooling, entry: Message) -> Self {
+    pub(super) fn new(lease: Lease, gate: Gate, pooling: Pooling, entry: Entry) -> Self {
         Self {
             lease,
             gate,
@@ -71,7 +73,7 @@ impl Shared {
     pub(super) async fn entered(&self) -> Result<()> {
         if self.verdict.get().is_none() {
             let mut entry = self.entry.lock().await;
-            let verdict = if entry.answer().await.error.is_none() { Verdict::Entered } else { Verdict::Refused };
+            let verdict = if entry.answer().await.is_none() { Verdict::Entered } else { Verdict::Refused };
             let _ = self.verdict.set(verdict);
         }
         match self.verdict.get() {
@@ -82,7 +84,7 @@ impl Shared {
 
     /// Why the first message failed, once it has.
     pub(super) async fn entry_error(&self) -> Option<tokio_postgres::Error> {
-        self.entry.lock().await.answer().await.error.take()
+        self.entry.lock().await.answer().await.take()
     }
 
     pub(super) fn first_failure(&self) -> Option<SqlState> {
@@ -114,7 +116,7 @@ impl Shared {
         }
     }
 
-    async fn prepare(&self, operation: &'static str, sql: &str) -> Result<Statement> {
+    pub(super) async fn prepare(&self, operation: &'static str, sql: &str) -> Result<Statement> {
         match self.pooling {
             Pooling::Direct => self.run(self.lease.connection().prepare(self.gate.slug.as_str(), sql)).await,
             Pooling::Transaction => Err(Error::PoolerRefused { operation }),
@@ -129,8 +131,7 @@ impl Shared {
         let statement = self.prepare(operation, sql).await?;
         let outcome = self.run(work(statement)).await;
         if let Err(Error::Statement { source, .. }) = &outcome
-            && [Some(&SqlState::FEATURE_NOT_SUPPORTED), Some(&SqlState::INVALID_SQL_STATEMENT_NAME)]
-                .contains(&source.code())
+            && is_stale(source)
         {
             self.lease.connection().forget(self.gate.slug.as_str(), sql);
         }

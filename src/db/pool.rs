@@ -9,7 +9,7 @@ use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
 use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, RecyclingMethod};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 use tokio_postgres::{CancelToken, Client, Statement};
@@ -17,9 +17,12 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// A pooled connection and what is remembered of it.
 pub(crate) struct Connection {
-    client: ClientWrapper,
+    /// Shared with answers that are still awaited; nobody else keeps it.
+    client: Arc<ClientWrapper>,
     born: Instant,
     statements: Mutex<StatementCache>,
+    /// cgk's own checks: at most one of each kind and isolation.
+    checks: Mutex<Vec<(String, Statement)>>,
 }
 
 pub(crate) type Pool = managed::Pool<ConnectionManager>;
@@ -41,6 +44,11 @@ impl Connection {
         &self.client
     }
 
+    /// The client, to be kept until an answer has come.
+    pub(crate) fn shared_client(&self) -> Arc<ClientWrapper> {
+        Arc::clone(&self.client)
+    }
+
     /// The statement prepared on this connection for a tenant, or a new one.
     ///
     /// The key holds the tenant because the server plans a statement again whenever the search path has changed since its
@@ -54,13 +62,30 @@ impl Connection {
         Ok(statement)
     }
 
+    /// One of cgk's own checks, prepared once a connection; `None` where the server refuses it, as it does before the
+    /// registry is there.
+    pub(crate) async fn check(&self, sql: &str) -> Option<Statement> {
+        let known =
+            self.lock(&self.checks).iter().find(|(known, _)| known == sql).map(|(_, statement)| statement.clone());
+        if known.is_some() {
+            return known;
+        }
+        let statement = self.client.prepare(sql).await.ok()?;
+        self.lock(&self.checks).push((sql.to_owned(), statement.clone()));
+        Some(statement)
+    }
+
     pub(crate) fn forget(&self, tenant: &str, sql: &str) {
         self.cache().remove(tenant, sql);
     }
 
-    fn cache(&self) -> std::sync::MutexGuard<'_, StatementCache> {
-        // The cache is whole after every call, so a panic elsewhere under the lock leaves nothing half done.
-        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> MutexGuard<'_, StatementCache> {
+        self.lock(&self.statements)
+    }
+
+    fn lock<'a, T>(&self, held: &'a Mutex<T>) -> MutexGuard<'a, T> {
+        // What is locked here is whole after every call, so a panic elsewhere under the lock leaves nothing half done.
+        held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,18 +123,23 @@ impl managed::Manager for ConnectionManager {
     async fn create(&self) -> Result<Connection, tokio_postgres::Error> {
         let client = managed::Manager::create(&self.inner).await?;
         let statements = Mutex::new(StatementCache::new(self.statements_max));
-        Ok(Connection { client, born: Instant::now(), statements })
+        Ok(Connection { client: Arc::new(client), born: Instant::now(), statements, checks: Mutex::default() })
     }
 
     async fn recycle(&self, connection: &mut Connection, metrics: &Metrics) -> RecycleResult<tokio_postgres::Error> {
         if connection.born.elapsed() > self.age_max {
             return Err(RecycleError::message("the connection is old enough"));
         }
-        managed::Manager::recycle(&self.inner, &mut connection.client, metrics).await
+        let Some(client) = Arc::get_mut(&mut connection.client) else {
+            return Err(RecycleError::message("an answer is still awaited on the connection"));
+        };
+        managed::Manager::recycle(&self.inner, client, metrics).await
     }
 
     fn detach(&self, connection: &mut Connection) {
-        managed::Manager::detach(&self.inner, &mut connection.client);
+        if let Some(client) = Arc::get_mut(&mut connection.client) {
+            managed::Manager::detach(&self.inner, client);
+        }
     }
 }
 
