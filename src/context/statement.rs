@@ -237,8 +237,9 @@ impl Visit {
             Poll::Ready(Ok(value)) => Either::Left(std::future::ready(Ok(value))),
             Poll::Pending => Either::Right(work),
         };
-        let exit = Exit::send(&self.shared, self.nonce).await;
-        let outcome = outcome.await;
+        // All at once: the driver holds back what comes later while an earlier answer is not taken. Whether the tenant was
+        // entered is asked again by whoever judges the outcome.
+        let (exit, _, outcome) = tokio::join!(Exit::send(&self.shared, self.nonce), self.shared.entered(), outcome);
         let departure = exit.answer().await;
         flight.land();
         Answered { outcome, departure: Some(departure) }

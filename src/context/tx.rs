@@ -98,9 +98,11 @@ impl Shared {
     /// Runs one piece of work; its outcome counts only when the tenant was entered.
     async fn run<T>(&self, work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
         let flight = self.lease.take_off();
-        let outcome = work.await;
+        // Both at once: the driver holds back what comes later while an earlier answer is not taken, so waiting for the work
+        // alone would wait for ever when the answer to the first message comes in pieces.
+        let (outcome, entered) = tokio::join!(work, self.entered());
         flight.land();
-        self.entered().await?;
+        entered?;
         outcome.map_err(|source| self.failed(source))
     }
 

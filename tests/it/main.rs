@@ -1,3 +1,4 @@
 //! The integration tests: one binary, one server, a database per test.
 
 mod smoke;
+mod split_answers;
