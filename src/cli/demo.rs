@@ -276,7 +276,7 @@ impl Story<'_> {
         let nobody: TenantSlug = "umbrella".parse()?;
         match db.with_tenant(&nobody, async |tx| tx.query("select 1", &[]).await).await {
             Err(error @ Error::TenantNotFound { .. }) => {
-                lines.push(format!("umbrella: {error}, and no statement was run"))
+                lines.push(format!("umbrella: {error}, and no statement was run"));
             }
             Err(error) => return Err(error.into()),
             Ok(_) => bail!("a tenant that does not exist was entered"),

@@ -280,7 +280,7 @@ fn outcomes(report: &RunReport, everything: bool) -> Grid {
             }
             Outcome::Migrated { applied } => ("done", Look::Good, span(applied)),
             Outcome::Skipped { reason } => ("skipped", Look::Warning, reason.clone()),
-            Outcome::Failed { error } => ("failed", Look::Bad, Report::of_library(error).message().to_owned()),
+            Outcome::Failed { error } => ("failed", Look::Bad, Report::of_library(error).short()),
         };
         if !all && outcome.slug.is_some() && look == Look::Good {
             folded += 1;

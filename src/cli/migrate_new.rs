@@ -1,6 +1,6 @@
 //! `cgk migrate:new`
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use cgk::{
     config::MigrationsFrom,
     migrate::{self, Migrations, Set},
@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     exit::Exit,
-    report::shown,
+    report::{Refusal, shown},
     session::Session,
     style::{COMMAND, GOOD, count, paint},
 };
@@ -72,7 +72,11 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
         MigrationsFrom::Bundled => (PathBuf::from(FOLDER), true),
     };
     // The name is looked at before a folder full of files is written for its sake.
-    migrate::check_name(&directory, &arguments.name)?;
+    if !migrate::is_name(&arguments.name) {
+        let message = format!("{:?} cannot be the name of a migration", arguments.name);
+        let hint = "Only a-z, A-Z, 0-9 and _ may stand in it: cgk migrate:new gift_cards".to_owned();
+        bail!(Refusal { message, hint, exit: Exit::Usage });
+    }
     let (mut written, mut config) = (Vec::new(), ConfigFile::Named);
     if bundled {
         written = Migrations::write_bundled(&directory).with_context(|| format!("could not write to {FOLDER}"))?;

@@ -98,9 +98,10 @@ impl Observer for Progress<'_> {
             self.done += 1;
             if let Outcome::Failed { error } = &outcome.result {
                 self.failed += 1;
-                if !self.printer.is_json() && self.total > 1 {
+                // A short run is told at its end, all at once.
+                if !self.printer.is_json() && self.total > 1 && self.began.elapsed() >= QUIET_MAX {
                     self.clear();
-                    let message = harmless(Report::of_library(error).message());
+                    let message = harmless(&Report::of_library(error).short());
                     self.printer.complain(format!("{} {slug}: {message}", paint(BAD, "failed")));
                 }
             }

@@ -40,8 +40,9 @@ pub(crate) struct Report {
     sqlstate: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     place: Option<PlaceView>,
-    #[serde(rename = "hint", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
+    #[serde(skip)]
     exit: Exit,
 }
 
@@ -61,6 +62,7 @@ struct Record<'a> {
     v: u32,
     #[serde(flatten)]
     report: &'a Report,
+    exit: Exit,
 }
 
 impl Report {
@@ -165,6 +167,14 @@ impl Report {
         &self.problems
     }
 
+    /// The error in one line, for a list in which the schema stands beside it.
+    pub(crate) fn short(&self) -> String {
+        match (&self.place, self.causes.first()) {
+            (Some(place), Some(cause)) => format!("{}:{}:{}: {cause}", place.file, place.line, place.column),
+            _ => self.message.clone(),
+        }
+    }
+
     /// What is behind it, or the message itself.
     pub(crate) fn first_cause(&self) -> String {
         self.causes.first().unwrap_or(&self.message).clone()
@@ -179,7 +189,7 @@ impl Report {
 
     /// The record that ends the answer of a command that failed.
     pub(crate) fn record(&self) -> impl Serialize + '_ {
-        Record { event: "error", v: super::JSON_VERSION, report: self }
+        Record { event: "error", v: super::JSON_VERSION, report: self, exit: self.exit }
     }
 
     /// The report for people; `names` are the tenants that met the same error, where one report stands for several.

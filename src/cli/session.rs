@@ -95,9 +95,8 @@ impl TargetView {
 pub(crate) fn target(operator: &Operator) -> String {
     let facts = operator.facts();
     format!(
-        "{} on {} as {} (PostgreSQL {}, {}, isolation by {})",
-        harmless(&facts.database),
-        harmless(&host(operator.config().target())),
+        "{} as {} (PostgreSQL {}, {}, isolation by {})",
+        place(operator),
         harmless(&facts.role),
         short_version(&facts.version),
         facts.tls.as_deref().unwrap_or("no TLS"),
@@ -105,7 +104,13 @@ pub(crate) fn target(operator: &Operator) -> String {
     )
 }
 
-pub(crate) fn host(target: &Target) -> String {
+/// `shop on db.example.com:5432`
+pub(crate) fn place(operator: &Operator) -> String {
+    let host = host(operator.config().target());
+    format!("{} on {}", harmless(&operator.facts().database), harmless(&host))
+}
+
+fn host(target: &Target) -> String {
     let hosts: Vec<String> = target
         .hosts()
         .iter()
@@ -136,8 +141,8 @@ pub(crate) fn encryption(operator: &Operator) -> String {
     match (&operator.facts().tls, operator.config().tls()) {
         (Some(protocol), TlsMode::Verify { .. }) => format!("{protocol}, certificate and host name verified"),
         (Some(protocol), TlsMode::Disable) => protocol.clone(),
-        (None, _) if operator.config().target().hosts().iter().all(is_socket) => "none needed on a Unix socket".into(),
-        (None, _) => "off: the data travels in the clear".into(),
+        (None, _) if operator.config().target().hosts().iter().all(is_socket) => "none, it is a Unix socket".into(),
+        (None, _) => "none".into(),
     }
 }
 

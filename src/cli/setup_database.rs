@@ -13,7 +13,7 @@ use super::{
     exit::Exit,
     progress::Progress,
     session::{self, Session},
-    style::{COMMAND, FAINT, GOOD, HEADING, WARNING, count, paint},
+    style::{COMMAND, FAINT, GOOD, HEADING, WARNING, count, harmless, paint},
     table, time,
 };
 
@@ -56,9 +56,9 @@ pub(crate) async fn run(session: &Session<'_>) -> Result<Exit> {
     printer.answer(configuration(&settings, printer.is_verbose()));
     let migrations = session.migrations(&config)?;
 
-    printer.answer(format!("\n{}", paint(HEADING, "Connection")));
     let operator = Operator::connect(&config).await?;
     session.introduce("setup:database", &operator, &migrations);
+    printer.answer(format!("\n{}", paint(HEADING, "Connection")));
     for line in connection(&operator) {
         printer.answer(line);
     }
@@ -110,15 +110,15 @@ fn connection(operator: &Operator) -> Vec<String> {
     let may: Vec<_> = rights.iter().filter(|(may, _)| *may).map(|(_, what)| *what).collect();
     let may_not: Vec<_> = rights.iter().filter(|(may, _)| !*may).map(|(_, what)| *what).collect();
     let mut lines = vec![
-        ok(format!("connected to {}", session::target(operator))),
+        ok(format!("connected to {} as {}", session::place(operator), harmless(&facts.role))),
         ok(format!("PostgreSQL {}; 14 or newer is needed", session::short_version(&facts.version))),
         ok(format!("encryption: {}", session::encryption(operator))),
     ];
     if !may.is_empty() {
-        lines.push(ok(format!("role {} may create {}", facts.role, may.join(", "))));
+        lines.push(ok(format!("role {} may create {}", harmless(&facts.role), may.join(", "))));
     }
     if !may_not.is_empty() {
-        lines.push(warning(format!("role {} may not create {}", facts.role, may_not.join(", "))));
+        lines.push(warning(format!("role {} may not create {}", harmless(&facts.role), may_not.join(", "))));
     }
     lines
 }

@@ -30,9 +30,7 @@ impl Grid {
             ContentArrangement::Disabled
         });
         table.set_header(headings.iter().map(|heading| Cell::new(heading).add_attribute(Attribute::Bold)));
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
+        space(&mut table);
         Self(table)
     }
 
@@ -47,16 +45,39 @@ impl Grid {
                 Look::Faint => cell.add_attribute(Attribute::Dim),
             }
         }));
-        // Columns come to be with the first row where the heading has fewer.
-        for column in self.0.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
+    }
+}
+
+/// Two blanks between columns, none after the last.
+fn space(table: &mut Table) {
+    let last = table.column_iter().count().saturating_sub(1);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, if index == last { 0 } else { 2 }));
     }
 }
 
 impl fmt::Display for Grid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.trim_fmt())
+        let text = self.0.to_string();
+        let lines: Vec<_> = text.lines().map(trimmed).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+/// Takes off the blanks at the end of a line, also those before the codes that end a colour.
+fn trimmed(line: &str) -> String {
+    let (mut text, mut codes) = (line, String::new());
+    loop {
+        text = text.trim_end_matches(' ');
+        match text.rfind('\u{1b}') {
+            Some(at)
+                if text.ends_with('m') && text[at + 1..text.len() - 1].chars().all(|c| "[;0123456789".contains(c)) =>
+            {
+                codes.insert_str(0, &text[at..]);
+                text = &text[..at];
+            }
+            _ => return format!("{text}{codes}"),
+        }
     }
 }
 
@@ -67,4 +88,18 @@ pub(crate) fn facts(style: Style, rows: &[(String, String)]) -> String {
         .map(|(name, value)| format!("  {style}{name:width$}{style:#}  {}", harmless(value)))
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_ends_in_blanks() {
+        let mut grid = Grid::new(&["A", "LONG HEADING"]);
+        grid.row([("name\u{1b}[2J", Look::Plain), ("x", Look::Good)]);
+        let text = grid.to_string();
+        let plain = anstream::adapter::strip_str(&text).to_string();
+        assert_eq!(plain, "A              LONG HEADING\nname\\u{1b}[2J  x");
+    }
 }

@@ -20,8 +20,11 @@ use std::{
 /// [`Error::MigrationsInvalid`]: the name holds something else than a-z, A-Z, 0-9 and _, or a `.sql` file of the folder has a
 /// name without a version. [`Error::MigrationsUnreadable`]: what the operating system says.
 pub fn new_file(directory: &Path, set: Set, name: &str) -> Result<PathBuf> {
-    check_name(directory, name)?;
     let folder = directory.join(set.folder());
+    if !is_name(name) {
+        let problem = format!("{name:?} cannot be the name of a migration: only a-z, A-Z, 0-9 and _ may stand in it");
+        return Err(Error::MigrationsInvalid { problems: vec![FileProblem { file: folder, line: None, problem }] });
+    }
     let unusable = |path: &Path, problem: &str| {
         let (path, problem) = (path.to_owned(), problem.to_owned());
         move |source| Error::MigrationsUnreadable { path, problem, source: Some(source) }
@@ -44,17 +47,9 @@ pub fn new_file(directory: &Path, set: Set, name: &str) -> Result<PathBuf> {
     }
 }
 
-/// Checks what is to be the name of a migration; touches nothing.
-///
-/// # Errors
-///
-/// [`Error::MigrationsInvalid`]: the name holds something else than a-z, A-Z, 0-9 and _.
-pub fn check_name(directory: &Path, name: &str) -> Result<()> {
-    if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        return Ok(());
-    }
-    let problem = format!("{name:?} cannot be the name of a migration: only a-z, A-Z, 0-9 and _ may stand in it");
-    Err(Error::MigrationsInvalid { problems: vec![FileProblem { file: directory.to_owned(), line: None, problem }] })
+/// Whether a text can be the name of a migration: a-z, A-Z, 0-9 and _, and not empty.
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 const RULES: &str = "\
