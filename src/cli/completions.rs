@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(printer: &Printer, arguments: &Arguments) -> Exit {
     let mut script = Vec::new();
-    generate(arguments.shell, &mut help::command(), "cgk", &mut script);
+    generate(arguments.shell, &mut visible(), "cgk", &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
     printer.raw(match arguments.shell {
         Shell::Bash => bash(&script),
@@ -27,6 +27,13 @@ pub(crate) fn run(printer: &Printer, arguments: &Arguments) -> Exit {
         _ => script,
     });
     Exit::Done
+}
+
+/// The parser without its hidden commands, which the generator would offer too.
+fn visible() -> clap::Command {
+    let whole = help::command();
+    let commands: Vec<_> = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect();
+    clap::Command::new("cgk").args(whole.get_arguments().cloned()).subcommands(commands)
 }
 
 /// bash takes `tenant:create` for three words. The wrapper joins them again before the generated function sees them, and
@@ -52,7 +59,7 @@ _cgk() {
             words+=("$w")
         fi
         [[ $w == *: ]] && glue=1 || glue=0
-        line=${line#*([[:space:]])}
+        line=${line#"${line%%[![:space:]]*}"}
         line=${line#"$w"}
         ((i == COMP_CWORD)) && cword=$((${#words[@]} - 1))
     done
@@ -73,7 +80,7 @@ complete -F _cgk -o bashdefault -o default cgk
 
 /// zsh takes what follows a colon for the description of what stands before it.
 fn zsh(mut script: String) -> String {
-    for name in help::command().get_subcommands().map(clap::Command::get_name).filter(|name| name.contains(':')) {
+    for name in visible().get_subcommands().map(clap::Command::get_name).filter(|name| name.contains(':')) {
         script = script.replace(&format!("'{name}:"), &format!("'{}:", name.replace(':', "\\:")));
     }
     script

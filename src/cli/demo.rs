@@ -114,8 +114,11 @@ impl Stage {
         drop(operator);
         session.printer.say(format!("{} {}, dropped afterwards", paint(FAINT, "database"), name.as_str()));
         let mut reaper = Reaper::spawn(session.globals, &name)?;
-        testing::create_database(&config, &name, None).await?;
-        reaper.made();
+        let made = testing::create_database(&config, &name, None).await;
+        if !matches!(made, Err(Error::ConnectionLost { .. })) {
+            reaper.made();
+        }
+        made?;
         Ok(Self { config: config.with_database(name.as_str()), end: End::Database(reaper) })
     }
 
@@ -259,14 +262,14 @@ impl Story<'_> {
                 Ok(row.get::<_, i64>(0))
             })
             .await;
-        let mut lines = vec![format!("globex: select count(*) from orders              → {seen}, its own")];
-        let reach = "globex: select count(*) from tenant_acme.orders";
+        let mut lines = vec![format!("as globex, from orders: {}, its own", count(seen, "row"))];
+        let reach = "as globex, from tenant_acme.orders";
         match (attempt, self.config.isolation()) {
             (Err(error), Isolation::Role) if error.sqlstate().is_some_and(|state| state.code() == "42501") => {
-                lines.push(format!("{reach}  → {}", server_words(&error)));
+                lines.push(format!("{reach}: {}", server_words(&error)));
             }
             (Ok(seen), Isolation::Path) => {
-                lines.push(format!("{reach}  → {seen}: isolation = \"path\" keeps no full name out, \"role\" does"));
+                lines.push(format!("{reach}: {seen} rows; isolation = \"path\" keeps no full name out, \"role\" does"));
             }
             (Ok(_), Isolation::Role) => {
                 bail!("a tenant read another tenant's table: this server does not keep them apart")
@@ -276,7 +279,7 @@ impl Story<'_> {
         let nobody: TenantSlug = "umbrella".parse()?;
         match db.with_tenant(&nobody, async |tx| tx.query("select 1", &[]).await).await {
             Err(error @ Error::TenantNotFound { .. }) => {
-                lines.push(format!("umbrella: {error}, and no statement was run"));
+                lines.push(format!("as umbrella: {error}, and no statement was run"));
             }
             Err(error) => return Err(error.into()),
             Ok(_) => bail!("a tenant that does not exist was entered"),

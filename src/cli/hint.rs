@@ -101,6 +101,8 @@ fn login(error: &Error) -> String {
 fn privilege(statement: &str) -> String {
     let kind = if statement.contains("createrole") {
         " Or keep tenants apart without roles: isolation = \"path\" in cgk.toml (less safe)."
+    } else if statement.contains("createdb") {
+        " Or unset DATABASE_URL: the demo then starts a server of its own."
     } else {
         ""
     };

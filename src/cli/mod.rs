@@ -124,24 +124,35 @@ fn run(arguments: Vec<OsString>) -> Exit {
     }
 }
 
+/// How a command ended.
+enum Ended {
+    ByItself(Result<Exit>),
+    BySignal(Exit),
+}
+
 fn execute(cli: &Cli, printer: &Printer) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(async {
+    let ended = runtime.block_on(async {
         if matches!(cli.command, Command::Reaper) {
-            return reaper::run().await;
+            return Ok(Ended::ByItself(reaper::run().await));
         }
         let signal = signal::first()?;
-        tokio::select! {
-            result = dispatch(cli, printer) => result,
-            exit = signal => {
-                let message = format!("interrupted: {}", cli.command.after_interruption());
-                Ok(tell(printer, &Report::interrupted(&message, exit)))
-            }
-        }
+        // The command that lost is dropped here, and with it what it had to clean up.
+        Ok(tokio::select! {
+            result = dispatch(cli, printer) => Ended::ByItself(result),
+            exit = signal => Ended::BySignal(exit),
+        })
     });
     // A server that is just being fetched or started is not waited for.
     runtime.shutdown_background();
-    result
+    match ended {
+        Ok(Ended::ByItself(result)) => result,
+        Ok(Ended::BySignal(exit)) => {
+            let message = format!("interrupted: {}", cli.command.after_interruption());
+            Ok(tell(printer, &Report::interrupted(&message, exit)))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn dispatch(cli: &Cli, printer: &Printer) -> Result<Exit> {

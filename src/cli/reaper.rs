@@ -19,7 +19,7 @@ use super::{exit::Exit, global::Globals};
 /// The name of the hidden command.
 pub(crate) const COMMAND: &str = "demo:reaper";
 const DATABASE: &str = "CGK_DEMO_DATABASE";
-/// Said by the demo once the server has answered that the database is made.
+/// Said by the demo once the server has answered, and so nothing is under way that could make the database later.
 const MADE: &[u8] = b"made";
 /// A CREATE DATABASE that was under way when the demo was killed goes on; it is over by then.
 const LATE_MAX: Duration = Duration::from_secs(3);
@@ -49,7 +49,7 @@ impl Reaper {
         Ok(Self { child, database: database.as_str().to_owned(), reaped: false })
     }
 
-    /// Tells the process that nothing is under way that could make the database later.
+    /// Tells the process that the server has answered.
     pub(crate) fn made(&mut self) {
         if let Some(pipe) = &mut self.child.stdin {
             let _ = pipe.write_all(MADE);
