@@ -19,6 +19,19 @@ mod sealed {
     {
         type Fut = Fut;
     }
+
+    /// The same for closures that may run more than once.
+    pub trait SendFn<A, R>: AsyncFn(A) -> R + Fn(A) -> <Self as SendFn<A, R>>::Fut {
+        type Fut: Future<Output = R>;
+    }
+
+    impl<F, A, Fut, R> SendFn<A, R> for F
+    where
+        F: AsyncFn(A) -> R + Fn(A) -> Fut,
+        Fut: Future<Output = R>,
+    {
+        type Fut = Fut;
+    }
 }
 
 /// The body of a tenant's transaction: write `async |tx| { … }`, or pass an `async fn(&mut TenantTx<'_>) -> Result<T, E>`.
@@ -41,5 +54,27 @@ impl<F, T, E> TenantFn<T, E> for F where
     F: for<'t, 'c> AsyncFnOnce(&'t mut TenantTx<'c>) -> Result<T, E>
         + for<'t, 'c> sealed::SendFnOnce<&'t mut TenantTx<'c>, Result<T, E>, Fut: Send>
         + Send
+{
+}
+
+/// The body of a transaction that may run more than once: as [`TenantFn`], and it captures by reference only.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the body of a transaction that may run more than once",
+    note = "write `async |tx| {{ … Ok(value) }}`, not `async move |tx|`, and borrow what the body needs",
+    note = "what lives across an `.await` in the body must be `Send`"
+)]
+pub trait TenantFnMany<T, E>:
+    for<'t, 'c> AsyncFn(&'t mut TenantTx<'c>) -> Result<T, E>
+    + for<'t, 'c> sealed::SendFn<&'t mut TenantTx<'c>, Result<T, E>, Fut: Send>
+    + Send
+    + Sync
+{
+}
+
+impl<F, T, E> TenantFnMany<T, E> for F where
+    F: for<'t, 'c> AsyncFn(&'t mut TenantTx<'c>) -> Result<T, E>
+        + for<'t, 'c> sealed::SendFn<&'t mut TenantTx<'c>, Result<T, E>, Fut: Send>
+        + Send
+        + Sync
 {
 }

@@ -59,6 +59,11 @@ impl Lease {
         self.reusable.store(false, Ordering::Relaxed);
     }
 
+    /// Whether the session's prepared statements are as the driver believes them to be.
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.reusable.load(Ordering::Relaxed)
+    }
+
     /// Notes that nothing more will be answered on the connection.
     pub(crate) fn fell_silent(&self) {
         self.answering.store(false, Ordering::Relaxed);
@@ -70,7 +75,7 @@ impl Lease {
 
     /// Returns a connection that is known to be clean.
     pub(crate) fn give_back(mut self) {
-        if !self.reusable.load(Ordering::Relaxed) {
+        if !self.is_reusable() {
             return self.throw_away();
         }
         drop(self.object.take());
@@ -98,7 +103,7 @@ impl Lease {
             (true, 0) => IDLE_GRACE,
             (true, _) => RUNNING_GRACE,
         };
-        let reusable = self.reusable.load(Ordering::Relaxed);
+        let reusable = self.is_reusable();
         Some(Cleaning { object: Some(object), pool: self.pool.clone(), grace, reusable })
     }
 }

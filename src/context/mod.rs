@@ -2,18 +2,23 @@
 
 mod body;
 mod current;
+mod entry;
 mod lease;
+mod options;
 pub(crate) mod protocol;
+mod statement;
 mod tx;
 
-pub use body::TenantFn;
+pub use body::{TenantFn, TenantFnMany};
 pub use current::TenantContext;
+pub use options::{Retry, TxOptions};
+pub use statement::TenantHandle;
 pub use tx::{TenantCopyIn, TenantCopyOut, TenantRows, TenantSavepoint, TenantTx};
 
 use crate::{
     config::{Config, Isolation},
     db::{
-        message::{self, Message},
+        message::{self, Answer},
         pool::{self, Pool},
     },
     error::{Error, Result, while_doing},
@@ -22,9 +27,11 @@ use crate::{
     sqlstate,
     tenant::TenantStatus,
 };
+use entry::{Entry, Exit};
 use lease::Lease;
 use protocol::{Connection, DIAGNOSE, Departure, Gate, Nonce, ROLL_BACK, departure};
-use std::{future::Future, marker::PhantomData, sync::Arc};
+use rand::RngExt as _;
+use std::{future::Future, marker::PhantomData, sync::Arc, time::Duration};
 use tokio_postgres::{error::SqlState, types::Type};
 use tx::Shared;
 
@@ -156,20 +163,124 @@ impl<E: From<Error> + Send> Db<E> {
         slug: &TenantSlug,
         body: F,
     ) -> impl Future<Output = Result<T, E>> + Send {
+        async move { self.with_tenant_in(slug, &TxOptions::default(), body).await }
+    }
+
+    /// [`with_tenant`](Self::with_tenant) with an isolation level or read-only.
+    ///
+    /// ```no_run
+    /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> Result<(), cgk::Error> {
+    /// use cgk::TxOptions;
+    /// let report = TxOptions::default().repeatable_read().read_only();
+    /// db.with_tenant_in(&slug, &report, async |tx| tx.query("select * from orders", &[]).await).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`with_tenant`](Self::with_tenant).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`with_tenant`](Self::with_tenant).
+    #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
+    pub fn with_tenant_in<T: Send, F: TenantFn<T, E>>(
+        &self,
+        slug: &TenantSlug,
+        options: &TxOptions,
+        body: F,
+    ) -> impl Future<Output = Result<T, E>> + Send {
         async move {
-            let context = self.context(slug)?;
-            let (shared, nonce) = self.enter(slug).await?;
-            let mut tx = TenantTx::new(&shared);
-            let outcome = context.scope(body(&mut tx)).await;
-            if shared.entered().await.is_err() {
-                return Err(self.why_refused(shared).await.into());
-            }
-            match outcome {
-                Ok(value) => leave(shared, nonce).await.map(|()| value).map_err(E::from),
-                Err(error) => {
-                    shared.lease.roll_back().await;
-                    Err(error)
+            let visit = self.visit(slug, options).await?;
+            let mut tx = TenantTx::new(&visit.shared);
+            let outcome = visit.context.clone().scope(body(&mut tx)).await;
+            self.depart(visit, outcome).await.map_err(|failed| failed.error)
+        }
+    }
+
+    /// [`with_tenant_in`](Self::with_tenant_in), run again in a new transaction when the server undid it: a serialization
+    /// failure (40001) or a deadlock (40P01), in a statement or at COMMIT. At most [`Retry::tries_max`] times in all, with
+    /// waits that double and are jittered.
+    ///
+    /// The body may run more than once, so it borrows what it needs (`async |tx|`, not `async move |tx|`), and what it does
+    /// outside the database it should do after this returns.
+    ///
+    /// ```no_run
+    /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> Result<(), cgk::Error> {
+    /// use cgk::{Retry, TxOptions};
+    /// let total: i64 = db
+    ///     .with_tenant_retry(&slug, &TxOptions::default().serializable(), &Retry::default(), async |tx| {
+    ///         let row = tx.query_one("update products set version = version + 1 returning version", &[]).await?;
+    ///         Ok(row.get(0))
+    ///     })
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`with_tenant`](Self::with_tenant); after the last try, what that one failed with.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`with_tenant`](Self::with_tenant); dropped while it waits between two tries, nothing is open.
+    #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
+    pub fn with_tenant_retry<T: Send, F: TenantFnMany<T, E>>(
+        &self,
+        slug: &TenantSlug,
+        options: &TxOptions,
+        retry: &Retry,
+        body: F,
+    ) -> impl Future<Output = Result<T, E>> + Send {
+        async move {
+            let mut wait = retry.wait_first;
+            let mut tries = 0;
+            loop {
+                tries += 1;
+                let visit = self.visit(slug, options).await?;
+                let mut tx = TenantTx::new(&visit.shared);
+                let outcome = visit.context.clone().scope(body(&mut tx)).await;
+                match self.depart(visit, outcome).await {
+                    Ok(value) => return Ok(value),
+                    Err(failed) if failed.undone && tries < retry.tries_max => {
+                        tracing::debug!(tenant = %slug, tries, "the server undid the transaction; running it again");
+                        tokio::time::sleep(jittered(wait)).await;
+                        wait = wait.saturating_mul(2);
+                    }
+                    Err(failed) => return Err(failed.error),
                 }
+            }
+        }
+    }
+
+    /// Takes a connection and sends the first message.
+    async fn visit(&self, slug: &TenantSlug, options: &TxOptions) -> Result<Visit> {
+        let context = self.context(slug)?;
+        let inner = &self.inner;
+        let (gate, nonce) = (self.gate(slug), Nonce::random());
+        let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone());
+        lease.connection().visit(slug.as_str());
+        let entry = Entry::send(&lease, &gate, nonce, options, &inner.config)
+            .await
+            .map_err(while_doing(format!("enter tenant {slug}")))?;
+        Ok(Visit { shared: Shared::new(lease, gate, inner.config.pooling(), entry), nonce, context })
+    }
+
+    /// Ends a visit by what the body returned.
+    async fn depart<T>(&self, visit: Visit, outcome: Result<T, E>) -> Result<T, FailedVisit<E>> {
+        let Visit { shared, nonce, .. } = visit;
+        if shared.entered().await.is_err() {
+            return Err(FailedVisit { error: self.why_refused(shared).await.into(), undone: false });
+        }
+        let undone = shared.first_failure().is_some_and(|state| is_undone(&state));
+        match outcome {
+            Ok(value) => leave(shared, nonce).await.map(|()| value).map_err(|error| FailedVisit {
+                undone: undone || error.sqlstate().is_some_and(is_undone),
+                error: error.into(),
+            }),
+            Err(error) => {
+                shared.lease.roll_back().await;
+                Err(FailedVisit { error, undone })
             }
         }
     }
@@ -192,19 +303,6 @@ impl<E: From<Error> + Send> Db<E> {
             Isolation::Path => None,
         };
         Gate { slug: slug.clone(), schema: SchemaName::of_tenant(slug), role }
-    }
-
-    /// Takes a connection and sends the first message.
-    async fn enter(&self, slug: &TenantSlug) -> Result<(Shared, Nonce)> {
-        let inner = &self.inner;
-        let (gate, nonce) = (self.gate(slug), Nonce::random());
-        let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone());
-        lease.connection().visit(slug.as_str());
-        let sql = gate.enter(nonce, inner.config.session());
-        let entry = Message::send(lease.connection().client(), &sql)
-            .await
-            .map_err(while_doing(format!("enter tenant {slug}")))?;
-        Ok((Shared::new(lease, gate, inner.config.pooling(), entry), nonce))
     }
 
     /// Finds out why the first message was refused.
@@ -230,11 +328,32 @@ impl<E: From<Error> + Send> Db<E> {
     }
 }
 
+/// One transaction under way.
+struct Visit {
+    shared: Shared,
+    nonce: Nonce,
+    context: TenantContext,
+}
+
+/// A transaction that did not commit.
+struct FailedVisit<E> {
+    error: E,
+    /// Whether the server undid it for reasons that a new try may not meet.
+    undone: bool,
+}
+
+fn is_undone(state: &SqlState) -> bool {
+    [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(state)
+}
+
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(rand::rng().random_range(0.5..1.5))
+}
+
 /// Commits, guarded and scrubbed.
 async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
-    let tenant = shared.gate.slug.clone();
     if shared.is_tampered() || !shared.lease.is_answering() {
-        let (tampered, failed) = (shared.is_tampered(), shared.first_failure());
+        let (tenant, tampered, failed) = (shared.gate.slug.clone(), shared.is_tampered(), shared.first_failure());
         shared.lease.roll_back().await;
         return Err(match tampered {
             true => Error::TransactionTampered { tenant },
@@ -242,19 +361,23 @@ async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
         });
     }
     let flight = shared.lease.take_off();
-    let mut message = match Message::send(shared.lease.connection().client(), &shared.gate.leave(nonce)).await {
-        Ok(message) => message,
+    let exit = match Exit::send(&shared, nonce).await {
+        Ok(exit) => exit,
         // Not even sent: the connection was gone before, and the transaction with it.
         Err(source) => {
+            let doing = format!("committing the transaction of tenant {}", shared.gate.slug);
             shared.lease.throw_away();
-            return Err(Error::ConnectionLost {
-                doing: format!("committing the transaction of tenant {tenant}"),
-                source,
-            });
+            return Err(Error::ConnectionLost { doing, source });
         }
     };
-    let message::Answer { completed, error, .. } = std::mem::take(message.answer().await);
+    let answer = exit.answer().await;
     flight.land();
+    departed(shared, answer).await
+}
+
+/// Judges the answer to the last message, and gives the connection back or throws it away.
+async fn departed(shared: Shared, Answer { completed, error, .. }: Answer) -> Result<()> {
+    let tenant = shared.gate.slug.clone();
     let judged = error
         .as_ref()
         .map(|error| (error.code(), if sqlstate::is_lost(error) { Connection::Lost } else { Connection::Alive }));
@@ -274,6 +397,10 @@ async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
             Err(Error::CommitUnknown { tenant, source })
         }
         (departure, Some(source)) => {
+            if source.code() == Some(&SqlState::INVALID_SQL_STATEMENT_NAME) {
+                // The check itself was gone: the closure dropped the session's statements.
+                shared.lease.never_again();
+            }
             shared.lease.roll_back().await;
             Err(match departure {
                 Departure::Tampered => Error::TransactionTampered { tenant },

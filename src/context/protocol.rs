@@ -1,19 +1,21 @@
 //! What enters, guards and leaves a tenant: the SQL text, and the decisions made on its answers. No driver in sight, so
 //! that other drivers can speak it too.
 //!
-//! Three messages frame a tenant's transaction. The first opens it, sets everything that is local to it, takes the tenant's
+//! Two exchanges frame a tenant's transaction. The first opens it, sets everything that is local to it, takes the tenant's
 //! shared lock and raises an error unless the session has really arrived in the tenant; whatever rides behind it on the wire
 //! then fails with 25P02 instead of running elsewhere. The last one raises an error unless the session is still there,
-//! commits, and scrubs whatever the transaction may have left in the session.
+//! commits, and scrubs whatever the transaction may have left in the session. On a connection of one's own the checks are
+//! prepared statements; through a transaction pooler each exchange is one simple-query message of the same text.
 
+use super::options::TxOptions;
 use crate::{
-    config::SessionSettings,
+    config::{Isolation, SessionSettings},
     db::milliseconds,
     ident::{RoleName, SchemaName, literal},
     lock,
     slug::TenantSlug,
 };
-use std::fmt::Write as _;
+use std::fmt;
 use tokio_postgres::error::SqlState;
 
 /// The way into one tenant.
@@ -35,6 +37,12 @@ impl Nonce {
     }
 }
 
+impl fmt::Display for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// Ends whatever transaction is open and leaves nothing of it in the session. RESET ALL keeps the role, so RESET ROLE stands
 /// beside it; DISCARD ALL would also drop the driver's prepared statements, and cannot run in this message.
 macro_rules! scrub {
@@ -47,63 +55,104 @@ macro_rules! scrub {
 /// Rolls back and scrubs: the end of every transaction that does not commit.
 pub(crate) const ROLL_BACK: &str = concat!("rollback; ", scrub!());
 
-const SCRUB: &str = scrub!();
+/// Commits and scrubs.
+pub(crate) const COMMIT: &str = concat!("commit; ", scrub!());
 
 impl Gate {
-    /// The first message.
-    pub(crate) fn enter(&self, nonce: Nonce, settings: &SessionSettings) -> String {
-        let mut sql = String::with_capacity(1200);
-        let local = |sql: &mut String, name: &str, value: &str| {
-            let separator = if sql.ends_with("select ") { "" } else { ", " };
-            let _ = write!(sql, "{separator}pg_catalog.set_config('{name}', {}, true)", literal(value));
-        };
-        sql.push_str("begin; select ");
-        // pg_temp stands last and written out: left out, it would be searched first, and a temporary table would hide the
-        // tenant's.
-        local(&mut sql, "search_path", &format!("{}, public, pg_temp", self.schema.as_str()));
-        local(&mut sql, "cgk.tx", &format!("{:016x}", nonce.0));
-        local(&mut sql, "statement_timeout", &milliseconds(settings.statement_timeout));
-        local(&mut sql, "lock_timeout", &milliseconds(settings.lock_timeout));
-        local(&mut sql, "idle_in_transaction_session_timeout", &milliseconds(settings.idle_in_transaction_timeout));
-        // Shared, against a drop or rename of the tenant while the transaction is open.
-        let _ = write!(sql, "; select pg_catalog.pg_advisory_xact_lock_shared({})", lock::tenant_key(&self.slug));
-        // Read before the role changes: the tenant's role has no business in the registry. A set_config and a table in one
-        // statement are safe here because the table's name is qualified.
-        let _ = write!(
-            sql,
-            "; select pg_catalog.set_config('app.current_organization_id', coalesce((select o.id::text from \
-             public.organizations o where o.slug = {} and o.status = 'active'), ''), true)",
-            literal(self.slug.as_str())
-        );
-        if let Some(role) = &self.role {
-            let _ = write!(sql, "; set local role {}", role.quoted());
+    /// Everything that enters the tenant, in one simple-query message: for connections on which nothing can be prepared.
+    pub(crate) fn enter(&self, nonce: Nonce, options: &TxOptions, settings: &SessionSettings) -> String {
+        let values = self.values(nonce, settings);
+        let mut sql = enter_sql(self.mode());
+        // From the last to the first, so that $1 is not found inside $10.
+        for (index, value) in values.iter().enumerate().rev() {
+            sql = sql.replace(&format!("${}", index + 1), &literal(value));
         }
-        let _ = write!(
-            sql,
-            "; select 1 / (case when {} and pg_catalog.current_setting('app.current_organization_id') <> ''::text \
-             then 1 else 0 end)",
-            self.arrived()
-        );
-        sql
+        format!("{}; {sql}", begin(options))
     }
 
-    /// The last message of a transaction that is to commit.
+    /// Everything that leaves the tenant with a commit, in one simple-query message.
     pub(crate) fn leave(&self, nonce: Nonce) -> String {
-        format!(
-            "select 1 / (case when pg_catalog.current_setting('cgk.tx', true) = '{:016x}'::text and {} then 1 else 0 end); \
-             commit; {SCRUB}",
-            nonce.0,
-            self.arrived()
-        )
+        let mut sql = leave_sql(self.mode());
+        for (index, value) in self.marks(nonce).iter().enumerate().rev() {
+            sql = sql.replace(&format!("${}", index + 1), &literal(value));
+        }
+        format!("{sql}; {COMMIT}")
     }
 
-    /// A condition: the session works in the tenant's schema under the tenant's role.
-    fn arrived(&self) -> String {
-        let mut condition = format!("pg_catalog.current_schema()::text = {}::text", literal(self.schema.as_str()));
-        if let Some(role) = &self.role {
-            let _ = write!(condition, " and current_user::text = {}::text", literal(role.as_str()));
-        }
-        condition
+    pub(crate) fn mode(&self) -> Isolation {
+        if self.role.is_some() { Isolation::Role } else { Isolation::Path }
+    }
+
+    /// The parameters of [`enter_sql`].
+    pub(crate) fn values(&self, nonce: Nonce, settings: &SessionSettings) -> Vec<String> {
+        let mut values = vec![
+            // pg_temp stands last and written out: left out, it would be searched first, and a temporary table would hide
+            // the tenant's.
+            format!("{}, public, pg_temp", self.schema.as_str()),
+            nonce.to_string(),
+            milliseconds(settings.statement_timeout),
+            milliseconds(settings.lock_timeout),
+            milliseconds(settings.idle_in_transaction_timeout),
+            lock::tenant_key(&self.slug).to_string(),
+            self.slug.as_str().to_owned(),
+            self.schema.as_str().to_owned(),
+        ];
+        values.extend(self.role.as_ref().map(|role| role.as_str().to_owned()));
+        values
+    }
+
+    /// The parameters of [`leave_sql`].
+    pub(crate) fn marks(&self, nonce: Nonce) -> Vec<String> {
+        let mut marks = vec![nonce.to_string(), self.schema.as_str().to_owned()];
+        marks.extend(self.role.as_ref().map(|role| role.as_str().to_owned()));
+        marks
+    }
+}
+
+/// Opens the transaction.
+pub(crate) fn begin(options: &TxOptions) -> String {
+    format!("begin{}", options.modes())
+}
+
+/// Enters a tenant, or raises an error. One statement, so that it costs the server one plan, and prepared not even that; its
+/// columns are worked out from left to right. Parameters, all text: search path, nonce, three timeouts, lock key, slug,
+/// schema, and in role mode the role.
+///
+/// The lock is shared, against a drop or rename of the tenant while the transaction is open. The registry is read as the
+/// login, before the role changes: the tenant's role has no business there. Should any of it happen in another order, the
+/// last column raises the error, so the order is a matter of availability and not of safety.
+pub(crate) fn enter_sql(mode: Isolation) -> String {
+    let role = match mode {
+        Isolation::Role => "pg_catalog.set_config('role', $9::text, true), ",
+        Isolation::Path => "",
+    };
+    format!(
+        "select pg_catalog.set_config('search_path', $1::text, true), pg_catalog.set_config('cgk.tx', $2::text, true), \
+         pg_catalog.set_config('statement_timeout', $3::text, true), pg_catalog.set_config('lock_timeout', $4::text, true), \
+         pg_catalog.set_config('idle_in_transaction_session_timeout', $5::text, true), \
+         pg_catalog.pg_advisory_xact_lock_shared($6::text::bigint), \
+         pg_catalog.set_config('app.current_organization_id', coalesce((select o.id::text from public.organizations o \
+         where o.slug = $7::text and o.status = 'active'), ''), true), {role}\
+         1 / (case when {} and pg_catalog.current_setting('app.current_organization_id') <> ''::text then 1 else 0 end)",
+        arrived(mode, 8)
+    )
+}
+
+/// Raises an error unless the session is still in the tenant and in the transaction that entered it. Parameters, all text:
+/// nonce, schema, and in role mode the role.
+pub(crate) fn leave_sql(mode: Isolation) -> String {
+    format!(
+        "select 1 / (case when pg_catalog.current_setting('cgk.tx', true) = $1::text and {} then 1 else 0 end)",
+        arrived(mode, 2)
+    )
+}
+
+/// A condition: the session works in the tenant's schema, the parameter of that number, under the tenant's role, the next.
+fn arrived(mode: Isolation, schema: usize) -> String {
+    let path = format!("pg_catalog.current_schema()::text = ${schema}::text");
+    match mode {
+        Isolation::Role => format!("{path} and current_user::text = ${}::text", schema + 1),
+        Isolation::Path => path,
     }
 }
 
@@ -242,19 +291,21 @@ mod tests {
 
     #[test]
     fn the_role_is_set_after_everything_that_needs_the_login() {
-        let sql = gate().enter(Nonce(7), &SessionSettings::default());
+        let sql = gate().enter(Nonce(7), &TxOptions::default(), &SessionSettings::default());
         let order = [
-            "begin;",
-            "'search_path', 'tenant_acme, public, pg_temp', true",
-            "'cgk.tx', '0000000000000007'",
+            "begin; select",
+            "'search_path', 'tenant_acme, public, pg_temp'::text, true",
+            "'cgk.tx', '0000000000000007'::text",
             "pg_advisory_xact_lock_shared",
             "public.organizations",
-            "set local role \"cgk_acme_",
+            "'role', 'cgk_acme_8d9001d32c'::text",
             "1 / (case",
         ];
         let places: Vec<_> =
             order.iter().map(|part| sql.find(part).unwrap_or_else(|| panic!("{part} in {sql}"))).collect();
         assert!(places.is_sorted(), "{sql}");
+        assert!(!sql.contains('$'), "{sql}");
+        assert!(!gate().leave(Nonce(7)).contains('$'));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The transaction that a tenant's closure is given.
 
 use super::{
+    entry::Entry,
     lease::{Flight, Lease},
     protocol::{self, Gate, Reach},
 };
@@ -47,8 +48,8 @@ pub struct TenantTx<'c> {
 pub(super) struct Shared {
     pub(super) lease: Lease,
     pub(super) gate: Gate,
-    pooling: Pooling,
-    entry: Entry,
+    pub(super) pooling: Pooling,
+    entry: Answer,
     /// Whether the closure asked for the end of its transaction; that statement was not sent.
     tampered: AtomicBool,
     /// The first statement that failed, for the case that the closure ignores it.
@@ -56,7 +57,7 @@ pub(super) struct Shared {
 }
 
 /// The answer to the first message, for everybody who waits for it.
-type Entry = futures_util::future::Shared<Pin<Box<dyn Future<Output = Verdict> + Send>>>;
+type Answer = futures_util::future::Shared<Pin<Box<dyn Future<Output = Verdict> + Send>>>;
 
 /// Whether the tenant was entered.
 #[derive(Clone)]
@@ -67,10 +68,10 @@ enum Verdict {
 }
 
 impl Shared {
-    pub(super) fn new(lease: Lease, gate: Gate, pooling: Pooling, mut entry: Message) -> Self {
+    pub(super) fn new(lease: Lease, gate: Gate, pooling: Pooling, mut entry: Entry) -> Self {
         let flight = lease.take_off();
         let verdict = async move {
-            let refusal = entry.answer().await.error.take();
+            let refusal = entry.answer().await.take();
             flight.land();
             match refusal {
                 None => Verdict::Entered,
@@ -124,7 +125,7 @@ impl Shared {
     }
 
     /// Refuses a statement that would end the transaction: afterwards it would be too late.
-    fn admit(&self, sql: &str) -> Result<()> {
+    pub(super) fn admit(&self, sql: &str) -> Result<()> {
         match protocol::reach(sql) {
             Reach::Inside => Ok(()),
             Reach::SessionStatements => {
@@ -170,7 +171,7 @@ impl Shared {
         Error::Statement { tenant, source }
     }
 
-    async fn prepare(&self, operation: &'static str, sql: &str) -> Result<Statement> {
+    pub(super) async fn prepare(&self, operation: &'static str, sql: &str) -> Result<Statement> {
         self.admit(sql)?;
         if self.pooling == Pooling::Transaction {
             return Err(Error::PoolerRefused { operation });

@@ -10,7 +10,7 @@ use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, RecyclingMethod};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -20,9 +20,12 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// A pooled connection and what is remembered of it.
 pub(crate) struct Connection {
-    client: ClientWrapper,
+    /// Shared with answers that are still awaited; nobody else keeps it.
+    client: Arc<ClientWrapper>,
     born: Instant,
     statements: Mutex<StatementCache>,
+    /// cgk's own checks: at most one of each kind and isolation.
+    checks: Mutex<Vec<(String, Statement)>>,
     /// The tenants it has been in.
     tenants: Mutex<HashSet<Box<str>>>,
     /// How many statements were sent to be prepared and nobody waited for the answer: the server keeps them for good.
@@ -52,7 +55,12 @@ impl Connection {
         &self.client
     }
 
-    /// The statement prepared on this connection for a tenant.
+    /// The client, to be kept until an answer has come.
+    pub(crate) fn shared_client(&self) -> Arc<ClientWrapper> {
+        Arc::clone(&self.client)
+    }
+
+    /// The statement prepared on this connection for a tenant, if there is one.
     ///
     /// The key holds the tenant because the server plans a statement again whenever the search path has changed since its
     /// last use; one statement a tenant keeps its plan.
@@ -60,7 +68,7 @@ impl Connection {
         self.cache().get(tenant, sql)
     }
 
-    /// Prepares a statement for a tenant and keeps it.
+    /// Prepares a statement on this connection for a tenant and keeps it.
     pub(crate) async fn prepare(&self, tenant: &str, sql: &str) -> Result<Statement, tokio_postgres::Error> {
         self.abandoned.fetch_add(1, Ordering::Relaxed);
         let prepared = self.client.prepare(sql).await;
@@ -70,29 +78,50 @@ impl Connection {
         Ok(statement)
     }
 
+    /// One of cgk's own checks, prepared once a connection; `None` where the server refuses it, as it does before the
+    /// registry is there.
+    pub(crate) async fn check(&self, sql: &str) -> Option<Statement> {
+        if let Some(known) = self.known_check(sql) {
+            return Some(known);
+        }
+        let statement = self.client.prepare(sql).await.ok()?;
+        self.lock(&self.checks).push((sql.to_owned(), statement.clone()));
+        Some(statement)
+    }
+
+    /// One of cgk's own checks, if it is prepared.
+    pub(crate) fn known_check(&self, sql: &str) -> Option<Statement> {
+        self.lock(&self.checks).iter().find(|(known, _)| known == sql).map(|(_, statement)| statement.clone())
+    }
+
     pub(crate) fn forget(&self, tenant: &str, sql: &str) {
         self.cache().remove(tenant, sql);
     }
 
     pub(crate) fn forget_all(&self) {
         self.cache().entries.clear();
+        self.lock(&self.checks).clear();
     }
 
     /// Notes that the connection is used for a tenant.
     pub(crate) fn visit(&self, tenant: &str) {
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tenants = self.lock(&self.tenants);
         if !tenants.contains(tenant) {
             tenants.insert(tenant.into());
         }
     }
 
     fn tenants(&self) -> usize {
-        self.tenants.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.lock(&self.tenants).len()
     }
 
-    fn cache(&self) -> std::sync::MutexGuard<'_, StatementCache> {
-        // The cache is whole after every call, so a panic elsewhere under the lock leaves nothing half done.
-        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> MutexGuard<'_, StatementCache> {
+        self.lock(&self.statements)
+    }
+
+    fn lock<'a, T>(&self, held: &'a Mutex<T>) -> MutexGuard<'a, T> {
+        // What is locked here is whole after every call, so a panic elsewhere under the lock leaves nothing half done.
+        held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -132,9 +161,10 @@ impl managed::Manager for ConnectionManager {
         let client = managed::Manager::create(&self.inner).await?;
         let statements = Mutex::new(StatementCache::new(self.statements_max));
         Ok(Connection {
-            client,
+            client: Arc::new(client),
             born: Instant::now(),
             statements,
+            checks: Mutex::default(),
             tenants: Mutex::default(),
             abandoned: AtomicUsize::new(0),
         })
@@ -150,11 +180,16 @@ impl managed::Manager for ConnectionManager {
         if *connection.abandoned.get_mut() > ABANDONED_MAX {
             return Err(RecycleError::message("the connection has too many statements that nobody waited for"));
         }
-        managed::Manager::recycle(&self.inner, &mut connection.client, metrics).await
+        let Some(client) = Arc::get_mut(&mut connection.client) else {
+            return Err(RecycleError::message("an answer is still awaited on the connection"));
+        };
+        managed::Manager::recycle(&self.inner, client, metrics).await
     }
 
     fn detach(&self, connection: &mut Connection) {
-        managed::Manager::detach(&self.inner, &mut connection.client);
+        if let Some(client) = Arc::get_mut(&mut connection.client) {
+            managed::Manager::detach(&self.inner, client);
+        }
     }
 }
 

@@ -1,5 +1,11 @@
 //! The integration tests: one binary, one server, a database per test.
 
+mod layering;
+mod migrate_apply;
+mod migrate_files;
+mod migrate_fleet;
+mod sandbox;
+mod split_answers;
 mod stage;
 mod tenant_cancel;
 mod tenant_compile;
@@ -8,4 +14,5 @@ mod tenant_isolation;
 mod tenant_order;
 mod tenant_pool;
 mod tenant_state;
+mod tenant_statement;
 mod tenant_wire;

@@ -161,7 +161,9 @@ async fn the_statement_cache_is_bounded() {
                 .with_tenant(&slug("acme"), async |tx| {
                     let row = tx.query_one(&format!("select {n}"), &[]).await?;
                     assert_eq!(row.get::<_, i32>(0), n);
-                    Ok(tx.query_typed("select count(*) from pg_prepared_statements", &[]).await?[0].get(0))
+                    // cgk's own two checks are prepared beside the cache.
+                    let sql = "select count(*) from pg_prepared_statements where statement not like '%cgk.tx%'";
+                    Ok(tx.query_typed(sql, &[]).await?[0].get(0))
                 })
                 .await
                 .unwrap();
@@ -244,11 +246,10 @@ async fn statements_dropped_behind_the_cache_hurt_nobody() {
     read().await.unwrap();
     stage.db.with_tenant(&slug("acme"), async |tx| tx.execute_typed("deallocate all", &[]).await).await.unwrap();
     read().await.unwrap();
-    // Hidden in a block it is not seen, and costs one failure.
+    // Hidden in a block it is found at the end, when cgk's own check is gone; nothing is committed.
     let sql = "do $$ begin execute 'deallocate all'; end $$";
-    stage.db.with_tenant(&slug("acme"), async |tx| tx.execute_typed(sql, &[]).await).await.unwrap();
-    let error = read().await.unwrap_err();
-    assert_eq!(error.sqlstate().unwrap().code(), "26000");
+    let hidden = stage.db.with_tenant(&slug("acme"), async |tx| tx.execute_typed(sql, &[]).await).await;
+    assert_eq!(hidden.unwrap_err().sqlstate().unwrap().code(), "26000");
     read().await.unwrap();
 }
 
