@@ -29,7 +29,7 @@ use crate::{
 };
 use entry::{Entry, Exit};
 use lease::Lease;
-use protocol::{Connection, DIAGNOSE, Departure, Gate, Nonce, ROLL_BACK, departure};
+use protocol::{Connection, DIAGNOSE, Departure, Gate, Nonce, departure, roll_back};
 use rand::RngExt as _;
 use std::{future::Future, marker::PhantomData, sync::Arc, time::Duration};
 use tokio_postgres::{error::SqlState, types::Type};
@@ -416,7 +416,7 @@ async fn diagnose(shared: &Shared, database: &str) -> Result<Option<Error>> {
     let Gate { slug, schema, role } = &shared.gate;
     let client = shared.lease.connection().client();
     let doing = || while_doing(format!("find out why tenant {slug} cannot be entered"));
-    let rolled_back = message::run(client, ROLL_BACK).await.map_err(doing())?;
+    let rolled_back = message::run(client, roll_back(shared.pooling)).await.map_err(doing())?;
     rolled_back.complete().map_err(doing())?;
     let role_name = role.as_ref().map_or("", RoleName::as_str);
     let looked = client
