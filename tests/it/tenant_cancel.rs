@@ -377,6 +377,40 @@ where
     }
 }
 
+/// One statement with its commit behind it: all of it or nothing, wherever it is dropped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn single_statements_dropped_at_every_point() {
+    let stage = Stage::set().await;
+    let acme = slug("acme");
+    let insert = "insert into marks (tag, n) select $1, 1 from generate_series(1, 2)";
+    for kind in ["cold", "cached", "slow"] {
+        for polls in 0.. {
+            let tag = format!("{kind}{polls}");
+            let tenant = stage.db.tenant(&acme);
+            let fresh = format!("{insert} -- {tag}");
+            let slow = "insert into marks (tag, n) select $1, 1 from generate_series(1, 2), pg_sleep(0.02)";
+            let sql = match kind {
+                "cold" => &fresh,
+                "cached" => insert,
+                _ => slow,
+            };
+            let outcome = Cancellable::after(polls, tenant.execute(sql, &[&tag])).await;
+            stage.next_user(&stage.db, "globex").await;
+            let (own, elsewhere) = stage.marks("acme", &tag).await;
+            assert!([0, 2].contains(&own) && elsewhere == 0, "{tag}: partial");
+            match outcome {
+                Some(outcome) => {
+                    outcome.unwrap();
+                    assert_eq!(own, 2, "{tag}: Ok, and absent");
+                    break;
+                }
+                None => assert!(polls > 0 || own == 0, "{tag}"),
+            }
+        }
+    }
+    stage.until(QUIET).await;
+}
+
 /// A statement that would run for seconds is running when its transaction is dropped: by a time-out, by `select!`, by an
 /// abort, by a panic beside it. The next user gets a connection at once, and what was locked is free.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
