@@ -4,7 +4,7 @@ use super::{
     lease::Lease,
     options::TxOptions,
     protocol::{COMMIT, Gate, Nonce, begin, enter_sql, leave_sql},
-    tx::Shared,
+    shared::Shared,
 };
 use crate::{
     config::{Config, Pooling},
