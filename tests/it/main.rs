@@ -7,6 +7,7 @@ mod migrate_fleet;
 mod sandbox;
 mod split_answers;
 mod stage;
+mod tenant_attacks;
 mod tenant_cancel;
 mod tenant_compile;
 mod tenant_guard;
