@@ -5,4 +5,5 @@ mod migrate_apply;
 mod migrate_files;
 mod migrate_fleet;
 mod sandbox;
+mod setup_and_create;
 mod smoke;
