@@ -1,6 +1,6 @@
 //! From the layers to a [`Config`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::env::Sources;
@@ -46,6 +46,26 @@ pub(super) fn load(mut overrides: Overrides, sources: &Sources) -> Result<Config
     Ok(config)
 }
 
+/// Chooses where the migrations come from, and nothing else.
+pub(super) fn migrations(overrides: Overrides, sources: &Sources) -> Result<MigrationsFrom, ConfigError> {
+    let mut layers = Layers::read(&overrides, sources)?;
+    let from_file = layers.file.settings.migrations.take();
+    Ok(pick_migrations(overrides.migrations, from_file, &mut layers, sources)?
+        .map_or_else(MigrationsFrom::default, MigrationsFrom::Directory))
+}
+
+fn pick_migrations(
+    flag: Option<PathBuf>,
+    from_file: Option<PathBuf>,
+    layers: &mut Layers<'_>,
+    sources: &Sources,
+) -> Result<Option<PathBuf>, ConfigError> {
+    let from_file = from_file.map(|path| layers.file.directory().join(path));
+    let absolute = |path: &Path| sources.directory().join(path);
+    let flag = flag.map(|path| absolute(&path));
+    layers.pick(MIGRATIONS, flag, |text| Ok(absolute(Path::new(text))), from_file)
+}
+
 /// Chooses everything but the addresses.
 fn choose(
     config: &mut Config,
@@ -63,10 +83,7 @@ fn choose(
         None => config.advise_pooling(),
     }
 
-    let from_file = file.migrations.map(|path| layers.file.directory().join(path));
-    let absolute = |path: &Path| sources.directory().join(path);
-    let flag = overrides.migrations.map(|path| absolute(&path));
-    let migrations = layers.pick(MIGRATIONS, flag, |text| Ok(absolute(Path::new(text))), from_file)?;
+    let migrations = pick_migrations(overrides.migrations, file.migrations, layers, sources)?;
     put(&mut config.migrations, migrations.map(MigrationsFrom::Directory));
 
     let time = value::duration;

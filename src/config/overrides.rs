@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::settings::{Isolation, Pooling, RemotePlaintext};
+use super::{ConfigError, Origin, value};
 
 /// The settings that were given as flags. What is `None` was not given.
 ///
@@ -31,6 +32,20 @@ pub struct Overrides {
     pub lock_timeout: Option<Duration>,
     /// `--statement-timeout`.
     pub statement_timeout: Option<Duration>,
+}
+
+impl Overrides {
+    /// Reads `--lock-timeout`: a whole number and its unit, such as `500ms`, `3s` or `5min`.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](super::ConfigErrorKind::Invalid) when the text is no such time.
+    pub fn with_lock_timeout(mut self, text: &str) -> Result<Overrides, ConfigError> {
+        let flag = Origin::Flag("--lock-timeout");
+        let read = value::duration(text).map_err(|problem| problem.of("session.lock_timeout", Some(flag)))?;
+        self.lock_timeout = Some(read);
+        Ok(self)
+    }
 }
 
 impl fmt::Debug for Overrides {

@@ -23,6 +23,7 @@ pub(crate) mod ledger;
 mod lint;
 mod observe;
 pub(crate) mod plan;
+mod scaffold;
 mod source;
 mod sql;
 pub(crate) mod state;
@@ -35,5 +36,6 @@ pub use fleet::{FleetPlan, Outcome, PlannedTenant, RunReport, RunStart, SchemaOu
 pub use ledger::{Applied, LEDGER_TABLE};
 pub use observe::{Observer, Silent};
 pub use plan::{Plan, Target, plan};
+pub use scaffold::{is_name, new_file};
 pub use source::{MigrationFile, Migrations, Source};
 pub use state::{FleetState, SchemaState, TenantState, look};

@@ -101,6 +101,33 @@ impl Migrations {
         }
     }
 
+    /// The same with one more file, whose name and text are given here; checked as if it had been read from a directory.
+    ///
+    /// ```
+    /// use cgk::migrate::{Migrations, Set};
+    ///
+    /// let migrations = Migrations::bundled()
+    ///     .with_file(Set::Tenant, "900_gift_cards.sql", "create table gift_cards (code text primary key)")?;
+    /// assert_eq!(migrations.set(Set::Tenant).head().unwrap().to_string(), "900_gift_cards");
+    /// # Ok::<(), cgk::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MigrationsInvalid`] with every problem found in the name, the version and the text.
+    pub fn with_file(mut self, set: Set, name: &str, sql: impl Into<String>) -> Result<Self> {
+        let source = match set {
+            Set::Public => &mut self.public,
+            Set::Tenant => &mut self.tenant,
+        };
+        let known = source.files.iter().map(|file| (file.path.clone(), file.sql.clone()));
+        let texts = known.chain([(Path::new(set_folder(set)).join(name), sql.into())]).collect();
+        let (parsed, mut problems) = Source::parse(set, texts);
+        source.files = parsed.files;
+        problems.extend(lint::across(&self.public, &self.tenant));
+        if problems.is_empty() { Ok(self) } else { Err(Error::MigrationsInvalid { problems }) }
+    }
+
     /// One of the two sets.
     pub fn set(&self, set: Set) -> &Source {
         match set {
@@ -238,7 +265,7 @@ impl MigrationFile {
 }
 
 /// Reads `001_x.sql`, `001_x.up.sql` and `V001__x.sql`.
-fn parse_name(file_name: &str) -> Result<MigrationId, String> {
+pub(super) fn parse_name(file_name: &str) -> Result<MigrationId, String> {
     const SHAPE: &str =
         "is no migration's name: 001_what_it_does.sql is the shape, with a-z, A-Z, 0-9 and _ after the number";
     let Some(stem) = file_name.strip_suffix(".sql") else {

@@ -1,0 +1,111 @@
+//! What the process ends with. The numbers are an API: scripts and pipelines decide by them.
+
+use cgk::ErrorKind;
+use std::process::ExitCode;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Done,
+    Failed,
+    Usage,
+    Pending,
+    Partial,
+    Unavailable,
+    Locked,
+    Drift,
+    Interrupted,
+    Terminated,
+}
+
+impl Exit {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Done,
+        Self::Failed,
+        Self::Usage,
+        Self::Pending,
+        Self::Partial,
+        Self::Unavailable,
+        Self::Locked,
+        Self::Drift,
+        Self::Interrupted,
+        Self::Terminated,
+    ];
+
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Pending => 3,
+            Self::Partial => 4,
+            Self::Unavailable => 5,
+            Self::Locked => 6,
+            Self::Drift => 7,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
+    }
+
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done, or nothing to do",
+            Self::Failed => "failed or refused",
+            Self::Usage => "wrong use, a setting or a file that cannot be used; nothing was touched",
+            Self::Pending => "migrations are pending (--check)",
+            Self::Partial => "some tenants failed, the others are done",
+            Self::Unavailable => "the database cannot be reached or used just now",
+            Self::Locked => "another run holds the lock",
+            Self::Drift => "an applied migration was edited or is gone, or the database is newer than the files",
+            Self::Interrupted => "interrupted by Ctrl-C",
+            Self::Terminated => "interrupted by SIGTERM",
+        }
+    }
+
+    /// The table for the help, one line a code.
+    pub(crate) fn table() -> String {
+        Self::ALL.iter().map(|exit| format!("  {:>3}  {}\n", exit.code(), exit.meaning())).collect()
+    }
+}
+
+impl From<ErrorKind> for Exit {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Invalid => Self::Usage,
+            ErrorKind::Unavailable => Self::Unavailable,
+            ErrorKind::Locked => Self::Locked,
+            ErrorKind::Drift => Self::Drift,
+            ErrorKind::Denied
+            | ErrorKind::NotReady
+            | ErrorKind::NotFound
+            | ErrorKind::Suspended
+            | ErrorKind::Conflict
+            | ErrorKind::Refused
+            | ErrorKind::CommitUnknown
+            | ErrorKind::Failed => Self::Failed,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+impl serde::Serialize for Exit {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_and_none_is_a_panic() {
+        let mut codes: Vec<_> = Exit::ALL.iter().map(|exit| exit.code()).collect();
+        codes.dedup();
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 130, 143]);
+    }
+}

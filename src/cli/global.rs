@@ -1,0 +1,134 @@
+//! The flags that every command takes.
+
+use cgk::config::{ConfigError, Isolation, Overrides, RemotePlaintext};
+use clap::{Args, ValueEnum};
+use std::{ffi::OsString, path::PathBuf};
+
+use super::printer::{Format, Volume};
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Globals {
+    /// Connection URL; every user of this machine can read it in the list of processes, so rather set DATABASE_URL
+    #[arg(long, global = true, value_name = "URL", hide_short_help = true, allow_hyphen_values = true)]
+    database_url: Option<String>,
+    /// File that holds the connection URL and nothing else
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    database_url_file: Option<PathBuf>,
+    /// Configuration file in place of ./cgk.toml
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    config: Option<PathBuf>,
+    /// Folder that holds public/ and tenant/, in place of the bundled migrations
+    #[arg(long, global = true, value_name = "DIR")]
+    migrations: Option<PathBuf>,
+    /// What keeps tenants apart: a role each, or the search path alone
+    #[arg(long, global = true, value_name = "HOW", hide_short_help = true)]
+    isolation: Option<IsolationArg>,
+    /// How long a statement waits for a lock, such as 500ms or 3s
+    #[arg(long, global = true, value_name = "TIME", hide_short_help = true)]
+    lock_timeout: Option<String>,
+    /// Allow connections to another machine without TLS
+    #[arg(long, global = true, hide_short_help = true)]
+    insecure_plaintext: bool,
+    /// Write the answer as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say nothing but the answer and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more; -vv and -vvv show what the library logs
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_short_help = true)]
+    pub(crate) color: ColorArg,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum IsolationArg {
+    Role,
+    Path,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ColorArg {
+    Auto,
+    Always,
+    Never,
+}
+
+impl From<ColorArg> for anstream::ColorChoice {
+    fn from(color: ColorArg) -> Self {
+        match color {
+            ColorArg::Auto => Self::Auto,
+            ColorArg::Always => Self::Always,
+            ColorArg::Never => Self::Never,
+        }
+    }
+}
+
+impl Globals {
+    /// The flags as the library takes them. Variables are the library's own to read, so that it knows where a value is from.
+    pub(crate) fn overrides(&self) -> Result<Overrides, ConfigError> {
+        let mut overrides = Overrides::default();
+        overrides.database_url.clone_from(&self.database_url);
+        overrides.database_url_file.clone_from(&self.database_url_file);
+        overrides.config_file.clone_from(&self.config);
+        overrides.migrations.clone_from(&self.migrations);
+        overrides.isolation = self.isolation.map(|isolation| match isolation {
+            IsolationArg::Role => Isolation::Role,
+            IsolationArg::Path => Isolation::Path,
+        });
+        overrides.remote_plaintext = self.insecure_plaintext.then_some(RemotePlaintext::Allow);
+        match &self.lock_timeout {
+            Some(text) => overrides.with_lock_timeout(text),
+            None => Ok(overrides),
+        }
+    }
+
+    /// The flags that say where the database is, as variables for a process of ours, whose arguments others could read.
+    pub(crate) fn as_environment(&self) -> Vec<(&'static str, Option<OsString>)> {
+        let mut variables = Vec::new();
+        if let Some(url) = &self.database_url {
+            variables.extend([("DATABASE_URL", Some(url.into())), ("CGK_DATABASE_URL_FILE", None)]);
+        }
+        if let Some(file) = &self.database_url_file {
+            variables.extend([("CGK_DATABASE_URL_FILE", Some(file.into())), ("DATABASE_URL", None)]);
+        }
+        if let Some(file) = &self.config {
+            variables.push(("CGK_CONFIG", Some(file.into())));
+        }
+        if self.insecure_plaintext {
+            variables.push(("CGK_INSECURE_PLAINTEXT", Some("1".into())));
+        }
+        variables
+    }
+
+    /// Where the configuration file is, when a flag says so.
+    pub(crate) fn config_file(&self) -> Option<&PathBuf> {
+        self.config.as_ref()
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Human }
+    }
+
+    pub(crate) fn volume(&self) -> Volume {
+        match (self.quiet, self.verbose) {
+            (true, _) => Volume::Quiet,
+            (false, 0) => Volume::Normal,
+            (false, _) => Volume::Verbose,
+        }
+    }
+
+    /// What the library's log shows, in the words of its filter.
+    pub(crate) fn log_level(&self) -> &'static str {
+        match (self.quiet, self.verbose) {
+            (true, _) => "error",
+            (false, 0) => "cgk=warn",
+            (false, 1) => "cgk=info",
+            (false, 2) => "cgk=debug",
+            (false, _) => "cgk=trace,tokio_postgres=debug",
+        }
+    }
+}

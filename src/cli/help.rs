@@ -1,0 +1,103 @@
+//! The help as a whole: commands by what they are for, and one suggestion for a name that is not there.
+
+use clap::{CommandFactory, builder::StyledStr, error::ContextKind, error::ContextValue};
+use std::fmt::Write as _;
+
+use super::{Cli, exit::Exit};
+
+/// Which command stands under which heading.
+const GROUPS: &[(&str, &[&str])] = &[
+    ("Setup", &["setup:database", "demo"]),
+    ("Tenants", &["tenant:create", "tenant:list"]),
+    ("Migrations", &["migrate", "migrate:status", "migrate:new"]),
+    ("Other", &["completions", "help"]),
+];
+
+const HELP_ABOUT: &str = "Print this message or the help of a command";
+
+/// The parser, with a help that clap cannot make by itself: it knows one heading for all commands.
+pub(crate) fn command() -> clap::Command {
+    let command = Cli::command();
+    let template =
+        format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\n{{options}}{{after-help}}", groups(&command));
+    command.help_template(StyledStr::from(template)).after_help(AFTER_HELP).after_long_help(after_long_help())
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  cgk demo                        see it work; needs nothing
+  cgk setup:database              with DATABASE_URL in the environment or in .env
+  cgk tenant:create acme
+  cgk migrate
+
+`cgk help <command>` has the examples of a command, `cgk help exit-codes` the exit codes.";
+
+fn after_long_help() -> String {
+    format!(
+        "{AFTER_HELP}\n\nExit codes:\n{}\nSettings come from flags, the environment, .env and cgk.toml, in this order.",
+        Exit::table()
+    )
+}
+
+fn groups(command: &clap::Command) -> String {
+    let styles = command.get_styles();
+    let (header, literal) = (styles.get_header(), styles.get_literal());
+    let about = |name: &str| match command.find_subcommand(name) {
+        Some(found) => found.get_about().map(ToString::to_string).unwrap_or_default(),
+        None => HELP_ABOUT.to_owned(),
+    };
+    let width = GROUPS.iter().flat_map(|(_, names)| names.iter()).map(|name| name.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for (title, names) in GROUPS {
+        let _ = writeln!(text, "\n{header}{title}:{header:#}");
+        for name in *names {
+            let _ = writeln!(text, "  {literal}{name:width$}{literal:#}  {}", about(name));
+        }
+    }
+    text
+}
+
+/// clap offers everything that is faintly alike, the best last.
+pub(crate) fn with_best_suggestion(mut error: clap::Error) -> clap::Error {
+    for kind in [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue] {
+        if let Some(ContextValue::Strings(offered)) = error.get(kind)
+            && let Some(best) = offered.last().cloned()
+        {
+            error.insert(kind, ContextValue::Strings(vec![best]));
+        }
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_in_exactly_one_group() {
+        let mut command = Cli::command();
+        command.build();
+        let mut shown: Vec<_> = command
+            .get_subcommands()
+            .filter(|command| !command.is_hide_set())
+            .map(|c| c.get_name().to_owned())
+            .collect();
+        let mut grouped: Vec<_> = GROUPS.iter().flat_map(|(_, names)| names.iter().map(|n| (*n).to_owned())).collect();
+        shown.sort();
+        grouped.sort();
+        assert_eq!(shown, grouped);
+    }
+
+    #[test]
+    fn the_parser_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.starts_with("Examples:"), "{}", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What to do about an error, as a sentence that can be followed.
+
+use cgk::{
+    Error,
+    migrate::{Divergence, MigrationFailure},
+};
+use std::error::Error as StdError;
+
+pub(crate) fn of(error: &Error) -> Option<String> {
+    let text = match error {
+        Error::InvalidSlug(_) => {
+            "A slug is 1 to 48 of a-z, 0-9 and _, and begins with a letter: acme, big_shop_2.".into()
+        }
+        Error::Connect { .. } => connect(error)?,
+        Error::Login { .. } => login(error),
+        Error::DatabaseMissing { database, .. } => {
+            format!("Check the name at the end of the URL, or make the database: create database {database:?};")
+        }
+        Error::ServerTooOld { needed, .. } => format!("Use a server of PostgreSQL {needed} or newer."),
+        Error::PoolTimeout { .. } => "Raise pool.size_max or pool.wait in cgk.toml.".into(),
+        Error::ConnectionLost { .. } => {
+            "The schema under way is committed whole or not at all. Run the same command again.".into()
+        }
+        Error::PoolerRefused { .. } => "Set CGK_DIRECT_URL to the address of the server itself.".into(),
+        Error::Privilege { grant, .. } => privilege(grant),
+        Error::NotSetUp { missing, .. } if missing.contains("pending") => "Run `cgk migrate --public` first.".into(),
+        Error::NotSetUp { .. } => "Run `cgk setup:database` first.".into(),
+        Error::TenantNotFound { tenant } => {
+            format!("`cgk tenant:list` shows the tenants there are; `cgk tenant:create {tenant}` makes this one.")
+        }
+        Error::TenantNotReady { tenant, .. } => format!("Run `cgk tenant:create {tenant}`: it makes what is missing."),
+        Error::SchemaNotOurs { .. } => {
+            "cgk never takes over a schema that it did not make. Choose another slug, or move that schema away.".into()
+        }
+        Error::MigrationsUnreadable { .. } => {
+            "Point --migrations, or `migrations` in cgk.toml, at a folder that holds public/ and tenant/. \
+             `cgk migrate:new <name>` begins one."
+                .into()
+        }
+        Error::MigrationsInvalid { problems }
+            if problems.iter().any(|problem| problem.problem.contains("no statement")) =>
+        {
+            "Mend the files; an empty one needs its statements before it can run.".into()
+        }
+        Error::MigrationsInvalid { .. } => "Mend the files, and run the command again.".into(),
+        Error::Migration(failure) => migration(failure),
+        Error::Diverged(divergence) => diverged(divergence),
+        Error::Locked { .. } | Error::Unsettled { .. } => {
+            "Wait for the other run to end, and run the command again.".into()
+        }
+        _ => by_sqlstate(error)?,
+    };
+    Some(text)
+}
+
+/// The server's answer first, then what the network or TLS said.
+fn connect(error: &Error) -> Option<String> {
+    if let Some(hint) = by_sqlstate(error) {
+        return Some(hint);
+    }
+    let chain: Vec<String> =
+        std::iter::successors(error.source(), |&cause| cause.source()).map(|cause| cause.to_string()).collect();
+    let said = chain.join(": ").to_lowercase();
+    let pooled = error.to_string().contains("-pooler.");
+    let hint = if said.contains("unknownissuer") || said.contains("unknown issuer") {
+        "The server's certificate is signed by an authority of its own: add sslrootcert=FILE with the CA file of your \
+         host to the URL."
+    } else if said.contains("notvalidforname") || said.contains("not valid for name") {
+        "The certificate is for another name: use the host name that your provider gave you, not an address or alias."
+    } else if said.contains("expired") {
+        "The server's certificate has expired, or the clock of this machine is wrong."
+    } else if said.contains("does not support tls") {
+        "The server speaks no TLS. On a network that you trust as a whole, allow that with CGK_INSECURE_PLAINTEXT=1; a \
+         server on this machine needs sslmode=disable in the URL."
+    } else if said.contains("refused") {
+        "Nothing listens there. Check host and port, and that the server is running and listens on that address."
+    } else if said.contains("no such file") {
+        "There is no socket of a server in that directory. Check the directory and that the server is running."
+    } else if said.contains("lookup") || said.contains("name or service not known") {
+        "The host name is not known. Check its spelling."
+    } else if said.contains("timed out") || said.contains("timeout") {
+        "No answer. Check the host, the port, and whether a firewall lets this machine through; a paused server may need \
+         a second try."
+    } else if pooled {
+        "This is the host of a pooler: the server itself has the same name without -pooler."
+    } else {
+        return None;
+    };
+    Some(hint.into())
+}
+
+fn login(error: &Error) -> String {
+    match error.sqlstate().map(|state| state.code()) {
+        Some("28P01") => "The password is wrong. In a URL @ : / # ? % are written %40 %3A %2F %23 %3F %25; \
+                          `cgk setup:database` says where the URL came from."
+            .into(),
+        _ => "Check the user in the URL; the server's pg_hba.conf decides who may come in from where.".into(),
+    }
+}
+
+fn privilege(statement: &str) -> String {
+    let kind = if statement.contains("createrole") {
+        " Or keep tenants apart without roles: isolation = \"path\" in cgk.toml (less safe)."
+    } else if statement.contains("createdb") {
+        " Or unset DATABASE_URL: the demo then starts a server of its own."
+    } else {
+        ""
+    };
+    format!("An owner or superuser can allow it: {statement};{kind}")
+}
+
+fn migration(failure: &MigrationFailure) -> String {
+    let again = "Nothing of this run is left in that schema. Mend the file and run the command again.";
+    let special = match failure.sqlstate.code() {
+        "42P07" | "42710" | "42723" => {
+            "The schema has something of that name already that is not from a migration. Use a database of its own."
+        }
+        "55P03" => {
+            "Something else holds a lock on the table: end it, or run at a quieter hour. Then run the command again."
+        }
+        "57014" => "The statement ran longer than session.migration_statement_timeout. Raise it, or do less at once.",
+        "25001" => "The statement cannot run inside a transaction, and a migration is one.",
+        "53200" => "The transaction needs more locks than fit: raise max_locks_per_transaction on the server.",
+        _ => "",
+    };
+    match (special, &failure.hint) {
+        ("", Some(server)) => format!("{} {again}", sentence(server)),
+        ("", None) => again.into(),
+        (special, _) => special.into(),
+    }
+}
+
+fn diverged(divergence: &Divergence) -> String {
+    if divergence.edited.is_empty() && divergence.missing.is_empty() && divergence.out_of_order.is_empty() {
+        return "The database was migrated by a newer set of files: use that set (or a newer cgk).".into();
+    }
+    let mut advice = String::new();
+    if !divergence.edited.is_empty() || !divergence.missing.is_empty() {
+        advice.push_str(
+            "Restore the files as they were applied, and put the change into a new one: cgk migrate:new <name>. ",
+        );
+    }
+    if !divergence.out_of_order.is_empty() {
+        advice.push_str("Give the file that was passed over a version after the newest applied one. ");
+    }
+    advice.trim_end().to_owned()
+}
+
+fn by_sqlstate(error: &Error) -> Option<String> {
+    let hint = match error.sqlstate()?.code() {
+        "28P01" | "28000" => return Some(login(error)),
+        "3D000" => "Check the name of the database at the end of the URL.",
+        "42501" => "The role lacks a right; `cgk setup:database` says which one and how it is granted.",
+        "55P03" => "Something else holds the lock: wait for it or end it, and run the command again.",
+        "57014" => "The statement ran longer than session.statement_timeout allows.",
+        "53300" => {
+            "The server is out of connections: lower pool.size_max in cgk.toml, use a pooler, or end idle sessions."
+        }
+        "53200" => "The server is out of memory for locks: raise max_locks_per_transaction.",
+        "53100" => "The server's disk is full.",
+        "25006" => "The session is read-only: use the address of the primary server.",
+        "57P03" => "The server is starting or stopping. Wait a moment and run the command again.",
+        "0A000" => "The tenants' tables differ from one another: `cgk migrate:status` shows who is behind.",
+        _ => return None,
+    };
+    Some(hint.into())
+}
+
+/// With a full stop.
+fn sentence(text: &str) -> String {
+    let text = text.trim();
+    if text.ends_with(['.', '!', '?']) { text.to_owned() } else { format!("{text}.") }
+}

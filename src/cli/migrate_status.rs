@@ -1,0 +1,152 @@
+//! `cgk migrate:status`
+
+use anyhow::Result;
+use cgk::{
+    TenantStatus,
+    migrate::{self, FleetState, SchemaState, Set},
+};
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    exit::Exit,
+    session::{Session, TargetView},
+    style::{COMMAND, count, paint},
+    table::{Grid, Look},
+    tenant_list::{StateView, TenantView, schema, status_look},
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk migrate:status
+  cgk migrate:status --check             exit code 3 if something is pending, 7 if files and database do not agree
+  cgk migrate:status --json";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Exit with 3 if something is pending, 4 if a tenant lacks its schema or role, 7 if files and database do not agree
+    #[arg(long)]
+    check: bool,
+}
+
+/// Schemas of a fleet that are shown one by one; of a larger one, those that are not at head.
+const ROWS_MAX: usize = 25;
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    v: u32,
+    target: TargetView,
+    files: FilesView,
+    public: PublicView,
+    tenants: Vec<TenantView<'a>>,
+    exit: Exit,
+}
+
+/// The newest file of each set.
+#[derive(Serialize)]
+struct FilesView {
+    public: Option<String>,
+    tenant: Option<String>,
+}
+
+#[derive(Serialize)]
+struct PublicView {
+    head: Option<String>,
+    #[serde(flatten)]
+    state: StateView,
+}
+
+pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    let printer = session.printer;
+    let (_, migrations, operator) = session.open().await?;
+    let fleet = migrate::look(&operator, &migrations).await?;
+    let exit = if arguments.check { checked(&fleet) } else { Exit::Done };
+    let newest = |set| migrations.set(set).head().map(ToString::to_string);
+    printer.record(&Answer {
+        v: super::JSON_VERSION,
+        target: TargetView::of(&operator),
+        files: FilesView { public: newest(Set::Public), tenant: newest(Set::Tenant) },
+        public: PublicView {
+            head: fleet.public_head.as_ref().map(ToString::to_string),
+            state: StateView::of(&fleet.public),
+        },
+        tenants: fleet.tenants.iter().map(TenantView::of).collect(),
+        exit,
+    });
+    printer.answer(grid(&fleet, printer.is_verbose()));
+    printer.answer(format!("\n{}", totals(&fleet)));
+    if pending(&fleet) {
+        printer.say(format!(
+            "Next: {} shows what is pending, {} applies it.",
+            paint(COMMAND, "cgk migrate --plan"),
+            paint(COMMAND, "cgk migrate")
+        ));
+    }
+    Ok(exit)
+}
+
+fn grid(fleet: &FleetState, everything: bool) -> Grid {
+    let mut grid = Grid::new(&["SCHEMA", "STATUS", "AT", "STATE"]);
+    let (words, look) = StateView::words(&fleet.public);
+    let head = fleet.public_head.as_ref().map(ToString::to_string).unwrap_or_default();
+    grid.row([("public", Look::Plain), ("", Look::Plain), (head.as_str(), Look::Plain), (words.as_str(), look)]);
+    let all = everything || fleet.tenants.len() <= ROWS_MAX;
+    for tenant in fleet.tenants.iter().filter(|tenant| all || !tenant.state.is_at_head()) {
+        let (words, look) = StateView::words(&tenant.state);
+        let head = tenant.head.as_ref().map(ToString::to_string).unwrap_or_default();
+        let status = tenant.tenant.status;
+        grid.row([
+            (schema(&tenant.tenant).as_str(), Look::Plain),
+            (status.as_str(), status_look(status)),
+            (head.as_str(), Look::Plain),
+            (words.as_str(), look),
+        ]);
+    }
+    let folded = fleet.tenants.iter().filter(|tenant| !all && tenant.state.is_at_head()).count();
+    if folded > 0 {
+        let text = count(folded, "tenant");
+        grid.row([
+            (text.as_str(), Look::Faint),
+            ("", Look::Plain),
+            ("-v lists them", Look::Faint),
+            ("at head", Look::Good),
+        ]);
+    }
+    grid
+}
+
+fn totals(fleet: &FleetState) -> String {
+    let number = |wanted: fn(&SchemaState) -> bool| fleet.tenants.iter().filter(|tenant| wanted(&tenant.state)).count();
+    let parts = [
+        (number(SchemaState::is_at_head), "at head"),
+        (number(|state| matches!(state, SchemaState::Behind { .. })), "behind"),
+        (number(|state| matches!(state, SchemaState::Diverged(_))), "diverged"),
+        (number(|state| matches!(state, SchemaState::Missing | SchemaState::HalfProvisioned { .. })), "not whole"),
+    ];
+    let parts: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let split = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
+    format!("{}{split}.", count(fleet.tenants.len(), "tenant"))
+}
+
+fn pending(fleet: &FleetState) -> bool {
+    let behind = |state: &SchemaState| matches!(state, SchemaState::Behind { .. });
+    behind(&fleet.public) || fleet.tenants.iter().any(|tenant| behind(&tenant.state))
+}
+
+/// What `--check` answers. What cannot be migrated at all counts before what only waits to be.
+fn checked(fleet: &FleetState) -> Exit {
+    let drifted = |state: &SchemaState| matches!(state, SchemaState::Diverged(_));
+    let broken = fleet.tenants.iter().any(|tenant| {
+        matches!(tenant.state, SchemaState::Missing | SchemaState::HalfProvisioned { .. })
+            && tenant.tenant.status != TenantStatus::Onboarding
+    });
+    if drifted(&fleet.public) || fleet.tenants.iter().any(|tenant| drifted(&tenant.state)) {
+        Exit::Drift
+    } else if broken {
+        Exit::Partial
+    } else if pending(fleet) {
+        Exit::Pending
+    } else {
+        Exit::Done
+    }
+}

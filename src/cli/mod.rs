@@ -1,0 +1,221 @@
+//! The command line: one file a command, and nothing decided here that the library decides.
+
+mod completions;
+mod demo;
+mod exit;
+mod global;
+mod help;
+mod hint;
+mod migrate;
+mod migrate_new;
+mod migrate_status;
+mod printer;
+mod progress;
+mod reaper;
+mod report;
+mod session;
+mod setup_database;
+mod signal;
+mod style;
+mod table;
+mod tenant_create;
+mod tenant_list;
+mod time;
+
+use anyhow::Result;
+use clap::{FromArgMatches, Parser, Subcommand};
+use std::{ffi::OsString, process::ExitCode};
+use tracing_subscriber::EnvFilter;
+
+use exit::Exit;
+use global::{ColorArg, Globals};
+use printer::{Format, Printer, Volume};
+use report::Report;
+use session::Session;
+
+/// The version of everything that `--json` writes. Keys are added within a version, never renamed or removed.
+pub(crate) const JSON_VERSION: u32 = 1;
+
+/// Schema-per-tenant PostgreSQL: tenant schemas, migrations for the whole fleet, queries that see one tenant and nothing else
+#[derive(Debug, Parser)]
+#[command(name = "cgk", version, styles = style::HELP, max_term_width = 110, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the connection and set the database up, or check that it is
+    #[command(name = "setup:database", after_help = setup_database::EXAMPLES)]
+    SetupDatabase,
+    /// Make a tenant: its registry row, schema, role and tables
+    #[command(name = "tenant:create", after_help = tenant_create::EXAMPLES)]
+    TenantCreate(tenant_create::Arguments),
+    /// List the tenants and where their schemas stand
+    #[command(name = "tenant:list", after_help = tenant_list::EXAMPLES)]
+    TenantList,
+    /// Apply the pending migrations to the shared schema and to every tenant
+    #[command(after_help = migrate::EXAMPLES)]
+    Migrate(migrate::Arguments),
+    /// Show where every schema stands
+    #[command(name = "migrate:status", after_help = migrate_status::EXAMPLES)]
+    MigrateStatus(migrate_status::Arguments),
+    /// Begin the next migration file
+    #[command(name = "migrate:new", after_help = migrate_new::EXAMPLES)]
+    MigrateNew(migrate_new::Arguments),
+    /// Watch all of it work, on a private throw-away server or in a database of its own
+    #[command(after_help = demo::EXAMPLES)]
+    Demo,
+    /// Print the completion script of a shell
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::Arguments),
+    /// Print the exit codes and what they mean
+    #[command(name = "exit-codes", hide = true)]
+    ExitCodes,
+    /// Drop the demo's database when the demo is gone
+    #[command(name = reaper::COMMAND, hide = true)]
+    Reaper,
+}
+
+impl Command {
+    /// What is true of the database after an interruption.
+    fn after_interruption(&self) -> &'static str {
+        match self {
+            Self::SetupDatabase => "the shared schema is committed whole or not at all; run `cgk setup:database` again",
+            Self::TenantCreate(_) => "the tenant is there whole or not at all; run the command again",
+            Self::Migrate(_) => {
+                "the schema under way is committed whole or not at all; run `cgk migrate` again, it goes on from there"
+            }
+            Self::Demo => "nothing of the demo is left behind",
+            _ => "nothing was changed",
+        }
+    }
+}
+
+pub(crate) fn main() -> ExitCode {
+    run(std::env::args_os().collect()).into()
+}
+
+fn run(arguments: Vec<OsString>) -> Exit {
+    let parsed = help::command()
+        .try_get_matches_from(&arguments)
+        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => return misused(error, &arguments),
+    };
+    anstream::ColorChoice::from(cli.globals.color).write_global();
+    listen_to_the_library(&cli.globals);
+    let printer = Printer::new(cli.globals.format(), cli.globals.volume());
+    let outcome = execute(&cli, &printer);
+    let exit = match outcome {
+        Ok(exit) => exit,
+        Err(error) => tell(&printer, &Report::of(&error)),
+    };
+    match printer.finish() {
+        Ok(()) => exit,
+        Err(error) => {
+            printer.complain(format!("error: could not write to standard output: {error}"));
+            if exit == Exit::Done { Exit::Failed } else { exit }
+        }
+    }
+}
+
+/// How a command ended.
+enum Ended {
+    ByItself(Result<Exit>),
+    BySignal(Exit),
+}
+
+fn execute(cli: &Cli, printer: &Printer) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        if matches!(cli.command, Command::Reaper) {
+            return Ok(Ended::ByItself(reaper::run().await));
+        }
+        let signal = signal::first()?;
+        // The command that lost is dropped here, and with it what it had to clean up.
+        Ok(tokio::select! {
+            result = dispatch(cli, printer) => Ended::ByItself(result),
+            exit = signal => Ended::BySignal(exit),
+        })
+    });
+    // A server that is just being fetched or started is not waited for.
+    runtime.shutdown_background();
+    match ended {
+        Ok(Ended::ByItself(result)) => result,
+        Ok(Ended::BySignal(exit)) => {
+            let message = format!("interrupted: {}", cli.command.after_interruption());
+            Ok(tell(printer, &Report::interrupted(&message, exit)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn dispatch(cli: &Cli, printer: &Printer) -> Result<Exit> {
+    let session = Session { globals: &cli.globals, printer };
+    match &cli.command {
+        Command::SetupDatabase => setup_database::run(&session).await,
+        Command::TenantCreate(arguments) => tenant_create::run(&session, arguments).await,
+        Command::TenantList => tenant_list::run(&session).await,
+        Command::Migrate(arguments) => migrate::run(&session, arguments).await,
+        Command::MigrateStatus(arguments) => migrate_status::run(&session, arguments).await,
+        Command::MigrateNew(arguments) => migrate_new::run(&session, arguments),
+        Command::Demo => demo::run(&session).await,
+        Command::Completions(arguments) => Ok(completions::run(printer, arguments)),
+        Command::ExitCodes => {
+            printer.raw(Exit::table());
+            Ok(Exit::Done)
+        }
+        Command::Reaper => Ok(Exit::Usage),
+    }
+}
+
+/// Tells of an error: people on standard error, programs on standard output.
+fn tell(printer: &Printer, report: &Report) -> Exit {
+    printer.complain(report.render(&[]));
+    printer.record(&report.record());
+    report.exit()
+}
+
+/// The parser's own words, with one suggestion instead of five; help and version are no misuse.
+fn misused(error: clap::Error, arguments: &[OsString]) -> Exit {
+    let error = help::with_best_suggestion(error);
+    let says = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    if says("--color=never") {
+        anstream::ColorChoice::from(ColorArg::Never).write_global();
+    }
+    let text = error.render().ansi().to_string();
+    let json = says("--json") && error.use_stderr();
+    let printer = Printer::new(if json { Format::Json } else { Format::Human }, Volume::Normal);
+    if !error.use_stderr() {
+        printer.raw(text);
+        return if printer.finish().is_ok() { Exit::Done } else { Exit::Failed };
+    }
+    printer.complain(text.trim_end());
+    if json {
+        let plain = error.render().to_string();
+        let first = plain.lines().next().unwrap_or_default();
+        printer.record(&Report::usage(first.strip_prefix("error: ").unwrap_or(first)).record());
+    }
+    Exit::Usage
+}
+
+fn listen_to_the_library(globals: &Globals) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(globals.log_level()));
+    let stderr = std::io::stderr();
+    let colours = anstream::AutoStream::choice(&stderr) != anstream::ColorChoice::Never;
+    // Failing to log is no reason to panic: standard error may be a closed pipe.
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .without_time()
+        .log_internal_errors(false)
+        .finish();
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}

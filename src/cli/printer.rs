@@ -1,0 +1,134 @@
+//! The one way out: the answer goes to standard output, the conversation to standard error.
+//!
+//! A pipe that the reader has closed is no fault of the command: what it was doing goes on, and nobody is told. Any other
+//! failure to write, a full disk for instance, is remembered and makes the command fail at its end.
+
+use serde::Serialize;
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal, Write},
+    sync::Mutex,
+};
+
+use super::style::{WARNING, paint};
+
+pub(crate) struct Printer {
+    format: Format,
+    volume: Volume,
+    output: Mutex<Output>,
+}
+
+/// Whether the answer is for people or for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Human,
+    Json,
+}
+
+/// How much of the conversation is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Volume {
+    Quiet,
+    Normal,
+    Verbose,
+}
+
+#[derive(Default)]
+enum Output {
+    #[default]
+    Open,
+    Closed,
+    Failed(io::Error),
+}
+
+impl Printer {
+    pub(crate) fn new(format: Format, volume: Volume) -> Self {
+        Self { format, volume, output: Mutex::default() }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.volume == Volume::Verbose
+    }
+
+    /// Whether somebody is looking at the conversation as it goes on.
+    pub(crate) fn animates(&self) -> bool {
+        self.format == Format::Human && self.volume == Volume::Normal && io::stderr().is_terminal()
+    }
+
+    /// A line of the answer; programs get records instead.
+    pub(crate) fn answer(&self, text: impl Display) {
+        if self.format == Format::Human {
+            self.output(&format!("{text}\n"));
+        }
+    }
+
+    /// A record of the answer, on a line of its own; people get lines instead.
+    pub(crate) fn record(&self, record: &impl Serialize) {
+        if self.format == Format::Json {
+            let text = serde_json::to_string(record).expect("a record has text keys and no failing parts");
+            self.output(&format!("{text}\n"));
+        }
+    }
+
+    /// A line of the answer whatever the format: a script, a help text.
+    pub(crate) fn raw(&self, text: impl Display) {
+        self.output(&text.to_string());
+    }
+
+    /// Something that is good to know.
+    pub(crate) fn say(&self, text: impl Display) {
+        if self.volume >= Volume::Normal {
+            self.complain(text);
+        }
+    }
+
+    /// Something that is not as it should be, and stops nothing.
+    pub(crate) fn warn(&self, text: impl Display) {
+        self.complain(format!("{} {text}", paint(WARNING, "warning:")));
+    }
+
+    /// Something that must be said.
+    pub(crate) fn complain(&self, text: impl Display) {
+        // Where standard error cannot be written there is nobody left to tell.
+        let _ = writeln!(anstream::stderr(), "{text}");
+    }
+
+    /// Draws over the current line of standard error; an empty text clears it.
+    pub(crate) fn redraw(&self, text: &str) {
+        let mut stderr = anstream::stderr().lock();
+        let _ = write!(stderr, "\r\x1b[2K{text}");
+        let _ = stderr.flush();
+    }
+
+    /// What went wrong with standard output, if anything but its reader's leaving.
+    pub(crate) fn finish(&self) -> io::Result<()> {
+        self.note(anstream::stdout().flush());
+        match std::mem::take(&mut *self.state()) {
+            Output::Failed(error) => Err(error),
+            Output::Open | Output::Closed => Ok(()),
+        }
+    }
+
+    fn output(&self, text: &str) {
+        if matches!(*self.state(), Output::Open) {
+            self.note(anstream::stdout().lock().write_all(text.as_bytes()));
+        }
+    }
+
+    fn note(&self, written: io::Result<()>) {
+        if let Err(error) = written {
+            *self.state() = match error.kind() {
+                io::ErrorKind::BrokenPipe => Output::Closed,
+                _ => Output::Failed(error),
+            };
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, Output> {
+        self.output.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,151 @@
+//! What most commands begin with: the configuration, the migrations, the connection, and saying where it leads.
+
+use anyhow::Result;
+use cgk::{
+    Config, Operator,
+    config::{Isolation, Target, TargetHost, TlsMode},
+    migrate::Migrations,
+};
+use serde::Serialize;
+
+use super::{
+    global::Globals,
+    printer::Printer,
+    style::{FAINT, harmless, paint},
+};
+
+pub(crate) struct Session<'a> {
+    pub(crate) globals: &'a Globals,
+    pub(crate) printer: &'a Printer,
+}
+
+/// Where a connection leads.
+#[derive(Serialize)]
+pub(crate) struct TargetView {
+    host: String,
+    database: String,
+    user: String,
+    server_version: String,
+    tls: Option<String>,
+}
+
+/// The first record of a command that changes something.
+#[derive(Serialize)]
+struct StartRecord<'a> {
+    event: &'static str,
+    v: u32,
+    command: &'a str,
+    target: TargetView,
+    isolation: &'static str,
+    migrations: String,
+}
+
+impl Session<'_> {
+    /// The configuration; what is remarkable about it goes to standard error.
+    pub(crate) fn config(&self) -> Result<Config> {
+        let config = Config::load_with(self.globals.overrides()?)?;
+        for notice in config.notices() {
+            self.printer.warn(notice);
+        }
+        Ok(config)
+    }
+
+    pub(crate) fn migrations(&self, config: &Config) -> Result<Migrations> {
+        Ok(Migrations::load(config.migrations())?)
+    }
+
+    /// Files first, so that what is wrong with them is said before anything is connected.
+    pub(crate) async fn open(&self) -> Result<(Config, Migrations, Operator)> {
+        let config = self.config()?;
+        let migrations = self.migrations(&config)?;
+        let operator = Operator::connect(&config).await?;
+        Ok((config, migrations, operator))
+    }
+
+    /// Says, before anything is changed, on which server, database and role it will be.
+    pub(crate) fn introduce(&self, command: &str, operator: &Operator, migrations: &Migrations) {
+        let printer = self.printer;
+        printer.record(&StartRecord {
+            event: "start",
+            v: super::JSON_VERSION,
+            command,
+            target: TargetView::of(operator),
+            isolation: isolation(operator.config()),
+            migrations: migrations.to_string(),
+        });
+        printer.say(format!("{} {}", paint(FAINT, "database  "), target(operator)));
+        printer.say(format!("{} {migrations}", paint(FAINT, "migrations")));
+    }
+}
+
+impl TargetView {
+    pub(crate) fn of(operator: &Operator) -> Self {
+        let facts = operator.facts();
+        Self {
+            host: host(operator.config().target()),
+            database: facts.database.clone(),
+            user: facts.role.clone(),
+            server_version: facts.version.clone(),
+            tls: facts.tls.clone(),
+        }
+    }
+}
+
+/// `shop on db.example.com:5432 as cgk (PostgreSQL 17.2, TLSv1.3, isolation by role)`
+pub(crate) fn target(operator: &Operator) -> String {
+    let facts = operator.facts();
+    format!(
+        "{} as {} (PostgreSQL {}, {}, isolation by {})",
+        place(operator),
+        harmless(&facts.role),
+        short_version(&facts.version),
+        facts.tls.as_deref().unwrap_or("no TLS"),
+        isolation(operator.config()),
+    )
+}
+
+/// `shop on db.example.com:5432`
+pub(crate) fn place(operator: &Operator) -> String {
+    let host = host(operator.config().target());
+    format!("{} on {}", harmless(&operator.facts().database), harmless(&host))
+}
+
+fn host(target: &Target) -> String {
+    let hosts: Vec<String> = target
+        .hosts()
+        .iter()
+        .map(|host| match host {
+            TargetHost::Network { name, port } if name.contains(':') => format!("[{name}]:{port}"),
+            TargetHost::Network { name, port } => format!("{name}:{port}"),
+            TargetHost::Socket { directory, .. } => format!("socket {directory}"),
+            _ => "?".into(),
+        })
+        .collect();
+    hosts.join(",")
+}
+
+/// The version without the packager's remark.
+pub(crate) fn short_version(version: &str) -> &str {
+    version.split(' ').next().unwrap_or(version)
+}
+
+pub(crate) fn isolation(config: &Config) -> &'static str {
+    match config.isolation() {
+        Isolation::Role => "role",
+        Isolation::Path => "path",
+    }
+}
+
+/// What the connection's encryption is, in words.
+pub(crate) fn encryption(operator: &Operator) -> String {
+    match (&operator.facts().tls, operator.config().tls()) {
+        (Some(protocol), TlsMode::Verify { .. }) => format!("{protocol}, certificate and host name verified"),
+        (Some(protocol), TlsMode::Disable) => protocol.clone(),
+        (None, _) if operator.config().target().hosts().iter().all(is_socket) => "none, it is a Unix socket".into(),
+        (None, _) => "none".into(),
+    }
+}
+
+fn is_socket(host: &TargetHost) -> bool {
+    matches!(host, TargetHost::Socket { .. })
+}

@@ -1,0 +1,124 @@
+//! `cgk tenant:create`
+
+use anyhow::Result;
+use cgk::{
+    Db, TenantSlug, TenantStatus,
+    lifecycle::{self, CreateOptions, Created, Creation},
+};
+use clap::Args;
+use serde::Serialize;
+use std::time::Instant;
+
+use super::{
+    exit::Exit,
+    session::Session,
+    setup_database::span,
+    style::{COMMAND, GOOD, count, harmless, paint},
+    time,
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk tenant:create acme
+  cgk tenant:create acme --name \"Acme Inc.\"
+  cgk tenant:create acme --json
+
+A slug is 1 to 48 of a-z, 0-9 and _, and begins with a letter; anything else is refused, never repaired. For a tenant
+that exists it says so and changes nothing; one that is half made is finished.";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// The tenant's name, which names its schema too: tenant_<SLUG>
+    #[arg(allow_hyphen_values = true)]
+    slug: String,
+    /// The name for people; the slug if not given
+    #[arg(long)]
+    name: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    event: &'static str,
+    tenant: &'a str,
+    id: String,
+    name: &'a str,
+    status: &'static str,
+    schema: &'a str,
+    creation: &'static str,
+    applied: Vec<String>,
+    ms: u64,
+    exit: Exit,
+}
+
+pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    let printer = session.printer;
+    let slug: TenantSlug = arguments.slug.parse()?;
+    let (config, migrations, operator) = session.open().await?;
+    session.introduce("tenant:create", &operator, &migrations);
+    let db = Db::connect(&config).await?;
+    let mut options = CreateOptions::default();
+    if let Some(name) = &arguments.name {
+        options = options.name(name.as_str());
+    }
+    let began = Instant::now();
+    let created = lifecycle::create(&operator, &db, &migrations, &slug, &options).await?;
+    let ms = time::milliseconds(began.elapsed());
+    printer.answer(sentence(&created, began));
+    printer.record(&Summary {
+        event: "summary",
+        tenant: slug.as_str(),
+        id: created.tenant.id.to_string(),
+        name: &created.tenant.name,
+        status: created.tenant.status.as_str(),
+        schema: created.schema.as_str(),
+        creation: match created.creation {
+            Creation::New => "created",
+            Creation::Finished => "finished",
+            Creation::Existed => "existed",
+        },
+        applied: created.applied.iter().map(ToString::to_string).collect(),
+        ms,
+        exit: Exit::Done,
+    });
+    if let Some(name) = &arguments.name
+        && *name != created.tenant.name
+    {
+        printer.warn(format!("its name is {:?} already, and --name did not change that", created.tenant.name));
+    }
+    if created.creation != Creation::Existed {
+        let call = format!("db.with_tenant(&\"{slug}\".parse()?, async |tx| …)");
+        printer.say(format!(
+            "Next: {} in your service, or {}",
+            paint(COMMAND, call),
+            paint(COMMAND, "cgk tenant:list")
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+fn sentence(created: &Created, began: Instant) -> String {
+    let (tenant, schema) = (&created.tenant, created.schema.as_str());
+    let slug = &tenant.slug;
+    let applied = format!("{} applied ({})", count(created.applied.len(), "migration"), span(&created.applied));
+    let elapsed = time::elapsed(began.elapsed());
+    match created.creation {
+        Creation::New => {
+            let name =
+                if tenant.name == slug.as_str() { String::new() } else { format!(" ({})", harmless(&tenant.name)) };
+            format!("{} tenant {slug}{name}: schema {schema}, {applied} in {elapsed}", paint(GOOD, "created"))
+        }
+        Creation::Finished => {
+            format!(
+                "{} tenant {slug}, which was half made: schema {schema}, {applied} in {elapsed}",
+                paint(GOOD, "finished")
+            )
+        }
+        Creation::Existed => {
+            let status = match tenant.status {
+                TenantStatus::Active => String::new(),
+                other => format!(", and is {other}"),
+            };
+            format!("tenant {slug} exists: schema {schema}{status}")
+        }
+    }
+}

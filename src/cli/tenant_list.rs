@@ -1,0 +1,142 @@
+//! `cgk tenant:list`
+
+use anyhow::Result;
+use cgk::{
+    TenantStatus,
+    migrate::{self, SchemaState, TenantState},
+};
+use serde::Serialize;
+
+use super::{
+    exit::Exit,
+    session::{self, Session},
+    style::{COMMAND, count, paint},
+    table::{Grid, Look},
+    time,
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk tenant:list
+  cgk tenant:list --json";
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    v: u32,
+    target: session::TargetView,
+    tenants: Vec<TenantView<'a>>,
+    exit: Exit,
+}
+
+/// One tenant of the registry, and where its schema stands.
+#[derive(Serialize)]
+pub(crate) struct TenantView<'a> {
+    tenant: &'a str,
+    id: String,
+    name: &'a str,
+    status: &'static str,
+    schema: String,
+    head: Option<String>,
+    #[serde(flatten)]
+    state: StateView,
+    created_at: String,
+}
+
+/// Where a schema stands.
+#[derive(Serialize)]
+pub(crate) struct StateView {
+    pub(crate) state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pending: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) detail: Option<String>,
+}
+
+impl StateView {
+    pub(crate) fn of(state: &SchemaState) -> Self {
+        let view = |state, pending, detail| Self { state, pending, detail };
+        match state {
+            SchemaState::AtHead => view("at_head", Some(0), None),
+            SchemaState::Behind { pending } => view("behind", Some(*pending), None),
+            SchemaState::Diverged(divergence) => view("diverged", None, Some(divergence.summary())),
+            SchemaState::Missing => view("missing", None, None),
+            SchemaState::HalfProvisioned { missing } => view("half_provisioned", None, Some(missing.clone())),
+            _ => view("unknown", None, None),
+        }
+    }
+
+    /// The state in words, and how it looks.
+    pub(crate) fn words(state: &SchemaState) -> (String, Look) {
+        match state {
+            SchemaState::AtHead => ("at head".into(), Look::Good),
+            SchemaState::Behind { pending } => (format!("{pending} pending"), Look::Warning),
+            SchemaState::Diverged(divergence) => (format!("diverged: {}", divergence.summary()), Look::Bad),
+            SchemaState::Missing => ("no schema".into(), Look::Bad),
+            SchemaState::HalfProvisioned { missing } => (format!("lacks {missing}"), Look::Bad),
+            _ => ("unknown".into(), Look::Warning),
+        }
+    }
+}
+
+impl<'a> TenantView<'a> {
+    pub(crate) fn of(tenant: &'a TenantState) -> Self {
+        let row = &tenant.tenant;
+        Self {
+            tenant: row.slug.as_str(),
+            id: row.id.to_string(),
+            name: &row.name,
+            status: row.status.as_str(),
+            schema: schema(row),
+            head: tenant.head.as_ref().map(ToString::to_string),
+            state: StateView::of(&tenant.state),
+            created_at: time::rfc3339(row.created_at),
+        }
+    }
+}
+
+pub(crate) fn schema(tenant: &cgk::Tenant) -> String {
+    cgk::ident::SchemaName::of_tenant(&tenant.slug).as_str().to_owned()
+}
+
+pub(crate) fn status_look(status: TenantStatus) -> Look {
+    match status {
+        TenantStatus::Active => Look::Plain,
+        TenantStatus::Suspended | TenantStatus::Onboarding => Look::Warning,
+    }
+}
+
+pub(crate) async fn run(session: &Session<'_>) -> Result<Exit> {
+    let printer = session.printer;
+    let (_, migrations, operator) = session.open().await?;
+    let fleet = migrate::look(&operator, &migrations).await?;
+    printer.record(&Answer {
+        v: super::JSON_VERSION,
+        target: session::TargetView::of(&operator),
+        tenants: fleet.tenants.iter().map(TenantView::of).collect(),
+        exit: Exit::Done,
+    });
+    if fleet.tenants.is_empty() {
+        printer.say(format!("There are no tenants yet. Make one: {}", paint(COMMAND, "cgk tenant:create <slug>")));
+        return Ok(Exit::Done);
+    }
+    let mut grid = Grid::new(&["TENANT", "NAME", "STATUS", "SCHEMA", "MIGRATIONS", "CREATED"]);
+    for tenant in &fleet.tenants {
+        let row = &tenant.tenant;
+        let (words, look) = StateView::words(&tenant.state);
+        grid.row([
+            (row.slug.as_str(), Look::Plain),
+            (row.name.as_str(), Look::Plain),
+            (row.status.as_str(), status_look(row.status)),
+            (schema(row).as_str(), Look::Faint),
+            (words.as_str(), look),
+            (time::date(row.created_at).as_str(), Look::Faint),
+        ]);
+    }
+    printer.answer(grid);
+    let behind = fleet.tenants.iter().filter(|tenant| matches!(tenant.state, SchemaState::Behind { .. })).count();
+    if behind > 0 {
+        let next = paint(COMMAND, "cgk migrate");
+        printer.say(format!("{} behind. Next: {next}", count(behind, "tenant")));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,89 @@
+//! A new migration file: its version is the one after the newest of its set.
+
+use super::source::parse_name;
+use crate::{
+    error::{Error, Result},
+    migration::{FileProblem, Set},
+    version::Version,
+};
+use std::{
+    fs, io,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+/// Writes the next file of a set, with a comment that says what belongs into it and no statement yet. Only the names of the
+/// files that are there are looked at, so two new files can be made before either is written. No file is overwritten.
+///
+/// # Errors
+///
+/// [`Error::MigrationsInvalid`]: the name holds something else than a-z, A-Z, 0-9 and _, or a `.sql` file of the folder has a
+/// name without a version. [`Error::MigrationsUnreadable`]: what the operating system says.
+pub fn new_file(directory: &Path, set: Set, name: &str) -> Result<PathBuf> {
+    let folder = directory.join(set.folder());
+    if !is_name(name) {
+        let problem = format!("{name:?} cannot be the name of a migration: only a-z, A-Z, 0-9 and _ may stand in it");
+        return Err(Error::MigrationsInvalid { problems: vec![FileProblem { file: folder, line: None, problem }] });
+    }
+    let unusable = |path: &Path, problem: &str| {
+        let (path, problem) = (path.to_owned(), problem.to_owned());
+        move |source| Error::MigrationsUnreadable { path, problem, source: Some(source) }
+    };
+    fs::create_dir_all(&folder).map_err(unusable(&folder, "the folder cannot be made"))?;
+    loop {
+        let version = next_version(&folder)?;
+        let file = format!("{version}_{name}.sql");
+        let path = folder.join(&file);
+        let text = match set {
+            Set::Public => format!("-- {file}: runs once, in the shared schema.\n{RULES}"),
+            Set::Tenant => format!("-- {file}: runs once in the schema of every tenant.\n{RULES}"),
+        };
+        match fs::File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes())) {
+            Ok(()) => return Ok(path),
+            // Somebody took the version in this moment.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(unusable(&path, "the file cannot be written")(error)),
+        }
+    }
+}
+
+/// Whether a text can be the name of a migration: a-z, A-Z, 0-9 and _, and not empty.
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+const RULES: &str = "\
+-- Plain SQL, without schema names and without BEGIN or COMMIT: cgk sets the schema and makes the transaction.
+-- Once it has been applied anywhere, never edit it; write the next one.
+";
+
+fn next_version(folder: &Path) -> Result<Version> {
+    let unreadable = |source| Error::MigrationsUnreadable {
+        path: folder.to_owned(),
+        problem: "the folder cannot be listed".into(),
+        source: Some(source),
+    };
+    let (mut newest, mut problems) = (0, Vec::new());
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with('.') || name.ends_with(".down.sql") || !name.to_ascii_lowercase().ends_with(".sql") {
+            continue;
+        }
+        match parse_name(&name) {
+            Ok(id) => newest = newest.max(id.version.get()),
+            Err(problem) => problems.push(FileProblem { file: path, line: None, problem }),
+        }
+    }
+    let next = newest.checked_add(1).and_then(Version::new);
+    match next {
+        Some(next) if problems.is_empty() => Ok(next),
+        Some(_) => Err(Error::MigrationsInvalid { problems }),
+        None => {
+            let problem = format!("version {newest} is the last that there can be");
+            Err(Error::MigrationsInvalid {
+                problems: vec![FileProblem { file: folder.to_owned(), line: None, problem }],
+            })
+        }
+    }
+}
