@@ -5,6 +5,7 @@ mod migrate_apply;
 mod migrate_files;
 mod migrate_fleet;
 mod sandbox;
+mod setup_and_create;
 mod split_answers;
 mod stage;
 mod tenant_attacks;
