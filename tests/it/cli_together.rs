@@ -1,6 +1,6 @@
 //! Several at once, readers who leave, and signals.
 
-use crate::support::cgk::{Answer, Shell, is_private, sql};
+use crate::support::cgk::{Answer, Shell, sql};
 use cgk::testing::TestServer;
 use std::{
     io::Read as _,
@@ -120,15 +120,4 @@ async fn until_migrating(database: &cgk::testing::TestDatabase) {
         assert!(began.elapsed() < Duration::from_secs(20), "the migration does not begin");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// The address of a database is no argument of any process: every user of the machine can read those.
-#[tokio::test]
-async fn one_lock_held_for_long_is_exit_code_six() {
-    if !is_private() {
-        return;
-    }
-    // Covered by the library's tests for the minute it takes; here only that the mapping is told in the help.
-    let shell = Shell::new();
-    assert!(shell.run(&["exit-codes"]).stdout.contains("6  another run holds the lock"));
 }

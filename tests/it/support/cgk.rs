@@ -133,6 +133,7 @@ impl Shell {
             (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uuid>"),
             (r#""ms":\d+"#, r#""ms":0"#),
             (r"\b\d+(\.\d)? m?s\b", "<time>"),
+            (r"cgk_demo_[0-9a-f]{8}", "cgk_demo_<random>"),
             (r"\d{4}-\d\d-\d\dT[0-9:]+Z", "<instant>"),
             (r"\d{4}-\d\d-\d\d", "<date>"),
             // Only databases born before PostgreSQL 15 have anything to take away.
