@@ -6,7 +6,7 @@
 use crate::{
     config::ConfigError,
     ident::SchemaName,
-    migration::{Divergence, FileProblem, MigrationFailure},
+    migration::{Divergence, FileProblem, MigrationFailure, count},
     slug::{InvalidSlug, TenantSlug},
     tenant::TenantStatus,
 };
@@ -296,7 +296,7 @@ impl Error {
 
     /// Whether running the same thing again can succeed without anybody mending anything.
     pub fn is_retryable(&self) -> bool {
-        self.kind() == ErrorKind::Locked || self.sqlstate().is_some_and(|state| crate::sqlstate::is_passing(state))
+        self.kind() == ErrorKind::Locked || self.sqlstate().is_some_and(crate::sqlstate::is_passing)
     }
 
     fn driver(&self) -> Option<&tokio_postgres::Error> {
@@ -360,9 +360,4 @@ pub(crate) fn while_doing(doing: impl Into<String>) -> impl FnOnce(tokio_postgre
             Error::Database { doing, source }
         }
     }
-}
-
-/// `1 problem`, `2 problems`.
-pub(crate) fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

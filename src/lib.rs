@@ -1,5 +1,56 @@
 //! Schema-per-tenant PostgreSQL: provision tenant schemas, migrate the whole fleet, and run queries that see one tenant
 //! and nothing else.
+//!
+//! Every tenant has its own schema, `tenant_<slug>`, in one database; what all share lives in `public`, beside the registry
+//! of tenants, `public.organizations`. Three handles keep three kinds of work apart:
+//!
+//! | handle | for | who |
+//! |---|---|---|
+//! | [`Db`] | a pool; [`Db::with_tenant`] and [`Db::tenant`] run queries as one tenant | services |
+//! | [`Operator`] | one direct connection; [`setup`], [`lifecycle::create`] and [`migrate`] change schemas through it | operators, CI |
+//! | [`migrate::Migrations`] | the files, read and checked without a database | both |
+//!
+//! ```no_run
+//! use cgk::{Config, Db, Operator, TenantSlug, lifecycle, migrate::{Migrations, Silent}, setup};
+//!
+//! # async fn example() -> cgk::Result<()> {
+//! let config = Config::load()?; // DATABASE_URL, .env, cgk.toml
+//!
+//! // Once, by an operator: the shared schema and a tenant. The command line does the same:
+//! // `cgk setup:database`, `cgk tenant:create acme`.
+//! let operator = Operator::connect(&config).await?;
+//! let migrations = Migrations::load(config.migrations())?;
+//! setup::setup(&operator, &migrations, &mut Silent).await?;
+//! let db = Db::connect(&config).await?;
+//! let acme: TenantSlug = "acme".parse()?;
+//! lifecycle::create(&operator, &db, &migrations, &acme, &Default::default()).await?;
+//!
+//! // On every request, by a service: a transaction that sees acme and nothing else.
+//! let name = "Ada";
+//! let customers: i64 = db
+//!     .with_tenant(&acme, async |tx| {
+//!         tx.execute("insert into customers (first_name, email) values ($1, 'ada@example.com')", &[&name]).await?;
+//!         Ok(tx.query_one("select count(*) from customers", &[]).await?.get(0))
+//!     })
+//!     .await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # What is promised
+//!
+//! - In role mode, the default, the database itself refuses another tenant's tables, even by their full name: the
+//!   transaction runs as the tenant's own role.
+//! - Whatever ends a transaction (commit, error, panic, a dropped future, a lost connection), the next user of the connection
+//!   finds nothing of it, and does not wait for a statement that nobody waits for.
+//! - `Ok` means committed. A statement that failed and was ignored is an error at the end, not a silent rollback.
+//! - A schema's migrations and the ledger rows that say so are committed together or not at all.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `cli` (default) | the program `cgk` and all that only it needs; services turn it off with `default-features = false` |
+//! | `testing` | `cgk::testing`: a private, throw-away PostgreSQL and a database per test |
 
 #![warn(missing_docs)]
 

@@ -1,6 +1,6 @@
 //! A migration's identity, and what can be wrong with one: the nouns that errors name.
 
-use crate::{error::count, ident::SchemaName, version::Version};
+use crate::{ident::SchemaName, version::Version};
 use std::{fmt, path::PathBuf};
 use tokio_postgres::error::SqlState;
 
@@ -184,6 +184,11 @@ impl Divergence {
             .collect();
         parts.join(", ")
     }
+}
+
+/// `1 problem`, `2 problems`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 #[cfg(test)]

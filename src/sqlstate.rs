@@ -27,3 +27,38 @@ pub(crate) fn is_lost(error: &tokio_postgres::Error) -> bool {
         None => error.is_closed() || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>()),
     }
 }
+
+/// Whether driver and server disagree about whose turn it is, as after a COPY FROM STDIN that was sent as a query: the server
+/// waits for data that nobody will send, and answers nothing else.
+pub(crate) fn is_out_of_step(error: &tokio_postgres::Error) -> bool {
+    // The driver keeps the kind of its errors to itself.
+    error.code().is_none() && error.to_string() == "unexpected message from server"
+}
+
+/// What a failure says about the prepared statement that it happened to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StatementVerdict {
+    /// Nothing.
+    Good,
+    /// It may have been prepared for tables that have changed since.
+    Stale,
+    /// The session has lost its prepared statements.
+    AllGone,
+}
+
+/// Judges a prepared statement by how it failed.
+pub(crate) fn verdict_on_statement(error: &tokio_postgres::Error) -> StatementVerdict {
+    match error.code() {
+        Some(&SqlState::INVALID_SQL_STATEMENT_NAME) => StatementVerdict::AllGone,
+        // Another result than it was prepared for.
+        Some(&SqlState::FEATURE_NOT_SUPPORTED) => StatementVerdict::Stale,
+        // Names and types that do not fit any more.
+        Some(state) if state.code().starts_with("42") && *state != SqlState::INSUFFICIENT_PRIVILEGE => {
+            StatementVerdict::Stale
+        }
+        Some(_) => StatementVerdict::Good,
+        // The driver could not write a parameter in the type that it was told when the statement was prepared.
+        None if std::error::Error::source(error).is_some() => StatementVerdict::Stale,
+        None => StatementVerdict::Good,
+    }
+}

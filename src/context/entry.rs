@@ -4,7 +4,7 @@ use super::{
     lease::Lease,
     options::TxOptions,
     protocol::{COMMIT, Gate, Nonce, begin, enter_sql, leave_sql},
-    tx::Shared,
+    shared::Shared,
 };
 use crate::{
     config::{Config, Pooling},
@@ -98,24 +98,32 @@ impl Entry {
 /// The way out, on its way.
 pub(super) struct Exit {
     check: Option<Check>,
-    message: Result<Message, Error>,
+    message: Message,
 }
 
 impl Exit {
     /// Writes everything that leaves the tenant with a commit.
-    pub(super) async fn send(shared: &Shared, nonce: Nonce) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// The connection was gone before anything was written.
+    pub(super) async fn send(shared: &Shared, nonce: Nonce) -> Result<Self, Error> {
         let connection = shared.lease.connection();
         let statement = match shared.pooling {
-            Pooling::Direct => connection.check(&leave_sql(shared.gate.mode())).await,
-            Pooling::Transaction => None,
+            // Only what is prepared already: the answers of others may still be unread, and nothing may wait behind them.
+            Pooling::Direct if shared.lease.is_reusable() => connection.known_check(&leave_sql(shared.gate.mode())),
+            _ => None,
         };
         match statement {
             Some(statement) => {
                 let check = Check::send(connection, statement, shared.gate.marks(nonce)).await;
                 // A failed check leaves an aborted transaction, which COMMIT rolls back.
-                Self { check: Some(check), message: Message::send(connection.client(), COMMIT).await }
+                Ok(Self { check: Some(check), message: Message::send(connection.client(), COMMIT).await? })
             }
-            None => Self { check: None, message: Message::send(connection.client(), &shared.gate.leave(nonce)).await },
+            None => {
+                let message = Message::send(connection.client(), &shared.gate.leave(nonce)).await?;
+                Ok(Self { check: None, message })
+            }
         }
     }
 
@@ -125,10 +133,8 @@ impl Exit {
             Some(Check(check)) => Some(check.await),
             None => None,
         };
-        let answer = match self.message {
-            Ok(mut message) => std::mem::take(message.answer().await),
-            Err(error) => Answer { error: Some(error), ..Answer::default() },
-        };
+        let mut message = self.message;
+        let answer = std::mem::take(message.answer().await);
         match checked {
             None => answer,
             Some(Ok(())) => Answer { completed: answer.completed + 1, ..answer },

@@ -7,7 +7,10 @@ use crate::db::{
 };
 use deadpool::managed::Object;
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,12 +26,22 @@ const IDLE_GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct Lease {
     object: Option<pool::Lease>,
     pool: Pool,
-    running: AtomicUsize,
+    running: Arc<AtomicUsize>,
+    /// Cleared when the session holds something that no scrub takes away.
+    reusable: AtomicBool,
+    /// Cleared when driver and server disagree about whose turn it is: nothing more would be answered.
+    answering: AtomicBool,
 }
 
 impl Lease {
     pub(crate) fn new(object: pool::Lease, pool: Pool) -> Self {
-        Self { object: Some(object), pool, running: AtomicUsize::new(0) }
+        Self {
+            object: Some(object),
+            pool,
+            running: Arc::default(),
+            reusable: AtomicBool::new(true),
+            answering: AtomicBool::new(true),
+        }
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -36,13 +49,35 @@ impl Lease {
     }
 
     /// Marks a statement as running; it counts as running for good when the flight is dropped before it has landed.
-    pub(crate) fn take_off(&self) -> Flight<'_> {
+    pub(crate) fn take_off(&self) -> Flight {
         self.running.fetch_add(1, Ordering::Relaxed);
-        Flight { running: &self.running }
+        Flight { running: Arc::clone(&self.running) }
+    }
+
+    /// Keeps the connection from being used by anybody after this transaction.
+    pub(crate) fn never_again(&self) {
+        self.reusable.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the session's prepared statements are as the driver believes them to be.
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.reusable.load(Ordering::Relaxed)
+    }
+
+    /// Notes that nothing more will be answered on the connection.
+    pub(crate) fn fell_silent(&self) {
+        self.answering.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_answering(&self) -> bool {
+        self.answering.load(Ordering::Relaxed)
     }
 
     /// Returns a connection that is known to be clean.
     pub(crate) fn give_back(mut self) {
+        if !self.is_reusable() {
+            return self.throw_away();
+        }
         drop(self.object.take());
     }
 
@@ -55,48 +90,79 @@ impl Lease {
 
     /// Rolls back and waits for that, so that the caller finds its locks released.
     pub(crate) async fn roll_back(mut self) {
-        if let Some(object) = self.object.take() {
-            let cleaning = clean(object, self.pool.clone(), self.grace());
+        if let Some(cleaning) = self.cleaning() {
             // In a task of its own: a caller who stops waiting here must not stop the cleaning.
-            let _ = tokio::spawn(cleaning).await;
+            let _ = tokio::spawn(cleaning.run()).await;
         }
     }
 
-    fn grace(&self) -> Duration {
-        if self.running.load(Ordering::Relaxed) == 0 { IDLE_GRACE } else { RUNNING_GRACE }
+    fn cleaning(&mut self) -> Option<Cleaning> {
+        let object = self.object.take()?;
+        let grace = match (self.is_answering(), self.running.load(Ordering::Relaxed)) {
+            (false, _) => Duration::ZERO,
+            (true, 0) => IDLE_GRACE,
+            (true, _) => RUNNING_GRACE,
+        };
+        let reusable = self.is_reusable();
+        Some(Cleaning { object: Some(object), pool: self.pool.clone(), grace, reusable })
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(object) = self.object.take() else { return };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => {
-                runtime.spawn(clean(object, self.pool.clone(), self.grace()));
-            }
-            // No runtime, nobody to wait for an answer: the closed socket makes the server roll back.
-            Err(_) => drop(Object::take(object)),
+        // Without a runtime there is nobody to wait for an answer: the closed socket makes the server roll back.
+        if let Some(cleaning) = self.cleaning()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(cleaning.run());
         }
     }
 }
 
-async fn clean(object: pool::Lease, pool: Pool, grace: Duration) {
-    let rolled_back = tokio::time::timeout(grace, message::run(object.client(), ROLL_BACK)).await;
-    if matches!(rolled_back, Ok(Ok(answer)) if answer.error.is_none()) {
-        return;
+/// A connection that has to be cleaned up. Dropped before that is done, as when its runtime shuts down, it is thrown away.
+struct Cleaning {
+    object: Option<pool::Lease>,
+    pool: Pool,
+    grace: Duration,
+    reusable: bool,
+}
+
+impl Cleaning {
+    async fn run(mut self) {
+        let Some(object) = &self.object else { return };
+        let client = object.client();
+        let rolled_back = !self.grace.is_zero()
+            && matches!(
+                tokio::time::timeout(self.grace, message::run(client, ROLL_BACK)).await,
+                Ok(Ok(answer)) if answer.error.is_none()
+            );
+        if rolled_back {
+            if self.reusable {
+                drop(self.object.take());
+            }
+            return;
+        }
+        let cancel = self.pool.manager().cancel(client.cancel_token());
+        // Out of the pool first, so that its place is free while the cancel request is on its way.
+        drop(self);
+        cancel.await;
     }
-    let cancel = pool.manager().cancel(object.client().cancel_token());
-    // Out of the pool first, so that its place is free while the cancel request is on its way.
-    drop(Object::take(object));
-    cancel.await;
+}
+
+impl Drop for Cleaning {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            drop(Object::take(object));
+        }
+    }
 }
 
 /// A statement on its way.
-pub(crate) struct Flight<'a> {
-    running: &'a AtomicUsize,
+pub(crate) struct Flight {
+    running: Arc<AtomicUsize>,
 }
 
-impl Flight<'_> {
+impl Flight {
     /// The server has answered.
     pub(crate) fn land(self) {
         self.running.fetch_sub(1, Ordering::Relaxed);

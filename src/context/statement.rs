@@ -5,6 +5,7 @@ use crate::{
     db::message::Answer,
     error::{Error, Result},
     slug::TenantSlug,
+    sqlstate::{self, StatementVerdict},
 };
 use futures_util::future::Either;
 use std::{
@@ -14,7 +15,6 @@ use std::{
 };
 use tokio_postgres::{
     Row,
-    error::SqlState,
     types::{ToSql, Type},
 };
 
@@ -55,6 +55,7 @@ impl<E: From<Error> + Send> Db<E> {
 macro_rules! prepared {
     ($self:ident, $operation:literal, $sql:ident, |$client:ident, $statement:ident| $work:expr) => {{
         // A statement that went stale was refused before it did anything, so it may be prepared anew and run once more.
+        let mut stale: Option<Error> = None;
         for _ in 0..2 {
             let visit = $self.visit().await?;
             let $statement = match visit.shared.prepare($operation, $sql).await {
@@ -70,24 +71,27 @@ macro_rules! prepared {
             }
             match $self.end(visit, answered).await? {
                 Ended::Done(value) => return Ok(value),
-                Ended::Stale => {}
+                Ended::Stale(error) => stale = Some(error),
             }
         }
-        Err($self.never_fits())
+        Err(stale.expect("only a stale statement is run again").into())
     }};
 }
 
 /// Runs a statement whose types are given in one message with its entry and its commit.
 macro_rules! typed {
-    ($self:ident, |$client:ident| $work:expr) => {{
+    ($self:ident, $sql:ident, |$client:ident| $work:expr) => {{
         let visit = $self.visit().await?;
+        if let Err(error) = visit.shared.admit($sql) {
+            return Err($self.give_up(visit, error).await);
+        }
         let answered = {
             let $client = visit.shared.lease.connection().client();
             visit.answer($work).await
         };
         match $self.end(visit, answered).await? {
             Ended::Done(value) => Ok(value),
-            Ended::Stale => Err($self.never_fits()),
+            Ended::Stale(error) => Err(error.into()),
         }
     }};
 }
@@ -140,7 +144,7 @@ impl<E: From<Error> + Send> TenantHandle<'_, E> {
     ///
     /// As [`query`](Self::query).
     pub async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, E> {
-        typed!(self, |client| client.query_typed(sql, params))
+        typed!(self, sql, |client| client.query_typed(sql, params))
     }
 
     /// Runs a statement whose parameter types are given and returns the number of rows that it changed.
@@ -149,7 +153,7 @@ impl<E: From<Error> + Send> TenantHandle<'_, E> {
     ///
     /// As [`query`](Self::query).
     pub async fn execute_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<u64, E> {
-        typed!(self, |client| client.execute_typed(sql, params))
+        typed!(self, sql, |client| client.execute_typed(sql, params))
     }
 }
 
@@ -169,8 +173,8 @@ impl<T> Answered<T> {
 /// How a single statement ended at the client.
 enum Ended<T> {
     Done(T),
-    /// The prepared statement no longer fits; nothing was done.
-    Stale,
+    /// The prepared statement may no longer fit; nothing was done.
+    Stale(Error),
 }
 
 impl<E: From<Error> + Send> TenantHandle<'_, E> {
@@ -184,11 +188,6 @@ impl<E: From<Error> + Send> TenantHandle<'_, E> {
             Err(failed) => failed.error,
             Ok(()) => unreachable!("an error does not commit"),
         }
-    }
-
-    fn never_fits(&self) -> E {
-        let doing = format!("run a statement of tenant {}", self.slug);
-        Error::Unexpected { doing, found: "its result columns keep changing".into() }.into()
     }
 
     /// Judges the answers of all three messages.
@@ -208,19 +207,14 @@ impl<E: From<Error> + Send> TenantHandle<'_, E> {
         match (outcome, departed) {
             (Ok(value), Ok(())) => Ok(Ended::Done(value)),
             (_, Err(error @ Error::CommitUnknown { .. })) | (Ok(_), Err(error)) => Err(error.into()),
-            (Err(source), _) if is_stale(&source) => Ok(Ended::Stale),
+            (Err(source), Err(_)) if is_stale(&source) => Ok(Ended::Stale(Error::Statement { tenant, source })),
             (Err(source), _) => Err(Error::Statement { tenant, source }.into()),
         }
     }
 }
 
-/// Whether a prepared statement was refused because what it was prepared for has changed, or because the server has forgotten
-/// it.
-pub(super) fn is_stale(error: &tokio_postgres::Error) -> bool {
-    [Some(&SqlState::FEATURE_NOT_SUPPORTED), Some(&SqlState::INVALID_SQL_STATEMENT_NAME)].contains(&error.code())
-        && error.as_db_error().is_some_and(|error| {
-            error.code() != &SqlState::FEATURE_NOT_SUPPORTED || error.routine() == Some("RevalidateCachedQuery")
-        })
+fn is_stale(error: &tokio_postgres::Error) -> bool {
+    sqlstate::verdict_on_statement(error) != StatementVerdict::Good
 }
 
 impl Visit {
@@ -237,10 +231,13 @@ impl Visit {
             Poll::Ready(Ok(value)) => Either::Left(std::future::ready(Ok(value))),
             Poll::Pending => Either::Right(work),
         };
-        // All at once: the driver holds back what comes later while an earlier answer is not taken. Whether the tenant was
-        // entered is asked again by whoever judges the outcome.
-        let (exit, _, outcome) = tokio::join!(Exit::send(&self.shared, self.nonce), self.shared.entered(), outcome);
-        let departure = exit.answer().await;
+        let exit = Exit::send(&self.shared, self.nonce).await;
+        // Read in the order of the wire: the driver stops reading when an earlier answer is not taken.
+        let (_, outcome) = futures_util::future::join(self.shared.entered(), outcome).await;
+        let departure = match exit {
+            Ok(exit) => exit.answer().await,
+            Err(error) => Answer { error: Some(error), ..Answer::default() },
+        };
         flight.land();
         Answered { outcome, departure: Some(departure) }
     }

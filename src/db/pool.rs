@@ -8,8 +8,11 @@ use crate::{
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
 use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, RecyclingMethod};
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio_postgres::{CancelToken, Client, Statement};
@@ -23,10 +26,17 @@ pub(crate) struct Connection {
     statements: Mutex<StatementCache>,
     /// cgk's own checks: at most one of each kind and isolation.
     checks: Mutex<Vec<(String, Statement)>>,
+    /// The tenants it has been in.
+    tenants: Mutex<HashSet<Box<str>>>,
+    /// How many statements were sent to be prepared and nobody waited for the answer: the server keeps them for good.
+    abandoned: AtomicUsize,
 }
 
 pub(crate) type Pool = managed::Pool<ConnectionManager>;
 pub(crate) type Lease = managed::Object<ConnectionManager>;
+
+/// How many abandoned statements a connection may have before it is replaced.
+const ABANDONED_MAX: usize = 16;
 
 /// How long a cancel request may take; the connection it is for is thrown away either way.
 const CANCEL_MAX: Duration = Duration::from_secs(5);
@@ -37,6 +47,7 @@ pub(crate) struct ConnectionManager {
     tls: MakeRustlsConnect,
     age_max: Duration,
     statements_max: usize,
+    tenants_max: usize,
 }
 
 impl Connection {
@@ -49,15 +60,20 @@ impl Connection {
         Arc::clone(&self.client)
     }
 
-    /// The statement prepared on this connection for a tenant, or a new one.
+    /// The statement prepared on this connection for a tenant, if there is one.
     ///
     /// The key holds the tenant because the server plans a statement again whenever the search path has changed since its
     /// last use; one statement a tenant keeps its plan.
+    pub(crate) fn prepared(&self, tenant: &str, sql: &str) -> Option<Statement> {
+        self.cache().get(tenant, sql)
+    }
+
+    /// Prepares a statement on this connection for a tenant and keeps it.
     pub(crate) async fn prepare(&self, tenant: &str, sql: &str) -> Result<Statement, tokio_postgres::Error> {
-        if let Some(statement) = self.cache().get(tenant, sql) {
-            return Ok(statement);
-        }
-        let statement = self.client.prepare(sql).await?;
+        self.abandoned.fetch_add(1, Ordering::Relaxed);
+        let prepared = self.client.prepare(sql).await;
+        self.abandoned.fetch_sub(1, Ordering::Relaxed);
+        let statement = prepared?;
         self.cache().put(tenant, sql, statement.clone());
         Ok(statement)
     }
@@ -65,18 +81,38 @@ impl Connection {
     /// One of cgk's own checks, prepared once a connection; `None` where the server refuses it, as it does before the
     /// registry is there.
     pub(crate) async fn check(&self, sql: &str) -> Option<Statement> {
-        let known =
-            self.lock(&self.checks).iter().find(|(known, _)| known == sql).map(|(_, statement)| statement.clone());
-        if known.is_some() {
-            return known;
+        if let Some(known) = self.known_check(sql) {
+            return Some(known);
         }
         let statement = self.client.prepare(sql).await.ok()?;
         self.lock(&self.checks).push((sql.to_owned(), statement.clone()));
         Some(statement)
     }
 
+    /// One of cgk's own checks, if it is prepared.
+    pub(crate) fn known_check(&self, sql: &str) -> Option<Statement> {
+        self.lock(&self.checks).iter().find(|(known, _)| known == sql).map(|(_, statement)| statement.clone())
+    }
+
     pub(crate) fn forget(&self, tenant: &str, sql: &str) {
         self.cache().remove(tenant, sql);
+    }
+
+    pub(crate) fn forget_all(&self) {
+        self.cache().entries.clear();
+        self.lock(&self.checks).clear();
+    }
+
+    /// Notes that the connection is used for a tenant.
+    pub(crate) fn visit(&self, tenant: &str) {
+        let mut tenants = self.lock(&self.tenants);
+        if !tenants.contains(tenant) {
+            tenants.insert(tenant.into());
+        }
+    }
+
+    fn tenants(&self) -> usize {
+        self.lock(&self.tenants).len()
     }
 
     fn cache(&self) -> MutexGuard<'_, StatementCache> {
@@ -99,6 +135,7 @@ impl ConnectionManager {
             tls,
             age_max: config.pool().connection_age_max,
             statements_max: config.pool().statements_per_connection_max,
+            tenants_max: config.pool().tenants_per_connection_max,
         })
     }
 
@@ -123,12 +160,25 @@ impl managed::Manager for ConnectionManager {
     async fn create(&self) -> Result<Connection, tokio_postgres::Error> {
         let client = managed::Manager::create(&self.inner).await?;
         let statements = Mutex::new(StatementCache::new(self.statements_max));
-        Ok(Connection { client: Arc::new(client), born: Instant::now(), statements, checks: Mutex::default() })
+        Ok(Connection {
+            client: Arc::new(client),
+            born: Instant::now(),
+            statements,
+            checks: Mutex::default(),
+            tenants: Mutex::default(),
+            abandoned: AtomicUsize::new(0),
+        })
     }
 
     async fn recycle(&self, connection: &mut Connection, metrics: &Metrics) -> RecycleResult<tokio_postgres::Error> {
         if connection.born.elapsed() > self.age_max {
             return Err(RecycleError::message("the connection is old enough"));
+        }
+        if connection.tenants() > self.tenants_max {
+            return Err(RecycleError::message("the connection has seen enough tenants"));
+        }
+        if *connection.abandoned.get_mut() > ABANDONED_MAX {
+            return Err(RecycleError::message("the connection has too many statements that nobody waited for"));
         }
         let Some(client) = Arc::get_mut(&mut connection.client) else {
             return Err(RecycleError::message("an answer is still awaited on the connection"));
@@ -192,12 +242,14 @@ impl StatementCache {
         if self.entries_max == 0 {
             return;
         }
+        let key = (Arc::from(tenant), Arc::from(sql));
         if self.entries.len() >= self.entries_max
+            && !self.entries.contains_key(&key)
             && let Some(oldest) = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone())
         {
             self.entries.remove(&oldest);
         }
-        self.entries.insert((tenant.into(), sql.into()), Entry { statement, used: self.clock });
+        self.entries.insert(key, Entry { statement, used: self.clock });
     }
 
     fn remove(&mut self, tenant: &str, sql: &str) {

@@ -1,7 +1,7 @@
 //! One schema's migration as one message: everything it needs is in one implicit transaction, and one round trip carries it.
 //!
 //! Committed together or not at all: provisioning, every file's statements, the ledger's rows and its comment. Rows of our
-//! own, `cgk:<n>`, mark where each part begins, so that an error can be laid at the right file and line.
+//! own, `cgk:<random>:<n>`, mark where each part begins, so that an error can be laid at the right file and line.
 
 use super::{
     ledger::{self, LedgerDigest},
@@ -76,7 +76,9 @@ pub(crate) async fn apply(operator: &Operator, unit: &Unit<'_>) -> Result<Landin
             }
             Verdict::Failed(error) => {
                 tracing::info!(schema = schema.as_str(), %error, "trying again");
-                tokio::time::sleep(backoff.mul_f64(rand::rng().random_range(0.5..1.5))).await;
+                // On a line of its own: held over the wait, the generator would tie the future to one thread.
+                let pause = backoff.mul_f64(rand::rng().random_range(0.5..1.5));
+                tokio::time::sleep(pause).await;
                 backoff *= 2;
             }
         }
@@ -88,6 +90,8 @@ pub(crate) async fn apply(operator: &Operator, unit: &Unit<'_>) -> Result<Landin
 struct Script<'a> {
     sql: String,
     parts: Vec<Part<'a>>,
+    /// What the marks begin with; no row of a migration looks like that.
+    mark: String,
 }
 
 struct Part<'a> {
@@ -102,7 +106,9 @@ enum PartKind<'a> {
     Provision,
     Check,
     File(&'a MigrationFile),
-    Record,
+    /// The file's row.
+    Record(&'a MigrationFile),
+    Comment,
 }
 
 enum Verdict {
@@ -113,20 +119,24 @@ enum Verdict {
 impl<'a> Script<'a> {
     fn of(operator: &Operator, unit: &Unit<'a>) -> Self {
         let (plan, schema) = (unit.plan, &unit.plan.schema);
-        let mut script = Self { sql: String::new(), parts: Vec::new() };
+        let mark = format!("cgk:{:08x}:", rand::random::<u32>());
+        let mut script = Self { sql: String::new(), parts: Vec::new(), mark };
         let session = operator.session();
         let set = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
         let milliseconds = crate::db::milliseconds;
 
-        // Waiting for one's turn may take longer than any lock that a migration asks for.
-        script.part(PartKind::Lock, &[set("lock_timeout", &milliseconds(TURN_MAX))]);
-        if operator.facts().notices_lost_clients {
-            // Without this a killed client's message runs on, and commits.
-            script.line(&format!("select {};", set("client_connection_check_interval", "1000")));
+        // Whatever the database's default is: the check behind the lock must see what the lock's last holder committed.
+        script.line("set transaction isolation level read committed;");
+        // Waiting for one's turn may take longer than any lock or statement of a migration.
+        script.part(PartKind::Lock, &[set("lock_timeout", &milliseconds(TURN_MAX)), set("statement_timeout", "0")]);
+        // Without this a killed client's message runs on, and commits.
+        let notices = operator.facts().notices_lost_clients.then(|| set("client_connection_check_interval", "1000"));
+        if let Some(notices) = &notices {
+            script.line(&format!("select {notices};"));
         }
         script.line(&format!("select pg_catalog.pg_advisory_xact_lock({});", lock::migration_key(schema)));
 
-        let timeouts = [
+        let timeouts = vec![
             set("lock_timeout", &milliseconds(session.lock_timeout)),
             set("statement_timeout", &milliseconds(session.migration_statement_timeout)),
         ];
@@ -142,30 +152,38 @@ impl<'a> Script<'a> {
         }
 
         script.part(PartKind::Check, &[]);
+        let in_schema = format!("pg_catalog.current_schema()::text = {}::text", literal(schema.as_str()));
         script.line(&format!(
-            "select 1 / (case when pg_catalog.current_schema()::text = {}::text and {} = {} then 1 else 0 end);",
-            literal(schema.as_str()),
+            "select 1 / (case when {in_schema} and {} = {} then 1 else 0 end);",
             ledger::digest_sql(schema),
             literal(LedgerDigest::of(&plan.applied).as_str()),
         ));
 
+        let role = unit.owner.as_ref().map_or(operator.facts().role.as_str(), Ident::as_str);
+        let started = "pg_catalog.set_config('cgk.started', pg_catalog.clock_timestamp()::text, true)".to_owned();
+        let settings: Vec<String> = timeouts.into_iter().chain(notices).chain([path, started]).collect();
         for file in &plan.pending {
-            // Set anew before each file: what one of them leaves behind must not lead the next one elsewhere.
-            let started = "pg_catalog.set_config('cgk.started', pg_catalog.clock_timestamp()::text, true)".to_owned();
-            script.part(PartKind::File(file), &[path.clone(), started]);
+            // A file may SET what it likes: the next one, and the next schema on this connection, begin anew.
+            script.line("reset all;");
+            script.part(PartKind::File(file), &settings);
             // A file may end in a comment or without a semicolon.
             script.line(&format!("{}\n;", file.sql()));
-            script.part(PartKind::Record, &[]);
+            script.part(PartKind::Record(file), &[]);
+            script.line(&format!(
+                "select 1 / (case when {in_schema} and current_user::text = {}::text then 1 else 0 end);",
+                literal(role)
+            ));
             script.line(&ledger::insert_sql(schema, file));
         }
-        script.part(PartKind::Record, &[]);
+        script.part(PartKind::Comment, &[]);
         script.line(&ledger::comment_sql(schema, &plan.applied_after()));
+        script.line("reset all;");
         script
     }
 
     /// Begins a part: its mark, with what is to be set beside it.
     fn part(&mut self, kind: PartKind<'a>, settings: &[String]) {
-        let mark = format!("'cgk:{}'", self.parts.len());
+        let mark = format!("'{}{}'", self.mark, self.parts.len());
         let columns: Vec<&str> = std::iter::once(mark.as_str()).chain(settings.iter().map(String::as_str)).collect();
         self.line(&format!("select {};", columns.join(", ")));
         self.parts.push(Part { kind, start: self.sql.len() });
@@ -203,6 +221,10 @@ impl<'a> Script<'a> {
             {
                 Verdict::Landed(Landing::Moved)
             }
+            Some(PartKind::Record(file)) if *state == SqlState::DIVISION_BY_ZERO => {
+                let found = format!("{} left the session in another schema or role", file.path().display());
+                Verdict::Failed(Error::Unexpected { doing, found })
+            }
             Some(PartKind::File(file)) => {
                 let index = index.unwrap_or_default();
                 let place = self.place(file, index, completed, offset);
@@ -228,20 +250,25 @@ impl<'a> Script<'a> {
         offset: Option<usize>,
     ) -> (Option<usize>, usize) {
         let mark = rows.iter().rev().find_map(|(before, row)| {
-            let index = row.try_get(0).ok().flatten()?.strip_prefix("cgk:")?.parse::<usize>().ok()?;
+            let index = row.try_get(0).ok().flatten()?.strip_prefix(&self.mark)?.parse::<usize>().ok()?;
             (index < self.parts.len()).then_some((index, completed.saturating_sub(before + 1)))
         });
         match (mark, offset) {
             (Some((index, completed)), _) => (Some(index), completed),
-            // A syntax error rejects the message before anything ran: only the position tells where it is.
-            (None, Some(offset)) => (self.parts.iter().rposition(|part| part.start <= offset), 0),
+            // A syntax error rejects the message before anything ran: only the position tells where it is. It may lie
+            // behind a file whose last statement is not finished; the text there is ours and has no errors of its own.
+            (None, Some(offset)) => {
+                let is_file = |part: &Part<'_>| matches!(part.kind, PartKind::File(_));
+                (self.parts.iter().rposition(|part| is_file(part) && part.start <= offset), 0)
+            }
             (None, None) => (None, 0),
         }
     }
 
     fn place(&self, file: &MigrationFile, index: usize, completed: usize, offset: Option<usize>) -> Option<Place> {
         let start = self.parts[index].start;
-        let within = offset.and_then(|offset| offset.checked_sub(start)).filter(|within| *within <= file.sql().len());
+        let end = file.statements().last().map_or(0, |statement| statement.range.end);
+        let within = offset.and_then(|offset| offset.checked_sub(start)).map(|within| within.min(end));
         let at = within.or_else(|| file.statements().get(completed).map(|statement| statement.range.start))?;
         Some(Place::of(file.sql(), at))
     }

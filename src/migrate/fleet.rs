@@ -6,7 +6,7 @@ use super::{
     observe::Observer,
     plan::{Plan, Target, plan},
     source::Migrations,
-    state::{self, SchemaState, TenantState, role_of},
+    state::{self, SchemaState, TenantState, Whom, role_of},
 };
 use crate::{
     db::Operator,
@@ -31,7 +31,8 @@ pub enum Scope {
     Public,
     /// Every tenant; the shared schema must be at head already.
     Tenants,
-    /// These tenants; the shared schema must be at head already.
+    /// These tenants; the shared schema must be at head already. Their ledgers are read row by row, so this also finds one
+    /// whose rows somebody changed by hand, which its digest does not tell.
     Only(Vec<TenantSlug>),
 }
 
@@ -178,7 +179,7 @@ pub async fn plan_fleet<'a>(
     match scope {
         Scope::Tenants | Scope::Only(_) if pending => {
             let missing =
-                format!("{} pending in the shared schema", crate::error::count(public.pending.len(), "migration"));
+                format!("{} pending in the shared schema", crate::migration::count(public.pending.len(), "migration"));
             return Err(Error::NotSetUp { database: database(), missing });
         }
         _ => {}
@@ -194,20 +195,11 @@ pub async fn plan_fleet<'a>(
     if matches!(scope, Scope::Tenants | Scope::Only(_)) {
         planned.public = None;
     }
-    let fleet = state::look_at_tenants(operator, migrations).await?;
-    if let Scope::Only(slugs) = scope
-        && let Some(tenant) = slugs.iter().find(|slug| !fleet.iter().any(|tenant| tenant.tenant.slug == **slug))
-    {
-        return Err(Error::TenantNotFound { tenant: tenant.clone() });
-    }
-    for tenant in fleet {
-        let chosen = match scope {
-            Scope::Only(slugs) => slugs.contains(&tenant.tenant.slug),
-            _ => true,
-        };
-        if !chosen {
-            continue;
-        }
+    let whom = match scope {
+        Scope::Only(slugs) => Whom::These(slugs),
+        _ => Whom::All,
+    };
+    for tenant in state::look_at_tenants(operator, migrations, whom).await? {
         match plan_tenant(operator, migrations, &tenant, target) {
             Some(step) => {
                 planned.tenants.push(PlannedTenant {
@@ -312,9 +304,11 @@ async fn settle(
         }
         let read = ledger::read(operator, &schema).await?;
         ledger = presence(read.ledger_exists);
+        let whole = read.ledger_exists && read.comment_agrees();
         let target = upto.map_or(Target::Head, Target::Version);
         planned = plan(migrations.set(set), &schema, read.rows, target).map_err(Error::Diverged)?;
-        if planned.pending.is_empty() && ledger == LedgerPresence::Present {
+        // A comment that led here although the rows say otherwise is written anew, or every run would come here again.
+        if planned.pending.is_empty() && whole {
             return Ok(Vec::new());
         }
     }

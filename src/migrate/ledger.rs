@@ -14,6 +14,7 @@ use crate::{
 };
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
+use tokio_postgres::types::Type;
 
 /// The table's name, the same in every schema.
 pub const LEDGER_TABLE: &str = "schema_migrations";
@@ -143,26 +144,35 @@ pub(crate) struct LedgerState {
     pub(crate) schema_exists: bool,
     pub(crate) ledger_exists: bool,
     pub(crate) rows: Vec<Applied>,
+    comment: Option<String>,
+}
+
+impl LedgerState {
+    /// Whether the comment says what the rows say.
+    pub(crate) fn comment_agrees(&self) -> bool {
+        LedgerDigest::in_comment(self.comment.as_deref()) == Some(LedgerDigest::of(&self.rows))
+    }
 }
 
 /// Reads one schema's ledger in two round trips; writes nothing.
 pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<LedgerState> {
     let doing = || while_doing(format!("read the ledger of schema {:?}", schema.as_str()));
-    let row = operator
-        .client()
-        .query_one(
-            "select exists (select from pg_catalog.pg_namespace where nspname::text = $1),
-                    exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-                            where n.nspname::text = $1 and c.relname = 'schema_migrations' and c.relkind in ('r', 'p'))",
-            &[&schema.as_str()],
-        )
-        .await
-        .map_err(doing())?;
-    let (schema_exists, ledger_exists) = (row.get(0), row.get(1));
+    let sql = format!(
+        "select c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class') from pg_catalog.pg_namespace n
+         left join pg_catalog.pg_class c
+                on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
+         where n.nspname::text = $1"
+    );
+    let found = operator.client().query_typed(&sql, &[(&schema.as_str(), Type::TEXT)]).await.map_err(doing())?;
+    let Some(found) = found.first() else {
+        return Ok(LedgerState { schema_exists: false, ledger_exists: false, rows: Vec::new(), comment: None });
+    };
+    let ledger_exists: bool = found.try_get(0).map_err(doing())?;
+    let comment: Option<String> = found.try_get(1).map_err(doing())?;
     let mut rows = Vec::new();
     if ledger_exists {
         let sql = format!("select version, name, checksum from {} order by version", schema.qualified(LEDGER_TABLE));
-        for row in operator.client().query(&sql, &[]).await.map_err(doing())? {
+        for row in operator.client().query_typed(&sql, &[]).await.map_err(doing())? {
             let version: i64 = row.try_get(0).map_err(doing())?;
             let name: String = row.try_get(1).map_err(doing())?;
             let checksum: String = row.try_get(2).map_err(doing())?;
@@ -173,7 +183,7 @@ pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Led
             rows.push(Applied { id: MigrationId { version, name }, checksum: Checksum::recorded(checksum) });
         }
     }
-    Ok(LedgerState { schema_exists, ledger_exists, rows })
+    Ok(LedgerState { schema_exists: true, ledger_exists, rows, comment })
 }
 
 #[cfg(test)]

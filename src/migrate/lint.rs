@@ -100,7 +100,8 @@ fn is_concurrent(words: &[&str], statement: &Statement) -> bool {
 }
 
 fn session_state(statement: &Statement) -> Option<(usize, String)> {
-    let words = statement.leading_words();
+    // The setting's name may stand in quotes: `set "search_path" = x`.
+    let words: Vec<&str> = statement.tokens.iter().take(3).map_while(Token::name).collect();
     let setting = match words.as_slice() {
         ["set", "local" | "session", name, ..] | ["set" | "reset", name, ..] => *name,
         ["discard", ..] => "all",
@@ -212,6 +213,9 @@ mod tests {
             "reset search_path",
             "reset all",
             "set role x",
+            "set \"search_path\" to x",
+            "set local \"role\" = x",
+            "reset \"search_path\"",
             "set schema 'x'",
             "set session authorization x",
             "discard all",

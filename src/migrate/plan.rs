@@ -71,7 +71,7 @@ fn divergence(source: &Source, schema: &SchemaName, applied: &[Applied]) -> Opti
     for row in applied {
         match files.get(&row.id.version) {
             Some(file) if file.checksum() != &row.checksum || file.id().name != row.id.name => {
-                found.edited.push(row.id.clone())
+                found.edited.push(row.id.clone());
             }
             Some(_) => {}
             None if Some(row.id.version) > newest_file => found.ahead.push(row.id.clone()),

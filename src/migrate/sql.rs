@@ -92,6 +92,10 @@ pub(crate) fn statements(text: &str) -> Result<Vec<Statement>, Unclosed> {
         end = token_end;
         tokens.push(token);
     }
+    if let Some(at) = nesting.parentheses.first() {
+        // Sent as it is, it would swallow what follows the file in its message.
+        return Err(Unclosed { at: *at, what: "a parenthesis" });
+    }
     close(&mut found, &mut tokens, end);
     Ok(found)
 }
@@ -105,20 +109,21 @@ fn close(found: &mut Vec<Statement>, tokens: &mut Vec<Token>, end: usize) {
 /// How deep inside parentheses and `BEGIN ATOMIC … END` the scanner is.
 #[derive(Default)]
 struct Nesting {
-    parentheses: usize,
+    /// Where the open ones stand.
+    parentheses: Vec<usize>,
     /// Open `begin atomic` and, inside one, open `case`: both close with `end`.
     blocks: usize,
 }
 
 impl Nesting {
     fn is_outermost(&self) -> bool {
-        self.parentheses == 0 && self.blocks == 0
+        self.parentheses.is_empty() && self.blocks == 0
     }
 
     fn see(&mut self, before: &[Token], token: &Token) {
         match &token.kind {
-            TokenKind::Sign('(') => self.parentheses += 1,
-            TokenKind::Sign(')') => self.parentheses = self.parentheses.saturating_sub(1),
+            TokenKind::Sign('(') => self.parentheses.push(token.at),
+            TokenKind::Sign(')') => drop(self.parentheses.pop()),
             TokenKind::Word(word) => match word.as_str() {
                 "atomic" if before.last().and_then(Token::word) == Some("begin") => self.blocks += 1,
                 "case" if self.blocks > 0 => self.blocks += 1,
@@ -325,6 +330,7 @@ mod tests {
             ("\"a", 0, "a quoted name"),
             ("$$ a", 0, "a dollar-quoted text"),
             ("/* /* */", 0, "a comment"),
+            ("a (b (c); d", 2, "a parenthesis"),
         ] {
             assert_eq!(statements(text).unwrap_err(), Unclosed { at, what });
         }

@@ -15,7 +15,7 @@ use crate::{
     tenant::{OrganizationId, Tenant},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::{Row, error::SqlState, types::Type};
 
 /// How many ledgers are asked for at once on the one connection, where a comment was not enough.
 const LEDGERS_IN_FLIGHT_MAX: usize = 64;
@@ -95,7 +95,7 @@ pub(crate) struct TenantFacts {
 pub async fn look(operator: &Operator, migrations: &Migrations) -> Result<FleetState> {
     let (public, public_head) = look_at_public(operator, migrations).await?;
     require_registry(operator).await?;
-    let tenants = look_at_tenants(operator, migrations).await?;
+    let tenants = look_at_tenants(operator, migrations, Whom::All).await?;
     Ok(FleetState { public, public_head, tenants })
 }
 
@@ -116,10 +116,29 @@ pub(crate) async fn look_at_public(
     Ok((state, head))
 }
 
+/// Which tenants to look at, and how closely.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whom<'a> {
+    /// The fleet: the digests in the ledgers' comments are believed.
+    All,
+    /// These: every ledger's rows are read.
+    These(&'a [TenantSlug]),
+}
+
 /// The fleet in one query, and the rows of those ledgers whose comment is missing or unknown.
-pub(crate) async fn look_at_tenants(operator: &Operator, migrations: &Migrations) -> Result<Vec<TenantState>> {
+pub(crate) async fn look_at_tenants(
+    operator: &Operator,
+    migrations: &Migrations,
+    whom: Whom<'_>,
+) -> Result<Vec<TenantState>> {
     let source = migrations.set(Set::Tenant);
-    let rows = facts_rows(operator, "select slug from public.organizations", None).await?;
+    let mut rows = facts_rows(operator, "select slug from public.organizations", None).await?;
+    if let Whom::These(slugs) = whom {
+        rows.retain(|(slug, _)| slugs.contains(slug));
+        if let Some(unknown) = slugs.iter().find(|slug| !rows.iter().any(|(found, _)| found == *slug)) {
+            return Err(Error::TenantNotFound { tenant: unknown.clone() });
+        }
+    }
     let prefixes = Prefixes::of(source);
     let ids: Vec<&MigrationId> = source.files().iter().map(super::MigrationFile::id).collect();
     let isolation = operator.config().isolation();
@@ -135,8 +154,8 @@ pub(crate) async fn look_at_tenants(operator: &Operator, migrations: &Migrations
             let (state, head) = match by_facts(&slug, &facts, isolation) {
                 Some(state) => (state, None),
                 None => {
-                    let known = LedgerDigest::in_comment(facts.comment.as_deref())
-                        .and_then(|digest| prefixes.length_of(&digest));
+                    let comment = facts.comment.as_deref().filter(|_| matches!(whom, Whom::All));
+                    let known = LedgerDigest::in_comment(comment).and_then(|digest| prefixes.length_of(&digest));
                     match known {
                         Some(applied) => {
                             (by_length(applied, ids.len()), applied.checked_sub(1).map(|last| ids[last].clone()))
@@ -248,7 +267,15 @@ async fn facts_rows(
     if let Some(slug) = &only {
         params.push((slug, Type::TEXT));
     }
-    let rows = operator.client().query_typed(&sql, &params).await.map_err(while_doing("look at the fleet"))?;
+    let rows = match operator.client().query_typed(&sql, &params).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            if [Some(&SqlState::UNDEFINED_TABLE), Some(&SqlState::UNDEFINED_COLUMN)].contains(&error.code()) {
+                require_registry(operator).await?;
+            }
+            return Err(while_doing("look at the fleet")(error));
+        }
+    };
     rows.iter().map(facts_row).collect()
 }
 

@@ -5,8 +5,22 @@ mod cli_demo;
 mod cli_help;
 mod cli_refusals;
 mod cli_together;
-mod smoke;
+mod layering;
+mod migrate_apply;
+mod migrate_files;
+mod migrate_fleet;
+mod sandbox;
 mod split_answers;
+mod stage;
+mod tenant_cancel;
+mod tenant_compile;
+mod tenant_guard;
+mod tenant_isolation;
+mod tenant_order;
+mod tenant_pool;
+mod tenant_state;
+mod tenant_statement;
+mod tenant_wire;
 mod support {
     pub(crate) mod cgk;
 }

@@ -1,0 +1,143 @@
+//! Directories of migration files: what is read, what is left aside, and what is refused before a database is touched.
+
+use crate::sandbox::Files;
+use cgk::{
+    Error, ErrorKind,
+    migrate::{Migrations, Set},
+};
+use std::fs;
+
+/// The problems of a tenant folder with these files, each as `file:line: problem`, the directory cut off.
+fn problems(files: &[(&str, &str)]) -> Vec<String> {
+    let made = Files::of_tenants(&[]);
+    for (name, text) in files {
+        made.tenant(name, text);
+    }
+    let error = made.try_load().expect_err("the directory was taken");
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Invalid, "CGK0602"));
+    let Error::MigrationsInvalid { problems } = error else { unreachable!() };
+    let folder = format!("{}/tenant/", made.path().display());
+    problems.iter().map(|problem| problem.to_string().replace(&folder, "")).collect()
+}
+
+#[test]
+fn the_shapes_of_other_tools_are_read_in_the_order_of_their_versions() {
+    let files = Files::of_tenants(&[
+        ("V003__third.sql", "select 3"),
+        ("20260131120000_fourth.sql", "select 4"),
+        ("002_second.up.sql", "select 2"),
+        ("002_second.down.sql", "drop everything"),
+        ("1_first.sql", "\u{feff}select 'ü'"),
+        (".001_swap.sql.swp", "\0"),
+        ("README.md", "# read me"),
+    ]);
+    let migrations = files.load();
+    let set = migrations.set(Set::Tenant);
+    let ids: Vec<_> = set.files().iter().map(|file| file.id().to_string()).collect();
+    assert_eq!(ids, ["001_first", "002_second", "003_third", "20260131120000_fourth"]);
+    let aside: Vec<_> = set.left_aside().iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(aside, [".001_swap.sql.swp", "002_second.down.sql", "README.md"]);
+    assert!(migrations.to_string().ends_with("(6 public, 4 tenant)"), "{migrations}");
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_named() {
+    let files = Files::empty();
+    for missing in [files.path().join("nowhere"), files.path().join("public")] {
+        let Error::MigrationsUnreadable { path, problem, source } = Migrations::from_directory(&missing).unwrap_err()
+        else {
+            panic!("not unreadable")
+        };
+        assert_eq!((path, problem.as_str()), (missing.join("public"), "there is no such folder"));
+        assert!(source.is_some());
+    }
+    files.public("001_a.sql", "select 1").tenant("001_b.sql", "select 1").load();
+    fs::remove_dir_all(files.path().join("tenant")).unwrap();
+    assert_eq!(files.try_load().unwrap_err().code(), "CGK0601");
+}
+
+#[test]
+fn an_empty_folder_is_no_set() {
+    assert_eq!(problems(&[]).len(), 1);
+    assert!(problems(&[(".gitkeep", "")])[0].contains("holds no migrations"));
+    assert!(problems(&[("001_a.down.sql", "select 1")])[0].contains("holds no migrations"));
+}
+
+#[test]
+fn two_files_of_one_version_are_refused() {
+    for (one, two) in [
+        ("002_a.sql", "002_b.sql"),
+        ("2_a.sql", "002_b.sql"),
+        ("002_a.sql", "V2__b.sql"),
+        ("002_a.sql", "002_a.up.sql"),
+    ] {
+        let found = problems(&[("001_ok.sql", "select 1"), (one, "select 1"), (two, "select 1")]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains("version 002 is also the version of") && found[0].contains(one) && found[0].contains(two)
+        );
+    }
+}
+
+#[test]
+fn names_that_are_nearly_right_are_refused_and_never_skipped() {
+    for bad in [
+        "002-foo.sql",
+        "003_x.SQL",
+        "v1__x.sql",
+        "|1__x.sql",
+        "x.sql",
+        "001.sql",
+        "0_x.sql",
+        "001_x.sql~",
+        "notes.txt",
+        "1.2_x.sql",
+    ] {
+        let found = problems(&[("010_ok.sql", "select 1"), (bad, "select 1")]);
+        assert_eq!(found.len(), 1, "{bad}: {found:?}");
+        assert!(found[0].starts_with(&format!("{bad}: ")), "{found:?}");
+    }
+}
+
+#[test]
+fn texts_that_break_the_unit_are_refused_with_their_line() {
+    for (text, line, word) in [
+        ("create table a ();\n\nCOMMIT;\ncreate table b ();", 3, "COMMIT"),
+        ("/* commit; */ select 'commit;';\n  rollback", 2, "ROLLBACK"),
+        ("-- x\ncreate index concurrently i on t (a);", 2, "CONCURRENTLY"),
+        ("select 1;\nset search_path = public;", 2, "search path"),
+        ("select 1;\n\\i other.sql", 2, "psql"),
+        ("select 1;\ncopy t from stdin;", 2, "COPY"),
+        ("select 1;\ncreate table a (id int;", 2, "a parenthesis begins here"),
+        ("select $$ a;\n", 1, "a dollar-quoted text begins here"),
+    ] {
+        let found = problems(&[("001_x.sql", text)]);
+        assert_eq!(found.len(), 1, "{text}: {found:?}");
+        assert!(found[0].starts_with(&format!("001_x.sql:{line}: ")) && found[0].contains(word), "{text}: {found:?}");
+    }
+    for (text, word) in
+        [("", "holds no statement"), ("-- nothing\n", "holds no statement"), ("select '\0'", "zero byte")]
+    {
+        assert!(problems(&[("001_x.sql", text)])[0].contains(word), "{text:?}");
+    }
+}
+
+#[test]
+fn a_relation_in_both_sets_is_refused() {
+    let found = problems(&[("001_x.sql", "select 1;\ncreate table USERS (id int)")]);
+    assert!(found[0].starts_with("001_x.sql:2: relation \"users\" is also made by"), "{found:?}");
+}
+
+#[test]
+fn every_problem_of_both_sets_comes_at_once() {
+    let files = Files::empty();
+    files
+        .public("001-a.sql", "select 1")
+        .tenant("001_a.sql", "commit")
+        .tenant("002_a.SQL", "")
+        .tenant("003_a.sql", "select '");
+    fs::create_dir(files.path().join("tenant/004_folder")).unwrap();
+    fs::write(files.path().join("tenant/005_latin.sql"), b"select '\xe9'").unwrap();
+    let Error::MigrationsInvalid { problems } = files.try_load().unwrap_err() else { panic!() };
+    assert_eq!(problems.len(), 6, "{problems:#?}");
+}

@@ -1,0 +1,452 @@
+//! The whole fleet: who is visited, what a failure stops, and what is left when a run is torn down at any moment.
+
+use crate::sandbox::{
+    DECOYS, Files, Proxy, Raw, decoys, exists, failure, login_role, migrate_all, picture, plan_all, round_trips,
+    rounds, say, seeded, tenants, url, versions,
+};
+use cgk::{
+    Error, ErrorKind, Operator,
+    migrate::{self, Migrations, Outcome, SchemaState, Scope, Silent, Step, Target},
+    setup,
+    testing::{TestDatabase, TestServer},
+};
+use rand::RngExt as _;
+use std::{sync::Arc, time::Duration};
+
+const FIRST: &[(&str, &str)] = &[("001_first.sql", "create table m1 (id int)")];
+
+/// A database with these tenants, all of them at the first migration, and decoys beside them.
+async fn fleet(slugs: &[&str]) -> (TestDatabase, Files, Operator, Raw) {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let files = Files::of_tenants(FIRST);
+    let operator = tenants(&database, &files.load(), slugs).await;
+    let raw = Raw::on(&database).await;
+    decoys(&raw).await;
+    (database, files, operator, raw)
+}
+
+async fn pictures(raw: &Raw, schemas: &[&str]) -> Vec<Vec<String>> {
+    let mut pictures = Vec::new();
+    for schema in schemas {
+        pictures.push(picture(raw, schema).await);
+    }
+    pictures
+}
+
+#[tokio::test]
+async fn the_shared_schema_goes_first_and_stops_everything() {
+    let (_database, files, operator, raw) = fleet(&["acme", "globex"]).await;
+    files.tenant("002_second.sql", "create table m2 (n int)").public("100_bad.sql", "create table good (); select 1/0");
+    let before = pictures(&raw, &["public", "tenant_acme", "tenant_globex"]).await;
+    let error = migrate_all(&operator, &files.load()).await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate().unwrap().code()), (ErrorKind::Failed, "22012"));
+    assert_eq!(pictures(&raw, &["public", "tenant_acme", "tenant_globex"]).await, before);
+    // While it is pending, nobody gets past it by naming tenants.
+    for scope in [Scope::Tenants, Scope::Only(vec!["acme".parse().unwrap()])] {
+        let error = migrate::plan_fleet(&operator, &files.load(), &scope, Target::Head).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotReady);
+    }
+    // The control: the tenants do need what public brings.
+    files.public("100_bad.sql", "create table shared_thing (id int)");
+    files.tenant("002_second.sql", "create table m2 as select id from shared_thing");
+    let report = migrate_all(&operator, &files.load()).await.unwrap();
+    assert!(report.public.is_some());
+    assert_eq!((report.failed(), report.migrated()), (0, 2));
+}
+
+#[tokio::test]
+async fn one_failing_tenant_stops_nobody_and_the_next_run_goes_on() {
+    let (_database, files, operator, raw) = fleet(&["a", "b", "c"]).await;
+    let decoys_before = pictures(&raw, &DECOYS).await;
+    raw.run("insert into tenant_b.m1 values (null)").await;
+    files.tenant("002_strict.sql", "create table m2 (id int); alter table m1 alter id set not null");
+    let migrations = files.load();
+    let before = picture(&raw, "tenant_b").await;
+    let report = migrate_all(&operator, &migrations).await.unwrap();
+    assert_eq!((report.failed(), report.migrated(), report.at_head), (1, 2, 0));
+    assert_eq!(failure(&report, "b").sqlstate().unwrap().code(), "23502");
+    assert_eq!(picture(&raw, "tenant_b").await, before);
+    assert_eq!(versions(&raw, "tenant_c").await, [1, 2]);
+
+    raw.run("delete from tenant_b.m1").await;
+    let report = migrate_all(&operator, &migrations).await.unwrap();
+    assert_eq!((report.failed(), report.migrated(), report.at_head), (0, 1, 2));
+    assert_eq!(versions(&raw, "tenant_b").await, [1, 2]);
+    assert_eq!(pictures(&raw, &DECOYS).await, decoys_before);
+}
+
+#[tokio::test]
+async fn only_names_tenants_and_unknown_ones_are_refused() {
+    let (_database, files, operator, raw) = fleet(&["a", "b"]).await;
+    files.tenant("002_second.sql", "create table m2 ()");
+    let migrations = files.load();
+    for unknown in ["nobody", "ghost"] {
+        let scope = Scope::Only(vec!["a".parse().unwrap(), unknown.parse().unwrap()]);
+        let error = migrate::plan_fleet(&operator, &migrations, &scope, Target::Head).await.unwrap_err();
+        assert!(matches!(&error, Error::TenantNotFound { tenant } if tenant.as_str() == unknown), "{error:?}");
+    }
+    let scope = Scope::Only(vec!["b".parse().unwrap()]);
+    let planned = migrate::plan_fleet(&operator, &migrations, &scope, Target::Head).await.unwrap();
+    migrate::run(&operator, &migrations, planned, &mut Silent).await.unwrap();
+    assert_eq!((versions(&raw, "tenant_a").await.len(), versions(&raw, "tenant_b").await.len()), (1, 2));
+}
+
+#[tokio::test]
+async fn suspended_tenants_are_migrated_and_unprovisioned_ones_skipped() {
+    let (_database, files, operator, raw) = fleet(&["a", "b", "c"]).await;
+    raw.run(
+        "update organizations set status = 'suspended' where slug = 'a';
+         insert into organizations (slug, name, status) values ('later', 'Later', 'onboarding'), ('gone', 'Gone', 'active');
+         drop table tenant_c.schema_migrations",
+    )
+    .await;
+    files.tenant("002_second.sql", "create table m2 ()");
+    let report = migrate_all(&operator, &files.load()).await.unwrap();
+    assert_eq!((report.failed(), report.migrated(), report.skipped()), (2, 2, 1), "{report:#?}");
+    assert_eq!(versions(&raw, "tenant_a").await, [1, 2]);
+    for (slug, missing) in [("gone", "there is no schema tenant_gone"), ("c", "its ledger")] {
+        let error = failure(&report, slug);
+        assert!(error.kind() == ErrorKind::NotReady && error.to_string().contains(missing), "{error:?}");
+    }
+    assert!(
+        !exists(&raw, "tenant_gone.m2").await && !exists(&raw, "tenant_c.m2").await && !exists(&raw, "public.m2").await
+    );
+}
+
+#[tokio::test]
+async fn tenants_at_head_are_not_visited() {
+    let (database, files, operator, raw) = fleet(&["behind", "whole"]).await;
+    files.tenant("002_second.sql", "create table m2 ()");
+    let migrations = files.load();
+    let only = Scope::Only(vec!["whole".parse().unwrap()]);
+    let planned = migrate::plan_fleet(&operator, &migrations, &only, Target::Head).await.unwrap();
+    migrate::run(&operator, &migrations, planned, &mut Silent).await.unwrap();
+
+    let proxy = Proxy::to(&database).await;
+    let operator = Operator::connect(proxy.config()).await.unwrap();
+    proxy.take();
+    let report = migrate_all(&operator, &migrations).await.unwrap();
+    assert_eq!((report.migrated(), report.at_head), (1, 1));
+    let seen = proxy.take();
+    let mentions = |name: &str| seen.iter().filter(|message| message.text.contains(name)).count();
+    assert_eq!(mentions("tenant_whole"), 0);
+    assert_eq!(mentions("tenant_behind"), 1, "one message, and it migrates");
+    assert_eq!(versions(&raw, "tenant_behind").await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_run_with_nothing_to_do_costs_the_same_for_any_number_of_tenants() {
+    let (database, files, _operator, raw) = fleet(&["a", "b", "c", "d", "e"]).await;
+    let migrations = files.load();
+    let proxy = Proxy::to(&database).await;
+    let operator = Operator::connect(proxy.config()).await.unwrap();
+    let mut counted = Vec::new();
+    for number in [5, 200] {
+        clone_tenants(&raw, "a", number - 5).await;
+        proxy.take();
+        let report = migrate_all(&operator, &migrations).await.unwrap();
+        assert_eq!((report.at_head, report.tenants.len()), (number, 0));
+        counted.push(round_trips(&proxy.take()));
+    }
+    say(&format!("round trips of a run with nothing to do: {counted:?}"));
+    assert_eq!(counted[0], counted[1]);
+    assert!(counted[0] <= 4, "{counted:?}");
+    // The control: the proxy does see one more message per tenant once each has something to do.
+    files.tenant("002_second.sql", "create table m2 ()");
+    let migrations = files.load();
+    proxy.take();
+    assert_eq!(migrate_all(&operator, &migrations).await.unwrap().migrated(), 200);
+    assert_eq!(round_trips(&proxy.take()), counted[0] + 200);
+}
+
+/// Tenants made by the server alone: copies of one with its ledger, quick enough for hundreds.
+async fn clone_tenants(raw: &Raw, of: &str, number: usize) {
+    raw.run(&format!(
+        "do $$
+         declare slug text; tag text := (select right(r.rolname, 10) from pg_roles r, pg_namespace n
+             where n.nspname = 'tenant_{of}' and r.rolname like 'cgk\\_{of}\\_%' and has_schema_privilege(r.oid, n.oid, 'usage')
+                   and not r.rolsuper limit 1);
+         begin
+           for i in 1..{number} loop
+             slug := 'clone_' || i;
+             insert into public.organizations (slug, name, status) values (slug, slug, 'active');
+             execute format('create role %I', 'cgk_' || slug || '_' || tag);
+             execute format('create schema %I', 'tenant_' || slug);
+             execute format('grant usage on schema %I to %I', 'tenant_' || slug, 'cgk_' || slug || '_' || tag);
+             execute format('create table %I.m1 (id int)', 'tenant_' || slug);
+             execute format('create table %I.schema_migrations (like tenant_{of}.schema_migrations including all)', 'tenant_' || slug);
+             execute format('insert into %I.schema_migrations select * from tenant_{of}.schema_migrations', 'tenant_' || slug);
+             execute format('comment on table %I.schema_migrations is %L', 'tenant_' || slug,
+                            obj_description('tenant_{of}.schema_migrations'::regclass));
+           end loop;
+         end $$"
+    ))
+    .await;
+}
+
+#[tokio::test]
+async fn planning_needs_no_right_to_write() {
+    let (database, files, operator, raw) = fleet(&["a", "b"]).await;
+    files.tenant("002_second.sql", "create table m2 ()");
+    let migrations = files.load();
+    let (role, config) = login_role(&database, &raw, "nosuperuser").await;
+    raw.run(&format!("grant select on organizations, schema_migrations to {role}; alter role {role} set default_transaction_read_only = on")).await;
+    let reader = Operator::connect(&config).await.unwrap();
+    assert!(reader.facts().read_only && !reader.facts().superuser);
+    let planned = plan_all(&reader, &migrations).await.unwrap();
+    assert_eq!(planned.tenants.len(), 2);
+    assert!(planned.tenants.iter().all(|tenant| matches!(&tenant.step, Step::Apply(plan) if plan.pending.len() == 1)));
+    let state = migrate::look(&reader, &migrations).await.unwrap();
+    assert!(state.public.is_at_head() && matches!(state.tenants[0].state, SchemaState::Behind { pending: 1 }));
+    // The control: that session can write nothing.
+    let report = migrate::run(&reader, &migrations, planned, &mut Silent).await.unwrap();
+    assert_eq!(report.failed(), 2);
+    assert_eq!(migrate_all(&operator, &migrations).await.unwrap().migrated(), 2);
+}
+
+#[tokio::test]
+async fn eight_runs_at_once_from_an_empty_database() {
+    let database = Arc::new(TestServer::shared().database().await.unwrap());
+    let applied = at_once(8, &database, |operator| async move {
+        let report = setup::setup(&operator, &Migrations::bundled(), &mut Silent).await.unwrap();
+        report.applied.len()
+    })
+    .await;
+    assert_eq!(applied.iter().filter(|applied| **applied == 6).count(), 1, "{applied:?}");
+    assert_eq!(applied.iter().sum::<usize>(), 6, "{applied:?}");
+    assert_eq!(versions(&Raw::on(&database).await, "public").await, [1, 2, 3, 4, 5, 6]);
+}
+
+/// Also where the database's own isolation level would show a run what was there before it waited.
+#[tokio::test]
+async fn runs_at_once_apply_nothing_twice() {
+    for level in ["read committed", "repeatable read", "serializable"] {
+        let (database, files, _operator, raw) = fleet(&["a", "b", "c", "d", "e", "f"]).await;
+        raw.run(&format!("alter database {} set default_transaction_isolation = '{level}'", database.name())).await;
+        files
+            .tenant("002_second.sql", "create table m2 (); select pg_sleep(0.005)")
+            .tenant("003_third.sql", "create table m3 ()");
+        let (database, migrations) = (Arc::new(database), Arc::new(files.load()));
+        let applied = at_once(3, &database, |operator| {
+            let migrations = Arc::clone(&migrations);
+            async move {
+                let report = migrate_all(&operator, &migrations).await.unwrap();
+                assert_eq!(report.failed(), 0, "{level}: {report:#?}");
+                let counts = report.tenants.iter().map(|tenant| match &tenant.result {
+                    Outcome::Migrated { applied } => applied.len(),
+                    other => panic!("{other:?}"),
+                });
+                counts.sum::<usize>()
+            }
+        })
+        .await;
+        assert_eq!(applied.iter().sum::<usize>(), 12, "{level}: {applied:?}");
+        for slug in ["a", "f"] {
+            assert_eq!(versions(&raw, &format!("tenant_{slug}")).await, [1, 2, 3]);
+        }
+    }
+}
+
+/// Runs the same work on several connections, all of them ready before the first begins.
+async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    number: usize,
+    database: &Arc<TestDatabase>,
+    work: impl Fn(Operator) -> F,
+) -> Vec<T> {
+    let mut operators = Vec::new();
+    for _ in 0..number {
+        operators.push(database.operator().await.unwrap());
+    }
+    let tasks: Vec<_> = operators.into_iter().map(|operator| tokio::spawn(work(operator))).collect();
+    let mut results = Vec::new();
+    for task in tasks {
+        results.push(task.await.unwrap());
+    }
+    results
+}
+
+#[tokio::test]
+async fn a_run_waits_for_its_turn() {
+    let (database, files, operator, raw) = fleet(&["a"]).await;
+    // A timeout of the role's own must not end the wait.
+    raw.run(&format!("alter database {} set statement_timeout = '150ms'", database.name())).await;
+    drop(operator);
+    let operator = database.operator().await.unwrap();
+    let holder = Raw::on(&database).await;
+    let key = cgk::lock::migration_key(&cgk::ident::SchemaName::of_tenant(&"a".parse().unwrap()));
+    holder.run(&format!("begin; select pg_advisory_xact_lock({key})")).await;
+    files.tenant("002_second.sql", "create table m2 ()");
+    let migrations = files.load();
+    let run = tokio::spawn(async move { migrate_all(&operator, &migrations).await.unwrap() });
+    raw.wait_until_blocked(OPERATORS).await;
+    raw.run("reset statement_timeout; set statement_timeout = 0; select pg_sleep(0.3)").await;
+    assert!(!run.is_finished());
+    assert_eq!(versions(&raw, "tenant_a").await, [1]);
+    holder.run("rollback").await;
+    let report = run.await.unwrap();
+    assert_eq!(report.migrated(), 1, "{report:?}");
+}
+
+/// Sessions of the library in this database.
+const OPERATORS: &str =
+    "select pid from pg_stat_activity where datname = current_database() and application_name = 'cgk'";
+
+#[tokio::test]
+async fn a_lock_timeout_is_tried_again_with_the_timeout_set_again() {
+    let (database, files, _operator, raw) = fleet(&["a", "b"]).await;
+    let mut session = database.config().session().clone();
+    session.lock_timeout = Duration::from_millis(40);
+    let operator = Operator::connect(&database.config().clone().with_session(session)).await.unwrap();
+    let (proxy_pid, blocker) = (operator_pid(&raw).await, Raw::on(&database).await);
+    blocker.run("begin; select * from tenant_a.m1; lock table tenant_a.m1 in access exclusive mode").await;
+    files.tenant("002_second.sql", "create table m2 (); alter table m1 add column note text");
+    let migrations = files.load();
+    let run = tokio::spawn(async move { migrate_all(&operator, &migrations).await.unwrap() });
+    // It blocks, is undone, and blocks again: a different wait each time, by the time its message began.
+    let began = format!("select coalesce(max(query_start)::text, '') from pg_stat_activity where pid = {proxy_pid}");
+    raw.wait_until_blocked(&proxy_pid.to_string()).await;
+    let first: String = raw.one(&began).await;
+    raw.wait_until(&format!("select ({began}) > '{first}'")).await;
+    raw.wait_until_blocked(&proxy_pid.to_string()).await;
+    blocker.run("rollback").await;
+    let report = run.await.unwrap();
+    assert_eq!((report.failed(), report.migrated()), (0, 2), "{report:#?}");
+    assert_eq!(versions(&raw, "tenant_a").await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_lock_that_stays_is_one_tenants_failure() {
+    let (database, files, _operator, raw) = fleet(&["a", "b"]).await;
+    let mut session = database.config().session().clone();
+    session.lock_timeout = Duration::from_millis(10);
+    let operator = Operator::connect(&database.config().clone().with_session(session)).await.unwrap();
+    let blocker = Raw::on(&database).await;
+    blocker.run("begin; lock table tenant_a.m1").await;
+    files.tenant("002_second.sql", "alter table m1 add column note text");
+    let report = migrate_all(&operator, &files.load()).await.unwrap();
+    let error = failure(&report, "a");
+    assert_eq!((error.sqlstate().unwrap().code(), error.is_retryable(), report.migrated()), ("55P03", true, 1));
+    assert!(matches!(error, Error::Migration(failure) if failure.place.is_some()), "{error:?}");
+    blocker.run("rollback").await;
+    assert_eq!(versions(&raw, "tenant_a").await, [1]);
+}
+
+async fn operator_pid(raw: &Raw) -> i32 {
+    raw.one(&format!("{OPERATORS} order by backend_start desc limit 1")).await
+}
+
+const KILLED: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+/// Each file leaves one table, so the catalogue tells which were applied.
+const STEPS: usize = 3;
+
+/// Schemas whose tables and ledger tell different stories.
+async fn torn(raw: &Raw) -> Vec<String> {
+    let mut torn = Vec::new();
+    for slug in KILLED {
+        let schema = format!("tenant_{slug}");
+        let tables: Vec<i64> = raw
+            .all(&format!(
+                "select substr(relname, 2)::bigint from pg_class where relnamespace = '{schema}'::regnamespace and relname ~ '^m[0-9]+$' order by 1"
+            ))
+            .await;
+        let rows = versions(raw, &schema).await;
+        if tables != rows {
+            torn.push(format!("{schema}: tables {tables:?}, ledger {rows:?}"));
+        }
+    }
+    torn
+}
+
+/// Kills the sessions of an application at a random moment within `span`.
+async fn kill_within(raw: &Raw, application: &str, span: Duration, random: &mut rand::rngs::StdRng) {
+    tokio::time::sleep(span.mul_f64(random.random_range(0.0..1.0))).await;
+    raw.all::<bool>(&format!(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = '{application}'"
+    ))
+    .await;
+    // Until they are gone their transactions may still be seen to run.
+    raw.wait_until(&format!(
+        "select not exists (select from pg_stat_activity where datname = current_database() and application_name = '{application}')"
+    ))
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_killed_at_any_moment_leaves_every_schema_whole() {
+    let mut random = seeded("killed");
+    let (database, files, operator, raw) = fleet(&KILLED).await;
+    drop(operator);
+    let config = database.config().clone().with_application_name("victim");
+    let (mut cut, mut head) = (0, 1);
+    let mut span = Duration::from_millis(40);
+    for round in 0..rounds(30) {
+        for _ in 0..STEPS {
+            head += 1;
+            files.tenant(
+                &format!("{head:03}_step.sql"),
+                &format!("create table m{head} (); comment on table m{head} is 'x'"),
+            );
+        }
+        let migrations = files.load();
+        let victim = Operator::connect(&config).await.unwrap();
+        let run = async {
+            let started = std::time::Instant::now();
+            let outcome = migrate_all(&victim, &migrations).await;
+            (outcome, started.elapsed())
+        };
+        let ((outcome, elapsed), ()) = tokio::join!(run, kill_within(&raw, "victim", span, &mut random));
+        match outcome {
+            Ok(report) => {
+                assert_eq!(report.failed(), 0, "{report:?}");
+                span = (span + elapsed) / 2;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+                cut += 1;
+            }
+        }
+        assert_eq!(torn(&raw).await, Vec::<String>::new(), "round {round}");
+        let survivor = database.operator().await.unwrap();
+        let report = migrate_all(&survivor, &migrations).await.unwrap();
+        assert_eq!(report.failed(), 0, "{report:?}");
+        for slug in KILLED {
+            assert_eq!(versions(&raw, &format!("tenant_{slug}")).await, (1..=head).collect::<Vec<i64>>());
+        }
+    }
+    say(&format!("{cut} of {} runs were cut short", rounds(30)));
+    assert!(cut >= rounds(30) / 5, "only {cut} runs were cut short: this test proved nothing");
+}
+
+/// The control: a runner that commits the ledger's row by itself is caught by the same checker.
+#[tokio::test]
+async fn the_checker_catches_a_runner_that_records_in_a_second_transaction() {
+    let mut random = seeded("control");
+    let (database, _files, operator, raw) = fleet(&KILLED).await;
+    drop(operator);
+    let victim_url = format!("{}&application_name=victim", url(&database, None));
+    let mut caught = 0;
+    for head in 2..60 {
+        let victim = Raw::connect(&victim_url).await;
+        let run = async {
+            for slug in KILLED {
+                let schema = format!("tenant_{slug}");
+                victim.try_run(&format!("create table {schema}.m{head} ()")).await?;
+                victim
+                    .try_run(&format!(
+                        "insert into {schema}.schema_migrations (version, name, checksum, duration_ms, cgk_version) values ({head}, 'x', 'x', 0, '0')"
+                    ))
+                    .await?;
+            }
+            Ok::<_, tokio_postgres::Error>(())
+        };
+        let (_, ()) = tokio::join!(run, kill_within(&raw, "victim", Duration::from_millis(8), &mut random));
+        if !torn(&raw).await.is_empty() {
+            caught += 1;
+            break;
+        }
+        for slug in KILLED {
+            raw.run(&format!("drop table if exists tenant_{slug}.m{head}; delete from tenant_{slug}.schema_migrations where version = {head}")).await;
+        }
+    }
+    assert!(caught > 0, "the checker never saw a schema torn in two");
+}

@@ -1,0 +1,371 @@
+//! What the tests of migrations share: raw sessions beside the library's own, sets of files made on the spot, a proxy that
+//! counts messages, and a picture of a schema to compare with.
+
+use cgk::{
+    Config,
+    config::TargetHost,
+    migrate::{self, FleetPlan, Migrations, Outcome, RunReport, Scope, Silent, Target},
+    testing::{TEST_DATABASE_URL, TestDatabase, TestServer},
+};
+use rand::{SeedableRng, rngs::StdRng};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UnixStream},
+};
+use tokio_postgres::types::FromSql;
+
+/// A session that the library knows nothing of.
+pub(crate) struct Raw(tokio_postgres::Client);
+
+impl Raw {
+    pub(crate) async fn on(database: &TestDatabase) -> Self {
+        Self::connect(&url(database, None)).await
+    }
+
+    pub(crate) async fn connect(url: &str) -> Self {
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        Self(client)
+    }
+
+    pub(crate) fn client(&self) -> &tokio_postgres::Client {
+        &self.0
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the tests speak to the server as psql does")]
+    pub(crate) async fn try_run(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
+        self.0.batch_execute(sql).await
+    }
+
+    pub(crate) async fn run(&self, sql: &str) {
+        self.try_run(sql).await.unwrap_or_else(|error| panic!("{sql}: {:?}", error.as_db_error()));
+    }
+
+    pub(crate) async fn one<T: for<'a> FromSql<'a>>(&self, sql: &str) -> T {
+        self.0.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
+    }
+
+    pub(crate) async fn all<T: for<'a> FromSql<'a>>(&self, sql: &str) -> Vec<T> {
+        let rows = self.0.query(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    pub(crate) async fn pid(&self) -> i32 {
+        self.one("select pg_backend_pid()").await
+    }
+
+    /// Waits until a query says true.
+    pub(crate) async fn wait_until(&self, condition: &str) {
+        for _ in 0..2000 {
+            if self.one::<bool>(condition).await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("never became true: {condition}");
+    }
+
+    /// Waits until `pid` waits for a lock.
+    pub(crate) async fn wait_until_blocked(&self, pid: &str) {
+        self.wait_until(&format!("select exists (select from pg_locks where pid in ({pid}) and not granted)")).await;
+    }
+}
+
+/// The URL of a test's database, as the server's own user or as a role made for the test.
+pub(crate) fn url(database: &TestDatabase, role: Option<&str>) -> String {
+    let base = match TestServer::shared().local() {
+        Some(local) => local.url("postgres"),
+        None => std::env::var(TEST_DATABASE_URL).unwrap(),
+    };
+    let (scheme, rest) = base.split_once("://").unwrap();
+    let (user, rest) = rest.split_once('@').unwrap_or(("", rest));
+    let (host, rest) = rest.split_once('/').unwrap();
+    let query = rest.split_once('?').map(|(_, query)| format!("?{query}")).unwrap_or_default();
+    let user = role.map_or_else(|| user.to_owned(), |role| format!("{role}:{ROLE_PASSWORD}"));
+    format!("{scheme}://{user}@{host}/{}{query}", database.name())
+}
+
+const ROLE_PASSWORD: &str = "of_a_test";
+
+/// Makes a login role of the database, dropped with it, and returns its name and how to connect as it.
+pub(crate) async fn login_role(database: &TestDatabase, raw: &Raw, attributes: &str) -> (String, Config) {
+    let tag = cgk::ident::DatabaseTag::of(database.name());
+    let role = format!("cgk_t{:08x}_{}", rand::random::<u32>(), tag.as_str());
+    raw.run(&format!("create role {role} login password '{ROLE_PASSWORD}' {attributes}")).await;
+    let config = Config::from_url(&url(database, Some(&role))).unwrap();
+    (role, config)
+}
+
+/// A directory of migration files, gone with this value.
+pub(crate) struct Files {
+    directory: PathBuf,
+}
+
+impl Files {
+    /// Both folders, empty.
+    pub(crate) fn empty() -> Self {
+        let directory = std::env::temp_dir().join(format!("cgk-files-{:016x}", rand::random::<u64>()));
+        for set in ["public", "tenant"] {
+            fs::create_dir_all(directory.join(set)).unwrap();
+        }
+        Self { directory }
+    }
+
+    /// The bundled public set, as [`TestServer::set_up_database`] has applied it, and these tenant files.
+    pub(crate) fn of_tenants(files: &[(&str, &str)]) -> Self {
+        let made = Self::empty();
+        let bundled = Migrations::bundled();
+        for file in bundled.set(migrate::Set::Public).files() {
+            made.public(file.path().file_name().unwrap().to_str().unwrap(), file.sql());
+        }
+        for (name, sql) in files {
+            made.tenant(name, sql);
+        }
+        made
+    }
+
+    pub(crate) fn public(&self, name: &str, sql: &str) -> &Self {
+        fs::write(self.directory.join("public").join(name), sql).unwrap();
+        self
+    }
+
+    pub(crate) fn tenant(&self, name: &str, sql: &str) -> &Self {
+        fs::write(self.directory.join("tenant").join(name), sql).unwrap();
+        self
+    }
+
+    pub(crate) fn without(&self, name: &str) -> &Self {
+        fs::remove_file(self.directory.join("tenant").join(name)).unwrap();
+        self
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(crate) fn try_load(&self) -> cgk::Result<Migrations> {
+        Migrations::from_directory(&self.directory)
+    }
+
+    pub(crate) fn load(&self) -> Migrations {
+        self.try_load().unwrap()
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Plans and runs everything to head.
+pub(crate) async fn migrate_all(operator: &cgk::Operator, migrations: &Migrations) -> cgk::Result<RunReport> {
+    let planned = plan_all(operator, migrations).await?;
+    migrate::run(operator, migrations, planned, &mut Silent).await
+}
+
+pub(crate) async fn plan_all<'a>(operator: &cgk::Operator, migrations: &'a Migrations) -> cgk::Result<FleetPlan<'a>> {
+    migrate::plan_fleet(operator, migrations, &Scope::Everything, Target::Head).await
+}
+
+/// The error of a tenant that failed.
+pub(crate) fn failure<'a>(report: &'a RunReport, slug: &str) -> &'a cgk::Error {
+    let outcome = report.tenants.iter().find(|tenant| tenant.slug.as_ref().is_some_and(|found| found.as_str() == slug));
+    match outcome.map(|outcome| &outcome.result) {
+        Some(Outcome::Failed { error }) => error,
+        other => panic!("{slug} did not fail: {other:?}"),
+    }
+}
+
+/// Makes tenants with these migrations.
+pub(crate) async fn tenants(database: &TestDatabase, migrations: &Migrations, slugs: &[&str]) -> cgk::Operator {
+    let (operator, db) = (database.operator().await.unwrap(), database.db().await.unwrap());
+    for slug in slugs {
+        let (slug, options) = (slug.parse().unwrap(), cgk::lifecycle::CreateOptions::default());
+        cgk::lifecycle::create(&operator, &db, migrations, &slug, &options).await.unwrap();
+    }
+    operator
+}
+
+/// Schemas that look like tenants' and are not. A run that touches one of them changes [`picture`].
+pub(crate) async fn decoys(raw: &Raw) {
+    raw.run(
+        "create schema tenantsx; create schema tenants_archive; create schema tenant_ghost;
+         create table tenantsx.orders (id int); create table tenants_archive.schema_migrations (version bigint);
+         create table tenant_ghost.orders (id int)",
+    )
+    .await;
+}
+
+pub(crate) const DECOYS: [&str; 3] = ["tenantsx", "tenants_archive", "tenant_ghost"];
+
+/// Everything the catalogue says of a schema, and its ledger.
+pub(crate) async fn picture(raw: &Raw, schema: &str) -> Vec<String> {
+    let sql = format!(
+        "with n as (select oid, nspname, nspowner, nspacl from pg_namespace where nspname = '{schema}')
+         select concat_ws(' ', 'schema', nspname, pg_get_userbyid(nspowner), nspacl) from n
+         union all
+         select concat_ws(' ', 'relation', c.relname, c.relkind, pg_get_userbyid(c.relowner), c.relacl, obj_description(c.oid, 'pg_class'))
+           from pg_class c, n where c.relnamespace = n.oid
+         union all
+         select concat_ws(' ', 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
+                          pg_get_expr(d.adbin, d.adrelid))
+           from n join pg_class c on c.relnamespace = n.oid and c.relkind in ('r', 'p', 'v')
+                join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
+         union all
+         select concat_ws(' ', 'constraint', o.conname, pg_get_constraintdef(o.oid)) from pg_constraint o, n where o.connamespace = n.oid
+         union all
+         select concat_ws(' ', 'index', pg_get_indexdef(i.indexrelid))
+           from pg_index i join pg_class c on c.oid = i.indexrelid, n where c.relnamespace = n.oid
+         union all
+         select concat_ws(' ', 'function', p.proname, md5(p.prosrc)) from pg_proc p, n where p.pronamespace = n.oid
+         union all
+         select concat_ws(' ', 'type', t.typname) from pg_type t, n where t.typnamespace = n.oid
+         union all
+         select concat_ws(' ', 'trigger', pg_get_triggerdef(t.oid)) from pg_trigger t join pg_class c on c.oid = t.tgrelid, n
+           where c.relnamespace = n.oid and not t.tgisinternal
+         union all
+         select concat_ws(' ', 'default', d.defaclobjtype, d.defaclacl) from pg_default_acl d, n where d.defaclnamespace = n.oid
+         order by 1"
+    );
+    let mut picture: Vec<String> = raw.all(&sql).await;
+    let has_ledger = format!(
+        "select exists (select from pg_attribute where attrelid = to_regclass('{schema}.schema_migrations') and attname = 'checksum')"
+    );
+    if raw.one(&has_ledger).await {
+        picture.extend(
+            raw.all::<String>(&format!("select 'row ' || m from {schema}.schema_migrations m order by version")).await,
+        );
+    }
+    picture
+}
+
+/// The versions in a schema's ledger.
+pub(crate) async fn versions(raw: &Raw, schema: &str) -> Vec<i64> {
+    raw.all(&format!("select version from {schema}.schema_migrations order by version")).await
+}
+
+/// Whether a relation is there, by its full name.
+pub(crate) async fn exists(raw: &Raw, relation: &str) -> bool {
+    raw.one(&format!("select to_regclass('{relation}') is not null")).await
+}
+
+/// Random numbers whose seed is printed with a failing test and set by `CGK_TEST_SEED`.
+pub(crate) fn seeded(test: &str) -> StdRng {
+    let seed = std::env::var("CGK_TEST_SEED").ok().map_or_else(rand::random, |text| text.parse().unwrap());
+    say(&format!("{test}: CGK_TEST_SEED={seed}"));
+    StdRng::seed_from_u64(seed)
+}
+
+/// `CGK_TEST_LONG=20` makes the tests with random faults run twenty times as long.
+pub(crate) fn rounds(default: usize) -> usize {
+    default * std::env::var("CGK_TEST_LONG").ok().map_or(1, |text| text.parse().unwrap_or(10))
+}
+
+#[expect(clippy::print_stdout, reason = "shown with a failing test")]
+pub(crate) fn say(line: &str) {
+    println!("{line}");
+}
+
+/// A proxy in front of the server that notes what the client sends.
+pub(crate) struct Proxy {
+    seen: Arc<Mutex<Vec<Seen>>>,
+    config: Config,
+}
+
+/// A message of the client's: its kind, and its text where it has one.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) kind: u8,
+    pub(crate) text: String,
+}
+
+impl Proxy {
+    pub(crate) async fn to(database: &TestDatabase) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let host = database.config().target().hosts()[0].clone();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                match &host {
+                    TargetHost::Socket { directory, port } => {
+                        let server = UnixStream::connect(format!("{directory}/.s.PGSQL.{port}")).await.unwrap();
+                        tokio::spawn(relay(client, server, Arc::clone(&noted)));
+                    }
+                    TargetHost::Network { name, port } => {
+                        let server = TcpStream::connect((name.as_str(), *port)).await.unwrap();
+                        tokio::spawn(relay(client, server, Arc::clone(&noted)));
+                    }
+                    _ => unreachable!("there are two kinds of host"),
+                }
+            }
+        });
+        let direct = url(database, None);
+        let (user, _) = direct.split_once("://").unwrap().1.split_once('@').unwrap_or(("postgres", ""));
+        let config = Config::from_url(&format!("postgresql://{user}@127.0.0.1:{port}/{}", database.name())).unwrap();
+        Self { seen, config }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What was sent since the last call.
+    pub(crate) fn take(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+}
+
+/// How often the server was asked for an answer: simple queries and syncs.
+pub(crate) fn round_trips(seen: &[Seen]) -> usize {
+    seen.iter().filter(|message| matches!(message.kind, b'Q' | b'S')).count()
+}
+
+async fn relay<S>(client: TcpStream, server: S, seen: Arc<Mutex<Vec<Seen>>>)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    client.set_nodelay(true).unwrap();
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = tokio::io::split(server);
+    let back = tokio::spawn(async move {
+        let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
+    });
+    // The first message has no kind: what starts the session.
+    let mut first = true;
+    loop {
+        let mut kind = [0];
+        if !first && from_client.read_exact(&mut kind).await.is_err() {
+            break;
+        }
+        let mut length = [0; 4];
+        if from_client.read_exact(&mut length).await.is_err() {
+            break;
+        }
+        let mut body = vec![0; u32::from_be_bytes(length) as usize - 4];
+        if from_client.read_exact(&mut body).await.is_err() {
+            break;
+        }
+        if !first {
+            seen.lock().unwrap().push(Seen { kind: kind[0], text: String::from_utf8_lossy(&body).into_owned() });
+            if to_server.write_all(&kind).await.is_err() {
+                break;
+            }
+        }
+        if to_server.write_all(&length).await.is_err() || to_server.write_all(&body).await.is_err() {
+            break;
+        }
+        first = false;
+    }
+    let _ = to_server.shutdown().await;
+    back.abort();
+}
