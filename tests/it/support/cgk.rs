@@ -122,7 +122,7 @@ impl Shell {
         format!("{text}--- exit {}\n", answer.code)
     }
 
-    fn tame(&self, text: &str) -> String {
+    pub(crate) fn tame(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (found, name) in &self.names {
             text = text.replace(found, name);
