@@ -4,7 +4,7 @@ use super::{
     lease::Lease,
     options::TxOptions,
     protocol::{Gate, Nonce, begin, commit, enter_sql, leave_sql},
-    tx::Shared,
+    shared::Shared,
 };
 use crate::{
     config::{Config, Pooling},

@@ -2,38 +2,42 @@
 
 mod body;
 mod current;
+mod diagnosis;
 mod entry;
 mod lease;
 mod options;
 pub(crate) mod protocol;
+mod shared;
 mod statement;
+mod stream;
 mod tx;
 
 pub use body::{TenantFn, TenantFnMany};
 pub use current::TenantContext;
 pub use options::{Retry, TxOptions};
 pub use statement::TenantHandle;
-pub use tx::{TenantCopyIn, TenantCopyOut, TenantRows, TenantSavepoint, TenantTx};
+pub use stream::{TenantCopyIn, TenantCopyOut, TenantRows};
+pub use tx::{TenantSavepoint, TenantTx};
 
 use crate::{
     config::{Config, Isolation},
     db::{
-        message::{self, Answer},
+        message::Answer,
         pool::{self, Pool},
     },
     error::{Error, Result, while_doing},
     ident::{DatabaseTag, RoleName, SchemaName},
     slug::TenantSlug,
     sqlstate,
-    tenant::TenantStatus,
 };
+use diagnosis::diagnose;
 use entry::{Entry, Exit};
 use lease::Lease;
-use protocol::{Connection, DIAGNOSE, Departure, Gate, Nonce, departure, roll_back};
+use protocol::{Connection, Departure, Gate, Nonce, departure};
 use rand::RngExt as _;
+use shared::Shared;
 use std::{future::Future, marker::PhantomData, sync::Arc, time::Duration};
-use tokio_postgres::{error::SqlState, types::Type};
-use tx::Shared;
+use tokio_postgres::error::SqlState;
 
 /// A service's handle on the database: a pool of connections and the way into each tenant. Cheap to clone.
 ///
@@ -409,86 +413,4 @@ async fn departed(shared: Shared, Answer { completed, error, .. }: Answer) -> Re
             })
         }
     }
-}
-
-/// Looks, after a rollback, at what is wrong with a tenant; `None` where nothing is.
-async fn diagnose(shared: &Shared, database: &str) -> Result<Option<Error>> {
-    let Gate { slug, schema, role } = &shared.gate;
-    let client = shared.lease.connection().client();
-    let doing = || while_doing(format!("find out why tenant {slug} cannot be entered"));
-    let rolled_back = message::run(client, roll_back(shared.pooling)).await.map_err(doing())?;
-    rolled_back.complete().map_err(doing())?;
-    let role_name = role.as_ref().map_or("", RoleName::as_str);
-    let looked = client
-        .query_typed(
-            DIAGNOSE,
-            &[(&slug.as_str(), Type::TEXT), (&schema.as_str(), Type::TEXT), (&role_name, Type::TEXT)],
-        )
-        .await;
-    let rows = match looked {
-        Ok(rows) => rows,
-        Err(source) if source.code() == Some(&SqlState::UNDEFINED_TABLE) => {
-            return Ok(Some(Error::NotSetUp {
-                database: database.to_owned(),
-                missing: "there is no table public.organizations".into(),
-            }));
-        }
-        Err(source) if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            let login = client.query_typed("select pg_catalog.quote_ident(current_user)", &[]).await.map_err(doing())?;
-            let login: String =
-                login.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or_default();
-            return Ok(Some(Error::Privilege {
-                needed: "read public.organizations".into(),
-                grant: format!("grant select (id, slug, status) on public.organizations to {login}"),
-                role: login,
-                source: Some(source),
-            }));
-        }
-        Err(source) => return Err(doing()(source)),
-    };
-    let Some(row) = rows.first() else { return Ok(None) };
-    let get = |index: usize| row.try_get::<_, bool>(index).map_err(doing());
-    let status: Option<String> = row.try_get(0).map_err(doing())?;
-    let login: String = row.try_get(5).map_err(doing())?;
-    let tenant = slug.clone();
-    let Some(status) = status else { return Ok(Some(Error::TenantNotFound { tenant })) };
-    let status: TenantStatus = status.parse().map_err(|error| Error::Unexpected {
-        doing: format!("read the status of tenant {slug}"),
-        found: format!("{error}"),
-    })?;
-    let not_ready = |missing: String| Ok(Some(Error::TenantNotReady { tenant: tenant.clone(), status, missing }));
-    if status == TenantStatus::Suspended {
-        return Ok(Some(Error::TenantSuspended { tenant }));
-    }
-    if !get(1)? {
-        return not_ready(format!("there is no schema {}", schema.as_str()));
-    }
-    if let Some(role) = role {
-        if !get(2)? {
-            return not_ready(format!("there is no role {}", role.as_str()));
-        }
-        if !get(4)? {
-            return not_ready(format!("role {} may not use schema {}", role.as_str(), schema.as_str()));
-        }
-        if !get(3)? {
-            return Ok(Some(Error::Privilege {
-                needed: format!("act as role {}", role.as_str()),
-                grant: format!("grant {} to {login}", role.quoted()),
-                role: login,
-                source: None,
-            }));
-        }
-    }
-    if role.is_none() && !get(6)? {
-        return Ok(Some(Error::Privilege {
-            needed: format!("use schema {}", schema.as_str()),
-            grant: format!("grant usage on schema {} to {login}", schema.quoted()),
-            role: login,
-            source: None,
-        }));
-    }
-    if status == TenantStatus::Onboarding {
-        return not_ready("it is still being set up".into());
-    }
-    Ok(None)
 }

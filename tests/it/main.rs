@@ -1,12 +1,20 @@
 //! The integration tests: one binary, one server, a database per test.
 
+mod cli_commands;
+mod cli_demo;
+mod cli_help;
+mod cli_refusals;
+mod cli_together;
+mod docs;
 mod layering;
 mod migrate_apply;
 mod migrate_files;
 mod migrate_fleet;
 mod sandbox;
+mod setup_and_create;
 mod split_answers;
 mod stage;
+mod tenant_attacks;
 mod tenant_cancel;
 mod tenant_compile;
 mod tenant_guard;
@@ -16,3 +24,6 @@ mod tenant_pool;
 mod tenant_state;
 mod tenant_statement;
 mod tenant_wire;
+mod support {
+    pub(crate) mod cgk;
+}
