@@ -50,8 +50,9 @@ pub enum Hardening {
 /// Dropped, the server may still finish and commit the migrations; nothing is half done.
 pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut dyn Observer) -> Result<SetupReport> {
     check_privileges(operator)?;
-    let hardened = harden(operator).await?;
+    // Planned first: a database whose ledger is not ours, or does not agree, is left entirely as it is.
     let planned: FleetPlan<'_> = migrate::plan_fleet(operator, migrations, &Scope::Public, Target::Head).await?;
+    let hardened = harden(operator).await?;
     let report: RunReport = migrate::run(operator, migrations, planned, observer).await?;
     let applied = match report.public.map(|outcome| outcome.result) {
         Some(Outcome::Migrated { applied }) => applied,
