@@ -69,7 +69,7 @@ pub(crate) async fn apply(operator: &Operator, unit: &Unit<'_>) -> Result<Landin
         let answer = message::run(operator.client(), &script.sql)
             .await
             .map_err(while_doing(format!("migrate schema {:?}", schema.as_str())))?;
-        match script.judge(schema, answer) {
+        match script.judge(operator, unit, answer) {
             Verdict::Landed(landing) => return Ok(landing),
             Verdict::Failed(error) if last_try || !error.is_retryable() || matches!(error, Error::Locked { .. }) => {
                 return Err(error);
@@ -194,7 +194,8 @@ impl<'a> Script<'a> {
         self.sql.push('\n');
     }
 
-    fn judge(&self, schema: &SchemaName, answer: Answer) -> Verdict {
+    fn judge(&self, operator: &Operator, unit: &Unit<'_>, answer: Answer) -> Verdict {
+        let schema = &unit.plan.schema;
         let Some(source) = answer.error else { return Verdict::Landed(Landing::Done) };
         let doing = format!("migrate schema {:?}", schema.as_str());
         if sqlstate::is_lost(&source) {
@@ -209,6 +210,17 @@ impl<'a> Script<'a> {
                 Verdict::Failed(Error::Locked { schema: schema.clone(), waited: TURN_MAX })
             }
             Some(PartKind::Check) if *state == SqlState::DIVISION_BY_ZERO => Verdict::Landed(Landing::Moved),
+            Some(PartKind::Provision) if *state == SqlState::INSUFFICIENT_PRIVILEGE && unit.owner.is_some() => {
+                let owner = unit.owner.as_ref().map_or_else(String::new, Ident::quoted);
+                let role = &operator.facts().role;
+                let quoted = Ident::new(role.as_str()).map_or_else(|_| role.clone(), |role| role.quoted());
+                Verdict::Failed(Error::Privilege {
+                    role: role.clone(),
+                    needed: format!("act as {owner}, the owner of schema {:?}", schema.as_str()),
+                    grant: format!("grant {owner} to {quoted}"),
+                    source: Some(source),
+                })
+            }
             // Somebody else made it first; the lock made us wait until they had.
             Some(PartKind::Provision)
                 if [

@@ -1,0 +1,511 @@
+//! A database made ready, and tenants made in it: whole, again, at once, interrupted, and by roles that may not.
+
+use crate::sandbox::{DECOYS, Files, Raw, decoys, exists, login_role, picture, rounds, say, seeded, url, versions};
+use cgk::{
+    Config, Db, Error, ErrorKind, Operator, TenantSlug, TenantStatus,
+    config::Isolation,
+    ident::{RoleName, SchemaName},
+    lifecycle::{self, CreateOptions, Created, Creation},
+    migrate::{self, Migrations, SchemaState, Silent},
+    setup::{self, Hardening, SetupReport},
+    testing::{TestDatabase, TestServer},
+};
+use rand::RngExt as _;
+use std::{sync::Arc, time::Duration};
+
+async fn set_up(operator: &Operator) -> cgk::Result<SetupReport> {
+    setup::setup(operator, &Migrations::bundled(), &mut Silent).await
+}
+
+fn slug(text: &str) -> TenantSlug {
+    text.parse().unwrap()
+}
+
+/// A set-up database, an operator and a service on it, and a raw session.
+struct Shop {
+    database: TestDatabase,
+    operator: Operator,
+    db: Db,
+    raw: Raw,
+}
+
+impl Shop {
+    async fn open() -> Self {
+        let database = TestServer::shared().set_up_database().await.unwrap();
+        let (operator, db) = (database.operator().await.unwrap(), database.db().await.unwrap());
+        let raw = Raw::on(&database).await;
+        Self { database, operator, db, raw }
+    }
+
+    async fn create(&self, text: &str) -> cgk::Result<Created> {
+        create(&self.operator, &self.db, text).await
+    }
+
+    fn role(&self, text: &str) -> RoleName {
+        RoleName::of_tenant(&slug(text), &self.operator.facts().database_tag())
+    }
+
+    /// Whether nothing at all of a tenant is there.
+    async fn nothing_of(&self, text: &str) -> bool {
+        self.raw
+            .one(&format!(
+                "select not exists (select from organizations where slug = '{text}')
+                    and not exists (select from pg_namespace where nspname = 'tenant_{text}')
+                    and not exists (select from pg_roles where rolname = '{}')",
+                self.role(text).as_str()
+            ))
+            .await
+    }
+
+    /// Whether a tenant is whole: its ledger at head and a query through the front door.
+    async fn is_whole(&self, text: &str) -> bool {
+        let state = migrate::look(&self.operator, &Migrations::bundled()).await.unwrap();
+        let at_head = state.tenants.iter().any(|tenant| {
+            tenant.tenant.slug.as_str() == text
+                && tenant.tenant.status == TenantStatus::Active
+                && tenant.state.is_at_head()
+        });
+        at_head
+            && self.db.with_tenant(&slug(text), async |tx| tx.query("select * from orders", &[]).await).await.is_ok()
+    }
+}
+
+async fn create(operator: &Operator, db: &Db, text: &str) -> cgk::Result<Created> {
+    lifecycle::create(operator, db, &Migrations::bundled(), &slug(text), &CreateOptions::default()).await
+}
+
+#[tokio::test]
+async fn setup_makes_the_registry_and_may_be_run_again() {
+    let database = TestServer::shared().database().await.unwrap();
+    let (operator, raw) = (database.operator().await.unwrap(), Raw::on(&database).await);
+    decoys(&raw).await;
+    let error = migrate::look(&operator, &Migrations::bundled()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady);
+    let report = set_up(&operator).await.unwrap();
+    assert_eq!((report.applied.len(), report.head.unwrap().to_string().as_str()), (6, "006_magic_links"));
+    assert!(report.tables.contains(&"organizations".to_owned()));
+    let before = picture(&raw, "public").await;
+    assert!(set_up(&operator).await.unwrap().applied.is_empty());
+    assert_eq!(picture(&raw, "public").await, before);
+    assert!(!exists(&raw, &format!("{}.organizations", DECOYS[0])).await);
+}
+
+#[tokio::test]
+async fn eight_setups_at_once_also_take_the_right_of_everyone_away() {
+    let database = Arc::new(TestServer::shared().database().await.unwrap());
+    let raw = Raw::on(&database).await;
+    raw.run("grant create on schema public to public").await;
+    let mut operators = Vec::new();
+    for _ in 0..8 {
+        operators.push(database.operator().await.unwrap());
+    }
+    let tasks: Vec<_> =
+        operators.into_iter().map(|operator| tokio::spawn(async move { set_up(&operator).await })).collect();
+    let mut applied = 0;
+    for task in tasks {
+        let report = task.await.unwrap().unwrap();
+        assert_eq!(report.hardened, Hardening::Revoked);
+        applied += report.applied.len();
+    }
+    assert_eq!(applied, 6);
+    assert_eq!(versions(&raw, "public").await, [1, 2, 3, 4, 5, 6]);
+    assert!(!raw.one::<bool>(EVERYONE_CREATES).await);
+}
+
+const EVERYONE_CREATES: &str = "select exists (select from pg_namespace n, aclexplode(n.nspacl) a
+    where n.nspname = 'public' and a.grantee = 0 and a.privilege_type = 'CREATE')";
+
+#[tokio::test]
+async fn a_right_that_the_operator_may_not_revoke_is_reported() {
+    let database = TestServer::shared().database().await.unwrap();
+    let raw = Raw::on(&database).await;
+    let (role, config) = login_role(&database, &raw, "nosuperuser").await;
+    raw.run(&format!(
+        "grant create on schema public to public; grant create on database {} to {role}",
+        database.name()
+    ))
+    .await;
+    let operator = Operator::connect(&config).await.unwrap();
+    let report = set_up(&operator).await.unwrap();
+    assert_eq!((report.hardened, report.applied.len()), (Hardening::NotAllowed, 6));
+    assert!(raw.one::<bool>(EVERYONE_CREATES).await);
+}
+
+#[tokio::test]
+async fn setup_without_the_rights_says_what_to_grant_and_the_grant_helps() {
+    let database = TestServer::shared().database().await.unwrap();
+    let raw = Raw::on(&database).await;
+    raw.run("revoke create on schema public from public").await;
+    let (_, config) = login_role(&database, &raw, "nosuperuser").await;
+    for needed in ["create tables in schema public", "create schemas in database"] {
+        let operator = Operator::connect(&config).await.unwrap();
+        let error = set_up(&operator).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied);
+        let Error::Privilege { needed: found, grant, .. } = error else { panic!("{error:?}") };
+        assert!(found.starts_with(needed), "{found}");
+        assert!(!exists(&raw, "public.schema_migrations").await);
+        raw.run(&grant).await;
+    }
+    set_up(&Operator::connect(&config).await.unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_read_only_session_is_refused_before_anything_is_tried() {
+    let database = TestServer::shared().database().await.unwrap();
+    let raw = Raw::on(&database).await;
+    raw.run(&format!("alter database {} set default_transaction_read_only = on", database.name())).await;
+    let operator = database.operator().await.unwrap();
+    assert!(operator.facts().read_only);
+    let error = set_up(&operator).await.unwrap_err();
+    assert!(error.to_string().contains("read-only"), "{error}");
+}
+
+#[tokio::test]
+async fn a_tenant_is_made_once_and_found_again() {
+    let shop = Shop::open().await;
+    let options = CreateOptions::default().name("It's \\ Acme; drop table x --");
+    let made =
+        lifecycle::create(&shop.operator, &shop.db, &Migrations::bundled(), &slug("acme"), &options).await.unwrap();
+    assert_eq!((made.creation, made.applied.len(), made.schema.as_str()), (Creation::New, 7, "tenant_acme"));
+    assert_eq!(
+        (made.tenant.status, made.tenant.name.as_str()),
+        (TenantStatus::Active, "It's \\ Acme; drop table x --")
+    );
+    assert!(shop.is_whole("acme").await);
+    let before = picture(&shop.raw, "tenant_acme").await;
+    let again = shop.create("acme").await.unwrap();
+    assert_eq!((again.creation, again.applied.len(), again.tenant), (Creation::Existed, 0, made.tenant));
+    assert_eq!(picture(&shop.raw, "tenant_acme").await, before);
+    let role: String = shop
+        .raw
+        .one(&format!(
+            "select concat(rolcanlogin, rolsuper, rolbypassrls, rolinherit, rolcreaterole, rolcreatedb) from pg_roles where rolname = '{}'",
+            shop.role("acme").as_str()
+        ))
+        .await;
+    assert_eq!(role, "ffffff");
+}
+
+#[tokio::test]
+async fn eight_at_once_make_one_tenant() {
+    let shop = Shop::open().await;
+    for registered in [false, true] {
+        let name = if registered { "onboarded" } else { "fresh" };
+        if registered {
+            shop.raw.run("insert into organizations (slug, name) values ('onboarded', 'O')").await;
+        }
+        let mut operators = Vec::new();
+        for _ in 0..8 {
+            operators.push(shop.database.operator().await.unwrap());
+        }
+        let tasks: Vec<_> = operators
+            .into_iter()
+            .map(|operator| {
+                let db = shop.db.clone();
+                tokio::spawn(async move { create(&operator, &db, name).await })
+            })
+            .collect();
+        let mut creations = Vec::new();
+        for task in tasks {
+            creations.push(task.await.unwrap().unwrap().creation);
+        }
+        let made = if registered { Creation::Finished } else { Creation::New };
+        assert_eq!(creations.iter().filter(|creation| **creation == made).count(), 1, "{creations:?}");
+        assert_eq!(creations.iter().filter(|creation| **creation == Creation::Existed).count(), 7, "{creations:?}");
+        assert!(shop.is_whole(name).await);
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_interrupted_at_any_moment_is_not_there_or_finished_by_the_next_call() {
+    let mut random = seeded("interrupted");
+    let shop = Shop::open().await;
+    let config = shop.database.config().clone().with_application_name("victim");
+    let (mut cut, mut nothing) = (0, 0);
+    let mut span = Duration::from_millis(60);
+    for round in 0..rounds(24) {
+        let name = format!("t{round}");
+        let victim = Operator::connect(&config).await.unwrap();
+        let moment = span.mul_f64(random.random_range(0.0..1.0));
+        let started = std::time::Instant::now();
+        let outcome = if round % 2 == 0 {
+            // The server ends the session.
+            let kill = async {
+                tokio::time::sleep(moment).await;
+                shop.raw.all::<bool>(&format!("select pg_terminate_backend(pid) from {VICTIMS}")).await;
+            };
+            tokio::join!(create(&victim, &shop.db, &name), kill).0.ok()
+        } else {
+            // The caller loses interest, and the session goes with it.
+            tokio::time::timeout(moment, create(&victim, &shop.db, &name)).await.ok().map(Result::unwrap)
+        };
+        drop(victim);
+        shop.raw.wait_until(&format!("select not exists (select from {VICTIMS})")).await;
+        match outcome {
+            Some(_) => span = (span + started.elapsed()) / 2,
+            None => cut += 1,
+        }
+        let left = !shop.nothing_of(&name).await;
+        nothing += usize::from(!left);
+        let expected = if left { Creation::Existed } else { Creation::New };
+        assert_eq!(shop.create(&name).await.unwrap().creation, expected, "round {round}");
+        assert!(shop.is_whole(&name).await, "round {round}");
+    }
+    say(&format!("{cut} of {} were cut short, {nothing} of them left nothing", rounds(24)));
+    assert!(nothing >= rounds(24) / 6, "only {nothing} were cut short: this test proved nothing");
+}
+
+const VICTIMS: &str = "pg_stat_activity where datname = current_database() and application_name = 'victim'";
+
+#[tokio::test]
+async fn half_made_tenants_are_finished() {
+    let shop = Shop::open().await;
+    // A registry row alone, as a sign-up form writes it.
+    shop.raw.run("insert into organizations (slug, name) values ('signup', 'Sign Up')").await;
+    let made = shop.create("signup").await.unwrap();
+    assert_eq!(
+        (made.creation, made.tenant.status, made.tenant.name.as_str()),
+        (Creation::Finished, TenantStatus::Active, "Sign Up")
+    );
+    assert!(shop.is_whole("signup").await);
+
+    // The role's right to use the schema.
+    let role = shop.role("signup").quoted();
+    shop.raw.run(&format!("revoke all on schema tenant_signup from {role}")).await;
+    assert!(!shop.is_whole("signup").await);
+    assert_eq!(shop.create("signup").await.unwrap().creation, Creation::Finished);
+    assert!(shop.is_whole("signup").await);
+
+    // The role itself, as after a restore on another server. The ledger stays out of the new one's reach.
+    shop.raw.run(&format!("drop owned by {role}; drop role {role}")).await;
+    assert!(!shop.is_whole("signup").await);
+    assert_eq!(shop.create("signup").await.unwrap().creation, Creation::Finished);
+    assert!(shop.is_whole("signup").await);
+    let error = shop
+        .db
+        .with_tenant(&slug("signup"), async |tx| tx.query("table schema_migrations", &[]).await)
+        .await
+        .unwrap_err();
+    assert_eq!(error.sqlstate().unwrap().code(), "42501");
+
+    // The schema.
+    shop.raw.run("drop schema tenant_signup cascade").await;
+    assert_eq!(shop.create("signup").await.unwrap().creation, Creation::Finished);
+    assert!(shop.is_whole("signup").await);
+
+    // A suspended one is finished and stays suspended.
+    shop.raw.run("update organizations set status = 'suspended'; drop schema tenant_signup cascade").await;
+    let made = shop.create("signup").await.unwrap();
+    assert_eq!((made.creation, made.tenant.status), (Creation::Finished, TenantStatus::Suspended));
+}
+
+#[tokio::test]
+async fn schemas_that_are_somebody_elses_are_left_alone() {
+    let shop = Shop::open().await;
+    decoys(&shop.raw).await;
+    shop.raw
+        .run(
+            "create schema tenant_empty; create schema tenant_tables; create table tenant_tables.orders (id int);
+             create schema tenant_ledger; create table tenant_ledger.schema_migrations (like public.schema_migrations);
+             create schema tenant_known; insert into organizations (slug, name) values ('known', 'Known')",
+        )
+        .await;
+    for name in ["empty", "tables", "ledger", "known", "ghost"] {
+        let schema = SchemaName::of_tenant(&slug(name));
+        let before = picture(&shop.raw, schema.as_str()).await;
+        let error = shop.create(name).await.unwrap_err();
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Conflict, "CGK0404"), "{name}: {error:?}");
+        assert_eq!(picture(&shop.raw, schema.as_str()).await, before);
+        let role: bool = shop.raw.one(&format!("select to_regrole('{}') is not null", shop.role(name).as_str())).await;
+        assert!(!role, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_schema_made_after_the_look_is_noticed() {
+    let shop = Shop::open().await;
+    let holder = Raw::on(&shop.database).await;
+    let key = cgk::lock::migration_key(&SchemaName::of_tenant(&slug("late")));
+    holder.run(&format!("begin; select pg_advisory_xact_lock({key}); create schema tenant_late")).await;
+    let (config, db) = (shop.database.config().clone(), shop.db.clone());
+    let making = tokio::spawn(async move {
+        let operator = Operator::connect(&config).await.unwrap();
+        create(&operator, &db, "late").await
+    });
+    shop.raw
+        .wait_until_blocked(
+            "select pid from pg_stat_activity where datname = current_database() and application_name = 'cgk'",
+        )
+        .await;
+    holder.run("commit").await;
+    assert_eq!(making.await.unwrap().unwrap_err().kind(), ErrorKind::Conflict);
+    assert!(!shop.raw.one::<bool>("select exists (select from organizations)").await);
+}
+
+#[tokio::test]
+async fn a_migration_that_fails_leaves_no_tenant() {
+    let shop = Shop::open().await;
+    let files = Files::of_tenants(&[("001_a.sql", "create table a ()"), ("002_b.sql", "select 1;\nselect 1/0;")]);
+    let error = lifecycle::create(&shop.operator, &shop.db, &files.load(), &slug("acme"), &CreateOptions::default())
+        .await
+        .unwrap_err();
+    assert!(matches!(&error, Error::Migration(failure) if failure.place.as_ref().unwrap().line == 2), "{error:?}");
+    assert!(shop.nothing_of("acme").await);
+}
+
+#[tokio::test]
+async fn an_unprepared_database_is_said() {
+    let database = TestServer::shared().database().await.unwrap();
+    let (operator, db) = (database.operator().await.unwrap(), database.db().await.unwrap());
+    assert_eq!(create(&operator, &db, "acme").await.unwrap_err().kind(), ErrorKind::NotReady);
+}
+
+/// An operator without superuser, as managed services give it, whose login the service uses too.
+async fn modest(attributes: &str) -> (TestDatabase, Raw, Config) {
+    let database = TestServer::shared().database().await.unwrap();
+    let raw = Raw::on(&database).await;
+    let (role, config) = login_role(&database, &raw, &format!("nosuperuser {attributes}")).await;
+    raw.run(&format!(
+        "alter database {} owner to {role}; grant create, usage on schema public to {role}",
+        database.name()
+    ))
+    .await;
+    let operator = Operator::connect(&config).await.unwrap();
+    assert!(!operator.facts().superuser);
+    set_up(&operator).await.unwrap();
+    (database, raw, config)
+}
+
+#[tokio::test]
+async fn an_operator_without_superuser_makes_migrates_and_enters_tenants() {
+    let (_database, raw, config) = modest("createrole").await;
+    let (operator, db) = (Operator::connect(&config).await.unwrap(), Db::connect(&config).await.unwrap());
+    for name in ["acme", "globex"] {
+        assert_eq!(create(&operator, &db, name).await.unwrap().creation, Creation::New);
+    }
+    let id: uuid::Uuid = db
+        .with_tenant(&slug("acme"), async |tx| {
+            Ok(tx.query_one("insert into customers (email) values ('a@example.com') returning id", &[]).await?.get(0))
+        })
+        .await
+        .unwrap();
+    assert!(!id.is_nil());
+    let error = db
+        .with_tenant(&slug("acme"), async |tx| tx.query("table tenant_globex.customers", &[]).await)
+        .await
+        .unwrap_err();
+    assert_eq!(error.sqlstate().unwrap().code(), "42501");
+
+    // Finishing what is half made needs no more rights than making it.
+    let role = RoleName::of_tenant(&slug("acme"), &operator.facts().database_tag()).quoted();
+    raw.run(&format!("revoke all on schema tenant_acme from {role}")).await;
+    assert_eq!(create(&operator, &db, "acme").await.unwrap().creation, Creation::Finished);
+
+    // And the next migration reaches both.
+    let files = Files::of_tenants(&[]);
+    for file in Migrations::bundled().set(migrate::Set::Tenant).files() {
+        files.tenant(file.path().file_name().unwrap().to_str().unwrap(), file.sql());
+    }
+    files.tenant("100_more.sql", "create table more (id int generated always as identity, note text)");
+    let report = crate::sandbox::migrate_all(&operator, &files.load()).await.unwrap();
+    assert_eq!((report.failed(), report.migrated()), (0, 2), "{report:#?}");
+    db.with_tenant(&slug("globex"), async |tx| tx.execute("insert into more (note) values ('x')", &[]).await)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn without_createrole_the_role_mode_is_denied_and_the_path_mode_works() {
+    let (_database, raw, config) = modest("nocreaterole").await;
+    let (operator, db) = (Operator::connect(&config).await.unwrap(), Db::connect(&config).await.unwrap());
+    let error = create(&operator, &db, "acme").await.unwrap_err();
+    let Error::Privilege { grant, .. } = error else { panic!("{error:?}") };
+    assert!(grant.ends_with("createrole"), "{grant}");
+    assert!(!exists(&raw, "tenant_acme.orders").await);
+
+    let config = config.with_isolation(Isolation::Path);
+    let (operator, db) = (Operator::connect(&config).await.unwrap(), Db::connect(&config).await.unwrap());
+    assert_eq!(create(&operator, &db, "acme").await.unwrap().creation, Creation::New);
+    assert_eq!(create(&operator, &db, "acme").await.unwrap().creation, Creation::Existed);
+    db.with_tenant(&slug("acme"), async |tx| tx.query("table orders", &[]).await).await.unwrap();
+    let roles: i64 = raw
+        .one(&format!(
+            "select count(*) from pg_roles where rolname like 'cgk\\_acme\\_{}'",
+            operator.facts().database_tag().as_str()
+        ))
+        .await;
+    assert_eq!(roles, 0);
+}
+
+#[tokio::test]
+async fn without_create_on_the_database_the_grant_is_named() {
+    let (database, raw, config) = modest("createrole").await;
+    raw.run(&format!("alter database {0} owner to current_user; revoke all on database {0} from public; grant connect on database {0} to public", database.name())).await;
+    let (operator, db) = (Operator::connect(&config).await.unwrap(), Db::connect(&config).await.unwrap());
+    let error = create(&operator, &db, "acme").await.unwrap_err();
+    let Error::Privilege { grant, .. } = error else { panic!("{error:?}") };
+    raw.run(&grant).await;
+    let operator = Operator::connect(&config).await.unwrap();
+    create(&operator, &db, "acme").await.unwrap();
+}
+
+/// A second operator may migrate what the first one made only when it may act as its owner.
+#[tokio::test]
+async fn another_operator_without_the_owners_rights_is_denied_and_told_what_helps() {
+    let (database, raw, first) = modest("createrole").await;
+    let (operator, db) = (Operator::connect(&first).await.unwrap(), Db::connect(&first).await.unwrap());
+    let files = Files::of_tenants(&[("001_a.sql", "create table a ()")]);
+    lifecycle::create(&operator, &db, &files.load(), &slug("acme"), &CreateOptions::default()).await.unwrap();
+    files.tenant("002_b.sql", "create table b ()");
+    let (second, config) = login_role(&database, &raw, "nosuperuser createrole").await;
+    raw.run(&format!("grant select on organizations, schema_migrations to {second}")).await;
+    let other = Operator::connect(&config).await.unwrap();
+    let migrations = files.load();
+    let report = crate::sandbox::migrate_all(&other, &migrations).await.unwrap();
+    let error = crate::sandbox::failure(&report, "acme");
+    let Error::Privilege { grant, .. } = error else { panic!("{error:?}") };
+    raw.run(grant).await;
+    let report = crate::sandbox::migrate_all(&other, &migrations).await.unwrap();
+    assert_eq!((report.failed(), report.migrated()), (0, 1), "{report:#?}");
+    let owner: String =
+        raw.one("select pg_get_userbyid(relowner)::text from pg_class where oid = 'tenant_acme.b'::regclass").await;
+    assert_eq!(owner, operator.facts().role);
+}
+
+#[tokio::test]
+async fn the_longest_slug_fits() {
+    let shop = Shop::open().await;
+    let name = "z".repeat(48);
+    assert_eq!(shop.create(&name).await.unwrap().creation, Creation::New);
+    assert_eq!(shop.role(&name).as_str().len(), 63);
+    assert!(shop.is_whole(&name).await);
+    assert_eq!(shop.create(&name).await.unwrap().creation, Creation::Existed);
+    // Their beginnings are other tenants.
+    assert_eq!(shop.create(&"z".repeat(47)).await.unwrap().creation, Creation::New);
+}
+
+#[tokio::test]
+async fn two_hundred_tenants() {
+    let shop = Shop::open().await;
+    let files = Files::of_tenants(&[("001_a.sql", "create table a (id int primary key)")]);
+    let migrations = files.load();
+    for number in 0..200 {
+        let (slug, options) = (slug(&format!("t{number}")), CreateOptions::default());
+        let made = lifecycle::create(&shop.operator, &shop.db, &migrations, &slug, &options).await.unwrap();
+        assert_eq!(made.creation, Creation::New);
+    }
+    let state = migrate::look(&shop.operator, &migrations).await.unwrap();
+    assert_eq!(state.tenants.iter().filter(|tenant| matches!(tenant.state, SchemaState::AtHead)).count(), 200);
+}
+
+/// Where the same registry lives in two databases of a server, neither's roles open the other's tenants.
+#[tokio::test]
+async fn databases_of_one_server_share_no_role() {
+    let (one, two) = (Shop::open().await, Shop::open().await);
+    one.create("acme").await.unwrap();
+    two.create("acme").await.unwrap();
+    assert_ne!(one.role("acme"), two.role("acme"));
+    let inside = Raw::connect(&url(&one.database, None)).await;
+    inside.run(&format!("set role {}", two.role("acme").quoted())).await;
+    assert_eq!(inside.try_run("select from tenant_acme.orders").await.unwrap_err().code().unwrap().code(), "42501");
+}
