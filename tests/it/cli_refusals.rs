@@ -53,7 +53,7 @@ async fn connections() {
     let no_socket = Shell::new().set("DATABASE_URL", "postgresql://cgk@/app?host=/nonexistent");
     text.push_str(&no_socket.transcript(&["tenant:list"]));
     let missing = url(&database, None).replace(database.name(), "no_such_database");
-    let missing = Shell::on(&database).set("DATABASE_URL", &missing);
+    let missing = Shell::on(&database).set("DATABASE_URL", &missing).call("<host>&port=5432", "<host>");
     text.push_str(&missing.transcript(&["tenant:list"]));
     if is_private() {
         text.push_str(&Shell::as_role(&database, Some("no_such_role")).transcript(&["tenant:list"]));

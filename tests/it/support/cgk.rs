@@ -1,6 +1,10 @@
 //! Runs the program as a shell would: its own folder, no environment but what is given, one answer of three parts.
 
-use cgk::testing::{TEST_DATABASE_URL, TestDatabase, TestServer};
+use cgk::{
+    config::TargetHost,
+    ident::DatabaseTag,
+    testing::{TEST_DATABASE_URL, TestDatabase, TestServer},
+};
 use regex::Regex;
 use std::{
     fs,
@@ -35,17 +39,31 @@ impl Shell {
     /// The same as another role, which the server must let in without a password.
     pub(crate) fn as_role(database: &TestDatabase, role: Option<&str>) -> Self {
         let mut shell = Self::new().set("DATABASE_URL", &url(database, role));
+        // Whatever server the tests run on, the snapshots show the same.
         let target = database.config().target();
+        let (address, user) = (target.to_string(), target.user().unwrap_or_default());
         let host = match &target.hosts()[0] {
-            cgk::config::TargetHost::Socket { directory, .. } => format!("socket {directory}"),
-            host => host.port().to_string(),
+            TargetHost::Socket { directory, .. } => format!("socket {directory}"),
+            TargetHost::Network { name, port } => format!("{name}:{port}"),
+            other => unreachable!("{other:?}"),
         };
-        let tag = cgk::ident::DatabaseTag::of(database.name());
-        shell.names.extend([
-            (host.trim_start_matches("socket ").to_owned(), "<host>".to_owned()),
-            (database.name().to_owned(), "<database>".to_owned()),
-            (tag.as_str().to_owned(), "<tag>".to_owned()),
-        ]);
+        let rest = address.split_once("://").unwrap().1;
+        let rest = rest.split_once('@').map_or(rest, |(_, rest)| rest);
+        let tag = DatabaseTag::of(database.name());
+        let names = [
+            (":***@", "@"),
+            (rest, "<address>"),
+            (host.as_str(), "<host>"),
+            (host.trim_start_matches("socket "), "<host>"),
+            (database.name(), "<database>"),
+            (tag.as_str(), "<tag>"),
+            (&format!("//{user}@"), "//postgres@"),
+            (&format!(" as {user}"), " as postgres"),
+            (&format!("role {user} "), "role postgres "),
+            (&format!("\"user\":\"{user}\""), "\"user\":\"postgres\""),
+            ("encryption: none, it is a Unix socket", "encryption: none"),
+        ];
+        shell.names.extend(names.map(|(text, name)| (text.to_owned(), name.to_owned())));
         shell
     }
 
