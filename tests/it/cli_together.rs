@@ -107,6 +107,29 @@ async fn an_interrupted_migration_is_whole_or_not_there() {
     assert_eq!(shell.run(&["migrate:status", "--check"]).code, 0);
 }
 
+/// Another run holds the shared schema's lock for longer than this one waits.
+#[tokio::test]
+async fn a_run_that_gets_no_turn_ends_with_six() {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let shell = Shell::on(&database).set("CGK_MIGRATION_WAIT", "50ms");
+    shell.run(&["migrate:new", "late", "--public"]);
+    shell.write("migrations/public/007_late.sql", "create table late (id int);\n");
+    let url = crate::support::cgk::url(&database, None);
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let key = cgk::lock::migration_key(&cgk::ident::SchemaName::public());
+    client.query_one("select pg_advisory_lock($1)", &[&key]).await.unwrap();
+    let answer = shell.run(&["migrate", "--json"]);
+    assert_eq!(answer.code, 6, "{}", answer.stderr);
+    assert!(
+        answer.stderr.contains("error[CGK0605]") && answer.stdout.contains("\"kind\":\"locked\""),
+        "{}",
+        answer.stderr
+    );
+    client.query_one("select pg_advisory_unlock($1)", &[&key]).await.unwrap();
+    assert_eq!(shell.run(&["migrate"]).code, 0);
+}
+
 async fn until_migrating(database: &cgk::testing::TestDatabase) {
     let began = Instant::now();
     let url = crate::support::cgk::url(database, None);
