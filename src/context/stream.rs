@@ -9,7 +9,7 @@ use std::{
 };
 use tokio_postgres::{CopyInSink, CopyOutStream, Row, RowStream};
 
-/// The rows of [`TenantTx::query_raw`]; it cannot leave the transaction.
+/// The rows of [`TenantTx::query_raw`](super::TenantTx::query_raw); it cannot leave the transaction.
 pub struct TenantRows<'t> {
     rows: Pin<Box<RowStream>>,
     shared: &'t Shared,
@@ -31,7 +31,7 @@ impl Stream for TenantRows<'_> {
     }
 }
 
-/// The data of [`TenantTx::copy_out`]; it cannot leave the transaction.
+/// The data of [`TenantTx::copy_out`](super::TenantTx::copy_out); it cannot leave the transaction.
 pub struct TenantCopyOut<'t> {
     data: Pin<Box<CopyOutStream>>,
     shared: &'t Shared,
@@ -69,7 +69,7 @@ fn stream_next<T>(
     Poll::Ready(item.map(|item| item.map_err(|source| shared.failed(source))))
 }
 
-/// The sink of [`TenantTx::copy_in`]; it cannot leave the transaction. Dropped before [`TenantCopyIn::finish`], the COPY is
+/// The sink of [`TenantTx::copy_in`](super::TenantTx::copy_in); it cannot leave the transaction. Dropped before [`TenantCopyIn::finish`], the COPY is
 /// abandoned, and the transaction can only be rolled back.
 #[must_use = "a COPY that is not finished is abandoned"]
 pub struct TenantCopyIn<'t, U: bytes::Buf + Send + 'static> {
@@ -87,7 +87,7 @@ impl<'t, U: bytes::Buf + Send + 'static> TenantCopyIn<'t, U> {
     ///
     /// # Errors
     ///
-    /// As [`TenantTx::query`].
+    /// As [`TenantTx::query`](super::TenantTx::query).
     pub async fn finish(mut self) -> Result<u64> {
         let rows = self.sink.as_mut().finish().await;
         if let Some(flight) = self.flight.take() {
