@@ -82,3 +82,8 @@ pub use db::{Operator, ServerFacts};
 pub use error::{Error, ErrorKind, Result};
 pub use slug::{InvalidSlug, SlugProblem, TenantSlug};
 pub use tenant::{OrganizationId, Tenant, TenantStatus, UnknownStatus};
+
+// The code of the README is compiled with the tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

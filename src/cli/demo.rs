@@ -29,8 +29,8 @@ use super::{
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  cgk demo                               on a private server, started for this and removed afterwards
-  DATABASE_URL=postgresql://… cgk demo   there, in a database of its own, dropped afterwards
+  cgk demo                               on a private server that is removed afterwards
+  DATABASE_URL=postgresql://… cgk demo   there, in a database that is dropped afterwards
 
 It takes a PostgreSQL that is on this machine, or fetches one into your cache once. Nothing of it is left behind.";
 

@@ -18,8 +18,14 @@ const HELP_ABOUT: &str = "Print this message or the help of a command";
 /// The parser, with a help that clap cannot make by itself: it knows one heading for all commands.
 pub(crate) fn command() -> clap::Command {
     let command = Cli::command();
-    let template =
-        format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\n{{options}}{{after-help}}", groups(&command));
+    let header = command.get_styles().get_header();
+    let template = format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\n{header}Options:{header:#}\n{{options}}{{after-help}}",
+        groups(&command)
+    );
+    // `cgk help exit-codes` is a page of its own.
+    let exit_codes = format!("{{about}}\n\n{}", Exit::table());
+    let command = command.mut_subcommand("exit-codes", |page| page.help_template(exit_codes));
     command.help_template(StyledStr::from(template)).after_help(AFTER_HELP).after_long_help(after_long_help())
 }
 

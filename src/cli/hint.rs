@@ -14,7 +14,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::Connect { .. } => connect(error)?,
         Error::Login { .. } => login(error),
         Error::DatabaseMissing { database, .. } => {
-            format!("Check the name at the end of the URL, or make the database: create database {database:?};")
+            format!("Check the name at the end of the URL, or make the database: `create database \"{database}\"`.")
         }
         Error::ServerTooOld { needed, .. } => format!("Use a server of PostgreSQL {needed} or newer."),
         Error::PoolTimeout { .. } => "Raise pool.size_max or pool.wait in cgk.toml.".into(),
@@ -106,7 +106,7 @@ fn privilege(statement: &str) -> String {
     } else {
         ""
     };
-    format!("An owner or superuser can allow it: {statement};{kind}")
+    format!("An owner or superuser can allow it: `{statement}`.{kind}")
 }
 
 fn migration(failure: &MigrationFailure) -> String {

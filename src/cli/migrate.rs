@@ -30,7 +30,7 @@ Examples:
   cgk migrate --public                   the shared schema alone
   cgk migrate --tenant acme globex       these tenants alone
 
-Each schema is one transaction: all of its pending migrations or none. A tenant that fails is reported and the others go
+Each schema is one transaction: all of its pending migrations or none. A tenant that fails is reported and the others go \
 on; the next run goes on where this one stopped.";
 
 #[derive(Args, Debug)]
@@ -157,7 +157,9 @@ fn show_plan(printer: &Printer, plan: &FleetPlan<'_>, target: TargetView, exit: 
         }
     }
     if plan.is_empty() {
-        printer.answer(format!("Nothing is pending; {} at head.", count(plan.at_head, "tenant")));
+        let at_head =
+            if plan.at_head > 0 { format!("; {} at head", count(plan.at_head, "tenant")) } else { String::new() };
+        printer.answer(format!("Nothing is pending{at_head}."));
     } else {
         let mut grid = Grid::new(&["MIGRATION", "PENDING IN", ""]);
         for file in &public {
@@ -257,7 +259,7 @@ fn show_report(printer: &Printer, report: &RunReport, began: Instant, exit: Exit
     if report.at_head > 0 {
         parts.push(format!("{} at head already", report.at_head));
     }
-    printer.answer(format!("\n{} in {}.", parts.join(", "), time::elapsed(began.elapsed())));
+    printer.answer(format!("\n{} ({}).", parts.join(", "), time::elapsed(began.elapsed())));
     tell_failures(printer, report);
     if report.failed() > 0 {
         let next = paint(COMMAND, "cgk migrate");

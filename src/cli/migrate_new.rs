@@ -25,7 +25,7 @@ Examples:
   cgk migrate:new plans --public         for the shared schema
   cgk migrate:new gift_cards --migrations db/migrations
 
-Without a folder of your own, the bundled files are written to ./migrations first, and cgk.toml names it from then on.
+Without a folder of your own, the bundled files are written to ./migrations first, and cgk.toml names it from then on. \
 No database is needed.";
 
 #[derive(Args, Debug)]

@@ -19,7 +19,7 @@ use super::{
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk migrate:status
-  cgk migrate:status --check             exit code 3 if something is pending, 7 if files and database do not agree
+  cgk migrate:status --check    exit code 3 if something is pending, 7 if there is drift
   cgk migrate:status --json";
 
 #[derive(Args, Debug)]

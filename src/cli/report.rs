@@ -107,7 +107,7 @@ impl Report {
                     .iter()
                     .map(|problem| {
                         let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
-                        format!("{}{line}: {}", shown(&problem.file), problem.problem)
+                        format!("{}{line}: {}", shown(&problem.file), without_here(&problem.problem))
                     })
                     .collect();
             }
@@ -171,6 +171,7 @@ impl Report {
     pub(crate) fn short(&self) -> String {
         match (&self.place, self.causes.first()) {
             (Some(place), Some(cause)) => format!("{}:{}:{}: {cause}", place.file, place.line, place.column),
+            _ if self.kind == "drift" => self.problems.join("; "),
             _ => self.message.clone(),
         }
     }
@@ -280,6 +281,14 @@ pub(crate) fn shown(path: &Path) -> String {
     let short =
         here.as_deref().and_then(|here| path.strip_prefix(here).ok()).filter(|rest| !rest.as_os_str().is_empty());
     short.unwrap_or(path).display().to_string()
+}
+
+/// A text with the paths in it as short as they can be told from here.
+fn without_here(text: &str) -> String {
+    match std::env::current_dir() {
+        Ok(here) => text.replace(&format!("{}/", here.display()), ""),
+        Err(_) => text.to_owned(),
+    }
 }
 
 /// Each cause once: what a cause has said already in the words of the next is left out.

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use cgk::{
     Operator,
+    config::Isolation,
     migrate::{MigrationId, Migrations},
     setup::{self, Hardening},
 };
@@ -107,8 +108,9 @@ fn connection(operator: &Operator) -> Vec<String> {
         (facts.creates_in_public == Some(true), "tables in public"),
         (facts.creates_roles, "roles"),
     ];
+    let wanted = |what: &str| what != "roles" || operator.config().isolation() == Isolation::Role;
     let may: Vec<_> = rights.iter().filter(|(may, _)| *may).map(|(_, what)| *what).collect();
-    let may_not: Vec<_> = rights.iter().filter(|(may, _)| !*may).map(|(_, what)| *what).collect();
+    let may_not: Vec<_> = rights.iter().filter(|(may, what)| !*may && wanted(what)).map(|(_, what)| *what).collect();
     let mut lines = vec![
         ok(format!("connected to {} as {}", session::place(operator), harmless(&facts.role))),
         ok(format!("PostgreSQL {}; 14 or newer is needed", session::short_version(&facts.version))),

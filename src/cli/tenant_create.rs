@@ -23,7 +23,7 @@ Examples:
   cgk tenant:create acme --name \"Acme Inc.\"
   cgk tenant:create acme --json
 
-A slug is 1 to 48 of a-z, 0-9 and _, and begins with a letter; anything else is refused, never repaired. For a tenant
+A slug is 1 to 48 of a-z, 0-9 and _, and begins with a letter; anything else is refused, never repaired. For a tenant \
 that exists it says so and changes nothing; one that is half made is finished.";
 
 #[derive(Args, Debug)]

@@ -41,6 +41,7 @@ pub(super) struct SessionSection {
     pub(super) lock_timeout: Option<Span>,
     pub(super) statement_timeout: Option<Span>,
     pub(super) migration_statement_timeout: Option<Span>,
+    pub(super) migration_wait: Option<Span>,
     pub(super) idle_in_transaction_timeout: Option<Span>,
 }
 

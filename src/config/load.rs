@@ -20,6 +20,7 @@ const APPLICATION_NAME: Names = names("session.application_name", "CGK_APPLICATI
 const LOCK_TIMEOUT: Names = names("session.lock_timeout", "CGK_LOCK_TIMEOUT", "--lock-timeout");
 const STATEMENT_TIMEOUT: Names = names("session.statement_timeout", "CGK_STATEMENT_TIMEOUT", "--statement-timeout");
 const MIGRATION_TIMEOUT: Names = names("session.migration_statement_timeout", "CGK_MIGRATION_STATEMENT_TIMEOUT", "");
+const MIGRATION_WAIT: Names = names("session.migration_wait", "CGK_MIGRATION_WAIT", "");
 const IDLE_TIMEOUT: Names = names("session.idle_in_transaction_timeout", "CGK_IDLE_IN_TRANSACTION_TIMEOUT", "");
 const POOL_SIZE_MAX: Names = names("pool.size_max", "CGK_POOL_SIZE_MAX", "");
 const POOL_WAIT: Names = names("pool.wait", "CGK_POOL_WAIT", "");
@@ -92,6 +93,7 @@ fn choose(
         lock_timeout,
         statement_timeout,
         migration_statement_timeout,
+        migration_wait,
         idle_in_transaction_timeout,
     } = &mut config.session;
     put(
@@ -104,6 +106,7 @@ fn choose(
     put(statement_timeout, layers.pick(STATEMENT_TIMEOUT, flag, time, span(file.session.statement_timeout))?);
     let migration = span(file.session.migration_statement_timeout);
     put(migration_statement_timeout, layers.pick(MIGRATION_TIMEOUT, None, time, migration)?);
+    put(migration_wait, layers.pick(MIGRATION_WAIT, None, time, span(file.session.migration_wait))?);
     let idle = span(file.session.idle_in_transaction_timeout);
     put(idle_in_transaction_timeout, layers.pick(IDLE_TIMEOUT, None, time, idle)?);
 

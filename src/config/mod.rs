@@ -21,6 +21,7 @@
 //! | `[session]` `lock_timeout`: `"3s"` | `CGK_LOCK_TIMEOUT` |
 //! | `[session]` `statement_timeout` | `CGK_STATEMENT_TIMEOUT` |
 //! | `[session]` `migration_statement_timeout` | `CGK_MIGRATION_STATEMENT_TIMEOUT` |
+//! | `[session]` `migration_wait` | `CGK_MIGRATION_WAIT` |
 //! | `[session]` `idle_in_transaction_timeout` | `CGK_IDLE_IN_TRANSACTION_TIMEOUT` |
 //! | `[pool]` `size_max` | `CGK_POOL_SIZE_MAX` |
 //! | `[pool]` `wait` | `CGK_POOL_WAIT` |

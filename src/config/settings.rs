@@ -78,6 +78,8 @@ pub struct SessionSettings {
     /// How long one statement of a migration may run. Default: no limit, because a migration that rewrites a large table
     /// takes its time; what it waits for is bounded by the lock timeout.
     pub migration_statement_timeout: Duration,
+    /// How long a run waits for another run that is migrating the same schema. Default: 60 seconds.
+    pub migration_wait: Duration,
     /// How long a transaction may stand idle before the server ends the session. Default: 60 seconds.
     pub idle_in_transaction_timeout: Duration,
 }
@@ -91,6 +93,8 @@ impl SessionSettings {
     pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
     /// The default of [`migration_statement_timeout`](SessionSettings::migration_statement_timeout).
     pub const MIGRATION_STATEMENT_TIMEOUT: Duration = Duration::ZERO;
+    /// The default of [`migration_wait`](SessionSettings::migration_wait).
+    pub const MIGRATION_WAIT: Duration = Duration::from_secs(60);
     /// The default of [`idle_in_transaction_timeout`](SessionSettings::idle_in_transaction_timeout).
     pub const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 }
@@ -102,6 +106,7 @@ impl Default for SessionSettings {
             lock_timeout: Self::LOCK_TIMEOUT,
             statement_timeout: Self::STATEMENT_TIMEOUT,
             migration_statement_timeout: Self::MIGRATION_STATEMENT_TIMEOUT,
+            migration_wait: Self::MIGRATION_WAIT,
             idle_in_transaction_timeout: Self::IDLE_IN_TRANSACTION_TIMEOUT,
         }
     }

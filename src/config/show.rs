@@ -3,11 +3,12 @@
 use super::settings::{Isolation, MigrationsFrom, Pooling, RemotePlaintext};
 use super::{Config, SettingOrigin, value};
 
-pub(super) const SESSION: [&str; 5] = [
+pub(super) const SESSION: [&str; 6] = [
     "session.application_name",
     "session.lock_timeout",
     "session.statement_timeout",
     "session.migration_statement_timeout",
+    "session.migration_wait",
     "session.idle_in_transaction_timeout",
 ];
 
@@ -35,7 +36,8 @@ impl Config {
             RemotePlaintext::Allow => "allow",
         };
         let (session, pool) = (&self.session, &self.pool);
-        let [application_name, lock_timeout, statement_timeout, migration_timeout, idle_timeout] = SESSION;
+        let [application_name, lock_timeout, statement_timeout, migration_timeout, migration_wait, idle_timeout] =
+            SESSION;
         let [size_max, wait, age_max, tenants_max, statements_max] = POOL;
         let values = [
             ("database_url", Some(self.address.masked())),
@@ -48,6 +50,7 @@ impl Config {
             (lock_timeout, Some(value::show(session.lock_timeout))),
             (statement_timeout, Some(value::show(session.statement_timeout))),
             (migration_timeout, Some(value::show(session.migration_statement_timeout))),
+            (migration_wait, Some(value::show(session.migration_wait))),
             (idle_timeout, Some(value::show(session.idle_in_transaction_timeout))),
             (size_max, Some(pool.size_max.to_string())),
             (wait, Some(value::show(pool.wait))),

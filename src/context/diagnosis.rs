@@ -1,7 +1,7 @@
 //! Why a tenant could not be entered.
 
 use super::{
-    protocol::{DIAGNOSE, Gate, ROLL_BACK},
+    protocol::{DIAGNOSE, Gate, roll_back},
     shared::Shared,
 };
 use crate::{
@@ -17,7 +17,7 @@ pub(super) async fn diagnose(shared: &Shared, database: &str) -> Result<Option<E
     let Gate { slug, schema, role } = &shared.gate;
     let client = shared.lease.connection().client();
     let doing = || while_doing(format!("find out why tenant {slug} cannot be entered"));
-    let rolled_back = message::run(client, ROLL_BACK).await.map_err(doing())?;
+    let rolled_back = message::run(client, roll_back(shared.pooling)).await.map_err(doing())?;
     rolled_back.complete().map_err(doing())?;
     let role_name = role.as_ref().map_or("", RoleName::as_str);
     let looked = client

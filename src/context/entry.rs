@@ -3,7 +3,7 @@
 use super::{
     lease::Lease,
     options::TxOptions,
-    protocol::{COMMIT, Gate, Nonce, begin, enter_sql, leave_sql},
+    protocol::{Gate, Nonce, begin, commit, enter_sql, leave_sql},
     shared::Shared,
 };
 use crate::{
@@ -118,10 +118,13 @@ impl Exit {
             Some(statement) => {
                 let check = Check::send(connection, statement, shared.gate.marks(nonce)).await;
                 // A failed check leaves an aborted transaction, which COMMIT rolls back.
-                Ok(Self { check: Some(check), message: Message::send(connection.client(), COMMIT).await? })
+                Ok(Self {
+                    check: Some(check),
+                    message: Message::send(connection.client(), commit(shared.pooling)).await?,
+                })
             }
             None => {
-                let message = Message::send(connection.client(), &shared.gate.leave(nonce)).await?;
+                let message = Message::send(connection.client(), &shared.gate.leave(nonce, shared.pooling)).await?;
                 Ok(Self { check: None, message })
             }
         }

@@ -1,6 +1,6 @@
 //! A pooled connection on loan to one transaction, and what becomes of it when that ends.
 
-use super::protocol::ROLL_BACK;
+use super::protocol::roll_back;
 use crate::db::{
     message,
     pool::{self, Connection, Pool},
@@ -131,9 +131,10 @@ impl Cleaning {
     async fn run(mut self) {
         let Some(object) = &self.object else { return };
         let client = object.client();
+        let roll_back = roll_back(self.pool.manager().pooling());
         let rolled_back = !self.grace.is_zero()
             && matches!(
-                tokio::time::timeout(self.grace, message::run(client, ROLL_BACK)).await,
+                tokio::time::timeout(self.grace, message::run(client, roll_back)).await,
                 Ok(Ok(answer)) if answer.error.is_none()
             );
         if rolled_back {

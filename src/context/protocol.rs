@@ -9,7 +9,7 @@
 
 use super::options::TxOptions;
 use crate::{
-    config::{Isolation, SessionSettings},
+    config::{Isolation, Pooling, SessionSettings},
     db::milliseconds,
     ident::{RoleName, SchemaName, literal},
     lock,
@@ -46,17 +46,45 @@ impl fmt::Display for Nonce {
 /// Ends whatever transaction is open and leaves nothing of it in the session. RESET ALL keeps the role, so RESET ROLE stands
 /// beside it; DISCARD ALL would also drop the driver's prepared statements, and cannot run in this message.
 macro_rules! scrub {
-    () => {
-        "close all; reset session authorization; reset all; reset role; unlisten *; \
-         select pg_catalog.pg_advisory_unlock_all(); discard temp; discard sequences"
+    ($end:literal, $check:literal) => {
+        concat!(
+            $end,
+            "; close all; reset session authorization; reset all; reset role; unlisten *; \
+             select pg_catalog.pg_advisory_unlock_all()",
+            $check,
+            "; discard temp; discard sequences"
+        )
     };
 }
 
-/// Rolls back and scrubs: the end of every transaction that does not commit.
-pub(crate) const ROLL_BACK: &str = concat!("rollback; ", scrub!());
+/// Raises an error when SQL has made a prepared statement, as a block or a function can do unseen. It may stand under a name
+/// of the driver's, where the next tenant would run it, in place of the check of the way in for instance; so it is looked for
+/// in a text of our own. Costs some 15 microseconds, and 0.3 more for each statement that the connection has prepared.
+macro_rules! and_ours {
+    ($end:literal) => {
+        scrub!(
+            $end,
+            ", 1 / (case when exists (select from pg_catalog.pg_prepared_statement() s where s.from_sql) then 0 else 1 end)"
+        )
+    };
+}
 
 /// Commits and scrubs.
-pub(crate) const COMMIT: &str = concat!("commit; ", scrub!());
+pub(crate) fn commit(pooling: Pooling) -> &'static str {
+    match pooling {
+        Pooling::Direct => and_ours!("commit"),
+        // The session is the pooler's, with the statements of others; none of ours has a name.
+        Pooling::Transaction => scrub!("commit", ""),
+    }
+}
+
+/// Rolls back and scrubs: the end of every transaction that does not commit.
+pub(crate) fn roll_back(pooling: Pooling) -> &'static str {
+    match pooling {
+        Pooling::Direct => and_ours!("rollback"),
+        Pooling::Transaction => scrub!("rollback", ""),
+    }
+}
 
 impl Gate {
     /// Everything that enters the tenant, in one simple-query message: for connections on which nothing can be prepared.
@@ -71,12 +99,12 @@ impl Gate {
     }
 
     /// Everything that leaves the tenant with a commit, in one simple-query message.
-    pub(crate) fn leave(&self, nonce: Nonce) -> String {
+    pub(crate) fn leave(&self, nonce: Nonce, pooling: Pooling) -> String {
         let mut sql = leave_sql(self.mode());
         for (index, value) in self.marks(nonce).iter().enumerate().rev() {
             sql = sql.replace(&format!("${}", index + 1), &literal(value));
         }
-        format!("{sql}; {COMMIT}")
+        format!("{sql}; {}", commit(pooling))
     }
 
     pub(crate) fn mode(&self) -> Isolation {
@@ -305,7 +333,7 @@ mod tests {
             order.iter().map(|part| sql.find(part).unwrap_or_else(|| panic!("{part} in {sql}"))).collect();
         assert!(places.is_sorted(), "{sql}");
         assert!(!sql.contains('$'), "{sql}");
-        assert!(!gate().leave(Nonce(7)).contains('$'));
+        assert!(!gate().leave(Nonce(7), Pooling::Direct).contains('$'));
     }
 
     #[test]

@@ -46,8 +46,9 @@ impl<'c> TenantTx<'c> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the statement may go on at the server; when the transaction ends before it has been answered, it is
-    /// cancelled. This is so for every statement here.
+    /// Dropped once it was polled, the statement goes on at the server. When the closure then returns `Ok`, the commit waits
+    /// for it and contains it; when the transaction ends in another way, it is cancelled. This is so for every statement
+    /// here.
     pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
         let client = self.shared.client();
         self.shared.prepared("query", sql, |statement| async move { client.query(&statement, params).await }).await

@@ -2,7 +2,7 @@
 
 use super::{connect::refused, tls};
 use crate::{
-    config::Config,
+    config::{Config, Pooling},
     error::{Error, Result},
 };
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
@@ -48,6 +48,7 @@ pub(crate) struct ConnectionManager {
     age_max: Duration,
     statements_max: usize,
     tenants_max: usize,
+    pooling: Pooling,
 }
 
 impl Connection {
@@ -136,7 +137,13 @@ impl ConnectionManager {
             age_max: config.pool().connection_age_max,
             statements_max: config.pool().statements_per_connection_max,
             tenants_max: config.pool().tenants_per_connection_max,
+            pooling: config.pooling(),
         })
+    }
+
+    /// What stands between the pool and the server.
+    pub(crate) fn pooling(&self) -> Pooling {
+        self.pooling
     }
 
     /// Asks the server to stop what the connection of this token is running. The driver returns before the server has acted,

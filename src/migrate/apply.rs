@@ -23,8 +23,6 @@ use rand::RngExt as _;
 use std::time::Duration;
 use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
 
-/// How long a run waits for another one that is migrating the same schema.
-const TURN_MAX: Duration = Duration::from_secs(60);
 /// How often work is tried that a lock timeout, a deadlock or a serialization failure undid.
 const TRIES_MAX: u32 = 5;
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
@@ -90,6 +88,8 @@ pub(crate) async fn apply(operator: &Operator, unit: &Unit<'_>) -> Result<Landin
 struct Script<'a> {
     sql: String,
     parts: Vec<Part<'a>>,
+    /// How long the message waits for its turn.
+    wait: Duration,
     /// What the marks begin with; no row of a migration looks like that.
     mark: String,
 }
@@ -120,7 +120,7 @@ impl<'a> Script<'a> {
     fn of(operator: &Operator, unit: &Unit<'a>) -> Self {
         let (plan, schema) = (unit.plan, &unit.plan.schema);
         let mark = format!("cgk:{:08x}:", rand::random::<u32>());
-        let mut script = Self { sql: String::new(), parts: Vec::new(), mark };
+        let mut script = Self { sql: String::new(), parts: Vec::new(), wait: operator.session().migration_wait, mark };
         let session = operator.session();
         let set = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
         let milliseconds = crate::db::milliseconds;
@@ -128,7 +128,10 @@ impl<'a> Script<'a> {
         // Whatever the database's default is: the check behind the lock must see what the lock's last holder committed.
         script.line("set transaction isolation level read committed;");
         // Waiting for one's turn may take longer than any lock or statement of a migration.
-        script.part(PartKind::Lock, &[set("lock_timeout", &milliseconds(TURN_MAX)), set("statement_timeout", "0")]);
+        script.part(
+            PartKind::Lock,
+            &[set("lock_timeout", &milliseconds(session.migration_wait)), set("statement_timeout", "0")],
+        );
         // Without this a killed client's message runs on, and commits.
         let notices = operator.facts().notices_lost_clients.then(|| set("client_connection_check_interval", "1000"));
         if let Some(notices) = &notices {
@@ -207,7 +210,7 @@ impl<'a> Script<'a> {
         let state = db_error.code();
         match index.map(|index| self.parts[index].kind) {
             Some(PartKind::Lock) if *state == SqlState::LOCK_NOT_AVAILABLE => {
-                Verdict::Failed(Error::Locked { schema: schema.clone(), waited: TURN_MAX })
+                Verdict::Failed(Error::Locked { schema: schema.clone(), waited: self.wait })
             }
             Some(PartKind::Check) if *state == SqlState::DIVISION_BY_ZERO => Verdict::Landed(Landing::Moved),
             Some(PartKind::Provision) if *state == SqlState::INSUFFICIENT_PRIVILEGE && unit.owner.is_some() => {

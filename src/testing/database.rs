@@ -215,7 +215,7 @@ pub async fn create_database(server: &Config, name: &Ident, template: Option<&st
             Err(Error::Privilege {
                 role: operator.facts().role.clone(),
                 needed: "create databases".into(),
-                grant: format!("alter role {} createdb", operator.facts().role),
+                grant: format!("alter role {} createdb", quoted(&operator.facts().role)),
                 source: Some(source),
             })
         }
@@ -254,6 +254,10 @@ pub async fn drop_database(server: &Config, name: &Ident) -> Result<()> {
         message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())?;
     }
     Ok(())
+}
+
+fn quoted(name: &str) -> String {
+    Ident::new(name).map_or_else(|_| name.to_owned(), |name| name.quoted())
 }
 
 async fn fsync_is_off(operator: &Operator) -> Result<bool> {

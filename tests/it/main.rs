@@ -1,5 +1,11 @@
 //! The integration tests: one binary, one server, a database per test.
 
+mod cli_commands;
+mod cli_demo;
+mod cli_help;
+mod cli_refusals;
+mod cli_together;
+mod docs;
 mod layering;
 mod migrate_apply;
 mod migrate_files;
@@ -8,6 +14,7 @@ mod sandbox;
 mod setup_and_create;
 mod split_answers;
 mod stage;
+mod tenant_attacks;
 mod tenant_cancel;
 mod tenant_compile;
 mod tenant_guard;
@@ -17,3 +24,6 @@ mod tenant_pool;
 mod tenant_state;
 mod tenant_statement;
 mod tenant_wire;
+mod support {
+    pub(crate) mod cgk;
+}

@@ -319,3 +319,48 @@ async fn a_copy_that_was_sent_as_a_query_is_refused_and_hangs_nobody() {
         assert_eq!(stage.marks("acme", "guard").await, (0, 0));
     }
 }
+
+/// The same of a single statement, whose commit is on its way behind it.
+#[tokio::test]
+async fn hostile_single_statements_commit_nothing_and_hang_nobody() {
+    let stage = Stage::set().await;
+    let (acme, globex) = (slug("acme"), stage.role("globex"));
+    let other = format!("select set_config('role', '{globex}', false)");
+    let session = format!("set session authorization \"{globex}\"");
+    let refused = [
+        "commit",
+        "rollback and chain",
+        "prepare transaction 'x'",
+        "reset role",
+        &other,
+        &session,
+        "set search_path = tenant_globex",
+        "do $$ begin insert into marks (tag, n) values ('guard', 1); perform set_config('cgk.tx', '', true); end $$",
+        "do $$ begin insert into marks (tag, n) values ('guard', 1); commit; end $$",
+        "select 1 / 0",
+        "select 1; select 2",
+        "copy marks from stdin",
+        "discard all",
+    ];
+    for statement in refused {
+        for typed in [true, false] {
+            let tenant = stage.db.tenant(&acme);
+            let patience = std::time::Duration::from_secs(3);
+            let outcome = tokio::time::timeout(patience, async {
+                if typed { tenant.execute_typed(statement, &[]).await } else { tenant.execute(statement, &[]).await }
+            })
+            .await
+            .unwrap_or_else(|_| panic!("{statement}: hangs, typed: {typed}"));
+            assert!(outcome.is_err(), "{statement}: {outcome:?}");
+            stage.next_user(&stage.db, "globex").await;
+            assert_eq!(stage.marks("acme", "guard").await, (0, 0), "{statement}");
+        }
+    }
+    // What a statement may leave in the session is gone with it.
+    for left in
+        ["select pg_advisory_lock(4711)", "create temp table marks ()", "listen gossip", "prepare x as select 1"]
+    {
+        stage.db.tenant(&acme).execute(left, &[]).await.unwrap();
+        stage.next_user(&stage.db, "globex").await;
+    }
+}

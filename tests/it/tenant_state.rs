@@ -246,3 +246,39 @@ async fn a_temporary_table_does_not_hide_the_tenants() {
         .unwrap();
     assert_eq!(tag, "acme");
 }
+
+/// A block hides DEALLOCATE and PREPARE: every statement that the driver knows by name is now another one. The next user
+/// would run those, the check of the way in among them.
+#[tokio::test]
+async fn statements_replaced_behind_the_driver_reach_nobody() {
+    let stage = Stage::set().await;
+    let globex = slug("globex");
+    let read = async || -> String {
+        let read = async |tx: &mut cgk::TenantTx<'_>| Ok(tx.query_one("select tag from marks", &[]).await?.get(0));
+        stage.db.with_tenant(&globex, read).await.unwrap()
+    };
+    assert_eq!(read().await, "globex");
+    let replace = "do $$ declare s record; begin
+        for s in select * from pg_prepared_statements where not from_sql loop
+            execute format('deallocate %I', s.name);
+            execute format('prepare %I %s as select ''evil''::text', s.name,
+                coalesce('(' || nullif(array_to_string(s.parameter_types, ','), '') || ')', ''));
+        end loop; end $$";
+    for say_ok in [true, false] {
+        let (_, pid) = stage.next_user(&stage.db, "globex").await;
+        let replaced = stage
+            .db
+            .with_tenant(&slug("acme"), async |tx| {
+                tx.execute_typed(replace, &[]).await?;
+                let sql = "select count(*), pg_backend_pid() from pg_prepared_statements where from_sql";
+                let row = &tx.query_typed(sql, &[]).await?[0];
+                assert!(row.get::<_, i64>(0) > 0 && row.get::<_, i32>(1) == pid, "this test proves nothing");
+                if say_ok { Ok(()) } else { Err(Error::TenantNotFound { tenant: slug("nobody") }) }
+            })
+            .await;
+        assert!(say_ok || replaced.is_err());
+        let (_, next) = stage.next_user(&stage.db, "globex").await;
+        assert_ne!(next, pid, "the connection is used again");
+        assert_eq!(read().await, "globex");
+    }
+}

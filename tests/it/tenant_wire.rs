@@ -1,1 +1,383 @@
+//! The wire between `with_tenant` and the server: cut at every byte, torn into pieces, and counted (threats T26, T27).
+//!
+//! Round trips of one `with_tenant` on a warm connection, counted below: 2 with one cached or typed statement (the first
+//! message and the statement together, then the last message), 3 when the statement has to be prepared, 2 without any, and
+//! one more for each further statement.
 
+use crate::stage::{Stage, address, long, report, slug};
+use cgk::{Config, Db, Error};
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UnixStream},
+    sync::Notify,
+};
+use tokio_postgres::config::Host;
+
+/// Nothing is cut.
+const NEVER: i64 = i64::MAX;
+
+/// A proxy in front of the server of the tests.
+struct Proxy {
+    port: u16,
+    wire: Arc<Wire>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+/// What the proxy does and has seen.
+struct Wire {
+    /// How many more bytes go through before the connection is cut.
+    to_server: AtomicI64,
+    to_client: AtomicI64,
+    cut: Notify,
+    /// Bytes that went through since the last look.
+    sent: AtomicUsize,
+    answered: AtomicUsize,
+    /// How often the client wrote after it had been answered.
+    turns: AtomicUsize,
+    last_was_answer: AtomicUsize,
+    /// How the answers arrive.
+    pace: Pace,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    AtOnce,
+    /// Each answer is held back, so that whatever the client sends without waiting is sent before.
+    Late(Duration),
+    /// A byte at a time.
+    InPieces,
+}
+
+impl Proxy {
+    async fn start(stage: &Stage, pace: Pace) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let wire = Arc::new(Wire {
+            to_server: AtomicI64::new(NEVER),
+            to_client: AtomicI64::new(NEVER),
+            cut: Notify::new(),
+            sent: AtomicUsize::new(0),
+            answered: AtomicUsize::new(0),
+            turns: AtomicUsize::new(0),
+            last_was_answer: AtomicUsize::new(1),
+            pace,
+        });
+        let server = address(stage.database.name());
+        let shared = Arc::clone(&wire);
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (wire, server) = (Arc::clone(&shared), server.clone());
+                tokio::spawn(async move {
+                    client.set_nodelay(true).unwrap();
+                    let port = server.get_ports().first().copied().unwrap_or(5432);
+                    match &server.get_hosts()[0] {
+                        Host::Unix(dir) => {
+                            let socket = UnixStream::connect(dir.join(format!(".s.PGSQL.{port}"))).await.unwrap();
+                            let (read, write) = socket.into_split();
+                            wire.join(client, read, write).await;
+                        }
+                        Host::Tcp(host) => {
+                            let socket = TcpStream::connect((host.as_str(), port)).await.unwrap();
+                            let (read, write) = socket.into_split();
+                            wire.join(client, read, write).await;
+                        }
+                    }
+                });
+            }
+        });
+        Self { port, wire, accepting }
+    }
+
+    fn config(&self, stage: &Stage) -> Config {
+        let user = address(stage.database.name()).get_user().unwrap().to_owned();
+        let url = format!("postgresql://{user}@127.0.0.1:{}/{}?sslmode=disable", self.port, stage.database.name());
+        Config::from_url(&url).unwrap().with_pool_size_max(1)
+    }
+
+    /// Forgets what was counted.
+    fn reset(&self) {
+        self.wire.sent.store(0, Ordering::SeqCst);
+        self.wire.answered.store(0, Ordering::SeqCst);
+        self.wire.turns.store(0, Ordering::SeqCst);
+        self.wire.last_was_answer.store(1, Ordering::SeqCst);
+    }
+
+    fn never_cut(&self) {
+        self.wire.to_server.store(NEVER, Ordering::SeqCst);
+        self.wire.to_client.store(NEVER, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Wire {
+    async fn join(&self, client: TcpStream, from_server: impl AsyncRead + Unpin, to_server: impl AsyncWrite + Unpin) {
+        let (from_client, to_client) = client.into_split();
+        // Whichever ends first takes the other with it: both sockets are closed.
+        tokio::select! {
+            () = self.carry(from_client, to_server, Way::ToServer) => {}
+            () = self.carry(from_server, to_client, Way::ToClient) => {}
+            () = self.cut.notified() => {}
+        }
+    }
+
+    async fn carry(&self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, way: Way) {
+        let mut buffer = vec![0; 65_536];
+        loop {
+            let Ok(length @ 1..) = from.read(&mut buffer).await else { return };
+            let budget = match way {
+                Way::ToServer => &self.to_server,
+                Way::ToClient => &self.to_client,
+            };
+            let left = budget.load(Ordering::SeqCst);
+            let passing = usize::try_from(left).map_or(length, |left| left.min(length));
+            if left != NEVER {
+                budget.fetch_sub(passing as i64, Ordering::SeqCst);
+            }
+            match way {
+                Way::ToServer => {
+                    self.sent.fetch_add(passing, Ordering::SeqCst);
+                    self.turns.fetch_add(self.last_was_answer.swap(0, Ordering::SeqCst), Ordering::SeqCst);
+                }
+                Way::ToClient => {
+                    if let Pace::Late(hold) = self.pace {
+                        tokio::time::sleep(hold).await;
+                    }
+                    self.last_was_answer.store(1, Ordering::SeqCst);
+                    self.answered.fetch_add(passing, Ordering::SeqCst);
+                }
+            }
+            let pieces = if self.pace == Pace::InPieces && way == Way::ToClient { 1 } else { passing.max(1) };
+            for piece in buffer[..passing].chunks(pieces) {
+                if to.write_all(piece).await.is_err() {
+                    return;
+                }
+                // Time for the other side to read it as it is.
+                for _ in 0..if pieces < passing { 4 } else { 0 } {
+                    tokio::task::yield_now().await;
+                }
+            }
+            if passing < length || (left != NEVER && passing as i64 == left) {
+                return;
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    ToServer,
+    ToClient,
+}
+
+/// Three rows in one transaction. Returns the outcome, and the backend as far as it came to light.
+async fn work(db: &Db, tag: &str) -> (Result<(), Error>, Option<i32>) {
+    let pid = std::sync::Mutex::new(None);
+    let outcome = db
+        .with_tenant(&slug("acme"), async |tx| {
+            let row =
+                tx.query_one("insert into marks (tag, n) values ($1, 1) returning pg_backend_pid()", &[&tag]).await?;
+            *pid.lock().unwrap() = Some(row.get(0));
+            for _ in 0..2 {
+                tx.execute("insert into marks (tag, n) values ($1, 2)", &[&tag]).await?;
+            }
+            Ok(())
+        })
+        .await;
+    (outcome, pid.into_inner().unwrap())
+}
+
+/// Waits until no backend of the library's works on this database: whatever will be committed is.
+const SETTLED: &str = "select not exists (select from pg_stat_activity where datname = current_database()
+                       and application_name = 'cgk' and state <> 'idle')";
+
+#[derive(Default, Debug)]
+struct Tally {
+    cuts: usize,
+    ok: usize,
+    lost: usize,
+    unknown_committed: usize,
+    unknown_absent: usize,
+}
+
+/// Cuts the wire after each of these numbers of bytes.
+async fn cut(stage: &Stage, proxy: &Proxy, way: Way, positions: impl Iterator<Item = usize>, tally: &mut Tally) {
+    for position in positions {
+        let db = Db::connect(&proxy.config(stage)).await.unwrap();
+        work(&db, "warm").await.0.unwrap();
+        let tag = format!("{}{position}", if way == Way::ToServer { 's' } else { 'c' });
+        let budget = match way {
+            Way::ToServer => &proxy.wire.to_server,
+            Way::ToClient => &proxy.wire.to_client,
+        };
+        budget.store(position as i64, Ordering::SeqCst);
+        let (outcome, _) = tokio::time::timeout(Duration::from_secs(10), work(&db, &tag)).await.expect("hangs");
+        proxy.never_cut();
+        stage.until(SETTLED).await;
+        let (own, elsewhere) = stage.marks("acme", &tag).await;
+        let what = format!("cut after {position} bytes: {outcome:?}, {own} rows");
+        assert!([0, 3].contains(&own) && elsewhere == 0, "partial: {what}");
+        tally.cuts += 1;
+        match outcome {
+            Ok(()) => {
+                tally.ok += 1;
+                assert_eq!(own, 3, "Ok, and absent: {what}");
+            }
+            Err(Error::CommitUnknown { .. }) if own == 3 => tally.unknown_committed += 1,
+            Err(Error::CommitUnknown { .. }) => tally.unknown_absent += 1,
+            Err(Error::ConnectionLost { .. }) => {
+                tally.lost += 1;
+                assert_eq!(own, 0, "called lost, and committed: {what}");
+            }
+            Err(_) => panic!("not a typed loss: {what}"),
+        }
+        // The pool recovers by itself: the loss was noticed, or is noticed now.
+        work(&db, "after").await.0.unwrap();
+    }
+}
+
+/// So many positions of a range, or all of them in a long run.
+fn sample(range: RangeInclusive<usize>, positions: usize) -> impl Iterator<Item = usize> {
+    let step = if long().is_some() { 1 } else { range.clone().count().div_ceil(positions) };
+    range.step_by(step)
+}
+
+#[tokio::test]
+async fn a_wire_that_is_cut_commits_all_or_nothing_and_never_lies() {
+    let stage = Stage::set().await;
+    let proxy = Proxy::start(&stage, Pace::AtOnce).await;
+    // How long the conversation is, and where its last message begins.
+    let db = Db::connect(&proxy.config(&stage)).await.unwrap();
+    work(&db, "warm").await.0.unwrap();
+    proxy.reset();
+    let before_last = std::sync::Mutex::new((0, 0));
+    db.with_tenant(&slug("acme"), async |tx| {
+        tx.query_one("insert into marks (tag, n) values ($1, 1) returning pg_backend_pid()", &[&"warm"]).await?;
+        for _ in 0..2 {
+            tx.execute("insert into marks (tag, n) values ($1, 2)", &[&"warm"]).await?;
+        }
+        let seen = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
+        *before_last.lock().unwrap() = (seen(&proxy.wire.sent), seen(&proxy.wire.answered));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let (sent_before, answered_before) = before_last.into_inner().unwrap();
+    let sent = proxy.wire.sent.load(Ordering::SeqCst);
+    let answered = proxy.wire.answered.load(Ordering::SeqCst);
+    drop(db);
+
+    let mut tally = Tally::default();
+    // The tags of the cuts are a little shorter than or as long as "warm", so a position may lie past the end.
+    cut(&stage, &proxy, Way::ToServer, sample(0..=sent_before, 10), &mut tally).await;
+    cut(&stage, &proxy, Way::ToServer, sample(sent_before + 1..=sent - 1, 15), &mut tally).await;
+    assert_eq!(tally.unknown_committed, 0, "committed by a message that never arrived: {tally:?}");
+    assert!(tally.lost > 5 && tally.unknown_absent > 5, "{tally:?}");
+    let before = tally.unknown_absent;
+    cut(&stage, &proxy, Way::ToClient, sample(0..=answered_before - 20, 10), &mut tally).await;
+    assert_eq!((tally.unknown_absent, tally.unknown_committed), (before, 0), "{tally:?}");
+    cut(&stage, &proxy, Way::ToClient, sample(answered_before..=answered, 90), &mut tally).await;
+    report(&format!(
+        "{tally:?}; conversation of {sent} and {answered} bytes, the last message {} and {}",
+        sent - sent_before,
+        answered - answered_before
+    ));
+    assert!(tally.unknown_committed > 3 && tally.ok > 3, "{tally:?}");
+    assert_eq!(tally.unknown_absent, before, "the last message arrived, so it was committed: {tally:?}");
+}
+
+/// The driver stops reading when nobody takes what it has read: an answer that comes in pieces must not hold up the next.
+#[tokio::test]
+async fn a_wire_that_delivers_in_pieces_holds_nothing_up() {
+    let stage = Stage::set().await;
+    let proxy = Proxy::start(&stage, Pace::InPieces).await;
+    let db = Db::connect(&proxy.config(&stage)).await.unwrap();
+    let (patience, acme) = (Duration::from_secs(10), slug("acme"));
+    for n in 0..3 {
+        let (outcome, _) = tokio::time::timeout(patience, work(&db, &format!("p{n}"))).await.expect("hangs");
+        outcome.unwrap();
+        assert_eq!(stage.marks("acme", &format!("p{n}")).await, (3, 0));
+    }
+    // Several statements on their way at once.
+    let joined = db.with_tenant(&acme, async |tx| {
+        let (a, b) = tokio::join!(tx.query_typed("select 1", &[]), tx.query_typed("select 2", &[]));
+        Ok(a?[0].get::<_, i32>(0) + b?[0].get::<_, i32>(0))
+    });
+    assert_eq!(tokio::time::timeout(patience, joined).await.expect("hangs").unwrap(), 3);
+    let nobody = slug("nobody");
+    let error = tokio::time::timeout(patience, db.with_tenant(&nobody, async |tx| tx.query("select 1", &[]).await));
+    assert!(matches!(error.await.expect("hangs"), Err(Error::TenantNotFound { .. })));
+}
+
+/// Whoever polls first does not keep the others waiting when it is not polled again.
+#[tokio::test]
+async fn a_statement_that_is_not_polled_again_holds_nothing_up() {
+    let stage = Stage::set().await;
+    let acme = slug("acme");
+    let summed = stage.db.with_tenant(&acme, async |tx| {
+        let mut first = Box::pin(tx.query_typed("select 1", &[]));
+        assert!(futures_util::FutureExt::now_or_never(&mut first).is_none());
+        let second = tx.query_typed("select 2", &[]).await?;
+        let (first, third) = tokio::join!(first, tx.query_typed("select 3", &[]));
+        Ok(first?[0].get::<_, i32>(0) + second[0].get::<_, i32>(0) + third?[0].get::<_, i32>(0))
+    });
+    let sum = tokio::time::timeout(Duration::from_secs(5), summed).await.expect("hangs").unwrap();
+    assert_eq!(sum, 6);
+}
+
+#[tokio::test]
+async fn round_trips_are_counted() {
+    let stage = Stage::set().await;
+    let proxy = Proxy::start(&stage, Pace::Late(Duration::from_millis(15))).await;
+    let db = Db::connect(&proxy.config(&stage)).await.unwrap();
+    let acme = slug("acme");
+    macro_rules! trips {
+        ($body:expr) => {{
+            proxy.reset();
+            db.with_tenant(&acme, $body).await.unwrap();
+            proxy.wire.turns.load(Ordering::SeqCst)
+        }};
+    }
+    let select = "select tag from marks where n = $1";
+    trips!(async |_| Ok(()));
+    let none = trips!(async |_| Ok(()));
+    let cold = trips!(async |tx| tx.query(select, &[&0_i32]).await);
+    let cached = trips!(async |tx| tx.query(select, &[&0_i32]).await);
+    let typed = trips!(async |tx| tx.query_typed("select tag from marks", &[]).await);
+    let two = trips!(async |tx| {
+        tx.query(select, &[&0_i32]).await?;
+        tx.query(select, &[&0_i32]).await
+    });
+    let joined = trips!(async |tx| {
+        let (a, b) = tokio::join!(tx.query(select, &[&0_i32]), tx.query(select, &[&0_i32]));
+        a.and(b)
+    });
+    let savepoint = trips!(async |tx| {
+        let part = tx.savepoint().await?;
+        part.query(select, &[&0_i32]).await?;
+        part.release().await
+    });
+    let refused = {
+        proxy.reset();
+        db.with_tenant(&acme, async |tx| tx.query("select 1 / 0", &[]).await).await.unwrap_err();
+        proxy.wire.turns.load(Ordering::SeqCst)
+    };
+    report(&format!(
+        "round trips: none {none}, cold {cold}, cached {cached}, typed {typed}, two {two}, joined {joined}, savepoint \
+         {savepoint}, failed {refused}"
+    ));
+    assert_eq!((none, cold, cached, typed), (2, 3, 2, 2));
+    assert_eq!((two, joined, savepoint, refused), (3, 2, 4, 3));
+}

@@ -63,7 +63,7 @@ fn every_key_of_the_file_is_read() {
         "database_url_file = 'url'\ndirect_url = 'postgres://direct@localhost/db'\nmigrations = 'sql'\n\
          isolation = 'path'\npooled = true\n\
          [session]\napplication_name = 'web'\nlock_timeout = '1s'\nstatement_timeout = '2min'\n\
-         idle_in_transaction_timeout = '500ms'\n\
+         migration_statement_timeout = '3h'\nmigration_wait = '9s'\nidle_in_transaction_timeout = '500ms'\n\
          [pool]\nsize_max = 3\nwait = '4s'\nconnection_age_max = '1h'\ntenants_per_connection_max = 5\n\
          statements_per_connection_max = 6\n",
     )]);
@@ -74,6 +74,8 @@ fn every_key_of_the_file_is_read() {
     assert_eq!(config.session().application_name, "web");
     assert_eq!(config.session().lock_timeout, Duration::from_secs(1));
     assert_eq!(config.session().statement_timeout, Duration::from_secs(120));
+    assert_eq!(config.session().migration_statement_timeout, Duration::from_secs(3 * 3600));
+    assert_eq!(config.session().migration_wait, Duration::from_secs(9));
     assert_eq!(config.session().idle_in_transaction_timeout, Duration::from_millis(500));
     assert_eq!((config.pool().size_max, config.pool().wait), (3, Duration::from_secs(4)));
     assert_eq!(config.pool().connection_age_max, Duration::from_secs(3600));
@@ -97,6 +99,8 @@ fn every_key_of_the_file_is_read() {
         "web",
         "1s",
         "2min",
+        "3h",
+        "9s",
         "500ms",
         "3",
         "4s",
@@ -122,6 +126,8 @@ fn every_variable_is_read() {
             ("CGK_LOCK_TIMEOUT", "1s"),
             ("CGK_STATEMENT_TIMEOUT", "2s"),
             ("CGK_IDLE_IN_TRANSACTION_TIMEOUT", "3s"),
+            ("CGK_MIGRATION_STATEMENT_TIMEOUT", "8s"),
+            ("CGK_MIGRATION_WAIT", "9s"),
             ("CGK_POOL_SIZE_MAX", "4"),
             ("CGK_POOL_CONNECTION_AGE_MAX", "5s"),
             ("CGK_POOL_TENANTS_PER_CONNECTION_MAX", "6"),
@@ -135,8 +141,14 @@ fn every_variable_is_read() {
     assert_eq!(session.application_name, "web");
     assert_eq!(config.pg().get_application_name(), Some("web"));
     assert_eq!(
-        [session.lock_timeout, session.statement_timeout, session.idle_in_transaction_timeout],
-        [1, 2, 3].map(Duration::from_secs)
+        [
+            session.lock_timeout,
+            session.statement_timeout,
+            session.idle_in_transaction_timeout,
+            session.migration_statement_timeout,
+            session.migration_wait
+        ],
+        [1, 2, 3, 8, 9].map(Duration::from_secs)
     );
     let pool = config.pool();
     assert_eq!(

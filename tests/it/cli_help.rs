@@ -1,0 +1,125 @@
+//! What the program says of itself.
+
+use crate::support::cgk::Shell;
+use insta::assert_snapshot;
+
+#[test]
+fn help() {
+    let shell = Shell::new();
+    assert_snapshot!(shell.transcript(&["-h", "--help"]));
+}
+
+#[test]
+fn help_of_every_command() {
+    let commands = [
+        "help setup:database",
+        "help tenant:create",
+        "help tenant:list",
+        "help migrate",
+        "help migrate:status",
+        "help migrate:new",
+        "help demo",
+        "help completions",
+    ];
+    // The global options are the same everywhere and are in the help above.
+    let text = Shell::new().transcript(&commands);
+    let own: Vec<_> =
+        text.split("\n\n").filter(|block| !block.starts_with("Global options:") && !is_global(block)).collect();
+    assert_snapshot!(own.join("\n\n"));
+}
+
+/// The blocks of the long help that explain one global option each.
+fn is_global(block: &str) -> bool {
+    let first = block.trim_start();
+    [
+        "--database-url",
+        "--config",
+        "--migrations",
+        "--isolation",
+        "--lock-timeout",
+        "--insecure-plaintext",
+        "--json",
+        "-q, --quiet",
+        "-v, --verbose",
+        "--color",
+    ]
+    .iter()
+    .any(|flag| first.starts_with(flag))
+}
+
+#[test]
+fn misuse() {
+    let shell = Shell::new();
+    assert_snapshot!(shell.transcript(&[
+        "help exit-codes",
+        "exit-codes",
+        "tenant:creat acme",
+        "migrat --json",
+        "tenant:create",
+        "tenant:create acme --nam x",
+        "migrate --public --tenants",
+        "migrate -q -v",
+        "migrate --color sometimes",
+        "migrate --lock-timeout 3",
+        "--version --json",
+    ]));
+    let nothing = shell.run(&[]);
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (2, ""));
+}
+
+#[test]
+fn colours_are_for_terminals_and_for_those_who_ask() {
+    let shell = Shell::new();
+    let coloured = |arguments: &[&str]| {
+        let answer = shell.run(arguments);
+        answer.stdout.contains('\u{1b}') || answer.stderr.contains('\u{1b}')
+    };
+    assert!(!coloured(&["tenant:list"]));
+    assert!(coloured(&["tenant:list", "--color", "always"]));
+    assert!(!coloured(&["tenant:list", "--color", "never"]));
+    let forced = Shell::new().set("CLICOLOR_FORCE", "1");
+    assert!(forced.run(&["tenant:list"]).stderr.contains('\u{1b}'));
+    let asked_not_to = Shell::new().set("CLICOLOR_FORCE", "1").set("NO_COLOR", "1");
+    assert!(!asked_not_to.run(&["tenant:list"]).stderr.contains('\u{1b}'));
+}
+
+/// bash splits at colons; the script must join what it split.
+#[test]
+fn bash_completes_names_with_a_colon() {
+    let shell = Shell::new();
+    shell.write("cgk.bash", &shell.run(&["completions", "bash"]).stdout);
+    shell.write(
+        "try.bash",
+        r#"source ./cgk.bash
+        try() {
+            COMP_LINE=$1; shift
+            COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+            _cgk cgk "${COMP_WORDS[-1]}" "${COMP_WORDS[-2]}"
+            echo "$COMP_LINE> ${COMPREPLY[*]}"
+        }
+        try "cgk tenant:cr" cgk tenant : cr
+        try "cgk tenant:" cgk tenant :
+        try "cgk set" cgk set
+        try "cgk --json migrate:n" cgk --json migrate : n
+        try "cgk tenant:create --na" cgk tenant : create --na
+        try "cgk migrate --che" cgk migrate --che
+        "#,
+    );
+    let Ok(answer) = std::process::Command::new("bash").arg("try.bash").current_dir(shell.folder()).output() else {
+        return; // No bash, nobody who needs its completions.
+    };
+    assert_snapshot!(String::from_utf8(answer.stdout).unwrap(), @r"
+    cgk tenant:cr> create
+    cgk tenant:> create list
+    cgk set> setup:database
+    cgk --json migrate:n> new
+    cgk tenant:create --na> --name
+    cgk migrate --che> --check
+    ");
+    assert!(shell.run(&["completions", "zsh"]).stdout.contains(r"'tenant\:create:"));
+    for shell_name in ["fish", "elvish", "powershell"] {
+        let answer = shell.run(&["completions", shell_name]);
+        assert_eq!(answer.code, 0);
+        assert!(answer.stdout.contains("tenant:create") && !answer.stdout.contains("demo:reaper"), "{shell_name}");
+    }
+}

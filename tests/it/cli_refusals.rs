@@ -1,0 +1,142 @@
+//! Everything that is refused, and what is said about it.
+
+use crate::support::cgk::{Shell, is_private, sql, url};
+use cgk::testing::TestServer;
+use insta::assert_snapshot;
+
+#[tokio::test]
+async fn slugs() {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let shell = Shell::on(&database);
+    let long = "a".repeat(49);
+    let bad =
+        ["", "Acme", "a-b", "-a", "a b", "1a", &long, "x, tenant_b", "x\"; drop schema public", "ünï", "a\u{1b}[31m"];
+    let mut text = String::new();
+    for slug in bad {
+        let arguments = ["tenant:create", slug];
+        text.push_str(&shell.shown(&arguments, &shell.run(&arguments)).replace('\u{1b}', "<ESC>"));
+        text.push('\n');
+    }
+    text.push_str(&shell.transcript(&["migrate --tenant Acme", "tenant:create Acme --json", "tenant:list"]));
+    assert_snapshot!(text);
+}
+
+#[test]
+fn configuration() {
+    let mut text = String::new();
+    let mut refused = |shell: Shell, line: &str| {
+        let shell = shell.call(env!("CARGO_MANIFEST_DIR"), "<here>");
+        text.push_str(&shell.transcript(&[line]));
+        text.push('\n');
+    };
+    let with = |url: &str| Shell::new().set("DATABASE_URL", url);
+    refused(Shell::new(), "tenant:list");
+    refused(Shell::new(), "migrate --json");
+    refused(with("postgresql://cgk:secret@localhost/app?sslmode=allow"), "tenant:list");
+    refused(with("postgresql://cgk:secret@db.example.com/app?sslmode=disable"), "setup:database");
+    refused(with("postgresql://cgk:secret@db.example.com/app?sslrootcert=absent.pem"), "tenant:list");
+    refused(with("mysql://cgk:secret@localhost/app"), "tenant:list");
+    refused(with("postgresql://cgk:secret@ep-x-pooler.eu-central-1.aws.neon.tech/app"), "migrate");
+    refused(with("postgresql://cgk:secret@localhost/app"), "tenant:list --config absent.toml");
+    refused(Shell::new(), "tenant:list --database-url-file absent");
+    refused(with("postgresql://cgk:secret@localhost/app").set("CGK_ISOLATION", "walls"), "tenant:list");
+    assert!(!text.contains("secret"), "{text}");
+    assert_snapshot!(text);
+}
+
+#[tokio::test]
+async fn connections() {
+    let database = TestServer::shared().database().await.unwrap();
+    let mut text = String::new();
+    let nothing_there = Shell::new().set("DATABASE_URL", "postgresql://cgk@127.0.0.1:1/app");
+    text.push_str(&nothing_there.transcript(&["tenant:list", "setup:database", "migrate --json"]));
+    let no_socket = Shell::new().set("DATABASE_URL", "postgresql://cgk@/app?host=/nonexistent");
+    text.push_str(&no_socket.transcript(&["tenant:list"]));
+    let missing = url(&database, None).replace(database.name(), "no_such_database");
+    let missing = Shell::on(&database).set("DATABASE_URL", &missing).call("<host>&port=5432", "<host>");
+    text.push_str(&missing.transcript(&["tenant:list"]));
+    if is_private() {
+        text.push_str(&Shell::as_role(&database, Some("no_such_role")).transcript(&["tenant:list"]));
+        assert_snapshot!(text);
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_set_up() {
+    let database = TestServer::shared().database().await.unwrap();
+    let shell = Shell::on(&database);
+    assert_snapshot!(shell.transcript(&[
+        "tenant:list",
+        "tenant:create acme",
+        "migrate:status --check",
+        "migrate --tenants",
+        "migrate --check",
+    ]));
+}
+
+#[tokio::test]
+async fn rights() {
+    if !is_private() {
+        return; // Needs roles that come in without a password.
+    }
+    let database = TestServer::shared().database().await.unwrap();
+    let role = |kind: &str| format!("cgk_test_{kind}_{}", &database.name()[9..]);
+    let (nobody, maker) = (role("nobody"), role("maker"));
+    let name = database.name();
+    sql(
+        &database,
+        &format!(
+            "create role {nobody} login; create role {maker} login; revoke create on schema public from public;
+             grant create on database {name} to {maker}; grant create, usage on schema public to {maker};"
+        ),
+    )
+    .await;
+    let as_nobody = Shell::as_role(&database, Some(&nobody)).call(&nobody, "nobody");
+    let as_maker = Shell::as_role(&database, Some(&maker)).call(&maker, "maker");
+    let mut text = as_nobody.transcript(&["setup:database", "demo"]);
+    text.push_str(&as_maker.transcript(&[
+        "setup:database -q",
+        "tenant:create acme",
+        "tenant:create acme --isolation path",
+    ]));
+    text.push_str(&as_nobody.transcript(&["tenant:list"]));
+    assert_snapshot!(text);
+}
+
+#[tokio::test]
+async fn a_schema_that_is_not_ours() {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    sql(&database, "create schema tenant_x; create table tenant_x.diary (line text);").await;
+    assert_snapshot!(Shell::on(&database).transcript(&["tenant:create x", "tenant:create x --json", "tenant:list"]));
+}
+
+#[test]
+fn migration_files() {
+    let mut text = String::new();
+    let mut refused = |prepare: &dyn Fn(&Shell)| {
+        // The files are looked at before the server: nothing listens there.
+        let shell = Shell::new().set("DATABASE_URL", "postgresql://cgk@127.0.0.1:1/app");
+        shell.write_migrations();
+        prepare(&shell);
+        text.push_str(&shell.transcript(&["migrate"]));
+        text.push('\n');
+    };
+    let remove = |shell: &Shell, path: &str| std::fs::remove_dir_all(shell.folder().join(path)).unwrap();
+    refused(&|shell| remove(shell, "migrations"));
+    refused(&|shell| remove(shell, "migrations/tenant"));
+    refused(&|shell| {
+        remove(shell, "migrations/tenant");
+        std::fs::create_dir(shell.folder().join("migrations/tenant")).unwrap();
+    });
+    refused(&|shell| {
+        shell.write("migrations/tenant/002_other.sql", "create table other ();");
+        shell.write("migrations/tenant/002-foo.sql", "create table foo ();");
+        shell.write("migrations/tenant/003_x.SQL", "create table x ();");
+        shell.write("migrations/tenant/004_open.sql", "select 'never closed;\n");
+        shell.write("migrations/tenant/005_empty.sql", "-- to be written\n");
+        shell.write("migrations/tenant/006_commit.sql", "create table y ();\ncommit;\n");
+        shell.write("migrations/tenant/007_path.sql", "set search_path = public;\n");
+        shell.write("migrations/tenant/008_organizations.sql", "create table organizations ();\n");
+    });
+    assert_snapshot!(text);
+}

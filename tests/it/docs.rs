@@ -1,0 +1,120 @@
+//! The guides say what the program does: their commands are run, and their output is compared.
+
+use crate::support::cgk::Shell;
+use cgk::testing::TestServer;
+use regex::Regex;
+use std::collections::BTreeSet;
+
+const README: &str = include_str!("../../README.md");
+const GUIDE: &str = include_str!("../../docs/setup/DATABASE.md");
+const ERRORS: &str = include_str!("../../src/error.rs");
+
+/// Lines that name a server of the guide's, and a version.
+fn told_alike(shell: &Shell, text: &str) -> Vec<String> {
+    let place = ["database_url", "  tls ", "connected to", "encryption:", "  ok  role "];
+    shell
+        .tame(text)
+        .lines()
+        .filter(|line| !place.iter().any(|word| line.contains(word)))
+        // The length of a date or a time sets the width of its column.
+        .map(|line| line.trim_end().to_owned())
+        .filter(|line| !line.is_empty())
+        .collect()
+}
+
+#[tokio::test]
+async fn the_commands_of_the_readme_answer_as_it_says() {
+    let database = TestServer::shared().database().await.unwrap();
+    let shell = Shell::on(&database);
+    let block = README.split("```console\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let mut commands = 0;
+    for part in block.split("$ cgk ").skip(1) {
+        let (line, told) = part.split_once('\n').unwrap();
+        let answer = shell.run(&words(line));
+        assert_eq!(answer.code, 0, "{line}: {}", answer.stderr);
+        // Where the README is silent, so is this.
+        if !told.is_empty() {
+            assert_eq!(told_alike(&shell, &answer.stdout), told_alike(&shell, told), "cgk {line}");
+        }
+        commands += 1;
+    }
+    assert_eq!(commands, 6);
+}
+
+#[tokio::test]
+async fn the_commands_of_the_guide_answer_as_it_says() {
+    let database = TestServer::shared().database().await.unwrap();
+    let shell = Shell::on(&database);
+    let marked = Regex::new(r"(?s)<!-- (output|file): ([^>]*?) -->\n```\w+\n(.*?)```").unwrap();
+    let mut outputs = 0;
+    for found in marked.captures_iter(GUIDE) {
+        let (what, told) = (&found[2], &found[3]);
+        if &found[1] == "file" {
+            assert_eq!(shell.run(&["tenant:create", "globex"]).code, 0);
+            assert_eq!(shell.run(&["migrate:new", "gift_cards", "--tenant"]).code, 0);
+            shell.write(what, told);
+            continue;
+        }
+        let answer = shell.run(&words(what));
+        assert_eq!(answer.code, 0, "{what}: {}", answer.stderr);
+        assert_eq!(told_alike(&shell, &answer.stdout), told_alike(&shell, told), "cgk {what}");
+        outputs += 1;
+    }
+    assert_eq!(outputs, 6);
+}
+
+/// The README shortens the demo and changes nothing.
+#[test]
+fn the_demo_prints_what_the_readme_shows() {
+    let shell = Shell::new();
+    let printed = shell.tame(&shell.run(&["demo", "-q"]).stdout);
+    let block = README.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    for line in shell.tame(block).lines().filter(|line| line.trim() != "…") {
+        assert!(printed.lines().any(|printed| printed == line), "{line}\n{printed}");
+    }
+}
+
+#[test]
+fn the_guide_lists_every_error_code_once() {
+    let code = Regex::new(r"CGK\d{4}").unwrap();
+    let table = GUIDE.split("<!-- error-codes -->").nth(1).and_then(|rest| rest.split("<!-- /error-codes -->").next());
+    let told: Vec<_> = table.unwrap().lines().filter_map(|line| code.find(line)).map(|found| found.as_str()).collect();
+    let known: BTreeSet<_> = code.find_iter(ERRORS).map(|found| found.as_str()).collect();
+    assert_eq!(told, known.into_iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn the_exit_codes_are_the_same_everywhere() {
+    let table = Shell::new().run(&["exit-codes"]).stdout;
+    for line in table.lines() {
+        let (code, meaning) = line.trim().split_once("  ").unwrap();
+        if code.len() == 1 {
+            let row = format!("| {code} | {} |", meaning.replace("(--check)", "(`--check`)"));
+            assert!(README.contains(&row), "{row}");
+        }
+        assert!(GUIDE.contains(&format!("\n| {code}")) || GUIDE.contains(&format!(", {code} |")), "{code}");
+    }
+}
+
+/// Every command and option that the guides name is there.
+#[test]
+fn no_guide_names_a_command_that_is_not_there() {
+    let shell = Shell::new();
+    let named = Regex::new(r"`cgk ([a-z:]+)").unwrap();
+    let named: BTreeSet<_> = [README, GUIDE]
+        .iter()
+        .flat_map(|text| named.captures_iter(text))
+        .map(|found| found.get(1).unwrap().as_str())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(named.len() > 5);
+    for name in named {
+        assert_eq!(shell.run(&["help", name]).code, 0, "cgk {name}");
+    }
+}
+
+/// The words of a line as a shell splits it.
+fn words(line: &str) -> Vec<&str> {
+    let word = Regex::new(r#""([^"]*)"|(\S+)"#).unwrap();
+    word.captures_iter(line).map(|found| found.get(1).or(found.get(2)).unwrap().as_str()).collect()
+}

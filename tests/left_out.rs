@@ -1,0 +1,7 @@
+//! Says what plain `cargo test` leaves out, because it needs more than PostgreSQL.
+#![expect(clippy::print_stdout, reason = "saying so is all it does")]
+
+fn main() {
+    println!("left out: with_tenant behind PgBouncer       scripts/pooler-tests.sh");
+    println!("left out: PostgreSQL 14, 15, 16, 17 and 18   scripts/pg-matrix.sh");
+}

@@ -1,0 +1,164 @@
+//! `pooled = true` behind a real PgBouncer in transaction mode with one server connection.
+//!
+//! `scripts/pooler-tests.sh` installs PgBouncer and runs this; plain `cargo test` leaves it out. Every test first shows that
+//! its clients really share one server connection, and a control shows that what cgk avoids does leak here.
+
+mod pgbouncer;
+
+use cgk::{Config, Db, Error, TenantSlug, config::Pooling};
+use pgbouncer::Stage;
+use tokio_postgres::types::Type;
+
+const PID: &str = "select pg_backend_pid()";
+
+fn slug(text: &str) -> TenantSlug {
+    text.parse().unwrap()
+}
+
+async fn pid(db: &Db, tenant: &str) -> i32 {
+    db.tenant(&slug(tenant)).query_typed(PID, &[]).await.unwrap()[0].get(0)
+}
+
+/// Two handles are two clients of the pooler, as two services would be.
+async fn two_clients(stage: &Stage) -> (Db, Db) {
+    let config = stage.pooled().with_pool_size_max(1);
+    let (one, two) = (Db::connect(&config).await.unwrap(), Db::connect(&config).await.unwrap());
+    assert_eq!(pid(&one, "acme").await, pid(&two, "globex").await, "the clients do not share a server connection");
+    (one, two)
+}
+
+#[tokio::test]
+async fn tenants_that_share_a_server_connection_see_their_own_rows() {
+    let stage = Stage::set().await;
+    let (one, two) = two_clients(&stage).await;
+    let visit = async |db: Db, tenant: &'static str| {
+        for n in 0..200 {
+            let rows = db
+                .with_tenant(&slug(tenant), async |tx| {
+                    let sql = "insert into customers (email) values ($1)";
+                    tx.execute_typed(sql, &[(&format!("{tenant}{n}@example.com"), Type::TEXT)]).await?;
+                    tx.query_typed("select email, current_user::text from customers", &[]).await
+                })
+                .await
+                .unwrap();
+            assert_eq!(rows.len(), n + 1);
+            for row in rows {
+                assert!(row.get::<_, String>(0).starts_with(tenant));
+                assert!(row.get::<_, String>(1).starts_with(&format!("cgk_{tenant}_")));
+            }
+            let rows = db.tenant(&slug(tenant)).query_typed("select count(*) from customers", &[]).await.unwrap();
+            assert_eq!(rows[0].get::<_, i64>(0), n as i64 + 1);
+        }
+    };
+    tokio::join!(visit(one, "acme"), visit(two, "globex"));
+}
+
+#[tokio::test]
+async fn nothing_of_a_transaction_stays_in_the_server_connection() {
+    let stage = Stage::set().await;
+    let (one, two) = two_clients(&stage).await;
+    let state = "select current_user::text, current_setting('search_path'), current_setting('statement_timeout'),
+                        coalesce(current_setting('app.current_organization_id', true), ''), pg_backend_pid()";
+    let raw = stage.raw_client().await;
+    let look = async || {
+        let row = &raw.query_typed(state, &[]).await.unwrap()[0];
+        let texts: Vec<String> = (0..4).map(|column| row.get(column)).collect();
+        (texts, row.get::<_, i32>(4))
+    };
+    let (before, server) = look().await;
+    assert_eq!(server, pid(&one, "acme").await);
+    // What a closure leaves on purpose, committed, and what one leaves that fails.
+    for sql in [
+        "set search_path = tenant_globex",
+        "set statement_timeout = 1",
+        "select set_config('app.current_organization_id', 'x', false)",
+        "listen x",
+        "select pg_advisory_lock(7)",
+        "create temporary table customers (email text)",
+    ] {
+        let _ = one.with_tenant(&slug("acme"), async |tx| tx.query_typed(sql, &[]).await).await;
+        let _ = one
+            .with_tenant(&slug("acme"), async |tx| {
+                tx.query_typed(sql, &[]).await?;
+                Err::<(), _>(Error::TenantNotFound { tenant: slug("acme") })
+            })
+            .await;
+        assert_eq!(look().await, (before.clone(), server), "{sql}");
+        assert!(two.tenant(&slug("globex")).query_typed("select email from customers", &[]).await.unwrap().is_empty());
+    }
+    let sql = "select count(*) from pg_locks l join pg_database d on d.oid = l.database
+               where l.locktype = 'advisory' and d.datname = current_database()";
+    let locks = raw.query_typed(sql, &[]).await.unwrap();
+    assert_eq!(locks[0].get::<_, i64>(0), 0);
+}
+
+/// The control: a search path of the session, as hand-written tenancy sets it, is there for the next client.
+#[tokio::test]
+async fn control_a_session_setting_leaks_to_the_next_client() {
+    let stage = Stage::set().await;
+    let (careless, victim) = (stage.raw_client().await, stage.raw_client().await);
+    let server = |client: tokio_postgres::Client| async move {
+        client.query_typed("select pg_backend_pid(), current_setting('search_path')", &[]).await.map(|rows| {
+            let row = (rows[0].get::<_, i32>(0), rows[0].get::<_, String>(1));
+            (client, row)
+        })
+    };
+    let (careless, (first, _)) = server(careless).await.unwrap();
+    careless.query_typed("select set_config('search_path', 'tenant_acme', false)", &[]).await.unwrap();
+    let (_, (second, path)) = server(victim).await.unwrap();
+    assert_eq!(first, second, "the clients do not share a server connection");
+    assert_eq!(path, "tenant_acme");
+}
+
+#[tokio::test]
+async fn only_typed_statements_are_sent() {
+    let stage = Stage::set().await;
+    let (db, _) = two_clients(&stage).await;
+    let acme = slug("acme");
+    let refused = db.with_tenant(&acme, async |tx| tx.query("select 1", &[]).await).await.unwrap_err();
+    assert!(matches!(refused, Error::PoolerRefused { operation: "query" }), "{refused}");
+    let refused = db.tenant(&acme).execute("select 1", &[]).await.unwrap_err();
+    assert!(matches!(refused, Error::PoolerRefused { operation: "execute" }), "{refused}");
+    let prepared = "select count(*) from pg_prepared_statements where statement not like '%pg_prepared_statements%'";
+    let rows = db.tenant(&acme).query_typed(prepared, &[]).await.unwrap();
+    assert_eq!(rows[0].get::<_, i64>(0), 0, "a named statement reached the pooler");
+}
+
+#[tokio::test]
+async fn errors_and_dropped_futures_leave_the_pooler_usable() {
+    let stage = Stage::set().await;
+    let (one, two) = two_clients(&stage).await;
+    let (acme, globex) = (slug("acme"), slug("globex"));
+    for round in 0..20 {
+        let failed = one.with_tenant(&acme, async |tx| tx.query_typed("select 1 / 0", &[]).await).await.unwrap_err();
+        assert_eq!(failed.sqlstate().unwrap().code(), "22012");
+        let unknown = one.tenant(&slug("nobody")).query_typed("select 1", &[]).await.unwrap_err();
+        assert_eq!(unknown.code(), "CGK0401");
+        // Dropped between two statements: nothing is running, so the connection is rolled back and kept.
+        let (reached, wait) = tokio::sync::oneshot::channel();
+        let mut reached = Some(reached);
+        let visit = one.with_tenant(&acme, async |tx| {
+            tx.execute_typed("insert into customers (email) values ('dropped@example.com')", &[]).await?;
+            let _ = reached.take().unwrap().send(());
+            std::future::pending::<()>().await;
+            Ok(())
+        });
+        tokio::select! {
+            _ = visit => unreachable!("it waits for ever"),
+            reached = wait => reached.unwrap(),
+        }
+        let rows = two.tenant(&globex).query_typed("select count(*) from customers", &[]).await.unwrap();
+        assert_eq!(rows[0].get::<_, i64>(0), 0, "round {round}");
+        let rows = one.tenant(&acme).query_typed("select count(*) from customers", &[]).await.unwrap();
+        assert_eq!(rows[0].get::<_, i64>(0), 0, "round {round}: a dropped insert was committed");
+    }
+}
+
+#[tokio::test]
+async fn schemas_are_not_changed_through_it() {
+    let stage = Stage::set().await;
+    let config = Config::from_url(&format!("{}&pgbouncer=true", stage.url())).unwrap();
+    assert_eq!(config.pooling(), Pooling::Transaction);
+    let refused = cgk::Operator::connect(&config).await.unwrap_err();
+    assert_eq!(refused.code(), "CGK0102", "{refused}");
+}

@@ -1,0 +1,104 @@
+//! A PgBouncer of one's own in front of the tests' server.
+
+use cgk::{
+    Config,
+    config::{Pooling, TargetHost},
+    testing::{TestDatabase, TestServer},
+};
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+use tokio_postgres::{Client, NoTls};
+
+/// A database with the tenants `acme` and `globex`, reached through a PgBouncer in transaction mode with one server
+/// connection.
+pub(crate) struct Stage {
+    database: TestDatabase,
+    port: u16,
+    directory: PathBuf,
+    process: Child,
+}
+
+impl Stage {
+    pub(crate) async fn set() -> Self {
+        let database = TestServer::shared().set_up_database().await.unwrap();
+        database.with_tenants(&["acme", "globex"]).await.unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let [TargetHost::Socket { directory: socket, port: server_port }] = database.config().target().hosts() else {
+            panic!("this test wants the private server, and CGK_TEST_DATABASE_URL names another");
+        };
+        let directory = std::env::temp_dir().join(format!("cgk-pgbouncer-{port}"));
+        fs::create_dir_all(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+        let users = directory.join("users");
+        fs::write(&users, "\"postgres\" \"\"\n").unwrap();
+        let ini = directory.join("pgbouncer.ini");
+        let settings = format!(
+            "[databases]\n* = host={socket} port={server_port} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = transaction\n\
+             default_pool_size = 1\nmax_db_connections = 1\n",
+            users.display()
+        );
+        fs::write(&ini, settings).unwrap();
+        let process = spawn(&ini, socket);
+        let stage = Self { database, port, directory, process };
+        stage.wait().await;
+        stage
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgresql://postgres@127.0.0.1:{}/{}?sslmode=disable", self.port, self.database.name())
+    }
+
+    pub(crate) fn pooled(&self) -> Config {
+        Config::from_url(&self.url()).unwrap().with_pooling(Pooling::Transaction)
+    }
+
+    /// A client that cgk knows nothing of.
+    pub(crate) async fn raw_client(&self) -> Client {
+        self.try_client().await.unwrap()
+    }
+
+    async fn try_client(&self) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    async fn wait(&self) {
+        let started = Instant::now();
+        while let Err(error) = self.try_client().await {
+            assert!(started.elapsed() < Duration::from_secs(10), "PgBouncer does not answer: {error}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// PgBouncer refuses to run as root, and the server's socket is its owner's alone: it runs as that owner.
+fn spawn(ini: &std::path::Path, socket: &str) -> Child {
+    let owner = fs::metadata(socket).unwrap();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new("pgbouncer");
+    command.arg("-q").arg(ini).current_dir("/").env("PATH", format!("{path}:/usr/sbin")).stdin(Stdio::null());
+    let me = fs::metadata(ini).unwrap();
+    if me.uid() == 0 {
+        command.uid(owner.uid()).gid(owner.gid());
+    }
+    command.spawn().unwrap_or_else(|error| panic!("PgBouncer is needed: run scripts/pooler-tests.sh ({error})"))
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
