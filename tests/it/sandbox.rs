@@ -34,10 +34,6 @@ impl Raw {
         Self(client)
     }
 
-    pub(crate) fn client(&self) -> &tokio_postgres::Client {
-        &self.0
-    }
-
     #[expect(clippy::disallowed_methods, reason = "the tests speak to the server as psql does")]
     pub(crate) async fn try_run(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
         self.0.batch_execute(sql).await
@@ -54,10 +50,6 @@ impl Raw {
     pub(crate) async fn all<T: for<'a> FromSql<'a>>(&self, sql: &str) -> Vec<T> {
         let rows = self.0.query(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         rows.iter().map(|row| row.get(0)).collect()
-    }
-
-    pub(crate) async fn pid(&self) -> i32 {
-        self.one("select pg_backend_pid()").await
     }
 
     /// Waits until a query says true.
@@ -325,9 +317,11 @@ impl Proxy {
     }
 }
 
-/// How often the server was asked for an answer: simple queries and syncs.
+/// How often an answer was waited for: simple queries and syncs, but for the sync behind a Close, which the driver sends
+/// some time after a statement was dropped and does not wait for.
 pub(crate) fn round_trips(seen: &[Seen]) -> usize {
-    seen.iter().filter(|message| matches!(message.kind, b'Q' | b'S')).count()
+    let closes = seen.windows(2).filter(|pair| pair[0].kind == b'C' && pair[1].kind == b'S').count();
+    seen.iter().filter(|message| matches!(message.kind, b'Q' | b'S')).count() - closes
 }
 
 async fn relay<S>(client: TcpStream, server: S, seen: Arc<Mutex<Vec<Seen>>>)
