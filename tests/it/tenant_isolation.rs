@@ -116,7 +116,13 @@ const DENIED: &[&str] = &[
 async fn the_database_denies_everything_but_the_tenants_own_tables() {
     let stage = Stage::set().await;
     let mut wrong = Vec::new();
+    let major = stage.number("select current_setting('server_version_num')::bigint / 10000").await;
     for statement in DENIED {
+        // PostgreSQL 14 has no MERGE.
+        if major < 15 && statement.starts_with("merge") {
+            assert_eq!(refusal(&stage.db, statement).await, "42601");
+            continue;
+        }
         let state = refusal(&stage.db, statement).await;
         // Each is refused as a matter of rights. "Not the owner" and "not a superuser" have the same state.
         if state != "42501" {
