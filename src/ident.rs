@@ -118,7 +118,7 @@ impl RoleName {
 
 /// What stands for a database in the names of its roles: ten hexadecimal digits of the sha256 of the database's name.
 ///
-/// A database that is renamed or copied under another name gets other roles; until `cgk migrate` has made them its tenants
+/// A database that is renamed or copied under another name gets other roles; until `cgk tenant:create` has made them again its tenants
 /// answer with "not ready", which is the safe direction.
 ///
 /// ```

@@ -5,6 +5,7 @@ mod cli_demo;
 mod cli_help;
 mod cli_refusals;
 mod cli_together;
+mod connection;
 mod docs;
 mod layering;
 mod migrate_apply;
