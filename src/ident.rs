@@ -118,8 +118,8 @@ impl RoleName {
 
 /// What stands for a database in the names of its roles: ten hexadecimal digits of the sha256 of the database's name.
 ///
-/// A database that is renamed or copied under another name gets other roles; until `cgk tenant:create` has made them again its tenants
-/// answer with "not ready", which is the safe direction.
+/// A database that is renamed or copied under another name gets other roles; until `cgk tenant:create` has made them again,
+/// its tenants answer with "not ready", which is the safe direction.
 ///
 /// ```
 /// let tag = cgk::ident::DatabaseTag::of("shop");
