@@ -74,30 +74,28 @@ impl TestServer {
         TestDatabase::create(&self.config, self.kept(), None).await
     }
 
-    /// A database that is set up with the bundled migrations; cloned from a template, so it takes milliseconds.
+    /// A database that is set up with the bundled migrations. On a private server it is cloned from a template, in
+    /// milliseconds; another server gets no template, which nobody would drop.
     ///
     /// # Errors
     ///
     /// As [`TestServer::database`].
     pub async fn set_up_database(&self) -> Result<TestDatabase> {
-        let template = self.template.get_or_try_init(|| self.build_template()).await?;
+        if self.own.is_none() {
+            return self.build().await;
+        }
+        let template = self
+            .template
+            .get_or_try_init(|| async { self.build().await.map(|template| template.name.as_str().to_owned()) })
+            .await?;
         TestDatabase::create(&self.config, self.kept(), Some(template)).await
     }
 
-    async fn build_template(&self) -> Result<String> {
-        let mut template = TestDatabase::create(&self.config, Keep::Always, None).await?;
-        let operator = Operator::connect(template.config()).await?;
+    async fn build(&self) -> Result<TestDatabase> {
+        let database = self.database().await?;
+        let operator = Operator::connect(database.config()).await?;
         setup::setup(&operator, &Migrations::bundled(), &mut Silent).await?;
-        drop(operator);
-        // The template of somebody else's server goes with the process's last database at the latest: nothing marks it.
-        template.keep = self.kept();
-        let name = template.name.as_str().to_owned();
-        if self.own.is_none() {
-            KEPT_TEMPLATE.get_or_init(|| template);
-        } else {
-            std::mem::forget(template);
-        }
-        Ok(name)
+        Ok(database)
     }
 
     fn kept(&self) -> Keep {
@@ -105,8 +103,6 @@ impl TestServer {
         if self.own.is_some() { Keep::Always } else { Keep::OnFailure }
     }
 }
-
-static KEPT_TEMPLATE: OnceLock<TestDatabase> = OnceLock::new();
 
 /// A database of its own. On a server that is not private it is dropped with this value, roles included; a failing test
 /// keeps it and says its name.

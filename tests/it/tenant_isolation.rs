@@ -209,8 +209,13 @@ fn as_login(stage: &Stage, login: &str) -> Config {
         Some(local) => Config::from_url(&local.url(name).replacen("postgres@", &format!("{login}@"), 1)),
         None => {
             let server = address(name);
-            let tokio_postgres::config::Host::Tcp(host) = &server.get_hosts()[0] else { panic!("no TCP host") };
-            Config::from_url(&format!("postgresql://{login}@{host}:{}/{name}", server.get_ports()[0]))
+            let port = server.get_ports()[0];
+            Config::from_url(&match &server.get_hosts()[0] {
+                tokio_postgres::config::Host::Tcp(host) => format!("postgresql://{login}@{host}:{port}/{name}"),
+                tokio_postgres::config::Host::Unix(directory) => {
+                    format!("postgresql://{login}@/{name}?host={}&port={port}", directory.display())
+                }
+            })
         }
     };
     config.unwrap().with_pool_size_max(1)
