@@ -142,6 +142,11 @@ impl DatabaseTag {
     }
 }
 
+/// A name out of the catalogue, quoted for a statement that a person is to run. One that no identifier can be stays as it is.
+pub(crate) fn quoted(name: &str) -> String {
+    Ident::new(name).map_or_else(|_| name.to_owned(), |name| name.quoted())
+}
+
 /// A string literal for SQL text; only for text that cannot be a bind because it stands in a simple-query message.
 pub(crate) fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");

@@ -3,6 +3,7 @@
 use crate::{
     db::{Operator, message},
     error::{Error, Result, while_doing},
+    ident::quoted,
     migrate::{
         self, FleetPlan, MigrationId, Migrations, Observer, Outcome, RunReport, Scope, Target, state::require_registry,
     },
@@ -69,8 +70,6 @@ pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut 
 
 fn check_privileges(operator: &Operator) -> Result<()> {
     let facts = operator.facts();
-    let role = || facts.role.clone();
-    let (quoted_role, database) = (quoted(&facts.role), quoted(&facts.database));
     if facts.read_only {
         return Err(Error::Unexpected {
             doing: format!("set up database {:?}", facts.database),
@@ -78,29 +77,13 @@ fn check_privileges(operator: &Operator) -> Result<()> {
         });
     }
     if facts.creates_in_public == Some(false) {
-        return Err(Error::Privilege {
-            role: role(),
-            needed: "create tables in schema public".into(),
-            grant: format!("grant create, usage on schema public to {quoted_role}"),
-            source: None,
-        });
+        let grant = format!("grant create, usage on schema public to {}", quoted(&facts.role));
+        return Err(facts.lacks("create tables in schema public", grant));
     }
     if facts.creates_in_public.is_none() {
         return Err(Error::NotSetUp { database: facts.database.clone(), missing: "there is no schema public".into() });
     }
-    if !facts.creates_schemas {
-        return Err(Error::Privilege {
-            role: role(),
-            needed: format!("create schemas in database {}", facts.database),
-            grant: format!("grant create on database {database} to {quoted_role}"),
-            source: None,
-        });
-    }
-    Ok(())
-}
-
-fn quoted(name: &str) -> String {
-    crate::ident::Ident::new(name).map_or_else(|_| name.to_owned(), |name| name.quoted())
+    facts.require_schema_creation()
 }
 
 async fn harden(operator: &Operator) -> Result<Hardening> {

@@ -298,7 +298,6 @@ impl Config {
     }
 
     /// Returns what the driver connects with. The timeouts of the session are not in it.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for the pool"))]
     pub(crate) fn pg(&self) -> &tokio_postgres::Config {
         &self.address.pg
     }

@@ -4,7 +4,7 @@ use super::{connect::refused, tls};
 use crate::{
     config::{Config, SessionSettings},
     error::{Error, Result, while_doing},
-    ident::DatabaseTag,
+    ident::{DatabaseTag, quoted},
 };
 use tokio_postgres::Client;
 
@@ -60,6 +60,20 @@ impl ServerFacts {
     /// What stands for the database in the names of its roles.
     pub fn database_tag(&self) -> DatabaseTag {
         DatabaseTag::of(&self.database)
+    }
+
+    /// The error of a role that lacks a right, with the statement that gives it.
+    pub(crate) fn lacks(&self, needed: impl Into<String>, grant: String) -> Error {
+        Error::Privilege { role: self.role.clone(), needed: needed.into(), grant, source: None }
+    }
+
+    /// Refuses where the role may not create schemas.
+    pub(crate) fn require_schema_creation(&self) -> Result<()> {
+        if self.creates_schemas {
+            return Ok(());
+        }
+        let grant = format!("grant create on database {} to {}", quoted(&self.database), quoted(&self.role));
+        Err(self.lacks(format!("create schemas in database {}", self.database), grant))
     }
 }
 

@@ -23,7 +23,6 @@ const ALPN: &[u8] = b"postgresql";
 ///
 /// [`Unreadable`](crate::config::ConfigErrorKind::Unreadable) and [`Invalid`](crate::config::ConfigErrorKind::Invalid)
 /// for the files of certificates and keys, by their paths.
-#[cfg_attr(not(test), allow(dead_code, reason = "for the pool"))]
 pub(crate) fn connector(mode: &TlsMode) -> Result<MakeRustlsConnect, ConfigError> {
     let (roots, client) = match mode {
         TlsMode::Disable => (RootCertStore::empty(), None),

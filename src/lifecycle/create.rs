@@ -4,7 +4,7 @@ use crate::{
     context::Db,
     db::Operator,
     error::{Error, Result},
-    ident::SchemaName,
+    ident::{SchemaName, quoted},
     isolation::{self, Presence},
     migrate::{
         MigrationId, Migrations, Set, Target,
@@ -183,22 +183,12 @@ fn refuse_foreign_schema(schema: &SchemaName, facts: &TenantFacts) -> Result<()>
 
 fn check_privileges(operator: &Operator, facts: &TenantFacts, makes_role: bool) -> Result<()> {
     let own = operator.facts();
-    let quoted = |name: &str| crate::ident::Ident::new(name).map_or_else(|_| name.to_owned(), |name| name.quoted());
-    if facts.owner.is_none() && !own.creates_schemas {
-        return Err(Error::Privilege {
-            role: own.role.clone(),
-            needed: format!("create schemas in database {}", own.database),
-            grant: format!("grant create on database {} to {}", quoted(&own.database), quoted(&own.role)),
-            source: None,
-        });
+    if facts.owner.is_none() {
+        own.require_schema_creation()?;
     }
     if makes_role && !own.creates_roles {
-        return Err(Error::Privilege {
-            role: own.role.clone(),
-            needed: "create roles, which isolation = \"role\" needs".into(),
-            grant: format!("alter role {} createrole", quoted(&own.role)),
-            source: None,
-        });
+        let grant = format!("alter role {} createrole", quoted(&own.role));
+        return Err(own.lacks("create roles, which isolation = \"role\" needs", grant));
     }
     Ok(())
 }

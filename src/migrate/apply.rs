@@ -14,7 +14,7 @@ use crate::{
         message::{self, Answer},
     },
     error::{Error, Result, while_doing},
-    ident::{Ident, RoleName, SchemaName, literal},
+    ident::{Ident, RoleName, SchemaName, literal, quoted},
     lock,
     migration::{MigrationFailure, Place},
     sqlstate,
@@ -216,11 +216,10 @@ impl<'a> Script<'a> {
             Some(PartKind::Provision) if *state == SqlState::INSUFFICIENT_PRIVILEGE && unit.owner.is_some() => {
                 let owner = unit.owner.as_ref().map_or_else(String::new, Ident::quoted);
                 let role = &operator.facts().role;
-                let quoted = Ident::new(role.as_str()).map_or_else(|_| role.clone(), |role| role.quoted());
                 Verdict::Failed(Error::Privilege {
                     role: role.clone(),
                     needed: format!("act as {owner}, the owner of schema {:?}", schema.as_str()),
-                    grant: format!("grant {owner} to {quoted}"),
+                    grant: format!("grant {owner} to {}", quoted(role)),
                     source: Some(source),
                 })
             }

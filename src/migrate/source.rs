@@ -50,8 +50,8 @@ enum Origin {
 impl Migrations {
     /// The sets that are part of cgk: the tables of a platform in the shared schema, those of a shop in every tenant's.
     pub fn bundled() -> Self {
-        let read = |set, files: &[(&str, &str)]| {
-            let files = files.iter().map(|(name, text)| (Path::new(set_folder(set)).join(name), (*text).to_owned()));
+        let read = |set: Set, files: &[(&str, &str)]| {
+            let files = files.iter().map(|(name, text)| (Path::new(set.folder()).join(name), (*text).to_owned()));
             Source::parse(set, files.collect()).0
         };
         Self {
@@ -73,8 +73,8 @@ impl Migrations {
     pub fn from_directory(directory: impl AsRef<Path>) -> Result<Self> {
         let directory = directory.as_ref();
         let mut problems = Vec::new();
-        let mut read = |set| -> Result<Source> {
-            let (texts, left_aside, unknown) = read_folder(&directory.join(set_folder(set)))?;
+        let mut read = |set: Set| -> Result<Source> {
+            let (texts, left_aside, unknown) = read_folder(&directory.join(set.folder()))?;
             problems.extend(unknown);
             let (mut source, found) = Source::parse(set, texts);
             source.left_aside = left_aside;
@@ -121,7 +121,7 @@ impl Migrations {
             Set::Tenant => &mut self.tenant,
         };
         let known = source.files.iter().map(|file| (file.path.clone(), file.sql.clone()));
-        let texts = known.chain([(Path::new(set_folder(set)).join(name), sql.into())]).collect();
+        let texts = known.chain([(Path::new(set.folder()).join(name), sql.into())]).collect();
         let (parsed, mut problems) = Source::parse(set, texts);
         source.files = parsed.files;
         problems.extend(lint::across(&self.public, &self.tenant));
@@ -144,7 +144,7 @@ impl Migrations {
     pub fn write_bundled(directory: &Path) -> io::Result<Vec<PathBuf>> {
         let mut written = Vec::new();
         for (set, files) in [(Set::Public, BUNDLED_PUBLIC), (Set::Tenant, BUNDLED_TENANT)] {
-            let folder = directory.join(set_folder(set));
+            let folder = directory.join(set.folder());
             fs::create_dir_all(&folder)?;
             for (name, text) in files {
                 let path = folder.join(name);
@@ -338,10 +338,6 @@ fn read_folder(folder: &Path) -> Result<Folder> {
         problems.push(FileProblem { file: folder.to_owned(), line: None, problem });
     }
     Ok((texts, left_aside, problems))
-}
-
-fn set_folder(set: Set) -> &'static str {
-    set.folder()
 }
 
 macro_rules! bundled {

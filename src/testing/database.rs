@@ -6,7 +6,7 @@ use crate::{
     context::Db,
     db::{Operator, message},
     error::{Error, Result, while_doing},
-    ident::{DatabaseTag, Ident},
+    ident::{DatabaseTag, Ident, quoted},
     lifecycle::{self, CreateOptions},
     migrate::{Migrations, Silent},
     setup,
@@ -250,10 +250,6 @@ pub async fn drop_database(server: &Config, name: &Ident) -> Result<()> {
         message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())?;
     }
     Ok(())
-}
-
-fn quoted(name: &str) -> String {
-    Ident::new(name).map_or_else(|_| name.to_owned(), |name| name.quoted())
 }
 
 async fn fsync_is_off(operator: &Operator) -> Result<bool> {
