@@ -227,6 +227,21 @@ pub enum Error {
         tries: u32,
     },
 
+    /// All or nothing was asked for, and one transaction cannot hold that many locks. Nothing was changed.
+    #[error("the transaction would need about {needed} locks, and the server's lock table has room for {size}")]
+    TooManyLocks {
+        /// How many entries of the lock table it would need, by what the first tenant took.
+        needed: u64,
+        /// How many the server has for all its sessions together.
+        size: u64,
+    },
+    /// A plan was to be carried out as it is, and a schema is no longer as the plan took it to be. It was not changed.
+    #[error("schema {schema:?} has changed since the plan was made", schema = schema.as_str())]
+    PlanStale {
+        /// The schema.
+        schema: SchemaName,
+    },
+
     /// Any other statement failed.
     #[error("could not {doing}")]
     Database {
@@ -344,6 +359,8 @@ impl Error {
             Self::Diverged(_) => ("CGK0604", Drift),
             Self::Locked { .. } => ("CGK0605", Locked),
             Self::Unsettled { .. } => ("CGK0606", Locked),
+            Self::TooManyLocks { .. } => ("CGK0607", Refused),
+            Self::PlanStale { .. } => ("CGK0608", Refused),
             Self::Database { .. } => ("CGK0901", Failed),
             Self::Unexpected { .. } => ("CGK0902", Failed),
         }

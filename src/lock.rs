@@ -28,6 +28,11 @@ pub fn migration_key(schema: &SchemaName) -> i64 {
     key(&format!("cgk:migrate:{}", schema.as_str()))
 }
 
+/// The lock on making the tables of the history of runs.
+pub(crate) fn history_key() -> i64 {
+    key("cgk:history")
+}
+
 fn key(name: &str) -> i64 {
     let digest = Sha256::digest(name.as_bytes());
     let mut bytes = [0; 8];

@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::quoted,
     migrate::{
-        self, FleetPlan, MigrationId, Migrations, Observer, Outcome, RunReport, Scope, Target, state::require_registry,
+        self, FleetPlan, MigrationId, Migrations, Observer, Outcome, RunOptions, RunReport, Scope, Target, state::require_registry,
     },
 };
 
@@ -54,7 +54,8 @@ pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut 
     // Planned first: a database whose ledger is not ours, or does not agree, is left entirely as it is.
     let planned: FleetPlan<'_> = migrate::plan_fleet(operator, migrations, &Scope::Public, Target::Head).await?;
     let hardened = harden(operator).await?;
-    let report: RunReport = migrate::run(operator, migrations, planned, observer).await?;
+    let options = RunOptions::default().unrecorded();
+    let report: RunReport = migrate::run_with(operator, migrations, planned, &options, observer).await?;
     let applied = match report.public.map(|outcome| outcome.result) {
         Some(Outcome::Migrated { applied }) => applied,
         _ => Vec::new(),

@@ -15,6 +15,19 @@ pub(crate) fn is_passing(state: &SqlState) -> bool {
     .contains(state)
 }
 
+/// Whether it is the server that cannot go on, whatever it is asked to do: shutting down, or out of disk, memory or
+/// connections. What one schema needs too much of, locks for instance (53200), is not among it.
+pub(crate) fn is_the_servers(state: &SqlState) -> bool {
+    [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::DISK_FULL,
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+    ]
+    .contains(state)
+}
+
 /// Whether the connection is gone: nothing more can be asked of it.
 pub(crate) fn is_lost(error: &tokio_postgres::Error) -> bool {
     match error.code() {

@@ -30,9 +30,12 @@ pub(crate) struct Globals {
     /// Allow connections to another machine without TLS
     #[arg(long, global = true, hide_short_help = true)]
     insecure_plaintext: bool,
-    /// Write the answer as JSON
-    #[arg(long, global = true)]
+    /// Write the answer as JSON; short for --format json
+    #[arg(long, global = true, conflicts_with = "format")]
     json: bool,
+    /// Write the answer for people, for programs, or for people with annotations for GitHub Actions
+    #[arg(long, global = true, value_name = "FORMAT", hide_short_help = true)]
+    format: Option<FormatArg>,
     /// Say nothing but the answer and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
@@ -48,6 +51,13 @@ pub(crate) struct Globals {
 enum IsolationArg {
     Role,
     Path,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormatArg {
+    Text,
+    Json,
+    Github,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -110,7 +120,11 @@ impl Globals {
     }
 
     pub(crate) fn format(&self) -> Format {
-        if self.json { Format::Json } else { Format::Human }
+        match (self.json, self.format) {
+            (true, _) | (_, Some(FormatArg::Json)) => Format::Json,
+            (_, Some(FormatArg::Github)) => Format::Github,
+            (_, None | Some(FormatArg::Text)) => Format::Human,
+        }
     }
 
     pub(crate) fn volume(&self) -> Volume {

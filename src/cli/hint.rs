@@ -48,6 +48,12 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::Locked { .. } | Error::Unsettled { .. } => {
             "Wait for the other run to end, and run the command again.".into()
         }
+        Error::TooManyLocks { .. } => {
+            "Run it without --all-or-nothing, for each schema is a transaction of its own then; or raise \
+             max_locks_per_transaction on the server, which needs a restart."
+                .into()
+        }
+        Error::PlanStale { .. } => "Make a new plan and look at it again: `cgk migrate --plan`.".into(),
         _ => by_sqlstate(error)?,
     };
     Some(text)

@@ -1,24 +1,22 @@
 //! `cgk migrate`
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use cgk::{
-    Error, ErrorKind, TenantSlug,
-    migrate::{self, FleetPlan, MigrationFile, MigrationId, Outcome, RunReport, SchemaOutcome, Scope, Step, Target},
+    TenantSlug,
+    migrate::{self, Canary, Part, RunOptions, SavedPlan, Scope, Selection, Target, Version},
 };
 use clap::Args;
-use serde::Serialize;
-use std::{collections::BTreeMap, time::Instant};
+use std::{num::NonZeroUsize, path::PathBuf, time::Instant};
 
 use super::{
     exit::Exit,
-    printer::Printer,
+    migrate_plan::{self, checked},
+    migrate_report,
     progress::Progress,
-    report::{Report, listed, shown},
+    report::{Refusal, shown},
     session::{Session, TargetView},
-    setup_database::span,
-    style::{BAD, COMMAND, FAINT, GOOD, HEADING, WARNING, count, harmless, paint},
-    table::{Grid, Look},
-    time,
+    slugs,
+    style::{COMMAND, paint},
 };
 
 pub(crate) const EXAMPLES: &str = "\
@@ -29,12 +27,39 @@ Examples:
   cgk migrate --check                    do nothing; exit code 3 if something is pending
   cgk migrate --public                   the shared schema alone
   cgk migrate --tenant acme globex       these tenants alone
+  cgk migrate --canary 5 --jobs 8        five tenants first; if they go well the rest, eight at once
+  cgk migrate --max-failures 10          begin no further tenant after ten have failed
+  cgk migrate --retry-failed             the tenants that failed in the last run
+  cgk migrate --plan-out plan.json       keep the plan, have it looked at, and then
+  cgk migrate --apply plan.json          carry it out as it was or not at all
 
 Each schema is one transaction: all of its pending migrations or none. A tenant that fails is reported and the others go \
-on; the next run goes on where this one stopped.";
+on; the next run goes on where this one stopped. Ctrl-C lets the tenants under way finish and begins no other; a second \
+one cancels them.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    how: How,
+    /// Say what would be done, and do nothing; -v shows the SQL
+    #[arg(long)]
+    plan: bool,
+    /// Do nothing; exit with 3 if something is pending, 7 if files and database do not agree
+    #[arg(long)]
+    check: bool,
+    /// Write the plan to a file for --apply, and do nothing else
+    #[arg(long, value_name = "FILE", conflicts_with = "apply")]
+    plan_out: Option<PathBuf>,
+    /// Carry out a plan that --plan-out wrote; refused if anything has changed since
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scope", "exclude", "part", "target"])]
+    apply: Option<PathBuf>,
+}
+
+/// Which schemas.
+#[derive(Args, Debug)]
+struct Which {
     /// The shared schema alone
     #[arg(long, group = "scope")]
     public: bool,
@@ -42,297 +67,166 @@ pub(crate) struct Arguments {
     #[arg(long, group = "scope")]
     tenants: bool,
     /// These tenants alone
-    #[arg(long, group = "scope", value_name = "SLUG", num_args = 1.., allow_hyphen_values = false)]
+    #[arg(long, group = "scope", value_name = "SLUG", num_args = 1.., value_delimiter = ',', allow_hyphen_values = false)]
     tenant: Vec<String>,
-    /// Say what would be done, and do nothing; -v shows the SQL
-    #[arg(long)]
-    plan: bool,
-    /// Do nothing; exit with 3 if something is pending, 7 if files and database do not agree
-    #[arg(long)]
-    check: bool,
+    /// The tenants of a file, one on a line; - is standard input
+    #[arg(long, group = "scope", value_name = "FILE")]
+    tenants_file: Option<PathBuf>,
+    /// The tenants that failed in the last run
+    #[arg(long, group = "scope")]
+    retry_failed: bool,
+    /// All but these tenants
+    #[arg(long, value_name = "SLUG", num_args = 1.., value_delimiter = ',', allow_hyphen_values = false)]
+    exclude: Vec<String>,
+    /// One part of the tenants, as 1/3, where several machines share a fleet
+    #[arg(long, value_name = "I/N")]
+    part: Option<Part>,
+    /// Up to this version of the tenants' set, and no further
+    #[arg(long, value_name = "VERSION")]
+    target: Option<Version>,
 }
 
-/// Tenants of a run that are shown one by one; more are counted.
-const ROWS_MAX: usize = 20;
-/// Different errors that are told in full.
-const ERRORS_MAX: usize = 10;
+/// In which manner.
+#[derive(Args, Debug)]
+struct How {
+    /// Tenants at once, each on a connection of its own [default: up to 4]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// So many tenants first, or these; the rest only if none of them failed
+    #[arg(long, value_name = "N|SLUG,…")]
+    canary: Option<String>,
+    /// Begin no further tenant once N have failed
+    #[arg(long, value_name = "N")]
+    max_failures: Option<NonZeroUsize>,
+    /// Begin no further tenant once one has failed
+    #[arg(long, conflicts_with = "max_failures")]
+    fail_fast: bool,
+    /// Everything in one transaction, or nothing: for small fleets
+    #[arg(long, conflicts_with_all = ["jobs", "canary", "max_failures", "fail_fast"])]
+    all_or_nothing: bool,
+}
 
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
-    let scope = scope(arguments)?;
+    let saved = arguments.apply.as_ref().map(read_plan).transpose()?;
+    let mut options = options(&arguments.how)?.interrupt(session.interrupt);
+    let mut selection = match &saved {
+        Some(saved) => saved.selection()?,
+        None => selection(&arguments.which)?,
+    };
+    let target = match &saved {
+        Some(saved) => saved.target(),
+        None => arguments.which.target.map_or(Target::Head, Target::Version),
+    };
     let (_, migrations, operator) = session.open().await?;
-    let looking = arguments.plan || arguments.check;
-    if !looking {
+    let looking = arguments.plan || arguments.check || arguments.plan_out.is_some();
+    if looking {
+        operator.read_only().await?;
+    } else {
         session.introduce("migrate", &operator, &migrations);
     }
-    let plan = migrate::plan_fleet(&operator, &migrations, &scope, Target::Head).await?;
+    if arguments.which.retry_failed {
+        let failed = migrate::failed_last(&operator).await?;
+        if failed.is_empty() {
+            printer.say("No tenant failed in the last run.");
+        }
+        selection = narrowed(selection, failed);
+    }
+    let plan = migrate::plan_fleet(&operator, &migrations, selection, target).await?;
+    if let Some(file) = &arguments.plan_out {
+        write_plan(file, &SavedPlan::of(&operator, &plan))?;
+    }
     if looking {
         let exit = if arguments.check { checked(&plan) } else { Exit::Done };
-        show_plan(printer, &plan, TargetView::of(&operator), exit);
+        migrate_plan::show(printer, &plan, TargetView::of(&operator), exit);
+        if let Some(file) = &arguments.plan_out {
+            let apply = format!("cgk migrate --apply {}", shown(file));
+            printer.say(format!("The plan is in {}. Next: {}", shown(file), paint(COMMAND, apply)));
+        }
         return Ok(exit);
+    }
+    if let Some(saved) = &saved {
+        refuse_stale(saved.differences(&operator, &plan))?;
+        options = options.exactly_as_planned();
     }
     let began = Instant::now();
     let mut progress = Progress::new(printer);
-    let report = migrate::run(&operator, &migrations, plan, &mut progress).await?;
+    let report = migrate::run_with(&operator, &migrations, plan, &options, &mut progress).await?;
     drop(progress);
-    let exit = if report.failed() > 0 { Exit::Partial } else { Exit::Done };
-    show_report(printer, &report, began, exit);
-    Ok(exit)
+    Ok(migrate_report::show(printer, &report, began))
 }
 
-fn scope(arguments: &Arguments) -> Result<Scope> {
-    Ok(match (arguments.public, arguments.tenants, arguments.tenant.as_slice()) {
+fn selection(which: &Which) -> Result<Selection> {
+    let scope = match (which.public, which.tenants, which.tenant.as_slice(), &which.tenants_file) {
         (true, ..) => Scope::Public,
-        (_, true, _) => Scope::Tenants,
-        (_, _, []) => Scope::Everything,
-        (_, _, slugs) => Scope::Only(slugs.iter().map(|slug| slug.parse()).collect::<Result<Vec<TenantSlug>, _>>()?),
+        (_, true, ..) => Scope::Tenants,
+        (.., Some(file)) => Scope::Only(slugs::of_file(file)?.into_iter().map(|entry| entry.slug).collect()),
+        (_, _, [], None) => Scope::Everything,
+        (_, _, named, None) => Scope::Only(slugs::parsed(named)?),
+    };
+    let selection = Selection::from(scope).excluding(slugs::parsed(&which.exclude)?);
+    Ok(match which.part {
+        Some(part) => selection.part(part),
+        None => selection,
     })
 }
 
-/// What `--check` answers. What cannot be migrated at all counts before what only waits to be.
-fn checked(plan: &FleetPlan<'_>) -> Exit {
-    let refused = || {
-        plan.tenants.iter().filter_map(|tenant| match &tenant.step {
-            Step::Refuse(error) => Some(error.kind()),
-            _ => None,
-        })
-    };
-    if refused().any(|kind| kind == ErrorKind::Drift) {
-        Exit::Drift
-    } else if refused().next().is_some() {
-        Exit::Partial
-    } else if plan.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Pending
+/// The same exclusions, of other tenants.
+fn narrowed(selection: Selection, slugs: Vec<TenantSlug>) -> Selection {
+    selection.of(Scope::Only(slugs))
+}
+
+fn options(how: &How) -> Result<RunOptions> {
+    let mut options = RunOptions::default();
+    if let Some(jobs) = how.jobs {
+        options = options.jobs(jobs);
     }
+    if let Some(text) = &how.canary {
+        options = options.canary(canary(text)?);
+    }
+    if let Some(failures) = how.max_failures.or(how.fail_fast.then_some(NonZeroUsize::MIN)) {
+        options = options.failures_max(failures);
+    }
+    if how.all_or_nothing {
+        options = options.all_or_nothing();
+    }
+    Ok(options)
 }
 
-#[derive(Serialize)]
-struct PlanRecord<'a> {
-    event: &'static str,
-    v: u32,
-    target: TargetView,
-    public: Vec<String>,
-    tenants: Vec<PlannedView<'a>>,
-    at_head: usize,
-    exit: Exit,
+fn canary(text: &str) -> Result<Canary> {
+    if let Ok(number) = text.parse::<NonZeroUsize>() {
+        return Ok(Canary::First(number.get()));
+    }
+    Ok(Canary::These(slugs::parsed(text.split(','))?))
 }
 
-#[derive(Serialize)]
-struct PlannedView<'a> {
-    tenant: &'a str,
-    step: &'static str,
-    pending: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Report>,
-}
-
-/// One migration of a plan, and in how many schemas it is pending.
-struct PlannedFile<'a> {
-    file: &'a MigrationFile,
-    tenants: Vec<&'a str>,
-}
-
-fn show_plan(printer: &Printer, plan: &FleetPlan<'_>, target: TargetView, exit: Exit) {
-    printer.record(&PlanRecord {
-        event: "plan",
-        v: super::JSON_VERSION,
-        target,
-        public: plan.public.iter().flat_map(|public| &public.pending).map(|file| file.id().to_string()).collect(),
-        tenants: plan.tenants.iter().map(PlannedView::of).collect(),
-        at_head: plan.at_head,
-        exit,
-    });
-    let public: Vec<&MigrationFile> = plan.public.iter().flat_map(|public| public.pending.iter().copied()).collect();
-    let mut tenants: BTreeMap<&MigrationId, PlannedFile<'_>> = BTreeMap::new();
-    for tenant in &plan.tenants {
-        if let Step::Apply(pending) = &tenant.step {
-            for file in &pending.pending {
-                let entry = tenants.entry(file.id()).or_insert_with(|| PlannedFile { file, tenants: Vec::new() });
-                entry.tenants.push(tenant.slug.as_str());
-            }
+fn read_plan(file: &PathBuf) -> Result<SavedPlan> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("could not read the plan {}", shown(file)))?;
+    serde_json::from_str(&text).map_err(|error| {
+        Refusal {
+            message: format!("{} is no plan that this version of cgk wrote: {error}", shown(file)),
+            hint: "Write one with `cgk migrate --plan-out FILE`.".into(),
+            exit: Exit::Usage,
         }
-    }
-    if plan.is_empty() {
-        let at_head =
-            if plan.at_head > 0 { format!("; {} at head", count(plan.at_head, "tenant")) } else { String::new() };
-        printer.answer(format!("Nothing is pending{at_head}."));
-    } else {
-        let mut grid = Grid::new(&["MIGRATION", "PENDING IN", ""]);
-        for file in &public {
-            let name = format!("public/{}", file.id());
-            grid.row([(name.as_str(), Look::Plain), ("the shared schema", Look::Warning), ("", Look::Plain)]);
-        }
-        for planned in tenants.values() {
-            let name = format!("tenant/{}", planned.file.id());
-            let pending = count(planned.tenants.len(), "tenant");
-            let slugs = listed(&planned.tenants);
-            grid.row([(name.as_str(), Look::Plain), (pending.as_str(), Look::Warning), (slugs.as_str(), Look::Faint)]);
-        }
-        printer.answer(grid);
-    }
-    if printer.is_verbose() {
-        for file in public.iter().copied().chain(tenants.values().map(|planned| planned.file)) {
-            printer.answer(format!("\n{}\n{}", paint(HEADING, shown(file.path())), harmless(file.sql().trim_end())));
-        }
-    }
-    for tenant in &plan.tenants {
-        match &tenant.step {
-            Step::Apply(_) => {}
-            Step::Skip { reason } => {
-                printer.answer(format!("{} {}: {}", paint(WARNING, "skipped"), tenant.slug, harmless(reason)));
-            }
-            Step::Refuse(error) => {
-                let report = Report::of_library(error);
-                printer.answer(format!("{} {}: {}", paint(BAD, "refused"), tenant.slug, harmless(report.message())));
-                for problem in report.problems() {
-                    printer.answer(format!("  {}", harmless(problem)));
-                }
-            }
-        }
-    }
-    if !plan.is_empty() {
-        printer.say(format!("Nothing has been changed. Next: {}", paint(COMMAND, "cgk migrate")));
-    }
+        .into()
+    })
 }
 
-impl<'a> PlannedView<'a> {
-    fn of(tenant: &'a migrate::PlannedTenant<'_>) -> Self {
-        let (step, pending, reason, error) = match &tenant.step {
-            Step::Apply(plan) => ("apply", plan.pending.iter().map(|file| file.id().to_string()).collect(), None, None),
-            Step::Skip { reason } => ("skip", Vec::new(), Some(reason.as_str()), None),
-            Step::Refuse(error) => ("refuse", Vec::new(), None, Some(Report::of_library(error))),
-        };
-        Self { tenant: tenant.slug.as_str(), step, pending, reason, error }
-    }
+fn write_plan(file: &PathBuf, plan: &SavedPlan) -> Result<()> {
+    let text = serde_json::to_string_pretty(plan).expect("a plan has text keys and no failing parts");
+    std::fs::write(file, text + "\n").with_context(|| format!("could not write the plan to {}", shown(file)))
 }
 
-#[derive(Serialize)]
-struct Summary {
-    event: &'static str,
-    public_applied: usize,
-    migrated: usize,
-    failed: usize,
-    skipped: usize,
-    at_head: usize,
-    ms: u64,
-    exit: Exit,
-}
-
-fn show_report(printer: &Printer, report: &RunReport, began: Instant, exit: Exit) {
-    let public = report.public.as_ref().map_or(&[][..], applied);
-    printer.record(&Summary {
-        event: "summary",
-        public_applied: public.len(),
-        migrated: report.migrated(),
-        failed: report.failed(),
-        skipped: report.skipped(),
-        at_head: report.at_head,
-        ms: time::milliseconds(began.elapsed()),
-        exit,
-    });
-    if printer.is_json() {
-        return;
+fn refuse_stale(differences: Vec<String>) -> Result<()> {
+    const SHOWN_MAX: usize = 10;
+    if differences.is_empty() {
+        return Ok(());
     }
-    if report.public.is_none() && report.tenants.is_empty() {
-        let fleet = match report.at_head {
-            0 => String::new(),
-            at_head => format!("; {} at head", count(at_head, "tenant")),
-        };
-        printer.answer(format!("Nothing to do{fleet}."));
-        return;
+    let more = differences.len().saturating_sub(SHOWN_MAX);
+    let mut message = format!("the plan is out of date: {}", differences[..differences.len() - more].join("; "));
+    if more > 0 {
+        message.push_str(&format!("; and {more} more"));
     }
-    printer.answer(outcomes(report, printer.is_verbose()));
-    let mut parts = Vec::new();
-    if report.public.is_some() {
-        parts.push(format!("{} applied to public", count(public.len(), "migration")));
-    }
-    let counts = [
-        (report.migrated(), paint(GOOD, "migrated")),
-        (report.failed(), paint(BAD, "failed")),
-        (report.skipped(), paint(WARNING, "skipped")),
-    ];
-    parts.extend(counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "tenant"))));
-    if report.at_head > 0 {
-        parts.push(format!("{} at head already", report.at_head));
-    }
-    printer.answer(format!("\n{} ({}).", parts.join(", "), time::elapsed(began.elapsed())));
-    tell_failures(printer, report);
-    if report.failed() > 0 {
-        let next = paint(COMMAND, "cgk migrate");
-        printer.say(format!("Mend the cause and run {next} again: tenants that are done are not visited twice."));
-    } else {
-        printer.say(format!("Next: {} shows every schema.", paint(COMMAND, "cgk migrate:status")));
-    }
-}
-
-/// A row a schema; of a large fleet only what did not go well.
-fn outcomes(report: &RunReport, everything: bool) -> Grid {
-    let all = everything || report.tenants.len() <= ROWS_MAX;
-    let mut grid = Grid::new(&["SCHEMA", "RESULT", "MIGRATIONS", "TIME"]);
-    let mut folded = 0;
-    for outcome in report.public.iter().chain(&report.tenants) {
-        let elapsed = time::elapsed(outcome.elapsed);
-        let (result, look, text) = match &outcome.result {
-            Outcome::Migrated { applied } if applied.is_empty() => {
-                ("done", Look::Good, "by another run meanwhile".to_owned())
-            }
-            Outcome::Migrated { applied } => ("done", Look::Good, span(applied)),
-            Outcome::Skipped { reason } => ("skipped", Look::Warning, reason.clone()),
-            Outcome::Failed { error } => ("failed", Look::Bad, Report::of_library(error).short()),
-        };
-        if !all && outcome.slug.is_some() && look == Look::Good {
-            folded += 1;
-            continue;
-        }
-        grid.row([
-            (outcome.schema.as_str(), Look::Plain),
-            (result, look),
-            (text.as_str(), Look::Plain),
-            (elapsed.as_str(), Look::Faint),
-        ]);
-    }
-    if folded > 0 {
-        let text = count(folded, "tenant");
-        grid.row([
-            (text.as_str(), Look::Faint),
-            ("done", Look::Good),
-            ("-v lists them", Look::Faint),
-            ("", Look::Plain),
-        ]);
-    }
-    grid
-}
-
-/// Tells each error once, with the tenants that met it.
-fn tell_failures(printer: &Printer, report: &RunReport) {
-    let mut groups: Vec<(String, &Error, Vec<&str>)> = Vec::new();
-    for outcome in &report.tenants {
-        let (Outcome::Failed { error }, Some(slug)) = (&outcome.result, &outcome.slug) else { continue };
-        let key = Report::of_library(error).likeness(slug);
-        match groups.iter_mut().find(|(other, ..)| *other == key) {
-            Some((_, _, slugs)) => slugs.push(slug.as_str()),
-            None => groups.push((key, error, vec![slug.as_str()])),
-        }
-    }
-    for (_, error, slugs) in groups.iter().take(ERRORS_MAX) {
-        printer.complain(format!("\n{}", Report::of_library(error).render(slugs)));
-    }
-    if let Some(more) = groups.len().checked_sub(ERRORS_MAX).filter(|more| *more > 0) {
-        let text = format!("and {more} other errors; `cgk migrate --json` lists all of them");
-        printer.complain(paint(FAINT, text));
-    }
-    if !groups.is_empty() {
-        printer.say("");
-    }
-}
-
-fn applied(outcome: &SchemaOutcome) -> &[MigrationId] {
-    match &outcome.result {
-        Outcome::Migrated { applied } => applied,
-        _ => &[],
-    }
+    let hint = "Nothing was changed. Make a new plan with --plan-out, and look at it again.".into();
+    Err(Refusal { message, hint, exit: Exit::Failed }.into())
 }

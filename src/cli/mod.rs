@@ -7,7 +7,10 @@ mod global;
 mod help;
 mod hint;
 mod migrate;
+mod migrate_history;
 mod migrate_new;
+mod migrate_plan;
+mod migrate_report;
 mod migrate_status;
 mod printer;
 mod progress;
@@ -16,6 +19,7 @@ mod report;
 mod session;
 mod setup_database;
 mod signal;
+mod slugs;
 mod style;
 mod table;
 mod tenant_create;
@@ -23,6 +27,7 @@ mod tenant_list;
 mod time;
 
 use anyhow::Result;
+use cgk::migrate::Interrupt;
 use clap::{FromArgMatches, Parser, Subcommand};
 use std::{ffi::OsString, process::ExitCode};
 use tracing_subscriber::EnvFilter;
@@ -63,6 +68,9 @@ enum Command {
     /// Show where every schema stands
     #[command(name = "migrate:status", after_help = migrate_status::EXAMPLES)]
     MigrateStatus(migrate_status::Arguments),
+    /// Show the latest runs, or how every schema fared in one
+    #[command(name = "migrate:history", after_help = migrate_history::EXAMPLES)]
+    MigrateHistory(migrate_history::Arguments),
     /// Begin the next migration file
     #[command(name = "migrate:new", after_help = migrate_new::EXAMPLES)]
     MigrateNew(migrate_new::Arguments),
@@ -136,12 +144,7 @@ fn execute(cli: &Cli, printer: &Printer) -> Result<Exit> {
         if matches!(cli.command, Command::Reaper) {
             return Ok(Ended::ByItself(reaper::run().await));
         }
-        let signal = signal::first()?;
-        // The command that lost is dropped here, and with it what it had to clean up.
-        Ok(tokio::select! {
-            result = dispatch(cli, printer) => Ended::ByItself(result),
-            exit = signal => Ended::BySignal(exit),
-        })
+        until_signalled(cli, printer).await
     });
     // A server that is just being fetched or started is not waited for.
     runtime.shutdown_background();
@@ -155,14 +158,48 @@ fn execute(cli: &Cli, printer: &Printer) -> Result<Exit> {
     }
 }
 
-async fn dispatch(cli: &Cli, printer: &Printer) -> Result<Exit> {
-    let session = Session { globals: &cli.globals, printer };
+/// Runs the command. A run over many schemas that is under way is asked to stop by the first signal and to cancel by the
+/// second; anything else, and whatever does not hear, ends with the signal.
+async fn until_signalled(cli: &Cli, printer: &Printer) -> Result<Ended> {
+    let interrupt = Interrupt::new();
+    let mut signals = signal::Signals::listen()?;
+    let mut work = std::pin::pin!(dispatch(cli, printer, &interrupt));
+    let mut received = Vec::new();
+    loop {
+        // The command that lost is dropped at the end, and with it what it had to clean up.
+        let exit = tokio::select! {
+            result = &mut work => {
+                return Ok(Ended::ByItself(match (result, received.first()) {
+                    (Ok(Exit::Interrupted), Some(exit)) => Ok(*exit),
+                    (result, _) => result,
+                }));
+            }
+            exit = signals.next() => exit,
+        };
+        received.push(exit);
+        match received.len() {
+            1 if interrupt.is_heard() => {
+                interrupt.stop();
+                printer.interject("stopping: what is under way is finished, nothing more is begun; again cancels it");
+            }
+            2 if interrupt.is_heard() => {
+                interrupt.cancel();
+                printer.interject("cancelling what is under way");
+            }
+            _ => return Ok(Ended::BySignal(exit)),
+        }
+    }
+}
+
+async fn dispatch(cli: &Cli, printer: &Printer, interrupt: &Interrupt) -> Result<Exit> {
+    let session = Session { globals: &cli.globals, printer, interrupt };
     match &cli.command {
         Command::SetupDatabase => setup_database::run(&session).await,
         Command::TenantCreate(arguments) => tenant_create::run(&session, arguments).await,
         Command::TenantList => tenant_list::run(&session).await,
         Command::Migrate(arguments) => migrate::run(&session, arguments).await,
         Command::MigrateStatus(arguments) => migrate_status::run(&session, arguments).await,
+        Command::MigrateHistory(arguments) => migrate_history::run(&session, arguments).await,
         Command::MigrateNew(arguments) => migrate_new::run(&session, arguments),
         Command::Demo => demo::run(&session).await,
         Command::Completions(arguments) => Ok(completions::run(printer, arguments)),
@@ -176,6 +213,7 @@ async fn dispatch(cli: &Cli, printer: &Printer) -> Result<Exit> {
 
 /// Tells of an error: people on standard error, programs on standard output.
 fn tell(printer: &Printer, report: &Report) -> Exit {
+    report.annotate(printer, &[]);
     printer.complain(report.render(&[]));
     printer.record(&report.record());
     report.exit()

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 use std::{
-    fmt::Display,
+    fmt::{self, Display},
     io::{self, IsTerminal, Write},
     sync::Mutex,
 };
@@ -23,6 +23,8 @@ pub(crate) struct Printer {
 pub(crate) enum Format {
     Human,
     Json,
+    /// For people, and in between what GitHub Actions shows beside the files.
+    Github,
 }
 
 /// How much of the conversation is wanted.
@@ -31,6 +33,29 @@ pub(crate) enum Volume {
     Quiet,
     Normal,
     Verbose,
+}
+
+/// A workflow command of GitHub Actions.
+pub(crate) struct Annotation<'a> {
+    /// `error`, `warning` or `notice`.
+    pub(crate) level: &'static str,
+    pub(crate) title: &'a str,
+    /// File, line and column.
+    pub(crate) place: Option<(&'a str, usize, usize)>,
+    pub(crate) message: &'a str,
+}
+
+impl Display for Annotation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What would end the value it stands in, in GitHub's own way of writing it.
+        let message = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+        let property = |text: &str| message(text).replace(':', "%3A").replace(',', "%2C");
+        write!(f, "::{} title={}", self.level, property(self.title))?;
+        if let Some((file, line, column)) = self.place {
+            write!(f, ",file={},line={line},col={column}", property(file))?;
+        }
+        write!(f, "::{}", message(self.message))
+    }
 }
 
 #[derive(Default)]
@@ -61,7 +86,7 @@ impl Printer {
 
     /// A line of the answer; programs get records instead.
     pub(crate) fn answer(&self, text: impl Display) {
-        if self.format == Format::Human {
+        if self.format != Format::Json {
             self.output(&format!("{text}\n"));
         }
     }
@@ -79,6 +104,13 @@ impl Printer {
         self.output(&text.to_string());
     }
 
+    /// Something that is wrong, as an annotation for GitHub Actions; nothing elsewhere.
+    pub(crate) fn annotate(&self, annotation: &Annotation<'_>) {
+        if self.format == Format::Github {
+            self.output(&format!("{annotation}\n"));
+        }
+    }
+
     /// Something that is good to know.
     pub(crate) fn say(&self, text: impl Display) {
         if self.volume >= Volume::Normal {
@@ -88,6 +120,7 @@ impl Printer {
 
     /// Something that is not as it should be, and stops nothing.
     pub(crate) fn warn(&self, text: impl Display) {
+        self.annotate(&Annotation { level: "warning", title: "cgk", place: None, message: &text.to_string() });
         self.complain(format!("{} {text}", paint(WARNING, "warning:")));
     }
 
@@ -95,6 +128,14 @@ impl Printer {
     pub(crate) fn complain(&self, text: impl Display) {
         // Where standard error cannot be written there is nobody left to tell.
         let _ = writeln!(anstream::stderr(), "{text}");
+    }
+
+    /// Something that must be said while a line may be drawn over.
+    pub(crate) fn interject(&self, text: impl Display) {
+        if self.animates() {
+            self.redraw("");
+        }
+        self.complain(text);
     }
 
     /// Draws over the current line of standard error; an empty text clears it.

@@ -40,6 +40,7 @@ struct SchemaRecord<'a> {
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Report>,
+    attempts: u32,
     ms: u64,
 }
 
@@ -92,6 +93,11 @@ impl Observer for Progress<'_> {
         self.began = Instant::now();
     }
 
+    fn notice(&mut self, text: &str) {
+        self.clear();
+        self.printer.warn(text);
+    }
+
     fn schema(&mut self, outcome: &SchemaOutcome) {
         self.printer.record(&SchemaRecord::of(outcome));
         if let Some(slug) = &outcome.slug {
@@ -133,6 +139,7 @@ impl<'a> SchemaRecord<'a> {
             applied,
             reason,
             error,
+            attempts: outcome.attempts,
             ms: time::milliseconds(outcome.elapsed),
         }
     }

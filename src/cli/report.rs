@@ -13,6 +13,7 @@ use std::{error::Error as StdError, fmt::Write as _, path::Path};
 use super::{
     exit::Exit,
     hint,
+    printer::{Annotation, Printer},
     style::{BAD, FAINT, HEADING, count, harmless, paint},
 };
 
@@ -214,6 +215,23 @@ impl Report {
             let _ = write!(text, "\n  {} {}", paint(HEADING, "help:"), harmless(hint));
         }
         text
+    }
+
+    /// The report as GitHub Actions shows it, beside the line of the file where there is one.
+    pub(crate) fn annotate(&self, printer: &Printer, names: &[&str]) {
+        let title = self.code.map_or_else(|| "cgk".to_owned(), |code| format!("cgk {code}"));
+        let mut message = self.message.clone();
+        for line in self.problems.iter().chain(&self.causes) {
+            message.push_str(&format!("\n{line}"));
+        }
+        if !names.is_empty() {
+            message.push_str(&format!("\ntenants: {}", listed(names)));
+        }
+        if let Some(hint) = &self.hint {
+            message.push_str(&format!("\n{hint}"));
+        }
+        let place = self.place.as_ref().map(|place| (place.file.as_str(), place.line, place.column));
+        printer.annotate(&Annotation { level: "error", title: &title, place, message: &message });
     }
 
     fn tell_failure(&mut self, failure: &MigrationFailure) {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use cgk::{
     Config, Operator,
     config::{Isolation, Target, TargetHost, TlsMode},
-    migrate::Migrations,
+    migrate::{Interrupt, Migrations},
 };
 use serde::Serialize;
 
@@ -17,6 +17,8 @@ use super::{
 pub(crate) struct Session<'a> {
     pub(crate) globals: &'a Globals,
     pub(crate) printer: &'a Printer,
+    /// Raised by signals; who works through many schemas listens to it.
+    pub(crate) interrupt: &'a Interrupt,
 }
 
 /// Where a connection leads.

@@ -6,7 +6,9 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{DatabaseTag, quoted},
 };
+use std::time::Duration;
 use tokio_postgres::Client;
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// The oldest major version that cgk supports.
 const SERVER_MAJOR_MIN: u32 = 14;
@@ -14,12 +16,21 @@ const SERVER_MAJOR_MIN: u32 = 14;
 /// A connection of the operator's: setting up, creating tenants and migrating go through it, never through the pool of the
 /// services. It belongs to one caller, and it is closed when dropped; a transaction still open is then rolled back by the
 /// server.
-#[derive(Debug)]
 pub struct Operator {
     client: Client,
+    tls: MakeRustlsConnect,
     config: Config,
     facts: ServerFacts,
 }
+
+impl std::fmt::Debug for Operator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Operator").field("config", &self.config).field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+/// How long a cancel request may take.
+const CANCEL_MAX: Duration = Duration::from_secs(5);
 
 /// What a server says of itself and of the role that asks.
 #[derive(Clone, Debug)]
@@ -90,13 +101,8 @@ impl Operator {
     /// Dropped, the connection is closed.
     pub async fn connect(config: &Config) -> Result<Self> {
         let config = &config.for_ddl()?;
-        let (client, connection) =
-            config.pg().connect(tls::connector(config.tls())?).await.map_err(|error| refused(config, error))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "operator connection ended");
-            }
-        });
+        let tls = tls::connector(config.tls())?;
+        let client = open(config, &tls).await?;
         let facts = look(&client, config).await?;
         if facts.major() < SERVER_MAJOR_MIN {
             return Err(Error::ServerTooOld {
@@ -105,7 +111,51 @@ impl Operator {
                 needed: SERVER_MAJOR_MIN,
             });
         }
-        Ok(Self { client, config: config.clone(), facts })
+        Ok(Self { client, tls, config: config.clone(), facts })
+    }
+
+    /// Another connection of the same kind, without another look at the server.
+    pub(crate) async fn sibling(&self) -> Result<Self> {
+        let client = open(&self.config, &self.tls).await?;
+        Ok(Self { client, tls: self.tls.clone(), config: self.config.clone(), facts: self.facts.clone() })
+    }
+
+    /// Lets the server refuse every write of this connection from here on.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Unavailable`: the connection is lost.
+    pub async fn read_only(&self) -> Result<()> {
+        let sql = "set session characteristics as transaction read only";
+        let doing = || while_doing("make the session read-only");
+        self.client.execute_typed(sql, &[]).await.map(drop).map_err(doing())
+    }
+
+    /// Asks the server to stop what this connection is running; whoever waits for that is told by its own answer. The
+    /// request may arrive late, so nothing that matters should follow on the connection.
+    pub(crate) async fn cancel(&self) {
+        let token = self.client.cancel_token();
+        match tokio::time::timeout(CANCEL_MAX, token.cancel_query(self.tls.clone())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the cancel request failed"),
+            Err(_) => tracing::warn!("the cancel request timed out"),
+        }
+    }
+
+    /// How many connections the server has left for roles without privileges.
+    pub(crate) async fn free_connections(&self) -> Result<usize> {
+        let doing = || while_doing("count the connections");
+        let rows = self
+            .client
+            .query_typed(
+                "select greatest(0, current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
+                        - (select count(*) from pg_catalog.pg_stat_activity where backend_type = 'client backend'))",
+                &[],
+            )
+            .await
+            .map_err(doing())?;
+        let free: i64 = rows.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or_default();
+        Ok(usize::try_from(free).unwrap_or_default())
     }
 
     /// What the server said of itself when the connection was made.
@@ -125,6 +175,16 @@ impl Operator {
     pub(crate) fn session(&self) -> &SessionSettings {
         self.config.session()
     }
+}
+
+async fn open(config: &Config, tls: &MakeRustlsConnect) -> Result<Client> {
+    let (client, connection) = config.pg().connect(tls.clone()).await.map_err(|error| refused(config, error))?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "operator connection ended");
+        }
+    });
+    Ok(client)
 }
 
 async fn look(client: &Client, config: &Config) -> Result<ServerFacts> {

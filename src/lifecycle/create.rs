@@ -160,7 +160,7 @@ async fn try_once(
     let ledger = if facts.has_ledger { LedgerPresence::Present } else { LedgerPresence::Absent };
     let unit = Unit { plan: &planned, role: role.as_ref(), provision, ledger, owner };
     Ok(match apply::apply(operator, &unit).await? {
-        Landing::Moved => None,
+        Landing::Moved | Landing::Busy => None,
         Landing::Done => Some(Made {
             creation: if registered || facts.owner.is_some() { Creation::Finished } else { Creation::New },
             applied: planned.pending.iter().map(|file| file.id().clone()).collect(),

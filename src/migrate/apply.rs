@@ -6,6 +6,7 @@
 use super::{
     ledger::{self, LedgerDigest},
     plan::Plan,
+    settle::Backoff,
     source::MigrationFile,
 };
 use crate::{
@@ -19,13 +20,8 @@ use crate::{
     migration::{MigrationFailure, Place},
     sqlstate,
 };
-use rand::RngExt as _;
 use std::time::Duration;
 use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
-
-/// How often work is tried that a lock timeout, a deadlock or a serialization failure undid.
-const TRIES_MAX: u32 = 5;
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 
 /// What is to be done to one schema, beyond its plan.
 pub(crate) struct Unit<'a> {
@@ -53,35 +49,49 @@ pub(crate) enum Landing {
     Done,
     /// The schema was not as the plan took it to be; nothing was done. Look again and plan anew.
     Moved,
+    /// Another run is at the schema; nothing was done.
+    Busy,
 }
 
-/// Carries a unit out.
+/// What to do while another run is at the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Wait, as long as the configuration says.
+    Wait,
+    /// Come back later.
+    Try,
+}
+
+/// Carries a unit out, again where a lock timeout, a deadlock or a serialization failure undid it.
+///
+/// Locks and cancel safety: as [`attempt`].
+pub(crate) async fn apply(operator: &Operator, unit: &Unit<'_>) -> Result<Landing> {
+    let mut backoff = Backoff::new();
+    loop {
+        match attempt(operator, unit, Turn::Wait).await {
+            Err(error) => match backoff.after(&error) {
+                Some(pause) => {
+                    tracing::info!(schema = unit.plan.schema.as_str(), %error, "trying again");
+                    tokio::time::sleep(pause).await;
+                }
+                None => return Err(error),
+            },
+            landed => return landed,
+        }
+    }
+}
+
+/// Tries a unit once.
 ///
 /// Locks: the schema's migration lock ([`lock::migration_key`]) and whatever the files lock, to the end of the message.
 /// Cancel safety: dropped, the server may still finish and commit the message; the ledger tells.
-pub(crate) async fn apply(operator: &Operator, unit: &Unit<'_>) -> Result<Landing> {
-    let script = Script::of(operator, unit);
-    let mut backoff = BACKOFF_FIRST;
-    for last_try in (1..=TRIES_MAX).map(|number| number == TRIES_MAX) {
-        let schema = &unit.plan.schema;
-        let answer = message::run(operator.client(), &script.sql)
-            .await
-            .map_err(while_doing(format!("migrate schema {:?}", schema.as_str())))?;
-        match script.judge(operator, unit, answer) {
-            Verdict::Landed(landing) => return Ok(landing),
-            Verdict::Failed(error) if last_try || !error.is_retryable() || matches!(error, Error::Locked { .. }) => {
-                return Err(error);
-            }
-            Verdict::Failed(error) => {
-                tracing::info!(schema = schema.as_str(), %error, "trying again");
-                // On a line of its own: held over the wait, the generator would tie the future to one thread.
-                let pause = backoff.mul_f64(rand::rng().random_range(0.5..1.5));
-                tokio::time::sleep(pause).await;
-                backoff *= 2;
-            }
-        }
-    }
-    unreachable!("the last try returns")
+pub(crate) async fn attempt(operator: &Operator, unit: &Unit<'_>, turn: Turn) -> Result<Landing> {
+    let script = Script::of(operator, unit, turn);
+    let schema = &unit.plan.schema;
+    let answer = message::run(operator.client(), &script.sql)
+        .await
+        .map_err(while_doing(format!("migrate schema {:?}", schema.as_str())))?;
+    script.judge(operator, unit, answer)
 }
 
 /// The message, and what each part of it is.
@@ -111,13 +121,8 @@ enum PartKind<'a> {
     Comment,
 }
 
-enum Verdict {
-    Landed(Landing),
-    Failed(Error),
-}
-
 impl<'a> Script<'a> {
-    fn of(operator: &Operator, unit: &Unit<'a>) -> Self {
+    fn of(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Self {
         let (plan, schema) = (unit.plan, &unit.plan.schema);
         let mark = format!("cgk:{:08x}:", rand::random::<u32>());
         let mut script = Self { sql: String::new(), parts: Vec::new(), wait: operator.session().migration_wait, mark };
@@ -137,7 +142,11 @@ impl<'a> Script<'a> {
         if let Some(notices) = &notices {
             script.line(&format!("select {notices};"));
         }
-        script.line(&format!("select pg_catalog.pg_advisory_xact_lock({});", lock::migration_key(schema)));
+        let key = lock::migration_key(schema);
+        script.line(&match turn {
+            Turn::Wait => format!("select pg_catalog.pg_advisory_xact_lock({key});"),
+            Turn::Try => format!("select 1 / (case when pg_catalog.pg_try_advisory_xact_lock({key}) then 1 else 0 end);"),
+        });
 
         let timeouts = vec![
             set("lock_timeout", &milliseconds(session.lock_timeout)),
@@ -165,7 +174,7 @@ impl<'a> Script<'a> {
         let role = unit.owner.as_ref().map_or(operator.facts().role.as_str(), Ident::as_str);
         let started = "pg_catalog.set_config('cgk.started', pg_catalog.clock_timestamp()::text, true)".to_owned();
         let settings: Vec<String> = timeouts.into_iter().chain(notices).chain([path, started]).collect();
-        for file in &plan.pending {
+        for file in plan.pending.iter() {
             // A file may SET what it likes: the next one, and the next schema on this connection, begin anew.
             script.line("reset all;");
             script.part(PartKind::File(file), &settings);
@@ -197,26 +206,27 @@ impl<'a> Script<'a> {
         self.sql.push('\n');
     }
 
-    fn judge(&self, operator: &Operator, unit: &Unit<'_>, answer: Answer) -> Verdict {
+    fn judge(&self, operator: &Operator, unit: &Unit<'_>, answer: Answer) -> Result<Landing> {
         let schema = &unit.plan.schema;
-        let Some(source) = answer.error else { return Verdict::Landed(Landing::Done) };
+        let Some(source) = answer.error else { return Ok(Landing::Done) };
         let doing = format!("migrate schema {:?}", schema.as_str());
         if sqlstate::is_lost(&source) {
-            return Verdict::Failed(Error::ConnectionLost { doing, source });
+            return Err(Error::ConnectionLost { doing, source });
         }
-        let Some(db_error) = source.as_db_error() else { return Verdict::Failed(while_doing(doing)(source)) };
+        let Some(db_error) = source.as_db_error() else { return Err(while_doing(doing)(source)) };
         let offset = original_position(db_error).map(|position| byte_of_character(&self.sql, position));
         let (index, completed) = self.reached(&answer.rows, answer.completed, offset);
         let state = db_error.code();
         match index.map(|index| self.parts[index].kind) {
             Some(PartKind::Lock) if *state == SqlState::LOCK_NOT_AVAILABLE => {
-                Verdict::Failed(Error::Locked { schema: schema.clone(), waited: self.wait })
+                Err(Error::Locked { schema: schema.clone(), waited: self.wait })
             }
-            Some(PartKind::Check) if *state == SqlState::DIVISION_BY_ZERO => Verdict::Landed(Landing::Moved),
+            Some(PartKind::Lock) if *state == SqlState::DIVISION_BY_ZERO => Ok(Landing::Busy),
+            Some(PartKind::Check) if *state == SqlState::DIVISION_BY_ZERO => Ok(Landing::Moved),
             Some(PartKind::Provision) if *state == SqlState::INSUFFICIENT_PRIVILEGE && unit.owner.is_some() => {
                 let owner = unit.owner.as_ref().map_or_else(String::new, Ident::quoted);
                 let role = &operator.facts().role;
-                Verdict::Failed(Error::Privilege {
+                Err(Error::Privilege {
                     role: role.clone(),
                     needed: format!("act as {owner}, the owner of schema {:?}", schema.as_str()),
                     grant: format!("grant {owner} to {}", quoted(role)),
@@ -233,16 +243,16 @@ impl<'a> Script<'a> {
                 ]
                 .contains(state) =>
             {
-                Verdict::Landed(Landing::Moved)
+                Ok(Landing::Moved)
             }
             Some(PartKind::Record(file)) if *state == SqlState::DIVISION_BY_ZERO => {
                 let found = format!("{} left the session in another schema or role", file.path().display());
-                Verdict::Failed(Error::Unexpected { doing, found })
+                Err(Error::Unexpected { doing, found })
             }
             Some(PartKind::File(file)) => {
                 let index = index.unwrap_or_default();
                 let place = self.place(file, index, completed, offset);
-                Verdict::Failed(Error::Migration(Box::new(MigrationFailure {
+                Err(Error::Migration(Box::new(MigrationFailure {
                     schema: schema.clone(),
                     file: file.path().to_owned(),
                     place,
@@ -252,7 +262,7 @@ impl<'a> Script<'a> {
                     source,
                 })))
             }
-            _ => Verdict::Failed(while_doing(doing)(source)),
+            _ => Err(while_doing(doing)(source)),
         }
     }
 

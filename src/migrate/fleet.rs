@@ -1,40 +1,23 @@
-//! The shared schema first, then every tenant: planned as a value, carried out tenant by tenant, reported one by one.
+//! What is to be done to everything: the shared schema and each tenant of the fleet, as a value.
 
 use super::{
-    apply::{self, Landing, LedgerPresence, Unit},
+    apply::LedgerPresence,
     ledger::{self, Applied},
-    observe::Observer,
     plan::{Plan, Target, plan},
+    selection::{Scope, Selection},
     source::Migrations,
     state::{self, SchemaState, TenantState, Whom, role_of},
 };
 use crate::{
     db::Operator,
     error::{Error, Result},
-    ident::{Ident, RoleName, SchemaName},
-    migration::{MigrationId, Set},
+    ident::{Ident, SchemaName},
+    migration::Set,
     slug::TenantSlug,
     tenant::TenantStatus,
 };
-use std::time::{Duration, Instant};
-
-/// How often a schema that another run keeps changing is planned anew.
-const REPLANS_MAX: u32 = 4;
-
-/// Which schemas a run is about.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Scope {
-    /// The shared schema, then every tenant. The default.
-    #[default]
-    Everything,
-    /// The shared schema alone.
-    Public,
-    /// Every tenant; the shared schema must be at head already.
-    Tenants,
-    /// These tenants; the shared schema must be at head already. Their ledgers are read row by row, so this also finds one
-    /// whose rows somebody changed by hand, which its digest does not tell.
-    Only(Vec<TenantSlug>),
-}
+use futures_util::TryStreamExt;
+use std::{collections::HashMap, pin::pin};
 
 /// What a run is to do: made by looking, changed by nothing, and either printed or carried out.
 #[derive(Debug)]
@@ -46,7 +29,11 @@ pub struct FleetPlan<'a> {
     pub tenants: Vec<PlannedTenant<'a>>,
     /// How many tenants are at head and will not be visited.
     pub at_head: usize,
-    public_ledger: LedgerPresence,
+    /// How far the tenants are migrated.
+    pub target: Target,
+    /// Which schemas the plan is about.
+    pub selection: Selection,
+    pub(crate) public_ledger: LedgerPresence,
 }
 
 /// What is to be done to one tenant.
@@ -57,7 +44,7 @@ pub struct PlannedTenant<'a> {
     pub slug: TenantSlug,
     /// What is to be done.
     pub step: Step<'a>,
-    owner: Option<Ident>,
+    pub(crate) owner: Option<Ident>,
 }
 
 /// What is to be done to one tenant.
@@ -81,82 +68,9 @@ impl FleetPlan<'_> {
     }
 }
 
-/// What a run knows when it begins.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct RunStart {
-    /// Migrations that the shared schema will get.
-    pub public_pending: usize,
-    /// Tenants that will be visited.
-    pub tenants_to_visit: usize,
-    /// Tenants that are at head and will not be visited.
-    pub tenants_at_head: usize,
-}
-
-/// How one schema fared.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct SchemaOutcome {
-    /// The schema.
-    pub schema: SchemaName,
-    /// The tenant; `None` for the shared schema.
-    pub slug: Option<TenantSlug>,
-    /// What became of it.
-    pub result: Outcome,
-    /// How long it took.
-    pub elapsed: Duration,
-}
-
-/// What became of one schema.
-#[derive(Debug)]
-pub enum Outcome {
-    /// These migrations were applied; none where another run had done it meanwhile.
-    Migrated {
-        /// In this order.
-        applied: Vec<MigrationId>,
-    },
-    /// It was left alone.
-    Skipped {
-        /// Why.
-        reason: String,
-    },
-    /// It could not be migrated and is as it was.
-    Failed {
-        /// Why.
-        error: Error,
-    },
-}
-
-/// How a run fared.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct RunReport {
-    /// The shared schema; `None` where it had nothing to do.
-    pub public: Option<SchemaOutcome>,
-    /// The tenants that were visited, in that order.
-    pub tenants: Vec<SchemaOutcome>,
-    /// How many tenants were at head and not visited.
-    pub at_head: usize,
-}
-
-impl RunReport {
-    /// How many tenants failed.
-    pub fn failed(&self) -> usize {
-        self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Failed { .. })).count()
-    }
-
-    /// How many tenants were migrated.
-    pub fn migrated(&self) -> usize {
-        self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Migrated { .. })).count()
-    }
-
-    /// How many tenants were left alone.
-    pub fn skipped(&self) -> usize {
-        self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Skipped { .. })).count()
-    }
-}
-
 /// Plans a run. Reads only: it works for a role without any right to write and on a standby.
+///
+/// The fleet costs one query, and the client's memory grows by the tenants that have something to do, not by the fleet.
 ///
 /// # Errors
 ///
@@ -166,197 +80,119 @@ impl RunReport {
 pub async fn plan_fleet<'a>(
     operator: &Operator,
     migrations: &'a Migrations,
-    scope: &Scope,
+    selection: impl Into<Selection>,
     target: Target,
 ) -> Result<FleetPlan<'a>> {
+    let selection = selection.into();
     let source = migrations.set(Set::Public);
     let schema = SchemaName::public();
     let read = ledger::read(operator, &schema).await?;
     let public_ledger = presence(read.ledger_exists);
     let public = plan(source, &schema, read.rows, Target::Head).map_err(Error::Diverged)?;
     let pending = !public.pending.is_empty() || public_ledger == LedgerPresence::Absent;
-    let database = || operator.facts().database.clone();
-    match scope {
-        Scope::Tenants | Scope::Only(_) if pending => {
-            let missing =
-                format!("{} pending in the shared schema", crate::migration::count(public.pending.len(), "migration"));
-            return Err(Error::NotSetUp { database: database(), missing });
-        }
-        _ => {}
+    let tenants_alone = matches!(selection.scope, Scope::Tenants | Scope::Only(_));
+    if tenants_alone && pending {
+        let missing =
+            format!("{} pending in the shared schema", crate::migration::count(public.pending.len(), "migration"));
+        return Err(Error::NotSetUp { database: operator.facts().database.clone(), missing });
     }
-    let mut planned = FleetPlan { public: pending.then_some(public), tenants: vec![], at_head: 0, public_ledger };
-    // Before the first migration of the shared schema there is no registry, and so no tenant.
-    if *scope == Scope::Public || (pending && !registry_exists(operator).await?) {
-        if matches!(scope, Scope::Tenants | Scope::Only(_)) {
-            planned.public = None;
-        }
-        return Ok(planned);
-    }
-    if matches!(scope, Scope::Tenants | Scope::Only(_)) {
-        planned.public = None;
-    }
-    let whom = match scope {
-        Scope::Only(slugs) => Whom::These(slugs),
-        _ => Whom::All,
+    let public_only = selection.scope == Scope::Public;
+    let mut planned = FleetPlan {
+        public: pending.then_some(public),
+        tenants: vec![],
+        at_head: 0,
+        target,
+        selection,
+        public_ledger,
     };
-    for tenant in state::look_at_tenants(operator, migrations, whom).await? {
-        match plan_tenant(operator, migrations, &tenant, target) {
-            Some(step) => {
-                planned.tenants.push(PlannedTenant {
-                    slug: tenant.tenant.slug,
-                    step,
-                    owner: foreign(operator, tenant.facts.owner),
-                });
-            }
-            None => planned.at_head += 1,
-        }
+    // Before the first migration of the shared schema there is no registry, and so no tenant.
+    if !public_only && (!pending || registry_exists(operator).await?) {
+        plan_tenants(operator, migrations, &mut planned).await?;
     }
     Ok(planned)
 }
 
-/// Carries a plan out: the shared schema first, then one tenant after another. A tenant that fails is a line of the report
-/// and does not stop the others; each schema is committed on its own, so a run that is interrupted is continued by the next.
-///
-/// # Locks
-///
-/// Per schema, to the end of its message: its migration lock, and what its migrations lock.
-///
-/// # Errors
-///
-/// Whatever stops the shared schema; then no tenant was touched. Kind `Unavailable`: the connection is lost.
-///
-/// # Cancel safety
-///
-/// Dropped, the schema under way may still be committed by the server; the others are untouched. Running again goes on.
-pub async fn run(
-    operator: &Operator,
-    migrations: &Migrations,
-    planned: FleetPlan<'_>,
-    observer: &mut dyn Observer,
-) -> Result<RunReport> {
-    observer.started(&RunStart {
-        public_pending: planned.public.as_ref().map_or(0, |public| public.pending.len()),
-        tenants_to_visit: planned.tenants.len(),
-        tenants_at_head: planned.at_head,
-    });
-    let mut report =
-        RunReport { public: None, tenants: Vec::with_capacity(planned.tenants.len()), at_head: planned.at_head };
-    if let Some(public) = planned.public {
-        let started = Instant::now();
-        let applied = settle(operator, migrations, Set::Public, public, planned.public_ledger, None, None).await?;
-        let outcome = SchemaOutcome {
-            schema: SchemaName::public(),
-            slug: None,
-            result: Outcome::Migrated { applied },
-            elapsed: started.elapsed(),
-        };
-        observer.schema(&outcome);
-        report.public = Some(outcome);
-    }
-    for tenant in planned.tenants {
-        let started = Instant::now();
-        let schema = SchemaName::of_tenant(&tenant.slug);
-        let result = match tenant.step {
-            Step::Skip { reason } => Outcome::Skipped { reason },
-            Step::Refuse(error) => Outcome::Failed { error },
-            Step::Apply(plan) => {
-                let role = role_of(operator, &tenant.slug);
-                let settled = settle(
-                    operator,
-                    migrations,
-                    Set::Tenant,
-                    plan,
-                    LedgerPresence::Present,
-                    role.as_ref(),
-                    tenant.owner,
-                )
-                .await;
-                match settled {
-                    Ok(applied) => Outcome::Migrated { applied },
-                    Err(error @ Error::ConnectionLost { .. }) => return Err(error),
-                    Err(error) => Outcome::Failed { error },
-                }
-            }
-        };
-        let outcome = SchemaOutcome { schema, slug: Some(tenant.slug), result, elapsed: started.elapsed() };
-        observer.schema(&outcome);
-        report.tenants.push(outcome);
-    }
-    Ok(report)
-}
-
-/// Applies a plan, and plans anew when another run was quicker.
-async fn settle(
-    operator: &Operator,
-    migrations: &Migrations,
-    set: Set,
-    mut planned: Plan<'_>,
-    mut ledger: LedgerPresence,
-    role: Option<&RoleName>,
-    owner: Option<Ident>,
-) -> Result<Vec<MigrationId>> {
-    let schema = planned.schema.clone();
-    let upto = planned.pending.last().map(|file| file.id().version);
-    for _ in 0..REPLANS_MAX {
-        let unit = Unit { plan: &planned, role, provision: String::new(), ledger, owner: owner.clone() };
-        if apply::apply(operator, &unit).await? == Landing::Done {
-            return Ok(planned.pending.iter().map(|file| file.id().clone()).collect());
-        }
-        let read = ledger::read(operator, &schema).await?;
-        ledger = presence(read.ledger_exists);
-        let whole = read.ledger_exists && read.comment_agrees();
-        let target = upto.map_or(Target::Head, Target::Version);
-        planned = plan(migrations.set(set), &schema, read.rows, target).map_err(Error::Diverged)?;
-        // A comment that led here although the rows say otherwise is written anew, or every run would come here again.
-        if planned.pending.is_empty() && whole {
-            return Ok(Vec::new());
-        }
-    }
-    Err(Error::Unsettled { schema, tries: REPLANS_MAX })
-}
-
-fn plan_tenant<'a>(
+async fn plan_tenants<'a>(
     operator: &Operator,
     migrations: &'a Migrations,
-    tenant: &TenantState,
-    target: Target,
-) -> Option<Step<'a>> {
-    let slug = &tenant.tenant.slug;
-    let schema = SchemaName::of_tenant(slug);
-    let source = migrations.set(Set::Tenant);
-    let not_ready = |missing: String| {
-        if tenant.tenant.status == TenantStatus::Onboarding {
-            Step::Skip { reason: format!("onboarding: {missing}") }
-        } else {
-            Step::Refuse(Error::TenantNotReady { tenant: slug.clone(), status: tenant.tenant.status, missing })
-        }
+    planned: &mut FleetPlan<'a>,
+) -> Result<()> {
+    let selection = planned.selection.clone();
+    let whom = match &selection.scope {
+        Scope::Only(slugs) => Whom::These(slugs),
+        _ => Whom::All,
     };
-    match &tenant.state {
-        SchemaState::AtHead => None,
-        SchemaState::Behind { pending } => {
-            let applied: Vec<Applied> =
-                source.files()[..source.files().len() - pending].iter().map(Applied::of).collect();
-            let planned = plan(source, &schema, applied, target).expect("a beginning of the set agrees with the set");
-            // Nothing up to the target: at head as far as this run goes.
-            (!planned.pending.is_empty()).then_some(Step::Apply(planned))
+    let mut planner = TenantPlanner { operator, migrations, target: planned.target, by_applied: HashMap::new() };
+    let mut tenants = pin!(state::each_tenant(operator, migrations, whom).await?);
+    while let Some(tenant) = tenants.try_next().await? {
+        if !selection.takes(&tenant.tenant.slug) {
+            continue;
         }
-        SchemaState::Diverged(divergence) => Some(Step::Refuse(Error::Diverged(divergence.clone()))),
-        SchemaState::Missing => Some(not_ready(format!("there is no schema {}", schema.as_str()))),
-        SchemaState::HalfProvisioned { missing } => {
-            let role = role_of(operator, slug).map(|role| format!(" {}", role.as_str())).unwrap_or_default();
-            let missing =
-                if missing == "its role" { format!("there is no role{role}") } else { format!("{missing} is missing") };
-            Some(not_ready(missing))
+        match planner.step(&tenant) {
+            Some(step) => {
+                let owner = tenant.facts.owner.filter(|owner| owner.as_str() != operator.facts().role);
+                planned.tenants.push(PlannedTenant { slug: tenant.tenant.slug, step, owner });
+            }
+            None => planned.at_head += 1,
         }
+    }
+    Ok(())
+}
+
+/// Plans tenants; those in the same place share one plan.
+struct TenantPlanner<'o, 'a> {
+    operator: &'o Operator,
+    migrations: &'a Migrations,
+    target: Target,
+    /// By the number of migrations applied.
+    by_applied: HashMap<usize, Plan<'a>>,
+}
+
+impl<'a> TenantPlanner<'_, 'a> {
+    /// What is to be done to a tenant; `None` where that is nothing.
+    fn step(&mut self, tenant: &TenantState) -> Option<Step<'a>> {
+        let slug = &tenant.tenant.slug;
+        let schema = SchemaName::of_tenant(slug);
+        let not_ready = |missing: String| {
+            if tenant.tenant.status == TenantStatus::Onboarding {
+                Step::Skip { reason: format!("onboarding: {missing}") }
+            } else {
+                Step::Refuse(Error::TenantNotReady { tenant: slug.clone(), status: tenant.tenant.status, missing })
+            }
+        };
+        match &tenant.state {
+            SchemaState::AtHead => None,
+            SchemaState::Behind { pending } => {
+                let planned = self.behind(*pending, schema);
+                // Nothing up to the target: at head as far as this run goes.
+                (!planned.pending.is_empty()).then_some(Step::Apply(planned))
+            }
+            SchemaState::Diverged(divergence) => Some(Step::Refuse(Error::Diverged(divergence.clone()))),
+            SchemaState::Missing => Some(not_ready(format!("there is no schema {}", schema.as_str()))),
+            SchemaState::HalfProvisioned { missing } => {
+                let role = role_of(self.operator, slug).map(|role| format!(" {}", role.as_str())).unwrap_or_default();
+                let missing = if missing == "its role" {
+                    format!("there is no role{role}")
+                } else {
+                    format!("{missing} is missing")
+                };
+                Some(not_ready(missing))
+            }
+        }
+    }
+
+    fn behind(&mut self, pending: usize, schema: SchemaName) -> Plan<'a> {
+        let source = self.migrations.set(Set::Tenant);
+        let applied = source.files().len() - pending;
+        let planned = self.by_applied.entry(applied).or_insert_with(|| {
+            let rows: Vec<Applied> = source.files()[..applied].iter().map(Applied::of).collect();
+            plan(source, &schema, rows, self.target).expect("a beginning of the set agrees with the set")
+        });
+        planned.for_schema(schema)
     }
 }
 
-/// The owner to act as, where it is not the operator.
-fn foreign(operator: &Operator, owner: Option<Ident>) -> Option<Ident> {
-    owner.filter(|owner| owner.as_str() != operator.facts().role)
-}
-
-fn presence(exists: bool) -> LedgerPresence {
+pub(crate) fn presence(exists: bool) -> LedgerPresence {
     if exists { LedgerPresence::Present } else { LedgerPresence::Absent }
 }
 

@@ -18,24 +18,37 @@
 //! ```
 
 pub(crate) mod apply;
+mod crew;
 pub(crate) mod fleet;
+mod history;
+mod interrupt;
 pub(crate) mod ledger;
 mod lint;
 mod observe;
 pub(crate) mod plan;
+mod run;
+mod saved;
 mod scaffold;
+mod selection;
+mod settle;
 mod source;
 mod sql;
 pub(crate) mod state;
+mod together;
 
 pub use crate::{
     migration::{Divergence, FileProblem, MigrationFailure, MigrationId, Place, Set},
     version::{Checksum, Version},
 };
-pub use fleet::{FleetPlan, Outcome, PlannedTenant, RunReport, RunStart, SchemaOutcome, Scope, Step, plan_fleet, run};
+pub use fleet::{FleetPlan, PlannedTenant, Step, plan_fleet};
+pub use history::{RunDetail, RunRecord, RunState, SchemaRecord, failed_last, history, run_detail};
+pub use interrupt::Interrupt;
 pub use ledger::{Applied, LEDGER_TABLE};
 pub use observe::{Observer, Silent};
 pub use plan::{Plan, Target, plan};
+pub use run::{Canary, Outcome, RunOptions, RunReport, RunStart, SchemaOutcome, Stop, StopReason, run, run_with};
+pub use saved::SavedPlan;
 pub use scaffold::{is_name, new_file};
+pub use selection::{InvalidPart, Part, Scope, Selection};
 pub use source::{MigrationFile, Migrations, Source};
 pub use state::{FleetState, SchemaState, TenantState, look};

@@ -1,12 +1,17 @@
 //! What a run tells while it is under way.
 
-use super::fleet::{RunStart, SchemaOutcome};
+use super::run::{RunStart, SchemaOutcome};
 
 /// Told what a run does, as it does it. The library draws nothing; a program that does implements this.
 pub trait Observer: Send {
     /// The run knows what there is to do and has changed nothing yet.
     fn started(&mut self, start: &RunStart) {
         let _ = start;
+    }
+
+    /// Something is worth saying and stops nothing.
+    fn notice(&mut self, text: &str) {
+        tracing::warn!("{text}");
     }
 
     /// One schema is dealt with.

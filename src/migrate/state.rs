@@ -14,7 +14,8 @@ use crate::{
     slug::TenantSlug,
     tenant::{OrganizationId, Tenant},
 };
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{Stream, TryStreamExt};
+use std::sync::Arc;
 use tokio_postgres::{Row, error::SqlState, types::Type};
 
 /// How many ledgers are asked for at once on the one connection, where a comment was not enough.
@@ -131,25 +132,29 @@ pub(crate) async fn look_at_tenants(
     migrations: &Migrations,
     whom: Whom<'_>,
 ) -> Result<Vec<TenantState>> {
+    each_tenant(operator, migrations, whom).await?.try_collect().await
+}
+
+/// [`look_at_tenants`], tenant by tenant as the server answers, by slug: what is not kept takes no memory.
+pub(crate) async fn each_tenant<'a>(
+    operator: &'a Operator,
+    migrations: &'a Migrations,
+    whom: Whom<'a>,
+) -> Result<impl Stream<Item = Result<TenantState>> + Send + use<'a>> {
     let source = migrations.set(Set::Tenant);
-    let mut rows = facts_rows(operator, "select slug from public.organizations", None).await?;
-    if let Whom::These(slugs) = whom {
-        rows.retain(|(slug, _)| slugs.contains(slug));
-        if let Some(unknown) = slugs.iter().find(|slug| !rows.iter().any(|(found, _)| found == *slug)) {
-            return Err(Error::TenantNotFound { tenant: unknown.clone() });
-        }
-    }
-    let prefixes = Prefixes::of(source);
-    let ids: Vec<&MigrationId> = source.files().iter().map(super::MigrationFile::id).collect();
+    let rows = facts_rows(operator, Slugs::of(whom)).await?;
+    let prefixes = Arc::new(Prefixes::of(source));
     let isolation = operator.config().isolation();
-    let states = rows.into_iter().map(|(slug, facts)| {
-        let (prefixes, ids) = (&prefixes, &ids);
+    let states = rows.map_ok(move |(slug, facts)| {
+        let prefixes = Arc::clone(&prefixes);
         async move {
-            let Some(tenant) = facts.tenant.clone() else {
-                return Err(Error::Unexpected {
-                    doing: format!("look at tenant {slug}"),
-                    found: "no registry row".into(),
-                });
+            let tenant = match (facts.tenant.clone(), whom) {
+                (Some(tenant), _) => tenant,
+                (None, Whom::These(_)) => return Err(Error::TenantNotFound { tenant: slug }),
+                (None, Whom::All) => {
+                    let doing = format!("look at tenant {slug}");
+                    return Err(Error::Unexpected { doing, found: "no registry row".into() });
+                }
             };
             let (state, head) = match by_facts(&slug, &facts, isolation) {
                 Some(state) => (state, None),
@@ -158,7 +163,8 @@ pub(crate) async fn look_at_tenants(
                     let known = LedgerDigest::in_comment(comment).and_then(|digest| prefixes.length_of(&digest));
                     match known {
                         Some(applied) => {
-                            (by_length(applied, ids.len()), applied.checked_sub(1).map(|last| ids[last].clone()))
+                            let last = applied.checked_sub(1).map(|last| source.files()[last].id().clone());
+                            (by_length(applied, source.files().len()), last)
                         }
                         None => {
                             let schema = SchemaName::of_tenant(&slug);
@@ -172,7 +178,7 @@ pub(crate) async fn look_at_tenants(
             Ok(TenantState { tenant, state, head, facts })
         }
     });
-    stream::iter(states).buffered(LEDGERS_IN_FLIGHT_MAX).try_collect().await
+    Ok(states.try_buffered(LEDGERS_IN_FLIGHT_MAX))
 }
 
 /// What is wrong with a tenant before any ledger is opened.
@@ -237,46 +243,64 @@ pub(crate) async fn require_registry(operator: &Operator) -> Result<()> {
 
 /// What registry and catalogue say of one slug, whether or not the registry knows it.
 pub(crate) async fn facts_of(operator: &Operator, slug: &TenantSlug) -> Result<TenantFacts> {
-    let mut rows = facts_rows(operator, "select $2::text", Some(slug)).await?;
-    rows.pop()
-        .map(|(_, facts)| facts)
-        .ok_or_else(|| Error::Unexpected { doing: format!("look at tenant {slug}"), found: "no row at all".into() })
+    let slugs = std::slice::from_ref(slug);
+    let mut rows = std::pin::pin!(facts_rows(operator, Slugs::of(Whom::These(slugs))).await?);
+    match rows.try_next().await? {
+        Some((_, facts)) => Ok(facts),
+        None => Err(Error::Unexpected { doing: format!("look at tenant {slug}"), found: "no row at all".into() }),
+    }
+}
+
+/// The slugs to look up: those of the registry, or some that the registry may not know.
+struct Slugs {
+    from: &'static str,
+    named: Vec<String>,
+}
+
+impl Slugs {
+    fn of(whom: Whom<'_>) -> Self {
+        match whom {
+            Whom::All => {
+                Self { from: "select slug from public.organizations where $2::text[] is not null", named: Vec::new() }
+            }
+            Whom::These(slugs) => {
+                let named = slugs.iter().map(|slug| slug.as_str().to_owned()).collect();
+                Self { from: "select distinct pg_catalog.unnest($2::text[])", named }
+            }
+        }
+    }
 }
 
 async fn facts_rows(
     operator: &Operator,
-    slugs: &str,
-    only: Option<&TenantSlug>,
-) -> Result<Vec<(TenantSlug, TenantFacts)>> {
+    slugs: Slugs,
+) -> Result<impl Stream<Item = Result<(TenantSlug, TenantFacts)>> + Send + use<>> {
     // Names are compared as text: comparing with the type `name` would cut off what is too long and call it equal.
     let sql = format!(
         "select s.slug, o.id, o.name, o.status::text, o.created_at, pg_catalog.pg_get_userbyid(n.nspowner)::text,
                 c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class'), r.oid is not null,
                 coalesce(pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage'), false)
-         from ({slugs}) s (slug)
+         from ({}) s (slug)
          left join public.organizations o on o.slug = s.slug
          left join pg_catalog.pg_namespace n on n.nspname::text = 'tenant_' || s.slug
          left join pg_catalog.pg_class c
                 on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
          left join pg_catalog.pg_roles r on r.rolname::text = 'cgk_' || s.slug || '_' || $1
-         order by s.slug collate \"C\""
+         order by s.slug collate \"C\"",
+        slugs.from
     );
-    let tag = operator.facts().database_tag();
-    let (tag, only) = (tag.as_str(), only.map(TenantSlug::as_str));
-    let mut params: Vec<(&(dyn tokio_postgres::types::ToSql + Sync), Type)> = vec![(&tag, Type::TEXT)];
-    if let Some(slug) = &only {
-        params.push((slug, Type::TEXT));
-    }
-    let rows = match operator.client().query_typed(&sql, &params).await {
-        Ok(rows) => rows,
+    let tag = operator.facts().database_tag().as_str().to_owned();
+    let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+        [(&tag, Type::TEXT), (&slugs.named, Type::TEXT_ARRAY)];
+    match operator.client().query_typed_raw(&sql, params).await {
+        Ok(rows) => Ok(rows.map_err(|error| while_doing("look at the fleet")(error)).and_then(|row| std::future::ready(facts_row(&row)))),
         Err(error) => {
             if [Some(&SqlState::UNDEFINED_TABLE), Some(&SqlState::UNDEFINED_COLUMN)].contains(&error.code()) {
                 require_registry(operator).await?;
             }
-            return Err(while_doing("look at the fleet")(error));
+            Err(while_doing("look at the fleet")(error))
         }
-    };
-    rows.iter().map(facts_row).collect()
+    }
 }
 
 fn facts_row(row: &Row) -> Result<(TenantSlug, TenantFacts)> {

@@ -11,6 +11,7 @@ mod layering;
 mod migrate_apply;
 mod migrate_files;
 mod migrate_fleet;
+mod migrate_run;
 mod sandbox;
 mod setup_and_create;
 mod split_answers;

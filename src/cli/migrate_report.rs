@@ -1,0 +1,205 @@
+//! What `cgk migrate` shows when it is done.
+
+use cgk::{
+    Error,
+    migrate::{MigrationId, Outcome, RunReport, SchemaOutcome, StopReason},
+};
+use serde::Serialize;
+use std::time::Instant;
+
+use super::{
+    exit::Exit,
+    printer::Printer,
+    report::Report,
+    setup_database::span,
+    style::{BAD, COMMAND, FAINT, GOOD, WARNING, count, paint},
+    table::{Grid, Look},
+    time,
+};
+
+/// Tenants of a run that are shown one by one; more are counted.
+const ROWS_MAX: usize = 20;
+/// Different errors that are told in full.
+const ERRORS_MAX: usize = 10;
+
+#[derive(Serialize)]
+struct Summary {
+    event: &'static str,
+    run: Option<String>,
+    public_applied: usize,
+    migrated: usize,
+    failed: usize,
+    skipped: usize,
+    at_head: usize,
+    stopped: Option<&'static str>,
+    left: usize,
+    ms: u64,
+    exit: Exit,
+}
+
+/// Tells how a run fared.
+pub(crate) fn show(printer: &Printer, report: &RunReport, began: Instant) -> Exit {
+    let public = report.public.as_ref().map_or(&[][..], applied);
+    let exit = exit(report);
+    printer.record(&Summary {
+        event: "summary",
+        run: report.id.map(|id| id.to_string()),
+        public_applied: public.len(),
+        migrated: report.migrated(),
+        failed: report.failed(),
+        skipped: report.skipped(),
+        at_head: report.at_head,
+        stopped: report.stopped.as_ref().map(|stop| stop.reason.as_str()),
+        left: report.stopped.as_ref().map_or(0, |stop| stop.left),
+        ms: time::milliseconds(began.elapsed()),
+        exit,
+    });
+    if printer.is_json() {
+        return exit;
+    }
+    if report.public.is_none() && report.tenants.is_empty() && report.stopped.is_none() {
+        let fleet = match report.at_head {
+            0 => String::new(),
+            at_head => format!("; {} at head", count(at_head, "tenant")),
+        };
+        printer.answer(format!("Nothing to do{fleet}."));
+        return exit;
+    }
+    if report.public.is_some() || !report.tenants.is_empty() {
+        printer.answer(outcomes(report, printer.is_verbose()));
+        printer.answer("");
+    }
+    printer.answer(totals(report, public.len(), began));
+    tell_failures(printer, report);
+    printer.say(next(report));
+    exit
+}
+
+fn exit(report: &RunReport) -> Exit {
+    match report.stopped.as_ref().map(|stop| stop.reason) {
+        Some(StopReason::Interrupted) => Exit::Interrupted,
+        Some(StopReason::Unavailable) => Exit::Unavailable,
+        Some(StopReason::RolledBack) => Exit::Failed,
+        Some(StopReason::Canary | StopReason::Failures) => Exit::Partial,
+        None if report.failed() > 0 => Exit::Partial,
+        None => Exit::Done,
+    }
+}
+
+/// `1 migration applied to public, 2 tenants migrated, 1 tenant failed (34 ms).`
+fn totals(report: &RunReport, public: usize, began: Instant) -> String {
+    let mut parts = Vec::new();
+    if report.public.is_some() {
+        parts.push(format!("{} applied to public", count(public, "migration")));
+    }
+    let left = report.stopped.as_ref().map_or(0, |stop| stop.left);
+    let counts = [
+        (report.migrated(), paint(GOOD, "migrated")),
+        (report.failed(), paint(BAD, "failed")),
+        (report.skipped(), paint(WARNING, "skipped")),
+        (left, paint(WARNING, "left as they were")),
+    ];
+    parts.extend(counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "tenant"))));
+    if report.at_head > 0 {
+        parts.push(format!("{} at head already", report.at_head));
+    }
+    if parts.is_empty() {
+        parts.push("nothing was changed".into());
+    }
+    format!("{} ({}).", parts.join(", "), time::elapsed(began.elapsed()))
+}
+
+/// What to do next.
+fn next(report: &RunReport) -> String {
+    let again = paint(COMMAND, "cgk migrate");
+    let go_on = format!("Tenants that are done are not visited again: {again} goes on with the others.");
+    match report.stopped.as_ref().map(|stop| stop.reason) {
+        Some(StopReason::Interrupted) => format!("Stopped, as you asked. {go_on}"),
+        Some(StopReason::Unavailable) => format!("The server cannot go on just now, so the run ended here. {go_on}"),
+        Some(StopReason::RolledBack) => {
+            format!("All or nothing was asked for, so nothing was changed. Mend the cause and run {again} again.")
+        }
+        Some(StopReason::Canary) => {
+            format!("A canary failed, so the others were not begun. Mend the cause and run {again} again.")
+        }
+        Some(StopReason::Failures) => {
+            format!("As many tenants failed as were allowed to. Mend the cause. {go_on}")
+        }
+        None if report.failed() > 0 => {
+            // A run that had nothing to apply is not in the history, so there is nothing to look up.
+            let retry = if report.id.is_some() { paint(COMMAND, "cgk migrate --retry-failed") } else { again };
+            format!("Mend the cause and run {retry}: tenants that are done are not visited again.")
+        }
+        None => format!("Next: {} shows every schema.", paint(COMMAND, "cgk migrate:status")),
+    }
+}
+
+/// A row a schema; of a large fleet only what did not go well.
+fn outcomes(report: &RunReport, everything: bool) -> Grid {
+    let all = everything || report.tenants.len() <= ROWS_MAX;
+    let mut grid = Grid::new(&["SCHEMA", "RESULT", "MIGRATIONS", "TIME"]);
+    let mut folded = 0;
+    for outcome in report.public.iter().chain(&report.tenants) {
+        let elapsed = time::elapsed(outcome.elapsed);
+        let (result, look, text) = match &outcome.result {
+            Outcome::Migrated { applied } if applied.is_empty() => {
+                ("done", Look::Good, "by another run meanwhile".to_owned())
+            }
+            Outcome::Migrated { applied } => ("done", Look::Good, span(applied)),
+            Outcome::Skipped { reason } => ("skipped", Look::Warning, reason.clone()),
+            Outcome::Failed { error } => ("failed", Look::Bad, Report::of_library(error).short()),
+        };
+        if !all && outcome.slug.is_some() && look == Look::Good {
+            folded += 1;
+            continue;
+        }
+        grid.row([
+            (outcome.schema.as_str(), Look::Plain),
+            (result, look),
+            (text.as_str(), Look::Plain),
+            (elapsed.as_str(), Look::Faint),
+        ]);
+    }
+    if folded > 0 {
+        let text = count(folded, "tenant");
+        grid.row([
+            (text.as_str(), Look::Faint),
+            ("done", Look::Good),
+            ("-v lists them", Look::Faint),
+            ("", Look::Plain),
+        ]);
+    }
+    grid
+}
+
+/// Tells each error once, with the tenants that met it.
+fn tell_failures(printer: &Printer, report: &RunReport) {
+    let mut groups: Vec<(String, &Error, Vec<&str>)> = Vec::new();
+    for outcome in &report.tenants {
+        let (Outcome::Failed { error }, Some(slug)) = (&outcome.result, &outcome.slug) else { continue };
+        let key = Report::of_library(error).likeness(slug);
+        match groups.iter_mut().find(|(other, ..)| *other == key) {
+            Some((_, _, slugs)) => slugs.push(slug.as_str()),
+            None => groups.push((key, error, vec![slug.as_str()])),
+        }
+    }
+    for (_, error, slugs) in groups.iter().take(ERRORS_MAX) {
+        let report = Report::of_library(error);
+        report.annotate(printer, slugs);
+        printer.complain(format!("\n{}", report.render(slugs)));
+    }
+    if let Some(more) = groups.len().checked_sub(ERRORS_MAX).filter(|more| *more > 0) {
+        let text = format!("and {more} other errors; `cgk migrate --json` lists all of them");
+        printer.complain(paint(FAINT, text));
+    }
+    if !groups.is_empty() {
+        printer.say("");
+    }
+}
+
+fn applied(outcome: &SchemaOutcome) -> &[MigrationId] {
+    match &outcome.result {
+        Outcome::Migrated { applied } => applied,
+        _ => &[],
+    }
+}

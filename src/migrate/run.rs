@@ -1,0 +1,438 @@
+//! Carries a plan of everything out: the shared schema first, then the tenants, several at once.
+
+use super::{
+    apply::{LedgerPresence, Turn},
+    crew::{Crew, Job},
+    fleet::{FleetPlan, Step},
+    history::Recorder,
+    interrupt::Interrupt,
+    observe::Observer,
+    plan::Plan,
+    settle::{self, Settled},
+    source::Migrations,
+    state,
+};
+use crate::{
+    db::Operator,
+    error::{Error, Result},
+    ident::SchemaName,
+    migration::{MigrationId, Set},
+    slug::TenantSlug,
+    sqlstate,
+};
+use std::{
+    collections::BTreeSet,
+    num::NonZeroUsize,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+use uuid::Uuid;
+
+/// How a plan is carried out.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    pub(crate) jobs: Option<NonZeroUsize>,
+    pub(crate) canary: Canary,
+    pub(crate) failures_max: Option<usize>,
+    pub(crate) interrupt: Interrupt,
+    pub(crate) unrecorded: bool,
+    pub(crate) together: bool,
+    pub(crate) exact: bool,
+}
+
+impl RunOptions {
+    /// How many tenants are migrated at once, each on a connection of its own. Default: up to four, fewer for a small fleet
+    /// or a server that is short of connections. Where the server has no connection left, a run goes on with those it got.
+    pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
+        self.jobs = Some(jobs);
+        self
+    }
+
+    /// These tenants first; the rest only when none of them failed.
+    pub fn canary(mut self, canary: Canary) -> Self {
+        self.canary = canary;
+        self
+    }
+
+    /// Begins no further tenant once this many have failed. Default: no limit.
+    pub fn failures_max(mut self, failures: NonZeroUsize) -> Self {
+        self.failures_max = Some(failures.get());
+        self
+    }
+
+    /// Lets the run be asked to end early.
+    pub fn interrupt(mut self, interrupt: &Interrupt) -> Self {
+        self.interrupt = interrupt.clone();
+        self
+    }
+
+    /// Keeps the run out of the history ([`history`](super::history())).
+    pub fn unrecorded(mut self) -> Self {
+        self.unrecorded = true;
+        self
+    }
+
+    /// The shared schema and every tenant in one transaction, which commits all or nothing: for small fleets. It holds the
+    /// locks of every schema until it ends, and is refused where they would not fit into the server's lock table.
+    pub fn all_or_nothing(mut self) -> Self {
+        self.together = true;
+        self
+    }
+
+    /// Carries out the plan as it is or not at all: a schema that another run changed meanwhile fails instead of being
+    /// planned anew.
+    pub fn exactly_as_planned(mut self) -> Self {
+        self.exact = true;
+        self
+    }
+}
+
+impl RunOptions {
+    pub(crate) fn failures_are_spent(&self, failed: usize) -> bool {
+        self.failures_max.is_some_and(|max| failed >= max)
+    }
+}
+
+/// Who goes first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Canary {
+    /// Nobody in particular. The default.
+    #[default]
+    None,
+    /// The first tenants of the plan.
+    First(usize),
+    /// These tenants. One that has nothing pending counts as having gone well.
+    These(Vec<TenantSlug>),
+}
+
+/// What a run knows when it begins.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RunStart {
+    /// Migrations that the shared schema will get.
+    pub public_pending: usize,
+    /// Tenants that will be visited.
+    pub tenants_to_visit: usize,
+    /// Tenants that are at head and will not be visited.
+    pub tenants_at_head: usize,
+}
+
+/// How one schema fared.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SchemaOutcome {
+    /// The schema.
+    pub schema: SchemaName,
+    /// The tenant; `None` for the shared schema.
+    pub slug: Option<TenantSlug>,
+    /// What became of it.
+    pub result: Outcome,
+    /// How long it took, with waits between tries.
+    pub elapsed: Duration,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// What became of one schema.
+#[derive(Debug)]
+pub enum Outcome {
+    /// These migrations were applied; none where another run had done it meanwhile.
+    Migrated {
+        /// In this order.
+        applied: Vec<MigrationId>,
+    },
+    /// It was left alone.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+    /// It could not be migrated and is as it was.
+    Failed {
+        /// Why.
+        error: Error,
+    },
+}
+
+/// How a run fared.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct RunReport {
+    /// The shared schema; `None` where it had nothing to do.
+    pub public: Option<SchemaOutcome>,
+    /// The tenants that were visited, in the order in which they were done.
+    pub tenants: Vec<SchemaOutcome>,
+    /// How many tenants were at head and not visited.
+    pub at_head: usize,
+    /// Why the run ended before it was done, if it did.
+    pub stopped: Option<Stop>,
+    /// What [`history`](super::history()) knows the run by; `None` where nothing was recorded.
+    pub id: Option<Uuid>,
+}
+
+/// Why a run ended before it was done. What it did stays done, and the next run goes on from there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stop {
+    /// Why.
+    pub reason: StopReason,
+    /// How many tenants still have something pending because of that. They are as they were.
+    pub left: usize,
+}
+
+/// Why a run ended before it was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// A canary failed.
+    Canary,
+    /// As many tenants failed as were allowed to.
+    Failures,
+    /// Somebody asked for it through an [`Interrupt`].
+    Interrupted,
+    /// The server is gone, is shutting down or has no space left; the last failed tenant tells which.
+    Unavailable,
+    /// All or nothing was asked for, and something failed: everything was rolled back.
+    RolledBack,
+}
+
+impl StopReason {
+    const ALL: [Self; 5] =
+        [Self::Canary, Self::Failures, Self::Interrupted, Self::Unavailable, Self::RolledBack];
+
+    /// One word for programs and the history.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Canary => "canary",
+            Self::Failures => "failures",
+            Self::Interrupted => "interrupted",
+            Self::Unavailable => "unavailable",
+            Self::RolledBack => "rolled_back",
+        }
+    }
+
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+}
+
+impl RunReport {
+    pub(crate) fn new(at_head: usize) -> Self {
+        Self { public: None, tenants: Vec::new(), at_head, stopped: None, id: None }
+    }
+
+    /// How many tenants failed.
+    pub fn failed(&self) -> usize {
+        self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Failed { .. })).count()
+    }
+
+    /// How many tenants were migrated.
+    pub fn migrated(&self) -> usize {
+        self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Migrated { .. })).count()
+    }
+
+    /// How many tenants were left alone.
+    pub fn skipped(&self) -> usize {
+        self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Skipped { .. })).count()
+    }
+}
+
+/// [`run_with`] the default options.
+///
+/// # Errors
+///
+/// As [`run_with`].
+///
+/// # Cancel safety
+///
+/// As [`run_with`].
+pub async fn run(
+    operator: &Operator,
+    migrations: &Migrations,
+    planned: FleetPlan<'_>,
+    observer: &mut dyn Observer,
+) -> Result<RunReport> {
+    run_with(operator, migrations, planned, &RunOptions::default(), observer).await
+}
+
+/// Carries a plan out: the shared schema first, then the tenants, several at once. A tenant that fails is a line of the
+/// report and does not stop the others unless the options say so; each schema is committed on its own, so a run that is
+/// interrupted is continued by the next. Several runs at once share the work: none waits for a schema that another is at
+/// while there are others to do, and nothing is applied twice.
+///
+/// # Locks
+///
+/// Per schema, to the end of its message: its migration lock, and what its migrations lock.
+///
+/// # Errors
+///
+/// Whatever stops the shared schema; then no tenant was touched. Kind `NotFound`: a named canary is not in the registry. A
+/// server that is lost on the way is no error but [`StopReason::Unavailable`], and what was done is in the report.
+///
+/// # Cancel safety
+///
+/// Dropped, the schemas under way may still be committed by the server; the others are untouched. Running again goes on. To
+/// end a run and know how it ended, use an [`Interrupt`].
+pub async fn run_with(
+    operator: &Operator,
+    migrations: &Migrations,
+    planned: FleetPlan<'_>,
+    options: &RunOptions,
+    observer: &mut dyn Observer,
+) -> Result<RunReport> {
+    check_canaries(operator, &planned, &options.canary).await?;
+    options.interrupt.listen();
+    observer.started(&RunStart {
+        public_pending: planned.public.as_ref().map_or(0, |public| public.pending.len()),
+        tenants_to_visit: planned.tenants.len(),
+        tenants_at_head: planned.at_head,
+    });
+    let recorder = Recorder::begin(operator, &planned, options, observer).await;
+    let mut report = RunReport::new(planned.at_head);
+    report.id = recorder.id();
+    if options.together {
+        let outcome = super::together::run(operator, planned, &options.interrupt, observer, &mut report).await;
+        recorder.end(&report, outcome.as_ref().err(), observer).await;
+        return outcome.map(|()| report);
+    }
+    let FleetPlan { public, tenants, public_ledger, .. } = planned;
+    if let Some(public) = public {
+        match migrate_public(operator, migrations, public, public_ledger, options).await {
+            Ok(outcome) => {
+                observer.schema(&outcome);
+                report.public = Some(outcome);
+            }
+            Err(error) => {
+                recorder.end(&report, Some(&error), observer).await;
+                return Err(error);
+            }
+        }
+    }
+    let mut jobs = Vec::new();
+    let now = Instant::now();
+    for tenant in tenants {
+        let result = match tenant.step {
+            Step::Apply(plan) => {
+                jobs.push(Job::new(tenant.slug, plan, tenant.owner));
+                continue;
+            }
+            Step::Skip { reason } => Outcome::Skipped { reason },
+            Step::Refuse(error) => Outcome::Failed { error },
+        };
+        let schema = SchemaName::of_tenant(&tenant.slug);
+        let outcome =
+            SchemaOutcome { schema, slug: Some(tenant.slug), result, elapsed: now.elapsed(), attempts: 0 };
+        observer.schema(&outcome);
+        recorder.note(&outcome, None);
+        report.tenants.push(outcome);
+    }
+    if options.failures_are_spent(report.failed()) {
+        report.stopped = Some(Stop { reason: StopReason::Failures, left: jobs.len() });
+        jobs.clear();
+    }
+    let (canaries, rest) = split(jobs, &options.canary);
+    let refused = report.failed();
+    let desk = Mutex::new(Desk { observer, report, recorder: &recorder });
+    let crew = Crew { operator, migrations, options, desk: &desk };
+    let canaries_failed = !canaries.is_empty() && {
+        crew.work(canaries).await;
+        let mut desk = desk.lock().expect("nothing panics while it is held");
+        let failed = desk.report.failed() > refused;
+        if failed && desk.report.stopped.is_none() {
+            desk.report.stopped = Some(Stop { reason: StopReason::Canary, left: 0 });
+        }
+        failed || desk.report.stopped.is_some()
+    };
+    if canaries_failed {
+        let mut desk = desk.lock().expect("nothing panics while it is held");
+        if let Some(stop) = &mut desk.report.stopped {
+            stop.left += rest.len();
+        }
+    } else if !rest.is_empty() {
+        crew.work(rest).await;
+    }
+    let Desk { observer, report, .. } = desk.into_inner().expect("nothing panics while it is held");
+    recorder.end(&report, None, observer).await;
+    Ok(report)
+}
+
+/// Where the workers hand in what they did.
+pub(crate) struct Desk<'o> {
+    pub(crate) observer: &'o mut dyn Observer,
+    pub(crate) report: RunReport,
+    pub(crate) recorder: &'o Recorder<'o>,
+}
+
+impl Desk<'_> {
+    /// Takes an outcome; `target` is the version that the tenant was to reach.
+    pub(crate) fn settled(&mut self, outcome: SchemaOutcome, plan: &Plan<'_>) {
+        self.observer.schema(&outcome);
+        self.recorder.note(&outcome, Some(plan));
+        self.report.tenants.push(outcome);
+    }
+}
+
+async fn migrate_public(
+    operator: &Operator,
+    migrations: &Migrations,
+    plan: Plan<'_>,
+    ledger: LedgerPresence,
+    options: &RunOptions,
+) -> Result<SchemaOutcome> {
+    let started = Instant::now();
+    let mut task = settle::Task { set: Set::Public, plan, ledger, role: None, owner: None, exact: options.exact };
+    let mut attempts = 0;
+    let mut backoff = settle::Backoff::new();
+    loop {
+        attempts += 1;
+        match settle::cancellable(operator, &options.interrupt, settle::attempt(operator, migrations, &mut task, Turn::Wait))
+            .await
+        {
+            Ok(Settled::Done(applied)) => {
+                return Ok(SchemaOutcome {
+                    schema: SchemaName::public(),
+                    slug: None,
+                    result: Outcome::Migrated { applied },
+                    elapsed: started.elapsed(),
+                    attempts,
+                });
+            }
+            Ok(Settled::Busy) => unreachable!("a run that waits for its turn gets it or an error"),
+            Err(error) => match backoff.after(&error) {
+                Some(pause) if !options.interrupt.is_stopping() => tokio::time::sleep(pause).await,
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+/// The jobs that go first, and the others.
+fn split<'a>(jobs: Vec<Job<'a>>, canary: &Canary) -> (Vec<Job<'a>>, Vec<Job<'a>>) {
+    match canary {
+        Canary::None => (Vec::new(), jobs),
+        Canary::First(number) => {
+            let mut canaries = jobs;
+            let rest = canaries.split_off((*number).min(canaries.len()));
+            (canaries, rest)
+        }
+        Canary::These(slugs) => {
+            let slugs: BTreeSet<&TenantSlug> = slugs.iter().collect();
+            jobs.into_iter().partition(|job| slugs.contains(&job.slug))
+        }
+    }
+}
+
+/// A misspelt canary would let everybody go first.
+async fn check_canaries(operator: &Operator, planned: &FleetPlan<'_>, canary: &Canary) -> Result<()> {
+    let Canary::These(slugs) = canary else { return Ok(()) };
+    for slug in slugs {
+        let planned = planned.tenants.iter().any(|tenant| tenant.slug == *slug);
+        if !planned && state::facts_of(operator, slug).await?.tenant.is_none() {
+            return Err(Error::TenantNotFound { tenant: slug.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether an error is the server's state and not the schema's: going on would fail everywhere.
+pub(crate) fn ends_everything(error: &Error) -> bool {
+    matches!(error, Error::ConnectionLost { .. }) || error.sqlstate().is_some_and(sqlstate::is_the_servers)
+}

@@ -1,0 +1,160 @@
+//! Which schemas a run is about.
+
+use crate::slug::TenantSlug;
+use sha2::{Digest as _, Sha256};
+use std::{collections::BTreeSet, fmt, num::NonZeroU32, str::FromStr};
+
+/// Which schemas a run is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// The shared schema, then every tenant. The default.
+    #[default]
+    Everything,
+    /// The shared schema alone.
+    Public,
+    /// Every tenant; the shared schema must be at head already.
+    Tenants,
+    /// These tenants; the shared schema must be at head already. Their ledgers are read row by row, so this also finds one
+    /// whose rows somebody changed by hand, which its digest does not tell.
+    Only(Vec<TenantSlug>),
+}
+
+/// A scope, less some tenants.
+///
+/// ```
+/// use cgk::migrate::{Scope, Selection};
+/// let selection = Selection::from(Scope::Tenants).excluding(["acme".parse()?]).part("1/3".parse()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    pub(crate) scope: Scope,
+    pub(crate) exclude: BTreeSet<TenantSlug>,
+    pub(crate) part: Option<Part>,
+}
+
+impl From<Scope> for Selection {
+    fn from(scope: Scope) -> Self {
+        Self { scope, ..Self::default() }
+    }
+}
+
+impl From<&Scope> for Selection {
+    fn from(scope: &Scope) -> Self {
+        scope.clone().into()
+    }
+}
+
+impl Selection {
+    /// Leaves these tenants out; a slug that is not in the registry leaves out nobody.
+    pub fn excluding(mut self, slugs: impl IntoIterator<Item = TenantSlug>) -> Self {
+        self.exclude.extend(slugs);
+        self
+    }
+
+    /// Takes the same exclusions and part of another scope.
+    pub fn of(self, scope: Scope) -> Self {
+        Self { scope, ..self }
+    }
+
+    /// Takes one part of the fleet alone.
+    pub fn part(mut self, part: Part) -> Self {
+        self.part = Some(part);
+        self
+    }
+
+    pub(crate) fn takes(&self, slug: &TenantSlug) -> bool {
+        !self.exclude.contains(slug) && self.part.is_none_or(|part| part.holds(slug))
+    }
+}
+
+/// For people and the history of runs: `everything`, `tenants except 2, part 1/3`.
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.scope {
+            Scope::Everything => f.write_str("everything")?,
+            Scope::Public => f.write_str("the shared schema")?,
+            Scope::Tenants => f.write_str("tenants")?,
+            Scope::Only(slugs) => f.write_str(&crate::migration::count(slugs.len(), "named tenant"))?,
+        }
+        if !self.exclude.is_empty() {
+            write!(f, " except {}", self.exclude.len())?;
+        }
+        match self.part {
+            Some(part) => write!(f, ", part {part}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One of several parts of a fleet, as `1/3`, for machines that share one. A tenant's part depends on its slug alone, so it
+/// stays where it is while others come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    number: NonZeroU32,
+    of: NonZeroU32,
+}
+
+impl Part {
+    /// Part `number`, from 1 on, of `of`.
+    pub fn new(number: u32, of: u32) -> Option<Self> {
+        let (number, of) = (NonZeroU32::new(number)?, NonZeroU32::new(of)?);
+        (number <= of).then_some(Self { number, of })
+    }
+
+    fn holds(self, slug: &TenantSlug) -> bool {
+        let digest = Sha256::digest(slug.as_str().as_bytes());
+        let hash = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+        hash % self.of == self.number.get() - 1
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.of)
+    }
+}
+
+impl FromStr for Part {
+    type Err = InvalidPart;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPart> {
+        let number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?;
+        text.split_once('/')
+            .and_then(|(part, of)| Self::new(number(part)?, number(of)?))
+            .ok_or_else(|| InvalidPart { text: text.into() })
+    }
+}
+
+/// A text that is no part of a fleet.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no part of a fleet: 1/3, 2/3 and 3/3 are")]
+pub struct InvalidPart {
+    /// What was given.
+    pub text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tenant_is_in_one_part() {
+        let parts: Vec<Part> = ["1/3", "2/3", "3/3"].map(|text| text.parse().unwrap()).into();
+        let mut sizes = [0; 3];
+        for number in 0..3000 {
+            let slug: TenantSlug = format!("t{number}").parse().unwrap();
+            let in_parts: Vec<usize> = (0..3).filter(|index| parts[*index].holds(&slug)).collect();
+            assert_eq!(in_parts.len(), 1);
+            sizes[in_parts[0]] += 1;
+        }
+        assert!(sizes.iter().all(|size| (850..1150).contains(size)), "{sizes:?}");
+    }
+
+    #[test]
+    fn parts_that_are_none_are_refused() {
+        for text in ["", "1", "0/3", "4/3", "1/0", "1/3/3", "+1/3", "a/b", "1/ 3"] {
+            assert!(text.parse::<Part>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! All or nothing: the shared schema and every tenant in one transaction.
+//!
+//! For small fleets whose schemas must not differ for a moment. The transaction holds the locks of every schema at once, so
+//! the first tenant is the measure: where the others, needing as much, would not fit into the server's lock table, all of it
+//! is rolled back before they are begun.
+
+use super::{
+    apply::{self, Landing, LedgerPresence, Turn, Unit},
+    fleet::{FleetPlan, Step},
+    interrupt::Interrupt,
+    observe::Observer,
+    plan::Plan,
+    run::{Outcome, RunReport, SchemaOutcome, Stop, StopReason},
+    settle::{Backoff, cancellable},
+    state::role_of,
+};
+use crate::{
+    db::{Operator, message},
+    error::{Error, Result, while_doing},
+    ident::{Ident, RoleName, SchemaName},
+    slug::TenantSlug,
+};
+use std::time::{Duration, Instant};
+
+/// How much of the lock table one run may take: the rest is for everybody else.
+const LOCK_TABLE_SHARE: (u64, u64) = (3, 4);
+
+struct Part<'a> {
+    slug: Option<TenantSlug>,
+    plan: Plan<'a>,
+    ledger: LedgerPresence,
+    role: Option<RoleName>,
+    owner: Option<Ident>,
+}
+
+/// Carries everything out in one transaction; what was done is in the report, which is empty of changes unless it was
+/// committed.
+pub(crate) async fn run(
+    operator: &Operator,
+    planned: FleetPlan<'_>,
+    interrupt: &Interrupt,
+    observer: &mut dyn Observer,
+    report: &mut RunReport,
+) -> Result<()> {
+    let parts = parts(operator, planned, observer, report);
+    if report.failed() > 0 {
+        report.stopped = Some(Stop { reason: StopReason::RolledBack, left: tenants(&parts) });
+        return Ok(());
+    }
+    let mut backoff = Backoff::new();
+    let mut attempts = 0;
+    let began = Instant::now();
+    loop {
+        attempts += 1;
+        let failed = match cancellable(operator, interrupt, attempt(operator, &parts, interrupt)).await {
+            Ok(Some(times)) => {
+                committed(parts, times, attempts, observer, report);
+                return Ok(());
+            }
+            Ok(None) => None,
+            Err(failed) => Some(failed),
+        };
+        if interrupt.is_stopping() {
+            report.stopped = Some(Stop { reason: StopReason::Interrupted, left: tenants(&parts) });
+            return Ok(());
+        }
+        let Some(Failed { part, error }) = failed else { continue };
+        if let Some(pause) = backoff.after(&error) {
+            tracing::info!(%error, "trying again");
+            tokio::time::sleep(pause).await;
+            continue;
+        }
+        let Some(slug) = part.and_then(|part| parts[part].slug.clone()) else { return Err(error) };
+        let (schema, result) = (SchemaName::of_tenant(&slug), Outcome::Failed { error });
+        let outcome = SchemaOutcome { schema, slug: Some(slug), result, elapsed: began.elapsed(), attempts };
+        observer.schema(&outcome);
+        report.tenants.push(outcome);
+        report.stopped = Some(Stop { reason: StopReason::RolledBack, left: tenants(&parts) - 1 });
+        return Ok(());
+    }
+}
+
+/// What failed, and at which part, where it was one.
+struct Failed {
+    part: Option<usize>,
+    error: Error,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { part: None, error }
+    }
+}
+
+/// What there is to do; what cannot be done is reported at once.
+fn parts<'a>(
+    operator: &Operator,
+    planned: FleetPlan<'a>,
+    observer: &mut dyn Observer,
+    report: &mut RunReport,
+) -> Vec<Part<'a>> {
+    let public = planned.public.map(|plan| Part {
+        slug: None,
+        plan,
+        ledger: planned.public_ledger,
+        role: None,
+        owner: None,
+    });
+    let mut parts: Vec<_> = public.into_iter().collect();
+    for tenant in planned.tenants {
+        let result = match tenant.step {
+            Step::Apply(plan) => {
+                let role = role_of(operator, &tenant.slug);
+                let ledger = LedgerPresence::Present;
+                parts.push(Part { slug: Some(tenant.slug), plan, ledger, role, owner: tenant.owner });
+                continue;
+            }
+            Step::Skip { reason } => Outcome::Skipped { reason },
+            Step::Refuse(error) => Outcome::Failed { error },
+        };
+        let schema = SchemaName::of_tenant(&tenant.slug);
+        let outcome = SchemaOutcome { schema, slug: Some(tenant.slug), result, elapsed: Duration::ZERO, attempts: 0 };
+        observer.schema(&outcome);
+        report.tenants.push(outcome);
+    }
+    parts
+}
+
+fn tenants(parts: &[Part<'_>]) -> usize {
+    parts.iter().filter(|part| part.slug.is_some()).count()
+}
+
+/// One try at the whole; how long each part took, or `None` where it was asked to stop. Nothing is left of a try that failed.
+async fn attempt(
+    operator: &Operator,
+    parts: &[Part<'_>],
+    interrupt: &Interrupt,
+) -> Result<Option<Vec<Duration>>, Failed> {
+    command(operator, "begin isolation level read committed").await?;
+    let done = inside(operator, parts, interrupt).await;
+    if !matches!(done, Ok(Some(_))) {
+        // A connection that is gone has rolled back by itself.
+        let _ = command(operator, "rollback").await;
+        return done;
+    }
+    match message::run(operator.client(), "commit").await.map(message::Answer::complete) {
+        Ok(Ok(_)) => done,
+        Ok(Err(source)) | Err(source) => {
+            let doing = "commit the migration of the whole fleet".to_owned();
+            Err(while_doing(doing)(source).into())
+        }
+    }
+}
+
+async fn inside(
+    operator: &Operator,
+    parts: &[Part<'_>],
+    interrupt: &Interrupt,
+) -> Result<Option<Vec<Duration>>, Failed> {
+    let mut times = Vec::with_capacity(parts.len());
+    let mut measured = false;
+    for (index, part) in parts.iter().enumerate() {
+        if interrupt.is_stopping() {
+            return Ok(None);
+        }
+        let began = Instant::now();
+        let before = if measured || part.slug.is_none() { 0 } else { locks_held(operator).await? };
+        let unit = Unit {
+            plan: &part.plan,
+            role: part.role.as_ref(),
+            provision: String::new(),
+            ledger: part.ledger,
+            owner: part.owner.clone(),
+        };
+        match apply::attempt(operator, &unit, Turn::Wait).await {
+            Ok(Landing::Done) => {}
+            Ok(Landing::Moved | Landing::Busy) => {
+                let error = Error::PlanStale { schema: part.plan.schema.clone() };
+                return Err(Failed { part: Some(index), error });
+            }
+            Err(error) => return Err(Failed { part: Some(index), error }),
+        }
+        if part.owner.is_some() {
+            command(operator, "reset role").await?;
+        }
+        if part.slug.is_some() && !measured {
+            measured = true;
+            let each = locks_held(operator).await?.saturating_sub(before);
+            let left = u64::try_from(parts.len() - index - 1).unwrap_or(u64::MAX);
+            check_lock_table(operator, before + each, each.saturating_mul(left)).await?;
+        }
+        times.push(began.elapsed());
+    }
+    Ok(Some(times))
+}
+
+async fn command(operator: &Operator, sql: &str) -> Result<()> {
+    let doing = || while_doing("migrate the whole fleet in one transaction");
+    message::run(operator.client(), sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
+}
+
+/// How many entries of the lock table this session's transaction has.
+async fn locks_held(operator: &Operator) -> Result<u64> {
+    number(operator, "select count(*) from pg_catalog.pg_locks where pid = pg_catalog.pg_backend_pid()").await
+}
+
+async fn check_lock_table(operator: &Operator, held: u64, still: u64) -> Result<()> {
+    let size = number(
+        operator,
+        "select current_setting('max_locks_per_transaction')::bigint
+                * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint)",
+    )
+    .await?;
+    let (needed, (share, of)) = (held.saturating_add(still), LOCK_TABLE_SHARE);
+    if needed > size / of * share {
+        return Err(Error::TooManyLocks { needed, size });
+    }
+    Ok(())
+}
+
+async fn number(operator: &Operator, sql: &str) -> Result<u64> {
+    let doing = || while_doing("count the locks");
+    let rows = operator.client().query_typed(sql, &[]).await.map_err(doing())?;
+    let number: i64 = rows.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or_default();
+    Ok(number.unsigned_abs())
+}
+
+fn committed(
+    parts: Vec<Part<'_>>,
+    times: Vec<Duration>,
+    attempts: u32,
+    observer: &mut dyn Observer,
+    report: &mut RunReport,
+) {
+    for (part, elapsed) in parts.into_iter().zip(times) {
+        let applied = part.plan.pending.iter().map(|file| file.id().clone()).collect();
+        let (schema, result) = (part.plan.schema, Outcome::Migrated { applied });
+        let outcome = SchemaOutcome { schema, slug: part.slug, result, elapsed, attempts };
+        observer.schema(&outcome);
+        match outcome.slug {
+            Some(_) => report.tenants.push(outcome),
+            None => report.public = Some(outcome),
+        }
+    }
+}

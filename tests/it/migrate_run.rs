@@ -1,0 +1,573 @@
+//! How a run goes over a fleet: workers, canaries, budgets, interrupts, several runs at once, all or nothing, history.
+
+use crate::sandbox::{DECOYS, Files, Proxy, Raw, decoys, exists, failure, picture, say, tenants, versions};
+use cgk::{
+    Error, ErrorKind, Operator, TenantSlug,
+    migrate::{
+        self, Canary, FleetPlan, Interrupt, Migrations, Observer, Outcome, Part, RunOptions, RunReport, RunState,
+        SavedPlan, SchemaOutcome, Scope, Selection, Silent, StopReason, Target,
+    },
+    testing::{TestDatabase, TestServer},
+};
+use std::{num::NonZeroUsize, time::Duration};
+
+const FIRST: &[(&str, &str)] = &[("001_first.sql", "create table m1 (id int)")];
+
+struct Fleet {
+    database: TestDatabase,
+    files: Files,
+    operator: Operator,
+    raw: Raw,
+}
+
+/// Tenants `t00`, `t01`, … at the first migration, with decoys beside them.
+async fn fleet(number: usize) -> Fleet {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let files = Files::of_tenants(FIRST);
+    let slugs: Vec<String> = (0..number).map(name).collect();
+    let slugs: Vec<&str> = slugs.iter().map(String::as_str).collect();
+    let operator = tenants(&database, &files.load(), &slugs).await;
+    let raw = Raw::on(&database).await;
+    decoys(&raw).await;
+    Fleet { database, files, operator, raw }
+}
+
+fn name(number: usize) -> String {
+    format!("t{number:02}")
+}
+
+fn slug(text: &str) -> TenantSlug {
+    text.parse().unwrap()
+}
+
+fn many(number: usize) -> NonZeroUsize {
+    NonZeroUsize::new(number).unwrap()
+}
+
+impl Fleet {
+    async fn plan<'m>(&self, migrations: &'m Migrations) -> FleetPlan<'m> {
+        migrate::plan_fleet(&self.operator, migrations, Scope::Everything, Target::Head).await.unwrap()
+    }
+
+    async fn run(&self, migrations: &Migrations, options: &RunOptions) -> RunReport {
+        self.run_observed(migrations, options, &mut Silent).await
+    }
+
+    async fn run_observed(
+        &self,
+        migrations: &Migrations,
+        options: &RunOptions,
+        observer: &mut dyn Observer,
+    ) -> RunReport {
+        let planned = self.plan(migrations).await;
+        migrate::run_with(&self.operator, migrations, planned, options, observer).await.unwrap()
+    }
+
+    /// The tenants that have this table.
+    async fn with(&self, table: &str) -> Vec<String> {
+        self.raw
+            .all(&format!(
+                "select substr(n.nspname, 8) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                 where c.relname = '{table}' and starts_with(n.nspname, 'tenant_') order by 1"
+            ))
+            .await
+    }
+
+    /// Tenants whose ledger and tables tell different stories.
+    async fn torn(&self) -> Vec<String> {
+        let mut torn = Vec::new();
+        for slug in self.raw.all::<String>("select slug from public.organizations order by 1").await {
+            let schema = format!("tenant_{slug}");
+            let tables: Vec<i64> = self
+                .raw
+                .all(&format!(
+                    "select substr(relname, 2)::bigint from pg_class
+                     where relnamespace = '{schema}'::regnamespace and relname ~ '^m[0-9]+$' order by 1"
+                ))
+                .await;
+            if tables != versions(&self.raw, &schema).await {
+                torn.push(slug);
+            }
+        }
+        torn
+    }
+}
+
+#[tokio::test]
+async fn workers_have_a_connection_each_and_leave_none() {
+    let fleet = fleet(12).await;
+    let seen = "(select count(distinct a.pid) from pg_stat_activity a
+                 where a.datname = current_database() and a.application_name = 'cgk')";
+    fleet.files.tenant("002_second.sql", &format!("create table m2 as select {seen} as connections; select pg_sleep(0.05)"));
+    let migrations = fleet.files.load();
+    let report = fleet.run(&migrations, &RunOptions::default().jobs(many(3))).await;
+    assert_eq!((report.migrated(), report.failed(), stopped(&report)), (12, 0, None));
+    let mut connections = Vec::new();
+    for number in 0..12 {
+        connections.push(fleet.raw.one::<i64>(&format!("select connections from tenant_{}.m2", name(number))).await);
+    }
+    assert_eq!(connections.iter().max(), Some(&3), "{connections:?}");
+    fleet.raw.wait_until(&format!("select {seen} = 1")).await;
+    assert_eq!(fleet.torn().await, Vec::<String>::new());
+    assert_eq!(fleet.with("m2").await.len(), 12);
+    for decoy in DECOYS {
+        assert!(!exists(&fleet.raw, &format!("{decoy}.m2")).await);
+    }
+}
+
+/// Workers that find no connection are missed by nobody.
+#[tokio::test]
+async fn a_server_without_connections_has_one_worker() {
+    let fleet = fleet(8).await;
+    let proxy = Proxy::for_connections(&fleet.database, 1).await;
+    let operator = Operator::connect(proxy.config()).await.unwrap();
+    assert!(Operator::connect(proxy.config()).await.is_err());
+    fleet.files.tenant("002_second.sql", "create table m2 ()");
+    let migrations = fleet.files.load();
+    let planned = fleet.plan(&migrations).await;
+    let options = RunOptions::default().jobs(many(4));
+    let report = migrate::run_with(&operator, &migrations, planned, &options, &mut Silent).await.unwrap();
+    assert_eq!((report.migrated(), report.failed(), stopped(&report)), (8, 0, None));
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_locked_holds_up_nobody() {
+    let fleet = fleet(6).await;
+    fleet.files.tenant("002_second.sql", "create table m2 (); alter table m1 add column note text");
+    let migrations = fleet.files.load();
+    let mut session = fleet.database.config().session().clone();
+    session.lock_timeout = Duration::from_millis(50);
+    let operator = Operator::connect(&fleet.database.config().clone().with_session(session)).await.unwrap();
+    let holder = Raw::on(&fleet.database).await;
+    holder.run("begin; lock table tenant_t00.m1").await;
+    let planned = fleet.plan(&migrations).await;
+    let mut order = Order::default();
+    let options = RunOptions::default().jobs(many(1));
+    // Let go once all the others are done: with the tenant at the head of the queue, one worker would never get there.
+    let release = async {
+        fleet.raw.wait_until("select to_regclass('tenant_t05.m2') is not null").await;
+        holder.run("rollback").await;
+    };
+    let run = migrate::run_with(&operator, &migrations, planned, &options, &mut order);
+    let (report, ()) = tokio::join!(run, release);
+    let report = report.unwrap();
+    assert_eq!((report.migrated(), report.failed()), (6, 0), "{report:#?}");
+    assert_eq!(order.0.last().map(String::as_str), Some("t00"), "{:?}", order.0);
+    let last = report.tenants.last().unwrap();
+    assert!(last.attempts > 1, "{last:?}");
+}
+
+/// The tenants in the order in which they were done.
+#[derive(Default)]
+struct Order(Vec<String>);
+
+impl Observer for Order {
+    fn schema(&mut self, outcome: &SchemaOutcome) {
+        self.0.extend(outcome.slug.as_ref().map(ToString::to_string));
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_another_run_is_at_comes_last() {
+    let fleet = fleet(5).await;
+    fleet.files.tenant("002_second.sql", "create table m2 ()");
+    let migrations = fleet.files.load();
+    let key = cgk::lock::migration_key(&cgk::ident::SchemaName::of_tenant(&slug("t00")));
+    let other = Raw::on(&fleet.database).await;
+    other.run(&format!("begin; select pg_advisory_xact_lock({key})")).await;
+    let mut order = Order::default();
+    let release = async {
+        fleet.raw.wait_until("select to_regclass('tenant_t04.m2') is not null").await;
+        other.run("rollback").await;
+    };
+    let options = RunOptions::default().jobs(many(1));
+    let (report, ()) = tokio::join!(fleet.run_observed(&migrations, &options, &mut order), release);
+    assert_eq!((report.migrated(), report.failed()), (5, 0));
+    assert_eq!(order.0, ["t01", "t02", "t03", "t04", "t00"]);
+}
+
+#[tokio::test]
+async fn runs_at_once_share_the_work() {
+    let fleet = fleet(24).await;
+    fleet.files.tenant("002_second.sql", "create table m2 (); select pg_sleep(0.02)");
+    let migrations = fleet.files.load();
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        let operator = fleet.database.operator().await.unwrap();
+        let migrations = fleet.files.load();
+        runs.push(tokio::spawn(async move {
+            let planned =
+                migrate::plan_fleet(&operator, &migrations, Scope::Everything, Target::Head).await.unwrap();
+            let options = RunOptions::default().jobs(many(1));
+            migrate::run_with(&operator, &migrations, planned, &options, &mut Silent).await.unwrap()
+        }));
+    }
+    let mut shares = Vec::new();
+    for run in runs {
+        let report = run.await.unwrap();
+        assert_eq!(report.failed(), 0, "{report:?}");
+        let did = |outcome: &&SchemaOutcome| matches!(&outcome.result, Outcome::Migrated { applied } if !applied.is_empty());
+        shares.push(report.tenants.iter().filter(did).count());
+    }
+    say(&format!("shares of three runs: {shares:?}"));
+    assert_eq!(shares.iter().sum::<usize>(), 24, "{shares:?}");
+    assert!(shares.iter().all(|share| *share >= 3), "{shares:?}");
+    assert_eq!(fleet.torn().await, Vec::<String>::new());
+    assert!(fleet.plan(&migrations).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_canary_that_fails_keeps_the_others_from_being_begun() {
+    let fleet = fleet(6).await;
+    fleet.raw.run("insert into tenant_t00.m1 values (null); insert into tenant_t03.m1 values (null)").await;
+    fleet.files.tenant("002_strict.sql", "create table m2 (); alter table m1 alter id set not null");
+    let migrations = fleet.files.load();
+    let report = fleet.run(&migrations, &RunOptions::default().canary(Canary::First(2))).await;
+    assert_eq!(stopped(&report), Some((StopReason::Canary, 4)));
+    assert_eq!((report.failed(), report.migrated(), fleet.with("m2").await), (1, 1, vec!["t01".to_owned()]));
+
+    // Named ones, and one of them has nothing to do any more.
+    let named = Canary::These(vec![slug("t03"), slug("t01")]);
+    let report = fleet.run(&migrations, &RunOptions::default().canary(named.clone())).await;
+    assert_eq!((report.failed(), stopped(&report)), (1, Some((StopReason::Canary, 4))));
+    let planned = fleet.plan(&migrations).await;
+    let options = RunOptions::default().canary(Canary::These(vec![slug("t04"), slug("typo")]));
+    let error = migrate::run_with(&fleet.operator, &migrations, planned, &options, &mut Silent).await.unwrap_err();
+    assert!(matches!(&error, Error::TenantNotFound { tenant } if tenant.as_str() == "typo"), "{error:?}");
+    assert_eq!(fleet.with("m2").await, ["t01"]);
+
+    // Those that go well let the others begin; that another tenant failed before is not their fault.
+    fleet.raw.run("delete from tenant_t03.m1").await;
+    let report = fleet.run(&migrations, &RunOptions::default().canary(named)).await;
+    assert_eq!((report.failed(), report.migrated(), stopped(&report)), (1, 4, None));
+    assert_eq!(fleet.torn().await, Vec::<String>::new());
+}
+
+fn stopped(report: &RunReport) -> Option<(StopReason, usize)> {
+    report.stopped.as_ref().map(|stop| (stop.reason, stop.left))
+}
+
+#[tokio::test]
+async fn a_budget_of_failures_ends_the_run() {
+    let fleet = fleet(8).await;
+    for number in [1, 3, 5, 7] {
+        fleet.raw.run(&format!("insert into tenant_{}.m1 values (null)", name(number))).await;
+    }
+    fleet.files.tenant("002_strict.sql", "create table m2 (); alter table m1 alter id set not null");
+    let migrations = fleet.files.load();
+    let one_by_one = RunOptions::default().jobs(many(1));
+    let report = fleet.run(&migrations, &one_by_one.clone().failures_max(many(2))).await;
+    assert_eq!(stopped(&report), Some((StopReason::Failures, 4)));
+    assert_eq!((report.failed(), fleet.with("m2").await), (2, vec!["t00".to_owned(), "t02".to_owned()]));
+    // A budget that is not spent stops nothing.
+    let report = fleet.run(&migrations, &one_by_one.clone().failures_max(many(5))).await;
+    assert_eq!((report.failed(), report.migrated(), stopped(&report)), (4, 2, None));
+    assert_eq!(fleet.torn().await, Vec::<String>::new());
+    // One that cannot even be begun counts too.
+    fleet.raw.run("insert into organizations (slug, name, status) values ('a_ghost', 'x', 'active')").await;
+    let report = fleet.run(&migrations, &one_by_one.failures_max(many(1))).await;
+    assert_eq!(stopped(&report), Some((StopReason::Failures, 4)));
+    assert_eq!(failure(&report, "a_ghost").kind(), ErrorKind::NotReady);
+}
+
+#[tokio::test]
+async fn a_full_disk_and_a_shutdown_end_the_run_and_the_next_goes_on() {
+    for state in ["53100", "57P01"] {
+        let fleet = fleet(6).await;
+        // What the server would say, from a migration that finds the disk full in one tenant.
+        let body = format!(
+            "create table m2 (); do $$ begin if current_schema() = 'tenant_t02' and not exists (select from public.mended) then
+               raise exception 'no space left on device' using errcode = '{state}'; end if; end $$"
+        );
+        fleet.raw.run("create table public.mended (id int)").await;
+        fleet.files.tenant("002_second.sql", &body);
+        let migrations = fleet.files.load();
+        let report = fleet.run(&migrations, &RunOptions::default().jobs(many(1))).await;
+        assert_eq!(stopped(&report), Some((StopReason::Unavailable, 3)), "{state}: {report:#?}");
+        assert_eq!(failure(&report, "t02").sqlstate().unwrap().code(), state);
+        assert_eq!(fleet.with("m2").await, ["t00", "t01"]);
+        fleet.raw.run("insert into public.mended values (1)").await;
+        let operator = fleet.database.operator().await.unwrap();
+        let planned = fleet.plan(&migrations).await;
+        let report = migrate::run(&operator, &migrations, planned, &mut Silent).await.unwrap();
+        assert_eq!((report.migrated(), report.at_head, stopped(&report)), (4, 2, None));
+        assert_eq!(fleet.torn().await, Vec::<String>::new());
+    }
+}
+
+/// Raises an interrupt once the first tenant is done.
+struct AfterFirst<'i>(&'i Interrupt);
+
+impl Observer for AfterFirst<'_> {
+    fn schema(&mut self, _: &SchemaOutcome) {
+        self.0.stop();
+    }
+}
+
+#[tokio::test]
+async fn an_interrupt_lets_what_is_under_way_finish() {
+    let fleet = fleet(9).await;
+    fleet.files.tenant("002_second.sql", "create table m2 (); select pg_sleep(0.05)");
+    let migrations = fleet.files.load();
+    let interrupt = Interrupt::new();
+    assert!(!interrupt.is_heard());
+    let options = RunOptions::default().jobs(many(3)).interrupt(&interrupt);
+    let report = fleet.run_observed(&migrations, &options, &mut AfterFirst(&interrupt)).await;
+    assert!(interrupt.is_heard());
+    assert_eq!((report.failed(), report.migrated()), (0, 3), "{report:#?}");
+    assert_eq!(stopped(&report), Some((StopReason::Interrupted, 6)));
+    let report = fleet.run(&migrations, &RunOptions::default()).await;
+    assert_eq!((report.migrated(), report.at_head), (6, 3));
+}
+
+#[tokio::test]
+async fn a_second_interrupt_cancels_what_is_under_way() {
+    let fleet = fleet(4).await;
+    fleet.files.tenant("002_second.sql", "create table m2 (); select pg_sleep(30)");
+    let migrations = fleet.files.load();
+    let interrupt = Interrupt::new();
+    let options = RunOptions::default().jobs(many(2)).interrupt(&interrupt);
+    let began = std::time::Instant::now();
+    let cancel = async {
+        fleet.raw.wait_until("select count(*) = 2 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()").await;
+        interrupt.stop();
+        interrupt.cancel();
+    };
+    let (report, ()) = tokio::join!(fleet.run(&migrations, &options), cancel);
+    assert_eq!((report.failed(), report.migrated()), (0, 0), "{report:#?}");
+    assert_eq!(stopped(&report), Some((StopReason::Interrupted, 4)));
+    assert!(began.elapsed() < Duration::from_secs(20));
+    assert_eq!(fleet.with("m2").await, Vec::<String>::new());
+    // Nothing runs on, and the run is in the history as what it was.
+    fleet.raw.wait_until("select not exists (select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database())").await;
+    let run = &migrate::history(&fleet.operator, 1).await.unwrap()[0];
+    assert_eq!((run.state, run.stopped, run.left), (RunState::Finished, Some(StopReason::Interrupted), 4));
+}
+
+#[tokio::test]
+async fn a_selection_leaves_out_whom_it_says() {
+    let fleet = fleet(9).await;
+    fleet.files.tenant("002_second.sql", "create table m2 ()").tenant("003_third.sql", "create table m3 ()");
+    let migrations = fleet.files.load();
+    let planned = |selection: Selection, target| {
+        let (operator, migrations) = (&fleet.operator, &migrations);
+        async move {
+            let planned = migrate::plan_fleet(operator, migrations, selection, target).await.unwrap();
+            planned.tenants.iter().map(|tenant| tenant.slug.to_string()).collect::<Vec<_>>()
+        }
+    };
+    let but_two = Selection::default().excluding([slug("t03"), slug("nobody"), slug("t08")]);
+    assert_eq!(planned(but_two, Target::Head).await, ["t00", "t01", "t02", "t04", "t05", "t06", "t07"]);
+    let mut parts = Vec::new();
+    for part in ["1/3", "2/3", "3/3"] {
+        let part: Part = part.parse().unwrap();
+        parts.extend(planned(Selection::default().part(part), Target::Head).await);
+    }
+    parts.sort();
+    assert_eq!(parts, (0..9).map(name).collect::<Vec<_>>());
+
+    let target = Target::Version("2".parse().unwrap());
+    let selection = Selection::from(Scope::Only(vec![slug("t00"), slug("t01")]));
+    let plan = migrate::plan_fleet(&fleet.operator, &migrations, selection, target).await.unwrap();
+    migrate::run(&fleet.operator, &migrations, plan, &mut Silent).await.unwrap();
+    assert_eq!(versions(&fleet.raw, "tenant_t00").await, [1, 2]);
+    assert_eq!(fleet.with("m2").await, ["t00", "t01"]);
+    assert!(planned(Selection::default(), target).await.len() == 7, "two are at the target");
+}
+
+#[tokio::test]
+async fn all_or_nothing_is_all_or_nothing() {
+    let fleet = fleet(5).await;
+    fleet.raw.run("insert into tenant_t04.m1 values (null)").await;
+    fleet
+        .files
+        .public("100_shared.sql", "create table shared_thing (id int)")
+        .tenant("002_strict.sql", "create table m2 as select id from shared_thing; alter table m1 alter id set not null");
+    let migrations = fleet.files.load();
+    let before = [picture(&fleet.raw, "public").await, picture(&fleet.raw, "tenant_t00").await];
+    let options = RunOptions::default().all_or_nothing();
+    let report = fleet.run(&migrations, &options).await;
+    assert_eq!(stopped(&report), Some((StopReason::RolledBack, 4)), "{report:#?}");
+    assert_eq!(failure(&report, "t04").sqlstate().unwrap().code(), "23502");
+    assert!(report.public.is_none() && report.migrated() == 0);
+    assert_eq!([picture(&fleet.raw, "public").await, picture(&fleet.raw, "tenant_t00").await], before);
+
+    fleet.raw.run("delete from tenant_t04.m1").await;
+    // Nobody sees one tenant migrated and another not.
+    let watch = async {
+        let mut seen = std::collections::BTreeSet::new();
+        loop {
+            let done = fleet.with("m2").await.len();
+            seen.insert(done);
+            if done > 0 {
+                return seen;
+            }
+        }
+    };
+    let (report, seen) = tokio::join!(fleet.run(&migrations, &options), watch);
+    assert_eq!((report.migrated(), stopped(&report), report.public.is_some()), (5, None, true));
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, 5]);
+    assert_eq!(fleet.torn().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn all_or_nothing_is_refused_where_the_lock_table_is_too_small() {
+    let fleet = fleet(6).await;
+    let size: i64 = fleet
+        .raw
+        .one(
+            "select current_setting('max_locks_per_transaction')::bigint
+                    * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint)",
+        )
+        .await;
+    // So many tables that six tenants need more than three quarters of it, and one alone fits easily.
+    let tables = size / 6;
+    fleet.files.tenant(
+        "002_many.sql",
+        &format!("do $$ begin for i in 1..{tables} loop execute 'create table many_' || i || ' ()'; end loop; end $$"),
+    );
+    let migrations = fleet.files.load();
+    let planned = fleet.plan(&migrations).await;
+    let options = RunOptions::default().all_or_nothing();
+    let error =
+        migrate::run_with(&fleet.operator, &migrations, planned, &options, &mut Silent).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::TooManyLocks { needed, size: room } if *needed > tables as u64 * 6 && *room == size as u64),
+        "{error:?}"
+    );
+    for number in 0..6 {
+        assert_eq!(versions(&fleet.raw, &format!("tenant_{}", name(number))).await, [1]);
+    }
+}
+
+#[tokio::test]
+async fn the_history_tells_who_failed_and_a_retry_visits_them_alone() {
+    let fleet = fleet(5).await;
+    assert!(migrate::history(&fleet.operator, 10).await.unwrap().is_empty());
+    assert!(migrate::failed_last(&fleet.operator).await.unwrap().is_empty());
+    fleet.raw.run("insert into tenant_t01.m1 values (null); insert into tenant_t04.m1 values (null)").await;
+    fleet.files.tenant("002_strict.sql", "create table m2 (); alter table m1 alter id set not null");
+    let migrations = fleet.files.load();
+    let report = fleet.run(&migrations, &RunOptions::default()).await;
+    let id = report.id.unwrap().to_string();
+    assert_eq!(migrate::failed_last(&fleet.operator).await.unwrap(), [slug("t01"), slug("t04")]);
+    let detail = migrate::run_detail(&fleet.operator, &id[..8]).await.unwrap().unwrap();
+    assert_eq!((detail.run.migrated, detail.run.failed, detail.run.planned), (3, 2, 5));
+    assert_eq!((detail.run.state, detail.run.target.as_str(), detail.run.selection.as_str()), (RunState::Finished, "head", "everything"));
+    let failed = &detail.schemas[0];
+    assert_eq!((failed.schema.as_str(), failed.result.as_str(), failed.attempts), ("tenant_t01", "failed", 1));
+    assert_eq!((failed.sqlstate.as_deref(), failed.from_version, failed.to_version), (Some("23502"), Some(1), Some(2)));
+    assert!(failed.message.as_ref().unwrap().contains("002_strict.sql"), "{failed:?}");
+    assert_eq!(detail.schemas.len(), 5);
+
+    // Nothing to do is not recorded, and a tenant that is gone is not retried.
+    fleet.raw.run("delete from tenant_t01.m1; delete from organizations where slug = 't04'").await;
+    let again = migrate::failed_last(&fleet.operator).await.unwrap();
+    assert_eq!(again, [slug("t01")]);
+    let planned = migrate::plan_fleet(&fleet.operator, &migrations, Scope::Only(again), Target::Head).await.unwrap();
+    migrate::run(&fleet.operator, &migrations, planned, &mut Silent).await.unwrap();
+    assert_eq!(fleet.run(&migrations, &RunOptions::default()).await.id, None);
+    assert_eq!(migrate::history(&fleet.operator, 10).await.unwrap().len(), 2);
+    assert!(migrate::failed_last(&fleet.operator).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_history_stays_small_and_a_run_that_died_is_told_from_one_that_runs() {
+    let fleet = fleet(1).await;
+    fleet.files.tenant("002_second.sql", "create table m2 ()");
+    let migrations = fleet.files.load();
+    fleet.run(&migrations, &RunOptions::default()).await;
+    fleet
+        .raw
+        .run(
+            "insert into cgk_runs (id, started_at, cgk_version, selection, target, planned, at_head, backend_pid, backend_start)
+             select gen_random_uuid(), now() - i * interval '1 hour', '0', 'everything', 'head', 1, 0, 1, now() from generate_series(1, 300) i;
+             insert into cgk_run_schemas (run_id, schema, result, attempts, duration_ms)
+             select id, 'tenant_' || s, s, 1, 1 from cgk_runs, unnest('{migrated,failed}'::text[]) s
+             where cgk_version = '0'",
+        )
+        .await;
+    let newest = &migrate::history(&fleet.operator, 2).await.unwrap();
+    assert_eq!((newest[0].state, newest[1].state), (RunState::Finished, RunState::Died));
+
+    let proxy = Proxy::to(&fleet.database).await;
+    let running = Operator::connect(proxy.config()).await.unwrap();
+    fleet.files.tenant("003_third.sql", "create table m3 (); select pg_sleep(0.2)");
+    let migrations = fleet.files.load();
+    let planned = fleet.plan(&migrations).await;
+    let mut silent = Silent;
+    let run = migrate::run(&running, &migrations, planned, &mut silent);
+    let look = async {
+        fleet.raw.wait_until("select exists (select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database())").await;
+        migrate::history(&fleet.operator, 1).await.unwrap()[0].state
+    };
+    let (report, state) = tokio::join!(run, look);
+    assert_eq!((report.unwrap().migrated(), state), (1, RunState::Running));
+    let runs: i64 = fleet.raw.one("select count(*) from cgk_runs").await;
+    let kept = "select count(*) from cgk_run_schemas where result = ";
+    let good: i64 = fleet.raw.one(&format!("{kept} 'migrated'")).await;
+    let bad: i64 = fleet.raw.one(&format!("{kept} 'failed'")).await;
+    assert_eq!((runs, good, bad), (200, 20, 198));
+}
+
+/// A fleet is not kept waiting for a record of it.
+#[tokio::test]
+async fn a_history_that_cannot_be_written_is_said_and_stops_nothing() {
+    let fleet = fleet(2).await;
+    fleet.raw.run("create view cgk_runs as select 1 as id").await;
+    fleet.files.tenant("002_second.sql", "create table m2 ()");
+    let migrations = fleet.files.load();
+    let mut notices = Notices::default();
+    let report = fleet.run_observed(&migrations, &RunOptions::default(), &mut notices).await;
+    assert_eq!((report.migrated(), report.id), (2, None));
+    assert!(matches!(notices.0.as_slice(), [only] if only.contains("not in the history")), "{:?}", notices.0);
+}
+
+#[derive(Default)]
+struct Notices(Vec<String>);
+
+impl Observer for Notices {
+    fn notice(&mut self, text: &str) {
+        self.0.push(text.into());
+    }
+}
+
+#[tokio::test]
+async fn a_saved_plan_is_carried_out_as_it_was_or_not_at_all() {
+    let fleet = fleet(4).await;
+    fleet.files.tenant("002_second.sql", "create table m2 ()");
+    let migrations = fleet.files.load();
+    let saved = SavedPlan::of(&fleet.operator, &fleet.plan(&migrations).await);
+    let kept: SavedPlan = serde_json::from_str(&serde_json::to_string(&saved).unwrap()).unwrap();
+    assert_eq!((&kept, kept.target()), (&saved, Target::Head));
+    let differences = |migrations: Migrations| {
+        let (operator, kept) = (&fleet.operator, &kept);
+        async move {
+            let planned =
+                migrate::plan_fleet(operator, &migrations, kept.selection().unwrap(), kept.target()).await.unwrap();
+            kept.differences(operator, &planned)
+        }
+    };
+    assert_eq!(differences(fleet.files.load()).await, Vec::<String>::new());
+
+    // Another text of the file, another file, another run, another tenant.
+    fleet.files.tenant("002_second.sql", "create table m2 (id int)");
+    assert_eq!(differences(fleet.files.load()).await.len(), 4);
+    fleet.files.tenant("002_second.sql", "create table m2 ()").tenant("003_third.sql", "create table m3 ()");
+    assert_eq!(differences(fleet.files.load()).await.len(), 4);
+    fleet.files.without("003_third.sql");
+    let only = Selection::from(Scope::Only(vec![slug("t02")]));
+    let planned = migrate::plan_fleet(&fleet.operator, &migrations, only, Target::Head).await.unwrap();
+    migrate::run(&fleet.operator, &migrations, planned, &mut Silent).await.unwrap();
+    let found = differences(fleet.files.load()).await;
+    assert!(matches!(found.as_slice(), [only] if only.starts_with("tenant t02: ") && only.ends_with("nothing to apply now")), "{found:?}");
+
+    // What moves between the comparison and a schema's turn is found by its message.
+    let planned = fleet.plan(&migrations).await;
+    let racing = fleet.plan(&migrations).await;
+    migrate::run(&fleet.operator, &migrations, racing, &mut Silent).await.unwrap();
+    let options = RunOptions::default().exactly_as_planned();
+    let report = migrate::run_with(&fleet.operator, &migrations, planned, &options, &mut Silent).await.unwrap();
+    assert_eq!((report.failed(), report.migrated()), (3, 0));
+    assert!(matches!(failure(&report, "t00"), Error::PlanStale { .. }), "{report:?}");
+}
