@@ -5,7 +5,8 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::quoted,
     migrate::{
-        self, FleetPlan, MigrationId, Migrations, Observer, Outcome, RunOptions, RunReport, Scope, Target, state::require_registry,
+        self, FleetPlan, MigrationId, Migrations, Observer, Outcome, RunOptions, RunReport, Scope, Target,
+        state::require_registry,
     },
 };
 

@@ -1,6 +1,6 @@
 //! `cgk migrate`
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use cgk::{
     TenantSlug,
     migrate::{self, Canary, Part, RunOptions, SavedPlan, Scope, Selection, Target, Version},
@@ -109,7 +109,7 @@ struct How {
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
     let saved = arguments.apply.as_ref().map(read_plan).transpose()?;
-    let mut options = options(&arguments.how)?.interrupt(session.interrupt);
+    let mut options = options(&arguments.how)?.interrupt(&session.wish.interrupt);
     let mut selection = match &saved {
         Some(saved) => saved.selection()?,
         None => selection(&arguments.which)?,
@@ -153,7 +153,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let mut progress = Progress::new(printer);
     let report = migrate::run_with(&operator, &migrations, plan, &options, &mut progress).await?;
     drop(progress);
-    Ok(migrate_report::show(printer, &report, began))
+    Ok(migrate_report::show(session, &report, began))
 }
 
 fn selection(which: &Which) -> Result<Selection> {
@@ -201,7 +201,7 @@ fn canary(text: &str) -> Result<Canary> {
 }
 
 fn read_plan(file: &PathBuf) -> Result<SavedPlan> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("could not read the plan {}", shown(file)))?;
+    let text = std::fs::read_to_string(file).map_err(|error| Refusal::file("read the plan", file, &error))?;
     serde_json::from_str(&text).map_err(|error| {
         Refusal {
             message: format!("{} is no plan that this version of cgk wrote: {error}", shown(file)),
@@ -214,7 +214,7 @@ fn read_plan(file: &PathBuf) -> Result<SavedPlan> {
 
 fn write_plan(file: &PathBuf, plan: &SavedPlan) -> Result<()> {
     let text = serde_json::to_string_pretty(plan).expect("a plan has text keys and no failing parts");
-    std::fs::write(file, text + "\n").with_context(|| format!("could not write the plan to {}", shown(file)))
+    Ok(std::fs::write(file, text + "\n").map_err(|error| Refusal::file("write the plan to", file, &error))?)
 }
 
 fn refuse_stale(differences: Vec<String>) -> Result<()> {

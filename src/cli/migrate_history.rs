@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     #[arg(value_name = "RUN")]
     run: Option<String>,
     /// How many runs to show
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
 }
 
@@ -209,12 +209,7 @@ fn result(run: &RunRecord) -> (String, Look) {
         StopReason::Unavailable => "server unavailable",
         StopReason::RolledBack => "rolled back",
     });
-    let counts = [
-        (run.migrated, "migrated"),
-        (run.failed, "failed"),
-        (run.skipped, "skipped"),
-        (run.left, "left"),
-    ];
+    let counts = [(run.migrated, "migrated"), (run.failed, "failed"), (run.skipped, "skipped"), (run.left, "left")];
     let mut parts: Vec<String> =
         counts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
     let look = match (run.state, stopped) {

@@ -1,27 +1,21 @@
 //! What `cgk migrate` shows when it is done.
 
-use cgk::{
-    Error,
-    migrate::{MigrationId, Outcome, RunReport, SchemaOutcome, StopReason},
-};
+use cgk::migrate::{MigrationId, Outcome, RunReport, SchemaOutcome, StopReason};
 use serde::Serialize;
 use std::time::Instant;
 
 use super::{
     exit::Exit,
-    printer::Printer,
     report::Report,
+    session::Session,
     setup_database::span,
-    style::{BAD, COMMAND, FAINT, GOOD, WARNING, count, paint},
+    style::{BAD, COMMAND, GOOD, WARNING, count, paint},
     table::{Grid, Look},
     time,
 };
 
 /// Tenants of a run that are shown one by one; more are counted.
 const ROWS_MAX: usize = 20;
-/// Different errors that are told in full.
-const ERRORS_MAX: usize = 10;
-
 #[derive(Serialize)]
 struct Summary {
     event: &'static str,
@@ -38,9 +32,10 @@ struct Summary {
 }
 
 /// Tells how a run fared.
-pub(crate) fn show(printer: &Printer, report: &RunReport, began: Instant) -> Exit {
+pub(crate) fn show(session: &Session<'_>, report: &RunReport, began: Instant) -> Exit {
+    let printer = session.printer;
     let public = report.public.as_ref().map_or(&[][..], applied);
-    let exit = exit(report);
+    let exit = exit(session, report);
     printer.record(&Summary {
         event: "summary",
         run: report.id.map(|id| id.to_string()),
@@ -70,14 +65,18 @@ pub(crate) fn show(printer: &Printer, report: &RunReport, began: Instant) -> Exi
         printer.answer("");
     }
     printer.answer(totals(report, public.len(), began));
-    tell_failures(printer, report);
+    let failures = report.tenants.iter().filter_map(|outcome| match (&outcome.result, &outcome.slug) {
+        (Outcome::Failed { error }, Some(slug)) => Some((slug, error)),
+        _ => None,
+    });
+    Report::tell_each_once(printer, failures);
     printer.say(next(report));
     exit
 }
 
-fn exit(report: &RunReport) -> Exit {
+fn exit(session: &Session<'_>, report: &RunReport) -> Exit {
     match report.stopped.as_ref().map(|stop| stop.reason) {
-        Some(StopReason::Interrupted) => Exit::Interrupted,
+        Some(StopReason::Interrupted) => session.wish.exit(),
         Some(StopReason::Unavailable) => Exit::Unavailable,
         Some(StopReason::RolledBack) => Exit::Failed,
         Some(StopReason::Canary | StopReason::Failures) => Exit::Partial,
@@ -170,31 +169,6 @@ fn outcomes(report: &RunReport, everything: bool) -> Grid {
         ]);
     }
     grid
-}
-
-/// Tells each error once, with the tenants that met it.
-fn tell_failures(printer: &Printer, report: &RunReport) {
-    let mut groups: Vec<(String, &Error, Vec<&str>)> = Vec::new();
-    for outcome in &report.tenants {
-        let (Outcome::Failed { error }, Some(slug)) = (&outcome.result, &outcome.slug) else { continue };
-        let key = Report::of_library(error).likeness(slug);
-        match groups.iter_mut().find(|(other, ..)| *other == key) {
-            Some((_, _, slugs)) => slugs.push(slug.as_str()),
-            None => groups.push((key, error, vec![slug.as_str()])),
-        }
-    }
-    for (_, error, slugs) in groups.iter().take(ERRORS_MAX) {
-        let report = Report::of_library(error);
-        report.annotate(printer, slugs);
-        printer.complain(format!("\n{}", report.render(slugs)));
-    }
-    if let Some(more) = groups.len().checked_sub(ERRORS_MAX).filter(|more| *more > 0) {
-        let text = format!("and {more} other errors; `cgk migrate --json` lists all of them");
-        printer.complain(paint(FAINT, text));
-    }
-    if !groups.is_empty() {
-        printer.say("");
-    }
 }
 
 fn applied(outcome: &SchemaOutcome) -> &[MigrationId] {

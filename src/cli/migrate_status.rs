@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 use cgk::{
-    TenantStatus,
-    migrate::{self, FleetState, SchemaState, Set},
+    Operator, TenantStatus,
+    migrate::{self, FleetState, Migrations, SchemaState, Set},
 };
 use clap::Args;
 use serde::Serialize;
+use std::{num::NonZeroU32, time::Duration};
 
 use super::{
     exit::Exit,
@@ -19,7 +20,10 @@ use super::{
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk migrate:status
-  cgk migrate:status --check    exit code 3 if something is pending, 7 if there is drift
+  cgk migrate:status --all              every tenant, not only those that are not at head
+  cgk migrate:status --check            exit code 3 if something is pending, 7 if there is drift
+  cgk migrate:status --watch            look again every 2 seconds, until Ctrl-C
+  cgk migrate:status --watch=10 --check look every 10 seconds, until nothing is pending
   cgk migrate:status --json";
 
 #[derive(Args, Debug)]
@@ -27,6 +31,12 @@ pub(crate) struct Arguments {
     /// Exit with 3 if something is pending, 4 if a tenant lacks its schema or role, 7 if files and database do not agree
     #[arg(long)]
     check: bool,
+    /// Show every tenant, however many there are
+    #[arg(long)]
+    all: bool,
+    /// Look again every so many seconds, until Ctrl-C; with --check until nothing is pending
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
+    watch: Option<NonZeroU32>,
 }
 
 /// Schemas of a fleet that are shown one by one; of a larger one, those that are not at head.
@@ -57,14 +67,37 @@ struct PublicView {
 }
 
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
-    let printer = session.printer;
     let (_, migrations, operator) = session.open().await?;
-    let fleet = migrate::look(&operator, &migrations).await?;
-    let exit = if arguments.check { checked(&fleet) } else { Exit::Done };
+    operator.read_only().await?;
+    loop {
+        let fleet = migrate::look(&operator, &migrations).await?;
+        let exit = if arguments.check { checked(&fleet) } else { Exit::Done };
+        if arguments.watch.is_some() {
+            session.printer.clear_screen();
+        }
+        show(session, arguments, &operator, &migrations, &fleet, exit);
+        match arguments.watch {
+            Some(seconds) if !arguments.check || exit == Exit::Pending => {
+                tokio::time::sleep(Duration::from_secs(seconds.get().into())).await;
+            }
+            _ => return Ok(exit),
+        }
+    }
+}
+
+fn show(
+    session: &Session<'_>,
+    arguments: &Arguments,
+    operator: &Operator,
+    migrations: &Migrations,
+    fleet: &FleetState,
+    exit: Exit,
+) {
+    let printer = session.printer;
     let newest = |set| migrations.set(set).head().map(ToString::to_string);
     printer.record(&Answer {
         v: super::JSON_VERSION,
-        target: TargetView::of(&operator),
+        target: TargetView::of(operator),
         files: FilesView { public: newest(Set::Public), tenant: newest(Set::Tenant) },
         public: PublicView {
             head: fleet.public_head.as_ref().map(ToString::to_string),
@@ -73,16 +106,18 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         tenants: fleet.tenants.iter().map(TenantView::of).collect(),
         exit,
     });
-    printer.answer(grid(&fleet, printer.is_verbose()));
-    printer.answer(format!("\n{}", totals(&fleet)));
-    if pending(&fleet) {
+    printer.answer(grid(fleet, arguments.all || printer.is_verbose()));
+    printer.answer(format!("\n{}", totals(fleet)));
+    if arguments.watch.is_some() {
+        return;
+    }
+    if pending(fleet) {
         printer.say(format!(
             "Next: {} shows what is pending, {} applies it.",
             paint(COMMAND, "cgk migrate --plan"),
             paint(COMMAND, "cgk migrate")
         ));
     }
-    Ok(exit)
 }
 
 fn grid(fleet: &FleetState, everything: bool) -> Grid {
@@ -108,7 +143,7 @@ fn grid(fleet: &FleetState, everything: bool) -> Grid {
         grid.row([
             (text.as_str(), Look::Faint),
             ("", Look::Plain),
-            ("-v lists them", Look::Faint),
+            ("--all lists them", Look::Faint),
             ("at head", Look::Good),
         ]);
     }

@@ -23,11 +23,11 @@ mod slugs;
 mod style;
 mod table;
 mod tenant_create;
+mod tenant_create_many;
 mod tenant_list;
 mod time;
 
 use anyhow::Result;
-use cgk::migrate::Interrupt;
 use clap::{FromArgMatches, Parser, Subcommand};
 use std::{ffi::OsString, process::ExitCode};
 use tracing_subscriber::EnvFilter;
@@ -37,6 +37,7 @@ use global::{ColorArg, Globals};
 use printer::{Format, Printer, Volume};
 use report::Report;
 use session::Session;
+use signal::Wish;
 
 /// The version of everything that `--json` writes. Keys are added within a version, never renamed or removed.
 pub(crate) const JSON_VERSION: u32 = 1;
@@ -56,7 +57,7 @@ enum Command {
     /// Check the connection and set the database up, or check that it is
     #[command(name = "setup:database", after_help = setup_database::EXAMPLES)]
     SetupDatabase,
-    /// Make a tenant: its registry row, schema, role and tables
+    /// Make tenants: registry row, schema, role and tables of each
     #[command(name = "tenant:create", after_help = tenant_create::EXAMPLES)]
     TenantCreate(tenant_create::Arguments),
     /// List the tenants and where their schemas stand
@@ -93,7 +94,7 @@ impl Command {
     fn after_interruption(&self) -> &'static str {
         match self {
             Self::SetupDatabase => "the shared schema is committed whole or not at all; run `cgk setup:database` again",
-            Self::TenantCreate(_) => "the tenant is there whole or not at all; run the command again",
+            Self::TenantCreate(_) => "each tenant is there whole or not at all; run the command again",
             Self::Migrate(_) => {
                 "the schema under way is committed whole or not at all; run `cgk migrate` again, it goes on from there"
             }
@@ -161,38 +162,33 @@ fn execute(cli: &Cli, printer: &Printer) -> Result<Exit> {
 /// Runs the command. A run over many schemas that is under way is asked to stop by the first signal and to cancel by the
 /// second; anything else, and whatever does not hear, ends with the signal.
 async fn until_signalled(cli: &Cli, printer: &Printer) -> Result<Ended> {
-    let interrupt = Interrupt::new();
+    let wish = Wish::default();
     let mut signals = signal::Signals::listen()?;
-    let mut work = std::pin::pin!(dispatch(cli, printer, &interrupt));
-    let mut received = Vec::new();
-    loop {
+    let mut work = std::pin::pin!(dispatch(cli, printer, &wish));
+    for number in 1.. {
         // The command that lost is dropped at the end, and with it what it had to clean up.
         let exit = tokio::select! {
-            result = &mut work => {
-                return Ok(Ended::ByItself(match (result, received.first()) {
-                    (Ok(Exit::Interrupted), Some(exit)) => Ok(*exit),
-                    (result, _) => result,
-                }));
-            }
+            result = &mut work => return Ok(Ended::ByItself(result)),
             exit = signals.next() => exit,
         };
-        received.push(exit);
-        match received.len() {
-            1 if interrupt.is_heard() => {
-                interrupt.stop();
+        wish.note(exit);
+        match number {
+            1 if wish.interrupt.is_heard() => {
+                wish.interrupt.stop();
                 printer.interject("stopping: what is under way is finished, nothing more is begun; again cancels it");
             }
-            2 if interrupt.is_heard() => {
-                interrupt.cancel();
+            2 if wish.interrupt.is_heard() => {
+                wish.interrupt.cancel();
                 printer.interject("cancelling what is under way");
             }
             _ => return Ok(Ended::BySignal(exit)),
         }
     }
+    unreachable!("there is no end of numbers")
 }
 
-async fn dispatch(cli: &Cli, printer: &Printer, interrupt: &Interrupt) -> Result<Exit> {
-    let session = Session { globals: &cli.globals, printer, interrupt };
+async fn dispatch(cli: &Cli, printer: &Printer, wish: &Wish) -> Result<Exit> {
+    let session = Session { globals: &cli.globals, printer, wish };
     match &cli.command {
         Command::SetupDatabase => setup_database::run(&session).await,
         Command::TenantCreate(arguments) => tenant_create::run(&session, arguments).await,

@@ -130,6 +130,13 @@ impl Printer {
         let _ = writeln!(anstream::stderr(), "{text}");
     }
 
+    /// Begins a new screen, where somebody looks at one.
+    pub(crate) fn clear_screen(&self) {
+        if self.format == Format::Human && io::stdout().is_terminal() {
+            self.output("\x1b[H\x1b[2J");
+        }
+    }
+
     /// Something that must be said while a line may be drawn over.
     pub(crate) fn interject(&self, text: impl Display) {
         if self.animates() {

@@ -17,6 +17,9 @@ use super::{
     style::{BAD, FAINT, HEADING, count, harmless, paint},
 };
 
+/// Different errors of a run that are told in full.
+const ERRORS_MAX: usize = 10;
+
 /// A refusal of the program's own, with what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
@@ -24,6 +27,14 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
     pub(crate) hint: String,
     pub(crate) exit: Exit,
+}
+
+impl Refusal {
+    /// A file that somebody named cannot be read or written.
+    pub(crate) fn file(doing: &str, file: &Path, error: &std::io::Error) -> Self {
+        let message = format!("could not {doing} {}: {error}", shown(file));
+        Self { message, hint: "Check the path. Nothing was changed.".into(), exit: Exit::Usage }
+    }
 }
 
 /// An error, ready to be shown or written as a record.
@@ -232,6 +243,30 @@ impl Report {
         }
         let place = self.place.as_ref().map(|place| (place.file.as_str(), place.line, place.column));
         printer.annotate(&Annotation { level: "error", title: &title, place, message: &message });
+    }
+
+    /// Tells each error once, with the tenants that met it.
+    pub(crate) fn tell_each_once<'a>(printer: &Printer, failures: impl Iterator<Item = (&'a TenantSlug, &'a Error)>) {
+        let mut groups: Vec<(String, &Error, Vec<&str>)> = Vec::new();
+        for (slug, error) in failures {
+            let key = Self::of_library(error).likeness(slug);
+            match groups.iter_mut().find(|(other, ..)| *other == key) {
+                Some((_, _, slugs)) => slugs.push(slug.as_str()),
+                None => groups.push((key, error, vec![slug.as_str()])),
+            }
+        }
+        for (_, error, slugs) in groups.iter().take(ERRORS_MAX) {
+            let report = Self::of_library(error);
+            report.annotate(printer, slugs);
+            printer.complain(format!("\n{}", report.render(slugs)));
+        }
+        if let Some(more) = groups.len().checked_sub(ERRORS_MAX).filter(|more| *more > 0) {
+            let text = format!("and {more} other errors; --json lists all of them");
+            printer.complain(paint(FAINT, text));
+        }
+        if !groups.is_empty() {
+            printer.say("");
+        }
     }
 
     fn tell_failure(&mut self, failure: &MigrationFailure) {

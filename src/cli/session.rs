@@ -4,21 +4,21 @@ use anyhow::Result;
 use cgk::{
     Config, Operator,
     config::{Isolation, Target, TargetHost, TlsMode},
-    migrate::{Interrupt, Migrations},
+    migrate::Migrations,
 };
 use serde::Serialize;
 
 use super::{
     global::Globals,
     printer::Printer,
+    signal::Wish,
     style::{FAINT, harmless, paint},
 };
 
 pub(crate) struct Session<'a> {
     pub(crate) globals: &'a Globals,
     pub(crate) printer: &'a Printer,
-    /// Raised by signals; who works through many schemas listens to it.
-    pub(crate) interrupt: &'a Interrupt,
+    pub(crate) wish: &'a Wish,
 }
 
 /// Where a connection leads.

@@ -1,6 +1,7 @@
 //! Ctrl-C and SIGTERM.
 
-use std::io;
+use cgk::migrate::Interrupt;
+use std::{io, sync::OnceLock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::Exit;
@@ -23,5 +24,23 @@ impl Signals {
             _ = self.interrupt.recv() => Exit::Interrupted,
             _ = self.terminate.recv() => Exit::Terminated,
         }
+    }
+}
+
+/// What signals have asked for so far; who works through many schemas listens to it.
+#[derive(Default)]
+pub(crate) struct Wish {
+    pub(crate) interrupt: Interrupt,
+    first: OnceLock<Exit>,
+}
+
+impl Wish {
+    pub(crate) fn note(&self, exit: Exit) {
+        let _ = self.first.set(exit);
+    }
+
+    /// What a command ends with that was cut short.
+    pub(crate) fn exit(&self) -> Exit {
+        self.first.get().copied().unwrap_or(Exit::Interrupted)
     }
 }

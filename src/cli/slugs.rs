@@ -29,7 +29,7 @@ pub(crate) fn of_file(file: &Path) -> Result<Vec<Entry>> {
         std::io::stdin().read_to_string(&mut text).context("could not read the tenants from standard input")?;
         text
     } else {
-        std::fs::read_to_string(file).with_context(|| format!("could not read the tenants of {}", shown(file)))?
+        std::fs::read_to_string(file).map_err(|error| Refusal::file("read the tenants of", file, &error))?
     };
     of_text(&text, &shown(file))
 }
@@ -73,8 +73,7 @@ mod tests {
         let entries: Vec<_> =
             of_text(text, "f").unwrap().into_iter().map(|entry| (entry.slug.to_string(), entry.name)).collect();
         let named = |slug: &str, name: Option<&str>| (slug.to_owned(), name.map(ToOwned::to_owned));
-        let wanted =
-            [named("acme", Some("Acme Inc.")), named("globex", Some("Globex, Ltd.")), named("initech", None)];
+        let wanted = [named("acme", Some("Acme Inc.")), named("globex", Some("Globex, Ltd.")), named("initech", None)];
         assert_eq!(entries, wanted);
     }
 

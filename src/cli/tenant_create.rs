@@ -3,37 +3,51 @@
 use anyhow::Result;
 use cgk::{
     Db, TenantSlug, TenantStatus,
-    lifecycle::{self, CreateOptions, Created, Creation},
+    lifecycle::{self, CreateOptions, Created, Creation, NewTenant},
 };
 use clap::Args;
 use serde::Serialize;
-use std::time::Instant;
+use std::{num::NonZeroUsize, path::PathBuf, time::Instant};
 
 use super::{
     exit::Exit,
+    report::Refusal,
     session::Session,
     setup_database::span,
+    slugs,
     style::{COMMAND, GOOD, count, harmless, paint},
-    time,
+    tenant_create_many, time,
 };
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk tenant:create acme
   cgk tenant:create acme --name \"Acme Inc.\"
+  cgk tenant:create acme globex initech
+  cgk tenant:create --from tenants.txt --jobs 8    a slug on each line, and behind a tab its name
   cgk tenant:create acme --json
 
 A slug is 1 to 48 of a-z, 0-9 and _, and begins with a letter; anything else is refused, never repaired. For a tenant \
-that exists it says so and changes nothing; one that is half made is finished.";
+that exists it says so and changes nothing; one that is half made is finished. Many are made several at once, each in a \
+transaction of its own; run again, it goes on where it stopped.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// The tenant's name, which names its schema too: tenant_<SLUG>
-    #[arg(allow_hyphen_values = true)]
-    slug: String,
+    /// The tenants' names, which name their schemas too: tenant_<SLUG>
+    #[arg(value_name = "SLUG", required_unless_present = "from")]
+    slugs: Vec<String>,
     /// The name for people; the slug if not given
     #[arg(long)]
     name: Option<String>,
+    /// The tenants of a file, one on a line; - is standard input
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// Tenants at once, each on a connection of its own [default: up to 4]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Begin no further tenant once N have failed
+    #[arg(long, value_name = "N")]
+    max_failures: Option<NonZeroUsize>,
 }
 
 #[derive(Serialize)]
@@ -51,8 +65,29 @@ struct Summary<'a> {
 }
 
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    match (arguments.slugs.as_slice(), &arguments.from) {
+        ([slug], None) => one(session, &slug.parse()?, arguments).await,
+        _ => tenant_create_many::run(session, &tenants(arguments)?, arguments.jobs, arguments.max_failures).await,
+    }
+}
+
+/// Those of the command line and those of the file.
+fn tenants(arguments: &Arguments) -> Result<Vec<NewTenant>> {
+    if arguments.name.is_some() {
+        let message = "--name is the name of one tenant, and here are several".into();
+        let hint = "Put the names into the file of --from, behind each slug.".into();
+        return Err(Refusal { message, hint, exit: Exit::Usage }.into());
+    }
+    let mut tenants: Vec<NewTenant> = slugs::parsed(&arguments.slugs)?.into_iter().map(NewTenant::from).collect();
+    if let Some(file) = &arguments.from {
+        let entries = slugs::of_file(file)?;
+        tenants.extend(entries.into_iter().map(|slugs::Entry { slug, name }| NewTenant { slug, name }));
+    }
+    Ok(tenants)
+}
+
+async fn one(session: &Session<'_>, slug: &TenantSlug, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
-    let slug: TenantSlug = arguments.slug.parse()?;
     let (config, migrations, operator) = session.open().await?;
     session.introduce("tenant:create", &operator, &migrations);
     let db = Db::connect(&config).await?;
@@ -61,7 +96,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         options = options.name(name.as_str());
     }
     let began = Instant::now();
-    let created = lifecycle::create(&operator, &db, &migrations, &slug, &options).await?;
+    let created = lifecycle::create(&operator, &db, &migrations, slug, &options).await?;
     let ms = time::milliseconds(began.elapsed());
     printer.answer(sentence(&created, began));
     printer.record(&Summary {

@@ -2,4 +2,7 @@
 
 mod create;
 
-pub use create::{CreateOptions, Created, Creation, create};
+pub use create::{
+    CreateManyOptions, CreateManyReport, CreateObserver, CreateOptions, CreateOutcome, Created, Creation, NewTenant,
+    create, create_many,
+};

@@ -145,7 +145,9 @@ impl<'a> Script<'a> {
         let key = lock::migration_key(schema);
         script.line(&match turn {
             Turn::Wait => format!("select pg_catalog.pg_advisory_xact_lock({key});"),
-            Turn::Try => format!("select 1 / (case when pg_catalog.pg_try_advisory_xact_lock({key}) then 1 else 0 end);"),
+            Turn::Try => {
+                format!("select 1 / (case when pg_catalog.pg_try_advisory_xact_lock({key}) then 1 else 0 end);")
+            }
         });
 
         let timeouts = vec![

@@ -5,8 +5,8 @@
 
 use super::{
     apply::Turn,
-    interrupt::Interrupt,
     plan::Plan,
+    queue::{Queue, Returned},
     run::{Desk, Outcome, RunOptions, SchemaOutcome, Stop, StopReason, ends_everything},
     settle::{self, Backoff, Settled, Task},
     source::Migrations,
@@ -20,12 +20,10 @@ use crate::{
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{
-    collections::VecDeque,
-    pin::pin,
+    num::NonZeroUsize,
     sync::{Mutex, MutexGuard},
     time::Instant,
 };
-use tokio::sync::Notify;
 use tokio_postgres::error::SqlState;
 
 /// How many tenants are migrated at once where nobody says otherwise. More gained nothing on the servers tried, and the
@@ -33,6 +31,20 @@ use tokio_postgres::error::SqlState;
 const JOBS_DEFAULT: usize = 4;
 /// Tenants per worker below which another connection costs more than it saves.
 const TENANTS_PER_WORKER_MIN: usize = 4;
+
+/// How many workers there are to be for so many tenants; `wanted` is what somebody asked for.
+pub(crate) async fn workers(operator: &Operator, wanted: Option<NonZeroUsize>, tenants: usize) -> usize {
+    if let Some(wanted) = wanted {
+        return wanted.get().min(tenants);
+    }
+    let wanted = JOBS_DEFAULT.min(tenants / TENANTS_PER_WORKER_MIN).max(1);
+    if wanted == 1 {
+        return 1;
+    }
+    // A quarter of what is free, so that services can still connect.
+    let free = operator.free_connections().await.unwrap_or(0);
+    wanted.min(free / 4).max(1)
+}
 
 /// A tenant's turn in the queue.
 pub(crate) struct Job<'a> {
@@ -63,7 +75,7 @@ pub(crate) struct Crew<'r, 'o> {
 impl<'o> Crew<'_, 'o> {
     /// Works until every job is done or something stops the run.
     pub(crate) async fn work(&self, jobs: Vec<Job<'_>>) {
-        let workers = self.workers(jobs.len()).await;
+        let workers = workers(self.operator, self.options.jobs, jobs.len()).await;
         let queue = Queue::new(jobs, &self.options.interrupt);
         let recorder = self.desk().recorder;
         let work = async {
@@ -82,21 +94,7 @@ impl<'o> Crew<'_, 'o> {
         }
     }
 
-    /// How many workers there are to be.
-    async fn workers(&self, jobs: usize) -> usize {
-        if let Some(jobs_max) = self.options.jobs {
-            return jobs_max.get().min(jobs);
-        }
-        let wanted = JOBS_DEFAULT.min(jobs / TENANTS_PER_WORKER_MIN).max(1);
-        if wanted == 1 {
-            return 1;
-        }
-        // A quarter of what is free, so that services can still connect.
-        let free = self.operator.free_connections().await.unwrap_or(0);
-        wanted.min(free / 4).max(1)
-    }
-
-    async fn worker(&self, number: usize, queue: &Queue<'_, '_>) {
+    async fn worker(&self, number: usize, queue: &Queue<'_, Job<'_>>) {
         let own;
         let operator = if number == 0 {
             self.operator
@@ -123,7 +121,7 @@ impl<'o> Crew<'_, 'o> {
     }
 
     /// Tries a tenant once; gives the job back when it is to be tried again, and when.
-    async fn migrate<'a>(&self, operator: &Operator, mut job: Job<'a>) -> Returned<'a> {
+    async fn migrate<'a>(&self, operator: &Operator, mut job: Job<'a>) -> Returned<Job<'a>> {
         let began = *job.began.get_or_insert_with(Instant::now);
         let mut task = Task {
             set: Set::Tenant,
@@ -174,106 +172,5 @@ impl<'o> Crew<'_, 'o> {
 
     fn desk(&self) -> MutexGuard<'_, Desk<'o>> {
         self.desk.lock().expect("nothing panics while it is held")
-    }
-}
-
-/// What becomes of a job after a try.
-enum Returned<'a> {
-    Done,
-    Now(Job<'a>),
-    At(Instant, Job<'a>),
-}
-
-/// The jobs that wait for a worker.
-struct Queue<'a, 'i> {
-    waiting: Mutex<Waiting<'a>>,
-    /// A job came back.
-    changed: Notify,
-    interrupt: &'i Interrupt,
-}
-
-struct Waiting<'a> {
-    ready: VecDeque<Job<'a>>,
-    /// Not before its time.
-    later: Vec<(Instant, Job<'a>)>,
-    /// With a worker just now, and may come back.
-    out: usize,
-    stopped: bool,
-}
-
-impl<'a, 'i> Queue<'a, 'i> {
-    fn new(jobs: Vec<Job<'a>>, interrupt: &'i Interrupt) -> Self {
-        let waiting = Waiting { ready: jobs.into(), later: Vec::new(), out: 0, stopped: false };
-        Self { waiting: Mutex::new(waiting), changed: Notify::new(), interrupt }
-    }
-
-    /// The next job; `None` when there is none left or the run is to end.
-    async fn next(&self) -> Option<Job<'a>> {
-        loop {
-            let mut changed = pin!(self.changed.notified());
-            // Before the look, so that what comes back meanwhile is noticed.
-            changed.as_mut().enable();
-            let next_due = {
-                let mut waiting = self.waiting();
-                if waiting.stopped || self.interrupt.is_stopping() {
-                    return None;
-                }
-                if let Some(job) = waiting.take(Instant::now()) {
-                    waiting.out += 1;
-                    return Some(job);
-                }
-                if waiting.later.is_empty() && waiting.out == 0 {
-                    return None;
-                }
-                waiting.later.iter().map(|(due, _)| *due).min()
-            };
-            let due = async {
-                match next_due {
-                    Some(due) => tokio::time::sleep_until(due.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = changed => {}
-                () = due => {}
-                () = self.interrupt.stopping() => {}
-            }
-        }
-    }
-
-    fn put(&self, returned: Returned<'a>) {
-        let mut waiting = self.waiting();
-        waiting.out -= 1;
-        match returned {
-            Returned::Done => {}
-            Returned::Now(job) => waiting.ready.push_back(job),
-            Returned::At(due, job) => waiting.later.push((due, job)),
-        }
-        drop(waiting);
-        self.changed.notify_waiters();
-    }
-
-    fn stop(&self) {
-        self.waiting().stopped = true;
-        self.changed.notify_waiters();
-    }
-
-    /// How many jobs were not done.
-    fn left(&self) -> usize {
-        let waiting = self.waiting();
-        waiting.ready.len() + waiting.later.len()
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting<'a>> {
-        self.waiting.lock().expect("nothing panics while it is held")
-    }
-}
-
-impl<'a> Waiting<'a> {
-    fn take(&mut self, now: Instant) -> Option<Job<'a>> {
-        if let Some(index) = self.later.iter().position(|(due, _)| *due <= now) {
-            return Some(self.later.swap_remove(index).1);
-        }
-        self.ready.pop_front()
     }
 }

@@ -97,14 +97,8 @@ pub async fn plan_fleet<'a>(
         return Err(Error::NotSetUp { database: operator.facts().database.clone(), missing });
     }
     let public_only = selection.scope == Scope::Public;
-    let mut planned = FleetPlan {
-        public: pending.then_some(public),
-        tenants: vec![],
-        at_head: 0,
-        target,
-        selection,
-        public_ledger,
-    };
+    let mut planned =
+        FleetPlan { public: pending.then_some(public), tenants: vec![], at_head: 0, target, selection, public_ledger };
     // Before the first migration of the shared schema there is no registry, and so no tenant.
     if !public_only && (!pending || registry_exists(operator).await?) {
         plan_tenants(operator, migrations, &mut planned).await?;
@@ -112,11 +106,7 @@ pub async fn plan_fleet<'a>(
     Ok(planned)
 }
 
-async fn plan_tenants<'a>(
-    operator: &Operator,
-    migrations: &'a Migrations,
-    planned: &mut FleetPlan<'a>,
-) -> Result<()> {
+async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, planned: &mut FleetPlan<'a>) -> Result<()> {
     let selection = planned.selection.clone();
     let whom = match &selection.scope {
         Scope::Only(slugs) => Whom::These(slugs),

@@ -368,7 +368,7 @@ async fn insert_run(operator: &Operator, id: Uuid, planned: &FleetPlan<'_>) -> R
         (&at_head, Type::INT8),
     ];
     let sql = "insert into public.cgk_runs (id, client, cgk_version, selection, target, planned, at_head, backend_pid, backend_start)
-               select $1, a.client_addr::text, $2, $3, $4, $5, $6, a.pid, a.backend_start
+               select $1, pg_catalog.host(a.client_addr), $2, $3, $4, $5, $6, a.pid, a.backend_start
                from pg_catalog.pg_stat_activity a where a.pid = pg_catalog.pg_backend_pid()";
     let written = operator.client().execute_typed(sql, &params).await;
     written.map(drop).map_err(while_doing("write the history of this run"))
@@ -441,7 +441,8 @@ pub async fn run_detail(operator: &Operator, id: &str) -> Result<Option<RunDetai
     let mut found = runs(operator, filter, &[(&id, Type::TEXT)]).await?;
     let (Some(run), true) = (found.pop(), found.is_empty()) else { return Ok(None) };
     let doing = || while_doing("read the history");
-    let sql = "select schema, tenant, result, from_version, to_version, attempts, sqlstate, message, duration_ms, done_at
+    let sql =
+        "select schema, tenant, result, from_version, to_version, attempts, sqlstate, message, duration_ms, done_at
                from public.cgk_run_schemas where run_id = $1
                order by result = 'migrated', tenant is not null, schema collate \"C\"";
     let rows = operator.client().query_typed(sql, &[(&run.id, Type::UUID)]).await.map_err(doing())?;

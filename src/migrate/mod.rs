@@ -18,19 +18,20 @@
 //! ```
 
 pub(crate) mod apply;
-mod crew;
+pub(crate) mod crew;
 pub(crate) mod fleet;
 mod history;
-mod interrupt;
+pub(crate) mod interrupt;
 pub(crate) mod ledger;
 mod lint;
 mod observe;
 pub(crate) mod plan;
-mod run;
+pub(crate) mod queue;
+pub(crate) mod run;
 mod saved;
 mod scaffold;
 mod selection;
-mod settle;
+pub(crate) mod settle;
 mod source;
 mod sql;
 pub(crate) mod state;

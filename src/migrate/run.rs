@@ -195,8 +195,7 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    const ALL: [Self; 5] =
-        [Self::Canary, Self::Failures, Self::Interrupted, Self::Unavailable, Self::RolledBack];
+    const ALL: [Self; 5] = [Self::Canary, Self::Failures, Self::Interrupted, Self::Unavailable, Self::RolledBack];
 
     /// One word for programs and the history.
     pub fn as_str(self) -> &'static str {
@@ -318,8 +317,7 @@ pub async fn run_with(
             Step::Refuse(error) => Outcome::Failed { error },
         };
         let schema = SchemaName::of_tenant(&tenant.slug);
-        let outcome =
-            SchemaOutcome { schema, slug: Some(tenant.slug), result, elapsed: now.elapsed(), attempts: 0 };
+        let outcome = SchemaOutcome { schema, slug: Some(tenant.slug), result, elapsed: now.elapsed(), attempts: 0 };
         observer.schema(&outcome);
         recorder.note(&outcome, None);
         report.tenants.push(outcome);
@@ -383,8 +381,12 @@ async fn migrate_public(
     let mut backoff = settle::Backoff::new();
     loop {
         attempts += 1;
-        match settle::cancellable(operator, &options.interrupt, settle::attempt(operator, migrations, &mut task, Turn::Wait))
-            .await
+        match settle::cancellable(
+            operator,
+            &options.interrupt,
+            settle::attempt(operator, migrations, &mut task, Turn::Wait),
+        )
+        .await
         {
             Ok(Settled::Done(applied)) => {
                 return Ok(SchemaOutcome {

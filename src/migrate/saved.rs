@@ -158,8 +158,11 @@ impl SavedPlan {
 fn told(steps: Option<&SavedSteps>) -> String {
     let Some(steps) = steps else { return "nothing to apply".into() };
     let short = |text: &str| text.trim_start_matches("sha256:").chars().take(8).collect::<String>();
-    let files: Vec<String> =
-        steps.pending.iter().map(|file| format!("{:03}_{} ({})", file.version, file.name, short(&file.checksum))).collect();
+    let files: Vec<String> = steps
+        .pending
+        .iter()
+        .map(|file| format!("{:03}_{} ({})", file.version, file.name, short(&file.checksum)))
+        .collect();
     format!("{} pending on ledger {}", files.join(", "), short(&steps.ledger))
 }
 

@@ -61,7 +61,9 @@ pub(crate) async fn attempt<'a>(
             owner: task.owner.clone(),
         };
         match apply::attempt(operator, &unit, turn).await? {
-            Landing::Done => return Ok(Settled::Done(task.plan.pending.iter().map(|file| file.id().clone()).collect())),
+            Landing::Done => {
+                return Ok(Settled::Done(task.plan.pending.iter().map(|file| file.id().clone()).collect()));
+            }
             Landing::Busy => return Ok(Settled::Busy),
             Landing::Moved if task.exact => return Err(Error::PlanStale { schema }),
             Landing::Moved => {}
@@ -80,11 +82,7 @@ pub(crate) async fn attempt<'a>(
 }
 
 /// Lets work be cancelled by the second stage of an interrupt; the work's own answer tells what became of it.
-pub(crate) async fn cancellable<T>(
-    operator: &Operator,
-    interrupt: &Interrupt,
-    work: impl Future<Output = T>,
-) -> T {
+pub(crate) async fn cancellable<T>(operator: &Operator, interrupt: &Interrupt, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     tokio::select! {
         biased;

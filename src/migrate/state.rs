@@ -15,7 +15,7 @@ use crate::{
     tenant::{OrganizationId, Tenant},
 };
 use futures_util::{Stream, TryStreamExt};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use tokio_postgres::{Row, error::SqlState, types::Type};
 
 /// How many ledgers are asked for at once on the one connection, where a comment was not enough.
@@ -251,6 +251,14 @@ pub(crate) async fn facts_of(operator: &Operator, slug: &TenantSlug) -> Result<T
     }
 }
 
+/// The same of many slugs, in one query.
+pub(crate) async fn facts_of_all(
+    operator: &Operator,
+    slugs: &[TenantSlug],
+) -> Result<BTreeMap<TenantSlug, TenantFacts>> {
+    facts_rows(operator, Slugs::of(Whom::These(slugs))).await?.try_collect().await
+}
+
 /// The slugs to look up: those of the registry, or some that the registry may not know.
 struct Slugs {
     from: &'static str,
@@ -293,7 +301,9 @@ async fn facts_rows(
     let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
         [(&tag, Type::TEXT), (&slugs.named, Type::TEXT_ARRAY)];
     match operator.client().query_typed_raw(&sql, params).await {
-        Ok(rows) => Ok(rows.map_err(|error| while_doing("look at the fleet")(error)).and_then(|row| std::future::ready(facts_row(&row)))),
+        Ok(rows) => Ok(rows
+            .map_err(|error| while_doing("look at the fleet")(error))
+            .and_then(|row| std::future::ready(facts_row(&row)))),
         Err(error) => {
             if [Some(&SqlState::UNDEFINED_TABLE), Some(&SqlState::UNDEFINED_COLUMN)].contains(&error.code()) {
                 require_registry(operator).await?;

@@ -99,13 +99,8 @@ fn parts<'a>(
     observer: &mut dyn Observer,
     report: &mut RunReport,
 ) -> Vec<Part<'a>> {
-    let public = planned.public.map(|plan| Part {
-        slug: None,
-        plan,
-        ledger: planned.public_ledger,
-        role: None,
-        owner: None,
-    });
+    let public =
+        planned.public.map(|plan| Part { slug: None, plan, ledger: planned.public_ledger, role: None, owner: None });
     let mut parts: Vec<_> = public.into_iter().collect();
     for tenant in planned.tenants {
         let result = match tenant.step {

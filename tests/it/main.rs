@@ -2,10 +2,12 @@
 
 mod cli_commands;
 mod cli_demo;
+mod cli_fleet;
 mod cli_help;
 mod cli_refusals;
 mod cli_together;
 mod connection;
+mod create_many;
 mod docs;
 mod layering;
 mod migrate_apply;

@@ -98,7 +98,9 @@ async fn workers_have_a_connection_each_and_leave_none() {
     let fleet = fleet(12).await;
     let seen = "(select count(distinct a.pid) from pg_stat_activity a
                  where a.datname = current_database() and a.application_name = 'cgk')";
-    fleet.files.tenant("002_second.sql", &format!("create table m2 as select {seen} as connections; select pg_sleep(0.05)"));
+    fleet
+        .files
+        .tenant("002_second.sql", &format!("create table m2 as select {seen} as connections; select pg_sleep(0.05)"));
     let migrations = fleet.files.load();
     let report = fleet.run(&migrations, &RunOptions::default().jobs(many(3))).await;
     assert_eq!((report.migrated(), report.failed(), stopped(&report)), (12, 0, None));
@@ -196,8 +198,7 @@ async fn runs_at_once_share_the_work() {
         let operator = fleet.database.operator().await.unwrap();
         let migrations = fleet.files.load();
         runs.push(tokio::spawn(async move {
-            let planned =
-                migrate::plan_fleet(&operator, &migrations, Scope::Everything, Target::Head).await.unwrap();
+            let planned = migrate::plan_fleet(&operator, &migrations, Scope::Everything, Target::Head).await.unwrap();
             let options = RunOptions::default().jobs(many(1));
             migrate::run_with(&operator, &migrations, planned, &options, &mut Silent).await.unwrap()
         }));
@@ -206,7 +207,8 @@ async fn runs_at_once_share_the_work() {
     for run in runs {
         let report = run.await.unwrap();
         assert_eq!(report.failed(), 0, "{report:?}");
-        let did = |outcome: &&SchemaOutcome| matches!(&outcome.result, Outcome::Migrated { applied } if !applied.is_empty());
+        let did =
+            |outcome: &&SchemaOutcome| matches!(&outcome.result, Outcome::Migrated { applied } if !applied.is_empty());
         shares.push(report.tenants.iter().filter(did).count());
     }
     say(&format!("shares of three runs: {shares:?}"));
@@ -379,10 +381,10 @@ async fn a_selection_leaves_out_whom_it_says() {
 async fn all_or_nothing_is_all_or_nothing() {
     let fleet = fleet(5).await;
     fleet.raw.run("insert into tenant_t04.m1 values (null)").await;
-    fleet
-        .files
-        .public("100_shared.sql", "create table shared_thing (id int)")
-        .tenant("002_strict.sql", "create table m2 as select id from shared_thing; alter table m1 alter id set not null");
+    fleet.files.public("100_shared.sql", "create table shared_thing (id int)").tenant(
+        "002_strict.sql",
+        "create table m2 as select id from shared_thing; alter table m1 alter id set not null",
+    );
     let migrations = fleet.files.load();
     let before = [picture(&fleet.raw, "public").await, picture(&fleet.raw, "tenant_t00").await];
     let options = RunOptions::default().all_or_nothing();
@@ -429,8 +431,7 @@ async fn all_or_nothing_is_refused_where_the_lock_table_is_too_small() {
     let migrations = fleet.files.load();
     let planned = fleet.plan(&migrations).await;
     let options = RunOptions::default().all_or_nothing();
-    let error =
-        migrate::run_with(&fleet.operator, &migrations, planned, &options, &mut Silent).await.unwrap_err();
+    let error = migrate::run_with(&fleet.operator, &migrations, planned, &options, &mut Silent).await.unwrap_err();
     assert!(
         matches!(&error, Error::TooManyLocks { needed, size: room } if *needed > tables as u64 * 6 && *room == size as u64),
         "{error:?}"
@@ -453,7 +454,10 @@ async fn the_history_tells_who_failed_and_a_retry_visits_them_alone() {
     assert_eq!(migrate::failed_last(&fleet.operator).await.unwrap(), [slug("t01"), slug("t04")]);
     let detail = migrate::run_detail(&fleet.operator, &id[..8]).await.unwrap().unwrap();
     assert_eq!((detail.run.migrated, detail.run.failed, detail.run.planned), (3, 2, 5));
-    assert_eq!((detail.run.state, detail.run.target.as_str(), detail.run.selection.as_str()), (RunState::Finished, "head", "everything"));
+    assert_eq!(
+        (detail.run.state, detail.run.target.as_str(), detail.run.selection.as_str()),
+        (RunState::Finished, "head", "everything")
+    );
     let failed = &detail.schemas[0];
     assert_eq!((failed.schema.as_str(), failed.result.as_str(), failed.attempts), ("tenant_t01", "failed", 1));
     assert_eq!((failed.sqlstate.as_deref(), failed.from_version, failed.to_version), (Some("23502"), Some(1), Some(2)));
@@ -560,7 +564,10 @@ async fn a_saved_plan_is_carried_out_as_it_was_or_not_at_all() {
     let planned = migrate::plan_fleet(&fleet.operator, &migrations, only, Target::Head).await.unwrap();
     migrate::run(&fleet.operator, &migrations, planned, &mut Silent).await.unwrap();
     let found = differences(fleet.files.load()).await;
-    assert!(matches!(found.as_slice(), [only] if only.starts_with("tenant t02: ") && only.ends_with("nothing to apply now")), "{found:?}");
+    assert!(
+        matches!(found.as_slice(), [only] if only.starts_with("tenant t02: ") && only.ends_with("nothing to apply now")),
+        "{found:?}"
+    );
 
     // What moves between the comparison and a schema's turn is found by its message.
     let planned = fleet.plan(&migrations).await;

@@ -153,6 +153,7 @@ impl Shell {
             // The settings there are have tests of their own.
             (r#""settings":\[\{"name":"database_url".*?\]"#, r#""settings":["<settings>"]"#),
             (r"\b\d+(\.\d)? m?s\b", "<time>"),
+            (r"\d+ a second", "<rate> a second"),
             (r"cgk_demo_[0-9a-f]{8}", "cgk_demo_<random>"),
             (r"\d{4}-\d\d-\d\dT[0-9:]+Z", "<instant>"),
             (r"\d{4}-\d\d-\d\d", "<date>"),

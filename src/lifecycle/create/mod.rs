@@ -1,5 +1,9 @@
 //! Makes a tenant: registry row, schema, role, all migrations and the ledger, in one transaction.
 
+mod many;
+
+pub use many::{CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcome, NewTenant, create_many};
+
 use crate::{
     context::Db,
     db::Operator,
@@ -7,7 +11,7 @@ use crate::{
     ident::{SchemaName, quoted},
     isolation::{self, Presence},
     migrate::{
-        MigrationId, Migrations, Set, Target,
+        MigrationId, Migrations, Plan, Set, Target,
         apply::{self, Landing, LedgerPresence, Unit},
         ledger, plan,
         state::{self, TenantFacts, role_of},
@@ -92,7 +96,7 @@ pub async fn create(
     state::require_registry(operator).await?;
     for _ in 0..TRIES_MAX {
         let facts = state::facts_of(operator, slug).await?;
-        if let Some(made) = try_once(operator, migrations, slug, options, &facts).await? {
+        if let Some(made) = try_once(operator, migrations, slug, options, &facts, None).await? {
             let created = finished(operator, slug, made).await?;
             if created.tenant.status == TenantStatus::Active {
                 enter(db, slug).await?;
@@ -108,25 +112,38 @@ struct Made {
     applied: Vec<MigrationId>,
 }
 
-/// Makes whatever is missing; `None` when somebody else was quicker.
+/// Makes whatever is missing; `None` when somebody else was quicker. `fresh` is the plan of a schema that has nothing yet,
+/// where it was made before.
 async fn try_once(
     operator: &Operator,
     migrations: &Migrations,
     slug: &TenantSlug,
     options: &CreateOptions,
     facts: &TenantFacts,
+    fresh: Option<&Plan<'_>>,
 ) -> Result<Option<Made>> {
     let schema = SchemaName::of_tenant(slug);
     let role = role_of(operator, slug);
     refuse_foreign_schema(&schema, facts)?;
-    let rows = if facts.has_ledger { ledger::read(operator, &schema).await?.rows } else { Vec::new() };
-    let planned = plan::plan(migrations.set(Set::Tenant), &schema, rows, Target::Head).map_err(Error::Diverged)?;
     let needs_role = role.is_some() && !(facts.has_role && facts.role_admitted);
     let registered = facts.tenant.is_some();
     let onboarding = facts.tenant.as_ref().is_some_and(|tenant| tenant.status == TenantStatus::Onboarding);
-    if registered && !onboarding && facts.has_ledger && !needs_role {
-        // Pending migrations of a whole tenant are `migrate`'s business.
-        return Ok(Some(Made { creation: Creation::Existed, applied: Vec::new() }));
+    // Pending migrations of a whole tenant are `migrate`'s business.
+    let whole = registered && !onboarding && facts.has_ledger && !needs_role;
+    let existed = || Ok(Some(Made { creation: Creation::Existed, applied: Vec::new() }));
+    // One of many: those that are there already are not visited.
+    if whole && fresh.is_some() {
+        return existed();
+    }
+    let planned = match fresh.filter(|_| !facts.has_ledger) {
+        Some(fresh) => fresh.for_schema(schema.clone()),
+        None => {
+            let rows = if facts.has_ledger { ledger::read(operator, &schema).await?.rows } else { Vec::new() };
+            plan::plan(migrations.set(Set::Tenant), &schema, rows, Target::Head).map_err(Error::Diverged)?
+        }
+    };
+    if whole {
+        return existed();
     }
     check_privileges(operator, facts, role.is_some() && !facts.has_role)?;
 

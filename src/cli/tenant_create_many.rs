@@ -1,0 +1,196 @@
+//! `cgk tenant:create` with several tenants.
+
+use anyhow::Result;
+use cgk::{
+    Db,
+    lifecycle::{self, CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcome, Creation, NewTenant},
+    migrate::StopReason,
+};
+use serde::Serialize;
+use std::{num::NonZeroUsize, time::Instant};
+
+use super::{
+    exit::Exit,
+    printer::Printer,
+    progress::Meter,
+    report::Report,
+    session::Session,
+    style::{BAD, COMMAND, GOOD, WARNING, count, paint},
+    table::{Grid, Look},
+    time,
+};
+
+/// Tenants that are shown one by one; more are counted.
+const ROWS_MAX: usize = 20;
+
+#[derive(Serialize)]
+struct TenantRecord<'a> {
+    event: &'static str,
+    tenant: &'a str,
+    result: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Report>,
+    ms: u64,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    event: &'static str,
+    created: usize,
+    finished: usize,
+    existed: usize,
+    failed: usize,
+    stopped: Option<&'static str>,
+    left: usize,
+    ms: u64,
+    exit: Exit,
+}
+
+pub(crate) async fn run(
+    session: &Session<'_>,
+    tenants: &[NewTenant],
+    jobs: Option<NonZeroUsize>,
+    failures_max: Option<NonZeroUsize>,
+) -> Result<Exit> {
+    let printer = session.printer;
+    let (config, migrations, operator) = session.open().await?;
+    session.introduce("tenant:create", &operator, &migrations);
+    let db = Db::connect(&config).await?;
+    let mut options = CreateManyOptions::default().interrupt(&session.wish.interrupt);
+    if let Some(jobs) = jobs {
+        options = options.jobs(jobs);
+    }
+    if let Some(failures) = failures_max {
+        options = options.failures_max(failures);
+    }
+    let began = Instant::now();
+    let mut progress = Progress { printer, meter: Meter::new(printer, "creating", tenants.len()) };
+    let report = lifecycle::create_many(&operator, &db, &migrations, tenants, &options, &mut progress).await?;
+    drop(progress);
+    let exit = exit(session, &report);
+    printer.record(&Summary {
+        event: "summary",
+        created: report.count(Creation::New),
+        finished: report.count(Creation::Finished),
+        existed: report.count(Creation::Existed),
+        failed: report.failed(),
+        stopped: report.stopped.as_ref().map(|stop| stop.reason.as_str()),
+        left: report.stopped.as_ref().map_or(0, |stop| stop.left),
+        ms: time::milliseconds(began.elapsed()),
+        exit,
+    });
+    if !printer.is_json() {
+        printer.answer(grid(&report, printer.is_verbose()));
+        printer.answer(format!("\n{}", totals(&report, began)));
+        let failures = report.tenants.iter().filter_map(|tenant| Some((&tenant.slug, tenant.result.as_ref().err()?)));
+        Report::tell_each_once(printer, failures);
+        printer.say(next(&report));
+    }
+    Ok(exit)
+}
+
+struct Progress<'a> {
+    printer: &'a Printer,
+    meter: Meter<'a>,
+}
+
+impl CreateObserver for Progress<'_> {
+    fn tenant(&mut self, outcome: &CreateOutcome) {
+        let (result, error) = match &outcome.result {
+            Ok(creation) => (word(*creation), None),
+            Err(error) => ("failed", Some(error)),
+        };
+        self.printer.record(&TenantRecord {
+            event: "tenant",
+            tenant: outcome.slug.as_str(),
+            result,
+            error: error.map(Report::of_library),
+            ms: time::milliseconds(outcome.elapsed),
+        });
+        self.meter.done(&outcome.slug, error);
+    }
+}
+
+fn word(creation: Creation) -> &'static str {
+    match creation {
+        Creation::New => "created",
+        Creation::Finished => "finished",
+        Creation::Existed => "existed",
+    }
+}
+
+fn exit(session: &Session<'_>, report: &CreateManyReport) -> Exit {
+    match report.stopped.as_ref().map(|stop| stop.reason) {
+        Some(StopReason::Interrupted) => session.wish.exit(),
+        Some(StopReason::Unavailable) => {
+            let last = report.tenants.iter().rev().find_map(|tenant| tenant.result.as_ref().err());
+            last.map_or(Exit::Unavailable, |error| error.kind().into())
+        }
+        _ if report.failed() > 0 => Exit::Partial,
+        _ => Exit::Done,
+    }
+}
+
+/// A row a tenant; of many only those that were not simply made.
+fn grid(report: &CreateManyReport, everything: bool) -> Grid {
+    let all = everything || report.tenants.len() <= ROWS_MAX;
+    let mut grid = Grid::new(&["TENANT", "RESULT", "", "TIME"]);
+    let mut folded = 0;
+    for outcome in &report.tenants {
+        let (result, look, text) = match &outcome.result {
+            Ok(creation) => (word(*creation), Look::Good, String::new()),
+            Err(error) => ("failed", Look::Bad, Report::of_library(error).short()),
+        };
+        if !all && look == Look::Good {
+            folded += 1;
+            continue;
+        }
+        grid.row([
+            (outcome.slug.as_str(), Look::Plain),
+            (result, look),
+            (text.as_str(), Look::Plain),
+            (time::elapsed(outcome.elapsed).as_str(), Look::Faint),
+        ]);
+    }
+    if folded > 0 {
+        let text = count(folded, "tenant");
+        grid.row([
+            (text.as_str(), Look::Faint),
+            ("done", Look::Good),
+            ("-v lists them", Look::Faint),
+            ("", Look::Plain),
+        ]);
+    }
+    grid
+}
+
+/// `3 tenants created, 1 tenant failed (212 ms, 14 a second).`
+fn totals(report: &CreateManyReport, began: Instant) -> String {
+    let left = report.stopped.as_ref().map_or(0, |stop| stop.left);
+    let counts = [
+        (report.count(Creation::New), paint(GOOD, "created")),
+        (report.count(Creation::Finished), paint(GOOD, "finished")),
+        (report.count(Creation::Existed), "existed already".to_owned()),
+        (report.failed(), paint(BAD, "failed")),
+        (left, paint(WARNING, "left")),
+    ];
+    let parts: Vec<String> =
+        counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "tenant"))).collect();
+    let made = report.count(Creation::New) + report.count(Creation::Finished);
+    let elapsed = began.elapsed();
+    let rate = match made {
+        0..=1 => String::new(),
+        _ => format!(", {:.0} a second", made as f64 / elapsed.as_secs_f64().max(0.001)),
+    };
+    format!("{} ({}{rate}).", parts.join(", "), time::elapsed(elapsed))
+}
+
+fn next(report: &CreateManyReport) -> String {
+    let again = "run the same command again: tenants that are whole are not visited";
+    match report.stopped.as_ref().map(|stop| stop.reason) {
+        Some(StopReason::Interrupted) => format!("Stopped, as you asked. To go on, {again}."),
+        Some(_) => format!("It ended before it was done. Mend the cause and {again}."),
+        None if report.failed() > 0 => format!("Mend the cause and {again}."),
+        None => format!("Next: {}", paint(COMMAND, "cgk tenant:list")),
+    }
+}

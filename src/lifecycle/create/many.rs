@@ -1,0 +1,339 @@
+//! Many tenants at once: a fleet is made at the server's speed, and a creation that was cut short goes on where it stopped.
+
+use super::{CreateOptions, Creation, TRIES_MAX, check_privileges, enter, try_once};
+use crate::{
+    context::Db,
+    db::Operator,
+    error::{Error, ErrorKind, Result},
+    ident::SchemaName,
+    migrate::{
+        Interrupt, Migrations, Plan, Set, Stop, StopReason, Target,
+        crew::workers,
+        plan,
+        queue::{Queue, Returned},
+        run::ends_everything,
+        settle::{Backoff, cancellable},
+        state::{self, SchemaState, TenantFacts, Whom},
+    },
+    slug::TenantSlug,
+    tenant::TenantStatus,
+};
+use futures_util::{StreamExt, TryStreamExt, stream::FuturesUnordered};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
+    pin::pin,
+    sync::{Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+use tokio_postgres::error::SqlState;
+
+/// A tenant to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTenant {
+    /// Its slug.
+    pub slug: TenantSlug,
+    /// Its name for people; the slug if there is none.
+    pub name: Option<String>,
+}
+
+impl From<TenantSlug> for NewTenant {
+    fn from(slug: TenantSlug) -> Self {
+        Self { slug, name: None }
+    }
+}
+
+/// How many tenants are made.
+#[derive(Clone, Debug, Default)]
+pub struct CreateManyOptions {
+    jobs: Option<NonZeroUsize>,
+    failures_max: Option<NonZeroUsize>,
+    interrupt: Interrupt,
+}
+
+impl CreateManyOptions {
+    /// How many are made at once, each on a connection of its own. Default: up to four, fewer for a few tenants or where the
+    /// server is short of connections.
+    pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
+        self.jobs = Some(jobs);
+        self
+    }
+
+    /// Begins no further tenant once this many have failed. Default: no limit.
+    pub fn failures_max(mut self, failures: NonZeroUsize) -> Self {
+        self.failures_max = Some(failures);
+        self
+    }
+
+    /// Lets the work be asked to end early.
+    pub fn interrupt(mut self, interrupt: &Interrupt) -> Self {
+        self.interrupt = interrupt.clone();
+        self
+    }
+}
+
+/// How one tenant fared.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CreateOutcome {
+    /// The tenant.
+    pub slug: TenantSlug,
+    /// What was done, or why it could not be; then nothing of it is left.
+    pub result: Result<Creation>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// How all of them fared.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct CreateManyReport {
+    /// Each tenant that was come to, in the order in which they were done.
+    pub tenants: Vec<CreateOutcome>,
+    /// Why the work ended before it was done, if it did.
+    pub stopped: Option<Stop>,
+}
+
+impl CreateManyReport {
+    /// How many ended like this.
+    pub fn count(&self, creation: Creation) -> usize {
+        self.tenants.iter().filter(|tenant| tenant.result.as_ref().is_ok_and(|made| *made == creation)).count()
+    }
+
+    /// How many could not be made.
+    pub fn failed(&self) -> usize {
+        self.tenants.iter().filter(|tenant| tenant.result.is_err()).count()
+    }
+}
+
+/// Told of each tenant as it is done.
+pub trait CreateObserver: Send {
+    /// One tenant is dealt with.
+    fn tenant(&mut self, outcome: &CreateOutcome) {
+        let _ = outcome;
+    }
+}
+
+/// Hears nothing.
+impl CreateObserver for crate::migrate::Silent {}
+
+/// Makes many tenants, each as [`create`](super::create()) does: a transaction and a round trip of its own. Those that are whole already
+/// are left alone and cost nothing but one query for all; so running it again goes on where it stopped. A slug that is given
+/// twice is made once.
+///
+/// In the end one query looks at the schema, the role and the ledger of every tenant that was made, and the first and the last of
+/// them are entered as a service would. Entering each one would cost the server more than making it: a login that is no
+/// superuser works out all its memberships anew whenever a role was made meanwhile.
+///
+/// # Locks
+///
+/// Per tenant, to the end of its message: its migration lock.
+///
+/// # Errors
+///
+/// Kind `NotReady`: the database is not set up. `Denied`: the role may not create schemas or roles. What is wrong with one
+/// tenant is in its outcome.
+///
+/// # Cancel safety
+///
+/// Dropped, the tenants under way may still be made by the server; running again tells. To end it and know how it ended, use
+/// an [`Interrupt`].
+pub async fn create_many(
+    operator: &Operator,
+    db: &Db,
+    migrations: &Migrations,
+    tenants: &[NewTenant],
+    options: &CreateManyOptions,
+    observer: &mut dyn CreateObserver,
+) -> Result<CreateManyReport> {
+    state::require_registry(operator).await?;
+    options.interrupt.listen();
+    let jobs = jobs(operator, tenants).await?;
+    if let Some(job) = jobs.first() {
+        check_privileges(operator, &job.facts, operator.config().isolation() == crate::config::Isolation::Role)?;
+    }
+    let fresh = plan::plan(migrations.set(Set::Tenant), &SchemaName::public(), Vec::new(), Target::Head)
+        .map_err(Error::Diverged)?;
+    let desk = Mutex::new(Desk { observer, report: CreateManyReport::default() });
+    let maker = Maker { operator, migrations, options, fresh, desk: &desk };
+    maker.work(jobs).await;
+    let Desk { report, .. } = desk.into_inner().expect("nothing panics while it is held");
+    let report = verified(operator, migrations, report).await?;
+    enter_some(db, &report).await?;
+    Ok(report)
+}
+
+struct Job {
+    tenant: NewTenant,
+    facts: TenantFacts,
+    tries: u32,
+    backoff: Backoff,
+    began: Option<Instant>,
+}
+
+/// What is known of each of them, in one query; in the order given.
+async fn jobs(operator: &Operator, tenants: &[NewTenant]) -> Result<Vec<Job>> {
+    let slugs: Vec<TenantSlug> = tenants.iter().map(|tenant| tenant.slug.clone()).collect();
+    let mut facts: BTreeMap<TenantSlug, TenantFacts> = state::facts_of_all(operator, &slugs).await?;
+    let job = |tenant: &NewTenant| {
+        let facts = facts.remove(&tenant.slug)?;
+        Some(Job { tenant: tenant.clone(), facts, tries: 0, backoff: Backoff::new(), began: None })
+    };
+    Ok(tenants.iter().filter_map(job).collect())
+}
+
+struct Desk<'o> {
+    observer: &'o mut dyn CreateObserver,
+    report: CreateManyReport,
+}
+
+struct Maker<'r, 'o> {
+    operator: &'r Operator,
+    migrations: &'r Migrations,
+    options: &'r CreateManyOptions,
+    /// The plan of a schema that has nothing yet.
+    fresh: Plan<'r>,
+    desk: &'r Mutex<Desk<'o>>,
+}
+
+impl<'o> Maker<'_, 'o> {
+    async fn work(&self, jobs: Vec<Job>) {
+        let workers = workers(self.operator, self.options.jobs, jobs.len()).await;
+        let queue = Queue::new(jobs, &self.options.interrupt);
+        let mut crew: FuturesUnordered<_> = (0..workers).map(|number| self.worker(number, &queue)).collect();
+        while crew.next().await.is_some() {}
+        let left = queue.left();
+        let mut desk = self.desk();
+        if left > 0 {
+            let reason = desk.report.stopped.as_ref().map_or(StopReason::Interrupted, |stop| stop.reason);
+            desk.report.stopped = Some(Stop { reason, left });
+        }
+    }
+
+    async fn worker(&self, number: usize, queue: &Queue<'_, Job>) {
+        let own;
+        let operator = if number == 0 {
+            self.operator
+        } else {
+            match self.operator.sibling().await {
+                Ok(sibling) => {
+                    own = sibling;
+                    &own
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "one worker less: no connection for it");
+                    return;
+                }
+            }
+        };
+        while let Some(job) = queue.next().await {
+            let returned = self.make(operator, job).await;
+            if self.desk().report.stopped.is_some() {
+                queue.stop();
+            }
+            queue.put(returned);
+        }
+    }
+
+    async fn make(&self, operator: &Operator, mut job: Job) -> Returned<Job> {
+        let began = *job.began.get_or_insert_with(Instant::now);
+        let interrupt = &self.options.interrupt;
+        job.tries += 1;
+        if job.tries > 1 {
+            match state::facts_of(operator, &job.tenant.slug).await {
+                Ok(facts) => job.facts = facts,
+                Err(error) => return self.done(job, Err(error), began),
+            }
+        }
+        let options = CreateOptions { name: job.tenant.name.clone() };
+        let fresh = Some(&self.fresh);
+        let tried = try_once(operator, self.migrations, &job.tenant.slug, &options, &job.facts, fresh);
+        match cancellable(operator, interrupt, tried).await {
+            Ok(Some(made)) => self.done(job, Ok(made.creation), began),
+            Ok(None) if job.tries < TRIES_MAX => Returned::Now(job),
+            Ok(None) => {
+                let schema = SchemaName::of_tenant(&job.tenant.slug);
+                self.done(job, Err(Error::Unsettled { schema, tries: TRIES_MAX }), began)
+            }
+            Err(error) if interrupt.is_cancelling() && error.sqlstate() == Some(&SqlState::QUERY_CANCELED) => {
+                Returned::Now(job)
+            }
+            Err(error) => match job.backoff.after(&error) {
+                Some(pause) => Returned::At(Instant::now() + pause, job),
+                None => self.done(job, Err(error), began),
+            },
+        }
+    }
+
+    fn done(&self, job: Job, result: Result<Creation>, began: Instant) -> Returned<Job> {
+        let mut desk = self.desk();
+        let ends = result.as_ref().is_err_and(|error| ends_everything(error) || error.kind() == ErrorKind::Denied);
+        let outcome = CreateOutcome { slug: job.tenant.slug, result, elapsed: began.elapsed() };
+        desk.observer.tenant(&outcome);
+        desk.report.tenants.push(outcome);
+        let spent = self.options.failures_max.is_some_and(|max| desk.report.failed() >= max.get());
+        let reason = match (ends, spent) {
+            (true, _) => Some(StopReason::Unavailable),
+            (_, true) => Some(StopReason::Failures),
+            _ => None,
+        };
+        if let (None, Some(reason)) = (&desk.report.stopped, reason) {
+            desk.report.stopped = Some(Stop { reason, left: 0 });
+        }
+        Returned::Done
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk<'o>> {
+        self.desk.lock().expect("nothing panics while it is held")
+    }
+}
+
+/// Looks at what was made, all of it in one query: a tenant that is not whole has failed.
+async fn verified(
+    operator: &Operator,
+    migrations: &Migrations,
+    mut report: CreateManyReport,
+) -> Result<CreateManyReport> {
+    let mut made: BTreeSet<TenantSlug> =
+        report.tenants.iter().filter(|tenant| is_made(tenant)).map(|tenant| tenant.slug.clone()).collect();
+    if made.is_empty() {
+        return Ok(report);
+    }
+    let mut broken: BTreeMap<TenantSlug, (TenantStatus, String)> = BTreeMap::new();
+    {
+        let mut tenants = pin!(state::each_tenant(operator, migrations, Whom::All).await?);
+        while let Some(tenant) = tenants.try_next().await? {
+            if !made.remove(&tenant.tenant.slug) {
+                continue;
+            }
+            let missing = match tenant.state {
+                SchemaState::AtHead => continue,
+                SchemaState::HalfProvisioned { missing } => missing,
+                SchemaState::Missing => "its schema".into(),
+                SchemaState::Behind { pending } => crate::migration::count(pending, "migration"),
+                SchemaState::Diverged(divergence) => divergence.summary(),
+            };
+            broken.insert(tenant.tenant.slug, (tenant.tenant.status, format!("{missing} is missing")));
+        }
+    }
+    broken.extend(made.into_iter().map(|slug| (slug, (TenantStatus::Active, "its registry row is missing".into()))));
+    for outcome in &mut report.tenants {
+        if let Some((status, missing)) = broken.remove(&outcome.slug) {
+            outcome.result = Err(Error::TenantNotReady { tenant: outcome.slug.clone(), status, missing });
+        }
+    }
+    Ok(report)
+}
+
+async fn enter_some(db: &Db, report: &CreateManyReport) -> Result<()> {
+    let mut made = report.tenants.iter().filter(|tenant| is_made(tenant));
+    let (first, last) = (made.next(), made.next_back());
+    for tenant in first.into_iter().chain(last) {
+        enter(db, &tenant.slug).await?;
+    }
+    Ok(())
+}
+
+fn is_made(tenant: &CreateOutcome) -> bool {
+    matches!(tenant.result, Ok(Creation::New | Creation::Finished))
+}

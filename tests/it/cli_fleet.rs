@@ -1,0 +1,153 @@
+//! The program over a whole fleet: many tenants at once, the flags of a run, two stages of Ctrl-C, the history.
+
+use crate::support::cgk::{Answer, Shell, sql};
+use cgk::testing::{TestDatabase, TestServer};
+use insta::assert_snapshot;
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Child, Command},
+};
+
+async fn fleet(slugs: &[&str]) -> (TestDatabase, Shell) {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let shell = Shell::on(&database);
+    // The bundled files, for tests to add to.
+    assert_eq!(shell.run(&["migrate:new", "next"]).code, 0);
+    std::fs::remove_file(shell.folder().join("migrations/tenant/008_next.sql")).unwrap();
+    let made = shell.run(&[&["tenant:create", "-q"], slugs].concat());
+    assert_eq!(made.code, 0, "{}{}", made.stdout, made.stderr);
+    (database, shell)
+}
+
+#[tokio::test]
+async fn many_tenants_are_made_and_the_rest_is_made_later() {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let shell = Shell::on(&database);
+    shell.write("fleet.txt", "# the first wave\nacme\tAcme Inc.\nglobex\n\ninitech, Initech\n");
+    shell.write("bad.txt", "acme\nAcme Inc.\n");
+    assert_snapshot!(shell.transcript(&[
+        "tenant:create --from fleet.txt hooli --jobs 1",
+        "tenant:create --from fleet.txt umbrella --jobs 1",
+        "tenant:create --from bad.txt",
+        "tenant:create --from none.txt",
+        "tenant:create a b --name C",
+        "tenant:list",
+    ]));
+    // One whose schema is somebody's fails alone.
+    sql(&database, "create schema tenant_taken; create table tenant_taken.theirs (id int)").await;
+    let answer = shell.run(&["tenant:create", "one", "taken", "two", "--jobs", "1", "--json"]);
+    assert_eq!(answer.code, 4, "{}", answer.stdout);
+    let result = |slug: &str| {
+        let line = answer.stdout.lines().find(|line| line.contains(&format!("\"tenant\":\"{slug}\""))).unwrap();
+        serde_json::from_str::<serde_json::Value>(line).unwrap()["result"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((result("one"), result("taken"), result("two")), ("created".into(), "failed".into(), "created".into()));
+}
+
+#[tokio::test]
+async fn the_flags_of_a_run_choose_whom_and_how() {
+    let (database, shell) = fleet(&["a", "b", "c", "d"]).await;
+    sql(&database, "insert into tenant_c.customers (first_name, email) values ('x', 'x@example.com')").await;
+    shell.write(
+        "migrations/tenant/008_strict.sql",
+        "alter table customers add column vat text not null; -- fails where there are rows\n",
+    );
+    shell.write("wave.txt", "c\nd\n");
+    assert_snapshot!(shell.transcript(&[
+        "migrate --plan --exclude b --tenants",
+        "migrate --canary c -j 1",
+        "migrate --tenants-file wave.txt --fail-fast -j 1 --format github",
+        "migrate --all-or-nothing",
+        "migrate --exclude c -j 1",
+    ]));
+    sql(&database, "delete from tenant_c.customers").await;
+    let retried = shell.run(&["migrate", "--retry-failed"]);
+    // The last run had no failure: nobody is retried, and it says so.
+    assert!(retried.stdout.starts_with("Nothing to do"), "{}{}", retried.stdout, retried.stderr);
+    assert_eq!(shell.run(&["migrate", "--part", "1/1"]).code, 0);
+    assert_eq!(shell.run(&["migrate:status", "--check", "--watch"]).code, 0);
+    for misuse in [&["migrate", "--part", "3/2"][..], &["migrate", "--canary", "0x"], &["migrate", "--jobs", "0"]] {
+        assert_eq!(shell.run(misuse).code, 2, "{misuse:?}");
+    }
+    let runs: Vec<serde_json::Value> = shell
+        .run(&["migrate:history", "--json"])
+        .stdout
+        .lines()
+        .flat_map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["runs"].as_array().unwrap().clone())
+        .collect();
+    let results: Vec<_> = runs.iter().map(|run| (run["migrated"].as_u64().unwrap(), run["stopped"].as_str())).collect();
+    assert_eq!(results, [(1, None), (3, None), (0, Some("rolled_back")), (0, Some("failures")), (0, Some("canary"))]);
+    let first = runs.last().unwrap()["run"].as_str().unwrap();
+    let detail = shell.run(&["migrate:history", &first[..13]]);
+    assert!(detail.stdout.contains("tenant_c") && detail.stdout.contains("23502"), "{}", detail.stdout);
+}
+
+#[tokio::test]
+async fn a_saved_plan_is_refused_once_something_has_moved() {
+    let (_database, shell) = fleet(&["a", "b"]).await;
+    shell.write("migrations/tenant/008_gift_cards.sql", "create table gift_cards (code text primary key);\n");
+    assert_eq!(shell.run(&["migrate", "--plan-out", "plan.json"]).code, 0);
+    assert_eq!(shell.run(&["migrate", "--tenant", "a"]).code, 0);
+    assert_snapshot!(shell.transcript(&[
+        "migrate --apply plan.json",
+        "migrate --plan-out plan.json -q",
+        "migrate --apply plan.json",
+        "migrate --apply plan.json",
+        "migrate --apply fleet.txt",
+        "migrate --apply plan.json --tenant a",
+    ]));
+    shell.write("plan.json", "{}");
+    assert_eq!(shell.run(&["migrate", "--apply", "plan.json"]).code, 2);
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Reads standard error up to a line that says this.
+fn heard(errors: &mut BufReader<impl std::io::Read>, what: &str) -> String {
+    let mut said = String::new();
+    while !said.contains(what) {
+        assert!(errors.read_line(&mut said).unwrap() > 0, "{what:?} was never said: {said}");
+    }
+    said
+}
+
+#[tokio::test]
+async fn the_first_signal_stops_and_the_second_cancels() {
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let (database, shell) = fleet(&["a", "b", "c"]).await;
+        let raw = crate::sandbox::Raw::on(&database).await;
+        let sleeping = "select exists (select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep')";
+        shell.write("migrations/tenant/008_slow.sql", "create table slow (); select pg_sleep(0.5);\n");
+        let child = shell.start(&["migrate", "-j", "1"]);
+        raw.wait_until(sleeping).await;
+        signal(&child, name);
+        let answer = Answer::of(child.wait_with_output().unwrap());
+        assert_eq!(answer.code, code, "{}{}", answer.stdout, answer.stderr);
+        assert!(
+            answer.stderr.contains("stopping: ") && answer.stdout.contains("1 tenant migrated, 2 tenants left"),
+            "{}{}",
+            answer.stdout,
+            answer.stderr
+        );
+
+        shell.write("migrations/tenant/009_slower.sql", "create table slower (); select pg_sleep(60);\n");
+        let mut child = shell.start(&["migrate", "-j", "2"]);
+        raw.wait_until(sleeping).await;
+        signal(&child, name);
+        let mut errors = BufReader::new(child.stderr.take().unwrap());
+        heard(&mut errors, "stopping: ");
+        signal(&child, name);
+        heard(&mut errors, "cancelling");
+        let (mut said, mut out) = (String::new(), String::new());
+        errors.read_to_string(&mut said).unwrap();
+        child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{out}{said}");
+        assert!(out.contains("3 tenants left as they were"), "{out}{said}");
+        let slower: i64 = raw.one("select count(*) from pg_class where relname = 'slower'").await;
+        assert_eq!(slower, 0);
+        raw.wait_until(&sleeping.replace("select exists", "select not exists")).await;
+    }
+}
