@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 const README: &str = include_str!("../../README.md");
 const GUIDE: &str = include_str!("../../docs/setup/DATABASE.md");
+const FLEET: &str = include_str!("../../docs/fleet.md");
 const ERRORS: &str = include_str!("../../src/error.rs");
 
 /// Lines that name a server of the guide's, and a version.
@@ -101,7 +102,7 @@ fn the_exit_codes_are_the_same_everywhere() {
 fn no_guide_names_a_command_that_is_not_there() {
     let shell = Shell::new();
     let named = Regex::new(r"`cgk ([a-z:]+)").unwrap();
-    let named: BTreeSet<_> = [README, GUIDE]
+    let named: BTreeSet<_> = [README, GUIDE, FLEET]
         .iter()
         .flat_map(|text| named.captures_iter(text))
         .map(|found| found.get(1).unwrap().as_str())
@@ -110,6 +111,25 @@ fn no_guide_names_a_command_that_is_not_there() {
     assert!(named.len() > 5);
     for name in named {
         assert_eq!(shell.run(&["help", name]).code, 0, "cgk {name}");
+    }
+}
+
+/// Every flag that the page for operators names is one of `cgk migrate` or `tenant:create`.
+#[test]
+fn the_page_for_operators_names_no_flag_that_is_not_there() {
+    let shell = Shell::new();
+    let help: String =
+        ["migrate", "tenant:create", "migrate:status"].iter().map(|name| shell.run(&["help", name]).stdout).collect();
+    let flag = Regex::new(r"--[a-z][a-z-]+").unwrap();
+    let named: BTreeSet<_> = flag.find_iter(FLEET).map(|found| found.as_str()).collect();
+    assert!(named.len() > 15, "{named:?}");
+    for name in named {
+        assert!(
+            help.contains(&format!("{name} "))
+                || help.contains(&format!("{name}\n"))
+                || help.contains(&format!("{name}[")),
+            "{name}"
+        );
     }
 }
 
