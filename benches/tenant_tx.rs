@@ -4,6 +4,7 @@
 //! that slows down slows all of them. `CGK_BENCH_ROUNDS` sets the number of blocks. Not a test: nothing is asserted.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
+#![expect(clippy::disallowed_methods, reason = "what is written by hand here is what cgk is compared with")]
 
 use cgk::{
     Config, Db, TenantSlug,
@@ -14,13 +15,14 @@ use std::{
     future::Future,
     time::{Duration, Instant},
 };
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, Statement, types::ToSql};
 
 #[path = "support/delay.rs"]
 mod delay;
 
 const SQL: &str = "select count(*) from orders where status = $1";
 const STATUS: &str = "open";
+const NONCE: &str = "0123456789abcdef";
 
 #[tokio::main]
 async fn main() {
@@ -34,17 +36,36 @@ async fn main() {
     let proxy = delay::Proxy::start(TestServer::shared(), Duration::from_millis(1));
     latency(&proxy.config(database.config()), rounds / 4 + 1, 20).await;
     println!("\n## throughput over the local socket");
-    throughput(database.config()).await;
+    throughput(database.config(), rounds / 6 + 1).await;
 }
 
 async fn server_version(database: &TestDatabase) -> String {
     database.operator().await.expect("a connection").facts().version.clone()
 }
 
+/// The statements that cgk has the server run around a tenant's, each prepared, without cgk: the same values set, the same
+/// lock, the same look into the registry, the same two checks. No scrub.
+const ENTER: &str = "
+    select set_config('search_path', $1::text, true), set_config('cgk.tx', $2::text, true),
+           set_config('statement_timeout', $3::text, true), set_config('lock_timeout', $4::text, true),
+           set_config('idle_in_transaction_session_timeout', $5::text, true),
+           pg_advisory_xact_lock_shared($6::text::bigint),
+           set_config('app.current_organization_id', coalesce((select o.id::text from public.organizations o
+                      where o.slug = $7::text and o.status = 'active'), ''), true),
+           set_config('role', $9::text, true),
+           1 / (case when current_schema()::text = $8::text and current_user::text = $9::text
+                and current_setting('app.current_organization_id') <> '' then 1 else 0 end)";
+const LEAVE: &str = "
+    select 1 / (case when current_setting('cgk.tx', true) = $1::text and current_schema()::text = $2::text
+                and current_user::text = $3::text then 1 else 0 end)";
+
 struct Plain {
     client: Client,
     bare: Statement,
     set_config: Statement,
+    enter: Statement,
+    leave: Statement,
+    role: String,
 }
 
 impl Plain {
@@ -54,7 +75,12 @@ impl Plain {
         let bare = client.prepare("select count(*) from tenant_acme.orders where status = $1").await.expect("prepare");
         let set_config =
             client.prepare("select set_config('search_path', 'tenant_acme, public', true)").await.expect("prepare");
-        Self { client, bare, set_config }
+        let enter = client.prepare(ENTER).await.expect("prepare");
+        let leave = client.prepare(LEAVE).await.expect("prepare");
+        let role = "select rolname::text from pg_roles where rolname ~ '^cgk_acme_' and pg_has_role(oid, 'member')
+                    and has_schema_privilege(oid, 'tenant_acme', 'usage') order by oid desc limit 1";
+        let role = client.query_one(role, &[]).await.expect("the tenant's role").get(0);
+        Self { client, bare, set_config, enter, leave, role }
     }
 
     async fn bare(&self) {
@@ -67,6 +93,52 @@ impl Plain {
         tx.query_one(&self.set_config, &[]).await.expect("set_config");
         tx.query_one(&self.bare, &[&STATUS]).await.expect("query");
         tx.commit().await.expect("commit");
+    }
+
+    /// The same work for the server as one statement by way of cgk, without the scrub: all of it sent at once.
+    async fn at_once(&self) {
+        let client = &self.client;
+        let (enter, leave) = (self.enter_values(), self.leave_values());
+        let outcome = tokio::try_join!(
+            client.batch_execute("begin"),
+            client.execute(&self.enter, &enter),
+            client.query_one(&self.bare, &[&STATUS]),
+            client.execute(&self.leave, &leave),
+            client.batch_execute("commit"),
+        );
+        outcome.expect("a transaction");
+    }
+
+    /// The same work for the server as `with_tenant`, without the scrub: way in and statement at once, then check and commit.
+    async fn in_two(&self) {
+        let client = &self.client;
+        let (enter, leave) = (self.enter_values(), self.leave_values());
+        let outcome = tokio::try_join!(
+            client.batch_execute("begin"),
+            client.execute(&self.enter, &enter),
+            client.query_one(&self.bare, &[&STATUS]),
+        );
+        outcome.expect("the way in");
+        let outcome = tokio::try_join!(client.execute(&self.leave, &leave), client.batch_execute("commit"));
+        outcome.expect("the way out");
+    }
+
+    fn enter_values(&self) -> [&(dyn ToSql + Sync); 9] {
+        [
+            &"tenant_acme, public, pg_temp",
+            &NONCE,
+            &"30000",
+            &"5000",
+            &"60000",
+            &"42",
+            &"acme",
+            &"tenant_acme",
+            &self.role,
+        ]
+    }
+
+    fn leave_values(&self) -> [&(dyn ToSql + Sync); 3] {
+        [&NONCE, &"tenant_acme", &self.role]
     }
 }
 
@@ -83,7 +155,7 @@ async fn latency(config: &Config, rounds: usize, block: usize) {
     let mut plain = Plain::connect(config).await;
     let role = Db::connect(&config.clone().with_isolation(Isolation::Role)).await.expect("connect");
     let path = Db::connect(&config.clone().with_isolation(Isolation::Path)).await.expect("connect");
-    let mut samples: [Vec<f64>; 6] = Default::default();
+    let mut samples: [Vec<f64>; 8] = Default::default();
     for round in 0..=rounds {
         let times = [
             time(block, async || plain.bare().await).await,
@@ -98,6 +170,8 @@ async fn latency(config: &Config, rounds: usize, block: usize) {
                 }
                 micros(started, block)
             },
+            time(block, async || plain.at_once().await).await,
+            time(block, async || plain.in_two().await).await,
         ];
         // The first round warms caches and prepares statements.
         if round > 0 {
@@ -110,7 +184,9 @@ async fn latency(config: &Config, rounds: usize, block: usize) {
         "with_tenant, path mode",
         "one statement, role mode",
         "one statement, path mode",
-        "BEGIN, set_config, statement, COMMIT one by one",
+        "by hand: BEGIN, set_config, statement, COMMIT one by one",
+        "by hand: one statement's work without the scrub, all at once",
+        "by hand: with_tenant's work without the scrub, in two trips",
     ];
     let bare = samples[0].clone();
     println!("| variant | median us | ratio to bare |\n|---|---|---|");
@@ -137,40 +213,70 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// The same transactions with and without cgk's guards, from several callers at once, each with a connection.
-async fn throughput(config: &Config) {
-    println!("| callers | by hand, one message in and one out, tx/s | with_tenant, tx/s | ratio |\n|---|---|---|---|");
+/// What each caller does again and again, on a connection of its own.
+#[derive(Clone, Copy)]
+enum Work {
+    Bare,
+    OneByOne,
+    InTwo,
+    AtOnce,
+    WithTenant,
+    OneStatement,
+}
+
+const WORKS: [(Work, &str); 6] = [
+    (Work::Bare, "bare autocommit statement"),
+    (Work::OneByOne, "by hand: BEGIN, set_config, statement, COMMIT one by one"),
+    (Work::InTwo, "by hand: with_tenant's work without the scrub, in two trips"),
+    (Work::AtOnce, "by hand: one statement's work without the scrub, all at once"),
+    (Work::WithTenant, "with_tenant, role mode"),
+    (Work::OneStatement, "one statement, role mode"),
+];
+
+/// The same transactions with and without cgk, from several callers at once.
+async fn throughput(config: &Config, rounds: usize) {
+    println!("| callers | variant | tx/s | ratio to bare | ratio to one by one |\n|---|---|---|---|---|");
     for callers in [2usize, 16] {
         let db = Db::connect(&config.clone().with_pool_size_max(callers)).await.expect("connect");
-        let clients: Vec<_> = futures_util::future::join_all((0..callers).map(|_| Plain::connect(config))).await;
-        let (mut by_hand, mut guarded, mut ratios) = (vec![], vec![], vec![]);
+        let clients = futures_util::future::join_all((0..callers).map(|_| Plain::connect(config))).await;
         let clients: Vec<_> =
             clients.into_iter().map(|plain| std::sync::Arc::new(tokio::sync::Mutex::new(plain))).collect();
-        for round in 0..7 {
-            let connections = clients.clone();
-            let hand = rate(callers, move |caller| {
-                let plain = connections[caller].clone();
-                async move { plain.lock().await.one_by_one().await }
-            })
-            .await;
-            let (db, slug) = (db.clone(), "acme".parse::<TenantSlug>().expect("a slug"));
-            let ours = rate(callers, move |_| {
-                let (db, slug) = (db.clone(), slug.clone());
-                async move { with_tenant(&db, &slug).await }
-            })
-            .await;
-            if round > 0 {
-                by_hand.push(hand);
-                guarded.push(ours);
-                ratios.push(ours / hand);
+        let mut rates: [Vec<f64>; WORKS.len()] = Default::default();
+        for round in 0..=rounds {
+            for ((work, _), rates) in WORKS.iter().zip(&mut rates) {
+                let (clients, db, work) = (clients.clone(), db.clone(), *work);
+                let slug: TenantSlug = "acme".parse().expect("a slug");
+                let rate = rate(callers, move |caller| {
+                    let (plain, db, slug) = (clients[caller].clone(), db.clone(), slug.clone());
+                    async move {
+                        match work {
+                            Work::Bare => plain.lock().await.bare().await,
+                            Work::OneByOne => plain.lock().await.one_by_one().await,
+                            Work::InTwo => plain.lock().await.in_two().await,
+                            Work::AtOnce => plain.lock().await.at_once().await,
+                            Work::WithTenant => with_tenant(&db, &slug).await,
+                            Work::OneStatement => one_statement(&db, &slug).await,
+                        }
+                    }
+                })
+                .await;
+                if round > 0 {
+                    rates.push(rate);
+                }
             }
         }
-        println!(
-            "| {callers} | {:.0} | {:.0} | {:.2} |",
-            median(&mut by_hand),
-            median(&mut guarded),
-            median(&mut ratios)
-        );
+        for ((_, name), samples) in WORKS.iter().zip(&rates) {
+            let ratio = |to: usize| {
+                let mut ratios: Vec<f64> = samples.iter().zip(&rates[to]).map(|(rate, other)| rate / other).collect();
+                median(&mut ratios)
+            };
+            println!(
+                "| {callers} | {name} | {:.0} | {:.2} | {:.2} |",
+                median(&mut samples.clone()),
+                ratio(0),
+                ratio(1)
+            );
+        }
     }
 }
 
@@ -179,7 +285,7 @@ async fn rate<F: Future<Output = ()> + Send + 'static>(
     work: impl Fn(usize) -> F + Clone + Send + Sync + 'static,
 ) -> f64 {
     let started = Instant::now();
-    let window = Duration::from_millis(400);
+    let window = Duration::from_millis(250);
     let tasks: Vec<_> = (0..callers)
         .map(|caller| {
             let work = work.clone();
