@@ -155,7 +155,7 @@ impl Bench {
             each * size as f64 / ours,
             7 * size
         );
-        if let Some(each) = self.dbmate(None).await {
+        if let Some(each) = self.dbmate(None) {
             println!(
                 "  one dbmate process for each schema: {:.0} s ({:.0} ×)",
                 each * size as f64,
@@ -216,7 +216,7 @@ impl Bench {
         let each = self.refinery(Some(sql(number))).await;
         println!("| refinery for each schema | {:.2} ({:.1} ×) | | |", each * 1e3, each * 1e3 / per(&floor[0]));
         let number = self.next();
-        if let Some(each) = self.dbmate(Some(sql(number))).await {
+        if let Some(each) = self.dbmate(Some(sql(number))) {
             println!(
                 "| one dbmate process for each schema | {:.2} ({:.1} ×) | | |",
                 each * 1e3,
@@ -336,7 +336,7 @@ impl Bench {
     }
 
     /// One process in each schema of a sample, with one migration or none; seconds for each.
-    async fn dbmate(&self, sql: Option<String>) -> Option<f64> {
+    fn dbmate(&self, sql: Option<String>) -> Option<f64> {
         const PROCESSES: usize = 20;
         let program = std::env::var("CGK_BENCH_DBMATE").ok()?;
         let folder = self.files.path().join("dbmate");

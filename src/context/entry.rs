@@ -3,7 +3,7 @@
 use super::{
     lease::Lease,
     options::TxOptions,
-    protocol::{Gate, Nonce, begin, commit, enter_sql, leave_sql},
+    protocol::{Gate, Look, Nonce, begin, commit, enter_sql, leave_sql},
     shared::Shared,
 };
 use crate::{
@@ -109,22 +109,22 @@ impl Exit {
     /// The connection was gone before anything was written.
     pub(super) async fn send(shared: &Shared, nonce: Nonce) -> Result<Self, Error> {
         let connection = shared.lease.connection();
-        let statement = match shared.pooling {
+        let statement = match shared.look() {
             // Only what is prepared already: the answers of others may still be unread, and nothing may wait behind them.
-            Pooling::Direct if shared.lease.is_reusable() => connection.known_check(&leave_sql(shared.gate.mode())),
-            _ => None,
+            Look::Taken => connection.known_check(&leave_sql(shared.gate.mode())),
+            Look::Spared => None,
         };
         match statement {
             Some(statement) => {
                 let check = Check::send(connection, statement, shared.gate.marks(nonce)).await;
-                // A failed check leaves an aborted transaction, which COMMIT rolls back.
+                // A failed check leaves an aborted transaction, in which the message stops before its COMMIT.
                 Ok(Self {
                     check: Some(check),
-                    message: Message::send(connection.client(), commit(shared.pooling)).await?,
+                    message: Message::send(connection.client(), commit(shared.look())).await?,
                 })
             }
             None => {
-                let message = Message::send(connection.client(), &shared.gate.leave(nonce, shared.pooling)).await?;
+                let message = Message::send(connection.client(), &shared.gate.leave(nonce, shared.look())).await?;
                 Ok(Self { check: None, message })
             }
         }

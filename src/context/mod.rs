@@ -386,7 +386,7 @@ async fn departed(shared: Shared, Answer { completed, error, .. }: Answer) -> Re
         .as_ref()
         .map(|error| (error.code(), if sqlstate::is_lost(error) { Connection::Lost } else { Connection::Alive }));
     let failed = shared.first_failure();
-    match (departure(completed, judged), error) {
+    match (departure(shared.look().guards(), completed, judged), error) {
         (Departure::Clean, _) | (_, None) => {
             shared.lease.give_back();
             Ok(())

@@ -46,7 +46,7 @@ impl fmt::Display for Nonce {
 /// Ends whatever transaction is open and leaves nothing of it in the session. RESET ALL keeps the role, so RESET ROLE stands
 /// beside it; DISCARD ALL would also drop the driver's prepared statements, and cannot run in this message.
 macro_rules! scrub {
-    ($end:literal, $check:literal) => {
+    ($end:literal, $check:expr) => {
         concat!(
             $end,
             "; close all; reset session authorization; reset all; reset role; unlisten *; \
@@ -58,30 +58,46 @@ macro_rules! scrub {
 }
 
 /// Raises an error when SQL has made a prepared statement, as a block or a function can do unseen. It may stand under a name
-/// of the driver's, where the next tenant would run it, in place of the check of the way in for instance; so it is looked for
-/// in a text of our own. Costs some 15 microseconds, and 0.3 more for each statement that the connection has prepared.
-macro_rules! and_ours {
-    ($end:literal) => {
-        scrub!(
-            $end,
-            ", 1 / (case when exists (select from pg_catalog.pg_prepared_statement() s where s.from_sql) then 0 else 1 end)"
-        )
+/// of the driver's, in place of the check of the way out, or where the next tenant would run it; so it is looked for in a text
+/// of our own, which nobody can replace, and before the COMMIT. Costs some 15 microseconds, and 0.3 more for each statement
+/// that the connection has prepared.
+macro_rules! ours {
+    () => {
+        "1 / (case when exists (select from pg_catalog.pg_prepared_statement() s where s.from_sql) then 0 else 1 end)"
     };
 }
 
+/// Whether the session's prepared statements are looked at before the COMMIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// They are ours, and who has replaced one must not commit.
+    Taken,
+    /// They are a pooler's, or the connection is thrown away and the check of the way out is text too.
+    Spared,
+}
+
+impl Look {
+    /// How many statements guard the COMMIT: the check of the way out, and the look.
+    pub(crate) fn guards(self) -> usize {
+        match self {
+            Self::Taken => 2,
+            Self::Spared => 1,
+        }
+    }
+}
+
 /// Commits and scrubs.
-pub(crate) fn commit(pooling: Pooling) -> &'static str {
-    match pooling {
-        Pooling::Direct => and_ours!("commit"),
-        // The session is the pooler's, with the statements of others; none of ours has a name.
-        Pooling::Transaction => scrub!("commit", ""),
+pub(crate) fn commit(look: Look) -> &'static str {
+    match look {
+        Look::Taken => concat!("select ", ours!(), "; ", scrub!("commit", "")),
+        Look::Spared => scrub!("commit", ""),
     }
 }
 
 /// Rolls back and scrubs: the end of every transaction that does not commit.
 pub(crate) fn roll_back(pooling: Pooling) -> &'static str {
     match pooling {
-        Pooling::Direct => and_ours!("rollback"),
+        Pooling::Direct => scrub!("rollback", concat!(", ", ours!())),
         Pooling::Transaction => scrub!("rollback", ""),
     }
 }
@@ -99,12 +115,12 @@ impl Gate {
     }
 
     /// Everything that leaves the tenant with a commit, in one simple-query message.
-    pub(crate) fn leave(&self, nonce: Nonce, pooling: Pooling) -> String {
+    pub(crate) fn leave(&self, nonce: Nonce, look: Look) -> String {
         let mut sql = leave_sql(self.mode());
         for (index, value) in self.marks(nonce).iter().enumerate().rev() {
             sql = sql.replace(&format!("${}", index + 1), &literal(value));
         }
-        format!("{sql}; {}", commit(pooling))
+        format!("{sql}; {}", commit(look))
     }
 
     pub(crate) fn mode(&self) -> Isolation {
@@ -269,18 +285,18 @@ pub(crate) enum Departure {
     Unknown,
 }
 
-/// Judges the answer to [`Gate::leave`] by the number of statements that were completed and what stopped the rest.
-pub(crate) fn departure(completed: usize, error: Option<(Option<&SqlState>, Connection)>) -> Departure {
-    // The guard is the first statement and COMMIT the second: once it was answered the data is committed, whatever the scrub
-    // says afterwards.
-    const COMMITTED: usize = 2;
+/// Judges the answer to [`Gate::leave`] by the number of statements that were completed and what stopped the rest; `guards`
+/// of them stand before the COMMIT.
+pub(crate) fn departure(guards: usize, completed: usize, error: Option<(Option<&SqlState>, Connection)>) -> Departure {
+    let guarding = completed < guards;
     match error {
         None => Departure::Clean,
-        Some(_) if completed >= COMMITTED => Departure::Soiled,
+        // Once COMMIT was answered the data is committed, whatever the scrub says afterwards.
+        Some(_) if completed > guards => Departure::Soiled,
         // Also after an orderly shutdown message: a server may be told to stop between the commit and its answer.
         Some((_, Connection::Lost)) => Departure::Unknown,
-        Some((Some(state), _)) if completed == 0 && *state == SqlState::DIVISION_BY_ZERO => Departure::Tampered,
-        Some((Some(state), _)) if completed == 0 && *state == SqlState::IN_FAILED_SQL_TRANSACTION => Departure::Aborted,
+        Some((Some(state), _)) if guarding && *state == SqlState::DIVISION_BY_ZERO => Departure::Tampered,
+        Some((Some(state), _)) if guarding && *state == SqlState::IN_FAILED_SQL_TRANSACTION => Departure::Aborted,
         Some((Some(_), _)) => Departure::Refused,
         Some((None, _)) => Departure::Unknown,
     }
@@ -333,7 +349,7 @@ mod tests {
             order.iter().map(|part| sql.find(part).unwrap_or_else(|| panic!("{part} in {sql}"))).collect();
         assert!(places.is_sorted(), "{sql}");
         assert!(!sql.contains('$'), "{sql}");
-        assert!(!gate().leave(Nonce(7), Pooling::Direct).contains('$'));
+        assert!(!gate().leave(Nonce(7), Look::Taken).contains('$'));
     }
 
     #[test]
@@ -376,14 +392,18 @@ mod tests {
     #[test]
     fn departures_are_told_apart() {
         use Connection::*;
-        let refused = |code: &SqlState, completed| departure(completed, Some((Some(code), Alive)));
-        assert_eq!(departure(10, None), Departure::Clean);
-        assert_eq!(refused(&SqlState::DIVISION_BY_ZERO, 0), Departure::Tampered);
-        assert_eq!(refused(&SqlState::IN_FAILED_SQL_TRANSACTION, 0), Departure::Aborted);
-        assert_eq!(refused(&SqlState::FOREIGN_KEY_VIOLATION, 1), Departure::Refused);
-        assert_eq!(refused(&SqlState::DIVISION_BY_ZERO, 2), Departure::Soiled);
-        assert_eq!(departure(1, Some((None, Lost))), Departure::Unknown);
-        assert_eq!(departure(0, Some((Some(&SqlState::ADMIN_SHUTDOWN), Lost))), Departure::Unknown);
-        assert_eq!(departure(2, Some((None, Lost))), Departure::Soiled);
+        for guards in [1, 2] {
+            let refused = |code: &SqlState, completed| departure(guards, completed, Some((Some(code), Alive)));
+            assert_eq!(departure(guards, 10, None), Departure::Clean);
+            for guard in 0..guards {
+                assert_eq!(refused(&SqlState::DIVISION_BY_ZERO, guard), Departure::Tampered);
+                assert_eq!(refused(&SqlState::IN_FAILED_SQL_TRANSACTION, guard), Departure::Aborted);
+            }
+            assert_eq!(refused(&SqlState::FOREIGN_KEY_VIOLATION, guards), Departure::Refused);
+            assert_eq!(refused(&SqlState::DIVISION_BY_ZERO, guards + 1), Departure::Soiled);
+            assert_eq!(departure(guards, guards, Some((None, Lost))), Departure::Unknown);
+            assert_eq!(departure(guards, 0, Some((Some(&SqlState::ADMIN_SHUTDOWN), Lost))), Departure::Unknown);
+            assert_eq!(departure(guards, guards + 1, Some((None, Lost))), Departure::Soiled);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     entry::Entry,
     lease::Lease,
-    protocol::{self, Gate, Reach},
+    protocol::{self, Gate, Look, Reach},
 };
 use crate::{
     config::Pooling,
@@ -63,6 +63,14 @@ impl Shared {
             entry: FutureExt::shared(Box::pin(verdict)),
             tampered: AtomicBool::new(false),
             first_failure: Mutex::new(None),
+        }
+    }
+
+    /// Whether the session's prepared statements are looked at before the COMMIT.
+    pub(super) fn look(&self) -> Look {
+        match self.pooling {
+            Pooling::Direct if self.lease.is_reusable() => Look::Taken,
+            Pooling::Direct | Pooling::Transaction => Look::Spared,
         }
     }
 

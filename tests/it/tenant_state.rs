@@ -276,9 +276,43 @@ async fn statements_replaced_behind_the_driver_reach_nobody() {
                 if say_ok { Ok(()) } else { Err(Error::TenantNotFound { tenant: slug("nobody") }) }
             })
             .await;
-        assert!(say_ok || replaced.is_err());
+        assert!(matches!(replaced, Err(Error::TransactionTampered { .. })) == say_ok, "{replaced:?}");
         let (_, next) = stage.next_user(&stage.db, "globex").await;
         assert_ne!(next, pid, "the connection is used again");
         assert_eq!(read().await, "globex");
+    }
+}
+
+/// The check of the way out is a prepared statement as well: replaced by one that finds everything in order, it must not let a
+/// transaction commit that has left its tenant.
+#[tokio::test]
+async fn a_replaced_check_commits_nothing() {
+    let stage = Stage::set().await;
+    let replace = "do $$ declare s record; begin
+        for s in select * from pg_prepared_statements where not from_sql loop
+            execute format('deallocate %I', s.name);
+            execute format('prepare %I %s as select 1', s.name,
+                coalesce('(' || nullif(array_to_string(s.parameter_types, ','), '') || ')', ''));
+        end loop; end $$";
+    let leave =
+        "do $$ begin execute 'reset role'; insert into tenant_globex.marks (tag, n) values ('stolen', 1); end $$";
+    for replaces in [true, false] {
+        // The check is prepared, and the next transaction on this connection uses it.
+        stage.next_user(&stage.db, "acme").await;
+        let outcome = stage
+            .db
+            .with_tenant(&slug("acme"), async |tx| {
+                if replaces {
+                    tx.execute_typed(replace, &[]).await?;
+                    let sql =
+                        "select count(*) from pg_prepared_statements where from_sql and statement like '%select 1'";
+                    let fake: i64 = tx.query_typed(sql, &[]).await?[0].get(0);
+                    assert!(fake > 0, "this test proves nothing");
+                }
+                tx.execute_typed(leave, &[]).await.map(drop)
+            })
+            .await;
+        assert!(matches!(outcome, Err(Error::TransactionTampered { .. })), "{replaces}: {outcome:?}");
+        assert_eq!(stage.number("select count(*) from tenant_globex.marks where tag = 'stolen'").await, 0);
     }
 }
