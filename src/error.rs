@@ -6,7 +6,7 @@
 use crate::{
     config::ConfigError,
     ident::SchemaName,
-    migration::{Divergence, FileProblem, MigrationFailure, count},
+    migration::{Divergence, FileProblem, MigrationFailure, MigrationId, count},
     slug::{InvalidSlug, TenantSlug},
     tenant::TenantStatus,
 };
@@ -204,7 +204,7 @@ pub enum Error {
         /// Each of them.
         problems: Vec<FileProblem>,
     },
-    /// The server refused a migration; the schema is as it was.
+    /// The server refused a migration; the schema is as it was, but for what the failure says of files without a transaction.
     #[error(transparent)]
     Migration(Box<MigrationFailure>),
     /// What a schema's ledger says and what the files say do not agree.
@@ -240,6 +240,16 @@ pub enum Error {
     PlanStale {
         /// The schema.
         schema: SchemaName,
+    },
+    /// A migration without a transaction is half done, and its file is not the one that was begun.
+    #[error("migration {migration} is half done in schema {schema:?}: {problem}", schema = schema.as_str())]
+    HalfDone {
+        /// The schema.
+        schema: SchemaName,
+        /// The migration that was begun.
+        migration: MigrationId,
+        /// How its file differs from what was begun.
+        problem: String,
     },
 
     /// Any other statement failed.
@@ -311,7 +321,9 @@ impl Error {
 
     /// Whether running the same thing again can succeed without anybody mending anything.
     pub fn is_retryable(&self) -> bool {
-        self.kind() == ErrorKind::Locked || self.sqlstate().is_some_and(crate::sqlstate::is_passing)
+        // What was committed before it failed is not done again by the same plan.
+        let in_the_middle = matches!(self, Self::Migration(failure) if !failure.committed.is_empty());
+        !in_the_middle && (self.kind() == ErrorKind::Locked || self.sqlstate().is_some_and(crate::sqlstate::is_passing))
     }
 
     fn driver(&self) -> Option<&tokio_postgres::Error> {
@@ -361,6 +373,7 @@ impl Error {
             Self::Unsettled { .. } => ("CGK0606", Locked),
             Self::TooManyLocks { .. } => ("CGK0607", Refused),
             Self::PlanStale { .. } => ("CGK0608", Refused),
+            Self::HalfDone { .. } => ("CGK0609", Drift),
             Self::Database { .. } => ("CGK0901", Failed),
             Self::Unexpected { .. } => ("CGK0902", Failed),
         }

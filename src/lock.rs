@@ -1,7 +1,8 @@
 //! The keys of the advisory locks: who waits for whom. Advisory locks are per database, so a key need not name it.
 //!
-//! Only transaction locks are ever taken: a session lock outlives its client behind a transaction pooler, and two clients
-//! on one server connection would both be told they hold it.
+//! Transaction locks, with one exception: behind a transaction pooler a session lock outlives its client, and two clients on
+//! one server connection would both be told they hold it. A migration that runs without a transaction can have no other
+//! lock; it is taken on the operator's direct connection, which is checked to be the same with every statement.
 
 use crate::{ident::SchemaName, slug::TenantSlug};
 use sha2::{Digest, Sha256};
@@ -26,6 +27,21 @@ pub fn tenant_key(slug: &TenantSlug) -> i64 {
 /// ```
 pub fn migration_key(schema: &SchemaName) -> i64 {
     key(&format!("cgk:migrate:{}", schema.as_str()))
+}
+
+/// The lock of a schema's migration that runs without a transaction: a session lock, held by whoever carries out its
+/// statements, to the end of the file. The server gives it up when that session ends, and a session ends with its statement
+/// when its client is gone.
+///
+/// Nobody may wait for it in the server, and nobody may wait there for [`migration_key`] on its account: a waiting statement
+/// has a snapshot, and `create index concurrently` waits for those, so the two would wait for each other. It is tried again
+/// and again. Whoever changes a schema takes [`migration_key`], and then tries this one, shared, in the same transaction.
+///
+/// ```
+/// assert_eq!(cgk::lock::steps_key(&cgk::ident::SchemaName::public()), 3_113_037_079_245_678_026);
+/// ```
+pub fn steps_key(schema: &SchemaName) -> i64 {
+    key(&format!("cgk:steps:{}", schema.as_str()))
 }
 
 /// The lock on making the tables of the history of runs.

@@ -103,7 +103,8 @@ impl fmt::Display for Divergence {
     }
 }
 
-/// A migration that the server refused. The whole schema is as it was before the run.
+/// A migration that the server refused. The schema is as it was before the run, but for [`committed`](Self::committed) and
+/// [`unfinished`](Self::unfinished).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct MigrationFailure {
@@ -119,8 +120,23 @@ pub struct MigrationFailure {
     pub message: String,
     /// The server's hint, if it gave one. Its detail is left out: details carry row values.
     pub hint: Option<String>,
+    /// Migrations of this run that are committed and recorded, because a file without a transaction separates them from the
+    /// one that failed.
+    pub committed: Vec<MigrationId>,
+    /// Where the next run goes on, in a file without a transaction: the statements before it are done and recorded.
+    pub unfinished: Option<Unfinished>,
     /// What the driver said.
     pub source: tokio_postgres::Error,
+}
+
+/// How far a file without a transaction has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unfinished {
+    /// The statement that failed, from 1 on. The next run begins with it.
+    pub statement: usize,
+    /// How many statements the file has.
+    pub of: usize,
 }
 
 /// A place in a migration file.
@@ -163,7 +179,11 @@ impl fmt::Display for MigrationFailure {
         if let Some(place) = &self.place {
             write!(f, ":{}:{}", place.line, place.column)?;
         }
-        write!(f, " failed in schema {:?}", self.schema.as_str())
+        write!(f, " failed in schema {:?}", self.schema.as_str())?;
+        match self.unfinished {
+            Some(Unfinished { statement, of }) => write!(f, " at statement {statement} of {of}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Cli, exit::Exit};
 const GROUPS: &[(&str, &[&str])] = &[
     ("Setup", &["setup:database", "demo"]),
     ("Tenants", &["tenant:create", "tenant:list"]),
-    ("Migrations", &["migrate", "migrate:status", "migrate:new"]),
+    ("Migrations", &["migrate", "migrate:status", "migrate:new", "migrate:lint"]),
     ("Other", &["completions", "help"]),
 ];
 

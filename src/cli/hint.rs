@@ -2,7 +2,8 @@
 
 use cgk::{
     Error,
-    migrate::{Divergence, MigrationFailure},
+    ident::SchemaName,
+    migrate::{Divergence, MigrationFailure, MigrationId, Unfinished},
 };
 use std::error::Error as StdError;
 
@@ -45,6 +46,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::MigrationsInvalid { .. } => "Mend the files, and run the command again.".into(),
         Error::Migration(failure) => migration(failure),
         Error::Diverged(divergence) => diverged(divergence),
+        Error::HalfDone { schema, migration, .. } => half_done(schema, migration),
         Error::Locked { .. } | Error::Unsettled { .. } => {
             "Wait for the other run to end, and run the command again.".into()
         }
@@ -116,24 +118,52 @@ fn privilege(statement: &str) -> String {
 }
 
 fn migration(failure: &MigrationFailure) -> String {
-    let again = "Nothing of this run is left in that schema. Mend the file and run the command again.";
+    let again = match (failure.unfinished, failure.committed.last()) {
+        (Some(Unfinished { statement: 1, .. }), None) | (None, None) => {
+            "Nothing of this run is left in that schema. Mend the file and run the command again.".to_owned()
+        }
+        (Some(Unfinished { statement: 1, .. }) | None, Some(last)) => {
+            format!(
+                "The schema is at {last}, and that stays. Mend the file and run the command again; it goes on from there."
+            )
+        }
+        (Some(Unfinished { statement, .. }), _) => format!(
+            "The statements before it are done and stay; edit none of them. Mend the cause, or this statement, and run the \
+             command again: it goes on with statement {statement}."
+        ),
+    };
     let special = match failure.sqlstate.code() {
         "42P07" | "42710" | "42723" => {
             "The schema has something of that name already that is not from a migration. Use a database of its own."
+        }
+        "55P03" if failure.unfinished.is_some() => {
+            "Something holds a lock, or a transaction is open for long: end it, or run at a quieter hour. Then run the command \
+             again; it goes on with this statement."
         }
         "55P03" => {
             "Something else holds a lock on the table: end it, or run at a quieter hour. Then run the command again."
         }
         "57014" => "The statement ran longer than session.migration_statement_timeout. Raise it, or do less at once.",
-        "25001" => "The statement cannot run inside a transaction, and a migration is one.",
+        "25001" => {
+            "The statement cannot run inside a transaction, and a migration is one: `-- cgk:no-transaction` on the file's first \
+             line runs its statements one by one."
+        }
         "53200" => "The transaction needs more locks than fit: raise max_locks_per_transaction on the server.",
         _ => "",
     };
     match (special, &failure.hint) {
         ("", Some(server)) => format!("{} {again}", sentence(server)),
-        ("", None) => again.into(),
+        ("", None) => again,
         (special, _) => special.into(),
     }
+}
+
+fn half_done(schema: &SchemaName, migration: &MigrationId) -> String {
+    format!(
+        "Put the file of {migration} back as it was, and run the command again: it goes on where it stopped. Or undo by hand \
+         what it did, and drop the table \"{}\".schema_migration_steps: then it begins anew.",
+        schema.as_str()
+    )
 }
 
 fn diverged(divergence: &Divergence) -> String {

@@ -8,6 +8,7 @@ mod help;
 mod hint;
 mod migrate;
 mod migrate_history;
+mod migrate_lint;
 mod migrate_new;
 mod migrate_plan;
 mod migrate_report;
@@ -75,6 +76,9 @@ enum Command {
     /// Begin the next migration file
     #[command(name = "migrate:new", after_help = migrate_new::EXAMPLES)]
     MigrateNew(migrate_new::Arguments),
+    /// Look for what is wrong or dangerous in migration files; needs no database
+    #[command(name = "migrate:lint", after_help = migrate_lint::EXAMPLES)]
+    MigrateLint(migrate_lint::Arguments),
     /// Watch all of it work, on a private throw-away server or in a database of its own
     #[command(after_help = demo::EXAMPLES)]
     Demo,
@@ -197,6 +201,7 @@ async fn dispatch(cli: &Cli, printer: &Printer, wish: &Wish) -> Result<Exit> {
         Command::MigrateStatus(arguments) => migrate_status::run(&session, arguments).await,
         Command::MigrateHistory(arguments) => migrate_history::run(&session, arguments).await,
         Command::MigrateNew(arguments) => migrate_new::run(&session, arguments),
+        Command::MigrateLint(arguments) => migrate_lint::run(&session, arguments),
         Command::Demo => demo::run(&session).await,
         Command::Completions(arguments) => Ok(completions::run(printer, arguments)),
         Command::ExitCodes => {

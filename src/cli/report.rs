@@ -52,10 +52,22 @@ pub(crate) struct Report {
     sqlstate: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     place: Option<PlaceView>,
+    /// Where a file without a transaction goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unfinished: Option<UnfinishedView>,
+    /// Migrations that were committed before the one that failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    committed: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
     #[serde(skip)]
     exit: Exit,
+}
+
+#[derive(Debug, Serialize)]
+struct UnfinishedView {
+    statement: usize,
+    of: usize,
 }
 
 /// Where in a migration file.
@@ -152,6 +164,8 @@ impl Report {
             causes: Vec::new(),
             sqlstate: None,
             place: None,
+            unfinished: None,
+            committed: Vec::new(),
             hint: None,
             exit,
         }
@@ -183,7 +197,7 @@ impl Report {
     pub(crate) fn short(&self) -> String {
         match (&self.place, self.causes.first()) {
             (Some(place), Some(cause)) => format!("{}:{}:{}: {cause}", place.file, place.line, place.column),
-            _ if self.kind == "drift" => self.problems.join("; "),
+            _ if self.kind == "drift" && !self.problems.is_empty() => self.problems.join("; "),
             _ => self.message.clone(),
         }
     }
@@ -273,6 +287,12 @@ impl Report {
         let file = shown(&failure.file);
         let at = failure.place.as_ref().map(|place| format!(":{}:{}", place.line, place.column)).unwrap_or_default();
         self.message = format!("migration {file}{at} failed in schema {:?}", failure.schema.as_str());
+        if let Some(unfinished) = failure.unfinished {
+            let (statement, of) = (unfinished.statement, unfinished.of);
+            self.message.push_str(&format!(" at statement {statement} of {of}"));
+            self.unfinished = Some(UnfinishedView { statement, of });
+        }
+        self.committed = failure.committed.iter().map(ToString::to_string).collect();
         self.causes = vec![format!("{} ({})", failure.message, failure.sqlstate.code())];
         self.place = failure.place.as_ref().map(|Place { line, column, text }| PlaceView {
             file,

@@ -1,13 +1,18 @@
 //! One schema's migration as one message: everything it needs is in one implicit transaction, and one round trip carries it.
 //!
-//! Committed together or not at all: provisioning, every file's statements, the ledger's rows and its comment. Rows of our
-//! own, `cgk:<random>:<n>`, mark where each part begins, so that an error can be laid at the right file and line.
+//! Committed together or not at all: provisioning, every file's statements, the ledger's rows and its comment. Only a file
+//! that runs without a transaction cuts that in pieces: what is before it is one message, the file itself goes step by step
+//! (`steps.rs`), what is behind it is one message again, and each piece leaves the ledger saying what is done.
 
 use super::{
+    alone::within_a_transaction,
     ledger::{self, LedgerDigest},
     plan::Plan,
+    progress::{self, STEPS_TABLE},
+    script::{self, Script, set_local},
     settle::Backoff,
     source::MigrationFile,
+    steps,
 };
 use crate::{
     db::{
@@ -17,11 +22,20 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     lock,
-    migration::{MigrationFailure, Place},
+    migration::{MigrationFailure, MigrationId},
     sqlstate,
 };
-use std::time::Duration;
-use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
+use rand::RngExt as _;
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio_postgres::error::SqlState;
+
+/// The pauses between two looks at a lock that is not waited for in the server.
+const POLL_FIRST: Duration = Duration::from_millis(20);
+const POLL_MAX: Duration = Duration::from_millis(500);
 
 /// What is to be done to one schema, beyond its plan.
 pub(crate) struct Unit<'a> {
@@ -69,254 +83,334 @@ pub(crate) async fn apply(operator: &Operator, unit: &Unit<'_>) -> Result<Landin
     let mut backoff = Backoff::new();
     loop {
         match attempt(operator, unit, Turn::Wait).await {
-            Err(error) => match backoff.after(&error) {
-                Some(pause) => {
-                    tracing::info!(schema = unit.plan.schema.as_str(), %error, "trying again");
-                    tokio::time::sleep(pause).await;
-                }
-                None => return Err(error),
-            },
+            Err(error) => pause_after(error, &mut backoff, unit.plan).await?,
             landed => return landed,
         }
     }
 }
 
-/// Tries a unit once.
+/// Waits before the next try, or gives the error back where there is to be none.
+async fn pause_after(error: Error, backoff: &mut Backoff, plan: &Plan<'_>) -> Result<()> {
+    let Some(pause) = backoff.after(&error) else { return Err(error) };
+    tracing::info!(schema = plan.schema.as_str(), %error, "trying again");
+    tokio::time::sleep(pause).await;
+    Ok(())
+}
+
+/// Tries a unit once. What a file without a transaction has cut off is tried several times: what is before it is committed,
+/// and the same unit could not be tried again.
 ///
-/// Locks: the schema's migration lock ([`lock::migration_key`]) and whatever the files lock, to the end of the message.
-/// Cancel safety: dropped, the server may still finish and commit the message; the ledger tells.
+/// Locks: the schema's migration lock ([`lock::migration_key`]) and whatever the files lock, to the end of the message; while
+/// a file runs step by step, its lock ([`lock::steps_key`]), to the end of the file.
+/// Cancel safety: dropped, the server may still finish and commit what is under way; the ledger tells, and so does the
+/// record of a file that is half done.
 pub(crate) async fn attempt(operator: &Operator, unit: &Unit<'_>, turn: Turn) -> Result<Landing> {
-    let script = Script::of(operator, unit, turn);
+    let mut done: Vec<MigrationId> = Vec::new();
+    let mut applied = Arc::clone(&unit.plan.applied);
+    for (number, piece) in pieces(unit).into_iter().enumerate() {
+        let plan = Plan { schema: unit.plan.schema.clone(), applied, pending: piece.files.into() };
+        let is_first = number == 0;
+        let provision = if is_first { unit.provision.clone() } else { String::new() };
+        let ledger = if is_first { unit.ledger } else { LedgerPresence::Present };
+        let part = Unit { plan: &plan, role: unit.role, provision, ledger, owner: unit.owner.clone() };
+        let mut backoff = Backoff::new();
+        let landed = loop {
+            let turn = if is_first { turn } else { Turn::Wait };
+            let tried = match piece.how {
+                How::Together => together(operator, &part, turn).await,
+                How::StepByStep => steps::run(operator, part.role, part.owner.as_ref(), &plan, turn).await,
+            };
+            match tried {
+                Err(error) if !is_first => match pause_after(error, &mut backoff, &plan).await {
+                    Ok(()) => {}
+                    Err(error) => break Err(error),
+                },
+                landed => break landed,
+            }
+        };
+        match landed {
+            Ok(Landing::Done) => {}
+            Ok(landing) => return Ok(landing),
+            Err(Error::Migration(mut failure)) => {
+                failure.committed = done;
+                return Err(Error::Migration(failure));
+            }
+            Err(error) => return Err(error),
+        }
+        applied = plan.applied_after().into();
+        done.extend(plan.pending.iter().map(|file| file.id().clone()));
+    }
+    Ok(Landing::Done)
+}
+
+/// Whether a tenant that is made with this plan cannot be made in one transaction: a file without one holds what no
+/// transaction can.
+pub(crate) fn is_born_in_steps(plan: &Plan<'_>) -> bool {
+    plan.pending.iter().any(|file| !file.is_transactional() && within_a_transaction(file).is_none())
+}
+
+/// Files that are carried out in the same way.
+struct Piece<'a> {
+    how: How,
+    files: Vec<&'a MigrationFile>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Together,
+    StepByStep,
+}
+
+fn pieces<'a>(unit: &Unit<'a>) -> Vec<Piece<'a>> {
+    // In a schema that is only being made, nobody is kept waiting.
+    if unit.is_birth() && !is_born_in_steps(unit.plan) {
+        return vec![Piece { how: How::Together, files: unit.plan.pending.to_vec() }];
+    }
+    let mut pieces: Vec<Piece<'a>> = Vec::new();
+    let needs_beginning = !unit.provision.is_empty() || unit.ledger == LedgerPresence::Absent;
+    if needs_beginning || unit.plan.pending.is_empty() {
+        pieces.push(Piece { how: How::Together, files: Vec::new() });
+    }
+    for file in unit.plan.pending.iter().copied() {
+        match pieces.last_mut() {
+            Some(last) if last.how == How::Together && file.is_transactional() => last.files.push(file),
+            _ => {
+                let how = if file.is_transactional() { How::Together } else { How::StepByStep };
+                pieces.push(Piece { how, files: vec![file] });
+            }
+        }
+    }
+    pieces
+}
+
+impl Unit<'_> {
+    /// Whether the schema is made in the same message.
+    fn is_birth(&self) -> bool {
+        self.ledger == LedgerPresence::Absent && !self.provision.is_empty()
+    }
+}
+
+/// Waits between two looks at something that another session has to end, not for ever.
+pub(super) struct Patience {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    pub(super) fn of(operator: &Operator) -> Self {
+        Self { until: Instant::now() + operator.session().migration_wait, pause: POLL_FIRST }
+    }
+
+    /// Waits a little; says no when it was long enough.
+    pub(super) async fn wait(&mut self) -> bool {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        let pause = self.pause.mul_f64(rand::rng().random_range(0.5..1.5)).min(left);
+        tokio::time::sleep(pause).await;
+        self.pause = (self.pause * 2).min(POLL_MAX);
+        true
+    }
+}
+
+/// Tries once what is one message.
+async fn together(operator: &Operator, unit: &Unit<'_>, turn: Turn) -> Result<Landing> {
+    let script = script_of(operator, unit, turn);
     let schema = &unit.plan.schema;
-    let answer = message::run(operator.client(), &script.sql)
-        .await
-        .map_err(while_doing(format!("migrate schema {:?}", schema.as_str())))?;
-    script.judge(operator, unit, answer)
-}
-
-/// The message, and what each part of it is.
-struct Script<'a> {
-    sql: String,
-    parts: Vec<Part<'a>>,
-    /// How long the message waits for its turn.
-    wait: Duration,
-    /// What the marks begin with; no row of a migration looks like that.
-    mark: String,
-}
-
-struct Part<'a> {
-    kind: PartKind<'a>,
-    /// Where the part's own text begins in the message.
-    start: usize,
+    let mut patience = Patience::of(operator);
+    loop {
+        let answer = message::run(operator.client(), &script.sql)
+            .await
+            .map_err(while_doing(format!("migrate schema {:?}", schema.as_str())))?;
+        match judge(&script, operator, unit, answer)? {
+            Verdict::Landed(landing) => return Ok(landing),
+            Verdict::HalfDone => return Err(progress::refused(operator, schema).await?),
+            Verdict::Busy if turn == Turn::Try => return Ok(Landing::Busy),
+            Verdict::Busy => {
+                if !patience.wait().await {
+                    let waited = operator.session().migration_wait;
+                    return Err(Error::Locked { schema: schema.clone(), waited });
+                }
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
 enum PartKind<'a> {
     Lock,
+    /// Nobody is in the middle of a file that runs step by step.
+    Turn,
     Provision,
     Check,
+    /// No such file is half done.
+    Half,
     File(&'a MigrationFile),
     /// The file's row.
     Record(&'a MigrationFile),
     Comment,
 }
 
-impl<'a> Script<'a> {
-    fn of(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Self {
-        let (plan, schema) = (unit.plan, &unit.plan.schema);
-        let mark = format!("cgk:{:08x}:", rand::random::<u32>());
-        let mut script = Self { sql: String::new(), parts: Vec::new(), wait: operator.session().migration_wait, mark };
-        let session = operator.session();
-        let set = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
-        let milliseconds = crate::db::milliseconds;
+enum Verdict {
+    Landed(Landing),
+    /// Somebody else is at the schema; nothing was done.
+    Busy,
+    HalfDone,
+}
 
-        // Whatever the database's default is: the check behind the lock must see what the lock's last holder committed.
-        script.line("set transaction isolation level read committed;");
-        // Waiting for one's turn may take longer than any lock or statement of a migration.
-        script.part(
-            PartKind::Lock,
-            &[set("lock_timeout", &milliseconds(session.migration_wait)), set("statement_timeout", "0")],
-        );
-        // Without this a killed client's message runs on, and commits.
-        let notices = operator.facts().notices_lost_clients.then(|| set("client_connection_check_interval", "1000"));
-        if let Some(notices) = &notices {
-            script.line(&format!("select {notices};"));
-        }
-        let key = lock::migration_key(schema);
-        script.line(&match turn {
-            Turn::Wait => format!("select pg_catalog.pg_advisory_xact_lock({key});"),
-            Turn::Try => {
-                format!("select 1 / (case when pg_catalog.pg_try_advisory_xact_lock({key}) then 1 else 0 end);")
-            }
-        });
+fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<PartKind<'a>> {
+    let (plan, schema) = (unit.plan, &unit.plan.schema);
+    let mut script = Script::new();
+    let session = operator.session();
+    let milliseconds = crate::db::milliseconds;
 
-        let timeouts = vec![
-            set("lock_timeout", &milliseconds(session.lock_timeout)),
-            set("statement_timeout", &milliseconds(session.migration_statement_timeout)),
-        ];
-        script.part(PartKind::Provision, &timeouts);
-        script.line(&unit.provision);
-        if let Some(owner) = &unit.owner {
-            script.line(&format!("set local role {};", owner.quoted()));
-        }
-        let path = set("search_path", &search_path(schema));
-        script.line(&format!("select {path};"));
-        if unit.ledger == LedgerPresence::Absent {
-            script.line(&ledger::create_sql(schema, unit.role));
-        }
+    // Whatever the database's default is: the check behind the lock must see what the lock's last holder committed.
+    script.line("set transaction isolation level read committed;");
+    // Waiting for one's turn may take longer than any lock or statement of a migration.
+    script.part(
+        PartKind::Lock,
+        &[set_local("lock_timeout", &milliseconds(session.migration_wait)), set_local("statement_timeout", "0")],
+    );
+    // Without this a killed client's message runs on, and commits.
+    let notices = operator.facts().notices_lost_clients.then(|| set_local("client_connection_check_interval", "1000"));
+    if let Some(notices) = &notices {
+        script.line(&format!("select {notices};"));
+    }
+    let key = lock::migration_key(schema);
+    match turn {
+        Turn::Wait => script.line(&format!("select pg_catalog.pg_advisory_xact_lock({key});")),
+        Turn::Try => script.demand(&format!("pg_catalog.pg_try_advisory_xact_lock({key})")),
+    }
+    // Never waited for here: a waiting statement has a snapshot, and CREATE INDEX CONCURRENTLY waits for those.
+    script.part(PartKind::Turn, &[]);
+    script.demand(&format!("pg_catalog.pg_try_advisory_xact_lock_shared({})", lock::steps_key(schema)));
 
-        script.part(PartKind::Check, &[]);
-        let in_schema = format!("pg_catalog.current_schema()::text = {}::text", literal(schema.as_str()));
-        script.line(&format!(
-            "select 1 / (case when {in_schema} and {} = {} then 1 else 0 end);",
-            ledger::digest_sql(schema),
-            literal(LedgerDigest::of(&plan.applied).as_str()),
-        ));
+    let timeouts = vec![
+        set_local("lock_timeout", &milliseconds(session.lock_timeout)),
+        set_local("statement_timeout", &milliseconds(session.migration_statement_timeout)),
+    ];
+    script.part(PartKind::Provision, &timeouts);
+    script.line(&unit.provision);
+    if let Some(owner) = &unit.owner {
+        script.line(&format!("set local role {};", owner.quoted()));
+    }
+    let path = set_local("search_path", &search_path(schema));
+    script.line(&format!("select {path};"));
+    if unit.ledger == LedgerPresence::Absent {
+        script.line(&ledger::create_sql(schema, unit.role));
+    }
 
-        let role = unit.owner.as_ref().map_or(operator.facts().role.as_str(), Ident::as_str);
-        let started = "pg_catalog.set_config('cgk.started', pg_catalog.clock_timestamp()::text, true)".to_owned();
-        let settings: Vec<String> = timeouts.into_iter().chain(notices).chain([path, started]).collect();
-        for file in plan.pending.iter() {
-            // A file may SET what it likes: the next one, and the next schema on this connection, begin anew.
-            script.line("reset all;");
-            script.part(PartKind::File(file), &settings);
-            // A file may end in a comment or without a semicolon.
-            script.line(&format!("{}\n;", file.sql()));
-            script.part(PartKind::Record(file), &[]);
-            script.line(&format!(
-                "select 1 / (case when {in_schema} and current_user::text = {}::text then 1 else 0 end);",
-                literal(role)
-            ));
-            script.line(&ledger::insert_sql(schema, file));
-        }
-        script.part(PartKind::Comment, &[]);
-        script.line(&ledger::comment_sql(schema, &plan.applied_after()));
+    script.part(PartKind::Check, &[]);
+    let in_schema = in_schema(schema);
+    script.demand(&format!(
+        "{in_schema} and {} = {}",
+        ledger::digest_sql(schema),
+        literal(LedgerDigest::of(&plan.applied).as_str()),
+    ));
+    if !plan.pending.is_empty() {
+        script.part(PartKind::Half, &[]);
+        script.demand(&format!("pg_catalog.to_regclass({}) is null", literal(&schema.qualified(STEPS_TABLE))));
+    }
+
+    let role = literal(unit.owner.as_ref().map_or(operator.facts().role.as_str(), Ident::as_str));
+    let started = "pg_catalog.set_config('cgk.started', pg_catalog.clock_timestamp()::text, true)".to_owned();
+    let settings: Vec<String> = timeouts.into_iter().chain(notices).chain([path, started]).collect();
+    for file in plan.pending.iter().copied() {
+        // A file may SET what it likes: the next one, and the next schema on this connection, begin anew.
         script.line("reset all;");
-        script
+        script.part(PartKind::File(file), &settings);
+        // A file may end in a comment or without a semicolon.
+        let text = match file.is_transactional() {
+            true => Cow::Borrowed(file.sql()),
+            false => within_a_transaction(file).map_or(Cow::Borrowed(file.sql()), Cow::Owned),
+        };
+        script.line(&format!("{text}\n;"));
+        script.part(PartKind::Record(file), &[]);
+        script.demand(&format!("{in_schema} and current_user::text = {role}::text"));
+        script.line(&ledger::insert_sql(schema, file));
     }
+    script.part(PartKind::Comment, &[]);
+    script.line(&ledger::comment_sql(schema, &plan.applied_after()));
+    script.line("reset all;");
+    script
+}
 
-    /// Begins a part: its mark, with what is to be set beside it.
-    fn part(&mut self, kind: PartKind<'a>, settings: &[String]) {
-        let mark = format!("'{}{}'", self.mark, self.parts.len());
-        let columns: Vec<&str> = std::iter::once(mark.as_str()).chain(settings.iter().map(String::as_str)).collect();
-        self.line(&format!("select {};", columns.join(", ")));
-        self.parts.push(Part { kind, start: self.sql.len() });
+fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, answer: Answer) -> Result<Verdict> {
+    let schema = &unit.plan.schema;
+    let mut answer = answer;
+    let Some(source) = answer.error.take() else { return Ok(Verdict::Landed(Landing::Done)) };
+    let doing = format!("migrate schema {:?}", schema.as_str());
+    if sqlstate::is_lost(&source) {
+        return Err(Error::ConnectionLost { doing, source });
     }
-
-    fn line(&mut self, text: &str) {
-        self.sql.push_str(text);
-        self.sql.push('\n');
-    }
-
-    fn judge(&self, operator: &Operator, unit: &Unit<'_>, answer: Answer) -> Result<Landing> {
-        let schema = &unit.plan.schema;
-        let Some(source) = answer.error else { return Ok(Landing::Done) };
-        let doing = format!("migrate schema {:?}", schema.as_str());
-        if sqlstate::is_lost(&source) {
-            return Err(Error::ConnectionLost { doing, source });
+    let Some(db_error) = source.as_db_error() else { return Err(while_doing(doing)(source)) };
+    let reached = script.reached(&answer, db_error, |kind| matches!(kind, PartKind::File(_)));
+    let state = db_error.code();
+    let failed_demand = *state == SqlState::DIVISION_BY_ZERO;
+    match reached.as_ref().map(|reached| reached.kind) {
+        Some(PartKind::Lock) if *state == SqlState::LOCK_NOT_AVAILABLE => {
+            Err(Error::Locked { schema: schema.clone(), waited: operator.session().migration_wait })
         }
-        let Some(db_error) = source.as_db_error() else { return Err(while_doing(doing)(source)) };
-        let offset = original_position(db_error).map(|position| byte_of_character(&self.sql, position));
-        let (index, completed) = self.reached(&answer.rows, answer.completed, offset);
-        let state = db_error.code();
-        match index.map(|index| self.parts[index].kind) {
-            Some(PartKind::Lock) if *state == SqlState::LOCK_NOT_AVAILABLE => {
-                Err(Error::Locked { schema: schema.clone(), waited: self.wait })
-            }
-            Some(PartKind::Lock) if *state == SqlState::DIVISION_BY_ZERO => Ok(Landing::Busy),
-            Some(PartKind::Check) if *state == SqlState::DIVISION_BY_ZERO => Ok(Landing::Moved),
-            Some(PartKind::Provision) if *state == SqlState::INSUFFICIENT_PRIVILEGE && unit.owner.is_some() => {
-                let owner = unit.owner.as_ref().map_or_else(String::new, Ident::quoted);
-                let role = &operator.facts().role;
-                Err(Error::Privilege {
-                    role: role.clone(),
-                    needed: format!("act as {owner}, the owner of schema {:?}", schema.as_str()),
-                    grant: format!("grant {owner} to {}", quoted(role)),
-                    source: Some(source),
-                })
-            }
-            // Somebody else made it first; the lock made us wait until they had.
-            Some(PartKind::Provision)
-                if [
-                    SqlState::UNIQUE_VIOLATION,
-                    SqlState::DUPLICATE_SCHEMA,
-                    SqlState::DUPLICATE_OBJECT,
-                    SqlState::DUPLICATE_TABLE,
-                ]
-                .contains(state) =>
-            {
-                Ok(Landing::Moved)
-            }
-            Some(PartKind::Record(file)) if *state == SqlState::DIVISION_BY_ZERO => {
-                let found = format!("{} left the session in another schema or role", file.path().display());
-                Err(Error::Unexpected { doing, found })
-            }
-            Some(PartKind::File(file)) => {
-                let index = index.unwrap_or_default();
-                let place = self.place(file, index, completed, offset);
-                Err(Error::Migration(Box::new(MigrationFailure {
-                    schema: schema.clone(),
-                    file: file.path().to_owned(),
-                    place,
-                    sqlstate: state.clone(),
-                    message: db_error.message().to_owned(),
-                    hint: db_error.hint().map(ToOwned::to_owned),
-                    source,
-                })))
-            }
-            _ => Err(while_doing(doing)(source)),
+        Some(PartKind::Lock | PartKind::Turn) if failed_demand => Ok(Verdict::Busy),
+        Some(PartKind::Check) if failed_demand => Ok(Verdict::Landed(Landing::Moved)),
+        Some(PartKind::Half) if failed_demand => Ok(Verdict::HalfDone),
+        Some(PartKind::Provision) if *state == SqlState::INSUFFICIENT_PRIVILEGE && unit.owner.is_some() => {
+            let owner = unit.owner.as_ref().map_or_else(String::new, Ident::quoted);
+            let role = &operator.facts().role;
+            Err(Error::Privilege {
+                role: role.clone(),
+                needed: format!("act as {owner}, the owner of schema {:?}", schema.as_str()),
+                grant: format!("grant {owner} to {}", quoted(role)),
+                source: Some(source),
+            })
         }
-    }
-
-    /// The part that an error belongs to, and how many of its statements were completed.
-    fn reached(
-        &self,
-        rows: &[(usize, tokio_postgres::SimpleQueryRow)],
-        completed: usize,
-        offset: Option<usize>,
-    ) -> (Option<usize>, usize) {
-        let mark = rows.iter().rev().find_map(|(before, row)| {
-            let index = row.try_get(0).ok().flatten()?.strip_prefix(&self.mark)?.parse::<usize>().ok()?;
-            (index < self.parts.len()).then_some((index, completed.saturating_sub(before + 1)))
-        });
-        match (mark, offset) {
-            (Some((index, completed)), _) => (Some(index), completed),
-            // A syntax error rejects the message before anything ran: only the position tells where it is. It may lie
-            // behind a file whose last statement is not finished; the text there is ours and has no errors of its own.
-            (None, Some(offset)) => {
-                let is_file = |part: &Part<'_>| matches!(part.kind, PartKind::File(_));
-                (self.parts.iter().rposition(|part| is_file(part) && part.start <= offset), 0)
-            }
-            (None, None) => (None, 0),
+        // Somebody else made it first; the lock made us wait until they had.
+        Some(PartKind::Provision)
+            if [
+                SqlState::UNIQUE_VIOLATION,
+                SqlState::DUPLICATE_SCHEMA,
+                SqlState::DUPLICATE_OBJECT,
+                SqlState::DUPLICATE_TABLE,
+            ]
+            .contains(state) =>
+        {
+            Ok(Verdict::Landed(Landing::Moved))
         }
-    }
-
-    fn place(&self, file: &MigrationFile, index: usize, completed: usize, offset: Option<usize>) -> Option<Place> {
-        let start = self.parts[index].start;
-        let end = file.statements().last().map_or(0, |statement| statement.range.end);
-        let within = offset.and_then(|offset| offset.checked_sub(start)).map(|within| within.min(end));
-        let at = within.or_else(|| file.statements().get(completed).map(|statement| statement.range.start))?;
-        Some(Place::of(file.sql(), at))
+        Some(PartKind::Record(file)) if failed_demand => Err(left_the_schema(doing, file)),
+        Some(PartKind::File(file)) => {
+            let place = reached.and_then(|reached| script::place(file, reached.completed, reached.offset));
+            Err(Error::Migration(Box::new(MigrationFailure {
+                schema: schema.clone(),
+                file: file.path().to_owned(),
+                place,
+                sqlstate: state.clone(),
+                message: db_error.message().to_owned(),
+                hint: db_error.hint().map(ToOwned::to_owned),
+                committed: Vec::new(),
+                unfinished: None,
+                source,
+            })))
+        }
+        _ => Err(while_doing(doing)(source)),
     }
 }
 
+pub(super) fn left_the_schema(doing: String, file: &MigrationFile) -> Error {
+    let found = format!("{} left the session in another schema or role", file.path().display());
+    Error::Unexpected { doing, found }
+}
+
+/// A condition: what has no schema's name is in this schema.
+pub(super) fn in_schema(schema: &SchemaName) -> String {
+    format!("pg_catalog.current_schema()::text = {}::text", literal(schema.as_str()))
+}
+
 /// The search path of a migration: its schema, then what extensions and shared functions live in.
-fn search_path(schema: &SchemaName) -> String {
+pub(super) fn search_path(schema: &SchemaName) -> String {
     if *schema == SchemaName::public() {
         "public, pg_temp".into()
     } else {
         format!("{}, public, pg_temp", schema.as_str())
     }
-}
-
-/// PostgreSQL counts characters from 1, whatever the driver's documentation says.
-fn original_position(error: &DbError) -> Option<usize> {
-    match error.position() {
-        Some(ErrorPosition::Original(position)) => usize::try_from(*position).ok()?.checked_sub(1),
-        _ => None,
-    }
-}
-
-fn byte_of_character(text: &str, number: usize) -> usize {
-    text.char_indices().nth(number).map_or(text.len(), |(at, _)| at)
 }

@@ -17,34 +17,44 @@
 //! # Ok(()) }
 //! ```
 
+mod alone;
 pub(crate) mod apply;
+mod concurrent;
 pub(crate) mod crew;
+mod cursor;
 pub(crate) mod fleet;
 mod history;
 pub(crate) mod interrupt;
 pub(crate) mod ledger;
 mod lint;
+mod locks;
 mod observe;
 pub(crate) mod plan;
+mod progress;
 pub(crate) mod queue;
 pub(crate) mod run;
 mod saved;
 mod scaffold;
+mod script;
 mod selection;
 pub(crate) mod settle;
+mod shape;
 mod source;
 mod sql;
 pub(crate) mod state;
+mod steps;
 mod together;
 
 pub use crate::{
-    migration::{Divergence, FileProblem, MigrationFailure, MigrationId, Place, Set},
+    migration::{Divergence, FileProblem, MigrationFailure, MigrationId, Place, Set, Unfinished},
     version::{Checksum, Version},
 };
 pub use fleet::{FleetPlan, PlannedTenant, Step, plan_fleet};
 pub use history::{RunDetail, RunRecord, RunState, SchemaRecord, failed_last, history, run_detail};
 pub use interrupt::Interrupt;
 pub use ledger::{Applied, LEDGER_TABLE};
+pub use lint::{Finding, Lint, Severity, lint_directory};
+pub use locks::{Blocks, LockMode, TableLock};
 pub use observe::{Observer, Silent};
 pub use plan::{Plan, Target, plan};
 pub use run::{Canary, Outcome, RunOptions, RunReport, RunStart, SchemaOutcome, Stop, StopReason, run, run_with};

@@ -34,6 +34,12 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// Whether a pending file runs without a transaction. Such a file waits for every transaction of the database that is
+    /// older than its statements, so a fleet migrates these schemas one at a time, when the others are done.
+    pub fn needs_quiet(&self) -> bool {
+        self.pending.iter().any(|file| !file.is_transactional())
+    }
+
     /// The same for another schema in the same place.
     pub(crate) fn for_schema(&self, schema: SchemaName) -> Self {
         Self { schema, ..self.clone() }

@@ -54,6 +54,7 @@ pub fn is_name(name: &str) -> bool {
 
 const RULES: &str = "\
 -- Plain SQL, without schema names and without BEGIN or COMMIT: cgk sets the schema and makes the transaction.
+-- CREATE INDEX CONCURRENTLY and its like need a file of their own with `-- cgk:no-transaction` as its first line.
 -- Once it has been applied anywhere, never edit it; write the next one.
 ";
 

@@ -10,6 +10,7 @@ use crate::{
 use std::{
     collections::BTreeMap,
     fmt, fs, io,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -19,6 +20,7 @@ use std::{
 pub struct Migrations {
     public: Source,
     tenant: Source,
+    accepted: lint::Accepted,
     origin: Origin,
 }
 
@@ -38,6 +40,8 @@ pub struct MigrationFile {
     sql: String,
     checksum: Checksum,
     statements: Vec<sql::Statement>,
+    comments: Vec<Range<usize>>,
+    transactional: bool,
 }
 
 /// Where a set of migrations came from.
@@ -57,6 +61,7 @@ impl Migrations {
         Self {
             public: read(Set::Public, BUNDLED_PUBLIC),
             tenant: read(Set::Tenant, BUNDLED_TENANT),
+            accepted: lint::Accepted::parse(Path::new(lint::ACCEPTED_FILE), BUNDLED_ACCEPTED),
             origin: Origin::Bundled,
         }
     }
@@ -72,21 +77,17 @@ impl Migrations {
     /// found in names, versions and texts.
     pub fn from_directory(directory: impl AsRef<Path>) -> Result<Self> {
         let directory = directory.as_ref();
-        let mut problems = Vec::new();
-        let mut read = |set: Set| -> Result<Source> {
-            let (texts, left_aside, unknown) = read_folder(&directory.join(set.folder()))?;
-            problems.extend(unknown);
-            let (mut source, found) = Source::parse(set, texts);
-            source.left_aside = left_aside;
-            problems.extend(found);
-            Ok(source)
-        };
-        let (public, tenant) = (read(Set::Public)?, read(Set::Tenant)?);
-        problems.extend(lint::across(&public, &tenant));
+        let read = read_directory(directory)?;
+        let mut problems = read.unreadable;
+        for source in [&read.public, &read.tenant] {
+            problems.extend(source.files().iter().flat_map(lint::file));
+        }
+        problems.extend(lint::across(&read.public, &read.tenant).into_iter().map(FileProblem::from));
         if !problems.is_empty() {
             return Err(Error::MigrationsInvalid { problems });
         }
-        Ok(Self { public, tenant, origin: Origin::Directory(directory.to_owned()) })
+        let Directory { public, tenant, accepted, .. } = read;
+        Ok(Self { public, tenant, accepted, origin: Origin::Directory(directory.to_owned()) })
     }
 
     /// The sets that a configuration names.
@@ -124,7 +125,8 @@ impl Migrations {
         let texts = known.chain([(Path::new(set.folder()).join(name), sql.into())]).collect();
         let (parsed, mut problems) = Source::parse(set, texts);
         source.files = parsed.files;
-        problems.extend(lint::across(&self.public, &self.tenant));
+        problems.extend(source.files.iter().flat_map(lint::file));
+        problems.extend(lint::across(&self.public, &self.tenant).into_iter().map(FileProblem::from));
         if problems.is_empty() { Ok(self) } else { Err(Error::MigrationsInvalid { problems }) }
     }
 
@@ -134,6 +136,10 @@ impl Migrations {
             Set::Public => &self.public,
             Set::Tenant => &self.tenant,
         }
+    }
+
+    pub(super) fn accepted(&self) -> &lint::Accepted {
+        &self.accepted
     }
 
     /// Writes the bundled files into a directory, as the beginning of a set of one's own. Existing files stay as they are.
@@ -153,6 +159,11 @@ impl Migrations {
                     written.push(path);
                 }
             }
+        }
+        // What is known and accepted about them goes with them; it is no migration.
+        let accepted = directory.join(lint::ACCEPTED_FILE);
+        if !accepted.exists() {
+            fs::write(accepted, BUNDLED_ACCEPTED)?;
         }
         Ok(written)
     }
@@ -203,7 +214,6 @@ impl Source {
         for (path, sql) in texts {
             match MigrationFile::parse(path, sql) {
                 Ok(file) => {
-                    problems.extend(lint::file(&file));
                     if let Some(first) = files.get(&file.id.version) {
                         let problem =
                             format!("version {} is also the version of {}", file.id.version, first.path.display());
@@ -240,8 +250,18 @@ impl MigrationFile {
         &self.checksum
     }
 
+    /// Whether the file is part of the one transaction of its schema, as all are but those with `-- cgk:no-transaction` on
+    /// their first line.
+    pub fn is_transactional(&self) -> bool {
+        self.transactional
+    }
+
     pub(crate) fn statements(&self) -> &[sql::Statement] {
         &self.statements
+    }
+
+    pub(crate) fn comments(&self) -> &[Range<usize>] {
+        &self.comments
     }
 
     fn parse(path: PathBuf, text: String) -> Result<Self, FileProblem> {
@@ -253,14 +273,15 @@ impl MigrationFile {
         if sql.contains('\0') {
             return Err(problem(None, "holds a zero byte".into()));
         }
-        let statements = sql::statements(&sql).map_err(|unclosed| {
+        let sql::Cut { statements, comments } = sql::cut(&sql).map_err(|unclosed| {
             let line = sql[..unclosed.at].matches('\n').count() + 1;
             problem(Some(line), format!("{} begins here and does not end", unclosed.what))
         })?;
         if statements.is_empty() {
             return Err(problem(None, "holds no statement".into()));
         }
-        Ok(Self { id, path, sql, checksum, statements })
+        let transactional = !sql.lines().next().is_some_and(lint::is_marker);
+        Ok(Self { id, path, sql, checksum, statements, comments, transactional })
     }
 }
 
@@ -290,6 +311,38 @@ pub(super) fn parse_name(file_name: &str) -> Result<MigrationId, String> {
         }
     })?;
     Ok(MigrationId { version, name: name.into() })
+}
+
+/// A directory as it was read: both sets, and what could not be made part of them.
+pub(super) struct Directory {
+    pub(super) public: Source,
+    pub(super) tenant: Source,
+    pub(super) accepted: lint::Accepted,
+    pub(super) unreadable: Vec<FileProblem>,
+}
+
+/// Reads a directory; the texts are not judged yet.
+pub(super) fn read_directory(directory: &Path) -> Result<Directory> {
+    let mut unreadable = Vec::new();
+    let mut read = |set: Set| -> Result<Source> {
+        let (texts, left_aside, unknown) = read_folder(&directory.join(set.folder()))?;
+        unreadable.extend(unknown);
+        let (mut source, found) = Source::parse(set, texts);
+        source.left_aside = left_aside;
+        unreadable.extend(found);
+        Ok(source)
+    };
+    let (public, tenant) = (read(Set::Public)?, read(Set::Tenant)?);
+    let path = directory.join(lint::ACCEPTED_FILE);
+    let accepted = match fs::read_to_string(&path) {
+        Ok(text) => lint::Accepted::parse(&path, &text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => lint::Accepted::default(),
+        Err(error) => {
+            let problem = "the file cannot be read".to_owned();
+            return Err(Error::MigrationsUnreadable { path, problem, source: Some(error) });
+        }
+    };
+    Ok(Directory { public, tenant, accepted, unreadable })
 }
 
 type Folder = (Vec<(PathBuf, String)>, Vec<PathBuf>, Vec<FileProblem>);
@@ -348,6 +401,8 @@ macro_rules! bundled {
 
 const BUNDLED_PUBLIC: &[(&str, &str)] = bundled!("public":
     "001_organizations.sql" "002_users.sql" "003_sessions.sql" "004_api_keys.sql" "005_billing.sql" "006_magic_links.sql");
+
+const BUNDLED_ACCEPTED: &str = include_str!("../../migrations/accepted.txt");
 
 const BUNDLED_TENANT: &[(&str, &str)] = bundled!("tenant":
     "001_orders.sql" "002_customers.sql" "003_products.sql" "004_creators.sql" "005_payouts.sql" "006_reviews.sql"
@@ -418,7 +473,8 @@ mod tests {
             ("004_y.sql", "-- nothing\n"),
             ("005_z.sql", "create table z ();\ncommit;"),
         ]);
-        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        let of_texts = source.files().iter().flat_map(lint::file);
+        let problems: Vec<_> = problems.into_iter().chain(of_texts).map(|problem| problem.to_string()).collect();
         assert_eq!(problems.len(), 5, "{problems:#?}");
         assert!(problems[0].contains("001_b.sql: version 001 is also the version of 001_a.sql"));
         assert!(problems[2].starts_with("003_x.sql:1: a string begins here"));

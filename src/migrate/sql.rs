@@ -75,13 +75,21 @@ pub(crate) struct Unclosed {
     pub(crate) what: &'static str,
 }
 
-/// Cuts a text into its statements.
-pub(crate) fn statements(text: &str) -> Result<Vec<Statement>, Unclosed> {
+/// A text, cut.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cut {
+    pub(crate) statements: Vec<Statement>,
+    /// Where the `--` comments stand, to the end of their lines.
+    pub(crate) comments: Vec<Range<usize>>,
+}
+
+/// Cuts a text into its statements, and finds its comments.
+pub(crate) fn cut(text: &str) -> Result<Cut, Unclosed> {
     let mut found = Vec::new();
     let mut tokens: Vec<Token> = Vec::new();
     let mut end = 0;
     let mut nesting = Nesting::default();
-    let mut rest = Scanner { text, at: 0 };
+    let mut rest = Scanner { text, at: 0, comments: Vec::new() };
     while let Some((token, token_end)) = rest.next_token()? {
         if token.is_sign(';') && nesting.is_outermost() {
             close(&mut found, &mut tokens, end);
@@ -97,7 +105,13 @@ pub(crate) fn statements(text: &str) -> Result<Vec<Statement>, Unclosed> {
         return Err(Unclosed { at: *at, what: "a parenthesis" });
     }
     close(&mut found, &mut tokens, end);
-    Ok(found)
+    Ok(Cut { statements: found, comments: rest.comments })
+}
+
+/// Cuts a text into its statements.
+#[cfg(test)]
+pub(crate) fn statements(text: &str) -> Result<Vec<Statement>, Unclosed> {
+    cut(text).map(|cut| cut.statements)
 }
 
 fn close(found: &mut Vec<Statement>, tokens: &mut Vec<Token>, end: usize) {
@@ -138,6 +152,7 @@ impl Nesting {
 struct Scanner<'a> {
     text: &'a str,
     at: usize,
+    comments: Vec<Range<usize>>,
 }
 
 impl Scanner<'_> {
@@ -191,7 +206,9 @@ impl Scanner<'_> {
             let blank = self.rest().len() - self.rest().trim_start_matches(is_blank).len();
             self.at += blank;
             if self.rest().starts_with("--") {
+                let start = self.at;
                 self.at += self.rest().find('\n').unwrap_or(self.rest().len());
+                self.comments.push(start..self.at);
             } else if self.rest().starts_with("/*") {
                 self.block_comment()?;
             } else {
@@ -289,13 +306,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn cut(text: &str) -> Vec<&str> {
+    fn parts(text: &str) -> Vec<&str> {
         statements(text).unwrap().into_iter().map(|statement| &text[statement.range]).collect()
     }
 
     #[test]
     fn semicolons_inside_are_not_ends() {
-        for (text, parts) in [
+        for (text, cuts) in [
             ("", vec![]),
             (" ; ;; -- nothing\n/* ; */", vec![]),
             ("select 1", vec!["select 1"]),
@@ -319,7 +336,7 @@ mod tests {
             ),
             ("-- head\ncreate table t ()", vec!["create table t ()"]),
         ] {
-            assert_eq!(cut(text), parts, "{text:?}");
+            assert_eq!(parts(text), cuts, "{text:?}");
         }
     }
 

@@ -18,9 +18,11 @@ use crate::{
     db::{Operator, message},
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName},
+    migration::FileProblem,
     slug::TenantSlug,
 };
 use std::time::{Duration, Instant};
+use std::{collections::BTreeSet, path::Path};
 
 /// How much of the lock table one run may take: the rest is for everybody else.
 const LOCK_TABLE_SHARE: (u64, u64) = (3, 4);
@@ -42,6 +44,7 @@ pub(crate) async fn run(
     observer: &mut dyn Observer,
     report: &mut RunReport,
 ) -> Result<()> {
+    refuse_steps(&planned)?;
     let parts = parts(operator, planned, observer, report);
     if report.failed() > 0 {
         report.stopped = Some(Stop { reason: StopReason::RolledBack, left: tenants(&parts) });
@@ -78,6 +81,23 @@ pub(crate) async fn run(
         report.stopped = Some(Stop { reason: StopReason::RolledBack, left: tenants(&parts) - 1 });
         return Ok(());
     }
+}
+
+/// A file without a transaction cannot be part of one.
+fn refuse_steps(planned: &FleetPlan<'_>) -> Result<()> {
+    let tenants = planned.tenants.iter().filter_map(|tenant| match &tenant.step {
+        Step::Apply(plan) => Some(plan),
+        _ => None,
+    });
+    let files = planned.public.iter().chain(tenants).flat_map(|plan| plan.pending.iter());
+    let files: BTreeSet<&Path> = files.filter(|file| !file.is_transactional()).map(|file| file.path()).collect();
+    if files.is_empty() {
+        return Ok(());
+    }
+    let problem = "runs without a transaction and cannot be part of the one that everything is in";
+    let problems =
+        files.into_iter().map(|file| FileProblem { file: file.to_owned(), line: Some(1), problem: problem.into() });
+    Err(Error::MigrationsInvalid { problems: problems.collect() })
 }
 
 /// What failed, and at which part, where it was one.

@@ -18,6 +18,7 @@ fn help_of_every_command() {
         "help migrate",
         "help migrate:status",
         "help migrate:new",
+        "help migrate:lint",
         "help demo",
         "help completions",
     ];

@@ -63,6 +63,7 @@ fn an_empty_folder_is_no_set() {
     assert!(problems(&[("001_a.down.sql", "select 1")])[0].contains("holds no migrations"));
 }
 
+/// Fault 1 of those found in other runners: the second file is never applied.
 #[test]
 fn two_files_of_one_version_are_refused() {
     for (one, two) in [
@@ -79,6 +80,7 @@ fn two_files_of_one_version_are_refused() {
     }
 }
 
+/// Fault 2 of those found in other runners: such a file is skipped, or the name panics.
 #[test]
 fn names_that_are_nearly_right_are_refused_and_never_skipped() {
     for bad in [
@@ -99,6 +101,7 @@ fn names_that_are_nearly_right_are_refused_and_never_skipped() {
     }
 }
 
+/// Fault 17 of those found in other runners: half of a migration stays behind a COMMIT.
 #[test]
 fn texts_that_break_the_unit_are_refused_with_their_line() {
     for (text, line, word) in [

@@ -271,7 +271,15 @@ pub(crate) fn say(line: &str) {
 /// A proxy in front of the server that notes what the client sends.
 pub(crate) struct Proxy {
     seen: Arc<Mutex<Vec<Seen>>>,
+    cut: Arc<Mutex<Option<(usize, Cut)>>>,
     config: Config,
+}
+
+/// Where a connection is cut: before a message of the client's reaches the server, or right after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    Before,
+    After,
 }
 
 /// A message of the client's: its kind, and its text where it has one.
@@ -293,17 +301,19 @@ impl Proxy {
         let host = database.config().target().hosts()[0].clone();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&seen);
+        let cut = Arc::new(Mutex::new(None));
+        let cutting = Arc::clone(&cut);
         tokio::spawn(async move {
             for _ in 0..connections_max {
                 let Ok((client, _)) = listener.accept().await else { return };
                 match &host {
                     TargetHost::Socket { directory, port } => {
                         let server = UnixStream::connect(format!("{directory}/.s.PGSQL.{port}")).await.unwrap();
-                        tokio::spawn(relay(client, server, Arc::clone(&noted)));
+                        tokio::spawn(relay(client, server, Arc::clone(&noted), Arc::clone(&cutting)));
                     }
                     TargetHost::Network { name, port } => {
                         let server = TcpStream::connect((name.as_str(), *port)).await.unwrap();
-                        tokio::spawn(relay(client, server, Arc::clone(&noted)));
+                        tokio::spawn(relay(client, server, Arc::clone(&noted), Arc::clone(&cutting)));
                     }
                     _ => unreachable!("there are two kinds of host"),
                 }
@@ -312,7 +322,17 @@ impl Proxy {
         let direct = url(database, None);
         let (user, _) = direct.split_once("://").unwrap().1.split_once('@').unwrap_or(("postgres", ""));
         let config = Config::from_url(&format!("postgresql://{user}@127.0.0.1:{port}/{}", database.name())).unwrap();
-        Self { seen, config }
+        Self { seen, cut, config }
+    }
+
+    /// Cuts the connection at the message after so many others.
+    pub(crate) fn cut_after(&self, messages: usize, how: Cut) {
+        *self.cut.lock().unwrap() = Some((messages, how));
+    }
+
+    /// Whether the cut is still to come; there is none any more.
+    pub(crate) fn spare(&self) -> bool {
+        self.cut.lock().unwrap().take().is_some()
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -332,7 +352,15 @@ pub(crate) fn round_trips(seen: &[Seen]) -> usize {
     seen.iter().filter(|message| matches!(message.kind, b'Q' | b'S')).count() - closes
 }
 
-async fn relay<S>(client: TcpStream, server: S, seen: Arc<Mutex<Vec<Seen>>>)
+/// Counts a message; says whether it is the one at which the connection is cut.
+fn due(cutting: &Mutex<Option<(usize, Cut)>>) -> Option<Cut> {
+    let mut cutting = cutting.lock().unwrap();
+    let (left, how) = (*cutting)?;
+    *cutting = left.checked_sub(1).map(|left| (left, how));
+    (left == 0).then_some(how)
+}
+
+async fn relay<S>(client: TcpStream, server: S, seen: Arc<Mutex<Vec<Seen>>>, cutting: Arc<Mutex<Option<(usize, Cut)>>>)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
@@ -357,6 +385,10 @@ where
         if from_client.read_exact(&mut body).await.is_err() {
             break;
         }
+        let now = if first { None } else { due(&cutting) };
+        if now == Some(Cut::Before) {
+            break;
+        }
         if !first {
             seen.lock().unwrap().push(Seen { kind: kind[0], text: String::from_utf8_lossy(&body).into_owned() });
             if to_server.write_all(&kind).await.is_err() {
@@ -364,6 +396,9 @@ where
             }
         }
         if to_server.write_all(&length).await.is_err() || to_server.write_all(&body).await.is_err() {
+            break;
+        }
+        if now == Some(Cut::After) {
             break;
         }
         first = false;

@@ -5,7 +5,11 @@
 
 mod pgbouncer;
 
-use cgk::{Config, Db, Error, TenantSlug, config::Pooling};
+use cgk::{
+    Config, Db, Error, Operator, TenantSlug,
+    config::Pooling,
+    migrate::{self, Migrations, Outcome, Scope, Set, Silent, Target},
+};
 use pgbouncer::Stage;
 use tokio_postgres::types::Type;
 
@@ -161,4 +165,51 @@ async fn schemas_are_not_changed_through_it() {
     assert_eq!(config.pooling(), Pooling::Transaction);
     let refused = cgk::Operator::connect(&config).await.unwrap_err();
     assert_eq!(refused.code(), "CGK0102", "{refused}");
+}
+
+/// An address that nobody could tell is a pooler's: a migration without a transaction notices by its backends.
+#[tokio::test]
+async fn a_migration_without_a_transaction_stops_where_its_backend_changes() {
+    let stage = Stage::with_server_connections(2).await;
+    let migrations = Migrations::bundled()
+        .with_file(
+            Set::Tenant,
+            "900_x.sql",
+            "-- cgk:no-transaction\ncreate table stray (id int);\ncreate index concurrently x on stray (id)",
+        )
+        .unwrap();
+    let hidden = Operator::connect(&Config::from_url(&stage.url()).unwrap()).await.unwrap();
+    let run = async |operator: &Operator| {
+        let planned = migrate::plan_fleet(operator, &migrations, &Scope::Tenants, Target::Head).await.unwrap();
+        two_backends(&stage).await;
+        migrate::run(operator, &migrations, planned, &mut Silent).await.unwrap()
+    };
+    let report = run(&hidden).await;
+    assert_eq!(report.failed(), 2, "{report:?}");
+    for tenant in &report.tenants {
+        let Outcome::Failed { error } = &tenant.result else { panic!("{report:?}") };
+        assert!(matches!(error, Error::PoolerRefused { .. }), "{error:?}");
+    }
+    let direct = stage.database().operator().await.unwrap();
+    let (client, connection) = tokio_postgres::connect(&stage.direct_url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let made: i64 =
+        client.query_one("select count(*) from pg_class where relname in ('stray', 'x')", &[]).await.unwrap().get(0);
+    assert_eq!(made, 0);
+    // The control: on the server itself the same files are applied, once the pooler's sessions and their locks are gone.
+    client.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid in (select pid from pg_locks where locktype = 'advisory')", &[]).await.unwrap();
+    assert_eq!(run(&direct).await.migrated(), 2);
+}
+
+/// Makes the pooler open both of its server connections.
+async fn two_backends(stage: &Stage) {
+    let (mut one, mut two) = (stage.raw_client().await, stage.raw_client().await);
+    let (one, two) = (one.transaction().await.unwrap(), two.transaction().await.unwrap());
+    let mut pids = Vec::new();
+    for transaction in [&one, &two] {
+        pids.push(transaction.query_typed(PID, &[]).await.unwrap()[0].get::<_, i32>(0));
+    }
+    assert_ne!(pids[0], pids[1]);
+    one.rollback().await.unwrap();
+    two.rollback().await.unwrap();
 }

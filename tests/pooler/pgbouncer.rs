@@ -29,6 +29,11 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn set() -> Self {
+        Self::with_server_connections(1).await
+    }
+
+    /// With several, each transaction goes to the one that was not used for the longest time.
+    pub(crate) async fn with_server_connections(number: usize) -> Self {
         let database = TestServer::shared().set_up_database().await.unwrap();
         database.with_tenants(&["acme", "globex"]).await.unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -44,7 +49,7 @@ impl Stage {
         let settings = format!(
             "[databases]\n* = host={socket} port={server_port} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = transaction\n\
-             default_pool_size = 1\nmax_db_connections = 1\n",
+             default_pool_size = {number}\nmax_db_connections = {number}\nserver_round_robin = 1\n",
             users.display()
         );
         fs::write(&ini, settings).unwrap();
@@ -56,6 +61,15 @@ impl Stage {
 
     pub(crate) fn url(&self) -> String {
         format!("postgresql://postgres@127.0.0.1:{}/{}?sslmode=disable", self.port, self.database.name())
+    }
+
+    /// Past the pooler.
+    pub(crate) fn direct_url(&self) -> String {
+        TestServer::shared().local().expect("this test wants the private server").url(self.database.name())
+    }
+
+    pub(crate) fn database(&self) -> &TestDatabase {
+        &self.database
     }
 
     pub(crate) fn pooled(&self) -> Config {

@@ -6,8 +6,8 @@ pub use many::{CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcom
 
 use crate::{
     context::Db,
-    db::Operator,
-    error::{Error, Result},
+    db::{Operator, message},
+    error::{Error, Result, while_doing},
     ident::{SchemaName, quoted},
     isolation::{self, Presence},
     migrate::{
@@ -76,6 +76,11 @@ pub enum Creation {
 ///
 /// Everything together, from the registry row to the last ledger row. Interrupted anywhere before that, nothing is left.
 /// Eight at once on one slug: one makes it, the others find it.
+///
+/// Migrations without a transaction are part of that one: in a new schema nobody is kept waiting, so CONCURRENTLY is left out
+/// and VACUUM left undone. Only where such a file holds what no transaction can (a procedure that commits) the tenant is
+/// made in steps, like the file; it is `onboarding` and cannot be entered until the last one is done, and running again
+/// goes on from there.
 ///
 /// # Errors
 ///
@@ -147,13 +152,17 @@ async fn try_once(
     }
     check_privileges(operator, facts, role.is_some() && !facts.has_role)?;
 
+    // What no transaction can hold comes after the one that makes the tenant, and until then nobody may enter it.
+    let in_steps = if facts.owner.is_none() { apply::is_born_in_steps(&planned) } else { planned.needs_quiet() };
     let mut provision = String::new();
     match registered {
         false => {
             let name = options.name.as_deref().unwrap_or(slug.as_str());
             let id = OrganizationId(Uuid::new_v4());
-            provision.push_str(&registry::insert_sql(id, slug, name, TenantStatus::Active));
+            let status = if in_steps { TenantStatus::Onboarding } else { TenantStatus::Active };
+            provision.push_str(&registry::insert_sql(id, slug, name, status));
         }
+        true if in_steps => {}
         true => provision.push_str(&registry::activate_sql(slug)),
     }
     if let Some(role) = &role {
@@ -176,7 +185,12 @@ async fn try_once(
     }
     let ledger = if facts.has_ledger { LedgerPresence::Present } else { LedgerPresence::Absent };
     let unit = Unit { plan: &planned, role: role.as_ref(), provision, ledger, owner };
-    Ok(match apply::apply(operator, &unit).await? {
+    let landing = apply::apply(operator, &unit).await?;
+    if in_steps && landing == Landing::Done {
+        let activated = message::run(operator.client(), &registry::activate_sql(slug)).await;
+        activated.and_then(message::Answer::complete).map_err(while_doing(format!("activate tenant {slug}")))?;
+    }
+    Ok(match landing {
         Landing::Moved | Landing::Busy => None,
         Landing::Done => Some(Made {
             creation: if registered || facts.owner.is_some() { Creation::Finished } else { Creation::New },

@@ -4,87 +4,119 @@
 //! changed search path sends the next tables into another schema, `CONCURRENTLY` cannot run in the transaction that makes a
 //! migration all or nothing.
 
-use super::{
+use super::{Finding, Lint};
+use crate::migrate::{
+    shape::{self, Shape},
     source::{MigrationFile, Source},
     sql::{Statement, Token, TokenKind},
 };
-use crate::migration::FileProblem;
 use std::collections::BTreeMap;
 
 const NO_TRANSACTION: &str = "cgk:no-transaction";
 
-/// The problems of one file.
-pub(crate) fn file(file: &MigrationFile) -> Vec<FileProblem> {
-    let mut problems: Vec<FileProblem> = Vec::new();
-    let mut report = |at: usize, problem: String| {
-        let line = file.sql()[..at].matches('\n').count() + 1;
-        problems.push(FileProblem { file: file.path().to_owned(), line: Some(line), problem });
-    };
-    if let Some(first) = file.sql().lines().next()
-        && first.trim_start_matches('-').trim() == NO_TRANSACTION
-    {
-        report(0, "`-- cgk:no-transaction` is not supported by this version".into());
-    }
+/// What is wrong, and where it begins.
+type Fault = (usize, Lint, String);
+
+/// Whether a line is the mark of a file that runs without a transaction.
+pub(in crate::migrate) fn is_marker(line: &str) -> bool {
+    line.starts_with("--") && line.trim_start_matches('-').trim() == NO_TRANSACTION
+}
+
+/// The errors of one file.
+pub(super) fn file(file: &MigrationFile) -> Vec<Finding> {
+    let mut found: Vec<Finding> =
+        file.comments().iter().filter_map(|range| misplaced_marker(file, range.start)).collect();
     for statement in file.statements() {
-        for (at, problem) in
-            [transaction_control(statement), session_state(statement), other_tenant(statement), client_side(statement)]
-                .into_iter()
-                .flatten()
-        {
-            report(at, problem);
-        }
+        let stepwise = if file.is_transactional() { inside_only(statement) } else { stepwise(statement) };
+        let faults = [
+            transaction_control(statement),
+            stepwise,
+            beyond_the_schema(statement),
+            session_state(statement),
+            other_tenant(statement),
+            client_side(statement),
+        ];
+        found.extend(faults.into_iter().flatten().map(|(at, lint, reason)| Finding::at(file, at, lint, reason)));
     }
-    problems
+    found
+}
+
+fn misplaced_marker(file: &MigrationFile, at: usize) -> Option<Finding> {
+    let line = file.sql()[at..].lines().next()?;
+    let reason = "`-- cgk:no-transaction` counts on the file's first line only";
+    (at > 0 && is_marker(line)).then(|| Finding::at(file, at, Lint::Marker, reason))
 }
 
 /// The problems between the two sets: a relation name in both means that a query whose tenant table is missing reads
 /// everybody's table instead of failing.
-pub(crate) fn across(public: &Source, tenant: &Source) -> Vec<FileProblem> {
+pub(in crate::migrate) fn across(public: &Source, tenant: &Source) -> Vec<Finding> {
     let shared: BTreeMap<String, &MigrationFile> =
         public.files().iter().flat_map(|file| relations(file).into_iter().map(move |(name, _)| (name, file))).collect();
     let mut problems = Vec::new();
     for file in tenant.files() {
         for (name, at) in relations(file) {
             if let Some(other) = shared.get(&name) {
-                let line = file.sql()[..at].matches('\n').count() + 1;
-                let problem = format!(
+                let reason = format!(
                     "relation {name:?} is also made by {}; a name may stand in one of the two sets only",
                     other.path().display()
                 );
-                problems.push(FileProblem { file: file.path().to_owned(), line: Some(line), problem });
+                problems.push(Finding::at(file, at, Lint::RelationInBothSets, reason));
             }
         }
     }
     problems
 }
 
-fn transaction_control(statement: &Statement) -> Option<(usize, String)> {
+/// What only a file without a transaction must heed.
+fn stepwise(statement: &Statement) -> Option<Fault> {
+    if let Shape::CreateIndex { name: None, concurrently: true, .. } = shape::of(statement) {
+        return Some((statement.range.start, Lint::UnnamedIndex, "CREATE INDEX CONCURRENTLY without a name".into()));
+    }
+    let local = matches!(statement.leading_words().as_slice(), ["set", "local", ..] | ["set", "constraints", ..]);
+    let reason = "holds for one transaction, and each statement of this file is one";
+    local.then(|| (statement.range.start, Lint::SetLocal, reason.to_owned()))
+}
+
+fn transaction_control(statement: &Statement) -> Option<Fault> {
     let words = statement.leading_words();
     let found = match words.as_slice() {
         ["begin" | "commit" | "rollback" | "abort" | "end" | "savepoint" | "release", ..] => words[0].to_uppercase(),
         ["start", "transaction", ..] => "START TRANSACTION".into(),
         ["prepare", "transaction", ..] => "PREPARE TRANSACTION".into(),
         ["set", "transaction", ..] => "SET TRANSACTION".into(),
-        _ => return cannot_run_in_a_transaction(statement),
+        _ => return None,
     };
     Some((
         statement.range.start,
+        Lint::TransactionControl,
         format!("{found} in a migration: each schema is migrated in one transaction of cgk's, which must stay whole"),
     ))
 }
 
-fn cannot_run_in_a_transaction(statement: &Statement) -> Option<(usize, String)> {
+/// What cannot run inside a transaction.
+fn inside_only(statement: &Statement) -> Option<Fault> {
     let words = statement.leading_words();
     let found = match words.as_slice() {
         ["create" | "drop" | "reindex" | "refresh" | "alter", ..] if is_concurrent(&words, statement) => "CONCURRENTLY",
         ["vacuum", ..] => "VACUUM",
+        _ => return None,
+    };
+    let reason = format!(
+        "{found} cannot run inside the transaction that a migration is; `-- cgk:no-transaction` on the first line of the \
+         file runs its statements one by one"
+    );
+    Some((statement.range.start, Lint::OutsideTransaction, reason))
+}
+
+fn beyond_the_schema(statement: &Statement) -> Option<Fault> {
+    let found = match statement.leading_words().as_slice() {
         ["create" | "drop", "database", ..] => "CREATE or DROP DATABASE",
         ["create" | "drop", "tablespace", ..] => "CREATE or DROP TABLESPACE",
         ["alter", "system", ..] => "ALTER SYSTEM",
-        ["checkpoint", ..] => return None,
         _ => return None,
     };
-    Some((statement.range.start, format!("{found} cannot run inside the transaction that a migration is")))
+    let reason = format!("{found} is not about one schema, and a migration is run once in each");
+    Some((statement.range.start, Lint::BeyondTheSchema, reason))
 }
 
 /// `refresh materialized view concurrently` may run in a transaction; the others may not.
@@ -99,7 +131,7 @@ fn is_concurrent(words: &[&str], statement: &Statement) -> bool {
     }
 }
 
-fn session_state(statement: &Statement) -> Option<(usize, String)> {
+fn session_state(statement: &Statement) -> Option<Fault> {
     // The setting's name may stand in quotes: `set "search_path" = x`.
     let words: Vec<&str> = statement.tokens.iter().take(3).map_while(Token::name).collect();
     let setting = match words.as_slice() {
@@ -111,50 +143,60 @@ fn session_state(statement: &Statement) -> Option<(usize, String)> {
         "search_path" | "schema" | "role" | "authorization" | "all" | "session_authorization" => {
             let problem =
                 "changes the role or the search path: cgk sets both, and a schema name needs no path".to_owned();
-            Some((statement.range.start, problem))
+            Some((statement.range.start, Lint::SearchPath, problem))
         }
         _ => None,
     }
 }
 
 /// `set_config('search_path', …)`, as `pg_dump` writes it.
-fn function_call(statement: &Statement) -> Option<(usize, String)> {
+fn function_call(statement: &Statement) -> Option<Fault> {
     statement.tokens.windows(3).find_map(|window| match window {
         [function, open, Token { kind: TokenKind::Text(name), .. }]
             if function.word() == Some("set_config")
                 && open.is_sign('(')
                 && matches!(name.to_lowercase().as_str(), "search_path" | "role") =>
         {
-            Some((function.at, format!("set_config('{name}', …) changes what cgk sets for each schema")))
+            Some((
+                function.at,
+                Lint::SearchPath,
+                format!("set_config('{name}', …) changes what cgk sets for each schema"),
+            ))
         }
         _ => None,
     })
 }
 
-fn other_tenant(statement: &Statement) -> Option<(usize, String)> {
+fn other_tenant(statement: &Statement) -> Option<Fault> {
     statement.tokens.windows(2).find_map(|pair| {
         let name = pair[0].name().filter(|name| name.starts_with("tenant_"))?;
-        pair[1]
-            .is_sign('.')
-            .then(|| (pair[0].at, format!("names the schema {name:?}: a migration runs in every tenant's schema")))
+        pair[1].is_sign('.').then(|| {
+            (
+                pair[0].at,
+                Lint::OtherTenant,
+                format!("names the schema {name:?}: a migration runs in every tenant's schema"),
+            )
+        })
     })
 }
 
 /// What only `psql` can do.
-fn client_side(statement: &Statement) -> Option<(usize, String)> {
+fn client_side(statement: &Statement) -> Option<Fault> {
     let first = statement.tokens.first()?;
     if first.is_sign('\\') {
-        return Some((first.at, "a psql command; only SQL can be sent to the server".into()));
+        return Some((first.at, Lint::ClientCommand, "a psql command; only SQL can be sent to the server".into()));
     }
     let copies = statement.leading_words().first() == Some(&"copy")
         && statement.tokens.windows(2).any(|pair| {
             matches!(pair[0].word(), Some("from" | "to")) && matches!(pair[1].word(), Some("stdin" | "stdout"))
         });
-    copies.then(|| (first.at, "COPY with STDIN or STDOUT needs a client that feeds it; use INSERT".into()))
+    copies.then(|| {
+        (first.at, Lint::ClientCommand, "COPY with STDIN or STDOUT needs a client that feeds it; use INSERT".into())
+    })
 }
 
 /// The tables, views, sequences and indexes that a file makes, with the place of their names.
-fn relations(file: &MigrationFile) -> Vec<(String, usize)> {
+pub(super) fn relations(file: &MigrationFile) -> Vec<(String, usize)> {
     file.statements().iter().filter_map(created_relation).collect()
 }
 
@@ -177,16 +219,19 @@ fn created_relation(statement: &Statement) -> Option<(String, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sql::statements;
     use super::*;
+    use crate::migrate::sql::statements;
 
     fn problems(text: &str) -> Vec<String> {
         statements(text)
             .unwrap()
             .iter()
-            .flat_map(|s| [transaction_control(s), session_state(s), other_tenant(s), client_side(s)])
+            .flat_map(|s| {
+                let unit = [transaction_control(s), inside_only(s), beyond_the_schema(s)];
+                unit.into_iter().chain([session_state(s), other_tenant(s), client_side(s)])
+            })
             .flatten()
-            .map(|(_, problem)| problem)
+            .map(|(_, _, problem)| problem)
             .collect()
     }
 
@@ -220,6 +265,7 @@ mod tests {
             "set session authorization x",
             "discard all",
             "select pg_catalog.set_config('search_path', '', false)",
+            "drop database x",
             "insert into tenant_b.orders values (1)",
             "select * from \"tenant_b\" . t",
             "\\connect x",

@@ -1,0 +1,221 @@
+//! `cgk migrate:lint`
+
+use anyhow::{Result, bail};
+use cgk::{
+    config::MigrationsFrom,
+    migrate::{self, Finding, Migrations, Set, Severity, TableLock},
+};
+use clap::Args;
+use serde::Serialize;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    exit::Exit,
+    printer::{Annotation, Printer},
+    report::{Refusal, shown},
+    session::Session,
+    style::{BAD, FAINT, GOOD, WARNING, count, harmless, paint},
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk migrate:lint                                   both sets
+  cgk migrate:lint migrations/tenant/008_vip.sql     this file, among the others of its folder
+  cgk migrate:lint --deny-warnings                   exit code 1 for warnings as well
+  cgk migrate:lint --format github                   as annotations of a workflow run
+
+A warning that is meant is accepted before its statement: -- cgk:accept index-not-concurrent the table is small";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// These files alone; each in the folder public or tenant of its set
+    files: Vec<PathBuf>,
+    /// Exit with 1 for warnings as well
+    #[arg(long)]
+    deny_warnings: bool,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    v: u32,
+    findings: Vec<FindingView<'a>>,
+    locks: Vec<LockView>,
+    errors: usize,
+    warnings: usize,
+    exit: Exit,
+}
+
+#[derive(Serialize)]
+struct FindingView<'a> {
+    file: String,
+    line: Option<usize>,
+    severity: &'static str,
+    lint: &'static str,
+    reason: &'a str,
+    mend: &'static str,
+}
+
+#[derive(Serialize)]
+struct LockView {
+    file: String,
+    line: usize,
+    relation: String,
+    mode: &'static str,
+    blocks: &'static str,
+    by: String,
+}
+
+pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    let printer = session.printer;
+    let (findings, locks) = if arguments.files.is_empty() {
+        match MigrationsFrom::load_with(session.globals.overrides()?)? {
+            MigrationsFrom::Bundled => {
+                let bundled = Migrations::bundled();
+                (bundled.warnings(), locks_of(&bundled, |_| true))
+            }
+            MigrationsFrom::Directory(directory) => look_at(&directory, |_| true)?,
+        }
+    } else {
+        look_at_files(&arguments.files)?
+    };
+    let number = |severity| findings.iter().filter(|finding| finding.severity() == severity).count();
+    let (errors, warnings) = (number(Severity::Error), number(Severity::Warning));
+    let fails = errors > 0 || (arguments.deny_warnings && warnings > 0);
+    let exit = if fails { Exit::Failed } else { Exit::Done };
+    printer.record(&Answer {
+        v: super::JSON_VERSION,
+        findings: findings.iter().map(FindingView::of).collect(),
+        locks,
+        errors,
+        warnings,
+        exit,
+    });
+    for finding in &findings {
+        annotate(printer, finding);
+        printer.answer(line(finding));
+    }
+    if printer.is_json() {
+        return Ok(exit);
+    }
+    let next = if errors > 0 {
+        "No run begins while there are errors."
+    } else if warnings > 0 {
+        "Warnings stop no run; `-- cgk:accept <warning> <reason>` before a statement accepts one."
+    } else {
+        ""
+    };
+    let sum = [(errors, "error"), (warnings, "warning")].map(|(n, what)| count(n, what)).join(", ");
+    if findings.is_empty() {
+        printer.say(format!("{}: {sum}", paint(GOOD, "clean")));
+    } else {
+        printer.say(format!("\n{sum}. {next}"));
+    }
+    Ok(exit)
+}
+
+/// The files named, each among the others of its directory: what an earlier file makes, a later one may rely on.
+fn look_at_files(files: &[PathBuf]) -> Result<(Vec<Finding>, Vec<LockView>)> {
+    let mut wanted: BTreeSet<PathBuf> = BTreeSet::new();
+    let mut directories: BTreeSet<PathBuf> = BTreeSet::new();
+    for file in files {
+        let unusable = |message: String| {
+            let hint = "A migration is in the folder public or tenant: migrations/tenant/008_vip.sql".to_owned();
+            Refusal { message, hint, exit: Exit::Usage }
+        };
+        let Ok(path) = file.canonicalize() else { bail!(unusable(format!("there is no file {}", file.display()))) };
+        let folder = path.parent().filter(|folder| {
+            [Set::Public, Set::Tenant].iter().any(|set| folder.file_name().is_some_and(|name| name == set.folder()))
+        });
+        let Some(directory) = folder.and_then(Path::parent) else {
+            bail!(unusable(format!("{} is in no set of migrations", file.display())));
+        };
+        directories.insert(directory.to_owned());
+        wanted.insert(path);
+    }
+    let (mut findings, mut locks) = (Vec::new(), Vec::new());
+    for directory in &directories {
+        let (found, held) = look_at(directory, |path| wanted.contains(path))?;
+        findings.extend(found);
+        locks.extend(held);
+    }
+    Ok((findings, locks))
+}
+
+fn look_at(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<(Vec<Finding>, Vec<LockView>)> {
+    let mut findings = migrate::lint_directory(directory)?;
+    let usable = findings.iter().all(|finding| finding.severity() != Severity::Error);
+    let locks = if usable { locks_of(&Migrations::from_directory(directory)?, &wanted) } else { Vec::new() };
+    findings.retain(|finding| wanted(&finding.file));
+    Ok((findings, locks))
+}
+
+fn locks_of(migrations: &Migrations, wanted: impl Fn(&Path) -> bool) -> Vec<LockView> {
+    let sets = [Set::Public, Set::Tenant].into_iter().flat_map(|set| migrations.set(set).files());
+    let files = sets.filter(|file| wanted(file.path()));
+    files
+        .flat_map(|file| {
+            let view = |TableLock { relation, mode, line, reason, .. }: TableLock| LockView {
+                file: shown(file.path()),
+                line,
+                relation,
+                mode: mode.name(),
+                blocks: match mode.blocks() {
+                    migrate::Blocks::Writes => "writes",
+                    migrate::Blocks::ReadsAndWrites => "reads_and_writes",
+                    _ => "nothing",
+                },
+                by: reason,
+            };
+            file.locks().into_iter().map(view).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+impl<'a> FindingView<'a> {
+    fn of(finding: &'a Finding) -> Self {
+        Self {
+            file: shown(&finding.file),
+            line: finding.line,
+            severity: severity(finding),
+            lint: finding.lint.name(),
+            reason: &finding.reason,
+            mend: finding.lint.mend(),
+        }
+    }
+}
+
+fn severity(finding: &Finding) -> &'static str {
+    match finding.severity() {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    }
+}
+
+/// `migrations/tenant/008_vip.sql:3: warning index-not-concurrent: …`
+fn line(finding: &Finding) -> String {
+    let place = place(finding);
+    let look = if finding.severity() == Severity::Error { BAD } else { WARNING };
+    let what = paint(look, format!("{} {}", severity(finding), finding.lint));
+    let (reason, mend) = (harmless(&finding.reason), finding.lint.mend());
+    format!("{}: {what}: {reason}\n  {} {mend}", harmless(&place), paint(FAINT, "help:"))
+}
+
+fn place(finding: &Finding) -> String {
+    let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();
+    format!("{}{line}", shown(&finding.file))
+}
+
+/// Beside the file's line, where the answer is for GitHub Actions.
+fn annotate(printer: &Printer, finding: &Finding) {
+    let message = format!("{}\n{}", finding.reason, finding.lint.mend());
+    let file = shown(&finding.file);
+    printer.annotate(&Annotation {
+        level: severity(finding),
+        title: finding.lint.name(),
+        place: Some((&file, finding.line.unwrap_or(1), 1)),
+        message: &message,
+    });
+}

@@ -1,0 +1,156 @@
+//! Warnings that somebody knows of and means: written down with a reason, reported when there is nothing left to accept.
+
+use super::{Finding, Lint, Severity};
+use crate::{migrate::source::MigrationFile, migration::Set};
+use std::path::{Path, PathBuf};
+
+/// Beside the folders of the two sets: what is accepted in files that were applied and must not be edited.
+pub(crate) const ACCEPTED_FILE: &str = "accepted.txt";
+
+const DIRECTIVE: &str = "cgk:accept";
+
+/// The lines of an `accepted.txt`: `tenant/002_customers.sql index-not-concurrent the table was empty then`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Accepted {
+    path: PathBuf,
+    lines: Vec<AcceptedLine>,
+}
+
+#[derive(Clone, Debug)]
+struct AcceptedLine {
+    number: usize,
+    /// `tenant/002_customers.sql`
+    file: String,
+    acceptance: Result<Lint, String>,
+    used: bool,
+}
+
+/// A comment `-- cgk:accept …` of a file.
+struct Directive {
+    at: usize,
+    scope: Scope,
+    acceptance: Result<Lint, String>,
+    used: bool,
+}
+
+enum Scope {
+    File,
+    Statement(usize),
+    /// Behind the last statement.
+    Nothing,
+}
+
+impl Accepted {
+    pub(crate) fn parse(path: &Path, text: &str) -> Self {
+        let lines = text.lines().enumerate().filter_map(|(index, line)| {
+            let line = line.trim();
+            (!line.is_empty() && !line.starts_with('#')).then(|| {
+                let (file, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+                AcceptedLine { number: index + 1, file: file.into(), acceptance: acceptance(rest), used: false }
+            })
+        });
+        Self { path: path.to_owned(), lines: lines.collect() }
+    }
+
+    fn takes(&mut self, set: Set, file: &MigrationFile, lint: Lint) -> bool {
+        let name = file.path().file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("{}/{name}", set.folder());
+        let mut taken = false;
+        for line in self.lines.iter_mut().filter(|line| line.file == name && line.acceptance == Ok(lint)) {
+            line.used = true;
+            taken = true;
+        }
+        taken
+    }
+
+    /// What is wrong with the lines that accepted nothing.
+    pub(super) fn left_over(self) -> Vec<Finding> {
+        let Self { path, lines } = self;
+        let finding = |line: AcceptedLine| Finding {
+            file: path.clone(),
+            line: Some(line.number),
+            lint: Lint::Accept,
+            reason: match line.acceptance {
+                Ok(lint) => format!("{} has no warning {lint}; the line is not needed", line.file),
+                Err(reason) => reason,
+            },
+        };
+        lines.into_iter().filter(|line| !line.used).map(finding).collect()
+    }
+}
+
+/// Leaves out what is accepted, and adds what is wrong with the acceptances of the file itself. Each finding comes with the
+/// number of its statement.
+pub(super) fn sort_out(
+    file: &MigrationFile,
+    set: Set,
+    found: Vec<(usize, Finding)>,
+    accepted: &mut Accepted,
+) -> Vec<Finding> {
+    let mut directives = directives(file);
+    let mut left = Vec::new();
+    for (statement, finding) in found {
+        let mut taken = false;
+        for directive in directives.iter_mut().filter(|directive| directive.acceptance == Ok(finding.lint)) {
+            let covers = match directive.scope {
+                Scope::File => true,
+                Scope::Statement(of) => of == statement,
+                Scope::Nothing => false,
+            };
+            directive.used |= covers;
+            taken |= covers;
+        }
+        taken |= accepted.takes(set, file, finding.lint);
+        if !taken {
+            left.push(finding);
+        }
+    }
+    left.extend(directives.into_iter().filter(|directive| !directive.used).map(|directive| {
+        let reason = match directive.acceptance {
+            Ok(lint) => format!("there is no warning {lint} here; the comment is not needed"),
+            Err(reason) => reason,
+        };
+        Finding::at(file, directive.at, Lint::Accept, reason)
+    }));
+    left
+}
+
+fn directives(file: &MigrationFile) -> Vec<Directive> {
+    let (sql, statements) = (file.sql(), file.statements());
+    let of_comment = |range: &std::ops::Range<usize>| {
+        let text = sql[range.clone()].trim_start_matches('-').trim().strip_prefix(DIRECTIVE)?;
+        // `cgk:acceptable` is another word.
+        (text.is_empty() || text.starts_with(char::is_whitespace)).then_some(())?;
+        let next = statements.iter().position(|statement| statement.range.end > range.start);
+        let scope = match next {
+            None => Scope::Nothing,
+            Some(0)
+                if statements[0].range.start > range.start
+                    && has_blank_line(&sql[range.end..statements[0].range.start]) =>
+            {
+                Scope::File
+            }
+            Some(index) => Scope::Statement(index),
+        };
+        Some(Directive { at: range.start, scope, acceptance: acceptance(text), used: false })
+    };
+    file.comments().iter().filter_map(of_comment).collect()
+}
+
+fn has_blank_line(text: &str) -> bool {
+    text.lines().skip(1).any(|line| line.trim().is_empty()) && text.matches('\n').count() > 1
+}
+
+/// `index-not-concurrent the table is small`
+fn acceptance(text: &str) -> Result<Lint, String> {
+    let text = text.trim();
+    let (name, reason) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    match Lint::of_name(name) {
+        _ if name.is_empty() => Err("accepts nothing: the name of a warning and a reason belong here".into()),
+        None => Err(format!("there is no warning {name:?}")),
+        Some(lint) if lint.severity() == Severity::Error => Err(format!("{lint} is an error and cannot be accepted")),
+        Some(Lint::Accept) => Err("accept cannot be accepted".into()),
+        Some(lint) if reason.trim().is_empty() => Err(format!("accepts {lint} without a reason")),
+        Some(lint) => Ok(lint),
+    }
+}

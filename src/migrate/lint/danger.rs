@@ -1,0 +1,334 @@
+//! What runs, and locks, loses or surprises: the warnings.
+//!
+//! A table that the same file makes is nobody's yet, and nothing that is done to it hurts. A table that an earlier file made
+//! may be full in some tenant.
+
+use super::{Finding, Lint};
+use crate::{
+    migrate::{
+        shape::{self, Action, Name, Shape},
+        source::MigrationFile,
+        sql::{Statement, TokenKind},
+    },
+    migration::Set,
+};
+use std::collections::BTreeSet;
+
+/// What the files before have made.
+pub(super) struct Known<'a> {
+    set: Set,
+    /// Relations of the shared schema.
+    shared: &'a BTreeSet<String>,
+    /// Tables of this set.
+    tables: BTreeSet<String>,
+    /// Table and column of every `check (column is not null)` that holds for all rows.
+    not_null: BTreeSet<(String, String)>,
+    /// The same, not validated yet, by table and constraint.
+    unproven: Vec<(String, String, String)>,
+}
+
+type Faults = Vec<(usize, Lint, String)>;
+
+impl<'a> Known<'a> {
+    pub(super) fn of(set: Set, shared: &'a BTreeSet<String>) -> Self {
+        Self { set, shared, tables: BTreeSet::new(), not_null: BTreeSet::new(), unproven: Vec::new() }
+    }
+
+    fn is_shared(&self, name: &Name) -> bool {
+        match &name.schema {
+            Some(schema) => schema == "public",
+            None => self.shared.contains(&name.name) && !self.tables.contains(&name.name),
+        }
+    }
+}
+
+/// The warnings of one file, each with the number of its statement.
+pub(super) fn file(file: &MigrationFile, known: &mut Known<'_>) -> Vec<(usize, Finding)> {
+    let mut fresh: BTreeSet<String> = BTreeSet::new();
+    let mut found = Vec::new();
+    for (index, statement) in file.statements().iter().enumerate() {
+        let shape = shape::of(statement);
+        let mut faults = Faults::new();
+        of_shape(&shape, statement, known, &fresh, &mut faults);
+        of_words(statement, file.is_transactional(), &mut faults);
+        found.extend(faults.into_iter().map(|(at, lint, reason)| (index, Finding::at(file, at, lint, reason))));
+        learn(&shape, known, &mut fresh);
+    }
+    found
+}
+
+fn of_shape(shape: &Shape, statement: &Statement, known: &Known<'_>, fresh: &BTreeSet<String>, faults: &mut Faults) {
+    let start = statement.range.start;
+    let is_fresh = |name: &Name| fresh.contains(&name.name);
+    match shape {
+        Shape::CreateTable { name, references, .. } => {
+            qualified(name, faults);
+            to_public(references, known, faults);
+        }
+        Shape::CreateIndex { table, concurrently: false, .. } if !is_fresh(table) => {
+            let reason = format!("CREATE INDEX on {} stops all writes to it until the index is built", table.shown());
+            faults.push((start, Lint::IndexNotConcurrent, reason));
+        }
+        Shape::DropIndex { names, concurrently: false } if !names.iter().all(is_fresh) => {
+            let reason = "DROP INDEX waits for every transaction on the table, and all others wait behind it".into();
+            faults.push((start, Lint::IndexNotConcurrent, reason));
+        }
+        Shape::Reindex { concurrently: false, .. } => {
+            faults.push((start, Lint::IndexNotConcurrent, "REINDEX stops all writes to the table".into()));
+        }
+        Shape::Create { kind, name, .. } => {
+            if let Some(name) = name {
+                qualified(name, faults);
+            }
+            match (known.set, kind.as_str()) {
+                (Set::Tenant, "type" | "domain") => {
+                    let reason =
+                        "a type of each tenant's own: prepared statements break when they meet another tenant's";
+                    faults.push((start, Lint::TypePerTenant, reason.into()));
+                }
+                (Set::Tenant, "extension") => {
+                    let reason = "an extension exists once in a database, and this file runs in every tenant".into();
+                    faults.push((start, Lint::ExtensionInTenant, reason));
+                }
+                _ => {}
+            }
+        }
+        Shape::Drop { kind, names, .. } if !names.iter().all(is_fresh) => {
+            if matches!(kind.as_str(), "table" | "schema" | "materialized view" | "sequence") {
+                faults.push((start, Lint::DropsData, format!("DROP {} cannot be undone", kind.to_uppercase())));
+            }
+        }
+        Shape::AlterTable { kind, table, actions } => {
+            qualified(table, faults);
+            for action in actions {
+                of_action(kind, table, action, is_fresh(table), known, faults);
+            }
+        }
+        Shape::Truncate { tables } if !tables.iter().all(is_fresh) => {
+            faults.push((start, Lint::DropsData, "TRUNCATE cannot be undone".into()));
+        }
+        Shape::Lock { mode, .. } => {
+            faults.push((start, Lint::LocksTable, format!("LOCK TABLE keeps {mode} to the end of the migration")));
+        }
+        Shape::Vacuum { full: true, .. } => {
+            let reason = "VACUUM FULL writes the whole table anew, and nobody reads it meanwhile".into();
+            faults.push((start, Lint::RewritesTable, reason));
+        }
+        Shape::Cluster { .. } => {
+            let reason = "CLUSTER writes the whole table anew, and nobody reads it meanwhile".into();
+            faults.push((start, Lint::RewritesTable, reason));
+        }
+        Shape::Write { verb: verb @ ("update" | "delete"), table, has_where: false, .. } if !is_fresh(table) => {
+            let verb = verb.to_uppercase();
+            let reason =
+                format!("{verb} without WHERE locks every row of {} to the end of the migration", table.shown());
+            faults.push((start, Lint::WritesEveryRow, reason));
+        }
+        _ => {}
+    }
+}
+
+fn of_action(kind: &str, table: &Name, action: &Action, fresh: bool, known: &Known<'_>, faults: &mut Faults) {
+    let words = action.words();
+    let at = action.at();
+    to_public(&action.references(), known, faults);
+    if words.first() == Some(&"rename") && kind != "index" && !fresh && words.get(1) != Some(&"constraint") {
+        let reason = "RENAME breaks the version of the application that is running".into();
+        faults.push((at, Lint::Renames, reason));
+    }
+    if fresh || kind != "table" {
+        return;
+    }
+    match words.as_slice() {
+        ["set", "schema", ..] => {
+            let reason = "SET SCHEMA moves the table away from where the next file looks for it".into();
+            faults.push((at, Lint::SchemaQualified, reason));
+        }
+        ["set", what @ ("logged" | "unlogged" | "access" | "tablespace"), ..] => {
+            rewrites(at, &format!("SET {}", what.to_uppercase()), table, faults);
+        }
+        ["drop", "constraint" | "expression" | "identity", ..] => {}
+        ["drop", ..] => faults.push((at, Lint::DropsData, "DROP COLUMN cannot be undone".into())),
+        ["alter", ..] if action.has(&["set", "not", "null"]) => {
+            let column = column(action, "alter");
+            let proven = column.is_some_and(|column| known.not_null.contains(&(table.name.clone(), column)));
+            if !proven {
+                let reason = format!("SET NOT NULL reads all of {}, and nobody reads it meanwhile", table.shown());
+                faults.push((at, Lint::SetNotNull, reason));
+            }
+        }
+        ["alter", ..] if changes_type(action) => rewrites(at, "a change of a column's type", table, faults),
+        ["add", "constraint" | "check" | "foreign" | "unique" | "primary" | "exclude" | "not", ..] => {
+            of_constraint(at, action, table, faults);
+        }
+        ["add", ..] => of_new_column(at, action, table, faults),
+        _ => {}
+    }
+}
+
+fn of_constraint(at: usize, action: &Action, table: &Name, faults: &mut Faults) {
+    let of = |phrase: &[&str]| action.has(phrase);
+    if of(&["using", "index"]) {
+        return;
+    }
+    if of(&["primary", "key"]) || of(&["unique"]) || of(&["exclude"]) {
+        let reason = format!("it builds an index over all of {}, and nobody reads it meanwhile", table.shown());
+        faults.push((at, Lint::ConstraintBuildsIndex, reason));
+    } else if !of(&["not", "valid"]) {
+        let reason = format!("it looks at every row of {}, and nobody writes to it meanwhile", table.shown());
+        faults.push((at, Lint::ConstraintNotValid, reason));
+    }
+}
+
+fn of_new_column(at: usize, action: &Action, table: &Name, faults: &mut Faults) {
+    let words: Vec<&str> = action.tokens.iter().filter_map(crate::migrate::sql::Token::word).collect();
+    let has = |word: &str| words.contains(&word);
+    let fills_itself = has("serial") || has("bigserial") || has("smallserial") || has("identity") || has("generated");
+    let volatile = has("default") && VOLATILE.iter().any(|function| has(function));
+    let stored = has("generated") && (has("stored") || has("identity"));
+    if volatile || stored || (fills_itself && !has("generated")) {
+        rewrites(at, "a column with a value of its own for each row", table, faults);
+    }
+    let required = action.has(&["not", "null"]) && !has("default") && !fills_itself;
+    if required || action.has(&["primary", "key"]) && !fills_itself && !has("default") {
+        let reason = format!("it fails where {} has rows: they have no value for the column", table.shown());
+        faults.push((at, Lint::RequiredColumn, reason));
+    }
+    if action.has(&["references"]) || action.has(&["check"]) {
+        let reason = format!("it looks at every row of {}, and nobody writes to it meanwhile", table.shown());
+        faults.push((at, Lint::ConstraintNotValid, reason));
+    }
+    if action.has(&["unique"]) || action.has(&["primary", "key"]) {
+        let reason = format!("it builds an index over all of {}, and nobody reads it meanwhile", table.shown());
+        faults.push((at, Lint::ConstraintBuildsIndex, reason));
+    }
+}
+
+/// Functions that give each row a value of its own; `now()` gives all the same.
+const VOLATILE: &[&str] = &[
+    "random",
+    "gen_random_uuid",
+    "gen_random_bytes",
+    "uuid_generate_v1",
+    "uuid_generate_v1mc",
+    "uuid_generate_v4",
+    "uuidv4",
+    "uuidv7",
+    "clock_timestamp",
+    "timeofday",
+    "nextval",
+    "txid_current",
+    "pg_current_xact_id",
+];
+
+fn rewrites(at: usize, what: &str, table: &Name, faults: &mut Faults) {
+    let reason = format!("{what} writes all of {} anew, and nobody reads it meanwhile", table.shown());
+    faults.push((at, Lint::RewritesTable, reason));
+}
+
+/// `alter column c type …`, `alter c set data type …`
+fn changes_type(action: &Action) -> bool {
+    action.has(&["set", "data", "type"]) || {
+        let skipped = 1 + usize::from(action.tokens.get(1).and_then(|token| token.word()) == Some("column"));
+        action.tokens.get(skipped + 1).and_then(|token| token.word()) == Some("type")
+    }
+}
+
+fn column(action: &Action, verb: &str) -> Option<String> {
+    let name = action.name_after(&[verb, "column"]).or_else(|| action.name_after(&[verb]))?;
+    Some(name.name)
+}
+
+fn to_public(references: &[Name], known: &Known<'_>, faults: &mut Faults) {
+    for name in references.iter().filter(|name| known.set == Set::Tenant && known.is_shared(name)) {
+        let reason = format!(
+            "a foreign key to {} of the shared schema: each tenant's makes deletes there slower, and making it locks the table",
+            name.shown()
+        );
+        faults.push((name.at, Lint::ForeignKeyToPublic, reason));
+    }
+}
+
+fn qualified(name: &Name, faults: &mut Faults) {
+    // Another tenant's name is an error of its own.
+    if let Some(schema) = name.schema.as_deref().filter(|schema| !schema.starts_with("tenant_") && *schema != "pg_temp")
+    {
+        let reason = format!("{:?} names the schema {schema:?} and not the one that is migrated", name.shown());
+        faults.push((name.at, Lint::SchemaQualified, reason));
+    }
+}
+
+fn of_words(statement: &Statement, transactional: bool, faults: &mut Faults) {
+    let words = statement.leading_words();
+    if matches!(words.first(), Some(&"create" | &"alter"))
+        && let Some(found) = statement
+            .tokens
+            .windows(3)
+            .find(|three| three.iter().zip(["if", "not", "exists"]).all(|(token, word)| token.word() == Some(word)))
+    {
+        let reason = "IF NOT EXISTS takes what is there for what was meant".into();
+        faults.push((found[0].at, Lint::IfNotExists, reason));
+    }
+    let setting = match words.as_slice() {
+        ["set", "local" | "constraints" | "transaction" | "role" | "search_path" | "schema", ..] => false,
+        ["set", "session", name, ..] => !matches!(*name, "authorization" | "search_path" | "role" | "characteristics"),
+        ["set", ..] => true,
+        _ => false,
+    };
+    if transactional && setting {
+        let reason = "SET reads as if it lasted, and ends with the file".into();
+        faults.push((statement.range.start, Lint::SessionSetting, reason));
+    }
+}
+
+fn learn(shape: &Shape, known: &mut Known<'_>, fresh: &mut BTreeSet<String>) {
+    match shape {
+        Shape::CreateTable { name, .. } => {
+            fresh.insert(name.name.clone());
+            known.tables.insert(name.name.clone());
+        }
+        Shape::Create { kind, name: Some(name), .. } if kind.contains("view") || kind == "sequence" => {
+            fresh.insert(name.name.clone());
+        }
+        Shape::CreateIndex { name: Some(name), table, .. } if fresh.contains(&table.name) => {
+            fresh.insert(name.name.clone());
+        }
+        Shape::AlterTable { table, actions, .. } => {
+            for action in actions {
+                if let Some((constraint, column)) = checks_not_null(action) {
+                    if action.has(&["not", "valid"]) {
+                        known.unproven.push((table.name.clone(), constraint, column));
+                    } else {
+                        known.not_null.insert((table.name.clone(), column));
+                    }
+                }
+                if let Some(validated) = action.name_after(&["validate", "constraint"]) {
+                    for (of, constraint, column) in &known.unproven {
+                        if *of == table.name && *constraint == validated.name {
+                            known.not_null.insert((of.clone(), column.clone()));
+                        }
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Constraint and column of `add constraint x check (c is not null)`.
+fn checks_not_null(action: &Action) -> Option<(String, String)> {
+    let constraint = action.name_after(&["add", "constraint"]).map_or_else(String::new, |name| name.name);
+    let inner = action.tokens.iter().position(|token| token.word() == Some("check"))?;
+    match action.tokens.get(inner + 1..inner + 7)? {
+        [open, column, is, not, null, close]
+            if open.is_sign('(')
+                && is.word() == Some("is")
+                && not.word() == Some("not")
+                && null.word() == Some("null")
+                && matches!(close.kind, TokenKind::Sign(')')) =>
+        {
+            Some((constraint, column.name()?.to_owned()))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,226 @@
+//! What can be said of migration files without a server: what stops a run, and what is better known before one.
+//!
+//! Two severities. An error would break a promise while looking like success, and no run begins while there is one. A
+//! warning is a statement that locks, loses or surprises; it stops nothing, and it is accepted where it is meant: by a
+//! comment `-- cgk:accept <lint> <reason>` in the lines before the statement, by the same comment at the top of the file
+//! with an empty line behind it for all of the file, or, for files that were applied and must not be edited, by a line of
+//! `accepted.txt` beside the folders of the two sets.
+
+mod accept;
+mod danger;
+mod unit;
+
+use super::source::{MigrationFile, Migrations, Source, read_directory};
+use crate::{
+    error::Result,
+    migration::{FileProblem, Set},
+};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+pub(crate) use accept::{ACCEPTED_FILE, Accepted};
+pub(super) use unit::{across, is_marker};
+
+/// Whether a finding stops a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// No run begins while there is one.
+    Error,
+    /// Worth knowing; stops nothing.
+    Warning,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
+}
+
+macro_rules! lints {
+    ($($variant:ident $name:literal $severity:ident $mend:literal)*) => {
+        /// A rule for migration files. Its name is stable: accepted warnings are written down by it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Lint {
+            $(#[doc = concat!("`", $name, "`: ", $mend)] $variant,)*
+        }
+
+        impl Lint {
+            /// All rules.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The rule's name.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+
+            /// Whether it stops a run.
+            pub fn severity(self) -> Severity {
+                match self { $(Self::$variant => Severity::$severity),* }
+            }
+
+            /// What to do instead, as a sentence.
+            pub fn mend(self) -> &'static str {
+                match self { $(Self::$variant => $mend),* }
+            }
+        }
+    };
+}
+
+lints! {
+    File "file" Error "Give the file a name and a text that can be read."
+    TransactionControl "transaction-control" Error "Leave BEGIN and COMMIT out: cgk makes the transaction."
+    OutsideTransaction "outside-transaction" Error "Put `-- cgk:no-transaction` on the first line of a file of its own."
+    BeyondTheSchema "beyond-the-schema" Error "Run it by hand: it is not about one schema."
+    SearchPath "search-path" Error "Leave it out: cgk sets role and search path for each schema."
+    OtherTenant "other-tenant" Error "Leave the schema's name out."
+    ClientCommand "client-command" Error "Write SQL that the server can run by itself."
+    RelationInBothSets "relation-in-both-sets" Error "Give one of the two another name."
+    Marker "marker" Error "Make `-- cgk:no-transaction` the file's first line."
+    UnnamedIndex "unnamed-index" Error "Name the index, so that one that was left invalid can be found again."
+    SetLocal "set-local" Error "Write SET without LOCAL: it holds to the end of the file."
+
+    Accept "accept" Warning "Write `-- cgk:accept <lint> <reason>` before the statement that it is about."
+    RewritesTable "rewrites-table" Warning "Add a new column, fill it in batches, and switch over."
+    ConstraintNotValid "constraint-not-valid" Warning "Add it NOT VALID, and VALIDATE CONSTRAINT in a later file."
+    SetNotNull "set-not-null" Warning "First add and validate a check (column is not null); then it needs no scan."
+    RequiredColumn "required-column" Warning "Give it a default, or add it without NOT NULL first."
+    IndexNotConcurrent "index-not-concurrent" Warning "Use CONCURRENTLY, in a file with `-- cgk:no-transaction` on its first line."
+    ConstraintBuildsIndex "constraint-builds-index" Warning "Build a unique index CONCURRENTLY first, then ADD CONSTRAINT … USING INDEX."
+    ForeignKeyToPublic "foreign-key-to-public" Warning "Store the id without a foreign key."
+    TypePerTenant "type-per-tenant" Warning "Use text with a check, or make the type in the shared schema."
+    DropsData "drops-data" Warning "Stop using it in one release, and drop it in a later one."
+    Renames "renames" Warning "Add the new name beside the old one, and drop the old one in a later release."
+    SessionSetting "session-setting" Warning "Use SET LOCAL; either ends with the file."
+    IfNotExists "if-not-exists" Warning "Leave IF NOT EXISTS out: what is there already may be something else."
+    LocksTable "locks-table" Warning "Leave the lock to the statements that need one."
+    ExtensionInTenant "extension-in-tenant" Warning "Make the extension once, in the shared schema."
+    SchemaQualified "schema-qualified" Warning "Leave the schema's name out: the file is run in the schema it is for."
+    WritesEveryRow "writes-every-row" Warning "Write in batches, in a file with `-- cgk:no-transaction` on its first line."
+}
+
+impl Lint {
+    /// The rule of a name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|lint| lint.name() == name)
+    }
+}
+
+impl fmt::Display for Lint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Something about a migration file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Finding {
+    /// The file, or the folder where the set as a whole is meant.
+    pub file: PathBuf,
+    /// The line, from 1 on, where one can be named.
+    pub line: Option<usize>,
+    /// The rule.
+    pub lint: Lint,
+    /// What is so, in one lower-case line. What to do instead is [`Lint::mend`].
+    pub reason: String,
+}
+
+impl Finding {
+    fn at(file: &MigrationFile, offset: usize, lint: Lint, reason: impl Into<String>) -> Self {
+        Self { file: file.path().to_owned(), line: Some(line_of(file.sql(), offset)), lint, reason: reason.into() }
+    }
+
+    /// Whether it stops a run.
+    pub fn severity(&self) -> Severity {
+        self.lint.severity()
+    }
+}
+
+impl From<Finding> for FileProblem {
+    fn from(finding: Finding) -> Self {
+        Self { file: finding.file, line: finding.line, problem: finding.reason }
+    }
+}
+
+/// The errors of one file.
+pub(crate) fn file(file: &MigrationFile) -> Vec<FileProblem> {
+    unit::file(file).into_iter().map(FileProblem::from).collect()
+}
+
+/// Everything about a directory of migrations, errors first in each file, files in order. Needs no database.
+///
+/// # Errors
+///
+/// [`Error::MigrationsUnreadable`](crate::Error::MigrationsUnreadable) where a folder or file cannot be read. What is wrong
+/// in the files is no error here but a finding.
+pub fn lint_directory(directory: impl AsRef<Path>) -> Result<Vec<Finding>> {
+    let read = read_directory(directory.as_ref())?;
+    let mut findings: Vec<Finding> = read
+        .unreadable
+        .into_iter()
+        .map(|problem| Finding { file: problem.file, line: problem.line, lint: Lint::File, reason: problem.problem })
+        .collect();
+    for source in [&read.public, &read.tenant] {
+        findings.extend(source.files().iter().flat_map(unit::file));
+    }
+    findings.extend(across(&read.public, &read.tenant));
+    findings.extend(warnings(&read.public, &read.tenant, &read.accepted));
+    findings.sort_by(|a, b| (&a.file, a.line, a.severity(), a.lint).cmp(&(&b.file, b.line, b.severity(), b.lint)));
+    findings.dedup();
+    Ok(findings)
+}
+
+impl Migrations {
+    /// The warnings about these files that nobody has accepted. There are no errors left in a value of this type.
+    pub fn warnings(&self) -> Vec<Finding> {
+        warnings(self.set(Set::Public), self.set(Set::Tenant), self.accepted())
+    }
+}
+
+fn warnings(public: &Source, tenant: &Source, accepted: &Accepted) -> Vec<Finding> {
+    let shared: BTreeSet<String> = public.files().iter().flat_map(unit::relations).map(|(name, _)| name).collect();
+    let mut findings = Vec::new();
+    let mut unused = accepted.clone();
+    for source in [public, tenant] {
+        let mut known = danger::Known::of(source.set(), &shared);
+        for file in source.files() {
+            let found = danger::file(file, &mut known);
+            findings.extend(accept::sort_out(file, source.set(), found, &mut unused));
+        }
+    }
+    findings.extend(unused.left_over());
+    findings
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text[..offset].matches('\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found_again() {
+        let names: BTreeSet<&str> = Lint::ALL.iter().map(|lint| lint.name()).collect();
+        assert_eq!(names.len(), Lint::ALL.len());
+        for lint in Lint::ALL {
+            assert_eq!(Lint::of_name(lint.name()), Some(*lint));
+            assert!(lint.mend().ends_with('.'), "{lint}");
+        }
+    }
+
+    #[test]
+    fn the_bundled_migrations_need_no_excuse() {
+        assert_eq!(Migrations::bundled().warnings(), []);
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        assert_eq!(lint_directory(root).unwrap(), []);
+    }
+}
