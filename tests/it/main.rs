@@ -1,15 +1,19 @@
 //! The integration tests: one binary, one server, a database per test.
 
+mod baseline;
 mod cli_commands;
 mod cli_demo;
 mod cli_fleet;
 mod cli_help;
 mod cli_refusals;
 mod cli_together;
+mod cli_verify;
 mod connection;
 mod create_many;
 mod docs;
+mod drift;
 mod layering;
+mod ledger_repair;
 mod migrate_apply;
 mod migrate_files;
 mod migrate_fleet;
