@@ -251,6 +251,32 @@ pub enum Error {
         /// How its file differs from what was begun.
         problem: String,
     },
+    /// A migration cannot run in the empty schema in which what the migrations give is looked at; nothing was changed.
+    #[error("could not find out what the migrations give: {file:?} fails in an empty schema")]
+    NoReference {
+        /// The file.
+        file: PathBuf,
+        /// What the server said.
+        source: tokio_postgres::Error,
+    },
+    /// A ledger was not written, because what was asked for would have made it say something untrue.
+    #[error("the ledger of schema {schema:?} was left as it is: {why}", schema = schema.as_str())]
+    LedgerRefused {
+        /// The schema.
+        schema: SchemaName,
+        /// Why.
+        why: String,
+    },
+    /// A schema was not adopted, because it is not what the migrations give; nothing was written.
+    #[error("schema {schema:?} is not what the migrations up to {upto} give: {}", count(.differences.len(), "difference"), schema = schema.as_str())]
+    BaselineDiffers {
+        /// The schema.
+        schema: SchemaName,
+        /// The newest migration that it was to be taken for.
+        upto: String,
+        /// Each difference in a line.
+        differences: Vec<String>,
+    },
 
     /// Any other statement failed.
     #[error("could not {doing}")]
@@ -285,7 +311,7 @@ pub enum ErrorKind {
     NotFound,
     /// The tenant is suspended.
     Suspended,
-    /// An object of that name exists that is not cgk's.
+    /// What is there is not cgk's, or not what was asked for takes it to be.
     Conflict,
     /// The transaction did not commit because of what ran inside it.
     Refused,
@@ -334,6 +360,7 @@ impl Error {
             | Self::ConnectionLost { source, .. }
             | Self::CommitUnknown { source, .. }
             | Self::Statement { source, .. }
+            | Self::NoReference { source, .. }
             | Self::Database { source, .. } => Some(source),
             Self::Privilege { source, .. } => source.as_ref(),
             _ => None,
@@ -374,6 +401,9 @@ impl Error {
             Self::TooManyLocks { .. } => ("CGK0607", Refused),
             Self::PlanStale { .. } => ("CGK0608", Refused),
             Self::HalfDone { .. } => ("CGK0609", Drift),
+            Self::NoReference { .. } => ("CGK0621", Failed),
+            Self::LedgerRefused { .. } => ("CGK0622", Conflict),
+            Self::BaselineDiffers { .. } => ("CGK0623", Drift),
             Self::Database { .. } => ("CGK0901", Failed),
             Self::Unexpected { .. } => ("CGK0902", Failed),
         }

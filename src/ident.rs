@@ -78,6 +78,11 @@ impl SchemaName {
         Self(Ident(format!("{SCHEMA_PREFIX}{slug}")))
     }
 
+    /// A name that no tenant can have, for a schema that is rolled back.
+    pub(crate) fn scratch() -> Self {
+        Self(Ident(format!("cgk_reference_{:08x}", rand::random::<u32>())))
+    }
+
     /// The name for people and for comparison with the catalogue.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
@@ -103,6 +108,11 @@ impl RoleName {
     /// The role that may use the tenant's schema in the database of that tag.
     pub fn of_tenant(slug: &TenantSlug, database: &DatabaseTag) -> Self {
         Self(Ident(format!("{ROLE_PREFIX}{slug}_{}", database.0)))
+    }
+
+    /// A role that every server has, to stand for a tenant's in a schema that is rolled back. It gets nothing that lasts.
+    pub(crate) fn stand_in() -> Self {
+        Self(Ident("pg_stat_scan_tables".into()))
     }
 
     /// The name for people and for comparison with the catalogue.

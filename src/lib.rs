@@ -57,6 +57,7 @@
 pub mod config;
 mod context;
 pub(crate) mod db;
+pub mod drift;
 mod error;
 pub mod ident;
 mod isolation;

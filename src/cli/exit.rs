@@ -55,7 +55,9 @@ impl Exit {
             Self::Partial => "some tenants failed, the others are done",
             Self::Unavailable => "the database cannot be reached or used just now",
             Self::Locked => "another run holds the lock",
-            Self::Drift => "an applied migration was edited or is gone, or the database is newer than the files",
+            Self::Drift => {
+                "an applied migration was edited or is gone, the database is newer than the files, or a schema has drifted"
+            }
             Self::Interrupted => "interrupted by Ctrl-C",
             Self::Terminated => "interrupted by SIGTERM",
         }

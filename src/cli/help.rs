@@ -8,8 +8,20 @@ use super::{Cli, exit::Exit};
 /// Which command stands under which heading.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Setup", &["setup:database", "demo"]),
-    ("Tenants", &["tenant:create", "tenant:list"]),
-    ("Migrations", &["migrate", "migrate:status", "migrate:new", "migrate:lint"]),
+    ("Tenants", &["tenant:create", "tenant:list", "tenant:verify"]),
+    (
+        "Migrations",
+        &[
+            "migrate",
+            "migrate:status",
+            "migrate:history",
+            "migrate:new",
+            "migrate:lint",
+            "migrate:baseline",
+            "migrate:repair",
+            "drift",
+        ],
+    ),
     ("Other", &["completions", "help"]),
 ];
 

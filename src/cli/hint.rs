@@ -47,6 +47,17 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::Migration(failure) => migration(failure),
         Error::Diverged(divergence) => diverged(divergence),
         Error::HalfDone { schema, migration, .. } => half_done(schema, migration),
+        Error::NoReference { .. } => {
+            "To compare, every migration is run in an empty schema that is rolled back: this one must work without the \
+             rows and settings of a real one."
+                .into()
+        }
+        Error::LedgerRefused { schema, why } => ledger(schema.as_str(), why)?,
+        Error::BaselineDiffers { .. } => {
+            "Mend the schema, or name the version that it really holds with --version. With --accept-differences \
+             \"reason\" it is taken over as it is."
+                .into()
+        }
         Error::Locked { .. } | Error::Unsettled { .. } => {
             "Wait for the other run to end, and run the command again.".into()
         }
@@ -166,6 +177,28 @@ fn half_done(schema: &SchemaName, migration: &MigrationId) -> String {
     )
 }
 
+fn ledger(schema: &str, why: &str) -> Option<String> {
+    let name = schema.strip_prefix("tenant_").map_or("--public", |slug| slug);
+    let hint = if why.contains("another tool's") {
+        format!(
+            "Give that table another name: `alter table {schema}.schema_migrations rename to old_migrations`. Then run \
+             `cgk migrate:baseline {name} --from-table old_migrations`, and drop the old table when nobody needs it any more."
+        )
+    } else if why.contains("no such schema") {
+        format!(
+            "A schema of another name is taken over under this one: `alter schema NAME rename to {schema}`. A new tenant is \
+             made by `cgk tenant:create {name}`."
+        )
+    } else if why.contains("already, and not") {
+        "What a ledger says is changed by `cgk migrate:repair`, never by a second baseline.".into()
+    } else if why == "there is none" {
+        "`cgk migrate:baseline` writes a ledger for a schema that has none.".into()
+    } else {
+        return None;
+    };
+    Some(hint)
+}
+
 fn diverged(divergence: &Divergence) -> String {
     if divergence.edited.is_empty() && divergence.missing.is_empty() && divergence.out_of_order.is_empty() {
         return "The database was migrated by a newer set of files: use that set (or a newer cgk).".into();
@@ -173,7 +206,8 @@ fn diverged(divergence: &Divergence) -> String {
     let mut advice = String::new();
     if !divergence.edited.is_empty() || !divergence.missing.is_empty() {
         advice.push_str(
-            "Restore the files as they were applied, and put the change into a new one: cgk migrate:new <name>. ",
+            "Restore the files as they were applied, and put the change into a new one: cgk migrate:new <name>. Where that \
+             cannot be, `cgk migrate:repair` takes the files as they are. ",
         );
     }
     if !divergence.out_of_order.is_empty() {

@@ -2,15 +2,18 @@
 
 mod completions;
 mod demo;
+mod drift;
 mod exit;
 mod global;
 mod help;
 mod hint;
 mod migrate;
+mod migrate_baseline;
 mod migrate_history;
 mod migrate_lint;
 mod migrate_new;
 mod migrate_plan;
+mod migrate_repair;
 mod migrate_report;
 mod migrate_status;
 mod printer;
@@ -26,6 +29,7 @@ mod table;
 mod tenant_create;
 mod tenant_create_many;
 mod tenant_list;
+mod tenant_verify;
 mod time;
 
 use anyhow::Result;
@@ -64,6 +68,9 @@ enum Command {
     /// List the tenants and where their schemas stand
     #[command(name = "tenant:list", after_help = tenant_list::EXAMPLES)]
     TenantList,
+    /// Compare tenants with what their migrations give: tables, indexes, rights, ledger
+    #[command(name = "tenant:verify", after_help = tenant_verify::EXAMPLES)]
+    TenantVerify(tenant_verify::Arguments),
     /// Apply the pending migrations to the shared schema and to every tenant
     #[command(after_help = migrate::EXAMPLES)]
     Migrate(migrate::Arguments),
@@ -73,12 +80,21 @@ enum Command {
     /// Show the latest runs, or how every schema fared in one
     #[command(name = "migrate:history", after_help = migrate_history::EXAMPLES)]
     MigrateHistory(migrate_history::Arguments),
+    /// Take over a schema that other hands made: write its ledger without running anything
+    #[command(name = "migrate:baseline", after_help = migrate_baseline::EXAMPLES)]
+    MigrateBaseline(migrate_baseline::Arguments),
+    /// Make ledgers agree with the files again, for one migration and with a reason
+    #[command(name = "migrate:repair", after_help = migrate_repair::EXAMPLES)]
+    MigrateRepair(migrate_repair::Arguments),
     /// Begin the next migration file
     #[command(name = "migrate:new", after_help = migrate_new::EXAMPLES)]
     MigrateNew(migrate_new::Arguments),
     /// Look for what is wrong or dangerous in migration files; needs no database
     #[command(name = "migrate:lint", after_help = migrate_lint::EXAMPLES)]
     MigrateLint(migrate_lint::Arguments),
+    /// Find what the database holds and no migration gives, in every schema, and what belongs to no tenant
+    #[command(after_help = drift::EXAMPLES)]
+    Drift,
     /// Watch all of it work, on a private throw-away server or in a database of its own
     #[command(after_help = demo::EXAMPLES)]
     Demo,
@@ -101,6 +117,9 @@ impl Command {
             Self::TenantCreate(_) => "each tenant is there whole or not at all; run the command again",
             Self::Migrate(_) => {
                 "the schema under way is committed whole or not at all; run `cgk migrate` again, it goes on from there"
+            }
+            Self::MigrateBaseline(_) | Self::MigrateRepair(_) => {
+                "the schema under way is committed whole or not at all; run the command again"
             }
             Self::Demo => "nothing of the demo is left behind",
             _ => "nothing was changed",
@@ -197,11 +216,15 @@ async fn dispatch(cli: &Cli, printer: &Printer, wish: &Wish) -> Result<Exit> {
         Command::SetupDatabase => setup_database::run(&session).await,
         Command::TenantCreate(arguments) => tenant_create::run(&session, arguments).await,
         Command::TenantList => tenant_list::run(&session).await,
+        Command::TenantVerify(arguments) => tenant_verify::run(&session, arguments).await,
         Command::Migrate(arguments) => migrate::run(&session, arguments).await,
         Command::MigrateStatus(arguments) => migrate_status::run(&session, arguments).await,
         Command::MigrateHistory(arguments) => migrate_history::run(&session, arguments).await,
+        Command::MigrateBaseline(arguments) => migrate_baseline::run(&session, arguments).await,
+        Command::MigrateRepair(arguments) => migrate_repair::run(&session, arguments).await,
         Command::MigrateNew(arguments) => migrate_new::run(&session, arguments),
         Command::MigrateLint(arguments) => migrate_lint::run(&session, arguments),
+        Command::Drift => drift::run(&session).await,
         Command::Demo => demo::run(&session).await,
         Command::Completions(arguments) => Ok(completions::run(printer, arguments)),
         Command::ExitCodes => {

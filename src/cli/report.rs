@@ -135,6 +135,11 @@ impl Report {
                     })
                     .collect();
             }
+            Error::BaselineDiffers { differences, .. } => report.problems.clone_from(differences),
+            Error::NoReference { file, .. } => {
+                report.message =
+                    format!("could not find out what the migrations give: {} fails in an empty schema", shown(file));
+            }
             Error::MigrationsUnreadable { path, problem, .. } => {
                 report.message = format!("could not use the migrations in {}: {problem}", shown(path));
             }

@@ -1,7 +1,9 @@
 //! What happens to a tenant in its life, one verb a file.
 
+mod baseline;
 mod create;
 
+pub use baseline::{BaselineOptions, Baselined, Baselining, baseline, baseline_public};
 pub use create::{
     CreateManyOptions, CreateManyReport, CreateObserver, CreateOptions, CreateOutcome, Created, Creation, NewTenant,
     create, create_many,

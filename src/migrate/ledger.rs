@@ -93,7 +93,8 @@ pub(crate) fn create_sql(schema: &SchemaName, role: Option<&RoleName>) -> String
     applied_at timestamptz not null default clock_timestamp(),
     applied_by text not null default session_user,
     duration_ms bigint not null,
-    cgk_version text not null
+    cgk_version text not null,
+    {REPAIRS} jsonb
 );
 revoke all on {table} from public;
 "
@@ -139,6 +140,46 @@ pub(crate) fn digest_sql(schema: &SchemaName) -> String {
     )
 }
 
+/// Records files as applied without running them.
+pub(crate) fn adopt_sql(schema: &SchemaName, files: &[&MigrationFile]) -> String {
+    let values: Vec<String> = files
+        .iter()
+        .map(|file| {
+            let id = file.id();
+            let (name, checksum) = (literal(&id.name), literal(file.checksum().as_str()));
+            format!("({}, {name}, {checksum}, 0, {})", id.version.get(), literal(env!("CARGO_PKG_VERSION")))
+        })
+        .collect();
+    if values.is_empty() {
+        return String::new();
+    }
+    let table = schema.qualified(LEDGER_TABLE);
+    format!("insert into {table} (version, name, checksum, duration_ms, cgk_version) values\n{};\n", values.join(",\n"))
+}
+
+/// The column for what was done to a ledger by hand; ledgers of earlier versions get it with their first repair. It is no
+/// part of the digest.
+pub(crate) const REPAIRS: &str = "repairs";
+
+/// Gives an earlier version's ledger the column for its repairs.
+pub(crate) fn upgrade_sql(schema: &SchemaName) -> String {
+    format!("alter table {} add column {REPAIRS} jsonb;\n", schema.qualified(LEDGER_TABLE))
+}
+
+/// Notes on the row of a version what was done, why, when and by whom.
+pub(crate) fn note_sql(schema: &SchemaName, on: Version, action: &str, reason: &str, detail: &str) -> String {
+    format!(
+        "update {} set {REPAIRS} = coalesce({REPAIRS}, '[]'::pg_catalog.jsonb) || pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(\
+         'action', {}::text, 'reason', {}::text, 'detail', {}::text, 'at', pg_catalog.clock_timestamp(), 'by', session_user::text))
+         where version = {};\n",
+        schema.qualified(LEDGER_TABLE),
+        literal(action),
+        literal(reason),
+        literal(detail),
+        on.get(),
+    )
+}
+
 /// What a schema's catalogue entry and ledger say.
 pub(crate) struct LedgerState {
     pub(crate) schema_exists: bool,
@@ -151,6 +192,41 @@ impl LedgerState {
     /// Whether the comment says what the rows say.
     pub(crate) fn comment_agrees(&self) -> bool {
         LedgerDigest::in_comment(self.comment.as_deref()) == Some(LedgerDigest::of(&self.rows))
+    }
+}
+
+/// The columns of a schema's ledger and the ledger's owner; `None` where there is no table of that name.
+pub(crate) async fn table(operator: &Operator, schema: &SchemaName) -> Result<Option<LedgerTable>> {
+    let doing = || while_doing(format!("look at the ledger of schema {:?}", schema.as_str()));
+    let sql = "select pg_catalog.pg_get_userbyid(c.relowner)::text,
+                      (select coalesce(pg_catalog.array_agg(a.attname::text order by a.attnum), '{}')
+                       from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)
+               from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+               where n.nspname::text = $1 and c.relname::text = $2 and c.relkind in ('r', 'p')";
+    let params =
+        [(&schema.as_str() as &(dyn tokio_postgres::types::ToSql + Sync), Type::TEXT), (&LEDGER_TABLE, Type::TEXT)];
+    let rows = operator.client().query_typed(sql, &params).await.map_err(doing())?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let owner: String = row.try_get(0).map_err(doing())?;
+    let columns: Vec<String> = row.try_get(1).map_err(doing())?;
+    Ok(Some(LedgerTable { owner, columns }))
+}
+
+/// A table that has a ledger's name.
+#[derive(Debug)]
+pub(crate) struct LedgerTable {
+    pub(crate) owner: String,
+    pub(crate) columns: Vec<String>,
+}
+
+impl LedgerTable {
+    /// Whether cgk made it: several tools call theirs the same.
+    pub(crate) fn is_ours(&self) -> bool {
+        ["version", "name", "checksum", "applied_at", "cgk_version"].iter().all(|column| self.has(column))
+    }
+
+    pub(crate) fn has(&self, column: &str) -> bool {
+        self.columns.iter().any(|found| found == column)
     }
 }
 

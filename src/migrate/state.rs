@@ -259,6 +259,11 @@ pub(crate) async fn facts_of_all(
     facts_rows(operator, Slugs::of(Whom::These(slugs))).await?.try_collect().await
 }
 
+/// The same of every tenant of the registry.
+pub(crate) async fn facts_of_fleet(operator: &Operator) -> Result<BTreeMap<TenantSlug, TenantFacts>> {
+    facts_rows(operator, Slugs::of(Whom::All)).await?.try_collect().await
+}
+
 /// The slugs to look up: those of the registry, or some that the registry may not know.
 struct Slugs {
     from: &'static str,

@@ -15,10 +15,14 @@ fn help_of_every_command() {
         "help setup:database",
         "help tenant:create",
         "help tenant:list",
+        "help tenant:verify",
         "help migrate",
         "help migrate:status",
+        "help migrate:baseline",
+        "help migrate:repair",
         "help migrate:new",
         "help migrate:lint",
+        "help drift",
         "help demo",
         "help completions",
     ];
@@ -111,7 +115,7 @@ fn bash_completes_names_with_a_colon() {
     };
     assert_snapshot!(String::from_utf8(answer.stdout).unwrap(), @r"
     cgk tenant:cr> create
-    cgk tenant:> create list
+    cgk tenant:> create list verify
     cgk set> setup:database
     cgk --json migrate:n> new
     cgk tenant:create --na> --name

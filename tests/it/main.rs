@@ -1,5 +1,6 @@
 //! The integration tests: one binary, one server, a database per test.
 
+mod baseline;
 mod cli_commands;
 mod cli_demo;
 mod cli_fleet;
@@ -7,10 +8,13 @@ mod cli_help;
 mod cli_lint;
 mod cli_refusals;
 mod cli_together;
+mod cli_verify;
 mod connection;
 mod create_many;
 mod docs;
+mod drift;
 mod layering;
+mod ledger_repair;
 mod migrate_apply;
 mod migrate_files;
 mod migrate_fleet;

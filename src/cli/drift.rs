@@ -1,0 +1,188 @@
+//! `cgk drift`, and what it shares with `cgk tenant:verify`
+
+use anyhow::Result;
+use cgk::{
+    drift::{self, Change, Difference, DriftReport, SchemaDrift},
+    migrate::Scope,
+};
+use serde::Serialize;
+use std::time::Instant;
+
+use super::{
+    exit::Exit,
+    session::Session,
+    style::{BAD, COMMAND, FAINT, GOOD, WARNING, count, harmless, paint},
+    time,
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk drift            exit code 7 if anything differs
+  cgk drift -v         every schema, not only those that differ
+  cgk drift --json
+
+The migrations are run in an empty schema of a transaction that is rolled back, and every schema is compared with what they \
+give there. Nothing is changed.";
+
+/// Schemas of a fleet that are shown one by one; of a larger one, those that are not as they should be.
+const LINES_MAX: usize = 25;
+
+#[derive(Serialize)]
+struct SchemaRecord<'a> {
+    event: &'static str,
+    schema: &'a str,
+    tenant: Option<&'a str>,
+    head: Option<String>,
+    state: &'static str,
+    differences: Vec<DifferenceView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// One difference; the keys that do not apply are left out.
+#[derive(Serialize)]
+pub(crate) struct DifferenceView<'a> {
+    kind: &'a str,
+    object: &'a str,
+    change: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aspect: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given: Option<&'a str>,
+    text: String,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    event: &'static str,
+    clean: usize,
+    drifted: usize,
+    not_compared: usize,
+    strays: Vec<DifferenceView<'a>>,
+    ms: u64,
+    exit: Exit,
+}
+
+pub(crate) async fn run(session: &Session<'_>) -> Result<Exit> {
+    compare(session, "drift", &Scope::Everything).await
+}
+
+/// Compares, and tells of it.
+pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope) -> Result<Exit> {
+    let printer = session.printer;
+    let (_, migrations, operator) = session.open().await?;
+    session.introduce(command, &operator, &migrations);
+    let began = Instant::now();
+    let report = drift::verify(&operator, &migrations, scope).await?;
+    let exit = exit(&report);
+    let everything = printer.is_verbose() || report.tenants.len() <= LINES_MAX;
+    for schema in report.schemas() {
+        printer.record(&record(schema));
+        if everything || !schema.is_clean() {
+            printer.answer(lines(schema));
+        }
+    }
+    for stray in &report.strays {
+        printer.answer(paint(WARNING, harmless(&stray.to_string())));
+    }
+    let (clean, drifted, not_compared) = counts(&report);
+    printer.record(&Summary {
+        event: "summary",
+        clean,
+        drifted,
+        not_compared,
+        strays: report.strays.iter().map(DifferenceView::of).collect(),
+        ms: time::milliseconds(began.elapsed()),
+        exit,
+    });
+    printer.answer(totals(&report, began));
+    if report.has_drift() {
+        printer.say(format!(
+            "Next: put what is missing into a migration ({}), or undo by hand what no migration gives. A ledger is mended by {}.",
+            paint(COMMAND, "cgk migrate:new <name>"),
+            paint(COMMAND, "cgk migrate:repair")
+        ));
+    }
+    Ok(exit)
+}
+
+fn exit(report: &DriftReport) -> Exit {
+    if report.has_drift() {
+        Exit::Drift
+    } else if report.has_busy() {
+        Exit::Locked
+    } else {
+        Exit::Done
+    }
+}
+
+fn counts(report: &DriftReport) -> (usize, usize, usize) {
+    let clean = report.schemas().filter(|schema| schema.is_clean()).count();
+    let drifted = report.schemas().filter(|schema| !schema.differences.is_empty()).count();
+    (clean, drifted, report.schemas().count() - clean - drifted)
+}
+
+/// One line for the schema, and one for each difference.
+fn lines(schema: &SchemaDrift) -> String {
+    let name = schema.slug.as_ref().map_or("public", |slug| slug.as_str());
+    let head = schema.head.as_ref().map(|head| format!(" at {head}")).unwrap_or_default();
+    let mut lines = vec![match (schema.differences.len(), &schema.not_compared) {
+        (0, None) => format!("{name}: {}{head}", paint(GOOD, "as its migrations give it")),
+        (0, Some(why)) => format!("{name}: {}", paint(WARNING, format!("not compared: {why}"))),
+        (number, _) => format!("{name}: {}{head}", paint(BAD, count(number, "difference"))),
+    }];
+    lines.extend(schema.differences.iter().map(|difference| format!("  {}", harmless(&difference.to_string()))));
+    if let (Some(why), false) = (&schema.not_compared, schema.differences.is_empty()) {
+        lines.push(format!("  {}", paint(FAINT, format!("its objects were not compared: {why}"))));
+    }
+    lines.join("\n")
+}
+
+fn totals(report: &DriftReport, began: Instant) -> String {
+    let (clean, drifted, not_compared) = counts(report);
+    let parts = [(drifted, "with differences"), (not_compared, "not compared"), (clean, "as the migrations give them")];
+    let parts: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let strays = match report.strays.len() {
+        0 => String::new(),
+        number => format!("; {number} of no tenant"),
+    };
+    format!(
+        "{}: {}{strays}, in {}.",
+        count(report.schemas().count(), "schema"),
+        parts.join(", "),
+        time::elapsed(began.elapsed())
+    )
+}
+
+fn record(schema: &SchemaDrift) -> impl Serialize + '_ {
+    SchemaRecord {
+        event: "schema",
+        schema: schema.schema.as_str(),
+        tenant: schema.slug.as_ref().map(|slug| slug.as_str()),
+        head: schema.head.as_ref().map(ToString::to_string),
+        state: match (schema.differences.is_empty(), &schema.not_compared) {
+            (true, None) => "clean",
+            (true, Some(_)) => "not_compared",
+            (false, _) => "drifted",
+        },
+        differences: schema.differences.iter().map(DifferenceView::of).collect(),
+        reason: schema.not_compared.map(|why| why.to_string()),
+    }
+}
+
+impl<'a> DifferenceView<'a> {
+    pub(crate) fn of(difference: &'a Difference) -> Self {
+        let (change, aspect, found, given) = match &difference.change {
+            Change::Missing => ("missing", None, None, None),
+            Change::Unexpected => ("unexpected", None, None, None),
+            Change::Differs { aspect, found, given } => {
+                ("differs", Some(aspect.as_str()), found.as_deref(), given.as_deref())
+            }
+            _ => ("wrong", None, None, None),
+        };
+        let text = difference.to_string();
+        Self { kind: &difference.kind, object: &difference.object, change, aspect, found, given, text }
+    }
+}

@@ -1,0 +1,267 @@
+//! What a schema holds, and how two of them differ: pure.
+
+use super::report::{Change, Difference};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Kind, parent and name of an object; the parent is empty for what stands by itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    kind: String,
+    parent: String,
+    name: String,
+}
+
+/// Everything that a schema holds, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Catalogue {
+    objects: BTreeMap<Key, BTreeMap<String, String>>,
+    /// The columns of each table in their order.
+    columns: BTreeMap<String, String>,
+}
+
+impl Catalogue {
+    /// Takes a row of the query.
+    pub(super) fn insert(&mut self, kind: &str, parent: &str, name: &str, facts: &str) {
+        if kind == "columns" {
+            self.columns.insert(parent.into(), facts.into());
+            return;
+        }
+        let facts = facts.split('\u{1f}').filter_map(|fact| fact.split_once('='));
+        let facts = facts.map(|(aspect, value)| (aspect.to_owned(), value.to_owned())).collect();
+        self.objects.insert(Key { kind: kind.into(), parent: parent.into(), name: name.into() }, facts);
+    }
+
+    /// Leaves out what nobody shall compare: a table of another tool, with all that hangs on it.
+    pub(super) fn forget_table(&mut self, table: &str) {
+        self.objects
+            .retain(|key, facts| table_of(key, facts) != table && !(key.parent.is_empty() && key.name == table));
+        self.columns.remove(table);
+    }
+
+    /// Takes a schema's own name out of the texts, where the server wrote it because the reader may not use the schema.
+    pub(super) fn unqualify(&mut self, schema: &str) {
+        let own = format!("{schema}.");
+        for value in self.objects.values_mut().flat_map(BTreeMap::values_mut) {
+            *value = without_word(value, &own);
+        }
+        let old = std::mem::take(&mut self.objects);
+        self.objects =
+            old.into_iter().map(|(key, facts)| (Key { name: without_word(&key.name, &own), ..key }, facts)).collect();
+    }
+
+    /// Leaves out of the shared schema what is no migration's business: the history of the runs, who may use it at all, and what single roles were
+    /// granted on its tables beyond what the migrations say, the services' logins above all.
+    pub(super) fn forget_what_is_no_migrations(&mut self, given: &mut Self) {
+        for table in ["cgk_runs", "cgk_run_schemas"] {
+            self.forget_table(table);
+        }
+        given.objects.retain(|key, _| key.kind != "schema");
+        self.objects.retain(|key, _| key.kind != "schema");
+        for (key, facts) in &mut self.objects {
+            let Some(grants) = facts.remove("grants") else { continue };
+            let known = given.objects.get(key).and_then(|facts| facts.get("grants")).map_or("", String::as_str);
+            let who = |held: &str| held.split(": ").next().unwrap_or_default().to_owned();
+            let known: BTreeSet<String> = known.split("; ").map(who).collect();
+            let kept: Vec<&str> =
+                grants.split("; ").filter(|held| held.starts_with("everyone:") || known.contains(&who(held))).collect();
+            if !kept.is_empty() {
+                facts.insert("grants".into(), kept.join("; "));
+            }
+        }
+    }
+
+    /// Leaves out what the tenant's role may do, where there is no such role (yet).
+    pub(super) fn forget_grants_to_the_tenant(&mut self) {
+        self.objects.retain(|_, facts| {
+            if let Some(grants) = facts.remove("grants") {
+                let others: Vec<_> =
+                    grants.split("; ").filter(|held| !held.starts_with("the tenant's role:")).collect();
+                if !others.is_empty() {
+                    facts.insert("grants".into(), others.join("; "));
+                }
+            }
+            true
+        });
+        self.objects.retain(|key, facts| key.kind != "default rights" || !facts.is_empty());
+    }
+}
+
+/// How `found` differs from what the migrations give.
+pub(super) fn differences(given: &Catalogue, found: &Catalogue) -> Vec<Difference> {
+    let mut all = Vec::new();
+    // What hangs on a table that is not there at all, or not in the migrations, is told by the table alone.
+    let alone = |ours: &Catalogue, theirs: &Catalogue| -> BTreeSet<String> {
+        let is_parent = |key: &&Key| key.parent.is_empty() && !theirs.objects.contains_key(*key);
+        ours.objects.keys().filter(is_parent).map(|key| key.name.clone()).collect()
+    };
+    let (gone, added) = (alone(given, found), alone(found, given));
+    for (key, facts) in &given.objects {
+        match found.objects.get(key) {
+            None if gone.contains(table_of(key, facts)) || is_told_by_its_constraint(key, given, found) => {}
+            None => all.push((key, Change::Missing)),
+            Some(actual) => all.extend(aspects(facts, actual).map(|change| (key, change))),
+        }
+    }
+    for (key, facts) in found.objects.iter().filter(|(key, _)| !given.objects.contains_key(key)) {
+        if !added.contains(table_of(key, facts)) && !is_told_by_its_constraint(key, found, given) {
+            all.push((key, Change::Unexpected));
+        }
+    }
+    all.sort_by(|(a, _), (b, _)| place(a).cmp(&place(b)));
+    let mut all: Vec<Difference> = all.into_iter().map(|(key, change)| difference(key, change)).collect();
+    all.extend(column_orders(given, found));
+    all
+}
+
+/// The table that an object hangs on; empty where there is none.
+fn table_of<'a>(key: &'a Key, facts: &'a BTreeMap<String, String>) -> &'a str {
+    let owner = facts.get("owned by").and_then(|column| column.split('.').next());
+    owner.unwrap_or(&key.parent)
+}
+
+/// A text without a word, where it is not the end of a longer one.
+fn without_word(text: &str, word: &str) -> String {
+    let mut parts = text.split(word);
+    let mut clean = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        if clean.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            clean.push_str(word);
+        }
+        clean.push_str(part);
+    }
+    clean
+}
+
+/// The index of a constraint has no definition of its own: the constraint's line says it.
+fn is_told_by_its_constraint(key: &Key, here: &Catalogue, there: &Catalogue) -> bool {
+    let constraint = Key { kind: "constraint".into(), ..key.clone() };
+    key.kind == "index" && here.objects.contains_key(&constraint) && !there.objects.contains_key(&constraint)
+}
+
+/// By table, the table itself first.
+fn place(key: &Key) -> (&str, bool, &str, &str) {
+    let table = if key.parent.is_empty() { &key.name } else { &key.parent };
+    (table, !key.parent.is_empty(), &key.kind, &key.name)
+}
+
+fn aspects<'a>(
+    given: &'a BTreeMap<String, String>,
+    found: &'a BTreeMap<String, String>,
+) -> impl Iterator<Item = Change> + 'a {
+    let names: BTreeSet<&String> = given.keys().chain(found.keys()).collect();
+    names.into_iter().filter(|name| given.get(*name) != found.get(*name)).map(|name| Change::Differs {
+        aspect: name.clone(),
+        found: found.get(name).cloned(),
+        given: given.get(name).cloned(),
+    })
+}
+
+fn difference(key: &Key, change: Change) -> Difference {
+    let object = match (key.kind.as_str(), key.parent.as_str()) {
+        // An index has a name of the whole schema.
+        (_, "") | ("index" | "statistics", _) => key.name.clone(),
+        (_, parent) => format!("{parent}.{}", key.name),
+    };
+    Difference { kind: key.kind.clone(), object, change }
+}
+
+/// Only where the same columns stand in another order: one that is missing or added has a line of its own.
+fn column_orders<'a>(given: &'a Catalogue, found: &'a Catalogue) -> impl Iterator<Item = Difference> + 'a {
+    given.columns.iter().filter_map(|(table, wanted)| {
+        let actual = found.columns.get(table)?;
+        let set = |columns: &'a str| columns.split(", ").collect::<BTreeSet<_>>();
+        (wanted != actual && set(wanted) == set(actual)).then(|| Difference {
+            kind: "table".into(),
+            object: table.clone(),
+            change: Change::Differs {
+                aspect: "column order".into(),
+                found: Some(actual.clone()),
+                given: Some(wanted.clone()),
+            },
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn catalogue(rows: &[(&str, &str, &str, &str)]) -> Catalogue {
+        let mut catalogue = Catalogue::default();
+        for (kind, parent, name, facts) in rows {
+            catalogue.insert(kind, parent, name, &facts.replace('|', "\u{1f}"));
+        }
+        catalogue
+    }
+
+    fn told(given: &[(&str, &str, &str, &str)], found: &[(&str, &str, &str, &str)]) -> Vec<String> {
+        differences(&catalogue(given), &catalogue(found)).iter().map(ToString::to_string).collect()
+    }
+
+    const TABLE: (&str, &str, &str, &str) = ("table", "", "orders", "row security=off");
+
+    #[test]
+    fn the_same_is_no_difference() {
+        assert_eq!(told(&[TABLE], &[TABLE]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_difference_is_named() {
+        let given = [
+            TABLE,
+            ("column", "orders", "total", "type=integer|not null=yes"),
+            ("index", "orders", "i", "state=valid"),
+        ];
+        let found = [
+            TABLE,
+            ("column", "orders", "total", "type=bigint|not null=yes"),
+            ("table", "", "copy", ""),
+            ("column", "copy", "a", ""),
+        ];
+        assert_eq!(
+            told(&given, &found),
+            [
+                "table copy: not from any migration",
+                "column orders.total: type is bigint, migrations give integer",
+                "index i: missing"
+            ]
+        );
+        assert_eq!(told(&given, &[]), ["table orders: missing"]);
+    }
+
+    #[test]
+    fn an_index_is_told_by_its_constraint() {
+        let given = [TABLE, ("constraint", "orders", "k", "definition=x"), ("index", "orders", "k", "state=valid")];
+        assert_eq!(told(&given, &[TABLE]), ["constraint orders.k: missing"]);
+        let broken = [TABLE, given[1], ("index", "orders", "k", "state=INVALID")];
+        assert_eq!(told(&given, &broken), ["index k: state is INVALID, migrations give valid"]);
+    }
+
+    #[test]
+    fn what_hangs_on_a_table_is_told_by_it() {
+        let sequence = ("sequence", "", "copy_id_seq", "owned by=copy.id");
+        assert_eq!(
+            told(&[TABLE], &[TABLE, ("table", "", "copy", ""), sequence]),
+            ["table copy: not from any migration"]
+        );
+        assert_eq!(told(&[TABLE], &[TABLE, sequence]), ["sequence copy_id_seq: not from any migration"]);
+    }
+
+    #[test]
+    fn the_own_schema_is_taken_out_as_a_whole_word() {
+        assert_eq!(
+            without_word("tenant_a.x + my_tenant_a.y + tenant_ab.z + (tenant_a.f())", "tenant_a."),
+            "x + my_tenant_a.y + tenant_ab.z + (f())"
+        );
+    }
+
+    #[test]
+    fn grants_to_the_tenant_can_be_left_out() {
+        let mut some = catalogue(&[
+            ("table", "", "t", "grants=bob: select; the tenant's role: select"),
+            ("default rights", "", "tables", "grants=the tenant's role: select"),
+        ]);
+        some.forget_grants_to_the_tenant();
+        assert_eq!(some, catalogue(&[("table", "", "t", "grants=bob: select")]));
+    }
+}

@@ -1,0 +1,265 @@
+//! All tenants: one query for their fingerprints, one small one for each ledger, and a closer look at the others.
+
+use super::{
+    inspect::{Inspection, Looked, TRIES_MAX, inspect, is_moving, powers_sql, writes_sql},
+    judge,
+    objects::{Fingerprint, Schemas, fingerprint_sql, fingerprints},
+    reference::References,
+    report::{Change, Difference, NotCompared, SchemaDrift},
+};
+use crate::{
+    config::Isolation,
+    db::{Operator, message, milliseconds},
+    error::{Error, Result, while_doing},
+    ident::{SchemaName, literal},
+    migrate::{
+        LEDGER_TABLE, Migrations, Scope, Set,
+        ledger::{self, LedgerDigest, Prefixes},
+        state::{self, TenantFacts, role_of},
+    },
+    slug::TenantSlug,
+    tenant::TenantStatus,
+};
+use futures_util::{StreamExt, stream};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use tokio_postgres::types::Type;
+
+/// How many ledgers are asked for at once on the one connection.
+const LEDGERS_IN_FLIGHT_MAX: usize = 64;
+/// Up to this many tenants are looked at one by one; for more, the whole fleet's fingerprints are cheaper.
+const ONE_BY_ONE_MAX: usize = 20;
+
+/// What the quick look says of a tenant. Those of whom it says the same are alike in everything that is compared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Likeness {
+    fingerprint: Option<Fingerprint>,
+    comment: Option<String>,
+    /// The digest of the ledger's rows.
+    ledger: Option<String>,
+    role: RoleLook,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum RoleLook {
+    Sound,
+    Missing,
+    /// It may do more than it should; what, only a closer look tells.
+    TooMuch,
+}
+
+/// Compares the tenants of a scope, in the order of their slugs.
+pub(super) async fn tenants(operator: &Operator, migrations: &Migrations, scope: &Scope) -> Result<Vec<SchemaDrift>> {
+    let mut facts = state::facts_of_fleet(operator).await?;
+    if let Scope::Only(slugs) = scope {
+        if let Some(unknown) = slugs.iter().find(|slug| !facts.contains_key(slug)) {
+            return Err(Error::TenantNotFound { tenant: unknown.clone() });
+        }
+        let wanted: HashSet<&TenantSlug> = slugs.iter().collect();
+        facts.retain(|slug, _| wanted.contains(slug));
+    }
+    let mut references = References::new(operator, migrations, Set::Tenant);
+    let mut done: BTreeMap<TenantSlug, SchemaDrift> = BTreeMap::new();
+    let mut rest: Vec<(TenantSlug, TenantFacts)> = Vec::new();
+    for (slug, facts) in facts {
+        match (&facts.owner, facts.tenant.as_ref().map(|tenant| tenant.status)) {
+            (None, status) => {
+                let schema = SchemaName::of_tenant(&slug);
+                let drift = match status {
+                    Some(TenantStatus::Onboarding) => judge::not_compared(&schema, Some(&slug), NotCompared::SettingUp),
+                    _ => judge::gone(&schema, Some(&slug)),
+                };
+                done.insert(slug, drift);
+            }
+            (Some(_), _) => rest.push((slug, facts)),
+        }
+    }
+    let groups = if rest.len() <= ONE_BY_ONE_MAX {
+        rest.into_iter().map(|(slug, _)| (None, vec![slug])).collect()
+    } else {
+        quickly(operator, migrations, rest, &mut references, &mut done).await?
+    };
+    for (likeness, slugs) in groups {
+        closely(operator, migrations, likeness, slugs, &mut references, &mut done).await?;
+    }
+    Ok(done.into_values().collect())
+}
+
+type Groups = Vec<(Option<Likeness>, Vec<TenantSlug>)>;
+
+/// Notes the tenants that are as they should be, and sorts the others by how they differ.
+async fn quickly(
+    operator: &Operator,
+    migrations: &Migrations,
+    tenants: Vec<(TenantSlug, TenantFacts)>,
+    references: &mut References<'_>,
+    done: &mut BTreeMap<TenantSlug, SchemaDrift>,
+) -> Result<Groups> {
+    let source = migrations.set(Set::Tenant);
+    let prefixes = Prefixes::of(source);
+    let (fingerprints, powerful) = fleet_fingerprints(operator).await?;
+    let ledgers: Vec<Option<String>> = stream::iter(tenants.iter().map(|(slug, _)| ledger_of(operator, slug)))
+        .buffered(LEDGERS_IN_FLIGHT_MAX)
+        .collect()
+        .await;
+    let mut groups: HashMap<Likeness, Vec<TenantSlug>> = HashMap::new();
+    for ((slug, facts), ledger) in tenants.into_iter().zip(ledgers) {
+        let schema = SchemaName::of_tenant(&slug);
+        let fingerprint = fingerprints.get(schema.as_str()).cloned();
+        let digest = LedgerDigest::in_comment(facts.comment.as_deref());
+        // Rows and comment agree, and both say that the tenant holds so many of the files.
+        let length = match (&digest, &ledger) {
+            (Some(digest), Some(rows)) if digest.as_str() == rows => prefixes.length_of(digest),
+            _ => None,
+        };
+        let role = match operator.config().isolation() {
+            Isolation::Role if !facts.has_role => RoleLook::Missing,
+            Isolation::Role if powerful.contains(schema.as_str()) => RoleLook::TooMuch,
+            Isolation::Role | Isolation::Path => RoleLook::Sound,
+        };
+        if let Some(length) = length.filter(|_| role == RoleLook::Sound) {
+            let reference = references.of(&(0..length).collect::<Vec<_>>()).await?;
+            if fingerprint.as_ref() == Some(&reference.fingerprint) {
+                let head = length.checked_sub(1).map(|last| source.files()[last].id().clone());
+                done.insert(slug.clone(), judge::clean(&schema, &slug, head));
+                continue;
+            }
+        }
+        let likeness = Likeness { fingerprint, comment: facts.comment, ledger, role };
+        groups.entry(likeness).or_default().push(slug);
+    }
+    let mut groups: Groups = groups.into_iter().map(|(likeness, slugs)| (Some(likeness), slugs)).collect();
+    groups.sort_by(|(_, a), (_, b)| a.cmp(b));
+    Ok(groups)
+}
+
+/// Looks at one tenant of a group under its lock. If it is then still as the quick look had it, what differs holds for all of
+/// the group; if it has changed meanwhile, each is looked at by itself.
+async fn closely(
+    operator: &Operator,
+    migrations: &Migrations,
+    likeness: Option<Likeness>,
+    slugs: Vec<TenantSlug>,
+    references: &mut References<'_>,
+    done: &mut BTreeMap<TenantSlug, SchemaDrift>,
+) -> Result<()> {
+    let source = migrations.set(Set::Tenant);
+    let mut stand_in: Option<(TenantSlug, SchemaDrift)> = None;
+    for slug in slugs {
+        let schema = SchemaName::of_tenant(&slug);
+        if let Some((first, drift)) = &stand_in {
+            let mut drift = SchemaDrift { schema, slug: Some(slug.clone()), ..drift.clone() };
+            rename_role(operator, first, &slug, &mut drift.differences);
+            done.insert(slug, drift);
+            continue;
+        }
+        let role = role_of(operator, &slug);
+        let drift = match inspect(operator, &schema, role.as_ref()).await? {
+            Looked::Busy => judge::busy(&schema, Some(&slug)),
+            Looked::Gone => judge::gone(&schema, Some(&slug)),
+            Looked::At(found) => {
+                let drift = judge::judge(&schema, Some(&slug), role.as_ref(), &found, source, references).await?;
+                if likeness.as_ref().is_some_and(|likeness| likeness.still_holds(&found)) {
+                    stand_in = Some((slug.clone(), drift.clone()));
+                }
+                drift
+            }
+        };
+        done.insert(slug, drift);
+    }
+    Ok(())
+}
+
+impl Likeness {
+    fn still_holds(&self, found: &Inspection) -> bool {
+        let super::inspect::Ledger::Rows(rows) = &found.ledger else { return false };
+        self.fingerprint.as_ref() == Some(&found.fingerprint)
+            && self.comment == found.comment
+            && self.role != RoleLook::TooMuch
+            && self.ledger.as_deref() == Some(LedgerDigest::of(rows).as_str())
+    }
+}
+
+/// The one name that a difference of a stand-in can carry.
+fn rename_role(operator: &Operator, from: &TenantSlug, to: &TenantSlug, differences: &mut [Difference]) {
+    let (Some(from), Some(to)) = (role_of(operator, from), role_of(operator, to)) else { return };
+    for difference in differences.iter_mut().filter(|difference| difference.kind == "role") {
+        if difference.object == from.as_str() {
+            difference.object = to.as_str().to_owned();
+        }
+    }
+}
+
+/// The fingerprints of all tenants by schema, none where objects kept coming and going under the query; and the schemas
+/// whose role may do too much.
+async fn fleet_fingerprints(operator: &Operator) -> Result<(HashMap<String, Fingerprint>, HashSet<String>)> {
+    let tag = operator.facts().database_tag();
+    let sql = format!(
+        "set transaction isolation level read committed, read only;
+select pg_catalog.set_config('search_path', '', true), pg_catalog.set_config('jit', 'off', true),
+       pg_catalog.set_config('statement_timeout', {timeout}, true);
+select 'powerful', n.nspname::text
+from public.organizations o
+join pg_catalog.pg_namespace n on n.nspname::text = 'tenant_' || o.slug::text
+join pg_catalog.pg_roles r on r.rolname::text = 'cgk_' || o.slug::text || '_' || {tag}
+left join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
+where coalesce({writes}, false) or {powers} <> '';
+{fingerprints};
+",
+        // Ten thousand tenants take longer than a statement of a service may.
+        timeout = literal(&milliseconds(operator.session().migration_statement_timeout)),
+        tag = literal(tag.as_str()),
+        writes = writes_sql("r", "c"),
+        powers = powers_sql("r"),
+        fingerprints = fingerprint_sql(&Schemas::Fleet { tag: tag.as_str() }, operator.config().isolation())
+    );
+    let doing = || while_doing("compare the fleet");
+    for _ in 0..TRIES_MAX {
+        let answer = message::run(operator.client(), &sql).await.map_err(doing())?;
+        match answer.error {
+            None => {
+                let powerful = answer.rows.iter().map(|(_, row)| row).filter(|row| row.get(0) == Some("powerful"));
+                let powerful = powerful.filter_map(|row| row.get(1).map(ToOwned::to_owned)).collect();
+                let fingerprints = fingerprints(&answer).map(|(schema, print)| (schema.to_owned(), print)).collect();
+                return Ok((fingerprints, powerful));
+            }
+            Some(error) if is_moving(&error) => {}
+            Some(error) => return Err(doing()(error)),
+        }
+    }
+    Ok((HashMap::new(), HashSet::new()))
+}
+
+/// The digest of a ledger's rows; `None` sends for a closer look.
+async fn ledger_of(operator: &Operator, slug: &TenantSlug) -> Option<String> {
+    let sql = format!("select {}", ledger::digest_sql(&SchemaName::of_tenant(slug)));
+    operator.client().query_typed(&sql, &[]).await.ok()?.first()?.try_get(0).ok()
+}
+
+/// Schemas and roles that look like a tenant's and are not in the registry.
+pub(super) async fn strays(operator: &Operator) -> Result<Vec<Difference>> {
+    let tag = operator.facts().database_tag();
+    let sql = format!(
+        "select 'schema', n.nspname::text, exists (select from pg_catalog.pg_class c
+                where c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p'))
+         from pg_catalog.pg_namespace n
+         where pg_catalog.starts_with(n.nspname::text, 'tenant_') and substr(n.nspname::text, 8) ~ '^[a-z][a-z0-9_]{{0,47}}$'
+           and not exists (select from public.organizations o where o.slug::text = substr(n.nspname::text, 8))
+         union all
+         select 'role', r.rolname::text, false from pg_catalog.pg_roles r
+         where pg_catalog.starts_with(r.rolname::text, 'cgk_') and right(r.rolname::text, 11) = '_' || $1 and not r.rolcanlogin
+           and not exists (select from public.organizations o where 'cgk_' || o.slug::text || '_' || $1 = r.rolname::text)
+           and substr(r.rolname::text, 5, length(r.rolname::text) - 15) ~ '^[a-z][a-z0-9_]{{0,47}}$'
+         order by 1 desc, 2"
+    );
+    let doing = || while_doing("look for schemas of no tenant");
+    let rows = operator.client().query_typed(&sql, &[(&tag.as_str(), Type::TEXT)]).await.map_err(doing())?;
+    let mut strays = Vec::new();
+    for row in rows {
+        let (kind, object): (String, String) = (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?);
+        let has_ledger: bool = row.try_get(2).map_err(doing())?;
+        let what =
+            if has_ledger { "of no tenant in the registry; it has a ledger" } else { "of no tenant in the registry" };
+        strays.push(Difference { kind, object, change: Change::Wrong { what: what.into() } });
+    }
+    Ok(strays)
+}

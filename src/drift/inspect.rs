@@ -1,0 +1,192 @@
+//! One schema, its ledger and its role, while no migration of it can run.
+
+use super::{
+    compare::Catalogue,
+    objects::{Fingerprint, Schemas, catalogue, fingerprint_sql, fingerprints, objects_sql},
+};
+use crate::{
+    db::{
+        Operator,
+        message::{self, Answer},
+        milliseconds,
+    },
+    error::{Error, Result, while_doing},
+    ident::{RoleName, SchemaName, literal},
+    lock,
+    migrate::{Applied, Checksum, LEDGER_TABLE, MigrationId, Version},
+};
+use tokio_postgres::error::SqlState;
+
+/// How often a schema is read again because something else than a migration changed it under the reader's eyes.
+pub(super) const TRIES_MAX: u32 = 5;
+
+/// A schema as it was at one moment.
+#[derive(Debug)]
+pub(super) struct Inspection {
+    pub(super) fingerprint: Fingerprint,
+    pub(super) catalogue: Catalogue,
+    pub(super) ledger: Ledger,
+    pub(super) comment: Option<String>,
+    pub(super) role: RoleState,
+}
+
+#[derive(Debug)]
+pub(super) enum Ledger {
+    Absent,
+    /// There is a table of that name, with these columns, that is not cgk's.
+    Foreign {
+        columns: String,
+    },
+    /// It may not be read.
+    Closed,
+    Rows(Vec<Applied>),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct RoleState {
+    pub(super) exists: bool,
+    /// It may do more than a tenant's role should: log in, bypass policies, …
+    pub(super) powers: Option<String>,
+    pub(super) writes_ledger: bool,
+}
+
+/// Why a schema could not be looked at.
+pub(super) enum Looked {
+    At(Box<Inspection>),
+    /// It is being migrated.
+    Busy,
+    /// There is no such schema any more.
+    Gone,
+}
+
+/// Reads a schema in one message, under a share of its migration lock: whoever migrates it is waited for, for as long as
+/// `session.lock_timeout`, and waits for us some milliseconds. Writes nothing.
+pub(super) async fn inspect(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>) -> Result<Looked> {
+    let doing = || while_doing(format!("read the catalogue of schema {:?}", schema.as_str()));
+    let sql = script(operator, schema, role);
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let answer = message::run(operator.client(), &sql).await.map_err(doing())?;
+        let has_ledger = tagged(&answer, "facts").next().map(|row| row.get(1) == Some("t"));
+        let reached_ledger = tagged(&answer, "ledger next").next().is_some();
+        let ledger = match (&answer.error, has_ledger) {
+            (None, _) => Ledger::Rows(rows(schema, &answer)?),
+            (Some(error), Some(has_ledger)) if reached_ledger => match error.code() {
+                Some(&SqlState::UNDEFINED_TABLE) if !has_ledger => Ledger::Absent,
+                Some(&SqlState::UNDEFINED_COLUMN) => {
+                    let columns = tagged(&answer, "facts").next().and_then(|row| row.get(6)).unwrap_or_default();
+                    Ledger::Foreign { columns: columns.to_owned() }
+                }
+                Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ledger::Closed,
+                _ => return Err(doing()(answer.error.expect("it was there above"))),
+            },
+            (Some(error), _) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(Looked::Busy),
+            // An object went away between the query's look at it and the server's function that describes it.
+            (Some(error), _) if is_moving(error) && tries < TRIES_MAX => continue,
+            (Some(_), _) => return Err(doing()(answer.error.expect("it was there above"))),
+        };
+        let Some(facts) = tagged(&answer, "facts").next() else { return Ok(Looked::Gone) };
+        let Some((_, fingerprint)) = fingerprints(&answer).next() else { return Ok(Looked::Gone) };
+        let role = RoleState {
+            exists: facts.get(3) == Some("t"),
+            powers: facts.get(4).filter(|powers| !powers.is_empty()).map(ToOwned::to_owned),
+            writes_ledger: facts.get(5) == Some("t"),
+        };
+        let comment = facts.get(2).map(ToOwned::to_owned);
+        let mut catalogue = catalogue(&answer);
+        if facts.get(7) == Some("f") {
+            catalogue.unqualify(schema.as_str());
+        }
+        let inspection = Inspection { fingerprint, catalogue, ledger, comment, role };
+        return Ok(Looked::At(Box::new(inspection)));
+    }
+}
+
+/// Whether the server tripped over an object that somebody was just changing.
+pub(super) fn is_moving(error: &tokio_postgres::Error) -> bool {
+    let states = [
+        SqlState::INTERNAL_ERROR,
+        SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_OBJECT,
+        SqlState::UNDEFINED_FUNCTION,
+        SqlState::UNDEFINED_COLUMN,
+    ];
+    error.code().is_some_and(|state| states.contains(state))
+}
+
+fn script(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>) -> String {
+    let isolation = operator.config().isolation();
+    let schemas = Schemas::One { schema, role };
+    let set_local = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
+    format!(
+        "set transaction isolation level read committed, read only;
+select {lock_timeout}, {empty_path}, pg_catalog.set_config('jit', 'off', true);
+select pg_catalog.pg_advisory_xact_lock_shared({key});
+{facts};
+{fingerprint};
+select {own_path};
+{objects};
+select 'ledger next';
+select 'row', version, name, checksum from {ledger} order by version;
+",
+        lock_timeout = set_local("lock_timeout", &milliseconds(operator.session().lock_timeout)),
+        empty_path = set_local("search_path", ""),
+        own_path = set_local("search_path", schema.as_str()),
+        key = lock::migration_key(schema),
+        facts = facts_sql(schema, role),
+        fingerprint = fingerprint_sql(&schemas, isolation),
+        objects = objects_sql(&schemas, isolation),
+        ledger = schema.qualified(LEDGER_TABLE),
+    )
+}
+
+fn facts_sql(schema: &SchemaName, role: Option<&RoleName>) -> String {
+    format!(
+        "select 'facts', c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class'), r.oid is not null, {powers},
+                coalesce({writes}, false),
+                (select pg_catalog.string_agg(a.attname::text, ', ' order by a.attnum) from pg_catalog.pg_attribute a
+                 where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+                pg_catalog.has_schema_privilege(n.oid, 'usage')
+         from pg_catalog.pg_namespace n
+         left join pg_catalog.pg_class c
+                on c.relnamespace = n.oid and c.relname::text = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
+         left join pg_catalog.pg_roles r on r.rolname::text = {role}
+         where n.nspname::text = {schema}",
+        powers = powers_sql("r"),
+        writes = writes_sql("r", "c"),
+        role = role.map_or_else(|| "null".into(), |role| literal(role.as_str())),
+        schema = literal(schema.as_str()),
+    )
+}
+
+/// An expression: what a role may do that no tenant's role may; empty where it is as it should be.
+pub(super) fn powers_sql(role: &str) -> String {
+    format!(
+        "pg_catalog.concat_ws(', ', case when {role}.rolcanlogin then 'log in' end, case when {role}.rolsuper then 'do anything' end,
+                case when {role}.rolbypassrls then 'bypass policies' end, case when {role}.rolcreaterole then 'make roles' end,
+                case when {role}.rolcreatedb then 'make databases' end)"
+    )
+}
+
+/// An expression: whether a role may write a table; null where one of them is missing.
+pub(super) fn writes_sql(role: &str, table: &str) -> String {
+    format!("pg_catalog.has_table_privilege({role}.oid, {table}.oid, 'insert, update, delete, truncate')")
+}
+
+fn tagged<'a>(answer: &'a Answer, tag: &'a str) -> impl Iterator<Item = &'a tokio_postgres::SimpleQueryRow> {
+    answer.rows.iter().map(|(_, row)| row).filter(move |row| row.get(0) == Some(tag))
+}
+
+fn rows(schema: &SchemaName, answer: &Answer) -> Result<Vec<Applied>> {
+    let read = |row: &tokio_postgres::SimpleQueryRow| {
+        let version: Version = row.get(1)?.parse().ok()?;
+        let name = row.get(2)?.to_owned();
+        Some(Applied { id: MigrationId { version, name }, checksum: Checksum::recorded(row.get(3)?) })
+    };
+    let rows: Option<Vec<_>> = tagged(answer, "row").map(read).collect();
+    rows.ok_or_else(|| Error::Unexpected {
+        doing: format!("read the ledger of schema {:?}", schema.as_str()),
+        found: "a row without a version, name or checksum".into(),
+    })
+}

@@ -1,0 +1,140 @@
+//! What is wrong with a schema that was looked at.
+
+use super::{
+    compare::differences,
+    inspect::{Inspection, Ledger},
+    reference::References,
+    report::{Change, Difference, NotCompared, SchemaDrift},
+};
+use crate::{
+    error::Result,
+    ident::{RoleName, SchemaName},
+    migrate::{Applied, Divergence, LEDGER_TABLE, MigrationId, Source, Target, ledger::LedgerDigest, plan},
+    slug::TenantSlug,
+};
+
+/// Compares an inspected schema with what the migrations in its ledger give.
+pub(super) async fn judge(
+    schema: &SchemaName,
+    slug: Option<&TenantSlug>,
+    role: Option<&RoleName>,
+    found: &Inspection,
+    source: &Source,
+    references: &mut References<'_>,
+) -> Result<SchemaDrift> {
+    let mut drift = empty(schema, slug);
+    if let Some(role) = role {
+        drift.differences.extend(role_differences(role, found));
+    }
+    let rows = match &found.ledger {
+        Ledger::Rows(rows) => rows,
+        other => {
+            drift.differences.push(no_ledger(other));
+            drift.not_compared = Some(NotCompared::NoLedger);
+            return Ok(drift);
+        }
+    };
+    drift.head = rows.last().map(|row| row.id.clone());
+    drift.differences.extend(ledger_differences(schema, source, rows, found.comment.as_deref()));
+    let Some(applied) = places(source, rows) else {
+        drift.not_compared = Some(NotCompared::UnknownMigrations);
+        return Ok(drift);
+    };
+    let reference = references.of(&applied).await?;
+    let (mut given, mut there) = (reference.catalogue.clone(), found.catalogue.clone());
+    if slug.is_none() {
+        there.forget_what_is_no_migrations(&mut given);
+    }
+    if role.is_some() && !found.role.exists {
+        given.forget_grants_to_the_tenant();
+        there.forget_grants_to_the_tenant();
+    }
+    drift.differences.extend(differences(&given, &there));
+    Ok(drift)
+}
+
+/// A schema of the registry, or the shared one, that is not there.
+pub(super) fn gone(schema: &SchemaName, slug: Option<&TenantSlug>) -> SchemaDrift {
+    let missing = Difference { kind: "schema".into(), object: schema.as_str().into(), change: Change::Missing };
+    SchemaDrift { differences: vec![missing], ..empty(schema, slug) }
+}
+
+/// A schema that somebody is migrating.
+pub(super) fn busy(schema: &SchemaName, slug: Option<&TenantSlug>) -> SchemaDrift {
+    not_compared(schema, slug, NotCompared::Busy)
+}
+
+pub(super) fn not_compared(schema: &SchemaName, slug: Option<&TenantSlug>, why: NotCompared) -> SchemaDrift {
+    SchemaDrift { not_compared: Some(why), ..empty(schema, slug) }
+}
+
+pub(super) fn clean(schema: &SchemaName, slug: &TenantSlug, head: Option<MigrationId>) -> SchemaDrift {
+    SchemaDrift { head, ..empty(schema, Some(slug)) }
+}
+
+fn empty(schema: &SchemaName, slug: Option<&TenantSlug>) -> SchemaDrift {
+    SchemaDrift { schema: schema.clone(), slug: slug.cloned(), head: None, differences: vec![], not_compared: None }
+}
+
+/// Where in the set the rows' files stand; `None` if one has no file.
+pub(super) fn places(source: &Source, rows: &[Applied]) -> Option<Vec<usize>> {
+    let place = |row: &Applied| source.files().iter().position(|file| file.id().version == row.id.version);
+    let mut places = rows.iter().map(place).collect::<Option<Vec<_>>>()?;
+    places.sort_unstable();
+    Some(places)
+}
+
+fn no_ledger(ledger: &Ledger) -> Difference {
+    let change = match ledger {
+        Ledger::Foreign { columns } => Change::Wrong { what: format!("is not cgk's: its columns are {columns}") },
+        Ledger::Closed => Change::Wrong { what: "may not be read by this login".into() },
+        Ledger::Absent | Ledger::Rows(_) => Change::Missing,
+    };
+    Difference { kind: "ledger".into(), object: LEDGER_TABLE.into(), change }
+}
+
+fn role_differences(role: &RoleName, found: &Inspection) -> Vec<Difference> {
+    let mut all = Vec::new();
+    let name = role.as_str();
+    if !found.role.exists {
+        all.push(Difference { kind: "role".into(), object: name.into(), change: Change::Missing });
+    }
+    if let Some(powers) = &found.role.powers {
+        all.push(Difference::wrong("role", name, format!("may {powers}")));
+    }
+    if found.role.writes_ledger {
+        all.push(Difference::wrong("ledger", LEDGER_TABLE, "the tenant's role may write it"));
+    }
+    all
+}
+
+/// What rows, comment and files say of each other.
+fn ledger_differences(
+    schema: &SchemaName,
+    source: &Source,
+    rows: &[Applied],
+    comment: Option<&str>,
+) -> Vec<Difference> {
+    let mut all = Vec::new();
+    let wrong = |what: String| Difference::wrong("ledger", LEDGER_TABLE, what);
+    match (LedgerDigest::in_comment(comment), comment) {
+        (Some(digest), _) if digest == LedgerDigest::of(rows) => {}
+        (Some(_), _) => {
+            all.push(wrong("its rows are not those that its comment tells of: they were changed by hand".into()));
+        }
+        (None, None) => all.push(wrong("has no comment: every run has to read its rows".into())),
+        (None, Some(_)) => all.push(wrong("its comment is not cgk's: every run has to read its rows".into())),
+    }
+    if let Err(divergence) = plan(source, schema, rows.to_vec(), Target::Head) {
+        let Divergence { edited, missing, out_of_order, ahead, .. } = *divergence;
+        for (ids, what) in [
+            (edited, "was edited after it was applied"),
+            (missing, "was applied, and its file is gone"),
+            (out_of_order, "was not applied, although a later one was"),
+            (ahead, "was applied by a newer set of files"),
+        ] {
+            all.extend(ids.into_iter().map(|id| Difference::wrong("migration", id.to_string(), what)));
+        }
+    }
+    all
+}

@@ -1,0 +1,152 @@
+//! Drift: what the catalogue holds and no migration gives, or the other way round.
+//!
+//! What the migrations give is found out by running them, in an empty schema of a transaction that is rolled back; never by
+//! taking what most tenants have. The server makes a fingerprint of every tenant in one query, and only of those whose
+//! fingerprint is another one the objects are fetched and compared by name. A tenant that is behind is compared with what
+//! its own migrations give.
+//!
+//! ```no_run
+//! # async fn example() -> cgk::Result<()> {
+//! use cgk::{drift, migrate::{Migrations, Scope}};
+//!
+//! let config = cgk::Config::load()?;
+//! let operator = cgk::Operator::connect(&config).await?;
+//! let migrations = Migrations::load(config.migrations())?;
+//! let report = drift::verify(&operator, &migrations, &Scope::Everything).await?;
+//! for schema in report.schemas() {
+//!     for difference in &schema.differences {
+//!         println!("{}: {difference}", schema.schema.as_str());
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+
+mod compare;
+mod fleet;
+mod inspect;
+mod judge;
+mod objects;
+mod reference;
+mod report;
+
+pub use report::{Change, Difference, DriftReport, NotCompared, SchemaDrift};
+
+use crate::{
+    db::Operator,
+    error::{Error, Result},
+    ident::{RoleName, SchemaName, literal},
+    migrate::{MigrationFile, Migrations, Scope, Set, Version, state},
+};
+use inspect::{Looked, inspect};
+use reference::References;
+
+/// Compares schemas, ledgers and roles with what the migrations give.
+///
+/// [`Scope::Everything`] also looks for schemas and roles that look like a tenant's and are in no registry. A tenant that is
+/// being set up and has no schema yet is not compared, and that is no drift.
+///
+/// # What it needs
+///
+/// The right to create schemas in the database, because the migrations are run once for each version that occurs, in a
+/// transaction that is rolled back; reading the ledgers; no superuser. A migration that names a table of `public` locks
+/// it until then, some milliseconds.
+///
+/// # Locks
+///
+/// A share of a schema's migration lock while that one schema is read; schemas that are as they should be are not locked at
+/// all. So a tenant that is being migrated is waited for, up to `session.lock_timeout`, and never taken for drifted.
+///
+/// # Committed when
+///
+/// Never: it writes nothing that lasts.
+///
+/// # Errors
+///
+/// Kind `NotFound`: a tenant of [`Scope::Only`] is not in the registry. `NotReady`: there is no registry. `Denied`: the role
+/// may not create schemas. `Failed`: a migration cannot run in an empty schema ([`Error::NoReference`]), or the server.
+///
+/// # Cancel safety
+///
+/// Dropped, the server finishes the statement under way and rolls back.
+pub async fn verify(operator: &Operator, migrations: &Migrations, scope: &Scope) -> Result<DriftReport> {
+    let mut report = DriftReport::default();
+    if matches!(scope, Scope::Everything | Scope::Public) {
+        report.public = Some(public(operator, migrations).await?);
+    }
+    if *scope != Scope::Public {
+        state::require_registry(operator).await?;
+        report.tenants = fleet::tenants(operator, migrations, scope).await?;
+    }
+    if *scope == Scope::Everything {
+        report.strays = fleet::strays(operator).await?;
+    }
+    Ok(report)
+}
+
+async fn public(operator: &Operator, migrations: &Migrations) -> Result<SchemaDrift> {
+    let schema = SchemaName::public();
+    let mut references = References::new(operator, migrations, Set::Public);
+    match inspect(operator, &schema, None).await? {
+        Looked::At(found) => {
+            judge::judge(&schema, None, None, &found, migrations.set(Set::Public), &mut references).await
+        }
+        Looked::Busy => Ok(judge::busy(&schema, None)),
+        Looked::Gone => Ok(judge::gone(&schema, None)),
+    }
+}
+
+/// A schema that is to be adopted, compared with what the migrations up to a version give.
+#[derive(Debug)]
+pub(crate) struct Comparison {
+    pub(crate) differences: Vec<Difference>,
+    /// A message that begins with this fails with 22012 if the schema has changed since.
+    pub(crate) guard: String,
+}
+
+/// Compares a schema that has no ledger of ours with what the migrations up to a version give, but for what a tenant's role
+/// may do there, and for one table that is another tool's.
+pub(crate) async fn compare_up_to(
+    operator: &Operator,
+    migrations: &Migrations,
+    set: Set,
+    schema: &SchemaName,
+    role: Option<&RoleName>,
+    upto: Option<Version>,
+    foreign_table: Option<&str>,
+) -> Result<Comparison> {
+    let applied: Vec<usize> = migrations
+        .set(set)
+        .files()
+        .iter()
+        .map(MigrationFile::id)
+        .enumerate()
+        .filter_map(|(index, id)| (Some(id.version) <= upto).then_some(index))
+        .collect();
+    let mut references = References::new(operator, migrations, set);
+    let reference = references.of(&applied).await?;
+    let mut found = match inspect(operator, schema, role).await? {
+        Looked::At(found) => found,
+        Looked::Busy => return Err(Error::Locked { schema: schema.clone(), waited: operator.session().lock_timeout }),
+        Looked::Gone => {
+            return Err(Error::LedgerRefused { schema: schema.clone(), why: "there is no such schema".into() });
+        }
+    };
+    let mut given = reference.catalogue.clone();
+    given.forget_grants_to_the_tenant();
+    found.catalogue.forget_grants_to_the_tenant();
+    if set == Set::Public {
+        found.catalogue.forget_what_is_no_migrations(&mut given);
+    }
+    if let Some(table) = foreign_table {
+        found.catalogue.forget_table(table);
+    }
+    let schemas = objects::Schemas::One { schema, role };
+    let guard = format!(
+        "select pg_catalog.set_config('search_path', '', true), pg_catalog.set_config('jit', 'off', true);
+select 1 / (case when f.text = {} then 1 else 0 end) from ({}) f (kind, schema, text);
+",
+        literal(&found.fingerprint.0),
+        objects::fingerprint_sql(&schemas, operator.config().isolation()),
+    );
+    Ok(Comparison { differences: compare::differences(&given, &found.catalogue), guard })
+}

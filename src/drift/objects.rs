@@ -1,0 +1,135 @@
+//! The query behind every comparison: one text for a schema, a fleet and what the migrations give.
+
+use super::compare::Catalogue;
+use crate::{
+    config::Isolation,
+    db::message::Answer,
+    ident::{RoleName, SchemaName, literal},
+};
+use std::fmt::Write as _;
+
+const OBJECTS: &str = include_str!("objects.sql");
+
+/// What stands before a row of one of the queries here, so that an answer can be taken apart.
+pub(super) const OBJECT: &str = "object";
+pub(super) const FINGERPRINT: &str = "fingerprint";
+
+/// The catalogue of some schemas in one value each: equal for schemas that hold the same under another name.
+///
+/// Comparable within one server and one run only. Two 64-bit hashes are summed over the objects, so that nothing is sorted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Fingerprint(pub(super) String);
+
+/// Which schemas a query is about: the text of `s (nsp, schema, owner, role)`.
+pub(super) enum Schemas<'a> {
+    /// Every tenant of the registry.
+    Fleet { tag: &'a str },
+    /// One, and the role that counts as its tenant's.
+    One { schema: &'a SchemaName, role: Option<&'a RoleName> },
+}
+
+impl Schemas<'_> {
+    fn sql(&self) -> String {
+        match self {
+            Self::Fleet { tag } => format!(
+                "select n.oid, n.nspname::text, n.nspowner, r.oid from public.organizations o
+                 join pg_catalog.pg_namespace n on n.nspname::text = 'tenant_' || o.slug::text
+                 left join pg_catalog.pg_roles r on r.rolname::text = 'cgk_' || o.slug::text || '_' || {}",
+                literal(tag)
+            ),
+            Self::One { schema, role } => format!(
+                "select n.oid, n.nspname::text,
+                        -- The owner of `public` is nobody who makes tables there; whoever made the ledger is.
+                        coalesce((select c.relowner from pg_catalog.pg_class c where n.nspname = 'public'
+                                  and c.relnamespace = n.oid and c.relname in ('schema_migrations', 'organizations')
+                                  and c.relkind in ('r', 'p') order by c.relname desc limit 1), n.nspowner),
+                        (select r.oid from pg_catalog.pg_roles r where r.rolname::text = {})
+                 from pg_catalog.pg_namespace n where n.nspname::text = {}",
+                role.map_or_else(|| "null".into(), |role| literal(role.as_str())),
+                literal(schema.as_str())
+            ),
+        }
+    }
+}
+
+/// Rows of `fingerprint`, the schema, its fingerprint. For an empty search path, under which every name is written with its
+/// schema: the schema's own is then taken out of the texts.
+pub(super) fn fingerprint_sql(schemas: &Schemas<'_>, isolation: Isolation) -> String {
+    format!(
+        "{} select '{FINGERPRINT}', f.schema, pg_catalog.concat_ws(':', count(*),
+                   sum(pg_catalog.hashtextextended(f.text, 1)), sum(pg_catalog.hashtextextended(f.text, 2)))
+         from (select s.schema, pg_catalog.replace(pg_catalog.concat_ws(E'\\x1e', o.kind, o.parent, o.name, o.facts),
+                                                   s.schema || '.', E'\\x01') collate \"C\" as text
+               from object o join s on s.nsp = o.nsp) f
+         group by f.schema",
+        with(schemas, isolation)
+    )
+}
+
+/// Rows of `object`, kind, parent, name, facts. For a search path that begins with the one schema that is asked for: its own
+/// names are then written without it, and nobody else's are.
+pub(super) fn objects_sql(schemas: &Schemas<'_>, isolation: Isolation) -> String {
+    format!("{} select '{OBJECT}', o.kind, o.parent, o.name, o.facts from object o", with(schemas, isolation))
+}
+
+/// The rows of [`objects_sql`] in an answer.
+pub(super) fn catalogue(answer: &Answer) -> Catalogue {
+    let mut catalogue = Catalogue::default();
+    for (_, row) in answer.rows.iter().filter(|(_, row)| row.len() == 5 && row.get(0) == Some(OBJECT)) {
+        let text = |index| row.get(index).unwrap_or_default();
+        catalogue.insert(text(1), text(2), text(3), text(4));
+    }
+    catalogue
+}
+
+/// The rows of [`fingerprint_sql`] in an answer.
+pub(super) fn fingerprints(answer: &Answer) -> impl Iterator<Item = (&str, Fingerprint)> {
+    answer
+        .rows
+        .iter()
+        .filter(|(_, row)| row.len() == 3 && row.get(0) == Some(FINGERPRINT))
+        .filter_map(|(_, row)| Some((row.get(1)?, Fingerprint(row.get(2)?.to_owned()))))
+}
+
+fn with(schemas: &Schemas<'_>, isolation: Isolation) -> String {
+    let (first, rest) = OBJECTS.split_once("member as").expect("the query begins with `member`");
+    debug_assert!(first.lines().all(|line| line.starts_with("--")));
+    let mut sql = format!("with s (nsp, schema, owner, role) as materialized ({}),\nmember as", schemas.sql());
+    let mut parts = rest.split("{grants ");
+    sql.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let (marker, rest) = part.split_once('}').expect("a marker ends");
+        let fields: Vec<&str> = marker.split('|').map(str::trim).collect();
+        let [acl, owner, role, default] = fields[..] else { unreachable!("a marker has four fields") };
+        let default = if default.is_empty() { "null".to_owned() } else { literal(default) };
+        // Without roles it is nobody's business what a role of that name may do.
+        let others = match isolation {
+            Isolation::Role => String::new(),
+            Isolation::Path => format!(" and a.grantee is distinct from {role}"),
+        };
+        let _ = write!(
+            sql,
+            "case when {acl} is null then {default} else (select pg_catalog.string_agg(g.held, '; ' order by g.held collate \"C\") from (
+                select case when a.grantee = 0 then 'everyone' when a.grantee = {role} then 'the tenant''s role'
+                            else pg_catalog.pg_get_userbyid(a.grantee)::text end || ': '
+                       || pg_catalog.string_agg(pg_catalog.lower(a.privilege_type)
+                          || case when a.is_grantable then ' and to pass that on' else '' end, ', ' order by a.privilege_type collate \"C\") as held
+                from pg_catalog.aclexplode({acl}) a where a.grantee <> {owner}{others} group by a.grantee) g) end{rest}"
+        );
+    }
+    sql
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_marker_is_written_out() {
+        for isolation in [Isolation::Role, Isolation::Path] {
+            let sql = objects_sql(&Schemas::Fleet { tag: "x" }, isolation);
+            assert!(!sql.contains('{') && !sql.contains('}'), "{sql}");
+            assert_eq!(sql.contains("is distinct from"), isolation == Isolation::Path);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What the migrations give, found out by running them: in an empty schema of a transaction that is rolled back.
+
+use super::{
+    compare::Catalogue,
+    objects::{Fingerprint, Schemas, catalogue, fingerprint_sql, fingerprints, objects_sql},
+};
+use crate::{
+    config::Isolation,
+    db::{Operator, message, milliseconds},
+    error::{Error, Result, while_doing},
+    ident::{RoleName, SchemaName, literal},
+    isolation,
+    migrate::{MigrationFile, Migrations, Set},
+};
+use std::collections::HashMap;
+
+/// What some of a set's migrations give.
+#[derive(Debug)]
+pub(super) struct Reference {
+    pub(super) fingerprint: Fingerprint,
+    pub(super) catalogue: Catalogue,
+}
+
+/// References by the files that are applied, each built when it is first asked for.
+pub(super) struct References<'a> {
+    operator: &'a Operator,
+    migrations: &'a Migrations,
+    set: Set,
+    built: HashMap<Vec<usize>, Reference>,
+}
+
+impl<'a> References<'a> {
+    pub(super) fn new(operator: &'a Operator, migrations: &'a Migrations, set: Set) -> Self {
+        Self { operator, migrations, set, built: HashMap::new() }
+    }
+
+    /// What the files of these places in the set give, in this order.
+    pub(super) async fn of(&mut self, applied: &[usize]) -> Result<&Reference> {
+        if !self.built.contains_key(applied) {
+            let all = self.migrations.set(self.set).files();
+            let files: Vec<_> = applied.iter().map(|index| &all[*index]).collect();
+            let reference = build(self.operator, self.set, &files).await?;
+            self.built.insert(applied.to_vec(), reference);
+        }
+        Ok(&self.built[applied])
+    }
+}
+
+/// One message without BEGIN, and so one implicit transaction, whose last statement rolls it back. An error or a lost
+/// connection on the way rolls it back as well: nothing of it can stay.
+async fn build(operator: &Operator, set: Set, files: &[&MigrationFile]) -> Result<Reference> {
+    if operator.facts().read_only {
+        return Err(Error::Unexpected {
+            doing: "find out what the migrations give".into(),
+            found: "the session is read-only: the server is a standby, or default_transaction_read_only is on".into(),
+        });
+    }
+    operator.facts().require_schema_creation()?;
+    let schema = SchemaName::scratch();
+    let mark = format!("{:08x}:", rand::random::<u32>());
+    let doing = || while_doing("find out what the migrations give");
+    let answer =
+        message::run(operator.client(), &script(operator, set, files, &schema, &mark)).await.map_err(doing())?;
+    if let Some(source) = answer.error {
+        let reached =
+            answer.rows.iter().rev().find_map(|(_, row)| row.get(0)?.strip_prefix(&mark)?.parse::<usize>().ok());
+        return Err(match reached.and_then(|index| files.get(index)) {
+            Some(file) if !crate::sqlstate::is_lost(&source) => {
+                Error::NoReference { file: file.path().to_owned(), source }
+            }
+            _ => doing()(source),
+        });
+    }
+    let fingerprint = fingerprints(&answer).next().map(|(_, fingerprint)| fingerprint);
+    let fingerprint = fingerprint.ok_or_else(|| Error::Unexpected {
+        doing: "find out what the migrations give".into(),
+        found: "no answer about the schema".into(),
+    })?;
+    Ok(Reference { fingerprint, catalogue: catalogue(&answer) })
+}
+
+fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &SchemaName, mark: &str) -> String {
+    let session = operator.session();
+    let isolation = operator.config().isolation();
+    let set_local = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
+    let settings = |path: &str| {
+        format!(
+            "select {}, {}, {}",
+            set_local("lock_timeout", &milliseconds(session.lock_timeout)),
+            set_local("statement_timeout", &milliseconds(session.migration_statement_timeout)),
+            set_local("search_path", path),
+        )
+    };
+    let role = (set == Set::Tenant && isolation == Isolation::Role).then(RoleName::stand_in);
+    let own = schema.as_str();
+    let mut sql = String::from("set transaction isolation level read committed;\n");
+    sql.push_str(&format!("{};\ncreate schema {};\n", settings(""), schema.quoted()));
+    if let Some(role) = &role {
+        sql.push_str(&isolation::grants_sql(schema, role));
+    }
+    for (index, file) in files.iter().enumerate() {
+        let path = if set == Set::Tenant { format!("{own}, public, pg_temp") } else { format!("{own}, public") };
+        // As when it is applied: a file may SET what it likes.
+        sql.push_str(&format!("reset all;\n{};\nselect '{mark}{index}';\n", settings(&path)));
+        sql.push_str(&format!("{}\n;\n", transactional(file, set, schema)));
+    }
+    let schemas = Schemas::One { schema, role: role.as_ref() };
+    // The shared schema is read under a path in which what extensions put into it needs no schema either.
+    let path = if set == Set::Tenant { own.to_owned() } else { format!("{own}, public") };
+    sql.push_str(&format!(
+        "reset all;\nset local jit = off;\nselect '{mark}{}';\n{};\n{};\n{};\n{};\nrollback;\n",
+        files.len(),
+        settings(""),
+        fingerprint_sql(&schemas, isolation),
+        settings(&path),
+        objects_sql(&schemas, isolation),
+    ));
+    sql
+}
+
+/// A file's text as it can run inside a transaction and in another schema: without CONCURRENTLY, without what only keeps
+/// house, and with the scratch schema's name where the shared set writes its own.
+fn transactional(file: &MigrationFile, set: Set, schema: &SchemaName) -> String {
+    let text = file.sql();
+    let mut replaced: Vec<(std::ops::Range<usize>, String)> = Vec::new();
+    for statement in file.statements() {
+        let words = statement.leading_words();
+        match words.as_slice() {
+            ["vacuum" | "checkpoint" | "analyze" | "cluster", ..] | ["alter", "system", ..] => {
+                replaced.push((statement.range.clone(), "select".into()));
+                continue;
+            }
+            ["create" | "drop" | "reindex" | "alter", ..] => {
+                let concurrently = statement.tokens.iter().filter(|token| token.word() == Some("concurrently"));
+                replaced.extend(concurrently.map(|token| (token.at..token.at + "concurrently".len(), String::new())));
+            }
+            _ => {}
+        }
+        if set == Set::Public {
+            for pair in statement.tokens.windows(2) {
+                if pair[0].name() == Some("public") && pair[1].is_sign('.') {
+                    let quotes = if pair[0].word().is_some() { 0 } else { 2 };
+                    replaced.push((pair[0].at..pair[0].at + "public".len() + quotes, schema.quoted()));
+                }
+            }
+        }
+    }
+    replaced.sort_by_key(|(range, _)| range.start);
+    let (mut sql, mut done) = (String::with_capacity(text.len()), 0);
+    for (range, with) in replaced {
+        sql.push_str(&text[done..range.start]);
+        sql.push_str(&with);
+        done = range.end;
+    }
+    sql.push_str(&text[done..]);
+    sql
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn as_run(set: Set, sql: &str) -> String {
+        let migrations = Migrations::bundled().with_file(set, "900_x.sql", sql).unwrap();
+        let file = migrations.set(set).files().last().unwrap();
+        let schema = SchemaName::scratch();
+        transactional(file, set, &schema).replace(&schema.quoted(), "<scratch>")
+    }
+
+    #[test]
+    fn the_shared_set_may_name_its_schema() {
+        let sql =
+            "create table public.a (b int);\n-- public.a\ncomment on table \"public\".a is 'public.a, \"public\".a'";
+        assert_eq!(
+            as_run(Set::Public, sql),
+            "create table <scratch>.a (b int);\n-- public.a\ncomment on table <scratch>.a is 'public.a, \"public\".a'"
+        );
+        let tenant = "create table z (id uuid references public.organizations)";
+        assert_eq!(as_run(Set::Tenant, tenant), tenant);
+    }
+
+    #[test]
+    fn house_keeping_is_left_out() {
+        assert_eq!(
+            as_run(Set::Tenant, "create table z (); analyze z; create index on z ((1))"),
+            "create table z (); select; create index on z ((1))"
+        );
+    }
+}

@@ -1,0 +1,203 @@
+//! What a comparison found.
+
+use crate::{ident::SchemaName, migration::MigrationId, slug::TenantSlug};
+use std::fmt;
+
+/// What [`verify`](super::verify()) found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct DriftReport {
+    /// The shared schema, where it was asked for.
+    pub public: Option<SchemaDrift>,
+    /// The tenants that were asked for, by slug.
+    pub tenants: Vec<SchemaDrift>,
+    /// Schemas and roles that look like a tenant's and that no row of the registry names; looked for with
+    /// [`Scope::Everything`](crate::migrate::Scope::Everything) only. They are reported and never touched.
+    pub strays: Vec<Difference>,
+}
+
+impl DriftReport {
+    /// Whether anything differs.
+    pub fn has_drift(&self) -> bool {
+        !self.strays.is_empty() || self.schemas().any(|schema| !schema.differences.is_empty())
+    }
+
+    /// Whether a schema was not compared because another run was migrating it.
+    pub fn has_busy(&self) -> bool {
+        self.schemas().any(|schema| schema.not_compared == Some(NotCompared::Busy))
+    }
+
+    /// The shared schema and the tenants.
+    pub fn schemas(&self) -> impl Iterator<Item = &SchemaDrift> {
+        self.public.iter().chain(&self.tenants)
+    }
+}
+
+/// One schema compared with what its migrations give.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SchemaDrift {
+    /// The schema.
+    pub schema: SchemaName,
+    /// The tenant; `None` for the shared schema.
+    pub slug: Option<TenantSlug>,
+    /// The newest migration in its ledger: what it is compared with.
+    pub head: Option<MigrationId>,
+    /// Everything that differs; empty where all is as the migrations give it.
+    pub differences: Vec<Difference>,
+    /// Why its objects were not compared, where they were not.
+    pub not_compared: Option<NotCompared>,
+}
+
+/// Why the objects of a schema were not compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotCompared {
+    /// The tenant is registered, and its schema is not made yet. No drift.
+    SettingUp,
+    /// A run was migrating it for longer than `session.lock_timeout`. No drift, and no proof that there is none.
+    Busy,
+    /// It has no ledger that can be read; that is among the differences.
+    NoLedger,
+    /// Migrations were applied to it that have no file here; they are among the differences.
+    UnknownMigrations,
+}
+
+impl fmt::Display for NotCompared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SettingUp => "it is being set up and has no schema yet",
+            Self::Busy => "another run is migrating it just now",
+            Self::NoLedger => "without its ledger nobody knows which migrations it should hold",
+            Self::UnknownMigrations => "migrations were applied to it whose files are not here",
+        })
+    }
+}
+
+impl SchemaDrift {
+    /// Whether it was compared, and nothing differs.
+    pub fn is_clean(&self) -> bool {
+        self.differences.is_empty() && self.not_compared.is_none()
+    }
+}
+
+/// One object that is not as the migrations give it. `Display` says it in one line:
+/// `column orders.total: type is bigint, migrations give integer`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Difference {
+    /// What it is: `table`, `column`, `index`, `constraint`, `trigger`, `policy`, `function`, `ledger`, `role`, …
+    pub kind: String,
+    /// Its name in the schema; a column's or constraint's with its table.
+    pub object: String,
+    /// How it differs.
+    pub change: Change,
+}
+
+/// How an object differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// The migrations give it, and it is not there.
+    Missing,
+    /// It is there, and no migration gives it.
+    Unexpected,
+    /// It is there, and something about it is another.
+    Differs {
+        /// What about it: `type`, `default`, `definition`, `grants`, …
+        aspect: String,
+        /// What it is, where it is anything.
+        found: Option<String>,
+        /// What the migrations give, where they give anything.
+        given: Option<String>,
+    },
+    /// Anything else, in words.
+    Wrong {
+        /// What.
+        what: String,
+    },
+}
+
+impl Difference {
+    pub(crate) fn wrong(kind: &str, object: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { kind: kind.into(), object: object.into(), change: Change::Wrong { what: what.into() } }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.kind)?;
+        if !self.object.is_empty() {
+            write!(f, " {}", self.object)?;
+        }
+        match &self.change {
+            Change::Missing => f.write_str(": missing"),
+            Change::Unexpected => f.write_str(": not from any migration"),
+            Change::Wrong { what } => write!(f, ": {what}"),
+            Change::Differs { aspect, found, given } => {
+                let verb = if aspect.ends_with('s') && !aspect.ends_with("ss") { "are" } else { "is" };
+                let (found, given) = shortened(found.as_deref(), given.as_deref());
+                match found {
+                    Some(found) => write!(f, ": {aspect} {verb} {found}")?,
+                    None => write!(f, ": no {aspect}")?,
+                }
+                write!(f, ", migrations give {}", given.as_deref().unwrap_or("none"))
+            }
+        }
+    }
+}
+
+/// How much of a value is shown in a line, in characters.
+const SHOWN_MAX: usize = 100;
+
+/// Both values; of long ones, and of those of several lines, the place where they part.
+fn shortened(found: Option<&str>, given: Option<&str>) -> (Option<String>, Option<String>) {
+    let long = |text: Option<&str>| text.is_some_and(|text| text.contains('\n') || text.chars().count() > SHOWN_MAX);
+    if !long(found) && !long(given) {
+        return (found.map(ToOwned::to_owned), given.map(ToOwned::to_owned));
+    }
+    let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (found, given) = (found.map(flat), given.map(flat));
+    let pair = found.as_deref().unwrap_or_default().chars().zip(given.as_deref().unwrap_or_default().chars());
+    let same = pair.take_while(|(a, b)| a == b).count();
+    let from = if same > SHOWN_MAX / 3 { same - SHOWN_MAX / 4 } else { 0 };
+    let cut = |text: String| {
+        let length = text.chars().count();
+        let part: String = text.chars().skip(from).take(SHOWN_MAX).collect();
+        let (open, close) = (if from > 0 { "…" } else { "" }, if from + SHOWN_MAX < length { "…" } else { "" });
+        format!("{open}{part}{close}")
+    };
+    (found.map(cut), given.map(cut))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(aspect: &str, found: Option<&str>, given: Option<&str>) -> String {
+        let change =
+            Change::Differs { aspect: aspect.into(), found: found.map(Into::into), given: given.map(Into::into) };
+        Difference { kind: "column".into(), object: "t.a".into(), change }.to_string()
+    }
+
+    #[test]
+    fn a_line_says_what_is_and_what_should_be() {
+        assert_eq!(
+            told("type", Some("bigint"), Some("integer")),
+            "column t.a: type is bigint, migrations give integer"
+        );
+        assert_eq!(told("default", None, Some("now()")), "column t.a: no default, migrations give now()");
+        assert_eq!(
+            told("grants", Some("bob: select"), None),
+            "column t.a: grants are bob: select, migrations give none"
+        );
+    }
+
+    #[test]
+    fn long_values_are_shown_where_they_part() {
+        let (a, b) = ("x ".repeat(200) + "end one", "x ".repeat(200) + "end two\nmore");
+        let line = told("body", Some(&a), Some(&b));
+        assert!(line.contains("one") && line.contains("two more") && !line.contains('\n'), "{line}");
+        assert!(line.chars().count() < 300, "{line}");
+    }
+}

@@ -1,0 +1,376 @@
+//! Takes over a schema that other hands made: writes the ledger that says what is there, and runs nothing.
+
+mod foreign;
+
+use crate::{
+    db::{Operator, message, milliseconds},
+    drift::{self, Comparison},
+    error::{Error, Result, while_doing},
+    ident::{Ident, RoleName, SchemaName, literal, quoted},
+    isolation::{self, Presence},
+    lock,
+    migrate::{
+        Applied, MigrationFile, MigrationId, Migrations, Set, Target, Version,
+        ledger::{self, LedgerTable},
+        plan,
+        state::{self, TenantFacts, role_of},
+    },
+    registry,
+    slug::TenantSlug,
+    tenant::{OrganizationId, TenantStatus},
+};
+use tokio_postgres::error::SqlState;
+use uuid::Uuid;
+
+/// How often adoption starts over because somebody else was at the same schema.
+const TRIES_MAX: u32 = 4;
+
+/// How a schema is taken over.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct BaselineOptions {
+    /// The newest migration that the schema holds. Default: what `from_table` says, else the newest file.
+    pub version: Option<Version>,
+    /// The table in which another tool kept what it had applied.
+    pub from_table: Option<String>,
+    /// Take the schema over although it is not what the migrations give, and why; kept in the ledger.
+    pub accept_differences: Option<String>,
+    /// The tenant's name for people, where the registry does not know it. Default: the slug.
+    pub name: Option<String>,
+}
+
+/// What became of an adoption.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Baselined {
+    /// The schema.
+    pub schema: SchemaName,
+    /// The tenant; `None` for the shared schema.
+    pub slug: Option<TenantSlug>,
+    /// The newest migration in its ledger.
+    pub head: Option<MigrationId>,
+    /// What was done.
+    pub baselining: Baselining,
+    /// What differs from the migrations and was accepted.
+    pub accepted: Vec<drift::Difference>,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Baselining {
+    /// The ledger was written.
+    Adopted,
+    /// The ledger was there, and what else a tenant needs was made.
+    Finished,
+    /// It was cgk's already; nothing was done.
+    Existed,
+}
+
+/// Takes over a tenant's schema: registry row, role and rights, and a ledger that says which migrations are in it.
+///
+/// Before anything is written the schema is compared with what those migrations give. No migration is run.
+///
+/// # Locks
+///
+/// The schema's migration lock, to the end of the message.
+///
+/// # Committed when
+///
+/// Everything together. Interrupted before that, nothing is left; running it again finds a schema that is cgk's already.
+///
+/// # Errors
+///
+/// Kind `Drift` ([`Error::BaselineDiffers`]): the schema is not what the migrations give, each difference named. `Conflict`
+/// ([`Error::LedgerRefused`]): there is no such schema, its `schema_migrations` is another tool's or says something else, or
+/// `from_table` does not fit the files. `Denied`: the operator may not act as the schema's owner, or not make roles.
+///
+/// # Cancel safety
+///
+/// Dropped, the server may still finish and commit; running again tells.
+pub async fn baseline(
+    operator: &Operator,
+    migrations: &Migrations,
+    slug: &TenantSlug,
+    options: &BaselineOptions,
+) -> Result<Baselined> {
+    state::require_registry(operator).await?;
+    adopt(operator, migrations, Some(slug), options).await
+}
+
+/// Takes over the shared schema, as [`baseline`] does a tenant's; no role and no registry row belong to it.
+///
+/// # Errors
+///
+/// As [`baseline`].
+pub async fn baseline_public(
+    operator: &Operator,
+    migrations: &Migrations,
+    options: &BaselineOptions,
+) -> Result<Baselined> {
+    adopt(operator, migrations, None, options).await
+}
+
+async fn adopt(
+    operator: &Operator,
+    migrations: &Migrations,
+    slug: Option<&TenantSlug>,
+    options: &BaselineOptions,
+) -> Result<Baselined> {
+    let schema = slug.map_or_else(SchemaName::public, SchemaName::of_tenant);
+    for _ in 0..TRIES_MAX {
+        let facts = match slug {
+            Some(slug) => Some(state::facts_of(operator, slug).await?),
+            None => None,
+        };
+        if let Some(done) = Adoption::begin(operator, migrations, slug, &schema, facts)?.try_once(options).await? {
+            return Ok(done);
+        }
+    }
+    Err(Error::Unsettled { schema, tries: TRIES_MAX })
+}
+
+/// One try.
+struct Adoption<'a> {
+    operator: &'a Operator,
+    migrations: &'a Migrations,
+    set: Set,
+    schema: &'a SchemaName,
+    slug: Option<&'a TenantSlug>,
+    role: Option<RoleName>,
+    facts: Option<TenantFacts>,
+}
+
+impl<'a> Adoption<'a> {
+    fn begin(
+        operator: &'a Operator,
+        migrations: &'a Migrations,
+        slug: Option<&'a TenantSlug>,
+        schema: &'a SchemaName,
+        facts: Option<TenantFacts>,
+    ) -> Result<Self> {
+        let role = slug.and_then(|slug| role_of(operator, slug));
+        let set = slug.map_or(Set::Public, |_| Set::Tenant);
+        let adoption = Self { operator, migrations, set, schema, slug, role, facts };
+        if adoption.facts.as_ref().is_some_and(|facts| facts.owner.is_none()) {
+            return Err(adoption.refuse("there is no such schema"));
+        }
+        if adoption.needs_role() && !operator.facts().creates_roles {
+            let own = operator.facts();
+            let grant = format!("alter role {} createrole", quoted(&own.role));
+            return Err(own.lacks("create roles, which isolation = \"role\" needs", grant));
+        }
+        Ok(adoption)
+    }
+
+    fn refuse(&self, why: impl Into<String>) -> Error {
+        Error::LedgerRefused { schema: self.schema.clone(), why: why.into() }
+    }
+
+    fn needs_role(&self) -> bool {
+        self.role.is_some() && self.facts.as_ref().is_some_and(|facts| !facts.has_role)
+    }
+
+    /// Whether the registry and the role know the tenant already.
+    fn is_whole(&self) -> bool {
+        let Some(facts) = &self.facts else { return true };
+        let active = facts.tenant.as_ref().is_some_and(|tenant| tenant.status != TenantStatus::Onboarding);
+        active && (self.role.is_none() || (facts.has_role && facts.role_admitted))
+    }
+
+    async fn try_once(&self, options: &BaselineOptions) -> Result<Option<Baselined>> {
+        let table = ledger::table(self.operator, self.schema).await?;
+        if let Some(foreign) = table.as_ref().filter(|table| !table.is_ours()) {
+            let columns = foreign.columns.join(", ");
+            return Err(self.refuse(format!(
+                "its schema_migrations is another tool's{}, with the columns {columns}",
+                foreign::named(&foreign.columns)
+            )));
+        }
+        let rows = match &table {
+            Some(_) => ledger::read(self.operator, self.schema).await?.rows,
+            None => Vec::new(),
+        };
+        if !rows.is_empty() {
+            return self.finish(options, table, rows).await;
+        }
+        let upto = self.upto(options).await?;
+        let compared = drift::compare_up_to(
+            self.operator,
+            self.migrations,
+            self.set,
+            self.schema,
+            self.role.as_ref(),
+            upto,
+            options.from_table.as_deref(),
+        )
+        .await?;
+        if !compared.differences.is_empty() && options.accept_differences.is_none() {
+            return Err(Error::BaselineDiffers {
+                schema: self.schema.clone(),
+                upto: upto.map_or_else(|| "none".into(), |upto| upto.to_string()),
+                differences: compared.differences.iter().map(ToString::to_string).collect(),
+            });
+        }
+        let files: Vec<&MigrationFile> =
+            self.migrations.set(self.set).files().iter().filter(|file| Some(file.id().version) <= upto).collect();
+        let written = self.ledger_sql(options, &compared, table.is_some(), &files);
+        if !self.write(options, &compared.guard, &written).await? {
+            return Ok(None);
+        }
+        let head = files.last().map(|file| file.id().clone());
+        Ok(Some(self.done(head, Baselining::Adopted, compared.differences)))
+    }
+
+    /// The ledger is ours and says something: if that is what was asked for, the rest of the tenant is made.
+    async fn finish(
+        &self,
+        options: &BaselineOptions,
+        table: Option<LedgerTable>,
+        rows: Vec<Applied>,
+    ) -> Result<Option<Baselined>> {
+        let head = rows.last().map(|row| row.id.clone());
+        plan::plan(self.migrations.set(self.set), self.schema, rows.clone(), Target::Head).map_err(Error::Diverged)?;
+        let version = head.as_ref().map(|head| head.version);
+        if let Some(wanted) = options.version.filter(|wanted| Some(*wanted) != version) {
+            let at = head.map(|head| head.to_string()).unwrap_or_default();
+            return Err(self.refuse(format!("it says {at} already, and not version {wanted}")));
+        }
+        if self.is_whole() {
+            return Ok(Some(self.done(head, Baselining::Existed, Vec::new())));
+        }
+        let mut sql = String::new();
+        if let (Some(role), Some(_)) = (&self.role, table) {
+            sql.push_str(&ledger::protect_sql(self.schema, role));
+        }
+        let expected = literal(ledger::LedgerDigest::of(&rows).as_str());
+        let guard =
+            format!("select 1 / (case when {} = {expected} then 1 else 0 end);\n", ledger::digest_sql(self.schema));
+        let done = self.write(options, &guard, &sql).await?;
+        Ok(done.then(|| self.done(head, Baselining::Finished, Vec::new())))
+    }
+
+    fn done(&self, head: Option<MigrationId>, baselining: Baselining, accepted: Vec<drift::Difference>) -> Baselined {
+        Baselined { schema: self.schema.clone(), slug: self.slug.cloned(), head, baselining, accepted }
+    }
+
+    /// The newest migration that the schema is taken to hold.
+    async fn upto(&self, options: &BaselineOptions) -> Result<Option<Version>> {
+        let source = self.migrations.set(self.set);
+        let told = match &options.from_table {
+            Some(table) => Some(foreign::newest(self.operator, self.schema, table, source).await?),
+            None => None,
+        };
+        match (options.version, told) {
+            (Some(version), Some(told)) if told != Some(version) => {
+                let told = told.map_or_else(|| "nothing".into(), |told| told.to_string());
+                Err(self.refuse(format!(
+                    "its table {} says {told}, and not version {version}",
+                    options.from_table.as_deref().unwrap_or_default()
+                )))
+            }
+            (Some(version), _) if !source.files().iter().any(|file| file.id().version == version) => {
+                Err(self.refuse(format!("there is no file of version {version} in the {} set", self.set)))
+            }
+            (Some(version), _) => Ok(Some(version)),
+            (None, Some(told)) => Ok(told),
+            (None, None) => Ok(source.head().map(|head| head.version)),
+        }
+    }
+
+    fn ledger_sql(
+        &self,
+        options: &BaselineOptions,
+        compared: &Comparison,
+        has_ledger: bool,
+        files: &[&MigrationFile],
+    ) -> String {
+        let mut sql = match (has_ledger, &self.role) {
+            (false, role) => ledger::create_sql(self.schema, role.as_ref()),
+            (true, Some(role)) => ledger::protect_sql(self.schema, role),
+            (true, None) => String::new(),
+        };
+        sql.push_str(&ledger::adopt_sql(self.schema, files));
+        let rows: Vec<Applied> = files.iter().map(|file| Applied::of(file)).collect();
+        sql.push_str(&ledger::comment_sql(self.schema, &rows));
+        if let Some(newest) = files.last().filter(|_| !has_ledger) {
+            let reason = options.accept_differences.as_deref().filter(|_| !compared.differences.is_empty());
+            let detail: Vec<String> = compared.differences.iter().map(ToString::to_string).collect();
+            let reason = reason.unwrap_or("the schema is what the migrations give");
+            sql.push_str(&ledger::note_sql(self.schema, newest.id().version, "baseline", reason, &detail.join("\n")));
+        }
+        sql
+    }
+
+    /// Registry row, role and grants around what is written into the schema; `false` if the schema has changed meanwhile.
+    async fn write(&self, options: &BaselineOptions, guard: &str, within: &str) -> Result<bool> {
+        let session = self.operator.session();
+        let set_local = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
+        // Without this a killed client's message runs on, and commits.
+        let notices = match self.operator.facts().notices_lost_clients {
+            true => format!(", {}", set_local("client_connection_check_interval", "1000")),
+            false => String::new(),
+        };
+        let mut sql = format!(
+            "set transaction isolation level read committed;
+select {}, {}{notices};
+select pg_catalog.pg_advisory_xact_lock({});
+select 'locked', {}, {};
+{guard}",
+            set_local("lock_timeout", &milliseconds(session.migration_wait)),
+            set_local("statement_timeout", "0"),
+            lock::migration_key(self.schema),
+            set_local("lock_timeout", &milliseconds(session.lock_timeout)),
+            set_local("statement_timeout", &milliseconds(session.migration_statement_timeout)),
+        );
+        if let (Some(slug), Some(facts)) = (self.slug, &self.facts) {
+            sql.push_str(&match &facts.tenant {
+                None => {
+                    let name = options.name.as_deref().unwrap_or(slug.as_str());
+                    registry::insert_sql(OrganizationId(Uuid::new_v4()), slug, name, TenantStatus::Active)
+                }
+                Some(_) => registry::activate_sql(slug),
+            });
+            if let Some(role) = &self.role {
+                let presence = if facts.has_role { Presence::Present } else { Presence::Absent };
+                sql.push_str(&isolation::role_sql(self.operator.facts(), role, presence));
+            }
+        }
+        let owner = self.facts.as_ref().and_then(|facts| facts.owner.as_ref());
+        if let Some(owner) = owner.filter(|owner| owner.as_str() != self.operator.facts().role) {
+            sql.push_str(&format!("set local role {};\n", owner.quoted()));
+        }
+        if let Some(role) = &self.role {
+            sql.push_str(&isolation::grants_sql(self.schema, role));
+        }
+        sql.push_str(within);
+        let doing = || while_doing(format!("adopt schema {:?}", self.schema.as_str()));
+        let answer = message::run(self.operator.client(), &sql).await.map_err(doing())?;
+        let locked = answer.rows.iter().any(|(_, row)| row.get(0) == Some("locked"));
+        let Some(source) = answer.error else { return Ok(true) };
+        let somebody_was_quicker = [
+            SqlState::DIVISION_BY_ZERO,
+            SqlState::UNIQUE_VIOLATION,
+            SqlState::DUPLICATE_OBJECT,
+            SqlState::DUPLICATE_TABLE,
+        ];
+        match source.code() {
+            Some(state) if locked && somebody_was_quicker.contains(state) => Ok(false),
+            Some(&SqlState::LOCK_NOT_AVAILABLE) if !locked => {
+                Err(Error::Locked { schema: self.schema.clone(), waited: session.migration_wait })
+            }
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Err(self.denied(owner, source)),
+            _ => Err(doing()(source)),
+        }
+    }
+
+    fn denied(&self, owner: Option<&Ident>, source: tokio_postgres::Error) -> Error {
+        let role = &self.operator.facts().role;
+        let owner = owner.map_or_else(|| "the owner of everything in it".into(), Ident::quoted);
+        Error::Privilege {
+            role: role.clone(),
+            needed: format!("act as {owner}, the owner of schema {:?} and of what is in it", self.schema.as_str()),
+            grant: format!("grant {owner} to {}", quoted(role)),
+            source: Some(source),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What other tools' tables say of the migrations that they applied.
+
+use crate::{
+    db::Operator,
+    error::{Error, Result, while_doing},
+    ident::{Ident, SchemaName},
+    migrate::{Source, Version},
+};
+use std::collections::BTreeSet;
+use tokio_postgres::types::Type;
+
+/// Which tool calls a table of these columns `schema_migrations`, for a message.
+pub(super) fn named(columns: &[String]) -> &'static str {
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    match columns.as_slice() {
+        ["version", "dirty"] => " (golang-migrate's)",
+        ["version"] => " (that of Rails or dbmate)",
+        _ => "",
+    }
+}
+
+/// The newest version that another tool's table says is applied. Every version in it must be that of a file, and every
+/// older file must be in it.
+pub(super) async fn newest(
+    operator: &Operator,
+    schema: &SchemaName,
+    table: &str,
+    source: &Source,
+) -> Result<Option<Version>> {
+    let refuse = |why: String| Error::LedgerRefused { schema: schema.clone(), why };
+    let doing = || while_doing(format!("read the table {table:?} of schema {:?}", schema.as_str()));
+    Ident::new(table).map_err(|error| refuse(error.to_string()))?;
+    let columns = columns(operator, schema, table).await?;
+    if columns.is_empty() {
+        return Err(refuse(format!("it has no table {table}")));
+    }
+    let has = |name: &str| columns.iter().any(|column| column == name);
+    let version = ["version", "version_id"].into_iter().find(|column| has(column));
+    let version = version.ok_or_else(|| {
+        refuse(format!("its table {table} has no column version, but {}; say --version instead", columns.join(", ")))
+    })?;
+    // refinery, Diesel, Rails: a row is an applied version. sqlx and Flyway note success, goose and golang-migrate a state.
+    let sound = if has("success") {
+        "success"
+    } else if has("dirty") {
+        "not dirty"
+    } else {
+        "true"
+    };
+    let applied = if has("is_applied") { "is_applied" } else { "true" };
+    let order = ["installed_rank", "id"].into_iter().find(|column| has(column)).unwrap_or(version);
+    let sql = format!(
+        "select {version}::text, coalesce({sound}, false), coalesce({applied}, false) from {} where {version} is not null order by {order}",
+        schema.qualified(table)
+    );
+    let (mut versions, mut failed) = (BTreeSet::new(), Vec::new());
+    for row in operator.client().query_typed(&sql, &[]).await.map_err(doing())? {
+        let text: String = row.try_get(0).map_err(doing())?;
+        let (sound, applied): (bool, bool) = (row.try_get(1).map_err(doing())?, row.try_get(2).map_err(doing())?);
+        // goose begins with a row of version 0.
+        if text.bytes().all(|byte| byte == b'0') {
+            continue;
+        }
+        let version: Version = text
+            .parse()
+            .map_err(|_| refuse(format!("its table {table} has a version {text:?}, which no file can have")))?;
+        if !sound {
+            failed.push(version.to_string());
+        }
+        if applied {
+            versions.insert(version);
+        } else {
+            versions.remove(&version);
+        }
+    }
+    if !failed.is_empty() {
+        return Err(refuse(format!("its table {table} says that version {} did not succeed", failed.join(", "))));
+    }
+    let Some(newest) = versions.last().copied() else { return Ok(None) };
+    let files: BTreeSet<Version> = source.files().iter().map(|file| file.id().version).collect();
+    // golang-migrate keeps the newest version alone.
+    let expected: BTreeSet<Version> = if has("dirty") {
+        files.contains(&newest).then_some(newest).into_iter().collect()
+    } else {
+        files.iter().copied().filter(|version| *version <= newest).collect()
+    };
+    let odd: Vec<String> = versions.symmetric_difference(&expected).map(ToString::to_string).collect();
+    if odd.is_empty() {
+        return Ok(Some(newest));
+    }
+    Err(refuse(format!("its table {table} and the files of the set do not have the same versions: {}", odd.join(", "))))
+}
+
+async fn columns(operator: &Operator, schema: &SchemaName, table: &str) -> Result<Vec<String>> {
+    let doing = || while_doing(format!("look at the table {table:?} of schema {:?}", schema.as_str()));
+    let rows = operator
+        .client()
+        .query_typed(
+            "select a.attname::text from pg_catalog.pg_attribute a
+             join pg_catalog.pg_class c on c.oid = a.attrelid and c.relkind in ('r', 'p')
+             join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+             where n.nspname::text = $1 and c.relname::text = $2 and a.attnum > 0 and not a.attisdropped order by a.attnum",
+            &[(&schema.as_str(), Type::TEXT), (&table, Type::TEXT)],
+        )
+        .await
+        .map_err(doing())?;
+    rows.iter().map(|row| row.try_get(0).map_err(doing())).collect()
+}

@@ -1,0 +1,308 @@
+//! Makes a ledger agree with the files again, where somebody has decided that the files are right.
+
+use super::{
+    ledger::{self, Applied, LEDGER_TABLE, LedgerDigest, REPAIRS},
+    selection::Scope,
+    source::{MigrationFile, Migrations},
+    state::require_registry,
+};
+use crate::{
+    db::{Operator, message, milliseconds},
+    error::{Error, Result, while_doing},
+    ident::{Ident, SchemaName, literal, quoted},
+    lock,
+    migration::Set,
+    slug::TenantSlug,
+    version::Version,
+};
+use tokio_postgres::error::SqlState;
+
+/// How often a ledger that another run keeps changing is read anew.
+const TRIES_MAX: u32 = 4;
+
+/// What is to be mended in a ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// The file of this version was edited after it was applied, and what it says now is taken for what was applied: the row
+    /// gets the file's name and checksum. Nothing of the file is run.
+    Accept {
+        /// The version.
+        version: Version,
+        /// Why, for whoever reads the ledger later.
+        reason: String,
+    },
+    /// The file of this version is gone for good: the row goes too. What it made stays.
+    Forget {
+        /// The version.
+        version: Version,
+        /// Why, for whoever reads the ledger later.
+        reason: String,
+    },
+    /// The comment is missing, or does not say what the rows say: it is written anew.
+    Comment,
+}
+
+/// How one ledger fared.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Repaired {
+    /// The schema.
+    pub schema: SchemaName,
+    /// The tenant; `None` for the shared schema.
+    pub slug: Option<TenantSlug>,
+    /// What became of it.
+    pub outcome: RepairOutcome,
+}
+
+/// What became of one ledger.
+#[derive(Debug)]
+pub enum RepairOutcome {
+    /// It was changed.
+    Mended {
+        /// What, in words.
+        what: Vec<String>,
+    },
+    /// It says what it should already.
+    NothingToDo,
+    /// The migration was not applied to this schema; nothing was changed.
+    NotApplied,
+    /// It is as it was.
+    Failed {
+        /// Why.
+        error: Error,
+    },
+}
+
+/// Mends the ledgers of a scope, one transaction each. One that fails is a line of the answer, and the others go on.
+///
+/// The reason is kept in the ledger, in the column `repairs` of the version's row, or of the newest row where the version's
+/// own goes away. A ledger of an earlier version gets that column with its first repair. What the objects of the schema are
+/// is not looked at: [`drift::verify`](crate::drift::verify()) tells what still differs.
+///
+/// # Locks
+///
+/// Per schema, to the end of its message: its migration lock, and its ledger, which nobody but a migration needs.
+///
+/// # Committed when
+///
+/// Per schema: row, comment and reason together.
+///
+/// # Errors
+///
+/// Kind `Conflict`: there is no file of the version to accept, the file of the version to forget is there, or the reason is
+/// empty; nothing was touched. Kind `NotFound`: a tenant is not in the registry. Kind `Unavailable`: the connection is lost.
+///
+/// # Cancel safety
+///
+/// Dropped, the server may still finish and commit the schema under way; running again finds nothing to do there.
+pub async fn repair(
+    operator: &Operator,
+    migrations: &Migrations,
+    scope: &Scope,
+    repair: &Repair,
+) -> Result<Vec<Repaired>> {
+    let mut targets: Vec<Option<TenantSlug>> = Vec::new();
+    if matches!(scope, Scope::Everything | Scope::Public) {
+        targets.push(None);
+    }
+    if *scope != Scope::Public {
+        require_registry(operator).await?;
+        targets.extend(slugs(operator, scope).await?.into_iter().map(Some));
+    }
+    for slug in targets.first().into_iter().chain(targets.last()) {
+        check(&schema_of(slug.as_ref()), migrations, set_of(slug.as_ref()), repair)?;
+    }
+    let mut all = Vec::with_capacity(targets.len());
+    for slug in targets {
+        let schema = schema_of(slug.as_ref());
+        let outcome = match mend(operator, migrations, set_of(slug.as_ref()), &schema, repair).await {
+            Ok(outcome) => outcome,
+            Err(error @ Error::ConnectionLost { .. }) => return Err(error),
+            Err(error) => RepairOutcome::Failed { error },
+        };
+        all.push(Repaired { schema, slug, outcome });
+    }
+    Ok(all)
+}
+
+fn schema_of(slug: Option<&TenantSlug>) -> SchemaName {
+    slug.map_or_else(SchemaName::public, SchemaName::of_tenant)
+}
+
+fn set_of(slug: Option<&TenantSlug>) -> Set {
+    slug.map_or(Set::Public, |_| Set::Tenant)
+}
+
+async fn slugs(operator: &Operator, scope: &Scope) -> Result<Vec<TenantSlug>> {
+    let known = super::state::facts_of_fleet(operator).await?.into_keys();
+    let Scope::Only(wanted) = scope else { return Ok(known.collect()) };
+    let known: std::collections::BTreeSet<TenantSlug> = known.collect();
+    match wanted.iter().find(|slug| !known.contains(slug)) {
+        Some(unknown) => Err(Error::TenantNotFound { tenant: unknown.clone() }),
+        None => Ok(wanted.clone()),
+    }
+}
+
+/// What can be refused before any ledger is opened.
+fn check(schema: &SchemaName, migrations: &Migrations, set: Set, repair: &Repair) -> Result<()> {
+    let refuse = |why: String| Err(Error::LedgerRefused { schema: schema.clone(), why });
+    let (version, reason) = match repair {
+        Repair::Accept { version, reason } | Repair::Forget { version, reason } => (*version, reason),
+        Repair::Comment => return Ok(()),
+    };
+    if reason.trim().is_empty() {
+        return refuse("a repair needs a reason".into());
+    }
+    match (repair, file_of(migrations, set, version)) {
+        (Repair::Accept { .. }, None) => refuse(format!("there is no file of version {version} in the {set} set")),
+        (Repair::Forget { .. }, Some(file)) => {
+            refuse(format!("{} is there: forgotten, it would be applied again", file.path().display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn file_of(migrations: &Migrations, set: Set, version: Version) -> Option<&MigrationFile> {
+    migrations.set(set).files().iter().find(|file| file.id().version == version)
+}
+
+async fn mend(
+    operator: &Operator,
+    migrations: &Migrations,
+    set: Set,
+    schema: &SchemaName,
+    repair: &Repair,
+) -> Result<RepairOutcome> {
+    for _ in 0..TRIES_MAX {
+        let refuse = |why: &str| Error::LedgerRefused { schema: schema.clone(), why: why.into() };
+        let table = ledger::table(operator, schema).await?.ok_or_else(|| refuse("there is none"))?;
+        if !table.is_ours() {
+            return Err(refuse("its schema_migrations is another tool's"));
+        }
+        let read = ledger::read(operator, schema).await?;
+        let Some(mending) = mending(migrations, set, schema, repair, &read.rows) else {
+            return Ok(RepairOutcome::NotApplied);
+        };
+        let mut what = mending.what;
+        if !read.comment_agrees() {
+            what.push("comment written anew".into());
+        }
+        if what.is_empty() {
+            return Ok(RepairOutcome::NothingToDo);
+        }
+        let mut sql = String::new();
+        if !mending.sql.is_empty() && !table.has(REPAIRS) {
+            sql.push_str(&ledger::upgrade_sql(schema));
+        }
+        sql.push_str(&mending.sql);
+        sql.push_str(&ledger::comment_sql(schema, &mending.rows));
+        if write(operator, schema, &table.owner, &read.rows, &sql).await? {
+            return Ok(RepairOutcome::Mended { what });
+        }
+    }
+    Err(Error::Unsettled { schema: schema.clone(), tries: TRIES_MAX })
+}
+
+/// What a repair does to some rows.
+struct Mending {
+    sql: String,
+    rows: Vec<Applied>,
+    what: Vec<String>,
+}
+
+/// `None` where the repair is about a row that is not there.
+fn mending(
+    migrations: &Migrations,
+    set: Set,
+    schema: &SchemaName,
+    repair: &Repair,
+    rows: &[Applied],
+) -> Option<Mending> {
+    let table = schema.qualified(LEDGER_TABLE);
+    let mut mending = Mending { sql: String::new(), rows: rows.to_vec(), what: Vec::new() };
+    match repair {
+        Repair::Comment => {}
+        Repair::Accept { version, reason } => {
+            let file = file_of(migrations, set, *version)?;
+            let row = mending.rows.iter_mut().find(|row| row.id.version == *version)?;
+            if *row != Applied::of(file) {
+                let detail = format!("was {} {}", row.id, row.checksum.as_str());
+                mending.what.push(format!(
+                    "{} takes the place of what was applied as {}",
+                    file.path().display(),
+                    row.id
+                ));
+                mending.sql = format!(
+                    "update {table} set name = {}, checksum = {} where version = {};\n{}",
+                    literal(&file.id().name),
+                    literal(file.checksum().as_str()),
+                    version.get(),
+                    ledger::note_sql(schema, *version, "accept", reason, &detail),
+                );
+                *row = Applied::of(file);
+            }
+        }
+        Repair::Forget { version, reason } => {
+            let at = mending.rows.iter().position(|row| row.id.version == *version)?;
+            let row = mending.rows.remove(at);
+            let detail = format!("was {} {}", row.id, row.checksum.as_str());
+            mending.what.push(format!("{} forgotten", row.id));
+            mending.sql = format!("delete from {table} where version = {};\n", version.get());
+            if let Some(newest) = mending.rows.iter().map(|row| row.id.version).max() {
+                mending.sql.push_str(&ledger::note_sql(schema, newest, "forget", reason, &detail));
+            }
+        }
+    }
+    Some(mending)
+}
+
+/// Writes a ledger that is still as it was read, in one message; `false` if it is not.
+async fn write(operator: &Operator, schema: &SchemaName, owner: &str, rows: &[Applied], sql: &str) -> Result<bool> {
+    let session = operator.session();
+    let set_local = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
+    let role = match Ident::new(owner) {
+        Ok(owner) if owner.as_str() != operator.facts().role => format!("set local role {};\n", owner.quoted()),
+        _ => String::new(),
+    };
+    // Without this a killed client's message runs on, and commits.
+    let notices = match operator.facts().notices_lost_clients {
+        true => format!(", {}", set_local("client_connection_check_interval", "1000")),
+        false => String::new(),
+    };
+    let message = format!(
+        "set transaction isolation level read committed;
+select {wait}, {no_limit}, {path}{notices};
+select pg_catalog.pg_advisory_xact_lock({key});
+select 'locked', {lock_timeout}, {statement_timeout};
+{role}select 1 / (case when {digest} = {expected} then 1 else 0 end);
+{sql}",
+        wait = set_local("lock_timeout", &milliseconds(session.migration_wait)),
+        no_limit = set_local("statement_timeout", "0"),
+        path = set_local("search_path", ""),
+        key = lock::migration_key(schema),
+        lock_timeout = set_local("lock_timeout", &milliseconds(session.lock_timeout)),
+        statement_timeout = set_local("statement_timeout", &milliseconds(session.migration_statement_timeout)),
+        digest = ledger::digest_sql(schema),
+        expected = literal(LedgerDigest::of(rows).as_str()),
+    );
+    let doing = || while_doing(format!("mend the ledger of schema {:?}", schema.as_str()));
+    let answer = message::run(operator.client(), &message).await.map_err(doing())?;
+    let locked = answer.rows.iter().any(|(_, row)| row.get(0) == Some("locked"));
+    let Some(source) = answer.error else { return Ok(true) };
+    match source.code() {
+        Some(&SqlState::DIVISION_BY_ZERO | &SqlState::DUPLICATE_COLUMN) => Ok(false),
+        Some(&SqlState::LOCK_NOT_AVAILABLE) if !locked => {
+            Err(Error::Locked { schema: schema.clone(), waited: session.migration_wait })
+        }
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            let role = &operator.facts().role;
+            Err(Error::Privilege {
+                role: role.clone(),
+                needed: format!("act as {}, the owner of the ledger of schema {:?}", quoted(owner), schema.as_str()),
+                grant: format!("grant {} to {}", quoted(owner), quoted(role)),
+                source: Some(source),
+            })
+        }
+        _ => Err(doing()(source)),
+    }
+}
