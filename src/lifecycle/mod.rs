@@ -1,8 +1,10 @@
 //! What happens to a tenant in its life, one verb a file.
 
 mod create;
+mod isolate;
 
 pub use create::{
     CreateManyOptions, CreateManyReport, CreateObserver, CreateOptions, CreateOutcome, Created, Creation, NewTenant,
     create, create_many,
 };
+pub use isolate::{IsolateReport, isolate, without_role};

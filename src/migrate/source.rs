@@ -347,7 +347,8 @@ macro_rules! bundled {
 }
 
 const BUNDLED_PUBLIC: &[(&str, &str)] = bundled!("public":
-    "001_organizations.sql" "002_users.sql" "003_sessions.sql" "004_api_keys.sql" "005_billing.sql" "006_magic_links.sql");
+    "001_organizations.sql" "002_users.sql" "003_sessions.sql" "004_api_keys.sql" "005_billing.sql" "006_magic_links.sql"
+    "007_row_level_security.sql");
 
 const BUNDLED_TENANT: &[(&str, &str)] = bundled!("tenant":
     "001_orders.sql" "002_customers.sql" "003_products.sql" "004_creators.sql" "005_payouts.sql" "006_reviews.sql"

@@ -8,8 +8,8 @@ use crate::{
     context::Db,
     db::Operator,
     error::{Error, Result},
-    ident::{SchemaName, quoted},
-    isolation::{self, Presence},
+    ident::{RoleName, SchemaName, quoted},
+    isolation, login,
     migrate::{
         MigrationId, Migrations, Plan, Set, Target,
         apply::{self, Landing, LedgerPresence, Unit},
@@ -135,6 +135,8 @@ async fn try_once(
     if whole && fresh.is_some() {
         return existed();
     }
+    let logins = login::admitted(operator, slug).await?;
+    let needs_logins = logins.iter().any(|login| !login.may_enter);
     let planned = match fresh.filter(|_| !facts.has_ledger) {
         Some(fresh) => fresh.for_schema(schema.clone()),
         None => {
@@ -142,10 +144,19 @@ async fn try_once(
             plan::plan(migrations.set(Set::Tenant), &schema, rows, Target::Head).map_err(Error::Diverged)?
         }
     };
-    if whole {
+    if whole && !needs_logins {
         return existed();
     }
     check_privileges(operator, facts, role.is_some() && !facts.has_role)?;
+    // The look at many does not ask what the operator may do with each role.
+    let looked = match &role {
+        Some(_) if facts.has_role && fresh.is_some() => Some(state::facts_of(operator, slug).await?),
+        _ => None,
+    };
+    let facts = looked.as_ref().unwrap_or(facts);
+    if let Some(role) = &role {
+        check_role(operator, facts, role, needs_logins)?;
+    }
 
     let mut provision = String::new();
     match registered {
@@ -157,8 +168,8 @@ async fn try_once(
         true => provision.push_str(&registry::activate_sql(slug)),
     }
     if let Some(role) = &role {
-        let presence = if facts.has_role { Presence::Present } else { Presence::Absent };
-        provision.push_str(&isolation::role_sql(operator.facts(), role, presence));
+        provision.push_str(&isolation::role_sql(operator.facts(), role, facts.presence()));
+        provision.push_str(&login::enter_by_role_sql(operator.facts(), role, &logins));
     }
     if facts.owner.is_none() {
         // Never IF NOT EXISTS: a schema that is there already is somebody's.
@@ -168,13 +179,22 @@ async fn try_once(
     if let Some(owner) = &owner {
         provision.push_str(&format!("set local role {};\n", owner.quoted()));
     }
+    let mut ledger = if facts.has_ledger { LedgerPresence::Present } else { LedgerPresence::Absent };
     if let Some(role) = &role {
-        provision.push_str(&isolation::grants_sql(&schema, role));
+        provision.push_str(&isolation::grants_sql(&schema, role.ident()));
         if facts.has_ledger {
-            provision.push_str(&ledger::protect_sql(&schema, role));
+            provision.push_str(&ledger::protect_sql(&schema, role.ident()));
+        }
+    } else if !logins.is_empty() {
+        if !facts.has_ledger {
+            // Here, and not by the migrations' own message: what protects it from the logins stands behind it.
+            provision.push_str(&ledger::create_sql(&schema, None));
+            ledger = LedgerPresence::Present;
+        }
+        for login in &logins {
+            provision.push_str(&login::enter_by_path_sql(&schema, &login.name));
         }
     }
-    let ledger = if facts.has_ledger { LedgerPresence::Present } else { LedgerPresence::Absent };
     let unit = Unit { plan: &planned, role: role.as_ref(), provision, ledger, owner };
     Ok(match apply::apply(operator, &unit).await? {
         Landing::Moved | Landing::Busy => None,
@@ -206,6 +226,14 @@ fn check_privileges(operator: &Operator, facts: &TenantFacts, makes_role: bool) 
     if makes_role && !own.creates_roles {
         let grant = format!("alter role {} createrole", quoted(&own.role));
         return Err(own.lacks("create roles, which isolation = \"role\" needs", grant));
+    }
+    Ok(())
+}
+
+/// Refuses where a role that is there must be handed on, to the operator itself or to a login, and may not be.
+fn check_role(operator: &Operator, facts: &TenantFacts, role: &RoleName, needs_logins: bool) -> Result<()> {
+    if facts.has_role && !facts.role_grantable && (!facts.role_usable || needs_logins) {
+        return Err(isolation::lacks_admin(operator.facts(), role));
     }
     Ok(())
 }
