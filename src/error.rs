@@ -98,6 +98,16 @@ pub enum Error {
         /// What is missing.
         missing: String,
     },
+    /// A role that is to be the login of a service may do what such a login must not be able to.
+    #[error("role {role:?} cannot be the login of a service: it {why}")]
+    LoginUnfit {
+        /// The role.
+        role: String,
+        /// What it may do.
+        why: String,
+        /// The statement or command that mends it.
+        mend: String,
+    },
 
     /// The registry knows no tenant of this name.
     #[error("there is no tenant {tenant}")]
@@ -180,6 +190,32 @@ pub enum Error {
         tenant: TenantSlug,
         /// What the server or driver said.
         source: tokio_postgres::Error,
+    },
+    /// A statement of the platform's own failed.
+    #[error("a statement of the platform failed")]
+    PlatformStatement {
+        /// What the server or driver said.
+        source: tokio_postgres::Error,
+    },
+    /// A transaction of the platform's own did not commit because of what ran inside it; it is rolled back.
+    #[error("the platform's transaction is rolled back: {why}")]
+    PlatformRefused {
+        /// What ran inside it.
+        why: String,
+        /// The SQLSTATE of the first statement that failed.
+        failed: Option<SqlState>,
+    },
+    /// The connection broke off around COMMIT of a transaction of the platform's own.
+    #[error("the connection broke off during COMMIT of the platform's transaction: committed or not is unknown")]
+    PlatformCommitUnknown {
+        /// What the driver said.
+        source: tokio_postgres::Error,
+    },
+    /// The platform's way to all organizations was asked for in a task that is inside a tenant.
+    #[error("the platform's tables were asked for inside tenant {tenant}")]
+    PlatformInsideTenant {
+        /// The tenant.
+        tenant: TenantSlug,
     },
     /// The connection goes through a transaction pooler, where this cannot work.
     #[error("{operation} cannot work through a transaction pooler")]
@@ -340,7 +376,7 @@ impl Error {
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
             Self::Migration(failure) => Some(&failure.sqlstate),
-            Self::TransactionAborted { failed, .. } => failed.as_ref(),
+            Self::TransactionAborted { failed, .. } | Self::PlatformRefused { failed, .. } => failed.as_ref(),
             _ => self.driver()?.code(),
         }
     }
@@ -361,6 +397,8 @@ impl Error {
             | Self::CommitUnknown { source, .. }
             | Self::Statement { source, .. }
             | Self::NoReference { source, .. }
+            | Self::PlatformStatement { source }
+            | Self::PlatformCommitUnknown { source }
             | Self::Database { source, .. } => Some(source),
             Self::Privilege { source, .. } => source.as_ref(),
             _ => None,
@@ -382,6 +420,7 @@ impl Error {
             Self::PoolerRefused { .. } => ("CGK0207", Invalid),
             Self::Privilege { .. } => ("CGK0301", Denied),
             Self::NotSetUp { .. } => ("CGK0302", NotReady),
+            Self::LoginUnfit { .. } => ("CGK0303", Conflict),
             Self::TenantNotFound { .. } => ("CGK0401", NotFound),
             Self::TenantSuspended { .. } => ("CGK0402", Suspended),
             Self::TenantNotReady { .. } => ("CGK0403", NotReady),
@@ -392,6 +431,10 @@ impl Error {
             Self::CommitUnknown { .. } => ("CGK0503", CommitUnknown),
             Self::NestedTenant { .. } => ("CGK0504", Refused),
             Self::Statement { .. } => ("CGK0505", Failed),
+            Self::PlatformStatement { .. } => ("CGK0506", Failed),
+            Self::PlatformRefused { .. } => ("CGK0507", Refused),
+            Self::PlatformCommitUnknown { .. } => ("CGK0508", CommitUnknown),
+            Self::PlatformInsideTenant { .. } => ("CGK0509", Refused),
             Self::MigrationsUnreadable { .. } => ("CGK0601", Invalid),
             Self::MigrationsInvalid { .. } => ("CGK0602", Invalid),
             Self::Migration(_) => ("CGK0603", Failed),

@@ -124,6 +124,11 @@ impl RoleName {
     pub fn quoted(&self) -> String {
         self.0.quoted()
     }
+
+    /// The name itself.
+    pub(crate) fn ident(&self) -> &Ident {
+        &self.0
+    }
 }
 
 /// What stands for a database in the names of its roles: ten hexadecimal digits of the sha256 of the database's name.

@@ -63,6 +63,7 @@ pub mod ident;
 mod isolation;
 pub mod lifecycle;
 pub mod lock;
+pub mod login;
 pub mod migrate;
 mod migration;
 mod registry;
@@ -76,8 +77,8 @@ mod version;
 
 pub use config::Config;
 pub use context::{
-    Db, Retry, TenantContext, TenantCopyIn, TenantCopyOut, TenantFn, TenantFnMany, TenantHandle, TenantRows,
-    TenantSavepoint, TenantTx, TxOptions,
+    Db, Platform, PlatformFn, PlatformTx, Retry, TenantContext, TenantCopyIn, TenantCopyOut, TenantFn, TenantFnMany,
+    TenantHandle, TenantRows, TenantSavepoint, TenantTx, TxOptions,
 };
 pub use db::{Operator, ServerFacts};
 pub use error::{Error, ErrorKind, Result};

@@ -49,6 +49,15 @@ pub(crate) fn history_key() -> i64 {
     key("cgk:history")
 }
 
+/// The lock on the logins of services, held by whoever admits one, to the end of that transaction.
+///
+/// ```
+/// assert_eq!(cgk::lock::logins_key(), -9_045_224_786_119_896_258);
+/// ```
+pub fn logins_key() -> i64 {
+    key("cgk:logins")
+}
+
 fn key(name: &str) -> i64 {
     let digest = Sha256::digest(name.as_bytes());
     let mut bytes = [0; 8];

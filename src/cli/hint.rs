@@ -26,6 +26,12 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::Privilege { grant, .. } => privilege(grant),
         Error::NotSetUp { missing, .. } if missing.contains("pending") => "Run `cgk migrate --public` first.".into(),
         Error::NotSetUp { .. } => "Run `cgk setup:database` first.".into(),
+        Error::LoginUnfit { mend, .. } => {
+            format!("If that is not on purpose, mend it with `{mend}`, or choose another name.")
+        }
+        Error::PlatformInsideTenant { .. } => {
+            "Call db.platform() before or after with_tenant, not inside its closure.".into()
+        }
         Error::TenantNotFound { tenant } => {
             format!("`cgk tenant:list` shows the tenants there are; `cgk tenant:create {tenant}` makes this one.")
         }
@@ -118,6 +124,9 @@ fn login(error: &Error) -> String {
 }
 
 fn privilege(statement: &str) -> String {
+    if statement.starts_with("cgk ") {
+        return format!("The operator can allow it: `{statement}`.");
+    }
     let kind = if statement.contains("createrole") {
         " Or keep tenants apart without roles: isolation = \"path\" in cgk.toml (less safe)."
     } else if statement.contains("createdb") {

@@ -61,7 +61,7 @@ pub(crate) struct Cli {
 enum Command {
     /// Check the connection and set the database up, or check that it is
     #[command(name = "setup:database", after_help = setup_database::EXAMPLES)]
-    SetupDatabase,
+    SetupDatabase(setup_database::Arguments),
     /// Make tenants: registry row, schema, role and tables of each
     #[command(name = "tenant:create", after_help = tenant_create::EXAMPLES)]
     TenantCreate(tenant_create::Arguments),
@@ -113,7 +113,9 @@ impl Command {
     /// What is true of the database after an interruption.
     fn after_interruption(&self) -> &'static str {
         match self {
-            Self::SetupDatabase => "the shared schema is committed whole or not at all; run `cgk setup:database` again",
+            Self::SetupDatabase(_) => {
+                "the shared schema is committed whole or not at all; run `cgk setup:database` again"
+            }
             Self::TenantCreate(_) => "each tenant is there whole or not at all; run the command again",
             Self::Migrate(_) => {
                 "the schema under way is committed whole or not at all; run `cgk migrate` again, it goes on from there"
@@ -213,7 +215,7 @@ async fn until_signalled(cli: &Cli, printer: &Printer) -> Result<Ended> {
 async fn dispatch(cli: &Cli, printer: &Printer, wish: &Wish) -> Result<Exit> {
     let session = Session { globals: &cli.globals, printer, wish };
     match &cli.command {
-        Command::SetupDatabase => setup_database::run(&session).await,
+        Command::SetupDatabase(arguments) => setup_database::run(&session, arguments).await,
         Command::TenantCreate(arguments) => tenant_create::run(&session, arguments).await,
         Command::TenantList => tenant_list::run(&session).await,
         Command::TenantVerify(arguments) => tenant_verify::run(&session, arguments).await,

@@ -2,17 +2,21 @@
 
 use anyhow::Result;
 use cgk::{
-    Operator,
+    Config, Operator,
     config::Isolation,
+    lifecycle,
+    login::{self, Admission, DirectRights, LoginName, LoginOptions, PasswordWish, SharedTables},
     migrate::{MigrationId, Migrations},
     setup::{self, Hardening},
 };
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::time::Instant;
 
 use super::{
     exit::Exit,
     progress::Progress,
+    report::Report,
     session::{self, Session},
     style::{COMMAND, FAINT, GOOD, HEADING, WARNING, count, harmless, paint},
     table, time,
@@ -22,9 +26,38 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   DATABASE_URL=postgresql://cgk:PASSWORD@localhost:5432/app cgk setup:database
   cgk setup:database --migrations migrations    with your own migrations
+  cgk setup:database --app-role app             also make the login that services use, and print its URL once
   cgk setup:database --json                     for scripts
 
-It may be run again at any time: what is there is left alone. No tenant is touched.";
+It may be run again at any time: what is there is left alone. No tenant is touched, except that --app-role and \
+--isolate-tenants give rights on them.";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Make or complete a login for services, which may enter every tenant and do little else
+    #[arg(long, value_name = "NAME")]
+    app_role: Option<LoginName>,
+    /// What of the shared tables that login may use; as it is if not given, and `registry` for a new login
+    #[arg(long, value_name = "WHICH", requires = "app_role")]
+    app_tables: Option<AppTables>,
+    /// Give a login that is there already a new password, and print its URL
+    #[arg(long, requires = "app_role")]
+    new_password: bool,
+    /// Take from that login what it may do in tenants' schemas past their roles, once no service runs with path isolation
+    #[arg(long, requires = "app_role")]
+    revoke_direct: bool,
+    /// Make the roles of all tenants that have none, as after a change from path to role isolation
+    #[arg(long)]
+    isolate_tenants: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AppTables {
+    /// Identity, slug and status of organizations: what entering a tenant takes
+    Registry,
+    /// Read and write all of them, for db.platform()
+    All,
+}
 
 #[derive(Serialize)]
 struct Summary {
@@ -33,9 +66,25 @@ struct Summary {
     head: Option<String>,
     tables: Vec<String>,
     public_hardening: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_role: Option<AppRoleView>,
+    tenants_isolated: Vec<String>,
+    tenants_without_role: Vec<String>,
     settings: Vec<SettingView>,
     ms: u64,
     exit: Exit,
+}
+
+#[derive(Serialize)]
+struct AppRoleView {
+    name: String,
+    created: bool,
+    /// With the password; only in the run that set it.
+    url: Option<String>,
+    tables: &'static str,
+    tenants: usize,
+    left_out: Vec<String>,
+    direct: usize,
 }
 
 #[derive(Serialize)]
@@ -45,7 +94,7 @@ struct SettingView {
     origin: String,
 }
 
-pub(crate) async fn run(session: &Session<'_>) -> Result<Exit> {
+pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
     let config = session.config()?;
     printer.answer(paint(HEADING, "Configuration"));
@@ -70,6 +119,24 @@ pub(crate) async fn run(session: &Session<'_>) -> Result<Exit> {
     for line in shared_schema(&report, &migrations, began) {
         printer.answer(line);
     }
+    let tenants = tenants(session, &operator, arguments).await?;
+    let admission = match &arguments.app_role {
+        Some(name) => {
+            printer.answer(format!("\n{}", paint(HEADING, "Login of services")));
+            let admission = login::admit(&operator, name, &arguments.login_options()).await?;
+            for line in login_lines(&admission, &config) {
+                printer.answer(line);
+            }
+            Some(admission)
+        }
+        None => None,
+    };
+    // Told, and no error: the password that was just shown must not be hidden by one.
+    let stopped = admission.as_ref().and_then(|admission| admission.failure.as_ref());
+    if let Some(failure) = stopped {
+        printer.complain(Report::of_library(failure).render(&[]));
+    }
+    let exit = if tenants.failed || stopped.is_some() { Exit::Partial } else { Exit::Done };
     printer.record(&Summary {
         event: "summary",
         applied: report.applied.iter().map(ToString::to_string).collect(),
@@ -80,12 +147,121 @@ pub(crate) async fn run(session: &Session<'_>) -> Result<Exit> {
             Hardening::Revoked => "revoked",
             Hardening::NotAllowed => "not_allowed",
         },
+        app_role: admission.as_ref().map(|admission| AppRoleView::of(admission, &config)),
+        tenants_isolated: tenants.isolated,
+        tenants_without_role: tenants.without_role,
         settings,
         ms: time::milliseconds(began.elapsed()),
-        exit: Exit::Done,
+        exit,
     });
-    printer.say(format!("\nThe database is ready. Next: {}", paint(COMMAND, "cgk tenant:create <slug>")));
-    Ok(Exit::Done)
+    if exit == Exit::Done {
+        printer.say(format!("\nThe database is ready. Next: {}", paint(COMMAND, "cgk tenant:create <slug>")));
+    }
+    Ok(exit)
+}
+
+#[derive(Default)]
+struct Tenants {
+    isolated: Vec<String>,
+    without_role: Vec<String>,
+    failed: bool,
+}
+
+/// Makes the roles that tenants lack, or says that they do.
+async fn tenants(session: &Session<'_>, operator: &Operator, arguments: &Arguments) -> Result<Tenants> {
+    let printer = session.printer;
+    let mut tenants = Tenants::default();
+    if arguments.isolate_tenants {
+        let report = lifecycle::isolate(operator).await?;
+        printer.answer(format!("\n{}", paint(HEADING, "Tenants")));
+        let done = count(report.finished.len(), "tenant");
+        printer.answer(ok(match operator.config().isolation() {
+            Isolation::Role => format!("made the role of {done}"),
+            Isolation::Path => "isolation by path needs no roles".into(),
+        }));
+        for (slug, error) in report.failed {
+            printer.answer(warning(format!("tenant {slug}: {}", Report::of_library(&error).short())));
+            tenants.failed = true;
+        }
+        tenants.isolated = report.finished.iter().map(ToString::to_string).collect();
+    }
+    tenants.without_role = lifecycle::without_role(operator).await?.iter().map(ToString::to_string).collect();
+    if !tenants.without_role.is_empty() && !arguments.isolate_tenants {
+        printer.warn(format!(
+            "{} without a role cannot be entered under role isolation; `cgk setup:database --isolate-tenants` makes the roles",
+            count(tenants.without_role.len(), "tenant")
+        ));
+    }
+    Ok(tenants)
+}
+
+impl Arguments {
+    fn login_options(&self) -> LoginOptions {
+        let mut options = LoginOptions::default();
+        options.shared_tables = self.app_tables.map(|tables| match tables {
+            AppTables::Registry => SharedTables::Registry,
+            AppTables::All => SharedTables::All,
+        });
+        options.password = if self.new_password { PasswordWish::New } else { PasswordWish::Keep };
+        options.direct_rights = if self.revoke_direct { DirectRights::Revoke } else { DirectRights::Keep };
+        options
+    }
+}
+
+impl AppRoleView {
+    fn of(admission: &Admission, config: &Config) -> Self {
+        let login = admission.name.as_str();
+        Self {
+            name: login.to_owned(),
+            created: admission.created,
+            url: admission.password.as_ref().map(|password| config.url_of(login, Some(password.reveal()))),
+            tables: match admission.shared_tables {
+                SharedTables::Registry => "registry",
+                SharedTables::All => "all",
+            },
+            tenants: admission.tenants,
+            left_out: admission.left_out.iter().map(ToString::to_string).collect(),
+            direct: admission.direct,
+        }
+    }
+}
+
+fn login_lines(admission: &Admission, config: &Config) -> Vec<String> {
+    let name = &admission.name;
+    let mut lines = vec![
+        ok(match admission.created {
+            true => format!("made role {name}: it may log in and create nothing"),
+            false => format!("role {name} is there, and may create nothing"),
+        }),
+        ok(match admission.shared_tables {
+            SharedTables::Registry => "of the shared tables it reads id, slug and status of organizations".into(),
+            SharedTables::All => "it reads and writes the shared tables, outside of tenants".into(),
+        }),
+        ok(format!("it may enter {}, and those that are made later", count(admission.tenants, "tenant"))),
+    ];
+    if !admission.left_out.is_empty() {
+        let what = match (&admission.failure, config.isolation()) {
+            (Some(_), _) => "run this again when the error below is mended",
+            (None, Isolation::Role) => "run cgk setup:database --isolate-tenants, or cgk tenant:create for each",
+            (None, Isolation::Path) => "cgk tenant:create makes what they lack",
+        };
+        lines.push(warning(format!("{} cannot be entered yet: {what}", count(admission.left_out.len(), "tenant"))));
+    }
+    if admission.direct > 0 {
+        lines.push(warning(format!(
+            "it still may use {} by itself, from path isolation; once every service runs with role isolation, add \
+             --revoke-direct",
+            count(admission.direct, "schema")
+        )));
+    }
+    match &admission.password {
+        Some(password) => lines.push(format!(
+            "\nThe URL for services, shown this once and kept nowhere:\nDATABASE_URL={}",
+            config.url_of(name.as_str(), Some(password.reveal()))
+        )),
+        None => lines.push(ok(format!("its password is as it was; --app-role {name} --new-password sets another"))),
+    }
+    lines
 }
 
 /// What is not at its default, and what always matters.
@@ -152,7 +328,7 @@ fn shared_schema(report: &setup::SetupReport, migrations: &Migrations, began: In
     lines
 }
 
-/// `001_organizations … 006_magic_links`
+/// `001_organizations … 007_row_level_security`
 pub(crate) fn span(ids: &[MigrationId]) -> String {
     match ids {
         [] => String::new(),

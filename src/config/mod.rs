@@ -239,6 +239,32 @@ impl Config {
         config
     }
 
+    /// Returns the connection URL of another login on the same server and database, secret and all, with what this
+    /// configuration says of TLS.
+    ///
+    /// ```
+    /// let config = cgk::Config::from_url("postgresql://cgk:secret@db.example.com/shop?sslmode=verify-full")?;
+    /// assert_eq!(
+    ///     config.url_of("app", Some("p@ss")),
+    ///     "postgresql://app:p%40ss@db.example.com:5432/shop?sslmode=verify-full"
+    /// );
+    /// # Ok::<_, cgk::config::ConfigError>(())
+    /// ```
+    pub fn url_of(&self, login: &str, password: Option<&str>) -> String {
+        let mut url = self.address.target.url_of(login, password);
+        let mut option = |text: String| {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(&text);
+        };
+        if let TlsMode::Verify { roots, .. } = &self.address.tls {
+            option("sslmode=verify-full".into());
+            if let RootCerts::File(path) = roots {
+                option(format!("sslrootcert={}", percent::encode(&path.to_string_lossy())));
+            }
+        }
+        url
+    }
+
     /// Sets the most connections that are open at once; zero is taken as one.
     #[must_use]
     pub fn with_pool_size_max(mut self, size_max: usize) -> Config {

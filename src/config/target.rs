@@ -58,6 +58,15 @@ impl Target {
         url
     }
 
+    /// Writes the URL for another login, with its password.
+    pub(super) fn url_of(&self, user: &str, password: Option<&str>) -> String {
+        let mut url = String::new();
+        let target = Target { user: Some(user.to_owned()), ..self.clone() };
+        let password = password.map(|password| format!(":{}", percent::encode(password))).unwrap_or_default();
+        target.write(&mut url, &password).expect("writing to a string does not fail");
+        url
+    }
+
     fn write(&self, f: &mut impl fmt::Write, password: &str) -> fmt::Result {
         f.write_str("postgresql://")?;
         if let Some(user) = &self.user {

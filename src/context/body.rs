@@ -1,6 +1,6 @@
 //! The bounds on the closure that is given to [`Db::with_tenant`](crate::Db::with_tenant).
 
-use super::TenantTx;
+use super::{PlatformTx, TenantTx};
 use std::future::Future;
 
 mod sealed {
@@ -53,6 +53,28 @@ pub trait TenantFn<T, E>:
 impl<F, T, E> TenantFn<T, E> for F where
     F: for<'t, 'c> AsyncFnOnce(&'t mut TenantTx<'c>) -> Result<T, E>
         + for<'t, 'c> sealed::SendFnOnce<&'t mut TenantTx<'c>, Result<T, E>, Fut: Send>
+        + Send
+{
+}
+
+/// The body of a transaction on the shared tables: write `async |tx| { … }`, or pass an
+/// `async fn(&mut PlatformTx<'_>) -> Result<T, E>`. Another trait than [`TenantFn`], so that neither fits in the other's place
+/// when its argument's type is named.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the body of a transaction of the platform",
+    note = "write `async |tx| {{ … Ok(value) }}`; `|tx| async move {{ … }}` and `|tx| Box::pin(…)` do not fit",
+    note = "what lives across an `.await` in the body must be `Send`"
+)]
+pub trait PlatformFn<T, E>:
+    for<'t, 'c> AsyncFnOnce(&'t mut PlatformTx<'c>) -> Result<T, E>
+    + for<'t, 'c> sealed::SendFnOnce<&'t mut PlatformTx<'c>, Result<T, E>, Fut: Send>
+    + Send
+{
+}
+
+impl<F, T, E> PlatformFn<T, E> for F where
+    F: for<'t, 'c> AsyncFnOnce(&'t mut PlatformTx<'c>) -> Result<T, E>
+        + for<'t, 'c> sealed::SendFnOnce<&'t mut PlatformTx<'c>, Result<T, E>, Fut: Send>
         + Send
 {
 }

@@ -1,7 +1,7 @@
 //! Why a tenant could not be entered.
 
 use super::{
-    protocol::{DIAGNOSE, Gate, roll_back},
+    protocol::{DIAGNOSE, Gate, REGISTRY_IS_HIDDEN, roll_back},
     shared::Shared,
 };
 use crate::{
@@ -10,7 +10,13 @@ use crate::{
     ident::RoleName,
     tenant::TenantStatus,
 };
-use tokio_postgres::{error::SqlState, types::Type};
+use tokio_postgres::{Client, error::SqlState, types::Type};
+
+/// Whether row level security hides the whole registry from this login.
+async fn hidden(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let rows = client.query_typed(&format!("select {REGISTRY_IS_HIDDEN}"), &[]).await?;
+    rows.first().map_or(Ok(false), |row| row.try_get(0))
+}
 
 /// Looks, after a rollback, at what is wrong with a tenant; `None` where nothing is.
 pub(super) async fn diagnose(shared: &Shared, database: &str) -> Result<Option<Error>> {
@@ -52,7 +58,17 @@ pub(super) async fn diagnose(shared: &Shared, database: &str) -> Result<Option<E
     let status: Option<String> = row.try_get(0).map_err(doing())?;
     let login: String = row.try_get(5).map_err(doing())?;
     let tenant = slug.clone();
-    let Some(status) = status else { return Ok(Some(Error::TenantNotFound { tenant })) };
+    let Some(status) = status else {
+        return Ok(Some(match hidden(client).await.map_err(doing())? {
+            true => Error::Privilege {
+                needed: "read public.organizations: row level security shows it no row".into(),
+                grant: format!("cgk setup:database --app-role {login}"),
+                role: login,
+                source: None,
+            },
+            false => Error::TenantNotFound { tenant },
+        }));
+    };
     let status: TenantStatus = status.parse().map_err(|error| Error::Unexpected {
         doing: format!("read the status of tenant {slug}"),
         found: format!("{error}"),
@@ -74,7 +90,8 @@ pub(super) async fn diagnose(shared: &Shared, database: &str) -> Result<Option<E
         if !get(3)? {
             return Ok(Some(Error::Privilege {
                 needed: format!("act as role {}", role.as_str()),
-                grant: format!("grant {} to {login}", role.quoted()),
+                // Said again with the option: a membership may be there WITH SET FALSE.
+                grant: format!("grant {} to {login}{}", role.quoted(), if get(7)? { " with set true" } else { "" }),
                 role: login,
                 source: None,
             }));

@@ -6,15 +6,17 @@ mod diagnosis;
 mod entry;
 mod lease;
 mod options;
+mod platform;
 pub(crate) mod protocol;
 mod shared;
 mod statement;
 mod stream;
 mod tx;
 
-pub use body::{TenantFn, TenantFnMany};
+pub use body::{PlatformFn, TenantFn, TenantFnMany};
 pub use current::TenantContext;
 pub use options::{Retry, TxOptions};
+pub use platform::{Platform, PlatformTx};
 pub use statement::TenantHandle;
 pub use stream::{TenantCopyIn, TenantCopyOut, TenantRows};
 pub use tx::{TenantSavepoint, TenantTx};

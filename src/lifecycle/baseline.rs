@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     isolation::{self, Presence},
-    lock,
+    lock, login,
     migrate::{
         Applied, MigrationFile, MigrationId, Migrations, Set, Target, Version,
         ledger::{self, LedgerTable},
@@ -240,7 +240,7 @@ impl<'a> Adoption<'a> {
         }
         let mut sql = String::new();
         if let (Some(role), Some(_)) = (&self.role, table) {
-            sql.push_str(&ledger::protect_sql(self.schema, role));
+            sql.push_str(&ledger::protect_sql(self.schema, role.ident()));
         }
         let expected = literal(ledger::LedgerDigest::of(&rows).as_str());
         let guard =
@@ -286,7 +286,7 @@ impl<'a> Adoption<'a> {
     ) -> String {
         let mut sql = match (has_ledger, &self.role) {
             (false, role) => ledger::create_sql(self.schema, role.as_ref()),
-            (true, Some(role)) => ledger::protect_sql(self.schema, role),
+            (true, Some(role)) => ledger::protect_sql(self.schema, role.ident()),
             (true, None) => String::new(),
         };
         sql.push_str(&ledger::adopt_sql(self.schema, files));
@@ -309,6 +309,10 @@ impl<'a> Adoption<'a> {
         let notices = match self.operator.facts().notices_lost_clients {
             true => format!(", {}", set_local("client_connection_check_interval", "1000")),
             false => String::new(),
+        };
+        let logins = match self.slug {
+            Some(slug) => login::admitted(self.operator, slug).await?,
+            None => Vec::new(),
         };
         let mut sql = format!(
             "set transaction isolation level read committed;
@@ -333,6 +337,7 @@ select 'locked', {}, {};
             if let Some(role) = &self.role {
                 let presence = if facts.has_role { Presence::Present } else { Presence::Absent };
                 sql.push_str(&isolation::role_sql(self.operator.facts(), role, presence));
+                sql.push_str(&login::enter_by_role_sql(self.operator.facts(), role, &logins));
             }
         }
         let owner = self.facts.as_ref().and_then(|facts| facts.owner.as_ref());
@@ -340,9 +345,14 @@ select 'locked', {}, {};
             sql.push_str(&format!("set local role {};\n", owner.quoted()));
         }
         if let Some(role) = &self.role {
-            sql.push_str(&isolation::grants_sql(self.schema, role));
+            sql.push_str(&isolation::grants_sql(self.schema, role.ident()));
         }
         sql.push_str(within);
+        if self.role.is_none() {
+            for login in &logins {
+                sql.push_str(&login::enter_by_path_sql(self.schema, &login.name));
+            }
+        }
         let doing = || while_doing(format!("adopt schema {:?}", self.schema.as_str()));
         let answer = message::run(self.operator.client(), &sql).await.map_err(doing())?;
         let locked = answer.rows.iter().any(|(_, row)| row.get(0) == Some("locked"));

@@ -2,9 +2,11 @@
 
 mod baseline;
 mod create;
+mod isolate;
 
 pub use baseline::{BaselineOptions, Baselined, Baselining, baseline, baseline_public};
 pub use create::{
     CreateManyOptions, CreateManyReport, CreateObserver, CreateOptions, CreateOutcome, Created, Creation, NewTenant,
     create, create_many,
 };
+pub use isolate::{IsolateReport, isolate, without_role};

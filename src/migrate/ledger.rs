@@ -8,7 +8,7 @@ use super::source::{MigrationFile, Source};
 use crate::{
     db::Operator,
     error::{Result, while_doing},
-    ident::{RoleName, SchemaName, hex, literal},
+    ident::{Ident, RoleName, SchemaName, hex, literal},
     migration::MigrationId,
     version::{Checksum, Version},
 };
@@ -100,13 +100,13 @@ revoke all on {table} from public;
 "
     );
     if let Some(role) = role {
-        sql.push_str(&protect_sql(schema, role));
+        sql.push_str(&protect_sql(schema, role.ident()));
     }
     sql
 }
 
-/// Takes from the tenant's role what a grant on all tables gave it on the ledger.
-pub(crate) fn protect_sql(schema: &SchemaName, role: &RoleName) -> String {
+/// Takes from a role what a grant on all tables gave it on the ledger.
+pub(crate) fn protect_sql(schema: &SchemaName, role: &Ident) -> String {
     format!("revoke all on {} from {};\n", schema.qualified(LEDGER_TABLE), role.quoted())
 }
 

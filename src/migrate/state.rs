@@ -7,15 +7,23 @@ use super::{
 };
 use crate::{
     config::Isolation,
+    context::protocol::REGISTRY_IS_HIDDEN,
     db::Operator,
     error::{Error, Result, while_doing},
-    ident::{Ident, RoleName, SchemaName},
+    ident::{Ident, RoleName, SchemaName, quoted},
+    isolation::Presence,
     migration::{Divergence, MigrationId, Set},
     slug::TenantSlug,
     tenant::{OrganizationId, Tenant},
 };
-use futures_util::{Stream, TryStreamExt};
-use std::{collections::BTreeMap, sync::Arc};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use tokio_postgres::{Row, error::SqlState, types::Type};
 
 /// How many ledgers are asked for at once on the one connection, where a comment was not enough.
@@ -86,6 +94,21 @@ pub(crate) struct TenantFacts {
     pub(crate) has_role: bool,
     /// Whether the role may use the schema.
     pub(crate) role_admitted: bool,
+    /// Whether the operator may act as the role; looked up for a single tenant only, as is the next.
+    pub(crate) role_usable: bool,
+    /// Whether the operator may let others act as the role.
+    pub(crate) role_grantable: bool,
+}
+
+impl TenantFacts {
+    /// Whether the role is there, and whether the operator may act as it.
+    pub(crate) fn presence(&self) -> Presence {
+        match (self.has_role, self.role_usable) {
+            (false, _) => Presence::Absent,
+            (true, false) => Presence::Present,
+            (true, true) => Presence::Usable,
+        }
+    }
 }
 
 /// Looks at the shared schema and at every tenant of the registry.
@@ -143,6 +166,22 @@ pub(crate) async fn each_tenant<'a>(
 ) -> Result<impl Stream<Item = Result<TenantState>> + Send + use<'a>> {
     let source = migrations.set(Set::Tenant);
     let rows = facts_rows(operator, Slugs::of(whom)).await?;
+    // The registry of one who is not shown its rows looks empty, and is looked at again before that is believed.
+    let any = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&any);
+    let end = stream::once(async move {
+        if !any.load(Ordering::Relaxed) {
+            require_sight(operator).await?;
+        }
+        Ok(None)
+    });
+    let rows = rows
+        .map_ok(move |row| {
+            seen.store(true, Ordering::Relaxed);
+            Some(row)
+        })
+        .chain(end)
+        .try_filter_map(|row| std::future::ready(Ok(row)));
     let prefixes = Arc::new(Prefixes::of(source));
     let isolation = operator.config().isolation();
     let states = rows.map_ok(move |(slug, facts)| {
@@ -150,7 +189,10 @@ pub(crate) async fn each_tenant<'a>(
         async move {
             let tenant = match (facts.tenant.clone(), whom) {
                 (Some(tenant), _) => tenant,
-                (None, Whom::These(_)) => return Err(Error::TenantNotFound { tenant: slug }),
+                (None, Whom::These(_)) => {
+                    require_sight(operator).await?;
+                    return Err(Error::TenantNotFound { tenant: slug });
+                }
                 (None, Whom::All) => {
                     let doing = format!("look at tenant {slug}");
                     return Err(Error::Unexpected { doing, found: "no registry row".into() });
@@ -237,8 +279,26 @@ pub(crate) async fn require_registry(operator: &Operator) -> Result<()> {
         .find(|needed| !columns.iter().any(|found| found == *needed))
     {
         Some(column) => Err(missing(format!("public.organizations has no column {column}"))),
-        None => Ok(()),
+        None => require_sight(operator).await,
     }
+}
+
+/// Refuses where row level security hides the registry's rows: an empty fleet would look like one without tenants.
+async fn require_sight(operator: &Operator) -> Result<()> {
+    let doing = || while_doing("look at the row level security of the registry");
+    let sql = format!(
+        "select pg_catalog.pg_get_userbyid(c.relowner)::text from pg_catalog.pg_class c
+         where c.oid = 'public.organizations'::regclass and {REGISTRY_IS_HIDDEN}"
+    );
+    let rows = match operator.client().query_typed(&sql, &[]).await {
+        // No registry at all is for others to say.
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(()),
+        rows => rows.map_err(doing())?,
+    };
+    let Some(row) = rows.first() else { return Ok(()) };
+    let owner: String = row.try_get(0).map_err(doing())?;
+    let grant = format!("grant {} to {}", quoted(&owner), quoted(&operator.facts().role));
+    Err(operator.facts().lacks("read public.organizations: row level security shows it no row", grant))
 }
 
 /// What registry and catalogue say of one slug, whether or not the registry knows it.
@@ -288,11 +348,13 @@ async fn facts_rows(
     operator: &Operator,
     slugs: Slugs,
 ) -> Result<impl Stream<Item = Result<(TenantSlug, TenantFacts)>> + Send + use<>> {
+    let (usable, grantable) = acting_sql(operator, &slugs);
     // Names are compared as text: comparing with the type `name` would cut off what is too long and call it equal.
     let sql = format!(
         "select s.slug, o.id, o.name, o.status::text, o.created_at, pg_catalog.pg_get_userbyid(n.nspowner)::text,
                 c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class'), r.oid is not null,
-                coalesce(pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage'), false)
+                coalesce(pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage'), false),
+                {usable}, {grantable}
          from ({}) s (slug)
          left join public.organizations o on o.slug = s.slug
          left join pg_catalog.pg_namespace n on n.nspname::text = 'tenant_' || s.slug
@@ -315,6 +377,23 @@ async fn facts_rows(
             }
             Err(while_doing("look at the fleet")(error))
         }
+    }
+}
+
+/// Expressions: whether the operator may act as the role `r`, and whether it may let others. Asked of one tenant only: for
+/// a fleet each answer would walk all memberships anew.
+fn acting_sql(operator: &Operator, slugs: &Slugs) -> (&'static str, &'static str) {
+    match (slugs.named.len() == 1, operator.facts().major() >= 16) {
+        (false, _) => ("false", "false"),
+        (true, true) => (
+            "coalesce(pg_catalog.pg_has_role(r.oid, 'set'), false)",
+            "coalesce(pg_catalog.pg_has_role(r.oid, 'member with admin option'), false)",
+        ),
+        // Before PostgreSQL 16 whoever may create roles may hand them on.
+        (true, false) => (
+            "coalesce(pg_catalog.pg_has_role(r.oid, 'member'), false)",
+            "(select m.rolcreaterole or m.rolsuper from pg_catalog.pg_roles m where m.rolname = current_user)",
+        ),
     }
 }
 
@@ -352,6 +431,8 @@ fn facts_row(row: &Row) -> Result<(TenantSlug, TenantFacts)> {
         comment: row.try_get(7).map_err(doing())?,
         has_role: row.try_get(8).map_err(doing())?,
         role_admitted: row.try_get(9).map_err(doing())?,
+        role_usable: row.try_get(10).map_err(doing())?,
+        role_grantable: row.try_get(11).map_err(doing())?,
     };
     Ok((slug, facts))
 }

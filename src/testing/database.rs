@@ -219,7 +219,7 @@ pub async fn create_database(server: &Config, name: &Ident, template: Option<&st
     }
 }
 
-/// Drops a database, whoever is connected to it, and the tenant roles that carry its name. Both may be gone already.
+/// Drops a database, whoever is connected to it, and the tenants' roles and services' logins (`app_…`) that carry its tag. Both may be gone already.
 ///
 /// # Errors
 ///
@@ -233,7 +233,7 @@ pub async fn drop_database(server: &Config, name: &Ident) -> Result<()> {
     let rows = operator
         .client()
         .query_typed(
-            "select rolname::text from pg_catalog.pg_roles where starts_with(rolname::text, 'cgk_')
+            "select rolname::text from pg_catalog.pg_roles where rolname ~ '^(cgk|app)_'
              and right(rolname::text, length($1)) = $1",
             &[(&ending.as_str(), Type::TEXT)],
         )

@@ -2,8 +2,10 @@
 //! one connection, and an observer outside of the library.
 
 use cgk::{
-    Config, Db, Error, TenantSlug, TenantTx,
+    Config, Db, Error, Operator, TenantSlug, TenantTx,
+    config::Isolation,
     ident::{DatabaseTag, RoleName},
+    login::{self, Admission, LoginName, LoginOptions, PasswordWish, SharedTables},
     testing::{TEST_DATABASE_URL, TestDatabase, TestServer},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -59,6 +61,22 @@ impl Stage {
 
     pub(crate) fn role(&self, tenant: &str) -> String {
         RoleName::of_tenant(&slug(tenant), &DatabaseTag::of(self.database.name())).as_str().to_owned()
+    }
+
+    /// The name of a service's login of this database; dropped with it.
+    pub(crate) fn app_name(&self) -> LoginName {
+        format!("app_{}", DatabaseTag::of(self.database.name()).as_str()).parse().unwrap()
+    }
+
+    /// A pool of one connection whose login was made as a service's should be: no superuser, nothing of its own.
+    pub(crate) async fn app(&self, isolation: Isolation, tables: SharedTables) -> Db {
+        let operator = Operator::connect(&self.config().with_isolation(isolation)).await.unwrap();
+        let mut options = LoginOptions::default();
+        options.shared_tables = Some(tables);
+        options.password = PasswordWish::New;
+        let admission = login::admit(&operator, &self.app_name(), &options).await.unwrap();
+        let config = as_login(self.database.config(), &admission);
+        Db::connect(&config.with_isolation(isolation).with_pool_size_max(1)).await.unwrap()
     }
 
     /// Runs statements as the observer.
@@ -119,6 +137,12 @@ impl Stage {
         session.assert_clean(tenant, &self.role(tenant));
         (waited, session.pid)
     }
+}
+
+/// The way in for a login with the password that it was just given.
+pub(crate) fn as_login(config: &Config, admission: &Admission) -> Config {
+    let password = admission.password.as_ref().expect("this run has set the password").reveal();
+    Config::from_url(&config.url_of(admission.name.as_str(), Some(password))).unwrap()
 }
 
 /// What a tenant's transaction looks like from inside.

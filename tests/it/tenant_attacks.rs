@@ -2,7 +2,7 @@
 //! login is no superuser. Each has its verdict; a statement that is neither refused nor listed as known fails the test.
 
 use crate::stage::{Stage, report, slug};
-use cgk::{Config, Db, testing::TestServer};
+use cgk::{Db, config::Isolation, login::SharedTables};
 
 /// What a statement must meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,12 +55,59 @@ const ATTACKS: &[(Verdict, &str)] = &[
     // The platform's own tables.
     (Denied, "select * from organizations"),
     (Denied, "select * from public.organizations"),
-    (Denied, "select slug from organizations"),
     (Denied, "select * from users"),
     (Denied, "select token_hash from sessions"),
     (Denied, "select key_hash from api_keys"),
-    (Denied, "select * from billing"),
+    (Denied, "select password_hash from users"),
+    (Denied, "select shopify_access_token from organizations"),
+    (Denied, "select u from users u"),
+    (Denied, "select to_jsonb(u) from users u"),
     (Denied, "select * from magic_links"),
+    (Denied, "select email from magic_links"),
+    (Denied, "select count(*) from magic_links"),
+    (Denied, "table users"),
+    (Denied, "copy users to stdout"),
+    (Denied, "copy users (organization_id, email) from '/dev/null'"),
+    (Denied, "lock table users in access share mode"),
+    (Denied, "select email from users for update"),
+    (Denied, "truncate users cascade"),
+    (Denied, "delete from users"),
+    (Denied, "update users set organization_id = (select id from organizations)"),
+    (Denied, "update users set role = 'owner'"),
+    (Denied, "update organizations set settings = '{}'"),
+    (Denied, "insert into sessions (organization_id, user_id, token_hash, expires_at) values (gen_random_uuid(), gen_random_uuid(), sha256('x'), now())"),
+    (Denied, "insert into users (organization_id, email) select id, 'x@y' from organizations"),
+    (Denied, "delete from api_keys"),
+    (Denied, "update billing set plan = 'free'"),
+    (Denied, "alter table users disable row level security"),
+    (Denied, "alter table users no force row level security"),
+    (Denied, "drop policy users_tenant on users"),
+    (Denied, "create policy p on users using (true)"),
+    (Denied, "create or replace function public.current_tenant_slug() returns text language sql as 'select ''globex''::text'"),
+    (Denied, "alter function public.current_tenant_slug() rename to x"),
+    (Denied, "grant select on users to current_user"),
+    (Denied, "create view v as select * from users"),
+    (Denied, "alter role current_user rename to cgk_globex_0000000000"),
+    // Of the shared tables, the tenant's own rows and no secret column.
+    (Harmless, "select slug, name, settings::text from organizations"),
+    (Harmless, "select name from organizations where slug = 'globex'"),
+    (Harmless, "select email from users"),
+    (Harmless, "select email from users order by email desc limit 1"),
+    (Harmless, "select email from users where lower(email) like 'secret%'"),
+    (Harmless, "select u.email from users u join organizations o on o.id <> u.organization_id"),
+    (Harmless, "select email from users tablesample bernoulli (100)"),
+    (Harmless, "select email from users union all select email from users"),
+    (Harmless, "with x as (select set_config('row_security', 'off', true)) select email from users, x"),
+    (Harmless, "select user_agent from sessions"),
+    (Harmless, "select name from api_keys"),
+    (Denied, "select * from billing"),
+    (Denied, "select provider_customer_id from billing"),
+    (Harmless, "select plan, provider from billing"),
+    (Harmless, "explain (analyze, verbose) select email from users"),
+    (Harmless, "select query_to_xml('select email from users', true, false, '')::text"),
+    (Harmless, "select most_common_vals::text from pg_stats where tablename = 'users'"),
+    (Harmless, "with x as materialized (select set_config('app.current_organization_id', '00000000-0000-0000-0000-000000000000', true)) select email from users, x"),
+    (Harmless, "with x as materialized (select set_config('app.current_organization_id', '', true)) select email from users, x"),
     (Denied, "select * from public.schema_migrations"),
     (Denied, "update organizations set status = 'suspended' where slug = 'globex'"),
     (Denied, "delete from organizations"),
@@ -172,7 +219,8 @@ async fn every_statement_has_its_verdict() {
             stage.role("acme")
         ))
         .await;
-    let db = as_a_plain_login(&stage).await;
+    people(&stage).await;
+    let db = stage.app(Isolation::Role, SharedTables::Registry).await;
     let before = picture(&stage).await;
     let (mut counts, mut wrong) = ([0; 3], Vec::new());
     for (verdict, sql) in ATTACKS {
@@ -211,7 +259,7 @@ async fn every_statement_has_its_verdict() {
 async fn control_without_the_role_the_row_is_read() {
     let stage = Stage::set().await;
     stage.sql(&format!("insert into tenant_globex.marks values (7, '{SECRET}')")).await;
-    let config = stage.config().with_isolation(cgk::config::Isolation::Path);
+    let config = stage.config().with_isolation(Isolation::Path);
     let db = Db::connect(&config).await.unwrap();
     let rows = db.tenant(&slug("acme")).query_typed("select tag from tenant_globex.marks", &[]).await.unwrap();
     assert!(rows.iter().any(|row| row.get::<_, String>(0) == SECRET));
@@ -220,21 +268,22 @@ async fn control_without_the_role_the_row_is_read() {
     assert_ne!(picture(&stage).await, before);
 }
 
-/// A login as a service should have it: no superuser, no rights of its own but on the registry's three columns, and allowed
-/// to act as each tenant.
-async fn as_a_plain_login(stage: &Stage) -> Db {
-    let login = format!("app_{}", stage.database.name());
-    let (acme, globex) = (stage.role("acme"), stage.role("globex"));
-    stage
-        .sql(&format!(
-            "create role {login} login noinherit; grant {acme}, {globex} to {login};
-             grant select (id, slug, status) on public.organizations to {login}"
-        ))
-        .await;
-    // The private server trusts every login on its socket; another one is attacked through the login it was given with.
-    let Some(server) = TestServer::shared().local() else { return stage.db.clone() };
-    let url = server.url(stage.database.name()).replacen("postgres@", &format!("{login}@"), 1);
-    Db::connect(&Config::from_url(&url).unwrap().with_pool_size_max(1)).await.unwrap()
+/// Rows of both tenants in the shared tables; those of the other one carry its secret.
+async fn people(stage: &Stage) {
+    for (tenant, mark) in [("acme", "own"), ("globex", SECRET)] {
+        stage
+            .sql(&format!(
+                "with o as (update organizations set name = '{mark}', stripe_account_id = 'acct_{tenant}' where slug = '{tenant}' returning id),
+                      u as (insert into users (organization_id, email) select id, '{mark}@{tenant}' from o returning id, organization_id),
+                      s as (insert into sessions (organization_id, user_id, token_hash, expires_at, user_agent)
+                            select organization_id, id, sha256('{tenant}'), now() + interval '1 day', '{mark}' from u),
+                      k as (insert into api_keys (organization_id, key_hash, name) select id, sha256('{tenant}'), '{mark}' from o)
+                 insert into billing (organization_id, provider_customer_id, plan, status) select id, '{mark}', 'pro', 'active' from o;
+                 insert into magic_links (email, token_hash, purpose, expires_at)
+                 values ('{mark}@{tenant}', sha256('{tenant}'), 'login', now() + interval '1 day')"
+            ))
+            .await;
+    }
 }
 
 /// Everything that an attack on another tenant could change, in one text.
@@ -242,7 +291,15 @@ async fn picture(stage: &Stage) -> String {
     let sql = "select concat_ws(' ',
         (select string_agg(t::text, ',' order by t::text) from tenant_globex.marks t),
         (select string_agg(t::text, ',' order by t::text) from tenant_acme.schema_migrations t),
-        (select string_agg(id || slug || status, ',' order by slug) from public.organizations),
+        (select string_agg(id || slug || status || name || settings, ',' order by slug) from public.organizations),
+        (select string_agg(t::text, ',' order by t::text) from public.users t),
+        (select string_agg(t::text, ',' order by t::text) from public.sessions t),
+        (select string_agg(t::text, ',' order by t::text) from public.api_keys t),
+        (select string_agg(t::text, ',' order by t::text) from public.billing t),
+        (select string_agg(t::text, ',' order by t::text) from public.magic_links t),
+        (select string_agg(p::text, ',' order by p::text) from pg_policies p),
+        (select string_agg(relname || relrowsecurity || relforcerowsecurity, ',' order by relname) from pg_class
+          where relnamespace = 'public'::regnamespace),
         (select string_agg(n.nspname || '.' || c.relname || coalesce(c.relacl::text, ''), ',' order by 1)
            from pg_class c join pg_namespace n on n.oid = c.relnamespace
           where n.nspname in ('public', 'tenant_acme', 'tenant_globex')),

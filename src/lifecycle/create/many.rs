@@ -1,13 +1,14 @@
 //! Many tenants at once: a fleet is made at the server's speed, and a creation that was cut short goes on where it stopped.
 
-use super::{CreateOptions, Creation, TRIES_MAX, check_privileges, enter, try_once};
+use super::{CreateOptions, Creation, Fresh, TRIES_MAX, check_privileges, enter, try_once};
 use crate::{
     context::Db,
     db::Operator,
     error::{Error, ErrorKind, Result},
     ident::SchemaName,
+    login,
     migrate::{
-        Interrupt, Migrations, Plan, Set, Stop, StopReason, Target,
+        Interrupt, Migrations, Set, Stop, StopReason, Target,
         crew::workers,
         plan,
         queue::{Queue, Returned},
@@ -155,6 +156,11 @@ pub async fn create_many(
     let fresh = plan::plan(migrations.set(Set::Tenant), &SchemaName::public(), Vec::new(), Target::Head)
         .map_err(Error::Diverged)?;
     let desk = Mutex::new(Desk { observer, report: CreateManyReport::default() });
+    let logins = match jobs.first() {
+        Some(job) => login::admitted(operator, &job.tenant.slug).await?,
+        None => Vec::new(),
+    };
+    let fresh = Fresh { plan: fresh, logins };
     let maker = Maker { operator, migrations, options, fresh, desk: &desk };
     maker.work(jobs).await;
     let Desk { report, .. } = desk.into_inner().expect("nothing panics while it is held");
@@ -191,8 +197,7 @@ struct Maker<'r, 'o> {
     operator: &'r Operator,
     migrations: &'r Migrations,
     options: &'r CreateManyOptions,
-    /// The plan of a schema that has nothing yet.
-    fresh: Plan<'r>,
+    fresh: Fresh<'r>,
     desk: &'r Mutex<Desk<'o>>,
 }
 

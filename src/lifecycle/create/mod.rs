@@ -8,8 +8,9 @@ use crate::{
     context::Db,
     db::{Operator, message},
     error::{Error, Result, while_doing},
-    ident::{SchemaName, quoted},
-    isolation::{self, Presence},
+    ident::{RoleName, SchemaName, quoted},
+    isolation,
+    login::{self, Admitted},
     migrate::{
         MigrationId, Migrations, Plan, Set, Target,
         apply::{self, Landing, LedgerPresence, Unit},
@@ -117,15 +118,20 @@ struct Made {
     applied: Vec<MigrationId>,
 }
 
-/// Makes whatever is missing; `None` when somebody else was quicker. `fresh` is the plan of a schema that has nothing yet,
-/// where it was made before.
+/// What is the same for every tenant that has nothing yet, found out once where many are made.
+struct Fresh<'a> {
+    plan: Plan<'a>,
+    logins: Vec<Admitted>,
+}
+
+/// Makes whatever is missing; `None` when somebody else was quicker.
 async fn try_once(
     operator: &Operator,
     migrations: &Migrations,
     slug: &TenantSlug,
     options: &CreateOptions,
     facts: &TenantFacts,
-    fresh: Option<&Plan<'_>>,
+    fresh: Option<&Fresh<'_>>,
 ) -> Result<Option<Made>> {
     let schema = SchemaName::of_tenant(slug);
     let role = role_of(operator, slug);
@@ -140,17 +146,35 @@ async fn try_once(
     if whole && fresh.is_some() {
         return existed();
     }
+    let unknown;
+    let logins = match fresh.filter(|_| facts.owner.is_none() && !facts.has_role) {
+        Some(fresh) => &fresh.logins,
+        None => {
+            unknown = login::admitted(operator, slug).await?;
+            &unknown
+        }
+    };
+    let needs_logins = logins.iter().any(|login| !login.may_enter);
     let planned = match fresh.filter(|_| !facts.has_ledger) {
-        Some(fresh) => fresh.for_schema(schema.clone()),
+        Some(fresh) => fresh.plan.for_schema(schema.clone()),
         None => {
             let rows = if facts.has_ledger { ledger::read(operator, &schema).await?.rows } else { Vec::new() };
             plan::plan(migrations.set(Set::Tenant), &schema, rows, Target::Head).map_err(Error::Diverged)?
         }
     };
-    if whole {
+    if whole && !needs_logins {
         return existed();
     }
     check_privileges(operator, facts, role.is_some() && !facts.has_role)?;
+    // The look at many does not ask what the operator may do with each role.
+    let looked = match &role {
+        Some(_) if facts.has_role && fresh.is_some() => Some(state::facts_of(operator, slug).await?),
+        _ => None,
+    };
+    let facts = looked.as_ref().unwrap_or(facts);
+    if let Some(role) = &role {
+        check_role(operator, facts, role, needs_logins)?;
+    }
 
     // What no transaction can hold comes after the one that makes the tenant, and until then nobody may enter it.
     let in_steps = if facts.owner.is_none() { apply::is_born_in_steps(&planned) } else { planned.needs_quiet() };
@@ -166,8 +190,8 @@ async fn try_once(
         true => provision.push_str(&registry::activate_sql(slug)),
     }
     if let Some(role) = &role {
-        let presence = if facts.has_role { Presence::Present } else { Presence::Absent };
-        provision.push_str(&isolation::role_sql(operator.facts(), role, presence));
+        provision.push_str(&isolation::role_sql(operator.facts(), role, facts.presence()));
+        provision.push_str(&login::enter_by_role_sql(operator.facts(), role, logins));
     }
     if facts.owner.is_none() {
         // Never IF NOT EXISTS: a schema that is there already is somebody's.
@@ -177,13 +201,22 @@ async fn try_once(
     if let Some(owner) = &owner {
         provision.push_str(&format!("set local role {};\n", owner.quoted()));
     }
+    let mut ledger = if facts.has_ledger { LedgerPresence::Present } else { LedgerPresence::Absent };
     if let Some(role) = &role {
-        provision.push_str(&isolation::grants_sql(&schema, role));
+        provision.push_str(&isolation::grants_sql(&schema, role.ident()));
         if facts.has_ledger {
-            provision.push_str(&ledger::protect_sql(&schema, role));
+            provision.push_str(&ledger::protect_sql(&schema, role.ident()));
+        }
+    } else if !logins.is_empty() {
+        if !facts.has_ledger {
+            // Here, and not by the migrations' own message: what protects it from the logins stands behind it.
+            provision.push_str(&ledger::create_sql(&schema, None));
+            ledger = LedgerPresence::Present;
+        }
+        for login in logins {
+            provision.push_str(&login::enter_by_path_sql(&schema, &login.name));
         }
     }
-    let ledger = if facts.has_ledger { LedgerPresence::Present } else { LedgerPresence::Absent };
     let unit = Unit { plan: &planned, role: role.as_ref(), provision, ledger, owner };
     let landing = apply::apply(operator, &unit).await?;
     if in_steps && landing == Landing::Done {
@@ -220,6 +253,14 @@ fn check_privileges(operator: &Operator, facts: &TenantFacts, makes_role: bool) 
     if makes_role && !own.creates_roles {
         let grant = format!("alter role {} createrole", quoted(&own.role));
         return Err(own.lacks("create roles, which isolation = \"role\" needs", grant));
+    }
+    Ok(())
+}
+
+/// Refuses where a role that is there must be handed on, to the operator itself or to a login, and may not be.
+fn check_role(operator: &Operator, facts: &TenantFacts, role: &RoleName, needs_logins: bool) -> Result<()> {
+    if facts.has_role && !facts.role_grantable && (!facts.role_usable || needs_logins) {
+        return Err(isolation::lacks_admin(operator.facts(), role));
     }
     Ok(())
 }

@@ -1,0 +1,250 @@
+//! What the catalogue says of a login. Writes nothing.
+
+use super::{LoginName, SharedTables};
+use crate::{
+    config::Isolation,
+    db::Operator,
+    error::{Error, Result, while_doing},
+    ident::{Ident, RoleName, SchemaName, quoted},
+    migrate::ledger::LEDGER_TABLE,
+    slug::TenantSlug,
+};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
+
+/// What the name of a login's policies begins with; the login's own name follows.
+pub(super) const POLICY_PREFIX: &str = "cgk_login_";
+
+/// A login that the database has admitted, and one tenant.
+pub(crate) struct Admitted {
+    pub(crate) name: Ident,
+    /// Whether it may enter that tenant.
+    pub(crate) may_enter: bool,
+}
+
+/// The logins that the database has admitted for the configured isolation, and whether each may enter this tenant.
+pub(crate) async fn admitted(operator: &Operator, slug: &TenantSlug) -> Result<Vec<Admitted>> {
+    let doing = || while_doing("look for the logins of services");
+    let (may_enter, fits) = match operator.config().isolation() {
+        Isolation::Role => (member_sql(operator, "r.oid", "$1"), ""),
+        // A login made for role mode is shown all rows of the shared tables whenever it is itself. With rights of its own on
+        // a schema it could be so inside a tenant; setting the database up in path mode changes its policies first.
+        Isolation::Path => (usage_sql("r.oid", "$1"), " and pg_catalog.pg_get_expr(p.polqual, p.polrelid) <> 'true'"),
+    };
+    let sql = format!(
+        "select r.rolname::text, {may_enter} from pg_catalog.pg_policy p
+         join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::text = '{POLICY_PREFIX}' || r.rolname
+         where p.polrelid = pg_catalog.to_regclass('public.organizations'){fits} order by 1"
+    );
+    let rows =
+        operator.client().query_typed(&sql, &[(&object_of(operator, slug), Type::TEXT)]).await.map_err(doing())?;
+    rows.iter()
+        .map(|row| {
+            let name: String = row.try_get(0).map_err(doing())?;
+            Ok(Admitted { name: ident(name)?, may_enter: row.try_get(1).map_err(doing())? })
+        })
+        .collect()
+}
+
+/// The name of what a login needs in order to enter a tenant: its role, or its schema.
+fn object_of(operator: &Operator, slug: &TenantSlug) -> String {
+    match operator.config().isolation() {
+        Isolation::Role => RoleName::of_tenant(slug, &operator.facts().database_tag()).as_str().to_owned(),
+        Isolation::Path => SchemaName::of_tenant(slug).as_str().to_owned(),
+    }
+}
+
+/// A condition: the login is a member of the role of that name, and may act as it.
+fn member_sql(operator: &Operator, login: &str, role: &str) -> String {
+    let set = if operator.facts().major() >= 16 { " and m.set_option" } else { "" };
+    format!(
+        "exists (select from pg_catalog.pg_auth_members m join pg_catalog.pg_roles t on t.oid = m.roleid
+                 where t.rolname::text = {role} and m.member = {login}{set})"
+    )
+}
+
+/// A condition: the login may use the schema of that name by its own rights.
+fn usage_sql(login: &str, schema: &str) -> String {
+    format!(
+        "coalesce((select pg_catalog.has_schema_privilege({login}, n.oid, 'usage') from pg_catalog.pg_namespace n
+                   where n.nspname::text = {schema}), false)"
+    )
+}
+
+/// How a login stands with one tenant.
+pub(super) struct TenantRights {
+    pub(super) slug: TenantSlug,
+    /// The schema's owner.
+    pub(super) owner: Option<Ident>,
+    /// Whether there is what the login needs: the tenant's role, or its schema with a ledger.
+    pub(super) is_ready: bool,
+    pub(super) may_enter: bool,
+    /// Whether it may use the schema by itself.
+    pub(super) direct: bool,
+}
+
+/// How a login stands with every tenant of the registry.
+pub(super) async fn tenants(operator: &Operator, name: &LoginName) -> Result<Vec<TenantRights>> {
+    let doing = || while_doing("look at the tenants");
+    let by_role = operator.config().isolation() == Isolation::Role;
+    let sql = format!(
+        "select o.slug, pg_catalog.pg_get_userbyid(n.nspowner)::text, k.oid is not null, t.oid is not null, {member},
+                coalesce(pg_catalog.has_schema_privilege(l.oid, n.oid, 'usage'), false)
+         from public.organizations o
+         left join pg_catalog.pg_roles l on l.rolname::text = $1
+         left join pg_catalog.pg_namespace n on n.nspname::text = 'tenant_' || o.slug
+         left join pg_catalog.pg_class k on k.relnamespace = n.oid and k.relname = '{LEDGER_TABLE}' and k.relkind in ('r', 'p')
+         left join pg_catalog.pg_roles t on t.rolname::text = 'cgk_' || o.slug || '_' || $2
+         order by o.slug collate \"C\"",
+        member = if operator.facts().major() >= 16 {
+            "exists (select from pg_catalog.pg_auth_members m where m.roleid = t.oid and m.member = l.oid and m.set_option)"
+        } else {
+            "exists (select from pg_catalog.pg_auth_members m where m.roleid = t.oid and m.member = l.oid)"
+        }
+    );
+    let tag = operator.facts().database_tag();
+    let rows = run(operator, &sql, &[name.as_str(), tag.as_str()]).await.map_err(doing())?;
+    rows.iter()
+        .map(|row| {
+            let get = |index: usize| row.try_get::<_, bool>(index).map_err(doing());
+            let slug: String = row.try_get(0).map_err(doing())?;
+            let owner: Option<String> = row.try_get(1).map_err(doing())?;
+            let (schema, role, member, direct) = (get(2)?, get(3)?, get(4)?, get(5)?);
+            Ok(TenantRights {
+                slug: slug.parse()?,
+                owner: owner.map(ident).transpose()?,
+                is_ready: if by_role { role } else { schema },
+                may_enter: if by_role { member } else { direct },
+                direct,
+            })
+        })
+        .collect()
+}
+
+/// How many tenants' schemas a login may use by itself.
+pub(super) async fn direct_rights(operator: &Operator, name: &LoginName) -> Result<usize> {
+    Ok(tenants(operator, name).await?.iter().filter(|tenant| tenant.direct).count())
+}
+
+/// What is there of a login.
+pub(super) struct Found {
+    pub(super) exists: bool,
+    pub(super) may_connect: bool,
+    pub(super) sees_public: bool,
+    /// Whether its search path in this database is empty.
+    pub(super) has_empty_path: bool,
+    pub(super) shared_tables: SharedTables,
+    /// The registry's owner, where the operator cannot do what that may.
+    pub(super) registry_owner: Option<Ident>,
+    /// Why a service must not log in with it, and the statement that mends that.
+    unfit: Option<(String, String)>,
+}
+
+impl Found {
+    pub(super) async fn look(operator: &Operator, name: &LoginName) -> Result<Self> {
+        let doing = || while_doing(format!("look at role {:?}", name.as_str()));
+        let inherits = if operator.facts().major() >= 16 { "m.inherit_option" } else { "false" };
+        let sql = format!(
+            "select r.oid is not null, coalesce(pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'connect'), false),
+                    coalesce(pg_catalog.has_schema_privilege(r.oid, 'public', 'usage'), false),
+                    exists (select from pg_catalog.pg_db_role_setting s join pg_catalog.pg_database d on d.oid = s.setdatabase
+                            where s.setrole = r.oid and d.datname = pg_catalog.current_database() and 'search_path=\"\"' = any (s.setconfig)),
+                    coalesce(pg_catalog.has_table_privilege(r.oid, c.oid, 'insert'), false),
+                    case when not pg_catalog.pg_has_role(c.relowner, 'usage') then pg_catalog.pg_get_userbyid(c.relowner)::text end,
+                    r.rolname = current_user, r.rolsuper, r.rolbypassrls, r.rolcreaterole, r.rolcreatedb, r.rolreplication,
+                    not r.rolcanlogin, r.rolinherit,
+                    (select x.rolname::text from pg_catalog.pg_roles x where x.oid <> r.oid and pg_catalog.pg_has_role(r.oid, x.oid, 'member')
+                       and (x.rolsuper or x.rolbypassrls or x.rolcreaterole or x.oid = c.relowner
+                            or x.rolname in ('pg_read_all_data', 'pg_write_all_data', 'pg_execute_server_program',
+                                             'pg_read_server_files', 'pg_write_server_files'))
+                     order by 1 limit 1),
+                    (select x.rolname::text from pg_catalog.pg_auth_members m join pg_catalog.pg_roles x on x.oid = m.roleid
+                      where m.member = r.oid and {inherits} order by 1 limit 1),
+                    exists (select from pg_catalog.pg_class k join pg_catalog.pg_namespace n on n.oid = k.relnamespace
+                             where k.relowner = r.oid and n.nspname !~ '^pg_')
+                      or exists (select from pg_catalog.pg_namespace n where n.nspowner = r.oid and n.nspname !~ '^pg_')
+                      or exists (select from pg_catalog.pg_database d where d.datdba = r.oid)
+             from pg_catalog.pg_class c left join pg_catalog.pg_roles r on r.rolname::text = $1
+             where c.oid = 'public.organizations'::regclass"
+        );
+        let rows = run(operator, &sql, &[name.as_str()]).await.map_err(doing())?;
+        let row = rows.first().ok_or_else(|| Error::Unexpected {
+            doing: format!("look at role {:?}", name.as_str()),
+            found: "no row at all".into(),
+        })?;
+        let get = |index: usize| row.try_get::<_, Option<bool>>(index).map(Option::unwrap_or_default).map_err(doing());
+        let owner: Option<String> = row.try_get(5).map_err(doing())?;
+        Ok(Self {
+            exists: get(0)?,
+            may_connect: get(1)?,
+            sees_public: get(2)?,
+            has_empty_path: get(3)?,
+            shared_tables: if get(4)? { SharedTables::All } else { SharedTables::Registry },
+            registry_owner: owner.map(ident).transpose()?,
+            unfit: unfit(name, row).map_err(doing())?,
+        })
+    }
+
+    /// Refuses a role that is there and may do what the login of a service must not be able to. It is not cut down: somebody
+    /// made it so.
+    pub(super) fn refuse_unfit(&self, name: &LoginName) -> Result<()> {
+        match &self.unfit {
+            Some((why, mend)) => {
+                Err(Error::LoginUnfit { role: name.as_str().to_owned(), why: why.clone(), mend: mend.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a role cannot be the login of a service, and what mends that.
+fn unfit(name: &LoginName, row: &Row) -> Result<Option<(String, String)>, tokio_postgres::Error> {
+    let role = name.ident().quoted();
+    let is = |index: usize| row.try_get::<_, Option<bool>>(index).map(Option::unwrap_or_default);
+    let attributes = [
+        (7, "is a superuser", "nosuperuser"),
+        (8, "bypasses row level security", "nobypassrls"),
+        (9, "may create roles", "nocreaterole"),
+        (10, "may create databases", "nocreatedb"),
+        (11, "may read the write-ahead log", "noreplication"),
+        (12, "cannot log in", "login"),
+        (13, "inherits the rights of the roles it may act as", "noinherit"),
+    ];
+    if is(6)? {
+        let why = "is the operator's own role; a service's login must be another one";
+        return Ok(Some((why.into(), "cgk setup:database --app-role ANOTHER_NAME".into())));
+    }
+    for (index, why, mend) in attributes {
+        if is(index)? {
+            return Ok(Some((why.into(), format!("alter role {role} {mend}"))));
+        }
+    }
+    if let Some(mighty) = row.try_get::<_, Option<String>>(14)? {
+        let mend = format!("revoke {} from {role}", quoted(&mighty));
+        return Ok(Some((
+            format!("may act as {mighty:?}, which sees past row level security or owns the tables"),
+            mend,
+        )));
+    }
+    if let Some(inherited) = row.try_get::<_, Option<String>>(15)? {
+        let mend = format!("grant {} to {role} with inherit false", quoted(&inherited));
+        return Ok(Some((format!("inherits the rights of role {inherited:?}"), mend)));
+    }
+    if is(16)? {
+        let mend = "cgk setup:database --app-role ANOTHER_NAME".into();
+        return Ok(Some(("owns a table, a schema or a database".into(), mend)));
+    }
+    Ok(None)
+}
+
+pub(super) async fn run(operator: &Operator, sql: &str, texts: &[&str]) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let params: Vec<(&(dyn ToSql + Sync), Type)> = texts.iter().map(|text| (text as _, Type::TEXT)).collect();
+    operator.client().query_typed(sql, &params).await
+}
+
+pub(super) fn ident(name: String) -> Result<Ident> {
+    Ident::new(name)
+        .map_err(|error| Error::Unexpected { doing: "read a name of the catalogue".into(), found: error.to_string() })
+}

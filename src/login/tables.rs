@@ -1,0 +1,153 @@
+//! What a login may do with the shared tables, and the policies that show it their rows.
+
+use super::{
+    LoginName, SharedTables,
+    look::{Found, POLICY_PREFIX, ident, run},
+};
+use crate::{
+    db::Operator,
+    error::{Result, while_doing},
+    ident::{Ident, SchemaName},
+    migrate::ledger::LEDGER_TABLE,
+};
+use std::fmt::Write as _;
+
+/// Which rows a login sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// All: whenever a tenant is on, the role in force is the tenant's and not this one. Costs nothing a row.
+    Everything,
+    /// All outside of a tenant and the organization's own inside, told apart by the setting that entering makes.
+    Setting,
+}
+
+const OUTSIDE: &str = "(select coalesce(pg_catalog.current_setting('app.current_organization_id', true), '') = '')";
+const INSIDE: &str = "(select nullif(pg_catalog.current_setting('app.current_organization_id', true), '')::uuid)";
+
+/// A table of the shared schema that the operator can grant.
+struct SharedTable {
+    name: Ident,
+    has_rls: bool,
+    /// The column that says whose a row is.
+    tenant_column: Option<&'static str>,
+    /// Whether the login has a policy there, and whether that shows everything.
+    policy: Option<Form>,
+}
+
+/// Brings a login's rights on the shared tables, and the policies, to what is wanted.
+pub(super) async fn rights_sql(
+    operator: &Operator,
+    name: &LoginName,
+    found: &Found,
+    shared: SharedTables,
+    form: Form,
+) -> Result<String> {
+    let tables = look(operator, name).await?;
+    let mut sql = match (shared, found.shared_tables) {
+        (SharedTables::All, _) => every_right_sql(name, &tables, &sequences(operator).await?, Right::Given),
+        (SharedTables::Registry, SharedTables::All) => {
+            every_right_sql(name, &tables, &sequences(operator).await?, Right::Taken)
+        }
+        (SharedTables::Registry, SharedTables::Registry) => String::new(),
+    };
+    let login = name.ident().quoted();
+    let _ = writeln!(sql, "grant select (id, slug, status) on public.organizations to {login};");
+    for table in &tables {
+        sql.push_str(&policy_sql(name, table, shared, form)?);
+    }
+    Ok(sql)
+}
+
+/// What happens to a right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Right {
+    Given,
+    Taken,
+}
+
+/// Gives or takes reading and writing in all shared tables, those to come included.
+fn every_right_sql(name: &LoginName, tables: &[SharedTable], sequences: &[Ident], right: Right) -> String {
+    let public = SchemaName::public();
+    let login = name.ident().quoted();
+    let (verb, on_tables, on_sequences, to) = match right {
+        Right::Given => ("grant", "select, insert, update, delete", "usage, select, update", "to"),
+        Right::Taken => ("revoke", "all", "all", "from"),
+    };
+    let mut sql = format!(
+        "alter default privileges in schema public {verb} {on_tables} on tables {to} {login};
+alter default privileges in schema public {verb} {on_sequences} on sequences {to} {login};\n"
+    );
+    for table in tables {
+        let _ = writeln!(sql, "{verb} {on_tables} on {} {to} {login};", public.qualified(table.name.as_str()));
+    }
+    for sequence in sequences {
+        let _ =
+            writeln!(sql, "{verb} {on_sequences} on sequence {} {to} {login};", public.qualified(sequence.as_str()));
+    }
+    sql
+}
+
+/// Makes, changes or drops a login's policy of a table.
+fn policy_sql(name: &LoginName, table: &SharedTable, shared: SharedTables, form: Form) -> Result<String> {
+    let (policy, login) = (policy_of(name)?.quoted(), name.ident().quoted());
+    let on = SchemaName::public().qualified(table.name.as_str());
+    // The registry's is also the mark of an admitted login, and is made with or without row level security.
+    let wanted = table.name.as_str() == "organizations" || (shared == SharedTables::All && table.has_rls);
+    let condition = match (form, table.tenant_column) {
+        (Form::Everything, _) => "true".to_owned(),
+        (Form::Setting, Some(column)) => format!("{OUTSIDE} or {column} = {INSIDE}"),
+        (Form::Setting, None) => OUTSIDE.to_owned(),
+    };
+    Ok(match (wanted, table.policy) {
+        (true, None) => format!("create policy {policy} on {on} to {login} using ({condition});\n"),
+        (true, Some(was)) if was != form => format!("alter policy {policy} on {on} using ({condition});\n"),
+        (false, Some(_)) => format!("drop policy {policy} on {on};\n"),
+        _ => String::new(),
+    })
+}
+
+fn policy_of(name: &LoginName) -> Result<Ident> {
+    ident(format!("{POLICY_PREFIX}{}", name.as_str()))
+}
+
+async fn look(operator: &Operator, name: &LoginName) -> Result<Vec<SharedTable>> {
+    let doing = || while_doing("look at the shared tables");
+    let sql = format!(
+        "select c.relname::text, c.relrowsecurity,
+                exists (select from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attname = 'organization_id'
+                        and a.atttypid = 'uuid'::regtype and not a.attisdropped),
+                (select pg_catalog.pg_get_expr(p.polqual, p.polrelid) = 'true' from pg_catalog.pg_policy p
+                 where p.polrelid = c.oid and p.polname::text = $1)
+         from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+         where n.nspname = 'public' and c.relkind in ('r', 'p') and c.relname not in ('{LEDGER_TABLE}', 'cgk_runs', 'cgk_run_schemas')
+           and pg_catalog.pg_has_role(c.relowner, 'usage') order by 1"
+    );
+    let policy = policy_of(name)?;
+    let rows = run(operator, &sql, &[policy.as_str()]).await.map_err(doing())?;
+    rows.iter()
+        .map(|row| {
+            let table: String = row.try_get(0).map_err(doing())?;
+            let by_organization: bool = row.try_get(2).map_err(doing())?;
+            let shows_everything: Option<bool> = row.try_get(3).map_err(doing())?;
+            Ok(SharedTable {
+                has_rls: row.try_get(1).map_err(doing())?,
+                tenant_column: match table.as_str() {
+                    "organizations" => Some("id"),
+                    _ if by_organization => Some("organization_id"),
+                    _ => None,
+                },
+                policy: shows_everything.map(|everything| if everything { Form::Everything } else { Form::Setting }),
+                name: ident(table)?,
+            })
+        })
+        .collect()
+}
+
+async fn sequences(operator: &Operator) -> Result<Vec<Ident>> {
+    let doing = || while_doing("look at the shared sequences");
+    let sql =
+        "select c.relname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+               where n.nspname = 'public' and c.relkind = 'S' and pg_catalog.pg_has_role(c.relowner, 'usage')";
+    let rows = run(operator, sql, &[]).await.map_err(doing())?;
+    rows.iter().map(|row| ident(row.try_get(0).map_err(doing())?)).collect()
+}
