@@ -44,7 +44,7 @@ async fn server_version(database: &TestDatabase) -> String {
 }
 
 /// The statements that cgk has the server run around a tenant's, each prepared, without cgk: the same values set, the same
-/// lock, the same look into the registry, the same two checks. No scrub.
+/// lock, the same look into the registry, the same two checks.
 const ENTER: &str = "
     select set_config('search_path', $1::text, true), set_config('cgk.tx', $2::text, true),
            set_config('statement_timeout', $3::text, true), set_config('lock_timeout', $4::text, true),
@@ -58,6 +58,28 @@ const ENTER: &str = "
 const LEAVE: &str = "
     select 1 / (case when current_setting('cgk.tx', true) = $1::text and current_schema()::text = $2::text
                 and current_user::text = $3::text then 1 else 0 end)";
+
+/// What leaves nothing in the session for its next user, and refuses to commit where a statement was replaced.
+const SCRUBBED_COMMIT: &str = "
+    select 1 / (case when exists (select from pg_prepared_statement() s where s.from_sql) then 0 else 1 end);
+    commit; close all; reset session authorization; reset all; reset role; unlisten *;
+    select pg_advisory_unlock_all(); discard temp; discard sequences";
+
+/// How a transaction by hand ends.
+#[derive(Clone, Copy)]
+enum End {
+    Plain,
+    Scrubbed,
+}
+
+impl End {
+    fn sql(self) -> &'static str {
+        match self {
+            Self::Plain => "commit",
+            Self::Scrubbed => SCRUBBED_COMMIT,
+        }
+    }
+}
 
 struct Plain {
     client: Client,
@@ -95,8 +117,8 @@ impl Plain {
         tx.commit().await.expect("commit");
     }
 
-    /// The same work for the server as one statement by way of cgk, without the scrub: all of it sent at once.
-    async fn at_once(&self) {
+    /// The same work for the server as one statement by way of cgk: all of it sent at once.
+    async fn at_once(&self, end: End) {
         let client = &self.client;
         let (enter, leave) = (self.enter_values(), self.leave_values());
         let outcome = tokio::try_join!(
@@ -104,13 +126,13 @@ impl Plain {
             client.execute(&self.enter, &enter),
             client.query_one(&self.bare, &[&STATUS]),
             client.execute(&self.leave, &leave),
-            client.batch_execute("commit"),
+            client.batch_execute(end.sql()),
         );
         outcome.expect("a transaction");
     }
 
-    /// The same work for the server as `with_tenant`, without the scrub: way in and statement at once, then check and commit.
-    async fn in_two(&self) {
+    /// The same work for the server as `with_tenant`: way in and statement at once, then check and commit.
+    async fn in_two(&self, end: End) {
         let client = &self.client;
         let (enter, leave) = (self.enter_values(), self.leave_values());
         let outcome = tokio::try_join!(
@@ -119,7 +141,7 @@ impl Plain {
             client.query_one(&self.bare, &[&STATUS]),
         );
         outcome.expect("the way in");
-        let outcome = tokio::try_join!(client.execute(&self.leave, &leave), client.batch_execute("commit"));
+        let outcome = tokio::try_join!(client.execute(&self.leave, &leave), client.batch_execute(end.sql()));
         outcome.expect("the way out");
     }
 
@@ -155,7 +177,7 @@ async fn latency(config: &Config, rounds: usize, block: usize) {
     let mut plain = Plain::connect(config).await;
     let role = Db::connect(&config.clone().with_isolation(Isolation::Role)).await.expect("connect");
     let path = Db::connect(&config.clone().with_isolation(Isolation::Path)).await.expect("connect");
-    let mut samples: [Vec<f64>; 8] = Default::default();
+    let mut samples: [Vec<f64>; 10] = Default::default();
     for round in 0..=rounds {
         let times = [
             time(block, async || plain.bare().await).await,
@@ -170,8 +192,10 @@ async fn latency(config: &Config, rounds: usize, block: usize) {
                 }
                 micros(started, block)
             },
-            time(block, async || plain.at_once().await).await,
-            time(block, async || plain.in_two().await).await,
+            time(block, async || plain.at_once(End::Plain).await).await,
+            time(block, async || plain.in_two(End::Plain).await).await,
+            time(block, async || plain.at_once(End::Scrubbed).await).await,
+            time(block, async || plain.in_two(End::Scrubbed).await).await,
         ];
         // The first round warms caches and prepares statements.
         if round > 0 {
@@ -187,6 +211,8 @@ async fn latency(config: &Config, rounds: usize, block: usize) {
         "by hand: BEGIN, set_config, statement, COMMIT one by one",
         "by hand: one statement's work without the scrub, all at once",
         "by hand: with_tenant's work without the scrub, in two trips",
+        "by hand: one statement's work and scrub, all at once",
+        "by hand: with_tenant's work and scrub, in two trips",
     ];
     let bare = samples[0].clone();
     println!("| variant | median us | ratio to bare |\n|---|---|---|");
@@ -218,24 +244,26 @@ fn median(values: &mut [f64]) -> f64 {
 enum Work {
     Bare,
     OneByOne,
-    InTwo,
-    AtOnce,
+    InTwo(End),
+    AtOnce(End),
     WithTenant,
     OneStatement,
 }
 
-const WORKS: [(Work, &str); 6] = [
+const WORKS: [(Work, &str); 8] = [
     (Work::Bare, "bare autocommit statement"),
     (Work::OneByOne, "by hand: BEGIN, set_config, statement, COMMIT one by one"),
-    (Work::InTwo, "by hand: with_tenant's work without the scrub, in two trips"),
-    (Work::AtOnce, "by hand: one statement's work without the scrub, all at once"),
+    (Work::InTwo(End::Plain), "by hand: with_tenant's work without the scrub, in two trips"),
+    (Work::AtOnce(End::Plain), "by hand: one statement's work without the scrub, all at once"),
+    (Work::InTwo(End::Scrubbed), "by hand: with_tenant's work and scrub, in two trips"),
+    (Work::AtOnce(End::Scrubbed), "by hand: one statement's work and scrub, all at once"),
     (Work::WithTenant, "with_tenant, role mode"),
     (Work::OneStatement, "one statement, role mode"),
 ];
 
 /// The same transactions with and without cgk, from several callers at once.
 async fn throughput(config: &Config, rounds: usize) {
-    println!("| callers | variant | tx/s | ratio to bare | ratio to one by one |\n|---|---|---|---|---|");
+    println!("| callers | variant | tx/s | ratio to bare | ratio to one by one | ratio to the same work |\n|---|---|---|---|---|---|");
     for callers in [2usize, 16] {
         let db = Db::connect(&config.clone().with_pool_size_max(callers)).await.expect("connect");
         let clients = futures_util::future::join_all((0..callers).map(|_| Plain::connect(config))).await;
@@ -252,8 +280,8 @@ async fn throughput(config: &Config, rounds: usize) {
                         match work {
                             Work::Bare => plain.lock().await.bare().await,
                             Work::OneByOne => plain.lock().await.one_by_one().await,
-                            Work::InTwo => plain.lock().await.in_two().await,
-                            Work::AtOnce => plain.lock().await.at_once().await,
+                            Work::InTwo(end) => plain.lock().await.in_two(end).await,
+                            Work::AtOnce(end) => plain.lock().await.at_once(end).await,
                             Work::WithTenant => with_tenant(&db, &slug).await,
                             Work::OneStatement => one_statement(&db, &slug).await,
                         }
@@ -265,13 +293,20 @@ async fn throughput(config: &Config, rounds: usize) {
                 }
             }
         }
-        for ((_, name), samples) in WORKS.iter().zip(&rates) {
+        for ((work, name), samples) in WORKS.iter().zip(&rates) {
             let ratio = |to: usize| {
                 let mut ratios: Vec<f64> = samples.iter().zip(&rates[to]).map(|(rate, other)| rate / other).collect();
                 median(&mut ratios)
             };
+            // The very work that cgk has the server do, by hand.
+            let same = WORKS.iter().position(|(other, _)| match work {
+                Work::WithTenant => matches!(other, Work::InTwo(End::Scrubbed)),
+                Work::OneStatement => matches!(other, Work::AtOnce(End::Scrubbed)),
+                _ => false,
+            });
+            let same = same.map(|same| format!("{:.2}", ratio(same))).unwrap_or_default();
             println!(
-                "| {callers} | {name} | {:.0} | {:.2} | {:.2} |",
+                "| {callers} | {name} | {:.0} | {:.2} | {:.2} | {same} |",
                 median(&mut samples.clone()),
                 ratio(0),
                 ratio(1)
