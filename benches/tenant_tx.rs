@@ -263,7 +263,9 @@ const WORKS: [(Work, &str); 8] = [
 
 /// The same transactions with and without cgk, from several callers at once.
 async fn throughput(config: &Config, rounds: usize) {
-    println!("| callers | variant | tx/s | ratio to bare | ratio to one by one | ratio to the same work |\n|---|---|---|---|---|---|");
+    println!(
+        "| callers | variant | tx/s | ratio to bare | ratio to one by one | ratio to the same work |\n|---|---|---|---|---|---|"
+    );
     for callers in [2usize, 16] {
         let db = Db::connect(&config.clone().with_pool_size_max(callers)).await.expect("connect");
         let clients = futures_util::future::join_all((0..callers).map(|_| Plain::connect(config))).await;

@@ -9,7 +9,7 @@ use super::{
     ledger::{self, LedgerDigest},
     plan::Plan,
     progress::{self, STEPS_TABLE},
-    script::{self, Script, set_local},
+    script::{self, Script, demand, set_local},
     settle::Backoff,
     source::MigrationFile,
     steps,
@@ -237,15 +237,12 @@ async fn together(operator: &Operator, unit: &Unit<'_>, turn: Turn) -> Result<La
     }
 }
 
+/// What an error belongs to that comes after a mark. Before the first mark, the message waits for its turn.
 #[derive(Clone, Copy)]
 enum PartKind<'a> {
-    Lock,
-    /// Nobody is in the middle of a file that runs step by step.
-    Turn,
     Provision,
+    /// Whether the ledger is what the plan was made from, and no file is half done.
     Check,
-    /// No such file is half done.
-    Half,
     File(&'a MigrationFile),
     /// The file's row.
     Record(&'a MigrationFile),
@@ -265,61 +262,69 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
     let session = operator.session();
     let milliseconds = crate::db::milliseconds;
 
-    // Whatever the database's default is: the check behind the lock must see what the lock's last holder committed.
-    script.line("set transaction isolation level read committed;");
-    // Waiting for one's turn may take longer than any lock or statement of a migration.
-    script.part(
-        PartKind::Lock,
-        &[set_local("lock_timeout", &milliseconds(session.migration_wait)), set_local("statement_timeout", "0")],
-    );
-    // Without this a killed client's message runs on, and commits.
-    let notices = operator.facts().notices_lost_clients.then(|| set_local("client_connection_check_interval", "1000"));
-    if let Some(notices) = &notices {
-        script.line(&format!("select {notices};"));
-    }
-    let key = lock::migration_key(schema);
-    match turn {
-        Turn::Wait => script.line(&format!("select pg_catalog.pg_advisory_xact_lock({key});")),
-        Turn::Try => script.demand(&format!("pg_catalog.pg_try_advisory_xact_lock({key})")),
-    }
-    // Never waited for here: a waiting statement has a snapshot, and CREATE INDEX CONCURRENTLY waits for those.
-    script.part(PartKind::Turn, &[]);
-    script.demand(&format!("pg_catalog.pg_try_advisory_xact_lock_shared({})", lock::steps_key(schema)));
-
-    let timeouts = vec![
+    let timeouts = [
         set_local("lock_timeout", &milliseconds(session.lock_timeout)),
         set_local("statement_timeout", &milliseconds(session.migration_statement_timeout)),
     ];
-    script.part(PartKind::Provision, &timeouts);
-    script.line(&unit.provision);
-    if let Some(owner) = &unit.owner {
-        script.line(&format!("set local role {};", owner.quoted()));
-    }
     let path = set_local("search_path", &search_path(schema));
-    script.line(&format!("select {path};"));
-    if unit.ledger == LedgerPresence::Absent {
-        script.line(&ledger::create_sql(schema, unit.role));
+    // Without this a killed client's message runs on, and commits.
+    let notices = operator.facts().notices_lost_clients.then(|| set_local("client_connection_check_interval", "1000"));
+
+    // Whatever the database's default is: the check behind the lock must see what the lock's last holder committed.
+    script.line("set transaction isolation level read committed;");
+    // The clock of a statement runs from its beginning, so what waits cannot lift its own timeout.
+    script.line("set local statement_timeout = 0;");
+    // One statement for all that needs no look at tables, because each costs the server as much as a small migration; its
+    // columns are worked out from left to right. Waiting for one's turn may take longer than any lock or statement of a
+    // migration. The steps' lock is never waited for: a waiting statement has a snapshot, and CREATE INDEX CONCURRENTLY waits
+    // for those.
+    let key = lock::migration_key(schema);
+    let turn = match turn {
+        Turn::Wait => format!("pg_catalog.pg_advisory_xact_lock({key})"),
+        Turn::Try => demand(&format!("pg_catalog.pg_try_advisory_xact_lock({key})")),
+    };
+    let steps = demand(&format!("pg_catalog.pg_try_advisory_xact_lock_shared({})", lock::steps_key(schema)));
+    let patience = set_local("lock_timeout", &milliseconds(session.migration_wait));
+    let opening: Vec<String> =
+        std::iter::once(patience).chain(notices.clone()).chain([turn, steps]).chain(timeouts.clone()).collect();
+    let provisions = !unit.provision.is_empty() || unit.owner.is_some() || unit.ledger == LedgerPresence::Absent;
+    if provisions {
+        script.part(PartKind::Provision, &opening);
+        script.line(&unit.provision);
+        if let Some(owner) = &unit.owner {
+            script.line(&format!("set local role {};", owner.quoted()));
+        }
+        script.line(&format!("select {path};"));
+        if unit.ledger == LedgerPresence::Absent {
+            script.line(&ledger::create_sql(schema, unit.role));
+        }
+        script.part(PartKind::Check, &[]);
+    } else {
+        script.part(PartKind::Check, &[opening, vec![path.clone()]].concat());
     }
 
-    script.part(PartKind::Check, &[]);
+    // A statement of its own, behind the lock: its snapshot is taken when it begins.
     let in_schema = in_schema(schema);
-    script.demand(&format!(
-        "{in_schema} and {} = {}",
-        ledger::digest_sql(schema),
-        literal(LedgerDigest::of(&plan.applied).as_str()),
-    ));
-    if !plan.pending.is_empty() {
-        script.part(PartKind::Half, &[]);
-        script.demand(&format!("pg_catalog.to_regclass({}) is null", literal(&schema.qualified(STEPS_TABLE))));
+    let digest = literal(LedgerDigest::of(&plan.applied).as_str());
+    let as_planned = demand(&format!("{in_schema} and {} = {digest}", ledger::digest_sql(schema)));
+    let started = "pg_catalog.set_config('cgk.started', pg_catalog.clock_timestamp()::text, true)".to_owned();
+    // Another error than that of the check beside it.
+    let steps_table = literal(&schema.qualified(STEPS_TABLE));
+    let whole = format!("(case when pg_catalog.to_regclass({steps_table}) is null then '1' else 'half done' end)::int");
+    match plan.pending.first() {
+        Some(first) => script.part(PartKind::File(first), &[as_planned, whole, started.clone()]),
+        None => script.part(PartKind::Comment, &[as_planned]),
     }
 
     let role = literal(unit.owner.as_ref().map_or(operator.facts().role.as_str(), Ident::as_str));
-    let started = "pg_catalog.set_config('cgk.started', pg_catalog.clock_timestamp()::text, true)".to_owned();
+    let still_there = format!("{in_schema} and current_user::text = {role}::text");
     let settings: Vec<String> = timeouts.into_iter().chain(notices).chain([path, started]).collect();
-    for file in plan.pending.iter().copied() {
-        // A file may SET what it likes: the next one, and the next schema on this connection, begin anew.
-        script.line("reset all;");
-        script.part(PartKind::File(file), &settings);
+    for (number, file) in plan.pending.iter().copied().enumerate() {
+        if number > 0 {
+            // A file may SET what it likes: the next one, and the next schema on this connection, begin anew.
+            script.line("reset all;");
+            script.part(PartKind::File(file), &settings);
+        }
         // A file may end in a comment or without a semicolon.
         let text = match file.is_transactional() {
             true => Cow::Borrowed(file.sql()),
@@ -327,10 +332,8 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
         };
         script.line(&format!("{text}\n;"));
         script.part(PartKind::Record(file), &[]);
-        script.demand(&format!("{in_schema} and current_user::text = {role}::text"));
-        script.line(&ledger::insert_sql(schema, file));
+        script.line(&ledger::insert_sql(schema, file, &still_there));
     }
-    script.part(PartKind::Comment, &[]);
     script.line(&ledger::comment_sql(schema, &plan.applied_after()));
     script.line("reset all;");
     script
@@ -349,12 +352,12 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
     let state = db_error.code();
     let failed_demand = *state == SqlState::DIVISION_BY_ZERO;
     match reached.as_ref().map(|reached| reached.kind) {
-        Some(PartKind::Lock) if *state == SqlState::LOCK_NOT_AVAILABLE => {
+        None if *state == SqlState::LOCK_NOT_AVAILABLE => {
             Err(Error::Locked { schema: schema.clone(), waited: operator.session().migration_wait })
         }
-        Some(PartKind::Lock | PartKind::Turn) if failed_demand => Ok(Verdict::Busy),
+        None if failed_demand => Ok(Verdict::Busy),
         Some(PartKind::Check) if failed_demand => Ok(Verdict::Landed(Landing::Moved)),
-        Some(PartKind::Half) if failed_demand => Ok(Verdict::HalfDone),
+        Some(PartKind::Check) if *state == SqlState::INVALID_TEXT_REPRESENTATION => Ok(Verdict::HalfDone),
         Some(PartKind::Provision) if *state == SqlState::INSUFFICIENT_PRIVILEGE && unit.owner.is_some() => {
             let owner = unit.owner.as_ref().map_or_else(String::new, Ident::quoted);
             let role = &operator.facts().role;
@@ -377,7 +380,10 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
         {
             Ok(Verdict::Landed(Landing::Moved))
         }
-        Some(PartKind::Record(file)) if failed_demand => Err(left_the_schema(doing, file)),
+        // Another role may not even write the ledger's row.
+        Some(PartKind::Record(file)) if failed_demand || *state == SqlState::INSUFFICIENT_PRIVILEGE => {
+            Err(left_the_schema(doing, file))
+        }
         Some(PartKind::File(file)) => {
             let place = reached.and_then(|reached| script::place(file, reached.completed, reached.offset));
             Err(Error::Migration(Box::new(MigrationFailure {

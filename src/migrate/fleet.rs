@@ -16,8 +16,7 @@ use crate::{
     slug::TenantSlug,
     tenant::TenantStatus,
 };
-use futures_util::TryStreamExt;
-use std::{collections::HashMap, pin::pin};
+use std::collections::HashMap;
 
 /// What a run is to do: made by looking, changed by nothing, and either printed or carried out.
 #[derive(Debug)]
@@ -113,19 +112,21 @@ async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, plann
         _ => Whom::All,
     };
     let mut planner = TenantPlanner { operator, migrations, target: planned.target, by_applied: HashMap::new() };
-    let mut tenants = pin!(state::each_tenant(operator, migrations, whom).await?);
-    while let Some(tenant) = tenants.try_next().await? {
+    let own_role = operator.facts().role.as_str();
+    state::each_tenant(operator, migrations, whom, |tenant| {
         if !selection.takes(&tenant.tenant.slug) {
-            continue;
+            return;
         }
         match planner.step(&tenant) {
             Some(step) => {
-                let owner = tenant.facts.owner.filter(|owner| owner.as_str() != operator.facts().role);
+                let owner = tenant.facts.owner.filter(|owner| owner.as_str() != own_role);
                 planned.tenants.push(PlannedTenant { slug: tenant.tenant.slug, step, owner });
             }
             None => planned.at_head += 1,
         }
-    }
+    })
+    .await?;
+    planned.tenants.sort_by(|one, other| one.slug.cmp(&other.slug));
     Ok(())
 }
 

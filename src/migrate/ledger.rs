@@ -111,10 +111,12 @@ pub(crate) fn protect_sql(schema: &SchemaName, role: &Ident) -> String {
 }
 
 /// Records one file; `cgk.started` was set when the file began.
-pub(crate) fn insert_sql(schema: &SchemaName, file: &MigrationFile) -> String {
+/// `demanded` is a condition without which the statement ends in a division by zero.
+pub(crate) fn insert_sql(schema: &SchemaName, file: &MigrationFile, demanded: &str) -> String {
     format!(
         "insert into {} (version, name, checksum, duration_ms, cgk_version) values ({}, {}, {}, \
-         (extract(epoch from clock_timestamp() - pg_catalog.current_setting('cgk.started')::timestamptz) * 1000)::bigint, {});\n",
+         (extract(epoch from clock_timestamp() - pg_catalog.current_setting('cgk.started')::timestamptz) * 1000)::bigint \
+         / (case when {demanded} then 1 else 0 end), {});\n",
         schema.qualified(LEDGER_TABLE),
         file.id().version.get(),
         literal(&file.id().name),

@@ -47,9 +47,9 @@ impl<K: Copy> Script<K> {
         self.sql.push('\n');
     }
 
-    /// Demands that a condition holds; the message ends in a division by zero where it does not.
+    /// Demands that a condition holds, in a statement of its own.
     pub(super) fn demand(&mut self, condition: &str) {
-        self.line(&format!("select 1 / (case when {condition} then 1 else 0 end);"));
+        self.line(&format!("select {};", demand(condition)));
     }
 
     /// The part that an error belongs to. A syntax error rejects the message before anything ran: only its position tells
@@ -78,6 +78,11 @@ impl<K: Copy> Script<K> {
         let offset = position.and_then(|position| position.checked_sub(part.start));
         Some(Reached { kind: part.kind, completed, offset })
     }
+}
+
+/// An expression that ends the message in a division by zero where a condition does not hold.
+pub(super) fn demand(condition: &str) -> String {
+    format!("1 / (case when {condition} then 1 else 0 end)")
 }
 
 /// Sets a configuration parameter to the end of the transaction.

@@ -17,13 +17,7 @@ use crate::{
     tenant::{OrganizationId, Tenant},
 };
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::BTreeMap, pin::pin};
 use tokio_postgres::{Row, error::SqlState, types::Type};
 
 /// How many ledgers are asked for at once on the one connection, where a comment was not enough.
@@ -155,72 +149,64 @@ pub(crate) async fn look_at_tenants(
     migrations: &Migrations,
     whom: Whom<'_>,
 ) -> Result<Vec<TenantState>> {
-    each_tenant(operator, migrations, whom).await?.try_collect().await
+    let mut tenants = Vec::new();
+    each_tenant(operator, migrations, whom, |tenant| tenants.push(tenant)).await?;
+    tenants.sort_by(|one, other| one.tenant.slug.cmp(&other.tenant.slug));
+    Ok(tenants)
 }
 
-/// [`look_at_tenants`], tenant by tenant as the server answers, by slug: what is not kept takes no memory.
-pub(crate) async fn each_tenant<'a>(
-    operator: &'a Operator,
-    migrations: &'a Migrations,
-    whom: Whom<'a>,
-) -> Result<impl Stream<Item = Result<TenantState>> + Send + use<'a>> {
+/// [`look_at_tenants`], tenant by tenant as the server answers: what is not kept takes no memory. Those whose rows must be read
+/// come last.
+pub(crate) async fn each_tenant(
+    operator: &Operator,
+    migrations: &Migrations,
+    whom: Whom<'_>,
+    mut visit: impl FnMut(TenantState) + Send,
+) -> Result<()> {
     let source = migrations.set(Set::Tenant);
-    let rows = facts_rows(operator, Slugs::of(whom)).await?;
+    let (prefixes, isolation) = (Prefixes::of(source), operator.config().isolation());
+    let (mut unread, mut unknown, mut any) = (Vec::new(), None, false);
+    {
+        // Nothing else is asked until the last row is taken: the driver stops reading where an answer is not.
+        let mut rows = pin!(facts_rows(operator, Slugs::of(whom)).await?);
+        while let Some((slug, facts)) = rows.try_next().await? {
+            any = true;
+            let Some(tenant) = facts.tenant.clone() else {
+                unknown.get_or_insert(slug);
+                continue;
+            };
+            if let Some(state) = by_facts(&slug, &facts, isolation) {
+                visit(TenantState { tenant, state, head: None, facts });
+                continue;
+            }
+            let comment = facts.comment.as_deref().filter(|_| matches!(whom, Whom::All));
+            match LedgerDigest::in_comment(comment).and_then(|digest| prefixes.length_of(&digest)) {
+                Some(applied) => {
+                    let head = applied.checked_sub(1).map(|last| source.files()[last].id().clone());
+                    visit(TenantState { tenant, state: by_length(applied, source.files().len()), head, facts });
+                }
+                None => unread.push((tenant, facts)),
+            }
+        }
+    }
     // The registry of one who is not shown its rows looks empty, and is looked at again before that is believed.
-    let any = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&any);
-    let end = stream::once(async move {
-        if !any.load(Ordering::Relaxed) {
-            require_sight(operator).await?;
-        }
-        Ok(None)
+    if !any || unknown.is_some() {
+        require_sight(operator).await?;
+    }
+    if let Some(tenant) = unknown {
+        return Err(Error::TenantNotFound { tenant });
+    }
+    let read = unread.into_iter().map(|(tenant, facts)| async move {
+        let schema = SchemaName::of_tenant(&tenant.slug);
+        let read = ledger::read(operator, &schema).await?;
+        let head = read.rows.last().map(|row| row.id.clone());
+        Ok::<_, Error>(TenantState { tenant, state: by_rows(source, &schema, read.rows), head, facts })
     });
-    let rows = rows
-        .map_ok(move |row| {
-            seen.store(true, Ordering::Relaxed);
-            Some(row)
-        })
-        .chain(end)
-        .try_filter_map(|row| std::future::ready(Ok(row)));
-    let prefixes = Arc::new(Prefixes::of(source));
-    let isolation = operator.config().isolation();
-    let states = rows.map_ok(move |(slug, facts)| {
-        let prefixes = Arc::clone(&prefixes);
-        async move {
-            let tenant = match (facts.tenant.clone(), whom) {
-                (Some(tenant), _) => tenant,
-                (None, Whom::These(_)) => {
-                    require_sight(operator).await?;
-                    return Err(Error::TenantNotFound { tenant: slug });
-                }
-                (None, Whom::All) => {
-                    let doing = format!("look at tenant {slug}");
-                    return Err(Error::Unexpected { doing, found: "no registry row".into() });
-                }
-            };
-            let (state, head) = match by_facts(&slug, &facts, isolation) {
-                Some(state) => (state, None),
-                None => {
-                    let comment = facts.comment.as_deref().filter(|_| matches!(whom, Whom::All));
-                    let known = LedgerDigest::in_comment(comment).and_then(|digest| prefixes.length_of(&digest));
-                    match known {
-                        Some(applied) => {
-                            let last = applied.checked_sub(1).map(|last| source.files()[last].id().clone());
-                            (by_length(applied, source.files().len()), last)
-                        }
-                        None => {
-                            let schema = SchemaName::of_tenant(&slug);
-                            let read = ledger::read(operator, &schema).await?;
-                            let head = read.rows.last().map(|row| row.id.clone());
-                            (by_rows(source, &schema, read.rows), head)
-                        }
-                    }
-                }
-            };
-            Ok(TenantState { tenant, state, head, facts })
-        }
-    });
-    Ok(states.try_buffered(LEDGERS_IN_FLIGHT_MAX))
+    let mut read = pin!(stream::iter(read).buffered(LEDGERS_IN_FLIGHT_MAX));
+    while let Some(tenant) = read.next().await {
+        visit(tenant?);
+    }
+    Ok(())
 }
 
 /// What is wrong with a tenant before any ledger is opened.

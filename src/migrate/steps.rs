@@ -348,7 +348,7 @@ impl Stepper<'_> {
         let mut script = self.script();
         let started = format!("(select started_at::text from {steps})");
         script.part(Part::Record, &[format!("pg_catalog.set_config('cgk.started', {started}, true)")]);
-        script.line(&ledger::insert_sql(schema, self.file));
+        script.line(&ledger::insert_sql(schema, self.file, "true"));
         script.line(&ledger::comment_sql(schema, &self.plan.applied_after()));
         script.line(&format!("drop table {steps};"));
         self.send(&script, None).await.map_err(|(part, error)| self.error(part, error))

@@ -162,6 +162,30 @@ async fn a_run_with_nothing_to_do_costs_the_same_for_any_number_of_tenants() {
     assert_eq!(visits, 200);
 }
 
+/// The driver stops reading where answers are not taken: a ledger asked for while the fleet's rows still come would never be
+/// answered.
+#[tokio::test]
+async fn ledgers_without_a_comment_are_all_read() {
+    let (_database, files, operator, raw) = fleet(&["a"]).await;
+    clone_tenants(&raw, "a", 800).await;
+    raw.run(
+        "do $$ declare t text; begin
+           for t in select slug from organizations loop execute format('comment on table tenant_%s.schema_migrations is null', t); end loop;
+         end $$",
+    )
+    .await;
+    let migrations = files.load();
+    let look = async {
+        let plan = plan_all(&operator, &migrations).await.unwrap();
+        let state = migrate::look(&operator, &migrations).await.unwrap();
+        (plan.at_head, plan.tenants.len(), state.tenants.len())
+    };
+    let looked = tokio::time::timeout(Duration::from_secs(60), look).await.expect("an answer");
+    assert_eq!(looked, (801, 0, 801));
+    let state = migrate::look(&operator, &migrations).await.unwrap();
+    assert!(state.tenants.is_sorted_by_key(|tenant| tenant.tenant.slug.clone()));
+}
+
 /// Tenants made by the server alone: copies of one with its ledger, quick enough for hundreds.
 async fn clone_tenants(raw: &Raw, of: &str, number: usize) {
     raw.run(&format!(

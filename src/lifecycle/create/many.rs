@@ -19,11 +19,10 @@ use crate::{
     slug::TenantSlug,
     tenant::TenantStatus,
 };
-use futures_util::{StreamExt, TryStreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
-    pin::pin,
     sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
@@ -305,22 +304,20 @@ async fn verified(
         return Ok(report);
     }
     let mut broken: BTreeMap<TenantSlug, (TenantStatus, String)> = BTreeMap::new();
-    {
-        let mut tenants = pin!(state::each_tenant(operator, migrations, Whom::All).await?);
-        while let Some(tenant) = tenants.try_next().await? {
-            if !made.remove(&tenant.tenant.slug) {
-                continue;
-            }
-            let missing = match tenant.state {
-                SchemaState::AtHead => continue,
-                SchemaState::HalfProvisioned { missing } => missing,
-                SchemaState::Missing => "its schema".into(),
-                SchemaState::Behind { pending } => crate::migration::count(pending, "migration"),
-                SchemaState::Diverged(divergence) => divergence.summary(),
-            };
-            broken.insert(tenant.tenant.slug, (tenant.tenant.status, format!("{missing} is missing")));
+    state::each_tenant(operator, migrations, Whom::All, |tenant| {
+        if !made.remove(&tenant.tenant.slug) {
+            return;
         }
-    }
+        let missing = match tenant.state {
+            SchemaState::AtHead => return,
+            SchemaState::HalfProvisioned { missing } => missing,
+            SchemaState::Missing => "its schema".into(),
+            SchemaState::Behind { pending } => crate::migration::count(pending, "migration"),
+            SchemaState::Diverged(divergence) => divergence.summary(),
+        };
+        broken.insert(tenant.tenant.slug, (tenant.tenant.status, format!("{missing} is missing")));
+    })
+    .await?;
     broken.extend(made.into_iter().map(|slug| (slug, (TenantStatus::Active, "its registry row is missing".into()))));
     for outcome in &mut report.tenants {
         if let Some((status, missing)) = broken.remove(&outcome.slug) {
