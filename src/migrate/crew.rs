@@ -73,9 +73,24 @@ pub(crate) struct Crew<'r, 'o> {
 }
 
 impl<'o> Crew<'_, 'o> {
-    /// Works until every job is done or something stops the run.
+    /// Works until every job is done or something stops the run: first those that may stand side by side, then, one at a time,
+    /// those with a file that runs without a transaction. CREATE INDEX CONCURRENTLY waits for every snapshot in the database
+    /// that is older than it, so the other tenants' transactions would hold it up, and it them.
     pub(crate) async fn work(&self, jobs: Vec<Job<'_>>) {
-        let workers = workers(self.operator, self.options.jobs, jobs.len()).await;
+        let (quiet, together): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.plan.needs_quiet());
+        let count = workers(self.operator, self.options.jobs, together.len()).await;
+        self.work_beside(together, count).await;
+        if let Some(stop) = &mut self.desk().report.stopped {
+            stop.left += quiet.len();
+            return;
+        }
+        self.work_beside(quiet, 1).await;
+    }
+
+    async fn work_beside(&self, jobs: Vec<Job<'_>>, workers: usize) {
+        if jobs.is_empty() {
+            return;
+        }
         let queue = Queue::new(jobs, &self.options.interrupt);
         let recorder = self.desk().recorder;
         let work = async {

@@ -159,6 +159,40 @@ async fn a_tenant_that_is_locked_holds_up_nobody() {
     assert!(last.attempts > 1, "{last:?}");
 }
 
+/// One tenant's snapshot would hold up the other's CREATE INDEX CONCURRENTLY.
+#[tokio::test]
+async fn files_without_a_transaction_run_alone() {
+    let fleet = fleet(5).await;
+    fleet.raw.run("create table public.log (slug text, began timestamptz, ended timestamptz)").await;
+    let note = "insert into public.log select current_schema(), clock_timestamp(), null";
+    let end = "update public.log set ended = clock_timestamp() where slug = current_schema()";
+    let at_once = "select count(*) from log one join log other on one.slug < other.slug
+                   and tstzrange(one.began, one.ended) && tstzrange(other.began, other.ended)";
+    let options = RunOptions::default().jobs(many(4));
+    // The control: others stand side by side, and the log shows it.
+    let slow = format!(
+        "select pg_sleep(0.02); create function note() returns void language sql as '{}';
+                        create function done() returns void language sql as '{end}'",
+        note
+    );
+    fleet.files.tenant("002_slow.sql", &slow);
+    fleet.files.tenant("003_slow.sql", "select note(), pg_sleep(0.05); select done()");
+    assert_eq!(fleet.run(&fleet.files.load(), &options).await.migrated(), 5);
+    assert!(fleet.raw.one::<i64>(at_once).await > 0);
+
+    fleet.raw.run("truncate public.log").await;
+    fleet.files.tenant(
+        "004_index.sql",
+        "-- cgk:no-transaction\nselect note();\ncreate index concurrently quick on m1 (id);\nselect pg_sleep(0.02);\nselect done();",
+    );
+    let report = fleet.run(&fleet.files.load(), &options).await;
+    assert_eq!((report.migrated(), report.failed(), stopped(&report)), (5, 0, None), "{report:#?}");
+    assert_eq!(fleet.raw.one::<i64>("select count(*) from log where ended is not null").await, 5);
+    assert_eq!(fleet.raw.one::<i64>(at_once).await, 0);
+    let valid: i64 = fleet.raw.one("select count(*) from pg_index i join pg_class c on c.oid = i.indexrelid where c.relname = 'quick' and indisvalid").await;
+    assert_eq!(valid, 5);
+}
+
 /// The tenants in the order in which they were done.
 #[derive(Default)]
 struct Order(Vec<String>);
