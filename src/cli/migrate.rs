@@ -138,7 +138,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     if looking {
         let exit = if arguments.check { checked(&plan) } else { Exit::Done };
-        migrate_plan::show(printer, &plan, TargetView::of(&operator), exit);
+        migrate_plan::show(printer, &migrations, &plan, TargetView::of(&operator), exit);
         if let Some(file) = &arguments.plan_out {
             let apply = format!("cgk migrate --apply {}", shown(file));
             printer.say(format!("The plan is in {}. Next: {}", shown(file), paint(COMMAND, apply)));

@@ -2,14 +2,14 @@
 
 use cgk::{
     ErrorKind,
-    migrate::{FleetPlan, MigrationFile, MigrationId, PlannedTenant, Step},
+    migrate::{Blocks, Finding, FleetPlan, MigrationFile, MigrationId, Migrations, PlannedTenant, Step, TableLock},
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 use super::{
     exit::Exit,
-    printer::Printer,
+    printer::{Annotation, Printer},
     report::{Report, listed, shown},
     session::TargetView,
     style::{BAD, COMMAND, HEADING, WARNING, count, harmless, paint},
@@ -43,7 +43,34 @@ struct PlanRecord<'a> {
     public: Vec<String>,
     tenants: Vec<PlannedView<'a>>,
     at_head: usize,
+    migrations: Vec<FileView>,
     exit: Exit,
+}
+
+/// A pending migration: in how many tenants, whom it keeps waiting, and what is dangerous in it.
+#[derive(Serialize)]
+struct FileView {
+    migration: String,
+    tenants: usize,
+    transaction: bool,
+    locks: Vec<LockView>,
+    warnings: Vec<WarningView>,
+}
+
+#[derive(Serialize)]
+struct LockView {
+    relation: String,
+    mode: &'static str,
+    blocks: &'static str,
+    line: usize,
+    reason: String,
+}
+
+#[derive(Serialize)]
+struct WarningView {
+    line: Option<usize>,
+    lint: &'static str,
+    reason: String,
 }
 
 #[derive(Serialize)]
@@ -63,16 +90,14 @@ struct PlannedFile<'a> {
     tenants: Vec<&'a str>,
 }
 
-pub(crate) fn show(printer: &Printer, plan: &FleetPlan<'_>, target: TargetView, exit: Exit) {
-    printer.record(&PlanRecord {
-        event: "plan",
-        v: super::JSON_VERSION,
-        target,
-        public: plan.public.iter().flat_map(|public| public.pending.iter()).map(|file| file.id().to_string()).collect(),
-        tenants: plan.tenants.iter().map(PlannedView::of).collect(),
-        at_head: plan.at_head,
-        exit,
-    });
+pub(crate) fn show(
+    printer: &Printer,
+    migrations: &Migrations,
+    plan: &FleetPlan<'_>,
+    target: TargetView,
+    exit: Exit,
+) {
+    let warnings = migrations.warnings();
     let public: Vec<&MigrationFile> = plan.public.iter().flat_map(|public| public.pending.iter().copied()).collect();
     let mut tenants: BTreeMap<&MigrationId, PlannedFile<'_>> = BTreeMap::new();
     for tenant in &plan.tenants {
@@ -83,6 +108,21 @@ pub(crate) fn show(printer: &Printer, plan: &FleetPlan<'_>, target: TargetView, 
             }
         }
     }
+    let shared = public.iter().map(|file| (format!("public/{}", file.id()), *file, 0));
+    let each = tenants.values().map(|planned| {
+        (format!("tenant/{}", planned.file.id()), planned.file, planned.tenants.len())
+    });
+    let files: Vec<(String, &MigrationFile, usize)> = shared.chain(each).collect();
+    printer.record(&PlanRecord {
+        event: "plan",
+        v: super::JSON_VERSION,
+        target,
+        public: plan.public.iter().flat_map(|public| public.pending.iter()).map(|file| file.id().to_string()).collect(),
+        tenants: plan.tenants.iter().map(PlannedView::of).collect(),
+        at_head: plan.at_head,
+        migrations: files.iter().map(|(name, file, tenants)| FileView::of(name, file, *tenants, &warnings)).collect(),
+        exit,
+    });
     if plan.is_empty() {
         let at_head =
             if plan.at_head > 0 { format!("; {} at head", count(plan.at_head, "tenant")) } else { String::new() };
@@ -100,6 +140,8 @@ pub(crate) fn show(printer: &Printer, plan: &FleetPlan<'_>, target: TargetView, 
             grid.row([(name.as_str(), Look::Plain), (pending.as_str(), Look::Warning), (slugs.as_str(), Look::Faint)]);
         }
         printer.answer(grid);
+        show_locks(printer, &files);
+        show_warnings(printer, &files, &warnings);
     }
     if printer.is_verbose() {
         for file in public.iter().copied().chain(tenants.values().map(|planned| planned.file)) {
@@ -123,6 +165,80 @@ pub(crate) fn show(printer: &Printer, plan: &FleetPlan<'_>, target: TargetView, 
     }
     if !plan.is_empty() {
         printer.say(format!("Nothing has been changed. Next: {}", paint(COMMAND, "cgk migrate")));
+    }
+}
+
+/// Who is kept waiting, and by what; -v also shows the locks that keep nobody waiting.
+fn show_locks(printer: &Printer, files: &[(String, &MigrationFile, usize)]) {
+    let mut grid = Grid::new(&["MIGRATION", "LOCKS", "MODE", "KEEPS WAITING", "BY"]);
+    let mut any = false;
+    for (name, file, _) in files {
+        for lock in file.locks() {
+            if lock.blocks() == Blocks::Nothing && !printer.is_verbose() {
+                continue;
+            }
+            any = true;
+            let (who, look) = match lock.blocks() {
+                Blocks::Nothing => ("nobody", Look::Good),
+                Blocks::Writes => ("writers", Look::Warning),
+                _ => ("readers and writers", Look::Bad),
+            };
+            grid.row([
+                (format!("{name}:{}", lock.line).as_str(), Look::Plain),
+                (lock.relation.as_str(), Look::Plain),
+                (lock.mode.name(), Look::Faint),
+                (who, look),
+                (lock.reason.as_str(), Look::Plain),
+            ]);
+        }
+    }
+    if any {
+        printer.answer(format!("\n{grid}"));
+    }
+}
+
+fn show_warnings(printer: &Printer, files: &[(String, &MigrationFile, usize)], warnings: &[Finding]) {
+    for warning in warnings.iter().filter(|warning| files.iter().any(|(_, file, _)| file.path() == warning.file)) {
+        let line = warning.line.unwrap_or(1);
+        let file = shown(&warning.file);
+        let text = format!("{} [{}]", warning.reason, warning.lint.name());
+        printer.annotate(&Annotation {
+            level: "warning",
+            title: warning.lint.name(),
+            place: Some((&file, line, 1)),
+            message: &warning.reason,
+        });
+        printer.answer(format!("{} {file}:{line}: {}", paint(WARNING, "warning"), harmless(&text)));
+    }
+}
+
+impl FileView {
+    fn of(name: &str, file: &MigrationFile, tenants: usize, warnings: &[Finding]) -> Self {
+        let lock = |lock: TableLock| LockView {
+            mode: lock.mode.name(),
+            blocks: match lock.blocks() {
+                Blocks::Nothing => "nothing",
+                Blocks::Writes => "writes",
+                _ => "reads_and_writes",
+            },
+            relation: lock.relation,
+            line: lock.line,
+            reason: lock.reason,
+        };
+        let own = warnings.iter().filter(|warning| warning.file == file.path());
+        Self {
+            migration: name.to_owned(),
+            tenants,
+            transaction: file.is_transactional(),
+            locks: file.locks().into_iter().map(lock).collect(),
+            warnings: own
+                .map(|warning| WarningView {
+                    line: warning.line,
+                    lint: warning.lint.name(),
+                    reason: warning.reason.clone(),
+                })
+                .collect(),
+        }
     }
 }
 

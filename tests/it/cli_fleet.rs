@@ -83,6 +83,21 @@ async fn the_flags_of_a_run_choose_whom_and_how() {
 }
 
 #[tokio::test]
+async fn a_plan_tells_whom_it_keeps_waiting_and_what_is_dangerous() {
+    let (_database, shell) = fleet(&["a", "b"]).await;
+    shell.write(
+        "migrations/tenant/008_strict.sql",
+        "create table gift_cards (code text primary key);\nalter table orders add constraint positive check (total_minor >= 0);\n\
+         create index on customers (created_at);\n",
+    );
+    shell.write(
+        "migrations/tenant/009_index.sql",
+        "-- cgk:no-transaction\ncreate index concurrently orders_created_at_idx on orders (created_at);\n",
+    );
+    assert_snapshot!(shell.transcript(&["migrate --plan", "migrate --plan --format github -q", "migrate --plan --json"]));
+}
+
+#[tokio::test]
 async fn a_saved_plan_is_refused_once_something_has_moved() {
     let (_database, shell) = fleet(&["a", "b"]).await;
     shell.write("migrations/tenant/008_gift_cards.sql", "create table gift_cards (code text primary key);\n");
