@@ -90,13 +90,7 @@ struct PlannedFile<'a> {
     tenants: Vec<&'a str>,
 }
 
-pub(crate) fn show(
-    printer: &Printer,
-    migrations: &Migrations,
-    plan: &FleetPlan<'_>,
-    target: TargetView,
-    exit: Exit,
-) {
+pub(crate) fn show(printer: &Printer, migrations: &Migrations, plan: &FleetPlan<'_>, target: TargetView, exit: Exit) {
     let warnings = migrations.warnings();
     let public: Vec<&MigrationFile> = plan.public.iter().flat_map(|public| public.pending.iter().copied()).collect();
     let mut tenants: BTreeMap<&MigrationId, PlannedFile<'_>> = BTreeMap::new();
@@ -109,9 +103,8 @@ pub(crate) fn show(
         }
     }
     let shared = public.iter().map(|file| (format!("public/{}", file.id()), *file, 0));
-    let each = tenants.values().map(|planned| {
-        (format!("tenant/{}", planned.file.id()), planned.file, planned.tenants.len())
-    });
+    let each =
+        tenants.values().map(|planned| (format!("tenant/{}", planned.file.id()), planned.file, planned.tenants.len()));
     let files: Vec<(String, &MigrationFile, usize)> = shared.chain(each).collect();
     printer.record(&PlanRecord {
         event: "plan",

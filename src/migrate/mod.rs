@@ -32,6 +32,7 @@ mod observe;
 pub(crate) mod plan;
 mod progress;
 pub(crate) mod queue;
+mod recorder;
 mod repair;
 pub(crate) mod run;
 mod saved;

@@ -94,7 +94,11 @@ async fn a_plan_tells_whom_it_keeps_waiting_and_what_is_dangerous() {
         "migrations/tenant/009_index.sql",
         "-- cgk:no-transaction\ncreate index concurrently orders_created_at_idx on orders (created_at);\n",
     );
-    assert_snapshot!(shell.transcript(&["migrate --plan", "migrate --plan --format github -q", "migrate --plan --json"]));
+    assert_snapshot!(shell.transcript(&[
+        "migrate --plan",
+        "migrate --plan --format github -q",
+        "migrate --plan --json"
+    ]));
 }
 
 #[tokio::test]
