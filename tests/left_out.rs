@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "saying so is all it does")]
 
 fn main() {
+    println!("left out: kill -9, restarts and a full disk    scripts/fault-runs.sh");
     println!("left out: with_tenant behind PgBouncer       scripts/pooler-tests.sh");
     println!("left out: PostgreSQL 14, 15, 16, 17 and 18   scripts/pg-matrix.sh");
 }

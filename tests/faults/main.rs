@@ -1,0 +1,306 @@
+//! A fleet is migrated while clients are killed, sessions are terminated, the server goes down and the disk is full. After
+//! each fault every schema holds what its ledger says, and the next run brings everything to head.
+//!
+//! `scripts/fault-runs.sh` runs this; plain `cargo test` leaves it out, because it takes minutes and wants a small file
+//! system of its own. The controls show that the checker sees what it is there for.
+
+mod checker;
+mod files;
+mod fleet;
+mod full_disk;
+mod score;
+mod server;
+
+use checker::Demand;
+use fleet::{Ended, Fleet, Runner};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use score::{Score, say, seed};
+use server::Server;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+/// How many faults the test is to make; `scripts/fault-runs.sh` sets it.
+const FAULTS: &str = "CGK_FAULTS";
+
+pub(crate) fn faults_wanted() -> usize {
+    std::env::var(FAULTS).map_or(25, |text| text.parse().unwrap())
+}
+
+/// After so many faults a fleet is thrown away: its files and tenants become more with each.
+const FAULTS_PER_FLEET: usize = 15;
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// The program gets SIGKILL, or the library's future is dropped.
+    Kill,
+    TerminateOne,
+    TerminateAll,
+    Restart,
+    /// One of two runs at once gets SIGKILL or is dropped; the other must come to its end.
+    KillOneOfTwo,
+    /// Sessions of both are terminated.
+    TerminateTwo,
+    /// `tenant:create --from` is killed, or its sessions are terminated.
+    KillCreation,
+    TerminateCreation,
+    RestartCreation,
+}
+
+impl Fault {
+    const ALL: [Self; 9] = [
+        Self::Kill,
+        Self::TerminateOne,
+        Self::TerminateAll,
+        Self::Restart,
+        Self::KillOneOfTwo,
+        Self::TerminateTwo,
+        Self::KillCreation,
+        Self::TerminateCreation,
+        Self::RestartCreation,
+    ];
+
+    fn what(self, program: bool) -> &'static str {
+        match (self, program) {
+            (Self::Kill, true) => "kill -9 of cgk migrate",
+            (Self::Kill, false) => "the library's run dropped",
+            (Self::TerminateOne, _) => "one session terminated",
+            (Self::TerminateAll, _) => "all sessions terminated",
+            (Self::Restart, _) => "server shut down at once and started again",
+            (Self::KillOneOfTwo, _) => "one of two runs killed",
+            (Self::TerminateTwo, _) => "a session of two runs at once terminated",
+            (Self::KillCreation, _) => "kill -9 of cgk tenant:create --from",
+            (Self::TerminateCreation, _) => "sessions of cgk tenant:create --from terminated",
+            (Self::RestartCreation, _) => "server shut down under cgk tenant:create --from",
+        }
+    }
+
+    fn creates(self) -> bool {
+        matches!(self, Self::KillCreation | Self::TerminateCreation | Self::RestartCreation)
+    }
+
+    fn has_two(self) -> bool {
+        matches!(self, Self::KillOneOfTwo | Self::TerminateTwo)
+    }
+}
+
+/// When in a run a fault strikes: anywhere in the time that runs take, which is learnt as they go.
+struct Moment {
+    span: Duration,
+}
+
+impl Moment {
+    fn pick(&self, random: &mut StdRng) -> Duration {
+        self.span.mul_f64(random.random_range(0.0..1.0))
+    }
+
+    fn learn(&mut self, struck: bool) {
+        self.span = self.span.mul_f64(if struck { 1.05 } else { 0.8 });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_fault_tears_a_schema_and_the_next_run_goes_on() {
+    let seed = seed("faults");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut server = Server::start();
+    let mut score = Score::new(seed, server.version());
+    let (wanted, began) = (faults_wanted(), Instant::now());
+    let mut moments = [(); 3].map(|()| Moment { span: Duration::from_millis(150) });
+    let mut missed = 0;
+    while score.tried() < wanted {
+        let tenants = random.random_range(12..=20);
+        let mut fleet = Fleet::begin(&server, tenants, None).await;
+        let goal = (score.tried() + FAULTS_PER_FLEET).min(wanted);
+        while score.tried() < goal && score.faults.is_empty() {
+            let fault = Fault::ALL[random.random_range(0..Fault::ALL.len())];
+            let moment = &mut moments[usize::from(fault.creates()) + 2 * usize::from(fault.has_two())];
+            let struck = round(&mut server, &mut fleet, &mut random, fault, moment, &mut score).await;
+            missed += usize::from(!struck);
+            moment.learn(struck);
+        }
+        say(&format!("{} faults, {:.0} s", score.tried(), began.elapsed().as_secs_f64()));
+        if !score.faults.is_empty() {
+            break;
+        }
+        assert!(missed < 100 + wanted, "the faults come too late: {missed} missed");
+        fleet.end(&server).await;
+    }
+    say(&format!("{missed} more came when the run had ended"));
+    score.record(4, false);
+    assert_eq!(score.faults, Vec::<String>::new(), "seed {seed}");
+    let cut: usize = score.tallies.values().map(|tally| tally.cut).sum();
+    assert!(cut * 5 >= wanted, "only {cut} faults struck in the middle of a fleet: this proved little");
+}
+
+/// One fault, and what is left of the fleet; says whether it struck a run that was under way.
+async fn round(
+    server: &mut Server,
+    fleet: &mut Fleet,
+    random: &mut StdRng,
+    fault: Fault,
+    moment: &Moment,
+    score: &mut Score,
+) -> bool {
+    let before = fleet.files.head();
+    fleet.files.add(random);
+    let (jobs, known) = (random.random_range(1..=4), fleet.tenants);
+    let is_program = random.random_bool(0.6) || fault.creates();
+    let list = fleet.files.path().join("tenants.txt");
+    let mut runner = if fault.creates() {
+        let slugs = fleet.new_slugs(random.random_range(3..=5));
+        fs::write(&list, slugs.join("\n")).unwrap();
+        let from = ["tenant:create", "--from", "tenants.txt", "--json", "-j", &jobs.to_string()];
+        Runner::program(fleet.program(&from))
+    } else if is_program {
+        fleet.start_program(jobs)
+    } else {
+        fleet.start_library(jobs)
+    };
+    let mut other = fault.has_two().then(|| match random.random_bool(0.5) {
+        true => fleet.start_program(random.random_range(1..=4)),
+        false => fleet.start_library(random.random_range(1..=4)),
+    });
+    // Somebody's open transaction: CREATE INDEX CONCURRENTLY waits for it, and is struck in the middle.
+    let holder = match fleet.files.has_steps_above(before) && random.random_bool(0.4) {
+        true => Some(hold(fleet).await),
+        false => None,
+    };
+    let mut struck = fleet.until_begun(&mut runner).await;
+    if struck {
+        tokio::time::sleep(moment.pick(random)).await;
+        struck = strike(server, fleet, fault, &mut runner, other.as_mut()).await;
+    }
+    drop(holder);
+    let ended = runner.end().await;
+    let other = match other {
+        Some(other) => Some(other.end().await),
+        None => None,
+    };
+    fleet.until_quiet().await;
+
+    let mut faults = fleet.faults(Demand::Whole, None).await;
+    for ended in [Some(&ended), other.as_ref()].into_iter().flatten() {
+        faults.extend(fleet.broken_promises(ended).await);
+    }
+    if let (Fault::KillOneOfTwo, Some(Ended { good: false, said, .. })) = (fault, &other) {
+        faults.push(format!("the other run failed too: {said}"));
+    }
+    let stands = checker::stands(fleet.url()).await;
+    let some_made = fault.creates() && (known + 1..fleet.tenants).contains(&stands.len());
+    let cut = checker::is_cut(&stands) || some_made;
+    if faults.is_empty() {
+        faults = finish(fleet, fault, random).await;
+    }
+    if struck || !faults.is_empty() {
+        score.add(fault.what(is_program), faults, cut);
+    }
+    struck
+}
+
+/// The same command again, and a migration: then everything is at head.
+async fn finish(fleet: &Fleet, fault: Fault, random: &mut StdRng) -> Vec<String> {
+    let jobs = random.random_range(1..=4);
+    if fault.creates() {
+        let ended = fleet.run_program(&["tenant:create", "--from", "tenants.txt", "--json", "-j", "2"]).await;
+        if !ended.good {
+            return vec![format!("the creation does not go on: {}", ended.said)];
+        }
+    }
+    fleet.recover(jobs).await
+}
+
+async fn hold(fleet: &Fleet) -> tokio_postgres::Client {
+    let client = checker::connect(fleet.url()).await;
+    fleet::run(&client, "begin isolation level repeatable read; select count(*) from pg_class").await.unwrap();
+    client
+}
+
+/// Says whether there was still something to strike.
+async fn strike(
+    server: &mut Server,
+    fleet: &Fleet,
+    fault: Fault,
+    runner: &mut Runner,
+    other: Option<&mut Runner>,
+) -> bool {
+    let mut running = !runner.has_ended();
+    match fault {
+        Fault::Kill | Fault::KillCreation => runner.kill(),
+        Fault::KillOneOfTwo => {
+            running &= other.is_some_and(|other| !other.has_ended());
+            runner.kill();
+        }
+        Fault::TerminateOne | Fault::TerminateTwo => running &= fleet.terminate(false).await > 0,
+        Fault::TerminateAll | Fault::TerminateCreation => running &= fleet.terminate(true).await > 0,
+        Fault::Restart | Fault::RestartCreation => {
+            server.stop_at_once();
+            server.start_again();
+        }
+    }
+    running
+}
+
+/// The controls: the same faults and the same checker, and a runner as many are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn control_a_runner_that_records_in_a_second_transaction_is_caught() {
+    let seed = seed("control");
+    let mut random = StdRng::seed_from_u64(seed);
+    let server = Server::start();
+    let mut score = Score::new(seed, server.version());
+    let mut moment = Moment { span: Duration::from_millis(30) };
+    let wanted = (faults_wanted() / 5).clamp(10, 60);
+    while score.tried() < wanted {
+        let mut fleet = Fleet::begin(&server, 4, None).await;
+        fleet.files.add_table();
+        // Left alone, even such a runner does well, and the checker is content.
+        assert!(records_apart(&fleet).await.is_ok());
+        assert_eq!(fleet.faults(Demand::AtHead, Some(4)).await, Vec::<String>::new());
+        let mut torn = false;
+        while !torn && score.tried() < wanted {
+            fleet.files.add_table();
+            let run = records_apart(&fleet);
+            let strike = async {
+                tokio::time::sleep(moment.pick(&mut random)).await;
+                fleet.terminate(true).await > 0
+            };
+            let (outcome, struck) = tokio::join!(run, strike);
+            moment.learn(struck && outcome.is_err());
+            fleet.until_quiet().await;
+            let faults = fleet.faults(Demand::Whole, Some(4)).await;
+            if outcome.is_err() {
+                torn = !faults.is_empty();
+                score.add("control: one session of a runner that records in a second transaction", faults, false);
+            }
+            // Another go would fail at what is there already, or begin at the wrong place.
+            torn |= fleet.faults(Demand::AtHead, Some(4)).await != Vec::<String>::new();
+        }
+        fleet.end(&server).await;
+    }
+    score.record(4, true);
+    let bad: usize = score.tallies.values().map(|tally| tally.bad).sum();
+    assert!(bad * 20 >= wanted, "the checker saw {bad} of {wanted}: it would miss others");
+}
+
+/// Brings every tenant to head as a simple runner does: a file, and then its row.
+async fn records_apart(fleet: &Fleet) -> Result<(), tokio_postgres::Error> {
+    let url = format!("{}&application_name=cgk", fleet.url());
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    let file = fleet.files.tenant.last().expect("a file was added");
+    let head = file.version;
+    for number in 0..fleet.tenants {
+        let schema = format!("tenant_t{number:03}");
+        fleet::run(&client, &format!("set search_path = {schema}; {}", file.sql)).await?;
+        fleet::run(
+            &client,
+            &format!(
+                "insert into {schema}.schema_migrations (version, name, checksum, duration_ms, cgk_version) values ({head}, 'step', 'x', 0, '0');
+                 comment on table {schema}.schema_migrations is 'cgk:1 head={head} applied={head} sha256=x'"
+            ),
+        )
+        .await?;
+    }
+    Ok(())
+}
