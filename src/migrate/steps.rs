@@ -154,17 +154,18 @@ impl Stepper<'_> {
             Some(found) if found.is_nothing() => {
                 script.line(&format!("delete from {};", schema.qualified(STEPS_TABLE)));
                 script.line(&progress::insert_sql(schema, &fresh));
-                fresh
+                Ok(fresh)
             }
-            Some(found) => self.continued(found)?,
+            // Refused only below: where another run was quicker, the record is of a file behind this one.
+            Some(found) => self.continued(found),
             None => {
                 script.line(&progress::create_sql(schema, self.role));
                 script.line(&progress::insert_sql(schema, &fresh));
-                fresh
+                Ok(fresh)
             }
         };
         match self.send(&script, None).await {
-            Ok(()) => Ok(Some(progress)),
+            Ok(()) => progress.map(Some),
             Err((Some(Part::Check), error)) if is_demand(&error) => Ok(None),
             Err((part, error)) => Err(self.error(part, error)),
         }
