@@ -20,6 +20,10 @@ test *ARGS:
 matrix *MAJORS:
     scripts/pg-matrix.sh {{MAJORS}}
 
+# Migrates fleets while clients are killed, the server goes down and the disk is full.
+faults *ARGS:
+    scripts/fault-runs.sh {{ARGS}}
+
 # Builds the API documentation.
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 const README: &str = include_str!("../../README.md");
 const GUIDE: &str = include_str!("../../docs/setup/DATABASE.md");
 const FLEET: &str = include_str!("../../docs/fleet.md");
+const MIGRATIONS: &str = include_str!("../../docs/migrations.md");
 const ERRORS: &str = include_str!("../../src/error.rs");
 
 /// Lines that name a server of the guide's, and a version.
@@ -131,6 +132,25 @@ fn the_page_for_operators_names_no_flag_that_is_not_there() {
             "{name}"
         );
     }
+}
+
+/// Every test that the table of faults names is there.
+#[test]
+fn no_fault_is_without_its_test() {
+    let table = MIGRATIONS.split("<!-- faults -->").nth(1).and_then(|rest| rest.split("<!-- /faults -->").next());
+    let name = Regex::new(r"`([a-z_]+)::([a-z0-9_]+)`").unwrap();
+    let rows: Vec<_> = table.unwrap().lines().filter(|line| line.contains("::")).collect();
+    for (number, row) in (1..).zip(&rows) {
+        assert!(row.starts_with(&format!("| {number} | ")), "{row}");
+        for found in name.captures_iter(row) {
+            let (module, test) = (&found[1], &found[2]);
+            let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
+            let files = [format!("{tests}/it/{module}.rs"), format!("{tests}/{module}/main.rs")];
+            let text = files.iter().find_map(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+            assert!(text.contains(&format!("fn {test}() {{")), "{module}::{test}");
+        }
+    }
+    assert_eq!(rows.len(), 20);
 }
 
 /// The words of a line as a shell splits it.

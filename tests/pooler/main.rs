@@ -201,6 +201,38 @@ async fn a_migration_without_a_transaction_stops_where_its_backend_changes() {
     assert_eq!(run(&direct).await.migrated(), 2);
 }
 
+/// Fault 6 of those found in other runners: a lock that stays behind in the pooler's session, and a search path that leads
+/// the next tenant's migration elsewhere.
+#[tokio::test]
+async fn a_migration_behind_a_hidden_pooler_lands_in_its_schemas_and_leaves_no_lock() {
+    let stage = Stage::with_server_connections(2).await;
+    let sql = "create table landed as select current_schema()::text as place";
+    let migrations = Migrations::bundled().with_file(Set::Tenant, "900_x.sql", sql).unwrap();
+    let hidden = Operator::connect(&Config::from_url(&stage.url()).unwrap()).await.unwrap();
+    let planned = migrate::plan_fleet(&hidden, &migrations, &Scope::Tenants, Target::Head).await.unwrap();
+    // Each message may go to another backend than the one before.
+    two_backends(&stage).await;
+    let report = migrate::run(&hidden, &migrations, planned, &mut Silent).await.unwrap();
+    assert_eq!((report.migrated(), report.failed()), (2, 0), "{report:?}");
+    let (direct, connection) = tokio_postgres::connect(&stage.direct_url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let number = async |sql: &str| direct.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
+    let landed = "select (select count(*) from tenant_acme.landed where place = 'tenant_acme')
+                       + (select count(*) from tenant_globex.landed where place = 'tenant_globex')";
+    assert_eq!(number(landed).await, 2);
+    assert_eq!(number("select count(*) from pg_class where relname = 'landed'").await, 2);
+    let locks = "select count(*) from pg_locks l join pg_database d on d.oid = l.database
+                 where l.locktype = 'advisory' and d.datname = current_database()";
+    assert_eq!(number(locks).await, 0);
+    // The control: the lock of a session outlives the client that took it, for nobody.
+    let careless = stage.raw_client().await;
+    careless.query_typed("select pg_advisory_lock(7)", &[]).await.unwrap();
+    drop(careless);
+    let stranger = stage.raw_client().await;
+    stranger.query_typed("select 1", &[]).await.unwrap();
+    assert_eq!(number(locks).await, 1);
+}
+
 /// Makes the pooler open both of its server connections.
 async fn two_backends(stage: &Stage) {
     let (mut one, mut two) = (stage.raw_client().await, stage.raw_client().await);
