@@ -13,7 +13,7 @@ mod server;
 
 use checker::Demand;
 use fleet::{Ended, Fleet, Runner};
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use score::{Score, say, seed};
 use server::Server;
 use std::{
@@ -109,14 +109,23 @@ async fn no_fault_tears_a_schema_and_the_next_run_goes_on() {
     let (wanted, began) = (faults_wanted(), Instant::now());
     let mut moments = [(); 3].map(|()| Moment { span: Duration::from_millis(150) });
     let mut missed = 0;
+    // Each kind once before any comes again.
+    let mut deck = Vec::new();
     while score.tried() < wanted {
         let tenants = random.random_range(12..=20);
         let mut fleet = Fleet::begin(&server, tenants, None).await;
         let goal = (score.tried() + FAULTS_PER_FLEET).min(wanted);
         while score.tried() < goal && score.faults.is_empty() {
-            let fault = Fault::ALL[random.random_range(0..Fault::ALL.len())];
+            if deck.is_empty() {
+                deck.extend(Fault::ALL);
+                deck.shuffle(&mut random);
+            }
+            let fault = *deck.last().expect("it was filled");
             let moment = &mut moments[usize::from(fault.creates()) + 2 * usize::from(fault.has_two())];
             let struck = round(&mut server, &mut fleet, &mut random, fault, moment, &mut score).await;
+            if struck {
+                deck.pop();
+            }
             missed += usize::from(!struck);
             moment.learn(struck);
         }
