@@ -246,14 +246,21 @@ pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Led
         return Ok(LedgerState { schema_exists: false, ledger_exists: false, rows: Vec::new(), comment: None });
     };
     let ledger_exists: bool = found.try_get(0).map_err(doing())?;
-    let comment: Option<String> = found.try_get(1).map_err(doing())?;
+    let mut comment: Option<String> = found.try_get(1).map_err(doing())?;
     let mut rows = Vec::new();
     if ledger_exists {
-        let sql = format!("select version, name, checksum from {} order by version", schema.qualified(LEDGER_TABLE));
+        // The comment once more: of another moment than the rows, it would seem to disagree with them.
+        let table = schema.qualified(LEDGER_TABLE);
+        let sql = format!(
+            "select version, name, checksum, pg_catalog.obj_description({}::pg_catalog.regclass, 'pg_class')
+             from {table} order by version",
+            literal(&table)
+        );
         for row in operator.client().query_typed(&sql, &[]).await.map_err(doing())? {
             let version: i64 = row.try_get(0).map_err(doing())?;
             let name: String = row.try_get(1).map_err(doing())?;
             let checksum: String = row.try_get(2).map_err(doing())?;
+            comment = row.try_get(3).map_err(doing())?;
             let version = Version::new(version).ok_or_else(|| crate::Error::Unexpected {
                 doing: format!("read the ledger of schema {:?}", schema.as_str()),
                 found: format!("version {version}"),
