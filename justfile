@@ -20,6 +20,10 @@ test *ARGS:
 matrix *MAJORS:
     scripts/pg-matrix.sh {{MAJORS}}
 
+# Counts what the tests cannot break, and makes docs/SCOREBOARD.md of it (about a quarter of an hour; --short: minutes).
+scoreboard *ARGS:
+    scripts/scoreboard.sh {{ARGS}}
+
 # Builds the API documentation.
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
