@@ -20,7 +20,7 @@ test *ARGS:
 matrix *MAJORS:
     scripts/pg-matrix.sh {{MAJORS}}
 
-# Counts what the tests cannot break, and makes docs/SCOREBOARD.md of it (about a quarter of an hour; --short: minutes).
+# Counts what the tests cannot break, and makes docs/SCOREBOARD.md of it (some twenty minutes; --short: a few).
 scoreboard *ARGS:
     scripts/scoreboard.sh {{ARGS}}
 
