@@ -146,6 +146,20 @@ impl<E: From<Error> + Send> Db<E> {
     /// # Ok(()) }
     /// ```
     ///
+    /// And one transaction has one tenant: a second one takes a call, and with it a connection, of its own.
+    ///
+    /// ```compile_fail,E0599
+    /// # async fn example(db: cgk::Db, acme: cgk::TenantSlug, globex: cgk::TenantSlug) -> Result<(), cgk::Error> {
+    /// db.with_tenant(&acme, async |tx| tx.with_tenant(&globex, async |_| Ok(())).await).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// ```no_run
+    /// # async fn example(db: cgk::Db, acme: cgk::TenantSlug, globex: cgk::TenantSlug) -> Result<(), cgk::Error> {
+    /// db.with_tenant(&acme, async |_| db.with_tenant(&globex, async |_| Ok(())).await).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Locks
     ///
     /// The tenant's advisory lock ([`lock::tenant_key`](crate::lock::tenant_key)), shared, to the end of the transaction: a
@@ -276,7 +290,7 @@ impl<E: From<Error> + Send> Db<E> {
     async fn depart<T>(&self, visit: Visit, outcome: Result<T, E>) -> Result<T, FailedVisit<E>> {
         let Visit { shared, nonce, .. } = visit;
         if shared.entered().await.is_err() {
-            return Err(FailedVisit { error: self.why_refused(shared).await.into(), undone: false });
+            return Err(FailedVisit { error: self.why_refused(shared, Behind::Nothing).await.into(), undone: false });
         }
         let undone = shared.first_failure().is_some_and(|state| is_undone(&state));
         match outcome {
@@ -312,9 +326,14 @@ impl<E: From<Error> + Send> Db<E> {
     }
 
     /// Finds out why the first message was refused.
-    async fn why_refused(&self, shared: Shared) -> Error {
+    async fn why_refused(&self, shared: Shared, behind: Behind) -> Error {
         let tenant = shared.gate.slug.clone();
         let Some(refusal) = shared.entry_error() else { return Error::EntryRefused { tenant } };
+        // The commit may have arrived although no answer did. A server that says why it goes says so in its turn, so it has not
+        // come to the commit.
+        if sqlstate::is_lost(&refusal) && behind == Behind::Commit && refusal.as_db_error().is_none() {
+            return Error::CommitUnknown { tenant, source: refusal };
+        }
         if sqlstate::is_lost(&refusal) {
             return Error::ConnectionLost { doing: format!("entering tenant {tenant}"), source: refusal };
         }
@@ -332,6 +351,15 @@ impl<E: From<Error> + Send> Db<E> {
             Err(error) => error,
         }
     }
+}
+
+/// What was sent behind the first message before its answer was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Behind {
+    /// Statements at most.
+    Nothing,
+    /// The commit as well.
+    Commit,
 }
 
 /// One transaction under way.

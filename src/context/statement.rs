@@ -1,6 +1,6 @@
 //! One statement as a tenant, in one round trip.
 
-use super::{Db, TxOptions, Visit, departed, entry::Exit};
+use super::{Behind, Db, TxOptions, Visit, departed, entry::Exit};
 use crate::{
     db::message::Answer,
     error::{Error, Result},
@@ -162,6 +162,7 @@ struct Answered<T> {
     outcome: PgResult<T>,
     /// `None` when the statement was refused at the client, and so no commit was sent.
     departure: Option<Answer>,
+    behind: Behind,
 }
 
 impl<T> Answered<T> {
@@ -192,10 +193,10 @@ impl<E: From<Error> + Send> TenantHandle<'_, E> {
 
     /// Judges the answers of all three messages.
     async fn end<T>(&self, visit: Visit, answered: Answered<T>) -> Result<Ended<T>, E> {
-        let Answered { outcome, departure } = answered;
+        let Answered { outcome, departure, behind } = answered;
         let tenant = self.slug.clone();
         if visit.shared.entered().await.is_err() {
-            return Err(self.db.why_refused(visit.shared).await.into());
+            return Err(self.db.why_refused(visit.shared, behind).await.into());
         }
         let Some(departure) = departure else {
             // Refused at the client: neither the statement nor the commit was sent.
@@ -226,7 +227,7 @@ impl Visit {
         let outcome = match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
             Poll::Ready(Err(error)) => {
                 flight.land();
-                return Answered { outcome: Err(error), departure: None };
+                return Answered { outcome: Err(error), departure: None, behind: Behind::Nothing };
             }
             Poll::Ready(Ok(value)) => Either::Left(std::future::ready(Ok(value))),
             Poll::Pending => Either::Right(work),
@@ -234,11 +235,11 @@ impl Visit {
         let exit = Exit::send(&self.shared, self.nonce).await;
         // Read in the order of the wire: the driver stops reading when an earlier answer is not taken.
         let (_, outcome) = futures_util::future::join(self.shared.entered(), outcome).await;
-        let departure = match exit {
-            Ok(exit) => exit.answer().await,
-            Err(error) => Answer { error: Some(error), ..Answer::default() },
+        let (departure, behind) = match exit {
+            Ok(exit) => (exit.answer().await, Behind::Commit),
+            Err(error) => (Answer { error: Some(error), ..Answer::default() }, Behind::Nothing),
         };
         flight.land();
-        Answered { outcome, departure: Some(departure) }
+        Answered { outcome, departure: Some(departure), behind }
     }
 }
