@@ -19,6 +19,9 @@ use tokio_postgres::{Client, Statement, types::ToSql};
 
 #[path = "support/delay.rs"]
 mod delay;
+#[expect(dead_code, reason = "a benchmark has no controls")]
+#[path = "../tests/it/support/score.rs"]
+mod score;
 
 const SQL: &str = "select count(*) from orders where status = $1";
 const STATUS: &str = "open";
@@ -31,10 +34,10 @@ async fn main() {
     database.with_tenants(&["acme", "globex"]).await.expect("two tenants");
     println!("server: PostgreSQL {}", server_version(&database).await);
     println!("\n## latency over the local socket");
-    latency(database.config(), rounds, 200).await;
+    latency("local socket", database.config(), rounds, 200).await;
     println!("\n## latency with a round trip of 2 ms");
     let proxy = delay::Proxy::start(TestServer::shared(), Duration::from_millis(1));
-    latency(&proxy.config(database.config()), rounds / 4 + 1, 20).await;
+    latency("round trip of 2 ms", &proxy.config(database.config()), rounds / 4 + 1, 20).await;
     println!("\n## throughput over the local socket");
     throughput(database.config(), rounds / 6 + 1).await;
 }
@@ -172,7 +175,7 @@ async fn one_statement(db: &Db, slug: &TenantSlug) {
     db.tenant(slug).query_one(SQL, &[&STATUS]).await.expect("one statement");
 }
 
-async fn latency(config: &Config, rounds: usize, block: usize) {
+async fn latency(place: &str, config: &Config, rounds: usize, block: usize) {
     let slug: TenantSlug = "acme".parse().expect("a slug");
     let mut plain = Plain::connect(config).await;
     let role = Db::connect(&config.clone().with_isolation(Isolation::Role)).await.expect("connect");
@@ -216,6 +219,12 @@ async fn latency(config: &Config, rounds: usize, block: usize) {
     ];
     let bare = samples[0].clone();
     println!("| variant | median us | ratio to bare |\n|---|---|---|");
+    let micros: Vec<f64> = samples.iter().map(|samples| median(&mut samples.clone())).collect();
+    let told = format!(
+        "medians: bare statement {:.0} us, with_tenant {:.0} us, one statement {:.0} us; by hand, one by one, {:.0} us",
+        micros[0], micros[1], micros[3], micros[5]
+    );
+    score::note(18, &format!("latency, {place}"), rounds * block * names.len(), 0, &told);
     for (name, samples) in names.iter().zip(&samples) {
         let mut ratios: Vec<f64> = samples.iter().zip(&bare).map(|(time, bare)| time / bare).collect();
         println!("| {name} | {:.0} | {:.2} |", median(&mut samples.clone()), median(&mut ratios));

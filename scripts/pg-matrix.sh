@@ -15,6 +15,19 @@ if [ "${1-}" = --available ]; then
 fi
 [ $# -gt 0 ] || set -- 14 15 16 17 18
 
+# Runs the tests and says how many there were; their own lines are not for the scoreboard, which counts each claim once.
+run() {
+    env -u CGK_SCOREBOARD CGK_PG_BIN="$1" cargo test --quiet --test it 2>&1 | tee /dev/stderr |
+        sed -n 's/^test result: ok\. \([0-9]*\) passed.*/\1/p'
+}
+
+# One line for the scoreboard, if it is being made.
+score() {
+    [ -n "${CGK_SCOREBOARD-}" ] || return 0
+    printf '{"row":17,"what":"PostgreSQL %s, integration tests that failed","tried":%s,"bad":0,"note":"%s","control":false,"seed":null,"server":"%s","target":"scripts","test":"pg-matrix.sh"}\n' \
+        "$1" "$3" "all of tests/it" "$("$2/postgres" --version | sed 's/[^0-9]*\([^ ]*\).*/\1/')" >>"$CGK_SCOREBOARD"
+}
+
 tested=() skipped=() failed=()
 for major in "$@"; do
     printf '\n== PostgreSQL %s\n' "$major"
@@ -24,8 +37,9 @@ for major in "$@"; do
         skipped+=("$major")
     elif [ $status != 0 ]; then
         failed+=("$major")
-    elif CGK_PG_BIN=$bin_dir cargo test --quiet --test it; then
+    elif tests=$(run "$bin_dir"); then
         tested+=("$major")
+        score "$major" "$bin_dir" "$tests"
     else
         failed+=("$major")
     fi

@@ -1,6 +1,9 @@
 //! Many tenants at once: made side by side, killed and continued, each whole or not there.
 
-use crate::sandbox::{Files, Proxy, Raw, rounds, say, seeded, versions};
+use crate::{
+    sandbox::{Files, Proxy, Raw, rounds, say, seeded, versions},
+    support::score,
+};
 use cgk::{
     Db, Error, ErrorKind, Operator, TenantSlug,
     lifecycle::{self, CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcome, Creation, NewTenant},
@@ -73,6 +76,7 @@ async fn a_fleet_is_made_side_by_side_and_found_when_asked_again() {
     // The control: the checker sees a tenant that is half made.
     raw.run("drop schema tenant_t007 cascade").await;
     assert_eq!(half_made(&raw, 7).await, ["t007"]);
+    score::control(4, "a tenant whose schema is gone", 1, 1, "seen as half made");
 
     // Those that are whole cost a query for all of them, and the other is made.
     let proxy = Proxy::to(&database).await;
@@ -197,6 +201,8 @@ async fn a_creation_killed_at_any_moment_leaves_whole_tenants() {
             assert_eq!(versions(&raw, &format!("tenant_{}", tenant.slug)).await, [1, 2]);
         }
     }
-    say(&format!("{cut} of {} creations were cut short", rounds(12)));
+    let told = format!("{cut} of {} creations were cut short", rounds(12));
+    say(&told);
     assert!(cut >= rounds(12) / 4, "only {cut}: this test proved nothing");
+    score::note(4, "creation of eight tenants terminated, one half made", rounds(12), 0, &told);
 }

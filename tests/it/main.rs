@@ -36,12 +36,17 @@ mod tenant_attacks;
 mod tenant_cancel;
 mod tenant_compile;
 mod tenant_guard;
+mod tenant_injection;
+mod tenant_interleaving;
 mod tenant_isolation;
 mod tenant_order;
 mod tenant_pool;
+mod tenant_slugs;
 mod tenant_state;
 mod tenant_statement;
+mod tenant_switch;
 mod tenant_wire;
 mod support {
     pub(crate) mod cgk;
+    pub(crate) mod score;
 }

@@ -1,8 +1,11 @@
 //! The whole fleet: who is visited, what a failure stops, and what is left when a run is torn down at any moment.
 
-use crate::sandbox::{
-    DECOYS, Files, Proxy, Raw, Seen, decoys, exists, failure, login_role, migrate_all, picture, plan_all, round_trips,
-    rounds, say, seeded, tenants, url, versions,
+use crate::{
+    sandbox::{
+        DECOYS, Files, Proxy, Raw, Seen, decoys, exists, failure, login_role, migrate_all, picture, plan_all,
+        round_trips, rounds, say, seeded, tenants, url, versions,
+    },
+    support::score,
 };
 use cgk::{
     Error, ErrorKind, Operator,
@@ -458,8 +461,10 @@ async fn a_session_killed_at_any_moment_leaves_every_schema_whole() {
             assert_eq!(versions(&raw, &format!("tenant_{slug}")).await, (1..=head).collect::<Vec<i64>>());
         }
     }
-    say(&format!("{cut} of {} runs were cut short", rounds(30)));
+    let told = format!("{cut} of {} runs were cut short", rounds(30));
+    say(&told);
     assert!(cut >= rounds(30) / 5, "only {cut} runs were cut short: this test proved nothing");
+    score::note(4, "session of a fleet run terminated, schema and ledger apart", rounds(30), 0, &told);
 }
 
 /// The control: a runner that commits the ledger's row by itself is caught by the same checker.
@@ -469,8 +474,9 @@ async fn the_checker_catches_a_runner_that_records_in_a_second_transaction() {
     let (database, _files, operator, raw) = fleet(&KILLED).await;
     drop(operator);
     let victim_url = format!("{}&application_name=victim", url(&database, None));
-    let mut caught = 0;
+    let (mut caught, mut tried) = (0, 0);
     for head in 2..60 {
+        tried += 1;
         let victim = Raw::connect(&victim_url).await;
         let run = async {
             for slug in KILLED {
@@ -494,4 +500,11 @@ async fn the_checker_catches_a_runner_that_records_in_a_second_transaction() {
         }
     }
     assert!(caught > 0, "the checker never saw a schema torn in two");
+    score::control(
+        4,
+        "a runner that records in a second transaction, terminated",
+        tried,
+        caught,
+        "a schema torn in two",
+    );
 }

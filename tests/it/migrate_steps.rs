@@ -1,8 +1,11 @@
 //! Migrations without a transaction: each statement once, whatever cuts the run short, and no index left invalid.
 
-use crate::sandbox::{
-    Cut, Files, Proxy, Raw, exists, failure, migrate_all, picture, plan_all, rounds, say, seeded, tenants, url,
-    versions,
+use crate::{
+    sandbox::{
+        Cut, Files, Proxy, Raw, exists, failure, migrate_all, picture, plan_all, rounds, say, seeded, tenants, url,
+        versions,
+    },
+    support::score,
 };
 use cgk::{
     Error, ErrorKind, Operator,
@@ -160,6 +163,14 @@ async fn a_run_cut_at_any_message_is_carried_on_and_does_nothing_twice() {
     }
     say(&format!("{cuts} runs were cut, {halves} of them in the middle of the file"));
     assert!(cuts > 60 && halves > 40, "{cuts} {halves}: this test proved little");
+    let told = format!("{halves} left a part, which the next run carried on");
+    score::note(
+        4,
+        "file without a transaction, connection cut at each message, not carried on exactly",
+        cuts,
+        0,
+        &told,
+    );
 }
 
 /// The control: a runner that records a statement in a transaction of its own, before or after, is caught by the same cuts.
@@ -182,6 +193,8 @@ async fn the_cuts_catch_a_runner_that_records_apart() {
             caught += usize::from(!right);
         }
         assert!(caught > 0, "record_first = {record_first}");
+        let how = if record_first { "recorded first" } else { "recorded afterwards" };
+        score::control(4, "a step recorded in a transaction of its own, connection cut", 18, caught, how);
     }
 }
 
@@ -254,8 +267,10 @@ async fn a_backend_killed_at_any_moment_leaves_a_file_that_can_be_carried_on() {
         assert_eq!(report.failed(), 0, "{report:?}");
         assert_eq!(faults(&raw, &slug).await, Vec::<String>::new());
     }
-    say(&format!("{cut} of {} runs were cut short", rounds(15)));
+    let told = format!("{cut} of {} runs were cut short", rounds(15));
+    say(&told);
     assert!(cut >= rounds(15) / 5, "only {cut} runs were cut short: this test proved nothing");
+    score::note(4, "file without a transaction terminated, not carried on exactly", rounds(15), 0, &told);
 }
 
 /// Fault 11 of those found in other runners: an INVALID index after a failed CREATE INDEX CONCURRENTLY.

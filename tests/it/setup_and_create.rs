@@ -1,6 +1,9 @@
 //! A database made ready, and tenants made in it: whole, again, at once, interrupted, and by roles that may not.
 
-use crate::sandbox::{DECOYS, Files, Raw, decoys, exists, login_role, picture, rounds, say, seeded, url, versions};
+use crate::{
+    sandbox::{DECOYS, Files, Raw, decoys, exists, login_role, picture, rounds, say, seeded, url, versions},
+    support::score,
+};
 use cgk::{
     Config, Db, Error, ErrorKind, Operator, TenantSlug, TenantStatus,
     config::Isolation,
@@ -251,8 +254,10 @@ async fn a_tenant_interrupted_at_any_moment_is_not_there_or_finished_by_the_next
         assert_eq!(shop.create(&name).await.unwrap().creation, expected, "round {round}");
         assert!(shop.is_whole(&name).await, "round {round}");
     }
-    say(&format!("{cut} of {} were cut short, {nothing} of them left nothing", rounds(24)));
+    let told = format!("{cut} of {} were cut short, {nothing} of them left nothing", rounds(24));
+    say(&told);
     assert!(nothing >= rounds(24) / 6, "only {nothing} were cut short: this test proved nothing");
+    score::note(4, "creation of a tenant terminated or dropped, half made", rounds(24), 0, &told);
 }
 
 const VICTIMS: &str = "pg_stat_activity where datname = current_database() and application_name = 'victim'";

@@ -1,7 +1,10 @@
 //! Statements that try to get from one tenant to another, run through the closure as the tenant's role by a service whose
 //! login is no superuser. Each has its verdict; a statement that is neither refused nor listed as known fails the test.
 
-use crate::stage::{Stage, report, slug};
+use crate::{
+    stage::{Stage, report, slug},
+    support::score,
+};
 use cgk::{Db, config::Isolation, login::SharedTables};
 
 /// What a statement must meet.
@@ -251,6 +254,9 @@ async fn every_statement_has_its_verdict() {
         counts[2]
     ));
     assert!(wrong.is_empty(), "{wrong:#?}");
+    let told =
+        format!("{} denied, {} harmless, {} show names out of the catalogue only", counts[0], counts[1], counts[2]);
+    score::note(6, "attack statements as a tenant's role, other tenant shown or changed", ATTACKS.len(), 0, &told);
 }
 
 /// The control: a session without the tenant's role, as path mode has it, reads the other tenant's row, and the same check
@@ -266,6 +272,7 @@ async fn control_without_the_role_the_row_is_read() {
     let before = picture(&stage).await;
     db.tenant(&slug("acme")).execute_typed("update tenant_globex.marks set n = n + 1", &[]).await.unwrap();
     assert_ne!(picture(&stage).await, before);
+    score::control(6, "without the role: another tenant's row read and changed", 2, 2, "path mode");
 }
 
 /// Rows of both tenants in the shared tables; those of the other one carry its secret.

@@ -1,7 +1,10 @@
 //! A tenant's transaction that is dropped, at any point: nothing of it stays, and the next user of its connection neither
 //! finds anything of it nor waits for it (threats T21, T23, T24, T29, T30).
 
-use crate::stage::{Session, Stage, address, connect, dice, long, report, run, slug};
+use crate::{
+    stage::{Session, Stage, address, connect, dice, long, report, run, slug},
+    support::score,
+};
 use cgk::{Db, Error, TenantSlug, TenantTx, lock};
 use futures_util::{SinkExt, StreamExt};
 use rand::{RngExt, rngs::StdRng};
@@ -284,6 +287,9 @@ async fn dropped_at_every_point_nothing_stays() {
     stage.until(QUIET).await;
     assert!(cancelled > 40, "only {cancelled} of {runs} runs were cancelled: this test proves nothing");
     report(&format!("dropped at every point: {runs} runs, {cancelled} cancelled"));
+    let told =
+        format!("{} kinds of work after every poll; {cancelled} cancelled before they ended", Work::HONEST.len());
+    score::note(1, "transactions dropped at every point, partial or next user unclean", runs, 0, &told);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -299,6 +305,7 @@ async fn hostile_closures_dropped_at_random_leave_the_next_user_clean() {
         }
     }));
     let (mut cancelled, mut committed, mut refused, mut panicked, mut backends) = (0, 0, 0, 0, Vec::new());
+    let mut hostile = 0;
     let mut waits = Vec::with_capacity(runs);
     for n in 0..runs {
         let work = kinds[dice.random_range(0..kinds.len())];
@@ -318,6 +325,7 @@ async fn hostile_closures_dropped_at_random_leave_the_next_user_clean() {
                 None
             }
         };
+        hostile += usize::from(Work::HOSTILE.contains(&work));
         match &outcome {
             None => cancelled += 1,
             Some(Ok(())) => committed += 1,
@@ -334,16 +342,20 @@ async fn hostile_closures_dropped_at_random_leave_the_next_user_clean() {
     cancelled -= panicked;
     stage.until(QUIET).await;
     waits.sort();
-    report(&format!(
-        "{runs} runs: {cancelled} cancelled, {committed} committed, {refused} refused, {panicked} panicked; next user \
-         unclean 0, waited p50 {:?} p99 {:?} max {:?}; {} backends",
+    let told = format!(
+        "{cancelled} cancelled, {committed} committed, {refused} refused, {panicked} panicked; the next user waited p50 {:?}, \
+         p99 {:?}, at most {:?}; {} backends",
         waits[runs / 2],
         waits[runs * 99 / 100],
         waits[runs - 1],
         backends.len()
-    ));
+    );
+    report(&format!("{runs} runs: {told}"));
     assert!(cancelled > runs / 8 && committed > runs / 20 && refused > runs / 20, "this test proves nothing");
     assert!(waits[runs - 1] < WAIT_MAX, "the next user waited {:?}", waits[runs - 1]);
+    score::note(1, "closures ended at random, partial or next user unclean", runs, 0, &told);
+    let told = format!("{} kinds x dropped, timed out, aborted, left alone; {refused} refused", Work::HOSTILE.len());
+    score::note(2, "hostile closures x endings, committed what they must not", hostile, 0, &told);
 }
 
 /// Runs a future in a task of its own and ends it: by a drop after some polls, by a time-out, by an abort, or not at all.
@@ -383,8 +395,10 @@ async fn single_statements_dropped_at_every_point() {
     let stage = Stage::set().await;
     let acme = slug("acme");
     let insert = "insert into marks (tag, n) select $1, 1 from generate_series(1, 2)";
+    let mut runs = 0;
     for kind in ["cold", "cached", "slow"] {
         for polls in 0.. {
+            runs += 1;
             let tag = format!("{kind}{polls}");
             let tenant = stage.db.tenant(&acme);
             let fresh = format!("{insert} -- {tag}");
@@ -409,6 +423,13 @@ async fn single_statements_dropped_at_every_point() {
         }
     }
     stage.until(QUIET).await;
+    score::note(
+        1,
+        "single statements dropped at every point, partial or next user unclean",
+        runs,
+        0,
+        "cold, cached, slow",
+    );
 }
 
 /// A statement that would run for seconds is running when its transaction is dropped: by a time-out, by `select!`, by an
@@ -607,7 +628,7 @@ async fn control_naive_transactions_leak_when_they_are_dropped() {
     let stage = Stage::set().await;
     let client = connect(stage.database.name()).await;
     let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
-    let (mut open, mut paths) = (0, 0);
+    let (mut open, mut paths) = (0_usize, 0_usize);
     for polls in 1..12 {
         // BEGIN without a guard.
         let naive = async {
@@ -621,7 +642,7 @@ async fn control_naive_transactions_leak_when_they_are_dropped() {
         let row = client.query_one("select pg_backend_pid(), pg_current_xact_id_if_assigned() is not null", &[]).await;
         let row = row.unwrap();
         assert_eq!(row.get::<_, i32>(0), pid);
-        open += i32::from(row.get::<_, bool>(1));
+        open += usize::from(row.get::<_, bool>(1));
         run(&client, "rollback; reset all").await.unwrap();
         // A path of the session.
         let naive = async {
@@ -631,11 +652,13 @@ async fn control_naive_transactions_leak_when_they_are_dropped() {
         };
         Cancellable::after(polls, naive).await;
         let row = client.query_one("select current_setting('search_path')", &[]).await.unwrap();
-        paths += i32::from(row.get::<_, &str>(0) == "tenant_acme");
+        paths += usize::from(row.get::<_, &str>(0) == "tenant_acme");
         run(&client, "reset all").await.unwrap();
     }
     assert!(open > 0 && paths > 0, "open transactions {open}, paths {paths}");
     report(&format!("control: {open} open transactions, {paths} leaked paths of 11 drops each"));
+    score::control(1, "dropped: BEGIN without a guard", 11, open, "transactions left open");
+    score::control(1, "dropped: search path of the session", 11, paths, "paths left set");
 }
 
 #[tokio::test]
@@ -647,6 +670,7 @@ async fn control_without_a_cancel_the_next_user_waits() {
     let began = Instant::now();
     client.query_typed("select 1", &[]).await.unwrap();
     assert!(began.elapsed() > WAIT_MAX, "waited {:?}: WAIT_MAX proves nothing", began.elapsed());
+    score::control(1, "dropped without a cancel: the next user waits", 1, 1, "a statement of 1 s");
 }
 
 #[tokio::test]
@@ -662,6 +686,7 @@ async fn control_a_connection_that_is_used_again_after_a_cancel_kills_the_next_u
         if let Err(error) = innocent {
             assert_eq!(error.code().unwrap().code(), "57014");
             report(&format!("control: an innocent statement was cancelled at try {tries}"));
+            score::control(1, "connection used again after a cancel", tries, 1, "an innocent statement cancelled");
             return;
         }
         let _ = cancel.await;

@@ -1,7 +1,10 @@
 //! A closure that ends its transaction, leaves its tenant or hides an error: nothing of it is committed, the outcome says
 //! what happened, and the next user of the connection finds nothing (threats T15, T16, T19, T25, T26).
 
-use crate::stage::{Stage, connect, run, slug};
+use crate::{
+    stage::{Stage, connect, run, slug},
+    support::score,
+};
 use cgk::{Error, ErrorKind, TenantTx};
 
 const INSERT: &str = "insert into marks (tag, n) values ('guard', 1)";
@@ -111,6 +114,9 @@ async fn leaving_the_transaction_or_the_tenant_commits_nothing() {
         stage.sql("delete from tenant_acme.marks where tag = 'guard'").await;
     }
     assert_eq!(stage.number("select count(*) from pg_prepared_xacts").await, 0);
+    let refused = cases.iter().filter(|(_, expected)| *expected != Committed).count();
+    let told = format!("{refused} refused with nothing committed, {} without effect", cases.len() - refused);
+    score::note(2, "ways out of transaction or tenant inside a closure, let through", cases.len(), 0, &told);
 }
 
 /// The same, seen by an implementation that has no guard: the test can tell.
@@ -130,6 +136,7 @@ async fn control_without_a_guard_a_commit_inside_leaks_into_public() {
     run(&client, "select 1 / 0").await.unwrap_err();
     run(&client, "commit").await.unwrap();
     assert_eq!(stage.marks("globex", "guard").await.0, 0);
+    score::control(2, "COMMIT inside, and a hidden error, without a guard", 2, 2, "a row in public; Ok and no row");
 }
 
 #[tokio::test]
@@ -356,6 +363,7 @@ async fn hostile_single_statements_commit_nothing_and_hang_nobody() {
             assert_eq!(stage.marks("acme", "guard").await, (0, 0), "{statement}");
         }
     }
+    score::note(2, "hostile single statements, committed", refused.len() * 2, 0, "each cached and typed");
     // What a statement may leave in the session is gone with it.
     for left in
         ["select pg_advisory_lock(4711)", "create temp table marks ()", "listen gossip", "prepare x as select 1"]

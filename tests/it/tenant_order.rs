@@ -1,7 +1,10 @@
 //! Two sessions in every order: a tenant's transaction beside somebody who drops or renames its schema under the tenant's
 //! lock (threat T3). Which of the two waits is asserted, not timed.
 
-use crate::stage::{Stage, connect, run, slug};
+use crate::{
+    stage::{Stage, connect, run, slug},
+    support::score,
+};
 use cgk::{Error, lock};
 use tokio::sync::mpsc;
 
@@ -50,6 +53,14 @@ async fn in_every_order_one_waits_for_the_other() {
             one_order(change, before).await;
         }
     }
+    let orders = CHANGES.len() * BEFORE.len();
+    score::note(
+        11,
+        "drop, rename, replace at each stage of a transaction, unexpected",
+        orders,
+        0,
+        "who waits is asserted",
+    );
 }
 
 async fn one_order(change: Change, before: Before) {
@@ -152,6 +163,8 @@ async fn control_without_the_lock_the_transaction_goes_astray() {
         let expected = if change == Change::Replace { "impostor" } else { "decoy" };
         assert_eq!(tag, expected, "{change:?}");
     }
+    let changes = CHANGES.len();
+    score::control(11, "without the lock, drop, rename, replace", changes, changes, "another table read and written");
 }
 
 /// A change that holds the lock too long: a typed error, within the lock timeout, and no statement runs.

@@ -1,7 +1,10 @@
 //! What a closure leaves in its session when it commits: nothing that the next tenant on that connection could see
 //! (threats T4, T16, T17, T18, T22).
 
-use crate::stage::{Stage, connect, run, slug};
+use crate::{
+    stage::{Stage, connect, run, slug},
+    support::score,
+};
 use cgk::Error;
 use tokio_postgres::Client;
 
@@ -164,6 +167,8 @@ async fn nothing_of_a_committed_closure_is_seen_by_the_next_tenant() {
         assert_eq!(backend == made_by, kind.name != "SQL PREPARE", "{}: another backend proves nothing", kind.name);
         stage.next_user(&stage.db, "globex").await;
     }
+    let told = "on the same backend, but for SQL PREPARE, whose connection is not used again";
+    score::note(8, "kinds of session state left by a committed closure, seen", KINDS.len() + COVERED.len(), 0, told);
 }
 
 /// The same left by a closure that is refused, because it also did what it must not.
@@ -191,6 +196,7 @@ async fn nothing_of_a_refused_closure_is_seen_either() {
         assert!(!seen, "{} is seen by the next tenant", kind.name);
         stage.next_user(&stage.db, "globex").await;
     }
+    score::note(8, "the same left by a refused closure, seen", KINDS.len(), 0, "");
 }
 
 /// A pool without a scrub, as it is often written: SET LOCAL in a transaction, and the connection handed on. All kinds leak.
@@ -223,6 +229,8 @@ async fn control_without_a_scrub_each_kind_leaks() {
     enter(&client, "globex", &other).await;
     let tag: String = client.query_one("select tag from marks", &[]).await.unwrap().get(0);
     assert_eq!(tag, "shadow");
+    let kinds = KINDS.len() + COVERED.len() + 1;
+    score::control(8, "SET LOCAL in a transaction and no scrub", kinds, kinds, "every kind is seen");
 }
 
 async fn enter(client: &Client, tenant: &str, role: &str) {

@@ -4,7 +4,10 @@
 //! message and the statement together, then the last message), 3 when the statement has to be prepared, 2 without any, and
 //! one more for each further statement.
 
-use crate::stage::{Stage, address, long, report, slug};
+use crate::{
+    stage::{Stage, address, long, report, slug},
+    support::score,
+};
 use cgk::{Config, Db, Error};
 use std::{
     ops::RangeInclusive,
@@ -182,21 +185,57 @@ enum Way {
     ToClient,
 }
 
-/// Three rows in one transaction. Returns the outcome, and the backend as far as it came to light.
-async fn work(db: &Db, tag: &str) -> (Result<(), Error>, Option<i32>) {
-    let pid = std::sync::Mutex::new(None);
-    let outcome = db
-        .with_tenant(&slug("acme"), async |tx| {
-            let row =
-                tx.query_one("insert into marks (tag, n) values ($1, 1) returning pg_backend_pid()", &[&tag]).await?;
-            *pid.lock().unwrap() = Some(row.get(0));
-            for _ in 0..2 {
-                tx.execute("insert into marks (tag, n) values ($1, 2)", &[&tag]).await?;
+/// What a transaction does: in each case it writes three rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Workload {
+    /// Three statements, each waited for.
+    Statements,
+    /// One, and its commit behind it.
+    Single,
+    /// A savepoint that is kept and one that is not, and a COPY.
+    Copy,
+}
+
+const ONE: &str = "insert into marks (tag, n) values ($1, 1)";
+
+impl Workload {
+    async fn run(self, db: &Db, tag: &str) -> Result<(), Error> {
+        let acme = slug("acme");
+        match self {
+            Self::Statements => {
+                db.with_tenant(&acme, async |tx| {
+                    for _ in 0..3 {
+                        tx.execute(ONE, &[&tag]).await?;
+                    }
+                    Ok(())
+                })
+                .await
             }
-            Ok(())
-        })
-        .await;
-    (outcome, pid.into_inner().unwrap())
+            Self::Single => {
+                let three = "insert into marks (tag, n) select $1, 1 from generate_series(1, 3)";
+                db.tenant(&acme).execute(three, &[&tag]).await.map(drop)
+            }
+            Self::Copy => {
+                db.with_tenant(&acme, async |tx| {
+                    let part = tx.savepoint().await?;
+                    part.execute(ONE, &[&tag]).await?;
+                    part.release().await?;
+                    {
+                        let part = tx.savepoint().await?;
+                        part.execute(ONE, &[&tag]).await?;
+                    }
+                    let mut sink = tx.copy_in::<bytes::Bytes>("copy marks (tag, n) from stdin").await?;
+                    futures_util::SinkExt::send(&mut sink, format!("{tag}\t1\n{tag}\t2\n").into()).await?;
+                    sink.finish().await.map(drop)
+                })
+                .await
+            }
+        }
+    }
+}
+
+async fn work(db: &Db, tag: &str) -> Result<(), Error> {
+    Workload::Statements.run(db, tag).await
 }
 
 /// Waits until no backend of the library's works on this database: whatever will be committed is.
@@ -213,21 +252,28 @@ struct Tally {
 }
 
 /// Cuts the wire after each of these numbers of bytes.
-async fn cut(stage: &Stage, proxy: &Proxy, way: Way, positions: impl Iterator<Item = usize>, tally: &mut Tally) {
+async fn cut(
+    stage: &Stage,
+    proxy: &Proxy,
+    workload: Workload,
+    way: Way,
+    positions: impl Iterator<Item = usize>,
+    tally: &mut Tally,
+) {
     for position in positions {
         let db = Db::connect(&proxy.config(stage)).await.unwrap();
-        work(&db, "warm").await.0.unwrap();
+        workload.run(&db, "warm").await.unwrap();
         let tag = format!("{}{position}", if way == Way::ToServer { 's' } else { 'c' });
         let budget = match way {
             Way::ToServer => &proxy.wire.to_server,
             Way::ToClient => &proxy.wire.to_client,
         };
         budget.store(position as i64, Ordering::SeqCst);
-        let (outcome, _) = tokio::time::timeout(Duration::from_secs(10), work(&db, &tag)).await.expect("hangs");
+        let outcome = tokio::time::timeout(Duration::from_secs(10), workload.run(&db, &tag)).await.expect("hangs");
         proxy.never_cut();
         stage.until(SETTLED).await;
         let (own, elsewhere) = stage.marks("acme", &tag).await;
-        let what = format!("cut after {position} bytes: {outcome:?}, {own} rows");
+        let what = format!("{workload:?} cut after {position} bytes: {outcome:?}, {own} rows");
         assert!([0, 3].contains(&own) && elsewhere == 0, "partial: {what}");
         tally.cuts += 1;
         match outcome {
@@ -244,7 +290,7 @@ async fn cut(stage: &Stage, proxy: &Proxy, way: Way, positions: impl Iterator<It
             Err(_) => panic!("not a typed loss: {what}"),
         }
         // The pool recovers by itself: the loss was noticed, or is noticed now.
-        work(&db, "after").await.0.unwrap();
+        work(&db, "after").await.unwrap();
     }
 }
 
@@ -260,13 +306,12 @@ async fn a_wire_that_is_cut_commits_all_or_nothing_and_never_lies() {
     let proxy = Proxy::start(&stage, Pace::AtOnce).await;
     // How long the conversation is, and where its last message begins.
     let db = Db::connect(&proxy.config(&stage)).await.unwrap();
-    work(&db, "warm").await.0.unwrap();
+    work(&db, "warm").await.unwrap();
     proxy.reset();
     let before_last = std::sync::Mutex::new((0, 0));
     db.with_tenant(&slug("acme"), async |tx| {
-        tx.query_one("insert into marks (tag, n) values ($1, 1) returning pg_backend_pid()", &[&"warm"]).await?;
-        for _ in 0..2 {
-            tx.execute("insert into marks (tag, n) values ($1, 2)", &[&"warm"]).await?;
+        for _ in 0..3 {
+            tx.execute(ONE, &[&"warm"]).await?;
         }
         let seen = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
         *before_last.lock().unwrap() = (seen(&proxy.wire.sent), seen(&proxy.wire.answered));
@@ -281,14 +326,15 @@ async fn a_wire_that_is_cut_commits_all_or_nothing_and_never_lies() {
 
     let mut tally = Tally::default();
     // The tags of the cuts are a little shorter than or as long as "warm", so a position may lie past the end.
-    cut(&stage, &proxy, Way::ToServer, sample(0..=sent_before, 10), &mut tally).await;
-    cut(&stage, &proxy, Way::ToServer, sample(sent_before + 1..=sent - 1, 15), &mut tally).await;
+    let workload = Workload::Statements;
+    cut(&stage, &proxy, workload, Way::ToServer, sample(0..=sent_before, 10), &mut tally).await;
+    cut(&stage, &proxy, workload, Way::ToServer, sample(sent_before + 1..=sent - 1, 15), &mut tally).await;
     assert_eq!(tally.unknown_committed, 0, "committed by a message that never arrived: {tally:?}");
     assert!(tally.lost > 5 && tally.unknown_absent > 5, "{tally:?}");
     let before = tally.unknown_absent;
-    cut(&stage, &proxy, Way::ToClient, sample(0..=answered_before - 20, 10), &mut tally).await;
+    cut(&stage, &proxy, workload, Way::ToClient, sample(0..=answered_before - 20, 10), &mut tally).await;
     assert_eq!((tally.unknown_absent, tally.unknown_committed), (before, 0), "{tally:?}");
-    cut(&stage, &proxy, Way::ToClient, sample(answered_before..=answered, 90), &mut tally).await;
+    cut(&stage, &proxy, workload, Way::ToClient, sample(answered_before..=answered, 90), &mut tally).await;
     report(&format!(
         "{tally:?}; conversation of {sent} and {answered} bytes, the last message {} and {}",
         sent - sent_before,
@@ -296,6 +342,69 @@ async fn a_wire_that_is_cut_commits_all_or_nothing_and_never_lies() {
     ));
     assert!(tally.unknown_committed > 3 && tally.ok > 3, "{tally:?}");
     assert_eq!(tally.unknown_absent, before, "the last message arrived, so it was committed: {tally:?}");
+    tally.note(workload);
+}
+
+impl Tally {
+    fn note(&self, workload: Workload) {
+        let told = format!(
+            "{} Ok and there, {} lost and absent, {} said to be unknown, of which {} were committed",
+            self.ok,
+            self.lost,
+            self.unknown_committed + self.unknown_absent,
+            self.unknown_committed
+        );
+        let what = format!("wire cuts ({workload:?}), partial or a false answer");
+        score::note(3, &what, self.cuts, 0, &told);
+    }
+}
+
+/// The other ways to send the same: one message for everything, and messages in which the client has the word.
+#[tokio::test]
+async fn a_wire_that_is_cut_in_a_single_statement_or_a_copy_never_lies_either() {
+    for workload in [Workload::Single, Workload::Copy] {
+        let stage = Stage::set().await;
+        let proxy = Proxy::start(&stage, Pace::AtOnce).await;
+        let db = Db::connect(&proxy.config(&stage)).await.unwrap();
+        workload.run(&db, "warm").await.unwrap();
+        proxy.reset();
+        workload.run(&db, "warm").await.unwrap();
+        let (sent, answered) = (proxy.wire.sent.load(Ordering::SeqCst), proxy.wire.answered.load(Ordering::SeqCst));
+        drop(db);
+        let mut tally = Tally::default();
+        // What is not wholly there is not committed; a tag may be shorter than that of the measured conversation.
+        cut(&stage, &proxy, workload, Way::ToServer, sample(0..=sent - 12, 20), &mut tally).await;
+        assert_eq!((tally.unknown_committed, tally.ok), (0, 0), "{workload:?}: {tally:?}");
+        assert!(tally.lost + tally.unknown_absent > 15, "{workload:?}: {tally:?}");
+        cut(&stage, &proxy, workload, Way::ToClient, sample(0..=answered, 60), &mut tally).await;
+        report(&format!("{workload:?}: {tally:?}; conversation of {sent} and {answered} bytes"));
+        assert!(tally.unknown_committed > 3 && tally.ok > 3, "{workload:?}: {tally:?}");
+        tally.note(workload);
+    }
+}
+
+/// The control: who takes every lost connection for a transaction that was undone tells a lie at each cut behind the COMMIT.
+#[tokio::test]
+async fn control_a_commit_whose_answer_is_cut_off_has_happened() {
+    let stage = Stage::set().await;
+    let proxy = Proxy::start(&stage, Pace::AtOnce).await;
+    let user = address(stage.database.name()).get_user().unwrap().to_owned();
+    let url = format!("postgresql://{user}@127.0.0.1:{}/{}?sslmode=disable", proxy.port, stage.database.name());
+    let (tries, mut lies) = (10, 0);
+    for n in 0..tries {
+        let (mut client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let tx = client.transaction().await.unwrap();
+        tx.execute("insert into public.marks values ('lied', $1)", &[&(n + 1)]).await.unwrap();
+        proxy.wire.to_client.store(0, Ordering::SeqCst);
+        let outcome = tx.commit().await;
+        proxy.never_cut();
+        assert!(outcome.is_err(), "its answer was cut off");
+        let there = format!("select count(*) = 1 from public.marks where tag = 'lied' and n = {}", n + 1);
+        stage.until(&there).await;
+        lies += 1;
+    }
+    score::control(3, "driver alone: an error from commit() taken for a roll-back", tries as usize, lies, "committed");
 }
 
 /// The driver stops reading when nobody takes what it has read: an answer that comes in pieces must not hold up the next.
@@ -306,8 +415,7 @@ async fn a_wire_that_delivers_in_pieces_holds_nothing_up() {
     let db = Db::connect(&proxy.config(&stage)).await.unwrap();
     let (patience, acme) = (Duration::from_secs(10), slug("acme"));
     for n in 0..3 {
-        let (outcome, _) = tokio::time::timeout(patience, work(&db, &format!("p{n}"))).await.expect("hangs");
-        outcome.unwrap();
+        tokio::time::timeout(patience, work(&db, &format!("p{n}"))).await.expect("hangs").unwrap();
         assert_eq!(stage.marks("acme", &format!("p{n}")).await, (3, 0));
     }
     // Several statements on their way at once.
@@ -380,4 +488,9 @@ async fn round_trips_are_counted() {
     ));
     assert_eq!((none, cold, cached, typed), (2, 3, 2, 2));
     assert_eq!((two, joined, savepoint, refused), (3, 2, 4, 3));
+    let told = format!(
+        "round trips: {cached} with a cached or typed statement, {cold} when it has to be prepared, {two} with two, {joined} with \
+         two at once, {savepoint} with a savepoint"
+    );
+    score::note(18, "conversations whose round trips are counted, other than stated", 8, 0, &told);
 }

@@ -4,6 +4,8 @@
 //! its clients really share one server connection, and a control shows that what cgk avoids does leak here.
 
 mod pgbouncer;
+#[path = "../it/support/score.rs"]
+mod score;
 
 use cgk::{
     Config, Db, Error, Operator, TenantSlug,
@@ -55,6 +57,8 @@ async fn tenants_that_share_a_server_connection_see_their_own_rows() {
         }
     };
     tokio::join!(visit(one, "acme"), visit(two, "globex"));
+    let told = "two clients, one server connection; with_tenant and single statements, all typed";
+    score::note(10, "transactions through PgBouncer, another tenant's row or role", 800, 0, told);
 }
 
 #[tokio::test]
@@ -72,14 +76,15 @@ async fn nothing_of_a_transaction_stays_in_the_server_connection() {
     let (before, server) = look().await;
     assert_eq!(server, pid(&one, "acme").await);
     // What a closure leaves on purpose, committed, and what one leaves that fails.
-    for sql in [
+    let left = [
         "set search_path = tenant_globex",
         "set statement_timeout = 1",
         "select set_config('app.current_organization_id', 'x', false)",
         "listen x",
         "select pg_advisory_lock(7)",
         "create temporary table customers (email text)",
-    ] {
+    ];
+    for sql in left {
         let _ = one.with_tenant(&slug("acme"), async |tx| tx.query_typed(sql, &[]).await).await;
         let _ = one
             .with_tenant(&slug("acme"), async |tx| {
@@ -94,6 +99,8 @@ async fn nothing_of_a_transaction_stays_in_the_server_connection() {
                where l.locktype = 'advisory' and d.datname = current_database()";
     let locks = raw.query_typed(sql, &[]).await.unwrap();
     assert_eq!(locks[0].get::<_, i64>(0), 0);
+    let told = "each committed and failed";
+    score::note(10, "session state left through PgBouncer, seen by the next client", left.len() * 2, 0, told);
 }
 
 /// The control: a search path of the session, as hand-written tenancy sets it, is there for the next client.
@@ -112,6 +119,7 @@ async fn control_a_session_setting_leaks_to_the_next_client() {
     let (_, (second, path)) = server(victim).await.unwrap();
     assert_eq!(first, second, "the clients do not share a server connection");
     assert_eq!(path, "tenant_acme");
+    score::control(10, "search path of the session through PgBouncer", 1, 1, "the next client has it");
 }
 
 #[tokio::test]
@@ -126,6 +134,7 @@ async fn only_typed_statements_are_sent() {
     let prepared = "select count(*) from pg_prepared_statements where statement not like '%pg_prepared_statements%'";
     let rows = db.tenant(&acme).query_typed(prepared, &[]).await.unwrap();
     assert_eq!(rows[0].get::<_, i64>(0), 0, "a named statement reached the pooler");
+    score::note(10, "cached statements through PgBouncer, not refused", 2, 0, "and none was prepared");
 }
 
 #[tokio::test]
@@ -156,6 +165,7 @@ async fn errors_and_dropped_futures_leave_the_pooler_usable() {
         let rows = one.tenant(&acme).query_typed("select count(*) from customers", &[]).await.unwrap();
         assert_eq!(rows[0].get::<_, i64>(0), 0, "round {round}: a dropped insert was committed");
     }
+    score::note(10, "errors and dropped transactions through PgBouncer, next client unclean", 60, 0, "");
 }
 
 #[tokio::test]
