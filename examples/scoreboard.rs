@@ -117,7 +117,9 @@ fn document(lines: &[Line], faults: &[String]) -> String {
     );
     if !faults.is_empty() {
         text.push_str("**This run does not show what it should:**\n\n");
-        faults.iter().for_each(|fault| drop(writeln!(text, "- {fault}")));
+        for fault in faults {
+            let _ = writeln!(text, "- {fault}");
+        }
         text.push('\n');
     }
     text.push_str("A failing test prints its seed; `CGK_TEST_SEED=… cargo test --test it NAME` runs it again.\n");
