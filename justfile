@@ -23,7 +23,8 @@ matrix *MAJORS:
 # Migrates fleets while clients are killed, the server goes down and the disk is full.
 faults *ARGS:
     scripts/fault-runs.sh {{ARGS}}
-# Counts what the tests cannot break, and makes docs/SCOREBOARD.md of it (about a quarter of an hour; --short: minutes).
+
+# Counts what the tests cannot break, and makes docs/SCOREBOARD.md of it (some twenty minutes; --short: a few).
 scoreboard *ARGS:
     scripts/scoreboard.sh {{ARGS}}
 

@@ -17,7 +17,7 @@ fi
 
 # Runs the tests and says how many there were; their own lines are not for the scoreboard, which counts each claim once.
 run() {
-    env -u CGK_SCOREBOARD CGK_PG_BIN="$1" cargo test --quiet --test it 2>&1 | tee /dev/stderr |
+    env -u CGK_SCOREBOARD CGK_PG_BIN="$1" cargo test --quiet --test it 2>&1 | tee >(cat >&2) |
         sed -n 's/^test result: ok\. \([0-9]*\) passed.*/\1/p'
 }
 
