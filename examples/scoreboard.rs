@@ -178,7 +178,9 @@ fn place(line: &Line) -> String {
         (Some("scripts"), Some(test)) => format!("`scripts/{test}`"),
         (Some(target), Some("main") | None) => format!("`{target}`"),
         (Some(target), Some(test)) => format!("`{test}` in `tests/{target}`"),
-        (None, test) => format!("`{}`", test.unwrap_or("unknown")),
+        // The fault runs name no test: they are one.
+        (None, None) => "`tests/faults`".into(),
+        (None, Some(test)) => format!("`{test}`"),
     }
 }
 

@@ -75,10 +75,12 @@ wait $switching
 wait $once
 
 scripts/pooler-tests.sh
+# Fleets under kill -9, restarts and full disks.
+scripts/fault-runs.sh "${CGK_SCOREBOARD_FAULTS:-100}"
 # A latency under load says nothing, so it comes when all else is done.
 rounds=${CGK_BENCH_ROUNDS:-10}
 [ "$rounds" = 0 ] || CGK_BENCH_ROUNDS=$rounds cargo bench --bench tenant_tx
 # shellcheck disable=SC2086
 scripts/pg-matrix.sh --available ${CGK_SCOREBOARD_MAJORS-}
-render "$CGK_SCOREBOARD" --without 5 >docs/SCOREBOARD.md
+render "$CGK_SCOREBOARD" >docs/SCOREBOARD.md
 printf '\ndocs/SCOREBOARD.md is written\n'
