@@ -189,12 +189,12 @@ async fn a_migration_without_a_transaction_stops_where_its_backend_changes() {
         )
         .unwrap();
     let hidden = Operator::connect(&Config::from_url(&stage.url()).unwrap()).await.unwrap();
-    let run = async |operator: &Operator| {
-        let planned = migrate::plan_fleet(operator, &migrations, &Scope::Tenants, Target::Head).await.unwrap();
-        two_backends(&stage).await;
-        migrate::run(operator, &migrations, planned, &mut Silent).await.unwrap()
+    let plan = async |operator: &Operator| {
+        migrate::plan_fleet(operator, &migrations, &Scope::Tenants, Target::Head).await.unwrap()
     };
-    let report = run(&hidden).await;
+    let planned = plan(&hidden).await;
+    two_backends(&stage).await;
+    let report = migrate::run(&hidden, &migrations, planned, &mut Silent).await.unwrap();
     assert_eq!(report.failed(), 2, "{report:?}");
     for tenant in &report.tenants {
         let Outcome::Failed { error } = &tenant.result else { panic!("{report:?}") };
@@ -208,7 +208,8 @@ async fn a_migration_without_a_transaction_stops_where_its_backend_changes() {
     assert_eq!(made, 0);
     // The control: on the server itself the same files are applied, once the pooler's sessions and their locks are gone.
     client.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid in (select pid from pg_locks where locktype = 'advisory')", &[]).await.unwrap();
-    assert_eq!(run(&direct).await.migrated(), 2);
+    let report = migrate::run(&direct, &migrations, plan(&direct).await, &mut Silent).await.unwrap();
+    assert_eq!(report.migrated(), 2, "{report:?}");
 }
 
 /// Fault 6 of those found in other runners: a lock that stays behind in the pooler's session, and a search path that leads
