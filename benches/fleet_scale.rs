@@ -86,18 +86,7 @@ const RECORDED: &str = "recorded_tenant";
 
 impl Bench {
     async fn new(database: TestDatabase) -> Self {
-        let files = Files::empty();
-        let bundled = Migrations::bundled();
-        for set in [migrate::Set::Public, migrate::Set::Tenant] {
-            for file in bundled.set(set).files() {
-                let name = file.path().file_name().expect("a file").to_str().expect("a name");
-                if set == migrate::Set::Public {
-                    files.public(name, file.sql())
-                } else {
-                    files.tenant(name, file.sql())
-                };
-            }
-        }
+        let files = bundled();
         let raw = Raw::on(&database).await;
         let recipe = Recipe::record(&database, &raw).await;
         Self { database, files, raw, slugs: Vec::new(), next: 100, made: 0, recipe }

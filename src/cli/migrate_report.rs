@@ -16,6 +16,7 @@ use super::{
 
 /// Tenants of a run that are shown one by one; more are counted.
 const ROWS_MAX: usize = 20;
+
 #[derive(Serialize)]
 struct Summary {
     event: &'static str,
@@ -160,13 +161,7 @@ fn outcomes(report: &RunReport, everything: bool) -> Grid {
         ]);
     }
     if folded > 0 {
-        let text = count(folded, "tenant");
-        grid.row([
-            (text.as_str(), Look::Faint),
-            ("done", Look::Good),
-            ("-v lists them", Look::Faint),
-            ("", Look::Plain),
-        ]);
+        grid.folded(folded);
     }
     grid
 }

@@ -4,7 +4,7 @@ use clap::builder::styling::Style;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets::NOTHING};
 use std::{fmt, io::IsTerminal};
 
-use super::style::harmless;
+use super::style::{count, harmless};
 
 /// How a cell looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,19 @@ impl Grid {
                 Look::Faint => cell.add_attribute(Attribute::Dim),
             }
         }));
+    }
+}
+
+impl Grid {
+    /// One row of four columns for the tenants that went well and are not shown.
+    pub(crate) fn folded(&mut self, tenants: usize) {
+        let text = count(tenants, "tenant");
+        self.row([
+            (text.as_str(), Look::Faint),
+            ("done", Look::Good),
+            ("-v lists them", Look::Faint),
+            ("", Look::Plain),
+        ]);
     }
 }
 

@@ -153,13 +153,7 @@ fn grid(report: &CreateManyReport, everything: bool) -> Grid {
         ]);
     }
     if folded > 0 {
-        let text = count(folded, "tenant");
-        grid.row([
-            (text.as_str(), Look::Faint),
-            ("done", Look::Good),
-            ("-v lists them", Look::Faint),
-            ("", Look::Plain),
-        ]);
+        grid.folded(folded);
     }
     grid
 }

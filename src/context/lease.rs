@@ -1,9 +1,12 @@
 //! A pooled connection on loan to one transaction, and what becomes of it when that ends.
 
-use super::protocol::roll_back;
-use crate::db::{
-    message,
-    pool::{self, Connection, Pool},
+use super::protocol::{Look, roll_back};
+use crate::{
+    config::Pooling,
+    db::{
+        message,
+        pool::{self, Connection, Pool},
+    },
 };
 use deadpool::managed::Object;
 use std::{
@@ -62,6 +65,14 @@ impl Lease {
     /// Whether the session's prepared statements are as the driver believes them to be.
     pub(crate) fn is_reusable(&self) -> bool {
         self.reusable.load(Ordering::Relaxed)
+    }
+
+    /// Whether the session's prepared statements are looked at before the COMMIT.
+    pub(crate) fn look(&self, pooling: Pooling) -> Look {
+        match pooling {
+            Pooling::Direct if self.is_reusable() => Look::Taken,
+            Pooling::Direct | Pooling::Transaction => Look::Spared,
+        }
     }
 
     /// Notes that nothing more will be answered on the connection.

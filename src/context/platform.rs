@@ -396,10 +396,7 @@ impl Stay {
 
     /// Whether the session's prepared statements are looked at before the COMMIT, whose check is text here.
     fn look(&self) -> Look {
-        match self.pooling {
-            Pooling::Direct if self.lease.is_reusable() => Look::Taken,
-            Pooling::Direct | Pooling::Transaction => Look::Spared,
-        }
+        self.lease.look(self.pooling)
     }
 
     /// Commits, guarded and scrubbed.

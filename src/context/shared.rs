@@ -68,10 +68,7 @@ impl Shared {
 
     /// Whether the session's prepared statements are looked at before the COMMIT.
     pub(super) fn look(&self) -> Look {
-        match self.pooling {
-            Pooling::Direct if self.lease.is_reusable() => Look::Taken,
-            Pooling::Direct | Pooling::Transaction => Look::Spared,
-        }
+        self.lease.look(self.pooling)
     }
 
     /// Waits for the answer to the first message.

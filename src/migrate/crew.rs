@@ -21,6 +21,7 @@ use crate::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{
     num::NonZeroUsize,
+    ops::Deref,
     sync::{Mutex, MutexGuard},
     time::Instant,
 };
@@ -44,6 +45,39 @@ pub(crate) async fn workers(operator: &Operator, wanted: Option<NonZeroUsize>, t
     // A quarter of what is free, so that services can still connect.
     let free = operator.free_connections().await.unwrap_or(0);
     wanted.min(free / 4).max(1)
+}
+
+/// A worker's connection: the first works on the operator's, each other on one of its own.
+pub(crate) enum Seat<'o> {
+    Operators(&'o Operator),
+    Own(Box<Operator>),
+}
+
+impl<'o> Seat<'o> {
+    /// Connects; `None` where the server has no connection left, and then there is one worker less.
+    pub(crate) async fn take(operator: &'o Operator, number: usize) -> Option<Self> {
+        if number == 0 {
+            return Some(Self::Operators(operator));
+        }
+        match operator.sibling().await {
+            Ok(own) => Some(Self::Own(Box::new(own))),
+            Err(error) => {
+                tracing::warn!(%error, "one worker less: no connection for it");
+                None
+            }
+        }
+    }
+}
+
+impl Deref for Seat<'_> {
+    type Target = Operator;
+
+    fn deref(&self) -> &Operator {
+        match self {
+            Self::Operators(operator) => operator,
+            Self::Own(operator) => operator,
+        }
+    }
 }
 
 /// A tenant's turn in the queue.
@@ -110,23 +144,9 @@ impl<'o> Crew<'_, 'o> {
     }
 
     async fn worker(&self, number: usize, queue: &Queue<'_, Job<'_>>) {
-        let own;
-        let operator = if number == 0 {
-            self.operator
-        } else {
-            match self.operator.sibling().await {
-                Ok(sibling) => {
-                    own = sibling;
-                    &own
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "one worker less: no connection for it");
-                    return;
-                }
-            }
-        };
+        let Some(seat) = Seat::take(self.operator, number).await else { return };
         while let Some(job) = queue.next().await {
-            let returned = self.migrate(operator, job).await;
+            let returned = self.migrate(&seat, job).await;
             let stopped = self.desk().report.stopped.is_some();
             queue.put(returned);
             if stopped {
@@ -177,8 +197,8 @@ impl<'o> Crew<'_, 'o> {
         let outcome = SchemaOutcome { schema, slug: Some(job.slug), result, elapsed: began.elapsed(), attempts };
         let mut desk = self.desk();
         desk.settled(outcome, &job.plan);
-        let spent = self.options.failures_are_spent(desk.report.failed());
-        let stop = stop.filter(|reason| *reason == StopReason::Unavailable || spent);
+        let stop =
+            stop.filter(|reason| *reason == StopReason::Unavailable || self.options.failures_are_spent(&desk.report));
         if let (None, Some(reason)) = (&desk.report.stopped, stop) {
             desk.report.stopped = Some(Stop { reason, left: 0 });
         }

@@ -88,8 +88,8 @@ impl RunOptions {
 }
 
 impl RunOptions {
-    pub(crate) fn failures_are_spent(&self, failed: usize) -> bool {
-        self.failures_max.is_some_and(|max| failed >= max)
+    pub(crate) fn failures_are_spent(&self, report: &RunReport) -> bool {
+        self.failures_max.is_some_and(|max| report.failed() >= max)
     }
 }
 
@@ -322,7 +322,7 @@ pub async fn run_with(
         recorder.note(&outcome, None);
         report.tenants.push(outcome);
     }
-    if options.failures_are_spent(report.failed()) {
+    if options.failures_are_spent(&report) {
         report.stopped = Some(Stop { reason: StopReason::Failures, left: jobs.len() });
         jobs.clear();
     }

@@ -9,7 +9,7 @@ use crate::{
     login,
     migrate::{
         Interrupt, Migrations, Set, Stop, StopReason, Target,
-        crew::workers,
+        crew::{Seat, workers},
         plan,
         queue::{Queue, Returned},
         run::ends_everything,
@@ -215,23 +215,9 @@ impl<'o> Maker<'_, 'o> {
     }
 
     async fn worker(&self, number: usize, queue: &Queue<'_, Job>) {
-        let own;
-        let operator = if number == 0 {
-            self.operator
-        } else {
-            match self.operator.sibling().await {
-                Ok(sibling) => {
-                    own = sibling;
-                    &own
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "one worker less: no connection for it");
-                    return;
-                }
-            }
-        };
+        let Some(seat) = Seat::take(self.operator, number).await else { return };
         while let Some(job) = queue.next().await {
-            let returned = self.make(operator, job).await;
+            let returned = self.make(&seat, job).await;
             if self.desk().report.stopped.is_some() {
                 queue.stop();
             }
