@@ -7,7 +7,7 @@
 use crate::{
     db::ServerFacts,
     error::Error,
-    ident::{Ident, RoleName, SchemaName, quoted},
+    ident::{Ident, RoleName, SchemaName, literal, quoted},
 };
 
 /// Creates the role, if need be, and lets the operator's own login act as it.
@@ -39,31 +39,64 @@ pub(crate) fn lacks_admin(facts: &ServerFacts, role: &RoleName) -> Error {
     facts.lacks(format!("grant role {}, which another role made", role.as_str()), grant)
 }
 
-/// Grants on a schema that the current role owns: for tables there are and those to come. The grantee is the tenant's role,
-/// or in path mode the login of a service.
-pub(crate) fn grants_sql(schema: &SchemaName, grantee: &Ident) -> String {
+/// Grants on a schema that the current role owns, for what will be made in it. The grantee is the tenant's role, or in path
+/// mode the login of a service.
+pub(crate) fn grants_to_come_sql(schema: &SchemaName, grantee: &Ident) -> String {
     let (schema, role) = (schema.quoted(), grantee.quoted());
     format!(
         "grant usage on schema {schema} to {role};
 alter default privileges in schema {schema} grant select, insert, update, delete on tables to {role};
 alter default privileges in schema {schema} grant usage, select, update on sequences to {role};
-grant select, insert, update, delete on all tables in schema {schema} to {role};
-grant usage, select, update on all sequences in schema {schema} to {role};
 "
     )
 }
 
+/// [`grants_to_come_sql`], and the same for what is there.
+pub(crate) fn grants_sql(schema: &SchemaName, grantee: &Ident) -> String {
+    let role = grantee.quoted();
+    let tables = for_each_sql(schema, TABLES, "grant select, insert, update, delete on table", &format!("to {role}"));
+    let sequences = for_each_sql(schema, SEQUENCES, "grant usage, select, update on sequence", &format!("to {role}"));
+    grants_to_come_sql(schema, grantee) + &tables + &sequences
+}
+
 /// Takes back what [`grants_sql`] gave.
 pub(crate) fn revoke_sql(schema: &SchemaName, grantee: &Ident) -> String {
-    let (schema, role) = (schema.quoted(), grantee.quoted());
+    let from = format!("from {}", grantee.quoted());
+    let tables = for_each_sql(schema, TABLES, "revoke all on table", &from);
+    let sequences = for_each_sql(schema, SEQUENCES, "revoke all on sequence", &from);
+    let schema = schema.quoted();
     format!(
-        "revoke all on schema {schema} from {role};
-alter default privileges in schema {schema} revoke all on tables from {role};
-alter default privileges in schema {schema} revoke all on sequences from {role};
-revoke all on all tables in schema {schema} from {role};
-revoke all on all sequences in schema {schema} from {role};
-"
+        "revoke all on schema {schema} {from};
+alter default privileges in schema {schema} revoke all on tables {from};
+alter default privileges in schema {schema} revoke all on sequences {from};
+{tables}{sequences}"
     )
+}
+
+/// What stands for TABLE in a GRANT, and for SEQUENCE: values of `pg_class.relkind`.
+const TABLES: &str = "'r', 'p', 'v', 'm', 'f'";
+const SEQUENCES: &str = "'S'";
+
+/// One statement that names every relation of these kinds in a schema. ON ALL TABLES IN SCHEMA would do the same after
+/// reading the whole of pg_class, five times, which at 1,000 tenants takes longer than everything else: no index leads from
+/// a schema to its relations, but one of pg_depend does.
+fn for_each_sql(schema: &SchemaName, kinds: &str, before: &str, after: &str) -> String {
+    let (schema, before, after) = (literal(schema.as_str()), literal(before), literal(after));
+    let body = format!(
+        "declare names text;
+begin
+    select pg_catalog.string_agg(pg_catalog.format('%I.%I', n.nspname, c.relname), ', ') into names
+    from pg_catalog.pg_namespace n
+    join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.refobjid = n.oid
+                               and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objsubid = 0
+    join pg_catalog.pg_class c on c.oid = d.objid
+    where n.nspname = {schema} and c.relkind in ({kinds});
+    if names is not null then
+        execute pg_catalog.concat_ws(' ', {before}, names, {after});
+    end if;
+end"
+    );
+    format!("do {};\n", literal(&body))
 }
 
 /// Whether a role is there, and whether the operator may act as it.

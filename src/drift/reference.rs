@@ -96,7 +96,7 @@ fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &Sche
     let mut sql = String::from("set transaction isolation level read committed;\n");
     sql.push_str(&format!("{};\ncreate schema {};\n", settings(""), schema.quoted()));
     if let Some(role) = &role {
-        sql.push_str(&isolation::grants_sql(schema, role.ident()));
+        sql.push_str(&isolation::grants_to_come_sql(schema, role.ident()));
     }
     for (index, file) in files.iter().enumerate() {
         let path = if set == Set::Tenant { format!("{own}, public, pg_temp") } else { format!("{own}, public") };

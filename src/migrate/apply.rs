@@ -61,7 +61,7 @@ pub(crate) enum LedgerPresence {
 pub(crate) enum Landing {
     /// Committed.
     Done,
-    /// The schema was not as the plan took it to be; nothing was done. Look again and plan anew.
+    /// The schema was not as the plan took it to be; what was committed before that stays. Look again and plan anew.
     Moved,
     /// Another run is at the schema; nothing was done.
     Busy,
@@ -82,7 +82,7 @@ pub(crate) enum Turn {
 pub(crate) async fn apply(operator: &Operator, unit: &Unit<'_>) -> Result<Landing> {
     let mut backoff = Backoff::new();
     loop {
-        match attempt(operator, unit, Turn::Wait).await {
+        match attempt(operator, unit, Turn::Wait, &mut Vec::new()).await {
             Err(error) => pause_after(error, &mut backoff, unit.plan).await?,
             landed => return landed,
         }
@@ -98,14 +98,18 @@ async fn pause_after(error: Error, backoff: &mut Backoff, plan: &Plan<'_>) -> Re
 }
 
 /// Tries a unit once. What a file without a transaction has cut off is tried several times: what is before it is committed,
-/// and the same unit could not be tried again.
+/// and the same unit could not be tried again. `committed` grows by every migration as its piece is committed.
 ///
 /// Locks: the schema's migration lock ([`lock::migration_key`]) and whatever the files lock, to the end of the message; while
 /// a file runs step by step, its lock ([`lock::steps_key`]), to the end of the file.
 /// Cancel safety: dropped, the server may still finish and commit what is under way; the ledger tells, and so does the
 /// record of a file that is half done.
-pub(crate) async fn attempt(operator: &Operator, unit: &Unit<'_>, turn: Turn) -> Result<Landing> {
-    let mut done: Vec<MigrationId> = Vec::new();
+pub(crate) async fn attempt(
+    operator: &Operator,
+    unit: &Unit<'_>,
+    turn: Turn,
+    committed: &mut Vec<MigrationId>,
+) -> Result<Landing> {
     let mut applied = Arc::clone(&unit.plan.applied);
     for (number, piece) in pieces(unit).into_iter().enumerate() {
         let plan = Plan { schema: unit.plan.schema.clone(), applied, pending: piece.files.into() };
@@ -132,13 +136,13 @@ pub(crate) async fn attempt(operator: &Operator, unit: &Unit<'_>, turn: Turn) ->
             Ok(Landing::Done) => {}
             Ok(landing) => return Ok(landing),
             Err(Error::Migration(mut failure)) => {
-                failure.committed = done;
+                failure.committed = committed.clone();
                 return Err(Error::Migration(failure));
             }
             Err(error) => return Err(error),
         }
         applied = plan.applied_after().into();
-        done.extend(plan.pending.iter().map(|file| file.id().clone()));
+        committed.extend(plan.pending.iter().map(|file| file.id().clone()));
     }
     Ok(Landing::Done)
 }

@@ -103,10 +103,10 @@ pub(crate) struct Crew<'r, 'o> {
     pub(crate) operator: &'r Operator,
     pub(crate) migrations: &'r Migrations,
     pub(crate) options: &'r RunOptions,
-    pub(crate) desk: &'r Mutex<Desk<'o>>,
+    pub(crate) desk: &'r Mutex<&'r mut Desk<'o>>,
 }
 
-impl<'o> Crew<'_, 'o> {
+impl<'r, 'o> Crew<'r, 'o> {
     /// Works until every job is done or something stops the run: first those that may stand side by side, then, one at a time,
     /// those with a file that runs without a transaction. CREATE INDEX CONCURRENTLY waits for every snapshot in the database
     /// that is older than it, so the other tenants' transactions would hold it up, and it them.
@@ -196,7 +196,7 @@ impl<'o> Crew<'_, 'o> {
         let (schema, attempts) = (SchemaName::of_tenant(&job.slug), job.attempts);
         let outcome = SchemaOutcome { schema, slug: Some(job.slug), result, elapsed: began.elapsed(), attempts };
         let mut desk = self.desk();
-        desk.settled(outcome, &job.plan);
+        desk.settled(outcome, Some(&job.plan));
         let stop =
             stop.filter(|reason| *reason == StopReason::Unavailable || self.options.failures_are_spent(&desk.report));
         if let (None, Some(reason)) = (&desk.report.stopped, stop) {
@@ -205,7 +205,7 @@ impl<'o> Crew<'_, 'o> {
         Returned::Done
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk<'o>> {
+    fn desk(&self) -> MutexGuard<'_, &'r mut Desk<'o>> {
         self.desk.lock().expect("nothing panics while it is held")
     }
 }

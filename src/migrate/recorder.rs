@@ -152,9 +152,6 @@ impl<'o> Recorder<'o> {
     /// Ends the run's history.
     pub(crate) async fn end(&self, report: &RunReport, error: Option<&Error>, observer: &mut dyn Observer) {
         let Some(id) = self.id else { return };
-        if let Some(public) = &report.public {
-            self.note(public, None);
-        }
         let mut ended = self.try_end(id, report, error).await;
         // A cancel request that was late.
         if ended.as_ref().is_err_and(|error| error.sqlstate() == Some(&SqlState::QUERY_CANCELED)) {

@@ -3,7 +3,7 @@
 use super::{
     apply::{LedgerPresence, Turn},
     crew::{Crew, Job},
-    fleet::{FleetPlan, Step},
+    fleet::{FleetPlan, PlannedTenant, Step},
     interrupt::Interrupt,
     observe::Observer,
     plan::Plan,
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     db::Operator,
     error::{Error, Result},
-    ident::SchemaName,
+    ident::{Ident, SchemaName},
     migration::{MigrationId, Set},
     slug::TenantSlug,
     sqlstate,
@@ -287,69 +287,56 @@ pub async fn run_with(
     let recorder = Recorder::begin(operator, &planned, options, observer).await;
     let mut report = RunReport::new(planned.at_head);
     report.id = recorder.id();
-    if options.together {
-        let outcome = super::together::run(operator, planned, &options.interrupt, observer, &mut report).await;
-        recorder.end(&report, outcome.as_ref().err(), observer).await;
-        return outcome.map(|()| report);
-    }
+    let mut desk = Desk { observer, report, recorder: &recorder };
+    let done = match options.together {
+        true => super::together::run(operator, planned, &options.interrupt, &mut desk).await,
+        false => one_by_one(operator, migrations, planned, options, &mut desk).await,
+    };
+    let Desk { observer, report, .. } = desk;
+    recorder.end(&report, done.as_ref().err(), observer).await;
+    done.map(|()| report)
+}
+
+/// The shared schema, and each tenant on its own.
+async fn one_by_one(
+    operator: &Operator,
+    migrations: &Migrations,
+    planned: FleetPlan<'_>,
+    options: &RunOptions,
+    desk: &mut Desk<'_>,
+) -> Result<()> {
     let FleetPlan { public, tenants, public_ledger, .. } = planned;
     if let Some(public) = public {
-        match migrate_public(operator, migrations, public, public_ledger, options).await {
-            Ok(outcome) => {
-                observer.schema(&outcome);
-                report.public = Some(outcome);
-            }
-            Err(error) => {
-                recorder.end(&report, Some(&error), observer).await;
-                return Err(error);
-            }
-        }
+        let outcome = migrate_public(operator, migrations, public.clone(), public_ledger, options).await?;
+        desk.settled(outcome, Some(&public));
     }
     let mut jobs = Vec::new();
-    let now = Instant::now();
     for tenant in tenants {
-        let result = match tenant.step {
-            Step::Apply(plan) => {
-                jobs.push(Job::new(tenant.slug, plan, tenant.owner));
-                continue;
-            }
-            Step::Skip { reason } => Outcome::Skipped { reason },
-            Step::Refuse(error) => Outcome::Failed { error },
-        };
-        let schema = SchemaName::of_tenant(&tenant.slug);
-        let outcome = SchemaOutcome { schema, slug: Some(tenant.slug), result, elapsed: now.elapsed(), attempts: 0 };
-        observer.schema(&outcome);
-        recorder.note(&outcome, None);
-        report.tenants.push(outcome);
+        jobs.extend(desk.sort(tenant).map(|(slug, plan, owner)| Job::new(slug, plan, owner)));
     }
-    if options.failures_are_spent(&report) {
-        report.stopped = Some(Stop { reason: StopReason::Failures, left: jobs.len() });
-        jobs.clear();
+    if options.failures_are_spent(&desk.report) {
+        desk.report.stopped = Some(Stop { reason: StopReason::Failures, left: jobs.len() });
+        return Ok(());
     }
     let (canaries, rest) = split(jobs, &options.canary);
-    let refused = report.failed();
-    let desk = Mutex::new(Desk { observer, report, recorder: &recorder });
+    let refused = desk.report.failed();
+    let desk = Mutex::new(desk);
     let crew = Crew { operator, migrations, options, desk: &desk };
-    let canaries_failed = !canaries.is_empty() && {
+    if !canaries.is_empty() {
         crew.work(canaries).await;
         let mut desk = desk.lock().expect("nothing panics while it is held");
-        let failed = desk.report.failed() > refused;
-        if failed && desk.report.stopped.is_none() {
+        if desk.report.failed() > refused && desk.report.stopped.is_none() {
             desk.report.stopped = Some(Stop { reason: StopReason::Canary, left: 0 });
         }
-        failed || desk.report.stopped.is_some()
-    };
-    if canaries_failed {
-        let mut desk = desk.lock().expect("nothing panics while it is held");
         if let Some(stop) = &mut desk.report.stopped {
             stop.left += rest.len();
+            return Ok(());
         }
-    } else if !rest.is_empty() {
+    }
+    if !rest.is_empty() {
         crew.work(rest).await;
     }
-    let Desk { observer, report, .. } = desk.into_inner().expect("nothing panics while it is held");
-    recorder.end(&report, None, observer).await;
-    Ok(report)
+    Ok(())
 }
 
 /// Where the workers hand in what they did.
@@ -360,11 +347,26 @@ pub(crate) struct Desk<'o> {
 }
 
 impl Desk<'_> {
-    /// Takes an outcome; `target` is the version that the tenant was to reach.
-    pub(crate) fn settled(&mut self, outcome: SchemaOutcome, plan: &Plan<'_>) {
+    /// Takes an outcome: tells the observer, takes note for the history, puts it into the report.
+    pub(crate) fn settled(&mut self, outcome: SchemaOutcome, plan: Option<&Plan<'_>>) {
         self.observer.schema(&outcome);
-        self.recorder.note(&outcome, Some(plan));
-        self.report.tenants.push(outcome);
+        self.recorder.note(&outcome, plan);
+        match outcome.slug {
+            Some(_) => self.report.tenants.push(outcome),
+            None => self.report.public = Some(outcome),
+        }
+    }
+
+    /// Sorts out a tenant: what is to be applied to it; one that is skipped or refused is settled at once.
+    pub(crate) fn sort<'a>(&mut self, tenant: PlannedTenant<'a>) -> Option<(TenantSlug, Plan<'a>, Option<Ident>)> {
+        let result = match tenant.step {
+            Step::Apply(plan) => return Some((tenant.slug, plan, tenant.owner)),
+            Step::Skip { reason } => Outcome::Skipped { reason },
+            Step::Refuse(error) => Outcome::Failed { error },
+        };
+        let (schema, slug) = (SchemaName::of_tenant(&tenant.slug), Some(tenant.slug));
+        self.settled(SchemaOutcome { schema, slug, result, elapsed: Duration::ZERO, attempts: 0 }, None);
+        None
     }
 }
 

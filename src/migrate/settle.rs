@@ -37,7 +37,7 @@ pub(crate) struct Task<'a> {
 /// How a try ended that did not fail.
 #[derive(Debug)]
 pub(crate) enum Settled {
-    /// Committed, with these migrations; none where another run had done it.
+    /// At the plan's end, with these migrations; those that are missing another run had done.
     Done(Vec<MigrationId>),
     /// Another run is at the schema just now.
     Busy,
@@ -52,6 +52,7 @@ pub(crate) async fn attempt<'a>(
 ) -> Result<Settled> {
     let schema = task.plan.schema.clone();
     let upto = task.plan.pending.last().map(|file| file.id().version);
+    let mut applied = Vec::new();
     for _ in 0..REPLANS_MAX {
         let unit = Unit {
             plan: &task.plan,
@@ -60,10 +61,8 @@ pub(crate) async fn attempt<'a>(
             ledger: task.ledger,
             owner: task.owner.clone(),
         };
-        match apply::attempt(operator, &unit, turn).await? {
-            Landing::Done => {
-                return Ok(Settled::Done(task.plan.pending.iter().map(|file| file.id().clone()).collect()));
-            }
+        match apply::attempt(operator, &unit, turn, &mut applied).await? {
+            Landing::Done => return Ok(Settled::Done(applied)),
             Landing::Busy => return Ok(Settled::Busy),
             Landing::Moved if task.exact => return Err(Error::PlanStale { schema }),
             Landing::Moved => {}
@@ -75,7 +74,7 @@ pub(crate) async fn attempt<'a>(
         task.plan = plan(migrations.set(task.set), &schema, read.rows, target).map_err(Error::Diverged)?;
         // A comment that led here although the rows say otherwise is written anew, or every run would come here again.
         if task.plan.pending.is_empty() && whole {
-            return Ok(Settled::Done(Vec::new()));
+            return Ok(Settled::Done(applied));
         }
     }
     Err(Error::Unsettled { schema, tries: REPLANS_MAX })

@@ -8,16 +8,15 @@ use super::{
     apply::{self, Landing, LedgerPresence, Turn, Unit},
     fleet::{FleetPlan, Step},
     interrupt::Interrupt,
-    observe::Observer,
     plan::Plan,
-    run::{Outcome, RunReport, SchemaOutcome, Stop, StopReason},
+    run::{Desk, Outcome, SchemaOutcome, Stop, StopReason},
     settle::{Backoff, cancellable},
     state::role_of,
 };
 use crate::{
     db::{Operator, message},
     error::{Error, Result, while_doing},
-    ident::{Ident, RoleName, SchemaName},
+    ident::{Ident, RoleName},
     migration::FileProblem,
     slug::TenantSlug,
 };
@@ -41,13 +40,12 @@ pub(crate) async fn run(
     operator: &Operator,
     planned: FleetPlan<'_>,
     interrupt: &Interrupt,
-    observer: &mut dyn Observer,
-    report: &mut RunReport,
+    desk: &mut Desk<'_>,
 ) -> Result<()> {
     refuse_steps(&planned)?;
-    let parts = parts(operator, planned, observer, report);
-    if report.failed() > 0 {
-        report.stopped = Some(Stop { reason: StopReason::RolledBack, left: tenants(&parts) });
+    let parts = parts(operator, planned, desk);
+    if desk.report.failed() > 0 {
+        desk.report.stopped = Some(Stop { reason: StopReason::RolledBack, left: tenants(&parts) });
         return Ok(());
     }
     let mut backoff = Backoff::new();
@@ -57,14 +55,14 @@ pub(crate) async fn run(
         attempts += 1;
         let failed = match cancellable(operator, interrupt, attempt(operator, &parts, interrupt)).await {
             Ok(Some(times)) => {
-                committed(parts, times, attempts, observer, report);
+                committed(parts, times, attempts, desk);
                 return Ok(());
             }
             Ok(None) => None,
             Err(failed) => Some(failed),
         };
         if interrupt.is_stopping() {
-            report.stopped = Some(Stop { reason: StopReason::Interrupted, left: tenants(&parts) });
+            desk.report.stopped = Some(Stop { reason: StopReason::Interrupted, left: tenants(&parts) });
             return Ok(());
         }
         let Some(Failed { part, error }) = failed else { continue };
@@ -73,12 +71,11 @@ pub(crate) async fn run(
             tokio::time::sleep(pause).await;
             continue;
         }
-        let Some(slug) = part.and_then(|part| parts[part].slug.clone()) else { return Err(error) };
-        let (schema, result) = (SchemaName::of_tenant(&slug), Outcome::Failed { error });
-        let outcome = SchemaOutcome { schema, slug: Some(slug), result, elapsed: began.elapsed(), attempts };
-        observer.schema(&outcome);
-        report.tenants.push(outcome);
-        report.stopped = Some(Stop { reason: StopReason::RolledBack, left: tenants(&parts) - 1 });
+        let Some(part) = part.map(|part| &parts[part]).filter(|part| part.slug.is_some()) else { return Err(error) };
+        let (schema, slug) = (part.plan.schema.clone(), part.slug.clone());
+        let result = Outcome::Failed { error };
+        desk.settled(SchemaOutcome { schema, slug, result, elapsed: began.elapsed(), attempts }, Some(&part.plan));
+        desk.report.stopped = Some(Stop { reason: StopReason::RolledBack, left: tenants(&parts) - 1 });
         return Ok(());
     }
 }
@@ -113,30 +110,14 @@ impl From<Error> for Failed {
 }
 
 /// What there is to do; what cannot be done is reported at once.
-fn parts<'a>(
-    operator: &Operator,
-    planned: FleetPlan<'a>,
-    observer: &mut dyn Observer,
-    report: &mut RunReport,
-) -> Vec<Part<'a>> {
+fn parts<'a>(operator: &Operator, planned: FleetPlan<'a>, desk: &mut Desk<'_>) -> Vec<Part<'a>> {
     let public =
         planned.public.map(|plan| Part { slug: None, plan, ledger: planned.public_ledger, role: None, owner: None });
     let mut parts: Vec<_> = public.into_iter().collect();
     for tenant in planned.tenants {
-        let result = match tenant.step {
-            Step::Apply(plan) => {
-                let role = role_of(operator, &tenant.slug);
-                let ledger = LedgerPresence::Present;
-                parts.push(Part { slug: Some(tenant.slug), plan, ledger, role, owner: tenant.owner });
-                continue;
-            }
-            Step::Skip { reason } => Outcome::Skipped { reason },
-            Step::Refuse(error) => Outcome::Failed { error },
-        };
-        let schema = SchemaName::of_tenant(&tenant.slug);
-        let outcome = SchemaOutcome { schema, slug: Some(tenant.slug), result, elapsed: Duration::ZERO, attempts: 0 };
-        observer.schema(&outcome);
-        report.tenants.push(outcome);
+        let Some((slug, plan, owner)) = desk.sort(tenant) else { continue };
+        let (ledger, role) = (LedgerPresence::Present, role_of(operator, &slug));
+        parts.push(Part { slug: Some(slug), plan, ledger, role, owner });
     }
     parts
 }
@@ -187,7 +168,7 @@ async fn inside(
             ledger: part.ledger,
             owner: part.owner.clone(),
         };
-        match apply::attempt(operator, &unit, Turn::Wait).await {
+        match apply::attempt(operator, &unit, Turn::Wait, &mut Vec::new()).await {
             Ok(Landing::Done) => {}
             Ok(Landing::Moved | Landing::Busy) => {
                 let error = Error::PlanStale { schema: part.plan.schema.clone() };
@@ -240,21 +221,10 @@ async fn number(operator: &Operator, sql: &str) -> Result<u64> {
     Ok(number.unsigned_abs())
 }
 
-fn committed(
-    parts: Vec<Part<'_>>,
-    times: Vec<Duration>,
-    attempts: u32,
-    observer: &mut dyn Observer,
-    report: &mut RunReport,
-) {
+fn committed(parts: Vec<Part<'_>>, times: Vec<Duration>, attempts: u32, desk: &mut Desk<'_>) {
     for (part, elapsed) in parts.into_iter().zip(times) {
         let applied = part.plan.pending.iter().map(|file| file.id().clone()).collect();
-        let (schema, result) = (part.plan.schema, Outcome::Migrated { applied });
-        let outcome = SchemaOutcome { schema, slug: part.slug, result, elapsed, attempts };
-        observer.schema(&outcome);
-        match outcome.slug {
-            Some(_) => report.tenants.push(outcome),
-            None => report.public = Some(outcome),
-        }
+        let (schema, result) = (part.plan.schema.clone(), Outcome::Migrated { applied });
+        desk.settled(SchemaOutcome { schema, slug: part.slug, result, elapsed, attempts }, Some(&part.plan));
     }
 }

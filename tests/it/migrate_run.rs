@@ -430,6 +430,12 @@ async fn all_or_nothing_is_all_or_nothing() {
     assert_eq!(failure(&report, "t04").sqlstate().unwrap().code(), "23502");
     assert!(report.public.is_none() && report.migrated() == 0);
     assert_eq!([picture(&fleet.raw, "public").await, picture(&fleet.raw, "tenant_t00").await], before);
+    // The history names whom the whole failed at.
+    assert_eq!(migrate::failed_last(&fleet.operator).await.unwrap(), [slug("t04")]);
+    let detail = detail_of(&fleet, &report).await;
+    assert_eq!((detail.run.failed, detail.run.left, detail.schemas.len()), (1, 4, 1), "{detail:?}");
+    let failed = &detail.schemas[0];
+    assert_eq!((failed.sqlstate.as_deref(), failed.from_version, failed.to_version), (Some("23502"), Some(1), Some(2)));
 
     fleet.raw.run("delete from tenant_t04.m1").await;
     // Nobody sees one tenant migrated and another not.
@@ -447,6 +453,15 @@ async fn all_or_nothing_is_all_or_nothing() {
     assert_eq!((report.migrated(), stopped(&report), report.public.is_some()), (5, None, true));
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, 5]);
     assert_eq!(fleet.torn().await, Vec::<String>::new());
+    let detail = detail_of(&fleet, &report).await;
+    assert_eq!((detail.run.migrated, detail.schemas.len()), (5, 6), "{detail:?}");
+    assert!(detail.schemas.iter().any(|schema| schema.schema == "public" && schema.to_version == Some(100)));
+    assert_eq!(migrate::failed_last(&fleet.operator).await.unwrap(), []);
+}
+
+async fn detail_of(fleet: &Fleet, report: &RunReport) -> migrate::RunDetail {
+    let id = report.id.expect("it is recorded").to_string();
+    migrate::run_detail(&fleet.operator, &id).await.unwrap().unwrap()
 }
 
 #[tokio::test]

@@ -439,6 +439,29 @@ async fn a_partition_between_two_states_is_detached_to_the_end() {
     assert_eq!(raw.one::<i64>("select count(*) from tenant_acme.marks").await, 1);
 }
 
+/// What is before a file without a transaction is committed with it, and stays this run's work when another run turns out to
+/// have done the rest. The file itself plays the other run, so that the order is certain.
+#[tokio::test]
+async fn what_was_done_before_another_run_came_first_is_reported() {
+    let (_database, files, operator, raw) =
+        with_files(&["acme"], &[("002_two.sql", "create table two ()"), ("004_four.sql", "create table four ()")]).await;
+    let checksum = files.load().set(migrate::Set::Tenant).files().last().unwrap().checksum().as_str().to_owned();
+    files.tenant(
+        "003_three.sql",
+        &format!(
+            "-- cgk:no-transaction
+            create table four ();
+            insert into schema_migrations (version, name, checksum, duration_ms, cgk_version) values (4, 'four', '{checksum}', 0, '')"
+        ),
+    );
+    let report = migrate_all(&operator, &files.load()).await.unwrap();
+    let migrate::Outcome::Migrated { applied } = &report.tenants[0].result else { panic!("{report:?}") };
+    let applied: Vec<_> = applied.iter().map(ToString::to_string).collect();
+    assert_eq!(applied, ["002_two", "003_three"]);
+    assert_eq!(versions(&raw, "tenant_acme").await, [1, 2, 3, 4]);
+    assert_eq!(migrate_all(&operator, &files.load()).await.unwrap().tenants.len(), 0, "the comment is true again");
+}
+
 /// All or nothing is one transaction, and such a file cannot be in it.
 #[tokio::test]
 async fn all_or_nothing_is_refused_before_anything_is_done() {

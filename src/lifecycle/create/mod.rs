@@ -203,7 +203,10 @@ async fn try_once(
     }
     let mut ledger = if facts.has_ledger { LedgerPresence::Present } else { LedgerPresence::Absent };
     if let Some(role) = &role {
-        provision.push_str(&isolation::grants_sql(&schema, role.ident()));
+        provision.push_str(&match facts.owner {
+            Some(_) => isolation::grants_sql(&schema, role.ident()),
+            None => isolation::grants_to_come_sql(&schema, role.ident()),
+        });
         if facts.has_ledger {
             provision.push_str(&ledger::protect_sql(&schema, role.ident()));
         }
