@@ -139,8 +139,10 @@ pub(crate) async fn look_at_public(
 pub(crate) enum Whom<'a> {
     /// The fleet: the digests in the ledgers' comments are believed.
     All,
-    /// These: every ledger's rows are read.
+    /// These, which must be in the registry: every ledger's rows are read.
     These(&'a [TenantSlug]),
+    /// These, whose ledgers were just written: the digests are believed. Who is not in the registry is not visited.
+    Made(&'a [TenantSlug]),
 }
 
 /// The fleet in one query, and the rows of those ledgers whose comment is missing or unknown.
@@ -172,14 +174,16 @@ pub(crate) async fn each_tenant(
         while let Some((slug, facts)) = rows.try_next().await? {
             any = true;
             let Some(tenant) = facts.tenant.clone() else {
-                unknown.get_or_insert(slug);
+                if matches!(whom, Whom::These(_)) {
+                    unknown.get_or_insert(slug);
+                }
                 continue;
             };
             if let Some(state) = by_facts(&slug, &facts, isolation) {
                 visit(TenantState { tenant, state, head: None, facts });
                 continue;
             }
-            let comment = facts.comment.as_deref().filter(|_| matches!(whom, Whom::All));
+            let comment = facts.comment.as_deref().filter(|_| !matches!(whom, Whom::These(_)));
             match LedgerDigest::in_comment(comment).and_then(|digest| prefixes.length_of(&digest)) {
                 Some(applied) => {
                     let head = applied.checked_sub(1).map(|last| source.files()[last].id().clone());
@@ -322,7 +326,7 @@ impl Slugs {
             Whom::All => {
                 Self { from: "select slug from public.organizations where $2::text[] is not null", named: Vec::new() }
             }
-            Whom::These(slugs) => {
+            Whom::These(slugs) | Whom::Made(slugs) => {
                 let named = slugs.iter().map(|slug| slug.as_str().to_owned()).collect();
                 Self { from: "select distinct pg_catalog.unnest($2::text[])", named }
             }

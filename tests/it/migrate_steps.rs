@@ -444,7 +444,8 @@ async fn a_partition_between_two_states_is_detached_to_the_end() {
 #[tokio::test]
 async fn what_was_done_before_another_run_came_first_is_reported() {
     let (_database, files, operator, raw) =
-        with_files(&["acme"], &[("002_two.sql", "create table two ()"), ("004_four.sql", "create table four ()")]).await;
+        with_files(&["acme"], &[("002_two.sql", "create table two ()"), ("004_four.sql", "create table four ()")])
+            .await;
     let checksum = files.load().set(migrate::Set::Tenant).files().last().unwrap().checksum().as_str().to_owned();
     files.tenant(
         "003_three.sql",

@@ -1,12 +1,14 @@
 //! A fleet that goes from path isolation to roles and back, with services at work all the time.
 
 use crate::{
+    sandbox::{Raw, login_role},
     stage::{as_login, slug},
     support::cgk::Shell,
 };
 use cgk::{
     Config, Db, ErrorKind, Operator,
     config::Isolation,
+    ident::{DatabaseTag, RoleName},
     lifecycle::{self, CreateOptions},
     login::{self, DirectRights, LoginOptions},
     migrate::{Migrations, Silent},
@@ -102,6 +104,55 @@ async fn a_fleet_moves_to_roles_and_back_while_it_is_used() {
     login::admit(&operator, &name, &LoginOptions::default()).await.unwrap();
     assert_served(&by_role).await;
     assert_served(&by_path).await;
+}
+
+/// What PostgreSQL's own GRANT on all tables and sequences gives is the measure, for each kind of relation there is.
+#[tokio::test]
+async fn every_kind_of_relation_is_granted_and_taken_back_and_nothing_else_is() {
+    let (database, app) = path_fleet().await;
+    let raw = Raw::on(&database).await;
+    let (reference, _) = login_role(&database, &raw, "").await;
+    raw.run(&format!(
+        "set search_path = tenant_acme;
+         create view a_view as select 1 as one;
+         create materialized view a_copy as select 1 as one;
+         create table \"In Parts, \"\"quoted\"\"\" (id int) partition by list (id);
+         create table a_part partition of \"In Parts, \"\"quoted\"\"\" for values in (1);
+         create foreign data wrapper nothing; create server nowhere foreign data wrapper nothing;
+         create foreign table far_away (id int) server nowhere;
+         create sequence a_sequence; create type a_type as (one int);
+         create table tenant_globex.beside (id serial);
+         grant select, insert, update, delete on all tables in schema tenant_acme to {reference};
+         grant usage, select, update on all sequences in schema tenant_acme to {reference};
+         revoke all on schema_migrations from {reference}"
+    ))
+    .await;
+    let rights = async |role: &str| -> Vec<String> {
+        raw.all(&format!(
+            "select concat_ws(' ', c.oid::regclass, c.relkind, a.privilege_type, a.is_grantable)
+             from pg_class c, aclexplode(c.relacl) a where a.grantee = '{role}'::regrole
+               and c.relnamespace <> 'tenant_globex'::regnamespace and c.relnamespace <> 'public'::regnamespace order by 1"
+        ))
+        .await
+    };
+    let operator = Operator::connect(&database.config().clone().with_isolation(Isolation::Role)).await.unwrap();
+    lifecycle::isolate(&operator).await.unwrap();
+    let wanted = rights(&reference).await;
+    for kind in [" r ", " p ", " v ", " m ", " f ", " S "] {
+        assert!(wanted.iter().any(|right| right.contains(kind)), "{kind}: {wanted:?}");
+    }
+    let role = RoleName::of_tenant(&slug("acme"), &DatabaseTag::of(database.name()));
+    assert_eq!(rights(role.as_str()).await, wanted);
+
+    // The service's login has rights of its own, of before there were roles; to take them back leaves none.
+    let name = crate::service_login::app_name(&database);
+    let before = rights(name.as_str()).await;
+    assert!(before.len() > 10 && app.isolation() == Isolation::Path, "{before:?}");
+    let mut last = LoginOptions::default();
+    last.direct_rights = DirectRights::Revoke;
+    login::admit(&operator, &name, &last).await.unwrap();
+    assert_eq!(rights(name.as_str()).await, Vec::<String>::new());
+    raw.run("drop foreign data wrapper nothing cascade").await;
 }
 
 #[tokio::test]

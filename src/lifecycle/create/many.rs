@@ -289,11 +289,10 @@ async fn verified(
     if made.is_empty() {
         return Ok(report);
     }
+    let slugs: Vec<TenantSlug> = made.iter().cloned().collect();
     let mut broken: BTreeMap<TenantSlug, (TenantStatus, String)> = BTreeMap::new();
-    state::each_tenant(operator, migrations, Whom::All, |tenant| {
-        if !made.remove(&tenant.tenant.slug) {
-            return;
-        }
+    state::each_tenant(operator, migrations, Whom::Made(&slugs), |tenant| {
+        made.remove(&tenant.tenant.slug);
         let missing = match tenant.state {
             SchemaState::AtHead => return,
             SchemaState::HalfProvisioned { missing } => missing,
