@@ -150,9 +150,9 @@ fn facts_sql(schema: &SchemaName, role: Option<&RoleName>) -> String {
                 pg_catalog.has_schema_privilege(n.oid, 'usage')
          from pg_catalog.pg_namespace n
          left join pg_catalog.pg_class c
-                on c.relnamespace = n.oid and c.relname::text = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
-         left join pg_catalog.pg_roles r on r.rolname::text = {role}
-         where n.nspname::text = {schema}",
+                on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
+         left join pg_catalog.pg_roles r on r.rolname = {role}
+         where n.nspname = {schema}",
         powers = powers_sql("r"),
         writes = writes_sql("r", "c"),
         role = role.map_or_else(|| "null".into(), |role| literal(role.as_str())),

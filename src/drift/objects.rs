@@ -43,8 +43,8 @@ impl Schemas<'_> {
                         coalesce((select c.relowner from pg_catalog.pg_class c where n.nspname = 'public'
                                   and c.relnamespace = n.oid and c.relname in ('schema_migrations', 'organizations')
                                   and c.relkind in ('r', 'p') order by c.relname desc limit 1), n.nspowner),
-                        (select r.oid from pg_catalog.pg_roles r where r.rolname::text = {})
-                 from pg_catalog.pg_namespace n where n.nspname::text = {}",
+                        (select r.oid from pg_catalog.pg_roles r where r.rolname = {})
+                 from pg_catalog.pg_namespace n where n.nspname = {}",
                 role.map_or_else(|| "null".into(), |role| literal(role.as_str())),
                 literal(schema.as_str())
             ),

@@ -61,7 +61,7 @@ fn member_sql(operator: &Operator, login: &str, role: &str) -> String {
     let set = if operator.facts().major() >= 16 { " and m.set_option" } else { "" };
     format!(
         "exists (select from pg_catalog.pg_auth_members m join pg_catalog.pg_roles t on t.oid = m.roleid
-                 where t.rolname::text = {role} and m.member = {login}{set})"
+                 where t.rolname = {role} and m.member = {login}{set})"
     )
 }
 
@@ -69,7 +69,7 @@ fn member_sql(operator: &Operator, login: &str, role: &str) -> String {
 fn usage_sql(login: &str, schema: &str) -> String {
     format!(
         "coalesce((select pg_catalog.has_schema_privilege({login}, n.oid, 'usage') from pg_catalog.pg_namespace n
-                   where n.nspname::text = {schema}), false)"
+                   where n.nspname = {schema}), false)"
     )
 }
 

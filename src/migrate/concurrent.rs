@@ -159,9 +159,9 @@ fn unexpected(schema: &SchemaName, index: &str, found: String) -> Error {
 
 /// A name without a schema may mean a table of the shared schema, and the index would be made there, once for each tenant.
 async fn refuse_shared_table(operator: &Operator, schema: &SchemaName, index: &str, table: &str) -> Result<()> {
-    let sql = "select coalesce(bool_or(n.nspname::text = $1), false), count(*) > 0
+    let sql = "select coalesce(bool_or(n.nspname = $1), false), count(*) > 0
                from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-               where c.relname::text = $2 and n.nspname::text in ($1, 'public')";
+               where c.relname = $2 and n.nspname in ($1, 'public')";
     let rows = query(operator, sql, &[schema.as_str(), table]).await?;
     let column = |number: usize| {
         rows.first().map_or(Ok(false), |row| row.try_get(number)).map_err(while_doing("look at an index"))
@@ -187,6 +187,7 @@ fn clipped(name: &Name) -> String {
     name.name[..end].to_owned()
 }
 
+/// A name is compared as it is and not as text: no index serves a cast, and the catalogue of a large fleet is long.
 async fn query(operator: &Operator, sql: &str, params: &[&str]) -> Result<Vec<tokio_postgres::Row>> {
     let params: Vec<(&(dyn ToSql + Sync), Type)> =
         params.iter().map(|text| (text as &(dyn ToSql + Sync), Type::TEXT)).collect();
@@ -197,7 +198,7 @@ async fn find(operator: &Operator, schema: &SchemaName, index: &str) -> Result<F
     let sql = "select c.relkind in ('i', 'I'), coalesce(i.indisvalid and i.indisready and i.indislive, false)
                from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                left join pg_catalog.pg_index i on i.indexrelid = c.oid
-               where n.nspname::text = $1 and c.relname::text = $2";
+               where n.nspname = $1 and c.relname = $2";
     let rows = query(operator, sql, &[schema.as_str(), index]).await?;
     let Some(row) = rows.first() else { return Ok(Found::Nothing) };
     let is_index: bool = row.try_get(0).map_err(while_doing("look at an index"))?;
@@ -218,12 +219,13 @@ async fn copies(
 ) -> Result<Vec<String>> {
     let sql = "select c.relname::text
                from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
-               join pg_catalog.pg_class t on t.oid = i.indrelid
-               join pg_catalog.pg_namespace n on n.oid = t.relnamespace
-               where n.nspname::text = $1 and not i.indisvalid and c.relname ~ '_cc(new|old)[0-9]*$'
-                 and (t.relname::text = $2
-                      or exists (select from pg_catalog.pg_index o join pg_catalog.pg_class oc on oc.oid = o.indexrelid
-                                 where o.indrelid = i.indrelid and oc.relname::text = $3))";
+               where not i.indisvalid and c.relname ~ '_cc(new|old)[0-9]*$' and i.indrelid in (
+                   select t.oid from pg_catalog.pg_class t join pg_catalog.pg_namespace n on n.oid = t.relnamespace
+                   where n.nspname = $1 and t.relname = $2
+                   union all
+                   select o.indrelid from pg_catalog.pg_index o join pg_catalog.pg_class oc on oc.oid = o.indexrelid
+                   join pg_catalog.pg_namespace n on n.oid = oc.relnamespace
+                   where n.nspname = $1 and oc.relname = $3)";
     let rows = query(operator, sql, &[schema.as_str(), table.unwrap_or(""), index.unwrap_or("")]).await?;
     rows.iter().map(|row| row.try_get(0).map_err(while_doing("look at an index"))).collect()
 }
@@ -233,7 +235,7 @@ async fn pending(operator: &Operator, schema: &SchemaName, parent: &str, child: 
     let sql = "select h.inhdetachpending from pg_catalog.pg_inherits h
                join pg_catalog.pg_class p on p.oid = h.inhparent join pg_catalog.pg_class c on c.oid = h.inhrelid
                join pg_catalog.pg_namespace n on n.oid = p.relnamespace and n.oid = c.relnamespace
-               where n.nspname::text = $1 and p.relname::text = $2 and c.relname::text = $3";
+               where n.nspname = $1 and p.relname = $2 and c.relname = $3";
     let rows = query(operator, sql, &[schema.as_str(), parent, child]).await?;
     rows.first().map(|row| row.try_get(0).map_err(while_doing("look at a partition"))).transpose()
 }

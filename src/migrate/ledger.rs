@@ -204,7 +204,7 @@ pub(crate) async fn table(operator: &Operator, schema: &SchemaName) -> Result<Op
                       (select coalesce(pg_catalog.array_agg(a.attname::text order by a.attnum), '{}')
                        from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)
                from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-               where n.nspname::text = $1 and c.relname::text = $2 and c.relkind in ('r', 'p')";
+               where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')";
     let params =
         [(&schema.as_str() as &(dyn tokio_postgres::types::ToSql + Sync), Type::TEXT), (&LEDGER_TABLE, Type::TEXT)];
     let rows = operator.client().query_typed(sql, &params).await.map_err(doing())?;
@@ -239,7 +239,7 @@ pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Led
         "select c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class') from pg_catalog.pg_namespace n
          left join pg_catalog.pg_class c
                 on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
-         where n.nspname::text = $1"
+         where n.nspname = $1"
     );
     let found = operator.client().query_typed(&sql, &[(&schema.as_str(), Type::TEXT)]).await.map_err(doing())?;
     let Some(found) = found.first() else {

@@ -99,7 +99,7 @@ async fn columns(operator: &Operator, schema: &SchemaName, table: &str) -> Resul
             "select a.attname::text from pg_catalog.pg_attribute a
              join pg_catalog.pg_class c on c.oid = a.attrelid and c.relkind in ('r', 'p')
              join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-             where n.nspname::text = $1 and c.relname::text = $2 and a.attnum > 0 and not a.attisdropped order by a.attnum",
+             where n.nspname = $1 and c.relname = $2 and a.attnum > 0 and not a.attisdropped order by a.attnum",
             &[(&schema.as_str(), Type::TEXT), (&table, Type::TEXT)],
         )
         .await
