@@ -122,6 +122,13 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     printer.record(&Summary { event: "summary", adopted, failed: failures.len(), exit });
     if exit == Exit::Done {
         printer.say(format!("Next: {} applies what is newer.", paint(COMMAND, "cgk migrate")));
+        if let Some(table) = &arguments.from_table {
+            let verify = paint(COMMAND, "cgk tenant:verify");
+            printer.say(format!(
+                "Table {} stays; no migration gives it, so {verify} names it until it is dropped.",
+                harmless(table)
+            ));
+        }
     }
     Ok(exit)
 }

@@ -45,7 +45,10 @@ async fn schemas_are_adopted() {
     sql(
         &database,
         "create schema tenant_acme; create table tenant_acme.orders (id bigint primary key);
-         create schema tenant_globex; create table tenant_globex.schema_migrations (version bigint primary key, dirty bool)",
+         create schema tenant_globex; create table tenant_globex.schema_migrations (version bigint primary key, dirty bool);
+         create schema tenant_umbrella; create table tenant_umbrella.orders (id bigint primary key);
+         create table tenant_umbrella.goose_db_version (id int, version_id bigint, is_applied bool);
+         insert into tenant_umbrella.goose_db_version values (1, 0, true), (2, 1, true)",
     )
     .await;
     assert_snapshot!(shell.transcript(&[
@@ -56,6 +59,7 @@ async fn schemas_are_adopted() {
         "migrate:baseline globex",
         "migrate:baseline initech",
         "migrate:baseline acme globex",
+        "migrate:baseline umbrella --from-table goose_db_version",
         "migrate:baseline --public",
         "migrate -q",
         "tenant:verify acme",
