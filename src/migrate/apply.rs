@@ -310,14 +310,15 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
     // A statement of its own, behind the lock: its snapshot is taken when it begins.
     let in_schema = in_schema(schema);
     let digest = literal(LedgerDigest::of(&plan.applied).as_str());
-    let as_planned = demand(&format!("{in_schema} and {} = {digest}", ledger::digest_sql(schema)));
+    let as_planned = demand(&format!("{in_schema} and {} = {digest}", ledger::DIGEST));
+    let from_ledger = format!("from {}", schema.qualified(ledger::LEDGER_TABLE));
     let started = "pg_catalog.set_config('cgk.started', pg_catalog.clock_timestamp()::text, true)".to_owned();
     // Another error than that of the check beside it.
     let steps_table = literal(&schema.qualified(STEPS_TABLE));
     let whole = format!("(case when pg_catalog.to_regclass({steps_table}) is null then '1' else 'half done' end)::int");
     match plan.pending.first() {
-        Some(first) => script.part(PartKind::File(first), &[as_planned, whole, started.clone()]),
-        None => script.part(PartKind::Comment, &[as_planned]),
+        Some(first) => script.part_from(PartKind::File(first), &[as_planned, whole, started.clone()], &from_ledger),
+        None => script.part_from(PartKind::Comment, &[as_planned], &from_ledger),
     }
 
     let role = literal(unit.owner.as_ref().map_or(operator.facts().role.as_str(), Ident::as_str));

@@ -36,9 +36,14 @@ impl<K: Copy> Script<K> {
 
     /// Begins a part: its mark, with what is to be set beside it.
     pub(super) fn part(&mut self, kind: K, settings: &[String]) {
+        self.part_from(kind, settings, "");
+    }
+
+    /// Begins a part whose settings are read from somewhere: `from` begins with FROM, and gives one row.
+    pub(super) fn part_from(&mut self, kind: K, settings: &[String], from: &str) {
         let mark = format!("'{}{}'", self.mark, self.parts.len());
         let columns: Vec<&str> = std::iter::once(mark.as_str()).chain(settings.iter().map(String::as_str)).collect();
-        self.line(&format!("select {};", columns.join(", ")));
+        self.line(&format!("select {} {from};", columns.join(", ")));
         self.parts.push(Part { kind, start: self.sql.len() });
     }
 
