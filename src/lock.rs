@@ -9,6 +9,10 @@ use sha2::{Digest, Sha256};
 
 /// The lock on a tenant's existence: shared by each of its transactions, exclusive for whoever drops or renames it.
 ///
+/// An entry takes it in the statement that reads the registry, so one that had to wait for it sees the registry as it was
+/// before. Whoever changes a tenant's status commits that first, without the lock, and takes it afterwards to wait for those
+/// who are still inside.
+///
 /// The derivation is fixed: the first eight bytes of `sha256("cgk:tenant:<slug>")`, big-endian. Two versions of cgk that
 /// disagreed would not see each other.
 ///
