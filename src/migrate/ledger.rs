@@ -138,8 +138,9 @@ pub(crate) fn digest_sql(schema: &SchemaName) -> String {
     format!("(select {DIGEST} from {})", schema.qualified(LEDGER_TABLE))
 }
 
-/// [`digest_sql`] without its SELECT: an aggregate over a ledger's rows. What it says, and how, is a fifth of what the server
-/// does for a small migration; one function instead of operators, and no query inside another, made it a quarter cheaper.
+/// [`digest_sql`] without its SELECT: an aggregate over a ledger's rows. It is a fifth of what the server does for a small
+/// migration, and so it is one function instead of operators, and in a message of [`apply`](super::apply) no query inside
+/// another: a quarter cheaper.
 pub(crate) const DIGEST: &str = "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(coalesce(pg_catalog.string_agg(\
     pg_catalog.concat_ws(' ', version, name, checksum), E'\\n' order by version), ''), 'UTF8')), 'hex')";
 

@@ -202,11 +202,10 @@ async fn try_once(
         provision.push_str(&format!("set local role {};\n", owner.quoted()));
     }
     let mut ledger = if facts.has_ledger { LedgerPresence::Present } else { LedgerPresence::Absent };
+    // Nothing is in a new schema yet but, at most, the ledger.
+    let grants = if facts.owner.is_some() { isolation::grants_sql } else { isolation::grants_to_come_sql };
     if let Some(role) = &role {
-        provision.push_str(&match facts.owner {
-            Some(_) => isolation::grants_sql(&schema, role.ident()),
-            None => isolation::grants_to_come_sql(&schema, role.ident()),
-        });
+        provision.push_str(&grants(&schema, role.ident()));
         if facts.has_ledger {
             provision.push_str(&ledger::protect_sql(&schema, role.ident()));
         }
@@ -217,7 +216,8 @@ async fn try_once(
             ledger = LedgerPresence::Present;
         }
         for login in logins {
-            provision.push_str(&login::enter_by_path_sql(&schema, &login.name));
+            provision.push_str(&grants(&schema, &login.name));
+            provision.push_str(&ledger::protect_sql(&schema, &login.name));
         }
     }
     let unit = Unit { plan: &planned, role: role.as_ref(), provision, ledger, owner };
