@@ -8,10 +8,11 @@ use crate::{
 use cgk::{
     Db, Error, ErrorKind, Operator,
     config::Isolation,
+    drift,
     ident::DatabaseTag,
     lifecycle::{self, CreateOptions},
     login::{self, Admission, LoginName, LoginOptions, PasswordWish, SharedTables},
-    migrate::{Migrations, Silent},
+    migrate::{Migrations, Scope, Silent},
     setup,
     testing::{TestDatabase, TestServer},
 };
@@ -27,6 +28,30 @@ async fn admit(stage: &Stage, operator: &Operator) -> cgk::Result<Admission> {
 
 async fn create(operator: &Operator, db: &Db, text: &str) -> cgk::Result<lifecycle::Created> {
     lifecycle::create(operator, db, &Migrations::bundled(), &slug(text), &CreateOptions::default()).await
+}
+
+/// What it is given on the shared tables is no difference to what the migrations give; what somebody else adds is.
+#[tokio::test]
+async fn its_policies_are_no_drift() {
+    let stage = Stage::set().await;
+    let operator = Operator::connect(&stage.config()).await.unwrap();
+    let differences = async || -> Vec<String> {
+        let report = drift::verify(&operator, &Migrations::bundled(), &Scope::Everything).await.unwrap();
+        report.public.unwrap().differences.iter().map(ToString::to_string).collect()
+    };
+    let before = differences().await;
+    let made = admit(&stage, &operator).await.unwrap();
+    let policies = "select count(*) from pg_policy where polname ~ '^cgk_login_'";
+    assert!(stage.watch.query_one(policies, &[]).await.unwrap().get::<_, i64>(0) > 0);
+    assert_eq!(differences().await, before);
+    // The control: the same name for everybody, and another name for the login.
+    let name = made.name.as_str();
+    for (policy, role) in [(format!("cgk_login_{name}x"), "public"), ("by_hand".to_owned(), name)] {
+        let sql = format!("create policy {policy} on users for select to {role} using (true)");
+        stage.watch.execute(&sql, &[]).await.unwrap();
+        let now = differences().await;
+        assert!(now.iter().any(|one| one.contains(&format!("users.{policy}"))), "{now:?}");
+    }
 }
 
 #[tokio::test]
