@@ -54,6 +54,7 @@
 
 #![warn(missing_docs)]
 
+mod catalogue;
 pub mod config;
 mod context;
 pub(crate) mod db;

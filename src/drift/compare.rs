@@ -1,6 +1,7 @@
 //! What a schema holds, and how two of them differ: pure.
 
 use super::report::{Change, Difference};
+use crate::{catalogue, db::message::Answer};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Kind, parent and name of an object; the parent is empty for what stands by itself.
@@ -20,6 +21,15 @@ pub(super) struct Catalogue {
 }
 
 impl Catalogue {
+    /// The objects of an answer to the query of [`catalogue`].
+    pub(super) fn of(answer: &Answer) -> Self {
+        let mut catalogue = Self::default();
+        for [kind, parent, name, facts] in catalogue::objects(answer) {
+            catalogue.insert(kind, parent, name, facts);
+        }
+        catalogue
+    }
+
     /// Takes a row of the query.
     pub(super) fn insert(&mut self, kind: &str, parent: &str, name: &str, facts: &str) {
         if kind == "columns" {

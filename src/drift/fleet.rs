@@ -3,11 +3,11 @@
 use super::{
     inspect::{Inspection, Looked, TRIES_MAX, inspect, is_moving, powers_sql, writes_sql},
     judge,
-    objects::{Fingerprint, Schemas, fingerprint_sql, fingerprints},
     reference::References,
     report::{Change, Difference, NotCompared, SchemaDrift},
 };
 use crate::{
+    catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints},
     config::Isolation,
     db::{Operator, message, milliseconds},
     error::{Error, Result, while_doing},

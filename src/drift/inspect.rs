@@ -1,10 +1,8 @@
 //! One schema, its ledger and its role, while no migration of it can run.
 
-use super::{
-    compare::Catalogue,
-    objects::{Fingerprint, Schemas, catalogue, fingerprint_sql, fingerprints, objects_sql},
-};
+use super::compare::Catalogue;
 use crate::{
+    catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql},
     db::{
         Operator,
         message::{self, Answer},
@@ -94,7 +92,7 @@ pub(super) async fn inspect(operator: &Operator, schema: &SchemaName, role: Opti
             writes_ledger: facts.get(5) == Some("t"),
         };
         let comment = facts.get(2).map(ToOwned::to_owned);
-        let mut catalogue = catalogue(&answer);
+        let mut catalogue = Catalogue::of(&answer);
         if facts.get(7) == Some("f") {
             catalogue.unqualify(schema.as_str());
         }

@@ -25,13 +25,13 @@ mod compare;
 mod fleet;
 mod inspect;
 mod judge;
-mod objects;
 mod reference;
 mod report;
 
 pub use report::{Change, Difference, DriftReport, NotCompared, SchemaDrift};
 
 use crate::{
+    catalogue,
     db::Operator,
     error::{Error, Result},
     ident::{RoleName, SchemaName, literal},
@@ -140,13 +140,13 @@ pub(crate) async fn compare_up_to(
     if let Some(table) = foreign_table {
         found.catalogue.forget_table(table);
     }
-    let schemas = objects::Schemas::One { schema, role };
+    let schemas = catalogue::Schemas::One { schema, role };
     let guard = format!(
         "select pg_catalog.set_config('search_path', '', true), pg_catalog.set_config('jit', 'off', true);
 select 1 / (case when f.text = {} then 1 else 0 end) from ({}) f (kind, schema, text);
 ",
         literal(&found.fingerprint.0),
-        objects::fingerprint_sql(&schemas, operator.config().isolation()),
+        catalogue::fingerprint_sql(&schemas, operator.config().isolation()),
     );
     Ok(Comparison { differences: compare::differences(&given, &found.catalogue), guard })
 }

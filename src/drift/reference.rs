@@ -1,10 +1,8 @@
 //! What the migrations give, found out by running them: in an empty schema of a transaction that is rolled back.
 
-use super::{
-    compare::Catalogue,
-    objects::{Fingerprint, Schemas, catalogue, fingerprint_sql, fingerprints, objects_sql},
-};
+use super::compare::Catalogue;
 use crate::{
+    catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql},
     config::Isolation,
     db::{Operator, message, milliseconds},
     error::{Error, Result, while_doing},
@@ -76,7 +74,7 @@ async fn build(operator: &Operator, set: Set, files: &[&MigrationFile]) -> Resul
         doing: "find out what the migrations give".into(),
         found: "no answer about the schema".into(),
     })?;
-    Ok(Reference { fingerprint, catalogue: catalogue(&answer) })
+    Ok(Reference { fingerprint, catalogue: Catalogue::of(&answer) })
 }
 
 fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &SchemaName, mark: &str) -> String {

@@ -1,6 +1,6 @@
 -- What the catalogue says of every object of some schemas, one row an object: (nsp, kind, parent, name, facts).
 -- Stands after `with s (nsp, schema, owner, role) as (…),`. facts are "aspect=value", joined by U+001F; what is not there is left
--- out. `{grants acl | owner | role | default}` is written out by objects.rs.
+-- out. `{grants acl | owner | role | default}` is written out by mod.rs.
 --
 -- Left out on purpose: what extensions own, the ledger, what an owner may do to its own, internal triggers, the rows of
 -- PostgreSQL 18 that say NOT NULL a second time, and where a table lies on disk.

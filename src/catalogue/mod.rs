@@ -1,6 +1,5 @@
-//! The query behind every comparison: one text for a schema, a fleet and what the migrations give.
+//! What schemas hold, as the catalogue says it: one query for a schema, a fleet and what the migrations give.
 
-use super::compare::Catalogue;
 use crate::{
     config::Isolation,
     db::message::Answer,
@@ -11,17 +10,17 @@ use std::fmt::Write as _;
 const OBJECTS: &str = include_str!("objects.sql");
 
 /// What stands before a row of one of the queries here, so that an answer can be taken apart.
-pub(super) const OBJECT: &str = "object";
-pub(super) const FINGERPRINT: &str = "fingerprint";
+pub(crate) const OBJECT: &str = "object";
+pub(crate) const FINGERPRINT: &str = "fingerprint";
 
 /// The catalogue of some schemas in one value each: equal for schemas that hold the same under another name.
 ///
 /// Comparable within one server and one run only. Two 64-bit hashes are summed over the objects, so that nothing is sorted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Fingerprint(pub(super) String);
+pub(crate) struct Fingerprint(pub(crate) String);
 
 /// Which schemas a query is about: the text of `s (nsp, schema, owner, role)`.
-pub(super) enum Schemas<'a> {
+pub(crate) enum Schemas<'a> {
     /// Every tenant of the registry.
     Fleet { tag: &'a str },
     /// One, and the role that counts as its tenant's.
@@ -54,7 +53,7 @@ impl Schemas<'_> {
 
 /// Rows of `fingerprint`, the schema, its fingerprint. For an empty search path, under which every name is written with its
 /// schema: the schema's own is then taken out of the texts.
-pub(super) fn fingerprint_sql(schemas: &Schemas<'_>, isolation: Isolation) -> String {
+pub(crate) fn fingerprint_sql(schemas: &Schemas<'_>, isolation: Isolation) -> String {
     format!(
         "{} select '{FINGERPRINT}', f.schema, pg_catalog.concat_ws(':', count(*),
                    sum(pg_catalog.hashtextextended(f.text, 1)), sum(pg_catalog.hashtextextended(f.text, 2)))
@@ -68,22 +67,21 @@ pub(super) fn fingerprint_sql(schemas: &Schemas<'_>, isolation: Isolation) -> St
 
 /// Rows of `object`, kind, parent, name, facts. For a search path that begins with the one schema that is asked for: its own
 /// names are then written without it, and nobody else's are.
-pub(super) fn objects_sql(schemas: &Schemas<'_>, isolation: Isolation) -> String {
+pub(crate) fn objects_sql(schemas: &Schemas<'_>, isolation: Isolation) -> String {
     format!("{} select '{OBJECT}', o.kind, o.parent, o.name, o.facts from object o", with(schemas, isolation))
 }
 
-/// The rows of [`objects_sql`] in an answer.
-pub(super) fn catalogue(answer: &Answer) -> Catalogue {
-    let mut catalogue = Catalogue::default();
-    for (_, row) in answer.rows.iter().filter(|(_, row)| row.len() == 5 && row.get(0) == Some(OBJECT)) {
-        let text = |index| row.get(index).unwrap_or_default();
-        catalogue.insert(text(1), text(2), text(3), text(4));
-    }
-    catalogue
+/// The rows of [`objects_sql`] in an answer: kind, parent, name, facts.
+pub(crate) fn objects(answer: &Answer) -> impl Iterator<Item = [&str; 4]> {
+    answer
+        .rows
+        .iter()
+        .filter(|(_, row)| row.len() == 5 && row.get(0) == Some(OBJECT))
+        .map(|(_, row)| [1, 2, 3, 4].map(|index| row.get(index).unwrap_or_default()))
 }
 
 /// The rows of [`fingerprint_sql`] in an answer.
-pub(super) fn fingerprints(answer: &Answer) -> impl Iterator<Item = (&str, Fingerprint)> {
+pub(crate) fn fingerprints(answer: &Answer) -> impl Iterator<Item = (&str, Fingerprint)> {
     answer
         .rows
         .iter()
