@@ -154,6 +154,15 @@ pub enum Error {
         /// The tenant.
         tenant: TenantSlug,
     },
+    /// A statement of a form that would end the transaction or leave it for another role, search path or organization. It was
+    /// not sent; the transaction can only be rolled back.
+    #[error("`{form}` is refused inside a transaction of cgk: {instead}")]
+    StatementRefused {
+        /// The first words of the form.
+        form: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+    },
     /// A statement failed, the closure ignored that and asked for a commit; nothing is committed.
     #[error("a statement in the transaction of tenant {tenant} failed ({}) and the closure returned Ok: nothing is committed", .failed.as_ref().map_or("unknown", |state| state.code()))]
     TransactionAborted {
@@ -435,6 +444,7 @@ impl Error {
             Self::PlatformRefused { .. } => ("CGK0507", Refused),
             Self::PlatformCommitUnknown { .. } => ("CGK0508", CommitUnknown),
             Self::PlatformInsideTenant { .. } => ("CGK0509", Refused),
+            Self::StatementRefused { .. } => ("CGK0510", Refused),
             Self::MigrationsUnreadable { .. } => ("CGK0601", Invalid),
             Self::MigrationsInvalid { .. } => ("CGK0602", Invalid),
             Self::Migration(_) => ("CGK0603", Failed),

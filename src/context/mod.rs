@@ -4,19 +4,23 @@ mod body;
 mod current;
 mod diagnosis;
 mod entry;
+mod failure;
 mod lease;
 mod options;
 mod platform;
 pub(crate) mod protocol;
+mod retry;
 mod shared;
 mod statement;
+mod statement_form;
 mod stream;
 mod tx;
 
 pub use body::{PlatformFn, TenantFn, TenantFnMany};
 pub use current::TenantContext;
-pub use options::{Retry, TxOptions};
+pub use options::TxOptions;
 pub use platform::{Platform, PlatformTx};
+pub use retry::Retry;
 pub use statement::TenantHandle;
 pub use stream::{TenantCopyIn, TenantCopyOut, TenantRows};
 pub use tx::{TenantSavepoint, TenantTx};
@@ -36,9 +40,9 @@ use diagnosis::diagnose;
 use entry::{Entry, Exit};
 use lease::Lease;
 use protocol::{Connection, Departure, Gate, Nonce, departure};
-use rand::RngExt as _;
+use retry::{is_conflict, undone_by_server};
 use shared::Shared;
-use std::{future::Future, marker::PhantomData, sync::Arc, time::Duration};
+use std::{future::Future, marker::PhantomData, sync::Arc};
 use tokio_postgres::error::SqlState;
 
 /// A service's handle on the database: a pool of connections and the way into each tenant. Cheap to clone.
@@ -218,61 +222,6 @@ impl<E: From<Error> + Send> Db<E> {
         }
     }
 
-    /// [`with_tenant_in`](Self::with_tenant_in), run again in a new transaction when the server undid it: a serialization
-    /// failure (40001) or a deadlock (40P01), in a statement or at COMMIT. At most [`Retry::tries_max`] times in all, with
-    /// waits that double and are jittered.
-    ///
-    /// The body may run more than once, so it borrows what it needs (`async |tx|`, not `async move |tx|`), and what it does
-    /// outside the database it should do after this returns.
-    ///
-    /// ```no_run
-    /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> Result<(), cgk::Error> {
-    /// use cgk::{Retry, TxOptions};
-    /// let total: i64 = db
-    ///     .with_tenant_retry(&slug, &TxOptions::default().serializable(), &Retry::default(), async |tx| {
-    ///         let row = tx.query_one("update products set version = version + 1 returning version", &[]).await?;
-    ///         Ok(row.get(0))
-    ///     })
-    ///     .await?;
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`with_tenant`](Self::with_tenant); after the last try, what that one failed with.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`with_tenant`](Self::with_tenant); dropped while it waits between two tries, nothing is open.
-    #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
-    pub fn with_tenant_retry<T: Send, F: TenantFnMany<T, E>>(
-        &self,
-        slug: &TenantSlug,
-        options: &TxOptions,
-        retry: &Retry,
-        body: F,
-    ) -> impl Future<Output = Result<T, E>> + Send {
-        async move {
-            let mut wait = retry.wait_first;
-            let mut tries = 0;
-            loop {
-                tries += 1;
-                let visit = self.visit(slug, options).await?;
-                let mut tx = TenantTx::new(&visit.shared);
-                let outcome = visit.context.clone().scope(body(&mut tx)).await;
-                match self.depart(visit, outcome).await {
-                    Ok(value) => return Ok(value),
-                    Err(failed) if failed.undone && tries < retry.tries_max => {
-                        tracing::debug!(tenant = %slug, tries, "the server undid the transaction; running it again");
-                        tokio::time::sleep(jittered(wait)).await;
-                        wait = wait.saturating_mul(2);
-                    }
-                    Err(failed) => return Err(failed.error),
-                }
-            }
-        }
-    }
-
     /// Takes a connection and sends the first message.
     async fn visit(&self, slug: &TenantSlug, options: &TxOptions) -> Result<Visit> {
         let context = self.context(slug)?;
@@ -290,15 +239,18 @@ impl<E: From<Error> + Send> Db<E> {
     async fn depart<T>(&self, visit: Visit, outcome: Result<T, E>) -> Result<T, FailedVisit<E>> {
         let Visit { shared, nonce, .. } = visit;
         if shared.entered().await.is_err() {
-            return Err(FailedVisit { error: self.why_refused(shared, Behind::Nothing).await.into(), undone: false });
+            let error = self.why_refused(shared, Behind::Nothing).await;
+            return Err(FailedVisit { undone: undone_by_server(&error), error: error.into() });
         }
-        let undone = shared.first_failure().is_some_and(|state| is_undone(&state));
         match outcome {
-            Ok(value) => leave(shared, nonce).await.map(|()| value).map_err(|error| FailedVisit {
-                undone: undone || error.sqlstate().is_some_and(is_undone),
-                error: error.into(),
-            }),
+            Ok(value) => leave(shared, nonce)
+                .await
+                .map(|()| value)
+                .map_err(|error| FailedVisit { undone: undone_by_server(&error), error: error.into() }),
             Err(error) => {
+                // What the body undid itself, with a savepoint, is no longer among the failures.
+                let undone =
+                    !shared.is_tampered() && shared.failures.aborted_by().is_some_and(|state| is_conflict(&state));
                 shared.lease.roll_back().await;
                 Err(FailedVisit { error, undone })
             }
@@ -372,22 +324,14 @@ struct Visit {
 /// A transaction that did not commit.
 struct FailedVisit<E> {
     error: E,
-    /// Whether the server undid it for reasons that a new try may not meet.
+    /// Whether the server undid all of it because of a conflict that a new try may not meet.
     undone: bool,
-}
-
-fn is_undone(state: &SqlState) -> bool {
-    [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(state)
-}
-
-fn jittered(wait: Duration) -> Duration {
-    wait.mul_f64(rand::rng().random_range(0.5..1.5))
 }
 
 /// Commits, guarded and scrubbed.
 async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
     if shared.is_tampered() || !shared.lease.is_answering() {
-        let (tenant, tampered, failed) = (shared.gate.slug.clone(), shared.is_tampered(), shared.first_failure());
+        let (tenant, tampered, failed) = (shared.gate.slug.clone(), shared.is_tampered(), shared.failures.aborted_by());
         shared.lease.roll_back().await;
         return Err(match tampered {
             true => Error::TransactionTampered { tenant },
@@ -415,7 +359,7 @@ async fn departed(shared: Shared, Answer { completed, error, .. }: Answer) -> Re
     let judged = error
         .as_ref()
         .map(|error| (error.code(), if sqlstate::is_lost(error) { Connection::Lost } else { Connection::Alive }));
-    let failed = shared.first_failure();
+    let failed = shared.failures.aborted_by();
     match (departure(shared.look().guards(), completed, judged), error) {
         (Departure::Clean, _) | (_, None) => {
             shared.lease.give_back();

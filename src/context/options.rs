@@ -1,6 +1,4 @@
-//! How a tenant's transaction is opened, and how often it is tried.
-
-use std::time::Duration;
+//! How a tenant's transaction is opened.
 
 /// How a tenant's transaction is opened. Default: as the server is configured, which is READ COMMITTED and writable where
 /// nobody changed it.
@@ -69,20 +67,5 @@ impl TxOptions {
             Some(Access::ReadWrite) => " read write",
         };
         format!("{isolation}{access}")
-    }
-}
-
-/// How often a transaction that the server undid is run again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// The most runs in all. Default: 5.
-    pub tries_max: u32,
-    /// The wait before the second run; it doubles from run to run and is jittered by half. Default: 10 ms.
-    pub wait_first: Duration,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self { tries_max: 5, wait_first: Duration::from_millis(10) }
     }
 }

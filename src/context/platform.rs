@@ -3,7 +3,8 @@
 use super::{
     Db, PlatformFn, TenantContext, TxOptions,
     lease::Lease,
-    protocol::{self, Connection, Departure, Look, Nonce, Reach, departure},
+    protocol::{self, Connection, Departure, Look, Nonce, departure},
+    statement_form::{StatementForm, statement_form},
 };
 use crate::{
     config::{Config, Pooling, SessionSettings},
@@ -271,7 +272,7 @@ struct Stay {
     lease: Lease,
     pooling: Pooling,
     nonce: Nonce,
-    /// Whether the body asked for the end of its transaction; that statement was not sent.
+    /// Whether the body asked for a statement that was refused and not sent.
     tampered: AtomicBool,
     /// The first statement that failed, for the case that the body ignores it.
     first_failure: Mutex<Option<SqlState>>,
@@ -318,17 +319,17 @@ impl Stay {
         self.lease.connection().client()
     }
 
-    /// Refuses a statement that would end the transaction: afterwards it would be too late.
+    /// Refuses a statement that would end the transaction or leave the platform: afterwards it would be too late.
     fn admit(&self, sql: &str) -> Result<()> {
-        match protocol::reach(sql) {
-            Reach::Inside => Ok(()),
-            Reach::SessionStatements => {
+        match statement_form(sql) {
+            StatementForm::Inside => Ok(()),
+            StatementForm::SessionStatements => {
                 self.lease.never_again();
                 Ok(())
             }
-            Reach::EndsTransaction => {
+            StatementForm::Refused(refused) => {
                 self.tampered.store(true, Ordering::Relaxed);
-                Err(self.refused(TAMPERED))
+                Err(refused.error())
             }
         }
     }

@@ -200,74 +200,6 @@ fn arrived(mode: Isolation, schema: usize) -> String {
     }
 }
 
-/// What a statement would do to the frame around it, told by its first words. A function can do as much; what that leaves is
-/// found by the guard and the scrub. These are the statements that cannot be undone afterwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// Nothing.
-    Inside,
-    /// It would end the transaction: it must not be sent.
-    EndsTransaction,
-    /// It makes or drops the session's prepared statements, which no scrub restores.
-    SessionStatements,
-}
-
-/// Looks at the first words of a statement.
-pub(crate) fn reach(sql: &str) -> Reach {
-    let mut rest = sql;
-    let mut word = || {
-        rest = skip_blank(rest);
-        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-        let (word, after) = rest.split_at(end);
-        rest = after;
-        word.to_ascii_lowercase()
-    };
-    match word().as_str() {
-        "commit" | "end" | "abort" => Reach::EndsTransaction,
-        "rollback" => {
-            let mut next = word();
-            if ["work", "transaction"].contains(&next.as_str()) {
-                next = word();
-            }
-            // Back to a savepoint: the transaction goes on.
-            if next == "to" { Reach::Inside } else { Reach::EndsTransaction }
-        }
-        "prepare" if word() == "transaction" => Reach::EndsTransaction,
-        "prepare" | "deallocate" => Reach::SessionStatements,
-        _ => Reach::Inside,
-    }
-}
-
-/// Skips what may stand before a statement: white space, comments and empty statements.
-fn skip_blank(mut sql: &str) -> &str {
-    loop {
-        sql = sql.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c', ';']);
-        if let Some(line) = sql.strip_prefix("--") {
-            sql = line.find(['\n', '\r']).map_or("", |end| &line[end..]);
-        } else if sql.starts_with("/*") {
-            sql = skip_comment(sql);
-        } else {
-            return sql;
-        }
-    }
-}
-
-/// Skips a comment in `/* */`, which may hold others.
-fn skip_comment(sql: &str) -> &str {
-    let (bytes, mut depth, mut at) = (sql.as_bytes(), 0, 0);
-    while at < bytes.len() {
-        match &bytes[at..] {
-            [b'/', b'*', ..] => (depth, at) = (depth + 1, at + 2),
-            [b'*', b'/', ..] => (depth, at) = (depth - 1, at + 2),
-            _ => at += 1,
-        }
-        if depth == 0 {
-            return &sql[at..];
-        }
-    }
-    ""
-}
-
 /// How the last message ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Departure {
@@ -361,43 +293,6 @@ mod tests {
         assert!(places.is_sorted(), "{sql}");
         assert!(!sql.contains('$'), "{sql}");
         assert!(!gate().leave(Nonce(7), Look::Taken).contains('$'));
-    }
-
-    #[test]
-    fn statements_that_end_the_transaction_are_known_however_they_are_written() {
-        for sql in [
-            "commit",
-            "COMMIT and chain",
-            " \t\n;; /* /* nested */ */-- line\nEnd",
-            "--a\rcommit",
-            "abort",
-            "rollback",
-            "rollback/**/work",
-            "rollback prepared 'x'",
-            "prepare transaction 'x'",
-            "commit;",
-        ] {
-            assert_eq!(reach(sql), Reach::EndsTransaction, "{sql}");
-        }
-        for sql in [
-            "",
-            "--",
-            "/* open",
-            "-- commit",
-            "/* é */ select 1",
-            "select 'commit'",
-            "rollback to savepoint a",
-            "ROLLBACK WORK TO a",
-            "commit_log",
-            "release a",
-            "begin",
-            "endpoint",
-        ] {
-            assert_eq!(reach(sql), Reach::Inside, "{sql}");
-        }
-        for sql in ["prepare x as select 1", "deallocate all", "DEALLOCATE prepare s0"] {
-            assert_eq!(reach(sql), Reach::SessionStatements, "{sql}");
-        }
     }
 
     #[test]

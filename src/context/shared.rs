@@ -2,8 +2,10 @@
 
 use super::{
     entry::Entry,
+    failure::{FailureLog, StatementNumber},
     lease::Lease,
-    protocol::{self, Gate, Look, Reach},
+    protocol::{Gate, Look},
+    statement_form::{StatementForm, statement_form},
 };
 use crate::{
     config::Pooling,
@@ -16,11 +18,11 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio_postgres::{Client, Statement, error::SqlState};
+use tokio_postgres::{Client, Statement};
 
 /// What a transaction and its savepoints share.
 pub(super) struct Shared {
@@ -28,10 +30,10 @@ pub(super) struct Shared {
     pub(super) gate: Gate,
     pub(super) pooling: Pooling,
     entry: Answer,
-    /// Whether the closure asked for the end of its transaction; that statement was not sent.
+    /// Whether the closure asked for a statement that was refused and not sent.
     tampered: AtomicBool,
-    /// The first statement that failed, for the case that the closure ignores it.
-    first_failure: Mutex<Option<SqlState>>,
+    /// What has failed, for the case that the closure ignores it.
+    pub(super) failures: FailureLog,
 }
 
 /// The answer to the first message, for everybody who waits for it.
@@ -62,7 +64,7 @@ impl Shared {
             pooling,
             entry: FutureExt::shared(Box::pin(verdict)),
             tampered: AtomicBool::new(false),
-            first_failure: Mutex::new(None),
+            failures: FailureLog::default(),
         }
     }
 
@@ -91,38 +93,25 @@ impl Shared {
         }
     }
 
-    pub(super) fn first_failure(&self) -> Option<SqlState> {
-        self.failure().clone()
-    }
-
-    /// Forgets the failures since a savepoint that was rolled back.
-    pub(super) fn restore_failure(&self, before: Option<SqlState>) {
-        *self.failure() = before;
-    }
-
     pub(super) fn is_tampered(&self) -> bool {
         self.tampered.load(Ordering::Relaxed)
-    }
-
-    fn failure(&self) -> MutexGuard<'_, Option<SqlState>> {
-        self.first_failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn client(&self) -> &Client {
         self.lease.connection().client()
     }
 
-    /// Refuses a statement that would end the transaction: afterwards it would be too late.
+    /// Refuses a statement that would end the transaction or leave the tenant: afterwards it would be too late.
     pub(super) fn admit(&self, sql: &str) -> Result<()> {
-        match protocol::reach(sql) {
-            Reach::Inside => Ok(()),
-            Reach::SessionStatements => {
+        match statement_form(sql) {
+            StatementForm::Inside => Ok(()),
+            StatementForm::SessionStatements => {
                 self.lease.never_again();
                 Ok(())
             }
-            Reach::EndsTransaction => {
+            StatementForm::Refused(refused) => {
                 self.tampered.store(true, Ordering::Relaxed);
-                Err(Error::TransactionTampered { tenant: self.gate.slug.clone() })
+                Err(refused.error())
             }
         }
     }
@@ -131,23 +120,33 @@ impl Shared {
     pub(super) async fn run<T>(&self, work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
         if let Some(verdict) = self.entry.peek() {
             self.judge(verdict)?;
-            let flight = self.lease.take_off();
+            let (flight, number) = (self.lease.take_off(), self.failures.next());
             let outcome = work.await;
             flight.land();
-            return outcome.map_err(|source| self.failed(source));
+            return self.noted(number, outcome);
         }
-        let flight = self.lease.take_off();
+        let (flight, number) = (self.lease.take_off(), self.failures.next());
         // Both are read at once: the driver stops reading from the wire when what it has read is not taken from it, and the
         // answer to the first message comes in any number of pieces.
         let (verdict, outcome) = futures_util::future::join(self.entry.clone(), work).await;
         flight.land();
         self.judge(&verdict)?;
-        outcome.map_err(|source| self.failed(source))
+        self.noted(number, outcome)
     }
 
-    pub(super) fn failed(&self, source: tokio_postgres::Error) -> Error {
+    fn noted<T>(&self, number: StatementNumber, outcome: Result<T, tokio_postgres::Error>) -> Result<T> {
+        match outcome {
+            Ok(value) => {
+                self.failures.succeeded(number);
+                Ok(value)
+            }
+            Err(source) => Err(self.failed(number, source)),
+        }
+    }
+
+    pub(super) fn failed(&self, number: StatementNumber, source: tokio_postgres::Error) -> Error {
         if let Some(state) = source.code() {
-            self.failure().get_or_insert_with(|| state.clone());
+            self.failures.failed(number, state);
         }
         let tenant = self.gate.slug.clone();
         if sqlstate::is_lost(&source) {

@@ -66,7 +66,7 @@ fn stream_next<T>(
     {
         flight.land();
     }
-    Poll::Ready(item.map(|item| item.map_err(|source| shared.failed(source))))
+    Poll::Ready(item.map(|item| item.map_err(|source| shared.failed(shared.failures.next(), source))))
 }
 
 /// The sink of [`TenantTx::copy_in`](super::TenantTx::copy_in); it cannot leave the transaction. Dropped before [`TenantCopyIn::finish`], the COPY is
@@ -93,7 +93,7 @@ impl<'t, U: bytes::Buf + Send + 'static> TenantCopyIn<'t, U> {
         if let Some(flight) = self.flight.take() {
             flight.land();
         }
-        rows.map_err(|source| self.shared.failed(source))
+        rows.map_err(|source| self.shared.failed(self.shared.failures.next(), source))
     }
 }
 
@@ -102,17 +102,17 @@ impl<U: bytes::Buf + Send + 'static> Sink<U> for TenantCopyIn<'_, U> {
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let shared = self.shared;
-        self.sink.as_mut().poll_ready(cx).map_err(|source| shared.failed(source))
+        self.sink.as_mut().poll_ready(cx).map_err(|source| shared.failed(shared.failures.next(), source))
     }
 
     fn start_send(mut self: Pin<&mut Self>, item: U) -> Result<()> {
         let shared = self.shared;
-        self.sink.as_mut().start_send(item).map_err(|source| shared.failed(source))
+        self.sink.as_mut().start_send(item).map_err(|source| shared.failed(shared.failures.next(), source))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let shared = self.shared;
-        self.sink.as_mut().poll_flush(cx).map_err(|source| shared.failed(source))
+        self.sink.as_mut().poll_flush(cx).map_err(|source| shared.failed(shared.failures.next(), source))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -120,6 +120,6 @@ impl<U: bytes::Buf + Send + 'static> Sink<U> for TenantCopyIn<'_, U> {
         if let Some(flight) = self.flight.take() {
             flight.land();
         }
-        Poll::Ready(closed.map_err(|source| self.shared.failed(source)))
+        Poll::Ready(closed.map_err(|source| self.shared.failed(self.shared.failures.next(), source)))
     }
 }

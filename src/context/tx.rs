@@ -1,6 +1,7 @@
 //! The transaction that a tenant's closure is given.
 
 use super::{
+    failure::Failure,
     shared::Shared,
     stream::{TenantCopyIn, TenantCopyOut, TenantRows},
 };
@@ -9,7 +10,6 @@ use futures_util::FutureExt;
 use std::ops::{Deref, DerefMut};
 use tokio_postgres::{
     Row,
-    error::SqlState,
     types::{ToSql, Type},
 };
 
@@ -163,7 +163,7 @@ impl<'c> TenantTx<'c> {
             tx: TenantTx { shared: self.shared, depth: self.depth + 1 },
             // Open before it is sent: dropped while the answer is on its way, it is rolled back.
             state: SavepointState::Open,
-            failed_before: self.shared.first_failure(),
+            failed_before: self.shared.failures.save(),
         };
         let outcome = self.shared.command(&format!("savepoint {}", savepoint.name())).await;
         if outcome.is_err() {
@@ -179,7 +179,7 @@ pub struct TenantSavepoint<'t> {
     tx: TenantTx<'t>,
     state: SavepointState,
     /// What had failed in the transaction before: a failure inside is forgotten when it is undone.
-    failed_before: Option<SqlState>,
+    failed_before: Option<Failure>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -223,7 +223,7 @@ impl Drop for TenantSavepoint<'_> {
             let (shared, name) = (self.tx.shared, self.name());
             let sql = format!("rollback to savepoint {name}; release savepoint {name}");
             let _ = Message::send(shared.client(), &sql).now_or_never();
-            shared.restore_failure(self.failed_before.take());
+            shared.failures.restore(self.failed_before.take());
         }
     }
 }

@@ -41,6 +41,7 @@ mod tenant_interleaving;
 mod tenant_isolation;
 mod tenant_order;
 mod tenant_pool;
+mod tenant_retry;
 mod tenant_slugs;
 mod tenant_state;
 mod tenant_statement;

@@ -714,7 +714,7 @@ async fn control_an_unclean_session_is_seen() {
             tx.execute_typed("declare held cursor with hold for select 1", &[]).await?;
             tx.execute_typed("select pg_advisory_lock(4711)", &[]).await?;
             let written = Session::look(tx).await?;
-            tx.execute_typed("set local search_path = public", &[]).await?;
+            tx.execute_typed("do $$ begin set local search_path = public; end $$", &[]).await?;
             Ok::<_, Error>((written, Session::look(tx).await?))
         })
         .await;

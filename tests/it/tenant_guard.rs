@@ -57,6 +57,7 @@ async fn leaving_the_transaction_or_the_tenant_commits_nothing() {
     let set_globex_session = format!("set role \"{globex}\"");
     let authorize = format!("set session authorization \"{globex}\"");
     let by_function = format!("do $$ begin perform set_config('role', '{globex}', true); end $$");
+    let block = |sql: &str| format!("do $do$ begin {sql}; end $do$");
     let there_and_back = format!("set local role \"{acme}\"");
     let cases: &[(&[&str], Outcome)] = &[
         // Ends of the transaction.
@@ -83,7 +84,21 @@ async fn leaving_the_transaction_or_the_tenant_commits_nothing() {
         (&[&authorize], Tampered),
         (&[&by_function], Tampered),
         (&["reset role", &set_globex], Tampered),
-        (&[&set_globex, &there_and_back], Committed),
+        // There and back: the forms are refused, and their positions count for nothing.
+        (&[&set_globex, &there_and_back], Tampered),
+        (&["set local search_path = tenant_globex", "set local search_path = tenant_acme, public, pg_temp"], Tampered),
+        (&["set app.current_organization_id = 'x'"], Tampered),
+        (&["discard all"], Tampered),
+        // The same where nobody can look before it is sent: found by the check before the COMMIT.
+        (&[&block("set local role none")], Tampered),
+        (&[&block(&set_globex)], Tampered),
+        (&[&block(&set_globex_session)], Tampered),
+        (&[&block("reset role")], Tampered),
+        (&[&block("set local search_path = tenant_globex, public")], Tampered),
+        (&[&block("reset search_path")], Tampered),
+        (&[&block("reset all")], Tampered),
+        // Not found where it does not last until then (docs/security.md).
+        (&[&block(&format!("{set_globex}; {there_and_back}"))], Committed),
         // Other paths.
         (&["set local search_path = tenant_globex, public"], Tampered),
         (&["set search_path = tenant_globex, public"], Tampered),
@@ -101,7 +116,7 @@ async fn leaving_the_transaction_or_the_tenant_commits_nothing() {
         (&["select 1 / 0"], Aborted),
         (&["nonsense"], Aborted),
         (&["select 1; commit"], Aborted),
-        (&["discard all"], Aborted),
+        (&["do $$ begin discard all; end $$"], Aborted),
         (&["vacuum"], Aborted),
     ];
     for (statements, expected) in cases {

@@ -177,7 +177,7 @@ async fn a_plain_login_enters_its_tenants_and_has_no_rights_of_its_own() {
     // Its own rights, which a closure gets at with RESET ROLE, do not reach a tenant's rows either.
     let outside = db
         .with_tenant(&slug("acme"), async |tx| {
-            tx.execute_typed("reset role", &[]).await?;
+            tx.execute_typed("do $$ begin reset role; end $$", &[]).await?;
             tx.query_typed("select * from tenant_acme.marks", &[]).await
         })
         .await

@@ -66,7 +66,7 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         name: "session authorization",
-        make: &["set session authorization \"{role}\""],
+        make: &["do $$ begin set session authorization \"{role}\"; end $$"],
         seen: "select session_user <> (select usename from pg_stat_activity where pid = pg_backend_pid())
                       or current_user::text = '{role}'",
     },
@@ -102,12 +102,12 @@ const KINDS: &[Kind] = &[
 const COVERED: &[Kind] = &[
     Kind {
         name: "search_path, set for the session",
-        make: &["set search_path = tenant_acme, public"],
+        make: &["do $$ begin set search_path = tenant_acme, public; end $$"],
         seen: "select current_setting('search_path') like 'tenant_acme%'",
     },
     Kind {
         name: "role, set for the session",
-        make: &["set role \"{role}\""],
+        make: &["do $$ begin set role \"{role}\"; end $$"],
         seen: "select current_user::text = '{role}'",
     },
     Kind {

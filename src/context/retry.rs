@@ -1,0 +1,145 @@
+//! A tenant's transaction that is run again when the server undid it because of a conflict.
+
+use super::{Db, TenantFnMany, TenantTx, TxOptions};
+use crate::{
+    error::{Error, Result},
+    slug::TenantSlug,
+};
+use rand::RngExt as _;
+use std::{future::Future, time::Duration};
+use tokio_postgres::error::SqlState;
+
+/// How often a transaction that the server undid is run again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// The most runs in all; one run takes place also where it is 0. Default: 5.
+    pub tries_max: u32,
+    /// The wait before the second run; it doubles from run to run and is jittered by half. Default: 10 ms.
+    pub wait_first: Duration,
+    /// The longest wait, before the jitter. Default: 1 s.
+    pub wait_max: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { tries_max: 5, wait_first: Duration::from_millis(10), wait_max: Duration::from_secs(1) }
+    }
+}
+
+impl Retry {
+    /// The wait after so many tries, before the jitter.
+    fn wait_after(&self, tries: u32) -> Duration {
+        let doubled = 1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.wait_first.saturating_mul(doubled).min(self.wait_max)
+    }
+}
+
+impl<E: From<Error> + Send> Db<E> {
+    /// [`with_tenant_in`](Self::with_tenant_in), run again in a new transaction when the server undid all of it because of
+    /// a serialization failure (40001) or a deadlock (40P01), in a statement or at COMMIT. At most [`Retry::tries_max`]
+    /// times in all, with waits that double and are jittered.
+    ///
+    /// Run again is only what certainly did not commit. It is not run again after
+    /// [`CommitUnknown`](crate::ErrorKind::CommitUnknown), nor when the body undid the conflict itself, with a savepoint, and
+    /// then failed with something else.
+    ///
+    /// The body may run more than once, so it borrows what it needs (`async |tx|`, not `async move |tx|`), and what it does
+    /// outside this transaction, in another tenant as well, it should do after this returns.
+    ///
+    /// ```no_run
+    /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> Result<(), cgk::Error> {
+    /// use cgk::{Retry, TxOptions};
+    /// let total: i64 = db
+    ///     .with_tenant_retry(&slug, &TxOptions::default().serializable(), &Retry::default(), async |tx| {
+    ///         let row = tx.query_one("update products set version = version + 1 returning version", &[]).await?;
+    ///         Ok(row.get(0))
+    ///     })
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Locks
+    ///
+    /// As [`with_tenant`](Self::with_tenant), in each try; none while it waits between two.
+    ///
+    /// # Errors
+    ///
+    /// As [`with_tenant`](Self::with_tenant); after the last try, what that one failed with.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`with_tenant`](Self::with_tenant); dropped while it waits between two tries, nothing is open.
+    #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
+    pub fn with_tenant_retry<T: Send, F: TenantFnMany<T, E>>(
+        &self,
+        slug: &TenantSlug,
+        options: &TxOptions,
+        retry: &Retry,
+        body: F,
+    ) -> impl Future<Output = Result<T, E>> + Send {
+        async move {
+            let mut tries = 0;
+            loop {
+                tries += 1;
+                let visit = self.visit(slug, options).await?;
+                let mut tx = TenantTx::new(&visit.shared);
+                let outcome = visit.context.clone().scope(body(&mut tx)).await;
+                match self.depart(visit, outcome).await {
+                    Ok(value) => return Ok(value),
+                    Err(failed) if failed.undone && tries < retry.tries_max => {
+                        tracing::debug!(tenant = %slug, tries, "the server undid the transaction; running it again");
+                        tokio::time::sleep(jittered(retry.wait_after(tries))).await;
+                    }
+                    Err(failed) => return Err(failed.error),
+                }
+            }
+        }
+    }
+}
+
+/// Whether a conflict with another transaction is the reason: what a new try may not meet.
+pub(super) fn is_conflict(state: &SqlState) -> bool {
+    [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(state)
+}
+
+/// Whether an error of the entry or of the COMMIT says that the server undid the whole transaction because of a conflict.
+pub(super) fn undone_by_server(error: &Error) -> bool {
+    match error {
+        // Answered by the server, on the entry or on the COMMIT itself.
+        Error::Statement { source, .. } => source.code().is_some_and(is_conflict),
+        // A statement had failed, the body ignored it, and the COMMIT was not reached.
+        Error::TransactionAborted { failed, .. } => failed.as_ref().is_some_and(is_conflict),
+        _ => false,
+    }
+}
+
+/// Between half and one and a half of a wait, so that two that met do not meet again.
+fn jittered(wait: Duration) -> Duration {
+    let jittered = wait.as_secs_f64() * rand::rng().random_range(0.5..1.5);
+    Duration::try_from_secs_f64(jittered).unwrap_or(wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let retry = Retry { tries_max: 9, wait_first: Duration::from_millis(10), wait_max: Duration::from_millis(70) };
+        let waits: Vec<u128> = (1..=5).map(|tries| retry.wait_after(tries).as_millis()).collect();
+        assert_eq!(waits, [10, 20, 40, 70, 70]);
+        assert_eq!(retry.wait_after(u32::MAX), retry.wait_max);
+        assert_eq!(Retry { wait_first: Duration::MAX, ..retry }.wait_after(3), Duration::from_millis(70));
+    }
+
+    #[test]
+    fn the_jitter_is_half_of_the_wait() {
+        let wait = Duration::from_millis(1000);
+        let waits: Vec<u128> = (0..1000).map(|_| jittered(wait).as_millis()).collect();
+        assert!(waits.iter().all(|wait| (500..=1500).contains(wait)), "{waits:?}");
+        // A thousand of them reach both ends, but for one case in 10^22.
+        assert!(waits.iter().any(|wait| *wait < 550) && waits.iter().any(|wait| *wait > 1450), "{waits:?}");
+        assert_eq!(jittered(Duration::ZERO), Duration::ZERO);
+        assert!(jittered(Duration::MAX) >= Duration::MAX / 2);
+    }
+}

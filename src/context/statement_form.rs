@@ -1,0 +1,306 @@
+//! Which statements are not sent from inside a transaction, told by their first words.
+//!
+//! A statement in the extended protocol is one statement, and none of the forms refused here can stand inside another one:
+//! EXPLAIN, PREPARE and EXECUTE take only queries. What is left is SQL that the server runs on its own, a DO block or a
+//! function, and the function `set_config` in an expression: those are found by the check before the COMMIT if they last
+//! until then, and cannot be seen here. `docs/security.md` says what that means in each mode.
+
+use crate::error::Error;
+
+/// What a statement would do to the transaction and the session around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StatementForm {
+    /// Nothing.
+    Inside,
+    /// It makes or drops the session's prepared statements, which no scrub restores.
+    SessionStatements,
+    /// It must not be sent.
+    Refused(RefusedForm),
+}
+
+/// A statement form that is refused before it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RefusedForm {
+    /// Its first words, in lower case.
+    pub(crate) form: &'static str,
+    /// What to do instead.
+    pub(crate) instead: &'static str,
+}
+
+impl RefusedForm {
+    pub(crate) fn error(self) -> Error {
+        Error::StatementRefused { form: self.form, instead: self.instead }
+    }
+}
+
+const END: &str =
+    "return Ok from the closure to commit and Err to roll back; `tx.savepoint()` undoes a part of the transaction";
+const ROLE: &str = "the role belongs to the transaction; another tenant takes a call of its own, and work as the login goes \
+                    through `db.platform()`";
+const PATH: &str = "the search path belongs to the transaction; another tenant takes a call of its own, and schemas of \
+                    extensions are named by the setting `search_path`";
+const ORGANIZATION: &str = "the organization belongs to the transaction; another tenant takes a call of its own";
+const SESSION: &str = "reset single settings by name; the session is reset after every transaction";
+
+/// The settings that belong to the transaction, with what to do instead of changing them.
+const SETTINGS: [(&str, &str, &str, &str); 5] = [
+    ("role", "set role", "reset role", ROLE),
+    ("session_authorization", "set session authorization", "reset session authorization", ROLE),
+    ("search_path", "set search_path", "reset search_path", PATH),
+    (
+        "app.current_organization_id",
+        "set app.current_organization_id",
+        "reset app.current_organization_id",
+        ORGANIZATION,
+    ),
+    ("cgk.tx", "set cgk.tx", "reset cgk.tx", END),
+];
+
+/// Looks at the first words of a statement.
+pub(crate) fn statement_form(sql: &str) -> StatementForm {
+    let mut words = Words { rest: sql };
+    match words.next().as_str() {
+        "commit" => refused("commit", END),
+        "end" => refused("end", END),
+        "abort" => refused("abort", END),
+        "rollback" => {
+            let mut next = words.next();
+            if ["work", "transaction"].contains(&next.as_str()) {
+                next = words.next();
+            }
+            // Back to a savepoint: the transaction goes on.
+            if next == "to" { StatementForm::Inside } else { refused("rollback", END) }
+        }
+        "prepare" if words.next() == "transaction" => refused("prepare transaction", END),
+        "prepare" | "deallocate" => StatementForm::SessionStatements,
+        "discard" => refused("discard", SESSION),
+        "set" => set(&mut words),
+        "reset" => reset(&mut words),
+        _ => StatementForm::Inside,
+    }
+}
+
+fn refused(form: &'static str, instead: &'static str) -> StatementForm {
+    StatementForm::Refused(RefusedForm { form, instead })
+}
+
+fn set(words: &mut Words<'_>) -> StatementForm {
+    let mut name = words.setting();
+    // SET LOCAL and SET SESSION only say how long a setting lasts; SET SESSION AUTHORIZATION is another statement.
+    if ["local", "session"].contains(&name.as_str()) {
+        let scope = name;
+        name = words.setting();
+        if scope == "session" && name == "authorization" {
+            return refused("set session authorization", ROLE);
+        }
+        if name == "session" && words.setting() == "authorization" {
+            return refused("set session authorization", ROLE);
+        }
+    }
+    match name.as_str() {
+        "schema" => refused("set schema", PATH),
+        UNICODE_ESCAPES => refused("set U&\"…\"", "write the setting's name without unicode escapes"),
+        name => match SETTINGS.iter().find(|(setting, ..)| *setting == name) {
+            Some((_, form, _, instead)) => refused(form, instead),
+            None => StatementForm::Inside,
+        },
+    }
+}
+
+fn reset(words: &mut Words<'_>) -> StatementForm {
+    match words.setting().as_str() {
+        "all" => refused("reset all", SESSION),
+        "session" if words.setting() == "authorization" => refused("reset session authorization", ROLE),
+        UNICODE_ESCAPES => refused("reset U&\"…\"", "write the setting's name without unicode escapes"),
+        name => match SETTINGS.iter().find(|(setting, ..)| *setting == name) {
+            Some((_, _, form, instead)) => refused(form, instead),
+            None => StatementForm::Inside,
+        },
+    }
+}
+
+/// Stands for a name in `U&"…"`, which may be any name.
+const UNICODE_ESCAPES: &str = "u&";
+
+/// Reads a statement word by word.
+struct Words<'a> {
+    rest: &'a str,
+}
+
+impl Words<'_> {
+    /// The next word in lower case; empty where something else stands.
+    fn next(&mut self) -> String {
+        self.rest = skip_blank(self.rest);
+        let end = self.rest.find(|c: char| !is_of_a_word(c)).unwrap_or(self.rest.len());
+        let (word, after) = self.rest.split_at(end);
+        self.rest = after;
+        word.to_ascii_lowercase()
+    }
+
+    /// The next name of a setting, in lower case: the server compares these without regard to case, also where they are quoted.
+    fn setting(&mut self) -> String {
+        let mut name = self.part();
+        while name != UNICODE_ESCAPES
+            && let Some(after) = skip_blank(self.rest).strip_prefix('.')
+        {
+            self.rest = after;
+            let part = self.part();
+            if part == UNICODE_ESCAPES {
+                return part;
+            }
+            name = format!("{name}.{part}");
+        }
+        name
+    }
+
+    fn part(&mut self) -> String {
+        self.rest = skip_blank(self.rest);
+        if let Some(quoted) = self.rest.strip_prefix('"') {
+            let end = quoted.find('"').unwrap_or(quoted.len());
+            self.rest = quoted.get(end + 1..).unwrap_or_default();
+            return quoted[..end].to_ascii_lowercase();
+        }
+        let word = self.next();
+        if word == "u" && self.rest.starts_with("&\"") {
+            return UNICODE_ESCAPES.into();
+        }
+        word
+    }
+}
+
+/// What the server takes for part of a word.
+fn is_of_a_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()
+}
+
+/// Skips what may stand before a statement: white space, comments and empty statements.
+fn skip_blank(mut sql: &str) -> &str {
+    loop {
+        sql = sql.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c', ';']);
+        if let Some(line) = sql.strip_prefix("--") {
+            sql = line.find(['\n', '\r']).map_or("", |end| &line[end..]);
+        } else if sql.starts_with("/*") {
+            sql = skip_comment(sql);
+        } else {
+            return sql;
+        }
+    }
+}
+
+/// Skips a comment in `/* */`, which may hold others.
+fn skip_comment(sql: &str) -> &str {
+    let (bytes, mut depth, mut at) = (sql.as_bytes(), 0, 0);
+    while at < bytes.len() {
+        match &bytes[at..] {
+            [b'/', b'*', ..] => (depth, at) = (depth + 1, at + 2),
+            [b'*', b'/', ..] => (depth, at) = (depth - 1, at + 2),
+            _ => at += 1,
+        }
+        if depth == 0 {
+            return &sql[at..];
+        }
+    }
+    ""
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(sql: &str) -> &'static str {
+        match statement_form(sql) {
+            StatementForm::Refused(RefusedForm { form, .. }) => form,
+            StatementForm::Inside => "",
+            StatementForm::SessionStatements => "session statements",
+        }
+    }
+
+    #[test]
+    fn refused_forms_are_known_however_they_are_written() {
+        for (sql, expected) in [
+            ("commit", "commit"),
+            ("COMMIT and chain", "commit"),
+            (" \t\n;; /* /* nested */ */-- line\nEnd", "end"),
+            ("--a\rcommit", "commit"),
+            ("abort", "abort"),
+            ("rollback", "rollback"),
+            ("rollback/**/work", "rollback"),
+            ("rollback prepared 'x'", "rollback"),
+            ("prepare transaction 'x'", "prepare transaction"),
+            ("commit;", "commit"),
+            ("set role x", "set role"),
+            ("SET\tLOCAL/* */ROLE \"x\"", "set role"),
+            ("set session role none", "set role"),
+            ("set role to x", "set role"),
+            ("set \"role\" = x", "set role"),
+            ("set local\"Role\"to x", "set role"),
+            ("set local U&\"r\\006Fle\" = x", "set U&\"…\""),
+            ("set u&\"!0072ole\" uescape '!' = x", "set U&\"…\""),
+            ("set session authorization x", "set session authorization"),
+            ("set local session authorization x", "set session authorization"),
+            ("set session session authorization default", "set session authorization"),
+            ("set session_authorization = x", "set session authorization"),
+            ("set search_path = a, b", "set search_path"),
+            ("set local Search_Path to a", "set search_path"),
+            ("set local schema 'a'", "set schema"),
+            ("set app . current_organization_id = ''", "set app.current_organization_id"),
+            ("set local \"app\".\"current_organization_id\" = ''", "set app.current_organization_id"),
+            ("set \"app.current_organization_id\" = ''", "set app.current_organization_id"),
+            ("set app.U&\"x\" = ''", "set U&\"…\""),
+            ("set cgk.tx = ''", "set cgk.tx"),
+            ("reset role", "reset role"),
+            ("reset \"ROLE\"", "reset role"),
+            ("reset U&\"role\"", "reset U&\"…\""),
+            ("reset all", "reset all"),
+            ("reset session authorization", "reset session authorization"),
+            ("reset session_authorization", "reset session authorization"),
+            ("reset search_path", "reset search_path"),
+            ("reset cgk.tx", "reset cgk.tx"),
+            ("discard all", "discard"),
+            ("DISCARD temp", "discard"),
+        ] {
+            assert_eq!(form(sql), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn other_statements_are_sent() {
+        for sql in [
+            "",
+            "--",
+            "/* open",
+            "-- commit",
+            "/* é */ select 1",
+            "select 'commit'",
+            "rollback to savepoint a",
+            "ROLLBACK WORK TO a",
+            "commit_log",
+            "commité",
+            "release a",
+            "begin",
+            "endpoint",
+            "set",
+            "set local",
+            "set \"",
+            "set local statement_timeout = 0",
+            "set time zone 'UTC'",
+            "set constraints all immediate",
+            "set transaction read only",
+            "set session characteristics as transaction read only",
+            "set app.role = 'admin'",
+            "set role.x = 1",
+            "set app.current_organization_id.x = 1",
+            "set roles = 1",
+            "set local rolé = 1",
+            "reset statement_timeout",
+            "reset session x",
+            "reset time zone",
+            "update t set role = 'x'",
+        ] {
+            assert_eq!(form(sql), "", "{sql}");
+        }
+        for sql in ["prepare x as select 1", "deallocate all", "DEALLOCATE prepare s0"] {
+            assert_eq!(form(sql), "session statements", "{sql}");
+        }
+    }
+}
