@@ -24,6 +24,7 @@ Examples:
   cgk migrate:new gift_cards             for every tenant schema
   cgk migrate:new plans --public         for the shared schema
   cgk migrate:new gift_cards --migrations db/migrations
+  cgk migrate:new shared_rights --public --from-builtin row_level_security
 
 Without a folder of your own, the bundled files are written to ./migrations first, and cgk.toml names it from then on. \
 No database is needed.";
@@ -38,6 +39,9 @@ pub(crate) struct Arguments {
     /// For every tenant schema; the default
     #[arg(long, group = "set")]
     tenant: bool,
+    /// Fill it with a bundled migration of that set, named without its number: one that your copy of the set lacks
+    #[arg(long, value_name = "NAME")]
+    from_builtin: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -71,6 +75,11 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
         MigrationsFrom::Directory(directory) => (directory, false),
         MigrationsFrom::Bundled => (PathBuf::from(FOLDER), true),
     };
+    if bundled && let Some(name) = &arguments.from_builtin {
+        let message = format!("the bundled set is in use, and has {name:?} or no such migration");
+        let hint = "--from-builtin is for a set of your own that was copied from an older release.".to_owned();
+        bail!(Refusal { message, hint, exit: Exit::Usage });
+    }
     // The name is looked at before a folder full of files is written for its sake.
     if !migrate::is_name(&arguments.name) {
         let message = format!("{:?} cannot be the name of a migration", arguments.name);
@@ -82,7 +91,10 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
         written = Migrations::write_bundled(&directory).with_context(|| format!("could not write to {FOLDER}"))?;
         config = name_in_config(session)?;
     }
-    let file = migrate::new_file(&directory, set, &arguments.name)?;
+    let file = match &arguments.from_builtin {
+        Some(bundled) => migrate::new_file_from_bundled(&directory, set, &arguments.name, bundled)?,
+        None => migrate::new_file(&directory, set, &arguments.name)?,
+    };
 
     if !written.is_empty() {
         let files = count(written.len(), "bundled migration");
@@ -112,7 +124,11 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
         },
         exit: Exit::Done,
     });
-    printer.say(format!("It holds no statement yet: edit it, then {}", paint(COMMAND, "cgk migrate --plan")));
+    let next = paint(COMMAND, "cgk migrate --plan");
+    printer.say(match arguments.from_builtin {
+        Some(_) => format!("Next: {next}"),
+        None => format!("It holds no statement yet: edit it, then {next}"),
+    });
     Ok(Exit::Done)
 }
 

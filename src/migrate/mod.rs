@@ -62,7 +62,7 @@ pub use plan::{Plan, Target, plan};
 pub use repair::{Repair, RepairOutcome, Repaired, repair};
 pub use run::{Canary, Outcome, RunOptions, RunReport, RunStart, SchemaOutcome, Stop, StopReason, run, run_with};
 pub use saved::SavedPlan;
-pub use scaffold::{is_name, new_file};
+pub use scaffold::{is_name, new_file, new_file_from_bundled};
 pub use selection::{InvalidPart, Part, Scope, Selection};
 pub use source::{MigrationFile, Migrations, Source};
 pub use state::{FleetState, SchemaState, TenantState, look};

@@ -1,10 +1,10 @@
 //! A new migration file: its version is the one after the newest of its set.
 
-use super::source::parse_name;
+use super::source::{Migrations, parse_name};
 use crate::{
     error::{Error, Result},
     migration::{FileProblem, Set},
-    version::Version,
+    version::{Checksum, Version},
 };
 use std::{
     fs, io,
@@ -20,6 +20,43 @@ use std::{
 /// [`Error::MigrationsInvalid`]: the name holds something else than a-z, A-Z, 0-9 and _, or a `.sql` file of the folder has a
 /// name without a version. [`Error::MigrationsUnreadable`]: what the operating system says.
 pub fn new_file(directory: &Path, set: Set, name: &str) -> Result<PathBuf> {
+    write_next(directory, set, name, None)
+}
+
+/// Writes the next file of a set with the text of a bundled migration of that set, named without its version. This brings a
+/// migration that is bundled since a newer release into a set that was copied before it.
+///
+/// # Errors
+///
+/// As [`new_file`]; and [`Error::MigrationsInvalid`] if no bundled migration has that name, or a file of the folder already
+/// has its text.
+pub fn new_file_from_bundled(directory: &Path, set: Set, name: &str, bundled: &str) -> Result<PathBuf> {
+    let migrations = Migrations::bundled();
+    let files = migrations.set(set).files();
+    let folder = directory.join(set.folder());
+    let invalid = |problem: String| {
+        let problems = vec![FileProblem { file: folder.clone(), line: None, problem }];
+        Error::MigrationsInvalid { problems }
+    };
+    let Some(file) = files.iter().find(|file| file.id().name == bundled) else {
+        let names: Vec<&str> = files.iter().map(|file| file.id().name.as_str()).collect();
+        return Err(invalid(format!("no bundled migration is named {bundled:?}; these are: {}", names.join(", "))));
+    };
+    if let Some(same) = file_with_text(&folder, file.checksum()) {
+        return Err(invalid(format!("{same} already has the text of the bundled migration {bundled:?}")));
+    }
+    write_next(directory, set, name, Some(file.sql()))
+}
+
+/// The name of a file of this text.
+fn file_with_text(folder: &Path, checksum: &Checksum) -> Option<String> {
+    let paths = fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    paths
+        .filter(|path| fs::read_to_string(path).is_ok_and(|text| Checksum::of(&text) == *checksum))
+        .find_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+}
+
+fn write_next(directory: &Path, set: Set, name: &str, text: Option<&str>) -> Result<PathBuf> {
     let folder = directory.join(set.folder());
     if !is_name(name) {
         let problem = format!("{name:?} cannot be the name of a migration: only a-z, A-Z, 0-9 and _ may stand in it");
@@ -34,9 +71,10 @@ pub fn new_file(directory: &Path, set: Set, name: &str) -> Result<PathBuf> {
         let version = next_version(&folder)?;
         let file = format!("{version}_{name}.sql");
         let path = folder.join(&file);
-        let text = match set {
-            Set::Public => format!("-- {file}: runs once, in the shared schema.\n{RULES}"),
-            Set::Tenant => format!("-- {file}: runs once in the schema of every tenant.\n{RULES}"),
+        let text = match (text, set) {
+            (Some(text), _) => text.to_owned(),
+            (None, Set::Public) => format!("-- {file}: runs once, in the shared schema.\n{RULES}"),
+            (None, Set::Tenant) => format!("-- {file}: runs once in the schema of every tenant.\n{RULES}"),
         };
         match fs::File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes())) {
             Ok(()) => return Ok(path),

@@ -161,3 +161,28 @@ fn new_migrations() {
     text.push_str(&other.transcript(&["migrate:new second --migrations db"]));
     assert_snapshot!(text);
 }
+
+/// A set that was copied from an older release gets what is bundled since then, once.
+#[test]
+fn a_bundled_migration_is_added_to_a_set_of_ones_own() {
+    let shell = Shell::new();
+    let mut text = shell.transcript(&["migrate:new rights --public --from-builtin row_level_security"]);
+    assert!(!shell.folder().join("migrations").exists());
+    shell.write("old/public/001_organizations.sql", "select 1;\n");
+    text.push_str(&shell.transcript(&[
+        "migrate:new rights --public --from-builtin row_level_security --migrations old",
+        "migrate:new again --public --from-builtin row_level_security --migrations old",
+        "migrate:new other --public --from-builtin orders --migrations old",
+        "migrate:new orders --from-builtin orders --migrations old",
+    ]));
+    let read = |folder: &std::path::Path, name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let bundled = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations"));
+    for (made, from) in [
+        ("old/public/002_rights.sql", "public/007_row_level_security.sql"),
+        ("old/tenant/001_orders.sql", "tenant/001_orders.sql"),
+    ] {
+        assert_eq!(read(shell.folder(), made), read(bundled, from));
+    }
+    assert!(!shell.folder().join("old/public/003_again.sql").exists());
+    assert_snapshot!(text);
+}
