@@ -70,6 +70,7 @@ mod migration;
 mod registry;
 pub mod setup;
 mod slug;
+mod sql;
 mod sqlstate;
 mod tenant;
 #[cfg(feature = "testing")]

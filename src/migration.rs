@@ -157,14 +157,25 @@ impl Place {
         while !text.is_char_boundary(offset) {
             offset -= 1;
         }
-        let start = text[..offset].rfind('\n').map_or(0, |at| at + 1);
-        let end = text[offset..].find('\n').map_or(text.len(), |at| offset + at);
+        let start = text[..offset].rfind(['\n', '\r']).map_or(0, |at| at + 1);
+        let end = text[offset..].find(['\n', '\r']).map_or(text.len(), |at| offset + at);
         Self {
-            line: text[..start].matches('\n').count() + 1,
+            line: line_of(text, start),
             column: text[start..offset].chars().count() + 1,
-            text: text[start..end].trim_end_matches('\r').to_owned(),
+            text: text[start..end].to_owned(),
         }
     }
+}
+
+/// The number of the line that a byte offset is in, from 1 on. A carriage return by itself ends a line as well.
+pub(crate) fn line_of(text: &str, offset: usize) -> usize {
+    let before = &text.as_bytes()[..offset];
+    let ends = before.iter().enumerate().filter(|(at, byte)| match byte {
+        b'\n' => true,
+        b'\r' => text.as_bytes().get(at + 1) != Some(&b'\n'),
+        _ => false,
+    });
+    ends.count() + 1
 }
 
 impl std::error::Error for MigrationFailure {
@@ -221,5 +232,7 @@ mod tests {
         let place = Place::of(text, text.find('x').unwrap());
         assert_eq!(place, Place { line: 2, column: 13, text: "sélect 'ü', x".into() });
         assert_eq!(Place::of(text, 9999).line, 3);
+        let place = Place::of("a;\r-- b\r\rcommit;", 9);
+        assert_eq!(place, Place { line: 4, column: 1, text: "commit;".into() });
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     ident::{RoleName, SchemaName, literal},
     isolation,
     migrate::{MigrationFile, Migrations, Set},
+    sql::rewrite::{self, Edits},
 };
 use std::collections::HashMap;
 
@@ -119,39 +120,20 @@ fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &Sche
 /// A file's text as it can run inside a transaction and in another schema: without CONCURRENTLY, without what only keeps
 /// house, and with the scratch schema's name where the shared set writes its own.
 fn transactional(file: &MigrationFile, set: Set, schema: &SchemaName) -> String {
-    let text = file.sql();
-    let mut replaced: Vec<(std::ops::Range<usize>, String)> = Vec::new();
+    let mut edits = Edits::default();
     for statement in file.statements() {
-        let words = statement.leading_words();
-        match words.as_slice() {
+        match statement.leading_words().as_slice() {
             ["vacuum" | "checkpoint" | "analyze" | "cluster", ..] | ["alter", "system", ..] => {
-                replaced.push((statement.range.clone(), "select".into()));
+                edits.replace(statement.range.clone(), "select");
                 continue;
             }
-            ["create" | "drop" | "reindex" | "alter", ..] => {
-                let concurrently = statement.tokens.iter().filter(|token| token.word() == Some("concurrently"));
-                replaced.extend(concurrently.map(|token| (token.at..token.at + "concurrently".len(), String::new())));
-            }
-            _ => {}
+            _ => drop(rewrite::within_a_transaction(statement, &mut edits)),
         }
         if set == Set::Public {
-            for pair in statement.tokens.windows(2) {
-                if pair[0].name() == Some("public") && pair[1].is_sign('.') {
-                    let quotes = if pair[0].word().is_some() { 0 } else { 2 };
-                    replaced.push((pair[0].at..pair[0].at + "public".len() + quotes, schema.quoted()));
-                }
-            }
+            rewrite::rename_schema(statement, SchemaName::public().as_str(), &schema.quoted(), &mut edits);
         }
     }
-    replaced.sort_by_key(|(range, _)| range.start);
-    let (mut sql, mut done) = (String::with_capacity(text.len()), 0);
-    for (range, with) in replaced {
-        sql.push_str(&text[done..range.start]);
-        sql.push_str(&with);
-        done = range.end;
-    }
-    sql.push_str(&text[done..]);
-    sql
+    edits.apply(file.sql())
 }
 
 #[cfg(test)]

@@ -5,14 +5,14 @@
 //! CONCURRENTLY` an index that is no longer kept up to date, `DETACH PARTITION CONCURRENTLY` a partition between two states.
 //! A server whose client was killed may also have come to the end. The catalogue tells all of it.
 
-use super::{
-    shape::{self, Name, Shape},
-    sql::Statement,
-};
 use crate::{
     db::{Operator, message},
     error::{Error, Result, while_doing},
     ident::{IDENT_BYTES_MAX, SchemaName},
+    sql::{
+        Statement,
+        shape::{self, Name, Shape},
+    },
 };
 use tokio_postgres::types::{ToSql, Type};
 

@@ -5,10 +5,10 @@
 //! that is only named, the tables at the other end of foreign keys that are dropped. Partitions are locked like their parent.
 //! `tests/it/migrate_locks.rs` runs each form and compares with `pg_locks`.
 
-use super::{
+use super::source::MigrationFile;
+use crate::sql::{
+    Statement,
     shape::{self, Action, Name, Shape, Source},
-    source::MigrationFile,
-    sql::Statement,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -145,7 +145,7 @@ impl MigrationFile {
         let mut locks = Vec::new();
         for statement in self.statements() {
             let shape = shape::of(statement);
-            let line = self.sql()[..statement.range.start].matches('\n').count() + 1;
+            let line = crate::migration::line_of(self.sql(), statement.range.start);
             let mut strongest: BTreeMap<String, (usize, LockMode, String)> = BTreeMap::new();
             for (index, (name, mode, reason)) in of_shape(&shape, statement).into_iter().enumerate() {
                 if made.contains(&name.name) {

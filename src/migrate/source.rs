@@ -1,10 +1,11 @@
 //! Migration files: where they come from, what their names say, and the text of each.
 
-use super::{lint, sql};
+use super::lint;
 use crate::{
     config::MigrationsFrom,
     error::{Error, Result},
-    migration::{FileProblem, MigrationId, Set},
+    migration::{FileProblem, MigrationId, Set, line_of},
+    sql,
     version::{Checksum, Version},
 };
 use std::{
@@ -273,14 +274,13 @@ impl MigrationFile {
         if sql.contains('\0') {
             return Err(problem(None, "holds a zero byte".into()));
         }
-        let sql::Cut { statements, comments } = sql::cut(&sql).map_err(|unclosed| {
-            let line = sql[..unclosed.at].matches('\n').count() + 1;
-            problem(Some(line), format!("{} begins here and does not end", unclosed.what))
-        })?;
+        let sql::Cut { statements, comments } =
+            sql::cut(&sql).map_err(|found| problem(Some(line_of(&sql, found.at)), found.problem))?;
         if statements.is_empty() {
             return Err(problem(None, "holds no statement".into()));
         }
-        let transactional = !sql.lines().next().is_some_and(lint::is_marker);
+        let first = comments.first().filter(|range| range.start == 0).map(|range| &sql[range.clone()]);
+        let transactional = !first.is_some_and(lint::is_marker);
         Ok(Self { id, path, sql, checksum, statements, comments, transactional })
     }
 }

@@ -5,12 +5,12 @@
 
 use super::{Finding, Lint};
 use crate::{
-    migrate::{
-        shape::{self, Action, Name, Shape},
-        source::MigrationFile,
-        sql::{Statement, TokenKind},
-    },
+    migrate::source::MigrationFile,
     migration::Set,
+    sql::{
+        Statement, Token, TokenKind,
+        shape::{self, Action, Name, Shape},
+    },
 };
 use std::collections::BTreeSet;
 
@@ -181,7 +181,7 @@ fn of_constraint(at: usize, action: &Action, table: &Name, faults: &mut Faults) 
 }
 
 fn of_new_column(at: usize, action: &Action, table: &Name, faults: &mut Faults) {
-    let words: Vec<&str> = action.tokens.iter().filter_map(crate::migrate::sql::Token::word).collect();
+    let words: Vec<&str> = action.tokens.iter().filter_map(Token::word).collect();
     let has = |word: &str| words.contains(&word);
     let fills_itself = has("serial") || has("bigserial") || has("smallserial") || has("identity") || has("generated");
     let volatile = has("default") && VOLATILE.iter().any(|function| has(function));

@@ -13,7 +13,7 @@ mod unit;
 use super::source::{MigrationFile, Migrations, Source, read_directory};
 use crate::{
     error::Result,
-    migration::{FileProblem, Set},
+    migration::{FileProblem, Set, line_of},
 };
 use std::{
     collections::BTreeSet,
@@ -197,10 +197,6 @@ fn warnings(public: &Source, tenant: &Source, accepted: &Accepted) -> Vec<Findin
     }
     findings.extend(unused.left_over());
     findings
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    text[..offset].matches('\n').count() + 1
 }
 
 #[cfg(test)]

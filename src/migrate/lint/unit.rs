@@ -5,10 +5,12 @@
 //! migration all or nothing.
 
 use super::{Finding, Lint};
-use crate::migrate::{
-    shape::{self, Shape},
-    source::{MigrationFile, Source},
-    sql::{Statement, Token, TokenKind},
+use crate::{
+    migrate::source::{MigrationFile, Source},
+    sql::{
+        Statement, Token, TokenKind,
+        shape::{self, Shape},
+    },
 };
 use std::collections::BTreeMap;
 
@@ -95,10 +97,10 @@ fn transaction_control(statement: &Statement) -> Option<Fault> {
 
 /// What cannot run inside a transaction.
 fn inside_only(statement: &Statement) -> Option<Fault> {
-    let words = statement.leading_words();
-    let found = match words.as_slice() {
-        ["create" | "drop" | "reindex" | "refresh" | "alter", ..] if is_concurrent(&words, statement) => "CONCURRENTLY",
-        ["vacuum", ..] => "VACUUM",
+    let found = match shape::of(statement) {
+        shape if shape.is_concurrent() => "CONCURRENTLY",
+        Shape::Vacuum { .. } => "VACUUM",
+        Shape::Reindex { kind, .. } if kind != "index" && kind != "table" => "REINDEX of more than one table",
         _ => return None,
     };
     let reason = format!(
@@ -117,18 +119,6 @@ fn beyond_the_schema(statement: &Statement) -> Option<Fault> {
     };
     let reason = format!("{found} is not about one schema, and a migration is run once in each");
     Some((statement.range.start, Lint::BeyondTheSchema, reason))
-}
-
-/// `refresh materialized view concurrently` may run in a transaction; the others may not.
-fn is_concurrent(words: &[&str], statement: &Statement) -> bool {
-    let position = words.iter().position(|word| *word == "concurrently");
-    match words {
-        ["refresh", ..] => false,
-        ["alter", "table", ..] => {
-            statement.find_word("detach").is_some() && statement.find_word("concurrently").is_some()
-        }
-        _ => position.is_some_and(|position| position <= 4),
-    }
 }
 
 fn session_state(statement: &Statement) -> Option<Fault> {
@@ -220,11 +210,14 @@ fn created_relation(statement: &Statement) -> Option<(String, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::migrate::sql::statements;
+    use crate::sql::cut;
+
+    fn statements(text: &str) -> Vec<Statement> {
+        cut(text).unwrap().statements
+    }
 
     fn problems(text: &str) -> Vec<String> {
         statements(text)
-            .unwrap()
             .iter()
             .flat_map(|s| {
                 let unit = [transaction_control(s), inside_only(s), beyond_the_schema(s)];
@@ -249,6 +242,9 @@ mod tests {
             "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS i on t (a)",
             "drop index concurrently i",
             "reindex table concurrently t",
+            "reindex (concurrently) index i",
+            "reindex (verbose, concurrently on) table t",
+            "reindex schema s",
             "vacuum t",
             "alter system set a = 1",
             "alter table t detach partition p concurrently",
@@ -304,7 +300,6 @@ mod tests {
              create unique index d on a (x); create index on a (y); create table other.e (); create type f as enum ();
              create materialized view g as select 1; create sequence h",
         )
-        .unwrap()
         .iter()
         .filter_map(created_relation)
         .map(|(name, _)| name)

@@ -3,10 +3,7 @@
 //! No grammar of SQL: the forms that change schemas, read from their leading words. What is not recognised is
 //! [`Shape::Other`], and nobody draws conclusions from it.
 
-use super::{
-    cursor::Cursor,
-    sql::{Statement, Token, TokenKind},
-};
+use super::{Statement, Token, TokenKind, cursor::Cursor};
 
 /// A name as it is written, its schema beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +117,21 @@ pub(crate) enum Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Action {
     pub(crate) tokens: Vec<Token>,
+}
+
+impl Shape {
+    /// Whether CONCURRENTLY keeps it out of a transaction; `refresh … concurrently` is not kept out.
+    pub(crate) fn is_concurrent(&self) -> bool {
+        match self {
+            Self::CreateIndex { concurrently, .. }
+            | Self::DropIndex { concurrently, .. }
+            | Self::Reindex { concurrently, .. } => *concurrently,
+            Self::AlterTable { actions, .. } => {
+                actions.iter().any(|action| action.has(&["detach", "partition"]) && action.has(&["concurrently"]))
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Name {
@@ -513,8 +525,9 @@ fn after(tokens: &[Token], from: usize, phrase: &[&str]) -> Option<Name> {
 
 /// Whether a list of options right behind the first word switches one on.
 fn options_say(tokens: &[Token], option: &str) -> bool {
-    let Some(open) = tokens.get(1).filter(|token| token.is_sign('(')) else { return false };
-    let _ = open;
+    if !tokens.get(1).is_some_and(|token| token.is_sign('(')) {
+        return false;
+    }
     let options = tokens[2..].split(|token| token.is_sign(')')).next().unwrap_or_default();
     options.split(|token| token.is_sign(',')).any(|one| {
         one.first().and_then(Token::word) == Some(option)

@@ -1,9 +1,6 @@
 //! Reads a statement's tokens from left to right.
 
-use super::{
-    shape::Name,
-    sql::{Token, TokenKind},
-};
+use super::{Token, TokenKind, shape::Name};
 
 /// A place between tokens.
 pub(super) struct Cursor<'a> {

@@ -1,0 +1,151 @@
+//! Rewrites a text at the places of its tokens; everything else stays, byte for byte.
+
+use super::{
+    Statement, Token, TokenKind,
+    shape::{self, Shape},
+};
+use std::ops::Range;
+
+/// Replacements to be made in a text.
+#[derive(Default)]
+pub(crate) struct Edits(Vec<(Range<usize>, String)>);
+
+impl Edits {
+    pub(crate) fn replace(&mut self, range: Range<usize>, with: impl Into<String>) {
+        self.0.push((range, with.into()));
+    }
+
+    /// Replaces by a text that is no longer, and fills up with blanks: what stands behind keeps its place.
+    fn replace_in_place(&mut self, range: Range<usize>, with: &str) {
+        let length = range.len();
+        debug_assert!(with.len() <= length);
+        self.replace(range, format!("{with:length$}"));
+    }
+
+    /// The text with the replacements made.
+    pub(crate) fn apply(mut self, text: &str) -> String {
+        self.0.sort_by_key(|(range, _)| range.start);
+        let (mut made, mut done) = (String::with_capacity(text.len()), 0);
+        for (range, with) in self.0 {
+            made.push_str(&text[done..range.start]);
+            made.push_str(&with);
+            done = range.end;
+        }
+        made.push_str(&text[done..]);
+        made
+    }
+}
+
+/// Makes a statement one that can run inside a transaction: CONCURRENTLY left out, VACUUM left undone; the same length.
+/// Says whether it can be done.
+pub(crate) fn within_a_transaction(statement: &Statement, edits: &mut Edits) -> bool {
+    let shape = shape::of(statement);
+    match &shape {
+        Shape::Vacuum { .. } => {
+            // A query without columns.
+            edits.replace_in_place(statement.range.clone(), "select");
+            return true;
+        }
+        Shape::Reindex { kind, .. } if kind != "index" && kind != "table" => return false,
+        Shape::Other => {
+            let first = statement.tokens.first().and_then(Token::word);
+            return !(first == Some("call") || first == Some("do") && mentions_commit(statement));
+        }
+        _ if !shape.is_concurrent() => return true,
+        _ => {}
+    }
+    for (index, token) in statement.tokens.iter().enumerate() {
+        if token.word() != Some("concurrently") {
+            continue;
+        }
+        if matches!(shape, Shape::Reindex { .. }) && index > 0 && !before_names(statement, index) {
+            // `reindex (concurrently, verbose)`: a list of options may not be empty.
+            let end = statement.tokens[index..].iter().take_while(|token| !token.is_sign(',') && !token.is_sign(')'));
+            let end = end.last().map_or(token.end, |last| last.end);
+            edits.replace_in_place(token.at..end, "verbose off");
+        } else {
+            edits.replace_in_place(token.at..token.end, "");
+        }
+        break;
+    }
+    true
+}
+
+/// Whether a word stands outside the parentheses of the options.
+fn before_names(statement: &Statement, index: usize) -> bool {
+    let depth = statement.tokens[..index].iter().fold(0i32, |depth, token| match token.kind {
+        TokenKind::Sign('(') => depth + 1,
+        TokenKind::Sign(')') => depth - 1,
+        _ => depth,
+    });
+    depth == 0
+}
+
+/// Whether a string of a statement speaks of the end of a transaction; a guess, and wrong in the safe direction.
+fn mentions_commit(statement: &Statement) -> bool {
+    let ends = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        text.contains("commit") || text.contains("rollback")
+    };
+    statement.tokens.iter().filter_map(Token::text).any(ends)
+}
+
+/// Replaces a schema's name where it qualifies another.
+pub(crate) fn rename_schema(statement: &Statement, schema: &str, quoted: &str, edits: &mut Edits) {
+    for (index, pair) in statement.tokens.windows(2).enumerate() {
+        // `a.public.b` is no schema's name, and neither is the second part of `t.public.x`.
+        let is_first = index == 0 || !statement.tokens[index - 1].is_sign('.');
+        if is_first && pair[0].name() == Some(schema) && pair[1].is_sign('.') {
+            edits.replace(pair[0].at..pair[0].end, quoted);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::cut;
+
+    fn inside(text: &str) -> Option<String> {
+        let mut edits = Edits::default();
+        for statement in cut(text).unwrap().statements {
+            within_a_transaction(&statement, &mut edits).then_some(())?;
+        }
+        let made = edits.apply(text);
+        assert_eq!(made.len(), text.len(), "{text}");
+        Some(made.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn what_waits_for_others_waits_for_nobody() {
+        for (text, made) in [
+            ("create index concurrently i on t (concurrently)", "create index i on t (concurrently)"),
+            ("create table t (concurrently int)", "create table t (concurrently int)"),
+            ("reindex table CONCURRENTLY t", "reindex table t"),
+            ("reindex (concurrently) table t; x", "reindex (verbose off ) table t; x"),
+            ("reindex (verbose, concurrently true) index i", "reindex (verbose, verbose off ) index i"),
+            ("drop index concurrently i; vacuum (analyze) t;", "drop index i; select ;"),
+            ("alter table t detach partition p concurrently", "alter table t detach partition p"),
+            ("refresh materialized view concurrently v", "refresh materialized view concurrently v"),
+            ("do $$ begin null; end $$", "do $$ begin null; end $$"),
+        ] {
+            assert_eq!(inside(text).as_deref(), Some(made), "{text}");
+        }
+        for alone in ["call p()", "do $$ begin Commit; end $$", "reindex schema s", "reindex (concurrently) database d"]
+        {
+            assert_eq!(inside(alone), None, "{alone}");
+        }
+    }
+
+    #[test]
+    fn a_schema_is_renamed_where_it_is_one() {
+        let text =
+            "create table public.a (b int default U&\"pu\\0062lic\".f(), public int) -- public.a\n; select x.public.y";
+        let mut edits = Edits::default();
+        for statement in cut(text).unwrap().statements {
+            rename_schema(&statement, "public", "\"s\"", &mut edits);
+        }
+        let made = "create table \"s\".a (b int default \"s\".f(), public int) -- public.a\n; select x.public.y";
+        assert_eq!(edits.apply(text), made);
+    }
+}

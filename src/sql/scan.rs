@@ -1,0 +1,393 @@
+//! Cuts a text into statements and their tokens by the rules of PostgreSQL's own scanner (`scan.l`).
+//!
+//! Strings, names in quotes, comments, dollar-quoted texts and `BEGIN ATOMIC` bodies hide semicolons and keywords exactly as
+//! they do for the server; `tests/it/sql_reading.rs` asks servers. Nothing is rewritten: a statement is a range of the text.
+//! Strings are read as with `standard_conforming_strings = on`, which cgk's sessions have and files must not switch off.
+
+use super::names;
+use std::ops::Range;
+
+/// One statement of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Statement {
+    /// Where it stands, from its first token to its last; the semicolon is not part of it.
+    pub(crate) range: Range<usize>,
+    /// Its tokens, comments left out.
+    pub(crate) tokens: Vec<Token>,
+}
+
+/// A token, as far as lints need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Token {
+    /// Where it starts in the text.
+    pub(crate) at: usize,
+    /// Where it ends.
+    pub(crate) end: usize,
+    pub(crate) kind: TokenKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TokenKind {
+    /// A keyword or unquoted name, in lower case as the server writes it: ASCII letters only.
+    Word(String),
+    /// A name in double quotes, as the server reads it.
+    Quoted(String),
+    /// A string's contents as written.
+    Text(String),
+    /// Any other character; `0` stands for every number.
+    Sign(char),
+}
+
+impl Statement {
+    /// The lower-case words at the beginning, up to the first token that is none.
+    pub(crate) fn leading_words(&self) -> Vec<&str> {
+        self.tokens.iter().map_while(|token| token.word()).collect()
+    }
+}
+
+impl Token {
+    pub(crate) fn word(&self) -> Option<&str> {
+        match &self.kind {
+            TokenKind::Word(word) => Some(word),
+            _ => None,
+        }
+    }
+
+    /// A name, quoted or not.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match &self.kind {
+            TokenKind::Word(name) | TokenKind::Quoted(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The contents of a string.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.kind {
+            TokenKind::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_sign(&self, sign: char) -> bool {
+        self.kind == TokenKind::Sign(sign)
+    }
+}
+
+/// Why a text cannot be read to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unreadable {
+    pub(crate) at: usize,
+    pub(crate) problem: String,
+}
+
+impl Unreadable {
+    fn unclosed(at: usize, what: &str) -> Self {
+        Self { at, problem: format!("{what} begins here and does not end") }
+    }
+}
+
+/// A text, cut.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cut {
+    pub(crate) statements: Vec<Statement>,
+    /// Where the comments stand: those from `--` to the end of their lines, and `/* … */`.
+    pub(crate) comments: Vec<Range<usize>>,
+}
+
+/// Cuts a text into its statements, and finds its comments.
+pub(crate) fn cut(text: &str) -> Result<Cut, Unreadable> {
+    let mut found = Vec::new();
+    let mut tokens: Vec<Token> = Vec::new();
+    let mut nesting = Nesting::default();
+    let mut scanner = Scanner { text, at: 0, number_end: None, comments: Vec::new() };
+    while let Some(token) = scanner.next_token()? {
+        if token.is_sign(';') && nesting.is_outermost() {
+            close(&mut found, &mut tokens);
+            nesting = Nesting::default();
+            if let Some(at) = found.last().and_then(data_follows) {
+                let problem = "COPY … FROM STDIN needs a client that feeds it the lines below; write INSERT instead \
+                               (pg_dump --inserts does)";
+                return Err(Unreadable { at, problem: problem.into() });
+            }
+            continue;
+        }
+        nesting.see(&tokens, &token);
+        tokens.push(token);
+        names::apply_uescape(text, &mut tokens);
+    }
+    if let Some(at) = nesting.parentheses.first() {
+        // Sent as it is, it would swallow what follows the file in its message.
+        return Err(Unreadable::unclosed(*at, "a parenthesis"));
+    }
+    if let Some((at, _)) = nesting.blocks.first() {
+        return Err(Unreadable::unclosed(*at, "a BEGIN ATOMIC body"));
+    }
+    close(&mut found, &mut tokens);
+    Ok(Cut { statements: found, comments: scanner.comments })
+}
+
+fn close(found: &mut Vec<Statement>, tokens: &mut Vec<Token>) {
+    if let (Some(first), Some(last)) = (tokens.first(), tokens.last()) {
+        found.push(Statement { range: first.at..last.end, tokens: std::mem::take(tokens) });
+    }
+}
+
+/// Where a COPY stands behind whose semicolon data follows: no scanner of SQL can read on.
+fn data_follows(statement: &Statement) -> Option<usize> {
+    let first = statement.tokens.first()?;
+    let from_client =
+        statement.tokens.windows(2).any(|pair| pair[0].word() == Some("from") && pair[1].word() == Some("stdin"));
+    (first.word() == Some("copy") && from_client).then_some(first.at)
+}
+
+/// How deep inside parentheses and `BEGIN ATOMIC … END` the scanner is.
+#[derive(Default)]
+struct Nesting {
+    /// Where the open ones stand.
+    parentheses: Vec<usize>,
+    /// Where each open `begin atomic` stands, and how many parentheses were open there.
+    blocks: Vec<(usize, usize)>,
+}
+
+impl Nesting {
+    fn is_outermost(&self) -> bool {
+        self.parentheses.is_empty() && self.blocks.is_empty()
+    }
+
+    fn see(&mut self, before: &[Token], token: &Token) {
+        let depth = self.parentheses.len();
+        match &token.kind {
+            TokenKind::Sign('(') => self.parentheses.push(token.at),
+            // One that opens nothing is the server's to refuse; it closes no block.
+            TokenKind::Sign(')') if self.blocks.last().is_none_or(|(_, open)| *open < depth) => {
+                self.parentheses.pop();
+            }
+            TokenKind::Word(word) => match word.as_str() {
+                "atomic" if before.last().and_then(Token::word) == Some("begin") && makes_routine(before) => {
+                    self.blocks.push((token.at, depth));
+                }
+                // The grammar has END at the beginning of a statement of the body, where no name and no CASE ends.
+                "end"
+                    if self.blocks.last().is_some_and(|(at, open)| {
+                        *open == depth && before.last().is_some_and(|last| last.is_sign(';') || last.at == *at)
+                    }) =>
+                {
+                    self.blocks.pop();
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+}
+
+/// Whether a statement, or one inside a `begin atomic`, makes a function or procedure: elsewhere `begin atomic` are names.
+fn makes_routine(tokens: &[Token]) -> bool {
+    let start = tokens.iter().rposition(|token| token.is_sign(';')).map_or(0, |at| at + 1);
+    let words: Vec<&str> = tokens[start..].iter().map_while(Token::word).take(4).collect();
+    let words = match words.as_slice() {
+        ["create", "or", "replace", rest @ ..] | ["create", rest @ ..] => rest,
+        // The first statement of an outer body.
+        _ => return tokens[start..].iter().any(|token| token.word() == Some("create")),
+    };
+    matches!(words.first(), Some(&"function" | &"procedure"))
+}
+
+struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+    /// Where the last token ended, if it was a number: letters that touch it are no name.
+    number_end: Option<usize>,
+    comments: Vec<Range<usize>>,
+}
+
+impl Scanner<'_> {
+    fn rest(&self) -> &str {
+        &self.text[self.at..]
+    }
+
+    /// The next token.
+    fn next_token(&mut self) -> Result<Option<Token>, Unreadable> {
+        self.skip_blank()?;
+        let at = self.at;
+        let Some(first) = self.rest().chars().next() else { return Ok(None) };
+        let rest = self.rest().as_bytes();
+        let quote_follows = rest.get(1) == Some(&b'\'');
+        let behind_u = |quote: u8| rest.get(1) == Some(&b'&') && rest.get(2) == Some(&quote);
+        let kind = match first {
+            '\'' => TokenKind::Text(self.string(0, Escapes::Doubled)?),
+            'e' | 'E' if quote_follows => TokenKind::Text(self.string(1, Escapes::Backslash)?),
+            'n' | 'N' | 'b' | 'B' | 'x' | 'X' if quote_follows => TokenKind::Text(self.string(1, Escapes::Doubled)?),
+            'u' | 'U' if behind_u(b'\'') => TokenKind::Text(self.string(2, Escapes::Doubled)?),
+            'u' | 'U' if behind_u(b'"') => TokenKind::Quoted(names::unescape(&self.quoted_name(2)?, '\\').or_raw()),
+            '"' => TokenKind::Quoted(self.quoted_name(0)?),
+            '$' => match self.dollar_tag() {
+                Some(tag) => TokenKind::Text(self.dollar_quoted(&tag)?),
+                None => self.sign('$'),
+            },
+            c if is_word_start(c) => {
+                let length = self.rest().find(|c: char| !is_word_part(c)).unwrap_or(self.rest().len());
+                let word = self.rest()[..length].to_ascii_lowercase();
+                self.at += length;
+                // `1e5`, `0x1f`, `1_000`.
+                if self.number_end == Some(at) { TokenKind::Sign('0') } else { TokenKind::Word(word) }
+            }
+            c if c.is_ascii_digit() => {
+                let length = self.rest().find(|c: char| !c.is_ascii_digit()).unwrap_or(self.rest().len());
+                self.at += length;
+                TokenKind::Sign('0')
+            }
+            c => self.sign(c),
+        };
+        self.number_end = (kind == TokenKind::Sign('0')).then_some(self.at);
+        Ok(Some(Token { at, end: self.at, kind }))
+    }
+
+    fn sign(&mut self, sign: char) -> TokenKind {
+        self.at += sign.len_utf8();
+        TokenKind::Sign(sign)
+    }
+
+    fn skip_blank(&mut self) -> Result<(), Unreadable> {
+        loop {
+            let blank = self.rest().len() - self.rest().trim_start_matches(is_blank).len();
+            self.at += blank;
+            if self.rest().starts_with("--") {
+                let start = self.at;
+                self.at += line_length(self.rest());
+                self.comments.push(start..self.at);
+            } else if self.rest().starts_with("/*") {
+                self.block_comment()?;
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Block comments nest in PostgreSQL.
+    fn block_comment(&mut self) -> Result<(), Unreadable> {
+        let start = self.at;
+        let mut depth = 0usize;
+        while self.at < self.text.len() {
+            if self.rest().starts_with("/*") {
+                depth += 1;
+                self.at += 2;
+            } else if self.rest().starts_with("*/") {
+                depth -= 1;
+                self.at += 2;
+                if depth == 0 {
+                    self.comments.push(start..self.at);
+                    return Ok(());
+                }
+            } else {
+                self.at += self.rest().chars().next().map_or(1, char::len_utf8);
+            }
+        }
+        Err(Unreadable::unclosed(start, "a comment"))
+    }
+
+    /// A string whose quote stands behind a prefix, with all its continuations.
+    fn string(&mut self, prefix: usize, escapes: Escapes) -> Result<String, Unreadable> {
+        let start = self.at;
+        self.at += prefix;
+        let mut content = String::new();
+        loop {
+            content.push_str(&self.delimited('\'', escapes).ok_or_else(|| Unreadable::unclosed(start, "a string"))?);
+            match continuation(self.rest()) {
+                Some(length) => self.at += length,
+                None => return Ok(content),
+            }
+        }
+    }
+
+    /// A name in double quotes behind a prefix, a doubled quote inside it undone.
+    fn quoted_name(&mut self, prefix: usize) -> Result<String, Unreadable> {
+        let start = self.at;
+        self.at += prefix;
+        let name = self.delimited('"', Escapes::Doubled);
+        name.map(|name| name.replace("\"\"", "\"")).ok_or_else(|| Unreadable::unclosed(start, "a quoted name"))
+    }
+
+    /// What is between the quote at the current place and its end.
+    fn delimited(&mut self, quote: char, escapes: Escapes) -> Option<String> {
+        let start = self.at + quote.len_utf8();
+        let mut chars = self.text[start..].char_indices().peekable();
+        while let Some((offset, c)) = chars.next() {
+            if c == '\\' && escapes == Escapes::Backslash {
+                chars.next();
+            } else if c == quote && chars.next_if(|(_, next)| *next == quote).is_none() {
+                self.at = start + offset + quote.len_utf8();
+                return Some(self.text[start..start + offset].to_owned());
+            }
+        }
+        None
+    }
+
+    /// `$$` or `$name$` at the current place; a `$1` is a parameter.
+    fn dollar_tag(&self) -> Option<String> {
+        let inner = &self.rest()[1..];
+        let end = inner.find('$')?;
+        let name = &inner[..end];
+        let valid =
+            name.is_empty() || (name.starts_with(is_word_start) && name.chars().all(|c| is_word_part(c) && c != '$'));
+        valid.then(|| format!("${name}$"))
+    }
+
+    fn dollar_quoted(&mut self, tag: &str) -> Result<String, Unreadable> {
+        let start = self.at;
+        let body = start + tag.len();
+        let Some(length) = self.text[body..].find(tag) else {
+            return Err(Unreadable::unclosed(start, "a dollar-quoted text"));
+        };
+        self.at = body + length + tag.len();
+        Ok(self.text[body..body + length].to_owned())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Escapes {
+    Doubled,
+    Backslash,
+}
+
+/// The bytes between a string's closing quote and the quote that goes on with it: blanks and `--` comments with a line end
+/// among them. The comment before the first line end may touch the quote.
+fn continuation(rest: &str) -> Option<usize> {
+    let mut at = 0;
+    let mut lines = 0usize;
+    loop {
+        let here = &rest[at..];
+        match here.as_bytes().first()? {
+            b'\n' | b'\r' => {
+                lines += 1;
+                at += 1;
+            }
+            b' ' | b'\t' | b'\x0b' | b'\x0c' => at += 1,
+            b'-' if here.starts_with("--") => at += line_length(here),
+            b'\'' if lines > 0 => return Some(at),
+            _ => return None,
+        }
+    }
+}
+
+/// The length of a line without its end. The server ends a comment at a carriage return as well.
+fn line_length(text: &str) -> usize {
+    text.find(['\n', '\r']).unwrap_or(text.len())
+}
+
+/// The server's own list of blanks; a no-break space is none of them.
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c')
+}
+
+fn is_word_start(c: char) -> bool {
+    c.is_ascii_alphabetic() || c == '_' || !c.is_ascii()
+}
+
+fn is_word_part(c: char) -> bool {
+    is_word_start(c) || c.is_ascii_digit() || c == '$'
+}
+
+#[cfg(test)]
+mod tests;
