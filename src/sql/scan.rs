@@ -186,10 +186,9 @@ impl Nesting {
 fn makes_routine(tokens: &[Token]) -> bool {
     let start = tokens.iter().rposition(|token| token.is_sign(';')).map_or(0, |at| at + 1);
     let words: Vec<&str> = tokens[start..].iter().map_while(Token::word).take(4).collect();
-    let words = match words.as_slice() {
-        ["create", "or", "replace", rest @ ..] | ["create", rest @ ..] => rest,
+    let (["create", "or", "replace", words @ ..] | ["create", words @ ..]) = words.as_slice() else {
         // The first statement of an outer body.
-        _ => return tokens[start..].iter().any(|token| token.word() == Some("create")),
+        return tokens[start..].iter().any(|token| token.word() == Some("create"));
     };
     matches!(words.first(), Some(&"function" | &"procedure"))
 }
