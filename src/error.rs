@@ -394,7 +394,23 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         // What was committed before it failed is not done again by the same plan.
         let in_the_middle = matches!(self, Self::Migration(failure) if !failure.committed.is_empty());
-        !in_the_middle && (self.kind() == ErrorKind::Locked || self.sqlstate().is_some_and(crate::sqlstate::is_passing))
+        !in_the_middle
+            && (self.kind() == ErrorKind::Locked
+                || self.sqlstate().is_some_and(crate::sqlstate::is_passing)
+                || self.is_catalogue_race())
+    }
+
+    /// Whether another session changed the same row of the catalogue at the same time.
+    pub(crate) fn is_catalogue_race(&self) -> bool {
+        self.server().is_some_and(crate::sqlstate::is_catalogue_race)
+    }
+
+    /// What the server said, if it was the server.
+    pub fn server(&self) -> Option<&tokio_postgres::error::DbError> {
+        match self {
+            Self::Migration(failure) => failure.source.as_db_error(),
+            _ => self.driver()?.as_db_error(),
+        }
     }
 
     fn driver(&self) -> Option<&tokio_postgres::Error> {

@@ -15,6 +15,23 @@ pub(crate) fn is_passing(state: &SqlState) -> bool {
     .contains(state)
 }
 
+/// Whether two sessions changed the same row of the catalogue at the same time, and this one lost: `grant` on a shared table,
+/// `create or replace function`, `create extension if not exists`, `alter role`. PostgreSQL has no state of its own for it;
+/// the messages below are internal ones, which it does not translate. A unique violation counts only on a table of the
+/// catalogue: on a user's table it says something about the user's rows.
+pub(crate) fn is_catalogue_race(error: &tokio_postgres::error::DbError) -> bool {
+    if *error.code() == SqlState::UNIQUE_VIOLATION {
+        return error.schema() == Some("pg_catalog");
+    }
+    const RACES: [&str; 4] = [
+        "tuple concurrently updated",
+        "tuple concurrently deleted",
+        "cache lookup failed for ",
+        "could not open relation with OID ",
+    ];
+    *error.code() == SqlState::INTERNAL_ERROR && RACES.iter().any(|text| error.message().starts_with(text))
+}
+
 /// Whether it is the server that cannot go on, whatever it is asked to do: shutting down, or out of disk, memory or
 /// connections. What one schema needs too much of, locks for instance (53200), is not among it.
 pub(crate) fn is_the_servers(state: &SqlState) -> bool {

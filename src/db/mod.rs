@@ -4,6 +4,7 @@ pub(crate) mod connect;
 pub(crate) mod message;
 mod operator;
 pub(crate) mod pool;
+pub(crate) mod session_reset;
 pub(crate) mod tls;
 
 pub use operator::{Operator, ServerFacts};

@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{DatabaseTag, quoted},
 };
-use std::time::Duration;
+use std::{sync::atomic::AtomicBool, time::Duration};
 use tokio_postgres::Client;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -21,6 +21,8 @@ pub struct Operator {
     tls: MakeRustlsConnect,
     config: Config,
     facts: ServerFacts,
+    /// Whether a user's statements may have left something in the session (`session_reset.rs`).
+    marked: AtomicBool,
 }
 
 impl std::fmt::Debug for Operator {
@@ -111,13 +113,14 @@ impl Operator {
                 needed: SERVER_MAJOR_MIN,
             });
         }
-        Ok(Self { client, tls, config: config.clone(), facts })
+        Ok(Self { client, tls, config: config.clone(), facts, marked: AtomicBool::new(false) })
     }
 
     /// Another connection of the same kind, without another look at the server.
     pub(crate) async fn sibling(&self) -> Result<Self> {
         let client = open(&self.config, &self.tls).await?;
-        Ok(Self { client, tls: self.tls.clone(), config: self.config.clone(), facts: self.facts.clone() })
+        let (tls, config, facts) = (self.tls.clone(), self.config.clone(), self.facts.clone());
+        Ok(Self { client, tls, config, facts, marked: AtomicBool::new(false) })
     }
 
     /// Lets the server refuse every write of this connection from here on.
@@ -170,6 +173,10 @@ impl Operator {
 
     pub(crate) fn client(&self) -> &Client {
         &self.client
+    }
+
+    pub(super) fn session_is_marked(&self) -> &AtomicBool {
+        &self.marked
     }
 
     pub(crate) fn session(&self) -> &SessionSettings {

@@ -55,6 +55,8 @@ async fn build(operator: &Operator, set: Set, files: &[&MigrationFile]) -> Resul
         });
     }
     operator.facts().require_schema_creation()?;
+    operator.reset_session().await.map_err(while_doing("reset the session"))?;
+    operator.mark_session();
     let schema = SchemaName::scratch();
     let mark = format!("{:08x}:", rand::random::<u32>());
     let doing = || while_doing("find out what the migrations give");

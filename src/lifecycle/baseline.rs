@@ -354,6 +354,7 @@ select 'locked', {}, {};
             }
         }
         let doing = || while_doing(format!("adopt schema {:?}", self.schema.as_str()));
+        self.operator.reset_session().await.map_err(doing())?;
         let answer = message::run(self.operator.client(), &sql).await.map_err(doing())?;
         let locked = answer.rows.iter().any(|(_, row)| row.get(0) == Some("locked"));
         let Some(source) = answer.error else { return Ok(true) };

@@ -105,6 +105,7 @@ select pg_catalog.pg_advisory_xact_lock({});\n",
     sql.push_str(&isolation::grants_sql(&schema, role.ident()));
     sql.push_str(&ledger::protect_sql(&schema, role.ident()));
     let doing = || while_doing(format!("give tenant {slug} its role"));
+    operator.reset_session().await.map_err(doing())?;
     match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
         Ok(_) => Ok(()),
         // Another run made the role while this one waited for the lock.

@@ -17,7 +17,8 @@ use super::{
 use crate::{
     db::{
         Operator,
-        message::{self, Answer},
+        message::Answer,
+        session_reset::{BETWEEN_FILES, Commits, UNLOCK},
     },
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
@@ -47,6 +48,7 @@ pub(crate) struct Unit<'a> {
     pub(crate) ledger: LedgerPresence,
     /// The schema's owner, where it is somebody else: objects are created in its name.
     pub(crate) owner: Option<Ident>,
+    pub(crate) commits: Commits,
 }
 
 /// Whether a schema has its ledger yet.
@@ -116,7 +118,8 @@ pub(crate) async fn attempt(
         let is_first = number == 0;
         let provision = if is_first { unit.provision.clone() } else { String::new() };
         let ledger = if is_first { unit.ledger } else { LedgerPresence::Present };
-        let part = Unit { plan: &plan, role: unit.role, provision, ledger, owner: unit.owner.clone() };
+        let (owner, commits) = (unit.owner.clone(), unit.commits);
+        let part = Unit { plan: &plan, role: unit.role, provision, ledger, owner, commits };
         let mut backoff = Backoff::new();
         let landed = loop {
             let turn = if is_first { turn } else { Turn::Wait };
@@ -224,7 +227,8 @@ async fn together(operator: &Operator, unit: &Unit<'_>, turn: Turn) -> Result<La
     let schema = &unit.plan.schema;
     let mut patience = Patience::of(operator);
     loop {
-        let answer = message::run(operator.client(), &script.sql)
+        let answer = operator
+            .run_files(script.sql.clone(), unit.commits)
             .await
             .map_err(while_doing(format!("migrate schema {:?}", schema.as_str())))?;
         match judge(&script, operator, unit, answer)? {
@@ -326,9 +330,9 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
     let settings: Vec<String> = timeouts.into_iter().chain(notices).chain([path, started]).collect();
     for (number, file) in plan.pending.iter().copied().enumerate() {
         if number > 0 {
-            // A file may SET what it likes: the next one, and the next schema on this connection, begin anew.
-            script.line("reset all;");
-            script.part(PartKind::File(file), &settings);
+            // A file leaves nothing in the session for the next one: released on its own, that one would not have it.
+            script.line(BETWEEN_FILES);
+            script.part(PartKind::File(file), &[vec![UNLOCK.to_owned()], settings.clone()].concat());
         }
         // A file may end in a comment or without a semicolon.
         let text = match file.is_transactional() {
@@ -340,7 +344,6 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
         script.line(&ledger::insert_sql(schema, file, &still_there));
     }
     script.line(&ledger::comment_sql(schema, &plan.applied_after()));
-    script.line("reset all;");
     script
 }
 

@@ -180,6 +180,10 @@ impl<'r, 'o> Crew<'r, 'o> {
             Err(error) if interrupt.is_cancelling() && error.sqlstate() == Some(&SqlState::QUERY_CANCELED) => {
                 return Returned::Now(job);
             }
+            Err(error) if job.backoff.wants_to_be_alone(&error, &task.plan.schema) => {
+                tracing::info!(tenant = %job.slug, %error, "trying again, alone");
+                return Returned::Alone(job);
+            }
             Err(error) => match job.backoff.after(&error) {
                 Some(pause) => {
                     tracing::info!(tenant = %job.slug, %error, "trying again");

@@ -14,6 +14,8 @@ pub(crate) enum Returned<J> {
     Done,
     Now(J),
     At(Instant, J),
+    /// When all others are done, with nobody beside it: it collides with them.
+    Alone(J),
 }
 
 /// The jobs that wait for a worker.
@@ -28,14 +30,25 @@ struct Waiting<J> {
     ready: VecDeque<J>,
     /// Not before its time.
     later: Vec<(Instant, J)>,
+    /// Each by itself, behind all others.
+    alone: VecDeque<J>,
     /// With a worker just now, and may come back.
     out: usize,
+    /// Whether the one that is with a worker must have none beside it.
+    alone_out: bool,
     stopped: bool,
 }
 
 impl<'i, J> Queue<'i, J> {
     pub(crate) fn new(jobs: Vec<J>, interrupt: &'i Interrupt) -> Self {
-        let waiting = Waiting { ready: jobs.into(), later: Vec::new(), out: 0, stopped: false };
+        let waiting = Waiting {
+            ready: jobs.into(),
+            later: Vec::new(),
+            alone: VecDeque::new(),
+            out: 0,
+            alone_out: false,
+            stopped: false,
+        };
         Self { waiting: Mutex::new(waiting), changed: Notify::new(), interrupt }
     }
 
@@ -54,7 +67,7 @@ impl<'i, J> Queue<'i, J> {
                     waiting.out += 1;
                     return Some(job);
                 }
-                if waiting.later.is_empty() && waiting.out == 0 {
+                if waiting.later.is_empty() && waiting.alone.is_empty() && waiting.out == 0 {
                     return None;
                 }
                 waiting.later.iter().map(|(due, _)| *due).min()
@@ -76,10 +89,12 @@ impl<'i, J> Queue<'i, J> {
     pub(crate) fn put(&self, returned: Returned<J>) {
         let mut waiting = self.waiting();
         waiting.out -= 1;
+        waiting.alone_out = false;
         match returned {
             Returned::Done => {}
             Returned::Now(job) => waiting.ready.push_back(job),
             Returned::At(due, job) => waiting.later.push((due, job)),
+            Returned::Alone(job) => waiting.alone.push_back(job),
         }
         drop(waiting);
         self.changed.notify_waiters();
@@ -93,7 +108,7 @@ impl<'i, J> Queue<'i, J> {
     /// How many jobs were not done.
     pub(crate) fn left(&self) -> usize {
         let waiting = self.waiting();
-        waiting.ready.len() + waiting.later.len()
+        waiting.ready.len() + waiting.later.len() + waiting.alone.len()
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting<J>> {
@@ -103,9 +118,61 @@ impl<'i, J> Queue<'i, J> {
 
 impl<J> Waiting<J> {
     fn take(&mut self, now: Instant) -> Option<J> {
+        if self.alone_out {
+            return None;
+        }
         if let Some(index) = self.later.iter().position(|(due, _)| *due <= now) {
             return Some(self.later.swap_remove(index).1);
         }
-        self.ready.pop_front()
+        if let Some(job) = self.ready.pop_front() {
+            return Some(job);
+        }
+        let job = if self.later.is_empty() && self.out == 0 { self.alone.pop_front() } else { None };
+        self.alone_out = job.is_some();
+        job
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    /// The next job, if one can be had without waiting.
+    fn now(queue: &Queue<'_, u32>) -> Option<u32> {
+        queue.next().now_or_never().flatten()
+    }
+
+    #[tokio::test]
+    async fn a_job_that_collides_is_done_last_and_with_nobody_beside_it() {
+        let interrupt = Interrupt::default();
+        let queue = Queue::new(vec![1, 2, 3], &interrupt);
+        assert_eq!((now(&queue), now(&queue)), (Some(1), Some(2)));
+        queue.put(Returned::Alone(1));
+        assert_eq!(now(&queue), Some(3));
+        queue.put(Returned::Alone(2));
+        assert_eq!((now(&queue), queue.left()), (None, 2), "3 is still with a worker");
+        queue.put(Returned::Done);
+        assert_eq!(now(&queue), Some(1));
+        assert_eq!(now(&queue), None, "one at a time");
+        queue.put(Returned::Now(1));
+        // Others that come back go first, side by side again.
+        assert_eq!(now(&queue), Some(1));
+        queue.put(Returned::Done);
+        assert_eq!(now(&queue), Some(2));
+        queue.put(Returned::Done);
+        assert_eq!((queue.next().await, queue.left()), (None, 0));
+    }
+
+    #[tokio::test]
+    async fn a_job_alone_waits_for_those_that_are_due_later() {
+        let interrupt = Interrupt::default();
+        let queue = Queue::new(vec![1, 2], &interrupt);
+        assert_eq!((now(&queue), now(&queue)), (Some(1), Some(2)));
+        queue.put(Returned::Alone(1));
+        queue.put(Returned::At(Instant::now() + std::time::Duration::from_millis(20), 2));
+        assert_eq!(queue.next().await, Some(2));
+        queue.put(Returned::Done);
+        assert_eq!(queue.next().await, Some(1));
     }
 }

@@ -286,6 +286,7 @@ select 'locked', {lock_timeout}, {statement_timeout};
         expected = literal(LedgerDigest::of(rows).as_str()),
     );
     let doing = || while_doing(format!("mend the ledger of schema {:?}", schema.as_str()));
+    operator.reset_session().await.map_err(doing())?;
     let answer = message::run(operator.client(), &message).await.map_err(doing())?;
     let locked = answer.rows.iter().any(|(_, row)| row.get(0) == Some("locked"));
     let Some(source) = answer.error else { return Ok(true) };

@@ -9,18 +9,21 @@ use super::{
     source::Migrations,
 };
 use crate::{
-    db::Operator,
+    db::{Operator, session_reset::Commits},
     error::{Error, Result},
-    ident::{Ident, RoleName},
+    ident::{Ident, RoleName, SchemaName},
     migration::{MigrationId, Set},
 };
 use rand::RngExt as _;
 use std::{future::Future, pin::pin, time::Duration};
+use tokio_postgres::error::{DbError, SqlState};
 
 /// How often a schema that another run keeps changing is planned anew.
 const REPLANS_MAX: u32 = 4;
 /// How often work is tried that a lock timeout, a deadlock or a serialization failure undid.
 pub(crate) const TRIES_MAX: u32 = 5;
+/// How often work that collides with the work beside it is tried before it is done by itself.
+const TRIES_BESIDE_MAX: u32 = 2;
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 
 /// What is to be done to one schema.
@@ -60,6 +63,7 @@ pub(crate) async fn attempt<'a>(
             provision: String::new(),
             ledger: task.ledger,
             owner: task.owner.clone(),
+            commits: Commits::WithMessage,
         };
         match apply::attempt(operator, &unit, turn, &mut applied).await? {
             Landing::Done => return Ok(Settled::Done(applied)),
@@ -92,6 +96,14 @@ pub(crate) async fn cancellable<T>(operator: &Operator, interrupt: &Interrupt, w
     outcome
 }
 
+/// Whether a unique violation is one of a table outside of the schema, where another tenant's migration may have been quicker.
+fn is_shared_key(error: &Error, schema: &SchemaName) -> bool {
+    let whole = !matches!(error, Error::Migration(failure) if !failure.committed.is_empty());
+    whole
+        && error.sqlstate() == Some(&SqlState::UNIQUE_VIOLATION)
+        && error.server().and_then(DbError::schema).is_some_and(|of| of != schema.as_str() && of != "pg_catalog")
+}
+
 /// The pauses between tries of one schema.
 pub(crate) struct Backoff {
     tries: u32,
@@ -101,6 +113,25 @@ pub(crate) struct Backoff {
 impl Backoff {
     pub(crate) fn new() -> Self {
         Self { tries: 0, pause: BACKOFF_FIRST }
+    }
+
+    /// Whether work that failed like this is to be tried with nobody beside it: it collided with what others do to the
+    /// shared schema or the catalogue, and would again. A key that was there already is the other's in a shared table, and
+    /// it is tried once; in a table of the tenant's own it never is. Ask before [`after`](Self::after).
+    pub(crate) fn wants_to_be_alone(&mut self, error: &Error, schema: &SchemaName) -> bool {
+        if self.tries + 1 >= TRIES_MAX {
+            return false;
+        }
+        if is_shared_key(error, schema) {
+            // Its next failure is the last.
+            self.tries = TRIES_MAX - 1;
+            return true;
+        }
+        let collided = error.is_retryable()
+            && (error.is_catalogue_race() || error.sqlstate() == Some(&SqlState::T_R_DEADLOCK_DETECTED));
+        let alone = collided && self.tries + 1 >= TRIES_BESIDE_MAX;
+        self.tries += u32::from(alone);
+        alone
     }
 
     /// How long to wait after a failure before the next try; `None` when there is to be none.

@@ -59,8 +59,9 @@ pub(super) async fn run(
 /// Asks for the lock until it is free; the session's backend if it was got.
 async fn take_lock(operator: &Operator, schema: &SchemaName, turn: Turn) -> Result<Option<i32>> {
     let doing = || while_doing(format!("take the lock of schema {:?}", schema.as_str()));
-    // A run that was dropped on this connection may have left its lock.
-    ask(operator, "select pg_catalog.pg_advisory_unlock_all();").await.map_err(doing())?;
+    // Also gives up the lock that a run left which was dropped on this connection.
+    operator.discard_all().await.map_err(doing())?;
+    operator.mark_session();
     let mut patience = Patience::of(operator);
     let sql =
         format!("select pg_catalog.pg_try_advisory_lock({}), pg_catalog.pg_backend_pid();", lock::steps_key(schema));
@@ -366,12 +367,8 @@ impl Stepper<'_> {
     }
 
     async fn release(&self) -> Result<()> {
-        let sql = format!(
-            "reset role; reset all; select pg_catalog.pg_advisory_unlock({});",
-            lock::steps_key(&self.plan.schema)
-        );
         let doing = format!("give up the lock of schema {:?}", self.plan.schema.as_str());
-        ask(self.operator, &sql).await.map(drop).map_err(while_doing(doing))
+        self.operator.discard_all().await.map_err(while_doing(doing))
     }
 
     /// The beginning of a message that is one transaction: settings of its own, and the guards.

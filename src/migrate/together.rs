@@ -14,7 +14,7 @@ use super::{
     state::role_of,
 };
 use crate::{
-    db::{Operator, message},
+    db::{Operator, message, session_reset::Commits},
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName},
     migration::FileProblem,
@@ -132,8 +132,11 @@ async fn attempt(
     parts: &[Part<'_>],
     interrupt: &Interrupt,
 ) -> Result<Option<Vec<Duration>>, Failed> {
+    operator.reset_session().await.map_err(while_doing("reset the session"))?;
     command(operator, "begin isolation level read committed").await?;
     let done = inside(operator, parts, interrupt).await;
+    // What ends the transaction runs deferred triggers.
+    operator.mark_session();
     if !matches!(done, Ok(Some(_))) {
         // A connection that is gone has rolled back by itself.
         let _ = command(operator, "rollback").await;
@@ -167,6 +170,7 @@ async fn inside(
             provision: String::new(),
             ledger: part.ledger,
             owner: part.owner.clone(),
+            commits: Commits::Later,
         };
         match apply::attempt(operator, &unit, Turn::Wait, &mut Vec::new()).await {
             Ok(Landing::Done) => {}
@@ -175,9 +179,6 @@ async fn inside(
                 return Err(Failed { part: Some(index), error });
             }
             Err(error) => return Err(Failed { part: Some(index), error }),
-        }
-        if part.owner.is_some() {
-            command(operator, "reset role").await?;
         }
         if part.slug.is_some() && !measured {
             measured = true;

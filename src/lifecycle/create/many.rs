@@ -248,6 +248,9 @@ impl<'o> Maker<'_, 'o> {
             Err(error) if interrupt.is_cancelling() && error.sqlstate() == Some(&SqlState::QUERY_CANCELED) => {
                 Returned::Now(job)
             }
+            Err(error) if job.backoff.wants_to_be_alone(&error, &SchemaName::of_tenant(&job.tenant.slug)) => {
+                Returned::Alone(job)
+            }
             Err(error) => match job.backoff.after(&error) {
                 Some(pause) => Returned::At(Instant::now() + pause, job),
                 None => self.done(job, Err(error), began),

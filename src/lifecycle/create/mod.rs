@@ -6,7 +6,7 @@ pub use many::{CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcom
 
 use crate::{
     context::Db,
-    db::{Operator, message},
+    db::{Operator, message, session_reset::Commits},
     error::{Error, Result, while_doing},
     ident::{RoleName, SchemaName, quoted},
     isolation,
@@ -220,7 +220,8 @@ async fn try_once(
             provision.push_str(&ledger::protect_sql(&schema, &login.name));
         }
     }
-    let unit = Unit { plan: &planned, role: role.as_ref(), provision, ledger, owner };
+    let commits = Commits::WithMessage;
+    let unit = Unit { plan: &planned, role: role.as_ref(), provision, ledger, owner, commits };
     let landing = apply::apply(operator, &unit).await?;
     if in_steps && landing == Landing::Done {
         let activated = message::run(operator.client(), &registry::activate_sql(slug)).await;
