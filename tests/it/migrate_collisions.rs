@@ -89,7 +89,7 @@ async fn tenants_that_change_the_same_catalogue_row_are_all_migrated() {
         let report = migrate(&operator, &files.load(), 6).await;
         assert_eq!(report.migrated(), TENANTS, "{name} ({said:?}): {:?}", report.tenants);
         let again: u32 = report.tenants.iter().map(|tenant| tenant.attempts - 1).sum();
-        eprintln!("{name}: {said:?}, tried again {again} times");
+        crate::sandbox::say(&format!("{name}: {said:?}, tried again {again} times"));
     }
 }
 
