@@ -8,7 +8,7 @@ use crate::{
     ident::SchemaName,
     migration::{Divergence, FileProblem, MigrationFailure, MigrationId, count},
     slug::{InvalidSlug, TenantSlug},
-    tenant::TenantStatus,
+    tenant::{OrganizationId, TenantStatus},
 };
 use std::{path::PathBuf, time::Duration};
 use tokio_postgres::error::SqlState;
@@ -145,6 +145,29 @@ pub enum Error {
         schema: SchemaName,
         /// How that shows.
         why: String,
+    },
+
+    /// The tenant's schema belongs to another organization than the one that has the slug in the registry.
+    #[error("schema {schema:?} belongs to organization {found}, and in the registry {tenant} is organization {expected}", schema = schema.as_str())]
+    OrganizationMismatch {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// Its schema.
+        schema: SchemaName,
+        /// The organization that has the slug in the registry.
+        expected: OrganizationId,
+        /// The organization that the comment on the schema names.
+        found: String,
+    },
+    /// The registry says that the tenant is in use, and its schema is gone. Nothing was made in its place.
+    #[error("tenant {tenant} is {status}, and its schema {schema:?} is gone", schema = schema.as_str())]
+    SchemaGone {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// Its status in the registry.
+        status: TenantStatus,
+        /// The schema.
+        schema: SchemaName,
     },
 
     /// Something inside the closure ended the transaction, or changed its role or search path; what was still open is
@@ -451,6 +474,8 @@ impl Error {
             Self::TenantNotReady { .. } => ("CGK0403", NotReady),
             Self::SchemaNotOurs { .. } => ("CGK0404", Conflict),
             Self::EntryRefused { .. } => ("CGK0405", NotReady),
+            Self::OrganizationMismatch { .. } => ("CGK0406", Conflict),
+            Self::SchemaGone { .. } => ("CGK0407", NotReady),
             Self::TransactionTampered { .. } => ("CGK0501", Refused),
             Self::TransactionAborted { .. } => ("CGK0502", Refused),
             Self::CommitUnknown { .. } => ("CGK0503", CommitUnknown),

@@ -55,6 +55,7 @@
 #![warn(missing_docs)]
 
 mod catalogue;
+mod binding;
 pub mod config;
 mod context;
 pub(crate) mod db;

@@ -17,6 +17,16 @@ pub(crate) fn insert_sql(id: OrganizationId, slug: &TenantSlug, name: &str, stat
     )
 }
 
+/// Ends the message with a division by zero unless this organization still has the slug: what follows is meant for it alone.
+pub(crate) fn demand_sql(id: OrganizationId, slug: &TenantSlug) -> String {
+    format!(
+        "select 1 / (case when exists (select from public.organizations o where o.slug = {} and o.id = {}::pg_catalog.uuid) \
+         then 1 else 0 end);\n",
+        literal(slug.as_str()),
+        literal(&id.to_string()),
+    )
+}
+
 /// Marks a tenant that was registered before as ready for use.
 pub(crate) fn activate_sql(slug: &TenantSlug) -> String {
     format!(

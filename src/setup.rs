@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::quoted,
     migrate::{
-        self, FleetPlan, MigrationId, Migrations, Observer, Outcome, RunOptions, RunReport, Scope, Target,
+        self, BindReport, FleetPlan, MigrationId, Migrations, Observer, Outcome, RunOptions, RunReport, Scope, Target,
         state::require_registry,
     },
 };
@@ -22,6 +22,8 @@ pub struct SetupReport {
     pub tables: Vec<String>,
     /// Whether this run took from everyone the right to create tables in `public`.
     pub hardened: Hardening,
+    /// What became of tenants' schemas that belonged to no organization yet, as earlier versions made them.
+    pub bound: BindReport,
 }
 
 /// What became of everyone's right to create tables in `public`, as databases born before PostgreSQL 15 grant it. With it,
@@ -36,9 +38,10 @@ pub enum Hardening {
     NotAllowed,
 }
 
-/// Migrates the shared schema and checks that the registry is there. No tenant is touched.
+/// Migrates the shared schema and checks that the registry is there. Of tenants nothing is touched but the comment on a schema
+/// that belongs to no organization yet: it gets the organization's id.
 ///
-/// What is committed when: all pending migrations together. Locks: the shared schema's migration lock
+/// What is committed when: all pending migrations together; then the comments, 50 at a time. Locks: the shared schema's migration lock
 /// ([`lock::migration_key`](crate::lock::migration_key)), to the end of that one message; processes that come meanwhile wait,
 /// and then find nothing to do.
 ///
@@ -67,6 +70,7 @@ pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut 
         head: migrations.set(migrate::Set::Public).head().cloned(),
         tables: tables(operator).await?,
         hardened,
+        bound: migrate::bind::bind_fleet(operator).await?,
     })
 }
 

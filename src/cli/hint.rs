@@ -1,7 +1,7 @@
 //! What to do about an error, as a sentence that can be followed.
 
 use cgk::{
-    Error,
+    Error, TenantSlug, TenantStatus,
     ident::SchemaName,
     migrate::{Divergence, MigrationFailure, MigrationId, Unfinished},
 };
@@ -35,10 +35,22 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::TenantNotFound { tenant } => {
             format!("`cgk tenant:list` shows the tenants there are; `cgk tenant:create {tenant}` makes this one.")
         }
+        Error::TenantNotReady { tenant, status, missing }
+            if missing.contains("no schema") && *status != TenantStatus::Onboarding =>
+        {
+            schema_gone(tenant, &SchemaName::of_tenant(tenant))
+        }
         Error::TenantNotReady { tenant, .. } => format!("Run `cgk tenant:create {tenant}`: it makes what is missing."),
         Error::SchemaNotOurs { .. } => {
             "cgk never takes over a schema that it did not make. Choose another slug, or move that schema away.".into()
         }
+        Error::OrganizationMismatch { tenant, schema, .. } => format!(
+            "The slug was given to another organization while the schema stood. Move the schema away (`alter schema {0} rename \
+             to {0}_old`, or drop it), or, if its rows are meant for this organization, let its owner run `comment on schema {0} \
+             is null` and then run `cgk tenant:create {tenant}`.",
+            schema.as_str()
+        ),
+        Error::SchemaGone { tenant, schema, .. } => schema_gone(tenant, schema),
         Error::MigrationsUnreadable { .. } => {
             "Point --migrations, or `migrations` in cgk.toml, at a folder that holds public/ and tenant/. \
              `cgk migrate:new <name>` begins one."
@@ -76,6 +88,14 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         _ => by_sqlstate(error)?,
     };
     Some(text)
+}
+
+fn schema_gone(tenant: &TenantSlug, schema: &SchemaName) -> String {
+    format!(
+        "Restore it from a dump: `pg_restore --schema={} …`, as its owner. Only if its rows may be lost, `cgk tenant:create \
+         {tenant} --recreate-empty` makes an empty schema.",
+        schema.as_str()
+    )
 }
 
 /// The server's answer first, then what the network or TLS said.
@@ -200,6 +220,11 @@ fn ledger(schema: &str, why: &str) -> Option<String> {
         )
     } else if why.contains("already, and not") {
         "What a ledger says is changed by `cgk migrate:repair`, never by a second baseline.".into()
+    } else if why.contains("in the registry") {
+        format!(
+            "If its rows are meant for a new tenant, let its owner run `comment on schema {schema} is null`, and run \
+             `cgk migrate:baseline {name}` again."
+        )
     } else if why == "there is none" {
         "`cgk migrate:baseline` writes a ledger for a schema that has none.".into()
     } else {

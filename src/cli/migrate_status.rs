@@ -156,11 +156,16 @@ fn totals(fleet: &FleetState) -> String {
         (number(SchemaState::is_at_head), "at head"),
         (number(|state| matches!(state, SchemaState::Behind { .. })), "behind"),
         (number(|state| matches!(state, SchemaState::Diverged(_))), "diverged"),
-        (number(|state| matches!(state, SchemaState::Missing | SchemaState::HalfProvisioned { .. })), "not whole"),
+        (number(is_broken), "not whole"),
     ];
     let parts: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     let split = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
     format!("{}{split}.", count(fleet.tenants.len(), "tenant"))
+}
+
+/// Whether a schema cannot be entered or migrated as it is, and no migration mends that.
+fn is_broken(state: &SchemaState) -> bool {
+    matches!(state, SchemaState::Missing | SchemaState::HalfProvisioned { .. } | SchemaState::OtherOrganization { .. })
 }
 
 fn pending(fleet: &FleetState) -> bool {
@@ -171,10 +176,8 @@ fn pending(fleet: &FleetState) -> bool {
 /// What `--check` answers. What cannot be migrated at all counts before what only waits to be.
 fn checked(fleet: &FleetState) -> Exit {
     let drifted = |state: &SchemaState| matches!(state, SchemaState::Diverged(_));
-    let broken = fleet.tenants.iter().any(|tenant| {
-        matches!(tenant.state, SchemaState::Missing | SchemaState::HalfProvisioned { .. })
-            && tenant.tenant.status != TenantStatus::Onboarding
-    });
+    let broken =
+        fleet.tenants.iter().any(|tenant| is_broken(&tenant.state) && tenant.tenant.status != TenantStatus::Onboarding);
     if drifted(&fleet.public) || fleet.tenants.iter().any(|tenant| drifted(&tenant.state)) {
         Exit::Drift
     } else if broken {

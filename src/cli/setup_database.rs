@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use cgk::{
-    Config, Operator,
+    Config, Error, Operator, TenantSlug,
     config::Isolation,
     lifecycle,
     login::{self, Admission, DirectRights, LoginName, LoginOptions, PasswordWish, SharedTables},
@@ -29,8 +29,8 @@ Examples:
   cgk setup:database --app-role app             also make the login that services use, and print its URL once
   cgk setup:database --json                     for scripts
 
-It may be run again at any time: what is there is left alone. No tenant is touched, except that --app-role and \
---isolate-tenants give rights on them.";
+It may be run again at any time: what is there is left alone. Of tenants it touches nothing but the comment on a schema \
+that an earlier version made, and --app-role and --isolate-tenants give rights on them.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
@@ -66,6 +66,10 @@ struct Summary {
     head: Option<String>,
     tables: Vec<String>,
     public_hardening: &'static str,
+    /// Tenants whose schemas this run bound to their organizations.
+    tenants_bound: Vec<String>,
+    /// Tenants whose schemas it could not bind, or that belong to another organization.
+    tenants_not_bound: Vec<NotBoundView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     app_role: Option<AppRoleView>,
     tenants_isolated: Vec<String>,
@@ -73,6 +77,12 @@ struct Summary {
     settings: Vec<SettingView>,
     ms: u64,
     exit: Exit,
+}
+
+#[derive(Serialize)]
+struct NotBoundView {
+    tenant: String,
+    error: Report,
 }
 
 #[derive(Serialize)]
@@ -136,7 +146,8 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     if let Some(failure) = stopped {
         printer.complain(Report::of_library(failure).render(&[]));
     }
-    let exit = if tenants.failed || stopped.is_some() { Exit::Partial } else { Exit::Done };
+    let exit =
+        if tenants.failed || !report.bound.failed.is_empty() || stopped.is_some() { Exit::Partial } else { Exit::Done };
     printer.record(&Summary {
         event: "summary",
         applied: report.applied.iter().map(ToString::to_string).collect(),
@@ -147,6 +158,8 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
             Hardening::Revoked => "revoked",
             Hardening::NotAllowed => "not_allowed",
         },
+        tenants_bound: report.bound.bound.iter().map(ToString::to_string).collect(),
+        tenants_not_bound: report.bound.failed.iter().map(NotBoundView::of).collect(),
         app_role: admission.as_ref().map(|admission| AppRoleView::of(admission, &config)),
         tenants_isolated: tenants.isolated,
         tenants_without_role: tenants.without_role,
@@ -205,6 +218,12 @@ impl Arguments {
         options.password = if self.new_password { PasswordWish::New } else { PasswordWish::Keep };
         options.direct_rights = if self.revoke_direct { DirectRights::Revoke } else { DirectRights::Keep };
         options
+    }
+}
+
+impl NotBoundView {
+    fn of((tenant, error): &(TenantSlug, Error)) -> Self {
+        Self { tenant: tenant.to_string(), error: Report::of_library(error) }
     }
 }
 
@@ -324,6 +343,13 @@ fn shared_schema(report: &setup::SetupReport, migrations: &Migrations, began: In
             "every role may create tables in public; let its owner run: revoke create on schema public from public;"
                 .into(),
         )),
+    }
+    if !report.bound.bound.is_empty() {
+        let bound = count(report.bound.bound.len(), "schema");
+        lines.push(ok(format!("wrote the organization's id into the comment on {bound}")));
+    }
+    for (slug, error) in &report.bound.failed {
+        lines.push(warning(format!("tenant {slug}: {}", harmless(&Report::of_library(error).short()))));
     }
     lines
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use cgk::{
     Db, TenantSlug, TenantStatus,
-    lifecycle::{self, CreateOptions, Created, Creation, NewTenant},
+    lifecycle::{self, CreateOptions, Created, Creation, LostSchema, NewTenant},
 };
 use clap::Args;
 use serde::Serialize;
@@ -39,6 +39,9 @@ pub(crate) struct Arguments {
     /// The name for people; the slug if not given
     #[arg(long)]
     name: Option<String>,
+    /// Make an empty schema for a tenant in use whose schema is gone; what it held stays lost
+    #[arg(long)]
+    recreate_empty: bool,
     /// The tenants of a file, one on a line; - is standard input
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
@@ -78,6 +81,11 @@ fn tenants(arguments: &Arguments) -> Result<Vec<NewTenant>> {
         let hint = "Put the names into the file of --from, behind each slug.".into();
         return Err(Refusal { message, hint, exit: Exit::Usage }.into());
     }
+    if arguments.recreate_empty {
+        let message = "--recreate-empty gives up what one tenant had, and here are several".into();
+        let hint = "Run it for each of them alone.".into();
+        return Err(Refusal { message, hint, exit: Exit::Usage }.into());
+    }
     let mut tenants: Vec<NewTenant> = slugs::parsed(&arguments.slugs)?.into_iter().map(NewTenant::from).collect();
     if let Some(file) = &arguments.from {
         let entries = slugs::of_file(file)?;
@@ -94,6 +102,9 @@ async fn one(session: &Session<'_>, slug: &TenantSlug, arguments: &Arguments) ->
     let mut options = CreateOptions::default();
     if let Some(name) = &arguments.name {
         options = options.name(name.as_str());
+    }
+    if arguments.recreate_empty {
+        options = options.lost_schema(LostSchema::StartEmpty);
     }
     let began = Instant::now();
     let created = lifecycle::create(&operator, &db, &migrations, slug, &options).await?;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{
     exit::Exit,
     session::{self, Session},
-    style::{COMMAND, count, paint},
+    style::{COMMAND, count, harmless, paint},
     table::{Grid, Look},
     time,
 };
@@ -61,6 +61,7 @@ impl StateView {
             SchemaState::Diverged(divergence) => view("diverged", None, Some(divergence.summary())),
             SchemaState::Missing => view("missing", None, None),
             SchemaState::HalfProvisioned { missing } => view("half_provisioned", None, Some(missing.clone())),
+            SchemaState::OtherOrganization { found } => view("other_organization", None, Some(belongs_to(found))),
             _ => view("unknown", None, None),
         }
     }
@@ -73,6 +74,7 @@ impl StateView {
             SchemaState::Diverged(divergence) => (format!("diverged: {}", divergence.summary()), Look::Bad),
             SchemaState::Missing => ("no schema".into(), Look::Bad),
             SchemaState::HalfProvisioned { missing } => (format!("lacks {missing}"), Look::Bad),
+            SchemaState::OtherOrganization { found } => (belongs_to(found), Look::Bad),
             _ => ("unknown".into(), Look::Warning),
         }
     }
@@ -92,6 +94,10 @@ impl<'a> TenantView<'a> {
             created_at: time::rfc3339(row.created_at),
         }
     }
+}
+
+fn belongs_to(organization: &str) -> String {
+    format!("belongs to organization {}", harmless(organization))
 }
 
 pub(crate) fn schema(tenant: &cgk::Tenant) -> String {

@@ -5,12 +5,14 @@ use super::{
     shared::Shared,
 };
 use crate::{
+    binding::Binding,
     db::message,
     error::{Error, Result, while_doing},
     ident::RoleName,
-    tenant::TenantStatus,
+    tenant::{OrganizationId, TenantStatus},
 };
 use tokio_postgres::{Client, error::SqlState, types::Type};
+use uuid::Uuid;
 
 /// Whether row level security hides the whole registry from this login.
 async fn hidden(client: &Client) -> Result<bool, tokio_postgres::Error> {
@@ -79,6 +81,14 @@ pub(super) async fn diagnose(shared: &Shared, database: &str) -> Result<Option<E
     }
     if !get(1)? {
         return not_ready(format!("there is no schema {}", schema.as_str()));
+    }
+    let id: Option<Uuid> = row.try_get(8).map_err(doing())?;
+    let comment: Option<String> = row.try_get(9).map_err(doing())?;
+    if let Some(expected) = id.map(OrganizationId)
+        && let Some(found) = Binding::of(comment.as_deref()).other_than(expected)
+    {
+        let (schema, found) = (schema.clone(), found.to_owned());
+        return Ok(Some(Error::OrganizationMismatch { tenant, schema, expected, found }));
     }
     if let Some(role) = role {
         if !get(2)? {

@@ -9,6 +9,7 @@
 
 use super::options::TxOptions;
 use crate::{
+    binding,
     config::{Isolation, Pooling, SessionSettings},
     db::milliseconds,
     ident::{RoleName, SchemaName, literal},
@@ -163,7 +164,8 @@ pub(crate) fn begin(options: &TxOptions) -> String {
 /// schema, and in role mode the role.
 ///
 /// The lock is shared, against a drop or rename of the tenant while the transaction is open. The registry is read as the
-/// login, before the role changes: the tenant's role has no business there. Should any of it happen in another order, the
+/// login, before the role changes: the tenant's role has no business there. A schema that belongs to another organization
+/// than the row is not entered. Should any of it happen in another order, the
 /// last column raises the error, so the order is a matter of availability and not of safety.
 pub(crate) fn enter_sql(mode: Isolation) -> String {
     let role = match mode {
@@ -176,9 +178,10 @@ pub(crate) fn enter_sql(mode: Isolation) -> String {
          pg_catalog.set_config('idle_in_transaction_session_timeout', $5::text, true), \
          pg_catalog.pg_advisory_xact_lock_shared($6::text::bigint), \
          pg_catalog.set_config('app.current_organization_id', coalesce((select o.id::text from public.organizations o \
-         where o.slug = $7::text and o.status = 'active'), ''), true), {role}\
+         where o.slug = $7::text and o.status = 'active' and {belongs}), ''), true), {role}\
          1 / (case when {} and pg_catalog.current_setting('app.current_organization_id') <> ''::text then 1 else 0 end)",
-        arrived(mode, 8)
+        arrived(mode, 8),
+        belongs = binding::belongs_sql("$8::text", "o.id::text"),
     )
 }
 
@@ -255,7 +258,10 @@ select (select o.status::text from public.organizations o where o.slug = $1),
        current_user::text,
        coalesce((select pg_catalog.has_schema_privilege(n.oid, 'usage') from pg_catalog.pg_namespace n
                  where n.nspname::text = $2), false),
-       pg_catalog.current_setting('server_version_num')::int >= 160000";
+       pg_catalog.current_setting('server_version_num')::int >= 160000,
+       (select o.id from public.organizations o where o.slug = $1),
+       (select d.description from pg_catalog.pg_description d join pg_catalog.pg_namespace n on n.oid = d.objoid
+         where d.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.objsubid = 0 and n.nspname::text = $2)";
 
 /// A condition: row level security lets the current role see no row of the registry. Of the policies for everybody, the one
 /// of the bundled migrations is known to be for tenants' roles only; any other may be for this role.

@@ -3,6 +3,7 @@
 mod foreign;
 
 use crate::{
+    binding::{self, Binding},
     db::{Operator, message, milliseconds},
     drift::{self, Comparison},
     error::{Error, Result, while_doing},
@@ -19,7 +20,7 @@ use crate::{
     slug::TenantSlug,
     tenant::{OrganizationId, TenantStatus},
 };
-use tokio_postgres::error::SqlState;
+use tokio_postgres::{error::SqlState, types::Type};
 use uuid::Uuid;
 
 /// How often adoption starts over because somebody else was at the same schema.
@@ -122,11 +123,40 @@ async fn adopt(
             Some(slug) => Some(state::facts_of(operator, slug).await?),
             None => None,
         };
+        if let Some(facts) = &facts {
+            refuse_known_organization(operator, &schema, facts).await?;
+        }
         if let Some(done) = Adoption::begin(operator, migrations, slug, &schema, facts)?.try_once(options).await? {
             return Ok(done);
         }
     }
     Err(Error::Unsettled { schema, tries: TRIES_MAX })
+}
+
+/// The organization that a schema is adopted for: the registry's, or where the registry does not know the tenant, as after the
+/// restore of a dump, the one that the comment on the schema names.
+fn organization(facts: &TenantFacts) -> OrganizationId {
+    let dumped = match Binding::of(facts.schema_comment.as_deref()) {
+        Binding::To(id) => id.parse().ok(),
+        Binding::None => None,
+    };
+    facts.tenant.as_ref().map_or_else(|| OrganizationId(dumped.unwrap_or_else(Uuid::new_v4)), |tenant| tenant.id)
+}
+
+/// Refuses a schema that the registry does not know by its name, and whose organization it knows by another: a dump of one
+/// tenant restored as a second one.
+async fn refuse_known_organization(operator: &Operator, schema: &SchemaName, facts: &TenantFacts) -> Result<()> {
+    let (None, Binding::To(id)) = (&facts.tenant, Binding::of(facts.schema_comment.as_deref())) else { return Ok(()) };
+    let refuse = |why: String| Err(Error::LedgerRefused { schema: schema.clone(), why });
+    let Ok(uuid) = id.parse::<Uuid>() else {
+        return refuse(format!("the comment on it names organization {id}, which is no organization's id"));
+    };
+    let doing = || while_doing("look for an organization in the registry");
+    let sql = "select o.slug from public.organizations o where o.id = $1";
+    let rows = operator.client().query_typed(sql, &[(&uuid, Type::UUID)]).await.map_err(doing())?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let other: String = row.try_get(0).map_err(doing())?;
+    refuse(format!("it belongs to organization {id}, which is tenant {other} in the registry"))
 }
 
 /// One try.
@@ -154,6 +184,9 @@ impl<'a> Adoption<'a> {
         if adoption.facts.as_ref().is_some_and(|facts| facts.owner.is_none()) {
             return Err(adoption.refuse("there is no such schema"));
         }
+        if let Some(facts) = &adoption.facts {
+            facts.refuse_other_organization()?;
+        }
         if adoption.needs_role() && !operator.facts().creates_roles {
             let own = operator.facts();
             let grant = format!("alter role {} createrole", quoted(&own.role));
@@ -174,7 +207,7 @@ impl<'a> Adoption<'a> {
     fn is_whole(&self) -> bool {
         let Some(facts) = &self.facts else { return true };
         let active = facts.tenant.as_ref().is_some_and(|tenant| tenant.status != TenantStatus::Onboarding);
-        active && (self.role.is_none() || (facts.has_role && facts.role_admitted))
+        active && !facts.is_unbound() && (self.role.is_none() || (facts.has_role && facts.role_admitted))
     }
 
     async fn try_once(&self, options: &BaselineOptions) -> Result<Option<Baselined>> {
@@ -326,13 +359,14 @@ select 'locked', {}, {};
             set_local("lock_timeout", &milliseconds(session.lock_timeout)),
             set_local("statement_timeout", &milliseconds(session.migration_statement_timeout)),
         );
-        if let (Some(slug), Some(facts)) = (self.slug, &self.facts) {
+        let id = self.facts.as_ref().map(organization);
+        if let (Some(slug), Some(facts), Some(id)) = (self.slug, &self.facts, id) {
             sql.push_str(&match &facts.tenant {
                 None => {
                     let name = options.name.as_deref().unwrap_or(slug.as_str());
-                    registry::insert_sql(OrganizationId(Uuid::new_v4()), slug, name, TenantStatus::Active)
+                    registry::insert_sql(id, slug, name, TenantStatus::Active)
                 }
-                Some(_) => registry::activate_sql(slug),
+                Some(_) => registry::demand_sql(id, slug) + &registry::activate_sql(slug),
             });
             if let Some(role) = &self.role {
                 let presence = if facts.has_role { Presence::Present } else { Presence::Absent };
@@ -346,6 +380,9 @@ select 'locked', {}, {};
         }
         if let Some(role) = &self.role {
             sql.push_str(&isolation::grants_sql(self.schema, role.ident()));
+        }
+        if let (Some(facts), Some(id)) = (&self.facts, id) {
+            sql.push_str(&binding::comment_sql(self.schema, id, facts.schema_comment.as_deref()));
         }
         sql.push_str(within);
         if self.role.is_none() {

@@ -6,7 +6,7 @@ mod isolate;
 
 pub use baseline::{BaselineOptions, Baselined, Baselining, baseline, baseline_public};
 pub use create::{
-    CreateManyOptions, CreateManyReport, CreateObserver, CreateOptions, CreateOutcome, Created, Creation, NewTenant,
-    create, create_many,
+    CreateManyOptions, CreateManyReport, CreateObserver, CreateOptions, CreateOutcome, Created, Creation, LostSchema,
+    NewTenant, create, create_many,
 };
 pub use isolate::{IsolateReport, isolate, without_role};

@@ -376,9 +376,10 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
                 source: Some(source),
             })
         }
-        // Somebody else made it first; the lock made us wait until they had.
+        // Somebody else made it first; the lock made us wait until they had. A demand that failed: the registry has changed.
         Some(PartKind::Provision)
             if [
+                SqlState::DIVISION_BY_ZERO,
                 SqlState::UNIQUE_VIOLATION,
                 SqlState::DUPLICATE_SCHEMA,
                 SqlState::DUPLICATE_OBJECT,

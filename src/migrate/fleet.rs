@@ -2,6 +2,7 @@
 
 use super::{
     apply::LedgerPresence,
+    bind::Unbound,
     ledger::{self, Applied},
     plan::{Plan, Target, plan},
     selection::{Scope, Selection},
@@ -33,6 +34,8 @@ pub struct FleetPlan<'a> {
     /// Which schemas the plan is about.
     pub selection: Selection,
     pub(crate) public_ledger: LedgerPresence,
+    /// Schemas of an earlier version's that a run binds to their organizations.
+    pub(crate) unbound: Vec<Unbound>,
 }
 
 /// What is to be done to one tenant.
@@ -96,8 +99,15 @@ pub async fn plan_fleet<'a>(
         return Err(Error::NotSetUp { database: operator.facts().database.clone(), missing });
     }
     let public_only = selection.scope == Scope::Public;
-    let mut planned =
-        FleetPlan { public: pending.then_some(public), tenants: vec![], at_head: 0, target, selection, public_ledger };
+    let mut planned = FleetPlan {
+        public: pending.then_some(public),
+        tenants: vec![],
+        at_head: 0,
+        target,
+        selection,
+        public_ledger,
+        unbound: vec![],
+    };
     // Before the first migration of the shared schema there is no registry, and so no tenant.
     if !public_only && (!pending || registry_exists(operator).await?) {
         plan_tenants(operator, migrations, &mut planned).await?;
@@ -117,6 +127,7 @@ async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, plann
         if !selection.takes(&tenant.tenant.slug) {
             return;
         }
+        planned.unbound.extend(Unbound::of(&tenant.facts, own_role));
         match planner.step(&tenant) {
             Some(step) => {
                 let owner = tenant.facts.owner.filter(|owner| owner.as_str() != own_role);
@@ -159,6 +170,7 @@ impl<'a> TenantPlanner<'_, 'a> {
                 (!planned.pending.is_empty()).then_some(Step::Apply(planned))
             }
             SchemaState::Diverged(divergence) => Some(Step::Refuse(Error::Diverged(divergence.clone()))),
+            SchemaState::OtherOrganization { .. } => tenant.facts.refuse_other_organization().err().map(Step::Refuse),
             SchemaState::Missing => Some(not_ready(format!("there is no schema {}", schema.as_str()))),
             SchemaState::HalfProvisioned { missing } => {
                 let role = role_of(self.operator, slug).map(|role| format!(" {}", role.as_str())).unwrap_or_default();

@@ -19,6 +19,7 @@
 
 mod alone;
 pub(crate) mod apply;
+pub(crate) mod bind;
 mod concurrent;
 pub(crate) mod crew;
 pub(crate) mod fleet;
@@ -48,6 +49,7 @@ pub use crate::{
     migration::{Divergence, FileProblem, MigrationFailure, MigrationId, Place, Set, Unfinished},
     version::{Checksum, Version},
 };
+pub use bind::BindReport;
 pub use fleet::{FleetPlan, PlannedTenant, Step, plan_fleet};
 pub use history::{RunDetail, RunRecord, RunState, SchemaRecord, failed_last, history, run_detail};
 pub use interrupt::Interrupt;

@@ -2,6 +2,7 @@
 
 use super::{
     apply::{LedgerPresence, Turn},
+    bind::{self, Unbound},
     crew::{Crew, Job},
     fleet::{FleetPlan, PlannedTenant, Step},
     interrupt::Interrupt,
@@ -270,6 +271,9 @@ pub async fn run(
 ///
 /// Dropped, the schemas under way may still be committed by the server; the others are untouched. Running again goes on. To
 /// end a run and know how it ended, use an [`Interrupt`].
+///
+/// Before anything else, schemas that an earlier version made are bound to their organizations by the comment on the schema,
+/// 50 in a transaction.
 pub async fn run_with(
     operator: &Operator,
     migrations: &Migrations,
@@ -284,6 +288,7 @@ pub async fn run_with(
         tenants_to_visit: planned.tenants.len(),
         tenants_at_head: planned.at_head,
     });
+    bind(operator, &planned.unbound, observer).await?;
     let recorder = Recorder::begin(operator, &planned, options, observer).await;
     let mut report = RunReport::new(planned.at_head);
     report.id = recorder.id();
@@ -295,6 +300,15 @@ pub async fn run_with(
     let Desk { observer, report, .. } = desk;
     recorder.end(&report, done.as_ref().err(), observer).await;
     done.map(|()| report)
+}
+
+/// Binds the schemas of an earlier version's to their organizations. One that cannot be bound is told of and migrated all the
+/// same: it is as it was.
+async fn bind(operator: &Operator, unbound: &[Unbound], observer: &mut dyn Observer) -> Result<()> {
+    for (slug, error) in bind::bind(operator, unbound).await?.failed {
+        observer.notice(&format!("tenant {slug}: its schema was not bound to its organization: {error}"));
+    }
+    Ok(())
 }
 
 /// The shared schema, and each tenant on its own.

@@ -6,6 +6,7 @@ use super::{
     source::{Migrations, Source},
 };
 use crate::{
+    binding::{self, Binding},
     config::Isolation,
     context::protocol::REGISTRY_IS_HIDDEN,
     db::Operator,
@@ -42,6 +43,11 @@ pub enum SchemaState {
     HalfProvisioned {
         /// What is not there.
         missing: String,
+    },
+    /// The schema belongs to another organization than the one that has the slug in the registry.
+    OtherOrganization {
+        /// The one that the comment on the schema names.
+        found: String,
     },
 }
 
@@ -83,7 +89,10 @@ pub(crate) struct TenantFacts {
     pub(crate) tenant: Option<Tenant>,
     /// The schema's owner, and so whether there is one.
     pub(crate) owner: Option<Ident>,
+    /// The comment on the schema.
+    pub(crate) schema_comment: Option<String>,
     pub(crate) has_ledger: bool,
+    /// The comment on the ledger.
     pub(crate) comment: Option<String>,
     pub(crate) has_role: bool,
     /// Whether the role may use the schema.
@@ -95,6 +104,30 @@ pub(crate) struct TenantFacts {
 }
 
 impl TenantFacts {
+    /// The organization that the schema belongs to, if it is another one than the registry's.
+    pub(crate) fn other_organization(&self) -> Option<String> {
+        let tenant = self.tenant.as_ref()?;
+        Binding::of(self.schema_comment.as_deref()).other_than(tenant.id).map(ToOwned::to_owned)
+    }
+
+    /// Whether the schema is there and belongs to no organization yet.
+    pub(crate) fn is_unbound(&self) -> bool {
+        self.owner.is_some() && Binding::of(self.schema_comment.as_deref()) == Binding::None
+    }
+
+    /// Refuses a schema of another organization.
+    pub(crate) fn refuse_other_organization(&self) -> Result<()> {
+        match (&self.tenant, self.other_organization()) {
+            (Some(tenant), Some(found)) => Err(Error::OrganizationMismatch {
+                tenant: tenant.slug.clone(),
+                schema: SchemaName::of_tenant(&tenant.slug),
+                expected: tenant.id,
+                found,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the role is there, and whether the operator may act as it.
     pub(crate) fn presence(&self) -> Presence {
         match (self.has_role, self.role_usable) {
@@ -218,6 +251,8 @@ fn by_facts(slug: &TenantSlug, facts: &TenantFacts, isolation: Isolation) -> Opt
     let half = |missing: &str| Some(SchemaState::HalfProvisioned { missing: missing.into() });
     if facts.owner.is_none() {
         Some(SchemaState::Missing)
+    } else if let Some(found) = facts.other_organization() {
+        Some(SchemaState::OtherOrganization { found })
     } else if !facts.has_ledger {
         half(&format!("its ledger, {}.{LEDGER_TABLE}", SchemaName::of_tenant(slug).as_str()))
     } else if isolation == Isolation::Role && !facts.has_role {
@@ -344,7 +379,7 @@ async fn facts_rows(
         "select s.slug, o.id, o.name, o.status::text, o.created_at, pg_catalog.pg_get_userbyid(n.nspowner)::text,
                 c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class'), r.oid is not null,
                 coalesce(pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage'), false),
-                {usable}, {grantable}
+                {usable}, {grantable}, {comment}
          from ({}) s (slug)
          left join public.organizations o on o.slug = s.slug
          left join pg_catalog.pg_namespace n on n.nspname::text = 'tenant_' || s.slug
@@ -352,7 +387,8 @@ async fn facts_rows(
                 on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
          left join pg_catalog.pg_roles r on r.rolname::text = 'cgk_' || s.slug || '_' || $1
          order by s.slug collate \"C\"",
-        slugs.from
+        slugs.from,
+        comment = binding::comment_of_sql("n.oid"),
     );
     let tag = operator.facts().database_tag().as_str().to_owned();
     let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
@@ -417,6 +453,7 @@ fn facts_row(row: &Row) -> Result<(TenantSlug, TenantFacts)> {
     let facts = TenantFacts {
         tenant,
         owner,
+        schema_comment: row.try_get(12).map_err(doing())?,
         has_ledger: row.try_get(6).map_err(doing())?,
         comment: row.try_get(7).map_err(doing())?,
         has_role: row.try_get(8).map_err(doing())?,

@@ -135,7 +135,12 @@ async fn a_tenant_that_is_half_made_is_named_and_finished() {
     let shell = Shell::on(&database);
     sql(&database, "insert into organizations (slug, name, status) values ('begun', 'Begun', 'onboarding'), ('lost', 'Lost', 'active')").await;
     let mut text = shell.transcript(&["tenant:list", "migrate --plan", "migrate", "migrate:status --check"]);
-    text.push_str(&shell.transcript(&["tenant:create begun", "tenant:create lost", "migrate:status --check"]));
+    text.push_str(&shell.transcript(&[
+        "tenant:create begun",
+        "tenant:create lost",
+        "tenant:create lost --recreate-empty",
+        "migrate:status --check",
+    ]));
     sql(&database, "update organizations set status = 'suspended', name = E'red \\x1b[31m' where slug = 'lost'").await;
     text.push_str(&shell.transcript(&["tenant:create lost", "tenant:list"]));
     assert!(!text.contains('\u{1b}'));

@@ -202,6 +202,8 @@ async fn clone_tenants(raw: &Raw, of: &str, number: usize) {
              insert into public.organizations (slug, name, status) values (slug, slug, 'active');
              execute format('create role %I', 'cgk_' || slug || '_' || tag);
              execute format('create schema %I', 'tenant_' || slug);
+             execute format('comment on schema %I is %L', 'tenant_' || slug,
+                            'cgk organization ' || (select o.id from public.organizations o where o.slug = 'clone_' || i));
              execute format('grant usage on schema %I to %I', 'tenant_' || slug, 'cgk_' || slug || '_' || tag);
              execute format('create table %I.m1 (id int)', 'tenant_' || slug);
              execute format('create table %I.schema_migrations (like tenant_{of}.schema_migrations including all)', 'tenant_' || slug);

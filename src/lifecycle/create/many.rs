@@ -235,7 +235,7 @@ impl<'o> Maker<'_, 'o> {
                 Err(error) => return self.done(job, Err(error), began),
             }
         }
-        let options = CreateOptions { name: job.tenant.name.clone() };
+        let options = CreateOptions { name: job.tenant.name.clone(), ..CreateOptions::default() };
         let fresh = Some(&self.fresh);
         let tried = try_once(operator, self.migrations, &job.tenant.slug, &options, &job.facts, fresh);
         match cancellable(operator, interrupt, tried).await {
@@ -293,23 +293,38 @@ async fn verified(
         return Ok(report);
     }
     let slugs: Vec<TenantSlug> = made.iter().cloned().collect();
-    let mut broken: BTreeMap<TenantSlug, (TenantStatus, String)> = BTreeMap::new();
+    let mut broken: BTreeMap<TenantSlug, Error> = BTreeMap::new();
+    let not_ready = |tenant: TenantSlug, status, missing: &str| Error::TenantNotReady {
+        tenant,
+        status,
+        missing: format!("{missing} is missing"),
+    };
     state::each_tenant(operator, migrations, Whom::Made(&slugs), |tenant| {
-        made.remove(&tenant.tenant.slug);
-        let missing = match tenant.state {
+        let (slug, status) = (tenant.tenant.slug, tenant.tenant.status);
+        made.remove(&slug);
+        let error = match tenant.state {
             SchemaState::AtHead => return,
-            SchemaState::HalfProvisioned { missing } => missing,
-            SchemaState::Missing => "its schema".into(),
-            SchemaState::Behind { pending } => crate::migration::count(pending, "migration"),
-            SchemaState::Diverged(divergence) => divergence.summary(),
+            SchemaState::HalfProvisioned { missing } => not_ready(slug.clone(), status, &missing),
+            SchemaState::Missing => not_ready(slug.clone(), status, "its schema"),
+            SchemaState::Behind { pending } => {
+                not_ready(slug.clone(), status, &crate::migration::count(pending, "migration"))
+            }
+            SchemaState::Diverged(divergence) => Error::Diverged(divergence),
+            SchemaState::OtherOrganization { found } => {
+                let (schema, expected) = (SchemaName::of_tenant(&slug), tenant.tenant.id);
+                Error::OrganizationMismatch { tenant: slug.clone(), schema, expected, found }
+            }
         };
-        broken.insert(tenant.tenant.slug, (tenant.tenant.status, format!("{missing} is missing")));
+        broken.insert(slug, error);
     })
     .await?;
-    broken.extend(made.into_iter().map(|slug| (slug, (TenantStatus::Active, "its registry row is missing".into()))));
+    broken.extend(made.into_iter().map(|slug| {
+        let error = not_ready(slug.clone(), TenantStatus::Active, "its registry row");
+        (slug, error)
+    }));
     for outcome in &mut report.tenants {
-        if let Some((status, missing)) = broken.remove(&outcome.slug) {
-            outcome.result = Err(Error::TenantNotReady { tenant: outcome.slug.clone(), status, missing });
+        if let Some(error) = broken.remove(&outcome.slug) {
+            outcome.result = Err(error);
         }
     }
     Ok(report)

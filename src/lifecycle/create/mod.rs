@@ -5,6 +5,7 @@ mod many;
 pub use many::{CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcome, NewTenant, create_many};
 
 use crate::{
+    binding,
     context::Db,
     db::{Operator, message, session_reset::Commits},
     error::{Error, Result, while_doing},
@@ -32,12 +33,30 @@ const TRIES_MAX: u32 = 4;
 pub struct CreateOptions {
     /// The name for people. Default: the slug.
     pub name: Option<String>,
+    /// What is done for a tenant in use whose schema is gone.
+    pub lost_schema: LostSchema,
+}
+
+/// What is done for a tenant that the registry calls active or suspended and whose schema is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LostSchema {
+    /// Nothing: [`Error::SchemaGone`]. Its rows were somewhere, and may be in a dump.
+    #[default]
+    Refuse,
+    /// A new, empty schema is made. What the tenant had stays lost.
+    StartEmpty,
 }
 
 impl CreateOptions {
     /// Sets the name for people.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Sets what is done for a tenant in use whose schema is gone.
+    pub fn lost_schema(mut self, lost: LostSchema) -> Self {
+        self.lost_schema = lost;
         self
     }
 }
@@ -85,7 +104,8 @@ pub enum Creation {
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: the database is not set up. `Conflict`: a schema of that name is there and not cgk's. `Denied`: the role
+/// Kind `NotReady`: the database is not set up, or the tenant is in use and its schema is gone ([`LostSchema`]). `Conflict`: a
+/// schema of that name is there and not cgk's, or it belongs to another organization than the registry's. `Denied`: the role
 /// may not create schemas, or roles in role mode. `Drift`: the ledger and the files do not agree. `Failed`: a migration was
 /// refused; nothing is left. An error of [`Db::with_tenant`]: the tenant is made, and `db`'s login cannot enter it.
 ///
@@ -136,11 +156,13 @@ async fn try_once(
     let schema = SchemaName::of_tenant(slug);
     let role = role_of(operator, slug);
     refuse_foreign_schema(&schema, facts)?;
+    facts.refuse_other_organization()?;
+    let onboarding = facts.tenant.as_ref().is_some_and(|tenant| tenant.status == TenantStatus::Onboarding);
+    refuse_to_replace(&schema, facts, options)?;
     let needs_role = role.is_some() && !(facts.has_role && facts.role_admitted);
     let registered = facts.tenant.is_some();
-    let onboarding = facts.tenant.as_ref().is_some_and(|tenant| tenant.status == TenantStatus::Onboarding);
     // Pending migrations of a whole tenant are `migrate`'s business.
-    let whole = registered && !onboarding && facts.has_ledger && !needs_role;
+    let whole = registered && !onboarding && facts.has_ledger && !needs_role && !facts.is_unbound();
     let existed = || Ok(Some(Made { creation: Creation::Existed, applied: Vec::new() }));
     // One of many: those that are there already are not visited.
     if whole && fresh.is_some() {
@@ -179,16 +201,22 @@ async fn try_once(
     // What no transaction can hold comes after the one that makes the tenant, and until then nobody may enter it.
     let in_steps = if facts.owner.is_none() { apply::is_born_in_steps(&planned) } else { planned.needs_quiet() };
     let mut provision = String::new();
-    match registered {
-        false => {
+    let id = match &facts.tenant {
+        None => {
             let name = options.name.as_deref().unwrap_or(slug.as_str());
             let id = OrganizationId(Uuid::new_v4());
             let status = if in_steps { TenantStatus::Onboarding } else { TenantStatus::Active };
             provision.push_str(&registry::insert_sql(id, slug, name, status));
+            id
         }
-        true if in_steps => {}
-        true => provision.push_str(&registry::activate_sql(slug)),
-    }
+        Some(tenant) => {
+            provision.push_str(&registry::demand_sql(tenant.id, slug));
+            if !in_steps {
+                provision.push_str(&registry::activate_sql(slug));
+            }
+            tenant.id
+        }
+    };
     if let Some(role) = &role {
         provision.push_str(&isolation::role_sql(operator.facts(), role, facts.presence()));
         provision.push_str(&login::enter_by_role_sql(operator.facts(), role, logins));
@@ -200,6 +228,9 @@ async fn try_once(
     let owner = facts.owner.clone().filter(|owner| owner.as_str() != operator.facts().role);
     if let Some(owner) = &owner {
         provision.push_str(&format!("set local role {};\n", owner.quoted()));
+    }
+    if facts.owner.is_none() || facts.is_unbound() {
+        provision.push_str(&binding::comment_sql(&schema, id, facts.schema_comment.as_deref()));
     }
     let mut ledger = if facts.has_ledger { LedgerPresence::Present } else { LedgerPresence::Absent };
     // Nothing is in a new schema yet but, at most, the ledger.
@@ -247,6 +278,21 @@ fn refuse_foreign_schema(schema: &SchemaName, facts: &TenantFacts) -> Result<()>
         (_, false) => "it has no ledger",
     };
     Err(Error::SchemaNotOurs { schema: schema.clone(), why: why.into() })
+}
+
+/// A tenant in use whose schema is gone has lost it; an empty one in its place would hide that.
+fn refuse_to_replace(schema: &SchemaName, facts: &TenantFacts, options: &CreateOptions) -> Result<()> {
+    match &facts.tenant {
+        Some(tenant)
+            if facts.owner.is_none()
+                && tenant.status != TenantStatus::Onboarding
+                && options.lost_schema == LostSchema::Refuse =>
+        {
+            let (tenant, status) = (tenant.slug.clone(), tenant.status);
+            Err(Error::SchemaGone { tenant, status, schema: schema.clone() })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_privileges(operator: &Operator, facts: &TenantFacts, makes_role: bool) -> Result<()> {
