@@ -54,8 +54,8 @@
 
 #![warn(missing_docs)]
 
-mod catalogue;
 mod binding;
+mod catalogue;
 pub mod config;
 mod context;
 pub(crate) mod db;
