@@ -1,6 +1,6 @@
-//! The help as a whole: commands by what they are for, and one suggestion for a name that is not there.
+//! The help as a whole: commands by what they are for.
 
-use clap::{CommandFactory, builder::StyledStr, error::ContextKind, error::ContextValue};
+use clap::{CommandFactory, builder::StyledStr};
 use std::fmt::Write as _;
 
 use super::{Cli, exit::Exit};
@@ -75,16 +75,13 @@ fn groups(command: &clap::Command) -> String {
     text
 }
 
-/// clap offers everything that is faintly alike, the best last.
-pub(crate) fn with_best_suggestion(mut error: clap::Error) -> clap::Error {
-    for kind in [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue] {
-        if let Some(ContextValue::Strings(offered)) = error.get(kind)
-            && let Some(best) = offered.last().cloned()
-        {
-            error.insert(kind, ContextValue::Strings(vec![best]));
-        }
-    }
-    error
+/// The names of all commands that the help shows.
+pub(crate) fn names() -> Vec<String> {
+    Cli::command()
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .map(|command| command.get_name().to_owned())
+        .collect()
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod migrate_report;
 mod migrate_status;
 mod printer;
 mod progress;
+mod progress_bar;
 mod reaper;
 mod report;
 mod session;
@@ -25,6 +26,7 @@ mod setup_database;
 mod signal;
 mod slugs;
 mod style;
+mod suggest;
 mod table;
 mod tenant_create;
 mod tenant_create_many;
@@ -200,11 +202,11 @@ async fn until_signalled(cli: &Cli, printer: &Printer) -> Result<Ended> {
         match number {
             1 if wish.interrupt.is_heard() => {
                 wish.interrupt.stop();
-                printer.interject("stopping: what is under way is finished, nothing more is begun; again cancels it");
+                printer.complain("stopping: what is under way is finished, nothing more is begun; again cancels it");
             }
             2 if wish.interrupt.is_heard() => {
                 wish.interrupt.cancel();
-                printer.interject("cancelling what is under way");
+                printer.complain("cancelling what is under way");
             }
             _ => return Ok(Ended::BySignal(exit)),
         }
@@ -247,7 +249,7 @@ fn tell(printer: &Printer, report: &Report) -> Exit {
 
 /// The parser's own words, with one suggestion instead of five; help and version are no misuse.
 fn misused(error: clap::Error, arguments: &[OsString]) -> Exit {
-    let error = help::with_best_suggestion(error);
+    let error = suggest::improve(error, arguments, &help::names());
     let says = |flag: &str| arguments.iter().any(|argument| argument == flag);
     if says("--color=never") {
         anstream::ColorChoice::from(ColorArg::Never).write_global();
@@ -275,7 +277,7 @@ fn listen_to_the_library(globals: &Globals) {
     // Failing to log is no reason to panic: standard error may be a closed pipe.
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| progress_bar::LogWriter)
         .with_ansi(colours)
         .with_target(false)
         .without_time()

@@ -1,0 +1,158 @@
+//! Finds the command that a person meant when the one they wrote does not exist.
+
+use clap::{
+    builder::StyledStr,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use std::ffi::OsString;
+
+/// How alike two names must be, from 0 to 1, for one to be offered instead of the other.
+const LIKENESS_MIN: f64 = 0.8;
+
+/// What other tools call our commands.
+const ALIASES: &[(&str, &str)] = &[
+    ("add", "tenant:create"),
+    ("check", "drift"),
+    ("db:create", "setup:database"),
+    ("db:migrate", "migrate"),
+    ("db:setup", "setup:database"),
+    ("deploy", "migrate"),
+    ("diff", "drift"),
+    ("generate", "migrate:new"),
+    ("info", "migrate:status"),
+    ("init", "setup:database"),
+    ("ls", "tenant:list"),
+    ("migration:new", "migrate:new"),
+    ("new", "tenant:create"),
+    ("setup", "setup:database"),
+    ("tenant:add", "tenant:create"),
+    ("tenant:ls", "tenant:list"),
+    ("tenant:new", "tenant:create"),
+    ("tenants", "tenant:list"),
+    ("up", "migrate"),
+    ("validate", "migrate:lint"),
+];
+
+/// Replaces the parser's suggestions by the one command that was most likely meant.
+pub(crate) fn improve(mut error: clap::Error, arguments: &[OsString], commands: &[String]) -> clap::Error {
+    keep_best(&mut error);
+    let words: Vec<&str> = arguments.iter().skip(1).filter_map(|argument| argument.to_str()).collect();
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let Some(ContextValue::String(written)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+            let position = words.iter().position(|word| word == written);
+            let next = position.and_then(|at| words.get(at + 1)).copied();
+            let meant = meant(written, next, commands);
+            error.remove(ContextKind::SuggestedSubcommand);
+            if !meant.is_empty() {
+                error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(meant));
+            }
+        }
+        ErrorKind::UnknownArgument => {
+            let Some(ContextValue::String(written)) = error.get(ContextKind::InvalidArg) else { return error };
+            let joined = words.iter().map(|word| format!("{word}:{written}")).find(|name| commands.contains(name));
+            if let Some(name) = joined {
+                let tip = StyledStr::from(format!("the command is written with a colon: 'cgk {name}'"));
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+            }
+        }
+        _ => {}
+    }
+    error
+}
+
+/// The parser offers everything that is alike, the best last.
+fn keep_best(error: &mut clap::Error) {
+    for kind in [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue] {
+        if let Some(ContextValue::Strings(offered)) = error.get(kind)
+            && let Some(best) = offered.last().cloned()
+        {
+            error.insert(kind, ContextValue::Strings(vec![best]));
+        }
+    }
+}
+
+/// The commands that `written`, followed by `next`, may stand for; the commands of a group when only the group is named.
+fn meant(written: &str, next: Option<&str>, commands: &[String]) -> Vec<String> {
+    let written = written.to_lowercase();
+    let exists = |name: &str| commands.iter().any(|command| command == name);
+    for separator in [" ", "-", "_", "."] {
+        let colons = written.replace(separator, ":");
+        if colons != written && exists(&colons) {
+            return vec![colons];
+        }
+    }
+    if let Some(joined) = next.map(|next| format!("{written}:{}", next.to_lowercase())) {
+        if exists(&joined) {
+            return vec![joined];
+        }
+        if let Some((_, command)) = ALIASES.iter().find(|(alias, _)| *alias == joined) {
+            return vec![(*command).to_owned()];
+        }
+    }
+    if let Some((_, command)) = ALIASES.iter().find(|(alias, _)| *alias == written) {
+        return vec![(*command).to_owned()];
+    }
+    let verbs: Vec<&String> = commands.iter().filter(|name| name.ends_with(&format!(":{written}"))).collect();
+    if !verbs.is_empty() {
+        return verbs.into_iter().cloned().collect();
+    }
+    let group: Vec<&String> = commands.iter().filter(|name| name.starts_with(&format!("{written}:"))).collect();
+    if !group.is_empty() {
+        return group.into_iter().cloned().collect();
+    }
+    let likeness = |name: &String| strsim::jaro_winkler(&written, name);
+    let best = commands.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    best.filter(|name| likeness(name) >= LIKENESS_MIN).cloned().into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commands() -> Vec<String> {
+        crate::cli::help::names()
+    }
+
+    #[test]
+    fn near_misses_find_the_command() {
+        for (written, next, wanted) in [
+            ("tenant", Some("create"), "tenant:create"),
+            ("tenant", Some("add"), "tenant:create"),
+            ("Tenant:Create", None, "tenant:create"),
+            ("tenant-create", Some("acme"), "tenant:create"),
+            ("create", Some("acme"), "tenant:create"),
+            ("list", None, "tenant:list"),
+            ("status", None, "migrate:status"),
+            ("tenant:creat", None, "tenant:create"),
+            ("tenant:ls", None, "tenant:list"),
+            ("migrat", None, "migrate"),
+            ("db:migrate", None, "migrate"),
+            ("setup", None, "setup:database"),
+            ("setup:db", None, "setup:database"),
+            ("drft", None, "drift"),
+        ] {
+            assert_eq!(meant(written, next, &commands()), [wanted], "{written} {next:?}");
+        }
+    }
+
+    #[test]
+    fn a_group_alone_offers_its_commands() {
+        let offered = meant("tenant", None, &commands());
+        assert!(offered.len() > 1 && offered.iter().all(|name| name.starts_with("tenant:")), "{offered:?}");
+    }
+
+    #[test]
+    fn what_is_like_nothing_gets_no_suggestion() {
+        assert!(meant("xyzzy", None, &commands()).is_empty());
+    }
+
+    #[test]
+    fn aliases_lead_to_commands_and_hide_none() {
+        let commands = commands();
+        for (alias, command) in ALIASES {
+            assert!(commands.iter().any(|name| name == command), "{alias} leads to {command}");
+            assert!(!commands.iter().any(|name| name == alias), "{alias} is a command");
+        }
+    }
+}
