@@ -10,7 +10,10 @@ use std::{
     sync::Mutex,
 };
 
-use super::style::{WARNING, paint};
+use super::{
+    progress_bar::above_bar,
+    style::{WARNING, paint},
+};
 
 pub(crate) struct Printer {
     format: Format,
@@ -79,9 +82,17 @@ impl Printer {
         self.volume == Volume::Verbose
     }
 
-    /// Whether somebody is looking at the conversation as it goes on.
+    /// Whether standard error is a terminal on which a line can be redrawn.
     pub(crate) fn animates(&self) -> bool {
-        self.format == Format::Human && self.volume == Volume::Normal && io::stderr().is_terminal()
+        self.format == Format::Human
+            && self.volume == Volume::Normal
+            && io::stderr().is_terminal()
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    }
+
+    /// Whether standard error shows colours.
+    pub(crate) fn colours(&self) -> bool {
+        anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never
     }
 
     /// A line of the answer; programs get records instead.
@@ -127,7 +138,7 @@ impl Printer {
     /// Something that must be said.
     pub(crate) fn complain(&self, text: impl Display) {
         // Where standard error cannot be written there is nobody left to tell.
-        let _ = writeln!(anstream::stderr(), "{text}");
+        let _ = above_bar(|| writeln!(anstream::stderr(), "{text}"));
     }
 
     /// Begins a new screen, where somebody looks at one.
@@ -135,21 +146,6 @@ impl Printer {
         if self.format == Format::Human && io::stdout().is_terminal() {
             self.output("\x1b[H\x1b[2J");
         }
-    }
-
-    /// Something that must be said while a line may be drawn over.
-    pub(crate) fn interject(&self, text: impl Display) {
-        if self.animates() {
-            self.redraw("");
-        }
-        self.complain(text);
-    }
-
-    /// Draws over the current line of standard error; an empty text clears it.
-    pub(crate) fn redraw(&self, text: &str) {
-        let mut stderr = anstream::stderr().lock();
-        let _ = write!(stderr, "\r\x1b[2K{text}");
-        let _ = stderr.flush();
     }
 
     /// What went wrong with standard output, if anything but its reader's leaving.
@@ -163,7 +159,7 @@ impl Printer {
 
     fn output(&self, text: &str) {
         if matches!(*self.state(), Output::Open) {
-            self.note(anstream::stdout().lock().write_all(text.as_bytes()));
+            self.note(above_bar(|| anstream::stdout().lock().write_all(text.as_bytes())));
         }
     }
 

@@ -12,7 +12,7 @@ use std::{num::NonZeroUsize, time::Instant};
 use super::{
     exit::Exit,
     printer::Printer,
-    progress::Meter,
+    progress_bar::ProgressBar,
     report::Report,
     session::Session,
     style::{BAD, COMMAND, GOOD, WARNING, count, paint},
@@ -64,7 +64,7 @@ pub(crate) async fn run(
         options = options.failures_max(failures);
     }
     let began = Instant::now();
-    let mut progress = Progress { printer, meter: Meter::new(printer, "creating", tenants.len()) };
+    let mut progress = Progress { printer, bar: ProgressBar::new(printer, "creating", tenants.len()) };
     let report = lifecycle::create_many(&operator, &db, &migrations, tenants, &options, &mut progress).await?;
     drop(progress);
     let exit = exit(session, &report);
@@ -91,7 +91,7 @@ pub(crate) async fn run(
 
 struct Progress<'a> {
     printer: &'a Printer,
-    meter: Meter<'a>,
+    bar: ProgressBar<'a>,
 }
 
 impl CreateObserver for Progress<'_> {
@@ -107,7 +107,7 @@ impl CreateObserver for Progress<'_> {
             error: error.map(Report::of_library),
             ms: time::milliseconds(outcome.elapsed),
         });
-        self.meter.done(&outcome.slug, error);
+        self.bar.done(&outcome.slug, error);
     }
 }
 
