@@ -34,7 +34,11 @@ pub(super) struct Address {
 impl Address {
     /// Understands a connection string. Relative paths in it are relative to `base`.
     pub(super) fn parse(text: &str, plaintext: RemotePlaintext, base: &Path) -> Result<Address, Problem> {
-        let parts = Parts::parse(text)?;
+        Address::of(Parts::parse(text)?, plaintext, base)
+    }
+
+    /// Understands the parts of a connection string. Relative paths in it are relative to `base`.
+    pub(super) fn of(parts: Parts, plaintext: RemotePlaintext, base: &Path) -> Result<Address, Problem> {
         let mut options = Options::read(&parts)?;
         let mut pg = driver_options(&options)?;
 

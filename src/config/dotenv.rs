@@ -14,6 +14,8 @@ use super::origin::Origin;
 pub(super) struct DotEnv {
     path: PathBuf,
     variables: BTreeMap<String, String>,
+    /// What the user should know about lines that were passed over.
+    pub(super) notices: Vec<String>,
 }
 
 impl DotEnv {
@@ -36,25 +38,34 @@ impl DotEnv {
         })?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let mut variables = BTreeMap::new();
+        let mut notices = Vec::new();
         for variable in dotenvy::from_read_iter(text.as_bytes()) {
-            // The error holds the line itself, which may be a secret, so it is neither shown nor kept.
-            let (name, value) = variable.map_err(|error| {
-                let line = match error {
-                    dotenvy::Error::LineParse(broken, _) => {
-                        let start = broken.lines().next().and_then(|first| text.find(first)).unwrap_or(0);
-                        line_of(text.as_bytes(), start)
+            match variable {
+                Ok((name, value)) => {
+                    variables.insert(name, value);
+                }
+                // The error holds the line itself, which may be a secret, so it is neither shown nor kept. An open quote
+                // makes one line of all that follow.
+                Err(dotenvy::Error::LineParse(broken, _)) => {
+                    let first = broken.lines().next().unwrap_or_default();
+                    let line = line_of(text.as_bytes(), text.find(first).unwrap_or(0));
+                    if broken.lines().any(may_be_ours) {
+                        return Err(Problem::invalid(
+                            "is not NAME=value",
+                            "Write NAME=value, with single quotes around a value that has blanks, quotes, `$` or `\\` \
+                             in it.",
+                        )
+                        .of(".env", at(line)));
                     }
-                    _ => 1,
-                };
-                Problem::invalid(
-                    "is not NAME=value",
-                    "Write NAME=value, with single quotes around a value that has blanks, quotes, `$` or `\\` in it.",
-                )
-                .of(".env", at(line))
-            })?;
-            variables.insert(name, value);
+                    notices.push(format!("line {line} of {} is not NAME=value and is ignored", path.display()));
+                }
+                Err(_) => {
+                    return Err(Problem::unreadable("could not be read", "Make the file readable, or remove it.")
+                        .of(".env", at(1)));
+                }
+            }
         }
-        Ok(DotEnv { path, variables })
+        Ok(DotEnv { path, variables, notices })
     }
 
     /// Looks up a variable. An empty one counts as unset.
@@ -62,6 +73,13 @@ impl DotEnv {
         let value = self.variables.get(variable).filter(|value| !value.is_empty())?;
         Some((value, Origin::DotEnv { path: self.path.clone(), variable }))
     }
+}
+
+/// Whether a line that cannot be read may be meant for cgk. Other programs share the file, and their lines are their own.
+fn may_be_ours(line: &str) -> bool {
+    let line = line.trim_start();
+    let line = line.strip_prefix("export ").unwrap_or(line).trim_start();
+    line.starts_with("DATABASE_URL") || line.starts_with("CGK_")
 }
 
 /// The line, counted from 1, that a byte is on.

@@ -33,7 +33,7 @@ pub(super) struct Found {
 /// Everything that was read, before anything is chosen.
 pub(super) struct Layers<'a> {
     sources: &'a Sources,
-    dotenv: DotEnv,
+    pub(super) dotenv: DotEnv,
     pub(super) file: ConfigFile,
     pub(super) origins: Origins,
 }

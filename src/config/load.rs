@@ -43,6 +43,7 @@ pub(super) fn load(mut overrides: Overrides, sources: &Sources) -> Result<Config
     config.origins.absorb(std::mem::take(&mut layers.origins));
     choose(&mut config, overrides, &mut layers, sources)?;
     config.origins.absorb(layers.origins);
+    config.notices.extend(layers.dotenv.notices);
     config.settle();
     Ok(config)
 }

@@ -7,6 +7,7 @@ use super::address::Address;
 use super::env::Sources;
 use super::error::{ConfigError, ConfigErrorKind, Problem};
 use super::layers::{Found, Layers, Names, names};
+use super::libpq_env;
 use super::origin::Origin;
 use super::overrides::Overrides;
 use super::parts::Parts;
@@ -47,17 +48,27 @@ pub(super) fn database_address(
         }
     };
     let flag_url = flag.0.map(|text| Found { text, origin: Origin::Flag(DATABASE_URL.flag) });
-    let visible = flag_url.is_some();
+    let visible =
+        flag_url.as_ref().is_some_and(|flag| Parts::parse(&flag.text).is_ok_and(|parts| parts.password.is_some()));
     let found = match one(DATABASE_URL, DATABASE_URL_FILE, flag_url, flag_file, sources.directory())? {
         Some(found) => Some(found),
         None => below_flags(layers, sources, DATABASE_URL, DATABASE_URL_FILE)?,
     };
-    let Some(Found { text, origin }) = found else {
-        return Err(missing());
+    let (parts, origin) = match found {
+        Some(Found { text, origin }) => (Parts::parse(&text), origin),
+        None => {
+            let origin = Origin::Environment(libpq_env::STAND_IN);
+            match libpq_env::names_a_database(sources) {
+                Ok(true) => (Ok(Parts::default()), origin),
+                Ok(false) => return Err(missing()),
+                Err(problem) => (Err(problem), origin),
+            }
+        }
     };
-    let mut address = Address::parse(&text, plaintext, sources.directory())
+    let mut address = parts
+        .and_then(|parts| completed(parts, plaintext, sources))
         .map_err(|problem| problem.of(DATABASE_URL.key, Some(origin.clone())))?;
-    if visible && address.pg.get_password().is_some() {
+    if visible {
         address.notices.push(
             "every user of this machine can read the password in --database-url; use DATABASE_URL or \
              --database-url-file"
@@ -65,6 +76,14 @@ pub(super) fn database_address(
         );
     }
     Ok((address, origin))
+}
+
+/// Understands a connection string, with libpq's environment for what it leaves open.
+fn completed(mut parts: Parts, plaintext: RemotePlaintext, sources: &Sources) -> Result<Address, Problem> {
+    let notices = libpq_env::complete(&mut parts, sources)?;
+    let mut address = Address::of(parts, plaintext, sources.directory())?;
+    address.notices.extend(notices);
+    Ok(address)
 }
 
 /// Finds and understands the URL for DDL, if there is one.
@@ -76,7 +95,7 @@ pub(super) fn direct_address(
     let Some(Found { text, origin }) = below_flags(layers, sources, DIRECT_URL, DIRECT_URL_FILE)? else {
         return Ok(None);
     };
-    let address = Address::parse(&text, plaintext, sources.directory()).and_then(|address| {
+    let address = Parts::parse(&text).and_then(|parts| completed(parts, plaintext, sources)).and_then(|address| {
         // Somebody who calls an address direct is believed about a port, not about a host that says otherwise.
         match pooler::detect(&address) {
             Some(pooler) if !matches!(pooler.sign, Sign::Port(_)) => Err(pooler.problem()),

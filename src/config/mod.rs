@@ -33,6 +33,13 @@
 //! `cgk.toml` is refused, because that file belongs into version control. In `.env`, `$` starts a substitution; single
 //! quotes around the value prevent that.
 //!
+//! # The variables of libpq
+//!
+//! What the URL leaves open is filled as `psql` does it: from `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`, `PGDATABASE`,
+//! `PGSSLMODE` and `PGSSLROOTCERT`, and the password from the file that `PGPASSFILE` names, or `~/.pgpass`. They are read
+//! from the environment only, not from `.env`. Without any URL, `PGDATABASE` must be set: the database is never guessed.
+//! [`Config::from_url`] reads none of them.
+//!
 //! # Connection URLs
 //!
 //! `postgresql://user:password@host:5432/database?sslmode=…`, with everything libpq allows: several hosts, IPv6
@@ -50,6 +57,7 @@ mod env;
 mod error;
 mod file;
 mod layers;
+mod libpq_env;
 mod load;
 mod locate;
 mod options;

@@ -1,6 +1,7 @@
 //! Whole connection strings and whole environments, as people have them.
 
 mod layers;
+mod libpq;
 mod poolers;
 mod refusals;
 mod secrets;

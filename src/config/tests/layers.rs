@@ -206,7 +206,7 @@ fn errors_name_the_variable_the_file_the_line_and_the_key() {
         ("cgk.toml", "a\n", "(FILE, line 1): "),
         ("cgk.toml", "database_url_file = 'absent'", "database_url_file (FILE: database_url_file): could not read"),
         (".env", "A=1\n\nCGK_POOLED 1\n", ".env (FILE, line 3): is not NAME=value"),
-        (".env", "A=1\nB='open\n", ".env (FILE, line 2): is not NAME=value"),
+        (".env", "A=1\nB='open\nCGK_POOLED=1\n", ".env (FILE, line 2): is not NAME=value"),
         (".env", "CGK_POOLED=perhaps\n", "pooled (CGK_POOLED in FILE): is neither true nor false"),
     ] {
         let scratch = Scratch::new(&[(name, text)]);
