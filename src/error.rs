@@ -371,17 +371,17 @@ pub enum ErrorKind {
     Invalid,
     /// The database cannot be reached or used just now; trying again later may work.
     Unavailable,
-    /// A privilege is missing.
+    /// The server refuses the login, or a privilege is missing.
     Denied,
     /// The database is not set up, or a tenant is not provisioned.
     NotReady,
-    /// There is no such tenant.
+    /// There is no such tenant or database.
     NotFound,
     /// The tenant is suspended.
     Suspended,
     /// What is there is not cgk's, or not what was asked for takes it to be.
     Conflict,
-    /// The transaction did not commit because of what ran inside it.
+    /// The transaction did not commit because of what ran inside it, or cgk refuses to work with what it found.
     Refused,
     /// Whether the transaction committed is unknown.
     CommitUnknown,
@@ -395,8 +395,15 @@ pub enum ErrorKind {
 
 impl Error {
     /// The kind to decide by.
+    ///
+    /// A statement that the server refused because of its own condition (a full disk, a shutdown, no free connection, a
+    /// read-only server) is [`Unavailable`](ErrorKind::Unavailable) and not [`Failed`](ErrorKind::Failed), whatever the
+    /// statement was.
     pub fn kind(&self) -> ErrorKind {
-        self.entry().1
+        match self.entry().1 {
+            ErrorKind::Failed if self.sqlstate().is_some_and(crate::sqlstate::is_the_servers) => ErrorKind::Unavailable,
+            kind => kind,
+        }
     }
 
     /// The stable code, `CGK` and four digits: the same text in messages, in JSON and in the documentation.
@@ -460,9 +467,9 @@ impl Error {
             Self::InvalidSlug(_) => ("CGK0101", Invalid),
             Self::Config(_) => ("CGK0102", Invalid),
             Self::Connect { .. } => ("CGK0201", Unavailable),
-            Self::Login { .. } => ("CGK0202", Unavailable),
-            Self::DatabaseMissing { .. } => ("CGK0203", Unavailable),
-            Self::ServerTooOld { .. } => ("CGK0204", Unavailable),
+            Self::Login { .. } => ("CGK0202", Denied),
+            Self::DatabaseMissing { .. } => ("CGK0203", NotFound),
+            Self::ServerTooOld { .. } => ("CGK0204", Refused),
             Self::PoolTimeout { .. } => ("CGK0205", Unavailable),
             Self::ConnectionLost { .. } => ("CGK0206", Unavailable),
             Self::PoolerRefused { .. } => ("CGK0207", Invalid),

@@ -53,7 +53,7 @@ impl Exit {
             Self::Usage => "wrong use, a setting or a file that cannot be used; nothing was touched",
             Self::Pending => "migrations are pending (--check)",
             Self::Partial => "some tenants failed, the others are done",
-            Self::Unavailable => "the database cannot be reached or used just now",
+            Self::Unavailable => "the database cannot be reached or used at the moment: trying again later can help",
             Self::Locked => "another run holds the lock",
             Self::Drift => {
                 "an applied migration was edited or is gone, the database is newer than the files, or a schema has drifted"

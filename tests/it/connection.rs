@@ -49,7 +49,7 @@ async fn a_server_that_is_too_old_is_named_with_what_is_needed() {
     let url = format!("postgresql://postgres@127.0.0.1:{}/postgres?sslmode=disable", old_server().await);
     let error = Operator::connect(&Config::from_url(&url).unwrap()).await.unwrap_err();
     assert!(matches!(error, Error::ServerTooOld { needed: 14, .. }), "{error:?}");
-    assert_eq!((error.code(), error.kind()), ("CGK0204", ErrorKind::Unavailable));
+    assert_eq!((error.code(), error.kind()), ("CGK0204", ErrorKind::Refused));
 }
 
 /// Answers every login with what PostgreSQL answers to a wrong password.
@@ -74,7 +74,7 @@ async fn a_wrong_password_is_a_refused_login_and_is_not_shown() {
     let config = config(strict_server().await);
     for error in [Operator::connect(&config).await.map(drop), Db::connect(&config).await.map(drop)] {
         let error = error.unwrap_err();
-        assert_eq!((error.code(), error.kind()), ("CGK0202", ErrorKind::Unavailable), "{error:?}");
+        assert_eq!((error.code(), error.kind()), ("CGK0202", ErrorKind::Denied), "{error:?}");
         assert_eq!(error.sqlstate().unwrap().code(), "28P01");
         assert!(!format!("{error} {error:?} {config:?}").contains("hunter2"));
     }
