@@ -9,6 +9,11 @@ use std::fmt::Write as _;
 
 const OBJECTS: &str = include_str!("objects.sql");
 
+/// The logins of services that `setup:database --app-role` admitted.
+const LOGINS: &str = "select coalesce(pg_catalog.array_agg(r.oid), '{}') from pg_catalog.pg_policy p
+     join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::text = 'cgk_login_' || r.rolname::text
+     where p.polrelid = pg_catalog.to_regclass('public.organizations')";
+
 /// What stands before a row of one of the queries here, so that an answer can be taken apart.
 pub(crate) const OBJECT: &str = "object";
 pub(crate) const FINGERPRINT: &str = "fingerprint";
@@ -49,6 +54,25 @@ impl Schemas<'_> {
             ),
         }
     }
+}
+
+/// The settings of a transaction under which the catalogue is read. The texts that the server makes of defaults, constraints
+/// and views depend on them, and must not depend on how a database or a login is set.
+pub(crate) fn settings_sql(search_path: &str) -> String {
+    const SETTINGS: [(&str, &str); 9] = [
+        ("jit", "off"),
+        ("DateStyle", "ISO, MDY"),
+        ("IntervalStyle", "postgres"),
+        ("TimeZone", "UTC"),
+        ("extra_float_digits", "1"),
+        ("bytea_output", "hex"),
+        ("quote_all_identifiers", "off"),
+        ("xmlbinary", "base64"),
+        ("standard_conforming_strings", "on"),
+    ];
+    let set = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
+    let others: Vec<String> = SETTINGS.iter().map(|(name, value)| set(name, value)).collect();
+    format!("select {}, {}", set("search_path", search_path), others.join(", "))
 }
 
 /// Rows of `fingerprint`, the schema, its fingerprint. For an empty search path, under which every name is written with its
@@ -92,7 +116,10 @@ pub(crate) fn fingerprints(answer: &Answer) -> impl Iterator<Item = (&str, Finge
 fn with(schemas: &Schemas<'_>, isolation: Isolation) -> String {
     let (first, rest) = OBJECTS.split_once("member as").expect("the query begins with `member`");
     debug_assert!(first.lines().all(|line| line.starts_with("--")));
-    let mut sql = format!("with s (nsp, schema, owner, role) as materialized ({}),\nmember as", schemas.sql());
+    let mut sql = format!(
+        "with s (nsp, schema, owner, role) as materialized ({}),\nlogin (oids) as materialized ({LOGINS}),\nmember as",
+        schemas.sql()
+    );
     let mut parts = rest.split("{grants ");
     sql.push_str(parts.next().unwrap_or_default());
     for part in parts {
@@ -100,10 +127,12 @@ fn with(schemas: &Schemas<'_>, isolation: Isolation) -> String {
         let fields: Vec<&str> = marker.split('|').map(str::trim).collect();
         let [acl, owner, role, default] = fields[..] else { unreachable!("a marker has four fields") };
         let default = if default.is_empty() { "null".to_owned() } else { literal(default) };
-        // Without roles it is nobody's business what a role of that name may do.
+        // Without roles a service's login has the rights itself, and what a role of the tenant's name may do is no matter.
         let others = match isolation {
             Isolation::Role => String::new(),
-            Isolation::Path => format!(" and a.grantee is distinct from {role}"),
+            Isolation::Path => format!(
+                " and a.grantee is distinct from {role} and a.grantee <> all ((select l.oids from login l)::pg_catalog.oid[])"
+            ),
         };
         let _ = write!(
             sql,
@@ -126,7 +155,7 @@ mod tests {
     fn every_marker_is_written_out() {
         for isolation in [Isolation::Role, Isolation::Path] {
             let sql = objects_sql(&Schemas::Fleet { tag: "x" }, isolation);
-            assert!(!sql.contains('{') && !sql.contains('}'), "{sql}");
+            assert!(!sql.contains("{grants"), "{sql}");
             assert_eq!(sql.contains("is distinct from"), isolation == Isolation::Path);
         }
     }

@@ -150,11 +150,12 @@ union all
     select t.nsp, 'constraint', t.typname::text, k.conname::text, 'definition=' || pg_catalog.pg_get_constraintdef(k.oid)
     from typ t join pg_catalog.pg_constraint k on t.typtype = 'd' and k.contypid = t.typid and k.contype = 'c'
 union all
-    select s.nsp, 'default rights', '', case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'
+    select * from (select s.nsp, 'default rights', '', case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'
                                              when 'T' then 'types' else d.defaclobjtype::text end
            || case when d.defaclrole = s.owner then '' else ' of ' || pg_catalog.pg_get_userbyid(d.defaclrole) end,
         'grants=' || {grants d.defaclacl | d.defaclrole | s.role | }
-    from s join pg_catalog.pg_default_acl d on d.defaclnamespace = s.nsp
+    from s join pg_catalog.pg_default_acl d on d.defaclnamespace = s.nsp) d (nsp, kind, parent, name, facts)
+    where d.facts is not null
 union all
     select s.nsp, 'statistics', coalesce(c.relname::text, ''), x.stxname::text, 'definition=' || pg_catalog.replace(pg_catalog.pg_get_statisticsobjdef(x.oid), s.schema || '.', '')
     from s join pg_catalog.pg_statistic_ext x on x.stxnamespace = s.nsp

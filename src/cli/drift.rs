@@ -52,6 +52,15 @@ pub(crate) struct DifferenceView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     given: Option<&'a str>,
     text: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    fix: Vec<FixView<'a>>,
+}
+
+/// A statement that would take a difference away.
+#[derive(Serialize)]
+struct FixView<'a> {
+    sql: &'a str,
+    loses_data: bool,
 }
 
 #[derive(Serialize)]
@@ -60,6 +69,8 @@ struct Summary<'a> {
     clean: usize,
     drifted: usize,
     not_compared: usize,
+    /// Rights of logins and of everyone that are wrong.
+    rights: Vec<DifferenceView<'a>>,
     strays: Vec<DifferenceView<'a>>,
     ms: u64,
     exit: Exit,
@@ -84,8 +95,13 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope)
             printer.answer(lines(schema));
         }
     }
-    for stray in &report.strays {
-        printer.answer(paint(WARNING, harmless(&stray.to_string())));
+    for found in report.rights.iter().chain(&report.strays) {
+        printer.answer(
+            std::iter::once(paint(WARNING, harmless(&found.to_string())))
+                .chain(fix_lines("  ", found))
+                .collect::<Vec<_>>()
+                .join("\n"),
+        );
     }
     let (clean, drifted, not_compared) = counts(&report);
     printer.record(&Summary {
@@ -93,6 +109,7 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope)
         clean,
         drifted,
         not_compared,
+        rights: report.rights.iter().map(DifferenceView::of).collect(),
         strays: report.strays.iter().map(DifferenceView::of).collect(),
         ms: time::milliseconds(began.elapsed()),
         exit,
@@ -133,21 +150,36 @@ fn lines(schema: &SchemaDrift) -> String {
         (0, Some(why)) => format!("{name}: {}", paint(WARNING, format!("not compared: {why}"))),
         (number, _) => format!("{name}: {}{head}", paint(BAD, count(number, "difference"))),
     }];
-    lines.extend(schema.differences.iter().map(|difference| format!("  {}", harmless(&difference.to_string()))));
+    for difference in &schema.differences {
+        lines.push(format!("  {}", harmless(&difference.to_string())));
+        lines.extend(fix_lines("    ", difference));
+    }
     if let (Some(why), false) = (&schema.not_compared, schema.differences.is_empty()) {
         lines.push(format!("  {}", paint(FAINT, format!("its objects were not compared: {why}"))));
     }
     lines.join("\n")
 }
 
+/// What takes a wrong right away, under its line. Statements about objects are printed on request: they may be long.
+fn fix_lines<'a>(indent: &'a str, difference: &'a Difference) -> impl Iterator<Item = String> + 'a {
+    let is_right = matches!(difference.change, Change::Wrong { .. });
+    difference
+        .fix
+        .iter()
+        .filter(move |_| is_right)
+        .map(move |fix| format!("{indent}{}", paint(FAINT, harmless(&format!("fix: {};", fix.sql)))))
+}
+
 fn totals(report: &DriftReport, began: Instant) -> String {
     let (clean, drifted, not_compared) = counts(report);
     let parts = [(drifted, "with differences"), (not_compared, "not compared"), (clean, "as the migrations give them")];
     let parts: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-    let strays = match report.strays.len() {
-        0 => String::new(),
-        number => format!("; {number} of no tenant"),
-    };
+    let mut strays = String::new();
+    for (number, what) in [(report.rights.len(), "wrong rights"), (report.strays.len(), "of no tenant")] {
+        if number > 0 {
+            strays.push_str(&format!("; {number} {what}"));
+        }
+    }
     format!(
         "{}: {}{strays}, in {}.",
         count(report.schemas().count(), "schema"),
@@ -183,6 +215,7 @@ impl<'a> DifferenceView<'a> {
             _ => ("wrong", None, None, None),
         };
         let text = difference.to_string();
-        Self { kind: &difference.kind, object: &difference.object, change, aspect, found, given, text }
+        let fix = difference.fix.iter().map(|fix| FixView { sql: &fix.sql, loses_data: fix.loses_data }).collect();
+        Self { kind: &difference.kind, object: &difference.object, change, aspect, found, given, text, fix }
     }
 }

@@ -78,6 +78,8 @@ impl Catalogue {
                 facts.insert("grants".into(), kept.join("; "));
             }
         }
+        self.objects
+            .retain(|key, facts| key.kind != "default rights" || !facts.is_empty() || given.objects.contains_key(key));
     }
 
     /// Leaves out what the tenant's role may do, where there is no such role (yet).
@@ -172,7 +174,7 @@ fn difference(key: &Key, change: Change) -> Difference {
         (_, "") | ("index" | "statistics", _) => key.name.clone(),
         (_, parent) => format!("{parent}.{}", key.name),
     };
-    Difference { kind: key.kind.clone(), object, change }
+    Difference::new(&key.kind, object, change)
 }
 
 /// Only where the same columns stand in another order: one that is missing or added has a line of its own.
@@ -180,14 +182,9 @@ fn column_orders<'a>(given: &'a Catalogue, found: &'a Catalogue) -> impl Iterato
     given.columns.iter().filter_map(|(table, wanted)| {
         let actual = found.columns.get(table)?;
         let set = |columns: &'a str| columns.split(", ").collect::<BTreeSet<_>>();
-        (wanted != actual && set(wanted) == set(actual)).then(|| Difference {
-            kind: "table".into(),
-            object: table.clone(),
-            change: Change::Differs {
-                aspect: "column order".into(),
-                found: Some(actual.clone()),
-                given: Some(wanted.clone()),
-            },
+        (wanted != actual && set(wanted) == set(actual)).then(|| {
+            let (found, given) = (Some(actual.clone()), Some(wanted.clone()));
+            Difference::new("table", table, Change::Differs { aspect: "column order".into(), found, given })
         })
     })
 }

@@ -1,13 +1,14 @@
 //! All tenants: one query for their fingerprints, one small one for each ledger, and a closer look at the others.
 
 use super::{
-    inspect::{Inspection, Looked, TRIES_MAX, inspect, is_moving, powers_sql, writes_sql},
+    inspect::{Inspection, Looked, TRIES_MAX, inspect, is_moving},
     judge,
     reference::References,
-    report::{Change, Difference, NotCompared, SchemaDrift},
+    report::{Difference, NotCompared, SchemaDrift},
+    roles::{self, Whose},
 };
 use crate::{
-    catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints},
+    catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, settings_sql},
     config::Isolation,
     db::{Operator, message, milliseconds},
     error::{Error, Result, while_doing},
@@ -41,10 +42,8 @@ struct Likeness {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum RoleLook {
-    Sound,
+    There,
     Missing,
-    /// It may do more than it should; what, only a closer look tells.
-    TooMuch,
 }
 
 /// Compares the tenants of a scope, in the order of their slugs.
@@ -78,8 +77,21 @@ pub(super) async fn tenants(operator: &Operator, migrations: &Migrations, scope:
     } else {
         quickly(operator, migrations, rest, &mut references, &mut done).await?
     };
+    let slugs: Vec<TenantSlug>;
+    let whose = match scope {
+        Scope::Only(named) => {
+            slugs = named.clone();
+            Whose::These(&slugs)
+        }
+        _ => Whose::Fleet,
+    };
+    let mut roles = roles::findings(operator, whose, false).await?;
     for (likeness, slugs) in groups {
         closely(operator, migrations, likeness, slugs, &mut references, &mut done).await?;
+    }
+    for drift in done.values_mut().filter(|drift| drift.not_compared != Some(NotCompared::SettingUp)) {
+        let found = roles.remove(drift.schema.as_str()).unwrap_or_default();
+        drift.differences.splice(0..0, found);
     }
     Ok(done.into_values().collect())
 }
@@ -96,7 +108,7 @@ async fn quickly(
 ) -> Result<Groups> {
     let source = migrations.set(Set::Tenant);
     let prefixes = Prefixes::of(source);
-    let (fingerprints, powerful) = fleet_fingerprints(operator).await?;
+    let fingerprints = fleet_fingerprints(operator).await?;
     let ledgers: Vec<Option<String>> = stream::iter(tenants.iter().map(|(slug, _)| ledger_of(operator, slug)))
         .buffered(LEDGERS_IN_FLIGHT_MAX)
         .collect()
@@ -113,10 +125,9 @@ async fn quickly(
         };
         let role = match operator.config().isolation() {
             Isolation::Role if !facts.has_role => RoleLook::Missing,
-            Isolation::Role if powerful.contains(schema.as_str()) => RoleLook::TooMuch,
-            Isolation::Role | Isolation::Path => RoleLook::Sound,
+            Isolation::Role | Isolation::Path => RoleLook::There,
         };
-        if let Some(length) = length.filter(|_| role == RoleLook::Sound) {
+        if let Some(length) = length.filter(|_| role == RoleLook::There) {
             let reference = references.of(&(0..length).collect::<Vec<_>>()).await?;
             if fingerprint.as_ref() == Some(&reference.fingerprint) {
                 let head = length.checked_sub(1).map(|last| source.files()[last].id().clone());
@@ -174,7 +185,6 @@ impl Likeness {
         let super::inspect::Ledger::Rows(rows) = &found.ledger else { return false };
         self.fingerprint.as_ref() == Some(&found.fingerprint)
             && self.comment == found.comment
-            && self.role != RoleLook::TooMuch
             && self.ledger.as_deref() == Some(LedgerDigest::of(rows).as_str())
     }
 }
@@ -189,27 +199,18 @@ fn rename_role(operator: &Operator, from: &TenantSlug, to: &TenantSlug, differen
     }
 }
 
-/// The fingerprints of all tenants by schema, none where objects kept coming and going under the query; and the schemas
-/// whose role may do too much.
-async fn fleet_fingerprints(operator: &Operator) -> Result<(HashMap<String, Fingerprint>, HashSet<String>)> {
+/// The fingerprints of all tenants by schema, none where objects kept coming and going under the query.
+async fn fleet_fingerprints(operator: &Operator) -> Result<HashMap<String, Fingerprint>> {
     let tag = operator.facts().database_tag();
     let sql = format!(
         "set transaction isolation level read committed, read only;
-select pg_catalog.set_config('search_path', '', true), pg_catalog.set_config('jit', 'off', true),
-       pg_catalog.set_config('statement_timeout', {timeout}, true);
-select 'powerful', n.nspname::text
-from public.organizations o
-join pg_catalog.pg_namespace n on n.nspname::text = 'tenant_' || o.slug::text
-join pg_catalog.pg_roles r on r.rolname::text = 'cgk_' || o.slug::text || '_' || {tag}
-left join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
-where coalesce({writes}, false) or {powers} <> '';
+{settings};
+select pg_catalog.set_config('statement_timeout', {timeout}, true);
 {fingerprints};
 ",
+        settings = settings_sql(""),
         // Ten thousand tenants take longer than a statement of a service may.
         timeout = literal(&milliseconds(operator.session().migration_statement_timeout)),
-        tag = literal(tag.as_str()),
-        writes = writes_sql("r", "c"),
-        powers = powers_sql("r"),
         fingerprints = fingerprint_sql(&Schemas::Fleet { tag: tag.as_str() }, operator.config().isolation())
     );
     let doing = || while_doing("compare the fleet");
@@ -217,16 +218,13 @@ where coalesce({writes}, false) or {powers} <> '';
         let answer = message::run(operator.client(), &sql).await.map_err(doing())?;
         match answer.error {
             None => {
-                let powerful = answer.rows.iter().map(|(_, row)| row).filter(|row| row.get(0) == Some("powerful"));
-                let powerful = powerful.filter_map(|row| row.get(1).map(ToOwned::to_owned)).collect();
-                let fingerprints = fingerprints(&answer).map(|(schema, print)| (schema.to_owned(), print)).collect();
-                return Ok((fingerprints, powerful));
+                return Ok(fingerprints(&answer).map(|(schema, print)| (schema.to_owned(), print)).collect());
             }
             Some(error) if is_moving(&error) => {}
             Some(error) => return Err(doing()(error)),
         }
     }
-    Ok((HashMap::new(), HashSet::new()))
+    Ok(HashMap::new())
 }
 
 /// The digest of a ledger's rows; `None` sends for a closer look.
@@ -259,7 +257,7 @@ pub(super) async fn strays(operator: &Operator) -> Result<Vec<Difference>> {
         let has_ledger: bool = row.try_get(2).map_err(doing())?;
         let what =
             if has_ledger { "of no tenant in the registry; it has a ledger" } else { "of no tenant in the registry" };
-        strays.push(Difference { kind, object, change: Change::Wrong { what: what.into() } });
+        strays.push(Difference::wrong(&kind, object, what));
     }
     Ok(strays)
 }

@@ -2,7 +2,7 @@
 
 use super::compare::Catalogue;
 use crate::{
-    catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql},
+    catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql, settings_sql},
     db::{
         Operator,
         message::{self, Answer},
@@ -25,7 +25,8 @@ pub(super) struct Inspection {
     pub(super) catalogue: Catalogue,
     pub(super) ledger: Ledger,
     pub(super) comment: Option<String>,
-    pub(super) role: RoleState,
+    /// Whether the tenant's role is there.
+    pub(super) has_role: bool,
 }
 
 #[derive(Debug)]
@@ -38,14 +39,6 @@ pub(super) enum Ledger {
     /// It may not be read.
     Closed,
     Rows(Vec<Applied>),
-}
-
-#[derive(Debug, Default)]
-pub(super) struct RoleState {
-    pub(super) exists: bool,
-    /// It may do more than a tenant's role should: log in, bypass policies, …
-    pub(super) powers: Option<String>,
-    pub(super) writes_ledger: bool,
 }
 
 /// Why a schema could not be looked at.
@@ -73,7 +66,7 @@ pub(super) async fn inspect(operator: &Operator, schema: &SchemaName, role: Opti
             (Some(error), Some(has_ledger)) if reached_ledger => match error.code() {
                 Some(&SqlState::UNDEFINED_TABLE) if !has_ledger => Ledger::Absent,
                 Some(&SqlState::UNDEFINED_COLUMN) => {
-                    let columns = tagged(&answer, "facts").next().and_then(|row| row.get(6)).unwrap_or_default();
+                    let columns = tagged(&answer, "facts").next().and_then(|row| row.get(4)).unwrap_or_default();
                     Ledger::Foreign { columns: columns.to_owned() }
                 }
                 Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ledger::Closed,
@@ -86,17 +79,13 @@ pub(super) async fn inspect(operator: &Operator, schema: &SchemaName, role: Opti
         };
         let Some(facts) = tagged(&answer, "facts").next() else { return Ok(Looked::Gone) };
         let Some((_, fingerprint)) = fingerprints(&answer).next() else { return Ok(Looked::Gone) };
-        let role = RoleState {
-            exists: facts.get(3) == Some("t"),
-            powers: facts.get(4).filter(|powers| !powers.is_empty()).map(ToOwned::to_owned),
-            writes_ledger: facts.get(5) == Some("t"),
-        };
+        let has_role = facts.get(3) == Some("t");
         let comment = facts.get(2).map(ToOwned::to_owned);
         let mut catalogue = Catalogue::of(&answer);
-        if facts.get(7) == Some("f") {
+        if facts.get(5) == Some("f") {
             catalogue.unqualify(schema.as_str());
         }
-        let inspection = Inspection { fingerprint, catalogue, ledger, comment, role };
+        let inspection = Inspection { fingerprint, catalogue, ledger, comment, has_role };
         return Ok(Looked::At(Box::new(inspection)));
     }
 }
@@ -116,21 +105,21 @@ pub(super) fn is_moving(error: &tokio_postgres::Error) -> bool {
 fn script(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>) -> String {
     let isolation = operator.config().isolation();
     let schemas = Schemas::One { schema, role };
-    let set_local = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
     format!(
         "set transaction isolation level read committed, read only;
-select {lock_timeout}, {empty_path}, pg_catalog.set_config('jit', 'off', true);
+select pg_catalog.set_config('lock_timeout', {lock_timeout}, true);
+{empty_path};
 select pg_catalog.pg_advisory_xact_lock_shared({key});
 {facts};
 {fingerprint};
-select {own_path};
+{own_path};
 {objects};
 select 'ledger next';
 select 'row', version, name, checksum from {ledger} order by version;
 ",
-        lock_timeout = set_local("lock_timeout", &milliseconds(operator.session().lock_timeout)),
-        empty_path = set_local("search_path", ""),
-        own_path = set_local("search_path", schema.as_str()),
+        lock_timeout = literal(&milliseconds(operator.session().lock_timeout)),
+        empty_path = settings_sql(""),
+        own_path = settings_sql(schema.as_str()),
         key = lock::migration_key(schema),
         facts = facts_sql(schema, role),
         fingerprint = fingerprint_sql(&schemas, isolation),
@@ -141,8 +130,7 @@ select 'row', version, name, checksum from {ledger} order by version;
 
 fn facts_sql(schema: &SchemaName, role: Option<&RoleName>) -> String {
     format!(
-        "select 'facts', c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class'), r.oid is not null, {powers},
-                coalesce({writes}, false),
+        "select 'facts', c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class'), r.oid is not null,
                 (select pg_catalog.string_agg(a.attname::text, ', ' order by a.attnum) from pg_catalog.pg_attribute a
                  where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
                 pg_catalog.has_schema_privilege(n.oid, 'usage')
@@ -151,25 +139,9 @@ fn facts_sql(schema: &SchemaName, role: Option<&RoleName>) -> String {
                 on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
          left join pg_catalog.pg_roles r on r.rolname = {role}
          where n.nspname = {schema}",
-        powers = powers_sql("r"),
-        writes = writes_sql("r", "c"),
         role = role.map_or_else(|| "null".into(), |role| literal(role.as_str())),
         schema = literal(schema.as_str()),
     )
-}
-
-/// An expression: what a role may do that no tenant's role may; empty where it is as it should be.
-pub(super) fn powers_sql(role: &str) -> String {
-    format!(
-        "pg_catalog.concat_ws(', ', case when {role}.rolcanlogin then 'log in' end, case when {role}.rolsuper then 'do anything' end,
-                case when {role}.rolbypassrls then 'bypass policies' end, case when {role}.rolcreaterole then 'make roles' end,
-                case when {role}.rolcreatedb then 'make databases' end)"
-    )
-}
-
-/// An expression: whether a role may write a table; null where one of them is missing.
-pub(super) fn writes_sql(role: &str, table: &str) -> String {
-    format!("pg_catalog.has_table_privilege({role}.oid, {table}.oid, 'insert, update, delete, truncate')")
 }
 
 fn tagged<'a>(answer: &'a Answer, tag: &'a str) -> impl Iterator<Item = &'a tokio_postgres::SimpleQueryRow> {

@@ -23,8 +23,8 @@ pub(super) async fn judge(
     references: &mut References<'_>,
 ) -> Result<SchemaDrift> {
     let mut drift = empty(schema, slug);
-    if let Some(role) = role {
-        drift.differences.extend(role_differences(role, found));
+    if let Some(role) = role.filter(|_| !found.has_role) {
+        drift.differences.push(Difference::new("role", role.as_str(), Change::Missing));
     }
     let rows = match &found.ledger {
         Ledger::Rows(rows) => rows,
@@ -45,7 +45,7 @@ pub(super) async fn judge(
     if slug.is_none() {
         there.forget_what_is_no_migrations(&mut given);
     }
-    if role.is_some() && !found.role.exists {
+    if role.is_some() && !found.has_role {
         given.forget_grants_to_the_tenant();
         there.forget_grants_to_the_tenant();
     }
@@ -55,7 +55,7 @@ pub(super) async fn judge(
 
 /// A schema of the registry, or the shared one, that is not there.
 pub(super) fn gone(schema: &SchemaName, slug: Option<&TenantSlug>) -> SchemaDrift {
-    let missing = Difference { kind: "schema".into(), object: schema.as_str().into(), change: Change::Missing };
+    let missing = Difference::new("schema", schema.as_str(), Change::Missing);
     SchemaDrift { differences: vec![missing], ..empty(schema, slug) }
 }
 
@@ -90,22 +90,7 @@ fn no_ledger(ledger: &Ledger) -> Difference {
         Ledger::Closed => Change::Wrong { what: "may not be read by this login".into() },
         Ledger::Absent | Ledger::Rows(_) => Change::Missing,
     };
-    Difference { kind: "ledger".into(), object: LEDGER_TABLE.into(), change }
-}
-
-fn role_differences(role: &RoleName, found: &Inspection) -> Vec<Difference> {
-    let mut all = Vec::new();
-    let name = role.as_str();
-    if !found.role.exists {
-        all.push(Difference { kind: "role".into(), object: name.into(), change: Change::Missing });
-    }
-    if let Some(powers) = &found.role.powers {
-        all.push(Difference::wrong("role", name, format!("may {powers}")));
-    }
-    if found.role.writes_ledger {
-        all.push(Difference::wrong("ledger", LEDGER_TABLE, "the tenant's role may write it"));
-    }
-    all
+    Difference::new("ledger", LEDGER_TABLE, change)
 }
 
 /// What rows, comment and files say of each other.

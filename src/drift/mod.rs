@@ -27,8 +27,9 @@ mod inspect;
 mod judge;
 mod reference;
 mod report;
+mod roles;
 
-pub use report::{Change, Difference, DriftReport, NotCompared, SchemaDrift};
+pub use report::{Change, Difference, DriftReport, FixStatement, NotCompared, SchemaDrift};
 
 use crate::{
     catalogue,
@@ -72,6 +73,8 @@ pub async fn verify(operator: &Operator, migrations: &Migrations, scope: &Scope)
     let mut report = DriftReport::default();
     if matches!(scope, Scope::Everything | Scope::Public) {
         report.public = Some(public(operator, migrations).await?);
+        let mut found = roles::findings(operator, roles::Whose::Shared, true).await?;
+        report.rights = found.remove(SchemaName::public().as_str()).unwrap_or_default();
     }
     if *scope != Scope::Public {
         state::require_registry(operator).await?;
@@ -142,9 +145,10 @@ pub(crate) async fn compare_up_to(
     }
     let schemas = catalogue::Schemas::One { schema, role };
     let guard = format!(
-        "select pg_catalog.set_config('search_path', '', true), pg_catalog.set_config('jit', 'off', true);
+        "{};
 select 1 / (case when f.text = {} then 1 else 0 end) from ({}) f (kind, schema, text);
 ",
+        catalogue::settings_sql(""),
         literal(&found.fingerprint.0),
         catalogue::fingerprint_sql(&schemas, operator.config().isolation()),
     );

@@ -2,7 +2,7 @@
 
 use super::compare::Catalogue;
 use crate::{
-    catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql},
+    catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql, settings_sql},
     config::Isolation,
     db::{Operator, message, milliseconds},
     error::{Error, Result, while_doing},
@@ -109,11 +109,12 @@ fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &Sche
     // The shared schema is read under a path in which what extensions put into it needs no schema either.
     let path = if set == Set::Tenant { own.to_owned() } else { format!("{own}, public") };
     sql.push_str(&format!(
-        "reset all;\nset local jit = off;\nselect '{mark}{}';\n{};\n{};\n{};\n{};\nrollback;\n",
-        files.len(),
+        "reset all;\n{};\nselect '{mark}{}';\n{};\n{};\n{};\n{};\nrollback;\n",
         settings(""),
+        files.len(),
+        settings_sql(""),
         fingerprint_sql(&schemas, isolation),
-        settings(&path),
+        settings_sql(&path),
         objects_sql(&schemas, isolation),
     ));
     sql

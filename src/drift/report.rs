@@ -11,6 +11,9 @@ pub struct DriftReport {
     pub public: Option<SchemaDrift>,
     /// The tenants that were asked for, by slug.
     pub tenants: Vec<SchemaDrift>,
+    /// Rights, memberships and settings of the services' logins and of everyone that are wrong whatever the migrations give;
+    /// looked for together with the shared schema.
+    pub rights: Vec<Difference>,
     /// Schemas and roles that look like a tenant's and that no row of the registry names; looked for with
     /// [`Scope::Everything`](crate::migrate::Scope::Everything) only. They are reported and never touched.
     pub strays: Vec<Difference>,
@@ -19,7 +22,9 @@ pub struct DriftReport {
 impl DriftReport {
     /// Whether anything differs.
     pub fn has_drift(&self) -> bool {
-        !self.strays.is_empty() || self.schemas().any(|schema| !schema.differences.is_empty())
+        !self.strays.is_empty()
+            || !self.rights.is_empty()
+            || self.schemas().any(|schema| !schema.differences.is_empty())
     }
 
     /// Whether a schema was not compared because another run was migrating it.
@@ -92,6 +97,19 @@ pub struct Difference {
     pub object: String,
     /// How it differs.
     pub change: Change,
+    /// The statements that would take the difference away, to be read by a person; cgk never runs them. Empty where none are
+    /// known. Names of the schema's own objects stand without it.
+    pub fix: Vec<FixStatement>,
+}
+
+/// One statement of a [`Difference::fix`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FixStatement {
+    /// The statement, without a semicolon at its end.
+    pub sql: String,
+    /// Whether rows or an object that may be wanted are lost by it.
+    pub loses_data: bool,
 }
 
 /// How an object differs.
@@ -119,8 +137,12 @@ pub enum Change {
 }
 
 impl Difference {
+    pub(crate) fn new(kind: &str, object: impl Into<String>, change: Change) -> Self {
+        Self { kind: kind.into(), object: object.into(), change, fix: Vec::new() }
+    }
+
     pub(crate) fn wrong(kind: &str, object: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { kind: kind.into(), object: object.into(), change: Change::Wrong { what: what.into() } }
+        Self::new(kind, object, Change::Wrong { what: what.into() })
     }
 }
 
@@ -177,7 +199,7 @@ mod tests {
     fn told(aspect: &str, found: Option<&str>, given: Option<&str>) -> String {
         let change =
             Change::Differs { aspect: aspect.into(), found: found.map(Into::into), given: given.map(Into::into) };
-        Difference { kind: "column".into(), object: "t.a".into(), change }.to_string()
+        Difference::new("column", "t.a", change).to_string()
     }
 
     #[test]

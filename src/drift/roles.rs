@@ -1,0 +1,251 @@
+//! What lets a tenant's role, the login of a service or everyone do more than it should, whoever gave it.
+//!
+//! No migration gives any of this, so nothing is compared with a reference: cgk makes a tenant's role without attributes,
+//! memberships and settings, and each of them is a finding with the statement that takes it away.
+
+use super::report::{Change, Difference, FixStatement};
+use crate::{
+    catalogue::settings_sql,
+    config::Isolation,
+    db::{Operator, message, milliseconds},
+    error::{Result, while_doing},
+    ident::{RoleName, SchemaName, literal, quoted},
+    migrate::{LEDGER_TABLE, state::role_of},
+    slug::TenantSlug,
+};
+use std::collections::HashMap;
+
+const ROLES: &str = include_str!("roles.sql");
+
+/// Whose roles are looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whose<'a> {
+    /// Every tenant's.
+    Fleet,
+    /// Those of these tenants.
+    These(&'a [TenantSlug]),
+    /// No tenant's: only what the shared schema is about, the services' logins and everyone.
+    Shared,
+}
+
+/// Findings of tenants by schema; those about logins and everyone are under the name of the shared schema.
+pub(super) type RoleFindings = HashMap<String, Vec<Difference>>;
+
+/// Looks at roles in one query. Writes nothing.
+pub(super) async fn findings(operator: &Operator, whose: Whose<'_>, shared: bool) -> Result<RoleFindings> {
+    let doing = || while_doing("look at the roles of tenants and services");
+    let sql = script(operator, whose, shared);
+    let answer = message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())?;
+    let mut all = RoleFindings::new();
+    for (_, row) in answer.rows.iter().filter(|(_, row)| row.get(0) == Some("role")) {
+        let text = |index| row.get(index).unwrap_or_default();
+        let public = SchemaName::public();
+        let schema = if text(1).is_empty() { public.as_str() } else { text(1) };
+        let slug = schema.strip_prefix("tenant_").and_then(|slug| slug.parse::<TenantSlug>().ok());
+        let role = slug.and_then(|slug| role_of(operator, &slug));
+        let finding = match &role {
+            Some(role) => of_tenant(operator, schema, role, text(2), text(3), text(4)),
+            None => of_shared(operator, text(2), text(3), text(4)),
+        };
+        all.entry(schema.to_owned()).or_default().extend(finding);
+    }
+    Ok(all)
+}
+
+fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
+    let tag = literal(operator.facts().database_tag().as_str());
+    let tenants = match (operator.config().isolation(), whose) {
+        (Isolation::Path, _) | (_, Whose::Shared) => "and false".to_owned(),
+        (Isolation::Role, Whose::Fleet) => {
+            "and exists (select from public.organizations o where n.nspname::text = 'tenant_' || o.slug::text)".into()
+        }
+        (Isolation::Role, Whose::These(slugs)) => {
+            let names: Vec<_> = slugs.iter().map(|slug| literal(SchemaName::of_tenant(slug).as_str())).collect();
+            format!("and n.nspname in ({})", if names.is_empty() { "null".into() } else { names.join(", ") })
+        }
+    };
+    let (inherits, inherit_attribute) = match operator.facts().major() {
+        16.. => ("m.inherit_option", ""),
+        _ => ("x.rolinherit", ", ('inherit', l.rolinherit)"),
+    };
+    // From PostgreSQL 16 on the membership says whether rights are inherited, and the attribute is only its default.
+    let sql = ROLES
+        .replace(", ('inherit', l.rolinherit)", inherit_attribute)
+        .replace("{inherits}", inherits)
+        .replace("{shared}", if shared { "true" } else { "false" })
+        .replace(
+            "{tenant_role}",
+            &format!(
+                "pg_catalog.starts_with(m.group_role, 'cgk_') and pg_catalog.right(m.group_role, 11) = '_' || {tag}"
+            ),
+        );
+    let sql = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
+    format!(
+        "set transaction isolation level read committed, read only;
+{};
+select pg_catalog.set_config('statement_timeout', {}, true);
+with t (schema, nsp, owner, oid, name) as materialized (
+    select n.nspname::text, n.oid, n.nspowner, r.oid, r.rolname::text
+    from pg_catalog.pg_namespace n
+    join pg_catalog.pg_roles r on r.rolname::text = 'cgk_' || pg_catalog.substr(n.nspname::text, 8) || '_' || {tag}
+    where pg_catalog.starts_with(n.nspname::text, 'tenant_') {tenants}
+),
+{sql};
+",
+        settings_sql(""),
+        literal(&milliseconds(operator.session().migration_statement_timeout)),
+    )
+}
+
+/// A finding about a tenant's role.
+fn of_tenant(operator: &Operator, schema: &str, role: &RoleName, kind: &str, a: &str, b: &str) -> Option<Difference> {
+    let (name, role) = (role.as_str(), role.quoted());
+    let about_role = |what: String, fix: String| Some(wrong("role", name, what, &[fix]));
+    match kind {
+        "attribute" => about_role(attribute(a).to_owned(), format!("alter role {role} no{a}")),
+        "member of" => about_role(
+            format!("is a member of {a}, and may do what that may"),
+            format!("revoke {} from {role}", quoted(a)),
+        ),
+        "has member" => {
+            let what = match b {
+                "tenant" => format!("another tenant's role, {a}, may act as it: a hole in isolation"),
+                "inherits" => format!("role {a} has all its rights without acting as it"),
+                _ => format!("role {a} may act as it, and no `setup:database --app-role` admitted that role"),
+            };
+            about_role(what, format!("revoke {role} from {}", quoted(a)))
+        }
+        "setting" => {
+            let setting = a.split('=').next().unwrap_or_default();
+            let place = if b.is_empty() { String::new() } else { format!(" in database {}", quoted(b)) };
+            let within = if b.is_empty() { "" } else { " in this database" };
+            about_role(
+                format!("has the setting {a}{within}"),
+                format!("alter role {role}{place} reset {}", dotted(setting)),
+            )
+        }
+        "owns" => {
+            let own = &operator.facts().role;
+            let fix = match a {
+                "schema" | "table" | "sequence" | "view" | "function" | "type" | "database" => {
+                    format!("alter {a} {b} owner to {}", quoted(own))
+                }
+                _ => format!("reassign owned by {role} to {}", quoted(own)),
+            };
+            about_role(format!("owns {a} {b}"), fix)
+        }
+        "right" => about_role(
+            format!("has rights on {a} {b}, outside of its schema: a hole in isolation"),
+            revoke(a, b, &role),
+        ),
+        "writes ledger" => {
+            let ledger = format!("{}.{}", quoted(schema), quoted(LEDGER_TABLE));
+            let fix = format!("revoke all on {ledger} from {role}");
+            Some(wrong("ledger", LEDGER_TABLE, "the tenant's role may write it".into(), &[fix]))
+        }
+        _ => None,
+    }
+}
+
+/// A finding about a service's login, or about everyone.
+fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Difference> {
+    let login = quoted(a);
+    let database = quoted(&operator.facts().database);
+    let about_login = |what: String, fix: String| Some(wrong("login", a, what, &[fix]));
+    let everyone = |what: &str, fix: String| Some(wrong("role", "public (everyone)", what.to_owned(), &[fix]));
+    let place = |place: &str| if place == "database" { format!("database {database}") } else { "schema public".into() };
+    let shown = |place: &str| match place {
+        "database" => format!("database {}", operator.facts().database),
+        _ => "schema public".into(),
+    };
+    match kind {
+        "login attribute" => about_login(attribute(b).to_owned(), format!("alter role {login} no{b}")),
+        "login member" => about_login(
+            format!("is a member of {b}, which is no tenant's role"),
+            format!("revoke {} from {login}", quoted(b)),
+        ),
+        "login setting" => {
+            let setting = dotted(b.split('=').next().unwrap_or_default());
+            let fixes = [
+                format!("alter role {login} reset {setting}"),
+                format!("alter role {login} in database {database} set search_path = ''"),
+            ];
+            Some(wrong("login", a, format!("has the setting {b}"), &fixes))
+        }
+        "login path" => about_login(
+            "has no empty search path in this database: outside of a tenant it finds the tables of public".into(),
+            format!("alter role {login} in database {database} set search_path = ''"),
+        ),
+        "login owns" => {
+            about_login(format!("owns {b}"), format!("reassign owned by {login} to {}", quoted(&operator.facts().role)))
+        }
+        "login writes ledger" => {
+            let ledger = format!("{}.{}", quoted(b), quoted(LEDGER_TABLE));
+            about_login(
+                format!("may write the ledger {b}.{LEDGER_TABLE}"),
+                format!("revoke all on {ledger} from {login}"),
+            )
+        }
+        "login creates" => about_login(
+            format!("may create objects in {}", shown(b)),
+            format!("revoke create on {} from {login}", place(b)),
+        ),
+        "everyone creates" => everyone(
+            &format!("may create objects in {}", shown(b)),
+            format!("revoke create on {} from public", place(b)),
+        ),
+        "default right" => {
+            let mut parts = b.split('\u{1f}');
+            let mut part = || parts.next().unwrap_or_default();
+            let (what, grantee, rights) = (part(), part(), part());
+            let fix = format!("alter default privileges for role {login} revoke {rights} on {what} from {grantee}");
+            let who = if grantee == "public" { "everyone" } else { grantee };
+            let text =
+                format!("{who} gets {rights} on all that {a} creates, in tenants' schemas too: a hole in isolation");
+            Some(wrong("default rights", &format!("{what} in every schema"), text, &[fix]))
+        }
+        _ => None,
+    }
+}
+
+fn wrong(kind: &str, object: &str, what: String, fixes: &[String]) -> Difference {
+    let fix = fixes.iter().map(|sql| FixStatement { sql: sql.clone(), loses_data: false }).collect();
+    Difference { kind: kind.into(), object: object.into(), change: Change::Wrong { what }, fix }
+}
+
+fn attribute(name: &str) -> &'static str {
+    match name {
+        "superuser" => "may do anything",
+        "login" => "may log in",
+        "createrole" => "may make roles",
+        "createdb" => "may make databases",
+        "replication" => "may read the write-ahead log",
+        "bypassrls" => "may bypass policies",
+        _ => "inherits the rights of roles that it is a member of",
+    }
+}
+
+/// The name of a setting, which may have a prefix.
+fn dotted(setting: &str) -> String {
+    setting.split('.').map(quoted).collect::<Vec<_>>().join(".")
+}
+
+/// Takes all rights on an object away. The identity is the server's, quoted as it must be.
+fn revoke(kind: &str, identity: &str, role: &str) -> String {
+    match kind {
+        // The identity reads "for role x in schema y on tables".
+        "default acl" => match identity.rsplit_once(" on ") {
+            Some((place, what)) => format!("alter default privileges {place} revoke all on {what} from {role}"),
+            None => format!("alter default privileges revoke all on {identity} from {role}"),
+        },
+        "table column" => {
+            let table = identity.rsplit_once('.').map_or(identity, |(table, _)| table);
+            format!("revoke all on {table} from {role}")
+        }
+        "view" | "materialized view" | "foreign table" | "table" => format!("revoke all on {identity} from {role}"),
+        "aggregate" => format!("revoke all on function {identity} from {role}"),
+        "foreign-data wrapper" => format!("revoke all on foreign data wrapper {identity} from {role}"),
+        "server" => format!("revoke all on foreign server {identity} from {role}"),
+        _ => format!("revoke all on {kind} {identity} from {role}"),
+    }
+}

@@ -1,0 +1,127 @@
+-- What lets a tenant's role, or the login of a service, do more than it should: rows of 'role', schema, kind of finding, two
+-- texts. Stands after `with t (schema, nsp, owner, oid, name) as materialized (…),`, the tenants and their roles.
+-- objects.rs and roles.rs say what each finding means.
+here as materialized (
+    select d.oid, d.datname::text as name, d.datdba as owner from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()
+),
+-- Roles that administer: they act as tenants' roles by their office.
+office as materialized (
+    select r.oid from pg_catalog.pg_roles r where r.rolsuper or r.rolcreaterole
+    union select h.owner from here h
+    union select n.nspowner from pg_catalog.pg_namespace n where n.nspname = 'public'
+    union select c.relowner from pg_catalog.pg_class c where c.oid = pg_catalog.to_regclass('public.organizations')
+),
+-- Logins of services, as `setup:database --app-role` marks them.
+login as materialized (
+    select r.* from pg_catalog.pg_policy p
+    join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::text = 'cgk_login_' || r.rolname::text
+    where p.polrelid = pg_catalog.to_regclass('public.organizations')
+),
+member as materialized (
+    select m.roleid, m.member, x.rolname::text as role, g.rolname::text as group_role, {inherits} as inherits
+    from pg_catalog.pg_auth_members m
+    join pg_catalog.pg_roles x on x.oid = m.member
+    join pg_catalog.pg_roles g on g.oid = m.roleid
+),
+finding (schema, kind, a, b) as (
+    select t.schema, 'attribute', k.name, '' from t join pg_catalog.pg_roles r on r.oid = t.oid
+    cross join lateral (values ('superuser', r.rolsuper), ('login', r.rolcanlogin), ('createrole', r.rolcreaterole),
+        ('createdb', r.rolcreatedb), ('replication', r.rolreplication), ('bypassrls', r.rolbypassrls), ('inherit', r.rolinherit)) k (name, has)
+    where k.has
+union all
+    select t.schema, 'member of', m.group_role, '' from t join member m on m.member = t.oid
+union all
+    select t.schema, 'has member', m.role,
+        case when exists (select from t o where o.oid = m.member) then 'tenant' when m.inherits then 'inherits' else 'unknown' end
+    from t join member m on m.roleid = t.oid
+    where exists (select from t o where o.oid = m.member)
+       or (m.member <> t.owner and not exists (select from office o where o.oid = m.member)
+           and (m.inherits or not exists (select from login l where l.oid = m.member)))
+union all
+    select t.schema, 'setting', c.setting, coalesce(h.name, '')
+    from t join pg_catalog.pg_db_role_setting s on s.setrole = t.oid
+    left join here h on h.oid = s.setdatabase
+    cross join lateral pg_catalog.unnest(s.setconfig) c (setting)
+    where s.setdatabase = 0 or h.oid is not null
+union all
+    select t.schema, case d.deptype when 'o' then 'owns' else 'right' end, i.type, coalesce(i.identity, '')
+    from t join pg_catalog.pg_shdepend d on d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = t.oid
+        and d.dbid in (0, (select h.oid from here h)) and d.deptype in ('a', 'o')
+        and d.classid <> 'pg_catalog.pg_auth_members'::pg_catalog.regclass
+    left join pg_catalog.pg_class c on d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and c.oid = d.objid
+    left join pg_catalog.pg_proc p on d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and p.oid = d.objid
+    left join pg_catalog.pg_type y on d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass and y.oid = d.objid
+    left join pg_catalog.pg_default_acl f on d.classid = 'pg_catalog.pg_default_acl'::pg_catalog.regclass and f.oid = d.objid
+    cross join lateral pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) i
+    -- What is in the tenant's own schema is compared object by object.
+    where coalesce(c.relnamespace, p.pronamespace, y.typnamespace, f.defaclnamespace) is distinct from t.nsp
+      and not (d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.objid = t.nsp and d.deptype = 'a')
+union all
+    select t.schema, 'writes ledger', '', ''
+    from t join pg_catalog.pg_class c on c.relnamespace = t.nsp and c.relname = 'schema_migrations' and c.relkind in ('r', 'p')
+    where pg_catalog.has_table_privilege(t.oid, c.oid, 'insert, update, delete, truncate')
+union all
+    select '', 'login writes ledger', l.rolname::text, n.nspname::text
+    from login l, pg_catalog.pg_namespace n join pg_catalog.pg_class c
+        on c.relnamespace = n.oid and c.relname = 'schema_migrations' and c.relkind in ('r', 'p')
+    where {shared} and not l.rolsuper and (n.nspname = 'public' or pg_catalog.starts_with(n.nspname::text, 'tenant_'))
+      and pg_catalog.has_table_privilege(l.oid, c.oid, 'insert, update, delete, truncate')
+union all
+    select '', 'login attribute', l.rolname::text, k.name from login l
+    cross join lateral (values ('superuser', l.rolsuper), ('createrole', l.rolcreaterole), ('createdb', l.rolcreatedb),
+        ('replication', l.rolreplication), ('bypassrls', l.rolbypassrls), ('inherit', l.rolinherit)) k (name, has)
+    where {shared} and k.has
+union all
+    -- A membership in a role that is no tenant's. Of tenants' roles `has member` speaks.
+    select '', 'login member', l.rolname::text, m.group_role
+    from login l join member m on m.member = l.oid
+    where {shared} and not ({tenant_role})
+union all
+    select '', 'login setting', l.rolname::text, c.setting
+    from login l join pg_catalog.pg_db_role_setting s on s.setrole = l.oid
+    left join here h on h.oid = s.setdatabase
+    cross join lateral pg_catalog.unnest(s.setconfig) c (setting)
+    where {shared} and (s.setdatabase = 0 or h.oid is not null)
+      and pg_catalog.split_part(c.setting, '=', 1) in ('search_path', 'role', 'row_security', 'session_authorization', 'session_replication_role')
+      and not (h.oid is not null and c.setting = 'search_path=""')
+union all
+    select '', 'login path', l.rolname::text, '' from login l
+    where {shared} and not exists (
+        select from pg_catalog.pg_db_role_setting s join here h on h.oid = s.setdatabase
+        where s.setrole = l.oid and exists (select from pg_catalog.unnest(s.setconfig) c where pg_catalog.split_part(c, '=', 1) = 'search_path'))
+union all
+    select '', 'login owns', l.rolname::text, pg_catalog.concat_ws(' ', i.type, i.identity)
+    from login l join pg_catalog.pg_shdepend d on d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = l.oid
+        and d.dbid in (0, (select h.oid from here h)) and d.deptype = 'o'
+    cross join lateral pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) i
+    where {shared}
+union all
+    select '', 'login creates', l.rolname::text, k.place from login l
+    cross join lateral (values
+        ('database', pg_catalog.has_database_privilege(l.oid, pg_catalog.current_database(), 'create')),
+        ('public', (select pg_catalog.has_schema_privilege(l.oid, n.oid, 'create') and not exists (
+                        select from pg_catalog.aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'CREATE')
+                    from pg_catalog.pg_namespace n where n.nspname = 'public'))) k (place, may)
+    where {shared} and k.may and not l.rolsuper
+union all
+    select '', 'everyone creates', '', k.place from here h
+    join pg_catalog.pg_database d on d.oid = h.oid
+    cross join lateral (
+        select 'public' as place from pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
+        where n.nspname = 'public' and a.grantee = 0 and a.privilege_type = 'CREATE'
+        union all
+        select 'database' from pg_catalog.aclexplode(d.datacl) a where a.grantee = 0 and a.privilege_type = 'CREATE') k
+    where {shared}
+union all
+    -- Default privileges of every schema reach tenants' schemas too.
+    select '', 'default right', pg_catalog.pg_get_userbyid(f.defaclrole)::text,
+        pg_catalog.concat_ws(E'\x1f', case f.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'
+                                           when 'T' then 'types' when 'n' then 'schemas' else f.defaclobjtype::text end,
+            case when a.grantee = 0 then 'public' else pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)::text) end,
+            pg_catalog.string_agg(pg_catalog.lower(a.privilege_type), ', ' order by a.privilege_type collate "C"))
+    from pg_catalog.pg_default_acl f cross join lateral pg_catalog.aclexplode(f.defaclacl) a
+    where {shared} and f.defaclnamespace = 0 and a.grantee <> f.defaclrole
+      and not (a.grantee = 0 and f.defaclobjtype in ('f', 'T'))
+    group by f.oid, f.defaclrole, f.defaclobjtype, a.grantee
+)
+select 'role', f.schema, f.kind, f.a, f.b from finding f order by f.schema collate "C", f.kind, f.a collate "C", f.b collate "C"
