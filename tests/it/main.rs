@@ -27,6 +27,7 @@ mod migrate_neighbours;
 mod migrate_run;
 mod migrate_steps;
 mod mode_change;
+mod named_commands;
 mod platform;
 mod row_security;
 mod sandbox;
