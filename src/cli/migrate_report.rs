@@ -10,12 +10,9 @@ use super::{
     session::Session,
     setup_database::span,
     style::{BAD, COMMAND, GOOD, WARNING, count, paint},
-    table::{Grid, Look},
+    table::{self, Grid, Look, TenantRow},
     time,
 };
-
-/// Tenants of a run that are shown one by one; more are counted.
-const ROWS_MAX: usize = 20;
 
 #[derive(Serialize)]
 struct Summary {
@@ -134,13 +131,8 @@ fn next(report: &RunReport) -> String {
     }
 }
 
-/// A row a schema; of a large fleet only what did not go well.
 fn outcomes(report: &RunReport, everything: bool) -> Grid {
-    let all = everything || report.tenants.len() <= ROWS_MAX;
-    let mut grid = Grid::new(&["SCHEMA", "RESULT", "MIGRATIONS", "TIME"]);
-    let mut folded = 0;
-    for outcome in report.public.iter().chain(&report.tenants) {
-        let elapsed = time::elapsed(outcome.elapsed);
+    let row = |outcome: &SchemaOutcome| {
         let (result, look, text) = match &outcome.result {
             Outcome::Migrated { applied } if applied.is_empty() => {
                 ("done", Look::Good, "by another run meanwhile".to_owned())
@@ -149,21 +141,20 @@ fn outcomes(report: &RunReport, everything: bool) -> Grid {
             Outcome::Skipped { reason } => ("skipped", Look::Warning, reason.clone()),
             Outcome::Failed { error } => ("failed", Look::Bad, Report::of_library(error).short()),
         };
-        if !all && outcome.slug.is_some() && look == Look::Good {
-            folded += 1;
-            continue;
+        TenantRow {
+            alike: format!("{result} {}", if look == Look::Good { "" } else { &text }),
+            cells: [
+                (outcome.schema.as_str().to_owned(), Look::Plain),
+                (result.to_owned(), look),
+                (text, Look::Plain),
+                (time::elapsed(outcome.elapsed), Look::Faint),
+            ],
+            good: look == Look::Good,
+            always: outcome.slug.is_none(),
         }
-        grid.row([
-            (outcome.schema.as_str(), Look::Plain),
-            (result, look),
-            (text.as_str(), Look::Plain),
-            (elapsed.as_str(), Look::Faint),
-        ]);
-    }
-    if folded > 0 {
-        grid.folded(folded);
-    }
-    grid
+    };
+    let rows: Vec<_> = report.public.iter().chain(&report.tenants).map(row).collect();
+    table::tenants(&["SCHEMA", "RESULT", "MIGRATIONS", "TIME"], &rows, everything, "-v")
 }
 
 fn applied(outcome: &SchemaOutcome) -> &[MigrationId] {

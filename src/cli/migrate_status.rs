@@ -3,7 +3,7 @@
 use anyhow::Result;
 use cgk::{
     Operator, TenantStatus,
-    migrate::{self, FleetState, Migrations, SchemaState, Set},
+    migrate::{self, FleetState, MigrationId, Migrations, SchemaState, Set},
 };
 use clap::Args;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use super::{
     exit::Exit,
     session::{Session, TargetView},
     style::{COMMAND, count, paint},
-    table::{Grid, Look},
+    table::{self, Grid, Look, TenantRow},
     tenant_list::{StateView, TenantView, schema, status_look},
 };
 
@@ -38,9 +38,6 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
     watch: Option<NonZeroU32>,
 }
-
-/// Schemas of a fleet that are shown one by one; of a larger one, those that are not at head.
-const ROWS_MAX: usize = 25;
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -121,33 +118,37 @@ fn show(
 }
 
 fn grid(fleet: &FleetState, everything: bool) -> Grid {
-    let mut grid = Grid::new(&["SCHEMA", "STATUS", "AT", "STATE"]);
+    let head = |id: Option<&MigrationId>| (id.map(ToString::to_string).unwrap_or_default(), Look::Plain);
     let (words, look) = StateView::words(&fleet.public);
-    let head = fleet.public_head.as_ref().map(ToString::to_string).unwrap_or_default();
-    grid.row([("public", Look::Plain), ("", Look::Plain), (head.as_str(), Look::Plain), (words.as_str(), look)]);
-    let all = everything || fleet.tenants.len() <= ROWS_MAX;
-    for tenant in fleet.tenants.iter().filter(|tenant| all || !tenant.state.is_at_head()) {
+    let public = TenantRow {
+        cells: [
+            ("public".into(), Look::Plain),
+            (String::new(), Look::Plain),
+            head(fleet.public_head.as_ref()),
+            (words, look),
+        ],
+        alike: String::new(),
+        good: false,
+        always: true,
+    };
+    let tenants = fleet.tenants.iter().map(|tenant| {
         let (words, look) = StateView::words(&tenant.state);
-        let head = tenant.head.as_ref().map(ToString::to_string).unwrap_or_default();
         let status = tenant.tenant.status;
-        grid.row([
-            (schema(&tenant.tenant).as_str(), Look::Plain),
-            (status.as_str(), status_look(status)),
-            (head.as_str(), Look::Plain),
-            (words.as_str(), look),
-        ]);
-    }
-    let folded = fleet.tenants.iter().filter(|tenant| !all && tenant.state.is_at_head()).count();
-    if folded > 0 {
-        let text = count(folded, "tenant");
-        grid.row([
-            (text.as_str(), Look::Faint),
-            ("", Look::Plain),
-            ("--all lists them", Look::Faint),
-            ("at head", Look::Good),
-        ]);
-    }
-    grid
+        let head = head(tenant.head.as_ref());
+        TenantRow {
+            alike: format!("{} {} {words}", status.as_str(), head.0),
+            cells: [
+                (schema(&tenant.tenant), Look::Plain),
+                (status.as_str().to_owned(), status_look(status)),
+                head,
+                (words, look),
+            ],
+            good: tenant.state.is_at_head(),
+            always: false,
+        }
+    });
+    let rows: Vec<_> = std::iter::once(public).chain(tenants).collect();
+    table::tenants(&["SCHEMA", "STATUS", "AT", "STATE"], &rows, everything, "--all")
 }
 
 fn totals(fleet: &FleetState) -> String {

@@ -16,12 +16,9 @@ use super::{
     report::Report,
     session::Session,
     style::{BAD, COMMAND, GOOD, WARNING, count, paint},
-    table::{Grid, Look},
+    table::{self, Grid, Look, TenantRow},
     time,
 };
-
-/// Tenants that are shown one by one; more are counted.
-const ROWS_MAX: usize = 20;
 
 #[derive(Serialize)]
 struct TenantRecord<'a> {
@@ -131,31 +128,26 @@ fn exit(session: &Session<'_>, report: &CreateManyReport) -> Exit {
     }
 }
 
-/// A row a tenant; of many only those that were not simply made.
 fn grid(report: &CreateManyReport, everything: bool) -> Grid {
-    let all = everything || report.tenants.len() <= ROWS_MAX;
-    let mut grid = Grid::new(&["TENANT", "RESULT", "", "TIME"]);
-    let mut folded = 0;
-    for outcome in &report.tenants {
+    let row = |outcome: &CreateOutcome| {
         let (result, look, text) = match &outcome.result {
             Ok(creation) => (word(*creation), Look::Good, String::new()),
             Err(error) => ("failed", Look::Bad, Report::of_library(error).short()),
         };
-        if !all && look == Look::Good {
-            folded += 1;
-            continue;
+        TenantRow {
+            alike: format!("{result} {text}"),
+            cells: [
+                (outcome.slug.to_string(), Look::Plain),
+                (result.to_owned(), look),
+                (text, Look::Plain),
+                (time::elapsed(outcome.elapsed), Look::Faint),
+            ],
+            good: look == Look::Good,
+            always: false,
         }
-        grid.row([
-            (outcome.slug.as_str(), Look::Plain),
-            (result, look),
-            (text.as_str(), Look::Plain),
-            (time::elapsed(outcome.elapsed).as_str(), Look::Faint),
-        ]);
-    }
-    if folded > 0 {
-        grid.folded(folded);
-    }
-    grid
+    };
+    let rows: Vec<_> = report.tenants.iter().map(row).collect();
+    table::tenants(&["TENANT", "RESULT", "", "TIME"], &rows, everything, "-v")
 }
 
 /// `3 tenants created, 1 tenant failed (212 ms, 14 a second).`

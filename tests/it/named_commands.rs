@@ -87,9 +87,10 @@ fn documents_and_hints_name_what_exists() {
     files(&root().join("docs"), "md", &mut texts);
     files(&root().join("src"), "rs", &mut texts);
     let (mut wrong, mut checked) = (Vec::new(), 0);
+    // A string continued on the next line of the source is one text.
+    let continued = Regex::new(r"\\\n\s*").unwrap();
     for path in texts {
-        // A string continued on the next line of the source is one text.
-        let text = Regex::new(r"\\\n\s*").unwrap().replace_all(&fs::read_to_string(&path).unwrap(), "").into_owned();
+        let text = continued.replace_all(&fs::read_to_string(&path).unwrap(), "").into_owned();
         for line in command_lines(&text) {
             checked += 1;
             let objection = commands.objection(&line);
