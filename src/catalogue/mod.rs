@@ -26,8 +26,8 @@ pub(crate) struct Fingerprint(pub(crate) String);
 
 /// Which schemas a query is about: the text of `s (nsp, schema, owner, role)`.
 pub(crate) enum Schemas<'a> {
-    /// Every tenant of the registry.
-    Fleet { tag: &'a str },
+    /// One of so many equal parts of the registry's tenants, counted from 0.
+    Fleet { tag: &'a str, part: usize, parts: usize },
     /// One, and the role that counts as its tenant's.
     One { schema: &'a SchemaName, role: Option<&'a RoleName> },
 }
@@ -35,10 +35,11 @@ pub(crate) enum Schemas<'a> {
 impl Schemas<'_> {
     fn sql(&self) -> String {
         match self {
-            Self::Fleet { tag } => format!(
+            Self::Fleet { tag, part, parts } => format!(
                 "select n.oid, n.nspname::text, n.nspowner, r.oid from public.organizations o
                  join pg_catalog.pg_namespace n on n.nspname::text = 'tenant_' || o.slug::text
-                 left join pg_catalog.pg_roles r on r.rolname::text = 'cgk_' || o.slug::text || '_' || {}",
+                 left join pg_catalog.pg_roles r on r.rolname::text = 'cgk_' || o.slug::text || '_' || {}
+                 where ((pg_catalog.hashtext(o.slug::text)::bigint + 2147483648) % {parts}) = {part}",
                 literal(tag)
             ),
             Self::One { schema, role } => format!(
@@ -154,7 +155,7 @@ mod tests {
     #[test]
     fn every_marker_is_written_out() {
         for isolation in [Isolation::Role, Isolation::Path] {
-            let sql = objects_sql(&Schemas::Fleet { tag: "x" }, isolation);
+            let sql = objects_sql(&Schemas::Fleet { tag: "x", part: 0, parts: 1 }, isolation);
             assert!(!sql.contains("{grants"), "{sql}");
             assert_eq!(sql.contains("is distinct from"), isolation == Isolation::Path);
         }

@@ -3,14 +3,25 @@
 -- out. `{grants acl | owner | role | default}` is written out by mod.rs.
 --
 -- Left out on purpose: what extensions own, the ledger, what an owner may do to its own, internal triggers, the rows of
--- PostgreSQL 18 that say NOT NULL a second time, and where a table lies on disk.
+-- PostgreSQL 18 that say NOT NULL a second time, and the name of a table's file.
 member as materialized (
     select classid, objid from pg_catalog.pg_depend
     where refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass and deptype = 'e'
 ),
+-- What a schema holds, through pg_depend: no index leads from a schema to its relations, functions and types.
+held as materialized (
+    select d.classid, d.objid from s join pg_catalog.pg_depend d
+        on d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.refobjid = s.nsp and d.objsubid = 0
+),
 rel as materialized (
     select s.*, c.*, c.oid as relid, c.relname::text as rel
-    from s join pg_catalog.pg_class c on c.relnamespace = s.nsp
+    from (select h.objid from held h where h.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+          -- A composite type is in the schema, and its relation depends on the type.
+          union all
+          select t.typrelid from held h join pg_catalog.pg_type t on t.oid = h.objid
+          where h.classid = 'pg_catalog.pg_type'::pg_catalog.regclass and t.typtype = 'c') h (objid)
+    join pg_catalog.pg_class c on c.oid = h.objid
+    join s on s.nsp = c.relnamespace
     where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S', 'c')
       and not (c.relname = 'schema_migrations' and c.relkind in ('r', 'p'))
       and not exists (select from member m where m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and m.objid = c.oid)
@@ -18,17 +29,24 @@ rel as materialized (
 proc as materialized (
     select s.*, p.*, p.oid as procid,
            p.proname::text || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')' as signature
-    from s join pg_catalog.pg_proc p on p.pronamespace = s.nsp
+    from held h join pg_catalog.pg_proc p on p.oid = h.objid and h.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+    join s on s.nsp = p.pronamespace
     where not exists (select from member m where m.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and m.objid = p.oid)
 ),
 typ as materialized (
     select s.*, t.*, t.oid as typid
-    from s join pg_catalog.pg_type t on t.typnamespace = s.nsp
+    from held h join pg_catalog.pg_type t on t.oid = h.objid and h.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
+    join s on s.nsp = t.typnamespace
     where (t.typtype in ('e', 'd', 'r') or (t.typtype = 'b' and t.typelem = 0))
       and not exists (select from member m where m.classid = 'pg_catalog.pg_type'::pg_catalog.regclass and m.objid = t.oid)
 ),
 object (nsp, kind, parent, name, facts) as (
     select s.nsp, 'schema', '', '', pg_catalog.concat_ws(E'\x1f',
+        (select 'publications=' || pg_catalog.string_agg(b.pubname::text, ', ' order by b.pubname::text collate "C")
+         -- 6237 is pg_publication_namespace, which PostgreSQL 14 does not have.
+         from pg_catalog.pg_depend d join pg_catalog.pg_depend e on e.classid = 6237 and e.objid = d.objid and e.refclassid = 'pg_catalog.pg_publication'::pg_catalog.regclass
+         join pg_catalog.pg_publication b on b.oid = e.refobjid
+         where d.classid = 6237 and d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.refobjid = s.nsp),
         'grants=' || {grants n.nspacl | n.nspowner | s.role | })
     from s join pg_catalog.pg_namespace n on n.oid = s.nsp
 union all
@@ -44,13 +62,27 @@ union all
              case when c.relrowsecurity then 'on' else 'off' end || case when c.relforcerowsecurity then ', forced' else '' end end,
         case when c.relkind in ('r', 'p') and c.relreplident <> 'd'
              then 'replica identity=' || case c.relreplident when 'f' then 'full' when 'n' then 'nothing' else 'index' end end,
-        'options=' || pg_catalog.array_to_string(c.reloptions, ', '),
+        'options=' || (select pg_catalog.string_agg(o, ', ' order by o collate "C") from pg_catalog.unnest(c.reloptions) o),
+        (select 'toast options=' || (select pg_catalog.string_agg(o, ', ' order by o collate "C") from pg_catalog.unnest(w.reloptions) o)
+         from pg_catalog.pg_class w where c.reltoastrelid <> 0 and w.oid = c.reltoastrelid and w.reloptions is not null),
+        case when c.relam <> 0 and c.relkind in ('r', 'p', 'm')
+             then 'access method=' || nullif((select m.amname::text from pg_catalog.pg_am m where m.oid = c.relam), 'heap') end,
+        case when c.reltablespace <> 0 then 'tablespace=' || (select b.spcname::text from pg_catalog.pg_tablespace b where b.oid = c.reltablespace) end,
+        case when c.reloftype <> 0 then 'of type=' || pg_catalog.format_type(c.reloftype, null) end,
+        (select 'server=' || v.srvname::text || coalesce(' (' || pg_catalog.array_to_string(f.ftoptions, ', ') || ')', '')
+         from pg_catalog.pg_foreign_table f join pg_catalog.pg_foreign_server v on v.oid = f.ftserver where c.relkind = 'f' and f.ftrelid = c.relid),
+        (select 'detach pending=yes' from pg_catalog.pg_inherits h where h.inhrelid = c.relid and h.inhdetachpending),
+        (select 'publications=' || pg_catalog.string_agg(b.pubname::text || coalesce(' (' || (pg_catalog.to_jsonb(x) ->> 'prattrs') || ')', '')
+                || case when pg_catalog.to_jsonb(x) ->> 'prqual' is not null then ' where ...' else '' end, ', ' order by b.pubname::text collate "C")
+         from pg_catalog.pg_publication_rel x join pg_catalog.pg_publication b on b.oid = x.prpubid where c.relkind in ('r', 'p') and x.prrelid = c.relid),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass and note.objoid = c.relid and note.objsubid = 0),
         case when c.relkind in ('v', 'm') then 'definition=' || pg_catalog.pg_get_viewdef(c.relid) end,
         (select 'inherits=' || pg_catalog.string_agg(h.inhparent::pg_catalog.regclass::text, ', ' order by h.inhseqno)
          from pg_catalog.pg_inherits h where h.inhrelid = c.relid),
         (select pg_catalog.concat_ws(E'\x1f', 'data type=' || pg_catalog.format_type(q.seqtypid, null), 'start=' || q.seqstart,
                 'increment=' || q.seqincrement, 'minimum=' || q.seqmin, 'maximum=' || q.seqmax, 'cache=' || q.seqcache,
                 case when q.seqcycle then 'cycle=yes' end,
+                case c.relpersistence when 'u' then 'logging=unlogged' end,
                 (select 'owned by=' || r.relname::text || '.' || a.attname::text from pg_catalog.pg_depend d
                  join pg_catalog.pg_class r on r.oid = d.refobjid
                  join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
@@ -73,21 +105,35 @@ union all
         case a.attidentity when 'a' then 'identity=always' when 'd' then 'identity=by default' end,
         case when a.attcollation <> 0 and a.attcollation <> 100
              then 'collation=' || a.attcollation::pg_catalog.regcollation::text end,
+        case when a.attstorage <> y.typstorage
+             then 'storage=' || case a.attstorage when 'p' then 'plain' when 'e' then 'external' when 'm' then 'main' else 'extended' end end,
+        case a.attcompression when 'p' then 'compression=pglz' when 'l' then 'compression=lz4' end,
+        case when coalesce(a.attstattarget, -1) >= 0 then 'statistics target=' || a.attstattarget end,
+        'options=' || (select pg_catalog.string_agg(o, ', ' order by o collate "C") from pg_catalog.unnest(a.attoptions) o),
+        'foreign options=' || pg_catalog.array_to_string(a.attfdwoptions, ', '),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass and note.objoid = c.relid and note.objsubid = a.attnum),
         'grants=' || {grants a.attacl | c.relowner | c.role | })
     from rel c join pg_catalog.pg_attribute a on a.attrelid = c.relid and a.attnum > 0 and not a.attisdropped
+    left join pg_catalog.pg_type y on y.oid = a.atttypid
     left join pg_catalog.pg_attrdef d on a.atthasdef and d.adrelid = a.attrelid and d.adnum = a.attnum
     where c.relkind <> 'S'
 union all
     select c.nsp, 'constraint', c.rel, k.conname::text, pg_catalog.concat_ws(E'\x1f',
         'definition=' || pg_catalog.pg_get_constraintdef(k.oid),
         (select 'enforcing triggers=' || pg_catalog.string_agg(distinct case t.tgenabled when 'D' then 'disabled' when 'R' then 'replica only' else 'always' end, ', ')
-         from pg_catalog.pg_trigger t where k.contype = 'f' and t.tgconstraint = k.oid and t.tgenabled <> 'O'))
+         from pg_catalog.pg_trigger t where k.contype = 'f' and t.tgconstraint = k.oid and t.tgenabled <> 'O'),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and note.objoid = k.oid and note.objsubid = 0))
     from rel c join pg_catalog.pg_constraint k on k.conrelid = c.relid
     where k.contype in ('c', 'f', 'p', 'u', 'x') or (k.contype = 'n' and not k.convalidated)
 union all
     select c.nsp, 'index', c.rel, x.relname::text, pg_catalog.concat_ws(E'\x1f',
         'state=' || case when i.indisvalid and i.indisready then 'valid' else 'INVALID' end,
         case when i.indisreplident then 'replica identity=yes' end,
+        case when i.indisclustered then 'clustered=yes' end,
+        case when x.reltablespace <> 0 then 'tablespace=' || (select b.spcname::text from pg_catalog.pg_tablespace b where b.oid = x.reltablespace) end,
+        (select 'statistics targets=' || pg_catalog.string_agg(a.attnum || ': ' || a.attstattarget, ', ' order by a.attnum)
+         from pg_catalog.pg_attribute a where a.attrelid = i.indexrelid and coalesce(a.attstattarget, -1) >= 0),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass and note.objoid = i.indexrelid and note.objsubid = 0),
         case when k.oid is null then 'definition=' || pg_catalog.pg_get_indexdef(i.indexrelid, 0, true) end)
     from rel c join pg_catalog.pg_index i on i.indrelid = c.relid
     join pg_catalog.pg_class x on x.oid = i.indexrelid
@@ -95,12 +141,14 @@ union all
 union all
     select c.nsp, 'trigger', c.rel, t.tgname::text, pg_catalog.concat_ws(E'\x1f',
         'definition=' || pg_catalog.pg_get_triggerdef(t.oid, true),
-        'state=' || case t.tgenabled when 'D' then 'disabled' when 'R' then 'replica only' when 'A' then 'always' else 'enabled' end)
+        'state=' || case t.tgenabled when 'D' then 'disabled' when 'R' then 'replica only' when 'A' then 'always' else 'enabled' end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_trigger'::pg_catalog.regclass and note.objoid = t.oid and note.objsubid = 0))
     from rel c join pg_catalog.pg_trigger t on t.tgrelid = c.relid and not t.tgisinternal
 union all
     select c.nsp, 'rule', c.rel, r.rulename::text, pg_catalog.concat_ws(E'\x1f',
         'definition=' || pg_catalog.pg_get_ruledef(r.oid, true),
-        'state=' || case r.ev_enabled when 'D' then 'disabled' when 'R' then 'replica only' when 'A' then 'always' else 'enabled' end)
+        'state=' || case r.ev_enabled when 'D' then 'disabled' when 'R' then 'replica only' when 'A' then 'always' else 'enabled' end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and note.objoid = r.oid and note.objsubid = 0))
     from rel c join pg_catalog.pg_rewrite r on r.ev_class = c.relid and r.rulename <> '_RETURN' and c.relhasrules
 union all
     select c.nsp, 'policy', c.rel, p.polname::text, pg_catalog.concat_ws(E'\x1f',
@@ -109,7 +157,8 @@ union all
         'roles=' || (select pg_catalog.string_agg(case when o = 0 then 'everyone' when o = c.role then 'the tenant''s role' else pg_catalog.pg_get_userbyid(o) end, ', ' order by 1)
                      from pg_catalog.unnest(p.polroles) o),
         'using=' || pg_catalog.pg_get_expr(p.polqual, p.polrelid),
-        'check=' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid))
+        'check=' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_policy'::pg_catalog.regclass and note.objoid = p.oid and note.objsubid = 0))
     from rel c join pg_catalog.pg_policy p on p.polrelid = c.relid
     -- What an admitted login sees of the shared tables is given by `setup:database --app-role` (src/login) and by no migration.
     where not (c.nsp = 'public'::pg_catalog.regnamespace and exists (
@@ -128,6 +177,12 @@ union all
         case when p.proleakproof then 'leakproof=yes' end,
         case p.proparallel when 's' then 'parallel=safe' when 'r' then 'parallel=restricted' end,
         case when p.prokind = 'w' then 'window=yes' end,
+        case when p.procost <> case when p.prolang in (12, 13) then 1 else 100 end then 'cost=' || p.procost end,
+        case when p.proretset and p.prorows <> 1000 then 'rows=' || p.prorows end,
+        case when p.prosupport <> 0 then 'support=' || p.prosupport end,
+        case when p.probin is not null then 'library=' || p.probin end,
+        'transforms=' || (select pg_catalog.string_agg(pg_catalog.format_type(y, null), ', ') from pg_catalog.unnest(p.protrftypes) y),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_proc'::pg_catalog.regclass and note.objoid = p.procid and note.objsubid = 0),
         'settings=' || pg_catalog.regexp_replace(pg_catalog.array_to_string(p.proconfig, ', '), '\m' || p.schema || '\M', '<schema>', 'g'),
         (select pg_catalog.concat_ws(E'\x1f', 'state function=' || g.aggtransfn, 'state type=' || pg_catalog.format_type(g.aggtranstype, null),
                 'final function=' || nullif(g.aggfinalfn::text, '-'), 'initial state=' || g.agginitval)
@@ -143,34 +198,72 @@ union all
         case when t.typtype = 'd' and t.typnotnull then 'not null=yes' end,
         case when t.typtype = 'd' and t.typcollation not in (0, 100) then 'collation=' || t.typcollation::pg_catalog.regcollation::text end,
         'default=' || t.typdefault,
-        (select 'range of=' || pg_catalog.format_type(g.rngsubtype, null) from pg_catalog.pg_range g where t.typtype = 'r' and g.rngtypid = t.typid),
+        (select 'range of=' || pg_catalog.concat_ws(', ', pg_catalog.format_type(g.rngsubtype, null), nullif(g.rngcanonical::pg_catalog.text, '-'), nullif(g.rngsubdiff::pg_catalog.text, '-')) from pg_catalog.pg_range g where t.typtype = 'r' and g.rngtypid = t.typid),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_type'::pg_catalog.regclass and note.objoid = t.typid and note.objsubid = 0),
         'grants=' || {grants t.typacl | t.typowner | t.role | everyone: usage})
     from typ t
 union all
-    select t.nsp, 'constraint', t.typname::text, k.conname::text, 'definition=' || pg_catalog.pg_get_constraintdef(k.oid)
+    select t.nsp, 'constraint', t.typname::text, k.conname::text, pg_catalog.concat_ws(E'\x1f', 'definition=' || pg_catalog.pg_get_constraintdef(k.oid),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and note.objoid = k.oid and note.objsubid = 0))
     from typ t join pg_catalog.pg_constraint k on t.typtype = 'd' and k.contypid = t.typid and k.contype = 'c'
 union all
     select * from (select s.nsp, 'default rights', '', case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'
                                              when 'T' then 'types' else d.defaclobjtype::text end
            || case when d.defaclrole = s.owner then '' else ' of ' || pg_catalog.pg_get_userbyid(d.defaclrole) end,
         'grants=' || {grants d.defaclacl | d.defaclrole | s.role | }
-    from s join pg_catalog.pg_default_acl d on d.defaclnamespace = s.nsp) d (nsp, kind, parent, name, facts)
+    from held h join pg_catalog.pg_default_acl d on d.oid = h.objid and h.classid = 'pg_catalog.pg_default_acl'::pg_catalog.regclass
+    join s on d.defaclnamespace = s.nsp) d (nsp, kind, parent, name, facts)
     where d.facts is not null
 union all
-    select s.nsp, 'statistics', coalesce(c.relname::text, ''), x.stxname::text, 'definition=' || pg_catalog.replace(pg_catalog.pg_get_statisticsobjdef(x.oid), s.schema || '.', '')
-    from s join pg_catalog.pg_statistic_ext x on x.stxnamespace = s.nsp
+    select s.nsp, 'statistics', coalesce(c.relname::text, ''), x.stxname::text, pg_catalog.concat_ws(E'\x1f',
+        'definition=' || pg_catalog.replace(pg_catalog.pg_get_statisticsobjdef(x.oid), s.schema || '.', ''),
+        case when x.stxowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(x.stxowner) end,
+        case when coalesce(x.stxstattarget, -1) >= 0 then 'statistics target=' || x.stxstattarget end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass and note.objoid = x.oid and note.objsubid = 0))
+    from held h join pg_catalog.pg_statistic_ext x on x.oid = h.objid and h.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass join s on x.stxnamespace = s.nsp
     left join pg_catalog.pg_class c on c.oid = x.stxrelid
 union all
     select s.nsp, 'operator', '', o.oprname::text || ' (' || pg_catalog.format_type(nullif(o.oprleft, 0), null) || ', '
-           || pg_catalog.format_type(nullif(o.oprright, 0), null) || ')', 'function=' || o.oprcode
-    from s join pg_catalog.pg_operator o on o.oprnamespace = s.nsp
+           || pg_catalog.format_type(nullif(o.oprright, 0), null) || ')', pg_catalog.concat_ws(E'\x1f', 'function=' || o.oprcode,
+        'returns=' || pg_catalog.format_type(nullif(o.oprresult, 0), null),
+        case when o.oprcanmerge then 'merges=yes' end, case when o.oprcanhash then 'hashes=yes' end,
+        'restrict=' || nullif(o.oprrest::pg_catalog.text, '-'), 'join=' || nullif(o.oprjoin::pg_catalog.text, '-'),
+        case when o.oprcom <> 0 then 'commutator=' || o.oprcom::pg_catalog.regoperator end,
+        case when o.oprnegate <> 0 then 'negator=' || o.oprnegate::pg_catalog.regoperator end,
+        case when o.oprowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(o.oprowner) end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_operator'::pg_catalog.regclass and note.objoid = o.oid and note.objsubid = 0))
+    from held h join pg_catalog.pg_operator o on o.oid = h.objid and h.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass join s on o.oprnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass and m.objid = o.oid)
 union all
-    select s.nsp, 'collation', '', l.collname::text, pg_catalog.concat_ws(E'\x1f', 'provider=' || l.collprovider::text, 'locale=' || l.collcollate::text)
-    from s join pg_catalog.pg_collation l on l.collnamespace = s.nsp
+    select s.nsp, 'collation', '', l.collname::text, pg_catalog.concat_ws(E'\x1f', 'provider=' || l.collprovider::text, 'locale=' || l.collcollate::text,
+        'icu locale=' || coalesce(pg_catalog.to_jsonb(l) ->> 'colliculocale', pg_catalog.to_jsonb(l) ->> 'colllocale'),
+        case when not l.collisdeterministic then 'deterministic=no' end,
+        case when l.collowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(l.collowner) end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_collation'::pg_catalog.regclass and note.objoid = l.oid and note.objsubid = 0))
+    from held h join pg_catalog.pg_collation l on l.oid = h.objid and h.classid = 'pg_catalog.pg_collation'::pg_catalog.regclass join s on l.collnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_collation'::pg_catalog.regclass and m.objid = l.oid)
 union all
-    select s.nsp, 'text search configuration', '', f.cfgname::text, ''
-    from s join pg_catalog.pg_ts_config f on f.cfgnamespace = s.nsp
+    select s.nsp, 'text search configuration', '', f.cfgname::text, pg_catalog.concat_ws(E'\x1f',
+        'mappings=' || (select pg_catalog.string_agg(m.maptokentype || ': ' || m.mapdict::pg_catalog.regdictionary, ', ' order by m.maptokentype, m.mapseqno)
+                        from pg_catalog.pg_ts_config_map m where m.mapcfg = f.oid),
+        case when f.cfgowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.cfgowner) end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_ts_config'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
+    from held h join pg_catalog.pg_ts_config f on f.oid = h.objid and h.classid = 'pg_catalog.pg_ts_config'::pg_catalog.regclass join s on f.cfgnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_ts_config'::pg_catalog.regclass and m.objid = f.oid)
+union all
+    select s.nsp, 'text search dictionary', '', f.dictname::text, pg_catalog.concat_ws(E'\x1f',
+        'template=' || (select t.tmplname::text from pg_catalog.pg_ts_template t where t.oid = f.dicttemplate), 'options=' || f.dictinitoption,
+        case when f.dictowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.dictowner) end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_ts_dict'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
+    from held h join pg_catalog.pg_ts_dict f on f.oid = h.objid and h.classid = 'pg_catalog.pg_ts_dict'::pg_catalog.regclass join s on f.dictnamespace = s.nsp
+    where not exists (select from member m where m.classid = 'pg_catalog.pg_ts_dict'::pg_catalog.regclass and m.objid = f.oid)
+union all
+    select s.nsp, 'conversion', '', f.conname::text, pg_catalog.concat_ws(E'\x1f', 'function=' || f.conproc, case when f.condefault then 'default=yes' end)
+    from held h join pg_catalog.pg_conversion f on f.oid = h.objid and h.classid = 'pg_catalog.pg_conversion'::pg_catalog.regclass join s on f.connamespace = s.nsp
+    where not exists (select from member m where m.classid = 'pg_catalog.pg_conversion'::pg_catalog.regclass and m.objid = f.oid)
+union all
+    select s.nsp, 'operator class', '', f.opcname::text, pg_catalog.concat_ws(E'\x1f', 'type=' || pg_catalog.format_type(f.opcintype, null),
+        'method=' || (select m.amname::text from pg_catalog.pg_am m where m.oid = f.opcmethod), case when f.opcdefault then 'default=yes' end)
+    from held h join pg_catalog.pg_opclass f on f.oid = h.objid and h.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass join s on f.opcnamespace = s.nsp
+    where not exists (select from member m where m.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass and m.objid = f.oid)
 )

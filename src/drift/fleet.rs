@@ -21,8 +21,8 @@ use crate::{
     slug::TenantSlug,
     tenant::TenantStatus,
 };
-use futures_util::{StreamExt, stream};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use futures_util::{StreamExt, future::try_join_all, stream};
+use std::collections::{BTreeMap, HashMap};
 use tokio_postgres::types::Type;
 
 /// How many ledgers are asked for at once on the one connection.
@@ -48,13 +48,12 @@ enum RoleLook {
 
 /// Compares the tenants of a scope, in the order of their slugs.
 pub(super) async fn tenants(operator: &Operator, migrations: &Migrations, scope: &Scope) -> Result<Vec<SchemaDrift>> {
-    let mut facts = state::facts_of_fleet(operator).await?;
-    if let Scope::Only(slugs) = scope {
-        if let Some(unknown) = slugs.iter().find(|slug| !facts.contains_key(slug)) {
-            return Err(Error::TenantNotFound { tenant: unknown.clone() });
-        }
-        let wanted: HashSet<&TenantSlug> = slugs.iter().collect();
-        facts.retain(|slug, _| wanted.contains(slug));
+    let facts = match scope {
+        Scope::Only(slugs) => state::facts_of_all(operator, slugs).await?,
+        _ => state::facts_of_fleet(operator).await?,
+    };
+    if let Some(unknown) = facts.iter().find(|(_, facts)| facts.tenant.is_none()).map(|(slug, _)| slug) {
+        return Err(Error::TenantNotFound { tenant: unknown.clone() });
     }
     let mut references = References::new(operator, migrations, Set::Tenant);
     let mut done: BTreeMap<TenantSlug, SchemaDrift> = BTreeMap::new();
@@ -108,11 +107,12 @@ async fn quickly(
 ) -> Result<Groups> {
     let source = migrations.set(Set::Tenant);
     let prefixes = Prefixes::of(source);
-    let fingerprints = fleet_fingerprints(operator).await?;
-    let ledgers: Vec<Option<String>> = stream::iter(tenants.iter().map(|(slug, _)| ledger_of(operator, slug)))
-        .buffered(LEDGERS_IN_FLIGHT_MAX)
-        .collect()
-        .await;
+    let siblings = connections(operator, tenants.len()).await;
+    let fingerprints = fleet_fingerprints(operator, &siblings).await?;
+    // Each connection is asked for its share of the ledgers.
+    let all: Vec<&Operator> = std::iter::once(operator).chain(&siblings).collect();
+    let asked = tenants.iter().enumerate().map(|(index, (slug, _))| ledger_of(all[index % all.len()], slug));
+    let ledgers: Vec<Option<String>> = stream::iter(asked).buffered(LEDGERS_IN_FLIGHT_MAX).collect().await;
     let mut groups: HashMap<Likeness, Vec<TenantSlug>> = HashMap::new();
     for ((slug, facts), ledger) in tenants.into_iter().zip(ledgers) {
         let schema = SchemaName::of_tenant(&slug);
@@ -199,8 +199,37 @@ fn rename_role(operator: &Operator, from: &TenantSlug, to: &TenantSlug, differen
     }
 }
 
+/// Up to so many connections make the fleet's fingerprints, each for its part of the tenants.
+const CONNECTIONS_MAX: usize = 4;
+/// Tenants per connection below which another connection costs more than it saves.
+const TENANTS_PER_CONNECTION_MIN: usize = 250;
+
+/// The operator's connection, and as many more as the fleet is worth and the server can spare.
+async fn connections(operator: &Operator, tenants: usize) -> Vec<Operator> {
+    let wanted = (tenants / TENANTS_PER_CONNECTION_MIN).clamp(1, CONNECTIONS_MAX) - 1;
+    let mut more = Vec::new();
+    if wanted > 0 {
+        // A quarter of what is free, so that services can still connect.
+        let free = operator.free_connections().await.unwrap_or(0) / 4;
+        for _ in 0..wanted.min(free) {
+            match operator.sibling().await {
+                Ok(sibling) => more.push(sibling),
+                Err(error) => tracing::warn!(%error, "one connection less for the comparison"),
+            }
+        }
+    }
+    more
+}
+
 /// The fingerprints of all tenants by schema, none where objects kept coming and going under the query.
-async fn fleet_fingerprints(operator: &Operator) -> Result<HashMap<String, Fingerprint>> {
+async fn fleet_fingerprints(operator: &Operator, siblings: &[Operator]) -> Result<HashMap<String, Fingerprint>> {
+    let parts = siblings.len() + 1;
+    let work = std::iter::once(operator).chain(siblings).enumerate();
+    let found = try_join_all(work.map(|(part, operator)| part_fingerprints(operator, part, parts))).await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+async fn part_fingerprints(operator: &Operator, part: usize, parts: usize) -> Result<Vec<(String, Fingerprint)>> {
     let tag = operator.facts().database_tag();
     let sql = format!(
         "set transaction isolation level read committed, read only;
@@ -211,7 +240,8 @@ select pg_catalog.set_config('statement_timeout', {timeout}, true);
         settings = settings_sql(""),
         // Ten thousand tenants take longer than a statement of a service may.
         timeout = literal(&milliseconds(operator.session().migration_statement_timeout)),
-        fingerprints = fingerprint_sql(&Schemas::Fleet { tag: tag.as_str() }, operator.config().isolation())
+        fingerprints =
+            fingerprint_sql(&Schemas::Fleet { tag: tag.as_str(), part, parts }, operator.config().isolation())
     );
     let doing = || while_doing("compare the fleet");
     for _ in 0..TRIES_MAX {
@@ -224,7 +254,7 @@ select pg_catalog.set_config('statement_timeout', {timeout}, true);
             Some(error) => return Err(doing()(error)),
         }
     }
-    Ok(HashMap::new())
+    Ok(Vec::new())
 }
 
 /// The digest of a ledger's rows; `None` sends for a closer look.

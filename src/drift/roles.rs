@@ -194,6 +194,20 @@ fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Differ
             &format!("may create objects in {}", shown(b)),
             format!("revoke create on {} from public", place(b)),
         ),
+        "partition" | "inherits" => {
+            let (relation, fix) = match kind {
+                "partition" => ("is a partition of", format!("alter table {b} detach partition {a}")),
+                _ => ("inherits from", format!("alter table {a} no inherit {b}")),
+            };
+            let text = format!("{relation} {b}, through which its rows can be read: a hole in isolation");
+            Some(wrong("table", a, text, &[fix]))
+        }
+        "child" => {
+            let text = format!(
+                "everyone has rights on it, and the policies of its parent {b} do not cover it: a hole in isolation"
+            );
+            Some(wrong("table", a, text, &[format!("revoke all on {a} from public")]))
+        }
         "default right" => {
             let mut parts = b.split('\u{1f}');
             let mut part = || parts.next().unwrap_or_default();

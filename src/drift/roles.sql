@@ -113,6 +113,19 @@ union all
         select 'database' from pg_catalog.aclexplode(d.datacl) a where a.grantee = 0 and a.privilege_type = 'CREATE') k
     where {shared}
 union all
+    -- Whoever reads the parent reads the child's rows too, and of a child in public the parent's policies say nothing.
+    select '', case when c.relnamespace <> p.relnamespace then case when c.relispartition then 'partition' else 'inherits' end else 'child' end,
+        c.oid::pg_catalog.regclass::text, p.oid::pg_catalog.regclass::text
+    from pg_catalog.pg_inherits h
+    join pg_catalog.pg_class c on c.oid = h.inhrelid and c.relkind in ('r', 'p', 'f')
+    join pg_catalog.pg_class p on p.oid = h.inhparent
+    join pg_catalog.pg_namespace cn on cn.oid = c.relnamespace
+    join pg_catalog.pg_namespace pn on pn.oid = p.relnamespace
+    where {shared} and case when cn.oid <> pn.oid
+        then pg_catalog.starts_with(cn.nspname::text, 'tenant_') or pg_catalog.starts_with(pn.nspname::text, 'tenant_')
+        else cn.nspname = 'public' and p.relrowsecurity and not c.relrowsecurity
+             and exists (select from pg_catalog.aclexplode(c.relacl) a where a.grantee = 0) end
+union all
     -- Default privileges of every schema reach tenants' schemas too.
     select '', 'default right', pg_catalog.pg_get_userbyid(f.defaclrole)::text,
         pg_catalog.concat_ws(E'\x1f', case f.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'

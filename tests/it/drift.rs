@@ -218,6 +218,87 @@ const PLANTED: &[(&str, &[&str])] = &[
         "create operator === (leftarg = int, rightarg = int, function = int4eq)",
         &["operator === (integer, integer): not from any migration"],
     ),
+    (
+        "alter table orders alter note set storage external",
+        &["column orders.note: storage is external, migrations give none"],
+    ),
+    (
+        "alter table orders alter note set compression pglz",
+        &["column orders.note: compression is pglz, migrations give none"],
+    ),
+    (
+        "alter table orders alter note set statistics 500",
+        &["column orders.note: statistics target is 500, migrations give none"],
+    ),
+    (
+        "alter table orders alter note set (n_distinct = 5)",
+        &["column orders.note: options are n_distinct=5, migrations give none"],
+    ),
+    ("alter table orders cluster on orders_pkey", &["index orders_pkey: clustered is yes, migrations give none"]),
+    (
+        "alter table orders replica identity using index orders_pkey",
+        &[
+            "table orders: replica identity is index, migrations give none",
+            "index orders_pkey: replica identity is yes, migrations give none",
+        ],
+    ),
+    (
+        "alter table orders set (toast.autovacuum_enabled = off)",
+        &["table orders: toast options are autovacuum_enabled=off, migrations give none"],
+    ),
+    (
+        "create publication {schema} for table {schema}.orders",
+        &["table orders: publications are {schema}, migrations give none"],
+    ),
+    (
+        "alter index items_order_id_idx set (fillfactor = 50)",
+        &[
+            "index items_order_id_idx: definition is CREATE INDEX items_order_id_idx ON items USING btree (order_id) WITH (fillfactor",
+        ],
+    ),
+    ("alter function touch() cost 7", &["function touch(): cost is 7, migrations give none"]),
+    ("alter function touch() parallel safe", &["function touch(): parallel is safe, migrations give none"]),
+    ("alter function touch() leakproof", &["function touch(): leakproof is yes, migrations give none"]),
+    ("alter function touch() stable", &["function touch(): volatility is stable, migrations give none"]),
+    ("alter function here() strict", &["function here(): on null input is returns null, migrations give none"]),
+    (
+        "alter statistics orders_statistics set statistics 50",
+        &["statistics orders_statistics: statistics target is 50, migrations give none"],
+    ),
+    ("alter sequence orders_id_seq cache 20", &["sequence orders_id_seq: cache is 20, migrations give 1"]),
+    (
+        "alter sequence numbers owned by orders.total",
+        &["sequence numbers: owned by is orders.total, migrations give none"],
+    ),
+    ("comment on table orders is 'mine'", &["table orders: comment is mine, migrations give none"]),
+    ("comment on column orders.note is 'mine'", &["column orders.note: comment is mine, migrations give none"]),
+    ("comment on function touch() is 'mine'", &["function touch(): comment is mine, migrations give none"]),
+    (
+        "comment on constraint orders_note_key on orders is 'mine'",
+        &["constraint orders.orders_note_key: comment is mine, migrations give none"],
+    ),
+    (
+        "comment on index items_order_id_idx is 'mine'",
+        &["index items_order_id_idx: comment is mine, migrations give none"],
+    ),
+    (
+        "comment on trigger orders_touch on orders is 'mine'",
+        &["trigger orders.orders_touch: comment is mine, migrations give none"],
+    ),
+    (
+        "comment on policy orders_all on orders is 'mine'",
+        &["policy orders.orders_all: comment is mine, migrations give none"],
+    ),
+    ("comment on type mood is 'mine'", &["type mood: comment is mine, migrations give none"]),
+    ("comment on view open_orders is 'mine'", &["view open_orders: comment is mine, migrations give none"]),
+    (
+        "alter view open_orders set (security_barrier = true)",
+        &["view open_orders: options are security_barrier=true, migrations give none"],
+    ),
+    (
+        "create text search dictionary plain (template = pg_catalog.simple)",
+        &["text search dictionary plain: not from any migration"],
+    ),
     ("alter role {role} login", &["role {role}: may log in"]),
     ("grant insert on schema_migrations to {role}", &["ledger schema_migrations: the tenant's role may write it"]),
     (

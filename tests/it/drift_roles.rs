@@ -217,6 +217,45 @@ async fn what_everyone_may_do_in_a_tenants_schema_is_named() {
     }
 }
 
+/// A table of a tenant that is a child of a shared one, or of another tenant's, shows its rows to whoever reads the parent.
+#[tokio::test]
+async fn children_of_shared_tables_are_named() {
+    let fleet = Fleet::made().await;
+    fleet
+        .raw
+        .run("create table public.log (id int, line text); create table public.parts (id int) partition by list (id)")
+        .await;
+    for (sql, expected) in [
+        (
+            "create table tenant_acme.log () inherits (public.log)",
+            "table tenant_acme.log: inherits from public.log, through",
+        ),
+        (
+            "create table tenant_acme.part partition of public.parts for values in (1)",
+            "table tenant_acme.part: is a partition of public.parts, through",
+        ),
+        (
+            "create table tenant_acme.copy () inherits (tenant_globex.orders)",
+            "table tenant_acme.copy: inherits from tenant_globex.orders, through",
+        ),
+        (
+            "create table public.vips () inherits (public.users); grant select on public.vips to public",
+            "table vips: everyone has rights on it, and the policies of its parent users do not cover it",
+        ),
+    ] {
+        // The path of the comparison is empty, so the server writes the names with their schemas.
+        let expected =
+            expected.replace("table vips", "table public.vips").replace("parent users", "parent public.users");
+        assert_eq!(fleet.report().await.rights, [], "before {sql}");
+        fleet.raw.run(sql).await;
+        let report = fleet.report().await;
+        let rights: Vec<_> = report.rights.iter().map(ToString::to_string).collect();
+        assert!(rights.len() == 1 && rights[0].starts_with(&expected), "{sql}: {rights:?}");
+        fleet.raw.run(&report.rights[0].fix[0].sql).await;
+    }
+    assert_eq!(fleet.report().await.rights, []);
+}
+
 /// Right after `setup:database`, with every combination of its options and with and without tenants, nothing has drifted.
 #[tokio::test]
 async fn a_fresh_database_is_clean_whatever_the_options() {
