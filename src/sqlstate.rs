@@ -1,6 +1,6 @@
 //! What a SQLSTATE means for the one who got it.
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 
 /// Whether the same work may succeed when it is run again: serialization failures, deadlocks, lock timeouts, and a server
 /// that is starting, stopping or out of connections.
@@ -32,27 +32,21 @@ pub(crate) fn is_catalogue_race(error: &tokio_postgres::error::DbError) -> bool 
     *error.code() == SqlState::INTERNAL_ERROR && RACES.iter().any(|text| error.message().starts_with(text))
 }
 
-/// Whether it is the server that cannot go on, whatever it is asked to do: shutting down, or out of disk, memory or
-/// connections. What one schema needs too much of, locks for instance (53200), is not among it.
+/// Whether it is the server that cannot go on, whatever it is asked to do: out of disk, read-only, or not taking connections
+/// yet. What one schema needs too much of, locks for instance (53200), is not among it. Neither is a shutdown: it ends the
+/// connection ([`is_lost`]), and a statement that merely raises its code does not.
 pub(crate) fn is_the_servers(state: &SqlState) -> bool {
-    [
-        SqlState::ADMIN_SHUTDOWN,
-        SqlState::CRASH_SHUTDOWN,
-        SqlState::CANNOT_CONNECT_NOW,
-        SqlState::DISK_FULL,
-        SqlState::READ_ONLY_SQL_TRANSACTION,
-    ]
-    .contains(state)
+    [SqlState::CANNOT_CONNECT_NOW, SqlState::DISK_FULL, SqlState::READ_ONLY_SQL_TRANSACTION].contains(state)
 }
 
 /// Whether the connection is gone: nothing more can be asked of it.
+///
+/// An answer of the server says so by its severity and never by its SQLSTATE: any ERROR may carry 57P01 or a code of class
+/// 08, as one of `dblink` or a RAISE does, and leaves the connection as it was. FATAL and PANIC end it, whatever the code is:
+/// a shutdown (57P01), a timeout of the idle session (57P05), of the idle transaction (25P03) or of the whole one (25P04).
 pub(crate) fn is_lost(error: &tokio_postgres::Error) -> bool {
-    match error.code() {
-        Some(state) => {
-            [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT]
-                .contains(state)
-                || state.code().starts_with("08")
-        }
+    match error.as_db_error() {
+        Some(answer) => matches!(answer.parsed_severity(), Some(Severity::Fatal | Severity::Panic)),
         // Without an answer from the server it is either the connection, or the driver refusing a parameter or a row.
         None => error.is_closed() || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>()),
     }

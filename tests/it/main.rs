@@ -44,6 +44,7 @@ mod tenant_guard;
 mod tenant_injection;
 mod tenant_interleaving;
 mod tenant_isolation;
+mod tenant_lost;
 mod tenant_order;
 mod tenant_pool;
 mod tenant_retry;
