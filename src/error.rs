@@ -138,6 +138,13 @@ pub enum Error {
         /// The tenant.
         tenant: TenantSlug,
     },
+    /// The tenant could not be entered, and a moment later nothing stood in the way: its status or its schema was being
+    /// changed. Nothing was done; trying again may well succeed.
+    #[error("tenant {tenant} was changing while it was entered")]
+    TenantChanged {
+        /// The tenant.
+        tenant: TenantSlug,
+    },
     /// A schema of this name exists, and cgk did not make it.
     #[error("schema {schema:?} exists and is not cgk's: {why}", schema = schema.as_str())]
     SchemaNotOurs {
@@ -425,7 +432,8 @@ impl Error {
         // What was committed before it failed is not done again by the same plan.
         let in_the_middle = matches!(self, Self::Migration(failure) if !failure.committed.is_empty());
         !in_the_middle
-            && (self.kind() == ErrorKind::Locked
+            && (matches!(self, Self::TenantChanged { .. })
+                || self.kind() == ErrorKind::Locked
                 || self.sqlstate().is_some_and(crate::sqlstate::is_passing)
                 || self.is_catalogue_race())
     }
@@ -483,6 +491,7 @@ impl Error {
             Self::EntryRefused { .. } => ("CGK0405", NotReady),
             Self::OrganizationMismatch { .. } => ("CGK0406", Conflict),
             Self::SchemaGone { .. } => ("CGK0407", NotReady),
+            Self::TenantChanged { .. } => ("CGK0408", Unavailable),
             Self::TransactionTampered { .. } => ("CGK0501", Refused),
             Self::TransactionAborted { .. } => ("CGK0502", Refused),
             Self::CommitUnknown { .. } => ("CGK0503", CommitUnknown),

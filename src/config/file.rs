@@ -52,7 +52,7 @@ pub(super) struct PoolSection {
     pub(super) wait: Option<Span>,
     pub(super) connection_age_max: Option<Span>,
     pub(super) tenants_per_connection_max: Option<usize>,
-    pub(super) statements_per_connection_max: Option<usize>,
+    pub(super) descriptions_max: Option<usize>,
 }
 
 /// A `cgk.toml` that was read, or the absence of one.

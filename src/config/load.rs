@@ -26,8 +26,7 @@ const POOL_SIZE_MAX: Names = names("pool.size_max", "CGK_POOL_SIZE_MAX", "");
 const POOL_WAIT: Names = names("pool.wait", "CGK_POOL_WAIT", "");
 const POOL_AGE: Names = names("pool.connection_age_max", "CGK_POOL_CONNECTION_AGE_MAX", "");
 const POOL_TENANTS: Names = names("pool.tenants_per_connection_max", "CGK_POOL_TENANTS_PER_CONNECTION_MAX", "");
-const POOL_STATEMENTS: Names =
-    names("pool.statements_per_connection_max", "CGK_POOL_STATEMENTS_PER_CONNECTION_MAX", "");
+const POOL_DESCRIPTIONS: Names = names("pool.descriptions_max", "CGK_POOL_DESCRIPTIONS_MAX", "");
 
 /// Reads every place, chooses every value and checks it.
 pub(super) fn load(mut overrides: Overrides, sources: &Sources) -> Result<Config, ConfigError> {
@@ -111,7 +110,7 @@ fn choose(
     let idle = span(file.session.idle_in_transaction_timeout);
     put(idle_in_transaction_timeout, layers.pick(IDLE_TIMEOUT, None, time, idle)?);
 
-    let PoolSettings { size_max, wait, connection_age_max, tenants_per_connection_max, statements_per_connection_max } =
+    let PoolSettings { size_max, wait, connection_age_max, tenants_per_connection_max, descriptions_max } =
         &mut config.pool;
     put(wait, layers.pick(POOL_WAIT, None, time, span(file.pool.wait))?);
     put(connection_age_max, layers.pick(POOL_AGE, None, time, span(file.pool.connection_age_max))?);
@@ -123,7 +122,7 @@ fn choose(
     };
     count(size_max, POOL_SIZE_MAX, file.pool.size_max)?;
     count(tenants_per_connection_max, POOL_TENANTS, file.pool.tenants_per_connection_max)?;
-    count(statements_per_connection_max, POOL_STATEMENTS, file.pool.statements_per_connection_max)
+    count(descriptions_max, POOL_DESCRIPTIONS, file.pool.descriptions_max)
 }
 
 fn put<T>(setting: &mut T, value: Option<T>) {

@@ -27,7 +27,7 @@
 //! | `[pool]` `wait` | `CGK_POOL_WAIT` |
 //! | `[pool]` `connection_age_max` | `CGK_POOL_CONNECTION_AGE_MAX` |
 //! | `[pool]` `tenants_per_connection_max` | `CGK_POOL_TENANTS_PER_CONNECTION_MAX` |
-//! | `[pool]` `statements_per_connection_max` | `CGK_POOL_STATEMENTS_PER_CONNECTION_MAX` |
+//! | `[pool]` `descriptions_max` | `CGK_POOL_DESCRIPTIONS_MAX` |
 //!
 //! Relative paths are relative to the file that names them, and to the working directory otherwise. A password in
 //! `cgk.toml` is refused, because that file belongs into version control. In `.env`, `$` starts a substitution; single

@@ -124,8 +124,9 @@ pub struct PoolSettings {
     /// The number of different tenants after which a connection is replaced, because the server's backend keeps about
     /// 100 kB of catalogue cache for each of them and never lets go of it. Default: 500.
     pub tenants_per_connection_max: usize,
-    /// The most prepared statements a connection keeps. Default: 256.
-    pub statements_per_connection_max: usize,
+    /// The most statements, counted once a tenant, of which a [`Db`](crate::Db) remembers the parameter types: some 150 bytes
+    /// each. A statement beyond them is asked about again, which takes a round trip. Default: 20,000.
+    pub descriptions_max: usize,
 }
 
 impl PoolSettings {
@@ -137,8 +138,8 @@ impl PoolSettings {
     pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
     /// The default of [`tenants_per_connection_max`](PoolSettings::tenants_per_connection_max).
     pub const TENANTS_PER_CONNECTION_MAX: usize = 500;
-    /// The default of [`statements_per_connection_max`](PoolSettings::statements_per_connection_max).
-    pub const STATEMENTS_PER_CONNECTION_MAX: usize = 256;
+    /// The default of [`descriptions_max`](PoolSettings::descriptions_max).
+    pub const DESCRIPTIONS_MAX: usize = 20_000;
 }
 
 impl Default for PoolSettings {
@@ -148,7 +149,7 @@ impl Default for PoolSettings {
             wait: Self::WAIT,
             connection_age_max: Self::CONNECTION_AGE_MAX,
             tenants_per_connection_max: Self::TENANTS_PER_CONNECTION_MAX,
-            statements_per_connection_max: Self::STATEMENTS_PER_CONNECTION_MAX,
+            descriptions_max: Self::DESCRIPTIONS_MAX,
         }
     }
 }

@@ -17,7 +17,7 @@ pub(super) const POOL: [&str; 5] = [
     "pool.wait",
     "pool.connection_age_max",
     "pool.tenants_per_connection_max",
-    "pool.statements_per_connection_max",
+    "pool.descriptions_max",
 ];
 
 impl Config {
@@ -38,7 +38,7 @@ impl Config {
         let (session, pool) = (&self.session, &self.pool);
         let [application_name, lock_timeout, statement_timeout, migration_timeout, migration_wait, idle_timeout] =
             SESSION;
-        let [size_max, wait, age_max, tenants_max, statements_max] = POOL;
+        let [size_max, wait, age_max, tenants_max, descriptions_max] = POOL;
         let values = [
             ("database_url", Some(self.address.masked())),
             ("direct_url", self.direct.as_ref().map(|direct| direct.masked())),
@@ -56,7 +56,7 @@ impl Config {
             (wait, Some(value::show(pool.wait))),
             (age_max, Some(value::show(pool.connection_age_max))),
             (tenants_max, Some(pool.tenants_per_connection_max.to_string())),
-            (statements_max, Some(pool.statements_per_connection_max.to_string())),
+            (descriptions_max, Some(pool.descriptions_max.to_string())),
         ];
         let mut settings: Vec<_> = values
             .into_iter()

@@ -1,7 +1,8 @@
 //! Why a tenant could not be entered.
 
 use super::{
-    protocol::{DIAGNOSE, Gate, REGISTRY_IS_HIDDEN, roll_back},
+    exit::roll_back,
+    protocol::{DIAGNOSE, Gate, REGISTRY_IS_HIDDEN},
     shared::Shared,
 };
 use crate::{
@@ -25,8 +26,8 @@ pub(super) async fn diagnose(shared: &Shared, database: &str) -> Result<Option<E
     let Gate { slug, schema, role } = &shared.gate;
     let client = shared.lease.connection().client();
     let doing = || while_doing(format!("find out why tenant {slug} cannot be entered"));
-    let rolled_back = message::run(client, roll_back(shared.pooling)).await.map_err(doing())?;
-    rolled_back.complete().map_err(doing())?;
+    let rolled_back = message::run(client, &roll_back(shared.pooling)).await.map_err(doing())?;
+    shared.lease.judge_scrub(&rolled_back.complete().map_err(doing())?);
     let role_name = role.as_ref().map_or("", RoleName::as_str);
     let looked = client
         .query_typed(

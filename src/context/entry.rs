@@ -1,13 +1,14 @@
 //! Sends what enters and what leaves a tenant, without waiting in between.
 
 use super::{
+    exit,
     lease::Lease,
     options::TxOptions,
-    protocol::{Gate, Look, Nonce, begin, commit, enter_sql, leave_sql},
+    protocol::{Gate, Nonce, begin_locked},
     shared::Shared,
 };
 use crate::{
-    config::{Config, Pooling},
+    config::Config,
     db::{
         message::{Answer, Message},
         pool::Connection,
@@ -20,7 +21,7 @@ use std::{
 };
 use tokio_postgres::{Error, Statement, types::ToSql};
 
-/// A prepared check that was written to the connection and is not answered yet.
+/// The prepared check that was written to the connection and is not answered yet.
 struct Check(Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>);
 
 impl Check {
@@ -57,22 +58,15 @@ impl Entry {
     ) -> Result<Self, Error> {
         let connection = lease.connection();
         let client = connection.client();
-        let statement = match config.pooling() {
-            // Both at once, the first time: the way out is then prepared when it is needed.
-            Pooling::Direct => {
-                let (enter, leave) = (enter_sql(gate.mode()), leave_sql(gate.mode()));
-                tokio::join!(connection.check(&enter), connection.check(&leave)).0
-            }
-            Pooling::Transaction => None,
-        };
-        match statement {
+        let begin = begin_locked(&gate.slug, options, connection.default_isolation(), config.session());
+        match connection.entry_statement() {
             Some(statement) => {
-                let message = Message::send(client, &begin(options)).await?;
-                let check = Check::send(connection, statement, gate.values(nonce, config.session())).await;
+                let message = Message::send(client, &begin).await?;
+                let check = Check::send(connection, statement, gate.values(nonce)).await;
                 Ok(Self { message, check: Some(check), error: None })
             }
             None => {
-                let message = Message::send(client, &gate.enter(nonce, options, config.session())).await?;
+                let message = Message::send(client, &format!("{begin}; {}", gate.enter_text(nonce))).await?;
                 Ok(Self { message, check: None, error: None })
             }
         }
@@ -96,10 +90,7 @@ impl Entry {
 }
 
 /// The way out, on its way.
-pub(super) struct Exit {
-    check: Option<Check>,
-    message: Message,
-}
+pub(super) struct Exit(Message);
 
 impl Exit {
     /// Writes everything that leaves the tenant with a commit.
@@ -108,40 +99,12 @@ impl Exit {
     ///
     /// The connection was gone before anything was written.
     pub(super) async fn send(shared: &Shared, nonce: Nonce) -> Result<Self, Error> {
-        let connection = shared.lease.connection();
-        let statement = match shared.look() {
-            // Only what is prepared already: the answers of others may still be unread, and nothing may wait behind them.
-            Look::Taken => connection.known_check(&leave_sql(shared.gate.mode())),
-            Look::Spared => None,
-        };
-        match statement {
-            Some(statement) => {
-                let check = Check::send(connection, statement, shared.gate.marks(nonce)).await;
-                // A failed check leaves an aborted transaction, in which the message stops before its COMMIT.
-                Ok(Self {
-                    check: Some(check),
-                    message: Message::send(connection.client(), commit(shared.look())).await?,
-                })
-            }
-            None => {
-                let message = Message::send(connection.client(), &shared.gate.leave(nonce, shared.look())).await?;
-                Ok(Self { check: None, message })
-            }
-        }
+        let sql = exit::commit(&shared.gate.guard(nonce), shared.pooling);
+        Message::send(shared.lease.connection().client(), &sql).await.map(Self)
     }
 
-    /// Waits for the answer: as if check, commit and scrub were one message, the check its first statement.
-    pub(super) async fn answer(self) -> Answer {
-        let checked = match self.check {
-            Some(Check(check)) => Some(check.await),
-            None => None,
-        };
-        let mut message = self.message;
-        let answer = std::mem::take(message.answer().await);
-        match checked {
-            None => answer,
-            Some(Ok(())) => Answer { completed: answer.completed + 1, ..answer },
-            Some(Err(error)) => Answer { error: Some(error), ..Answer::default() },
-        }
+    /// Waits for the answer.
+    pub(super) async fn answer(mut self) -> Answer {
+        std::mem::take(self.0.answer().await)
     }
 }

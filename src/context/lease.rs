@@ -1,10 +1,10 @@
 //! A pooled connection on loan to one transaction, and what becomes of it when that ends.
 
-use super::protocol::{Look, roll_back};
+use super::exit::{Leftovers, roll_back};
 use crate::{
     config::Pooling,
     db::{
-        message,
+        message::{self, Answer},
         pool::{self, Connection, Pool},
     },
 };
@@ -62,16 +62,17 @@ impl Lease {
         self.reusable.store(false, Ordering::Relaxed);
     }
 
-    /// Whether the session's prepared statements are as the driver believes them to be.
-    pub(crate) fn is_reusable(&self) -> bool {
+    fn is_reusable(&self) -> bool {
         self.reusable.load(Ordering::Relaxed)
     }
 
-    /// Whether the session's prepared statements are looked at before the COMMIT.
-    pub(crate) fn look(&self, pooling: Pooling) -> Look {
-        match pooling {
-            Pooling::Direct if self.is_reusable() => Look::Taken,
-            Pooling::Direct | Pooling::Transaction => Look::Spared,
+    /// Judges what the scrub found in the session. A connection that is not as it was is not used again.
+    pub(crate) fn judge_scrub(&self, answer: &Answer) {
+        if !is_as_it_was(self.connection(), self.pool.manager().pooling(), answer) {
+            tracing::debug!(
+                "the transaction left prepared statements in the session or dropped ours; connection discarded"
+            );
+            self.never_again();
         }
     }
 
@@ -143,13 +144,14 @@ impl Cleaning {
         let Some(object) = &self.object else { return };
         let client = object.client();
         let roll_back = roll_back(self.pool.manager().pooling());
-        let rolled_back = !self.grace.is_zero()
-            && matches!(
-                tokio::time::timeout(self.grace, message::run(client, roll_back)).await,
-                Ok(Ok(answer)) if answer.error.is_none()
-            );
-        if rolled_back {
-            if self.reusable {
+        let rolled_back = match self.grace.is_zero() {
+            true => None,
+            false => tokio::time::timeout(self.grace, message::run(client, &roll_back)).await.ok(),
+        };
+        if let Some(Ok(answer)) = rolled_back
+            && answer.error.is_none()
+        {
+            if self.reusable && is_as_it_was(object, self.pool.manager().pooling(), &answer) {
                 drop(self.object.take());
             }
             return;
@@ -166,6 +168,19 @@ impl Drop for Cleaning {
         if let Some(object) = self.object.take() {
             drop(Object::take(object));
         }
+    }
+}
+
+/// Whether a session holds the prepared statements that it should, by the answer to the scrub, whose last statement asks.
+fn is_as_it_was(connection: &Connection, pooling: Pooling, answer: &Answer) -> bool {
+    let mut leftovers = Leftovers::default();
+    for (_, row) in answer.rows.iter().filter(|(statement, _)| statement + 1 == answer.completed) {
+        leftovers.count(row.get(0), row.get(1));
+    }
+    match pooling {
+        // They were dropped.
+        Pooling::Transaction => true,
+        Pooling::Direct => connection.has_its_statements(leftovers.entry, leftovers.drivers) && leftovers.others == 0,
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod body;
 mod current;
+mod descriptions;
 mod diagnosis;
 mod entry;
+pub(crate) mod exit;
 mod failure;
 mod lease;
 mod options;
@@ -36,10 +38,12 @@ use crate::{
     slug::TenantSlug,
     sqlstate,
 };
+use descriptions::Descriptions;
 use diagnosis::diagnose;
 use entry::{Entry, Exit};
+use exit::{Connection, Departure, departure};
 use lease::Lease;
-use protocol::{Connection, Departure, Gate, Nonce, departure};
+use protocol::{Gate, Nonce, enter_sql};
 use retry::{is_conflict, undone_by_server};
 use shared::Shared;
 use std::{future::Future, marker::PhantomData, sync::Arc};
@@ -71,6 +75,7 @@ struct Inner {
     config: Config,
     database: String,
     tag: DatabaseTag,
+    descriptions: Arc<Descriptions>,
 }
 
 impl<E> Clone for Db<E> {
@@ -96,14 +101,22 @@ impl Db {
     ///
     /// Dropped, the connection is closed.
     pub async fn connect(config: &Config) -> Result<Self> {
-        let pool = pool::build(config)?;
+        let pool = pool::build(config, enter_sql(config.isolation()))?;
         let first = pool::take(&pool, config).await?;
         let doing = || while_doing(format!("look at the server at {}", config.target()));
-        let rows = first.client().query_typed("select current_database()::text", &[]).await.map_err(doing())?;
+        let rows = first
+            .client()
+            .query_typed("select pg_catalog.current_database()::pg_catalog.text", &[])
+            .await
+            .map_err(doing())?;
         let database: String = rows.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or_default();
         drop(first);
         let tag = DatabaseTag::of(&database);
-        Ok(Self { inner: Arc::new(Inner { pool, config: config.clone(), database, tag }), error: PhantomData })
+        let descriptions = Arc::new(Descriptions::new(config.pool().descriptions_max));
+        Ok(Self {
+            inner: Arc::new(Inner { pool, config: config.clone(), database, tag, descriptions }),
+            error: PhantomData,
+        })
     }
 }
 
@@ -232,7 +245,11 @@ impl<E: From<Error> + Send> Db<E> {
         let entry = Entry::send(&lease, &gate, nonce, options, &inner.config)
             .await
             .map_err(while_doing(format!("enter tenant {slug}")))?;
-        Ok(Visit { shared: Shared::new(lease, gate, inner.config.pooling(), entry), nonce, context })
+        Ok(Visit {
+            shared: Shared::new(lease, gate, inner.config.pooling(), Arc::clone(&inner.descriptions), entry),
+            nonce,
+            context,
+        })
     }
 
     /// Ends a visit by what the body returned.
@@ -298,7 +315,7 @@ impl<E: From<Error> + Send> Db<E> {
         match diagnose(&shared, &self.inner.database).await {
             Ok(reason) => {
                 shared.lease.give_back();
-                reason.unwrap_or(Error::Statement { tenant, source: refusal })
+                reason.unwrap_or(Error::TenantChanged { tenant })
             }
             Err(error) => error,
         }
@@ -354,14 +371,16 @@ async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
 }
 
 /// Judges the answer to the last message, and gives the connection back or throws it away.
-async fn departed(shared: Shared, Answer { completed, error, .. }: Answer) -> Result<()> {
+async fn departed(shared: Shared, mut answer: Answer) -> Result<()> {
     let tenant = shared.gate.slug.clone();
-    let judged = error
+    let judged = answer
+        .error
         .as_ref()
         .map(|error| (error.code(), if sqlstate::is_lost(error) { Connection::Lost } else { Connection::Alive }));
     let failed = shared.failures.aborted_by();
-    match (departure(shared.look().guards(), completed, judged), error) {
+    match (departure(answer.completed, judged), answer.error.take()) {
         (Departure::Clean, _) | (_, None) => {
+            shared.lease.judge_scrub(&answer);
             shared.lease.give_back();
             Ok(())
         }
@@ -375,10 +394,6 @@ async fn departed(shared: Shared, Answer { completed, error, .. }: Answer) -> Re
             Err(Error::CommitUnknown { tenant, source })
         }
         (departure, Some(source)) => {
-            if source.code() == Some(&SqlState::INVALID_SQL_STATEMENT_NAME) {
-                // The check itself was gone: the closure dropped the session's statements.
-                shared.lease.never_again();
-            }
             shared.lease.roll_back().await;
             Err(match departure {
                 Departure::Tampered => Error::TransactionTampered { tenant },

@@ -53,19 +53,28 @@ impl TxOptions {
         self
     }
 
-    /// The modes of BEGIN.
-    pub(super) fn modes(&self) -> String {
-        let isolation = match self.isolation {
-            None => "",
-            Some(IsolationLevel::ReadCommitted) => " isolation level read committed",
-            Some(IsolationLevel::RepeatableRead) => " isolation level repeatable read",
-            Some(IsolationLevel::Serializable) => " isolation level serializable",
-        };
+    /// The modes of BEGIN. The isolation level is always named, so that it is known: where the options name none it is
+    /// `default`, the one that the server had configured when the session began.
+    pub(super) fn modes(&self, default: &str) -> String {
         let access = match self.access {
             None => "",
             Some(Access::ReadOnly) => " read only",
             Some(Access::ReadWrite) => " read write",
         };
-        format!("{isolation}{access}")
+        format!(" isolation level {}{access}", self.level(default))
+    }
+
+    /// Whether each statement has a snapshot of its own, and so sees what was committed before it.
+    pub(super) fn sees_each_commit(&self, default: &str) -> bool {
+        ["read committed", "read uncommitted"].contains(&self.level(default))
+    }
+
+    fn level<'a>(&self, default: &'a str) -> &'a str {
+        match self.isolation {
+            None => default,
+            Some(IsolationLevel::ReadCommitted) => "read committed",
+            Some(IsolationLevel::RepeatableRead) => "repeatable read",
+            Some(IsolationLevel::Serializable) => "serializable",
+        }
     }
 }

@@ -2,13 +2,15 @@
 
 use super::{
     Db, PlatformFn, TenantContext, TxOptions,
+    descriptions::{Described, Descriptions, Typed},
+    exit::{self, Connection, Departure, departure},
     lease::Lease,
-    protocol::{self, Connection, Departure, Look, Nonce, departure},
+    protocol::{self, Nonce, setting_is},
     statement_form::{StatementForm, statement_form},
 };
 use crate::{
-    config::{Config, Pooling, SessionSettings},
-    db::{message, milliseconds, pool},
+    config::{Config, Pooling},
+    db::{message, pool},
     error::{Error, Result, while_doing},
     ident::literal,
     sqlstate::{self, StatementVerdict},
@@ -16,17 +18,17 @@ use crate::{
 use std::{
     future::Future,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 use tokio_postgres::{
-    Row, Statement,
+    Row,
     error::SqlState,
     types::{ToSql, Type},
 };
 
-/// What the platform's statements are remembered under, beside those of tenants; no tenant has this name.
+/// What the platform's statements are known under, beside those of tenants; no tenant has this name.
 const NO_TENANT: &str = "";
 
 /// The platform's own way to the shared tables, across all organizations; from [`Db::platform`].
@@ -56,6 +58,21 @@ impl<E: From<Error> + Send> Db<E> {
     pub fn platform(&self) -> Platform<'_, E> {
         Platform { db: self }
     }
+}
+
+/// Runs one statement in a transaction of its own, and once more where types that had changed meanwhile stood in its way.
+macro_rules! single {
+    ($self:ident, $operation:ident, $sql:ident, $params:ident) => {{
+        let stay = Stay::begin($self.db, &TxOptions::default()).await?;
+        let outcome = PlatformTx { stay: &stay }.$operation($sql, $params).await;
+        if outcome.is_ok() || !stay.outdated.load(Ordering::Relaxed) {
+            return stay.end(outcome.map_err(E::from)).await;
+        }
+        stay.lease.roll_back().await;
+        let stay = Stay::begin($self.db, &TxOptions::default()).await?;
+        let outcome = PlatformTx { stay: &stay }.$operation($sql, $params).await;
+        stay.end(outcome.map_err(E::from)).await
+    }};
 }
 
 impl<E: From<Error> + Send> Platform<'_, E> {
@@ -127,9 +144,7 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     ///
     /// As [`transaction`](Self::transaction). This is so for every call here.
     pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, E> {
-        let stay = Stay::begin(self.db, &TxOptions::default()).await?;
-        let outcome = PlatformTx { stay: &stay }.query(sql, params).await;
-        stay.end(outcome.map_err(E::from)).await
+        single!(self, query, sql, params)
     }
 
     /// Runs a query that returns exactly one row.
@@ -138,9 +153,7 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     ///
     /// As [`query`](Self::query), and kind `Failed` for any other number of rows; nothing is then committed.
     pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, E> {
-        let stay = Stay::begin(self.db, &TxOptions::default()).await?;
-        let outcome = PlatformTx { stay: &stay }.query_one(sql, params).await;
-        stay.end(outcome.map_err(E::from)).await
+        single!(self, query_one, sql, params)
     }
 
     /// Runs a query that returns one row or none.
@@ -149,9 +162,7 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     ///
     /// As [`query`](Self::query), and kind `Failed` for more than one row; nothing is then committed.
     pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, E> {
-        let stay = Stay::begin(self.db, &TxOptions::default()).await?;
-        let outcome = PlatformTx { stay: &stay }.query_opt(sql, params).await;
-        stay.end(outcome.map_err(E::from)).await
+        single!(self, query_opt, sql, params)
     }
 
     /// Runs a statement and returns the number of rows that it changed.
@@ -160,12 +171,10 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     ///
     /// As [`query`](Self::query).
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, E> {
-        let stay = Stay::begin(self.db, &TxOptions::default()).await?;
-        let outcome = PlatformTx { stay: &stay }.execute(sql, params).await;
-        stay.end(outcome.map_err(E::from)).await
+        single!(self, execute, sql, params)
     }
 
-    /// Runs a query whose parameter types are given: never prepared, and so the way through a transaction pooler.
+    /// Runs a query whose parameter types are given.
     ///
     /// # Errors
     ///
@@ -190,7 +199,6 @@ impl<E: From<Error> + Send> Platform<'_, E> {
 
 /// A transaction on the shared tables, across all organizations. It offers statements and no way to the connection.
 ///
-/// Through a transaction pooler (`pooled = true`) only the `_typed` forms work.
 pub struct PlatformTx<'c> {
     stay: &'c Stay,
 }
@@ -208,9 +216,8 @@ impl PlatformTx<'_> {
     /// Dropped once it was polled, the statement goes on at the server, and counts if the transaction commits. This is so for
     /// every statement here.
     pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        let statement = self.stay.prepare("query", sql).await?;
-        let outcome = self.stay.run(self.stay.client().query(&statement, params)).await;
-        self.stay.note_stale(sql, outcome)
+        let client = self.stay.client();
+        self.stay.described(sql, params, |typed| async move { client.query_typed(sql, &typed).await }).await
     }
 
     /// Runs a query that returns exactly one row.
@@ -219,9 +226,8 @@ impl PlatformTx<'_> {
     ///
     /// As [`query`](Self::query), and kind `Failed` for any other number of rows.
     pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row> {
-        let statement = self.stay.prepare("query_one", sql).await?;
-        let outcome = self.stay.run(self.stay.client().query_one(&statement, params)).await;
-        self.stay.note_stale(sql, outcome)
+        let client = self.stay.client();
+        self.stay.described(sql, params, |typed| async move { client.query_typed_one(sql, &typed).await }).await
     }
 
     /// Runs a query that returns one row or none.
@@ -230,9 +236,8 @@ impl PlatformTx<'_> {
     ///
     /// As [`query`](Self::query), and kind `Failed` for more than one row.
     pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
-        let statement = self.stay.prepare("query_opt", sql).await?;
-        let outcome = self.stay.run(self.stay.client().query_opt(&statement, params)).await;
-        self.stay.note_stale(sql, outcome)
+        let client = self.stay.client();
+        self.stay.described(sql, params, |typed| async move { client.query_typed_opt(sql, &typed).await }).await
     }
 
     /// Runs a statement and returns the number of rows that it changed.
@@ -241,12 +246,11 @@ impl PlatformTx<'_> {
     ///
     /// As [`query`](Self::query).
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
-        let statement = self.stay.prepare("execute", sql).await?;
-        let outcome = self.stay.run(self.stay.client().execute(&statement, params)).await;
-        self.stay.note_stale(sql, outcome)
+        let client = self.stay.client();
+        self.stay.described(sql, params, |typed| async move { client.execute_typed(sql, &typed).await }).await
     }
 
-    /// Runs a query whose parameter types are given. Prepares nothing.
+    /// Runs a query whose parameter types are given.
     ///
     /// # Errors
     ///
@@ -271,7 +275,10 @@ impl PlatformTx<'_> {
 struct Stay {
     lease: Lease,
     pooling: Pooling,
+    descriptions: Arc<Descriptions>,
     nonce: Nonce,
+    /// Whether a statement failed because of types that had changed since the server was asked for them.
+    outdated: AtomicBool,
     /// Whether the body asked for a statement that was refused and not sent.
     tampered: AtomicBool,
     /// The first statement that failed, for the case that the body ignores it.
@@ -289,11 +296,14 @@ impl Stay {
         let stay = Self {
             lease,
             pooling: config.pooling(),
+            descriptions: Arc::clone(&db.inner.descriptions),
             nonce,
+            outdated: AtomicBool::new(false),
             tampered: AtomicBool::new(false),
             first_failure: Mutex::new(None),
         };
-        let sql = format!("{}; {}", protocol::begin(options), enter_sql(nonce, config.session()));
+        let begin = protocol::begin(options, stay.lease.connection().default_isolation(), config.session());
+        let sql = format!("{begin}; {}", enter_sql(nonce));
         let flight = stay.lease.take_off();
         let entered = message::run(stay.client(), &sql).await.and_then(message::Answer::complete);
         flight.land();
@@ -323,10 +333,6 @@ impl Stay {
     fn admit(&self, sql: &str) -> Result<()> {
         match statement_form(sql) {
             StatementForm::Inside => Ok(()),
-            StatementForm::SessionStatements => {
-                self.lease.never_again();
-                Ok(())
-            }
             StatementForm::Refused(refused) => {
                 self.tampered.store(true, Ordering::Relaxed);
                 Err(refused.error())
@@ -334,16 +340,38 @@ impl Stay {
         }
     }
 
-    async fn prepare(&self, operation: &'static str, sql: &str) -> Result<Statement> {
+    async fn describe(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Described> {
         self.admit(sql)?;
-        if self.pooling == Pooling::Transaction {
-            return Err(Error::PoolerRefused { operation });
+        match self.descriptions.known(NO_TENANT, sql, params.len()) {
+            Some(described) => Ok(described),
+            None => self.run(self.descriptions.learn(self.client(), NO_TENANT, sql, params)).await,
         }
-        let connection = self.lease.connection();
-        match connection.prepared(NO_TENANT, sql) {
-            Some(statement) => Ok(statement),
-            None => self.run(connection.prepare(NO_TENANT, sql)).await,
+    }
+
+    /// Runs a statement with the types of its parameters. Types that are out of date are forgotten, so that the next try
+    /// works; where the driver could not even write a parameter in one, nothing was sent, and they are learned again at once.
+    async fn described<'p, T, W>(
+        &self,
+        sql: &str,
+        params: &'p [&'p (dyn ToSql + Sync)],
+        work: impl Fn(Typed<'p>) -> W,
+    ) -> Result<T>
+    where
+        W: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        let described = self.describe(sql, params).await?;
+        let outcome = self.run(work(described.typed(params))).await;
+        let Err(Error::PlatformStatement { source }) = &outcome else { return outcome };
+        if !described.is_from_before() || sqlstate::verdict_on_statement(source) != StatementVerdict::Stale {
+            return outcome;
         }
+        self.descriptions.forget(NO_TENANT, sql);
+        if source.as_db_error().is_some() {
+            self.outdated.store(true, Ordering::Relaxed);
+            return outcome;
+        }
+        let described = self.describe(sql, params).await?;
+        self.run(work(described.typed(params))).await
     }
 
     async fn run<T>(&self, work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
@@ -360,20 +388,11 @@ impl Stay {
             if sqlstate::is_out_of_step(&source) {
                 self.lease.fell_silent();
             }
+            if sqlstate::verdict_on_statement(&source) == StatementVerdict::AllGone {
+                self.lease.never_again();
+            }
             Error::PlatformStatement { source }
         })
-    }
-
-    /// Forgets a prepared statement that may have been made for tables as they were, so that the next try works.
-    fn note_stale<T>(&self, sql: &str, outcome: Result<T>) -> Result<T> {
-        if let Err(Error::PlatformStatement { source }) = &outcome {
-            match sqlstate::verdict_on_statement(source) {
-                StatementVerdict::Good => {}
-                StatementVerdict::Stale => self.lease.connection().forget(NO_TENANT, sql),
-                StatementVerdict::AllGone => self.lease.connection().forget_all(),
-            }
-        }
-        outcome
     }
 
     fn failure(&self) -> MutexGuard<'_, Option<SqlState>> {
@@ -395,11 +414,6 @@ impl Stay {
         }
     }
 
-    /// Whether the session's prepared statements are looked at before the COMMIT, whose check is text here.
-    fn look(&self) -> Look {
-        self.lease.look(self.pooling)
-    }
-
     /// Commits, guarded and scrubbed.
     async fn leave(self) -> Result<()> {
         let tampered = self.tampered.load(Ordering::Relaxed);
@@ -408,9 +422,9 @@ impl Stay {
             self.lease.roll_back().await;
             return Err(error);
         }
-        let sql = format!("{}; {}", leave_sql(self.nonce), protocol::commit(self.look()));
+        let sql = exit::commit(&guard(self.nonce), self.pooling);
         let flight = self.lease.take_off();
-        let answer = match message::run(self.client(), &sql).await {
+        let mut answer = match message::run(self.client(), &sql).await {
             Ok(answer) => answer,
             // Not even sent: the connection was gone before, and the transaction with it.
             Err(source) => {
@@ -423,13 +437,10 @@ impl Stay {
             true => Connection::Lost,
             false => Connection::Alive,
         };
-        let departure = departure(
-            self.look().guards(),
-            answer.completed,
-            answer.error.as_ref().map(|error| (error.code(), lost(error))),
-        );
-        match (departure, answer.error) {
+        let departure = departure(answer.completed, answer.error.as_ref().map(|error| (error.code(), lost(error))));
+        match (departure, answer.error.take()) {
             (Departure::Clean, _) | (_, None) => {
+                self.lease.judge_scrub(&answer);
                 self.lease.give_back();
                 Ok(())
             }
@@ -458,25 +469,25 @@ impl Stay {
 const TAMPERED: &str = "something inside it ended it, or changed its role, its search path or its tenant";
 const IGNORED: &str = "a statement failed and the closure returned Ok";
 
+/// The search path of the platform's transactions.
+const SEARCH_PATH: &str = "public, pg_temp";
+
 /// Makes the session the platform's for one transaction, or raises an error.
-fn enter_sql(nonce: Nonce, settings: &SessionSettings) -> String {
+fn enter_sql(nonce: Nonce) -> String {
     let set = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
-    let columns = [
-        set("search_path", "public, pg_temp"),
-        set("cgk.tx", &nonce.to_string()),
-        set("app.current_organization_id", ""),
-        set("statement_timeout", &milliseconds(settings.statement_timeout)),
-        set("lock_timeout", &milliseconds(settings.lock_timeout)),
-        set("idle_in_transaction_session_timeout", &milliseconds(settings.idle_in_transaction_timeout)),
-    ];
-    format!("select {}; {}", columns.join(", "), leave_sql(nonce))
+    let columns =
+        [set("search_path", SEARCH_PATH), set("cgk.tx", &nonce.to_string()), set("app.current_organization_id", "")];
+    format!("select {}; {}", columns.join(", "), guard(nonce))
 }
 
 /// Raises an error unless the session is the platform's and in the transaction that made it so.
-fn leave_sql(nonce: Nonce) -> String {
+fn guard(nonce: Nonce) -> String {
     format!(
-        "select 1 / (case when pg_catalog.current_setting('cgk.tx', true) = '{nonce}' \
-         and pg_catalog.current_schema()::text = 'public' and current_user = session_user \
-         and pg_catalog.current_setting('app.current_organization_id', true) = '' then 1 else 0 end)"
+        "select 1 operator(pg_catalog./) (case when {} and {} and {} \
+         and pg_catalog.current_schema()::pg_catalog.text operator(pg_catalog.=) 'public'::pg_catalog.text \
+         and current_user operator(pg_catalog.=) session_user then 1 else 0 end)",
+        setting_is("cgk.tx", &nonce.to_string()),
+        setting_is("search_path", SEARCH_PATH),
+        setting_is("app.current_organization_id", ""),
     )
 }

@@ -105,6 +105,8 @@ pub(super) fn is_conflict(state: &SqlState) -> bool {
 /// Whether an error of the entry or of the COMMIT says that the server undid the whole transaction because of a conflict.
 pub(super) fn undone_by_server(error: &Error) -> bool {
     match error {
+        // It was refused by what was there a moment ago.
+        Error::TenantChanged { .. } => true,
         // Answered by the server, on the entry or on the COMMIT itself.
         Error::Statement { source, .. } => source.code().is_some_and(is_conflict),
         // A statement had failed, the body ignored it, and the COMMIT was not reached.

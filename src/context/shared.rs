@@ -1,10 +1,11 @@
 //! What a transaction and its savepoints share: the connection on loan, and whether the tenant was entered.
 
 use super::{
+    descriptions::{Described, Descriptions, Typed},
     entry::Entry,
     failure::{FailureLog, StatementNumber},
     lease::Lease,
-    protocol::{Gate, Look},
+    protocol::Gate,
     statement_form::{StatementForm, statement_form},
 };
 use crate::{
@@ -22,13 +23,14 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, types::ToSql};
 
 /// What a transaction and its savepoints share.
 pub(super) struct Shared {
     pub(super) lease: Lease,
     pub(super) gate: Gate,
     pub(super) pooling: Pooling,
+    descriptions: Arc<Descriptions>,
     entry: Answer,
     /// Whether the closure asked for a statement that was refused and not sent.
     tampered: AtomicBool,
@@ -48,7 +50,13 @@ enum Verdict {
 }
 
 impl Shared {
-    pub(super) fn new(lease: Lease, gate: Gate, pooling: Pooling, mut entry: Entry) -> Self {
+    pub(super) fn new(
+        lease: Lease,
+        gate: Gate,
+        pooling: Pooling,
+        descriptions: Arc<Descriptions>,
+        mut entry: Entry,
+    ) -> Self {
         let flight = lease.take_off();
         let verdict = async move {
             let refusal = entry.answer().await.take();
@@ -62,15 +70,11 @@ impl Shared {
             lease,
             gate,
             pooling,
+            descriptions,
             entry: FutureExt::shared(Box::pin(verdict)),
             tampered: AtomicBool::new(false),
             failures: FailureLog::default(),
         }
-    }
-
-    /// Whether the session's prepared statements are looked at before the COMMIT.
-    pub(super) fn look(&self) -> Look {
-        self.lease.look(self.pooling)
     }
 
     /// Waits for the answer to the first message.
@@ -105,10 +109,6 @@ impl Shared {
     pub(super) fn admit(&self, sql: &str) -> Result<()> {
         match statement_form(sql) {
             StatementForm::Inside => Ok(()),
-            StatementForm::SessionStatements => {
-                self.lease.never_again();
-                Ok(())
-            }
             StatementForm::Refused(refused) => {
                 self.tampered.store(true, Ordering::Relaxed);
                 Err(refused.error())
@@ -155,43 +155,51 @@ impl Shared {
         if sqlstate::is_out_of_step(&source) {
             self.lease.fell_silent();
         }
+        // Statements by which the driver looks types up are gone: it would ask for them again.
+        if sqlstate::verdict_on_statement(&source) == StatementVerdict::AllGone {
+            self.lease.never_again();
+        }
         Error::Statement { tenant, source }
     }
 
-    pub(super) async fn prepare(&self, operation: &'static str, sql: &str) -> Result<Statement> {
+    /// The parameter types of a statement; learned from the server the first time that the tenant runs it.
+    pub(super) async fn describe(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Described> {
         self.admit(sql)?;
-        if self.pooling == Pooling::Transaction {
-            return Err(Error::PoolerRefused { operation });
-        }
-        let (connection, tenant) = (self.lease.connection(), self.gate.slug.as_str());
-        // A statement that is known already needs no answer from the server and must not wait for one.
-        match connection.prepared(tenant, sql) {
-            Some(statement) => Ok(statement),
-            None => self.run(connection.prepare(tenant, sql)).await,
+        let tenant = self.gate.slug.as_str();
+        match self.descriptions.known(tenant, sql, params.len()) {
+            Some(described) => Ok(described),
+            None => self.run(self.descriptions.learn(self.client(), tenant, sql, params)).await,
         }
     }
 
-    /// Prepares and runs. A statement that may have been made for tables as they were is forgotten, so that the next try
-    /// works.
-    pub(super) async fn prepared<T, W>(
+    /// Runs a statement with the types of its parameters. Types that are out of date are forgotten, so that the next try
+    /// works; where the driver could not even write a parameter in one, nothing was sent, and they are learned again at once.
+    pub(super) async fn described<'p, T, W>(
         &self,
-        operation: &'static str,
         sql: &str,
-        work: impl FnOnce(Statement) -> W,
+        params: &'p [&'p (dyn ToSql + Sync)],
+        work: impl Fn(Typed<'p>) -> W,
     ) -> Result<T>
     where
         W: Future<Output = Result<T, tokio_postgres::Error>>,
     {
-        let statement = self.prepare(operation, sql).await?;
-        let outcome = self.run(work(statement)).await;
-        if let Err(Error::Statement { source, .. }) = &outcome {
-            match sqlstate::verdict_on_statement(source) {
-                StatementVerdict::Good => {}
-                StatementVerdict::Stale => self.lease.connection().forget(self.gate.slug.as_str(), sql),
-                StatementVerdict::AllGone => self.lease.connection().forget_all(),
-            }
+        let described = self.describe(sql, params).await?;
+        let outcome = self.run(work(described.typed(params))).await;
+        let Err(Error::Statement { source, .. }) = &outcome else { return outcome };
+        if !self.is_outdated(&described, sql, source) || source.as_db_error().is_some() {
+            return outcome;
         }
-        outcome
+        let described = self.describe(sql, params).await?;
+        self.run(work(described.typed(params))).await
+    }
+
+    /// Whether a statement failed because its types were known from before and may have changed since; they are forgotten.
+    pub(super) fn is_outdated(&self, described: &Described, sql: &str, source: &tokio_postgres::Error) -> bool {
+        let outdated = described.is_from_before() && sqlstate::verdict_on_statement(source) == StatementVerdict::Stale;
+        if outdated {
+            self.descriptions.forget(self.gate.slug.as_str(), sql);
+        }
+        outdated
     }
 
     /// Sends a statement of our own without parameters and waits for it.

@@ -1,11 +1,10 @@
 //! One statement as a tenant, in one round trip.
 
-use super::{Behind, Db, TxOptions, Visit, departed, entry::Exit};
+use super::{Behind, Db, TxOptions, Visit, departed, descriptions::Described, entry::Exit};
 use crate::{
     db::message::Answer,
     error::{Error, Result},
     slug::TenantSlug,
-    sqlstate::{self, StatementVerdict},
 };
 use futures_util::future::Either;
 use std::{
@@ -24,7 +23,8 @@ type PgResult<T> = Result<T, tokio_postgres::Error>;
 ///
 /// Each call is a transaction of its own with every guard of [`Db::with_tenant`]: the message that enters the tenant, the
 /// statement, and the message that checks and commits go out together, and one round trip answers them all. The first time
-/// a connection meets a statement it is prepared first, which takes a second one; the `_typed` forms never do.
+/// that a tenant runs a statement with parameters, the server is asked for their types, which takes a second one; the
+/// `_typed` forms never do.
 ///
 /// A statement that fails takes the commit with it. One thing only happens at the client, after the commit: `query_one` and
 /// `query_opt` finding another number of rows than they promise.
@@ -48,51 +48,63 @@ impl<E: From<Error> + Send> Db<E> {
     }
 }
 
+/// How often a statement is sent at most, each time in a transaction of its own: again where nothing can have been committed
+/// and only something that has changed meanwhile stood in its way.
+const TRIES_MAX: usize = 3;
+
 // Macros and not functions over closures: a future that comes out of a generic async closure is not known to be `Send` for
 // every lifetime, and these calls stand in spawned tasks.
 
-/// Runs a prepared statement in one message with its entry and its commit.
-macro_rules! prepared {
-    ($self:ident, $operation:literal, $sql:ident, |$client:ident, $statement:ident| $work:expr) => {{
-        // A statement that went stale was refused before it did anything, so it may be prepared anew and run once more.
-        let mut stale: Option<Error> = None;
-        for _ in 0..2 {
+/// Runs a statement in one message with its entry and its commit.
+macro_rules! described {
+    ($self:ident, $sql:ident, $params:ident, |$client:ident, $typed:ident| $work:expr) => {{
+        let mut again: Option<Error> = None;
+        for _ in 0..TRIES_MAX {
             let visit = $self.visit().await?;
-            let $statement = match visit.shared.prepare($operation, $sql).await {
-                Ok(statement) => statement,
-                Err(error) => return Err($self.give_up(visit, error).await),
+            let described = match visit.shared.describe($sql, $params).await {
+                Ok(described) => described,
+                Err(error) => match $self.give_up(visit, error).await {
+                    Ok(error) => return Err(error),
+                    Err(error) => {
+                        again = Some(error);
+                        continue;
+                    }
+                },
             };
+            let $typed = described.typed($params);
             let answered = {
                 let $client = visit.shared.lease.connection().client();
                 visit.answer($work).await
             };
-            if answered.is_stale() {
-                visit.shared.lease.connection().forget($self.slug.as_str(), $sql);
-            }
-            match $self.end(visit, answered).await? {
+            match $self.end(visit, answered, Some((&described, $sql))).await? {
                 Ended::Done(value) => return Ok(value),
-                Ended::Stale(error) => stale = Some(error),
+                Ended::Again(error) => again = Some(error),
             }
         }
-        Err(stale.expect("only a stale statement is run again").into())
+        Err(again.expect("there was a try").into())
     }};
 }
 
 /// Runs a statement whose types are given in one message with its entry and its commit.
 macro_rules! typed {
     ($self:ident, $sql:ident, |$client:ident| $work:expr) => {{
-        let visit = $self.visit().await?;
-        if let Err(error) = visit.shared.admit($sql) {
-            return Err($self.give_up(visit, error).await);
+        let mut again: Option<Error> = None;
+        for _ in 0..TRIES_MAX {
+            let visit = $self.visit().await?;
+            if let Err(error) = visit.shared.admit($sql) {
+                let (Ok(error) | Err(error)) = $self.give_up(visit, error).await.map_err(E::from);
+                return Err(error);
+            }
+            let answered = {
+                let $client = visit.shared.lease.connection().client();
+                visit.answer($work).await
+            };
+            match $self.end(visit, answered, None).await? {
+                Ended::Done(value) => return Ok(value),
+                Ended::Again(error) => again = Some(error),
+            }
         }
-        let answered = {
-            let $client = visit.shared.lease.connection().client();
-            visit.answer($work).await
-        };
-        match $self.end(visit, answered).await? {
-            Ended::Done(value) => Ok(value),
-            Ended::Stale(error) => Err(error.into()),
-        }
+        Err(again.expect("there was a try").into())
     }};
 }
 
@@ -108,7 +120,7 @@ impl<E: From<Error> + Send> TenantHandle<'_, E> {
     /// The commit is on its way with the statement: dropped, all of it may be committed, or nothing. This is so for every
     /// call here.
     pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, E> {
-        prepared!(self, "query", sql, |client, statement| client.query(&statement, params))
+        described!(self, sql, params, |client, typed| client.query_typed(sql, &typed))
     }
 
     /// Runs a query that returns exactly one row.
@@ -117,7 +129,7 @@ impl<E: From<Error> + Send> TenantHandle<'_, E> {
     ///
     /// As [`query`](Self::query), and kind `Failed` for any other number of rows, which is found after the commit.
     pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, E> {
-        prepared!(self, "query_one", sql, |client, statement| client.query_one(&statement, params))
+        described!(self, sql, params, |client, typed| client.query_typed_one(sql, &typed))
     }
 
     /// Runs a query that returns one row or none.
@@ -126,7 +138,7 @@ impl<E: From<Error> + Send> TenantHandle<'_, E> {
     ///
     /// As [`query`](Self::query), and kind `Failed` for more than one row, which is found after the commit.
     pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, E> {
-        prepared!(self, "query_opt", sql, |client, statement| client.query_opt(&statement, params))
+        described!(self, sql, params, |client, typed| client.query_typed_opt(sql, &typed))
     }
 
     /// Runs a statement and returns the number of rows that it changed.
@@ -135,10 +147,10 @@ impl<E: From<Error> + Send> TenantHandle<'_, E> {
     ///
     /// As [`query`](Self::query).
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, E> {
-        prepared!(self, "execute", sql, |client, statement| client.execute(&statement, params))
+        described!(self, sql, params, |client, typed| client.execute_typed(sql, &typed))
     }
 
-    /// Runs a query whose parameter types are given: never prepared, and so the way through a transaction pooler.
+    /// Runs a query whose parameter types are given.
     ///
     /// # Errors
     ///
@@ -165,17 +177,11 @@ struct Answered<T> {
     behind: Behind,
 }
 
-impl<T> Answered<T> {
-    fn is_stale(&self) -> bool {
-        self.outcome.as_ref().err().is_some_and(is_stale)
-    }
-}
-
 /// How a single statement ended at the client.
 enum Ended<T> {
     Done(T),
-    /// The prepared statement may no longer fit; nothing was done.
-    Stale(Error),
+    /// Nothing was committed, and the next try may well succeed.
+    Again(Error),
 }
 
 impl<E: From<Error> + Send> TenantHandle<'_, E> {
@@ -183,39 +189,53 @@ impl<E: From<Error> + Send> TenantHandle<'_, E> {
         self.db.visit(self.slug, &TxOptions::default()).await
     }
 
-    /// Ends a visit that got no further than preparing its statement.
-    async fn give_up(&self, visit: Visit, error: Error) -> E {
-        match self.db.depart::<()>(visit, Err(error.into())).await {
-            Err(failed) => failed.error,
-            Ok(()) => unreachable!("an error does not commit"),
+    /// Ends a visit that got no further than asking for the types of its statement; the error is worth another try if it is
+    /// returned as one.
+    async fn give_up(&self, visit: Visit, error: Error) -> Result<E> {
+        if visit.shared.entered().await.is_err() {
+            return match self.db.why_refused(visit.shared, Behind::Nothing).await {
+                changed @ Error::TenantChanged { .. } => Err(changed),
+                error => Ok(error.into()),
+            };
         }
+        visit.shared.lease.roll_back().await;
+        Ok(error.into())
     }
 
     /// Judges the answers of all three messages.
-    async fn end<T>(&self, visit: Visit, answered: Answered<T>) -> Result<Ended<T>, E> {
+    async fn end<T>(
+        &self,
+        visit: Visit,
+        answered: Answered<T>,
+        described: Option<(&Described, &str)>,
+    ) -> Result<Ended<T>, E> {
         let Answered { outcome, departure, behind } = answered;
         let tenant = self.slug.clone();
         if visit.shared.entered().await.is_err() {
-            return Err(self.db.why_refused(visit.shared, behind).await.into());
+            return match self.db.why_refused(visit.shared, behind).await {
+                changed @ Error::TenantChanged { .. } => Ok(Ended::Again(changed)),
+                error => Err(error.into()),
+            };
         }
-        let Some(departure) = departure else {
-            // Refused at the client: neither the statement nor the commit was sent.
-            visit.shared.lease.roll_back().await;
-            let source = outcome.err().expect("only a refusal keeps the commit back");
-            return Err(Error::Statement { tenant, source }.into());
+        let outdated = match (&outcome, described) {
+            (Err(source), Some((described, sql))) => visit.shared.is_outdated(described, sql, source),
+            _ => false,
         };
-        let departed = departed(visit.shared, departure).await;
+        let departed = match departure {
+            Some(departure) => departed(visit.shared, departure).await,
+            // Refused at the client: neither the statement nor the commit was sent.
+            None => {
+                visit.shared.lease.roll_back().await;
+                Err(Error::TransactionAborted { tenant: tenant.clone(), failed: None })
+            }
+        };
         match (outcome, departed) {
             (Ok(value), Ok(())) => Ok(Ended::Done(value)),
             (_, Err(error @ Error::CommitUnknown { .. })) | (Ok(_), Err(error)) => Err(error.into()),
-            (Err(source), Err(_)) if is_stale(&source) => Ok(Ended::Stale(Error::Statement { tenant, source })),
+            (Err(source), Err(_)) if outdated => Ok(Ended::Again(Error::Statement { tenant, source })),
             (Err(source), _) => Err(Error::Statement { tenant, source }.into()),
         }
     }
-}
-
-fn is_stale(error: &tokio_postgres::Error) -> bool {
-    sqlstate::verdict_on_statement(error) != StatementVerdict::Good
 }
 
 impl Visit {

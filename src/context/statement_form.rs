@@ -12,8 +12,6 @@ use crate::error::Error;
 pub(crate) enum StatementForm {
     /// Nothing.
     Inside,
-    /// It makes or drops the session's prepared statements, which no scrub restores.
-    SessionStatements,
     /// It must not be sent.
     Refused(RefusedForm),
 }
@@ -72,7 +70,6 @@ pub(crate) fn statement_form(sql: &str) -> StatementForm {
             if next == "to" { StatementForm::Inside } else { refused("rollback", END) }
         }
         "prepare" if words.next() == "transaction" => refused("prepare transaction", END),
-        "prepare" | "deallocate" => StatementForm::SessionStatements,
         "discard" => refused("discard", SESSION),
         "set" => set(&mut words),
         "reset" => reset(&mut words),
@@ -211,7 +208,6 @@ mod tests {
         match statement_form(sql) {
             StatementForm::Refused(RefusedForm { form, .. }) => form,
             StatementForm::Inside => "",
-            StatementForm::SessionStatements => "session statements",
         }
     }
 
@@ -296,11 +292,10 @@ mod tests {
             "reset session x",
             "reset time zone",
             "update t set role = 'x'",
+            "prepare x as select 1",
+            "deallocate all",
         ] {
             assert_eq!(form(sql), "", "{sql}");
-        }
-        for sql in ["prepare x as select 1", "deallocate all", "DEALLOCATE prepare s0"] {
-            assert_eq!(form(sql), "session statements", "{sql}");
         }
     }
 }

@@ -51,7 +51,7 @@ impl<'c> TenantTx<'c> {
     /// here.
     pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
         let client = self.shared.client();
-        self.shared.prepared("query", sql, |statement| async move { client.query(&statement, params).await }).await
+        self.shared.described(sql, params, |typed| async move { client.query_typed(sql, &typed).await }).await
     }
 
     /// Runs a query that returns exactly one row.
@@ -61,9 +61,7 @@ impl<'c> TenantTx<'c> {
     /// As [`query`](Self::query), and kind `Failed` for any other number of rows.
     pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row> {
         let client = self.shared.client();
-        self.shared
-            .prepared("query_one", sql, |statement| async move { client.query_one(&statement, params).await })
-            .await
+        self.shared.described(sql, params, |typed| async move { client.query_typed_one(sql, &typed).await }).await
     }
 
     /// Runs a query that returns one row or none.
@@ -73,9 +71,7 @@ impl<'c> TenantTx<'c> {
     /// As [`query`](Self::query), and kind `Failed` for more than one row.
     pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
         let client = self.shared.client();
-        self.shared
-            .prepared("query_opt", sql, |statement| async move { client.query_opt(&statement, params).await })
-            .await
+        self.shared.described(sql, params, |typed| async move { client.query_typed_opt(sql, &typed).await }).await
     }
 
     /// Runs a statement and returns the number of rows that it changed.
@@ -85,7 +81,7 @@ impl<'c> TenantTx<'c> {
     /// As [`query`](Self::query).
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
         let client = self.shared.client();
-        self.shared.prepared("execute", sql, |statement| async move { client.execute(&statement, params).await }).await
+        self.shared.described(sql, params, |typed| async move { client.execute_typed(sql, &typed).await }).await
     }
 
     /// Runs a query whose parameter types are given. Prepares nothing: one round trip even the first time, and the way that
@@ -116,11 +112,8 @@ impl<'c> TenantTx<'c> {
     /// As [`query`](Self::query), from here or from the stream.
     pub async fn query_raw(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<TenantRows<'_>> {
         let client = self.shared.client();
-        let params = params.iter().copied();
-        let rows = self
-            .shared
-            .prepared("query_raw", sql, |statement| async move { client.query_raw(&statement, params).await })
-            .await?;
+        let rows =
+            self.shared.described(sql, params, |typed| async move { client.query_typed_raw(sql, typed).await }).await?;
         Ok(TenantRows::new(self.shared, rows))
     }
 
@@ -133,9 +126,8 @@ impl<'c> TenantTx<'c> {
     where
         U: bytes::Buf + Send + 'static,
     {
-        let client = self.shared.client();
-        let sink =
-            self.shared.prepared("copy_in", sql, |statement| async move { client.copy_in(&statement).await }).await?;
+        self.shared.admit(sql)?;
+        let sink = self.shared.run(self.shared.client().copy_in(sql)).await?;
         Ok(TenantCopyIn::new(self.shared, sink))
     }
 
@@ -145,9 +137,8 @@ impl<'c> TenantTx<'c> {
     ///
     /// As [`query`](Self::query), from here or from the stream.
     pub async fn copy_out(&self, sql: &str) -> Result<TenantCopyOut<'_>> {
-        let client = self.shared.client();
-        let data =
-            self.shared.prepared("copy_out", sql, |statement| async move { client.copy_out(&statement).await }).await?;
+        self.shared.admit(sql)?;
+        let data = self.shared.run(self.shared.client().copy_out(sql)).await?;
         Ok(TenantCopyOut::new(self.shared, data))
     }
 

@@ -8,7 +8,7 @@ use crate::{
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
 use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, RecyclingMethod};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -23,20 +23,23 @@ pub(crate) struct Connection {
     /// Shared with answers that are still awaited; nobody else keeps it.
     client: Arc<ClientWrapper>,
     born: Instant,
-    statements: Mutex<StatementCache>,
-    /// cgk's own checks: at most one of each kind and isolation.
-    checks: Mutex<Vec<(String, Statement)>>,
+    /// The statement that enters a tenant; `None` where it cannot be prepared, as before the registry is there.
+    entry: Option<Statement>,
+    /// The isolation level of a transaction that names none.
+    default_isolation: String,
+    /// How many statements the driver has prepared for itself, when that was last looked at.
+    drivers: AtomicUsize,
     /// The tenants it has been in.
     tenants: Mutex<HashSet<Box<str>>>,
-    /// How many statements were sent to be prepared and nobody waited for the answer: the server keeps them for good.
-    abandoned: AtomicUsize,
 }
 
 pub(crate) type Pool = managed::Pool<ConnectionManager>;
 pub(crate) type Lease = managed::Object<ConnectionManager>;
 
-/// How many abandoned statements a connection may have before it is replaced.
-const ABANDONED_MAX: usize = 16;
+/// How many statements of the driver's own a connection may hold: it has three, and each again that was not waited for.
+const DRIVERS_MAX: usize = 16;
+
+const DEFAULT_ISOLATION: &str = "select pg_catalog.current_setting('default_transaction_isolation')";
 
 /// How long a cancel request may take; the connection it is for is thrown away either way.
 const CANCEL_MAX: Duration = Duration::from_secs(5);
@@ -46,8 +49,9 @@ pub(crate) struct ConnectionManager {
     inner: Manager,
     tls: MakeRustlsConnect,
     age_max: Duration,
-    statements_max: usize,
     tenants_max: usize,
+    /// What enters a tenant, prepared on each connection.
+    entry_sql: String,
     pooling: Pooling,
 }
 
@@ -61,47 +65,20 @@ impl Connection {
         Arc::clone(&self.client)
     }
 
-    /// The statement prepared on this connection for a tenant, if there is one.
-    ///
-    /// The key holds the tenant because the server plans a statement again whenever the search path has changed since its
-    /// last use; one statement a tenant keeps its plan.
-    pub(crate) fn prepared(&self, tenant: &str, sql: &str) -> Option<Statement> {
-        self.cache().get(tenant, sql)
+    /// The statement that enters a tenant, where it is prepared.
+    pub(crate) fn entry_statement(&self) -> Option<Statement> {
+        self.entry.clone()
     }
 
-    /// Prepares a statement on this connection for a tenant and keeps it.
-    pub(crate) async fn prepare(&self, tenant: &str, sql: &str) -> Result<Statement, tokio_postgres::Error> {
-        self.abandoned.fetch_add(1, Ordering::Relaxed);
-        let prepared = self.client.prepare(sql).await;
-        self.abandoned.fetch_sub(1, Ordering::Relaxed);
-        let statement = prepared?;
-        self.cache().put(tenant, sql, statement.clone());
-        Ok(statement)
+    /// The isolation level of a transaction that names none.
+    pub(crate) fn default_isolation(&self) -> &str {
+        &self.default_isolation
     }
 
-    /// One of cgk's own checks, prepared once a connection; `None` where the server refuses it, as it does before the
-    /// registry is there.
-    pub(crate) async fn check(&self, sql: &str) -> Option<Statement> {
-        if let Some(known) = self.known_check(sql) {
-            return Some(known);
-        }
-        let statement = self.client.prepare(sql).await.ok()?;
-        self.lock(&self.checks).push((sql.to_owned(), statement.clone()));
-        Some(statement)
-    }
-
-    /// One of cgk's own checks, if it is prepared.
-    pub(crate) fn known_check(&self, sql: &str) -> Option<Statement> {
-        self.lock(&self.checks).iter().find(|(known, _)| known == sql).map(|(_, statement)| statement.clone())
-    }
-
-    pub(crate) fn forget(&self, tenant: &str, sql: &str) {
-        self.cache().remove(tenant, sql);
-    }
-
-    pub(crate) fn forget_all(&self) {
-        self.cache().entries.clear();
-        self.lock(&self.checks).clear();
+    /// Whether a session with this many statements that enter a tenant, and this many of the driver's, has what it should.
+    /// The driver makes its own when it needs them, and never drops one.
+    pub(crate) fn has_its_statements(&self, entry: usize, drivers: usize) -> bool {
+        entry == 1 && self.drivers.swap(drivers, Ordering::Relaxed) <= drivers && drivers <= DRIVERS_MAX
     }
 
     /// Notes that the connection is used for a tenant.
@@ -116,10 +93,6 @@ impl Connection {
         self.lock(&self.tenants).len()
     }
 
-    fn cache(&self) -> MutexGuard<'_, StatementCache> {
-        self.lock(&self.statements)
-    }
-
     fn lock<'a, T>(&self, held: &'a Mutex<T>) -> MutexGuard<'a, T> {
         // What is locked here is whole after every call, so a panic elsewhere under the lock leaves nothing half done.
         held.lock().unwrap_or_else(PoisonError::into_inner)
@@ -127,7 +100,7 @@ impl Connection {
 }
 
 impl ConnectionManager {
-    fn new(config: &Config) -> Result<Self> {
+    fn new(config: &Config, entry_sql: String) -> Result<Self> {
         let tls = tls::connector(config.tls())?;
         // "Fast" checks that the connection is open and nothing else: every transaction of ours ends with a scrub.
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -135,8 +108,8 @@ impl ConnectionManager {
             inner: Manager::from_config(config.pg().clone(), tls.clone(), recycling),
             tls,
             age_max: config.pool().connection_age_max,
-            statements_max: config.pool().statements_per_connection_max,
             tenants_max: config.pool().tenants_per_connection_max,
+            entry_sql,
             pooling: config.pooling(),
         })
     }
@@ -166,14 +139,22 @@ impl managed::Manager for ConnectionManager {
 
     async fn create(&self) -> Result<Connection, tokio_postgres::Error> {
         let client = managed::Manager::create(&self.inner).await?;
-        let statements = Mutex::new(StatementCache::new(self.statements_max));
+        let isolation = client.query_typed(DEFAULT_ISOLATION, &[]);
+        let (entry, isolation) = match self.pooling {
+            Pooling::Direct => tokio::join!(async { client.prepare(&self.entry_sql).await.ok() }, isolation),
+            Pooling::Transaction => (None, isolation.await),
+        };
+        let default_isolation = match isolation?.first() {
+            Some(row) => row.try_get(0)?,
+            None => String::from("read committed"),
+        };
         Ok(Connection {
             client: Arc::new(client),
             born: Instant::now(),
-            statements,
-            checks: Mutex::default(),
+            entry,
+            default_isolation,
+            drivers: AtomicUsize::new(0),
             tenants: Mutex::default(),
-            abandoned: AtomicUsize::new(0),
         })
     }
 
@@ -183,9 +164,6 @@ impl managed::Manager for ConnectionManager {
         }
         if connection.tenants() > self.tenants_max {
             return Err(RecycleError::message("the connection has seen enough tenants"));
-        }
-        if *connection.abandoned.get_mut() > ABANDONED_MAX {
-            return Err(RecycleError::message("the connection has too many statements that nobody waited for"));
         }
         let Some(client) = Arc::get_mut(&mut connection.client) else {
             return Err(RecycleError::message("an answer is still awaited on the connection"));
@@ -200,10 +178,10 @@ impl managed::Manager for ConnectionManager {
     }
 }
 
-/// Builds the pool; connects nothing yet.
-pub(crate) fn build(config: &Config) -> Result<Pool> {
+/// Builds the pool; connects nothing yet. `entry_sql` is the statement that enters a tenant.
+pub(crate) fn build(config: &Config, entry_sql: String) -> Result<Pool> {
     let settings = config.pool();
-    let pool = Pool::builder(ConnectionManager::new(config)?)
+    let pool = Pool::builder(ConnectionManager::new(config, entry_sql)?)
         .max_size(settings.size_max)
         .wait_timeout(Some(settings.wait))
         .runtime(deadpool::Runtime::Tokio1)
@@ -219,47 +197,4 @@ pub(crate) async fn take(pool: &Pool, config: &Config) -> Result<Lease> {
         managed::PoolError::Backend(source) => refused(config, source),
         other => Error::Unexpected { doing: "take a connection from the pool".into(), found: other.to_string() },
     })
-}
-
-/// Prepared statements by tenant and text, the least recently used leaving first.
-struct StatementCache {
-    entries: HashMap<(Arc<str>, Arc<str>), Entry>,
-    entries_max: usize,
-    clock: u64,
-}
-
-struct Entry {
-    statement: Statement,
-    used: u64,
-}
-
-impl StatementCache {
-    fn new(entries_max: usize) -> Self {
-        Self { entries: HashMap::new(), entries_max, clock: 0 }
-    }
-
-    fn get(&mut self, tenant: &str, sql: &str) -> Option<Statement> {
-        self.clock += 1;
-        let entry = self.entries.get_mut(&(tenant.into(), sql.into()))?;
-        entry.used = self.clock;
-        Some(entry.statement.clone())
-    }
-
-    fn put(&mut self, tenant: &str, sql: &str, statement: Statement) {
-        if self.entries_max == 0 {
-            return;
-        }
-        let key = (Arc::from(tenant), Arc::from(sql));
-        if self.entries.len() >= self.entries_max
-            && !self.entries.contains_key(&key)
-            && let Some(oldest) = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone())
-        {
-            self.entries.remove(&oldest);
-        }
-        self.entries.insert(key, Entry { statement, used: self.clock });
-    }
-
-    fn remove(&mut self, tenant: &str, sql: &str) {
-        self.entries.remove(&(tenant.into(), sql.into()));
-    }
 }

@@ -176,8 +176,7 @@ impl Work {
             Self::Lock => drop(tx.execute("lock table marks in share row exclusive mode", &[]).await?),
             Self::HiddenError => drop(tx.query("select 1 / 0", &[]).await),
             Self::SessionSettings => {
-                let sql = "select set_config('work_mem', '65kB', false), set_config('default_transaction_read_only', 'on', false),
-                                  set_config('search_path', 'tenant_acme, tenantsx', false)";
+                let sql = "select set_config('work_mem', '65kB', false), set_config('default_transaction_read_only', 'on', false)";
                 tx.query_typed(sql, &[]).await?;
             }
             Self::Hoard => {

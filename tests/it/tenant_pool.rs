@@ -141,116 +141,231 @@ async fn a_connection_is_replaced_when_it_has_seen_enough_tenants() {
     assert_ne!(stage.next_user(&stage.db, "globex").await.1, first);
 }
 
+/// No statement of a tenant keeps a name in the session: its text would be there for the next tenant to read, and its plan would
+/// be older than the next migration.
 #[tokio::test]
-async fn the_statement_cache_is_bounded() {
-    let statements_max = 5;
-    let stage = Stage::set_with(|config| {
-        config.with_pool(PoolSettings {
-            size_max: 1,
-            statements_per_connection_max: statements_max,
-            ..PoolSettings::default()
-        })
-    })
-    .await;
-    let (_, pid) = stage.next_user(&stage.db, "acme").await;
-    let mut most = 0;
-    for round in 0..4 {
-        for n in 0..10 {
-            let count: i64 = stage
-                .db
-                .with_tenant(&slug("acme"), async |tx| {
-                    let row = tx.query_one(&format!("select {n}"), &[]).await?;
-                    assert_eq!(row.get::<_, i32>(0), n);
-                    // cgk's own two checks are prepared beside the cache.
-                    let sql = "select count(*) from pg_prepared_statements where statement not like '%cgk.tx%'";
-                    Ok(tx.query_typed(sql, &[]).await?[0].get(0))
-                })
-                .await
-                .unwrap();
-            most = most.max(count);
-            assert!(count <= statements_max as i64, "{count} statements in round {round}");
-        }
-    }
-    assert_eq!(most, statements_max as i64, "the cache was never full");
-    assert_eq!(stage.next_user(&stage.db, "acme").await.1, pid);
-}
-
-/// A statement whose preparation nobody waited for stays at the server: a connection with many of them is replaced.
-#[tokio::test]
-async fn abandoned_statements_do_not_pile_up() {
+async fn statements_are_not_kept_in_the_session() {
     let stage = Stage::set().await;
-    let mut most = 0;
-    for n in 0..100 {
-        let count: i64 = stage
+    let (_, pid) = stage.next_user(&stage.db, "acme").await;
+    let named = "select coalesce(string_agg(left(statement, 16), ','), '') from pg_prepared_statements";
+    for n in 0..10 {
+        let names: String = stage
             .db
             .with_tenant(&slug("acme"), async |tx| {
-                tx.query_typed("select 1", &[]).await?;
-                let abandoned = futures_util::FutureExt::now_or_never(tx.query(&format!("select {n} as n"), &[]));
-                assert!(abandoned.is_none());
-                Ok(tx.query_typed("select count(*) from pg_prepared_statements", &[]).await?[0].get(0))
+                let row = tx.query_one(&format!("select {n} + $1::int"), &[&1_i32]).await?;
+                assert_eq!(row.get::<_, i32>(0), n + 1);
+                Ok(tx.query_typed(named, &[]).await?[0].get(0))
             })
             .await
             .unwrap();
-        most = most.max(count);
+        assert_eq!(names, "/* cgk: enter */");
+        stage.db.tenant(&slug("acme")).query(&format!("select {n} + $1::int8"), &[&1_i64]).await.unwrap();
+        stage.db.platform().query(&format!("select {n} + $1::int8"), &[&1_i64]).await.unwrap();
+        let names: String = stage.db.tenant(&slug("globex")).query_one(named, &[]).await.unwrap().get(0);
+        assert_eq!(names, "/* cgk: enter */");
     }
-    assert!((2..40).contains(&most), "{most} statements");
+    assert_eq!(stage.next_user(&stage.db, "acme").await.1, pid);
 }
 
-/// Tables change while their statements are cached: at most one call fails, and never on the wrong data.
+/// A statement whose description nobody waited for stays at the server, for the next tenant to read: its connection goes.
 #[tokio::test]
-async fn a_statement_older_than_its_table_fails_once() {
+async fn a_statement_abandoned_while_it_is_described_takes_its_connection_with_it() {
+    let stage = Stage::set().await;
+    for n in 0..5 {
+        let (_, pid) = stage.next_user(&stage.db, "acme").await;
+        let left: i64 = stage
+            .db
+            .with_tenant(&slug("acme"), async |tx| {
+                tx.query_typed("select 1", &[]).await?;
+                let sql = format!("select {n} + $1::int");
+                let abandoned = futures_util::FutureExt::now_or_never(tx.query(&sql, &[&1_i32]));
+                assert!(abandoned.is_none());
+                let left = format!("select count(*) from pg_prepared_statements where statement = '{sql}'");
+                Ok(tx.query_typed(&left, &[]).await?[0].get(0))
+            })
+            .await
+            .unwrap();
+        assert_eq!(left, 1, "this test proves nothing");
+        assert_ne!(stage.next_user(&stage.db, "globex").await.1, pid);
+    }
+}
+
+/// Tables change between two runs of the same text: the statement is parsed anew, so nothing is out of date.
+#[tokio::test]
+async fn a_statement_follows_its_table() {
     let stage = Stage::set().await;
     let acme = slug("acme");
-    let mut failed = Vec::new();
-    // A result column of another type: 0A000 from the server.
-    stage.sql("create table tenant_acme.things (n int)").await;
-    let read = async || stage.db.with_tenant(&acme, async |tx| tx.query("select * from things", &[]).await).await;
-    read().await.unwrap();
+    // More result columns, and another type of one: what a plan kept by name refuses with 0A000.
+    stage.sql("create table tenant_acme.things (n int); insert into tenant_acme.things values (1)").await;
+    let read = async || {
+        let row =
+            stage.db.with_tenant(&acme, async |tx| tx.query_one("select * from things", &[]).await).await.unwrap();
+        row.columns().iter().map(|column| column.type_().name().to_owned()).collect::<Vec<_>>()
+    };
+    let control = connect(stage.database.name()).await;
+    let kept = control.prepare("select * from tenant_acme.things").await.unwrap();
+    assert_eq!(read().await, ["int4"]);
     stage.sql("alter table tenant_acme.things add column more text").await;
-    let error = read().await.expect_err("the test proves nothing when the statement is not cached");
-    failed.push(error.sqlstate().unwrap().code().to_owned());
-    assert_eq!(read().await.unwrap().len(), 0);
-    // A parameter of another type: the driver knows the one it was told.
-    let write = async |n: i64| {
-        stage.db.with_tenant(&acme, async |tx| tx.execute("insert into things (n) values ($1)", &[&n]).await).await
-    };
-    let narrow =
-        stage.db.with_tenant(&acme, async |tx| tx.execute("insert into things (n) values ($1)", &[&1_i32]).await);
-    narrow.await.unwrap();
+    assert_eq!(read().await, ["int4", "text"]);
     stage.sql("alter table tenant_acme.things alter column n type bigint").await;
-    write(2).await.expect_err("the driver cannot know yet");
-    write(3).await.unwrap();
-    // A parameter that the new type cannot be compared with.
-    let find = async |tag: &str| {
-        stage
-            .db
-            .with_tenant(&acme, async |tx| tx.query("select 1 from marks where tag = $1", &[&tag]).await.map(drop))
-            .await
+    assert_eq!(read().await, ["int8", "text"]);
+    let error = control.query(&kept, &[]).await.expect_err("a kept plan follows too: this test proves nothing");
+    assert_eq!(error.code().unwrap().code(), "0A000");
+    // A parameter that the driver was told another type for: it cannot be written, and the server is asked again.
+    let write = async |n: &(dyn tokio_postgres::types::ToSql + Sync)| {
+        let sql = "insert into things (n) values ($1)";
+        stage.db.with_tenant(&acme, async |tx| tx.execute(sql, &[n]).await).await.unwrap();
     };
-    find("acme").await.unwrap();
-    stage.sql("alter table tenant_acme.marks alter column tag type int using 7").await;
-    let error = find("acme").await.unwrap_err();
-    failed.push(error.sqlstate().unwrap().code().to_owned());
-    let by_number =
-        stage.db.with_tenant(&acme, async |tx| tx.query("select 1 from marks where tag = $1", &[&7_i32]).await).await;
-    assert_eq!(by_number.unwrap().len(), 1);
-    assert_eq!(failed, ["0A000", "42883"]);
+    write(&1_i64).await;
+    stage.sql("alter table tenant_acme.things alter column n type text").await;
+    write(&"one").await;
 }
 
-/// A closure that drops the session's statements costs the next user nothing.
+/// A parameter type that the server does not have any more: a single statement asks again by itself, a closure's fails once.
 #[tokio::test]
-async fn statements_dropped_behind_the_cache_hurt_nobody() {
+async fn parameter_types_that_are_gone_are_asked_for_again() {
     let stage = Stage::set().await;
-    let globex = slug("globex");
-    let read = async || stage.db.with_tenant(&globex, async |tx| tx.query("select 1", &[]).await.map(drop)).await;
-    read().await.unwrap();
-    stage.db.with_tenant(&slug("acme"), async |tx| tx.execute_typed("deallocate all", &[]).await).await.unwrap();
-    read().await.unwrap();
-    // Hidden in a block it is found at the end, when cgk's own check is gone; nothing is committed.
-    let sql = "do $$ begin execute 'deallocate all'; end $$";
-    let hidden = stage.db.with_tenant(&slug("acme"), async |tx| tx.execute_typed(sql, &[]).await).await;
-    assert_eq!(hidden.unwrap_err().sqlstate().unwrap().code(), "26000");
-    read().await.unwrap();
+    let acme = slug("acme");
+    let mood = |values: &str| {
+        format!(
+            "create type tenant_acme.mood_new as enum ({values});
+             alter table tenant_acme.moods alter column m type tenant_acme.mood_new using m::text::tenant_acme.mood_new;
+             drop type if exists tenant_acme.mood; alter type tenant_acme.mood_new rename to mood"
+        )
+    };
+    stage.sql("create table tenant_acme.moods (m text)").await;
+    let insert = "insert into moods values ($1)";
+    let mut failed = 0;
+    for values in ["'good'", "'good', 'bad'", "'bad', 'good'"] {
+        stage.sql(&mood(values)).await;
+        stage.db.tenant(&acme).execute(insert, &[&Mood]).await.unwrap();
+        // A text of the closure's own, so that the single statement has not asked for it.
+        let again = "insert into moods values ($1) returning 1";
+        let call = async || stage.db.with_tenant(&acme, async |tx| tx.execute(again, &[&Mood]).await).await;
+        if let Err(error) = call().await {
+            assert_eq!(error.sqlstate().unwrap().code(), "42704", "{error:?}");
+            failed += 1;
+            call().await.unwrap();
+        }
+    }
+    assert_eq!(failed, 2, "the types were not out of date: this test proves nothing");
+    assert_eq!(stage.number("select count(*) from tenant_acme.moods").await, 6);
+}
+
+/// A value of an enum, whatever the enum's type is.
+#[derive(Debug)]
+struct Mood;
+
+impl tokio_postgres::types::ToSql for Mood {
+    fn to_sql(
+        &self,
+        _: &tokio_postgres::types::Type,
+        out: &mut bytes::BytesMut,
+    ) -> Result<tokio_postgres::types::IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(b"good");
+        Ok(tokio_postgres::types::IsNull::No)
+    }
+
+    fn accepts(ty: &tokio_postgres::types::Type) -> bool {
+        matches!(ty.kind(), tokio_postgres::types::Kind::Enum(_))
+    }
+
+    tokio_postgres::types::to_sql_checked!();
+}
+
+/// The driver looks types up by statements that it keeps. They stay, and so does the connection; where a block has dropped them
+/// the connection goes, before the driver misses them.
+#[tokio::test]
+async fn the_drivers_own_statements_stay_or_the_connection_goes() {
+    let stage = Stage::set().await;
+    stage
+        .sql(
+            "create type public.one as enum ('a'); create type public.two as enum ('a');
+             create type public.pair as (a int, b text)",
+        )
+        .await;
+    let (_, pid) = stage.next_user(&stage.db, "acme").await;
+    let acme = slug("acme");
+    stage.db.tenant(&acme).query("select 'a'::public.one, (1, 'x')::public.pair", &[]).await.unwrap();
+    let (_, same) = stage.next_user(&stage.db, "globex").await;
+    assert_eq!(same, pid, "the driver's own statements cost a connection");
+    stage.db.with_tenant(&acme, async |tx| tx.query("select 'a'::public.two", &[]).await.map(drop)).await.unwrap();
+    let dropped =
+        "do $$ declare s record; begin for s in select * from pg_prepared_statements where statement like 'SELECT%'
+                   loop execute format('deallocate %I', s.name); end loop; end $$";
+    stage.db.tenant(&acme).execute(dropped, &[]).await.unwrap();
+    let (_, other) = stage.next_user(&stage.db, "globex").await;
+    assert_ne!(other, pid, "the driver misses its statements on this connection");
+    stage.db.tenant(&acme).query("select 'a'::public.two", &[]).await.unwrap();
+}
+
+/// A closure that drops the session's statements, said or hidden, costs the next user nothing, on every way and ending.
+#[tokio::test]
+async fn statements_dropped_behind_the_driver_hurt_nobody() {
+    let stage = Stage::set().await;
+    let (acme, globex) = (slug("acme"), slug("globex"));
+    for sql in ["deallocate all", "do $$ begin execute 'deallocate all'; end $$"] {
+        let next = async |what: &str| {
+            for _ in 0..2 {
+                let read = stage.db.with_tenant(&globex, async |tx| tx.query("select 1", &[]).await.map(drop)).await;
+                read.unwrap_or_else(|error| panic!("{what}, {sql}: {error:?}"));
+                stage.db.tenant(&globex).query("select 1", &[]).await.unwrap();
+                stage.db.platform().query("select 1", &[]).await.unwrap();
+            }
+        };
+        let (_, pid) = stage.next_user(&stage.db, "acme").await;
+        stage.db.with_tenant(&acme, async |tx| tx.execute_typed(sql, &[]).await).await.unwrap();
+        next("with_tenant, Ok").await;
+        assert_ne!(stage.next_user(&stage.db, "acme").await.1, pid, "{sql}: nothing was dropped");
+        let failed = stage
+            .db
+            .with_tenant(&acme, async |tx| {
+                tx.execute_typed(sql, &[]).await?;
+                Err::<(), _>(Error::TenantNotFound { tenant: slug("nobody") })
+            })
+            .await;
+        assert!(failed.is_err());
+        next("with_tenant, Err").await;
+        stage.db.tenant(&acme).execute_typed(sql, &[]).await.unwrap();
+        next("one statement").await;
+        stage.db.platform().execute_typed(sql, &[]).await.unwrap();
+        next("platform, Ok").await;
+        let failed = stage
+            .db
+            .platform()
+            .transaction(async |tx| {
+                tx.execute_typed(sql, &[]).await?;
+                Err::<(), _>(Error::TenantNotFound { tenant: slug("nobody") })
+            })
+            .await;
+        assert!(failed.is_err());
+        next("platform, Err").await;
+        let (reached, wait) = tokio::sync::oneshot::channel();
+        let mut reached = Some(reached);
+        let visit = stage.db.with_tenant(&acme, async |tx| {
+            tx.execute_typed(sql, &[]).await?;
+            let _ = reached.take().unwrap().send(());
+            std::future::pending::<Result<(), Error>>().await
+        });
+        tokio::select! {
+            _ = visit => unreachable!("it waits for ever"),
+            reached = wait => reached.unwrap(),
+        }
+        next("with_tenant, dropped").await;
+        let task = stage.db.clone();
+        let panicked = tokio::spawn(async move {
+            task.with_tenant(&slug("acme"), async |tx| {
+                tx.execute_typed(sql, &[]).await?;
+                if true {
+                    panic!("on purpose");
+                }
+                Ok(())
+            })
+            .await
+        });
+        assert!(panicked.await.is_err());
+        next("with_tenant, panic").await;
+    }
 }
 
 /// One connection, two tenants whose tables have their columns in another order, cached statements: never the other's rows.
@@ -274,35 +389,26 @@ async fn cached_statements_follow_the_tenant() {
 }
 
 #[tokio::test]
-async fn behind_a_pooler_only_typed_statements_are_sent() {
+async fn behind_a_pooler_nothing_is_left_prepared() {
     let stage = Stage::set_with(|config| config.with_pooling(Pooling::Transaction)).await;
     let acme = slug("acme");
-    macro_rules! refused {
-        ($operation:ident, $call:expr) => {
-            let error = stage.db.with_tenant(&acme, $call).await.unwrap_err();
-            assert!(matches!(error, Error::PoolerRefused { operation: stringify!($operation) }), "{error:?}");
-        };
-    }
-    refused!(query, async |tx| tx.query("select 1", &[]).await.map(drop));
-    refused!(query_one, async |tx| tx.query_one("select 1", &[]).await.map(drop));
-    refused!(query_opt, async |tx| tx.query_opt("select 1", &[]).await.map(drop));
-    refused!(execute, async |tx| tx.execute("select 1", &[]).await.map(drop));
-    refused!(query_raw, async |tx| tx.query_raw("select 1", &[]).await.map(drop));
-    refused!(copy_in, async |tx| tx.copy_in::<bytes::Bytes>("copy marks from stdin").await.map(drop));
-    refused!(copy_out, async |tx| tx.copy_out("copy marks to stdout").await.map(drop));
+    let named = "select count(*) from pg_prepared_statements";
     let prepared: i64 = stage
         .db
         .with_tenant(&acme, async |tx| {
-            tx.execute_typed("insert into marks values ('pooled', 1)", &[]).await?;
+            tx.execute("insert into marks values ($1, 1)", &[&"pooled"]).await?;
+            tx.execute_typed("do $$ begin execute 'prepare hidden as select 1'; end $$", &[]).await?;
             {
                 let part = tx.savepoint().await?;
-                part.execute_typed("insert into marks values ('pooled', 2)", &[]).await?;
+                part.execute("insert into marks values ('pooled', $1)", &[&2_i32]).await?;
             }
-            Ok(tx.query_typed("select count(*) from pg_prepared_statements", &[]).await?[0].get(0))
+            Ok(tx.query_typed(named, &[]).await?[0].get(0))
         })
         .await
         .unwrap();
-    assert_eq!(prepared, 0);
+    assert_eq!(prepared, 1, "the hidden one, and none of cgk's");
+    let left: i64 = stage.db.tenant(&slug("globex")).query_one(named, &[]).await.unwrap().get(0);
+    assert_eq!(left, 0);
     assert_eq!(stage.marks("acme", "pooled").await, (1, 0));
 }
 

@@ -101,11 +101,6 @@ const KINDS: &[Kind] = &[
 /// State that `with_tenant` covers with a value of its own: seen only behind it, so the naive session is asked outside.
 const COVERED: &[Kind] = &[
     Kind {
-        name: "search_path, set for the session",
-        make: &["do $$ begin set search_path = tenant_acme, public; end $$"],
-        seen: "select current_setting('search_path') like 'tenant_acme%'",
-    },
-    Kind {
         name: "role, set for the session",
         make: &["do $$ begin set role \"{role}\"; end $$"],
         seen: "select current_user::text = '{role}'",
@@ -284,15 +279,15 @@ async fn statements_replaced_behind_the_driver_reach_nobody() {
                 if say_ok { Ok(()) } else { Err(Error::TenantNotFound { tenant: slug("nobody") }) }
             })
             .await;
-        assert!(matches!(replaced, Err(Error::TransactionTampered { .. })) == say_ok, "{replaced:?}");
+        assert_eq!(replaced.is_ok(), say_ok, "{replaced:?}");
         let (_, next) = stage.next_user(&stage.db, "globex").await;
         assert_ne!(next, pid, "the connection is used again");
         assert_eq!(read().await, "globex");
     }
 }
 
-/// The check of the way out is a prepared statement as well: replaced by one that finds everything in order, it must not let a
-/// transaction commit that has left its tenant.
+/// The check of the way out is text: with every prepared statement replaced by one that finds everything in order, a transaction
+/// that has left its tenant does not commit.
 #[tokio::test]
 async fn a_replaced_check_commits_nothing() {
     let stage = Stage::set().await;
@@ -305,7 +300,7 @@ async fn a_replaced_check_commits_nothing() {
     let leave =
         "do $$ begin execute 'reset role'; insert into tenant_globex.marks (tag, n) values ('stolen', 1); end $$";
     for replaces in [true, false] {
-        // The check is prepared, and the next transaction on this connection uses it.
+        // What is prepared on the connection is there to be replaced.
         stage.next_user(&stage.db, "acme").await;
         let outcome = stage
             .db

@@ -487,9 +487,9 @@ async fn round_trips_are_counted() {
          {savepoint}, failed {refused}"
     ));
     assert_eq!((none, cold, cached, typed), (2, 3, 2, 2));
-    assert_eq!((two, joined, savepoint, refused), (3, 2, 4, 3));
+    assert_eq!((two, joined, savepoint, refused), (3, 2, 4, 2));
     let told = format!(
-        "round trips: {cached} with a cached or typed statement, {cold} when it has to be prepared, {two} with two, {joined} with \
+        "round trips: {cached} with a known or typed statement, {cold} when its types have to be asked for, {two} with two, {joined} with \
          two at once, {savepoint} with a savepoint"
     );
     score::note(18, "conversations whose round trips are counted, other than stated", 8, 0, &told);

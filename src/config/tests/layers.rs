@@ -65,7 +65,7 @@ fn every_key_of_the_file_is_read() {
          [session]\napplication_name = 'web'\nlock_timeout = '1s'\nstatement_timeout = '2min'\n\
          migration_statement_timeout = '3h'\nmigration_wait = '9s'\nidle_in_transaction_timeout = '500ms'\n\
          [pool]\nsize_max = 3\nwait = '4s'\nconnection_age_max = '1h'\ntenants_per_connection_max = 5\n\
-         statements_per_connection_max = 6\n",
+         descriptions_max = 6\n",
     )]);
     std::fs::write(scratch.path().join("url"), "postgres://file:pw@localhost/db\n").unwrap();
     let config = scratch.load(&[]).unwrap();
@@ -80,7 +80,7 @@ fn every_key_of_the_file_is_read() {
     assert_eq!((config.pool().size_max, config.pool().wait), (3, Duration::from_secs(4)));
     assert_eq!(config.pool().connection_age_max, Duration::from_secs(3600));
     assert_eq!(config.pool().tenants_per_connection_max, 5);
-    assert_eq!(config.pool().statements_per_connection_max, 6);
+    assert_eq!(config.pool().descriptions_max, 6);
     assert_eq!(user(&config.for_ddl().unwrap()), "direct");
     for setting in config.settings() {
         let by_file = matches!(setting.origin, Origin::File { .. });
@@ -131,7 +131,7 @@ fn every_variable_is_read() {
             ("CGK_POOL_SIZE_MAX", "4"),
             ("CGK_POOL_CONNECTION_AGE_MAX", "5s"),
             ("CGK_POOL_TENANTS_PER_CONNECTION_MAX", "6"),
-            ("CGK_POOL_STATEMENTS_PER_CONNECTION_MAX", "7"),
+            ("CGK_POOL_DESCRIPTIONS_MAX", "7"),
         ])
         .unwrap();
     assert_eq!(config.tls(), &TlsMode::Disable);
@@ -155,7 +155,7 @@ fn every_variable_is_read() {
         (pool.size_max, pool.wait, pool.connection_age_max),
         (4, Duration::from_secs(9), Duration::from_secs(5))
     );
-    assert_eq!((pool.tenants_per_connection_max, pool.statements_per_connection_max), (6, 7));
+    assert_eq!((pool.tenants_per_connection_max, pool.descriptions_max), (6, 7));
 }
 
 #[test]
