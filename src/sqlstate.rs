@@ -59,29 +59,35 @@ pub(crate) fn is_out_of_step(error: &tokio_postgres::Error) -> bool {
     error.code().is_none() && error.to_string() == "unexpected message from server"
 }
 
-/// What a failure says about the prepared statement that it happened to.
+/// What a failure says about what was known of the statement that it happened to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StatementVerdict {
     /// Nothing.
     Good,
-    /// It may have been prepared for tables that have changed since.
+    /// The types of its parameters may have changed since the server was asked for them.
     Stale,
     /// The session has lost its prepared statements.
     AllGone,
 }
 
-/// Judges a prepared statement by how it failed.
+/// Judges what was known of a statement by how it failed.
 pub(crate) fn verdict_on_statement(error: &tokio_postgres::Error) -> StatementVerdict {
     match error.code() {
         Some(&SqlState::INVALID_SQL_STATEMENT_NAME) => StatementVerdict::AllGone,
-        // Another result than it was prepared for.
-        Some(&SqlState::FEATURE_NOT_SUPPORTED) => StatementVerdict::Stale,
+        // A type that was dropped, as an enum is when it is made anew: PostgreSQL has no state of its own for it.
+        Some(&SqlState::INTERNAL_ERROR)
+            if error
+                .as_db_error()
+                .is_some_and(|answer| answer.message().starts_with("cache lookup failed for type")) =>
+        {
+            StatementVerdict::Stale
+        }
         // Names and types that do not fit any more.
         Some(state) if state.code().starts_with("42") && *state != SqlState::INSUFFICIENT_PRIVILEGE => {
             StatementVerdict::Stale
         }
         Some(_) => StatementVerdict::Good,
-        // The driver could not write a parameter in the type that it was told when the statement was prepared.
+        // The driver could not write a parameter in the type that it was told earlier.
         None if std::error::Error::source(error).is_some() => StatementVerdict::Stale,
         None => StatementVerdict::Good,
     }

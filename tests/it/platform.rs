@@ -139,11 +139,15 @@ async fn a_task_inside_a_tenant_is_refused() {
 }
 
 #[tokio::test]
-async fn behind_a_transaction_pooler_only_typed_statements_work() {
+async fn behind_a_transaction_pooler_it_is_the_same() {
     let (_stage, db) = stage().await;
     let db: Db = Db::connect(&db.config().clone().with_pooling(Pooling::Transaction)).await.unwrap();
-    assert_eq!(db.platform().query(EMAILS, &[]).await.unwrap_err().code(), "CGK0207");
+    assert_eq!(db.platform().query(EMAILS, &[]).await.unwrap().len(), 2);
     assert_eq!(db.platform().query_typed(EMAILS, &[]).await.unwrap().len(), 2);
+    let one = "select email from users where email = $1";
+    assert_eq!(db.platform().query(one, &[&"acme@x"]).await.unwrap().len(), 1);
+    let left: i64 = db.platform().query_one("select count(*) from pg_prepared_statements", &[]).await.unwrap().get(0);
+    assert_eq!(left, 0);
 }
 
 /// The calls stand in spawned tasks, with borrowed captures.

@@ -122,19 +122,65 @@ async fn control_a_session_setting_leaks_to_the_next_client() {
     score::control(10, "search path of the session through PgBouncer", 1, 1, "the next client has it");
 }
 
+/// Statements whose types cgk has to ask for: each runs for its own tenant, on one server connection in turns, and none stays.
 #[tokio::test]
-async fn only_typed_statements_are_sent() {
+async fn statements_are_described_and_not_kept() {
     let stage = Stage::set().await;
-    let (db, _) = two_clients(&stage).await;
-    let acme = slug("acme");
-    let refused = db.with_tenant(&acme, async |tx| tx.query("select 1", &[]).await).await.unwrap_err();
-    assert!(matches!(refused, Error::PoolerRefused { operation: "query" }), "{refused}");
-    let refused = db.tenant(&acme).execute("select 1", &[]).await.unwrap_err();
-    assert!(matches!(refused, Error::PoolerRefused { operation: "execute" }), "{refused}");
-    let prepared = "select count(*) from pg_prepared_statements where statement not like '%pg_prepared_statements%'";
-    let rows = db.tenant(&acme).query_typed(prepared, &[]).await.unwrap();
-    assert_eq!(rows[0].get::<_, i64>(0), 0, "a named statement reached the pooler");
-    score::note(10, "cached statements through PgBouncer, not refused", 2, 0, "and none was prepared");
+    let (one, two) = two_clients(&stage).await;
+    let (acme, globex) = (slug("acme"), slug("globex"));
+    let insert = "insert into customers (email) values ($1)";
+    let visit = async |db: Db, tenant: TenantSlug| {
+        for n in 0..50 {
+            let email = format!("{tenant}{n}@example.com");
+            db.tenant(&tenant).execute(insert, &[&email]).await.unwrap();
+            let sql = format!("select count(*) from customers where email = $1 and {n} = {n}");
+            let found = db.with_tenant(&tenant, async |tx| tx.query_one(&sql, &[&email]).await).await.unwrap();
+            assert_eq!(found.get::<_, i64>(0), 1);
+        }
+    };
+    tokio::join!(visit(one.clone(), acme.clone()), visit(two.clone(), globex.clone()));
+    let left: i64 =
+        two.tenant(&globex).query_one("select count(*) from pg_prepared_statements", &[]).await.unwrap().get(0);
+    assert_eq!(left, 0, "a named statement stayed with the server connection");
+    score::note(
+        10,
+        "statements described through PgBouncer, failed or kept",
+        200,
+        0,
+        "two clients, one server connection",
+    );
+}
+
+/// What a tenant prepares, said or hidden in a block, is not there for the next client of the server connection.
+#[tokio::test]
+async fn a_prepared_statement_is_not_read_by_the_next_client() {
+    let stage = Stage::set().await;
+    let (one, two) = two_clients(&stage).await;
+    let (acme, globex) = (slug("acme"), slug("globex"));
+    let named = "select count(*) from pg_prepared_statements where statement like '%secret%'";
+    let hidden = "do $$ begin execute 'prepare theirs as select ''secret'''; end $$";
+    for commit in [true, false] {
+        let _ = one
+            .with_tenant(&acme, async |tx| {
+                tx.execute_typed(hidden, &[]).await?;
+                let seen: i64 = tx.query_typed(named, &[]).await?[0].get(0);
+                assert_eq!(seen, 1, "this test proves nothing");
+                if commit { Ok(()) } else { Err(Error::TenantNotFound { tenant: slug("nobody") }) }
+            })
+            .await;
+        let seen: i64 = two.tenant(&globex).query_one(named, &[]).await.unwrap().get(0);
+        assert_eq!(seen, 0, "{commit}");
+    }
+    let _ = one.platform().execute(hidden, &[]).await;
+    let seen: i64 = two.tenant(&globex).query_one(named, &[]).await.unwrap().get(0);
+    assert_eq!(seen, 0, "platform");
+    score::note(
+        10,
+        "hidden PREPARE through PgBouncer, read by the next client",
+        3,
+        0,
+        "committed, failed and platform",
+    );
 }
 
 #[tokio::test]
