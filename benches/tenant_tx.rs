@@ -15,10 +15,15 @@ use std::{
     future::Future,
     time::{Duration, Instant},
 };
-use tokio_postgres::{Client, Statement, types::ToSql};
+use tokio_postgres::{
+    Client, Statement,
+    types::{ToSql, Type},
+};
 
 #[path = "support/delay.rs"]
 mod delay;
+#[path = "support/load.rs"]
+mod load;
 #[expect(dead_code, reason = "a benchmark has no controls")]
 #[path = "../tests/it/support/score.rs"]
 mod score;
@@ -26,6 +31,7 @@ mod score;
 const SQL: &str = "select count(*) from orders where status = $1";
 const STATUS: &str = "open";
 const NONCE: &str = "0123456789abcdef";
+const PATH: &str = "tenant_acme, public, pg_temp";
 
 #[tokio::main]
 async fn main() {
@@ -40,33 +46,39 @@ async fn main() {
     latency("round trip of 2 ms", &proxy.config(database.config()), rounds / 4 + 1, 20).await;
     println!("\n## throughput over the local socket");
     throughput(database.config(), rounds / 6 + 1).await;
+    println!("\n## load over the local socket: many callers, few or many tenants");
+    let most = load::counts().into_iter().max().unwrap_or_default();
+    let tenants: Vec<String> = (0..most).map(|n| format!("t{n}")).collect();
+    let names: Vec<&str> = tenants.iter().map(String::as_str).collect();
+    database.with_tenants(&names).await.expect("tenants");
+    load::load(&database, &tenants, rounds / 4 + 1).await;
 }
 
 async fn server_version(database: &TestDatabase) -> String {
     database.operator().await.expect("a connection").facts().version.clone()
 }
 
-/// The statements that cgk has the server run around a tenant's, each prepared, without cgk: the same values set, the same
-/// lock, the same look into the registry, the same two checks.
+/// What cgk has the server run around a tenant's statement, without cgk: the same settings, the same lock, the same look into the
+/// registry, the same checks.
+const BEGIN: &str = "
+    begin isolation level read committed; set local statement_timeout = 30000; set local lock_timeout = 5000;
+    set local idle_in_transaction_session_timeout = 60000; select pg_advisory_xact_lock_shared(42)";
 const ENTER: &str = "
     select set_config('search_path', $1::text, true), set_config('cgk.tx', $2::text, true),
-           set_config('statement_timeout', $3::text, true), set_config('lock_timeout', $4::text, true),
-           set_config('idle_in_transaction_session_timeout', $5::text, true),
-           pg_advisory_xact_lock_shared($6::text::bigint),
            set_config('app.current_organization_id', coalesce((select o.id::text from public.organizations o
-                      where o.slug = $7::text and o.status = 'active'), ''), true),
-           set_config('role', $9::text, true),
-           1 / (case when current_schema()::text = $8::text and current_user::text = $9::text
+                      where o.slug = $3::text and o.status = 'active'
+                      and not exists (select from pg_description d where d.classoid = 'pg_namespace'::regclass
+                                      and d.objoid = to_regnamespace($4::text)::oid and d.objsubid = 0
+                                      and starts_with(d.description, 'cgk organization ')
+                                      and not starts_with(d.description, concat('cgk organization ', o.id::text)))
+                      ), ''), true),
+           set_config('role', $5::text, true),
+           1 / (case when current_schema()::text = $4::text and current_user::text = $5::text
                 and current_setting('app.current_organization_id') <> '' then 1 else 0 end)";
-const LEAVE: &str = "
-    select 1 / (case when current_setting('cgk.tx', true) = $1::text and current_schema()::text = $2::text
-                and current_user::text = $3::text then 1 else 0 end)";
-
-/// What leaves nothing in the session for its next user, and refuses to commit where a statement was replaced.
-const SCRUBBED_COMMIT: &str = "
-    select 1 / (case when exists (select from pg_prepared_statement() s where s.from_sql) then 0 else 1 end);
-    commit; close all; reset session authorization; reset all; reset role; unlisten *;
-    select pg_advisory_unlock_all(); discard temp; discard sequences";
+/// What leaves nothing in the session for its next user.
+const SCRUB: &str = "
+    close all; reset session authorization; reset all; reset role; unlisten *; discard temp; discard sequences;
+    select pg_advisory_unlock_all(), setseed(0.5); select from_sql, left(statement, 60) from pg_prepared_statement()";
 
 /// How a transaction by hand ends.
 #[derive(Clone, Copy)]
@@ -76,10 +88,16 @@ enum End {
 }
 
 impl End {
-    fn sql(self) -> &'static str {
+    fn sql(self, role: &str) -> String {
+        let check = format!(
+            "select 1 / (case when current_setting('cgk.tx', true) = '{NONCE}' and current_setting('search_path') = '{PATH}'
+                         and current_schema()::text = 'tenant_acme' and current_user::text = '{role}' then 1 else 0 end)"
+        );
         match self {
-            Self::Plain => "commit",
-            Self::Scrubbed => SCRUBBED_COMMIT,
+            Self::Plain => format!("{check}; commit"),
+            Self::Scrubbed => {
+                format!("set constraints all immediate; close all; discard temp; {check}; commit; {SCRUB}")
+            }
         }
     }
 }
@@ -89,7 +107,6 @@ struct Plain {
     bare: Statement,
     set_config: Statement,
     enter: Statement,
-    leave: Statement,
     role: String,
 }
 
@@ -101,11 +118,10 @@ impl Plain {
         let set_config =
             client.prepare("select set_config('search_path', 'tenant_acme, public', true)").await.expect("prepare");
         let enter = client.prepare(ENTER).await.expect("prepare");
-        let leave = client.prepare(LEAVE).await.expect("prepare");
         let role = "select rolname::text from pg_roles where rolname ~ '^cgk_acme_' and pg_has_role(oid, 'member')
                     and has_schema_privilege(oid, 'tenant_acme', 'usage') order by oid desc limit 1";
         let role = client.query_one(role, &[]).await.expect("the tenant's role").get(0);
-        Self { client, bare, set_config, enter, leave, role }
+        Self { client, bare, set_config, enter, role }
     }
 
     async fn bare(&self) {
@@ -123,13 +139,12 @@ impl Plain {
     /// The same work for the server as one statement by way of cgk: all of it sent at once.
     async fn at_once(&self, end: End) {
         let client = &self.client;
-        let (enter, leave) = (self.enter_values(), self.leave_values());
+        let (enter, end) = (self.enter_values(), end.sql(&self.role));
         let outcome = tokio::try_join!(
-            client.batch_execute("begin"),
+            client.batch_execute(BEGIN),
             client.execute(&self.enter, &enter),
-            client.query_one(&self.bare, &[&STATUS]),
-            client.execute(&self.leave, &leave),
-            client.batch_execute(end.sql()),
+            client.query_typed_one(SQL, &[(&STATUS, Type::TEXT)]),
+            client.batch_execute(&end),
         );
         outcome.expect("a transaction");
     }
@@ -137,33 +152,18 @@ impl Plain {
     /// The same work for the server as `with_tenant`: way in and statement at once, then check and commit.
     async fn in_two(&self, end: End) {
         let client = &self.client;
-        let (enter, leave) = (self.enter_values(), self.leave_values());
+        let (enter, end) = (self.enter_values(), end.sql(&self.role));
         let outcome = tokio::try_join!(
-            client.batch_execute("begin"),
+            client.batch_execute(BEGIN),
             client.execute(&self.enter, &enter),
-            client.query_one(&self.bare, &[&STATUS]),
+            client.query_typed_one(SQL, &[(&STATUS, Type::TEXT)]),
         );
         outcome.expect("the way in");
-        let outcome = tokio::try_join!(client.execute(&self.leave, &leave), client.batch_execute(end.sql()));
-        outcome.expect("the way out");
+        client.batch_execute(&end).await.expect("the way out");
     }
 
-    fn enter_values(&self) -> [&(dyn ToSql + Sync); 9] {
-        [
-            &"tenant_acme, public, pg_temp",
-            &NONCE,
-            &"30000",
-            &"5000",
-            &"60000",
-            &"42",
-            &"acme",
-            &"tenant_acme",
-            &self.role,
-        ]
-    }
-
-    fn leave_values(&self) -> [&(dyn ToSql + Sync); 3] {
-        [&NONCE, &"tenant_acme", &self.role]
+    fn enter_values(&self) -> [&(dyn ToSql + Sync); 5] {
+        [&PATH, &NONCE, &"acme", &"tenant_acme", &self.role]
     }
 }
 

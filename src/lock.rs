@@ -1,7 +1,8 @@
 //! The keys of the advisory locks: who waits for whom. Advisory locks are per database, so a key need not name it.
 //!
-//! Transaction locks, with one exception: behind a transaction pooler a session lock outlives its client, and two clients on
-//! one server connection would both be told they hold it. A migration that runs without a transaction can have no other
+//! Transaction locks, with two exceptions: behind a transaction pooler a session lock outlives its client, and two clients on
+//! one server connection would both be told they hold it. An entry at REPEATABLE READ holds the tenant's for the length of one
+//! message. A migration that runs without a transaction can have no other
 //! lock; it is taken on the operator's direct connection, which is checked to be the same with every statement.
 
 use crate::{ident::SchemaName, slug::TenantSlug};
@@ -9,9 +10,9 @@ use sha2::{Digest, Sha256};
 
 /// The lock on a tenant's existence: shared by each of its transactions, exclusive for whoever drops or renames it.
 ///
-/// An entry takes it in the statement that reads the registry, so one that had to wait for it sees the registry as it was
-/// before. Whoever changes a tenant's status commits that first, without the lock, and takes it afterwards to wait for those
-/// who are still inside.
+/// An entry takes it before the statement that reads the registry, so one that had to wait for it sees what whoever held it has
+/// left. Whoever changes a tenant's status may do it under this lock, or commit it first and then take the lock to wait for
+/// those who are still inside.
 ///
 /// The derivation is fixed: the first eight bytes of `sha256("cgk:tenant:<slug>")`, big-endian. Two versions of cgk that
 /// disagreed would not see each other.

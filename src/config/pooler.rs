@@ -115,8 +115,7 @@ impl Pooler {
     /// The notice for an address that nobody said anything about.
     pub(super) fn notice(&self) -> String {
         format!(
-            "the address looks like a transaction pooler ({}); set `pooled = true` in cgk.toml or CGK_POOLED=1, unless \
-             the pooler keeps track of prepared statements (PgBouncer 1.21 or newer with max_prepared_statements)",
+            "the address looks like a transaction pooler ({}); set `pooled = true` in cgk.toml or CGK_POOLED=1",
             self.sign
         )
     }
