@@ -55,9 +55,11 @@ struct Generations {
     old: Generation,
 }
 
+type ByTenant = HashMap<Box<str>, Arc<[Type]>>;
+
 #[derive(Default)]
 struct Generation {
-    by_text: HashMap<Arc<str>, HashMap<Box<str>, Arc<[Type]>>>,
+    by_text: HashMap<Box<str>, ByTenant>,
     len: usize,
 }
 
