@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use cgk::{
-    drift::{self, Change, Difference, DriftReport, SchemaDrift},
+    drift::{self, Change, Difference, DriftReport, IgnoredDifference, SchemaDrift},
     migrate::Scope,
 };
 use serde::Serialize;
@@ -35,6 +35,8 @@ struct SchemaRecord<'a> {
     head: Option<String>,
     state: &'static str,
     differences: Vec<DifferenceView<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ignored: Vec<IgnoredView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -56,6 +58,14 @@ pub(crate) struct DifferenceView<'a> {
     fix: Vec<FixView<'a>>,
 }
 
+/// A difference that a rule of `[drift] ignore` is about.
+#[derive(Serialize)]
+struct IgnoredView<'a> {
+    reason: &'a str,
+    #[serde(flatten)]
+    difference: DifferenceView<'a>,
+}
+
 /// A statement that would take a difference away.
 #[derive(Serialize)]
 struct FixView<'a> {
@@ -72,6 +82,10 @@ struct Summary<'a> {
     /// Rights of logins and of everyone that are wrong.
     rights: Vec<DifferenceView<'a>>,
     strays: Vec<DifferenceView<'a>>,
+    /// How many differences are ignored, those of the schemas included.
+    ignored: usize,
+    /// Rules of `[drift] ignore` that are about nothing, by their objects.
+    unused_rules: Vec<&'a str>,
     ms: u64,
     exit: Exit,
 }
@@ -111,9 +125,14 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope)
         not_compared,
         rights: report.rights.iter().map(DifferenceView::of).collect(),
         strays: report.strays.iter().map(DifferenceView::of).collect(),
+        ignored: ignored_number(&report),
+        unused_rules: report.unused_rules.iter().map(|rule| rule.object.as_str()).collect(),
         ms: time::milliseconds(began.elapsed()),
         exit,
     });
+    for rule in &report.unused_rules {
+        printer.warn(format!("[drift] ignore: no difference matches {:?}: remove the rule", rule.object));
+    }
     printer.answer(totals(&report, began));
     if report.has_drift() {
         printer.say(format!(
@@ -154,10 +173,23 @@ fn lines(schema: &SchemaDrift) -> String {
         lines.push(format!("  {}", harmless(&difference.to_string())));
         lines.extend(fix_lines("    ", difference));
     }
+    lines.extend(
+        schema.ignored.iter().map(|one| {
+            format!("  {}", paint(FAINT, harmless(&format!("ignored: {} ({})", one.difference, one.reason))))
+        }),
+    );
     if let (Some(why), false) = (&schema.not_compared, schema.differences.is_empty()) {
         lines.push(format!("  {}", paint(FAINT, format!("its objects were not compared: {why}"))));
     }
     lines.join("\n")
+}
+
+fn ignored(all: &[IgnoredDifference]) -> Vec<IgnoredView<'_>> {
+    all.iter().map(|one| IgnoredView { reason: &one.reason, difference: DifferenceView::of(&one.difference) }).collect()
+}
+
+fn ignored_number(report: &DriftReport) -> usize {
+    report.ignored.len() + report.schemas().map(|schema| schema.ignored.len()).sum::<usize>()
 }
 
 /// What takes a wrong right away, under its line. Statements about objects are printed on request: they may be long.
@@ -175,7 +207,11 @@ fn totals(report: &DriftReport, began: Instant) -> String {
     let parts = [(drifted, "with differences"), (not_compared, "not compared"), (clean, "as the migrations give them")];
     let parts: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     let mut strays = String::new();
-    for (number, what) in [(report.rights.len(), "wrong rights"), (report.strays.len(), "of no tenant")] {
+    for (number, what) in [
+        (ignored_number(report), "ignored"),
+        (report.rights.len(), "wrong rights"),
+        (report.strays.len(), "of no tenant"),
+    ] {
         if number > 0 {
             strays.push_str(&format!("; {number} {what}"));
         }
@@ -200,6 +236,7 @@ fn record(schema: &SchemaDrift) -> impl Serialize + '_ {
             (false, _) => "drifted",
         },
         differences: schema.differences.iter().map(DifferenceView::of).collect(),
+        ignored: ignored(&schema.ignored),
         reason: schema.not_compared.map(|why| why.to_string()),
     }
 }

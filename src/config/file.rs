@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::dotenv::line_of;
 use super::error::{ConfigError, Problem};
+use super::ignore::IgnoreRule;
 use super::origin::Origin;
 use super::settings::Isolation;
 use super::value::Span;
@@ -32,6 +33,15 @@ pub(super) struct FileSettings {
     pub(super) session: SessionSection,
     #[serde(default)]
     pub(super) pool: PoolSection,
+    #[serde(default)]
+    pub(super) drift: DriftSection,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DriftSection {
+    #[serde(default)]
+    pub(super) ignore: Vec<IgnoreRule>,
 }
 
 #[derive(Default, Deserialize)]

@@ -84,6 +84,16 @@ fn choose(
         None => config.advise_pooling(),
     }
 
+    for rule in &file.drift.ignore {
+        if rule.reason.trim().is_empty() || rule.object.is_empty() {
+            let problem = Problem::invalid(
+                "has a rule without an object or a reason",
+                "Write ignore = [{ object = \"orders_*\", reason = \"made by the reporting tool\" }].",
+            );
+            return Err(problem.of("drift.ignore", Some(layers.file.origin("drift.ignore"))));
+        }
+    }
+    config.drift_ignore = file.drift.ignore;
     let migrations = pick_migrations(overrides.migrations, file.migrations, layers, sources)?;
     put(&mut config.migrations, migrations.map(MigrationsFrom::Directory));
 

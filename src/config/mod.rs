@@ -56,6 +56,7 @@ mod dsn;
 mod env;
 mod error;
 mod file;
+mod ignore;
 mod layers;
 mod libpq_env;
 mod load;
@@ -80,6 +81,7 @@ use std::time::Duration;
 
 pub(crate) use error::Problem;
 pub use error::{ConfigError, ConfigErrorKind};
+pub use ignore::IgnoreRule;
 pub use origin::{Origin, SettingOrigin};
 pub use overrides::Overrides;
 pub use settings::{Isolation, MigrationsFrom, PoolSettings, Pooling, RemotePlaintext, SessionSettings};
@@ -113,11 +115,24 @@ pub struct Config {
     migrations: MigrationsFrom,
     session: SessionSettings,
     pool: PoolSettings,
+    drift_ignore: Vec<IgnoreRule>,
     origins: Origins,
     notices: Vec<String>,
 }
 
 impl Config {
+    /// Differences that `drift` and `verify` count and show as ignored: `[drift] ignore` of `cgk.toml`.
+    pub fn drift_ignore(&self) -> &[IgnoreRule] {
+        &self.drift_ignore
+    }
+
+    /// The same configuration with other rules of [`drift_ignore`](Config::drift_ignore).
+    #[must_use]
+    pub fn with_drift_ignore(mut self, rules: Vec<IgnoreRule>) -> Self {
+        self.drift_ignore = rules;
+        self
+    }
+
     /// Makes a configuration from a connection URL, with defaults for everything the URL does not say.
     ///
     /// Reads no environment variable and no file but the certificates that the URL names.
@@ -360,6 +375,7 @@ impl Config {
             migrations: MigrationsFrom::default(),
             session,
             pool: PoolSettings::default(),
+            drift_ignore: Vec::new(),
             origins,
             notices,
         }

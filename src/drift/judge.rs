@@ -73,7 +73,14 @@ pub(super) fn clean(schema: &SchemaName, slug: &TenantSlug, head: Option<Migrati
 }
 
 fn empty(schema: &SchemaName, slug: Option<&TenantSlug>) -> SchemaDrift {
-    SchemaDrift { schema: schema.clone(), slug: slug.cloned(), head: None, differences: vec![], not_compared: None }
+    SchemaDrift {
+        schema: schema.clone(),
+        slug: slug.cloned(),
+        head: None,
+        differences: vec![],
+        ignored: vec![],
+        not_compared: None,
+    }
 }
 
 /// Where in the set the rows' files stand; `None` if one has no file.

@@ -23,13 +23,14 @@
 
 mod compare;
 mod fleet;
+mod ignore;
 mod inspect;
 mod judge;
 mod reference;
 mod report;
 mod roles;
 
-pub use report::{Change, Difference, DriftReport, FixStatement, NotCompared, SchemaDrift};
+pub use report::{Change, Difference, DriftReport, FixStatement, IgnoredDifference, NotCompared, SchemaDrift};
 
 use crate::{
     catalogue,
@@ -83,6 +84,7 @@ pub async fn verify(operator: &Operator, migrations: &Migrations, scope: &Scope)
     if *scope == Scope::Everything {
         report.strays = fleet::strays(operator).await?;
     }
+    ignore::apply(&mut report, operator.config().drift_ignore(), *scope == Scope::Everything);
     Ok(report)
 }
 

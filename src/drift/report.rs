@@ -1,6 +1,6 @@
 //! What a comparison found.
 
-use crate::{ident::SchemaName, migration::MigrationId, slug::TenantSlug};
+use crate::{config::IgnoreRule, ident::SchemaName, migration::MigrationId, slug::TenantSlug};
 use std::fmt;
 
 /// What [`verify`](super::verify()) found.
@@ -17,6 +17,20 @@ pub struct DriftReport {
     /// Schemas and roles that look like a tenant's and that no row of the registry names; looked for with
     /// [`Scope::Everything`](crate::migrate::Scope::Everything) only. They are reported and never touched.
     pub strays: Vec<Difference>,
+    /// Rights and strays that a rule of [`Config::drift_ignore`](crate::Config::drift_ignore) is about. No drift.
+    pub ignored: Vec<IgnoredDifference>,
+    /// Rules that were about nothing; only with [`Scope::Everything`](crate::migrate::Scope::Everything).
+    pub unused_rules: Vec<IgnoreRule>,
+}
+
+/// A difference that is known and meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IgnoredDifference {
+    /// The difference.
+    pub difference: Difference,
+    /// The reason that the rule gives.
+    pub reason: String,
 }
 
 impl DriftReport {
@@ -50,6 +64,8 @@ pub struct SchemaDrift {
     pub head: Option<MigrationId>,
     /// Everything that differs; empty where all is as the migrations give it.
     pub differences: Vec<Difference>,
+    /// What differs and is known and meant: a rule of [`Config::drift_ignore`](crate::Config::drift_ignore) is about it.
+    pub ignored: Vec<IgnoredDifference>,
     /// Why its objects were not compared, where they were not.
     pub not_compared: Option<NotCompared>,
 }

@@ -13,6 +13,7 @@ mod connection;
 mod create_many;
 mod docs;
 mod drift;
+mod drift_ignore;
 mod drift_roles;
 mod identity_schema;
 mod layering;

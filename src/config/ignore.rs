@@ -1,0 +1,77 @@
+//! `[drift] ignore` of `cgk.toml`: differences that are known and meant.
+
+use serde::Deserialize;
+
+/// Differences that a comparison counts and shows as ignored. Texts are patterns: `*` stands for any characters, `?` for one.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct IgnoreRule {
+    /// The object, as a difference names it: `orders`, `orders.note`, `touch()`.
+    pub object: String,
+    /// Its kind: `table`, `column`, `role`. Every kind if absent.
+    #[serde(default)]
+    pub kind: Option<String>,
+    /// The schema: `public`, `tenant_*`. Every schema if absent.
+    #[serde(default)]
+    pub schema: Option<String>,
+    /// Why the difference is meant. Must not be empty.
+    pub reason: String,
+}
+
+impl IgnoreRule {
+    /// A rule for objects of every kind in every schema.
+    pub fn new(object: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { object: object.into(), kind: None, schema: None, reason: reason.into() }
+    }
+
+    /// Whether the rule is about this object.
+    pub fn matches(&self, schema: &str, kind: &str, object: &str) -> bool {
+        let fits = |pattern: &Option<String>, text| pattern.as_ref().is_none_or(|pattern| is_match(pattern, text));
+        is_match(&self.object, object) && fits(&self.kind, kind) && fits(&self.schema, schema)
+    }
+}
+
+/// Whether a text matches a pattern as a whole.
+fn is_match(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut p, mut t) = (0, 0);
+    // Where the last star stands, and how much of the text it has taken.
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if pattern.get(p) == Some(&'*') {
+            star = Some((p, t));
+            p += 1;
+        } else if pattern.get(p).is_some_and(|c| *c == '?' || *c == text[t]) {
+            (p, t) = (p + 1, t + 1);
+        } else if let Some((at, taken)) = star {
+            star = Some((at, taken + 1));
+            (p, t) = (at + 1, taken + 1);
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        for (pattern, text, expected) in [
+            ("orders", "orders", true),
+            ("orders", "orders_old", false),
+            ("orders*", "orders_old", true),
+            ("*_old", "orders_old_old", true),
+            ("part_????", "part_2026", true),
+            ("part_????", "part_20266", false),
+            ("*", "", true),
+            ("a*b*c", "a1b2b3c", true),
+            ("a*b*c", "a1b2b3", false),
+        ] {
+            assert_eq!(is_match(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+}
