@@ -176,6 +176,16 @@ pub enum Error {
         /// The schema.
         schema: SchemaName,
     },
+    /// A schema cannot be in the search path of tenants.
+    #[error("schema {schema:?} cannot be in the search path: {why}")]
+    SearchPathUnfit {
+        /// The schema.
+        schema: String,
+        /// Why.
+        why: String,
+        /// The statement that changes that; empty where none does.
+        fix: String,
+    },
 
     /// Something inside the closure ended the transaction, or changed its role or search path; what was still open is
     /// rolled back.
@@ -484,6 +494,7 @@ impl Error {
             Self::Privilege { .. } => ("CGK0301", Denied),
             Self::NotSetUp { .. } => ("CGK0302", NotReady),
             Self::LoginUnfit { .. } => ("CGK0303", Conflict),
+            Self::SearchPathUnfit { .. } => ("CGK0304", Conflict),
             Self::TenantNotFound { .. } => ("CGK0401", NotFound),
             Self::TenantSuspended { .. } => ("CGK0402", Suspended),
             Self::TenantNotReady { .. } => ("CGK0403", NotReady),

@@ -69,6 +69,7 @@ pub mod login;
 pub mod migrate;
 mod migration;
 mod registry;
+mod search_path;
 pub mod setup;
 mod slug;
 mod sql;

@@ -32,6 +32,10 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::PlatformInsideTenant { .. } => {
             "Call db.platform() before or after with_tenant, not inside its closure.".into()
         }
+        Error::SearchPathUnfit { fix, .. } if fix.is_empty() => "Take it out of the setting `search_path`.".into(),
+        Error::SearchPathUnfit { fix, .. } => {
+            format!("Run `{fix}`, or set `search_path` in cgk.toml to the schemas that extensions live in.")
+        }
         Error::TenantNotFound { tenant } => {
             format!("`cgk tenant:list` shows the tenants there are; `cgk tenant:create {tenant}` makes this one.")
         }

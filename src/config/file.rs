@@ -28,6 +28,7 @@ pub(super) struct FileSettings {
     pub(super) direct_url_file: Option<PathBuf>,
     pub(super) migrations: Option<PathBuf>,
     pub(super) isolation: Option<Isolation>,
+    pub(super) search_path: Option<Vec<String>>,
     pub(super) pooled: Option<bool>,
     #[serde(default)]
     pub(super) session: SessionSection,
@@ -125,8 +126,16 @@ fn unreadable(path: &Path, error: std::io::Error) -> Problem {
 /// The key of the line an error is on, with its section, if it is one of ours: inside a string that runs over several
 /// lines, what looks like a key may be part of a secret.
 fn key_at(text: &str, offset: usize) -> Option<&'static str> {
-    const TOP: [&str; 7] =
-        ["database_url", "database_url_file", "direct_url", "direct_url_file", "migrations", "isolation", "pooled"];
+    const TOP: [&str; 8] = [
+        "database_url",
+        "database_url_file",
+        "direct_url",
+        "direct_url_file",
+        "migrations",
+        "isolation",
+        "search_path",
+        "pooled",
+    ];
     let start = text.get(..offset)?.rfind('\n').map_or(0, |newline| newline + 1);
     let key = text[start..].lines().next()?.split_once('=')?.0.trim();
     let sections = text[..start].lines().map(str::trim);

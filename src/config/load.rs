@@ -11,9 +11,12 @@ use super::overrides::Overrides;
 use super::settings::{Isolation, MigrationsFrom, PoolSettings, Pooling, RemotePlaintext, SessionSettings};
 use super::value::{self, DURATION_MAX, Span};
 use super::{Config, locate};
+use crate::ident::Ident;
+use crate::search_path::parse_list;
 
 const REMOTE_PLAINTEXT: Names = names("remote_plaintext", "CGK_INSECURE_PLAINTEXT", "--insecure-plaintext");
 const ISOLATION: Names = names("isolation", "CGK_ISOLATION", "--isolation");
+const SEARCH_PATH: Names = names("search_path", "CGK_SEARCH_PATH", "");
 const POOLED: Names = names("pooled", "CGK_POOLED", "--pooled");
 const MIGRATIONS: Names = names("migrations", "CGK_MIGRATIONS", "--migrations");
 const APPLICATION_NAME: Names = names("session.application_name", "CGK_APPLICATION_NAME", "");
@@ -77,6 +80,14 @@ fn choose(
     let file = std::mem::take(&mut layers.file.settings);
     let isolation = layers.pick(ISOLATION, overrides.isolation, read_isolation, file.isolation)?;
     put(&mut config.isolation, isolation);
+    let from_file = match file.search_path {
+        Some(names) => {
+            let origin = layers.file.origin(SEARCH_PATH.key);
+            Some(schemas(names).map_err(|problem| problem.of(SEARCH_PATH.key, Some(origin)))?)
+        }
+        None => None,
+    };
+    config.search_path = layers.pick(SEARCH_PATH, None, read_schemas, from_file)?;
     let pooled =
         layers.pick(POOLED, overrides.pooling, |text| value::boolean(text).map(pooling), file.pooled.map(pooling))?;
     match pooled {
@@ -155,6 +166,19 @@ fn read_isolation(text: &str) -> Result<Isolation, Problem> {
         "path" => Ok(Isolation::Path),
         _ => Err(Problem::invalid("is neither role nor path", "Write role or path.")),
     }
+}
+
+fn read_schemas(text: &str) -> Result<Vec<Ident>, Problem> {
+    let names = parse_list(text).ok_or_else(|| {
+        Problem::invalid("is no list of schemas", "Write names separated by commas: extensions, other.")
+    })?;
+    schemas(names)
+}
+
+fn schemas(names: Vec<String>) -> Result<Vec<Ident>, Problem> {
+    let ident =
+        |name| Ident::new(name).map_err(|_| Problem::invalid("holds what is no schema's name", "Correct the name."));
+    names.into_iter().map(ident).collect()
 }
 
 fn bounded(names: Names, flag: Option<Duration>) -> Result<Option<Duration>, ConfigError> {

@@ -16,6 +16,7 @@
 //! | | `CGK_INSECURE_PLAINTEXT` |
 //! | `migrations`: a directory | `CGK_MIGRATIONS` |
 //! | `isolation`: `"role"` or `"path"` | `CGK_ISOLATION` |
+//! | `search_path`: `["extensions"]` | `CGK_SEARCH_PATH`: separated by commas |
 //! | `pooled`: `true` or `false` | `CGK_POOLED` |
 //! | `[session]` `application_name` | `CGK_APPLICATION_NAME` |
 //! | `[session]` `lock_timeout`: `"3s"` | `CGK_LOCK_TIMEOUT` |
@@ -76,6 +77,7 @@ mod tls;
 mod url;
 mod value;
 
+use crate::ident::Ident;
 use std::path::Path;
 use std::time::Duration;
 
@@ -111,6 +113,7 @@ pub struct Config {
     direct: Option<Address>,
     plaintext: RemotePlaintext,
     isolation: Isolation,
+    search_path: Option<Vec<Ident>>,
     pooling: Pooling,
     migrations: MigrationsFrom,
     session: SessionSettings,
@@ -195,6 +198,11 @@ impl Config {
     /// Returns what keeps tenants apart.
     pub fn isolation(&self) -> Isolation {
         self.isolation
+    }
+
+    /// Returns the further schemas of the search path; `None`: what the database says through ALTER DATABASE … SET search_path.
+    pub fn search_path(&self) -> Option<&[Ident]> {
+        self.search_path.as_deref()
     }
 
     /// Returns what stands between cgk and the server.
@@ -316,6 +324,13 @@ impl Config {
         self.by_code("isolation")
     }
 
+    /// Sets the further schemas of the search path, in which extensions live. They are checked when a connection is made.
+    #[must_use]
+    pub fn with_search_path(mut self, schemas: impl IntoIterator<Item = Ident>) -> Config {
+        self.search_path = Some(schemas.into_iter().collect());
+        self.by_code("search_path")
+    }
+
     /// Sets what stands between cgk and the server.
     #[must_use]
     pub fn with_pooling(mut self, pooling: Pooling) -> Config {
@@ -371,6 +386,7 @@ impl Config {
             direct: None,
             plaintext,
             isolation: Isolation::default(),
+            search_path: None,
             pooling,
             migrations: MigrationsFrom::default(),
             session,

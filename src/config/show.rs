@@ -2,6 +2,11 @@
 
 use super::settings::{Isolation, MigrationsFrom, Pooling, RemotePlaintext};
 use super::{Config, SettingOrigin, value};
+use crate::ident::Ident;
+
+fn quoted_list(names: &[Ident]) -> String {
+    names.iter().map(Ident::quoted).collect::<Vec<_>>().join(", ")
+}
 
 pub(super) const SESSION: [&str; 6] = [
     "session.application_name",
@@ -44,6 +49,7 @@ impl Config {
             ("direct_url", self.direct.as_ref().map(|direct| direct.masked())),
             ("remote_plaintext", Some(plaintext.to_owned())),
             ("isolation", Some(isolation.to_owned())),
+            ("search_path", self.search_path.as_ref().map(|names| quoted_list(names))),
             ("pooled", Some((self.pooling == Pooling::Transaction).to_string())),
             ("migrations", Some(migrations)),
             (application_name, Some(session.application_name.clone())),

@@ -23,7 +23,7 @@ async fn hidden(client: &Client) -> Result<bool, tokio_postgres::Error> {
 
 /// Looks, after a rollback, at what is wrong with a tenant; `None` where nothing is.
 pub(super) async fn diagnose(shared: &Shared, database: &str) -> Result<Option<Error>> {
-    let Gate { slug, schema, role } = &shared.gate;
+    let Gate { slug, schema, role, .. } = &shared.gate;
     let client = shared.lease.connection().client();
     let doing = || while_doing(format!("find out why tenant {slug} cannot be entered"));
     let rolled_back = message::run(client, &roll_back(shared.pooling)).await.map_err(doing())?;

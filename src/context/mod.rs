@@ -32,9 +32,11 @@ use crate::{
     db::{
         message::Answer,
         pool::{self, Pool},
+        search_path::search_path,
     },
     error::{Error, Result, while_doing},
     ident::{DatabaseTag, RoleName, SchemaName},
+    search_path::SearchPath,
     slug::TenantSlug,
     sqlstate,
 };
@@ -76,6 +78,7 @@ struct Inner {
     database: String,
     tag: DatabaseTag,
     descriptions: Arc<Descriptions>,
+    search_path: SearchPath,
 }
 
 impl<E> Clone for Db<E> {
@@ -95,7 +98,8 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// Kind `Unavailable`: host, login or database; kind `Invalid`: TLS files.
+    /// Kind `Unavailable`: host, login or database; kind `Invalid`: TLS files; kind `Conflict`: a schema of the setting
+    /// `search_path` cannot be in the search path.
     ///
     /// # Cancel safety
     ///
@@ -110,13 +114,12 @@ impl Db {
             .await
             .map_err(doing())?;
         let database: String = rows.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or_default();
-        drop(first);
         let tag = DatabaseTag::of(&database);
+        let search_path = search_path(first.client(), config, &tag).await?;
+        drop(first);
         let descriptions = Arc::new(Descriptions::new(config.pool().descriptions_max));
-        Ok(Self {
-            inner: Arc::new(Inner { pool, config: config.clone(), database, tag, descriptions }),
-            error: PhantomData,
-        })
+        let inner = Inner { pool, config: config.clone(), database, tag, descriptions, search_path };
+        Ok(Self { inner: Arc::new(inner), error: PhantomData })
     }
 }
 
@@ -136,7 +139,7 @@ impl<E: From<Error> + Send> Db<E> {
     /// Runs `body` in a transaction that sees one tenant and nothing else: commits when it returns `Ok`, rolls back when it
     /// returns `Err`, panics or is dropped.
     ///
-    /// The search path is `tenant_<slug>, public, pg_temp`, and in role mode the role is the tenant's own, so the database
+    /// The search path is `tenant_<slug>, public`, the schemas of extensions, `pg_temp`, and in role mode the role is the tenant's own, so the database
     /// itself refuses another tenant's table even by its full name. The message that opens the transaction and checks all
     /// this rides ahead of the first statement without a wait of its own; a statement behind a refused one does not run. The
     /// body itself starts before the answer is there: what it does outside the database it should do after its first
@@ -291,7 +294,8 @@ impl<E: From<Error> + Send> Db<E> {
             Isolation::Role => Some(RoleName::of_tenant(slug, &self.inner.tag)),
             Isolation::Path => None,
         };
-        Gate { slug: slug.clone(), schema: SchemaName::of_tenant(slug), role }
+        let schema = SchemaName::of_tenant(slug);
+        Gate { slug: slug.clone(), path: self.inner.search_path.of(&schema), schema, role }
     }
 
     /// Finds out why the first message was refused.

@@ -12,7 +12,7 @@ use crate::{
     config::{Config, Pooling},
     db::{message, pool},
     error::{Error, Result, while_doing},
-    ident::literal,
+    ident::{SchemaName, literal},
     sqlstate::{self, StatementVerdict},
 };
 use std::{
@@ -277,6 +277,8 @@ struct Stay {
     pooling: Pooling,
     descriptions: Arc<Descriptions>,
     nonce: Nonce,
+    /// The search path.
+    path: String,
     /// Whether a statement failed because of types that had changed since the server was asked for them.
     outdated: AtomicBool,
     /// Whether the body asked for a statement that was refused and not sent.
@@ -299,11 +301,12 @@ impl Stay {
             descriptions: Arc::clone(&db.inner.descriptions),
             nonce,
             outdated: AtomicBool::new(false),
+            path: db.inner.search_path.of(&SchemaName::public()),
             tampered: AtomicBool::new(false),
             first_failure: Mutex::new(None),
         };
         let begin = protocol::begin(options, stay.lease.connection().default_isolation(), config.session());
-        let sql = format!("{begin}; {}", enter_sql(nonce));
+        let sql = format!("{begin}; {}", enter_sql(nonce, &stay.path));
         let flight = stay.lease.take_off();
         let entered = message::run(stay.client(), &sql).await.and_then(message::Answer::complete);
         flight.land();
@@ -422,7 +425,7 @@ impl Stay {
             self.lease.roll_back().await;
             return Err(error);
         }
-        let sql = exit::commit(&guard(self.nonce), self.pooling);
+        let sql = exit::commit(&guard(self.nonce, &self.path), self.pooling);
         let flight = self.lease.take_off();
         let mut answer = match message::run(self.client(), &sql).await {
             Ok(answer) => answer,
@@ -469,25 +472,21 @@ impl Stay {
 const TAMPERED: &str = "something inside it ended it, or changed its role, its search path or its tenant";
 const IGNORED: &str = "a statement failed and the closure returned Ok";
 
-/// The search path of the platform's transactions.
-const SEARCH_PATH: &str = "public, pg_temp";
-
 /// Makes the session the platform's for one transaction, or raises an error.
-fn enter_sql(nonce: Nonce) -> String {
+fn enter_sql(nonce: Nonce, path: &str) -> String {
     let set = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
-    let columns =
-        [set("search_path", SEARCH_PATH), set("cgk.tx", &nonce.to_string()), set("app.current_organization_id", "")];
-    format!("select {}; {}", columns.join(", "), guard(nonce))
+    let columns = [set("search_path", path), set("cgk.tx", &nonce.to_string()), set("app.current_organization_id", "")];
+    format!("select {}; {}", columns.join(", "), guard(nonce, path))
 }
 
 /// Raises an error unless the session is the platform's and in the transaction that made it so.
-fn guard(nonce: Nonce) -> String {
+fn guard(nonce: Nonce, path: &str) -> String {
     format!(
         "select 1 operator(pg_catalog./) (case when {} and {} and {} \
          and pg_catalog.current_schema()::pg_catalog.text operator(pg_catalog.=) 'public'::pg_catalog.text \
          and current_user operator(pg_catalog.=) session_user then 1 else 0 end)",
         setting_is("cgk.tx", &nonce.to_string()),
-        setting_is("search_path", SEARCH_PATH),
+        setting_is("search_path", path),
         setting_is("app.current_organization_id", ""),
     )
 }

@@ -22,6 +22,8 @@ use std::fmt;
 pub(crate) struct Gate {
     pub(crate) slug: TenantSlug,
     pub(crate) schema: SchemaName,
+    /// The search path, which starts with that schema.
+    pub(crate) path: String,
     /// The tenant's role; `None` in path mode.
     pub(crate) role: Option<RoleName>,
 }
@@ -43,12 +45,6 @@ impl fmt::Display for Nonce {
 }
 
 impl Gate {
-    /// The search path of the tenant's transactions. `pg_temp` stands last and written out: left out, it would be searched
-    /// first, and a temporary table would hide the tenant's.
-    pub(crate) fn search_path(&self) -> String {
-        format!("{}, public, pg_temp", self.schema.as_str())
-    }
-
     /// [`enter_sql`] with its parameters written out, for connections on which nothing can be prepared.
     pub(crate) fn enter_text(&self, nonce: Nonce) -> String {
         let mut sql = enter_sql(self.mode());
@@ -72,7 +68,7 @@ impl Gate {
              pg_catalog.current_schema()::pg_catalog.text operator(pg_catalog.=) {schema}::pg_catalog.text{role} \
              then 1 else 0 end)",
             mark = setting_is("cgk.tx", &nonce.to_string()),
-            path = setting_is("search_path", &self.search_path()),
+            path = setting_is("search_path", &self.path),
             schema = literal(self.schema.as_str()),
         )
     }
@@ -84,7 +80,7 @@ impl Gate {
     /// The parameters of [`enter_sql`].
     pub(crate) fn values(&self, nonce: Nonce) -> Vec<String> {
         let mut values =
-            vec![self.search_path(), nonce.to_string(), self.slug.as_str().to_owned(), self.schema.as_str().to_owned()];
+            vec![self.path.clone(), nonce.to_string(), self.slug.as_str().to_owned(), self.schema.as_str().to_owned()];
         values.extend(self.role.as_ref().map(|role| role.as_str().to_owned()));
         values
     }
@@ -201,7 +197,8 @@ mod tests {
     fn gate() -> Gate {
         let slug: TenantSlug = "acme".parse().unwrap();
         let role = RoleName::of_tenant(&slug, &DatabaseTag::of("shop"));
-        Gate { schema: SchemaName::of_tenant(&slug), role: Some(role), slug }
+        let schema = SchemaName::of_tenant(&slug);
+        Gate { path: crate::search_path::SearchPath::default().of(&schema), schema, role: Some(role), slug }
     }
 
     #[test]

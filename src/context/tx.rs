@@ -16,8 +16,8 @@ use tokio_postgres::{
 /// A transaction that sees one tenant and nothing else.
 ///
 /// It offers statements and savepoints and no way to the connection underneath. Statements go out when their future is
-/// first polled, in that order, so several may be on their way at once (`tokio::join!`). The parameters and rows are
-/// tokio-postgres's own.
+/// first polled, in that order, so several may be on their way at once (`tokio::join!`); all of them must be polled on, because
+/// the server answers in order. The parameters and rows are tokio-postgres's own.
 ///
 /// Through a transaction pooler (`pooled = true`) only [`query_typed`](Self::query_typed) and
 /// [`execute_typed`](Self::execute_typed) work: a named prepared statement may meet another client's of the same name there.
@@ -107,22 +107,41 @@ impl<'c> TenantTx<'c> {
 
     /// Runs a query and streams its rows, for results that do not fit into memory.
     ///
+    /// While the rows are read, no other statement can be sent: the server answers in order, so one inside the loop would wait
+    /// for rows that nobody takes. Collect the rows first, read a cursor in batches (`declare c cursor for …`, then
+    /// `fetch 1000 from c` as often as there are rows), or write from another `with_tenant`.
+    ///
+    /// ```compile_fail,E0502
+    /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> Result<(), cgk::Error> {
+    /// use futures_util::TryStreamExt;
+    /// db.with_tenant(&slug, async |tx| {
+    ///     let mut rows = tx.query_raw("select id from orders", &[]).await?;
+    ///     while let Some(row) = rows.try_next().await? {
+    ///         tx.execute("update orders set seen = true where id = $1", &[&row.get::<_, i64>(0)]).await?;
+    ///     }
+    ///     Ok::<_, cgk::Error>(())
+    /// })
+    /// .await
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`query`](Self::query), from here or from the stream.
-    pub async fn query_raw(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<TenantRows<'_>> {
+    pub async fn query_raw(&mut self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<TenantRows<'_>> {
         let client = self.shared.client();
         let rows =
             self.shared.described(sql, params, |typed| async move { client.query_typed_raw(sql, typed).await }).await?;
         Ok(TenantRows::new(self.shared, rows))
     }
 
-    /// Begins `COPY … FROM STDIN`; the data goes into the sink, and [`TenantCopyIn::finish`] ends it.
+    /// Begins `COPY … FROM STDIN`; the data goes into the sink, and [`TenantCopyIn::finish`] ends it. No other statement can be
+    /// sent meanwhile.
     ///
     /// # Errors
     ///
     /// As [`query`](Self::query), from here or from the sink.
-    pub async fn copy_in<U>(&self, sql: &str) -> Result<TenantCopyIn<'_, U>>
+    pub async fn copy_in<U>(&mut self, sql: &str) -> Result<TenantCopyIn<'_, U>>
     where
         U: bytes::Buf + Send + 'static,
     {
@@ -131,12 +150,12 @@ impl<'c> TenantTx<'c> {
         Ok(TenantCopyIn::new(self.shared, sink))
     }
 
-    /// Begins `COPY … TO STDOUT` and streams its data.
+    /// Begins `COPY … TO STDOUT` and streams its data. No other statement can be sent meanwhile.
     ///
     /// # Errors
     ///
     /// As [`query`](Self::query), from here or from the stream.
-    pub async fn copy_out(&self, sql: &str) -> Result<TenantCopyOut<'_>> {
+    pub async fn copy_out(&mut self, sql: &str) -> Result<TenantCopyOut<'_>> {
         self.shared.admit(sql)?;
         let data = self.shared.run(self.shared.client().copy_out(sql)).await?;
         Ok(TenantCopyOut::new(self.shared, data))

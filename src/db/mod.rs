@@ -4,6 +4,7 @@ pub(crate) mod connect;
 pub(crate) mod message;
 mod operator;
 pub(crate) mod pool;
+pub(crate) mod search_path;
 pub(crate) mod session_reset;
 pub(crate) mod tls;
 

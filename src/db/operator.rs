@@ -1,10 +1,11 @@
 //! The operator's connection: one, direct, for everything that changes schemas.
 
-use super::{connect::refused, tls};
+use super::{connect::refused, search_path::search_path, tls};
 use crate::{
     config::{Config, SessionSettings},
     error::{Error, Result, while_doing},
     ident::{DatabaseTag, quoted},
+    search_path::SearchPath,
 };
 use std::{sync::atomic::AtomicBool, time::Duration};
 use tokio_postgres::Client;
@@ -23,6 +24,7 @@ pub struct Operator {
     facts: ServerFacts,
     /// Whether a user's statements may have left something in the session (`session_reset.rs`).
     marked: AtomicBool,
+    search_path: SearchPath,
 }
 
 impl std::fmt::Debug for Operator {
@@ -91,12 +93,12 @@ impl ServerFacts {
 }
 
 impl Operator {
-    /// Connects to the configuration's address for schema changes and looks at the server, in two round trips past the
-    /// handshake. Changes nothing.
+    /// Connects to the configuration's address for schema changes and looks at the server. Changes nothing.
     ///
     /// # Errors
     ///
-    /// Kind `Unavailable`: host, login, database or version; kind `Invalid`: the address is a transaction pooler's.
+    /// Kind `Unavailable`: host, login, database or version; kind `Invalid`: the address is a transaction pooler's; kind
+    /// `Conflict`: a schema cannot be in the search path.
     ///
     /// # Cancel safety
     ///
@@ -113,14 +115,17 @@ impl Operator {
                 needed: SERVER_MAJOR_MIN,
             });
         }
-        Ok(Self { client, tls, config: config.clone(), facts, marked: AtomicBool::new(false) })
+        let search_path = search_path(&client, config, &facts.database_tag()).await?;
+        let marked = AtomicBool::new(false);
+        Ok(Self { client, tls, config: config.clone(), facts, marked, search_path })
     }
 
     /// Another connection of the same kind, without another look at the server.
     pub(crate) async fn sibling(&self) -> Result<Self> {
         let client = open(&self.config, &self.tls).await?;
         let (tls, config, facts) = (self.tls.clone(), self.config.clone(), self.facts.clone());
-        Ok(Self { client, tls, config, facts, marked: AtomicBool::new(false) })
+        let (marked, search_path) = (AtomicBool::new(false), self.search_path.clone());
+        Ok(Self { client, tls, config, facts, marked, search_path })
     }
 
     /// Lets the server refuse every write of this connection from here on.
@@ -169,6 +174,10 @@ impl Operator {
     /// The configuration that the connection was made with.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    pub(crate) fn search_path(&self) -> &SearchPath {
+        &self.search_path
     }
 
     pub(crate) fn client(&self) -> &Client {

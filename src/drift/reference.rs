@@ -100,7 +100,7 @@ fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &Sche
         sql.push_str(&isolation::grants_to_come_sql(schema, role.ident()));
     }
     for (index, file) in files.iter().enumerate() {
-        let path = if set == Set::Tenant { format!("{own}, public, pg_temp") } else { format!("{own}, public") };
+        let path = operator.search_path().of(schema);
         // As when it is applied: a file may SET what it likes.
         sql.push_str(&format!("reset all;\n{};\nselect '{mark}{index}';\n", settings(&path)));
         sql.push_str(&format!("{}\n;\n", transactional(file, set, schema)));

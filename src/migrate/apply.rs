@@ -274,7 +274,7 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
         set_local("lock_timeout", &milliseconds(session.lock_timeout)),
         set_local("statement_timeout", &milliseconds(session.migration_statement_timeout)),
     ];
-    let path = set_local("search_path", &search_path(schema));
+    let path = set_local("search_path", &operator.search_path().of(schema));
     // Without this a killed client's message runs on, and commits.
     let notices = operator.facts().notices_lost_clients.then(|| set_local("client_connection_check_interval", "1000"));
 
@@ -419,13 +419,4 @@ pub(super) fn left_the_schema(doing: String, file: &MigrationFile) -> Error {
 /// A condition: what has no schema's name is in this schema.
 pub(super) fn in_schema(schema: &SchemaName) -> String {
     format!("pg_catalog.current_schema()::text = {}::text", literal(schema.as_str()))
-}
-
-/// The search path of a migration: its schema, then what extensions and shared functions live in.
-pub(super) fn search_path(schema: &SchemaName) -> String {
-    if *schema == SchemaName::public() {
-        "public, pg_temp".into()
-    } else {
-        format!("{}, public, pg_temp", schema.as_str())
-    }
 }

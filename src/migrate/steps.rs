@@ -418,7 +418,7 @@ impl Stepper<'_> {
         let mut settings = vec![
             ("lock_timeout", milliseconds(session.lock_timeout)),
             ("statement_timeout", milliseconds(session.migration_statement_timeout)),
-            ("search_path", apply::search_path(&self.plan.schema)),
+            ("search_path", self.operator.search_path().of(&self.plan.schema)),
         ];
         // Without this a killed client's statement, and with it the lock, goes on to its end.
         if self.operator.facts().notices_lost_clients {

@@ -15,6 +15,7 @@ mod docs;
 mod drift;
 mod drift_ignore;
 mod drift_roles;
+mod extension_schemas;
 mod identity_schema;
 mod layering;
 mod ledger_repair;
@@ -52,6 +53,7 @@ mod tenant_retry;
 mod tenant_slugs;
 mod tenant_state;
 mod tenant_statement;
+mod tenant_stream;
 mod tenant_switch;
 mod tenant_wire;
 mod support {

@@ -574,7 +574,7 @@ async fn an_unfinished_copy_commits_nothing_even_when_the_closure_says_ok() {
         .db
         .with_tenant(&acme, async |tx| {
             {
-                let part = tx.savepoint().await?;
+                let mut part = tx.savepoint().await?;
                 let mut sink = part.copy_in::<bytes::Bytes>("copy marks (tag, n) from stdin").await?;
                 sink.send("copied\t1\n".repeat(1000).into()).await?;
             }

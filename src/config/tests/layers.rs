@@ -61,7 +61,7 @@ fn every_key_of_the_file_is_read() {
     let scratch = Scratch::new(&[(
         "cgk.toml",
         "database_url_file = 'url'\ndirect_url = 'postgres://direct@localhost/db'\nmigrations = 'sql'\n\
-         isolation = 'path'\npooled = true\n\
+         isolation = 'path'\nsearch_path = ['extensions', 'More']\npooled = true\n\
          [session]\napplication_name = 'web'\nlock_timeout = '1s'\nstatement_timeout = '2min'\n\
          migration_statement_timeout = '3h'\nmigration_wait = '9s'\nidle_in_transaction_timeout = '500ms'\n\
          [pool]\nsize_max = 3\nwait = '4s'\nconnection_age_max = '1h'\ntenants_per_connection_max = 5\n\
@@ -71,6 +71,18 @@ fn every_key_of_the_file_is_read() {
     let config = scratch.load(&[]).unwrap();
     assert_eq!(config.migrations(), &MigrationsFrom::Directory(scratch.path().join("sql")));
     assert_eq!((config.isolation(), config.pooling()), (Isolation::Path, Pooling::Transaction));
+    let schemas = |config: &Config| {
+        config
+            .search_path()
+            .map(|names| names.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(schemas(&config).as_deref(), Some("extensions More"));
+    let from_environment = scratch.load(&[("CGK_SEARCH_PATH", "public, Ext, \"Two\"")]).unwrap();
+    assert_eq!(schemas(&from_environment).as_deref(), Some("public ext Two"));
+    for wrong in ["a b", "a,", ",", "\"\""] {
+        let error = scratch.load(&[("CGK_SEARCH_PATH", wrong)]).unwrap_err();
+        assert!(error.to_string().contains("search_path"), "{error}");
+    }
     assert_eq!(config.session().application_name, "web");
     assert_eq!(config.session().lock_timeout, Duration::from_secs(1));
     assert_eq!(config.session().statement_timeout, Duration::from_secs(120));
@@ -94,6 +106,7 @@ fn every_key_of_the_file_is_read() {
         "postgresql://direct@localhost:5432/db",
         "refuse",
         "path",
+        "\"extensions\", \"More\"",
         "true",
         &sql,
         "web",

@@ -1,0 +1,163 @@
+//! Extensions in a schema of their own, as on Supabase: found by tenants, the platform and migrations alike.
+
+use crate::{
+    sandbox::{Files, Raw, migrate_all, tenants},
+    stage::slug,
+};
+use cgk::{
+    Config, Db, Error, ErrorKind, Operator,
+    config::Isolation,
+    drift,
+    ident::{DatabaseTag, Ident},
+    migrate::{Outcome, Scope},
+    testing::{TestDatabase, TestServer},
+};
+
+/// True where the types and operators of the extensions are found. Each of them runs without an error wherever the type of
+/// the column alone is found, so a missing schema makes some of them silently false.
+const PREDICATES: [&str; 14] = [
+    "email = 'a@X.ORG'",
+    "not email <> 'a@x.org'",
+    "email in ('a@x.org', 'b')",
+    "email = any (array['a@x.ORG']::citext[])",
+    "email like 'a@%'",
+    "email not like 'A@X.com'",
+    "email ~ '^a@x'",
+    "email !~ '^b'",
+    "email >= 'a@x.org' and email <= 'A@X.ORG'",
+    "strpos(email, 'X.o') = 3",
+    "replace(email, 'X', 'y') = 'A@y.org'",
+    "split_part(email, 'X', 2) = '.org'",
+    "title % 'helo'",
+    "attrs ? 'a' and attrs -> 'a' = '1' and attrs @> 'a=>1'",
+];
+
+const DOCS: &str = "create table docs (id int, email citext unique, title text, attrs hstore);
+    create index docs_title on docs using gin (title gin_trgm_ops);
+    insert into docs values (1, 'A@x.org', 'hello', 'a=>1')";
+
+const VIEW: &str = "create view shouting as select email from docs where email = 'a@X.ORG' and title % 'helo'";
+
+async fn database(search_path: &str) -> TestDatabase {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let raw = Raw::on(&database).await;
+    raw.run(
+        "create schema extensions; grant usage on schema extensions to public;
+         create extension citext schema extensions; create extension pg_trgm schema extensions;
+         create extension hstore schema extensions",
+    )
+    .await;
+    if !search_path.is_empty() {
+        raw.run(&format!("alter database {} set search_path = {search_path}", database.name())).await;
+    }
+    database
+}
+
+/// The predicates that are not true in a tenant, because they are false or fail.
+async fn wrong(db: &Db) -> Vec<&'static str> {
+    let mut wrong = Vec::new();
+    for predicate in PREDICATES {
+        let rows = db.tenant(&slug("acme")).query(&format!("select ({predicate}) is true from docs"), &[]).await;
+        if !rows.is_ok_and(|rows| rows[0].get(0)) {
+            wrong.push(predicate);
+        }
+    }
+    wrong
+}
+
+fn named(schemas: &[&str]) -> Vec<Ident> {
+    schemas.iter().map(|name| Ident::new(*name).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn what_the_database_says_is_in_every_search_path() {
+    let database = database("\"$user\", public, extensions, missing").await;
+    let files = Files::of_tenants(&[("001_docs.sql", DOCS)]);
+    let operator = tenants(&database, &files.load(), &["acme"]).await;
+    files.tenant("002_view.sql", VIEW);
+    let report = migrate_all(&operator, &files.load()).await.unwrap();
+    assert!(report.tenants.iter().all(|tenant| matches!(tenant.result, Outcome::Migrated { .. })), "{report:?}");
+    let drifted = drift::verify(&operator, &files.load(), &Scope::Everything).await.unwrap();
+    assert!(!drifted.has_drift() && !drifted.has_busy(), "{drifted:?}");
+    for isolation in [Isolation::Role, Isolation::Path] {
+        let db = Db::connect(&database.config().clone().with_isolation(isolation)).await.unwrap();
+        assert_eq!(wrong(&db).await, [""; 0], "{isolation:?}");
+        let row = db
+            .tenant(&slug("acme"))
+            .query_one("select current_setting('search_path'), (select count(*) from shouting)", &[])
+            .await
+            .unwrap();
+        assert_eq!(row.get::<_, &str>(0), "tenant_acme, public, \"extensions\", pg_temp");
+        assert_eq!(row.get::<_, i64>(1), 1);
+        let platform = "select 'A'::citext = 'a'::citext, current_setting('search_path')";
+        let row = db.platform().query_one(platform, &[]).await.unwrap();
+        assert!(row.get::<_, bool>(0));
+        assert_eq!(row.get::<_, &str>(1), "public, \"extensions\", pg_temp");
+    }
+    // The control: without that schema some are silently false.
+    let without = database.config().clone().with_search_path([]);
+    let wrong = wrong(&Db::connect(&without).await.unwrap()).await;
+    assert!(wrong.len() > 3, "without the schema only these are wrong: {wrong:?}");
+}
+
+#[tokio::test]
+async fn the_setting_counts_before_the_database() {
+    let database = database("").await;
+    let files = Files::of_tenants(&[("001_docs.sql", DOCS)]);
+    let config = database.config().clone().with_search_path(named(&["extensions"]));
+    // Neither says anything of the schema: the migration does not find the types.
+    let (operator, db) = (database.operator().await.unwrap(), database.db().await.unwrap());
+    let options = cgk::lifecycle::CreateOptions::default();
+    let error = cgk::lifecycle::create(&operator, &db, &files.load(), &slug("acme"), &options).await.unwrap_err();
+    assert_eq!(error.sqlstate().unwrap().code(), "42704", "{error:?}");
+    let (operator, db) = (Operator::connect(&config).await.unwrap(), Db::connect(&config).await.unwrap());
+    cgk::lifecycle::create(&operator, &db, &files.load(), &slug("acme"), &options).await.unwrap();
+    assert_eq!(wrong(&db).await, [""; 0]);
+    let drifted = drift::verify(&operator, &files.load(), &Scope::Everything).await.unwrap();
+    assert!(!drifted.has_drift() && !drifted.has_busy(), "{drifted:?}");
+}
+
+async fn refusal(config: &Config) -> (String, String) {
+    let errors =
+        [Db::connect(config).await.map(drop), Operator::connect(config).await.map(drop)].map(Result::unwrap_err);
+    let [Error::SearchPathUnfit { schema, why, fix }, Error::SearchPathUnfit { .. }] = &errors else {
+        panic!("{errors:?}")
+    };
+    assert_eq!((errors[0].kind(), errors[0].code()), (ErrorKind::Conflict, "CGK0304"));
+    assert!(!schema.is_empty());
+    (why.clone(), fix.clone())
+}
+
+#[tokio::test]
+async fn a_schema_in_which_a_tenant_can_create_is_refused_by_name() {
+    let database = database("public, extensions").await;
+    database.with_tenants(&["acme"]).await.unwrap();
+    let raw = Raw::on(&database).await;
+    let config = database.config();
+    assert!(Db::connect(config).await.is_ok());
+    let role = cgk::ident::RoleName::of_tenant(&slug("acme"), &DatabaseTag::of(database.name()));
+    let group = format!("cgk_t_group_{}", DatabaseTag::of(database.name()).as_str());
+    raw.run(&format!("create role {group}; grant {group} to {}", role.quoted())).await;
+    for (grant, writer) in [
+        ("grant create on schema extensions to public".to_owned(), "PUBLIC"),
+        (format!("grant create on schema extensions to {}", role.quoted()), role.as_str()),
+        (format!("grant create on schema extensions to {group}"), group.as_str()),
+        ("revoke usage on schema extensions from public".to_owned(), "not everybody"),
+    ] {
+        raw.run(&grant).await;
+        let (why, fix) = refusal(config).await;
+        assert!(why.contains(writer), "{grant}: {why}");
+        // What is suggested is enough.
+        raw.run(&fix).await;
+        assert!(Db::connect(config).await.is_ok(), "{grant}");
+    }
+    raw.run(&format!("alter schema extensions owner to {}", role.quoted())).await;
+    assert!(refusal(config).await.0.contains(role.as_str()));
+    raw.run(&format!("alter schema extensions owner to current_user; drop owned by {group}; drop role {group}")).await;
+    for (schemas, reason) in
+        [(["nowhere"], "no such schema"), (["tenant_acme"], "a tenant's"), (["pg_catalog"], "server's")]
+    {
+        let (why, _) = refusal(&config.clone().with_search_path(named(&schemas))).await;
+        assert!(why.contains(reason), "{schemas:?}: {why}");
+    }
+}
