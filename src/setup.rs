@@ -1,5 +1,9 @@
 //! Makes a database ready for cgk; may be run again at any time, by any number of processes.
 
+mod harden;
+
+pub use harden::{HardeningMode, HardeningReport, Measure, MeasureReport, MeasureState, harden};
+
 use crate::{
     db::{Operator, message},
     error::{Error, Result, while_doing},
@@ -57,7 +61,7 @@ pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut 
     check_privileges(operator)?;
     // Planned first: a database whose ledger is not ours, or does not agree, is left entirely as it is.
     let planned: FleetPlan<'_> = migrate::plan_fleet(operator, migrations, &Scope::Public, Target::Head).await?;
-    let hardened = harden(operator).await?;
+    let hardened = revoke_create_on_public(operator).await?;
     let options = RunOptions::default().unrecorded();
     let report: RunReport = migrate::run_with(operator, migrations, planned, &options, observer).await?;
     let applied = match report.public.map(|outcome| outcome.result) {
@@ -92,7 +96,7 @@ fn check_privileges(operator: &Operator) -> Result<()> {
     facts.require_schema_creation()
 }
 
-async fn harden(operator: &Operator) -> Result<Hardening> {
+async fn revoke_create_on_public(operator: &Operator) -> Result<Hardening> {
     if !operator.facts().everyone_creates_in_public {
         return Ok(Hardening::NotNeeded);
     }

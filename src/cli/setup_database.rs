@@ -7,7 +7,7 @@ use cgk::{
     lifecycle,
     login::{self, Admission, DirectRights, LoginName, LoginOptions, PasswordWish, SharedTables},
     migrate::{MigrationId, Migrations},
-    setup::{self, Hardening},
+    setup::{self, Hardening, HardeningMode, HardeningReport, MeasureState},
 };
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -27,6 +27,7 @@ Examples:
   DATABASE_URL=postgresql://cgk:PASSWORD@localhost:5432/app cgk setup:database
   cgk setup:database --migrations migrations    with your own migrations
   cgk setup:database --app-role app             also make the login that services use, and print its URL once
+  cgk setup:database --harden --dry-run         show which rights would be taken from PUBLIC
   cgk setup:database --json                     for scripts
 
 It may be run again at any time: what is there is left alone. Of tenants it touches nothing but the comment on a schema \
@@ -49,6 +50,12 @@ pub(crate) struct Arguments {
     /// Make the roles of all tenants that have none, as after a change from path to role isolation
     #[arg(long)]
     isolate_tenants: bool,
+    /// Revoke from PUBLIC what injected SQL needs: set_config, trusted languages, temporary objects; see docs/security.md
+    #[arg(long)]
+    harden: bool,
+    /// Show what --harden would do, and do nothing
+    #[arg(long, requires = "harden", conflicts_with_all = ["app_role", "isolate_tenants"])]
+    dry_run: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -74,9 +81,26 @@ struct Summary {
     app_role: Option<AppRoleView>,
     tenants_isolated: Vec<String>,
     tenants_without_role: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hardening: Option<Vec<MeasureView>>,
     settings: Vec<SettingView>,
     ms: u64,
     exit: Exit,
+}
+
+#[derive(Serialize)]
+struct DryRunSummary {
+    event: &'static str,
+    hardening: Vec<MeasureView>,
+    exit: Exit,
+}
+
+#[derive(Serialize)]
+struct MeasureView {
+    measure: &'static str,
+    /// `in_place`, `applied`, `pending` or `not_allowed`.
+    state: &'static str,
+    statements: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -123,6 +147,12 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         printer.answer(line);
     }
 
+    if arguments.dry_run {
+        let hardening = harden(session, &operator, HardeningMode::DryRun).await?;
+        let exit = if hardening.is_complete() { Exit::Done } else { Exit::Pending };
+        printer.record(&DryRunSummary { event: "summary", hardening: MeasureView::all(&hardening), exit });
+        return Ok(exit);
+    }
     printer.answer(format!("\n{}", paint(HEADING, "Shared schema")));
     let began = Instant::now();
     let report = setup::setup(&operator, &migrations, &mut Progress::new(printer)).await?;
@@ -141,6 +171,10 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         }
         None => None,
     };
+    let hardening = match arguments.harden {
+        true => Some(harden(session, &operator, HardeningMode::Apply).await?),
+        false => None,
+    };
     // Told, and no error: the password that was just shown must not be hidden by one.
     let stopped = admission.as_ref().and_then(|admission| admission.failure.as_ref());
     if let Some(failure) = stopped {
@@ -148,6 +182,10 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     let exit =
         if tenants.failed || !report.bound.failed.is_empty() || stopped.is_some() { Exit::Partial } else { Exit::Done };
+    let exit = match &hardening {
+        Some(report) if exit == Exit::Done && !report.is_complete() => Exit::Failed,
+        _ => exit,
+    };
     printer.record(&Summary {
         event: "summary",
         applied: report.applied.iter().map(ToString::to_string).collect(),
@@ -163,6 +201,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         app_role: admission.as_ref().map(|admission| AppRoleView::of(admission, &config)),
         tenants_isolated: tenants.isolated,
         tenants_without_role: tenants.without_role,
+        hardening: hardening.as_ref().map(MeasureView::all),
         settings,
         ms: time::milliseconds(began.elapsed()),
         exit,
@@ -171,6 +210,29 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         printer.say(format!("\nThe database is ready. Next: {}", paint(COMMAND, "cgk tenant:create <slug>")));
     }
     Ok(exit)
+}
+
+/// Hardens the database, or shows what that would do.
+async fn harden(session: &Session<'_>, operator: &Operator, mode: HardeningMode) -> Result<HardeningReport> {
+    let printer = session.printer;
+    printer.answer(format!("\n{}", paint(HEADING, "Hardening")));
+    let report = setup::harden(operator, mode).await?;
+    for measure in &report.measures {
+        let name = MeasureView::name(measure.measure);
+        printer.answer(match measure.state {
+            MeasureState::InPlace => ok(format!("{name}: nothing to do")),
+            MeasureState::Applied => ok(format!("{name}: done")),
+            MeasureState::Pending => warning(format!("{name}: would run")),
+            _ => warning(format!(
+                "{name}: role {} may not do this; let a superuser run",
+                harmless(&operator.facts().role)
+            )),
+        });
+        for statement in &measure.statements {
+            printer.answer(format!("        {};", harmless(statement)));
+        }
+    }
+    Ok(report)
 }
 
 #[derive(Default)]
@@ -218,6 +280,30 @@ impl Arguments {
         options.password = if self.new_password { PasswordWish::New } else { PasswordWish::Keep };
         options.direct_rights = if self.revoke_direct { DirectRights::Revoke } else { DirectRights::Keep };
         options
+    }
+}
+
+impl MeasureView {
+    fn all(report: &HardeningReport) -> Vec<Self> {
+        let view = |measure: &setup::MeasureReport| Self {
+            measure: Self::name(measure.measure),
+            state: match measure.state {
+                MeasureState::InPlace => "in_place",
+                MeasureState::Applied => "applied",
+                MeasureState::Pending => "pending",
+                _ => "not_allowed",
+            },
+            statements: measure.statements.clone(),
+        };
+        report.measures.iter().map(view).collect()
+    }
+
+    fn name(measure: setup::Measure) -> &'static str {
+        match measure {
+            setup::Measure::SetConfig => "set_config",
+            setup::Measure::Languages => "languages",
+            _ => "temporary",
+        }
     }
 }
 

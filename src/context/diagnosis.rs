@@ -15,6 +15,18 @@ use crate::{
 use tokio_postgres::{Client, error::SqlState, types::Type};
 use uuid::Uuid;
 
+/// The login, quoted, its `row_security`, and the statement that puts that back to its default where it was set.
+const LOGIN: &str = "
+select pg_catalog.quote_ident(current_user), s.setting,
+       case s.source
+         when 'user' then 'alter role ' || pg_catalog.quote_ident(current_user) || ' reset row_security'
+         when 'database' then 'alter database ' || pg_catalog.quote_ident(pg_catalog.current_database()) || ' reset row_security'
+         when 'database user' then 'alter role ' || pg_catalog.quote_ident(current_user) || ' in database '
+                                   || pg_catalog.quote_ident(pg_catalog.current_database()) || ' reset row_security'
+         else 'alter role ' || pg_catalog.quote_ident(current_user) || ' set row_security = on'
+       end
+from pg_catalog.pg_settings s where s.name = 'row_security'";
+
 /// Whether row level security hides the whole registry from this login.
 async fn hidden(client: &Client) -> Result<bool, tokio_postgres::Error> {
     let rows = client.query_typed(&format!("select {REGISTRY_IS_HIDDEN}"), &[]).await?;
@@ -44,9 +56,19 @@ pub(super) async fn diagnose(shared: &Shared, database: &str) -> Result<Option<E
             }));
         }
         Err(source) if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            let login = client.query_typed("select pg_catalog.quote_ident(current_user)", &[]).await.map_err(doing())?;
-            let login: String =
-                login.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or_default();
+            let rows = client.query_typed(LOGIN, &[]).await.map_err(doing())?;
+            let get = |index: usize| -> Result<String> {
+                rows.first().map(|row| row.try_get(index)).transpose().map(Option::unwrap_or_default).map_err(doing())
+            };
+            let login = get(0)?;
+            if get(1)? == "off" {
+                return Ok(Some(Error::Privilege {
+                    needed: "read public.organizations: row_security is off, so the server refuses what a policy would filter".into(),
+                    grant: get(2)?,
+                    role: login,
+                    source: Some(source),
+                }));
+            }
             return Ok(Some(Error::Privilege {
                 needed: "read public.organizations".into(),
                 grant: format!("grant select (id, slug, status) on public.organizations to {login}"),

@@ -38,6 +38,7 @@ const ROLE: &str = "the role belongs to the transaction; another tenant takes a 
 const PATH: &str = "the search path belongs to the transaction; another tenant takes a call of its own, and schemas of \
                     extensions are named by the setting `search_path`";
 const ORGANIZATION: &str = "the organization belongs to the transaction; another tenant takes a call of its own";
+const OWNED: &str = "it takes default privileges from the tenant's role for good; drop objects one by one";
 const SESSION: &str = "reset single settings by name; the session is reset after every transaction";
 
 /// The settings that belong to the transaction, with what to do instead of changing them.
@@ -71,6 +72,7 @@ pub(crate) fn statement_form(sql: &str) -> StatementForm {
         }
         "prepare" if words.next() == "transaction" => refused("prepare transaction", END),
         "discard" => refused("discard", SESSION),
+        "drop" if words.next() == "owned" => refused("drop owned", OWNED),
         "set" => set(&mut words),
         "reset" => reset(&mut words),
         _ => StatementForm::Inside,
@@ -254,6 +256,7 @@ mod tests {
             ("reset cgk.tx", "reset cgk.tx"),
             ("discard all", "discard"),
             ("DISCARD temp", "discard"),
+            ("drop /* */ OWNED by current_user", "drop owned"),
         ] {
             assert_eq!(form(sql), expected, "{sql}");
         }
@@ -294,6 +297,8 @@ mod tests {
             "update t set role = 'x'",
             "prepare x as select 1",
             "deallocate all",
+            "drop table owned",
+            "drop",
         ] {
             assert_eq!(form(sql), "", "{sql}");
         }

@@ -133,6 +133,8 @@ pub(super) struct Found {
     pub(super) exists: bool,
     pub(super) may_connect: bool,
     pub(super) sees_public: bool,
+    /// Whether it may call set_config, by a grant of its own or, before hardening, as everybody.
+    pub(super) calls_set_config: bool,
     /// Whether its search path in this database is empty.
     pub(super) has_empty_path: bool,
     pub(super) shared_tables: SharedTables,
@@ -165,7 +167,12 @@ impl Found {
                     exists (select from pg_catalog.pg_class k join pg_catalog.pg_namespace n on n.oid = k.relnamespace
                              where k.relowner = r.oid and n.nspname !~ '^pg_')
                       or exists (select from pg_catalog.pg_namespace n where n.nspowner = r.oid and n.nspname !~ '^pg_')
-                      or exists (select from pg_catalog.pg_database d where d.datdba = r.oid)
+                      or exists (select from pg_catalog.pg_database d where d.datdba = r.oid),
+                    coalesce(pg_catalog.has_function_privilege(r.oid, 'pg_catalog.set_config(text, text, boolean)', 'execute'),
+                             exists (select from pg_catalog.pg_proc p,
+                                            pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
+                                     where p.oid = 'pg_catalog.set_config(text, text, boolean)'::pg_catalog.regprocedure
+                                       and a.grantee = 0))
              from pg_catalog.pg_class c left join pg_catalog.pg_roles r on r.rolname::text = $1
              where c.oid = 'public.organizations'::regclass"
         );
@@ -180,6 +187,7 @@ impl Found {
             exists: get(0)?,
             may_connect: get(1)?,
             sees_public: get(2)?,
+            calls_set_config: get(17)?,
             has_empty_path: get(3)?,
             shared_tables: if get(4)? { SharedTables::All } else { SharedTables::Registry },
             registry_owner: owner.map(ident).transpose()?,

@@ -210,6 +210,10 @@ async fn base_sql(
     if !found.sees_public {
         let _ = writeln!(sql, "grant usage on schema public to {login};");
     }
+    if !found.calls_set_config {
+        // On a hardened database PUBLIC may not, and entering a tenant takes it.
+        let _ = writeln!(sql, "grant execute on function pg_catalog.set_config(text, text, boolean) to {login};");
+    }
     if !found.has_empty_path {
         let _ = writeln!(sql, "alter role {login} in database {database} set search_path = '';");
     }

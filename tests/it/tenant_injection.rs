@@ -83,7 +83,7 @@ const INJECTIONS: &[(&str, &str, Verdicts)] = &[
 /// The only row of data that the other tenant has in the attacked table besides its first.
 const SECRET: &str = "secret-of-globex";
 
-/// What the revoked rights are, as `docs/setup/DATABASE.md` has them.
+/// What `setup::harden` revokes.
 const HARDENING: &str = "
     revoke execute on function pg_catalog.set_config(text, text, boolean) from public;
     revoke usage on language plpgsql, sql from public;";

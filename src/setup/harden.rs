@@ -1,0 +1,219 @@
+//! Takes rights from PUBLIC that text injected into a statement lives on.
+
+use crate::{
+    db::{Operator, message},
+    error::{Error, Result, while_doing},
+    ident::quoted,
+};
+use tokio_postgres::error::SqlState;
+
+/// Whether hardening changes anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HardeningMode {
+    /// What is missing is done.
+    Apply,
+    /// It is only found out what is missing; nothing is written.
+    DryRun,
+}
+
+/// What hardening found and did, measure by measure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HardeningReport {
+    /// Each measure, in the order in which they are taken.
+    pub measures: Vec<MeasureReport>,
+}
+
+impl HardeningReport {
+    /// Whether every measure is in place.
+    pub fn is_complete(&self) -> bool {
+        self.measures.iter().all(|measure| matches!(measure.state, MeasureState::InPlace | MeasureState::Applied))
+    }
+}
+
+/// One measure of hardening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Measure {
+    /// Only the logins that cgk uses may call `set_config`, by which an expression changes role, path or organization.
+    SetConfig,
+    /// Only the roles that migrate may use trusted languages, in which a block or function runs any statement.
+    Languages,
+    /// Only the roles that migrate may create temporary objects.
+    Temporary,
+}
+
+impl Measure {
+    const ALL: [Self; 3] = [Self::SetConfig, Self::Languages, Self::Temporary];
+}
+
+/// What became of a measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MeasureState {
+    /// There was nothing to do.
+    InPlace,
+    /// This run did it.
+    Applied,
+    /// It is to be done; this was a dry run.
+    Pending,
+    /// The operator may not do it: the statements are for a superuser, or for who owns the object.
+    NotAllowed,
+}
+
+/// A measure and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MeasureReport {
+    /// The measure.
+    pub measure: Measure,
+    /// What became of it.
+    pub state: MeasureState,
+    /// The statements that were run or are to be run; empty where there was nothing to do.
+    pub statements: Vec<String>,
+}
+
+/// Takes from PUBLIC the right to call `set_config`, to use trusted languages and to create temporary objects, and gives them
+/// to the roles that need them: the operator, the owners of the database, the registry and the tenants' schemas, and, of
+/// `set_config` alone, the admitted logins of services. Logins that are admitted later get theirs from
+/// [`login::admit`](crate::login::admit).
+///
+/// With role isolation this keeps a text that is pasted into a statement from changing role, path or organization there. With
+/// path isolation it changes little, because the services' login keeps `set_config`.
+///
+/// May be run again at any time. Other roles that call `set_config`, such as one that runs `pg_dump`, must be granted it by hand.
+///
+/// # Locks
+///
+/// Rows of the catalogue, briefly.
+///
+/// # Committed when
+///
+/// Each measure by itself: its grants and its revocation together.
+///
+/// # Errors
+///
+/// Kind `NotReady`: there is no registry. A measure that the operator may not take is no error but a line of the report.
+///
+/// # Cancel safety
+///
+/// Dropped, each measure is in place or not at all.
+pub async fn harden(operator: &Operator, mode: HardeningMode) -> Result<HardeningReport> {
+    crate::migrate::state::require_registry(operator).await?;
+    let mut measures = Vec::new();
+    for measure in Measure::ALL {
+        let statements = missing(operator, measure).await?;
+        let state = match (statements.is_empty(), mode) {
+            (true, _) => MeasureState::InPlace,
+            (false, HardeningMode::DryRun) => MeasureState::Pending,
+            (false, HardeningMode::Apply) => apply(operator, measure, &statements).await?,
+        };
+        measures.push(MeasureReport { measure, state, statements });
+    }
+    Ok(HardeningReport { measures })
+}
+
+async fn apply(operator: &Operator, measure: Measure, statements: &[String]) -> Result<MeasureState> {
+    let doing = || while_doing("take rights from everybody");
+    let answer = message::run(operator.client(), &statements.join(";\n")).await.map_err(doing())?;
+    match answer.complete() {
+        // Who is not the owner gets a warning from the server and no error, so the outcome is looked up.
+        Ok(_) if missing(operator, measure).await?.is_empty() => Ok(MeasureState::Applied),
+        Ok(_) => Ok(MeasureState::NotAllowed),
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(MeasureState::NotAllowed),
+        Err(error) => Err(doing()(error)),
+    }
+}
+
+/// The statements that a measure still takes.
+async fn missing(operator: &Operator, measure: Measure) -> Result<Vec<String>> {
+    let mut statements = Vec::new();
+    for Right { name, kind, public_has, needs } in rights(operator, measure).await? {
+        // An operator who can hand the right on can also admit another login later.
+        for (role, hands_on) in needs {
+            let option = if hands_on { " with grant option" } else { "" };
+            statements.push(format!("grant {kind} {name} to {}{option}", quoted(&role)));
+        }
+        if public_has {
+            statements.push(format!("revoke {kind} {name} from public"));
+        }
+    }
+    Ok(statements)
+}
+
+/// A right that PUBLIC has or had on one object.
+struct Right {
+    /// The object as GRANT names it.
+    name: String,
+    /// The privilege and the kind of object, as GRANT names them.
+    kind: &'static str,
+    public_has: bool,
+    /// The roles that need it and were not granted it, each with whether it must be able to hand it on.
+    needs: Vec<(String, bool)>,
+}
+
+/// The roles that need a right of their own once PUBLIC has none: those that migrate, and the services' logins.
+const NEEDS: &str = "
+needs (oid, migrates) as (
+    select r.oid, bool_or(n.migrates)
+    from (select r.oid, true from pg_catalog.pg_roles r where r.rolname = current_user
+          union all select d.datdba, true from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()
+          union all select c.relowner, true from pg_catalog.pg_class c where c.oid = 'public.organizations'::pg_catalog.regclass
+          union all select n.nspowner, true from public.organizations o
+                    join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || o.slug
+          union all select m.role, false from pg_catalog.pg_policy p cross join pg_catalog.unnest(p.polroles) m (role)
+                    where p.polrelid = 'public.organizations'::pg_catalog.regclass
+                      and pg_catalog.starts_with(p.polname::pg_catalog.text, 'cgk_login_')) n (oid, migrates)
+    join pg_catalog.pg_roles r on r.oid = n.oid
+    where not r.rolsuper
+    group by r.oid)";
+
+async fn rights(operator: &Operator, measure: Measure) -> Result<Vec<Right>> {
+    let (kind, privilege, objects, who) = match measure {
+        Measure::SetConfig => (
+            "execute on function",
+            "EXECUTE",
+            "select 'pg_catalog.set_config(text, text, boolean)', coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
+             from pg_catalog.pg_proc p
+             where p.oid = 'pg_catalog.set_config(text, text, boolean)'::pg_catalog.regprocedure",
+            "true",
+        ),
+        Measure::Languages => (
+            "usage on language",
+            "USAGE",
+            "select pg_catalog.quote_ident(l.lanname), coalesce(l.lanacl, pg_catalog.acldefault('l', l.lanowner))
+             from pg_catalog.pg_language l where l.lanpltrusted order by l.lanname",
+            "w.migrates",
+        ),
+        Measure::Temporary => (
+            "temporary on database",
+            "TEMPORARY",
+            "select pg_catalog.quote_ident(d.datname), coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))
+             from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()",
+            "w.migrates",
+        ),
+    };
+    let hands_on = measure == Measure::SetConfig;
+    let sql = format!(
+        "with {NEEDS}, objects (name, acl) as ({objects})
+         select o.name,
+                exists (select from pg_catalog.aclexplode(o.acl) a where a.grantee = 0 and a.privilege_type = '{privilege}'),
+                array(select pg_catalog.pg_get_userbyid(w.oid)::pg_catalog.text from needs w
+                      where {who} and not exists (select from pg_catalog.aclexplode(o.acl) a where a.grantee = w.oid
+                          and a.privilege_type = '{privilege}' and (a.is_grantable or not (w.migrates and {hands_on})))
+                      order by 1),
+                array(select pg_catalog.pg_get_userbyid(w.oid)::pg_catalog.text from needs w where w.migrates)
+         from objects o order by 1"
+    );
+    let doing = || while_doing("look at the rights of everybody");
+    let rows = operator.client().query_typed(&sql, &[]).await.map_err(doing())?;
+    let read = |row: &tokio_postgres::Row| -> Result<Right, tokio_postgres::Error> {
+        let (roles, migrating): (Vec<String>, Vec<String>) = (row.try_get(2)?, row.try_get(3)?);
+        let needs = roles.into_iter().map(|role| {
+            let hands_on = hands_on && migrating.contains(&role);
+            (role, hands_on)
+        });
+        Ok(Right { name: row.try_get(0)?, kind, public_has: row.try_get(1)?, needs: needs.collect() })
+    };
+    rows.iter().map(|row| read(row).map_err(|error| -> Error { doing()(error) })).collect()
+}

@@ -1,0 +1,187 @@
+//! `setup::harden`: what it takes away, that it is idempotent, and that everything of cgk works on such a database.
+
+use crate::{
+    sandbox::{Files, login_role, migrate_all},
+    stage::{Stage, as_login, slug},
+    support::cgk::Shell,
+};
+use cgk::{
+    Config, Db, Error, ErrorKind, Operator,
+    config::Isolation,
+    drift, lifecycle,
+    login::{self, LoginName, LoginOptions, SharedTables},
+    migrate::{Migrations, Outcome, Scope},
+    setup::{self, HardeningMode, Measure, MeasureState},
+    testing::TestServer,
+};
+
+fn states(report: &setup::HardeningReport) -> Vec<MeasureState> {
+    report.measures.iter().map(|measure| measure.state).collect()
+}
+
+async fn admit(operator: &Operator, name: &LoginName) -> cgk::Result<login::Admission> {
+    let mut options = LoginOptions::default();
+    options.shared_tables = Some(SharedTables::Registry);
+    login::admit(operator, name, &options).await
+}
+
+/// What a text injected into a statement does with the rights that are taken away, as a tenant's role.
+fn attacks(globex: &str) -> [String; 4] {
+    [
+        format!(
+            "insert into marks select 'x' || set_config('role', '{globex}', true)
+               || query_to_xml('select tag from tenant_globex.marks', true, false, '')::text, 1"
+        ),
+        format!("do $$ begin perform set_config('role', '{globex}', true); end $$"),
+        format!(
+            "do $$ begin set local role \"{globex}\"; insert into tenant_globex.marks (tag) values ('evil'); end $$"
+        ),
+        "create temporary table marks2 (tag text)".into(),
+    ]
+}
+
+#[tokio::test]
+async fn the_attacks_work_before_and_are_denied_after() {
+    let stage = Stage::set().await;
+    let db = stage.app(Isolation::Role, SharedTables::Registry).await;
+    let operator = Operator::connect(&stage.config()).await.unwrap();
+    let attempt = async |sql: &str| {
+        let outcome = db
+            .with_tenant(&slug("acme"), async |tx| {
+                tx.execute_typed(sql, &[]).await?;
+                // What is found by the check before the COMMIT does not count: the statement itself is asked about.
+                Err::<(), _>(Error::Unexpected { doing: "attack".into(), found: "it ran".into() })
+            })
+            .await
+            .unwrap_err();
+        outcome.sqlstate().map(|state| state.code().to_owned())
+    };
+    for attack in attacks(&stage.role("globex")) {
+        assert_eq!(attempt(&attack).await, None, "denied on a stock server: {attack}");
+    }
+    let planned = setup::harden(&operator, HardeningMode::DryRun).await.unwrap();
+    assert_eq!(states(&planned), [MeasureState::Pending; 3]);
+    for attack in attacks(&stage.role("globex")) {
+        assert_eq!(attempt(&attack).await, None, "a dry run changed something: {attack}");
+    }
+    let applied = setup::harden(&operator, HardeningMode::Apply).await.unwrap();
+    assert_eq!(states(&applied), [MeasureState::Applied; 3]);
+    assert!(applied.is_complete() && !planned.is_complete());
+    for (done, plan) in applied.measures.iter().zip(&planned.measures) {
+        assert_eq!(done.statements, plan.statements);
+    }
+    assert_eq!(applied.measures[0].measure, Measure::SetConfig);
+    for attack in attacks(&stage.role("globex")) {
+        assert_eq!(attempt(&attack).await.as_deref(), Some("42501"), "{attack}");
+    }
+    let again = setup::harden(&operator, HardeningMode::Apply).await.unwrap();
+    assert_eq!(states(&again), [MeasureState::InPlace; 3], "{again:?}");
+    assert!(again.measures.iter().all(|measure| measure.statements.is_empty()));
+    stage.next_user(&db, "globex").await;
+}
+
+/// An owner who is no superuser takes away what is the database's, and names the rest for a superuser.
+#[tokio::test]
+async fn what_the_operator_may_not_do_is_named() {
+    let stage = Stage::set().await;
+    let raw = crate::sandbox::Raw::on(&stage.database).await;
+    let (owner, config) = login_role(&stage.database, &raw, "createrole").await;
+    raw.run(&format!(
+        "alter database {} owner to {owner}; alter table organizations owner to {owner}",
+        stage.database.name()
+    ))
+    .await;
+    raw.run(&format!("create policy to_owner on organizations to {owner} using (true)")).await;
+    let operator = Operator::connect(&config).await.unwrap();
+    let report = setup::harden(&operator, HardeningMode::Apply).await.unwrap();
+    assert_eq!(
+        states(&report),
+        [MeasureState::NotAllowed, MeasureState::NotAllowed, MeasureState::Applied],
+        "{report:?}"
+    );
+    assert!(!report.is_complete());
+    // The statements named are enough, run by a superuser.
+    for measure in &report.measures {
+        for statement in &measure.statements {
+            raw.run(statement).await;
+        }
+    }
+    let report = setup::harden(&operator, HardeningMode::Apply).await.unwrap();
+    assert_eq!(states(&report), [MeasureState::InPlace; 3], "{report:?}");
+}
+
+/// On a hardened database an owner who is no superuser makes tenants, migrates, compares, lets in another login, and services
+/// work, in both modes.
+#[tokio::test]
+async fn everything_works_on_a_hardened_database() {
+    for isolation in [Isolation::Role, Isolation::Path] {
+        let database = TestServer::shared().database().await.unwrap();
+        let raw = crate::sandbox::Raw::on(&database).await;
+        let (owner, config) = login_role(&database, &raw, "createrole").await;
+        raw.run(&format!("alter database {} owner to {owner}; grant all on schema public to {owner}", database.name()))
+            .await;
+        let config: Config = config.with_isolation(isolation);
+        let operator = Operator::connect(&config).await.unwrap();
+        let bundled = Migrations::bundled();
+        setup::setup(&operator, &bundled, &mut cgk::migrate::Silent).await.unwrap();
+        let superuser = Operator::connect(&database.config().clone().with_isolation(isolation)).await.unwrap();
+        let report = setup::harden(&superuser, HardeningMode::Apply).await.unwrap();
+        assert!(report.is_complete(), "{report:?}");
+
+        let files = Files::of_tenants(&[(
+            "001_notes.sql",
+            "create table notes (n int);
+             create function touch() returns trigger language plpgsql as $$ begin return new; end $$;
+             create function one() returns int language sql as 'select 1';
+             create trigger touch before insert on notes for each row execute function touch()",
+        )]);
+        let operator = Operator::connect(&config).await.unwrap();
+        let tag = cgk::ident::DatabaseTag::of(database.name());
+        let name: LoginName = format!("app_{}", tag.as_str()).parse().unwrap();
+        let admission = admit(&operator, &name).await.unwrap();
+        let service = as_login(&database.config().clone(), &admission).with_isolation(isolation);
+        let owner_db = Db::connect(&config).await.unwrap();
+        let options = lifecycle::CreateOptions::default();
+        lifecycle::create(&operator, &owner_db, &files.load(), &slug("acme"), &options).await.unwrap();
+        files.tenant("002_more.sql", "do $$ begin create table more (n int); end $$");
+        let run = migrate_all(&operator, &files.load()).await.unwrap();
+        assert!(run.tenants.iter().all(|tenant| matches!(tenant.result, Outcome::Migrated { .. })), "{run:?}");
+        let drifted = drift::verify(&operator, &files.load(), &Scope::Everything).await.unwrap();
+        assert!(!drifted.has_drift() && !drifted.has_busy(), "{isolation:?}: {drifted:?}");
+        for db in [owner_db, Db::connect(&service).await.unwrap()] {
+            let count = db
+                .with_tenant(&slug("acme"), async |tx| {
+                    tx.execute("insert into notes values (1)", &[]).await?;
+                    Ok(tx.query_one("select count(*) + one() from notes", &[]).await?.get::<_, i64>(0))
+                })
+                .await
+                .unwrap();
+            assert!(count >= 2);
+        }
+        let report = setup::harden(&superuser, HardeningMode::DryRun).await.unwrap();
+        assert!(report.is_complete(), "{isolation:?}: {report:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_command_says_what_it_does_and_nothing_twice() {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let shell = Shell::on(&database);
+    let planned = shell.run(&["setup:database", "--harden", "--dry-run", "--json"]);
+    assert_eq!(planned.code, 3, "{}", planned.stderr);
+    assert!(planned.stdout.contains("\"state\":\"pending\"") && planned.stdout.contains("revoke execute on function"));
+    let done = shell.run(&["setup:database", "--harden"]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stdout.contains("revoke temporary on database"), "{}", done.stdout);
+    let again = shell.run(&["setup:database", "--harden", "--dry-run"]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert!(again.stdout.contains("nothing to do"), "{}", again.stdout);
+    assert_eq!(shell.run(&["setup:database", "--dry-run"]).code, 2);
+}
+
+#[tokio::test]
+async fn without_a_registry_there_is_nothing_to_harden() {
+    let database = TestServer::shared().database().await.unwrap();
+    let error = setup::harden(&database.operator().await.unwrap(), HardeningMode::Apply).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady);
+}
