@@ -136,10 +136,6 @@ async fn everything_works_on_a_hardened_database() {
              create trigger touch before insert on notes for each row execute function touch()",
         )]);
         let operator = Operator::connect(&config).await.unwrap();
-        let tag = cgk::ident::DatabaseTag::of(database.name());
-        let name: LoginName = format!("app_{}", tag.as_str()).parse().unwrap();
-        let admission = admit(&operator, &name).await.unwrap();
-        let service = as_login(&database.config().clone(), &admission).with_isolation(isolation);
         let owner_db = Db::connect(&config).await.unwrap();
         let options = lifecycle::CreateOptions::default();
         lifecycle::create(&operator, &owner_db, &files.load(), &slug("acme"), &options).await.unwrap();
@@ -148,6 +144,10 @@ async fn everything_works_on_a_hardened_database() {
         assert!(run.tenants.iter().all(|tenant| matches!(tenant.result, Outcome::Migrated { .. })), "{run:?}");
         let drifted = drift::verify(&operator, &files.load(), &Scope::Everything).await.unwrap();
         assert!(!drifted.has_drift() && !drifted.has_busy(), "{isolation:?}: {drifted:?}");
+        let tag = cgk::ident::DatabaseTag::of(database.name());
+        let name: LoginName = format!("app_{}", tag.as_str()).parse().unwrap();
+        let admission = admit(&operator, &name).await.unwrap();
+        let service = as_login(&database.config().clone(), &admission).with_isolation(isolation);
         for db in [owner_db, Db::connect(&service).await.unwrap()] {
             let count = db
                 .with_tenant(&slug("acme"), async |tx| {
