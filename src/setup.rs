@@ -102,7 +102,7 @@ async fn revoke_create_on_public(operator: &Operator) -> Result<Hardening> {
     }
     // Somebody who is not the owner gets a warning from the server and no error, so the outcome is looked up.
     let sql = "revoke create on schema public from public;
-               select exists (select from pg_catalog.pg_namespace n, aclexplode(n.nspacl) a
+               select exists (select from pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
                               where n.nspname = 'public' and a.grantee = 0 and a.privilege_type = 'CREATE')";
     let doing = || while_doing("take from everyone the right to create tables in schema public");
     let answer = match message::run(operator.client(), sql).await.map_err(doing())?.complete() {
@@ -125,7 +125,7 @@ async fn tables(operator: &Operator) -> Result<Vec<String>> {
     let rows = operator
         .client()
         .query_typed(
-            "select c.relname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+            "select c.relname::pg_catalog.text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
              where n.nspname = 'public' and c.relkind in ('r', 'p') order by 1",
             &[],
         )

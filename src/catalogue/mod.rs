@@ -11,7 +11,7 @@ const OBJECTS: &str = include_str!("objects.sql");
 
 /// The logins of services that `setup:database --app-role` admitted.
 const LOGINS: &str = "select coalesce(pg_catalog.array_agg(r.oid), '{}') from pg_catalog.pg_policy p
-     join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::text = 'cgk_login_' || r.rolname::text
+     join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::pg_catalog.text = 'cgk_login_' || r.rolname::pg_catalog.text
      where p.polrelid = pg_catalog.to_regclass('public.organizations')";
 
 /// What stands before a row of one of the queries here, so that an answer can be taken apart.
@@ -36,14 +36,14 @@ impl Schemas<'_> {
     fn sql(&self) -> String {
         match self {
             Self::Fleet { tag, part, parts } => format!(
-                "select n.oid, n.nspname::text, n.nspowner, r.oid from public.organizations o
-                 join pg_catalog.pg_namespace n on n.nspname::text = 'tenant_' || o.slug::text
-                 left join pg_catalog.pg_roles r on r.rolname::text = 'cgk_' || o.slug::text || '_' || {}
-                 where ((pg_catalog.hashtext(o.slug::text)::bigint + 2147483648) % {parts}) = {part}",
+                "select n.oid, n.nspname::pg_catalog.text, n.nspowner, r.oid from public.organizations o
+                 join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || o.slug::pg_catalog.text
+                 left join pg_catalog.pg_roles r on r.rolname::pg_catalog.text = 'cgk_' || o.slug::pg_catalog.text || '_' || {}
+                 where ((pg_catalog.hashtext(o.slug::pg_catalog.text)::pg_catalog.int8 + 2147483648) % {parts}) = {part}",
                 literal(tag)
             ),
             Self::One { schema, role } => format!(
-                "select n.oid, n.nspname::text,
+                "select n.oid, n.nspname::pg_catalog.text,
                         -- The owner of `public` is nobody who makes tables there; whoever made the ledger is.
                         coalesce((select c.relowner from pg_catalog.pg_class c where n.nspname = 'public'
                                   and c.relnamespace = n.oid and c.relname in ('schema_migrations', 'organizations')
@@ -139,7 +139,7 @@ fn with(schemas: &Schemas<'_>, isolation: Isolation) -> String {
             sql,
             "case when {acl} is null then {default} else (select pg_catalog.string_agg(g.held, '; ' order by g.held collate \"C\") from (
                 select case when a.grantee = 0 then 'everyone' when a.grantee = {role} then 'the tenant''s role'
-                            else pg_catalog.pg_get_userbyid(a.grantee)::text end || ': '
+                            else pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text end || ': '
                        || pg_catalog.string_agg(pg_catalog.lower(a.privilege_type)
                           || case when a.is_grantable then ' and to pass that on' else '' end, ', ' order by a.privilege_type collate \"C\") as held
                 from pg_catalog.aclexplode({acl}) a where a.grantee <> {owner}{others} group by a.grantee) g) end{rest}"

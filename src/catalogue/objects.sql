@@ -14,7 +14,7 @@ held as materialized (
         on d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.refobjid = s.nsp and d.objsubid = 0
 ),
 rel as materialized (
-    select s.*, c.*, c.oid as relid, c.relname::text as rel
+    select s.*, c.*, c.oid as relid, c.relname::pg_catalog.text as rel
     from (select h.objid from held h where h.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
           -- A composite type is in the schema, and its relation depends on the type.
           union all
@@ -28,7 +28,7 @@ rel as materialized (
 ),
 proc as materialized (
     select s.*, p.*, p.oid as procid,
-           p.proname::text || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')' as signature
+           p.proname::pg_catalog.text || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')' as signature
     from held h join pg_catalog.pg_proc p on p.oid = h.objid and h.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
     join s on s.nsp = p.pronamespace
     where not exists (select from member m where m.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and m.objid = p.oid)
@@ -42,7 +42,7 @@ typ as materialized (
 ),
 object (nsp, kind, parent, name, facts) as (
     select s.nsp, 'schema', '', '', pg_catalog.concat_ws(E'\x1f',
-        (select 'publications=' || pg_catalog.string_agg(b.pubname::text, ', ' order by b.pubname::text collate "C")
+        (select 'publications=' || pg_catalog.string_agg(b.pubname::pg_catalog.text, ', ' order by b.pubname::pg_catalog.text collate "C")
          -- 6237 is pg_publication_namespace, which PostgreSQL 14 does not have.
          from pg_catalog.pg_depend d join pg_catalog.pg_depend e on e.classid = 6237 and e.objid = d.objid and e.refclassid = 'pg_catalog.pg_publication'::pg_catalog.regclass
          join pg_catalog.pg_publication b on b.oid = e.refobjid
@@ -66,24 +66,24 @@ union all
         (select 'toast options=' || (select pg_catalog.string_agg(o, ', ' order by o collate "C") from pg_catalog.unnest(w.reloptions) o)
          from pg_catalog.pg_class w where c.reltoastrelid <> 0 and w.oid = c.reltoastrelid and w.reloptions is not null),
         case when c.relam <> 0 and c.relkind in ('r', 'p', 'm')
-             then 'access method=' || nullif((select m.amname::text from pg_catalog.pg_am m where m.oid = c.relam), 'heap') end,
-        case when c.reltablespace <> 0 then 'tablespace=' || (select b.spcname::text from pg_catalog.pg_tablespace b where b.oid = c.reltablespace) end,
+             then 'access method=' || nullif((select m.amname::pg_catalog.text from pg_catalog.pg_am m where m.oid = c.relam), 'heap') end,
+        case when c.reltablespace <> 0 then 'tablespace=' || (select b.spcname::pg_catalog.text from pg_catalog.pg_tablespace b where b.oid = c.reltablespace) end,
         case when c.reloftype <> 0 then 'of type=' || pg_catalog.format_type(c.reloftype, null) end,
-        (select 'server=' || v.srvname::text || coalesce(' (' || pg_catalog.array_to_string(f.ftoptions, ', ') || ')', '')
+        (select 'server=' || v.srvname::pg_catalog.text || coalesce(' (' || pg_catalog.array_to_string(f.ftoptions, ', ') || ')', '')
          from pg_catalog.pg_foreign_table f join pg_catalog.pg_foreign_server v on v.oid = f.ftserver where c.relkind = 'f' and f.ftrelid = c.relid),
         (select 'detach pending=yes' from pg_catalog.pg_inherits h where h.inhrelid = c.relid and h.inhdetachpending),
-        (select 'publications=' || pg_catalog.string_agg(b.pubname::text || coalesce(' (' || (pg_catalog.to_jsonb(x) ->> 'prattrs') || ')', '')
-                || case when pg_catalog.to_jsonb(x) ->> 'prqual' is not null then ' where ...' else '' end, ', ' order by b.pubname::text collate "C")
+        (select 'publications=' || pg_catalog.string_agg(b.pubname::pg_catalog.text || coalesce(' (' || (pg_catalog.to_jsonb(x) ->> 'prattrs') || ')', '')
+                || case when pg_catalog.to_jsonb(x) ->> 'prqual' is not null then ' where ...' else '' end, ', ' order by b.pubname::pg_catalog.text collate "C")
          from pg_catalog.pg_publication_rel x join pg_catalog.pg_publication b on b.oid = x.prpubid where c.relkind in ('r', 'p') and x.prrelid = c.relid),
         (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass and note.objoid = c.relid and note.objsubid = 0),
         case when c.relkind in ('v', 'm') then 'definition=' || pg_catalog.pg_get_viewdef(c.relid) end,
-        (select 'inherits=' || pg_catalog.string_agg(h.inhparent::pg_catalog.regclass::text, ', ' order by h.inhseqno)
+        (select 'inherits=' || pg_catalog.string_agg(h.inhparent::pg_catalog.regclass::pg_catalog.text, ', ' order by h.inhseqno)
          from pg_catalog.pg_inherits h where h.inhrelid = c.relid),
         (select pg_catalog.concat_ws(E'\x1f', 'data type=' || pg_catalog.format_type(q.seqtypid, null), 'start=' || q.seqstart,
                 'increment=' || q.seqincrement, 'minimum=' || q.seqmin, 'maximum=' || q.seqmax, 'cache=' || q.seqcache,
                 case when q.seqcycle then 'cycle=yes' end,
                 case c.relpersistence when 'u' then 'logging=unlogged' end,
-                (select 'owned by=' || r.relname::text || '.' || a.attname::text from pg_catalog.pg_depend d
+                (select 'owned by=' || r.relname::pg_catalog.text || '.' || a.attname::pg_catalog.text from pg_catalog.pg_depend d
                  join pg_catalog.pg_class r on r.oid = d.refobjid
                  join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
                  where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = c.relid and d.objsubid = 0
@@ -92,19 +92,19 @@ union all
         'grants=' || {grants c.relacl | c.relowner | c.role | })
     from rel c
 union all
-    select c.nsp, 'columns', c.rel, '', pg_catalog.string_agg(a.attname::text, ', ' order by a.attnum)
+    select c.nsp, 'columns', c.rel, '', pg_catalog.string_agg(a.attname::pg_catalog.text, ', ' order by a.attnum)
     from rel c join pg_catalog.pg_attribute a on a.attrelid = c.relid and a.attnum > 0 and not a.attisdropped
     where c.relkind <> 'S'
     group by c.nsp, c.relid, c.rel
 union all
-    select c.nsp, 'column', c.rel, a.attname::text, pg_catalog.concat_ws(E'\x1f',
+    select c.nsp, 'column', c.rel, a.attname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'type=' || pg_catalog.format_type(a.atttypid, a.atttypmod),
         'not null=' || case when a.attnotnull then 'yes' else 'no' end,
         case a.attgenerated when '' then 'default=' || pg_catalog.pg_get_expr(d.adbin, d.adrelid)
              else 'generated=' || pg_catalog.pg_get_expr(d.adbin, d.adrelid) || case a.attgenerated when 's' then ' stored' else ' virtual' end end,
         case a.attidentity when 'a' then 'identity=always' when 'd' then 'identity=by default' end,
         case when a.attcollation <> 0 and a.attcollation <> 100
-             then 'collation=' || a.attcollation::pg_catalog.regcollation::text end,
+             then 'collation=' || a.attcollation::pg_catalog.regcollation::pg_catalog.text end,
         case when a.attstorage <> y.typstorage
              then 'storage=' || case a.attstorage when 'p' then 'plain' when 'e' then 'external' when 'm' then 'main' else 'extended' end end,
         case a.attcompression when 'p' then 'compression=pglz' when 'l' then 'compression=lz4' end,
@@ -118,7 +118,7 @@ union all
     left join pg_catalog.pg_attrdef d on a.atthasdef and d.adrelid = a.attrelid and d.adnum = a.attnum
     where c.relkind <> 'S'
 union all
-    select c.nsp, 'constraint', c.rel, k.conname::text, pg_catalog.concat_ws(E'\x1f',
+    select c.nsp, 'constraint', c.rel, k.conname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'definition=' || pg_catalog.pg_get_constraintdef(k.oid),
         (select 'enforcing triggers=' || pg_catalog.string_agg(distinct case t.tgenabled when 'D' then 'disabled' when 'R' then 'replica only' else 'always' end, ', ')
          from pg_catalog.pg_trigger t where k.contype = 'f' and t.tgconstraint = k.oid and t.tgenabled <> 'O'),
@@ -126,11 +126,11 @@ union all
     from rel c join pg_catalog.pg_constraint k on k.conrelid = c.relid
     where k.contype in ('c', 'f', 'p', 'u', 'x') or (k.contype = 'n' and not k.convalidated)
 union all
-    select c.nsp, 'index', c.rel, x.relname::text, pg_catalog.concat_ws(E'\x1f',
+    select c.nsp, 'index', c.rel, x.relname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'state=' || case when i.indisvalid and i.indisready then 'valid' else 'INVALID' end,
         case when i.indisreplident then 'replica identity=yes' end,
         case when i.indisclustered then 'clustered=yes' end,
-        case when x.reltablespace <> 0 then 'tablespace=' || (select b.spcname::text from pg_catalog.pg_tablespace b where b.oid = x.reltablespace) end,
+        case when x.reltablespace <> 0 then 'tablespace=' || (select b.spcname::pg_catalog.text from pg_catalog.pg_tablespace b where b.oid = x.reltablespace) end,
         (select 'statistics targets=' || pg_catalog.string_agg(a.attnum || ': ' || a.attstattarget, ', ' order by a.attnum)
          from pg_catalog.pg_attribute a where a.attrelid = i.indexrelid and coalesce(a.attstattarget, -1) >= 0),
         (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass and note.objoid = i.indexrelid and note.objsubid = 0),
@@ -139,19 +139,19 @@ union all
     join pg_catalog.pg_class x on x.oid = i.indexrelid
     left join pg_catalog.pg_constraint k on k.conrelid = c.relid and k.conindid = i.indexrelid and k.contype in ('p', 'u', 'x')
 union all
-    select c.nsp, 'trigger', c.rel, t.tgname::text, pg_catalog.concat_ws(E'\x1f',
+    select c.nsp, 'trigger', c.rel, t.tgname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'definition=' || pg_catalog.pg_get_triggerdef(t.oid, true),
         'state=' || case t.tgenabled when 'D' then 'disabled' when 'R' then 'replica only' when 'A' then 'always' else 'enabled' end,
         (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_trigger'::pg_catalog.regclass and note.objoid = t.oid and note.objsubid = 0))
     from rel c join pg_catalog.pg_trigger t on t.tgrelid = c.relid and not t.tgisinternal
 union all
-    select c.nsp, 'rule', c.rel, r.rulename::text, pg_catalog.concat_ws(E'\x1f',
+    select c.nsp, 'rule', c.rel, r.rulename::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'definition=' || pg_catalog.pg_get_ruledef(r.oid, true),
         'state=' || case r.ev_enabled when 'D' then 'disabled' when 'R' then 'replica only' when 'A' then 'always' else 'enabled' end,
         (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and note.objoid = r.oid and note.objsubid = 0))
     from rel c join pg_catalog.pg_rewrite r on r.ev_class = c.relid and r.rulename <> '_RETURN' and c.relhasrules
 union all
-    select c.nsp, 'policy', c.rel, p.polname::text, pg_catalog.concat_ws(E'\x1f',
+    select c.nsp, 'policy', c.rel, p.polname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'command=' || case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end,
         case when not p.polpermissive then 'kind=restrictive' end,
         'roles=' || (select pg_catalog.string_agg(case when o = 0 then 'everyone' when o = c.role then 'the tenant''s role' else pg_catalog.pg_get_userbyid(o) end, ', ' order by 1)
@@ -169,7 +169,7 @@ union all
         'owner=' || case when p.proowner = p.owner then 'the schema''s' else pg_catalog.pg_get_userbyid(p.proowner) end,
         'arguments=' || pg_catalog.pg_get_function_arguments(p.procid),
         'returns=' || pg_catalog.pg_get_function_result(p.procid),
-        'language=' || (select l.lanname::text from pg_catalog.pg_language l where l.oid = p.prolang),
+        'language=' || (select l.lanname::pg_catalog.text from pg_catalog.pg_language l where l.oid = p.prolang),
         'body=' || coalesce(pg_catalog.pg_get_function_sqlbody(p.procid), p.prosrc),
         case p.provolatile when 'i' then 'volatility=immutable' when 's' then 'volatility=stable' end,
         case when p.proisstrict then 'on null input=returns null' end,
@@ -185,37 +185,37 @@ union all
         (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_proc'::pg_catalog.regclass and note.objoid = p.procid and note.objsubid = 0),
         'settings=' || pg_catalog.regexp_replace(pg_catalog.array_to_string(p.proconfig, ', '), '\m' || p.schema || '\M', '<schema>', 'g'),
         (select pg_catalog.concat_ws(E'\x1f', 'state function=' || g.aggtransfn, 'state type=' || pg_catalog.format_type(g.aggtranstype, null),
-                'final function=' || nullif(g.aggfinalfn::text, '-'), 'initial state=' || g.agginitval)
+                'final function=' || nullif(g.aggfinalfn::pg_catalog.text, '-'), 'initial state=' || g.agginitval)
          from pg_catalog.pg_aggregate g where p.prokind = 'a' and g.aggfnoid = p.procid),
         'grants=' || {grants p.proacl | p.proowner | p.role | everyone: execute})
     from proc p
 union all
-    select t.nsp, case t.typtype when 'd' then 'domain' else 'type' end, '', t.typname::text, pg_catalog.concat_ws(E'\x1f',
+    select t.nsp, case t.typtype when 'd' then 'domain' else 'type' end, '', t.typname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'owner=' || case when t.typowner = t.owner then 'the schema''s' else pg_catalog.pg_get_userbyid(t.typowner) end,
-        (select 'labels=' || pg_catalog.string_agg(pg_catalog.quote_literal(e.enumlabel::text), ', ' order by e.enumsortorder)
+        (select 'labels=' || pg_catalog.string_agg(pg_catalog.quote_literal(e.enumlabel::pg_catalog.text), ', ' order by e.enumsortorder)
          from pg_catalog.pg_enum e where t.typtype = 'e' and e.enumtypid = t.typid),
         case when t.typtype = 'd' then 'type=' || pg_catalog.format_type(t.typbasetype, t.typtypmod) end,
         case when t.typtype = 'd' and t.typnotnull then 'not null=yes' end,
-        case when t.typtype = 'd' and t.typcollation not in (0, 100) then 'collation=' || t.typcollation::pg_catalog.regcollation::text end,
+        case when t.typtype = 'd' and t.typcollation not in (0, 100) then 'collation=' || t.typcollation::pg_catalog.regcollation::pg_catalog.text end,
         'default=' || t.typdefault,
         (select 'range of=' || pg_catalog.concat_ws(', ', pg_catalog.format_type(g.rngsubtype, null), nullif(g.rngcanonical::pg_catalog.text, '-'), nullif(g.rngsubdiff::pg_catalog.text, '-')) from pg_catalog.pg_range g where t.typtype = 'r' and g.rngtypid = t.typid),
         (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_type'::pg_catalog.regclass and note.objoid = t.typid and note.objsubid = 0),
         'grants=' || {grants t.typacl | t.typowner | t.role | everyone: usage})
     from typ t
 union all
-    select t.nsp, 'constraint', t.typname::text, k.conname::text, pg_catalog.concat_ws(E'\x1f', 'definition=' || pg_catalog.pg_get_constraintdef(k.oid),
+    select t.nsp, 'constraint', t.typname::pg_catalog.text, k.conname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'definition=' || pg_catalog.pg_get_constraintdef(k.oid),
         (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and note.objoid = k.oid and note.objsubid = 0))
     from typ t join pg_catalog.pg_constraint k on t.typtype = 'd' and k.contypid = t.typid and k.contype = 'c'
 union all
     select * from (select s.nsp, 'default rights', '', case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'
-                                             when 'T' then 'types' else d.defaclobjtype::text end
+                                             when 'T' then 'types' else d.defaclobjtype::pg_catalog.text end
            || case when d.defaclrole = s.owner then '' else ' of ' || pg_catalog.pg_get_userbyid(d.defaclrole) end,
         'grants=' || {grants d.defaclacl | d.defaclrole | s.role | }
     from held h join pg_catalog.pg_default_acl d on d.oid = h.objid and h.classid = 'pg_catalog.pg_default_acl'::pg_catalog.regclass
     join s on d.defaclnamespace = s.nsp) d (nsp, kind, parent, name, facts)
     where d.facts is not null
 union all
-    select s.nsp, 'statistics', coalesce(c.relname::text, ''), x.stxname::text, pg_catalog.concat_ws(E'\x1f',
+    select s.nsp, 'statistics', coalesce(c.relname::pg_catalog.text, ''), x.stxname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'definition=' || pg_catalog.replace(pg_catalog.pg_get_statisticsobjdef(x.oid), s.schema || '.', ''),
         case when x.stxowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(x.stxowner) end,
         case when coalesce(x.stxstattarget, -1) >= 0 then 'statistics target=' || x.stxstattarget end,
@@ -223,7 +223,7 @@ union all
     from held h join pg_catalog.pg_statistic_ext x on x.oid = h.objid and h.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass join s on x.stxnamespace = s.nsp
     left join pg_catalog.pg_class c on c.oid = x.stxrelid
 union all
-    select s.nsp, 'operator', '', o.oprname::text || ' (' || pg_catalog.format_type(nullif(o.oprleft, 0), null) || ', '
+    select s.nsp, 'operator', '', o.oprname::pg_catalog.text || ' (' || pg_catalog.format_type(nullif(o.oprleft, 0), null) || ', '
            || pg_catalog.format_type(nullif(o.oprright, 0), null) || ')', pg_catalog.concat_ws(E'\x1f', 'function=' || o.oprcode,
         'returns=' || pg_catalog.format_type(nullif(o.oprresult, 0), null),
         case when o.oprcanmerge then 'merges=yes' end, case when o.oprcanhash then 'hashes=yes' end,
@@ -235,7 +235,7 @@ union all
     from held h join pg_catalog.pg_operator o on o.oid = h.objid and h.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass join s on o.oprnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass and m.objid = o.oid)
 union all
-    select s.nsp, 'collation', '', l.collname::text, pg_catalog.concat_ws(E'\x1f', 'provider=' || l.collprovider::text, 'locale=' || l.collcollate::text,
+    select s.nsp, 'collation', '', l.collname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'provider=' || l.collprovider::pg_catalog.text, 'locale=' || l.collcollate::pg_catalog.text,
         'icu locale=' || coalesce(pg_catalog.to_jsonb(l) ->> 'colliculocale', pg_catalog.to_jsonb(l) ->> 'colllocale'),
         case when not l.collisdeterministic then 'deterministic=no' end,
         case when l.collowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(l.collowner) end,
@@ -243,7 +243,7 @@ union all
     from held h join pg_catalog.pg_collation l on l.oid = h.objid and h.classid = 'pg_catalog.pg_collation'::pg_catalog.regclass join s on l.collnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_collation'::pg_catalog.regclass and m.objid = l.oid)
 union all
-    select s.nsp, 'text search configuration', '', f.cfgname::text, pg_catalog.concat_ws(E'\x1f',
+    select s.nsp, 'text search configuration', '', f.cfgname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'mappings=' || (select pg_catalog.string_agg(m.maptokentype || ': ' || m.mapdict::pg_catalog.regdictionary, ', ' order by m.maptokentype, m.mapseqno)
                         from pg_catalog.pg_ts_config_map m where m.mapcfg = f.oid),
         case when f.cfgowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.cfgowner) end,
@@ -251,19 +251,19 @@ union all
     from held h join pg_catalog.pg_ts_config f on f.oid = h.objid and h.classid = 'pg_catalog.pg_ts_config'::pg_catalog.regclass join s on f.cfgnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_ts_config'::pg_catalog.regclass and m.objid = f.oid)
 union all
-    select s.nsp, 'text search dictionary', '', f.dictname::text, pg_catalog.concat_ws(E'\x1f',
-        'template=' || (select t.tmplname::text from pg_catalog.pg_ts_template t where t.oid = f.dicttemplate), 'options=' || f.dictinitoption,
+    select s.nsp, 'text search dictionary', '', f.dictname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        'template=' || (select t.tmplname::pg_catalog.text from pg_catalog.pg_ts_template t where t.oid = f.dicttemplate), 'options=' || f.dictinitoption,
         case when f.dictowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.dictowner) end,
         (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_ts_dict'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
     from held h join pg_catalog.pg_ts_dict f on f.oid = h.objid and h.classid = 'pg_catalog.pg_ts_dict'::pg_catalog.regclass join s on f.dictnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_ts_dict'::pg_catalog.regclass and m.objid = f.oid)
 union all
-    select s.nsp, 'conversion', '', f.conname::text, pg_catalog.concat_ws(E'\x1f', 'function=' || f.conproc, case when f.condefault then 'default=yes' end)
+    select s.nsp, 'conversion', '', f.conname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'function=' || f.conproc, case when f.condefault then 'default=yes' end)
     from held h join pg_catalog.pg_conversion f on f.oid = h.objid and h.classid = 'pg_catalog.pg_conversion'::pg_catalog.regclass join s on f.connamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_conversion'::pg_catalog.regclass and m.objid = f.oid)
 union all
-    select s.nsp, 'operator class', '', f.opcname::text, pg_catalog.concat_ws(E'\x1f', 'type=' || pg_catalog.format_type(f.opcintype, null),
-        'method=' || (select m.amname::text from pg_catalog.pg_am m where m.oid = f.opcmethod), case when f.opcdefault then 'default=yes' end)
+    select s.nsp, 'operator class', '', f.opcname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'type=' || pg_catalog.format_type(f.opcintype, null),
+        'method=' || (select m.amname::pg_catalog.text from pg_catalog.pg_am m where m.oid = f.opcmethod), case when f.opcdefault then 'default=yes' end)
     from held h join pg_catalog.pg_opclass f on f.oid = h.objid and h.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass join s on f.opcnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass and m.objid = f.oid)
 )

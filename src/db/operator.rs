@@ -156,7 +156,7 @@ impl Operator {
         let rows = self
             .client
             .query_typed(
-                "select greatest(0, current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
+                "select greatest(0, pg_catalog.current_setting('max_connections')::pg_catalog.int8 - pg_catalog.current_setting('superuser_reserved_connections')::pg_catalog.int8
                         - (select count(*) from pg_catalog.pg_stat_activity where backend_type = 'client backend'))",
                 &[],
             )
@@ -207,15 +207,15 @@ async fn look(client: &Client, config: &Config) -> Result<ServerFacts> {
     let doing = || while_doing(format!("look at the server at {}", config.target()));
     let row = client
         .query_one(
-            "select current_setting('server_version'), current_setting('server_version_num')::int,
-                    current_database()::text, current_user::text, r.rolsuper, r.rolcreaterole or r.rolsuper,
-                    has_database_privilege(current_database(), 'create'),
-                    (select has_schema_privilege(n.oid, 'create') from pg_catalog.pg_namespace n where n.nspname = 'public'),
-                    exists (select from pg_catalog.pg_namespace n, aclexplode(n.nspacl) a
+            "select pg_catalog.current_setting('server_version'), pg_catalog.current_setting('server_version_num')::pg_catalog.int4,
+                    pg_catalog.current_database()::pg_catalog.text, current_user::pg_catalog.text, r.rolsuper, r.rolcreaterole or r.rolsuper,
+                    pg_catalog.has_database_privilege(pg_catalog.current_database(), 'create'),
+                    (select pg_catalog.has_schema_privilege(n.oid, 'create') from pg_catalog.pg_namespace n where n.nspname = 'public'),
+                    exists (select from pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
                             where n.nspname = 'public' and a.grantee = 0 and a.privilege_type = 'CREATE'),
-                    (select s.version from pg_catalog.pg_stat_ssl s where s.pid = pg_backend_pid() and s.ssl),
-                    version() like '%linux%',
-                    current_setting('transaction_read_only')::bool
+                    (select s.version from pg_catalog.pg_stat_ssl s where s.pid = pg_catalog.pg_backend_pid() and s.ssl),
+                    pg_catalog.version() like '%linux%',
+                    pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool
              from pg_catalog.pg_roles r where r.rolname = current_user",
             &[],
         )

@@ -267,16 +267,16 @@ async fn ledger_of(operator: &Operator, slug: &TenantSlug) -> Option<String> {
 pub(super) async fn strays(operator: &Operator) -> Result<Vec<Difference>> {
     let tag = operator.facts().database_tag();
     let sql = format!(
-        "select 'schema', n.nspname::text, exists (select from pg_catalog.pg_class c
+        "select 'schema', n.nspname::pg_catalog.text, exists (select from pg_catalog.pg_class c
                 where c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p'))
          from pg_catalog.pg_namespace n
-         where pg_catalog.starts_with(n.nspname::text, 'tenant_') and substr(n.nspname::text, 8) ~ '^[a-z][a-z0-9_]{{0,47}}$'
-           and not exists (select from public.organizations o where o.slug::text = substr(n.nspname::text, 8))
+         where pg_catalog.starts_with(n.nspname::pg_catalog.text, 'tenant_') and substr(n.nspname::pg_catalog.text, 8) ~ '^[a-z][a-z0-9_]{{0,47}}$'
+           and not exists (select from public.organizations o where o.slug::pg_catalog.text = substr(n.nspname::pg_catalog.text, 8))
          union all
-         select 'role', r.rolname::text, false from pg_catalog.pg_roles r
-         where pg_catalog.starts_with(r.rolname::text, 'cgk_') and right(r.rolname::text, 11) = '_' || $1 and not r.rolcanlogin
-           and not exists (select from public.organizations o where 'cgk_' || o.slug::text || '_' || $1 = r.rolname::text)
-           and substr(r.rolname::text, 5, length(r.rolname::text) - 15) ~ '^[a-z][a-z0-9_]{{0,47}}$'
+         select 'role', r.rolname::pg_catalog.text, false from pg_catalog.pg_roles r
+         where pg_catalog.starts_with(r.rolname::pg_catalog.text, 'cgk_') and right(r.rolname::pg_catalog.text, 11) = '_' || $1 and not r.rolcanlogin
+           and not exists (select from public.organizations o where 'cgk_' || o.slug::pg_catalog.text || '_' || $1 = r.rolname::pg_catalog.text)
+           and substr(r.rolname::pg_catalog.text, 5, length(r.rolname::pg_catalog.text) - 15) ~ '^[a-z][a-z0-9_]{{0,47}}$'
          order by 1 desc, 2"
     );
     let doing = || while_doing("look for schemas of no tenant");

@@ -131,7 +131,7 @@ select 'row', version, name, checksum from {ledger} order by version;
 fn facts_sql(schema: &SchemaName, role: Option<&RoleName>) -> String {
     format!(
         "select 'facts', c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class'), r.oid is not null,
-                (select pg_catalog.string_agg(a.attname::text, ', ' order by a.attnum) from pg_catalog.pg_attribute a
+                (select pg_catalog.string_agg(a.attname::pg_catalog.text, ', ' order by a.attnum) from pg_catalog.pg_attribute a
                  where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
                 pg_catalog.has_schema_privilege(n.oid, 'usage')
          from pg_catalog.pg_namespace n

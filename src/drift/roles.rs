@@ -57,7 +57,7 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
     let tenants = match (operator.config().isolation(), whose) {
         (Isolation::Path, _) | (_, Whose::Shared) => "and false".to_owned(),
         (Isolation::Role, Whose::Fleet) => {
-            "and exists (select from public.organizations o where n.nspname::text = 'tenant_' || o.slug::text)".into()
+            "and exists (select from public.organizations o where n.nspname::pg_catalog.text = 'tenant_' || o.slug::pg_catalog.text)".into()
         }
         (Isolation::Role, Whose::These(slugs)) => {
             let names: Vec<_> = slugs.iter().map(|slug| literal(SchemaName::of_tenant(slug).as_str())).collect();
@@ -85,10 +85,10 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
 {};
 select pg_catalog.set_config('statement_timeout', {}, true);
 with t (schema, nsp, owner, oid, name) as materialized (
-    select n.nspname::text, n.oid, n.nspowner, r.oid, r.rolname::text
+    select n.nspname::pg_catalog.text, n.oid, n.nspowner, r.oid, r.rolname::pg_catalog.text
     from pg_catalog.pg_namespace n
-    join pg_catalog.pg_roles r on r.rolname::text = 'cgk_' || pg_catalog.substr(n.nspname::text, 8) || '_' || {tag}
-    where pg_catalog.starts_with(n.nspname::text, 'tenant_') {tenants}
+    join pg_catalog.pg_roles r on r.rolname::pg_catalog.text = 'cgk_' || pg_catalog.substr(n.nspname::pg_catalog.text, 8) || '_' || {tag}
+    where pg_catalog.starts_with(n.nspname::pg_catalog.text, 'tenant_') {tenants}
 ),
 {sql};
 ",

@@ -2,7 +2,7 @@
 -- texts. Stands after `with t (schema, nsp, owner, oid, name) as materialized (…),`, the tenants and their roles.
 -- objects.rs and roles.rs say what each finding means.
 here as materialized (
-    select d.oid, d.datname::text as name, d.datdba as owner from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()
+    select d.oid, d.datname::pg_catalog.text as name, d.datdba as owner from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()
 ),
 -- Roles that administer: they act as tenants' roles by their office.
 office as materialized (
@@ -14,11 +14,11 @@ office as materialized (
 -- Logins of services, as `setup:database --app-role` marks them.
 login as materialized (
     select r.* from pg_catalog.pg_policy p
-    join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::text = 'cgk_login_' || r.rolname::text
+    join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::pg_catalog.text = 'cgk_login_' || r.rolname::pg_catalog.text
     where p.polrelid = pg_catalog.to_regclass('public.organizations')
 ),
 member as materialized (
-    select m.roleid, m.member, x.rolname::text as role, g.rolname::text as group_role, {inherits} as inherits
+    select m.roleid, m.member, x.rolname::pg_catalog.text as role, g.rolname::pg_catalog.text as group_role, {inherits} as inherits
     from pg_catalog.pg_auth_members m
     join pg_catalog.pg_roles x on x.oid = m.member
     join pg_catalog.pg_roles g on g.oid = m.roleid
@@ -61,23 +61,23 @@ union all
     from t join pg_catalog.pg_class c on c.relnamespace = t.nsp and c.relname = 'schema_migrations' and c.relkind in ('r', 'p')
     where pg_catalog.has_table_privilege(t.oid, c.oid, 'insert, update, delete, truncate')
 union all
-    select '', 'login writes ledger', l.rolname::text, n.nspname::text
+    select '', 'login writes ledger', l.rolname::pg_catalog.text, n.nspname::pg_catalog.text
     from login l, pg_catalog.pg_namespace n join pg_catalog.pg_class c
         on c.relnamespace = n.oid and c.relname = 'schema_migrations' and c.relkind in ('r', 'p')
-    where {shared} and not l.rolsuper and (n.nspname = 'public' or pg_catalog.starts_with(n.nspname::text, 'tenant_'))
+    where {shared} and not l.rolsuper and (n.nspname = 'public' or pg_catalog.starts_with(n.nspname::pg_catalog.text, 'tenant_'))
       and pg_catalog.has_table_privilege(l.oid, c.oid, 'insert, update, delete, truncate')
 union all
-    select '', 'login attribute', l.rolname::text, k.name from login l
+    select '', 'login attribute', l.rolname::pg_catalog.text, k.name from login l
     cross join lateral (values ('superuser', l.rolsuper), ('createrole', l.rolcreaterole), ('createdb', l.rolcreatedb),
         ('replication', l.rolreplication), ('bypassrls', l.rolbypassrls), ('inherit', l.rolinherit)) k (name, has)
     where {shared} and k.has
 union all
     -- A membership in a role that is no tenant's. Of tenants' roles `has member` speaks.
-    select '', 'login member', l.rolname::text, m.group_role
+    select '', 'login member', l.rolname::pg_catalog.text, m.group_role
     from login l join member m on m.member = l.oid
     where {shared} and not ({tenant_role})
 union all
-    select '', 'login setting', l.rolname::text, c.setting
+    select '', 'login setting', l.rolname::pg_catalog.text, c.setting
     from login l join pg_catalog.pg_db_role_setting s on s.setrole = l.oid
     left join here h on h.oid = s.setdatabase
     cross join lateral pg_catalog.unnest(s.setconfig) c (setting)
@@ -85,18 +85,18 @@ union all
       and pg_catalog.split_part(c.setting, '=', 1) in ('search_path', 'role', 'row_security', 'session_authorization', 'session_replication_role')
       and not (h.oid is not null and c.setting = 'search_path=""')
 union all
-    select '', 'login path', l.rolname::text, '' from login l
+    select '', 'login path', l.rolname::pg_catalog.text, '' from login l
     where {shared} and not exists (
         select from pg_catalog.pg_db_role_setting s join here h on h.oid = s.setdatabase
         where s.setrole = l.oid and exists (select from pg_catalog.unnest(s.setconfig) c where pg_catalog.split_part(c, '=', 1) = 'search_path'))
 union all
-    select '', 'login owns', l.rolname::text, pg_catalog.concat_ws(' ', i.type, i.identity)
+    select '', 'login owns', l.rolname::pg_catalog.text, pg_catalog.concat_ws(' ', i.type, i.identity)
     from login l join pg_catalog.pg_shdepend d on d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = l.oid
         and d.dbid in (0, (select h.oid from here h)) and d.deptype = 'o'
     cross join lateral pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) i
     where {shared}
 union all
-    select '', 'login creates', l.rolname::text, k.place from login l
+    select '', 'login creates', l.rolname::pg_catalog.text, k.place from login l
     cross join lateral (values
         ('database', pg_catalog.has_database_privilege(l.oid, pg_catalog.current_database(), 'create')),
         ('public', (select pg_catalog.has_schema_privilege(l.oid, n.oid, 'create') and not exists (
@@ -115,22 +115,22 @@ union all
 union all
     -- Whoever reads the parent reads the child's rows too, and of a child in public the parent's policies say nothing.
     select '', case when c.relnamespace <> p.relnamespace then case when c.relispartition then 'partition' else 'inherits' end else 'child' end,
-        c.oid::pg_catalog.regclass::text, p.oid::pg_catalog.regclass::text
+        c.oid::pg_catalog.regclass::pg_catalog.text, p.oid::pg_catalog.regclass::pg_catalog.text
     from pg_catalog.pg_inherits h
     join pg_catalog.pg_class c on c.oid = h.inhrelid and c.relkind in ('r', 'p', 'f')
     join pg_catalog.pg_class p on p.oid = h.inhparent
     join pg_catalog.pg_namespace cn on cn.oid = c.relnamespace
     join pg_catalog.pg_namespace pn on pn.oid = p.relnamespace
     where {shared} and case when cn.oid <> pn.oid
-        then pg_catalog.starts_with(cn.nspname::text, 'tenant_') or pg_catalog.starts_with(pn.nspname::text, 'tenant_')
+        then pg_catalog.starts_with(cn.nspname::pg_catalog.text, 'tenant_') or pg_catalog.starts_with(pn.nspname::pg_catalog.text, 'tenant_')
         else cn.nspname = 'public' and p.relrowsecurity and not c.relrowsecurity
              and exists (select from pg_catalog.aclexplode(c.relacl) a where a.grantee = 0) end
 union all
     -- Default privileges of every schema reach tenants' schemas too.
-    select '', 'default right', pg_catalog.pg_get_userbyid(f.defaclrole)::text,
+    select '', 'default right', pg_catalog.pg_get_userbyid(f.defaclrole)::pg_catalog.text,
         pg_catalog.concat_ws(E'\x1f', case f.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'
-                                           when 'T' then 'types' when 'n' then 'schemas' else f.defaclobjtype::text end,
-            case when a.grantee = 0 then 'public' else pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)::text) end,
+                                           when 'T' then 'types' when 'n' then 'schemas' else f.defaclobjtype::pg_catalog.text end,
+            case when a.grantee = 0 then 'public' else pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text) end,
             pg_catalog.string_agg(pg_catalog.lower(a.privilege_type), ', ' order by a.privilege_type collate "C"))
     from pg_catalog.pg_default_acl f cross join lateral pg_catalog.aclexplode(f.defaclacl) a
     where {shared} and f.defaclnamespace = 0 and a.grantee <> f.defaclrole

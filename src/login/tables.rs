@@ -22,7 +22,8 @@ pub(super) enum Form {
 }
 
 const OUTSIDE: &str = "(select coalesce(pg_catalog.current_setting('app.current_organization_id', true), '') = '')";
-const INSIDE: &str = "(select nullif(pg_catalog.current_setting('app.current_organization_id', true), '')::uuid)";
+const INSIDE: &str =
+    "(select nullif(pg_catalog.current_setting('app.current_organization_id', true), '')::pg_catalog.uuid)";
 
 /// A table of the shared schema that the operator can grant.
 struct SharedTable {
@@ -113,11 +114,11 @@ fn policy_of(name: &LoginName) -> Result<Ident> {
 async fn look(operator: &Operator, name: &LoginName) -> Result<Vec<SharedTable>> {
     let doing = || while_doing("look at the shared tables");
     let sql = format!(
-        "select c.relname::text, c.relrowsecurity,
+        "select c.relname::pg_catalog.text, c.relrowsecurity,
                 exists (select from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attname = 'organization_id'
-                        and a.atttypid = 'uuid'::regtype and not a.attisdropped),
+                        and a.atttypid = 'uuid'::pg_catalog.regtype and not a.attisdropped),
                 (select pg_catalog.pg_get_expr(p.polqual, p.polrelid) = 'true' from pg_catalog.pg_policy p
-                 where p.polrelid = c.oid and p.polname::text = $1)
+                 where p.polrelid = c.oid and p.polname::pg_catalog.text = $1)
          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
          where n.nspname = 'public' and c.relkind in ('r', 'p') and c.relname not in ('{LEDGER_TABLE}', 'cgk_runs', 'cgk_run_schemas')
            and pg_catalog.pg_has_role(c.relowner, 'usage') order by 1"
@@ -146,7 +147,7 @@ async fn look(operator: &Operator, name: &LoginName) -> Result<Vec<SharedTable>>
 async fn sequences(operator: &Operator) -> Result<Vec<Ident>> {
     let doing = || while_doing("look at the shared sequences");
     let sql =
-        "select c.relname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        "select c.relname::pg_catalog.text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                where n.nspname = 'public' and c.relkind = 'S' and pg_catalog.pg_has_role(c.relowner, 'usage')";
     let rows = run(operator, sql, &[]).await.map_err(doing())?;
     rows.iter().map(|row| ident(row.try_get(0).map_err(doing())?)).collect()

@@ -316,17 +316,20 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
     let digest = literal(LedgerDigest::of(&plan.applied).as_str());
     let as_planned = demand(&format!("{in_schema} and {} = {digest}", ledger::DIGEST));
     let from_ledger = format!("from {}", schema.qualified(ledger::LEDGER_TABLE));
-    let started = "pg_catalog.set_config('cgk.started', pg_catalog.clock_timestamp()::text, true)".to_owned();
+    let started =
+        "pg_catalog.set_config('cgk.started', pg_catalog.clock_timestamp()::pg_catalog.text, true)".to_owned();
     // Another error than that of the check beside it.
     let steps_table = literal(&schema.qualified(STEPS_TABLE));
-    let whole = format!("(case when pg_catalog.to_regclass({steps_table}) is null then '1' else 'half done' end)::int");
+    let whole = format!(
+        "(case when pg_catalog.to_regclass({steps_table}) is null then '1' else 'half done' end)::pg_catalog.int4"
+    );
     match plan.pending.first() {
         Some(first) => script.part_from(PartKind::File(first), &[as_planned, whole, started.clone()], &from_ledger),
         None => script.part_from(PartKind::Comment, &[as_planned], &from_ledger),
     }
 
     let role = literal(unit.owner.as_ref().map_or(operator.facts().role.as_str(), Ident::as_str));
-    let still_there = format!("{in_schema} and current_user::text = {role}::text");
+    let still_there = format!("{in_schema} and current_user::pg_catalog.text = {role}::pg_catalog.text");
     let settings: Vec<String> = timeouts.into_iter().chain(notices).chain([path, started]).collect();
     for (number, file) in plan.pending.iter().copied().enumerate() {
         if number > 0 {
@@ -418,5 +421,5 @@ pub(super) fn left_the_schema(doing: String, file: &MigrationFile) -> Error {
 
 /// A condition: what has no schema's name is in this schema.
 pub(super) fn in_schema(schema: &SchemaName) -> String {
-    format!("pg_catalog.current_schema()::text = {}::text", literal(schema.as_str()))
+    format!("pg_catalog.current_schema()::pg_catalog.text = {}::pg_catalog.text", literal(schema.as_str()))
 }

@@ -217,7 +217,7 @@ async fn copies(
     index: Option<&str>,
     table: Option<&str>,
 ) -> Result<Vec<String>> {
-    let sql = "select c.relname::text
+    let sql = "select c.relname::pg_catalog.text
                from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
                where not i.indisvalid and c.relname ~ '_cc(new|old)[0-9]*$' and i.indrelid in (
                    select t.oid from pg_catalog.pg_class t join pg_catalog.pg_namespace n on n.oid = t.relnamespace

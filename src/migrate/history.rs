@@ -122,7 +122,7 @@ pub async fn history(operator: &Operator, limit: u32) -> Result<Vec<RunRecord>> 
 ///
 /// As [`history`].
 pub async fn run_detail(operator: &Operator, id: &str) -> Result<Option<RunDetail>> {
-    let filter = "where pg_catalog.starts_with(r.id::text, pg_catalog.lower($1)) limit 2";
+    let filter = "where pg_catalog.starts_with(r.id::pg_catalog.text, pg_catalog.lower($1)) limit 2";
     let mut found = runs(operator, filter, &[(&id, Type::TEXT)]).await?;
     let (Some(run), true) = (found.pop(), found.is_empty()) else { return Ok(None) };
     let doing = || while_doing("read the history");

@@ -90,7 +90,7 @@ pub(crate) fn create_sql(schema: &SchemaName, role: Option<&RoleName>) -> String
     version bigint primary key check (version > 0),
     name text not null,
     checksum text not null,
-    applied_at timestamptz not null default clock_timestamp(),
+    applied_at timestamptz not null default pg_catalog.clock_timestamp(),
     applied_by text not null default session_user,
     duration_ms bigint not null,
     cgk_version text not null,
@@ -115,7 +115,7 @@ pub(crate) fn protect_sql(schema: &SchemaName, role: &Ident) -> String {
 pub(crate) fn insert_sql(schema: &SchemaName, file: &MigrationFile, demanded: &str) -> String {
     format!(
         "insert into {} (version, name, checksum, duration_ms, cgk_version) values ({}, {}, {}, \
-         (extract(epoch from clock_timestamp() - pg_catalog.current_setting('cgk.started')::timestamptz) * 1000)::bigint \
+         (extract(epoch from pg_catalog.clock_timestamp() - pg_catalog.current_setting('cgk.started')::pg_catalog.timestamptz) * 1000)::pg_catalog.int8 \
          / (case when {demanded} then 1 else 0 end), {});\n",
         schema.qualified(LEDGER_TABLE),
         file.id().version.get(),
@@ -174,7 +174,7 @@ pub(crate) fn upgrade_sql(schema: &SchemaName) -> String {
 pub(crate) fn note_sql(schema: &SchemaName, on: Version, action: &str, reason: &str, detail: &str) -> String {
     format!(
         "update {} set {REPAIRS} = coalesce({REPAIRS}, '[]'::pg_catalog.jsonb) || pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(\
-         'action', {}::text, 'reason', {}::text, 'detail', {}::text, 'at', pg_catalog.clock_timestamp(), 'by', session_user::text))
+         'action', {}::pg_catalog.text, 'reason', {}::pg_catalog.text, 'detail', {}::pg_catalog.text, 'at', pg_catalog.clock_timestamp(), 'by', session_user::pg_catalog.text))
          where version = {};\n",
         schema.qualified(LEDGER_TABLE),
         literal(action),
@@ -202,8 +202,8 @@ impl LedgerState {
 /// The columns of a schema's ledger and the ledger's owner; `None` where there is no table of that name.
 pub(crate) async fn table(operator: &Operator, schema: &SchemaName) -> Result<Option<LedgerTable>> {
     let doing = || while_doing(format!("look at the ledger of schema {:?}", schema.as_str()));
-    let sql = "select pg_catalog.pg_get_userbyid(c.relowner)::text,
-                      (select coalesce(pg_catalog.array_agg(a.attname::text order by a.attnum), '{}')
+    let sql = "select pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text,
+                      (select coalesce(pg_catalog.array_agg(a.attname::pg_catalog.text order by a.attnum), '{}')
                        from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)
                from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')";

@@ -78,8 +78,8 @@ pub(super) fn create_sql(schema: &SchemaName, role: Option<&RoleName>) -> String
     done integer not null,
     begun boolean not null,
     checksum text not null,
-    started_at timestamptz not null default clock_timestamp(),
-    changed_at timestamptz not null default clock_timestamp()
+    started_at timestamptz not null default pg_catalog.clock_timestamp(),
+    changed_at timestamptz not null default pg_catalog.clock_timestamp()
 );
 revoke all on {table} from public;
 "

@@ -30,7 +30,7 @@ const MESSAGE_CHARS_MAX: usize = 500;
 const TABLES: &str = "
 create table public.cgk_runs (
     id uuid primary key,
-    started_at timestamptz not null default clock_timestamp(),
+    started_at timestamptz not null default pg_catalog.clock_timestamp(),
     finished_at timestamptz,
     started_by text not null default session_user,
     client text,
@@ -59,7 +59,7 @@ create table public.cgk_run_schemas (
     sqlstate text,
     message text,
     duration_ms bigint not null,
-    done_at timestamptz not null default clock_timestamp(),
+    done_at timestamptz not null default pg_catalog.clock_timestamp(),
     primary key (run_id, schema)
 );
 create index cgk_runs_started_at_idx on public.cgk_runs (started_at);
@@ -182,7 +182,7 @@ impl<'o> Recorder<'o> {
             (&error, Type::TEXT),
         ];
         let end = client.execute_typed(
-            "update public.cgk_runs set finished_at = clock_timestamp(), migrated = $2, failed = $3, skipped = $4,
+            "update public.cgk_runs set finished_at = pg_catalog.clock_timestamp(), migrated = $2, failed = $3, skipped = $4,
                     tenants_left = $5, stopped = $6, error = $7 where id = $1",
             &params,
         );
@@ -315,7 +315,7 @@ async fn insert(operator: &Operator, id: Uuid, entries: &[Entry]) -> Result<()> 
     // A batch whose answer was lost may be written again.
     let sql = "insert into public.cgk_run_schemas
                    (run_id, schema, tenant, result, from_version, to_version, attempts, sqlstate, message, duration_ms)
-               select $1, e.* from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10) e on conflict do nothing";
+               select $1, e.* from pg_catalog.unnest($2, $3, $4, $5, $6, $7, $8, $9, $10) e on conflict do nothing";
     let written = operator.client().execute_typed(sql, &params).await;
     written.map(drop).map_err(while_doing("write the history of this run"))
 }

@@ -281,7 +281,7 @@ pub(crate) async fn require_registry(operator: &Operator) -> Result<()> {
     let row = operator
         .client()
         .query_typed(
-            "select coalesce(pg_catalog.array_agg(a.attname::text), '{}') from pg_catalog.pg_class c
+            "select coalesce(pg_catalog.array_agg(a.attname::pg_catalog.text), '{}') from pg_catalog.pg_class c
              join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = 'public'
              join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
              where c.relname = 'organizations' and c.relkind in ('r', 'p', 'v')",
@@ -312,8 +312,8 @@ pub(crate) async fn require_registry(operator: &Operator) -> Result<()> {
 async fn require_sight(operator: &Operator) -> Result<()> {
     let doing = || while_doing("look at the row level security of the registry");
     let sql = format!(
-        "select pg_catalog.pg_get_userbyid(c.relowner)::text from pg_catalog.pg_class c
-         where c.oid = 'public.organizations'::regclass and {REGISTRY_IS_HIDDEN}"
+        "select pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text from pg_catalog.pg_class c
+         where c.oid = 'public.organizations'::pg_catalog.regclass and {REGISTRY_IS_HIDDEN}"
     );
     let rows = match operator.client().query_typed(&sql, &[]).await {
         // No registry at all is for others to say.
@@ -358,12 +358,13 @@ struct Slugs {
 impl Slugs {
     fn of(whom: Whom<'_>) -> Self {
         match whom {
-            Whom::All => {
-                Self { from: "select slug from public.organizations where $2::text[] is not null", named: Vec::new() }
-            }
+            Whom::All => Self {
+                from: "select slug from public.organizations where $2::pg_catalog.text[] is not null",
+                named: Vec::new(),
+            },
             Whom::These(slugs) | Whom::Made(slugs) => {
                 let named = slugs.iter().map(|slug| slug.as_str().to_owned()).collect();
-                Self { from: "select distinct pg_catalog.unnest($2::text[])", named }
+                Self { from: "select distinct pg_catalog.unnest($2::pg_catalog.text[])", named }
             }
         }
     }
@@ -376,16 +377,16 @@ async fn facts_rows(
     let (usable, grantable) = acting_sql(operator, &slugs);
     // Names are compared as text: comparing with the type `name` would cut off what is too long and call it equal.
     let sql = format!(
-        "select s.slug, o.id, o.name, o.status::text, o.created_at, pg_catalog.pg_get_userbyid(n.nspowner)::text,
+        "select s.slug, o.id, o.name, o.status::pg_catalog.text, o.created_at, pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text,
                 c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class'), r.oid is not null,
                 coalesce(pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage'), false),
                 {usable}, {grantable}, {comment}
          from ({}) s (slug)
          left join public.organizations o on o.slug = s.slug
-         left join pg_catalog.pg_namespace n on n.nspname::text = 'tenant_' || s.slug
+         left join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || s.slug
          left join pg_catalog.pg_class c
                 on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
-         left join pg_catalog.pg_roles r on r.rolname::text = 'cgk_' || s.slug || '_' || $1
+         left join pg_catalog.pg_roles r on r.rolname::pg_catalog.text = 'cgk_' || s.slug || '_' || $1
          order by s.slug collate \"C\"",
         slugs.from,
         comment = binding::comment_of_sql("n.oid"),

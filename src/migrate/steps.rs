@@ -348,7 +348,7 @@ impl Stepper<'_> {
         let schema = &self.plan.schema;
         let steps = schema.qualified(STEPS_TABLE);
         let mut script = self.script();
-        let started = format!("(select started_at::text from {steps})");
+        let started = format!("(select started_at::pg_catalog.text from {steps})");
         script.part(Part::Record, &[format!("pg_catalog.set_config('cgk.started', {started}, true)")]);
         script.line(&ledger::insert_sql(schema, self.file, "true"));
         script.line(&ledger::comment_sql(schema, &self.plan.applied_after()));
@@ -409,7 +409,11 @@ impl Stepper<'_> {
 
     fn in_place(&self) -> String {
         let role = self.owner.map_or(self.operator.facts().role.as_str(), Ident::as_str);
-        format!("{} and current_user::text = {}::text", apply::in_schema(&self.plan.schema), literal(role))
+        format!(
+            "{} and current_user::pg_catalog.text = {}::pg_catalog.text",
+            apply::in_schema(&self.plan.schema),
+            literal(role)
+        )
     }
 
     fn session_settings(&self) -> Vec<(&'static str, String)> {

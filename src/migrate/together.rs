@@ -204,8 +204,8 @@ async fn locks_held(operator: &Operator) -> Result<u64> {
 async fn check_lock_table(operator: &Operator, held: u64, still: u64) -> Result<()> {
     let size = number(
         operator,
-        "select current_setting('max_locks_per_transaction')::bigint
-                * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint)",
+        "select pg_catalog.current_setting('max_locks_per_transaction')::pg_catalog.int8
+                * (pg_catalog.current_setting('max_connections')::pg_catalog.int8 + pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int8)",
     )
     .await?;
     let (needed, (share, of)) = (held.saturating_add(still), LOCK_TABLE_SHARE);

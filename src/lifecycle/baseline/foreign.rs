@@ -50,7 +50,7 @@ pub(super) async fn newest(
     let applied = if has("is_applied") { "is_applied" } else { "true" };
     let order = ["installed_rank", "id"].into_iter().find(|column| has(column)).unwrap_or(version);
     let sql = format!(
-        "select {version}::text, coalesce({sound}, false), coalesce({applied}, false) from {} where {version} is not null order by {order}",
+        "select {version}::pg_catalog.text, coalesce({sound}, false), coalesce({applied}, false) from {} where {version} is not null order by {order}",
         schema.qualified(table)
     );
     let (mut versions, mut failed) = (BTreeSet::new(), Vec::new());
@@ -96,7 +96,7 @@ async fn columns(operator: &Operator, schema: &SchemaName, table: &str) -> Resul
     let rows = operator
         .client()
         .query_typed(
-            "select a.attname::text from pg_catalog.pg_attribute a
+            "select a.attname::pg_catalog.text from pg_catalog.pg_attribute a
              join pg_catalog.pg_class c on c.oid = a.attrelid and c.relkind in ('r', 'p')
              join pg_catalog.pg_namespace n on n.oid = c.relnamespace
              where n.nspname = $1 and c.relname = $2 and a.attnum > 0 and not a.attisdropped order by a.attnum",
