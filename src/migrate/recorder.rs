@@ -315,7 +315,7 @@ async fn insert(operator: &Operator, id: Uuid, entries: &[Entry]) -> Result<()> 
     // A batch whose answer was lost may be written again.
     let sql = "insert into public.cgk_run_schemas
                    (run_id, schema, tenant, result, from_version, to_version, attempts, sqlstate, message, duration_ms)
-               select $1, e.* from pg_catalog.unnest($2, $3, $4, $5, $6, $7, $8, $9, $10) e on conflict do nothing";
+               select $1, e.* from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10) e on conflict do nothing";
     let written = operator.client().execute_typed(sql, &params).await;
     written.map(drop).map_err(while_doing("write the history of this run"))
 }

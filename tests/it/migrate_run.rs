@@ -311,12 +311,15 @@ async fn a_budget_of_failures_ends_the_run() {
 
 #[tokio::test]
 async fn a_full_disk_and_a_shutdown_end_the_run_and_the_next_goes_on() {
-    for state in ["53100", "57P01"] {
+    // What the server would say of a full disk, from a migration in one tenant; and its word when it ends the session, which an
+    // ERROR of that code is not.
+    let full = "raise exception 'no space left on device' using errcode = '53100'";
+    let shutdown = "perform pg_terminate_backend(pg_backend_pid())";
+    for (state, what) in [("53100", full), ("57P01", shutdown)] {
         let fleet = fleet(6).await;
-        // What the server would say, from a migration that finds the disk full in one tenant.
         let body = format!(
             "create table m2 (); do $$ begin if current_schema() = 'tenant_t02' and not exists (select from public.mended) then
-               raise exception 'no space left on device' using errcode = '{state}'; end if; end $$"
+               {what}; end if; end $$; select 1"
         );
         fleet.raw.run("create table public.mended (id int)").await;
         fleet.files.tenant("002_second.sql", &body);

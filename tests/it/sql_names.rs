@@ -146,7 +146,9 @@ fn unqualified(sql: &str) -> Vec<String> {
         let before = &sql[..at];
         let name = &before[before.rfind(|c| !is_word(c)).map_or(0, |end| end + 1)..];
         let qualified = before[..before.len() - name.len()].ends_with(['.', ':', '`']);
-        let looked_up = name.starts_with("pg_") || name.starts_with("has_") || FUNCTIONS.contains(&name);
+        // With several arguments it is syntax, which the server resolves to its own.
+        let syntax = name == "unnest" && sql[at..].split(')').next().is_some_and(|arguments| arguments.contains(", $"));
+        let looked_up = name.starts_with("pg_") || name.starts_with("has_") || (FUNCTIONS.contains(&name) && !syntax);
         if looked_up && !qualified {
             found.push(format!("{name}("));
         }
