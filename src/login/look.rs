@@ -34,8 +34,8 @@ pub(crate) async fn admitted(operator: &Operator, slug: &TenantSlug) -> Result<V
         Isolation::Path => (usage_sql("r.oid", "$1"), " and pg_catalog.pg_get_expr(p.polqual, p.polrelid) <> 'true'"),
     };
     let sql = format!(
-        "select r.rolname::text, {may_enter} from pg_catalog.pg_policy p
-         join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::text = '{POLICY_PREFIX}' || r.rolname
+        "select r.rolname::pg_catalog.text, {may_enter} from pg_catalog.pg_policy p
+         join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::pg_catalog.text = '{POLICY_PREFIX}' || r.rolname
          where p.polrelid = pg_catalog.to_regclass('public.organizations'){fits} order by 1"
     );
     let rows =
@@ -90,13 +90,13 @@ pub(super) async fn tenants(operator: &Operator, name: &LoginName) -> Result<Vec
     let doing = || while_doing("look at the tenants");
     let by_role = operator.config().isolation() == Isolation::Role;
     let sql = format!(
-        "select o.slug, pg_catalog.pg_get_userbyid(n.nspowner)::text, k.oid is not null, t.oid is not null, {member},
+        "select o.slug, pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text, k.oid is not null, t.oid is not null, {member},
                 coalesce(pg_catalog.has_schema_privilege(l.oid, n.oid, 'usage'), false)
          from public.organizations o
-         left join pg_catalog.pg_roles l on l.rolname::text = $1
-         left join pg_catalog.pg_namespace n on n.nspname::text = 'tenant_' || o.slug
+         left join pg_catalog.pg_roles l on l.rolname::pg_catalog.text = $1
+         left join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || o.slug
          left join pg_catalog.pg_class k on k.relnamespace = n.oid and k.relname = '{LEDGER_TABLE}' and k.relkind in ('r', 'p')
-         left join pg_catalog.pg_roles t on t.rolname::text = 'cgk_' || o.slug || '_' || $2
+         left join pg_catalog.pg_roles t on t.rolname::pg_catalog.text = 'cgk_' || o.slug || '_' || $2
          order by o.slug collate \"C\"",
         member = if operator.facts().major() >= 16 {
             "exists (select from pg_catalog.pg_auth_members m where m.roleid = t.oid and m.member = l.oid and m.set_option)"
@@ -154,15 +154,15 @@ impl Found {
                     exists (select from pg_catalog.pg_db_role_setting s join pg_catalog.pg_database d on d.oid = s.setdatabase
                             where s.setrole = r.oid and d.datname = pg_catalog.current_database() and 'search_path=\"\"' = any (s.setconfig)),
                     coalesce(pg_catalog.has_table_privilege(r.oid, c.oid, 'insert'), false),
-                    case when not pg_catalog.pg_has_role(c.relowner, 'usage') then pg_catalog.pg_get_userbyid(c.relowner)::text end,
+                    case when not pg_catalog.pg_has_role(c.relowner, 'usage') then pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text end,
                     r.rolname = current_user, r.rolsuper, r.rolbypassrls, r.rolcreaterole, r.rolcreatedb, r.rolreplication,
                     not r.rolcanlogin, r.rolinherit,
-                    (select x.rolname::text from pg_catalog.pg_roles x where x.oid <> r.oid and pg_catalog.pg_has_role(r.oid, x.oid, 'member')
+                    (select x.rolname::pg_catalog.text from pg_catalog.pg_roles x where x.oid <> r.oid and pg_catalog.pg_has_role(r.oid, x.oid, 'member')
                        and (x.rolsuper or x.rolbypassrls or x.rolcreaterole or x.oid = c.relowner
                             or x.rolname in ('pg_read_all_data', 'pg_write_all_data', 'pg_execute_server_program',
                                              'pg_read_server_files', 'pg_write_server_files'))
                      order by 1 limit 1),
-                    (select x.rolname::text from pg_catalog.pg_auth_members m join pg_catalog.pg_roles x on x.oid = m.roleid
+                    (select x.rolname::pg_catalog.text from pg_catalog.pg_auth_members m join pg_catalog.pg_roles x on x.oid = m.roleid
                       where m.member = r.oid and {inherits} order by 1 limit 1),
                     exists (select from pg_catalog.pg_class k join pg_catalog.pg_namespace n on n.oid = k.relnamespace
                              where k.relowner = r.oid and n.nspname !~ '^pg_')
@@ -173,8 +173,8 @@ impl Found {
                                             pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
                                      where p.oid = 'pg_catalog.set_config(text, text, boolean)'::pg_catalog.regprocedure
                                        and a.grantee = 0))
-             from pg_catalog.pg_class c left join pg_catalog.pg_roles r on r.rolname::text = $1
-             where c.oid = 'public.organizations'::regclass"
+             from pg_catalog.pg_class c left join pg_catalog.pg_roles r on r.rolname::pg_catalog.text = $1
+             where c.oid = 'public.organizations'::pg_catalog.regclass"
         );
         let rows = run(operator, &sql, &[name.as_str()]).await.map_err(doing())?;
         let row = rows.first().ok_or_else(|| Error::Unexpected {
