@@ -6,9 +6,10 @@ use crate::{
 };
 use cgk::{
     Error, ErrorKind, TxOptions,
-    config::Overrides,
+    config::{IgnoreRule, Overrides},
+    drift,
     ident::{Ident, SchemaName},
-    migrate::{self, Migrations, RunOptions, Set, Silent, Target},
+    migrate::{self, Migrations, RunOptions, Scope, Set, Silent, Target},
     testing::{TestServer, create_database, drop_database, find, find_all},
 };
 use std::time::Duration;
@@ -123,6 +124,25 @@ async fn an_unrecorded_run_is_not_in_the_history() {
     migrate::run_with(&operator, &migrations, planned, &options, &mut Silent).await.unwrap();
     assert!(crate::sandbox::exists(&Raw::on(&database).await, "tenant_acme.last").await);
     assert_eq!(migrate::history(&operator, 10).await.unwrap().len(), recorded);
+}
+
+/// A rule of the program's own does what one of `cgk.toml` does.
+#[tokio::test]
+async fn a_difference_that_a_rule_names_is_ignored() {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    database.with_tenants(&["acme"]).await.unwrap();
+    Raw::on(&database).await.run("create table tenant_acme.planted (n int)").await;
+    let verify = async |config: &cgk::Config| {
+        let operator = cgk::Operator::connect(config).await.unwrap();
+        drift::verify(&operator, &Migrations::bundled(), &Scope::Everything).await.unwrap()
+    };
+    let report = verify(database.config()).await;
+    assert!(report.has_drift(), "{report:?}");
+    let rules = ["planted", "planted.*"].map(|object| IgnoreRule::new(object, "a test")).to_vec();
+    let config = database.config().clone().with_drift_ignore(rules);
+    assert_eq!(config.drift_ignore().len(), 2);
+    let report = verify(&config).await;
+    assert!(!report.has_drift(), "{report:?}");
 }
 
 #[test]
