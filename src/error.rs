@@ -98,6 +98,12 @@ pub enum Error {
         /// What is missing.
         missing: String,
     },
+    /// The database is a copy of another one, or was moved to another server: its tenants' roles are not its own.
+    #[error("database {database:?} is a copy of another one, and has no roles of its own")]
+    DatabaseCopied {
+        /// The database.
+        database: String,
+    },
     /// A role that is to be the login of a service may do what such a login must not be able to.
     #[error("role {role:?} cannot be the login of a service: it {why}")]
     LoginUnfit {
@@ -495,6 +501,7 @@ impl Error {
             Self::NotSetUp { .. } => ("CGK0302", NotReady),
             Self::LoginUnfit { .. } => ("CGK0303", Conflict),
             Self::SearchPathUnfit { .. } => ("CGK0304", Conflict),
+            Self::DatabaseCopied { .. } => ("CGK0305", Conflict),
             Self::TenantNotFound { .. } => ("CGK0401", NotFound),
             Self::TenantSuspended { .. } => ("CGK0402", Suspended),
             Self::TenantNotReady { .. } => ("CGK0403", NotReady),

@@ -131,10 +131,10 @@ impl RoleName {
     }
 }
 
-/// What stands for a database in the names of its roles: ten hexadecimal digits of the sha256 of the database's name.
+/// What stands for a database in the names of its roles: ten hexadecimal digits. At the first setup they are the beginning of
+/// the sha256 of the database's name, unless roles of another database carry that already, and are written down.
 ///
-/// A database that is renamed or copied under another name gets other roles; until `cgk tenant:create` has made them again,
-/// its tenants answer with "not ready", which is the safe direction.
+/// A database that is renamed keeps them. A copy is refused until `cgk setup:database --new-identity` has given it its own.
 ///
 /// ```
 /// let tag = cgk::ident::DatabaseTag::of("shop");
@@ -147,6 +147,19 @@ impl DatabaseTag {
     /// The tag of the database with this name.
     pub fn of(database: &str) -> Self {
         let mut tag = hex(&Sha256::digest(database.as_bytes()));
+        tag.truncate(ROLE_TAG_BYTES);
+        Self(tag)
+    }
+
+    /// A tag that was written down: ten hexadecimal digits.
+    pub(crate) fn recorded(text: &str) -> Option<Self> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        (text.len() == ROLE_TAG_BYTES && text.bytes().all(is_digit)).then(|| Self(text.to_owned()))
+    }
+
+    /// A tag that nobody has.
+    pub(crate) fn random() -> Self {
+        let mut tag = hex(&rand::random::<[u8; 8]>());
         tag.truncate(ROLE_TAG_BYTES);
         Self(tag)
     }

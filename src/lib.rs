@@ -62,6 +62,7 @@ pub(crate) mod db;
 pub mod drift;
 mod error;
 pub mod ident;
+mod identity;
 mod isolation;
 pub mod lifecycle;
 pub mod lock;

@@ -54,6 +54,11 @@ pub(crate) fn history_key() -> i64 {
     key("cgk:history")
 }
 
+/// The lock on what says which database this is.
+pub(crate) fn database_key() -> i64 {
+    key("cgk:database")
+}
+
 /// The lock on the logins of services, held by whoever admits one, to the end of that transaction.
 ///
 /// ```

@@ -8,11 +8,14 @@ use crate::{
     db::{Operator, message},
     error::{Error, Result, while_doing},
     ident::quoted,
+    identity,
     migrate::{
         self, BindReport, FleetPlan, MigrationId, Migrations, Observer, Outcome, RunOptions, RunReport, Scope, Target,
         state::require_registry,
     },
 };
+
+pub use crate::identity::RegistryGuard;
 
 /// What a setup found and did.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub struct SetupReport {
     pub tables: Vec<String>,
     /// Whether this run took from everyone the right to create tables in `public`.
     pub hardened: Hardening,
+    /// Whether the registry refuses to give up an organization whose schema stands.
+    pub registry_guard: RegistryGuard,
     /// What became of tenants' schemas that belonged to no organization yet, as earlier versions made them.
     pub bound: BindReport,
 }
@@ -62,6 +67,7 @@ pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut 
     // Planned first: a database whose ledger is not ours, or does not agree, is left entirely as it is.
     let planned: FleetPlan<'_> = migrate::plan_fleet(operator, migrations, &Scope::Public, Target::Head).await?;
     let hardened = revoke_create_on_public(operator).await?;
+    identity::ensure(operator).await?;
     let options = RunOptions::default().unrecorded();
     let report: RunReport = migrate::run_with(operator, migrations, planned, &options, observer).await?;
     let applied = match report.public.map(|outcome| outcome.result) {
@@ -74,6 +80,7 @@ pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut 
         head: migrations.set(migrate::Set::Public).head().cloned(),
         tables: tables(operator).await?,
         hardened,
+        registry_guard: identity::guard_registry(operator).await?,
         bound: migrate::bind::bind_fleet(operator).await?,
     })
 }

@@ -26,6 +26,11 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::Privilege { grant, .. } => privilege(grant),
         Error::NotSetUp { missing, .. } if missing.contains("pending") => "Run `cgk migrate --public` first.".into(),
         Error::NotSetUp { .. } => "Run `cgk setup:database` first.".into(),
+        Error::DatabaseCopied { .. } => {
+            "Run `cgk setup:database --new-identity`: it makes roles for the tenants of this database, and takes the rights of \
+             the other database's roles and logins away here. Nothing changes in the other one."
+                .into()
+        }
         Error::LoginUnfit { mend, .. } => {
             format!("If that is not on purpose, mend it with `{mend}`, or choose another name.")
         }

@@ -23,6 +23,7 @@ mod reaper;
 mod report;
 mod session;
 mod setup_database;
+mod setup_identity;
 mod signal;
 mod slugs;
 mod style;

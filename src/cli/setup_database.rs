@@ -7,7 +7,7 @@ use cgk::{
     lifecycle,
     login::{self, Admission, DirectRights, LoginName, LoginOptions, PasswordWish, SharedTables},
     migrate::{MigrationId, Migrations},
-    setup::{self, Hardening, HardeningMode, HardeningReport, MeasureState},
+    setup::{self, Hardening, HardeningMode, HardeningReport, MeasureState, RegistryGuard},
 };
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -18,6 +18,7 @@ use super::{
     progress::Progress,
     report::Report,
     session::{self, Session},
+    setup_identity,
     style::{COMMAND, FAINT, GOOD, HEADING, WARNING, count, harmless, paint},
     table, time,
 };
@@ -54,8 +55,11 @@ pub(crate) struct Arguments {
     #[arg(long)]
     harden: bool,
     /// Show what --harden would do, and do nothing
-    #[arg(long, requires = "harden", conflicts_with_all = ["app_role", "isolate_tenants"])]
+    #[arg(long, requires = "harden", conflicts_with_all = ["app_role", "isolate_tenants", "new_identity"])]
     dry_run: bool,
+    /// Give a copy of a database, or one that was moved to another server, its own roles, and take the rights of the other's
+    #[arg(long)]
+    new_identity: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -73,6 +77,9 @@ struct Summary {
     head: Option<String>,
     tables: Vec<String>,
     public_hardening: &'static str,
+    registry_guard: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_identity: Option<setup_identity::View>,
     /// Tenants whose schemas this run bound to their organizations.
     tenants_bound: Vec<String>,
     /// Tenants whose schemas it could not bind, or that belong to another organization.
@@ -104,7 +111,7 @@ struct MeasureView {
 }
 
 #[derive(Serialize)]
-struct NotBoundView {
+pub(super) struct NotBoundView {
     tenant: String,
     error: Report,
 }
@@ -140,6 +147,10 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     printer.answer(configuration(&settings, printer.is_verbose()));
     let migrations = session.migrations(&config)?;
 
+    let renewed = match arguments.new_identity {
+        true => Some(lifecycle::new_identity(&config).await?),
+        false => None,
+    };
     let operator = Operator::connect(&config).await?;
     session.introduce("setup:database", &operator, &migrations);
     printer.answer(format!("\n{}", paint(HEADING, "Connection")));
@@ -153,6 +164,13 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         printer.record(&DryRunSummary { event: "summary", hardening: MeasureView::all(&hardening), exit });
         return Ok(exit);
     }
+    if let Some(renewed) = &renewed {
+        printer.answer(format!("\n{}", paint(HEADING, "Identity")));
+        for line in setup_identity::lines(renewed) {
+            printer.answer(line);
+        }
+    }
+
     printer.answer(format!("\n{}", paint(HEADING, "Shared schema")));
     let began = Instant::now();
     let report = setup::setup(&operator, &migrations, &mut Progress::new(printer)).await?;
@@ -180,8 +198,9 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     if let Some(failure) = stopped {
         printer.complain(Report::of_library(failure).render(&[]));
     }
-    let exit =
-        if tenants.failed || !report.bound.failed.is_empty() || stopped.is_some() { Exit::Partial } else { Exit::Done };
+    let unfinished = renewed.as_ref().is_some_and(|renewed| !renewed.failed.is_empty());
+    let partial = unfinished || tenants.failed || !report.bound.failed.is_empty() || stopped.is_some();
+    let exit = if partial { Exit::Partial } else { Exit::Done };
     let exit = match &hardening {
         Some(report) if exit == Exit::Done && !report.is_complete() => Exit::Failed,
         _ => exit,
@@ -196,6 +215,13 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
             Hardening::Revoked => "revoked",
             Hardening::NotAllowed => "not_allowed",
         },
+        registry_guard: match report.registry_guard {
+            RegistryGuard::Present => "present",
+            RegistryGuard::Made => "made",
+            RegistryGuard::NotAllowed => "not_allowed",
+            RegistryGuard::NotPossible => "not_possible",
+        },
+        new_identity: renewed.as_ref().map(setup_identity::View::of),
         tenants_bound: report.bound.bound.iter().map(ToString::to_string).collect(),
         tenants_not_bound: report.bound.failed.iter().map(NotBoundView::of).collect(),
         app_role: admission.as_ref().map(|admission| AppRoleView::of(admission, &config)),
@@ -308,7 +334,7 @@ impl MeasureView {
 }
 
 impl NotBoundView {
-    fn of((tenant, error): &(TenantSlug, Error)) -> Self {
+    pub(super) fn of((tenant, error): &(TenantSlug, Error)) -> Self {
         Self { tenant: tenant.to_string(), error: Report::of_library(error) }
     }
 }
@@ -430,6 +456,17 @@ fn shared_schema(report: &setup::SetupReport, migrations: &Migrations, began: In
                 .into(),
         )),
     }
+    match report.registry_guard {
+        RegistryGuard::Present | RegistryGuard::Made => {}
+        RegistryGuard::NotAllowed => lines.push(warning(
+            "nothing keeps an organization in the registry while its schema stands: the owner of public.organizations must run \
+             this, and may use plpgsql"
+                .into(),
+        )),
+        RegistryGuard::NotPossible => lines.push(warning(
+            "nothing keeps an organization in the registry while its schema stands: public.organizations is a view".into(),
+        )),
+    }
     if !report.bound.bound.is_empty() {
         let bound = count(report.bound.bound.len(), "schema");
         lines.push(ok(format!("wrote the organization's id into the comment on {bound}")));
@@ -450,10 +487,10 @@ pub(crate) fn span(ids: &[MigrationId]) -> String {
     }
 }
 
-fn ok(text: String) -> String {
+pub(super) fn ok(text: String) -> String {
     format!("  {}  {text}", paint(GOOD, "ok"))
 }
 
-fn warning(text: String) -> String {
+pub(super) fn warning(text: String) -> String {
     format!("  {}  {text}", paint(WARNING, "!!"))
 }

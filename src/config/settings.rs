@@ -19,6 +19,16 @@ pub enum Isolation {
     Path,
 }
 
+impl Isolation {
+    /// The value of the setting `isolation`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Role => "role",
+            Self::Path => "path",
+        }
+    }
+}
+
 /// What stands between cgk and the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Pooling {

@@ -30,6 +30,7 @@ pub use tx::{TenantSavepoint, TenantTx};
 use crate::{
     config::{Config, Isolation},
     db::{
+        identity::{self, Identity},
         message::Answer,
         pool::{self, Pool},
         search_path::search_path,
@@ -99,7 +100,7 @@ impl Db {
     /// # Errors
     ///
     /// Kind `Unavailable`: host, login or database; kind `Invalid`: TLS files; kind `Conflict`: a schema of the setting
-    /// `search_path` cannot be in the search path.
+    /// `search_path` cannot be in the search path, or the database is a copy of another ([`Error::DatabaseCopied`]).
     ///
     /// # Cancel safety
     ///
@@ -108,13 +109,12 @@ impl Db {
         let pool = pool::build(config, enter_sql(config.isolation()))?;
         let first = pool::take(&pool, config).await?;
         let doing = || while_doing(format!("look at the server at {}", config.target()));
-        let rows = first
-            .client()
-            .query_typed("select pg_catalog.current_database()::pg_catalog.text", &[])
-            .await
-            .map_err(doing())?;
-        let database: String = rows.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or_default();
-        let tag = DatabaseTag::of(&database);
+        let (database, identity) = identity::read(first.client()).await.map_err(doing())?;
+        let tag = match identity {
+            Identity::Recorded(tag) => tag,
+            Identity::Unrecorded => DatabaseTag::of(&database),
+            Identity::Copied => return Err(Error::DatabaseCopied { database }),
+        };
         let search_path = search_path(first.client(), config, &tag).await?;
         drop(first);
         let descriptions = Arc::new(Descriptions::new(config.pool().descriptions_max));

@@ -1,6 +1,7 @@
 //! Connections to PostgreSQL. Knows nothing of tenants.
 
 pub(crate) mod connect;
+pub(crate) mod identity;
 pub(crate) mod message;
 mod operator;
 pub(crate) mod pool;

@@ -1,13 +1,21 @@
 //! The operator's connection: one, direct, for everything that changes schemas.
 
-use super::{connect::refused, search_path::search_path, tls};
+use super::{
+    connect::refused,
+    identity::{self, Identity},
+    search_path::search_path,
+    tls,
+};
 use crate::{
     config::{Config, SessionSettings},
     error::{Error, Result, while_doing},
     ident::{DatabaseTag, quoted},
     search_path::SearchPath,
 };
-use std::{sync::atomic::AtomicBool, time::Duration};
+use std::{
+    sync::{Arc, OnceLock, atomic::AtomicBool},
+    time::Duration,
+};
 use tokio_postgres::Client;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -64,6 +72,9 @@ pub struct ServerFacts {
     pub notices_lost_clients: bool,
     /// Whether the server is a standby or the session read-only.
     pub read_only: bool,
+    /// What the database has written down of itself; shared by the connections of one operator, because the first setup
+    /// writes it.
+    tag: Arc<OnceLock<DatabaseTag>>,
 }
 
 impl ServerFacts {
@@ -74,7 +85,17 @@ impl ServerFacts {
 
     /// What stands for the database in the names of its roles.
     pub fn database_tag(&self) -> DatabaseTag {
-        DatabaseTag::of(&self.database)
+        self.recorded_tag().cloned().unwrap_or_else(|| DatabaseTag::of(&self.database))
+    }
+
+    /// The tag that is written down in the database.
+    pub(crate) fn recorded_tag(&self) -> Option<&DatabaseTag> {
+        self.tag.get()
+    }
+
+    /// Notes the tag that was just written down.
+    pub(crate) fn record_tag(&self, tag: DatabaseTag) {
+        let _ = self.tag.set(tag);
     }
 
     /// The error of a role that lacks a right, with the statement that gives it.
@@ -98,12 +119,20 @@ impl Operator {
     /// # Errors
     ///
     /// Kind `Unavailable`: host, login, database or version; kind `Invalid`: the address is a transaction pooler's; kind
-    /// `Conflict`: a schema cannot be in the search path.
+    /// `Conflict`: a schema cannot be in the search path, or the database is a copy of another ([`Error::DatabaseCopied`]).
     ///
     /// # Cancel safety
     ///
     /// Dropped, the connection is closed.
     pub async fn connect(config: &Config) -> Result<Self> {
+        match Self::connect_to_any(config).await? {
+            (operator, Identity::Copied) => Err(Error::DatabaseCopied { database: operator.facts.database }),
+            (operator, _) => Ok(operator),
+        }
+    }
+
+    /// [`connect`](Self::connect), also to a copy of another database.
+    pub(crate) async fn connect_to_any(config: &Config) -> Result<(Self, Identity)> {
         let config = &config.for_ddl()?;
         let tls = tls::connector(config.tls())?;
         let client = open(config, &tls).await?;
@@ -115,9 +144,14 @@ impl Operator {
                 needed: SERVER_MAJOR_MIN,
             });
         }
+        let doing = || while_doing(format!("look at the database at {}", config.target()));
+        let (_, identity) = identity::read(&client).await.map_err(doing())?;
+        if let Identity::Recorded(tag) = &identity {
+            facts.record_tag(tag.clone());
+        }
         let search_path = search_path(&client, config, &facts.database_tag()).await?;
         let marked = AtomicBool::new(false);
-        Ok(Self { client, tls, config: config.clone(), facts, marked, search_path })
+        Ok((Self { client, tls, config: config.clone(), facts, marked, search_path }, identity))
     }
 
     /// Another connection of the same kind, without another look at the server.
@@ -205,8 +239,8 @@ async fn open(config: &Config, tls: &MakeRustlsConnect) -> Result<Client> {
 
 async fn look(client: &Client, config: &Config) -> Result<ServerFacts> {
     let doing = || while_doing(format!("look at the server at {}", config.target()));
-    let row = client
-        .query_one(
+    let rows = client
+        .query_typed(
             "select pg_catalog.current_setting('server_version'), pg_catalog.current_setting('server_version_num')::pg_catalog.int4,
                     pg_catalog.current_database()::pg_catalog.text, current_user::pg_catalog.text, r.rolsuper, r.rolcreaterole or r.rolsuper,
                     pg_catalog.has_database_privilege(pg_catalog.current_database(), 'create'),
@@ -221,6 +255,10 @@ async fn look(client: &Client, config: &Config) -> Result<ServerFacts> {
         )
         .await
         .map_err(doing())?;
+    let row = rows.first().ok_or_else(|| Error::Unexpected {
+        doing: format!("look at the server at {}", config.target()),
+        found: "no row at all".into(),
+    })?;
     let number: i32 = row.try_get(1).map_err(doing())?;
     Ok(ServerFacts {
         version: row.try_get(0).map_err(doing())?,
@@ -235,5 +273,6 @@ async fn look(client: &Client, config: &Config) -> Result<ServerFacts> {
         tls: row.try_get(9).map_err(doing())?,
         notices_lost_clients: row.try_get(10).map_err(doing())?,
         read_only: row.try_get(11).map_err(doing())?,
+        tag: Arc::default(),
     })
 }

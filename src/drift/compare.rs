@@ -62,9 +62,12 @@ impl Catalogue {
     /// Leaves out of the shared schema what is no migration's business: the history of the runs, who may use it at all, and what single roles were
     /// granted on its tables beyond what the migrations say, the services' logins above all.
     pub(super) fn forget_what_is_no_migrations(&mut self, given: &mut Self) {
-        for table in ["cgk_runs", "cgk_run_schemas"] {
+        for table in ["cgk_runs", "cgk_run_schemas", "cgk_database"] {
             self.forget_table(table);
         }
+        // cgk's own functions, and its triggers on the registry.
+        self.objects
+            .retain(|key, _| !matches!(key.kind.as_str(), "function" | "trigger") || !key.name.starts_with("cgk_"));
         given.objects.retain(|key, _| key.kind != "schema");
         self.objects.retain(|key, _| key.kind != "schema");
         for (key, facts) in &mut self.objects {

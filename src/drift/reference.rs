@@ -96,6 +96,13 @@ fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &Sche
     let own = schema.as_str();
     let mut sql = String::from("set transaction isolation level read committed;\n");
     sql.push_str(&format!("{};\ncreate schema {};\n", settings(""), schema.quoted()));
+    if set == Set::Public {
+        // What the shared set may call and no migration makes.
+        let tag = schema.qualified("cgk_database_tag");
+        sql.push_str(&format!(
+            "create function {tag}() returns pg_catalog.text stable return null::pg_catalog.text;\n"
+        ));
+    }
     if let Some(role) = &role {
         sql.push_str(&isolation::grants_to_come_sql(schema, role.ident()));
     }

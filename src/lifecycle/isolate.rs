@@ -1,10 +1,10 @@
 //! Gives every tenant its role, as a fleet needs that was made under path isolation or restored on another server.
 
 use crate::{
-    config::Isolation,
+    config::{Config, Isolation},
     db::{Operator, message, milliseconds},
     error::{Error, Result, while_doing},
-    ident::{RoleName, SchemaName, literal, quoted},
+    ident::{Ident, RoleName, SchemaName, literal, quoted},
     isolation, lock, login,
     migrate::{
         ledger,
@@ -12,7 +12,7 @@ use crate::{
     },
     slug::TenantSlug,
 };
-use tokio_postgres::error::SqlState;
+use tokio_postgres::{error::SqlState, types::Type};
 
 /// What became of a fleet.
 #[derive(Debug, Default)]
@@ -78,6 +78,114 @@ pub async fn isolate(operator: &Operator) -> Result<IsolateReport> {
         }
     }
     Ok(report)
+}
+
+/// What a copy of a database became.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct NewIdentity {
+    /// Whether it was a copy; otherwise it had an identity of its own and kept it.
+    pub was_copy: bool,
+    /// Logins of services that the other database had admitted, and that this one admits no more.
+    pub logins: Vec<String>,
+    /// Tenants that have their own role and rights, and on which no role of another database has any.
+    pub finished: Vec<TenantSlug>,
+    /// Tenants for which that failed, and why.
+    pub failed: Vec<(TenantSlug, Error)>,
+}
+
+/// Gives a copy of a database an identity of its own: a tag that no other database's roles carry, a role and its rights for
+/// every tenant, and no right of the other database's roles and logins on its schemas and shared tables. The other database
+/// is not touched. A database that was moved to another server, or upgraded in a way that gave it another OID, is a copy too.
+///
+/// # Locks
+///
+/// Each shared table against everybody, briefly, where a policy is dropped. Then each schema's migration lock, to the end of
+/// its message.
+///
+/// # Committed when
+///
+/// The identity; then the logins, all together; then one tenant at a time. Run again, it goes on with the rest.
+///
+/// # Errors
+///
+/// Kind `Denied`: the operator may not make roles, or does not own the shared tables. `Conflict`: there is no registry. What
+/// fails for one tenant is in the report.
+///
+/// # Cancel safety
+///
+/// Dropped, the server may still finish what it was sent. Running again goes on; until then the tenants that are left cannot
+/// be entered.
+pub async fn new_identity(config: &Config) -> Result<NewIdentity> {
+    let (operator, _) = Operator::connect_to_any(config).await?;
+    state::require_registry(&operator).await?;
+    let by_role = operator.config().isolation() == Isolation::Role;
+    if by_role && !operator.facts().creates_roles {
+        let grant = format!("alter role {} createrole", quoted(&operator.facts().role));
+        return Err(operator.facts().lacks("create roles, which isolation = \"role\" needs", grant));
+    }
+    // The logins first: a role that is made for a tenant is given to those that are admitted.
+    let logins =
+        if crate::identity::is_own(&operator).await? { Vec::new() } else { login::admitted_names(&operator).await? };
+    let fleet = state::facts_of_fleet(&operator).await?;
+    login::dismiss(&operator, &logins).await?;
+    let was_copy = crate::identity::renew(&operator).await?;
+    let names: Vec<String> = logins.iter().map(|login| login.as_str().to_owned()).collect();
+    let mut report = NewIdentity { was_copy, logins: names, ..NewIdentity::default() };
+    for (slug, facts) in fleet.into_iter().filter(|(_, facts)| facts.owner.is_some() && facts.has_ledger) {
+        let cleared = clear_one(&operator, &slug, facts.owner.as_ref(), &logins).await;
+        let done = match cleared {
+            Ok(()) if by_role => isolate_one(&operator, &slug).await,
+            cleared => cleared,
+        };
+        match done {
+            Ok(()) => report.finished.push(slug),
+            Err(error @ Error::ConnectionLost { .. }) => return Err(error),
+            Err(error) => report.failed.push((slug, error)),
+        }
+    }
+    Ok(report)
+}
+
+/// Takes the rights on a tenant's schema from the roles of other databases, and from these logins.
+async fn clear_one(operator: &Operator, slug: &TenantSlug, owner: Option<&Ident>, logins: &[Ident]) -> Result<()> {
+    let (own, schema) = (operator.facts(), SchemaName::of_tenant(slug));
+    let doing = || while_doing(format!("take the rights of other databases' roles on schema {:?}", schema.as_str()));
+    let sql = "select distinct r.rolname::text from pg_catalog.pg_namespace n
+               cross join lateral (select a.grantee from pg_catalog.aclexplode(n.nspacl) a
+                   union select a.grantee from pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a where c.relnamespace = n.oid
+                   union select a.grantee from pg_catalog.pg_default_acl f, pg_catalog.aclexplode(f.defaclacl) a
+                          where f.defaclnamespace = n.oid) held
+               join pg_catalog.pg_roles r on r.oid = held.grantee
+               where n.nspname::text = $1 and r.rolname::text ~ '^cgk_[a-z][a-z0-9_]*_[0-9a-f]{10}$'
+                     and pg_catalog.right(r.rolname::text, 10) <> $2 and not r.rolcanlogin";
+    let (name, tag) = (schema.as_str(), own.database_tag());
+    let rows = operator
+        .client()
+        .query_typed(sql, &[(&name, Type::TEXT), (&tag.as_str(), Type::TEXT)])
+        .await
+        .map_err(doing())?;
+    let mut grantees = logins.to_vec();
+    for row in &rows {
+        let role: String = row.try_get(0).map_err(doing())?;
+        grantees.extend(Ident::new(role).ok());
+    }
+    if grantees.is_empty() {
+        return Ok(());
+    }
+    let mut sql = format!(
+        "select pg_catalog.set_config('lock_timeout', {}, true);
+select pg_catalog.pg_advisory_xact_lock({});\n",
+        literal(&milliseconds(operator.session().migration_wait)),
+        lock::migration_key(&schema),
+    );
+    if let Some(owner) = owner.filter(|owner| owner.as_str() != own.role) {
+        sql.push_str(&format!("set local role {};\n", owner.quoted()));
+    }
+    for grantee in &grantees {
+        sql.push_str(&isolation::revoke_sql(&schema, grantee));
+    }
+    message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
 
 async fn isolate_one(operator: &Operator, slug: &TenantSlug) -> Result<()> {

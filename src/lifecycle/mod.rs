@@ -9,4 +9,4 @@ pub use create::{
     CreateManyOptions, CreateManyReport, CreateObserver, CreateOptions, CreateOutcome, Created, Creation, LostSchema,
     NewTenant, create, create_many,
 };
-pub use isolate::{IsolateReport, isolate, without_role};
+pub use isolate::{IsolateReport, NewIdentity, isolate, new_identity, without_role};

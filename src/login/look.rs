@@ -48,6 +48,18 @@ pub(crate) async fn admitted(operator: &Operator, slug: &TenantSlug) -> Result<V
         .collect()
 }
 
+/// The names of the logins that the database has admitted, for any isolation.
+pub(super) async fn admitted_names(operator: &Operator) -> Result<Vec<Ident>> {
+    let doing = || while_doing("look for the logins of services");
+    let sql = format!(
+        "select r.rolname::text from pg_catalog.pg_policy p
+         join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::text = '{POLICY_PREFIX}' || r.rolname
+         where p.polrelid = pg_catalog.to_regclass('public.organizations') order by 1"
+    );
+    let rows = run(operator, &sql, &[]).await.map_err(doing())?;
+    rows.iter().map(|row| ident(row.try_get(0).map_err(doing())?)).collect()
+}
+
 /// The name of what a login needs in order to enter a tenant: its role, or its schema.
 fn object_of(operator: &Operator, slug: &TenantSlug) -> String {
     match operator.config().isolation() {

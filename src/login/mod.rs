@@ -247,6 +247,25 @@ async fn admit_to_tenants(operator: &Operator, name: &LoginName) -> Result<()> {
     Ok(())
 }
 
+/// The logins that the database has admitted, for any isolation.
+pub(crate) async fn admitted_names(operator: &Operator) -> Result<Vec<Ident>> {
+    look::admitted_names(operator).await
+}
+
+/// Takes from logins everything that [`admit`] gave them on what is shared: policies, rights, and with the registry's policy
+/// the mark that they are admitted. The logins themselves stay; other databases may know them.
+pub(crate) async fn dismiss(operator: &Operator, logins: &[Ident]) -> Result<()> {
+    if logins.is_empty() {
+        return Ok(());
+    }
+    let mut sql = turn_sql(operator);
+    for login in logins {
+        sql.push_str(&tables::dismiss_sql(operator, login).await?);
+    }
+    let doing = || while_doing("take the rights of another database's logins");
+    message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
+}
+
 /// Begins a message: its timeouts, and the turn among those who change logins.
 fn turn_sql(operator: &Operator) -> String {
     let session = operator.session();

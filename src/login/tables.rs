@@ -59,6 +59,27 @@ pub(super) async fn rights_sql(
     Ok(sql)
 }
 
+/// Takes from a login its policies and rights on everything that is shared.
+pub(super) async fn dismiss_sql(operator: &Operator, login: &Ident) -> Result<String> {
+    let doing = || while_doing("look at the policies of a login");
+    let policy = ident(format!("{POLICY_PREFIX}{}", login.as_str()))?;
+    let sql = "select c.relname::text from pg_catalog.pg_policy p join pg_catalog.pg_class c on c.oid = p.polrelid
+               join pg_catalog.pg_namespace n on n.oid = c.relnamespace where n.nspname = 'public' and p.polname::text = $1";
+    let (public, name) = (SchemaName::public(), login.quoted());
+    let mut sql_text = format!(
+        "revoke all on all tables in schema public from {name};
+revoke all on all sequences in schema public from {name};
+revoke all on schema public from {name};
+alter default privileges in schema public revoke all on tables from {name};
+alter default privileges in schema public revoke all on sequences from {name};\n"
+    );
+    for row in run(operator, sql, &[policy.as_str()]).await.map_err(doing())? {
+        let table: String = row.try_get(0).map_err(doing())?;
+        let _ = writeln!(sql_text, "drop policy {} on {};", policy.quoted(), public.qualified(&table));
+    }
+    Ok(sql_text)
+}
+
 /// What happens to a right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Right {
@@ -120,7 +141,7 @@ async fn look(operator: &Operator, name: &LoginName) -> Result<Vec<SharedTable>>
                 (select pg_catalog.pg_get_expr(p.polqual, p.polrelid) = 'true' from pg_catalog.pg_policy p
                  where p.polrelid = c.oid and p.polname::pg_catalog.text = $1)
          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-         where n.nspname = 'public' and c.relkind in ('r', 'p') and c.relname not in ('{LEDGER_TABLE}', 'cgk_runs', 'cgk_run_schemas')
+         where n.nspname = 'public' and c.relkind in ('r', 'p') and c.relname not in ('{LEDGER_TABLE}', 'cgk_runs', 'cgk_run_schemas', 'cgk_database')
            and pg_catalog.pg_has_role(c.relowner, 'usage') order by 1"
     );
     let policy = policy_of(name)?;

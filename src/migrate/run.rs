@@ -17,6 +17,7 @@ use crate::{
     db::Operator,
     error::{Error, Result},
     ident::{Ident, SchemaName},
+    identity,
     migration::{MigrationId, Set},
     slug::TenantSlug,
     sqlstate,
@@ -288,6 +289,9 @@ pub async fn run_with(
         tenants_to_visit: planned.tenants.len(),
         tenants_at_head: planned.at_head,
     });
+    if planned.public.is_some() {
+        identity::ensure(operator).await?;
+    }
     bind(operator, &planned.unbound, observer).await?;
     let recorder = Recorder::begin(operator, &planned, options, observer).await;
     let mut report = RunReport::new(planned.at_head);

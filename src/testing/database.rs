@@ -7,6 +7,7 @@ use crate::{
     db::{Operator, message},
     error::{Error, Result, while_doing},
     ident::{DatabaseTag, Ident, quoted},
+    identity,
     lifecycle::{self, CreateOptions},
     migrate::{Migrations, Silent},
     setup,
@@ -124,7 +125,12 @@ impl TestDatabase {
         let name =
             Ident::new(format!("cgk_test_{:016x}", rand::random::<u64>())).expect("a short name is an identifier");
         create_database(server, &name, template).await?;
-        Ok(Self { server: server.clone(), config: server.with_database(name.as_str()), name, keep })
+        let config = server.with_database(name.as_str());
+        if template.is_some() {
+            let (operator, _) = Operator::connect_to_any(&config).await?;
+            identity::renew(&operator).await?;
+        }
+        Ok(Self { server: server.clone(), config, name, keep })
     }
 
     /// How the database is reached.

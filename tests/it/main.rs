@@ -17,6 +17,7 @@ mod drift_ignore;
 mod drift_roles;
 mod extension_schemas;
 mod harden;
+mod identity_database;
 mod identity_schema;
 mod layering;
 mod ledger_repair;
