@@ -25,7 +25,7 @@ pub struct SetupReport {
     pub applied: Vec<MigrationId>,
     /// The newest migration of the shared schema.
     pub head: Option<MigrationId>,
-    /// Tables in the shared schema now.
+    /// Tables in the shared schema now, without those of cgk itself.
     pub tables: Vec<String>,
     /// Whether this run took from everyone the right to create tables in `public`.
     pub hardened: Hardening,
@@ -133,7 +133,8 @@ async fn tables(operator: &Operator) -> Result<Vec<String>> {
         .client()
         .query_typed(
             "select c.relname::pg_catalog.text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-             where n.nspname = 'public' and c.relkind in ('r', 'p') order by 1",
+             where n.nspname = 'public' and c.relkind in ('r', 'p')
+               and not pg_catalog.starts_with(c.relname::pg_catalog.text, 'cgk_') order by 1",
             &[],
         )
         .await

@@ -66,8 +66,9 @@ impl Catalogue {
             self.forget_table(table);
         }
         // cgk's own functions, and its triggers on the registry.
-        self.objects
-            .retain(|key, _| !matches!(key.kind.as_str(), "function" | "trigger") || !key.name.starts_with("cgk_"));
+        let is_own = |key: &Key| matches!(key.kind.as_str(), "function" | "trigger") && key.name.starts_with("cgk_");
+        given.objects.retain(|key, _| !is_own(key));
+        self.objects.retain(|key, _| !is_own(key));
         given.objects.retain(|key, _| key.kind != "schema");
         self.objects.retain(|key, _| key.kind != "schema");
         for (key, facts) in &mut self.objects {
