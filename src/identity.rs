@@ -91,7 +91,7 @@ async fn first_tag(operator: &Operator) -> Result<DatabaseTag> {
 async fn free_tag(operator: &Operator, name: &str) -> Result<DatabaseTag> {
     let tag = DatabaseTag::of(name);
     let sql = "select exists (select from pg_catalog.pg_roles r where not r.rolcanlogin
-               and pg_catalog.starts_with(r.rolname::text, 'cgk_') and pg_catalog.right(r.rolname::text, 11) = '_' || $1)";
+               and pg_catalog.starts_with(r.rolname::pg_catalog.text, 'cgk_') and pg_catalog.right(r.rolname::pg_catalog.text, 11) = '_' || $1)";
     let taken = truth(operator, sql, tag.as_str()).await?;
     Ok(if taken { DatabaseTag::random() } else { tag })
 }
@@ -103,7 +103,7 @@ async fn has_registry(operator: &Operator) -> Result<bool> {
 /// Whether the tag is that of another database's name on this server.
 async fn is_anothers(operator: &Operator, tag: &DatabaseTag) -> Result<bool> {
     let sql = "select exists (select from pg_catalog.pg_database d where d.datname <> pg_catalog.current_database()
-               and pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(d.datname::text, 'UTF8')), 'hex'), 10) = $1)";
+               and pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(d.datname::pg_catalog.text, 'UTF8')), 'hex'), 10) = $1)";
     truth(operator, sql, tag.as_str()).await
 }
 
@@ -120,10 +120,10 @@ async fn granted_tags(operator: &Operator) -> Result<Vec<DatabaseTag>> {
         return Ok(Vec::new());
     }
     let doing = || while_doing("look at the roles of tenants");
-    let sql = "select distinct pg_catalog.right(r.rolname::text, 10) from public.organizations o
-               join pg_catalog.pg_namespace n on n.nspname::text = 'tenant_' || o.slug::text
+    let sql = "select distinct pg_catalog.right(r.rolname::pg_catalog.text, 10) from public.organizations o
+               join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || o.slug::pg_catalog.text
                cross join pg_catalog.aclexplode(n.nspacl) a join pg_catalog.pg_roles r on r.oid = a.grantee
-               where pg_catalog.left(r.rolname::text, -10) = 'cgk_' || o.slug::text || '_' and not r.rolcanlogin";
+               where pg_catalog.left(r.rolname::pg_catalog.text, -10) = 'cgk_' || o.slug::pg_catalog.text || '_' and not r.rolcanlogin";
     let rows = operator.client().query_typed(sql, &[]).await.map_err(doing())?;
     let tags: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
     Ok(tags.map_err(doing())?.iter().filter_map(|tag| DatabaseTag::recorded(tag)).collect())
@@ -132,7 +132,8 @@ async fn granted_tags(operator: &Operator) -> Result<Vec<DatabaseTag>> {
 async fn write(operator: &Operator, tag: &DatabaseTag, before: &str) -> Result<()> {
     let isolation = operator.config().isolation().as_str();
     let doing = || while_doing("write down the identity of the database");
-    let oid = "select d.oid::text from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()";
+    let oid =
+        "select d.oid::pg_catalog.text from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()";
     let rows = operator.client().query_typed(oid, &[]).await.map_err(doing())?;
     let oid: String = rows.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or_default();
     // The function is parsed here and now, so no search_path can redirect it. Its values are constants: whoever may call it
@@ -178,7 +179,7 @@ comment on function public.cgk_database_tag() is
 /// Makes the triggers that keep an organization in the registry while its schema stands.
 pub(crate) async fn guard_registry(operator: &Operator) -> Result<RegistryGuard> {
     let doing = || while_doing("guard the registry");
-    let sql = "select c.relkind::text, (select pg_catalog.count(*) from pg_catalog.pg_trigger t where t.tgrelid = c.oid
+    let sql = "select c.relkind::pg_catalog.text, (select pg_catalog.count(*) from pg_catalog.pg_trigger t where t.tgrelid = c.oid
                       and t.tgname in ('cgk_registry_delete', 'cgk_registry_update', 'cgk_registry_truncate'))
                from pg_catalog.pg_class c where c.oid = pg_catalog.to_regclass('public.organizations')";
     let rows = operator.client().query_typed(sql, &[]).await.map_err(doing())?;

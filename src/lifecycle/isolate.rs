@@ -151,14 +151,14 @@ pub async fn new_identity(config: &Config) -> Result<NewIdentity> {
 async fn clear_one(operator: &Operator, slug: &TenantSlug, owner: Option<&Ident>, logins: &[Ident]) -> Result<()> {
     let (own, schema) = (operator.facts(), SchemaName::of_tenant(slug));
     let doing = || while_doing(format!("take the rights of other databases' roles on schema {:?}", schema.as_str()));
-    let sql = "select distinct r.rolname::text from pg_catalog.pg_namespace n
+    let sql = "select distinct r.rolname::pg_catalog.text from pg_catalog.pg_namespace n
                cross join lateral (select a.grantee from pg_catalog.aclexplode(n.nspacl) a
                    union select a.grantee from pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a where c.relnamespace = n.oid
                    union select a.grantee from pg_catalog.pg_default_acl f, pg_catalog.aclexplode(f.defaclacl) a
                           where f.defaclnamespace = n.oid) held
                join pg_catalog.pg_roles r on r.oid = held.grantee
-               where n.nspname::text = $1 and r.rolname::text ~ '^cgk_[a-z][a-z0-9_]*_[0-9a-f]{10}$'
-                     and pg_catalog.right(r.rolname::text, 10) <> $2 and not r.rolcanlogin";
+               where n.nspname::pg_catalog.text = $1 and r.rolname::pg_catalog.text ~ '^cgk_[a-z][a-z0-9_]*_[0-9a-f]{10}$'
+                     and pg_catalog.right(r.rolname::pg_catalog.text, 10) <> $2 and not r.rolcanlogin";
     let (name, tag) = (schema.as_str(), own.database_tag());
     let rows = operator
         .client()

@@ -52,8 +52,8 @@ pub(crate) async fn admitted(operator: &Operator, slug: &TenantSlug) -> Result<V
 pub(super) async fn admitted_names(operator: &Operator) -> Result<Vec<Ident>> {
     let doing = || while_doing("look for the logins of services");
     let sql = format!(
-        "select r.rolname::text from pg_catalog.pg_policy p
-         join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::text = '{POLICY_PREFIX}' || r.rolname
+        "select r.rolname::pg_catalog.text from pg_catalog.pg_policy p
+         join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::pg_catalog.text = '{POLICY_PREFIX}' || r.rolname
          where p.polrelid = pg_catalog.to_regclass('public.organizations') order by 1"
     );
     let rows = run(operator, &sql, &[]).await.map_err(doing())?;

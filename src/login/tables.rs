@@ -63,8 +63,8 @@ pub(super) async fn rights_sql(
 pub(super) async fn dismiss_sql(operator: &Operator, login: &Ident) -> Result<String> {
     let doing = || while_doing("look at the policies of a login");
     let policy = ident(format!("{POLICY_PREFIX}{}", login.as_str()))?;
-    let sql = "select c.relname::text from pg_catalog.pg_policy p join pg_catalog.pg_class c on c.oid = p.polrelid
-               join pg_catalog.pg_namespace n on n.oid = c.relnamespace where n.nspname = 'public' and p.polname::text = $1";
+    let sql = "select c.relname::pg_catalog.text from pg_catalog.pg_policy p join pg_catalog.pg_class c on c.oid = p.polrelid
+               join pg_catalog.pg_namespace n on n.oid = c.relnamespace where n.nspname = 'public' and p.polname::pg_catalog.text = $1";
     let (public, name) = (SchemaName::public(), login.quoted());
     let mut sql_text = format!(
         "revoke all on all tables in schema public from {name};
