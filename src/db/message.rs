@@ -1,4 +1,5 @@
-//! One simple-query message and its answer: several statements, one round trip.
+//! One simple-query message and its answer: several statements, one round trip. And one statement by itself, which the server
+//! refuses to take for several.
 //!
 //! Without BEGIN the statements of one message are one implicit transaction. An error leaves the connection usable, and the
 //! answers that came before it tell how far the message got.
@@ -54,6 +55,12 @@ impl Message {
 pub(crate) async fn run(client: &Client, sql: &str) -> Result<Answer, Error> {
     let mut message = Message::send(client, sql).await?;
     Ok(std::mem::take(message.answer().await))
+}
+
+/// Sends one statement by the extended protocol: a text that the server reads as several, it refuses before anything of it is
+/// done. One round trip; the rows are left unread.
+pub(crate) async fn run_single(client: &Client, sql: &str) -> Result<(), Error> {
+    client.execute_typed(sql, &[]).await.map(drop)
 }
 
 impl Answer {

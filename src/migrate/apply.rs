@@ -6,6 +6,7 @@
 
 use super::{
     alone::within_a_transaction,
+    guard::{self, Broken},
     ledger::{self, LedgerDigest},
     plan::Plan,
     progress::{self, STEPS_TABLE},
@@ -32,7 +33,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 /// The pauses between two looks at a lock that is not waited for in the server.
 const POLL_FIRST: Duration = Duration::from_millis(20);
@@ -323,6 +324,9 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
     let whole = format!(
         "(case when pg_catalog.to_regclass({steps_table}) is null then '1' else 'half done' end)::pg_catalog.int4"
     );
+    if !plan.pending.is_empty() {
+        script.line(&guard::open_sql());
+    }
     match plan.pending.first() {
         Some(first) => script.part_from(PartKind::File(first), &[as_planned, whole, started.clone()], &from_ledger),
         None => script.part_from(PartKind::Comment, &[as_planned], &from_ledger),
@@ -346,8 +350,22 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
         script.part(PartKind::Record(file), &[]);
         script.line(&ledger::insert_sql(schema, file, &still_there));
     }
+    if !plan.pending.is_empty() {
+        script.line(&guard::close_sql());
+    }
     script.line(&ledger::comment_sql(schema, &plan.applied_after()));
     script
+}
+
+/// The file that ended the transaction of its message, where an error tells of one.
+fn transaction_ended<'a>(kind: PartKind<'a>, error: &DbError) -> Option<(&'a MigrationFile, Broken)> {
+    // The time when a file began is gone with the transaction that it began in.
+    let forgotten = [SqlState::INVALID_DATETIME_FORMAT, SqlState::UNDEFINED_OBJECT].contains(error.code());
+    match (kind, Broken::of(error)) {
+        (PartKind::File(file) | PartKind::Record(file), Some(broken)) => Some((file, broken)),
+        (PartKind::Record(file), None) if forgotten => Some((file, Broken::Gone)),
+        _ => None,
+    }
 }
 
 fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, answer: Answer) -> Result<Verdict> {
@@ -362,6 +380,20 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
     let reached = script.reached(&answer, db_error, |kind| matches!(kind, PartKind::File(_)));
     let state = db_error.code();
     let failed_demand = *state == SqlState::DIVISION_BY_ZERO;
+    if let Some((file, broken)) = reached.as_ref().and_then(|reached| transaction_ended(reached.kind, db_error)) {
+        return Err(Error::Migration(Box::new(MigrationFailure {
+            schema: schema.clone(),
+            file: file.path().to_owned(),
+            // Where the server saw it; our own count of statements is what missed it.
+            place: None,
+            sqlstate: state.clone(),
+            message: broken.problem().to_owned(),
+            hint: None,
+            committed: Vec::new(),
+            unfinished: None,
+            source,
+        })));
+    }
     match reached.as_ref().map(|reached| reached.kind) {
         None if *state == SqlState::LOCK_NOT_AVAILABLE => {
             Err(Error::Locked { schema: schema.clone(), waited: operator.session().migration_wait })

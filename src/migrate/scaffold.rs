@@ -1,6 +1,6 @@
 //! A new migration file: its version is the one after the newest of its set.
 
-use super::source::{Migrations, parse_name};
+use super::{files::name, source::Migrations};
 use crate::{
     error::{Error, Result},
     migration::{FileProblem, Set},
@@ -106,10 +106,13 @@ fn next_version(folder: &Path) -> Result<Version> {
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with('.') || name.ends_with(".down.sql") || !name.to_ascii_lowercase().ends_with(".sql") {
-            continue;
-        }
-        match parse_name(&name) {
+        let parsed = match path.is_dir() {
+            _ if name::is_left_aside(&name) => continue,
+            true => name::parse_folder(&name),
+            false if name.to_ascii_lowercase().ends_with(".sql") => name::parse(&name),
+            false => continue,
+        };
+        match parsed {
             Ok(id) => newest = newest.max(id.version.get()),
             Err(problem) => problems.push(FileProblem { file: path, line: None, problem }),
         }

@@ -1,6 +1,9 @@
 //! Migration files: where they come from, what their names say, and the text of each.
 
-use super::lint;
+use super::{
+    files::{encoding, format, name},
+    lint,
+};
 use crate::{
     config::MigrationsFrom,
     error::{Error, Result},
@@ -38,7 +41,11 @@ pub struct Source {
 pub struct MigrationFile {
     id: MigrationId,
     path: PathBuf,
+    /// The whole text, from which the checksum is.
+    text: String,
+    /// The text with what is not run left blank.
     sql: String,
+    tool: Option<&'static str>,
     checksum: Checksum,
     statements: Vec<sql::Statement>,
     comments: Vec<Range<usize>>,
@@ -56,7 +63,7 @@ impl Migrations {
     /// The sets that are part of cgk: the tables of a platform in the shared schema, those of a shop in every tenant's.
     pub fn bundled() -> Self {
         let read = |set: Set, files: &[(&str, &str)]| {
-            let files = files.iter().map(|(name, text)| (Path::new(set.folder()).join(name), (*text).to_owned()));
+            let files = files.iter().map(|(name, text)| FileText::of(Path::new(set.folder()).join(name), *text));
             Source::parse(set, files.collect()).0
         };
         Self {
@@ -69,8 +76,9 @@ impl Migrations {
 
     /// Reads the folders `public` and `tenant` of a directory.
     ///
-    /// Takes `001_orders.sql`, `V001__orders.sql` and `001_orders.up.sql`. Leaves `.down.sql` files, dot files and a
-    /// `README.md` aside ([`Source::left_aside`]).
+    /// Takes `001_orders.sql`, `V001__orders.sql`, `001_orders.up.sql`, `2020_01_01_000001_orders.sql` and the folders of
+    /// diesel and Prisma. Of a file that holds the way there and the way back, the way there is read. Leaves `.down.sql`
+    /// files, dot files and a `README.md` aside ([`Source::left_aside`]). `docs/migrations.md` has the whole list.
     ///
     /// # Errors
     ///
@@ -122,8 +130,12 @@ impl Migrations {
             Set::Public => &mut self.public,
             Set::Tenant => &mut self.tenant,
         };
-        let known = source.files.iter().map(|file| (file.path.clone(), file.sql.clone()));
-        let texts = known.chain([(Path::new(set.folder()).join(name), sql.into())]).collect();
+        let known = source.files.iter().map(|file| FileText {
+            path: file.path.clone(),
+            text: file.text.clone(),
+            transactional: Some(file.transactional),
+        });
+        let texts = known.chain([FileText::of(Path::new(set.folder()).join(name), sql)]).collect();
         let (parsed, mut problems) = Source::parse(set, texts);
         source.files = parsed.files;
         problems.extend(source.files.iter().flat_map(lint::file));
@@ -209,11 +221,11 @@ impl Source {
     }
 
     /// Reads a set from texts; what is wrong with them comes beside it.
-    fn parse(set: Set, texts: Vec<(PathBuf, String)>) -> (Self, Vec<FileProblem>) {
+    fn parse(set: Set, texts: Vec<FileText>) -> (Self, Vec<FileProblem>) {
         let mut problems = Vec::new();
         let mut files: BTreeMap<Version, MigrationFile> = BTreeMap::new();
-        for (path, sql) in texts {
-            match MigrationFile::parse(path, sql) {
+        for text in texts {
+            match MigrationFile::parse(text) {
                 Ok(file) => {
                     if let Some(first) = files.get(&file.id.version) {
                         let problem =
@@ -241,12 +253,17 @@ impl MigrationFile {
         &self.path
     }
 
-    /// Its text.
+    /// Its text. Of a file that holds the way back as well, that part is blank; every line is in its place.
     pub fn sql(&self) -> &str {
         &self.sql
     }
 
-    /// The checksum of its text.
+    /// The tool whose directives part the file into the way there, which is run, and the way back, which is not.
+    pub fn tool(&self) -> Option<&'static str> {
+        self.tool
+    }
+
+    /// The checksum of its whole text, the way back and all comments with it.
     pub fn checksum(&self) -> &Checksum {
         &self.checksum
     }
@@ -265,52 +282,90 @@ impl MigrationFile {
         &self.comments
     }
 
-    fn parse(path: PathBuf, text: String) -> Result<Self, FileProblem> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    /// A file that no lint has seen.
+    #[cfg(test)]
+    pub(super) fn unchecked(name: &str, text: &str) -> Self {
+        Self::parse(FileText::of(name.into(), text)).unwrap()
+    }
+
+    /// The file with all its statements taken for one: as if they had been read wrongly.
+    #[cfg(test)]
+    pub(super) fn taken_for_one(mut self) -> Self {
+        let end = self.statements.last().unwrap().range.end;
+        self.statements.truncate(1);
+        self.statements[0].range.end = end;
+        self
+    }
+
+    /// The name of its file, or of the folder and the file where a folder is one migration.
+    pub(crate) fn name_in_set(&self) -> String {
+        let parts: Vec<_> = self.path.iter().rev().take(1 + usize::from(holds_one(&self.path))).collect();
+        parts.into_iter().rev().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
+    }
+
+    fn parse(file: FileText) -> Result<Self, FileProblem> {
+        let FileText { path, text, transactional } = file;
+        let part = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let problem = |line, problem: String| FileProblem { file: path.clone(), line, problem };
-        let id = parse_name(&name).map_err(|what| problem(None, what))?;
+        let id = match path.parent().filter(|_| holds_one(&path)) {
+            Some(folder) => name::parse_folder(&part(folder)),
+            None => name::parse(&part(&path)),
+        };
+        let id = id.map_err(|what| problem(None, what))?;
         let checksum = Checksum::of(&text);
-        let sql = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
-        if sql.contains('\0') {
-            return Err(problem(None, "holds a zero byte".into()));
-        }
+        let whole = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let at = |(at, what): format::Fault| problem(Some(line_of(whole, at)), what);
+        no_migration(whole).map_err(at)?;
+        let format::UpPart { text: sql, tool } = format::up_part(whole).map_err(at)?;
         let sql::Cut { statements, comments } =
             sql::cut(&sql).map_err(|found| problem(Some(line_of(&sql, found.at)), found.problem))?;
+        let without = format::without_transaction(&sql, &comments).map_err(at)?;
         if statements.is_empty() {
             return Err(problem(None, "holds no statement".into()));
         }
         let first = comments.first().filter(|range| range.start == 0).map(|range| &sql[range.clone()]);
-        let transactional = !first.is_some_and(lint::is_marker);
-        Ok(Self { id, path, sql, checksum, statements, comments, transactional })
+        let transactional = transactional.unwrap_or(true) && !without && !first.is_some_and(lint::is_marker);
+        Ok(Self { id, path, text, sql, tool, checksum, statements, comments, transactional })
     }
 }
 
-/// Reads `001_x.sql`, `001_x.up.sql` and `V001__x.sql`.
-pub(super) fn parse_name(file_name: &str) -> Result<MigrationId, String> {
-    const SHAPE: &str =
-        "is no migration's name: 001_what_it_does.sql is the shape, with a-z, A-Z, 0-9 and _ after the number";
-    let Some(stem) = file_name.strip_suffix(".sql") else {
-        let problem =
-            if file_name.to_ascii_lowercase().ends_with(".sql") { "must end in .sql, in lower case" } else { SHAPE };
-        return Err(problem.into());
-    };
-    let stem = stem.strip_suffix(".up").unwrap_or(stem);
-    let parts = match stem.strip_prefix('V') {
-        Some(rest) => rest.split_once("__"),
-        None => stem.split_once('_'),
-    };
-    let (number, name) = parts.ok_or(SHAPE)?;
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        return Err(SHAPE.into());
+/// Whether a file is the one migration of its folder.
+fn holds_one(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| FOLDER_FILES.iter().any(|file| name == *file))
+}
+
+const FOLDER_FILES: &[&str] = &["up.sql", "migration.sql"];
+
+/// What is no migration, whatever its name.
+fn no_migration(text: &str) -> Result<(), format::Fault> {
+    if let Some(at) = text.find('\0') {
+        return Err((at, "holds a zero byte".into()));
     }
-    let version = number.parse().map_err(|_| {
-        if number.bytes().all(|b| b.is_ascii_digit()) && !number.is_empty() {
-            format!("version {number} is not between 1 and {}", i64::MAX)
-        } else {
-            SHAPE.to_owned()
-        }
-    })?;
-    Ok(MigrationId { version, name: name.into() })
+    if text.starts_with("version https://git-lfs.github.com/spec/") {
+        return Err((0, "is a pointer of Git LFS, not the file that it stands for; run `git lfs pull`".into()));
+    }
+    let line_with = |mark: &str| {
+        let at = text.starts_with(mark).then_some(0);
+        at.or_else(|| text.find(&format!("\n{mark}")).map(|at| at + 1))
+    };
+    match (line_with("<<<<<<< "), line_with(">>>>>>> ")) {
+        (Some(at), Some(_)) => Err((at, "holds the conflict markers of a merge".into())),
+        _ => Ok(()),
+    }
+}
+
+/// A file as it was read.
+struct FileText {
+    path: PathBuf,
+    text: String,
+    /// What a file beside it says, and where none does, nothing.
+    transactional: Option<bool>,
+}
+
+impl FileText {
+    fn of(path: PathBuf, text: impl Into<String>) -> Self {
+        Self { path, text: text.into(), transactional: None }
+    }
 }
 
 /// A directory as it was read: both sets, and what could not be made part of them.
@@ -345,7 +400,7 @@ pub(super) fn read_directory(directory: &Path) -> Result<Directory> {
     Ok(Directory { public, tenant, accepted, unreadable })
 }
 
-type Folder = (Vec<(PathBuf, String)>, Vec<PathBuf>, Vec<FileProblem>);
+type Folder = (Vec<FileText>, Vec<PathBuf>, Vec<FileProblem>);
 
 /// The texts of a folder's `.sql` files, what is left aside, and what has no business there.
 fn read_folder(folder: &Path) -> Result<Folder> {
@@ -366,24 +421,18 @@ fn read_folder(folder: &Path) -> Result<Folder> {
     let (mut texts, mut left_aside, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with('.') || name == "README.md" || name.ends_with(".down.sql") {
+        if name::is_left_aside(&name) {
             left_aside.push(path);
-            continue;
-        }
-        if path.is_dir() {
-            problems.push(FileProblem {
-                file: path,
-                line: None,
-                problem: "is a folder; a set has no sub-folders".into(),
-            });
-            continue;
-        }
-        match fs::read(&path)
-            .map_err(|error| unreadable(&path, "the file cannot be read", error))
-            .map(String::from_utf8)?
-        {
-            Ok(text) => texts.push((path, text)),
-            Err(_) => problems.push(FileProblem { file: path, line: None, problem: "is not UTF-8".into() }),
+        } else if path.is_dir() {
+            match one_migration(&path, &mut left_aside)? {
+                Ok(text) => texts.push(text),
+                Err(problem) => problems.push(problem),
+            }
+        } else {
+            match read_text(&path)? {
+                Ok(text) => texts.push(FileText::of(path, text)),
+                Err(problem) => problems.push(problem),
+            }
         }
     }
     if texts.is_empty() && problems.is_empty() {
@@ -391,6 +440,64 @@ fn read_folder(folder: &Path) -> Result<Folder> {
         problems.push(FileProblem { file: folder.to_owned(), line: None, problem });
     }
     Ok((texts, left_aside, problems))
+}
+
+fn read_text(path: &Path) -> Result<Result<String, FileProblem>> {
+    let bytes = fs::read(path).map_err(|error| Error::MigrationsUnreadable {
+        path: path.to_owned(),
+        problem: "the file cannot be read".into(),
+        source: Some(error),
+    })?;
+    Ok(encoding::decode(bytes).map_err(|found| FileProblem {
+        file: path.to_owned(),
+        line: found.line,
+        problem: found.problem,
+    }))
+}
+
+/// The migration of a folder, as diesel, Prisma and Hasura lay theirs out.
+fn one_migration(folder: &Path, left_aside: &mut Vec<PathBuf>) -> Result<Result<FileText, FileProblem>> {
+    let problem = |file: &Path, problem: &str| {
+        Ok(Err(FileProblem { file: file.to_owned(), line: None, problem: problem.to_owned() }))
+    };
+    let mut found = None;
+    let mut transactional = None;
+    let entries = fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    let mut paths: Vec<PathBuf> = entries.map_err(|error| Error::MigrationsUnreadable {
+        path: folder.to_owned(),
+        problem: "the folder cannot be listed".into(),
+        source: Some(error),
+    })?;
+    paths.sort();
+    if !paths.iter().any(|path| holds_one(path)) {
+        return problem(folder, "is a folder without up.sql or migration.sql; a set has no other sub-folders");
+    }
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match name.as_str() {
+            "metadata.toml" => {
+                let text = match read_text(&path)? {
+                    Ok(text) => text,
+                    Err(problem) => return Ok(Err(problem)),
+                };
+                let table = text.parse::<toml::Table>().unwrap_or_default();
+                let runs_in = table.get("run_in_transaction").and_then(toml::Value::as_bool);
+                if table.len() != 1 || runs_in.is_none() {
+                    let what = "says something else than run_in_transaction = true or false, which is all of diesel's \
+                                that cgk knows";
+                    return problem(&path, what);
+                }
+                transactional = runs_in;
+                left_aside.push(path);
+            }
+            "down.sql" | "snapshot.json" => left_aside.push(path),
+            name if name.starts_with('.') || name == "README.md" => left_aside.push(path),
+            _ if holds_one(&path) && found.is_none() => found = Some(path),
+            _ => return problem(&path, "stands beside a folder's one migration, and cgk does not know what for"),
+        }
+    }
+    let path = found.expect("there is one");
+    Ok(read_text(&path)?.map(|text| FileText { path, text, transactional }))
 }
 
 macro_rules! bundled {
@@ -413,38 +520,6 @@ const BUNDLED_TENANT: &[(&str, &str)] = bundled!("tenant":
 mod tests {
     use super::*;
 
-    #[test]
-    fn names_are_read_strictly() {
-        for (name, version, rest) in [
-            ("001_orders.sql", 1, "orders"),
-            ("20260131120000_Add_x.sql", 20_260_131_120_000, "Add_x"),
-            ("V003__x.sql", 3, "x"),
-            ("4_x.up.sql", 4, "x"),
-        ] {
-            let id = parse_name(name).unwrap();
-            assert_eq!((id.version.get(), id.name.as_str()), (version, rest));
-        }
-        for bad in [
-            "002-foo.sql",
-            "003_x.SQL",
-            "x.sql",
-            "001.sql",
-            "001_.sql",
-            "0_x.sql",
-            "V1_x.sql",
-            "v1__x.sql",
-            "|1__x.sql",
-            "001_a b.sql",
-            "001_ü.sql",
-            "99999999999999999999_x.sql",
-            "1.2_x.sql",
-            "001_x.sql~",
-            "001_x.down.up.sql",
-        ] {
-            assert!(parse_name(bad).is_err(), "{bad}");
-        }
-    }
-
     /// A file that was added to the folder and not to the list above would be missing from the binary.
     #[test]
     fn the_bundled_sets_are_the_folders() {
@@ -461,7 +536,7 @@ mod tests {
     }
 
     fn set_of(files: &[(&str, &str)]) -> (Source, Vec<FileProblem>) {
-        Source::parse(Set::Tenant, files.iter().map(|(n, t)| (PathBuf::from(n), (*t).to_owned())).collect())
+        Source::parse(Set::Tenant, files.iter().map(|(n, t)| FileText::of(PathBuf::from(n), *t)).collect())
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{
     alone::{is_setting, runs_alone},
     apply::{self, Landing, Patience, Turn},
     concurrent::{Concurrent, Outlook},
+    guard::{self, Broken},
     ledger::{self, LedgerDigest},
     plan::Plan,
     progress::{self, Progress, STEPS_TABLE},
@@ -107,7 +108,6 @@ enum Part {
     Held,
     /// The ledger is what the plan was made from.
     Check,
-    Statement,
     /// The session is still in its schema.
     Place,
     Record,
@@ -217,22 +217,51 @@ impl Stepper<'_> {
         }
     }
 
-    /// A statement and its record in one transaction.
+    /// A statement and its record in one transaction: three messages, and nobody waits between them. The statement goes by
+    /// itself, so that the server refuses a text that it reads as several.
     async fn recorded(&self, progress: &Progress) -> Result<(), Failed> {
-        let mut script = self.script();
-        script.line(&self.settings_before(progress.done));
-        script.part(Part::Statement, &[]);
-        script.line(&format!("{}\n;", self.text(progress.done)));
-        self.record(&mut script, progress.done + 1);
-        self.send(&script, Some(progress.done)).await.map_err(|(part, error)| {
-            let alone = [SqlState::ACTIVE_SQL_TRANSACTION, SqlState::INVALID_TRANSACTION_TERMINATION];
-            match part {
-                Some(Part::Statement) if error.state.as_ref().is_some_and(|state| alone.contains(state)) => {
-                    Failed::NeedsToBeAlone
+        let number = progress.done;
+        let mut before = self.script();
+        before.line(&self.settings_before(number));
+        before.line("begin;");
+        before.line(&guard::open_sql());
+        let mut behind = Script::new();
+        self.record(&mut behind, number + 1);
+        behind.line(&guard::close_sql());
+        behind.line("commit;");
+        let client = self.operator.client();
+        // Polled in this order, and so written to the connection in this order.
+        let (before, statement, behind) = tokio::join!(
+            biased;
+            self.send(&before, Some(number)),
+            message::run_single(client, self.text(number)),
+            self.send(&behind, Some(number)),
+        );
+        let failed = match (before, statement, behind) {
+            (Ok(()), Ok(()), Ok(())) => return Ok(()),
+            (Err((part, error)), ..) => Failed::With(self.error(part, error)),
+            (Ok(()), Err(source), _) => self.refused(number, source),
+            (Ok(()), Ok(()), Err((part, error))) => {
+                let ended = error.source.as_db_error().and_then(Broken::of);
+                match ended {
+                    Some(_) => Failed::With(self.failure(number, None, error.source)),
+                    None => Failed::With(self.error(part, error)),
                 }
-                part => Failed::With(self.error(part, error)),
             }
-        })
+        };
+        // The transaction is still open, and nothing can be done in it.
+        ask(self.operator, "rollback;").await.map_err(while_doing("roll back a statement")).map_err(Failed::With)?;
+        Err(failed)
+    }
+
+    /// What the server has against a statement in a transaction.
+    fn refused(&self, number: usize, source: tokio_postgres::Error) -> Failed {
+        let alone = [SqlState::ACTIVE_SQL_TRANSACTION, SqlState::INVALID_TRANSACTION_TERMINATION];
+        if source.code().is_some_and(|state| alone.contains(state)) {
+            return Failed::NeedsToBeAlone;
+        }
+        let offset = source.as_db_error().and_then(|error| script::offset_in(self.text(number), error));
+        Failed::With(self.failure(number, offset, source))
     }
 
     /// A statement by itself: announced, carried out, looked after, recorded.
@@ -270,17 +299,12 @@ impl Stepper<'_> {
         self.enter_session(progress, Some(number + 1)).await.map_err(Failed::With)
     }
 
-    /// Sends one statement as a message of its own.
+    /// Sends one statement by itself: a text that the server reads as several is refused.
     async fn execute(&self, number: usize, text: &str) -> Result<()> {
-        let doing = || while_doing(format!("migrate schema {:?}", self.plan.schema.as_str()));
-        let answer = message::run(self.operator.client(), text).await.map_err(doing())?;
-        match answer.error {
-            None => Ok(()),
-            Some(source) => {
-                let offset = source.as_db_error().and_then(|error| script::offset_in(text, error));
-                Err(self.failure(number, offset, source))
-            }
-        }
+        message::run_single(self.operator.client(), text).await.map_err(|source| {
+            let offset = source.as_db_error().and_then(|error| script::offset_in(text, error));
+            self.failure(number, offset, source)
+        })
     }
 
     /// After a statement that the server refused: removes what it left, and with that its announcement. What cannot be
@@ -460,22 +484,14 @@ impl Stepper<'_> {
 
     /// Sends a message; of an error, says in which part it ended. `number` is the statement of the file that is in it.
     async fn send(&self, script: &Script<Part>, number: Option<usize>) -> Result<(), (Option<Part>, Refused)> {
-        let refused = |source: tokio_postgres::Error, number, offset| Refused {
-            state: source.code().cloned(),
-            number,
-            offset,
-            source,
-        };
+        let refused = |source: tokio_postgres::Error| Refused { state: source.code().cloned(), number, source };
         let mut answer = match message::run(self.operator.client(), &script.sql).await {
             Ok(answer) => answer,
-            Err(source) => return Err((None, refused(source, number, None))),
+            Err(source) => return Err((None, refused(source))),
         };
         let Some(source) = answer.error.take() else { return Ok(()) };
-        let reached = source
-            .as_db_error()
-            .and_then(|error| script.reached(&answer, error, |kind| kind == Part::Statement && number.is_some()));
-        let part = reached.as_ref().map(|reached| reached.kind);
-        Err((part, refused(source, number, reached.and_then(|reached| reached.offset))))
+        let reached = source.as_db_error().and_then(|error| script.reached(&answer, error, |_| false));
+        Err((reached.map(|reached| reached.kind), refused(source)))
     }
 
     fn error(&self, part: Option<Part>, refused: Refused) -> Error {
@@ -488,7 +504,6 @@ impl Stepper<'_> {
                 Error::Unexpected { doing, found: "the session no longer holds the lock of its migration".into() }
             }
             (Some(Part::Place), _) if is_demand(&refused) => apply::left_the_schema(doing, self.file),
-            (Some(Part::Statement), Some(number)) => self.failure(number, refused.offset, refused.source),
             // A deferred constraint speaks when all is said.
             (Some(Part::Record), Some(number)) => self.failure(number, None, refused.source),
             _ => while_doing(doing)(refused.source),
@@ -529,7 +544,6 @@ impl Stepper<'_> {
 struct Refused {
     state: Option<SqlState>,
     number: Option<usize>,
-    offset: Option<usize>,
     source: tokio_postgres::Error,
 }
 

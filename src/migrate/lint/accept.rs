@@ -53,8 +53,7 @@ impl Accepted {
     }
 
     fn takes(&mut self, set: Set, file: &MigrationFile, lint: Lint) -> bool {
-        let name = file.path().file_name().unwrap_or_default().to_string_lossy();
-        let name = format!("{}/{name}", set.folder());
+        let name = format!("{}/{}", set.folder(), file.name_in_set());
         let mut taken = false;
         for line in self.lines.iter_mut().filter(|line| line.file == name && line.acceptance == Ok(lint)) {
             line.used = true;

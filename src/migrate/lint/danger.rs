@@ -3,7 +3,7 @@
 //! A table that the same file makes is nobody's yet, and nothing that is done to it hurts. A table that an earlier file made
 //! may be full in some tenant.
 
-use super::{Finding, Lint};
+use super::{Finding, Lint, wide};
 use crate::{
     migrate::source::MigrationFile,
     migration::Set,
@@ -25,13 +25,22 @@ pub(super) struct Known<'a> {
     not_null: BTreeSet<(String, String)>,
     /// The same, not validated yet, by table and constraint.
     unproven: Vec<(String, String, String)>,
+    /// Functions whose search path is whoever's calls them.
+    functions: BTreeSet<String>,
 }
 
-type Faults = Vec<(usize, Lint, String)>;
+pub(super) type Faults = Vec<(usize, Lint, String)>;
 
 impl<'a> Known<'a> {
     pub(super) fn of(set: Set, shared: &'a BTreeSet<String>) -> Self {
-        Self { set, shared, tables: BTreeSet::new(), not_null: BTreeSet::new(), unproven: Vec::new() }
+        Self {
+            set,
+            shared,
+            tables: BTreeSet::new(),
+            not_null: BTreeSet::new(),
+            unproven: Vec::new(),
+            functions: BTreeSet::new(),
+        }
     }
 
     fn is_shared(&self, name: &Name) -> bool {
@@ -51,6 +60,8 @@ pub(super) fn file(file: &MigrationFile, known: &mut Known<'_>) -> Vec<(usize, F
         let mut faults = Faults::new();
         of_shape(&shape, statement, known, &fresh, &mut faults);
         of_words(statement, file.is_transactional(), &mut faults);
+        wide::of_database(statement, &mut faults);
+        wide::of_functions(statement, &mut known.functions, &mut faults);
         found.extend(faults.into_iter().map(|(at, lint, reason)| (index, Finding::at(file, at, lint, reason))));
         learn(&shape, known, &mut fresh);
     }
@@ -283,14 +294,18 @@ fn of_words(statement: &Statement, transactional: bool, faults: &mut Faults) {
 
 fn learn(shape: &Shape, known: &mut Known<'_>, fresh: &mut BTreeSet<String>) {
     match shape {
+        // It may have been there, with everybody's rows.
+        Shape::CreateTable { if_not_exists: true, .. } => {}
         Shape::CreateTable { name, .. } => {
             fresh.insert(name.name.clone());
             known.tables.insert(name.name.clone());
         }
-        Shape::Create { kind, name: Some(name), .. } if kind.contains("view") || kind == "sequence" => {
+        Shape::Create { kind, name: Some(name), if_not_exists: false, or_replace: false, .. }
+            if kind.contains("view") || kind == "sequence" =>
+        {
             fresh.insert(name.name.clone());
         }
-        Shape::CreateIndex { name: Some(name), table, .. } if fresh.contains(&table.name) => {
+        Shape::CreateIndex { name: Some(name), table, if_not_exists: false, .. } if fresh.contains(&table.name) => {
             fresh.insert(name.name.clone());
         }
         Shape::AlterTable { table, actions, .. } => {

@@ -7,8 +7,11 @@
 //! `accepted.txt` beside the folders of the two sets.
 
 mod accept;
+mod client;
 mod danger;
+mod protected;
 mod unit;
+mod wide;
 
 use super::source::{MigrationFile, Migrations, Source, read_directory};
 use crate::{
@@ -84,6 +87,9 @@ lints! {
     RelationInBothSets "relation-in-both-sets" Error "Give one of the two another name."
     Marker "marker" Error "Make `-- cgk:no-transaction` the file's first line."
     UnnamedIndex "unnamed-index" Error "Name the index, so that one that was left invalid can be found again."
+    ProtectedName "protected-name" Error "Leave cgk's own tables alone, and give yours another name."
+    SessionStrings "session-strings" Error "Write E'…' for strings with backslashes."
+    UnseenCharacter "unseen-character" Error "Type it anew."
     SetLocal "set-local" Error "Write SET without LOCAL: it holds to the end of the file."
 
     Accept "accept" Warning "Write `-- cgk:accept <lint> <reason>` before the statement that it is about."
@@ -102,6 +108,9 @@ lints! {
     LocksTable "locks-table" Warning "Leave the lock to the statements that need one."
     ExtensionInTenant "extension-in-tenant" Warning "Make the extension once, in the shared schema."
     SchemaQualified "schema-qualified" Warning "Leave the schema's name out: the file is run in the schema it is for."
+    DatabaseWide "database-wide" Warning "Run it once, by hand or in the shared set; what it makes is in no schema."
+    PredefinedRole "predefined-role" Warning "Grant what is needed on single objects: such a role sees every tenant."
+    UnsetSearchPath "unset-search-path" Warning "Add `set search_path from current` to the function: a restore runs it under another path."
     WritesEveryRow "writes-every-row" Warning "Write in batches, in a file with `-- cgk:no-transaction` on its first line."
 }
 
@@ -185,7 +194,7 @@ impl Migrations {
 }
 
 fn warnings(public: &Source, tenant: &Source, accepted: &Accepted) -> Vec<Finding> {
-    let shared: BTreeSet<String> = public.files().iter().flat_map(unit::relations).map(|(name, _)| name).collect();
+    let shared: BTreeSet<String> = unit::surviving(public).into_keys().collect();
     let mut findings = Vec::new();
     let mut unused = accepted.clone();
     for source in [public, tenant] {

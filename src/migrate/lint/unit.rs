@@ -4,7 +4,7 @@
 //! changed search path sends the next tables into another schema, `CONCURRENTLY` cannot run in the transaction that makes a
 //! migration all or nothing.
 
-use super::{Finding, Lint};
+use super::{Finding, Lint, client::client_side, protected::protected_names};
 use crate::{
     migrate::source::{MigrationFile, Source},
     sql::{
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 const NO_TRANSACTION: &str = "cgk:no-transaction";
 
 /// What is wrong, and where it begins.
-type Fault = (usize, Lint, String);
+pub(super) type Fault = (usize, Lint, String);
 
 /// Whether a line is the mark of a file that runs without a transaction.
 pub(in crate::migrate) fn is_marker(line: &str) -> bool {
@@ -37,6 +37,7 @@ pub(super) fn file(file: &MigrationFile) -> Vec<Finding> {
             session_state(statement),
             other_tenant(statement),
             client_side(statement),
+            protected_names(statement),
         ];
         found.extend(faults.into_iter().flatten().map(|(at, lint, reason)| Finding::at(file, at, lint, reason)));
     }
@@ -52,8 +53,7 @@ fn misplaced_marker(file: &MigrationFile, at: usize) -> Option<Finding> {
 /// The problems between the two sets: a relation name in both means that a query whose tenant table is missing reads
 /// everybody's table instead of failing.
 pub(in crate::migrate) fn across(public: &Source, tenant: &Source) -> Vec<Finding> {
-    let shared: BTreeMap<String, &MigrationFile> =
-        public.files().iter().flat_map(|file| relations(file).into_iter().map(move |(name, _)| (name, file))).collect();
+    let shared = surviving(public);
     let mut problems = Vec::new();
     for file in tenant.files() {
         for (name, at) in relations(file) {
@@ -124,6 +124,18 @@ fn beyond_the_schema(statement: &Statement) -> Option<Fault> {
 fn session_state(statement: &Statement) -> Option<Fault> {
     // The setting's name may stand in quotes: `set "search_path" = x`.
     let words: Vec<&str> = statement.tokens.iter().take(3).map_while(Token::name).collect();
+    let strings = ["set", "standard_conforming_strings"];
+    let sets_strings =
+        statement.leading_words().iter().any(|word| *word == strings[1]) && words.first() == Some(&strings[0]);
+    let is_off = statement.tokens.iter().skip(2).any(|token| {
+        let value = token.word().or(token.text()).unwrap_or_default().to_ascii_lowercase();
+        ["off", "false", "no", "0"].contains(&value.as_str()) || token.is_sign('0')
+    });
+    if sets_strings && is_off {
+        let reason = "changes how psql reads the strings behind it, and here the whole file is read before it holds; write \
+                      E'…' where a backslash is one";
+        return Some((statement.range.start, Lint::SessionStrings, reason.into()));
+    }
     let setting = match words.as_slice() {
         ["set", "local" | "session", name, ..] | ["set" | "reset", name, ..] => *name,
         ["discard", ..] => "all",
@@ -158,44 +170,105 @@ fn function_call(statement: &Statement) -> Option<Fault> {
 }
 
 fn other_tenant(statement: &Statement) -> Option<Fault> {
-    statement.tokens.windows(2).find_map(|pair| {
-        let name = pair[0].name().filter(|name| name.starts_with("tenant_"))?;
-        pair[1].is_sign('.').then(|| {
-            (
-                pair[0].at,
-                Lint::OtherTenant,
-                format!("names the schema {name:?}: a migration runs in every tenant's schema"),
-            )
+    let tokens = &statement.tokens;
+    let is_dot = |index: usize| tokens.get(index).is_some_and(|token| token.is_sign('.'));
+    tokens.iter().enumerate().find_map(|(index, token)| {
+        let name = token.name().filter(|name| name.starts_with("tenant_") && is_dot(index + 1))?;
+        let before = index.checked_sub(1).map(|before| &tokens[before]);
+        // `public.tenant_members.id`, and `tenant_members.id` of a table that the statement names by itself.
+        let is_column = before.is_some_and(|before| before.is_sign('.'))
+            || !is_dot(index + 3)
+                && !before.and_then(Token::word).is_some_and(|word| BEFORE_RELATIONS.contains(&word))
+                && (0..tokens.len()).any(|at| tokens[at].name() == Some(name) && !is_dot(at + 1));
+        (!is_column).then(|| {
+            let reason = format!("names the schema {name:?}: a migration runs in every tenant's schema");
+            (token.at, Lint::OtherTenant, reason)
         })
     })
 }
 
-/// What only `psql` can do.
-fn client_side(statement: &Statement) -> Option<Fault> {
-    let first = statement.tokens.first()?;
-    if first.is_sign('\\') {
-        return Some((first.at, Lint::ClientCommand, "a psql command; only SQL can be sent to the server".into()));
+/// Behind these words stands a relation, and so a name before a point is a schema's.
+const BEFORE_RELATIONS: &[&str] = &[
+    "from",
+    "join",
+    "into",
+    "update",
+    "table",
+    "only",
+    "references",
+    "truncate",
+    "exists",
+    "copy",
+    "view",
+    "function",
+];
+
+/// The relations that are there when a whole set has been carried out, and the files that made them: what was dropped,
+/// renamed or temporary is in nobody's way.
+pub(super) fn surviving(source: &Source) -> BTreeMap<String, &MigrationFile> {
+    let mut there: BTreeMap<String, (&MigrationFile, Option<String>)> = BTreeMap::new();
+    for file in source.files() {
+        for statement in file.statements() {
+            let shape = shape::of(statement);
+            if let Some((name, _)) = created_relation(statement) {
+                let of = match &shape {
+                    Shape::CreateIndex { table, .. } => Some(table.name.clone()),
+                    _ => None,
+                };
+                there.insert(name, (file, of));
+            }
+            match shape {
+                Shape::Drop { kind, names, .. } if RELATIONS.contains(&kind.as_str()) => {
+                    for name in names {
+                        there.retain(|known, (_, of)| *known != name.name && of.as_ref() != Some(&name.name));
+                    }
+                }
+                Shape::DropIndex { names, .. } => names.iter().for_each(|name| drop(there.remove(&name.name))),
+                Shape::AlterTable { table, actions, .. } => {
+                    let new_name = actions.first().filter(|action| action.words().first() == Some(&"rename"));
+                    if let Some(new_name) = new_name.and_then(|action| match action.words().get(1) {
+                        Some(&"to") => action.name_after(&["rename", "to"]),
+                        _ => None,
+                    }) && there.remove(&table.name).is_some()
+                    {
+                        there.insert(new_name.name, (file, None));
+                    }
+                }
+                _ => {}
+            }
+        }
     }
-    let copies = statement.leading_words().first() == Some(&"copy")
-        && statement.tokens.windows(2).any(|pair| {
-            matches!(pair[0].word(), Some("from" | "to")) && matches!(pair[1].word(), Some("stdin" | "stdout"))
-        });
-    copies.then(|| {
-        (first.at, Lint::ClientCommand, "COPY with STDIN or STDOUT needs a client that feeds it; use INSERT".into())
-    })
+    there.into_iter().map(|(name, (file, _))| (name, file)).collect()
 }
 
-/// The tables, views, sequences and indexes that a file makes, with the place of their names.
-pub(super) fn relations(file: &MigrationFile) -> Vec<(String, usize)> {
+const RELATIONS: &[&str] = &["table", "view", "materialized view", "sequence", "foreign table"];
+
+/// The tables, views, sequences and indexes that a file makes and that stay, with the place of their names.
+fn relations(file: &MigrationFile) -> Vec<(String, usize)> {
     file.statements().iter().filter_map(created_relation).collect()
 }
 
 fn created_relation(statement: &Statement) -> Option<(String, usize)> {
     let mut tokens = statement.tokens.iter().peekable();
     tokens.next_if(|token| token.word() == Some("create"))?;
-    let modifiers =
-        ["or", "replace", "global", "local", "temp", "temporary", "unlogged", "recursive", "materialized", "unique"];
-    while tokens.next_if(|token| token.word().is_some_and(|word| modifiers.contains(&word))).is_some() {}
+    let modifiers = [
+        "or",
+        "replace",
+        "global",
+        "local",
+        "temp",
+        "temporary",
+        "unlogged",
+        "recursive",
+        "materialized",
+        "unique",
+        "foreign",
+    ];
+    while let Some(token) = tokens.next_if(|token| token.word().is_some_and(|word| modifiers.contains(&word))) {
+        if matches!(token.word(), Some("temp" | "temporary")) {
+            return None;
+        }
+    }
     tokens.next_if(|token| matches!(token.word(), Some("table" | "view" | "sequence" | "index")))?;
     while tokens.next_if(|token| matches!(token.word(), Some("if" | "not" | "exists" | "concurrently"))).is_some() {}
     let name = tokens.next()?;
@@ -221,7 +294,7 @@ mod tests {
             .iter()
             .flat_map(|s| {
                 let unit = [transaction_control(s), inside_only(s), beyond_the_schema(s)];
-                unit.into_iter().chain([session_state(s), other_tenant(s), client_side(s)])
+                unit.into_iter().chain([session_state(s), other_tenant(s), client_side(s), protected_names(s)])
             })
             .flatten()
             .map(|(_, _, problem)| problem)
@@ -267,6 +340,20 @@ mod tests {
             "\\connect x",
             "copy t from stdin",
             "copy (select 1) to stdout",
+            "select * from tenant_b.orders, tenant_b",
+            "select tenant_b.orders.id from orders",
+            "set standard_conforming_strings to off",
+            "set local standard_conforming_strings = 'OFF'",
+            "select 1 \\g",
+            "\\restrict x",
+            "insert into t values (:id)",
+            "insert into t values (:'id')",
+            "create table {{ name }} (a int)",
+            "create table ${name} (a int)",
+            "select <%= x %>",
+            "create table\u{a0}t (a int)",
+            "\u{feff}create table t (a int)",
+            "delete from schema_migrations",
         ] {
             assert_eq!(problems(bad).len(), 1, "{bad}: {:?}", problems(bad));
         }
@@ -287,6 +374,14 @@ mod tests {
             "create table t (concurrently int)",
             "copy t from '/tmp/x'",
             "create index i on t (a)",
+            "select tenant_members.id, count(*) from tenant_members group by tenant_members.id",
+            "select m.id from tenant_members m join x on x.id = tenant_members.id",
+            "create policy p on tenant_members using (tenant_members.user_id = 1)",
+            "select public.tenant_plans.id from public.tenant_plans",
+            "set standard_conforming_strings = on",
+            "select array[1, 2][1:2], a::int, f(x := 1), b[lower:upper]",
+            "select a -> '{b}', '${x}', $${{ y }}$$, '\\restrict'",
+            "create table t (a int) -- {{x}} :y",
             "do $$ begin perform 1; end $$",
         ] {
             assert_eq!(problems(good), Vec::<String>::new(), "{good}");
@@ -298,12 +393,13 @@ mod tests {
         let names: Vec<_> = statements(
             "create table a (); create unlogged table if not exists \"B\" (); create or replace view c as select 1;
              create unique index d on a (x); create index on a (y); create table other.e (); create type f as enum ();
-             create materialized view g as select 1; create sequence h",
+             create materialized view g as select 1; create sequence h;
+             create temp table i (); create table pg_temp.j (); create foreign table k () server s",
         )
         .iter()
         .filter_map(created_relation)
         .map(|(name, _)| name)
         .collect();
-        assert_eq!(names, ["a", "B", "c", "d", "g", "h"]);
+        assert_eq!(names, ["a", "B", "c", "d", "g", "h", "k"]);
     }
 }

@@ -1,0 +1,99 @@
+use super::*;
+use crate::sql::cut;
+
+/// The statements that are run, and whether without a transaction.
+fn run(text: &str) -> Result<(Vec<String>, Option<&'static str>, bool), Fault> {
+    let part = up_part(text)?;
+    assert_eq!(part.text.len(), text.len());
+    let found = cut(&part.text).map_err(|error| (error.at, error.problem))?;
+    let without = without_transaction(&part.text, &found.comments)?;
+    let texts = found.statements.into_iter().map(|statement| part.text[statement.range].to_owned()).collect();
+    Ok((texts, part.tool, without))
+}
+
+#[test]
+fn the_way_there_is_run_and_the_way_back_is_not() {
+    for (tool, up, down) in [
+        ("dbmate", "-- migrate:up", "-- migrate:down"),
+        ("goose", "-- +goose Up", "--+goose down"),
+        ("sql-migrate", "-- +migrate Up", "-- +migrate Down"),
+        ("micrate", "-- +micrate Up", "-- +micrate Down"),
+        ("node-pg-migrate", "-- Up Migration", "-- Down Migration"),
+        ("rambler", "-- rambler up", "-- rambler down"),
+        ("Play evolutions", "# --- !Ups", "# --- !Downs"),
+        ("Play evolutions", "-- !Ups", "-- !Downs"),
+        ("shmig", "-- ==== UP ====", "-- ==== DOWN ===="),
+        ("tern", "-- what it does", "---- create above / drop below ----"),
+        ("MyBatis Migrations", "-- // what it does", "-- //@UNDO"),
+    ] {
+        for end in ["\n", "\r\n", "\r"] {
+            let text = ["-- a head", up, "create table ü ();", down, "drop table 'ü \"$$ ;", ""].join(end);
+            let expected = (vec!["create table ü ()".to_owned()], Some(tool), false);
+            assert_eq!(run(&text).unwrap(), expected, "{text:?}");
+            let part = up_part(&text).unwrap().text;
+            assert_eq!(part.find("create"), text.find("create"));
+        }
+    }
+    let (texts, tool, _) = run("-- +goose Up\nselect 1;\nselect 2;").unwrap();
+    assert_eq!((texts.len(), tool), (2, Some("goose")));
+    assert_eq!(run("create table a (); -- up\nselect 1 -- go down").unwrap().1, None);
+}
+
+#[test]
+fn no_transaction_is_heeded_as_the_tool_means_it() {
+    for text in [
+        "-- migrate:up transaction:false\nselect 1",
+        "-- +goose NO TRANSACTION\n-- +goose Up\nselect 1",
+        "-- +migrate Up notransaction\nselect 1",
+        "-- no-transaction\nselect 1",
+        "---- tern: disable-tx ----\nselect 1",
+        "-- atlas:txmode none\nselect 1",
+        "--! no-transaction\nselect 1",
+        "-- evolve-tx-off\nselect 1",
+        "-- transactional: false\nselect 1",
+    ] {
+        assert!(run(text).unwrap().2, "{text}");
+    }
+    for text in [
+        "-- migrate:up transaction:true\nselect 1",
+        "-- migrate:up\nselect 1\n-- migrate:down transaction:false\nselect 2",
+        "select '\n-- no-transaction\n'",
+        "--> statement-breakpoint\nselect 1",
+        "-- +goose Up\n-- +goose StatementBegin\nselect 1\n-- +goose StatementEnd",
+    ] {
+        assert!(!run(text).unwrap().2, "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_understood_is_refused_with_its_tool() {
+    for (text, at, part) in [
+        ("-- +goose Up\n-- +goose ENVSUB ON\nselect 1", 13, "directive of goose"),
+        ("-- +goose Sideways\nselect 1", 0, "directive of goose"),
+        ("-- +other Up\nselect 1", 0, "is a directive"),
+        ("-- migrate:up lock:false\nselect 1", 0, "directive of dbmate"),
+        ("-- migrate:down\nselect 1", 0, "no line begins the way there"),
+        ("select 0;\n-- +goose Up\nselect 1", 0, "before the line that begins the way there of goose"),
+        ("-- +goose Up\nselect 1;\n-- migrate:down\n", 23, "directive of dbmate in a file with directives of goose"),
+        ("-- rambler up\nselect 1;\n-- rambler up\n", 24, "a second time"),
+        ("-- rambler up\n-- rambler down\n-- rambler down\n", 30, "a second time"),
+        ("-- liquibase formatted sql\n--changeset a:1\nselect 1", 0, "directive of Liquibase"),
+        ("-- atlas:delimiter \\n\\n\nselect 1", 0, "directive of Atlas"),
+        ("--!include x.sql\nselect 1", 0, "directive of graphile-migrate"),
+        ("select 1;\n-- DOWN\ndrop table a", 10, "looks like the beginning of a way back"),
+        ("select 1;\n  -- @undo\ndrop table a", 12, "looks like the beginning of a way back"),
+        ("select 1;\n-- step:rollback --\ndrop table a", 10, "looks like the beginning of a way back"),
+        ("-- +goose Up\ndo $$\n-- +goose Down\n$$", 16, "dollar-quoted text begins here"),
+    ] {
+        let (place, problem) = run(text).unwrap_err();
+        assert!(problem.contains(part) && place == at, "{text:?}: {place} {problem}");
+    }
+    for text in [
+        "-- slow down\nselect 1",
+        "do $$\nbegin\n-- rollback\nend $$",
+        "-- down to one\nselect 1",
+        "/* down */ select 1",
+    ] {
+        assert!(run(text).is_ok(), "{text:?}");
+    }
+}

@@ -1,0 +1,7 @@
+//! How migration files are laid out by the tools that people come from: names, folders, directives in comments, encodings.
+//!
+//! What is not understood is refused with the tool that it looks like; nothing is guessed.
+
+pub(super) mod encoding;
+pub(super) mod format;
+pub(super) mod name;

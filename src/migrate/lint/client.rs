@@ -1,0 +1,72 @@
+//! What the server cannot read because another program was to have read it first: psql's commands and variables, templates,
+//! placeholders, characters that nobody sees.
+
+use super::{Lint, unit::Fault};
+use crate::sql::{Statement, Token, TokenKind};
+
+pub(super) fn client_side(statement: &Statement) -> Option<Fault> {
+    let fault = |at: usize, reason: String| Some((at, Lint::ClientCommand, reason));
+    let mut brackets = 0usize;
+    for (index, token) in statement.tokens.iter().enumerate() {
+        let before = index.checked_sub(1).map(|before| &statement.tokens[before]);
+        let next = statement.tokens.get(index + 1);
+        let touches =
+            |other: Option<&Token>, sign| other.is_some_and(|other| other.end == token.at && other.is_sign(sign));
+        match &token.kind {
+            TokenKind::Sign('[') => brackets += 1,
+            TokenKind::Sign(']') => brackets = brackets.saturating_sub(1),
+            TokenKind::Sign('\\') => {
+                let command = next.filter(|next| next.at == token.end).and_then(Token::name).unwrap_or_default();
+                let reason = format!("\\{command} is a psql command; only SQL can be sent to the server");
+                return fault(token.at, reason);
+            }
+            TokenKind::Sign('{') if touches(before, '$') => {
+                let reason = "${…} is a placeholder, of Flyway for instance, and cgk fills none in";
+                return fault(token.at - 1, reason.into());
+            }
+            TokenKind::Sign('{' | '}') => {
+                let reason = "braces are no SQL: {{…}} is a template, and cgk fills none in; write what it stands for";
+                return fault(token.at, reason.into());
+            }
+            TokenKind::Sign('=') if touches(before, '%') && index > 1 && statement.tokens[index - 2].is_sign('<') => {
+                return fault(token.at - 2, "<%= … %> is a template, and cgk fills none in".into());
+            }
+            // `a::b`, `f(x := 1)` and `a[1:n]` are SQL.
+            TokenKind::Sign(':') if brackets == 0 && !touches(before, ':') => {
+                let name = next.filter(|next| next.at == token.end && (next.name().is_some() || next.text().is_some()));
+                if name.is_some() {
+                    return fault(
+                        token.at,
+                        ":name is a variable of psql or a placeholder, and cgk fills none in".into(),
+                    );
+                }
+            }
+            TokenKind::Word(word) => {
+                if let Some((offset, c)) = word.char_indices().find(|(_, c)| is_unseen(*c)) {
+                    let reason = format!(
+                        "the character U+{:04X} is part of a name for the server, and nobody sees it; write a blank, or \
+                         nothing",
+                        u32::from(c)
+                    );
+                    return Some((token.at + offset, Lint::UnseenCharacter, reason));
+                }
+            }
+            _ => {}
+        }
+    }
+    let first = statement.tokens.first()?;
+    let copies = first.word() == Some("copy")
+        && statement.tokens.windows(2).any(|pair| {
+            matches!(pair[0].word(), Some("from" | "to")) && matches!(pair[1].word(), Some("stdin" | "stdout"))
+        });
+    copies.then(|| {
+        let reason = "COPY with STDIN or STDOUT needs a client that feeds it; use INSERT";
+        (first.at, Lint::ClientCommand, reason.into())
+    })
+}
+
+/// Blanks and marks of other scripts that PostgreSQL takes for letters.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{80}'..='\u{a0}' | '\u{ad}' | '\u{1680}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}'
+        | '\u{205f}'..='\u{206f}' | '\u{3000}' | '\u{feff}')
+}

@@ -1,0 +1,167 @@
+//! Warnings about what is beyond the schema that is migrated: objects of the database and of the server, roles that see
+//! everything, functions that another session runs under another path.
+
+use super::{Lint, danger::Faults};
+use crate::sql::{
+    Statement, Token, TokenKind,
+    shape::{self, Shape},
+};
+use std::collections::BTreeSet;
+
+/// Objects that are in no schema, and rights that reach into all of them.
+pub(super) fn of_database(statement: &Statement, faults: &mut Faults) {
+    let start = statement.range.start;
+    let words = statement.leading_words();
+    let found = match words.as_slice() {
+        [verb @ ("create" | "alter" | "drop"), what, ..]
+            if ["role", "user", "group", "schema", "publication", "subscription", "server", "language"].contains(what)
+                // `create user mapping for x`
+                && !(*what == "user" && words.get(2) == Some(&"mapping")) =>
+        {
+            Some(format!("{verb} {what}").to_uppercase())
+        }
+        [verb @ ("create" | "alter" | "drop"), "event", "trigger", ..] => {
+            Some(format!("{verb} event trigger").to_uppercase())
+        }
+        ["alter", "database", ..] => Some("ALTER DATABASE".into()),
+        ["reassign" | "drop", "owned", ..] => Some(format!("{} OWNED", words[0].to_uppercase())),
+        _ => None,
+    };
+    if let Some(found) = found {
+        let reason =
+            format!("{found} is about the whole database or server, and the file runs in each schema of its set");
+        faults.push((start, Lint::DatabaseWide, reason));
+    }
+    // `grant pg_read_all_data to x`: a grant of privileges has ON.
+    if words.first() == Some(&"grant") && !shape::has(&statement.tokens, &["on"]) {
+        let names = statement.tokens.iter().skip(1).take_while(|token| token.word() != Some("to"));
+        for token in names.filter(|token| token.name().is_some_and(|name| name.starts_with("pg_"))) {
+            let reason = format!("{} reaches into every schema, whoever's it is", token.name().unwrap_or_default());
+            faults.push((token.at, Lint::PredefinedRole, reason));
+        }
+    }
+}
+
+/// Functions without a search path of their own, where the server keeps calling them: in generated columns, in indexes, in
+/// checks. A restore fills these under an empty path, and the function then does not find what it names.
+pub(super) fn of_functions(statement: &Statement, pathless: &mut BTreeSet<String>, faults: &mut Faults) {
+    let tokens = &statement.tokens;
+    match shape::of(statement) {
+        Shape::Create { kind, name: Some(name), .. } if kind == "function" => {
+            // A body of the standard's kind is bound when it is made.
+            let is_bound = shape::has(tokens, &["begin", "atomic"]) || shape::has(tokens, &["return"]);
+            let has_path = shape::has(tokens, &["set", "search_path"]);
+            if is_bound || has_path {
+                pathless.remove(&name.name);
+            } else {
+                pathless.insert(name.name);
+            }
+        }
+        Shape::AlterTable { .. } | Shape::CreateTable { .. } | Shape::CreateIndex { .. } => {
+            for range in kept_expressions(tokens) {
+                let calls = tokens[range.clone()].windows(2).filter(|pair| pair[1].is_sign('('));
+                for call in calls {
+                    let Some(name) = call[0].name().filter(|name| pathless.contains(*name)) else { continue };
+                    let reason = format!(
+                        "the server keeps calling {name}, which has no search path of its own: a restored dump does not \
+                         find what it names"
+                    );
+                    faults.push((call[0].at, Lint::UnsetSearchPath, reason));
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The parentheses behind `generated always as` and `check`, and those of an index.
+fn kept_expressions(tokens: &[Token]) -> Vec<std::ops::Range<usize>> {
+    let is_index = tokens.iter().take(4).any(|token| token.word() == Some("index"));
+    let mut found = Vec::new();
+    for (index, token) in tokens.iter().enumerate().filter(|(_, token)| token.is_sign('(')) {
+        let before = index.checked_sub(1).map(|before| &tokens[before]);
+        let word = before.and_then(Token::word);
+        let generated = word == Some("as") && index > 1 && tokens[index - 2].word() == Some("always");
+        if generated || word == Some("check") || is_index && token.kind == TokenKind::Sign('(') {
+            found.push(index..end_of(tokens, index));
+            if is_index {
+                break;
+            }
+        }
+    }
+    found
+}
+
+fn end_of(tokens: &[Token], open: usize) -> usize {
+    let mut depth = 0usize;
+    for (index, token) in tokens.iter().enumerate().skip(open) {
+        match token.kind {
+            TokenKind::Sign('(') => depth += 1,
+            TokenKind::Sign(')') => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return index + 1;
+        }
+    }
+    tokens.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::cut;
+
+    fn found(text: &str) -> Vec<Lint> {
+        let (mut faults, mut pathless) = (Faults::new(), BTreeSet::new());
+        for statement in cut(text).unwrap().statements {
+            of_database(&statement, &mut faults);
+            of_functions(&statement, &mut pathless, &mut faults);
+        }
+        faults.into_iter().map(|(_, lint, _)| lint).collect()
+    }
+
+    #[test]
+    fn what_is_beyond_the_schema_is_told() {
+        for text in [
+            "create schema x",
+            "create role r",
+            "alter user r set a = 1",
+            "create publication p for all tables",
+            "drop subscription s",
+            "create event trigger e on ddl_command_end execute function f()",
+            "alter database d set a = 1",
+            "drop owned by r",
+        ] {
+            assert_eq!(found(text), [Lint::DatabaseWide], "{text}");
+        }
+        assert_eq!(found("grant pg_read_all_data, x to y"), [Lint::PredefinedRole]);
+        for text in [
+            "grant select on pg_stats to pg_monitor",
+            "grant x to pg_y",
+            "create table role (schema int)",
+            "drop table x",
+        ] {
+            assert_eq!(found(text), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn functions_that_the_server_keeps_calling_need_a_path() {
+        let f = |more: &str| format!("create function f(a text) returns text immutable language sql {more};");
+        let uses = [
+            "create table t (a text, b text generated always as (upper(f(a))) stored)",
+            "create index i on t using btree (a, f(b)) where f(a) is not null",
+            "alter table t add check (f(a) > 'x')",
+        ];
+        for text in uses {
+            assert_eq!(found(&format!("{} {text}", f("as 'select g(a)'"))), [Lint::UnsetSearchPath], "{text}");
+            for bound in
+                ["set search_path from current as 'select g(a)'", "return g(a)", "begin atomic select g(a); end"]
+            {
+                assert_eq!(found(&format!("{} {text}", f(bound))), [], "{text} {bound}");
+            }
+        }
+        assert_eq!(found(&format!("{} create table t (a text default f('x'))", f("as 'select g(a)'"))), []);
+    }
+}
