@@ -75,6 +75,8 @@ pub struct ServerFacts {
     /// What the database has written down of itself; shared by the connections of one operator, because the first setup
     /// writes it.
     tag: Arc<OnceLock<DatabaseTag>>,
+    /// The database's encoding, for instance `UTF8`.
+    pub encoding: String,
 }
 
 impl ServerFacts {
@@ -249,7 +251,8 @@ async fn look(client: &Client, config: &Config) -> Result<ServerFacts> {
                             where n.nspname = 'public' and a.grantee = 0 and a.privilege_type = 'CREATE'),
                     (select s.version from pg_catalog.pg_stat_ssl s where s.pid = pg_catalog.pg_backend_pid() and s.ssl),
                     pg_catalog.version() like '%linux%',
-                    pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool
+                    pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool,
+                    pg_catalog.current_setting('server_encoding')
              from pg_catalog.pg_roles r where r.rolname = current_user",
             &[],
         )
@@ -274,5 +277,6 @@ async fn look(client: &Client, config: &Config) -> Result<ServerFacts> {
         notices_lost_clients: row.try_get(10).map_err(doing())?,
         read_only: row.try_get(11).map_err(doing())?,
         tag: Arc::default(),
+        encoding: row.try_get(12).map_err(doing())?,
     })
 }

@@ -25,8 +25,8 @@ pub(super) fn is_setting(statement: &Statement) -> bool {
 /// The text of a file as it can be carried out in a transaction by somebody who keeps nobody waiting: CONCURRENTLY left out,
 /// VACUUM left undone. The same length, every byte that stays in its place. `None` where a statement needs to be alone for
 /// another reason.
-pub(super) fn within_a_transaction(file: &MigrationFile) -> Option<String> {
+pub(super) fn within_a_transaction(file: &MigrationFile, encoding: &str) -> Option<String> {
     let mut edits = Edits::default();
     let possible = file.statements().iter().all(|statement| rewrite::within_a_transaction(statement, &mut edits));
-    possible.then(|| edits.apply(file.sql()))
+    possible.then(|| edits.apply(&file.sql_for(encoding)))
 }

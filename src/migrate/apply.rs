@@ -24,7 +24,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     lock,
-    migration::{MigrationFailure, MigrationId},
+    migration::{FileProblem, MigrationFailure, MigrationId, Place},
     sqlstate,
 };
 use rand::RngExt as _;
@@ -154,7 +154,7 @@ pub(crate) async fn attempt(
 /// Whether a tenant that is made with this plan cannot be made in one transaction: a file without one holds what no
 /// transaction can.
 pub(crate) fn is_born_in_steps(plan: &Plan<'_>) -> bool {
-    plan.pending.iter().any(|file| !file.is_transactional() && within_a_transaction(file).is_none())
+    plan.pending.iter().any(|file| !file.is_transactional() && within_a_transaction(file, "UTF8").is_none())
 }
 
 /// Files that are carried out in the same way.
@@ -332,6 +332,7 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
         None => script.part_from(PartKind::Comment, &[as_planned], &from_ledger),
     }
 
+    let encoding = operator.facts().encoding.as_str();
     let role = literal(unit.owner.as_ref().map_or(operator.facts().role.as_str(), Ident::as_str));
     let still_there = format!("{in_schema} and current_user::pg_catalog.text = {role}::pg_catalog.text");
     let settings: Vec<String> = timeouts.into_iter().chain(notices).chain([path, started]).collect();
@@ -343,8 +344,8 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
         }
         // A file may end in a comment or without a semicolon.
         let text = match file.is_transactional() {
-            true => Cow::Borrowed(file.sql()),
-            false => within_a_transaction(file).map_or(Cow::Borrowed(file.sql()), Cow::Owned),
+            true => file.sql_for(encoding),
+            false => within_a_transaction(file, encoding).map_or_else(|| file.sql_for(encoding), Cow::Owned),
         };
         script.line(&format!("{text}\n;"));
         script.part(PartKind::Record(file), &[]);
@@ -355,6 +356,20 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
     }
     script.line(&ledger::comment_sql(schema, &plan.applied_after()));
     script
+}
+
+/// Where a file has the character that the database's encoding has not; the server names it by its bytes, and nothing else.
+fn untranslatable(file: &MigrationFile, error: &DbError) -> Option<FileProblem> {
+    let bytes =
+        error.message().split_whitespace().filter_map(|word| u8::from_str_radix(word.strip_prefix("0x")?, 16).ok());
+    let character = String::from_utf8(bytes.collect()).ok().filter(|character| !character.is_empty())?;
+    let at = file.sql().find(&character)?;
+    let place = Place::of(file.sql(), at);
+    let problem = format!(
+        "the database's encoding has no {character:?}, at column {}; make the database in UTF8, or write it without",
+        place.column
+    );
+    Some(FileProblem { file: file.path().to_owned(), line: Some(place.line), problem })
 }
 
 /// The file that ended the transaction of its message, where an error tells of one.
@@ -399,6 +414,14 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
             Err(Error::Locked { schema: schema.clone(), waited: operator.session().migration_wait })
         }
         None if failed_demand => Ok(Verdict::Busy),
+        // The server read nothing of the message.
+        None if *state == SqlState::UNTRANSLATABLE_CHARACTER => {
+            let problem = unit.plan.pending.iter().find_map(|file| untranslatable(file, db_error));
+            problem.map_or_else(
+                || Err(while_doing(doing)(source)),
+                |problem| Err(Error::MigrationsInvalid { problems: vec![problem] }),
+            )
+        }
         Some(PartKind::Check) if failed_demand => Ok(Verdict::Landed(Landing::Moved)),
         Some(PartKind::Check) if *state == SqlState::INVALID_TEXT_REPRESENTATION => Ok(Verdict::HalfDone),
         Some(PartKind::Provision) if *state == SqlState::INSUFFICIENT_PRIVILEGE && unit.owner.is_some() => {

@@ -56,8 +56,10 @@ impl Broken {
     }
 }
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
 mod tests {
+    #![cfg(feature = "testing")]
+
     use crate::{
         Error, Operator,
         db::message,

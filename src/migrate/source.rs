@@ -12,6 +12,7 @@ use crate::{
     version::{Checksum, Version},
 };
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt, fs, io,
     ops::Range,
@@ -280,6 +281,15 @@ impl MigrationFile {
 
     pub(crate) fn comments(&self) -> &[Range<usize>] {
         &self.comments
+    }
+
+    /// The text as a server is sent it that keeps its texts in an encoding: where that has not every character, the comments
+    /// are ASCII, because the server reads them as well. Every byte of the rest is in its place.
+    pub(crate) fn sql_for(&self, encoding: &str) -> Cow<'_, str> {
+        match encoding {
+            "UTF8" | "SQL_ASCII" => Cow::Borrowed(&self.sql),
+            _ => Cow::Owned(sql::rewrite::ascii_comments(&self.sql, &self.comments)),
+        }
     }
 
     /// A file that no lint has seen.

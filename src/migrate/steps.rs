@@ -28,6 +28,7 @@ use crate::{
     sqlstate,
     version::Checksum,
 };
+use std::borrow::Cow;
 use tokio_postgres::error::SqlState;
 
 /// Carries out the one file of a plan, as far as it goes in one try; the next goes on from there.
@@ -49,7 +50,8 @@ pub(super) async fn run(
             Turn::Wait => Err(Error::Locked { schema: plan.schema.clone(), waited }),
         };
     };
-    let stepper = Stepper { operator, role, owner, plan, file, pid };
+    let sql = file.sql_for(&operator.facts().encoding);
+    let stepper = Stepper { operator, role, owner, plan, file, sql, pid };
     let result = stepper.carry_out().await;
     let released = stepper.release().await;
     // What went wrong first is what is told.
@@ -94,6 +96,8 @@ struct Stepper<'a> {
     owner: Option<&'a Ident>,
     plan: &'a Plan<'a>,
     file: &'a MigrationFile,
+    /// Its text as the server can read it.
+    sql: Cow<'a, str>,
     /// The backend that holds the lock.
     pid: i32,
 }
@@ -475,7 +479,7 @@ impl Stepper<'_> {
     }
 
     fn text(&self, number: usize) -> &str {
-        &self.file.sql()[self.file.statements()[number].range.clone()]
+        &self.sql[self.file.statements()[number].range.clone()]
     }
 
     fn update_sql(&self, done: usize, begun: bool, checksum: &Checksum) -> String {

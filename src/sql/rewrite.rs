@@ -90,6 +90,17 @@ fn mentions_commit(statement: &Statement) -> bool {
     statement.tokens.iter().filter_map(Token::text).any(ends)
 }
 
+/// The text with the comments in ASCII, byte for byte as long: a database of another encoding than UTF-8 refuses a character
+/// that it has not, even in a comment.
+pub(crate) fn ascii_comments(text: &str, comments: &[Range<usize>]) -> String {
+    let mut edits = Edits::default();
+    for comment in comments.iter().filter(|comment| !text[(*comment).clone()].is_ascii()) {
+        let plain = text[comment.clone()].bytes().map(|byte| if byte.is_ascii() { char::from(byte) } else { '?' });
+        edits.replace(comment.clone(), plain.collect::<String>());
+    }
+    edits.apply(text)
+}
+
 /// Replaces a schema's name where it qualifies another.
 pub(crate) fn rename_schema(statement: &Statement, schema: &str, quoted: &str, edits: &mut Edits) {
     for (index, pair) in statement.tokens.windows(2).enumerate() {
@@ -135,6 +146,14 @@ mod tests {
         {
             assert_eq!(inside(alone), None, "{alone}");
         }
+    }
+
+    #[test]
+    fn comments_are_made_ascii_and_nothing_else() {
+        let text = "select 'ü -- €' -- a € b\n/* ä */, \"ö\"; do $$ -- ß\n$$";
+        let made = "select 'ü -- €' -- a ??? b\n/* ?? */, \"ö\"; do $$ -- ß\n$$";
+        assert_eq!(ascii_comments(text, &cut(text).unwrap().comments), made);
+        assert_eq!(made.len(), text.len());
     }
 
     #[test]

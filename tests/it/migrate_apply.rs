@@ -261,7 +261,7 @@ async fn a_function_that_changes_the_path_or_the_role_leads_nothing_elsewhere() 
 async fn settings_of_one_file_reach_neither_the_next_nor_the_next_tenant() {
     let database = TestServer::shared().set_up_database().await.unwrap();
     let settings = "set statement_timeout = '7s'; set session_replication_role = replica; set lock_timeout = '9s';
-        set standard_conforming_strings = off; set default_transaction_isolation = 'serializable'; set cgk.test = 'left';";
+        do $$ begin perform set_config('standard_conforming_strings', 'off', false); end $$; set default_transaction_isolation = 'serializable'; set cgk.test = 'left';";
     let note = "create table seen as select current_setting('statement_timeout') || current_setting('lock_timeout')
         || current_setting('session_replication_role') || coalesce(current_setting('cgk.test', true), '') as settings";
     let files = Files::of_tenants(&[("001_a.sql", "create table a ()")]);

@@ -452,7 +452,8 @@ async fn what_was_done_before_another_run_came_first_is_reported() {
         &format!(
             "-- cgk:no-transaction
             create table four ();
-            insert into schema_migrations (version, name, checksum, duration_ms, cgk_version) values (4, 'four', '{checksum}', 0, '')"
+            do $do$ begin execute 'insert into schema_' || $$migrations (version, name, checksum, duration_ms, cgk_version)
+                values (4, 'four', '{checksum}', 0, '')$$; end $do$"
         ),
     );
     let report = migrate_all(&operator, &files.load()).await.unwrap();
