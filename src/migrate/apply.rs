@@ -340,6 +340,7 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
         if number > 0 {
             // A file leaves nothing in the session for the next one: released on its own, that one would not have it.
             script.line(BETWEEN_FILES);
+            script.line(&guard::open_sql());
             script.part(PartKind::File(file), &[vec![UNLOCK.to_owned()], settings.clone()].concat());
         }
         // A file may end in a comment or without a semicolon.
@@ -350,8 +351,6 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
         script.line(&format!("{text}\n;"));
         script.part(PartKind::Record(file), &[]);
         script.line(&ledger::insert_sql(schema, file, &still_there));
-    }
-    if !plan.pending.is_empty() {
         script.line(&guard::close_sql());
     }
     script.line(&ledger::comment_sql(schema, &plan.applied_after()));

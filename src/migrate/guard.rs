@@ -2,7 +2,7 @@
 //!
 //! A cursor WITH HOLD is carried out when its transaction commits. This one then asks for a parameter that does not exist, so
 //! that a COMMIT before it is closed fails, and undoes everything, however it was hidden from us. A ROLLBACK takes the cursor
-//! with it, and then closing it fails. Two statements a message and no table, no function, no object of the session.
+//! with it, and then closing it fails. Two statements a file and no table, no function, no object of the session.
 //!
 //! What gets through: a file that hides a ROLLBACK and behind it a COMMIT commits what is between the two. The closing then
 //! fails all the same, and the file is named.
@@ -62,7 +62,7 @@ mod tests {
 
     use crate::{
         Error, Operator,
-        db::message,
+        db::{message, session_reset::Commits},
         ident::SchemaName,
         migrate::{
             Applied, MigrationFile, Migrations, Plan, Set,
@@ -83,7 +83,7 @@ mod tests {
         let applied: Vec<Applied> = bundled.set(Set::Public).files().iter().map(Applied::of).collect();
         let plan = Plan { schema: SchemaName::public(), applied: applied.into(), pending: files.to_vec().into() };
         let (provision, ledger) = (String::new(), LedgerPresence::Present);
-        let unit = Unit { plan: &plan, role: None, provision, ledger, owner: None };
+        let unit = Unit { plan: &plan, role: None, provision, ledger, owner: None, commits: Commits::WithMessage };
         apply::attempt(operator, &unit, Turn::Wait, &mut Vec::new()).await
     }
 

@@ -1,7 +1,7 @@
 //! Cuts a text into statements and their tokens by the rules of PostgreSQL's own scanner (`scan.l`).
 //!
 //! Strings, names in quotes, comments, dollar-quoted texts and `BEGIN ATOMIC` bodies hide semicolons and keywords exactly as
-//! they do for the server; `tests/it/sql_reading.rs` asks servers. Nothing is rewritten: a statement is a range of the text.
+//! they do for the server. Nothing is rewritten: a statement is a range of the text.
 //! Strings are read as with `standard_conforming_strings = on`, which cgk's sessions have and files must not switch off.
 
 use super::names;
