@@ -57,9 +57,8 @@ impl Broken {
 }
 
 #[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests {
-    #![cfg(feature = "testing")]
-
     use crate::{
         Error, Operator,
         db::{message, session_reset::Commits},
