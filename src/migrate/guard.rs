@@ -56,8 +56,8 @@ impl Broken {
     }
 }
 
-#[cfg(test)]
 #[cfg(feature = "testing")]
+#[cfg(test)]
 mod tests {
     use crate::{
         Error, Operator,
