@@ -113,7 +113,7 @@ fn each_error_is_one() {
         ("-- cgk:no-transaction\nset local lock_timeout = 0", "set-local"),
         ("select '", "file"),
         ("create table schema_migrations ()", "protected-name"),
-        ("set standard_conforming_strings = off", "session-strings"),
+        ("set local standard_conforming_strings = off", "session-strings"),
         ("create table\u{a0}x (id int)", "unseen-character"),
         ("select 1;\n\\restrict x", "client-command"),
     ] {
