@@ -76,7 +76,7 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
         MigrationsFrom::Bundled => (PathBuf::from(FOLDER), true),
     };
     if bundled && let Some(name) = &arguments.from_builtin {
-        let message = format!("the bundled set is in use, and has {name:?} or no such migration");
+        let message = format!("cannot add {name:?}: cgk uses its bundled migrations, not a set of your own");
         let hint = "--from-builtin is for a set of your own that was copied from an older release.".to_owned();
         bail!(Refusal { message, hint, exit: Exit::Usage });
     }

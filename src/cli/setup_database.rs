@@ -477,7 +477,7 @@ fn shared_schema(report: &setup::SetupReport, migrations: &Migrations, began: In
     lines
 }
 
-/// `001_organizations … 007_row_level_security`
+/// `001_organizations … 009_enter`
 pub(crate) fn span(ids: &[MigrationId]) -> String {
     match ids {
         [] => String::new(),

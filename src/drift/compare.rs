@@ -65,8 +65,12 @@ impl Catalogue {
         for table in ["cgk_runs", "cgk_run_schemas", "cgk_database"] {
             self.forget_table(table);
         }
-        // cgk's own functions, and its triggers on the registry.
-        let is_own = |key: &Key| matches!(key.kind.as_str(), "function" | "trigger") && key.name.starts_with("cgk_");
+        // What setting up makes: two functions, and the triggers on the registry.
+        let is_own = |key: &Key| match key.kind.as_str() {
+            "function" => ["cgk_database_tag()", "cgk_guard_registry()"].contains(&key.name.as_str()),
+            "trigger" => key.name.starts_with("cgk_registry_"),
+            _ => false,
+        };
         given.objects.retain(|key, _| !is_own(key));
         self.objects.retain(|key, _| !is_own(key));
         given.objects.retain(|key, _| key.kind != "schema");

@@ -122,8 +122,8 @@ async fn an_interrupted_migration_is_whole_or_not_there() {
 async fn a_run_that_gets_no_turn_ends_with_six() {
     let database = TestServer::shared().set_up_database().await.unwrap();
     let shell = Shell::on(&database).set("CGK_MIGRATION_WAIT", "50ms");
-    shell.run(&["migrate:new", "late", "--public"]);
-    shell.write("migrations/public/009_late.sql", "create table late (id int);\n");
+    let file = shell.run(&["migrate:new", "late", "--public"]).stdout;
+    shell.write(file.trim(), "create table late (id int);\n");
     let url = crate::support::cgk::url(&database, None);
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);

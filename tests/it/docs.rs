@@ -9,6 +9,8 @@ const README: &str = include_str!("../../README.md");
 const GUIDE: &str = include_str!("../../docs/setup/DATABASE.md");
 const FLEET: &str = include_str!("../../docs/fleet.md");
 const MIGRATIONS: &str = include_str!("../../docs/migrations.md");
+const LANGUAGES: &str = include_str!("../../docs/other-languages.md");
+const ENTER: &str = include_str!("../../migrations/public/009_enter.sql");
 const ERRORS: &str = include_str!("../../src/error.rs");
 
 /// Lines that name a server of the guide's, and a version.
@@ -132,6 +134,39 @@ fn the_page_for_operators_names_no_flag_that_is_not_there() {
             "{name}"
         );
     }
+}
+
+/// What the page on other languages shows is the file that is tested, and it shows all of them.
+#[test]
+fn the_page_on_other_languages_shows_the_tested_files() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shown = Regex::new(r"(?s)<!-- file: (\S+) -->\n```\w+\n(.*?)```\n").unwrap();
+    let mut files = BTreeSet::new();
+    for found in shown.captures_iter(LANGUAGES) {
+        let text = std::fs::read_to_string(root.join(&found[1])).unwrap();
+        assert_eq!(&found[2], text, "{}", &found[1]);
+        files.insert(root.join(&found[1]));
+    }
+    let examples =
+        ["python", "node/src", "go", "java", "ruby"].map(|folder| root.join("examples/clients").join(folder));
+    let all: BTreeSet<_> = examples
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|kind| kind != "txt"))
+        .collect();
+    assert!(all.len() >= 13 && all.is_subset(&files), "{all:?}");
+}
+
+/// Every code that the functions raise has its row, and no other has.
+#[test]
+fn the_page_on_other_languages_lists_every_code_once() {
+    let code = Regex::new(r"TN\d{3}").unwrap();
+    let table = LANGUAGES.split("<!-- codes -->").nth(1).and_then(|rest| rest.split("<!-- /codes -->").next()).unwrap();
+    let listed: Vec<_> = table.lines().filter_map(|line| code.find(line)).map(|found| found.as_str()).collect();
+    let raised = Regex::new(r"errcode = '(TN\d{3})'").unwrap();
+    let raised: BTreeSet<_> = raised.captures_iter(ENTER).map(|found| found.get(1).unwrap().as_str()).collect();
+    assert_eq!(listed, raised.into_iter().collect::<Vec<_>>());
 }
 
 /// Every test that the table of faults names is there.

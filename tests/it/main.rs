@@ -50,6 +50,7 @@ mod tenant_attacks;
 mod tenant_cancel;
 mod tenant_commit;
 mod tenant_compile;
+mod tenant_enter;
 mod tenant_guard;
 mod tenant_injection;
 mod tenant_interleaving;

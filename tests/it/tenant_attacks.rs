@@ -9,7 +9,7 @@ use cgk::{Db, config::Isolation, login::SharedTables};
 
 /// What a statement must meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(crate) enum Verdict {
     /// The server or cgk refuses it.
     Denied,
     /// It runs, and neither shows nor changes anything of another tenant's.
@@ -20,7 +20,7 @@ enum Verdict {
 use Verdict::{Denied, Harmless, Names};
 
 #[rustfmt::skip]
-const ATTACKS: &[(Verdict, &str)] = &[
+pub(crate) const ATTACKS: &[(Verdict, &str)] = &[
     // Another tenant's tables by their full names.
     (Denied, "select * from tenant_globex.marks"),
     (Denied, "select tag from \"tenant_globex\".\"marks\""),
@@ -210,7 +210,7 @@ const ATTACKS: &[(Verdict, &str)] = &[
 ];
 
 /// The only row of data that another tenant has in the attacked table.
-const SECRET: &str = "secret-of-globex";
+pub(crate) const SECRET: &str = "secret-of-globex";
 
 #[tokio::test]
 async fn every_statement_has_its_verdict() {
@@ -276,7 +276,7 @@ async fn control_without_the_role_the_row_is_read() {
 }
 
 /// Rows of both tenants in the shared tables; those of the other one carry its secret.
-async fn people(stage: &Stage) {
+pub(crate) async fn people(stage: &Stage) {
     for (tenant, mark) in [("acme", "own"), ("globex", SECRET)] {
         stage
             .sql(&format!(
@@ -294,7 +294,7 @@ async fn people(stage: &Stage) {
 }
 
 /// Everything that an attack on another tenant could change, in one text.
-async fn picture(stage: &Stage) -> String {
+pub(crate) async fn picture(stage: &Stage) -> String {
     let sql = "select concat_ws(' ',
         (select string_agg(t::text, ',' order by t::text) from tenant_globex.marks t),
         (select string_agg(t::text, ',' order by t::text) from tenant_acme.schema_migrations t),

@@ -12,7 +12,7 @@ use cgk::{Db, Error, TenantTx, config::Isolation, login::SharedTables};
 
 /// What an injection comes to. The later, the worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Verdict {
+pub(crate) enum Verdict {
     /// The statement it stands in is refused.
     Denied,
     /// It runs; the next statement reads the tenant's own row, and it shows nothing of another tenant's.
@@ -25,7 +25,7 @@ enum Verdict {
 use Verdict::{Astray, Denied, Harmless, Reached};
 
 /// The verdicts: with a role per tenant on a stock server and on a hardened one, with the search path alone on both.
-type Verdicts = [Verdict; 4];
+pub(crate) type Verdicts = [Verdict; 4];
 
 const READ: &str = "select tag from marks where tag = '{}'";
 const COUNT: &str = "select count(*)::text from marks where n = 0 and tag = '{}'";
@@ -33,7 +33,7 @@ const WRITE: &str = "insert into marks (tag, n) values ('{}', 5)";
 const CHANGE: &str = "update marks set n = n where tag = '{}'";
 
 #[rustfmt::skip]
-const INJECTIONS: &[(&str, &str, Verdicts)] = &[
+pub(crate) const INJECTIONS: &[(&str, &str, Verdicts)] = &[
     // More rows.
     (READ, "x' or true --", [Harmless; 4]),
     (READ, "x' union all select tag from tenant_globex.marks --", [Denied, Denied, Reached, Reached]),
@@ -123,13 +123,13 @@ async fn honest(tx: &mut TenantTx<'_>) -> Verdict {
 }
 
 /// What an attack on the other tenant could have changed.
-async fn picture(stage: &Stage) -> String {
+pub(crate) async fn picture(stage: &Stage) -> String {
     let sql = "select concat_ws(' ', (select string_agg(t::text, ',' order by t::text) from tenant_globex.marks t),
                                 (select string_agg(id || slug || status, ',' order by slug) from organizations))";
     stage.watch.query_one(sql, &[]).await.unwrap().get(0)
 }
 
-async fn stage(hardened: bool) -> Stage {
+pub(crate) async fn stage(hardened: bool) -> Stage {
     let stage = Stage::set().await;
     stage.sql(&format!("insert into tenant_globex.marks (n, tag) values (7, '{SECRET}')")).await;
     if hardened {

@@ -1,0 +1,11 @@
+// A tenant's transaction with Knex.
+import type { Knex } from "knex";
+
+export function withTenant<T>(knex: Knex, slug: string, body: (trx: Knex.Transaction) => Promise<T>): Promise<T> {
+  return knex.transaction(async (trx) => {
+    await trx.raw("select public.cgk_enter(?)", [slug]);
+    const result = await body(trx);
+    await trx.raw("select public.cgk_check(?)", [slug]);
+    return result;
+  });
+}

@@ -1,0 +1,36 @@
+// A tenant's transaction with Prisma 7. Prisma writes the schema into every statement, "public"."orders"; this adapter gives
+// it the name of a schema that does not exist and takes it out again, so that the search path of cgk_enter decides.
+import { PrismaPg } from "@prisma/adapter-pg";
+import type { Prisma, PrismaClient } from "./generated/client.js";
+
+const MARK = '"cgk_tenant".';
+
+function unqualified<T extends object>(target: T): T {
+  return new Proxy(target, {
+    get(object, key) {
+      const value = Reflect.get(object, key) as unknown;
+      if (typeof value !== "function") return value;
+      if (key === "queryRaw" || key === "executeRaw")
+        return (query: { sql: string }) => value.call(object, { ...query, sql: query.sql.replaceAll(MARK, "") });
+      if (key === "connect" || key === "startTransaction")
+        return async (...args: unknown[]) => unqualified(await value.apply(object, args));
+      return value.bind(object);
+    },
+  });
+}
+
+export const tenantAdapter = (config: ConstructorParameters<typeof PrismaPg>[0]): PrismaPg =>
+  unqualified(new PrismaPg(config, { schema: "cgk_tenant" }));
+
+export function withTenant<T>(
+  prisma: PrismaClient,
+  slug: string,
+  body: (tx: Prisma.TransactionClient) => Promise<T>,
+): Promise<T> {
+  return prisma.$transaction(async (tx) => {
+    await tx.$queryRaw`select public.cgk_enter(${slug})`;
+    const result = await body(tx);
+    await tx.$queryRaw`select public.cgk_check(${slug})`;
+    return result;
+  });
+}

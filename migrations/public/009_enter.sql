@@ -1,0 +1,169 @@
+-- The way into a tenant for services in any language: one statement after BEGIN, one before COMMIT.
+--
+--     begin; select public.cgk_enter('acme'); …; select public.cgk_check('acme'); commit;
+--
+-- Both run with the caller's own rights and give it none: whatever they set, the caller could set by hand. A SECURITY
+-- DEFINER function cannot change the role, and a SET clause would undo the search path at the end of the call, so every
+-- name is qualified instead, operators and types included; CASE x WHEN, IN, NULLIF and IS DISTINCT FROM are left out, because each
+-- would look for an operator on the caller's search path.
+--
+-- Their errors have SQLSTATEs of the private class TN: 401 unknown tenant, 402 suspended, 403 not ready for this login,
+-- 404 the schema belongs to another organization, 405 inside another tenant, 406 no transaction block, 407 isolation
+-- level, 408 a copy of the database, 501 the transaction has left the tenant.
+
+-- How this database keeps tenants apart: 'role', or 'path' after `alter database … set cgk.isolation = 'path'`. A session
+-- that says 'path' itself gains nothing: its login then needs rights of its own on the tenant's schema.
+create function cgk_isolation() returns text
+    language sql stable parallel safe
+    return case current_setting('cgk.isolation', true) when 'path' then 'path' else 'role' end;
+
+-- Says why a tenant was not entered; what cgk_enter has found out comes with it. In the tenant itself that is no error.
+create function cgk_refuse(tenant text, refusal text) returns text
+    language plpgsql volatile parallel unsafe
+as $$
+#variable_conflict use_variable
+declare
+    login  constant pg_catalog.text := current_user;
+    inside constant pg_catalog.text := pg_catalog.current_setting('app.current_organization_id', true);
+begin
+    if pg_catalog.current_setting('cgk.tenant', true) operator(pg_catalog.=) pg_catalog.concat(tenant, ' ', login)
+       or login operator(pg_catalog.=) pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag()) then
+        perform pg_catalog.set_config('cgk.tenant', pg_catalog.concat(tenant, ' ', login), true);
+        return inside;
+    elsif public.cgk_database_tag() is null then
+        raise exception 'this database is a copy of the one that its tenants belong to' using errcode = 'TN408',
+            hint = 'Run cgk setup:database.';
+    elsif coalesce(tenant operator(pg_catalog.!~) '^[a-z][a-z0-9_]{0,47}$', true) then
+        raise exception 'there is no tenant %', coalesce(pg_catalog.quote_literal(tenant), 'null') using errcode = 'TN401';
+    elsif pg_catalog.starts_with(login, 'cgk_') then
+        raise exception 'cannot enter tenant %: the transaction is inside another tenant, as role %', tenant, login
+            using errcode = 'TN405';
+    elsif pg_catalog.now() operator(pg_catalog.=) pg_catalog.statement_timestamp() then
+        -- A simple query that began its transaction, which ends with it. Of the extended protocol's statements a function
+        -- cannot see it; there nothing stays set, and cgk_check refuses.
+        raise exception 'cannot enter tenant % outside of a transaction block', tenant using errcode = 'TN406',
+            hint = 'Send BEGIN first, as a statement of its own.';
+    elsif pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed' then
+        raise exception 'cannot enter tenant % in a transaction that is %', tenant,
+            pg_catalog.current_setting('transaction_isolation') using errcode = 'TN407',
+            detail = 'Its snapshot is older than the lock on the tenant, and may show a suspended tenant as active.';
+    elsif refusal operator(pg_catalog.=) 'TN405'
+          or (refusal is null and public.cgk_isolation() operator(pg_catalog.=) 'path'
+              and inside operator(pg_catalog.<>) '') then
+        raise exception 'cannot enter tenant %: the transaction is inside organization %', tenant, inside
+            using errcode = 'TN405';
+    elsif refusal operator(pg_catalog.=) 'TN402' then
+        raise exception 'tenant % is suspended', tenant using errcode = 'TN402';
+    elsif refusal operator(pg_catalog.=) 'TN403' then
+        raise exception 'tenant % is not ready for %', tenant, login using errcode = 'TN403',
+            detail = 'Its status is onboarding, its schema or role is missing, or the login may not use them.',
+            hint = pg_catalog.format('Run cgk tenant:verify %s.', tenant);
+    elsif refusal operator(pg_catalog.=) 'TN404' then
+        raise exception 'schema tenant_% belongs to another organization than tenant %', tenant, tenant using errcode = 'TN404',
+            hint = pg_catalog.format('Run cgk tenant:verify %s.', tenant);
+    end if;
+    raise exception 'there is no tenant %', tenant using errcode = 'TN401';
+end
+$$;
+
+-- Enters a tenant until the end of the transaction and returns the organization's id. The timeouts hold as long; null
+-- leaves one as it is. Inside the same tenant it changes nothing. Written with few expressions, because a transaction
+-- pays for the preparation of each.
+create function cgk_enter(tenant text, statement_timeout text default '30s', lock_timeout text default '3s',
+                          idle_timeout text default '60s')
+    returns text
+    language plpgsql volatile parallel unsafe
+as $$
+#variable_conflict use_variable
+declare
+    organization pg_catalog.text;
+    refusal      pg_catalog.text;
+    entered      pg_catalog.text;
+begin
+    -- The lock, whose key is that of cgk::lock::tenant_key, comes before the look at the registry: that is a statement of
+    -- its own, and sees what was committed before the lock was granted.
+    if tenant operator(pg_catalog.~) '^[a-z][a-z0-9_]{0,47}$'
+       and not pg_catalog.starts_with(current_user, 'cgk_')
+       and pg_catalog.now() operator(pg_catalog.<>) pg_catalog.statement_timestamp()
+       and pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed'
+       and pg_catalog.set_config('row_security', 'on', true) is not null
+       and (statement_timeout is null or pg_catalog.set_config('statement_timeout', statement_timeout, true) is not null)
+       and (lock_timeout is null or pg_catalog.set_config('lock_timeout', lock_timeout, true) is not null)
+       and (idle_timeout is null
+            or pg_catalog.set_config('idle_in_transaction_session_timeout', idle_timeout, true) is not null)
+       and pg_catalog.pg_advisory_xact_lock_shared(pg_catalog.concat('x', pg_catalog.encode(pg_catalog.substr(
+               pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.concat('cgk:tenant:', tenant), 'UTF8')), 1, 8), 'hex'))
+               ::pg_catalog.bit(64)::pg_catalog.int8) is not null
+    then
+        select o.id,
+               case when public.cgk_isolation() operator(pg_catalog.=) 'path'
+                         and pg_catalog.current_setting('app.current_organization_id', true) operator(pg_catalog.<>) ''
+                         and pg_catalog.current_setting('app.current_organization_id', true)
+                             operator(pg_catalog.<>) o.id::pg_catalog.text then 'TN405'
+                    when o.status::pg_catalog.text operator(pg_catalog.=) 'suspended' then 'TN402'
+                    when o.status::pg_catalog.text operator(pg_catalog.<>) 'active' then 'TN403'
+                    when case when public.cgk_isolation() operator(pg_catalog.=) 'path'
+                             then pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace(pg_catalog.concat('tenant_', tenant)), 'usage')
+                             else pg_catalog.has_schema_privilege(pg_catalog.to_regrole(pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag())), pg_catalog.to_regnamespace(pg_catalog.concat('tenant_', tenant)), 'usage')
+                                  and pg_catalog.pg_has_role(pg_catalog.to_regrole(pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag())), case when pg_catalog.current_setting('server_version_num')
+                                      ::pg_catalog.int4 operator(pg_catalog.>=) 160000 then 'set' else 'member' end)
+                         end is not true then 'TN403'
+                    when exists (select from pg_catalog.pg_description d
+                                  where d.objoid operator(pg_catalog.=) pg_catalog.to_regnamespace(pg_catalog.concat('tenant_', tenant)) and d.objsubid operator(pg_catalog.=) 0
+                                    and d.classoid operator(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
+                                    and pg_catalog.starts_with(d.description, 'cgk organization ')
+                                    and not pg_catalog.starts_with(d.description,
+                                            pg_catalog.concat('cgk organization ', o.id)))
+                        then 'TN404'
+               end
+          into organization, refusal
+          from public.organizations o
+         where o.slug operator(pg_catalog.=) tenant;
+
+        if organization is not null and refusal is null then
+            -- The role comes last: from then on the statement runs as the tenant's. pg_temp stands last and written out:
+            -- left out, it would be searched first.
+            entered := pg_catalog.concat(
+                pg_catalog.set_config('app.current_organization_id', organization, true),
+                pg_catalog.set_config('cgk.tenant', pg_catalog.concat(tenant, ' ',
+                    case when public.cgk_isolation() operator(pg_catalog.=) 'path' then current_user else pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag()) end), true),
+                pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ', pg_catalog.concat('tenant_', tenant), 'public',
+                    case when pg_catalog.current_setting('cgk.extension_schemas', true) operator(pg_catalog.<>) ''
+                         then pg_catalog.current_setting('cgk.extension_schemas', true) end, 'pg_temp'), true),
+                case when public.cgk_isolation() operator(pg_catalog.<>) 'path'
+                     then pg_catalog.set_config('role', pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag()), true) end);
+            return organization;
+        end if;
+    end if;
+    return public.cgk_refuse(tenant, refusal);
+end
+$$;
+
+-- Raises the error of a transaction that is not in the tenant.
+create function cgk_left(tenant text) returns text
+    language plpgsql volatile parallel unsafe
+as $$
+begin
+    raise exception 'the transaction has left tenant %', coalesce(tenant, 'null') using errcode = 'TN501',
+        detail = pg_catalog.format('It runs as %s in schema %s.', current_user, coalesce(pg_catalog.current_schema(), 'none'));
+end
+$$;
+
+-- The last statement before COMMIT: returns the tenant's name if the transaction is in the tenant as cgk_enter left it.
+-- Its body is parsed here and now, so no search path can redirect it, and a changed path costs no new plan.
+create function cgk_check(tenant text) returns text
+    language sql volatile parallel unsafe
+    return case
+        when current_setting('cgk.tenant', true) = tenant || ' ' || current_user
+             and current_schema()::text = 'tenant_' || tenant
+        then tenant
+        else cgk_left(tenant)
+    end;
+
+-- Everybody may call them, because a tenant's role calls the check, and a call inside another tenant is to be named as such.
+grant execute on function cgk_isolation(), cgk_enter(text, text, text, text), cgk_refuse(text, text),
+    cgk_left(text),
+    cgk_check(text) to public;
+
+comment on function cgk_enter(text, text, text, text) is 'Enters a tenant until the end of the transaction.';
+comment on function cgk_check(text) is 'The last statement before COMMIT: raises TN501 unless the transaction is in the tenant.';
