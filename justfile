@@ -20,6 +20,14 @@ test *ARGS:
 matrix *MAJORS:
     scripts/pg-matrix.sh {{MAJORS}}
 
+# Tests the clients in other languages.
+clients *ARGS:
+    scripts/client-tests.sh {{ARGS}}
+
+# Builds the packages of the command and tries each of them.
+package:
+    scripts/package.sh --test
+
 # Migrates fleets while clients are killed, the server goes down and the disk is full.
 faults *ARGS:
     scripts/fault-runs.sh {{ARGS}}

@@ -1,0 +1,270 @@
+// The specification that every Node client meets: node spec.js CLIENT. Started by tests/clients/main.rs, which makes the
+// database: tenants acme and globex with a table marks, a suspended tenant and one that is being set up.
+import "reflect-metadata";
+import { strict as assert } from "node:assert";
+import { eq, sql as drizzleSql } from "drizzle-orm";
+import { drizzle as drizzlePg } from "drizzle-orm/node-postgres";
+import { integer, pgTable, text } from "drizzle-orm/pg-core";
+import { drizzle as drizzleJs } from "drizzle-orm/postgres-js";
+import knexOf from "knex";
+import { Kysely, PostgresDialect, sql as kyselySql } from "kysely";
+import pg from "pg";
+import postgres from "postgres";
+import { DataSource, EntitySchema } from "typeorm";
+import * as onDrizzle from "./drizzle.js";
+import { PrismaClient } from "./generated/client.js";
+import * as onKnex from "./knex.js";
+import * as onKysely from "./kysely.js";
+import * as onPg from "./pg.js";
+import * as onPostgresJs from "./postgresjs.js";
+import * as onPrisma from "./prisma.js";
+import * as onTypeOrm from "./typeorm.js";
+
+type Row = Record<string, unknown>;
+type Execute = (sql: string) => Promise<Row[]>;
+interface Client {
+  tenant<T>(slug: string, body: (execute: Execute) => Promise<T>): Promise<T>;
+  outside: Execute;
+  /** Reads the tag of row 0 and adds row 66, in the words of the library. */
+  model?(slug: string): Promise<string | undefined>;
+}
+
+const CONNECTIONS = 8;
+const ALTERNATIONS = Number(process.env.CGK_CLIENT_ALTERNATIONS ?? 400);
+const pool = () => new pg.Pool({ max: CONNECTIONS });
+
+const clients: Record<string, () => Client | Promise<Client>> = {
+  pg: () => {
+    const db = pool();
+    return {
+      tenant: (slug, body) => onPg.withTenant(db, slug, (c) => body(async (s) => (await c.query(s)).rows)),
+      outside: async (s) => (await db.query(s)).rows,
+    };
+  },
+  postgresjs: () => {
+    const sql = postgres({ prepare: false, max: CONNECTIONS, onnotice: () => {} });
+    return {
+      tenant: (slug, body) => onPostgresJs.withTenant(sql, slug, (tx) => body(async (s) => [...(await tx.unsafe(s))])),
+      outside: async (s) => [...(await sql.unsafe(s))],
+      model: (slug) =>
+        onPostgresJs.withTenant(sql, slug, async (tx) => {
+          await tx`insert into marks ${tx({ tag: "model", n: 66 })}`;
+          return (await tx<{ tag: string }[]>`select tag from marks where n = ${0}`)[0]?.tag;
+        }),
+    };
+  },
+  "drizzle-pg": () => drizzleClient(drizzlePg(pool()), (result) => result.rows),
+  "drizzle-postgresjs": () =>
+    drizzleClient(drizzleJs(postgres({ prepare: false, max: CONNECTIONS })), (result) => [...result]),
+  knex: () => {
+    const knex = knexOf({ client: "pg", connection: {}, pool: { min: 0, max: CONNECTIONS } });
+    return {
+      tenant: (slug, body) => onKnex.withTenant(knex, slug, (trx) => body(async (s) => (await trx.raw(s)).rows)),
+      outside: async (s) => (await knex.raw(s)).rows,
+      model: (slug) =>
+        onKnex.withTenant(knex, slug, async (trx) => {
+          await trx("marks").insert({ tag: "model", n: 66 });
+          return (await trx("marks").where({ n: 0 }).first("tag"))?.tag;
+        }),
+    };
+  },
+  kysely: () => {
+    const db = new Kysely<{ marks: { tag: string; n: number } }>({ dialect: new PostgresDialect({ pool: pool() }) });
+    return {
+      tenant: (slug, body) =>
+        onKysely.withTenant(db, slug, (trx) => body(async (s) => (await kyselySql.raw<Row>(s).execute(trx)).rows)),
+      outside: async (s) => (await kyselySql.raw<Row>(s).execute(db)).rows,
+      model: (slug) =>
+        onKysely.withTenant(db, slug, async (trx) => {
+          await trx.insertInto("marks").values({ tag: "model", n: 66 }).execute();
+          return (await trx.selectFrom("marks").select("tag").where("n", "=", 0).executeTakeFirst())?.tag;
+        }),
+    };
+  },
+  typeorm: async () => {
+    const Mark = new EntitySchema<{ n: number; tag: string }>({
+      name: "Mark",
+      tableName: "marks",
+      columns: { n: { type: Number, primary: true }, tag: { type: String } },
+    });
+    const source = new DataSource({
+      type: "postgres",
+      host: process.env.PGHOST!,
+      port: Number(process.env.PGPORT),
+      username: process.env.PGUSER!,
+      password: process.env.PGPASSWORD ?? "",
+      database: process.env.PGDATABASE!,
+      entities: [Mark],
+      extra: { max: CONNECTIONS },
+    });
+    await source.initialize();
+    return {
+      tenant: (slug, body) => onTypeOrm.withTenant(source, slug, (manager) => body((s) => manager.query(s))),
+      outside: (s) => source.query(s),
+      model: (slug) =>
+        onTypeOrm.withTenant(source, slug, async (manager) => {
+          await manager.insert(Mark, { tag: "model", n: 66 });
+          return (await manager.findOneBy(Mark, { n: 0 }))?.tag;
+        }),
+    };
+  },
+  prisma: () => {
+    const prisma = new PrismaClient({ adapter: onPrisma.tenantAdapter({ max: CONNECTIONS }) });
+    return {
+      tenant: (slug, body) => onPrisma.withTenant(prisma, slug, (tx) => body((s) => tx.$queryRawUnsafe<Row[]>(s))),
+      outside: (s) => prisma.$queryRawUnsafe<Row[]>(s),
+      model: (slug) =>
+        onPrisma.withTenant(prisma, slug, async (tx) => {
+          await tx.mark.create({ data: { tag: "model", n: 66 } });
+          return (await tx.mark.findUnique({ where: { n: 0 } }))?.tag;
+        }),
+    };
+  },
+};
+
+function drizzleClient(db: any, rows: (result: any) => Row[]): Client {
+  const marks = pgTable("marks", { n: integer().primaryKey(), tag: text() });
+  return {
+    tenant: (slug, body) =>
+      onDrizzle.withTenant(db, slug, (tx: any) => body(async (s) => rows(await tx.execute(drizzleSql.raw(s))))),
+    outside: async (s) => rows(await db.execute(drizzleSql.raw(s))),
+    model: (slug) =>
+      onDrizzle.withTenant(db, slug, async (tx: any) => {
+        await tx.insert(marks).values({ tag: "model", n: 66 });
+        return (await tx.select().from(marks).where(eq(marks.n, 0)))[0]?.tag;
+      }),
+  };
+}
+
+/** The SQLSTATE, from whatever a driver and a library have wrapped around it. */
+function codeOf(error: any, depth = 0): string | undefined {
+  if (!error || typeof error !== "object" || depth > 6) return undefined;
+  if (typeof error.originalCode === "string") return error.originalCode;
+  for (const inner of [error.cause, error.meta?.driverAdapterError, error.driverError]) {
+    const code = codeOf(inner, depth + 1);
+    if (code) return code;
+  }
+  return typeof error.code === "string" ? error.code : undefined;
+}
+
+const admin = new pg.Client({ connectionString: process.env.CGK_CLIENT_ADMIN! });
+const count = async (slug: string, n: number) =>
+  Number((await admin.query(`select count(*) from tenant_${slug}.marks where n = ${n}`)).rows[0].count);
+
+let [passed, failed] = [0, 0];
+async function check(name: string, body: () => Promise<void>) {
+  try {
+    await body();
+    passed += 1;
+    console.log(`ok ${name}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAILED ${name}: ${error} ${codeOf(error) ?? ""}`);
+  }
+}
+async function fails(code: string, work: Promise<unknown>) {
+  const outcome = await work.then(() => "no error", (error) => codeOf(error) ?? String(error));
+  assert.equal(outcome, code);
+}
+async function isClean(client: Client) {
+  const session = "select current_user::text u, coalesce(current_setting('cgk.tenant', true), '') t, current_setting('search_path') p";
+  for (let i = 0; i < 2 * CONNECTIONS; i++) {
+    const [row] = await client.outside(session);
+    assert.deepEqual([row!.u, row!.t], [process.env.PGUSER, ""]);
+    assert.ok(!String(row!.p).includes("tenant_"));
+  }
+}
+
+async function specification(client: Client) {
+  const run = (slug: string, ...steps: string[]) =>
+    client.tenant(slug, async (execute) => {
+      const answers: Row[][] = [];
+      for (const step of steps) answers.push(await execute(step));
+      return answers;
+    });
+  await check("two statements and a commit", async () => {
+    const answers = await run("acme", "insert into marks (tag, n) values ('own', 1)", "select tag from marks where n = 1");
+    assert.deepEqual(answers[1]!.map((row) => ({ ...row })), [{ tag: "own" }]);
+    assert.deepEqual([await count("acme", 1), await count("globex", 1)], [1, 0]);
+  });
+  await check("the other tenant's table by its full name", () => fails("42501", run("acme", "select * from tenant_globex.marks")));
+  await check("the session is clean after a commit", () => isClean(client));
+  await check("an error of the application rolls back", async () => {
+    const stop = new Error("of the application");
+    const work = client.tenant("acme", async (execute) => {
+      await execute("insert into marks (tag, n) values ('x', 2)");
+      throw stop;
+    });
+    await assert.rejects(work, (error) => error === stop);
+    assert.equal(await count("acme", 2), 0);
+    await isClean(client);
+  });
+  await check("an error of the server rolls back", async () => {
+    await fails("22012", run("acme", "insert into marks (tag, n) values ('x', 2)", "select 1 / 0"));
+    assert.equal(await count("acme", 2), 0);
+    await isClean(client);
+  });
+  await check("a swallowed error of the server is not committed", async () => {
+    const work = client.tenant("acme", async (execute) => {
+      await execute("insert into marks (tag, n) values ('x', 2)");
+      await execute("select 1 / 0").catch(() => {});
+    });
+    await assert.rejects(work);
+    assert.equal(await count("acme", 2), 0);
+    await isClean(client);
+  });
+  await check("unknown, suspended and unfinished tenants have their codes", async () => {
+    const codes = { nope: "TN401", "x, tenant_globex": "TN401", sleepy: "TN402", newcomer: "TN403" };
+    for (const [slug, code] of Object.entries(codes)) await fails(code, run(slug, "select 1"));
+    await isClean(client);
+  });
+  await check("a transaction that left its tenant is not committed", async () => {
+    for (const leave of [
+      "select set_config('search_path', 'public', true)",
+      "reset role",
+      "set local role none",
+      "set local search_path = tenant_globex",
+    ]) {
+      await fails("TN501", run("acme", "insert into marks (tag, n) values ('x', 3)", leave));
+      assert.equal(await count("acme", 3), 0);
+    }
+    await isClean(client);
+  });
+  await check("another tenant cannot be entered inside", async () => {
+    await fails("TN405", run("acme", "select public.cgk_enter('globex')"));
+    await run("acme", "select public.cgk_enter('acme')");
+  });
+  await check("outside of a tenant nothing of a tenant's is reached", async () => {
+    await fails("42P01", client.outside("select * from marks"));
+    await fails("42501", client.outside("select * from tenant_acme.marks"));
+  });
+  await check("outside of a transaction block no tenant is entered", async () => {
+    await client.outside("select public.cgk_enter('acme')").catch((error) => assert.equal(codeOf(error), "TN406"));
+    await isClean(client);
+    await fails("42P01", client.outside("select * from marks"));
+    await fails("TN501", client.outside("select public.cgk_check('acme')"));
+  });
+  if (client.model)
+    await check("a model reads and writes the tenant's table", async () => {
+      assert.deepEqual([await client.model!("acme"), await client.model!("globex")], ["acme", "globex"]);
+      assert.deepEqual([await count("acme", 66), await count("globex", 66)], [1, 1]);
+      await admin.query("delete from tenant_acme.marks where n = 66; delete from tenant_globex.marks where n = 66");
+    });
+  await check(`${ALTERNATIONS} alternating transactions on ${CONNECTIONS} connections`, async () => {
+    let wrong = 0;
+    const worker = async (first: number) => {
+      for (let i = first; i < ALTERNATIONS; i += CONNECTIONS) {
+        const slug = ["acme", "globex"][(i + Math.floor(i / CONNECTIONS)) % 2]!;
+        const [row] = (await run(slug, "select tag from marks where n = 0"))[0]!;
+        wrong += row?.tag === slug ? 0 : 1;
+      }
+    };
+    await Promise.all(Array.from({ length: CONNECTIONS }, (_, first) => worker(first)));
+    assert.equal(wrong, 0);
+  });
+}
+
+await admin.connect();
+await specification(await clients[process.argv[2]!]!());
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed > 0 || passed === 0 ? 1 : 0);
