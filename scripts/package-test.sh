@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Tries the packages that scripts/package.sh has built, each from its file in a place where nothing else of the project is: version,
+# exit codes, and that SIGINT and SIGTERM reach the command through every shim. Argument: the directory with the files.
+set -euo pipefail
+out=$(cd "$1" && pwd)
+action=$(cd "$(dirname "$0")/.." && pwd)/packaging/action.sh
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch"
+version=$(tar -xzOf "$out"/cgk-*-x86_64-linux.tar.gz cgk >cgk && chmod +x cgk && ./cgk --version)
+sum=$(sha256sum <cgk)
+fail() { echo "package test: $*" >&2; exit 1; }
+
+# A server that takes a connection and never answers: the command waits for it until a signal comes.
+cat >silent.py <<'PY'
+import socket, sys, time
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+kept = []
+while True:
+    kept.append(server.accept()[0])
+    print("connected", flush=True)
+PY
+python3 silent.py >silent.log &
+silent=$!
+trap 'kill $silent; rm -rf "$scratch"' EXIT
+until [ -s silent.log ]; do sleep 0.05; done
+port=$(head -1 silent.log)
+
+# $1: what it is; the rest: the command.
+try() {
+    local what=$1 code; shift
+    [ "$("$@" --version)" = "$version" ] || fail "$what: another version"
+    code=0; "$@" no-such-command >/dev/null 2>&1 || code=$?
+    [ $code = 2 ] || fail "$what: misuse exits $code and not 2"
+    code=0; DATABASE_URL=postgresql://x@127.0.0.1:1/x "$@" migrate --check >/dev/null 2>&1 || code=$?
+    [ $code = 5 ] || fail "$what: no server exits $code and not 5"
+    for signal in INT:130 TERM:143; do
+        local before; before=$(grep -c connected silent.log || true)
+        # A background job of this shell would ignore SIGINT; Python gives the child the default again.
+        python3 - "$signal" "$before" "$port" "$@" <<'PY' || fail "$what: ${signal%:*}"
+import os, signal, subprocess, sys, time
+(name, expected), before, port, command = sys.argv[1].split(":"), int(sys.argv[2]), sys.argv[3], sys.argv[4:]
+number = getattr(signal, "SIG" + name)
+environment = {**os.environ, "DATABASE_URL": f"postgresql://x@127.0.0.1:{port}/x?sslmode=disable&connect_timeout=60"}
+process = subprocess.Popen(command + ["migrate", "--check"], env=environment, stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                           preexec_fn=lambda: [signal.signal(s, signal.SIG_DFL) for s in (signal.SIGINT, signal.SIGTERM)])
+started = time.monotonic()
+while open("silent.log").read().count("connected") <= before:
+    if process.poll() is not None or time.monotonic() - started > 20:
+        sys.exit(f"never waited for the server: {process.poll()} {process.stderr.read()!r}")
+    time.sleep(0.02)
+process.send_signal(number)
+code = process.wait(20)
+# A command that ended by the signal itself has the same meaning for a shell.
+if code not in (int(expected), -number):
+    sys.exit(f"{name} ended it with {code}, expected {expected}")
+PY
+    done
+    echo "ok $what"
+}
+
+try "archive" "$scratch/cgk"
+ldd cgk 2>&1 | grep -qE "not a dynamic executable|statically linked" || fail "the binary is not static"
+
+# The composite action, with the binary that is here: the command's exit code is the step's.
+code=0
+CGK_BINARY=$scratch/cgk CGK_ARGUMENTS="--public --json" DATABASE_URL=postgresql://x@127.0.0.1:1/x "$action" >action.log 2>&1 || code=$?
+[ $code = 5 ] && grep -q '"exit":5' action.log || fail "action: exits $code: $(cat action.log)"
+code=0; env -u CGK_BINARY "$action" >/dev/null 2>&1 || code=$?
+[ $code = 1 ] || fail "action without a version exits $code"
+echo "ok action"
+
+python3 -m venv wheel
+wheel/bin/pip install --quiet --disable-pip-version-check --no-index "$out"/cgk-*.whl
+[ "$(sha256sum <wheel/bin/cgk)" = "$sum" ] || fail "the wheel holds another binary"
+try "wheel" "$scratch/wheel/bin/cgk"
+
+mkdir npm
+(cd npm && npm init -y >/dev/null && npm install --silent --offline --no-audit --no-fund --omit=optional "$out"/cgk-linux-x64-*.tgz >/dev/null &&
+    tar -xzf "$out"/cgk-[0-9]*.tgz && mkdir -p node_modules/.bin && mv package node_modules/cgk &&
+    ln -sf ../cgk/bin/cgk.js node_modules/.bin/cgk && chmod +x node_modules/cgk/bin/cgk.js)
+[ "$(sha256sum <npm/node_modules/cgk-linux-x64/bin/cgk)" = "$sum" ] || fail "the npm package holds another binary"
+try "npm" "$scratch/npm/node_modules/.bin/cgk"
+
+dpkg-deb --extract "$out"/cgk_*.deb deb
+[ "$(sha256sum <deb/usr/bin/cgk)" = "$sum" ] || fail "the Debian package holds another binary"
+try "deb" "$scratch/deb/usr/bin/cgk"
+
+# What the container is: a root with these files alone. With a Docker daemon it is built, too.
+mkdir -p root/usr/local/bin root/etc/ssl/certs root/work
+cp "$out/container/cgk" root/usr/local/bin/
+cp "$out/container/ca-certificates.crt" root/etc/ssl/certs/
+if [ "$(id -u)" = 0 ]; then
+    try "container's root" chroot "$scratch/root" /usr/local/bin/cgk
+fi
+if docker info >/dev/null 2>&1; then
+    docker build --quiet --tag cgk-package-test -f "$out/container/Containerfile" "$out/container" >/dev/null
+    [ "$(docker run --rm cgk-package-test --version)" = "$version" ] || fail "container: another version"
+    echo "ok container"
+else
+    echo "-- no Docker daemon: the container file was not built"
+fi
