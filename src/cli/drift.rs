@@ -5,6 +5,7 @@ use cgk::{
     drift::{self, Change, Difference, DriftReport, IgnoredDifference, SchemaDrift},
     migrate::Scope,
 };
+use clap::Args;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk drift            exit code 7 if anything differs
   cgk drift -v         every schema, not only those that differ
+  cgk drift --sql      the statements that would bring the schemas back, to be read
   cgk drift --json
 
 The migrations are run in an empty schema of a transaction that is rolled back, and every schema is compared with what they \
@@ -71,6 +73,8 @@ struct IgnoredView<'a> {
 struct FixView<'a> {
     sql: &'a str,
     loses_data: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -90,12 +94,28 @@ struct Summary<'a> {
     exit: Exit,
 }
 
-pub(crate) async fn run(session: &Session<'_>) -> Result<Exit> {
-    compare(session, "drift", &Scope::Everything).await
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Print the statements that would bring the schemas back, as a script to be read; nothing is run
+    #[arg(long)]
+    sql: bool,
+}
+
+/// What is printed of the differences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Lines,
+    /// The script that takes them away.
+    Script,
+}
+
+pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    let shown = if arguments.sql { Shown::Script } else { Shown::Lines };
+    compare(session, "drift", &Scope::Everything, shown).await
 }
 
 /// Compares, and tells of it.
-pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope) -> Result<Exit> {
+pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope, shown: Shown) -> Result<Exit> {
     let printer = session.printer;
     let (_, migrations, operator) = session.open().await?;
     session.introduce(command, &operator, &migrations);
@@ -105,11 +125,11 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope)
     let everything = printer.is_verbose() || report.tenants.len() <= LINES_MAX;
     for schema in report.schemas() {
         printer.record(&record(schema));
-        if everything || !schema.is_clean() {
+        if shown == Shown::Lines && (everything || !schema.is_clean()) {
             printer.answer(lines(schema));
         }
     }
-    for found in report.rights.iter().chain(&report.strays) {
+    for found in report.rights.iter().chain(&report.strays).filter(|_| shown == Shown::Lines) {
         printer.answer(
             std::iter::once(paint(WARNING, harmless(&found.to_string())))
                 .chain(fix_lines("  ", found))
@@ -133,7 +153,16 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope)
     for rule in &report.unused_rules {
         printer.warn(format!("[drift] ignore: no difference matches {:?}: remove the rule", rule.object));
     }
-    printer.answer(totals(&report, began));
+    match shown {
+        Shown::Lines => printer.answer(totals(&report, began)),
+        Shown::Script => {
+            let script = report.fix_script();
+            if !script.is_empty() {
+                printer.answer(script.trim_end());
+            }
+            printer.say(totals(&report, began));
+        }
+    }
     if report.has_drift() {
         printer.say(format!(
             "Next: put what is missing into a migration ({}), or undo by hand what no migration gives. A ledger is mended by {}.",
@@ -252,7 +281,11 @@ impl<'a> DifferenceView<'a> {
             _ => ("wrong", None, None, None),
         };
         let text = difference.to_string();
-        let fix = difference.fix.iter().map(|fix| FixView { sql: &fix.sql, loses_data: fix.loses_data }).collect();
+        let fix = difference
+            .fix
+            .iter()
+            .map(|fix| FixView { sql: &fix.sql, loses_data: fix.loses_data, note: fix.note.as_deref() })
+            .collect();
         Self { kind: &difference.kind, object: &difference.object, change, aspect, found, given, text, fix }
     }
 }

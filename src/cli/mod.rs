@@ -97,7 +97,7 @@ enum Command {
     MigrateLint(migrate_lint::Arguments),
     /// Find what the database holds and no migration gives, in every schema, and what belongs to no tenant
     #[command(after_help = drift::EXAMPLES)]
-    Drift,
+    Drift(drift::Arguments),
     /// Watch all of it work, on a private throw-away server or in a database of its own
     #[command(after_help = demo::EXAMPLES)]
     Demo,
@@ -229,7 +229,7 @@ async fn dispatch(cli: &Cli, printer: &Printer, wish: &Wish) -> Result<Exit> {
         Command::MigrateRepair(arguments) => migrate_repair::run(&session, arguments).await,
         Command::MigrateNew(arguments) => migrate_new::run(&session, arguments),
         Command::MigrateLint(arguments) => migrate_lint::run(&session, arguments),
-        Command::Drift => drift::run(&session).await,
+        Command::Drift(arguments) => drift::run(&session, arguments).await,
         Command::Demo => demo::run(&session).await,
         Command::Completions(arguments) => Ok(completions::run(printer, arguments)),
         Command::ExitCodes => {

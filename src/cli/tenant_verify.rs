@@ -31,5 +31,5 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     } else {
         Scope::Only(arguments.slug.iter().map(|slug| slug.parse()).collect::<Result<Vec<TenantSlug>, _>>()?)
     };
-    drift::compare(session, "tenant:verify", &scope).await
+    drift::compare(session, "tenant:verify", &scope, drift::Shown::Lines).await
 }

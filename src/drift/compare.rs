@@ -1,21 +1,33 @@
 //! What a schema holds, and how two of them differ: pure.
 
-use super::report::{Change, Difference};
+use super::{
+    fix,
+    report::{Change, Difference},
+};
 use crate::{catalogue, db::message::Answer};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Kind, parent and name of an object; the parent is empty for what stands by itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    kind: String,
-    parent: String,
-    name: String,
+pub(super) struct Key {
+    pub(super) kind: String,
+    pub(super) parent: String,
+    pub(super) name: String,
+}
+
+/// What is known of an object, by aspect.
+pub(super) type Facts = BTreeMap<String, String>;
+
+impl Key {
+    fn of(kind: &str, parent: &str, name: &str) -> Self {
+        Self { kind: kind.into(), parent: parent.into(), name: name.into() }
+    }
 }
 
 /// Everything that a schema holds, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Catalogue {
-    objects: BTreeMap<Key, BTreeMap<String, String>>,
+    pub(super) objects: BTreeMap<Key, Facts>,
     /// The columns of each table in their order.
     columns: BTreeMap<String, String>,
 }
@@ -39,6 +51,55 @@ impl Catalogue {
         let facts = facts.split('\u{1f}').filter_map(|fact| fact.split_once('='));
         let facts = facts.map(|(aspect, value)| (aspect.to_owned(), value.to_owned())).collect();
         self.objects.insert(Key { kind: kind.into(), parent: parent.into(), name: name.into() }, facts);
+    }
+
+    /// The columns of a table, view or type in their order.
+    pub(super) fn columns_of(&self, relation: &str) -> Vec<String> {
+        // A name may itself hold the comma, and then the list is not taken apart right: only columns that are there count.
+        let list = self.columns.get(relation).map_or("", String::as_str);
+        let named = list.split(", ").map(ToOwned::to_owned);
+        named.filter(|name| self.objects.contains_key(&Key::of("column", relation, name))).collect()
+    }
+
+    /// The kind of what stands by itself under a name.
+    pub(super) fn kind_of(&self, name: &str) -> Option<&str> {
+        const KINDS: [&str; 6] = ["table", "view", "materialized view", "foreign table", "type", "domain"];
+        KINDS.into_iter().find(|kind| self.objects.contains_key(&Key::of(kind, "", name)))
+    }
+
+    pub(super) fn is_domain(&self, name: &str) -> bool {
+        self.kind_of(name) == Some("domain")
+    }
+
+    pub(super) fn is_view(&self, name: &str) -> bool {
+        matches!(self.kind_of(name), Some("view" | "materialized view"))
+    }
+
+    /// The sequence that belongs to a column.
+    pub(super) fn sequence_of(&self, table: &str, column: &str) -> Option<(&str, &Facts)> {
+        let column = format!("{table}.{column}");
+        let owned = |(key, facts): &(&Key, &Facts)| key.kind == "sequence" && facts.get("owned by") == Some(&column);
+        self.objects.iter().find(owned).map(|(key, facts)| (key.name.as_str(), facts))
+    }
+
+    /// The identity column, if that is what a sequence belongs to.
+    pub(super) fn identity_of(&self, sequence: &Key) -> Option<&Facts> {
+        let (table, column) = self.objects.get(sequence)?.get("owned by")?.split_once('.')?;
+        self.objects.get(&Key::of("column", table, column)).filter(|facts| facts.contains_key("identity"))
+    }
+
+    /// The index that identifies a table's rows to a replica.
+    pub(super) fn replica_index_of(&self, table: &str) -> Option<&str> {
+        let is_it = |(key, facts): &(&Key, &Facts)| {
+            key.kind == "index" && key.parent == table && facts.contains_key("replica identity")
+        };
+        self.objects.iter().find(is_it).map(|(key, _)| key.name.as_str())
+    }
+
+    /// Whether a trigger of a table is not simply enabled.
+    pub(super) fn has_quiet_trigger(&self, table: &str) -> bool {
+        let is_quiet = |facts: &Facts| facts.get("state").is_some_and(|state| state != "enabled");
+        self.objects.iter().any(|(key, facts)| key.kind == "trigger" && key.parent == table && is_quiet(facts))
     }
 
     /// Leaves out what nobody shall compare: a table of another tool, with all that hangs on it.
@@ -128,7 +189,13 @@ pub(super) fn differences(given: &Catalogue, found: &Catalogue) -> Vec<Differenc
         }
     }
     all.sort_by(|(a, _), (b, _)| place(a).cmp(&place(b)));
-    let mut all: Vec<Difference> = all.into_iter().map(|(key, change)| difference(key, change)).collect();
+    let mut all: Vec<Difference> = all
+        .into_iter()
+        .map(|(key, change)| {
+            let fix = fix::statements(key, &change, given, found);
+            Difference { fix, ..difference(key, change) }
+        })
+        .collect();
     all.extend(column_orders(given, found));
     all
 }

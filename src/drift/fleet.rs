@@ -1,6 +1,7 @@
 //! All tenants: one query for their fingerprints, one small one for each ledger, and a closer look at the others.
 
 use super::{
+    fix,
     inspect::{Inspection, Looked, TRIES_MAX, inspect, is_moving},
     judge,
     reference::References,
@@ -58,6 +59,7 @@ pub(super) async fn tenants(operator: &Operator, migrations: &Migrations, scope:
     let mut references = References::new(operator, migrations, Set::Tenant);
     let mut done: BTreeMap<TenantSlug, SchemaDrift> = BTreeMap::new();
     let mut rest: Vec<(TenantSlug, TenantFacts)> = Vec::new();
+    let owners: HashMap<_, _> = facts.iter().filter_map(|(slug, of)| Some((slug.clone(), of.owner.clone()?))).collect();
     for (slug, facts) in facts {
         match (&facts.owner, facts.tenant.as_ref().map(|tenant| tenant.status)) {
             (None, status) => {
@@ -91,6 +93,8 @@ pub(super) async fn tenants(operator: &Operator, migrations: &Migrations, scope:
     for drift in done.values_mut().filter(|drift| drift.not_compared != Some(NotCompared::SettingUp)) {
         let found = roles.remove(drift.schema.as_str()).unwrap_or_default();
         drift.differences.splice(0..0, found);
+        let Some(slug) = &drift.slug else { continue };
+        fix::fill(&mut drift.differences, &drift.schema, role_of(operator, slug).as_ref(), owners.get(slug));
     }
     Ok(done.into_values().collect())
 }

@@ -9,7 +9,7 @@ use crate::{
         milliseconds,
     },
     error::{Error, Result, while_doing},
-    ident::{RoleName, SchemaName, literal},
+    ident::{Ident, RoleName, SchemaName, literal},
     lock,
     migrate::{Applied, Checksum, LEDGER_TABLE, MigrationId, Version},
 };
@@ -27,6 +27,8 @@ pub(super) struct Inspection {
     pub(super) comment: Option<String>,
     /// Whether the tenant's role is there.
     pub(super) has_role: bool,
+    /// Who owns what the migrations make.
+    pub(super) owner: Option<Ident>,
 }
 
 #[derive(Debug)]
@@ -81,11 +83,12 @@ pub(super) async fn inspect(operator: &Operator, schema: &SchemaName, role: Opti
         let Some((_, fingerprint)) = fingerprints(&answer).next() else { return Ok(Looked::Gone) };
         let has_role = facts.get(3) == Some("t");
         let comment = facts.get(2).map(ToOwned::to_owned);
+        let owner = facts.get(6).and_then(|owner| Ident::new(owner).ok());
         let mut catalogue = Catalogue::of(&answer);
         if facts.get(5) == Some("f") {
             catalogue.unqualify(schema.as_str());
         }
-        let inspection = Inspection { fingerprint, catalogue, ledger, comment, has_role };
+        let inspection = Inspection { fingerprint, catalogue, ledger, comment, has_role, owner };
         return Ok(Looked::At(Box::new(inspection)));
     }
 }
@@ -133,7 +136,9 @@ fn facts_sql(schema: &SchemaName, role: Option<&RoleName>) -> String {
         "select 'facts', c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class'), r.oid is not null,
                 (select pg_catalog.string_agg(a.attname::pg_catalog.text, ', ' order by a.attnum) from pg_catalog.pg_attribute a
                  where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
-                pg_catalog.has_schema_privilege(n.oid, 'usage')
+                pg_catalog.has_schema_privilege(n.oid, 'usage'),
+                -- The owner of `public` is nobody who makes tables there; whoever made the ledger is.
+                pg_catalog.pg_get_userbyid(case when n.nspname = 'public' then coalesce(c.relowner, n.nspowner) else n.nspowner end)
          from pg_catalog.pg_namespace n
          left join pg_catalog.pg_class c
                 on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')

@@ -22,6 +22,7 @@
 //! ```
 
 mod compare;
+mod fix;
 mod fleet;
 mod ignore;
 mod inspect;
@@ -93,7 +94,10 @@ async fn public(operator: &Operator, migrations: &Migrations) -> Result<SchemaDr
     let mut references = References::new(operator, migrations, Set::Public);
     match inspect(operator, &schema, None).await? {
         Looked::At(found) => {
-            judge::judge(&schema, None, None, &found, migrations.set(Set::Public), &mut references).await
+            let source = migrations.set(Set::Public);
+            let mut drift = judge::judge(&schema, None, None, &found, source, &mut references).await?;
+            fix::fill(&mut drift.differences, &schema, None, found.owner.as_ref());
+            Ok(drift)
         }
         Looked::Busy => Ok(judge::busy(&schema, None)),
         Looked::Gone => Ok(judge::gone(&schema, None)),
@@ -154,5 +158,7 @@ select 1 / (case when f.text = {} then 1 else 0 end) from ({}) f (kind, schema, 
         literal(&found.fingerprint.0),
         catalogue::fingerprint_sql(&schemas, operator.config().isolation()),
     );
-    Ok(Comparison { differences: compare::differences(&given, &found.catalogue), guard })
+    let mut differences = compare::differences(&given, &found.catalogue);
+    fix::fill(&mut differences, schema, role, found.owner.as_ref());
+    Ok(Comparison { differences, guard })
 }

@@ -1,5 +1,6 @@
 //! What a comparison found.
 
+use super::fix::Phase;
 use crate::{config::IgnoreRule, ident::SchemaName, migration::MigrationId, slug::TenantSlug};
 use std::fmt;
 
@@ -114,7 +115,8 @@ pub struct Difference {
     /// How it differs.
     pub change: Change,
     /// The statements that would take the difference away, to be read by a person; cgk never runs them. Empty where none are
-    /// known. Names of the schema's own objects stand without it.
+    /// known. What they make, change or drop is named with its schema; definitions and expressions are as the server writes
+    /// them for a search path of the schema alone. [`SchemaDrift::fix_script`] sets it and puts them in order.
     pub fix: Vec<FixStatement>,
 }
 
@@ -126,6 +128,9 @@ pub struct FixStatement {
     pub sql: String,
     /// Whether rows or an object that may be wanted are lost by it.
     pub loses_data: bool,
+    /// What to know before it is run.
+    pub note: Option<String>,
+    pub(super) phase: Phase,
 }
 
 /// How an object differs.

@@ -223,7 +223,7 @@ fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Differ
 }
 
 fn wrong(kind: &str, object: &str, what: String, fixes: &[String]) -> Difference {
-    let fix = fixes.iter().map(|sql| FixStatement { sql: sql.clone(), loses_data: false }).collect();
+    let fix = fixes.iter().map(|sql| FixStatement::about_role(sql.clone())).collect();
     Difference { kind: kind.into(), object: object.into(), change: Change::Wrong { what }, fix }
 }
 

@@ -56,7 +56,7 @@ const EXTRA: &str = "create table extra (id int, a int, b int)";
 const FILES: &[(&str, &str)] = &[("001_rich.sql", RICH), ("002_extra.sql", EXTRA)];
 
 /// What is done by hand, in the tenant's schema, and what the comparison then says: how each of its lines begins.
-const PLANTED: &[(&str, &[&str])] = &[
+pub(crate) const PLANTED: &[(&str, &[&str])] = &[
     (
         "alter table orders alter quantity type bigint",
         &["column orders.quantity: type is bigint, migrations give integer"],
@@ -332,7 +332,7 @@ const PLANTED: &[(&str, &[&str])] = &[
     ("drop schema {schema} cascade", &["schema {schema}: missing"]),
 ];
 
-async fn planted() -> (TestDatabase, Migrations, Operator, Raw, Vec<String>) {
+pub(crate) async fn planted() -> (TestDatabase, Migrations, Operator, Raw, Vec<String>) {
     let database = TestServer::shared().set_up_database().await.unwrap();
     let migrations = Files::of_tenants(FILES).load();
     let slugs: Vec<String> = (0..PLANTED.len()).map(|index| format!("k{index}")).collect();
@@ -344,15 +344,15 @@ async fn planted() -> (TestDatabase, Migrations, Operator, Raw, Vec<String>) {
     (database, migrations, operator, raw, slugs)
 }
 
-fn role(database: &TestDatabase, slug: &str) -> String {
+pub(crate) fn role(database: &TestDatabase, slug: &str) -> String {
     RoleName::of_tenant(&slug.parse().unwrap(), &DatabaseTag::of(database.name())).as_str().to_owned()
 }
 
-fn lines(drift: &SchemaDrift) -> Vec<String> {
+pub(crate) fn lines(drift: &SchemaDrift) -> Vec<String> {
     drift.differences.iter().map(ToString::to_string).collect()
 }
 
-fn of<'a>(report: &'a drift::DriftReport, slug: &str) -> &'a SchemaDrift {
+pub(crate) fn of<'a>(report: &'a drift::DriftReport, slug: &str) -> &'a SchemaDrift {
     report.tenants.iter().find(|tenant| tenant.slug.as_ref().is_some_and(|found| found.as_str() == slug)).unwrap()
 }
 

@@ -15,6 +15,7 @@ mod docs;
 mod drift;
 mod drift_ignore;
 mod drift_roles;
+mod drift_sql;
 mod extension_schemas;
 mod harden;
 mod identity_database;

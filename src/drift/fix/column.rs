@@ -1,0 +1,203 @@
+//! Columns of tables and attributes of composite types.
+
+use super::{FixStatement, Phase, create, fact, lose, own, run};
+use crate::{
+    drift::compare::{Catalogue, Facts, Key},
+    ident::quoted,
+};
+
+pub(super) fn collation(facts: &Facts) -> String {
+    fact(facts, "collation").map(|name| format!(" collate {name}")).unwrap_or_default()
+}
+
+/// A column as CREATE TABLE has it.
+pub(super) fn definition(table: &str, column: &str, given: &Catalogue) -> Option<String> {
+    let key = Key { kind: "column".into(), parent: table.into(), name: column.into() };
+    let facts = given.objects.get(&key)?;
+    let mut sql = format!("{} {}{}", quoted(column), fact(facts, "type")?, collation(facts));
+    if let Some(identity) = fact(facts, "identity") {
+        sql.push_str(&format!(" generated {identity} as identity{}", identity_options(&key, given)));
+    } else if let Some(default) = fact(facts, "default") {
+        sql.push_str(&format!(" default {default}"));
+    } else if let Some(generated) = fact(facts, "generated") {
+        sql.push_str(&format!(" {}", generation(generated)));
+    }
+    if fact(facts, "not null") == Some("yes") {
+        sql.push_str(" not null");
+    }
+    Some(sql)
+}
+
+/// `(a * 2) stored` as a clause.
+fn generation(text: &str) -> String {
+    let (expression, kind) = text.rsplit_once(' ').unwrap_or((text, "stored"));
+    format!("generated always as ({expression}) {kind}")
+}
+
+fn identity_options(key: &Key, given: &Catalogue) -> String {
+    match given.sequence_of(&key.parent, &key.name) {
+        Some((name, facts)) => {
+            format!(" (sequence name {}{})", own(name), create::sequence_options(facts))
+        }
+        None => String::new(),
+    }
+}
+
+/// A column that the migrations give and a table does not have.
+pub(super) fn missing(key: &Key, facts: &Facts, given: &Catalogue, found: Option<&Catalogue>) -> Vec<FixStatement> {
+    let name = quoted(&key.name);
+    if given.kind_of(&key.parent) == Some("type") {
+        let Some(of) = fact(facts, "type") else { return Vec::new() };
+        let sql = format!("alter type {} add attribute {name} {of}{}", own(&key.parent), collation(facts));
+        return vec![run(Phase::Types, sql)];
+    }
+    if given.is_view(&key.parent) {
+        return Vec::new();
+    }
+    let Some(definition) = definition(&key.parent, &key.name, given) else { return Vec::new() };
+    let mut add = run(Phase::Columns, format!("alter table {} add column {definition}", own(&key.parent)));
+    let is_last = given.columns_of(&key.parent).last() == Some(&key.name);
+    let fills_itself = ["default", "identity", "generated"].iter().any(|aspect| facts.contains_key(*aspect));
+    let mut notes = Vec::new();
+    if fact(facts, "not null") == Some("yes") && !fills_itself {
+        notes.push("it fails while the table has rows: add the column without NOT NULL, fill it, then set NOT NULL");
+    }
+    if !is_last {
+        notes.push("the new column is the last one; the order of columns cannot be changed");
+    }
+    let others = found.map(|found| found.columns_of(&key.parent)).unwrap_or_default();
+    let renamed = others.iter().find(|other| {
+        let other = Key { name: (*other).clone(), ..key.clone() };
+        let of = |catalogue: &Catalogue, key: &Key| catalogue.objects.get(key).and_then(|f| f.get("type").cloned());
+        !given.objects.contains_key(&other)
+            && found.is_some_and(|found| of(found, &other) == facts.get("type").cloned())
+    });
+    let hint = renamed.map(|other| format!("if {other:?} is this column under another name, rename it instead"));
+    notes.extend(hint.as_deref());
+    if !notes.is_empty() {
+        add = add.noting(&notes.join("; "));
+    }
+    let mut all = vec![add];
+    all.extend(trimmings(key, given));
+    all
+}
+
+/// What CREATE TABLE and ADD COLUMN do not say of a column, but for comment and rights.
+pub(super) fn trimmings(key: &Key, given: &Catalogue) -> Vec<FixStatement> {
+    let Some(facts) = given.objects.get(key) else { return Vec::new() };
+    ["storage", "compression", "statistics target", "options"]
+        .iter()
+        .filter(|aspect| facts.contains_key(**aspect))
+        .filter_map(|aspect| setting(key, aspect, facts, &Facts::new()))
+        .collect()
+}
+
+fn setting(key: &Key, aspect: &str, given: &Facts, found: &Facts) -> Option<FixStatement> {
+    let wanted = fact(given, aspect);
+    let clause = match aspect {
+        "storage" => format!("set storage {}", wanted.unwrap_or_else(|| usual_storage(given))),
+        "compression" => format!("set compression {}", wanted.unwrap_or("default")),
+        "statistics target" => format!("set statistics {}", wanted.unwrap_or("-1")),
+        "options" => return Some(options(key, wanted, fact(found, aspect))),
+        _ => return None,
+    };
+    let sql = format!("alter table {} alter column {} {clause}", own(&key.parent), quoted(&key.name));
+    Some(run(Phase::Settings, sql))
+}
+
+fn options(key: &Key, wanted: Option<&str>, held: Option<&str>) -> FixStatement {
+    let clause = option_clause(wanted, held);
+    run(Phase::Settings, format!("alter table {} alter column {} {clause}", own(&key.parent), quoted(&key.name)))
+}
+
+/// `set (…)`, or `reset (…)` where there is nothing to set.
+pub(super) fn option_clause(wanted: Option<&str>, held: Option<&str>) -> String {
+    match wanted {
+        Some(options) => format!("set ({options})"),
+        None => {
+            let names = held.unwrap_or_default().split(", ").filter_map(|option| option.split('=').next());
+            format!("reset ({})", names.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// How the server stores a type where nothing is said.
+fn usual_storage(facts: &Facts) -> &'static str {
+    match fact(facts, "type").unwrap_or_default() {
+        array if array.ends_with("[]") => "extended",
+        main if ["numeric", "inet", "cidr"].iter().any(|name| main.starts_with(name)) => "main",
+        _ => "extended",
+    }
+}
+
+/// One thing about a column that is another.
+pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
+    let (wanted, held) = (&given.objects[key], &found.objects[key]);
+    let kind = given.kind_of(&key.parent).unwrap_or("table");
+    let alter = |clause: String| {
+        run(Phase::Columns, format!("alter table {} alter column {} {clause}", own(&key.parent), quoted(&key.name)))
+    };
+    match aspect {
+        "type" | "collation" if kind == "type" => {
+            let Some(of) = fact(wanted, "type") else { return Vec::new() };
+            let name = quoted(&key.name);
+            let sql = format!("alter type {} alter attribute {name} type {of}{}", own(&key.parent), collation(wanted));
+            vec![run(Phase::Types, sql)]
+        }
+        // The view's own line has it.
+        "type" | "collation" | "not null" if given.is_view(&key.parent) => Vec::new(),
+        "type" | "collation" => {
+            let Some(of) = fact(wanted, "type") else { return Vec::new() };
+            let clause = format!("type {of}{} using {}::{of}", collation(wanted), quoted(&key.name));
+            let change = alter(clause);
+            let same_type = fact(held, "type") == Some(of);
+            if same_type || of == "text" {
+                vec![change]
+            } else {
+                let note = "values may be rounded, cut off or refused; a view that shows the column must go first";
+                vec![FixStatement { loses_data: true, ..change }.noting(note)]
+            }
+        }
+        "not null" if fact(wanted, "not null") == Some("yes") => {
+            vec![alter("set not null".into()).noting("it fails while a row has none")]
+        }
+        "not null" => vec![alter("drop not null".into())],
+        "default" => vec![match fact(wanted, "default") {
+            Some(default) => alter(format!("set default {default}")),
+            None => alter("drop default".into()),
+        }],
+        "generated" => generated(key, wanted, given),
+        "identity" => identity(key, wanted, held, given, alter),
+        "storage" | "compression" | "statistics target" | "options" => {
+            setting(key, aspect, wanted, held).into_iter().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn generated(key: &Key, wanted: &Facts, given: &Catalogue) -> Vec<FixStatement> {
+    let (table, name) = (own(&key.parent), quoted(&key.name));
+    if !wanted.contains_key("generated") {
+        return vec![run(Phase::Columns, format!("alter table {table} alter column {name} drop expression"))];
+    }
+    let Some(definition) = definition(&key.parent, &key.name, given) else { return Vec::new() };
+    let sql = format!("alter table {table} drop column {name}, add column {definition}");
+    vec![lose(Phase::Columns, sql).noting("the column is made again as the last one, and computed for every row")]
+}
+
+fn identity(
+    key: &Key,
+    wanted: &Facts,
+    held: &Facts,
+    given: &Catalogue,
+    alter: impl Fn(String) -> FixStatement,
+) -> Vec<FixStatement> {
+    vec![match (fact(wanted, "identity"), fact(held, "identity")) {
+        (Some(identity), Some(_)) => alter(format!("set generated {identity}")),
+        (Some(identity), None) => {
+            alter(format!("add generated {identity} as identity{}", identity_options(key, given)))
+                .noting("its sequence begins at the start: set it beyond what rows hold")
+        }
+        (None, _) => alter("drop identity".into()),
+    }]
+}

@@ -1,0 +1,279 @@
+//! What makes an object that is missing.
+
+use super::{FixStatement, OWNER, Phase, address, column, commented, fact, function, grants, own, run};
+use crate::{
+    drift::compare::{Catalogue, Facts, Key},
+    ident::{literal, quoted},
+};
+
+/// The statements for an object that the migrations give, with all that hangs on it. `found` is what is there, where
+/// anything is.
+pub(super) fn object(key: &Key, given: &Catalogue, found: Option<&Catalogue>) -> Vec<FixStatement> {
+    let Some(facts) = given.objects.get(key) else { return Vec::new() };
+    let mut all = match key.kind.as_str() {
+        "table" => table(key, facts, given),
+        "view" | "materialized view" => relation_by_definition(key, facts),
+        "column" => column::missing(key, facts, given, found),
+        "sequence" => sequence(key, facts, given),
+        "constraint" => constraint(key, facts, given).into_iter().collect(),
+        "index" => index(key, facts),
+        "trigger" => trigger(key, facts, given),
+        "rule" => definition(Phase::Triggers, facts).into_iter().chain(state(key, facts)).collect(),
+        "policy" => policy(key, facts),
+        "function" | "procedure" => function::create(key, given).into_iter().collect(),
+        "type" => type_(key, facts, given),
+        "domain" => domain(key, facts),
+        "statistics" => definition(Phase::Indexes, facts).into_iter().collect(),
+        "default rights" => return grants::changes(key, fact(facts, "grants"), None),
+        _ => Vec::new(),
+    };
+    if all.is_empty() {
+        return all;
+    }
+    all.extend(trimmings(key, given));
+    if matches!(key.kind.as_str(), "table" | "view" | "materialized view" | "domain") {
+        for hanging in given.objects.keys().filter(|other| other.parent == key.name && other.kind != "column") {
+            let index_of_constraint = hanging.kind == "index" && !given.objects[hanging].contains_key("definition");
+            if !index_of_constraint {
+                all.extend(object(hanging, given, None));
+            }
+        }
+        let owned = given.objects.iter().filter(|(other, facts)| {
+            let table = fact(facts, "owned by").and_then(|column| column.split('.').next());
+            other.kind == "sequence" && table == Some(&key.name)
+        });
+        all.extend(owned.flat_map(|(sequence, _)| object(sequence, given, None)));
+    }
+    all
+}
+
+/// Owner, rights and comment of a new object.
+pub(super) fn trimmings(key: &Key, given: &Catalogue) -> Vec<FixStatement> {
+    let Some(facts) = given.objects.get(key) else { return Vec::new() };
+    let mut all = Vec::new();
+    if let (Some(owner), Some((kind, name))) = (fact(facts, "owner"), address(key)) {
+        all.extend(Some(owned(kind, &name, owner)).filter(|_| owner != "the schema's"));
+    }
+    all.extend(grants::of_new(key, fact(facts, "grants")));
+    all.extend(comment(key, fact(facts, "comment"), given).filter(|_| facts.contains_key("comment")));
+    all
+}
+
+pub(super) fn owned(kind: &str, name: &str, owner: &str) -> FixStatement {
+    let owner = if owner == "the schema's" { OWNER.to_owned() } else { quoted(owner) };
+    run(Phase::Owners, format!("alter {kind} {name} owner to {owner}"))
+}
+
+pub(super) fn comment(key: &Key, text: Option<&str>, catalogue: &Catalogue) -> Option<FixStatement> {
+    let text = text.map_or_else(|| "null".into(), literal);
+    Some(run(Phase::Comments, format!("comment on {} is {text}", commented(key, catalogue)?)))
+}
+
+fn table(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
+    let name = own(&key.name);
+    let columns = given.columns_of(&key.name);
+    let lines: Vec<String> = columns
+        .iter()
+        .filter_map(|column| column::definition(&key.name, column, given).map(|text| format!("    {text}")))
+        .collect();
+    let mut sql = format!(
+        "create {}table {name} (\n{}\n)",
+        if fact(facts, "logging") == Some("unlogged") { "unlogged " } else { "" },
+        lines.join(",\n")
+    );
+    let parent = fact(facts, "inherits");
+    let bound = fact(facts, "partition");
+    if let (Some(parent), None) = (parent, bound) {
+        sql.push_str(&format!(" inherits ({parent})"));
+    }
+    if let Some(by) = fact(facts, "partitioned by") {
+        sql.push_str(&format!(" partition by {by}"));
+    }
+    if let Some(method) = fact(facts, "access method") {
+        sql.push_str(&format!(" using {}", quoted(method)));
+    }
+    if let Some(options) = fact(facts, "options") {
+        sql.push_str(&format!(" with ({options})"));
+    }
+    if let Some(tablespace) = fact(facts, "tablespace") {
+        sql.push_str(&format!(" tablespace {}", quoted(tablespace)));
+    }
+    let mut all = vec![run(Phase::Tables, sql)];
+    if let (Some(parent), Some(bound)) = (parent, bound) {
+        all.push(run(Phase::Partitions, format!("alter table {parent} attach partition {name} {bound}")));
+    }
+    for aspect in ["row security", "replica identity", "toast options", "publications"] {
+        if facts.contains_key(aspect) && !(aspect == "row security" && fact(facts, aspect) == Some("off")) {
+            all.extend(super::alter::table_aspect(key, aspect, facts, &Facts::new(), given));
+        }
+    }
+    for column in columns {
+        let key = Key { kind: "column".into(), parent: key.name.clone(), name: column };
+        all.extend(column::trimmings(&key, given));
+        all.extend(trimmings(&key, given));
+    }
+    all
+}
+
+/// A view or materialized view.
+pub(super) fn relation_by_definition(key: &Key, facts: &Facts) -> Vec<FixStatement> {
+    let Some(definition) = fact(facts, "definition") else { return Vec::new() };
+    let replace = if key.kind == "view" { "or replace " } else { "" };
+    let options = fact(facts, "options").map(|options| format!(" with ({options})")).unwrap_or_default();
+    let definition = definition.trim().trim_end_matches(';');
+    vec![run(Phase::Views, format!("create {replace}{} {}{options} as\n{definition}", key.kind, own(&key.name)))]
+}
+
+/// The options of a sequence, for CREATE SEQUENCE and for an identity column.
+pub(super) fn sequence_options(facts: &Facts) -> String {
+    let mut sql = String::new();
+    for (aspect, word) in [
+        ("increment", "increment by"),
+        ("minimum", "minvalue"),
+        ("maximum", "maxvalue"),
+        ("start", "start with"),
+        ("cache", "cache"),
+    ] {
+        if let Some(value) = fact(facts, aspect) {
+            sql.push_str(&format!(" {word} {value}"));
+        }
+    }
+    sql.push_str(if fact(facts, "cycle").is_some() { " cycle" } else { " no cycle" });
+    sql
+}
+
+/// `table.column` of a sequence that belongs to one.
+pub(super) fn owned_by(column: &str) -> String {
+    match column.split_once('.') {
+        Some((table, column)) => format!("{}.{}", own(table), quoted(column)),
+        None => "none".into(),
+    }
+}
+
+fn sequence(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
+    // An identity column makes its own.
+    if given.identity_of(key).is_some() {
+        return Vec::new();
+    }
+    let name = own(&key.name);
+    let mut sql = format!("create sequence {name}");
+    if let Some(data_type) = fact(facts, "data type") {
+        sql.push_str(&format!(" as {data_type}"));
+    }
+    sql.push_str(&sequence_options(facts));
+    let mut all =
+        vec![run(Phase::Sequences, sql).noting("a new sequence begins at its start: set it beyond what rows hold")];
+    if let Some(column) = fact(facts, "owned by") {
+        all.push(run(Phase::LateFunctions, format!("alter sequence {name} owned by {}", owned_by(column))));
+    }
+    all
+}
+
+pub(super) fn constraint(key: &Key, facts: &Facts, catalogue: &Catalogue) -> Option<FixStatement> {
+    let definition = fact(facts, "definition")?;
+    let kind = if catalogue.is_domain(&key.parent) { "domain" } else { "table" };
+    let phase = match definition.split(' ').next() {
+        Some("FOREIGN") => Phase::ForeignKeys,
+        Some("CHECK" | "NOT") => Phase::Checks,
+        _ => Phase::Keys,
+    };
+    Some(run(phase, format!("alter {kind} {} add constraint {} {definition}", own(&key.parent), quoted(&key.name))))
+}
+
+pub(super) fn definition(phase: Phase, facts: &Facts) -> Option<FixStatement> {
+    Some(run(phase, fact(facts, "definition")?.trim_end().trim_end_matches(';')))
+}
+
+pub(super) fn index(key: &Key, facts: &Facts) -> Vec<FixStatement> {
+    let Some(create) = definition(Phase::Indexes, facts) else { return Vec::new() };
+    let table = own(&key.parent);
+    let mut all = vec![create];
+    if facts.contains_key("clustered") {
+        all.push(run(Phase::Settings, format!("alter table {table} cluster on {}", quoted(&key.name))));
+    }
+    if facts.contains_key("replica identity") {
+        all.push(run(
+            Phase::Settings,
+            format!("alter table {table} replica identity using index {}", quoted(&key.name)),
+        ));
+    }
+    all
+}
+
+fn trigger(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
+    // A partition has the triggers of its parent.
+    let table = Key { kind: "table".into(), parent: String::new(), name: key.parent.clone() };
+    let parent = given.objects.get(&table).filter(|facts| facts.contains_key("partition"));
+    let parent = parent.and_then(|facts| fact(facts, "inherits"));
+    if parent.is_some_and(|parent| given.objects.contains_key(&Key { parent: parent.into(), ..key.clone() })) {
+        return Vec::new();
+    }
+    definition(Phase::Triggers, facts).into_iter().chain(state(key, facts)).collect()
+}
+
+/// Whether a trigger or rule fires.
+pub(super) fn state(key: &Key, facts: &Facts) -> Option<FixStatement> {
+    let word = match fact(facts, "state")? {
+        "enabled" => return None,
+        "disabled" => "disable",
+        "replica only" => "enable replica",
+        _ => "enable always",
+    };
+    Some(run(Phase::Settings, format!("alter table {} {word} {} {}", own(&key.parent), key.kind, quoted(&key.name))))
+}
+
+pub(super) fn policy(key: &Key, facts: &Facts) -> Vec<FixStatement> {
+    let mut sql = format!("create policy {} on {}", quoted(&key.name), own(&key.parent));
+    if facts.contains_key("kind") {
+        sql.push_str(" as restrictive");
+    }
+    sql.push_str(&format!(" for {}", fact(facts, "command").unwrap_or("all")));
+    let role = |name: &str| match name {
+        "everyone" => "public".to_owned(),
+        "the tenant's role" => super::ROLE.to_owned(),
+        name => quoted(name),
+    };
+    let roles: Vec<String> = fact(facts, "roles").unwrap_or("everyone").split(", ").map(role).collect();
+    sql.push_str(&format!(" to {}", roles.join(", ")));
+    for (aspect, word) in [("using", "using"), ("check", "with check")] {
+        if let Some(expression) = fact(facts, aspect) {
+            sql.push_str(&format!(" {word} ({expression})"));
+        }
+    }
+    vec![run(Phase::Triggers, sql)]
+}
+
+fn type_(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
+    let name = own(&key.name);
+    if let Some(labels) = fact(facts, "labels") {
+        return vec![run(Phase::Types, format!("create type {name} as enum ({labels})"))];
+    }
+    let columns = given.columns_of(&key.name);
+    if !columns.is_empty() {
+        let attribute = |column: &String| {
+            let key = Key { kind: "column".into(), parent: key.name.clone(), name: column.clone() };
+            let facts = given.objects.get(&key)?;
+            Some(format!("{} {}{}", quoted(column), fact(facts, "type")?, column::collation(facts)))
+        };
+        let attributes: Vec<String> = columns.iter().filter_map(attribute).collect();
+        return vec![run(Phase::Types, format!("create type {name} as ({})", attributes.join(", ")))];
+    }
+    match fact(facts, "range of") {
+        Some(of) if !of.contains(", ") => {
+            vec![run(Phase::Types, format!("create type {name} as range (subtype = {of})"))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn domain(key: &Key, facts: &Facts) -> Vec<FixStatement> {
+    let Some(of) = fact(facts, "type") else { return Vec::new() };
+    let mut sql = format!("create domain {} as {of}{}", own(&key.name), column::collation(facts));
+    if let Some(default) = fact(facts, "default") {
+        sql.push_str(&format!(" default {default}"));
+    }
+    if facts.contains_key("not null") {
+        sql.push_str(" not null");
+    }
+    vec![run(Phase::Types, sql)]
+}

@@ -1,0 +1,164 @@
+//! The statements that would take a difference away: pure, made of what the migrations give and of what was found. They are
+//! for a person to read; nothing here is run.
+//!
+//! A name of an object that is made, changed or dropped is written with its schema. The texts that the server made, of
+//! definitions and expressions, are as it made them under a search path of that schema alone, which the script of
+//! [`script`] sets.
+
+mod alter;
+mod column;
+mod create;
+mod function;
+mod grants;
+mod remove;
+mod script;
+
+use super::{
+    compare::{Catalogue, Facts, Key},
+    report::{Change, Difference, FixStatement},
+};
+use crate::ident::{Ident, RoleName, SchemaName, quoted};
+
+/// What stands in a statement for the quoted names of the schema, its tenant's role and its owner, until they are known:
+/// tenants that differ alike share the comparison. Private characters, which no name that the server quotes needs.
+const SCHEMA: &str = "\u{f8f0}";
+const ROLE: &str = "\u{f8f1}";
+const OWNER: &str = "\u{f8f2}";
+
+/// When a statement is run: what others need comes first, what needs nothing any more is dropped last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    #[default]
+    Roles,
+    /// Triggers, rules, policies, views, constraints and indexes that go or are made again.
+    DropDependents,
+    Types,
+    Sequences,
+    /// Functions that name no table that is missing.
+    Functions,
+    Tables,
+    Columns,
+    /// Functions that name a table.
+    LateFunctions,
+    Keys,
+    Checks,
+    Indexes,
+    Partitions,
+    ForeignKeys,
+    Views,
+    Triggers,
+    Settings,
+    Owners,
+    Grants,
+    Comments,
+    /// Tables, columns, functions, sequences and types that no migration gives.
+    DropObjects,
+}
+
+/// The statements for one difference. Empty where none are known.
+pub(super) fn statements(key: &Key, change: &Change, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
+    match change {
+        Change::Missing => create::object(key, given, Some(found)),
+        Change::Unexpected => remove::object(key, found),
+        Change::Differs { aspect, .. } => alter::aspect(key, aspect, given, found),
+        Change::Wrong { .. } => Vec::new(),
+    }
+}
+
+/// Writes the names of a schema into the statements of its differences.
+pub(super) fn fill(
+    differences: &mut [Difference],
+    schema: &SchemaName,
+    role: Option<&RoleName>,
+    owner: Option<&Ident>,
+) {
+    for difference in differences {
+        difference
+            .fix
+            .retain(|fix| (role.is_some() || !fix.sql.contains(ROLE)) && (owner.is_some() || !fix.sql.contains(OWNER)));
+        for fix in &mut difference.fix {
+            for (mark, name) in
+                [(SCHEMA, Some(schema.quoted())), (ROLE, role.map(RoleName::quoted)), (OWNER, owner.map(Ident::quoted))]
+            {
+                if let Some(name) = name.filter(|_| fix.sql.contains(mark)) {
+                    fix.sql = fix.sql.replace(mark, &name);
+                }
+            }
+        }
+    }
+}
+
+fn run(phase: Phase, sql: impl Into<String>) -> FixStatement {
+    FixStatement { sql: sql.into(), loses_data: false, note: None, phase }
+}
+
+/// A statement that takes rows away, or an object that may be wanted.
+fn lose(phase: Phase, sql: impl Into<String>) -> FixStatement {
+    FixStatement { loses_data: true, ..run(phase, sql) }
+}
+
+impl FixStatement {
+    pub(super) fn about_role(sql: String) -> Self {
+        run(Phase::Roles, sql)
+    }
+
+    fn noting(mut self, note: &str) -> Self {
+        self.note = Some(note.to_owned());
+        self
+    }
+}
+
+/// An object of the schema, quoted and with its schema.
+fn own(name: &str) -> String {
+    format!("{SCHEMA}.{}", quoted(name))
+}
+
+fn fact<'a>(facts: &'a Facts, aspect: &str) -> Option<&'a str> {
+    facts.get(aspect).map(String::as_str)
+}
+
+/// What COMMENT ON, GRANT and OWNER TO call an object, kind and name.
+fn address(key: &Key) -> Option<(&'static str, String)> {
+    let kind = match key.kind.as_str() {
+        "table" => "table",
+        "foreign table" => "foreign table",
+        "view" => "view",
+        "materialized view" => "materialized view",
+        "sequence" => "sequence",
+        "type" => "type",
+        "domain" => "domain",
+        "index" => "index",
+        "statistics" => "statistics",
+        "collation" => "collation",
+        "conversion" => "conversion",
+        "text search configuration" => "text search configuration",
+        "text search dictionary" => "text search dictionary",
+        "function" | "procedure" | "aggregate" => {
+            let kind = match key.kind.as_str() {
+                "function" => "function",
+                "procedure" => "procedure",
+                _ => "aggregate",
+            };
+            return Some((kind, function::name(key)?));
+        }
+        _ => return None,
+    };
+    Some((kind, own(&key.name)))
+}
+
+/// `on` and the object, for a comment.
+fn commented(key: &Key, catalogue: &Catalogue) -> Option<String> {
+    let on_table = |kind: &str| format!("{kind} {} on {}", quoted(&key.name), own(&key.parent));
+    Some(match key.kind.as_str() {
+        "column" => format!("column {}.{}", own(&key.parent), quoted(&key.name)),
+        "trigger" | "rule" | "policy" => on_table(&key.kind),
+        "constraint" if catalogue.is_domain(&key.parent) => {
+            format!("constraint {} on domain {}", quoted(&key.name), own(&key.parent))
+        }
+        "constraint" => on_table("constraint"),
+        _ => {
+            let (kind, name) = address(key)?;
+            format!("{kind} {name}")
+        }
+    })
+}

@@ -1,0 +1,61 @@
+//! What takes away an object that no migration gives.
+
+use super::{FixStatement, Phase, SCHEMA, address, fact, grants, lose, own, run};
+use crate::{
+    drift::compare::{Catalogue, Key},
+    ident::quoted,
+};
+
+/// The statements for an object that is there and should not be.
+pub(super) fn object(key: &Key, found: &Catalogue) -> Vec<FixStatement> {
+    let Some(facts) = found.objects.get(key) else { return Vec::new() };
+    match key.kind.as_str() {
+        "column" if found.is_view(&key.parent) => {
+            vec![]
+        }
+        "column" if found.kind_of(&key.parent) == Some("type") => {
+            vec![lose(
+                Phase::DropObjects,
+                format!("alter type {} drop attribute {}", own(&key.parent), quoted(&key.name)),
+            )]
+        }
+        "column" => vec![
+            lose(Phase::DropObjects, format!("alter table {} drop column {}", own(&key.parent), quoted(&key.name)))
+                .noting("the column may hold rows' only copy of something"),
+        ],
+        "sequence" if fact(facts, "owned by").is_some() => {
+            vec![
+                lose(Phase::DropObjects, format!("drop sequence if exists {}", own(&key.name)))
+                    .noting("it goes with the column that it belongs to"),
+            ]
+        }
+        "operator" => vec![lose(Phase::DropObjects, format!("drop operator {SCHEMA}.{}", key.name))],
+        "default rights" => grants::changes(key, None, fact(facts, "grants")),
+        _ => dependent(key, found).map_or_else(
+            || match address(key) {
+                Some((kind, name)) => vec![lose(Phase::DropObjects, format!("drop {kind} {name}"))],
+                None => vec![],
+            },
+            |sql| vec![lose(Phase::DropDependents, sql)],
+        ),
+    }
+}
+
+/// DROP of what hangs on others and nothing hangs on; none for anything else.
+pub(super) fn dependent(key: &Key, catalogue: &Catalogue) -> Option<String> {
+    let name = quoted(&key.name);
+    Some(match key.kind.as_str() {
+        "constraint" if catalogue.is_domain(&key.parent) => {
+            format!("alter domain {} drop constraint {name}", own(&key.parent))
+        }
+        "constraint" => format!("alter table {} drop constraint {name}", own(&key.parent)),
+        "trigger" | "rule" | "policy" => format!("drop {} {name} on {}", key.kind, own(&key.parent)),
+        "index" | "statistics" | "view" | "materialized view" => format!("drop {} {}", key.kind, own(&key.name)),
+        _ => return None,
+    })
+}
+
+/// DROP of something that is made again at once.
+pub(super) fn first(key: &Key, catalogue: &Catalogue) -> Option<FixStatement> {
+    dependent(key, catalogue).map(|sql| run(Phase::DropDependents, sql))
+}

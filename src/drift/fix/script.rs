@@ -1,0 +1,112 @@
+//! A script of the statements, to be read and then given to psql.
+
+use super::Phase;
+use crate::drift::{Difference, DriftReport, SchemaDrift};
+use std::{collections::HashSet, fmt::Write as _};
+
+impl SchemaDrift {
+    /// The statements that would bring the schema back to what its migrations give, as a script of one transaction, in an order
+    /// in which they can be run. What loses rows or an object that may be wanted is commented out; a difference for which no
+    /// statement is known is a comment that names it. Empty where nothing differs.
+    ///
+    /// It is made to be read. Nothing in this crate runs it.
+    pub fn fix_script(&self) -> String {
+        if self.differences.is_empty() {
+            return String::new();
+        }
+        let whose = self.slug.as_ref().map_or_else(|| "the shared schema".into(), |slug| format!("tenant {slug}"));
+        let path = self.schema.quoted();
+        let settings = format!("set local search_path = {path};\nset local check_function_bodies = off;\n");
+        script(&whose, &settings, &self.differences)
+    }
+}
+
+impl DriftReport {
+    /// The [scripts](SchemaDrift::fix_script) of all schemas, and one for the rights and for what belongs to no tenant.
+    pub fn fix_script(&self) -> String {
+        let mut scripts: Vec<String> = self.schemas().map(SchemaDrift::fix_script).collect();
+        for (what, differences) in [("rights of logins and of everyone", &self.rights), ("of no tenant", &self.strays)]
+        {
+            if !differences.is_empty() {
+                scripts.push(script(what, "", differences));
+            }
+        }
+        scripts.retain(|script| !script.is_empty());
+        scripts.join("\n")
+    }
+}
+
+fn script(whose: &str, settings: &str, differences: &[Difference]) -> String {
+    let number = differences.len();
+    let mut sql = format!("-- {}: {number} difference{}\n", line(whose), if number == 1 { "" } else { "s" });
+    let mut steps: Vec<(Phase, &Difference, usize)> = Vec::new();
+    for difference in differences {
+        if difference.fix.is_empty() {
+            let repair = matches!(difference.kind.as_str(), "ledger" | "migration");
+            let repair = if repair { " (see cgk migrate:repair)" } else { "" };
+            let _ = writeln!(sql, "-- no statement is known: {}{repair}", line(&difference.to_string()));
+        }
+        steps.extend(difference.fix.iter().enumerate().map(|(place, fix)| (fix.phase, difference, place)));
+    }
+    if steps.is_empty() {
+        return sql;
+    }
+    let _ = write!(sql, "begin;\n{settings}");
+    // Stable: the statements of a phase keep their order.
+    steps.sort_by_key(|(phase, ..)| *phase);
+    let (mut said, mut last): (HashSet<&str>, Option<&Difference>) = (HashSet::new(), None);
+    for (_, difference, place) in steps {
+        let fix = &difference.fix[place];
+        if !said.insert(&fix.sql) {
+            continue;
+        }
+        if last != Some(difference) {
+            let _ = writeln!(sql, "-- {}", line(&difference.to_string()));
+            last = Some(difference);
+        }
+        if let Some(note) = &fix.note {
+            let _ = writeln!(sql, "-- note: {}", line(note));
+        }
+        // A terminal would act on them.
+        if fix.sql.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+            sql.push_str("-- a statement with control characters is left out; --json has it.\n");
+        } else if fix.loses_data {
+            sql.push_str("-- LOSES DATA: read it, and take the dashes away only if that is meant.\n");
+            for text in fix.sql.split(['\n', '\r']) {
+                let _ = writeln!(sql, "--   {text}");
+            }
+            sql.truncate(sql.trim_end().len());
+            sql.push_str(";\n");
+        } else {
+            let _ = writeln!(sql, "{};", fix.sql);
+        }
+    }
+    sql.push_str("commit;\n");
+    sql
+}
+
+/// A text as it can stand in a comment of one line.
+fn line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drift::{Change, FixStatement};
+
+    #[test]
+    fn nothing_leaves_its_comment() {
+        let mut bad = Difference::new("table", "x\ndrop table y;\r--", Change::Unexpected);
+        bad.fix = vec![FixStatement {
+            sql: "drop table \"x\ndrop table y;\r--\"".into(),
+            loses_data: true,
+            note: Some("a\nb".into()),
+            phase: Phase::DropObjects,
+        }];
+        let none = Difference::new("operator", "a\nb", Change::Missing);
+        let sql = script("tenant x", "set local search_path = 'x';\n", &[bad, none]);
+        let code: Vec<&str> = sql.split(['\n', '\r']).filter(|line| !line.starts_with("--")).collect();
+        assert_eq!(code, ["begin;", "set local search_path = 'x';", "commit;", ""], "{sql}");
+    }
+}
