@@ -127,6 +127,14 @@ pub enum Error {
         /// The tenant.
         tenant: TenantSlug,
     },
+    /// The tenant's status is one that this version does not know; only `active` lets anybody in.
+    #[error("tenant {tenant} has the status {status}, and only active tenants are entered")]
+    StatusUnknown {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// Its status in the registry, a [`TenantStatus::Other`].
+        status: TenantStatus,
+    },
     /// The tenant is registered, and something it needs is not there.
     #[error("tenant {tenant} is not ready: {missing}")]
     TenantNotReady {
@@ -400,7 +408,7 @@ pub enum ErrorKind {
     NotReady,
     /// There is no such tenant or database.
     NotFound,
-    /// The tenant is suspended.
+    /// The tenant is there, and its status lets nobody in: it is suspended, or the status is one that cgk does not know.
     Suspended,
     /// What is there is not cgk's, or not what was asked for takes it to be.
     Conflict,
@@ -510,6 +518,7 @@ impl Error {
             Self::OrganizationMismatch { .. } => ("CGK0406", Conflict),
             Self::SchemaGone { .. } => ("CGK0407", NotReady),
             Self::TenantChanged { .. } => ("CGK0408", Unavailable),
+            Self::StatusUnknown { .. } => ("CGK0409", Suspended),
             Self::TransactionTampered { .. } => ("CGK0501", Refused),
             Self::TransactionAborted { .. } => ("CGK0502", Refused),
             Self::CommitUnknown { .. } => ("CGK0503", CommitUnknown),

@@ -88,7 +88,7 @@ pub use context::{
 pub use db::{Operator, ServerFacts};
 pub use error::{Error, ErrorKind, Result};
 pub use slug::{InvalidSlug, SlugProblem, TenantSlug};
-pub use tenant::{OrganizationId, Tenant, TenantStatus, UnknownStatus};
+pub use tenant::{OrganizationId, StrangeRow, Tenant, TenantStatus};
 
 // The code of the README is compiled with the tests of the documentation.
 #[cfg(doctest)]

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Writes a tenant's row; runs in the message that makes its schema, and so cannot be without it.
-pub(crate) fn insert_sql(id: OrganizationId, slug: &TenantSlug, name: &str, status: TenantStatus) -> String {
+pub(crate) fn insert_sql(id: OrganizationId, slug: &TenantSlug, name: &str, status: &TenantStatus) -> String {
     format!(
         "insert into public.organizations (id, slug, name, status) values ({}, {}, {}, {});\n",
         literal(&id.to_string()),

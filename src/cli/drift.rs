@@ -13,6 +13,7 @@ use super::{
     exit::Exit,
     session::Session,
     style::{BAD, COMMAND, FAINT, GOOD, WARNING, count, harmless, paint},
+    tenant_list::{StrangeView, warn_of_strange},
     time,
 };
 
@@ -86,6 +87,8 @@ struct Summary<'a> {
     /// Rights of logins and of everyone that are wrong.
     rights: Vec<DifferenceView<'a>>,
     strays: Vec<DifferenceView<'a>>,
+    /// Rows of the registry that are no tenants.
+    strange: Vec<StrangeView<'a>>,
     /// How many differences are ignored, those of the schemas included.
     ignored: usize,
     /// Rules of `[drift] ignore` that are about nothing, by their objects.
@@ -145,11 +148,13 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
         not_compared,
         rights: report.rights.iter().map(DifferenceView::of).collect(),
         strays: report.strays.iter().map(DifferenceView::of).collect(),
+        strange: StrangeView::all(&report.strange),
         ignored: ignored_number(&report),
         unused_rules: report.unused_rules.iter().map(|rule| rule.object.as_str()).collect(),
         ms: time::milliseconds(began.elapsed()),
         exit,
     });
+    warn_of_strange(printer, &report.strange);
     for rule in &report.unused_rules {
         printer.warn(format!("[drift] ignore: no difference matches {:?}: remove the rule", rule.object));
     }

@@ -44,6 +44,9 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::TenantNotFound { tenant } => {
             format!("`cgk tenant:list` shows the tenants there are; `cgk tenant:create {tenant}` makes this one.")
         }
+        Error::StatusUnknown { tenant, .. } => format!(
+            "If services may use the tenant, run `update public.organizations set status = 'active' where slug = '{tenant}'`."
+        ),
         Error::TenantNotReady { tenant, status, missing }
             if missing.contains("no schema") && *status != TenantStatus::Onboarding =>
         {

@@ -151,9 +151,10 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     let began = Instant::now();
     let mut progress = Progress::new(printer);
+    let strange = plan.strange.clone();
     let report = migrate::run_with(&operator, &migrations, plan, &options, &mut progress).await?;
     drop(progress);
-    Ok(migrate_report::show(session, &report, began))
+    Ok(migrate_report::show(session, &report, &strange, began))
 }
 
 fn selection(which: &Which) -> Result<Selection> {

@@ -14,6 +14,7 @@ use super::{
     session::TargetView,
     style::{BAD, COMMAND, HEADING, WARNING, count, harmless, paint},
     table::{Grid, Look},
+    tenant_list::{StrangeView, warn_of_strange},
 };
 
 /// What `--check` answers. What cannot be migrated at all counts before what only waits to be.
@@ -43,6 +44,7 @@ struct PlanRecord<'a> {
     public: Vec<String>,
     tenants: Vec<PlannedView<'a>>,
     at_head: usize,
+    strange: Vec<StrangeView<'a>>,
     migrations: Vec<FileView>,
     exit: Exit,
 }
@@ -113,9 +115,11 @@ pub(crate) fn show(printer: &Printer, migrations: &Migrations, plan: &FleetPlan<
         public: plan.public.iter().flat_map(|public| public.pending.iter()).map(|file| file.id().to_string()).collect(),
         tenants: plan.tenants.iter().map(PlannedView::of).collect(),
         at_head: plan.at_head,
+        strange: StrangeView::all(&plan.strange),
         migrations: files.iter().map(|(name, file, tenants)| FileView::of(name, file, *tenants, &warnings)).collect(),
         exit,
     });
+    warn_of_strange(printer, &plan.strange);
     if plan.is_empty() {
         let at_head =
             if plan.at_head > 0 { format!("; {} at head", count(plan.at_head, "tenant")) } else { String::new() };

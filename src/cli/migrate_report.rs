@@ -1,6 +1,9 @@
 //! What `cgk migrate` shows when it is done.
 
-use cgk::migrate::{MigrationId, Outcome, RunReport, SchemaOutcome, StopReason};
+use cgk::{
+    StrangeRow,
+    migrate::{MigrationId, Outcome, RunReport, SchemaOutcome, StopReason},
+};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -11,11 +14,12 @@ use super::{
     setup_database::span,
     style::{BAD, COMMAND, GOOD, WARNING, count, paint},
     table::{self, Grid, Look, TenantRow},
+    tenant_list::{StrangeView, warn_of_strange},
     time,
 };
 
 #[derive(Serialize)]
-struct Summary {
+struct Summary<'a> {
     event: &'static str,
     run: Option<String>,
     public_applied: usize,
@@ -23,6 +27,7 @@ struct Summary {
     failed: usize,
     skipped: usize,
     at_head: usize,
+    strange: Vec<StrangeView<'a>>,
     stopped: Option<&'static str>,
     left: usize,
     ms: u64,
@@ -30,7 +35,7 @@ struct Summary {
 }
 
 /// Tells how a run fared.
-pub(crate) fn show(session: &Session<'_>, report: &RunReport, began: Instant) -> Exit {
+pub(crate) fn show(session: &Session<'_>, report: &RunReport, strange: &[StrangeRow], began: Instant) -> Exit {
     let printer = session.printer;
     let public = report.public.as_ref().map_or(&[][..], applied);
     let exit = exit(session, report);
@@ -42,11 +47,13 @@ pub(crate) fn show(session: &Session<'_>, report: &RunReport, began: Instant) ->
         failed: report.failed(),
         skipped: report.skipped(),
         at_head: report.at_head,
+        strange: StrangeView::all(strange),
         stopped: report.stopped.as_ref().map(|stop| stop.reason.as_str()),
         left: report.stopped.as_ref().map_or(0, |stop| stop.left),
         ms: time::milliseconds(began.elapsed()),
         exit,
     });
+    warn_of_strange(printer, strange);
     if printer.is_json() {
         return exit;
     }

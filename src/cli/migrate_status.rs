@@ -3,7 +3,7 @@
 use anyhow::Result;
 use cgk::{
     Operator, TenantStatus,
-    migrate::{self, FleetState, MigrationId, Migrations, SchemaState, Set},
+    migrate::{self, FleetState, MigrationId, Migrations, SchemaState, Set, TenantState},
 };
 use clap::Args;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use super::{
     session::{Session, TargetView},
     style::{COMMAND, count, paint},
     table::{self, Grid, Look, TenantRow},
-    tenant_list::{StateView, TenantView, schema, status_look},
+    tenant_list::{StateView, StrangeView, TenantView, schema, status_look, warn_of_strange},
 };
 
 pub(crate) const EXAMPLES: &str = "\
@@ -46,6 +46,7 @@ struct Answer<'a> {
     files: FilesView,
     public: PublicView,
     tenants: Vec<TenantView<'a>>,
+    strange: Vec<StrangeView<'a>>,
     exit: Exit,
 }
 
@@ -101,8 +102,10 @@ fn show(
             state: StateView::of(&fleet.public),
         },
         tenants: fleet.tenants.iter().map(TenantView::of).collect(),
+        strange: StrangeView::all(&fleet.strange),
         exit,
     });
+    warn_of_strange(printer, &fleet.strange);
     printer.answer(grid(fleet, arguments.all || printer.is_verbose()));
     printer.answer(format!("\n{}", totals(fleet)));
     if arguments.watch.is_some() {
@@ -133,13 +136,13 @@ fn grid(fleet: &FleetState, everything: bool) -> Grid {
     };
     let tenants = fleet.tenants.iter().map(|tenant| {
         let (words, look) = StateView::words(&tenant.state);
-        let status = tenant.tenant.status;
+        let status = &tenant.tenant.status;
         let head = head(tenant.head.as_ref());
         TenantRow {
-            alike: format!("{} {} {words}", status.as_str(), head.0),
+            alike: format!("{status} {} {words}", head.0),
             cells: [
                 (schema(&tenant.tenant), Look::Plain),
-                (status.as_str().to_owned(), status_look(status)),
+                (status.to_string(), status_look(status)),
                 head,
                 (words, look),
             ],
@@ -169,6 +172,12 @@ fn is_broken(state: &SchemaState) -> bool {
     matches!(state, SchemaState::Missing | SchemaState::HalfProvisioned { .. } | SchemaState::OtherOrganization { .. })
 }
 
+/// Whether the tenant's status calls for a schema; what one means that this version does not know cannot be said.
+fn is_to_be_whole(tenant: &TenantState) -> bool {
+    let belongs_to_another = matches!(tenant.state, SchemaState::OtherOrganization { .. });
+    belongs_to_another || matches!(tenant.tenant.status, TenantStatus::Active | TenantStatus::Suspended)
+}
+
 fn pending(fleet: &FleetState) -> bool {
     let behind = |state: &SchemaState| matches!(state, SchemaState::Behind { .. });
     behind(&fleet.public) || fleet.tenants.iter().any(|tenant| behind(&tenant.state))
@@ -177,8 +186,7 @@ fn pending(fleet: &FleetState) -> bool {
 /// What `--check` answers. What cannot be migrated at all counts before what only waits to be.
 fn checked(fleet: &FleetState) -> Exit {
     let drifted = |state: &SchemaState| matches!(state, SchemaState::Diverged(_));
-    let broken =
-        fleet.tenants.iter().any(|tenant| is_broken(&tenant.state) && tenant.tenant.status != TenantStatus::Onboarding);
+    let broken = fleet.tenants.iter().any(|tenant| is_broken(&tenant.state) && is_to_be_whole(tenant));
     if drifted(&fleet.public) || fleet.tenants.iter().any(|tenant| drifted(&tenant.state)) {
         Exit::Drift
     } else if broken {

@@ -59,7 +59,7 @@ struct Summary<'a> {
     tenant: &'a str,
     id: String,
     name: &'a str,
-    status: &'static str,
+    status: &'a str,
     schema: &'a str,
     creation: &'static str,
     applied: Vec<String>,
@@ -160,7 +160,7 @@ fn sentence(created: &Created, began: Instant) -> String {
             )
         }
         Creation::Existed => {
-            let status = match tenant.status {
+            let status = match &tenant.status {
                 TenantStatus::Active => String::new(),
                 other => format!(", and is {other}"),
             };

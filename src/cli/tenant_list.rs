@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 use cgk::{
-    TenantStatus,
+    StrangeRow, TenantStatus,
     migrate::{self, SchemaState, TenantState},
 };
 use serde::Serialize;
 
 use super::{
     exit::Exit,
+    printer::Printer,
     session::{self, Session},
     style::{COMMAND, count, harmless, paint},
     table::{Grid, Look},
@@ -25,7 +26,36 @@ struct Answer<'a> {
     v: u32,
     target: session::TargetView,
     tenants: Vec<TenantView<'a>>,
+    strange: Vec<StrangeView<'a>>,
     exit: Exit,
+}
+
+/// A row of the registry that is no tenant.
+#[derive(Serialize)]
+pub(crate) struct StrangeView<'a> {
+    id: Option<&'a str>,
+    slug: Option<&'a str>,
+    status: Option<&'a str>,
+    why: &'a str,
+}
+
+impl<'a> StrangeView<'a> {
+    pub(crate) fn all(rows: &'a [StrangeRow]) -> Vec<Self> {
+        let view = |row: &'a StrangeRow| Self {
+            id: row.id.as_deref(),
+            slug: row.slug.as_deref(),
+            status: row.status.as_deref(),
+            why: &row.why,
+        };
+        rows.iter().map(view).collect()
+    }
+}
+
+/// One warning for each row of the registry that is no tenant.
+pub(crate) fn warn_of_strange(printer: &Printer, rows: &[StrangeRow]) {
+    for row in rows {
+        printer.warn(format!("a row of public.organizations is left out: {}", harmless(&row.to_string())));
+    }
 }
 
 /// One tenant of the registry, and where its schema stands.
@@ -34,7 +64,7 @@ pub(crate) struct TenantView<'a> {
     tenant: &'a str,
     id: String,
     name: &'a str,
-    status: &'static str,
+    status: &'a str,
     schema: String,
     head: Option<String>,
     #[serde(flatten)]
@@ -104,10 +134,10 @@ pub(crate) fn schema(tenant: &cgk::Tenant) -> String {
     cgk::ident::SchemaName::of_tenant(&tenant.slug).as_str().to_owned()
 }
 
-pub(crate) fn status_look(status: TenantStatus) -> Look {
+pub(crate) fn status_look(status: &TenantStatus) -> Look {
     match status {
         TenantStatus::Active => Look::Plain,
-        TenantStatus::Suspended | TenantStatus::Onboarding => Look::Warning,
+        _ => Look::Warning,
     }
 }
 
@@ -119,8 +149,10 @@ pub(crate) async fn run(session: &Session<'_>) -> Result<Exit> {
         v: super::JSON_VERSION,
         target: session::TargetView::of(&operator),
         tenants: fleet.tenants.iter().map(TenantView::of).collect(),
+        strange: StrangeView::all(&fleet.strange),
         exit: Exit::Done,
     });
+    warn_of_strange(printer, &fleet.strange);
     if fleet.tenants.is_empty() {
         printer.say(format!("There are no tenants yet. Make one: {}", paint(COMMAND, "cgk tenant:create <slug>")));
         return Ok(Exit::Done);
@@ -132,7 +164,7 @@ pub(crate) async fn run(session: &Session<'_>) -> Result<Exit> {
         grid.row([
             (row.slug.as_str(), Look::Plain),
             (row.name.as_str(), Look::Plain),
-            (row.status.as_str(), status_look(row.status)),
+            (row.status.to_string().as_str(), status_look(&row.status)),
             (schema(row).as_str(), Look::Faint),
             (words.as_str(), look),
             (time::date(row.created_at).as_str(), Look::Faint),

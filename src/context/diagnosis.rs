@@ -94,14 +94,16 @@ pub(super) async fn diagnose(shared: &Shared, database: &str) -> Result<Option<E
             false => Error::TenantNotFound { tenant },
         }));
     };
-    let status: TenantStatus = status.parse().map_err(|error| Error::Unexpected {
-        doing: format!("read the status of tenant {slug}"),
-        found: format!("{error}"),
-    })?;
-    let not_ready = |missing: String| Ok(Some(Error::TenantNotReady { tenant: tenant.clone(), status, missing }));
-    if status == TenantStatus::Suspended {
-        return Ok(Some(Error::TenantSuspended { tenant }));
+    let status = TenantStatus::from(&*status);
+    match status {
+        TenantStatus::Suspended => return Ok(Some(Error::TenantSuspended { tenant })),
+        TenantStatus::Other(_) => return Ok(Some(Error::StatusUnknown { tenant, status })),
+        TenantStatus::Active | TenantStatus::Onboarding => {}
     }
+    let not_ready = |missing: String| {
+        let (tenant, status) = (tenant.clone(), status.clone());
+        Ok(Some(Error::TenantNotReady { tenant, status, missing }))
+    };
     if !get(1)? {
         return not_ready(format!("there is no schema {}", schema.as_str()));
     }

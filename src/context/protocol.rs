@@ -164,7 +164,7 @@ pub(crate) fn enter_sql(mode: Isolation) -> String {
 /// What the registry and the catalogue say of a tenant that could not be entered. Parameters, all text: slug, schema, role.
 /// From PostgreSQL 16 on a member of a role may still not act as it; older servers do not know the word for that.
 pub(crate) const DIAGNOSE: &str = "
-select (select o.status::pg_catalog.text from public.organizations o where o.slug = $1),
+select (select coalesce(o.status::pg_catalog.text, 'null') from public.organizations o where o.slug = $1),
        exists (select from pg_catalog.pg_namespace n where n.nspname::pg_catalog.text = $2),
        exists (select from pg_catalog.pg_roles r where r.rolname::pg_catalog.text = $3),
        coalesce((select pg_catalog.pg_has_role(current_user, r.oid,

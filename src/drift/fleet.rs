@@ -17,10 +17,10 @@ use crate::{
     migrate::{
         LEDGER_TABLE, Migrations, Scope, Set,
         ledger::{self, LedgerDigest, Prefixes},
-        state::{self, TenantFacts, role_of},
+        state::{self, Facts, TenantFacts, role_of},
     },
     slug::TenantSlug,
-    tenant::TenantStatus,
+    tenant::{StrangeRow, TenantStatus},
 };
 use futures_util::{StreamExt, future::try_join_all, stream};
 use std::collections::{BTreeMap, HashMap};
@@ -48,8 +48,12 @@ enum RoleLook {
 }
 
 /// Compares the tenants of a scope, in the order of their slugs.
-pub(super) async fn tenants(operator: &Operator, migrations: &Migrations, scope: &Scope) -> Result<Vec<SchemaDrift>> {
-    let facts = match scope {
+pub(super) async fn tenants(
+    operator: &Operator,
+    migrations: &Migrations,
+    scope: &Scope,
+) -> Result<(Vec<SchemaDrift>, Vec<StrangeRow>)> {
+    let Facts { tenants: facts, strange } = match scope {
         Scope::Only(slugs) => state::facts_of_all(operator, slugs).await?,
         _ => state::facts_of_fleet(operator).await?,
     };
@@ -61,11 +65,14 @@ pub(super) async fn tenants(operator: &Operator, migrations: &Migrations, scope:
     let mut rest: Vec<(TenantSlug, TenantFacts)> = Vec::new();
     let owners: HashMap<_, _> = facts.iter().filter_map(|(slug, of)| Some((slug.clone(), of.owner.clone()?))).collect();
     for (slug, facts) in facts {
-        match (&facts.owner, facts.tenant.as_ref().map(|tenant| tenant.status)) {
+        match (&facts.owner, facts.tenant.as_ref().map(|tenant| &tenant.status)) {
             (None, status) => {
                 let schema = SchemaName::of_tenant(&slug);
                 let drift = match status {
                     Some(TenantStatus::Onboarding) => judge::not_compared(&schema, Some(&slug), NotCompared::SettingUp),
+                    Some(TenantStatus::Other(_)) => {
+                        judge::not_compared(&schema, Some(&slug), NotCompared::UnknownStatus)
+                    }
                     _ => judge::gone(&schema, Some(&slug)),
                 };
                 done.insert(slug, drift);
@@ -90,13 +97,13 @@ pub(super) async fn tenants(operator: &Operator, migrations: &Migrations, scope:
     for (likeness, slugs) in groups {
         closely(operator, migrations, likeness, slugs, &mut references, &mut done).await?;
     }
-    for drift in done.values_mut().filter(|drift| drift.not_compared != Some(NotCompared::SettingUp)) {
+    for drift in done.values_mut().filter(|drift| !drift.is_without_schema()) {
         let found = roles.remove(drift.schema.as_str()).unwrap_or_default();
         drift.differences.splice(0..0, found);
         let Some(slug) = &drift.slug else { continue };
         fix::fill(&mut drift.differences, &drift.schema, role_of(operator, slug).as_ref(), owners.get(slug));
     }
-    Ok(done.into_values().collect())
+    Ok((done.into_values().collect(), strange))
 }
 
 type Groups = Vec<(Option<Likeness>, Vec<TenantSlug>)>;

@@ -46,7 +46,8 @@ use reference::References;
 /// Compares schemas, ledgers and roles with what the migrations give.
 ///
 /// [`Scope::Everything`] also looks for schemas and roles that look like a tenant's and are in no registry. A tenant that is
-/// being set up and has no schema yet is not compared, and that is no drift.
+/// being set up and has no schema yet is not compared, and that is no drift; nor is one without a schema whose status this
+/// version does not know.
 ///
 /// # What it needs
 ///
@@ -80,7 +81,7 @@ pub async fn verify(operator: &Operator, migrations: &Migrations, scope: &Scope)
     }
     if *scope != Scope::Public {
         state::require_registry(operator).await?;
-        report.tenants = fleet::tenants(operator, migrations, scope).await?;
+        (report.tenants, report.strange) = fleet::tenants(operator, migrations, scope).await?;
     }
     if *scope == Scope::Everything {
         report.strays = fleet::strays(operator).await?;

@@ -1,7 +1,7 @@
 //! What a comparison found.
 
 use super::fix::Phase;
-use crate::{config::IgnoreRule, ident::SchemaName, migration::MigrationId, slug::TenantSlug};
+use crate::{config::IgnoreRule, ident::SchemaName, migration::MigrationId, slug::TenantSlug, tenant::StrangeRow};
 use std::fmt;
 
 /// What [`verify`](super::verify()) found.
@@ -20,6 +20,8 @@ pub struct DriftReport {
     pub strays: Vec<Difference>,
     /// Rights and strays that a rule of [`Config::drift_ignore`](crate::Config::drift_ignore) is about. No drift.
     pub ignored: Vec<IgnoredDifference>,
+    /// The rows of the registry that are no tenants. No drift.
+    pub strange: Vec<StrangeRow>,
     /// Rules that were about nothing; only with [`Scope::Everything`](crate::migrate::Scope::Everything).
     pub unused_rules: Vec<IgnoreRule>,
 }
@@ -77,6 +79,8 @@ pub struct SchemaDrift {
 pub enum NotCompared {
     /// The tenant is registered, and its schema is not made yet. No drift.
     SettingUp,
+    /// Its status is one that this version does not know, and it has no schema. No drift.
+    UnknownStatus,
     /// A run was migrating it for longer than `session.lock_timeout`. No drift, and no proof that there is none.
     Busy,
     /// It has no ledger that can be read; that is among the differences.
@@ -89,6 +93,7 @@ impl fmt::Display for NotCompared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SettingUp => "it is being set up and has no schema yet",
+            Self::UnknownStatus => "its status is not known to this version, and it has no schema",
             Self::Busy => "another run is migrating it just now",
             Self::NoLedger => "without its ledger nobody knows which migrations it should hold",
             Self::UnknownMigrations => "migrations were applied to it whose files are not here",
@@ -100,6 +105,11 @@ impl SchemaDrift {
     /// Whether it was compared, and nothing differs.
     pub fn is_clean(&self) -> bool {
         self.differences.is_empty() && self.not_compared.is_none()
+    }
+
+    /// Whether it has no schema, and its status does not call for one.
+    pub(crate) fn is_without_schema(&self) -> bool {
+        matches!(self.not_compared, Some(NotCompared::SettingUp | NotCompared::UnknownStatus))
     }
 }
 

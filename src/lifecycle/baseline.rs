@@ -152,11 +152,12 @@ async fn refuse_known_organization(operator: &Operator, schema: &SchemaName, fac
         return refuse(format!("the comment on it names organization {id}, which is no organization's id"));
     };
     let doing = || while_doing("look for an organization in the registry");
-    let sql = "select o.slug from public.organizations o where o.id = $1";
+    let sql = "select o.slug::pg_catalog.text from public.organizations o where o.id = $1";
     let rows = operator.client().query_typed(sql, &[(&uuid, Type::UUID)]).await.map_err(doing())?;
     let Some(row) = rows.first() else { return Ok(()) };
-    let other: String = row.try_get(0).map_err(doing())?;
-    refuse(format!("it belongs to organization {id}, which is tenant {other} in the registry"))
+    let other: Option<String> = row.try_get(0).map_err(doing())?;
+    let other = other.unwrap_or_default();
+    refuse(format!("it belongs to organization {id}, which is tenant {} in the registry", other.escape_debug()))
 }
 
 /// One try.
@@ -364,7 +365,7 @@ select 'locked', {}, {};
             sql.push_str(&match &facts.tenant {
                 None => {
                     let name = options.name.as_deref().unwrap_or(slug.as_str());
-                    registry::insert_sql(id, slug, name, TenantStatus::Active)
+                    registry::insert_sql(id, slug, name, &TenantStatus::Active)
                 }
                 Some(_) => registry::demand_sql(id, slug) + &registry::activate_sql(slug),
             });

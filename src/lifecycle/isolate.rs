@@ -42,7 +42,7 @@ pub async fn without_role(operator: &Operator) -> Result<Vec<TenantSlug>> {
     let fleet = state::facts_of_fleet(operator).await?;
     let lacking =
         |facts: &TenantFacts| facts.owner.is_some() && facts.has_ledger && !(facts.has_role && facts.role_admitted);
-    Ok(fleet.into_iter().filter(|(_, facts)| lacking(facts)).map(|(slug, _)| slug).collect())
+    Ok(fleet.tenants.into_iter().filter(|(_, facts)| lacking(facts)).map(|(slug, _)| slug).collect())
 }
 
 /// Makes the role of every tenant [`without_role`], with its rights, and lets the admitted logins act as it. Their schemas
@@ -132,7 +132,7 @@ pub async fn new_identity(config: &Config) -> Result<NewIdentity> {
     let was_copy = crate::identity::renew(&operator).await?;
     let names: Vec<String> = logins.iter().map(|login| login.as_str().to_owned()).collect();
     let mut report = NewIdentity { was_copy, logins: names, ..NewIdentity::default() };
-    for (slug, facts) in fleet.into_iter().filter(|(_, facts)| facts.owner.is_some() && facts.has_ledger) {
+    for (slug, facts) in fleet.tenants.into_iter().filter(|(_, facts)| facts.owner.is_some() && facts.has_ledger) {
         let cleared = clear_one(&operator, &slug, facts.owner.as_ref(), &logins).await;
         let done = match cleared {
             Ok(()) if by_role => isolate_one(&operator, &slug).await,

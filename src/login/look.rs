@@ -102,7 +102,7 @@ pub(super) async fn tenants(operator: &Operator, name: &LoginName) -> Result<Vec
     let doing = || while_doing("look at the tenants");
     let by_role = operator.config().isolation() == Isolation::Role;
     let sql = format!(
-        "select o.slug, pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text, k.oid is not null, t.oid is not null, {member},
+        "select o.slug::pg_catalog.text, pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text, k.oid is not null, t.oid is not null, {member},
                 coalesce(pg_catalog.has_schema_privilege(l.oid, n.oid, 'usage'), false)
          from public.organizations o
          left join pg_catalog.pg_roles l on l.rolname::pg_catalog.text = $1
@@ -119,13 +119,18 @@ pub(super) async fn tenants(operator: &Operator, name: &LoginName) -> Result<Vec
     let tag = operator.facts().database_tag();
     let rows = run(operator, &sql, &[name.as_str(), tag.as_str()]).await.map_err(doing())?;
     rows.iter()
-        .map(|row| {
+        .filter_map(|row| match row.try_get::<_, Option<String>>(0).map_err(doing()) {
+            // A row that is no tenant has no schema and no role of ours.
+            Ok(slug) => Some(Ok((row, slug?.parse().ok()?))),
+            Err(error) => Some(Err(error)),
+        })
+        .map(|read| {
+            let (row, slug) = read?;
             let get = |index: usize| row.try_get::<_, bool>(index).map_err(doing());
-            let slug: String = row.try_get(0).map_err(doing())?;
             let owner: Option<String> = row.try_get(1).map_err(doing())?;
             let (schema, role, member, direct) = (get(2)?, get(3)?, get(4)?, get(5)?);
             Ok(TenantRights {
-                slug: slug.parse()?,
+                slug,
                 owner: owner.map(ident).transpose()?,
                 is_ready: if by_role { role } else { schema },
                 may_enter: if by_role { member } else { direct },

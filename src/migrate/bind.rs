@@ -89,7 +89,7 @@ pub struct BindReport {
 pub(crate) async fn bind_fleet(operator: &Operator) -> Result<BindReport> {
     let mut unbound = Vec::new();
     let mut refused = Vec::new();
-    for (slug, facts) in state::facts_of_fleet(operator).await? {
+    for (slug, facts) in state::facts_of_fleet(operator).await?.tenants {
         refused.extend(facts.refuse_other_organization().err().map(|error| (slug, error)));
         unbound.extend(Unbound::of(&facts, &operator.facts().role));
     }

@@ -15,7 +15,7 @@ use crate::{
     ident::{Ident, SchemaName},
     migration::Set,
     slug::TenantSlug,
-    tenant::TenantStatus,
+    tenant::StrangeRow,
 };
 use std::collections::HashMap;
 
@@ -33,6 +33,8 @@ pub struct FleetPlan<'a> {
     pub target: Target,
     /// Which schemas the plan is about.
     pub selection: Selection,
+    /// The rows of the registry that are no tenants.
+    pub strange: Vec<StrangeRow>,
     pub(crate) public_ledger: LedgerPresence,
     /// Schemas of an earlier version's that a run binds to their organizations.
     pub(crate) unbound: Vec<Unbound>,
@@ -54,7 +56,8 @@ pub struct PlannedTenant<'a> {
 pub enum Step<'a> {
     /// Apply these migrations.
     Apply(Plan<'a>),
-    /// Leave it alone, for a reason that is no fault: it is still being set up.
+    /// Leave it alone, for a reason that is no fault: it is still being set up, or is not whole and has a status that this
+    /// version does not know.
     Skip {
         /// The reason.
         reason: String,
@@ -105,6 +108,7 @@ pub async fn plan_fleet<'a>(
         at_head: 0,
         target,
         selection,
+        strange: vec![],
         public_ledger,
         unbound: vec![],
     };
@@ -123,7 +127,8 @@ async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, plann
     };
     let mut planner = TenantPlanner { operator, migrations, target: planned.target, by_applied: HashMap::new() };
     let own_role = operator.facts().role.as_str();
-    state::each_tenant(operator, migrations, whom, |tenant| {
+    let mut strange = Vec::new();
+    state::each_tenant(operator, migrations, whom, &mut strange, |tenant| {
         if !selection.takes(&tenant.tenant.slug) {
             return;
         }
@@ -137,6 +142,7 @@ async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, plann
         }
     })
     .await?;
+    planned.strange = strange;
     planned.tenants.sort_by(|one, other| one.slug.cmp(&other.slug));
     Ok(())
 }
@@ -155,11 +161,12 @@ impl<'a> TenantPlanner<'_, 'a> {
     fn step(&mut self, tenant: &TenantState) -> Option<Step<'a>> {
         let slug = &tenant.tenant.slug;
         let schema = SchemaName::of_tenant(slug);
+        let status = &tenant.tenant.status;
         let not_ready = |missing: String| {
-            if tenant.tenant.status == TenantStatus::Onboarding {
-                Step::Skip { reason: format!("onboarding: {missing}") }
+            if status.needs_schema() {
+                Step::Refuse(Error::TenantNotReady { tenant: slug.clone(), status: status.clone(), missing })
             } else {
-                Step::Refuse(Error::TenantNotReady { tenant: slug.clone(), status: tenant.tenant.status, missing })
+                Step::Skip { reason: format!("{status}: {missing}") }
             }
         };
         match &tenant.state {

@@ -134,7 +134,7 @@ fn set_of(slug: Option<&TenantSlug>) -> Set {
 }
 
 async fn slugs(operator: &Operator, scope: &Scope) -> Result<Vec<TenantSlug>> {
-    let known = super::state::facts_of_fleet(operator).await?.into_keys();
+    let known = super::state::facts_of_fleet(operator).await?.tenants.into_keys();
     let Scope::Only(wanted) = scope else { return Ok(known.collect()) };
     let known: std::collections::BTreeSet<TenantSlug> = known.collect();
     match wanted.iter().find(|slug| !known.contains(slug)) {

@@ -15,7 +15,7 @@ use crate::{
     isolation::Presence,
     migration::{Divergence, MigrationId, Set},
     slug::TenantSlug,
-    tenant::{OrganizationId, Tenant},
+    tenant::{OrganizationId, StrangeRow, Tenant, TenantStatus},
 };
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use std::{collections::BTreeMap, pin::pin};
@@ -68,6 +68,8 @@ pub struct FleetState {
     pub public_head: Option<MigrationId>,
     /// Each tenant of the registry, by slug.
     pub tenants: Vec<TenantState>,
+    /// The rows of the registry that are no tenants.
+    pub strange: Vec<StrangeRow>,
 }
 
 /// Where one tenant stands.
@@ -146,8 +148,10 @@ impl TenantFacts {
 pub async fn look(operator: &Operator, migrations: &Migrations) -> Result<FleetState> {
     let (public, public_head) = look_at_public(operator, migrations).await?;
     require_registry(operator).await?;
-    let tenants = look_at_tenants(operator, migrations, Whom::All).await?;
-    Ok(FleetState { public, public_head, tenants })
+    let (mut tenants, mut strange) = (Vec::new(), Vec::new());
+    each_tenant(operator, migrations, Whom::All, &mut strange, |tenant| tenants.push(tenant)).await?;
+    tenants.sort_by(|one, other| one.tenant.slug.cmp(&other.tenant.slug));
+    Ok(FleetState { public, public_head, tenants, strange })
 }
 
 /// Looks at the shared schema alone; needs no registry.
@@ -178,24 +182,13 @@ pub(crate) enum Whom<'a> {
     Made(&'a [TenantSlug]),
 }
 
-/// The fleet in one query, and the rows of those ledgers whose comment is missing or unknown.
-pub(crate) async fn look_at_tenants(
-    operator: &Operator,
-    migrations: &Migrations,
-    whom: Whom<'_>,
-) -> Result<Vec<TenantState>> {
-    let mut tenants = Vec::new();
-    each_tenant(operator, migrations, whom, |tenant| tenants.push(tenant)).await?;
-    tenants.sort_by(|one, other| one.tenant.slug.cmp(&other.tenant.slug));
-    Ok(tenants)
-}
-
-/// [`look_at_tenants`], tenant by tenant as the server answers: what is not kept takes no memory. Those whose rows must be read
-/// come last.
+/// The fleet in one query, and the rows of those ledgers whose comment is missing or unknown: tenant by tenant as the server
+/// answers, so that what is not kept takes no memory. Those whose rows must be read come last.
 pub(crate) async fn each_tenant(
     operator: &Operator,
     migrations: &Migrations,
     whom: Whom<'_>,
+    strange: &mut Vec<StrangeRow>,
     mut visit: impl FnMut(TenantState) + Send,
 ) -> Result<()> {
     let source = migrations.set(Set::Tenant);
@@ -204,8 +197,15 @@ pub(crate) async fn each_tenant(
     {
         // Nothing else is asked until the last row is taken: the driver stops reading where an answer is not.
         let mut rows = pin!(facts_rows(operator, Slugs::of(whom)).await?);
-        while let Some((slug, facts)) = rows.try_next().await? {
+        while let Some(found) = rows.try_next().await? {
             any = true;
+            let (slug, facts) = match found {
+                Found::Tenant(slug, facts) => (slug, *facts),
+                Found::Strange(row) => {
+                    strange.push(row);
+                    continue;
+                }
+            };
             let Some(tenant) = facts.tenant.clone() else {
                 if matches!(whom, Whom::These(_)) {
                     unknown.get_or_insert(slug);
@@ -331,26 +331,55 @@ pub(crate) async fn facts_of(operator: &Operator, slug: &TenantSlug) -> Result<T
     let slugs = std::slice::from_ref(slug);
     let mut rows = std::pin::pin!(facts_rows(operator, Slugs::of(Whom::These(slugs))).await?);
     match rows.try_next().await? {
-        Some((_, facts)) => Ok(facts),
+        Some(Found::Tenant(_, facts)) => Ok(*facts),
+        Some(Found::Strange(row)) => {
+            Err(Error::Unexpected { doing: format!("look at tenant {slug}"), found: row.to_string() })
+        }
         None => Err(Error::Unexpected { doing: format!("look at tenant {slug}"), found: "no row at all".into() }),
     }
 }
 
+/// What registry and catalogue say of many slugs.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) tenants: BTreeMap<TenantSlug, TenantFacts>,
+    /// The rows of the registry that are no tenants.
+    pub(crate) strange: Vec<StrangeRow>,
+}
+
 /// The same of many slugs, in one query.
-pub(crate) async fn facts_of_all(
-    operator: &Operator,
-    slugs: &[TenantSlug],
-) -> Result<BTreeMap<TenantSlug, TenantFacts>> {
-    facts_rows(operator, Slugs::of(Whom::These(slugs))).await?.try_collect().await
+pub(crate) async fn facts_of_all(operator: &Operator, slugs: &[TenantSlug]) -> Result<Facts> {
+    collect(operator, Slugs::of(Whom::These(slugs))).await
 }
 
 /// The same of every tenant of the registry.
-pub(crate) async fn facts_of_fleet(operator: &Operator) -> Result<BTreeMap<TenantSlug, TenantFacts>> {
-    facts_rows(operator, Slugs::of(Whom::All)).await?.try_collect().await
+pub(crate) async fn facts_of_fleet(operator: &Operator) -> Result<Facts> {
+    collect(operator, Slugs::of(Whom::All)).await
+}
+
+async fn collect(operator: &Operator, slugs: Slugs) -> Result<Facts> {
+    let mut facts = Facts::default();
+    let mut rows = pin!(facts_rows(operator, slugs).await?);
+    while let Some(found) = rows.try_next().await? {
+        match found {
+            Found::Tenant(slug, tenant) => drop(facts.tenants.insert(slug, *tenant)),
+            Found::Strange(row) => facts.strange.push(row),
+        }
+    }
+    Ok(facts)
+}
+
+/// A row of the answer.
+enum Found {
+    /// A slug, and what is known of it.
+    Tenant(TenantSlug, Box<TenantFacts>),
+    /// A row of the registry that is no tenant.
+    Strange(StrangeRow),
 }
 
 /// The slugs to look up: those of the registry, or some that the registry may not know.
 struct Slugs {
+    /// The text of `s (slug, o)`, `o` being the registry's row.
     from: &'static str,
     named: Vec<String>,
 }
@@ -359,35 +388,42 @@ impl Slugs {
     fn of(whom: Whom<'_>) -> Self {
         match whom {
             Whom::All => Self {
-                from: "select slug from public.organizations where $2::pg_catalog.text[] is not null",
+                from:
+                    "(select o.slug::pg_catalog.text as slug, true as registered, o.id, o.name, o.status, o.created_at
+                        from public.organizations o where $2::pg_catalog.text[] is not null)",
                 named: Vec::new(),
             },
             Whom::These(slugs) | Whom::Made(slugs) => {
                 let named = slugs.iter().map(|slug| slug.as_str().to_owned()).collect();
-                Self { from: "select distinct pg_catalog.unnest($2::pg_catalog.text[])", named }
+                Self {
+                    from: "(select w.slug, coalesce(o.registered, false) as registered, o.id, o.name, o.status, o.created_at
+                            from (select distinct pg_catalog.unnest($2::pg_catalog.text[])) w (slug)
+                            left join (select true as registered, o.slug, o.id, o.name, o.status, o.created_at
+                                       from public.organizations o) o on o.slug = w.slug)",
+                    named,
+                }
             }
         }
     }
 }
 
-async fn facts_rows(
-    operator: &Operator,
-    slugs: Slugs,
-) -> Result<impl Stream<Item = Result<(TenantSlug, TenantFacts)>> + Send + use<>> {
+async fn facts_rows(operator: &Operator, slugs: Slugs) -> Result<impl Stream<Item = Result<Found>> + Send + use<>> {
     let (usable, grantable) = acting_sql(operator, &slugs);
     // Names are compared as text: comparing with the type `name` would cut off what is too long and call it equal.
     let sql = format!(
-        "select s.slug, o.id, o.name, o.status::pg_catalog.text, o.created_at, pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text,
+        "select s.slug, s.id::pg_catalog.text, coalesce(s.name::pg_catalog.text, ''), s.status::pg_catalog.text,
+                case when pg_catalog.isfinite(s.created_at) then s.created_at::pg_catalog.timestamptz
+                     else 'epoch'::pg_catalog.timestamptz end,
+                pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text,
                 c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class'), r.oid is not null,
                 coalesce(pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage'), false),
-                {usable}, {grantable}, {comment}
-         from ({}) s (slug)
-         left join public.organizations o on o.slug = s.slug
+                {usable}, {grantable}, {comment}, s.registered
+         from {} s
          left join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || s.slug
          left join pg_catalog.pg_class c
                 on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
          left join pg_catalog.pg_roles r on r.rolname::pg_catalog.text = 'cgk_' || s.slug || '_' || $1
-         order by s.slug collate \"C\"",
+         order by s.slug collate \"C\", s.created_at, s.id",
         slugs.from,
         comment = binding::comment_of_sql("n.oid"),
     );
@@ -395,9 +431,12 @@ async fn facts_rows(
     let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
         [(&tag, Type::TEXT), (&slugs.named, Type::TEXT_ARRAY)];
     match operator.client().query_typed_raw(&sql, params).await {
-        Ok(rows) => Ok(rows
-            .map_err(|error| while_doing("look at the fleet")(error))
-            .and_then(|row| std::future::ready(facts_row(&row)))),
+        Ok(rows) => {
+            let mut last = None;
+            Ok(rows
+                .map_err(|error| while_doing("look at the fleet")(error))
+                .and_then(move |row| std::future::ready(found_in(&row, &mut last))))
+        }
         Err(error) => {
             if [Some(&SqlState::UNDEFINED_TABLE), Some(&SqlState::UNDEFINED_COLUMN)].contains(&error.code()) {
                 require_registry(operator).await?;
@@ -424,34 +463,46 @@ fn acting_sql(operator: &Operator, slugs: &Slugs) -> (&'static str, &'static str
     }
 }
 
-fn facts_row(row: &Row) -> Result<(TenantSlug, TenantFacts)> {
+/// Reads a row of the answer; `last` is the slug of the one before, because equal ones follow each other.
+fn found_in(row: &Row, last: &mut Option<TenantSlug>) -> Result<Found> {
     let doing = || while_doing("read the registry");
-    let slug: String = row.try_get(0).map_err(doing())?;
-    let slug: TenantSlug = slug.parse()?;
-    let id: Option<uuid::Uuid> = row.try_get(1).map_err(doing())?;
-    let tenant = match id {
-        Some(id) => {
-            let status: String = row.try_get(3).map_err(doing())?;
-            let status = status.parse().map_err(|error| Error::Unexpected {
-                doing: format!("read the status of tenant {slug}"),
-                found: format!("{error}"),
-            })?;
-            Some(Tenant {
+    let text = |index: usize| row.try_get::<_, Option<String>>(index).map_err(doing());
+    let (slug, id, status) = (text(0)?, text(1)?, text(3)?);
+    let parsed = slug.as_deref().map(str::parse::<TenantSlug>);
+    let why = match (&parsed, id.as_deref().map(str::parse::<uuid::Uuid>)) {
+        (None, _) => "it has no slug".to_owned(),
+        (Some(Err(error)), _) => format!("no slug of a tenant: {}", error.problem),
+        (Some(Ok(slug)), _) if last.as_ref() == Some(slug) => "another organization has the same slug".to_owned(),
+        (Some(Ok(slug)), Some(Ok(id))) => {
+            *last = Some(slug.clone());
+            let tenant = Tenant {
                 id: OrganizationId(id),
                 slug: slug.clone(),
                 name: row.try_get(2).map_err(doing())?,
-                status,
+                status: TenantStatus::from(status.as_deref().unwrap_or("null")),
                 created_at: row.try_get(4).map_err(doing())?,
-            })
+            };
+            let facts = facts_of_row(row, slug, Some(tenant))?;
+            return Ok(Found::Tenant(slug.clone(), Box::new(facts)));
         }
-        None => None,
+        (Some(Ok(slug)), None) if !row.try_get::<_, bool>(13).map_err(doing())? => {
+            let facts = facts_of_row(row, slug, None)?;
+            return Ok(Found::Tenant(slug.clone(), Box::new(facts)));
+        }
+        (Some(Ok(_)), None) => "it has no id".to_owned(),
+        (Some(Ok(_)), Some(Err(_))) => "its id is no uuid".to_owned(),
     };
+    Ok(Found::Strange(StrangeRow { id, slug, status, why }))
+}
+
+fn facts_of_row(row: &Row, slug: &TenantSlug, tenant: Option<Tenant>) -> Result<TenantFacts> {
+    let doing = || while_doing("read the registry");
     let owner: Option<String> = row.try_get(5).map_err(doing())?;
     let owner = owner.map(Ident::new).transpose().map_err(|error| Error::Unexpected {
         doing: format!("look at the schema of tenant {slug}"),
         found: error.to_string(),
     })?;
-    let facts = TenantFacts {
+    Ok(TenantFacts {
         tenant,
         owner,
         schema_comment: row.try_get(12).map_err(doing())?,
@@ -461,8 +512,7 @@ fn facts_row(row: &Row) -> Result<(TenantSlug, TenantFacts)> {
         role_admitted: row.try_get(9).map_err(doing())?,
         role_usable: row.try_get(10).map_err(doing())?,
         role_grantable: row.try_get(11).map_err(doing())?,
-    };
-    Ok((slug, facts))
+    })
 }
 
 /// The role that a tenant has under the operator's configuration.

@@ -36,6 +36,7 @@ mod named_commands;
 mod platform;
 mod public_api;
 mod public_functions;
+mod registry_rows;
 mod row_security;
 mod sandbox;
 mod security_limits;

@@ -171,7 +171,7 @@ async fn a_tenant_is_made_once_and_found_again() {
         lifecycle::create(&shop.operator, &shop.db, &Migrations::bundled(), &slug("acme"), &options).await.unwrap();
     assert_eq!((made.creation, made.applied.len(), made.schema.as_str()), (Creation::New, 7, "tenant_acme"));
     assert_eq!(
-        (made.tenant.status, made.tenant.name.as_str()),
+        (made.tenant.status.clone(), made.tenant.name.as_str()),
         (TenantStatus::Active, "It's \\ Acme; drop table x --")
     );
     assert!(shop.is_whole("acme").await);

@@ -163,8 +163,8 @@ pub async fn create_many(
     let maker = Maker { operator, migrations, options, fresh, desk: &desk };
     maker.work(jobs).await;
     let Desk { report, .. } = desk.into_inner().expect("nothing panics while it is held");
-    let report = verified(operator, migrations, report).await?;
-    enter_some(db, &report).await?;
+    let (report, active) = verified(operator, migrations, report).await?;
+    enter_some(db, &active).await?;
     Ok(report)
 }
 
@@ -179,7 +179,7 @@ struct Job {
 /// What is known of each of them, in one query; in the order given.
 async fn jobs(operator: &Operator, tenants: &[NewTenant]) -> Result<Vec<Job>> {
     let slugs: Vec<TenantSlug> = tenants.iter().map(|tenant| tenant.slug.clone()).collect();
-    let mut facts: BTreeMap<TenantSlug, TenantFacts> = state::facts_of_all(operator, &slugs).await?;
+    let mut facts: BTreeMap<TenantSlug, TenantFacts> = state::facts_of_all(operator, &slugs).await?.tenants;
     let job = |tenant: &NewTenant| {
         let facts = facts.remove(&tenant.slug)?;
         Some(Job { tenant: tenant.clone(), facts, tries: 0, backoff: Backoff::new(), began: None })
@@ -281,16 +281,18 @@ impl<'o> Maker<'_, 'o> {
     }
 }
 
-/// Looks at what was made, all of it in one query: a tenant that is not whole has failed.
+/// Looks at what was made, all of it in one query: a tenant that is not whole has failed. Returns those that can be entered
+/// too: a suspended tenant that was finished cannot.
 async fn verified(
     operator: &Operator,
     migrations: &Migrations,
     mut report: CreateManyReport,
-) -> Result<CreateManyReport> {
+) -> Result<(CreateManyReport, BTreeSet<TenantSlug>)> {
+    let mut active = BTreeSet::new();
     let mut made: BTreeSet<TenantSlug> =
         report.tenants.iter().filter(|tenant| is_made(tenant)).map(|tenant| tenant.slug.clone()).collect();
     if made.is_empty() {
-        return Ok(report);
+        return Ok((report, active));
     }
     let slugs: Vec<TenantSlug> = made.iter().cloned().collect();
     let mut broken: BTreeMap<TenantSlug, Error> = BTreeMap::new();
@@ -299,11 +301,18 @@ async fn verified(
         status,
         missing: format!("{missing} is missing"),
     };
-    state::each_tenant(operator, migrations, Whom::Made(&slugs), |tenant| {
+    // Slugs that were made are readable.
+    let mut strange = Vec::new();
+    state::each_tenant(operator, migrations, Whom::Made(&slugs), &mut strange, |tenant| {
         let (slug, status) = (tenant.tenant.slug, tenant.tenant.status);
         made.remove(&slug);
         let error = match tenant.state {
-            SchemaState::AtHead => return,
+            SchemaState::AtHead => {
+                if status == TenantStatus::Active {
+                    active.insert(slug);
+                }
+                return;
+            }
             SchemaState::HalfProvisioned { missing } => not_ready(slug.clone(), status, &missing),
             SchemaState::Missing => not_ready(slug.clone(), status, "its schema"),
             SchemaState::Behind { pending } => {
@@ -327,14 +336,14 @@ async fn verified(
             outcome.result = Err(error);
         }
     }
-    Ok(report)
+    Ok((report, active))
 }
 
-async fn enter_some(db: &Db, report: &CreateManyReport) -> Result<()> {
-    let mut made = report.tenants.iter().filter(|tenant| is_made(tenant));
+async fn enter_some(db: &Db, made: &BTreeSet<TenantSlug>) -> Result<()> {
+    let mut made = made.iter();
     let (first, last) = (made.next(), made.next_back());
-    for tenant in first.into_iter().chain(last) {
-        enter(db, &tenant.slug).await?;
+    for slug in first.into_iter().chain(last) {
+        enter(db, slug).await?;
     }
     Ok(())
 }

@@ -206,7 +206,7 @@ async fn try_once(
             let name = options.name.as_deref().unwrap_or(slug.as_str());
             let id = OrganizationId(Uuid::new_v4());
             let status = if in_steps { TenantStatus::Onboarding } else { TenantStatus::Active };
-            provision.push_str(&registry::insert_sql(id, slug, name, status));
+            provision.push_str(&registry::insert_sql(id, slug, name, &status));
             id
         }
         Some(tenant) => {
@@ -288,7 +288,7 @@ fn refuse_to_replace(schema: &SchemaName, facts: &TenantFacts, options: &CreateO
                 && tenant.status != TenantStatus::Onboarding
                 && options.lost_schema == LostSchema::Refuse =>
         {
-            let (tenant, status) = (tenant.slug.clone(), tenant.status);
+            let (tenant, status) = (tenant.slug.clone(), tenant.status.clone());
             Err(Error::SchemaGone { tenant, status, schema: schema.clone() })
         }
         _ => Ok(()),

@@ -174,6 +174,7 @@ impl Drop for Shell {
 }
 
 /// What a command said and ended with.
+#[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
