@@ -27,7 +27,8 @@ tools() {
 
 binary() {
     step "static binary"
-    export CC_x86_64_unknown_linux_musl=musl-gcc CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=musl-gcc
+    # For the C code of a dependency. Linking is left to the Rust toolchain: what musl-gcc links as a static PIE does not start.
+    export CC_x86_64_unknown_linux_musl=musl-gcc
     cargo build --quiet --release --locked --target "$target" --bin cgk
     bin=$work/$target/release/cgk
     tar -C "$work/$target/release" -czf "$out/cgk-$version-x86_64-linux.tar.gz" cgk
@@ -36,8 +37,8 @@ binary() {
 wheel() {
     step "wheel"
     # A static binary runs with any C library, so both kinds of tag are true.
-    "$work/venv/bin/maturin" build --quiet --release --locked --target "$target" -m packaging/wheel/pyproject.toml \
-        --compatibility manylinux2014 musllinux_1_1 --out "$out"
+    (cd packaging/wheel && "$work/venv/bin/maturin" build --quiet --release --locked --target "$target" \
+        --compatibility manylinux2014 musllinux_1_1 --out "$out")
 }
 
 npm_packages() {

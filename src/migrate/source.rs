@@ -510,6 +510,11 @@ fn one_migration(folder: &Path, left_aside: &mut Vec<PathBuf>) -> Result<Result<
     Ok(read_text(&path)?.map(|text| FileText { path, text, transactional }))
 }
 
+/// Whether this is the checksum of a bundled migration's text.
+pub(super) fn is_bundled(checksum: &Checksum) -> bool {
+    [BUNDLED_PUBLIC, BUNDLED_TENANT].into_iter().flatten().any(|(_, text)| Checksum::of(text) == *checksum)
+}
+
 macro_rules! bundled {
     ($folder:literal: $($name:literal)*) => {
         &[$(($name, include_str!(concat!("../../migrations/", $folder, "/", $name)))),*]

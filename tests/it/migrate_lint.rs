@@ -325,3 +325,16 @@ async fn what_rewrites_a_table_rewrites_it() {
         assert_eq!(told, rewritten, "{action}");
     }
 }
+
+/// Only cgk's own files make what begins with cgk_: the text of a bundled one, under any version, and nothing like it.
+#[test]
+fn a_bundled_text_may_make_what_is_cgks_own_and_no_other_may() {
+    let enter = include_str!("../../migrations/public/009_enter.sql");
+    let files = Files::empty();
+    files.public("001_enter.sql", enter).tenant("001_first.sql", FIRST);
+    files.load();
+    // The control: one statement more.
+    files.public("001_enter.sql", &format!("{enter}select 1;\n"));
+    let refused = files.try_load().unwrap_err();
+    assert!(format!("{refused:?}").contains("cgk_enter is cgk's own"), "{refused:?}");
+}
