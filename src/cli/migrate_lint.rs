@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use cgk::{
     config::MigrationsFrom,
-    migrate::{self, Finding, Migrations, Set, Severity, TableLock},
+    migrate::{self, Finding, MigrationFile, Migrations, Set, Severity, TableLock},
 };
 use clap::Args;
 use serde::Serialize;
@@ -43,9 +43,25 @@ struct Answer<'a> {
     v: u32,
     findings: Vec<FindingView<'a>>,
     locks: Vec<LockView>,
+    /// Files that hold more than what is run.
+    tools: &'a [ToolView],
     errors: usize,
     warnings: usize,
     exit: Exit,
+}
+
+/// What was found in some files.
+#[derive(Default)]
+struct Looked {
+    findings: Vec<Finding>,
+    locks: Vec<LockView>,
+    tools: Vec<ToolView>,
+}
+
+#[derive(Serialize)]
+struct ToolView {
+    file: String,
+    tool: &'static str,
 }
 
 #[derive(Serialize)]
@@ -70,11 +86,11 @@ struct LockView {
 
 pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
-    let (findings, locks) = if arguments.files.is_empty() {
+    let Looked { findings, locks, tools } = if arguments.files.is_empty() {
         match MigrationsFrom::load_with(session.globals.overrides()?)? {
             MigrationsFrom::Bundled => {
                 let bundled = Migrations::bundled();
-                (bundled.warnings(), locks_of(&bundled, |_| true))
+                Looked { findings: bundled.warnings(), locks: locks_of(&bundled, |_| true), tools: Vec::new() }
             }
             MigrationsFrom::Directory(directory) => look_at(&directory, |_| true)?,
         }
@@ -89,6 +105,7 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
         v: super::JSON_VERSION,
         findings: findings.iter().map(FindingView::of).collect(),
         locks,
+        tools: &tools,
         errors,
         warnings,
         exit,
@@ -96,6 +113,11 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
     for finding in &findings {
         annotate(printer, finding);
         printer.answer(line(finding));
+    }
+    if printer.is_verbose() {
+        for ToolView { file, tool } in &tools {
+            printer.answer(format!("{}: written for {tool}; the way back in it is not run", harmless(file)));
+        }
     }
     if printer.is_json() {
         return Ok(exit);
@@ -117,7 +139,7 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
 }
 
 /// The files named, each among the others of its directory: what an earlier file makes, a later one may rely on.
-fn look_at_files(files: &[PathBuf]) -> Result<(Vec<Finding>, Vec<LockView>)> {
+fn look_at_files(files: &[PathBuf]) -> Result<Looked> {
     let mut wanted: BTreeSet<PathBuf> = BTreeSet::new();
     let mut directories: BTreeSet<PathBuf> = BTreeSet::new();
     for file in files {
@@ -126,30 +148,45 @@ fn look_at_files(files: &[PathBuf]) -> Result<(Vec<Finding>, Vec<LockView>)> {
             Refusal { message, hint, exit: Exit::Usage }
         };
         let Ok(path) = file.canonicalize() else { bail!(unusable(format!("there is no file {}", file.display()))) };
-        let folder = path.parent().filter(|folder| {
+        let is_set = |folder: &Path| {
             [Set::Public, Set::Tenant].iter().any(|set| folder.file_name().is_some_and(|name| name == set.folder()))
-        });
+        };
+        // The file itself, or the folder that is its migration, as diesel and Prisma have it.
+        let folder = path.ancestors().skip(1).take(2).find(|folder| is_set(folder));
         let Some(directory) = folder.and_then(Path::parent) else {
             bail!(unusable(format!("{} is in no set of migrations", file.display())));
         };
         directories.insert(directory.to_owned());
         wanted.insert(path);
     }
-    let (mut findings, mut locks) = (Vec::new(), Vec::new());
+    let mut all = Looked::default();
     for directory in &directories {
-        let (found, held) = look_at(directory, |path| wanted.contains(path))?;
-        findings.extend(found);
-        locks.extend(held);
+        let Looked { findings, locks, tools } = look_at(directory, |path| wanted.contains(path))?;
+        all.findings.extend(findings);
+        all.locks.extend(locks);
+        all.tools.extend(tools);
     }
-    Ok((findings, locks))
+    Ok(all)
 }
 
-fn look_at(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<(Vec<Finding>, Vec<LockView>)> {
+fn look_at(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Looked> {
     let mut findings = migrate::lint_directory(directory)?;
     let usable = findings.iter().all(|finding| finding.severity() != Severity::Error);
-    let locks = if usable { locks_of(&Migrations::from_directory(directory)?, &wanted) } else { Vec::new() };
+    let (mut locks, mut tools) = (Vec::new(), Vec::new());
+    if usable {
+        let migrations = Migrations::from_directory(directory)?;
+        locks = locks_of(&migrations, &wanted);
+        tools = tools_of(&migrations, &wanted);
+    }
     findings.retain(|finding| wanted(&finding.file));
-    Ok((findings, locks))
+    Ok(Looked { findings, locks, tools })
+}
+
+/// The files of which only a part is run, each with the tool whose directives say so.
+fn tools_of(migrations: &Migrations, wanted: impl Fn(&Path) -> bool) -> Vec<ToolView> {
+    let files = [Set::Public, Set::Tenant].into_iter().flat_map(|set| migrations.set(set).files());
+    let tool = |file: &MigrationFile| Some(ToolView { file: shown(file.path()), tool: file.tool()? });
+    files.filter(|file| wanted(file.path())).filter_map(tool).collect()
 }
 
 fn locks_of(migrations: &Migrations, wanted: impl Fn(&Path) -> bool) -> Vec<LockView> {

@@ -55,6 +55,9 @@ struct FileView {
     migration: String,
     tenants: usize,
     transaction: bool,
+    /// The tool whose directives part the file into what is run and what is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool: Option<&'static str>,
     locks: Vec<LockView>,
     warnings: Vec<WarningView>,
 }
@@ -142,7 +145,9 @@ pub(crate) fn show(printer: &Printer, migrations: &Migrations, plan: &FleetPlan<
     }
     if printer.is_verbose() {
         for file in public.iter().copied().chain(tenants.values().map(|planned| planned.file)) {
-            printer.answer(format!("\n{}\n{}", paint(HEADING, shown(file.path())), harmless(file.sql().trim_end())));
+            let tool = file.tool().map(|tool| format!(" (written for {tool})")).unwrap_or_default();
+            let heading = format!("{}{tool}", paint(HEADING, shown(file.path())));
+            printer.answer(format!("\n{heading}\n{}", harmless(file.sql().trim_end())));
         }
     }
     for tenant in &plan.tenants {
@@ -227,6 +232,7 @@ impl FileView {
             migration: name.to_owned(),
             tenants,
             transaction: file.is_transactional(),
+            tool: file.tool(),
             locks: file.locks().into_iter().map(lock).collect(),
             warnings: own
                 .map(|warning| WarningView {

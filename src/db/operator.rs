@@ -30,6 +30,7 @@ pub struct Operator {
     tls: MakeRustlsConnect,
     config: Config,
     facts: ServerFacts,
+    strings: StringSetting,
     /// Whether a user's statements may have left something in the session (`session_reset.rs`).
     marked: AtomicBool,
     search_path: SearchPath,
@@ -43,6 +44,16 @@ impl std::fmt::Debug for Operator {
 
 /// How long a cancel request may take.
 const CANCEL_MAX: Duration = Duration::from_secs(5);
+
+/// What the server takes a backslash in `'…'` for, where a session says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StringSetting {
+    /// A character, as the standard has it: nothing is to be done.
+    Standard,
+    /// An escape, because a role or the database has `standard_conforming_strings = off`. Connections are opened with the
+    /// setting on: the server reads a whole message before it carries out a SET in it.
+    Overridden,
+}
 
 /// What a server says of itself and of the role that asks.
 #[derive(Clone, Debug)]
@@ -137,8 +148,11 @@ impl Operator {
     pub(crate) async fn connect_to_any(config: &Config) -> Result<(Self, Identity)> {
         let config = &config.for_ddl()?;
         let tls = tls::connector(config.tls())?;
-        let client = open(config, &tls).await?;
-        let facts = look(&client, config).await?;
+        let mut client = open(config, &tls, StringSetting::Standard).await?;
+        let (facts, strings) = look(&client, config).await?;
+        if strings == StringSetting::Overridden {
+            client = open(config, &tls, strings).await?;
+        }
         if facts.major() < SERVER_MAJOR_MIN {
             return Err(Error::ServerTooOld {
                 target: config.target().to_string(),
@@ -153,15 +167,16 @@ impl Operator {
         }
         let search_path = search_path(&client, config, &facts.database_tag()).await?;
         let marked = AtomicBool::new(false);
-        Ok((Self { client, tls, config: config.clone(), facts, marked, search_path }, identity))
+        Ok((Self { client, tls, config: config.clone(), facts, strings, marked, search_path }, identity))
     }
 
     /// Another connection of the same kind, without another look at the server.
     pub(crate) async fn sibling(&self) -> Result<Self> {
-        let client = open(&self.config, &self.tls).await?;
+        let strings = self.strings;
+        let client = open(&self.config, &self.tls, strings).await?;
         let (tls, config, facts) = (self.tls.clone(), self.config.clone(), self.facts.clone());
         let (marked, search_path) = (AtomicBool::new(false), self.search_path.clone());
-        Ok(Self { client, tls, config, facts, marked, search_path })
+        Ok(Self { client, tls, config, facts, strings, marked, search_path })
     }
 
     /// Lets the server refuse every write of this connection from here on.
@@ -229,8 +244,14 @@ impl Operator {
     }
 }
 
-async fn open(config: &Config, tls: &MakeRustlsConnect) -> Result<Client> {
-    let (client, connection) = config.pg().connect(tls.clone()).await.map_err(|error| refused(config, error))?;
+async fn open(config: &Config, tls: &MakeRustlsConnect, strings: StringSetting) -> Result<Client> {
+    let mut address = config.pg().clone();
+    if strings == StringSetting::Overridden {
+        // A setting of the connection's own outlasts RESET ALL and DISCARD ALL.
+        let options = address.get_options().map_or_else(String::new, |options| format!("{options} "));
+        address.options(format!("{options}-c standard_conforming_strings=on"));
+    }
+    let (client, connection) = address.connect(tls.clone()).await.map_err(|error| refused(config, error))?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "operator connection ended");
@@ -239,7 +260,7 @@ async fn open(config: &Config, tls: &MakeRustlsConnect) -> Result<Client> {
     Ok(client)
 }
 
-async fn look(client: &Client, config: &Config) -> Result<ServerFacts> {
+async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, StringSetting)> {
     let doing = || while_doing(format!("look at the server at {}", config.target()));
     let rows = client
         .query_typed(
@@ -252,7 +273,8 @@ async fn look(client: &Client, config: &Config) -> Result<ServerFacts> {
                     (select s.version from pg_catalog.pg_stat_ssl s where s.pid = pg_catalog.pg_backend_pid() and s.ssl),
                     pg_catalog.version() like '%linux%',
                     pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool,
-                    pg_catalog.current_setting('server_encoding')
+                    pg_catalog.current_setting('server_encoding'),
+                    pg_catalog.current_setting('standard_conforming_strings')::pg_catalog.bool
              from pg_catalog.pg_roles r where r.rolname = current_user",
             &[],
         )
@@ -263,7 +285,9 @@ async fn look(client: &Client, config: &Config) -> Result<ServerFacts> {
         found: "no row at all".into(),
     })?;
     let number: i32 = row.try_get(1).map_err(doing())?;
-    Ok(ServerFacts {
+    let is_standard: bool = row.try_get(13).map_err(doing())?;
+    let strings = if is_standard { StringSetting::Standard } else { StringSetting::Overridden };
+    let facts = ServerFacts {
         version: row.try_get(0).map_err(doing())?,
         version_number: u32::try_from(number).unwrap_or_default(),
         database: row.try_get(2).map_err(doing())?,
@@ -278,5 +302,6 @@ async fn look(client: &Client, config: &Config) -> Result<ServerFacts> {
         read_only: row.try_get(11).map_err(doing())?,
         tag: Arc::default(),
         encoding: row.try_get(12).map_err(doing())?,
-    })
+    };
+    Ok((facts, strings))
 }

@@ -15,7 +15,7 @@ use super::{
     message::{self, Answer},
 };
 use std::sync::atomic::Ordering;
-use tokio_postgres::Error;
+use tokio_postgres::{Error, error::SqlState};
 
 /// Everything of `discard all` that is allowed inside a transaction, but for the roles. No statement of it fails for what
 /// is not there. Between two files of one schema, [`UNLOCK`] belongs to it.
@@ -41,7 +41,13 @@ fn within_transaction(commits: Commits) -> String {
         Commits::WithMessage => "set constraints all immediate; ",
         Commits::Later => "",
     };
-    format!("{deferred}{BETWEEN_FILES} reset session authorization; reset role; select {UNLOCK};")
+    // A BEGIN that a file hides from us leaves its transaction open behind the message. Where there is none, the first of the two
+    // makes the implicit transaction an explicit one, without a warning.
+    let committed = match commits {
+        Commits::WithMessage => " begin; commit;",
+        Commits::Later => "",
+    };
+    format!("{deferred}{BETWEEN_FILES} reset session authorization; reset role; select {UNLOCK};{committed}")
 }
 
 impl Operator {
@@ -57,6 +63,10 @@ impl Operator {
         let answer = message::run(self.client(), &sql).await?;
         if answer.error.is_none() {
             self.session_is_marked().store(false, Ordering::Release);
+        } else if commits == Commits::WithMessage {
+            // What others write on this connection, the history of a run for instance, must not meet a read-only session. The
+            // error of the message counts more than one of the reset, which is tried again before the next.
+            let _ = self.discard_all().await;
         }
         Ok(answer)
     }
@@ -68,7 +78,19 @@ impl Operator {
 
     /// Resets the session, session locks included. Outside of a transaction only.
     pub(crate) async fn discard_all(&self) -> Result<(), Error> {
-        message::run(self.client(), "discard all").await?.complete()?;
+        let discarded = message::run(self.client(), "discard all").await?.complete();
+        // A BEGIN that a file hides leaves a transaction open where the message fails.
+        let is_open = |error: &Error| {
+            [Some(&SqlState::IN_FAILED_SQL_TRANSACTION), Some(&SqlState::ACTIVE_SQL_TRANSACTION)]
+                .contains(&error.code())
+        };
+        match discarded {
+            Err(error) if is_open(&error) => {
+                message::run(self.client(), "rollback").await?.complete()?;
+                message::run(self.client(), "discard all").await?.complete()?;
+            }
+            discarded => drop(discarded?),
+        }
         self.session_is_marked().store(false, Ordering::Release);
         Ok(())
     }

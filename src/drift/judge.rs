@@ -85,7 +85,7 @@ fn empty(schema: &SchemaName, slug: Option<&TenantSlug>) -> SchemaDrift {
 
 /// Where in the set the rows' files stand; `None` if one has no file.
 pub(super) fn places(source: &Source, rows: &[Applied]) -> Option<Vec<usize>> {
-    let place = |row: &Applied| source.files().iter().position(|file| file.id().version == row.id.version);
+    let place = |row: &Applied| source.place_of(&row.id);
     let mut places = rows.iter().map(place).collect::<Option<Vec<_>>>()?;
     places.sort_unstable();
     Some(places)

@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{RoleName, SchemaName, literal},
     isolation,
-    migrate::{MigrationFile, Migrations, Set},
+    migrate::{MigrationFile, Migrations, Set, encodable, guard},
     sql::rewrite::{self, Edits},
 };
 use std::collections::HashMap;
@@ -55,6 +55,7 @@ async fn build(operator: &Operator, set: Set, files: &[&MigrationFile]) -> Resul
         });
     }
     operator.facts().require_schema_creation()?;
+    encodable::check(operator, files).await?;
     operator.reset_session().await.map_err(while_doing("reset the session"))?;
     operator.mark_session();
     let schema = SchemaName::scratch();
@@ -110,7 +111,8 @@ fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &Sche
         let path = operator.search_path().of(schema);
         // As when it is applied: a file may SET what it likes.
         sql.push_str(&format!("reset all;\n{};\nselect '{mark}{index}';\n", settings(&path)));
-        sql.push_str(&format!("{}\n;\n", transactional(file, set, schema)));
+        let text = transactional(file, set, schema, &operator.facts().encoding);
+        sql.push_str(&format!("{}\n{text}\n;\n{}\n", guard::open_sql(), guard::close_sql()));
     }
     let schemas = Schemas::One { schema, role: role.as_ref() };
     // The shared schema is read under a path in which what extensions put into it needs no schema either.
@@ -129,7 +131,7 @@ fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &Sche
 
 /// A file's text as it can run inside a transaction and in another schema: without CONCURRENTLY, without what only keeps
 /// house, and with the scratch schema's name where the shared set writes its own.
-fn transactional(file: &MigrationFile, set: Set, schema: &SchemaName) -> String {
+fn transactional(file: &MigrationFile, set: Set, schema: &SchemaName, encoding: &str) -> String {
     let mut edits = Edits::default();
     for statement in file.statements() {
         match statement.leading_words().as_slice() {
@@ -143,7 +145,7 @@ fn transactional(file: &MigrationFile, set: Set, schema: &SchemaName) -> String 
             rewrite::rename_schema(statement, SchemaName::public().as_str(), &schema.quoted(), &mut edits);
         }
     }
-    edits.apply(file.sql())
+    edits.apply(&file.sql_for(encoding))
 }
 
 #[cfg(test)]
@@ -154,7 +156,7 @@ mod tests {
         let migrations = Migrations::bundled().with_file(set, "900_x.sql", sql).unwrap();
         let file = migrations.set(set).files().last().unwrap();
         let schema = SchemaName::scratch();
-        transactional(file, set, &schema).replace(&schema.quoted(), "<scratch>")
+        transactional(file, set, &schema, "UTF8").replace(&schema.quoted(), "<scratch>")
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use super::{
     alone::within_a_transaction,
+    encodable,
     guard::{self, Broken},
     ledger::{self, LedgerDigest},
     plan::Plan,
@@ -24,7 +25,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     lock,
-    migration::{FileProblem, MigrationFailure, MigrationId, Place},
+    migration::{MigrationFailure, MigrationId},
     sqlstate,
 };
 use rand::RngExt as _;
@@ -280,7 +281,12 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
     let notices = operator.facts().notices_lost_clients.then(|| set_local("client_connection_check_interval", "1000"));
 
     // Whatever the database's default is: the check behind the lock must see what the lock's last holder committed.
-    script.line("set transaction isolation level read committed;");
+    match (unit.commits, guard::is_needed(operator, plan)) {
+        (Commits::WithMessage, true) => script.line(guard::BEGIN_GUARDED),
+        (Commits::WithMessage, false) | (Commits::Later, _) => {
+            script.line("set transaction isolation level read committed;");
+        }
+    }
     // The clock of a statement runs from its beginning, so what waits cannot lift its own timeout.
     script.line("set local statement_timeout = 0;");
     // One statement for all that needs no look at tables, because each costs the server as much as a small migration; its
@@ -357,27 +363,18 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
     script
 }
 
-/// Where a file has the character that the database's encoding has not; the server names it by its bytes, and nothing else.
-fn untranslatable(file: &MigrationFile, error: &DbError) -> Option<FileProblem> {
-    let bytes =
-        error.message().split_whitespace().filter_map(|word| u8::from_str_radix(word.strip_prefix("0x")?, 16).ok());
-    let character = String::from_utf8(bytes.collect()).ok().filter(|character| !character.is_empty())?;
-    let at = file.sql().find(&character)?;
-    let place = Place::of(file.sql(), at);
-    let problem = format!(
-        "the database's encoding has no {character:?}, at column {}; make the database in UTF8, or write it without",
-        place.column
-    );
-    Some(FileProblem { file: file.path().to_owned(), line: Some(place.line), problem })
-}
-
 /// The file that ended the transaction of its message, where an error tells of one.
-fn transaction_ended<'a>(kind: PartKind<'a>, error: &DbError) -> Option<(&'a MigrationFile, Broken)> {
+fn transaction_ended<'a>(kind: PartKind<'a>, error: &DbError, is_armed: bool) -> Option<(&'a MigrationFile, Broken)> {
     // The time when a file began is gone with the transaction that it began in.
     let forgotten = [SqlState::INVALID_DATETIME_FORMAT, SqlState::UNDEFINED_OBJECT].contains(error.code());
     match (kind, Broken::of(error)) {
         (PartKind::File(file) | PartKind::Record(file), Some(broken)) => Some((file, broken)),
         (PartKind::Record(file), None) if forgotten => Some((file, Broken::Gone)),
+        (PartKind::File(file) | PartKind::Record(file), None)
+            if is_armed && *error.code() == SqlState::READ_ONLY_SQL_TRANSACTION =>
+        {
+            Some((file, Broken::Gone))
+        }
         _ => None,
     }
 }
@@ -394,7 +391,10 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
     let reached = script.reached(&answer, db_error, |kind| matches!(kind, PartKind::File(_)));
     let state = db_error.code();
     let failed_demand = *state == SqlState::DIVISION_BY_ZERO;
-    if let Some((file, broken)) = reached.as_ref().and_then(|reached| transaction_ended(reached.kind, db_error)) {
+    if let Some((file, broken)) = reached
+        .as_ref()
+        .and_then(|reached| transaction_ended(reached.kind, db_error, guard::is_needed(operator, unit.plan)))
+    {
         return Err(Error::Migration(Box::new(MigrationFailure {
             schema: schema.clone(),
             file: file.path().to_owned(),
@@ -415,7 +415,10 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
         None if failed_demand => Ok(Verdict::Busy),
         // The server read nothing of the message.
         None if *state == SqlState::UNTRANSLATABLE_CHARACTER => {
-            let problem = unit.plan.pending.iter().find_map(|file| untranslatable(file, db_error));
+            let encoding = operator.facts().encoding.as_str();
+            let problem = encodable::untranslatable(db_error).and_then(|character| {
+                unit.plan.pending.iter().find_map(|file| encodable::problem(file, character, encoding))
+            });
             problem.map_or_else(
                 || Err(while_doing(doing)(source)),
                 |problem| Err(Error::MigrationsInvalid { problems: vec![problem] }),

@@ -3,6 +3,7 @@
 use super::{
     apply::LedgerPresence,
     bind::Unbound,
+    encodable,
     ledger::{self, Applied},
     plan::{Plan, Target, plan},
     selection::{Scope, Selection},
@@ -81,7 +82,8 @@ impl FleetPlan<'_> {
 ///
 /// Kind `Drift`: ledger and files of the shared schema do not agree (a tenant's disagreement is a
 /// [`Step::Refuse`]). Kind `NotFound`: a tenant of [`Scope::Only`] is not in the registry. Kind `NotReady`: tenants are asked
-/// for while the shared schema is not at head, or there is no registry.
+/// for while the shared schema is not at head, or there is no registry. Kind `Invalid`: a file holds a character that the
+/// database's encoding has not.
 pub async fn plan_fleet<'a>(
     operator: &Operator,
     migrations: &'a Migrations,
@@ -89,6 +91,7 @@ pub async fn plan_fleet<'a>(
     target: Target,
 ) -> Result<FleetPlan<'a>> {
     let selection = selection.into();
+    encodable::check_all(operator, migrations).await?;
     let source = migrations.set(Set::Public);
     let schema = SchemaName::public();
     let read = ledger::read(operator, &schema).await?;
@@ -172,7 +175,13 @@ impl<'a> TenantPlanner<'_, 'a> {
         match &tenant.state {
             SchemaState::AtHead => None,
             SchemaState::Behind { pending } => {
-                let planned = self.behind(*pending, schema);
+                let planned = match &tenant.rows {
+                    Some(rows) => {
+                        let source = self.migrations.set(Set::Tenant);
+                        plan(source, &schema, rows.clone(), self.target).expect("the rows agreed with the set before")
+                    }
+                    None => self.behind(*pending, schema),
+                };
                 // Nothing up to the target: at head as far as this run goes.
                 (!planned.pending.is_empty()).then_some(Step::Apply(planned))
             }

@@ -4,9 +4,12 @@
 //! that a COMMIT before it is closed fails, and undoes everything, however it was hidden from us. A ROLLBACK takes the cursor
 //! with it, and then closing it fails. Two statements a file and no table, no function, no object of the session.
 //!
-//! What gets through: a file that hides a ROLLBACK and behind it a COMMIT commits what is between the two. The closing then
-//! fails all the same, and the file is named.
+//! Behind a ROLLBACK the server begins a transaction in which there is no such cursor, and a COMMIT there would keep what is
+//! between the two. So the session's transactions are read-only but for ours, which says that it writes: what stands behind a
+//! ROLLBACK is refused. The word must be in the text for that, and a message in which it is not has no need of it.
 
+use super::plan::Plan;
+use crate::db::Operator;
 use tokio_postgres::error::{DbError, SqlState};
 
 const CURSOR: &str = "cgk_transaction";
@@ -24,12 +27,31 @@ pub(crate) fn close_sql() -> String {
     format!("close {CURSOR};")
 }
 
+/// Makes the transactions of the session read-only, in a transaction of its own, so that no ROLLBACK undoes that. The reset of
+/// the session takes it back.
+pub(crate) const READ_ONLY_BUT_OURS: &str = "begin; set session characteristics as transaction read only; commit;";
+
+/// The beginning of a message whose files have a ROLLBACK somewhere in their texts.
+pub(crate) const BEGIN_GUARDED: &str = "begin; set session characteristics as transaction read only; commit;
+set transaction isolation level read committed, read write;";
+
+/// Whether a ROLLBACK may be hidden in a file of a plan: the server knows two words for it, written in letters only. Where the
+/// session may not write at all, nothing has to be kept from writing.
+pub(crate) fn is_needed(operator: &Operator, plan: &Plan<'_>) -> bool {
+    !operator.facts().read_only && plan.pending.iter().any(|file| may_roll_back(file.sql()))
+}
+
+fn may_roll_back(sql: &str) -> bool {
+    let holds = |word: &str| sql.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()));
+    holds("rollback") || holds("abort")
+}
+
 /// What a file has done to the transaction that it is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broken {
     /// COMMIT, which the server refused; nothing was committed.
     Commit,
-    /// ROLLBACK, and perhaps more; or it closed the cursor.
+    /// ROLLBACK, behind which the server refused to write; or it closed the cursor.
     Gone,
 }
 
@@ -50,7 +72,7 @@ impl Broken {
                 "the file ends the transaction that it is part of; the server refused the COMMIT, and nothing of the file stays"
             }
             Self::Gone => {
-                "the file ends the transaction that it is part of, or closes all cursors; what it did behind a ROLLBACK may stay"
+                "the file ends the transaction that it is part of with a ROLLBACK, or closes all cursors; nothing of the file stays"
             }
         }
     }
@@ -105,10 +127,20 @@ mod tests {
             ("create table guarded_a (); commit; create table guarded_b ()", "the server refused the COMMIT", ""),
             ("create table guarded_a (); commit and chain; select 1", "COMMIT AND CHAIN can only be used", ""),
             ("create table guarded_a (); end; begin; create table guarded_b ()", "the server refused the COMMIT", ""),
-            ("create table guarded_a (); rollback; create table guarded_b ()", "behind a ROLLBACK", ""),
+            ("create table guarded_a (); rollback; create table guarded_b ()", "with a ROLLBACK", ""),
+            ("create table guarded_a (); RollBack; create table guarded_b (); commit", "with a ROLLBACK", ""),
+            ("abort; create table guarded_b (); commit; select 1/0", "with a ROLLBACK", ""),
+            ("rollback and chain; create table guarded_b (); commit", "ROLLBACK AND CHAIN can only be used", ""),
+            ("do 'begin rollback; create table guarded_b (); commit; end'", "invalid transaction termination", ""),
+            ("rollback; begin; create table guarded_b (); commit; select 1", "with a ROLLBACK", ""),
+            ("reset all; rollback; create table guarded_b (); commit", "with a ROLLBACK", ""),
             ("create table guarded_a (); close all", "closes all cursors", ""),
-            // What the guard does not reach is named all the same.
-            ("rollback; create table guarded_c (); commit; select 1", "behind a ROLLBACK", "guarded_c "),
+            // A text that takes back what keeps it from writing gets through, and is named all the same.
+            (
+                "rollback; begin read write; create table guarded_c (); commit; select 1",
+                "with a ROLLBACK",
+                "guarded_c ",
+            ),
         ] {
             let file = MigrationFile::unchecked("901_x.sql", text);
             let Err(Error::Migration(failure)) = carry_out(&operator, &[&first, &file]).await else {
@@ -120,6 +152,27 @@ mod tests {
         }
         assert_eq!(carry_out(&operator, &[&first]).await.unwrap(), Landing::Done);
         assert_eq!(relations(&operator).await, "guarded_c guarded_not guarded_ok 1");
+    }
+
+    #[tokio::test]
+    async fn a_hidden_begin_leaves_no_transaction_open() {
+        let (database, operator) = database().await;
+        let other = Operator::connect(database.config()).await.unwrap();
+        // The control: such a message alone is not committed when it is answered.
+        message::run(other.client(), "begin; create table guarded_open ()").await.unwrap().complete().unwrap();
+        assert_eq!(relations(&operator).await, " 0");
+        drop(other);
+
+        let file = MigrationFile::unchecked(
+            "900_x.sql",
+            "create table guarded_a (); begin; create table guarded_b (); select 1/0",
+        );
+        assert!(carry_out(&operator, &[&file]).await.is_err());
+        assert_eq!(relations(&operator).await, " 0");
+        let file = MigrationFile::unchecked("900_x.sql", "create table guarded_a (); begin; create table guarded_b ()");
+        assert_eq!(carry_out(&operator, &[&file]).await.unwrap(), Landing::Done);
+        let other = Operator::connect(database.config()).await.unwrap();
+        assert_eq!(relations(&other).await, "guarded_a guarded_b 1");
     }
 
     #[tokio::test]

@@ -7,14 +7,14 @@
 use super::source::{MigrationFile, Source};
 use crate::{
     db::Operator,
-    error::{Result, while_doing},
+    error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, hex, literal},
     migration::MigrationId,
     version::{Checksum, Version},
 };
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
-use tokio_postgres::types::Type;
+use tokio_postgres::{error::SqlState, types::Type};
 
 /// The table's name, the same in every schema.
 pub const LEDGER_TABLE: &str = "schema_migrations";
@@ -234,6 +234,18 @@ impl LedgerTable {
     }
 }
 
+/// Refuses a table that has a ledger's name and another tool's columns.
+async fn refuse_foreign(operator: &Operator, schema: &SchemaName) -> Result<()> {
+    match table(operator, schema).await? {
+        Some(foreign) if !foreign.is_ours() => {
+            let columns = foreign.columns.join(", ");
+            let why = format!("its {LEDGER_TABLE} is another tool's, with the columns {columns}");
+            Err(Error::LedgerRefused { schema: schema.clone(), why })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Reads one schema's ledger in two round trips; writes nothing.
 pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<LedgerState> {
     let doing = || while_doing(format!("read the ledger of schema {:?}", schema.as_str()));
@@ -251,14 +263,23 @@ pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Led
     let mut comment: Option<String> = found.try_get(1).map_err(doing())?;
     let mut rows = Vec::new();
     if ledger_exists {
-        // The comment once more: of another moment than the rows, it would seem to disagree with them.
+        // The comment once more: of another moment than the rows, it would seem to disagree with them. The last columns are
+        // read so that a table of another tool's, which has not all of them, is no ledger.
         let table = schema.qualified(LEDGER_TABLE);
         let sql = format!(
-            "select version, name, checksum, pg_catalog.obj_description({}::pg_catalog.regclass, 'pg_class')
+            "select version, name, checksum, pg_catalog.obj_description({}::pg_catalog.regclass, 'pg_class'),
+                    applied_at is null or cgk_version is null
              from {table} order by version",
             literal(&table)
         );
-        for row in operator.client().query_typed(&sql, &[]).await.map_err(doing())? {
+        let found = match operator.client().query_typed(&sql, &[]).await {
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => {
+                refuse_foreign(operator, schema).await?;
+                return Err(doing()(error));
+            }
+            found => found.map_err(doing())?,
+        };
+        for row in found {
             let version: i64 = row.try_get(0).map_err(doing())?;
             let name: String = row.try_get(1).map_err(doing())?;
             let checksum: String = row.try_get(2).map_err(doing())?;

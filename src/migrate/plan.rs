@@ -10,7 +10,7 @@ use super::{
 use crate::{ident::SchemaName, migration::Divergence, version::Version};
 use refinery::{Migration, Runner, Target as RefineryTarget};
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
 
 /// How far to migrate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,31 +72,37 @@ pub fn plan<'a>(
 }
 
 fn divergence(source: &Source, schema: &SchemaName, applied: &[Applied]) -> Option<Divergence> {
-    let files: BTreeMap<Version, &MigrationFile> =
-        source.files().iter().map(|file| (file.id().version, file)).collect();
-    let rows: BTreeMap<Version, &Applied> = applied.iter().map(|row| (row.id.version, row)).collect();
     let newest_file = source.head().map(|head| head.version);
+    let places: Vec<Option<usize>> = applied.iter().map(|row| source.place_of(&row.id)).collect();
+    let newest_place = places.iter().flatten().max().copied();
+    let rows: BTreeSet<usize> = places.iter().flatten().copied().collect();
+    // A row newer than every file comes behind all of them.
     let newest_row = applied.last().map(|row| row.id.version);
+    let is_passed_over = |place: usize, file: &MigrationFile| {
+        !rows.contains(&place) && (Some(place) < newest_place || Some(file.id().version) < newest_row)
+    };
+    let mut seen: BTreeSet<usize> = BTreeSet::new();
     let mut found =
         Divergence { schema: schema.clone(), edited: vec![], missing: vec![], out_of_order: vec![], ahead: vec![] };
-    for row in applied {
-        match files.get(&row.id.version) {
-            Some(file) if file.checksum() != &row.checksum || file.id().name != row.id.name => {
-                found.edited.push(row.id.clone());
-            }
+    for (row, place) in applied.iter().zip(&places) {
+        // A second row of one file is the row of no file.
+        match place.filter(|place| seen.insert(*place)).map(|place| &source.files()[place]) {
+            Some(file) if !is_applied_as(file, row) => found.edited.push(row.id.clone()),
             Some(_) => {}
             None if Some(row.id.version) > newest_file => found.ahead.push(row.id.clone()),
             None => found.missing.push(row.id.clone()),
         }
     }
-    for file in source.files() {
-        if !rows.contains_key(&file.id().version) && Some(file.id().version) < newest_row {
-            found.out_of_order.push(file.id().clone());
-        }
-    }
+    let passed_over = source.files().iter().enumerate().filter(|(place, file)| is_passed_over(*place, file));
+    found.out_of_order.extend(passed_over.map(|(_, file)| file.id().clone()));
     let agrees =
         found.edited.is_empty() && found.missing.is_empty() && found.out_of_order.is_empty() && found.ahead.is_empty();
     (!agrees).then_some(found)
+}
+
+/// Whether a row is of this very file, by its id or by the one that earlier versions of cgk gave to dated files.
+fn is_applied_as(file: &MigrationFile, row: &Applied) -> bool {
+    (*file.id() == row.id || file.earlier_id() == Some(&row.id)) && file.checksum() == &row.checksum
 }
 
 /// Asks refinery's runner what it would apply.

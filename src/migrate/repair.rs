@@ -224,7 +224,8 @@ fn mending(
         Repair::Comment => {}
         Repair::Accept { version, reason } => {
             let file = file_of(migrations, set, *version)?;
-            let row = mending.rows.iter_mut().find(|row| row.id.version == *version)?;
+            let is_meant = |row: &Applied| row.id.version == *version || file.earlier_id() == Some(&row.id);
+            let row = mending.rows.iter_mut().find(|row| is_meant(row))?;
             if *row != Applied::of(file) {
                 let detail = format!("was {} {}", row.id, row.checksum.as_str());
                 mending.what.push(format!(
@@ -233,10 +234,11 @@ fn mending(
                     row.id
                 ));
                 mending.sql = format!(
-                    "update {table} set name = {}, checksum = {} where version = {};\n{}",
+                    "update {table} set version = {}, name = {}, checksum = {} where version = {};\n{}",
+                    version.get(),
                     literal(&file.id().name),
                     literal(file.checksum().as_str()),
-                    version.get(),
+                    row.id.version.get(),
                     ledger::note_sql(schema, *version, "accept", reason, &detail),
                 );
                 *row = Applied::of(file);

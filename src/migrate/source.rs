@@ -41,12 +41,16 @@ pub struct Source {
 #[derive(Clone, Debug)]
 pub struct MigrationFile {
     id: MigrationId,
+    /// What earlier versions of cgk took its name for, where that was something else.
+    earlier: Option<MigrationId>,
     path: PathBuf,
     /// The whole text, from which the checksum is.
     text: String,
     /// The text with what is not run left blank.
     sql: String,
     tool: Option<&'static str>,
+    /// Directives of other tools that cgk does not carry out, with their places.
+    refused_directives: Vec<(usize, String)>,
     checksum: Checksum,
     statements: Vec<sql::Statement>,
     comments: Vec<Range<usize>>,
@@ -89,10 +93,8 @@ impl Migrations {
         let directory = directory.as_ref();
         let read = read_directory(directory)?;
         let mut problems = read.unreadable;
-        for source in [&read.public, &read.tenant] {
-            problems.extend(source.files().iter().flat_map(lint::file));
-        }
-        problems.extend(lint::across(&read.public, &read.tenant).into_iter().map(FileProblem::from));
+        let errors = lint::errors(&read.public, &read.tenant, &mut read.accepted.clone());
+        problems.extend(errors.into_iter().map(FileProblem::from));
         if !problems.is_empty() {
             return Err(Error::MigrationsInvalid { problems });
         }
@@ -139,8 +141,8 @@ impl Migrations {
         let texts = known.chain([FileText::of(Path::new(set.folder()).join(name), sql)]).collect();
         let (parsed, mut problems) = Source::parse(set, texts);
         source.files = parsed.files;
-        problems.extend(source.files.iter().flat_map(lint::file));
-        problems.extend(lint::across(&self.public, &self.tenant).into_iter().map(FileProblem::from));
+        let errors = lint::errors(&self.public, &self.tenant, &mut self.accepted.clone());
+        problems.extend(errors.into_iter().map(FileProblem::from));
         if problems.is_empty() { Ok(self) } else { Err(Error::MigrationsInvalid { problems }) }
     }
 
@@ -203,6 +205,13 @@ impl Source {
     /// The files, lowest version first.
     pub fn files(&self) -> &[MigrationFile] {
         &self.files
+    }
+
+    /// The place of the file that a ledger's row is about: the one of its version, or a dated one whose row an earlier version
+    /// of cgk wrote under the year alone. Whether its text is still the same is another question.
+    pub(crate) fn place_of(&self, row: &MigrationId) -> Option<usize> {
+        let of_version = self.files.binary_search_by_key(&row.version, |file| file.id.version).ok();
+        of_version.or_else(|| self.files.iter().position(|file| file.earlier.as_ref() == Some(row)))
     }
 
     /// The newest migration.
@@ -275,8 +284,22 @@ impl MigrationFile {
         self.transactional
     }
 
+    /// The texts of its statements, without the semicolons between them.
+    pub fn statement_texts(&self) -> impl Iterator<Item = &str> {
+        self.statements.iter().map(|statement| &self.sql[statement.range.clone()])
+    }
+
     pub(crate) fn statements(&self) -> &[sql::Statement] {
         &self.statements
+    }
+
+    pub(super) fn refused_directives(&self) -> &[(usize, String)] {
+        &self.refused_directives
+    }
+
+    /// What a ledger that an earlier version of cgk wrote calls this migration, where that is something else.
+    pub(crate) fn earlier_id(&self) -> Option<&MigrationId> {
+        self.earlier.as_ref()
     }
 
     pub(crate) fn comments(&self) -> &[Range<usize>] {
@@ -317,9 +340,9 @@ impl MigrationFile {
         let FileText { path, text, transactional } = file;
         let part = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let problem = |line, problem: String| FileProblem { file: path.clone(), line, problem };
-        let id = match path.parent().filter(|_| holds_one(&path)) {
-            Some(folder) => name::parse_folder(&part(folder)),
-            None => name::parse(&part(&path)),
+        let (id, earlier) = match path.parent().filter(|_| holds_one(&path)) {
+            Some(folder) => (name::parse_folder(&part(folder)), None),
+            None => (name::parse(&part(&path)), name::parse_as_earlier(&part(&path))),
         };
         let id = id.map_err(|what| problem(None, what))?;
         let checksum = Checksum::of(&text);
@@ -329,13 +352,27 @@ impl MigrationFile {
         let format::UpPart { text: sql, tool } = format::up_part(whole).map_err(at)?;
         let sql::Cut { statements, comments } =
             sql::cut(&sql).map_err(|found| problem(Some(line_of(&sql, found.at)), found.problem))?;
-        let without = format::without_transaction(&sql, &comments).map_err(at)?;
+        let said = format::directives(&sql, &comments);
         if statements.is_empty() {
             return Err(problem(None, "holds no statement".into()));
         }
         let first = comments.first().filter(|range| range.start == 0).map(|range| &sql[range.clone()]);
-        let transactional = transactional.unwrap_or(true) && !without && !first.is_some_and(lint::is_marker);
-        Ok(Self { id, path, text, sql, tool, checksum, statements, comments, transactional })
+        let transactional =
+            transactional.unwrap_or(true) && !said.without_transaction && !first.is_some_and(lint::is_marker);
+        let refused_directives = said.refused;
+        Ok(Self {
+            id,
+            earlier,
+            path,
+            text,
+            sql,
+            tool,
+            refused_directives,
+            checksum,
+            statements,
+            comments,
+            transactional,
+        })
     }
 }
 
@@ -564,7 +601,8 @@ mod tests {
             ("004_y.sql", "-- nothing\n"),
             ("005_z.sql", "create table z ();\ncommit;"),
         ]);
-        let of_texts = source.files().iter().flat_map(lint::file);
+        let none = Source { set: Set::Public, files: Vec::new(), left_aside: Vec::new() };
+        let of_texts = lint::errors(&none, &source, &mut lint::Accepted::default()).into_iter().map(FileProblem::from);
         let problems: Vec<_> = problems.into_iter().chain(of_texts).map(|problem| problem.to_string()).collect();
         assert_eq!(problems.len(), 5, "{problems:#?}");
         assert!(problems[0].contains("001_b.sql: version 001 is also the version of 001_a.sql"));

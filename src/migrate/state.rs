@@ -83,6 +83,8 @@ pub struct TenantState {
     /// The newest migration applied to it.
     pub head: Option<MigrationId>,
     pub(crate) facts: TenantFacts,
+    /// The rows of its ledger, where they are not those that the set's files leave: files are known by earlier ids.
+    pub(crate) rows: Option<Vec<Applied>>,
 }
 
 /// What registry and catalogue say of one slug.
@@ -213,14 +215,15 @@ pub(crate) async fn each_tenant(
                 continue;
             };
             if let Some(state) = by_facts(&slug, &facts, isolation) {
-                visit(TenantState { tenant, state, head: None, facts });
+                visit(TenantState { tenant, state, head: None, facts, rows: None });
                 continue;
             }
             let comment = facts.comment.as_deref().filter(|_| !matches!(whom, Whom::These(_)));
             match LedgerDigest::in_comment(comment).and_then(|digest| prefixes.length_of(&digest)) {
                 Some(applied) => {
                     let head = applied.checked_sub(1).map(|last| source.files()[last].id().clone());
-                    visit(TenantState { tenant, state: by_length(applied, source.files().len()), head, facts });
+                    let state = by_length(applied, source.files().len());
+                    visit(TenantState { tenant, state, head, facts, rows: None });
                 }
                 None => unread.push((tenant, facts)),
             }
@@ -235,9 +238,19 @@ pub(crate) async fn each_tenant(
     }
     let read = unread.into_iter().map(|(tenant, facts)| async move {
         let schema = SchemaName::of_tenant(&tenant.slug);
-        let read = ledger::read(operator, &schema).await?;
+        let read = match ledger::read(operator, &schema).await {
+            // One tenant's, and no reason to leave the others unseen.
+            Err(Error::LedgerRefused { why, .. }) => {
+                let missing = format!("its ledger ({why})");
+                let state = SchemaState::HalfProvisioned { missing };
+                return Ok(TenantState { tenant, state, head: None, facts, rows: None });
+            }
+            read => read?,
+        };
         let head = read.rows.last().map(|row| row.id.clone());
-        Ok::<_, Error>(TenantState { tenant, state: by_rows(source, &schema, read.rows), head, facts })
+        let is_beginning = read.rows.iter().zip(source.files()).all(|(row, file)| row.id == *file.id());
+        let rows = (!is_beginning).then(|| read.rows.clone());
+        Ok::<_, Error>(TenantState { tenant, state: by_rows(source, &schema, read.rows), head, facts, rows })
     });
     let mut read = pin!(stream::iter(read).buffered(LEDGERS_IN_FLIGHT_MAX));
     while let Some(tenant) = read.next().await {

@@ -7,6 +7,7 @@
 use super::{
     apply::{self, Landing, LedgerPresence, Turn, Unit},
     fleet::{FleetPlan, Step},
+    guard,
     interrupt::Interrupt,
     plan::Plan,
     run::{Desk, Outcome, SchemaOutcome, Stop, StopReason},
@@ -133,16 +134,26 @@ async fn attempt(
     interrupt: &Interrupt,
 ) -> Result<Option<Vec<Duration>>, Failed> {
     operator.reset_session().await.map_err(while_doing("reset the session"))?;
-    command(operator, "begin isolation level read committed").await?;
+    if parts.iter().any(|part| guard::is_needed(operator, &part.plan)) {
+        operator.mark_session();
+        command(operator, guard::READ_ONLY_BUT_OURS).await?;
+        command(operator, "begin isolation level read committed, read write").await?;
+    } else {
+        command(operator, "begin isolation level read committed").await?;
+    }
     let done = inside(operator, parts, interrupt).await;
     // What ends the transaction runs deferred triggers.
     operator.mark_session();
     if !matches!(done, Ok(Some(_))) {
         // A connection that is gone has rolled back by itself.
         let _ = command(operator, "rollback").await;
+        let _ = operator.reset_session().await;
         return done;
     }
-    match message::run(operator.client(), "commit").await.map(message::Answer::complete) {
+    let committed = message::run(operator.client(), "commit").await.map(message::Answer::complete);
+    // The history of the run is written on this connection. A reset that fails is tried again by the next user.
+    let _ = operator.reset_session().await;
+    match committed {
         Ok(Ok(_)) => done,
         Ok(Err(source)) | Err(source) => {
             let doing = "commit the migration of the whole fleet".to_owned();

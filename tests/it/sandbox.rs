@@ -43,6 +43,28 @@ impl Raw {
         self.try_run(sql).await.unwrap_or_else(|error| panic!("{sql}: {:?}", error.as_db_error()));
     }
 
+    /// Runs a text as psql's -c does, and counts the statements that the server completed.
+    #[expect(clippy::disallowed_methods, reason = "the tests speak to the server as psql does")]
+    pub(crate) async fn completed(&self, sql: &str) -> Result<usize, tokio_postgres::Error> {
+        let answers = self.0.simple_query(sql).await?;
+        let is_end = |answer: &&tokio_postgres::SimpleQueryMessage| {
+            matches!(answer, tokio_postgres::SimpleQueryMessage::CommandComplete(_))
+        };
+        Ok(answers.iter().filter(is_end).count())
+    }
+
+    /// Whether the server reads a text as more than one statement; nothing of it is run. A syntax error is no answer.
+    pub(crate) async fn reads_several(&self, sql: &str) -> Option<bool> {
+        match self.0.prepare(sql).await {
+            Ok(_) => Some(false),
+            Err(error) => {
+                let error = error.as_db_error().expect("the server answered");
+                let several = error.message().contains("multiple commands");
+                (several || *error.code() != tokio_postgres::error::SqlState::SYNTAX_ERROR).then_some(several)
+            }
+        }
+    }
+
     pub(crate) async fn one<T: for<'a> FromSql<'a>>(&self, sql: &str) -> T {
         self.0.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
     }

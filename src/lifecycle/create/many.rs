@@ -10,7 +10,7 @@ use crate::{
     migrate::{
         Interrupt, Migrations, Set, Stop, StopReason, Target,
         crew::{Seat, workers},
-        plan,
+        encodable, plan,
         queue::{Queue, Returned},
         run::ends_everything,
         settle::{Backoff, cancellable},
@@ -147,6 +147,7 @@ pub async fn create_many(
     observer: &mut dyn CreateObserver,
 ) -> Result<CreateManyReport> {
     state::require_registry(operator).await?;
+    encodable::check_all(operator, migrations).await?;
     options.interrupt.listen();
     let jobs = jobs(operator, tenants).await?;
     if let Some(job) = jobs.first() {

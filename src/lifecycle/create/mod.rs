@@ -15,7 +15,7 @@ use crate::{
     migrate::{
         MigrationId, Migrations, Plan, Set, Target,
         apply::{self, Landing, LedgerPresence, Unit},
-        ledger, plan,
+        encodable, ledger, plan,
         state::{self, TenantFacts, role_of},
     },
     registry,
@@ -120,6 +120,7 @@ pub async fn create(
     options: &CreateOptions,
 ) -> Result<Created> {
     state::require_registry(operator).await?;
+    encodable::check_all(operator, migrations).await?;
     for _ in 0..TRIES_MAX {
         let facts = state::facts_of(operator, slug).await?;
         if let Some(made) = try_once(operator, migrations, slug, options, &facts, None).await? {

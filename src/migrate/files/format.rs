@@ -100,26 +100,35 @@ pub(in crate::migrate) fn up_part(text: &str) -> Result<UpPart, Fault> {
     }
 }
 
-/// What the comments of a text say: whether the file runs without a transaction, for another tool than cgk.
-pub(in crate::migrate) fn without_transaction(text: &str, comments: &[Range<usize>]) -> Result<bool, Fault> {
-    let mut without = false;
+/// What the comments of a text say to other tools than cgk.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::migrate) struct Said {
+    /// The file runs without a transaction.
+    pub(in crate::migrate) without_transaction: bool,
+    /// Directives that cgk does not carry out.
+    pub(in crate::migrate) refused: Vec<Fault>,
+}
+
+/// Reads the directives in the comments of a text.
+pub(in crate::migrate) fn directives(text: &str, comments: &[Range<usize>]) -> Said {
+    let mut found = Said::default();
     for line in lines(text) {
         let start = line.start + (text[line.clone()].len() - text[line.clone()].trim_start().len());
         let is_comment = comments.iter().any(|comment| comment.start == start);
         match directive(&text[line]) {
-            Some(Directive::NoTransaction) if is_comment => without = true,
+            Some(Directive::NoTransaction) if is_comment => found.without_transaction = true,
             Some(Directive::Up(_)) if is_comment && text[start..].lines().next().is_some_and(says_no_transaction) => {
-                without = true;
+                found.without_transaction = true;
             }
             Some(Directive::Refused(tool, problem)) if is_comment => {
                 let said = text[start..].lines().next().unwrap_or_default().trim();
                 let of = if tool.is_empty() { String::new() } else { format!(" of {tool}") };
-                return Err((start, format!("{said:?} is a directive{of}: {problem}")));
+                found.refused.push((start, format!("{said:?} is a directive{of}: {problem}")));
             }
             _ => {}
         }
     }
-    Ok(without)
+    found
 }
 
 /// The lines of a text without their ends; a carriage return ends one.

@@ -76,6 +76,15 @@ pub(in crate::migrate) fn parse_folder(name: &str) -> Result<MigrationId, String
     id(number, name)
 }
 
+/// What versions of cgk that did not know dated names read: `2020_01_01_000001_x.sql` was version 2020, `01_01_000001_x`.
+pub(in crate::migrate) fn parse_as_earlier(file_name: &str) -> Option<MigrationId> {
+    let stem = file_name.strip_suffix(".sql")?;
+    let stem = stem.strip_suffix(".up").unwrap_or(stem);
+    dated(stem, '_').ok()??;
+    let (number, name) = stem.split_once('_')?;
+    id(number, name).ok()
+}
+
 /// `2020_01_01_000001_name`: the parts of a moment are one number.
 fn dated(stem: &str, separator: char) -> Result<Option<(String, &str)>, String> {
     let parts: Vec<&str> = stem.splitn(5, [separator, '_']).collect();
@@ -85,14 +94,12 @@ fn dated(stem: &str, separator: char) -> Result<Option<(String, &str)>, String> 
     if !(digits(0, 4) && digits(1, 2) && digits(2, 2)) {
         return Ok(None);
     }
-    if digits(3, 6) && parts.len() == 5 {
-        return Ok(Some((parts[..4].concat(), parts[4])));
+    if digits(3, 6) {
+        return Ok(Some((parts[..4].concat(), parts.get(4).copied().unwrap_or_default())));
     }
-    let day = format!("{}{}{}", parts[0], parts[1], parts[2]);
-    Err(format!(
-        "begins with a date and no time of day, which does not tell two files of one day apart: write {day}000001_x, as \
-         one number"
-    ))
+    // A day is its first moment, so that days and moments have one order; two files of one day are refused as one version.
+    let name = stem.splitn(4, [separator, '_']).nth(3).unwrap_or_default();
+    Ok(Some((format!("{}000000", parts[..3].concat()), name)))
 }
 
 fn separator(stem: &str) -> String {
@@ -143,6 +150,7 @@ mod tests {
             ("4_x.up.sql", 4, "x"),
             ("005_add-users.sql", 5, "add-users"),
             ("2020_01_02_000003_create_users.sql", 20_200_102_000_003, "create_users"),
+            ("2020_01_02_create_users.sql", 20_200_102_000_000, "create_users"),
             ("007.do.seed.sql", 7, "seed"),
             ("1_1_x.sql", 1, "1_x"),
         ] {
@@ -156,6 +164,21 @@ mod tests {
         ] {
             let id = parse_folder(name).unwrap();
             assert_eq!((id.version.get(), id.name.as_str()), (version, rest), "{name}");
+        }
+    }
+
+    #[test]
+    fn dated_names_are_known_by_what_earlier_versions_read() {
+        for (name, rest) in [
+            ("2020_01_02_000003_x.sql", "01_02_000003_x"),
+            ("2020_01_02_x.sql", "01_02_x"),
+            ("2020_01_02_x.up.sql", "01_02_x"),
+        ] {
+            let id = parse_as_earlier(name).unwrap();
+            assert_eq!((id.version.get(), id.name.as_str()), (2020, rest), "{name}");
+        }
+        for name in ["001_x.sql", "20200102000003_x.sql", "V1__x.sql", "2020_1_2_x.sql", "R__x.sql"] {
+            assert_eq!(parse_as_earlier(name), None, "{name}");
         }
     }
 
@@ -184,7 +207,8 @@ mod tests {
             ("001_x.sql~", "001_what_it_does.sql"),
             ("001_x.down.up.sql", ".down in its name"),
             ("001_x.rollback.sql", ".rollback in its name"),
-            ("2020_01_02_x.sql", "20200102000001_x"),
+            ("2020_01_02.sql", "no name behind its number 20200102000000"),
+            ("2020_01_02_000003.sql", "no name behind its number 20200102000003"),
         ] {
             let problem = parse(name).unwrap_err();
             assert!(problem.contains(part), "{name}: {problem}");

@@ -4,7 +4,7 @@ use super::{Finding, Lint, Severity};
 use crate::{migrate::source::MigrationFile, migration::Set};
 use std::path::{Path, PathBuf};
 
-/// Beside the folders of the two sets: what is accepted in files that were applied and must not be edited.
+/// Beside the folders of the two sets: what is accepted in files that were applied and must not be edited, errors too.
 pub(crate) const ACCEPTED_FILE: &str = "accepted.txt";
 
 const DIRECTIVE: &str = "cgk:accept";
@@ -46,13 +46,15 @@ impl Accepted {
             let line = line.trim();
             (!line.is_empty() && !line.starts_with('#')).then(|| {
                 let (file, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-                AcceptedLine { number: index + 1, file: file.into(), acceptance: acceptance(rest), used: false }
+                let acceptance = acceptance(rest, Place::AcceptedFile);
+                AcceptedLine { number: index + 1, file: file.into(), acceptance, used: false }
             })
         });
         Self { path: path.to_owned(), lines: lines.collect() }
     }
 
-    fn takes(&mut self, set: Set, file: &MigrationFile, lint: Lint) -> bool {
+    /// Whether a line accepts a finding of this file.
+    pub(super) fn takes(&mut self, set: Set, file: &MigrationFile, lint: Lint) -> bool {
         let name = format!("{}/{}", set.folder(), file.name_in_set());
         let mut taken = false;
         for line in self.lines.iter_mut().filter(|line| line.file == name && line.acceptance == Ok(lint)) {
@@ -70,7 +72,7 @@ impl Accepted {
             line: Some(line.number),
             lint: Lint::Accept,
             reason: match line.acceptance {
-                Ok(lint) => format!("{} has no warning {lint}; the line is not needed", line.file),
+                Ok(lint) => format!("{} has no {} {lint}; the line is not needed", line.file, lint.severity()),
                 Err(reason) => reason,
             },
         };
@@ -131,7 +133,7 @@ fn directives(file: &MigrationFile) -> Vec<Directive> {
             }
             Some(index) => Scope::Statement(index),
         };
-        Some(Directive { at: range.start, scope, acceptance: acceptance(text), used: false })
+        Some(Directive { at: range.start, scope, acceptance: acceptance(text, Place::Comment), used: false })
     };
     file.comments().iter().filter_map(of_comment).collect()
 }
@@ -140,15 +142,26 @@ fn has_blank_line(text: &str) -> bool {
     text.lines().skip(1).any(|line| line.trim().is_empty()) && text.matches('\n').count() > 1
 }
 
+/// Where an acceptance is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Before the statement, in a file that can be edited, and so an error is mended there.
+    Comment,
+    AcceptedFile,
+}
+
 /// `index-not-concurrent the table is small`
-fn acceptance(text: &str) -> Result<Lint, String> {
+fn acceptance(text: &str, place: Place) -> Result<Lint, String> {
     let text = text.trim();
     let (name, reason) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     match Lint::of_name(name) {
         _ if name.is_empty() => Err("accepts nothing: the name of a warning and a reason belong here".into()),
         None => Err(format!("there is no warning {name:?}")),
-        Some(lint) if lint.severity() == Severity::Error => Err(format!("{lint} is an error and cannot be accepted")),
         Some(Lint::Accept) => Err("accept cannot be accepted".into()),
+        Some(lint) if !lint.is_acceptable() => Err(format!("{lint} is an error and cannot be accepted")),
+        Some(lint) if lint.severity() == Severity::Error && place == Place::Comment => Err(format!(
+            "{lint} is an error, and a comment cannot accept it; for a file that was applied, {ACCEPTED_FILE} can"
+        )),
         Some(lint) if reason.trim().is_empty() => Err(format!("accepts {lint} without a reason")),
         Some(lint) => Ok(lint),
     }

@@ -4,7 +4,8 @@
 //! warning is a statement that locks, loses or surprises; it stops nothing, and it is accepted where it is meant: by a
 //! comment `-- cgk:accept <lint> <reason>` in the lines before the statement, by the same comment at the top of the file
 //! with an empty line behind it for all of the file, or, for files that were applied and must not be edited, by a line of
-//! `accepted.txt` beside the folders of the two sets.
+//! `accepted.txt` beside the folders of the two sets. An error can be accepted in `accepted.txt` alone, and only where the
+//! file can still be carried out and recorded as a whole ([`Lint::is_acceptable`]).
 
 mod accept;
 mod client;
@@ -25,7 +26,7 @@ use std::{
 };
 
 pub(crate) use accept::{ACCEPTED_FILE, Accepted};
-pub(super) use unit::{across, is_marker};
+pub(super) use unit::is_marker;
 
 /// Whether a finding stops a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,7 +88,9 @@ lints! {
     RelationInBothSets "relation-in-both-sets" Error "Give one of the two another name."
     Marker "marker" Error "Make `-- cgk:no-transaction` the file's first line."
     UnnamedIndex "unnamed-index" Error "Name the index, so that one that was left invalid can be found again."
+    Directive "directive" Error "Say it in other words, or take the line out."
     ProtectedName "protected-name" Error "Leave cgk's own tables alone, and give yours another name."
+    ProtectedMention "protected-mention" Error "Leave cgk's own tables alone, and call yours something else."
     SessionStrings "session-strings" Error "Write E'…' for strings with backslashes."
     UnseenCharacter "unseen-character" Error "Type it anew."
     SetLocal "set-local" Error "Write SET without LOCAL: it holds to the end of the file."
@@ -115,6 +118,31 @@ lints! {
 }
 
 impl Lint {
+    /// Whether a line of `accepted.txt` can accept it: every warning, and those errors after which a file can still be
+    /// carried out in its schema, in its transaction, and be recorded.
+    pub fn is_acceptable(self) -> bool {
+        match self {
+            Self::Accept
+            | Self::File
+            | Self::TransactionControl
+            | Self::SearchPath
+            | Self::ClientCommand
+            | Self::UnnamedIndex
+            | Self::ProtectedName => false,
+            Self::OutsideTransaction
+            | Self::BeyondTheSchema
+            | Self::OtherTenant
+            | Self::RelationInBothSets
+            | Self::Marker
+            | Self::Directive
+            | Self::ProtectedMention
+            | Self::SessionStrings
+            | Self::UnseenCharacter
+            | Self::SetLocal => true,
+            _ => self.severity() == Severity::Warning,
+        }
+    }
+
     /// The rule of a name.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|lint| lint.name() == name)
@@ -158,9 +186,24 @@ impl From<Finding> for FileProblem {
     }
 }
 
-/// The errors of one file.
-pub(crate) fn file(file: &MigrationFile) -> Vec<FileProblem> {
-    unit::file(file).into_iter().map(FileProblem::from).collect()
+/// The errors of both sets that `accepted.txt` does not accept.
+pub(super) fn errors(public: &Source, tenant: &Source, accepted: &mut Accepted) -> Vec<Finding> {
+    let of_files = |source: &Source| source.files().iter().flat_map(unit::file).collect::<Vec<_>>();
+    let mut found = of_files(public);
+    found.extend(of_files(tenant));
+    found.extend(unit::across(public, tenant));
+    let files = || {
+        public
+            .files()
+            .iter()
+            .map(|file| (Set::Public, file))
+            .chain(tenant.files().iter().map(|file| (Set::Tenant, file)))
+    };
+    found.retain(|finding| {
+        let file = files().find(|(_, file)| file.path() == finding.file);
+        !file.is_some_and(|(set, file)| accepted.takes(set, file, finding.lint))
+    });
+    found
 }
 
 /// Everything about a directory of migrations, errors first in each file, files in order. Needs no database.
@@ -176,11 +219,9 @@ pub fn lint_directory(directory: impl AsRef<Path>) -> Result<Vec<Finding>> {
         .into_iter()
         .map(|problem| Finding { file: problem.file, line: problem.line, lint: Lint::File, reason: problem.problem })
         .collect();
-    for source in [&read.public, &read.tenant] {
-        findings.extend(source.files().iter().flat_map(unit::file));
-    }
-    findings.extend(across(&read.public, &read.tenant));
-    findings.extend(warnings(&read.public, &read.tenant, &read.accepted));
+    let mut accepted = read.accepted.clone();
+    findings.extend(errors(&read.public, &read.tenant, &mut accepted));
+    findings.extend(warnings(&read.public, &read.tenant, accepted));
     findings.sort_by(|a, b| (&a.file, a.line, a.severity(), a.lint).cmp(&(&b.file, b.line, b.severity(), b.lint)));
     findings.dedup();
     Ok(findings)
@@ -189,14 +230,16 @@ pub fn lint_directory(directory: impl AsRef<Path>) -> Result<Vec<Finding>> {
 impl Migrations {
     /// The warnings about these files that nobody has accepted. There are no errors left in a value of this type.
     pub fn warnings(&self) -> Vec<Finding> {
-        warnings(self.set(Set::Public), self.set(Set::Tenant), self.accepted())
+        let (public, tenant, mut accepted) = (self.set(Set::Public), self.set(Set::Tenant), self.accepted().clone());
+        errors(public, tenant, &mut accepted);
+        warnings(public, tenant, accepted)
     }
 }
 
-fn warnings(public: &Source, tenant: &Source, accepted: &Accepted) -> Vec<Finding> {
+/// The warnings that nobody accepts, and what is wrong with the acceptances that no error has used.
+fn warnings(public: &Source, tenant: &Source, mut unused: Accepted) -> Vec<Finding> {
     let shared: BTreeSet<String> = unit::surviving(public).into_keys().collect();
     let mut findings = Vec::new();
-    let mut unused = accepted.clone();
     for source in [public, tenant] {
         let mut known = danger::Known::of(source.set(), &shared);
         for file in source.files() {

@@ -26,7 +26,8 @@ pub(super) fn protected_names(statement: &Statement) -> Option<Fault> {
         tokens.iter().filter(|_| runs_text && first != "create" || makes_routine(tokens)).find_map(|token| {
             let name =
                 [STEPS_TABLE, LEDGER_TABLE].into_iter().find(|name| mentions(token.text().unwrap_or(""), name))?;
-            Some((token.at, Lint::ProtectedName, reason(name)))
+            let reason = format!("the text of a block or a function says {name}, which is cgk's own");
+            Some((token.at, Lint::ProtectedMention, reason))
         });
     if mentioned.is_some() {
         return mentioned;

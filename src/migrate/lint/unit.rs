@@ -28,6 +28,8 @@ pub(in crate::migrate) fn is_marker(line: &str) -> bool {
 pub(super) fn file(file: &MigrationFile) -> Vec<Finding> {
     let mut found: Vec<Finding> =
         file.comments().iter().filter_map(|range| misplaced_marker(file, range.start)).collect();
+    let directives = file.refused_directives().iter();
+    found.extend(directives.map(|(at, reason)| Finding::at(file, *at, Lint::Directive, reason.clone())));
     for statement in file.statements() {
         let stepwise = if file.is_transactional() { inside_only(statement) } else { stepwise(statement) };
         let faults = [
@@ -53,7 +55,7 @@ fn misplaced_marker(file: &MigrationFile, at: usize) -> Option<Finding> {
 
 /// The problems between the two sets: a relation name in both means that a query whose tenant table is missing reads
 /// everybody's table instead of failing.
-pub(in crate::migrate) fn across(public: &Source, tenant: &Source) -> Vec<Finding> {
+pub(super) fn across(public: &Source, tenant: &Source) -> Vec<Finding> {
     let shared = surviving(public);
     let mut problems = Vec::new();
     for file in tenant.files() {

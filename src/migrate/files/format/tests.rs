@@ -6,7 +6,11 @@ fn run(text: &str) -> Result<(Vec<String>, Option<&'static str>, bool), Fault> {
     let part = up_part(text)?;
     assert_eq!(part.text.len(), text.len());
     let found = cut(&part.text).map_err(|error| (error.at, error.problem))?;
-    let without = without_transaction(&part.text, &found.comments)?;
+    let said = directives(&part.text, &found.comments);
+    if let Some(refused) = said.refused.into_iter().next() {
+        return Err(refused);
+    }
+    let without = said.without_transaction;
     let texts = found.statements.into_iter().map(|statement| part.text[statement.range].to_owned()).collect();
     Ok((texts, part.tool, without))
 }

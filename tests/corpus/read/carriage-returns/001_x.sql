@@ -1,0 +1,1 @@
+-- makes invoicescreate table invoices (id bigint primary key, total bigint not null);-- and its indexcreate index invoices_total_idx on invoices (total);

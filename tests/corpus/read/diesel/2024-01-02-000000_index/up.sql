@@ -1,0 +1,1 @@
+create index concurrently invoices_total_idx on invoices (total);

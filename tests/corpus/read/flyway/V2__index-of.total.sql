@@ -1,0 +1,1 @@
+create index invoices_total_idx on invoices (total);

@@ -1,0 +1,2 @@
+create table invoices (id bigint primary key, total bigint not null);
+create index invoices_total_idx on invoices (total);

@@ -1,0 +1,1 @@
+drop function total_of;

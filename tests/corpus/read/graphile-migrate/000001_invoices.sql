@@ -1,0 +1,5 @@
+--! Previous: -
+--! Hash: sha1:abc
+
+create table invoices (id bigint primary key, total bigint not null);
+create index invoices_total_idx on invoices (total);

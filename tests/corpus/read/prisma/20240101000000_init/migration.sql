@@ -1,0 +1,5 @@
+-- CreateTable
+create table invoices (id bigint primary key, total bigint not null);
+
+-- CreateIndex
+create index invoices_total_idx on invoices (total);

@@ -1,0 +1,2 @@
+-- no-transaction
+create index concurrently invoices_total_idx on invoices (total);
