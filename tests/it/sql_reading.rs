@@ -111,7 +111,7 @@ fn read(text: &str) -> Result<Vec<String>, cgk::Error> {
 
 fn seeded() -> StdRng {
     let seed = std::env::var("CGK_TEST_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
-    println!("seed {seed}; CGK_TEST_SEED={seed} runs the same again");
+    eprintln!("seed {seed}; CGK_TEST_SEED={seed} runs the same again");
     StdRng::seed_from_u64(seed)
 }
 
@@ -121,7 +121,7 @@ async fn our_statements_are_the_servers() {
     let raw = Raw::on(&database).await;
     let mut random = seeded();
     let mut statements = 0;
-    for _ in 0..200 {
+    for _ in 0..100 {
         let text = generated(&mut random);
         let pieces = read(&text).unwrap_or_else(|error| panic!("{text:?}: {error:?}"));
         let completed = raw.completed(&text).await.unwrap_or_else(|error| panic!("{text:?}: {error:?}"));
@@ -131,7 +131,7 @@ async fn our_statements_are_the_servers() {
         }
         statements += pieces.len();
     }
-    assert!(statements > 400, "{statements}");
+    assert!(statements > 200, "{statements}");
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn of_no_text_is_a_piece_several_statements() {
     assert_eq!(raw.reads_several("select nothing").await, Some(false));
     let mut random = seeded();
     let (mut whole, mut told) = (0, 0);
-    for _ in 0..1500 {
+    for _ in 0..500 {
         let mut text: String =
             (0..random.random_range(2..12)).map(|_| SIGNS[random.random_range(0..SIGNS.len())]).collect();
         if random.random() {
@@ -197,5 +197,5 @@ async fn of_no_text_is_a_piece_several_statements() {
             assert_ne!(raw.reads_several(piece).await, Some(true), "{piece:?} of {text:?}");
         }
     }
-    assert!(whole > 50 && told > 5, "{whole} {told}");
+    assert!(whole > 15 && told > 1, "{whole} {told}");
 }
