@@ -1,11 +1,11 @@
 //! What cgk reads as a statement is what the server reads as one: generated texts, and the server is asked.
 
-use crate::sandbox::Raw;
+use crate::sandbox::{Raw, rounds, seeded};
 use cgk::{
     migrate::{Migrations, Set},
     testing::TestServer,
 };
-use rand::{RngExt as _, SeedableRng, rngs::StdRng};
+use rand::{RngExt as _, rngs::StdRng};
 
 const GAPS: &[&str] = &[
     " ",
@@ -109,19 +109,13 @@ fn read(text: &str) -> Result<Vec<String>, cgk::Error> {
     Ok(file.statement_texts().map(ToOwned::to_owned).collect())
 }
 
-fn seeded() -> StdRng {
-    let seed = std::env::var("CGK_TEST_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
-    eprintln!("seed {seed}; CGK_TEST_SEED={seed} runs the same again");
-    StdRng::seed_from_u64(seed)
-}
-
 #[tokio::test]
 async fn our_statements_are_the_servers() {
     let database = TestServer::shared().database().await.unwrap();
     let raw = Raw::on(&database).await;
-    let mut random = seeded();
+    let mut random = seeded("our_statements_are_the_servers");
     let mut statements = 0;
-    for _ in 0..100 {
+    for _ in 0..rounds(100) {
         let text = generated(&mut random);
         let pieces = read(&text).unwrap_or_else(|error| panic!("{text:?}: {error:?}"));
         let completed = raw.completed(&text).await.unwrap_or_else(|error| panic!("{text:?}: {error:?}"));
@@ -179,9 +173,9 @@ async fn of_no_text_is_a_piece_several_statements() {
     // The control: the server tells several from one.
     assert_eq!(raw.reads_several("select 1; select nothing").await, Some(true));
     assert_eq!(raw.reads_several("select nothing").await, Some(false));
-    let mut random = seeded();
+    let mut random = seeded("of_no_text_is_a_piece_several_statements");
     let (mut whole, mut told) = (0, 0);
-    for _ in 0..500 {
+    for _ in 0..rounds(500) {
         let mut text: String =
             (0..random.random_range(2..12)).map(|_| SIGNS[random.random_range(0..SIGNS.len())]).collect();
         if random.random() {
