@@ -92,8 +92,14 @@ pub(crate) fn setting_is(name: &str, value: &str) -> String {
 }
 
 /// Opens the transaction with its timeouts. `default_isolation` is the server's, for options that name none.
+///
+/// A BEGIN that is refused would leave what follows outside of any transaction. A standby refuses SERIALIZABLE and READ WRITE,
+/// so these are set in the transaction, where a refusal aborts it.
 pub(crate) fn begin(options: &TxOptions, default_isolation: &str, settings: &SessionSettings) -> String {
-    format!("begin{}; select {}", options.modes(default_isolation), timeouts(settings))
+    let modes = options.modes(default_isolation);
+    let refusable = ["serializable", "read write"].iter().any(|mode| modes.contains(mode));
+    let set = if refusable { "; set transaction" } else { "" };
+    format!("begin{set}{modes}; select {}", timeouts(settings))
 }
 
 /// Columns that set the timeouts for the transaction: one statement costs the server less than three.
@@ -229,8 +235,7 @@ mod tests {
 
     #[test]
     fn without_a_lock_timeout_the_statement_timeout_bounds_the_wait() {
-        let mut settings = SessionSettings::default();
-        settings.lock_timeout = std::time::Duration::ZERO;
+        let settings = SessionSettings { lock_timeout: std::time::Duration::ZERO, ..SessionSettings::default() };
         let sql = begin_locked(&gate().slug, &TxOptions::default(), "read committed", &settings);
         assert!(sql.contains("; select pg_catalog.pg_advisory_xact_lock_shared("), "{sql}");
     }
@@ -249,7 +254,7 @@ mod tests {
             begin(&default.clone().repeatable_read(), "read committed"),
             begin(&default.serializable(), "read committed"),
         ] {
-            let order = ["pg_advisory_lock_shared", "commit", "begin isolation level", "pg_advisory_xact_lock_shared"];
+            let order = ["pg_advisory_lock_shared", "commit; begin", "isolation level", "pg_advisory_xact_lock_shared"];
             let places: Vec<_> = order.iter().map(|part| sql.find(part)).collect();
             assert!(places.is_sorted() && places[0].is_some(), "{sql}");
             assert!(sql.ends_with("select pg_catalog.pg_advisory_unlock_shared(4467969851850788077)"), "{sql}");
