@@ -59,6 +59,11 @@ pub(crate) fn database_key() -> i64 {
     key("cgk:database")
 }
 
+/// The lock on making the table of the fleet's migration files.
+pub(crate) fn files_key() -> i64 {
+    key("cgk:files")
+}
+
 /// The lock on the logins of services, held by whoever admits one, to the end of that transaction.
 ///
 /// ```

@@ -123,7 +123,7 @@ impl Catalogue {
     /// Leaves out of the shared schema what is no migration's business: the history of the runs, who may use it at all, and what single roles were
     /// granted on its tables beyond what the migrations say, the services' logins above all.
     pub(super) fn forget_what_is_no_migrations(&mut self, given: &mut Self) {
-        for table in ["cgk_runs", "cgk_run_schemas", "cgk_database"] {
+        for table in ["cgk_runs", "cgk_run_schemas", "cgk_database", "cgk_migration_files"] {
             self.forget_table(table);
         }
         // What setting up makes: two functions, and the triggers on the registry.

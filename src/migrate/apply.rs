@@ -7,6 +7,7 @@
 use super::{
     alone::within_a_transaction,
     encodable,
+    fileset::record::FileRecord,
     guard::{self, Broken},
     ledger::{self, LedgerDigest},
     plan::Plan,
@@ -25,7 +26,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     lock,
-    migration::{MigrationFailure, MigrationId},
+    migration::{MigrationFailure, MigrationId, Set},
     sqlstate,
 };
 use rand::RngExt as _;
@@ -51,6 +52,8 @@ pub(crate) struct Unit<'a> {
     /// The schema's owner, where it is somebody else: objects are created in its name.
     pub(crate) owner: Option<Ident>,
     pub(crate) commits: Commits,
+    /// Where it is recorded which files the fleet has; not for a schema that is only tried.
+    pub(crate) files: Option<(&'a FileRecord, Set)>,
 }
 
 /// Whether a schema has its ledger yet.
@@ -121,13 +124,13 @@ pub(crate) async fn attempt(
         let provision = if is_first { unit.provision.clone() } else { String::new() };
         let ledger = if is_first { unit.ledger } else { LedgerPresence::Present };
         let (owner, commits) = (unit.owner.clone(), unit.commits);
-        let part = Unit { plan: &plan, role: unit.role, provision, ledger, owner, commits };
+        let part = Unit { plan: &plan, role: unit.role, provision, ledger, owner, commits, files: unit.files };
         let mut backoff = Backoff::new();
         let landed = loop {
             let turn = if is_first { turn } else { Turn::Wait };
             let tried = match piece.how {
                 How::Together => together(operator, &part, turn).await,
-                How::StepByStep => steps::run(operator, part.role, part.owner.as_ref(), &plan, turn).await,
+                How::StepByStep => steps::run(operator, &part, turn).await,
             };
             match tried {
                 Err(error) if !is_first => match pause_after(error, &mut backoff, &plan).await {
@@ -230,11 +233,17 @@ async fn together(operator: &Operator, unit: &Unit<'_>, turn: Turn) -> Result<La
     let mut patience = Patience::of(operator);
     loop {
         let answer = operator
-            .run_files(script.sql.clone(), unit.commits)
+            .run_files(script.sql.clone(), unit.commits, script.kept())
             .await
             .map_err(while_doing(format!("migrate schema {:?}", schema.as_str())))?;
         match judge(&script, operator, unit, answer)? {
-            Verdict::Landed(landing) => return Ok(landing),
+            Verdict::Landed(landing) => {
+                if let (Landing::Done, Commits::WithMessage, Some((record, set))) = (landing, unit.commits, unit.files)
+                {
+                    record.note(set, &unit.plan.pending);
+                }
+                return Ok(landing);
+            }
             Verdict::HalfDone => return Err(progress::refused(operator, schema).await?),
             Verdict::Busy if turn == Turn::Try => return Ok(Landing::Busy),
             Verdict::Busy => {
@@ -257,6 +266,8 @@ enum PartKind<'a> {
     /// The file's row.
     Record(&'a MigrationFile),
     Comment,
+    /// Which files the fleet has.
+    Files,
 }
 
 enum Verdict {
@@ -360,6 +371,13 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
         script.line(&guard::close_sql());
     }
     script.line(&ledger::comment_sql(schema, &plan.applied_after()));
+    let files = unit.files.map(|(record, set)| record.sql(set, &plan.pending)).unwrap_or_default();
+    if !files.is_empty() {
+        // The table is the operator's.
+        script.line("reset role;");
+        script.part(PartKind::Files, &[]);
+        script.line(&files);
+    }
     script
 }
 
@@ -424,6 +442,7 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
                 |problem| Err(Error::MigrationsInvalid { problems: vec![problem] }),
             )
         }
+        Some(PartKind::Files) if failed_demand => Err(Error::PlanStale { schema: schema.clone() }),
         Some(PartKind::Check) if failed_demand => Ok(Verdict::Landed(Landing::Moved)),
         Some(PartKind::Check) if *state == SqlState::INVALID_TEXT_REPRESENTATION => Ok(Verdict::HalfDone),
         Some(PartKind::Provision) if *state == SqlState::INSUFFICIENT_PRIVILEGE && unit.owner.is_some() => {
@@ -464,6 +483,7 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
                 hint: db_error.hint().map(ToOwned::to_owned),
                 committed: Vec::new(),
                 unfinished: None,
+                schemas_with_file: None,
                 source,
             })))
         }

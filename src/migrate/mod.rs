@@ -23,6 +23,7 @@ pub(crate) mod bind;
 mod concurrent;
 pub(crate) mod crew;
 pub(crate) mod encodable;
+pub(crate) mod fileset;
 mod files;
 pub(crate) mod fleet;
 pub(crate) mod guard;
@@ -49,7 +50,9 @@ mod steps;
 mod together;
 
 pub use crate::{
-    migration::{Divergence, FileProblem, MigrationFailure, MigrationId, Place, Set, Unfinished},
+    migration::{
+        Divergence, FileMismatch, FileProblem, MigrationFailure, MigrationId, Mismatch, Place, Set, Unfinished,
+    },
     version::{Checksum, Version},
 };
 pub use bind::BindReport;

@@ -4,7 +4,11 @@
 //! where the server names no position.
 
 use super::source::MigrationFile;
-use crate::{db::message::Answer, ident::literal, migration::Place};
+use crate::{
+    db::message::{Answer, Kept},
+    ident::literal,
+    migration::Place,
+};
 use tokio_postgres::error::{DbError, ErrorPosition};
 
 pub(super) struct Script<K> {
@@ -45,6 +49,11 @@ impl<K: Copy> Script<K> {
         let columns: Vec<&str> = std::iter::once(mark.as_str()).chain(settings.iter().map(String::as_str)).collect();
         self.line(&format!("select {} {from};", columns.join(", ")));
         self.parts.push(Part { kind, start: self.sql.len() });
+    }
+
+    /// Of an answer, only the marks are of use.
+    pub(super) fn kept(&self) -> Kept {
+        Kept::Marked(self.mark.clone())
     }
 
     pub(super) fn line(&mut self, text: &str) {

@@ -2,6 +2,7 @@
 
 use super::{
     apply::{self, Landing, LedgerPresence, Turn, Unit},
+    fileset::record::FileRecord,
     fleet::presence,
     interrupt::Interrupt,
     ledger,
@@ -35,6 +36,8 @@ pub(crate) struct Task<'a> {
     pub(crate) owner: Option<Ident>,
     /// Whether a schema that is not as the plan took it to be is an error.
     pub(crate) exact: bool,
+    /// Where it is recorded which files the fleet has.
+    pub(crate) files: Option<&'a FileRecord>,
 }
 
 /// How a try ended that did not fail.
@@ -64,6 +67,7 @@ pub(crate) async fn attempt<'a>(
             ledger: task.ledger,
             owner: task.owner.clone(),
             commits: Commits::WithMessage,
+            files: task.files.map(|files| (files, task.set)),
         };
         match apply::attempt(operator, &unit, turn, &mut applied).await? {
             Landing::Done => return Ok(Settled::Done(applied)),

@@ -73,6 +73,7 @@ mod tenant_statement;
 mod tenant_stream;
 mod tenant_switch;
 mod tenant_wire;
+mod wrong_files;
 mod support {
     pub(crate) mod cgk;
     pub(crate) mod score;

@@ -1,6 +1,6 @@
 //! Many tenants at once: a fleet is made at the server's speed, and a creation that was cut short goes on where it stopped.
 
-use super::{CreateOptions, Creation, Fresh, TRIES_MAX, check_privileges, enter, try_once};
+use super::{CreateOptions, Creation, Fresh, TRIES_MAX, check_privileges, enter, files_of_fleet, try_once};
 use crate::{
     context::Db,
     db::Operator,
@@ -10,7 +10,9 @@ use crate::{
     migrate::{
         Interrupt, Migrations, Set, Stop, StopReason, Target,
         crew::{Seat, workers},
-        encodable, plan,
+        encodable,
+        fileset::record::FileRecord,
+        plan,
         queue::{Queue, Returned},
         run::ends_everything,
         settle::{Backoff, cancellable},
@@ -131,7 +133,8 @@ impl CreateObserver for crate::migrate::Silent {}
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: the database is not set up. `Denied`: the role may not create schemas or roles. What is wrong with one
+/// Kind `NotReady`: the database is not set up. `Denied`: the role may not create schemas or roles. `Drift`: the files are
+/// not the fleet's. What is wrong with one
 /// tenant is in its outcome.
 ///
 /// # Cancel safety
@@ -148,6 +151,7 @@ pub async fn create_many(
 ) -> Result<CreateManyReport> {
     state::require_registry(operator).await?;
     encodable::check_all(operator, migrations).await?;
+    let files = files_of_fleet(operator, migrations).await?;
     options.interrupt.listen();
     let jobs = jobs(operator, tenants).await?;
     if let Some(job) = jobs.first() {
@@ -161,7 +165,7 @@ pub async fn create_many(
         None => Vec::new(),
     };
     let fresh = Fresh { plan: fresh, logins };
-    let maker = Maker { operator, migrations, options, fresh, desk: &desk };
+    let maker = Maker { operator, migrations, options, fresh, files, desk: &desk };
     maker.work(jobs).await;
     let Desk { report, .. } = desk.into_inner().expect("nothing panics while it is held");
     let (report, active) = verified(operator, migrations, report).await?;
@@ -198,6 +202,7 @@ struct Maker<'r, 'o> {
     migrations: &'r Migrations,
     options: &'r CreateManyOptions,
     fresh: Fresh<'r>,
+    files: FileRecord,
     desk: &'r Mutex<Desk<'o>>,
 }
 
@@ -238,7 +243,7 @@ impl<'o> Maker<'_, 'o> {
         }
         let options = CreateOptions { name: job.tenant.name.clone(), ..CreateOptions::default() };
         let fresh = Some(&self.fresh);
-        let tried = try_once(operator, self.migrations, &job.tenant.slug, &options, &job.facts, fresh);
+        let tried = try_once(operator, self.migrations, &job.tenant.slug, &options, &job.facts, fresh, &self.files);
         match cancellable(operator, interrupt, tried).await {
             Ok(Some(made)) => self.done(job, Ok(made.creation), began),
             Ok(None) if job.tries < TRIES_MAX => Returned::Now(job),

@@ -15,7 +15,9 @@ use crate::{
     migrate::{
         MigrationId, Migrations, Plan, Set, Target,
         apply::{self, Landing, LedgerPresence, Unit},
-        encodable, ledger, plan,
+        encodable,
+        fileset::{FleetFiles, census::count_schemas, record::FileRecord},
+        ledger, plan,
         state::{self, TenantFacts, role_of},
     },
     registry,
@@ -106,7 +108,8 @@ pub enum Creation {
 ///
 /// Kind `NotReady`: the database is not set up, or the tenant is in use and its schema is gone ([`LostSchema`]). `Conflict`: a
 /// schema of that name is there and not cgk's, or it belongs to another organization than the registry's. `Denied`: the role
-/// may not create schemas, or roles in role mode. `Drift`: the ledger and the files do not agree. `Failed`: a migration was
+/// may not create schemas, or roles in role mode. `Drift`: the ledger and the files do not agree, or the files are not the
+/// fleet's ([`Error::WrongFiles`]). `Failed`: a migration was
 /// refused; nothing is left. An error of [`Db::with_tenant`]: the tenant is made, and `db`'s login cannot enter it.
 ///
 /// # Cancel safety
@@ -121,9 +124,10 @@ pub async fn create(
 ) -> Result<Created> {
     state::require_registry(operator).await?;
     encodable::check_all(operator, migrations).await?;
+    let files = files_of_fleet(operator, migrations).await?;
     for _ in 0..TRIES_MAX {
         let facts = state::facts_of(operator, slug).await?;
-        if let Some(made) = try_once(operator, migrations, slug, options, &facts, None).await? {
+        if let Some(made) = try_once(operator, migrations, slug, options, &facts, None, &files).await? {
             let created = finished(operator, slug, made).await?;
             if created.tenant.status == TenantStatus::Active {
                 enter(db, slug).await?;
@@ -132,6 +136,22 @@ pub async fn create(
         }
     }
     Err(Error::Unsettled { schema: SchemaName::of_tenant(slug), tries: TRIES_MAX })
+}
+
+/// Refuses a set of files that is not the fleet's, and begins to record what new tenants get.
+async fn files_of_fleet(operator: &Operator, migrations: &Migrations) -> Result<FileRecord> {
+    let files = FleetFiles::load(operator).await?;
+    for set in [Set::Public, Set::Tenant] {
+        files.check(operator, migrations, set, None).await?;
+    }
+    match files.begin(operator, migrations).await {
+        Ok(record) => Ok(record),
+        Err(error @ Error::ConnectionLost { .. }) => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "which files the fleet has is not recorded");
+            Ok(FileRecord::unwritten())
+        }
+    }
 }
 
 struct Made {
@@ -153,6 +173,7 @@ async fn try_once(
     options: &CreateOptions,
     facts: &TenantFacts,
     fresh: Option<&Fresh<'_>>,
+    files: &FileRecord,
 ) -> Result<Option<Made>> {
     let schema = SchemaName::of_tenant(slug);
     let role = role_of(operator, slug);
@@ -253,8 +274,15 @@ async fn try_once(
         }
     }
     let commits = Commits::WithMessage;
-    let unit = Unit { plan: &planned, role: role.as_ref(), provision, ledger, owner, commits };
-    let landing = apply::apply(operator, &unit).await?;
+    let files = Some((files, Set::Tenant));
+    let unit = Unit { plan: &planned, role: role.as_ref(), provision, ledger, owner, commits, files };
+    let landing = match apply::apply(operator, &unit).await {
+        Ok(landing) => landing,
+        Err(mut error) => {
+            count_schemas(operator, migrations, Set::Tenant, &mut error).await;
+            return Err(error);
+        }
+    };
     if in_steps && landing == Landing::Done {
         let activated = message::run(operator.client(), &registry::activate_sql(slug)).await;
         activated.and_then(message::Answer::complete).map_err(while_doing(format!("activate tenant {slug}")))?;
