@@ -21,8 +21,11 @@ async fn clinic() -> (TestDatabase, Files, Operator, Raw) {
     (database, files, operator, raw)
 }
 
-/// The sets that are not the clinic's, and how.
-fn others() -> Vec<(&'static str, Migrations, Vec<(String, Mismatch)>)> {
+/// A set by its name, and the files in which it is not the clinic's.
+type Other = (&'static str, Migrations, Vec<(String, Mismatch)>);
+
+/// The sets that are not the clinic's.
+fn others() -> Vec<Other> {
     let of = |id: &str, mismatch| (id.to_owned(), mismatch);
     let bundled = Migrations::bundled();
     let shop = ["001_a", "002_b", "004_d"].map(|id| of(id, Mismatch::Edited)).into();

@@ -160,7 +160,7 @@ mod tests {
             (Set::Tenant, &[one.clone(), two.clone()], 5),
             (Set::Tenant, &[one.clone(), other.clone()], 2),
             (Set::Tenant, &[one.clone(), three.clone()], 1),
-            (Set::Public, &[two.clone()], 1),
+            (Set::Public, std::slice::from_ref(&two), 1),
         ]);
         let version = |number| Version::new(number).unwrap();
         assert_eq!((census.with(Set::Tenant, &two), census.with(Set::Tenant, &other)), (5, 2));
