@@ -203,6 +203,8 @@ fn migration(failure: &MigrationFailure) -> String {
              line runs its statements one by one."
         }
         "53200" => "The transaction needs more locks than fit: raise max_locks_per_transaction on the server.",
+        "25006" => "The session is read-only: use the address of the primary server, or end what made it read-only.",
+        "53100" => "The server's disk is full: free some space, then run the command again.",
         _ => "",
     };
     if special.is_empty() { again } else { special.into() }
