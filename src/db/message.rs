@@ -22,7 +22,6 @@ pub(crate) enum Kept {
     All,
     /// Those whose first column begins with this.
     Marked(String),
-    None,
 }
 
 impl Kept {
@@ -30,7 +29,6 @@ impl Kept {
         match self {
             Self::All => true,
             Self::Marked(mark) => row.try_get(0).ok().flatten().is_some_and(|text| text.starts_with(mark)),
-            Self::None => false,
         }
     }
 }

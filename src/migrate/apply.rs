@@ -423,6 +423,7 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
             hint: None,
             committed: Vec::new(),
             unfinished: None,
+            schemas_with_file: None,
             source,
         })));
     }

@@ -104,7 +104,15 @@ mod tests {
         let applied: Vec<Applied> = bundled.set(Set::Public).files().iter().map(Applied::of).collect();
         let plan = Plan { schema: SchemaName::public(), applied: applied.into(), pending: files.to_vec().into() };
         let (provision, ledger) = (String::new(), LedgerPresence::Present);
-        let unit = Unit { plan: &plan, role: None, provision, ledger, owner: None, commits: Commits::WithMessage };
+        let unit = Unit {
+            plan: &plan,
+            role: None,
+            provision,
+            ledger,
+            owner: None,
+            commits: Commits::WithMessage,
+            files: None,
+        };
         apply::attempt(operator, &unit, Turn::Wait, &mut Vec::new()).await
     }
 

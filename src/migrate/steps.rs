@@ -21,10 +21,7 @@ use super::{
     source::MigrationFile,
 };
 use crate::{
-    db::{
-        Operator,
-        message::{self, Kept},
-    },
+    db::{Operator, message},
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal},
     lock,
