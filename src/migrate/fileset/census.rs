@@ -131,7 +131,8 @@ pub(crate) async fn count_schemas(operator: &Operator, migrations: &Migrations, 
 
 fn is_not_ours(error: &Error) -> bool {
     let states = [SqlState::UNDEFINED_COLUMN, SqlState::INSUFFICIENT_PRIVILEGE, SqlState::UNDEFINED_TABLE];
-    error.sqlstate().is_some_and(|state| states.contains(state)) || matches!(error, Error::Unexpected { .. })
+    error.sqlstate().is_some_and(|state| states.contains(state))
+        || matches!(error, Error::Unexpected { .. } | Error::LedgerRefused { .. })
 }
 
 #[cfg(test)]
