@@ -87,7 +87,8 @@ mod tests {
         ident::SchemaName,
         migrate::{
             Applied, MigrationFile, Migrations, Plan, Set,
-            apply::{self, Landing, LedgerPresence, Turn, Unit},
+            apply::{self, Landing, LedgerPresence, Purpose, Sessions, Turn, Unit},
+            grouping::Grouping,
         },
         testing::{TestDatabase, TestServer},
     };
@@ -104,7 +105,17 @@ mod tests {
         let applied: Vec<Applied> = bundled.set(Set::Public).files().iter().map(Applied::of).collect();
         let plan = Plan { schema: SchemaName::public(), applied: applied.into(), pending: files.to_vec().into() };
         let (provision, ledger) = (String::new(), LedgerPresence::Present);
-        let unit = Unit { plan: &plan, role: None, provision, ledger, owner: None, commits: Commits::WithMessage };
+        let unit = Unit {
+            plan: &plan,
+            role: None,
+            provision,
+            ledger,
+            owner: None,
+            commits: Commits::WithMessage,
+            grouping: Grouping::Together,
+            sessions: Sessions::Any,
+            purpose: Purpose::Use,
+        };
         apply::attempt(operator, &unit, Turn::Wait, &mut Vec::new()).await
     }
 

@@ -9,8 +9,8 @@
 //! see [`lock::steps_key`].
 
 use super::{
-    alone::{is_setting, runs_alone},
-    apply::{self, Landing, Patience, Turn},
+    alone::{is_setting, runs_alone, without_concurrently},
+    apply::{self, Landing, Patience, Sessions, Turn},
     concurrent::{Concurrent, Outlook},
     guard::{self, Broken},
     ledger::{self, LedgerDigest},
@@ -41,6 +41,7 @@ pub(super) async fn run(
     owner: Option<&Ident>,
     plan: &Plan<'_>,
     turn: Turn,
+    sessions: Sessions,
 ) -> Result<Landing> {
     let [file] = &*plan.pending else { unreachable!("a piece that goes step by step is one file") };
     let Some(pid) = take_lock(operator, &plan.schema, turn).await? else {
@@ -50,7 +51,11 @@ pub(super) async fn run(
             Turn::Wait => Err(Error::Locked { schema: plan.schema.clone(), waited }),
         };
     };
-    let sql = file.sql_for(&operator.facts().encoding);
+    let encoding = operator.facts().encoding.as_str();
+    let sql = match sessions {
+        Sessions::Any => file.sql_for(encoding),
+        Sessions::None => Cow::Owned(without_concurrently(file, encoding).0),
+    };
     let stepper = Stepper { operator, role, owner, plan, file, sql, pid };
     let result = stepper.carry_out().await;
     let released = stepper.release().await;
@@ -96,7 +101,7 @@ struct Stepper<'a> {
     owner: Option<&'a Ident>,
     plan: &'a Plan<'a>,
     file: &'a MigrationFile,
-    /// Its text as the server can read it.
+    /// Its text as the server can read it; CONCURRENTLY is blanked out where no session uses the schema.
     sql: Cow<'a, str>,
     /// The backend that holds the lock.
     pid: i32,
@@ -200,8 +205,12 @@ impl Stepper<'_> {
     /// Carries out the next statement.
     async fn step(&self, progress: &mut Progress) -> Result<()> {
         let statement = &self.file.statements()[progress.done];
-        let mut outcome =
-            if runs_alone(statement) { Err(Failed::NeedsToBeAlone) } else { self.recorded(progress).await };
+        // A statement that was announced before is finished in the way in which it was started.
+        let is_changed = !progress.begun && *self.text(progress.done) != self.written(progress.done);
+        let mut outcome = match runs_alone(statement) && !is_changed {
+            true => Err(Failed::NeedsToBeAlone),
+            false => self.recorded(progress).await,
+        };
         if matches!(outcome, Err(Failed::NeedsToBeAlone)) {
             outcome = self.alone(progress).await;
         }
@@ -283,7 +292,7 @@ impl Stepper<'_> {
         };
         let text = match outlook {
             Outlook::Done => return self.enter_session(progress, Some(number + 1)).await.map_err(Failed::With),
-            Outlook::Run => self.text(number).to_owned(),
+            Outlook::Run => self.written(number),
             Outlook::RunInstead(text) => text,
         };
         if !progress.begun {
@@ -480,6 +489,12 @@ impl Stepper<'_> {
 
     fn text(&self, number: usize) -> &str {
         &self.sql[self.file.statements()[number].range.clone()]
+    }
+
+    /// The statement as the file says it, CONCURRENTLY included.
+    fn written(&self, number: usize) -> String {
+        let sql = self.file.sql_for(&self.operator.facts().encoding);
+        sql[self.file.statements()[number].range.clone()].to_owned()
     }
 
     fn update_sql(&self, done: usize, begun: bool, checksum: &Checksum) -> String {

@@ -5,8 +5,9 @@
 //! is rolled back before they are begun.
 
 use super::{
-    apply::{self, Landing, LedgerPresence, Turn, Unit},
+    apply::{self, Landing, LedgerPresence, Purpose, Sessions, Turn, Unit},
     fleet::{FleetPlan, Step},
+    grouping::Grouping,
     guard,
     interrupt::Interrupt,
     plan::Plan,
@@ -182,6 +183,9 @@ async fn inside(
             ledger: part.ledger,
             owner: part.owner.clone(),
             commits: Commits::Later,
+            grouping: Grouping::Together,
+            sessions: Sessions::Any,
+            purpose: Purpose::Use,
         };
         match apply::attempt(operator, &unit, Turn::Wait, &mut Vec::new()).await {
             Ok(Landing::Done) => {}

@@ -1,6 +1,6 @@
 //! Many tenants at once: a fleet is made at the server's speed, and a creation that was cut short goes on where it stopped.
 
-use super::{CreateOptions, Creation, Fresh, TRIES_MAX, check_privileges, enter, try_once};
+use super::{CreateOptions, Creation, Fresh, Replay, TRIES_MAX, check_privileges, enter, try_once};
 use crate::{
     context::Db,
     db::Operator,
@@ -10,7 +10,9 @@ use crate::{
     migrate::{
         Interrupt, Migrations, Set, Stop, StopReason, Target,
         crew::{Seat, workers},
-        encodable, plan,
+        encodable,
+        grouping::Grouping,
+        plan,
         queue::{Queue, Returned},
         run::ends_everything,
         settle::{Backoff, cancellable},
@@ -161,8 +163,12 @@ pub async fn create_many(
         None => Vec::new(),
     };
     let fresh = Fresh { plan: fresh, logins };
-    let maker = Maker { operator, migrations, options, fresh, desk: &desk };
+    let replay = Replay::of(operator, migrations).await?;
+    let maker = Maker { operator, migrations, options, fresh, replay, desk: &desk };
     maker.work(jobs).await;
+    if desk.lock().expect("nothing panics while it is held").report.tenants.iter().any(is_made) {
+        maker.replay.record(operator, migrations).await;
+    }
     let Desk { report, .. } = desk.into_inner().expect("nothing panics while it is held");
     let (report, active) = verified(operator, migrations, report).await?;
     enter_some(db, &active).await?;
@@ -198,6 +204,7 @@ struct Maker<'r, 'o> {
     migrations: &'r Migrations,
     options: &'r CreateManyOptions,
     fresh: Fresh<'r>,
+    replay: Replay,
     desk: &'r Mutex<Desk<'o>>,
 }
 
@@ -237,8 +244,8 @@ impl<'o> Maker<'_, 'o> {
             }
         }
         let options = CreateOptions { name: job.tenant.name.clone(), ..CreateOptions::default() };
-        let fresh = Some(&self.fresh);
-        let tried = try_once(operator, self.migrations, &job.tenant.slug, &options, &job.facts, fresh);
+        let (fresh, grouping) = (Some(&self.fresh), self.replay.grouping());
+        let tried = try_once(operator, self.migrations, &job.tenant.slug, &options, &job.facts, fresh, grouping);
         match cancellable(operator, interrupt, tried).await {
             Ok(Some(made)) => self.done(job, Ok(made.creation), began),
             Ok(None) if job.tries < TRIES_MAX => Returned::Now(job),
@@ -254,9 +261,15 @@ impl<'o> Maker<'_, 'o> {
             }
             Err(error) => match job.backoff.after(&error) {
                 Some(pause) => Returned::At(Instant::now() + pause, job),
+                None if self.fails_together(operator, grouping, &error).await => Returned::Now(job),
                 None => self.done(job, Err(error), began),
             },
         }
+    }
+
+    /// Whether to try again, because the set applies file by file alone. Another tenant may have found that out meanwhile.
+    async fn fails_together(&self, operator: &Operator, tried: Grouping, error: &Error) -> bool {
+        tried != self.replay.grouping() || self.replay.helps(operator, self.migrations, error).await
     }
 
     fn done(&self, job: Job, result: Result<Creation>, began: Instant) -> Returned<Job> {
