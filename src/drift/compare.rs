@@ -133,7 +133,7 @@ impl Catalogue {
     /// granted on its tables beyond what the migrations say, the services' logins above all.
     pub(super) fn forget_what_is_no_migrations(&mut self, given: &mut Self) {
         let own: Vec<String> =
-            self.objects.keys().filter(|key| key.parent.is_empty()).map(|key| key.name.clone()).collect();
+            self.objects.keys().filter(|key| key.kind == "table").map(|key| key.name.clone()).collect();
         for table in own.iter().filter(|name| name.starts_with("cgk_")) {
             self.forget_table(table);
         }

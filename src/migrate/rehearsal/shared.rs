@@ -129,11 +129,12 @@ select pg_catalog.set_config('search_path', {}, true);
     Ok(Snapshot { fingerprint: String::new(), objects: objects(&answer) })
 }
 
-/// What belongs to the migrations: not the tables of cgk's own that are made beside them.
+/// What belongs to the migrations: not the tables of cgk's own that are made beside them. Functions of cgk's own come with the
+/// bundled files.
 fn objects(answer: &Answer) -> Vec<String> {
     let is_own = |name: &str| name.starts_with("cgk_");
     catalogue::objects(answer)
-        .filter(|[_, parent, name, _]| !is_own(parent) && !(parent.is_empty() && is_own(name)))
+        .filter(|[kind, parent, name, _]| !is_own(parent) && !(["table", "columns"].contains(kind) && is_own(name)))
         .flatten()
         .map(ToOwned::to_owned)
         .collect()
