@@ -134,7 +134,7 @@ select pg_catalog.set_config('search_path', {}, true);
 fn objects(answer: &Answer) -> Vec<String> {
     let is_own = |name: &str| name.starts_with("cgk_");
     catalogue::objects(answer)
-        .filter(|[kind, parent, name, _]| !is_own(parent) && !(["table", "columns"].contains(kind) && is_own(name)))
+        .filter(|[kind, parent, name, _]| !is_own(parent) && (*kind != "table" || !is_own(name)))
         .flatten()
         .map(ToOwned::to_owned)
         .collect()
