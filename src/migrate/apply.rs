@@ -26,7 +26,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     lock,
-    migration::{MigrationFailure, MigrationId},
+    migration::{MigrationFailure, MigrationId, Place},
     sqlstate,
 };
 use rand::RngExt as _;
