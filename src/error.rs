@@ -6,7 +6,7 @@
 use crate::{
     config::ConfigError,
     ident::SchemaName,
-    migration::{Divergence, FileProblem, MigrationFailure, MigrationId, count},
+    migration::{Divergence, FileMismatch, FileProblem, MigrationFailure, MigrationId, Set, count},
     slug::{InvalidSlug, TenantSlug},
     tenant::{OrganizationId, TenantStatus},
 };
@@ -309,6 +309,22 @@ pub enum Error {
     /// What a schema's ledger says and what the files say do not agree.
     #[error(transparent)]
     Diverged(Box<Divergence>),
+    /// The set of files is not the one that the fleet has: older, another one, or edited since. No schema was touched.
+    #[error("the {set} migrations are not those of this database: {}", .mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    WrongFiles {
+        /// Which of the two sets.
+        set: Set,
+        /// Each file in which it differs.
+        mismatches: Vec<FileMismatch>,
+    },
+    /// A version was named of which there is no file.
+    #[error("there is no file of version {version} in the {set} set")]
+    NoSuchVersion {
+        /// Which of the two sets.
+        set: Set,
+        /// The version.
+        version: crate::version::Version,
+    },
     /// Another run holds the lock of this schema.
     #[error("schema {schema:?} is locked by another run: waited {waited:?}", schema = schema.as_str())]
     Locked {
@@ -551,6 +567,8 @@ impl Error {
             Self::TooManyLocks { .. } => ("CGK0607", Refused),
             Self::PlanStale { .. } => ("CGK0608", Refused),
             Self::HalfDone { .. } => ("CGK0609", Drift),
+            Self::WrongFiles { .. } => ("CGK0610", Drift),
+            Self::NoSuchVersion { .. } => ("CGK0611", Invalid),
             Self::NoReference { .. } => ("CGK0621", Failed),
             Self::LedgerRefused { .. } => ("CGK0622", Conflict),
             Self::Rehearsal { .. } => ("CGK0624", Failed),

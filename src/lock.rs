@@ -60,6 +60,11 @@ pub(crate) fn database_key() -> i64 {
     key("cgk:database")
 }
 
+/// The lock on making the table of the fleet's migration files.
+pub(crate) fn files_key() -> i64 {
+    key("cgk:files")
+}
+
 /// The session lock of a rehearsal, held by the operator whose connection waits for it. Asked for again and again.
 pub(crate) fn rehearsal_key() -> i64 {
     key("cgk:rehearsal")

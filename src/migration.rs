@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use tokio_postgres::error::SqlState;
 
 /// One of the two sets of migrations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Set {
     /// The shared schema, `public`.
     Public,
@@ -103,6 +103,41 @@ impl fmt::Display for Divergence {
     }
 }
 
+/// A file in which a set of migrations is not the set that the fleet has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileMismatch {
+    /// The migration: as it was applied, or the file that was not.
+    pub id: MigrationId,
+    /// How it differs.
+    pub mismatch: Mismatch,
+    /// How many schemas have the migration; for [`Mismatch::OutOfOrder`], how many have a later one without it.
+    pub schemas: usize,
+}
+
+/// How a set of migrations is not the fleet's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// Schemas have the migration, and the set has no file of it.
+    Missing,
+    /// Schemas have the migration with another text or name.
+    Edited,
+    /// No schema has the file, and schemas have a later one.
+    OutOfOrder,
+}
+
+impl fmt::Display for FileMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let schemas = count(self.schemas, "schema");
+        let have = if self.schemas == 1 { "has" } else { "have" };
+        match self.mismatch {
+            Mismatch::Missing => write!(f, "{}: {schemas} {have} it, and this set has no such file", self.id),
+            Mismatch::Edited => write!(f, "{}: {schemas} {have} it with another text or name", self.id),
+            Mismatch::OutOfOrder => write!(f, "{}: {schemas} {have} a later file without it", self.id),
+        }
+    }
+}
+
 /// A migration that the server refused. The schema is as it was before the run, but for [`committed`](Self::committed) and
 /// [`unfinished`](Self::unfinished).
 #[derive(Debug)]
@@ -125,6 +160,8 @@ pub struct MigrationFailure {
     pub committed: Vec<MigrationId>,
     /// Where the next run goes on, in a file without a transaction: the statements before it are done and recorded.
     pub unfinished: Option<Unfinished>,
+    /// How many schemas already have the file, where that was counted: a file that others have must not be edited.
+    pub schemas_with_file: Option<usize>,
     /// What the driver said.
     pub source: tokio_postgres::Error,
 }

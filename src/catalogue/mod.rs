@@ -16,9 +16,9 @@ const LOGINS: &str = "select coalesce(pg_catalog.array_agg(r.oid), '{}') from pg
      join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::pg_catalog.text = 'cgk_login_' || r.rolname::pg_catalog.text
      where p.polrelid = pg_catalog.to_regclass('public.organizations')";
 
-/// What stands before a row of one of the queries here, so that an answer can be taken apart.
-pub(crate) const OBJECT: &str = "object";
-pub(crate) const FINGERPRINT: &str = "fingerprint";
+/// What stands before a row of one of the queries here, so that an answer can be taken apart, and told from rows of a file.
+pub(crate) const OBJECT: &str = "cgk:object";
+pub(crate) const FINGERPRINT: &str = "cgk:fingerprint";
 
 /// The catalogue of some schemas in one value each: equal for schemas that hold the same under another name.
 ///

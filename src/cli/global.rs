@@ -42,6 +42,9 @@ pub(crate) struct Globals {
     /// Say more; -vv and -vvv show what the library logs
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// Leave out what the server says beyond its message; it may hold values of rows
+    #[arg(long, global = true, hide_short_help = true)]
+    pub(crate) no_detail: bool,
     /// When to use colours
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_short_help = true)]
     pub(crate) color: ColorArg,

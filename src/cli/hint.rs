@@ -3,7 +3,7 @@
 use cgk::{
     Error, TenantSlug, TenantStatus,
     ident::SchemaName,
-    migrate::{Divergence, MigrationFailure, MigrationId, Unfinished},
+    migrate::{Divergence, FileMismatch, MigrationFailure, MigrationId, Mismatch, Unfinished},
 };
 use std::error::Error as StdError;
 
@@ -77,6 +77,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::Migration(failure) => migration(failure),
         Error::Diverged(divergence) => diverged(divergence),
         Error::HalfDone { schema, migration, .. } => half_done(schema, migration),
+        Error::WrongFiles { mismatches, .. } => wrong_files(mismatches),
         Error::NoReference { .. } => {
             "To compare, every migration is run in an empty schema that is rolled back: this one must work without the \
              rows and settings of a real one."
@@ -177,11 +178,12 @@ fn privilege(statement: &str) -> String {
 fn migration(failure: &MigrationFailure) -> String {
     let again = match (failure.unfinished, failure.committed.last()) {
         (Some(Unfinished { statement: 1, .. }), None) | (None, None) => {
-            "Nothing of this run is left in that schema. Mend the file and run the command again.".to_owned()
+            format!("Nothing of this run is left in that schema. {} Then run the command again.", advice(failure))
         }
         (Some(Unfinished { statement: 1, .. }) | None, Some(last)) => {
             format!(
-                "The schema is at {last}, and that stays. Mend the file and run the command again; it goes on from there."
+                "The schema is at {last}, and that stays. {} Then run the command again; it goes on from there.",
+                advice(failure)
             )
         }
         (Some(Unfinished { statement, .. }), _) => format!(
@@ -206,12 +208,32 @@ fn migration(failure: &MigrationFailure) -> String {
              line runs its statements one by one."
         }
         "53200" => "The transaction needs more locks than fit: raise max_locks_per_transaction on the server.",
+        "25006" => "The session is read-only: use the address of the primary server, or end what made it read-only.",
+        "53100" => "The server's disk is full: free some space, then run the command again.",
         _ => "",
     };
-    match (special, &failure.hint) {
-        ("", Some(server)) => format!("{} {again}", sentence(server)),
-        ("", None) => again,
-        (special, _) => special.into(),
+    if special.is_empty() { again } else { special.into() }
+}
+
+/// Whether the rows or the file are to be changed: a file that other schemas have stays as it is.
+fn advice(failure: &MigrationFailure) -> String {
+    // Integrity violations and values that do not convert.
+    let is_data = ["22", "23"].iter().any(|class| failure.sqlstate.code().starts_with(class));
+    let have = |number: usize| match number {
+        1 => "1 schema already has this file".to_owned(),
+        number => format!("{number} schemas already have this file"),
+    };
+    match (is_data, failure.schemas_with_file) {
+        (true, Some(0)) => "No schema has this file yet: fix the rows, or edit the file.".into(),
+        (true, Some(number)) => format!("{}, so it is right: fix the rows of this schema, not the file.", have(number)),
+        (true, None) => "Fix the rows of this schema. Do not edit a file that other schemas already have.".into(),
+        (false, Some(0)) => "No schema has this file yet: edit it.".into(),
+        (false, Some(number)) => format!(
+            "{}, so never edit it: fix what is different in this schema (`cgk drift` shows it), and put a change of the file \
+             into a new one.",
+            have(number)
+        ),
+        (false, None) => "Fix the cause. Do not edit a file that other schemas already have.".into(),
     }
 }
 
@@ -267,6 +289,24 @@ fn diverged(divergence: &Divergence) -> String {
     advice.trim_end().to_owned()
 }
 
+fn wrong_files(mismatches: &[FileMismatch]) -> String {
+    let any = |wanted| mismatches.iter().any(|mismatch| mismatch.mismatch == wanted);
+    let mut advice = Vec::new();
+    if any(Mismatch::Missing) {
+        advice.push("Use the folder of files that this database was made with, in its newest version (--migrations).");
+    }
+    if any(Mismatch::Edited) {
+        advice.push(
+            "Restore a file that was edited and put the change into a new one; where that cannot be, `cgk migrate:repair \
+             --version N --all` accepts the file as it is.",
+        );
+    }
+    if any(Mismatch::OutOfOrder) {
+        advice.push("Rename a file that comes too late to a number above the newest one.");
+    }
+    advice.join(" ")
+}
+
 fn by_sqlstate(error: &Error) -> Option<String> {
     let hint = match error.sqlstate()?.code() {
         "28P01" | "28000" => return Some(login(error)),
@@ -285,10 +325,4 @@ fn by_sqlstate(error: &Error) -> Option<String> {
         _ => return None,
     };
     Some(hint.into())
-}
-
-/// With a full stop.
-fn sentence(text: &str) -> String {
-    let text = text.trim();
-    if text.ends_with(['.', '!', '?']) { text.to_owned() } else { format!("{text}.") }
 }

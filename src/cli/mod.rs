@@ -21,6 +21,7 @@ mod progress;
 mod progress_bar;
 mod reaper;
 mod report;
+mod server_detail;
 mod session;
 mod setup_database;
 mod setup_identity;
@@ -146,6 +147,7 @@ fn run(arguments: Vec<OsString>) -> Exit {
     };
     anstream::ColorChoice::from(cli.globals.color).write_global();
     listen_to_the_library(&cli.globals);
+    server_detail::show(!cli.globals.no_detail);
     let printer = Printer::new(cli.globals.format(), cli.globals.volume());
     let outcome = execute(&cli, &printer);
     let exit = match outcome {

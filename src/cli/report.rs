@@ -14,6 +14,7 @@ use super::{
     exit::Exit,
     hint,
     printer::{Annotation, Printer},
+    server_detail::ServerDetail,
     style::{BAD, FAINT, HEADING, count, harmless, paint},
 };
 
@@ -48,6 +49,9 @@ pub(crate) struct Report {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     problems: Vec<String>,
     causes: Vec<String>,
+    /// What the server said beyond its message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<ServerDetail>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sqlstate: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,6 +62,9 @@ pub(crate) struct Report {
     /// Migrations that were committed before the one that failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     committed: Vec<String>,
+    /// How many schemas already have the file that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schemas_with_file: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
     #[serde(skip)]
@@ -117,6 +124,7 @@ impl Report {
         let mut report = Self {
             code: Some(error.code()),
             causes: causes(error.source()),
+            server: ServerDetail::of(error),
             sqlstate: error.sqlstate().map(|state| state.code().to_owned()),
             hint: hint::of(error),
             ..Self::plain(kind(error.kind()), &error.to_string(), error.kind().into())
@@ -124,6 +132,10 @@ impl Report {
         match error {
             Error::Migration(failure) => report.tell_failure(failure),
             Error::Diverged(divergence) => report.tell_divergence(divergence),
+            Error::WrongFiles { set, mismatches } => {
+                report.message = format!("the {set} migrations are not those of this database; nothing was changed");
+                report.problems = mismatches.iter().map(ToString::to_string).collect();
+            }
             Error::MigrationsInvalid { problems } => {
                 report.message =
                     format!("{} in the migrations; no database was touched", count(problems.len(), "problem"));
@@ -188,10 +200,12 @@ impl Report {
             message: message.to_owned(),
             problems: Vec::new(),
             causes: Vec::new(),
+            server: None,
             sqlstate: None,
             place: None,
             unfinished: None,
             committed: Vec::new(),
+            schemas_with_file: None,
             hint: None,
             exit,
         }
@@ -259,6 +273,10 @@ impl Report {
         for cause in &self.causes {
             let _ = write!(text, "\n  {} {}", paint(FAINT, "caused by:"), harmless(cause).replace('\n', "\n    "));
         }
+        let of = names.first().filter(|_| names.len() > 1).copied();
+        for line in self.server.iter().flat_map(|server| server.lines(of)) {
+            let _ = write!(text, "\n  {line}");
+        }
         if names.len() > 1 {
             let _ = write!(text, "\n  {} {}", paint(FAINT, "tenants:"), listed(names));
         }
@@ -318,6 +336,7 @@ impl Report {
             self.message.push_str(&format!(" at statement {statement} of {of}"));
             self.unfinished = Some(UnfinishedView { statement, of });
         }
+        self.schemas_with_file = failure.schemas_with_file;
         self.committed = failure.committed.iter().map(ToString::to_string).collect();
         self.causes = vec![format!("{} ({})", failure.message, failure.sqlstate.code())];
         self.place = failure.place.as_ref().map(|Place { line, column, text }| PlaceView {

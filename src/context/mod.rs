@@ -141,9 +141,9 @@ impl<E: From<Error> + Send> Db<E> {
     ///
     /// The search path is `tenant_<slug>, public`, the schemas of extensions, `pg_temp`, and in role mode the role is the tenant's own, so the database
     /// itself refuses another tenant's table even by its full name. The message that opens the transaction and checks all
-    /// this rides ahead of the first statement without a wait of its own; a statement behind a refused one does not run. The
-    /// body itself starts before the answer is there: what it does outside the database it should do after its first
-    /// statement.
+    /// this rides ahead of the first statement without a wait of its own; a statement behind a refused one does not run (`docs/security.md`
+    /// names the exception). The body itself starts before the answer is there: what it does outside the database it should
+    /// do after its first statement.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) -> Result<(), cgk::Error> {
@@ -317,9 +317,14 @@ impl<E: From<Error> + Send> Db<E> {
             return Error::Locked { schema, waited };
         }
         match diagnose(&shared, &self.inner.database).await {
-            Ok(reason) => {
+            Ok(Some(reason)) => {
                 shared.lease.give_back();
-                reason.unwrap_or(Error::TenantChanged { tenant })
+                reason
+            }
+            // Nothing is wrong with the tenant, so it may be the session: another call gets another connection.
+            Ok(None) => {
+                shared.lease.throw_away();
+                Error::TenantChanged { tenant }
             }
             Err(error) => error,
         }

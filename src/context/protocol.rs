@@ -92,20 +92,30 @@ pub(crate) fn setting_is(name: &str, value: &str) -> String {
 }
 
 /// Opens the transaction with its timeouts. `default_isolation` is the server's, for options that name none.
+///
+/// A BEGIN that is refused would leave what follows outside of any transaction. A standby refuses SERIALIZABLE and READ WRITE,
+/// so these are set in the transaction, where a refusal aborts it.
 pub(crate) fn begin(options: &TxOptions, default_isolation: &str, settings: &SessionSettings) -> String {
-    format!(
-        "begin{}; set local statement_timeout = {}; set local lock_timeout = {}; \
-         set local idle_in_transaction_session_timeout = {}",
-        options.modes(default_isolation),
-        milliseconds(settings.statement_timeout),
-        milliseconds(settings.lock_timeout),
-        milliseconds(settings.idle_in_transaction_timeout),
-    )
+    let modes = options.modes(default_isolation);
+    let refusable = ["serializable", "read write"].iter().any(|mode| modes.contains(mode));
+    let set = if refusable { "; set transaction" } else { "" };
+    format!("begin{set}{modes}; select {}", timeouts(settings))
+}
+
+/// Columns that set the timeouts for the transaction: one statement costs the server less than three.
+fn timeouts(settings: &SessionSettings) -> String {
+    [
+        ("statement_timeout", settings.statement_timeout),
+        ("lock_timeout", settings.lock_timeout),
+        ("idle_in_transaction_session_timeout", settings.idle_in_transaction_timeout),
+    ]
+    .map(|(name, time)| format!("pg_catalog.set_config('{name}', '{}', true)", milliseconds(time)))
+    .join(", ")
 }
 
 /// Opens the transaction and takes the tenant's shared lock, against a drop, rename or suspension meanwhile.
 ///
-/// The lock has a statement of its own: what is looked at in the next one is as it was left by whoever held the lock. In a
+/// The lock is taken before the statement that looks: what is looked at is as it was left by whoever held the lock. In a
 /// transaction whose statements all have the snapshot of the first one, the lock must be held before that; so it is taken for
 /// the session in a transaction before, and given up once the transaction holds it too. All of it is one message.
 pub(crate) fn begin_locked(
@@ -116,16 +126,17 @@ pub(crate) fn begin_locked(
 ) -> String {
     let key = lock::tenant_key(slug);
     let begin = begin(options, default_isolation, settings);
-    let locked = format!("{begin}; select pg_catalog.pg_advisory_xact_lock_shared({key})");
+    // The wait for the lock is bounded by lock_timeout, which counts from the moment it is set, or else by
+    // statement_timeout, which only counts for statements that begin later.
+    let separator = if settings.lock_timeout.is_zero() { "; select" } else { "," };
+    let locked = format!("{begin}{separator} pg_catalog.pg_advisory_xact_lock_shared({key})");
     if options.sees_each_commit(default_isolation) {
         return locked;
     }
     format!(
-        "begin; set local statement_timeout = {}; set local lock_timeout = {}; \
-         select pg_catalog.pg_advisory_lock_shared({key}); commit; {locked}; \
+        "begin; select {}{separator} pg_catalog.pg_advisory_lock_shared({key}); commit; {locked}; \
          select pg_catalog.pg_advisory_unlock_shared({key})",
-        milliseconds(settings.statement_timeout),
-        milliseconds(settings.lock_timeout),
+        timeouts(settings),
     )
 }
 
@@ -207,8 +218,9 @@ mod tests {
         let begin = begin_locked(&gate().slug, &TxOptions::default(), "read committed", &settings);
         let sql = format!("{begin}; {}", gate().enter_text(Nonce(7)));
         let order = [
-            "begin isolation level read committed; set local",
-            "select pg_catalog.pg_advisory_xact_lock_shared(4467969851850788077); /* cgk: enter */ select",
+            "begin isolation level read committed; select pg_catalog.set_config('statement_timeout'",
+            "'lock_timeout'",
+            ", pg_catalog.pg_advisory_xact_lock_shared(4467969851850788077); /* cgk: enter */ select",
             "'search_path', 'tenant_acme, public, pg_temp'::pg_catalog.text, true",
             "'cgk.tx', '0000000000000007'::pg_catalog.text",
             "public.organizations",
@@ -219,6 +231,13 @@ mod tests {
             order.iter().map(|part| sql.find(part).unwrap_or_else(|| panic!("{part} in {sql}"))).collect();
         assert!(places.is_sorted(), "{sql}");
         assert!(!sql.contains('$'), "{sql}");
+    }
+
+    #[test]
+    fn without_a_lock_timeout_the_statement_timeout_bounds_the_wait() {
+        let settings = SessionSettings { lock_timeout: std::time::Duration::ZERO, ..SessionSettings::default() };
+        let sql = begin_locked(&gate().slug, &TxOptions::default(), "read committed", &settings);
+        assert!(sql.contains("; select pg_catalog.pg_advisory_xact_lock_shared("), "{sql}");
     }
 
     #[test]
@@ -235,7 +254,7 @@ mod tests {
             begin(&default.clone().repeatable_read(), "read committed"),
             begin(&default.serializable(), "read committed"),
         ] {
-            let order = ["pg_advisory_lock_shared", "commit", "begin isolation level", "pg_advisory_xact_lock_shared"];
+            let order = ["pg_advisory_lock_shared", "commit; begin", "isolation level", "pg_advisory_xact_lock_shared"];
             let places: Vec<_> = order.iter().map(|part| sql.find(part)).collect();
             assert!(places.is_sorted() && places[0].is_some(), "{sql}");
             assert!(sql.ends_with("select pg_catalog.pg_advisory_unlock_shared(4467969851850788077)"), "{sql}");

@@ -233,6 +233,10 @@ impl<E: From<Error> + Send> TenantHandle<'_, E> {
             (Ok(value), Ok(())) => Ok(Ended::Done(value)),
             (_, Err(error @ Error::CommitUnknown { .. })) | (Ok(_), Err(error)) => Err(error.into()),
             (Err(source), Err(_)) if outdated => Ok(Ended::Again(Error::Statement { tenant, source })),
+            // The driver asks for a type it does not know behind the COMMIT: the statement is committed, its rows are lost.
+            (Err(source), Ok(())) if crate::sqlstate::is_lost(&source) => {
+                Err(Error::CommitUnknown { tenant, source }.into())
+            }
             (Err(source), _) => Err(Error::Statement { tenant, source }.into()),
         }
     }

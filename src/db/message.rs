@@ -12,6 +12,25 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow, SimpleQu
 pub(crate) struct Message {
     parts: Pin<Box<SimpleQueryStream>>,
     answer: Answer,
+    kept: Kept,
+}
+
+/// Which rows of an answer are kept. The others are dropped as they arrive, so that a file may select more than fits into
+/// the client's memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    All,
+    /// Those whose first column begins with this.
+    Marked(String),
+}
+
+impl Kept {
+    fn keeps(&self, row: &SimpleQueryRow) -> bool {
+        match self {
+            Self::All => true,
+            Self::Marked(mark) => row.try_get(0).ok().flatten().is_some_and(|text| text.starts_with(mark)),
+        }
+    }
 }
 
 /// What came back.
@@ -27,10 +46,15 @@ pub(crate) struct Answer {
 
 impl Message {
     /// Writes a message without waiting for its answer. What is sent next on the connection is answered after it.
-    #[expect(clippy::disallowed_methods, reason = "the one place that speaks the simple-query protocol")]
     pub(crate) async fn send(client: &Client, sql: &str) -> Result<Self, Error> {
+        Self::send_keeping(client, sql, Kept::All).await
+    }
+
+    /// The same; only some rows are kept.
+    #[expect(clippy::disallowed_methods, reason = "the one place that speaks the simple-query protocol")]
+    async fn send_keeping(client: &Client, sql: &str, kept: Kept) -> Result<Self, Error> {
         // The driver queues the message before it returns the stream; nothing is awaited on the wire here.
-        Ok(Self { parts: Box::pin(client.simple_query_raw(sql).await?), answer: Answer::default() })
+        Ok(Self { parts: Box::pin(client.simple_query_raw(sql).await?), answer: Answer::default(), kept })
     }
 
     /// Waits for everything that the message answers; the same again when it was all there before.
@@ -41,7 +65,9 @@ impl Message {
             && let Some(part) = self.parts.next().await
         {
             match part {
-                Ok(SimpleQueryMessage::Row(row)) => self.answer.rows.push((self.answer.completed, row)),
+                Ok(SimpleQueryMessage::Row(row)) if self.kept.keeps(&row) => {
+                    self.answer.rows.push((self.answer.completed, row));
+                }
                 Ok(SimpleQueryMessage::CommandComplete(_)) => self.answer.completed += 1,
                 Ok(_) => {}
                 Err(error) => self.answer.error = Some(error),
@@ -53,7 +79,12 @@ impl Message {
 
 /// Sends a message and waits for its answer.
 pub(crate) async fn run(client: &Client, sql: &str) -> Result<Answer, Error> {
-    let mut message = Message::send(client, sql).await?;
+    run_keeping(client, sql, Kept::All).await
+}
+
+/// The same; only some rows are kept.
+pub(crate) async fn run_keeping(client: &Client, sql: &str, kept: Kept) -> Result<Answer, Error> {
+    let mut message = Message::send_keeping(client, sql, kept).await?;
     Ok(std::mem::take(message.answer().await))
 }
 

@@ -12,7 +12,7 @@
 
 use super::{
     Operator,
-    message::{self, Answer},
+    message::{self, Answer, Kept},
 };
 use std::sync::atomic::Ordering;
 use tokio_postgres::{Error, error::SqlState};
@@ -56,11 +56,11 @@ impl Operator {
     /// With [`Commits::Later`] the caller marks the session when the transaction has ended.
     ///
     /// Cancel safety: dropped, the session stays marked, and the next message begins with a reset.
-    pub(crate) async fn run_files(&self, mut sql: String, commits: Commits) -> Result<Answer, Error> {
+    pub(crate) async fn run_files(&self, mut sql: String, commits: Commits, kept: Kept) -> Result<Answer, Error> {
         self.reset_session().await?;
         sql.push_str(&within_transaction(commits));
         self.mark_session();
-        let answer = message::run(self.client(), &sql).await?;
+        let answer = message::run_keeping(self.client(), &sql, kept).await?;
         if answer.error.is_none() {
             self.session_is_marked().store(false, Ordering::Release);
         } else if commits == Commits::WithMessage {

@@ -2,7 +2,7 @@
 
 use super::{
     fix,
-    inspect::{Inspection, Looked, TRIES_MAX, inspect, is_moving},
+    inspect::{Inspection, Looked, TRIES_MAX, Wanted, inspect, is_moving},
     judge,
     reference::References,
     report::{Difference, NotCompared, SchemaDrift},
@@ -165,6 +165,7 @@ async fn closely(
     done: &mut BTreeMap<TenantSlug, SchemaDrift>,
 ) -> Result<()> {
     let source = migrations.set(Set::Tenant);
+    let wanted = if likeness.is_some() { Wanted::ObjectsAndFingerprint } else { Wanted::Objects };
     let mut stand_in: Option<(TenantSlug, SchemaDrift)> = None;
     for slug in slugs {
         let schema = SchemaName::of_tenant(&slug);
@@ -175,7 +176,7 @@ async fn closely(
             continue;
         }
         let role = role_of(operator, &slug);
-        let drift = match inspect(operator, &schema, role.as_ref()).await? {
+        let drift = match inspect(operator, &schema, role.as_ref(), wanted).await? {
             Looked::Busy => judge::busy(&schema, Some(&slug)),
             Looked::Gone => judge::gone(&schema, Some(&slug)),
             Looked::At(found) => {
@@ -194,7 +195,8 @@ async fn closely(
 impl Likeness {
     fn still_holds(&self, found: &Inspection) -> bool {
         let super::inspect::Ledger::Rows(rows) = &found.ledger else { return false };
-        self.fingerprint.as_ref() == Some(&found.fingerprint)
+        self.fingerprint.is_some()
+            && self.fingerprint == found.fingerprint
             && self.comment == found.comment
             && self.ledger.as_deref() == Some(LedgerDigest::of(rows).as_str())
     }

@@ -21,7 +21,8 @@ pub(super) const TRIES_MAX: u32 = 5;
 /// A schema as it was at one moment.
 #[derive(Debug)]
 pub(super) struct Inspection {
-    pub(super) fingerprint: Fingerprint,
+    /// Where it was asked for.
+    pub(super) fingerprint: Option<Fingerprint>,
     pub(super) catalogue: Catalogue,
     pub(super) ledger: Ledger,
     pub(super) comment: Option<String>,
@@ -43,6 +44,13 @@ pub(super) enum Ledger {
     Rows(Vec<Applied>),
 }
 
+/// What of a schema is read. A fingerprint takes as long as the objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Objects,
+    ObjectsAndFingerprint,
+}
+
 /// Why a schema could not be looked at.
 pub(super) enum Looked {
     At(Box<Inspection>),
@@ -54,9 +62,14 @@ pub(super) enum Looked {
 
 /// Reads a schema in one message, under a share of its migration lock: whoever migrates it is waited for, for as long as
 /// `session.lock_timeout`, and waits for us some milliseconds. Writes nothing.
-pub(super) async fn inspect(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>) -> Result<Looked> {
+pub(super) async fn inspect(
+    operator: &Operator,
+    schema: &SchemaName,
+    role: Option<&RoleName>,
+    wanted: Wanted,
+) -> Result<Looked> {
     let doing = || while_doing(format!("read the catalogue of schema {:?}", schema.as_str()));
-    let sql = script(operator, schema, role);
+    let sql = script(operator, schema, role, wanted);
     let mut tries = 0;
     loop {
         tries += 1;
@@ -80,7 +93,7 @@ pub(super) async fn inspect(operator: &Operator, schema: &SchemaName, role: Opti
             (Some(_), _) => return Err(doing()(answer.error.expect("it was there above"))),
         };
         let Some(facts) = tagged(&answer, "facts").next() else { return Ok(Looked::Gone) };
-        let Some((_, fingerprint)) = fingerprints(&answer).next() else { return Ok(Looked::Gone) };
+        let fingerprint = fingerprints(&answer).next().map(|(_, fingerprint)| fingerprint);
         let has_role = facts.get(3) == Some("t");
         let comment = facts.get(2).map(ToOwned::to_owned);
         let owner = facts.get(6).and_then(|owner| Ident::new(owner).ok());
@@ -105,7 +118,7 @@ pub(super) fn is_moving(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|state| states.contains(state))
 }
 
-fn script(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>) -> String {
+fn script(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>, wanted: Wanted) -> String {
     let isolation = operator.config().isolation();
     let schemas = Schemas::One { schema, role };
     format!(
@@ -125,7 +138,10 @@ select 'row', version, name, checksum from {ledger} order by version;
         own_path = settings_sql(schema.as_str()),
         key = lock::migration_key(schema),
         facts = facts_sql(schema, role),
-        fingerprint = fingerprint_sql(&schemas, isolation),
+        fingerprint = match wanted {
+            Wanted::Objects => "select 'no fingerprint'".into(),
+            Wanted::ObjectsAndFingerprint => fingerprint_sql(&schemas, isolation),
+        },
         objects = objects_sql(&schemas, isolation),
         ledger = schema.qualified(LEDGER_TABLE),
     )

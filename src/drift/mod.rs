@@ -41,7 +41,7 @@ use crate::{
     ident::{RoleName, SchemaName, literal},
     migrate::{MigrationFile, Migrations, Scope, Set, Version, state},
 };
-use inspect::{Looked, inspect};
+use inspect::{Looked, Wanted, inspect};
 use reference::References;
 
 /// Compares schemas, ledgers and roles with what the migrations give.
@@ -94,7 +94,7 @@ pub async fn verify(operator: &Operator, migrations: &Migrations, scope: &Scope)
 async fn public(operator: &Operator, migrations: &Migrations) -> Result<SchemaDrift> {
     let schema = SchemaName::public();
     let mut references = References::new(operator, migrations, Set::Public);
-    match inspect(operator, &schema, None).await? {
+    match inspect(operator, &schema, None, Wanted::Objects).await? {
         Looked::At(found) => {
             let source = migrations.set(Set::Public);
             let mut drift = judge::judge(&schema, None, None, &found, source, &mut references).await?;
@@ -134,7 +134,7 @@ pub(crate) async fn compare_up_to(
         .filter_map(|(index, id)| (Some(id.version) <= upto).then_some(index))
         .collect();
     let reference = reference::to_adopt(operator, migrations, set, &applied).await?;
-    let mut found = match inspect(operator, schema, role).await? {
+    let mut found = match inspect(operator, schema, role, Wanted::ObjectsAndFingerprint).await? {
         Looked::At(found) => found,
         Looked::Busy => return Err(Error::Locked { schema: schema.clone(), waited: operator.session().lock_timeout }),
         Looked::Gone => {
@@ -156,7 +156,7 @@ pub(crate) async fn compare_up_to(
 select 1 / (case when f.text = {} then 1 else 0 end) from ({}) f (kind, schema, text);
 ",
         catalogue::settings_sql(""),
-        literal(&found.fingerprint.0),
+        literal(found.fingerprint.as_ref().map_or("", |fingerprint| &fingerprint.0)),
         catalogue::fingerprint_sql(&schemas, operator.config().isolation()),
     );
     let mut differences = compare::differences(&given, &found.catalogue);

@@ -61,8 +61,20 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
         }
         (Isolation::Role, Whose::These(slugs)) => {
             let names: Vec<_> = slugs.iter().map(|slug| literal(SchemaName::of_tenant(slug).as_str())).collect();
-            format!("and n.nspname in ({})", if names.is_empty() { "null".into() } else { names.join(", ") })
+            let roles = slugs.iter().filter_map(|slug| role_of(operator, slug));
+            let roles: Vec<_> = roles.map(|role| literal(role.as_str())).collect();
+            let list = |names: &[String]| if names.is_empty() { "null".into() } else { names.join(", ") };
+            // Both have an index.
+            format!("and n.nspname in ({}) and r.rolname in ({})", list(&names), list(&roles))
         }
+    };
+    // Of a few tenants the memberships are found by index; a login's are needed for the shared findings.
+    let memberships = match whose {
+        Whose::These(_) if !shared => {
+            "(select m.* from pg_catalog.pg_auth_members m where m.member = any (array(select t.oid from t))
+              union select m.* from pg_catalog.pg_auth_members m where m.roleid = any (array(select t.oid from t)))"
+        }
+        _ => "pg_catalog.pg_auth_members",
     };
     let (inherits, inherit_attribute) = match operator.facts().major() {
         16.. => ("m.inherit_option", ""),
@@ -72,6 +84,7 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
     let sql = ROLES
         .replace(", ('inherit', l.rolinherit)", inherit_attribute)
         .replace("{inherits}", inherits)
+        .replace("{memberships}", memberships)
         .replace("{shared}", if shared { "true" } else { "false" })
         .replace(
             "{tenant_role}",

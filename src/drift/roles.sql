@@ -19,7 +19,7 @@ login as materialized (
 ),
 member as materialized (
     select m.roleid, m.member, x.rolname::pg_catalog.text as role, g.rolname::pg_catalog.text as group_role, {inherits} as inherits
-    from pg_catalog.pg_auth_members m
+    from {memberships} m
     join pg_catalog.pg_roles x on x.oid = m.member
     join pg_catalog.pg_roles g on g.oid = m.roleid
 ),

@@ -12,6 +12,7 @@ use crate::{
     lock, login,
     migrate::{
         Applied, MigrationFile, MigrationId, Migrations, Set, Target, Version,
+        fileset::{FleetFiles, record::FileRecord},
         ledger::{self, LedgerTable},
         plan,
         state::{self, TenantFacts, role_of},
@@ -227,6 +228,7 @@ impl<'a> Adoption<'a> {
         if !rows.is_empty() {
             return self.finish(options, table, rows).await;
         }
+        let record = self.files_of_fleet().await?;
         let upto = self.upto(options).await?;
         let compared = drift::compare_up_to(
             self.operator,
@@ -248,11 +250,27 @@ impl<'a> Adoption<'a> {
         let files: Vec<&MigrationFile> =
             self.migrations.set(self.set).files().iter().filter(|file| Some(file.id().version) <= upto).collect();
         let written = self.ledger_sql(options, &compared, table.is_some(), &files);
-        if !self.write(options, &compared.guard, &written).await? {
+        if !self.write(options, &compared.guard, &written, &record.sql(self.set, &files)).await? {
             return Ok(None);
         }
         let head = files.last().map(|file| file.id().clone());
         Ok(Some(self.done(head, Baselining::Adopted, compared.differences)))
+    }
+
+    /// Refuses files that are not the fleet's, and begins to record what the schema is taken to hold.
+    async fn files_of_fleet(&self) -> Result<FileRecord> {
+        let files = FleetFiles::load(self.operator).await?;
+        for set in [Set::Public, Set::Tenant] {
+            files.check(self.operator, self.migrations, set, None).await?;
+        }
+        match files.begin(self.operator, self.migrations).await {
+            Ok(record) => Ok(record),
+            Err(error @ Error::ConnectionLost { .. }) => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "which files the fleet has is not recorded");
+                Ok(FileRecord::unwritten())
+            }
+        }
     }
 
     /// The ledger is ours and says something: if that is what was asked for, the rest of the tenant is made.
@@ -279,7 +297,7 @@ impl<'a> Adoption<'a> {
         let expected = literal(ledger::LedgerDigest::of(&rows).as_str());
         let guard =
             format!("select 1 / (case when {} = {expected} then 1 else 0 end);\n", ledger::digest_sql(self.schema));
-        let done = self.write(options, &guard, &sql).await?;
+        let done = self.write(options, &guard, &sql, "").await?;
         Ok(done.then(|| self.done(head, Baselining::Finished, Vec::new())))
     }
 
@@ -336,7 +354,7 @@ impl<'a> Adoption<'a> {
     }
 
     /// Registry row, role and grants around what is written into the schema; `false` if the schema has changed meanwhile.
-    async fn write(&self, options: &BaselineOptions, guard: &str, within: &str) -> Result<bool> {
+    async fn write(&self, options: &BaselineOptions, guard: &str, within: &str, recorded: &str) -> Result<bool> {
         let session = self.operator.session();
         let set_local = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
         // Without this a killed client's message runs on, and commits.
@@ -391,6 +409,9 @@ select 'locked', {}, {};
                 sql.push_str(&login::enter_by_path_sql(self.schema, &login.name));
             }
         }
+        // The record of the fleet's files is the operator's, whoever owns the schema.
+        sql.push_str("reset role;\n");
+        sql.push_str(recorded);
         let doing = || while_doing(format!("adopt schema {:?}", self.schema.as_str()));
         self.operator.reset_session().await.map_err(doing())?;
         let answer = message::run(self.operator.client(), &sql).await.map_err(doing())?;

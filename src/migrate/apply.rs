@@ -7,12 +7,13 @@
 use super::{
     alone::within_a_transaction,
     encodable,
+    fileset::record::FileRecord,
     grouping::Grouping,
     guard::{self, Broken},
     ledger::{self, LedgerDigest},
     plan::Plan,
     progress::{self, STEPS_TABLE},
-    script::{self, Script, demand, set_local},
+    script::{self, MARKS, Reached, Script, demand, set_local},
     settle::Backoff,
     source::MigrationFile,
     steps,
@@ -26,7 +27,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     lock,
-    migration::{MigrationFailure, MigrationId, Place},
+    migration::{MigrationFailure, MigrationId, Place, Set},
     sqlstate,
 };
 use rand::RngExt as _;
@@ -55,6 +56,8 @@ pub(crate) struct Unit<'a> {
     pub(crate) grouping: Grouping,
     pub(crate) sessions: Sessions,
     pub(crate) purpose: Purpose<'a>,
+    /// Where it is recorded which files the fleet has; not for a schema that is only tried.
+    pub(crate) files: Option<(&'a FileRecord, Set)>,
 }
 
 /// What a schema is made for.
@@ -147,14 +150,14 @@ pub(crate) async fn attempt(
         let provision = if is_first { unit.provision.clone() } else { String::new() };
         let ledger = if is_first { unit.ledger } else { LedgerPresence::Present };
         let (owner, commits) = (unit.owner.clone(), unit.commits);
-        let role = unit.role;
-        let part = Unit { plan: &plan, role, provision, ledger, owner, commits, grouping, sessions, purpose };
+        let (role, files) = (unit.role, unit.files);
+        let part = Unit { plan: &plan, role, provision, ledger, owner, commits, grouping, sessions, purpose, files };
         let mut backoff = Backoff::new();
         let landed = loop {
             let turn = if is_first { turn } else { Turn::Wait };
             let tried = match piece.how {
                 How::Together => together(operator, &part, turn).await,
-                How::StepByStep => steps::run(operator, part.role, part.owner.as_ref(), &plan, turn, sessions).await,
+                How::StepByStep => steps::run(operator, &part, turn).await,
             };
             match tried {
                 Err(error) if !is_first => match pause_after(error, &mut backoff, &plan).await {
@@ -186,7 +189,8 @@ pub(crate) async fn observe(operator: &Operator, unit: &Unit<'_>) -> Result<Answ
     let script = script_of(operator, unit, Turn::Wait);
     let schema = &unit.plan.schema;
     let doing = || while_doing(format!("migrate schema {:?}", schema.as_str()));
-    let mut answer = operator.run_files(script.sql.clone(), unit.commits).await.map_err(doing())?;
+    let mut answer =
+        operator.run_files(script.sql.clone(), unit.commits, Kept::Marked(MARKS.into())).await.map_err(doing())?;
     let Some(error) = answer.error.take() else { return Ok(answer) };
     let failed = Answer { error: Some(error), ..answer };
     match judge(&script, operator, unit, failed)? {
@@ -275,11 +279,17 @@ async fn together(operator: &Operator, unit: &Unit<'_>, turn: Turn) -> Result<La
     let mut patience = Patience::of(operator);
     loop {
         let answer = operator
-            .run_files(script.sql.clone(), unit.commits)
+            .run_files(script.sql.clone(), unit.commits, script.kept())
             .await
             .map_err(while_doing(format!("migrate schema {:?}", schema.as_str())))?;
         match judge(&script, operator, unit, answer)? {
-            Verdict::Landed(landing) => return Ok(landing),
+            Verdict::Landed(landing) => {
+                if let (Landing::Done, Commits::WithMessage, Some((record, set))) = (landing, unit.commits, unit.files)
+                {
+                    record.note(set, &unit.plan.pending);
+                }
+                return Ok(landing);
+            }
             Verdict::HalfDone => return Err(progress::refused(operator, schema).await?),
             Verdict::Busy if turn == Turn::Try => return Ok(Landing::Busy),
             Verdict::Busy => {
@@ -304,6 +314,8 @@ enum PartKind<'a> {
     /// The file's row.
     Record(&'a MigrationFile),
     Comment,
+    /// Which files the fleet has.
+    Files,
 }
 
 enum Verdict {
@@ -422,6 +434,13 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
         return script;
     }
     script.line(&ledger::comment_sql(schema, &plan.applied_after()));
+    let files = unit.files.map(|(record, set)| record.sql(set, &plan.pending)).unwrap_or_default();
+    if !files.is_empty() {
+        // The table is the operator's.
+        script.line("reset role;");
+        script.part(PartKind::Files, &[]);
+        script.line(&files);
+    }
     script
 }
 
@@ -439,6 +458,19 @@ fn transaction_ended<'a>(kind: PartKind<'a>, error: &DbError, is_armed: bool) ->
         }
         _ => None,
     }
+}
+
+/// The only file of a message that failed at its end, where deferred constraints are checked. Of several files none can be
+/// named; file by file, each has an end of its own.
+fn ended_with<'a>(unit: &Unit<'a>, reached: &Reached<PartKind<'a>>) -> Option<&'a MigrationFile> {
+    let [file] = &*unit.plan.pending else { return None };
+    // Before the end are the ledger's row, the guard and the comment; then the row of the fleet's files, where it is new.
+    let is_end = match reached.kind {
+        PartKind::Record(_) => reached.completed >= 3,
+        PartKind::Files => reached.completed >= 1,
+        _ => false,
+    };
+    is_end.then_some(file)
 }
 
 fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, answer: Answer) -> Result<Verdict> {
@@ -467,8 +499,12 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
             hint: None,
             committed: Vec::new(),
             unfinished: None,
+            schemas_with_file: None,
             source,
         })));
+    }
+    if let Some(file) = reached.as_ref().and_then(|reached| ended_with(unit, reached)) {
+        return Err(failure(schema, file, None, source));
     }
     match reached.as_ref().map(|reached| reached.kind) {
         None if *state == SqlState::LOCK_NOT_AVAILABLE => {
@@ -486,6 +522,7 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
                 |problem| Err(Error::MigrationsInvalid { problems: vec![problem] }),
             )
         }
+        Some(PartKind::Files) if failed_demand => Err(Error::PlanStale { schema: schema.clone() }),
         Some(PartKind::Check) if failed_demand => Ok(Verdict::Landed(Landing::Moved)),
         Some(PartKind::Check) if *state == SqlState::INVALID_TEXT_REPRESENTATION => Ok(Verdict::HalfDone),
         Some(PartKind::Provision) if *state == SqlState::INSUFFICIENT_PRIVILEGE && unit.owner.is_some() => {
@@ -520,13 +557,6 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
             let place = reached.and_then(|reached| script::place(file, reached.completed, reached.offset));
             Err(failure(schema, file, place, source))
         }
-        // Behind the ledger's row, the guard and the comment is only the end of the transaction, where deferred constraints are checked.
-        // Of several files none can be named here; file by file, each has an end of its own.
-        Some(PartKind::Record(file))
-            if unit.plan.pending.len() == 1 && reached.is_some_and(|reached| reached.completed >= 3) =>
-        {
-            Err(failure(schema, file, None, source))
-        }
         _ => Err(while_doing(doing)(source)),
     }
 }
@@ -560,6 +590,7 @@ fn failure(schema: &SchemaName, file: &MigrationFile, place: Option<Place>, sour
         hint: db_error.hint().map(ToOwned::to_owned),
         committed: Vec::new(),
         unfinished: None,
+        schemas_with_file: None,
         source,
     }))
 }

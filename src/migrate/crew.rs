@@ -5,6 +5,8 @@
 
 use super::{
     apply::Turn,
+    fileset::{census::Census, record::FileRecord},
+    ledger::Applied,
     plan::Plan,
     queue::{Queue, Returned},
     run::{Desk, Outcome, RunOptions, SchemaOutcome, Stop, StopReason, ends_everything},
@@ -14,6 +16,7 @@ use super::{
 };
 use crate::{
     db::Operator,
+    error::Error,
     ident::{Ident, SchemaName},
     migration::Set,
     slug::TenantSlug,
@@ -25,6 +28,7 @@ use std::{
     sync::{Mutex, MutexGuard},
     time::Instant,
 };
+use tokio::sync::OnceCell;
 use tokio_postgres::error::SqlState;
 
 /// How many tenants are migrated at once where nobody says otherwise. More gained nothing on the servers tried, and the
@@ -103,6 +107,9 @@ pub(crate) struct Crew<'r, 'o> {
     pub(crate) operator: &'r Operator,
     pub(crate) migrations: &'r Migrations,
     pub(crate) options: &'r RunOptions,
+    pub(crate) files: &'r FileRecord,
+    /// What the ledgers held when the first migration failed, and how many tenants were done by then.
+    pub(crate) census: OnceCell<(Census, usize)>,
     pub(crate) desk: &'r Mutex<&'r mut Desk<'o>>,
 }
 
@@ -165,6 +172,7 @@ impl<'r, 'o> Crew<'r, 'o> {
             role: role_of(operator, &job.slug),
             owner: job.owner.clone(),
             exact: self.options.exact,
+            files: Some(self.files),
         };
         job.attempts += 1;
         let interrupt = &self.options.interrupt;
@@ -189,7 +197,7 @@ impl<'r, 'o> Crew<'r, 'o> {
                     tracing::info!(tenant = %job.slug, %error, "trying again");
                     return Returned::At(Instant::now() + pause, job);
                 }
-                None => Outcome::Failed { error },
+                None => Outcome::Failed { error: self.counted(operator, error).await },
             },
         };
         let stop = match &result {
@@ -207,6 +215,30 @@ impl<'r, 'o> Crew<'r, 'o> {
             desk.report.stopped = Some(Stop { reason, left: 0 });
         }
         Returned::Done
+    }
+
+    /// An error that also says how many schemas already have the file. The ledgers are counted once a run; what the run
+    /// did since is added.
+    async fn counted(&self, operator: &Operator, mut error: Error) -> Error {
+        let Error::Migration(failure) = &mut error else { return error };
+        let files = self.migrations.set(Set::Tenant).files();
+        let Some(file) = files.iter().find(|file| file.path() == failure.file) else { return error };
+        let counted = self.census.get_or_try_init(|| async {
+            let census = Census::take(operator).await?;
+            Ok::<_, Error>((census, self.desk().report.tenants.len()))
+        });
+        match counted.await {
+            Ok((census, before)) => {
+                let since = |outcome: &SchemaOutcome| match &outcome.result {
+                    Outcome::Migrated { applied } => applied.contains(file.id()),
+                    _ => false,
+                };
+                let since = self.desk().report.tenants.iter().skip(*before).filter(|outcome| since(outcome)).count();
+                failure.schemas_with_file = Some(census.with(Set::Tenant, &Applied::of(file)) + since);
+            }
+            Err(error) => tracing::debug!(%error, "could not count the schemas that have the file"),
+        }
+        error
     }
 
     fn desk(&self) -> MutexGuard<'_, &'r mut Desk<'o>> {

@@ -4,6 +4,7 @@ use super::{
     apply::LedgerPresence,
     bind::Unbound,
     encodable,
+    fileset::FleetFiles,
     ledger::{self, Applied},
     plan::{Plan, Target, plan},
     selection::{Scope, Selection},
@@ -39,6 +40,7 @@ pub struct FleetPlan<'a> {
     pub(crate) public_ledger: LedgerPresence,
     /// Schemas of an earlier version's that a run binds to their organizations.
     pub(crate) unbound: Vec<Unbound>,
+    pub(crate) files: FleetFiles,
 }
 
 /// What is to be done to one tenant.
@@ -80,10 +82,10 @@ impl FleetPlan<'_> {
 ///
 /// # Errors
 ///
-/// Kind `Drift`: ledger and files of the shared schema do not agree (a tenant's disagreement is a
-/// [`Step::Refuse`]). Kind `NotFound`: a tenant of [`Scope::Only`] is not in the registry. Kind `NotReady`: tenants are asked
-/// for while the shared schema is not at head, or there is no registry. Kind `Invalid`: a file holds a character that the
-/// database's encoding has not.
+/// Kind `Drift`: ledger and files of the shared schema do not agree, or the files are not the fleet's
+/// ([`Error::WrongFiles`]); a single tenant's disagreement is a [`Step::Refuse`]. Kind `NotFound`: a tenant of [`Scope::Only`], or one to leave out, is not in the registry.
+/// Kind `Invalid`: there is no file of the target's version, or a file holds a character that the database's encoding has not.
+/// Kind `NotReady`: tenants are asked for while the shared schema is not at head, or there is no registry.
 pub async fn plan_fleet<'a>(
     operator: &Operator,
     migrations: &'a Migrations,
@@ -92,11 +94,20 @@ pub async fn plan_fleet<'a>(
 ) -> Result<FleetPlan<'a>> {
     let selection = selection.into();
     encodable::check_all(operator, migrations).await?;
+    if let Target::Version(version) = target
+        && !migrations.set(Set::Tenant).files().iter().any(|file| file.id().version == version)
+    {
+        return Err(Error::NoSuchVersion { set: Set::Tenant, version });
+    }
     let source = migrations.set(Set::Public);
     let schema = SchemaName::public();
-    let read = ledger::read(operator, &schema).await?;
+    let (read, files) = tokio::join!(ledger::read(operator, &schema), FleetFiles::load(operator));
+    let (read, files) = (read?, files?);
     let public_ledger = presence(read.ledger_exists);
     let public = plan(source, &schema, read.rows, Target::Head).map_err(Error::Diverged)?;
+    // The tenants' files even where the shared schema alone is asked for: a folder is one release.
+    files.check(operator, migrations, Set::Public, None).await?;
+    files.check(operator, migrations, Set::Tenant, None).await?;
     let pending = !public.pending.is_empty() || public_ledger == LedgerPresence::Absent;
     let tenants_alone = matches!(selection.scope, Scope::Tenants | Scope::Only(_));
     if tenants_alone && pending {
@@ -114,6 +125,7 @@ pub async fn plan_fleet<'a>(
         strange: vec![],
         public_ledger,
         unbound: vec![],
+        files,
     };
     // Before the first migration of the shared schema there is no registry, and so no tenant.
     if !public_only && (!pending || registry_exists(operator).await?) {
@@ -131,7 +143,9 @@ async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, plann
     let mut planner = TenantPlanner { operator, migrations, target: planned.target, by_applied: HashMap::new() };
     let own_role = operator.facts().role.as_str();
     let mut strange = Vec::new();
+    let mut unseen = selection.exclude.clone();
     state::each_tenant(operator, migrations, whom, &mut strange, |tenant| {
+        unseen.remove(&tenant.tenant.slug);
         if !selection.takes(&tenant.tenant.slug) {
             return;
         }
@@ -146,6 +160,11 @@ async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, plann
     })
     .await?;
     planned.strange = strange;
+    for slug in unseen {
+        if state::facts_of(operator, &slug).await?.tenant.is_none() {
+            return Err(Error::TenantNotFound { tenant: slug });
+        }
+    }
     planned.tenants.sort_by(|one, other| one.slug.cmp(&other.slug));
     Ok(())
 }

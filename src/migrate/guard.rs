@@ -112,6 +112,7 @@ mod tests {
             ledger,
             owner: None,
             commits: Commits::WithMessage,
+            files: None,
             grouping: Grouping::Together,
             sessions: Sessions::Any,
             purpose: Purpose::Use,

@@ -24,6 +24,7 @@ mod concurrent;
 pub(crate) mod crew;
 pub(crate) mod encodable;
 mod files;
+pub(crate) mod fileset;
 pub(crate) mod fleet;
 pub(crate) mod grouping;
 pub(crate) mod guard;
@@ -51,7 +52,9 @@ mod steps;
 mod together;
 
 pub use crate::{
-    migration::{Divergence, FileProblem, MigrationFailure, MigrationId, Place, Set, Unfinished},
+    migration::{
+        Divergence, FileMismatch, FileProblem, MigrationFailure, MigrationId, Mismatch, Place, Set, Unfinished,
+    },
     version::{Checksum, Version},
 };
 pub use bind::BindReport;

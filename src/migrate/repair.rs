@@ -1,6 +1,7 @@
 //! Makes a ledger agree with the files again, where somebody has decided that the files are right.
 
 use super::{
+    fileset::{FleetFiles, record::follow_ledgers},
     ledger::{self, Applied, LEDGER_TABLE, LedgerDigest, REPAIRS},
     rehearsal,
     selection::Scope,
@@ -86,12 +87,13 @@ pub enum RepairOutcome {
 ///
 /// # Committed when
 ///
-/// Per schema: row, comment and reason together.
+/// Per schema: row, comment and reason together. Then the record of the fleet's files follows, once no schema has what it says.
 ///
 /// # Errors
 ///
 /// Kind `Conflict`: there is no file of the version to accept, the file of the version to forget is there, or the reason is
-/// empty; nothing was touched. Kind `NotFound`: a tenant is not in the registry. Kind `Unavailable`: the connection is lost.
+/// empty; nothing was touched. Kind `Drift` ([`Error::WrongFiles`]): in another version than this one the files are not the
+/// fleet's; nothing was touched. Kind `NotFound`: a tenant is not in the registry. Kind `Unavailable`: the connection is lost.
 ///
 /// # Cancel safety
 ///
@@ -113,6 +115,17 @@ pub async fn repair(
     for slug in targets.first().into_iter().chain(targets.last()) {
         check(&schema_of(slug.as_ref()), migrations, set_of(slug.as_ref()), repair)?;
     }
+    let about = match repair {
+        Repair::Accept { version, .. } | Repair::Forget { version, .. } => Some(*version),
+        Repair::Comment => None,
+    };
+    if let Some(version) = about {
+        let files = FleetFiles::load(operator).await?;
+        for set in [Set::Public, Set::Tenant] {
+            let is_scope = targets.iter().any(|slug| set_of(slug.as_ref()) == set);
+            files.check(operator, migrations, set, is_scope.then_some(version)).await?;
+        }
+    }
     // The record of the shared schema is found by its ledger, which changes; the schema does not.
     let with_public = targets.first().is_some_and(Option::is_none);
     let shared = if with_public { rehearsal::shared::given(operator).await.unwrap_or_default() } else { None };
@@ -125,6 +138,13 @@ pub async fn repair(
             Err(error) => RepairOutcome::Failed { error },
         };
         all.push(Repaired { schema, slug, outcome });
+    }
+    if let Some(version) = about {
+        for set in [Set::Public, Set::Tenant] {
+            if all.iter().any(|repaired| set_of(repaired.slug.as_ref()) == set) {
+                follow_ledgers(operator, migrations, set, version).await?;
+            }
+        }
     }
     let is_mended = |repaired: &Repaired| matches!(repaired.outcome, RepairOutcome::Mended { .. });
     if let (Some(objects), true) = (shared, all.iter().any(|one| one.slug.is_none() && is_mended(one))) {

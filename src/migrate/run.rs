@@ -4,6 +4,7 @@ use super::{
     apply::{LedgerPresence, Turn},
     bind::{self, Unbound},
     crew::{Crew, Job},
+    fileset::record::FileRecord,
     fleet::{FleetPlan, PlannedTenant, Step},
     interrupt::Interrupt,
     observe::Observer,
@@ -30,6 +31,7 @@ use std::{
     sync::Mutex,
     time::{Duration, Instant},
 };
+use tokio::sync::OnceCell;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
@@ -304,13 +306,21 @@ pub async fn run_with(
         identity::ensure(operator).await?;
     }
     bind(operator, &planned.unbound, observer).await?;
+    let files = match planned.files.begin(operator, migrations).await {
+        Ok(files) => files,
+        Err(error @ Error::ConnectionLost { .. }) => return Err(error),
+        Err(error) => {
+            observer.notice(&format!("which files the fleet has is not recorded: {error}"));
+            FileRecord::unwritten()
+        }
+    };
     let recorder = Recorder::begin(operator, &planned, options, observer).await;
     let mut report = RunReport::new(planned.at_head);
     report.id = recorder.id();
     let mut desk = Desk { observer, report, recorder: &recorder };
     let done = match options.together {
-        true => all_or_nothing(operator, migrations, planned, options, &mut desk).await,
-        false => one_by_one(operator, migrations, planned, options, &mut desk).await,
+        true => all_or_nothing(operator, migrations, planned, &files, options, &mut desk).await,
+        false => one_by_one(operator, migrations, planned, &files, options, &mut desk).await,
     };
     let Desk { observer, report, .. } = desk;
     recorder.end(&report, done.as_ref().err(), observer).await;
@@ -332,6 +342,7 @@ async fn all_or_nothing(
     operator: &Operator,
     migrations: &Migrations,
     planned: FleetPlan<'_>,
+    files: &FileRecord,
     options: &RunOptions,
     desk: &mut Desk<'_>,
 ) -> Result<()> {
@@ -345,7 +356,7 @@ async fn all_or_nothing(
     if with_public {
         rehearsal::shared::begin(operator).await?;
     }
-    let done = super::together::run(operator, planned, &options.interrupt, desk).await;
+    let done = super::together::run(operator, planned, files, &options.interrupt, desk).await;
     if with_public {
         let recorded = rehearsal::shared::end(operator).await;
         return done.and(recorded);
@@ -358,13 +369,14 @@ async fn one_by_one(
     operator: &Operator,
     migrations: &Migrations,
     planned: FleetPlan<'_>,
+    files: &FileRecord,
     options: &RunOptions,
     desk: &mut Desk<'_>,
 ) -> Result<()> {
     let FleetPlan { public, tenants, public_ledger, selection, .. } = planned;
     if let Some(public) = public {
         rehearsal::shared::begin(operator).await?;
-        let outcome = migrate_public(operator, migrations, public.clone(), public_ledger, options).await;
+        let outcome = migrate_public(operator, migrations, public.clone(), public_ledger, files, options).await;
         let recorded = rehearsal::shared::end(operator).await;
         desk.settled(outcome?, Some(&public));
         recorded?;
@@ -383,7 +395,7 @@ async fn one_by_one(
     let (canaries, rest) = split(jobs, &options.canary);
     let refused = desk.report.failed();
     let desk = Mutex::new(desk);
-    let crew = Crew { operator, migrations, options, desk: &desk };
+    let crew = Crew { operator, migrations, options, files, census: OnceCell::new(), desk: &desk };
     if !canaries.is_empty() {
         crew.work(canaries).await;
         let mut desk = desk.lock().expect("nothing panics while it is held");
@@ -466,10 +478,12 @@ async fn migrate_public(
     migrations: &Migrations,
     plan: Plan<'_>,
     ledger: LedgerPresence,
+    files: &FileRecord,
     options: &RunOptions,
 ) -> Result<SchemaOutcome> {
     let started = Instant::now();
-    let mut task = settle::Task { set: Set::Public, plan, ledger, role: None, owner: None, exact: options.exact };
+    let (files, exact) = (Some(files), options.exact);
+    let mut task = settle::Task { set: Set::Public, plan, ledger, role: None, owner: None, exact, files };
     let mut attempts = 0;
     let mut backoff = settle::Backoff::new();
     loop {
@@ -493,10 +507,18 @@ async fn migrate_public(
             Ok(Settled::Busy) => unreachable!("a run that waits for its turn gets it or an error"),
             Err(error) => match backoff.after(&error) {
                 Some(pause) if !options.interrupt.is_stopping() => tokio::time::sleep(pause).await,
-                _ => return Err(error),
+                _ => return Err(no_schema_has_it(error)),
             },
         }
     }
+}
+
+/// The shared schema is the only one of its set, and it does not have the file that failed in it.
+fn no_schema_has_it(mut error: Error) -> Error {
+    if let Error::Migration(failure) = &mut error {
+        failure.schemas_with_file = Some(0);
+    }
+    error
 }
 
 /// The jobs that go first, and the others.

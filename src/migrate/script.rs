@@ -4,8 +4,15 @@
 //! where the server names no position.
 
 use super::source::MigrationFile;
-use crate::{db::message::Answer, ident::literal, migration::Place};
+use crate::{
+    db::message::{Answer, Kept},
+    ident::literal,
+    migration::Place,
+};
 use tokio_postgres::error::{DbError, ErrorPosition};
+
+/// What every row of cgk's own begins with, in the answer to a message that holds files.
+pub(super) const MARKS: &str = "cgk:";
 
 pub(super) struct Script<K> {
     pub(super) sql: String,
@@ -31,7 +38,7 @@ pub(super) struct Reached<K> {
 
 impl<K: Copy> Script<K> {
     pub(super) fn new() -> Self {
-        Self { sql: String::new(), parts: Vec::new(), mark: format!("cgk:{:08x}:", rand::random::<u32>()) }
+        Self { sql: String::new(), parts: Vec::new(), mark: format!("{MARKS}{:08x}:", rand::random::<u32>()) }
     }
 
     /// Begins a part: its mark, with what is to be set beside it.
@@ -45,6 +52,11 @@ impl<K: Copy> Script<K> {
         let columns: Vec<&str> = std::iter::once(mark.as_str()).chain(settings.iter().map(String::as_str)).collect();
         self.line(&format!("select {} {from};", columns.join(", ")));
         self.parts.push(Part { kind, start: self.sql.len() });
+    }
+
+    /// Of an answer, only the marks are of use.
+    pub(super) fn kept(&self) -> Kept {
+        Kept::Marked(self.mark.clone())
     }
 
     pub(super) fn line(&mut self, text: &str) {

@@ -46,7 +46,8 @@ impl From<&Scope> for Selection {
 }
 
 impl Selection {
-    /// Leaves these tenants out; a slug that is not in the registry leaves out nobody.
+    /// Leaves these tenants out. One that is not in the registry is an error of the plan: it is misspelt, and the tenant that
+    /// was meant would be migrated.
     pub fn excluding(mut self, slugs: impl IntoIterator<Item = TenantSlug>) -> Self {
         self.exclude.extend(slugs);
         self

@@ -2,6 +2,7 @@
 
 use super::{
     apply::{self, Landing, LedgerPresence, Purpose, Sessions, Turn, Unit},
+    fileset::record::FileRecord,
     fleet::presence,
     grouping::Grouping,
     interrupt::Interrupt,
@@ -36,6 +37,8 @@ pub(crate) struct Task<'a> {
     pub(crate) owner: Option<Ident>,
     /// Whether a schema that is not as the plan took it to be is an error.
     pub(crate) exact: bool,
+    /// Where it is recorded which files the fleet has.
+    pub(crate) files: Option<&'a FileRecord>,
 }
 
 /// How a try ended that did not fail.
@@ -66,6 +69,7 @@ pub(crate) async fn attempt<'a>(
             ledger: task.ledger,
             owner: task.owner.clone(),
             commits: Commits::WithMessage,
+            files: task.files.map(|files| (files, task.set)),
             grouping,
             sessions: Sessions::Any,
             purpose: Purpose::Use,

@@ -422,7 +422,8 @@ impl Slugs {
 
 async fn facts_rows(operator: &Operator, slugs: Slugs) -> Result<impl Stream<Item = Result<Found>> + Send + use<>> {
     let (usable, grantable) = acting_sql(operator, &slugs);
-    // Names are compared as text: comparing with the type `name` would cut off what is too long and call it equal.
+    // Names are compared as text: comparing with the type `name` would cut off what is too long and call it equal. The second
+    // comparison is what the index answers.
     let sql = format!(
         "select s.slug, s.id::pg_catalog.text, coalesce(s.name::pg_catalog.text, ''), s.status::pg_catalog.text,
                 case when pg_catalog.isfinite(s.created_at) then s.created_at::pg_catalog.timestamptz
@@ -433,9 +434,11 @@ async fn facts_rows(operator: &Operator, slugs: Slugs) -> Result<impl Stream<Ite
                 {usable}, {grantable}, {comment}, s.registered
          from {} s
          left join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || s.slug
+                and n.nspname = ('tenant_' || s.slug)::pg_catalog.name
          left join pg_catalog.pg_class c
                 on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
          left join pg_catalog.pg_roles r on r.rolname::pg_catalog.text = 'cgk_' || s.slug || '_' || $1
+                and r.rolname = ('cgk_' || s.slug || '_' || $1)::pg_catalog.name
          order by s.slug collate \"C\", s.created_at, s.id",
         slugs.from,
         comment = binding::comment_of_sql("n.oid"),

@@ -10,8 +10,9 @@
 
 use super::{
     alone::{is_setting, runs_alone, without_concurrently},
-    apply::{self, Landing, Patience, Sessions, Turn},
+    apply::{self, Landing, Patience, Sessions, Turn, Unit},
     concurrent::{Concurrent, Outlook},
+    fileset::record::FileRecord,
     guard::{self, Broken},
     ledger::{self, LedgerDigest},
     plan::Plan,
@@ -24,7 +25,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal},
     lock,
-    migration::{MigrationFailure, Unfinished},
+    migration::{MigrationFailure, Set, Unfinished},
     sqlstate,
     version::Checksum,
 };
@@ -35,14 +36,8 @@ use tokio_postgres::error::SqlState;
 ///
 /// Cancel safety: dropped, the statement under way may still be carried out by the server, and the connection keeps the
 /// lock until it is closed or used for the next file; running again goes on from there.
-pub(super) async fn run(
-    operator: &Operator,
-    role: Option<&RoleName>,
-    owner: Option<&Ident>,
-    plan: &Plan<'_>,
-    turn: Turn,
-    sessions: Sessions,
-) -> Result<Landing> {
+pub(super) async fn run(operator: &Operator, unit: &Unit<'_>, turn: Turn) -> Result<Landing> {
+    let (plan, role, owner) = (unit.plan, unit.role, unit.owner.as_ref());
     let [file] = &*plan.pending else { unreachable!("a piece that goes step by step is one file") };
     let Some(pid) = take_lock(operator, &plan.schema, turn).await? else {
         let waited = operator.session().migration_wait;
@@ -52,11 +47,11 @@ pub(super) async fn run(
         };
     };
     let encoding = operator.facts().encoding.as_str();
-    let sql = match sessions {
+    let sql = match unit.sessions {
         Sessions::Any => file.sql_for(encoding),
         Sessions::None => Cow::Owned(without_concurrently(file, encoding).0),
     };
-    let stepper = Stepper { operator, role, owner, plan, file, sql, pid };
+    let stepper = Stepper { operator, role, owner, plan, file, files: unit.files, sql, pid };
     let result = stepper.carry_out().await;
     let released = stepper.release().await;
     // What went wrong first is what is told.
@@ -103,6 +98,7 @@ struct Stepper<'a> {
     file: &'a MigrationFile,
     /// Its text as the server can read it; CONCURRENTLY is blanked out where no session uses the schema.
     sql: Cow<'a, str>,
+    files: Option<(&'a FileRecord, Set)>,
     /// The backend that holds the lock.
     pid: i32,
 }
@@ -390,7 +386,15 @@ impl Stepper<'_> {
         script.line(&ledger::insert_sql(schema, self.file, "true"));
         script.line(&ledger::comment_sql(schema, &self.plan.applied_after()));
         script.line(&format!("drop table {steps};"));
-        self.send(&script, None).await.map_err(|(part, error)| self.error(part, error))
+        if let Some((record, set)) = self.files {
+            script.line("reset role;");
+            script.line(&record.sql(set, &self.plan.pending));
+        }
+        self.send(&script, None).await.map_err(|(part, error)| self.error(part, error))?;
+        if let Some((record, set)) = self.files {
+            record.note(set, &self.plan.pending);
+        }
+        Ok(())
     }
 
     /// Ends the record of a file of which nothing was done.
@@ -504,7 +508,7 @@ impl Stepper<'_> {
     /// Sends a message; of an error, says in which part it ended. `number` is the statement of the file that is in it.
     async fn send(&self, script: &Script<Part>, number: Option<usize>) -> Result<(), (Option<Part>, Refused)> {
         let refused = |source: tokio_postgres::Error| Refused { state: source.code().cloned(), number, source };
-        let mut answer = match message::run(self.operator.client(), &script.sql).await {
+        let mut answer = match message::run_keeping(self.operator.client(), &script.sql, script.kept()).await {
             Ok(answer) => answer,
             Err(source) => return Err((None, refused(source))),
         };
@@ -554,6 +558,7 @@ impl Stepper<'_> {
             hint: db_error.hint().map(ToOwned::to_owned),
             committed: Vec::new(),
             unfinished: Some(Unfinished { statement: number + 1, of }),
+            schemas_with_file: None,
             source,
         }))
     }

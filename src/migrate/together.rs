@@ -6,6 +6,7 @@
 
 use super::{
     apply::{self, Landing, LedgerPresence, Purpose, Sessions, Turn, Unit},
+    fileset::record::FileRecord,
     fleet::{FleetPlan, Step},
     grouping::Grouping,
     guard,
@@ -19,7 +20,7 @@ use crate::{
     db::{Operator, message, session_reset::Commits},
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName},
-    migration::FileProblem,
+    migration::{FileProblem, Set},
     slug::TenantSlug,
 };
 use std::time::{Duration, Instant};
@@ -36,11 +37,18 @@ struct Part<'a> {
     owner: Option<Ident>,
 }
 
+impl Part<'_> {
+    fn set(&self) -> Set {
+        self.slug.as_ref().map_or(Set::Public, |_| Set::Tenant)
+    }
+}
+
 /// Carries everything out in one transaction; what was done is in the report, which is empty of changes unless it was
 /// committed.
 pub(crate) async fn run(
     operator: &Operator,
     planned: FleetPlan<'_>,
+    files: &FileRecord,
     interrupt: &Interrupt,
     desk: &mut Desk<'_>,
 ) -> Result<()> {
@@ -55,7 +63,7 @@ pub(crate) async fn run(
     let began = Instant::now();
     loop {
         attempts += 1;
-        let failed = match cancellable(operator, interrupt, attempt(operator, &parts, interrupt)).await {
+        let failed = match cancellable(operator, interrupt, attempt(operator, &parts, files, interrupt)).await {
             Ok(Some(times)) => {
                 committed(parts, times, attempts, desk);
                 return Ok(());
@@ -132,6 +140,7 @@ fn tenants(parts: &[Part<'_>]) -> usize {
 async fn attempt(
     operator: &Operator,
     parts: &[Part<'_>],
+    files: &FileRecord,
     interrupt: &Interrupt,
 ) -> Result<Option<Vec<Duration>>, Failed> {
     operator.reset_session().await.map_err(while_doing("reset the session"))?;
@@ -142,7 +151,7 @@ async fn attempt(
     } else {
         command(operator, "begin isolation level read committed").await?;
     }
-    let done = inside(operator, parts, interrupt).await;
+    let done = inside(operator, parts, files, interrupt).await;
     // What ends the transaction runs deferred triggers.
     operator.mark_session();
     if !matches!(done, Ok(Some(_))) {
@@ -166,6 +175,7 @@ async fn attempt(
 async fn inside(
     operator: &Operator,
     parts: &[Part<'_>],
+    files: &FileRecord,
     interrupt: &Interrupt,
 ) -> Result<Option<Vec<Duration>>, Failed> {
     let mut times = Vec::with_capacity(parts.len());
@@ -183,6 +193,7 @@ async fn inside(
             ledger: part.ledger,
             owner: part.owner.clone(),
             commits: Commits::Later,
+            files: Some((files, part.set())),
             grouping: Grouping::Together,
             sessions: Sessions::Any,
             purpose: Purpose::Use,

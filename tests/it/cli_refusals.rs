@@ -140,3 +140,29 @@ fn migration_files() {
     });
     assert_snapshot!(text);
 }
+
+/// What the server says beyond its message is shown, unless somebody does not want rows in a log.
+#[tokio::test]
+async fn detail_hint_and_context_of_the_server_are_shown_unless_unwanted() {
+    let database = TestServer::shared().database().await.unwrap();
+    let shell = Shell::on(&database);
+    shell.write_migrations();
+    shell.transcript(&["migrate -q", "tenant:create acme -q"]);
+    shell.write(
+        "migrations/tenant/003_detail.sql",
+        "do $$ begin raise exception 'no' using detail = 'a row of somebody', hint = 'ask somebody'; end $$;\n",
+    );
+    for (arguments, shown) in [(["migrate", "-q"].as_slice(), true), (&["migrate", "-q", "--no-detail"], false)] {
+        let answer = shell.run(arguments);
+        for text in ["detail: a row of somebody", "hint: ask somebody", "context: PL/pgSQL function"] {
+            assert_eq!(answer.stderr.contains(text), shown, "{arguments:?}: {text}\n{}", answer.stderr);
+        }
+    }
+    for (arguments, shown) in [(["migrate", "--json"].as_slice(), true), (&["migrate", "--json", "--no-detail"], false)]
+    {
+        let answer = shell.run(arguments);
+        for text in [r#""detail":"a row of somebody""#, r#""hint":"ask somebody""#, r#""context":"PL/pgSQL"#] {
+            assert_eq!(answer.stdout.contains(text), shown, "{arguments:?}: {text}\n{}", answer.stdout);
+        }
+    }
+}

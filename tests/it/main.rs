@@ -36,6 +36,8 @@ mod migrate_run;
 mod migrate_steps;
 mod mode_change;
 mod named_commands;
+mod outside_breaks;
+mod outside_holds;
 mod platform;
 mod public_api;
 mod public_functions;
@@ -72,6 +74,7 @@ mod tenant_statement;
 mod tenant_stream;
 mod tenant_switch;
 mod tenant_wire;
+mod wrong_files;
 mod support {
     pub(crate) mod cgk;
     pub(crate) mod score;

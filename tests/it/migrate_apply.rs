@@ -167,10 +167,15 @@ async fn everything_that_disagrees_is_listed_at_once() {
     let before = picture(&raw, "tenant_acme").await;
     files.without("003_three.sql").without("007_seven.sql").tenant("005_five.sql", "select 55");
     files.tenant("001_renamed.sql", FIRST).without("001_first.sql").tenant("004_four.sql", "create table four ()");
-    let report = migrate_all(&operator, &files.load()).await.unwrap();
-    let error = failure(&report, "acme");
+    let migrations = files.load();
+    let error = migrate_all(&operator, &migrations).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Drift);
-    let Error::Diverged(found) = error else { panic!("{error:?}") };
+    let Error::WrongFiles { mismatches, .. } = &error else { panic!("{error:?}") };
+    let listed: Vec<_> = mismatches.iter().map(|found| found.id.to_string()).collect();
+    assert_eq!(listed, ["001_first", "003_three", "004_four", "005_five", "007_seven"]);
+    // What is wrong with the one ledger.
+    let state = migrate::look(&operator, &migrations).await.unwrap();
+    let migrate::SchemaState::Diverged(found) = &state.tenants[0].state else { panic!("{state:?}") };
     let names = |ids: &[migrate::MigrationId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(names(&found.edited), ["001_first", "005_five"]);
     assert_eq!(names(&found.missing), ["003_three"]);
@@ -186,8 +191,8 @@ async fn other_line_endings_are_no_edit() {
     assert!(plan_all(&operator, &files.load()).await.unwrap().is_empty());
     files.tenant("001_first.sql", "create table a (\n  id  int\n);\n");
     let edited = files.load();
-    let planned = plan_all(&operator, &edited).await.unwrap();
-    assert!(matches!(planned.tenants[0].step, migrate::Step::Refuse(Error::Diverged(_))));
+    let refused = plan_all(&operator, &edited).await;
+    assert!(matches!(refused, Err(Error::WrongFiles { .. })), "{refused:?}");
 }
 
 /// Fault 7 of those found in other runners: the next tables land in another schema.
@@ -406,11 +411,17 @@ async fn a_target_is_reached_and_not_passed() {
     let more = [("002_b.sql", "create table b ()"), ("005_c.sql", "create table c ()")];
     let (_database, files, operator, raw) = with_files(FIRST, &more).await;
     let migrations = files.load();
-    for (target, reached) in [(1, vec![1]), (4, vec![1, 2]), (2, vec![1, 2]), (1, vec![1, 2]), (9, vec![1, 2, 5])] {
+    for (target, reached) in [(1, vec![1]), (2, vec![1, 2]), (1, vec![1, 2]), (5, vec![1, 2, 5])] {
         let target = Target::Version(migrate::Version::new(target).unwrap());
         let planned = migrate::plan_fleet(&operator, &migrations, &Scope::Tenants, target).await.unwrap();
         migrate::run(&operator, &migrations, planned, &mut Silent).await.unwrap();
         assert_eq!(versions(&raw, "tenant_acme").await, reached);
+    }
+    // Of these there is no file.
+    for target in [4, 9] {
+        let target = Target::Version(migrate::Version::new(target).unwrap());
+        let refused = migrate::plan_fleet(&operator, &migrations, &Scope::Tenants, target).await;
+        assert!(matches!(refused, Err(Error::NoSuchVersion { .. })), "{refused:?}");
     }
 }
 

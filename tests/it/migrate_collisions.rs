@@ -130,3 +130,30 @@ async fn a_duplicate_key_of_a_tenants_own_table_is_tried_once() {
     assert_eq!(report.failed(), TENANTS);
     assert!(report.tenants.iter().all(|tenant| tenant.attempts == 2), "{:?}", report.tenants);
 }
+
+/// What a file selects is for nobody: it does not fill the memory of the program that runs it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_a_migration_selects_is_not_kept() {
+    for marker in ["", "-- cgk:no-transaction\n"] {
+        let (database, files, ..) = fleet("").await;
+        let rows = 600_000;
+        files.tenant("002_rows.sql", &format!("{marker}select repeat('x', 200), n from generate_series(1, {rows}) n;"));
+        let shell =
+            crate::support::cgk::Shell::on(&database).set("CGK_MIGRATIONS", &files.path().display().to_string());
+        let mut child = shell.start(&["migrate", "--tenant", "t00", "-q"]);
+        let status = format!("/proc/{}/status", child.id());
+        let mut peak_kb = 0;
+        while child.try_wait().unwrap().is_none() {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            let found =
+                text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
+            peak_kb = peak_kb.max(found.unwrap_or(0_usize));
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        assert!(child.wait().unwrap().success());
+        let sent_kb = rows * 200 / 1024;
+        crate::sandbox::say(&format!("{marker:?}: {sent_kb} kB of rows, {peak_kb} kB at most"));
+        assert!(peak_kb > 1_000 && peak_kb < sent_kb / 2, "{peak_kb} kB for {sent_kb} kB of rows");
+    }
+}

@@ -396,8 +396,15 @@ async fn a_selection_leaves_out_whom_it_says() {
             planned.tenants.iter().map(|tenant| tenant.slug.to_string()).collect::<Vec<_>>()
         }
     };
-    let but_two = Selection::default().excluding([slug("t03"), slug("nobody"), slug("t08")]);
+    let but_two = Selection::default().excluding([slug("t03"), slug("t08")]);
     assert_eq!(planned(but_two, Target::Head).await, ["t00", "t01", "t02", "t04", "t05", "t06", "t07"]);
+    // A misspelt one would be migrated.
+    let misspelt = Selection::default().excluding([slug("t03"), slug("nobody")]);
+    let error = migrate::plan_fleet(&fleet.operator, &migrations, misspelt, Target::Head).await.unwrap_err();
+    assert!(matches!(&error, cgk::Error::TenantNotFound { tenant } if tenant.as_str() == "nobody"), "{error:?}");
+    let target = Target::Version("99".parse().unwrap());
+    let error = migrate::plan_fleet(&fleet.operator, &migrations, &Scope::Everything, target).await.unwrap_err();
+    assert!(matches!(error, cgk::Error::NoSuchVersion { .. }), "{error:?}");
     let mut parts = Vec::new();
     for part in ["1/3", "2/3", "3/3"] {
         let part: Part = part.parse().unwrap();

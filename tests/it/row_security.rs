@@ -336,7 +336,10 @@ async fn a_set_of_migrations_without_row_level_security_works_as_before() {
     let error = db.tenant(&slug("acme")).query("select id from users", &[]).await.unwrap_err();
     assert_eq!(state(&error), "42501");
     // And with the next migration the same login goes on.
-    setup::setup(&operator, &Migrations::bundled(), &mut Silent).await.unwrap();
+    for file in Migrations::bundled().set(Set::Public).files().iter().filter(|file| file.id().version.get() >= 7) {
+        files.public(file.path().file_name().unwrap().to_str().unwrap(), file.sql());
+    }
+    setup::setup(&operator, &files.load(), &mut Silent).await.unwrap();
     assert!(db.tenant(&slug("acme")).query("select id from users", &[]).await.unwrap().is_empty());
     let _: &Config = db.config();
 }

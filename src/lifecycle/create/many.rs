@@ -133,7 +133,8 @@ impl CreateObserver for crate::migrate::Silent {}
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: the database is not set up. `Denied`: the role may not create schemas or roles. What is wrong with one
+/// Kind `NotReady`: the database is not set up. `Denied`: the role may not create schemas or roles. `Drift`: the files are
+/// not the fleet's. What is wrong with one
 /// tenant is in its outcome.
 ///
 /// # Cancel safety
@@ -245,7 +246,7 @@ impl<'o> Maker<'_, 'o> {
         }
         let options = CreateOptions { name: job.tenant.name.clone(), ..CreateOptions::default() };
         let (fresh, grouping) = (Some(&self.fresh), self.replay.grouping());
-        let tried = try_once(operator, self.migrations, &job.tenant.slug, &options, &job.facts, fresh, grouping);
+        let tried = try_once(operator, self.migrations, &job.tenant.slug, &options, &job.facts, fresh, &self.replay);
         match cancellable(operator, interrupt, tried).await {
             Ok(Some(made)) => self.done(job, Ok(made.creation), began),
             Ok(None) if job.tries < TRIES_MAX => Returned::Now(job),

@@ -16,6 +16,7 @@ use crate::{
         self, MigrationId, Migrations, Plan, Set, Target,
         apply::{self, Landing, LedgerPresence, Purpose, Sessions, Unit},
         encodable,
+        fileset::{FleetFiles, census::count_schemas, record::FileRecord},
         grouping::Grouping,
         ledger, plan, rehearsal,
         state::{self, TenantFacts, role_of},
@@ -109,7 +110,8 @@ pub enum Creation {
 ///
 /// Kind `NotReady`: the database is not set up, or the tenant is in use and its schema is gone ([`LostSchema`]). `Conflict`: a
 /// schema of that name is there and not cgk's, or it belongs to another organization than the registry's. `Denied`: the role
-/// may not create schemas, or roles in role mode. `Drift`: the ledger and the files do not agree. `Failed`: a migration was
+/// may not create schemas, or roles in role mode. `Drift`: the ledger and the files do not agree, or the files are not the
+/// fleet's ([`Error::WrongFiles`]). `Failed`: a migration was
 /// refused; nothing is left. An error of [`Db::with_tenant`]: the tenant is made, and `db`'s login cannot enter it.
 ///
 /// # Cancel safety
@@ -127,7 +129,7 @@ pub async fn create(
     let replay = Replay::of(operator, migrations).await?;
     for _ in 0..TRIES_MAX {
         let facts = state::facts_of(operator, slug).await?;
-        let tried = try_once(operator, migrations, slug, options, &facts, None, replay.grouping()).await;
+        let tried = try_once(operator, migrations, slug, options, &facts, None, &replay).await;
         let tried = match tried {
             Err(error) if replay.helps(operator, migrations, &error).await => continue,
             tried => tried?,
@@ -149,14 +151,19 @@ struct Replay {
     file_by_file: AtomicBool,
     /// Whether the set was rehearsed, in this call or before.
     rehearsed: AtomicBool,
+    /// Where it is recorded which files the fleet has.
+    files: FileRecord,
 }
 
 impl Replay {
+    /// Refuses a set of files that is not the fleet's.
     async fn of(operator: &Operator, migrations: &Migrations) -> Result<Self> {
+        let files = files_of_fleet(operator, migrations).await?;
         let known = rehearsal::known_grouping(operator, migrations).await?;
         Ok(Self {
             file_by_file: AtomicBool::new(known == Some(Grouping::FileByFile)),
             rehearsed: AtomicBool::new(known.is_some()),
+            files,
         })
     }
 
@@ -196,6 +203,22 @@ impl Replay {
     }
 }
 
+/// Refuses a set of files that is not the fleet's, and begins to record what new tenants get.
+async fn files_of_fleet(operator: &Operator, migrations: &Migrations) -> Result<FileRecord> {
+    let files = FleetFiles::load(operator).await?;
+    for set in [Set::Public, Set::Tenant] {
+        files.check(operator, migrations, set, None).await?;
+    }
+    match files.begin(operator, migrations).await {
+        Ok(record) => Ok(record),
+        Err(error @ Error::ConnectionLost { .. }) => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "which files the fleet has is not recorded");
+            Ok(FileRecord::unwritten())
+        }
+    }
+}
+
 struct Made {
     creation: Creation,
     applied: Vec<MigrationId>,
@@ -215,8 +238,9 @@ async fn try_once(
     options: &CreateOptions,
     facts: &TenantFacts,
     fresh: Option<&Fresh<'_>>,
-    grouping: Grouping,
+    replay: &Replay,
 ) -> Result<Option<Made>> {
+    let grouping = replay.grouping();
     let schema = SchemaName::of_tenant(slug);
     let role = role_of(operator, slug);
     refuse_foreign_schema(&schema, facts)?;
@@ -321,10 +345,17 @@ async fn try_once(
         }
     }
     let commits = Commits::WithMessage;
+    let files = Some((&replay.files, Set::Tenant));
     let sessions = if is_new || onboarding { Sessions::None } else { Sessions::Any };
     let (plan, role, purpose) = (&planned, role.as_ref(), Purpose::Use);
-    let unit = Unit { plan, role, provision, ledger, owner, commits, grouping, sessions, purpose };
-    let landing = apply::apply(operator, &unit).await?;
+    let unit = Unit { plan, role, provision, ledger, owner, commits, grouping, sessions, purpose, files };
+    let landing = match apply::apply(operator, &unit).await {
+        Ok(landing) => landing,
+        Err(mut error) => {
+            count_schemas(operator, migrations, Set::Tenant, &mut error).await;
+            return Err(error);
+        }
+    };
     if in_steps && landing == Landing::Done {
         let activated = message::run(operator.client(), &registry::activate_sql(slug)).await;
         activated.and_then(message::Answer::complete).map_err(while_doing(format!("activate tenant {slug}")))?;

@@ -221,6 +221,7 @@ async fn at_once(operator: &Operator, planned: &Plan<'_>) -> Result<Vec<Snapshot
         grouping: Grouping::Together,
         sessions: Sessions::None,
         purpose: Purpose::RollBack { observe: &observe },
+        files: None,
     };
     let answer = apply::observe(operator, &unit).await?;
     complete(record::snapshots(&answer), planned)
@@ -259,6 +260,7 @@ async fn file_by_file(operator: &Operator, planned: &Plan<'_>) -> Result<Vec<Sna
             grouping: Grouping::FileByFile,
             sessions: Sessions::None,
             purpose: Purpose::Drop,
+            files: None,
         };
         if apply::attempt(operator, &unit, Turn::Wait, &mut Vec::<MigrationId>::new()).await? != Landing::Done {
             return Err(Error::Unsettled { schema, tries: 1 });

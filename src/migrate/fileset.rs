@@ -1,0 +1,159 @@
+//! Which files a fleet has: its set of files, kept in the database, so that another set is refused before anything is touched.
+//!
+//! The table `public.cgk_migration_files` has a row for every file that any schema got, written in the transaction in which the
+//! first schema got it. Ledgers stay the truth about their schemas: where the table is missing, and to say how many schemas
+//! have a file, they are counted ([`census`]). What the table records and no ledger has does not count.
+
+pub(crate) mod census;
+pub(crate) mod record;
+
+use super::{
+    ledger::Applied,
+    source::{Migrations, Source},
+};
+use crate::{
+    db::Operator,
+    error::{Error, Result},
+    migration::{FileMismatch, Mismatch, Set},
+    version::Version,
+};
+use census::Census;
+use std::collections::BTreeMap;
+
+/// A fleet's files, by set and version.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FleetFiles {
+    pub(crate) public: Vec<Applied>,
+    pub(crate) tenant: Vec<Applied>,
+    pub(crate) table: Table,
+}
+
+/// Whether the record's table is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Table {
+    /// It is not: the files are those that the ledgers name.
+    #[default]
+    Absent,
+    /// It is, and this role may write it.
+    Writable,
+    /// It is, and this role may only read it.
+    ReadOnly,
+    /// It is, and this role may not even read it: the files are those that the ledgers name.
+    Hidden,
+}
+
+impl FleetFiles {
+    pub(crate) fn of(&self, set: Set) -> &[Applied] {
+        match set {
+            Set::Public => &self.public,
+            Set::Tenant => &self.tenant,
+        }
+    }
+
+    /// Refuses a set of files that is not the fleet's. Writes nothing; a set that fits costs nothing.
+    ///
+    /// `except` is a version about which the caller decides otherwise, as a repair does.
+    pub(crate) async fn check(
+        &self,
+        operator: &Operator,
+        migrations: &Migrations,
+        set: Set,
+        except: Option<Version>,
+    ) -> Result<()> {
+        let mut found = mismatches(self.of(set), migrations.set(set));
+        found.retain(|mismatch| Some(mismatch.id.version) != except);
+        if found.is_empty() {
+            return Ok(());
+        }
+        let census = Census::take(operator).await?;
+        for mismatch in &mut found {
+            mismatch.schemas = match mismatch.mismatch {
+                Mismatch::OutOfOrder => census.past(set, mismatch.id.version),
+                Mismatch::Edited | Mismatch::Missing => match recorded(self.of(set), mismatch.id.version) {
+                    Some(row) => census.with(set, row),
+                    None => 0,
+                },
+            };
+        }
+        found.retain(|mismatch| mismatch.schemas > 0);
+        if found.is_empty() { Ok(()) } else { Err(Error::WrongFiles { set, mismatches: found }) }
+    }
+}
+
+fn recorded(rows: &[Applied], version: Version) -> Option<&Applied> {
+    rows.iter().find(|row| row.id.version == version)
+}
+
+/// Where a set of files is not the recorded one. A file behind the newest recorded one is the fleet's next.
+fn mismatches(recorded: &[Applied], source: &Source) -> Vec<FileMismatch> {
+    let files: BTreeMap<Version, Applied> =
+        source.files().iter().map(|file| (file.id().version, Applied::of(file))).collect();
+    let rows: BTreeMap<Version, &Applied> = recorded.iter().map(|row| (row.id.version, row)).collect();
+    let newest = rows.keys().next_back().copied();
+    let of_rows = rows.iter().filter_map(|(version, row)| {
+        let mismatch = match files.get(version) {
+            None => Mismatch::Missing,
+            Some(file) if file != *row => Mismatch::Edited,
+            Some(_) => return None,
+        };
+        Some(FileMismatch { id: row.id.clone(), mismatch, schemas: 0 })
+    });
+    let passed = files.iter().filter(|(version, _)| Some(**version) < newest && !rows.contains_key(version));
+    let passed =
+        passed.map(|(_, file)| FileMismatch { id: file.id.clone(), mismatch: Mismatch::OutOfOrder, schemas: 0 });
+    let mut found: Vec<FileMismatch> = of_rows.chain(passed).collect();
+    found.sort_by(|one, other| one.id.cmp(&other.id));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(files: &[(&str, &str)]) -> Migrations {
+        let mut migrations = Migrations::bundled();
+        for (name, sql) in files {
+            migrations = migrations.with_file(Set::Tenant, name, *sql).unwrap();
+        }
+        migrations
+    }
+
+    fn rows(migrations: &Migrations) -> Vec<Applied> {
+        migrations.set(Set::Tenant).files().iter().map(Applied::of).collect()
+    }
+
+    fn found(recorded: &[Applied], migrations: &Migrations) -> Vec<(String, Mismatch)> {
+        let found = mismatches(recorded, migrations.set(Set::Tenant));
+        found.into_iter().map(|found| (found.id.to_string(), found.mismatch)).collect()
+    }
+
+    const A: (&str, &str) = ("901_a.sql", "create table a ()");
+    const B: (&str, &str) = ("902_b.sql", "create table b ()");
+    const C: (&str, &str) = ("903_c.sql", "create table c ()");
+
+    #[test]
+    fn the_same_set_and_one_with_newer_files_fit() {
+        let recorded = rows(&set(&[A, B]));
+        assert_eq!(found(&recorded, &set(&[A, B])), []);
+        assert_eq!(found(&recorded, &set(&[A, B, C])), []);
+        assert_eq!(found(&[], &set(&[A])), []);
+        assert_eq!(found(&[], &set(&[])), []);
+    }
+
+    #[test]
+    fn what_lacks_a_file_has_another_or_has_one_before_the_newest_does_not_fit() {
+        let recorded = rows(&set(&[A, C]));
+        assert_eq!(found(&recorded, &set(&[A])), [("903_c".to_owned(), Mismatch::Missing)]);
+        assert_eq!(found(&recorded, &set(&[C])), [("901_a".to_owned(), Mismatch::Missing)]);
+        assert_eq!(found(&recorded, &set(&[A, B, C])), [("902_b".to_owned(), Mismatch::OutOfOrder)]);
+        let edited = set(&[A, (C.0, "create table other ()")]);
+        assert_eq!(found(&recorded, &edited), [("903_c".to_owned(), Mismatch::Edited)]);
+        let renamed = set(&[A, ("903_renamed.sql", C.1)]);
+        assert_eq!(found(&recorded, &renamed), [("903_c".to_owned(), Mismatch::Edited)]);
+        let all = set(&[("901_a.sql", "create table x ()"), B]);
+        assert_eq!(
+            found(&recorded, &all).into_iter().map(|(_, mismatch)| mismatch).collect::<Vec<_>>(),
+            [Mismatch::Edited, Mismatch::OutOfOrder, Mismatch::Missing]
+        );
+    }
+}

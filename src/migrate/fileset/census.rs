@@ -1,0 +1,176 @@
+//! How many schemas have which files, by their ledgers: one query for the fleet, and the rows of one ledger for every
+//! different state that schemas are in.
+
+use crate::{
+    db::Operator,
+    error::{Error, Result, while_doing},
+    ident::SchemaName,
+    migrate::{
+        ledger::{self, Applied, LEDGER_TABLE},
+        source::Migrations,
+    },
+    migration::Set,
+    slug::TenantSlug,
+    version::Version,
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use std::collections::BTreeMap;
+use tokio_postgres::{error::SqlState, types::Type};
+
+/// Different states that are looked at; a fleet has a handful.
+const STATES_MAX: i64 = 200;
+/// Ledgers that are read at once on the one connection.
+const IN_FLIGHT_MAX: usize = 32;
+
+/// What the ledgers of a fleet hold, counted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Census {
+    states: Vec<State>,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    set: Set,
+    rows: Vec<Applied>,
+    schemas: usize,
+}
+
+impl Census {
+    /// Counts the ledgers of the shared schema and of every tenant in the registry. Writes nothing. A ledger that is another
+    /// tool's, or that the role may not read, is left out.
+    pub(crate) async fn take(operator: &Operator) -> Result<Self> {
+        let doing = || while_doing("count which migrations the schemas have");
+        // A ledger without a comment is a state of its own.
+        let sql = format!(
+            "select pg_catalog.min(n.nspname::pg_catalog.text), pg_catalog.count(*)
+             from pg_catalog.pg_class c
+             join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+             where c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
+               and (n.nspname = 'public'
+                    or exists (select from public.organizations o where n.nspname::pg_catalog.text = 'tenant_' || o.slug::pg_catalog.text))
+             group by n.nspname = 'public', coalesce(pg_catalog.obj_description(c.oid, 'pg_class'), n.nspname::pg_catalog.text)
+             order by 2 desc limit $1"
+        );
+        let rows = match operator.client().query_typed(&sql, &[(&STATES_MAX, Type::INT8)]).await {
+            // No registry, no fleet.
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(Self::default()),
+            rows => rows.map_err(doing())?,
+        };
+        let mut found = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (schema, count): (String, i64) = (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?);
+            let (set, schema) = match schema.strip_prefix("tenant_") {
+                Some(slug) => (Set::Tenant, SchemaName::of_tenant(&slug.parse::<TenantSlug>()?)),
+                None => (Set::Public, SchemaName::public()),
+            };
+            found.push((set, schema, usize::try_from(count).unwrap_or_default()));
+        }
+        let read = found.into_iter().map(|(set, schema, schemas)| async move {
+            match ledger::read(operator, &schema).await {
+                Ok(read) => Ok(Some(State { set, rows: read.rows, schemas })),
+                Err(error) if is_not_ours(&error) => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        let states: Vec<Option<State>> = stream::iter(read).buffered(IN_FLIGHT_MAX).try_collect().await?;
+        Ok(Self { states: states.into_iter().flatten().collect() })
+    }
+
+    /// How many schemas of a set have exactly this row.
+    pub(crate) fn with(&self, set: Set, row: &Applied) -> usize {
+        self.count(set, |rows| rows.contains(row))
+    }
+
+    /// How many schemas of a set have the version, whatever was applied as it.
+    pub(crate) fn with_version(&self, set: Set, version: Version) -> usize {
+        self.count(set, |rows| rows.iter().any(|row| row.id.version == version))
+    }
+
+    /// How many schemas of a set do not have the version and have a later one.
+    pub(crate) fn past(&self, set: Set, version: Version) -> usize {
+        self.count(set, |rows| {
+            rows.iter().any(|row| row.id.version > version) && rows.iter().all(|row| row.id.version != version)
+        })
+    }
+
+    /// For every version the file that most schemas have.
+    pub(crate) fn files(&self, set: Set) -> Vec<Applied> {
+        let mut counts: BTreeMap<Version, Vec<(&Applied, usize)>> = BTreeMap::new();
+        for state in self.states.iter().filter(|state| state.set == set) {
+            for row in &state.rows {
+                let rows = counts.entry(row.id.version).or_default();
+                match rows.iter_mut().find(|(other, _)| *other == row) {
+                    Some((_, count)) => *count += state.schemas,
+                    None => rows.push((row, state.schemas)),
+                }
+            }
+        }
+        let most = |rows: Vec<(&Applied, usize)>| {
+            let mut rows = rows.into_iter();
+            let first = rows.next()?;
+            Some(rows.fold(first, |best, row| if row.1 > best.1 { row } else { best }).0.clone())
+        };
+        counts.into_values().filter_map(most).collect()
+    }
+
+    fn count(&self, set: Set, holds: impl Fn(&[Applied]) -> bool) -> usize {
+        let states = self.states.iter().filter(|state| state.set == set && holds(&state.rows));
+        states.map(|state| state.schemas).sum()
+    }
+}
+
+/// Notes in the error of a migration how many schemas already have its file. Where that cannot be counted it stays open.
+pub(crate) async fn count_schemas(operator: &Operator, migrations: &Migrations, set: Set, error: &mut Error) {
+    let Error::Migration(failure) = error else { return };
+    let Some(file) = migrations.set(set).files().iter().find(|file| file.path() == failure.file) else { return };
+    match Census::take(operator).await {
+        Ok(census) => failure.schemas_with_file = Some(census.with(set, &Applied::of(file))),
+        Err(error) => tracing::debug!(%error, "could not count the schemas that have the file"),
+    }
+}
+
+fn is_not_ours(error: &Error) -> bool {
+    let states = [SqlState::UNDEFINED_COLUMN, SqlState::INSUFFICIENT_PRIVILEGE, SqlState::UNDEFINED_TABLE];
+    error.sqlstate().is_some_and(|state| states.contains(state)) || matches!(error, Error::Unexpected { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{migration::MigrationId, version::Checksum};
+
+    fn row(version: i64, text: &str) -> Applied {
+        let id = MigrationId { version: Version::new(version).unwrap(), name: "x".into() };
+        Applied { id, checksum: Checksum::of(text) }
+    }
+
+    fn census(states: &[(Set, &[Applied], usize)]) -> Census {
+        let state = |(set, rows, schemas): &(Set, &[Applied], usize)| State {
+            set: *set,
+            rows: rows.to_vec(),
+            schemas: *schemas,
+        };
+        Census { states: states.iter().map(state).collect() }
+    }
+
+    #[test]
+    fn schemas_are_counted_by_what_their_ledgers_hold() {
+        let [one, two, other, three] = [row(1, "a"), row(2, "b"), row(2, "B"), row(3, "c")];
+        let census = census(&[
+            (Set::Tenant, &[one.clone(), two.clone()], 5),
+            (Set::Tenant, &[one.clone(), other.clone()], 2),
+            (Set::Tenant, &[one.clone(), three.clone()], 1),
+            (Set::Public, std::slice::from_ref(&two), 1),
+        ]);
+        let version = |number| Version::new(number).unwrap();
+        assert_eq!((census.with(Set::Tenant, &two), census.with(Set::Tenant, &other)), (5, 2));
+        assert_eq!((census.with(Set::Public, &two), census.with(Set::Public, &one)), (1, 0));
+        assert_eq!(
+            (census.with_version(Set::Tenant, version(2)), census.with_version(Set::Tenant, version(4))),
+            (7, 0)
+        );
+        assert_eq!((census.past(Set::Tenant, version(2)), census.past(Set::Tenant, version(3))), (1, 0));
+        assert_eq!(census.files(Set::Tenant), [one, two.clone(), three]);
+        assert_eq!(census.files(Set::Public), [two]);
+    }
+}

@@ -1,0 +1,195 @@
+//! The table `public.cgk_migration_files`: read, made, and written by those who apply files.
+
+use super::{FleetFiles, Table, census::Census, mismatches};
+use crate::{
+    db::{Operator, message},
+    error::{Result, while_doing},
+    ident::literal,
+    lock,
+    migrate::{
+        ledger::Applied,
+        source::{MigrationFile, Migrations},
+    },
+    migration::{MigrationId, Mismatch, Set},
+    version::{Checksum, Version},
+};
+use std::{collections::BTreeSet, sync::Mutex};
+use tokio_postgres::error::SqlState;
+
+const CREATE: &str = "create table public.cgk_migration_files (
+    set pg_catalog.text not null check (set in ('public', 'tenant')),
+    version pg_catalog.int8 not null,
+    name pg_catalog.text not null,
+    checksum pg_catalog.text not null,
+    first_applied_at pg_catalog.timestamptz not null default pg_catalog.clock_timestamp(),
+    first_applied_by pg_catalog.text not null default session_user,
+    cgk_version pg_catalog.text not null,
+    primary key (set, version)
+);
+revoke all on public.cgk_migration_files from public;
+comment on table public.cgk_migration_files is 'The migration files that this database has had; cgk refuses another set.';
+";
+
+impl FleetFiles {
+    /// Reads what is recorded, or counts ledgers where nothing can be read. Writes nothing.
+    pub(crate) async fn load(operator: &Operator) -> Result<Self> {
+        let doing = || while_doing("read which migration files the database has had");
+        let sql = "select pg_catalog.has_table_privilege(c.oid, 'select'),
+                          pg_catalog.has_table_privilege(c.oid, 'select, insert, update')
+                          and not pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool
+                   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+                   where n.nspname = 'public' and c.relname = 'cgk_migration_files' and c.relkind = 'r'";
+        let found = operator.client().query_typed(sql, &[]).await.map_err(doing())?;
+        let table = match found.first() {
+            None => Table::Absent,
+            Some(row) => match (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?) {
+                (_, true) => Table::Writable,
+                (true, false) => Table::ReadOnly,
+                (false, false) => Table::Hidden,
+            },
+        };
+        if matches!(table, Table::Absent | Table::Hidden) {
+            let census = Census::take(operator).await?;
+            return Ok(Self { public: census.files(Set::Public), tenant: census.files(Set::Tenant), table });
+        }
+        let sql = "select set, version, name, checksum from public.cgk_migration_files order by set, version";
+        let mut files = Self { table, ..Self::default() };
+        for row in operator.client().query_typed(sql, &[]).await.map_err(doing())? {
+            let (set, version): (String, i64) = (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?);
+            let version = Version::new(version).ok_or_else(|| crate::Error::Unexpected {
+                doing: "read which migration files the database has had".into(),
+                found: format!("version {version}"),
+            })?;
+            let checksum = Checksum::recorded(row.try_get::<_, String>(3).map_err(doing())?);
+            let row = Applied { id: MigrationId { version, name: row.try_get(2).map_err(doing())? }, checksum };
+            if set == "public" { files.public.push(row) } else { files.tenant.push(row) }
+        }
+        Ok(files)
+    }
+
+    /// Begins to record, after [`check`](FleetFiles::check): makes the table where it is missing, with what the ledgers name,
+    /// and takes out of it what no ledger has and the files say otherwise.
+    ///
+    /// Locks: where it makes the table, the record's own lock, to the end of one message.
+    pub(crate) async fn begin(&self, operator: &Operator, migrations: &Migrations) -> Result<FileRecord> {
+        let mut known = BTreeSet::new();
+        let mut stale = String::new();
+        for set in [Set::Public, Set::Tenant] {
+            known.extend(self.of(set).iter().map(|row| (set, row.id.version)));
+            let mut found = mismatches(self.of(set), migrations.set(set));
+            found.retain(|mismatch| mismatch.mismatch != Mismatch::OutOfOrder);
+            for mismatch in found {
+                known.remove(&(set, mismatch.id.version));
+                stale.push_str(&format!(
+                    "delete from public.cgk_migration_files where {};\n",
+                    key(set, mismatch.id.version)
+                ));
+            }
+        }
+        let record = |is_writable| FileRecord { known: Mutex::new(known), is_writable };
+        match self.table {
+            Table::Writable if !stale.is_empty() => {
+                let doing = || while_doing("take out of public.cgk_migration_files what no schema has");
+                message::run(operator.client(), &stale).await.map_err(doing())?.complete().map_err(doing())?;
+                return Ok(record(true));
+            }
+            Table::Writable => return Ok(record(true)),
+            Table::ReadOnly | Table::Hidden => return Ok(record(false)),
+            Table::Absent => {}
+        }
+        let doing = || while_doing("make the table public.cgk_migration_files");
+        let mut sql = format!(
+            "select pg_catalog.set_config('lock_timeout', {}, true);\nselect pg_catalog.pg_advisory_xact_lock({});\n{CREATE}",
+            literal(&crate::db::milliseconds(operator.session().migration_wait)),
+            lock::files_key()
+        );
+        for (set, rows) in [(Set::Public, &self.public), (Set::Tenant, &self.tenant)] {
+            rows.iter().for_each(|row| sql.push_str(&insert_sql(set, row)));
+        }
+        operator.reset_session().await.map_err(doing())?;
+        match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
+            Ok(_) => Ok(record(true)),
+            // Another run was quicker.
+            Err(error) if error.code() == Some(&SqlState::DUPLICATE_TABLE) => {
+                Box::pin(Self::load(operator).await?.begin(operator, migrations)).await
+            }
+            Err(error) => Err(doing()(error)),
+        }
+    }
+}
+
+/// What is recorded, shared by the workers of a run.
+#[derive(Debug)]
+pub(crate) struct FileRecord {
+    known: Mutex<BTreeSet<(Set, Version)>>,
+    is_writable: bool,
+}
+
+impl FileRecord {
+    /// A record that is not written: the role may not.
+    pub(crate) fn unwritten() -> Self {
+        Self { known: Mutex::default(), is_writable: false }
+    }
+
+    /// Statements that record what is not recorded yet of some files; a division by zero where another run has recorded
+    /// another file of the version. Nothing where all are.
+    pub(crate) fn sql(&self, set: Set, files: &[&MigrationFile]) -> String {
+        if !self.is_writable {
+            return String::new();
+        }
+        let known = self.known.lock().expect("nothing panics while it is held");
+        let new = files.iter().filter(|file| !known.contains(&(set, file.id().version)));
+        new.map(|file| insert_sql(set, &Applied::of(file))).collect()
+    }
+
+    /// Notes that files are committed.
+    pub(crate) fn note(&self, set: Set, files: &[&MigrationFile]) {
+        let mut known = self.known.lock().expect("nothing panics while it is held");
+        known.extend(files.iter().map(|file| (set, file.id().version)));
+    }
+}
+
+fn insert_sql(set: Set, row: &Applied) -> String {
+    format!(
+        "insert into public.cgk_migration_files as f (set, version, name, checksum, cgk_version)
+         values ({}, {}, {}, {}, {}) on conflict (set, version) do update set name = f.name
+         where 1 / (case when f.name = excluded.name and f.checksum = excluded.checksum then 1 else 0 end) = 0;\n",
+        literal(set.folder()),
+        row.id.version.get(),
+        literal(&row.id.name),
+        literal(row.checksum.as_str()),
+        literal(env!("CARGO_PKG_VERSION")),
+    )
+}
+
+fn key(set: Set, version: Version) -> String {
+    format!("set = {} and version = {}", literal(set.folder()), version.get())
+}
+
+/// After a repair: what is recorded of a version follows the ledgers, once none has what was recorded. A version that no
+/// ledger has is no longer recorded.
+pub(crate) async fn follow_ledgers(
+    operator: &Operator,
+    migrations: &Migrations,
+    set: Set,
+    version: Version,
+) -> Result<()> {
+    let files = FleetFiles::load(operator).await?;
+    let Some(row) = super::recorded(files.of(set), version) else { return Ok(()) };
+    let census = Census::take(operator).await?;
+    if files.table != Table::Writable || census.with(set, row) > 0 {
+        return Ok(());
+    }
+    let key = key(set, version);
+    let file = migrations.set(set).files().iter().find(|file| file.id().version == version);
+    let sql = match file {
+        Some(file) if census.with_version(set, version) > 0 => format!(
+            "update public.cgk_migration_files set name = {}, checksum = {} where {key}",
+            literal(&file.id().name),
+            literal(file.checksum().as_str()),
+        ),
+        _ => format!("delete from public.cgk_migration_files where {key}"),
+    };
+    let doing = || while_doing("record which migration files the database has had");
+    operator.client().execute_typed(&sql, &[]).await.map(drop).map_err(doing())
+}
