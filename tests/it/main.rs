@@ -31,6 +31,8 @@ mod migrate_run;
 mod migrate_steps;
 mod mode_change;
 mod named_commands;
+mod outside_breaks;
+mod outside_holds;
 mod platform;
 mod public_api;
 mod public_functions;
