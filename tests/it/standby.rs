@@ -127,3 +127,47 @@ async fn who_only_looks_is_served_by_a_read_only_role_on_a_standby() {
     assert!(answer.code != 0 && answer.stderr.contains("read-only"), "{}: {}", answer.code, answer.stderr);
     assert_eq!(raw.one::<i64>("select count(*) from pg_class where relname = 'm3'").await, 0);
 }
+
+/// A standby refuses BEGIN itself for a writable or serializable transaction: what rides behind it must not run on its own, as the
+/// login and outside of the tenant.
+#[tokio::test]
+async fn a_statement_behind_a_begin_that_a_standby_refuses_does_not_run() {
+    let primary = Server::start();
+    let raw = Raw::connect(&primary.url("postgres")).await;
+    raw.run("create database fleet").await;
+    let raw = Raw::connect(&primary.url("fleet")).await;
+    let files = Files::of_tenants(&[("001_first.sql", "create table m1 (id int)")]);
+    let config = Config::from_url(&primary.url("fleet")).unwrap();
+    let (operator, db) = (Operator::connect(&config).await.unwrap(), cgk::Db::connect(&config).await.unwrap());
+    setup::setup(&operator, &files.load(), &mut Silent).await.unwrap();
+    let acme: cgk::TenantSlug = "acme".parse().unwrap();
+    lifecycle::create(&operator, &db, &files.load(), &acme, &CreateOptions::default()).await.unwrap();
+    let standby = standby_of(&primary).await;
+    raw.run("create table streamed ()").await;
+    let watch = Raw::connect(&standby.url("fleet")).await;
+    watch.wait_until("select pg_is_in_recovery() and to_regclass('public.streamed') is not null").await;
+    let reader =
+        cgk::Db::connect(&Config::from_url(&standby.url("fleet")).unwrap().with_pool_size_max(1)).await.unwrap();
+    let default = cgk::TxOptions::default;
+    let mut ran = Vec::new();
+    for options in [default().read_only(), default().read_write(), default().serializable()] {
+        let refused = options != default().read_only();
+        // It ends whoever waits: the one thing that can be seen of it from outside.
+        let bait = Raw::connect(&standby.url("fleet")).await;
+        let pid: i32 = bait.one("select pg_backend_pid()").await;
+        let end = format!("select pg_terminate_backend({pid})::text");
+        let outcome =
+            reader.with_tenant_in(&acme, &options, async |tx| tx.query_typed(&end, &[]).await.map(drop)).await;
+        assert!(
+            outcome.is_err(),
+            "{options:?}: a tenant's role may not end a session, and a standby takes no writer: {outcome:?}"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let alive: i64 = watch.one(&format!("select count(*) from pg_stat_activity where pid = {pid}")).await;
+        if alive == 0 {
+            ran.push(format!("{options:?}: the statement ran as the login, and the call says {outcome:?}"));
+        }
+        assert!(refused || alive == 1, "the control: inside the tenant it is denied");
+    }
+    assert!(ran.is_empty(), "{ran:#?}");
+}
