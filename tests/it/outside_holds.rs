@@ -259,3 +259,29 @@ async fn parallel_workers_are_in_the_tenant() {
     let row = stage.watch.query_one(look, &[]).await.unwrap();
     assert_eq!(row.get::<_, &str>(2), "decoy");
 }
+
+/// A role that was changed in a block and lasts to the COMMIT: with path isolation as well nothing is committed, because that role
+/// does not find the tenant's schema.
+#[tokio::test]
+async fn a_role_changed_in_a_block_that_lasts_to_the_commit_commits_nothing_in_path_mode() {
+    let stage = Stage::set().await;
+    let db = Db::connect(&stage.config().with_isolation(Isolation::Path)).await.unwrap();
+    let role = stage.role("globex");
+    let mut wrong = Vec::new();
+    for leave in [format!("set local role \"{role}\""), format!("set session authorization \"{role}\"")] {
+        let outcome = db
+            .with_tenant(&slug("acme"), async |tx| {
+                tx.execute_typed("insert into marks (tag, n) values ('left', 1)", &[]).await?;
+                tx.execute_typed(&format!("do $$ begin {leave}; end $$"), &[]).await.map(drop)
+            })
+            .await;
+        if outcome.is_ok() {
+            wrong.push(format!("{leave}: {outcome:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(stage.marks("acme", "left").await, (0, 0));
+    // The control: the same without the block.
+    db.tenant(&slug("acme")).execute("insert into marks (tag, n) values ('left', 1)", &[]).await.unwrap();
+    assert_eq!(stage.marks("acme", "left").await, (1, 0));
+}
