@@ -302,3 +302,43 @@ async fn two_backends(stage: &Stage) {
     one.rollback().await.unwrap();
     two.rollback().await.unwrap();
 }
+
+/// A cancel that meets the first message leaves nothing open, and what rides behind it must not run on its own: behind a pooler as
+/// well.
+#[tokio::test]
+async fn a_statement_behind_a_cancelled_begin_does_not_run() {
+    let stage = Stage::set().await;
+    let db = Db::connect(&stage.pooled().with_pool_size_max(1)).await.unwrap();
+    let (direct, connection) = tokio_postgres::connect(&stage.direct_url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let add = "insert into public.users (organization_id, email) select id, slug || '@x' from public.organizations";
+    direct.execute(add, &[]).await.unwrap();
+    let cancelling = tokio::spawn(async move {
+        let cancel = "do $$ begin for i in 1..8000 loop
+            perform pg_cancel_backend(pid) from pg_stat_activity
+                where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend';
+            perform pg_stat_clear_snapshot();
+            perform pg_sleep(0.0002);
+        end loop; end $$";
+        direct.execute(cancel, &[]).await.unwrap();
+        direct
+    });
+    let (mut calls, mut refused, mut cancelled) = (0, 0, 0);
+    while !cancelling.is_finished() {
+        // As the tenant's role it is denied.
+        let update = "update public.users set email = 'stray-' || email";
+        let outcome = db.with_tenant(&slug("acme"), async |tx| tx.execute_typed(update, &[]).await).await;
+        calls += 1;
+        refused += u32::from(outcome.is_err());
+        // The entry itself was cancelled.
+        cancelled += u32::from(matches!(outcome, Err(Error::TenantChanged { .. })));
+    }
+    let direct = cancelling.await.unwrap();
+    assert!(cancelled > 0, "no entry was cancelled, so this proves nothing: {calls} calls");
+    let sql = "select count(*) from public.users where email like 'stray-%'";
+    let strays: i64 = direct.query_one(sql, &[]).await.unwrap().get(0);
+    assert_eq!(
+        strays, 0,
+        "rows changed by a statement that every call said was refused: {refused} of {calls}, {cancelled} entries cancelled"
+    );
+}
