@@ -118,8 +118,13 @@ async fn everything_works_on_a_hardened_database() {
         let database = TestServer::shared().database().await.unwrap();
         let raw = crate::sandbox::Raw::on(&database).await;
         let (owner, config) = login_role(&database, &raw, "createrole").await;
-        raw.run(&format!("alter database {} owner to {owner}; grant all on schema public to {owner}", database.name()))
-            .await;
+        // PostgreSQL 14 lets everyone create in public, which drift names and this owner may not take away.
+        raw.run(&format!(
+            "alter database {} owner to {owner}; grant all on schema public to {owner};
+             revoke create on schema public from public",
+            database.name()
+        ))
+        .await;
         let config: Config = config.with_isolation(isolation);
         let operator = Operator::connect(&config).await.unwrap();
         let bundled = Migrations::bundled();

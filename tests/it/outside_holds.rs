@@ -54,8 +54,6 @@ async fn settings_that_touch_the_commit_do_not_change_its_result() {
     let stage = Stage::set().await;
     let settings = [
         "set exit_on_error = on",
-        "set force_parallel_mode = on",
-        "set force_parallel_mode = regress",
         "set plan_cache_mode = force_generic_plan",
         "set statement_timeout = 1",
         "set lock_timeout = 1",
