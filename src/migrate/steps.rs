@@ -223,8 +223,9 @@ impl Stepper<'_> {
     async fn recorded(&self, progress: &Progress) -> Result<(), Failed> {
         let number = progress.done;
         let mut before = self.script();
+        // First of all: what is demanded here must fail in the transaction, or the statement behind it would run without one.
+        before.sql.insert_str(0, "begin;\n");
         before.line(&self.settings_before(number));
-        before.line("begin;");
         before.line(&guard::open_sql());
         let mut behind = Script::new();
         self.record(&mut behind, number + 1);
