@@ -374,6 +374,18 @@ pub enum Error {
         /// What the server said.
         source: tokio_postgres::Error,
     },
+    /// The rehearsal failed: a new tenant could not be made from these files. No tenant was touched.
+    #[error("a new tenant could not be made from these migrations")]
+    Rehearsal {
+        /// Which file failed in the schema of the rehearsal, and why.
+        source: Box<Error>,
+    },
+    /// A set applies file by file only, and a file does something outside its schema that a rehearsal could not take back.
+    #[error("{file:?} cannot be rehearsed: it writes outside its schema or creates an extension in it")]
+    NotRehearsable {
+        /// The file.
+        file: PathBuf,
+    },
     /// A ledger was not written, because what was asked for would have made it say something untrue.
     #[error("the ledger of schema {schema:?} was left as it is: {why}", schema = schema.as_str())]
     LedgerRefused {
@@ -462,6 +474,7 @@ impl Error {
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
             Self::Migration(failure) => Some(&failure.sqlstate),
+            Self::Rehearsal { source } => source.sqlstate(),
             Self::TransactionAborted { failed, .. } | Self::PlatformRefused { failed, .. } => failed.as_ref(),
             _ => self.driver()?.code(),
         }
@@ -487,6 +500,7 @@ impl Error {
     pub fn server(&self) -> Option<&tokio_postgres::error::DbError> {
         match self {
             Self::Migration(failure) => failure.source.as_db_error(),
+            Self::Rehearsal { source } => source.server(),
             _ => self.driver()?.as_db_error(),
         }
     }
@@ -558,6 +572,8 @@ impl Error {
             Self::NoSuchVersion { .. } => ("CGK0611", Invalid),
             Self::NoReference { .. } => ("CGK0621", Failed),
             Self::LedgerRefused { .. } => ("CGK0622", Conflict),
+            Self::Rehearsal { .. } => ("CGK0624", Failed),
+            Self::NotRehearsable { .. } => ("CGK0625", Refused),
             Self::BaselineDiffers { .. } => ("CGK0623", Drift),
             Self::Database { .. } => ("CGK0901", Failed),
             Self::Unexpected { .. } => ("CGK0902", Failed),

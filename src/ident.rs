@@ -80,7 +80,12 @@ impl SchemaName {
 
     /// A name that no tenant can have, for a schema that is rolled back.
     pub(crate) fn scratch() -> Self {
-        Self(Ident(format!("cgk_reference_{:08x}", rand::random::<u32>())))
+        Self(Ident(format!("cgk_rehearsal_{:08x}", rand::random::<u32>())))
+    }
+
+    /// The schema of a rehearsal that is committed file by file.
+    pub(crate) fn rehearsal() -> Self {
+        Self(Ident("cgk_rehearsal".into()))
     }
 
     /// The name for people and for comparison with the catalogue.

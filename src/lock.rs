@@ -1,9 +1,10 @@
 //! The keys of the advisory locks: who waits for whom. Advisory locks are per database, so a key need not name it.
 //!
-//! Transaction locks, with two exceptions: behind a transaction pooler a session lock outlives its client, and two clients on
+//! Transaction locks, with three exceptions: behind a transaction pooler a session lock outlives its client, and two clients on
 //! one server connection would both be told they hold it. An entry at REPEATABLE READ holds the tenant's for the length of one
 //! message. A migration that runs without a transaction can have no other
 //! lock; it is taken on the operator's direct connection, which is checked to be the same with every statement.
+//! A rehearsal of several transactions holds one as well.
 
 use crate::{ident::SchemaName, slug::TenantSlug};
 use sha2::{Digest, Sha256};
@@ -62,6 +63,16 @@ pub(crate) fn database_key() -> i64 {
 /// The lock on making the table of the fleet's migration files.
 pub(crate) fn files_key() -> i64 {
     key("cgk:files")
+}
+
+/// The session lock of a rehearsal, held by the operator whose connection waits for it. Asked for again and again.
+pub(crate) fn rehearsal_key() -> i64 {
+    key("cgk:rehearsal")
+}
+
+/// The lock on creating the tables of the rehearsal.
+pub(crate) fn references_key() -> i64 {
+    key("cgk:references")
 }
 
 /// The lock on the logins of services, held by whoever admits one, to the end of that transaction.

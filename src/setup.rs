@@ -75,6 +75,7 @@ pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut 
         _ => Vec::new(),
     };
     require_registry(operator).await?;
+    migrate::rehearsal::shared::ensure(operator).await?;
     Ok(SetupReport {
         applied,
         head: migrations.set(migrate::Set::Public).head().cloned(),

@@ -6,17 +6,19 @@ use crate::{
     ident::{RoleName, SchemaName, literal},
 };
 use std::fmt::Write as _;
+use tokio_postgres::SimpleQueryRow;
 
-const OBJECTS: &str = include_str!("objects.sql");
+/// The query's text, which records of its answers depend on.
+pub(crate) const QUERY: &str = include_str!("objects.sql");
 
 /// The logins of services that `setup:database --app-role` admitted.
 const LOGINS: &str = "select coalesce(pg_catalog.array_agg(r.oid), '{}') from pg_catalog.pg_policy p
      join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::pg_catalog.text = 'cgk_login_' || r.rolname::pg_catalog.text
      where p.polrelid = pg_catalog.to_regclass('public.organizations')";
 
-/// What stands before a row of one of the queries here, so that an answer can be taken apart.
-pub(crate) const OBJECT: &str = "object";
-pub(crate) const FINGERPRINT: &str = "fingerprint";
+/// What stands before a row of one of the queries here, so that an answer can be taken apart, and told from rows of a file.
+pub(crate) const OBJECT: &str = "cgk:object";
+pub(crate) const FINGERPRINT: &str = "cgk:fingerprint";
 
 /// The catalogue of some schemas in one value each: equal for schemas that hold the same under another name.
 ///
@@ -98,24 +100,27 @@ pub(crate) fn objects_sql(schemas: &Schemas<'_>, isolation: Isolation) -> String
 
 /// The rows of [`objects_sql`] in an answer: kind, parent, name, facts.
 pub(crate) fn objects(answer: &Answer) -> impl Iterator<Item = [&str; 4]> {
-    answer
-        .rows
-        .iter()
-        .filter(|(_, row)| row.len() == 5 && row.get(0) == Some(OBJECT))
-        .map(|(_, row)| [1, 2, 3, 4].map(|index| row.get(index).unwrap_or_default()))
+    answer.rows.iter().filter_map(|(_, row)| object(row))
+}
+
+/// A row of [`objects_sql`]; `None` for another.
+pub(crate) fn object(row: &SimpleQueryRow) -> Option<[&str; 4]> {
+    (row.len() == 5 && row.get(0) == Some(OBJECT)).then(|| [1, 2, 3, 4].map(|index| row.get(index).unwrap_or_default()))
 }
 
 /// The rows of [`fingerprint_sql`] in an answer.
 pub(crate) fn fingerprints(answer: &Answer) -> impl Iterator<Item = (&str, Fingerprint)> {
-    answer
-        .rows
-        .iter()
-        .filter(|(_, row)| row.len() == 3 && row.get(0) == Some(FINGERPRINT))
-        .filter_map(|(_, row)| Some((row.get(1)?, Fingerprint(row.get(2)?.to_owned()))))
+    answer.rows.iter().filter_map(|(_, row)| fingerprint(row))
+}
+
+/// A row of [`fingerprint_sql`]; `None` for another.
+pub(crate) fn fingerprint(row: &SimpleQueryRow) -> Option<(&str, Fingerprint)> {
+    let is_one = row.len() == 3 && row.get(0) == Some(FINGERPRINT);
+    is_one.then(|| Some((row.get(1)?, Fingerprint(row.get(2)?.to_owned()))))?
 }
 
 fn with(schemas: &Schemas<'_>, isolation: Isolation) -> String {
-    let (first, rest) = OBJECTS.split_once("member as").expect("the query begins with `member`");
+    let (first, rest) = QUERY.split_once("member as").expect("the query begins with `member`");
     debug_assert!(first.lines().all(|line| line.starts_with("--")));
     let mut sql = format!(
         "with s (nsp, schema, owner, role) as materialized ({}),\nlogin (oids) as materialized ({LOGINS}),\nmember as",

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use cgk::{
-    drift::{self, Change, Difference, DriftReport, IgnoredDifference, SchemaDrift},
+    drift::{self, Change, Difference, DriftReport, IgnoredDifference, NotCompared, SchemaDrift},
     migrate::Scope,
 };
 use clap::Args;
@@ -24,8 +24,8 @@ Examples:
   cgk drift --sql      the statements that would bring the schemas back, to be read
   cgk drift --json
 
-The migrations are run in an empty schema of a transaction that is rolled back, and every schema is compared with what they \
-give there. Nothing is changed.";
+Every schema is compared with what its migrations make, as it was recorded when they were rehearsed or, for the shared \
+schema, applied. Nothing is run and nothing is changed; a standby and a login that may only read will do.";
 
 /// Schemas of a fleet that are shown one by one; of a larger one, those that are not as they should be.
 const LINES_MAX: usize = 25;
@@ -175,12 +175,19 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
             paint(COMMAND, "cgk migrate:repair")
         ));
     }
+    if report.lacks_reference() {
+        let shared = report.public.iter().any(|public| public.not_compared == Some(NotCompared::NoReference));
+        let command = if shared { "cgk setup:database" } else { "cgk migrate" };
+        printer.say(format!("Next: {} records what the migrations make.", paint(COMMAND, command)));
+    }
     Ok(exit)
 }
 
 fn exit(report: &DriftReport) -> Exit {
     if report.has_drift() {
         Exit::Drift
+    } else if report.lacks_reference() {
+        Exit::NoReference
     } else if report.has_busy() {
         Exit::Locked
     } else {

@@ -13,12 +13,13 @@ pub(crate) enum Exit {
     Unavailable,
     Locked,
     Drift,
+    NoReference,
     Interrupted,
     Terminated,
 }
 
 impl Exit {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -27,6 +28,7 @@ impl Exit {
         Self::Unavailable,
         Self::Locked,
         Self::Drift,
+        Self::NoReference,
         Self::Interrupted,
         Self::Terminated,
     ];
@@ -41,6 +43,7 @@ impl Exit {
             Self::Unavailable => 5,
             Self::Locked => 6,
             Self::Drift => 7,
+            Self::NoReference => 8,
             Self::Interrupted => 130,
             Self::Terminated => 143,
         }
@@ -58,6 +61,7 @@ impl Exit {
             Self::Drift => {
                 "an applied migration was edited or is gone, the database is newer than the files, or a schema has drifted"
             }
+            Self::NoReference => "a schema was not compared: what its migrations make is not on record",
             Self::Interrupted => "interrupted by Ctrl-C",
             Self::Terminated => "interrupted by SIGTERM",
         }
@@ -108,6 +112,6 @@ mod tests {
     fn codes_are_distinct_and_none_is_a_panic() {
         let mut codes: Vec<_> = Exit::ALL.iter().map(|exit| exit.code()).collect();
         codes.dedup();
-        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 130, 143]);
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 130, 143]);
     }
 }

@@ -83,6 +83,11 @@ pub(crate) fn of(error: &Error) -> Option<String> {
              rows and settings of a real one."
                 .into()
         }
+        Error::Rehearsal { .. } => {
+            "No tenant was touched. Fix the cause and run the command again; do not edit a file that tenants already have. \
+             To migrate the existing tenants all the same, add --no-rehearsal."
+                .into()
+        }
         Error::LedgerRefused { schema, why } => ledger(schema.as_str(), why)?,
         Error::BaselineDiffers { .. } => {
             "Mend the schema, or name the version that it really holds with --version. With --accept-differences \

@@ -104,6 +104,9 @@ struct How {
     /// Everything in one transaction, or nothing: for small fleets
     #[arg(long, conflicts_with_all = ["jobs", "canary", "max_failures", "fail_fast"])]
     all_or_nothing: bool,
+    /// Migrate tenants without trying first whether a new tenant can still be made
+    #[arg(long)]
+    no_rehearsal: bool,
 }
 
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
@@ -190,6 +193,9 @@ fn options(how: &How) -> Result<RunOptions> {
     }
     if how.all_or_nothing {
         options = options.all_or_nothing();
+    }
+    if how.no_rehearsal {
+        options = options.unrehearsed();
     }
     Ok(options)
 }

@@ -1,6 +1,6 @@
 //! What a run shows while it is under way.
 
-use cgk::migrate::{Observer, Outcome, RunStart, SchemaOutcome};
+use cgk::migrate::{Observer, Outcome, Rehearsal, RunStart, SchemaOutcome};
 use serde::Serialize;
 
 use super::{printer::Printer, progress_bar::ProgressBar, report::Report, time};
@@ -36,6 +36,10 @@ impl<'a> Progress<'a> {
 impl Observer for Progress<'_> {
     fn started(&mut self, start: &RunStart) {
         self.bar = ProgressBar::new(self.printer, "migrating", start.tenants_to_visit);
+    }
+
+    fn rehearsed(&mut self, _: &Rehearsal) {
+        self.bar.restart();
     }
 
     fn notice(&mut self, text: &str) {

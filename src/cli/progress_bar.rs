@@ -65,6 +65,12 @@ impl<'a> ProgressBar<'a> {
         Self { printer, verb, started: now, last_line: now, total, done: 0, failed: 0, bar: None }
     }
 
+    /// Counts the time from here.
+    pub(crate) fn restart(&mut self) {
+        self.started = Instant::now();
+        self.last_line = self.started;
+    }
+
     /// Counts a tenant, and reports its failure at once when the run is long.
     pub(crate) fn done(&mut self, slug: &TenantSlug, error: Option<&Error>) {
         self.done += 1;

@@ -152,12 +152,33 @@ impl Report {
                 report.message =
                     format!("could not find out what the migrations give: {} fails in an empty schema", shown(file));
             }
+            Error::Rehearsal { source } => report.tell_rehearsal(source),
+            Error::NotRehearsable { file } => {
+                report.message = format!(
+                    "{} cannot be rehearsed: it writes outside its schema or creates an extension in it",
+                    shown(file)
+                );
+            }
             Error::MigrationsUnreadable { path, problem, .. } => {
                 report.message = format!("could not use the migrations in {}: {problem}", shown(path));
             }
             _ => {}
         }
         report
+    }
+
+    /// The failure of a rehearsal: what failed in its schema, whose name says nothing to anyone.
+    fn tell_rehearsal(&mut self, source: &Error) {
+        let inner = Self::of_library(source);
+        match source {
+            Error::Migration(failure) => {
+                let file = shown(&failure.file);
+                self.message = format!("a new tenant could not be made: {file} fails in an empty schema");
+                self.causes = inner.causes;
+            }
+            _ => self.causes = std::iter::once(inner.message).chain(inner.causes).collect(),
+        }
+        self.place = inner.place;
     }
 
     fn of_configuration(error: &ConfigError) -> Self {

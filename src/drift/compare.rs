@@ -42,6 +42,15 @@ impl Catalogue {
         catalogue
     }
 
+    /// The objects of a record: kind, parent, name and facts of each.
+    pub(super) fn of_record(objects: &[String]) -> Self {
+        let mut catalogue = Self::default();
+        for row in objects.chunks_exact(4) {
+            catalogue.insert(&row[0], &row[1], &row[2], &row[3]);
+        }
+        catalogue
+    }
+
     /// Takes a row of the query.
     pub(super) fn insert(&mut self, kind: &str, parent: &str, name: &str, facts: &str) {
         if kind == "columns" {
@@ -123,7 +132,9 @@ impl Catalogue {
     /// Leaves out of the shared schema what is no migration's business: the history of the runs, who may use it at all, and what single roles were
     /// granted on its tables beyond what the migrations say, the services' logins above all.
     pub(super) fn forget_what_is_no_migrations(&mut self, given: &mut Self) {
-        for table in ["cgk_runs", "cgk_run_schemas", "cgk_database", "cgk_migration_files"] {
+        let own: Vec<String> =
+            self.objects.keys().filter(|key| key.kind == "table").map(|key| key.name.clone()).collect();
+        for table in own.iter().filter(|name| name.starts_with("cgk_")) {
             self.forget_table(table);
         }
         // What setting up makes: two functions, and the triggers on the registry.

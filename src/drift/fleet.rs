@@ -140,7 +140,7 @@ async fn quickly(
         };
         if let Some(length) = length.filter(|_| role == RoleLook::There) {
             let reference = references.of(&(0..length).collect::<Vec<_>>()).await?;
-            if fingerprint.as_ref() == Some(&reference.fingerprint) {
+            if reference.is_some_and(|reference| fingerprint.as_ref() == Some(&reference.fingerprint)) {
                 let head = length.checked_sub(1).map(|last| source.files()[last].id().clone());
                 done.insert(slug.clone(), judge::clean(&schema, &slug, head));
                 continue;

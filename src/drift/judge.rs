@@ -40,7 +40,10 @@ pub(super) async fn judge(
         drift.not_compared = Some(NotCompared::UnknownMigrations);
         return Ok(drift);
     };
-    let reference = references.of(&applied).await?;
+    let Some(reference) = references.of(&applied).await? else {
+        drift.not_compared = Some(NotCompared::NoReference);
+        return Ok(drift);
+    };
     let (mut given, mut there) = (reference.catalogue.clone(), found.catalogue.clone());
     if slug.is_none() {
         there.forget_what_is_no_migrations(&mut given);

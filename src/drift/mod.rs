@@ -1,7 +1,8 @@
 //! Drift: what the catalogue holds and no migration gives, or the other way round.
 //!
-//! What the migrations give is found out by running them, in an empty schema of a transaction that is rolled back; never by
-//! taking what most tenants have. The server makes a fingerprint of every tenant in one query, and only of those whose
+//! What the migrations make is on record: for the tenants' set from its rehearsal
+//! ([`rehearse`](crate::migrate::rehearse())), for the shared schema from its migrations. Nothing of the user's is run, and
+//! nothing is written. The server makes a fingerprint of every tenant in one query, and only of those whose
 //! fingerprint is another one the objects are fetched and compared by name. A tenant that is behind is compared with what
 //! its own migrations give.
 //!
@@ -51,9 +52,9 @@ use reference::References;
 ///
 /// # What it needs
 ///
-/// The right to create schemas in the database, because the migrations are run once for each version that occurs, in a
-/// transaction that is rolled back; reading the ledgers; no superuser. A migration that names a table of `public` locks
-/// it until then, some milliseconds.
+/// Reading: the ledgers, `public.organizations`, and the records in `public.cgk_references`. It works in a read-only session
+/// and on a standby. Where there is no record, or one of another major version of the server or of another database, a
+/// schema is not compared ([`NotCompared::NoReference`]); the others are.
 ///
 /// # Locks
 ///
@@ -62,12 +63,12 @@ use reference::References;
 ///
 /// # Committed when
 ///
-/// Never: it writes nothing that lasts.
+/// Never: it writes nothing.
 ///
 /// # Errors
 ///
 /// Kind `NotFound`: a tenant of [`Scope::Only`] is not in the registry. `NotReady`: there is no registry. `Denied`: the role
-/// may not create schemas. `Failed`: a migration cannot run in an empty schema ([`Error::NoReference`]), or the server.
+/// may not read the records. `Failed`: the server.
 ///
 /// # Cancel safety
 ///
@@ -132,8 +133,7 @@ pub(crate) async fn compare_up_to(
         .enumerate()
         .filter_map(|(index, id)| (Some(id.version) <= upto).then_some(index))
         .collect();
-    let mut references = References::new(operator, migrations, set);
-    let reference = references.of(&applied).await?;
+    let reference = reference::to_adopt(operator, migrations, set, &applied).await?;
     let mut found = match inspect(operator, schema, role, Wanted::ObjectsAndFingerprint).await? {
         Looked::At(found) => found,
         Looked::Busy => return Err(Error::Locked { schema: schema.clone(), waited: operator.session().lock_timeout }),
@@ -141,7 +141,7 @@ pub(crate) async fn compare_up_to(
             return Err(Error::LedgerRefused { schema: schema.clone(), why: "there is no such schema".into() });
         }
     };
-    let mut given = reference.catalogue.clone();
+    let mut given = reference.catalogue;
     given.forget_grants_to_the_tenant();
     found.catalogue.forget_grants_to_the_tenant();
     if set == Set::Public {

@@ -1,4 +1,7 @@
-//! What the migrations give, found out by running them: in an empty schema of a transaction that is rolled back.
+//! What the migrations make, as it is on record: for the tenants' set by a rehearsal, for the shared schema by its migrations.
+//!
+//! Nothing of the user's is run to compare. Only the adoption of a shared schema that cgk never migrated has no record to go
+//! by: there the files are run in an empty schema of a transaction that is rolled back.
 
 use super::compare::Catalogue;
 use crate::{
@@ -8,41 +11,79 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{RoleName, SchemaName, literal},
     isolation,
-    migrate::{MigrationFile, Migrations, Set, encodable, guard},
+    migrate::{self, Applied, MigrationFile, Migrations, Set, encodable, guard, rehearsal},
     sql::rewrite::{self, Edits},
 };
 use std::collections::HashMap;
 
-/// What some of a set's migrations give.
+/// What some of a set's migrations make.
 #[derive(Debug)]
 pub(super) struct Reference {
     pub(super) fingerprint: Fingerprint,
     pub(super) catalogue: Catalogue,
 }
 
-/// References by the files that are applied, each built when it is first asked for.
+/// References by the files that are applied, each read when it is first asked for.
 pub(super) struct References<'a> {
     operator: &'a Operator,
     migrations: &'a Migrations,
     set: Set,
-    built: HashMap<Vec<usize>, Reference>,
+    read: HashMap<Vec<usize>, Option<Reference>>,
 }
 
 impl<'a> References<'a> {
     pub(super) fn new(operator: &'a Operator, migrations: &'a Migrations, set: Set) -> Self {
-        Self { operator, migrations, set, built: HashMap::new() }
+        Self { operator, migrations, set, read: HashMap::new() }
     }
 
-    /// What the files of these places in the set give, in this order.
-    pub(super) async fn of(&mut self, applied: &[usize]) -> Result<&Reference> {
-        if !self.built.contains_key(applied) {
-            let all = self.migrations.set(self.set).files();
-            let files: Vec<_> = applied.iter().map(|index| &all[*index]).collect();
-            let reference = build(self.operator, self.set, &files).await?;
-            self.built.insert(applied.to_vec(), reference);
+    /// What the files of these places in the set make, in this order; `None` where that is not on record.
+    pub(super) async fn of(&mut self, applied: &[usize]) -> Result<Option<&Reference>> {
+        if !self.read.contains_key(applied) {
+            let reference = read(self.operator, self.migrations, self.set, applied).await?;
+            self.read.insert(applied.to_vec(), reference);
         }
-        Ok(&self.built[applied])
+        Ok(self.read[applied].as_ref())
     }
+}
+
+async fn read(operator: &Operator, migrations: &Migrations, set: Set, applied: &[usize]) -> Result<Option<Reference>> {
+    let record = match set {
+        Set::Public => rehearsal::shared::given(operator).await?.map(|objects| (String::new(), objects)),
+        // Only beginnings of the set are rehearsed.
+        Set::Tenant if applied.iter().copied().eq(0..applied.len()) => {
+            let rows: Vec<Applied> = migrations.set(set).files()[..applied.len()].iter().map(Applied::of).collect();
+            rehearsal::given(operator, &rows).await?.map(|record| (record.fingerprint, record.objects))
+        }
+        Set::Tenant => None,
+    };
+    Ok(record.map(|(fingerprint, objects)| Reference {
+        fingerprint: Fingerprint(fingerprint),
+        catalogue: Catalogue::of_record(&objects),
+    }))
+}
+
+/// What the files of these places make, for a schema that is to be adopted. The tenants' files are tried in a
+/// schema that does not stay where that is not on record.
+pub(super) async fn to_adopt(
+    operator: &Operator,
+    migrations: &Migrations,
+    set: Set,
+    applied: &[usize],
+) -> Result<Reference> {
+    if set == Set::Public {
+        let files: Vec<_> = applied.iter().map(|index| &migrations.set(set).files()[*index]).collect();
+        return build(operator, set, &files).await;
+    }
+    // The whole set need not apply for a beginning of it to be adopted.
+    match migrate::rehearse(operator, migrations).await {
+        Ok(_) | Err(Error::Rehearsal { .. } | Error::NotRehearsable { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    if let Some(reference) = read(operator, migrations, set, applied).await? {
+        return Ok(reference);
+    }
+    let made = rehearsal::try_first(operator, migrations, applied.len()).await?;
+    Ok(Reference { fingerprint: Fingerprint(made.fingerprint), catalogue: Catalogue::of_record(&made.objects) })
 }
 
 /// One message without BEGIN, and so one implicit transaction, whose last statement rolls it back. An error or a lost

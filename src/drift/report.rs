@@ -49,6 +49,11 @@ impl DriftReport {
         self.schemas().any(|schema| schema.not_compared == Some(NotCompared::Busy))
     }
 
+    /// Whether a schema was not compared because what its migrations make is not on record.
+    pub fn lacks_reference(&self) -> bool {
+        self.schemas().any(|schema| schema.not_compared == Some(NotCompared::NoReference))
+    }
+
     /// The shared schema and the tenants.
     pub fn schemas(&self) -> impl Iterator<Item = &SchemaDrift> {
         self.public.iter().chain(&self.tenants)
@@ -87,6 +92,9 @@ pub enum NotCompared {
     NoLedger,
     /// Migrations were applied to it that have no file here; they are among the differences.
     UnknownMigrations,
+    /// What its migrations make is not on record, or by another server or database. No drift, and no proof that there is
+    /// none; [`rehearse`](crate::migrate::rehearse()) or the next run makes the record.
+    NoReference,
 }
 
 impl fmt::Display for NotCompared {
@@ -97,6 +105,7 @@ impl fmt::Display for NotCompared {
             Self::Busy => "another run is migrating it just now",
             Self::NoLedger => "without its ledger nobody knows which migrations it should hold",
             Self::UnknownMigrations => "migrations were applied to it whose files are not here",
+            Self::NoReference => "what its migrations make is not on record in this database",
         })
     }
 }

@@ -141,7 +141,7 @@ async fn look(operator: &Operator, name: &LoginName) -> Result<Vec<SharedTable>>
                 (select pg_catalog.pg_get_expr(p.polqual, p.polrelid) = 'true' from pg_catalog.pg_policy p
                  where p.polrelid = c.oid and p.polname::pg_catalog.text = $1)
          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-         where n.nspname = 'public' and c.relkind in ('r', 'p') and c.relname not in ('{LEDGER_TABLE}', 'cgk_runs', 'cgk_run_schemas', 'cgk_database')
+         where n.nspname = 'public' and c.relkind in ('r', 'p') and c.relname <> '{LEDGER_TABLE}' and not pg_catalog.starts_with(c.relname::pg_catalog.text, 'cgk_')
            and pg_catalog.pg_has_role(c.relowner, 'usage') order by 1"
     );
     let policy = policy_of(name)?;

@@ -26,7 +26,16 @@ pub(super) fn is_setting(statement: &Statement) -> bool {
 /// VACUUM left undone. The same length, every byte that stays in its place. `None` where a statement needs to be alone for
 /// another reason.
 pub(super) fn within_a_transaction(file: &MigrationFile, encoding: &str) -> Option<String> {
+    let (text, is_whole) = without_concurrently(file, encoding);
+    is_whole.then_some(text)
+}
+
+/// [`within_a_transaction`] as far as that is possible, and whether it is possible for every statement.
+pub(super) fn without_concurrently(file: &MigrationFile, encoding: &str) -> (String, bool) {
     let mut edits = Edits::default();
-    let possible = file.statements().iter().all(|statement| rewrite::within_a_transaction(statement, &mut edits));
-    possible.then(|| edits.apply(&file.sql_for(encoding)))
+    let mut is_whole = true;
+    for statement in file.statements() {
+        is_whole &= rewrite::within_a_transaction(statement, &mut edits);
+    }
+    (edits.apply(&file.sql_for(encoding)), is_whole)
 }

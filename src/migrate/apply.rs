@@ -8,11 +8,12 @@ use super::{
     alone::within_a_transaction,
     encodable,
     fileset::record::FileRecord,
+    grouping::Grouping,
     guard::{self, Broken},
     ledger::{self, LedgerDigest},
     plan::Plan,
     progress::{self, STEPS_TABLE},
-    script::{self, Script, demand, set_local},
+    script::{self, MARKS, Reached, Script, demand, set_local},
     settle::Backoff,
     source::MigrationFile,
     steps,
@@ -20,13 +21,13 @@ use super::{
 use crate::{
     db::{
         Operator,
-        message::Answer,
+        message::{Answer, Kept},
         session_reset::{BETWEEN_FILES, Commits, UNLOCK},
     },
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     lock,
-    migration::{MigrationFailure, MigrationId, Set},
+    migration::{MigrationFailure, MigrationId, Place, Set},
     sqlstate,
 };
 use rand::RngExt as _;
@@ -52,8 +53,32 @@ pub(crate) struct Unit<'a> {
     /// The schema's owner, where it is somebody else: objects are created in its name.
     pub(crate) owner: Option<Ident>,
     pub(crate) commits: Commits,
+    pub(crate) grouping: Grouping,
+    pub(crate) sessions: Sessions,
+    pub(crate) purpose: Purpose<'a>,
     /// Where it is recorded which files the fleet has; not for a schema that is only tried.
     pub(crate) files: Option<(&'a FileRecord, Set)>,
+}
+
+/// What a schema is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose<'a> {
+    Use,
+    /// To be rolled back. These statements are run before the first file and after each.
+    RollBack {
+        observe: &'a str,
+    },
+    /// To be dropped: what a file does outside the schema would stay, and is refused.
+    Drop,
+}
+
+/// Which sessions may use the schema while it is migrated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sessions {
+    /// Any: CONCURRENTLY is carried out as it is written.
+    Any,
+    /// None: the schema is new, or its tenant cannot be entered yet. CONCURRENTLY is left out.
+    None,
 }
 
 /// Whether a schema has its ledger yet.
@@ -118,13 +143,15 @@ pub(crate) async fn attempt(
     committed: &mut Vec<MigrationId>,
 ) -> Result<Landing> {
     let mut applied = Arc::clone(&unit.plan.applied);
+    let (grouping, sessions, purpose) = (unit.grouping, unit.sessions, unit.purpose);
     for (number, piece) in pieces(unit).into_iter().enumerate() {
         let plan = Plan { schema: unit.plan.schema.clone(), applied, pending: piece.files.into() };
         let is_first = number == 0;
         let provision = if is_first { unit.provision.clone() } else { String::new() };
         let ledger = if is_first { unit.ledger } else { LedgerPresence::Present };
         let (owner, commits) = (unit.owner.clone(), unit.commits);
-        let part = Unit { plan: &plan, role: unit.role, provision, ledger, owner, commits, files: unit.files };
+        let (role, files) = (unit.role, unit.files);
+        let part = Unit { plan: &plan, role, provision, ledger, owner, commits, grouping, sessions, purpose, files };
         let mut backoff = Backoff::new();
         let landed = loop {
             let turn = if is_first { turn } else { Turn::Wait };
@@ -155,8 +182,26 @@ pub(crate) async fn attempt(
     Ok(Landing::Done)
 }
 
-/// Whether a tenant that is made with this plan cannot be made in one transaction: a file without one holds what no
-/// transaction can.
+/// Makes a schema in one message, answers what [`Purpose::RollBack`] observes, and rolls it back.
+///
+/// Locks: as [`attempt`]. Committed when: never.
+pub(crate) async fn observe(operator: &Operator, unit: &Unit<'_>) -> Result<Answer> {
+    let script = script_of(operator, unit, Turn::Wait);
+    let schema = &unit.plan.schema;
+    let doing = || while_doing(format!("migrate schema {:?}", schema.as_str()));
+    let mut answer =
+        operator.run_files(script.sql.clone(), unit.commits, Kept::Marked(MARKS.into())).await.map_err(doing())?;
+    let Some(error) = answer.error.take() else { return Ok(answer) };
+    let failed = Answer { error: Some(error), ..answer };
+    match judge(&script, operator, unit, failed)? {
+        Verdict::Landed(_) | Verdict::Busy | Verdict::HalfDone => Err(Error::Unexpected {
+            doing: format!("rehearse in schema {:?}", schema.as_str()),
+            found: "the schema is in use".into(),
+        }),
+    }
+}
+
+/// Whether a new schema cannot get these files in one transaction: a file without one holds what no transaction can.
 pub(crate) fn is_born_in_steps(plan: &Plan<'_>) -> bool {
     plan.pending.iter().any(|file| !file.is_transactional() && within_a_transaction(file, "UTF8").is_none())
 }
@@ -174,18 +219,19 @@ enum How {
 }
 
 fn pieces<'a>(unit: &Unit<'a>) -> Vec<Piece<'a>> {
+    let together = unit.grouping == Grouping::Together;
+    let needs_beginning = !unit.provision.is_empty() || unit.ledger == LedgerPresence::Absent;
     // In a schema that is only being made, nobody is kept waiting.
-    if unit.is_birth() && !is_born_in_steps(unit.plan) {
+    if together && unit.is_birth() && !is_born_in_steps(unit.plan) {
         return vec![Piece { how: How::Together, files: unit.plan.pending.to_vec() }];
     }
     let mut pieces: Vec<Piece<'a>> = Vec::new();
-    let needs_beginning = !unit.provision.is_empty() || unit.ledger == LedgerPresence::Absent;
     if needs_beginning || unit.plan.pending.is_empty() {
         pieces.push(Piece { how: How::Together, files: Vec::new() });
     }
     for file in unit.plan.pending.iter().copied() {
         match pieces.last_mut() {
-            Some(last) if last.how == How::Together && file.is_transactional() => last.files.push(file),
+            Some(last) if together && last.how == How::Together && file.is_transactional() => last.files.push(file),
             _ => {
                 let how = if file.is_transactional() { How::Together } else { How::StepByStep };
                 pieces.push(Piece { how, files: vec![file] });
@@ -263,6 +309,8 @@ enum PartKind<'a> {
     /// Whether the ledger is what the plan was made from, and no file is half done.
     Check,
     File(&'a MigrationFile),
+    /// Whether a file kept to its schema, where only that can be taken back.
+    Outside(&'a MigrationFile),
     /// The file's row.
     Record(&'a MigrationFile),
     Comment,
@@ -341,6 +389,10 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
     let whole = format!(
         "(case when pg_catalog.to_regclass({steps_table}) is null then '1' else 'half done' end)::pg_catalog.int4"
     );
+    if let Purpose::RollBack { observe } = unit.purpose {
+        script.line(observe);
+        script.line(&format!("reset all;\nselect {};", [timeouts.to_vec(), vec![path.clone()]].concat().join(", ")));
+    }
     if !plan.pending.is_empty() {
         script.line(&guard::open_sql());
     }
@@ -366,9 +418,20 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
             false => within_a_transaction(file, encoding).map_or_else(|| file.sql_for(encoding), Cow::Owned),
         };
         script.line(&format!("{text}\n;"));
+        if unit.purpose == Purpose::Drop {
+            script.part(PartKind::Outside(file), &[]);
+            script.demand(&keeps_to(schema));
+        }
         script.part(PartKind::Record(file), &[]);
         script.line(&ledger::insert_sql(schema, file, &still_there));
         script.line(&guard::close_sql());
+        if let Purpose::RollBack { observe } = unit.purpose {
+            script.line(&format!("reset all;\n{observe}"));
+        }
+    }
+    if let Purpose::RollBack { .. } = unit.purpose {
+        script.line("set constraints all immediate;\nreset all;\nrollback;");
+        return script;
     }
     script.line(&ledger::comment_sql(schema, &plan.applied_after()));
     let files = unit.files.map(|(record, set)| record.sql(set, &plan.pending)).unwrap_or_default();
@@ -395,6 +458,19 @@ fn transaction_ended<'a>(kind: PartKind<'a>, error: &DbError, is_armed: bool) ->
         }
         _ => None,
     }
+}
+
+/// The only file of a message that failed at its end, where deferred constraints are checked. Of several files none can be
+/// named; file by file, each has an end of its own.
+fn ended_with<'a>(unit: &Unit<'a>, reached: &Reached<PartKind<'a>>) -> Option<&'a MigrationFile> {
+    let [file] = &*unit.plan.pending else { return None };
+    // Before the end are the ledger's row, the guard and the comment; then the row of the fleet's files, where it is new.
+    let is_end = match reached.kind {
+        PartKind::Record(_) => reached.completed >= 3,
+        PartKind::Files => reached.completed >= 1,
+        _ => false,
+    };
+    is_end.then_some(file)
 }
 
 fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, answer: Answer) -> Result<Verdict> {
@@ -426,6 +502,9 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
             schemas_with_file: None,
             source,
         })));
+    }
+    if let Some(file) = reached.as_ref().and_then(|reached| ended_with(unit, reached)) {
+        return Err(failure(schema, file, None, source));
     }
     match reached.as_ref().map(|reached| reached.kind) {
         None if *state == SqlState::LOCK_NOT_AVAILABLE => {
@@ -473,23 +552,47 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
         Some(PartKind::Record(file)) if failed_demand || *state == SqlState::INSUFFICIENT_PRIVILEGE => {
             Err(left_the_schema(doing, file))
         }
+        Some(PartKind::Outside(file)) if failed_demand => Err(Error::NotRehearsable { file: file.path().to_owned() }),
         Some(PartKind::File(file)) => {
             let place = reached.and_then(|reached| script::place(file, reached.completed, reached.offset));
-            Err(Error::Migration(Box::new(MigrationFailure {
-                schema: schema.clone(),
-                file: file.path().to_owned(),
-                place,
-                sqlstate: state.clone(),
-                message: db_error.message().to_owned(),
-                hint: db_error.hint().map(ToOwned::to_owned),
-                committed: Vec::new(),
-                unfinished: None,
-                schemas_with_file: None,
-                source,
-            })))
+            Err(failure(schema, file, place, source))
         }
         _ => Err(while_doing(doing)(source)),
     }
+}
+
+/// A condition: the transaction wrote to nothing outside a schema, and made no extension in it, which others could come to
+/// need. A foreign key only reads the table that it refers to.
+fn keeps_to(schema: &SchemaName) -> String {
+    let schema = literal(schema.as_str());
+    format!(
+        "not exists (select from pg_catalog.pg_locks l join pg_catalog.pg_class c on c.oid = l.relation
+                     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+                     where l.pid = pg_catalog.pg_backend_pid() and l.locktype = 'relation'
+                       and l.mode in ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', 'ExclusiveLock', 'AccessExclusiveLock')
+                       and n.nspname not in ({schema}, 'pg_catalog', 'pg_toast')
+                       and n.oid <> pg_catalog.pg_my_temp_schema() and not pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_toast_temp_'))
+         and not exists (select from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+                         where n.nspname = {schema})"
+    )
+}
+
+fn failure(schema: &SchemaName, file: &MigrationFile, place: Option<Place>, source: tokio_postgres::Error) -> Error {
+    let Some(db_error) = source.as_db_error() else {
+        return while_doing(format!("migrate schema {:?}", schema.as_str()))(source);
+    };
+    Error::Migration(Box::new(MigrationFailure {
+        schema: schema.clone(),
+        file: file.path().to_owned(),
+        place,
+        sqlstate: db_error.code().clone(),
+        message: db_error.message().to_owned(),
+        hint: db_error.hint().map(ToOwned::to_owned),
+        committed: Vec::new(),
+        unfinished: None,
+        schemas_with_file: None,
+        source,
+    }))
 }
 
 pub(super) fn left_the_schema(doing: String, file: &MigrationFile) -> Error {

@@ -87,7 +87,8 @@ mod tests {
         ident::SchemaName,
         migrate::{
             Applied, MigrationFile, Migrations, Plan, Set,
-            apply::{self, Landing, LedgerPresence, Turn, Unit},
+            apply::{self, Landing, LedgerPresence, Purpose, Sessions, Turn, Unit},
+            grouping::Grouping,
         },
         testing::{TestDatabase, TestServer},
     };
@@ -112,6 +113,9 @@ mod tests {
             owner: None,
             commits: Commits::WithMessage,
             files: None,
+            grouping: Grouping::Together,
+            sessions: Sessions::Any,
+            purpose: Purpose::Use,
         };
         apply::attempt(operator, &unit, Turn::Wait, &mut Vec::new()).await
     }

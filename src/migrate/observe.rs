@@ -1,12 +1,20 @@
 //! What a run tells while it is under way.
 
-use super::run::{RunStart, SchemaOutcome};
+use super::{
+    rehearsal::Rehearsal,
+    run::{RunStart, SchemaOutcome},
+};
 
 /// Told what a run does, as it does it. The library draws nothing; a program that does implements this.
 pub trait Observer: Send {
     /// The run knows what there is to do and has changed nothing yet.
     fn started(&mut self, start: &RunStart) {
         let _ = start;
+    }
+
+    /// The tenants' set was rehearsed, now or before; the tenants follow.
+    fn rehearsed(&mut self, rehearsal: &Rehearsal) {
+        let _ = rehearsal;
     }
 
     /// Something is worth saying and stops nothing.

@@ -3,6 +3,7 @@
 use super::{
     fileset::{FleetFiles, record::follow_ledgers},
     ledger::{self, Applied, LEDGER_TABLE, LedgerDigest, REPAIRS},
+    rehearsal,
     selection::Scope,
     source::{MigrationFile, Migrations},
     state::require_registry,
@@ -125,6 +126,9 @@ pub async fn repair(
             files.check(operator, migrations, set, is_scope.then_some(version)).await?;
         }
     }
+    // The record of the shared schema is found by its ledger, which changes; the schema does not.
+    let with_public = targets.first().is_some_and(Option::is_none);
+    let shared = if with_public { rehearsal::shared::given(operator).await.unwrap_or_default() } else { None };
     let mut all = Vec::with_capacity(targets.len());
     for slug in targets {
         let schema = schema_of(slug.as_ref());
@@ -142,7 +146,22 @@ pub async fn repair(
             }
         }
     }
+    let is_mended = |repaired: &Repaired| matches!(repaired.outcome, RepairOutcome::Mended { .. });
+    if let (Some(objects), true) = (shared, all.iter().any(|one| one.slug.is_none() && is_mended(one))) {
+        told(rehearsal::shared::keep(operator, objects).await);
+    }
+    // What the accepted files make, for drift.
+    if all.iter().any(|one| one.slug.is_some() && is_mended(one)) {
+        told(rehearsal::rehearse(operator, migrations).await.map(drop));
+    }
     Ok(all)
+}
+
+/// Without a record drift compares nothing and says so; the ledgers are mended either way.
+fn told(recorded: Result<()>) {
+    if let Err(error) = recorded {
+        tracing::warn!(%error, "there is no record of what the migrations make");
+    }
 }
 
 fn schema_of(slug: Option<&TenantSlug>) -> SchemaName {

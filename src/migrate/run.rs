@@ -10,6 +10,8 @@ use super::{
     observe::Observer,
     plan::Plan,
     recorder::Recorder,
+    rehearsal,
+    selection::Scope,
     settle::{self, Settled},
     source::Migrations,
     state,
@@ -30,6 +32,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::OnceCell;
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 /// How a plan is carried out.
@@ -42,6 +45,7 @@ pub struct RunOptions {
     pub(crate) unrecorded: bool,
     pub(crate) together: bool,
     pub(crate) exact: bool,
+    pub(crate) unrehearsed: bool,
 }
 
 impl RunOptions {
@@ -80,6 +84,12 @@ impl RunOptions {
     /// locks of every schema until it ends, and is refused where they would not fit into the server's lock table.
     pub fn all_or_nothing(mut self) -> Self {
         self.together = true;
+        self
+    }
+
+    /// Leaves the rehearsal out ([`rehearse`](super::rehearse())): tenants are migrated although a new one could not be made.
+    pub fn unrehearsed(mut self) -> Self {
+        self.unrehearsed = true;
         self
     }
 
@@ -256,7 +266,8 @@ pub async fn run(
     run_with(operator, migrations, planned, &RunOptions::default(), observer).await
 }
 
-/// Carries a plan out: the shared schema first, then the tenants, several at once. A tenant that fails is a line of the
+/// Carries a plan out: the shared schema first, then the tenants, several at once. Between the two the tenants' set is
+/// rehearsed ([`rehearse`](super::rehearse())): where a new tenant could not be made, no tenant is touched. A tenant that fails is a line of the
 /// report and does not stop the others unless the options say so; each schema is committed on its own, so a run that is
 /// interrupted is continued by the next. Several runs at once share the work: none waits for a schema that another is at
 /// while there are others to do, and nothing is applied twice.
@@ -308,7 +319,7 @@ pub async fn run_with(
     report.id = recorder.id();
     let mut desk = Desk { observer, report, recorder: &recorder };
     let done = match options.together {
-        true => super::together::run(operator, planned, &files, &options.interrupt, &mut desk).await,
+        true => all_or_nothing(operator, migrations, planned, &files, options, &mut desk).await,
         false => one_by_one(operator, migrations, planned, &files, options, &mut desk).await,
     };
     let Desk { observer, report, .. } = desk;
@@ -325,6 +336,34 @@ async fn bind(operator: &Operator, unbound: &[Unbound], observer: &mut dyn Obser
     Ok(())
 }
 
+/// Everything in one transaction. Pending migrations of the shared schema are part of it, so the tenants' set, which may need
+/// them, can only be rehearsed where there are none.
+async fn all_or_nothing(
+    operator: &Operator,
+    migrations: &Migrations,
+    planned: FleetPlan<'_>,
+    files: &FileRecord,
+    options: &RunOptions,
+    desk: &mut Desk<'_>,
+) -> Result<()> {
+    if planned.selection.scope != Scope::Public && !options.unrehearsed {
+        match planned.public {
+            None => rehearse(operator, migrations, options, desk).await?,
+            Some(_) => desk.observer.notice("not rehearsed: the shared schema is migrated in the same transaction"),
+        }
+    }
+    let with_public = planned.public.is_some();
+    if with_public {
+        rehearsal::shared::begin(operator).await?;
+    }
+    let done = super::together::run(operator, planned, files, &options.interrupt, desk).await;
+    if with_public {
+        let recorded = rehearsal::shared::end(operator).await;
+        return done.and(recorded);
+    }
+    done
+}
+
 /// The shared schema, and each tenant on its own.
 async fn one_by_one(
     operator: &Operator,
@@ -334,10 +373,16 @@ async fn one_by_one(
     options: &RunOptions,
     desk: &mut Desk<'_>,
 ) -> Result<()> {
-    let FleetPlan { public, tenants, public_ledger, .. } = planned;
+    let FleetPlan { public, tenants, public_ledger, selection, .. } = planned;
     if let Some(public) = public {
-        let outcome = migrate_public(operator, migrations, public.clone(), public_ledger, files, options).await?;
-        desk.settled(outcome, Some(&public));
+        rehearsal::shared::begin(operator).await?;
+        let outcome = migrate_public(operator, migrations, public.clone(), public_ledger, files, options).await;
+        let recorded = rehearsal::shared::end(operator).await;
+        desk.settled(outcome?, Some(&public));
+        recorded?;
+    }
+    if selection.scope != Scope::Public && !options.unrehearsed {
+        rehearse(operator, migrations, options, desk).await?;
     }
     let mut jobs = Vec::new();
     for tenant in tenants {
@@ -366,6 +411,35 @@ async fn one_by_one(
         crew.work(rest).await;
     }
     Ok(())
+}
+
+/// Rehearses the tenants' set. Where it cannot be rehearsed, the observer is told.
+async fn rehearse(
+    operator: &Operator,
+    migrations: &Migrations,
+    options: &RunOptions,
+    desk: &mut Desk<'_>,
+) -> Result<()> {
+    match rehearsal::rehearse_until(operator, migrations, &options.interrupt).await {
+        Ok(rehearsal) => {
+            desk.observer.rehearsed(&rehearsal);
+            Ok(())
+        }
+        Err(error @ Error::NotRehearsable { .. }) => {
+            desk.observer.notice(&format!("the migrations were not rehearsed: {error}"));
+            Ok(())
+        }
+        // What follows finds the interrupt and begins no tenant.
+        Err(error) if options.interrupt.is_cancelling() && error.sqlstate() == Some(&SqlState::QUERY_CANCELED) => {
+            Ok(())
+        }
+        // No connection is left for it. Losing the operator's own is another error.
+        Err(error @ (Error::Connect { .. } | Error::Login { .. })) => {
+            desk.observer.notice(&format!("the migrations were not rehearsed: {error}"));
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Where the workers hand in what they did.

@@ -11,6 +11,9 @@ use crate::{
 };
 use tokio_postgres::error::{DbError, ErrorPosition};
 
+/// What every row of cgk's own begins with, in the answer to a message that holds files.
+pub(super) const MARKS: &str = "cgk:";
+
 pub(super) struct Script<K> {
     pub(super) sql: String,
     parts: Vec<Part<K>>,
@@ -35,7 +38,7 @@ pub(super) struct Reached<K> {
 
 impl<K: Copy> Script<K> {
     pub(super) fn new() -> Self {
-        Self { sql: String::new(), parts: Vec::new(), mark: format!("cgk:{:08x}:", rand::random::<u32>()) }
+        Self { sql: String::new(), parts: Vec::new(), mark: format!("{MARKS}{:08x}:", rand::random::<u32>()) }
     }
 
     /// Begins a part: its mark, with what is to be set beside it.

@@ -1,9 +1,10 @@
 //! One try at one schema, planned anew where another run was quicker.
 
 use super::{
-    apply::{self, Landing, LedgerPresence, Turn, Unit},
+    apply::{self, Landing, LedgerPresence, Purpose, Sessions, Turn, Unit},
     fileset::record::FileRecord,
     fleet::presence,
+    grouping::Grouping,
     interrupt::Interrupt,
     ledger,
     plan::{Plan, Target, plan},
@@ -59,6 +60,7 @@ pub(crate) async fn attempt<'a>(
     let schema = task.plan.schema.clone();
     let upto = task.plan.pending.last().map(|file| file.id().version);
     let mut applied = Vec::new();
+    let mut grouping = Grouping::Together;
     for _ in 0..REPLANS_MAX {
         let unit = Unit {
             plan: &task.plan,
@@ -68,12 +70,26 @@ pub(crate) async fn attempt<'a>(
             owner: task.owner.clone(),
             commits: Commits::WithMessage,
             files: task.files.map(|files| (files, task.set)),
+            grouping,
+            sessions: Sessions::Any,
+            purpose: Purpose::Use,
         };
-        match apply::attempt(operator, &unit, turn, &mut applied).await? {
-            Landing::Done => return Ok(Settled::Done(applied)),
-            Landing::Busy => return Ok(Settled::Busy),
-            Landing::Moved if task.exact => return Err(Error::PlanStale { schema }),
-            Landing::Moved => {}
+        match apply::attempt(operator, &unit, turn, &mut applied).await {
+            Ok(Landing::Done) => return Ok(Settled::Done(applied)),
+            Ok(Landing::Busy) => return Ok(Settled::Busy),
+            Ok(Landing::Moved) if task.exact => return Err(Error::PlanStale { schema }),
+            Ok(Landing::Moved) => {}
+            Err(error) => match grouping.after(&error, &task.plan) {
+                Some(other) => {
+                    tracing::info!(schema = schema.as_str(), %error, "trying again file by file");
+                    grouping = other;
+                    // Nothing of it was committed: the plan holds.
+                    if applied.is_empty() {
+                        continue;
+                    }
+                }
+                None => return Err(error),
+            },
         }
         let read = ledger::read(operator, &schema).await?;
         task.ledger = presence(read.ledger_exists);

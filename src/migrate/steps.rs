@@ -9,8 +9,8 @@
 //! see [`lock::steps_key`].
 
 use super::{
-    alone::{is_setting, runs_alone},
-    apply::{self, Landing, Patience, Turn, Unit},
+    alone::{is_setting, runs_alone, without_concurrently},
+    apply::{self, Landing, Patience, Sessions, Turn, Unit},
     concurrent::{Concurrent, Outlook},
     fileset::record::FileRecord,
     guard::{self, Broken},
@@ -46,7 +46,11 @@ pub(super) async fn run(operator: &Operator, unit: &Unit<'_>, turn: Turn) -> Res
             Turn::Wait => Err(Error::Locked { schema: plan.schema.clone(), waited }),
         };
     };
-    let sql = file.sql_for(&operator.facts().encoding);
+    let encoding = operator.facts().encoding.as_str();
+    let sql = match unit.sessions {
+        Sessions::Any => file.sql_for(encoding),
+        Sessions::None => Cow::Owned(without_concurrently(file, encoding).0),
+    };
     let stepper = Stepper { operator, role, owner, plan, file, files: unit.files, sql, pid };
     let result = stepper.carry_out().await;
     let released = stepper.release().await;
@@ -92,7 +96,7 @@ struct Stepper<'a> {
     owner: Option<&'a Ident>,
     plan: &'a Plan<'a>,
     file: &'a MigrationFile,
-    /// Its text as the server can read it.
+    /// Its text as the server can read it; CONCURRENTLY is blanked out where no session uses the schema.
     sql: Cow<'a, str>,
     files: Option<(&'a FileRecord, Set)>,
     /// The backend that holds the lock.
@@ -197,8 +201,12 @@ impl Stepper<'_> {
     /// Carries out the next statement.
     async fn step(&self, progress: &mut Progress) -> Result<()> {
         let statement = &self.file.statements()[progress.done];
-        let mut outcome =
-            if runs_alone(statement) { Err(Failed::NeedsToBeAlone) } else { self.recorded(progress).await };
+        // A statement that was announced before is finished in the way in which it was started.
+        let is_changed = !progress.begun && *self.text(progress.done) != self.written(progress.done);
+        let mut outcome = match runs_alone(statement) && !is_changed {
+            true => Err(Failed::NeedsToBeAlone),
+            false => self.recorded(progress).await,
+        };
         if matches!(outcome, Err(Failed::NeedsToBeAlone)) {
             outcome = self.alone(progress).await;
         }
@@ -281,7 +289,7 @@ impl Stepper<'_> {
         };
         let text = match outlook {
             Outlook::Done => return self.enter_session(progress, Some(number + 1)).await.map_err(Failed::With),
-            Outlook::Run => self.text(number).to_owned(),
+            Outlook::Run => self.written(number),
             Outlook::RunInstead(text) => text,
         };
         if !progress.begun {
@@ -486,6 +494,12 @@ impl Stepper<'_> {
 
     fn text(&self, number: usize) -> &str {
         &self.sql[self.file.statements()[number].range.clone()]
+    }
+
+    /// The statement as the file says it, CONCURRENTLY included.
+    fn written(&self, number: usize) -> String {
+        let sql = self.file.sql_for(&self.operator.facts().encoding);
+        sql[self.file.statements()[number].range.clone()].to_owned()
     }
 
     fn update_sql(&self, done: usize, begun: bool, checksum: &Checksum) -> String {

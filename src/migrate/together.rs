@@ -5,9 +5,10 @@
 //! is rolled back before they are begun.
 
 use super::{
-    apply::{self, Landing, LedgerPresence, Turn, Unit},
+    apply::{self, Landing, LedgerPresence, Purpose, Sessions, Turn, Unit},
     fileset::record::FileRecord,
     fleet::{FleetPlan, Step},
+    grouping::Grouping,
     guard,
     interrupt::Interrupt,
     plan::Plan,
@@ -193,6 +194,9 @@ async fn inside(
             owner: part.owner.clone(),
             commits: Commits::Later,
             files: Some((files, part.set())),
+            grouping: Grouping::Together,
+            sessions: Sessions::Any,
+            purpose: Purpose::Use,
         };
         match apply::attempt(operator, &unit, Turn::Wait, &mut Vec::new()).await {
             Ok(Landing::Done) => {}

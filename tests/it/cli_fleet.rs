@@ -140,7 +140,7 @@ async fn the_first_signal_stops_and_the_second_cancels() {
         let raw = crate::sandbox::Raw::on(&database).await;
         let sleeping = "select exists (select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep')";
         shell.write("migrations/tenant/008_slow.sql", "create table slow (); select pg_sleep(0.5);\n");
-        let child = shell.start(&["migrate", "-j", "1"]);
+        let child = shell.start(&["migrate", "-j", "1", "--no-rehearsal"]);
         raw.wait_until(sleeping).await;
         signal(&child, name);
         let answer = Answer::of(child.wait_with_output().unwrap());
@@ -153,7 +153,7 @@ async fn the_first_signal_stops_and_the_second_cancels() {
         );
 
         shell.write("migrations/tenant/009_slower.sql", "create table slower (); select pg_sleep(60);\n");
-        let mut child = shell.start(&["migrate", "-j", "2"]);
+        let mut child = shell.start(&["migrate", "-j", "2", "--no-rehearsal"]);
         raw.wait_until(sleeping).await;
         signal(&child, name);
         let mut errors = BufReader::new(child.stderr.take().unwrap());

@@ -71,11 +71,11 @@ async fn a_file_without_a_transaction() {
         "migrations/tenant/004_ref.sql",
         "-- cgk:no-transaction\ninsert into notes values (1);\ncreate unique index concurrently orders_ref on orders (ref);\ninsert into notes values (2);\n",
     );
-    let failed = shell.transcript(&["migrate", "migrate --json"]);
+    let failed = shell.transcript(&["migrate --no-rehearsal", "migrate --no-rehearsal --json"]);
     let text = std::fs::read_to_string(shell.folder().join("migrations/tenant/004_ref.sql")).unwrap();
     shell.write("migrations/tenant/004_ref.sql", &text.replace("(1)", "(7)"));
-    let refused = shell.transcript(&["migrate"]);
+    let refused = shell.transcript(&["migrate --no-rehearsal"]);
     shell.write("migrations/tenant/004_ref.sql", &text);
     sql(&database, "delete from tenant_acme.orders where id = 2").await;
-    assert_snapshot!(format!("{failed}\n{refused}\n{}", shell.transcript(&["migrate", "migrate"])));
+    assert_snapshot!(format!("{failed}\n{refused}\n{}", shell.transcript(&["migrate --no-rehearsal", "migrate"])));
 }

@@ -56,6 +56,7 @@ async fn an_edited_file_is_accepted_and_the_reason_kept() {
     assert!(matches!(&done[..], [RepairOutcome::Mended { what }] if what.len() == 1), "{done:?}");
     let kept = note(&raw, "tenant_acme", 1).await;
     assert!(kept.starts_with("accept | it's a comment | was 001_first sha256:") && kept.ends_with("| t"), "{kept}");
+    migrate::rehearse(&operator, &migrations).await.unwrap();
     let report = drift::verify(&operator, &migrations, &Scope::Tenants).await.unwrap();
     assert!(report.tenants[0].is_clean() && !report.tenants[1].is_clean());
     assert_eq!(picture(&raw, "tenant_globex").await, first);

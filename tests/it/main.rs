@@ -42,6 +42,7 @@ mod platform;
 mod public_api;
 mod public_functions;
 mod registry_rows;
+mod rehearsal;
 mod row_security;
 mod sandbox;
 mod security_limits;

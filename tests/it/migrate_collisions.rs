@@ -58,7 +58,7 @@ async fn fleet(prepared: &str) -> (TestDatabase, Files, Operator, Raw) {
 
 async fn migrate(operator: &Operator, migrations: &Migrations, jobs: usize) -> RunReport {
     let planned = migrate::plan_fleet(operator, migrations, &Scope::Everything, Target::Head).await.unwrap();
-    let options = RunOptions::default().jobs(NonZeroUsize::new(jobs).unwrap());
+    let options = RunOptions::default().jobs(NonZeroUsize::new(jobs).unwrap()).unrehearsed();
     migrate::run_with(operator, migrations, planned, &options, &mut Silent).await.unwrap()
 }
 

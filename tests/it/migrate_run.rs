@@ -366,7 +366,7 @@ async fn a_second_interrupt_cancels_what_is_under_way() {
     fleet.files.tenant("002_second.sql", "create table m2 (); select pg_sleep(30)");
     let migrations = fleet.files.load();
     let interrupt = Interrupt::new();
-    let options = RunOptions::default().jobs(many(2)).interrupt(&interrupt);
+    let options = RunOptions::default().jobs(many(2)).interrupt(&interrupt).unrehearsed();
     let began = std::time::Instant::now();
     let cancel = async {
         fleet.raw.wait_until("select count(*) = 2 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()").await;

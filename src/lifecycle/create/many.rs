@@ -1,6 +1,6 @@
 //! Many tenants at once: a fleet is made at the server's speed, and a creation that was cut short goes on where it stopped.
 
-use super::{CreateOptions, Creation, Fresh, TRIES_MAX, check_privileges, enter, files_of_fleet, try_once};
+use super::{CreateOptions, Creation, Fresh, Replay, TRIES_MAX, check_privileges, enter, try_once};
 use crate::{
     context::Db,
     db::Operator,
@@ -11,7 +11,7 @@ use crate::{
         Interrupt, Migrations, Set, Stop, StopReason, Target,
         crew::{Seat, workers},
         encodable,
-        fileset::record::FileRecord,
+        grouping::Grouping,
         plan,
         queue::{Queue, Returned},
         run::ends_everything,
@@ -151,7 +151,6 @@ pub async fn create_many(
 ) -> Result<CreateManyReport> {
     state::require_registry(operator).await?;
     encodable::check_all(operator, migrations).await?;
-    let files = files_of_fleet(operator, migrations).await?;
     options.interrupt.listen();
     let jobs = jobs(operator, tenants).await?;
     if let Some(job) = jobs.first() {
@@ -165,8 +164,12 @@ pub async fn create_many(
         None => Vec::new(),
     };
     let fresh = Fresh { plan: fresh, logins };
-    let maker = Maker { operator, migrations, options, fresh, files, desk: &desk };
+    let replay = Replay::of(operator, migrations).await?;
+    let maker = Maker { operator, migrations, options, fresh, replay, desk: &desk };
     maker.work(jobs).await;
+    if desk.lock().expect("nothing panics while it is held").report.tenants.iter().any(is_made) {
+        maker.replay.record(operator, migrations).await;
+    }
     let Desk { report, .. } = desk.into_inner().expect("nothing panics while it is held");
     let (report, active) = verified(operator, migrations, report).await?;
     enter_some(db, &active).await?;
@@ -202,7 +205,7 @@ struct Maker<'r, 'o> {
     migrations: &'r Migrations,
     options: &'r CreateManyOptions,
     fresh: Fresh<'r>,
-    files: FileRecord,
+    replay: Replay,
     desk: &'r Mutex<Desk<'o>>,
 }
 
@@ -242,8 +245,8 @@ impl<'o> Maker<'_, 'o> {
             }
         }
         let options = CreateOptions { name: job.tenant.name.clone(), ..CreateOptions::default() };
-        let fresh = Some(&self.fresh);
-        let tried = try_once(operator, self.migrations, &job.tenant.slug, &options, &job.facts, fresh, &self.files);
+        let (fresh, grouping) = (Some(&self.fresh), self.replay.grouping());
+        let tried = try_once(operator, self.migrations, &job.tenant.slug, &options, &job.facts, fresh, &self.replay);
         match cancellable(operator, interrupt, tried).await {
             Ok(Some(made)) => self.done(job, Ok(made.creation), began),
             Ok(None) if job.tries < TRIES_MAX => Returned::Now(job),
@@ -259,9 +262,15 @@ impl<'o> Maker<'_, 'o> {
             }
             Err(error) => match job.backoff.after(&error) {
                 Some(pause) => Returned::At(Instant::now() + pause, job),
+                None if self.fails_together(operator, grouping, &error).await => Returned::Now(job),
                 None => self.done(job, Err(error), began),
             },
         }
+    }
+
+    /// Whether to try again, because the set applies file by file alone. Another tenant may have found that out meanwhile.
+    async fn fails_together(&self, operator: &Operator, tried: Grouping, error: &Error) -> bool {
+        tried != self.replay.grouping() || self.replay.helps(operator, self.migrations, error).await
     }
 
     fn done(&self, job: Job, result: Result<Creation>, began: Instant) -> Returned<Job> {

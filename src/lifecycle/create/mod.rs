@@ -13,17 +13,19 @@ use crate::{
     isolation,
     login::{self, Admitted},
     migrate::{
-        MigrationId, Migrations, Plan, Set, Target,
-        apply::{self, Landing, LedgerPresence, Unit},
+        self, MigrationId, Migrations, Plan, Set, Target,
+        apply::{self, Landing, LedgerPresence, Purpose, Sessions, Unit},
         encodable,
         fileset::{FleetFiles, census::count_schemas, record::FileRecord},
-        ledger, plan,
+        grouping::Grouping,
+        ledger, plan, rehearsal,
         state::{self, TenantFacts, role_of},
     },
     registry,
     slug::TenantSlug,
     tenant::{OrganizationId, Tenant, TenantStatus},
 };
+use std::sync::atomic::{AtomicBool, Ordering};
 use uuid::Uuid;
 
 /// How often creation starts over because somebody else was at the same tenant.
@@ -124,10 +126,16 @@ pub async fn create(
 ) -> Result<Created> {
     state::require_registry(operator).await?;
     encodable::check_all(operator, migrations).await?;
-    let files = files_of_fleet(operator, migrations).await?;
+    let replay = Replay::of(operator, migrations).await?;
     for _ in 0..TRIES_MAX {
         let facts = state::facts_of(operator, slug).await?;
-        if let Some(made) = try_once(operator, migrations, slug, options, &facts, None, &files).await? {
+        let tried = try_once(operator, migrations, slug, options, &facts, None, &replay).await;
+        let tried = match tried {
+            Err(error) if replay.helps(operator, migrations, &error).await => continue,
+            tried => tried?,
+        };
+        if let Some(made) = tried {
+            replay.record(operator, migrations).await;
             let created = finished(operator, slug, made).await?;
             if created.tenant.status == TenantStatus::Active {
                 enter(db, slug).await?;
@@ -136,6 +144,63 @@ pub async fn create(
         }
     }
     Err(Error::Unsettled { schema: SchemaName::of_tenant(slug), tries: TRIES_MAX })
+}
+
+/// How new tenants get their files: together, until that fails and a rehearsal finds that it works file by file.
+struct Replay {
+    file_by_file: AtomicBool,
+    /// Whether the set was rehearsed, in this call or before.
+    rehearsed: AtomicBool,
+    /// Where it is recorded which files the fleet has.
+    files: FileRecord,
+}
+
+impl Replay {
+    /// Refuses a set of files that is not the fleet's.
+    async fn of(operator: &Operator, migrations: &Migrations) -> Result<Self> {
+        let files = files_of_fleet(operator, migrations).await?;
+        let known = rehearsal::known_grouping(operator, migrations).await?;
+        Ok(Self {
+            file_by_file: AtomicBool::new(known == Some(Grouping::FileByFile)),
+            rehearsed: AtomicBool::new(known.is_some()),
+            files,
+        })
+    }
+
+    fn grouping(&self) -> Grouping {
+        if self.file_by_file.load(Ordering::Relaxed) { Grouping::FileByFile } else { Grouping::Together }
+    }
+
+    /// Whether to try again after a failure in one transaction: a rehearsal tells whether it works file by file.
+    async fn helps(&self, operator: &Operator, migrations: &Migrations, error: &Error) -> bool {
+        if self.grouping() == Grouping::FileByFile
+            || migrations.set(Set::Tenant).files().len() < 2
+            || !rehearsal::is_of_the_files(error)
+        {
+            return false;
+        }
+        match migrate::rehearse(operator, migrations).await {
+            Ok(rehearsed) => {
+                self.rehearsed.store(true, Ordering::Relaxed);
+                self.file_by_file.store(rehearsed.file_by_file, Ordering::Relaxed);
+                rehearsed.file_by_file
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the rehearsal failed as well");
+                false
+            }
+        }
+    }
+
+    /// Records what the migrations make, where no rehearsal did; drift compares with it. The tenant is made either way.
+    async fn record(&self, operator: &Operator, migrations: &Migrations) {
+        if self.rehearsed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = migrate::rehearse(operator, migrations).await {
+            tracing::warn!(%error, "there is no record of what the migrations make");
+        }
+    }
 }
 
 /// Refuses a set of files that is not the fleet's, and begins to record what new tenants get.
@@ -173,8 +238,9 @@ async fn try_once(
     options: &CreateOptions,
     facts: &TenantFacts,
     fresh: Option<&Fresh<'_>>,
-    files: &FileRecord,
+    replay: &Replay,
 ) -> Result<Option<Made>> {
+    let grouping = replay.grouping();
     let schema = SchemaName::of_tenant(slug);
     let role = role_of(operator, slug);
     refuse_foreign_schema(&schema, facts)?;
@@ -221,7 +287,12 @@ async fn try_once(
     }
 
     // What no transaction can hold comes after the one that makes the tenant, and until then nobody may enter it.
-    let in_steps = if facts.owner.is_none() { apply::is_born_in_steps(&planned) } else { planned.needs_quiet() };
+    let is_new = facts.owner.is_none();
+    let grouping = match (is_new && !apply::is_born_in_steps(&planned)) || !(is_new || onboarding) {
+        true => grouping,
+        false => Grouping::FileByFile,
+    };
+    let in_steps = if is_new { grouping == Grouping::FileByFile } else { onboarding || planned.needs_quiet() };
     let mut provision = String::new();
     let id = match &facts.tenant {
         None => {
@@ -274,8 +345,10 @@ async fn try_once(
         }
     }
     let commits = Commits::WithMessage;
-    let files = Some((files, Set::Tenant));
-    let unit = Unit { plan: &planned, role: role.as_ref(), provision, ledger, owner, commits, files };
+    let files = Some((&replay.files, Set::Tenant));
+    let sessions = if is_new || onboarding { Sessions::None } else { Sessions::Any };
+    let (plan, role, purpose) = (&planned, role.as_ref(), Purpose::Use);
+    let unit = Unit { plan, role, provision, ledger, owner, commits, grouping, sessions, purpose, files };
     let landing = match apply::apply(operator, &unit).await {
         Ok(landing) => landing,
         Err(mut error) => {

@@ -1,0 +1,320 @@
+//! The rehearsal: the tenants' set is applied from nothing, as for a new tenant, before any tenant is touched.
+//!
+//! It is done in a schema of its own, by the same code that makes a tenant. First in one transaction, which is rolled back: it
+//! leaves nothing whatever the files do. Where that fails, file by file in the schema `cgk_rehearsal`, which is dropped
+//! afterwards; a run that was killed leaves it, and the next rehearsal drops it. What the schema holds after each file is
+//! recorded (`record.rs`): it is what drift compares tenants with. A set that was rehearsed is not rehearsed again.
+
+mod record;
+pub(crate) mod shared;
+
+pub(crate) use record::{Snapshot, given};
+
+use super::{
+    apply::{self, Landing, LedgerPresence, Patience, Purpose, Sessions, Turn, Unit},
+    grouping::Grouping,
+    interrupt::Interrupt,
+    plan::{Plan, Target, plan},
+    settle::cancellable,
+    source::Migrations,
+};
+use crate::{
+    catalogue::{Schemas, fingerprint_sql, objects_sql},
+    config::Isolation,
+    db::{
+        Operator,
+        message::{self, Answer},
+        session_reset::Commits,
+    },
+    error::{Error, Result, while_doing},
+    ident::{RoleName, SchemaName, literal},
+    isolation, lock,
+    migration::{MigrationId, Set},
+};
+use record::Memory;
+use std::sync::Arc;
+use tokio_postgres::error::SqlState;
+
+/// What a rehearsal found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rehearsal {
+    /// Whether this call did it; false where the same set was rehearsed before.
+    pub is_new: bool,
+    /// Whether a new tenant gets its files in one transaction each, because one for all of them fails.
+    pub file_by_file: bool,
+}
+
+/// Rehearses the tenants' set, unless the same set was rehearsed in this database before: for the same files, the same
+/// state of the shared schema and the same major version of the server.
+///
+/// # Locks
+///
+/// A session lock on its own account, so that there is one rehearsal at a time in a database; another one that comes
+/// meanwhile waits for up to `session.migration_wait`. What the files lock of the shared schema: a foreign key to one of its
+/// tables keeps writers of that table waiting until the transaction ends, as it does when a tenant is made.
+///
+/// # Committed when
+///
+/// In one transaction, nothing but the record of the result. File by file, each file in a schema that is dropped in the end; a
+/// file that writes to anything outside of it is refused there ([`Error::NotRehearsable`]). What a transaction does not roll
+/// back, as the values of the shared schema's sequences, stays.
+///
+/// # Errors
+///
+/// [`Error::Rehearsal`]: a new tenant could not be made. Kind `Locked`: another rehearsal is under way. Kind `Denied`: the
+/// role may not create schemas.
+///
+/// # Cancel safety
+///
+/// Dropped, a schema `cgk_rehearsal` may be left; the next rehearsal drops it.
+pub async fn rehearse(operator: &Operator, migrations: &Migrations) -> Result<Rehearsal> {
+    rehearse_until(operator, migrations, &Interrupt::default()).await
+}
+
+/// [`rehearse`], ended by the second stage of an interrupt.
+pub(crate) async fn rehearse_until(
+    operator: &Operator,
+    migrations: &Migrations,
+    interrupt: &Interrupt,
+) -> Result<Rehearsal> {
+    let memory = Memory::read(operator, migrations).await?;
+    match memory.known {
+        Some(grouping) if !memory.has_leftover => Ok(known(grouping)),
+        _ => locked(operator, interrupt, async |own| rehearse_locked(own, migrations).await).await,
+    }
+}
+
+/// How a new tenant gets its files, where the set was rehearsed before. Reads only.
+pub(crate) async fn known_grouping(operator: &Operator, migrations: &Migrations) -> Result<Option<Grouping>> {
+    Ok(Memory::read(operator, migrations).await?.known)
+}
+
+fn known(grouping: Grouping) -> Rehearsal {
+    Rehearsal { is_new: false, file_by_file: grouping == Grouping::FileByFile }
+}
+
+/// What the first files of the tenants' set make, found out by applying them, and recorded.
+///
+/// Locks, errors and cancel safety: as [`rehearse`].
+pub(crate) async fn try_first(operator: &Operator, migrations: &Migrations, files: usize) -> Result<Snapshot> {
+    locked(operator, &Interrupt::default(), async |own| {
+        if Memory::read(own, migrations).await?.has_leftover {
+            drop_schema(own).await?;
+        }
+        let (_, mut snapshots) = run(own, migrations, files).await?;
+        record::write(own, migrations, None, &snapshots).await?;
+        Ok(snapshots.pop().expect("there is one before the first file"))
+    })
+    .await
+}
+
+/// Does something on a connection of its own, under the lock of the rehearsal.
+async fn locked<T>(
+    operator: &Operator,
+    interrupt: &Interrupt,
+    work: impl AsyncFnOnce(&Operator) -> Result<T>,
+) -> Result<T> {
+    operator.facts().require_schema_creation()?;
+    // A session of its own: nothing of an earlier schema's is in it, and it ends with all that the files leave in it.
+    let own = operator.sibling().await?;
+    take_lock(operator).await?;
+    let done = cancellable(&own, interrupt, work(&own)).await;
+    let sql = format!("select pg_catalog.pg_advisory_unlock({});", lock::rehearsal_key());
+    let released = message::run(operator.client(), &sql).await.and_then(Answer::complete);
+    let done = done?;
+    released.map_err(while_doing("give up the lock of the rehearsal"))?;
+    Ok(done)
+}
+
+/// Asks for the lock until it is free. It ends with the operator's session.
+async fn take_lock(operator: &Operator) -> Result<()> {
+    let sql = format!("select pg_catalog.pg_try_advisory_lock({});", lock::rehearsal_key());
+    let mut patience = Patience::of(operator);
+    loop {
+        let answer = message::run(operator.client(), &sql).await.and_then(Answer::complete);
+        let answer = answer.map_err(while_doing("take the lock of the rehearsal"))?;
+        if answer.rows.first().and_then(|(_, row)| row.get(0)) == Some("t") {
+            return Ok(());
+        }
+        if !patience.wait().await {
+            let (schema, waited) = (SchemaName::rehearsal(), operator.session().migration_wait);
+            return Err(Error::Locked { schema, waited });
+        }
+    }
+}
+
+async fn rehearse_locked(operator: &Operator, migrations: &Migrations) -> Result<Rehearsal> {
+    let memory = Memory::read(operator, migrations).await?;
+    if memory.has_leftover {
+        drop_schema(operator).await?;
+    }
+    if let Some(grouping) = memory.known {
+        return Ok(known(grouping));
+    }
+    shared::ensure(operator).await?;
+    let (grouping, snapshots) = run(operator, migrations, migrations.set(Set::Tenant).files().len()).await?;
+    record::write(operator, migrations, Some(grouping), &snapshots).await?;
+    Ok(Rehearsal { is_new: true, file_by_file: grouping == Grouping::FileByFile })
+}
+
+/// Applies the first files of the set from nothing; what the schema held before the first and after each.
+async fn run(operator: &Operator, migrations: &Migrations, files: usize) -> Result<(Grouping, Vec<Snapshot>)> {
+    let schema = SchemaName::scratch();
+    let source = migrations.set(Set::Tenant);
+    let mut planned = plan(source, &schema, Vec::new(), Target::Head).map_err(Error::Diverged)?;
+    planned.pending = planned.pending[..files].into();
+    if !apply::is_born_in_steps(&planned) {
+        match at_once(operator, &planned).await {
+            Ok(snapshots) => return Ok((Grouping::Together, snapshots)),
+            Err(error) if planned.pending.len() < 2 || !is_of_the_files(&error) => return Err(failed(error)),
+            Err(error) => tracing::info!(%error, "the set does not apply in one transaction"),
+        }
+    }
+    let done = file_by_file(operator, &planned).await;
+    let dropped = drop_schema(operator).await;
+    let snapshots = done.map_err(failed)?;
+    dropped?;
+    Ok((Grouping::FileByFile, snapshots))
+}
+
+/// Whether an error comes from what the files say and not from the server's state.
+pub(crate) fn is_of_the_files(error: &Error) -> bool {
+    let passing = error.is_retryable()
+        || super::run::ends_everything(error)
+        || error.sqlstate() == Some(&SqlState::QUERY_CANCELED);
+    !passing && matches!(error, Error::Migration(_) | Error::Database { .. } | Error::Unexpected { .. })
+}
+
+fn failed(error: Error) -> Error {
+    match is_of_the_files(&error) {
+        true => Error::Rehearsal { source: Box::new(error) },
+        false => error,
+    }
+}
+
+/// The role that counts as the tenant's: it is granted what a tenant's is.
+fn role(operator: &Operator) -> Option<RoleName> {
+    (operator.config().isolation() == Isolation::Role).then(RoleName::stand_in)
+}
+
+/// What makes the schema, as for a tenant; the registry has no row of it.
+fn provision(schema: &SchemaName, role: Option<&RoleName>) -> String {
+    let mut sql = format!("create schema {};\n", schema.quoted());
+    if let Some(role) = role {
+        sql.push_str(&isolation::grants_to_come_sql(schema, role.ident()));
+    }
+    sql
+}
+
+async fn at_once(operator: &Operator, planned: &Plan<'_>) -> Result<Vec<Snapshot>> {
+    let role = role(operator);
+    let schema = &planned.schema;
+    let observe = observe_sql(operator, schema, role.as_ref());
+    let unit = Unit {
+        plan: planned,
+        role: role.as_ref(),
+        provision: provision(schema, role.as_ref()),
+        ledger: LedgerPresence::Absent,
+        owner: None,
+        commits: Commits::WithMessage,
+        grouping: Grouping::Together,
+        sessions: Sessions::None,
+        purpose: Purpose::RollBack { observe: &observe },
+        files: None,
+    };
+    let answer = apply::observe(operator, &unit).await?;
+    complete(record::snapshots(&answer), planned)
+}
+
+fn complete(snapshots: Vec<Snapshot>, planned: &Plan<'_>) -> Result<Vec<Snapshot>> {
+    if snapshots.len() == planned.pending.len() + 1 {
+        return Ok(snapshots);
+    }
+    Err(Error::Unexpected {
+        doing: "rehearse the tenants' migrations".into(),
+        found: format!("{} answers about the schema", snapshots.len()),
+    })
+}
+
+async fn file_by_file(operator: &Operator, planned: &Plan<'_>) -> Result<Vec<Snapshot>> {
+    let schema = SchemaName::rehearsal();
+    let role = role(operator);
+    let observe = observe_sql(operator, &schema, role.as_ref());
+    let mut snapshots = Vec::new();
+    for done in 0..=planned.pending.len() {
+        let applied: Vec<_> = planned.pending[..done.saturating_sub(1)].iter().map(|f| super::Applied::of(f)).collect();
+        let pending: Arc<[_]> = planned.pending[done.saturating_sub(1)..done].into();
+        let plan = Plan { schema: schema.clone(), applied: applied.into(), pending };
+        let (provision, ledger) = match done {
+            0 => (provision(&schema, role.as_ref()) + &mark_sql(&schema), LedgerPresence::Absent),
+            _ => (String::new(), LedgerPresence::Present),
+        };
+        let unit = Unit {
+            plan: &plan,
+            role: role.as_ref(),
+            provision,
+            ledger,
+            owner: None,
+            commits: Commits::WithMessage,
+            grouping: Grouping::FileByFile,
+            sessions: Sessions::None,
+            purpose: Purpose::Drop,
+            files: None,
+        };
+        if apply::attempt(operator, &unit, Turn::Wait, &mut Vec::<MigrationId>::new()).await? != Landing::Done {
+            return Err(Error::Unsettled { schema, tries: 1 });
+        }
+        let doing = || while_doing(format!("read the catalogue of schema {:?}", schema.as_str()));
+        let answer = message::run(operator.client(), &observe).await.map_err(doing())?.complete().map_err(doing())?;
+        snapshots.extend(record::snapshots(&answer));
+    }
+    complete(snapshots, planned)
+}
+
+/// Statements that answer what the schema holds.
+fn observe_sql(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>) -> String {
+    let schemas = Schemas::One { schema, role };
+    let isolation = operator.config().isolation();
+    format!(
+        "select pg_catalog.set_config('search_path', '', true), pg_catalog.set_config('jit', 'off', true);
+{};
+select pg_catalog.set_config('search_path', {}, true);
+{};
+select '{}';
+",
+        fingerprint_sql(&schemas, isolation),
+        literal(schema.as_str()),
+        objects_sql(&schemas, isolation),
+        record::OBSERVED,
+    )
+}
+
+const MARK: &str = "A rehearsal of cgk. It may be dropped at any time.";
+
+fn mark_sql(schema: &SchemaName) -> String {
+    format!("comment on schema {} is {};\n", schema.quoted(), literal(MARK))
+}
+
+/// Drops what a rehearsal file by file made. A schema of that name that is not marked as such stays, and is an error.
+async fn drop_schema(operator: &Operator) -> Result<()> {
+    let schema = SchemaName::rehearsal();
+    let sql = format!(
+        "select pg_catalog.set_config('lock_timeout', {}, true);
+select 1 / (case when pg_catalog.obj_description(n.oid, 'pg_namespace') = {} then 1 else 0 end)
+from pg_catalog.pg_namespace n where n.nspname = {};
+drop schema if exists {} cascade;
+",
+        literal(&crate::db::milliseconds(operator.session().migration_wait)),
+        literal(MARK),
+        literal(schema.as_str()),
+        schema.quoted(),
+    );
+    let doing = || while_doing(format!("drop schema {:?}", schema.as_str()));
+    match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
+        Err(error) if error.code() == Some(&SqlState::DIVISION_BY_ZERO) => {
+            Err(Error::SchemaNotOurs { schema, why: "its comment does not say that it is a rehearsal's".into() })
+        }
+        done => done.map(drop).map_err(doing()),
+    }
+}

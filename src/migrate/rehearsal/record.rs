@@ -1,0 +1,265 @@
+//! What a rehearsal leaves: two tables of the shared schema.
+//!
+//! `cgk_rehearsals` remembers, for each isolation, which set was rehearsed and how it applies. `cgk_references` holds what a
+//! schema holds after each file, as the catalogue's query answers it. Both are read by drift without any right but SELECT.
+
+use super::Grouping;
+use crate::{
+    catalogue,
+    config::Isolation,
+    db::{
+        Operator,
+        message::{self, Answer},
+    },
+    error::{Error, Result, while_doing},
+    ident::{SchemaName, hex, literal, quoted},
+    lock,
+    migrate::{
+        Applied, Migrations, Source,
+        ledger::{self, LedgerDigest},
+    },
+    migration::Set,
+};
+use sha2::{Digest as _, Sha256};
+use tokio_postgres::{
+    error::SqlState,
+    types::{ToSql, Type},
+};
+
+/// Marks the end of one look at a schema in an answer.
+pub(super) const OBSERVED: &str = "cgk:observed";
+
+const TABLES: &str = "
+create table public.cgk_rehearsals (
+    isolation pg_catalog.text primary key,
+    context pg_catalog.text not null,
+    file_by_file pg_catalog.bool not null,
+    rehearsed_at pg_catalog.timestamptz not null default pg_catalog.clock_timestamp(),
+    rehearsed_by pg_catalog.text not null default session_user,
+    cgk_version pg_catalog.text not null
+);
+create table public.cgk_references (
+    set_name pg_catalog.text not null,
+    isolation pg_catalog.text not null,
+    ledger pg_catalog.text not null,
+    context pg_catalog.text not null,
+    files pg_catalog.int8 not null,
+    fingerprint pg_catalog.text not null,
+    objects pg_catalog.text[] not null,
+    recorded_at pg_catalog.timestamptz not null default pg_catalog.clock_timestamp(),
+    primary key (set_name, isolation, ledger)
+);
+revoke all on public.cgk_rehearsals, public.cgk_references from public;
+comment on table public.cgk_rehearsals is 'The set of tenant migrations that cgk rehearsed last.';
+comment on table public.cgk_references is 'What the migrations make, by the number of files; cgk drift compares with it.';
+";
+
+/// What a schema held at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    pub(crate) fingerprint: String,
+    /// Kind, parent, name and facts of each object, one after the other.
+    pub(crate) objects: Vec<String>,
+}
+
+/// The snapshots in an answer, in order.
+pub(super) fn snapshots(answer: &Answer) -> Vec<Snapshot> {
+    let (mut all, mut next) = (Vec::new(), Snapshot::default());
+    for (_, row) in &answer.rows {
+        if row.len() == 1 && row.get(0) == Some(OBSERVED) {
+            all.push(std::mem::take(&mut next));
+        } else if let Some(object) = catalogue::object(row) {
+            next.objects.extend(object.map(ToOwned::to_owned));
+        } else if let Some((_, fingerprint)) = catalogue::fingerprint(row) {
+            next.fingerprint = fingerprint.0;
+        }
+    }
+    all
+}
+
+/// What is remembered, and what it depends on.
+pub(super) struct Memory {
+    /// How the set applies, where it was rehearsed.
+    pub(super) known: Option<Grouping>,
+    /// Whether there is a schema of a rehearsal that was cut short, or one under way.
+    pub(super) has_leftover: bool,
+    /// What the result depends on beside the files: the server, the database, the shared schema.
+    context: String,
+}
+
+impl Memory {
+    /// Reads it in one query, where a rehearsal was ever recorded.
+    pub(super) async fn read(operator: &Operator, migrations: &Migrations) -> Result<Self> {
+        let isolation = isolation_name(operator);
+        let sql = format!(
+            "select m.context, m.file_by_file, {}, pg_catalog.to_regnamespace({}) is not null
+             from (values (1)) v (one) left join public.cgk_rehearsals m on m.isolation = $1",
+            depends_sql(),
+            literal(SchemaName::rehearsal().as_str()),
+        );
+        let doing = || while_doing("read which migrations were rehearsed");
+        let rows = match operator.client().query_typed(&sql, &[(&isolation, Type::TEXT)]).await {
+            Err(error) if is_missing_table(&error) => {
+                return Ok(Self { known: None, has_leftover: false, context: String::new() });
+            }
+            rows => rows.map_err(|error| reading(operator, error))?,
+        };
+        let row = rows.first().ok_or_else(|| Error::Unexpected {
+            doing: "read which migrations were rehearsed".into(),
+            found: "no row".into(),
+        })?;
+        let remembered: Option<String> = row.try_get(0).map_err(doing())?;
+        let file_by_file: Option<bool> = row.try_get(1).map_err(doing())?;
+        let depends: String = row.try_get(2).map_err(doing())?;
+        let context = format!("{} {depends}", digest_of(migrations.set(Set::Tenant)));
+        let known = (remembered.as_deref() == Some(context.as_str())).then_some(match file_by_file {
+            Some(true) => Grouping::FileByFile,
+            _ => Grouping::Together,
+        });
+        Ok(Self { known, has_leftover: row.try_get(3).map_err(doing())?, context })
+    }
+}
+
+fn digest_of(source: &Source) -> String {
+    let rows: Vec<Applied> = source.files().iter().map(Applied::of).collect();
+    LedgerDigest::of(&rows).as_str().to_owned()
+}
+
+/// An expression: what a record depends on that the files do not say. The texts are those of one query and of one major
+/// version, and a dump that is restored changes some of them.
+pub(crate) fn texts_sql() -> String {
+    format!(
+        "pg_catalog.concat_ws(' ', 'query', {}::pg_catalog.text, 'server', pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000,
+             'database', (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()))",
+        literal(&query_digest())
+    )
+}
+
+/// [`texts_sql`], and what the shared schema holds.
+fn depends_sql() -> String {
+    let ledger = SchemaName::public().qualified(ledger::LEDGER_TABLE);
+    format!(
+        "pg_catalog.concat_ws(' ', {}, 'public',
+             (select pg_catalog.obj_description(c.oid, 'pg_class') from pg_catalog.pg_class c
+              where c.oid = pg_catalog.to_regclass({})))",
+        texts_sql(),
+        literal(&ledger)
+    )
+}
+
+fn query_digest() -> String {
+    let mut digest = hex(&Sha256::digest(catalogue::QUERY.as_bytes()));
+    digest.truncate(16);
+    digest
+}
+
+pub(crate) fn isolation_name(operator: &Operator) -> &'static str {
+    match operator.config().isolation() {
+        Isolation::Role => "role",
+        Isolation::Path => "path",
+    }
+}
+
+/// Whether a statement failed because the tables are not there yet.
+pub(crate) fn is_missing_table(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::UNDEFINED_TABLE)
+}
+
+/// The error of a failed read, with the right that is missing where one is.
+pub(crate) fn reading(operator: &Operator, error: tokio_postgres::Error) -> Error {
+    let role = &operator.facts().role;
+    match error.code() {
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Privilege {
+            role: role.clone(),
+            needed: "read what the migrations make, in public.cgk_references".into(),
+            grant: format!("grant select on public.cgk_references, public.cgk_rehearsals to {}", quoted(role)),
+            source: Some(error),
+        },
+        _ => while_doing("read what the migrations make")(error),
+    }
+}
+
+/// What the first files of the tenants' set make; `None` where that is not on record.
+pub(crate) async fn given(operator: &Operator, applied: &[Applied]) -> Result<Option<Snapshot>> {
+    let sql = format!(
+        "select fingerprint, objects from public.cgk_references
+         where set_name = 'tenant' and isolation = $1 and ledger = $2 and context = {}",
+        texts_sql()
+    );
+    let (isolation, digest) = (isolation_name(operator), LedgerDigest::of(applied));
+    let params: [(&(dyn ToSql + Sync), Type); 2] = [(&isolation, Type::TEXT), (&digest.as_str(), Type::TEXT)];
+    let rows = match operator.client().query_typed(&sql, &params).await {
+        Err(error) if is_missing_table(&error) => return Ok(None),
+        rows => rows.map_err(|error| reading(operator, error))?,
+    };
+    let doing = || while_doing("read what the migrations make");
+    let Some(row) = rows.first() else { return Ok(None) };
+    Ok(Some(Snapshot { fingerprint: row.try_get(0).map_err(doing())?, objects: row.try_get(1).map_err(doing())? }))
+}
+
+/// Creates the tables; finding that another run was quicker is as good.
+pub(crate) async fn create_tables(operator: &Operator) -> Result<()> {
+    let doing = || while_doing("create the tables of the rehearsal");
+    let sql = format!(
+        "select pg_catalog.pg_advisory_xact_lock({});
+         select 1 / (case when pg_catalog.to_regclass('public.cgk_rehearsals') is null then 1 else 0 end);
+         {TABLES}",
+        lock::references_key()
+    );
+    let answer = message::run(operator.client(), &sql).await.map_err(doing())?;
+    match answer.complete() {
+        Err(error) if error.code() == Some(&SqlState::DIVISION_BY_ZERO) => Ok(()),
+        outcome => outcome.map(drop).map_err(doing()),
+    }
+}
+
+/// Records a rehearsal, in one transaction: its result, and what the schema held before the first file and after each.
+/// Without a result the set was not rehearsed as a whole: what its beginning makes is added to the record.
+pub(super) async fn write(
+    operator: &Operator,
+    migrations: &Migrations,
+    result: Option<Grouping>,
+    snapshots: &[Snapshot],
+) -> Result<()> {
+    let mut memory = Memory::read(operator, migrations).await?;
+    if memory.context.is_empty() {
+        create_tables(operator).await?;
+        memory = Memory::read(operator, migrations).await?;
+    }
+    let isolation = literal(isolation_name(operator));
+    let mut sql = String::new();
+    if let Some(grouping) = result {
+        sql.push_str(&format!(
+            "delete from public.cgk_references where set_name = 'tenant' and isolation = {isolation};
+insert into public.cgk_rehearsals (isolation, context, file_by_file, cgk_version) values ({isolation}, {}, {}, {version})
+on conflict (isolation) do update set context = excluded.context, file_by_file = excluded.file_by_file,
+    rehearsed_at = pg_catalog.clock_timestamp(), rehearsed_by = session_user, cgk_version = excluded.cgk_version;\n",
+            literal(&memory.context),
+            grouping == Grouping::FileByFile,
+            version = literal(env!("CARGO_PKG_VERSION")),
+        ));
+    }
+    let rows: Vec<Applied> = migrations.set(Set::Tenant).files().iter().map(Applied::of).collect();
+    for (files, snapshot) in snapshots.iter().enumerate() {
+        let digest = LedgerDigest::of(&rows[..files]);
+        sql.push_str(&write_sql(Set::Tenant, &isolation, digest.as_str(), files, snapshot));
+    }
+    let doing = || while_doing("record what the migrations make");
+    message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
+}
+
+/// Records what a schema holds with a ledger of this digest. `isolation` is a literal.
+pub(crate) fn write_sql(set: Set, isolation: &str, ledger: &str, files: usize, snapshot: &Snapshot) -> String {
+    let objects: Vec<String> = snapshot.objects.iter().map(|text| literal(text)).collect();
+    format!(
+        "insert into public.cgk_references (set_name, isolation, ledger, context, files, fingerprint, objects)
+         values ({}, {isolation}, {}, {}, {files}, {}, array[{}]::pg_catalog.text[])
+         on conflict (set_name, isolation, ledger) do update set context = excluded.context, files = excluded.files,
+             fingerprint = excluded.fingerprint, objects = excluded.objects, recorded_at = pg_catalog.clock_timestamp();\n",
+        literal(set.folder()),
+        literal(ledger),
+        texts_sql(),
+        literal(&snapshot.fingerprint),
+        objects.join(","),
+    )
+}

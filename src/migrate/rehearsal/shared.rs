@@ -1,0 +1,223 @@
+//! The record of the shared schema: what its migrations left.
+//!
+//! Its files are never run to find that out. What it holds is looked at before a migration and after, and what changed is
+//! applied to the record: what was there by hand before stays out of it. The look before is kept until the record is
+//! written, so that a run that was killed in between is completed by the next. A database without a record, set up by an
+//! earlier version, gets it as it is found.
+
+use super::record::{self, Snapshot};
+use crate::{
+    catalogue::{self, Schemas, fingerprint_sql, objects_sql},
+    db::{
+        Operator,
+        message::{self, Answer},
+    },
+    error::{Result, while_doing},
+    ident::{SchemaName, literal},
+    migrate::ledger::{self, LedgerDigest},
+    migration::Set,
+};
+use std::collections::BTreeMap;
+use tokio_postgres::types::Type;
+
+/// The record's isolation: the same under each, for no role counts as the tenant's.
+pub(crate) const ANY_ISOLATION: &str = "any";
+/// The record while a migration is under way: what was found before it, and what was on record.
+const BEFORE: &str = "before";
+const GIVEN: &str = "given";
+
+/// Begins a migration of the shared schema: looks at it, and keeps that.
+pub(crate) async fn begin(operator: &Operator) -> Result<()> {
+    let tables = read_rows(operator).await?;
+    if tables.is_none() {
+        record::create_tables(operator).await?;
+    }
+    let rows = tables.unwrap_or_default();
+    // A run was cut short: what it looked at before still holds.
+    if rows.contains_key(BEFORE) && rows.contains_key(GIVEN) {
+        return Ok(());
+    }
+    let (digest, is_new) = ledger_digest(operator).await?;
+    let before = look(operator).await?;
+    let given = match rows.get(&digest) {
+        Some(given) => given.clone(),
+        None if is_new => Vec::new(),
+        None => before.objects.clone(),
+    };
+    let given = Snapshot { fingerprint: String::new(), objects: given };
+    write(operator, &[(BEFORE, &before), (GIVEN, &given)], "").await
+}
+
+/// Ends it, however it went: records what it changed.
+pub(crate) async fn end(operator: &Operator) -> Result<()> {
+    let rows = read_rows(operator).await?.unwrap_or_default();
+    let (Some(before), Some(given)) = (rows.get(BEFORE), rows.get(GIVEN)) else { return Ok(()) };
+    let after = look(operator).await?;
+    let objects = carried_over(given, before, &after.objects);
+    let (digest, _) = ledger_digest(operator).await?;
+    let snapshot = Snapshot { fingerprint: String::new(), objects };
+    write(operator, &[(digest.as_str(), &snapshot)], "delete from public.cgk_references where set_name = 'public';\n")
+        .await
+}
+
+/// Records the shared schema as it is, where there is no record of it in this state.
+pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
+    let rows = read_rows(operator).await?;
+    let (digest, is_new) = ledger_digest(operator).await?;
+    if is_new || rows.as_ref().is_some_and(|rows| rows.contains_key(&digest)) {
+        return Ok(());
+    }
+    begin(operator).await?;
+    end(operator).await
+}
+
+/// The objects on record for the shared schema as its ledger is now; `None` where there is no such record.
+pub(crate) async fn given(operator: &Operator) -> Result<Option<Vec<String>>> {
+    let Some(mut rows) = read_rows(operator).await? else { return Ok(None) };
+    let (digest, _) = ledger_digest(operator).await?;
+    Ok(rows.remove(&digest))
+}
+
+/// Records objects for the shared schema as its ledger is now.
+pub(crate) async fn keep(operator: &Operator, objects: Vec<String>) -> Result<()> {
+    let (digest, _) = ledger_digest(operator).await?;
+    let snapshot = Snapshot { fingerprint: String::new(), objects };
+    write(operator, &[(digest.as_str(), &snapshot)], "delete from public.cgk_references where set_name = 'public';\n")
+        .await
+}
+
+/// The records by their ledger's digest; `None` where there is no table of them.
+async fn read_rows(operator: &Operator) -> Result<Option<BTreeMap<String, Vec<String>>>> {
+    let sql = format!(
+        "select ledger, objects from public.cgk_references where set_name = 'public' and isolation = $1 and context = {}",
+        record::texts_sql()
+    );
+    let rows = match operator.client().query_typed(&sql, &[(&ANY_ISOLATION, Type::TEXT)]).await {
+        Err(error) if record::is_missing_table(&error) => return Ok(None),
+        rows => rows.map_err(|error| record::reading(operator, error))?,
+    };
+    let doing = || while_doing("read what the migrations make");
+    rows.iter()
+        .map(|row| Ok((row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?)))
+        .collect::<Result<_>>()
+        .map(Some)
+}
+
+/// The digest of the ledger as it is, and whether there is none yet.
+async fn ledger_digest(operator: &Operator) -> Result<(String, bool)> {
+    let read = ledger::read(operator, &SchemaName::public()).await?;
+    Ok((LedgerDigest::of(&read.rows).as_str().to_owned(), read.rows.is_empty()))
+}
+
+async fn look(operator: &Operator) -> Result<Snapshot> {
+    let schema = SchemaName::public();
+    let schemas = Schemas::One { schema: &schema, role: None };
+    let isolation = operator.config().isolation();
+    let sql = format!(
+        "set transaction isolation level read committed, read only;
+select pg_catalog.set_config('search_path', '', true), pg_catalog.set_config('jit', 'off', true);
+{};
+select pg_catalog.set_config('search_path', {}, true);
+{};
+",
+        fingerprint_sql(&schemas, isolation),
+        literal(schema.as_str()),
+        objects_sql(&schemas, isolation),
+    );
+    let doing = || while_doing("read the catalogue of schema \"public\"");
+    let answer = message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())?;
+    Ok(Snapshot { fingerprint: String::new(), objects: objects(&answer) })
+}
+
+/// What belongs to the migrations: not the tables of cgk's own that are made beside them. Functions of cgk's own come with the
+/// bundled files.
+fn objects(answer: &Answer) -> Vec<String> {
+    let is_own = |name: &str| name.starts_with("cgk_");
+    catalogue::objects(answer)
+        .filter(|[kind, parent, name, _]| !is_own(parent) && (*kind != "table" || !is_own(name)))
+        .flatten()
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+async fn write(operator: &Operator, rows: &[(&str, &Snapshot)], first: &str) -> Result<()> {
+    let isolation = literal(ANY_ISOLATION);
+    let mut sql = first.to_owned();
+    for (ledger, snapshot) in rows {
+        sql.push_str(&record::write_sql(Set::Public, &isolation, ledger, 0, snapshot));
+    }
+    let doing = || while_doing("record what the migrations make");
+    message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
+}
+
+type Key<'a> = [&'a str; 3];
+
+fn keyed(objects: &[String]) -> BTreeMap<Key<'_>, &str> {
+    let rows = objects.chunks_exact(4);
+    rows.map(|row| ([row[0].as_str(), row[1].as_str(), row[2].as_str()], row[3].as_str())).collect()
+}
+
+/// What is on record, with what a migration changed: `before` and `after` are what was found.
+fn carried_over(given: &[String], before: &[String], after: &[String]) -> Vec<String> {
+    let (given, before, after) = (keyed(given), keyed(before), keyed(after));
+    let mut made: BTreeMap<Key<'_>, String> = given.iter().map(|(key, facts)| (*key, (*facts).to_owned())).collect();
+    for (key, facts) in &after {
+        match (before.get(key), given.get(key)) {
+            (None, _) => drop(made.insert(*key, (*facts).to_owned())),
+            (Some(old), Some(known)) if old != facts => drop(made.insert(*key, changed(key, known, old, facts))),
+            _ => {}
+        }
+    }
+    for key in before.keys().filter(|key| !after.contains_key(*key)) {
+        made.remove(key);
+    }
+    let flat = |(key, facts): (Key<'_>, String)| key.map(ToOwned::to_owned).into_iter().chain([facts]);
+    made.into_iter().flat_map(flat).collect()
+}
+
+/// The facts on record of one object, with the aspects that differ between two looks at it.
+fn changed(key: &Key<'_>, known: &str, old: &str, new: &str) -> String {
+    if key[0] == "columns" || known == old {
+        return new.to_owned();
+    }
+    let parse = |facts: &str| -> BTreeMap<String, String> {
+        let facts = facts.split('\u{1f}').filter_map(|fact| fact.split_once('='));
+        facts.map(|(aspect, value)| (aspect.to_owned(), value.to_owned())).collect()
+    };
+    let (mut known, old, new) = (parse(known), parse(old), parse(new));
+    for (aspect, value) in &new {
+        if old.get(aspect) != Some(value) {
+            known.insert(aspect.clone(), value.clone());
+        }
+    }
+    known.retain(|aspect, _| new.contains_key(aspect) || !old.contains_key(aspect));
+    known.into_iter().map(|(aspect, value)| format!("{aspect}={value}")).collect::<Vec<_>>().join("\u{1f}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(rows: &[[&str; 4]]) -> Vec<String> {
+        rows.iter().flatten().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn only_what_a_migration_changed_reaches_the_record() {
+        let given = rows(&[["column", "t", "a", "type=int\u{1f}default=1"], ["table", "", "t", "owner=x"]]);
+        // By hand: a default, a table.
+        let before = rows(&[
+            ["column", "t", "a", "type=int\u{1f}default=2"],
+            ["table", "", "hand", "owner=x"],
+            ["table", "", "t", "owner=x"],
+        ]);
+        let after = rows(&[
+            ["column", "t", "a", "type=bigint\u{1f}default=2"],
+            ["table", "", "hand", "owner=x"],
+            ["table", "", "new", "owner=x"],
+        ]);
+        let expected = rows(&[["column", "t", "a", "default=1\u{1f}type=bigint"], ["table", "", "new", "owner=x"]]);
+        assert_eq!(carried_over(&given, &before, &after), expected);
+        assert_eq!(carried_over(&given, &before, &before), given.clone(), "nothing changed, nothing is blessed");
+    }
+}
