@@ -238,10 +238,10 @@ async fn killed_in_between_it_leaves_nothing() {
     let config = format!("migrations = {:?}\n", files.path());
     shell.write("cgk.toml", &config);
     let mut child = shell.start(&["migrate:baseline", "acme", "--version", "2"]);
-    raw.wait_until("select exists (select from pg_locks where locktype = 'advisory' and not granted)").await;
+    raw.wait_until("select exists (select from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database()))").await;
     child.kill().unwrap();
     child.wait().unwrap();
-    raw.wait_until("select not exists (select from pg_locks where locktype = 'advisory' and not granted)").await;
+    raw.wait_until("select not exists (select from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database()))").await;
     holder.run("rollback").await;
     assert_eq!(
         (picture(&raw, "tenant_acme").await, raw.one::<i64>("select count(*) from organizations").await),

@@ -1,6 +1,9 @@
 //! The demo: what it tells, and that nothing of it is left.
 
-use crate::support::cgk::{Answer, Shell, url};
+use crate::support::{
+    cgk::{Answer, Shell, url},
+    patience::HANG,
+};
 use cgk::testing::{TestDatabase, TestServer};
 use insta::assert_snapshot;
 use std::{
@@ -11,7 +14,7 @@ use std::{
 
 #[test]
 fn on_a_private_server() {
-    let folder = std::env::temp_dir().join(format!("cgk-it-demo-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("cgk-it-demo-{:016x}", rand::random::<u64>()));
     std::fs::create_dir(&folder).unwrap();
     // Where the server runs as another user, that one makes a directory in it.
     std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
@@ -59,7 +62,7 @@ async fn killed_at_any_step() {
         let name = demo_name(&answer.stderr);
         let began = Instant::now();
         while left_of(&database, &name).await > 0 {
-            assert!(began.elapsed() < Duration::from_secs(20), "{signal} at {step}: {name} is still there");
+            assert!(began.elapsed() < HANG, "{signal} at {step}: {name} is still there");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert!(!answer.stderr.contains("panicked"), "{}", answer.stderr);

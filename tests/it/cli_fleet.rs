@@ -139,20 +139,21 @@ async fn the_first_signal_stops_and_the_second_cancels() {
         let (database, shell) = fleet(&["a", "b", "c"]).await;
         let raw = crate::sandbox::Raw::on(&database).await;
         let sleeping = "select exists (select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep')";
-        shell.write("migrations/tenant/008_slow.sql", "create table slow (); select pg_sleep(0.5);\n");
-        let child = shell.start(&["migrate", "-j", "1", "--no-rehearsal"]);
+        raw.run("create table public.gate (); insert into public.gate default values").await;
+        let gate = "do $$ begin while exists (select from gate) loop perform pg_sleep(0.005); end loop; end $$;";
+        shell.write("migrations/tenant/008_slow.sql", &format!("create table slow (); {gate}\n"));
+        let mut child = shell.start(&["migrate", "-j", "1", "--no-rehearsal"]);
         raw.wait_until(sleeping).await;
         signal(&child, name);
+        // The first tenant goes on once the signal is heard.
+        let mut errors = BufReader::new(child.stderr.take().unwrap());
+        heard(&mut errors, "stopping: ");
+        raw.run("delete from public.gate").await;
         let answer = Answer::of(child.wait_with_output().unwrap());
         assert_eq!(answer.code, code, "{}{}", answer.stdout, answer.stderr);
-        assert!(
-            answer.stderr.contains("stopping: ") && answer.stdout.contains("1 tenant migrated, 2 tenants left"),
-            "{}{}",
-            answer.stdout,
-            answer.stderr
-        );
+        assert!(answer.stdout.contains("1 tenant migrated, 2 tenants left"), "{}", answer.stdout);
 
-        shell.write("migrations/tenant/009_slower.sql", "create table slower (); select pg_sleep(60);\n");
+        shell.write("migrations/tenant/009_slower.sql", "create table slower (); select pg_sleep(3600);\n");
         let mut child = shell.start(&["migrate", "-j", "2", "--no-rehearsal"]);
         raw.wait_until(sleeping).await;
         signal(&child, name);

@@ -1,6 +1,9 @@
 //! Several at once, readers who leave, and signals.
 
-use crate::support::cgk::{Answer, Shell, sql};
+use crate::support::{
+    cgk::{Answer, Shell, sql},
+    patience::HANG,
+};
 use cgk::testing::TestServer;
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -91,7 +94,7 @@ async fn an_interrupted_migration_is_whole_or_not_there() {
     let wait = "create table late (id int);\ndo $$ begin while exists (select from gate) loop perform pg_sleep(0.01); end loop; end $$;\n";
     shell.write("migrations/tenant/003_late.sql", wait);
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
-        let mut child = shell.start(&["migrate", "--json"]);
+        let mut child = shell.start(&["migrate", "--json", "--no-rehearsal"]);
         until_migrating(&database).await;
         assert!(
             Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success()
@@ -147,7 +150,7 @@ async fn until_migrating(database: &cgk::testing::TestDatabase) {
     tokio::spawn(connection);
     let running = "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'";
     while client.query_one(running, &[]).await.unwrap().get::<_, i64>(0) == 0 {
-        assert!(began.elapsed() < Duration::from_secs(20), "the migration does not begin");
+        assert!(began.elapsed() < HANG, "the migration does not begin");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

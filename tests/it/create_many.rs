@@ -170,8 +170,10 @@ async fn a_creation_killed_at_any_moment_leaves_whole_tenants() {
         Files::of_tenants(&[("001_first.sql", "create table m1 (id int)"), ("002_second.sql", "create table m2 ()")]);
     let migrations = files.load();
     let config = database.config().clone().with_application_name("victim");
-    let (mut cut, mut next) = (0, 0);
-    for round in 0..rounds(12) {
+    let (mut cut, mut next, mut tried) = (0, 0, 0);
+    // Which moments are hit depends on the machine: it goes on until enough were cut short.
+    while tried < rounds(12) || (cut < rounds(12) / 4 && tried < rounds(12) * 20) {
+        tried += 1;
         let tenants = names(next..next + 8);
         next += 8;
         let victim = Operator::connect(&config).await.unwrap();
@@ -193,7 +195,7 @@ async fn a_creation_killed_at_any_moment_leaves_whole_tenants() {
             }
         }
         raw.wait_until("select not exists (select from pg_stat_activity where datname = current_database() and application_name = 'victim')").await;
-        assert_eq!(half_made(&raw, 2).await, Vec::<String>::new(), "round {round}");
+        assert_eq!(half_made(&raw, 2).await, Vec::<String>::new(), "round {tried}");
         let survivor = database.operator().await.unwrap();
         let report = make(&survivor, &database, &migrations, &tenants, &options).await.unwrap();
         assert_eq!((report.failed(), report.stopped.clone()), (0, None), "{report:?}");
@@ -201,8 +203,8 @@ async fn a_creation_killed_at_any_moment_leaves_whole_tenants() {
             assert_eq!(versions(&raw, &format!("tenant_{}", tenant.slug)).await, [1, 2]);
         }
     }
-    let told = format!("{cut} of {} creations were cut short", rounds(12));
+    let told = format!("{cut} of {tried} creations were cut short");
     say(&told);
     assert!(cut >= rounds(12) / 4, "only {cut}: this test proved nothing");
-    score::note(4, "creation of eight tenants terminated, one half made", rounds(12), 0, &told);
+    score::note(4, "creation of eight tenants terminated, one half made", tried, 0, &told);
 }

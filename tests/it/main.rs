@@ -77,5 +77,6 @@ mod tenant_wire;
 mod wrong_files;
 mod support {
     pub(crate) mod cgk;
+    pub(crate) mod patience;
     pub(crate) mod score;
 }

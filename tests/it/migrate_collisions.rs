@@ -1,6 +1,9 @@
 //! Migrations of many tenants that change the same rows: of the catalogue, and of shared tables.
 
-use crate::sandbox::{Files, Raw, failure, tenants, url};
+use crate::{
+    sandbox::{Files, Raw, failure, meeting, meeting_place, tenants, url},
+    support::patience::must_end,
+};
 use cgk::{
     Operator,
     migrate::{self, Migrations, RunOptions, RunReport, Scope, Silent, Target},
@@ -97,19 +100,19 @@ async fn tenants_that_change_the_same_catalogue_row_are_all_migrated() {
 #[tokio::test]
 async fn tenants_whose_locks_cross_are_all_migrated() {
     let (database, files, operator, raw) = fleet("create table public.one (); create table public.two ()").await;
-    files.tenant(
-        "002_cross.sql",
-        "do $$ begin
-           if right(current_schema(), 1)::int % 2 = 0 then
-             lock table public.one; perform pg_sleep(0.05); lock table public.two;
-           else
-             lock table public.two; perform pg_sleep(0.05); lock table public.one;
-           end if; end $$;",
-    );
+    let lock = |even: &str, odd: &str| {
+        format!(
+            "do $$ begin if right(current_schema(), 1)::int % 2 = 0 then lock table public.{even};
+             else lock table public.{odd}; end if; end $$;"
+        )
+    };
+    // The first two have a lock each before either asks for the other's.
+    meeting_place(&raw).await;
+    files.tenant("002_cross.sql", &format!("{} {} {}", lock("one", "two"), meeting(2), lock("two", "one")));
     // Of this database alone: other tests share the server.
     raw.run(&format!("alter database {} set deadlock_timeout = '20ms'", database.name())).await;
     let operator = Operator::connect(operator.config()).await.unwrap();
-    let report = migrate(&operator, &files.load(), 6).await;
+    let report = must_end("the run", migrate(&operator, &files.load(), 6)).await;
     assert_eq!(report.migrated(), TENANTS, "{:?}", report.tenants);
     assert!(report.tenants.iter().any(|tenant| tenant.attempts > 1), "none collided, so this shows nothing");
 }

@@ -1,6 +1,11 @@
 //! How a run goes over a fleet: workers, canaries, budgets, interrupts, several runs at once, all or nothing, history.
 
-use crate::sandbox::{DECOYS, Files, Proxy, Raw, decoys, exists, failure, picture, say, tenants, versions};
+use crate::{
+    sandbox::{
+        DECOYS, Files, Proxy, Raw, decoys, exists, failure, meeting, meeting_place, picture, say, tenants, versions,
+    },
+    support::patience::must_end,
+};
 use cgk::{
     Error, ErrorKind, Operator, TenantSlug,
     migrate::{
@@ -60,7 +65,8 @@ impl Fleet {
         observer: &mut dyn Observer,
     ) -> RunReport {
         let planned = self.plan(migrations).await;
-        migrate::run_with(&self.operator, migrations, planned, options, observer).await.unwrap()
+        let run = migrate::run_with(&self.operator, migrations, planned, options, observer);
+        must_end("the run", run).await.unwrap()
     }
 
     /// The tenants that have this table.
@@ -98,11 +104,10 @@ async fn workers_have_a_connection_each_and_leave_none() {
     let fleet = fleet(12).await;
     let seen = "(select count(distinct a.pid) from pg_stat_activity a
                  where a.datname = current_database() and a.application_name = 'cgk')";
-    fleet
-        .files
-        .tenant("002_second.sql", &format!("create table m2 as select {seen} as connections; select pg_sleep(0.05)"));
+    meeting_place(&fleet.raw).await;
+    fleet.files.tenant("002_second.sql", &format!("{} create table m2 as select {seen} as connections", meeting(3)));
     let migrations = fleet.files.load();
-    let report = fleet.run(&migrations, &RunOptions::default().jobs(many(3))).await;
+    let report = fleet.run(&migrations, &RunOptions::default().jobs(many(3)).unrehearsed()).await;
     assert_eq!((report.migrated(), report.failed(), stopped(&report)), (12, 0, None));
     let mut connections = Vec::new();
     for number in 0..12 {
@@ -168,15 +173,16 @@ async fn files_without_a_transaction_run_alone() {
     let end = "update public.log set ended = clock_timestamp() where slug = current_schema()";
     let at_once = "select count(*) from log one join log other on one.slug < other.slug
                    and tstzrange(one.began, one.ended) && tstzrange(other.began, other.ended)";
-    let options = RunOptions::default().jobs(many(4));
+    let options = RunOptions::default().jobs(many(4)).unrehearsed();
     // The control: others stand side by side, and the log shows it.
+    meeting_place(&fleet.raw).await;
     let slow = format!(
-        "select pg_sleep(0.02); create function note() returns void language sql as '{}';
+        "create function note() returns void language sql as '{}';
                         create function done() returns void language sql as '{end}'",
         note
     );
     fleet.files.tenant("002_slow.sql", &slow);
-    fleet.files.tenant("003_slow.sql", "select note(), pg_sleep(0.05); select done()");
+    fleet.files.tenant("003_slow.sql", &format!("select note(); {} select done()", meeting(2)));
     assert_eq!(fleet.run(&fleet.files.load(), &options).await.migrated(), 5);
     assert!(fleet.raw.one::<i64>(at_once).await > 0);
 
@@ -225,7 +231,9 @@ async fn a_schema_that_another_run_is_at_comes_last() {
 #[tokio::test]
 async fn runs_at_once_share_the_work() {
     let fleet = fleet(24).await;
-    fleet.files.tenant("002_second.sql", "create table m2 (); select pg_sleep(0.05)");
+    // Two of them have to be at it at once; who waits for the first run's tenants gets none of them.
+    meeting_place(&fleet.raw).await;
+    fleet.files.tenant("002_second.sql", &format!("create table m2 (); {}", meeting(2)));
     let migrations = fleet.files.load();
     let planned = std::sync::Arc::new(tokio::sync::Barrier::new(3));
     let mut runs = Vec::new();
@@ -235,13 +243,13 @@ async fn runs_at_once_share_the_work() {
         runs.push(tokio::spawn(async move {
             let planned = migrate::plan_fleet(&operator, &migrations, Scope::Everything, Target::Head).await.unwrap();
             all_planned.wait().await;
-            let options = RunOptions::default().jobs(many(1));
+            let options = RunOptions::default().jobs(many(1)).unrehearsed();
             migrate::run_with(&operator, &migrations, planned, &options, &mut Silent).await.unwrap()
         }));
     }
     let mut shares = Vec::new();
     for run in runs {
-        let report = run.await.unwrap();
+        let report = must_end("a run", run).await.unwrap();
         assert_eq!(report.failed(), 0, "{report:?}");
         let did =
             |outcome: &&SchemaOutcome| matches!(&outcome.result, Outcome::Migrated { applied } if !applied.is_empty());
@@ -249,8 +257,7 @@ async fn runs_at_once_share_the_work() {
     }
     say(&format!("shares of three runs: {shares:?}"));
     assert_eq!(shares.iter().sum::<usize>(), 24, "{shares:?}");
-    // A busy machine may keep one of them back; who waits for the first run's tenants gets none of them.
-    assert!(shares.iter().filter(|share| **share >= 3).count() >= 2, "{shares:?}");
+    assert!(shares.iter().filter(|share| **share > 0).count() >= 2, "{shares:?}");
     assert_eq!(fleet.torn().await, Vec::<String>::new());
     assert!(fleet.plan(&migrations).await.is_empty());
 }
@@ -347,11 +354,13 @@ impl Observer for AfterFirst<'_> {
 #[tokio::test]
 async fn an_interrupt_lets_what_is_under_way_finish() {
     let fleet = fleet(9).await;
-    fleet.files.tenant("002_second.sql", "create table m2 (); select pg_sleep(0.05)");
+    // All three have begun before the first is done.
+    meeting_place(&fleet.raw).await;
+    fleet.files.tenant("002_second.sql", &format!("create table m2 (); {}", meeting(3)));
     let migrations = fleet.files.load();
     let interrupt = Interrupt::new();
     assert!(!interrupt.is_heard());
-    let options = RunOptions::default().jobs(many(3)).interrupt(&interrupt);
+    let options = RunOptions::default().jobs(many(3)).interrupt(&interrupt).unrehearsed();
     let report = fleet.run_observed(&migrations, &options, &mut AfterFirst(&interrupt)).await;
     assert!(interrupt.is_heard());
     assert_eq!((report.failed(), report.migrated()), (0, 3), "{report:#?}");
@@ -363,11 +372,10 @@ async fn an_interrupt_lets_what_is_under_way_finish() {
 #[tokio::test]
 async fn a_second_interrupt_cancels_what_is_under_way() {
     let fleet = fleet(4).await;
-    fleet.files.tenant("002_second.sql", "create table m2 (); select pg_sleep(30)");
+    fleet.files.tenant("002_second.sql", "create table m2 (); select pg_sleep(3600)");
     let migrations = fleet.files.load();
     let interrupt = Interrupt::new();
     let options = RunOptions::default().jobs(many(2)).interrupt(&interrupt).unrehearsed();
-    let began = std::time::Instant::now();
     let cancel = async {
         fleet.raw.wait_until("select count(*) = 2 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()").await;
         interrupt.stop();
@@ -376,7 +384,6 @@ async fn a_second_interrupt_cancels_what_is_under_way() {
     let (report, ()) = tokio::join!(fleet.run(&migrations, &options), cancel);
     assert_eq!((report.failed(), report.migrated()), (0, 0), "{report:#?}");
     assert_eq!(stopped(&report), Some((StopReason::Interrupted, 4)));
-    assert!(began.elapsed() < Duration::from_secs(20));
     assert_eq!(fleet.with("m2").await, Vec::<String>::new());
     // Nothing runs on, and the run is in the history as what it was.
     fleet.raw.wait_until("select not exists (select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database())").await;
@@ -556,14 +563,17 @@ async fn the_history_stays_small_and_a_run_that_died_is_told_from_one_that_runs(
 
     let proxy = Proxy::to(&fleet.database).await;
     let running = Operator::connect(proxy.config()).await.unwrap();
-    fleet.files.tenant("003_third.sql", "create table m3 (); select pg_sleep(0.2)");
+    fleet.files.tenant("003_third.sql", "create table m3 (); do $$ begin while exists (select from gate) loop perform pg_sleep(0.005); end loop; end $$");
     let migrations = fleet.files.load();
     let planned = fleet.plan(&migrations).await;
     let mut silent = Silent;
     let run = migrate::run(&running, &migrations, planned, &mut silent);
+    fleet.raw.run("create table public.gate (); insert into public.gate default values").await;
     let look = async {
         fleet.raw.wait_until("select exists (select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database())").await;
-        migrate::history(&fleet.operator, 1).await.unwrap()[0].state
+        let state = migrate::history(&fleet.operator, 1).await.unwrap()[0].state;
+        fleet.raw.run("delete from public.gate").await;
+        state
     };
     let (report, state) = tokio::join!(run, look);
     assert_eq!((report.unwrap().migrated(), state), (1, RunState::Running));

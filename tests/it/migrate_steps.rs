@@ -243,10 +243,12 @@ async fn a_backend_killed_at_any_moment_leaves_a_file_that_can_be_carried_on() {
     let migrations = files.load();
     let db = database.db().await.unwrap();
     let config = database.config().clone().with_application_name("victim");
-    let mut cut = 0;
+    let (mut cut, mut tried) = (0, 0);
     let mut span = Duration::from_millis(60);
-    for round in 0..rounds(15) {
-        let slug = format!("t{round}");
+    // Which moments are hit depends on the machine: it goes on until enough were cut short.
+    while tried < rounds(15) || (cut < rounds(15) / 5 && tried < rounds(15) * 20) {
+        tried += 1;
+        let slug = format!("t{tried}");
         as_if_new(&raw).await;
         lifecycle::create(&operator, &db, &first, &slug.parse().unwrap(), &CreateOptions::default()).await.unwrap();
         let victim = Operator::connect(&config).await.unwrap();
@@ -274,10 +276,10 @@ async fn a_backend_killed_at_any_moment_leaves_a_file_that_can_be_carried_on() {
         assert_eq!(report.failed(), 0, "{report:?}");
         assert_eq!(faults(&raw, &slug).await, Vec::<String>::new());
     }
-    let told = format!("{cut} of {} runs were cut short", rounds(15));
+    let told = format!("{cut} of {tried} runs were cut short");
     say(&told);
     assert!(cut >= rounds(15) / 5, "only {cut} runs were cut short: this test proved nothing");
-    score::note(4, "file without a transaction terminated, not carried on exactly", rounds(15), 0, &told);
+    score::note(4, "file without a transaction terminated, not carried on exactly", tried, 0, &told);
 }
 
 /// Fault 11 of those found in other runners: an INVALID index after a failed CREATE INDEX CONCURRENTLY.
@@ -518,7 +520,7 @@ async fn a_second_runner_waits_without_a_snapshot_and_nobody_deadlocks() {
     let b = tokio::spawn(async move { b.try_run("select pg_advisory_lock(1)").await });
     raw.wait_until("select exists (select from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database()))").await;
     let a_result = a
-        .try_run("set lock_timeout = '4s'; ")
+        .try_run("set lock_timeout = '10min'; ")
         .await
         .and(a.try_run("create index concurrently deadlocked on tenant_acme.one (note)").await);
     drop(a);

@@ -18,7 +18,7 @@ async fn a_connection_lost_behind_the_commit_is_not_told_as_a_failed_statement()
     let writing = tenant.query("insert into marks (tag, n) values ('typed', 1) returning mood", &[]);
     let cut = async {
         stage.until("select exists (select from tenant_acme.marks where tag = 'typed')").await;
-        let waits = "from pg_locks where relation = 'pg_enum'::regclass and not granted";
+        let waits = "from pg_locks where relation = 'pg_enum'::regclass and not granted and database = (select oid from pg_database where datname = current_database())";
         stage.until(&format!("select exists (select {waits})")).await;
         stage.sql(&format!("select pg_terminate_backend(pid) {waits}")).await;
     };

@@ -173,7 +173,7 @@ fn a_handle_is_used_from_another_runtime() {
             })
             .await
         });
-        stage.until("select exists (select from pg_stat_activity where state = 'idle in transaction' and query like '%left%')").await;
+        stage.until("select exists (select from pg_stat_activity where datname = current_database() and state = 'idle in transaction' and query like '%left%')").await;
         stage
     });
     let db = stage.db.clone();

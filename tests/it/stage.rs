@@ -1,6 +1,7 @@
 //! What the tests of a tenant's transaction stand on: two tenants with a table of their own, decoys beside them, a pool of
 //! one connection, and an observer outside of the library.
 
+use crate::support::patience::{HANG, must_end, patient};
 use cgk::{
     Config, Db, Error, Operator, TenantSlug, TenantTx,
     config::Isolation,
@@ -11,9 +12,6 @@ use cgk::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::time::{Duration, Instant};
 use tokio_postgres::{Client, NoTls};
-
-/// How long a condition may take to come true before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn slug(text: &str) -> TenantSlug {
     text.parse().unwrap()
@@ -51,12 +49,12 @@ impl Stage {
         )
         .await
         .unwrap();
-        let db = Db::connect(&adjust(database.config().clone().with_pool_size_max(1))).await.unwrap();
+        let db = Db::connect(&adjust(patient(database.config()).with_pool_size_max(1))).await.unwrap();
         Self { database, db, watch }
     }
 
     pub(crate) fn config(&self) -> Config {
-        self.database.config().clone().with_pool_size_max(1)
+        patient(self.database.config()).with_pool_size_max(1)
     }
 
     pub(crate) fn role(&self, tenant: &str) -> String {
@@ -75,7 +73,7 @@ impl Stage {
         options.shared_tables = Some(tables);
         options.password = PasswordWish::New;
         let admission = login::admit(&operator, &self.app_name(), &options).await.unwrap();
-        let config = as_login(self.database.config(), &admission);
+        let config = patient(&as_login(self.database.config(), &admission));
         Db::connect(&config.with_isolation(isolation).with_pool_size_max(1)).await.unwrap()
     }
 
@@ -110,7 +108,7 @@ impl Stage {
             if row.get(0) {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "never true: {sql}");
+            assert!(began.elapsed() < HANG, "never true: {sql}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -131,7 +129,8 @@ impl Stage {
     /// Enters as the next user of the pool and finds everything as it must be; returns how long that took and the backend.
     pub(crate) async fn next_user(&self, db: &Db, tenant: &str) -> (Duration, i32) {
         let began = Instant::now();
-        let session = db.with_tenant(&slug(tenant), async |tx| Session::look(tx).await).await;
+        let slug = slug(tenant);
+        let session = must_end("the next user", db.with_tenant(&slug, async |tx| Session::look(tx).await)).await;
         let waited = began.elapsed();
         let session = session.unwrap_or_else(|error| panic!("the next user is refused: {error:?}"));
         session.assert_clean(tenant, &self.role(tenant));

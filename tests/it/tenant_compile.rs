@@ -3,7 +3,7 @@
 use crate::stage::{Stage, slug};
 use cgk::{Db, Error, TenantContext, TenantFn, TenantSlug, TenantTx};
 use futures_util::StreamExt;
-use std::{fmt, future::Future, pin::Pin, rc::Rc, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::Pin, rc::Rc, sync::Arc};
 use tokio::task::JoinSet;
 
 /// A service's own error, fixed once in the type of its handle.
@@ -253,7 +253,7 @@ async fn nested_timed_and_selected() {
     let task_db = db.clone();
     let raced = tokio::spawn(async move {
         let acme = slug("acme");
-        let timed = tokio::time::timeout(Duration::from_secs(5), task_db.with_tenant(&acme, add)).await;
+        let timed = tokio::time::timeout(crate::support::patience::HANG, task_db.with_tenant(&acme, add)).await;
         tokio::select! {
             biased;
             slow = task_db.with_tenant(&acme, async |tx| Ok(tx.query("select pg_sleep(5)", &[]).await?.len())) => drop(slow),

@@ -6,7 +6,10 @@
 use crate::{
     sandbox::Files,
     stage::{connect, report, run, slug},
-    support::score,
+    support::{
+        patience::{HANG, patient},
+        score,
+    },
 };
 use cgk::{
     Db, Error, TenantSlug, TxOptions,
@@ -99,7 +102,7 @@ impl Stage {
         let rows: String =
             tenants.iter().map(|tenant| format!("insert into tenant_{tenant}.marks values ('own', 0);")).collect();
         run(&watch, &format!("{decoy}{rows}")).await.unwrap();
-        let db = Db::connect(&database.config().clone().with_pool_size_max(1)).await.unwrap();
+        let db = Db::connect(&patient(database.config()).with_pool_size_max(1)).await.unwrap();
         drop(operator);
         Self { database, db, watch, admin_pid: 0 }
     }
@@ -112,7 +115,10 @@ impl Stage {
     async fn waits(&self, admin: bool) -> bool {
         let pid = self.admin_pid;
         self.truth(&if admin {
-            format!("select cardinality(pg_blocking_pids({pid})) > 0")
+            format!(
+                "select exists (select from pg_stat_activity a where datname = current_database() and application_name = 'cgk'
+                                and a.pid = any (pg_blocking_pids({pid})))"
+            )
         } else {
             format!(
                 "select exists (select from pg_stat_activity a where datname = current_database() and pid <> {pid}
@@ -149,7 +155,7 @@ impl Side {
                     self.waited = true;
                     return;
                 }
-                Err(_) => assert!(began.elapsed() < Duration::from_secs(10), "{step:?} neither ends nor waits"),
+                Err(_) => assert!(began.elapsed() < HANG, "{step:?} neither ends nor waits"),
             }
         }
     }

@@ -1,6 +1,9 @@
 //! The pool behind the tenants: what is refused at once, what is replaced, and what a connection keeps (threats T14, T32, T34).
 
-use crate::stage::{Session, Stage, connect, dice, slug};
+use crate::{
+    stage::{Session, Stage, connect, dice, slug},
+    support::patience::{HANG, must_end},
+};
 use cgk::{
     Db, Error,
     config::{PoolSettings, Pooling},
@@ -10,18 +13,15 @@ use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn nesting_on_a_pool_of_one_is_refused_at_once() {
-    let stage = Stage::set().await;
-    let began = Instant::now();
-    let error = stage
-        .db
-        .with_tenant(&slug("acme"), async |tx| {
-            tx.execute("insert into marks values ('nested', 1)", &[]).await?;
-            stage.db.with_tenant(&slug("globex"), async |_| Ok(())).await
-        })
-        .await
-        .unwrap_err();
+    // Whoever waits for a connection does so for as long as the pool lets him.
+    let stage = Stage::set_with(|config| config.with_pool_wait(HANG * 2)).await;
+    let acme = slug("acme");
+    let nested = stage.db.with_tenant(&acme, async |tx| {
+        tx.execute("insert into marks values ('nested', 1)", &[]).await?;
+        stage.db.with_tenant(&slug("globex"), async |_| Ok(())).await
+    });
+    let error = must_end("the refusal", nested).await.unwrap_err();
     assert!(matches!(error, Error::NestedTenant { size_max: 1, .. }), "{error:?}");
-    assert!(began.elapsed() < Duration::from_secs(1), "it waited {:?}", began.elapsed());
     assert_eq!(stage.marks("acme", "nested").await, (0, 0));
     stage.next_user(&stage.db, "globex").await;
 }
@@ -66,7 +66,7 @@ async fn a_busy_pool_is_waited_for_as_long_as_configured() {
         let began = Instant::now();
         let error = stage.db.with_tenant(&slug("globex"), async |_| Ok(())).await.unwrap_err();
         assert!(matches!(error, Error::PoolTimeout { waited } if waited == wait), "{error:?}");
-        assert!(began.elapsed() >= wait && began.elapsed() < wait * 20, "it waited {:?}", began.elapsed());
+        assert!(began.elapsed() >= wait, "it waited {:?}", began.elapsed());
         hold.notify_one();
     };
     let (held, ()) = tokio::join!(holder, other);
@@ -85,7 +85,7 @@ async fn a_connection_killed_while_idle_is_replaced() {
     let next = loop {
         match stage.db.with_tenant(&slug("globex"), async |tx| Session::look(tx).await).await {
             Ok(session) => break session,
-            Err(Error::ConnectionLost { .. }) if began.elapsed() < Duration::from_secs(1) => {}
+            Err(Error::ConnectionLost { .. }) if began.elapsed() < HANG => {}
             Err(error) => panic!("{error:?}"),
         }
     };

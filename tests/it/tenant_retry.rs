@@ -242,7 +242,7 @@ async fn an_unknown_commit_is_never_run_again() {
         match outcome {
             Err(AppError::Database(error)) if error.kind() == ErrorKind::CommitUnknown => {
                 unknown += 1;
-                stage.until("select not exists (select from pg_stat_activity where state like 'idle in%')").await;
+                stage.until("select not exists (select from pg_stat_activity where datname = current_database() and state like 'idle in%')").await;
                 assert!(stage.marks("acme", "retry").await.0 <= 1);
             }
             Ok(()) if uncut => break,

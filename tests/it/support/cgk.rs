@@ -10,7 +10,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
 };
 
 /// A shell in an empty folder.
@@ -23,8 +22,7 @@ pub(crate) struct Shell {
 
 impl Shell {
     pub(crate) fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("cgk-it-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("cgk-it-{:016x}", rand::random::<u64>());
         let folder = std::env::temp_dir().canonicalize().unwrap().join(name);
         fs::create_dir(&folder).unwrap();
         let names = vec![(folder.display().to_string(), "<folder>".to_owned())];
