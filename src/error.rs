@@ -4,7 +4,7 @@
 //! repeated in the message. Advice belongs to whoever talks to a person: the command-line program keeps it beside the codes.
 
 use crate::{
-    config::ConfigError,
+    config::{ConfigError, Isolation},
     ident::SchemaName,
     migration::{Divergence, FileMismatch, FileProblem, MigrationFailure, MigrationId, Set, count},
     slug::{InvalidSlug, TenantSlug},
@@ -103,6 +103,16 @@ pub enum Error {
     DatabaseCopied {
         /// The database.
         database: String,
+    },
+    /// The configuration keeps tenants apart in another way than the database does.
+    #[error("database {database:?} has isolation {:?}, and the configuration says {:?}", stored.as_str(), configured.as_str())]
+    IsolationMismatch {
+        /// The database.
+        database: String,
+        /// The isolation of the database.
+        stored: Isolation,
+        /// The isolation of the configuration.
+        configured: Isolation,
     },
     /// A role that is to be the login of a service may do what such a login must not be able to.
     #[error("role {role:?} cannot be the login of a service: it {why}")]
@@ -540,6 +550,7 @@ impl Error {
             Self::LoginUnfit { .. } => ("CGK0303", Conflict),
             Self::SearchPathUnfit { .. } => ("CGK0304", Conflict),
             Self::DatabaseCopied { .. } => ("CGK0305", Conflict),
+            Self::IsolationMismatch { .. } => ("CGK0306", Conflict),
             Self::TenantNotFound { .. } => ("CGK0401", NotFound),
             Self::TenantSuspended { .. } => ("CGK0402", Suspended),
             Self::TenantNotReady { .. } => ("CGK0403", NotReady),

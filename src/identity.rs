@@ -1,7 +1,14 @@
-//! The identity of a database, and the guard of its registry: a table, a function and two triggers in `public`.
+//! The identity of a database, how it keeps tenants apart, and the guard of its registry: a table, functions and triggers in
+//! `public`.
 //!
 //! Roles belong to the whole server and carry a tag that stands for the database. The tag is written down once, together with
 //! the database's OID: a renamed database keeps both, a copy has another OID and knows by that that it is one.
+
+mod guard;
+pub(crate) mod isolation;
+
+pub use guard::RegistryGuard;
+pub(crate) use guard::{GuardFound, guard_registry, look as look_at_guard};
 
 use crate::{
     db::{Operator, identity::Identity, message, milliseconds},
@@ -17,19 +24,6 @@ use tokio_postgres::{
 /// An expression: the OID of the current database.
 const OWN_OID: &str = "(select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())";
 
-/// Whether the registry refuses to give up an organization whose schema stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RegistryGuard {
-    /// Its triggers are there.
-    Present,
-    /// This run made them.
-    Made,
-    /// The operator may not make them: another role owns the registry, or plpgsql may not be used.
-    NotAllowed,
-    /// The registry is a view, which can have no such trigger.
-    NotPossible,
-}
-
 /// Writes the identity of the database down, unless it is written already.
 ///
 /// A database that has no registry yet gets the tag of its name, or another one where roles of a database that is gone carry
@@ -38,12 +32,34 @@ pub enum RegistryGuard {
 /// # Errors
 ///
 /// [`Error::DatabaseCopied`]: its schemas are granted to the roles of another database that is still there.
+///
+/// [`Error::IsolationMismatch`]: its tenants are kept apart in another way than the configuration says.
 pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
+    if operator.facts().recorded_tag().is_some() && operator.facts().isolation.is_some() {
+        return Ok(());
+    }
+    // Refused before anything is written.
+    let modes = isolation::of(operator).await?;
+    crate::db::identity::refuse_isolation(&operator.facts().database, Some(modes), operator.config())?;
+    ensure_tag(operator).await?;
+    isolation::record(operator, modes).await
+}
+
+/// Writes the tag of the database down, unless it is written already.
+pub(crate) async fn ensure_tag(operator: &Operator) -> Result<()> {
     if operator.facts().recorded_tag().is_some() {
         return Ok(());
     }
     let tag = first_tag(operator).await?;
     write(operator, &tag, "").await
+}
+
+/// The tag that is written down, or that the database would get.
+async fn tag_of(operator: &Operator) -> Result<DatabaseTag> {
+    match operator.facts().recorded_tag() {
+        Some(tag) => Ok(tag.clone()),
+        None => first_tag(operator).await,
+    }
 }
 
 /// Gives a copy an identity of its own; one that has its own keeps it. Returns whether it was a copy.
@@ -130,7 +146,6 @@ async fn granted_tags(operator: &Operator) -> Result<Vec<DatabaseTag>> {
 }
 
 async fn write(operator: &Operator, tag: &DatabaseTag, before: &str) -> Result<()> {
-    let isolation = operator.config().isolation().as_str();
     let doing = || while_doing("write down the identity of the database");
     let oid =
         "select d.oid::pg_catalog.text from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()";
@@ -145,12 +160,11 @@ select pg_catalog.pg_advisory_xact_lock({key});
     one pg_catalog.bool primary key default true check (one),
     tag pg_catalog.text not null,
     database_oid pg_catalog.oid not null,
-    isolation pg_catalog.text not null check (isolation in ('role', 'path')),
     recorded_at pg_catalog.timestamptz not null default pg_catalog.now()
 );
 revoke all on public.cgk_database from public;
 comment on table public.cgk_database is 'Which database this is. Written by cgk setup:database.';
-insert into public.cgk_database (tag, database_oid, isolation) values ({tag}, {oid}::pg_catalog.oid, {isolation});
+insert into public.cgk_database (tag, database_oid) values ({tag}, {oid}::pg_catalog.oid);
 create or replace function public.cgk_database_tag() returns pg_catalog.text stable parallel safe
     return case when {OWN_OID} = {oid}::pg_catalog.oid then {tag}::pg_catalog.text end;
 grant execute on function public.cgk_database_tag() to public;
@@ -160,7 +174,6 @@ comment on function public.cgk_database_tag() is
         key = lock::database_key(),
         tag = literal(tag.as_str()),
         oid = literal(&oid),
-        isolation = literal(isolation),
     );
     match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
         Ok(_) => operator.facts().record_tag(tag.clone()),
@@ -174,36 +187,4 @@ comment on function public.cgk_database_tag() is
         Err(error) => return Err(doing()(error)),
     }
     Ok(())
-}
-
-/// Makes the triggers that keep an organization in the registry while its schema stands.
-pub(crate) async fn guard_registry(operator: &Operator) -> Result<RegistryGuard> {
-    let doing = || while_doing("guard the registry");
-    let sql = "select c.relkind::pg_catalog.text, (select pg_catalog.count(*) from pg_catalog.pg_trigger t where t.tgrelid = c.oid
-                      and t.tgname in ('cgk_registry_delete', 'cgk_registry_update', 'cgk_registry_truncate'))
-               from pg_catalog.pg_class c where c.oid = pg_catalog.to_regclass('public.organizations')";
-    let rows = operator.client().query_typed(sql, &[]).await.map_err(doing())?;
-    let Some(row) = rows.first() else { return Ok(RegistryGuard::NotPossible) };
-    let (kind, triggers): (String, i64) = (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?);
-    match (kind.as_str(), triggers) {
-        ("r" | "p", 3) => return Ok(RegistryGuard::Present),
-        ("r" | "p", _) => {}
-        _ => return Ok(RegistryGuard::NotPossible),
-    }
-    let sql = format!(
-        "select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('search_path', '', true);
-select pg_catalog.pg_advisory_xact_lock({});
-{}",
-        literal(&milliseconds(operator.session().lock_timeout)),
-        lock::database_key(),
-        include_str!("identity/registry_guard.sql"),
-    );
-    match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
-        Ok(_) => Ok(RegistryGuard::Made),
-        Err(error) => match error.code() {
-            Some(&(SqlState::INSUFFICIENT_PRIVILEGE | SqlState::UNDEFINED_OBJECT)) => Ok(RegistryGuard::NotAllowed),
-            Some(&SqlState::DUPLICATE_OBJECT) => Ok(RegistryGuard::Present),
-            _ => Err(doing()(error)),
-        },
-    }
 }

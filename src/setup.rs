@@ -1,6 +1,7 @@
 //! Makes a database ready for cgk; may be run again at any time, by any number of processes.
 
 mod harden;
+mod isolation;
 
 pub use harden::{HardeningMode, HardeningReport, Measure, MeasureReport, MeasureState, harden};
 
@@ -16,6 +17,7 @@ use crate::{
 };
 
 pub use crate::identity::RegistryGuard;
+pub use isolation::{IsolationChange, change_isolation, isolation};
 
 /// What a setup found and did.
 #[derive(Debug)]

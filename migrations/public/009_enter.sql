@@ -11,11 +11,18 @@
 -- 404 the schema belongs to another organization, 405 inside another tenant, 406 no transaction block, 407 isolation
 -- level, 408 a copy of the database, 501 the transaction has left the tenant.
 
--- How this database keeps tenants apart: 'role', or 'path' after `alter database … set cgk.isolation = 'path'`. A session
--- that says 'path' itself gains nothing: its login then needs rights of its own on the tenant's schema.
+-- How a session's tenants are kept apart: as the database says in public.cgk_isolation_modes(), which `cgk setup:database`
+-- makes, and `cgk migrate` before it comes to this migration. While that is being changed it names two, the one that is being
+-- left last; that one holds until the change is finished, but for sessions in which cgk.isolation names the other. A setting
+-- that the database does not accept is passed over. A session that says 'path' gains nothing: its login then needs rights of
+-- its own on the tenant's schema.
 create function cgk_isolation() returns text
     language sql stable parallel safe
-    return case current_setting('cgk.isolation', true) when 'path' then 'path' else 'role' end;
+    return case current_setting('cgk.isolation', true)
+        when 'path' then case when strpos(public.cgk_isolation_modes(), 'path') > 0 then 'path' else 'role' end
+        when 'role' then case when strpos(public.cgk_isolation_modes(), 'role') > 0 then 'role' else 'path' end
+        else right(public.cgk_isolation_modes(), 4)
+    end;
 
 -- Says why a tenant was not entered; what cgk_enter has found out comes with it. In the tenant itself that is no error.
 create function cgk_refuse(tenant text, refusal text) returns text

@@ -31,6 +31,13 @@ pub(crate) fn of(error: &Error) -> Option<String> {
              the other database's roles and logins away here. Nothing changes in the other one."
                 .into()
         }
+        Error::IsolationMismatch { stored, configured, .. } => format!(
+            "Set `isolation = \"{0}\"` in cgk.toml, or CGK_ISOLATION={0}. To change the database instead, run `cgk setup:database \
+             --isolation {1} --change-isolation start`, restart the services with isolation {1}, and then run the same with \
+             `finish`.",
+            stored.as_str(),
+            configured.as_str()
+        ),
         Error::LoginUnfit { mend, .. } => {
             format!("If that is not on purpose, mend it with `{mend}`, or choose another name.")
         }

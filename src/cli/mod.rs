@@ -25,6 +25,7 @@ mod server_detail;
 mod session;
 mod setup_database;
 mod setup_identity;
+mod setup_isolation;
 mod signal;
 mod slugs;
 mod style;

@@ -19,6 +19,7 @@ use super::{
     report::Report,
     session::{self, Session},
     setup_identity,
+    setup_isolation::{self, Finish, Start},
     style::{COMMAND, FAINT, GOOD, HEADING, WARNING, count, harmless, paint},
     table, time,
 };
@@ -48,14 +49,18 @@ pub(crate) struct Arguments {
     /// Take from that login what it may do in tenants' schemas past their roles, once no service runs with path isolation
     #[arg(long, requires = "app_role")]
     revoke_direct: bool,
-    /// Make the roles of all tenants that have none, as after a change from path to role isolation
+    /// Make the roles of all tenants that have none; with role isolation in a database that has path isolation it also starts
+    /// the change
     #[arg(long)]
     isolate_tenants: bool,
+    /// Change the database to the isolation of --isolation: `start` accepts the old one besides, `finish` no longer does
+    #[arg(long, value_name = "STEP")]
+    change_isolation: Option<ChangeStep>,
     /// Revoke from PUBLIC what injected SQL needs: set_config, trusted languages, temporary objects; see docs/security.md
     #[arg(long)]
     harden: bool,
     /// Show what --harden would do, and do nothing
-    #[arg(long, requires = "harden", conflicts_with_all = ["app_role", "isolate_tenants", "new_identity"])]
+    #[arg(long, requires = "harden", conflicts_with_all = ["app_role", "isolate_tenants", "change_isolation", "new_identity"])]
     dry_run: bool,
     /// Give a copy of a database, or one that was moved to another server, its own roles, and take the rights of the other's
     #[arg(long)]
@@ -68,6 +73,14 @@ enum AppTables {
     Registry,
     /// Read and write all of them, for db.platform()
     All,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ChangeStep {
+    /// Services of both kinds may enter tenants, so that they can be restarted one by one
+    Start,
+    /// Services of the old kind are refused
+    Finish,
 }
 
 #[derive(Serialize)]
@@ -86,6 +99,10 @@ struct Summary {
     tenants_not_bound: Vec<NotBoundView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     app_role: Option<AppRoleView>,
+    /// `role` or `path`.
+    isolation: &'static str,
+    /// What the database accepts besides, while a change is not finished.
+    isolation_leaving: Option<&'static str>,
     tenants_isolated: Vec<String>,
     tenants_without_role: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,6 +168,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         true => Some(lifecycle::new_identity(&config).await?),
         false => None,
     };
+    setup_isolation::start(&config, arguments.starts_change()).await?;
     let operator = Operator::connect(&config).await?;
     session.introduce("setup:database", &operator, &migrations);
     printer.answer(format!("\n{}", paint(HEADING, "Connection")));
@@ -178,6 +196,10 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         printer.answer(line);
     }
     let tenants = tenants(session, &operator, arguments).await?;
+    let modes = setup_isolation::finish(&operator, arguments.finish()).await?;
+    if let Some(line) = setup_isolation::line(modes) {
+        printer.answer(line);
+    }
     let admission = match &arguments.app_role {
         Some(name) => {
             printer.answer(format!("\n{}", paint(HEADING, "Login of services")));
@@ -225,6 +247,8 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         tenants_bound: report.bound.bound.iter().map(ToString::to_string).collect(),
         tenants_not_bound: report.bound.failed.iter().map(NotBoundView::of).collect(),
         app_role: admission.as_ref().map(|admission| AppRoleView::of(admission, &config)),
+        isolation: modes.mode.as_str(),
+        isolation_leaving: modes.leaving.map(Isolation::as_str),
         tenants_isolated: tenants.isolated,
         tenants_without_role: tenants.without_role,
         hardening: hardening.as_ref().map(MeasureView::all),
@@ -297,6 +321,22 @@ async fn tenants(session: &Session<'_>, operator: &Operator, arguments: &Argumen
 }
 
 impl Arguments {
+    fn starts_change(&self) -> Start {
+        match (self.change_isolation, self.isolate_tenants) {
+            (Some(ChangeStep::Start), _) => Start::Asked,
+            (_, true) => Start::WithRoles,
+            _ => Start::No,
+        }
+    }
+
+    fn finish(&self) -> Finish<'_> {
+        match (self.change_isolation, &self.app_role) {
+            (Some(ChangeStep::Finish), _) => Finish::Asked,
+            (_, Some(name)) if self.revoke_direct => Finish::AfterLast(name),
+            _ => Finish::No,
+        }
+    }
+
     fn login_options(&self) -> LoginOptions {
         let mut options = LoginOptions::default();
         options.shared_tables = self.app_tables.map(|tables| match tables {

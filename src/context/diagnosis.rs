@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{
     binding::Binding,
-    db::message,
+    config::Config,
+    db::{identity, message},
     error::{Error, Result, while_doing},
     ident::RoleName,
     tenant::{OrganizationId, TenantStatus},
@@ -34,12 +35,16 @@ async fn hidden(client: &Client) -> Result<bool, tokio_postgres::Error> {
 }
 
 /// Looks, after a rollback, at what is wrong with a tenant; `None` where nothing is.
-pub(super) async fn diagnose(shared: &Shared, database: &str) -> Result<Option<Error>> {
+pub(super) async fn diagnose(shared: &Shared, database: &str, config: &Config) -> Result<Option<Error>> {
     let Gate { slug, schema, role, .. } = &shared.gate;
     let client = shared.lease.connection().client();
     let doing = || while_doing(format!("find out why tenant {slug} cannot be entered"));
     let rolled_back = message::run(client, &roll_back(shared.pooling)).await.map_err(doing())?;
     shared.lease.judge_scrub(&rolled_back.complete().map_err(doing())?);
+    let modes = identity::isolation_modes(client).await.map_err(doing())?;
+    if let Err(error) = identity::refuse_isolation(database, modes, config) {
+        return Ok(Some(error));
+    }
     let role_name = role.as_ref().map_or("", RoleName::as_str);
     let looked = client
         .query_typed(

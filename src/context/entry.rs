@@ -66,7 +66,11 @@ impl Entry {
                 Ok(Self { message, check: Some(check), error: None })
             }
             None => {
-                let message = Message::send(client, &format!("{begin}; {}", gate.enter_text(nonce))).await?;
+                let message = Message::send(
+                    client,
+                    &format!("{begin}; {}", gate.enter_text(nonce, connection.isolation_check())),
+                )
+                .await?;
                 Ok(Self { message, check: None, error: None })
             }
         }

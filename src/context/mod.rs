@@ -100,13 +100,14 @@ impl Db {
     /// # Errors
     ///
     /// Kind `Unavailable`: host, login or database; kind `Invalid`: TLS files; kind `Conflict`: a schema of the setting
-    /// `search_path` cannot be in the search path, or the database is a copy of another ([`Error::DatabaseCopied`]).
+    /// `search_path` cannot be in the search path, the database is a copy of another ([`Error::DatabaseCopied`]), or it has
+    /// another isolation than the configuration ([`Error::IsolationMismatch`]).
     ///
     /// # Cancel safety
     ///
     /// Dropped, the connection is closed.
     pub async fn connect(config: &Config) -> Result<Self> {
-        let pool = pool::build(config, enter_sql(config.isolation()))?;
+        let pool = pool::build(config, enter_sql)?;
         let first = pool::take(&pool, config).await?;
         let doing = || while_doing(format!("look at the server at {}", config.target()));
         let (database, identity) = identity::read(first.client()).await.map_err(doing())?;
@@ -115,6 +116,8 @@ impl Db {
             Identity::Unrecorded => DatabaseTag::of(&database),
             Identity::Copied => return Err(Error::DatabaseCopied { database }),
         };
+        let modes = identity::isolation_modes(first.client()).await.map_err(doing())?;
+        identity::refuse_isolation(&database, modes, config)?;
         let search_path = search_path(first.client(), config, &tag).await?;
         drop(first);
         let descriptions = Arc::new(Descriptions::new(config.pool().descriptions_max));
@@ -316,7 +319,7 @@ impl<E: From<Error> + Send> Db<E> {
             shared.lease.roll_back().await;
             return Error::Locked { schema, waited };
         }
-        match diagnose(&shared, &self.inner.database).await {
+        match Box::pin(diagnose(&shared, &self.inner.database, &self.inner.config)).await {
             Ok(Some(reason)) => {
                 shared.lease.give_back();
                 reason

@@ -10,7 +10,7 @@ use super::options::TxOptions;
 use crate::{
     binding,
     config::{Isolation, SessionSettings},
-    db::milliseconds,
+    db::{identity::accepts_sql, milliseconds, pool::IsolationCheck},
     ident::{RoleName, SchemaName, literal},
     lock,
     slug::TenantSlug,
@@ -46,8 +46,8 @@ impl fmt::Display for Nonce {
 
 impl Gate {
     /// [`enter_sql`] with its parameters written out, for connections on which nothing can be prepared.
-    pub(crate) fn enter_text(&self, nonce: Nonce) -> String {
-        let mut sql = enter_sql(self.mode());
+    pub(crate) fn enter_text(&self, nonce: Nonce, check: IsolationCheck) -> String {
+        let mut sql = enter_sql(self.mode(), check);
         // From the last to the first, so that $1 is not found inside $10.
         for (index, value) in self.values(nonce).iter().enumerate().rev() {
             sql = sql.replace(&format!("${}", index + 1), &literal(value));
@@ -150,7 +150,13 @@ pub(crate) const ENTER_MARK: &str = "/* cgk: enter */";
 /// The registry is read as the login, before the role changes: the tenant's role has no business there. A schema that
 /// belongs to another organization than the row is not entered. Should any of it happen in another order, the last column
 /// raises the error, so the order is a matter of availability and not of safety.
-pub(crate) fn enter_sql(mode: Isolation) -> String {
+///
+/// Whether the database accepts the isolation costs nothing: the server works it out when it plans.
+pub(crate) fn enter_sql(mode: Isolation, check: IsolationCheck) -> String {
+    let accepted = match check {
+        IsolationCheck::Checked => format!("{} and ", accepts_sql(mode)),
+        IsolationCheck::Unchecked => String::new(),
+    };
     let (set_role, role_is) = match mode {
         Isolation::Role => (
             "pg_catalog.set_config('role', $5::pg_catalog.text, true), ",
@@ -164,7 +170,7 @@ pub(crate) fn enter_sql(mode: Isolation) -> String {
          pg_catalog.set_config('app.current_organization_id', coalesce((select o.id::pg_catalog.text \
          from public.organizations o where o.slug operator(pg_catalog.=) $3::pg_catalog.text \
          and o.status operator(pg_catalog.=) 'active' and {belongs}), ''), true), {set_role}\
-         1 operator(pg_catalog./) (case when \
+         1 operator(pg_catalog./) (case when {accepted}\
          pg_catalog.current_schema()::pg_catalog.text operator(pg_catalog.=) $4::pg_catalog.text{role_is} \
          and pg_catalog.current_setting('app.current_organization_id') operator(pg_catalog.<>) ''::pg_catalog.text \
          then 1 else 0 end)",
@@ -216,7 +222,7 @@ mod tests {
     fn the_role_is_set_after_everything_that_needs_the_login() {
         let settings = SessionSettings::default();
         let begin = begin_locked(&gate().slug, &TxOptions::default(), "read committed", &settings);
-        let sql = format!("{begin}; {}", gate().enter_text(Nonce(7)));
+        let sql = format!("{begin}; {}", gate().enter_text(Nonce(7), IsolationCheck::Checked));
         let order = [
             "begin isolation level read committed; select pg_catalog.set_config('statement_timeout'",
             "'lock_timeout'",

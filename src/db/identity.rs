@@ -1,8 +1,13 @@
-//! Which database this is: what it says of itself through `public.cgk_database_tag()`.
+//! Which database this is and how it keeps tenants apart: what it says of itself through `public.cgk_database_tag()` and
+//! `public.cgk_isolation_modes()`.
 
 use super::message;
-use crate::ident::DatabaseTag;
-use tokio_postgres::{Client, Error, error::SqlState};
+use crate::{
+    config::{Config, Isolation, IsolationModes},
+    error::{Error, Result},
+    ident::DatabaseTag,
+};
+use tokio_postgres::{Client, Error as PgError, error::SqlState};
 
 /// What a database says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +21,7 @@ pub(crate) enum Identity {
 }
 
 /// The name of the database and what it says of itself, in one round trip.
-pub(crate) async fn read(client: &Client) -> Result<(String, Identity), Error> {
+pub(crate) async fn read(client: &Client) -> Result<(String, Identity), PgError> {
     let sql = "select pg_catalog.current_database(); select public.cgk_database_tag()";
     let answer = message::run(client, sql).await?;
     let text = |index: usize| answer.rows.get(index).map(|(_, row)| row.get(0).map(ToOwned::to_owned));
@@ -31,7 +36,37 @@ pub(crate) async fn read(client: &Client) -> Result<(String, Identity), Error> {
     Ok((name, identity))
 }
 
-fn is_unrecorded(error: &Error) -> bool {
+fn is_unrecorded(error: &PgError) -> bool {
     let states = [SqlState::UNDEFINED_FUNCTION, SqlState::INSUFFICIENT_PRIVILEGE, SqlState::INVALID_SCHEMA_NAME];
     error.code().is_some_and(|state| states.contains(state))
+}
+
+/// How the database keeps tenants apart; `None` where no setup has written that down.
+pub(crate) async fn isolation_modes(client: &Client) -> Result<Option<IsolationModes>, PgError> {
+    let answer = message::run(client, "select public.cgk_isolation_modes()").await?;
+    match answer.error {
+        None => Ok(answer.rows.first().and_then(|(_, row)| IsolationModes::parse(row.get(0)?))),
+        Some(error) if is_unrecorded(&error) => Ok(None),
+        Some(error) => Err(error),
+    }
+}
+
+/// Refuses a configuration with an isolation that the database does not accept.
+pub(crate) fn refuse_isolation(database: &str, modes: Option<IsolationModes>, config: &Config) -> Result<()> {
+    let configured = config.isolation();
+    match modes {
+        Some(modes) if !modes.accepts(configured) => {
+            Err(Error::IsolationMismatch { database: database.to_owned(), stored: modes.mode, configured })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A condition: the database accepts this isolation. The server works it out when it plans, and plans again when the function
+/// is replaced.
+pub(crate) fn accepts_sql(isolation: Isolation) -> String {
+    format!(
+        "pg_catalog.strpos(public.cgk_isolation_modes(), '{}'::pg_catalog.text) operator(pg_catalog.>) 0",
+        isolation.as_str()
+    )
 }

@@ -7,7 +7,7 @@ use super::{
     tls,
 };
 use crate::{
-    config::{Config, SessionSettings},
+    config::{Config, IsolationModes, SessionSettings},
     error::{Error, Result, while_doing},
     ident::{DatabaseTag, quoted},
     search_path::SearchPath,
@@ -88,6 +88,8 @@ pub struct ServerFacts {
     tag: Arc<OnceLock<DatabaseTag>>,
     /// The database's encoding, for instance `UTF8`.
     pub encoding: String,
+    /// How the database kept tenants apart when the connection was made; `None` where no setup has written that down.
+    pub isolation: Option<IsolationModes>,
 }
 
 impl ServerFacts {
@@ -132,7 +134,8 @@ impl Operator {
     /// # Errors
     ///
     /// Kind `Unavailable`: host, login, database or version; kind `Invalid`: the address is a transaction pooler's; kind
-    /// `Conflict`: a schema cannot be in the search path, or the database is a copy of another ([`Error::DatabaseCopied`]).
+    /// `Conflict`: a schema cannot be in the search path, the database is a copy of another ([`Error::DatabaseCopied`]), or it
+    /// has another isolation than the configuration ([`Error::IsolationMismatch`]).
     ///
     /// # Cancel safety
     ///
@@ -140,16 +143,24 @@ impl Operator {
     pub async fn connect(config: &Config) -> Result<Self> {
         match Self::connect_to_any(config).await? {
             (operator, Identity::Copied) => Err(Error::DatabaseCopied { database: operator.facts.database }),
-            (operator, _) => Ok(operator),
+            (operator, _) => {
+                operator.refuse_isolation()?;
+                Ok(operator)
+            }
         }
     }
 
-    /// [`connect`](Self::connect), also to a copy of another database.
+    /// Refuses a configuration with an isolation that the database does not accept.
+    pub(crate) fn refuse_isolation(&self) -> Result<()> {
+        identity::refuse_isolation(&self.facts.database, self.facts.isolation, &self.config)
+    }
+
+    /// [`connect`](Self::connect), also to a copy of another database, or to one of another isolation.
     pub(crate) async fn connect_to_any(config: &Config) -> Result<(Self, Identity)> {
         let config = &config.for_ddl()?;
         let tls = tls::connector(config.tls())?;
         let mut client = open(config, &tls, StringSetting::Standard).await?;
-        let (facts, strings) = look(&client, config).await?;
+        let (mut facts, strings) = look(&client, config).await?;
         if strings == StringSetting::Overridden {
             client = open(config, &tls, strings).await?;
         }
@@ -164,6 +175,9 @@ impl Operator {
         let (_, identity) = identity::read(&client).await.map_err(doing())?;
         if let Identity::Recorded(tag) = &identity {
             facts.record_tag(tag.clone());
+        }
+        if identity != Identity::Unrecorded {
+            facts.isolation = identity::isolation_modes(&client).await.map_err(doing())?;
         }
         let search_path = search_path(&client, config, &facts.database_tag()).await?;
         let marked = AtomicBool::new(false);
@@ -302,6 +316,7 @@ async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, StringSe
         read_only: row.try_get(11).map_err(doing())?,
         tag: Arc::default(),
         encoding: row.try_get(12).map_err(doing())?,
+        isolation: None,
     };
     Ok((facts, strings))
 }

@@ -2,7 +2,7 @@
 
 use super::{connect::refused, tls};
 use crate::{
-    config::{Config, Pooling},
+    config::{Config, Isolation, Pooling},
     error::{Error, Result},
 };
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
@@ -27,11 +27,24 @@ pub(crate) struct Connection {
     entry: Option<Statement>,
     /// The isolation level of a transaction that names none.
     default_isolation: String,
+    /// How the statement that enters a tenant begins here.
+    check: IsolationCheck,
     /// How many statements the driver has prepared for itself, when that was last looked at.
     drivers: AtomicUsize,
     /// The tenants it has been in.
     tenants: Mutex<HashSet<Box<str>>>,
 }
+
+/// Whether entering a tenant checks that the database accepts the isolation of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IsolationCheck {
+    Checked,
+    /// The database did not say it when the connection was made: no setup has written it down.
+    Unchecked,
+}
+
+/// The statement that enters a tenant, by whether it checks the isolation.
+pub(crate) type EntrySql = fn(Isolation, IsolationCheck) -> String;
 
 pub(crate) type Pool = managed::Pool<ConnectionManager>;
 pub(crate) type Lease = managed::Object<ConnectionManager>;
@@ -39,7 +52,10 @@ pub(crate) type Lease = managed::Object<ConnectionManager>;
 /// How many statements of the driver's own a connection may hold: it has three, and each again that was not waited for.
 const DRIVERS_MAX: usize = 16;
 
-const DEFAULT_ISOLATION: &str = "select pg_catalog.current_setting('default_transaction_isolation')";
+/// The isolation level of a transaction that names none, and whether the database says how it keeps tenants apart.
+const LOOK: &str = "select pg_catalog.current_setting('default_transaction_isolation'), exists (
+    select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+    where p.proname = 'cgk_isolation_modes' and p.pronargs = 0 and n.nspname = 'public')";
 
 /// How long a cancel request may take; the connection it is for is thrown away either way.
 const CANCEL_MAX: Duration = Duration::from_secs(5);
@@ -51,7 +67,8 @@ pub(crate) struct ConnectionManager {
     age_max: Duration,
     tenants_max: usize,
     /// What enters a tenant, prepared on each connection.
-    entry_sql: String,
+    entry_sql: EntrySql,
+    isolation: Isolation,
     pooling: Pooling,
 }
 
@@ -68,6 +85,11 @@ impl Connection {
     /// The statement that enters a tenant, where it is prepared.
     pub(crate) fn entry_statement(&self) -> Option<Statement> {
         self.entry.clone()
+    }
+
+    /// Whether entering a tenant on this connection checks the database's isolation.
+    pub(crate) fn isolation_check(&self) -> IsolationCheck {
+        self.check
     }
 
     /// The isolation level of a transaction that names none.
@@ -100,7 +122,7 @@ impl Connection {
 }
 
 impl ConnectionManager {
-    fn new(config: &Config, entry_sql: String) -> Result<Self> {
+    fn new(config: &Config, entry_sql: EntrySql) -> Result<Self> {
         let tls = tls::connector(config.tls())?;
         // "Fast" checks that the connection is open and nothing else: every transaction of ours ends with a scrub.
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -110,8 +132,31 @@ impl ConnectionManager {
             age_max: config.pool().connection_age_max,
             tenants_max: config.pool().tenants_per_connection_max,
             entry_sql,
+            isolation: config.isolation(),
             pooling: config.pooling(),
         })
+    }
+
+    /// Prepares the statement that enters a tenant, and looks at what a new connection needs to know.
+    async fn look(
+        &self,
+        client: &Client,
+    ) -> Result<(Option<Statement>, String, IsolationCheck), tokio_postgres::Error> {
+        let look = client.query_typed(LOOK, &[]);
+        let prepare = async |check| client.prepare(&(self.entry_sql)(self.isolation, check)).await.ok();
+        let (mut entry, look) = match self.pooling {
+            Pooling::Direct => tokio::join!(prepare(IsolationCheck::Checked), look),
+            Pooling::Transaction => (None, look.await),
+        };
+        let (default_isolation, says_isolation) = match look?.first() {
+            Some(row) => (row.try_get(0)?, row.try_get(1)?),
+            None => (String::from("read committed"), false),
+        };
+        let check = if says_isolation { IsolationCheck::Checked } else { IsolationCheck::Unchecked };
+        if self.pooling == Pooling::Direct && check == IsolationCheck::Unchecked {
+            entry = prepare(check).await;
+        }
+        Ok((entry, default_isolation, check))
     }
 
     /// What stands between the pool and the server.
@@ -139,20 +184,14 @@ impl managed::Manager for ConnectionManager {
 
     async fn create(&self) -> Result<Connection, tokio_postgres::Error> {
         let client = managed::Manager::create(&self.inner).await?;
-        let isolation = client.query_typed(DEFAULT_ISOLATION, &[]);
-        let (entry, isolation) = match self.pooling {
-            Pooling::Direct => tokio::join!(async { client.prepare(&self.entry_sql).await.ok() }, isolation),
-            Pooling::Transaction => (None, isolation.await),
-        };
-        let default_isolation = match isolation?.first() {
-            Some(row) => row.try_get(0)?,
-            None => String::from("read committed"),
-        };
+        // Boxed, so that the futures of a service's requests, which hold this one, stay small.
+        let (entry, default_isolation, check) = Box::pin(self.look(&client)).await?;
         Ok(Connection {
             client: Arc::new(client),
             born: Instant::now(),
             entry,
             default_isolation,
+            check,
             drivers: AtomicUsize::new(0),
             tenants: Mutex::default(),
         })
@@ -179,7 +218,7 @@ impl managed::Manager for ConnectionManager {
 }
 
 /// Builds the pool; connects nothing yet. `entry_sql` is the statement that enters a tenant.
-pub(crate) fn build(config: &Config, entry_sql: String) -> Result<Pool> {
+pub(crate) fn build(config: &Config, entry_sql: EntrySql) -> Result<Pool> {
     let settings = config.pool();
     let pool = Pool::builder(ConnectionManager::new(config, entry_sql)?)
         .max_size(settings.size_max)

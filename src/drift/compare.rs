@@ -137,9 +137,11 @@ impl Catalogue {
         for table in own.iter().filter(|name| name.starts_with("cgk_")) {
             self.forget_table(table);
         }
-        // What setting up makes: two functions, and the triggers on the registry.
+        // What setting up makes: functions, and the triggers on the registry.
         let is_own = |key: &Key| match key.kind.as_str() {
-            "function" => ["cgk_database_tag()", "cgk_guard_registry()"].contains(&key.name.as_str()),
+            "function" => {
+                ["cgk_database_tag()", "cgk_isolation_modes()", "cgk_guard_registry()"].contains(&key.name.as_str())
+            }
             "trigger" => key.name.starts_with("cgk_registry_"),
             _ => false,
         };

@@ -1,7 +1,7 @@
 //! All tenants: one query for their fingerprints, one small one for each ledger, and a closer look at the others.
 
 use super::{
-    fix,
+    binding, fix,
     inspect::{Inspection, Looked, TRIES_MAX, Wanted, inspect, is_moving},
     judge,
     reference::References,
@@ -64,6 +64,8 @@ pub(super) async fn tenants(
     let mut done: BTreeMap<TenantSlug, SchemaDrift> = BTreeMap::new();
     let mut rest: Vec<(TenantSlug, TenantFacts)> = Vec::new();
     let owners: HashMap<_, _> = facts.iter().filter_map(|(slug, of)| Some((slug.clone(), of.owner.clone()?))).collect();
+    let mut bindings: HashMap<_, _> =
+        facts.iter().filter_map(|(slug, facts)| Some((slug.clone(), binding::of_schema(slug, facts)?))).collect();
     for (slug, facts) in facts {
         match (&facts.owner, facts.tenant.as_ref().map(|tenant| &tenant.status)) {
             (None, status) => {
@@ -101,6 +103,7 @@ pub(super) async fn tenants(
         let found = roles.remove(drift.schema.as_str()).unwrap_or_default();
         drift.differences.splice(0..0, found);
         let Some(slug) = &drift.slug else { continue };
+        drift.differences.splice(0..0, bindings.remove(slug));
         fix::fill(&mut drift.differences, &drift.schema, role_of(operator, slug).as_ref(), owners.get(slug));
     }
     Ok((done.into_values().collect(), strange))

@@ -22,6 +22,7 @@
 //! # Ok(()) }
 //! ```
 
+mod binding;
 mod compare;
 mod fix;
 mod fleet;
@@ -79,6 +80,7 @@ pub async fn verify(operator: &Operator, migrations: &Migrations, scope: &Scope)
         report.public = Some(public(operator, migrations).await?);
         let mut found = roles::findings(operator, roles::Whose::Shared, true).await?;
         report.rights = found.remove(SchemaName::public().as_str()).unwrap_or_default();
+        report.rights.extend(binding::of_registry(operator).await?);
     }
     if *scope != Scope::Public {
         state::require_registry(operator).await?;

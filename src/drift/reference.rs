@@ -140,10 +140,12 @@ fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &Sche
     sql.push_str(&format!("{};\ncreate schema {};\n", settings(""), schema.quoted()));
     if set == Set::Public {
         // What the shared set may call and no migration makes.
-        let tag = schema.qualified("cgk_database_tag");
-        sql.push_str(&format!(
-            "create function {tag}() returns pg_catalog.text stable return null::pg_catalog.text;\n"
-        ));
+        for function in ["cgk_database_tag", "cgk_isolation_modes"] {
+            let function = schema.qualified(function);
+            sql.push_str(&format!(
+                "create function {function}() returns pg_catalog.text stable return null::pg_catalog.text;\n"
+            ));
+        }
     }
     if let Some(role) = &role {
         sql.push_str(&isolation::grants_to_come_sql(schema, role.ident()));

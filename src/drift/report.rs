@@ -12,8 +12,8 @@ pub struct DriftReport {
     pub public: Option<SchemaDrift>,
     /// The tenants that were asked for, by slug.
     pub tenants: Vec<SchemaDrift>,
-    /// Rights, memberships and settings of the services' logins and of everyone that are wrong whatever the migrations give;
-    /// looked for together with the shared schema.
+    /// Rights, memberships and settings of the services' logins and of everyone that are wrong whatever the migrations give, and
+    /// triggers that should guard the registry; looked for together with the shared schema.
     pub rights: Vec<Difference>,
     /// Schemas and roles that look like a tenant's and that no row of the registry names; looked for with
     /// [`Scope::Everything`](crate::migrate::Scope::Everything) only. They are reported and never touched.

@@ -38,10 +38,10 @@ end
 $$;
 
 -- After the row's other triggers, which may change what it holds.
-create trigger cgk_registry_delete after delete on public.organizations
+create or replace trigger cgk_registry_delete after delete on public.organizations
     for each row execute function public.cgk_guard_registry();
-create trigger cgk_registry_update after update on public.organizations
+create or replace trigger cgk_registry_update after update on public.organizations
     for each row when (new.slug is distinct from old.slug or new.id is distinct from old.id)
     execute function public.cgk_guard_registry();
-create trigger cgk_registry_truncate before truncate on public.organizations
+create or replace trigger cgk_registry_truncate before truncate on public.organizations
     for each statement execute function public.cgk_guard_registry();

@@ -118,6 +118,7 @@ pub struct NewIdentity {
 /// be entered.
 pub async fn new_identity(config: &Config) -> Result<NewIdentity> {
     let (operator, _) = Operator::connect_to_any(config).await?;
+    operator.refuse_isolation()?;
     state::require_registry(&operator).await?;
     let by_role = operator.config().isolation() == Isolation::Role;
     if by_role && !operator.facts().creates_roles {

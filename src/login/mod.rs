@@ -247,6 +247,28 @@ async fn admit_to_tenants(operator: &Operator, name: &LoginName) -> Result<()> {
     Ok(())
 }
 
+/// The admitted logins that may use schemas of tenants by rights of their own, as path isolation needs it.
+///
+/// # Errors
+///
+/// Kind `NotReady`: there is no registry. Kinds `Unavailable` and `Failed`: the server.
+///
+/// # Cancel safety
+///
+/// Writes nothing.
+pub async fn with_direct_rights(operator: &Operator) -> Result<Vec<LoginName>> {
+    state::require_registry(operator).await?;
+    let mut direct = Vec::new();
+    for login in look::admitted_names(operator).await? {
+        // A name that `admit` refuses was admitted by no version of cgk.
+        let Ok(name) = login.as_str().parse::<LoginName>() else { continue };
+        if look::direct_rights(operator, &name).await? > 0 {
+            direct.push(name);
+        }
+    }
+    Ok(direct)
+}
+
 /// The logins that the database has admitted, for any isolation.
 pub(crate) async fn admitted_names(operator: &Operator) -> Result<Vec<Ident>> {
     look::admitted_names(operator).await

@@ -98,6 +98,8 @@ async fn rights() {
         "setup:database -q",
         "tenant:create acme",
         "tenant:create acme --isolation path",
+        "setup:database --isolation path --change-isolation start -q",
+        "tenant:create acme --isolation path",
     ]));
     text.push_str(&as_nobody.transcript(&["tenant:list"]));
     assert_snapshot!(text);

@@ -79,6 +79,8 @@ async fn what_the_database_says_is_in_every_search_path() {
     assert!(report.tenants.iter().all(|tenant| matches!(tenant.result, Outcome::Migrated { .. })), "{report:?}");
     let drifted = drift::verify(&operator, &files.load(), &Scope::Everything).await.unwrap();
     assert!(!drifted.has_drift() && !drifted.has_busy(), "{drifted:?}");
+    let by_path = database.config().clone().with_isolation(Isolation::Path);
+    cgk::setup::change_isolation(&by_path, cgk::setup::IsolationChange::Start).await.unwrap();
     for isolation in [Isolation::Role, Isolation::Path] {
         let db = Db::connect(&database.config().clone().with_isolation(isolation)).await.unwrap();
         assert_eq!(wrong(&db).await, [""; 0], "{isolation:?}");

@@ -191,7 +191,7 @@ async fn a_database_of_an_earlier_version_gets_the_tag_that_its_roles_carry() {
     let (old, new, copy) = (shop.database.name().to_owned(), fresh("before"), fresh("beside"));
     let forget =
         "drop table cgk_database; create or replace function current_tenant_slug() returns text stable parallel safe
-                  return null; drop function cgk_database_tag()";
+                  return null; drop function cgk_database_tag(); drop function cgk_isolation_modes() cascade";
     Raw::on(&shop.database).await.run(forget).await;
     let end = format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{old}'");
     server().await.run(&end).await;

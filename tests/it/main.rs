@@ -21,6 +21,7 @@ mod drift_sql;
 mod extension_schemas;
 mod harden;
 mod identity_database;
+mod identity_drift;
 mod identity_schema;
 mod layering;
 mod ledger_repair;

@@ -215,6 +215,9 @@ async fn an_owner_without_superuser_is_bound_as_well() {
     .await;
     for isolation in [Isolation::Role, Isolation::Path] {
         let config = config.clone().with_isolation(isolation);
+        if isolation == Isolation::Path {
+            setup::change_isolation(&config, setup::IsolationChange::Start).await.unwrap();
+        }
         let operator = Operator::connect(&config).await.unwrap();
         setup::setup(&operator, &Migrations::bundled(), &mut Silent).await.unwrap();
         let db = Db::connect(&config).await.unwrap();

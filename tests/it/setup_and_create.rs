@@ -10,7 +10,7 @@ use cgk::{
     ident::{RoleName, SchemaName},
     lifecycle::{self, CreateOptions, Created, Creation},
     migrate::{self, Migrations, SchemaState, Silent},
-    setup::{self, Hardening, SetupReport},
+    setup::{self, Hardening, IsolationChange, SetupReport},
     testing::{TestDatabase, TestServer},
 };
 use rand::RngExt as _;
@@ -429,6 +429,9 @@ async fn without_createrole_the_role_mode_is_denied_and_the_path_mode_works() {
     assert!(!exists(&raw, "tenant_acme.orders").await);
 
     let config = config.with_isolation(Isolation::Path);
+    for step in [IsolationChange::Start, IsolationChange::Finish] {
+        setup::change_isolation(&config, step).await.unwrap();
+    }
     let (operator, db) = (Operator::connect(&config).await.unwrap(), Db::connect(&config).await.unwrap());
     assert_eq!(create(&operator, &db, "acme").await.unwrap().creation, Creation::New);
     assert_eq!(create(&operator, &db, "acme").await.unwrap().creation, Creation::Existed);

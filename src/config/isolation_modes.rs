@@ -1,0 +1,75 @@
+//! Which isolation a database has, and which it accepts besides while it is being changed.
+
+use super::Isolation;
+
+/// How a database keeps its tenants apart, as it says itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IsolationModes {
+    /// The isolation of the database.
+    pub mode: Isolation,
+    /// The isolation that it had before, while a change is not finished: services and commands may still have it.
+    pub leaving: Option<Isolation>,
+}
+
+impl IsolationModes {
+    /// A database with one isolation.
+    pub(crate) fn only(mode: Isolation) -> Self {
+        Self { mode, leaving: None }
+    }
+
+    /// A database that is being changed to this isolation from the other one.
+    pub(crate) fn changing_to(mode: Isolation) -> Self {
+        Self { mode, leaving: Some(mode.other()) }
+    }
+
+    /// Whether a service or command with this isolation may work in the database.
+    pub fn accepts(self, isolation: Isolation) -> bool {
+        self.mode == isolation || self.leaving == Some(isolation)
+    }
+
+    /// The text in which the database keeps it: the isolation, and behind it the one that is being left.
+    pub(crate) fn text(self) -> String {
+        match self.leaving {
+            Some(leaving) => format!("{} {}", self.mode.as_str(), leaving.as_str()),
+            None => self.mode.as_str().to_owned(),
+        }
+    }
+
+    /// Reads [`text`](Self::text); `None` for anything else.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let all = [Isolation::Role, Isolation::Path].map(|mode| [Self::only(mode), Self::changing_to(mode)]);
+        all.into_iter().flatten().find(|modes| modes.text() == text)
+    }
+}
+
+impl Isolation {
+    /// The other one.
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Role => Self::Path,
+            Self::Path => Self::Role,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for (text, accepted) in
+            [("role", [true, false]), ("path", [false, true]), ("role path", [true, true]), ("path role", [true, true])]
+        {
+            let modes = IsolationModes::parse(text).unwrap();
+            assert_eq!(modes.text(), text);
+            assert_eq!([Isolation::Role, Isolation::Path].map(|mode| modes.accepts(mode)), accepted, "{text}");
+            // public.cgk_isolation() takes the last four characters for the isolation of a service that says nothing.
+            assert_eq!(&text[text.len() - 4..], modes.leaving.unwrap_or(modes.mode).as_str());
+        }
+        for text in ["", "roles", "path path", "path,role"] {
+            assert_eq!(IsolationModes::parse(text), None, "{text}");
+        }
+    }
+}

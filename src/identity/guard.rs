@@ -1,0 +1,99 @@
+//! The triggers that keep an organization in the registry while its schema stands.
+
+use crate::{
+    db::{Operator, message, milliseconds},
+    error::{Result, while_doing},
+    ident::literal,
+    lock,
+};
+use tokio_postgres::{
+    error::SqlState,
+    types::{ToSql, Type},
+};
+
+/// Whether the registry refuses to give up an organization whose schema stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegistryGuard {
+    /// Its triggers are there.
+    Present,
+    /// This run made them.
+    Made,
+    /// The operator may not make them: another role owns the registry, or plpgsql may not be used.
+    NotAllowed,
+    /// The registry is a view, which can have no such trigger.
+    NotPossible,
+}
+
+/// The statements that make the guard. They replace what is there under its names.
+const GUARD: &str = include_str!("registry_guard.sql");
+
+/// The triggers, each with its `pg_trigger.tgtype`: for each row (1), before (2), on insert (4), delete (8), update (16),
+/// truncate (32).
+const TRIGGERS: [(&str, i16); 3] =
+    [("cgk_registry_delete", 1 | 8), ("cgk_registry_update", 1 | 16), ("cgk_registry_truncate", 2 | 32)];
+
+/// What the catalogue says of the guard.
+pub(crate) enum GuardFound {
+    /// The registry is no table, or not there.
+    NotPossible,
+    /// Each trigger that does not guard, and why; none where all is as it should be.
+    Wrong(Vec<(&'static str, &'static str)>),
+}
+
+/// Looks whether each trigger is there, is enabled, and calls the function as [`guard_registry`] makes it. Writes nothing.
+pub(crate) async fn look(operator: &Operator) -> Result<GuardFound> {
+    let doing = || while_doing("look at the guard of the registry");
+    let sql = "select w.name, t.oid is not null, t.tgenabled in ('O', 'A'), t.tgtype = w.type
+                      and p.proname = 'cgk_guard_registry' and p.pronamespace = c.relnamespace and p.prosrc = $3
+               from pg_catalog.pg_class c
+               cross join rows from (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.int2[]))
+                          with ordinality w (name, type, place)
+               left join pg_catalog.pg_trigger t on t.tgrelid = c.oid and t.tgname::pg_catalog.text = w.name
+               left join pg_catalog.pg_proc p on p.oid = t.tgfoid
+               where c.oid = pg_catalog.to_regclass('public.organizations') and c.relkind in ('r', 'p') order by w.place";
+    let (names, types): (Vec<&str>, Vec<i16>) = TRIGGERS.into_iter().unzip();
+    let body = GUARD.split("$$").nth(1).unwrap_or_default();
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&names, Type::TEXT_ARRAY), (&types, Type::INT2_ARRAY), (&body, Type::TEXT)];
+    let rows = operator.client().query_typed(sql, &parameters).await.map_err(doing())?;
+    if rows.is_empty() {
+        return Ok(GuardFound::NotPossible);
+    }
+    let mut wrong = Vec::new();
+    for (row, (name, _)) in rows.iter().zip(TRIGGERS) {
+        let is = |index: usize| row.try_get::<_, Option<bool>>(index).map(Option::unwrap_or_default).map_err(doing());
+        match (is(1)?, is(2)?, is(3)?) {
+            (true, true, true) => {}
+            (false, ..) => wrong.push((name, "is missing")),
+            (true, false, _) => wrong.push((name, "is disabled")),
+            (true, true, false) => wrong.push((name, "does not call the function that guards the registry")),
+        }
+    }
+    Ok(GuardFound::Wrong(wrong))
+}
+
+/// Makes the triggers that keep an organization in the registry while its schema stands; one that is missing, disabled or
+/// changed is made anew.
+pub(crate) async fn guard_registry(operator: &Operator) -> Result<RegistryGuard> {
+    let doing = || while_doing("guard the registry");
+    match look(operator).await? {
+        GuardFound::NotPossible => return Ok(RegistryGuard::NotPossible),
+        GuardFound::Wrong(wrong) if wrong.is_empty() => return Ok(RegistryGuard::Present),
+        GuardFound::Wrong(_) => {}
+    }
+    let sql = format!(
+        "select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('search_path', '', true);
+select pg_catalog.pg_advisory_xact_lock({});
+{}",
+        literal(&milliseconds(operator.session().lock_timeout)),
+        lock::database_key(),
+        GUARD,
+    );
+    match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
+        Ok(_) => Ok(RegistryGuard::Made),
+        Err(error) => match error.code() {
+            Some(&(SqlState::INSUFFICIENT_PRIVILEGE | SqlState::UNDEFINED_OBJECT)) => Ok(RegistryGuard::NotAllowed),
+            _ => Err(doing()(error)),
+        },
+    }
+}

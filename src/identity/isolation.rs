@@ -1,0 +1,95 @@
+//! How a database keeps its tenants apart, written down as a function that returns a constant: the statement that enters a
+//! tenant calls it, and the server works it out when it plans.
+
+use crate::{
+    config::{Isolation, IsolationModes},
+    db::{Operator, identity::isolation_modes, message, milliseconds},
+    error::{Result, while_doing},
+    ident::literal,
+    lock,
+};
+use tokio_postgres::{error::SqlState, types::Type};
+
+/// How the database keeps tenants apart: as it is written down, or else as its tenants show.
+pub(crate) async fn of(operator: &Operator) -> Result<IsolationModes> {
+    let doing = || while_doing("look at the isolation of the database");
+    match isolation_modes(operator.client()).await.map_err(doing())? {
+        Some(modes) => Ok(modes),
+        None => found(operator).await,
+    }
+}
+
+/// What the tenants of a database show, in which an earlier version wrote nothing down: a tenant's role that may use the
+/// tenant's schema, or none; and rights of admitted logins on the schemas, which only path isolation gives them. Where it is
+/// both, the fleet is on its way to what is configured.
+async fn found(operator: &Operator) -> Result<IsolationModes> {
+    let doing = || while_doing("look at how tenants are kept apart");
+    let configured = operator.config().isolation();
+    let sql = "select pg_catalog.to_regclass('public.organizations') is not null";
+    let rows = operator.client().query_typed(sql, &[]).await.map_err(doing())?;
+    if !rows.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or(false) {
+        return Ok(IsolationModes::only(configured));
+    }
+    let sql = "
+        with tenant (nsp, role) as (
+            select n.oid, r.oid from public.organizations o
+            join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || o.slug::pg_catalog.text
+            join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = 'schema_migrations' and c.relkind in ('r', 'p')
+            left join pg_catalog.pg_roles r on r.rolname::pg_catalog.text = 'cgk_' || o.slug::pg_catalog.text || '_' || $1
+                                           and pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage'))
+        select exists (select from tenant t where t.role is not null),
+               exists (select from tenant t where t.role is null)
+               or exists (select from tenant t, pg_catalog.pg_policy p join pg_catalog.pg_roles l
+                          on p.polroles = array[l.oid] and p.polname::pg_catalog.text = 'cgk_login_' || l.rolname::pg_catalog.text
+                          where p.polrelid = pg_catalog.to_regclass('public.organizations')
+                            and pg_catalog.has_schema_privilege(l.oid, t.nsp, 'usage'))";
+    let tag = super::tag_of(operator).await?;
+    let rows = operator.client().query_typed(sql, &[(&tag.as_str(), Type::TEXT)]).await.map_err(doing())?;
+    let Some(row) = rows.first() else { return Ok(IsolationModes::only(configured)) };
+    let (by_role, by_path): (bool, bool) = (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?);
+    Ok(match (by_role, by_path) {
+        (true, true) => IsolationModes::changing_to(configured),
+        (true, false) => IsolationModes::only(Isolation::Role),
+        (false, true) => IsolationModes::only(Isolation::Path),
+        (false, false) => IsolationModes::only(configured),
+    })
+}
+
+/// Writes it down, unless it is written already.
+pub(crate) async fn record(operator: &Operator, modes: IsolationModes) -> Result<()> {
+    let doing = || while_doing("write down the isolation of the database");
+    if isolation_modes(operator.client()).await.map_err(doing())?.is_some() {
+        return Ok(());
+    }
+    match message::run(operator.client(), &sql(operator, "create", modes)).await.map_err(doing())?.complete() {
+        Ok(_) => Ok(()),
+        // Somebody else was quicker; the lock made us wait until they had.
+        Err(error) if error.code() == Some(&SqlState::DUPLICATE_FUNCTION) => {
+            let modes = isolation_modes(operator.client()).await.map_err(doing())?;
+            crate::db::identity::refuse_isolation(&operator.facts().database, modes, operator.config())
+        }
+        Err(error) => Err(doing()(error)),
+    }
+}
+
+/// Writes down another one. Plans that were made from the old one are made again.
+pub(crate) async fn replace(operator: &Operator, modes: IsolationModes) -> Result<()> {
+    let doing = || while_doing("change the isolation of the database");
+    let sql = sql(operator, "create or replace", modes);
+    message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
+}
+
+fn sql(operator: &Operator, create: &str, modes: IsolationModes) -> String {
+    format!(
+        "select pg_catalog.set_config('lock_timeout', {timeout}, true), pg_catalog.set_config('search_path', '', true);
+select pg_catalog.pg_advisory_xact_lock({key});
+{create} function public.cgk_isolation_modes() returns pg_catalog.text stable parallel safe
+    return {modes}::pg_catalog.text;
+grant execute on function public.cgk_isolation_modes() to public;
+comment on function public.cgk_isolation_modes() is
+    'How this database keeps tenants apart, and behind it what it accepts besides while that is being changed. Written by cgk setup:database.';",
+        timeout = literal(&milliseconds(operator.session().lock_timeout)),
+        key = lock::database_key(),
+        modes = literal(&modes.text()),
+    )
+}

@@ -1,0 +1,75 @@
+//! How a database keeps its tenants apart, and its change in two steps with the restart of services in between.
+
+use crate::{
+    config::{Config, IsolationModes},
+    db::{Operator, identity::Identity},
+    error::{Error, Result},
+    identity, migrate,
+};
+
+/// A step of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IsolationChange {
+    /// The database gets the isolation of the configuration and accepts the other one besides, so that services can be
+    /// restarted one by one.
+    Start,
+    /// The database accepts nothing but the isolation of the configuration.
+    Finish,
+}
+
+/// Changes how the database keeps its tenants apart, and returns how it does from then on. Run again, a step changes nothing.
+///
+/// Nothing of a tenant is touched. Before services with role isolation are started, [`lifecycle::isolate`](crate::lifecycle::isolate)
+/// makes the tenants' roles; before those with path isolation, [`login::admit`](crate::login::admit) gives their login its rights.
+///
+/// # Locks
+///
+/// An advisory lock against others who write down what the database is, briefly.
+///
+/// # Committed when
+///
+/// At once. Every transaction of a service that begins later sees it, on connections that are open already too, but for those
+/// that were opened before the first setup wrote any isolation down.
+///
+/// # Errors
+///
+/// Those of [`Operator::connect`]. [`Error::IsolationMismatch`]: what is to be finished was not started. Kind `NotReady`:
+/// the database is not set up.
+///
+/// # Cancel safety
+///
+/// Dropped, the step is done or not.
+pub async fn change_isolation(config: &Config, step: IsolationChange) -> Result<IsolationModes> {
+    let (operator, identity) = Operator::connect_to_any(config).await?;
+    let database = operator.facts().database.clone();
+    match identity {
+        Identity::Copied => return Err(Error::DatabaseCopied { database }),
+        Identity::Unrecorded | Identity::Recorded(_) => migrate::state::require_registry(&operator).await?,
+    }
+    identity::ensure_tag(&operator).await?;
+    let (now, configured) = (identity::isolation::of(&operator).await?, operator.config().isolation());
+    let wanted = match step {
+        IsolationChange::Start if now == IsolationModes::only(configured) => now,
+        IsolationChange::Start => IsolationModes::changing_to(configured),
+        IsolationChange::Finish if now.mode == configured => IsolationModes::only(configured),
+        IsolationChange::Finish => return Err(Error::IsolationMismatch { database, stored: now.mode, configured }),
+    };
+    if wanted != now || operator.facts().isolation.is_none() {
+        identity::isolation::replace(&operator, wanted).await?;
+    }
+    Ok(wanted)
+}
+
+/// How the database keeps its tenants apart: as it is written down, or, where no setup has done that, as its tenants show; the
+/// configuration decides where there are none.
+///
+/// # Errors
+///
+/// Kinds `Unavailable` and `Failed`: the server.
+///
+/// # Cancel safety
+///
+/// Writes nothing.
+pub async fn isolation(operator: &Operator) -> Result<IsolationModes> {
+    identity::isolation::of(operator).await
+}
