@@ -104,7 +104,7 @@ async fn a_fleet_moves_to_roles_and_back_while_it_is_used() {
     assert!(!reads_others(&by_role).await);
 
     // The last service of the old kind is gone.
-    assert_eq!(login::with_direct_rights(&operator).await.unwrap(), [name.clone()]);
+    assert_eq!(login::with_direct_rights(&operator).await.unwrap(), std::slice::from_ref(&name));
     let mut last = LoginOptions::default();
     last.direct_rights = DirectRights::Revoke;
     assert_eq!(login::admit(&operator, &name, &last).await.unwrap().direct, 0);
