@@ -11,6 +11,7 @@ use cgk::{
     drift,
     lifecycle::{self, CreateManyOptions, CreateOptions, Creation},
     migrate::{self, Outcome, Scope, Silent},
+    setup::IsolationChange,
     testing::{TestDatabase, TestServer},
 };
 
@@ -93,6 +94,10 @@ fn released(history: &History, number: usize) -> Files {
 
 async fn connected(database: &TestDatabase, isolation: Isolation) -> (Operator, Db) {
     let config: Config = database.config().clone().with_isolation(isolation);
+    // The database was set up with the default.
+    for step in [IsolationChange::Start, IsolationChange::Finish] {
+        cgk::setup::change_isolation(&config, step).await.unwrap();
+    }
     (Operator::connect(&config).await.unwrap(), Db::connect(&config).await.unwrap())
 }
 
