@@ -6,11 +6,15 @@ use cgk::{
     migrate::{self, Canary, Part, RunOptions, SavedPlan, Scope, Selection, Target, Version},
 };
 use clap::Args;
-use std::{num::NonZeroUsize, path::PathBuf, time::Instant};
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use super::{
     exit::Exit,
-    migrate_plan::{self, checked},
+    migrate_plan::{self, Next, checked},
     migrate_report,
     progress::Progress,
     report::{Refusal, shown},
@@ -29,7 +33,7 @@ Examples:
   cgk migrate --tenant acme globex       these tenants alone
   cgk migrate --canary 5 --jobs 8        five tenants first; if they go well the rest, eight at once
   cgk migrate --max-failures 10          begin no further tenant after ten have failed
-  cgk migrate --retry-failed             the tenants that failed in the last run
+  cgk migrate --retry-failed             the tenants whose last migration failed
   cgk migrate --plan-out plan.json       keep the plan, have it looked at, and then
   cgk migrate --apply plan.json          carry it out as it was or not at all
 
@@ -49,10 +53,10 @@ pub(crate) struct Arguments {
     /// Do nothing; exit with 3 if something is pending, 7 if files and database do not agree
     #[arg(long)]
     check: bool,
-    /// Write the plan to a file for --apply, and do nothing else
+    /// Write the plan to a file for --apply, and do nothing else; - is standard output
     #[arg(long, value_name = "FILE", conflicts_with = "apply")]
     plan_out: Option<PathBuf>,
-    /// Carry out a plan that --plan-out wrote; refused if anything has changed since
+    /// Carry out a plan that --plan-out wrote, - for standard input; refused if anything has changed since
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scope", "exclude", "part", "target"])]
     apply: Option<PathBuf>,
 }
@@ -72,7 +76,7 @@ struct Which {
     /// The tenants of a file, one on a line; - is standard input
     #[arg(long, group = "scope", value_name = "FILE")]
     tenants_file: Option<PathBuf>,
-    /// The tenants that failed in the last run
+    /// The tenants whose last recorded migration failed
     #[arg(long, group = "scope")]
     retry_failed: bool,
     /// All but these tenants
@@ -131,17 +135,23 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     if arguments.which.retry_failed {
         let failed = migrate::failed_last(&operator).await?;
         if failed.is_empty() {
-            printer.say("No tenant failed in the last run.");
+            printer.say("No tenant failed when it was last migrated.");
         }
         selection = narrowed(selection, failed);
     }
     let plan = migrate::plan_fleet(&operator, &migrations, selection, target).await?;
-    if let Some(file) = &arguments.plan_out {
-        write_plan(file, &SavedPlan::of(&operator, &plan))?;
-    }
     if looking {
         let exit = if arguments.check { checked(&plan) } else { Exit::Done };
-        migrate_plan::show(printer, &migrations, &plan, TargetView::of(&operator), exit);
+        if let Some(file) = &arguments.plan_out {
+            let text = plan_text(&SavedPlan::of(&operator, &plan));
+            if is_stream(file) {
+                printer.raw(text);
+                return Ok(exit);
+            }
+            std::fs::write(file, text).map_err(|error| Refusal::file("write the plan to", file, &error))?;
+        }
+        let next = if arguments.plan_out.is_some() { Next::Unsaid } else { Next::Migrate };
+        migrate_plan::show(printer, &migrations, &plan, TargetView::of(&operator), exit, next);
         if let Some(file) = &arguments.plan_out {
             let apply = format!("cgk migrate --apply {}", shown(file));
             printer.say(format!("The plan is in {}. Next: {}", shown(file), paint(COMMAND, apply)));
@@ -208,7 +218,11 @@ fn canary(text: &str) -> Result<Canary> {
 }
 
 fn read_plan(file: &PathBuf) -> Result<SavedPlan> {
-    let text = std::fs::read_to_string(file).map_err(|error| Refusal::file("read the plan", file, &error))?;
+    let text = match is_stream(file) {
+        true => std::io::read_to_string(std::io::stdin()),
+        false => std::fs::read_to_string(file),
+    };
+    let text = text.map_err(|error| Refusal::file("read the plan", file, &error))?;
     serde_json::from_str(&text).map_err(|error| {
         Refusal {
             message: format!("{} is no plan that this version of cgk wrote: {error}", shown(file)),
@@ -219,9 +233,13 @@ fn read_plan(file: &PathBuf) -> Result<SavedPlan> {
     })
 }
 
-fn write_plan(file: &PathBuf, plan: &SavedPlan) -> Result<()> {
-    let text = serde_json::to_string_pretty(plan).expect("a plan has text keys and no failing parts");
-    Ok(std::fs::write(file, text + "\n").map_err(|error| Refusal::file("write the plan to", file, &error))?)
+fn plan_text(plan: &SavedPlan) -> String {
+    serde_json::to_string_pretty(plan).expect("a plan has text keys and no failing parts") + "\n"
+}
+
+/// Whether a file is standard input or output.
+fn is_stream(file: &Path) -> bool {
+    file == Path::new("-")
 }
 
 fn refuse_stale(differences: Vec<String>) -> Result<()> {

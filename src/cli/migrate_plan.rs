@@ -95,7 +95,21 @@ struct PlannedFile<'a> {
     tenants: Vec<&'a str>,
 }
 
-pub(crate) fn show(printer: &Printer, migrations: &Migrations, plan: &FleetPlan<'_>, target: TargetView, exit: Exit) {
+/// Whether the command to run next is said, or said by the caller.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    Migrate,
+    Unsaid,
+}
+
+pub(crate) fn show(
+    printer: &Printer,
+    migrations: &Migrations,
+    plan: &FleetPlan<'_>,
+    target: TargetView,
+    exit: Exit,
+    next: Next,
+) {
     let warnings = migrations.warnings();
     let public: Vec<&MigrationFile> = plan.public.iter().flat_map(|public| public.pending.iter().copied()).collect();
     let mut tenants: BTreeMap<&MigrationId, PlannedFile<'_>> = BTreeMap::new();
@@ -165,7 +179,7 @@ pub(crate) fn show(printer: &Printer, migrations: &Migrations, plan: &FleetPlan<
             }
         }
     }
-    if !plan.is_empty() {
+    if !plan.is_empty() && next == Next::Migrate {
         printer.say(format!("Nothing has been changed. Next: {}", paint(COMMAND, "cgk migrate")));
     }
 }

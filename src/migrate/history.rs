@@ -135,16 +135,21 @@ pub async fn run_detail(operator: &Operator, id: &str) -> Result<Option<RunDetai
     Ok(Some(RunDetail { run, schemas }))
 }
 
-/// The tenants that failed in the newest run and are still registered.
+/// The tenants whose newest outcome on record is a failure, whichever run it was in, and that are still registered.
+///
+/// A run of another machine, or of a part of the fleet, does not hide the failures of the runs before it.
 ///
 /// # Errors
 ///
 /// As [`history`].
 pub async fn failed_last(operator: &Operator) -> Result<Vec<TenantSlug>> {
     let doing = || while_doing("read the history");
-    let sql = "select s.tenant from public.cgk_run_schemas s join public.organizations o on o.slug = s.tenant
-               where s.result = 'failed' and s.run_id = (select id from public.cgk_runs order by started_at desc limit 1)
-               order by s.tenant collate \"C\"";
+    let sql = "select s.tenant
+               from (select distinct on (tenant) tenant, result from public.cgk_run_schemas
+                     where tenant is not null and result in ('migrated', 'failed')
+                     order by tenant, done_at desc) s
+               join public.organizations o on o.slug = s.tenant
+               where s.result = 'failed' order by s.tenant collate \"C\"";
     let rows = match operator.client().query_typed(sql, &[]).await {
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(Vec::new()),
         rows => rows.map_err(doing())?,

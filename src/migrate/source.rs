@@ -435,6 +435,7 @@ pub(super) fn read_directory(directory: &Path) -> Result<Directory> {
         Ok(source)
     };
     let (public, tenant) = (read(Set::Public)?, read(Set::Tenant)?);
+    unreadable.extend(misplaced(directory)?);
     let path = directory.join(lint::ACCEPTED_FILE);
     let accepted = match fs::read_to_string(&path) {
         Ok(text) => lint::Accepted::parse(&path, &text),
@@ -445,6 +446,36 @@ pub(super) fn read_directory(directory: &Path) -> Result<Directory> {
         }
     };
     Ok(Directory { public, tenant, accepted, unreadable })
+}
+
+/// What looks like migrations but is in neither set: a `.sql` file beside the two folders, a folder whose name is nearly that of
+/// a set. Anything else beside them is not cgk's.
+fn misplaced(directory: &Path) -> Result<Vec<FileProblem>> {
+    let listed = |error| Error::MigrationsUnreadable {
+        path: directory.to_owned(),
+        problem: "the folder cannot be listed".into(),
+        source: Some(error),
+    };
+    let mut paths = fs::read_dir(directory)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>())
+        .map_err(listed)?;
+    paths.sort();
+    let sets = [Set::Public, Set::Tenant];
+    let problem = |path: PathBuf| {
+        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
+        let is_set = sets.iter().any(|set| path.ends_with(set.folder()));
+        let problem = match () {
+            () if is_set || name.starts_with('.') => return None,
+            () if path.is_dir() => {
+                let set = sets.iter().find(|set| name.trim_end_matches('s') == set.folder())?;
+                format!("is not read: the {set} set is the folder {:?}", set.folder())
+            }
+            () if name.ends_with(".sql") => "is in neither set: move it into public/ or tenant/".to_owned(),
+            () => return None,
+        };
+        Some(FileProblem { file: path, line: None, problem })
+    };
+    Ok(paths.into_iter().filter_map(problem).collect())
 }
 
 type Folder = (Vec<FileText>, Vec<PathBuf>, Vec<FileProblem>);
@@ -490,11 +521,17 @@ fn read_folder(folder: &Path) -> Result<Folder> {
 }
 
 fn read_text(path: &Path) -> Result<Result<String, FileProblem>> {
-    let bytes = fs::read(path).map_err(|error| Error::MigrationsUnreadable {
+    let unreadable = |error| Error::MigrationsUnreadable {
         path: path.to_owned(),
         problem: "the file cannot be read".into(),
         source: Some(error),
-    })?;
+    };
+    // A pipe would be waited for, and a device never ends.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        let problem = "is no regular file".to_owned();
+        return Ok(Err(FileProblem { file: path.to_owned(), line: None, problem }));
+    }
+    let bytes = fs::read(path).map_err(unreadable)?;
     Ok(encoding::decode(bytes).map_err(|found| FileProblem {
         file: path.to_owned(),
         line: found.line,

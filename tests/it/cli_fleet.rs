@@ -62,8 +62,10 @@ async fn the_flags_of_a_run_choose_whom_and_how() {
     ]));
     sql(&database, "delete from tenant_c.customers").await;
     let retried = shell.run(&["migrate", "--retry-failed"]);
-    // The last run had no failure: nobody is retried, and it says so.
-    assert!(retried.stdout.starts_with("Nothing to do"), "{}{}", retried.stdout, retried.stderr);
+    // The last run left c out: what failed before is retried all the same.
+    assert!(retried.stdout.contains("tenant_c"), "{}{}", retried.stdout, retried.stderr);
+    let again = shell.run(&["migrate", "--retry-failed"]);
+    assert!(again.stdout.starts_with("Nothing to do"), "{}{}", again.stdout, again.stderr);
     assert_eq!(shell.run(&["migrate", "--part", "1/1"]).code, 0);
     assert_eq!(shell.run(&["migrate:status", "--check", "--watch"]).code, 0);
     for misuse in [&["migrate", "--part", "3/2"][..], &["migrate", "--canary", "0x"], &["migrate", "--jobs", "0"]] {
@@ -170,4 +172,35 @@ async fn the_first_signal_stops_and_the_second_cancels() {
         assert_eq!(slower, 0);
         raw.wait_until(&sleeping.replace("select exists", "select not exists")).await;
     }
+}
+
+/// A part of the fleet that goes well, on another machine, does not hide what failed in another part.
+#[tokio::test]
+async fn what_failed_in_one_part_is_retried_after_another_part_went_well() {
+    let (database, shell) = fleet(&["a", "b", "c", "d"]).await;
+    sql(&database, "insert into tenant_c.customers (first_name, email) values ('x', 'x@example.com')").await;
+    shell.write("migrations/tenant/008_strict.sql", "alter table customers add column vat text not null;\n");
+    let parts: Vec<i32> = (1..=4).map(|part| shell.run(&["migrate", "--part", &format!("{part}/4")]).code).collect();
+    assert_eq!(parts.iter().filter(|code| **code == 4).count(), 1, "{parts:?}");
+    assert_eq!(shell.run(&["migrate", "--tenant", "a,b,d"]).code, 0);
+    assert_eq!(shell.run(&["migrate", "--retry-failed"]).code, 4);
+    sql(&database, "delete from tenant_c.customers").await;
+    assert_eq!(shell.run(&["migrate", "--retry-failed"]).code, 0);
+    assert_eq!(shell.run(&["migrate:status", "--check"]).code, 0);
+    assert!(shell.run(&["migrate", "--retry-failed"]).stdout.starts_with("Nothing to do"));
+}
+
+#[tokio::test]
+async fn a_plan_goes_to_standard_output() {
+    let (_database, shell) = fleet(&["a"]).await;
+    shell.write("migrations/tenant/008_gift_cards.sql", "create table gift_cards (code text primary key);\n");
+    let written = shell.run(&["migrate", "--plan-out", "-"]);
+    serde_json::from_str::<serde_json::Value>(&written.stdout).unwrap();
+    let kept = shell.run(&["migrate", "--plan-out", "plan.json"]);
+    assert_eq!(kept.stderr.matches("Next:").count(), 1, "{}", kept.stderr);
+    assert!(kept.stderr.contains("migrate --apply plan.json"), "{}", kept.stderr);
+    assert_eq!(std::fs::read_to_string(shell.folder().join("plan.json")).unwrap(), written.stdout);
+    assert!(!shell.folder().join("-").exists());
+    assert_eq!(shell.run(&["migrate", "--apply", "/dev/null"]).code, 2);
+    assert_eq!(shell.run(&["migrate", "--apply", "plan.json"]).code, 0);
 }

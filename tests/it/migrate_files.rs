@@ -102,6 +102,44 @@ fn names_that_are_nearly_right_are_refused_and_never_skipped() {
     }
 }
 
+#[test]
+fn what_is_in_neither_set_and_what_is_no_file_is_refused() {
+    let with = |place: &str, text: &str| {
+        let files = Files::of_tenants(&[("001_x.sql", "select 1")]);
+        std::fs::create_dir_all(files.path().join(place).parent().unwrap()).unwrap();
+        std::fs::write(files.path().join(place), text).unwrap();
+        files
+    };
+    for (place, word) in [
+        ("002_x.sql", "is in neither set"),
+        ("X.SQL", "is in neither set"),
+        ("tenants/002_x.sql", "the tenant set is the folder \"tenant\""),
+        ("Tenant/002_x.sql", "the tenant set is the folder \"tenant\""),
+        ("publics/002_x.sql", "the public set is the folder \"public\""),
+    ] {
+        let files = with(place, "select 1");
+        let Err(Error::MigrationsInvalid { problems }) = files.try_load() else { panic!("{place}") };
+        assert_eq!(problems.len(), 1, "{place}: {problems:?}");
+        assert!(problems[0].problem.contains(word), "{place}: {problems:?}");
+    }
+    for place in ["README.md", ".gitkeep", "seeds/001_x.sql", "accepted.txt", "tenant/.002_x.sql"] {
+        with(place, "").load();
+    }
+    // A pipe is not waited for, and a link to a device not read.
+    let files = Files::of_tenants(&[("001_x.sql", "select 1")]);
+    let pipe = files.path().join("tenant/002_x.sql");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::os::unix::fs::symlink("/dev/zero", files.path().join("tenant/003_x.sql")).unwrap();
+    let Err(Error::MigrationsInvalid { problems }) = files.try_load() else { panic!() };
+    let found: Vec<&str> = problems.iter().map(|problem| problem.problem.as_str()).collect();
+    assert_eq!(found, ["is no regular file", "is no regular file"]);
+    // A link to a file is as good as the file.
+    std::fs::remove_file(&pipe).unwrap();
+    std::fs::remove_file(files.path().join("tenant/003_x.sql")).unwrap();
+    std::os::unix::fs::symlink(files.path().join("tenant/001_x.sql"), files.path().join("tenant/004_x.sql")).unwrap();
+    assert_eq!(files.load().set(cgk::migrate::Set::Tenant).files().len(), 2);
+}
+
 /// Fault 17 of those found in other runners: half of a migration stays behind a COMMIT.
 #[test]
 fn texts_that_break_the_unit_are_refused_with_their_line() {
