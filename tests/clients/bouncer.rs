@@ -12,6 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What has not ended by now hangs.
+pub(crate) const HANG: Duration = Duration::from_secs(120);
+
 /// Fewer than the clients' connections, so that transactions of both tenants follow each other on each.
 const SERVER_CONNECTIONS: usize = 3;
 
@@ -23,8 +26,19 @@ pub(crate) struct Bouncer {
 
 impl Bouncer {
     pub(crate) async fn start((socket, server_port): &(String, u16), logins: &[&str]) -> Self {
+        // A port that is free now may be somebody else's by the time that PgBouncer listens: then another.
+        for _ in 0..20 {
+            if let Some(bouncer) = Self::listen(socket, *server_port, logins).await {
+                return bouncer;
+            }
+        }
+        panic!("PgBouncer finds no port");
+    }
+
+    /// One that listens, or none if its port is taken.
+    async fn listen(socket: &str, server_port: u16, logins: &[&str]) -> Option<Self> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let directory = std::env::temp_dir().join(format!("cgk-clients-pgbouncer-{port}"));
+        let directory = std::env::temp_dir().join(format!("cgk-clients-pgbouncer-{:016x}", rand::random::<u64>()));
         fs::create_dir_all(&directory).unwrap();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
         let users = directory.join("users");
@@ -49,13 +63,20 @@ impl Bouncer {
         let process = command
             .spawn()
             .unwrap_or_else(|error| panic!("PgBouncer is needed: run scripts/client-tests.sh ({error})"));
-        let bouncer = Self { port, directory, process };
+        let mut bouncer = Self { port, directory, process };
         let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(10), "PgBouncer does not listen");
+        loop {
+            let listens = TcpStream::connect(("127.0.0.1", port)).is_ok();
+            // Whoever listens, it is not this one.
+            if bouncer.process.try_wait().unwrap().is_some() {
+                return None;
+            }
+            if listens {
+                return Some(bouncer);
+            }
+            assert!(started.elapsed() < HANG, "PgBouncer does not listen");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        bouncer
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -1,6 +1,9 @@
 //! The clients' programs, as scripts/client-tests.sh has put them into target/clients.
 
-use crate::stage::{Route, Stage};
+use crate::{
+    bouncer::HANG,
+    stage::{Route, Stage},
+};
 use std::{
     fmt,
     net::{TcpListener, TcpStream},
@@ -114,6 +117,17 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(project: &str, stage: &Stage) -> Self {
+        // A port that is free now may be somebody else's by the time that the project listens: then another.
+        for _ in 0..5 {
+            if let Some(server) = Self::listen(project, stage).await {
+                return server;
+            }
+        }
+        panic!("{project} does not listen");
+    }
+
+    /// One that listens, or none if it ended.
+    async fn listen(project: &str, stage: &Stage) -> Option<Self> {
         let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients"));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = match project {
@@ -131,18 +145,24 @@ impl Server {
                 command
             }
         };
-        let process = with_login(&mut command, stage)
+        let mut process = with_login(&mut command, stage)
             .stdout(Stdio::null())
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|error| panic!("{project} cannot be started: run scripts/client-tests.sh ({error})"));
         let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(30), "{project} does not listen");
+        loop {
+            let listens = TcpStream::connect(("127.0.0.1", port)).is_ok();
+            if process.try_wait().unwrap().is_some() {
+                return None;
+            }
+            if listens {
+                return Some(Self { port, _process: process });
+            }
+            assert!(started.elapsed() < HANG, "{project} does not listen");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Self { port, _process: process }
     }
 
     /// The whole answer to a request for that host.

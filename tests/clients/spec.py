@@ -363,7 +363,7 @@ def specification(client: Any) -> None:
             client.outside("select public.cgk_check('acme')")
     if hasattr(client, "cancel"):
         with check("a cancelled transaction leaves nothing"):
-            sleeping = "select count(*) > 0 from pg_stat_activity where query like '%pg_sleep(60)%' and pid <> pg_backend_pid() and state = 'active'"
+            sleeping = "select count(*) > 0 from pg_stat_activity where datname = current_database() and query like '%pg_sleep(60)%' and pid <> pg_backend_pid() and state = 'active'"
             client.cancel("acme", "insert into marks (tag, n) select 'x', 4 from (select pg_sleep(60)) s", lambda: until(sleeping))
             until(f"select not ({sleeping})")
             assert count("acme", 4) == 0

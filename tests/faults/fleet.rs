@@ -25,7 +25,7 @@ use tokio_postgres::Client;
 const SESSIONS: &str = "from pg_stat_activity where datname = current_database() and application_name = 'cgk'";
 
 /// Far beyond what anything here takes that ends at all.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Fleet {
     url: String,

@@ -111,10 +111,12 @@ async fn no_fault_tears_a_schema_and_the_next_run_goes_on() {
     let mut missed = 0;
     // Each kind once before any comes again.
     let mut deck = Vec::new();
-    while score.tried() < wanted {
+    // Which moments are hit depends on the machine: it goes on until enough faults struck in the middle of a fleet.
+    while score.tried() < wanted || (score.cut() * 5 < wanted && score.tried() < wanted * 10) {
         let tenants = random.random_range(12..=20);
         let mut fleet = Fleet::begin(&server, tenants, None).await;
-        let goal = (score.tried() + FAULTS_PER_FLEET).min(wanted);
+        let goal = score.tried() + FAULTS_PER_FLEET;
+        let goal = if score.tried() < wanted { goal.min(wanted) } else { goal };
         while score.tried() < goal && score.faults.is_empty() {
             if deck.is_empty() {
                 deck.extend(Fault::ALL);
@@ -133,13 +135,13 @@ async fn no_fault_tears_a_schema_and_the_next_run_goes_on() {
         if !score.faults.is_empty() {
             break;
         }
-        assert!(missed < 100 + wanted, "the faults come too late: {missed} missed");
+        assert!(missed < 100 + 10 * wanted, "the faults come too late: {missed} missed");
         fleet.end(&server).await;
     }
     say(&format!("{missed} more came when the run had ended"));
     score.record(4, false);
     assert_eq!(score.faults, Vec::<String>::new(), "seed {seed}");
-    let cut: usize = score.tallies.values().map(|tally| tally.cut).sum();
+    let cut = score.cut();
     assert!(cut * 5 >= wanted, "only {cut} faults struck in the middle of a fleet: this proved little");
 }
 
@@ -260,14 +262,16 @@ async fn control_a_runner_that_records_in_a_second_transaction_is_caught() {
     let mut score = Score::new(seed, server.version());
     let mut moment = Moment { span: Duration::from_millis(30) };
     let wanted = (faults_wanted() / 5).clamp(10, 60);
-    while score.tried() < wanted {
+    // Which moments are hit depends on the machine: it goes on until the checker saw enough.
+    while score.tried() < wanted || (score.bad() * 20 < wanted && score.tried() < wanted * 10) {
         let mut fleet = Fleet::begin(&server, 4, None).await;
         fleet.files.add_table();
         // Left alone, even such a runner does well, and the checker is content.
         assert!(records_apart(&fleet).await.is_ok());
         assert_eq!(fleet.faults(Demand::AtHead, Some(4)).await, Vec::<String>::new());
         let mut torn = false;
-        while !torn && score.tried() < wanted {
+        let goal = wanted.max(score.tried() + 1);
+        while !torn && score.tried() < goal {
             fleet.files.add_table();
             let run = records_apart(&fleet);
             let strike = async {
@@ -288,7 +292,7 @@ async fn control_a_runner_that_records_in_a_second_transaction_is_caught() {
         fleet.end(&server).await;
     }
     score.record(4, true);
-    let bad: usize = score.tallies.values().map(|tally| tally.bad).sum();
+    let bad = score.bad();
     assert!(bad * 20 >= wanted, "the checker saw {bad} of {wanted}: it would miss others");
 }
 

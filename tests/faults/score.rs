@@ -34,6 +34,16 @@ impl Score {
         self.tallies.values().map(|tally| tally.tried).sum()
     }
 
+    /// How many runs were cut in the middle.
+    pub(crate) fn cut(&self) -> usize {
+        self.tallies.values().map(|tally| tally.cut).sum()
+    }
+
+    /// After how many something was wrong.
+    pub(crate) fn bad(&self) -> usize {
+        self.tallies.values().map(|tally| tally.bad).sum()
+    }
+
     pub(crate) fn add(&mut self, what: &'static str, faults: Vec<String>, cut: bool) {
         let tally = self.tallies.entry(what).or_default();
         tally.tried += 1;

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Far beyond any recovery of so little data.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_secs(120);
 
 /// The server runs as long as somebody holds the other end of its standard input, as those of `cgk::testing` do.
 const SUPERVISE: &str = r#""$@" </dev/null >>"$LOG" 2>&1 & server=$!; read -r _; kill -QUIT $server; wait $server"#;

@@ -18,6 +18,9 @@ use std::{
 };
 use tokio_postgres::{Client, NoTls};
 
+/// What has not ended by now hangs.
+const HANG: Duration = Duration::from_secs(120);
+
 /// A database with the tenants `acme` and `globex`, reached through a PgBouncer in transaction mode with one server
 /// connection.
 pub(crate) struct Stage {
@@ -36,11 +39,22 @@ impl Stage {
     pub(crate) async fn with_server_connections(number: usize) -> Self {
         let database = TestServer::shared().set_up_database().await.unwrap();
         database.with_tenants(&["acme", "globex"]).await.unwrap();
+        // A port that is free now may be somebody else's by the time that PgBouncer listens: then another.
+        for _ in 0..20 {
+            if let Some((port, directory, process)) = Self::listen(&database, number).await {
+                return Self { database, port, directory, process };
+            }
+        }
+        panic!("PgBouncer finds no port");
+    }
+
+    /// A PgBouncer that listens, or none if its port is taken.
+    async fn listen(database: &TestDatabase, number: usize) -> Option<(u16, PathBuf, Child)> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let [TargetHost::Socket { directory: socket, port: server_port }] = database.config().target().hosts() else {
             panic!("this test wants the private server, and CGK_TEST_DATABASE_URL names another");
         };
-        let directory = std::env::temp_dir().join(format!("cgk-pgbouncer-{port}"));
+        let directory = std::env::temp_dir().join(format!("cgk-pgbouncer-{:016x}", rand::random::<u64>()));
         fs::create_dir_all(&directory).unwrap();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
         let users = directory.join("users");
@@ -53,14 +67,26 @@ impl Stage {
             users.display()
         );
         fs::write(&ini, settings).unwrap();
-        let process = spawn(&ini, socket);
-        let stage = Self { database, port, directory, process };
-        stage.wait().await;
-        stage
+        let mut process = spawn(&ini, socket);
+        let started = Instant::now();
+        let url = url(port, database);
+        loop {
+            let answer = connect(&url).await;
+            // Whoever answers, it is not this one.
+            if process.try_wait().unwrap().is_some() {
+                let _ = fs::remove_dir_all(&directory);
+                return None;
+            }
+            match answer {
+                Ok(_) => return Some((port, directory, process)),
+                Err(error) => assert!(started.elapsed() < HANG, "PgBouncer does not answer: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("postgresql://postgres@127.0.0.1:{}/{}?sslmode=disable", self.port, self.database.name())
+        url(self.port, &self.database)
     }
 
     /// Past the pooler.
@@ -78,22 +104,18 @@ impl Stage {
 
     /// A client that cgk knows nothing of.
     pub(crate) async fn raw_client(&self) -> Client {
-        self.try_client().await.unwrap()
+        connect(&self.url()).await.unwrap()
     }
+}
 
-    async fn try_client(&self) -> Result<Client, tokio_postgres::Error> {
-        let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await?;
-        tokio::spawn(connection);
-        Ok(client)
-    }
+fn url(port: u16, database: &TestDatabase) -> String {
+    format!("postgresql://postgres@127.0.0.1:{port}/{}?sslmode=disable", database.name())
+}
 
-    async fn wait(&self) {
-        let started = Instant::now();
-        while let Err(error) = self.try_client().await {
-            assert!(started.elapsed() < Duration::from_secs(10), "PgBouncer does not answer: {error}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
+async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
 }
 
 /// PgBouncer refuses to run as root, and the server's socket is its owner's alone: it runs as that owner.
