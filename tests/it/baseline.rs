@@ -261,7 +261,7 @@ async fn several_at_once_adopt_once() {
     let (database, files, _operator, raw) = by_hand(&["acme"]).await;
     let mut runs = tokio::task::JoinSet::new();
     for _ in 0..8 {
-        let (operator, migrations) = (database.operator().await.unwrap(), files.load());
+        let (operator, migrations) = (crate::support::patience::patient_operator(&database).await, files.load());
         runs.spawn(async move { adopt(&operator, &migrations, "acme", &upto(2)).await.unwrap().baselining });
     }
     let done = runs.join_all().await;

@@ -21,7 +21,7 @@ fn at_once(shell: &Shell, arguments: &[&str]) -> Vec<Answer> {
 #[tokio::test]
 async fn eight_setups_eight_creations_eight_migrations() {
     let database = TestServer::shared().database().await.unwrap();
-    let shell = Shell::on(&database);
+    let shell = Shell::on(&database).set("CGK_MIGRATION_WAIT", "10min").set("CGK_LOCK_TIMEOUT", "10min");
     for answer in at_once(&shell, &["setup:database"]) {
         assert_eq!(answer.code, 0, "{}", answer.stderr);
     }

@@ -150,7 +150,10 @@ async fn an_interrupted_creation_goes_on_later() {
 #[tokio::test]
 async fn two_creations_at_once_make_each_tenant_once() {
     let (database, raw) = database().await;
-    let (first, second) = (database.operator().await.unwrap(), database.operator().await.unwrap());
+    let (first, second) = (
+        crate::support::patience::patient_operator(&database).await,
+        crate::support::patience::patient_operator(&database).await,
+    );
     let (bundled, tenants, options) = (Migrations::bundled(), names(0..16), jobs(2));
     let (first, second) = tokio::join!(
         make(&first, &database, &bundled, &tenants, &options),

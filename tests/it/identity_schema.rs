@@ -247,7 +247,7 @@ async fn a_restored_schema_is_adopted_by_the_organization_that_it_was_dumped_fro
 #[tokio::test]
 async fn runs_that_bind_at_once_do_not_disturb_each_other() {
     let shop = Shop::open().await;
-    let other = shop.database.operator().await.unwrap();
+    let other = crate::support::patience::patient_operator(&shop.database).await;
     for round in 0..10 {
         shop.raw.run("comment on schema tenant_acme is null; comment on schema tenant_globex is null").await;
         let bundled = Migrations::bundled();

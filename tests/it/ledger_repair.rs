@@ -191,7 +191,7 @@ async fn several_at_once_repair_once() {
     files.tenant("001_first.sql", "create table m1 (id int);");
     let mut runs = tokio::task::JoinSet::new();
     for _ in 0..8 {
-        let (operator, migrations) = (database.operator().await.unwrap(), files.load());
+        let (operator, migrations) = (crate::support::patience::patient_operator(&database).await, files.load());
         runs.spawn(async move { mend(&operator, &migrations, &Scope::Tenants, &accept(1)).await.pop().unwrap() });
     }
     let done = runs.join_all().await;

@@ -293,7 +293,7 @@ async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
 ) -> Vec<T> {
     let mut operators = Vec::new();
     for _ in 0..number {
-        operators.push(database.operator().await.unwrap());
+        operators.push(crate::support::patience::patient_operator(database).await);
     }
     let tasks: Vec<_> = operators.into_iter().map(|operator| tokio::spawn(work(operator))).collect();
     let mut results = Vec::new();
@@ -350,7 +350,7 @@ const OPERATORS: &str =
 async fn a_lock_timeout_is_tried_again_with_the_timeout_set_again() {
     let (database, files, _operator, raw) = fleet(&["a", "b"]).await;
     let mut session = database.config().session().clone();
-    session.lock_timeout = Duration::from_millis(40);
+    session.lock_timeout = Duration::from_secs(1);
     let operator = Operator::connect(&database.config().clone().with_session(session)).await.unwrap();
     let (proxy_pid, blocker) = (operator_pid(&raw).await, Raw::on(&database).await);
     blocker.run("begin; select * from tenant_a.m1; lock table tenant_a.m1 in access exclusive mode").await;

@@ -143,7 +143,7 @@ async fn a_tenant_that_is_locked_holds_up_nobody() {
     fleet.files.tenant("002_second.sql", "create table m2 (); alter table m1 add column note text");
     let migrations = fleet.files.load();
     let mut session = fleet.database.config().session().clone();
-    session.lock_timeout = Duration::from_millis(50);
+    session.lock_timeout = Duration::from_millis(500);
     let operator = Operator::connect(&fleet.database.config().clone().with_session(session)).await.unwrap();
     let holder = Raw::on(&fleet.database).await;
     holder.run("begin; lock table tenant_t00.m1").await;
@@ -238,7 +238,7 @@ async fn runs_at_once_share_the_work() {
     let planned = std::sync::Arc::new(tokio::sync::Barrier::new(3));
     let mut runs = Vec::new();
     for _ in 0..3 {
-        let operator = fleet.database.operator().await.unwrap();
+        let operator = crate::support::patience::patient_operator(&fleet.database).await;
         let (migrations, all_planned) = (fleet.files.load(), planned.clone());
         runs.push(tokio::spawn(async move {
             let planned = migrate::plan_fleet(&operator, &migrations, Scope::Everything, Target::Head).await.unwrap();

@@ -557,7 +557,8 @@ async fn two_runs_at_once_do_nothing_twice() {
     let migrations = Arc::new(files.load());
     let mut runs = Vec::new();
     for _ in 0..3 {
-        let (operator, migrations) = (database.operator().await.unwrap(), Arc::clone(&migrations));
+        let (operator, migrations) =
+            (crate::support::patience::patient_operator(&database).await, Arc::clone(&migrations));
         runs.push(tokio::spawn(async move { migrate_all(&operator, &migrations).await.unwrap() }));
     }
     let mut applied = 0;

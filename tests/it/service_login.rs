@@ -120,7 +120,7 @@ async fn eight_at_once_make_one() {
     let stage = Stage::set().await;
     let mut operators = Vec::new();
     for _ in 0..8 {
-        operators.push(stage.database.operator().await.unwrap());
+        operators.push(crate::support::patience::patient_operator(&stage.database).await);
     }
     let name = stage.app_name();
     let tasks: Vec<_> = operators

@@ -100,7 +100,7 @@ async fn eight_setups_at_once_also_take_the_right_of_everyone_away() {
     raw.run("grant create on schema public to public").await;
     let mut operators = Vec::new();
     for _ in 0..8 {
-        operators.push(database.operator().await.unwrap());
+        operators.push(crate::support::patience::patient_operator(&database).await);
     }
     let tasks: Vec<_> =
         operators.into_iter().map(|operator| tokio::spawn(async move { set_up(&operator).await })).collect();
@@ -199,7 +199,7 @@ async fn eight_at_once_make_one_tenant() {
         }
         let mut operators = Vec::new();
         for _ in 0..8 {
-            operators.push(shop.database.operator().await.unwrap());
+            operators.push(crate::support::patience::patient_operator(&shop.database).await);
         }
         let tasks: Vec<_> = operators
             .into_iter()

@@ -691,8 +691,8 @@ async fn control_a_connection_that_is_used_again_after_a_cancel_kills_the_next_u
     tokio::spawn(connection);
     assert!(Cancellable::after(1, client.query_typed("select 1", &[])).await.is_none(), "it was not dropped");
     let late = client.cancel_token();
-    let innocent = tokio::spawn(async move { client.query_typed("select pg_sleep(60)", &[]).await });
-    stage.until_running("pg_sleep(60)").await;
+    let innocent = tokio::spawn(async move { client.query_typed("select pg_sleep(3600)", &[]).await });
+    stage.until_running("pg_sleep(3600)").await;
     late.cancel_query(NoTls).await.unwrap();
     let error = innocent.await.unwrap().unwrap_err();
     assert_eq!(error.code().unwrap().code(), "57014");

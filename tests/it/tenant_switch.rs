@@ -4,7 +4,7 @@
 use crate::{
     sandbox::Files,
     stage::{connect, dice, long, report, run, slug},
-    support::score,
+    support::{patience::patient, score},
 };
 use cgk::{
     Db, Error, TenantSlug,
@@ -132,8 +132,9 @@ fn is_stale(error: &Error) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_call_reads_its_own_tenant_however_often_the_connection_changes_it() {
     let fleet = Arc::new(Fleet::set().await);
-    let pool = PoolSettings { size_max: CONNECTIONS, ..PoolSettings::default() };
-    let db: Db = Db::connect(&fleet.database.config().clone().with_pool(pool)).await.unwrap();
+    let config = patient(fleet.database.config());
+    let pool = PoolSettings { size_max: CONNECTIONS, ..config.pool().clone() };
+    let db: Db = Db::connect(&config.with_pool(pool)).await.unwrap();
     let wanted = 20_000 * long().unwrap_or(1);
     let (tally, mut seeds) = (Arc::new(Tally::default()), dice());
     let tasks: Vec<_> = (0..TASKS)

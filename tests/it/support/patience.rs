@@ -1,6 +1,6 @@
 //! Time limits that only notice a hang: no test measures by them, and a busy machine does not reach them.
 
-use cgk::{Config, config::SessionSettings};
+use cgk::{Config, Operator, config::SessionSettings, testing::TestDatabase};
 use std::{future::Future, time::Duration};
 
 pub(crate) use crate::sandbox::HANG;
@@ -19,7 +19,13 @@ pub(crate) fn patient(config: &Config) -> Config {
         lock_timeout: LATER,
         statement_timeout: LATER,
         idle_in_transaction_timeout: LATER,
+        migration_wait: LATER,
         ..config.session().clone()
     };
     config.clone().with_session(session).with_pool_wait(LATER)
+}
+
+/// An operator for runs that wait for each other.
+pub(crate) async fn patient_operator(database: &TestDatabase) -> Operator {
+    Operator::connect(&patient(database.config())).await.unwrap()
 }
