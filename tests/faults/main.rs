@@ -98,6 +98,11 @@ impl Moment {
     fn learn(&mut self, struck: bool) {
         self.span = self.span.mul_f64(if struck { 1.05 } else { 0.8 });
     }
+
+    /// It struck before anything was done: of a fleet, a run rehearses first.
+    fn was_early(&mut self) {
+        self.span = self.span.mul_f64(1.3);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,7 +129,11 @@ async fn no_fault_tears_a_schema_and_the_next_run_goes_on() {
             }
             let fault = *deck.last().expect("it was filled");
             let moment = &mut moments[usize::from(fault.creates()) + 2 * usize::from(fault.has_two())];
+            let cut = score.cut();
             let struck = round(&mut server, &mut fleet, &mut random, fault, moment, &mut score).await;
+            if struck && score.cut() == cut {
+                moment.was_early();
+            }
             if struck {
                 deck.pop();
             }
