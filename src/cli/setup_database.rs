@@ -56,7 +56,7 @@ pub(crate) struct Arguments {
     /// Change the database to the isolation of --isolation: `start` accepts the old one besides, `finish` no longer does
     #[arg(long, value_name = "STEP")]
     change_isolation: Option<ChangeStep>,
-    /// Revoke from PUBLIC what injected SQL needs: set_config, trusted languages, temporary objects; see docs/security.md
+    /// Revoke from PUBLIC what injected SQL needs: set_config, trusted languages, temporary objects, ending sessions; see docs/security.md
     #[arg(long)]
     harden: bool,
     /// Show what --harden would do, and do nothing
@@ -368,6 +368,7 @@ impl MeasureView {
         match measure {
             setup::Measure::SetConfig => "set_config",
             setup::Measure::Languages => "languages",
+            setup::Measure::Sessions => "sessions",
             _ => "temporary",
         }
     }

@@ -38,6 +38,8 @@ const ROLE: &str = "the role belongs to the transaction; another tenant takes a 
 const PATH: &str = "the search path belongs to the transaction; another tenant takes a call of its own, and schemas of \
                     extensions are named by the setting `search_path`";
 const ORGANIZATION: &str = "the organization belongs to the transaction; another tenant takes a call of its own";
+const LOGIN: &str = "it changes a login for good, its settings or its password, for all tenants and services; the operator does \
+                     that";
 const OWNED: &str = "it takes default privileges from the tenant's role for good; drop objects one by one";
 const SESSION: &str = "reset single settings by name; the session is reset after every transaction";
 
@@ -76,6 +78,11 @@ pub(crate) fn statement_form(sql: &str) -> StatementForm {
         }
         "prepare" if words.next() == "transaction" => refused("prepare transaction", END),
         "discard" => refused("discard", SESSION),
+        "alter" => match words.next().as_str() {
+            "role" => refused("alter role", LOGIN),
+            "user" if words.next() != "mapping" || words.next() != "for" => refused("alter user", LOGIN),
+            _ => StatementForm::Inside,
+        },
         "drop" if words.next() == "owned" => refused("drop owned", OWNED),
         "set" => set(&mut words),
         "reset" => reset(&mut words),
@@ -261,6 +268,10 @@ mod tests {
             ("discard all", "discard"),
             ("DISCARD temp", "discard"),
             ("drop /* */ OWNED by current_user", "drop owned"),
+            ("alter role current_user set work_mem = '1MB'", "alter role"),
+            ("ALTER/**/ROLE all reset all", "alter role"),
+            ("alter user \"x\" password 'x'", "alter user"),
+            ("alter user mapping password 'x'", "alter user"),
         ] {
             assert_eq!(form(sql), expected, "{sql}");
         }
@@ -287,6 +298,9 @@ mod tests {
             "set \"",
             "set local statement_timeout = 0",
             "set time zone 'UTC'",
+            "alter table role add a int",
+            "alter user mapping for current_user server s options (user 'x')",
+            "alter",
             "set constraints all immediate",
             "set transaction read only",
             "set session characteristics as transaction read only",

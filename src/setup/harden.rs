@@ -41,10 +41,13 @@ pub enum Measure {
     Languages,
     /// Only the roles that migrate may create temporary objects.
     Temporary,
+    /// Only the roles that migrate may end or cancel other sessions of their login, by `pg_terminate_backend` and
+    /// `pg_cancel_backend`. A login can still do it by the protocol's cancel request, which no statement sends.
+    Sessions,
 }
 
 impl Measure {
-    const ALL: [Self; 3] = [Self::SetConfig, Self::Languages, Self::Temporary];
+    const ALL: [Self; 4] = [Self::SetConfig, Self::Languages, Self::Temporary, Self::Sessions];
 }
 
 /// What became of a measure.
@@ -73,13 +76,14 @@ pub struct MeasureReport {
     pub statements: Vec<String>,
 }
 
-/// Takes from PUBLIC the right to call `set_config`, to use trusted languages and to create temporary objects, and gives them
-/// to the roles that need them: the operator, the owners of the database, the registry and the tenants' schemas, and, of
+/// Takes from PUBLIC the right to call `set_config`, to use trusted languages, to create temporary objects and to end other
+/// sessions, and gives them to the roles that need them: the operator, the owners of the database, the registry and the tenants' schemas, and, of
 /// `set_config` alone, the admitted logins of services. Logins that are admitted later get theirs from
 /// [`login::admit`](crate::login::admit).
 ///
 /// With role isolation this keeps a text that is pasted into a statement from changing role, path or organization there. With
-/// path isolation it changes little, because the services' login keeps `set_config`.
+/// path isolation the services' login keeps `set_config`, and with it the way to other tenants; but a text can no longer change
+/// the login itself or end its sessions.
 ///
 /// May be run again at any time. Other roles that call `set_config`, such as one that runs `pg_dump`, must be granted it by hand.
 ///
@@ -190,6 +194,14 @@ async fn rights(operator: &Operator, measure: Measure) -> Result<Vec<Right>> {
             "TEMPORARY",
             "select pg_catalog.quote_ident(d.datname), coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))
              from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()",
+            "w.migrates",
+        ),
+        Measure::Sessions => (
+            "execute on function",
+            "EXECUTE",
+            "select f.name, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
+             from (values ('pg_catalog.pg_cancel_backend(integer)'), ('pg_catalog.pg_terminate_backend(integer, bigint)')) f (name)
+             join pg_catalog.pg_proc p on p.oid = pg_catalog.to_regprocedure(f.name)",
             "w.migrates",
         ),
     };

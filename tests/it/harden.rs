@@ -60,12 +60,12 @@ async fn the_attacks_work_before_and_are_denied_after() {
         assert_eq!(attempt(&attack).await, None, "denied on a stock server: {attack}");
     }
     let planned = setup::harden(&operator, HardeningMode::DryRun).await.unwrap();
-    assert_eq!(states(&planned), [MeasureState::Pending; 3]);
+    assert_eq!(states(&planned), [MeasureState::Pending; 4]);
     for attack in attacks(&stage.role("globex")) {
         assert_eq!(attempt(&attack).await, None, "a dry run changed something: {attack}");
     }
     let applied = setup::harden(&operator, HardeningMode::Apply).await.unwrap();
-    assert_eq!(states(&applied), [MeasureState::Applied; 3]);
+    assert_eq!(states(&applied), [MeasureState::Applied; 4]);
     assert!(applied.is_complete() && !planned.is_complete());
     for (done, plan) in applied.measures.iter().zip(&planned.measures) {
         assert_eq!(done.statements, plan.statements);
@@ -75,7 +75,7 @@ async fn the_attacks_work_before_and_are_denied_after() {
         assert_eq!(attempt(&attack).await.as_deref(), Some("42501"), "{attack}");
     }
     let again = setup::harden(&operator, HardeningMode::Apply).await.unwrap();
-    assert_eq!(states(&again), [MeasureState::InPlace; 3], "{again:?}");
+    assert_eq!(states(&again), [MeasureState::InPlace; 4], "{again:?}");
     assert!(again.measures.iter().all(|measure| measure.statements.is_empty()));
     stage.next_user(&db, "globex").await;
 }
@@ -107,7 +107,7 @@ async fn what_the_operator_may_not_do_is_named() {
         }
     }
     let report = setup::harden(&operator, HardeningMode::Apply).await.unwrap();
-    assert_eq!(states(&report), [MeasureState::InPlace; 3], "{report:?}");
+    assert_eq!(states(&report), [MeasureState::InPlace; 4], "{report:?}");
 }
 
 /// On a hardened database an owner who is no superuser makes tenants, migrates, compares, lets in another login, and services
@@ -189,4 +189,51 @@ async fn without_a_registry_there_is_nothing_to_harden() {
     let database = TestServer::shared().database().await.unwrap();
     let error = setup::harden(&database.operator().await.unwrap(), HardeningMode::Apply).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotReady);
+}
+
+/// With path isolation the login itself runs the statements, and a login may change its own settings and password and end its
+/// own sessions.
+#[tokio::test]
+async fn with_path_isolation_no_text_changes_the_login_or_ends_its_sessions() {
+    let stage = Stage::set().await;
+    let db = stage.app(Isolation::Path, SharedTables::Registry).await;
+    let other = Db::connect(db.config()).await.unwrap();
+    let rows = other.tenant(&slug("globex")).query_typed("select pg_backend_pid()", &[]).await.unwrap();
+    let pid: i32 = rows[0].get(0);
+    let attempt = async |sql: &str| {
+        let outcome = db
+            .with_tenant(&slug("acme"), async |tx| {
+                tx.execute_typed(sql, &[]).await?;
+                Err::<(), _>(Error::Unexpected { doing: "attack".into(), found: "it ran".into() })
+            })
+            .await
+            .unwrap_err();
+        match outcome {
+            Error::StatementRefused { .. } => Some("refused".to_owned()),
+            outcome => outcome.sqlstate().map(|state| state.code().to_owned()),
+        }
+    };
+    let login = stage.app_name();
+    for sql in [
+        "alter role current_user set work_mem = '1MB'".to_owned(),
+        format!("alter user {login} password 'x'"),
+        format!("alter role {login} in database {} reset all", stage.database.name()),
+    ] {
+        assert_eq!(attempt(&sql).await.as_deref(), Some("refused"), "{sql}");
+    }
+    let attacks = [
+        "do $$ begin alter role current_user set work_mem = '1MB'; end $$".to_owned(),
+        "do $$ begin alter role current_user password 'x'; end $$".to_owned(),
+        format!("select pg_cancel_backend({pid})"),
+        format!("select pg_terminate_backend({pid}) from marks where false"),
+    ];
+    for attack in &attacks {
+        assert_eq!(attempt(attack).await, None, "denied on a stock server: {attack}");
+    }
+    let operator = Operator::connect(&stage.config()).await.unwrap();
+    setup::harden(&operator, HardeningMode::Apply).await.unwrap();
+    for attack in &attacks {
+        assert_eq!(attempt(attack).await.as_deref(), Some("42501"), "{attack}");
+    }
+    other.tenant(&slug("globex")).query_typed("select tag from marks", &[]).await.unwrap();
 }
