@@ -96,7 +96,7 @@ async fn what_the_operator_may_not_do_is_named() {
     let report = setup::harden(&operator, HardeningMode::Apply).await.unwrap();
     assert_eq!(
         states(&report),
-        [MeasureState::NotAllowed, MeasureState::NotAllowed, MeasureState::Applied],
+        [MeasureState::NotAllowed, MeasureState::NotAllowed, MeasureState::Applied, MeasureState::NotAllowed],
         "{report:?}"
     );
     assert!(!report.is_complete());
