@@ -239,9 +239,8 @@ on conflict (isolation) do update set context = excluded.context, file_by_file =
             version = literal(env!("CARGO_PKG_VERSION")),
         ));
     }
-    let rows: Vec<Applied> = migrations.set(Set::Tenant).files().iter().map(Applied::of).collect();
-    for (files, snapshot) in snapshots.iter().enumerate() {
-        let digest = LedgerDigest::of(&rows[..files]);
+    let digests = LedgerDigest::of_beginnings(migrations.set(Set::Tenant).files());
+    for (files, (snapshot, digest)) in snapshots.iter().zip(digests).enumerate() {
         sql.push_str(&write_sql(Set::Tenant, &isolation, digest.as_str(), files, snapshot));
     }
     let doing = || while_doing("record what the migrations make");
