@@ -75,6 +75,11 @@ pub(crate) fn references_key() -> i64 {
     key("cgk:references")
 }
 
+/// The lock on keeping the stamps of a comparison. Nobody waits for it.
+pub(crate) fn stamps_key() -> i64 {
+    key("cgk:stamps")
+}
+
 /// The lock on the logins of services, held by whoever admits one, to the end of that transaction.
 ///
 /// ```

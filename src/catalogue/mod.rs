@@ -1,5 +1,7 @@
 //! What schemas hold, as the catalogue says it: one query for a schema, a fleet and what the migrations give.
 
+pub(crate) mod stamp;
+
 use crate::{
     config::Isolation,
     db::message::Answer,
@@ -28,8 +30,8 @@ pub(crate) struct Fingerprint(pub(crate) String);
 
 /// Which schemas a query is about: the text of `s (nsp, schema, owner, role)`.
 pub(crate) enum Schemas<'a> {
-    /// One of so many equal parts of the registry's tenants, counted from 0.
-    Fleet { tag: &'a str, part: usize, parts: usize },
+    /// Some tenants, whose roles end in this tag.
+    These { tag: &'a str, names: &'a [SchemaName] },
     /// One, and the role that counts as its tenant's.
     One { schema: &'a SchemaName, role: Option<&'a RoleName> },
 }
@@ -37,13 +39,17 @@ pub(crate) enum Schemas<'a> {
 impl Schemas<'_> {
     fn sql(&self) -> String {
         match self {
-            Self::Fleet { tag, part, parts } => format!(
-                "select n.oid, n.nspname::pg_catalog.text, n.nspowner, r.oid from public.organizations o
-                 join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || o.slug::pg_catalog.text
-                 left join pg_catalog.pg_roles r on r.rolname::pg_catalog.text = 'cgk_' || o.slug::pg_catalog.text || '_' || {}
-                 where ((pg_catalog.hashtext(o.slug::pg_catalog.text)::pg_catalog.int8 + 2147483648) % {parts}) = {part}",
-                literal(tag)
-            ),
+            Self::These { tag, names } => {
+                let list: Vec<String> = names.iter().map(|name| literal(name.as_str())).collect();
+                format!(
+                    "select n.oid, n.nspname::pg_catalog.text, n.nspowner, r.oid from pg_catalog.pg_namespace n
+                     left join pg_catalog.pg_roles r
+                         on r.rolname = ('cgk_' || pg_catalog.substr(n.nspname::pg_catalog.text, 8) || '_' || {})::pg_catalog.name
+                     where n.nspname = any (array[{}]::pg_catalog.name[])",
+                    literal(tag),
+                    list.join(",")
+                )
+            }
             Self::One { schema, role } => format!(
                 "select n.oid, n.nspname::pg_catalog.text,
                         -- The owner of `public` is nobody who makes tables there; whoever made the ledger is.
@@ -160,7 +166,7 @@ mod tests {
     #[test]
     fn every_marker_is_written_out() {
         for isolation in [Isolation::Role, Isolation::Path] {
-            let sql = objects_sql(&Schemas::Fleet { tag: "x", part: 0, parts: 1 }, isolation);
+            let sql = objects_sql(&Schemas::These { tag: "x", names: &[SchemaName::scratch()] }, isolation);
             assert!(!sql.contains("{grants"), "{sql}");
             assert_eq!(sql.contains("is distinct from"), isolation == Isolation::Path);
         }

@@ -6,14 +6,15 @@ use super::{
     judge,
     reference::References,
     report::{Difference, NotCompared, SchemaDrift},
-    roles::{self, Whose},
+    roles::{self, RoleFindings, Whose},
+    stamps::{self, Stamp, Stamps},
 };
 use crate::{
-    catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, settings_sql},
+    catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints},
     config::Isolation,
-    db::{Operator, message, milliseconds},
+    db::{Operator, message},
     error::{Error, Result, while_doing},
-    ident::{SchemaName, literal},
+    ident::SchemaName,
     migrate::{
         LEDGER_TABLE, Migrations, Scope, Set,
         ledger::{self, LedgerDigest, Prefixes},
@@ -22,7 +23,11 @@ use crate::{
     slug::TenantSlug,
     tenant::{StrangeRow, TenantStatus},
 };
-use futures_util::{StreamExt, future::try_join_all, stream};
+use futures_util::{
+    StreamExt,
+    future::{try_join_all, try_join3},
+    stream,
+};
 use std::collections::{BTreeMap, HashMap};
 use tokio_postgres::types::Type;
 
@@ -82,11 +87,6 @@ pub(super) async fn tenants(
             (Some(_), _) => rest.push((slug, facts)),
         }
     }
-    let groups = if rest.len() <= ONE_BY_ONE_MAX {
-        rest.into_iter().map(|(slug, _)| (None, vec![slug])).collect()
-    } else {
-        quickly(operator, migrations, rest, &mut references, &mut done).await?
-    };
     let slugs: Vec<TenantSlug>;
     let whose = match scope {
         Scope::Only(named) => {
@@ -95,7 +95,12 @@ pub(super) async fn tenants(
         }
         _ => Whose::Fleet,
     };
-    let mut roles = roles::findings(operator, whose, false).await?;
+    let (groups, mut roles) = if rest.len() <= ONE_BY_ONE_MAX {
+        let groups = rest.into_iter().map(|(slug, _)| (None, vec![slug])).collect();
+        (groups, roles::findings(operator, whose, false).await?)
+    } else {
+        quickly(operator, migrations, scope, whose, rest, &mut references, &mut done).await?
+    };
     for (likeness, slugs) in groups {
         closely(operator, migrations, likeness, slugs, &mut references, &mut done).await?;
     }
@@ -115,22 +120,31 @@ type Groups = Vec<(Option<Likeness>, Vec<TenantSlug>)>;
 async fn quickly(
     operator: &Operator,
     migrations: &Migrations,
+    scope: &Scope,
+    whose: Whose<'_>,
     tenants: Vec<(TenantSlug, TenantFacts)>,
     references: &mut References<'_>,
     done: &mut BTreeMap<TenantSlug, SchemaDrift>,
-) -> Result<Groups> {
+) -> Result<(Groups, RoleFindings)> {
     let source = migrations.set(Set::Tenant);
     let prefixes = Prefixes::of(source);
     let siblings = connections(operator, tenants.len()).await;
-    let fingerprints = fleet_fingerprints(operator, &siblings).await?;
-    // Each connection is asked for its share of the ledgers.
+    // Each connection has its share of the fingerprints and of the ledgers.
     let all: Vec<&Operator> = std::iter::once(operator).chain(&siblings).collect();
-    let asked = tenants.iter().enumerate().map(|(index, (slug, _))| ledger_of(all[index % all.len()], slug));
-    let ledgers: Vec<Option<String>> = stream::iter(asked).buffered(LEDGERS_IN_FLIGHT_MAX).collect().await;
+    let schemas: Vec<SchemaName> = tenants.iter().map(|(slug, _)| SchemaName::of_tenant(slug)).collect();
+    let stamps = Stamps::read(operator).await?;
+    // The stamps keep the first two connections busy.
+    let others = if all.len() > 2 { &all[2..] } else { &all[..] };
+    let asked = tenants.iter().enumerate().map(|(index, (slug, _))| ledger_of(others[index % others.len()], slug));
+    let asked = async { Ok(stream::iter(asked).buffered(LEDGERS_IN_FLIGHT_MAX).collect::<Vec<_>>().await) };
+    let (mut fingerprints, ledgers, roles) =
+        try_join3(fingerprints_of(&all, &schemas, &stamps), asked, roles::findings(all[all.len() - 1], whose, false))
+            .await?;
+    let mut clean = Vec::new();
     let mut groups: HashMap<Likeness, Vec<TenantSlug>> = HashMap::new();
     for ((slug, facts), ledger) in tenants.into_iter().zip(ledgers) {
         let schema = SchemaName::of_tenant(&slug);
-        let fingerprint = fingerprints.get(schema.as_str()).cloned();
+        let Seen { fingerprint, stamp } = fingerprints.remove(schema.as_str()).unwrap_or_default();
         let digest = LedgerDigest::in_comment(facts.comment.as_deref());
         // Rows and comment agree, and both say that the tenant holds so many of the files.
         let length = match (&digest, &ledger) {
@@ -146,15 +160,19 @@ async fn quickly(
             if reference.is_some_and(|reference| fingerprint.as_ref() == Some(&reference.fingerprint)) {
                 let head = length.checked_sub(1).map(|last| source.files()[last].id().clone());
                 done.insert(slug.clone(), judge::clean(&schema, &slug, head));
+                if let (Some(stamp), Some(fingerprint)) = (stamp, fingerprint) {
+                    clean.push((schema, stamp, fingerprint));
+                }
                 continue;
             }
         }
         let likeness = Likeness { fingerprint, comment: facts.comment, ledger, role };
         groups.entry(likeness).or_default().push(slug);
     }
+    stamps.keep(operator, &clean, (*scope == Scope::Everything).then_some(&schemas)).await;
     let mut groups: Groups = groups.into_iter().map(|(likeness, slugs)| (Some(likeness), slugs)).collect();
     groups.sort_by(|(_, a), (_, b)| a.cmp(b));
-    Ok(groups)
+    Ok((groups, roles))
 }
 
 /// Looks at one tenant of a group under its lock. If it is then still as the quick look had it, what differs holds for all of
@@ -237,40 +255,60 @@ async fn connections(operator: &Operator, tenants: usize) -> Vec<Operator> {
     more
 }
 
-/// The fingerprints of all tenants by schema, none where objects kept coming and going under the query.
-async fn fleet_fingerprints(operator: &Operator, siblings: &[Operator]) -> Result<HashMap<String, Fingerprint>> {
-    let parts = siblings.len() + 1;
-    let work = std::iter::once(operator).chain(siblings).enumerate();
-    let found = try_join_all(work.map(|(part, operator)| part_fingerprints(operator, part, parts))).await?;
-    Ok(found.into_iter().flatten().collect())
+/// What the quick look found of a schema; nothing where objects kept coming and going under the query.
+#[derive(Debug, Default)]
+struct Seen {
+    fingerprint: Option<Fingerprint>,
+    /// Where it is to be kept.
+    stamp: Option<Stamp>,
 }
 
-async fn part_fingerprints(operator: &Operator, part: usize, parts: usize) -> Result<Vec<(String, Fingerprint)>> {
+/// The fingerprints of schemas, by schema: those on record of schemas that have not changed, and those of the others as they are.
+async fn fingerprints_of(
+    operators: &[&Operator],
+    schemas: &[SchemaName],
+    stamps: &Stamps,
+) -> Result<HashMap<String, Seen>> {
+    let unchanged = stamps.unchanged(operators, schemas).await?;
+    let changed: Vec<SchemaName> =
+        schemas.iter().filter(|schema| !unchanged.contains_key(schema.as_str())).cloned().collect();
+    let mut seen: HashMap<String, Seen> = unchanged
+        .into_iter()
+        .map(|(schema, fingerprint)| (schema, Seen { fingerprint: Some(fingerprint), stamp: None }))
+        .collect();
+    if !changed.is_empty() {
+        let parts = changed.chunks(changed.len().div_ceil(operators.len()));
+        let work = operators.iter().zip(parts).map(|(operator, part)| part_of(operator, part, stamps.may_write()));
+        seen.extend(try_join_all(work).await?.into_iter().flatten());
+    }
+    Ok(seen)
+}
+
+async fn part_of(operator: &Operator, schemas: &[SchemaName], with_stamps: bool) -> Result<HashMap<String, Seen>> {
     let tag = operator.facts().database_tag();
+    let these = Schemas::These { tag: tag.as_str(), names: schemas };
     let sql = format!(
-        "set transaction isolation level read committed, read only;
-{settings};
-select pg_catalog.set_config('statement_timeout', {timeout}, true);
-{fingerprints};
-",
-        settings = settings_sql(""),
-        // Ten thousand tenants take longer than a statement of a service may.
-        timeout = literal(&milliseconds(operator.session().migration_statement_timeout)),
-        fingerprints =
-            fingerprint_sql(&Schemas::Fleet { tag: tag.as_str(), part, parts }, operator.config().isolation())
+        "{}{};\n{};\n",
+        stamps::opening_sql(operator),
+        if with_stamps { stamps::now_sql(operator, schemas) } else { "select".into() },
+        fingerprint_sql(&these, operator.config().isolation())
     );
     let doing = || while_doing("compare the fleet");
     for _ in 0..TRIES_MAX {
         let answer = message::run(operator.client(), &sql).await.map_err(doing())?;
         match answer.error {
             None => {
-                return Ok(fingerprints(&answer).map(|(schema, print)| (schema.to_owned(), print)).collect());
+                let mut now = stamps::of_answer(&answer);
+                let seen = |(schema, fingerprint): (&str, Fingerprint)| {
+                    (schema.to_owned(), Seen { fingerprint: Some(fingerprint), stamp: now.remove(schema) })
+                };
+                return Ok(fingerprints(&answer).map(seen).collect());
             }
             Some(error) if is_moving(&error) => {}
             Some(error) => return Err(doing()(error)),
         }
     }
-    Ok(Vec::new())
+    Ok(HashMap::new())
 }
 
 /// The digest of a ledger's rows; `None` sends for a closer look.

@@ -81,7 +81,7 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
         _ => ("x.rolinherit", ", ('inherit', l.rolinherit)"),
     };
     // From PostgreSQL 16 on the membership says whether rights are inherited, and the attribute is only its default.
-    let sql = ROLES
+    let sql = branches(shared)
         .replace(", ('inherit', l.rolinherit)", inherit_attribute)
         .replace("{inherits}", inherits)
         .replace("{memberships}", memberships)
@@ -108,6 +108,13 @@ with t (schema, nsp, owner, oid, name) as materialized (
         settings_sql(""),
         literal(&milliseconds(operator.session().migration_statement_timeout)),
     )
+}
+
+/// The query, without the branches that only the shared findings need: to plan them takes longer than to look at one tenant.
+fn branches(shared: bool) -> String {
+    let (findings, end) = ROLES.rsplit_once("\n)\nselect").expect("the query ends with its select");
+    let needed = findings.split("\nunion all\n").filter(|branch| shared || !branch.contains("{shared}"));
+    format!("{}\n)\nselect{end}", needed.collect::<Vec<_>>().join("\nunion all\n"))
 }
 
 /// A finding about a tenant's role.

@@ -333,12 +333,17 @@ pub(crate) const PLANTED: &[(&str, &[&str])] = &[
 ];
 
 pub(crate) async fn planted() -> (TestDatabase, Migrations, Operator, Raw, Vec<String>) {
+    // The slug makes a schema of the name that a column and an alias have.
+    planted_with(&["id", "untouched"]).await
+}
+
+/// A tenant for each of [`PLANTED`], and some more.
+pub(crate) async fn planted_with(more: &[&str]) -> (TestDatabase, Migrations, Operator, Raw, Vec<String>) {
     let database = TestServer::shared().set_up_database().await.unwrap();
     let migrations = Files::of_tenants(FILES).load();
     let slugs: Vec<String> = (0..PLANTED.len()).map(|index| format!("k{index}")).collect();
     let mut all: Vec<&str> = slugs.iter().map(String::as_str).collect();
-    // The slug makes a schema of the name that a column and an alias have.
-    all.extend(["id", "untouched"]);
+    all.extend(more);
     let operator = tenants(&database, &migrations, &all).await;
     let raw = Raw::on(&database).await;
     (database, migrations, operator, raw, slugs)

@@ -18,6 +18,7 @@ mod drift;
 mod drift_ignore;
 mod drift_roles;
 mod drift_sql;
+mod drift_stamps;
 mod extension_schemas;
 mod harden;
 mod identity_database;

@@ -8,7 +8,7 @@
 mod record;
 pub(crate) mod shared;
 
-pub(crate) use record::{Snapshot, given};
+pub(crate) use record::{Snapshot, given, is_denied, is_missing_table, isolation_name, texts_sql};
 
 use super::{
     apply::{self, Landing, LedgerPresence, Patience, Purpose, Sessions, Turn, Unit},

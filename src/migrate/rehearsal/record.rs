@@ -49,9 +49,20 @@ create table public.cgk_references (
     recorded_at pg_catalog.timestamptz not null default pg_catalog.clock_timestamp(),
     primary key (set_name, isolation, ledger)
 );
-revoke all on public.cgk_rehearsals, public.cgk_references from public;
+create table public.cgk_stamps (
+    isolation pg_catalog.text not null,
+    schema_name pg_catalog.text not null,
+    context pg_catalog.text not null,
+    stamp pg_catalog.text not null,
+    shared pg_catalog.text not null,
+    fingerprint pg_catalog.text not null,
+    next_transaction pg_catalog.int8 not null,
+    primary key (isolation, schema_name)
+);
+revoke all on public.cgk_rehearsals, public.cgk_references, public.cgk_stamps from public;
 comment on table public.cgk_rehearsals is 'The set of tenant migrations that cgk rehearsed last.';
 comment on table public.cgk_references is 'What the migrations make, by the number of files; cgk drift compares with it.';
+comment on table public.cgk_stamps is 'Schemas that cgk drift found as they should be, and by what it tells that they have not changed.';
 ";
 
 /// What a schema held at one moment.
@@ -163,6 +174,11 @@ pub(crate) fn isolation_name(operator: &Operator) -> &'static str {
 /// Whether a statement failed because the tables are not there yet.
 pub(crate) fn is_missing_table(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::UNDEFINED_TABLE)
+}
+
+/// Whether a statement failed because a table may not be read.
+pub(crate) fn is_denied(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
 }
 
 /// The error of a failed read, with the right that is missing where one is.

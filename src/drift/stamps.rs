@@ -1,0 +1,221 @@
+//! The stamps of an earlier comparison: a schema whose stamp is the same still has the same fingerprint, and is not read again.
+//!
+//! They are in `public.cgk_stamps`, which a rehearsal creates. Whoever may not read it does without; whoever may not write it,
+//! and a standby, leave it as it is. Only schemas that were as their migrations make them are in it.
+
+use crate::{
+    catalogue::{
+        Fingerprint, Schemas, settings_sql,
+        stamp::{self, Rows, shared_sql, stamps_sql},
+    },
+    db::{Operator, message, milliseconds},
+    error::{Result, while_doing},
+    ident::{SchemaName, literal},
+    lock,
+    migrate::rehearsal,
+};
+use futures_util::future::try_join;
+use std::collections::HashMap;
+
+/// A schema's stamp, and that of what is shared, of one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    own: stamp::Stamp,
+    shared: String,
+}
+
+/// The stamps and fingerprints of an earlier comparison by schema.
+#[derive(Debug, Default)]
+pub(super) struct Stamps {
+    kept: HashMap<String, (Stamp, Fingerprint)>,
+    may_write: bool,
+    /// The number of the next transaction before anything was looked at.
+    next_transaction: i64,
+    context: String,
+}
+
+/// A transaction number comes again after 2^32 others; kept stamps are used for half of that.
+const TRANSACTIONS_MAX: i64 = 1 << 31;
+
+impl Stamps {
+    /// Reads them; none where there is no such table, or where it may not be read.
+    pub(super) async fn read(operator: &Operator) -> Result<Self> {
+        let doing = || while_doing("read the stamps of the last comparison");
+        let tag = operator.facts().database_tag();
+        let context = format!(
+            "pg_catalog.concat_ws(' ', {}, 'stamp', {}, 'tag', {})",
+            rehearsal::texts_sql(),
+            literal(&stamp::query_digest()),
+            literal(tag.as_str())
+        );
+        let isolation = literal(rehearsal::isolation_name(operator));
+        // What a reference names in another tenant's schema can change without a trace in the schemas that name it.
+        let sql = format!(
+            "set transaction isolation level repeatable read, read only;
+select 'context', {context}, pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()),
+       not pg_catalog.pg_is_in_recovery() and pg_catalog.has_table_privilege('public.cgk_stamps', 'insert')
+           and pg_catalog.has_table_privilege('public.cgk_stamps', 'update') and pg_catalog.has_table_privilege('public.cgk_stamps', 'delete'),
+       exists (select from public.cgk_references r cross join pg_catalog.unnest(r.objects) o (text)
+               cross join pg_catalog.regexp_matches(o.text, '\\m(tenant_[a-z][a-z0-9_]*)\"?\\.', 'g') m (names)
+               where r.set_name = 'tenant' and r.isolation = {isolation} and o.text like '%tenant\\_%'
+                 and exists (select from pg_catalog.pg_namespace n where n.nspname = m.names[1]));
+select 'kept', k.schema_name, k.stamp, k.shared, k.fingerprint from public.cgk_stamps k
+where k.isolation = {isolation} and k.context = {context}
+  and pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.text::pg_catalog.int8 - k.next_transaction between 0 and {TRANSACTIONS_MAX};
+"
+        );
+        let answer = message::run(operator.client(), &sql).await.map_err(doing())?;
+        match &answer.error {
+            None => {}
+            Some(error) if rehearsal::is_missing_table(error) || rehearsal::is_denied(error) => {
+                return Ok(Self::default());
+            }
+            Some(_) => return Err(doing()(answer.error.expect("it was there above"))),
+        }
+        let mut stamps = Self::default();
+        for (_, row) in &answer.rows {
+            let text = |index| row.get(index).unwrap_or_default().to_owned();
+            match row.get(0) {
+                Some("context") if row.get(4) == Some("t") => return Ok(Self::default()),
+                Some("context") => {
+                    stamps.context = text(1);
+                    stamps.next_transaction = text(2).parse().unwrap_or_default();
+                    stamps.may_write = row.get(3) == Some("t") && !operator.facts().read_only;
+                }
+                Some("kept") => {
+                    let Some(own) = stamp::Stamp::parse(&text(2)) else { continue };
+                    stamps.kept.insert(text(1), (Stamp { own, shared: text(3) }, Fingerprint(text(4))));
+                }
+                _ => {}
+            }
+        }
+        Ok(stamps)
+    }
+
+    /// Whether new stamps are worth making.
+    pub(super) fn may_write(&self) -> bool {
+        self.may_write
+    }
+
+    /// The fingerprints of those schemas that have not changed since. Two connections share the work. Their snapshots may
+    /// differ: a row that was there before and after was there all the time, so what is unchanged by both was unchanged when the
+    /// first of them looked.
+    pub(super) async fn unchanged(
+        &self,
+        operators: &[&Operator],
+        schemas: &[SchemaName],
+    ) -> Result<HashMap<String, Fingerprint>> {
+        let is_kept = |schema: &&SchemaName| self.kept.contains_key(schema.as_str());
+        let known: Vec<SchemaName> = schemas.iter().filter(is_kept).cloned().collect();
+        if known.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let (first, second) = (operators[0], operators[operators.len().min(2) - 1]);
+        let (columns, others) =
+            try_join(now(first, &known, Rows::Columns, ""), now(second, &known, Rows::Others, &shared(second))).await?;
+        let (mut columns, mut now) = (of_answer(&columns), of_answer(&others));
+        for (schema, stamp) in &mut now {
+            match columns.remove(schema) {
+                Some(part) => stamp.own.add(&part.own),
+                None => stamp.shared.clear(),
+            }
+        }
+        let unchanged = now.into_iter().filter_map(|(schema, now)| {
+            let (then, fingerprint) = self.kept.get(&schema)?;
+            (*then == now).then(|| (schema, fingerprint.clone()))
+        });
+        Ok(unchanged.collect())
+    }
+
+    /// Keeps the stamps of schemas that are as they should be. With `whole_fleet` those of all others are removed. Waits for
+    /// nobody: where another comparison is writing, or the table cannot be written after all, nothing is kept.
+    pub(super) async fn keep(
+        &self,
+        operator: &Operator,
+        clean: &[(SchemaName, Stamp, Fingerprint)],
+        whole_fleet: Option<&[SchemaName]>,
+    ) {
+        let isolation = rehearsal::isolation_name(operator);
+        if !self.may_write {
+            return;
+        }
+        let array = |texts: &mut dyn Iterator<Item = &str>| {
+            format!("array[{}]::pg_catalog.text[]", texts.map(literal).collect::<Vec<_>>().join(","))
+        };
+        let mut sql = format!(
+            "set transaction isolation level read committed, read write;
+select pg_catalog.set_config('lock_timeout', {}, true);
+select 1 / (case when pg_catalog.pg_try_advisory_xact_lock({}) then 1 else 0 end);\n",
+            literal(&milliseconds(operator.session().lock_timeout)),
+            lock::stamps_key()
+        );
+        if let Some(fleet) = whole_fleet {
+            sql.push_str(&format!(
+                "delete from public.cgk_stamps k where k.isolation = {} and not exists (
+                     select from pg_catalog.unnest({}) f (name) where f.name = k.schema_name);\n",
+                literal(isolation),
+                array(&mut fleet.iter().map(SchemaName::as_str))
+            ));
+        }
+        let own: Vec<String> = clean.iter().map(|(_, stamp, _)| stamp.own.to_string()).collect();
+        sql.push_str(&format!(
+            "insert into public.cgk_stamps (isolation, schema_name, context, stamp, shared, fingerprint, next_transaction)
+select {}, n.schema_name, {}, n.stamp, n.shared, n.fingerprint, {}
+from rows from (pg_catalog.unnest({}), pg_catalog.unnest({}), pg_catalog.unnest({}), pg_catalog.unnest({})) n (schema_name, stamp, shared, fingerprint)
+on conflict (isolation, schema_name) do update set context = excluded.context, stamp = excluded.stamp, shared = excluded.shared,
+    fingerprint = excluded.fingerprint, next_transaction = excluded.next_transaction;\n",
+            literal(isolation),
+            literal(&self.context),
+            self.next_transaction,
+            array(&mut clean.iter().map(|(schema, ..)| schema.as_str())),
+            array(&mut own.iter().map(String::as_str)),
+            array(&mut clean.iter().map(|(_, stamp, _)| stamp.shared.as_str())),
+            array(&mut clean.iter().map(|(.., fingerprint)| fingerprint.0.as_str())),
+        ));
+        if let Err(error) = message::run(operator.client(), &sql).await.and_then(message::Answer::complete) {
+            tracing::warn!(%error, "the stamps of this comparison are not kept");
+        }
+    }
+}
+
+/// What stands before [`now_sql`]: one snapshot for the stamps and for what follows them.
+pub(super) fn opening_sql(operator: &Operator) -> String {
+    format!(
+        "set transaction isolation level repeatable read, read only;
+{};
+select pg_catalog.set_config('statement_timeout', {}, true), pg_catalog.set_config('work_mem', '64MB', true);\n",
+        settings_sql(""),
+        // Ten thousand tenants take longer than a statement of a service may.
+        literal(&milliseconds(operator.session().migration_statement_timeout)),
+    )
+}
+
+/// Statements that answer the stamps of schemas as they are.
+pub(super) fn now_sql(operator: &Operator, schemas: &[SchemaName]) -> String {
+    format!("{};\n{}", shared(operator), own(operator, schemas, Rows::All))
+}
+
+fn shared(operator: &Operator) -> String {
+    shared_sql(operator.facts().database_tag().as_str(), operator.facts().major())
+}
+
+fn own(operator: &Operator, schemas: &[SchemaName], rows: Rows) -> String {
+    let tag = operator.facts().database_tag();
+    stamps_sql(&Schemas::These { tag: tag.as_str(), names: schemas }, rows, operator.facts().major())
+}
+
+async fn now(operator: &Operator, schemas: &[SchemaName], rows: Rows, shared: &str) -> Result<message::Answer> {
+    let sql = format!("{}{shared};\n{};\n", opening_sql(operator), own(operator, schemas, rows));
+    let doing = || while_doing("compare the stamps of the last comparison");
+    message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())
+}
+
+/// The answers of [`now_sql`].
+pub(super) fn of_answer(answer: &message::Answer) -> HashMap<String, Stamp> {
+    let rows = || answer.rows.iter().map(|(_, row)| row);
+    let shared = rows().find_map(stamp::shared).unwrap_or_default();
+    rows()
+        .filter_map(stamp::stamp)
+        .map(|(schema, own)| (schema.to_owned(), Stamp { own, shared: shared.to_owned() }))
+        .collect()
+}
