@@ -25,7 +25,7 @@ Examples:
   cgk drift --json
 
 Every schema is compared with what its migrations make, as it was recorded when they were rehearsed or, for the shared \
-schema, applied. Nothing is run and nothing is changed; a standby and a login that may only read will do.";
+schema, applied. Nothing is run and no schema is changed; a standby and a login that may only read will do.";
 
 /// Schemas of a fleet that are shown one by one; of a larger one, those that are not as they should be.
 const LINES_MAX: usize = 25;

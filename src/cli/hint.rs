@@ -98,7 +98,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::LedgerRefused { schema, why } => ledger(schema.as_str(), why)?,
         Error::BaselineDiffers { .. } => {
             "Mend the schema, or name the version that it really holds with --version. With --accept-differences \
-             \"reason\" it is taken over as it is."
+             \"reason\" and an --accept for each difference it is taken over as it is."
                 .into()
         }
         Error::Locked { .. } | Error::Unsettled { .. } => {

@@ -42,9 +42,12 @@ pub(crate) struct Arguments {
     /// The table in which refinery, Flyway, sqlx, Diesel, goose, golang-migrate or Rails kept what was applied
     #[arg(long, value_name = "TABLE")]
     from_table: Option<String>,
-    /// Take it over although it differs, and why; kept in the ledger
-    #[arg(long, value_name = "REASON")]
+    /// Why it is taken over although it differs as --accept says; kept in the ledger
+    #[arg(long, value_name = "REASON", requires = "accept")]
     accept_differences: Option<String>,
+    /// A difference that is accepted, as `index orders_at` or the whole line; may be given several times
+    #[arg(long, value_name = "DIFFERENCE", requires = "accept_differences")]
+    accept: Vec<String>,
     /// The name for people of a tenant that the registry does not know; the slug if not given
     #[arg(long, conflicts_with = "public")]
     name: Option<String>,
@@ -85,6 +88,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     options.version = arguments.version;
     options.from_table.clone_from(&arguments.from_table);
     options.accept_differences.clone_from(&arguments.accept_differences);
+    options.accept.clone_from(&arguments.accept);
     options.name.clone_from(&arguments.name);
     let (_, migrations, operator) = session.open().await?;
     session.introduce("migrate:baseline", &operator, &migrations);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use cgk::{TenantSlug, migrate::Scope};
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::{drift, exit::Exit, session::Session};
 
@@ -10,19 +10,24 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk tenant:verify acme globex
   cgk tenant:verify --all        exit code 7 if a tenant differs
+  cgk tenant:verify acme --sql   the statements that would bring the schema back, to be read
   cgk tenant:verify --all --json
 
 A tenant that is behind is compared with what its own migrations give. One that is being migrated is waited for, up to \
-session.lock_timeout. Nothing is changed. `cgk drift` looks at the shared schema as well, and for what belongs to no tenant.";
+session.lock_timeout. No tenant is changed. `cgk drift` looks at the shared schema as well, and for what belongs to no tenant.";
 
 #[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
+#[command(group = ArgGroup::new("scope").required(true))]
 pub(crate) struct Arguments {
     /// The tenants
+    #[arg(group = "scope")]
     slug: Vec<String>,
     /// Every tenant of the registry
-    #[arg(long)]
+    #[arg(long, group = "scope")]
     all: bool,
+    /// Print the statements that would bring the schemas back, as a script to be read; nothing is run
+    #[arg(long)]
+    sql: bool,
 }
 
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
@@ -31,5 +36,6 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     } else {
         Scope::Only(arguments.slug.iter().map(|slug| slug.parse()).collect::<Result<Vec<TenantSlug>, _>>()?)
     };
-    drift::compare(session, "tenant:verify", &scope, drift::Shown::Lines).await
+    let shown = if arguments.sql { drift::Shown::Script } else { drift::Shown::Lines };
+    drift::compare(session, "tenant:verify", &scope, shown).await
 }

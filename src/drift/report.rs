@@ -181,6 +181,15 @@ impl Difference {
         Self { kind: kind.into(), object: object.into(), change, fix: Vec::new() }
     }
 
+    /// Whether somebody beside the tenant's role has a right that no migration gives.
+    pub(crate) fn grants_to_others(&self) -> bool {
+        let Change::Differs { aspect, found: Some(found), given } = &self.change else { return false };
+        let holders = |grants: &str| -> Vec<String> { grants.split("; ").map(ToOwned::to_owned).collect() };
+        let given = given.as_deref().map_or_else(Vec::new, holders);
+        aspect == "grants"
+            && holders(found).iter().any(|held| !held.starts_with("the tenant's role: ") && !given.contains(held))
+    }
+
     pub(crate) fn wrong(kind: &str, object: impl Into<String>, what: impl Into<String>) -> Self {
         Self::new(kind, object, Change::Wrong { what: what.into() })
     }

@@ -35,8 +35,11 @@ pub struct BaselineOptions {
     pub version: Option<Version>,
     /// The table in which another tool kept what it had applied.
     pub from_table: Option<String>,
-    /// Take the schema over although it is not what the migrations give, and why; kept in the ledger.
+    /// Why the schema is taken over although it differs as [`accept`](Self::accept) says; kept in the ledger.
     pub accept_differences: Option<String>,
+    /// The differences that are accepted, each as kind and name (`index orders_at`) or as the whole line. A right of others than
+    /// the tenant's role, which lets them reach the tenant's rows, is accepted by its whole line only.
+    pub accept: Vec<String>,
     /// The tenant's name for people, where the registry does not know it. Default: the slug.
     pub name: Option<String>,
 }
@@ -240,11 +243,13 @@ impl<'a> Adoption<'a> {
             options.from_table.as_deref(),
         )
         .await?;
-        if !compared.differences.is_empty() && options.accept_differences.is_none() {
+        let is_refused = |difference: &&drift::Difference| !self.is_accepted(options, difference);
+        let refused: Vec<_> = compared.differences.iter().filter(is_refused).collect();
+        if !refused.is_empty() {
             return Err(Error::BaselineDiffers {
                 schema: self.schema.clone(),
                 upto: upto.map_or_else(|| "none".into(), |upto| upto.to_string()),
-                differences: compared.differences.iter().map(ToString::to_string).collect(),
+                differences: refused.into_iter().map(|difference| self.line(difference)).collect(),
             });
         }
         let files: Vec<&MigrationFile> =
@@ -255,6 +260,21 @@ impl<'a> Adoption<'a> {
         }
         let head = files.last().map(|file| file.id().clone());
         Ok(Some(self.done(head, Baselining::Adopted, compared.differences)))
+    }
+
+    /// A difference as it is shown.
+    fn line(&self, difference: &drift::Difference) -> String {
+        match self.set == Set::Tenant && difference.grants_to_others() {
+            true => format!("{difference}: a hole in isolation"),
+            false => difference.to_string(),
+        }
+    }
+
+    fn is_accepted(&self, options: &BaselineOptions, difference: &drift::Difference) -> bool {
+        let object = format!("{} {}", difference.kind, difference.object);
+        let is_hole = self.set == Set::Tenant && difference.grants_to_others();
+        let is_it = |accepted: &String| *accepted == self.line(difference) || (!is_hole && *accepted == object);
+        options.accept_differences.is_some() && options.accept.iter().any(is_it)
     }
 
     /// Refuses files that are not the fleet's, and begins to record what the schema is taken to hold.
@@ -346,7 +366,7 @@ impl<'a> Adoption<'a> {
         sql.push_str(&ledger::comment_sql(self.schema, &rows));
         if let Some(newest) = files.last().filter(|_| !has_ledger) {
             let reason = options.accept_differences.as_deref().filter(|_| !compared.differences.is_empty());
-            let detail: Vec<String> = compared.differences.iter().map(ToString::to_string).collect();
+            let detail: Vec<String> = compared.differences.iter().map(|difference| self.line(difference)).collect();
             let reason = reason.unwrap_or("the schema is what the migrations give");
             sql.push_str(&ledger::note_sql(self.schema, newest.id().version, "baseline", reason, &detail.join("\n")));
         }

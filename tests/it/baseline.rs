@@ -110,6 +110,27 @@ async fn a_schema_that_differs_is_refused_and_named() {
     // With a reason it is taken over, and the reason kept.
     let mut options = upto(2);
     options.accept_differences = Some("the index was too big".into());
+    // But only what is named, by its object or by its line.
+    for (accept, left) in [
+        (vec![], vec!["index m1_id: missing", "column m2.id: type is bigint, migrations give integer"]),
+        (vec!["index m1_id"], vec!["column m2.id: type is bigint, migrations give integer"]),
+        (vec!["column m2.id: type is bigint, migrations give integer"], vec!["index m1_id: missing"]),
+    ] {
+        options.accept = accept.into_iter().map(ToOwned::to_owned).collect();
+        let error = adopt(&operator, &migrations, "acme", &options).await.unwrap_err();
+        assert!(matches!(&error, Error::BaselineDiffers { differences, .. } if *differences == left), "{error:?}");
+    }
+    options.accept = vec!["index m1_id".into(), "column m2.id".into()];
+    // What others may do in a tenant's schema is called what it is, and no name of an object accepts it.
+    raw.run("grant select on tenant_acme.m1 to public; grant select on tenant_acme.m2 to pg_monitor").await;
+    options.accept.extend(["table m1".into(), "table m2".into()]);
+    let error = adopt(&operator, &migrations, "acme", &options).await.unwrap_err();
+    let holes = [
+        "table m1: grants are everyone: select, migrations give none: a hole in isolation",
+        "table m2: grants are pg_monitor: select, migrations give none: a hole in isolation",
+    ];
+    assert!(matches!(&error, Error::BaselineDiffers { differences, .. } if *differences == holes), "{error:?}");
+    raw.run("revoke select on tenant_acme.m1 from public; revoke select on tenant_acme.m2 from pg_monitor").await;
     let done = adopt(&operator, &migrations, "acme", &options).await.unwrap();
     assert_eq!((done.baselining, done.accepted.len()), (Baselining::Adopted, 2));
     let kept: String = raw.one("select repairs -> 0 ->> 'reason' || ': ' || (repairs -> 0 ->> 'detail') from tenant_acme.schema_migrations where version = 2").await;
