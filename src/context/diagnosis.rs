@@ -1,7 +1,6 @@
 //! Why a tenant could not be entered.
 
 use super::{
-    exit::roll_back,
     protocol::{DIAGNOSE, Gate, REGISTRY_IS_HIDDEN},
     shared::Shared,
 };
@@ -34,13 +33,13 @@ async fn hidden(client: &Client) -> Result<bool, tokio_postgres::Error> {
     rows.first().map_or(Ok(false), |row| row.try_get(0))
 }
 
-/// Looks, after a rollback, at what is wrong with a tenant; `None` where nothing is.
+/// Looks, after a rollback, at what is wrong with a tenant; `None` where nothing is. The session is left without a scrub.
 pub(super) async fn diagnose(shared: &Shared, database: &str, config: &Config) -> Result<Option<Error>> {
     let Gate { slug, schema, role, .. } = &shared.gate;
     let client = shared.lease.connection().client();
     let doing = || while_doing(format!("find out why tenant {slug} cannot be entered"));
-    let rolled_back = message::run(client, &roll_back(shared.pooling)).await.map_err(doing())?;
-    shared.lease.judge_scrub(&rolled_back.complete().map_err(doing())?);
+    // The scrub is for whoever gives the connection back: it would make the session end at an error below.
+    message::run(client, "rollback").await.and_then(message::Answer::complete).map_err(doing())?;
     let modes = identity::isolation_modes(client).await.map_err(doing())?;
     if let Err(error) = identity::refuse_isolation(database, modes, config) {
         return Ok(Some(error));

@@ -58,7 +58,8 @@ impl Entry {
     ) -> Result<Self, Error> {
         let connection = lease.connection();
         let client = connection.client();
-        let begin = begin_locked(&gate.slug, options, connection.default_isolation(), config.session());
+        let (isolation, session) = (connection.default_isolation(), config.session());
+        let begin = begin_locked(&gate.slug, options, isolation, session, config.pooling());
         match connection.entry_statement() {
             Some(statement) => {
                 let message = Message::send(client, &begin).await?;

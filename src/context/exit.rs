@@ -4,7 +4,7 @@
 //! So whatever can run is made to run before the guard, and after the COMMIT the session is looked at by text. The text of a
 //! simple-query message cannot be replaced by anything that the session holds.
 
-use crate::config::Pooling;
+use crate::{config::Pooling, db::pool::EXIT_ON_ERROR};
 use rand::RngExt as _;
 use tokio_postgres::error::SqlState;
 
@@ -41,20 +41,26 @@ const TEXT_MAX: usize = 60;
 /// it dropped. Behind a pooler they are dropped: the session is not ours to throw away.
 fn scrub(pooling: Pooling) -> String {
     let seed = rand::rng().random_range(-1.0..1.0_f64);
-    let (drop_statements, statements) = match pooling {
+    let (exit_on_error, drop_statements, look) = match pooling {
         Pooling::Direct => (
+            format!("{EXIT_ON_ERROR}; "),
             "",
             format!(
-                "; select s.from_sql, pg_catalog.left(s.statement, {TEXT_MAX}) from pg_catalog.pg_prepared_statement() s"
+                "select s.from_sql, pg_catalog.left(s.statement, {TEXT_MAX}), {UNLOCK} \
+                 from pg_catalog.pg_prepared_statement() s"
             ),
         ),
-        Pooling::Transaction => ("deallocate all; ", String::new()),
+        Pooling::Transaction => (String::new(), "deallocate all; ", format!("select {UNLOCK}")),
     };
     format!(
-        "close all; reset session authorization; reset all; reset role; unlisten *; {drop_statements}discard temp; \
-         discard sequences; select pg_catalog.pg_advisory_unlock_all(), pg_catalog.setseed({seed}){statements}"
+        "close all; reset session authorization; reset all; {exit_on_error}reset role; unlisten *; {drop_statements}discard temp; \
+         discard sequences; set seed = {seed}; {look}"
     )
 }
+
+/// Gives up the locks of the session. Where it stands beside each prepared statement it runs once at least: a session without
+/// any is not used again.
+const UNLOCK: &str = "pg_catalog.pg_advisory_unlock_all()";
 
 /// The prepared statements that a transaction has left in its session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

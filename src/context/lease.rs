@@ -173,15 +173,15 @@ impl Drop for Cleaning {
 
 /// Whether a session holds the prepared statements that it should, by the answer to the scrub, whose last statement asks.
 fn is_as_it_was(connection: &Connection, pooling: Pooling, answer: &Answer) -> bool {
+    // Behind a pooler they were dropped, and nobody asked.
+    if pooling == Pooling::Transaction {
+        return true;
+    }
     let mut leftovers = Leftovers::default();
     for (_, row) in answer.rows.iter().filter(|(statement, _)| statement + 1 == answer.completed) {
         leftovers.count(row.get(0), row.get(1));
     }
-    match pooling {
-        // They were dropped.
-        Pooling::Transaction => true,
-        Pooling::Direct => connection.has_its_statements(leftovers.entry, leftovers.drivers) && leftovers.others == 0,
-    }
+    connection.has_its_statements(leftovers.entry, leftovers.drivers) && leftovers.others == 0
 }
 
 /// A statement on its way.

@@ -31,8 +31,8 @@ use crate::{
     config::{Config, Isolation},
     db::{
         identity::{self, Identity},
-        message::Answer,
-        pool::{self, Pool},
+        message::{self, Answer},
+        pool::{self, Pool, STAY_ON_ERROR},
         search_path::search_path,
     },
     error::{Error, Result, while_doing},
@@ -108,18 +108,20 @@ impl Db {
     /// Dropped, the connection is closed.
     pub async fn connect(config: &Config) -> Result<Self> {
         let pool = pool::build(config, enter_sql)?;
-        let first = pool::take(&pool, config).await?;
+        let first = Lease::new(pool::take(&pool, config).await?, pool.clone());
+        let client = first.connection().client();
         let doing = || while_doing(format!("look at the server at {}", config.target()));
-        let (database, identity) = identity::read(first.client()).await.map_err(doing())?;
+        message::run(client, STAY_ON_ERROR).await.and_then(Answer::complete).map_err(doing())?;
+        let (database, identity) = identity::read(client).await.map_err(doing())?;
         let tag = match identity {
             Identity::Recorded(tag) => tag,
             Identity::Unrecorded => DatabaseTag::of(&database),
             Identity::Copied => return Err(Error::DatabaseCopied { database }),
         };
-        let modes = identity::isolation_modes(first.client()).await.map_err(doing())?;
+        let modes = identity::isolation_modes(client).await.map_err(doing())?;
         identity::refuse_isolation(&database, modes, config)?;
-        let search_path = search_path(first.client(), config, &tag).await?;
-        drop(first);
+        let search_path = search_path(client, config, &tag).await?;
+        first.roll_back().await;
         let descriptions = Arc::new(Descriptions::new(config.pool().descriptions_max));
         let inner = Inner { pool, config: config.clone(), database, tag, descriptions, search_path };
         Ok(Self { inner: Arc::new(inner), error: PhantomData })
@@ -142,11 +144,11 @@ impl<E: From<Error> + Send> Db<E> {
     /// Runs `body` in a transaction that sees one tenant and nothing else: commits when it returns `Ok`, rolls back when it
     /// returns `Err`, panics or is dropped.
     ///
-    /// The search path is `tenant_<slug>, public`, the schemas of extensions, `pg_temp`, and in role mode the role is the tenant's own, so the database
-    /// itself refuses another tenant's table even by its full name. The message that opens the transaction and checks all
-    /// this rides ahead of the first statement without a wait of its own; a statement behind a refused one does not run (`docs/security.md`
-    /// names the exception). The body itself starts before the answer is there: what it does outside the database it should
-    /// do after its first statement.
+    /// The search path is `tenant_<slug>, public`, the schemas of extensions, `pg_temp`, and in role mode the role is the
+    /// tenant's own, so the database itself refuses another tenant's table even by its full name. The message that opens the transaction and checks all
+    /// this rides ahead of the first statement without a wait of its own; a statement behind a refused one does not run.
+    /// (Behind a pooler the first statement waits for the answer, one round trip.) The body itself starts before the answer is
+    /// there: what it does outside the database it should do after its first statement.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) -> Result<(), cgk::Error> {
@@ -262,7 +264,7 @@ impl<E: From<Error> + Send> Db<E> {
     async fn depart<T>(&self, visit: Visit, outcome: Result<T, E>) -> Result<T, FailedVisit<E>> {
         let Visit { shared, nonce, .. } = visit;
         if shared.entered().await.is_err() {
-            let error = self.why_refused(shared, Behind::Nothing).await;
+            let error = Box::pin(self.why_refused(shared, Behind::Nothing)).await;
             return Err(FailedVisit { undone: undone_by_server(&error), error: error.into() });
         }
         match outcome {
@@ -321,7 +323,7 @@ impl<E: From<Error> + Send> Db<E> {
         }
         match Box::pin(diagnose(&shared, &self.inner.database, &self.inner.config)).await {
             Ok(Some(reason)) => {
-                shared.lease.give_back();
+                shared.lease.roll_back().await;
                 reason
             }
             // Nothing is wrong with the tenant, so it may be the session: another call gets another connection.

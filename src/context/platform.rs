@@ -5,7 +5,7 @@ use super::{
     descriptions::{Described, Descriptions, Typed},
     exit::{self, Connection, Departure, departure},
     lease::Lease,
-    protocol::{self, Nonce, setting_is},
+    protocol::{self, Nonce, PATH, TX, demand_same},
     statement_form::{StatementForm, statement_form},
 };
 use crate::{
@@ -305,7 +305,8 @@ impl Stay {
             tampered: AtomicBool::new(false),
             first_failure: Mutex::new(None),
         };
-        let begin = protocol::begin(options, stay.lease.connection().default_isolation(), config.session());
+        let isolation = stay.lease.connection().default_isolation();
+        let begin = protocol::begin(options, isolation, config.session(), config.pooling());
         let sql = format!("{begin}; {}", enter_sql(nonce, &stay.path));
         let flight = stay.lease.take_off();
         let entered = message::run(stay.client(), &sql).await.and_then(message::Answer::complete);
@@ -481,12 +482,8 @@ fn enter_sql(nonce: Nonce, path: &str) -> String {
 
 /// Raises an error unless the session is the platform's and in the transaction that made it so.
 fn guard(nonce: Nonce, path: &str) -> String {
-    format!(
-        "select 1 operator(pg_catalog./) (case when {} and {} and {} \
-         and pg_catalog.current_schema()::pg_catalog.text operator(pg_catalog.=) 'public'::pg_catalog.text \
-         and current_user operator(pg_catalog.=) session_user then 1 else 0 end)",
-        setting_is("cgk.tx", &nonce.to_string()),
-        setting_is("search_path", path),
-        setting_is("app.current_organization_id", ""),
-    )
+    let organization = "pg_catalog.current_setting('app.current_organization_id', true)";
+    let expected =
+        [literal(&nonce.to_string()), literal(path), literal(""), literal("public"), "session_user".to_owned()];
+    demand_same(&[TX, PATH, organization, "current_schema", "current_user"], &expected)
 }

@@ -9,8 +9,12 @@
 use super::options::TxOptions;
 use crate::{
     binding,
-    config::{Isolation, SessionSettings},
-    db::{identity::accepts_sql, milliseconds, pool::IsolationCheck},
+    config::{Isolation, Pooling, SessionSettings},
+    db::{
+        identity::accepts_sql,
+        milliseconds,
+        pool::{IsolationCheck, STAY_ON_ERROR},
+    },
     ident::{RoleName, SchemaName, literal},
     lock,
     slug::TenantSlug,
@@ -28,9 +32,10 @@ pub(crate) struct Gate {
     pub(crate) role: Option<RoleName>,
 }
 
-/// A number that only this transaction knows, set local: gone when something inside ended the transaction.
+/// A number that only the client knows. The setting `cgk.tx`, set local, is the organization's id hashed with it: gone when
+/// something inside ended the transaction, and not to be made for another organization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Nonce(u64);
+pub(crate) struct Nonce(i64);
 
 impl Nonce {
     pub(crate) fn random() -> Self {
@@ -40,7 +45,7 @@ impl Nonce {
 
 impl fmt::Display for Nonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        write!(f, "{}", self.0)
     }
 }
 
@@ -55,22 +60,21 @@ impl Gate {
         sql
     }
 
-    /// Raises an error unless the session is still in the tenant and in the transaction that entered it. Sent as text with
-    /// the COMMIT behind it, so that nothing in the session can stand in its place; every name and operator is qualified, so
-    /// that no search path leads to another.
+    /// Raises an error unless the session is still in the tenant and in the transaction that entered it, and has its
+    /// organization. Sent as text with the COMMIT behind it, so that nothing in the session can stand in its place.
     pub(crate) fn guard(&self, nonce: Nonce) -> String {
-        let role = self.role.as_ref().map_or_else(String::new, |role| {
-            let role = literal(role.as_str());
-            format!(" and current_user::pg_catalog.text operator(pg_catalog.=) {role}::pg_catalog.text")
-        });
-        format!(
-            "select 1 operator(pg_catalog./) (case when {mark} and {path} and \
-             pg_catalog.current_schema()::pg_catalog.text operator(pg_catalog.=) {schema}::pg_catalog.text{role} \
-             then 1 else 0 end)",
-            mark = setting_is("cgk.tx", &nonce.to_string()),
-            path = setting_is("search_path", &self.path),
-            schema = literal(self.schema.as_str()),
-        )
+        let organization = "pg_catalog.current_setting('app.current_organization_id', true)";
+        let mut found = vec![TX, PATH, "current_schema"];
+        let mut expected = vec![
+            format!("pg_catalog.hashtextextended({organization}, {nonce})"),
+            literal(&self.path),
+            literal(self.schema.as_str()),
+        ];
+        if let Some(role) = &self.role {
+            found.push("current_user");
+            expected.push(literal(role.as_str()));
+        }
+        demand_same(&found, &expected)
     }
 
     pub(crate) fn mode(&self) -> Isolation {
@@ -86,31 +90,63 @@ impl Gate {
     }
 }
 
-/// A condition: a setting has a value.
-pub(crate) fn setting_is(name: &str, value: &str) -> String {
-    format!("pg_catalog.current_setting('{name}', true) operator(pg_catalog.=) {}::pg_catalog.text", literal(value))
+/// What the transaction's mark is now; null when it was never set.
+pub(crate) const TX: &str = "pg_catalog.current_setting('cgk.tx', true)";
+/// What the search path is now.
+pub(crate) const PATH: &str = "pg_catalog.current_setting('search_path')";
+
+/// A statement that raises `division_by_zero` unless each of the found values is the expected one.
+///
+/// All are compared as one text, put together with a separator that nobody could know before: every name in a statement costs
+/// the server a look into its catalogue, a qualified one two, and this is parsed at every commit. Every function is
+/// qualified and no operator or type is used, so that no search path leads to another.
+pub(crate) fn demand_same(found: &[&str], expected: &[String]) -> String {
+    let separator = literal(&format!("{:x}", rand::random::<u64>()));
+    format!(
+        "select pg_catalog.int4div(1, pg_catalog.int4(pg_catalog.texteq(pg_catalog.concat_ws({separator}, {}), \
+         pg_catalog.concat_ws({separator}, {}))))",
+        found.join(", "),
+        expected.join(", "),
+    )
+}
+
+/// Opens a transaction, so that what is sent behind it runs in a transaction or not at all.
+///
+/// The setting [`EXIT_ON_ERROR`](crate::db::pool::EXIT_ON_ERROR) must last until there is a transaction, and must not come back when that is aborted by a
+/// failed statement: the session would end with the next. So it is taken back in a transaction before, which COMMIT AND
+/// CHAIN commits and follows with the one that stays; between the two nothing can fail or be cancelled. The scrub sets it
+/// again.
+///
+/// Behind a pooler the session is not ours to end: there the answer to BEGIN is awaited before anything else is sent.
+fn open(modes: &str, pooling: Pooling) -> String {
+    // A standby refuses SERIALIZABLE and READ WRITE, so these are set in the transaction, where a refusal aborts it.
+    let refusable = ["serializable", "read write"].iter().any(|mode| modes.contains(mode));
+    let (begin, set) = if refusable { ("", format!("; set transaction{modes}")) } else { (modes, String::new()) };
+    match pooling {
+        Pooling::Direct => format!("begin{begin}; {STAY_ON_ERROR}; commit and chain{set}"),
+        Pooling::Transaction => format!("begin{begin}{set}"),
+    }
 }
 
 /// Opens the transaction with its timeouts. `default_isolation` is the server's, for options that name none.
-///
-/// A BEGIN that is refused would leave what follows outside of any transaction. A standby refuses SERIALIZABLE and READ WRITE,
-/// so these are set in the transaction, where a refusal aborts it.
-pub(crate) fn begin(options: &TxOptions, default_isolation: &str, settings: &SessionSettings) -> String {
-    let modes = options.modes(default_isolation);
-    let refusable = ["serializable", "read write"].iter().any(|mode| modes.contains(mode));
-    let set = if refusable { "; set transaction" } else { "" };
-    format!("begin{set}{modes}; select {}", timeouts(settings))
+pub(crate) fn begin(
+    options: &TxOptions,
+    default_isolation: &str,
+    settings: &SessionSettings,
+    pooling: Pooling,
+) -> String {
+    format!("{}; {}", open(&options.modes(default_isolation), pooling), timeouts(settings))
 }
 
-/// Columns that set the timeouts for the transaction: one statement costs the server less than three.
+/// Sets the timeouts for the transaction. Statements of their own: the server has no expression to parse in them.
 fn timeouts(settings: &SessionSettings) -> String {
     [
         ("statement_timeout", settings.statement_timeout),
         ("lock_timeout", settings.lock_timeout),
         ("idle_in_transaction_session_timeout", settings.idle_in_transaction_timeout),
     ]
-    .map(|(name, time)| format!("pg_catalog.set_config('{name}', '{}', true)", milliseconds(time)))
-    .join(", ")
+    .map(|(name, time)| format!("set local {name} = {}", milliseconds(time)))
+    .join("; ")
 }
 
 /// Opens the transaction and takes the tenant's shared lock, against a drop, rename or suspension meanwhile.
@@ -123,19 +159,18 @@ pub(crate) fn begin_locked(
     options: &TxOptions,
     default_isolation: &str,
     settings: &SessionSettings,
+    pooling: Pooling,
 ) -> String {
     let key = lock::tenant_key(slug);
-    let begin = begin(options, default_isolation, settings);
-    // The wait for the lock is bounded by lock_timeout, which counts from the moment it is set, or else by
-    // statement_timeout, which only counts for statements that begin later.
-    let separator = if settings.lock_timeout.is_zero() { "; select" } else { "," };
-    let locked = format!("{begin}{separator} pg_catalog.pg_advisory_xact_lock_shared({key})");
+    let begin = begin(options, default_isolation, settings, pooling);
+    // The wait for the lock is bounded by lock_timeout, or else by statement_timeout, which counts for statements that begin
+    // after it was set.
     if options.sees_each_commit(default_isolation) {
-        return locked;
+        return format!("{begin}; select pg_catalog.pg_advisory_xact_lock_shared({key})");
     }
     format!(
-        "begin; select {}{separator} pg_catalog.pg_advisory_lock_shared({key}); commit; {locked}; \
-         select pg_catalog.pg_advisory_unlock_shared({key})",
+        "{begin}; select pg_catalog.pg_advisory_lock_shared({key}); commit and chain; {}; \
+         select pg_catalog.pg_advisory_xact_lock_shared({key}); select pg_catalog.pg_advisory_unlock_shared({key})",
         timeouts(settings),
     )
 }
@@ -166,10 +201,12 @@ pub(crate) fn enter_sql(mode: Isolation, check: IsolationCheck) -> String {
     };
     format!(
         "{ENTER_MARK} select pg_catalog.set_config('search_path', $1::pg_catalog.text, true), \
-         pg_catalog.set_config('cgk.tx', $2::pg_catalog.text, true), \
          pg_catalog.set_config('app.current_organization_id', coalesce((select o.id::pg_catalog.text \
          from public.organizations o where o.slug operator(pg_catalog.=) $3::pg_catalog.text \
-         and o.status operator(pg_catalog.=) 'active' and {belongs}), ''), true), {set_role}\
+         and o.status operator(pg_catalog.=) 'active' and {belongs}), ''), true), \
+         pg_catalog.set_config('cgk.tx', pg_catalog.hashtextextended(\
+         pg_catalog.current_setting('app.current_organization_id'), $2::pg_catalog.text::pg_catalog.int8)::pg_catalog.text, \
+         true), {set_role}\
          1 operator(pg_catalog./) (case when {accepted}\
          pg_catalog.current_schema()::pg_catalog.text operator(pg_catalog.=) $4::pg_catalog.text{role_is} \
          and pg_catalog.current_setting('app.current_organization_id') operator(pg_catalog.<>) ''::pg_catalog.text \
@@ -221,15 +258,16 @@ mod tests {
     #[test]
     fn the_role_is_set_after_everything_that_needs_the_login() {
         let settings = SessionSettings::default();
-        let begin = begin_locked(&gate().slug, &TxOptions::default(), "read committed", &settings);
+        let begin = begin_locked(&gate().slug, &TxOptions::default(), "read committed", &settings, Pooling::Direct);
         let sql = format!("{begin}; {}", gate().enter_text(Nonce(7), IsolationCheck::Checked));
         let order = [
-            "begin isolation level read committed; select pg_catalog.set_config('statement_timeout'",
-            "'lock_timeout'",
-            ", pg_catalog.pg_advisory_xact_lock_shared(4467969851850788077); /* cgk: enter */ select",
+            "begin isolation level read committed; set exit_on_error = off; commit and chain; set local statement_timeout",
+            "set local lock_timeout",
+            "; select pg_catalog.pg_advisory_xact_lock_shared(4467969851850788077); /* cgk: enter */ select",
             "'search_path', 'tenant_acme, public, pg_temp'::pg_catalog.text, true",
-            "'cgk.tx', '0000000000000007'::pg_catalog.text",
             "public.organizations",
+            "'cgk.tx', pg_catalog.hashtextextended(",
+            "'7'::pg_catalog.text::pg_catalog.int8",
             "'role', 'cgk_acme_8d9001d32c'::pg_catalog.text",
             "1 operator(pg_catalog./) (case",
         ];
@@ -240,17 +278,10 @@ mod tests {
     }
 
     #[test]
-    fn without_a_lock_timeout_the_statement_timeout_bounds_the_wait() {
-        let settings = SessionSettings { lock_timeout: std::time::Duration::ZERO, ..SessionSettings::default() };
-        let sql = begin_locked(&gate().slug, &TxOptions::default(), "read committed", &settings);
-        assert!(sql.contains("; select pg_catalog.pg_advisory_xact_lock_shared("), "{sql}");
-    }
-
-    #[test]
     fn the_lock_is_held_before_the_only_snapshot() {
         let settings = SessionSettings::default();
         let slug = gate().slug;
-        let begin = |options: &TxOptions, default| begin_locked(&slug, options, default, &settings);
+        let begin = |options: &TxOptions, default| begin_locked(&slug, options, default, &settings, Pooling::Direct);
         let default = TxOptions::default();
         assert!(!begin(&default, "read committed").contains("pg_advisory_lock_shared"));
         assert!(!begin(&default.clone().read_committed(), "serializable").contains("pg_advisory_lock_shared"));
@@ -260,7 +291,13 @@ mod tests {
             begin(&default.clone().repeatable_read(), "read committed"),
             begin(&default.serializable(), "read committed"),
         ] {
-            let order = ["pg_advisory_lock_shared", "commit; begin", "isolation level", "pg_advisory_xact_lock_shared"];
+            let order = [
+                "begin",
+                "isolation level",
+                "pg_advisory_lock_shared",
+                "); commit and chain",
+                "pg_advisory_xact_lock_shared",
+            ];
             let places: Vec<_> = order.iter().map(|part| sql.find(part)).collect();
             assert!(places.is_sorted() && places[0].is_some(), "{sql}");
             assert!(sql.ends_with("select pg_catalog.pg_advisory_unlock_shared(4467969851850788077)"), "{sql}");

@@ -82,6 +82,15 @@ impl Shared {
         self.judge(&self.entry.clone().await)
     }
 
+    /// Waits until a statement may be sent. Behind a pooler that is when the tenant is entered: nothing there would keep the
+    /// statement from running by itself when the BEGIN before it fails.
+    async fn may_send(&self) -> Result<()> {
+        match self.pooling {
+            Pooling::Direct => Ok(()),
+            Pooling::Transaction => self.entered().await,
+        }
+    }
+
     fn judge(&self, verdict: &Verdict) -> Result<()> {
         match verdict {
             Verdict::Entered => Ok(()),
@@ -116,15 +125,18 @@ impl Shared {
         }
     }
 
+    /// [`admit`](Self::admit), and waits until the statement may be sent.
+    pub(super) async fn admit_now(&self, sql: &str) -> Result<()> {
+        self.admit(sql)?;
+        self.may_send().await
+    }
+
     /// Runs one piece of work, unless the tenant is known to be closed; its outcome counts only when the tenant was entered.
     pub(super) async fn run<T>(&self, work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
         if let Some(verdict) = self.entry.peek() {
             self.judge(verdict)?;
-            let (flight, number) = (self.lease.take_off(), self.failures.next());
-            let outcome = work.await;
-            flight.land();
-            return self.noted(number, outcome);
         }
+        self.may_send().await?;
         let (flight, number) = (self.lease.take_off(), self.failures.next());
         // Both are read at once: the driver stops reading from the wire when what it has read is not taken from it, and the
         // answer to the first message comes in any number of pieces.
@@ -164,7 +176,7 @@ impl Shared {
 
     /// The parameter types of a statement; learned from the server the first time that the tenant runs it.
     pub(super) async fn describe(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Described> {
-        self.admit(sql)?;
+        self.admit_now(sql).await?;
         let tenant = self.gate.slug.as_str();
         match self.descriptions.known(tenant, sql, params.len()) {
             Some(described) => Ok(described),

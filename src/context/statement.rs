@@ -24,7 +24,8 @@ type PgResult<T> = Result<T, tokio_postgres::Error>;
 /// Each call is a transaction of its own with every guard of [`Db::with_tenant`]: the message that enters the tenant, the
 /// statement, and the message that checks and commits go out together, and one round trip answers them all. The first time
 /// that a tenant runs a statement with parameters, the server is asked for their types, which takes a second one; the
-/// `_typed` forms never do.
+/// `_typed` forms never do. Behind a pooler (`pooled = true`) the message that enters the tenant is answered before the
+/// statement is sent, which takes one more.
 ///
 /// A statement that fails takes the commit with it. One thing only happens at the client, after the commit: `query_one` and
 /// `query_opt` finding another number of rows than they promise.
@@ -91,9 +92,14 @@ macro_rules! typed {
         let mut again: Option<Error> = None;
         for _ in 0..TRIES_MAX {
             let visit = $self.visit().await?;
-            if let Err(error) = visit.shared.admit($sql) {
-                let (Ok(error) | Err(error)) = $self.give_up(visit, error).await.map_err(E::from);
-                return Err(error);
+            if let Err(error) = visit.shared.admit_now($sql).await {
+                match $self.give_up(visit, error).await {
+                    Ok(error) => return Err(error),
+                    Err(error) => {
+                        again = Some(error);
+                        continue;
+                    }
+                }
             }
             let answered = {
                 let $client = visit.shared.lease.connection().client();
@@ -193,7 +199,7 @@ impl<E: From<Error> + Send> TenantHandle<'_, E> {
     /// returned as one.
     async fn give_up(&self, visit: Visit, error: Error) -> Result<E> {
         if visit.shared.entered().await.is_err() {
-            return match self.db.why_refused(visit.shared, Behind::Nothing).await {
+            return match Box::pin(self.db.why_refused(visit.shared, Behind::Nothing)).await {
                 changed @ Error::TenantChanged { .. } => Err(changed),
                 error => Ok(error.into()),
             };
@@ -212,7 +218,7 @@ impl<E: From<Error> + Send> TenantHandle<'_, E> {
         let Answered { outcome, departure, behind } = answered;
         let tenant = self.slug.clone();
         if visit.shared.entered().await.is_err() {
-            return match self.db.why_refused(visit.shared, behind).await {
+            return match Box::pin(self.db.why_refused(visit.shared, behind)).await {
                 changed @ Error::TenantChanged { .. } => Ok(Ended::Again(changed)),
                 error => Err(error.into()),
             };

@@ -1,6 +1,6 @@
 //! The pool of a service's connections.
 
-use super::{connect::refused, tls};
+use super::{connect::refused, message, tls};
 use crate::{
     config::{Config, Isolation, Pooling},
     error::{Error, Result},
@@ -48,6 +48,14 @@ pub(crate) type EntrySql = fn(Isolation, IsolationCheck) -> String;
 
 pub(crate) type Pool = managed::Pool<ConnectionManager>;
 pub(crate) type Lease = managed::Object<ConnectionManager>;
+
+/// What a session holds while it waits in the pool: it ends at any error outside of a transaction of ours.
+///
+/// Whatever is sent behind a BEGIN that fails, as one does that a cancel request meets, would run by itself and as the login.
+/// So the session ends with that failure, and with it all that was sent.
+pub(crate) const EXIT_ON_ERROR: &str = "set exit_on_error = on";
+/// Takes that back, for a look outside of a transaction that may fail.
+pub(crate) const STAY_ON_ERROR: &str = "set exit_on_error = off";
 
 /// How many statements of the driver's own a connection may hold: it has three, and each again that was not waited for.
 const DRIVERS_MAX: usize = 16;
@@ -155,6 +163,10 @@ impl ConnectionManager {
         let check = if says_isolation { IsolationCheck::Checked } else { IsolationCheck::Unchecked };
         if self.pooling == Pooling::Direct && check == IsolationCheck::Unchecked {
             entry = prepare(check).await;
+        }
+        if self.pooling == Pooling::Direct {
+            // Last of all: what fails above, as a statement that cannot be prepared, must not end the session.
+            message::run(client, EXIT_ON_ERROR).await?.complete()?;
         }
         Ok((entry, default_isolation, check))
     }

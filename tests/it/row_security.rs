@@ -62,14 +62,18 @@ async fn a_tenants_role_sees_its_own_rows_whatever_the_session_says() {
     let (acme, globex) = (organization(&stage, "acme").await, organization(&stage, "globex").await);
     let db = stage.app(Isolation::Role, SharedTables::All).await;
     for forged in [globex.to_string(), String::new(), "nonsense".into(), acme.to_string()] {
-        let rows = db
+        let mut rows = Vec::new();
+        let outcome = db
             .with_tenant(&slug("acme"), async |tx| {
                 tx.query("select set_config('app.current_organization_id', $1, true)", &[&forged]).await?;
-                seen(tx).await
+                rows = seen(tx).await?;
+                Ok(())
             })
-            .await
-            .unwrap();
+            .await;
         assert_eq!(rows, vec![vec![acme]; 5], "{forged:?}");
+        // It is seen nevertheless, and commits nothing.
+        let is_refused = matches!(outcome, Err(Error::TransactionTampered { .. }));
+        assert_eq!(is_refused, forged != acme.to_string(), "{forged:?}: {outcome:?}");
     }
     // Back and forth on one connection, with the same prepared statement.
     for (tenant, id) in [("acme", acme), ("globex", globex), ("acme", acme)] {
@@ -191,14 +195,16 @@ async fn in_path_mode_the_setting_decides_for_rows_read_and_written() {
     assert_eq!(db.tenant(&slug("acme")).execute(own, &[&acme]).await.unwrap(), 1);
     // Outside of tenants the same login is the platform's.
     assert_eq!(db.platform().query("select id from users", &[]).await.unwrap().len(), 2);
-    // The control, and what path mode does not promise: the setting is the closure's to change.
-    let rows = db
+    // The control, and what path mode does not promise: the setting is the closure's to change. It commits nothing with it.
+    let mut rows = Vec::new();
+    let outcome = db
         .with_tenant(&slug("acme"), async |tx| {
             tx.query("select set_config('app.current_organization_id', $1, true)", &[&globex.to_string()]).await?;
-            tx.query_typed("select organization_id from users", &[]).await
+            rows = tx.query_typed("select organization_id from users", &[]).await?;
+            Ok(())
         })
-        .await
-        .unwrap();
+        .await;
+    assert!(matches!(outcome, Err(Error::TransactionTampered { .. })), "{outcome:?}");
     assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<Uuid>>(), [globex]);
 }
 

@@ -321,8 +321,13 @@ pub(crate) fn say(line: &str) {
 pub(crate) struct Proxy {
     seen: Arc<Mutex<Vec<Seen>>>,
     cut: Arc<Mutex<Option<(usize, Cut)>>>,
+    rewriter: Rewriter,
     config: Config,
 }
+
+/// What the text of a simple query is replaced with on its way, if it is.
+type Rewrite = Box<dyn FnMut(&str) -> Option<String> + Send>;
+type Rewriter = Arc<Mutex<Option<Rewrite>>>;
 
 /// Where a connection is cut: before a message of the client's reaches the server, or right after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -352,17 +357,21 @@ impl Proxy {
         let noted = Arc::clone(&seen);
         let cut = Arc::new(Mutex::new(None));
         let cutting = Arc::clone(&cut);
+        let rewriter = Rewriter::default();
+        let rewriting = Arc::clone(&rewriter);
         tokio::spawn(async move {
             for _ in 0..connections_max {
                 let Ok((client, _)) = listener.accept().await else { return };
                 match &host {
                     TargetHost::Socket { directory, port } => {
                         let server = UnixStream::connect(format!("{directory}/.s.PGSQL.{port}")).await.unwrap();
-                        tokio::spawn(relay(client, server, Arc::clone(&noted), Arc::clone(&cutting)));
+                        let rewriting = Arc::clone(&rewriting);
+                        tokio::spawn(relay(client, server, Arc::clone(&noted), Arc::clone(&cutting), rewriting));
                     }
                     TargetHost::Network { name, port } => {
                         let server = TcpStream::connect((name.as_str(), *port)).await.unwrap();
-                        tokio::spawn(relay(client, server, Arc::clone(&noted), Arc::clone(&cutting)));
+                        let rewriting = Arc::clone(&rewriting);
+                        tokio::spawn(relay(client, server, Arc::clone(&noted), Arc::clone(&cutting), rewriting));
                     }
                     _ => unreachable!("there are two kinds of host"),
                 }
@@ -371,7 +380,12 @@ impl Proxy {
         let direct = url(database, None);
         let (user, _) = direct.split_once("://").unwrap().1.split_once('@').unwrap_or(("postgres", ""));
         let config = Config::from_url(&format!("postgresql://{user}@127.0.0.1:{port}/{}", database.name())).unwrap();
-        Self { seen, cut, config }
+        Self { seen, cut, rewriter, config }
+    }
+
+    /// Replaces the texts of simple queries on their way from now on.
+    pub(crate) fn rewrite(&self, rewrite: impl FnMut(&str) -> Option<String> + Send + 'static) {
+        *self.rewriter.lock().unwrap() = Some(Box::new(rewrite));
     }
 
     /// Cuts the connection at the message after so many others.
@@ -409,8 +423,23 @@ fn due(cutting: &Mutex<Option<(usize, Cut)>>) -> Option<Cut> {
     (left == 0).then_some(how)
 }
 
-async fn relay<S>(client: TcpStream, server: S, seen: Arc<Mutex<Vec<Seen>>>, cutting: Arc<Mutex<Option<(usize, Cut)>>>)
-where
+/// The body of a message as it goes on.
+fn rewritten(rewriter: &Rewriter, kind: u8, body: Vec<u8>) -> Vec<u8> {
+    let mut rewriter = rewriter.lock().unwrap();
+    let (b'Q', Some(rewrite)) = (kind, rewriter.as_mut()) else { return body };
+    match rewrite(std::str::from_utf8(&body).unwrap().trim_end_matches('\0')) {
+        Some(text) => [text.as_bytes(), b"\0"].concat(),
+        None => body,
+    }
+}
+
+async fn relay<S>(
+    client: TcpStream,
+    server: S,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    cutting: Arc<Mutex<Option<(usize, Cut)>>>,
+    rewriter: Rewriter,
+) where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     client.set_nodelay(true).unwrap();
@@ -444,6 +473,8 @@ where
                 break;
             }
         }
+        let body = if first { body } else { rewritten(&rewriter, kind[0], body) };
+        let length = (u32::try_from(body.len()).unwrap() + 4).to_be_bytes();
         if to_server.write_all(&length).await.is_err() || to_server.write_all(&body).await.is_err() {
             break;
         }

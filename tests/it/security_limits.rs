@@ -194,3 +194,67 @@ async fn row_security_that_is_off_is_named() {
             .unwrap_or_else(|error| panic!("{set}, {grant}: {error:?}"));
     }
 }
+
+/// A deferred trigger of a permanent table that defers itself again runs inside COMMIT, behind the check. Only a migration can
+/// make one. The next user of the connection finds nothing of it.
+#[tokio::test]
+async fn a_trigger_that_defers_itself_again_runs_behind_the_check() {
+    for (again, commits) in [(false, false), (true, true)] {
+        let stage = Stage::set().await;
+        let defer = if again { "set constraints all deferred;" } else { "" };
+        stage
+            .sql(&format!(
+                "create table tenant_acme.bait (n int); grant insert on tenant_acme.bait to public;
+                 create function tenant_acme.t() returns trigger language plpgsql as $$ begin
+                     if new.n < 2 then
+                         {defer}
+                         insert into tenant_acme.bait values (new.n + 1);
+                     else
+                         insert into tenant_acme.marks values ('behind', 1);
+                         set role \"{}\";
+                     end if;
+                     return null; end $$;
+                 create constraint trigger t after insert on tenant_acme.bait deferrable initially deferred
+                     for each row execute function tenant_acme.t();",
+                stage.role("globex")
+            ))
+            .await;
+        let outcome = in_acme(&stage.db, "insert into bait values (1)").await;
+        // Without the deferral the check sees where it has led.
+        match commits {
+            true => assert!(outcome.is_ok(), "{outcome:?}"),
+            false => assert!(matches!(outcome, Err(Error::TransactionTampered { .. })), "{outcome:?}"),
+        }
+        assert_eq!(stage.marks("acme", "behind").await, (i64::from(commits), 0));
+        stage.next_user(&stage.db, "globex").await;
+    }
+}
+
+/// A connection that the extension dblink opened stays in the session: the next tenant can use it.
+#[tokio::test]
+async fn a_connection_that_dblink_opened_is_left_to_the_next_tenant() {
+    let stage = Stage::set().await;
+    if stage.number("select count(*) from pg_available_extensions where name = 'dblink'").await == 0 {
+        println!("this server has no dblink");
+        return;
+    }
+    stage.sql("create extension dblink").await;
+    let address = crate::stage::address(stage.database.name());
+    let tokio_postgres::config::Host::Unix(host) = &address.get_hosts()[0] else {
+        println!("dblink wants a password over the network");
+        return;
+    };
+    let port = address.get_ports().first().copied().unwrap_or(5432);
+    let open = format!(
+        "create function public.open_link() returns text language sql security definer as
+            $$ select public.dblink_connect_u('left', 'host={} port={port} dbname={} user={}') $$",
+        host.display(),
+        stage.database.name(),
+        address.get_user().unwrap(),
+    );
+    stage.sql(&open).await;
+    in_acme(&stage.db, "select public.open_link()").await.unwrap();
+    let names = "select coalesce(array_to_string(public.dblink_get_connections(), ','), '')";
+    let left: String = stage.db.tenant(&slug("globex")).query_one(names, &[]).await.unwrap().get(0);
+    assert_eq!(left, "left");
+}

@@ -1,0 +1,160 @@
+//! What a transaction may leave changed when it commits: not the organization, and otherwise what is its own matter.
+
+use crate::stage::{Stage, connect, run, slug};
+use cgk::{Db, Error, TenantTx, config::Isolation, login::SharedTables};
+
+const INSERT: &str = "insert into marks (tag, n) values ('settings', 1)";
+
+/// Writes a row, does something by SQL that cannot be seen before it is sent, and returns Ok.
+async fn attempt(db: &Db, sql: &str) -> Result<(), Error> {
+    let body = async |tx: &mut TenantTx<'_>| {
+        tx.execute(INSERT, &[]).await?;
+        tx.query_typed(sql, &[]).await.map(drop)
+    };
+    db.with_tenant(&slug("acme"), body).await
+}
+
+async fn handles(stage: &Stage) -> Vec<(&'static str, Db)> {
+    let path = Db::connect(&stage.config().with_isolation(Isolation::Path)).await.unwrap();
+    vec![
+        ("role, owner", stage.db.clone()),
+        ("path, owner", path),
+        ("role, service", stage.app(Isolation::Role, SharedTables::All).await),
+    ]
+}
+
+#[tokio::test]
+async fn an_organization_that_is_left_changed_commits_nothing() {
+    let stage = Stage::set().await;
+    let other = "(select gen_random_uuid()::text)";
+    let set = |value: &str, local: bool| format!("set_config('app.current_organization_id', {value}, {local})");
+    let block = |sql: String| format!("do $$ begin {sql}; end $$");
+    let mark = |seed: &str| format!("set_config('cgk.tx', hashtextextended('x', {seed})::text, true)");
+    let own = "current_setting('app.current_organization_id')";
+    let cases = [
+        (format!("select {}", set(other, true)), false),
+        (format!("select {}", set(other, false)), false),
+        (format!("select {}", set("''", true)), false),
+        (block(format!("perform {}", set(other, true))), false),
+        (block("set local app.current_organization_id = 'x'".into()), false),
+        (block("reset app.current_organization_id".into()), false),
+        // With a mark to match, for whoever knows how it is made but not the number.
+        (block(format!("perform {}, {}", set("'x'", true), mark("0"))), false),
+        (block(format!("perform {}, set_config('cgk.tx', 'x', true)", set("'x'", true))), false),
+        (format!("select set_config('cgk.tx', hashtextextended({own}, 0)::text, true)"), false),
+        // On both sides of one statement: nothing is left to be seen (docs/security.md).
+        (
+            block(format!(
+                "declare own text := {own}; begin perform {}; perform {}; end",
+                set("'x'", true),
+                set("own", true)
+            )),
+            true,
+        ),
+        (format!("select {}, {}", set("'x'", true), set(&format!("'{}'", organization(&stage).await), true)), true),
+    ];
+    for (login, db) in handles(&stage).await {
+        for (sql, commits) in &cases {
+            let outcome = attempt(&db, sql).await;
+            match commits {
+                true => assert!(outcome.is_ok(), "{login}: {sql}: {outcome:?}"),
+                false => {
+                    assert!(matches!(outcome, Err(Error::TransactionTampered { .. })), "{login}: {sql}: {outcome:?}");
+                }
+            }
+            assert_eq!(stage.marks("acme", "settings").await, (i64::from(*commits), 0), "{login}: {sql}");
+            stage.sql("delete from tenant_acme.marks where tag = 'settings'").await;
+        }
+        // The single statement, whose commit is on its way before the answer to its entry.
+        let single = db.tenant(&slug("acme")).execute_typed(&cases[3].0, &[]).await;
+        assert!(matches!(single, Err(Error::TransactionTampered { .. })), "{login}: {single:?}");
+    }
+}
+
+async fn organization(stage: &Stage) -> String {
+    let sql = "select id::text from public.organizations where slug = 'acme'";
+    stage.watch.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+/// Other settings are the transaction's own: it commits with them, and the next user of the connection has not got them.
+#[tokio::test]
+async fn other_settings_commit_and_end_with_the_transaction() {
+    let stage = Stage::set().await;
+    let settings = [
+        ("timezone", "Asia/Tokyo"),
+        ("datestyle", "German, DMY"),
+        ("statement_timeout", "7s"),
+        ("lock_timeout", "7s"),
+        ("idle_in_transaction_session_timeout", "7s"),
+        ("exit_on_error", "on"),
+        ("work_mem", "7MB"),
+        ("row_security", "off"),
+    ];
+    for (name, value) in settings {
+        let show = format!("select current_setting('{name}')");
+        for local in [true, false] {
+            let before: String = stage.db.tenant(&slug("globex")).query_one(&show, &[]).await.unwrap().get(0);
+            assert_ne!(before, value, "{name}");
+            attempt(&stage.db, &format!("select set_config('{name}', '{value}', {local})")).await.unwrap();
+            let after: String = stage.db.tenant(&slug("globex")).query_one(&show, &[]).await.unwrap().get(0);
+            assert_eq!(before, after, "{name}, local: {local}");
+        }
+    }
+    assert_eq!(stage.marks("acme", "settings").await, (2 * settings.len() as i64, 0));
+    // Between transactions too the session is as cgk wants it: a failed BEGIN would still end it.
+    let (_, pid) = stage.next_user(&stage.db, "acme").await;
+    stage.until(&format!("select state = 'idle' from pg_stat_activity where pid = {pid}")).await;
+}
+
+/// A setting of one's own making keeps its name in the session, and no value: empty where it was null.
+#[tokio::test]
+async fn a_setting_of_ones_own_leaves_its_name_and_no_value() {
+    let stage = Stage::set().await;
+    let show = "select current_setting('shop.flag', true)";
+    let look =
+        async || stage.db.tenant(&slug("globex")).query_one(show, &[]).await.unwrap().get::<_, Option<String>>(0);
+    assert_eq!(look().await, None);
+    for local in [true, false] {
+        attempt(&stage.db, &format!("select set_config('shop.flag', 'secret of acme', {local})")).await.unwrap();
+        assert_eq!(look().await.as_deref(), Some(""), "local: {local}");
+    }
+    // PostgreSQL keeps the name whatever is reset.
+    let client = connect(stage.database.name()).await;
+    run(&client, "set shop.flag = 'x'; reset all").await.unwrap();
+    run(&client, "discard all").await.unwrap();
+    assert_eq!(client.query_one(show, &[]).await.unwrap().get::<_, Option<String>>(0).as_deref(), Some(""));
+}
+
+/// A function in `public` whose variable has the row type of a tenant's table keeps the layout of the tenant that called it
+/// first in the session. One with a variable of type `record` does not.
+#[tokio::test]
+async fn a_row_type_in_a_shared_function_keeps_the_layout_of_the_first_tenant() {
+    let stage = Stage::set().await;
+    // The column order of the two tenants' tables differs.
+    stage
+        .sql(
+            "create function public.by_row_type() returns text language plpgsql as
+                $$ declare m marks%rowtype; begin select * into m from marks; return m.tag; end $$;
+             create function public.by_record() returns text language plpgsql as
+                $$ declare m record; begin select * into m from marks; return m.tag; end $$",
+        )
+        .await;
+    let tag = async |tenant: &str, function: &str| {
+        let sql = format!("select public.{function}()");
+        stage.db.tenant(&slug(tenant)).query_one(&sql, &[]).await.map(|row| row.get::<_, String>(0))
+    };
+    assert_eq!(tag("acme", "by_row_type").await.unwrap(), "acme");
+    assert!(tag("globex", "by_row_type").await.is_err(), "the layout of acme is gone, and so is this line of the page");
+    assert_eq!(tag("acme", "by_record").await.unwrap(), "acme");
+    assert_eq!(tag("globex", "by_record").await.unwrap(), "globex");
+    // No reset of PostgreSQL's takes it away; a new session has it not.
+    let client = connect(stage.database.name()).await;
+    let call = async |client: &tokio_postgres::Client, tenant: &str| {
+        run(client, &format!("set search_path = tenant_{tenant}, public")).await.unwrap();
+        client.query_one("select public.by_row_type()", &[]).await.map(|row| row.get::<_, String>(0))
+    };
+    assert_eq!(call(&client, "acme").await.unwrap(), "acme");
+    run(&client, "discard all").await.unwrap();
+    assert!(call(&client, "globex").await.is_err());
+    assert_eq!(call(&connect(stage.database.name()).await, "globex").await.unwrap(), "globex");
+}
