@@ -30,7 +30,7 @@ mod score;
 
 const SQL: &str = "select count(*) from orders where status = $1";
 const STATUS: &str = "open";
-const NONCE: &str = "0123456789abcdef";
+const NONCE: &str = "1234567890123456789";
 const PATH: &str = "tenant_acme, public, pg_temp";
 
 #[tokio::main]
@@ -61,10 +61,10 @@ async fn server_version(database: &TestDatabase) -> String {
 /// What cgk has the server run around a tenant's statement, without cgk: the same settings, the same lock, the same look into the
 /// registry, the same checks.
 const BEGIN: &str = "
-    begin isolation level read committed; set local statement_timeout = 30000; set local lock_timeout = 5000;
+    begin isolation level read committed; set exit_on_error = off; commit and chain; set local statement_timeout = 30000; set local lock_timeout = 5000;
     set local idle_in_transaction_session_timeout = 60000; select pg_advisory_xact_lock_shared(42)";
 const ENTER: &str = "
-    select set_config('search_path', $1::text, true), set_config('cgk.tx', $2::text, true),
+    select set_config('search_path', $1::text, true),
            set_config('app.current_organization_id', coalesce((select o.id::text from public.organizations o
                       where o.slug = $3::text and o.status = 'active'
                       and not exists (select from pg_description d where d.classoid = 'pg_namespace'::regclass
@@ -72,13 +72,14 @@ const ENTER: &str = "
                                       and starts_with(d.description, 'cgk organization ')
                                       and not starts_with(d.description, concat('cgk organization ', o.id::text)))
                       ), ''), true),
+           set_config('cgk.tx', hashtextextended(current_setting('app.current_organization_id'), $2::text::int8)::text, true),
            set_config('role', $5::text, true),
            1 / (case when current_schema()::text = $4::text and current_user::text = $5::text
                 and current_setting('app.current_organization_id') <> '' then 1 else 0 end)";
 /// What leaves nothing in the session for its next user.
 const SCRUB: &str = "
-    close all; reset session authorization; reset all; reset role; unlisten *; discard temp; discard sequences;
-    select pg_advisory_unlock_all(), setseed(0.5); select from_sql, left(statement, 60) from pg_prepared_statement()";
+    close all; reset session authorization; reset all; set exit_on_error = on; reset role; unlisten *; discard temp;
+    discard sequences; set seed = 0.5; select from_sql, left(statement, 60), pg_advisory_unlock_all() from pg_prepared_statement()";
 
 /// How a transaction by hand ends.
 #[derive(Clone, Copy)]
@@ -90,8 +91,10 @@ enum End {
 impl End {
     fn sql(self, role: &str) -> String {
         let check = format!(
-            "select 1 / (case when current_setting('cgk.tx', true) = '{NONCE}' and current_setting('search_path') = '{PATH}'
-                         and current_schema()::text = 'tenant_acme' and current_user::text = '{role}' then 1 else 0 end)"
+            "select int4div(1, int4(texteq(
+                 concat_ws('/', current_setting('cgk.tx', true), current_setting('search_path'), current_schema, current_user),
+                 concat_ws('/', hashtextextended(current_setting('app.current_organization_id', true), {NONCE}),
+                           '{PATH}', 'tenant_acme', '{role}'))))"
         );
         match self {
             Self::Plain => format!("{check}; commit"),
