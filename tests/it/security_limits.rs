@@ -1,6 +1,6 @@
 //! What is not prevented, and what the refusals say: the lines of `docs/security.md` that no other test shows.
 
-use crate::stage::{Stage, run, slug};
+use crate::stage::{Stage, report, run, slug};
 use cgk::{
     Db, Error, ErrorKind, Operator, TenantTx, config::Isolation, drift, lock, login::SharedTables, migrate::Migrations,
     migrate::Scope,
@@ -235,13 +235,13 @@ async fn a_trigger_that_defers_itself_again_runs_behind_the_check() {
 async fn a_connection_that_dblink_opened_is_left_to_the_next_tenant() {
     let stage = Stage::set().await;
     if stage.number("select count(*) from pg_available_extensions where name = 'dblink'").await == 0 {
-        println!("this server has no dblink");
+        report("this server has no dblink");
         return;
     }
     stage.sql("create extension dblink").await;
     let address = crate::stage::address(stage.database.name());
     let tokio_postgres::config::Host::Unix(host) = &address.get_hosts()[0] else {
-        println!("dblink wants a password over the network");
+        report("dblink wants a password over the network");
         return;
     };
     let port = address.get_ports().first().copied().unwrap_or(5432);

@@ -3,7 +3,7 @@
 
 use crate::{
     sandbox::Proxy,
-    stage::{Stage, slug},
+    stage::{Stage, report, slug},
 };
 use cgk::{
     Config, Db, Error, ErrorKind, TenantTx, TxOptions,
@@ -131,7 +131,7 @@ async fn no_statement_runs_outside(adjust: fn(Config) -> Config) {
             held.db.with_tenant(&slug("globex"), async |tx| tx.query("select", &[]).await).await.expect(&told);
         }
     }
-    println!("no stray row, {} written", held.written().await);
+    report(&format!("no stray row, {} written", held.written().await));
 }
 
 #[tokio::test]
