@@ -4,7 +4,7 @@ use super::{
     fix,
     report::{Change, Difference},
 };
-use crate::{catalogue, db::message::Answer};
+use crate::{catalogue, db::message::Answer, ident::SchemaName, migrate::rehearsal::OWN_NAME};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Kind, parent and name of an object; the parent is empty for what stands by itself.
@@ -47,6 +47,17 @@ impl Catalogue {
         let mut catalogue = Self::default();
         for row in objects.chunks_exact(4) {
             catalogue.insert(&row[0], &row[1], &row[2], &row[3]);
+        }
+        catalogue
+    }
+
+    /// The same for one schema: a record does not know the schema's name where its objects hold it.
+    pub(super) fn for_schema(&self, schema: &SchemaName) -> Self {
+        let mut catalogue = self.clone();
+        for value in catalogue.objects.values_mut().flat_map(BTreeMap::values_mut) {
+            if value.contains(OWN_NAME) {
+                *value = value.replace(OWN_NAME, schema.as_str());
+            }
         }
         catalogue
     }

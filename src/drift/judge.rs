@@ -44,7 +44,7 @@ pub(super) async fn judge(
         drift.not_compared = Some(NotCompared::NoReference);
         return Ok(drift);
     };
-    let (mut given, mut there) = (reference.catalogue.clone(), found.catalogue.clone());
+    let (mut given, mut there) = (reference.catalogue.for_schema(schema), found.catalogue.clone());
     if slug.is_none() {
         there.forget_what_is_no_migrations(&mut given);
     }

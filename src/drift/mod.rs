@@ -149,7 +149,7 @@ pub(crate) async fn compare_up_to(
             return Err(Error::LedgerRefused { schema: schema.clone(), why: "there is no such schema".into() });
         }
     };
-    let mut given = reference.catalogue;
+    let mut given = reference.catalogue.for_schema(schema);
     given.forget_grants_to_the_tenant();
     found.catalogue.forget_grants_to_the_tenant();
     if set == Set::Public {

@@ -15,6 +15,7 @@ mod create_many;
 mod docs;
 mod docs_migrations;
 mod drift;
+mod drift_false_alarms;
 mod drift_ignore;
 mod drift_roles;
 mod drift_sql;

@@ -8,7 +8,7 @@
 mod record;
 pub(crate) mod shared;
 
-pub(crate) use record::{Snapshot, given, is_denied, is_missing_table, isolation_name, texts_sql};
+pub(crate) use record::{OWN_NAME, Snapshot, given, is_denied, is_missing_table, isolation_name, texts_sql};
 
 use super::{
     apply::{self, Landing, LedgerPresence, Patience, Purpose, Sessions, Turn, Unit},
@@ -19,7 +19,7 @@ use super::{
     source::Migrations,
 };
 use crate::{
-    catalogue::{Schemas, fingerprint_sql, objects_sql},
+    catalogue::{Schemas, fingerprint_sql, objects_sql, settings_sql},
     config::Isolation,
     db::{
         Operator,
@@ -166,7 +166,7 @@ async fn run(operator: &Operator, migrations: &Migrations, files: usize) -> Resu
     planned.pending = planned.pending[..files].into();
     if !apply::is_born_in_steps(&planned) {
         match at_once(operator, &planned).await {
-            Ok(snapshots) => return Ok((Grouping::Together, snapshots)),
+            Ok(snapshots) => return Ok((Grouping::Together, anonymous(snapshots, &schema))),
             Err(error) if planned.pending.len() < 2 || !is_of_the_files(&error) => return Err(failed(error)),
             Err(error) => tracing::info!(%error, "the set does not apply in one transaction"),
         }
@@ -175,7 +175,12 @@ async fn run(operator: &Operator, migrations: &Migrations, files: usize) -> Resu
     let dropped = drop_schema(operator).await;
     let snapshots = done.map_err(failed)?;
     dropped?;
-    Ok((Grouping::FileByFile, snapshots))
+    Ok((Grouping::FileByFile, anonymous(snapshots, &SchemaName::rehearsal())))
+}
+
+/// What tenants are compared with says nothing of the schema that it was found in.
+fn anonymous(snapshots: Vec<Snapshot>, schema: &SchemaName) -> Vec<Snapshot> {
+    snapshots.into_iter().map(|snapshot| snapshot.anonymous(schema)).collect()
 }
 
 /// Whether an error comes from what the files say and not from the server's state.
@@ -277,14 +282,15 @@ fn observe_sql(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>
     let schemas = Schemas::One { schema, role };
     let isolation = operator.config().isolation();
     format!(
-        "select pg_catalog.set_config('search_path', '', true), pg_catalog.set_config('jit', 'off', true);
+        "{};
 {};
-select pg_catalog.set_config('search_path', {}, true);
+{};
 {};
 select '{}';
 ",
+        settings_sql(""),
         fingerprint_sql(&schemas, isolation),
-        literal(schema.as_str()),
+        settings_sql(schema.as_str()),
         objects_sql(&schemas, isolation),
         record::OBSERVED,
     )

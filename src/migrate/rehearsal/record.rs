@@ -73,6 +73,32 @@ pub(crate) struct Snapshot {
     pub(crate) objects: Vec<String>,
 }
 
+/// Stands in a record for the name of the schema itself: a function or a default may hold it.
+pub(crate) const OWN_NAME: &str = "\u{1}";
+
+impl Snapshot {
+    /// The same with the schema's own name taken out of the texts, wherever it is a whole word.
+    pub(super) fn anonymous(mut self, schema: &SchemaName) -> Self {
+        for text in &mut self.objects {
+            *text = with_word_replaced(text, schema.as_str(), OWN_NAME);
+        }
+        self
+    }
+}
+
+fn with_word_replaced(text: &str, word: &str, by: &str) -> String {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let mut replaced = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(word) {
+        let (before, behind) = (&rest[..at], &rest[at + word.len()..]);
+        replaced.push_str(before);
+        replaced.push_str(if before.ends_with(is_word) || behind.starts_with(is_word) { word } else { by });
+        rest = behind;
+    }
+    replaced + rest
+}
+
 /// The snapshots in an answer, in order.
 pub(super) fn snapshots(answer: &Answer) -> Vec<Snapshot> {
     let (mut all, mut next) = (Vec::new(), Snapshot::default());
@@ -277,4 +303,14 @@ pub(crate) fn write_sql(set: Set, isolation: &str, ledger: &str, files: usize, s
         literal(&snapshot.fingerprint),
         objects.join(","),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_word_is_replaced_and_no_part_of_one() {
+        assert_eq!(with_word_replaced("a.t, xa.a, 'a', ab, a1, $a, a", "a", "_"), "_.t, xa._, '_', ab, a1, $a, _");
+    }
 }

@@ -7,7 +7,7 @@
 
 use super::record::{self, Snapshot};
 use crate::{
-    catalogue::{self, Schemas, fingerprint_sql, objects_sql},
+    catalogue::{self, Schemas, fingerprint_sql, objects_sql, settings_sql},
     db::{
         Operator,
         message::{self, Answer},
@@ -115,13 +115,14 @@ async fn look(operator: &Operator) -> Result<Snapshot> {
     let isolation = operator.config().isolation();
     let sql = format!(
         "set transaction isolation level read committed, read only;
-select pg_catalog.set_config('search_path', '', true), pg_catalog.set_config('jit', 'off', true);
 {};
-select pg_catalog.set_config('search_path', {}, true);
+{};
+{};
 {};
 ",
+        settings_sql(""),
         fingerprint_sql(&schemas, isolation),
-        literal(schema.as_str()),
+        settings_sql(schema.as_str()),
         objects_sql(&schemas, isolation),
     );
     let doing = || while_doing("read the catalogue of schema \"public\"");
