@@ -27,6 +27,7 @@
 mod binding;
 mod compare;
 mod fix;
+mod flatten;
 mod fleet;
 mod ignore;
 mod inspect;

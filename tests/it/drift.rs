@@ -595,6 +595,19 @@ async fn a_restored_schema_is_clean() {
         "003_gap.sql",
         "alter table orders drop quantity; alter table orders add quantity bigint; alter table extra rename a to z",
     );
+    // PostgreSQL writes the AND of an AND that a BETWEEN is, and reads it as one AND.
+    files.tenant(
+        "004_between.sql",
+        "create table spans (x int, y int, constraint spans_check check (x between 1 and 5 and y > 0),
+             inside boolean generated always as (x between 1 and 5 and y > 0) stored, low boolean default (1 between 0 and 2 and true));
+         create index spans_x on spans (x) where x between 1 and 5 and y > 0;
+         create view inner_spans as select * from spans where x between 1 and 5 and y > 0;
+         create policy inner_ones on spans using (x between 1 and 5 and y > 0) with check (x between 1 and 5 and y > 0);
+         create trigger spans_touch before update on spans for each row when (new.x between 1 and 5 and new.y > 0) execute function touch();
+         create domain small as int constraint small_check check (value between 1 and 5 and value <> 3);
+         create function is_small(x int) returns boolean language sql begin atomic select x between 1 and 5 and x <> 3; end;
+         create rule spans_kept as on delete to spans where old.x between 1 and 5 and old.y > 0 do instead nothing",
+    );
     let migrations = files.load();
     let operator = tenants(&database, &migrations, &["acme", "globex"]).await;
     let Some(tools) = tools() else {
@@ -615,8 +628,18 @@ async fn a_restored_schema_is_clean() {
         .arg(&folder)
         .arg(&url));
     let _ = std::fs::remove_file(&folder);
+    // The control: the server's text is another one now.
+    let of = |schema: &str| {
+        let sql = "select pg_get_constraintdef(oid) from pg_constraint where conname = 'spans_check' and connamespace = to_regnamespace";
+        format!("{sql}('tenant_{schema}')")
+    };
+    assert_ne!(raw.one::<String>(&of("acme")).await, raw.one::<String>(&of("globex")).await);
     let report = drift::verify(&operator, &migrations, &Scope::Tenants).await.unwrap();
     assert!(!report.has_drift(), "{:?}", report.tenants.iter().map(lines).collect::<Vec<_>>());
+    // A restored expression that is then changed is drift.
+    raw.run("alter table tenant_acme.spans drop constraint spans_check, add constraint spans_check check (x between 1 and 6 and y > 0)").await;
+    let report = drift::verify(&operator, &migrations, &Scope::Tenants).await.unwrap();
+    assert_eq!(lines(&report.tenants[0]).len(), 1, "{:?}", lines(&report.tenants[0]));
 }
 
 /// Where `pg_dump` and `psql` of the server's own version are; only a private server's are known.
