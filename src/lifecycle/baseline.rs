@@ -2,6 +2,7 @@
 
 mod foreign;
 
+use super::isolate;
 use crate::{
     binding::{self, Binding},
     db::{Operator, message, milliseconds},
@@ -74,6 +75,9 @@ pub enum Baselining {
 /// Takes over a tenant's schema: registry row, role and rights, and a ledger that says which migrations are in it.
 ///
 /// Before anything is written the schema is compared with what those migrations give. No migration is run.
+///
+/// A schema that was restored from the dump of another database brings the grants to that database's tenants' roles along.
+/// Their rights are taken.
 ///
 /// # Locks
 ///
@@ -386,6 +390,8 @@ impl<'a> Adoption<'a> {
             Some(slug) => login::admitted(self.operator, slug).await?,
             None => Vec::new(),
         };
+        // A schema that was restored from a dump of another database's carries that one's grants.
+        let foreign = isolate::roles_of_other_databases(self.operator, self.schema).await?;
         let mut sql = format!(
             "set transaction isolation level read committed;
 select {}, {}{notices};
@@ -416,6 +422,9 @@ select 'locked', {}, {};
         let owner = self.facts.as_ref().and_then(|facts| facts.owner.as_ref());
         if let Some(owner) = owner.filter(|owner| owner.as_str() != self.operator.facts().role) {
             sql.push_str(&format!("set local role {};\n", owner.quoted()));
+        }
+        for role in &foreign {
+            sql.push_str(&isolation::revoke_sql(self.schema, role));
         }
         if let Some(role) = &self.role {
             sql.push_str(&isolation::grants_sql(self.schema, role.ident()));

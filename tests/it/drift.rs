@@ -643,7 +643,7 @@ async fn a_restored_schema_is_clean() {
 }
 
 /// Where `pg_dump` and `psql` of the server's own version are; only a private server's are known.
-fn tools() -> Option<std::path::PathBuf> {
+pub(crate) fn tools() -> Option<std::path::PathBuf> {
     let directory = std::env::var_os("CGK_PG_BIN").map(std::path::PathBuf::from).or_else(|| {
         let mut found: Vec<_> =
             std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|entry| entry.path().join("bin")).collect();

@@ -191,6 +191,57 @@ async fn without_a_registry_there_is_nothing_to_harden() {
     assert_eq!(error.kind(), ErrorKind::NotReady);
 }
 
+/// What text in a tenant's transaction comes to: `None` if it ran, the server's SQLSTATE, or `refused` before it was sent.
+async fn attempt(db: &Db, sql: &str) -> Option<String> {
+    let outcome = db
+        .with_tenant(&slug("acme"), async |tx| {
+            tx.execute_typed(sql, &[]).await?;
+            Err::<(), _>(Error::Unexpected { doing: "attack".into(), found: "it ran".into() })
+        })
+        .await
+        .unwrap_err();
+    match outcome {
+        Error::StatementRefused { .. } => Some("refused".to_owned()),
+        outcome => outcome.sqlstate().map(|state| state.code().to_owned()),
+    }
+}
+
+/// With a role per tenant, the text has to go to the login and back for it.
+#[tokio::test]
+async fn with_role_isolation_no_text_goes_to_the_login_and_back_to_change_it() {
+    let stage = Stage::set().await;
+    let db = stage.app(Isolation::Role, SharedTables::Registry).await;
+    let (acme, login) = (stage.role("acme"), stage.app_name());
+    let other = Db::connect(db.config()).await.unwrap();
+    let rows = other.tenant(&slug("globex")).query_typed("select pg_backend_pid()", &[]).await.unwrap();
+    let pid: i32 = rows[0].get(0);
+    for sql in ["alter role current_user set work_mem = '1MB'".to_owned(), format!("alter user {login} password 'x'")] {
+        assert_eq!(attempt(&db, &sql).await.as_deref(), Some("refused"), "{sql}");
+    }
+    let inner = [
+        format!("alter role {login} set work_mem = '1MB'"),
+        format!("alter role {login} password 'x'"),
+        format!("perform pg_cancel_backend({pid})"),
+        format!("perform pg_terminate_backend(pid) from pg_stat_activity where pid = {pid} and false"),
+    ];
+    let there_and_back =
+        |inner: &str| format!("do $$ begin set local role none; {inner}; set local role \"{acme}\"; end $$");
+    for (index, inner) in inner.iter().enumerate() {
+        // As the tenant's role alone it is the server that denies it; ending nothing is no attack.
+        if index < 3 {
+            let alone = format!("do $$ begin {inner}; end $$");
+            assert_eq!(attempt(&db, &alone).await.as_deref(), Some("42501"), "{alone}");
+        }
+        assert_eq!(attempt(&db, &there_and_back(inner)).await, None, "denied on a stock server: {inner}");
+    }
+    let operator = Operator::connect(&stage.config()).await.unwrap();
+    setup::harden(&operator, HardeningMode::Apply).await.unwrap();
+    for inner in &inner {
+        assert_eq!(attempt(&db, &there_and_back(inner)).await.as_deref(), Some("42501"), "{inner}");
+    }
+    other.tenant(&slug("globex")).query_typed("select tag from marks", &[]).await.unwrap();
+}
+
 /// With path isolation the login itself runs the statements, and a login may change its own settings and password and end its
 /// own sessions.
 #[tokio::test]
@@ -200,26 +251,13 @@ async fn with_path_isolation_no_text_changes_the_login_or_ends_its_sessions() {
     let other = Db::connect(db.config()).await.unwrap();
     let rows = other.tenant(&slug("globex")).query_typed("select pg_backend_pid()", &[]).await.unwrap();
     let pid: i32 = rows[0].get(0);
-    let attempt = async |sql: &str| {
-        let outcome = db
-            .with_tenant(&slug("acme"), async |tx| {
-                tx.execute_typed(sql, &[]).await?;
-                Err::<(), _>(Error::Unexpected { doing: "attack".into(), found: "it ran".into() })
-            })
-            .await
-            .unwrap_err();
-        match outcome {
-            Error::StatementRefused { .. } => Some("refused".to_owned()),
-            outcome => outcome.sqlstate().map(|state| state.code().to_owned()),
-        }
-    };
     let login = stage.app_name();
     for sql in [
         "alter role current_user set work_mem = '1MB'".to_owned(),
         format!("alter user {login} password 'x'"),
         format!("alter role {login} in database {} reset all", stage.database.name()),
     ] {
-        assert_eq!(attempt(&sql).await.as_deref(), Some("refused"), "{sql}");
+        assert_eq!(attempt(&db, &sql).await.as_deref(), Some("refused"), "{sql}");
     }
     let attacks = [
         "do $$ begin alter role current_user set work_mem = '1MB'; end $$".to_owned(),
@@ -228,12 +266,12 @@ async fn with_path_isolation_no_text_changes_the_login_or_ends_its_sessions() {
         format!("select pg_terminate_backend({pid}) from marks where false"),
     ];
     for attack in &attacks {
-        assert_eq!(attempt(attack).await, None, "denied on a stock server: {attack}");
+        assert_eq!(attempt(&db, attack).await, None, "denied on a stock server: {attack}");
     }
     let operator = Operator::connect(&stage.config()).await.unwrap();
     setup::harden(&operator, HardeningMode::Apply).await.unwrap();
     for attack in &attacks {
-        assert_eq!(attempt(attack).await.as_deref(), Some("42501"), "{attack}");
+        assert_eq!(attempt(&db, attack).await.as_deref(), Some("42501"), "{attack}");
     }
     other.tenant(&slug("globex")).query_typed("select tag from marks", &[]).await.unwrap();
 }

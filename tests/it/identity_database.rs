@@ -16,13 +16,13 @@ use cgk::{
 };
 
 /// A database with two tenants and a service's login.
-struct Shop {
-    database: TestDatabase,
-    admission: Admission,
+pub(crate) struct Shop {
+    pub(crate) database: TestDatabase,
+    pub(crate) admission: Admission,
 }
 
 impl Shop {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let database = TestServer::shared().set_up_database().await.unwrap();
         database.with_tenants(&["acme", "globex"]).await.unwrap();
         let name: LoginName = format!("app_{}", DatabaseTag::of(database.name()).as_str()).parse().unwrap();
@@ -34,38 +34,38 @@ impl Shop {
         Self { database, admission }
     }
 
-    fn login(&self) -> &str {
+    pub(crate) fn login(&self) -> &str {
         self.admission.name.as_str()
     }
 
     /// The same server, another database.
-    fn config(&self, database: &str) -> Config {
+    pub(crate) fn config(&self, database: &str) -> Config {
         self.database.config().with_database(database)
     }
 
-    fn service(&self, database: &str) -> Config {
+    pub(crate) fn service(&self, database: &str) -> Config {
         as_login(self.database.config(), &self.admission).with_database(database)
     }
 
     /// The address of the service's login.
-    fn url(&self, database: &str) -> String {
+    pub(crate) fn url(&self, database: &str) -> String {
         let password = self.admission.password.as_ref().unwrap().reveal();
         self.config(database).url_of(self.login(), Some(password))
     }
 
     /// A copy by template.
-    async fn copy(&self, name: &str) -> Raw {
+    pub(crate) async fn copy(&self, name: &str) -> Raw {
         server().await.run(&format!("create database {name} template {}", self.database.name())).await;
         raw(name).await
     }
 }
 
 /// A session in the server's own database.
-async fn server() -> Raw {
+pub(crate) async fn server() -> Raw {
     raw("postgres").await
 }
 
-async fn raw(database: &str) -> Raw {
+pub(crate) async fn raw(database: &str) -> Raw {
     let url = match TestServer::shared().local() {
         Some(local) => local.url(database),
         None => panic!("this test renames databases, and does so on a private server alone"),
@@ -73,24 +73,24 @@ async fn raw(database: &str) -> Raw {
     Raw::connect(&url).await
 }
 
-async fn customers(db: &Db, tenant: &str) -> cgk::Result<i64> {
+pub(crate) async fn customers(db: &Db, tenant: &str) -> cgk::Result<i64> {
     let sql = "select count(*) from customers";
     db.with_tenant(&slug(tenant), async |tx| Ok(tx.query_one(sql, &[]).await?.get(0))).await
 }
 
-async fn drifts(config: &Config) -> Vec<String> {
+pub(crate) async fn drifts(config: &Config) -> Vec<String> {
     let operator = Operator::connect(config).await.unwrap();
     let report = drift::verify(&operator, &Migrations::bundled(), &Scope::Everything).await.unwrap();
     let schemas = report.schemas().flat_map(|schema| schema.differences.iter().map(ToString::to_string));
     schemas.chain(report.strays.iter().map(ToString::to_string)).collect()
 }
 
-fn fresh(name: &str) -> String {
+pub(crate) fn fresh(name: &str) -> String {
     format!("cgk_test_{name}_{:08x}", rand::random::<u32>())
 }
 
 /// What a login does in a tenant's schema by hand, as its tenant's role of the first database.
-async fn by_hand(url: &str, role: &str) -> Result<i64, String> {
+pub(crate) async fn by_hand(url: &str, role: &str) -> Result<i64, String> {
     let (client, connection) =
         tokio_postgres::connect(url, tokio_postgres::NoTls).await.map_err(|error| error.to_string())?;
     tokio::spawn(connection);

@@ -176,3 +176,49 @@ async fn the_commands_say_it_in_a_line_and_end_as_before() {
         assert!(strange.iter().any(|row| row["slug"] == "Acme-Inc" && row["status"] == "active"), "{strange:?}");
     }
 }
+
+/// Every kind of strange row at once, through each command that works on one tenant or on all.
+#[tokio::test]
+async fn every_command_goes_on_beside_every_kind_of_strange_row() {
+    let database = TestServer::shared().database().await.unwrap();
+    let shell = Shell::on(&database);
+    shell.write_migrations();
+    shell.transcript(&["setup:database -q", "tenant:create acme globex trial -q"]);
+    let run = |command: &str| shell.run(&command.split(' ').collect::<Vec<_>>());
+    let commands = [
+        "tenant:create acme",
+        "tenant:create acme globex",
+        "tenant:verify acme",
+        "tenant:verify trial",
+        "tenant:verify --all",
+        "tenant:list",
+        "migrate",
+        "migrate --check",
+        "migrate:status --check",
+        "drift",
+        "setup:database -q",
+    ];
+    let before: Vec<_> = commands.iter().map(|command| run(command).code).collect();
+    assert_eq!(before, [0; 11]);
+    plant(&Raw::on(&database).await).await;
+    for command in commands {
+        let after = run(command);
+        // A registry whose rules were taken away is drift, and for drift and verify alone.
+        let expected = if command == "drift" { 7 } else { 0 };
+        assert_eq!(after.code, expected, "{command}: {after:?}");
+        assert!(!(after.stdout.clone() + &after.stderr).contains("\u{1b}[31m"), "{command}: {after:?}");
+    }
+    // What is made beside them is made as ever; what has such a row is refused by name.
+    assert_eq!(run("tenant:create umbrella").code, 0);
+    assert_eq!(run("tenant:verify umbrella").code, 0);
+    for (command, code, said) in [
+        ("tenant:create Acme-Inc", 2, "\"Acme-Inc\" is not a tenant slug"),
+        ("tenant:create gone", 1, "tenant gone is arch\\nived, and its schema \"tenant_gone\" is gone"),
+        ("tenant:create trial", 0, "tenant trial exists: schema tenant_trial, and is trial"),
+        ("tenant:verify gone", 0, "gone: not compared: its status is not known to this version, and it has no schema"),
+    ] {
+        let answer = run(command);
+        assert_eq!(answer.code, code, "{command}: {answer:?}");
+        assert!((answer.stdout.clone() + &answer.stderr).contains(said), "{command}: {answer:?}");
+    }
+}

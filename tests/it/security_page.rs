@@ -39,3 +39,17 @@ fn every_promise_names_its_test() {
     }
     assert!(rows > 20, "{rows}");
 }
+
+/// `tenant_injection::every_injection_has_its_verdict` shows the verdicts; the page counts them.
+#[test]
+fn the_page_counts_the_injections_as_they_are() {
+    let all = crate::tenant_injection::INJECTIONS;
+    assert!(PAGE.contains(&format!("Of {} injections", all.len())));
+    for (column, name) in ["role, as it is", "role, hardened", "path, as it is", "path, hardened"].iter().enumerate() {
+        let mut counts = [0; 4];
+        all.iter().for_each(|(_, _, verdicts)| counts[verdicts[column] as usize] += 1);
+        let [denied, harmless, astray, reached] = counts;
+        let row = format!("| {name} | {denied} | {harmless} | {astray} | {reached} |");
+        assert!(PAGE.contains(&row), "{row}");
+    }
+}
