@@ -14,7 +14,7 @@ use crate::{
     version::{Checksum, Version},
 };
 use std::{collections::BTreeSet, sync::Mutex};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::{Row, error::SqlState};
 
 const CREATE: &str = "create table public.cgk_migration_files (
     set pg_catalog.text not null check (set in ('public', 'tenant')),
@@ -34,34 +34,35 @@ impl FleetFiles {
     /// Reads what is recorded, or counts ledgers where nothing can be read. Writes nothing.
     pub(crate) async fn load(operator: &Operator) -> Result<Self> {
         let doing = || while_doing("read which migration files the database has had");
-        let sql = "select pg_catalog.has_table_privilege(c.oid, 'select'),
-                          pg_catalog.has_table_privilege(c.oid, 'select, insert, update')
-                          and not pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool
-                   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-                   where n.nspname = 'public' and c.relname = 'cgk_migration_files' and c.relkind = 'r'";
-        let found = operator.client().query_typed(sql, &[]).await.map_err(doing())?;
-        let table = match found.first() {
-            None => Table::Absent,
-            Some(row) => match (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?) {
-                (_, true) => Table::Writable,
-                (true, false) => Table::ReadOnly,
-                (false, false) => Table::Hidden,
-            },
+        // One row at least, so that it is told who may write even where nothing is recorded.
+        let sql = "select pg_catalog.has_table_privilege('public.cgk_migration_files', 'select, insert, update')
+                          and not pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool,
+                          f.set, f.version, f.name, f.checksum
+                   from (values (1)) v (one) left join public.cgk_migration_files f on true order by f.set, f.version";
+        let absent = match operator.client().query_typed(sql, &[]).await {
+            Ok(rows) => return Self::of_rows(&rows),
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Table::Absent,
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Table::Hidden,
+            Err(error) => return Err(doing()(error)),
         };
-        if matches!(table, Table::Absent | Table::Hidden) {
-            let census = Census::take(operator).await?;
-            return Ok(Self { public: census.files(Set::Public), tenant: census.files(Set::Tenant), table });
-        }
-        let sql = "select set, version, name, checksum from public.cgk_migration_files order by set, version";
-        let mut files = Self { table, ..Self::default() };
-        for row in operator.client().query_typed(sql, &[]).await.map_err(doing())? {
-            let (set, version): (String, i64) = (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?);
+        let census = Census::take(operator).await?;
+        Ok(Self { public: census.files(Set::Public), tenant: census.files(Set::Tenant), table: absent })
+    }
+
+    fn of_rows(rows: &[Row]) -> Result<Self> {
+        let doing = || while_doing("read which migration files the database has had");
+        let mut files = Self::default();
+        for row in rows {
+            files.table = if row.try_get(0).map_err(doing())? { Table::Writable } else { Table::ReadOnly };
+            let (set, version): (Option<String>, Option<i64>) =
+                (row.try_get(1).map_err(doing())?, row.try_get(2).map_err(doing())?);
+            let (Some(set), Some(version)) = (set, version) else { continue };
             let version = Version::new(version).ok_or_else(|| crate::Error::Unexpected {
                 doing: "read which migration files the database has had".into(),
                 found: format!("version {version}"),
             })?;
-            let checksum = Checksum::recorded(row.try_get::<_, String>(3).map_err(doing())?);
-            let row = Applied { id: MigrationId { version, name: row.try_get(2).map_err(doing())? }, checksum };
+            let checksum = Checksum::recorded(row.try_get::<_, String>(4).map_err(doing())?);
+            let row = Applied { id: MigrationId { version, name: row.try_get(3).map_err(doing())? }, checksum };
             if set == "public" { files.public.push(row) } else { files.tenant.push(row) }
         }
         Ok(files)
