@@ -16,6 +16,7 @@ use std::{
     sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
+use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::Client;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -33,6 +34,8 @@ pub struct Operator {
     strings: StringSetting,
     /// Whether a user's statements may have left something in the session (`session_reset.rs`).
     marked: AtomicBool,
+    /// Held while a transaction of several messages is open.
+    undivided: Mutex<()>,
     search_path: SearchPath,
 }
 
@@ -181,7 +184,19 @@ impl Operator {
         }
         let search_path = search_path(&client, config, &facts.database_tag()).await?;
         let marked = AtomicBool::new(false);
-        Ok((Self { client, tls, config: config.clone(), facts, strings, marked, search_path }, identity))
+        Ok((
+            Self {
+                client,
+                tls,
+                config: config.clone(),
+                facts,
+                strings,
+                marked,
+                search_path,
+                undivided: Mutex::default(),
+            },
+            identity,
+        ))
     }
 
     /// Another connection of the same kind, without another look at the server.
@@ -190,7 +205,7 @@ impl Operator {
         let client = open(&self.config, &self.tls, strings).await?;
         let (tls, config, facts) = (self.tls.clone(), self.config.clone(), self.facts.clone());
         let (marked, search_path) = (AtomicBool::new(false), self.search_path.clone());
-        Ok(Self { client, tls, config, facts, strings, marked, search_path })
+        Ok(Self { client, tls, config, facts, strings, marked, search_path, undivided: Mutex::default() })
     }
 
     /// Lets the server refuse every write of this connection from here on.
@@ -247,6 +262,12 @@ impl Operator {
 
     pub(crate) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Waits until no transaction of several messages is open on the connection, and keeps it so: held by whoever sends one, and
+    /// by whoever writes on the same connection beside the work.
+    pub(crate) async fn undivided(&self) -> MutexGuard<'_, ()> {
+        self.undivided.lock().await
     }
 
     pub(super) fn session_is_marked(&self) -> &AtomicBool {

@@ -204,7 +204,10 @@ impl<'o> Recorder<'o> {
         if entries.is_empty() {
             return Ok(());
         }
-        let written = insert(self.operator, id, &entries).await;
+        let written = {
+            let _undivided = self.operator.undivided().await;
+            insert(self.operator, id, &entries).await
+        };
         if written.is_err() {
             let mut waiting = self.waiting.lock().expect("nothing panics while it is held");
             waiting.splice(0..0, entries);

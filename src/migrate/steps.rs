@@ -118,6 +118,15 @@ enum Part {
     Record,
 }
 
+/// Whose transaction a message is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Transaction {
+    /// The server's own, which ends with the message.
+    Implicit,
+    /// One that the message begins and a later one ends.
+    Explicit,
+}
+
 /// Why a statement was not carried out.
 enum Failed {
     /// It cannot share a transaction.
@@ -140,7 +149,7 @@ impl Stepper<'_> {
     async fn begin(&self) -> Result<Option<Progress>> {
         let schema = &self.plan.schema;
         let found = Progress::read(self.operator, schema).await?;
-        let mut script = self.script();
+        let mut script = self.script(Transaction::Implicit);
         script.part(Part::Check, &[]);
         let digest = LedgerDigest::of(&self.plan.applied);
         script.demand(&format!(
@@ -226,42 +235,49 @@ impl Stepper<'_> {
         }
     }
 
-    /// A statement and its record in one transaction: three messages, and nobody waits between them. The statement goes by
-    /// itself, so that the server refuses a text that it reads as several.
+    /// A statement and its record in one transaction: three messages. The statement goes by itself, so that the server refuses
+    /// a text that it reads as several; its record is sent with it.
+    ///
+    /// Not before the transaction is open: BEGIN fails where a cancel meets it, and a statement that is on its way by then is
+    /// carried out in a transaction of its own, and not recorded.
     async fn recorded(&self, progress: &Progress) -> Result<(), Failed> {
         let number = progress.done;
-        let mut before = self.script();
-        // First of all: what is demanded here must fail in the transaction, or the statement behind it would run without one.
-        before.sql.insert_str(0, "begin;\n");
+        let mut before = self.script(Transaction::Explicit);
         before.line(&self.settings_before(number));
         before.line(&guard::open_sql());
         let mut behind = Script::new();
         self.record(&mut behind, number + 1);
         behind.line(&guard::close_sql());
         behind.line("commit;");
-        let client = self.operator.client();
-        // Polled in this order, and so written to the connection in this order.
-        let (before, statement, behind) = tokio::join!(
-            biased;
-            self.send(&before, Some(number)),
-            message::run_single(client, self.text(number)),
-            self.send(&behind, Some(number)),
-        );
-        let failed = match (before, statement, behind) {
-            (Ok(()), Ok(()), Ok(())) => return Ok(()),
-            (Err((part, error)), ..) => Failed::With(self.error(part, error)),
-            (Ok(()), Err(source), _) => self.refused(number, source),
-            (Ok(()), Ok(()), Err((part, error))) => {
-                let ended = error.source.as_db_error().and_then(Broken::of);
-                match ended {
-                    Some(_) => Failed::With(self.failure(number, None, error.source)),
-                    None => Failed::With(self.error(part, error)),
-                }
-            }
+        let _undivided = self.operator.undivided().await;
+        let failed = match self.send(&before, Some(number)).await {
+            Err((part, error)) => Failed::With(self.error(part, error)),
+            Ok(()) => match self.statement_and_record(number, &behind).await {
+                Ok(()) => return Ok(()),
+                Err(failed) => failed,
+            },
         };
         // The transaction is still open, and nothing can be done in it.
         ask(self.operator, "rollback;").await.map_err(while_doing("roll back a statement")).map_err(Failed::With)?;
         Err(failed)
+    }
+
+    /// Sends a statement, and what records and commits it, in the transaction that is open.
+    async fn statement_and_record(&self, number: usize, behind: &Script<Part>) -> Result<(), Failed> {
+        // Polled in this order, and so written to the connection in this order.
+        let (statement, behind) = tokio::join!(
+            biased;
+            message::run_single(self.operator.client(), self.text(number)),
+            self.send(behind, Some(number)),
+        );
+        match (statement, behind) {
+            (Ok(()), Ok(())) => Ok(()),
+            (Err(source), _) => Err(self.refused(number, source)),
+            (Ok(()), Err((part, error))) => Err(Failed::With(match error.source.as_db_error().and_then(Broken::of) {
+                Some(_) => self.failure(number, None, error.source),
+                None => self.error(part, error),
+            })),
+        }
     }
 
     /// What the server has against a statement in a transaction.
@@ -348,7 +364,7 @@ impl Stepper<'_> {
 
     /// Writes down whether the next statement is begun.
     async fn announce(&self, progress: &Progress) -> Result<()> {
-        let mut script = self.script();
+        let mut script = self.script(Transaction::Implicit);
         script.part(Part::Record, &[]);
         let carried_out = progress.done + usize::from(progress.begun);
         let checksum = self.checksum(carried_out).expect("the statement is one of the file's");
@@ -381,7 +397,7 @@ impl Stepper<'_> {
     async fn finish(&self) -> Result<()> {
         let schema = &self.plan.schema;
         let steps = schema.qualified(STEPS_TABLE);
-        let mut script = self.script();
+        let mut script = self.script(Transaction::Implicit);
         let started = format!("(select started_at::pg_catalog.text from {steps})");
         script.part(Part::Record, &[format!("pg_catalog.set_config('cgk.started', {started}, true)")]);
         script.line(&ledger::insert_sql(schema, self.file, "true"));
@@ -400,9 +416,11 @@ impl Stepper<'_> {
 
     /// Ends the record of a file of which nothing was done.
     async fn forget(&self) {
-        let mut script = self.script();
+        let mut script = self.script(Transaction::Implicit);
         script.part(Part::Record, &[]);
-        script.line(&format!("drop table {};", self.plan.schema.qualified(STEPS_TABLE)));
+        let steps = self.plan.schema.qualified(STEPS_TABLE);
+        script.demand(&format!("not exists (select from {steps} where done > 0 or begun)"));
+        script.line(&format!("drop table {steps};"));
         if let Err((_, error)) = self.send(&script, None).await {
             tracing::debug!(schema = self.plan.schema.as_str(), error = %error.source, "an empty record stays");
         }
@@ -414,8 +432,11 @@ impl Stepper<'_> {
     }
 
     /// The beginning of a message that is one transaction: settings of its own, and the guards.
-    fn script(&self) -> Script<Part> {
+    fn script(&self, transaction: Transaction) -> Script<Part> {
         let mut script = Script::new();
+        if transaction == Transaction::Explicit {
+            script.line("begin;");
+        }
         script.line("reset role; reset all;");
         let settings: Vec<String> =
             self.session_settings().iter().map(|(name, value)| set_local(name, value)).collect();

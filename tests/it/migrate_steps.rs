@@ -15,7 +15,13 @@ use cgk::{
     testing::{TestDatabase, TestServer},
 };
 use rand::RngExt as _;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 const FIRST: &str = "create table one (id int generated always as identity primary key, note text);
     create index one_old on one (note); create table marks (tag text)";
@@ -471,6 +477,48 @@ async fn what_was_done_before_another_run_came_first_is_reported() {
     assert_eq!(applied, ["002_two", "003_three"]);
     assert_eq!(versions(&raw, "tenant_acme").await, [1, 2, 3, 4]);
     assert_eq!(migrate_all(&operator, &files.load()).await.unwrap().tenants.len(), 0, "the comment is true again");
+}
+
+/// The statement of a transaction that the server did not begin must not run without one: it would stay, and run again.
+#[tokio::test]
+async fn a_begin_that_is_refused_lets_nothing_run_without_a_transaction() {
+    let text = "-- cgk:no-transaction\ninsert into marks values ('first');\ninsert into marks values ('second');";
+    let (database, files, _operator, raw) = with_files(&["acme"], &[("002_steps.sql", text)]).await;
+    let marks = "select coalesce(string_agg(tag, ' ' order by tag), '') from tenant_acme.marks";
+    let proxy = Proxy::to(&database).await;
+    let operator = Operator::connect(proxy.config()).await.unwrap();
+    let migrations = files.load();
+    // The first statement's, and then the second's: by then the first is carried out.
+    for (skipped, left) in [(0_usize, ""), (1, "first")] {
+        let mut before = Some(skipped);
+        let (met, meets) = (Arc::new(AtomicBool::new(false)), "begin;\nreset role; reset all;");
+        let is_met = Arc::clone(&met);
+        proxy.rewrite(move |text| {
+            let left = before.filter(|_| text.starts_with(meets))?;
+            before = left.checked_sub(1);
+            // As the server refuses it where a cancel meets its first statement.
+            before.is_none().then(|| {
+                is_met.store(true, Ordering::Relaxed);
+                format!("!{text}")
+            })
+        });
+        let report = migrate_all(&operator, &migrations).await.unwrap();
+        assert!(met.load(Ordering::Relaxed), "the message was not met");
+        assert_eq!(failure(&report, "acme").sqlstate().unwrap().code(), "42601", "{report:?}");
+        assert_eq!(raw.one::<String>(marks).await, left);
+        assert_eq!(versions(&raw, "tenant_acme").await, [1]);
+    }
+    let report = migrate_all(&operator, &migrations).await.unwrap();
+    assert_eq!((report.migrated(), report.failed()), (1, 0), "{report:?}");
+    assert_eq!(raw.one::<String>(marks).await, "first second");
+    // The control: sent without a look at BEGIN's answer, the statement stays.
+    let (begun, stayed) = tokio::join!(
+        biased;
+        raw.try_run("!egin"),
+        raw.try_run("insert into tenant_acme.marks values ('third')"),
+    );
+    assert!(begun.is_err() && stayed.is_ok());
+    assert_eq!(raw.one::<String>(marks).await, "first second third");
 }
 
 /// All or nothing is one transaction, and such a file cannot be in it.
