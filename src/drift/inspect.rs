@@ -3,15 +3,13 @@
 use super::compare::Catalogue;
 use crate::{
     catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql, settings_sql},
-    db::{
-        Operator,
-        message::{self, Answer},
-        milliseconds,
-    },
+    db::{Operator, message::Answer, milliseconds},
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal},
-    lock,
-    migrate::{Applied, Checksum, LEDGER_TABLE, MigrationId, Version},
+    migrate::{
+        Applied, Checksum, LEDGER_TABLE, MigrationId, Version,
+        schema_lock::{self, Hold},
+    },
 };
 use tokio_postgres::error::SqlState;
 
@@ -60,7 +58,7 @@ pub(super) enum Looked {
     Gone,
 }
 
-/// Reads a schema in one message, under a share of its migration lock: whoever migrates it is waited for, for as long as
+/// Reads a schema in one message, under a share of its migration locks: whoever migrates it is waited for, for as long as
 /// `session.lock_timeout`, and waits for us some milliseconds. Writes nothing.
 pub(super) async fn inspect(
     operator: &Operator,
@@ -68,12 +66,17 @@ pub(super) async fn inspect(
     role: Option<&RoleName>,
     wanted: Wanted,
 ) -> Result<Looked> {
-    let doing = || while_doing(format!("read the catalogue of schema {:?}", schema.as_str()));
+    let what = || format!("read the catalogue of schema {:?}", schema.as_str());
+    let doing = || while_doing(what());
     let sql = script(operator, schema, role, wanted);
     let mut tries = 0;
     loop {
         tries += 1;
-        let answer = message::run(operator.client(), &sql).await.map_err(doing())?;
+        let wait = operator.session().lock_timeout;
+        let answer = match schema_lock::run(operator, schema, &sql, wait, what).await {
+            Err(Error::Locked { .. }) => return Ok(Looked::Busy),
+            answer => answer?,
+        };
         let has_ledger = tagged(&answer, "facts").next().map(|row| row.get(1) == Some("t"));
         let reached_ledger = tagged(&answer, "ledger next").next().is_some();
         let ledger = match (&answer.error, has_ledger) {
@@ -125,8 +128,7 @@ fn script(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>, wan
         "set transaction isolation level read committed, read only;
 select pg_catalog.set_config('lock_timeout', {lock_timeout}, true);
 {empty_path};
-select pg_catalog.pg_advisory_xact_lock_shared({key});
-{facts};
+{locks}{facts};
 {fingerprint};
 {own_path};
 {objects};
@@ -136,7 +138,7 @@ select 'row', version, name, checksum from {ledger} order by version;
         lock_timeout = literal(&milliseconds(operator.session().lock_timeout)),
         empty_path = settings_sql(""),
         own_path = settings_sql(schema.as_str()),
-        key = lock::migration_key(schema),
+        locks = schema_lock::lock_sql(schema, Hold::Shared),
         facts = facts_sql(schema, role),
         fingerprint = match wanted {
             Wanted::Objects => "select 'no fingerprint'".into(),

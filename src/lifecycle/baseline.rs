@@ -5,17 +5,18 @@ mod foreign;
 use super::isolate;
 use crate::{
     binding::{self, Binding},
-    db::{Operator, message, milliseconds},
+    db::{Operator, milliseconds},
     drift::{self, Comparison},
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     isolation::{self, Presence},
-    lock, login,
+    login,
     migrate::{
         Applied, MigrationFile, MigrationId, Migrations, Set, Target, Version,
         fileset::{FleetFiles, record::FileRecord},
         ledger::{self, LedgerTable},
         plan,
+        schema_lock::{self, Hold},
         state::{self, TenantFacts, role_of},
     },
     registry,
@@ -395,12 +396,11 @@ impl<'a> Adoption<'a> {
         let mut sql = format!(
             "set transaction isolation level read committed;
 select {}, {}{notices};
-select pg_catalog.pg_advisory_xact_lock({});
-select 'locked', {}, {};
+{}select {}, {};
 {guard}",
             set_local("lock_timeout", &milliseconds(session.migration_wait)),
             set_local("statement_timeout", "0"),
-            lock::migration_key(self.schema),
+            schema_lock::lock_sql(self.schema, Hold::Exclusive),
             set_local("lock_timeout", &milliseconds(session.lock_timeout)),
             set_local("statement_timeout", &milliseconds(session.migration_statement_timeout)),
         );
@@ -441,10 +441,10 @@ select 'locked', {}, {};
         // The record of the fleet's files is the operator's, whoever owns the schema.
         sql.push_str("reset role;\n");
         sql.push_str(recorded);
-        let doing = || while_doing(format!("adopt schema {:?}", self.schema.as_str()));
+        let what = || format!("adopt schema {:?}", self.schema.as_str());
+        let doing = || while_doing(what());
         self.operator.reset_session().await.map_err(doing())?;
-        let answer = message::run(self.operator.client(), &sql).await.map_err(doing())?;
-        let locked = answer.rows.iter().any(|(_, row)| row.get(0) == Some("locked"));
+        let answer = schema_lock::run(self.operator, self.schema, &sql, session.migration_wait, what).await?;
         let Some(source) = answer.error else { return Ok(true) };
         let somebody_was_quicker = [
             SqlState::DIVISION_BY_ZERO,
@@ -453,10 +453,7 @@ select 'locked', {}, {};
             SqlState::DUPLICATE_TABLE,
         ];
         match source.code() {
-            Some(state) if locked && somebody_was_quicker.contains(state) => Ok(false),
-            Some(&SqlState::LOCK_NOT_AVAILABLE) if !locked => {
-                Err(Error::Locked { schema: self.schema.clone(), waited: session.migration_wait })
-            }
+            Some(state) if somebody_was_quicker.contains(state) => Ok(false),
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Err(self.denied(owner, source)),
             _ => Err(doing()(source)),
         }

@@ -2,12 +2,13 @@
 
 use crate::{
     config::{Config, Isolation},
-    db::{Operator, message, milliseconds},
+    db::{Operator, milliseconds},
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
-    isolation, lock, login,
+    isolation, login,
     migrate::{
         ledger,
+        schema_lock::{self, Hold},
         state::{self, TenantFacts},
     },
     slug::TenantSlug,
@@ -173,17 +174,17 @@ pub(super) async fn roles_of_other_databases(operator: &Operator, schema: &Schem
 /// Takes the rights on a tenant's schema from the roles of other databases, and from these logins.
 async fn clear_one(operator: &Operator, slug: &TenantSlug, owner: Option<&Ident>, logins: &[Ident]) -> Result<()> {
     let (own, schema) = (operator.facts(), SchemaName::of_tenant(slug));
-    let doing = || while_doing(format!("take the rights of other databases' roles on schema {:?}", schema.as_str()));
+    let what = || format!("take the rights of other databases' roles on schema {:?}", schema.as_str());
+    let doing = || while_doing(what());
     let mut grantees = logins.to_vec();
     grantees.extend(roles_of_other_databases(operator, &schema).await?);
     if grantees.is_empty() {
         return Ok(());
     }
     let mut sql = format!(
-        "select pg_catalog.set_config('lock_timeout', {}, true);
-select pg_catalog.pg_advisory_xact_lock({});\n",
+        "select pg_catalog.set_config('lock_timeout', {}, true);\n{}",
         literal(&milliseconds(operator.session().migration_wait)),
-        lock::migration_key(&schema),
+        schema_lock::lock_sql(&schema, Hold::Exclusive),
     );
     if let Some(owner) = owner.filter(|owner| owner.as_str() != own.role) {
         sql.push_str(&format!("set local role {};\n", owner.quoted()));
@@ -191,7 +192,8 @@ select pg_catalog.pg_advisory_xact_lock({});\n",
     for grantee in &grantees {
         sql.push_str(&isolation::revoke_sql(&schema, grantee));
     }
-    message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
+    let answer = schema_lock::run(operator, &schema, &sql, operator.session().migration_wait, what).await?;
+    answer.complete().map(drop).map_err(doing())
 }
 
 async fn isolate_one(operator: &Operator, slug: &TenantSlug) -> Result<()> {
@@ -204,11 +206,10 @@ async fn isolate_one(operator: &Operator, slug: &TenantSlug) -> Result<()> {
     }
     let session = operator.session();
     let mut sql = format!(
-        "select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('statement_timeout', {}, true);
-select pg_catalog.pg_advisory_xact_lock({});\n",
+        "select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('statement_timeout', {}, true);\n{}",
         literal(&milliseconds(session.migration_wait)),
         literal(&milliseconds(session.migration_statement_timeout)),
-        lock::migration_key(&schema),
+        schema_lock::lock_sql(&schema, Hold::Exclusive),
     );
     sql.push_str(&isolation::role_sql(own, &role, facts.presence()));
     sql.push_str(&login::enter_by_role_sql(own, &role, &logins));
@@ -218,9 +219,10 @@ select pg_catalog.pg_advisory_xact_lock({});\n",
     }
     sql.push_str(&isolation::grants_sql(&schema, role.ident()));
     sql.push_str(&ledger::protect_sql(&schema, role.ident()));
-    let doing = || while_doing(format!("give tenant {slug} its role"));
+    let what = || format!("give tenant {slug} its role");
+    let doing = || while_doing(what());
     operator.reset_session().await.map_err(doing())?;
-    match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
+    match schema_lock::run(operator, &schema, &sql, session.migration_wait, what).await?.complete() {
         Ok(_) => Ok(()),
         // Another run made the role while this one waited for the lock.
         Err(error) if error.code() == Some(&SqlState::DUPLICATE_OBJECT) => {

@@ -249,14 +249,18 @@ impl Unit<'_> {
 }
 
 /// Waits between two looks at something that another session has to end, not for ever.
-pub(super) struct Patience {
+pub(crate) struct Patience {
     until: Instant,
     pause: Duration,
 }
 
 impl Patience {
     pub(super) fn of(operator: &Operator) -> Self {
-        Self { until: Instant::now() + operator.session().migration_wait, pause: POLL_FIRST }
+        Self::within(operator.session().migration_wait)
+    }
+
+    pub(crate) fn within(wait: Duration) -> Self {
+        Self { until: Instant::now() + wait, pause: POLL_FIRST }
     }
 
     /// Waits a little; says no when it was long enough.
@@ -291,7 +295,8 @@ async fn together(operator: &Operator, unit: &Unit<'_>, turn: Turn) -> Result<La
                 return Ok(landing);
             }
             Verdict::HalfDone => return Err(progress::refused(operator, schema).await?),
-            Verdict::Busy if turn == Turn::Try => return Ok(Landing::Busy),
+            // A transaction that goes on holds others up while it waits, and is aborted by now.
+            Verdict::Busy if turn == Turn::Try || unit.commits == Commits::Later => return Ok(Landing::Busy),
             Verdict::Busy => {
                 if !patience.wait().await {
                     let waited = operator.session().migration_wait;

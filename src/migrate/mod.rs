@@ -43,6 +43,7 @@ mod repair;
 pub(crate) mod run;
 mod saved;
 mod scaffold;
+pub(crate) mod schema_lock;
 mod script;
 mod selection;
 pub(crate) mod settle;

@@ -4,15 +4,15 @@ use super::{
     fileset::{FleetFiles, record::follow_ledgers},
     ledger::{self, Applied, LEDGER_TABLE, LedgerDigest, REPAIRS},
     rehearsal,
+    schema_lock::{self, Hold},
     selection::Scope,
     source::{MigrationFile, Migrations},
     state::require_registry,
 };
 use crate::{
-    db::{Operator, message, milliseconds},
+    db::{Operator, milliseconds},
     error::{Error, Result, while_doing},
     ident::{Ident, SchemaName, literal, quoted},
-    lock,
     migration::Set,
     slug::TenantSlug,
     version::Version,
@@ -313,29 +313,25 @@ async fn write(operator: &Operator, schema: &SchemaName, owner: &str, rows: &[Ap
     let message = format!(
         "set transaction isolation level read committed;
 select {wait}, {no_limit}, {path}{notices};
-select pg_catalog.pg_advisory_xact_lock({key});
-select 'locked', {lock_timeout}, {statement_timeout};
+{locks}select {lock_timeout}, {statement_timeout};
 {role}select 1 / (case when {digest} = {expected} then 1 else 0 end);
 {sql}",
         wait = set_local("lock_timeout", &milliseconds(session.migration_wait)),
         no_limit = set_local("statement_timeout", "0"),
         path = set_local("search_path", ""),
-        key = lock::migration_key(schema),
+        locks = schema_lock::lock_sql(schema, Hold::Exclusive),
         lock_timeout = set_local("lock_timeout", &milliseconds(session.lock_timeout)),
         statement_timeout = set_local("statement_timeout", &milliseconds(session.migration_statement_timeout)),
         digest = ledger::digest_sql(schema),
         expected = literal(LedgerDigest::of(rows).as_str()),
     );
-    let doing = || while_doing(format!("mend the ledger of schema {:?}", schema.as_str()));
+    let what = || format!("mend the ledger of schema {:?}", schema.as_str());
+    let doing = || while_doing(what());
     operator.reset_session().await.map_err(doing())?;
-    let answer = message::run(operator.client(), &message).await.map_err(doing())?;
-    let locked = answer.rows.iter().any(|(_, row)| row.get(0) == Some("locked"));
+    let answer = schema_lock::run(operator, schema, &message, session.migration_wait, what).await?;
     let Some(source) = answer.error else { return Ok(true) };
     match source.code() {
         Some(&SqlState::DIVISION_BY_ZERO | &SqlState::DUPLICATE_COLUMN) => Ok(false),
-        Some(&SqlState::LOCK_NOT_AVAILABLE) if !locked => {
-            Err(Error::Locked { schema: schema.clone(), waited: session.migration_wait })
-        }
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
             let role = &operator.facts().role;
             Err(Error::Privilege {

@@ -5,7 +5,7 @@
 //! is rolled back before they are begun.
 
 use super::{
-    apply::{self, Landing, LedgerPresence, Purpose, Sessions, Turn, Unit},
+    apply::{self, Landing, LedgerPresence, Patience, Purpose, Sessions, Turn, Unit},
     fileset::record::FileRecord,
     fleet::{FleetPlan, Step},
     grouping::Grouping,
@@ -59,6 +59,7 @@ pub(crate) async fn run(
         return Ok(());
     }
     let mut backoff = Backoff::new();
+    let mut patience = None;
     let mut attempts = 0;
     let began = Instant::now();
     loop {
@@ -76,6 +77,12 @@ pub(crate) async fn run(
             return Ok(());
         }
         let Some(Failed { part, error }) = failed else { continue };
+        // Rolled back by now, so that it holds up nobody while it waits.
+        let is_busy = matches!(error, Error::Locked { .. });
+        if is_busy && patience.get_or_insert_with(|| Patience::of(operator)).wait().await {
+            attempts -= 1;
+            continue;
+        }
         if let Some(pause) = backoff.after(&error) {
             tracing::info!(%error, "trying again");
             tokio::time::sleep(pause).await;
@@ -200,7 +207,12 @@ async fn inside(
         };
         match apply::attempt(operator, &unit, Turn::Wait, &mut Vec::new()).await {
             Ok(Landing::Done) => {}
-            Ok(Landing::Moved | Landing::Busy) => {
+            // A migration without a transaction is at the schema.
+            Ok(Landing::Busy) => {
+                let (schema, waited) = (part.plan.schema.clone(), operator.session().migration_wait);
+                return Err(Failed { part: Some(index), error: Error::Locked { schema, waited } });
+            }
+            Ok(Landing::Moved) => {
                 let error = Error::PlanStale { schema: part.plan.schema.clone() };
                 return Err(Failed { part: Some(index), error });
             }
