@@ -85,6 +85,12 @@ fn each_danger_is_seen() {
         ("create role r", "database-wide"),
         ("alter database d set work_mem = '1GB'", "database-wide"),
         ("grant pg_read_all_data to r", "predefined-role"),
+        ("grant select on t to public", "grant-to-public"),
+        ("alter default privileges grant select on tables to app, public", "grant-to-public"),
+        ("create table n (a text) inherits (shared)", "shared-parent"),
+        ("create table n (a text) inherits (t, public.shared)", "shared-parent"),
+        ("create table n partition of shared for values in (1)", "shared-parent"),
+        ("alter table t inherit public.shared", "shared-parent"),
         (
             "create function f(int) returns int immutable language sql as 'select $1'; alter table t add constraint c check (f(b) > 0) not valid",
             "unset-search-path",

@@ -5,11 +5,11 @@
 
 use super::{Finding, Lint, wide};
 use crate::{
-    migrate::source::MigrationFile,
+    migrate::source::{MigrationFile, is_bundled},
     migration::Set,
     sql::{
         Statement, Token, TokenKind,
-        shape::{self, Action, Name, Shape},
+        shape::{self, Action, Name, Shape, Source},
     },
 };
 use std::collections::BTreeSet;
@@ -61,6 +61,10 @@ pub(super) fn file(file: &MigrationFile, known: &mut Known<'_>) -> Vec<(usize, F
         of_shape(&shape, statement, known, &fresh, &mut faults);
         of_words(statement, file.is_transactional(), &mut faults);
         wide::of_database(statement, &mut faults);
+        // The bundled files give PUBLIC columns of tables that have policies.
+        if !is_bundled(file.checksum()) {
+            wide::of_grant(statement, &mut faults);
+        }
         wide::of_functions(statement, &mut known.functions, &mut faults);
         found.extend(faults.into_iter().map(|(at, lint, reason)| (index, Finding::at(file, at, lint, reason))));
         learn(&shape, known, &mut fresh);
@@ -72,9 +76,12 @@ fn of_shape(shape: &Shape, statement: &Statement, known: &Known<'_>, fresh: &BTr
     let start = statement.range.start;
     let is_fresh = |name: &Name| fresh.contains(&name.name);
     match shape {
-        Shape::CreateTable { name, references, .. } => {
+        Shape::CreateTable { name, references, sources, .. } => {
             qualified(name, faults);
             to_public(references, known, faults);
+            let is_parent = |source: &Source| matches!(source, Source::Inherits | Source::PartitionOf);
+            let parents = sources.iter().filter(|(source, _)| is_parent(source));
+            parents.for_each(|(_, parent)| below_shared(parent, parent.at, known, faults));
         }
         Shape::CreateIndex { table, concurrently: false, .. } if !is_fresh(table) => {
             let reason = format!("CREATE INDEX on {} stops all writes to it until the index is built", table.shown());
@@ -143,6 +150,12 @@ fn of_action(kind: &str, table: &Name, action: &Action, fresh: bool, known: &Kno
     let words = action.words();
     let at = action.at();
     to_public(&action.references(), known, faults);
+    if let Some(parent) = action.name_after(&["inherit"]).filter(|_| words.first() == Some(&"inherit")) {
+        below_shared(&parent, parent.at, known, faults);
+    }
+    if action.has(&["attach", "partition"]) {
+        below_shared(table, at, known, faults);
+    }
     if words.first() == Some(&"rename") && kind != "index" && !fresh && words.get(1) != Some(&"constraint") {
         let reason = "RENAME breaks the version of the application that is running".into();
         faults.push((at, Lint::Renames, reason));
@@ -257,6 +270,17 @@ fn to_public(references: &[Name], known: &Known<'_>, faults: &mut Faults) {
             name.shown()
         );
         faults.push((name.at, Lint::ForeignKeyToPublic, reason));
+    }
+}
+
+/// A tenant's table that inherits from a shared one, or is a partition of it.
+fn below_shared(parent: &Name, at: usize, known: &Known<'_>, faults: &mut Faults) {
+    if known.set == Set::Tenant && known.is_shared(parent) {
+        let reason = format!(
+            "who reads {} of the shared schema reads the rows of this table too, and those of every other tenant's",
+            parent.shown()
+        );
+        faults.push((at, Lint::SharedParent, reason));
     }
 }
 

@@ -113,6 +113,8 @@ lints! {
     SchemaQualified "schema-qualified" Warning "Leave the schema's name out: the file is run in the schema it is for."
     DatabaseWide "database-wide" Warning "Run it once, by hand or in the shared set; what it makes is in no schema."
     PredefinedRole "predefined-role" Warning "Grant what is needed on single objects: such a role sees every tenant."
+    GrantToPublic "grant-to-public" Warning "Name the roles that need it: PUBLIC is every tenant's role and every login."
+    SharedParent "shared-parent" Warning "Give each tenant a table of its own: what is in a child is read through the parent by all."
     UnsetSearchPath "unset-search-path" Warning "Add `set search_path from current` to the function: a restore runs it under another path."
     WritesEveryRow "writes-every-row" Warning "Write in batches, in a file with `-- cgk:no-transaction` on its first line."
 }

@@ -42,6 +42,29 @@ pub(super) fn of_database(statement: &Statement, faults: &mut Faults) {
     }
 }
 
+/// Rights for everybody on what holds rows, now or as a default. What is executed or is a type is PUBLIC's anyway.
+pub(super) fn of_grant(statement: &Statement, faults: &mut Faults) {
+    let tokens = &statement.tokens;
+    let words = statement.leading_words();
+    let grants = words.first() == Some(&"grant")
+        || words.starts_with(&["alter", "default", "privileges"]) && shape::has(tokens, &["grant"]);
+    let Some(on) = tokens.iter().position(|token| token.word() == Some("on")).filter(|_| grants) else { return };
+    let kind = tokens.get(on + 1).and_then(Token::word);
+    let kind = if kind == Some("all") { tokens.get(on + 2).and_then(Token::word) } else { kind };
+    if matches!(
+        kind,
+        Some("function" | "functions" | "procedure" | "procedures" | "routine" | "routines")
+            | Some("type" | "types" | "domain" | "language" | "foreign" | "database" | "tablespace" | "parameter")
+    ) {
+        return;
+    }
+    let Some(to) = tokens.iter().rposition(|token| token.word() == Some("to")).filter(|to| *to > on) else { return };
+    if let Some(public) = tokens[to..].iter().find(|token| token.name() == Some("public")) {
+        let reason = "PUBLIC is everybody: the roles of all tenants, and every login of the server".into();
+        faults.push((public.at, Lint::GrantToPublic, reason));
+    }
+}
+
 /// Functions without a search path of their own, where the server keeps calling them: in generated columns, in indexes, in
 /// checks. A restore fills these under an empty path, and the function then does not find what it names.
 pub(super) fn of_functions(statement: &Statement, pathless: &mut BTreeSet<String>, faults: &mut Faults) {
@@ -116,6 +139,7 @@ mod tests {
         let (mut faults, mut pathless) = (Faults::new(), BTreeSet::new());
         for statement in cut(text).unwrap().statements {
             of_database(&statement, &mut faults);
+            of_grant(&statement, &mut faults);
             of_functions(&statement, &mut pathless, &mut faults);
         }
         faults.into_iter().map(|(_, lint, _)| lint).collect()
@@ -141,6 +165,33 @@ mod tests {
             "grant x to pg_y",
             "create table role (schema int)",
             "drop table x",
+        ] {
+            assert_eq!(found(text), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn rights_for_everybody_are_told() {
+        for text in [
+            "grant select on t to public",
+            "grant select (a), update on table t, u to app, PUBLIC",
+            "grant all privileges on all tables in schema public to \"public\" with grant option",
+            "grant usage, select on sequence s to public",
+            "grant usage on schema x to public",
+            "alter default privileges in schema x grant select on tables to public",
+            "alter default privileges for role r grant insert on tables to app, public",
+        ] {
+            assert_eq!(found(text), [Lint::GrantToPublic], "{text}");
+        }
+        for text in [
+            "grant select on public.t to app",
+            "grant select on all tables in schema public to app",
+            "grant execute on function f() to public",
+            "grant usage on type e to public",
+            "revoke select on t from public",
+            "alter default privileges revoke execute on functions from public",
+            "grant r to x",
+            "create policy p on t to public using (true)",
         ] {
             assert_eq!(found(text), [], "{text}");
         }
