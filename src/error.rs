@@ -335,6 +335,12 @@ pub enum Error {
         /// The version.
         version: crate::version::Version,
     },
+    /// A canary is not one of the tenants that are to be migrated: without it all others would go first.
+    #[error("tenant {tenant} is to go first, and it is not one of the tenants of this run")]
+    CanaryLeftOut {
+        /// The tenant.
+        tenant: TenantSlug,
+    },
     /// Another run holds the lock of this schema.
     #[error("schema {schema:?} is locked by another run: waited {waited:?}", schema = schema.as_str())]
     Locked {
@@ -581,6 +587,7 @@ impl Error {
             Self::HalfDone { .. } => ("CGK0609", Drift),
             Self::WrongFiles { .. } => ("CGK0610", Drift),
             Self::NoSuchVersion { .. } => ("CGK0611", Invalid),
+            Self::CanaryLeftOut { .. } => ("CGK0612", Invalid),
             Self::NoReference { .. } => ("CGK0621", Failed),
             Self::LedgerRefused { .. } => ("CGK0622", Conflict),
             Self::Rehearsal { .. } => ("CGK0624", Failed),

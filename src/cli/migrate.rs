@@ -80,13 +80,13 @@ struct Which {
     #[arg(long, group = "scope")]
     retry_failed: bool,
     /// All but these tenants
-    #[arg(long, value_name = "SLUG", num_args = 1.., value_delimiter = ',', allow_hyphen_values = false)]
+    #[arg(long, value_name = "SLUG", num_args = 1.., value_delimiter = ',', allow_hyphen_values = false, conflicts_with = "public")]
     exclude: Vec<String>,
     /// One part of the tenants, as 1/3, where several machines share a fleet
-    #[arg(long, value_name = "I/N")]
+    #[arg(long, value_name = "I/N", conflicts_with = "public")]
     part: Option<Part>,
     /// Up to this version of the tenants' set, and no further
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", conflicts_with = "public")]
     target: Option<Version>,
 }
 
@@ -94,10 +94,10 @@ struct Which {
 #[derive(Args, Debug)]
 struct How {
     /// Tenants at once, each on a connection of its own [default: up to 4]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", conflicts_with = "public")]
     jobs: Option<NonZeroUsize>,
     /// So many tenants first, or these; the rest only if none of them failed
-    #[arg(long, value_name = "N|SLUG,…")]
+    #[arg(long, value_name = "N|SLUG,…", conflicts_with = "public")]
     canary: Option<String>,
     /// Begin no further tenant once N have failed
     #[arg(long, value_name = "N")]

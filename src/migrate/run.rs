@@ -278,7 +278,8 @@ pub async fn run(
 ///
 /// # Errors
 ///
-/// Whatever stops the shared schema; then no tenant was touched. Kind `NotFound`: a named canary is not in the registry. A
+/// Whatever stops the shared schema; then no tenant was touched. Kind `NotFound`: a named canary is not in the registry. Kind
+/// `Invalid`: it is not one of the selected tenants. A
 /// server that is lost on the way is no error but [`StopReason::Unavailable`], and what was done is in the report.
 ///
 /// # Cancel safety
@@ -541,9 +542,12 @@ fn split<'a>(jobs: Vec<Job<'a>>, canary: &Canary) -> (Vec<Job<'a>>, Vec<Job<'a>>
 async fn check_canaries(operator: &Operator, planned: &FleetPlan<'_>, canary: &Canary) -> Result<()> {
     let Canary::These(slugs) = canary else { return Ok(()) };
     for slug in slugs {
-        let planned = planned.tenants.iter().any(|tenant| tenant.slug == *slug);
-        if !planned && state::facts_of(operator, slug).await?.tenant.is_none() {
+        let is_planned = planned.tenants.iter().any(|tenant| tenant.slug == *slug);
+        if !is_planned && state::facts_of(operator, slug).await?.tenant.is_none() {
             return Err(Error::TenantNotFound { tenant: slug.clone() });
+        }
+        if !planned.selection.holds(slug) {
+            return Err(Error::CanaryLeftOut { tenant: slug.clone() });
         }
     }
     Ok(())

@@ -64,6 +64,17 @@ impl Selection {
         self
     }
 
+    /// Whether a tenant of the registry is selected.
+    pub(crate) fn holds(&self, slug: &TenantSlug) -> bool {
+        let in_scope = match &self.scope {
+            Scope::Everything | Scope::Tenants => true,
+            Scope::Public => false,
+            Scope::Only(slugs) => slugs.contains(slug),
+        };
+        in_scope && self.takes(slug)
+    }
+
+    /// Whether a tenant of the scope is selected.
     pub(crate) fn takes(&self, slug: &TenantSlug) -> bool {
         !self.exclude.contains(slug) && self.part.is_none_or(|part| part.holds(slug))
     }

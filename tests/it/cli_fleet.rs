@@ -84,6 +84,52 @@ async fn the_flags_of_a_run_choose_whom_and_how() {
     assert!(detail.stdout.contains("tenant_c") && detail.stdout.contains("23502"), "{}", detail.stdout);
 }
 
+/// A misspelt tenant, version or number is never taken for none at all.
+#[tokio::test]
+async fn flags_refuse_what_does_not_exist() {
+    let (database, shell) = fleet(&["a", "b", "c"]).await;
+    shell.write("migrations/tenant/008_gift_cards.sql", "create table gift_cards (code text primary key);\n");
+    shell.write("ghost.txt", "a\nghost\n");
+    for (flags, code, said) in [
+        (&["--exclude", "ghost"][..], 1, "ghost"),
+        (&["--exclude", "a,ghost"], 1, "ghost"),
+        (&["--tenant", "ghost"], 1, "ghost"),
+        (&["--tenants-file", "ghost.txt"], 1, "ghost"),
+        (&["--tenants-file", "none.txt"], 2, "none.txt"),
+        (&["--tenants", "--canary", "ghost"], 1, "ghost"),
+        (&["--canary", "a,ghost"], 1, "ghost"),
+        (&["--canary", "b", "--exclude", "b"], 2, "b is to go first"),
+        (&["--canary", "b", "--tenant", "a"], 2, "b is to go first"),
+        (&["--target", "99"], 2, "99"),
+        (&["--target", "7", "--tenant", "ghost"], 1, "ghost"),
+        (&["--exclude", "No Slug"], 2, "No Slug"),
+        (&["--canary", "0"], 2, "0"),
+        (&["--target", "x"], 2, "x"),
+        (&["--target", "0"], 2, "0"),
+        (&["--jobs", "0"], 2, "0"),
+        (&["--jobs", "many"], 2, "many"),
+        (&["--jobs", "-1"], 2, "-1"),
+        (&["--part", "0/2"], 2, "0/2"),
+        (&["--max-failures", "0"], 2, "0"),
+        (&["--public", "--exclude", "a"], 2, "--exclude"),
+        (&["--public", "--target", "7"], 2, "--target"),
+        (&["--public", "--canary", "a"], 2, "--canary"),
+        (&["--public", "--jobs", "2"], 2, "--jobs"),
+        (&["--public", "--part", "1/2"], 2, "--part"),
+    ] {
+        let answer = shell.run(&[&["migrate"], flags].concat());
+        assert_eq!(answer.code, code, "{flags:?}: {}{}", answer.stdout, answer.stderr);
+        assert!(answer.stderr.contains(said), "{flags:?}: {}", answer.stderr);
+    }
+    let raw = crate::sandbox::Raw::on(&database).await;
+    assert_eq!(raw.one::<i64>("select count(*) from pg_class where relname = 'gift_cards'").await, 0);
+    // The control: the same flags, of what there is.
+    let flags = ["migrate", "--exclude", "c", "--canary", "a", "--jobs", "2", "--target", "8", "--part", "1/1"];
+    let answer = shell.run(&flags);
+    assert_eq!(answer.code, 0, "{}{}", answer.stdout, answer.stderr);
+    assert_eq!(raw.one::<i64>("select count(*) from pg_class where relname = 'gift_cards'").await, 2);
+}
+
 #[tokio::test]
 async fn a_plan_tells_whom_it_keeps_waiting_and_what_is_dangerous() {
     let (_database, shell) = fleet(&["a", "b"]).await;
