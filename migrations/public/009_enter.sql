@@ -1,6 +1,6 @@
 -- The way into a tenant for services in any language: one statement after BEGIN, one before COMMIT.
 --
---     begin; select public.cgk_enter('acme'); …; select public.cgk_check('acme'); commit;
+--     begin; select public.cgk_enter('acme'); ...; select public.cgk_check('acme'); commit;
 --
 -- Both run with the caller's own rights and give it none: whatever they set, the caller could set by hand. A SECURITY
 -- DEFINER function cannot change the role, and a SET clause would undo the search path at the end of the call, so every

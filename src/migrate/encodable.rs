@@ -87,3 +87,25 @@ pub(super) fn problem(file: &MigrationFile, character: char, encoding: &str) -> 
     );
     Some(FileProblem { file: file.path().to_owned(), line: Some(place.line), problem })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is sent of a bundled file can be kept by every database. The older files have other characters in their comments,
+    /// and an applied file is not edited.
+    #[test]
+    fn the_bundled_files_are_ascii() {
+        let bundled = Migrations::bundled();
+        let files = |set| bundled.set(set).files().iter();
+        assert!(files(Set::Public).count() >= 9 && files(Set::Tenant).count() >= 7);
+        for file in files(Set::Public).chain(files(Set::Tenant)) {
+            assert!(file.sql_for("LATIN1").is_ascii(), "{}", file.path().display());
+        }
+        // The control: there are such characters, and they are in comments.
+        assert!(files(Set::Public).any(|file| !file.sql().is_ascii()));
+        for file in files(Set::Public).filter(|file| file.id().version.get() > 8) {
+            assert!(file.sql().is_ascii(), "{}", file.path().display());
+        }
+    }
+}
