@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one server, a database per test.
 
 mod baseline;
+mod beside_steps;
 mod cli_commands;
 mod cli_demo;
 mod cli_fleet;
@@ -13,6 +14,7 @@ mod connection;
 mod corpus;
 mod create_many;
 mod docs;
+mod docs_fleet;
 mod docs_migrations;
 mod drift;
 mod drift_false_alarms;
