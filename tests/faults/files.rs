@@ -29,6 +29,14 @@ impl Effect {
     }
 }
 
+/// In how many transactions a new tenant gets the set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Birth {
+    Together,
+    /// Its first two files cannot share one.
+    FileByFile,
+}
+
 /// A file of the tenant set.
 pub(crate) struct File {
     pub(crate) version: i64,
@@ -48,12 +56,23 @@ impl File {
         Self { version, sql: format!("{first}{};\n", texts.join(";\n")), effects, in_steps }
     }
 
-    fn base() -> Self {
+    fn base(birth: Birth) -> Self {
         let mut statements =
             vec![("create table marks (version bigint, part int)".into(), Effect::adds("table marks"))];
         statements.extend(table("m1"));
+        if birth == Birth::FileByFile {
+            let added = vec!["table clock".into(), "index clock_pkey".into()];
+            let effect = Effect { added, taken: Vec::new() };
+            statements.push(("create table clock (at timestamptz primary key)".into(), effect));
+            statements.push(Self::tick());
+        }
         statements.push(mark(1, 1));
         Self::new(1, statements, false)
+    }
+
+    /// A key that two files of one transaction cannot both have.
+    fn tick() -> (String, Effect) {
+        ("insert into clock values (now())".into(), Effect::default())
     }
 
     fn random(version: i64, last_index: Option<i64>, random: &mut StdRng) -> Self {
@@ -113,6 +132,7 @@ fn mark(version: i64, part: i64) -> (String, Effect) {
 pub(crate) struct Files {
     directory: PathBuf,
     pub(crate) tenant: Vec<File>,
+    pub(crate) birth: Birth,
     /// The newest version of the shared set.
     pub(crate) public_head: i64,
     /// What the bundled files of the shared set end with; those above make a table each.
@@ -121,7 +141,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(birth: Birth) -> Self {
         let directory = std::env::temp_dir().join(format!("cgk-faults-{:016x}", rand::random::<u64>()));
         for set in ["public", "tenant"] {
             fs::create_dir_all(directory.join(set)).unwrap();
@@ -133,8 +153,11 @@ impl Files {
             head = file.id().version.get();
         }
         let mut files =
-            Self { directory, tenant: Vec::new(), public_head: head, public_bundled: head, last_index: None };
-        files.push(File::base());
+            Self { directory, tenant: Vec::new(), birth, public_head: head, public_bundled: head, last_index: None };
+        files.push(File::base(birth));
+        if birth == Birth::FileByFile {
+            files.push(File::new(2, vec![File::tick(), mark(2, 1)], false));
+        }
         files
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     checker::{self, Demand},
-    files::Files,
+    files::{Birth, Files},
     server::Server,
 };
 use cgk::{
@@ -35,13 +35,13 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// So many tenants at the first version.
-    pub(crate) async fn begin(server: &Server, tenants: usize, tablespace: Option<&str>) -> Self {
+    pub(crate) async fn begin(server: &Server, tenants: usize, tablespace: Option<&str>, birth: Birth) -> Self {
         let name = format!("fleet_{:016x}", rand::random::<u64>());
         let tablespace = tablespace.map_or_else(String::new, |name| format!(" tablespace {name}"));
         run(&checker::connect(&server.url("postgres")).await, &format!("create database {name}{tablespace}"))
             .await
             .unwrap();
-        let mut fleet = Self { url: server.url(&name), files: Files::new(), tenants: 0 };
+        let mut fleet = Self { url: server.url(&name), files: Files::new(birth), tenants: 0 };
         let (operator, migrations) = (fleet.operator().await.unwrap(), fleet.files.load());
         setup::setup(&operator, &migrations, &mut Silent).await.unwrap();
         let db = cgk::Db::connect(&fleet.config()).await.unwrap();
@@ -143,6 +143,36 @@ impl Fleet {
             assert!(began.elapsed() < PATIENCE, "the runner does not connect");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// Waits until a runner rehearses file by file; no, when it ended before.
+    pub(crate) async fn until_rehearsing(&self, runner: &mut Runner) -> bool {
+        self.until(runner, "select to_regnamespace('cgk_rehearsal') is not null").await
+    }
+
+    /// Waits until a tenant has left the version that all were at, or is one more than there were; no, when the runner ended
+    /// before.
+    pub(crate) async fn until_midway(&self, runner: &mut Runner, version: i64, tenants: usize) -> bool {
+        let condition = format!(
+            "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+             where n.nspname like 'tenant\\_%' and c.relname = 'schema_migrations'
+                   and (n.nspname >= 'tenant_t{tenants:03}'
+                        or obj_description(c.oid, 'pg_class') not like 'cgk:1 head={version} %'))"
+        );
+        self.until(runner, &condition).await
+    }
+
+    async fn until(&self, runner: &mut Runner, condition: &str) -> bool {
+        let client = checker::connect(&self.url).await;
+        let began = Instant::now();
+        while !client.query_one(condition, &[]).await.unwrap().get::<_, bool>(0) {
+            if runner.has_ended() {
+                return false;
+            }
+            assert!(began.elapsed() < PATIENCE, "never became true: {condition}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        true
     }
 
     /// Waits until the server has noticed that the runners are gone. That is what others wait for, so it is bounded:

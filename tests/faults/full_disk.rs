@@ -3,7 +3,8 @@
 use crate::{
     checker::{self, Demand},
     faults_wanted,
-    fleet::{self, Fleet},
+    files::Birth,
+    fleet::{self, Ended, Fleet},
     score::{Score, say, seed},
     server::Server,
 };
@@ -53,6 +54,46 @@ impl Drop for Filler {
     }
 }
 
+const CREATE: [&str; 5] = ["tenant:create", "--from", "tenants.txt", "--json", "-j2"];
+
+/// What is under way when the disk is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    Migration,
+    /// A migration of a fleet whose set is rehearsed file by file, which comes first and takes the most.
+    Rehearsal,
+    /// Tenants made file by file.
+    Creation,
+}
+
+impl Work {
+    fn what(self) -> &'static str {
+        match self {
+            Self::Migration => "tablespace full (53100)",
+            Self::Rehearsal => "tablespace full (53100) where the rehearsal is file by file",
+            Self::Creation => "tablespace full (53100) under cgk tenant:create --from, file by file",
+        }
+    }
+
+    fn birth(self) -> Birth {
+        if self == Self::Migration { Birth::Together } else { Birth::FileByFile }
+    }
+
+    /// Begins it with so much room, and waits for its end.
+    async fn begin(self, fleet: &mut Fleet, disk: &Path, room: u64, random: &mut StdRng) -> (Filler, Ended) {
+        if self == Self::Creation {
+            let slugs = fleet.new_slugs(3);
+            fs::write(fleet.files.path().join("tenants.txt"), slugs.join("\n")).unwrap();
+            let filler = Filler::all_but(disk, room);
+            return (filler, fleet.run_program(&CREATE).await);
+        }
+        fleet.files.add(random);
+        fleet.files.add_table();
+        let filler = Filler::all_but(disk, room);
+        (filler, fleet.start_program(random.random_range(1..=4)).end().await)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_tears_no_schema_and_the_next_run_goes_on() {
     let disk = small_disk("data");
@@ -67,31 +108,42 @@ async fn a_full_disk_tears_no_schema_and_the_next_run_goes_on() {
     fleet::run(&checker::connect(&server.url("postgres")).await, &create).await.unwrap();
     let wanted = (faults_wanted() / 8).max(4);
     let mut missed = 0;
+    // What is to be struck takes turns, so that each is.
+    let mut deck = Vec::new();
     while score.tried() < wanted && score.faults.is_empty() {
-        let mut fleet = Fleet::begin(&server, 12, Some("small")).await;
+        if deck.is_empty() {
+            deck.extend([Work::Creation, Work::Rehearsal, Work::Migration]);
+        }
+        let work = *deck.last().expect("it was filled");
+        let mut fleet = Fleet::begin(&server, 12, Some("small"), work.birth()).await;
         for _ in 0..6 {
-            if score.tried() == wanted || !score.faults.is_empty() {
+            if score.tried() == wanted || !score.faults.is_empty() || deck.last() != Some(&work) {
                 break;
             }
-            fleet.files.add(&mut random);
-            fleet.files.add_table();
-            let filler = Filler::all_but(&disk, random.random_range(0..600 << 10));
-            let ended = fleet.start_program(random.random_range(1..=4)).end().await;
+            let room = random.random_range(0..600 << 10);
+            let (filler, ended) = work.begin(&mut fleet, &disk, room, &mut random).await;
             let struck = ended.said.contains("53100");
             assert_eq!(struck, !ended.good, "a run failed, and not for want of space: {}", ended.said);
-            let mut faults = fleet.faults(Demand::Whole, Some(12)).await;
+            let mut faults = fleet.faults(Demand::Whole, None).await;
             faults.extend(fleet.broken_promises(&ended).await);
             // Who only reads is served.
             let status = fleet.run_program(&["migrate:status", "--json"]).await;
             if !status.good {
                 faults.push(format!("migrate:status: {}", status.said));
             }
-            let cut = checker::is_cut(&checker::stands(fleet.url()).await);
+            let is_left = checker::has_rehearsal(&checker::connect(fleet.url()).await).await;
+            let cut = checker::is_cut(&checker::stands(fleet.url()).await) || is_left;
             drop(filler);
+            if work == Work::Creation {
+                let again = fleet.run_program(&CREATE).await;
+                let said = format!("the creation does not go on: {}", again.said);
+                faults.extend((!again.good).then_some(said));
+            }
             faults.extend(fleet.recover(random.random_range(1..=4)).await);
             missed += usize::from(!struck);
             if struck || !faults.is_empty() {
-                score.add("tablespace full (53100)", faults, cut);
+                deck.pop();
+                score.add(work.what(), faults, cut);
             }
         }
         fleet.end(&server).await;
@@ -119,7 +171,7 @@ async fn a_full_log_takes_the_server_down_and_the_next_run_goes_on() {
     let wanted = (faults_wanted() / 30).max(1);
     let mut missed = 0;
     while score.tried() < wanted && score.faults.is_empty() {
-        let mut fleet = Fleet::begin(&server, 12, None).await;
+        let mut fleet = Fleet::begin(&server, 12, None, Birth::Together).await;
         fleet.files.add(&mut random);
         fleet.files.add_table();
         // A new segment takes a megabyte; those that are there already are used up first.

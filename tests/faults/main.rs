@@ -12,6 +12,7 @@ mod score;
 mod server;
 
 use checker::Demand;
+use files::Birth;
 use fleet::{Ended, Fleet, Runner};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use score::{Score, say, seed};
@@ -46,10 +47,14 @@ enum Fault {
     KillCreation,
     TerminateCreation,
     RestartCreation,
+    /// The rehearsal file by file, before any tenant.
+    KillRehearsal,
+    TerminateRehearsal,
+    RestartRehearsal,
 }
 
 impl Fault {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 12] = [
         Self::Kill,
         Self::TerminateOne,
         Self::TerminateAll,
@@ -59,10 +64,26 @@ impl Fault {
         Self::KillCreation,
         Self::TerminateCreation,
         Self::RestartCreation,
+        Self::KillRehearsal,
+        Self::TerminateRehearsal,
+        Self::RestartRehearsal,
     ];
 
-    fn what(self, program: bool) -> &'static str {
+    fn what(self, program: bool, birth: Birth) -> &'static str {
         match (self, program) {
+            (Self::KillCreation, _) if birth == Birth::FileByFile => {
+                "kill -9 of cgk tenant:create --from, file by file"
+            }
+            (Self::TerminateCreation, _) if birth == Birth::FileByFile => {
+                "sessions of cgk tenant:create --from terminated, file by file"
+            }
+            (Self::RestartCreation, _) if birth == Birth::FileByFile => {
+                "server shut down under cgk tenant:create --from, file by file"
+            }
+            (Self::KillRehearsal, true) => "kill -9 of cgk migrate in the rehearsal",
+            (Self::KillRehearsal, false) => "the library's run dropped in the rehearsal",
+            (Self::TerminateRehearsal, _) => "sessions terminated in the rehearsal",
+            (Self::RestartRehearsal, _) => "server shut down in the rehearsal",
             (Self::Kill, true) => "kill -9 of cgk migrate",
             (Self::Kill, false) => "the library's run dropped",
             (Self::TerminateOne, _) => "one session terminated",
@@ -78,6 +99,25 @@ impl Fault {
 
     fn creates(self) -> bool {
         matches!(self, Self::KillCreation | Self::TerminateCreation | Self::RestartCreation)
+    }
+
+    fn rehearses(self) -> bool {
+        matches!(self, Self::KillRehearsal | Self::TerminateRehearsal | Self::RestartRehearsal)
+    }
+
+    /// Whether a fleet with such a set can be struck so.
+    fn fits(self, birth: Birth) -> bool {
+        !self.rehearses() || birth == Birth::FileByFile
+    }
+
+    /// Which moments of a run it strikes at are learnt together.
+    fn moment(self) -> usize {
+        match self {
+            _ if self.creates() => 1,
+            _ if self.has_two() => 2,
+            _ if self.rehearses() => 3,
+            _ => 0,
+        }
     }
 
     fn has_two(self) -> bool {
@@ -112,14 +152,18 @@ async fn no_fault_tears_a_schema_and_the_next_run_goes_on() {
     let mut server = Server::start();
     let mut score = Score::new(seed, server.version());
     let (wanted, began) = (faults_wanted(), Instant::now());
-    let mut moments = [(); 3].map(|()| Moment { span: Duration::from_millis(150) });
+    let mut moments = [150, 150, 150, 40].map(|span| Moment { span: Duration::from_millis(span) });
     let mut missed = 0;
     // Each kind once before any comes again.
     let mut deck = Vec::new();
+    let mut births = [Birth::FileByFile, Birth::Together].into_iter().cycle();
+    // Faults that struck in the middle of a fleet; those in a rehearsal do not count.
+    let mut in_fleet = 0;
     // Which moments are hit depends on the machine: it goes on until enough faults struck in the middle of a fleet.
-    while score.tried() < wanted || (score.cut() * 5 < wanted && score.tried() < wanted * 10) {
+    while score.tried() < wanted || (in_fleet * 5 < wanted && score.tried() < wanted * 10) {
         let tenants = random.random_range(12..=20);
-        let mut fleet = Fleet::begin(&server, tenants, None).await;
+        let birth = births.next().expect("they go round");
+        let mut fleet = Fleet::begin(&server, tenants, None, birth).await;
         let goal = score.tried() + FAULTS_PER_FLEET;
         let goal = if score.tried() < wanted { goal.min(wanted) } else { goal };
         while score.tried() < goal && score.faults.is_empty() {
@@ -127,15 +171,17 @@ async fn no_fault_tears_a_schema_and_the_next_run_goes_on() {
                 deck.extend(Fault::ALL);
                 deck.shuffle(&mut random);
             }
-            let fault = *deck.last().expect("it was filled");
-            let moment = &mut moments[usize::from(fault.creates()) + 2 * usize::from(fault.has_two())];
+            let Some(at) = deck.iter().rposition(|fault: &Fault| fault.fits(birth)) else { break };
+            let fault = deck[at];
+            let moment = &mut moments[fault.moment()];
             let cut = score.cut();
             let struck = round(&mut server, &mut fleet, &mut random, fault, moment, &mut score).await;
             if struck && score.cut() == cut {
                 moment.was_early();
             }
+            in_fleet += if fault.rehearses() { 0 } else { score.cut() - cut };
             if struck {
-                deck.pop();
+                deck.remove(at);
             }
             missed += usize::from(!struck);
             moment.learn(struck);
@@ -150,8 +196,7 @@ async fn no_fault_tears_a_schema_and_the_next_run_goes_on() {
     say(&format!("{missed} more came when the run had ended"));
     score.record(4, false);
     assert_eq!(score.faults, Vec::<String>::new(), "seed {seed}");
-    let cut = score.cut();
-    assert!(cut * 5 >= wanted, "only {cut} faults struck in the middle of a fleet: this proved little");
+    assert!(in_fleet * 5 >= wanted, "only {in_fleet} faults struck in the middle of a fleet: this proved little");
 }
 
 /// One fault, and what is left of the fleet; says whether it struck a run that was under way.
@@ -187,9 +232,17 @@ async fn round(
         true => Some(hold(fleet).await),
         false => None,
     };
-    let mut struck = fleet.until_begun(&mut runner).await;
-    if struck {
+    // At any moment of a run, or of a rehearsal; or when the first tenant is done and others are not.
+    let is_midway = !fault.rehearses() && random.random_bool(0.6);
+    let mut struck = match (fault.rehearses(), is_midway) {
+        (true, _) => fleet.until_rehearsing(&mut runner).await,
+        (_, true) => fleet.until_midway(&mut runner, before, known).await,
+        _ => fleet.until_begun(&mut runner).await,
+    };
+    if struck && !is_midway {
         tokio::time::sleep(moment.pick(random)).await;
+    }
+    if struck {
         struck = strike(server, fleet, fault, &mut runner, other.as_mut()).await;
     }
     drop(holder);
@@ -209,12 +262,13 @@ async fn round(
     }
     let stands = checker::stands(fleet.url()).await;
     let some_made = fault.creates() && (known + 1..fleet.tenants).contains(&stands.len());
-    let cut = checker::is_cut(&stands) || some_made;
+    let is_left = checker::has_rehearsal(&checker::connect(fleet.url()).await).await;
+    let cut = if fault.rehearses() { is_left } else { checker::is_cut(&stands) || some_made };
     if faults.is_empty() {
         faults = finish(fleet, fault, random).await;
     }
     if struck || !faults.is_empty() {
-        score.add(fault.what(is_program), faults, cut);
+        score.add(fault.what(is_program, fleet.files.birth), faults, cut);
     }
     struck
 }
@@ -247,14 +301,16 @@ async fn strike(
 ) -> bool {
     let mut running = !runner.has_ended();
     match fault {
-        Fault::Kill | Fault::KillCreation => runner.kill(),
+        Fault::Kill | Fault::KillCreation | Fault::KillRehearsal => runner.kill(),
         Fault::KillOneOfTwo => {
             running &= other.is_some_and(|other| !other.has_ended());
             runner.kill();
         }
         Fault::TerminateOne | Fault::TerminateTwo => running &= fleet.terminate(false).await > 0,
-        Fault::TerminateAll | Fault::TerminateCreation => running &= fleet.terminate(true).await > 0,
-        Fault::Restart | Fault::RestartCreation => {
+        Fault::TerminateAll | Fault::TerminateCreation | Fault::TerminateRehearsal => {
+            running &= fleet.terminate(true).await > 0
+        }
+        Fault::Restart | Fault::RestartCreation | Fault::RestartRehearsal => {
             server.stop_at_once();
             server.start_again();
         }
@@ -273,7 +329,7 @@ async fn control_a_runner_that_records_in_a_second_transaction_is_caught() {
     let wanted = (faults_wanted() / 5).clamp(10, 60);
     // Which moments are hit depends on the machine: it goes on until the checker saw enough.
     while score.tried() < wanted || (score.bad() * 20 < wanted && score.tried() < wanted * 10) {
-        let mut fleet = Fleet::begin(&server, 4, None).await;
+        let mut fleet = Fleet::begin(&server, 4, None, Birth::Together).await;
         fleet.files.add_table();
         // Left alone, even such a runner does well, and the checker is content.
         assert!(records_apart(&fleet).await.is_ok());
