@@ -155,6 +155,9 @@ impl Shell {
             (r"cgk_demo_[0-9a-f]{8}", "cgk_demo_<random>"),
             (r"\d{4}-\d\d-\d\dT[0-9:]+Z", "<instant>"),
             (r"\d{4}-\d\d-\d\d", "<date>"),
+            // How a run gets on, which is told only of one that takes a while.
+            (r"(?m)^failed [a-z][a-z0-9_]*: .*\n", ""),
+            (r"(?m)^migrating  \d+ of .*\n", ""),
             // Only databases born before PostgreSQL 15 have anything to take away.
             (r"(?m)^  ok  took from everyone .*\n", ""),
             (r#""public_hardening":"revoked""#, r#""public_hardening":"not_needed""#),
