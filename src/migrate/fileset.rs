@@ -9,7 +9,8 @@ pub(crate) mod record;
 
 use super::{
     ledger::Applied,
-    source::{Migrations, Source},
+    plan::is_applied_as,
+    source::{MigrationFile, Migrations, Source},
 };
 use crate::{
     db::Operator,
@@ -18,7 +19,7 @@ use crate::{
     version::Version,
 };
 use census::Census;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// A fleet's files, by set and version.
 #[derive(Clone, Debug, Default)]
@@ -60,8 +61,12 @@ impl FleetFiles {
         set: Set,
         except: Option<Version>,
     ) -> Result<()> {
-        let mut found = mismatches(self.of(set), migrations.set(set));
-        found.retain(|mismatch| Some(mismatch.id.version) != except);
+        let source = migrations.set(set);
+        let mut found = mismatches(self.of(set), source);
+        // A row of an earlier version's may be the excepted file's under another version.
+        let file_of =
+            |mismatch: &FileMismatch| source.place_of(&mismatch.id).map(|place| source.files()[place].id().version);
+        found.retain(|found| except.is_none() || (Some(found.id.version) != except && file_of(found) != except));
         if found.is_empty() {
             return Ok(());
         }
@@ -84,23 +89,25 @@ fn recorded(rows: &[Applied], version: Version) -> Option<&Applied> {
     rows.iter().find(|row| row.id.version == version)
 }
 
-/// Where a set of files is not the recorded one. A file behind the newest recorded one is the fleet's next.
+/// Where a set of files is not the recorded one. A file behind the newest recorded one is the fleet's next. Dated files are
+/// known by the ids that earlier versions of cgk gave them, as they are in a ledger.
 fn mismatches(recorded: &[Applied], source: &Source) -> Vec<FileMismatch> {
-    let files: BTreeMap<Version, Applied> =
-        source.files().iter().map(|file| (file.id().version, Applied::of(file))).collect();
-    let rows: BTreeMap<Version, &Applied> = recorded.iter().map(|row| (row.id.version, row)).collect();
-    let newest = rows.keys().next_back().copied();
-    let of_rows = rows.iter().filter_map(|(version, row)| {
-        let mismatch = match files.get(version) {
+    let rows: Vec<(&Applied, Option<&MigrationFile>)> =
+        recorded.iter().map(|row| (row, source.place_of(&row.id).map(|place| &source.files()[place]))).collect();
+    let known: BTreeSet<Version> =
+        rows.iter().map(|(row, file)| file.map_or(row.id.version, |file| file.id().version)).collect();
+    let newest = known.last().copied();
+    let of_rows = rows.iter().filter_map(|(row, file)| {
+        let mismatch = match file {
             None => Mismatch::Missing,
-            Some(file) if file != *row => Mismatch::Edited,
+            Some(file) if !is_applied_as(file, row) => Mismatch::Edited,
             Some(_) => return None,
         };
         Some(FileMismatch { id: row.id.clone(), mismatch, schemas: 0 })
     });
-    let passed = files.iter().filter(|(version, _)| Some(**version) < newest && !rows.contains_key(version));
-    let passed =
-        passed.map(|(_, file)| FileMismatch { id: file.id.clone(), mismatch: Mismatch::OutOfOrder, schemas: 0 });
+    let ids = source.files().iter().map(MigrationFile::id);
+    let passed = ids.filter(|id| Some(id.version) < newest && !known.contains(&id.version));
+    let passed = passed.map(|id| FileMismatch { id: id.clone(), mismatch: Mismatch::OutOfOrder, schemas: 0 });
     let mut found: Vec<FileMismatch> = of_rows.chain(passed).collect();
     found.sort_by(|one, other| one.id.cmp(&other.id));
     found

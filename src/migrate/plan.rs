@@ -101,7 +101,7 @@ fn divergence(source: &Source, schema: &SchemaName, applied: &[Applied]) -> Opti
 }
 
 /// Whether a row is of this very file, by its id or by the one that earlier versions of cgk gave to dated files.
-fn is_applied_as(file: &MigrationFile, row: &Applied) -> bool {
+pub(super) fn is_applied_as(file: &MigrationFile, row: &Applied) -> bool {
     (*file.id() == row.id || file.earlier_id() == Some(&row.id)) && file.checksum() == &row.checksum
 }
 

@@ -170,6 +170,57 @@ async fn a_dated_file_that_was_edited_or_is_another_is_not_the_one_that_was_appl
     assert_eq!((divergence.missing.len(), divergence.edited.len()), (1, 0), "{divergence}");
 }
 
+/// The fleet's set of files, in ledgers and in the record of it: by the ids of this version, of earlier ones, or of both.
+#[tokio::test]
+async fn a_set_is_the_fleets_whichever_version_wrote_it_down() {
+    const NEW: &str = "2020_01_02_000003_more.sql";
+    let edited = "create table more (id bigint)";
+    for earlier in [&[][..], &["acme"], &["acme", "globex"]] {
+        for record in ["by this version", "by an earlier one", "missing"] {
+            let case = format!("{earlier:?}, record {record}");
+            let (database, files, operator, raw) = with_earlier_ledger(earlier).await;
+            raw.run(match record {
+                "missing" => "drop table cgk_migration_files",
+                "by an earlier one" => {
+                    "update cgk_migration_files set version = 2020, name = '01_02_000003_more' where version > 2020"
+                }
+                _ => "select 1",
+            })
+            .await;
+            // The controls: it is edited, or gone, by whichever name it is known; nothing is written then.
+            for changed in [Some(edited), None] {
+                let files = files.without(NEW);
+                if let Some(text) = changed {
+                    files.tenant(NEW, text);
+                }
+                let refused = plan_all(&operator, &files.load()).await.unwrap_err();
+                let Error::WrongFiles { mismatches, .. } = &refused else { panic!("{case}, {changed:?}: {refused:?}") };
+                let schemas: usize = mismatches.iter().map(|mismatch| mismatch.schemas).sum();
+                assert!((1..=2).contains(&schemas), "{case}, {changed:?}: {mismatches:?}");
+            }
+            files.tenant(NEW, DATED);
+            assert!(plan_all(&operator, &files.load()).await.unwrap().is_empty(), "{case}");
+            assert_eq!(migrate_all(&operator, &files.load()).await.unwrap().at_head, 2, "{case}");
+            let db = database.db().await.unwrap();
+            let (slug, options) = ("initech".parse().unwrap(), CreateOptions::default());
+            create(&operator, &db, &files.load(), &slug, &options)
+                .await
+                .unwrap_or_else(|error| panic!("{case}: {error:?}"));
+            files.tenant("2021_01_01_000001_next.sql", "create table next (id int)");
+            let report =
+                migrate_all(&operator, &files.load()).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+            assert_eq!((report.migrated(), report.failed()), (3, 0), "{case}: {report:?}");
+            // An edit that every schema takes for what was applied.
+            files.without(NEW).tenant(NEW, edited);
+            let version = "20200102000003".parse().unwrap();
+            let accept = migrate::Repair::Accept { version, reason: "a test".into() };
+            let repaired = migrate::repair(&operator, &files.load(), &Scope::Tenants, &accept).await;
+            repaired.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+            assert!(plan_all(&operator, &files.load()).await.unwrap().is_empty(), "{case}");
+        }
+    }
+}
+
 /// The tables of golang-migrate, Rails, Ecto and dbmate have the ledger's name.
 const FOREIGN: &[&str] = &[
     "(version bigint primary key, dirty boolean not null)",

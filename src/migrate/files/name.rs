@@ -85,6 +85,13 @@ pub(in crate::migrate) fn parse_as_earlier(file_name: &str) -> Option<MigrationI
     id(number, name).ok()
 }
 
+/// The id that this version gives to a file that an earlier one recorded, where the two differ.
+pub(in crate::migrate) fn as_read_now(recorded: &MigrationId) -> MigrationId {
+    let stem = format!("{}_{}", recorded.version.get(), recorded.name);
+    let read = dated(&stem, '_').ok().flatten().and_then(|(number, name)| id(&number, name).ok());
+    read.unwrap_or_else(|| recorded.clone())
+}
+
 /// `2020_01_01_000001_name`: the parts of a moment are one number.
 fn dated(stem: &str, separator: char) -> Result<Option<(String, &str)>, String> {
     let parts: Vec<&str> = stem.splitn(5, [separator, '_']).collect();
@@ -175,6 +182,9 @@ mod tests {
             ("2020_01_02_x.up.sql", "01_02_x"),
         ] {
             let id = parse_as_earlier(name).unwrap();
+            let now = as_read_now(&id);
+            assert_eq!((now.version.get() / 1_000_000, now.name.as_str()), (20_200_102, "x"), "{name}");
+            assert_eq!(as_read_now(&now), now, "{name}");
             assert_eq!((id.version.get(), id.name.as_str()), (2020, rest), "{name}");
         }
         for name in ["001_x.sql", "20200102000003_x.sql", "V1__x.sql", "2020_1_2_x.sql", "R__x.sql"] {

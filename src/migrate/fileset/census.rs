@@ -6,6 +6,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::SchemaName,
     migrate::{
+        files::name::as_read_now,
         ledger::{self, Applied, LEDGER_TABLE},
         source::Migrations,
     },
@@ -31,6 +32,7 @@ pub(crate) struct Census {
 #[derive(Clone, Debug)]
 struct State {
     set: Set,
+    /// By the ids of this version.
     rows: Vec<Applied>,
     schemas: usize,
 }
@@ -67,7 +69,7 @@ impl Census {
         }
         let read = found.into_iter().map(|(set, schema, schemas)| async move {
             match ledger::read(operator, &schema).await {
-                Ok(read) => Ok(Some(State { set, rows: read.rows, schemas })),
+                Ok(read) => Ok(Some(State { set, rows: read.rows.iter().map(now).collect(), schemas })),
                 Err(error) if is_not_ours(&error) => Ok(None),
                 Err(error) => Err(error),
             }
@@ -78,7 +80,8 @@ impl Census {
 
     /// How many schemas of a set have exactly this row.
     pub(crate) fn with(&self, set: Set, row: &Applied) -> usize {
-        self.count(set, |rows| rows.contains(row))
+        let row = now(row);
+        self.count(set, |rows| rows.contains(&row))
     }
 
     /// How many schemas of a set have the version, whatever was applied as it.
@@ -117,6 +120,11 @@ impl Census {
         let states = self.states.iter().filter(|state| state.set == set && holds(&state.rows));
         states.map(|state| state.schemas).sum()
     }
+}
+
+/// A row as this version writes it.
+fn now(row: &Applied) -> Applied {
+    Applied { id: as_read_now(&row.id), checksum: row.checksum.clone() }
 }
 
 /// Notes in the error of a migration how many schemas already have its file. Where that cannot be counted it stays open.

@@ -7,6 +7,7 @@ use crate::{
     ident::literal,
     lock,
     migrate::{
+        files::name::as_read_now,
         ledger::Applied,
         source::{MigrationFile, Migrations},
     },
@@ -176,21 +177,29 @@ pub(crate) async fn follow_ledgers(
     version: Version,
 ) -> Result<()> {
     let files = FleetFiles::load(operator).await?;
-    let Some(row) = super::recorded(files.of(set), version) else { return Ok(()) };
     let census = Census::take(operator).await?;
-    if files.table != Table::Writable || census.with(set, row) > 0 {
+    // One file may be recorded under two versions: this one and that of an earlier version of cgk.
+    let rows = files.of(set).iter().filter(|row| as_read_now(&row.id).version == version);
+    let (held, mut stale): (Vec<&Applied>, Vec<&Applied>) = rows.partition(|row| census.with(set, row) > 0);
+    if files.table != Table::Writable || stale.is_empty() {
         return Ok(());
     }
-    let key = key(set, version);
+    stale.sort_by_key(|row| row.id.version != version);
+    let mut sql = String::new();
     let file = migrations.set(set).files().iter().find(|file| file.id().version == version);
-    let sql = match file {
-        Some(file) if census.with_version(set, version) > 0 => format!(
-            "update public.cgk_migration_files set name = {}, checksum = {} where {key}",
+    if let (Some(file), true) = (file, held.is_empty() && census.with_version(set, version) > 0) {
+        let followed = stale.remove(0);
+        sql = format!(
+            "update public.cgk_migration_files set version = {}, name = {}, checksum = {} where {};\n",
+            version.get(),
             literal(&file.id().name),
             literal(file.checksum().as_str()),
-        ),
-        _ => format!("delete from public.cgk_migration_files where {key}"),
-    };
+            key(set, followed.id.version),
+        );
+    }
+    let delete =
+        |row: &&Applied| format!("delete from public.cgk_migration_files where {};\n", key(set, row.id.version));
+    sql.extend(stale.iter().map(delete));
     let doing = || while_doing("record which migration files the database has had");
-    operator.client().execute_typed(&sql, &[]).await.map(drop).map_err(doing())
+    message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
