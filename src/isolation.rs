@@ -5,10 +5,11 @@
 //! created it, and every later migration runs as that owner, because default privileges belong to the role that creates.
 
 use crate::{
-    db::ServerFacts,
-    error::Error,
+    db::{Operator, ServerFacts},
+    error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
 };
+use tokio_postgres::types::{ToSql, Type};
 
 /// Creates the role, if need be, and lets the operator's own login act as it.
 pub(crate) fn role_sql(facts: &ServerFacts, role: &RoleName, presence: Presence) -> String {
@@ -71,6 +72,25 @@ alter default privileges in schema {schema} revoke all on tables {from};
 alter default privileges in schema {schema} revoke all on sequences {from};
 {tables}{sequences}"
     )
+}
+
+/// The roles of other databases' tenants that have rights on a schema. A copy of a database brings them along, and so does
+/// a restored dump of one schema.
+pub(crate) async fn roles_of_other_databases(operator: &Operator, schema: &SchemaName) -> Result<Vec<Ident>> {
+    let doing = || while_doing(format!("look for other databases' roles on schema {:?}", schema.as_str()));
+    let sql = "select distinct r.rolname::pg_catalog.text from pg_catalog.pg_namespace n
+               cross join lateral (select a.grantee from pg_catalog.aclexplode(n.nspacl) a
+                   union select a.grantee from pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a where c.relnamespace = n.oid
+                   union select a.grantee from pg_catalog.pg_default_acl f, pg_catalog.aclexplode(f.defaclacl) a
+                          where f.defaclnamespace = n.oid) held
+               join pg_catalog.pg_roles r on r.oid = held.grantee
+               where n.nspname::pg_catalog.text = $1 and r.rolname::pg_catalog.text ~ '^cgk_[a-z][a-z0-9_]*_[0-9a-f]{10}$'
+                     and pg_catalog.right(r.rolname::pg_catalog.text, 10) <> $2 and not r.rolcanlogin";
+    let (name, tag) = (schema.as_str(), operator.facts().database_tag());
+    let params: [(&(dyn ToSql + Sync), Type); 2] = [(&name, Type::TEXT), (&tag.as_str(), Type::TEXT)];
+    let rows = operator.client().query_typed(sql, &params).await.map_err(doing())?;
+    let names: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
+    Ok(names.map_err(doing())?.into_iter().filter_map(|name| Ident::new(name).ok()).collect())
 }
 
 /// What stands for TABLE in a GRANT, and for SEQUENCE: values of `pg_class.relkind`.

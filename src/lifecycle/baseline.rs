@@ -2,7 +2,6 @@
 
 mod foreign;
 
-use super::isolate;
 use crate::{
     binding::{self, Binding},
     db::{Operator, milliseconds},
@@ -392,7 +391,7 @@ impl<'a> Adoption<'a> {
             None => Vec::new(),
         };
         // A schema that was restored from a dump of another database's carries that one's grants.
-        let foreign = isolate::roles_of_other_databases(self.operator, self.schema).await?;
+        let foreign = isolation::roles_of_other_databases(self.operator, self.schema).await?;
         let mut sql = format!(
             "set transaction isolation level read committed;
 select {}, {}{notices};

@@ -13,10 +13,7 @@ use crate::{
     },
     slug::TenantSlug,
 };
-use tokio_postgres::{
-    error::SqlState,
-    types::{ToSql, Type},
-};
+use tokio_postgres::error::SqlState;
 
 /// What became of a fleet.
 #[derive(Debug, Default)]
@@ -152,32 +149,13 @@ pub async fn new_identity(config: &Config) -> Result<NewIdentity> {
     Ok(report)
 }
 
-/// The roles of other databases' tenants that have rights on a schema. A copy of a database brings them along, and so does
-/// a restored dump of one schema.
-pub(super) async fn roles_of_other_databases(operator: &Operator, schema: &SchemaName) -> Result<Vec<Ident>> {
-    let doing = || while_doing(format!("look for other databases' roles on schema {:?}", schema.as_str()));
-    let sql = "select distinct r.rolname::pg_catalog.text from pg_catalog.pg_namespace n
-               cross join lateral (select a.grantee from pg_catalog.aclexplode(n.nspacl) a
-                   union select a.grantee from pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a where c.relnamespace = n.oid
-                   union select a.grantee from pg_catalog.pg_default_acl f, pg_catalog.aclexplode(f.defaclacl) a
-                          where f.defaclnamespace = n.oid) held
-               join pg_catalog.pg_roles r on r.oid = held.grantee
-               where n.nspname::pg_catalog.text = $1 and r.rolname::pg_catalog.text ~ '^cgk_[a-z][a-z0-9_]*_[0-9a-f]{10}$'
-                     and pg_catalog.right(r.rolname::pg_catalog.text, 10) <> $2 and not r.rolcanlogin";
-    let (name, tag) = (schema.as_str(), operator.facts().database_tag());
-    let params: [(&(dyn ToSql + Sync), Type); 2] = [(&name, Type::TEXT), (&tag.as_str(), Type::TEXT)];
-    let rows = operator.client().query_typed(sql, &params).await.map_err(doing())?;
-    let names: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
-    Ok(names.map_err(doing())?.into_iter().filter_map(|name| Ident::new(name).ok()).collect())
-}
-
 /// Takes the rights on a tenant's schema from the roles of other databases, and from these logins.
 async fn clear_one(operator: &Operator, slug: &TenantSlug, owner: Option<&Ident>, logins: &[Ident]) -> Result<()> {
     let (own, schema) = (operator.facts(), SchemaName::of_tenant(slug));
     let what = || format!("take the rights of other databases' roles on schema {:?}", schema.as_str());
     let doing = || while_doing(what());
     let mut grantees = logins.to_vec();
-    grantees.extend(roles_of_other_databases(operator, &schema).await?);
+    grantees.extend(isolation::roles_of_other_databases(operator, &schema).await?);
     if grantees.is_empty() {
         return Ok(());
     }
