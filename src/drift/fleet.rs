@@ -3,7 +3,7 @@
 use super::{
     binding, fix,
     inspect::{Inspection, Looked, TRIES_MAX, Wanted, inspect, is_moving},
-    judge,
+    judge, login_rights,
     reference::References,
     report::{Difference, NotCompared, SchemaDrift},
     roles::{self, RoleFindings, Whose},
@@ -101,6 +101,9 @@ pub(super) async fn tenants(
     } else {
         quickly(operator, migrations, scope, whose, rest, &mut references, &mut done).await?
     };
+    for (schema, found) in login_rights::findings(operator, whose).await? {
+        roles.entry(schema).or_default().extend(found);
+    }
     for (likeness, slugs) in groups {
         closely(operator, migrations, likeness, slugs, &mut references, &mut done).await?;
     }

@@ -32,6 +32,7 @@ mod fleet;
 mod ignore;
 mod inspect;
 mod judge;
+mod login_rights;
 mod reference;
 mod report;
 mod roles;

@@ -19,6 +19,7 @@ mod docs_migrations;
 mod drift;
 mod drift_false_alarms;
 mod drift_ignore;
+mod drift_logins;
 mod drift_roles;
 mod drift_sql;
 mod drift_stamps;

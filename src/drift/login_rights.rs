@@ -1,0 +1,114 @@
+//! Under path isolation: the rights of services' logins on tenants' schemas, compared with what cgk gives them.
+//!
+//! They are not in the record of what the migrations make, for logins come and go. cgk gives each the same on every schema
+//! ([`isolation::grants_sql`](crate::isolation)): one right more or one fewer is a finding with the statement that puts it
+//! right. Under role isolation a login has no right on a tenant's schema, and the catalogue's comparison names one that has.
+
+use super::{
+    report::{Change, Difference, FixStatement},
+    roles::{RoleFindings, Whose},
+};
+use crate::{
+    catalogue::settings_sql,
+    config::Isolation,
+    db::{Operator, message, milliseconds},
+    error::{Result, while_doing},
+    ident::{SchemaName, literal, quoted},
+};
+
+const RIGHTS: &str = include_str!("login_rights.sql");
+
+/// Looks at the rights in one query. Writes nothing.
+pub(super) async fn findings(operator: &Operator, whose: Whose<'_>) -> Result<RoleFindings> {
+    let mut all = RoleFindings::new();
+    if operator.config().isolation() == Isolation::Role {
+        return Ok(all);
+    }
+    let doing = || while_doing("look at the rights of services' logins");
+    let answer = message::run(operator.client(), &script(operator, whose)).await.map_err(doing())?;
+    let answer = answer.complete().map_err(doing())?;
+    for (_, row) in answer.rows.iter().filter(|(_, row)| row.get(0) == Some("login rights")) {
+        let text = |index| row.get(index).unwrap_or_default();
+        let place = Place { schema: text(1), login: text(2), object: text(3), column: text(4), owner: text(5) };
+        let found = all.entry(text(1).to_owned()).or_default();
+        found.extend([place.too_many(text(6)), place.missing(text(7))].into_iter().flatten());
+    }
+    Ok(all)
+}
+
+fn script(operator: &Operator, whose: Whose<'_>) -> String {
+    let schemas: Vec<String> = match whose {
+        Whose::These(slugs) => slugs.iter().map(|slug| literal(SchemaName::of_tenant(slug).as_str())).collect(),
+        Whose::Fleet | Whose::Shared => Vec::new(),
+    };
+    let these = match whose {
+        Whose::Fleet => "true".to_owned(),
+        Whose::These(_) if !schemas.is_empty() => format!("n.nspname in ({})", schemas.join(", ")),
+        Whose::These(_) | Whose::Shared => "false".to_owned(),
+    };
+    let sql = RIGHTS.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
+    format!(
+        "set transaction isolation level read committed, read only;
+{};
+select pg_catalog.set_config('statement_timeout', {}, true);
+with t (schema, nsp, owner) as materialized (
+    select distinct n.nspname::pg_catalog.text, n.oid, n.nspowner
+    from public.organizations o join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || o.slug::pg_catalog.text
+    where {these}
+),
+{sql};
+",
+        settings_sql(""),
+        literal(&milliseconds(operator.session().migration_statement_timeout)),
+    )
+}
+
+/// What a login has rights on. The object is as GRANT names it, or `default rights on` a kind of objects.
+struct Place<'a> {
+    schema: &'a str,
+    login: &'a str,
+    object: &'a str,
+    column: &'a str,
+    owner: &'a str,
+}
+
+impl Place<'_> {
+    fn too_many(&self, rights: &str) -> Option<Difference> {
+        let what = || {
+            format!("has {rights} on {}, which cgk does not give: revoke it, or say why in drift.ignore", self.shown())
+        };
+        (!rights.is_empty()).then(|| self.wrong(what(), self.statement("revoke", rights, "from")))
+    }
+
+    fn missing(&self, rights: &str) -> Option<Difference> {
+        let what = || format!("lacks {rights} on {}", self.shown());
+        (!rights.is_empty()).then(|| self.wrong(what(), self.statement("grant", rights, "to")))
+    }
+
+    fn wrong(&self, what: String, fix: String) -> Difference {
+        let fix = vec![FixStatement::about_role(fix)];
+        Difference { kind: "login".into(), object: self.login.to_owned(), change: Change::Wrong { what }, fix }
+    }
+
+    fn shown(&self) -> String {
+        match self.column {
+            "" => self.object.to_owned(),
+            column => format!("column {column} of {}", self.object),
+        }
+    }
+
+    fn statement(&self, verb: &str, rights: &str, direction: &str) -> String {
+        let login = quoted(self.login);
+        if let Some(kind) = self.object.strip_prefix("default rights on ") {
+            let (owner, schema) = (quoted(self.owner), quoted(self.schema));
+            return format!(
+                "alter default privileges for role {owner} in schema {schema} {verb} {rights} on {kind} {direction} {login}"
+            );
+        }
+        let rights = match self.column {
+            "" => rights.to_owned(),
+            column => rights.split(", ").map(|right| format!("{right} ({column})")).collect::<Vec<_>>().join(", "),
+        };
+        format!("{verb} {rights} on {} {direction} {login}", self.object)
+    }
+}
