@@ -410,6 +410,16 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// A row that cgk wrote is not in its table as it was written, or the table refused it. The transaction was rolled back.
+    #[error(
+        "{table} does not hold what cgk wrote to it: a trigger, a rule or a constraint on that table is the likely cause"
+    )]
+    RowNotWritten {
+        /// The table with its schema, quoted as in SQL.
+        table: String,
+        /// What the server said, where it refused the row.
+        source: Option<tokio_postgres::Error>,
+    },
     /// A schema was not adopted, because it is not what the migrations give; nothing was written.
     #[error("schema {schema:?} is not what the migrations up to {upto} give: {}", count(.differences.len(), "difference"), schema = schema.as_str())]
     BaselineDiffers {
@@ -533,7 +543,7 @@ impl Error {
             | Self::PlatformStatement { source }
             | Self::PlatformCommitUnknown { source }
             | Self::Database { source, .. } => Some(source),
-            Self::Privilege { source, .. } => source.as_ref(),
+            Self::Privilege { source, .. } | Self::RowNotWritten { source, .. } => source.as_ref(),
             _ => None,
         }
     }
@@ -593,18 +603,21 @@ impl Error {
             Self::Rehearsal { .. } => ("CGK0624", Failed),
             Self::NotRehearsable { .. } => ("CGK0625", Refused),
             Self::BaselineDiffers { .. } => ("CGK0623", Drift),
+            Self::RowNotWritten { .. } => ("CGK0626", Conflict),
             Self::Database { .. } => ("CGK0901", Failed),
             Self::Unexpected { .. } => ("CGK0902", Failed),
         }
     }
 }
 
-/// Sorts a failed statement: lost connections and missing privileges have an error of their own.
+/// Sorts a failed statement: lost connections and rows that were not written have an error of their own.
 pub(crate) fn while_doing(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Error {
     move |source| {
         let doing = doing.into();
         if crate::sqlstate::is_lost(&source) {
             Error::ConnectionLost { doing, source }
+        } else if let Some(table) = crate::row_check::failed(&source) {
+            Error::RowNotWritten { table, source: None }
         } else {
             Error::Database { doing, source }
         }

@@ -70,6 +70,7 @@ pub mod login;
 pub mod migrate;
 mod migration;
 mod registry;
+mod row_check;
 mod search_path;
 pub mod setup;
 mod slug;

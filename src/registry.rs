@@ -2,26 +2,35 @@
 
 use crate::{
     ident::literal,
+    row_check,
     slug::TenantSlug,
     tenant::{OrganizationId, TenantStatus},
 };
 
-/// Writes a tenant's row; runs in the message that makes its schema, and so cannot be without it.
+const TABLE: &str = "public.organizations";
+
+/// Writes a tenant's row; runs in the message that makes its schema, and so cannot be without it. A trigger of the
+/// application's may change what else is in the row.
 pub(crate) fn insert_sql(id: OrganizationId, slug: &TenantSlug, name: &str, status: &TenantStatus) -> String {
     format!(
-        "insert into public.organizations (id, slug, name, status) values ({}, {}, {}, {});\n",
+        "insert into {TABLE} (id, slug, name, status) values ({}, {}, {}, {});\n{}",
         literal(&id.to_string()),
         literal(slug.as_str()),
         literal(name),
         literal(status.as_str()),
+        row_check::demand_sql(TABLE, &is_there(id, slug), ""),
     )
 }
 
 /// Ends the message with a division by zero unless this organization still has the slug: what follows is meant for it alone.
 pub(crate) fn demand_sql(id: OrganizationId, slug: &TenantSlug) -> String {
+    format!("select 1 / (case when {} then 1 else 0 end);\n", is_there(id, slug))
+}
+
+/// A condition: the organization has the slug.
+fn is_there(id: OrganizationId, slug: &TenantSlug) -> String {
     format!(
-        "select 1 / (case when exists (select from public.organizations o where o.slug = {} and o.id = {}::pg_catalog.uuid) \
-         then 1 else 0 end);\n",
+        "exists (select from {TABLE} o where o.slug = {} and o.id = {}::pg_catalog.uuid)",
         literal(slug.as_str()),
         literal(&id.to_string()),
     )
@@ -30,7 +39,15 @@ pub(crate) fn demand_sql(id: OrganizationId, slug: &TenantSlug) -> String {
 /// Marks a tenant that was registered before as ready for use.
 pub(crate) fn activate_sql(slug: &TenantSlug) -> String {
     format!(
-        "update public.organizations set status = 'active' where slug = {} and status = 'onboarding';\n",
-        literal(slug.as_str())
+        "update {TABLE} set status = 'active' where slug = {0} and status = 'onboarding';\n{1}",
+        literal(slug.as_str()),
+        row_check::demand_sql(
+            TABLE,
+            &format!(
+                "not exists (select from {TABLE} where slug = {} and status = 'onboarding')",
+                literal(slug.as_str())
+            ),
+            "",
+        ),
     )
 }

@@ -95,6 +95,10 @@ pub(crate) fn of(error: &Error) -> Option<String> {
              To migrate the existing tenants all the same, add --no-rehearsal."
                 .into()
         }
+        Error::RowNotWritten { table, .. } => format!(
+            "Nothing of that transaction stays. Look at the table's triggers, rules, policies and columns (`\\d {table}` in psql): \
+             drop or disable what stands in the way, give a column of your own a default, and run the command again."
+        ),
         Error::LedgerRefused { schema, why } => ledger(schema.as_str(), why)?,
         Error::BaselineDiffers { .. } => {
             "Mend the schema, or name the version that it really holds with --version. With --accept-differences \

@@ -13,12 +13,12 @@ use crate::{
     migrate::{
         Applied, MigrationFile, MigrationId, Migrations, Set, Target, Version,
         fileset::{FleetFiles, record::FileRecord},
-        ledger::{self, LedgerTable},
+        ledger::{self, LEDGER_TABLE, LedgerTable},
         plan,
         schema_lock::{self, Hold},
         state::{self, TenantFacts, role_of},
     },
-    registry,
+    registry, row_check,
     slug::TenantSlug,
     tenant::{OrganizationId, TenantStatus},
 };
@@ -367,6 +367,7 @@ impl<'a> Adoption<'a> {
         };
         sql.push_str(&ledger::adopt_sql(self.schema, files));
         let rows: Vec<Applied> = files.iter().map(|file| Applied::of(file)).collect();
+        sql.push_str(&ledger::demand_sql(self.schema, &rows));
         sql.push_str(&ledger::comment_sql(self.schema, &rows));
         if let Some(newest) = files.last().filter(|_| !has_ledger) {
             let reason = options.accept_differences.as_deref().filter(|_| !compared.differences.is_empty());
@@ -454,6 +455,10 @@ select {}, {}{notices};
         match source.code() {
             Some(state) if somebody_was_quicker.contains(state) => Ok(false),
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Err(self.denied(owner, source)),
+            _ if row_check::is_constraint_of(&source, LEDGER_TABLE) => {
+                let table = self.schema.qualified(LEDGER_TABLE);
+                Err(Error::RowNotWritten { table, source: Some(source) })
+            }
             _ => Err(doing()(source)),
         }
     }

@@ -28,7 +28,7 @@ use crate::{
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     lock,
     migration::{MigrationFailure, MigrationId, Place, Set},
-    sqlstate,
+    row_check, sqlstate,
 };
 use rand::RngExt as _;
 use std::{
@@ -435,10 +435,14 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: Turn) -> Script<Par
         }
     }
     if let Purpose::RollBack { .. } = unit.purpose {
-        script.line("set constraints all immediate;\nreset all;\nrollback;");
+        script.line("set constraints all immediate;\nreset all;");
+        script.line(&ledger::demand_sql(schema, &plan.applied_after()));
+        script.line("rollback;");
         return script;
     }
-    script.line(&ledger::comment_sql(schema, &plan.applied_after()));
+    let applied = plan.applied_after();
+    script.line(&ledger::demand_sql(schema, &applied));
+    script.line(&ledger::comment_sql(schema, &applied));
     let files = unit.files.map(|(record, set)| record.sql(set, &plan.pending)).unwrap_or_default();
     if !files.is_empty() {
         // The table is the operator's.
@@ -469,9 +473,9 @@ fn transaction_ended<'a>(kind: PartKind<'a>, error: &DbError, is_armed: bool) ->
 /// named; file by file, each has an end of its own.
 fn ended_with<'a>(unit: &Unit<'a>, reached: &Reached<PartKind<'a>>) -> Option<&'a MigrationFile> {
     let [file] = &*unit.plan.pending else { return None };
-    // Before the end are the ledger's row, the guard and the comment; then the row of the fleet's files, where it is new.
+    // Before the end are the ledger's row, the guard, the look at the ledger and the comment; then the row of the fleet's files, where it is new.
     let is_end = match reached.kind {
-        PartKind::Record(_) => reached.completed >= 3,
+        PartKind::Record(_) => reached.completed >= 4,
         PartKind::Files => reached.completed >= 1,
         _ => false,
     };
@@ -485,6 +489,9 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
     let doing = format!("migrate schema {:?}", schema.as_str());
     if sqlstate::is_lost(&source) {
         return Err(Error::ConnectionLost { doing, source });
+    }
+    if let Some(table) = row_check::failed(&source) {
+        return Err(Error::RowNotWritten { table, source: None });
     }
     let Some(db_error) = source.as_db_error() else { return Err(while_doing(doing)(source)) };
     let reached = script.reached(&answer, db_error, |kind| matches!(kind, PartKind::File(_)));
@@ -552,6 +559,11 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
             .contains(state) =>
         {
             Ok(Verdict::Landed(Landing::Moved))
+        }
+        Some(PartKind::Record(_))
+            if reached.as_ref().is_some_and(|reached| reached.completed == 0) && row_check::is_refusal(db_error) =>
+        {
+            Err(Error::RowNotWritten { table: schema.qualified(ledger::LEDGER_TABLE), source: Some(source) })
         }
         // Another role may not even write the ledger's row.
         Some(PartKind::Record(file)) if failed_demand || *state == SqlState::INSUFFICIENT_PRIVILEGE => {

@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, hex, literal},
     migration::MigrationId,
+    row_check,
     version::{Checksum, Version},
 };
 use sha2::{Digest as _, Sha256};
@@ -139,12 +140,32 @@ pub(crate) fn insert_sql(schema: &SchemaName, file: &MigrationFile, demanded: &s
     )
 }
 
+/// Demands that the ledger holds these rows and no others: a trigger or a rule on it can drop or change what is written.
+pub(crate) fn demand_sql(schema: &SchemaName, rows: &[Applied]) -> String {
+    let table = schema.qualified(LEDGER_TABLE);
+    let digest = literal(LedgerDigest::of(rows).as_str());
+    row_check::demand_sql(&table, &format!("{DIGEST} = {digest}"), &format!("from {table}"))
+}
+
+/// Demands that the ledger holds a file's row, whatever else it holds.
+pub(crate) fn demand_row_sql(schema: &SchemaName, file: &MigrationFile) -> String {
+    let table = schema.qualified(LEDGER_TABLE);
+    let condition = format!(
+        "exists (select from {table} where version = {} and name = {} and checksum = {})",
+        file.id().version.get(),
+        literal(&file.id().name),
+        literal(file.checksum().as_str()),
+    );
+    row_check::demand_sql(&table, &condition, "")
+}
+
 /// Writes head and digest of what the ledger holds now.
 pub(crate) fn comment_sql(schema: &SchemaName, rows: &[Applied]) -> String {
     let head = rows.iter().map(|row| row.id.version.get()).max().unwrap_or(0);
     let comment =
         format!("{COMMENT_FORMAT} head={head} applied={} sha256={}", rows.len(), LedgerDigest::of(rows).as_str());
-    format!("comment on table {} is {};\n", schema.qualified(LEDGER_TABLE), literal(&comment))
+    let table = schema.qualified(LEDGER_TABLE);
+    format!("comment on table {table} is {};\n", literal(&comment))
 }
 
 /// An expression: the digest of the rows as they are, computed by the server.
@@ -186,15 +207,27 @@ pub(crate) fn upgrade_sql(schema: &SchemaName) -> String {
 
 /// Notes on the row of a version what was done, why, when and by whom.
 pub(crate) fn note_sql(schema: &SchemaName, on: Version, action: &str, reason: &str, detail: &str) -> String {
+    let table = schema.qualified(LEDGER_TABLE);
     format!(
         "update {} set {REPAIRS} = coalesce({REPAIRS}, '[]'::pg_catalog.jsonb) || pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(\
          'action', {}::pg_catalog.text, 'reason', {}::pg_catalog.text, 'detail', {}::pg_catalog.text, 'at', pg_catalog.clock_timestamp(), 'by', session_user::pg_catalog.text))
-         where version = {};\n",
-        schema.qualified(LEDGER_TABLE),
+         where version = {};\n{}",
+        table,
         literal(action),
         literal(reason),
         literal(detail),
         on.get(),
+        row_check::demand_sql(
+            &table,
+            &format!(
+                "exists (select from {table} where version = {} and pg_catalog.jsonb_extract_path_text({REPAIRS}, '-1', 'action') = {} \
+                 and pg_catalog.jsonb_extract_path_text({REPAIRS}, '-1', 'reason') = {})",
+                on.get(),
+                literal(action),
+                literal(reason)
+            ),
+            ""
+        ),
     )
 }
 
@@ -321,7 +354,7 @@ mod tests {
     fn the_comment_carries_the_digest_of_the_rows() {
         let rows = [row(2, "b"), row(1, "a")];
         let sql = comment_sql(&SchemaName::public(), &rows);
-        let comment = sql.split('\'').nth(1).unwrap();
+        let comment = sql.rsplit('\'').nth(1).unwrap();
         assert!(comment.starts_with("cgk:1 head=2 applied=2 sha256="), "{comment}");
         assert_eq!(LedgerDigest::in_comment(Some(comment)), Some(LedgerDigest::of(&[row(1, "a"), row(2, "b")])));
         assert_ne!(LedgerDigest::of(&rows), LedgerDigest::of(&rows[..1]));

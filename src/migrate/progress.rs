@@ -6,6 +6,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{RoleName, SchemaName, literal},
     migration::MigrationId,
+    row_check,
     version::{Checksum, Version},
 };
 
@@ -92,13 +93,14 @@ revoke all on {table} from public;
 
 pub(super) fn insert_sql(schema: &SchemaName, progress: &Progress) -> String {
     format!(
-        "insert into {} (version, name, done, begun, checksum) values ({}, {}, {}, {}, {});",
+        "insert into {} (version, name, done, begun, checksum) values ({}, {}, {}, {}, {});\n{}",
         schema.qualified(STEPS_TABLE),
         progress.id.version.get(),
         literal(&progress.id.name),
         progress.done,
         progress.begun,
         literal(progress.checksum.as_str()),
+        demand_sql(schema, &progress.id, progress.done, progress.begun, &progress.checksum),
     )
 }
 
@@ -112,9 +114,22 @@ pub(super) fn update_sql(
 ) -> String {
     format!(
         "update {} set done = {done}, begun = {begun}, checksum = {}, changed_at = pg_catalog.clock_timestamp() \
-         where version = {};",
+         where version = {};\n{}",
         schema.qualified(STEPS_TABLE),
         literal(checksum.as_str()),
         id.version.get(),
+        demand_sql(schema, id, done, begun, checksum),
     )
+}
+
+/// Demands that the record is as it was written: what it does not say is carried out a second time.
+fn demand_sql(schema: &SchemaName, id: &MigrationId, done: usize, begun: bool, checksum: &Checksum) -> String {
+    let table = schema.qualified(STEPS_TABLE);
+    let condition = format!(
+        "exists (select from {table} where version = {} and name = {} and done = {done} and begun = {begun} and checksum = {})",
+        id.version.get(),
+        literal(&id.name),
+        literal(checksum.as_str()),
+    );
+    row_check::demand_sql(&table, &condition, "")
 }

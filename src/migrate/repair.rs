@@ -234,6 +234,7 @@ async fn mend(
             sql.push_str(&ledger::upgrade_sql(schema));
         }
         sql.push_str(&mending.sql);
+        sql.push_str(&ledger::demand_sql(schema, &mending.rows));
         sql.push_str(&ledger::comment_sql(schema, &mending.rows));
         if write(operator, schema, &table.owner, &read.rows, &sql).await? {
             return Ok(RepairOutcome::Mended { what });

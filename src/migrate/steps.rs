@@ -26,7 +26,7 @@ use crate::{
     ident::{Ident, RoleName, SchemaName, literal},
     lock,
     migration::{MigrationFailure, Set, Unfinished},
-    sqlstate,
+    row_check, sqlstate,
     version::Checksum,
 };
 use std::borrow::Cow;
@@ -116,6 +116,8 @@ enum Part {
     /// The session is still in its schema.
     Place,
     Record,
+    /// The ledger's row is written.
+    Ledger,
 }
 
 /// Whose transaction a message is.
@@ -399,8 +401,10 @@ impl Stepper<'_> {
         let steps = schema.qualified(STEPS_TABLE);
         let mut script = self.script(Transaction::Implicit);
         let started = format!("(select started_at::pg_catalog.text from {steps})");
-        script.part(Part::Record, &[format!("pg_catalog.set_config('cgk.started', {started}, true)")]);
+        script.part(Part::Ledger, &[format!("pg_catalog.set_config('cgk.started', {started}, true)")]);
         script.line(&ledger::insert_sql(schema, self.file, "true"));
+        script.part(Part::Record, &[]);
+        script.line(&ledger::demand_row_sql(schema, self.file));
         script.line(&ledger::comment_sql(schema, &self.plan.applied_after()));
         script.line(&format!("drop table {steps};"));
         if let Some((record, set)) = self.files {
@@ -541,6 +545,9 @@ impl Stepper<'_> {
 
     fn error(&self, part: Option<Part>, refused: Refused) -> Error {
         let doing = format!("migrate schema {:?}", self.plan.schema.as_str());
+        if row_check::failed(&refused.source).is_some() {
+            return while_doing(doing)(refused.source);
+        }
         match (part, refused.number) {
             (Some(Part::Backend), _) if is_demand(&refused) => {
                 Error::PoolerRefused { operation: "a migration without a transaction" }
@@ -549,6 +556,10 @@ impl Stepper<'_> {
                 Error::Unexpected { doing, found: "the session no longer holds the lock of its migration".into() }
             }
             (Some(Part::Place), _) if is_demand(&refused) => apply::left_the_schema(doing, self.file),
+            (Some(Part::Ledger), _) if refused.source.as_db_error().is_some_and(row_check::is_refusal) => {
+                let table = self.plan.schema.qualified(ledger::LEDGER_TABLE);
+                Error::RowNotWritten { table, source: Some(refused.source) }
+            }
             // A deferred constraint speaks when all is said.
             (Some(Part::Record), Some(number)) => self.failure(number, None, refused.source),
             _ => while_doing(doing)(refused.source),

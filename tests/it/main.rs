@@ -32,6 +32,7 @@ mod identity_schema;
 mod identity_swap;
 mod layering;
 mod ledger_repair;
+mod ledger_rows;
 mod migrate_apply;
 mod migrate_collisions;
 mod migrate_files;

@@ -188,7 +188,11 @@ pub(crate) fn is_of_the_files(error: &Error) -> bool {
     let passing = error.is_retryable()
         || super::run::ends_everything(error)
         || error.sqlstate() == Some(&SqlState::QUERY_CANCELED);
-    !passing && matches!(error, Error::Migration(_) | Error::Database { .. } | Error::Unexpected { .. })
+    let of_files = matches!(
+        error,
+        Error::Migration(_) | Error::Database { .. } | Error::RowNotWritten { .. } | Error::Unexpected { .. }
+    );
+    !passing && of_files
 }
 
 fn failed(error: Error) -> Error {
