@@ -351,7 +351,7 @@ pub enum Error {
     },
     /// Another run changed the schema again and again between this run's look and its turn.
     #[error("schema {schema:?} kept changing under this run: {tries} tries", schema = schema.as_str())]
-    Unsettled {
+    Contended {
         /// The schema.
         schema: SchemaName,
         /// How often it was tried.
@@ -591,7 +591,7 @@ impl Error {
             Self::Migration(_) => ("CGK0603", Failed),
             Self::Diverged(_) => ("CGK0604", Drift),
             Self::Locked { .. } => ("CGK0605", Locked),
-            Self::Unsettled { .. } => ("CGK0606", Locked),
+            Self::Contended { .. } => ("CGK0606", Locked),
             Self::TooManyLocks { .. } => ("CGK0607", Refused),
             Self::PlanStale { .. } => ("CGK0608", Refused),
             Self::HalfDone { .. } => ("CGK0609", Drift),

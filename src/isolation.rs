@@ -12,13 +12,13 @@ use crate::{
 use tokio_postgres::types::{ToSql, Type};
 
 /// Creates the role, if need be, and lets the operator's own login act as it.
-pub(crate) fn role_sql(facts: &ServerFacts, role: &RoleName, presence: Presence) -> String {
+pub(crate) fn role_sql(facts: &ServerFacts, role: &RoleName, presence: RoleState) -> String {
     let mut sql = String::new();
-    if presence == Presence::Absent {
+    if presence == RoleState::Absent {
         sql.push_str(&format!("create role {} nologin nosuperuser nobypassrls noinherit;\n", role.quoted()));
     }
     // A superuser may act as anybody.
-    if !facts.superuser && presence != Presence::Usable {
+    if !facts.superuser && presence != RoleState::Usable {
         sql.push_str(&membership_sql(facts, role, "current_user"));
     }
     sql
@@ -121,7 +121,7 @@ end"
 
 /// Whether a role is there, and whether the operator may act as it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Presence {
+pub(crate) enum RoleState {
     Absent,
     Present,
     Usable,

@@ -57,10 +57,10 @@
 mod binding;
 mod catalogue;
 pub mod config;
-mod context;
 pub(crate) mod db;
 pub mod drift;
 mod error;
+pub(crate) mod fleet;
 pub mod ident;
 mod identity;
 mod isolation;
@@ -76,19 +76,20 @@ pub mod setup;
 mod slug;
 mod sql;
 mod sqlstate;
+mod tenancy;
 mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod version;
 
 pub use config::Config;
-pub use context::{
-    Db, Platform, PlatformFn, PlatformTx, Retry, TenantContext, TenantCopyIn, TenantCopyOut, TenantFn, TenantFnMany,
-    TenantHandle, TenantRows, TenantSavepoint, TenantTx, TxOptions,
-};
 pub use db::{Operator, ServerFacts};
 pub use error::{Error, ErrorKind, Result};
 pub use slug::{InvalidSlug, SlugProblem, TenantSlug};
+pub use tenancy::{
+    Db, Platform, PlatformFn, PlatformTx, Retry, TenantContext, TenantCopyIn, TenantCopyOut, TenantFn, TenantFnMany,
+    TenantHandle, TenantRows, TenantSavepoint, TenantTx, TxOptions,
+};
 pub use tenant::{OrganizationId, StrangeRow, Tenant, TenantStatus};
 
 // The code of the README is compiled with the tests of the documentation.

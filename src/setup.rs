@@ -12,7 +12,7 @@ use crate::{
     identity,
     migrate::{
         self, BindReport, FleetPlan, MigrationId, Migrations, Observer, Outcome, RunOptions, RunReport, Scope, Target,
-        state::require_registry,
+        plan::state::require_registry,
     },
 };
 
@@ -84,7 +84,7 @@ pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut 
         tables: tables(operator).await?,
         hardened,
         registry_guard: identity::guard_registry(operator).await?,
-        bound: migrate::bind::bind_fleet(operator).await?,
+        bound: migrate::execute::bind::bind_fleet(operator).await?,
     })
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::{Shell, generate};
 
-use super::{exit::Exit, help, printer::Printer};
+use super::{exit::Exit, help, ui::printer::Printer};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:

@@ -17,14 +17,16 @@ use std::time::Instant;
 
 use super::{
     exit::Exit,
-    printer::Printer,
     reaper::Reaper,
-    report::Report,
     session::{self, Session},
-    setup_database::span,
-    style::{COMMAND, FAINT, GOOD, HEADING, count, harmless, paint},
-    table::{Grid, Look},
-    time,
+    setup::database::span,
+    ui::{
+        printer::Printer,
+        report::Report,
+        style::{COMMAND, FAINT, GOOD, HEADING, count, paint, sanitize},
+        table::{Grid, Look},
+        time,
+    },
 };
 
 pub(crate) const EXAMPLES: &str = "\
@@ -82,11 +84,11 @@ pub(crate) async fn run(session: &Session<'_>) -> Result<Exit> {
     let printer = session.printer;
     let began = Instant::now();
     let stage = Stage::set(session).await?;
-    Story { printer, config: &stage.config, step: 0 }.tell(matches!(stage.end, End::Server(_))).await?;
+    DemoScript { printer, config: &stage.config, step: 0 }.tell(matches!(stage.end, End::Server(_))).await?;
     let left = stage.strike()?;
-    printer.answer(format!("\n{left} Nothing is left of the demo; it took {}.", time::elapsed(began.elapsed())));
+    printer.output(format!("\n{left} Nothing is left of the demo; it took {}.", time::elapsed(began.elapsed())));
     printer.record(&Summary { event: "summary", ms: time::milliseconds(began.elapsed()), exit: Exit::Done });
-    printer.say(format!(
+    printer.info(format!(
         "Your turn: set DATABASE_URL, then {} and {}",
         paint(COMMAND, "cgk setup:database"),
         paint(COMMAND, "cgk tenant:create <slug>"),
@@ -110,9 +112,9 @@ impl Stage {
         let name = Ident::new(format!("cgk_demo_{:08x}", rand::random::<u32>()))?;
         // A look first: what is wrong with the address is better said before a process is started for it.
         let operator = Operator::connect(&config).await?;
-        session.printer.say(format!("{} {}", paint(FAINT, "server  "), session::target(&operator)));
+        session.printer.info(format!("{} {}", paint(FAINT, "server  "), session::target(&operator)));
         drop(operator);
-        session.printer.say(format!("{} {}, dropped afterwards", paint(FAINT, "database"), name.as_str()));
+        session.printer.info(format!("{} {}, dropped afterwards", paint(FAINT, "database"), name.as_str()));
         let mut reaper = Reaper::spawn(session.globals, &name)?;
         let made = testing::create_database(&config, &name, None).await;
         if !matches!(made, Err(Error::ConnectionLost { .. })) {
@@ -131,14 +133,14 @@ impl Stage {
             })
         });
         while let Some(line) = heard.recv().await {
-            session.printer.say(paint(FAINT, line));
+            session.printer.info(paint(FAINT, line));
         }
         let server = starting.await.context("could not start a server")??;
         let installation = server.installation();
-        session.printer.say(format!(
+        session.printer.info(format!(
             "{} private and throw-away, from {}",
             paint(FAINT, "server  "),
-            harmless(&installation.bin_dir.display().to_string())
+            sanitize(&installation.bin_dir.display().to_string())
         ));
         let postgres = Config::from_url(&server.url("postgres"))?;
         let name = Ident::new("cgk_demo")?;
@@ -165,13 +167,13 @@ impl Stage {
     }
 }
 
-struct Story<'a> {
+struct DemoScript<'a> {
     printer: &'a Printer,
     config: &'a Config,
     step: usize,
 }
 
-impl Story<'_> {
+impl DemoScript<'_> {
     async fn tell(mut self, private_server: bool) -> Result<()> {
         let operator = Operator::connect(self.config).await?;
         self.printer.record(&Start {
@@ -183,7 +185,7 @@ impl Story<'_> {
         });
         let version = session::short_version(&operator.facts().version).to_owned();
         let banner = format!("cgk demo: one database, one schema per tenant, on PostgreSQL {version}");
-        self.printer.answer(paint(HEADING, banner));
+        self.printer.output(paint(HEADING, banner));
         let migrations = Migrations::bundled();
         self.set_up(&operator, &migrations).await?;
         let db = Db::connect(self.config).await?;
@@ -338,7 +340,7 @@ impl Story<'_> {
         let mut result = Vec::new();
         for tenant in &fleet.tenants {
             let (orders, _) = totals(db, &tenant.tenant.slug).await?;
-            let schema = super::tenant_list::schema(&tenant.tenant);
+            let schema = super::tenant::list::schema(&tenant.tenant);
             let head = tenant.head.iter().cloned().collect::<Vec<_>>();
             grid.row([
                 (schema.as_str(), Look::Plain),
@@ -348,7 +350,7 @@ impl Story<'_> {
             result.push(format!("{schema} {}", span(&head)));
         }
         for line in grid.to_string().lines() {
-            self.printer.answer(format!("   {line}"));
+            self.printer.output(format!("   {line}"));
         }
         self.record("See where everybody is", "cgk migrate:status", result);
         Ok(())
@@ -357,7 +359,7 @@ impl Story<'_> {
     fn show(&mut self, title: &str, command: &str, lines: &[String]) {
         self.begin(title, command);
         for line in lines {
-            self.printer.answer(format!("   {line}"));
+            self.printer.output(format!("   {line}"));
         }
         let plain = lines.iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect();
         self.record(title, command, plain);
@@ -366,7 +368,7 @@ impl Story<'_> {
     fn begin(&mut self, title: &str, command: &str) {
         self.step += 1;
         let prompt = if command.starts_with("cgk ") { "$ " } else { "" };
-        self.printer.answer(format!(
+        self.printer.output(format!(
             "\n{} {}\n   {}",
             paint(GOOD, format!("{}.", self.step)),
             paint(HEADING, title),
@@ -392,5 +394,5 @@ async fn totals(db: &Db, slug: &TenantSlug) -> Result<(usize, i64)> {
 
 /// What the server said, without what the library was doing.
 fn server_words(error: &Error) -> String {
-    harmless(&Report::of_library(error).first_cause())
+    sanitize(&Report::of_library(error).first_cause())
 }

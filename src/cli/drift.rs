@@ -12,9 +12,11 @@ use std::time::Instant;
 use super::{
     exit::Exit,
     session::Session,
-    style::{BAD, COMMAND, FAINT, GOOD, WARNING, count, harmless, paint},
-    tenant_list::{StrangeView, warn_of_strange},
-    time,
+    tenant::list::{StrangeView, warn_of_strange},
+    ui::{
+        style::{BAD, COMMAND, FAINT, GOOD, WARNING, count, paint, sanitize},
+        time,
+    },
 };
 
 pub(crate) const EXAMPLES: &str = "\
@@ -129,12 +131,12 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
     for schema in report.schemas() {
         printer.record(&record(schema));
         if shown == Shown::Lines && (everything || !schema.is_clean()) {
-            printer.answer(lines(schema));
+            printer.output(lines(schema));
         }
     }
     for found in report.rights.iter().chain(&report.strays).filter(|_| shown == Shown::Lines) {
-        printer.answer(
-            std::iter::once(paint(WARNING, harmless(&found.to_string())))
+        printer.output(
+            std::iter::once(paint(WARNING, sanitize(&found.to_string())))
                 .chain(fix_lines("  ", found))
                 .collect::<Vec<_>>()
                 .join("\n"),
@@ -159,17 +161,17 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
         printer.warn(format!("[drift] ignore: no difference matches {:?}: remove the rule", rule.object));
     }
     match shown {
-        Shown::Lines => printer.answer(totals(&report, began)),
+        Shown::Lines => printer.output(totals(&report, began)),
         Shown::Script => {
             let script = report.fix_script();
             if !script.is_empty() {
-                printer.answer(script.trim_end());
+                printer.output(script.trim_end());
             }
-            printer.say(totals(&report, began));
+            printer.info(totals(&report, began));
         }
     }
     if report.has_drift() {
-        printer.say(format!(
+        printer.info(format!(
             "Next: put what is missing into a migration ({}), or undo by hand what no migration gives. A ledger is mended by {}.",
             paint(COMMAND, "cgk migrate:new <name>"),
             paint(COMMAND, "cgk migrate:repair")
@@ -178,7 +180,7 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
     if report.lacks_reference() {
         let shared = report.public.iter().any(|public| public.not_compared == Some(NotCompared::NoReference));
         let command = if shared { "cgk setup:database" } else { "cgk migrate" };
-        printer.say(format!("Next: {} records what the migrations make.", paint(COMMAND, command)));
+        printer.info(format!("Next: {} records what the migrations make.", paint(COMMAND, command)));
     }
     Ok(exit)
 }
@@ -211,12 +213,12 @@ fn lines(schema: &SchemaDrift) -> String {
         (number, _) => format!("{name}: {}{head}", paint(BAD, count(number, "difference"))),
     }];
     for difference in &schema.differences {
-        lines.push(format!("  {}", harmless(&difference.to_string())));
+        lines.push(format!("  {}", sanitize(&difference.to_string())));
         lines.extend(fix_lines("    ", difference));
     }
     lines.extend(
         schema.ignored.iter().map(|one| {
-            format!("  {}", paint(FAINT, harmless(&format!("ignored: {} ({})", one.difference, one.reason))))
+            format!("  {}", paint(FAINT, sanitize(&format!("ignored: {} ({})", one.difference, one.reason))))
         }),
     );
     if let (Some(why), false) = (&schema.not_compared, schema.differences.is_empty()) {
@@ -240,7 +242,7 @@ fn fix_lines<'a>(indent: &'a str, difference: &'a Difference) -> impl Iterator<I
         .fix
         .iter()
         .filter(move |_| is_right)
-        .map(move |fix| format!("{indent}{}", paint(FAINT, harmless(&format!("fix: {};", fix.sql)))))
+        .map(move |fix| format!("{indent}{}", paint(FAINT, sanitize(&format!("fix: {};", fix.sql)))))
 }
 
 fn totals(report: &DriftReport, began: Instant) -> String {

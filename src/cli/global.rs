@@ -4,7 +4,7 @@ use cgk::config::{ConfigError, Isolation, Overrides, RemotePlaintext};
 use clap::{Args, ValueEnum};
 use std::{ffi::OsString, path::PathBuf};
 
-use super::printer::{Format, Volume};
+use super::ui::printer::{Format, Volume};
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Global options")]

@@ -6,36 +6,14 @@ mod drift;
 mod exit;
 mod global;
 mod help;
-mod hint;
-mod migrate;
-mod migrate_baseline;
-mod migrate_history;
-mod migrate_lint;
-mod migrate_new;
-mod migrate_plan;
-mod migrate_repair;
-mod migrate_report;
-mod migrate_status;
-mod printer;
-mod progress;
-mod progress_bar;
+pub(crate) mod migrate;
 mod reaper;
-mod report;
-mod server_detail;
 mod session;
-mod setup_database;
-mod setup_identity;
-mod setup_isolation;
+pub(crate) mod setup;
 mod signal;
-mod slugs;
-mod style;
 mod suggest;
-mod table;
-mod tenant_create;
-mod tenant_create_many;
-mod tenant_list;
-mod tenant_verify;
-mod time;
+pub(crate) mod tenant;
+pub(crate) mod ui;
 
 use anyhow::Result;
 use clap::{FromArgMatches, Parser, Subcommand};
@@ -44,17 +22,17 @@ use tracing_subscriber::EnvFilter;
 
 use exit::Exit;
 use global::{ColorArg, Globals};
-use printer::{Format, Printer, Volume};
-use report::Report;
 use session::Session;
-use signal::Wish;
+use signal::ShutdownSignal;
+use ui::printer::{Format, Printer, Volume};
+use ui::report::Report;
 
 /// The version of everything that `--json` writes. Keys are added within a version, never renamed or removed.
 pub(crate) const JSON_VERSION: u32 = 1;
 
 /// Schema-per-tenant PostgreSQL: tenant schemas, migrations for the whole fleet, queries that see one tenant and nothing else
 #[derive(Debug, Parser)]
-#[command(name = "cgk", version, styles = style::HELP, max_term_width = 110, arg_required_else_help = true)]
+#[command(name = "cgk", version, styles = ui::style::HELP, max_term_width = 110, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     globals: Globals,
@@ -65,38 +43,38 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check the connection and set the database up, or check that it is
-    #[command(name = "setup:database", after_help = setup_database::EXAMPLES)]
-    SetupDatabase(setup_database::Arguments),
+    #[command(name = "setup:database", after_help = setup::database::EXAMPLES)]
+    SetupDatabase(setup::database::Arguments),
     /// Make tenants: registry row, schema, role and tables of each
-    #[command(name = "tenant:create", after_help = tenant_create::EXAMPLES)]
-    TenantCreate(tenant_create::Arguments),
+    #[command(name = "tenant:create", after_help = tenant::create::EXAMPLES)]
+    TenantCreate(tenant::create::Arguments),
     /// List the tenants and where their schemas stand
-    #[command(name = "tenant:list", after_help = tenant_list::EXAMPLES)]
+    #[command(name = "tenant:list", after_help = tenant::list::EXAMPLES)]
     TenantList,
     /// Compare tenants with what their migrations give: tables, indexes, rights, ledger
-    #[command(name = "tenant:verify", after_help = tenant_verify::EXAMPLES)]
-    TenantVerify(tenant_verify::Arguments),
+    #[command(name = "tenant:verify", after_help = tenant::verify::EXAMPLES)]
+    TenantVerify(tenant::verify::Arguments),
     /// Apply the pending migrations to the shared schema and to every tenant
-    #[command(after_help = migrate::EXAMPLES)]
-    Migrate(migrate::Arguments),
+    #[command(after_help = migrate::run::EXAMPLES)]
+    Migrate(migrate::run::Arguments),
     /// Show where every schema stands
-    #[command(name = "migrate:status", after_help = migrate_status::EXAMPLES)]
-    MigrateStatus(migrate_status::Arguments),
+    #[command(name = "migrate:status", after_help = migrate::status::EXAMPLES)]
+    MigrateStatus(migrate::status::Arguments),
     /// Show the latest runs, or how every schema fared in one
-    #[command(name = "migrate:history", after_help = migrate_history::EXAMPLES)]
-    MigrateHistory(migrate_history::Arguments),
+    #[command(name = "migrate:history", after_help = migrate::history::EXAMPLES)]
+    MigrateHistory(migrate::history::Arguments),
     /// Take over a schema that other hands made: write its ledger without running anything
-    #[command(name = "migrate:baseline", after_help = migrate_baseline::EXAMPLES)]
-    MigrateBaseline(migrate_baseline::Arguments),
+    #[command(name = "migrate:baseline", after_help = migrate::baseline::EXAMPLES)]
+    MigrateBaseline(migrate::baseline::Arguments),
     /// Make ledgers agree with the files again, for one migration and with a reason
-    #[command(name = "migrate:repair", after_help = migrate_repair::EXAMPLES)]
-    MigrateRepair(migrate_repair::Arguments),
+    #[command(name = "migrate:repair", after_help = migrate::repair::EXAMPLES)]
+    MigrateRepair(migrate::repair::Arguments),
     /// Begin the next migration file
-    #[command(name = "migrate:new", after_help = migrate_new::EXAMPLES)]
-    MigrateNew(migrate_new::Arguments),
+    #[command(name = "migrate:new", after_help = migrate::new::EXAMPLES)]
+    MigrateNew(migrate::new::Arguments),
     /// Look for what is wrong or dangerous in migration files; needs no database
-    #[command(name = "migrate:lint", after_help = migrate_lint::EXAMPLES)]
-    MigrateLint(migrate_lint::Arguments),
+    #[command(name = "migrate:lint", after_help = migrate::lint::EXAMPLES)]
+    MigrateLint(migrate::lint::Arguments),
     /// Find what the database holds and no migration gives, in every schema, and what belongs to no tenant
     #[command(after_help = drift::EXAMPLES)]
     Drift(drift::Arguments),
@@ -148,7 +126,7 @@ fn run(arguments: Vec<OsString>) -> Exit {
     };
     anstream::ColorChoice::from(cli.globals.color).write_global();
     listen_to_the_library(&cli.globals);
-    server_detail::show(!cli.globals.no_detail);
+    ui::server_detail::show(!cli.globals.no_detail);
     let printer = Printer::new(cli.globals.format(), cli.globals.volume());
     let outcome = execute(&cli, &printer);
     let exit = match outcome {
@@ -158,7 +136,7 @@ fn run(arguments: Vec<OsString>) -> Exit {
     match printer.finish() {
         Ok(()) => exit,
         Err(error) => {
-            printer.complain(format!("error: could not write to standard output: {error}"));
+            printer.error(format!("error: could not write to standard output: {error}"));
             if exit == Exit::Done { Exit::Failed } else { exit }
         }
     }
@@ -193,24 +171,24 @@ fn execute(cli: &Cli, printer: &Printer) -> Result<Exit> {
 /// Runs the command. A run over many schemas that is under way is asked to stop by the first signal and to cancel by the
 /// second; anything else, and whatever does not hear, ends with the signal.
 async fn until_signalled(cli: &Cli, printer: &Printer) -> Result<Ended> {
-    let wish = Wish::default();
+    let shutdown = ShutdownSignal::default();
     let mut signals = signal::Signals::listen()?;
-    let mut work = std::pin::pin!(dispatch(cli, printer, &wish));
+    let mut work = std::pin::pin!(dispatch(cli, printer, &shutdown));
     for number in 1.. {
         // The command that lost is dropped at the end, and with it what it had to clean up.
         let exit = tokio::select! {
             result = &mut work => return Ok(Ended::ByItself(result)),
             exit = signals.next() => exit,
         };
-        wish.note(exit);
+        shutdown.note(exit);
         match number {
-            1 if wish.interrupt.is_heard() => {
-                wish.interrupt.stop();
-                printer.complain("stopping: what is under way is finished, nothing more is begun; again cancels it");
+            1 if shutdown.interrupt.is_heard() => {
+                shutdown.interrupt.stop();
+                printer.error("stopping: what is under way is finished, nothing more is begun; again cancels it");
             }
-            2 if wish.interrupt.is_heard() => {
-                wish.interrupt.cancel();
-                printer.complain("cancelling what is under way");
+            2 if shutdown.interrupt.is_heard() => {
+                shutdown.interrupt.cancel();
+                printer.error("cancelling what is under way");
             }
             _ => return Ok(Ended::BySignal(exit)),
         }
@@ -218,20 +196,20 @@ async fn until_signalled(cli: &Cli, printer: &Printer) -> Result<Ended> {
     unreachable!("there is no end of numbers")
 }
 
-async fn dispatch(cli: &Cli, printer: &Printer, wish: &Wish) -> Result<Exit> {
-    let session = Session { globals: &cli.globals, printer, wish };
+async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Result<Exit> {
+    let session = Session { globals: &cli.globals, printer, shutdown };
     match &cli.command {
-        Command::SetupDatabase(arguments) => setup_database::run(&session, arguments).await,
-        Command::TenantCreate(arguments) => tenant_create::run(&session, arguments).await,
-        Command::TenantList => tenant_list::run(&session).await,
-        Command::TenantVerify(arguments) => tenant_verify::run(&session, arguments).await,
-        Command::Migrate(arguments) => migrate::run(&session, arguments).await,
-        Command::MigrateStatus(arguments) => migrate_status::run(&session, arguments).await,
-        Command::MigrateHistory(arguments) => migrate_history::run(&session, arguments).await,
-        Command::MigrateBaseline(arguments) => migrate_baseline::run(&session, arguments).await,
-        Command::MigrateRepair(arguments) => migrate_repair::run(&session, arguments).await,
-        Command::MigrateNew(arguments) => migrate_new::run(&session, arguments),
-        Command::MigrateLint(arguments) => migrate_lint::run(&session, arguments),
+        Command::SetupDatabase(arguments) => setup::database::run(&session, arguments).await,
+        Command::TenantCreate(arguments) => tenant::create::run(&session, arguments).await,
+        Command::TenantList => tenant::list::run(&session).await,
+        Command::TenantVerify(arguments) => tenant::verify::run(&session, arguments).await,
+        Command::Migrate(arguments) => migrate::run::run(&session, arguments).await,
+        Command::MigrateStatus(arguments) => migrate::status::run(&session, arguments).await,
+        Command::MigrateHistory(arguments) => migrate::history::run(&session, arguments).await,
+        Command::MigrateBaseline(arguments) => migrate::baseline::run(&session, arguments).await,
+        Command::MigrateRepair(arguments) => migrate::repair::run(&session, arguments).await,
+        Command::MigrateNew(arguments) => migrate::new::run(&session, arguments),
+        Command::MigrateLint(arguments) => migrate::lint::run(&session, arguments),
         Command::Drift(arguments) => drift::run(&session, arguments).await,
         Command::Demo => demo::run(&session).await,
         Command::Completions(arguments) => Ok(completions::run(printer, arguments)),
@@ -246,7 +224,7 @@ async fn dispatch(cli: &Cli, printer: &Printer, wish: &Wish) -> Result<Exit> {
 /// Tells of an error: people on standard error, programs on standard output.
 fn tell(printer: &Printer, report: &Report) -> Exit {
     report.annotate(printer, &[]);
-    printer.complain(report.render(&[]));
+    printer.error(report.render(&[]));
     printer.record(&report.record());
     report.exit()
 }
@@ -265,7 +243,7 @@ fn misused(error: clap::Error, arguments: &[OsString]) -> Exit {
         printer.raw(text);
         return if printer.finish().is_ok() { Exit::Done } else { Exit::Failed };
     }
-    printer.complain(text.trim_end());
+    printer.error(text.trim_end());
     if json {
         let plain = error.render().to_string();
         let first = plain.lines().next().unwrap_or_default();
@@ -281,7 +259,7 @@ fn listen_to_the_library(globals: &Globals) {
     // Failing to log is no reason to panic: standard error may be a closed pipe.
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| progress_bar::LogWriter)
+        .with_writer(|| ui::progress_bar::LogWriter)
         .with_ansi(colours)
         .with_target(false)
         .without_time()

@@ -10,15 +10,17 @@ use serde::Serialize;
 
 use super::{
     global::Globals,
-    printer::Printer,
-    signal::Wish,
-    style::{FAINT, harmless, paint},
+    signal::ShutdownSignal,
+    ui::{
+        printer::Printer,
+        style::{FAINT, paint, sanitize},
+    },
 };
 
 pub(crate) struct Session<'a> {
     pub(crate) globals: &'a Globals,
     pub(crate) printer: &'a Printer,
-    pub(crate) wish: &'a Wish,
+    pub(crate) shutdown: &'a ShutdownSignal,
 }
 
 /// Where a connection leads.
@@ -75,8 +77,8 @@ impl Session<'_> {
             isolation: isolation(operator.config()),
             migrations: migrations.to_string(),
         });
-        printer.say(format!("{} {}", paint(FAINT, "database  "), target(operator)));
-        printer.say(format!("{} {migrations}", paint(FAINT, "migrations")));
+        printer.info(format!("{} {}", paint(FAINT, "database  "), target(operator)));
+        printer.info(format!("{} {migrations}", paint(FAINT, "migrations")));
     }
 }
 
@@ -99,7 +101,7 @@ pub(crate) fn target(operator: &Operator) -> String {
     format!(
         "{} as {} (PostgreSQL {}, {}, isolation by {})",
         place(operator),
-        harmless(&facts.role),
+        sanitize(&facts.role),
         short_version(&facts.version),
         facts.tls.as_deref().unwrap_or("no TLS"),
         isolation(operator.config()),
@@ -109,7 +111,7 @@ pub(crate) fn target(operator: &Operator) -> String {
 /// `shop on db.example.com:5432`
 pub(crate) fn place(operator: &Operator) -> String {
     let host = host(operator.config().target());
-    format!("{} on {}", harmless(&operator.facts().database), harmless(&host))
+    format!("{} on {}", sanitize(&operator.facts().database), sanitize(&host))
 }
 
 fn host(target: &Target) -> String {

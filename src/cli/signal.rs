@@ -29,12 +29,12 @@ impl Signals {
 
 /// What signals have asked for so far; who works through many schemas listens to it.
 #[derive(Default)]
-pub(crate) struct Wish {
+pub(crate) struct ShutdownSignal {
     pub(crate) interrupt: Interrupt,
     first: OnceLock<Exit>,
 }
 
-impl Wish {
+impl ShutdownSignal {
     pub(crate) fn note(&self, exit: Exit) {
         let _ = self.first.set(exit);
     }

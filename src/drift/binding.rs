@@ -8,7 +8,7 @@ use crate::{
     error::Result,
     ident::SchemaName,
     identity::{self, GuardFound},
-    migrate::state::TenantFacts,
+    migrate::plan::state::TenantFacts,
     slug::TenantSlug,
 };
 

@@ -2,7 +2,7 @@
 
 use super::{
     binding, fix,
-    inspect::{Inspection, Looked, TRIES_MAX, Wanted, inspect, is_moving},
+    inspect::{InspectOutcome, Inspection, TRIES_MAX, Wanted, inspect, is_moving},
     judge, login_rights,
     reference::References,
     report::{Difference, NotCompared, SchemaDrift},
@@ -18,7 +18,7 @@ use crate::{
     migrate::{
         LEDGER_TABLE, Migrations, Scope, Set,
         ledger::{self, LedgerDigest, Prefixes},
-        state::{self, Facts, TenantFacts, role_of},
+        plan::state::{self, Facts, TenantFacts, role_of},
     },
     slug::TenantSlug,
     tenant::{StrangeRow, TenantStatus},
@@ -38,7 +38,7 @@ const ONE_BY_ONE_MAX: usize = 20;
 
 /// What the quick look says of a tenant. Those of whom it says the same are alike in everything that is compared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Likeness {
+struct DriftGroupKey {
     fingerprint: Option<Fingerprint>,
     comment: Option<String>,
     /// The digest of the ledger's rows.
@@ -117,7 +117,7 @@ pub(super) async fn tenants(
     Ok((done.into_values().collect(), strange))
 }
 
-type Groups = Vec<(Option<Likeness>, Vec<TenantSlug>)>;
+type Groups = Vec<(Option<DriftGroupKey>, Vec<TenantSlug>)>;
 
 /// Notes the tenants that are as they should be, and sorts the others by how they differ.
 async fn quickly(
@@ -144,7 +144,7 @@ async fn quickly(
         try_join3(fingerprints_of(&all, &schemas, &stamps), asked, roles::findings(all[all.len() - 1], whose, false))
             .await?;
     let mut clean = Vec::new();
-    let mut groups: HashMap<Likeness, Vec<TenantSlug>> = HashMap::new();
+    let mut groups: HashMap<DriftGroupKey, Vec<TenantSlug>> = HashMap::new();
     for ((slug, facts), ledger) in tenants.into_iter().zip(ledgers) {
         let schema = SchemaName::of_tenant(&slug);
         let Seen { fingerprint, stamp } = fingerprints.remove(schema.as_str()).unwrap_or_default();
@@ -169,7 +169,7 @@ async fn quickly(
                 continue;
             }
         }
-        let likeness = Likeness { fingerprint, comment: facts.comment, ledger, role };
+        let likeness = DriftGroupKey { fingerprint, comment: facts.comment, ledger, role };
         groups.entry(likeness).or_default().push(slug);
     }
     stamps.keep(operator, &clean, (*scope == Scope::Everything).then_some(&schemas)).await;
@@ -183,7 +183,7 @@ async fn quickly(
 async fn closely(
     operator: &Operator,
     migrations: &Migrations,
-    likeness: Option<Likeness>,
+    likeness: Option<DriftGroupKey>,
     slugs: Vec<TenantSlug>,
     references: &mut References<'_>,
     done: &mut BTreeMap<TenantSlug, SchemaDrift>,
@@ -201,9 +201,9 @@ async fn closely(
         }
         let role = role_of(operator, &slug);
         let drift = match inspect(operator, &schema, role.as_ref(), wanted).await? {
-            Looked::Busy => judge::busy(&schema, Some(&slug)),
-            Looked::Gone => judge::gone(&schema, Some(&slug)),
-            Looked::At(found) => {
+            InspectOutcome::Busy => judge::busy(&schema, Some(&slug)),
+            InspectOutcome::Gone => judge::gone(&schema, Some(&slug)),
+            InspectOutcome::At(found) => {
                 let drift = judge::judge(&schema, Some(&slug), role.as_ref(), &found, source, references).await?;
                 if likeness.as_ref().is_some_and(|likeness| likeness.still_holds(&found)) {
                     stand_in = Some((slug.clone(), drift.clone()));
@@ -216,7 +216,7 @@ async fn closely(
     Ok(())
 }
 
-impl Likeness {
+impl DriftGroupKey {
     fn still_holds(&self, found: &Inspection) -> bool {
         let super::inspect::Ledger::Rows(rows) = &found.ledger else { return false };
         self.fingerprint.is_some()

@@ -8,7 +8,7 @@ use crate::{
     ident::{Ident, RoleName, SchemaName, literal},
     migrate::{
         Applied, Checksum, LEDGER_TABLE, MigrationId, Version,
-        schema_lock::{self, Hold},
+        execute::schema_lock::{self, Hold},
     },
 };
 use tokio_postgres::error::SqlState;
@@ -50,7 +50,7 @@ pub(super) enum Wanted {
 }
 
 /// Why a schema could not be looked at.
-pub(super) enum Looked {
+pub(super) enum InspectOutcome {
     At(Box<Inspection>),
     /// It is being migrated.
     Busy,
@@ -65,7 +65,7 @@ pub(super) async fn inspect(
     schema: &SchemaName,
     role: Option<&RoleName>,
     wanted: Wanted,
-) -> Result<Looked> {
+) -> Result<InspectOutcome> {
     let what = || format!("read the catalogue of schema {:?}", schema.as_str());
     let doing = || while_doing(what());
     let sql = script(operator, schema, role, wanted);
@@ -74,7 +74,7 @@ pub(super) async fn inspect(
         tries += 1;
         let wait = operator.session().lock_timeout;
         let answer = match schema_lock::run(operator, schema, &sql, wait, what).await {
-            Err(Error::Locked { .. }) => return Ok(Looked::Busy),
+            Err(Error::Locked { .. }) => return Ok(InspectOutcome::Busy),
             answer => answer?,
         };
         let has_ledger = tagged(&answer, "facts").next().map(|row| row.get(1) == Some("t"));
@@ -90,12 +90,12 @@ pub(super) async fn inspect(
                 Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ledger::Closed,
                 _ => return Err(doing()(answer.error.expect("it was there above"))),
             },
-            (Some(error), _) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(Looked::Busy),
+            (Some(error), _) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(InspectOutcome::Busy),
             // An object went away between the query's look at it and the server's function that describes it.
             (Some(error), _) if is_moving(error) && tries < TRIES_MAX => continue,
             (Some(_), _) => return Err(doing()(answer.error.expect("it was there above"))),
         };
-        let Some(facts) = tagged(&answer, "facts").next() else { return Ok(Looked::Gone) };
+        let Some(facts) = tagged(&answer, "facts").next() else { return Ok(InspectOutcome::Gone) };
         let fingerprint = fingerprints(&answer).next().map(|(_, fingerprint)| fingerprint);
         let has_role = facts.get(3) == Some("t");
         let comment = facts.get(2).map(ToOwned::to_owned);
@@ -105,7 +105,7 @@ pub(super) async fn inspect(
             catalogue.unqualify(schema.as_str());
         }
         let inspection = Inspection { fingerprint, catalogue, ledger, comment, has_role, owner };
-        return Ok(Looked::At(Box::new(inspection)));
+        return Ok(InspectOutcome::At(Box::new(inspection)));
     }
 }
 

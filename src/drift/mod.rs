@@ -45,9 +45,9 @@ use crate::{
     db::Operator,
     error::{Error, Result},
     ident::{RoleName, SchemaName, literal},
-    migrate::{MigrationFile, Migrations, Scope, Set, Version, state},
+    migrate::{MigrationFile, Migrations, Scope, Set, Version, plan::state},
 };
-use inspect::{Looked, Wanted, inspect};
+use inspect::{InspectOutcome, Wanted, inspect};
 use reference::References;
 
 /// Compares schemas, ledgers and roles with what the migrations give.
@@ -105,14 +105,14 @@ async fn public(operator: &Operator, migrations: &Migrations) -> Result<SchemaDr
     let schema = SchemaName::public();
     let mut references = References::new(operator, migrations, Set::Public);
     match inspect(operator, &schema, None, Wanted::Objects).await? {
-        Looked::At(found) => {
+        InspectOutcome::At(found) => {
             let source = migrations.set(Set::Public);
             let mut drift = judge::judge(&schema, None, None, &found, source, &mut references).await?;
             fix::fill(&mut drift.differences, &schema, None, found.owner.as_ref());
             Ok(drift)
         }
-        Looked::Busy => Ok(judge::busy(&schema, None)),
-        Looked::Gone => Ok(judge::gone(&schema, None)),
+        InspectOutcome::Busy => Ok(judge::busy(&schema, None)),
+        InspectOutcome::Gone => Ok(judge::gone(&schema, None)),
     }
 }
 
@@ -145,9 +145,11 @@ pub(crate) async fn compare_up_to(
         .collect();
     let reference = reference::to_adopt(operator, migrations, set, &applied).await?;
     let mut found = match inspect(operator, schema, role, Wanted::ObjectsAndFingerprint).await? {
-        Looked::At(found) => found,
-        Looked::Busy => return Err(Error::Locked { schema: schema.clone(), waited: operator.session().lock_timeout }),
-        Looked::Gone => {
+        InspectOutcome::At(found) => found,
+        InspectOutcome::Busy => {
+            return Err(Error::Locked { schema: schema.clone(), waited: operator.session().lock_timeout });
+        }
+        InspectOutcome::Gone => {
             return Err(Error::LedgerRefused { schema: schema.clone(), why: "there is no such schema".into() });
         }
     };

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{RoleName, SchemaName, literal},
     isolation,
-    migrate::{self, Applied, MigrationFile, Migrations, Set, encodable, guard, rehearsal},
+    migrate::{self, Applied, MigrationFile, Migrations, Set, execute::guard, files::encodable, rehearsal},
     sql::rewrite::{self, Edits},
 };
 use std::collections::HashMap;

@@ -10,7 +10,7 @@ use crate::{
     db::{Operator, message, milliseconds},
     error::{Result, while_doing},
     ident::{RoleName, SchemaName, literal, quoted},
-    migrate::{LEDGER_TABLE, state::role_of},
+    migrate::{LEDGER_TABLE, plan::state::role_of},
     slug::TenantSlug,
 };
 use std::collections::HashMap;

@@ -8,15 +8,17 @@ use crate::{
     drift::{self, Comparison},
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
-    isolation::{self, Presence},
+    isolation::{self, RoleState},
     login,
     migrate::{
         Applied, MigrationFile, MigrationId, Migrations, Set, Target, Version,
+        execute::schema_lock::{self, Hold},
         fileset::{FleetFiles, record::FileRecord},
         ledger::{self, LEDGER_TABLE, LedgerTable},
-        plan,
-        schema_lock::{self, Hold},
-        state::{self, TenantFacts, role_of},
+        plan::{
+            self,
+            state::{self, TenantFacts, role_of},
+        },
     },
     registry, row_check,
     slug::TenantSlug,
@@ -138,7 +140,7 @@ async fn adopt(
             return Ok(done);
         }
     }
-    Err(Error::Unsettled { schema, tries: TRIES_MAX })
+    Err(Error::Contended { schema, tries: TRIES_MAX })
 }
 
 /// The organization that a schema is adopted for: the registry's, or where the registry does not know the tenant, as after the
@@ -414,7 +416,7 @@ select {}, {}{notices};
                 Some(_) => registry::demand_sql(id, slug) + &registry::activate_sql(slug),
             });
             if let Some(role) = &self.role {
-                let presence = if facts.has_role { Presence::Present } else { Presence::Absent };
+                let presence = if facts.has_role { RoleState::Present } else { RoleState::Absent };
                 sql.push_str(&isolation::role_sql(self.operator.facts(), role, presence));
                 sql.push_str(&login::enter_by_role_sql(self.operator.facts(), role, &logins));
             }

@@ -7,9 +7,9 @@ use crate::{
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     isolation, login,
     migrate::{
+        execute::schema_lock::{self, Hold},
         ledger,
-        schema_lock::{self, Hold},
-        state::{self, TenantFacts},
+        plan::state::{self, TenantFacts},
     },
     slug::TenantSlug,
 };

@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     isolation, lock,
-    migrate::{ledger, state},
+    migrate::{ledger, plan::state},
     slug::TenantSlug,
 };
 use look::{Found, TenantRights};

@@ -8,9 +8,9 @@ pub(crate) mod census;
 pub(crate) mod record;
 
 use super::{
+    files::source::{MigrationFile, Migrations, Source},
     ledger::Applied,
     plan::is_applied_as,
-    source::{MigrationFile, Migrations, Source},
 };
 use crate::{
     db::Operator,

@@ -4,7 +4,7 @@
 //! query tells for the whole fleet who is where, and `pg_dump -n` carries it along. The rows decide where the comment is
 //! missing or says something unknown.
 
-use super::source::{MigrationFile, Source};
+use super::files::source::{MigrationFile, Source};
 use crate::{
     db::Operator,
     error::{Error, Result, while_doing},
@@ -174,7 +174,7 @@ pub(crate) fn digest_sql(schema: &SchemaName) -> String {
 }
 
 /// [`digest_sql`] without its SELECT: an aggregate over a ledger's rows. It is a fifth of what the server does for a small
-/// migration, and so it is one function instead of operators, and in a message of [`apply`](super::apply) no query inside
+/// migration, and so it is one function instead of operators, and in a message of [`apply`](super::execute::apply) no query inside
 /// another: a quarter cheaper.
 pub(crate) const DIGEST: &str = "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(coalesce(pg_catalog.string_agg(\
     pg_catalog.concat_ws(' ', version, name, checksum), E'\\n' order by version), ''), 'UTF8')), 'hex')";

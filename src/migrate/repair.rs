@@ -1,17 +1,17 @@
 //! Makes a ledger agree with the files again, where somebody has decided that the files are right.
 
 use super::{
+    execute::schema_lock::{self, Hold},
+    files::source::{MigrationFile, Migrations},
     fileset::{FleetFiles, record::follow_ledgers},
     ledger::{self, Applied, LEDGER_TABLE, LedgerDigest, REPAIRS},
+    plan::state::require_registry,
     rehearsal,
-    schema_lock::{self, Hold},
-    selection::Scope,
-    source::{MigrationFile, Migrations},
-    state::require_registry,
 };
 use crate::{
     db::{Operator, milliseconds},
     error::{Error, Result, while_doing},
+    fleet::selection::Scope,
     ident::{Ident, SchemaName, literal, quoted},
     migration::Set,
     slug::TenantSlug,
@@ -60,7 +60,7 @@ pub struct Repaired {
 #[derive(Debug)]
 pub enum RepairOutcome {
     /// It was changed.
-    Mended {
+    Repaired {
         /// What, in words.
         what: Vec<String>,
     },
@@ -146,7 +146,7 @@ pub async fn repair(
             }
         }
     }
-    let is_mended = |repaired: &Repaired| matches!(repaired.outcome, RepairOutcome::Mended { .. });
+    let is_mended = |repaired: &Repaired| matches!(repaired.outcome, RepairOutcome::Repaired { .. });
     if let (Some(objects), true) = (shared, all.iter().any(|one| one.slug.is_none() && is_mended(one))) {
         told(rehearsal::shared::keep(operator, objects).await);
     }
@@ -173,7 +173,7 @@ fn set_of(slug: Option<&TenantSlug>) -> Set {
 }
 
 async fn slugs(operator: &Operator, scope: &Scope) -> Result<Vec<TenantSlug>> {
-    let known = super::state::facts_of_fleet(operator).await?.tenants.into_keys();
+    let known = super::plan::state::facts_of_fleet(operator).await?.tenants.into_keys();
     let Scope::Only(wanted) = scope else { return Ok(known.collect()) };
     let known: std::collections::BTreeSet<TenantSlug> = known.collect();
     match wanted.iter().find(|slug| !known.contains(slug)) {
@@ -237,10 +237,10 @@ async fn mend(
         sql.push_str(&ledger::demand_sql(schema, &mending.rows));
         sql.push_str(&ledger::comment_sql(schema, &mending.rows));
         if write(operator, schema, &table.owner, &read.rows, &sql).await? {
-            return Ok(RepairOutcome::Mended { what });
+            return Ok(RepairOutcome::Repaired { what });
         }
     }
-    Err(Error::Unsettled { schema: schema.clone(), tries: TRIES_MAX })
+    Err(Error::Contended { schema: schema.clone(), tries: TRIES_MAX })
 }
 
 /// What a repair does to some rows.

@@ -103,7 +103,7 @@ pub struct MeasureReport {
 ///
 /// Dropped, each measure is in place or not at all.
 pub async fn harden(operator: &Operator, mode: HardeningMode) -> Result<HardeningReport> {
-    crate::migrate::state::require_registry(operator).await?;
+    crate::migrate::plan::state::require_registry(operator).await?;
     let mut measures = Vec::new();
     for measure in Measure::ALL {
         let statements = missing(operator, measure).await?;

@@ -44,7 +44,7 @@ pub async fn change_isolation(config: &Config, step: IsolationChange) -> Result<
     let database = operator.facts().database.clone();
     match identity {
         Identity::Copied => return Err(Error::DatabaseCopied { database }),
-        Identity::Unrecorded | Identity::Recorded(_) => migrate::state::require_registry(&operator).await?,
+        Identity::Unrecorded | Identity::Recorded(_) => migrate::plan::state::require_registry(&operator).await?,
     }
     identity::ensure_tag(&operator).await?;
     let (now, configured) = (identity::isolation::of(&operator).await?, operator.config().isolation());

@@ -3,7 +3,6 @@
 use super::{LocalServer, LocalServerError};
 use crate::{
     config::Config,
-    context::Db,
     db::{Operator, message},
     error::{Error, Result, while_doing},
     ident::{DatabaseTag, Ident, quoted},
@@ -12,6 +11,7 @@ use crate::{
     migrate::{Migrations, Silent},
     setup,
     slug::TenantSlug,
+    tenancy::Db,
 };
 use std::sync::OnceLock;
 use tokio_postgres::types::Type;

@@ -2,23 +2,27 @@
 
 use super::{CreateOptions, Creation, Fresh, Replay, TRIES_MAX, check_privileges, enter, try_once};
 use crate::{
-    context::Db,
     db::Operator,
     error::{Error, ErrorKind, Result},
+    fleet::queue::{Queue, Returned},
     ident::SchemaName,
     login,
     migrate::{
         Interrupt, Migrations, Set, Stop, StopReason, Target,
-        crew::{Seat, workers},
-        encodable,
-        grouping::Grouping,
-        plan,
-        queue::{Queue, Returned},
-        run::ends_everything,
-        settle::{Backoff, cancellable},
-        state::{self, SchemaState, TenantFacts, Whom},
+        execute::{
+            attempt::{Backoff, cancellable},
+            grouping::Grouping,
+            run::ends_everything,
+            worker::{WorkerConnection, workers},
+        },
+        files::encodable,
+        plan::{
+            self,
+            state::{self, SchemaState, TenantFacts, TenantFilter},
+        },
     },
     slug::TenantSlug,
+    tenancy::Db,
     tenant::TenantStatus,
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -158,19 +162,19 @@ pub async fn create_many(
     }
     let fresh = plan::plan(migrations.set(Set::Tenant), &SchemaName::public(), Vec::new(), Target::Head)
         .map_err(Error::Diverged)?;
-    let desk = Mutex::new(Desk { observer, report: CreateManyReport::default() });
+    let sink = Mutex::new(CreationSink { observer, report: CreateManyReport::default() });
     let logins = match jobs.first() {
         Some(job) => login::admitted(operator, &job.tenant.slug).await?,
         None => Vec::new(),
     };
     let fresh = Fresh { plan: fresh, logins };
     let replay = Replay::of(operator, migrations).await?;
-    let maker = Maker { operator, migrations, options, fresh, replay, desk: &desk };
+    let maker = TenantCreator { operator, migrations, options, fresh, replay, sink: &sink };
     maker.work(jobs).await;
-    if desk.lock().expect("nothing panics while it is held").report.tenants.iter().any(is_made) {
+    if sink.lock().expect("nothing panics while it is held").report.tenants.iter().any(is_made) {
         maker.replay.record(operator, migrations).await;
     }
-    let Desk { report, .. } = desk.into_inner().expect("nothing panics while it is held");
+    let CreationSink { report, .. } = sink.into_inner().expect("nothing panics while it is held");
     let (report, active) = verified(operator, migrations, report).await?;
     enter_some(db, &active).await?;
     Ok(report)
@@ -195,39 +199,39 @@ async fn jobs(operator: &Operator, tenants: &[NewTenant]) -> Result<Vec<Job>> {
     Ok(tenants.iter().filter_map(job).collect())
 }
 
-struct Desk<'o> {
+struct CreationSink<'o> {
     observer: &'o mut dyn CreateObserver,
     report: CreateManyReport,
 }
 
-struct Maker<'r, 'o> {
+struct TenantCreator<'r, 'o> {
     operator: &'r Operator,
     migrations: &'r Migrations,
     options: &'r CreateManyOptions,
     fresh: Fresh<'r>,
     replay: Replay,
-    desk: &'r Mutex<Desk<'o>>,
+    sink: &'r Mutex<CreationSink<'o>>,
 }
 
-impl<'o> Maker<'_, 'o> {
+impl<'o> TenantCreator<'_, 'o> {
     async fn work(&self, jobs: Vec<Job>) {
         let workers = workers(self.operator, self.options.jobs, jobs.len()).await;
         let queue = Queue::new(jobs, &self.options.interrupt);
-        let mut crew: FuturesUnordered<_> = (0..workers).map(|number| self.worker(number, &queue)).collect();
-        while crew.next().await.is_some() {}
+        let mut pool: FuturesUnordered<_> = (0..workers).map(|number| self.worker(number, &queue)).collect();
+        while pool.next().await.is_some() {}
         let left = queue.left();
-        let mut desk = self.desk();
+        let mut sink = self.sink();
         if left > 0 {
-            let reason = desk.report.stopped.as_ref().map_or(StopReason::Interrupted, |stop| stop.reason);
-            desk.report.stopped = Some(Stop { reason, left });
+            let reason = sink.report.stopped.as_ref().map_or(StopReason::Interrupted, |stop| stop.reason);
+            sink.report.stopped = Some(Stop { reason, left });
         }
     }
 
     async fn worker(&self, number: usize, queue: &Queue<'_, Job>) {
-        let Some(seat) = Seat::take(self.operator, number).await else { return };
+        let Some(connection) = WorkerConnection::open(self.operator, number).await else { return };
         while let Some(job) = queue.next().await {
-            let returned = self.make(&seat, job).await;
-            if self.desk().report.stopped.is_some() {
+            let returned = self.make(&connection, job).await;
+            if self.sink().report.stopped.is_some() {
                 queue.stop();
             }
             queue.put(returned);
@@ -252,7 +256,7 @@ impl<'o> Maker<'_, 'o> {
             Ok(None) if job.tries < TRIES_MAX => Returned::Now(job),
             Ok(None) => {
                 let schema = SchemaName::of_tenant(&job.tenant.slug);
-                self.done(job, Err(Error::Unsettled { schema, tries: TRIES_MAX }), began)
+                self.done(job, Err(Error::Contended { schema, tries: TRIES_MAX }), began)
             }
             Err(error) if interrupt.is_cancelling() && error.sqlstate() == Some(&SqlState::QUERY_CANCELED) => {
                 Returned::Now(job)
@@ -274,25 +278,25 @@ impl<'o> Maker<'_, 'o> {
     }
 
     fn done(&self, job: Job, result: Result<Creation>, began: Instant) -> Returned<Job> {
-        let mut desk = self.desk();
+        let mut sink = self.sink();
         let ends = result.as_ref().is_err_and(|error| ends_everything(error) || error.kind() == ErrorKind::Denied);
         let outcome = CreateOutcome { slug: job.tenant.slug, result, elapsed: began.elapsed() };
-        desk.observer.tenant(&outcome);
-        desk.report.tenants.push(outcome);
-        let spent = self.options.failures_max.is_some_and(|max| desk.report.failed() >= max.get());
+        sink.observer.tenant(&outcome);
+        sink.report.tenants.push(outcome);
+        let spent = self.options.failures_max.is_some_and(|max| sink.report.failed() >= max.get());
         let reason = match (ends, spent) {
             (true, _) => Some(StopReason::Unavailable),
             (_, true) => Some(StopReason::Failures),
             _ => None,
         };
-        if let (None, Some(reason)) = (&desk.report.stopped, reason) {
-            desk.report.stopped = Some(Stop { reason, left: 0 });
+        if let (None, Some(reason)) = (&sink.report.stopped, reason) {
+            sink.report.stopped = Some(Stop { reason, left: 0 });
         }
         Returned::Done
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk<'o>> {
-        self.desk.lock().expect("nothing panics while it is held")
+    fn sink(&self) -> MutexGuard<'_, CreationSink<'o>> {
+        self.sink.lock().expect("nothing panics while it is held")
     }
 }
 
@@ -318,7 +322,7 @@ async fn verified(
     };
     // Slugs that were made are readable.
     let mut strange = Vec::new();
-    state::each_tenant(operator, migrations, Whom::Made(&slugs), &mut strange, |tenant| {
+    state::each_tenant(operator, migrations, TenantFilter::Made(&slugs), &mut strange, |tenant| {
         let (slug, status) = (tenant.tenant.slug, tenant.tenant.status);
         made.remove(&slug);
         let error = match tenant.state {

@@ -6,7 +6,6 @@ pub use many::{CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcom
 
 use crate::{
     binding,
-    context::Db,
     db::{Operator, message, session_reset::Commits},
     error::{Error, Result, while_doing},
     ident::{RoleName, SchemaName, quoted},
@@ -14,15 +13,22 @@ use crate::{
     login::{self, Admitted},
     migrate::{
         self, MigrationId, Migrations, Plan, Set, Target,
-        apply::{self, Landing, LedgerPresence, Purpose, Sessions, Unit},
-        encodable,
+        execute::{
+            apply::{self, ApplyOutcome, LedgerPresence, Purpose, Sessions, Unit},
+            grouping::Grouping,
+        },
+        files::encodable,
         fileset::{FleetFiles, census::count_schemas, record::FileRecord},
-        grouping::Grouping,
-        ledger, plan, rehearsal,
-        state::{self, TenantFacts, role_of},
+        ledger,
+        plan::{
+            self,
+            state::{self, TenantFacts, role_of},
+        },
+        rehearsal,
     },
     registry,
     slug::TenantSlug,
+    tenancy::Db,
     tenant::{OrganizationId, Tenant, TenantStatus},
 };
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -143,7 +149,7 @@ pub async fn create(
             return Ok(created);
         }
     }
-    Err(Error::Unsettled { schema: SchemaName::of_tenant(slug), tries: TRIES_MAX })
+    Err(Error::Contended { schema: SchemaName::of_tenant(slug), tries: TRIES_MAX })
 }
 
 /// How new tenants get their files: together, until that fails and a rehearsal finds that it works file by file.
@@ -356,13 +362,13 @@ async fn try_once(
             return Err(error);
         }
     };
-    if in_steps && landing == Landing::Done {
+    if in_steps && landing == ApplyOutcome::Applied {
         let activated = message::run(operator.client(), &registry::activate_sql(slug)).await;
         activated.and_then(message::Answer::complete).map_err(while_doing(format!("activate tenant {slug}")))?;
     }
     Ok(match landing {
-        Landing::Moved | Landing::Busy => None,
-        Landing::Done => Some(Made {
+        ApplyOutcome::Stale | ApplyOutcome::Locked => None,
+        ApplyOutcome::Applied => Some(Made {
             creation: if registered || facts.owner.is_some() { Creation::Finished } else { Creation::New },
             applied: planned.pending.iter().map(|file| file.id().clone()).collect(),
         }),

@@ -2,6 +2,9 @@
 //!
 //! What is not understood is refused with the tool that it looks like; nothing is guessed.
 
+pub(crate) mod encodable;
 pub(super) mod encoding;
 pub(super) mod format;
 pub(super) mod name;
+pub(in crate::migrate) mod scaffold;
+pub(in crate::migrate) mod source;

@@ -6,9 +6,8 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::SchemaName,
     migrate::{
-        files::name::as_read_now,
+        files::{name::as_read_now, source::Migrations},
         ledger::{self, Applied, LEDGER_TABLE},
-        source::Migrations,
     },
     migration::Set,
     slug::TenantSlug,

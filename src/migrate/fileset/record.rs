@@ -7,9 +7,11 @@ use crate::{
     ident::literal,
     lock,
     migrate::{
-        files::name::as_read_now,
+        files::{
+            name::as_read_now,
+            source::{MigrationFile, Migrations},
+        },
         ledger::Applied,
-        source::{MigrationFile, Migrations},
     },
     migration::{MigrationId, Mismatch, Set},
     version::{Checksum, Version},

@@ -1,7 +1,7 @@
 //! Warnings that somebody knows of and means: written down with a reason, reported when there is nothing left to accept.
 
 use super::{Finding, Lint, Severity};
-use crate::{migrate::source::MigrationFile, migration::Set};
+use crate::{migrate::files::source::MigrationFile, migration::Set};
 use std::path::{Path, PathBuf};
 
 /// Beside the folders of the two sets: what is accepted in files that were applied and must not be edited, errors too.

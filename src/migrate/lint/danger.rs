@@ -5,7 +5,7 @@
 
 use super::{Finding, Lint, wide};
 use crate::{
-    migrate::source::{MigrationFile, is_bundled},
+    migrate::files::source::{MigrationFile, is_bundled},
     migration::Set,
     sql::{
         Statement, Token, TokenKind,

@@ -14,7 +14,7 @@ mod protected;
 mod unit;
 mod wide;
 
-use super::source::{MigrationFile, Migrations, Source, read_directory};
+use super::files::source::{MigrationFile, Migrations, Source, read_directory};
 use crate::{
     error::Result,
     migration::{FileProblem, Set, line_of},

@@ -2,7 +2,7 @@
 
 use super::{Lint, unit::Fault};
 use crate::{
-    migrate::{ledger::LEDGER_TABLE, progress::STEPS_TABLE},
+    migrate::{execute::step_log::STEPS_TABLE, ledger::LEDGER_TABLE},
     sql::{Statement, Token},
 };
 

@@ -6,7 +6,7 @@
 
 use super::{Finding, Lint, client::client_side, protected::protected_names};
 use crate::{
-    migrate::source::{MigrationFile, Source, is_bundled},
+    migrate::files::source::{MigrationFile, Source, is_bundled},
     sql::{
         Statement, Token, TokenKind,
         shape::{self, Shape},

@@ -11,12 +11,13 @@ pub(crate) mod shared;
 pub(crate) use record::{OWN_NAME, Snapshot, given, is_denied, is_missing_table, isolation_name, texts_sql};
 
 use super::{
-    apply::{self, Landing, LedgerPresence, Patience, Purpose, Sessions, Turn, Unit},
-    grouping::Grouping,
-    interrupt::Interrupt,
+    execute::{
+        apply::{self, ApplyOutcome, LedgerPresence, LockWait, PollBackoff, Purpose, Sessions, Unit},
+        attempt::cancellable,
+        grouping::Grouping,
+    },
+    files::source::Migrations,
     plan::{Plan, Target, plan},
-    settle::cancellable,
-    source::Migrations,
 };
 use crate::{
     catalogue::{Schemas, fingerprint_sql, objects_sql, settings_sql},
@@ -27,6 +28,7 @@ use crate::{
         session_reset::Commits,
     },
     error::{Error, Result, while_doing},
+    fleet::interrupt::Interrupt,
     ident::{RoleName, SchemaName, literal},
     isolation, lock,
     migration::{MigrationId, Set},
@@ -130,7 +132,7 @@ async fn locked<T>(
 /// Asks for the lock until it is free. It ends with the operator's session.
 async fn take_lock(operator: &Operator) -> Result<()> {
     let sql = format!("select pg_catalog.pg_try_advisory_lock({});", lock::rehearsal_key());
-    let mut patience = Patience::of(operator);
+    let mut patience = PollBackoff::of(operator);
     loop {
         let answer = message::run(operator.client(), &sql).await.and_then(Answer::complete);
         let answer = answer.map_err(while_doing("take the lock of the rehearsal"))?;
@@ -186,7 +188,7 @@ fn anonymous(snapshots: Vec<Snapshot>, schema: &SchemaName) -> Vec<Snapshot> {
 /// Whether an error comes from what the files say and not from the server's state.
 pub(crate) fn is_of_the_files(error: &Error) -> bool {
     let passing = error.is_retryable()
-        || super::run::ends_everything(error)
+        || super::execute::run::ends_everything(error)
         || error.sqlstate() == Some(&SqlState::QUERY_CANCELED);
     let of_files = matches!(
         error,
@@ -271,8 +273,10 @@ async fn file_by_file(operator: &Operator, planned: &Plan<'_>) -> Result<Vec<Sna
             purpose: Purpose::Drop,
             files: None,
         };
-        if apply::attempt(operator, &unit, Turn::Wait, &mut Vec::<MigrationId>::new()).await? != Landing::Done {
-            return Err(Error::Unsettled { schema, tries: 1 });
+        if apply::attempt(operator, &unit, LockWait::Block, &mut Vec::<MigrationId>::new()).await?
+            != ApplyOutcome::Applied
+        {
+            return Err(Error::Contended { schema, tries: 1 });
         }
         let doing = || while_doing(format!("read the catalogue of schema {:?}", schema.as_str()));
         let answer = message::run(operator.client(), &observe).await.map_err(doing())?.complete().map_err(doing())?;

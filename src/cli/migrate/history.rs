@@ -1,0 +1,286 @@
+//! `cgk migrate:history`
+
+use anyhow::Result;
+use cgk::{
+    Operator,
+    migrate::{self, RunDetail, RunRecord, RunState, SchemaRecord, StopReason},
+};
+use clap::Args;
+use serde::Serialize;
+
+use crate::cli::{
+    exit::Exit,
+    session::{Session, TargetView},
+    ui::{
+        report::Refusal,
+        style::{COMMAND, FAINT, count, paint, sanitize},
+        table::{self, Grid, Look},
+        time,
+    },
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk migrate:history               the latest runs, newest first
+  cgk migrate:history --limit 100
+  cgk migrate:history 3f2a          how every schema fared in the run whose identity begins so";
+
+/// Characters of a run's identity that are shown in a table.
+const ID_SHOWN: usize = 8;
+/// Schemas of a run that went well and are shown one by one; more are counted.
+const GOOD_ROWS_MAX: usize = 20;
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// A run, by its identity or the beginning of it
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+    /// How many runs to show
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    v: u32,
+    target: TargetView,
+    runs: Vec<RunView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schemas: Option<Vec<SchemaView<'a>>>,
+    exit: Exit,
+}
+
+#[derive(Serialize)]
+struct RunView<'a> {
+    run: String,
+    state: &'static str,
+    started_at: String,
+    finished_at: Option<String>,
+    started_by: &'a str,
+    client: Option<&'a str>,
+    cgk_version: &'a str,
+    selection: &'a str,
+    target: &'a str,
+    planned: u64,
+    at_head: u64,
+    migrated: u64,
+    failed: u64,
+    skipped: u64,
+    left: u64,
+    stopped: Option<&'static str>,
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct SchemaView<'a> {
+    schema: &'a str,
+    tenant: Option<&'a str>,
+    result: &'a str,
+    from: Option<i64>,
+    to: Option<i64>,
+    attempts: u64,
+    sqlstate: Option<&'a str>,
+    message: Option<&'a str>,
+    ms: u64,
+    done_at: String,
+}
+
+pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    let config = session.config()?;
+    let operator = Operator::connect(&config).await?;
+    operator.read_only().await?;
+    match &arguments.run {
+        Some(id) => {
+            let Some(detail) = migrate::run_detail(&operator, id).await? else {
+                return Err(Refusal {
+                    message: format!("no run's identity begins with {id:?}, or more than one does"),
+                    hint: "`cgk migrate:history` lists the runs.".into(),
+                    exit: Exit::Failed,
+                }
+                .into());
+            };
+            show_detail(session, &operator, &detail);
+        }
+        None => show_list(session, &operator, &migrate::history(&operator, arguments.limit).await?),
+    }
+    Ok(Exit::Done)
+}
+
+fn show_list(session: &Session<'_>, operator: &Operator, runs: &[RunRecord]) {
+    let printer = session.printer;
+    printer.record(&Answer {
+        v: crate::cli::JSON_VERSION,
+        target: TargetView::of(operator),
+        runs: runs.iter().map(RunView::of).collect(),
+        schemas: None,
+        exit: Exit::Done,
+    });
+    if runs.is_empty() {
+        printer.output("No run of cgk migrate is recorded here yet.");
+        return;
+    }
+    let mut grid = Grid::new(&["RUN", "BEGAN", "BY", "OF", "RESULT", "TOOK"]);
+    for run in runs {
+        let (result, look) = result(run);
+        let id = run.id.to_string();
+        grid.row([
+            (&id[..ID_SHOWN], Look::Plain),
+            (time::rfc3339(run.started_at).as_str(), Look::Faint),
+            (run.started_by.as_str(), Look::Plain),
+            (of(run).as_str(), Look::Plain),
+            (result.as_str(), look),
+            (took(run).as_str(), Look::Faint),
+        ]);
+    }
+    printer.output(grid);
+    printer.info(format!("Next: {} shows how every schema fared.", paint(COMMAND, "cgk migrate:history <RUN>")));
+}
+
+fn show_detail(session: &Session<'_>, operator: &Operator, detail: &RunDetail) {
+    let (printer, run) = (session.printer, &detail.run);
+    printer.record(&Answer {
+        v: crate::cli::JSON_VERSION,
+        target: TargetView::of(operator),
+        runs: vec![RunView::of(run)],
+        schemas: Some(detail.schemas.iter().map(SchemaView::of).collect()),
+        exit: Exit::Done,
+    });
+    let client = run.client.as_deref().map(|client| format!(" from {client}")).unwrap_or_default();
+    let mut rows = vec![
+        ("run".to_owned(), run.id.to_string()),
+        ("began".to_owned(), time::rfc3339(run.started_at)),
+        ("took".to_owned(), took(run)),
+        ("by".to_owned(), sanitize(&format!("{}{client}, cgk {}", run.started_by, run.cgk_version))),
+        ("of".to_owned(), of(run)),
+        ("result".to_owned(), result(run).0),
+    ];
+    if let Some(error) = &run.error {
+        rows.push(("error".to_owned(), sanitize(error)));
+    }
+    printer.output(table::facts(FAINT, &rows));
+    if detail.schemas.is_empty() {
+        return;
+    }
+    let good = |schema: &&SchemaRecord| schema.result == "migrated";
+    let all = printer.is_verbose() || detail.schemas.iter().filter(good).count() <= GOOD_ROWS_MAX;
+    let mut grid = Grid::new(&["SCHEMA", "RESULT", "FROM", "TO", "TRIES", "TIME", ""]);
+    for schema in detail.schemas.iter().filter(|schema| all || !good(schema)) {
+        let version = |version: Option<i64>| version.map(|version| format!("{version:03}")).unwrap_or_default();
+        let state = schema.sqlstate.as_ref().map(|state| format!(" ({state})")).unwrap_or_default();
+        let message = schema.message.as_ref().map(|message| format!("{message}{state}")).unwrap_or_default();
+        grid.row([
+            (schema.schema.as_str(), Look::Plain),
+            (schema.result.as_str(), look(schema)),
+            (version(schema.from_version).as_str(), Look::Plain),
+            (version(schema.to_version).as_str(), Look::Plain),
+            (schema.attempts.to_string().as_str(), Look::Faint),
+            (time::elapsed(schema.duration).as_str(), Look::Faint),
+            (message.as_str(), Look::Plain),
+        ]);
+    }
+    printer.output(format!("\n{grid}"));
+    if !all {
+        let folded = detail.schemas.iter().filter(good).count();
+        printer.output(paint(FAINT, format!("{} went well; -v lists them", count(folded, "schema"))));
+    }
+}
+
+fn look(schema: &SchemaRecord) -> Look {
+    match schema.result.as_str() {
+        "migrated" => Look::Good,
+        "skipped" => Look::Warning,
+        _ => Look::Bad,
+    }
+}
+
+/// `everything`, `tenants except 2, to 003`.
+fn of(run: &RunRecord) -> String {
+    if run.target == "head" { run.selection.clone() } else { format!("{}, to {}", run.selection, run.target) }
+}
+
+fn took(run: &RunRecord) -> String {
+    let end = run.finished_at.and_then(|end| end.duration_since(run.started_at).ok());
+    end.map(time::elapsed).unwrap_or_default()
+}
+
+fn result(run: &RunRecord) -> (String, Look) {
+    let stopped = run.stopped.map(|reason| match reason {
+        StopReason::Canary => "a canary failed",
+        StopReason::Failures => "too many failures",
+        StopReason::Interrupted => "interrupted",
+        StopReason::Unavailable => "server unavailable",
+        StopReason::RolledBack => "rolled back",
+    });
+    let counts = [(run.migrated, "migrated"), (run.failed, "failed"), (run.skipped, "skipped"), (run.left, "left")];
+    let mut parts: Vec<String> =
+        counts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
+    let look = match (run.state, stopped) {
+        (RunState::Running, _) => {
+            parts.insert(0, format!("running, {} to do", run.planned));
+            Look::Warning
+        }
+        (RunState::Died, _) => {
+            parts.insert(0, "died on the way".into());
+            Look::Bad
+        }
+        (_, Some(why)) => {
+            parts.insert(0, why.into());
+            Look::Bad
+        }
+        _ if run.error.is_some() => {
+            parts.insert(0, "failed as a whole".into());
+            Look::Bad
+        }
+        _ if run.failed > 0 => Look::Bad,
+        _ => Look::Good,
+    };
+    if parts.is_empty() {
+        parts.push("the shared schema alone".into());
+    }
+    (parts.join(", "), look)
+}
+
+impl<'a> RunView<'a> {
+    fn of(run: &'a RunRecord) -> Self {
+        Self {
+            run: run.id.to_string(),
+            state: match run.state {
+                RunState::Finished => "finished",
+                RunState::Running => "running",
+                RunState::Died => "died",
+            },
+            started_at: time::rfc3339(run.started_at),
+            finished_at: run.finished_at.map(time::rfc3339),
+            started_by: &run.started_by,
+            client: run.client.as_deref(),
+            cgk_version: &run.cgk_version,
+            selection: &run.selection,
+            target: &run.target,
+            planned: run.planned,
+            at_head: run.at_head,
+            migrated: run.migrated,
+            failed: run.failed,
+            skipped: run.skipped,
+            left: run.left,
+            stopped: run.stopped.map(StopReason::as_str),
+            error: run.error.as_deref(),
+        }
+    }
+}
+
+impl<'a> SchemaView<'a> {
+    fn of(schema: &'a SchemaRecord) -> Self {
+        Self {
+            schema: &schema.schema,
+            tenant: schema.tenant.as_deref(),
+            result: &schema.result,
+            from: schema.from_version,
+            to: schema.to_version,
+            attempts: schema.attempts,
+            sqlstate: schema.sqlstate.as_deref(),
+            message: schema.message.as_deref(),
+            ms: time::milliseconds(schema.duration),
+            done_at: time::rfc3339(schema.done_at),
+        }
+    }
+}

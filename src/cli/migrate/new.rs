@@ -1,0 +1,153 @@
+//! `cgk migrate:new`
+
+use anyhow::{Context as _, Result, bail};
+use cgk::{
+    config::MigrationsFrom,
+    migrate::{self, Migrations, Set},
+};
+use clap::Args;
+use serde::Serialize;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::cli::{
+    exit::Exit,
+    session::Session,
+    ui::{
+        report::{Refusal, display_path},
+        style::{COMMAND, GOOD, count, paint},
+    },
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk migrate:new gift_cards             for every tenant schema
+  cgk migrate:new plans --public         for the shared schema
+  cgk migrate:new gift_cards --migrations db/migrations
+  cgk migrate:new shared_rights --public --from-builtin row_level_security
+
+Without a folder of your own, the bundled files are written to ./migrations first, and cgk.toml names it from then on. \
+No database is needed.";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// What it does, in a-z, A-Z, 0-9 and _
+    name: String,
+    /// For the shared schema
+    #[arg(long, group = "set")]
+    public: bool,
+    /// For every tenant schema; the default
+    #[arg(long, group = "set")]
+    tenant: bool,
+    /// Fill it with a bundled migration of that set, named without its number: one that your copy of the set lacks
+    #[arg(long, value_name = "NAME")]
+    from_builtin: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    v: u32,
+    file: String,
+    set: &'static str,
+    bundled_written: usize,
+    config: &'static str,
+    exit: Exit,
+}
+
+/// Where a set of one's own begins.
+const FOLDER: &str = "migrations";
+const CONFIG_FILE: &str = "cgk.toml";
+const CONFIG_LINE: &str = "migrations = \"migrations\"";
+
+/// What became of the configuration file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ConfigFile {
+    Named,
+    Written,
+    NeedsLine,
+}
+
+pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    let printer = session.printer;
+    let set = if arguments.public { Set::Public } else { Set::Tenant };
+    let from = MigrationsFrom::load_with(session.globals.overrides()?)?;
+    let (directory, bundled) = match from {
+        MigrationsFrom::Directory(directory) => (directory, false),
+        MigrationsFrom::Bundled => (PathBuf::from(FOLDER), true),
+    };
+    if bundled && let Some(name) = &arguments.from_builtin {
+        let message = format!("cannot add {name:?}: cgk uses its bundled migrations, not a set of your own");
+        let hint = "--from-builtin is for a set of your own that was copied from an older release.".to_owned();
+        bail!(Refusal { message, hint, exit: Exit::Usage });
+    }
+    // The name is looked at before a folder full of files is written for its sake.
+    if !migrate::is_name(&arguments.name) {
+        let message = format!("{:?} cannot be the name of a migration", arguments.name);
+        let hint = "Only a-z, A-Z, 0-9 and _ may stand in it: cgk migrate:new gift_cards".to_owned();
+        bail!(Refusal { message, hint, exit: Exit::Usage });
+    }
+    let (mut written, mut config) = (Vec::new(), ConfigFile::Named);
+    if bundled {
+        written = Migrations::write_bundled(&directory).with_context(|| format!("could not write to {FOLDER}"))?;
+        config = name_in_config(session)?;
+    }
+    let file = match &arguments.from_builtin {
+        Some(bundled) => migrate::new_file_from_bundled(&directory, set, &arguments.name, bundled)?,
+        None => migrate::new_file(&directory, set, &arguments.name)?,
+    };
+
+    if !written.is_empty() {
+        let files = count(written.len(), "bundled migration");
+        printer.info(format!("{} {files} to {FOLDER}/", paint(GOOD, "wrote")));
+    }
+    match config {
+        ConfigFile::Named => {}
+        ConfigFile::Written => printer.info(format!("{} {CONFIG_FILE}: {CONFIG_LINE}", paint(GOOD, "wrote"))),
+        ConfigFile::NeedsLine => {
+            let path = config_path(session);
+            printer.warn(format!(
+                "add this line at the top of {}, or cgk goes on with its bundled migrations: {CONFIG_LINE}",
+                path.display()
+            ));
+        }
+    }
+    printer.output(display_path(&file));
+    printer.record(&Answer {
+        v: crate::cli::JSON_VERSION,
+        file: display_path(&file),
+        set: set.folder(),
+        bundled_written: written.len(),
+        config: match config {
+            ConfigFile::Named => "unchanged",
+            ConfigFile::Written => "written",
+            ConfigFile::NeedsLine => "needs_line",
+        },
+        exit: Exit::Done,
+    });
+    let next = paint(COMMAND, "cgk migrate --plan");
+    printer.info(match arguments.from_builtin {
+        Some(_) => format!("Next: {next}"),
+        None => format!("It holds no statement yet: edit it, then {next}"),
+    });
+    Ok(Exit::Done)
+}
+
+/// Writes a configuration file that names the folder. One that is there is the user's to edit.
+fn name_in_config(session: &Session<'_>) -> Result<ConfigFile> {
+    if session.globals.config_file().is_some() {
+        return Ok(ConfigFile::NeedsLine);
+    }
+    let written = fs::File::create_new(CONFIG_FILE)
+        .and_then(|mut file| io::Write::write_all(&mut file, format!("{CONFIG_LINE}\n").as_bytes()));
+    match written {
+        Ok(()) => Ok(ConfigFile::Written),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(ConfigFile::NeedsLine),
+        Err(error) => Err(error).context(format!("could not write {CONFIG_FILE}")),
+    }
+}
+
+fn config_path<'a>(session: &'a Session<'_>) -> &'a Path {
+    session.globals.config_file().map_or(Path::new(CONFIG_FILE), PathBuf::as_path)
+}

@@ -1,0 +1,174 @@
+//! `cgk migrate:repair`
+
+use anyhow::Result;
+use cgk::{
+    TenantSlug, drift,
+    migrate::{self, Repair, RepairOutcome, Repaired, Scope, Version},
+};
+use clap::{ArgGroup, Args};
+use serde::Serialize;
+
+use crate::cli::{
+    drift::DifferenceView,
+    exit::Exit,
+    session::Session,
+    ui::{
+        report::{Refusal, Report},
+        style::{BAD, FAINT, WARNING, count, paint, sanitize},
+    },
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk migrate:repair --version 3 --all --reason \"a typo in a comment\"
+  cgk migrate:repair --version 3 --tenant acme --reason \"as it was run by hand\"
+  cgk migrate:repair --forget 9 --public --reason \"the file was withdrawn\"
+  cgk migrate:repair --comment --all
+
+Nothing of a migration is run. The reason is kept in the ledger, schema_migrations.repairs, and what the schemas then still \
+lack is said. It is better to restore the file as it was applied, and to put the change into a new one.";
+
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("what").required(true), group = ArgGroup::new("scope").required(true))]
+pub(crate) struct Arguments {
+    /// Take the file of this version for what was applied, though it was edited since
+    #[arg(long, group = "what", value_name = "VERSION", requires = "reason")]
+    version: Option<Version>,
+    /// Take the row of this version out of the ledger; its file is gone
+    #[arg(long, group = "what", value_name = "VERSION", requires = "reason")]
+    forget: Option<Version>,
+    /// Write the ledger's comment anew, where it is missing or does not say what the rows say
+    #[arg(long, group = "what")]
+    comment: bool,
+    /// The shared schema
+    #[arg(long, group = "scope")]
+    public: bool,
+    /// These tenants
+    #[arg(long, group = "scope", value_name = "SLUG", num_args = 1.., allow_hyphen_values = false)]
+    tenant: Vec<String>,
+    /// Every tenant
+    #[arg(long, group = "scope")]
+    all: bool,
+    /// Why; kept in the ledger
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+#[derive(Serialize)]
+struct SchemaRecord<'a> {
+    event: &'static str,
+    schema: &'a str,
+    tenant: Option<&'a str>,
+    result: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mended: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    remains: Vec<DifferenceView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Report>,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    event: &'static str,
+    mended: usize,
+    unchanged: usize,
+    failed: usize,
+    drifted: usize,
+    exit: Exit,
+}
+
+pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    let printer = session.printer;
+    let (scope, repair) = (arguments.scope()?, arguments.repair()?);
+    let (_, migrations, operator) = session.open().await?;
+    session.introduce("migrate:repair", &operator, &migrations);
+    let repaired = migrate::repair(&operator, &migrations, &scope, &repair).await?;
+    let remaining = drift::verify(&operator, &migrations, &scope).await?;
+    let (mut mended, mut unchanged, mut failed) = (0, 0, 0);
+    for one in &repaired {
+        let remains = remaining.schemas().find(|schema| schema.schema == one.schema);
+        let remains = remains.map_or(&[][..], |schema| &schema.differences);
+        match &one.outcome {
+            RepairOutcome::Repaired { .. } => mended += 1,
+            RepairOutcome::Failed { .. } => failed += 1,
+            _ => unchanged += 1,
+        }
+        printer.record(&record(one, remains));
+        let telling = !matches!(one.outcome, RepairOutcome::NothingToDo | RepairOutcome::NotApplied);
+        if telling || !remains.is_empty() || printer.is_verbose() || repaired.len() == 1 {
+            printer.output(lines(one, remains));
+        }
+    }
+    let drifted = remaining.schemas().filter(|schema| !schema.differences.is_empty()).count();
+    let exit = match (failed, drifted) {
+        (0, 0) => Exit::Done,
+        (0, _) => Exit::Drift,
+        (failed, _) if failed == repaired.len() => Exit::Failed,
+        _ => Exit::Partial,
+    };
+    let still = if drifted > 0 { format!(", {drifted} still with differences") } else { String::new() };
+    printer.output(format!("{} mended, {unchanged} unchanged, {failed} failed{still}.", count(mended, "ledger")));
+    printer.record(&Summary { event: "summary", mended, unchanged, failed, drifted, exit });
+    Ok(exit)
+}
+
+impl Arguments {
+    fn scope(&self) -> Result<Scope> {
+        if self.public {
+            return Ok(Scope::Public);
+        }
+        if self.all {
+            return Ok(Scope::Tenants);
+        }
+        Ok(Scope::Only(self.tenant.iter().map(|slug| slug.parse()).collect::<Result<Vec<TenantSlug>, _>>()?))
+    }
+
+    fn repair(&self) -> Result<Repair> {
+        let reason = || {
+            self.reason.clone().filter(|reason| !reason.trim().is_empty()).ok_or_else(|| Refusal {
+                message: "a repair needs a reason".into(),
+                hint: "Say why with --reason \"…\"; it is kept in the ledger.".into(),
+                exit: Exit::Usage,
+            })
+        };
+        Ok(match (self.version, self.forget) {
+            (Some(version), _) => Repair::Accept { version, reason: reason()? },
+            (_, Some(version)) => Repair::Forget { version, reason: reason()? },
+            _ => Repair::Comment,
+        })
+    }
+}
+
+fn lines(one: &Repaired, remains: &[drift::Difference]) -> String {
+    let name = one.slug.as_ref().map_or("public", |slug| slug.as_str());
+    let mut lines = vec![match &one.outcome {
+        RepairOutcome::Repaired { what } => format!("{name}: {}", sanitize(&what.join("; "))),
+        RepairOutcome::NothingToDo => format!("{name}: nothing to mend"),
+        RepairOutcome::NotApplied => format!("{name}: {}", paint(FAINT, "not applied there; nothing to mend")),
+        RepairOutcome::Failed { error } => {
+            format!("{name}: {}", paint(BAD, sanitize(Report::of_library(error).message())))
+        }
+    }];
+    lines
+        .extend(remains.iter().map(|rest| format!("  {} {}", paint(WARNING, "remains:"), sanitize(&rest.to_string()))));
+    lines.join("\n")
+}
+
+fn record<'a>(one: &'a Repaired, remains: &'a [drift::Difference]) -> impl Serialize + 'a {
+    let (result, mended, error) = match &one.outcome {
+        RepairOutcome::Repaired { what } => ("mended", what.iter().map(String::as_str).collect(), None),
+        RepairOutcome::NothingToDo => ("nothing_to_do", Vec::new(), None),
+        RepairOutcome::NotApplied => ("not_applied", Vec::new(), None),
+        RepairOutcome::Failed { error } => ("failed", Vec::new(), Some(Report::of_library(error))),
+    };
+    SchemaRecord {
+        event: "schema",
+        schema: one.schema.as_str(),
+        tenant: one.slug.as_ref().map(|slug| slug.as_str()),
+        result,
+        mended,
+        remains: remains.iter().map(DifferenceView::of).collect(),
+        error,
+    }
+}

@@ -1,0 +1,174 @@
+//! What `cgk migrate` shows when it is done.
+
+use cgk::{
+    StrangeRow,
+    migrate::{MigrationId, Outcome, RunReport, SchemaOutcome, StopReason},
+};
+use serde::Serialize;
+use std::time::Instant;
+
+use crate::cli::{
+    exit::Exit,
+    session::Session,
+    setup::database::span,
+    tenant::list::{StrangeView, warn_of_strange},
+    ui::{
+        report::Report,
+        style::{BAD, COMMAND, GOOD, WARNING, count, paint},
+        table::{self, Grid, Look, TenantRow},
+        time,
+    },
+};
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    event: &'static str,
+    run: Option<String>,
+    public_applied: usize,
+    migrated: usize,
+    failed: usize,
+    skipped: usize,
+    at_head: usize,
+    strange: Vec<StrangeView<'a>>,
+    stopped: Option<&'static str>,
+    left: usize,
+    ms: u64,
+    exit: Exit,
+}
+
+/// Tells how a run fared.
+pub(crate) fn show(session: &Session<'_>, report: &RunReport, strange: &[StrangeRow], began: Instant) -> Exit {
+    let printer = session.printer;
+    let public = report.public.as_ref().map_or(&[][..], applied);
+    let exit = exit(session, report);
+    printer.record(&Summary {
+        event: "summary",
+        run: report.id.map(|id| id.to_string()),
+        public_applied: public.len(),
+        migrated: report.migrated(),
+        failed: report.failed(),
+        skipped: report.skipped(),
+        at_head: report.at_head,
+        strange: StrangeView::all(strange),
+        stopped: report.stopped.as_ref().map(|stop| stop.reason.as_str()),
+        left: report.stopped.as_ref().map_or(0, |stop| stop.left),
+        ms: time::milliseconds(began.elapsed()),
+        exit,
+    });
+    warn_of_strange(printer, strange);
+    if printer.is_json() {
+        return exit;
+    }
+    if report.public.is_none() && report.tenants.is_empty() && report.stopped.is_none() {
+        let fleet = match report.at_head {
+            0 => String::new(),
+            at_head => format!("; {} at head", count(at_head, "tenant")),
+        };
+        printer.output(format!("Nothing to do{fleet}."));
+        return exit;
+    }
+    if report.public.is_some() || !report.tenants.is_empty() {
+        printer.output(outcomes(report, printer.is_verbose()));
+        printer.output("");
+    }
+    printer.output(totals(report, public.len(), began));
+    let failures = report.tenants.iter().filter_map(|outcome| match (&outcome.result, &outcome.slug) {
+        (Outcome::Failed { error }, Some(slug)) => Some((slug, error)),
+        _ => None,
+    });
+    Report::tell_each_once(printer, failures);
+    printer.info(next(report));
+    exit
+}
+
+fn exit(session: &Session<'_>, report: &RunReport) -> Exit {
+    match report.stopped.as_ref().map(|stop| stop.reason) {
+        Some(StopReason::Interrupted) => session.shutdown.exit(),
+        Some(StopReason::Unavailable) => Exit::Unavailable,
+        Some(StopReason::RolledBack) => Exit::Failed,
+        Some(StopReason::Canary | StopReason::Failures) => Exit::Partial,
+        None if report.failed() > 0 => Exit::Partial,
+        None => Exit::Done,
+    }
+}
+
+/// `1 migration applied to public, 2 tenants migrated, 1 tenant failed (34 ms).`
+fn totals(report: &RunReport, public: usize, began: Instant) -> String {
+    let mut parts = Vec::new();
+    if report.public.is_some() {
+        parts.push(format!("{} applied to public", count(public, "migration")));
+    }
+    let left = report.stopped.as_ref().map_or(0, |stop| stop.left);
+    let counts = [
+        (report.migrated(), paint(GOOD, "migrated")),
+        (report.failed(), paint(BAD, "failed")),
+        (report.skipped(), paint(WARNING, "skipped")),
+        (left, paint(WARNING, "left as they were")),
+    ];
+    parts.extend(counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "tenant"))));
+    if report.at_head > 0 {
+        parts.push(format!("{} at head already", report.at_head));
+    }
+    if parts.is_empty() {
+        parts.push("nothing was changed".into());
+    }
+    format!("{} ({}).", parts.join(", "), time::elapsed(began.elapsed()))
+}
+
+/// What to do next.
+fn next(report: &RunReport) -> String {
+    let again = paint(COMMAND, "cgk migrate");
+    let go_on = format!("Tenants that are done are not visited again: {again} goes on with the others.");
+    match report.stopped.as_ref().map(|stop| stop.reason) {
+        Some(StopReason::Interrupted) => format!("Stopped, as you asked. {go_on}"),
+        Some(StopReason::Unavailable) => format!("The server cannot go on just now, so the run ended here. {go_on}"),
+        Some(StopReason::RolledBack) => {
+            format!("All or nothing was asked for, so nothing was changed. Mend the cause and run {again} again.")
+        }
+        Some(StopReason::Canary) => {
+            format!("A canary failed, so the others were not begun. Mend the cause and run {again} again.")
+        }
+        Some(StopReason::Failures) => {
+            format!("As many tenants failed as were allowed to. Mend the cause. {go_on}")
+        }
+        None if report.failed() > 0 => {
+            // A run that had nothing to apply is not in the history, so there is nothing to look up.
+            let retry = if report.id.is_some() { paint(COMMAND, "cgk migrate --retry-failed") } else { again };
+            format!("Mend the cause and run {retry}: tenants that are done are not visited again.")
+        }
+        None => format!("Next: {} shows every schema.", paint(COMMAND, "cgk migrate:status")),
+    }
+}
+
+fn outcomes(report: &RunReport, everything: bool) -> Grid {
+    let row = |outcome: &SchemaOutcome| {
+        let (result, look, text) = match &outcome.result {
+            Outcome::Migrated { applied } if applied.is_empty() => {
+                ("done", Look::Good, "by another run meanwhile".to_owned())
+            }
+            Outcome::Migrated { applied } => ("done", Look::Good, span(applied)),
+            Outcome::Skipped { reason } => ("skipped", Look::Warning, reason.clone()),
+            Outcome::Failed { error } => ("failed", Look::Bad, Report::of_library(error).short()),
+        };
+        TenantRow {
+            alike: format!("{result} {}", if look == Look::Good { "" } else { &text }),
+            cells: [
+                (outcome.schema.as_str().to_owned(), Look::Plain),
+                (result.to_owned(), look),
+                (text, Look::Plain),
+                (time::elapsed(outcome.elapsed), Look::Faint),
+            ],
+            good: look == Look::Good,
+            always: outcome.slug.is_none(),
+        }
+    };
+    let rows: Vec<_> = report.public.iter().chain(&report.tenants).map(row).collect();
+    table::tenants(&["SCHEMA", "RESULT", "MIGRATIONS", "TIME"], &rows, everything, "-v")
+}
+
+fn applied(outcome: &SchemaOutcome) -> &[MigrationId] {
+    match &outcome.result {
+        Outcome::Migrated { applied } => applied,
+        _ => &[],
+    }
+}

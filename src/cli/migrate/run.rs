@@ -1,0 +1,261 @@
+//! `cgk migrate`
+
+use anyhow::Result;
+use cgk::{
+    TenantSlug,
+    migrate::{self, Canary, Part, RunOptions, SavedPlan, Scope, Selection, Target, Version},
+};
+use clap::Args;
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use super::{
+    plan::{self, Next, checked},
+    report,
+};
+use crate::cli::{
+    exit::Exit,
+    session::{Session, TargetView},
+    tenant::slugs,
+    ui::{
+        progress::Progress,
+        report::{Refusal, display_path},
+        style::{COMMAND, paint},
+    },
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk migrate                            the shared schema first, then every tenant
+  cgk migrate --plan                     say what would be done, and do nothing
+  cgk migrate --plan -v                  with the SQL
+  cgk migrate --check                    do nothing; exit code 3 if something is pending
+  cgk migrate --public                   the shared schema alone
+  cgk migrate --tenant acme globex       these tenants alone
+  cgk migrate --canary 5 --jobs 8        five tenants first; if they go well the rest, eight at once
+  cgk migrate --max-failures 10          begin no further tenant after ten have failed
+  cgk migrate --retry-failed             the tenants whose last migration failed
+  cgk migrate --plan-out plan.json       keep the plan, have it looked at, and then
+  cgk migrate --apply plan.json          carry it out as it was or not at all
+
+Each schema is one transaction: all of its pending migrations or none. A tenant that fails is reported and the others go \
+on; the next run goes on where this one stopped. Ctrl-C lets the tenants under way finish and begins no other; a second \
+one cancels them.";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    how: How,
+    /// Say what would be done, and do nothing; -v shows the SQL
+    #[arg(long)]
+    plan: bool,
+    /// Do nothing; exit with 3 if something is pending, 7 if files and database do not agree
+    #[arg(long)]
+    check: bool,
+    /// Write the plan to a file for --apply, and do nothing else; - is standard output
+    #[arg(long, value_name = "FILE", conflicts_with = "apply")]
+    plan_out: Option<PathBuf>,
+    /// Carry out a plan that --plan-out wrote, - for standard input; refused if anything has changed since
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scope", "exclude", "part", "target"])]
+    apply: Option<PathBuf>,
+}
+
+/// Which schemas.
+#[derive(Args, Debug)]
+struct Which {
+    /// The shared schema alone
+    #[arg(long, group = "scope")]
+    public: bool,
+    /// Every tenant, and not the shared schema
+    #[arg(long, group = "scope")]
+    tenants: bool,
+    /// These tenants alone
+    #[arg(long, group = "scope", value_name = "SLUG", num_args = 1.., value_delimiter = ',', allow_hyphen_values = false)]
+    tenant: Vec<String>,
+    /// The tenants of a file, one on a line; - is standard input
+    #[arg(long, group = "scope", value_name = "FILE")]
+    tenants_file: Option<PathBuf>,
+    /// The tenants whose last recorded migration failed
+    #[arg(long, group = "scope")]
+    retry_failed: bool,
+    /// All but these tenants
+    #[arg(long, value_name = "SLUG", num_args = 1.., value_delimiter = ',', allow_hyphen_values = false, conflicts_with = "public")]
+    exclude: Vec<String>,
+    /// One part of the tenants, as 1/3, where several machines share a fleet
+    #[arg(long, value_name = "I/N", conflicts_with = "public")]
+    part: Option<Part>,
+    /// Up to this version of the tenants' set, and no further
+    #[arg(long, value_name = "VERSION", conflicts_with = "public")]
+    target: Option<Version>,
+}
+
+/// In which manner.
+#[derive(Args, Debug)]
+struct How {
+    /// Tenants at once, each on a connection of its own [default: up to 4]
+    #[arg(short, long, value_name = "N", conflicts_with = "public")]
+    jobs: Option<NonZeroUsize>,
+    /// So many tenants first, or these; the rest only if none of them failed
+    #[arg(long, value_name = "N|SLUG,…", conflicts_with = "public")]
+    canary: Option<String>,
+    /// Begin no further tenant once N have failed
+    #[arg(long, value_name = "N")]
+    max_failures: Option<NonZeroUsize>,
+    /// Begin no further tenant once one has failed
+    #[arg(long, conflicts_with = "max_failures")]
+    fail_fast: bool,
+    /// Everything in one transaction, or nothing: for small fleets
+    #[arg(long, conflicts_with_all = ["jobs", "canary", "max_failures", "fail_fast"])]
+    all_or_nothing: bool,
+    /// Migrate tenants without trying first whether a new tenant can still be made
+    #[arg(long)]
+    no_rehearsal: bool,
+}
+
+pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    let printer = session.printer;
+    let saved = arguments.apply.as_ref().map(read_plan).transpose()?;
+    let mut options = options(&arguments.how)?.interrupt(&session.shutdown.interrupt);
+    let mut selection = match &saved {
+        Some(saved) => saved.selection()?,
+        None => selection(&arguments.which)?,
+    };
+    let target = match &saved {
+        Some(saved) => saved.target(),
+        None => arguments.which.target.map_or(Target::Head, Target::Version),
+    };
+    let (_, migrations, operator) = session.open().await?;
+    let looking = arguments.plan || arguments.check || arguments.plan_out.is_some();
+    if looking {
+        operator.read_only().await?;
+    } else {
+        session.introduce("migrate", &operator, &migrations);
+    }
+    if arguments.which.retry_failed {
+        let failed = migrate::failed_last(&operator).await?;
+        if failed.is_empty() {
+            printer.info("No tenant failed when it was last migrated.");
+        }
+        selection = narrowed(selection, failed);
+    }
+    let plan = migrate::plan_fleet(&operator, &migrations, selection, target).await?;
+    if looking {
+        let exit = if arguments.check { checked(&plan) } else { Exit::Done };
+        if let Some(file) = &arguments.plan_out {
+            let text = plan_text(&SavedPlan::of(&operator, &plan));
+            if is_stream(file) {
+                printer.raw(text);
+                return Ok(exit);
+            }
+            std::fs::write(file, text).map_err(|error| Refusal::file("write the plan to", file, &error))?;
+        }
+        let next = if arguments.plan_out.is_some() { Next::Unsaid } else { Next::Migrate };
+        plan::show(printer, &migrations, &plan, TargetView::of(&operator), exit, next);
+        if let Some(file) = &arguments.plan_out {
+            let apply = format!("cgk migrate --apply {}", display_path(file));
+            printer.info(format!("The plan is in {}. Next: {}", display_path(file), paint(COMMAND, apply)));
+        }
+        return Ok(exit);
+    }
+    if let Some(saved) = &saved {
+        refuse_stale(saved.differences(&operator, &plan))?;
+        options = options.exactly_as_planned();
+    }
+    let began = Instant::now();
+    let mut progress = Progress::new(printer);
+    let strange = plan.strange.clone();
+    let report = migrate::run_with(&operator, &migrations, plan, &options, &mut progress).await?;
+    drop(progress);
+    Ok(report::show(session, &report, &strange, began))
+}
+
+fn selection(which: &Which) -> Result<Selection> {
+    let scope = match (which.public, which.tenants, which.tenant.as_slice(), &which.tenants_file) {
+        (true, ..) => Scope::Public,
+        (_, true, ..) => Scope::Tenants,
+        (.., Some(file)) => Scope::Only(slugs::of_file(file)?.into_iter().map(|entry| entry.slug).collect()),
+        (_, _, [], None) => Scope::Everything,
+        (_, _, named, None) => Scope::Only(slugs::parsed(named)?),
+    };
+    let selection = Selection::from(scope).excluding(slugs::parsed(&which.exclude)?);
+    Ok(match which.part {
+        Some(part) => selection.part(part),
+        None => selection,
+    })
+}
+
+/// The same exclusions, of other tenants.
+fn narrowed(selection: Selection, slugs: Vec<TenantSlug>) -> Selection {
+    selection.of(Scope::Only(slugs))
+}
+
+fn options(how: &How) -> Result<RunOptions> {
+    let mut options = RunOptions::default();
+    if let Some(jobs) = how.jobs {
+        options = options.jobs(jobs);
+    }
+    if let Some(text) = &how.canary {
+        options = options.canary(canary(text)?);
+    }
+    if let Some(failures) = how.max_failures.or(how.fail_fast.then_some(NonZeroUsize::MIN)) {
+        options = options.failures_max(failures);
+    }
+    if how.all_or_nothing {
+        options = options.all_or_nothing();
+    }
+    if how.no_rehearsal {
+        options = options.unrehearsed();
+    }
+    Ok(options)
+}
+
+fn canary(text: &str) -> Result<Canary> {
+    if let Ok(number) = text.parse::<NonZeroUsize>() {
+        return Ok(Canary::First(number.get()));
+    }
+    Ok(Canary::These(slugs::parsed(text.split(','))?))
+}
+
+fn read_plan(file: &PathBuf) -> Result<SavedPlan> {
+    let text = match is_stream(file) {
+        true => std::io::read_to_string(std::io::stdin()),
+        false => std::fs::read_to_string(file),
+    };
+    let text = text.map_err(|error| Refusal::file("read the plan", file, &error))?;
+    serde_json::from_str(&text).map_err(|error| {
+        Refusal {
+            message: format!("{} is no plan that this version of cgk wrote: {error}", display_path(file)),
+            hint: "Write one with `cgk migrate --plan-out FILE`.".into(),
+            exit: Exit::Usage,
+        }
+        .into()
+    })
+}
+
+fn plan_text(plan: &SavedPlan) -> String {
+    serde_json::to_string_pretty(plan).expect("a plan has text keys and no failing parts") + "\n"
+}
+
+/// Whether a file is standard input or output.
+fn is_stream(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+fn refuse_stale(differences: Vec<String>) -> Result<()> {
+    const SHOWN_MAX: usize = 10;
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let more = differences.len().saturating_sub(SHOWN_MAX);
+    let mut message = format!("the plan is out of date: {}", differences[..differences.len() - more].join("; "));
+    if more > 0 {
+        message.push_str(&format!("; and {more} more"));
+    }
+    let hint = "Nothing was changed. Make a new plan with --plan-out, and look at it again.".into();
+    Err(Refusal { message, hint, exit: Exit::Failed }.into())
+}

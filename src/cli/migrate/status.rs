@@ -1,0 +1,201 @@
+//! `cgk migrate:status`
+
+use anyhow::Result;
+use cgk::{
+    Operator, TenantStatus,
+    migrate::{self, FleetState, MigrationId, Migrations, SchemaState, Set, TenantState},
+};
+use clap::Args;
+use serde::Serialize;
+use std::{num::NonZeroU32, time::Duration};
+
+use crate::cli::{
+    exit::Exit,
+    session::{Session, TargetView},
+    tenant::list::{StateView, StrangeView, TenantView, schema, status_look, warn_of_strange},
+    ui::{
+        style::{COMMAND, count, paint},
+        table::{self, Grid, Look, TenantRow},
+    },
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk migrate:status
+  cgk migrate:status --all              every tenant, not only those that are not at head
+  cgk migrate:status --check            exit code 3 if something is pending, 7 if there is drift
+  cgk migrate:status --watch            look again every 2 seconds, until Ctrl-C
+  cgk migrate:status --watch=10 --check look every 10 seconds, until nothing is pending
+  cgk migrate:status --json";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Exit with 3 if something is pending, 4 if a tenant lacks its schema or role, 7 if files and database do not agree
+    #[arg(long)]
+    check: bool,
+    /// Show every tenant, however many there are
+    #[arg(long)]
+    all: bool,
+    /// Look again every so many seconds, until Ctrl-C; with --check until nothing is pending
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
+    watch: Option<NonZeroU32>,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    v: u32,
+    target: TargetView,
+    files: FilesView,
+    public: PublicView,
+    tenants: Vec<TenantView<'a>>,
+    strange: Vec<StrangeView<'a>>,
+    exit: Exit,
+}
+
+/// The newest file of each set.
+#[derive(Serialize)]
+struct FilesView {
+    public: Option<String>,
+    tenant: Option<String>,
+}
+
+#[derive(Serialize)]
+struct PublicView {
+    head: Option<String>,
+    #[serde(flatten)]
+    state: StateView,
+}
+
+pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    let (_, migrations, operator) = session.open().await?;
+    operator.read_only().await?;
+    loop {
+        let fleet = migrate::look(&operator, &migrations).await?;
+        let exit = if arguments.check { checked(&fleet) } else { Exit::Done };
+        if arguments.watch.is_some() {
+            session.printer.clear_screen();
+        }
+        show(session, arguments, &operator, &migrations, &fleet, exit);
+        match arguments.watch {
+            Some(seconds) if !arguments.check || exit == Exit::Pending => {
+                tokio::time::sleep(Duration::from_secs(seconds.get().into())).await;
+            }
+            _ => return Ok(exit),
+        }
+    }
+}
+
+fn show(
+    session: &Session<'_>,
+    arguments: &Arguments,
+    operator: &Operator,
+    migrations: &Migrations,
+    fleet: &FleetState,
+    exit: Exit,
+) {
+    let printer = session.printer;
+    let newest = |set| migrations.set(set).head().map(ToString::to_string);
+    printer.record(&Answer {
+        v: crate::cli::JSON_VERSION,
+        target: TargetView::of(operator),
+        files: FilesView { public: newest(Set::Public), tenant: newest(Set::Tenant) },
+        public: PublicView {
+            head: fleet.public_head.as_ref().map(ToString::to_string),
+            state: StateView::of(&fleet.public),
+        },
+        tenants: fleet.tenants.iter().map(TenantView::of).collect(),
+        strange: StrangeView::all(&fleet.strange),
+        exit,
+    });
+    warn_of_strange(printer, &fleet.strange);
+    printer.output(grid(fleet, arguments.all || printer.is_verbose()));
+    printer.output(format!("\n{}", totals(fleet)));
+    if arguments.watch.is_some() {
+        return;
+    }
+    if pending(fleet) {
+        printer.info(format!(
+            "Next: {} shows what is pending, {} applies it.",
+            paint(COMMAND, "cgk migrate --plan"),
+            paint(COMMAND, "cgk migrate")
+        ));
+    }
+}
+
+fn grid(fleet: &FleetState, everything: bool) -> Grid {
+    let head = |id: Option<&MigrationId>| (id.map(ToString::to_string).unwrap_or_default(), Look::Plain);
+    let (words, look) = StateView::words(&fleet.public);
+    let public = TenantRow {
+        cells: [
+            ("public".into(), Look::Plain),
+            (String::new(), Look::Plain),
+            head(fleet.public_head.as_ref()),
+            (words, look),
+        ],
+        alike: String::new(),
+        good: false,
+        always: true,
+    };
+    let tenants = fleet.tenants.iter().map(|tenant| {
+        let (words, look) = StateView::words(&tenant.state);
+        let status = &tenant.tenant.status;
+        let head = head(tenant.head.as_ref());
+        TenantRow {
+            alike: format!("{status} {} {words}", head.0),
+            cells: [
+                (schema(&tenant.tenant), Look::Plain),
+                (status.to_string(), status_look(status)),
+                head,
+                (words, look),
+            ],
+            good: tenant.state.is_at_head(),
+            always: false,
+        }
+    });
+    let rows: Vec<_> = std::iter::once(public).chain(tenants).collect();
+    table::tenants(&["SCHEMA", "STATUS", "AT", "STATE"], &rows, everything, "--all")
+}
+
+fn totals(fleet: &FleetState) -> String {
+    let number = |wanted: fn(&SchemaState) -> bool| fleet.tenants.iter().filter(|tenant| wanted(&tenant.state)).count();
+    let parts = [
+        (number(SchemaState::is_at_head), "at head"),
+        (number(|state| matches!(state, SchemaState::Behind { .. })), "behind"),
+        (number(|state| matches!(state, SchemaState::Diverged(_))), "diverged"),
+        (number(is_broken), "not whole"),
+    ];
+    let parts: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let split = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
+    format!("{}{split}.", count(fleet.tenants.len(), "tenant"))
+}
+
+/// Whether a schema cannot be entered or migrated as it is, and no migration mends that.
+fn is_broken(state: &SchemaState) -> bool {
+    matches!(state, SchemaState::Missing | SchemaState::HalfProvisioned { .. } | SchemaState::OtherOrganization { .. })
+}
+
+/// Whether the tenant's status calls for a schema; what one means that this version does not know cannot be said.
+fn is_to_be_whole(tenant: &TenantState) -> bool {
+    let belongs_to_another = matches!(tenant.state, SchemaState::OtherOrganization { .. });
+    belongs_to_another || matches!(tenant.tenant.status, TenantStatus::Active | TenantStatus::Suspended)
+}
+
+fn pending(fleet: &FleetState) -> bool {
+    let behind = |state: &SchemaState| matches!(state, SchemaState::Behind { .. });
+    behind(&fleet.public) || fleet.tenants.iter().any(|tenant| behind(&tenant.state))
+}
+
+/// What `--check` answers. What cannot be migrated at all counts before what only waits to be.
+fn checked(fleet: &FleetState) -> Exit {
+    let drifted = |state: &SchemaState| matches!(state, SchemaState::Diverged(_));
+    let broken = fleet.tenants.iter().any(|tenant| is_broken(&tenant.state) && is_to_be_whole(tenant));
+    if drifted(&fleet.public) || fleet.tenants.iter().any(|tenant| drifted(&tenant.state)) {
+        Exit::Drift
+    } else if broken {
+        Exit::Partial
+    } else if pending(fleet) {
+        Exit::Pending
+    } else {
+        Exit::Done
+    }
+}

@@ -1,0 +1,71 @@
+//! How `cgk setup:database` changes the isolation of a database.
+
+use anyhow::Result;
+use cgk::{
+    Config, Operator,
+    config::{Isolation, IsolationModes},
+    login::{self, LoginName},
+    setup::{self, IsolationChange},
+};
+
+use super::database::warning;
+
+/// Whether a run starts a change.
+#[derive(Clone, Copy)]
+pub(in crate::cli) enum Start {
+    No,
+    Asked,
+    /// Where it makes the tenants' roles, and the database has path isolation.
+    WithRoles,
+}
+
+/// Whether a run finishes a change.
+#[derive(Clone, Copy)]
+pub(in crate::cli) enum Finish<'a> {
+    No,
+    Asked,
+    /// Where this login, whose own rights are taken away, is the last that has any.
+    AfterLast(&'a LoginName),
+}
+
+/// Before the operator connects, who would be refused.
+pub(in crate::cli) async fn start(config: &Config, start: Start) -> Result<()> {
+    match (start, config.isolation()) {
+        (Start::No, _) | (Start::WithRoles, Isolation::Path) => {}
+        (Start::Asked, _) => drop(setup::change_isolation(config, IsolationChange::Start).await?),
+        (Start::WithRoles, Isolation::Role) => {
+            let accepted = match Operator::connect(config).await {
+                Err(cgk::Error::IsolationMismatch { .. }) => false,
+                operator => setup::isolation(&operator?).await?.accepts(Isolation::Role),
+            };
+            if !accepted {
+                setup::change_isolation(config, IsolationChange::Start).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Before the rights of a login are taken: from then on services that ask the database enter by role.
+pub(in crate::cli) async fn finish(operator: &Operator, finish: Finish<'_>) -> Result<IsolationModes> {
+    let config = operator.config();
+    let modes = setup::isolation(operator).await?;
+    let wanted = match finish {
+        Finish::No => false,
+        Finish::Asked => true,
+        Finish::AfterLast(name) => {
+            (modes.mode, modes.leaving) == (Isolation::Role, Some(Isolation::Path))
+                && login::with_direct_rights(operator).await?.iter().all(|login| login == name)
+        }
+    };
+    Ok(if wanted { setup::change_isolation(config, IsolationChange::Finish).await? } else { modes })
+}
+
+/// What there is to say while a change is not finished.
+pub(in crate::cli) fn line(modes: IsolationModes) -> Option<String> {
+    let (mode, leaving) = (modes.mode.as_str(), modes.leaving?.as_str());
+    Some(warning(format!(
+        "the database changes from isolation {leaving} to {mode} and accepts both; when the last service runs with {mode}: \
+         cgk setup:database --isolation {mode} --change-isolation finish"
+    )))
+}

@@ -1,0 +1,5 @@
+//! `cgk setup:database`
+
+pub(in crate::cli) mod database;
+pub(in crate::cli) mod identity;
+pub(in crate::cli) mod isolation;

@@ -1,0 +1,172 @@
+//! `cgk tenant:create`
+
+use anyhow::Result;
+use cgk::{
+    Db, TenantSlug, TenantStatus,
+    lifecycle::{self, CreateOptions, Created, Creation, LostSchema, NewTenant},
+};
+use clap::Args;
+use serde::Serialize;
+use std::{num::NonZeroUsize, path::PathBuf, time::Instant};
+
+use super::{create_many, slugs};
+use crate::cli::{
+    exit::Exit,
+    session::Session,
+    setup::database::span,
+    ui::{
+        report::Refusal,
+        style::{COMMAND, GOOD, count, paint, sanitize},
+        time,
+    },
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk tenant:create acme
+  cgk tenant:create acme --name \"Acme Inc.\"
+  cgk tenant:create acme globex initech
+  cgk tenant:create --from tenants.txt --jobs 8    a slug on each line, and behind a tab its name
+  cgk tenant:create acme --json
+
+A slug is 1 to 48 of a-z, 0-9 and _, and begins with a letter; anything else is refused, never repaired. For a tenant \
+that exists it says so and changes nothing; one that is half made is finished. Many are made several at once, each in a \
+transaction of its own; run again, it goes on where it stopped.";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// The tenants' names, which name their schemas too: tenant_<SLUG>
+    #[arg(value_name = "SLUG", required_unless_present = "from")]
+    slugs: Vec<String>,
+    /// The name for people; the slug if not given
+    #[arg(long)]
+    name: Option<String>,
+    /// Make an empty schema for a tenant in use whose schema is gone; what it held stays lost
+    #[arg(long)]
+    recreate_empty: bool,
+    /// The tenants of a file, one on a line; - is standard input
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// Tenants at once, each on a connection of its own [default: up to 4]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Begin no further tenant once N have failed
+    #[arg(long, value_name = "N")]
+    max_failures: Option<NonZeroUsize>,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    event: &'static str,
+    tenant: &'a str,
+    id: String,
+    name: &'a str,
+    status: &'a str,
+    schema: &'a str,
+    creation: &'static str,
+    applied: Vec<String>,
+    ms: u64,
+    exit: Exit,
+}
+
+pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    match (arguments.slugs.as_slice(), &arguments.from) {
+        ([slug], None) => one(session, &slug.parse()?, arguments).await,
+        _ => create_many::run(session, &tenants(arguments)?, arguments.jobs, arguments.max_failures).await,
+    }
+}
+
+/// Those of the command line and those of the file.
+fn tenants(arguments: &Arguments) -> Result<Vec<NewTenant>> {
+    if arguments.name.is_some() {
+        let message = "--name is the name of one tenant, and here are several".into();
+        let hint = "Put the names into the file of --from, behind each slug.".into();
+        return Err(Refusal { message, hint, exit: Exit::Usage }.into());
+    }
+    if arguments.recreate_empty {
+        let message = "--recreate-empty gives up what one tenant had, and here are several".into();
+        let hint = "Run it for each of them alone.".into();
+        return Err(Refusal { message, hint, exit: Exit::Usage }.into());
+    }
+    let mut tenants: Vec<NewTenant> = slugs::parsed(&arguments.slugs)?.into_iter().map(NewTenant::from).collect();
+    if let Some(file) = &arguments.from {
+        let entries = slugs::of_file(file)?;
+        tenants.extend(entries.into_iter().map(|slugs::Entry { slug, name }| NewTenant { slug, name }));
+    }
+    Ok(tenants)
+}
+
+async fn one(session: &Session<'_>, slug: &TenantSlug, arguments: &Arguments) -> Result<Exit> {
+    let printer = session.printer;
+    let (config, migrations, operator) = session.open().await?;
+    session.introduce("tenant:create", &operator, &migrations);
+    let db = Db::connect(&config).await?;
+    let mut options = CreateOptions::default();
+    if let Some(name) = &arguments.name {
+        options = options.name(name.as_str());
+    }
+    if arguments.recreate_empty {
+        options = options.lost_schema(LostSchema::StartEmpty);
+    }
+    let began = Instant::now();
+    let created = lifecycle::create(&operator, &db, &migrations, slug, &options).await?;
+    let ms = time::milliseconds(began.elapsed());
+    printer.output(sentence(&created, began));
+    printer.record(&Summary {
+        event: "summary",
+        tenant: slug.as_str(),
+        id: created.tenant.id.to_string(),
+        name: &created.tenant.name,
+        status: created.tenant.status.as_str(),
+        schema: created.schema.as_str(),
+        creation: match created.creation {
+            Creation::New => "created",
+            Creation::Finished => "finished",
+            Creation::Existed => "existed",
+        },
+        applied: created.applied.iter().map(ToString::to_string).collect(),
+        ms,
+        exit: Exit::Done,
+    });
+    if let Some(name) = &arguments.name
+        && *name != created.tenant.name
+    {
+        printer.warn(format!("its name is {:?} already, and --name did not change that", created.tenant.name));
+    }
+    if created.creation != Creation::Existed {
+        let call = format!("db.with_tenant(&\"{slug}\".parse()?, async |tx| …)");
+        printer.info(format!(
+            "Next: {} in your service, or {}",
+            paint(COMMAND, call),
+            paint(COMMAND, "cgk tenant:list")
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+fn sentence(created: &Created, began: Instant) -> String {
+    let (tenant, schema) = (&created.tenant, created.schema.as_str());
+    let slug = &tenant.slug;
+    let applied = format!("{} applied ({})", count(created.applied.len(), "migration"), span(&created.applied));
+    let elapsed = time::elapsed(began.elapsed());
+    match created.creation {
+        Creation::New => {
+            let name =
+                if tenant.name == slug.as_str() { String::new() } else { format!(" ({})", sanitize(&tenant.name)) };
+            format!("{} tenant {slug}{name}: schema {schema}, {applied} in {elapsed}", paint(GOOD, "created"))
+        }
+        Creation::Finished => {
+            format!(
+                "{} tenant {slug}, which was half made: schema {schema}, {applied} in {elapsed}",
+                paint(GOOD, "finished")
+            )
+        }
+        Creation::Existed => {
+            let status = match &tenant.status {
+                TenantStatus::Active => String::new(),
+                other => format!(", and is {other}"),
+            };
+            format!("tenant {slug} exists: schema {schema}{status}")
+        }
+    }
+}

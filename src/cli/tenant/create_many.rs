@@ -1,0 +1,184 @@
+//! `cgk tenant:create` with several tenants.
+
+use anyhow::Result;
+use cgk::{
+    Db,
+    lifecycle::{self, CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcome, Creation, NewTenant},
+    migrate::StopReason,
+};
+use serde::Serialize;
+use std::{num::NonZeroUsize, time::Instant};
+
+use crate::cli::{
+    exit::Exit,
+    session::Session,
+    ui::{
+        printer::Printer,
+        progress_bar::ProgressBar,
+        report::Report,
+        style::{BAD, COMMAND, GOOD, WARNING, count, paint},
+        table::{self, Grid, Look, TenantRow},
+        time,
+    },
+};
+
+#[derive(Serialize)]
+struct TenantRecord<'a> {
+    event: &'static str,
+    tenant: &'a str,
+    result: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Report>,
+    ms: u64,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    event: &'static str,
+    created: usize,
+    finished: usize,
+    existed: usize,
+    failed: usize,
+    stopped: Option<&'static str>,
+    left: usize,
+    ms: u64,
+    exit: Exit,
+}
+
+pub(crate) async fn run(
+    session: &Session<'_>,
+    tenants: &[NewTenant],
+    jobs: Option<NonZeroUsize>,
+    failures_max: Option<NonZeroUsize>,
+) -> Result<Exit> {
+    let printer = session.printer;
+    let (config, migrations, operator) = session.open().await?;
+    session.introduce("tenant:create", &operator, &migrations);
+    let db = Db::connect(&config).await?;
+    let mut options = CreateManyOptions::default().interrupt(&session.shutdown.interrupt);
+    if let Some(jobs) = jobs {
+        options = options.jobs(jobs);
+    }
+    if let Some(failures) = failures_max {
+        options = options.failures_max(failures);
+    }
+    let began = Instant::now();
+    let mut progress = Progress { printer, bar: ProgressBar::new(printer, "creating", tenants.len()) };
+    let report = lifecycle::create_many(&operator, &db, &migrations, tenants, &options, &mut progress).await?;
+    drop(progress);
+    let exit = exit(session, &report);
+    printer.record(&Summary {
+        event: "summary",
+        created: report.count(Creation::New),
+        finished: report.count(Creation::Finished),
+        existed: report.count(Creation::Existed),
+        failed: report.failed(),
+        stopped: report.stopped.as_ref().map(|stop| stop.reason.as_str()),
+        left: report.stopped.as_ref().map_or(0, |stop| stop.left),
+        ms: time::milliseconds(began.elapsed()),
+        exit,
+    });
+    if !printer.is_json() {
+        printer.output(grid(&report, printer.is_verbose()));
+        printer.output(format!("\n{}", totals(&report, began)));
+        let failures = report.tenants.iter().filter_map(|tenant| Some((&tenant.slug, tenant.result.as_ref().err()?)));
+        Report::tell_each_once(printer, failures);
+        printer.info(next(&report));
+    }
+    Ok(exit)
+}
+
+struct Progress<'a> {
+    printer: &'a Printer,
+    bar: ProgressBar<'a>,
+}
+
+impl CreateObserver for Progress<'_> {
+    fn tenant(&mut self, outcome: &CreateOutcome) {
+        let (result, error) = match &outcome.result {
+            Ok(creation) => (word(*creation), None),
+            Err(error) => ("failed", Some(error)),
+        };
+        self.printer.record(&TenantRecord {
+            event: "tenant",
+            tenant: outcome.slug.as_str(),
+            result,
+            error: error.map(Report::of_library),
+            ms: time::milliseconds(outcome.elapsed),
+        });
+        self.bar.done(&outcome.slug, error);
+    }
+}
+
+fn word(creation: Creation) -> &'static str {
+    match creation {
+        Creation::New => "created",
+        Creation::Finished => "finished",
+        Creation::Existed => "existed",
+    }
+}
+
+fn exit(session: &Session<'_>, report: &CreateManyReport) -> Exit {
+    match report.stopped.as_ref().map(|stop| stop.reason) {
+        Some(StopReason::Interrupted) => session.shutdown.exit(),
+        Some(StopReason::Unavailable) => {
+            let last = report.tenants.iter().rev().find_map(|tenant| tenant.result.as_ref().err());
+            last.map_or(Exit::Unavailable, |error| error.kind().into())
+        }
+        _ if report.failed() > 0 => Exit::Partial,
+        _ => Exit::Done,
+    }
+}
+
+fn grid(report: &CreateManyReport, everything: bool) -> Grid {
+    let row = |outcome: &CreateOutcome| {
+        let (result, look, text) = match &outcome.result {
+            Ok(creation) => (word(*creation), Look::Good, String::new()),
+            Err(error) => ("failed", Look::Bad, Report::of_library(error).short()),
+        };
+        TenantRow {
+            alike: format!("{result} {text}"),
+            cells: [
+                (outcome.slug.to_string(), Look::Plain),
+                (result.to_owned(), look),
+                (text, Look::Plain),
+                (time::elapsed(outcome.elapsed), Look::Faint),
+            ],
+            good: look == Look::Good,
+            always: false,
+        }
+    };
+    let rows: Vec<_> = report.tenants.iter().map(row).collect();
+    table::tenants(&["TENANT", "RESULT", "", "TIME"], &rows, everything, "-v")
+}
+
+/// `3 tenants created, 1 tenant failed (212 ms, 14 a second).`
+fn totals(report: &CreateManyReport, began: Instant) -> String {
+    let left = report.stopped.as_ref().map_or(0, |stop| stop.left);
+    let counts = [
+        (report.count(Creation::New), paint(GOOD, "created")),
+        (report.count(Creation::Finished), paint(GOOD, "finished")),
+        (report.count(Creation::Existed), "existed already".to_owned()),
+        (report.failed(), paint(BAD, "failed")),
+        (left, paint(WARNING, "left")),
+    ];
+    let parts: Vec<String> =
+        counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "tenant"))).collect();
+    let made = report.count(Creation::New) + report.count(Creation::Finished);
+    let elapsed = began.elapsed();
+    let rate = match made {
+        0..=1 => String::new(),
+        _ => format!(", {:.0} a second", made as f64 / elapsed.as_secs_f64().max(0.001)),
+    };
+    format!("{} ({}{rate}).", parts.join(", "), time::elapsed(elapsed))
+}
+
+fn next(report: &CreateManyReport) -> String {
+    let again = "run the same command again: tenants that are whole are not visited";
+    match report.stopped.as_ref().map(|stop| stop.reason) {
+        Some(StopReason::Interrupted) => format!("Stopped, as you asked. To go on, {again}."),
+        Some(_) => format!("It ended before it was done. Mend the cause and {again}."),
+        None if report.failed() > 0 => format!("Mend the cause and {again}."),
+        None => format!("Next: {}", paint(COMMAND, "cgk tenant:list")),
+    }
+}

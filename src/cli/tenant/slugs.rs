@@ -1,0 +1,86 @@
+//! Slugs from the command line and from files.
+
+use anyhow::{Context as _, Result};
+use cgk::TenantSlug;
+use std::{collections::BTreeSet, io::Read as _, path::Path};
+
+use crate::cli::{
+    exit::Exit,
+    ui::report::{Refusal, display_path},
+};
+
+/// A line of a file of tenants.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) slug: TenantSlug,
+    /// What follows the slug on its line.
+    pub(crate) name: Option<String>,
+}
+
+pub(crate) fn parsed<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Result<Vec<TenantSlug>> {
+    texts.into_iter().map(|text| Ok(text.as_ref().parse()?)).collect()
+}
+
+/// The tenants of a file, one on a line: a slug and, behind a tab, comma or blank, the name for people. Empty lines and those
+/// that begin with # are left out; a slug that stands there twice counts once. `-` is standard input.
+pub(crate) fn of_file(file: &Path) -> Result<Vec<Entry>> {
+    let text = if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("could not read the tenants from standard input")?;
+        text
+    } else {
+        std::fs::read_to_string(file).map_err(|error| Refusal::file("read the tenants of", file, &error))?
+    };
+    of_text(&text, &display_path(file))
+}
+
+fn of_text(text: &str, from: &str) -> Result<Vec<Entry>> {
+    let mut seen = BTreeSet::new();
+    let mut entries = Vec::new();
+    let mut problems = Vec::new();
+    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (slug, name) = line.split_once(['\t', ',', ' ']).unwrap_or((line, ""));
+        let name = Some(name.trim().to_owned()).filter(|name| !name.is_empty());
+        match slug.parse::<TenantSlug>() {
+            Ok(slug) if seen.insert(slug.clone()) => entries.push(Entry { slug, name }),
+            Ok(_) => {}
+            Err(error) => problems.push(format!("line {}: {error}", number + 1)),
+        }
+    }
+    let hint = "A slug is 1 to 48 of a-z, 0-9 and _, and begins with a letter. Nothing was changed.".to_owned();
+    if problems.is_empty() && !entries.is_empty() {
+        return Ok(entries);
+    }
+    let message = match problems.as_slice() {
+        [] => format!("{from} names no tenant"),
+        [only] => format!("{from}, {only}"),
+        [first, ..] => format!("{} lines of {from} are no tenants; {first}", problems.len()),
+    };
+    Err(Refusal { message, hint, exit: Exit::Usage }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_slug_and_perhaps_a_name() {
+        let text = "\u{feff}# the first wave\r\nacme\tAcme Inc.\r\n\nglobex, Globex, Ltd.\ninitech\nacme\n";
+        let entries: Vec<_> =
+            of_text(text, "f").unwrap().into_iter().map(|entry| (entry.slug.to_string(), entry.name)).collect();
+        let named = |slug: &str, name: Option<&str>| (slug.to_owned(), name.map(ToOwned::to_owned));
+        let wanted = [named("acme", Some("Acme Inc.")), named("globex", Some("Globex, Ltd.")), named("initech", None)];
+        assert_eq!(entries, wanted);
+    }
+
+    #[test]
+    fn every_bad_line_counts_and_the_first_is_named() {
+        let error = of_text("acme\nAcme\n1x\n", "fleet.txt").unwrap_err().to_string();
+        assert!(error.starts_with("2 lines of fleet.txt are no tenants; line 2: "), "{error}");
+        assert_eq!(of_text("# none\n", "fleet.txt").unwrap_err().to_string(), "fleet.txt names no tenant");
+    }
+}

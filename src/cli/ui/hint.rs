@@ -1,0 +1,339 @@
+//! What to do about an error, as a sentence that can be followed.
+
+use cgk::{
+    Error, TenantSlug, TenantStatus,
+    ident::SchemaName,
+    migrate::{Divergence, FileMismatch, MigrationFailure, MigrationId, Mismatch, Unfinished},
+};
+use std::error::Error as StdError;
+
+pub(crate) fn of(error: &Error) -> Option<String> {
+    let text = match error {
+        Error::InvalidSlug(_) => {
+            "A slug is 1 to 48 of a-z, 0-9 and _, and begins with a letter: acme, big_shop_2.".into()
+        }
+        Error::Connect { .. } => connect(error)?,
+        Error::Login { .. } => login(error),
+        Error::DatabaseMissing { database, .. } => {
+            format!("Check the name at the end of the URL, or make the database: `create database \"{database}\"`.")
+        }
+        Error::ServerTooOld { needed, .. } => format!("Use a server of PostgreSQL {needed} or newer."),
+        Error::PoolTimeout { .. } => "Raise pool.size_max or pool.wait in cgk.toml.".into(),
+        Error::ConnectionLost { .. } => {
+            "The schema under way is committed whole or not at all. Run the same command again.".into()
+        }
+        Error::PoolerRefused { .. } => "Set CGK_DIRECT_URL to the address of the server itself.".into(),
+        Error::Privilege { grant, .. } => privilege(grant),
+        Error::NotSetUp { missing, .. } if missing.contains("pending") => "Run `cgk migrate --public` first.".into(),
+        Error::NotSetUp { .. } => "Run `cgk setup:database` first.".into(),
+        Error::DatabaseCopied { .. } => {
+            "Run `cgk setup:database --new-identity`: it makes roles for the tenants of this database, and takes the rights of \
+             the other database's roles and logins away here. Nothing changes in the other one."
+                .into()
+        }
+        Error::IsolationMismatch { stored, configured, .. } => format!(
+            "Set `isolation = \"{0}\"` in cgk.toml, or CGK_ISOLATION={0}. To change the database instead, run `cgk setup:database \
+             --isolation {1} --change-isolation start`, restart the services with isolation {1}, and then run the same with \
+             `finish`.",
+            stored.as_str(),
+            configured.as_str()
+        ),
+        Error::LoginUnfit { mend, .. } => {
+            format!("If that is not on purpose, mend it with `{mend}`, or choose another name.")
+        }
+        Error::PlatformInsideTenant { .. } => {
+            "Call db.platform() before or after with_tenant, not inside its closure.".into()
+        }
+        Error::SearchPathUnfit { fix, .. } if fix.is_empty() => "Take it out of the setting `search_path`.".into(),
+        Error::SearchPathUnfit { fix, .. } => {
+            format!("Run `{fix}`, or set `search_path` in cgk.toml to the schemas that extensions live in.")
+        }
+        Error::TenantNotFound { tenant } => {
+            format!("`cgk tenant:list` shows the tenants there are; `cgk tenant:create {tenant}` makes this one.")
+        }
+        Error::StatusUnknown { tenant, .. } => format!(
+            "If services may use the tenant, run `update public.organizations set status = 'active' where slug = '{tenant}'`."
+        ),
+        Error::TenantNotReady { tenant, status, missing }
+            if missing.contains("no schema") && *status != TenantStatus::Onboarding =>
+        {
+            schema_gone(tenant, &SchemaName::of_tenant(tenant))
+        }
+        Error::TenantNotReady { tenant, .. } => format!("Run `cgk tenant:create {tenant}`: it makes what is missing."),
+        Error::SchemaNotOurs { .. } => {
+            "cgk never takes over a schema that it did not make. Choose another slug, or move that schema away.".into()
+        }
+        Error::OrganizationMismatch { tenant, schema, .. } => format!(
+            "The slug was given to another organization while the schema stood. Move the schema away (`alter schema {0} rename \
+             to {0}_old`, or drop it), or, if its rows are meant for this organization, let its owner run `comment on schema {0} \
+             is null` and then run `cgk tenant:create {tenant}`.",
+            schema.as_str()
+        ),
+        Error::SchemaGone { tenant, schema, .. } => schema_gone(tenant, schema),
+        Error::MigrationsUnreadable { .. } => {
+            "Point --migrations, or `migrations` in cgk.toml, at a folder that holds public/ and tenant/. \
+             `cgk migrate:new <name>` begins one."
+                .into()
+        }
+        Error::MigrationsInvalid { problems }
+            if problems.iter().any(|problem| problem.problem.contains("no statement")) =>
+        {
+            "Mend the files; an empty one needs its statements before it can run.".into()
+        }
+        Error::MigrationsInvalid { .. } => "Mend the files, and run the command again.".into(),
+        Error::Migration(failure) => migration(failure),
+        Error::Diverged(divergence) => diverged(divergence),
+        Error::HalfDone { schema, migration, .. } => half_done(schema, migration),
+        Error::WrongFiles { mismatches, .. } => wrong_files(mismatches),
+        Error::NoReference { .. } => {
+            "To compare, every migration is run in an empty schema that is rolled back: this one must work without the \
+             rows and settings of a real one."
+                .into()
+        }
+        Error::Rehearsal { .. } => {
+            "No tenant was touched. Fix the cause and run the command again; do not edit a file that tenants already have. \
+             To migrate the existing tenants all the same, add --no-rehearsal."
+                .into()
+        }
+        Error::RowNotWritten { table, .. } => format!(
+            "Nothing of that transaction stays. Look at the table's triggers, rules, policies and columns (`\\d {table}` in psql): \
+             drop or disable what stands in the way, give a column of your own a default, and run the command again."
+        ),
+        Error::LedgerRefused { schema, why } => ledger(schema.as_str(), why)?,
+        Error::BaselineDiffers { .. } => {
+            "Mend the schema, or name the version that it really holds with --version. With --accept-differences \
+             \"reason\" and an --accept for each difference it is taken over as it is."
+                .into()
+        }
+        Error::Locked { .. } | Error::Contended { .. } => {
+            "Wait for the other run to end, and run the command again.".into()
+        }
+        Error::TooManyLocks { .. } => {
+            "Run it without --all-or-nothing, for each schema is a transaction of its own then; or raise \
+             max_locks_per_transaction on the server, which needs a restart."
+                .into()
+        }
+        Error::PlanStale { .. } => "Make a new plan and look at it again: `cgk migrate --plan`.".into(),
+        _ => by_sqlstate(error)?,
+    };
+    Some(text)
+}
+
+fn schema_gone(tenant: &TenantSlug, schema: &SchemaName) -> String {
+    format!(
+        "Restore it from a dump: `pg_restore --schema={} …`, as its owner. Only if its rows may be lost, `cgk tenant:create \
+         {tenant} --recreate-empty` makes an empty schema.",
+        schema.as_str()
+    )
+}
+
+/// The server's answer first, then what the network or TLS said.
+fn connect(error: &Error) -> Option<String> {
+    if let Some(hint) = by_sqlstate(error) {
+        return Some(hint);
+    }
+    let chain: Vec<String> =
+        std::iter::successors(error.source(), |&cause| cause.source()).map(|cause| cause.to_string()).collect();
+    let said = chain.join(": ").to_lowercase();
+    let pooled = error.to_string().contains("-pooler.");
+    let hint = if said.contains("unknownissuer") || said.contains("unknown issuer") {
+        "The server's certificate is signed by an authority of its own: add sslrootcert=FILE with the CA file of your \
+         host to the URL."
+    } else if said.contains("notvalidforname") || said.contains("not valid for name") {
+        "The certificate is for another name: use the host name that your provider gave you, not an address or alias."
+    } else if said.contains("expired") {
+        "The server's certificate has expired, or the clock of this machine is wrong."
+    } else if said.contains("does not support tls") {
+        "The server speaks no TLS. On a network that you trust as a whole, allow that with CGK_INSECURE_PLAINTEXT=1; a \
+         server on this machine needs sslmode=disable in the URL."
+    } else if said.contains("refused") {
+        "Nothing listens there. Check host and port, and that the server is running and listens on that address."
+    } else if said.contains("no such file") {
+        "There is no socket of a server in that directory. Check the directory and that the server is running."
+    } else if said.contains("lookup") || said.contains("name or service not known") {
+        "The host name is not known. Check its spelling."
+    } else if said.contains("timed out") || said.contains("timeout") {
+        "No answer. Check the host, the port, and whether a firewall lets this machine through; a paused server may need \
+         a second try."
+    } else if pooled {
+        "This is the host of a pooler: the server itself has the same name without -pooler."
+    } else {
+        return None;
+    };
+    Some(hint.into())
+}
+
+fn login(error: &Error) -> String {
+    match error.sqlstate().map(|state| state.code()) {
+        Some("28P01") => "The password is wrong. In a URL @ : / # ? % are written %40 %3A %2F %23 %3F %25; \
+                          `cgk setup:database` says where the URL came from."
+            .into(),
+        _ => "Check the user in the URL; the server's pg_hba.conf decides who may come in from where.".into(),
+    }
+}
+
+fn privilege(statement: &str) -> String {
+    if statement.starts_with("cgk ") {
+        return format!("The operator can allow it: `{statement}`.");
+    }
+    let kind = if statement.contains("createrole") {
+        " Or keep tenants apart without roles: isolation = \"path\" in cgk.toml (less safe)."
+    } else if statement.contains("createdb") {
+        " Or unset DATABASE_URL: the demo then starts a server of its own."
+    } else {
+        ""
+    };
+    format!("An owner or superuser can allow it: `{statement}`.{kind}")
+}
+
+fn migration(failure: &MigrationFailure) -> String {
+    let again = match (failure.unfinished, failure.committed.last()) {
+        (Some(Unfinished { statement: 1, .. }), None) | (None, None) => {
+            format!("Nothing of this run is left in that schema. {} Then run the command again.", advice(failure))
+        }
+        (Some(Unfinished { statement: 1, .. }) | None, Some(last)) => {
+            format!(
+                "The schema is at {last}, and that stays. {} Then run the command again; it goes on from there.",
+                advice(failure)
+            )
+        }
+        (Some(Unfinished { statement, .. }), _) => format!(
+            "The statements before it are done and stay; edit none of them. Mend the cause, or this statement, and run the \
+             command again: it goes on with statement {statement}."
+        ),
+    };
+    let special = match failure.sqlstate.code() {
+        "42P07" | "42710" | "42723" => {
+            "The schema has something of that name already that is not from a migration. Use a database of its own."
+        }
+        "55P03" if failure.unfinished.is_some() => {
+            "Something holds a lock, or a transaction is open for long: end it, or run at a quieter hour. Then run the command \
+             again; it goes on with this statement."
+        }
+        "55P03" => {
+            "Something else holds a lock on the table: end it, or run at a quieter hour. Then run the command again."
+        }
+        "57014" => "The statement ran longer than session.migration_statement_timeout. Raise it, or do less at once.",
+        "25001" => {
+            "The statement cannot run inside a transaction, and a migration is one: `-- cgk:no-transaction` on the file's first \
+             line runs its statements one by one."
+        }
+        "53200" => "The transaction needs more locks than fit: raise max_locks_per_transaction on the server.",
+        "25006" => "The session is read-only: use the address of the primary server, or end what made it read-only.",
+        "53100" => "The server's disk is full: free some space, then run the command again.",
+        _ => "",
+    };
+    if special.is_empty() { again } else { special.into() }
+}
+
+/// Whether the rows or the file are to be changed: a file that other schemas have stays as it is.
+fn advice(failure: &MigrationFailure) -> String {
+    // Integrity violations and values that do not convert.
+    let is_data = ["22", "23"].iter().any(|class| failure.sqlstate.code().starts_with(class));
+    let have = |number: usize| match number {
+        1 => "1 schema already has this file".to_owned(),
+        number => format!("{number} schemas already have this file"),
+    };
+    match (is_data, failure.schemas_with_file) {
+        (true, Some(0)) => "No schema has this file yet: fix the rows, or edit the file.".into(),
+        (true, Some(number)) => format!("{}, so it is right: fix the rows of this schema, not the file.", have(number)),
+        (true, None) => "Fix the rows of this schema. Do not edit a file that other schemas already have.".into(),
+        (false, Some(0)) => "No schema has this file yet: edit it.".into(),
+        (false, Some(number)) => format!(
+            "{}, so never edit it: fix what is different in this schema (`cgk drift` shows it), and put a change of the file \
+             into a new one.",
+            have(number)
+        ),
+        (false, None) => "Fix the cause. Do not edit a file that other schemas already have.".into(),
+    }
+}
+
+fn half_done(schema: &SchemaName, migration: &MigrationId) -> String {
+    format!(
+        "Put the file of {migration} back as it was, and run the command again: it goes on where it stopped. Or undo by hand \
+         what it did, and drop the table \"{}\".schema_migration_steps: then it begins anew.",
+        schema.as_str()
+    )
+}
+
+fn ledger(schema: &str, why: &str) -> Option<String> {
+    let name = schema.strip_prefix("tenant_").map_or("--public", |slug| slug);
+    let hint = if why.contains("another tool's") {
+        format!(
+            "Give that table another name: `alter table {schema}.schema_migrations rename to old_migrations`. Then run \
+             `cgk migrate:baseline {name} --from-table old_migrations`, and drop the old table when nobody needs it any more."
+        )
+    } else if why.contains("no such schema") {
+        format!(
+            "A schema of another name is taken over under this one: `alter schema NAME rename to {schema}`. A new tenant is \
+             made by `cgk tenant:create {name}`."
+        )
+    } else if why.contains("already, and not") {
+        "What a ledger says is changed by `cgk migrate:repair`, never by a second baseline.".into()
+    } else if why.contains("in the registry") {
+        format!(
+            "If its rows are meant for a new tenant, let its owner run `comment on schema {schema} is null`, and run \
+             `cgk migrate:baseline {name}` again."
+        )
+    } else if why == "there is none" {
+        "`cgk migrate:baseline` writes a ledger for a schema that has none.".into()
+    } else {
+        return None;
+    };
+    Some(hint)
+}
+
+fn diverged(divergence: &Divergence) -> String {
+    if divergence.edited.is_empty() && divergence.missing.is_empty() && divergence.out_of_order.is_empty() {
+        return "The database was migrated by a newer set of files: use that set (or a newer cgk).".into();
+    }
+    let mut advice = String::new();
+    if !divergence.edited.is_empty() || !divergence.missing.is_empty() {
+        advice.push_str(
+            "Restore the files as they were applied, and put the change into a new one: cgk migrate:new <name>. Where that \
+             cannot be, `cgk migrate:repair` takes the files as they are. ",
+        );
+    }
+    if !divergence.out_of_order.is_empty() {
+        advice.push_str("Give the file that was passed over a version after the newest applied one. ");
+    }
+    advice.trim_end().to_owned()
+}
+
+fn wrong_files(mismatches: &[FileMismatch]) -> String {
+    let any = |wanted| mismatches.iter().any(|mismatch| mismatch.mismatch == wanted);
+    let mut advice = Vec::new();
+    if any(Mismatch::Missing) {
+        advice.push("Use the folder of files that this database was made with, in its newest version (--migrations).");
+    }
+    if any(Mismatch::Edited) {
+        advice.push(
+            "Restore a file that was edited and put the change into a new one; where that cannot be, `cgk migrate:repair \
+             --version N --all` accepts the file as it is.",
+        );
+    }
+    if any(Mismatch::OutOfOrder) {
+        advice.push("Rename a file that comes too late to a number above the newest one.");
+    }
+    advice.join(" ")
+}
+
+fn by_sqlstate(error: &Error) -> Option<String> {
+    let hint = match error.sqlstate()?.code() {
+        "28P01" | "28000" => return Some(login(error)),
+        "3D000" => "Check the name of the database at the end of the URL.",
+        "42501" => "The role lacks a right; `cgk setup:database` says which one and how it is granted.",
+        "55P03" => "Something else holds the lock: wait for it or end it, and run the command again.",
+        "57014" => "The statement ran longer than session.statement_timeout allows.",
+        "53300" => {
+            "The server is out of connections: lower pool.size_max in cgk.toml, use a pooler, or end idle sessions."
+        }
+        "53200" => "The server is out of memory for locks: raise max_locks_per_transaction.",
+        "53100" => "The server's disk is full.",
+        "25006" => "The session is read-only: use the address of the primary server.",
+        "57P03" => "The server is starting or stopping. Wait a moment and run the command again.",
+        "0A000" => "The tenants' tables differ from one another: `cgk migrate:status` shows who is behind.",
+        _ => return None,
+    };
+    Some(hint.into())
+}

@@ -1,0 +1,11 @@
+//! What a person or a program sees: text, tables, progress, errors.
+
+pub(in crate::cli) mod hint;
+pub(in crate::cli) mod printer;
+pub(in crate::cli) mod progress;
+pub(in crate::cli) mod progress_bar;
+pub(in crate::cli) mod report;
+pub(in crate::cli) mod server_detail;
+pub(in crate::cli) mod style;
+pub(in crate::cli) mod table;
+pub(in crate::cli) mod time;

@@ -1,0 +1,144 @@
+//! How far a piece of work over many tenants is: a bar on a terminal, a line every ten seconds elsewhere.
+
+use cgk::{Error, TenantSlug};
+use indicatif::{ProgressBar as Bar, ProgressDrawTarget, ProgressStyle};
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{
+    printer::Printer,
+    report::Report,
+    style::{BAD, count, paint, sanitize},
+    time,
+};
+
+/// Shorter runs draw nothing.
+const DRAW_AFTER: Duration = Duration::from_millis(250);
+/// How often a log gets a line.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+/// A terminal narrower than this gets the numbers without the bar.
+const BAR_COLUMNS_MIN: u16 = 60;
+
+/// The bar on standard error. A process draws one at most, and whatever else writes there has to go above it.
+static DRAWN: Mutex<Option<Bar>> = Mutex::new(None);
+
+/// Writes to standard error with the bar out of the way.
+pub(crate) fn above_bar<T>(write: impl FnOnce() -> T) -> T {
+    let drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match drawn {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+/// Standard error for the log: each line is written above the bar.
+pub(crate) struct LogWriter;
+
+impl io::Write for LogWriter {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        above_bar(|| io::stderr().write(buffer))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// Shows the progress of one piece of work; removes the bar when dropped.
+pub(crate) struct ProgressBar<'a> {
+    printer: &'a Printer,
+    verb: &'static str,
+    started: Instant,
+    last_line: Instant,
+    total: usize,
+    done: usize,
+    failed: usize,
+    bar: Option<Bar>,
+}
+
+impl<'a> ProgressBar<'a> {
+    pub(crate) fn new(printer: &'a Printer, verb: &'static str, total: usize) -> Self {
+        let now = Instant::now();
+        Self { printer, verb, started: now, last_line: now, total, done: 0, failed: 0, bar: None }
+    }
+
+    /// Counts the time from here.
+    pub(crate) fn restart(&mut self) {
+        self.started = Instant::now();
+        self.last_line = self.started;
+    }
+
+    /// Counts a tenant, and reports its failure at once when the run is long.
+    pub(crate) fn done(&mut self, slug: &TenantSlug, error: Option<&Error>) {
+        self.done += 1;
+        if let Some(error) = error {
+            self.failed += 1;
+            // A short run reports its failures at the end, all at once.
+            if !self.printer.is_json() && self.total > 1 && self.started.elapsed() >= DRAW_AFTER {
+                let message = sanitize(&Report::of_library(error).short());
+                self.printer.error(format!("{} {slug}: {message}", paint(BAD, "failed")));
+            }
+        }
+        self.show();
+    }
+
+    fn show(&mut self) {
+        if self.done >= self.total || self.total < 2 {
+            return;
+        }
+        if self.printer.animates() {
+            if self.bar.is_none() && self.started.elapsed() >= DRAW_AFTER {
+                let bar = bar(self.verb, self.total, self.printer.colours());
+                *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
+                self.bar = Some(bar);
+            }
+            if let Some(bar) = &self.bar {
+                bar.set_message(self.rest());
+                bar.set_position(self.done as u64);
+            }
+        } else if !self.printer.is_json() && self.last_line.elapsed() >= LINE_EVERY {
+            let line = format!("{}  {} of {}  {}", self.verb, self.done, count(self.total, "tenant"), self.rest());
+            self.printer.info(line);
+            self.last_line = Instant::now();
+        }
+    }
+
+    /// Rate, time left, and failures.
+    fn rest(&self) -> String {
+        let rate = self.done as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+        let left = Duration::from_secs_f64(self.total.saturating_sub(self.done) as f64 / rate.max(0.001));
+        let failed = if self.failed > 0 { format!("{} failed, ", self.failed) } else { String::new() };
+        format!("{failed}{rate:.0} a second, {} left", time::elapsed(left))
+    }
+}
+
+impl Drop for ProgressBar<'_> {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+            *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+}
+
+fn bar(verb: &'static str, total: usize, colours: bool) -> Bar {
+    let wide = terminal_columns() >= BAR_COLUMNS_MIN;
+    let template = match (wide, colours) {
+        (true, true) => "{prefix}  {bar:20.green/black.bright}  {pos} of {len} tenants  {wide_msg:.dim}",
+        (true, false) => "{prefix}  {bar:20}  {pos} of {len} tenants  {wide_msg}",
+        // The numbers alone; what does not fit is cut.
+        (false, _) => "{prefix} {pos} of {len} {wide_msg}",
+    };
+    let style = ProgressStyle::with_template(template).expect("the template is valid").progress_chars("━━─");
+    let bar = Bar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(10));
+    bar.set_style(style);
+    bar.set_prefix(verb);
+    bar
+}
+
+fn terminal_columns() -> u16 {
+    terminal_size::terminal_size_of(io::stderr()).map_or(80, |(width, _)| width.0)
+}

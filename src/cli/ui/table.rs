@@ -1,0 +1,203 @@
+//! Tables that a person likes to read: a heading, columns, no lines.
+
+use clap::builder::styling::Style;
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, presets::NOTHING};
+use std::{collections::BTreeMap, fmt, io::IsTerminal};
+
+use super::style::sanitize;
+
+/// How a cell looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    Plain,
+    Good,
+    Warning,
+    Bad,
+    Faint,
+}
+
+pub(crate) struct Grid(Table);
+
+impl Grid {
+    pub(crate) fn new(headings: &[&str]) -> Self {
+        let mut table = Table::new();
+        table.load_style(NOTHING).enforce_styling();
+        // A pipe gets whole lines, however long; a terminal gets cells that are broken to fit.
+        let terminal = std::io::stdout().is_terminal();
+        table.set_content_arrangement(if terminal {
+            ContentArrangement::Dynamic
+        } else {
+            ContentArrangement::Disabled
+        });
+        table.set_header(headings.iter().map(|heading| Cell::new(heading).add_attribute(Attribute::Bold)));
+        space(&mut table);
+        Self(table)
+    }
+
+    pub(crate) fn row<'a>(&mut self, cells: impl IntoIterator<Item = (&'a str, Look)>) {
+        self.0.add_row(cells.into_iter().map(|(text, look)| {
+            let cell = Cell::new(sanitize(text));
+            match look {
+                Look::Plain => cell,
+                Look::Good => cell.fg(Color::DarkGreen),
+                Look::Warning => cell.fg(Color::DarkYellow),
+                Look::Bad => cell.fg(Color::DarkRed),
+                Look::Faint => cell.add_attribute(Attribute::Dim),
+            }
+        }));
+    }
+}
+
+/// A row of four columns about one tenant or schema; the first names it.
+pub(crate) struct TenantRow {
+    pub(crate) cells: [(String, Look); 4],
+    /// Rows with the same text here are alike, and most of them are only counted.
+    pub(crate) alike: String,
+    /// Whether there is nothing to look at.
+    pub(crate) good: bool,
+    /// Whether the row is shown however many there are.
+    pub(crate) always: bool,
+}
+
+/// More rows than this are summed up, unless all are asked for.
+const ROWS_MAX: usize = 20;
+/// Of rows that are alike, so many are shown one by one.
+const ALIKE_SHOWN_MAX: usize = 3;
+
+/// A table of tenants. Of a large fleet the good ones are counted, and so are those that are like others; `all_flag` is what
+/// lists them.
+pub(crate) fn tenants(headings: &[&str; 4], rows: &[TenantRow], everything: bool, all_flag: &str) -> Grid {
+    let all = everything || rows.iter().filter(|row| !row.always).count() <= ROWS_MAX;
+    let mut grid = Grid::new(headings);
+    let mut groups: Vec<(&TenantRow, usize)> = Vec::new();
+    let mut group_of: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows {
+        let mut number = 0;
+        if !row.always {
+            let group = *group_of.entry(&row.alike).or_insert_with(|| {
+                groups.push((row, 0));
+                groups.len() - 1
+            });
+            groups[group].1 += 1;
+            number = groups[group].1;
+        }
+        if all || row.always || (!row.good && number <= ALIKE_SHOWN_MAX) {
+            grid.row(row.cells.iter().map(|(text, look)| (text.as_str(), *look)));
+        }
+    }
+    let lists_them = format!("{all_flag} lists them");
+    for (row, rows) in groups.iter().filter(|_| !all) {
+        let hidden = if row.good { *rows } else { rows.saturating_sub(ALIKE_SHOWN_MAX) };
+        if hidden > 0 {
+            let more = if row.good { "" } else { "more " };
+            let name = format!("{hidden} {more}{}", if hidden == 1 { "tenant" } else { "tenants" });
+            // The state is the second column or the last one, whichever is coloured.
+            let cell = |index: usize| (row.cells[index].0.as_str(), row.cells[index].1);
+            let last = if cell(3).1 == Look::Faint { ("", Look::Plain) } else { cell(3) };
+            grid.row([(name.as_str(), Look::Faint), cell(1), (lists_them.as_str(), Look::Faint), last]);
+        }
+    }
+    grid
+}
+
+/// Two blanks between columns, none after the last.
+fn space(table: &mut Table) {
+    let last = table.column_iter().count().saturating_sub(1);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, if index == last { 0 } else { 2 }));
+    }
+}
+
+impl Grid {
+    /// The table with its first column in one piece: a name that is broken in two cannot be copied. Where that leaves too
+    /// little for the others, the terminal breaks the lines.
+    fn arranged(&self) -> Table {
+        let mut table = self.0.clone();
+        let name = table.column_max_content_widths().first().copied().unwrap_or_default();
+        if table.width().is_some_and(|width| name > width / 2) {
+            table.set_content_arrangement(ContentArrangement::Disabled);
+        } else if let Some(first) = table.column_mut(0) {
+            first.set_constraint(ColumnConstraint::ContentWidth);
+        }
+        table
+    }
+}
+
+impl fmt::Display for Grid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.arranged().to_string();
+        let lines: Vec<_> = text.lines().map(trimmed).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+/// Takes off the blanks at the end of a line, also those before the codes that end a colour.
+fn trimmed(line: &str) -> String {
+    let (mut text, mut codes) = (line, String::new());
+    loop {
+        text = text.trim_end_matches(' ');
+        match text.rfind('\u{1b}') {
+            Some(at)
+                if text.ends_with('m') && text[at + 1..text.len() - 1].chars().all(|c| "[;0123456789".contains(c)) =>
+            {
+                codes.insert_str(0, &text[at..]);
+                text = &text[..at];
+            }
+            _ => return format!("{text}{codes}"),
+        }
+    }
+}
+
+/// Two columns without a heading, for facts and their names.
+pub(crate) fn facts(style: Style, rows: &[(String, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    rows.iter()
+        .map(|(name, value)| format!("  {style}{name:width$}{style:#}  {}", sanitize(value)))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, good: bool, text: &str) -> TenantRow {
+        let look = if good { Look::Good } else { Look::Bad };
+        let cells = [(name, Look::Plain), ("x", look), (text, Look::Plain), ("1 ms", Look::Faint)];
+        let cells = cells.map(|(text, look)| (text.to_owned(), look));
+        TenantRow { cells, alike: text.to_owned(), good, always: false }
+    }
+
+    fn display_path(rows: &[TenantRow], everything: bool) -> Vec<String> {
+        let text = tenants(&["A", "B", "C", "D"], rows, everything, "-v").to_string();
+        let plain = anstream::adapter::strip_str(&text).to_string();
+        plain.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    }
+
+    #[test]
+    fn a_large_fleet_is_summed_up() {
+        let mut rows: Vec<_> = (0..ROWS_MAX).map(|n| row(&format!("good{n}"), true, "")).collect();
+        rows.push(row("one", false, "other"));
+        rows.extend((0..9).map(|n| row(&format!("bad{n}"), false, "same")));
+        let wanted = [
+            "one x other 1 ms",
+            "bad0 x same 1 ms",
+            "bad1 x same 1 ms",
+            "bad2 x same 1 ms",
+            "20 tenants x -v lists them",
+            "6 more tenants x -v lists them",
+        ];
+        assert_eq!(display_path(&rows, false), wanted);
+        assert_eq!(display_path(&rows, true).len(), rows.len());
+        assert_eq!(display_path(&rows[..ROWS_MAX], false).len(), ROWS_MAX, "a small fleet is shown whole");
+    }
+
+    #[test]
+    fn no_line_ends_in_blanks() {
+        let mut grid = Grid::new(&["A", "LONG HEADING"]);
+        grid.row([("name\u{1b}[2J", Look::Plain), ("x", Look::Good)]);
+        let text = grid.to_string();
+        let plain = anstream::adapter::strip_str(&text).to_string();
+        assert_eq!(plain, "A              LONG HEADING\nname\\u{1b}[2J  x");
+    }
+}

@@ -1,0 +1,273 @@
+//! All or nothing: the shared schema and every tenant in one transaction.
+//!
+//! For small fleets whose schemas must not differ for a moment. The transaction holds the locks of every schema at once, so
+//! the first tenant is the measure: where the others, needing as much, would not fit into the server's lock table, all of it
+//! is rolled back before they are begun.
+
+use super::{
+    apply::{self, ApplyOutcome, LedgerPresence, LockWait, PollBackoff, Purpose, Sessions, Unit},
+    attempt::{Backoff, cancellable},
+    grouping::Grouping,
+    guard,
+    run::{Outcome, ReportSink, SchemaOutcome, Stop, StopReason},
+};
+use crate::{
+    db::{Operator, message, session_reset::Commits},
+    error::{Error, Result, while_doing},
+    fleet::interrupt::Interrupt,
+    ident::{Ident, RoleName},
+    migrate::{
+        fileset::record::FileRecord,
+        plan::{
+            Plan,
+            fleet::{FleetPlan, Step},
+            state::role_of,
+        },
+    },
+    migration::{FileProblem, Set},
+    slug::TenantSlug,
+};
+use std::time::{Duration, Instant};
+use std::{collections::BTreeSet, path::Path};
+
+/// How much of the lock table one run may take: the rest is for everybody else.
+const LOCK_TABLE_SHARE: (u64, u64) = (3, 4);
+
+struct Part<'a> {
+    slug: Option<TenantSlug>,
+    plan: Plan<'a>,
+    ledger: LedgerPresence,
+    role: Option<RoleName>,
+    owner: Option<Ident>,
+}
+
+impl Part<'_> {
+    fn set(&self) -> Set {
+        self.slug.as_ref().map_or(Set::Public, |_| Set::Tenant)
+    }
+}
+
+/// Carries everything out in one transaction; what was done is in the report, which is empty of changes unless it was
+/// committed.
+pub(crate) async fn run(
+    operator: &Operator,
+    planned: FleetPlan<'_>,
+    files: &FileRecord,
+    interrupt: &Interrupt,
+    sink: &mut ReportSink<'_>,
+) -> Result<()> {
+    refuse_steps(&planned)?;
+    let parts = parts(operator, planned, sink);
+    if sink.report.failed() > 0 {
+        sink.report.stopped = Some(Stop { reason: StopReason::RolledBack, left: tenants(&parts) });
+        return Ok(());
+    }
+    let mut backoff = Backoff::new();
+    let mut patience = None;
+    let mut attempts = 0;
+    let began = Instant::now();
+    loop {
+        attempts += 1;
+        let failed = match cancellable(operator, interrupt, attempt(operator, &parts, files, interrupt)).await {
+            Ok(Some(times)) => {
+                committed(parts, times, attempts, sink);
+                return Ok(());
+            }
+            Ok(None) => None,
+            Err(failed) => Some(failed),
+        };
+        if interrupt.is_stopping() {
+            sink.report.stopped = Some(Stop { reason: StopReason::Interrupted, left: tenants(&parts) });
+            return Ok(());
+        }
+        let Some(Failed { part, error }) = failed else { continue };
+        // Rolled back by now, so that it holds up nobody while it waits.
+        let is_busy = matches!(error, Error::Locked { .. });
+        if is_busy && patience.get_or_insert_with(|| PollBackoff::of(operator)).wait().await {
+            attempts -= 1;
+            continue;
+        }
+        if let Some(pause) = backoff.after(&error) {
+            tracing::info!(%error, "trying again");
+            tokio::time::sleep(pause).await;
+            continue;
+        }
+        let Some(part) = part.map(|part| &parts[part]).filter(|part| part.slug.is_some()) else { return Err(error) };
+        let (schema, slug) = (part.plan.schema.clone(), part.slug.clone());
+        let result = Outcome::Failed { error };
+        sink.settled(SchemaOutcome { schema, slug, result, elapsed: began.elapsed(), attempts }, Some(&part.plan));
+        sink.report.stopped = Some(Stop { reason: StopReason::RolledBack, left: tenants(&parts) - 1 });
+        return Ok(());
+    }
+}
+
+/// A file without a transaction cannot be part of one.
+fn refuse_steps(planned: &FleetPlan<'_>) -> Result<()> {
+    let tenants = planned.tenants.iter().filter_map(|tenant| match &tenant.step {
+        Step::Apply(plan) => Some(plan),
+        _ => None,
+    });
+    let files = planned.public.iter().chain(tenants).flat_map(|plan| plan.pending.iter());
+    let files: BTreeSet<&Path> = files.filter(|file| !file.is_transactional()).map(|file| file.path()).collect();
+    if files.is_empty() {
+        return Ok(());
+    }
+    let problem = "runs without a transaction and cannot be part of the one that everything is in";
+    let problems =
+        files.into_iter().map(|file| FileProblem { file: file.to_owned(), line: Some(1), problem: problem.into() });
+    Err(Error::MigrationsInvalid { problems: problems.collect() })
+}
+
+/// What failed, and at which part, where it was one.
+struct Failed {
+    part: Option<usize>,
+    error: Error,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { part: None, error }
+    }
+}
+
+/// What there is to do; what cannot be done is reported at once.
+fn parts<'a>(operator: &Operator, planned: FleetPlan<'a>, sink: &mut ReportSink<'_>) -> Vec<Part<'a>> {
+    let public =
+        planned.public.map(|plan| Part { slug: None, plan, ledger: planned.public_ledger, role: None, owner: None });
+    let mut parts: Vec<_> = public.into_iter().collect();
+    for tenant in planned.tenants {
+        let Some((slug, plan, owner)) = sink.sort(tenant) else { continue };
+        let (ledger, role) = (LedgerPresence::Present, role_of(operator, &slug));
+        parts.push(Part { slug: Some(slug), plan, ledger, role, owner });
+    }
+    parts
+}
+
+fn tenants(parts: &[Part<'_>]) -> usize {
+    parts.iter().filter(|part| part.slug.is_some()).count()
+}
+
+/// One try at the whole; how long each part took, or `None` where it was asked to stop. Nothing is left of a try that failed.
+async fn attempt(
+    operator: &Operator,
+    parts: &[Part<'_>],
+    files: &FileRecord,
+    interrupt: &Interrupt,
+) -> Result<Option<Vec<Duration>>, Failed> {
+    operator.reset_session().await.map_err(while_doing("reset the session"))?;
+    if parts.iter().any(|part| guard::is_needed(operator, &part.plan)) {
+        operator.mark_session();
+        command(operator, guard::READ_ONLY_BUT_OURS).await?;
+        command(operator, "begin isolation level read committed, read write").await?;
+    } else {
+        command(operator, "begin isolation level read committed").await?;
+    }
+    let done = inside(operator, parts, files, interrupt).await;
+    // What ends the transaction runs deferred triggers.
+    operator.mark_session();
+    if !matches!(done, Ok(Some(_))) {
+        // A connection that is gone has rolled back by itself.
+        let _ = command(operator, "rollback").await;
+        let _ = operator.reset_session().await;
+        return done;
+    }
+    let committed = message::run(operator.client(), "commit").await.map(message::Answer::complete);
+    // The history of the run is written on this connection. A reset that fails is tried again by the next user.
+    let _ = operator.reset_session().await;
+    match committed {
+        Ok(Ok(_)) => done,
+        Ok(Err(source)) | Err(source) => {
+            let doing = "commit the migration of the whole fleet".to_owned();
+            Err(while_doing(doing)(source).into())
+        }
+    }
+}
+
+async fn inside(
+    operator: &Operator,
+    parts: &[Part<'_>],
+    files: &FileRecord,
+    interrupt: &Interrupt,
+) -> Result<Option<Vec<Duration>>, Failed> {
+    let mut times = Vec::with_capacity(parts.len());
+    let mut measured = false;
+    for (index, part) in parts.iter().enumerate() {
+        if interrupt.is_stopping() {
+            return Ok(None);
+        }
+        let began = Instant::now();
+        let before = if measured || part.slug.is_none() { 0 } else { locks_held(operator).await? };
+        let unit = Unit {
+            plan: &part.plan,
+            role: part.role.as_ref(),
+            provision: String::new(),
+            ledger: part.ledger,
+            owner: part.owner.clone(),
+            commits: Commits::Later,
+            files: Some((files, part.set())),
+            grouping: Grouping::Together,
+            sessions: Sessions::Any,
+            purpose: Purpose::Use,
+        };
+        match apply::attempt(operator, &unit, LockWait::Block, &mut Vec::new()).await {
+            Ok(ApplyOutcome::Applied) => {}
+            // A migration without a transaction is at the schema.
+            Ok(ApplyOutcome::Locked) => {
+                let (schema, waited) = (part.plan.schema.clone(), operator.session().migration_wait);
+                return Err(Failed { part: Some(index), error: Error::Locked { schema, waited } });
+            }
+            Ok(ApplyOutcome::Stale) => {
+                let error = Error::PlanStale { schema: part.plan.schema.clone() };
+                return Err(Failed { part: Some(index), error });
+            }
+            Err(error) => return Err(Failed { part: Some(index), error }),
+        }
+        if part.slug.is_some() && !measured {
+            measured = true;
+            let each = locks_held(operator).await?.saturating_sub(before);
+            let left = u64::try_from(parts.len() - index - 1).unwrap_or(u64::MAX);
+            check_lock_table(operator, before + each, each.saturating_mul(left)).await?;
+        }
+        times.push(began.elapsed());
+    }
+    Ok(Some(times))
+}
+
+async fn command(operator: &Operator, sql: &str) -> Result<()> {
+    let doing = || while_doing("migrate the whole fleet in one transaction");
+    message::run(operator.client(), sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
+}
+
+/// How many entries of the lock table this session's transaction has.
+async fn locks_held(operator: &Operator) -> Result<u64> {
+    number(operator, "select count(*) from pg_catalog.pg_locks where pid = pg_catalog.pg_backend_pid()").await
+}
+
+async fn check_lock_table(operator: &Operator, held: u64, still: u64) -> Result<()> {
+    let size = number(
+        operator,
+        "select pg_catalog.current_setting('max_locks_per_transaction')::pg_catalog.int8
+                * (pg_catalog.current_setting('max_connections')::pg_catalog.int8 + pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int8)",
+    )
+    .await?;
+    let (needed, (share, of)) = (held.saturating_add(still), LOCK_TABLE_SHARE);
+    if needed > size / of * share {
+        return Err(Error::TooManyLocks { needed, size });
+    }
+    Ok(())
+}
+
+async fn number(operator: &Operator, sql: &str) -> Result<u64> {
+    let doing = || while_doing("count the locks");
+    let rows = operator.client().query_typed(sql, &[]).await.map_err(doing())?;
+    let number: i64 = rows.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or_default();
+    Ok(number.unsigned_abs())
+}
+
+fn committed(parts: Vec<Part<'_>>, times: Vec<Duration>, attempts: u32, sink: &mut ReportSink<'_>) {
+    for (part, elapsed) in parts.into_iter().zip(times) {
+        let applied = part.plan.pending.iter().map(|file| file.id().clone()).collect();
+        let (schema, result) = (part.plan.schema.clone(), Outcome::Migrated { applied });
+        sink.settled(SchemaOutcome { schema, slug: part.slug, result, elapsed, attempts }, Some(&part.plan));
+    }
+}

@@ -1,0 +1,156 @@
+//! Binds the schemas of a fleet that an earlier version made to their organizations ([`binding`]).
+
+use crate::{
+    binding,
+    db::{Operator, message, milliseconds},
+    error::{Error, Result, while_doing},
+    ident::{Ident, SchemaName, literal, quoted},
+    migrate::plan::state::{self, TenantFacts},
+    slug::TenantSlug,
+    tenant::OrganizationId,
+};
+use std::fmt::Write as _;
+use tokio_postgres::error::SqlState;
+
+/// How many schemas are bound in one message.
+const SCHEMAS_PER_MESSAGE_MAX: usize = 50;
+
+/// A schema that has a registry row and a ledger, and belongs to no organization yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Unbound {
+    pub(crate) slug: TenantSlug,
+    pub(crate) id: OrganizationId,
+    /// Whoever owns the schema, where that is somebody else than the operator: only the owner may comment on it.
+    pub(crate) owner: Option<Ident>,
+    /// What the comment on the schema says now; it stays, behind the id.
+    comment: Option<String>,
+}
+
+impl Unbound {
+    /// The tenant, if its schema waits to be bound.
+    pub(crate) fn of(facts: &TenantFacts, own_role: &str) -> Option<Self> {
+        let tenant = facts.tenant.as_ref().filter(|_| facts.is_unbound() && facts.has_ledger)?;
+        Some(Self {
+            slug: tenant.slug.clone(),
+            id: tenant.id,
+            owner: facts.owner.clone().filter(|owner| owner.as_str() != own_role),
+            comment: facts.schema_comment.clone(),
+        })
+    }
+
+    /// Writes the comment, unless the registry or the comment has changed since it was looked at.
+    fn sql(&self) -> String {
+        let schema = SchemaName::of_tenant(&self.slug);
+        let (name, slug, id) = (literal(schema.as_str()), literal(self.slug.as_str()), literal(&self.id.to_string()));
+        let comment = self.comment.as_deref().map_or_else(|| "null".into(), literal);
+        let mut sql = format!(
+            "select 1 / (case when exists (select from public.organizations o where o.slug = {slug} and o.id = {id}::pg_catalog.uuid)
+                              and {found} is not distinct from {comment}::pg_catalog.text then 1 else 0 end);\n",
+            found = binding::comment_of_sql(&format!("pg_catalog.to_regnamespace({name})::pg_catalog.oid")),
+        );
+        if let Some(owner) = &self.owner {
+            let _ = writeln!(sql, "set local role {};", owner.quoted());
+        }
+        sql.push_str(&binding::comment_sql(&schema, self.id, self.comment.as_deref()));
+        if self.owner.is_some() {
+            sql.push_str("reset role;\n");
+        }
+        sql
+    }
+}
+
+/// What became of the schemas that belonged to no organization yet.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct BindReport {
+    /// Those that belong to one now.
+    pub bound: Vec<TenantSlug>,
+    /// Those that could not be bound, and why, and those that belong to another organization than the registry's.
+    pub failed: Vec<(TenantSlug, Error)>,
+}
+
+/// Looks at every tenant of the registry and binds the schemas that belong to no organization yet.
+///
+/// # Locks
+///
+/// Each schema against others who comment on it, to the end of a message about 50 of them.
+///
+/// # Committed when
+///
+/// 50 schemas at a time; each schema is bound or as it was.
+///
+/// # Errors
+///
+/// Kinds `Unavailable` and `Failed`: the server. What fails for one tenant is in the report.
+///
+/// # Cancel safety
+///
+/// Dropped, the server may still finish what it was sent; running again goes on.
+pub(crate) async fn bind_fleet(operator: &Operator) -> Result<BindReport> {
+    let mut unbound = Vec::new();
+    let mut refused = Vec::new();
+    for (slug, facts) in state::facts_of_fleet(operator).await?.tenants {
+        refused.extend(facts.refuse_other_organization().err().map(|error| (slug, error)));
+        unbound.extend(Unbound::of(&facts, &operator.facts().role));
+    }
+    let mut report = bind(operator, &unbound).await?;
+    report.failed.extend(refused);
+    Ok(report)
+}
+
+/// Binds these. A message that fails is tried again schema by schema.
+pub(crate) async fn bind(operator: &Operator, unbound: &[Unbound]) -> Result<BindReport> {
+    let mut report = BindReport::default();
+    for some in unbound.chunks(SCHEMAS_PER_MESSAGE_MAX) {
+        match send(operator, some).await {
+            Ok(()) => report.bound.extend(some.iter().map(|schema| schema.slug.clone())),
+            Err(error @ Error::ConnectionLost { .. }) => return Err(error),
+            Err(_) => {
+                for schema in some {
+                    match send(operator, std::slice::from_ref(schema)).await {
+                        Ok(()) => report.bound.push(schema.slug.clone()),
+                        Err(error @ Error::ConnectionLost { .. }) => return Err(error),
+                        Err(error) => report.failed.extend(refusal(operator, schema, error).await?),
+                    }
+                }
+            }
+        }
+    }
+    Ok(report)
+}
+
+async fn send(operator: &Operator, schemas: &[Unbound]) -> Result<()> {
+    let mut sql = format!(
+        "set transaction isolation level read committed;
+select pg_catalog.set_config('lock_timeout', {}, true);\n",
+        literal(&milliseconds(operator.session().lock_timeout))
+    );
+    schemas.iter().for_each(|schema| sql.push_str(&schema.sql()));
+    let doing = || while_doing("bind schemas to their organizations");
+    message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
+}
+
+/// Why a schema could not be bound; `None` where another run was quicker.
+async fn refusal(operator: &Operator, schema: &Unbound, error: Error) -> Result<Option<(TenantSlug, Error)>> {
+    let own = operator.facts();
+    let refused = match error.sqlstate() {
+        Some(&SqlState::DIVISION_BY_ZERO) => {
+            let facts = state::facts_of(operator, &schema.slug).await?;
+            match facts.refuse_other_organization() {
+                Err(error) => error,
+                Ok(()) if !facts.is_unbound() || facts.tenant.is_none() => return Ok(None),
+                Ok(()) => Error::Contended { schema: SchemaName::of_tenant(&schema.slug), tries: 1 },
+            }
+        }
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            let owner = schema.owner.as_ref().map_or_else(|| quoted(&own.role), Ident::quoted);
+            let name = SchemaName::of_tenant(&schema.slug);
+            own.lacks(
+                format!("act as {owner}, the owner of schema {:?}", name.as_str()),
+                format!("grant {owner} to {}", quoted(&own.role)),
+            )
+        }
+        _ => error,
+    };
+    Ok(Some((schema.slug.clone(), refused)))
+}

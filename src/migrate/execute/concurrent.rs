@@ -1,0 +1,255 @@
+//! What a statement that runs concurrently leaves behind when it is cut short, and how that is found and made good.
+//!
+//! `CREATE INDEX CONCURRENTLY` that fails or is killed leaves an INVALID index, which no query uses, which every write pays
+//! for, and which `IF NOT EXISTS` takes for the index that was meant. `REINDEX CONCURRENTLY` leaves a copy, `DROP INDEX
+//! CONCURRENTLY` an index that is no longer kept up to date, `DETACH PARTITION CONCURRENTLY` a partition between two states.
+//! A server whose client was killed may also have come to the end. The catalogue tells all of it.
+
+use crate::{
+    db::{Operator, message},
+    error::{Error, Result, while_doing},
+    ident::{IDENT_BYTES_MAX, SchemaName},
+    sql::{
+        Statement,
+        shape::{self, Name, Shape},
+    },
+};
+use tokio_postgres::types::{ToSql, Type};
+
+/// A statement that runs concurrently, as far as its remains are concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::migrate) enum Concurrent {
+    CreateIndex {
+        index: String,
+        table: String,
+    },
+    DropIndex {
+        index: String,
+    },
+    /// Of one index or of all of a table.
+    Reindex {
+        index: Option<String>,
+        table: Option<String>,
+    },
+    Detach {
+        parent: String,
+        child: String,
+    },
+}
+
+/// What is to be done, by what is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::migrate) enum Outlook {
+    /// It was carried out, by a server whose client was gone.
+    Done,
+    Run,
+    RunInstead(String),
+}
+
+/// An index by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Valid,
+    Invalid,
+    /// A relation of another kind.
+    Other,
+}
+
+impl Concurrent {
+    pub(in crate::migrate) fn of(statement: &Statement) -> Option<Self> {
+        match shape::of(statement) {
+            Shape::CreateIndex { name: Some(name), table, concurrently: true, .. } => {
+                Some(Self::CreateIndex { index: clipped(&name), table: clipped(&table) })
+            }
+            // The server takes one name.
+            Shape::DropIndex { names, concurrently: true } => {
+                names.first().map(|name| Self::DropIndex { index: clipped(name) })
+            }
+            Shape::Reindex { kind, name: Some(name), concurrently: true } => match kind.as_str() {
+                "index" => Some(Self::Reindex { index: Some(clipped(&name)), table: None }),
+                "table" => Some(Self::Reindex { index: None, table: Some(clipped(&name)) }),
+                _ => None,
+            },
+            Shape::AlterTable { table, actions, .. } => {
+                let action = actions.first().filter(|action| action.has(&["concurrently"]))?;
+                let child = action.name_after(&["detach", "partition"])?;
+                Some(Self::Detach { parent: clipped(&table), child: clipped(&child) })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it stops nobody's reading and writing while it waits, so that it may wait longer than others.
+    pub(in crate::migrate) fn waits_quietly(&self) -> bool {
+        !matches!(self, Self::Detach { .. })
+    }
+
+    /// Looks at what is there before the statement is run, and removes what an earlier try has left.
+    pub(in crate::migrate) async fn look(
+        &self,
+        operator: &Operator,
+        schema: &SchemaName,
+        begun: bool,
+    ) -> Result<Outlook> {
+        match self {
+            Self::CreateIndex { index, table } => {
+                refuse_shared_table(operator, schema, index, table).await?;
+                match find(operator, schema, index).await? {
+                    Found::Valid if begun => return Ok(Outlook::Done),
+                    Found::Invalid => drop_index(operator, schema, index).await?,
+                    _ => {}
+                }
+            }
+            Self::DropIndex { index } if begun && find(operator, schema, index).await? == Found::Nothing => {
+                return Ok(Outlook::Done);
+            }
+            Self::Reindex { .. } if begun => self.clean_up(operator, schema).await?,
+            Self::Detach { parent, child } if begun => match pending(operator, schema, parent, child).await? {
+                None => return Ok(Outlook::Done),
+                Some(true) => {
+                    let (parent, child) = (schema.qualified(parent), schema.qualified(child));
+                    let text = format!("alter table {parent} detach partition {child} finalize");
+                    return Ok(Outlook::RunInstead(text));
+                }
+                Some(false) => {}
+            },
+            _ => {}
+        }
+        Ok(Outlook::Run)
+    }
+
+    /// Makes sure that the statement did what it was run for.
+    pub(in crate::migrate) async fn verify(&self, operator: &Operator, schema: &SchemaName) -> Result<()> {
+        let Self::CreateIndex { index, .. } = self else { return Ok(()) };
+        let found = match find(operator, schema, index).await? {
+            Found::Valid => return Ok(()),
+            Found::Nothing => "there is no such index in the schema",
+            Found::Invalid => "the index is not valid",
+            Found::Other => "a relation of that name is there and is no index",
+        };
+        Err(unexpected(schema, index, found.into()))
+    }
+
+    /// Removes what a failed try has left. Fails where something has to stay for now.
+    pub(in crate::migrate) async fn clean_up(&self, operator: &Operator, schema: &SchemaName) -> Result<()> {
+        match self {
+            Self::CreateIndex { index, .. } => {
+                if find(operator, schema, index).await? == Found::Invalid {
+                    drop_index(operator, schema, index).await?;
+                }
+                Ok(())
+            }
+            Self::Reindex { index, table } => {
+                for copy in copies(operator, schema, index.as_deref(), table.as_deref()).await? {
+                    drop_index(operator, schema, &copy).await?;
+                }
+                Ok(())
+            }
+            Self::DropIndex { index } => match find(operator, schema, index).await? {
+                Found::Valid => Ok(()),
+                _ => Err(half_way(schema, "drop an index")),
+            },
+            Self::Detach { parent, child } => match pending(operator, schema, parent, child).await? {
+                Some(false) => Ok(()),
+                _ => Err(half_way(schema, "detach a partition")),
+            },
+        }
+    }
+}
+
+fn unexpected(schema: &SchemaName, index: &str, found: String) -> Error {
+    Error::Unexpected { doing: format!("create index {index:?} in schema {:?}", schema.as_str()), found }
+}
+
+/// A name without a schema may mean a table of the shared schema, and the index would be made there, once for each tenant.
+async fn refuse_shared_table(operator: &Operator, schema: &SchemaName, index: &str, table: &str) -> Result<()> {
+    let sql = "select coalesce(bool_or(n.nspname = $1), false), count(*) > 0
+               from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+               where c.relname = $2 and n.nspname in ($1, 'public')";
+    let rows = query(operator, sql, &[schema.as_str(), table]).await?;
+    let column = |number: usize| {
+        rows.first().map_or(Ok(false), |row| row.try_get(number)).map_err(while_doing("look at an index"))
+    };
+    let (own, any): (bool, bool) = (column(0)?, column(1)?);
+    if any && !own {
+        return Err(unexpected(schema, index, format!("table {table:?} is one of the shared schema's")));
+    }
+    Ok(())
+}
+
+fn half_way(schema: &SchemaName, doing: &str) -> Error {
+    let doing = format!("{doing} of schema {:?}", schema.as_str());
+    Error::Unexpected { doing, found: "it is half done; the next try finishes it".into() }
+}
+
+/// A name as the server keeps it.
+fn clipped(name: &Name) -> String {
+    let mut end = name.name.len().min(IDENT_BYTES_MAX);
+    while !name.name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.name[..end].to_owned()
+}
+
+/// A name is compared as it is and not as text: no index serves a cast, and the catalogue of a large fleet is long.
+async fn query(operator: &Operator, sql: &str, params: &[&str]) -> Result<Vec<tokio_postgres::Row>> {
+    let params: Vec<(&(dyn ToSql + Sync), Type)> =
+        params.iter().map(|text| (text as &(dyn ToSql + Sync), Type::TEXT)).collect();
+    operator.client().query_typed(sql, &params).await.map_err(while_doing("look at an index"))
+}
+
+async fn find(operator: &Operator, schema: &SchemaName, index: &str) -> Result<Found> {
+    let sql = "select c.relkind in ('i', 'I'), coalesce(i.indisvalid and i.indisready and i.indislive, false)
+               from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+               left join pg_catalog.pg_index i on i.indexrelid = c.oid
+               where n.nspname = $1 and c.relname = $2";
+    let rows = query(operator, sql, &[schema.as_str(), index]).await?;
+    let Some(row) = rows.first() else { return Ok(Found::Nothing) };
+    let is_index: bool = row.try_get(0).map_err(while_doing("look at an index"))?;
+    let is_valid: bool = row.try_get(1).map_err(while_doing("look at an index"))?;
+    Ok(match (is_index, is_valid) {
+        (false, _) => Found::Other,
+        (true, true) => Found::Valid,
+        (true, false) => Found::Invalid,
+    })
+}
+
+/// The INVALID copies that REINDEX CONCURRENTLY makes beside the indexes that it is to replace.
+async fn copies(
+    operator: &Operator,
+    schema: &SchemaName,
+    index: Option<&str>,
+    table: Option<&str>,
+) -> Result<Vec<String>> {
+    let sql = "select c.relname::pg_catalog.text
+               from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
+               where not i.indisvalid and c.relname ~ '_cc(new|old)[0-9]*$' and i.indrelid in (
+                   select t.oid from pg_catalog.pg_class t join pg_catalog.pg_namespace n on n.oid = t.relnamespace
+                   where n.nspname = $1 and t.relname = $2
+                   union all
+                   select o.indrelid from pg_catalog.pg_index o join pg_catalog.pg_class oc on oc.oid = o.indexrelid
+                   join pg_catalog.pg_namespace n on n.oid = oc.relnamespace
+                   where n.nspname = $1 and oc.relname = $3)";
+    let rows = query(operator, sql, &[schema.as_str(), table.unwrap_or(""), index.unwrap_or("")]).await?;
+    rows.iter().map(|row| row.try_get(0).map_err(while_doing("look at an index"))).collect()
+}
+
+/// Whether a partition is being detached; `None` where it is no partition of that table.
+async fn pending(operator: &Operator, schema: &SchemaName, parent: &str, child: &str) -> Result<Option<bool>> {
+    let sql = "select h.inhdetachpending from pg_catalog.pg_inherits h
+               join pg_catalog.pg_class p on p.oid = h.inhparent join pg_catalog.pg_class c on c.oid = h.inhrelid
+               join pg_catalog.pg_namespace n on n.oid = p.relnamespace and n.oid = c.relnamespace
+               where n.nspname = $1 and p.relname = $2 and c.relname = $3";
+    let rows = query(operator, sql, &[schema.as_str(), parent, child]).await?;
+    rows.first().map(|row| row.try_get(0).map_err(while_doing("look at a partition"))).transpose()
+}
+
+/// Removes an index that nobody can use; the session's settings are those of the statement that it is in the way of.
+async fn drop_index(operator: &Operator, schema: &SchemaName, index: &str) -> Result<()> {
+    let doing = format!("drop the invalid index {index:?} of schema {:?}", schema.as_str());
+    tracing::info!(schema = schema.as_str(), index, "dropping an index that is not valid");
+    let sql = format!("drop index concurrently {};", schema.qualified(index));
+    let answer = message::run(operator.client(), &sql).await.and_then(message::Answer::complete);
+    answer.map(drop).map_err(while_doing(doing))
+}

@@ -1,0 +1,216 @@
+//! Keeps the transaction of a message whole, whatever the files in it say: the server decides, not our reading of them.
+//!
+//! A cursor WITH HOLD is carried out when its transaction commits. This one then asks for a parameter that does not exist, so
+//! that a COMMIT before it is closed fails, and undoes everything, however it was hidden from us. A ROLLBACK takes the cursor
+//! with it, and then closing it fails. Two statements a file and no table, no function, no object of the session.
+//!
+//! Behind a ROLLBACK the server begins a transaction in which there is no such cursor, and a COMMIT there would keep what is
+//! between the two. So the session's transactions are read-only but for ours, which says that it writes: what stands behind a
+//! ROLLBACK is refused. The word must be in the text for that, and a message in which it is not has no need of it.
+
+use crate::{db::Operator, migrate::plan::Plan};
+use tokio_postgres::error::{DbError, SqlState};
+
+const CURSOR: &str = "cgk_transaction";
+
+/// Only the name of a parameter: the server says it when a COMMIT comes too early.
+const COMMITTED: &str = "cgk.transaction_ended_inside_a_migration_file";
+
+/// From here on a COMMIT fails.
+pub(crate) fn open_sql() -> String {
+    format!("declare {CURSOR} no scroll cursor with hold for select pg_catalog.current_setting('{COMMITTED}');")
+}
+
+/// Demands that the transaction is still the one of [`open_sql`], and lets it commit.
+pub(crate) fn close_sql() -> String {
+    format!("close {CURSOR};")
+}
+
+/// Makes the transactions of the session read-only, in a transaction of its own, so that no ROLLBACK undoes that. The reset of
+/// the session takes it back.
+pub(crate) const READ_ONLY_BUT_OURS: &str = "begin; set session characteristics as transaction read only; commit;";
+
+/// The beginning of a message whose files have a ROLLBACK somewhere in their texts.
+pub(crate) const BEGIN_GUARDED: &str = "begin; set session characteristics as transaction read only; commit;
+set transaction isolation level read committed, read write;";
+
+/// Whether a ROLLBACK may be hidden in a file of a plan: the server knows two words for it, written in letters only. Where the
+/// session may not write at all, nothing has to be kept from writing.
+pub(crate) fn is_needed(operator: &Operator, plan: &Plan<'_>) -> bool {
+    !operator.facts().read_only && plan.pending.iter().any(|file| may_roll_back(file.sql()))
+}
+
+fn may_roll_back(sql: &str) -> bool {
+    let holds = |word: &str| sql.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()));
+    holds("rollback") || holds("abort")
+}
+
+/// What a file has done to the transaction that it is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// COMMIT, which the server refused; nothing was committed.
+    Commit,
+    /// ROLLBACK, behind which the server refused to write; or it closed the cursor.
+    Gone,
+}
+
+impl Broken {
+    /// What an error of the server says of the transaction.
+    pub(crate) fn of(error: &DbError) -> Option<Self> {
+        match error.code() {
+            state if *state == SqlState::UNDEFINED_OBJECT && error.message().contains(COMMITTED) => Some(Self::Commit),
+            state if *state == SqlState::INVALID_CURSOR_NAME && error.message().contains(CURSOR) => Some(Self::Gone),
+            _ => None,
+        }
+    }
+
+    /// The same for people.
+    pub(crate) fn problem(self) -> &'static str {
+        match self {
+            Self::Commit => {
+                "the file ends the transaction that it is part of; the server refused the COMMIT, and nothing of the file stays"
+            }
+            Self::Gone => {
+                "the file ends the transaction that it is part of with a ROLLBACK, or closes all cursors; nothing of the file stays"
+            }
+        }
+    }
+}
+
+#[cfg(feature = "testing")]
+#[cfg(test)]
+mod tests {
+    use crate::{
+        Error, Operator,
+        db::{message, session_reset::Commits},
+        ident::SchemaName,
+        migrate::{
+            Applied, MigrationFile, Migrations, Plan, Set,
+            execute::{
+                apply::{self, ApplyOutcome, LedgerPresence, LockWait, Purpose, Sessions, Unit},
+                grouping::Grouping,
+            },
+        },
+        testing::{TestDatabase, TestServer},
+    };
+
+    async fn database() -> (TestDatabase, Operator) {
+        let database = TestServer::shared().set_up_database().await.unwrap();
+        let operator = Operator::connect(database.config()).await.unwrap();
+        (database, operator)
+    }
+
+    /// Carries out a file of the public set that nobody has looked at before.
+    async fn carry_out(operator: &Operator, files: &[&MigrationFile]) -> crate::Result<ApplyOutcome> {
+        let bundled = Migrations::bundled();
+        let applied: Vec<Applied> = bundled.set(Set::Public).files().iter().map(Applied::of).collect();
+        let plan = Plan { schema: SchemaName::public(), applied: applied.into(), pending: files.to_vec().into() };
+        let (provision, ledger) = (String::new(), LedgerPresence::Present);
+        let unit = Unit {
+            plan: &plan,
+            role: None,
+            provision,
+            ledger,
+            owner: None,
+            commits: Commits::WithMessage,
+            files: None,
+            grouping: Grouping::Together,
+            sessions: Sessions::Any,
+            purpose: Purpose::Use,
+        };
+        apply::attempt(operator, &unit, LockWait::Block, &mut Vec::new()).await
+    }
+
+    async fn relations(operator: &Operator) -> String {
+        let sql = "select coalesce(string_agg(relname::text, ' ' order by relname), '') || ' ' || (select count(*) from
+                   public.schema_migrations where version >= 900) from pg_catalog.pg_class where relname ~ '^guarded'";
+        operator.client().query_one(sql, &[]).await.unwrap().get(0)
+    }
+
+    #[tokio::test]
+    async fn a_file_cannot_end_its_transaction_however_it_hides_it() {
+        let (_database, operator) = database().await;
+        // The control: without the guard half of such a text stays.
+        let answer = message::run(operator.client(), "create table guarded_not (); commit; select 1/0").await.unwrap();
+        assert!(answer.error.is_some());
+        assert_eq!(relations(&operator).await, "guarded_not 0");
+
+        let first = MigrationFile::unchecked("900_ok.sql", "create table guarded_ok ()");
+        for (text, what, left) in [
+            ("create table guarded_a (); commit; create table guarded_b ()", "the server refused the COMMIT", ""),
+            ("create table guarded_a (); commit and chain; select 1", "COMMIT AND CHAIN can only be used", ""),
+            ("create table guarded_a (); end; begin; create table guarded_b ()", "the server refused the COMMIT", ""),
+            ("create table guarded_a (); rollback; create table guarded_b ()", "with a ROLLBACK", ""),
+            ("create table guarded_a (); RollBack; create table guarded_b (); commit", "with a ROLLBACK", ""),
+            ("abort; create table guarded_b (); commit; select 1/0", "with a ROLLBACK", ""),
+            ("rollback and chain; create table guarded_b (); commit", "ROLLBACK AND CHAIN can only be used", ""),
+            ("do 'begin rollback; create table guarded_b (); commit; end'", "invalid transaction termination", ""),
+            ("rollback; begin; create table guarded_b (); commit; select 1", "with a ROLLBACK", ""),
+            ("reset all; rollback; create table guarded_b (); commit", "with a ROLLBACK", ""),
+            ("create table guarded_a (); close all", "closes all cursors", ""),
+            // A text that takes back what keeps it from writing gets through, and is named all the same.
+            (
+                "rollback; begin read write; create table guarded_c (); commit; select 1",
+                "with a ROLLBACK",
+                "guarded_c ",
+            ),
+        ] {
+            let file = MigrationFile::unchecked("901_x.sql", text);
+            let Err(Error::Migration(failure)) = carry_out(&operator, &[&first, &file]).await else {
+                panic!("{text}: no failure")
+            };
+            assert!(failure.message.contains(what), "{text}: {}", failure.message);
+            assert!(failure.file.ends_with("901_x.sql"), "{text}: {:?}", failure.file);
+            assert_eq!(relations(&operator).await, format!("{left}guarded_not 0"), "{text}");
+        }
+        assert_eq!(carry_out(&operator, &[&first]).await.unwrap(), ApplyOutcome::Applied);
+        assert_eq!(relations(&operator).await, "guarded_c guarded_not guarded_ok 1");
+    }
+
+    #[tokio::test]
+    async fn a_hidden_begin_leaves_no_transaction_open() {
+        let (database, operator) = database().await;
+        let other = Operator::connect(database.config()).await.unwrap();
+        // The control: such a message alone is not committed when it is answered.
+        message::run(other.client(), "begin; create table guarded_open ()").await.unwrap().complete().unwrap();
+        assert_eq!(relations(&operator).await, " 0");
+        drop(other);
+
+        let file = MigrationFile::unchecked(
+            "900_x.sql",
+            "create table guarded_a (); begin; create table guarded_b (); select 1/0",
+        );
+        assert!(carry_out(&operator, &[&file]).await.is_err());
+        assert_eq!(relations(&operator).await, " 0");
+        let file = MigrationFile::unchecked("900_x.sql", "create table guarded_a (); begin; create table guarded_b ()");
+        assert_eq!(carry_out(&operator, &[&file]).await.unwrap(), ApplyOutcome::Applied);
+        let other = Operator::connect(database.config()).await.unwrap();
+        assert_eq!(relations(&other).await, "guarded_a guarded_b 1");
+    }
+
+    #[tokio::test]
+    async fn what_the_server_reads_as_several_statements_never_runs_as_one() {
+        let (_database, operator) = database().await;
+        for text in [
+            "create table guarded_a (); create table guarded_b ()",
+            "create table guarded_a (); commit; create table guarded_b ()",
+            // Alone, because it says CONCURRENTLY.
+            "create index concurrently guarded_a on public.users (name); drop table public.users",
+        ] {
+            let file = MigrationFile::unchecked("900_x.sql", &format!("-- cgk:no-transaction\n{text}")).taken_for_one();
+            assert_eq!(file.statements().len(), 1);
+            let Err(Error::Migration(failure)) = carry_out(&operator, &[&file]).await else { panic!("{text}") };
+            assert!(failure.message.contains("multiple commands"), "{text}: {}", failure.message);
+            assert_eq!(relations(&operator).await, " 0", "{text}");
+        }
+        for text in ["commit", "rollback", "close all"] {
+            let file = MigrationFile::unchecked("900_x.sql", &format!("-- cgk:no-transaction\n{text}"));
+            let Err(Error::Migration(failure)) = carry_out(&operator, &[&file]).await else { panic!("{text}") };
+            assert_eq!(failure.unfinished.unwrap().statement, 1, "{text}");
+            assert_eq!(relations(&operator).await, " 0", "{text}");
+        }
+        let file = MigrationFile::unchecked("900_x.sql", "-- cgk:no-transaction\ncreate table guarded_a (); select 1");
+        assert_eq!(carry_out(&operator, &[&file]).await.unwrap(), ApplyOutcome::Applied);
+        assert_eq!(relations(&operator).await, "guarded_a 1");
+    }
+}

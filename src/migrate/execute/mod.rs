@@ -1,0 +1,21 @@
+//! Applies a plan: one schema, or all schemas of a fleet.
+//!
+//! `run.rs` goes over the fleet with the workers of `worker.rs`; `attempt.rs` applies one schema's plan and plans again when
+//! another run was faster; `apply.rs` sends one schema's files as one message; `non_transactional.rs` runs a file that
+//! cannot share a transaction, statement by statement; `all_or_nothing.rs` applies every schema in one transaction.
+
+pub(in crate::migrate) mod all_or_nothing;
+pub(crate) mod apply;
+pub(crate) mod attempt;
+pub(crate) mod bind;
+pub(in crate::migrate) mod concurrent;
+pub(crate) mod grouping;
+pub(crate) mod guard;
+pub(in crate::migrate) mod non_transactional;
+pub(in crate::migrate) mod observer;
+pub(crate) mod run;
+pub(crate) mod schema_lock;
+pub(in crate::migrate) mod script;
+pub(in crate::migrate) mod step_log;
+pub(in crate::migrate) mod transactionality;
+pub(crate) mod worker;

@@ -1,0 +1,562 @@
+//! Carries a plan of everything out: the shared schema first, then the tenants, several at once.
+
+use super::{
+    apply::{LedgerPresence, LockWait},
+    attempt::{self, AttemptOutcome},
+    bind::{self, Unbound},
+    observer::Observer,
+    worker::{Job, WorkerPool},
+};
+use crate::{
+    db::Operator,
+    error::{Error, Result},
+    fleet::{interrupt::Interrupt, selection::Scope},
+    ident::{Ident, SchemaName},
+    identity,
+    migrate::{
+        files::source::Migrations,
+        fileset::record::FileRecord,
+        history::writer::HistoryWriter,
+        plan::{
+            Plan,
+            fleet::{FleetPlan, PlannedTenant, Step},
+            state,
+        },
+        rehearsal,
+    },
+    migration::{MigrationId, Set},
+    slug::TenantSlug,
+    sqlstate,
+};
+use std::{
+    collections::BTreeSet,
+    num::NonZeroUsize,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+use tokio::sync::OnceCell;
+use tokio_postgres::error::SqlState;
+use uuid::Uuid;
+
+/// How a plan is carried out.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    pub(crate) jobs: Option<NonZeroUsize>,
+    pub(crate) canary: Canary,
+    pub(crate) failures_max: Option<usize>,
+    pub(crate) interrupt: Interrupt,
+    pub(crate) unrecorded: bool,
+    pub(crate) together: bool,
+    pub(crate) exact: bool,
+    pub(crate) unrehearsed: bool,
+}
+
+impl RunOptions {
+    /// How many tenants are migrated at once, each on a connection of its own. Default: up to four, fewer for a small fleet
+    /// or a server that is short of connections. Where the server has no connection left, a run goes on with those it got.
+    pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
+        self.jobs = Some(jobs);
+        self
+    }
+
+    /// These tenants first; the rest only when none of them failed.
+    pub fn canary(mut self, canary: Canary) -> Self {
+        self.canary = canary;
+        self
+    }
+
+    /// Begins no further tenant once this many have failed. Default: no limit.
+    pub fn failures_max(mut self, failures: NonZeroUsize) -> Self {
+        self.failures_max = Some(failures.get());
+        self
+    }
+
+    /// Lets the run be asked to end early.
+    pub fn interrupt(mut self, interrupt: &Interrupt) -> Self {
+        self.interrupt = interrupt.clone();
+        self
+    }
+
+    /// Keeps the run out of the history ([`history`](crate::migrate::history::read())).
+    pub fn unrecorded(mut self) -> Self {
+        self.unrecorded = true;
+        self
+    }
+
+    /// The shared schema and every tenant in one transaction, which commits all or nothing: for small fleets. It holds the
+    /// locks of every schema until it ends, and is refused where they would not fit into the server's lock table.
+    pub fn all_or_nothing(mut self) -> Self {
+        self.together = true;
+        self
+    }
+
+    /// Leaves the rehearsal out ([`rehearse`](crate::migrate::rehearse())): tenants are migrated although a new one could not be made.
+    pub fn unrehearsed(mut self) -> Self {
+        self.unrehearsed = true;
+        self
+    }
+
+    /// Carries out the plan as it is or not at all: a schema that another run changed meanwhile fails instead of being
+    /// planned anew.
+    pub fn exactly_as_planned(mut self) -> Self {
+        self.exact = true;
+        self
+    }
+}
+
+impl RunOptions {
+    pub(crate) fn failures_are_spent(&self, report: &RunReport) -> bool {
+        self.failures_max.is_some_and(|max| report.failed() >= max)
+    }
+}
+
+/// Who goes first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Canary {
+    /// Nobody in particular. The default.
+    #[default]
+    None,
+    /// The first tenants of the plan.
+    First(usize),
+    /// These tenants. One that has nothing pending counts as having gone well.
+    These(Vec<TenantSlug>),
+}
+
+/// What a run knows when it begins.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RunStart {
+    /// Migrations that the shared schema will get.
+    pub public_pending: usize,
+    /// Tenants that will be visited.
+    pub tenants_to_visit: usize,
+    /// Tenants that are at head and will not be visited.
+    pub tenants_at_head: usize,
+}
+
+/// How one schema fared.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SchemaOutcome {
+    /// The schema.
+    pub schema: SchemaName,
+    /// The tenant; `None` for the shared schema.
+    pub slug: Option<TenantSlug>,
+    /// What became of it.
+    pub result: Outcome,
+    /// How long it took, with waits between tries.
+    pub elapsed: Duration,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// What became of one schema.
+#[derive(Debug)]
+pub enum Outcome {
+    /// These migrations were applied; none where another run had done it meanwhile.
+    Migrated {
+        /// In this order.
+        applied: Vec<MigrationId>,
+    },
+    /// It was left alone.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+    /// It could not be migrated and is as it was.
+    Failed {
+        /// Why.
+        error: Error,
+    },
+}
+
+/// How a run fared.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct RunReport {
+    /// The shared schema; `None` where it had nothing to do.
+    pub public: Option<SchemaOutcome>,
+    /// The tenants that were visited, in the order in which they were done.
+    pub tenants: Vec<SchemaOutcome>,
+    /// How many tenants were at head and not visited.
+    pub at_head: usize,
+    /// Why the run ended before it was done, if it did.
+    pub stopped: Option<Stop>,
+    /// What [`history`](crate::migrate::history::read()) knows the run by; `None` where nothing was recorded.
+    pub id: Option<Uuid>,
+}
+
+/// Why a run ended before it was done. What it did stays done, and the next run goes on from there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stop {
+    /// Why.
+    pub reason: StopReason,
+    /// How many tenants still have something pending because of that. They are as they were.
+    pub left: usize,
+}
+
+/// Why a run ended before it was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// A canary failed.
+    Canary,
+    /// As many tenants failed as were allowed to.
+    Failures,
+    /// Somebody asked for it through an [`Interrupt`].
+    Interrupted,
+    /// The server is gone, is shutting down or has no space left; the last failed tenant tells which.
+    Unavailable,
+    /// All or nothing was asked for, and something failed: everything was rolled back.
+    RolledBack,
+}
+
+impl StopReason {
+    const ALL: [Self; 5] = [Self::Canary, Self::Failures, Self::Interrupted, Self::Unavailable, Self::RolledBack];
+
+    /// One word for programs and the history.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Canary => "canary",
+            Self::Failures => "failures",
+            Self::Interrupted => "interrupted",
+            Self::Unavailable => "unavailable",
+            Self::RolledBack => "rolled_back",
+        }
+    }
+
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+}
+
+impl RunReport {
+    pub(crate) fn new(at_head: usize) -> Self {
+        Self { public: None, tenants: Vec::new(), at_head, stopped: None, id: None }
+    }
+
+    /// How many tenants failed.
+    pub fn failed(&self) -> usize {
+        self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Failed { .. })).count()
+    }
+
+    /// How many tenants were migrated.
+    pub fn migrated(&self) -> usize {
+        self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Migrated { .. })).count()
+    }
+
+    /// How many tenants were left alone.
+    pub fn skipped(&self) -> usize {
+        self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Skipped { .. })).count()
+    }
+}
+
+/// [`run_with`] the default options.
+///
+/// # Errors
+///
+/// As [`run_with`].
+///
+/// # Cancel safety
+///
+/// As [`run_with`].
+pub async fn run(
+    operator: &Operator,
+    migrations: &Migrations,
+    planned: FleetPlan<'_>,
+    observer: &mut dyn Observer,
+) -> Result<RunReport> {
+    run_with(operator, migrations, planned, &RunOptions::default(), observer).await
+}
+
+/// Carries a plan out: the shared schema first, then the tenants, several at once. Between the two the tenants' set is
+/// rehearsed ([`rehearse`](crate::migrate::rehearse())): where a new tenant could not be made, no tenant is touched. A tenant that fails is a line of the
+/// report and does not stop the others unless the options say so; each schema is committed on its own, so a run that is
+/// interrupted is continued by the next. Several runs at once share the work: none waits for a schema that another is at
+/// while there are others to do, and nothing is applied twice.
+///
+/// # Locks
+///
+/// Per schema, to the end of its message: its migration lock, and what its migrations lock.
+///
+/// # Errors
+///
+/// Whatever stops the shared schema; then no tenant was touched. Kind `NotFound`: a named canary is not in the registry. Kind
+/// `Invalid`: it is not one of the selected tenants. A
+/// server that is lost on the way is no error but [`StopReason::Unavailable`], and what was done is in the report.
+///
+/// # Cancel safety
+///
+/// Dropped, the schemas under way may still be committed by the server; the others are untouched. Running again goes on. To
+/// end a run and know how it ended, use an [`Interrupt`].
+///
+/// Before anything else, schemas that an earlier version made are bound to their organizations by the comment on the schema,
+/// 50 in a transaction.
+pub async fn run_with(
+    operator: &Operator,
+    migrations: &Migrations,
+    planned: FleetPlan<'_>,
+    options: &RunOptions,
+    observer: &mut dyn Observer,
+) -> Result<RunReport> {
+    check_canaries(operator, &planned, &options.canary).await?;
+    options.interrupt.listen();
+    observer.started(&RunStart {
+        public_pending: planned.public.as_ref().map_or(0, |public| public.pending.len()),
+        tenants_to_visit: planned.tenants.len(),
+        tenants_at_head: planned.at_head,
+    });
+    if planned.public.is_some() {
+        identity::ensure(operator).await?;
+    }
+    bind(operator, &planned.unbound, observer).await?;
+    let files = match planned.files.begin(operator, migrations).await {
+        Ok(files) => files,
+        Err(error @ Error::ConnectionLost { .. }) => return Err(error),
+        Err(error) => {
+            observer.notice(&format!("which files the fleet has is not recorded: {error}"));
+            FileRecord::unwritten()
+        }
+    };
+    let recorder = HistoryWriter::begin(operator, &planned, options, observer).await;
+    let mut report = RunReport::new(planned.at_head);
+    report.id = recorder.id();
+    let mut sink = ReportSink { observer, report, recorder: &recorder };
+    let done = match options.together {
+        true => all_or_nothing(operator, migrations, planned, &files, options, &mut sink).await,
+        false => one_by_one(operator, migrations, planned, &files, options, &mut sink).await,
+    };
+    let ReportSink { observer, report, .. } = sink;
+    recorder.end(&report, done.as_ref().err(), observer).await;
+    done.map(|()| report)
+}
+
+/// Binds the schemas of an earlier version's to their organizations. One that cannot be bound is told of and migrated all the
+/// same: it is as it was.
+async fn bind(operator: &Operator, unbound: &[Unbound], observer: &mut dyn Observer) -> Result<()> {
+    for (slug, error) in bind::bind(operator, unbound).await?.failed {
+        observer.notice(&format!("tenant {slug}: its schema was not bound to its organization: {error}"));
+    }
+    Ok(())
+}
+
+/// Everything in one transaction. Pending migrations of the shared schema are part of it, so the tenants' set, which may need
+/// them, can only be rehearsed where there are none.
+async fn all_or_nothing(
+    operator: &Operator,
+    migrations: &Migrations,
+    planned: FleetPlan<'_>,
+    files: &FileRecord,
+    options: &RunOptions,
+    sink: &mut ReportSink<'_>,
+) -> Result<()> {
+    if planned.selection.scope != Scope::Public && !options.unrehearsed {
+        match planned.public {
+            None => rehearse(operator, migrations, options, sink).await?,
+            Some(_) => sink.observer.notice("not rehearsed: the shared schema is migrated in the same transaction"),
+        }
+    }
+    let with_public = planned.public.is_some();
+    if with_public {
+        rehearsal::shared::begin(operator).await?;
+    }
+    let done = super::all_or_nothing::run(operator, planned, files, &options.interrupt, sink).await;
+    if with_public {
+        let recorded = rehearsal::shared::end(operator).await;
+        return done.and(recorded);
+    }
+    done
+}
+
+/// The shared schema, and each tenant on its own.
+async fn one_by_one(
+    operator: &Operator,
+    migrations: &Migrations,
+    planned: FleetPlan<'_>,
+    files: &FileRecord,
+    options: &RunOptions,
+    sink: &mut ReportSink<'_>,
+) -> Result<()> {
+    let FleetPlan { public, tenants, public_ledger, selection, .. } = planned;
+    if let Some(public) = public {
+        rehearsal::shared::begin(operator).await?;
+        let outcome = migrate_public(operator, migrations, public.clone(), public_ledger, files, options).await;
+        let recorded = rehearsal::shared::end(operator).await;
+        sink.settled(outcome?, Some(&public));
+        recorded?;
+    }
+    if selection.scope != Scope::Public && !options.unrehearsed {
+        rehearse(operator, migrations, options, sink).await?;
+    }
+    let mut jobs = Vec::new();
+    for tenant in tenants {
+        jobs.extend(sink.sort(tenant).map(|(slug, plan, owner)| Job::new(slug, plan, owner)));
+    }
+    if options.failures_are_spent(&sink.report) {
+        sink.report.stopped = Some(Stop { reason: StopReason::Failures, left: jobs.len() });
+        return Ok(());
+    }
+    let (canaries, rest) = split(jobs, &options.canary);
+    let refused = sink.report.failed();
+    let sink = Mutex::new(sink);
+    let pool = WorkerPool { operator, migrations, options, files, census: OnceCell::new(), sink: &sink };
+    if !canaries.is_empty() {
+        pool.work(canaries).await;
+        let mut sink = sink.lock().expect("nothing panics while it is held");
+        if sink.report.failed() > refused && sink.report.stopped.is_none() {
+            sink.report.stopped = Some(Stop { reason: StopReason::Canary, left: 0 });
+        }
+        if let Some(stop) = &mut sink.report.stopped {
+            stop.left += rest.len();
+            return Ok(());
+        }
+    }
+    if !rest.is_empty() {
+        pool.work(rest).await;
+    }
+    Ok(())
+}
+
+/// Rehearses the tenants' set. Where it cannot be rehearsed, the observer is told.
+async fn rehearse(
+    operator: &Operator,
+    migrations: &Migrations,
+    options: &RunOptions,
+    sink: &mut ReportSink<'_>,
+) -> Result<()> {
+    match rehearsal::rehearse_until(operator, migrations, &options.interrupt).await {
+        Ok(rehearsal) => {
+            sink.observer.rehearsed(&rehearsal);
+            Ok(())
+        }
+        Err(error @ Error::NotRehearsable { .. }) => {
+            sink.observer.notice(&format!("the migrations were not rehearsed: {error}"));
+            Ok(())
+        }
+        // What follows finds the interrupt and begins no tenant.
+        Err(error) if options.interrupt.is_cancelling() && error.sqlstate() == Some(&SqlState::QUERY_CANCELED) => {
+            Ok(())
+        }
+        // No connection is left for it. Losing the operator's own is another error.
+        Err(error @ (Error::Connect { .. } | Error::Login { .. })) => {
+            sink.observer.notice(&format!("the migrations were not rehearsed: {error}"));
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Where the workers hand in what they did.
+pub(crate) struct ReportSink<'o> {
+    pub(crate) observer: &'o mut dyn Observer,
+    pub(crate) report: RunReport,
+    pub(crate) recorder: &'o HistoryWriter<'o>,
+}
+
+impl ReportSink<'_> {
+    /// Takes an outcome: tells the observer, takes note for the history, puts it into the report.
+    pub(crate) fn settled(&mut self, outcome: SchemaOutcome, plan: Option<&Plan<'_>>) {
+        self.observer.schema(&outcome);
+        self.recorder.note(&outcome, plan);
+        match outcome.slug {
+            Some(_) => self.report.tenants.push(outcome),
+            None => self.report.public = Some(outcome),
+        }
+    }
+
+    /// Sorts out a tenant: what is to be applied to it; one that is skipped or refused is settled at once.
+    pub(crate) fn sort<'a>(&mut self, tenant: PlannedTenant<'a>) -> Option<(TenantSlug, Plan<'a>, Option<Ident>)> {
+        let result = match tenant.step {
+            Step::Apply(plan) => return Some((tenant.slug, plan, tenant.owner)),
+            Step::Skip { reason } => Outcome::Skipped { reason },
+            Step::Refuse(error) => Outcome::Failed { error },
+        };
+        let (schema, slug) = (SchemaName::of_tenant(&tenant.slug), Some(tenant.slug));
+        self.settled(SchemaOutcome { schema, slug, result, elapsed: Duration::ZERO, attempts: 0 }, None);
+        None
+    }
+}
+
+async fn migrate_public(
+    operator: &Operator,
+    migrations: &Migrations,
+    plan: Plan<'_>,
+    ledger: LedgerPresence,
+    files: &FileRecord,
+    options: &RunOptions,
+) -> Result<SchemaOutcome> {
+    let started = Instant::now();
+    let (files, exact) = (Some(files), options.exact);
+    let mut task = attempt::Task { set: Set::Public, plan, ledger, role: None, owner: None, exact, files };
+    let mut attempts = 0;
+    let mut backoff = attempt::Backoff::new();
+    loop {
+        attempts += 1;
+        match attempt::cancellable(
+            operator,
+            &options.interrupt,
+            attempt::attempt(operator, migrations, &mut task, LockWait::Block),
+        )
+        .await
+        {
+            Ok(AttemptOutcome::Done(applied)) => {
+                return Ok(SchemaOutcome {
+                    schema: SchemaName::public(),
+                    slug: None,
+                    result: Outcome::Migrated { applied },
+                    elapsed: started.elapsed(),
+                    attempts,
+                });
+            }
+            Ok(AttemptOutcome::Locked) => unreachable!("a run that waits for its turn gets it or an error"),
+            Err(error) => match backoff.after(&error) {
+                Some(pause) if !options.interrupt.is_stopping() => tokio::time::sleep(pause).await,
+                _ => return Err(no_schema_has_it(error)),
+            },
+        }
+    }
+}
+
+/// The shared schema is the only one of its set, and it does not have the file that failed in it.
+fn no_schema_has_it(mut error: Error) -> Error {
+    if let Error::Migration(failure) = &mut error {
+        failure.schemas_with_file = Some(0);
+    }
+    error
+}
+
+/// The jobs that go first, and the others.
+fn split<'a>(jobs: Vec<Job<'a>>, canary: &Canary) -> (Vec<Job<'a>>, Vec<Job<'a>>) {
+    match canary {
+        Canary::None => (Vec::new(), jobs),
+        Canary::First(number) => {
+            let mut canaries = jobs;
+            let rest = canaries.split_off((*number).min(canaries.len()));
+            (canaries, rest)
+        }
+        Canary::These(slugs) => {
+            let slugs: BTreeSet<&TenantSlug> = slugs.iter().collect();
+            jobs.into_iter().partition(|job| slugs.contains(&job.slug))
+        }
+    }
+}
+
+/// A misspelt canary would let everybody go first.
+async fn check_canaries(operator: &Operator, planned: &FleetPlan<'_>, canary: &Canary) -> Result<()> {
+    let Canary::These(slugs) = canary else { return Ok(()) };
+    for slug in slugs {
+        let is_planned = planned.tenants.iter().any(|tenant| tenant.slug == *slug);
+        if !is_planned && state::facts_of(operator, slug).await?.tenant.is_none() {
+            return Err(Error::TenantNotFound { tenant: slug.clone() });
+        }
+        if !planned.selection.holds(slug) {
+            return Err(Error::CanaryLeftOut { tenant: slug.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether an error is the server's state and not the schema's: going on would fail everywhere.
+pub(crate) fn ends_everything(error: &Error) -> bool {
+    matches!(error, Error::ConnectionLost { .. }) || error.sqlstate().is_some_and(sqlstate::is_the_servers)
+}

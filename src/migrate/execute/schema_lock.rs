@@ -1,0 +1,67 @@
+//! Beside the migrations of one schema: whoever changes a schema or compares it waits for its migration lock, and then tries
+//! the lock of a migration that runs without a transaction ([`lock::steps_key`]), which nobody waits for in the server.
+
+use super::{apply::PollBackoff, script::demand};
+use crate::{
+    db::{
+        Operator,
+        message::{self, Answer},
+    },
+    error::{Error, Result, while_doing},
+    ident::SchemaName,
+    lock,
+};
+use std::time::Duration;
+use tokio_postgres::error::SqlState;
+
+/// The first column of the row that says that both locks are held.
+const LOCKED: &str = "cgk:locked";
+
+/// How the migration lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// To change the schema.
+    Exclusive,
+    /// To read it as one whole.
+    Shared,
+}
+
+/// Statements that take the schema's locks, to the end of the message. `lock_timeout` is the caller's to set before.
+pub(crate) fn lock_sql(schema: &SchemaName, hold: Hold) -> String {
+    let key = lock::migration_key(schema);
+    let migration = match hold {
+        Hold::Exclusive => format!("pg_catalog.pg_advisory_xact_lock({key})"),
+        Hold::Shared => format!("pg_catalog.pg_advisory_xact_lock_shared({key})"),
+    };
+    let steps = demand(&format!("pg_catalog.pg_try_advisory_xact_lock_shared({})", lock::steps_key(schema)));
+    format!("select {migration};\nselect {steps};\nselect '{LOCKED}';\n")
+}
+
+/// Sends a message in which [`lock_sql`] comes first of all that may fail, and sends it again while a migration without a
+/// transaction is at the schema, for up to `wait`. The answer may hold an error of what comes behind the locks.
+///
+/// # Errors
+///
+/// [`Error::Locked`]: the schema was not free in time; nothing was done.
+pub(crate) async fn run(
+    operator: &Operator,
+    schema: &SchemaName,
+    sql: &str,
+    wait: Duration,
+    doing: impl Fn() -> String,
+) -> Result<Answer> {
+    let locked = || Error::Locked { schema: schema.clone(), waited: wait };
+    let mut patience = PollBackoff::within(wait);
+    loop {
+        let answer = message::run(operator.client(), sql).await.map_err(while_doing(doing()))?;
+        let has_locks = answer.rows.iter().any(|(_, row)| row.try_get(0).ok().flatten() == Some(LOCKED));
+        match answer.error.as_ref().and_then(tokio_postgres::Error::code).filter(|_| !has_locks) {
+            Some(&SqlState::LOCK_NOT_AVAILABLE) => return Err(locked()),
+            Some(&SqlState::DIVISION_BY_ZERO) => {}
+            _ => return Ok(answer),
+        }
+        if !patience.wait().await {
+            return Err(locked());
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! How far a migration without a transaction has got in a schema: the table `schema_migration_steps`, which is there while a
+//! file is half done and at no other time.
+
+use crate::{
+    db::Operator,
+    error::{Error, Result, while_doing},
+    ident::{RoleName, SchemaName, literal},
+    migration::MigrationId,
+    row_check,
+    version::{Checksum, Version},
+};
+
+/// The record's table.
+pub(in crate::migrate) const STEPS_TABLE: &str = "schema_migration_steps";
+
+/// How far a file has got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::migrate) struct Progress {
+    pub(in crate::migrate) id: MigrationId,
+    /// Statements that are carried out.
+    pub(in crate::migrate) done: usize,
+    /// Whether the next one was announced: what became of it, the catalogue tells.
+    pub(in crate::migrate) begun: bool,
+    /// Of the statements that are carried out or announced.
+    pub(in crate::migrate) checksum: Checksum,
+}
+
+impl Progress {
+    /// The error of a file that is not the one that was begun.
+    pub(in crate::migrate) fn refused(&self, schema: &SchemaName, problem: &str) -> Error {
+        let begun = if self.begun { ", and one more is begun" } else { "" };
+        let statements = crate::migration::count(self.done, "statement");
+        let problem = format!("{statements} of it done{begun}, and {problem}");
+        Error::HalfDone { schema: schema.clone(), migration: self.id.clone(), problem }
+    }
+
+    pub(in crate::migrate) fn is_nothing(&self) -> bool {
+        self.done == 0 && !self.begun
+    }
+
+    pub(in crate::migrate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Option<Self>> {
+        let doing = || while_doing(format!("read how far the migration of schema {:?} has got", schema.as_str()));
+        let table = schema.qualified(STEPS_TABLE);
+        let there = format!("select pg_catalog.to_regclass({}) is not null", literal(&table));
+        let there = operator.client().query_typed(&there, &[]).await.map_err(doing())?;
+        if !there.first().map_or(Ok(false), |row| row.try_get(0)).map_err(doing())? {
+            return Ok(None);
+        }
+        let sql = format!("select version, name, done, begun, checksum from {table} order by version limit 1");
+        let rows = operator.client().query_typed(&sql, &[]).await.map_err(doing())?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let (version, done): (i64, i32) = (row.try_get(0).map_err(doing())?, row.try_get(2).map_err(doing())?);
+        let found = |found: String| Error::Unexpected { doing: format!("read {table}"), found };
+        let version = Version::new(version).ok_or_else(|| found(format!("version {version}")))?;
+        Ok(Some(Self {
+            id: MigrationId { version, name: row.try_get(1).map_err(doing())? },
+            done: usize::try_from(done).map_err(|_| found(format!("{done} statements done")))?,
+            begun: row.try_get(3).map_err(doing())?,
+            checksum: Checksum::recorded(row.try_get::<_, String>(4).map_err(doing())?),
+        }))
+    }
+}
+
+/// The error of a schema in which another file is half done than the one that comes next.
+pub(in crate::migrate) async fn refused(operator: &Operator, schema: &SchemaName) -> Result<Error> {
+    Ok(match Progress::read(operator, schema).await? {
+        Some(found) => found.refused(schema, "its file is gone or has another place"),
+        // Done in this moment.
+        None => Error::Contended { schema: schema.clone(), tries: 1 },
+    })
+}
+
+pub(in crate::migrate) fn create_sql(schema: &SchemaName, role: Option<&RoleName>) -> String {
+    let table = schema.qualified(STEPS_TABLE);
+    let mut sql = format!(
+        "create table {table} (
+    version bigint primary key,
+    name text not null,
+    done integer not null,
+    begun boolean not null,
+    checksum text not null,
+    started_at timestamptz not null default pg_catalog.clock_timestamp(),
+    changed_at timestamptz not null default pg_catalog.clock_timestamp()
+);
+revoke all on {table} from public;
+"
+    );
+    if let Some(role) = role {
+        sql.push_str(&format!("revoke all on {table} from {};\n", role.quoted()));
+    }
+    sql
+}
+
+pub(in crate::migrate) fn insert_sql(schema: &SchemaName, progress: &Progress) -> String {
+    format!(
+        "insert into {} (version, name, done, begun, checksum) values ({}, {}, {}, {}, {});\n{}",
+        schema.qualified(STEPS_TABLE),
+        progress.id.version.get(),
+        literal(&progress.id.name),
+        progress.done,
+        progress.begun,
+        literal(progress.checksum.as_str()),
+        demand_sql(schema, &progress.id, progress.done, progress.begun, &progress.checksum),
+    )
+}
+
+/// Writes down how many statements are carried out, and whether the next one is begun.
+pub(in crate::migrate) fn update_sql(
+    schema: &SchemaName,
+    id: &MigrationId,
+    done: usize,
+    begun: bool,
+    checksum: &Checksum,
+) -> String {
+    format!(
+        "update {} set done = {done}, begun = {begun}, checksum = {}, changed_at = pg_catalog.clock_timestamp() \
+         where version = {};\n{}",
+        schema.qualified(STEPS_TABLE),
+        literal(checksum.as_str()),
+        id.version.get(),
+        demand_sql(schema, id, done, begun, checksum),
+    )
+}
+
+/// Demands that the record is as it was written: what it does not say is carried out a second time.
+fn demand_sql(schema: &SchemaName, id: &MigrationId, done: usize, begun: bool, checksum: &Checksum) -> String {
+    let table = schema.qualified(STEPS_TABLE);
+    let condition = format!(
+        "exists (select from {table} where version = {} and name = {} and done = {done} and begun = {begun} and checksum = {})",
+        id.version.get(),
+        literal(&id.name),
+        literal(checksum.as_str()),
+    );
+    row_check::demand_sql(&table, &condition, "")
+}

@@ -1,0 +1,111 @@
+//! Whether the database's encoding has every character of the migration files: asked before anything of them runs.
+//!
+//! A server that keeps its texts in LATIN1 refuses a message that holds `€`, and names the character by its bytes. It would do
+//! so at the first schema whose message holds the file, when others have been migrated already.
+
+use super::source::{MigrationFile, Migrations};
+use crate::{
+    db::Operator,
+    error::{Error, Result, while_doing},
+    migration::{FileProblem, Place, Set},
+};
+use std::collections::BTreeSet;
+use tokio_postgres::{
+    error::{DbError, SqlState},
+    types::Type,
+};
+
+/// How many characters are named at once.
+const NAMED_MAX: usize = 20;
+
+/// Refuses files that hold a character which the database's encoding has not, each with its line. Comments do not count: they
+/// are sent in ASCII.
+///
+/// A database in UTF8 is not asked. Others cost one round trip, and one more for each character that they have not.
+pub(crate) async fn check_all(operator: &Operator, migrations: &Migrations) -> Result<()> {
+    let files: Vec<&MigrationFile> =
+        [Set::Public, Set::Tenant].into_iter().flat_map(|set| migrations.set(set).files()).collect();
+    check(operator, &files).await
+}
+
+/// [`check_all`] for some files.
+pub(crate) async fn check(operator: &Operator, files: &[&MigrationFile]) -> Result<()> {
+    let encoding = operator.facts().encoding.as_str();
+    // SQL_ASCII takes every byte.
+    if matches!(encoding, "UTF8" | "SQL_ASCII") {
+        return Ok(());
+    }
+    let mut characters: BTreeSet<char> = BTreeSet::new();
+    for file in files {
+        characters.extend(file.sql_for(encoding).chars().filter(|c| !c.is_ascii()));
+    }
+    let mut problems = Vec::new();
+    while !characters.is_empty() && problems.len() < NAMED_MAX {
+        let Some(missing) = first_missing(operator, &characters, encoding).await? else { break };
+        problems.extend(files.iter().filter_map(|file| problem(file, missing, encoding)));
+        characters.remove(&missing);
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Error::MigrationsInvalid { problems }) }
+}
+
+/// One of the characters that an encoding has not.
+async fn first_missing(operator: &Operator, characters: &BTreeSet<char>, encoding: &str) -> Result<Option<char>> {
+    let doing = || while_doing(format!("look for the files' characters in the encoding {encoding}"));
+    let text: String = characters.iter().collect();
+    let asked = operator
+        .client()
+        .query_typed(
+            "select pg_catalog.length(pg_catalog.convert($1, 'UTF8', $2))",
+            &[(&text.as_bytes(), Type::BYTEA), (&encoding, Type::NAME)],
+        )
+        .await;
+    let Err(error) = asked else { return Ok(None) };
+    let named = error.as_db_error().and_then(untranslatable);
+    match named.filter(|named| characters.contains(named)) {
+        Some(named) => Ok(Some(named)),
+        None => Err(doing()(error)),
+    }
+}
+
+/// The character that an error is about.
+pub(in crate::migrate) fn untranslatable(error: &DbError) -> Option<char> {
+    if *error.code() != SqlState::UNTRANSLATABLE_CHARACTER {
+        return None;
+    }
+    let bytes =
+        error.message().split_whitespace().filter_map(|word| u8::from_str_radix(word.strip_prefix("0x")?, 16).ok());
+    String::from_utf8(bytes.collect()).ok()?.chars().next()
+}
+
+/// Where a file holds a character outside of its comments.
+pub(in crate::migrate) fn problem(file: &MigrationFile, character: char, encoding: &str) -> Option<FileProblem> {
+    let at = file.sql_for(encoding).find(character)?;
+    let place = Place::of(file.sql(), at);
+    let problem = format!(
+        "the database's encoding {encoding} has no {character:?}, at column {}; write it without, or make the database in UTF8",
+        place.column
+    );
+    Some(FileProblem { file: file.path().to_owned(), line: Some(place.line), problem })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is sent of a bundled file can be kept by every database. The older files have other characters in their comments,
+    /// and an applied file is not edited.
+    #[test]
+    fn the_bundled_files_are_ascii() {
+        let bundled = Migrations::bundled();
+        let files = |set| bundled.set(set).files().iter();
+        assert!(files(Set::Public).count() >= 9 && files(Set::Tenant).count() >= 7);
+        for file in files(Set::Public).chain(files(Set::Tenant)) {
+            assert!(file.sql_for("LATIN1").is_ascii(), "{}", file.path().display());
+        }
+        // The control: there are such characters, and they are in comments.
+        assert!(files(Set::Public).any(|file| !file.sql().is_ascii()));
+        for file in files(Set::Public).filter(|file| file.id().version.get() > 8) {
+            assert!(file.sql().is_ascii(), "{}", file.path().display());
+        }
+    }
+}

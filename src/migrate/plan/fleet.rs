@@ -1,0 +1,243 @@
+//! What is to be done to everything: the shared schema and each tenant of the fleet, as a value.
+
+use super::{
+    Plan, Target, plan,
+    state::{self, SchemaState, TenantFilter, TenantState, role_of},
+};
+use crate::{
+    db::Operator,
+    error::{Error, Result},
+    fleet::selection::{Scope, Selection},
+    ident::{Ident, SchemaName},
+    migrate::{
+        execute::{apply::LedgerPresence, bind::Unbound},
+        files::{encodable, source::Migrations},
+        fileset::FleetFiles,
+        ledger::{self, Applied},
+    },
+    migration::Set,
+    slug::TenantSlug,
+    tenant::StrangeRow,
+};
+use std::collections::HashMap;
+
+/// What a run is to do: made by looking, changed by nothing, and either printed or carried out.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct FleetPlan<'a> {
+    /// What is to be done to the shared schema; `None` where it is at head or not part of the run.
+    pub public: Option<Plan<'a>>,
+    /// What is to be done to tenants, by slug. Those at head are not listed.
+    pub tenants: Vec<PlannedTenant<'a>>,
+    /// How many tenants are at head and will not be visited.
+    pub at_head: usize,
+    /// How far the tenants are migrated.
+    pub target: Target,
+    /// Which schemas the plan is about.
+    pub selection: Selection,
+    /// The rows of the registry that are no tenants.
+    pub strange: Vec<StrangeRow>,
+    pub(crate) public_ledger: LedgerPresence,
+    /// Schemas of an earlier version's that a run binds to their organizations.
+    pub(crate) unbound: Vec<Unbound>,
+    pub(crate) files: FleetFiles,
+}
+
+/// What is to be done to one tenant.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PlannedTenant<'a> {
+    /// The tenant.
+    pub slug: TenantSlug,
+    /// What is to be done.
+    pub step: Step<'a>,
+    pub(crate) owner: Option<Ident>,
+}
+
+/// What is to be done to one tenant.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Apply these migrations.
+    Apply(Plan<'a>),
+    /// Leave it alone, for a reason that is no fault: it is still being set up, or is not whole and has a status that this
+    /// version does not know.
+    Skip {
+        /// The reason.
+        reason: String,
+    },
+    /// It cannot be migrated until somebody mends it.
+    Refuse(Error),
+}
+
+impl FleetPlan<'_> {
+    /// Whether there is nothing to apply. What was skipped or refused does not count.
+    pub fn is_empty(&self) -> bool {
+        self.public.is_none() && !self.tenants.iter().any(|tenant| matches!(tenant.step, Step::Apply(_)))
+    }
+}
+
+/// Plans a run. Reads only: it works for a role without any right to write and on a standby.
+///
+/// The fleet costs one query, and the client's memory grows by the tenants that have something to do, not by the fleet.
+///
+/// # Errors
+///
+/// Kind `Drift`: ledger and files of the shared schema do not agree, or the files are not the fleet's
+/// ([`Error::WrongFiles`]); a single tenant's disagreement is a [`Step::Refuse`]. Kind `NotFound`: a tenant of [`Scope::Only`], or one to leave out, is not in the registry.
+/// Kind `Invalid`: there is no file of the target's version, or a file holds a character that the database's encoding has not.
+/// Kind `NotReady`: tenants are asked for while the shared schema is not at head, or there is no registry.
+pub async fn plan_fleet<'a>(
+    operator: &Operator,
+    migrations: &'a Migrations,
+    selection: impl Into<Selection>,
+    target: Target,
+) -> Result<FleetPlan<'a>> {
+    let selection = selection.into();
+    encodable::check_all(operator, migrations).await?;
+    if let Target::Version(version) = target
+        && !migrations.set(Set::Tenant).files().iter().any(|file| file.id().version == version)
+    {
+        return Err(Error::NoSuchVersion { set: Set::Tenant, version });
+    }
+    let source = migrations.set(Set::Public);
+    let schema = SchemaName::public();
+    let (read, files) = tokio::join!(ledger::read(operator, &schema), FleetFiles::load(operator));
+    let (read, files) = (read?, files?);
+    let public_ledger = presence(read.ledger_exists);
+    let public = plan(source, &schema, read.rows, Target::Head).map_err(Error::Diverged)?;
+    // The tenants' files even where the shared schema alone is asked for: a folder is one release.
+    files.check(operator, migrations, Set::Public, None).await?;
+    files.check(operator, migrations, Set::Tenant, None).await?;
+    let pending = !public.pending.is_empty() || public_ledger == LedgerPresence::Absent;
+    let tenants_alone = matches!(selection.scope, Scope::Tenants | Scope::Only(_));
+    if tenants_alone && pending {
+        let missing =
+            format!("{} pending in the shared schema", crate::migration::count(public.pending.len(), "migration"));
+        return Err(Error::NotSetUp { database: operator.facts().database.clone(), missing });
+    }
+    let public_only = selection.scope == Scope::Public;
+    let mut planned = FleetPlan {
+        public: pending.then_some(public),
+        tenants: vec![],
+        at_head: 0,
+        target,
+        selection,
+        strange: vec![],
+        public_ledger,
+        unbound: vec![],
+        files,
+    };
+    // Before the first migration of the shared schema there is no registry, and so no tenant.
+    if !public_only && (!pending || registry_exists(operator).await?) {
+        plan_tenants(operator, migrations, &mut planned).await?;
+    }
+    Ok(planned)
+}
+
+async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, planned: &mut FleetPlan<'a>) -> Result<()> {
+    let selection = planned.selection.clone();
+    let whom = match &selection.scope {
+        Scope::Only(slugs) => TenantFilter::These(slugs),
+        _ => TenantFilter::All,
+    };
+    let mut planner = TenantPlanner { operator, migrations, target: planned.target, by_applied: HashMap::new() };
+    let own_role = operator.facts().role.as_str();
+    let mut strange = Vec::new();
+    let mut unseen = selection.exclude.clone();
+    state::each_tenant(operator, migrations, whom, &mut strange, |tenant| {
+        unseen.remove(&tenant.tenant.slug);
+        if !selection.takes(&tenant.tenant.slug) {
+            return;
+        }
+        planned.unbound.extend(Unbound::of(&tenant.facts, own_role));
+        match planner.step(&tenant) {
+            Some(step) => {
+                let owner = tenant.facts.owner.filter(|owner| owner.as_str() != own_role);
+                planned.tenants.push(PlannedTenant { slug: tenant.tenant.slug, step, owner });
+            }
+            None => planned.at_head += 1,
+        }
+    })
+    .await?;
+    planned.strange = strange;
+    for slug in unseen {
+        if state::facts_of(operator, &slug).await?.tenant.is_none() {
+            return Err(Error::TenantNotFound { tenant: slug });
+        }
+    }
+    planned.tenants.sort_by(|one, other| one.slug.cmp(&other.slug));
+    Ok(())
+}
+
+/// Plans tenants; those in the same place share one plan.
+struct TenantPlanner<'o, 'a> {
+    operator: &'o Operator,
+    migrations: &'a Migrations,
+    target: Target,
+    /// By the number of migrations applied.
+    by_applied: HashMap<usize, Plan<'a>>,
+}
+
+impl<'a> TenantPlanner<'_, 'a> {
+    /// What is to be done to a tenant; `None` where that is nothing.
+    fn step(&mut self, tenant: &TenantState) -> Option<Step<'a>> {
+        let slug = &tenant.tenant.slug;
+        let schema = SchemaName::of_tenant(slug);
+        let status = &tenant.tenant.status;
+        let not_ready = |missing: String| {
+            if status.needs_schema() {
+                Step::Refuse(Error::TenantNotReady { tenant: slug.clone(), status: status.clone(), missing })
+            } else {
+                Step::Skip { reason: format!("{status}: {missing}") }
+            }
+        };
+        match &tenant.state {
+            SchemaState::AtHead => None,
+            SchemaState::Behind { pending } => {
+                let planned = match &tenant.rows {
+                    Some(rows) => {
+                        let source = self.migrations.set(Set::Tenant);
+                        plan(source, &schema, rows.clone(), self.target).expect("the rows agreed with the set before")
+                    }
+                    None => self.behind(*pending, schema),
+                };
+                // Nothing up to the target: at head as far as this run goes.
+                (!planned.pending.is_empty()).then_some(Step::Apply(planned))
+            }
+            SchemaState::Diverged(divergence) => Some(Step::Refuse(Error::Diverged(divergence.clone()))),
+            SchemaState::OtherOrganization { .. } => tenant.facts.refuse_other_organization().err().map(Step::Refuse),
+            SchemaState::Missing => Some(not_ready(format!("there is no schema {}", schema.as_str()))),
+            SchemaState::HalfProvisioned { missing } => {
+                let role = role_of(self.operator, slug).map(|role| format!(" {}", role.as_str())).unwrap_or_default();
+                let missing = if missing == "its role" {
+                    format!("there is no role{role}")
+                } else {
+                    format!("{missing} is missing")
+                };
+                Some(not_ready(missing))
+            }
+        }
+    }
+
+    fn behind(&mut self, pending: usize, schema: SchemaName) -> Plan<'a> {
+        let source = self.migrations.set(Set::Tenant);
+        let applied = source.files().len() - pending;
+        let planned = self.by_applied.entry(applied).or_insert_with(|| {
+            let rows: Vec<Applied> = source.files()[..applied].iter().map(Applied::of).collect();
+            plan(source, &schema, rows, self.target).expect("a beginning of the set agrees with the set")
+        });
+        planned.for_schema(schema)
+    }
+}
+
+pub(crate) fn presence(exists: bool) -> LedgerPresence {
+    if exists { LedgerPresence::Present } else { LedgerPresence::Absent }
+}
+
+async fn registry_exists(operator: &Operator) -> Result<bool> {
+    match state::require_registry(operator).await {
+        Ok(()) => Ok(true),
+        Err(Error::NotSetUp { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,349 @@
+//! Which tables a migration locks, how hard, and whom that stops: read from the text, without a server.
+//!
+//! From PostgreSQL's documentation: "Explicit Locking", section "Table-Level Locks", and the reference pages of the commands,
+//! above all ALTER TABLE. What a text does not tell is left out: tables behind functions and triggers, the table of an index
+//! that is only named, the tables at the other end of foreign keys that are dropped. Partitions are locked like their parent.
+//! `tests/it/migrate/locks.rs` runs each form and compares with `pg_locks`.
+
+use crate::{
+    migrate::files::source::MigrationFile,
+    sql::{
+        Statement,
+        shape::{self, Action, Name, Shape, Source},
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+/// A table-level lock mode; a later one is stronger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum LockMode {
+    /// Taken by queries.
+    AccessShare,
+    /// Taken by `select … for update`.
+    RowShare,
+    /// Taken by writes.
+    RowExclusive,
+    /// Against other changes of the schema only.
+    ShareUpdateExclusive,
+    /// Against writes.
+    Share,
+    /// Against writes, and against itself.
+    ShareRowExclusive,
+    /// Against everything but queries.
+    Exclusive,
+    /// Against everything.
+    AccessExclusive,
+}
+
+/// What a lock stops while it is held, and while it is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Blocks {
+    /// Neither reads nor writes: other changes of the schema at most.
+    Nothing,
+    /// Writes.
+    Writes,
+    /// Reads and writes.
+    ReadsAndWrites,
+}
+
+/// A lock that a statement of a migration takes on a relation that was there before the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TableLock {
+    /// The relation as the file names it.
+    pub relation: String,
+    /// The mode.
+    pub mode: LockMode,
+    /// The statement's line, from 1 on.
+    pub line: usize,
+    /// What takes it, in a few words: `add column`, `create index`.
+    pub reason: String,
+}
+
+impl LockMode {
+    /// The mode as PostgreSQL's documentation writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AccessShare => "ACCESS SHARE",
+            Self::RowShare => "ROW SHARE",
+            Self::RowExclusive => "ROW EXCLUSIVE",
+            Self::ShareUpdateExclusive => "SHARE UPDATE EXCLUSIVE",
+            Self::Share => "SHARE",
+            Self::ShareRowExclusive => "SHARE ROW EXCLUSIVE",
+            Self::Exclusive => "EXCLUSIVE",
+            Self::AccessExclusive => "ACCESS EXCLUSIVE",
+        }
+    }
+
+    /// TenantFilter it stops.
+    pub fn blocks(self) -> Blocks {
+        match self {
+            Self::AccessShare | Self::RowShare | Self::RowExclusive | Self::ShareUpdateExclusive => Blocks::Nothing,
+            Self::Share | Self::ShareRowExclusive | Self::Exclusive => Blocks::Writes,
+            Self::AccessExclusive => Blocks::ReadsAndWrites,
+        }
+    }
+
+    fn of_name(name: &str) -> Option<Self> {
+        [
+            Self::AccessShare,
+            Self::RowShare,
+            Self::RowExclusive,
+            Self::ShareUpdateExclusive,
+            Self::Share,
+            Self::ShareRowExclusive,
+            Self::Exclusive,
+            Self::AccessExclusive,
+        ]
+        .into_iter()
+        .find(|mode| mode.name() == name)
+    }
+}
+
+impl fmt::Display for LockMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Blocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "nothing",
+            Self::Writes => "writes",
+            Self::ReadsAndWrites => "reads and writes",
+        })
+    }
+}
+
+impl TableLock {
+    /// TenantFilter it stops.
+    pub fn blocks(&self) -> Blocks {
+        self.mode.blocks()
+    }
+}
+
+impl MigrationFile {
+    /// The locks that the file takes, statement by statement, on relations that it has not made itself. In a file of one
+    /// transaction they are held until all pending files of the schema are done.
+    ///
+    /// ```
+    /// use cgk::migrate::{Blocks, LockMode, Migrations, Set};
+    ///
+    /// let migrations = Migrations::bundled()
+    ///     .with_file(Set::Tenant, "900_vip.sql", "alter table customers add column vip boolean;")?;
+    /// let locks = migrations.set(Set::Tenant).files().last().unwrap().locks();
+    /// assert_eq!((locks[0].relation.as_str(), locks[0].mode), ("customers", LockMode::AccessExclusive));
+    /// assert_eq!(locks[0].blocks(), Blocks::ReadsAndWrites);
+    /// # Ok::<(), cgk::Error>(())
+    /// ```
+    pub fn locks(&self) -> Vec<TableLock> {
+        let mut made: BTreeSet<String> = BTreeSet::new();
+        let mut locks = Vec::new();
+        for statement in self.statements() {
+            let shape = shape::of(statement);
+            let line = crate::migration::line_of(self.sql(), statement.range.start);
+            let mut strongest: BTreeMap<String, (usize, LockMode, String)> = BTreeMap::new();
+            for (index, (name, mode, reason)) in of_shape(&shape, statement).into_iter().enumerate() {
+                if made.contains(&name.name) {
+                    continue;
+                }
+                let entry = strongest.entry(name.shown()).or_insert((index, mode, reason.clone()));
+                if mode > entry.1 {
+                    *entry = (entry.0, mode, reason);
+                }
+            }
+            let mut found: Vec<_> = strongest.into_iter().collect();
+            found.sort_by_key(|(_, (index, ..))| *index);
+            locks.extend(found.into_iter().map(|(relation, (_, mode, reason))| TableLock {
+                relation,
+                mode,
+                line,
+                reason,
+            }));
+            if let Shape::CreateTable { name, .. } | Shape::Create { name: Some(name), or_replace: false, .. } = &shape
+            {
+                made.insert(name.name.clone());
+            }
+        }
+        locks
+    }
+}
+
+type Found = Vec<(Name, LockMode, String)>;
+
+fn of_shape(shape: &Shape, statement: &Statement) -> Found {
+    use LockMode::{
+        AccessExclusive, AccessShare, Exclusive, RowExclusive, RowShare, Share, ShareRowExclusive, ShareUpdateExclusive,
+    };
+    let each = |names: &[Name], mode: LockMode, reason: &str| -> Found {
+        names.iter().map(|name| (name.clone(), mode, reason.to_owned())).collect()
+    };
+    let one = |name: &Name, mode, reason: &str| each(std::slice::from_ref(name), mode, reason);
+    match shape {
+        Shape::CreateTable { references, sources, .. } => {
+            let mut found = each(references, ShareRowExclusive, "foreign key");
+            for (source, name) in sources {
+                let (mode, reason) = match source {
+                    Source::Inherits => (ShareUpdateExclusive, "inherits"),
+                    Source::Like => (AccessShare, "like"),
+                    Source::PartitionOf => (AccessExclusive, "new partition"),
+                    Source::Reads => (AccessShare, "query"),
+                };
+                found.push((name.clone(), mode, reason.into()));
+            }
+            found
+        }
+        Shape::CreateIndex { table, concurrently, .. } => {
+            let (mode, reason) = if *concurrently {
+                (ShareUpdateExclusive, "create index concurrently")
+            } else {
+                (Share, "create index")
+            };
+            one(table, mode, reason)
+        }
+        Shape::Create { kind, name, or_replace, on, reads, .. } => {
+            let mut found = each(reads, AccessShare, "query");
+            match (kind.as_str(), name, on) {
+                ("trigger", _, Some(on)) => found.extend(one(on, ShareRowExclusive, "create trigger")),
+                ("rule" | "policy", _, Some(on)) => found.extend(one(on, AccessExclusive, &format!("create {kind}"))),
+                ("statistics", _, Some(on)) => found.extend(one(on, ShareUpdateExclusive, "create statistics")),
+                ("view", Some(name), _) if *or_replace => found.extend(one(name, AccessExclusive, "replace view")),
+                _ => {}
+            }
+            found
+        }
+        Shape::DropIndex { names, concurrently } => {
+            let (mode, reason) = if *concurrently {
+                (ShareUpdateExclusive, "drop index concurrently")
+            } else {
+                (AccessExclusive, "drop index")
+            };
+            each(names, mode, reason)
+        }
+        Shape::Drop { kind, names, on } => match (kind.as_str(), on) {
+            ("table" | "view" | "materialized view" | "sequence" | "foreign table", _) => {
+                each(names, AccessExclusive, &format!("drop {kind}"))
+            }
+            ("trigger" | "rule" | "policy", Some(on)) => one(on, AccessExclusive, &format!("drop {kind}")),
+            _ => Found::new(),
+        },
+        Shape::AlterTable { kind, table, actions } => {
+            actions.iter().flat_map(|action| of_action(kind, table, action)).collect()
+        }
+        Shape::Reindex { kind, name: Some(name), concurrently } => match (kind.as_str(), concurrently) {
+            ("table", true) => one(name, ShareUpdateExclusive, "reindex concurrently"),
+            ("table", false) => one(name, Share, "reindex"),
+            ("index", true) => one(name, ShareUpdateExclusive, "reindex concurrently"),
+            ("index", false) => one(name, AccessExclusive, "reindex"),
+            _ => Found::new(),
+        },
+        Shape::Refresh { name, concurrently } => {
+            one(name, if *concurrently { Exclusive } else { AccessExclusive }, "refresh")
+        }
+        Shape::Truncate { tables } => each(tables, AccessExclusive, "truncate"),
+        Shape::Lock { tables, mode } => each(tables, LockMode::of_name(mode).unwrap_or(AccessExclusive), "lock table"),
+        Shape::Vacuum { tables, full } => {
+            each(tables, if *full { AccessExclusive } else { ShareUpdateExclusive }, "vacuum")
+        }
+        Shape::Analyze { tables } => each(tables, ShareUpdateExclusive, "analyze"),
+        Shape::Cluster { table: Some(table) } => one(table, AccessExclusive, "cluster"),
+        Shape::Write { verb, table, reads, .. } => {
+            let mut found = one(table, RowExclusive, verb);
+            found.extend(each(reads, AccessShare, "query"));
+            found
+        }
+        Shape::Select { reads, locks_rows } => each(
+            reads,
+            if *locks_rows { RowShare } else { AccessShare },
+            if *locks_rows { "select for update" } else { "query" },
+        ),
+        Shape::Comment { kind, name, on } => match (kind.as_str(), on) {
+            ("table" | "column" | "view" | "materialized view" | "index" | "sequence" | "foreign table", _) => {
+                one(name, ShareUpdateExclusive, "comment")
+            }
+            ("constraint" | "trigger" | "rule" | "policy", Some(on))
+                if !shape::has(&statement.tokens, &["on", "domain"]) =>
+            {
+                one(on, AccessShare, "comment")
+            }
+            _ => Found::new(),
+        },
+        Shape::Reindex { .. } | Shape::Cluster { .. } | Shape::Other => Found::new(),
+    }
+}
+
+fn of_action(kind: &str, table: &Name, action: &Action) -> Found {
+    use LockMode::{AccessExclusive, AccessShare, ShareRowExclusive, ShareUpdateExclusive};
+    let words = action.words();
+    let reason = |length: usize| words.iter().take(length).copied().collect::<Vec<_>>().join(" ");
+    let mut found = Found::new();
+    let mut own = |mode, reason: String| found.push((table.clone(), mode, reason));
+    match (kind, words.as_slice()) {
+        ("type", _) => return Found::new(),
+        ("index", ["rename" | "set" | "reset", ..]) => own(ShareUpdateExclusive, reason(1)),
+        ("sequence", ["owner" | "rename" | "set", ..]) => own(AccessExclusive, reason(1)),
+        ("sequence", _) => own(ShareRowExclusive, "alter sequence".into()),
+        ("table", ["validate", "constraint", ..]) => own(ShareUpdateExclusive, reason(2)),
+        ("table", ["set", "without", "cluster"] | ["cluster", "on", ..]) => own(ShareUpdateExclusive, reason(2)),
+        ("table" | "materialized view", ["set" | "reset"]) if only_light_parameters(action) => {
+            own(ShareUpdateExclusive, format!("{} storage parameters", words[0]));
+        }
+        ("table", ["alter", ..]) if action.has(&["set", "statistics"]) => {
+            own(ShareUpdateExclusive, "set statistics".into());
+        }
+        ("table", ["alter", ..]) if sets_attribute_options(action) => {
+            own(ShareUpdateExclusive, "set column options".into());
+        }
+        ("table", ["enable" | "disable", "trigger", ..] | ["enable", "replica" | "always", "trigger", ..]) => {
+            own(ShareRowExclusive, reason(2));
+        }
+        ("table", ["attach", "partition", ..]) => {
+            own(ShareUpdateExclusive, reason(2));
+            if let Some(child) = action.name_after(&["attach", "partition"]) {
+                found.push((child, AccessExclusive, "attach partition".into()));
+            }
+        }
+        ("table", ["detach", "partition", ..]) => {
+            let concurrent = action.has(&["concurrently"]) || action.has(&["finalize"]);
+            own(if concurrent { ShareUpdateExclusive } else { AccessExclusive }, reason(2));
+            if let Some(child) = action.name_after(&["detach", "partition"]) {
+                found.push((child, AccessExclusive, "detach partition".into()));
+            }
+        }
+        ("table", ["add", "constraint" | "foreign", ..]) if action.has(&["foreign", "key"]) => {
+            own(ShareRowExclusive, "add foreign key".into());
+        }
+        ("table", ["inherit" | "no", ..]) => {
+            own(AccessExclusive, reason(2));
+            let mode = if words[0] == "no" { AccessShare } else { ShareUpdateExclusive };
+            found.extend(action.name_after(&["inherit"]).map(|parent| (parent, mode, "inherit".to_owned())));
+        }
+        _ => own(AccessExclusive, reason(2)),
+    }
+    found.extend(action.references().into_iter().map(|name| (name, ShareRowExclusive, "foreign key".to_owned())));
+    found
+}
+
+/// Parameters that take effect for later writes and for maintenance only.
+fn only_light_parameters(action: &Action) -> bool {
+    let names = action.tokens.split(|token| token.is_sign('(') || token.is_sign(',')).skip(1);
+    let mut names = names.filter_map(|part| part.first().and_then(|token| token.name()));
+    names.all(|name| {
+        name.starts_with("autovacuum_")
+            || name.starts_with("toast")
+            || name.starts_with("vacuum_")
+            || name.starts_with("log_autovacuum")
+            || matches!(name, "fillfactor" | "parallel_workers")
+    })
+}
+
+/// `alter column c set (n_distinct = 5)`
+fn sets_attribute_options(action: &Action) -> bool {
+    action.tokens.windows(2).any(|pair| matches!(pair[0].word(), Some("set" | "reset")) && pair[1].is_sign('('))
+}

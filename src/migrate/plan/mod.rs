@@ -1,0 +1,182 @@
+//! What is to be done to one schema: a pure function of the files, the ledger and the target.
+//!
+//! The rules for order and divergence are refinery's: its runner is given an executor that records what it is asked to run
+//! and runs nothing. refinery stops at the first disagreement, so all of them are collected here before it is asked.
+
+pub(crate) mod fleet;
+pub(in crate::migrate) mod locks;
+pub(in crate::migrate) mod plan_file;
+pub(crate) mod state;
+use super::{
+    files::source::{MigrationFile, Source},
+    ledger::Applied,
+};
+use crate::{ident::SchemaName, migration::Divergence, version::Version};
+use refinery::{Migration, Runner, Target as RefineryTarget};
+use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
+
+/// How far to migrate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Target {
+    /// To the newest file. The default.
+    #[default]
+    Head,
+    /// To this version and no further.
+    Version(Version),
+}
+
+/// What is to be done to one schema. The lists are shared: ten thousand tenants in the same place have one of each.
+#[derive(Clone, Debug)]
+pub struct Plan<'a> {
+    /// The schema.
+    pub schema: SchemaName,
+    /// What its ledger holds, lowest version first.
+    pub applied: Arc<[Applied]>,
+    /// The files to apply, in this order.
+    pub pending: Arc<[&'a MigrationFile]>,
+}
+
+impl Plan<'_> {
+    /// Whether a pending file runs without a transaction. Such a file waits for every transaction of the database that is
+    /// older than its statements, so a fleet migrates these schemas one at a time, when the others are done.
+    pub fn needs_quiet(&self) -> bool {
+        self.pending.iter().any(|file| !file.is_transactional())
+    }
+
+    /// The same for another schema in the same place.
+    pub(crate) fn for_schema(&self, schema: SchemaName) -> Self {
+        Self { schema, ..self.clone() }
+    }
+
+    /// What the ledger will hold when the plan has been carried out.
+    pub fn applied_after(&self) -> Vec<Applied> {
+        self.applied.iter().cloned().chain(self.pending.iter().map(|file| Applied::of(file))).collect()
+    }
+}
+
+/// Plans one schema.
+///
+/// # Errors
+///
+/// A [`Divergence`] that lists every applied migration whose file was edited or is gone, every file that was passed over,
+/// and every migration newer than the files.
+pub fn plan<'a>(
+    source: &'a Source,
+    schema: &SchemaName,
+    mut applied: Vec<Applied>,
+    target: Target,
+) -> Result<Plan<'a>, Box<Divergence>> {
+    applied.sort_by_key(|row| row.id.version);
+    if let Some(divergence) = divergence(source, schema, &applied) {
+        return Err(Box::new(divergence));
+    }
+    let pending = pending(source, &applied, target);
+    Ok(Plan { schema: schema.clone(), applied: applied.into(), pending: pending.into() })
+}
+
+fn divergence(source: &Source, schema: &SchemaName, applied: &[Applied]) -> Option<Divergence> {
+    let newest_file = source.head().map(|head| head.version);
+    let places: Vec<Option<usize>> = applied.iter().map(|row| source.place_of(&row.id)).collect();
+    let newest_place = places.iter().flatten().max().copied();
+    let rows: BTreeSet<usize> = places.iter().flatten().copied().collect();
+    // A row newer than every file comes behind all of them.
+    let newest_row = applied.last().map(|row| row.id.version);
+    let is_passed_over = |place: usize, file: &MigrationFile| {
+        !rows.contains(&place) && (Some(place) < newest_place || Some(file.id().version) < newest_row)
+    };
+    let mut seen: BTreeSet<usize> = BTreeSet::new();
+    let mut found =
+        Divergence { schema: schema.clone(), edited: vec![], missing: vec![], out_of_order: vec![], ahead: vec![] };
+    for (row, place) in applied.iter().zip(&places) {
+        // A second row of one file is the row of no file.
+        match place.filter(|place| seen.insert(*place)).map(|place| &source.files()[place]) {
+            Some(file) if !is_applied_as(file, row) => found.edited.push(row.id.clone()),
+            Some(_) => {}
+            None if Some(row.id.version) > newest_file => found.ahead.push(row.id.clone()),
+            None => found.missing.push(row.id.clone()),
+        }
+    }
+    let passed_over = source.files().iter().enumerate().filter(|(place, file)| is_passed_over(*place, file));
+    found.out_of_order.extend(passed_over.map(|(_, file)| file.id().clone()));
+    let agrees =
+        found.edited.is_empty() && found.missing.is_empty() && found.out_of_order.is_empty() && found.ahead.is_empty();
+    (!agrees).then_some(found)
+}
+
+/// Whether a row is of this very file, by its id or by the one that earlier versions of cgk gave to dated files.
+pub(super) fn is_applied_as(file: &MigrationFile, row: &Applied) -> bool {
+    (*file.id() == row.id || file.earlier_id() == Some(&row.id)) && file.checksum() == &row.checksum
+}
+
+/// Asks refinery's runner what it would apply.
+fn pending<'a>(source: &'a Source, applied: &[Applied], target: Target) -> Vec<&'a MigrationFile> {
+    // refinery counts versions in 32 bits, so it is given ordinals; its 64-bit switch would change the checksums of every
+    // other user of refinery in the same build.
+    let ordinal = |index: usize| i32::try_from(index + 1).expect("a set has fewer than two thousand million files");
+    let files: Vec<Migration> = source
+        .files()
+        .iter()
+        .enumerate()
+        .map(|(index, file)| {
+            Migration::unapplied(&format!("V{}__m", ordinal(index)), file.checksum().as_str())
+                .expect("the name has refinery's own shape")
+        })
+        .collect();
+    let applied: Vec<Migration> = files[..applied.len()]
+        .iter()
+        .cloned()
+        .map(|mut file| {
+            file.set_applied();
+            file
+        })
+        .collect();
+    let target = match target {
+        Target::Head => RefineryTarget::Latest,
+        Target::Version(version) => {
+            let upto = source.files().iter().filter(|file| file.id().version <= version).count();
+            if upto == 0 {
+                return Vec::new();
+            }
+            RefineryTarget::Version(ordinal(upto - 1))
+        }
+    };
+    let mut recorder = NoopExecutor { applied };
+    let run = Runner::new(&files).set_target(target);
+    let report = futures_util::FutureExt::now_or_never(async move { run.run_async(&mut recorder).await })
+        .expect("the recorder never waits")
+        .expect("divergence was ruled out, and the recorder cannot fail");
+    report
+        .applied_migrations()
+        .iter()
+        .map(|done| &source.files()[usize::try_from(done.version() - 1).expect("ordinals start at one")])
+        .collect()
+}
+
+/// refinery's executor that executes nothing.
+struct NoopExecutor {
+    applied: Vec<Migration>,
+}
+
+impl AsyncTransaction for NoopExecutor {
+    type Error = Infallible;
+
+    async fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(
+        &'a mut self,
+        queries: T,
+    ) -> Result<usize, Infallible> {
+        Ok(queries.count())
+    }
+}
+
+impl AsyncQuery<Vec<Migration>> for NoopExecutor {
+    async fn query(&mut self, _: &str) -> Result<Vec<Migration>, Infallible> {
+        Ok(self.applied.clone())
+    }
+}
+
+impl AsyncMigrate for NoopExecutor {
+    fn assert_migrations_table_query(_: &str) -> String {
+        String::new()
+    }
+}

@@ -1,0 +1,205 @@
+//! A plan that is kept, looked at by somebody, and carried out as it was or not at all.
+
+use super::{
+    Plan, Target,
+    fleet::{FleetPlan, Step},
+};
+use crate::{
+    db::Operator,
+    error::Result,
+    fleet::selection::{Part, Scope, Selection},
+    migrate::ledger::LedgerDigest,
+    slug::TenantSlug,
+    version::Version,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The only version there is of the form below.
+const FORMAT: u32 = 1;
+
+/// A plan to be kept: what it is about, and where every schema stood when it was made. Serializes with serde.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedPlan {
+    v: u32,
+    cgk_version: String,
+    database: String,
+    selection: SavedSelection,
+    target: Option<i64>,
+    public: Option<SavedSteps>,
+    tenants: Vec<SavedGroup>,
+    /// Tenants that are left alone or cannot be migrated.
+    aside: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedSelection {
+    scope: SavedScope,
+    exclude: Vec<String>,
+    part: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SavedScope {
+    Everything,
+    Public,
+    Tenants,
+    Only(Vec<String>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedSteps {
+    /// The digest of the ledger's rows.
+    ledger: String,
+    pending: Vec<SavedFile>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedFile {
+    version: i64,
+    name: String,
+    checksum: String,
+}
+
+/// Tenants in the same place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedGroup {
+    #[serde(flatten)]
+    steps: SavedSteps,
+    tenants: Vec<String>,
+}
+
+impl SavedPlan {
+    /// Keeps a plan.
+    pub fn of(operator: &Operator, planned: &FleetPlan<'_>) -> Self {
+        let mut groups: BTreeMap<SavedSteps, Vec<String>> = BTreeMap::new();
+        let mut aside = Vec::new();
+        for tenant in &planned.tenants {
+            let slug = tenant.slug.as_str().to_owned();
+            match &tenant.step {
+                Step::Apply(plan) => groups.entry(SavedSteps::of(plan)).or_default().push(slug),
+                Step::Skip { .. } | Step::Refuse(_) => aside.push(slug),
+            }
+        }
+        Self {
+            v: FORMAT,
+            cgk_version: env!("CARGO_PKG_VERSION").into(),
+            database: operator.facts().database.clone(),
+            selection: SavedSelection::of(&planned.selection),
+            target: match planned.target {
+                Target::Head => None,
+                Target::Version(version) => Some(version.get()),
+            },
+            public: planned.public.as_ref().map(SavedSteps::of),
+            tenants: groups.into_iter().map(|(steps, tenants)| SavedGroup { steps, tenants }).collect(),
+            aside,
+        }
+    }
+
+    /// Which schemas it is about: what to plan again, before [`differences`](Self::differences) are looked for.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Invalid`: somebody wrote a slug into it that is none.
+    pub fn selection(&self) -> Result<Selection> {
+        let slugs = |texts: &[String]| texts.iter().map(|text| Ok(text.parse()?)).collect::<Result<Vec<TenantSlug>>>();
+        let scope = match &self.selection.scope {
+            SavedScope::Everything => Scope::Everything,
+            SavedScope::Public => Scope::Public,
+            SavedScope::Tenants => Scope::Tenants,
+            SavedScope::Only(texts) => Scope::Only(slugs(texts)?),
+        };
+        let selection = Selection::from(scope).excluding(slugs(&self.selection.exclude)?);
+        Ok(match self.selection.part.as_ref().and_then(|text| text.parse::<Part>().ok()) {
+            Some(part) => selection.part(part),
+            None => selection,
+        })
+    }
+
+    /// How far it goes.
+    pub fn target(&self) -> Target {
+        self.target.and_then(Version::new).map_or(Target::Head, Target::Version)
+    }
+
+    /// Where a plan made now differs, each difference a line for people; empty where it may be carried out.
+    pub fn differences(&self, operator: &Operator, planned: &FleetPlan<'_>) -> Vec<String> {
+        let now = Self::of(operator, planned);
+        let mut found = Vec::new();
+        if self.v != FORMAT {
+            return vec![format!("the plan has format {}, and this version of cgk reads {FORMAT}", self.v)];
+        }
+        if self.database != now.database {
+            return vec![format!("it is a plan for database {}, and this is {}", self.database, now.database)];
+        }
+        if self.public != now.public {
+            found.push(format!("public: {} then, {} now", told(self.public.as_ref()), told(now.public.as_ref())));
+        }
+        let (then, today) = (self.by_tenant(), now.by_tenant());
+        for slug in then.keys().chain(today.keys().filter(|slug| !then.contains_key(*slug))) {
+            let (then, today) = (then.get(slug).copied().flatten(), today.get(slug).copied().flatten());
+            if then != today {
+                found.push(format!("tenant {slug}: {} then, {} now", told(then), told(today)));
+            }
+        }
+        found
+    }
+
+    fn by_tenant(&self) -> BTreeMap<&str, Option<&SavedSteps>> {
+        let aside = self.aside.iter().map(|slug| (slug.as_str(), None));
+        let groups = self.tenants.iter();
+        aside
+            .chain(groups.flat_map(|group| group.tenants.iter().map(|slug| (slug.as_str(), Some(&group.steps)))))
+            .collect()
+    }
+}
+
+/// `001_a … 003_c pending`; two that differ only in what a file holds, or in what the ledger held, look different.
+fn told(steps: Option<&SavedSteps>) -> String {
+    let Some(steps) = steps else { return "nothing to apply".into() };
+    let short = |text: &str| text.trim_start_matches("sha256:").chars().take(8).collect::<String>();
+    let files: Vec<String> = steps
+        .pending
+        .iter()
+        .map(|file| format!("{:03}_{} ({})", file.version, file.name, short(&file.checksum)))
+        .collect();
+    format!("{} pending on ledger {}", files.join(", "), short(&steps.ledger))
+}
+
+impl SavedSteps {
+    fn of(plan: &Plan<'_>) -> Self {
+        Self {
+            ledger: LedgerDigest::of(&plan.applied).as_str().to_owned(),
+            pending: plan
+                .pending
+                .iter()
+                .map(|file| SavedFile {
+                    version: file.id().version.get(),
+                    name: file.id().name.clone(),
+                    checksum: file.checksum().as_str().to_owned(),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl SavedSelection {
+    fn of(selection: &Selection) -> Self {
+        let texts = |slugs: &[TenantSlug]| slugs.iter().map(|slug| slug.as_str().to_owned()).collect();
+        Self {
+            scope: match &selection.scope {
+                Scope::Everything => SavedScope::Everything,
+                Scope::Public => SavedScope::Public,
+                Scope::Tenants => SavedScope::Tenants,
+                Scope::Only(slugs) => SavedScope::Only(texts(slugs)),
+            },
+            exclude: selection.exclude.iter().map(|slug| slug.as_str().to_owned()).collect(),
+            part: selection.part.map(|part| part.to_string()),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What a transaction and its savepoints share: the connection on loan, and whether the tenant was entered.
+
+use super::{
+    descriptions::{Described, Descriptions, Typed},
+    entry::Entry,
+    failure::{FailureLog, StatementNumber},
+    lease::Lease,
+    protocol::TenantTarget,
+    statement_form::{StatementForm, statement_form},
+};
+use crate::{
+    config::Pooling,
+    db::message,
+    error::{Error, Result},
+    sqlstate::{self, StatementVerdict},
+};
+use futures_util::FutureExt;
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio_postgres::{Client, types::ToSql};
+
+/// What a transaction and its savepoints share.
+pub(super) struct Shared {
+    pub(super) lease: Lease,
+    pub(super) gate: TenantTarget,
+    pub(super) pooling: Pooling,
+    descriptions: Arc<Descriptions>,
+    entry: Answer,
+    /// Whether the closure asked for a statement that was refused and not sent.
+    tampered: AtomicBool,
+    /// What has failed, for the case that the closure ignores it.
+    pub(super) failures: FailureLog,
+}
+
+/// The answer to the first message, for everybody who waits for it.
+type Answer = futures_util::future::Shared<Pin<Box<dyn Future<Output = Verdict> + Send>>>;
+
+/// Whether the tenant was entered.
+#[derive(Clone)]
+enum Verdict {
+    Entered,
+    /// Why not; taken out by whoever explains it.
+    Refused(Arc<Mutex<Option<tokio_postgres::Error>>>),
+}
+
+impl Shared {
+    pub(super) fn new(
+        lease: Lease,
+        gate: TenantTarget,
+        pooling: Pooling,
+        descriptions: Arc<Descriptions>,
+        mut entry: Entry,
+    ) -> Self {
+        let flight = lease.begin_statement();
+        let verdict = async move {
+            let refusal = entry.answer().await.take();
+            flight.finish_statement();
+            match refusal {
+                None => Verdict::Entered,
+                refusal => Verdict::Refused(Arc::new(Mutex::new(refusal))),
+            }
+        };
+        Self {
+            lease,
+            gate,
+            pooling,
+            descriptions,
+            entry: FutureExt::shared(Box::pin(verdict)),
+            tampered: AtomicBool::new(false),
+            failures: FailureLog::default(),
+        }
+    }
+
+    /// Waits for the answer to the first message.
+    pub(super) async fn entered(&self) -> Result<()> {
+        self.judge(&self.entry.clone().await)
+    }
+
+    /// Waits until a statement may be sent. Behind a pooler that is when the tenant is entered: nothing there would keep the
+    /// statement from running by itself when the BEGIN before it fails.
+    async fn may_send(&self) -> Result<()> {
+        match self.pooling {
+            Pooling::Direct => Ok(()),
+            Pooling::Transaction => self.entered().await,
+        }
+    }
+
+    fn judge(&self, verdict: &Verdict) -> Result<()> {
+        match verdict {
+            Verdict::Entered => Ok(()),
+            Verdict::Refused(_) => Err(Error::EntryRefused { tenant: self.gate.slug.clone() }),
+        }
+    }
+
+    /// Why the first message failed, once it has.
+    pub(super) fn entry_error(&self) -> Option<tokio_postgres::Error> {
+        match self.entry.peek()? {
+            Verdict::Entered => None,
+            Verdict::Refused(why) => why.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        }
+    }
+
+    pub(super) fn is_tampered(&self) -> bool {
+        self.tampered.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        self.lease.connection().client()
+    }
+
+    /// Refuses a statement that would end the transaction or leave the tenant: afterwards it would be too late.
+    pub(super) fn admit(&self, sql: &str) -> Result<()> {
+        match statement_form(sql) {
+            StatementForm::Inside => Ok(()),
+            StatementForm::Refused(refused) => {
+                self.tampered.store(true, Ordering::Relaxed);
+                Err(refused.error())
+            }
+        }
+    }
+
+    /// [`admit`](Self::admit), and waits until the statement may be sent.
+    pub(super) async fn admit_now(&self, sql: &str) -> Result<()> {
+        self.admit(sql)?;
+        self.may_send().await
+    }
+
+    /// Runs one piece of work, unless the tenant is known to be closed; its outcome counts only when the tenant was entered.
+    pub(super) async fn run<T>(&self, work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
+        if let Some(verdict) = self.entry.peek() {
+            self.judge(verdict)?;
+        }
+        self.may_send().await?;
+        let (flight, number) = (self.lease.begin_statement(), self.failures.next());
+        // Both are read at once: the driver stops reading from the wire when what it has read is not taken from it, and the
+        // answer to the first message comes in any number of pieces.
+        let (verdict, outcome) = futures_util::future::join(self.entry.clone(), work).await;
+        flight.finish_statement();
+        self.judge(&verdict)?;
+        self.noted(number, outcome)
+    }
+
+    fn noted<T>(&self, number: StatementNumber, outcome: Result<T, tokio_postgres::Error>) -> Result<T> {
+        match outcome {
+            Ok(value) => {
+                self.failures.succeeded(number);
+                Ok(value)
+            }
+            Err(source) => Err(self.failed(number, source)),
+        }
+    }
+
+    pub(super) fn failed(&self, number: StatementNumber, source: tokio_postgres::Error) -> Error {
+        if let Some(state) = source.code() {
+            self.failures.failed(number, state);
+        }
+        let tenant = self.gate.slug.clone();
+        if sqlstate::is_lost(&source) {
+            return Error::ConnectionLost { doing: format!("running a statement of tenant {tenant}"), source };
+        }
+        if sqlstate::is_out_of_step(&source) {
+            self.lease.mark_desynchronized();
+        }
+        // Statements by which the driver looks types up are gone: it would ask for them again.
+        if sqlstate::verdict_on_statement(&source) == StatementVerdict::AllGone {
+            self.lease.mark_unusable();
+        }
+        Error::Statement { tenant, source }
+    }
+
+    /// The parameter types of a statement; learned from the server the first time that the tenant runs it.
+    pub(super) async fn describe(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Described> {
+        self.admit_now(sql).await?;
+        let tenant = self.gate.slug.as_str();
+        match self.descriptions.known(tenant, sql, params.len()) {
+            Some(described) => Ok(described),
+            None => self.run(self.descriptions.learn(self.client(), tenant, sql, params)).await,
+        }
+    }
+
+    /// Runs a statement with the types of its parameters. Types that are out of date are forgotten, so that the next try
+    /// works; where the driver could not even write a parameter in one, nothing was sent, and they are learned again at once.
+    pub(super) async fn described<'p, T, W>(
+        &self,
+        sql: &str,
+        params: &'p [&'p (dyn ToSql + Sync)],
+        work: impl Fn(Typed<'p>) -> W,
+    ) -> Result<T>
+    where
+        W: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        let described = self.describe(sql, params).await?;
+        let outcome = self.run(work(described.typed(params))).await;
+        let Err(Error::Statement { source, .. }) = &outcome else { return outcome };
+        if !self.is_outdated(&described, sql, source) || source.as_db_error().is_some() {
+            return outcome;
+        }
+        let described = self.describe(sql, params).await?;
+        self.run(work(described.typed(params))).await
+    }
+
+    /// Whether a statement failed because its types were known from before and may have changed since; they are forgotten.
+    pub(super) fn is_outdated(&self, described: &Described, sql: &str, source: &tokio_postgres::Error) -> bool {
+        let outdated = described.is_from_before() && sqlstate::verdict_on_statement(source) == StatementVerdict::Stale;
+        if outdated {
+            self.descriptions.forget(self.gate.slug.as_str(), sql);
+        }
+        outdated
+    }
+
+    /// Sends a statement of our own without parameters and waits for it.
+    pub(super) async fn command(&self, sql: &str) -> Result<()> {
+        self.run(async { message::run(self.client(), sql).await?.complete().map(drop) }).await
+    }
+}

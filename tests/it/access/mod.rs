@@ -1,0 +1,6 @@
+//! Roles and logins.
+
+pub(crate) mod harden;
+pub(crate) mod limits;
+pub(crate) mod row_security;
+pub(crate) mod service_login;

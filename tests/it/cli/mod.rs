@@ -1,0 +1,11 @@
+//! The program, by its output.
+
+pub(crate) mod commands;
+pub(crate) mod concurrent_runs;
+pub(crate) mod demo;
+pub(crate) mod fleet;
+pub(crate) mod help;
+pub(crate) mod lint;
+pub(crate) mod named_commands;
+pub(crate) mod refusals;
+pub(crate) mod verify;

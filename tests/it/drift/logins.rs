@@ -1,0 +1,198 @@
+//! Drift under path isolation: an admitted login has on every tenant's schema what cgk gives it, and nothing else. The control
+//! of each: clean before, and clean again after the statement that is named.
+
+use crate::{
+    access::service_login::app_name,
+    sandbox::{Files, Raw},
+    stage::slug,
+};
+use cgk::{
+    Config, Db, Operator,
+    config::Isolation,
+    drift::{self, Difference},
+    lifecycle::{self, CreateOptions},
+    login::{self, LoginOptions},
+    migrate::{Migrations, Scope, Silent},
+    setup,
+    testing::{TestDatabase, TestServer},
+};
+
+struct Fleet {
+    database: TestDatabase,
+    operator: Operator,
+    migrations: Migrations,
+    raw: Raw,
+    app: String,
+}
+
+impl Fleet {
+    async fn made(isolation: Isolation) -> Self {
+        let files = Files::of_tenants(&[(
+            "001_notes.sql",
+            "create table notes (id int generated always as identity, body text); create view titles as select body from notes;
+             create type mood as enum ('good'); create function one() returns int language sql as 'select 1';
+             create function two() returns int language sql as 'select 2'; revoke execute on function two() from public",
+        )]);
+        let database = TestServer::shared().database().await.unwrap();
+        let config: Config = database.config().clone().with_isolation(isolation);
+        let (operator, migrations) = (Operator::connect(&config).await.unwrap(), files.load());
+        setup::setup(&operator, &migrations, &mut Silent).await.unwrap();
+        let app = app_name(&database);
+        login::admit(&operator, &app, &LoginOptions::default()).await.unwrap();
+        let db: Db = Db::connect(&config).await.unwrap();
+        for tenant in ["acme", "globex"] {
+            let options = CreateOptions::default();
+            lifecycle::create(&operator, &db, &migrations, &slug(tenant), &options).await.unwrap();
+        }
+        let raw = Raw::on(&database).await;
+        Self { database, operator, migrations, raw, app: app.as_str().to_owned() }
+    }
+
+    async fn found(&self, scope: &Scope) -> Vec<Difference> {
+        let report = drift::verify(&self.operator, &self.migrations, scope).await.unwrap();
+        report.schemas().flat_map(|schema| schema.differences.clone()).chain(report.rights.clone()).collect()
+    }
+}
+
+fn lines(found: &[Difference]) -> Vec<String> {
+    found.iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn a_logins_rights_are_what_cgk_gives() {
+    let fleet = Fleet::made(Isolation::Path).await;
+    let acme = Scope::Only(vec![slug("acme")]);
+    for (sql, expected) in [
+        ("grant truncate on tenant_acme.notes to {app}", "has truncate on table tenant_acme.notes"),
+        ("grant select on tenant_acme.notes to {app} with grant option", "has select on table tenant_acme.notes"),
+        ("grant select (body) on tenant_acme.notes to {app}", "has select on column body of table tenant_acme.notes"),
+        ("grant create on schema tenant_acme to {app}", "has create on schema tenant_acme"),
+        ("grant select on tenant_acme.schema_migrations to {app}", "has select on table tenant_acme.schema_migrations"),
+        ("grant execute on function tenant_acme.two() to {app}", "has execute on function tenant_acme.two()"),
+        ("grant usage on type tenant_acme.mood to {app}", "has usage on type tenant_acme.mood"),
+        (
+            "alter default privileges in schema tenant_acme grant truncate on tables to {app}",
+            "has truncate on default rights on tables",
+        ),
+        ("revoke delete on tenant_acme.notes from {app}", "lacks delete on table tenant_acme.notes"),
+        (
+            "revoke all on tenant_acme.titles from {app}",
+            "lacks delete, insert, select, update on table tenant_acme.titles",
+        ),
+        (
+            "revoke usage on sequence tenant_acme.notes_id_seq from {app}",
+            "lacks usage on sequence tenant_acme.notes_id_seq",
+        ),
+        ("revoke usage on schema tenant_acme from {app}", "lacks usage on schema tenant_acme"),
+        (
+            "alter default privileges in schema tenant_acme revoke update on sequences from {app}",
+            "lacks update on default rights on sequences",
+        ),
+    ] {
+        assert_eq!(lines(&fleet.found(&Scope::Everything).await), Vec::<String>::new(), "before {sql}");
+        fleet.raw.run(&sql.replace("{app}", &fleet.app)).await;
+        for scope in [&Scope::Everything, &acme] {
+            let found = fleet.found(scope).await;
+            let expected = format!("login {}: {expected}", fleet.app);
+            assert!(found.len() == 1 && found[0].to_string().starts_with(&expected), "{sql}: {:?}", lines(&found));
+        }
+        assert_eq!(lines(&fleet.found(&Scope::Only(vec![slug("globex")])).await), Vec::<String>::new());
+        // The tables of another grantor's options are revoked by their owner.
+        let fix = fleet.found(&acme).await.remove(0).fix.remove(0).sql;
+        fleet.raw.run(&fix).await;
+        if sql.ends_with("with grant option") {
+            fleet.raw.run(&format!("grant select on tenant_acme.notes to {}", fleet.app)).await;
+        }
+    }
+    assert_eq!(lines(&fleet.found(&Scope::Everything).await), Vec::<String>::new());
+    drop(fleet.database);
+}
+
+/// Under role isolation the login acts as the tenants' roles and has no right of its own.
+#[tokio::test]
+async fn a_login_has_no_right_on_a_tenants_schema_under_role_isolation() {
+    let fleet = Fleet::made(Isolation::Role).await;
+    for (sql, expected) in [
+        ("grant select on tenant_acme.notes to {app}", "table notes: grants are {app}: select"),
+        ("grant select (body) on tenant_acme.notes to {app}", "column notes.body: grants are {app}: select"),
+        ("grant usage on schema tenant_acme to {app}", "schema: grants are {app}: usage"),
+        ("grant usage on sequence tenant_acme.notes_id_seq to {app}", "sequence notes_id_seq: grants are {app}: usage"),
+        ("grant execute on function tenant_acme.two() to {app}", "function two(): grants are {app}: execute"),
+        ("grant usage on type tenant_acme.mood to {app}", "type mood: grants are {app}: usage"),
+        (
+            "alter default privileges in schema tenant_acme grant select on tables to {app}",
+            "default rights tables: grants are {app}: select",
+        ),
+    ] {
+        let filled = |text: &str| text.replace("{app}", &fleet.app);
+        let acme = Scope::Only(vec![slug("acme")]);
+        assert_eq!(lines(&fleet.found(&acme).await), Vec::<String>::new(), "before {sql}");
+        fleet.raw.run(&filled(sql)).await;
+        let found = lines(&fleet.found(&acme).await);
+        assert!(found.len() == 1 && found[0].contains(&filled("{app}: ")), "{sql}: {found:?}");
+        assert!(found[0].starts_with(filled(expected).split(" are ").next().unwrap()), "{sql}: {found:?}");
+        // What a person would run: the comparison's own statement.
+        let fix = fleet.found(&acme).await.remove(0).fix.remove(0).sql;
+        fleet.raw.run(&fix).await;
+    }
+}
+
+/// What everyone may do in the tenants' schemas and the shared one, whatever the isolation.
+#[tokio::test]
+async fn what_everyone_may_do_is_compared_under_each_isolation() {
+    for isolation in [Isolation::Role, Isolation::Path] {
+        let fleet = Fleet::made(isolation).await;
+        assert_eq!(lines(&fleet.found(&Scope::Everything).await), Vec::<String>::new(), "{isolation:?}");
+        for (sql, back, expected) in [
+            (
+                "grant select on tenant_acme.notes to public",
+                "revoke select on tenant_acme.notes from public",
+                "table notes: grants are everyone: select",
+            ),
+            (
+                "grant select (body) on tenant_acme.notes to public",
+                "revoke select (body) on tenant_acme.notes from public",
+                "column notes.body: grants are everyone: select",
+            ),
+            (
+                "grant usage on sequence tenant_acme.notes_id_seq to public",
+                "revoke usage on sequence tenant_acme.notes_id_seq from public",
+                "sequence notes_id_seq: grants are everyone: usage",
+            ),
+            (
+                "grant usage on schema tenant_acme to public",
+                "revoke usage on schema tenant_acme from public",
+                "schema: grants are everyone: usage",
+            ),
+            (
+                "grant execute on function tenant_acme.two() to public",
+                "revoke execute on function tenant_acme.two() from public",
+                "function two(): grants are everyone: execute",
+            ),
+            (
+                "revoke execute on function tenant_acme.one() from public",
+                "grant execute on function tenant_acme.one() to public",
+                "function one(): no grants, migrations give everyone: execute",
+            ),
+            (
+                "grant delete on public.users to public",
+                "revoke delete on public.users from public",
+                "table users: grants are everyone: delete",
+            ),
+            (
+                "grant select (password_hash) on public.users to public",
+                "revoke select (password_hash) on public.users from public",
+                "column users.password_hash: grants are everyone: select",
+            ),
+        ] {
+            fleet.raw.run(sql).await;
+            let found = lines(&fleet.found(&Scope::Everything).await);
+            assert!(found.len() == 1 && found[0].starts_with(expected), "{isolation:?}, {sql}: {found:?}");
+            fleet.raw.run(back).await;
+        }
+        assert_eq!(lines(&fleet.found(&Scope::Everything).await), Vec::<String>::new(), "{isolation:?}");
+        fleet.raw.run("revoke execute on function public.current_tenant_slug() from public").await;
+        let found = lines(&fleet.found(&Scope::Everything).await);
+        assert!(found.len() == 1 && found[0].starts_with("function current_tenant_slug()"), "{isolation:?}: {found:?}");
+    }
+}

@@ -1,0 +1,9 @@
+//! Drift and verification.
+
+pub(crate) mod false_alarms;
+pub(crate) mod ignore;
+pub(crate) mod logins;
+pub(crate) mod roles;
+pub(crate) mod schemas;
+pub(crate) mod sql;
+pub(crate) mod stamps;

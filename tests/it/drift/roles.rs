@@ -1,0 +1,308 @@
+//! Drift in roles: every right, membership and setting that a tenant's role or a service's login must not have is named,
+//! with a statement that takes it away. The control of each: clean before, and clean again after that statement.
+
+use crate::{
+    access::service_login::app_name,
+    sandbox::{Files, Raw, login_role, tenants},
+    stage::slug,
+    support::cgk::Shell,
+};
+use cgk::{
+    Operator,
+    config::Isolation,
+    drift::{self, Difference, DriftReport},
+    ident::{DatabaseTag, RoleName},
+    login::{self, LoginOptions, PasswordWish, SharedTables},
+    migrate::{Migrations, Scope},
+    testing::{TestDatabase, TestServer},
+};
+
+/// What is done by hand to the role of acme, and how the line begins that names it. `{globex}` is another tenant's role,
+/// `{app}` an admitted login, `{stray}` one that nobody admitted, `{database}` the database.
+const PLANTED: &[(&str, &str)] = &[
+    ("grant pg_read_all_data to {acme}", "role {acme}: is a member of pg_read_all_data, and may do what that may"),
+    ("grant {globex} to {acme}", "role {acme}: is a member of {globex}, and may do what that may"),
+    ("grant {acme} to {globex}", "role {acme}: another tenant's role, {globex}, may act as it: a hole in isolation"),
+    (
+        "grant {acme} to {stray}",
+        "role {acme}: role {stray} may act as it, and no `setup:database --app-role` admitted that role",
+    ),
+    ("alter role {acme} superuser", "role {acme}: may do anything"),
+    ("alter role {acme} login", "role {acme}: may log in"),
+    ("alter role {acme} createrole", "role {acme}: may make roles"),
+    ("alter role {acme} createdb", "role {acme}: may make databases"),
+    ("alter role {acme} replication", "role {acme}: may read the write-ahead log"),
+    ("alter role {acme} bypassrls", "role {acme}: may bypass policies"),
+    ("alter role {acme} inherit", "role {acme}: inherits the rights of roles that it is a member of"),
+    ("alter role {acme} set search_path = tenant_globex", "role {acme}: has the setting search_path=tenant_globex"),
+    (
+        "alter role {acme} in database {database} set row_security = off",
+        "role {acme}: has the setting row_security=off in this database",
+    ),
+    (
+        "alter role {acme} set app.current_organization_id = 'x'",
+        "role {acme}: has the setting app.current_organization_id=x",
+    ),
+    ("grant select on public.users to {acme}", "role {acme}: has rights on table public.users, outside of its schema"),
+    (
+        "grant select (password_hash) on public.users to {acme}",
+        "role {acme}: has rights on table column public.users.password_hash, outside of its schema",
+    ),
+    (
+        "grant select on tenant_globex.orders to {acme}",
+        "role {acme}: has rights on table tenant_globex.orders, outside",
+    ),
+    ("grant usage on schema tenant_globex to {acme}", "role {acme}: has rights on schema tenant_globex, outside"),
+    ("grant create on database {database} to {acme}", "role {acme}: has rights on database {database}, outside"),
+    (
+        "alter default privileges in schema public grant select on tables to {acme}",
+        "role {acme}: has rights on default acl",
+    ),
+    ("create table public.taken (); alter table public.taken owner to {acme}", "role {acme}: owns table public.taken"),
+    ("alter schema tenant_acme owner to {acme}", "role {acme}: owns schema tenant_acme"),
+    (
+        "grant insert on tenant_acme.schema_migrations to {acme}",
+        "ledger schema_migrations: the tenant's role may write it",
+    ),
+    ("grant pg_read_all_data to {app}", "login {app}: is a member of pg_read_all_data, which is no tenant's role"),
+    ("alter role {app} superuser", "login {app}: may do anything"),
+    ("alter role {app} createrole", "login {app}: may make roles"),
+    ("alter role {app} createdb", "login {app}: may make databases"),
+    ("alter role {app} replication", "login {app}: may read the write-ahead log"),
+    ("alter role {app} bypassrls", "login {app}: may bypass policies"),
+    ("alter role {app} set search_path = public", "login {app}: has the setting search_path=public"),
+    ("alter role {app} set role = {globex}", "login {app}: has the setting role={globex}"),
+    (
+        "alter role {app} in database {database} reset search_path",
+        "login {app}: has no empty search path in this database",
+    ),
+    ("grant create on schema public to {app}", "login {app}: may create objects in schema public"),
+    ("grant create on database {database} to {app}", "login {app}: may create objects in database {database}"),
+    ("create table public.hers (); alter table public.hers owner to {app}", "login {app}: owns table public.hers"),
+    ("grant create on schema public to public", "role public (everyone): may create objects in schema public"),
+    (
+        "grant create on database {database} to public",
+        "role public (everyone): may create objects in database {database}",
+    ),
+    (
+        "alter default privileges grant select on tables to public",
+        "default rights tables in every schema: everyone gets select on all that postgres creates",
+    ),
+    (
+        "alter default privileges grant insert on tables to {stray}",
+        "default rights tables in every schema: {stray} gets insert on all that postgres creates",
+    ),
+];
+
+fn ends(shell: &Shell, arguments: &[&str], code: i32) {
+    let answer = shell.run(arguments);
+    assert_eq!(answer.code, code, "{}", shell.shown(arguments, &answer));
+}
+
+struct Fleet {
+    database: TestDatabase,
+    migrations: Migrations,
+    operator: Operator,
+    raw: Raw,
+    app: String,
+    stray: String,
+}
+
+impl Fleet {
+    async fn made() -> Self {
+        let database = TestServer::shared().set_up_database().await.unwrap();
+        let migrations = Migrations::bundled();
+        let operator = tenants(&database, &migrations, &["acme", "globex"]).await;
+        let name = app_name(&database);
+        login::admit(&operator, &name, &LoginOptions::default()).await.unwrap();
+        let raw = Raw::on(&database).await;
+        let (stray, _) = login_role(&database, &raw, "noinherit").await;
+        Self { app: name.as_str().to_owned(), database, migrations, operator, raw, stray }
+    }
+
+    fn filled(&self, text: &str) -> String {
+        let tag = DatabaseTag::of(self.database.name());
+        let role = |tenant: &str| RoleName::of_tenant(&slug(tenant), &tag).as_str().to_owned();
+        let owner = self.operator.facts().role.as_str();
+        text.replace("{acme}", &role("acme"))
+            .replace("{globex}", &role("globex"))
+            .replace("{app}", &self.app)
+            .replace("{stray}", &self.stray)
+            .replace("{database}", self.database.name())
+            .replace("postgres creates", &format!("{owner} creates"))
+    }
+
+    async fn report(&self) -> DriftReport {
+        drift::verify(&self.operator, &self.migrations, &Scope::Everything).await.unwrap()
+    }
+}
+
+fn all(report: &DriftReport) -> Vec<&Difference> {
+    report.schemas().flat_map(|schema| &schema.differences).chain(&report.rights).chain(&report.strays).collect()
+}
+
+fn lines(report: &DriftReport) -> Vec<String> {
+    all(report).iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn every_wrong_right_is_named_and_its_fix_takes_it_away() {
+    let fleet = Fleet::made().await;
+    for (sql, expected) in PLANTED {
+        let before = lines(&fleet.report().await);
+        assert_eq!(before, Vec::<String>::new(), "before {sql}");
+        fleet.raw.run(&fleet.filled(sql)).await;
+        let report = fleet.report().await;
+        let found = all(&report);
+        let expected = fleet.filled(expected);
+        let named = found.iter().find(|one| one.to_string().starts_with(&expected));
+        let named = named.unwrap_or_else(|| panic!("{sql}\nfound    {:#?}\nexpected {expected}", lines(&report)));
+        assert!(!named.fix.is_empty() && report.has_drift(), "{sql}");
+        let about_rights = |one: &&&drift::Difference| matches!(one.change, drift::Change::Wrong { .. });
+        for fix in found.iter().filter(about_rights).flat_map(|one| &one.fix) {
+            fleet.raw.run(&fix.sql).await;
+        }
+        if sql.contains("create table") {
+            fleet.raw.run("drop table if exists public.taken, public.hers").await;
+        }
+        if sql.contains("alter schema") {
+            // Its owner had rights of its own before.
+            fleet.raw.run(&fleet.filled("grant usage on schema tenant_acme to {acme}")).await;
+        }
+    }
+}
+
+/// A membership that lends rights is told from one that only lets a login act as the role.
+#[tokio::test]
+async fn a_membership_that_inherits_is_named() {
+    let fleet = Fleet::made().await;
+    assert_eq!(lines(&fleet.report().await), Vec::<String>::new());
+    let option = if fleet.operator.facts().major() >= 16 { " with inherit true" } else { "" };
+    let login = if option.is_empty() { "; alter role {app} inherit" } else { "" };
+    fleet.raw.run(&fleet.filled(&format!("grant {{acme}} to {{app}}{option}{login}"))).await;
+    let found = lines(&fleet.report().await);
+    let expected = fleet.filled("role {acme}: role {app} has all its rights without acting as it");
+    assert!(found.contains(&expected), "{found:?}");
+}
+
+/// Whoever may act as a tenant by office is no finding: a superuser, whoever makes roles, the schema's owner.
+#[tokio::test]
+async fn the_operators_own_memberships_are_no_drift() {
+    let fleet = Fleet::made().await;
+    let (maker, _) = login_role(&fleet.database, &fleet.raw, "createrole").await;
+    fleet.raw.run(&fleet.filled(&format!("grant {{acme}}, {{globex}} to {maker}"))).await;
+    assert_eq!(lines(&fleet.report().await), Vec::<String>::new());
+    // The control.
+    fleet.raw.run(&format!("alter role {maker} nocreaterole")).await;
+    assert_eq!(lines(&fleet.report().await).len(), 2);
+}
+
+/// Grants of the shared schema to single roles are the operator's; to a tenant's role or to everyone they are a hole.
+#[tokio::test]
+async fn what_everyone_may_do_in_a_tenants_schema_is_named() {
+    let fleet = Fleet::made().await;
+    for (sql, expected) in [
+        ("grant select on tenant_acme.orders to public", "table orders: grants are everyone: select"),
+        ("grant usage on schema tenant_acme to public", "schema: grants are everyone: usage"),
+        (
+            "alter default privileges in schema tenant_acme grant select on tables to public",
+            "default rights tables: grants are everyone: select",
+        ),
+        ("grant select on public.magic_links to public", "table magic_links: grants are everyone: select"),
+    ] {
+        let before = lines(&fleet.report().await);
+        fleet.raw.run(sql).await;
+        let found = lines(&fleet.report().await);
+        let new: Vec<_> = found.iter().filter(|line| !before.contains(line)).collect();
+        assert!(new.len() == 1 && new[0].starts_with(expected), "{sql}: {new:?}");
+    }
+}
+
+/// A table of a tenant that is a child of a shared one, or of another tenant's, shows its rows to whoever reads the parent.
+#[tokio::test]
+async fn children_of_shared_tables_are_named() {
+    let fleet = Fleet::made().await;
+    fleet
+        .raw
+        .run("create table public.log (id int, line text); create table public.parts (id int) partition by list (id)")
+        .await;
+    for (sql, expected) in [
+        (
+            "create table tenant_acme.log () inherits (public.log)",
+            "table tenant_acme.log: inherits from public.log, through",
+        ),
+        (
+            "create table tenant_acme.part partition of public.parts for values in (1)",
+            "table tenant_acme.part: is a partition of public.parts, through",
+        ),
+        (
+            "create table tenant_acme.copy () inherits (tenant_globex.orders)",
+            "table tenant_acme.copy: inherits from tenant_globex.orders, through",
+        ),
+        (
+            "create table public.vips () inherits (public.users); grant select on public.vips to public",
+            "table vips: everyone has rights on it, and the policies of its parent users do not cover it",
+        ),
+    ] {
+        // The path of the comparison is empty, so the server writes the names with their schemas.
+        let expected =
+            expected.replace("table vips", "table public.vips").replace("parent users", "parent public.users");
+        assert_eq!(fleet.report().await.rights, [], "before {sql}");
+        fleet.raw.run(sql).await;
+        let report = fleet.report().await;
+        let rights: Vec<_> = report.rights.iter().map(ToString::to_string).collect();
+        assert!(rights.len() == 1 && rights[0].starts_with(&expected), "{sql}: {rights:?}");
+        fleet.raw.run(&report.rights[0].fix[0].sql).await;
+    }
+    assert_eq!(fleet.report().await.rights, []);
+}
+
+/// Right after `setup:database`, with every combination of its options and with and without tenants, nothing has drifted.
+#[tokio::test]
+async fn a_fresh_database_is_clean_whatever_the_options() {
+    let files = Files::of_tenants(&[("001_notes.sql", "create table notes (id int, body text)")]);
+    for isolation in ["role", "path"] {
+        for tables in [None, Some("registry"), Some("all")] {
+            let database = TestServer::shared().database().await.unwrap();
+            let name = app_name(&database).as_str().to_owned();
+            let shell = Shell::on(&database)
+                .set("CGK_ISOLATION", isolation)
+                .set("CGK_MIGRATIONS", files.path().to_str().unwrap());
+            let mut arguments = vec!["setup:database", "--app-role", &name];
+            arguments.extend(tables.iter().flat_map(|tables| ["--app-tables", tables]));
+            ends(&shell, &arguments, 0);
+            ends(&shell, &["drift"], 0);
+            ends(&shell, &["tenant:create", "acme", "globex"], 0);
+            ends(&shell, &["drift"], 0);
+            for again in ["--new-password", "--revoke-direct", "--isolate-tenants"] {
+                let arguments = [&arguments[..], &[again]].concat();
+                ends(&shell, &arguments, 0);
+                ends(&shell, &["drift"], 0);
+            }
+            // The control: the same comparison sees what is added.
+            Raw::on(&database).await.run("grant select on public.users to public").await;
+            ends(&shell, &["drift"], 7);
+        }
+    }
+}
+
+/// A login that was given everything, and then the registry only, leaves nothing behind; nor does a change to role isolation.
+#[tokio::test]
+async fn taking_rights_back_leaves_no_drift() {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let migrations = Migrations::bundled();
+    tenants(&database, &migrations, &["acme"]).await;
+    let name = app_name(&database);
+    for (isolation, tables) in [
+        (Isolation::Role, SharedTables::All),
+        (Isolation::Role, SharedTables::Registry),
+        (Isolation::Role, SharedTables::All),
+    ] {
+        let operator = Operator::connect(&database.config().clone().with_isolation(isolation)).await.unwrap();
+        let mut options = LoginOptions::default();
+        (options.shared_tables, options.password) = (Some(tables), PasswordWish::Keep);
+        login::admit(&operator, &name, &options).await.unwrap();
+        let report = drift::verify(&operator, &migrations, &Scope::Everything).await.unwrap();
+        assert_eq!(lines(&report), Vec::<String>::new(), "{isolation:?} {tables:?}");
+    }
+}

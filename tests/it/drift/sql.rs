@@ -1,0 +1,148 @@
+//! The statements that `cgk drift --sql` prints: run by the test, they bring every schema back.
+
+use super::schemas::{PLANTED, lines, of, planted, role};
+use crate::{
+    sandbox::{Raw, tenants},
+    stage::report,
+    support::cgk::Shell,
+};
+use cgk::{
+    drift,
+    migrate::{Migrations, Scope},
+    testing::TestServer,
+};
+
+/// A script as somebody leaves it who means the statements that lose data as well.
+fn meant(script: &str) -> String {
+    let uncommented = script.lines().map(|line| line.strip_prefix("--   ").unwrap_or(line));
+    uncommented.collect::<Vec<_>>().join("\n")
+}
+
+/// What is planted by hand in addition to what the comparison's test plants.
+const MORE: &[&str] = &[
+    "drop table orders cascade",
+    "drop table items cascade",
+    "drop view open_orders",
+    "drop function touch() cascade",
+    "drop function doubled(orders)",
+    "drop function here()",
+    "drop sequence numbers",
+    "drop type pair",
+    "drop table parts_2026",
+    "drop table parts cascade",
+    "alter table items drop mood, drop share; drop type mood; drop domain percent",
+    "alter table items drop id",
+    "alter table orders drop id cascade",
+    "alter table orders drop double",
+    "alter table orders rename note to remark",
+    "drop trigger orders_touch on orders; drop function touch(); create function touch(a int) returns int language sql as 'select 1'",
+    "drop view open_orders; create view open_orders as select id from orders",
+    "drop materialized view totals; create materialized view totals as select 1 as total",
+    "drop type mood cascade; create type mood as enum ('low'); alter table items add mood mood",
+    "drop index items_order_id_idx; create unique index items_order_id_idx on items (id)",
+    "create table kid () inherits (extra)",
+    "alter default privileges in schema {schema} grant select on sequences to pg_monitor with grant option",
+    "grant select on orders to pg_monitor with grant option",
+    "create function \"an \"\"odd\"\" name\"(a text, b \"char\") returns int language sql as 'select 1'",
+    "create table \"an \"\"odd\"\"; name\" (\"a; b\" int)",
+    "alter table orders add \"drop\nit\" int",
+    "alter table orders drop constraint orders_note_key",
+    "alter table orders drop constraint orders_pkey cascade",
+    "revoke all on function touch() from public",
+    "grant update (note) on orders to public",
+    "alter table extra add primary key (id)",
+    // Two that differ alike share one comparison, and each has its own names.
+    "revoke insert on orders from {role}",
+    "alter table orders disable trigger orders_touch",
+];
+
+/// How the lines of what no statement brings back begin.
+const NOT_BROUGHT_BACK: &[&str] = &[
+    // A column that was made again is the last one.
+    "table extra: column order is",
+    "table items: column order is",
+    "table orders: column order is",
+    // A label of an enum cannot be dropped.
+    "type mood: labels are 'low', 'high', 'middle'",
+    "ledger schema_migrations: ",
+    "migration 001_rich: ",
+    "migration 003_x: ",
+    "schema {schema}: missing",
+];
+
+#[tokio::test]
+async fn the_printed_statements_bring_schemas_back() {
+    let (database, migrations, operator, raw, slugs) = planted().await;
+    let more: Vec<String> = (0..MORE.len()).map(|index| format!("m{index}")).collect();
+    tenants(&database, &migrations, &more.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let filled = |text: &str, slug: &str| {
+        text.replace("{schema}", &format!("tenant_{slug}")).replace("{role}", &role(&database, slug))
+    };
+    let all: Vec<(&String, &str)> =
+        slugs.iter().zip(PLANTED.iter().map(|(sql, _)| *sql)).chain(more.iter().zip(MORE.iter().copied())).collect();
+    for (slug, sql) in &all {
+        raw.run(&format!("set search_path = tenant_{slug}, public; {}", filled(sql, slug))).await;
+    }
+    raw.run("reset search_path").await;
+    let before = drift::verify(&operator, &migrations, &Scope::Tenants).await.unwrap();
+    let mut brought_back = 0;
+    for (slug, sql) in &all {
+        // The control: there is something to bring back, and each difference is in the script, with a statement or without.
+        let (drift, script) = (of(&before, slug), of(&before, slug).fix_script());
+        assert!(!drift.differences.is_empty(), "{sql}");
+        for difference in drift.differences.iter().filter(|difference| difference.fix.is_empty()) {
+            let named = format!("-- no statement is known: {} {}", difference.kind, difference.object);
+            assert!(script.contains(&named), "{sql}\n{script}");
+        }
+        if let Err(error) = raw.try_run(&meant(&script)).await {
+            panic!("{sql}\n{:?}\n{script}", error.as_db_error());
+        }
+    }
+    let after = drift::verify(&operator, &migrations, &Scope::Tenants).await.unwrap();
+    for (slug, sql) in &all {
+        let left = lines(of(&after, slug));
+        brought_back += usize::from(left.is_empty());
+        let is_known = |line: &String| NOT_BROUGHT_BACK.iter().any(|known| line.starts_with(&filled(known, slug)));
+        assert!(left.iter().all(is_known), "{sql}\n{left:#?}\n{}", of(&before, slug).fix_script());
+    }
+    report(&format!("{brought_back} of {} planted differences were brought back by the printed statements", all.len()));
+    assert!(brought_back + 20 > all.len());
+}
+
+/// The command prints what the library gives, and runs nothing; what loses data is commented out.
+#[tokio::test]
+async fn the_command_prints_and_runs_nothing() {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let migrations = Migrations::bundled();
+    let operator = tenants(&database, &migrations, &["acme"]).await;
+    let raw = Raw::on(&database).await;
+    raw.run(
+        "alter table tenant_acme.orders add scratch int; drop index tenant_acme.orders_placed_at_idx; alter table public.users add nickname text",
+    )
+    .await;
+    let shell = Shell::on(&database);
+    let printed = shell.run(&["drift", "--sql"]);
+    assert_eq!(printed.code, 7, "{}{}", printed.stdout, printed.stderr);
+    let report = drift::verify(&operator, &migrations, &Scope::Everything).await.unwrap();
+    assert_eq!(printed.stdout.trim_end(), report.fix_script().trim_end());
+    for expected in [
+        "set local search_path = \"tenant_acme\";",
+        "--   alter table \"tenant_acme\".\"orders\" drop column \"scratch\";",
+        "CREATE INDEX orders_placed_at_idx ON orders",
+        "--   alter table \"public\".\"users\" drop column \"nickname\";",
+    ] {
+        assert!(printed.stdout.contains(expected), "{expected}\n{}", printed.stdout);
+    }
+    let json = shell.run(&["drift", "--json"]).stdout;
+    assert!(
+        json.contains(r#"{"sql":"alter table \"tenant_acme\".\"orders\" drop column \"scratch\"","loses_data":true"#),
+        "{json}"
+    );
+    // As it is printed, the column that may hold something stays; with the dashes taken away it goes.
+    raw.run(&printed.stdout).await;
+    let left = drift::verify(&operator, &migrations, &Scope::Everything).await.unwrap();
+    assert_eq!(lines(&left.tenants[0]), ["column orders.scratch: not from any migration"]);
+    raw.run(&meant(&printed.stdout.replace("CREATE INDEX", "CREATE INDEX IF NOT EXISTS"))).await;
+    let printed = shell.run(&["drift", "--sql"]);
+    assert_eq!((printed.code, printed.stdout.as_str()), (0, ""), "{}", printed.stderr);
+}

@@ -1,0 +1,6 @@
+//! Tenants are created, adopted, changed.
+
+pub(crate) mod baseline;
+pub(crate) mod create_many;
+pub(crate) mod isolation_mode;
+pub(crate) mod setup_and_create;

@@ -1,0 +1,20 @@
+//! Migrations.
+
+pub(crate) mod apply;
+pub(crate) mod beside_steps;
+pub(crate) mod collisions;
+pub(crate) mod concurrent_traffic;
+pub(crate) mod corpus;
+pub(crate) mod files;
+pub(crate) mod fleet;
+pub(crate) mod ledger_rows;
+pub(crate) mod lint;
+pub(crate) mod locks;
+pub(crate) mod non_transactional;
+pub(crate) mod reading;
+pub(crate) mod rehearsal;
+pub(crate) mod repair;
+pub(crate) mod run;
+pub(crate) mod session_reset;
+pub(crate) mod sql_reading;
+pub(crate) mod wrong_files;

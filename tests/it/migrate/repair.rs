@@ -1,0 +1,212 @@
+//! Repair: a ledger is made to agree with the files again, for one version and with a reason; nothing is run.
+
+use crate::sandbox::{Files, Raw, migrate_all, picture, tenants};
+use cgk::{
+    Error, ErrorKind, Operator, TenantSlug, drift,
+    migrate::{self, Migrations, Repair, RepairOutcome, SchemaState, Scope},
+    testing::{TestDatabase, TestServer},
+};
+
+const FIRST: &[(&str, &str)] =
+    &[("001_first.sql", "create table m1 (id int)"), ("002_second.sql", "create table m2 (id int)")];
+
+async fn fleet(slugs: &[&str]) -> (TestDatabase, Files, Operator, Raw) {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let files = Files::of_tenants(FIRST);
+    let operator = tenants(&database, &files.load(), slugs).await;
+    let raw = Raw::on(&database).await;
+    (database, files, operator, raw)
+}
+
+fn accept(version: i64) -> Repair {
+    Repair::Accept { version: version.to_string().parse().unwrap(), reason: "it's a comment".into() }
+}
+
+fn forget(version: i64) -> Repair {
+    Repair::Forget { version: version.to_string().parse().unwrap(), reason: "withdrawn".into() }
+}
+
+fn only(slug: &str) -> Scope {
+    Scope::Only(vec![slug.parse::<TenantSlug>().unwrap()])
+}
+
+async fn mend(operator: &Operator, migrations: &Migrations, scope: &Scope, repair: &Repair) -> Vec<RepairOutcome> {
+    migrate::repair(operator, migrations, scope, repair).await.unwrap().into_iter().map(|one| one.outcome).collect()
+}
+
+async fn note(raw: &Raw, schema: &str, version: i64) -> String {
+    raw.one(&format!(
+        "select concat_ws(' | ', repairs -> -1 ->> 'action', repairs -> -1 ->> 'reason', repairs -> -1 ->> 'detail', repairs -> -1 ->> 'by' = session_user)
+         from {schema}.schema_migrations where version = {version}"
+    ))
+    .await
+}
+
+#[tokio::test]
+async fn an_edited_file_is_accepted_and_the_reason_kept() {
+    let (_database, files, operator, raw) = fleet(&["acme", "globex"]).await;
+    let first = picture(&raw, "tenant_globex").await;
+    files.without("001_first.sql").tenant("001_renamed.sql", "create table m1 (id int) -- the first");
+    let migrations = files.load();
+    // The control: it is drift for everybody.
+    assert!(
+        drift::verify(&operator, &migrations, &Scope::Tenants).await.unwrap().tenants.iter().all(|t| !t.is_clean())
+    );
+    let done = mend(&operator, &migrations, &only("acme"), &accept(1)).await;
+    assert!(matches!(&done[..], [RepairOutcome::Repaired { what }] if what.len() == 1), "{done:?}");
+    let kept = note(&raw, "tenant_acme", 1).await;
+    assert!(kept.starts_with("accept | it's a comment | was 001_first sha256:") && kept.ends_with("| t"), "{kept}");
+    migrate::rehearse(&operator, &migrations).await.unwrap();
+    let report = drift::verify(&operator, &migrations, &Scope::Tenants).await.unwrap();
+    assert!(report.tenants[0].is_clean() && !report.tenants[1].is_clean());
+    assert_eq!(picture(&raw, "tenant_globex").await, first);
+    // Again: nothing to do, and one more for the rest; then every look agrees.
+    assert!(matches!(&mend(&operator, &migrations, &only("acme"), &accept(1)).await[..], [RepairOutcome::NothingToDo]));
+    let done = mend(&operator, &migrations, &Scope::Tenants, &accept(1)).await;
+    assert!(matches!(&done[..], [RepairOutcome::NothingToDo, RepairOutcome::Repaired { .. }]), "{done:?}");
+    let look = migrate::look(&operator, &migrations).await.unwrap();
+    assert!(look.tenants.iter().all(|tenant| matches!(tenant.state, SchemaState::AtHead)));
+    assert_eq!(
+        raw.one::<i64>(
+            "select jsonb_array_length(repairs)::bigint from tenant_acme.schema_migrations where version = 1"
+        )
+        .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_row_without_a_file_is_forgotten() {
+    let (_database, files, operator, raw) = fleet(&["acme"]).await;
+    let error = migrate::repair(&operator, &files.load(), &Scope::Tenants, &forget(2)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "its file is there: {error}");
+    files.without("002_second.sql");
+    let migrations = files.load();
+    let done = mend(&operator, &migrations, &Scope::Tenants, &forget(2)).await;
+    assert!(matches!(&done[..], [RepairOutcome::Repaired { .. }]), "{done:?}");
+    assert!(note(&raw, "tenant_acme", 1).await.starts_with("forget | withdrawn | was 002_second sha256:"));
+    assert!(matches!(
+        &mend(&operator, &migrations, &Scope::Tenants, &forget(2)).await[..],
+        [RepairOutcome::NotApplied]
+    ));
+    // What it made is still there, and is said.
+    let report = drift::verify(&operator, &migrations, &Scope::Tenants).await.unwrap();
+    assert_eq!(
+        report.tenants[0].differences.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["table m2: not from any migration"]
+    );
+}
+
+#[tokio::test]
+async fn a_missing_or_false_comment_is_written_anew() {
+    let (_database, files, operator, raw) = fleet(&["acme", "globex", "false", "whole"]).await;
+    let migrations = files.load();
+    let comment = "select obj_description('tenant_acme.schema_migrations'::regclass)";
+    let right: String = raw.one(comment).await;
+    raw.run(
+        "comment on table tenant_acme.schema_migrations is null; comment on table tenant_globex.schema_migrations is 'x';
+         delete from tenant_false.schema_migrations where version = 2",
+    )
+    .await;
+    // What plain `migrate` believes: the comment says head.
+    assert_eq!(migrate_all(&operator, &migrations).await.unwrap().at_head, 4);
+    let done = mend(&operator, &migrations, &Scope::Tenants, &Repair::Comment).await;
+    let mended: Vec<bool> = done.iter().map(|outcome| matches!(outcome, RepairOutcome::Repaired { .. })).collect();
+    assert_eq!(mended, [true, true, true, false], "acme, false, globex, whole");
+    assert_eq!(raw.one::<String>(comment).await, right);
+    assert_eq!(raw.one::<String>("select obj_description('tenant_globex.schema_migrations'::regclass)").await, right);
+    // Now the lie is seen by everybody.
+    let look = migrate::look(&operator, &migrations).await.unwrap();
+    assert!(matches!(look.tenants[1].state, SchemaState::Behind { pending: 1 }), "{:?}", look.tenants[1].state);
+}
+
+/// Ledgers of the first version had no column for repairs.
+#[tokio::test]
+async fn a_ledger_of_an_earlier_version_gets_the_column() {
+    let (_database, files, operator, raw) = fleet(&["acme"]).await;
+    raw.run("alter table tenant_acme.schema_migrations drop repairs").await;
+    // It is no drift, and it can be migrated.
+    files.tenant("003_third.sql", "create table m3 (id int)");
+    assert_eq!(migrate_all(&operator, &files.load()).await.unwrap().migrated(), 1);
+    assert!(!drift::verify(&operator, &files.load(), &Scope::Tenants).await.unwrap().has_drift());
+    files.tenant("001_first.sql", "create table m1 (id int);");
+    let done = mend(&operator, &files.load(), &Scope::Tenants, &accept(1)).await;
+    assert!(matches!(&done[..], [RepairOutcome::Repaired { .. }]), "{done:?}");
+    assert!(note(&raw, "tenant_acme", 1).await.starts_with("accept"));
+    assert!(!drift::verify(&operator, &files.load(), &Scope::Tenants).await.unwrap().has_drift());
+}
+
+#[tokio::test]
+async fn what_cannot_be_repaired_is_left_as_it_is() {
+    let (database, files, operator, raw) = fleet(&["acme", "foreign"]).await;
+    raw.run("drop table tenant_foreign.schema_migrations; create table tenant_foreign.schema_migrations (version bigint, dirty bool)").await;
+    let migrations = files.load();
+    let before = (picture(&raw, "tenant_acme").await, picture(&raw, "tenant_foreign").await);
+    for repair in [accept(7), Repair::Accept { version: "1".parse().unwrap(), reason: " ".into() }] {
+        let error = migrate::repair(&operator, &migrations, &Scope::Tenants, &repair).await.unwrap_err();
+        assert!(matches!(error, Error::LedgerRefused { .. }), "{error:?}");
+    }
+    files.tenant("001_first.sql", "create table m1 (id int);");
+    let done = mend(&operator, &files.load(), &Scope::Tenants, &accept(1)).await;
+    assert!(
+        matches!(
+            &done[..],
+            [RepairOutcome::Repaired { .. }, RepairOutcome::Failed { error: Error::LedgerRefused { .. } }]
+        ),
+        "{done:?}"
+    );
+    assert_eq!(picture(&raw, "tenant_foreign").await, before.1);
+    assert_ne!(picture(&raw, "tenant_acme").await, before.0);
+    // Somebody is migrating: waited for, then said.
+    let key = migrate_key("acme");
+    raw.run(&format!("begin; select pg_advisory_xact_lock({key})")).await;
+    let mut session = database.config().session().clone();
+    session.migration_wait = std::time::Duration::from_millis(50);
+    let hasty = Operator::connect(&database.config().clone().with_session(session)).await.unwrap();
+    let done = mend(&hasty, &migrations, &only("acme"), &accept(1)).await;
+    assert!(matches!(&done[..], [RepairOutcome::Failed { error: Error::Locked { .. } }]), "{done:?}");
+    raw.run("rollback").await;
+    let done = mend(&hasty, &migrations, &only("acme"), &accept(1)).await;
+    assert!(matches!(&done[..], [RepairOutcome::Repaired { .. }]), "{done:?}");
+}
+
+#[tokio::test]
+async fn the_shared_schema_is_repaired_against_its_own_set() {
+    let (_database, files, operator, raw) = fleet(&[]).await;
+    files.public("100_more.sql", "create table shared_thing (id int)");
+    migrate_all(&operator, &files.load()).await.unwrap();
+    files.public("100_more.sql", "create table public.shared_thing (id int)");
+    let migrations = files.load();
+    assert!(drift::verify(&operator, &migrations, &Scope::Public).await.unwrap().has_drift());
+    let done = mend(&operator, &migrations, &Scope::Public, &accept(100)).await;
+    assert!(matches!(&done[..], [RepairOutcome::Repaired { .. }]), "{done:?}");
+    assert!(note(&raw, "public", 100).await.starts_with("accept"));
+    assert!(!drift::verify(&operator, &migrations, &Scope::Everything).await.unwrap().has_drift());
+}
+
+/// Eight at once: one mends, the others find nothing to do, and the reason stands there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_at_once_repair_once() {
+    let (database, files, _operator, raw) = fleet(&["acme"]).await;
+    files.tenant("001_first.sql", "create table m1 (id int);");
+    let mut runs = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (operator, migrations) = (crate::support::patience::patient_operator(&database).await, files.load());
+        runs.spawn(async move { mend(&operator, &migrations, &Scope::Tenants, &accept(1)).await.pop().unwrap() });
+    }
+    let done = runs.join_all().await;
+    let count = |wanted: fn(&RepairOutcome) -> bool| done.iter().filter(|outcome| wanted(outcome)).count();
+    assert_eq!(count(|outcome| matches!(outcome, RepairOutcome::Repaired { .. })), 1, "{done:?}");
+    assert_eq!(count(|outcome| matches!(outcome, RepairOutcome::NothingToDo)), 7, "{done:?}");
+    assert_eq!(
+        raw.one::<i64>(
+            "select jsonb_array_length(repairs)::bigint from tenant_acme.schema_migrations where version = 1"
+        )
+        .await,
+        1
+    );
+}
+
+fn migrate_key(slug: &str) -> i64 {
+    cgk::lock::migration_key(&cgk::ident::SchemaName::of_tenant(&slug.parse().unwrap()))
+}

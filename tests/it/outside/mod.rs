@@ -1,0 +1,4 @@
+//! What testers from outside tried.
+
+pub(crate) mod breaks;
+pub(crate) mod holds;

@@ -1,0 +1,137 @@
+//! `docs/migrations.md`: what its tables say of files of other tools, and its examples of SQL.
+
+use crate::{
+    sandbox::{Files, Raw, migrate_all, tenants},
+    support::cgk::Shell,
+};
+use cgk::{
+    migrate::{Migrations, Set},
+    testing::TestServer,
+};
+
+const PAGE: &str = include_str!("../../../docs/migrations.md");
+
+/// The cells of the table below a heading row.
+fn rows(heading: &str) -> Vec<Vec<String>> {
+    let table = PAGE.split_once(heading).unwrap_or_else(|| panic!("no table {heading}")).1;
+    let lines = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    lines.map(|line| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()).collect()
+}
+
+/// The pieces of a text that stand in backquotes.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn of_each_tool_the_way_there_is_run_alone() {
+    let tools = rows("| tool | the way there | the way back |");
+    assert!(tools.len() >= 10, "{tools:?}");
+    for row in &tools {
+        let [tool, up, down] = row.as_slice() else { panic!("{row:?}") };
+        let up = quoted(up).first().map_or_else(String::new, |up| format!("{up}\n"));
+        let down = quoted(down)[0];
+        let text = format!("{up}create table there ();\n{down}\ndrop table back;\n");
+        let migrations = Migrations::bundled().with_file(Set::Tenant, "900_x.sql", text.clone());
+        let migrations = migrations.unwrap_or_else(|error| panic!("{tool}: {error:?}"));
+        let file = migrations.set(Set::Tenant).files().last().unwrap();
+        assert_eq!(file.tool(), Some(tool.as_str()), "{text}");
+        assert_eq!(file.statement_texts().collect::<Vec<_>>(), ["create table there ()"], "{text}");
+    }
+}
+
+#[test]
+fn the_directives_without_a_transaction_are_those_of_the_page() {
+    let list = PAGE
+        .split_once("that a file runs without a transaction: ")
+        .unwrap()
+        .1
+        .split("`+goose StatementBegin`")
+        .next()
+        .unwrap();
+    let directives = quoted(list);
+    assert!(directives.len() >= 9, "{directives:?}");
+    for directive in directives {
+        let up = if directive.starts_with("-- +goose") { "-- +goose Up\n" } else { "" };
+        let text = format!("{directive}\n{up}create table there ();\n");
+        let migrations = Migrations::bundled().with_file(Set::Tenant, "900_x.sql", text.clone());
+        let migrations = migrations.unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        assert!(!migrations.set(Set::Tenant).files().last().unwrap().is_transactional(), "{text}");
+    }
+}
+
+#[test]
+fn the_names_of_the_page_are_read_or_refused_as_it_says() {
+    for row in rows("| layout | |") {
+        let [names, says] = row.as_slice() else { panic!("{row:?}") };
+        let reads = |name: &str| {
+            let files = Files::of_tenants(&[]);
+            let path = files.path().join("tenant").join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "select 1").unwrap();
+            files
+                .try_load()
+                .map(|migrations| migrations.set(Set::Tenant).files().first().map(|file| file.id().version.get()))
+        };
+        for name in quoted(names) {
+            let read = reads(name);
+            if says.contains("which is refused") {
+                assert!(read.is_err(), "{name}");
+            } else {
+                assert!(read.unwrap_or_else(|error| panic!("{name}: {error:?}")).is_some(), "{name}");
+            }
+        }
+        let refused = says.split_once("are refused").map(|(before, _)| before.rsplit(';').next().unwrap());
+        for name in refused.map(quoted).unwrap_or_default().into_iter().filter(|name| name.ends_with(".sql")) {
+            // The sentence before names what is read.
+            if !quoted(names).contains(&name) {
+                assert!(reads(name).is_err(), "{name}");
+            }
+        }
+    }
+}
+
+/// Each block of SQL, in a set with the bundled tables, as a file of its own.
+#[tokio::test]
+async fn the_examples_of_the_page_are_carried_out() {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let files = Files::of_tenants(&[]);
+    for file in Migrations::bundled().set(Set::Tenant).files() {
+        files.tenant(file.path().file_name().unwrap().to_str().unwrap(), file.sql());
+    }
+    files.tenant("100_own.sql", "alter table orders add column legacy_ref text");
+    let operator = tenants(&database, &files.load(), &["acme"]).await;
+    let blocks = PAGE.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let mut count = 0;
+    for (number, block) in blocks.filter(|block| block.lines().any(|line| !line.starts_with("--"))).enumerate() {
+        files.tenant(&format!("{}_example.sql", 200 + number), block);
+        let report = migrate_all(&operator, &files.load()).await.unwrap_or_else(|error| panic!("{block}: {error:?}"));
+        assert_eq!((report.migrated(), report.failed()), (1, 0), "{block}: {report:?}");
+        count += 1;
+    }
+    assert!(count >= 3, "{count}");
+    let raw = Raw::on(&database).await;
+    let left = "select exists (select from pg_attribute where attrelid = 'tenant_acme.orders'::regclass and attname = 'legacy_ref')";
+    assert!(!raw.one::<bool>(left).await);
+}
+
+#[test]
+fn a_folder_is_linted_by_its_file_and_the_tool_is_named() {
+    let shell = Shell::new();
+    shell.write_migrations();
+    std::fs::create_dir_all(shell.folder().join("migrations/tenant/2024-01-01-000000_x")).unwrap();
+    shell.write("migrations/tenant/2024-01-01-000000_x/up.sql", "create table x (id int);\ndrop table orders;\n");
+    shell.write(
+        "migrations/tenant/010_goose.sql",
+        "-- +goose Up\ncreate table g (id int);\n-- +goose Down\ndrop table g;\n",
+    );
+    let answer = shell.run(&["migrate:lint", "migrations/tenant/2024-01-01-000000_x/up.sql"]);
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    assert!(answer.stdout.contains("up.sql:2: warning drops-data"), "{}", answer.stdout);
+    let answer = shell.run(&["migrate:lint", "-v"]);
+    assert!(answer.stdout.contains("010_goose.sql: written for goose"), "{}", answer.stdout);
+    let answer = shell.run(&["migrate:lint", "--json", "migrations/tenant/010_goose.sql"]);
+    assert!(answer.stdout.contains(r#""tool":"goose""#), "{}", answer.stdout);
+    let answer = shell.run(&["migrate:lint", "migrations/other/deep/x/up.sql"]);
+    assert_ne!(answer.code, 0);
+}

@@ -1,0 +1,9 @@
+//! The project's own rules.
+
+pub(crate) mod docs;
+pub(crate) mod docs_fleet;
+pub(crate) mod docs_migrations;
+pub(crate) mod layering;
+pub(crate) mod public_api;
+pub(crate) mod security_page;
+pub(crate) mod sql_names;

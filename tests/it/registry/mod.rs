@@ -1,0 +1,8 @@
+//! Identity of databases, schemas and rows.
+
+pub(crate) mod database_identity;
+pub(crate) mod drift;
+pub(crate) mod dump;
+pub(crate) mod schema_identity;
+pub(crate) mod strange_rows;
+pub(crate) mod swap;

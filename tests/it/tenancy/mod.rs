@@ -1,0 +1,24 @@
+//! Tenant transactions.
+
+pub(crate) mod attacks;
+pub(crate) mod begin;
+pub(crate) mod cancel;
+pub(crate) mod commit;
+pub(crate) mod compile;
+pub(crate) mod enter;
+pub(crate) mod guard;
+pub(crate) mod injection;
+pub(crate) mod interleaving;
+pub(crate) mod isolation;
+pub(crate) mod lost;
+pub(crate) mod platform;
+pub(crate) mod pool;
+pub(crate) mod retry;
+pub(crate) mod settings;
+pub(crate) mod slugs;
+pub(crate) mod state;
+pub(crate) mod statement;
+pub(crate) mod statement_order;
+pub(crate) mod stream;
+pub(crate) mod switch;
+pub(crate) mod wire_protocol;
