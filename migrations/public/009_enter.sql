@@ -33,9 +33,10 @@ declare
     login  constant pg_catalog.text := current_user;
     inside constant pg_catalog.text := pg_catalog.current_setting('app.current_organization_id', true);
 begin
-    if pg_catalog.current_setting('cgk.tenant', true) operator(pg_catalog.=) pg_catalog.concat(tenant, ' ', login)
-       or login operator(pg_catalog.=) pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag()) then
-        perform pg_catalog.set_config('cgk.tenant', pg_catalog.concat(tenant, ' ', login), true);
+    if pg_catalog.starts_with(pg_catalog.current_setting('cgk.tenant', true), pg_catalog.concat(tenant, ' ', login, ' ')) then
+        return inside;
+    elsif login operator(pg_catalog.=) pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag()) then
+        perform pg_catalog.set_config('cgk.tenant', pg_catalog.concat(tenant, ' ', login, ' ', inside), true);
         return inside;
     elsif public.cgk_database_tag() is null then
         raise exception 'this database is a copy of the one that its tenants belong to' using errcode = 'TN408',
@@ -133,7 +134,7 @@ begin
             entered := pg_catalog.concat(
                 pg_catalog.set_config('app.current_organization_id', organization, true),
                 pg_catalog.set_config('cgk.tenant', pg_catalog.concat(tenant, ' ',
-                    case when public.cgk_isolation() operator(pg_catalog.=) 'path' then current_user else pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag()) end), true),
+                    case when public.cgk_isolation() operator(pg_catalog.=) 'path' then current_user else pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag()) end, ' ', organization), true),
                 pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ', pg_catalog.concat('tenant_', tenant), 'public',
                     case when pg_catalog.current_setting('cgk.extension_schemas', true) operator(pg_catalog.<>) ''
                          then pg_catalog.current_setting('cgk.extension_schemas', true) end, 'pg_temp'), true),
@@ -161,7 +162,7 @@ $$;
 create function cgk_check(tenant text) returns text
     language sql volatile parallel unsafe
     return case
-        when current_setting('cgk.tenant', true) = tenant || ' ' || current_user
+        when current_setting('cgk.tenant', true) = tenant || ' ' || current_user || ' ' || current_setting('app.current_organization_id', true)
              and current_schema()::text = 'tenant_' || tenant
         then tenant
         else cgk_left(tenant)

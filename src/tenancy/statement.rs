@@ -1,6 +1,11 @@
 //! One statement as a tenant, in one round trip.
 
-use super::{Behind, Db, TenantSession, TxOptions, classify_commit, descriptions::Described, entry::Exit};
+use super::{
+    Behind, Db, TenantSession, TxOptions, classify_commit,
+    descriptions::Described,
+    entry::Exit,
+    statement_form::{COPY, is_copy},
+};
 use crate::{
     db::message::Answer,
     error::{Error, Result},
@@ -56,9 +61,15 @@ const TRIES_MAX: usize = 3;
 // Macros and not functions over closures: a future that comes out of a generic async closure is not known to be `Send` for
 // every lifetime, and these calls stand in spawned tasks.
 
+/// Refuses a COPY: its answer cannot be read here, and the commit would already be on its way.
+fn refuse_copy(sql: &str) -> Result<()> {
+    if is_copy(sql) { Err(COPY.error()) } else { Ok(()) }
+}
+
 /// Runs a statement in one message with its entry and its commit.
 macro_rules! described {
     ($self:ident, $sql:ident, $params:ident, |$client:ident, $typed:ident| $work:expr) => {{
+        refuse_copy($sql)?;
         let mut again: Option<Error> = None;
         for _ in 0..TRIES_MAX {
             let visit = $self.visit().await?;
@@ -89,6 +100,7 @@ macro_rules! described {
 /// Runs a statement whose types are given in one message with its entry and its commit.
 macro_rules! typed {
     ($self:ident, $sql:ident, |$client:ident| $work:expr) => {{
+        refuse_copy($sql)?;
         let mut again: Option<Error> = None;
         for _ in 0..TRIES_MAX {
             let visit = $self.visit().await?;

@@ -41,6 +41,7 @@ const ORGANIZATION: &str = "the organization belongs to the transaction; another
 const LOGIN: &str = "it changes a login for good, its settings or its password, for all tenants and services; the operator does \
                      that";
 const OWNED: &str = "it takes default privileges from the tenant's role for good; drop objects one by one";
+const SAVEPOINT: &str = "names that begin with cgk_ belong to `tx.savepoint()`; take another name";
 const SESSION: &str = "reset single settings by name; the session is reset after every transaction";
 
 /// The settings that belong to the transaction, with what to do instead of changing them.
@@ -74,8 +75,9 @@ pub(crate) fn statement_form(sql: &str) -> StatementForm {
                 next = words.next();
             }
             // Back to a savepoint: the transaction goes on.
-            if next == "to" { StatementForm::Inside } else { refused("rollback", END) }
+            if next == "to" { savepoint(&mut words) } else { refused("rollback", END) }
         }
+        "savepoint" | "release" => savepoint(&mut words),
         "prepare" if words.next() == "transaction" => refused("prepare transaction", END),
         "discard" => refused("discard", SESSION),
         "alter" => match words.next().as_str() {
@@ -89,6 +91,28 @@ pub(crate) fn statement_form(sql: &str) -> StatementForm {
         _ => StatementForm::Inside,
     }
 }
+
+/// SAVEPOINT, RELEASE and ROLLBACK TO: the names of [`crate::TenantTx::savepoint`] are not for others, which would hide them.
+fn savepoint(words: &mut Words<'_>) -> StatementForm {
+    let mut name = words.setting();
+    if name == "savepoint" {
+        name = words.setting();
+    }
+    match name.as_str() {
+        UNICODE_ESCAPES => refused("savepoint U&\"…\"", "write the savepoint's name without unicode escapes"),
+        name if name.starts_with("cgk_") => refused("savepoint cgk_…", SAVEPOINT),
+        _ => StatementForm::Inside,
+    }
+}
+
+/// Whether a statement is a COPY, whose answer only the methods for it can read.
+pub(crate) fn is_copy(sql: &str) -> bool {
+    Words { rest: sql }.next() == "copy"
+}
+
+/// COPY as a single statement.
+pub(crate) const COPY: RefusedForm =
+    RefusedForm { form: "copy", instead: "it takes `copy_in` or `copy_out` of a transaction of `with_tenant`" };
 
 fn refused(form: &'static str, instead: &'static str) -> StatementForm {
     StatementForm::Refused(RefusedForm { form, instead })
@@ -272,6 +296,13 @@ mod tests {
             ("ALTER/**/ROLE all reset all", "alter role"),
             ("alter user \"x\" password 'x'", "alter user"),
             ("alter user mapping password 'x'", "alter user"),
+            ("savepoint cgk_1", "savepoint cgk_…"),
+            ("SAVEPOINT \"CGK_1\"", "savepoint cgk_…"),
+            ("release savepoint cgk_1", "savepoint cgk_…"),
+            ("release cgk_1", "savepoint cgk_…"),
+            ("rollback to cgk_2", "savepoint cgk_…"),
+            ("rollback work to savepoint cgk_2", "savepoint cgk_…"),
+            ("savepoint U&\"cgk_1\"", "savepoint U&\"…\""),
         ] {
             assert_eq!(form(sql), expected, "{sql}");
         }

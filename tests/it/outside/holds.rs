@@ -77,7 +77,7 @@ async fn settings_that_touch_the_commit_do_not_change_its_result() {
         "set xmloption = document",
         "set constraints all deferred",
         "begin read only",
-        "savepoint cgk_1",
+        "savepoint of_its_own",
         "listen x",
         "notify x, 'y'",
         "select lo_create(0)",

@@ -2,3 +2,5 @@
 
 pub(crate) mod breaks;
 pub(crate) mod holds;
+pub(crate) mod isolation;
+pub(crate) mod migrations;
