@@ -41,6 +41,7 @@ mod mode_change;
 mod named_commands;
 mod outside_breaks;
 mod outside_holds;
+mod outside_isolation;
 mod platform;
 mod public_api;
 mod public_functions;
