@@ -38,6 +38,7 @@ mod mode_change;
 mod named_commands;
 mod outside_breaks;
 mod outside_holds;
+mod outside_migrations;
 mod platform;
 mod public_api;
 mod public_functions;

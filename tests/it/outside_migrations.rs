@@ -1,0 +1,716 @@
+//! Faults that were reported of other migration tools, and sentences of the documentation, tried by somebody from outside.
+
+use crate::{
+    sandbox::Raw,
+    support::cgk::{Answer, Shell},
+};
+use cgk::testing::{TestDatabase, TestServer};
+
+/// A fleet with the smallest set there is: its database, a folder with the files, and a session beside.
+struct Fleet {
+    database: TestDatabase,
+    shell: Shell,
+    raw: Raw,
+}
+
+impl Fleet {
+    async fn of(slugs: &[&str]) -> Self {
+        let database = TestServer::shared().database().await.unwrap();
+        let (shell, raw) = (Shell::on(&database), Raw::on(&database).await);
+        shell.write_migrations();
+        let fleet = Self { database, shell, raw };
+        fleet.ok(&["setup:database", "-q"]);
+        fleet.ok(&[&["tenant:create", "-q"], slugs].concat());
+        fleet
+    }
+
+    /// With a third file that has been applied.
+    async fn with(slugs: &[&str], sql: &str) -> Self {
+        let fleet = Self::of(slugs).await;
+        fleet.file("003_next.sql", sql);
+        fleet.ok(&["migrate", "-q", "--jobs", "1"]);
+        fleet
+    }
+
+    fn file(&self, name: &str, sql: &str) {
+        self.shell.write(&format!("migrations/tenant/{name}"), sql);
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        let answer = self.shell.run(arguments);
+        assert_eq!(answer.code, 0, "{arguments:?}: {}", said(&answer));
+        answer.stdout
+    }
+
+    fn drift(&self) -> Answer {
+        self.shell.run(&["drift"])
+    }
+
+    /// The tables and indexes of all tenants.
+    async fn relations(&self) -> String {
+        let all = "select coalesce(string_agg(n.nspname || '.' || c.relname, ' ' order by n.nspname, c.relname), '') from pg_class c \
+                   join pg_namespace n on n.oid = c.relnamespace where n.nspname like 'tenant\\_%' and c.relkind in ('r', 'i')";
+        self.raw.one(all).await
+    }
+
+    async fn version(&self) -> i32 {
+        self.raw.one("select current_setting('server_version_num')::int").await
+    }
+}
+
+fn said(answer: &Answer) -> String {
+    format!("{}{}exit {}", answer.stdout, answer.stderr, answer.code)
+}
+
+fn no_drift(what: &str, answer: &Answer) {
+    assert_eq!(answer.code, 0, "{what}: {}", said(answer));
+}
+
+#[tokio::test]
+#[ignore = "fault 1: a partition detached concurrently has a check that the rehearsal has not, and every tenant drifts"]
+async fn a_partition_that_a_migration_detached_concurrently_is_no_drift() {
+    let sql = "-- cgk:no-transaction\n\
+               create table p (id int) partition by range (id);\n\
+               create table p1 partition of p for values from (0) to (10);\n\
+               alter table p detach partition p1 concurrently;\n";
+    let fleet = Fleet::with(&["acme"], sql).await;
+    fleet.ok(&["tenant:create", "-q", "younger"]);
+    no_drift("the older and the younger", &fleet.drift());
+}
+
+/// What `pg_dump` and a restore do to an expression: its own text is parsed again.
+#[tokio::test]
+#[ignore = "fault 2: a restored dump drifts where a varchar is in a list, or where BETWEEN stands beside AND"]
+async fn what_a_dump_makes_of_an_expression_is_no_drift() {
+    let mut wrong = Vec::new();
+    for check in ["s in ('a', 'b')", "n between 1 and 5 and m > 0"] {
+        let sql = format!("create table k (s varchar(10), n int, m int, constraint c check ({check}));\n");
+        let fleet = Fleet::with(&["acme"], &sql).await;
+        let restore = "do $$ declare d text; begin \
+                       d := pg_get_constraintdef((select oid from pg_constraint where conname = 'c' and conrelid = 'tenant_acme.k'::regclass)); \
+                       alter table tenant_acme.k drop constraint c; execute 'alter table tenant_acme.k add constraint c ' || d; end $$";
+        fleet.raw.run(restore).await;
+        let answer = fleet.drift();
+        if answer.code != 0 {
+            wrong.push(format!("{check}: {}", said(&answer)));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Changes that are made by hand in one tenant, and must be named.
+async fn is_seen(sql: &str, changes: &[&str]) {
+    let mut unseen = Vec::new();
+    for change in changes {
+        let fleet = Fleet::with(&["acme"], sql).await;
+        no_drift(sql, &fleet.drift());
+        fleet.raw.run(&format!("set search_path = tenant_acme; {change}")).await;
+        if fleet.drift().code != 7 {
+            unseen.push(*change);
+        }
+    }
+    assert!(unseen.is_empty(), "{unseen:#?}");
+}
+
+#[tokio::test]
+#[ignore = "fault 3: the storage settings of a constraint's index are not compared"]
+async fn a_setting_of_a_constraints_index_is_seen() {
+    let changes = ["alter index k_pkey set (fillfactor = 40)"];
+    is_seen("create table k (id int primary key);\n", &changes).await;
+}
+
+#[tokio::test]
+#[ignore = "fault 4: the comment on a composite type is not compared"]
+async fn the_comment_on_a_composite_type_is_seen() {
+    is_seen("create type ct as (a int);\n", &["comment on type ct is 'x'"]).await;
+}
+
+#[tokio::test]
+#[ignore = "fault 5: what is done to the ledger's table is not compared"]
+async fn what_is_done_to_the_ledger_itself_is_seen() {
+    let function = "create function nothing() returns trigger language plpgsql as $$ begin return null; end $$;\n";
+    let changes = [
+        "create trigger swallow before insert on schema_migrations for each row execute function nothing()",
+        "alter table schema_migrations add column extra int",
+    ];
+    is_seen(function, &changes).await;
+}
+
+#[tokio::test]
+#[ignore = "fault 6: done is said although the ledger's row was not written"]
+async fn a_ledger_that_takes_no_row_is_a_failure_and_not_done() {
+    let nothing = "create function public.nothing() returns trigger language plpgsql as $$ begin return null; end $$; \
+                   create trigger swallow before insert on tenant_acme.schema_migrations for each row execute function public.nothing()";
+    let rule = "create rule swallow as on insert to tenant_acme.schema_migrations do instead nothing";
+    let mut wrong = Vec::new();
+    for by in [nothing, rule] {
+        for first in ["", "-- cgk:no-transaction\n"] {
+            let fleet = Fleet::of(&["acme"]).await;
+            fleet.raw.run(by).await;
+            fleet.file("003_next.sql", &format!("{first}create table x (id int);\n"));
+            let answer = fleet.shell.run(&["migrate", "-q"]);
+            let recorded: bool =
+                fleet.raw.one("select exists (select from tenant_acme.schema_migrations where version = 3)").await;
+            if answer.code == 0 && !recorded {
+                wrong.push(format!("{by}: {first:?}: {}", said(&answer)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+#[ignore = "fault 8: a plan is carried out although another tenant was made since"]
+async fn a_plan_is_refused_when_another_tenant_was_made() {
+    let fleet = Fleet::of(&["acme"]).await;
+    fleet.file("003_next.sql", "create table x (id int);\n");
+    fleet.ok(&["migrate", "-q", "--plan-out", "plan.json"]);
+    fleet.ok(&["tenant:create", "-q", "later"]);
+    let answer = fleet.shell.run(&["migrate", "-q", "--apply", "plan.json"]);
+    assert_eq!(answer.code, 1, "{}", said(&answer));
+}
+
+#[tokio::test]
+#[ignore = "fault 9: --plan-out - writes a file of that name"]
+async fn a_plan_to_standard_output_makes_no_file() {
+    let fleet = Fleet::of(&["acme"]).await;
+    fleet.shell.run(&["migrate", "-q", "--plan-out", "-"]);
+    assert!(!fleet.shell.folder().join("-").exists());
+}
+
+/// Something that writes stands at the other end, or the program would wait for it for ever, and for no signal.
+#[test]
+#[ignore = "fault 10: what is no regular file is read as a migration; a FIFO hangs the program beyond any signal"]
+fn a_file_that_is_no_regular_file_is_refused() {
+    let shell = Shell::new();
+    shell.write_migrations();
+    let fifo = shell.folder().join("migrations/tenant/003_next.sql");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let script = "while :; do echo 'create table x (id int);' > \"$0\" || exit; done";
+    let mut writer = std::process::Command::new("sh").arg("-c").arg(script).arg(&fifo).spawn().unwrap();
+    let answer = shell.run(&["migrate:lint"]);
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    assert_eq!(answer.code, 2, "{}", said(&answer));
+    assert!(said(&answer).contains("003_next.sql"), "{}", said(&answer));
+}
+
+#[tokio::test]
+#[ignore = "fault 11: a migration beside the folders of the sets is skipped in silence"]
+async fn a_file_beside_the_sets_is_named() {
+    let mut wrong = Vec::new();
+    for place in ["migrations/003_next.sql", "migrations/tenants/003_next.sql", "migrations/tenant/.003_next.sql"] {
+        let fleet = Fleet::of(&["acme"]).await;
+        fleet.shell.write(place, "create table x (id int);\n");
+        let answer = fleet.shell.run(&["migrate", "--check"]);
+        if !said(&answer).contains("003_next.sql") {
+            wrong.push(format!("{place}: {}", said(&answer)));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+#[ignore = "fault 12: --retry-failed has nothing to do, though a tenant failed in another part of the fleet"]
+async fn retry_failed_finds_what_failed_in_another_part() {
+    let fleet = Fleet::of(&["t1", "t2", "t3", "t4", "t5", "t6"]).await;
+    fleet.raw.run("insert into tenant_t3.orders values (7)").await;
+    let sql = "create table x (id int check (id < 5)); insert into x select id from orders;\n";
+    fleet.file("003_next.sql", sql);
+    for part in ["1/3", "2/3", "3/3"] {
+        fleet.shell.run(&["migrate", "-q", "--no-rehearsal", "--part", part]);
+    }
+    let behind = "select to_regclass('tenant_t3.x') is null and to_regclass('tenant_t1.x') is not null";
+    assert!(fleet.raw.one::<bool>(behind).await, "the control: one failed, another did not");
+    let answer = fleet.shell.run(&["migrate", "--retry-failed"]);
+    assert_eq!(answer.code, 4, "{}", said(&answer));
+}
+
+#[tokio::test]
+#[ignore = "fault 13: a NOT NULL constraint that somebody validated is called missing (PostgreSQL 18)"]
+async fn a_not_null_constraint_that_was_validated_is_not_called_missing() {
+    let fleet = Fleet::of(&["acme"]).await;
+    if fleet.version().await < 180_000 {
+        return;
+    }
+    fleet.file("003_next.sql", "create table k (c int);\nalter table k add constraint cn not null c not valid;\n");
+    fleet.ok(&["migrate", "-q"]);
+    fleet.raw.run("alter table tenant_acme.k validate constraint cn").await;
+    let answer = fleet.drift();
+    assert!(answer.code == 7 && !answer.stdout.contains("cn: missing"), "{}", said(&answer));
+}
+
+#[tokio::test]
+#[ignore = "fault 14: the name of a NOT NULL constraint is not compared (PostgreSQL 18)"]
+async fn the_name_of_a_not_null_constraint_is_compared() {
+    let fleet = Fleet::of(&["acme"]).await;
+    if fleet.version().await < 180_000 {
+        return;
+    }
+    fleet.file("003_next.sql", "create table k (b int constraint bnn not null);\n");
+    fleet.ok(&["migrate", "-q"]);
+    fleet.raw.run("alter table tenant_acme.k rename constraint bnn to other").await;
+    let answer = fleet.drift();
+    assert_eq!(answer.code, 7, "{}", said(&answer));
+}
+
+/// The settings of a database, an untouched fleet made under them, and the text of a default that they change.
+#[tokio::test]
+#[ignore = "fault 15: the record is taken with the session's TimeZone, DateStyle and so on, and compared with others"]
+async fn a_database_with_settings_of_its_own_does_not_drift() {
+    let cases = [
+        ("timezone = 'Asia/Kathmandu'", "t timestamptz default '2020-01-01 00:00+0'"),
+        ("datestyle = 'German'", "d date default '2020-01-02'"),
+        ("intervalstyle = 'iso_8601'", "i interval default '1 day 2 hours'"),
+        ("bytea_output = 'escape'", "b bytea default '\\x00'"),
+        ("quote_all_identifiers = on", "b bytea"),
+    ];
+    let mut wrong = Vec::new();
+    for (setting, column) in cases {
+        let fleet = Fleet::of(&["acme"]).await;
+        fleet.raw.run(&format!("alter database {} set {setting}", fleet.database.name())).await;
+        fleet.file("003_next.sql", &format!("create table x ({column});\n"));
+        fleet.ok(&["migrate", "-q"]);
+        let answer = fleet.drift();
+        if answer.code != 0 {
+            wrong.push(format!("{setting}: {}", said(&answer)));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+#[ignore = "fault 16: the comment that says whose schema it is is not compared"]
+async fn a_schema_that_says_it_is_somebody_elses_is_no_match() {
+    let mut wrong = Vec::new();
+    for comment in ["'cgk organization 00000000-0000-0000-0000-000000000000'", "'x'", "null"] {
+        let fleet = Fleet::of(&["acme"]).await;
+        no_drift("the control", &fleet.drift());
+        fleet.raw.run(&format!("comment on schema tenant_acme is {comment}")).await;
+        for look in [vec!["drift"], vec!["tenant:verify", "acme"]] {
+            let answer = fleet.shell.run(&look);
+            if answer.code != 7 {
+                wrong.push(format!("{comment}: {look:?}: {}", said(&answer)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+#[ignore = "fault 17: the schema's own name in a body or a literal is compared with the rehearsal's"]
+async fn a_schemas_own_name_in_a_body_is_no_drift() {
+    let sql = "do $$ begin execute format('create function g() returns bigint language sql as \
+               ''select count(*) from %I.orders''', current_schema()); end $$;\n\
+               do $$ begin execute format('create table x (s text default %L)', current_schema()); end $$;\n";
+    let fleet = Fleet::with(&["acme", "globex"], sql).await;
+    let fix = fleet.shell.run(&["drift", "--sql"]).stdout;
+    assert!(!fix.contains("cgk_rehearsal"), "{fix}");
+    no_drift("untouched", &fleet.drift());
+}
+
+/// Texts that made the splitters of other tools cut a statement in two, or two into one: supabase/cli 5020, 5146 and 6562,
+/// sqlparse 277 and 307, tern 97. With a transaction and without one.
+#[tokio::test]
+async fn texts_that_other_splitters_cut_wrongly_are_run_as_they_stand() {
+    let texts = [
+        "create function fn_atomic() returns int language plpgsql as $$ begin return 1; end; $$; create table last (id int)",
+        "create table pending (id int); create function f(a int) returns int language sql begin atomic select case when a > 1 \
+         then 1 else 2 end; select count(*) as end from pending; select 1 as atomic; end; create table last (id int)",
+        "do $outer$ begin execute $sql$ create table inner_one (id int); $sql$; end $outer$; create table last (id int)",
+        "create function h(inp text) returns text language sql as $_$ select regexp_replace(inp, $$&#(\\d+);$$, $$';'$$) $_$; \
+         create table last (id int)",
+        "create rule r as on insert to orders do also (delete from items; delete from items); create table last (id int)",
+        "/* /* ; */ ' $$ */ -- ';$$\nselect U&'\\0041;' uescape '!', e'\\';', 'it''s;', $a$ $$ ; $$ $a$, $_b1$;$_b1$, b'1'; \
+         create table last (id int)",
+        "create function a$b$() returns int language sql as $\u{e9}$ select 1; $\u{e9}$; create table last (id int)",
+        "select 1;\rselect 2;\r-- a comment;\rcreate table last (id int)",
+        "\u{feff}create table last (id int);;; -- no line end",
+    ];
+    for text in texts {
+        for first in ["", "-- cgk:no-transaction\n"] {
+            // A mark stands on the first line, behind a byte-order mark too.
+            let text = match text.strip_prefix('\u{feff}') {
+                Some(rest) if !first.is_empty() => format!("\u{feff}{first}{rest}"),
+                _ => format!("{first}{text}"),
+            };
+            let fleet = Fleet::with(&["acme", "globex"], &text).await;
+            let both =
+                "select to_regclass('tenant_acme.last') is not null and to_regclass('tenant_globex.last') is not null";
+            assert!(fleet.raw.one::<bool>(both).await, "{text}");
+            no_drift(&text, &fleet.drift());
+            assert_eq!(fleet.shell.run(&["migrate", "--check"]).code, 0, "{text}");
+        }
+    }
+}
+
+/// One connection serves both tenants: what the first leaves in its session is not there for the second.
+#[tokio::test]
+async fn nothing_of_a_session_reaches_the_next_tenant() {
+    let files = [
+        "create temp table if not exists stash as select id from orders; create table kept as select id from stash;",
+        "create or replace function pg_temp.f() returns setof bigint language sql as 'select id from orders'; \
+         create table kept as select f as id from pg_temp.f();",
+        "create table kept as select coalesce(nullif(current_setting('my.x', true), '')::bigint, id) as id from orders; \
+         select set_config('my.x', (select id::text from orders), false);",
+        "create table kept as select id from orders; set session characteristics as transaction read only;",
+        "create table kept as select id from orders; set session_replication_role = replica;",
+    ];
+    for sql in files {
+        for first in ["", "-- cgk:no-transaction\n"] {
+            // Without a transaction the record of how far the file has got could not be written.
+            if sql.contains("read only") && !first.is_empty() {
+                continue;
+            }
+            let fleet = Fleet::of(&["acme", "globex"]).await;
+            fleet
+                .raw
+                .run("insert into tenant_acme.orders values (1); insert into tenant_globex.orders values (2)")
+                .await;
+            fleet.file("003_next.sql", &format!("{first}{sql}"));
+            fleet.ok(&["migrate", "-q", "--jobs", "1", "--no-rehearsal"]);
+            let kept = "select (select array_agg(id) from tenant_acme.kept) = '{1}' and (select array_agg(id) from tenant_globex.kept) = '{2}'";
+            assert!(fleet.raw.one::<bool>(kept).await, "{first}{sql}");
+        }
+    }
+}
+
+/// Names and texts that other tools skip, guess or misread; nothing here needs a database.
+#[test]
+fn names_and_bytes_that_cannot_be_migrations_are_refused_by_name() {
+    let good = b"create table x (id int);".as_slice();
+    let cases: [(&str, &[u8], &str); 21] = [
+        ("9223372036854775808_max.sql", good, "between 1 and 9223372036854775807"),
+        ("0_x.sql", good, "version 0"),
+        ("-1_x.sql", good, "no migration's name"),
+        ("+3_x.sql", good, "no migration's name"),
+        ("2.1_x.sql", good, "'.' behind its number"),
+        ("003-x.sql", good, "'-' behind its number"),
+        ("003.sql", good, "no migration's name"),
+        ("\u{663}_x.sql", good, "no migration's name"),
+        ("003_\u{e9}.sql", good, "'\u{e9}' in its name"),
+        ("003_x.SQL", good, "must end in .sql"),
+        ("003_x.sql~", good, "no migration's name"),
+        ("003_x.sql.gz", good, "no migration's name"),
+        ("V2__again.sql", good, "is also the version of"),
+        ("2_again.up.sql", good, "is also the version of"),
+        ("sub/003_x.sql", good, "is a folder without"),
+        ("003_x.sql", b";;; -- nothing", "holds no statement"),
+        ("003_x.sql", b"select 1;\0select 2", "holds a zero byte"),
+        ("003_x.sql", b"\xff\xfes\0e\0l\0", "is UTF-16"),
+        ("003_x.sql", b"select '\xe9';", "is not UTF-8: byte 0xe9"),
+        ("003_x.sql", b"select 1;\xc2\xa0select 2;", "U+00A0"),
+        ("003_x.sql", b"select 1;\xe2\x80\x8bselect 2;", "U+200B"),
+    ];
+    for (name, bytes, reason) in cases {
+        let shell = Shell::new();
+        shell.write_migrations();
+        let path = format!("migrations/tenant/{name}");
+        shell.write(&path, "");
+        std::fs::write(shell.folder().join(&path), bytes).unwrap();
+        let answer = shell.run(&["migrate", "--check", "--database-url", "postgresql://nobody@192.0.2.1/none"]);
+        let last = name.split('/').next().unwrap();
+        assert!(
+            answer.code == 2 && said(&answer).contains(reason) && said(&answer).contains(last),
+            "{name}: {}",
+            said(&answer)
+        );
+    }
+    // The control: the largest version there is, and one with zeros in front.
+    for name in ["9223372036854775807_max.sql", "0000000000000000000000000003_x.sql"] {
+        let shell = Shell::new();
+        shell.write_migrations();
+        shell.write(&format!("migrations/tenant/{name}"), "create table x (id int);\n");
+        assert_eq!(shell.run(&["migrate:lint"]).code, 0, "{name}");
+    }
+}
+
+/// A plan that somebody wrote into is not carried out, and nothing is.
+#[tokio::test]
+async fn a_plan_that_was_edited_by_hand_changes_nothing() {
+    type Edit = fn(&mut serde_json::Value);
+    let edits: [(&str, Edit); 14] = [
+        ("a tenant less", |plan| drop(plan["tenants"][0]["tenants"].as_array_mut().unwrap().pop())),
+        ("a tenant more", |plan| plan["tenants"][0]["tenants"].as_array_mut().unwrap().push("other".into())),
+        ("no tenants", |plan| plan["tenants"] = serde_json::json!([])),
+        ("the last file left out", |plan| drop(plan["tenants"][0]["pending"].as_array_mut().unwrap().pop())),
+        ("the first file left out", |plan| drop(plan["tenants"][0]["pending"].as_array_mut().unwrap().remove(0))),
+        ("turned round", |plan| plan["tenants"][0]["pending"].as_array_mut().unwrap().reverse()),
+        ("another checksum", |plan| plan["tenants"][0]["pending"][0]["checksum"] = "sha256:00".into()),
+        ("a fraction", |plan| plan["tenants"][0]["pending"][0]["version"] = 2.5.into()),
+        ("another ledger", |plan| plan["tenants"][0]["ledger"] = "00".into()),
+        ("another format", |plan| plan["v"] = 2.into()),
+        ("another database", |plan| plan["database"] = "other".into()),
+        ("a field more", |plan| plan["extra"] = 1.into()),
+        ("a field less", |plan| drop(plan.as_object_mut().unwrap().remove("aside"))),
+        ("fewer are meant", |plan| plan["selection"]["exclude"] = serde_json::json!(["acme"])),
+    ];
+    let fleet = Fleet::of(&["acme", "globex"]).await;
+    fleet.file("003_x.sql", "create table x (id int);\n");
+    fleet.file("004_y.sql", "create table y (id int);\n");
+    fleet.ok(&["migrate", "-q", "--plan-out", "plan.json"]);
+    let before = fleet.relations().await;
+    let plan: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(fleet.shell.folder().join("plan.json")).unwrap()).unwrap();
+    for (what, edit) in edits {
+        let mut edited = plan.clone();
+        edit(&mut edited);
+        assert_ne!(edited, plan, "{what}");
+        fleet.shell.write("edited.json", &edited.to_string());
+        let answer = fleet.shell.run(&["migrate", "--apply", "edited.json"]);
+        assert!(matches!(answer.code, 1 | 2), "{what}: {}", said(&answer));
+        assert_eq!(fleet.relations().await, before, "{what}");
+    }
+    for text in ["", "{}", "[", "\u{feff}{}"] {
+        fleet.shell.write("edited.json", text);
+        assert_eq!(fleet.shell.run(&["migrate", "--apply", "edited.json"]).code, 2, "{text:?}");
+    }
+    // The control: as it was written it is carried out.
+    fleet.ok(&["migrate", "-q", "--apply", "plan.json"]);
+    assert_ne!(fleet.relations().await, before);
+}
+
+/// goose 73 and 121, golang-migrate 179, glue 186: a file below the newest one is never skipped, and none that is gone.
+#[tokio::test]
+async fn files_out_of_their_order_and_files_that_are_gone_are_named_and_nothing_runs() {
+    let fleet = Fleet::with(&["acme", "globex"], "create table x (id int);\n").await;
+    let before = fleet.relations().await;
+    fleet.file("005_z.sql", "create table z (id int);\n");
+    std::fs::remove_file(fleet.shell.folder().join("migrations/tenant/003_next.sql")).unwrap();
+    for command in
+        [vec!["migrate"], vec!["migrate", "--check"], vec!["migrate", "--plan"], vec!["tenant:create", "new"]]
+    {
+        let answer = fleet.shell.run(&command);
+        assert!(answer.code == 7 && said(&answer).contains("003_next"), "{command:?}: {}", said(&answer));
+        assert_eq!(fleet.relations().await, before, "{command:?}");
+    }
+    fleet.file("003_next.sql", "create table x (id int);\n");
+    fleet.ok(&["migrate", "-q"]);
+    fleet.file("004_late.sql", "create table late (id int);\n");
+    let before = fleet.relations().await;
+    for command in [vec!["migrate"], vec!["migrate", "--check"], vec!["tenant:create", "new"]] {
+        let answer = fleet.shell.run(&command);
+        assert!(answer.code == 7 && said(&answer).contains("004_late"), "{command:?}: {}", said(&answer));
+        assert_eq!(fleet.relations().await, before, "{command:?}");
+    }
+}
+
+/// Texts that hide from the lints what they do: it fails, and every schema is as it was.
+#[tokio::test]
+async fn what_hides_from_the_lints_fails_and_undoes_everything() {
+    let hidden = [
+        "execute 'drop table schema' || '_migrations'",
+        "execute format('drop schema %I cascade', current_schema())",
+        "execute format('alter schema %I rename to %I', current_schema(), current_schema() || '_z')",
+        "perform set_config('session_authorization', 'pg_monitor', false)",
+        "perform set_config('ro' || 'le', 'pg_monitor', false)",
+        "execute 'set local search' || '_path = public'",
+    ];
+    for body in hidden {
+        for first in ["", "-- cgk:no-transaction\n"] {
+            let fleet = Fleet::of(&["acme", "globex"]).await;
+            let before = fleet.relations().await;
+            let sql = format!("{first}do $$ begin {body}; end $$; create table strayed (id int);\n");
+            fleet.file("003_next.sql", &sql);
+            for arguments in [vec!["migrate", "-q"], vec!["migrate", "-q", "--no-rehearsal"]] {
+                let answer = fleet.shell.run(&arguments);
+                assert!(matches!(answer.code, 1 | 2 | 4), "{sql}: {}", said(&answer));
+            }
+            assert!(!fleet.raw.one::<bool>("select to_regclass('public.strayed') is not null").await, "{sql}");
+            if first.is_empty() {
+                assert_eq!(fleet.relations().await, before, "{sql}");
+            }
+        }
+    }
+}
+
+/// The settings of the database that other tools trip over: the file is applied, and nothing drifts.
+#[tokio::test]
+async fn settings_of_the_database_are_in_nobodys_way() {
+    let settings = [
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_deferrable = on",
+        "lock_timeout = '1ms'",
+        "check_function_bodies = off",
+        "search_path = ''",
+        "search_path = 'pg_catalog'",
+        "standard_conforming_strings = off",
+        "client_encoding = 'LATIN1'",
+        "extra_float_digits = -10",
+        "array_nulls = off",
+        "row_security = off",
+        "xmloption = 'document'",
+        "session_replication_role = 'replica'",
+        "client_min_messages = 'debug5'",
+        "plan_cache_mode = 'force_generic_plan'",
+        "transform_null_equals = on",
+    ];
+    for setting in settings {
+        let fleet = Fleet::of(&["acme", "globex"]).await;
+        fleet.raw.run(&format!("alter database {} set {setting}", fleet.database.name())).await;
+        let sql = "create table x (f float8 default 0.1, s text default 'a\\b', n int check (n between 1 and 5));\n\
+                   create function ff() returns int language sql as 'select 1';\n\
+                   insert into x default values;\n";
+        fleet.file("003_next.sql", sql);
+        fleet.ok(&["migrate", "-q"]);
+        no_drift(setting, &fleet.drift());
+    }
+}
+
+/// Whom and how: what one flag leaves out another run finds.
+#[tokio::test]
+async fn parts_targets_and_one_transaction_keep_what_they_promise() {
+    let slugs = ["t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9"];
+    let fleet = Fleet::of(&slugs).await;
+    fleet.file("003_x.sql", "create table x (id int);\n");
+    fleet.file("004_y.sql", "create table y (id int);\n");
+    for part in ["1/3", "2/3", "3/3"] {
+        fleet.ok(&["migrate", "-q", "--target", "3", "--part", part]);
+    }
+    let having = async |table: &str| {
+        let count = format!("select count(*) from pg_class where relname = '{table}' and relkind = 'r'");
+        fleet.raw.one::<i64>(&count).await
+    };
+    assert_eq!((having("x").await, having("y").await), (9, 0));
+    assert_eq!(fleet.shell.run(&["migrate", "--check"]).code, 3);
+    for wrong in ["0/3", "4/3", "1/0", "x", "1/99999999999"] {
+        assert_eq!(fleet.shell.run(&["migrate", "--part", wrong]).code, 2, "{wrong}");
+    }
+    assert_eq!(fleet.shell.run(&["migrate", "--target", "99"]).code, 2);
+    // One fails: none is done.
+    fleet.raw.run("insert into tenant_t9.orders values (7)").await;
+    fleet.file("004_y.sql", "create table y (id int check (id < 5)); insert into y select id from orders;\n");
+    assert_eq!(fleet.shell.run(&["migrate", "-q", "--all-or-nothing"]).code, 1);
+    assert_eq!(having("y").await, 0);
+    // What runs without a transaction is refused before anything is done.
+    fleet.file("005_z.sql", "-- cgk:no-transaction\ncreate index concurrently x_id on x (id);\n");
+    let answer = fleet.shell.run(&["migrate", "-q", "--all-or-nothing"]);
+    assert!(answer.code == 2 && said(&answer).contains("005_z"), "{}", said(&answer));
+    assert_eq!(having("y").await, 0);
+    // The failed one alone is left, and is found again.
+    assert_eq!(fleet.shell.run(&["migrate", "-q"]).code, 4);
+    assert_eq!(having("y").await, 8);
+    assert_eq!(fleet.shell.run(&["migrate", "-q", "--retry-failed"]).code, 4);
+    fleet.raw.run("delete from tenant_t9.orders").await;
+    fleet.ok(&["migrate", "-q", "--retry-failed"]);
+    assert_eq!((having("y").await, fleet.shell.run(&["migrate", "--check"]).code), (9, 0));
+}
+
+/// The tables of other tools, whole and broken: a schema is taken over by what they say, or left as it is.
+#[tokio::test]
+async fn the_tables_of_other_tools_are_believed_where_they_agree_and_refused_where_not() {
+    let sqlx = "create table _sqlx_migrations (version bigint, description text, installed_on timestamptz default now(), \
+                success boolean, checksum bytea, execution_time bigint)";
+    let goose = "create table goose_db_version (id serial, version_id bigint, is_applied boolean, tstamp timestamp default now())";
+    let golang = "create table gm (version bigint, dirty boolean)";
+    let rails = "create table gm (version varchar)";
+    let cases = [
+        (
+            sqlx,
+            "insert into _sqlx_migrations values (1, 'orders', now(), true, '', 1), (2, 'items', now(), true, '', 1)",
+            "_sqlx_migrations",
+            0,
+        ),
+        (
+            sqlx,
+            "insert into _sqlx_migrations values (1, 'orders', now(), true, '', 1), (2, 'items', now(), false, '', 1)",
+            "_sqlx_migrations",
+            1,
+        ),
+        (
+            goose,
+            "insert into goose_db_version (version_id, is_applied) values (0, true), (1, true), (2, true)",
+            "goose_db_version",
+            0,
+        ),
+        (
+            goose,
+            "insert into goose_db_version (version_id, is_applied) values (0, true), (1, true), (2, true), (2, false)",
+            "goose_db_version",
+            7,
+        ),
+        (golang, "insert into gm values (2, false)", "gm", 0),
+        (golang, "insert into gm values (2, true)", "gm", 1),
+        (golang, "select 1", "gm", 7),
+        (rails, "insert into gm values ('1'), ('2')", "gm", 0),
+        (rails, "insert into gm values ('2')", "gm", 1),
+        (rails, "insert into gm values ('1'), ('3')", "gm", 1),
+        (rails, "insert into gm values ('1'), ('2')", "nonesuch", 1),
+    ];
+    let fleet = Fleet::of(&["first"]).await;
+    for (i, (table, rows, name, code)) in cases.iter().enumerate() {
+        let slug = format!("b{i}");
+        let make = format!(
+            "create schema tenant_{slug}; set search_path = tenant_{slug}; create table orders (id bigint primary key); \
+             create table items (id bigint primary key); {table}; {rows}; reset search_path"
+        );
+        fleet.raw.run(&make).await;
+        let answer = fleet.shell.run(&["migrate:baseline", &slug, "--from-table", name]);
+        assert_eq!(answer.code, *code, "{rows}: {}", said(&answer));
+        let adopted = format!(
+            "select exists (select from organizations where slug = '{slug}') and to_regclass('tenant_{slug}.schema_migrations') is not null"
+        );
+        assert_eq!(fleet.raw.one::<bool>(&adopted).await, *code == 0, "{rows}");
+    }
+    // Rails' and dbmate's own table stands where the ledger belongs.
+    fleet
+        .raw
+        .run("create schema tenant_old; create table tenant_old.schema_migrations (version varchar primary key)")
+        .await;
+    let answer = fleet.shell.run(&["migrate:baseline", "old"]);
+    assert!(answer.code == 1 && said(&answer).contains("rename to"), "{}", said(&answer));
+}
+
+/// Changes by hand that diffs of other tools leave out, all in one tenant: each is named.
+#[tokio::test]
+async fn changes_that_other_diffs_leave_out_are_each_named() {
+    let sql = "create table k (id int primary key, s text not null default 'a' constraint kc check (s <> ''), n int unique deferrable);\n\
+               create table k2 (id int generated by default as identity);\n\
+               create index k_i on k (lower(s));\n\
+               create view v as select id, s from k;\n\
+               create domain d as int constraint dc check (value > 0);\n\
+               create type en as enum ('x', 'y');\n\
+               create function trg() returns trigger language plpgsql as $$ begin return new; end $$;\n\
+               create trigger t1 before update of s on k for each row execute function trg();\n\
+               create policy pol on k using (true);\n\
+               create function fn(a int) returns int language sql immutable as 'select 1';\n\
+               create statistics st on s, n from k;\n\
+               create table par (a int); create table chi (b int) inherits (par);\n\
+               create aggregate agg(int) (sfunc = int4pl, stype = int, initcond = '0');\n\
+               create sequence sq;\n";
+    let fleet = Fleet::with(&["acme"], sql).await;
+    no_drift("the control", &fleet.drift());
+    let changes = [
+        ("alter table k alter s set statistics 77", "statistics target is 77"),
+        ("alter table k alter s set storage external", "external"),
+        ("alter table k alter s set (n_distinct = 5)", "n_distinct"),
+        ("alter table k set (toast.autovacuum_enabled = off)", "autovacuum_enabled"),
+        ("alter index k_i alter column 1 set statistics 44", "index k_i: statistics targets are 1: 44"),
+        ("alter table k replica identity full", "replica identity"),
+        ("alter table k cluster on k_pkey", "index k_pkey: clustered"),
+        ("alter table k2 set unlogged", "unlogged"),
+        ("alter table k force row level security", "row security is off, forced"),
+        ("alter table k disable trigger t1", "trigger k.t1"),
+        ("alter view v set (security_barrier = true)", "security_barrier"),
+        ("alter domain d set default 4", "domain d: default is 4"),
+        ("alter type en rename value 'x' to 'xx'", "xx"),
+        ("alter function fn(int) cost 5", "cost"),
+        ("alter function fn(int) set work_mem = '5MB'", "work_mem"),
+        ("create or replace aggregate agg(int) (sfunc = int4pl, stype = int, initcond = '1')", "agg"),
+        ("alter sequence sq cache 9", "sequence sq"),
+        ("alter table k2 alter id set generated always", "k2.id"),
+        ("comment on policy pol on k is 'remark one'", "remark one"),
+        ("comment on trigger t1 on k is 'remark two'", "remark two"),
+        ("alter statistics st set statistics 9", "statistics st: statistics target is 9"),
+        ("alter table chi no inherit par", "table chi: no inherits"),
+        ("revoke execute on function fn(int) from public", "fn(a integer): no grants"),
+    ];
+    for (change, _) in changes {
+        fleet.raw.run(&format!("set search_path = tenant_acme; {change}")).await;
+    }
+    let answer = fleet.drift();
+    assert_eq!(answer.code, 7);
+    for (change, named) in changes {
+        assert!(answer.stdout.contains(named), "{change}: {named} is not in {}", answer.stdout);
+    }
+}
