@@ -87,7 +87,10 @@ impl Held {
             }
         };
         let cancelling = async {
-            let waits = format!("from pg_locks where locktype = 'advisory' and not granted and objid = {GATE}");
+            let waits = format!(
+                "from pg_locks where locktype = 'advisory' and not granted and objid = {GATE}
+                 and database = (select oid from pg_database where datname = current_database())"
+            );
             self.stage.until(&format!("select exists (select {waits})")).await;
             self.stage.sql(&format!("select pg_cancel_backend(pid) {waits}")).await;
         };
