@@ -77,7 +77,7 @@ impl RunOptions {
         self
     }
 
-    /// Keeps the run out of the history ([`history`](crate::migrate::history::read())).
+    /// Keeps the run out of the history ([`history`](crate::migrate::history())).
     pub fn unrecorded(mut self) -> Self {
         self.unrecorded = true;
         self
@@ -182,7 +182,7 @@ pub struct RunReport {
     pub at_head: usize,
     /// Why the run ended before it was done, if it did.
     pub stopped: Option<Stop>,
-    /// What [`history`](crate::migrate::history::read()) knows the run by; `None` where nothing was recorded.
+    /// What [`history`](crate::migrate::history()) knows the run by; `None` where nothing was recorded.
     pub id: Option<Uuid>,
 }
 
