@@ -27,6 +27,8 @@ const REPLANS_MAX: u32 = 4;
 pub(crate) const TRIES_MAX: u32 = 5;
 /// How often work that collides with the work beside it is tried before it is done by itself.
 const TRIES_BESIDE_MAX: u32 = 2;
+/// How long cancelled work may go on before it is asked to end once more.
+const CANCEL_AGAIN_AFTER: Duration = Duration::from_millis(500);
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 
 /// What is to be done to one schema.
@@ -113,8 +115,18 @@ pub(crate) async fn cancellable<T>(operator: &Operator, interrupt: &Interrupt, w
         outcome = &mut work => return outcome,
         () = interrupt.cancelling() => {}
     }
-    let ((), outcome) = tokio::join!(operator.cancel(), work);
-    outcome
+    // A request that comes between two messages of the work meets nothing, and is sent again.
+    loop {
+        let asking = async {
+            operator.cancel().await;
+            tokio::time::sleep(CANCEL_AGAIN_AFTER).await;
+        };
+        tokio::select! {
+            biased;
+            outcome = &mut work => return outcome,
+            () = asking => {}
+        }
+    }
 }
 
 /// Whether a unique violation is one of a table outside of the schema, where another tenant's migration may have been quicker.
