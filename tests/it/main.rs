@@ -14,6 +14,7 @@ mod stage;
 mod tenancy;
 mod support {
     pub(crate) mod cgk;
+    pub(crate) mod fleet;
     pub(crate) mod patience;
     pub(crate) mod score;
 }

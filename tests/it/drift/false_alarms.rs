@@ -1,42 +1,6 @@
 //! What a tester from outside found in drift: an untouched fleet that drifts, and a change that is not seen.
 
-use crate::{
-    sandbox::Raw,
-    support::cgk::{Answer, Shell},
-};
-use cgk::testing::{TestDatabase, TestServer};
-
-struct Fleet {
-    database: TestDatabase,
-    shell: Shell,
-    raw: Raw,
-}
-
-impl Fleet {
-    async fn of(slugs: &[&str]) -> Self {
-        let database = TestServer::shared().database().await.unwrap();
-        let (shell, raw) = (Shell::on(&database), Raw::on(&database).await);
-        shell.write_migrations();
-        let fleet = Self { database, shell, raw };
-        fleet.ok(&["setup:database", "-q"]);
-        fleet.ok(&[&["tenant:create", "-q"], slugs].concat());
-        fleet
-    }
-
-    fn migrate(&self, sql: &str) {
-        self.shell.write("migrations/tenant/003_next.sql", sql);
-        self.ok(&["migrate", "-q", "--jobs", "1"]);
-    }
-
-    fn ok(&self, arguments: &[&str]) {
-        let answer = self.shell.run(arguments);
-        assert_eq!(answer.code, 0, "{arguments:?}: {}", said(&answer));
-    }
-}
-
-fn said(answer: &Answer) -> String {
-    format!("{}{}exit {}", answer.stdout, answer.stderr, answer.code)
-}
+use crate::support::fleet::{Fleet, said};
 
 /// The settings of a database, and a default whose text they change.
 #[tokio::test]

@@ -1,62 +1,9 @@
 //! Faults that were reported of other migration tools, and sentences of the documentation, tried by somebody from outside.
 
-use crate::{
-    sandbox::Raw,
-    support::cgk::{Answer, Shell},
+use crate::support::{
+    cgk::{Answer, Shell},
+    fleet::{Fleet, said},
 };
-use cgk::testing::{TestDatabase, TestServer};
-
-/// A fleet with the smallest set there is: its database, a folder with the files, and a session beside.
-struct Fleet {
-    database: TestDatabase,
-    shell: Shell,
-    raw: Raw,
-}
-
-impl Fleet {
-    async fn of(slugs: &[&str]) -> Self {
-        let database = TestServer::shared().database().await.unwrap();
-        let (shell, raw) = (Shell::on(&database), Raw::on(&database).await);
-        shell.write_migrations();
-        let fleet = Self { database, shell, raw };
-        fleet.ok(&["setup:database", "-q"]);
-        fleet.ok(&[&["tenant:create", "-q"], slugs].concat());
-        fleet
-    }
-
-    /// With a third file that has been applied.
-    async fn with(slugs: &[&str], sql: &str) -> Self {
-        let fleet = Self::of(slugs).await;
-        fleet.file("003_next.sql", sql);
-        fleet.ok(&["migrate", "-q", "--jobs", "1"]);
-        fleet
-    }
-
-    fn file(&self, name: &str, sql: &str) {
-        self.shell.write(&format!("migrations/tenant/{name}"), sql);
-    }
-
-    fn ok(&self, arguments: &[&str]) -> String {
-        let answer = self.shell.run(arguments);
-        assert_eq!(answer.code, 0, "{arguments:?}: {}", said(&answer));
-        answer.stdout
-    }
-
-    fn drift(&self) -> Answer {
-        self.shell.run(&["drift"])
-    }
-
-    /// The tables and indexes of all tenants.
-    async fn relations(&self) -> String {
-        let all = "select coalesce(string_agg(n.nspname || '.' || c.relname, ' ' order by n.nspname, c.relname), '') from pg_class c \
-                   join pg_namespace n on n.oid = c.relnamespace where n.nspname like 'tenant\\_%' and c.relkind in ('r', 'i')";
-        self.raw.one(all).await
-    }
-}
-
-fn said(answer: &Answer) -> String {
-    format!("{}{}exit {}", answer.stdout, answer.stderr, answer.code)
-}
 
 fn no_drift(what: &str, answer: &Answer) {
     assert_eq!(answer.code, 0, "{what}: {}", said(answer));
