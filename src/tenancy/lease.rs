@@ -7,6 +7,7 @@ use crate::{
         message::{self, Answer},
         pool::{self, Connection, Pool},
     },
+    sqlstate::{self, StatementVerdict},
 };
 use deadpool::managed::Object;
 use std::{
@@ -23,7 +24,7 @@ const RUNNING_GRACE: Duration = Duration::from_millis(5);
 /// The same where nothing is running: one round trip, on whatever network.
 const IDLE_GRACE: Duration = Duration::from_secs(5);
 
-/// A connection on loan. Dropped before [`Lease::give_back`], for whatever reason, it is cleaned up by a task of its own:
+/// A connection on loan. Dropped before [`Lease::release`], for whatever reason, it is cleaned up by a task of its own:
 /// rolled back and returned to the pool, or, when it does not answer at once, cancelled and thrown away. A connection to
 /// which a cancel request was sent never returns to the pool: the request may arrive late and hit the next user.
 pub(crate) struct Lease {
@@ -72,6 +73,17 @@ impl Lease {
             tracing::debug!(
                 "the transaction left prepared statements in the session or dropped ours; connection discarded"
             );
+            self.mark_unusable();
+        }
+    }
+
+    /// What a statement's failure says of the connection.
+    pub(crate) fn judge_failure(&self, source: &tokio_postgres::Error) {
+        if sqlstate::is_out_of_step(source) {
+            self.mark_desynchronized();
+        }
+        // Statements by which the driver looks types up are gone: it would ask for them again.
+        if sqlstate::verdict_on_statement(source) == StatementVerdict::AllGone {
             self.mark_unusable();
         }
     }

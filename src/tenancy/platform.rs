@@ -389,12 +389,7 @@ impl PlatformSession {
             if sqlstate::is_lost(&source) {
                 return Error::ConnectionLost { doing: "running a statement of the platform".into(), source };
             }
-            if sqlstate::is_out_of_step(&source) {
-                self.lease.mark_desynchronized();
-            }
-            if sqlstate::verdict_on_statement(&source) == StatementVerdict::AllGone {
-                self.lease.mark_unusable();
-            }
+            self.lease.judge_failure(&source);
             Error::PlatformStatement { source }
         })
     }

@@ -164,13 +164,7 @@ impl Shared {
         if sqlstate::is_lost(&source) {
             return Error::ConnectionLost { doing: format!("running a statement of tenant {tenant}"), source };
         }
-        if sqlstate::is_out_of_step(&source) {
-            self.lease.mark_desynchronized();
-        }
-        // Statements by which the driver looks types up are gone: it would ask for them again.
-        if sqlstate::verdict_on_statement(&source) == StatementVerdict::AllGone {
-            self.lease.mark_unusable();
-        }
+        self.lease.judge_failure(&source);
         Error::Statement { tenant, source }
     }
 
