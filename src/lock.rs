@@ -4,7 +4,7 @@
 //! one server connection would both be told they hold it. An entry at REPEATABLE READ holds the tenant's for the length of one
 //! message. A migration that runs without a transaction can have no other
 //! lock; it is taken on the operator's direct connection, which is checked to be the same with every statement.
-//! A rehearsal of several transactions holds one as well.
+//! A rehearsal of several transactions holds one as well, and so does a migration of the shared schema.
 
 use crate::{ident::SchemaName, slug::TenantSlug};
 use sha2::{Digest, Sha256};
@@ -68,6 +68,12 @@ pub(crate) fn files_key() -> i64 {
 /// The session lock of a rehearsal, held by the operator whose connection waits for it. Asked for again and again.
 pub(crate) fn rehearsal_key() -> i64 {
     key("cgk:rehearsal")
+}
+
+/// The session lock on the record of what the shared schema's migrations make, held from before they are applied until it is
+/// written. Asked for again and again.
+pub(crate) fn shared_record_key() -> i64 {
+    key("cgk:shared-record")
 }
 
 /// The lock on creating the tables of the rehearsal.

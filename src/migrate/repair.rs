@@ -126,13 +126,15 @@ pub async fn repair(
             files.check(operator, migrations, set, is_scope.then_some(version)).await?;
         }
     }
-    // The record of the shared schema is found by its ledger, which changes; the schema does not.
-    let with_public = targets.first().is_some_and(Option::is_none);
-    let shared = if with_public { rehearsal::shared::given(operator).await.unwrap_or_default() } else { None };
     let mut all = Vec::with_capacity(targets.len());
     for slug in targets {
         let schema = schema_of(slug.as_ref());
-        let outcome = match mend(operator, migrations, set_of(slug.as_ref()), &schema, repair).await {
+        let work = async || mend(operator, migrations, set_of(slug.as_ref()), &schema, repair).await;
+        let repaired = match &slug {
+            None => rehearsal::shared::with_new_ledger(operator, work).await,
+            Some(_) => work().await,
+        };
+        let outcome = match repaired {
             Ok(outcome) => outcome,
             Err(error @ Error::ConnectionLost { .. }) => return Err(error),
             Err(error) => RepairOutcome::Failed { error },
@@ -147,9 +149,6 @@ pub async fn repair(
         }
     }
     let is_mended = |repaired: &Repaired| matches!(repaired.outcome, RepairOutcome::Repaired { .. });
-    if let (Some(objects), true) = (shared, all.iter().any(|one| one.slug.is_none() && is_mended(one))) {
-        told(rehearsal::shared::keep(operator, objects).await);
-    }
     // What the accepted files make, for drift.
     if all.iter().any(|one| one.slug.is_some() && is_mended(one)) {
         told(rehearsal::rehearse(operator, migrations).await.map(drop));

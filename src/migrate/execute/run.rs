@@ -357,15 +357,8 @@ async fn all_or_nothing(
         }
     }
     let with_public = planned.public.is_some();
-    if with_public {
-        rehearsal::shared::begin(operator).await?;
-    }
-    let done = super::all_or_nothing::run(operator, planned, files, &options.interrupt, sink).await;
-    if with_public {
-        let recorded = rehearsal::shared::end(operator).await;
-        return done.and(recorded);
-    }
-    done
+    let run = async || super::all_or_nothing::run(operator, planned, files, &options.interrupt, sink).await;
+    if with_public { rehearsal::shared::recorded(operator, &options.interrupt, run).await } else { run().await }
 }
 
 /// The shared schema, and each tenant on its own.
@@ -379,10 +372,16 @@ async fn one_by_one(
 ) -> Result<()> {
     let FleetPlan { public, tenants, public_ledger, selection, .. } = planned;
     if let Some(public) = public {
-        rehearsal::shared::begin(operator).await?;
-        let outcome = migrate_public(operator, migrations, public.clone(), public_ledger, files, options).await;
-        let recorded = rehearsal::shared::end(operator).await;
-        sink.settled(outcome?, Some(&public));
+        let mut outcome = None;
+        let recorded = rehearsal::shared::recorded(operator, &options.interrupt, async || {
+            let plan = public.clone();
+            outcome = Some(migrate_public(operator, migrations, plan, public_ledger, files, options).await?);
+            Ok(())
+        })
+        .await;
+        if let Some(outcome) = outcome {
+            sink.settled(outcome, Some(&public));
+        }
         recorded?;
     }
     if selection.scope != Scope::Public && !options.unrehearsed {

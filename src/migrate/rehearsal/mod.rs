@@ -6,13 +6,14 @@
 //! recorded (`record.rs`): it is what drift compares tenants with. A set that was rehearsed is not rehearsed again.
 
 mod record;
+mod session_lock;
 pub(crate) mod shared;
 
 pub(crate) use record::{OWN_NAME, Snapshot, given, is_denied, is_missing_table, isolation_name, texts_sql};
 
 use super::{
     execute::{
-        apply::{self, ApplyOutcome, LedgerPresence, LockWait, PollBackoff, Purpose, Sessions, Unit},
+        apply::{self, ApplyOutcome, LedgerPresence, LockWait, Purpose, Sessions, Unit},
         attempt::cancellable,
         grouping::Grouping,
     },
@@ -22,11 +23,7 @@ use super::{
 use crate::{
     catalogue::{Schemas, fingerprint_sql, objects_sql, settings_sql},
     config::Isolation,
-    db::{
-        Operator,
-        message::{self, Answer},
-        session_reset::Commits,
-    },
+    db::{Operator, message, session_reset::Commits},
     error::{Error, Result, while_doing},
     fleet::interrupt::Interrupt,
     ident::{RoleName, SchemaName, literal},
@@ -120,30 +117,10 @@ async fn locked<T>(
     operator.facts().require_schema_creation()?;
     // A session of its own: nothing of an earlier schema's is in it, and it ends with all that the files leave in it.
     let own = operator.sibling().await?;
-    take_lock(operator).await?;
-    let done = cancellable(&own, interrupt, work(&own)).await;
-    let sql = format!("select pg_catalog.pg_advisory_unlock({});", lock::rehearsal_key());
-    let released = message::run(operator.client(), &sql).await.and_then(Answer::complete);
-    let done = done?;
-    released.map_err(while_doing("give up the lock of the rehearsal"))?;
-    Ok(done)
-}
-
-/// Asks for the lock until it is free. It ends with the operator's session.
-async fn take_lock(operator: &Operator) -> Result<()> {
-    let sql = format!("select pg_catalog.pg_try_advisory_lock({});", lock::rehearsal_key());
-    let mut patience = PollBackoff::of(operator);
-    loop {
-        let answer = message::run(operator.client(), &sql).await.and_then(Answer::complete);
-        let answer = answer.map_err(while_doing("take the lock of the rehearsal"))?;
-        if answer.rows.first().and_then(|(_, row)| row.get(0)) == Some("t") {
-            return Ok(());
-        }
-        if !patience.wait().await {
-            let (schema, waited) = (SchemaName::rehearsal(), operator.session().migration_wait);
-            return Err(Error::Locked { schema, waited });
-        }
-    }
+    session_lock::hold(operator, interrupt, lock::rehearsal_key(), &SchemaName::rehearsal(), async || {
+        cancellable(&own, interrupt, work(&own)).await
+    })
+    .await
 }
 
 async fn rehearse_locked(operator: &Operator, migrations: &Migrations) -> Result<Rehearsal> {

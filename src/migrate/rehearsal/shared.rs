@@ -4,8 +4,14 @@
 //! applied to the record: what was there by hand before stays out of it. The look before is kept until the record is
 //! written, so that a run that was killed in between is completed by the next. A database without a record, set up by an
 //! earlier version, gets it as it is found.
+//!
+//! From the look before to the record, one run at a time: a second one that looked while the first migrates would find its
+//! tables there, and take them to be made by hand.
 
-use super::record::{self, Snapshot};
+use super::{
+    record::{self, Snapshot},
+    session_lock,
+};
 use crate::{
     catalogue::{self, Schemas, fingerprint_sql, objects_sql, settings_sql},
     db::{
@@ -13,7 +19,9 @@ use crate::{
         message::{self, Answer},
     },
     error::{Result, while_doing},
+    fleet::interrupt::Interrupt,
     ident::{SchemaName, literal},
+    lock,
     migrate::ledger::{self, LedgerDigest},
     migration::Set,
 };
@@ -26,8 +34,52 @@ pub(crate) const ANY_ISOLATION: &str = "any";
 const BEFORE: &str = "before";
 const GIVEN: &str = "given";
 
+/// Migrates the shared schema and records what that changed, however it ends.
+///
+/// # Errors
+///
+/// Those of the work first. Kind `Locked`: another run migrates the shared schema.
+pub(crate) async fn recorded<T>(
+    operator: &Operator,
+    interrupt: &Interrupt,
+    work: impl AsyncFnOnce() -> Result<T>,
+) -> Result<T> {
+    locked(operator, interrupt, async || {
+        begin(operator).await?;
+        let done = work().await;
+        let recorded = end(operator).await;
+        let done = done?;
+        recorded.map(|()| done)
+    })
+    .await
+}
+
+/// Changes the ledger of the shared schema and not the schema: the record is found by the ledger, and follows it.
+///
+/// # Errors
+///
+/// Those of the work. Kind `Locked`: another run migrates the shared schema. Without a record drift compares nothing and says
+/// so; a failure to write it is logged.
+pub(crate) async fn with_new_ledger<T>(operator: &Operator, work: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
+    locked(operator, &Interrupt::default(), async || {
+        let known = given(operator).await.unwrap_or_default();
+        let done = work().await?;
+        if let Some(objects) = known
+            && let Err(error) = keep(operator, objects).await
+        {
+            tracing::warn!(%error, "there is no record of what the migrations make");
+        }
+        Ok(done)
+    })
+    .await
+}
+
+async fn locked<T>(operator: &Operator, interrupt: &Interrupt, work: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
+    session_lock::hold(operator, interrupt, lock::shared_record_key(), &SchemaName::public(), work).await
+}
+
 /// Begins a migration of the shared schema: looks at it, and keeps that.
-pub(crate) async fn begin(operator: &Operator) -> Result<()> {
+async fn begin(operator: &Operator) -> Result<()> {
     let tables = read_rows(operator).await?;
     if tables.is_none() {
         record::create_tables(operator).await?;
@@ -49,7 +101,7 @@ pub(crate) async fn begin(operator: &Operator) -> Result<()> {
 }
 
 /// Ends it, however it went: records what it changed.
-pub(crate) async fn end(operator: &Operator) -> Result<()> {
+async fn end(operator: &Operator) -> Result<()> {
     let rows = read_rows(operator).await?.unwrap_or_default();
     let (Some(before), Some(given)) = (rows.get(BEFORE), rows.get(GIVEN)) else { return Ok(()) };
     let after = look(operator).await?;
@@ -62,13 +114,25 @@ pub(crate) async fn end(operator: &Operator) -> Result<()> {
 
 /// Records the shared schema as it is, where there is no record of it in this state.
 pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
-    let rows = read_rows(operator).await?;
-    let (digest, is_new) = ledger_digest(operator).await?;
-    if is_new || rows.as_ref().is_some_and(|rows| rows.contains_key(&digest)) {
+    if is_recorded(operator).await? {
         return Ok(());
     }
-    begin(operator).await?;
-    end(operator).await
+    locked(operator, &Interrupt::default(), async || {
+        // Another run may have recorded it meanwhile.
+        if is_recorded(operator).await? {
+            return Ok(());
+        }
+        begin(operator).await?;
+        end(operator).await
+    })
+    .await
+}
+
+/// Whether there is a record of it, or nothing to record.
+async fn is_recorded(operator: &Operator) -> Result<bool> {
+    let rows = read_rows(operator).await?;
+    let (digest, is_new) = ledger_digest(operator).await?;
+    Ok(is_new || rows.as_ref().is_some_and(|rows| rows.contains_key(&digest)))
 }
 
 /// The objects on record for the shared schema as its ledger is now; `None` where there is no such record.
@@ -79,7 +143,7 @@ pub(crate) async fn given(operator: &Operator) -> Result<Option<Vec<String>>> {
 }
 
 /// Records objects for the shared schema as its ledger is now.
-pub(crate) async fn keep(operator: &Operator, objects: Vec<String>) -> Result<()> {
+async fn keep(operator: &Operator, objects: Vec<String>) -> Result<()> {
     let (digest, _) = ledger_digest(operator).await?;
     let snapshot = Snapshot { fingerprint: String::new(), objects };
     write(operator, &[(digest.as_str(), &snapshot)], "delete from public.cgk_references where set_name = 'public';\n")

@@ -1,0 +1,58 @@
+//! A lock that outlives a transaction: for work of several transactions, one run at a time in a database.
+
+use crate::{
+    db::{
+        Operator,
+        message::{self, Answer},
+    },
+    error::{Error, Result, while_doing},
+    fleet::interrupt::Interrupt,
+    ident::SchemaName,
+    migrate::execute::apply::PollBackoff,
+};
+use std::time::Instant;
+
+/// Does something while the operator's session holds a lock, and gives it up. The lock ends with the session too: where the
+/// work is dropped, or the client is killed, it is held until the server has ended what was under way.
+///
+/// # Errors
+///
+/// [`Error::Locked`] for `schema`: the lock was not free within `session.migration_wait`, or until the second stage of the
+/// interrupt; nothing was done.
+pub(super) async fn hold<T>(
+    operator: &Operator,
+    interrupt: &Interrupt,
+    key: i64,
+    schema: &SchemaName,
+    work: impl AsyncFnOnce() -> Result<T>,
+) -> Result<T> {
+    take(operator, interrupt, key, schema).await?;
+    let done = work().await;
+    let sql = format!("select pg_catalog.pg_advisory_unlock({key});");
+    let released = message::run(operator.client(), &sql).await.and_then(Answer::complete);
+    let done = done?;
+    released.map_err(while_doing(format!("give up the lock of schema {:?}", schema.as_str())))?;
+    Ok(done)
+}
+
+/// Asks for the lock until it is free. A statement that waited for it in the server would have a snapshot, for which
+/// `create index concurrently` waits.
+async fn take(operator: &Operator, interrupt: &Interrupt, key: i64, schema: &SchemaName) -> Result<()> {
+    let sql = format!("select pg_catalog.pg_try_advisory_lock({key});");
+    let started = Instant::now();
+    let mut backoff = PollBackoff::of(operator);
+    loop {
+        let answer = message::run(operator.client(), &sql).await.and_then(Answer::complete);
+        let answer = answer.map_err(while_doing(format!("take the lock of schema {:?}", schema.as_str())))?;
+        if answer.rows.first().and_then(|(_, row)| row.get(0)) == Some("t") {
+            return Ok(());
+        }
+        let goes_on = tokio::select! {
+            goes_on = backoff.wait() => goes_on,
+            () = interrupt.cancelling() => false,
+        };
+        if !goes_on {
+            return Err(Error::Locked { schema: schema.clone(), waited: started.elapsed() });
+        }
+    }
+}
