@@ -12,7 +12,7 @@ pub(crate) use guard::{GuardFound, guard_registry, look as look_at_guard};
 
 use crate::{
     db::{Operator, identity::Identity, message, milliseconds},
-    error::{Error, Result, while_doing},
+    error::{Error, Result, SetupError, while_doing},
     ident::{DatabaseTag, literal},
     lock,
 };
@@ -31,9 +31,9 @@ const OWN_OID: &str = "(select d.oid from pg_catalog.pg_database d where d.datna
 ///
 /// # Errors
 ///
-/// [`Error::DatabaseCopied`]: its schemas are granted to the roles of another database that is still there.
+/// [`SetupError::DatabaseCopied`]: its schemas are granted to the roles of another database that is still there.
 ///
-/// [`Error::IsolationMismatch`]: its tenants are kept apart in another way than the configuration says.
+/// [`SetupError::IsolationMismatch`]: its tenants are kept apart in another way than the configuration says.
 pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
     if operator.facts().recorded_tag().is_some() && operator.facts().isolation.is_some() {
         return Ok(());
@@ -99,7 +99,7 @@ async fn first_tag(operator: &Operator) -> Result<DatabaseTag> {
         [] => free_tag(operator, name).await,
         tags if tags.contains(&of_name) => Ok(of_name),
         [tag] if !is_anothers(operator, tag).await? => Ok(tag.clone()),
-        _ => Err(Error::DatabaseCopied { database: name.clone() }),
+        _ => Err(Error::Setup(SetupError::DatabaseCopied { database: name.clone() })),
     }
 }
 

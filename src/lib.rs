@@ -84,7 +84,9 @@ mod version;
 
 pub use config::Config;
 pub use db::{Operator, ServerFacts};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{
+    ConnectionError, DriverError, Error, ErrorKind, MigrationError, Result, SetupError, TenantError, TransactionError,
+};
 pub use slug::{InvalidSlug, SlugProblem, TenantSlug};
 pub use tenancy::{
     Db, Platform, PlatformFn, PlatformTx, Retry, TenantContext, TenantCopyIn, TenantCopyOut, TenantFn, TenantFnMany,

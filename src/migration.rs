@@ -2,7 +2,6 @@
 
 use crate::{ident::SchemaName, version::Version};
 use std::{fmt, path::PathBuf};
-use tokio_postgres::error::SqlState;
 
 /// One of the two sets of migrations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -138,44 +137,6 @@ impl fmt::Display for FileMismatch {
     }
 }
 
-/// A migration that the server refused. The schema is as it was before the run, but for [`committed`](Self::committed) and
-/// [`unfinished`](Self::unfinished).
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct MigrationFailure {
-    /// The schema.
-    pub schema: SchemaName,
-    /// The file.
-    pub file: PathBuf,
-    /// Where in the file, as near as the server told.
-    pub place: Option<Place>,
-    /// The server's SQLSTATE.
-    pub sqlstate: SqlState,
-    /// The server's message.
-    pub message: String,
-    /// The server's hint, if it gave one. Its detail is left out: details carry row values.
-    pub hint: Option<String>,
-    /// Migrations of this run that are committed and recorded, because a file without a transaction separates them from the
-    /// one that failed.
-    pub committed: Vec<MigrationId>,
-    /// Where the next run goes on, in a file without a transaction: the statements before it are done and recorded.
-    pub unfinished: Option<Unfinished>,
-    /// How many schemas already have the file, where that was counted: a file that others have must not be edited.
-    pub schemas_with_file: Option<usize>,
-    /// What the driver said.
-    pub source: tokio_postgres::Error,
-}
-
-/// How far a file without a transaction has got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Unfinished {
-    /// The statement that failed, from 1 on. The next run begins with it.
-    pub statement: usize,
-    /// How many statements the file has.
-    pub of: usize,
-}
-
 /// A place in a migration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -213,26 +174,6 @@ pub(crate) fn line_of(text: &str, offset: usize) -> usize {
         _ => false,
     });
     ends.count() + 1
-}
-
-impl std::error::Error for MigrationFailure {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
-impl fmt::Display for MigrationFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "migration {}", self.file.display())?;
-        if let Some(place) = &self.place {
-            write!(f, ":{}:{}", place.line, place.column)?;
-        }
-        write!(f, " failed in schema {:?}", self.schema.as_str())?;
-        match self.unfinished {
-            Some(Unfinished { statement, of }) => write!(f, " at statement {statement} of {of}"),
-            None => Ok(()),
-        }
-    }
 }
 
 /// `2 files edited, 1 file gone`, for a line in a table.

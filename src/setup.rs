@@ -7,7 +7,7 @@ pub use harden::{HardeningMode, HardeningReport, Measure, MeasureReport, Measure
 
 use crate::{
     db::{Operator, message},
-    error::{Error, Result, while_doing},
+    error::{Error, Result, SetupError, while_doing},
     ident::quoted,
     identity,
     migrate::{
@@ -101,7 +101,10 @@ fn check_privileges(operator: &Operator) -> Result<()> {
         return Err(facts.lacks("create tables in schema public", grant));
     }
     if facts.creates_in_public.is_none() {
-        return Err(Error::NotSetUp { database: facts.database.clone(), missing: "there is no schema public".into() });
+        return Err(Error::Setup(SetupError::NotSetUp {
+            database: facts.database.clone(),
+            missing: "there is no schema public".into(),
+        }));
     }
     facts.require_schema_creation()
 }

@@ -4,7 +4,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use cgk::{
-    Config, Db, Error, Operator, TenantSlug,
+    Config, ConnectionError, Db, Error, Operator, TenantError, TenantSlug,
     config::Isolation,
     ident::Ident,
     lifecycle::{self, CreateOptions},
@@ -117,7 +117,7 @@ impl Stage {
         session.printer.info(format!("{} {}, dropped afterwards", paint(FAINT, "database"), name.as_str()));
         let mut reaper = Reaper::spawn(session.globals, &name)?;
         let made = testing::create_database(&config, &name, None).await;
-        if !matches!(made, Err(Error::ConnectionLost { .. })) {
+        if !matches!(made, Err(Error::Connection(ConnectionError::Lost { .. }))) {
             reaper.made();
         }
         made?;
@@ -280,7 +280,7 @@ impl DemoScript<'_> {
         }
         let nobody: TenantSlug = "umbrella".parse()?;
         match db.with_tenant(&nobody, async |tx| tx.query("select 1", &[]).await).await {
-            Err(error @ Error::TenantNotFound { .. }) => {
+            Err(error @ Error::Tenant(TenantError::NotFound { .. })) => {
                 lines.push(format!("as umbrella: {error}, and no statement was run"));
             }
             Err(error) => return Err(error.into()),

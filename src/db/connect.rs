@@ -1,6 +1,9 @@
 //! Sorts what can go wrong while a connection is made.
 
-use crate::{config::Config, error::Error};
+use crate::{
+    config::Config,
+    error::{ConnectionError, Error},
+};
 use tokio_postgres::error::SqlState;
 
 /// The error of a failed connection attempt: who refused, and why.
@@ -8,11 +11,13 @@ pub(crate) fn refused(config: &Config, source: tokio_postgres::Error) -> Error {
     let target = config.target().to_string();
     match source.code() {
         Some(state) if [SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION].contains(state) => {
-            Error::Login { target, source }
+            Error::Connection(ConnectionError::Login { target, source: source.into() })
         }
-        Some(&SqlState::INVALID_CATALOG_NAME) => {
-            Error::DatabaseMissing { target, database: config.target().database().to_owned(), source }
-        }
-        _ => Error::Connect { target, source },
+        Some(&SqlState::INVALID_CATALOG_NAME) => Error::Connection(ConnectionError::DatabaseMissing {
+            target,
+            database: config.target().database().to_owned(),
+            source: source.into(),
+        }),
+        _ => Error::Connection(ConnectionError::Connect { target, source: source.into() }),
     }
 }

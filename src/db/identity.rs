@@ -4,7 +4,7 @@
 use super::message;
 use crate::{
     config::{Config, Isolation, IsolationModes},
-    error::{Error, Result},
+    error::{Error, Result, SetupError},
     ident::DatabaseTag,
 };
 use tokio_postgres::{Client, Error as PgError, error::SqlState};
@@ -55,9 +55,11 @@ pub(crate) async fn isolation_modes(client: &Client) -> Result<Option<IsolationM
 pub(crate) fn refuse_isolation(database: &str, modes: Option<IsolationModes>, config: &Config) -> Result<()> {
     let configured = config.isolation();
     match modes {
-        Some(modes) if !modes.accepts(configured) => {
-            Err(Error::IsolationMismatch { database: database.to_owned(), stored: modes.mode, configured })
-        }
+        Some(modes) if !modes.accepts(configured) => Err(Error::Setup(SetupError::IsolationMismatch {
+            database: database.to_owned(),
+            stored: modes.mode,
+            configured,
+        })),
         _ => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::{Config, IsolationModes, SessionSettings},
-    error::{Error, Result, while_doing},
+    error::{ConnectionError, Error, Result, SetupError, while_doing},
     ident::{DatabaseTag, quoted},
     search_path::SearchPath,
 };
@@ -118,7 +118,7 @@ impl ServerFacts {
 
     /// The error of a role that lacks a right, with the statement that gives it.
     pub(crate) fn lacks(&self, needed: impl Into<String>, grant: String) -> Error {
-        Error::Privilege { role: self.role.clone(), needed: needed.into(), grant, source: None }
+        Error::Setup(SetupError::Privilege { role: self.role.clone(), needed: needed.into(), grant, source: None })
     }
 
     /// Refuses where the role may not create schemas.
@@ -137,15 +137,17 @@ impl Operator {
     /// # Errors
     ///
     /// Kind `Unavailable`: host, login, database or version; kind `Invalid`: the address is a transaction pooler's; kind
-    /// `Conflict`: a schema cannot be in the search path, the database is a copy of another ([`Error::DatabaseCopied`]), or it
-    /// has another isolation than the configuration ([`Error::IsolationMismatch`]).
+    /// `Conflict`: a schema cannot be in the search path, the database is a copy of another ([`SetupError::DatabaseCopied`]), or it
+    /// has another isolation than the configuration ([`SetupError::IsolationMismatch`]).
     ///
     /// # Cancel safety
     ///
     /// Dropped, the connection is closed.
     pub async fn connect(config: &Config) -> Result<Self> {
         match Self::connect_to_any(config).await? {
-            (operator, Identity::Copied) => Err(Error::DatabaseCopied { database: operator.facts.database }),
+            (operator, Identity::Copied) => {
+                Err(Error::Setup(SetupError::DatabaseCopied { database: operator.facts.database }))
+            }
             (operator, _) => {
                 operator.refuse_isolation()?;
                 Ok(operator)
@@ -168,11 +170,11 @@ impl Operator {
             client = open(config, &tls, strings).await?;
         }
         if facts.major() < SERVER_MAJOR_MIN {
-            return Err(Error::ServerTooOld {
+            return Err(Error::Connection(ConnectionError::ServerTooOld {
                 target: config.target().to_string(),
                 found: facts.version,
                 needed: SERVER_MAJOR_MIN,
-            });
+            }));
         }
         let doing = || while_doing(format!("look at the database at {}", config.target()));
         let (_, identity) = identity::read(&client).await.map_err(doing())?;

@@ -3,7 +3,7 @@
 use super::{connect::refused, message, tls};
 use crate::{
     config::{Config, Isolation, Pooling},
-    error::{Error, Result},
+    error::{ConnectionError, Error, Result},
 };
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
 use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, RecyclingMethod};
@@ -244,7 +244,9 @@ pub(crate) fn build(config: &Config, entry_sql: EntrySql) -> Result<Pool> {
 /// Takes a connection, waiting no longer than the configuration says.
 pub(crate) async fn take(pool: &Pool, config: &Config) -> Result<Lease> {
     pool.get().await.map_err(|error| match error {
-        managed::PoolError::Timeout(_) => Error::PoolTimeout { waited: config.pool().wait },
+        managed::PoolError::Timeout(_) => {
+            Error::Connection(ConnectionError::PoolTimeout { waited: config.pool().wait })
+        }
         managed::PoolError::Backend(source) => refused(config, source),
         other => Error::Unexpected { doing: "take a connection from the pool".into(), found: other.to_string() },
     })

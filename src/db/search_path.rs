@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Config, Isolation},
-    error::{Error, Result, while_doing},
+    error::{Error, Result, SetupError, while_doing},
     ident::{DatabaseTag, Ident},
     search_path::{SearchPath, parse_list},
 };
@@ -106,5 +106,5 @@ pub(crate) async fn search_path(client: &Client, config: &Config, tag: &Database
 }
 
 fn unfit(schema: &str, why: &str, fix: &str) -> Error {
-    Error::SearchPathUnfit { schema: schema.to_owned(), why: why.to_owned(), fix: fix.to_owned() }
+    Error::Setup(SetupError::SearchPathUnfit { schema: schema.to_owned(), why: why.to_owned(), fix: fix.to_owned() })
 }

@@ -13,7 +13,7 @@ use crate::{
     catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints},
     config::Isolation,
     db::{Operator, message},
-    error::{Error, Result, while_doing},
+    error::{Error, Result, TenantError, while_doing},
     ident::SchemaName,
     migrate::{
         LEDGER_TABLE, Migrations, Scope, Set,
@@ -63,7 +63,7 @@ pub(super) async fn tenants(
         _ => state::facts_of_fleet(operator).await?,
     };
     if let Some(unknown) = facts.iter().find(|(_, facts)| facts.tenant.is_none()).map(|(slug, _)| slug) {
-        return Err(Error::TenantNotFound { tenant: unknown.clone() });
+        return Err(Error::Tenant(TenantError::NotFound { tenant: unknown.clone() }));
     }
     let mut references = References::new(operator, migrations, Set::Tenant);
     let mut done: BTreeMap<TenantSlug, SchemaDrift> = BTreeMap::new();

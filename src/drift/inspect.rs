@@ -4,7 +4,7 @@ use super::compare::Catalogue;
 use crate::{
     catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql, settings_sql},
     db::{Operator, message::Answer, milliseconds},
-    error::{Error, Result, while_doing},
+    error::{Error, MigrationError, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal},
     migrate::{
         Applied, Checksum, LEDGER_TABLE, MigrationId, Version,
@@ -74,7 +74,7 @@ pub(super) async fn inspect(
         tries += 1;
         let wait = operator.session().lock_timeout;
         let answer = match schema_lock::run(operator, schema, &sql, wait, what).await {
-            Err(Error::Locked { .. }) => return Ok(InspectOutcome::Busy),
+            Err(Error::Migration(MigrationError::Locked { .. })) => return Ok(InspectOutcome::Busy),
             answer => answer?,
         };
         let has_ledger = tagged(&answer, "facts").next().map(|row| row.get(1) == Some("t"));

@@ -43,7 +43,7 @@ pub use report::{Change, Difference, DriftReport, FixStatement, IgnoredDifferenc
 use crate::{
     catalogue,
     db::Operator,
-    error::{Error, Result},
+    error::{Error, MigrationError, Result},
     ident::{RoleName, SchemaName, literal},
     migrate::{MigrationFile, Migrations, Scope, Set, Version, plan::state},
 };
@@ -147,10 +147,16 @@ pub(crate) async fn compare_up_to(
     let mut found = match inspect(operator, schema, role, Wanted::ObjectsAndFingerprint).await? {
         InspectOutcome::At(found) => found,
         InspectOutcome::Busy => {
-            return Err(Error::Locked { schema: schema.clone(), waited: operator.session().lock_timeout });
+            return Err(Error::Migration(MigrationError::Locked {
+                schema: schema.clone(),
+                waited: operator.session().lock_timeout,
+            }));
         }
         InspectOutcome::Gone => {
-            return Err(Error::LedgerRefused { schema: schema.clone(), why: "there is no such schema".into() });
+            return Err(Error::Migration(MigrationError::LedgerRefused {
+                schema: schema.clone(),
+                why: "there is no such schema".into(),
+            }));
         }
     };
     let mut given = reference.catalogue.for_schema(schema);

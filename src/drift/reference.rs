@@ -8,7 +8,7 @@ use crate::{
     catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql, settings_sql},
     config::Isolation,
     db::{Operator, message, milliseconds},
-    error::{Error, Result, while_doing},
+    error::{Error, MigrationError, Result, while_doing},
     ident::{RoleName, SchemaName, literal},
     isolation,
     migrate::{self, Applied, MigrationFile, Migrations, Set, execute::guard, files::encodable, rehearsal},
@@ -76,7 +76,11 @@ pub(super) async fn to_adopt(
     }
     // The whole set need not apply for a beginning of it to be adopted.
     match migrate::rehearse(operator, migrations).await {
-        Ok(_) | Err(Error::Rehearsal { .. } | Error::NotRehearsable { .. }) => {}
+        Ok(_)
+        | Err(
+            Error::Migration(MigrationError::Rehearsal { .. })
+            | Error::Migration(MigrationError::NotRehearsable { .. }),
+        ) => {}
         Err(error) => return Err(error),
     }
     if let Some(reference) = read(operator, migrations, set, applied).await? {
@@ -109,7 +113,7 @@ async fn build(operator: &Operator, set: Set, files: &[&MigrationFile]) -> Resul
             answer.rows.iter().rev().find_map(|(_, row)| row.get(0)?.strip_prefix(&mark)?.parse::<usize>().ok());
         return Err(match reached.and_then(|index| files.get(index)) {
             Some(file) if !crate::sqlstate::is_lost(&source) => {
-                Error::NoReference { file: file.path().to_owned(), source }
+                Error::Migration(MigrationError::NoReference { file: file.path().to_owned(), source: source.into() })
             }
             _ => doing()(source),
         });

@@ -6,7 +6,7 @@ use crate::{
     binding::{self, Binding},
     db::{Operator, milliseconds},
     drift::{self, Comparison},
-    error::{Error, Result, while_doing},
+    error::{ConnectionError, Error, MigrationError, Result, SetupError, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     isolation::{self, RoleState},
     login,
@@ -91,8 +91,8 @@ pub enum Baselining {
 ///
 /// # Errors
 ///
-/// Kind `Drift` ([`Error::BaselineDiffers`]): the schema is not what the migrations give, each difference named. `Conflict`
-/// ([`Error::LedgerRefused`]): there is no such schema, its `schema_migrations` is another tool's or says something else, or
+/// Kind `Drift` ([`MigrationError::BaselineDiffers`]): the schema is not what the migrations give, each difference named. `Conflict`
+/// ([`MigrationError::LedgerRefused`]): there is no such schema, its `schema_migrations` is another tool's or says something else, or
 /// `from_table` does not fit the files. `Denied`: the operator may not act as the schema's owner, or not make roles.
 ///
 /// # Cancel safety
@@ -140,7 +140,7 @@ async fn adopt(
             return Ok(done);
         }
     }
-    Err(Error::Contended { schema, tries: TRIES_MAX })
+    Err(Error::Migration(MigrationError::Contended { schema, tries: TRIES_MAX }))
 }
 
 /// The organization that a schema is adopted for: the registry's, or where the registry does not know the tenant, as after the
@@ -157,7 +157,7 @@ fn organization(facts: &TenantFacts) -> OrganizationId {
 /// tenant restored as a second one.
 async fn refuse_known_organization(operator: &Operator, schema: &SchemaName, facts: &TenantFacts) -> Result<()> {
     let (None, Binding::To(id)) = (&facts.tenant, Binding::of(facts.schema_comment.as_deref())) else { return Ok(()) };
-    let refuse = |why: String| Err(Error::LedgerRefused { schema: schema.clone(), why });
+    let refuse = |why: String| Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }));
     let Ok(uuid) = id.parse::<Uuid>() else {
         return refuse(format!("the comment on it names organization {id}, which is no organization's id"));
     };
@@ -207,7 +207,7 @@ impl<'a> Adoption<'a> {
     }
 
     fn refuse(&self, why: impl Into<String>) -> Error {
-        Error::LedgerRefused { schema: self.schema.clone(), why: why.into() }
+        Error::Migration(MigrationError::LedgerRefused { schema: self.schema.clone(), why: why.into() })
     }
 
     fn needs_role(&self) -> bool {
@@ -252,11 +252,11 @@ impl<'a> Adoption<'a> {
         let is_refused = |difference: &&drift::Difference| !self.is_accepted(options, difference);
         let refused: Vec<_> = compared.differences.iter().filter(is_refused).collect();
         if !refused.is_empty() {
-            return Err(Error::BaselineDiffers {
+            return Err(Error::Migration(MigrationError::BaselineDiffers {
                 schema: self.schema.clone(),
                 upto: upto.map_or_else(|| "none".into(), |upto| upto.to_string()),
                 differences: refused.into_iter().map(|difference| self.line(difference)).collect(),
-            });
+            }));
         }
         let files: Vec<&MigrationFile> =
             self.migrations.set(self.set).files().iter().filter(|file| Some(file.id().version) <= upto).collect();
@@ -291,7 +291,7 @@ impl<'a> Adoption<'a> {
         }
         match files.begin(self.operator, self.migrations).await {
             Ok(record) => Ok(record),
-            Err(error @ Error::ConnectionLost { .. }) => Err(error),
+            Err(error @ Error::Connection(ConnectionError::Lost { .. })) => Err(error),
             Err(error) => {
                 tracing::warn!(%error, "which files the fleet has is not recorded");
                 Ok(FileRecord::unwritten())
@@ -307,7 +307,8 @@ impl<'a> Adoption<'a> {
         rows: Vec<Applied>,
     ) -> Result<Option<Baselined>> {
         let head = rows.last().map(|row| row.id.clone());
-        plan::plan(self.migrations.set(self.set), self.schema, rows.clone(), Target::Head).map_err(Error::Diverged)?;
+        plan::plan(self.migrations.set(self.set), self.schema, rows.clone(), Target::Head)
+            .map_err(MigrationError::Diverged)?;
         let version = head.as_ref().map(|head| head.version);
         if let Some(wanted) = options.version.filter(|wanted| Some(*wanted) != version) {
             let at = head.map(|head| head.to_string()).unwrap_or_default();
@@ -459,7 +460,7 @@ select {}, {}{notices};
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Err(self.denied(owner, source)),
             _ if row_check::is_constraint_of(&source, LEDGER_TABLE) => {
                 let table = self.schema.qualified(LEDGER_TABLE);
-                Err(Error::RowNotWritten { table, source: Some(source) })
+                Err(Error::Migration(MigrationError::RowNotWritten { table, source: Some(source.into()) }))
             }
             _ => Err(doing()(source)),
         }
@@ -468,11 +469,11 @@ select {}, {}{notices};
     fn denied(&self, owner: Option<&Ident>, source: tokio_postgres::Error) -> Error {
         let role = &self.operator.facts().role;
         let owner = owner.map_or_else(|| "the owner of everything in it".into(), Ident::quoted);
-        Error::Privilege {
+        Error::Setup(SetupError::Privilege {
             role: role.clone(),
             needed: format!("act as {owner}, the owner of schema {:?} and of what is in it", self.schema.as_str()),
             grant: format!("grant {owner} to {}", quoted(role)),
-            source: Some(source),
-        }
+            source: Some(source.into()),
+        })
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     config::{Config, Isolation},
     db::{Operator, milliseconds},
-    error::{Error, Result, while_doing},
+    error::{ConnectionError, Error, MigrationError, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     isolation, login,
     migrate::{
@@ -74,7 +74,7 @@ pub async fn isolate(operator: &Operator) -> Result<IsolateReport> {
     for slug in lacking {
         match isolate_one(operator, &slug).await {
             Ok(()) => report.finished.push(slug),
-            Err(error @ Error::ConnectionLost { .. }) => return Err(error),
+            Err(error @ Error::Connection(ConnectionError::Lost { .. })) => return Err(error),
             Err(error) => report.failed.push((slug, error)),
         }
     }
@@ -142,7 +142,7 @@ pub async fn new_identity(config: &Config) -> Result<NewIdentity> {
         };
         match done {
             Ok(()) => report.finished.push(slug),
-            Err(error @ Error::ConnectionLost { .. }) => return Err(error),
+            Err(error @ Error::Connection(ConnectionError::Lost { .. })) => return Err(error),
             Err(error) => report.failed.push((slug, error)),
         }
     }
@@ -208,7 +208,7 @@ async fn isolate_one(operator: &Operator, slug: &TenantSlug) -> Result<()> {
             if facts.role_admitted { Ok(()) } else { Err(doing()(error)) }
         }
         Err(source) if source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-            Err(Error::Locked { schema, waited: session.migration_wait })
+            Err(Error::Migration(MigrationError::Locked { schema, waited: session.migration_wait }))
         }
         Err(source) if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) && owner.is_some() => {
             let owner = owner.map_or_else(String::new, |owner| owner.quoted());

@@ -4,7 +4,7 @@ use super::{LoginName, SharedTables};
 use crate::{
     config::Isolation,
     db::Operator,
-    error::{Error, Result, while_doing},
+    error::{Error, Result, SetupError, while_doing},
     ident::{Ident, RoleName, SchemaName, quoted},
     migrate::ledger::LEDGER_TABLE,
     slug::TenantSlug,
@@ -216,9 +216,11 @@ impl Found {
     /// made it so.
     pub(super) fn refuse_unfit(&self, name: &LoginName) -> Result<()> {
         match &self.unfit {
-            Some((why, mend)) => {
-                Err(Error::LoginUnfit { role: name.as_str().to_owned(), why: why.clone(), mend: mend.clone() })
-            }
+            Some((why, mend)) => Err(Error::Setup(SetupError::LoginUnfit {
+                role: name.as_str().to_owned(),
+                why: why.clone(),
+                mend: mend.clone(),
+            })),
             None => Ok(()),
         }
     }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     db::Operator,
-    error::{Error, Result},
+    error::{Error, MigrationError, Result},
     migration::{FileMismatch, Mismatch, Set},
     version::Version,
 };
@@ -81,7 +81,11 @@ impl FleetFiles {
             };
         }
         found.retain(|mismatch| mismatch.schemas > 0);
-        if found.is_empty() { Ok(()) } else { Err(Error::WrongFiles { set, mismatches: found }) }
+        if found.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Migration(MigrationError::WrongFiles { set, mismatches: found }))
+        }
     }
 }
 

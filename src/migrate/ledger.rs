@@ -7,7 +7,7 @@
 use super::files::source::{MigrationFile, Source};
 use crate::{
     db::Operator,
-    error::{Error, Result, while_doing},
+    error::{Error, MigrationError, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, hex, literal},
     migration::MigrationId,
     row_check,
@@ -287,7 +287,7 @@ async fn refuse_foreign(operator: &Operator, schema: &SchemaName) -> Result<()> 
         Some(foreign) if !foreign.is_ours() => {
             let columns = foreign.columns.join(", ");
             let why = format!("its {LEDGER_TABLE} is another tool's, with the columns {columns}");
-            Err(Error::LedgerRefused { schema: schema.clone(), why })
+            Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }))
         }
         _ => Ok(()),
     }

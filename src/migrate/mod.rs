@@ -28,13 +28,12 @@ pub(crate) mod rehearsal;
 mod repair;
 
 pub use crate::{
+    error::{MigrationFailure, Unfinished},
     fleet::{
         interrupt::Interrupt,
         selection::{InvalidPart, Part, Scope, Selection},
     },
-    migration::{
-        Divergence, FileMismatch, FileProblem, MigrationFailure, MigrationId, Mismatch, Place, Set, Unfinished,
-    },
+    migration::{Divergence, FileMismatch, FileProblem, MigrationId, Mismatch, Place, Set},
     version::{Checksum, Version},
 };
 pub use execute::bind::BindReport;

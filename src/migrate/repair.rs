@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     db::{Operator, milliseconds},
-    error::{Error, Result, while_doing},
+    error::{ConnectionError, Error, MigrationError, Result, SetupError, TenantError, while_doing},
     fleet::selection::Scope,
     ident::{Ident, SchemaName, literal, quoted},
     migration::Set,
@@ -92,7 +92,7 @@ pub enum RepairOutcome {
 /// # Errors
 ///
 /// Kind `Conflict`: there is no file of the version to accept, the file of the version to forget is there, or the reason is
-/// empty; nothing was touched. Kind `Drift` ([`Error::WrongFiles`]): in another version than this one the files are not the
+/// empty; nothing was touched. Kind `Drift` ([`MigrationError::WrongFiles`]): in another version than this one the files are not the
 /// fleet's; nothing was touched. Kind `NotFound`: a tenant is not in the registry. Kind `Unavailable`: the connection is lost.
 ///
 /// # Cancel safety
@@ -136,7 +136,7 @@ pub async fn repair(
         };
         let outcome = match repaired {
             Ok(outcome) => outcome,
-            Err(error @ Error::ConnectionLost { .. }) => return Err(error),
+            Err(error @ Error::Connection(ConnectionError::Lost { .. })) => return Err(error),
             Err(error) => RepairOutcome::Failed { error },
         };
         all.push(Repaired { schema, slug, outcome });
@@ -176,14 +176,14 @@ async fn slugs(operator: &Operator, scope: &Scope) -> Result<Vec<TenantSlug>> {
     let Scope::Only(wanted) = scope else { return Ok(known.collect()) };
     let known: std::collections::BTreeSet<TenantSlug> = known.collect();
     match wanted.iter().find(|slug| !known.contains(slug)) {
-        Some(unknown) => Err(Error::TenantNotFound { tenant: unknown.clone() }),
+        Some(unknown) => Err(Error::Tenant(TenantError::NotFound { tenant: unknown.clone() })),
         None => Ok(wanted.clone()),
     }
 }
 
 /// What can be refused before any ledger is opened.
 fn check(schema: &SchemaName, migrations: &Migrations, set: Set, repair: &Repair) -> Result<()> {
-    let refuse = |why: String| Err(Error::LedgerRefused { schema: schema.clone(), why });
+    let refuse = |why: String| Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }));
     let (version, reason) = match repair {
         Repair::Accept { version, reason } | Repair::Forget { version, reason } => (*version, reason),
         Repair::Comment => return Ok(()),
@@ -212,7 +212,8 @@ async fn mend(
     repair: &Repair,
 ) -> Result<RepairOutcome> {
     for _ in 0..TRIES_MAX {
-        let refuse = |why: &str| Error::LedgerRefused { schema: schema.clone(), why: why.into() };
+        let refuse =
+            |why: &str| Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why: why.into() });
         let table = ledger::table(operator, schema).await?.ok_or_else(|| refuse("there is none"))?;
         if !table.is_ours() {
             return Err(refuse("its schema_migrations is another tool's"));
@@ -239,7 +240,7 @@ async fn mend(
             return Ok(RepairOutcome::Repaired { what });
         }
     }
-    Err(Error::Contended { schema: schema.clone(), tries: TRIES_MAX })
+    Err(Error::Migration(MigrationError::Contended { schema: schema.clone(), tries: TRIES_MAX }))
 }
 
 /// What a repair does to some rows.
@@ -334,12 +335,12 @@ select {wait}, {no_limit}, {path}{notices};
         Some(&SqlState::DIVISION_BY_ZERO | &SqlState::DUPLICATE_COLUMN) => Ok(false),
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
             let role = &operator.facts().role;
-            Err(Error::Privilege {
+            Err(Error::Setup(SetupError::Privilege {
                 role: role.clone(),
                 needed: format!("act as {}, the owner of the ledger of schema {:?}", quoted(owner), schema.as_str()),
                 grant: format!("grant {} to {}", quoted(owner), quoted(role)),
-                source: Some(source),
-            })
+                source: Some(source.into()),
+            }))
         }
         _ => Err(doing()(source)),
     }

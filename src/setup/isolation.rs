@@ -3,7 +3,7 @@
 use crate::{
     config::{Config, IsolationModes},
     db::{Operator, identity::Identity},
-    error::{Error, Result},
+    error::{Error, Result, SetupError},
     identity, migrate,
 };
 
@@ -33,7 +33,7 @@ pub enum IsolationChange {
 ///
 /// # Errors
 ///
-/// Those of [`Operator::connect`]. [`Error::IsolationMismatch`]: what is to be finished was not started. Kind `NotReady`:
+/// Those of [`Operator::connect`]. [`SetupError::IsolationMismatch`]: what is to be finished was not started. Kind `NotReady`:
 /// the database is not set up.
 ///
 /// # Cancel safety
@@ -43,7 +43,7 @@ pub async fn change_isolation(config: &Config, step: IsolationChange) -> Result<
     let (operator, identity) = Operator::connect_to_any(config).await?;
     let database = operator.facts().database.clone();
     match identity {
-        Identity::Copied => return Err(Error::DatabaseCopied { database }),
+        Identity::Copied => return Err(Error::Setup(SetupError::DatabaseCopied { database })),
         Identity::Unrecorded | Identity::Recorded(_) => migrate::plan::state::require_registry(&operator).await?,
     }
     identity::ensure_tag(&operator).await?;
@@ -52,7 +52,9 @@ pub async fn change_isolation(config: &Config, step: IsolationChange) -> Result<
         IsolationChange::Start if now == IsolationModes::only(configured) => now,
         IsolationChange::Start => IsolationModes::changing_to(configured),
         IsolationChange::Finish if now.mode == configured => IsolationModes::only(configured),
-        IsolationChange::Finish => return Err(Error::IsolationMismatch { database, stored: now.mode, configured }),
+        IsolationChange::Finish => {
+            return Err(Error::Setup(SetupError::IsolationMismatch { database, stored: now.mode, configured }));
+        }
     };
     if wanted != now || operator.facts().isolation.is_none() {
         identity::isolation::replace(&operator, wanted).await?;

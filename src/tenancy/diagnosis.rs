@@ -8,7 +8,7 @@ use crate::{
     binding::Binding,
     config::Config,
     db::{identity, message},
-    error::{Error, Result, while_doing},
+    error::{Error, Result, SetupError, TenantError, while_doing},
     ident::RoleName,
     tenant::{OrganizationId, TenantStatus},
 };
@@ -54,10 +54,10 @@ pub(super) async fn diagnose(shared: &Shared, database: &str, config: &Config) -
     let rows = match looked {
         Ok(rows) => rows,
         Err(source) if source.code() == Some(&SqlState::UNDEFINED_TABLE) => {
-            return Ok(Some(Error::NotSetUp {
+            return Ok(Some(Error::Setup(SetupError::NotSetUp {
                 database: database.to_owned(),
                 missing: "there is no table public.organizations".into(),
-            }));
+            })));
         }
         Err(source) if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
             let rows = client.query_typed(LOGIN, &[]).await.map_err(doing())?;
@@ -66,19 +66,19 @@ pub(super) async fn diagnose(shared: &Shared, database: &str, config: &Config) -
             };
             let login = get(0)?;
             if get(1)? == "off" {
-                return Ok(Some(Error::Privilege {
+                return Ok(Some(Error::Setup(SetupError::Privilege {
                     needed: "read public.organizations: row_security is off, so the server refuses what a policy would filter".into(),
                     grant: get(2)?,
                     role: login,
-                    source: Some(source),
-                }));
+                    source: Some(source.into()),
+                })));
             }
-            return Ok(Some(Error::Privilege {
+            return Ok(Some(Error::Setup(SetupError::Privilege {
                 needed: "read public.organizations".into(),
                 grant: format!("grant select (id, slug, status) on public.organizations to {login}"),
                 role: login,
-                source: Some(source),
-            }));
+                source: Some(source.into()),
+            })));
         }
         Err(source) => return Err(doing()(source)),
     };
@@ -89,24 +89,24 @@ pub(super) async fn diagnose(shared: &Shared, database: &str, config: &Config) -
     let tenant = slug.clone();
     let Some(status) = status else {
         return Ok(Some(match hidden(client).await.map_err(doing())? {
-            true => Error::Privilege {
+            true => Error::Setup(SetupError::Privilege {
                 needed: "read public.organizations: row level security shows it no row".into(),
                 grant: format!("cgk setup:database --app-role {login}"),
                 role: login,
                 source: None,
-            },
-            false => Error::TenantNotFound { tenant },
+            }),
+            false => Error::Tenant(TenantError::NotFound { tenant }),
         }));
     };
     let status = TenantStatus::from(&*status);
     match status {
-        TenantStatus::Suspended => return Ok(Some(Error::TenantSuspended { tenant })),
-        TenantStatus::Other(_) => return Ok(Some(Error::StatusUnknown { tenant, status })),
+        TenantStatus::Suspended => return Ok(Some(Error::Tenant(TenantError::Suspended { tenant }))),
+        TenantStatus::Other(_) => return Ok(Some(Error::Tenant(TenantError::StatusUnknown { tenant, status }))),
         TenantStatus::Active | TenantStatus::Onboarding => {}
     }
     let not_ready = |missing: String| {
         let (tenant, status) = (tenant.clone(), status.clone());
-        Ok(Some(Error::TenantNotReady { tenant, status, missing }))
+        Ok(Some(Error::Tenant(TenantError::NotReady { tenant, status, missing })))
     };
     if !get(1)? {
         return not_ready(format!("there is no schema {}", schema.as_str()));
@@ -117,7 +117,7 @@ pub(super) async fn diagnose(shared: &Shared, database: &str, config: &Config) -
         && let Some(found) = Binding::of(comment.as_deref()).other_than(expected)
     {
         let (schema, found) = (schema.clone(), found.to_owned());
-        return Ok(Some(Error::OrganizationMismatch { tenant, schema, expected, found }));
+        return Ok(Some(Error::Tenant(TenantError::OrganizationMismatch { tenant, schema, expected, found })));
     }
     if let Some(role) = role {
         if !get(2)? {
@@ -127,22 +127,22 @@ pub(super) async fn diagnose(shared: &Shared, database: &str, config: &Config) -
             return not_ready(format!("role {} may not use schema {}", role.as_str(), schema.as_str()));
         }
         if !get(3)? {
-            return Ok(Some(Error::Privilege {
+            return Ok(Some(Error::Setup(SetupError::Privilege {
                 needed: format!("act as role {}", role.as_str()),
                 // Said again with the option: a membership may be there WITH SET FALSE.
                 grant: format!("grant {} to {login}{}", role.quoted(), if get(7)? { " with set true" } else { "" }),
                 role: login,
                 source: None,
-            }));
+            })));
         }
     }
     if role.is_none() && !get(6)? {
-        return Ok(Some(Error::Privilege {
+        return Ok(Some(Error::Setup(SetupError::Privilege {
             needed: format!("use schema {}", schema.as_str()),
             grant: format!("grant usage on schema {} to {login}", schema.quoted()),
             role: login,
             source: None,
-        }));
+        })));
     }
     if status == TenantStatus::Onboarding {
         return not_ready("it is still being set up".into());

@@ -35,7 +35,7 @@ use crate::{
         pool::{self, Pool, STAY_ON_ERROR},
         search_path::search_path,
     },
-    error::{Error, Result, while_doing},
+    error::{ConnectionError, Error, MigrationError, Result, SetupError, TenantError, TransactionError, while_doing},
     ident::{DatabaseTag, RoleName, SchemaName},
     search_path::SearchPath,
     slug::TenantSlug,
@@ -100,8 +100,8 @@ impl Db {
     /// # Errors
     ///
     /// Kind `Unavailable`: host, login or database; kind `Invalid`: TLS files; kind `Conflict`: a schema of the setting
-    /// `search_path` cannot be in the search path, the database is a copy of another ([`Error::DatabaseCopied`]), or it has
-    /// another isolation than the configuration ([`Error::IsolationMismatch`]).
+    /// `search_path` cannot be in the search path, the database is a copy of another ([`SetupError::DatabaseCopied`]), or it has
+    /// another isolation than the configuration ([`SetupError::IsolationMismatch`]).
     ///
     /// # Cancel safety
     ///
@@ -116,7 +116,7 @@ impl Db {
         let tag = match identity {
             Identity::Recorded(tag) => tag,
             Identity::Unrecorded => DatabaseTag::of(&database),
-            Identity::Copied => return Err(Error::DatabaseCopied { database }),
+            Identity::Copied => return Err(Error::Setup(SetupError::DatabaseCopied { database })),
         };
         let modes = identity::isolation_modes(client).await.map_err(doing())?;
         identity::refuse_isolation(&database, modes, config)?;
@@ -289,7 +289,7 @@ impl<E: From<Error> + Send> Db<E> {
         let size_max = self.inner.pool.status().max_size;
         if context.held_of(pool) > size_max {
             let outer = TenantContext::current().map_or_else(|| slug.clone(), |outer| outer.slug);
-            return Err(Error::NestedTenant { outer, inner: slug.clone(), size_max });
+            return Err(Error::Transaction(TransactionError::NestedTenant { outer, inner: slug.clone(), size_max }));
         }
         Ok(context)
     }
@@ -306,20 +306,23 @@ impl<E: From<Error> + Send> Db<E> {
     /// Finds out why the first message was refused.
     async fn why_refused(&self, shared: Shared, behind: Behind) -> Error {
         let tenant = shared.gate.slug.clone();
-        let Some(refusal) = shared.entry_error() else { return Error::EntryRefused { tenant } };
+        let Some(refusal) = shared.entry_error() else { return Error::Tenant(TenantError::EntryRefused { tenant }) };
         // The commit may have arrived although no answer did. A server that says why it goes says so in its turn, so it has not
         // come to the commit.
         if sqlstate::is_lost(&refusal) && behind == Behind::Commit && refusal.as_db_error().is_none() {
-            return Error::CommitUnknown { tenant, source: refusal };
+            return Error::Transaction(TransactionError::CommitUnknown { tenant, source: refusal.into() });
         }
         if sqlstate::is_lost(&refusal) {
-            return Error::ConnectionLost { doing: format!("entering tenant {tenant}"), source: refusal };
+            return Error::Connection(ConnectionError::Lost {
+                doing: format!("entering tenant {tenant}"),
+                source: refusal.into(),
+            });
         }
         if refusal.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
             let waited = self.inner.config.session().lock_timeout;
             let schema = shared.gate.schema.clone();
             shared.lease.roll_back().await;
-            return Error::Locked { schema, waited };
+            return Error::Migration(MigrationError::Locked { schema, waited });
         }
         match Box::pin(diagnose(&shared, &self.inner.database, &self.inner.config)).await {
             Ok(Some(reason)) => {
@@ -329,7 +332,7 @@ impl<E: From<Error> + Send> Db<E> {
             // Nothing is wrong with the tenant, so it may be the session: another call gets another connection.
             Ok(None) => {
                 shared.lease.discard();
-                Error::TenantChanged { tenant }
+                Error::Tenant(TenantError::Changed { tenant })
             }
             Err(error) => error,
         }
@@ -365,8 +368,8 @@ async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
         let (tenant, tampered, failed) = (shared.gate.slug.clone(), shared.is_tampered(), shared.failures.aborted_by());
         shared.lease.roll_back().await;
         return Err(match tampered {
-            true => Error::TransactionTampered { tenant },
-            false => Error::TransactionAborted { tenant, failed },
+            true => Error::Transaction(TransactionError::Tampered { tenant }),
+            false => Error::Transaction(TransactionError::Aborted { tenant, failed }),
         });
     }
     let flight = shared.lease.begin_statement();
@@ -376,7 +379,7 @@ async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
         Err(source) => {
             let doing = format!("committing the transaction of tenant {}", shared.gate.slug);
             shared.lease.discard();
-            return Err(Error::ConnectionLost { doing, source });
+            return Err(Error::Connection(ConnectionError::Lost { doing, source: source.into() }));
         }
     };
     let answer = exit.answer().await;
@@ -405,14 +408,14 @@ async fn classify_commit(shared: Shared, mut answer: Answer) -> Result<()> {
         }
         (CommitOutcome::Unknown, Some(source)) => {
             shared.lease.discard();
-            Err(Error::CommitUnknown { tenant, source })
+            Err(Error::Transaction(TransactionError::CommitUnknown { tenant, source: source.into() }))
         }
         (departure, Some(source)) => {
             shared.lease.roll_back().await;
             Err(match departure {
-                CommitOutcome::Tampered => Error::TransactionTampered { tenant },
-                CommitOutcome::Aborted => Error::TransactionAborted { tenant, failed },
-                _ => Error::Statement { tenant, source },
+                CommitOutcome::Tampered => Error::Transaction(TransactionError::Tampered { tenant }),
+                CommitOutcome::Aborted => Error::Transaction(TransactionError::Aborted { tenant, failed }),
+                _ => Error::Transaction(TransactionError::Statement { tenant, source: source.into() }),
             })
         }
     }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::{Config, Pooling},
     db::{message, pool},
-    error::{Error, Result, while_doing},
+    error::{ConnectionError, Error, Result, SetupError, TransactionError, while_doing},
     ident::{SchemaName, literal},
     sqlstate::{self, StatementVerdict},
 };
@@ -290,7 +290,7 @@ struct PlatformSession {
 impl PlatformSession {
     async fn begin<E>(db: &Db<E>, options: &TxOptions) -> Result<Self> {
         if let Some(TenantContext { slug, .. }) = TenantContext::current() {
-            return Err(Error::PlatformInsideTenant { tenant: slug });
+            return Err(Error::Transaction(TransactionError::PlatformInsideTenant { tenant: slug }));
         }
         let (pool, config): (_, &Config) = (&db.inner.pool, &db.inner.config);
         let lease = Lease::new(pool::take(pool, config).await?, pool.clone());
@@ -315,12 +315,12 @@ impl PlatformSession {
             Ok(_) => Ok(stay),
             Err(source) if source.code() == Some(&SqlState::DIVISION_BY_ZERO) => {
                 stay.lease.roll_back().await;
-                Err(Error::Privilege {
+                Err(Error::Setup(SetupError::Privilege {
                     role: config.target().user().unwrap_or_default().to_owned(),
                     needed: "use schema public".into(),
                     grant: "grant usage on schema public to the login".into(),
-                    source: Some(source),
-                })
+                    source: Some(source.into()),
+                }))
             }
             Err(source) => {
                 stay.lease.roll_back().await;
@@ -365,12 +365,14 @@ impl PlatformSession {
     {
         let described = self.describe(sql, params).await?;
         let outcome = self.run(work(described.typed(params))).await;
-        let Err(Error::PlatformStatement { source }) = &outcome else { return outcome };
-        if !described.is_from_before() || sqlstate::verdict_on_statement(source) != StatementVerdict::Stale {
+        let Err(Error::Transaction(TransactionError::PlatformStatement { source })) = &outcome else { return outcome };
+        if !described.is_from_before()
+            || sqlstate::verdict_on_statement(source.as_postgres()) != StatementVerdict::Stale
+        {
             return outcome;
         }
         self.descriptions.forget(NO_TENANT, sql);
-        if source.as_db_error().is_some() {
+        if source.server().is_some() {
             self.outdated.store(true, Ordering::Relaxed);
             return outcome;
         }
@@ -387,10 +389,13 @@ impl PlatformSession {
                 self.failure().get_or_insert_with(|| state.clone());
             }
             if sqlstate::is_lost(&source) {
-                return Error::ConnectionLost { doing: "running a statement of the platform".into(), source };
+                return Error::Connection(ConnectionError::Lost {
+                    doing: "running a statement of the platform".into(),
+                    source: source.into(),
+                });
             }
             self.lease.judge_failure(&source);
-            Error::PlatformStatement { source }
+            Error::Transaction(TransactionError::PlatformStatement { source: source.into() })
         })
     }
 
@@ -399,7 +404,7 @@ impl PlatformSession {
     }
 
     fn refused(&self, why: &str) -> Error {
-        Error::PlatformRefused { why: why.into(), failed: self.failure().clone() }
+        Error::Transaction(TransactionError::PlatformRefused { why: why.into(), failed: self.failure().clone() })
     }
 
     /// Ends the transaction by what the body returned.
@@ -428,7 +433,10 @@ impl PlatformSession {
             // Not even sent: the connection was gone before, and the transaction with it.
             Err(source) => {
                 self.lease.discard();
-                return Err(Error::ConnectionLost { doing: "committing a transaction of the platform".into(), source });
+                return Err(Error::Connection(ConnectionError::Lost {
+                    doing: "committing a transaction of the platform".into(),
+                    source: source.into(),
+                }));
             }
         };
         flight.finish_statement();
@@ -450,13 +458,13 @@ impl PlatformSession {
             }
             (CommitOutcome::Unknown, Some(source)) => {
                 self.lease.discard();
-                Err(Error::PlatformCommitUnknown { source })
+                Err(Error::Transaction(TransactionError::PlatformCommitUnknown { source: source.into() }))
             }
             (departure, Some(source)) => {
                 let error = match departure {
                     CommitOutcome::Tampered => self.refused(TAMPERED),
                     CommitOutcome::Aborted => self.refused(IGNORED),
-                    _ => Error::PlatformStatement { source },
+                    _ => Error::Transaction(TransactionError::PlatformStatement { source: source.into() }),
                 };
                 self.lease.roll_back().await;
                 Err(error)

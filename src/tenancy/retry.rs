@@ -2,7 +2,7 @@
 
 use super::{Db, TenantFnMany, TenantTx, TxOptions};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, TenantError, TransactionError},
     slug::TenantSlug,
 };
 use rand::RngExt as _;
@@ -106,11 +106,11 @@ pub(super) fn is_conflict(state: &SqlState) -> bool {
 pub(super) fn undone_by_server(error: &Error) -> bool {
     match error {
         // It was refused by what was there a moment ago.
-        Error::TenantChanged { .. } => true,
+        Error::Tenant(TenantError::Changed { .. }) => true,
         // Answered by the server, on the entry or on the COMMIT itself.
-        Error::Statement { source, .. } => source.code().is_some_and(is_conflict),
+        Error::Transaction(TransactionError::Statement { source, .. }) => source.sqlstate().is_some_and(is_conflict),
         // A statement had failed, the body ignored it, and the COMMIT was not reached.
-        Error::TransactionAborted { failed, .. } => failed.as_ref().is_some_and(is_conflict),
+        Error::Transaction(TransactionError::Aborted { failed, .. }) => failed.as_ref().is_some_and(is_conflict),
         _ => false,
     }
 }

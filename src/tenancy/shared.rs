@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::Pooling,
     db::message,
-    error::{Error, Result},
+    error::{ConnectionError, Error, Result, TenantError, TransactionError},
     sqlstate::{self, StatementVerdict},
 };
 use futures_util::FutureExt;
@@ -94,7 +94,7 @@ impl Shared {
     fn judge(&self, verdict: &Verdict) -> Result<()> {
         match verdict {
             Verdict::Entered => Ok(()),
-            Verdict::Refused(_) => Err(Error::EntryRefused { tenant: self.gate.slug.clone() }),
+            Verdict::Refused(_) => Err(Error::Tenant(TenantError::EntryRefused { tenant: self.gate.slug.clone() })),
         }
     }
 
@@ -162,10 +162,13 @@ impl Shared {
         }
         let tenant = self.gate.slug.clone();
         if sqlstate::is_lost(&source) {
-            return Error::ConnectionLost { doing: format!("running a statement of tenant {tenant}"), source };
+            return Error::Connection(ConnectionError::Lost {
+                doing: format!("running a statement of tenant {tenant}"),
+                source: source.into(),
+            });
         }
         self.lease.judge_failure(&source);
-        Error::Statement { tenant, source }
+        Error::Transaction(TransactionError::Statement { tenant, source: source.into() })
     }
 
     /// The parameter types of a statement; learned from the server the first time that the tenant runs it.
@@ -191,8 +194,8 @@ impl Shared {
     {
         let described = self.describe(sql, params).await?;
         let outcome = self.run(work(described.typed(params))).await;
-        let Err(Error::Statement { source, .. }) = &outcome else { return outcome };
-        if !self.is_outdated(&described, sql, source) || source.as_db_error().is_some() {
+        let Err(Error::Transaction(TransactionError::Statement { source, .. })) = &outcome else { return outcome };
+        if !self.is_outdated(&described, sql, source.as_postgres()) || source.server().is_some() {
             return outcome;
         }
         let described = self.describe(sql, params).await?;

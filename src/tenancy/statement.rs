@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     db::message::Answer,
-    error::{Error, Result},
+    error::{Error, Result, TenantError, TransactionError},
     slug::TenantSlug,
 };
 use futures_util::future::Either;
@@ -212,7 +212,7 @@ impl<E: From<Error> + Send> TenantHandle<'_, E> {
     async fn give_up(&self, visit: TenantSession, error: Error) -> Result<E> {
         if visit.shared.entered().await.is_err() {
             return match Box::pin(self.db.why_refused(visit.shared, Behind::Nothing)).await {
-                changed @ Error::TenantChanged { .. } => Err(changed),
+                changed @ Error::Tenant(TenantError::Changed { .. }) => Err(changed),
                 error => Ok(error.into()),
             };
         }
@@ -231,7 +231,7 @@ impl<E: From<Error> + Send> TenantHandle<'_, E> {
         let tenant = self.slug.clone();
         if visit.shared.entered().await.is_err() {
             return match Box::pin(self.db.why_refused(visit.shared, behind)).await {
-                changed @ Error::TenantChanged { .. } => Ok(Ended::Again(changed)),
+                changed @ Error::Tenant(TenantError::Changed { .. }) => Ok(Ended::Again(changed)),
                 error => Err(error.into()),
             };
         }
@@ -244,18 +244,24 @@ impl<E: From<Error> + Send> TenantHandle<'_, E> {
             // Refused at the client: neither the statement nor the commit was sent.
             None => {
                 visit.shared.lease.roll_back().await;
-                Err(Error::TransactionAborted { tenant: tenant.clone(), failed: None })
+                Err(Error::Transaction(TransactionError::Aborted { tenant: tenant.clone(), failed: None }))
             }
         };
         match (outcome, classify_commit) {
             (Ok(value), Ok(())) => Ok(Ended::Done(value)),
-            (_, Err(error @ Error::CommitUnknown { .. })) | (Ok(_), Err(error)) => Err(error.into()),
-            (Err(source), Err(_)) if outdated => Ok(Ended::Again(Error::Statement { tenant, source })),
+            (_, Err(error @ Error::Transaction(TransactionError::CommitUnknown { .. }))) | (Ok(_), Err(error)) => {
+                Err(error.into())
+            }
+            (Err(source), Err(_)) if outdated => {
+                Ok(Ended::Again(Error::Transaction(TransactionError::Statement { tenant, source: source.into() })))
+            }
             // The driver asks for a type it does not know behind the COMMIT: the statement is committed, its rows are lost.
             (Err(source), Ok(())) if crate::sqlstate::is_lost(&source) => {
-                Err(Error::CommitUnknown { tenant, source }.into())
+                Err(Error::Transaction(TransactionError::CommitUnknown { tenant, source: source.into() }).into())
             }
-            (Err(source), _) => Err(Error::Statement { tenant, source }.into()),
+            (Err(source), _) => {
+                Err(Error::Transaction(TransactionError::Statement { tenant, source: source.into() }).into())
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! function, and the function `set_config` in an expression: those are found by the check before the COMMIT if they last
 //! until then, and cannot be seen here. `docs/security.md` says what that means in each mode.
 
-use crate::error::Error;
+use crate::error::{Error, TransactionError};
 
 /// What a statement would do to the transaction and the session around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) struct RefusedForm {
 
 impl RefusedForm {
     pub(crate) fn error(self) -> Error {
-        Error::StatementRefused { form: self.form, instead: self.instead }
+        Error::Transaction(TransactionError::StatementRefused { form: self.form, instead: self.instead })
     }
 }
 

@@ -4,7 +4,7 @@ use super::{LocalServer, LocalServerError};
 use crate::{
     config::Config,
     db::{Operator, message},
-    error::{Error, Result, while_doing},
+    error::{Error, Result, SetupError, while_doing},
     ident::{DatabaseTag, Ident, quoted},
     identity,
     lifecycle::{self, CreateOptions},
@@ -214,12 +214,12 @@ pub async fn create_database(server: &Config, name: &Ident, template: Option<&st
     match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
         Ok(_) => Ok(()),
         Err(source) if source.code() == Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) => {
-            Err(Error::Privilege {
+            Err(Error::Setup(SetupError::Privilege {
                 role: operator.facts().role.clone(),
                 needed: "create databases".into(),
                 grant: format!("alter role {} createdb", quoted(&operator.facts().role)),
-                source: Some(source),
-            })
+                source: Some(source.into()),
+            }))
         }
         Err(error) => Err(doing()(error)),
     }

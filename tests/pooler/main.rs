@@ -8,7 +8,7 @@ mod pgbouncer;
 mod score;
 
 use cgk::{
-    Config, Db, Error, Operator, TenantSlug,
+    Config, ConnectionError, Db, Error, Operator, TenantError, TenantSlug,
     config::Pooling,
     migrate::{self, Migrations, Outcome, Scope, Set, Silent, Target},
 };
@@ -89,7 +89,7 @@ async fn nothing_of_a_transaction_stays_in_the_server_connection() {
         let _ = one
             .with_tenant(&slug("acme"), async |tx| {
                 tx.query_typed(sql, &[]).await?;
-                Err::<(), _>(Error::TenantNotFound { tenant: slug("acme") })
+                Err::<(), _>(Error::Tenant(TenantError::NotFound { tenant: slug("acme") }))
             })
             .await;
         assert_eq!(look().await, (before.clone(), server), "{sql}");
@@ -165,7 +165,7 @@ async fn a_prepared_statement_is_not_read_by_the_next_client() {
                 tx.execute_typed(hidden, &[]).await?;
                 let seen: i64 = tx.query_typed(named, &[]).await?[0].get(0);
                 assert_eq!(seen, 1, "this test proves nothing");
-                if commit { Ok(()) } else { Err(Error::TenantNotFound { tenant: slug("nobody") }) }
+                if commit { Ok(()) } else { Err(Error::Tenant(TenantError::NotFound { tenant: slug("nobody") })) }
             })
             .await;
         let seen: i64 = two.tenant(&globex).query_one(named, &[]).await.unwrap().get(0);
@@ -244,7 +244,7 @@ async fn a_migration_without_a_transaction_stops_where_its_backend_changes() {
     assert_eq!(report.failed(), 2, "{report:?}");
     for tenant in &report.tenants {
         let Outcome::Failed { error } = &tenant.result else { panic!("{report:?}") };
-        assert!(matches!(error, Error::PoolerRefused { .. }), "{error:?}");
+        assert!(matches!(error, Error::Connection(ConnectionError::PoolerRefused { .. })), "{error:?}");
     }
     let direct = stage.database().operator().await.unwrap();
     let (client, connection) = tokio_postgres::connect(&stage.direct_url(), tokio_postgres::NoTls).await.unwrap();

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use cgk::{
-    Error, TenantSlug,
+    ConnectionError, Error, TenantSlug,
     lifecycle::{self, BaselineOptions, Baselined, Baselining},
     migrate::Version,
 };
@@ -109,7 +109,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
                 printer.output(lines(&done));
             }
             Err(error) if targets.len() == 1 => return Err(error.into()),
-            Err(error @ Error::ConnectionLost { .. }) => return Err(error.into()),
+            Err(error @ Error::Connection(ConnectionError::Lost { .. })) => return Err(error.into()),
             Err(error) => {
                 let report = Report::of_library(&error);
                 let schema = slug.map_or_else(|| "public".into(), |slug| format!("tenant_{slug}"));

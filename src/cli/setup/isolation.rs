@@ -35,7 +35,7 @@ pub(in crate::cli) async fn start(config: &Config, start: Start) -> Result<()> {
         (Start::Asked, _) => drop(setup::change_isolation(config, IsolationChange::Start).await?),
         (Start::WithRoles, Isolation::Role) => {
             let accepted = match Operator::connect(config).await {
-                Err(cgk::Error::IsolationMismatch { .. }) => false,
+                Err(cgk::Error::Setup(cgk::SetupError::IsolationMismatch { .. })) => false,
                 operator => setup::isolation(&operator?).await?.accepts(Isolation::Role),
             };
             if !accepted {

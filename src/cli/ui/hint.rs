@@ -1,7 +1,7 @@
 //! What to do about an error, as a sentence that can be followed.
 
 use cgk::{
-    Error, TenantSlug, TenantStatus,
+    ConnectionError, Error, MigrationError, SetupError, TenantError, TenantSlug, TenantStatus, TransactionError,
     ident::SchemaName,
     migrate::{Divergence, FileMismatch, MigrationFailure, MigrationId, Mismatch, Unfinished},
 };
@@ -12,108 +12,140 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::InvalidSlug(_) => {
             "A slug is 1 to 48 of a-z, 0-9 and _, and begins with a letter: acme, big_shop_2.".into()
         }
-        Error::Connect { .. } => connect(error)?,
-        Error::Login { .. } => login(error),
-        Error::DatabaseMissing { database, .. } => {
+        Error::Connection(refused) => connection(error, refused)?,
+        Error::Setup(refused) => setup(refused)?,
+        Error::Tenant(refused) => tenant(refused)?,
+        Error::Migration(refused) => migrations(error, refused)?,
+        Error::Transaction(TransactionError::PlatformInsideTenant { .. }) => {
+            "Call db.platform() before or after with_tenant, not inside its closure.".into()
+        }
+        _ => by_sqlstate(error)?,
+    };
+    Some(text)
+}
+
+fn connection(error: &Error, refused: &ConnectionError) -> Option<String> {
+    let text = match refused {
+        ConnectionError::Connect { .. } => connect(error)?,
+        ConnectionError::Login { .. } => login(error),
+        ConnectionError::DatabaseMissing { database, .. } => {
             format!("Check the name at the end of the URL, or make the database: `create database \"{database}\"`.")
         }
-        Error::ServerTooOld { needed, .. } => format!("Use a server of PostgreSQL {needed} or newer."),
-        Error::PoolTimeout { .. } => "Raise pool.size_max or pool.wait in cgk.toml.".into(),
-        Error::ConnectionLost { .. } => {
+        ConnectionError::ServerTooOld { needed, .. } => format!("Use a server of PostgreSQL {needed} or newer."),
+        ConnectionError::PoolTimeout { .. } => "Raise pool.size_max or pool.wait in cgk.toml.".into(),
+        ConnectionError::Lost { .. } => {
             "The schema under way is committed whole or not at all. Run the same command again.".into()
         }
-        Error::PoolerRefused { .. } => "Set CGK_DIRECT_URL to the address of the server itself.".into(),
-        Error::Privilege { grant, .. } => privilege(grant),
-        Error::NotSetUp { missing, .. } if missing.contains("pending") => "Run `cgk migrate --public` first.".into(),
-        Error::NotSetUp { .. } => "Run `cgk setup:database` first.".into(),
-        Error::DatabaseCopied { .. } => {
+        ConnectionError::PoolerRefused { .. } => "Set CGK_DIRECT_URL to the address of the server itself.".into(),
+        _ => by_sqlstate(error)?,
+    };
+    Some(text)
+}
+
+fn setup(refused: &SetupError) -> Option<String> {
+    let text = match refused {
+        SetupError::Privilege { grant, .. } => privilege(grant),
+        SetupError::NotSetUp { missing, .. } if missing.contains("pending") => "Run `cgk migrate --public` first.".into(),
+        SetupError::NotSetUp { .. } => "Run `cgk setup:database` first.".into(),
+        SetupError::DatabaseCopied { .. } => {
             "Run `cgk setup:database --new-identity`: it makes roles for the tenants of this database, and takes the rights of \
              the other database's roles and logins away here. Nothing changes in the other one."
                 .into()
         }
-        Error::IsolationMismatch { stored, configured, .. } => format!(
+        SetupError::IsolationMismatch { stored, configured, .. } => format!(
             "Set `isolation = \"{0}\"` in cgk.toml, or CGK_ISOLATION={0}. To change the database instead, run `cgk setup:database \
              --isolation {1} --change-isolation start`, restart the services with isolation {1}, and then run the same with \
              `finish`.",
             stored.as_str(),
             configured.as_str()
         ),
-        Error::LoginUnfit { mend, .. } => {
+        SetupError::LoginUnfit { mend, .. } => {
             format!("If that is not on purpose, mend it with `{mend}`, or choose another name.")
         }
-        Error::PlatformInsideTenant { .. } => {
-            "Call db.platform() before or after with_tenant, not inside its closure.".into()
-        }
-        Error::SearchPathUnfit { fix, .. } if fix.is_empty() => "Take it out of the setting `search_path`.".into(),
-        Error::SearchPathUnfit { fix, .. } => {
+        SetupError::SearchPathUnfit { fix, .. } if fix.is_empty() => "Take it out of the setting `search_path`.".into(),
+        SetupError::SearchPathUnfit { fix, .. } => {
             format!("Run `{fix}`, or set `search_path` in cgk.toml to the schemas that extensions live in.")
         }
-        Error::TenantNotFound { tenant } => {
+        _ => return None,
+    };
+    Some(text)
+}
+
+fn tenant(refused: &TenantError) -> Option<String> {
+    let text = match refused {
+        TenantError::NotFound { tenant } => {
             format!("`cgk tenant:list` shows the tenants there are; `cgk tenant:create {tenant}` makes this one.")
         }
-        Error::StatusUnknown { tenant, .. } => format!(
+        TenantError::StatusUnknown { tenant, .. } => format!(
             "If services may use the tenant, run `update public.organizations set status = 'active' where slug = '{tenant}'`."
         ),
-        Error::TenantNotReady { tenant, status, missing }
+        TenantError::NotReady { tenant, status, missing }
             if missing.contains("no schema") && *status != TenantStatus::Onboarding =>
         {
             schema_gone(tenant, &SchemaName::of_tenant(tenant))
         }
-        Error::TenantNotReady { tenant, .. } => format!("Run `cgk tenant:create {tenant}`: it makes what is missing."),
-        Error::SchemaNotOurs { .. } => {
+        TenantError::NotReady { tenant, .. } => format!("Run `cgk tenant:create {tenant}`: it makes what is missing."),
+        TenantError::SchemaNotOurs { .. } => {
             "cgk never takes over a schema that it did not make. Choose another slug, or move that schema away.".into()
         }
-        Error::OrganizationMismatch { tenant, schema, .. } => format!(
+        TenantError::OrganizationMismatch { tenant, schema, .. } => format!(
             "The slug was given to another organization while the schema stood. Move the schema away (`alter schema {0} rename \
              to {0}_old`, or drop it), or, if its rows are meant for this organization, let its owner run `comment on schema {0} \
              is null` and then run `cgk tenant:create {tenant}`.",
             schema.as_str()
         ),
-        Error::SchemaGone { tenant, schema, .. } => schema_gone(tenant, schema),
-        Error::MigrationsUnreadable { .. } => {
+        TenantError::SchemaGone { tenant, schema, .. } => schema_gone(tenant, schema),
+        _ => return None,
+    };
+    Some(text)
+}
+
+fn migrations(error: &Error, refused: &MigrationError) -> Option<String> {
+    let text = match refused {
+        MigrationError::Unreadable { .. } => {
             "Point --migrations, or `migrations` in cgk.toml, at a folder that holds public/ and tenant/. \
              `cgk migrate:new <name>` begins one."
                 .into()
         }
-        Error::MigrationsInvalid { problems }
+        MigrationError::Invalid { problems }
             if problems.iter().any(|problem| problem.problem.contains("no statement")) =>
         {
             "Mend the files; an empty one needs its statements before it can run.".into()
         }
-        Error::MigrationsInvalid { .. } => "Mend the files, and run the command again.".into(),
-        Error::Migration(failure) => migration(failure),
-        Error::Diverged(divergence) => diverged(divergence),
-        Error::HalfDone { schema, migration, .. } => half_done(schema, migration),
-        Error::WrongFiles { mismatches, .. } => wrong_files(mismatches),
-        Error::NoReference { .. } => {
+        MigrationError::Invalid { .. } => "Mend the files, and run the command again.".into(),
+        MigrationError::Failed(failure) => migration(failure),
+        MigrationError::Diverged(divergence) => diverged(divergence),
+        MigrationError::PartiallyApplied { schema, migration, .. } => half_done(schema, migration),
+        MigrationError::WrongFiles { mismatches, .. } => wrong_files(mismatches),
+        MigrationError::NoReference { .. } => {
             "To compare, every migration is run in an empty schema that is rolled back: this one must work without the \
              rows and settings of a real one."
                 .into()
         }
-        Error::Rehearsal { .. } => {
+        MigrationError::Rehearsal { .. } => {
             "No tenant was touched. Fix the cause and run the command again; do not edit a file that tenants already have. \
              To migrate the existing tenants all the same, add --no-rehearsal."
                 .into()
         }
-        Error::RowNotWritten { table, .. } => format!(
+        MigrationError::RowNotWritten { table, .. } => format!(
             "Nothing of that transaction stays. Look at the table's triggers, rules, policies and columns (`\\d {table}` in psql): \
              drop or disable what stands in the way, give a column of your own a default, and run the command again."
         ),
-        Error::LedgerRefused { schema, why } => ledger(schema.as_str(), why)?,
-        Error::BaselineDiffers { .. } => {
+        MigrationError::LedgerRefused { schema, why } => ledger(schema.as_str(), why)?,
+        MigrationError::BaselineDiffers { .. } => {
             "Mend the schema, or name the version that it really holds with --version. With --accept-differences \
              \"reason\" and an --accept for each difference it is taken over as it is."
                 .into()
         }
-        Error::Locked { .. } | Error::Contended { .. } => {
+        MigrationError::Locked { .. } | MigrationError::Contended { .. } => {
             "Wait for the other run to end, and run the command again.".into()
         }
-        Error::TooManyLocks { .. } => {
+        MigrationError::TooManyLocks { .. } => {
             "Run it without --all-or-nothing, for each schema is a transaction of its own then; or raise \
              max_locks_per_transaction on the server, which needs a restart."
                 .into()
         }
-        Error::PlanStale { .. } => "Make a new plan and look at it again: `cgk migrate --plan`.".into(),
+        MigrationError::PlanStale { .. } => "Make a new plan and look at it again: `cgk migrate --plan`.".into(),
         _ => by_sqlstate(error)?,
     };
     Some(text)

@@ -1,7 +1,7 @@
 //! How an error is told: the code, what was being done, each cause once, and what to do about it.
 
 use cgk::{
-    Error, ErrorKind, InvalidSlug, TenantSlug,
+    Error, ErrorKind, InvalidSlug, MigrationError, TenantSlug,
     config::ConfigError,
     ident::SchemaName,
     migrate::{Divergence, MigrationFailure, Place},
@@ -130,13 +130,13 @@ impl Report {
             ..Self::plain(kind(error.kind()), &error.to_string(), error.kind().into())
         };
         match error {
-            Error::Migration(failure) => report.tell_failure(failure),
-            Error::Diverged(divergence) => report.tell_divergence(divergence),
-            Error::WrongFiles { set, mismatches } => {
+            Error::Migration(MigrationError::Failed(failure)) => report.tell_failure(failure),
+            Error::Migration(MigrationError::Diverged(divergence)) => report.tell_divergence(divergence),
+            Error::Migration(MigrationError::WrongFiles { set, mismatches }) => {
                 report.message = format!("the {set} migrations are not those of this database; nothing was changed");
                 report.problems = mismatches.iter().map(ToString::to_string).collect();
             }
-            Error::MigrationsInvalid { problems } => {
+            Error::Migration(MigrationError::Invalid { problems }) => {
                 report.message =
                     format!("{} in the migrations; no database was touched", count(problems.len(), "problem"));
                 report.problems = problems
@@ -147,21 +147,23 @@ impl Report {
                     })
                     .collect();
             }
-            Error::BaselineDiffers { differences, .. } => report.problems.clone_from(differences),
-            Error::NoReference { file, .. } => {
+            Error::Migration(MigrationError::BaselineDiffers { differences, .. }) => {
+                report.problems.clone_from(differences);
+            }
+            Error::Migration(MigrationError::NoReference { file, .. }) => {
                 report.message = format!(
                     "could not find out what the migrations give: {} fails in an empty schema",
                     display_path(file)
                 );
             }
-            Error::Rehearsal { source } => report.tell_rehearsal(source),
-            Error::NotRehearsable { file } => {
+            Error::Migration(MigrationError::Rehearsal { source }) => report.tell_rehearsal(source),
+            Error::Migration(MigrationError::NotRehearsable { file }) => {
                 report.message = format!(
                     "{} cannot be rehearsed: it writes outside its schema or creates an extension in it",
                     display_path(file)
                 );
             }
-            Error::MigrationsUnreadable { path, problem, .. } => {
+            Error::Migration(MigrationError::Unreadable { path, problem, .. }) => {
                 report.message = format!("could not use the migrations in {}: {problem}", display_path(path));
             }
             _ => {}
@@ -173,7 +175,7 @@ impl Report {
     fn tell_rehearsal(&mut self, source: &Error) {
         let inner = Self::of_library(source);
         match source {
-            Error::Migration(failure) => {
+            Error::Migration(MigrationError::Failed(failure)) => {
                 let file = display_path(&failure.file);
                 self.message = format!("a new tenant could not be made: {file} fails in an empty schema");
                 self.causes = inner.causes;

@@ -2,7 +2,7 @@
 
 use crate::{
     db::Operator,
-    error::{Error, Result, while_doing},
+    error::{Error, MigrationError, Result, while_doing},
     ident::{Ident, SchemaName},
     migrate::{Source, Version},
 };
@@ -27,7 +27,7 @@ pub(super) async fn newest(
     table: &str,
     source: &Source,
 ) -> Result<Option<Version>> {
-    let refuse = |why: String| Error::LedgerRefused { schema: schema.clone(), why };
+    let refuse = |why: String| Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why });
     let doing = || while_doing(format!("read the table {table:?} of schema {:?}", schema.as_str()));
     Ident::new(table).map_err(|error| refuse(error.to_string()))?;
     let columns = columns(operator, schema, table).await?;

@@ -3,7 +3,7 @@
 use super::{CreateOptions, Creation, Fresh, Replay, TRIES_MAX, check_privileges, enter, try_once};
 use crate::{
     db::Operator,
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind, MigrationError, Result, TenantError},
     fleet::queue::{Queue, Returned},
     ident::SchemaName,
     login,
@@ -161,7 +161,7 @@ pub async fn create_many(
         check_privileges(operator, &job.facts, operator.config().isolation() == crate::config::Isolation::Role)?;
     }
     let fresh = plan::plan(migrations.set(Set::Tenant), &SchemaName::public(), Vec::new(), Target::Head)
-        .map_err(Error::Diverged)?;
+        .map_err(MigrationError::Diverged)?;
     let sink = Mutex::new(CreationSink { observer, report: CreateManyReport::default() });
     let logins = match jobs.first() {
         Some(job) => login::admitted(operator, &job.tenant.slug).await?,
@@ -256,7 +256,7 @@ impl<'o> TenantCreator<'_, 'o> {
             Ok(None) if job.tries < TRIES_MAX => Returned::Now(job),
             Ok(None) => {
                 let schema = SchemaName::of_tenant(&job.tenant.slug);
-                self.done(job, Err(Error::Contended { schema, tries: TRIES_MAX }), began)
+                self.done(job, Err(Error::Migration(MigrationError::Contended { schema, tries: TRIES_MAX })), began)
             }
             Err(error) if interrupt.is_cancelling() && error.sqlstate() == Some(&SqlState::QUERY_CANCELED) => {
                 Returned::Now(job)
@@ -315,10 +315,8 @@ async fn verified(
     }
     let slugs: Vec<TenantSlug> = made.iter().cloned().collect();
     let mut broken: BTreeMap<TenantSlug, Error> = BTreeMap::new();
-    let not_ready = |tenant: TenantSlug, status, missing: &str| Error::TenantNotReady {
-        tenant,
-        status,
-        missing: format!("{missing} is missing"),
+    let not_ready = |tenant: TenantSlug, status, missing: &str| {
+        Error::Tenant(TenantError::NotReady { tenant, status, missing: format!("{missing} is missing") })
     };
     // Slugs that were made are readable.
     let mut strange = Vec::new();
@@ -337,10 +335,10 @@ async fn verified(
             SchemaState::Behind { pending } => {
                 not_ready(slug.clone(), status, &crate::migration::count(pending, "migration"))
             }
-            SchemaState::Diverged(divergence) => Error::Diverged(divergence),
+            SchemaState::Diverged(divergence) => Error::Migration(MigrationError::Diverged(divergence)),
             SchemaState::OtherOrganization { found } => {
                 let (schema, expected) = (SchemaName::of_tenant(&slug), tenant.tenant.id);
-                Error::OrganizationMismatch { tenant: slug.clone(), schema, expected, found }
+                Error::Tenant(TenantError::OrganizationMismatch { tenant: slug.clone(), schema, expected, found })
             }
         };
         broken.insert(slug, error);

@@ -7,7 +7,7 @@ pub use many::{CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcom
 use crate::{
     binding,
     db::{Operator, message, session_reset::Commits},
-    error::{Error, Result, while_doing},
+    error::{ConnectionError, Error, MigrationError, Result, TenantError, while_doing},
     ident::{RoleName, SchemaName, quoted},
     isolation,
     login::{self, Admitted},
@@ -50,7 +50,7 @@ pub struct CreateOptions {
 /// What is done for a tenant that the registry calls active or suspended and whose schema is gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LostSchema {
-    /// Nothing: [`Error::SchemaGone`]. Its rows were somewhere, and may be in a dump.
+    /// Nothing: [`TenantError::SchemaGone`]. Its rows were somewhere, and may be in a dump.
     #[default]
     Refuse,
     /// A new, empty schema is made. What the tenant had stays lost.
@@ -117,7 +117,7 @@ pub enum Creation {
 /// Kind `NotReady`: the database is not set up, or the tenant is in use and its schema is gone ([`LostSchema`]). `Conflict`: a
 /// schema of that name is there and not cgk's, or it belongs to another organization than the registry's. `Denied`: the role
 /// may not create schemas, or roles in role mode. `Drift`: the ledger and the files do not agree, or the files are not the
-/// fleet's ([`Error::WrongFiles`]). `Failed`: a migration was
+/// fleet's ([`MigrationError::WrongFiles`]). `Failed`: a migration was
 /// refused; nothing is left. An error of [`Db::with_tenant`]: the tenant is made, and `db`'s login cannot enter it.
 ///
 /// # Cancel safety
@@ -149,7 +149,7 @@ pub async fn create(
             return Ok(created);
         }
     }
-    Err(Error::Contended { schema: SchemaName::of_tenant(slug), tries: TRIES_MAX })
+    Err(Error::Migration(MigrationError::Contended { schema: SchemaName::of_tenant(slug), tries: TRIES_MAX }))
 }
 
 /// How new tenants get their files: together, until that fails and a rehearsal finds that it works file by file.
@@ -217,7 +217,7 @@ async fn files_of_fleet(operator: &Operator, migrations: &Migrations) -> Result<
     }
     match files.begin(operator, migrations).await {
         Ok(record) => Ok(record),
-        Err(error @ Error::ConnectionLost { .. }) => Err(error),
+        Err(error @ Error::Connection(ConnectionError::Lost { .. })) => Err(error),
         Err(error) => {
             tracing::warn!(%error, "which files the fleet has is not recorded");
             Ok(FileRecord::unwritten())
@@ -275,7 +275,7 @@ async fn try_once(
         Some(fresh) => fresh.plan.for_schema(schema.clone()),
         None => {
             let rows = if facts.has_ledger { ledger::read(operator, &schema).await?.rows } else { Vec::new() };
-            plan::plan(migrations.set(Set::Tenant), &schema, rows, Target::Head).map_err(Error::Diverged)?
+            plan::plan(migrations.set(Set::Tenant), &schema, rows, Target::Head).map_err(MigrationError::Diverged)?
         }
     };
     if whole && !needs_logins {
@@ -385,7 +385,7 @@ fn refuse_foreign_schema(schema: &SchemaName, facts: &TenantFacts) -> Result<()>
         (false, true) => "it has a ledger, and the registry does not know the tenant",
         (_, false) => "it has no ledger",
     };
-    Err(Error::SchemaNotOurs { schema: schema.clone(), why: why.into() })
+    Err(Error::Tenant(TenantError::SchemaNotOurs { schema: schema.clone(), why: why.into() }))
 }
 
 /// A tenant in use whose schema is gone has lost it; an empty one in its place would hide that.
@@ -397,7 +397,7 @@ fn refuse_to_replace(schema: &SchemaName, facts: &TenantFacts, options: &CreateO
                 && options.lost_schema == LostSchema::Refuse =>
         {
             let (tenant, status) = (tenant.slug.clone(), tenant.status.clone());
-            Err(Error::SchemaGone { tenant, status, schema: schema.clone() })
+            Err(Error::Tenant(TenantError::SchemaGone { tenant, status, schema: schema.clone() }))
         }
         _ => Ok(()),
     }
@@ -425,7 +425,7 @@ fn check_role(operator: &Operator, facts: &TenantFacts, role: &RoleName, needs_l
 
 async fn finished(operator: &Operator, slug: &TenantSlug, made: Made) -> Result<Created> {
     let facts = state::facts_of(operator, slug).await?;
-    let tenant = facts.tenant.ok_or_else(|| Error::TenantNotFound { tenant: slug.clone() })?;
+    let tenant = facts.tenant.ok_or_else(|| Error::Tenant(TenantError::NotFound { tenant: slug.clone() }))?;
     Ok(Created { tenant, schema: SchemaName::of_tenant(slug), creation: made.creation, applied: made.applied })
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     db::{Operator, message, session_reset::Commits},
-    error::{Error, Result, while_doing},
+    error::{Error, MigrationError, Result, while_doing},
     fleet::interrupt::Interrupt,
     ident::{Ident, RoleName},
     migrate::{
@@ -82,7 +82,7 @@ pub(crate) async fn run(
         }
         let Some(Failed { part, error }) = failed else { continue };
         // Rolled back by now, so that it holds up nobody while it waits.
-        let is_busy = matches!(error, Error::Locked { .. });
+        let is_busy = matches!(error, Error::Migration(MigrationError::Locked { .. }));
         if is_busy && patience.get_or_insert_with(|| PollBackoff::of(operator)).wait().await {
             attempts -= 1;
             continue;
@@ -115,7 +115,7 @@ fn refuse_steps(planned: &FleetPlan<'_>) -> Result<()> {
     let problem = "runs without a transaction and cannot be part of the one that everything is in";
     let problems =
         files.into_iter().map(|file| FileProblem { file: file.to_owned(), line: Some(1), problem: problem.into() });
-    Err(Error::MigrationsInvalid { problems: problems.collect() })
+    Err(Error::Migration(MigrationError::Invalid { problems: problems.collect() }))
 }
 
 /// What failed, and at which part, where it was one.
@@ -214,10 +214,13 @@ async fn inside(
             // A migration without a transaction is at the schema.
             Ok(ApplyOutcome::Locked) => {
                 let (schema, waited) = (part.plan.schema.clone(), operator.session().migration_wait);
-                return Err(Failed { part: Some(index), error: Error::Locked { schema, waited } });
+                return Err(Failed {
+                    part: Some(index),
+                    error: Error::Migration(MigrationError::Locked { schema, waited }),
+                });
             }
             Ok(ApplyOutcome::Stale) => {
-                let error = Error::PlanStale { schema: part.plan.schema.clone() };
+                let error = Error::Migration(MigrationError::PlanStale { schema: part.plan.schema.clone() });
                 return Err(Failed { part: Some(index), error });
             }
             Err(error) => return Err(Failed { part: Some(index), error }),
@@ -252,7 +255,7 @@ async fn check_lock_table(operator: &Operator, held: u64, still: u64) -> Result<
     .await?;
     let (needed, (share, of)) = (held.saturating_add(still), LOCK_TABLE_SHARE);
     if needed > size / of * share {
-        return Err(Error::TooManyLocks { needed, size });
+        return Err(Error::Migration(MigrationError::TooManyLocks { needed, size }));
     }
     Ok(())
 }

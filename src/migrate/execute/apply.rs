@@ -19,7 +19,7 @@ use crate::{
         message::{Answer, Kept},
         session_reset::{BETWEEN_FILES, Commits, UNLOCK},
     },
-    error::{Error, Result, while_doing},
+    error::{ConnectionError, Error, MigrationError, MigrationFailure, Result, SetupError, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     lock,
     migrate::{
@@ -28,7 +28,7 @@ use crate::{
         ledger::{self, LedgerDigest},
         plan::Plan,
     },
-    migration::{MigrationFailure, MigrationId, Place, Set},
+    migration::{MigrationId, Place, Set},
     row_check, sqlstate,
 };
 use rand::RngExt as _;
@@ -171,9 +171,9 @@ pub(crate) async fn attempt(
         match landed {
             Ok(ApplyOutcome::Applied) => {}
             Ok(landing) => return Ok(landing),
-            Err(Error::Migration(mut failure)) => {
+            Err(Error::Migration(MigrationError::Failed(mut failure))) => {
                 failure.committed = committed.clone();
-                return Err(Error::Migration(failure));
+                return Err(Error::Migration(MigrationError::Failed(failure)));
             }
             Err(error) => return Err(error),
         }
@@ -304,7 +304,7 @@ async fn together(operator: &Operator, unit: &Unit<'_>, turn: LockWait) -> Resul
             Verdict::Busy => {
                 if !patience.wait().await {
                     let waited = operator.session().migration_wait;
-                    return Err(Error::Locked { schema: schema.clone(), waited });
+                    return Err(Error::Migration(MigrationError::Locked { schema: schema.clone(), waited }));
                 }
             }
         }
@@ -492,10 +492,10 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
     let Some(source) = answer.error.take() else { return Ok(Verdict::Landed(ApplyOutcome::Applied)) };
     let doing = format!("migrate schema {:?}", schema.as_str());
     if sqlstate::is_lost(&source) {
-        return Err(Error::ConnectionLost { doing, source });
+        return Err(Error::Connection(ConnectionError::Lost { doing, source: source.into() }));
     }
     if let Some(table) = row_check::failed(&source) {
-        return Err(Error::RowNotWritten { table, source: None });
+        return Err(Error::Migration(MigrationError::RowNotWritten { table, source: None }));
     }
     let Some(db_error) = source.as_db_error() else { return Err(while_doing(doing)(source)) };
     let reached = script.reached(&answer, db_error, |kind| matches!(kind, PartKind::File(_)));
@@ -505,7 +505,7 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
         .as_ref()
         .and_then(|reached| transaction_ended(reached.kind, db_error, guard::is_needed(operator, unit.plan)))
     {
-        return Err(Error::Migration(Box::new(MigrationFailure {
+        return Err(Error::Migration(MigrationError::Failed(Box::new(MigrationFailure {
             schema: schema.clone(),
             file: file.path().to_owned(),
             // Where the server saw it; our own count of statements is what missed it.
@@ -516,16 +516,17 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
             committed: Vec::new(),
             unfinished: None,
             schemas_with_file: None,
-            source,
-        })));
+            source: source.into(),
+        }))));
     }
     if let Some(file) = reached.as_ref().and_then(|reached| ended_with(unit, reached)) {
         return Err(failure(schema, file, None, source));
     }
     match reached.as_ref().map(|reached| reached.kind) {
-        None if *state == SqlState::LOCK_NOT_AVAILABLE => {
-            Err(Error::Locked { schema: schema.clone(), waited: operator.session().migration_wait })
-        }
+        None if *state == SqlState::LOCK_NOT_AVAILABLE => Err(Error::Migration(MigrationError::Locked {
+            schema: schema.clone(),
+            waited: operator.session().migration_wait,
+        })),
         None if failed_demand => Ok(Verdict::Busy),
         // The server read nothing of the message.
         None if *state == SqlState::UNTRANSLATABLE_CHARACTER => {
@@ -535,21 +536,23 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
             });
             problem.map_or_else(
                 || Err(while_doing(doing)(source)),
-                |problem| Err(Error::MigrationsInvalid { problems: vec![problem] }),
+                |problem| Err(Error::Migration(MigrationError::Invalid { problems: vec![problem] })),
             )
         }
-        Some(PartKind::Files) if failed_demand => Err(Error::PlanStale { schema: schema.clone() }),
+        Some(PartKind::Files) if failed_demand => {
+            Err(Error::Migration(MigrationError::PlanStale { schema: schema.clone() }))
+        }
         Some(PartKind::Check) if failed_demand => Ok(Verdict::Landed(ApplyOutcome::Stale)),
         Some(PartKind::Check) if *state == SqlState::INVALID_TEXT_REPRESENTATION => Ok(Verdict::HalfDone),
         Some(PartKind::Provision) if *state == SqlState::INSUFFICIENT_PRIVILEGE && unit.owner.is_some() => {
             let owner = unit.owner.as_ref().map_or_else(String::new, Ident::quoted);
             let role = &operator.facts().role;
-            Err(Error::Privilege {
+            Err(Error::Setup(SetupError::Privilege {
                 role: role.clone(),
                 needed: format!("act as {owner}, the owner of schema {:?}", schema.as_str()),
                 grant: format!("grant {owner} to {}", quoted(role)),
-                source: Some(source),
-            })
+                source: Some(source.into()),
+            }))
         }
         // Somebody else made it first; the lock made us wait until they had. A demand that failed: the registry has changed.
         Some(PartKind::Provision)
@@ -567,13 +570,18 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
         Some(PartKind::Record(_))
             if reached.as_ref().is_some_and(|reached| reached.completed == 0) && row_check::is_refusal(db_error) =>
         {
-            Err(Error::RowNotWritten { table: schema.qualified(ledger::LEDGER_TABLE), source: Some(source) })
+            Err(Error::Migration(MigrationError::RowNotWritten {
+                table: schema.qualified(ledger::LEDGER_TABLE),
+                source: Some(source.into()),
+            }))
         }
         // Another role may not even write the ledger's row.
         Some(PartKind::Record(file)) if failed_demand || *state == SqlState::INSUFFICIENT_PRIVILEGE => {
             Err(left_the_schema(doing, file))
         }
-        Some(PartKind::Outside(file)) if failed_demand => Err(Error::NotRehearsable { file: file.path().to_owned() }),
+        Some(PartKind::Outside(file)) if failed_demand => {
+            Err(Error::Migration(MigrationError::NotRehearsable { file: file.path().to_owned() }))
+        }
         Some(PartKind::File(file)) => {
             let place = reached.and_then(|reached| script::place(file, reached.completed, reached.offset));
             Err(failure(schema, file, place, source))
@@ -602,7 +610,7 @@ fn failure(schema: &SchemaName, file: &MigrationFile, place: Option<Place>, sour
     let Some(db_error) = source.as_db_error() else {
         return while_doing(format!("migrate schema {:?}", schema.as_str()))(source);
     };
-    Error::Migration(Box::new(MigrationFailure {
+    Error::Migration(MigrationError::Failed(Box::new(MigrationFailure {
         schema: schema.clone(),
         file: file.path().to_owned(),
         place,
@@ -612,8 +620,8 @@ fn failure(schema: &SchemaName, file: &MigrationFile, place: Option<Place>, sour
         committed: Vec::new(),
         unfinished: None,
         schemas_with_file: None,
-        source,
-    }))
+        source: source.into(),
+    })))
 }
 
 pub(in crate::migrate) fn left_the_schema(doing: String, file: &MigrationFile) -> Error {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     db::{Operator, session_reset::Commits},
-    error::{Error, Result},
+    error::{Error, MigrationError, Result},
     fleet::interrupt::Interrupt,
     ident::{Ident, RoleName, SchemaName},
     migrate::{
@@ -80,7 +80,9 @@ pub(crate) async fn attempt<'a>(
         match apply::attempt(operator, &unit, turn, &mut applied).await {
             Ok(ApplyOutcome::Applied) => return Ok(AttemptOutcome::Done(applied)),
             Ok(ApplyOutcome::Locked) => return Ok(AttemptOutcome::Locked),
-            Ok(ApplyOutcome::Stale) if task.exact => return Err(Error::PlanStale { schema }),
+            Ok(ApplyOutcome::Stale) if task.exact => {
+                return Err(Error::Migration(MigrationError::PlanStale { schema }));
+            }
             Ok(ApplyOutcome::Stale) => {}
             Err(error) => match grouping.after(&error, &task.plan) {
                 Some(other) => {
@@ -98,13 +100,13 @@ pub(crate) async fn attempt<'a>(
         task.ledger = presence(read.ledger_exists);
         let whole = read.ledger_exists && read.comment_agrees();
         let target = upto.map_or(Target::Head, Target::Version);
-        task.plan = plan(migrations.set(task.set), &schema, read.rows, target).map_err(Error::Diverged)?;
+        task.plan = plan(migrations.set(task.set), &schema, read.rows, target).map_err(MigrationError::Diverged)?;
         // A comment that led here although the rows say otherwise is written anew, or every run would come here again.
         if task.plan.pending.is_empty() && whole {
             return Ok(AttemptOutcome::Done(applied));
         }
     }
-    Err(Error::Contended { schema, tries: REPLANS_MAX })
+    Err(Error::Migration(MigrationError::Contended { schema, tries: REPLANS_MAX }))
 }
 
 /// Lets work be cancelled by the second stage of an interrupt; the work's own answer tells what became of it.
@@ -131,7 +133,7 @@ pub(crate) async fn cancellable<T>(operator: &Operator, interrupt: &Interrupt, w
 
 /// Whether a unique violation is one of a table outside of the schema, where another tenant's migration may have been quicker.
 fn is_shared_key(error: &Error, schema: &SchemaName) -> bool {
-    let whole = !matches!(error, Error::Migration(failure) if !failure.committed.is_empty());
+    let whole = !matches!(error, Error::Migration(MigrationError::Failed(failure)) if !failure.committed.is_empty());
     whole
         && error.sqlstate() == Some(&SqlState::UNIQUE_VIOLATION)
         && error.server().and_then(DbError::schema).is_some_and(|of| of != schema.as_str() && of != "pg_catalog")
@@ -171,7 +173,10 @@ impl Backoff {
     pub(crate) fn after(&mut self, error: &Error) -> Option<Duration> {
         self.tries += 1;
         // Waiting for one's turn has a patience of its own.
-        if self.tries >= TRIES_MAX || !error.is_retryable() || matches!(error, Error::Locked { .. }) {
+        if self.tries >= TRIES_MAX
+            || !error.is_retryable()
+            || matches!(error, Error::Migration(MigrationError::Locked { .. }))
+        {
             return None;
         }
         let pause = self.pause.mul_f64(rand::rng().random_range(0.5..1.5));

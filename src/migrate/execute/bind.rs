@@ -3,7 +3,7 @@
 use crate::{
     binding,
     db::{Operator, message, milliseconds},
-    error::{Error, Result, while_doing},
+    error::{ConnectionError, Error, MigrationError, Result, while_doing},
     ident::{Ident, SchemaName, literal, quoted},
     migrate::plan::state::{self, TenantFacts},
     slug::TenantSlug,
@@ -104,12 +104,12 @@ pub(crate) async fn bind(operator: &Operator, unbound: &[Unbound]) -> Result<Bin
     for some in unbound.chunks(SCHEMAS_PER_MESSAGE_MAX) {
         match send(operator, some).await {
             Ok(()) => report.bound.extend(some.iter().map(|schema| schema.slug.clone())),
-            Err(error @ Error::ConnectionLost { .. }) => return Err(error),
+            Err(error @ Error::Connection(ConnectionError::Lost { .. })) => return Err(error),
             Err(_) => {
                 for schema in some {
                     match send(operator, std::slice::from_ref(schema)).await {
                         Ok(()) => report.bound.push(schema.slug.clone()),
-                        Err(error @ Error::ConnectionLost { .. }) => return Err(error),
+                        Err(error @ Error::Connection(ConnectionError::Lost { .. })) => return Err(error),
                         Err(error) => report.failed.extend(refusal(operator, schema, error).await?),
                     }
                 }
@@ -139,7 +139,10 @@ async fn refusal(operator: &Operator, schema: &Unbound, error: Error) -> Result<
             match facts.refuse_other_organization() {
                 Err(error) => error,
                 Ok(()) if !facts.is_unbound() || facts.tenant.is_none() => return Ok(None),
-                Ok(()) => Error::Contended { schema: SchemaName::of_tenant(&schema.slug), tries: 1 },
+                Ok(()) => Error::Migration(MigrationError::Contended {
+                    schema: SchemaName::of_tenant(&schema.slug),
+                    tries: 1,
+                }),
             }
         }
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {

@@ -6,7 +6,10 @@
 //! is the same in all of them. File by file, each file and its ledger row
 //! are one transaction, as they were when they were released.
 
-use crate::{error::Error, migrate::plan::Plan};
+use crate::{
+    error::{Error, MigrationError},
+    migrate::plan::Plan,
+};
 use tokio_postgres::error::SqlState;
 
 /// In how many transactions files are applied.
@@ -29,8 +32,8 @@ impl Grouping {
             return None;
         }
         let (is_first, state) = match error {
-            Error::Migration(failure) => (failure.file == first.path(), &failure.sqlstate),
-            Error::Database { source, .. } => (false, source.code()?),
+            Error::Migration(MigrationError::Failed(failure)) => (failure.file == first.path(), &failure.sqlstate),
+            Error::Database { source, .. } => (false, source.sqlstate()?),
             _ => return None,
         };
         (!is_first && is_of_one_transaction(state)).then_some(Self::FileByFile)

@@ -81,7 +81,7 @@ impl Broken {
 #[cfg(test)]
 mod tests {
     use crate::{
-        Error, Operator,
+        Error, MigrationError, Operator,
         db::{message, session_reset::Commits},
         ident::SchemaName,
         migrate::{
@@ -156,7 +156,8 @@ mod tests {
             ),
         ] {
             let file = MigrationFile::unchecked("901_x.sql", text);
-            let Err(Error::Migration(failure)) = carry_out(&operator, &[&first, &file]).await else {
+            let Err(Error::Migration(MigrationError::Failed(failure))) = carry_out(&operator, &[&first, &file]).await
+            else {
                 panic!("{text}: no failure")
             };
             assert!(failure.message.contains(what), "{text}: {}", failure.message);
@@ -199,13 +200,17 @@ mod tests {
         ] {
             let file = MigrationFile::unchecked("900_x.sql", &format!("-- cgk:no-transaction\n{text}")).taken_for_one();
             assert_eq!(file.statements().len(), 1);
-            let Err(Error::Migration(failure)) = carry_out(&operator, &[&file]).await else { panic!("{text}") };
+            let Err(Error::Migration(MigrationError::Failed(failure))) = carry_out(&operator, &[&file]).await else {
+                panic!("{text}")
+            };
             assert!(failure.message.contains("multiple commands"), "{text}: {}", failure.message);
             assert_eq!(relations(&operator).await, " 0", "{text}");
         }
         for text in ["commit", "rollback", "close all"] {
             let file = MigrationFile::unchecked("900_x.sql", &format!("-- cgk:no-transaction\n{text}"));
-            let Err(Error::Migration(failure)) = carry_out(&operator, &[&file]).await else { panic!("{text}") };
+            let Err(Error::Migration(MigrationError::Failed(failure))) = carry_out(&operator, &[&file]).await else {
+                panic!("{text}")
+            };
             assert_eq!(failure.unfinished.unwrap().statement, 1, "{text}");
             assert_eq!(relations(&operator).await, " 0", "{text}");
         }

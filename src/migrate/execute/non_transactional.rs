@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     db::{Operator, message},
-    error::{Error, Result, while_doing},
+    error::{ConnectionError, Error, MigrationError, MigrationFailure, Result, Unfinished, while_doing},
     ident::{Ident, RoleName, SchemaName, literal},
     lock,
     migrate::{
@@ -27,7 +27,7 @@ use crate::{
         ledger::{self, LedgerDigest},
         plan::Plan,
     },
-    migration::{MigrationFailure, Set, Unfinished},
+    migration::Set,
     row_check, sqlstate,
     version::Checksum,
 };
@@ -45,7 +45,7 @@ pub(in crate::migrate) async fn run(operator: &Operator, unit: &Unit<'_>, turn: 
         let waited = operator.session().migration_wait;
         return match turn {
             LockWait::NoWait => Ok(ApplyOutcome::Locked),
-            LockWait::Block => Err(Error::Locked { schema: plan.schema.clone(), waited }),
+            LockWait::Block => Err(Error::Migration(MigrationError::Locked { schema: plan.schema.clone(), waited })),
         };
     };
     let encoding = operator.facts().encoding.as_str();
@@ -318,7 +318,7 @@ impl Stepper<'_> {
         }
         self.enter_session(progress, None).await.map_err(Failed::With)?;
         if let Err(error) = self.execute(number, &text).await {
-            if !matches!(error, Error::ConnectionLost { .. }) {
+            if !matches!(error, Error::Connection(ConnectionError::Lost { .. })) {
                 self.take_back(progress, concurrent.as_ref()).await;
             }
             return Err(Failed::With(error));
@@ -552,7 +552,7 @@ impl Stepper<'_> {
         }
         match (part, refused.number) {
             (Some(Part::Backend), _) if is_demand(&refused) => {
-                Error::PoolerRefused { operation: "a migration without a transaction" }
+                Error::Connection(ConnectionError::PoolerRefused { operation: "a migration without a transaction" })
             }
             (Some(Part::Held), _) if is_demand(&refused) => {
                 Error::Unexpected { doing, found: "the session no longer holds the lock of its migration".into() }
@@ -560,7 +560,7 @@ impl Stepper<'_> {
             (Some(Part::Place), _) if is_demand(&refused) => apply::left_the_schema(doing, self.file),
             (Some(Part::Ledger), _) if refused.source.as_db_error().is_some_and(row_check::is_refusal) => {
                 let table = self.plan.schema.qualified(ledger::LEDGER_TABLE);
-                Error::RowNotWritten { table, source: Some(refused.source) }
+                Error::Migration(MigrationError::RowNotWritten { table, source: Some(refused.source.into()) })
             }
             // A deferred constraint speaks when all is said.
             (Some(Part::Record), Some(number)) => self.failure(number, None, refused.source),
@@ -571,7 +571,7 @@ impl Stepper<'_> {
     /// An error on the way to a statement, as the statement's.
     fn of_statement(&self, number: usize, error: Error) -> Error {
         match error {
-            Error::Database { source, .. } => self.failure(number, None, source),
+            Error::Database { source, .. } => self.failure(number, None, source.into_postgres()),
             error => error,
         }
     }
@@ -584,7 +584,7 @@ impl Stepper<'_> {
         let start = self.file.statements()[number].range.start;
         let of = self.file.statements().len();
         let offset = offset.map(|offset| start + offset);
-        Error::Migration(Box::new(MigrationFailure {
+        Error::Migration(MigrationError::Failed(Box::new(MigrationFailure {
             schema: self.plan.schema.clone(),
             file: self.file.path().to_owned(),
             place: script::place(self.file, number, offset),
@@ -594,8 +594,8 @@ impl Stepper<'_> {
             committed: Vec::new(),
             unfinished: Some(Unfinished { statement: number + 1, of }),
             schemas_with_file: None,
-            source,
-        }))
+            source: source.into(),
+        })))
     }
 }
 

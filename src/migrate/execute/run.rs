@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     db::Operator,
-    error::{Error, Result},
+    error::{ConnectionError, Error, MigrationError, Result, TenantError},
     fleet::{interrupt::Interrupt, selection::Scope},
     ident::{Ident, SchemaName},
     identity,
@@ -312,7 +312,7 @@ pub async fn run_with(
     bind(operator, &planned.unbound, observer).await?;
     let files = match planned.files.begin(operator, migrations).await {
         Ok(files) => files,
-        Err(error @ Error::ConnectionLost { .. }) => return Err(error),
+        Err(error @ Error::Connection(ConnectionError::Lost { .. })) => return Err(error),
         Err(error) => {
             observer.notice(&format!("which files the fleet has is not recorded: {error}"));
             FileRecord::unwritten()
@@ -428,7 +428,7 @@ async fn rehearse(
             sink.observer.rehearsed(&rehearsal);
             Ok(())
         }
-        Err(error @ Error::NotRehearsable { .. }) => {
+        Err(error @ Error::Migration(MigrationError::NotRehearsable { .. })) => {
             sink.observer.notice(&format!("the migrations were not rehearsed: {error}"));
             Ok(())
         }
@@ -437,7 +437,10 @@ async fn rehearse(
             Ok(())
         }
         // No connection is left for it. Losing the operator's own is another error.
-        Err(error @ (Error::Connect { .. } | Error::Login { .. })) => {
+        Err(
+            error @ (Error::Connection(ConnectionError::Connect { .. })
+            | Error::Connection(ConnectionError::Login { .. })),
+        ) => {
             sink.observer.notice(&format!("the migrations were not rehearsed: {error}"));
             Ok(())
         }
@@ -518,7 +521,7 @@ async fn migrate_public(
 
 /// The shared schema is the only one of its set, and it does not have the file that failed in it.
 fn no_schema_has_it(mut error: Error) -> Error {
-    if let Error::Migration(failure) = &mut error {
+    if let Error::Migration(MigrationError::Failed(failure)) = &mut error {
         failure.schemas_with_file = Some(0);
     }
     error
@@ -546,10 +549,10 @@ async fn check_canaries(operator: &Operator, planned: &FleetPlan<'_>, canary: &C
     for slug in slugs {
         let is_planned = planned.tenants.iter().any(|tenant| tenant.slug == *slug);
         if !is_planned && state::facts_of(operator, slug).await?.tenant.is_none() {
-            return Err(Error::TenantNotFound { tenant: slug.clone() });
+            return Err(Error::Tenant(TenantError::NotFound { tenant: slug.clone() }));
         }
         if !planned.selection.holds(slug) {
-            return Err(Error::CanaryLeftOut { tenant: slug.clone() });
+            return Err(Error::Migration(MigrationError::CanaryLeftOut { tenant: slug.clone() }));
         }
     }
     Ok(())
@@ -557,5 +560,6 @@ async fn check_canaries(operator: &Operator, planned: &FleetPlan<'_>, canary: &C
 
 /// Whether an error is the server's state and not the schema's: going on would fail everywhere.
 pub(crate) fn ends_everything(error: &Error) -> bool {
-    matches!(error, Error::ConnectionLost { .. }) || error.sqlstate().is_some_and(sqlstate::is_the_servers)
+    matches!(error, Error::Connection(ConnectionError::Lost { .. }))
+        || error.sqlstate().is_some_and(sqlstate::is_the_servers)
 }

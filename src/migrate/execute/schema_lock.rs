@@ -7,7 +7,7 @@ use crate::{
         Operator,
         message::{self, Answer},
     },
-    error::{Error, Result, while_doing},
+    error::{Error, MigrationError, Result, while_doing},
     ident::SchemaName,
     lock,
 };
@@ -42,7 +42,7 @@ pub(crate) fn lock_sql(schema: &SchemaName, hold: Hold) -> String {
 ///
 /// # Errors
 ///
-/// [`Error::Locked`]: the schema was not free in time; nothing was done.
+/// [`MigrationError::Locked`]: the schema was not free in time; nothing was done.
 pub(crate) async fn run(
     operator: &Operator,
     schema: &SchemaName,
@@ -50,7 +50,7 @@ pub(crate) async fn run(
     wait: Duration,
     doing: impl Fn() -> String,
 ) -> Result<Answer> {
-    let locked = || Error::Locked { schema: schema.clone(), waited: wait };
+    let locked = || Error::Migration(MigrationError::Locked { schema: schema.clone(), waited: wait });
     let mut patience = PollBackoff::within(wait);
     loop {
         let answer = message::run(operator.client(), sql).await.map_err(while_doing(doing()))?;

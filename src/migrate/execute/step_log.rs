@@ -3,7 +3,7 @@
 
 use crate::{
     db::Operator,
-    error::{Error, Result, while_doing},
+    error::{Error, MigrationError, Result, while_doing},
     ident::{RoleName, SchemaName, literal},
     migration::MigrationId,
     row_check,
@@ -31,7 +31,11 @@ impl Progress {
         let begun = if self.begun { ", and one more is begun" } else { "" };
         let statements = crate::migration::count(self.done, "statement");
         let problem = format!("{statements} of it done{begun}, and {problem}");
-        Error::HalfDone { schema: schema.clone(), migration: self.id.clone(), problem }
+        Error::Migration(MigrationError::PartiallyApplied {
+            schema: schema.clone(),
+            migration: self.id.clone(),
+            problem,
+        })
     }
 
     pub(in crate::migrate) fn is_nothing(&self) -> bool {
@@ -66,7 +70,7 @@ pub(in crate::migrate) async fn refused(operator: &Operator, schema: &SchemaName
     Ok(match Progress::read(operator, schema).await? {
         Some(found) => found.refused(schema, "its file is gone or has another place"),
         // Done in this moment.
-        None => Error::Contended { schema: schema.clone(), tries: 1 },
+        None => Error::Migration(MigrationError::Contended { schema: schema.clone(), tries: 1 }),
     })
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     db::Operator,
-    error::Error,
+    error::{Error, MigrationError},
     fleet::queue::{Queue, Returned},
     ident::{Ident, SchemaName},
     migrate::{
@@ -221,7 +221,7 @@ impl<'r, 'o> WorkerPool<'r, 'o> {
     /// An error that also says how many schemas already have the file. The ledgers are counted once a run; what the run
     /// did since is added.
     async fn counted(&self, operator: &Operator, mut error: Error) -> Error {
-        let Error::Migration(failure) = &mut error else { return error };
+        let Error::Migration(MigrationError::Failed(failure)) = &mut error else { return error };
         let files = self.migrations.set(Set::Tenant).files();
         let Some(file) = files.iter().find(|file| file.path() == failure.file) else { return error };
         let counted = self.census.get_or_try_init(|| async {

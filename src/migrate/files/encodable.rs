@@ -6,7 +6,7 @@
 use super::source::{MigrationFile, Migrations};
 use crate::{
     db::Operator,
-    error::{Error, Result, while_doing},
+    error::{Error, MigrationError, Result, while_doing},
     migration::{FileProblem, Place, Set},
 };
 use std::collections::BTreeSet;
@@ -45,7 +45,7 @@ pub(crate) async fn check(operator: &Operator, files: &[&MigrationFile]) -> Resu
         problems.extend(files.iter().filter_map(|file| problem(file, missing, encoding)));
         characters.remove(&missing);
     }
-    if problems.is_empty() { Ok(()) } else { Err(Error::MigrationsInvalid { problems }) }
+    if problems.is_empty() { Ok(()) } else { Err(Error::Migration(MigrationError::Invalid { problems })) }
 }
 
 /// One of the characters that an encoding has not.

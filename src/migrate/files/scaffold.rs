@@ -2,7 +2,7 @@
 
 use super::{name, source::Migrations};
 use crate::{
-    error::{Error, Result},
+    error::{Error, MigrationError, Result},
     migration::{FileProblem, Set},
     version::{Checksum, Version},
 };
@@ -17,8 +17,8 @@ use std::{
 ///
 /// # Errors
 ///
-/// [`Error::MigrationsInvalid`]: the name holds something else than a-z, A-Z, 0-9 and _, or a `.sql` file of the folder has a
-/// name without a version. [`Error::MigrationsUnreadable`]: what the operating system says.
+/// [`MigrationError::Invalid`]: the name holds something else than a-z, A-Z, 0-9 and _, or a `.sql` file of the folder has a
+/// name without a version. [`MigrationError::Unreadable`]: what the operating system says.
 pub fn new_file(directory: &Path, set: Set, name: &str) -> Result<PathBuf> {
     write_next(directory, set, name, None)
 }
@@ -28,7 +28,7 @@ pub fn new_file(directory: &Path, set: Set, name: &str) -> Result<PathBuf> {
 ///
 /// # Errors
 ///
-/// As [`new_file`]; and [`Error::MigrationsInvalid`] if no bundled migration has that name, or a file of the folder already
+/// As [`new_file`]; and [`MigrationError::Invalid`] if no bundled migration has that name, or a file of the folder already
 /// has its text.
 pub fn new_file_from_bundled(directory: &Path, set: Set, name: &str, bundled: &str) -> Result<PathBuf> {
     let migrations = Migrations::bundled();
@@ -36,7 +36,7 @@ pub fn new_file_from_bundled(directory: &Path, set: Set, name: &str, bundled: &s
     let folder = directory.join(set.folder());
     let invalid = |problem: String| {
         let problems = vec![FileProblem { file: folder.clone(), line: None, problem }];
-        Error::MigrationsInvalid { problems }
+        Error::Migration(MigrationError::Invalid { problems })
     };
     let Some(file) = files.iter().find(|file| file.id().name == bundled) else {
         let names: Vec<&str> = files.iter().map(|file| file.id().name.as_str()).collect();
@@ -60,11 +60,13 @@ fn write_next(directory: &Path, set: Set, name: &str, text: Option<&str>) -> Res
     let folder = directory.join(set.folder());
     if !is_name(name) {
         let problem = format!("{name:?} cannot be the name of a migration: only a-z, A-Z, 0-9 and _ may stand in it");
-        return Err(Error::MigrationsInvalid { problems: vec![FileProblem { file: folder, line: None, problem }] });
+        return Err(Error::Migration(MigrationError::Invalid {
+            problems: vec![FileProblem { file: folder, line: None, problem }],
+        }));
     }
     let unusable = |path: &Path, problem: &str| {
         let (path, problem) = (path.to_owned(), problem.to_owned());
-        move |source| Error::MigrationsUnreadable { path, problem, source: Some(source) }
+        move |source| Error::Migration(MigrationError::Unreadable { path, problem, source: Some(source) })
     };
     fs::create_dir_all(&folder).map_err(unusable(&folder, "the folder cannot be made"))?;
     loop {
@@ -97,10 +99,12 @@ const RULES: &str = "\
 ";
 
 fn next_version(folder: &Path) -> Result<Version> {
-    let unreadable = |source| Error::MigrationsUnreadable {
-        path: folder.to_owned(),
-        problem: "the folder cannot be listed".into(),
-        source: Some(source),
+    let unreadable = |source| {
+        Error::Migration(MigrationError::Unreadable {
+            path: folder.to_owned(),
+            problem: "the folder cannot be listed".into(),
+            source: Some(source),
+        })
     };
     let (mut newest, mut problems) = (0, Vec::new());
     for entry in fs::read_dir(folder).map_err(unreadable)? {
@@ -120,12 +124,12 @@ fn next_version(folder: &Path) -> Result<Version> {
     let next = newest.checked_add(1).and_then(Version::new);
     match next {
         Some(next) if problems.is_empty() => Ok(next),
-        Some(_) => Err(Error::MigrationsInvalid { problems }),
+        Some(_) => Err(Error::Migration(MigrationError::Invalid { problems })),
         None => {
             let problem = format!("version {newest} is the last that there can be");
-            Err(Error::MigrationsInvalid {
+            Err(Error::Migration(MigrationError::Invalid {
                 problems: vec![FileProblem { file: folder.to_owned(), line: None, problem }],
-            })
+            }))
         }
     }
 }

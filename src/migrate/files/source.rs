@@ -3,7 +3,7 @@
 use super::{encoding, format, name};
 use crate::{
     config::MigrationsFrom,
-    error::{Error, Result},
+    error::{Error, MigrationError, Result},
     migrate::lint,
     migration::{FileProblem, MigrationId, Set, line_of},
     sql,
@@ -85,7 +85,7 @@ impl Migrations {
     ///
     /// # Errors
     ///
-    /// [`Error::MigrationsUnreadable`] where a folder or file cannot be read; [`Error::MigrationsInvalid`] with every problem
+    /// [`MigrationError::Unreadable`] where a folder or file cannot be read; [`MigrationError::Invalid`] with every problem
     /// found in names, versions and texts.
     pub fn from_directory(directory: impl AsRef<Path>) -> Result<Self> {
         let directory = directory.as_ref();
@@ -94,7 +94,7 @@ impl Migrations {
         let errors = lint::errors(&read.public, &read.tenant, &mut read.accepted.clone());
         problems.extend(errors.into_iter().map(FileProblem::from));
         if !problems.is_empty() {
-            return Err(Error::MigrationsInvalid { problems });
+            return Err(Error::Migration(MigrationError::Invalid { problems }));
         }
         let Directory { public, tenant, accepted, .. } = read;
         Ok(Self { public, tenant, accepted, origin: Origin::Directory(directory.to_owned()) })
@@ -125,7 +125,7 @@ impl Migrations {
     ///
     /// # Errors
     ///
-    /// [`Error::MigrationsInvalid`] with every problem found in the name, the version and the text.
+    /// [`MigrationError::Invalid`] with every problem found in the name, the version and the text.
     pub fn with_file(mut self, set: Set, name: &str, sql: impl Into<String>) -> Result<Self> {
         let source = match set {
             Set::Public => &mut self.public,
@@ -141,7 +141,7 @@ impl Migrations {
         source.files = parsed.files;
         let errors = lint::errors(&self.public, &self.tenant, &mut self.accepted.clone());
         problems.extend(errors.into_iter().map(FileProblem::from));
-        if problems.is_empty() { Ok(self) } else { Err(Error::MigrationsInvalid { problems }) }
+        if problems.is_empty() { Ok(self) } else { Err(Error::Migration(MigrationError::Invalid { problems })) }
     }
 
     /// One of the two sets.
@@ -440,7 +440,7 @@ pub(in crate::migrate) fn read_directory(directory: &Path) -> Result<Directory> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => lint::Accepted::default(),
         Err(error) => {
             let problem = "the file cannot be read".to_owned();
-            return Err(Error::MigrationsUnreadable { path, problem, source: Some(error) });
+            return Err(Error::Migration(MigrationError::Unreadable { path, problem, source: Some(error) }));
         }
     };
     Ok(Directory { public, tenant, accepted, unreadable })
@@ -449,10 +449,12 @@ pub(in crate::migrate) fn read_directory(directory: &Path) -> Result<Directory> 
 /// What looks like migrations but is in neither set: a `.sql` file beside the two folders, a folder whose name is nearly that of
 /// a set. Anything else beside them is not cgk's.
 fn misplaced(directory: &Path) -> Result<Vec<FileProblem>> {
-    let listed = |error| Error::MigrationsUnreadable {
-        path: directory.to_owned(),
-        problem: "the folder cannot be listed".into(),
-        source: Some(error),
+    let listed = |error| {
+        Error::Migration(MigrationError::Unreadable {
+            path: directory.to_owned(),
+            problem: "the folder cannot be listed".into(),
+            source: Some(error),
+        })
     };
     let mut paths = fs::read_dir(directory)
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>())
@@ -480,10 +482,12 @@ type Folder = (Vec<FileText>, Vec<PathBuf>, Vec<FileProblem>);
 
 /// The texts of a folder's `.sql` files, what is left aside, and what has no business there.
 fn read_folder(folder: &Path) -> Result<Folder> {
-    let unreadable = |path: &Path, problem: &str, source: io::Error| Error::MigrationsUnreadable {
-        path: path.to_owned(),
-        problem: problem.into(),
-        source: Some(source),
+    let unreadable = |path: &Path, problem: &str, source: io::Error| {
+        Error::Migration(MigrationError::Unreadable {
+            path: path.to_owned(),
+            problem: problem.into(),
+            source: Some(source),
+        })
     };
     let entries = fs::read_dir(folder).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => unreadable(folder, "there is no such folder", error),
@@ -519,10 +523,12 @@ fn read_folder(folder: &Path) -> Result<Folder> {
 }
 
 fn read_text(path: &Path) -> Result<Result<String, FileProblem>> {
-    let unreadable = |error| Error::MigrationsUnreadable {
-        path: path.to_owned(),
-        problem: "the file cannot be read".into(),
-        source: Some(error),
+    let unreadable = |error| {
+        Error::Migration(MigrationError::Unreadable {
+            path: path.to_owned(),
+            problem: "the file cannot be read".into(),
+            source: Some(error),
+        })
     };
     // A pipe would be waited for, and a device never ends.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
@@ -545,10 +551,12 @@ fn one_migration(folder: &Path, left_aside: &mut Vec<PathBuf>) -> Result<Result<
     let mut found = None;
     let mut transactional = None;
     let entries = fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
-    let mut paths: Vec<PathBuf> = entries.map_err(|error| Error::MigrationsUnreadable {
-        path: folder.to_owned(),
-        problem: "the folder cannot be listed".into(),
-        source: Some(error),
+    let mut paths: Vec<PathBuf> = entries.map_err(|error| {
+        Error::Migration(MigrationError::Unreadable {
+            path: folder.to_owned(),
+            problem: "the folder cannot be listed".into(),
+            source: Some(error),
+        })
     })?;
     paths.sort();
     if !paths.iter().any(|path| holds_one(path)) {

@@ -3,7 +3,7 @@
 
 use crate::{
     db::Operator,
-    error::{Error, Result, while_doing},
+    error::{Error, MigrationError, Result, while_doing},
     ident::SchemaName,
     migrate::{
         files::{name::as_read_now, source::Migrations},
@@ -128,7 +128,7 @@ fn now(row: &Applied) -> Applied {
 
 /// Notes in the error of a migration how many schemas already have its file. Where that cannot be counted it stays open.
 pub(crate) async fn count_schemas(operator: &Operator, migrations: &Migrations, set: Set, error: &mut Error) {
-    let Error::Migration(failure) = error else { return };
+    let Error::Migration(MigrationError::Failed(failure)) = error else { return };
     let Some(file) = migrations.set(set).files().iter().find(|file| file.path() == failure.file) else { return };
     match Census::take(operator).await {
         Ok(census) => failure.schemas_with_file = Some(census.with(set, &Applied::of(file))),
@@ -139,7 +139,7 @@ pub(crate) async fn count_schemas(operator: &Operator, migrations: &Migrations, 
 fn is_not_ours(error: &Error) -> bool {
     let states = [SqlState::UNDEFINED_COLUMN, SqlState::INSUFFICIENT_PRIVILEGE, SqlState::UNDEFINED_TABLE];
     error.sqlstate().is_some_and(|state| states.contains(state))
-        || matches!(error, Error::Unexpected { .. } | Error::LedgerRefused { .. })
+        || matches!(error, Error::Unexpected { .. } | Error::Migration(MigrationError::LedgerRefused { .. }))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::{
     db::{Operator, message},
-    error::{Error, Result, while_doing},
+    error::{Error, MigrationError, Result, while_doing},
     lock,
     migrate::{
         execute::{
@@ -327,10 +327,8 @@ async fn insert(operator: &Operator, id: Uuid, entries: &[Entry]) -> Result<()> 
 /// An error with the server's own words, which name no row's values.
 fn in_full(error: &Error) -> String {
     let said = match error {
-        Error::Migration(failure) => Some(failure.message.clone()),
-        _ => std::error::Error::source(error)
-            .and_then(|source| source.downcast_ref::<tokio_postgres::Error>())
-            .and_then(|source| Some(source.as_db_error()?.message().to_owned())),
+        Error::Migration(MigrationError::Failed(failure)) => Some(failure.message.clone()),
+        _ => error.server().map(|answer| answer.message().to_owned()),
     };
     cut(said.map_or_else(|| error.to_string(), |said| format!("{error}: {said}")))
 }

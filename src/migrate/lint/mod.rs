@@ -212,7 +212,7 @@ pub(super) fn errors(public: &Source, tenant: &Source, accepted: &mut Accepted) 
 ///
 /// # Errors
 ///
-/// [`Error::MigrationsUnreadable`](crate::Error::MigrationsUnreadable) where a folder or file cannot be read. What is wrong
+/// [`MigrationError::Unreadable`](crate::MigrationError::Unreadable) where a folder or file cannot be read. What is wrong
 /// in the files is no error here but a finding.
 pub fn lint_directory(directory: impl AsRef<Path>) -> Result<Vec<Finding>> {
     let read = read_directory(directory.as_ref())?;

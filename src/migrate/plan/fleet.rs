@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     db::Operator,
-    error::{Error, Result},
+    error::{Error, MigrationError, Result, SetupError, TenantError},
     fleet::selection::{Scope, Selection},
     ident::{Ident, SchemaName},
     migrate::{
@@ -83,7 +83,7 @@ impl FleetPlan<'_> {
 /// # Errors
 ///
 /// Kind `Drift`: ledger and files of the shared schema do not agree, or the files are not the fleet's
-/// ([`Error::WrongFiles`]); a single tenant's disagreement is a [`Step::Refuse`]. Kind `NotFound`: a tenant of [`Scope::Only`], or one to leave out, is not in the registry.
+/// ([`MigrationError::WrongFiles`]); a single tenant's disagreement is a [`Step::Refuse`]. Kind `NotFound`: a tenant of [`Scope::Only`], or one to leave out, is not in the registry.
 /// Kind `Invalid`: there is no file of the target's version, or a file holds a character that the database's encoding has not.
 /// Kind `NotReady`: tenants are asked for while the shared schema is not at head, or there is no registry.
 pub async fn plan_fleet<'a>(
@@ -97,14 +97,14 @@ pub async fn plan_fleet<'a>(
     if let Target::Version(version) = target
         && !migrations.set(Set::Tenant).files().iter().any(|file| file.id().version == version)
     {
-        return Err(Error::NoSuchVersion { set: Set::Tenant, version });
+        return Err(Error::Migration(MigrationError::NoSuchVersion { set: Set::Tenant, version }));
     }
     let source = migrations.set(Set::Public);
     let schema = SchemaName::public();
     let (read, files) = tokio::join!(ledger::read(operator, &schema), FleetFiles::load(operator));
     let (read, files) = (read?, files?);
     let public_ledger = presence(read.ledger_exists);
-    let public = plan(source, &schema, read.rows, Target::Head).map_err(Error::Diverged)?;
+    let public = plan(source, &schema, read.rows, Target::Head).map_err(MigrationError::Diverged)?;
     // The tenants' files even where the shared schema alone is asked for: a folder is one release.
     files.check(operator, migrations, Set::Public, None).await?;
     files.check(operator, migrations, Set::Tenant, None).await?;
@@ -113,7 +113,7 @@ pub async fn plan_fleet<'a>(
     if tenants_alone && pending {
         let missing =
             format!("{} pending in the shared schema", crate::migration::count(public.pending.len(), "migration"));
-        return Err(Error::NotSetUp { database: operator.facts().database.clone(), missing });
+        return Err(Error::Setup(SetupError::NotSetUp { database: operator.facts().database.clone(), missing }));
     }
     let public_only = selection.scope == Scope::Public;
     let mut planned = FleetPlan {
@@ -162,7 +162,7 @@ async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, plann
     planned.strange = strange;
     for slug in unseen {
         if state::facts_of(operator, &slug).await?.tenant.is_none() {
-            return Err(Error::TenantNotFound { tenant: slug });
+            return Err(Error::Tenant(TenantError::NotFound { tenant: slug }));
         }
     }
     planned.tenants.sort_by(|one, other| one.slug.cmp(&other.slug));
@@ -186,7 +186,11 @@ impl<'a> TenantPlanner<'_, 'a> {
         let status = &tenant.tenant.status;
         let not_ready = |missing: String| {
             if status.needs_schema() {
-                Step::Refuse(Error::TenantNotReady { tenant: slug.clone(), status: status.clone(), missing })
+                Step::Refuse(Error::Tenant(TenantError::NotReady {
+                    tenant: slug.clone(),
+                    status: status.clone(),
+                    missing,
+                }))
             } else {
                 Step::Skip { reason: format!("{status}: {missing}") }
             }
@@ -204,7 +208,9 @@ impl<'a> TenantPlanner<'_, 'a> {
                 // Nothing up to the target: at head as far as this run goes.
                 (!planned.pending.is_empty()).then_some(Step::Apply(planned))
             }
-            SchemaState::Diverged(divergence) => Some(Step::Refuse(Error::Diverged(divergence.clone()))),
+            SchemaState::Diverged(divergence) => {
+                Some(Step::Refuse(Error::Migration(MigrationError::Diverged(divergence.clone()))))
+            }
             SchemaState::OtherOrganization { .. } => tenant.facts.refuse_other_organization().err().map(Step::Refuse),
             SchemaState::Missing => Some(not_ready(format!("there is no schema {}", schema.as_str()))),
             SchemaState::HalfProvisioned { missing } => {
@@ -237,7 +243,7 @@ pub(crate) fn presence(exists: bool) -> LedgerPresence {
 async fn registry_exists(operator: &Operator) -> Result<bool> {
     match state::require_registry(operator).await {
         Ok(()) => Ok(true),
-        Err(Error::NotSetUp { .. }) => Ok(false),
+        Err(Error::Setup(SetupError::NotSetUp { .. })) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     binding::{self, Binding},
     config::Isolation,
     db::Operator,
-    error::{Error, Result, while_doing},
+    error::{Error, MigrationError, Result, SetupError, TenantError, while_doing},
     ident::{Ident, RoleName, SchemaName, quoted},
     isolation::RoleState,
     migrate::{
@@ -122,12 +122,12 @@ impl TenantFacts {
     /// Refuses a schema of another organization.
     pub(crate) fn refuse_other_organization(&self) -> Result<()> {
         match (&self.tenant, self.other_organization()) {
-            (Some(tenant), Some(found)) => Err(Error::OrganizationMismatch {
+            (Some(tenant), Some(found)) => Err(Error::Tenant(TenantError::OrganizationMismatch {
                 tenant: tenant.slug.clone(),
                 schema: SchemaName::of_tenant(&tenant.slug),
                 expected: tenant.id,
                 found,
-            }),
+            })),
             _ => Ok(()),
         }
     }
@@ -234,13 +234,13 @@ pub(crate) async fn each_tenant(
         require_sight(operator).await?;
     }
     if let Some(tenant) = unknown {
-        return Err(Error::TenantNotFound { tenant });
+        return Err(Error::Tenant(TenantError::NotFound { tenant }));
     }
     let read = unread.into_iter().map(|(tenant, facts)| async move {
         let schema = SchemaName::of_tenant(&tenant.slug);
         let read = match ledger::read(operator, &schema).await {
             // One tenant's, and no reason to leave the others unseen.
-            Err(Error::LedgerRefused { why, .. }) => {
+            Err(Error::Migration(MigrationError::LedgerRefused { why, .. })) => {
                 let missing = format!("its ledger ({why})");
                 let state = SchemaState::HalfProvisioned { missing };
                 return Ok(TenantState { tenant, state, head: None, facts, rows: None });
@@ -308,7 +308,8 @@ pub(crate) async fn require_registry(operator: &Operator) -> Result<()> {
         .transpose()
         .map_err(while_doing("look for the registry"))?
         .unwrap_or_default();
-    let missing = |missing: String| Error::NotSetUp { database: operator.facts().database.clone(), missing };
+    let missing =
+        |missing: String| Error::Setup(SetupError::NotSetUp { database: operator.facts().database.clone(), missing });
     if columns.is_empty() {
         return Err(missing("there is no table public.organizations".into()));
     }

@@ -24,7 +24,7 @@ use crate::{
     catalogue::{Schemas, fingerprint_sql, objects_sql, settings_sql},
     config::Isolation,
     db::{Operator, message, session_reset::Commits},
-    error::{Error, Result, while_doing},
+    error::{Error, MigrationError, Result, TenantError, while_doing},
     fleet::interrupt::Interrupt,
     ident::{RoleName, SchemaName, literal},
     isolation, lock,
@@ -56,12 +56,12 @@ pub struct Rehearsal {
 /// # Committed when
 ///
 /// In one transaction, nothing but the record of the result. File by file, each file in a schema that is dropped in the end; a
-/// file that writes to anything outside of it is refused there ([`Error::NotRehearsable`]). What a transaction does not roll
+/// file that writes to anything outside of it is refused there ([`MigrationError::NotRehearsable`]). What a transaction does not roll
 /// back, as the values of the shared schema's sequences, stays.
 ///
 /// # Errors
 ///
-/// [`Error::Rehearsal`]: a new tenant could not be made. Kind `Locked`: another rehearsal is under way. Kind `Denied`: the
+/// [`MigrationError::Rehearsal`]: a new tenant could not be made. Kind `Locked`: another rehearsal is under way. Kind `Denied`: the
 /// role may not create schemas.
 ///
 /// # Cancel safety
@@ -141,7 +141,7 @@ async fn rehearse_locked(operator: &Operator, migrations: &Migrations) -> Result
 async fn run(operator: &Operator, migrations: &Migrations, files: usize) -> Result<(Grouping, Vec<Snapshot>)> {
     let schema = SchemaName::scratch();
     let source = migrations.set(Set::Tenant);
-    let mut planned = plan(source, &schema, Vec::new(), Target::Head).map_err(Error::Diverged)?;
+    let mut planned = plan(source, &schema, Vec::new(), Target::Head).map_err(MigrationError::Diverged)?;
     planned.pending = planned.pending[..files].into();
     if !apply::is_born_in_steps(&planned) {
         match at_once(operator, &planned).await {
@@ -169,14 +169,17 @@ pub(crate) fn is_of_the_files(error: &Error) -> bool {
         || error.sqlstate() == Some(&SqlState::QUERY_CANCELED);
     let of_files = matches!(
         error,
-        Error::Migration(_) | Error::Database { .. } | Error::RowNotWritten { .. } | Error::Unexpected { .. }
+        Error::Migration(MigrationError::Failed(_))
+            | Error::Database { .. }
+            | Error::Migration(MigrationError::RowNotWritten { .. })
+            | Error::Unexpected { .. }
     );
     !passing && of_files
 }
 
 fn failed(error: Error) -> Error {
     match is_of_the_files(&error) {
-        true => Error::Rehearsal { source: Box::new(error) },
+        true => Error::Migration(MigrationError::Rehearsal { source: Box::new(error) }),
         false => error,
     }
 }
@@ -253,7 +256,7 @@ async fn file_by_file(operator: &Operator, planned: &Plan<'_>) -> Result<Vec<Sna
         if apply::attempt(operator, &unit, LockWait::Block, &mut Vec::<MigrationId>::new()).await?
             != ApplyOutcome::Applied
         {
-            return Err(Error::Contended { schema, tries: 1 });
+            return Err(Error::Migration(MigrationError::Contended { schema, tries: 1 }));
         }
         let doing = || while_doing(format!("read the catalogue of schema {:?}", schema.as_str()));
         let answer = message::run(operator.client(), &observe).await.map_err(doing())?.complete().map_err(doing())?;
@@ -304,7 +307,10 @@ drop schema if exists {} cascade;
     let doing = || while_doing(format!("drop schema {:?}", schema.as_str()));
     match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
         Err(error) if error.code() == Some(&SqlState::DIVISION_BY_ZERO) => {
-            Err(Error::SchemaNotOurs { schema, why: "its comment does not say that it is a rehearsal's".into() })
+            Err(Error::Tenant(TenantError::SchemaNotOurs {
+                schema,
+                why: "its comment does not say that it is a rehearsal's".into(),
+            }))
         }
         done => done.map(drop).map_err(doing()),
     }

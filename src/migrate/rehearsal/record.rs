@@ -11,7 +11,7 @@ use crate::{
         Operator,
         message::{self, Answer},
     },
-    error::{Error, Result, while_doing},
+    error::{Error, Result, SetupError, while_doing},
     ident::{SchemaName, hex, literal, quoted},
     lock,
     migrate::{
@@ -211,12 +211,12 @@ pub(crate) fn is_denied(error: &tokio_postgres::Error) -> bool {
 pub(crate) fn reading(operator: &Operator, error: tokio_postgres::Error) -> Error {
     let role = &operator.facts().role;
     match error.code() {
-        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Privilege {
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Setup(SetupError::Privilege {
             role: role.clone(),
             needed: "read what the migrations make, in public.cgk_references".into(),
             grant: format!("grant select on public.cgk_references, public.cgk_rehearsals to {}", quoted(role)),
-            source: Some(error),
-        },
+            source: Some(error.into()),
+        }),
         _ => while_doing("read what the migrations make")(error),
     }
 }

@@ -5,7 +5,7 @@ use crate::{
         Operator,
         message::{self, Answer},
     },
-    error::{Error, Result, while_doing},
+    error::{Error, MigrationError, Result, while_doing},
     fleet::interrupt::Interrupt,
     ident::SchemaName,
     migrate::execute::apply::PollBackoff,
@@ -17,7 +17,7 @@ use std::time::Instant;
 ///
 /// # Errors
 ///
-/// [`Error::Locked`] for `schema`: the lock was not free within `session.migration_wait`, or until the second stage of the
+/// [`MigrationError::Locked`] for `schema`: the lock was not free within `session.migration_wait`, or until the second stage of the
 /// interrupt; nothing was done.
 pub(super) async fn hold<T>(
     operator: &Operator,
@@ -52,7 +52,7 @@ async fn take(operator: &Operator, interrupt: &Interrupt, key: i64, schema: &Sch
             () = interrupt.cancelling() => false,
         };
         if !goes_on {
-            return Err(Error::Locked { schema: schema.clone(), waited: started.elapsed() });
+            return Err(Error::Migration(MigrationError::Locked { schema: schema.clone(), waited: started.elapsed() }));
         }
     }
 }

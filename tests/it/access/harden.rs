@@ -6,7 +6,7 @@ use crate::{
     support::cgk::Shell,
 };
 use cgk::{
-    Config, Db, Error, ErrorKind, Operator,
+    Config, Db, Error, ErrorKind, Operator, TransactionError,
     config::Isolation,
     drift, lifecycle,
     login::{self, LoginName, LoginOptions, SharedTables},
@@ -201,7 +201,7 @@ async fn attempt(db: &Db, sql: &str) -> Option<String> {
         .await
         .unwrap_err();
     match outcome {
-        Error::StatementRefused { .. } => Some("refused".to_owned()),
+        Error::Transaction(TransactionError::StatementRefused { .. }) => Some("refused".to_owned()),
         outcome => outcome.sqlstate().map(|state| state.code().to_owned()),
     }
 }

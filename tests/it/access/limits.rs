@@ -2,7 +2,7 @@
 
 use crate::stage::{Stage, report, run, slug};
 use cgk::{
-    Db, Error, ErrorKind, Operator, TenantTx,
+    Db, Error, ErrorKind, Operator, SetupError, TenantTx, TransactionError,
     config::Isolation,
     drift, lock,
     login::SharedTables,
@@ -36,7 +36,7 @@ async fn refused_forms_say_what_to_do_instead() {
             stage.db.platform().transaction(async |tx| tx.execute_typed(sql, &[]).await.map(drop)).await.unwrap_err();
         let single = stage.db.tenant(&slug("acme")).execute_typed(sql, &[]).await.unwrap_err();
         for error in [tenant, platform, single] {
-            assert!(matches!(error, Error::StatementRefused { .. }), "{sql}: {error:?}");
+            assert!(matches!(error, Error::Transaction(TransactionError::StatementRefused { .. })), "{sql}: {error:?}");
             assert_eq!((error.kind(), error.code()), (ErrorKind::Refused, "CGK0510"));
             assert!(error.to_string().contains(instead), "{sql}: {error}");
         }
@@ -50,7 +50,10 @@ async fn refused_forms_say_what_to_do_instead() {
                 Ok(())
             })
             .await;
-        assert!(matches!(ignored, Err(Error::PlatformRefused { .. })), "{sql}: {ignored:?}");
+        assert!(
+            matches!(ignored, Err(Error::Transaction(TransactionError::PlatformRefused { .. }))),
+            "{sql}: {ignored:?}"
+        );
         assert_eq!(stage.marks("acme", "refused").await, (0, 0), "{sql}");
     }
     stage.next_user(&stage.db, "acme").await;
@@ -91,7 +94,7 @@ async fn setval_is_not_undone() {
     let block =
         format!("do $$ begin set local role \"{globex}\"; perform setval('tenant_globex.numbers', 4711); end $$");
     let error = in_acme(&db, &block).await.unwrap_err();
-    assert!(matches!(error, Error::TransactionTampered { .. }), "{error:?}");
+    assert!(matches!(error, Error::Transaction(TransactionError::Tampered { .. })), "{error:?}");
     assert_eq!(stage.number("select last_value from tenant_globex.numbers").await, 4711);
 }
 
@@ -187,7 +190,7 @@ async fn row_security_that_is_off_is_named() {
         stage.sql(&set).await;
         let db = Db::connect(db.config()).await.unwrap();
         let error = db.with_tenant(&slug("acme"), async |_| Ok(())).await.unwrap_err();
-        let Error::Privilege { needed, grant, .. } = &error else { panic!("{set}: {error:?}") };
+        let Error::Setup(SetupError::Privilege { needed, grant, .. }) = &error else { panic!("{set}: {error:?}") };
         assert!(needed.contains("row_security is off"), "{needed}");
         // What is suggested is enough.
         run(&stage.watch, grant).await.unwrap();
@@ -226,7 +229,9 @@ async fn a_trigger_that_defers_itself_again_runs_behind_the_check() {
         // Without the deferral the check sees where it has led.
         match commits {
             true => assert!(outcome.is_ok(), "{outcome:?}"),
-            false => assert!(matches!(outcome, Err(Error::TransactionTampered { .. })), "{outcome:?}"),
+            false => {
+                assert!(matches!(outcome, Err(Error::Transaction(TransactionError::Tampered { .. }))), "{outcome:?}");
+            }
         }
         assert_eq!(stage.marks("acme", "behind").await, (i64::from(commits), 0));
         stage.next_user(&stage.db, "globex").await;

@@ -6,7 +6,7 @@ use crate::{
     stage::{Stage, slug},
 };
 use cgk::{
-    Config, Db, Error, ErrorKind, Operator, TenantTx,
+    Config, Db, Error, ErrorKind, Operator, SetupError, TenantTx, TransactionError,
     config::Isolation,
     lifecycle::{self, CreateOptions},
     login::SharedTables,
@@ -72,7 +72,7 @@ async fn a_tenants_role_sees_its_own_rows_whatever_the_session_says() {
             .await;
         assert_eq!(rows, vec![vec![acme]; 5], "{forged:?}");
         // It is seen nevertheless, and commits nothing.
-        let is_refused = matches!(outcome, Err(Error::TransactionTampered { .. }));
+        let is_refused = matches!(outcome, Err(Error::Transaction(TransactionError::Tampered { .. })));
         assert_eq!(is_refused, forged != acme.to_string(), "{forged:?}: {outcome:?}");
     }
     // Back and forth on one connection, with the same prepared statement.
@@ -204,7 +204,7 @@ async fn in_path_mode_the_setting_decides_for_rows_read_and_written() {
             Ok(())
         })
         .await;
-    assert!(matches!(outcome, Err(Error::TransactionTampered { .. })), "{outcome:?}");
+    assert!(matches!(outcome, Err(Error::Transaction(TransactionError::Tampered { .. }))), "{outcome:?}");
     assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<Uuid>>(), [globex]);
 }
 
@@ -269,14 +269,14 @@ async fn strangers_and_second_operators_see_nothing_and_are_told() {
     .await;
     let db: Db = Db::connect(&config).await.unwrap();
     let error = db.tenant(&slug("acme")).query("select 1", &[]).await.unwrap_err();
-    let Error::Privilege { grant, .. } = &error else { panic!("{error:?}") };
+    let Error::Setup(SetupError::Privilege { grant, .. }) = &error else { panic!("{error:?}") };
     assert_eq!(grant, &format!("cgk setup:database --app-role {stranger}"));
     // An operator who may not act as the owner: not an empty fleet.
     raw.run(&format!("grant select on organizations, schema_migrations to {stranger}")).await;
     let operator = Operator::connect(&config).await.unwrap();
     let error = cgk::migrate::look(&operator, &Migrations::bundled()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
-    let Error::Privilege { grant, .. } = error else { unreachable!() };
+    let Error::Setup(SetupError::Privilege { grant, .. }) = error else { unreachable!() };
     assert!(grant.starts_with("grant ") && grant.ends_with(&format!(" to \"{stranger}\"")), "{grant}");
 }
 

@@ -6,7 +6,7 @@ use crate::{
     support::cgk::Shell,
 };
 use cgk::{
-    Db, Error, ErrorKind, Operator,
+    Db, Error, ErrorKind, Operator, SetupError,
     config::Isolation,
     drift,
     ident::DatabaseTag,
@@ -246,7 +246,7 @@ async fn an_operator_without_superuser_can_do_all_of_it() {
     let other = Operator::connect(&config).await.unwrap();
     if operator.facts().major() >= 16 {
         let outcome = create(&other, &app, "acme").await;
-        let Err(Error::Privilege { grant, .. }) = outcome else { panic!("{outcome:?}") };
+        let Err(Error::Setup(SetupError::Privilege { grant, .. })) = outcome else { panic!("{outcome:?}") };
         assert!(grant.ends_with("with admin option"), "{grant}");
     }
     // Who may do what the first operator may can do this as well.
@@ -271,7 +271,7 @@ async fn a_membership_that_does_not_let_it_act_is_named() {
     let (role, name) = (stage.role("acme"), stage.app_name());
     stage.sql(&format!("grant {role} to {name} with set false")).await;
     let error = app.tenant(&slug("acme")).query("select 1", &[]).await.unwrap_err();
-    let Error::Privilege { grant, .. } = &error else { panic!("{error:?}") };
+    let Error::Setup(SetupError::Privilege { grant, .. }) = &error else { panic!("{error:?}") };
     stage.sql(grant).await;
     app.tenant(&slug("acme")).query("table marks", &[]).await.unwrap();
 }
@@ -297,7 +297,7 @@ async fn roles_that_may_do_more_are_refused_and_what_mends_them_is_said() {
     ] {
         stage.sql(&spoil).await;
         let error = admit(&stage, &operator).await.unwrap_err();
-        let Error::LoginUnfit { why, mend, .. } = &error else { panic!("{spoil}: {error:?}") };
+        let Error::Setup(SetupError::LoginUnfit { why, mend, .. }) = &error else { panic!("{spoil}: {error:?}") };
         assert!(why.contains(reason), "{spoil}: {why}");
         assert_eq!(stage.number("select count(*) from pg_policy where polname ~ '^cgk_login_'").await, 0);
         reasons.push(why.clone());

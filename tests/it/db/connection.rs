@@ -1,6 +1,6 @@
 //! Servers that cannot be used: one that is too old, one that refuses the password, one that is not there.
 
-use cgk::{Config, Db, Error, ErrorKind, Operator, config::TargetHost, testing::TestServer};
+use cgk::{Config, ConnectionError, Db, Error, ErrorKind, Operator, config::TargetHost, testing::TestServer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, UnixStream},
@@ -48,7 +48,7 @@ async fn old_server() -> u16 {
 async fn a_server_that_is_too_old_is_named_with_what_is_needed() {
     let url = format!("postgresql://postgres@127.0.0.1:{}/postgres?sslmode=disable", old_server().await);
     let error = Operator::connect(&Config::from_url(&url).unwrap()).await.unwrap_err();
-    assert!(matches!(error, Error::ServerTooOld { needed: 14, .. }), "{error:?}");
+    assert!(matches!(error, Error::Connection(ConnectionError::ServerTooOld { needed: 14, .. })), "{error:?}");
     assert_eq!((error.code(), error.kind()), ("CGK0204", ErrorKind::Refused));
 }
 

@@ -5,7 +5,7 @@ use crate::{
     stage::slug,
 };
 use cgk::{
-    Config, Db, Error, ErrorKind, Operator,
+    Config, Db, Error, ErrorKind, Operator, SetupError,
     config::Isolation,
     drift,
     ident::{DatabaseTag, Ident},
@@ -122,7 +122,11 @@ async fn the_setting_counts_before_the_database() {
 async fn refusal(config: &Config) -> (String, String) {
     let errors =
         [Db::connect(config).await.map(drop), Operator::connect(config).await.map(drop)].map(Result::unwrap_err);
-    let [Error::SearchPathUnfit { schema, why, fix }, Error::SearchPathUnfit { .. }] = &errors else {
+    let [
+        Error::Setup(SetupError::SearchPathUnfit { schema, why, fix }),
+        Error::Setup(SetupError::SearchPathUnfit { .. }),
+    ] = &errors
+    else {
         panic!("{errors:?}")
     };
     assert_eq!((errors[0].kind(), errors[0].code()), (ErrorKind::Conflict, "CGK0304"));

@@ -5,7 +5,7 @@ use crate::{
     stage::{Stage, slug},
 };
 use cgk::{
-    Error, ErrorKind, TxOptions,
+    Error, ErrorKind, TransactionError, TxOptions,
     config::{IgnoreRule, Overrides},
     drift,
     ident::{Ident, SchemaName},
@@ -188,7 +188,7 @@ fn the_installation_that_is_used_is_among_all() {
 
 #[test]
 fn an_error_of_the_entry_keeps_its_kind() {
-    let refused = Error::StatementRefused { form: "commit", instead: "return Ok" };
+    let refused = Error::Transaction(TransactionError::StatementRefused { form: "commit", instead: "return Ok" });
     assert_eq!((refused.kind(), refused.is_retryable()), (ErrorKind::Refused, false));
     assert_eq!(refused.to_string(), "`commit` is refused inside a transaction of cgk: return Ok");
 }

@@ -2,7 +2,7 @@
 
 use crate::sandbox::{Files, Raw, migrate_all};
 use cgk::{
-    Error, Operator, drift,
+    Error, MigrationError, Operator, drift,
     migrate::{self, Migrations, Scope},
     testing::{TestDatabase, TestServer},
 };
@@ -38,7 +38,10 @@ async fn a_migration_of_the_shared_schema_waits_until_the_record_is_free() {
     assert_eq!(holders(&raw).await, 1);
 
     let error = migrate_all(&impatient(&database).await, &migrations).await.unwrap_err();
-    assert!(matches!(&error, Error::Locked { schema, .. } if schema.as_str() == "public"), "{error:?}");
+    assert!(
+        matches!(&error, Error::Migration(MigrationError::Locked { schema, .. }) if schema.as_str() == "public"),
+        "{error:?}"
+    );
     assert!(raw.one::<bool>("select to_regclass('public.marks') is null").await, "nothing was done");
 
     other.run("select pg_advisory_unlock_all()").await;
@@ -68,7 +71,7 @@ async fn a_second_run_beside_a_migration_does_not_disturb_its_record() {
             .await;
         assert_eq!(holders(&raw).await, 1);
         let error = migrate_all(&quick, &migrations).await.unwrap_err();
-        assert!(matches!(error, Error::Locked { .. }), "{error:?}");
+        assert!(matches!(error, Error::Migration(MigrationError::Locked { .. })), "{error:?}");
         holder.run("rollback").await;
     };
     let (done, ()) = tokio::join!(migrate_all(&slow, &migrations), beside);

@@ -5,7 +5,7 @@ use crate::{
     support::cgk::Shell,
 };
 use cgk::{
-    Error, ErrorKind, Operator, TenantSlug, drift,
+    Error, ErrorKind, MigrationError, Operator, SetupError, TenantSlug, drift,
     lifecycle::{self, BaselineOptions, Baselining, CreateOptions},
     migrate::{Migrations, Scope, Set},
     testing::{TestDatabase, TestServer},
@@ -52,7 +52,7 @@ async fn adopt(
 
 fn refused(error: &Error) -> &str {
     match error {
-        Error::LedgerRefused { why, .. } => why,
+        Error::Migration(MigrationError::LedgerRefused { why, .. }) => why,
         other => panic!("{other:?}"),
     }
 }
@@ -96,13 +96,15 @@ async fn a_schema_that_differs_is_refused_and_named() {
     raw.run("drop index tenant_acme.m1_id; alter table tenant_acme.m2 alter id type bigint").await;
     let before = (picture(&raw, "tenant_acme").await, picture(&raw, "public").await);
     let error = adopt(&operator, &migrations, "acme", &upto(2)).await.unwrap_err();
-    let Error::BaselineDiffers { differences, upto: told, .. } = &error else { panic!("{error:?}") };
+    let Error::Migration(MigrationError::BaselineDiffers { differences, upto: told, .. }) = &error else {
+        panic!("{error:?}")
+    };
     assert_eq!(differences, &["index m1_id: missing", "column m2.id: type is bigint, migrations give integer"]);
     assert_eq!((told.as_str(), error.kind()), ("002", ErrorKind::Drift));
     // What only version 1 gives is judged as that.
     let error = adopt(&operator, &migrations, "acme", &upto(1)).await.unwrap_err();
     assert!(
-        matches!(&error, Error::BaselineDiffers { differences, .. } if differences.iter().any(|line| line == "table m2: not from any migration")),
+        matches!(&error, Error::Migration(MigrationError::BaselineDiffers { differences, .. }) if differences.iter().any(|line| line == "table m2: not from any migration")),
         "{error:?}"
     );
     assert_eq!((picture(&raw, "tenant_acme").await, picture(&raw, "public").await), before);
@@ -118,7 +120,10 @@ async fn a_schema_that_differs_is_refused_and_named() {
     ] {
         options.accept = accept.into_iter().map(ToOwned::to_owned).collect();
         let error = adopt(&operator, &migrations, "acme", &options).await.unwrap_err();
-        assert!(matches!(&error, Error::BaselineDiffers { differences, .. } if *differences == left), "{error:?}");
+        assert!(
+            matches!(&error, Error::Migration(MigrationError::BaselineDiffers { differences, .. }) if *differences == left),
+            "{error:?}"
+        );
     }
     options.accept = vec!["index m1_id".into(), "column m2.id".into()];
     // What others may do in a tenant's schema is called what it is, and no name of an object accepts it.
@@ -129,7 +134,10 @@ async fn a_schema_that_differs_is_refused_and_named() {
         "table m1: grants are everyone: select, migrations give none: a hole in isolation",
         "table m2: grants are pg_monitor: select, migrations give none: a hole in isolation",
     ];
-    assert!(matches!(&error, Error::BaselineDiffers { differences, .. } if *differences == holes), "{error:?}");
+    assert!(
+        matches!(&error, Error::Migration(MigrationError::BaselineDiffers { differences, .. }) if *differences == holes),
+        "{error:?}"
+    );
     raw.run("revoke select on tenant_acme.m1 from public; revoke select on tenant_acme.m2 from pg_monitor").await;
     let done = adopt(&operator, &migrations, "acme", &options).await.unwrap();
     assert_eq!((done.baselining, done.accepted.len()), (Baselining::Adopted, 2));
@@ -301,7 +309,7 @@ async fn the_shared_schema_is_adopted() {
     raw.run("alter table users add nickname text").await;
     let error = lifecycle::baseline_public(&operator, &migrations, &BaselineOptions::default()).await.unwrap_err();
     assert!(
-        matches!(&error, Error::BaselineDiffers { differences, .. } if differences[..] == ["column users.nickname: not from any migration"]),
+        matches!(&error, Error::Migration(MigrationError::BaselineDiffers { differences, .. }) if differences[..] == ["column users.nickname: not from any migration"]),
         "{error:?}"
     );
     raw.run("alter table users drop nickname").await;
@@ -331,7 +339,7 @@ async fn a_schema_of_another_owner() {
     let operator = Operator::connect(&config).await.unwrap();
     let error = adopt(&operator, &migrations, "acme", &upto(2)).await.unwrap_err();
     assert!(
-        matches!(&error, Error::Privilege { grant, .. } if *grant == format!("grant \"{owner}\" to \"{name}\"")),
+        matches!(&error, Error::Setup(SetupError::Privilege { grant, .. }) if *grant == format!("grant \"{owner}\" to \"{name}\"")),
         "{error:?}"
     );
     assert_eq!(raw.one::<i64>("select count(*) from organizations").await, 0);

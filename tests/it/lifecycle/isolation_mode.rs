@@ -6,7 +6,7 @@ use crate::{
     support::cgk::Shell,
 };
 use cgk::{
-    Config, Db, Error, ErrorKind, Operator,
+    Config, Db, Error, ErrorKind, Operator, SetupError,
     config::{Isolation, Pooling},
     ident::{DatabaseTag, RoleName},
     lifecycle::{self, CreateOptions},
@@ -149,7 +149,7 @@ async fn a_fleet_moves_to_roles_and_back_while_it_is_used() {
 
 fn assert_mismatch(outcome: cgk::Result<()>, expected: Isolation, asked: Isolation) {
     let error = outcome.unwrap_err();
-    let Error::IsolationMismatch { stored, configured, .. } = &error else { panic!("{error:?}") };
+    let Error::Setup(SetupError::IsolationMismatch { stored, configured, .. }) = &error else { panic!("{error:?}") };
     assert_eq!((*stored, *configured), (expected, asked));
     assert_eq!((error.code(), error.kind()), ("CGK0306", ErrorKind::Conflict));
 }

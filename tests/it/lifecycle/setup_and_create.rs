@@ -5,7 +5,7 @@ use crate::{
     support::score,
 };
 use cgk::{
-    Config, Db, Error, ErrorKind, Operator, TenantSlug, TenantStatus,
+    Config, Db, Error, ErrorKind, MigrationError, Operator, SetupError, TenantSlug, TenantStatus,
     config::Isolation,
     ident::{RoleName, SchemaName},
     lifecycle::{self, CreateOptions, Created, Creation},
@@ -144,7 +144,7 @@ async fn setup_without_the_rights_says_what_to_grant_and_the_grant_helps() {
         let operator = Operator::connect(&config).await.unwrap();
         let error = set_up(&operator).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied);
-        let Error::Privilege { needed: found, grant, .. } = error else { panic!("{error:?}") };
+        let Error::Setup(SetupError::Privilege { needed: found, grant, .. }) = error else { panic!("{error:?}") };
         assert!(found.starts_with(needed), "{found}");
         assert!(!exists(&raw, "public.schema_migrations").await);
         raw.run(&grant).await;
@@ -354,7 +354,10 @@ async fn a_migration_that_fails_leaves_no_tenant() {
     let error = lifecycle::create(&shop.operator, &shop.db, &files.load(), &slug("acme"), &CreateOptions::default())
         .await
         .unwrap_err();
-    assert!(matches!(&error, Error::Migration(failure) if failure.place.as_ref().unwrap().line == 2), "{error:?}");
+    assert!(
+        matches!(&error, Error::Migration(MigrationError::Failed(failure)) if failure.place.as_ref().unwrap().line == 2),
+        "{error:?}"
+    );
     assert!(shop.nothing_of("acme").await);
 }
 
@@ -424,7 +427,7 @@ async fn without_createrole_the_role_mode_is_denied_and_the_path_mode_works() {
     let (_database, raw, config) = modest("nocreaterole").await;
     let (operator, db) = (Operator::connect(&config).await.unwrap(), Db::connect(&config).await.unwrap());
     let error = create(&operator, &db, "acme").await.unwrap_err();
-    let Error::Privilege { grant, .. } = error else { panic!("{error:?}") };
+    let Error::Setup(SetupError::Privilege { grant, .. }) = error else { panic!("{error:?}") };
     assert!(grant.ends_with("createrole"), "{grant}");
     assert!(!exists(&raw, "tenant_acme.orders").await);
 
@@ -451,7 +454,7 @@ async fn without_create_on_the_database_the_grant_is_named() {
     raw.run(&format!("alter database {0} owner to current_user; revoke all on database {0} from public; grant connect on database {0} to public", database.name())).await;
     let (operator, db) = (Operator::connect(&config).await.unwrap(), Db::connect(&config).await.unwrap());
     let error = create(&operator, &db, "acme").await.unwrap_err();
-    let Error::Privilege { grant, .. } = error else { panic!("{error:?}") };
+    let Error::Setup(SetupError::Privilege { grant, .. }) = error else { panic!("{error:?}") };
     raw.run(&grant).await;
     let operator = Operator::connect(&config).await.unwrap();
     create(&operator, &db, "acme").await.unwrap();
@@ -471,12 +474,15 @@ async fn another_operator_without_the_owners_rights_is_denied_and_told_what_help
     let migrations = files.load();
     // Not an empty fleet: row level security hides the registry, and that is said.
     let error = crate::sandbox::migrate_all(&other, &migrations).await.unwrap_err();
-    assert!(matches!(&error, Error::Privilege { needed, .. } if needed.contains("row level security")), "{error:?}");
+    assert!(
+        matches!(&error, Error::Setup(SetupError::Privilege { needed, .. }) if needed.contains("row level security")),
+        "{error:?}"
+    );
     // With a policy for it the fleet is there, and the schemas are still the other's.
     raw.run(&format!("create policy readers on organizations to {second} using (true)")).await;
     let report = crate::sandbox::migrate_all(&other, &migrations).await.unwrap();
     let error = crate::sandbox::failure(&report, "acme");
-    let Error::Privilege { grant, .. } = error else { panic!("{error:?}") };
+    let Error::Setup(SetupError::Privilege { grant, .. }) = error else { panic!("{error:?}") };
     raw.run(grant).await;
     let report = crate::sandbox::migrate_all(&other, &migrations).await.unwrap();
     assert_eq!((report.failed(), report.migrated()), (0, 1), "{report:#?}");

@@ -2,7 +2,7 @@
 
 use crate::sandbox::{Files, Raw, exists, failure, migrate_all, picture, plan_all, tenants, versions};
 use cgk::{
-    Error, ErrorKind,
+    Error, ErrorKind, MigrationError,
     migrate::{self, Migrations, Outcome, Place, SchemaState, Scope, Silent, Target},
     testing::{TestDatabase, TestServer},
 };
@@ -27,7 +27,9 @@ async fn place_of(sql: &str) -> (Option<Place>, String) {
         with_files(FIRST, &[("002_good.sql", "create table two (id int);"), ("003_bad.sql", sql)]).await;
     let before = picture(&raw, "tenant_acme").await;
     let report = migrate_all(&operator, &files.load()).await.unwrap();
-    let Error::Migration(error) = failure(&report, "acme") else { panic!("{:?}", failure(&report, "acme")) };
+    let Error::Migration(MigrationError::Failed(error)) = failure(&report, "acme") else {
+        panic!("{:?}", failure(&report, "acme"))
+    };
     assert!(error.file.ends_with("tenant/003_bad.sql"), "{:?}", error.file);
     assert_eq!(error.schema.as_str(), "tenant_acme");
     assert_eq!(picture(&raw, "tenant_acme").await, before);
@@ -170,7 +172,7 @@ async fn everything_that_disagrees_is_listed_at_once() {
     let migrations = files.load();
     let error = migrate_all(&operator, &migrations).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Drift);
-    let Error::WrongFiles { mismatches, .. } = &error else { panic!("{error:?}") };
+    let Error::Migration(MigrationError::WrongFiles { mismatches, .. }) = &error else { panic!("{error:?}") };
     let listed: Vec<_> = mismatches.iter().map(|found| found.id.to_string()).collect();
     assert_eq!(listed, ["001_first", "003_three", "004_four", "005_five", "007_seven"]);
     // What is wrong with the one ledger.
@@ -192,7 +194,7 @@ async fn other_line_endings_are_no_edit() {
     files.tenant("001_first.sql", "create table a (\n  id  int\n);\n");
     let edited = files.load();
     let refused = plan_all(&operator, &edited).await;
-    assert!(matches!(refused, Err(Error::WrongFiles { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Migration(MigrationError::WrongFiles { .. }))), "{refused:?}");
 }
 
 /// Fault 7 of those found in other runners: the next tables land in another schema.
@@ -202,7 +204,7 @@ async fn a_dump_as_migration_is_refused_before_the_database_is_touched() {
         "001_dump.sql",
         "SET statement_timeout = 0;\nSELECT pg_catalog.set_config('search_path', '', false);\nCREATE TABLE tenant_a.x ();\nSET \"search_path\" TO public;",
     )]);
-    let Error::MigrationsInvalid { problems } = files.try_load().unwrap_err() else { panic!() };
+    let Error::Migration(MigrationError::Invalid { problems }) = files.try_load().unwrap_err() else { panic!() };
     let lines: Vec<_> = problems.iter().map(|problem| problem.line.unwrap()).collect();
     assert_eq!(lines, [2, 3, 4], "{problems:#?}");
 }
@@ -421,7 +423,7 @@ async fn a_target_is_reached_and_not_passed() {
     for target in [4, 9] {
         let target = Target::Version(migrate::Version::new(target).unwrap());
         let refused = migrate::plan_fleet(&operator, &migrations, &Scope::Tenants, target).await;
-        assert!(matches!(refused, Err(Error::NoSuchVersion { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(Error::Migration(MigrationError::NoSuchVersion { .. }))), "{refused:?}");
     }
 }
 

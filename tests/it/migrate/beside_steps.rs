@@ -3,7 +3,7 @@
 
 use crate::sandbox::{Files, Proxy, Raw, exists, migrate_all, plan_all, tenants, versions};
 use cgk::{
-    Error, Operator,
+    Error, MigrationError, Operator,
     drift::{self, NotCompared},
     ident::SchemaName,
     lifecycle,
@@ -70,9 +70,15 @@ async fn who_changes_or_compares_a_schema_waits_for_its_steps() {
 
     assert_eq!(not_compared(&operator, &migrations).await, Some(NotCompared::Busy));
     let repaired_beside = repaired(&operator, &migrations).await;
-    assert!(matches!(repaired_beside, RepairOutcome::Failed { error: Error::Locked { .. } }), "{repaired_beside:?}");
+    assert!(
+        matches!(repaired_beside, RepairOutcome::Failed { error: Error::Migration(MigrationError::Locked { .. }) }),
+        "{repaired_beside:?}"
+    );
     let isolated = lifecycle::isolate(&operator).await.unwrap();
-    assert!(matches!(isolated.failed.as_slice(), [(_, Error::Locked { .. })]), "{isolated:?}");
+    assert!(
+        matches!(isolated.failed.as_slice(), [(_, Error::Migration(MigrationError::Locked { .. }))]),
+        "{isolated:?}"
+    );
     // The precondition: the file is half done, and nothing of the above was.
     assert!(exists(&raw, "tenant_acme.two").await && !exists(&raw, "tenant_acme.three").await);
     assert!(raw.one::<bool>("select obj_description('tenant_acme.schema_migrations'::regclass) is null").await);
@@ -100,7 +106,7 @@ async fn a_schema_is_not_adopted_while_steps_run_in_it() {
     stepper.run(&format!("select pg_advisory_lock({})", steps_key("old"))).await;
     let (operator, slug) = (impatient(&database).await, "old".parse().unwrap());
     let error = lifecycle::baseline(&operator, &migrations, &slug, &Default::default()).await.unwrap_err();
-    assert!(matches!(error, Error::Locked { .. }), "{error:?}");
+    assert!(matches!(error, Error::Migration(MigrationError::Locked { .. })), "{error:?}");
     assert!(!exists(&raw, "tenant_old.schema_migrations").await);
     stepper.run("select pg_advisory_unlock_all()").await;
     lifecycle::baseline(&operator, &migrations, &slug, &Default::default()).await.unwrap();
@@ -153,6 +159,6 @@ async fn all_or_nothing_waits_for_steps_and_holds_nothing_meanwhile() {
     let globex =
         report.tenants.iter().find(|tenant| tenant.slug.as_ref().is_some_and(|slug| slug.as_str() == "globex"));
     let migrate::Outcome::Failed { error } = &globex.unwrap().result else { panic!("{report:?}") };
-    assert!(matches!(error, Error::Locked { .. }), "{error:?}");
+    assert!(matches!(error, Error::Migration(MigrationError::Locked { .. })), "{error:?}");
     assert_eq!(versions(&raw, "tenant_acme").await, [1, 2]);
 }

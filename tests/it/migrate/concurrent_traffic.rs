@@ -8,7 +8,7 @@ use crate::{
     },
 };
 use cgk::{
-    Error, Operator,
+    Error, MigrationError, Operator,
     ident::SchemaName,
     lock,
     migrate::{self, Migrations, RunOptions, RunReport, Scope, Silent, Target},
@@ -172,7 +172,7 @@ async fn a_stuck_run_is_in_nobodys_way_but_its_tenants_and_a_killed_one_soon_in_
     let others = Traffic::on(&database, "tenant_c.m1").await;
     let patient = patient(&database, HANG, Duration::from_millis(50)).await;
     let report = migrate_all(&patient, &files.load()).await.unwrap();
-    assert!(matches!(failure(&report, "a"), Error::Locked { .. }), "{report:?}");
+    assert!(matches!(failure(&report, "a"), Error::Migration(MigrationError::Locked { .. })), "{report:?}");
     assert_eq!((report.migrated(), report.failed()), (2, 1));
     others.goes_on().await;
     others.end().await;
@@ -266,7 +266,7 @@ async fn runs_over_other_tenants_and_in_other_databases_wait_for_nothing() {
         // The control: who wants the same tenant does not get it.
         let operator = patient(&database, moment, moment).await;
         let report = migrate_one(&operator, &migrations, "a").await;
-        assert!(matches!(failure(&report, "a"), Error::Locked { .. }), "{report:?}");
+        assert!(matches!(failure(&report, "a"), Error::Migration(MigrationError::Locked { .. })), "{report:?}");
         assert_eq!(migrate_one(&operator, &migrations, "b").await.migrated(), 1);
         let operator = patient(&elsewhere, moment, moment).await;
         assert_eq!(migrate_one(&operator, &migrations, "a").await.migrated(), 1);

@@ -73,7 +73,7 @@ fn what_is_not_understood_is_refused_with_its_file() {
     ] {
         let files = Files::of_tenants(&[(file, text)]);
         let error = files.try_load().expect_err(file);
-        let cgk::Error::MigrationsInvalid { problems } = &error else { panic!("{error:?}") };
+        let cgk::Error::Migration(cgk::MigrationError::Invalid { problems }) = &error else { panic!("{error:?}") };
         assert!(
             problems.iter().any(|problem| problem.file.ends_with(file) && problem.problem.contains(part)),
             "{file}: {problems:?}"

@@ -2,7 +2,7 @@
 
 use crate::sandbox::Files;
 use cgk::{
-    Error, ErrorKind,
+    Error, ErrorKind, MigrationError,
     migrate::{Migrations, Set},
 };
 use std::fs;
@@ -15,7 +15,7 @@ fn problems(files: &[(&str, &str)]) -> Vec<String> {
     }
     let error = made.try_load().expect_err("the directory was taken");
     assert_eq!((error.kind(), error.code()), (ErrorKind::Invalid, "CGK0602"));
-    let Error::MigrationsInvalid { problems } = error else { unreachable!() };
+    let Error::Migration(MigrationError::Invalid { problems }) = error else { unreachable!() };
     let folder = format!("{}/tenant/", made.path().display());
     problems.iter().map(|problem| problem.to_string().replace(&folder, "")).collect()
 }
@@ -45,7 +45,8 @@ fn the_shapes_of_other_tools_are_read_in_the_order_of_their_versions() {
 fn a_directory_that_is_not_there_is_named() {
     let files = Files::empty();
     for missing in [files.path().join("nowhere"), files.path().join("public")] {
-        let Error::MigrationsUnreadable { path, problem, source } = Migrations::from_directory(&missing).unwrap_err()
+        let Error::Migration(MigrationError::Unreadable { path, problem, source }) =
+            Migrations::from_directory(&missing).unwrap_err()
         else {
             panic!("not unreadable")
         };
@@ -118,7 +119,7 @@ fn what_is_in_neither_set_and_what_is_no_file_is_refused() {
         ("publics/002_x.sql", "the public set is the folder \"public\""),
     ] {
         let files = with(place, "select 1");
-        let Err(Error::MigrationsInvalid { problems }) = files.try_load() else { panic!("{place}") };
+        let Err(Error::Migration(MigrationError::Invalid { problems })) = files.try_load() else { panic!("{place}") };
         assert_eq!(problems.len(), 1, "{place}: {problems:?}");
         assert!(problems[0].problem.contains(word), "{place}: {problems:?}");
     }
@@ -130,7 +131,7 @@ fn what_is_in_neither_set_and_what_is_no_file_is_refused() {
     let pipe = files.path().join("tenant/002_x.sql");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     std::os::unix::fs::symlink("/dev/zero", files.path().join("tenant/003_x.sql")).unwrap();
-    let Err(Error::MigrationsInvalid { problems }) = files.try_load() else { panic!() };
+    let Err(Error::Migration(MigrationError::Invalid { problems })) = files.try_load() else { panic!() };
     let found: Vec<&str> = problems.iter().map(|problem| problem.problem.as_str()).collect();
     assert_eq!(found, ["is no regular file", "is no regular file"]);
     // A link to a file is as good as the file.
@@ -180,6 +181,6 @@ fn every_problem_of_both_sets_comes_at_once() {
         .tenant("003_a.sql", "select '");
     fs::create_dir(files.path().join("tenant/004_folder")).unwrap();
     fs::write(files.path().join("tenant/005_latin.sql"), b"select '\xe9'").unwrap();
-    let Error::MigrationsInvalid { problems } = files.try_load().unwrap_err() else { panic!() };
+    let Error::Migration(MigrationError::Invalid { problems }) = files.try_load().unwrap_err() else { panic!() };
     assert_eq!(problems.len(), 6, "{problems:#?}");
 }

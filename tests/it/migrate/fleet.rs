@@ -8,7 +8,7 @@ use crate::{
     support::score,
 };
 use cgk::{
-    Error, ErrorKind, Operator,
+    Error, ErrorKind, MigrationError, Operator, TenantError,
     migrate::{self, Migrations, Outcome, RunReport, SchemaState, Scope, Set, Silent, Step, Stop, StopReason, Target},
     setup,
     testing::{TestDatabase, TestServer},
@@ -86,7 +86,10 @@ async fn only_names_tenants_and_unknown_ones_are_refused() {
     for unknown in ["nobody", "ghost"] {
         let scope = Scope::Only(vec!["a".parse().unwrap(), unknown.parse().unwrap()]);
         let error = migrate::plan_fleet(&operator, &migrations, &scope, Target::Head).await.unwrap_err();
-        assert!(matches!(&error, Error::TenantNotFound { tenant } if tenant.as_str() == unknown), "{error:?}");
+        assert!(
+            matches!(&error, Error::Tenant(TenantError::NotFound { tenant }) if tenant.as_str() == unknown),
+            "{error:?}"
+        );
     }
     let scope = Scope::Only(vec!["b".parse().unwrap()]);
     let planned = migrate::plan_fleet(&operator, &migrations, &scope, Target::Head).await.unwrap();
@@ -337,7 +340,10 @@ async fn a_turn_that_never_comes_is_one_tenants_failure() {
     files.tenant("002_second.sql", "create table m2 ()");
     let report = migrate_all(&operator, &files.load()).await.unwrap();
     let error = failure(&report, "a");
-    assert!(matches!(error, Error::Locked { waited, .. } if waited.as_millis() == 150), "{error:?}");
+    assert!(
+        matches!(error, Error::Migration(MigrationError::Locked { waited, .. }) if waited.as_millis() == 150),
+        "{error:?}"
+    );
     assert_eq!((error.kind(), report.migrated()), (ErrorKind::Locked, 1));
     assert_eq!(versions(&raw, "tenant_a").await, [1]);
 }
@@ -381,7 +387,7 @@ async fn a_lock_that_stays_is_one_tenants_failure() {
     let report = migrate_all(&operator, &files.load()).await.unwrap();
     let error = failure(&report, "a");
     assert_eq!((error.sqlstate().unwrap().code(), error.is_retryable(), report.migrated()), ("55P03", true, 1));
-    assert!(matches!(error, Error::Migration(failure) if failure.place.is_some()), "{error:?}");
+    assert!(matches!(error, Error::Migration(MigrationError::Failed(failure)) if failure.place.is_some()), "{error:?}");
     blocker.run("rollback").await;
     assert_eq!(versions(&raw, "tenant_a").await, [1]);
 }

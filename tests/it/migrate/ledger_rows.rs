@@ -3,7 +3,7 @@
 
 use crate::sandbox::{Files, Raw, exists, failure, login_role, migrate_all, plan_all, tenants, versions};
 use cgk::{
-    Error, ErrorKind, Operator, TenantSlug,
+    Error, ErrorKind, MigrationError, Operator, TenantSlug,
     lifecycle::{self, BaselineOptions, CreateOptions},
     migrate::{self, Repair, RepairOutcome, RunOptions, Scope, Silent},
     testing::{TestDatabase, TestServer},
@@ -78,7 +78,7 @@ fn slug(text: &str) -> TenantSlug {
 
 /// Asserts that an error names a table and what may stand on it.
 fn is_named(error: &Error, named: &str) {
-    let Error::RowNotWritten { table, .. } = error else { panic!("{error:?}") };
+    let Error::Migration(MigrationError::RowNotWritten { table, .. }) = error else { panic!("{error:?}") };
     assert_eq!(table.replace('"', ""), named);
     assert!(error.to_string().contains("a trigger, a rule"), "{error}");
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Conflict, false));
@@ -166,7 +166,7 @@ async fn the_record_of_the_steps_is_written_or_the_statement_is_undone() {
     files.tenant("002_next.sql", sql);
     raw.run("insert into tenant_globex.m1 values (1)").await;
     let report = migrate_all(&operator, &files.load()).await.unwrap();
-    assert!(matches!(failure(&report, "acme"), Error::Migration(_)));
+    assert!(matches!(failure(&report, "acme"), Error::Migration(MigrationError::Failed(_))));
     raw.run(
         "insert into tenant_acme.m1 values (1);
          create trigger o before update on tenant_acme.schema_migration_steps for each row execute function public.drop_row()",
@@ -285,8 +285,8 @@ async fn a_rehearsal_finds_a_file_that_hides_a_trigger_on_the_ledger() {
     let migrations = files.load();
     let planned = plan_all(&operator, &migrations).await.unwrap();
     let error = migrate::run(&operator, &migrations, planned, &mut Silent).await.unwrap_err();
-    let Error::Rehearsal { source } = &error else { panic!("{error:?}") };
-    let Error::RowNotWritten { table, .. } = &**source else { panic!("{source:?}") };
+    let Error::Migration(MigrationError::Rehearsal { source }) = &error else { panic!("{error:?}") };
+    let Error::Migration(MigrationError::RowNotWritten { table, .. }) = &**source else { panic!("{source:?}") };
     assert!(table.contains("schema_migrations"), "{table}");
     assert_eq!(versions(&raw, "tenant_acme").await, [1]);
 }

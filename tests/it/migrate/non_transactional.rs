@@ -8,7 +8,7 @@ use crate::{
     support::score,
 };
 use cgk::{
-    Error, ErrorKind, Operator,
+    Error, ErrorKind, MigrationError, Operator,
     ident::SchemaName,
     lifecycle::{self, CreateOptions, Creation},
     migrate::{self, MigrationFailure, Migrations, Scope, Silent, Step, Target},
@@ -87,7 +87,7 @@ async fn migrate_one(operator: &Operator, migrations: &Migrations, slug: &str) -
 
 fn refused<'a>(report: &'a migrate::RunReport, slug: &str) -> &'a MigrationFailure {
     match failure(report, slug) {
-        Error::Migration(failure) => failure,
+        Error::Migration(MigrationError::Failed(failure)) => failure,
         other => panic!("{other:?}"),
     }
 }
@@ -415,7 +415,10 @@ async fn the_shared_schema_is_migrated_step_by_step() {
         create index concurrently organizations_name on organizations (name);
         insert into child values (1)";
     files.public("100_steps.sql", sql);
-    let Error::Migration(error) = migrate_all(&operator, &files.load()).await.unwrap_err() else { panic!() };
+    let Error::Migration(MigrationError::Failed(error)) = migrate_all(&operator, &files.load()).await.unwrap_err()
+    else {
+        panic!()
+    };
     assert_eq!((error.sqlstate.code(), error.unfinished.unwrap().statement), ("23503", 4));
     raw.run("insert into parent values (1)").await;
     migrate_all(&operator, &files.load()).await.unwrap();
@@ -589,7 +592,7 @@ async fn what_is_one_message_waits_for_the_steps_of_another_run() {
     holder.run(&format!("select pg_advisory_lock({key})")).await;
     for name in ["002_x.sql", "002_y.sql"] {
         let report = migrate_all(&operator, &files.load()).await.unwrap();
-        assert!(matches!(failure(&report, "acme"), Error::Locked { .. }), "{report:?}");
+        assert!(matches!(failure(&report, "acme"), Error::Migration(MigrationError::Locked { .. })), "{report:?}");
         assert_eq!(versions(&raw, "tenant_acme").await, [1]);
         files.without(name).tenant("002_y.sql", "-- cgk:no-transaction\ncreate table y ()");
     }
@@ -759,12 +762,15 @@ async fn a_new_tenant_is_still_made_in_one_transaction() {
         lifecycle::create(&operator, &db, migrations, &acme, &CreateOptions::default()).await
     };
     let error = create(&files.load()).await.unwrap_err();
-    assert!(matches!(&error, Error::Migration(failure) if failure.committed.is_empty()), "{error:?}");
+    assert!(
+        matches!(&error, Error::Migration(MigrationError::Failed(failure)) if failure.committed.is_empty()),
+        "{error:?}"
+    );
     assert!(!raw.one::<bool>("select exists (select from pg_namespace where nspname = 'tenant_acme')").await);
     assert_eq!(raw.one::<i64>("select count(*) from organizations").await, 0);
     // Where the server sees an error, it is at its place in the file all the same.
     files.tenant("003_bad.sql", "-- cgk:no-transaction\nvacuum \"größe\"; create index concurrently é on one (nope)");
-    let Error::Migration(failure) = create(&files.load()).await.unwrap_err() else { panic!() };
+    let Error::Migration(MigrationError::Failed(failure)) = create(&files.load()).await.unwrap_err() else { panic!() };
     assert_eq!(failure.place.as_ref().map(|place| place.line), Some(2), "{failure:?}");
     files.without("003_bad.sql");
     let created = create(&files.load()).await.unwrap();
@@ -780,7 +786,7 @@ async fn a_tenant_that_must_be_made_in_steps_cannot_be_entered_until_it_is_whole
     let create = async || lifecycle::create(&operator, &db, &files.load(), &acme, &CreateOptions::default()).await;
     for _ in 0..2 {
         let error = create().await.unwrap_err();
-        let Error::Migration(failure) = &error else { panic!("{error:?}") };
+        let Error::Migration(MigrationError::Failed(failure)) = &error else { panic!("{error:?}") };
         assert_eq!((failure.sqlstate.code(), failure.unfinished.unwrap().statement), ("42883", 3));
         let entered = db.with_tenant(&acme, async |tx| tx.execute("select 1", &[]).await).await;
         assert_eq!(entered.unwrap_err().kind(), ErrorKind::NotReady);

@@ -3,7 +3,7 @@
 
 use crate::sandbox::{Files, Raw, exists, failure, migrate_all, plan_all, tenants, url, versions};
 use cgk::{
-    Error, ErrorKind, drift,
+    Error, ErrorKind, MigrationError, drift,
     lifecycle::{CreateOptions, create},
     migrate::{self, Lint, Migrations, Outcome, RunOptions, SchemaState, Scope, Severity, Silent, lint_directory},
     setup,
@@ -84,7 +84,7 @@ fn an_error_of_a_file_that_was_applied_is_accepted_beside_it_and_nowhere_else() 
 async fn what_is_accepted_beside_a_file_leaves_its_ledger_row_as_it_is() {
     let database = TestServer::shared().set_up_database().await.unwrap();
     let files = Files::of_tenants(&[("001_first.sql", "create table t (id int);\n-- down\n")]);
-    assert!(matches!(files.try_load(), Err(Error::MigrationsInvalid { .. })));
+    assert!(matches!(files.try_load(), Err(Error::Migration(MigrationError::Invalid { .. }))));
     fs::write(files.path().join("accepted.txt"), "tenant/001_first.sql directive a heading, nothing is behind it\n")
         .unwrap();
     let operator = tenants(&database, &files.load(), &["acme"]).await;
@@ -154,8 +154,13 @@ async fn a_dated_file_that_was_edited_or_is_another_is_not_the_one_that_was_appl
         files.without("2020_01_02_000003_more.sql").tenant(name, edited);
         // Refused as a set that is not the fleet's, or for the one tenant.
         match migrate_all(&operator, &files.load()).await {
-            Ok(report) => assert!(matches!(failure(&report, "acme"), Error::Diverged(_)), "{name}: {report:?}"),
-            Err(error) => assert!(matches!(error, Error::WrongFiles { .. }), "{name}: {error:?}"),
+            Ok(report) => assert!(
+                matches!(failure(&report, "acme"), Error::Migration(MigrationError::Diverged(_))),
+                "{name}: {report:?}"
+            ),
+            Err(error) => {
+                assert!(matches!(error, Error::Migration(MigrationError::WrongFiles { .. })), "{name}: {error:?}");
+            }
         }
         files.without(name).tenant("2020_01_02_000003_more.sql", DATED);
     }
@@ -166,7 +171,7 @@ async fn a_dated_file_that_was_edited_or_is_another_is_not_the_one_that_was_appl
     )
     .await;
     let report = migrate_all(&operator, &files.load()).await.unwrap();
-    let Error::Diverged(divergence) = failure(&report, "acme") else { panic!("{report:?}") };
+    let Error::Migration(MigrationError::Diverged(divergence)) = failure(&report, "acme") else { panic!("{report:?}") };
     assert_eq!((divergence.missing.len(), divergence.edited.len()), (1, 0), "{divergence}");
 }
 
@@ -194,7 +199,9 @@ async fn a_set_is_the_fleets_whichever_version_wrote_it_down() {
                     files.tenant(NEW, text);
                 }
                 let refused = plan_all(&operator, &files.load()).await.unwrap_err();
-                let Error::WrongFiles { mismatches, .. } = &refused else { panic!("{case}, {changed:?}: {refused:?}") };
+                let Error::Migration(MigrationError::WrongFiles { mismatches, .. }) = &refused else {
+                    panic!("{case}, {changed:?}: {refused:?}")
+                };
                 let schemas: usize = mismatches.iter().map(|mismatch| mismatch.schemas).sum();
                 assert!((1..=2).contains(&schemas), "{case}, {changed:?}: {mismatches:?}");
             }
@@ -263,7 +270,7 @@ async fn a_table_of_another_tool_is_never_the_ledger() {
         let operator = database.operator().await.unwrap();
         let error = setup::setup(&operator, &Migrations::bundled(), &mut Silent).await.unwrap_err();
         assert!(
-            matches!(&error, Error::LedgerRefused { why, .. } if why.contains("another tool's")),
+            matches!(&error, Error::Migration(MigrationError::LedgerRefused { why, .. }) if why.contains("another tool's")),
             "{columns}: {error:?}"
         );
         assert_eq!(error.kind(), ErrorKind::Conflict);
@@ -319,7 +326,7 @@ async fn a_character_that_the_encoding_has_not_is_named_before_anything_runs() {
     files.tenant("003_euro.sql", "-- €\ninsert into kunden values ('ü'),\n  ('5 €'), ('→')");
     files.tenant("004_steps.sql", "-- cgk:no-transaction\n-- €\nselect 'x';\nselect '日'");
     let refused = |error: Error| {
-        let Error::MigrationsInvalid { problems } = error else { panic!("{error:?}") };
+        let Error::Migration(MigrationError::Invalid { problems }) = error else { panic!("{error:?}") };
         let line = |problem: &migrate::FileProblem| {
             let name = problem.file.file_name().unwrap().to_string_lossy().into_owned();
             (name, problem.line.unwrap(), problem.problem.clone())

@@ -6,7 +6,7 @@ use crate::{
     stage::slug,
 };
 use cgk::{
-    Config, Db, Error, Operator,
+    Config, Db, Error, MigrationError, Operator, TenantError,
     config::Isolation,
     drift,
     lifecycle::{self, CreateManyOptions, CreateOptions, Creation},
@@ -180,8 +180,8 @@ async fn no_tenant_is_touched_when_a_new_one_could_not_be_made() {
     let planned = plan_all(&operator, &migrations).await.unwrap();
     let error = migrate::run(&operator, &migrations, planned, &mut Silent).await.unwrap_err();
     assert_eq!((error.code(), error.sqlstate().unwrap().code()), ("CGK0624", "22012"), "{error:?}");
-    let Error::Rehearsal { source } = &error else { panic!("{error:?}") };
-    let Error::Migration(failure) = &**source else { panic!("{source:?}") };
+    let Error::Migration(MigrationError::Rehearsal { source }) = &error else { panic!("{error:?}") };
+    let Error::Migration(MigrationError::Failed(failure)) = &**source else { panic!("{source:?}") };
     assert!(failure.file.ends_with("002_b.sql") && failure.place.as_ref().unwrap().line == 2, "{failure:?}");
     let columns =
         "select count(*) from pg_attribute where attname = 'n' and attrelid::regclass::text like 'tenant%items'";
@@ -210,7 +210,7 @@ async fn a_rehearsal_that_was_killed_is_cleaned_up_and_strange_schemas_stay() {
     // One that says nothing of the kind is somebody's.
     raw.run("create schema cgk_rehearsal").await;
     let error = migrate::rehearse(&operator, &migrations).await.unwrap_err();
-    assert!(matches!(error, Error::SchemaNotOurs { .. }), "{error:?}");
+    assert!(matches!(error, Error::Tenant(TenantError::SchemaNotOurs { .. })), "{error:?}");
     assert_eq!(leftovers(&raw).await, ["cgk_rehearsal"]);
 }
 
@@ -245,7 +245,10 @@ async fn a_rehearsal_leaves_nothing_in_the_shared_schema() {
     assert_eq!(raw.one::<i64>("select count(*) from marks").await, 0);
     files.tenant("002_b.sql", "insert into a values (now())").tenant("003_c.sql", "insert into a values (now())");
     let error = migrate::rehearse(&operator, &files.load()).await.unwrap_err();
-    assert!(matches!(&error, Error::NotRehearsable { file } if file.ends_with("001_a.sql")), "{error:?}");
+    assert!(
+        matches!(&error, Error::Migration(MigrationError::NotRehearsable { file }) if file.ends_with("001_a.sql")),
+        "{error:?}"
+    );
     assert_eq!(raw.one::<i64>("select count(*) from marks").await, 0);
     assert_eq!(leftovers(&raw).await, Vec::<String>::new());
 }
@@ -263,7 +266,9 @@ async fn a_deferred_constraint_fails_in_its_own_file() {
         .tenant("003_bad.sql", "insert into items values (7)")
         .tenant("004_c.sql", "select 1");
     let report = migrate_all(&operator, &files.load()).await.unwrap();
-    let Outcome::Failed { error: Error::Migration(failure) } = &report.tenants[0].result else { panic!("{report:?}") };
+    let Outcome::Failed { error: Error::Migration(MigrationError::Failed(failure)) } = &report.tenants[0].result else {
+        panic!("{report:?}")
+    };
     assert!(failure.file.ends_with("003_bad.sql") && failure.sqlstate.code() == "23503", "{failure:?}");
     let committed: Vec<String> = failure.committed.iter().map(ToString::to_string).collect();
     assert_eq!(committed, ["002_b"]);

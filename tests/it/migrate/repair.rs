@@ -2,7 +2,7 @@
 
 use crate::sandbox::{Files, Raw, migrate_all, picture, tenants};
 use cgk::{
-    Error, ErrorKind, Operator, TenantSlug, drift,
+    Error, ErrorKind, MigrationError, Operator, TenantSlug, drift,
     migrate::{self, Migrations, Repair, RepairOutcome, SchemaState, Scope},
     testing::{TestDatabase, TestServer},
 };
@@ -144,14 +144,17 @@ async fn what_cannot_be_repaired_is_left_as_it_is() {
     let before = (picture(&raw, "tenant_acme").await, picture(&raw, "tenant_foreign").await);
     for repair in [accept(7), Repair::Accept { version: "1".parse().unwrap(), reason: " ".into() }] {
         let error = migrate::repair(&operator, &migrations, &Scope::Tenants, &repair).await.unwrap_err();
-        assert!(matches!(error, Error::LedgerRefused { .. }), "{error:?}");
+        assert!(matches!(error, Error::Migration(MigrationError::LedgerRefused { .. })), "{error:?}");
     }
     files.tenant("001_first.sql", "create table m1 (id int);");
     let done = mend(&operator, &files.load(), &Scope::Tenants, &accept(1)).await;
     assert!(
         matches!(
             &done[..],
-            [RepairOutcome::Repaired { .. }, RepairOutcome::Failed { error: Error::LedgerRefused { .. } }]
+            [
+                RepairOutcome::Repaired { .. },
+                RepairOutcome::Failed { error: Error::Migration(MigrationError::LedgerRefused { .. }) }
+            ]
         ),
         "{done:?}"
     );
@@ -164,7 +167,10 @@ async fn what_cannot_be_repaired_is_left_as_it_is() {
     session.migration_wait = std::time::Duration::from_millis(50);
     let hasty = Operator::connect(&database.config().clone().with_session(session)).await.unwrap();
     let done = mend(&hasty, &migrations, &only("acme"), &accept(1)).await;
-    assert!(matches!(&done[..], [RepairOutcome::Failed { error: Error::Locked { .. } }]), "{done:?}");
+    assert!(
+        matches!(&done[..], [RepairOutcome::Failed { error: Error::Migration(MigrationError::Locked { .. }) }]),
+        "{done:?}"
+    );
     raw.run("rollback").await;
     let done = mend(&hasty, &migrations, &only("acme"), &accept(1)).await;
     assert!(matches!(&done[..], [RepairOutcome::Repaired { .. }]), "{done:?}");

@@ -7,7 +7,7 @@ use crate::{
     support::patience::must_end,
 };
 use cgk::{
-    Error, ErrorKind, Operator, TenantSlug,
+    Error, ErrorKind, MigrationError, Operator, TenantError, TenantSlug,
     migrate::{
         self, Canary, FleetPlan, Interrupt, Migrations, Observer, Outcome, Part, RunOptions, RunReport, RunState,
         SavedPlan, SchemaOutcome, Scope, Selection, Silent, StopReason, Target,
@@ -279,7 +279,10 @@ async fn a_canary_that_fails_keeps_the_others_from_being_begun() {
     let planned = fleet.plan(&migrations).await;
     let options = RunOptions::default().canary(Canary::These(vec![slug("t04"), slug("typo")]));
     let error = migrate::run_with(&fleet.operator, &migrations, planned, &options, &mut Silent).await.unwrap_err();
-    assert!(matches!(&error, Error::TenantNotFound { tenant } if tenant.as_str() == "typo"), "{error:?}");
+    assert!(
+        matches!(&error, Error::Tenant(TenantError::NotFound { tenant }) if tenant.as_str() == "typo"),
+        "{error:?}"
+    );
     assert_eq!(fleet.with("m2").await, ["t01"]);
 
     // Those that go well let the others begin; that another tenant failed before is not their fault.
@@ -408,10 +411,13 @@ async fn a_selection_leaves_out_whom_it_says() {
     // A misspelt one would be migrated.
     let misspelt = Selection::default().excluding([slug("t03"), slug("nobody")]);
     let error = migrate::plan_fleet(&fleet.operator, &migrations, misspelt, Target::Head).await.unwrap_err();
-    assert!(matches!(&error, cgk::Error::TenantNotFound { tenant } if tenant.as_str() == "nobody"), "{error:?}");
+    assert!(
+        matches!(&error, cgk::Error::Tenant(cgk::TenantError::NotFound { tenant }) if tenant.as_str() == "nobody"),
+        "{error:?}"
+    );
     let target = Target::Version("99".parse().unwrap());
     let error = migrate::plan_fleet(&fleet.operator, &migrations, &Scope::Everything, target).await.unwrap_err();
-    assert!(matches!(error, cgk::Error::NoSuchVersion { .. }), "{error:?}");
+    assert!(matches!(error, cgk::Error::Migration(cgk::MigrationError::NoSuchVersion { .. })), "{error:?}");
     let mut parts = Vec::new();
     for part in ["1/3", "2/3", "3/3"] {
         let part: Part = part.parse().unwrap();
@@ -500,7 +506,7 @@ async fn all_or_nothing_is_refused_where_the_lock_table_is_too_small() {
     let options = RunOptions::default().all_or_nothing();
     let error = migrate::run_with(&fleet.operator, &migrations, planned, &options, &mut Silent).await.unwrap_err();
     assert!(
-        matches!(&error, Error::TooManyLocks { needed, size: room } if *needed > tables as u64 * 6 && *room == size as u64),
+        matches!(&error, Error::Migration(MigrationError::TooManyLocks { needed, size: room }) if *needed > tables as u64 * 6 && *room == size as u64),
         "{error:?}"
     );
     for number in 0..6 {
@@ -646,5 +652,5 @@ async fn a_saved_plan_is_carried_out_as_it_was_or_not_at_all() {
     let options = RunOptions::default().exactly_as_planned();
     let report = migrate::run_with(&fleet.operator, &migrations, planned, &options, &mut Silent).await.unwrap();
     assert_eq!((report.failed(), report.migrated()), (3, 0));
-    assert!(matches!(failure(&report, "t00"), Error::PlanStale { .. }), "{report:?}");
+    assert!(matches!(failure(&report, "t00"), Error::Migration(MigrationError::PlanStale { .. })), "{report:?}");
 }

@@ -2,7 +2,7 @@
 
 use crate::sandbox::{Files, Raw, failure, migrate_all, picture, plan_all, tenants};
 use cgk::{
-    Error, Operator,
+    Error, MigrationError, Operator,
     lifecycle::{self, BaselineOptions, CreateManyOptions, CreateOptions, NewTenant},
     migrate::{self, Migrations, Mismatch, Outcome, Repair, RepairOutcome, Scope, Silent},
     testing::{TestDatabase, TestServer},
@@ -48,7 +48,9 @@ fn others() -> Vec<Other> {
 }
 
 fn refused(name: &str, what: &str, error: &Error, wanted: &[(String, Mismatch)]) {
-    let Error::WrongFiles { mismatches, .. } = error else { panic!("{name}, {what}: {error:?}") };
+    let Error::Migration(MigrationError::WrongFiles { mismatches, .. }) = error else {
+        panic!("{name}, {what}: {error:?}")
+    };
     for (id, mismatch) in wanted {
         let found = mismatches.iter().find(|found| found.id.to_string() == *id && found.mismatch == *mismatch);
         let found = found.unwrap_or_else(|| panic!("{name}, {what}: {id} is not named in {mismatches:?}"));
@@ -126,7 +128,7 @@ async fn a_file_is_recorded_when_the_first_schema_gets_it_and_not_before() {
     files.tenant("005_e.sql", "create table e (id int); select 1 / 0");
     let report = migrate_all(&operator, &files.load()).await.unwrap();
     assert_eq!((report.failed(), raw.one::<String>(recorded).await), (3, String::new()));
-    let Error::Migration(failed) = failure(&report, "a") else { panic!() };
+    let Error::Migration(MigrationError::Failed(failed)) = failure(&report, "a") else { panic!() };
     assert_eq!(failed.schemas_with_file, Some(0));
     // It fails in one of them: the others have it, and it may not be edited any more.
     raw.run("create table tenant_b.e ()").await;
@@ -134,14 +136,14 @@ async fn a_file_is_recorded_when_the_first_schema_gets_it_and_not_before() {
     let report = migrate_all(&operator, &files.load()).await.unwrap();
     assert_eq!((report.failed(), report.migrated()), (1, 2), "{:?}", report.tenants);
     assert_eq!(raw.one::<String>(recorded).await, "5_e");
-    let Error::Migration(failed) = failure(&report, "b") else { panic!() };
+    let Error::Migration(MigrationError::Failed(failed)) = failure(&report, "b") else { panic!() };
     assert!(failed.schemas_with_file.is_some_and(|number| (1..=2).contains(&number)), "{failed:?}");
     let report = migrate_all(&operator, &files.load()).await.unwrap();
-    let Error::Migration(failed) = failure(&report, "b") else { panic!() };
+    let Error::Migration(MigrationError::Failed(failed)) = failure(&report, "b") else { panic!() };
     assert_eq!(failed.schemas_with_file, Some(2));
     files.tenant("005_e.sql", "create table if not exists e (id int)");
     let error = plan_all(&operator, &files.load()).await.unwrap_err();
-    let Error::WrongFiles { mismatches, .. } = &error else { panic!("{error:?}") };
+    let Error::Migration(MigrationError::WrongFiles { mismatches, .. }) = &error else { panic!("{error:?}") };
     assert_eq!((mismatches[0].mismatch, mismatches[0].schemas), (Mismatch::Edited, 2));
     // Without a transaction, and all in one, it is recorded as well.
     files.tenant("005_e.sql", "create table e (id int)");
@@ -161,7 +163,7 @@ async fn a_repair_of_every_tenant_accepts_an_edited_file_for_the_fleet() {
     let (_database, files, operator, raw) = clinic().await;
     files.tenant(B.0, "create table b (id int); -- a comment");
     let edited = files.load();
-    assert!(matches!(plan_all(&operator, &edited).await, Err(Error::WrongFiles { .. })));
+    assert!(matches!(plan_all(&operator, &edited).await, Err(Error::Migration(MigrationError::WrongFiles { .. }))));
     let accept = Repair::Accept { version: "2".parse().unwrap(), reason: "a comment".into() };
     let mended = |repaired: &[migrate::Repaired]| {
         repaired.iter().filter(|one| matches!(one.outcome, RepairOutcome::Repaired { .. })).count()
@@ -169,7 +171,10 @@ async fn a_repair_of_every_tenant_accepts_an_edited_file_for_the_fleet() {
     // One tenant's ledger alone: the others still have the old text, and the record says so.
     let one = Scope::Only(vec!["a".parse().unwrap()]);
     assert_eq!(mended(&migrate::repair(&operator, &edited, &one, &accept).await.unwrap()), 1);
-    let Err(Error::WrongFiles { mismatches, .. }) = plan_all(&operator, &edited).await else { panic!() };
+    let Err(Error::Migration(MigrationError::WrongFiles { mismatches, .. })) = plan_all(&operator, &edited).await
+    else {
+        panic!()
+    };
     assert_eq!(mismatches[0].schemas, 2);
     assert_eq!(mended(&migrate::repair(&operator, &edited, &Scope::Tenants, &accept).await.unwrap()), 2);
     assert!(plan_all(&operator, &edited).await.unwrap().is_empty());

@@ -1,7 +1,7 @@
 //! What a tester from outside broke, and what is closed since: each test states a sentence of the documentation.
 
 use crate::stage::{Stage, connect, run, slug};
-use cgk::Error;
+use cgk::{Error, TransactionError};
 use futures_util::FutureExt;
 
 /// "A statement that fails takes the commit with it": a connection that is cut while the driver asks for a type, behind the
@@ -26,7 +26,11 @@ async fn a_connection_lost_behind_the_commit_is_not_told_as_a_failed_statement()
     run(&lock, "rollback").await.unwrap();
     assert_eq!(stage.marks("acme", "typed").await, (1, 0), "it is committed");
     let error = outcome.unwrap_err();
-    assert!(matches!(error, Error::CommitUnknown { .. }), "committed, and told as {:?}: {error:?}", error.kind());
+    assert!(
+        matches!(error, Error::Transaction(TransactionError::CommitUnknown { .. })),
+        "committed, and told as {:?}: {error:?}",
+        error.kind()
+    );
 }
 
 /// "A connection that has others than it should, or fewer, is not used again": also when another statement begins like the one
@@ -43,11 +47,17 @@ async fn a_statement_that_only_begins_like_the_entry_does_not_stand_for_it() {
         .with_tenant(&slug("acme"), async |tx| {
             tx.execute_typed(drop_it, &[]).await?;
             let dropped = tx.query("/* cgk: enter */ select tag from marks where n = $1", &[&0_i32]).now_or_never();
-            assert!(matches!(dropped, Some(Err(Error::StatementRefused { .. }))), "it is refused before it is sent");
+            assert!(
+                matches!(dropped, Some(Err(Error::Transaction(TransactionError::StatementRefused { .. })))),
+                "it is refused before it is sent"
+            );
             Ok(())
         })
         .await;
-    assert!(matches!(outcome, Err(Error::TransactionTampered { .. })), "as after every refused form: {outcome:?}");
+    assert!(
+        matches!(outcome, Err(Error::Transaction(TransactionError::Tampered { .. }))),
+        "as after every refused form: {outcome:?}"
+    );
     let mut refused = Vec::new();
     for _ in 0..5 {
         let pid = "select pg_backend_pid()";

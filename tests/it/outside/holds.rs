@@ -2,7 +2,7 @@
 //! it has met what it tries.
 
 use crate::stage::{Stage, connect, run, slug};
-use cgk::{Db, Error, TxOptions, config::Isolation, login::SharedTables};
+use cgk::{ConnectionError, Db, Error, TransactionError, TxOptions, config::Isolation, login::SharedTables};
 
 /// The logins and the modes: the owner of everything, and a service's login.
 async fn handles(stage: &Stage) -> Vec<(&'static str, Db)> {
@@ -144,7 +144,11 @@ async fn whatever_code_is_raised_at_commit_nothing_is_committed_and_nothing_is_u
                 };
                 if stage.marks("acme", "raised").await != (0, 0)
                     || outcome.is_ok()
-                    || matches!(outcome, Err(Error::CommitUnknown { .. } | Error::ConnectionLost { .. }))
+                    || matches!(
+                        outcome,
+                        Err(Error::Transaction(TransactionError::CommitUnknown { .. })
+                            | Error::Connection(ConnectionError::Lost { .. }))
+                    )
                 {
                     wrong.push(format!("{mode}: {code}: single {single}: {outcome:?}"));
                 }

@@ -7,7 +7,7 @@ use crate::{
 };
 use bytes::Bytes;
 use cgk::{
-    Db, Error, ErrorKind, TxOptions,
+    Db, Error, ErrorKind, TransactionError, TxOptions,
     config::{Isolation, Pooling},
     login::SharedTables,
 };
@@ -39,7 +39,10 @@ async fn a_single_copy_that_writes_and_is_answered_with_an_error_is_not_committe
         .await;
         let (rows, _) = stage.marks("acme", "copied").await;
         stage.sql("delete from tenant_acme.marks where tag = 'copied'").await;
-        if outcome.is_err() && rows != 0 && !matches!(outcome, Err(Error::CommitUnknown { .. })) {
+        if outcome.is_err()
+            && rows != 0
+            && !matches!(outcome, Err(Error::Transaction(TransactionError::CommitUnknown { .. })))
+        {
             wrong.push(format!("typed {typed}: {rows} rows committed, and {outcome:?}"));
         }
         stage.next_user(&stage.db, "globex").await;
@@ -148,7 +151,7 @@ async fn the_check_finds_another_organization_in_path_mode() {
             tx.execute("select set_config('app.current_organization_id', gen_random_uuid()::text, true)", &[]).await
         })
         .await;
-    assert!(matches!(library, Err(Error::TransactionTampered { .. })), "{library:?}");
+    assert!(matches!(library, Err(Error::Transaction(TransactionError::Tampered { .. }))), "{library:?}");
     // The same as a service's login: a row of the other organization's is written and committed.
     stage.app(Isolation::Path, SharedTables::All).await;
     run(&client, &format!("set session authorization {}", stage.app_name().as_str())).await.unwrap();

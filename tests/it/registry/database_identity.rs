@@ -6,7 +6,7 @@ use crate::{
     stage::{as_login, slug},
 };
 use cgk::{
-    Config, Db, Error, Operator, drift,
+    Config, Db, Error, Operator, SetupError, drift,
     ident::DatabaseTag,
     lifecycle::{self, CreateOptions, Creation},
     login::{self, Admission, LoginName, LoginOptions, PasswordWish},
@@ -153,10 +153,10 @@ async fn a_copy_is_refused_until_it_has_an_identity_of_its_own() {
     let raw = shop.copy(&copy).await;
 
     assert!(
-        matches!(Operator::connect(&shop.config(&copy)).await, Err(Error::DatabaseCopied { database }) if database == copy)
+        matches!(Operator::connect(&shop.config(&copy)).await, Err(Error::Setup(SetupError::DatabaseCopied { database })) if database == copy)
     );
     for config in [shop.config(&copy), shop.service(&copy)] {
-        assert!(matches!(Db::connect(&config).await, Err(Error::DatabaseCopied { .. })));
+        assert!(matches!(Db::connect(&config).await, Err(Error::Setup(SetupError::DatabaseCopied { .. }))));
     }
     // The control: past cgk, the original's login acts in the copy.
     assert_eq!(by_hand(&shop.url(&copy), &role).await, Ok(1));
@@ -170,7 +170,7 @@ async fn a_copy_is_refused_until_it_has_an_identity_of_its_own() {
     assert_eq!(drifts(&shop.config(&copy)).await, Vec::<String>::new());
     assert_eq!(customers(&Db::connect(&shop.config(&copy)).await.unwrap(), "acme").await.unwrap(), 1);
     let error = customers(&Db::connect(&shop.service(&copy)).await.unwrap(), "acme").await.unwrap_err();
-    assert!(matches!(error, Error::Privilege { .. }), "{error:?}");
+    assert!(matches!(error, Error::Setup(SetupError::Privilege { .. })), "{error:?}");
 
     // Again: nothing is left to do, and a login that was admitted meanwhile stays.
     let operator = Operator::connect(&shop.config(&copy)).await.unwrap();
@@ -199,7 +199,7 @@ async fn a_database_of_an_earlier_version_gets_the_tag_that_its_roles_carry() {
     shop.copy(&copy).await;
     let operator = Operator::connect(&shop.config(&copy)).await.unwrap();
     let error = setup::setup(&operator, &Migrations::bundled(), &mut Silent).await.unwrap_err();
-    assert!(matches!(error, Error::DatabaseCopied { .. }), "{error:?}");
+    assert!(matches!(error, Error::Setup(SetupError::DatabaseCopied { .. })), "{error:?}");
     assert!(lifecycle::new_identity(&shop.config(&copy)).await.unwrap().was_copy);
     assert_eq!(customers(&Db::connect(&shop.config(&copy)).await.unwrap(), "acme").await.unwrap(), 1);
 

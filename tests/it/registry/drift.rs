@@ -2,7 +2,7 @@
 
 use crate::{sandbox::Raw, stage::slug};
 use cgk::{
-    Error, Operator, drift,
+    Error, Operator, TenantError, drift,
     lifecycle::{self, CreateOptions},
     migrate::{Migrations, Scope, Silent},
     setup::{self, RegistryGuard},
@@ -104,6 +104,6 @@ async fn a_schema_whose_comment_is_missing_or_wrong_is_named_and_never_bound_to_
     let db = database.db().await.unwrap();
     let error =
         lifecycle::create(&operator, &db, &migrations, &slug("acme"), &CreateOptions::default()).await.unwrap_err();
-    assert!(matches!(error, Error::OrganizationMismatch { .. }), "{error:?}");
+    assert!(matches!(error, Error::Tenant(TenantError::OrganizationMismatch { .. })), "{error:?}");
     assert_eq!(comment().await.as_deref(), Some(other));
 }

@@ -7,7 +7,7 @@ use crate::{
     stage::{report, slug},
 };
 use cgk::{
-    Config, Db, Error,
+    Config, Db, Error, TenantError,
     lifecycle::{self, BaselineOptions, Baselining, CreateOptions},
     migrate::{Migrations, Step},
 };
@@ -60,7 +60,7 @@ async fn drifts(config: &Config) -> Vec<String> {
 }
 
 fn is_mismatch(error: &Error, id: &str) -> bool {
-    matches!(error, Error::OrganizationMismatch { found, .. } if found == id)
+    matches!(error, Error::Tenant(TenantError::OrganizationMismatch { found, .. }) if found == id)
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn restored_into_another_database_it_is_a_strangers_until_it_is_adopted() 
          alter schema aside rename to tenant_acme; commit",
     )
     .await;
-    assert!(matches!(customers(&db, "acme").await, Err(Error::TenantNotFound { .. })));
+    assert!(matches!(customers(&db, "acme").await, Err(Error::Tenant(TenantError::NotFound { .. }))));
     let found = drifts(&to.config(&name)).await;
     assert!(found.iter().any(|line| line.starts_with("schema tenant_acme: of no tenant in the registry")), "{found:?}");
 

@@ -7,7 +7,7 @@ use crate::{
     stage::slug,
 };
 use cgk::{
-    Db, Error, Operator, TenantStatus,
+    Db, Error, MigrationError, Operator, TenantError, TenantStatus,
     lifecycle::{self, BaselineOptions, Baselining, CreateOptions, Created, Creation, LostSchema},
     migrate::{self, Migrations, Outcome, SchemaState, Silent, Step},
     setup,
@@ -67,7 +67,7 @@ impl Shop {
 }
 
 fn is_mismatch<T: std::fmt::Debug>(outcome: &cgk::Result<T>, name: &str, id: &str) -> bool {
-    matches!(outcome, Err(Error::OrganizationMismatch { tenant, found, .. }) if *tenant == slug(name) && found == id)
+    matches!(outcome, Err(Error::Tenant(TenantError::OrganizationMismatch { tenant, found, .. })) if *tenant == slug(name) && found == id)
 }
 
 #[tokio::test]
@@ -91,7 +91,8 @@ async fn a_new_schema_carries_its_organization_and_every_way_to_one_compares_it(
     assert!(matches!(states[..], [SchemaState::OtherOrganization { found }, SchemaState::AtHead] if *found == old));
     let bound = shop.setup().await.bound;
     assert!(
-        bound.bound.is_empty() && matches!(bound.failed[..], [(_, Error::OrganizationMismatch { .. })]),
+        bound.bound.is_empty()
+            && matches!(bound.failed[..], [(_, Error::Tenant(TenantError::OrganizationMismatch { .. }))]),
         "{bound:?}"
     );
 
@@ -103,7 +104,10 @@ async fn a_new_schema_carries_its_organization_and_every_way_to_one_compares_it(
     files.tenant("100_more.sql", "create table more ()");
     let migrations = files.load();
     let plan = plan_all(&shop.operator, &migrations).await.unwrap();
-    assert!(matches!(plan.tenants[0].step, Step::Refuse(Error::OrganizationMismatch { .. })), "{plan:?}");
+    assert!(
+        matches!(plan.tenants[0].step, Step::Refuse(Error::Tenant(TenantError::OrganizationMismatch { .. }))),
+        "{plan:?}"
+    );
     let report = migrate_all(&shop.operator, &migrations).await.unwrap();
     assert_eq!((report.migrated(), report.failed()), (1, 1), "{report:?}");
 
@@ -198,7 +202,10 @@ async fn a_tenant_in_use_whose_schema_is_gone_is_not_replaced_by_an_empty_one() 
     for status in ["active", "suspended"] {
         shop.raw.run(&format!("update organizations set status = '{status}' where slug = 'acme'")).await;
         let error = shop.create("acme").await.unwrap_err();
-        assert!(matches!(&error, Error::SchemaGone { schema, .. } if schema.as_str() == "tenant_acme"), "{error:?}");
+        assert!(
+            matches!(&error, Error::Tenant(TenantError::SchemaGone { schema, .. }) if schema.as_str() == "tenant_acme"),
+            "{error:?}"
+        );
         assert!(!shop.raw.one::<bool>("select to_regnamespace('tenant_acme') is not null").await);
     }
     let (bundled, tenants) = (Migrations::bundled(), [slug("acme").into(), slug("initech").into()]);
@@ -232,10 +239,16 @@ async fn a_restored_schema_is_adopted_by_the_organization_that_it_was_dumped_fro
     // Restored as a second tenant, beside the first.
     shop.raw.run("alter schema tenant_globex rename to tenant_copy").await;
     let error = shop.baseline("copy").await.unwrap_err();
-    assert!(matches!(&error, Error::LedgerRefused { why, .. } if why.contains("tenant globex")), "{error:?}");
+    assert!(
+        matches!(&error, Error::Migration(MigrationError::LedgerRefused { why, .. }) if why.contains("tenant globex")),
+        "{error:?}"
+    );
     shop.raw.run("comment on schema tenant_copy is 'cgk organization x'").await;
     let error = shop.baseline("copy").await.unwrap_err();
-    assert!(matches!(&error, Error::LedgerRefused { why, .. } if why.contains("no organization's id")), "{error:?}");
+    assert!(
+        matches!(&error, Error::Migration(MigrationError::LedgerRefused { why, .. }) if why.contains("no organization's id")),
+        "{error:?}"
+    );
     // The control.
     shop.raw.run("comment on schema tenant_copy is null").await;
     assert_eq!(shop.baseline("copy").await.unwrap().baselining, Baselining::Finished);

@@ -6,7 +6,7 @@ use crate::{
     support::cgk::{Shell, sql},
 };
 use cgk::{
-    Db, Error, ErrorKind, StrangeRow, TenantStatus,
+    Db, Error, ErrorKind, StrangeRow, TenantError, TenantStatus,
     drift::{self, NotCompared},
     lifecycle::{self, CreateManyOptions, CreateOptions, NewTenant},
     login::{self, LoginOptions},
@@ -135,11 +135,15 @@ async fn an_unknown_status_lets_nobody_in_and_is_named() {
     )
     .await;
     let error = count(&db).await.unwrap_err();
-    assert!(matches!(&error, Error::StatusUnknown { status: TenantStatus::Other(text), .. } if text == "tri\nal"));
+    assert!(
+        matches!(&error, Error::Tenant(TenantError::StatusUnknown { status: TenantStatus::Other(text), .. }) if text == "tri\nal")
+    );
     assert_eq!((error.code(), error.kind()), ("CGK0409", ErrorKind::Suspended));
     assert_eq!(error.to_string(), "tenant trial has the status tri\\nal, and only active tenants are entered");
     raw.run("update organizations set status = null where slug = 'trial'").await;
-    assert!(matches!(count(&db).await.unwrap_err(), Error::StatusUnknown { status, .. } if status.as_str() == "null"));
+    assert!(
+        matches!(count(&db).await.unwrap_err(), Error::Tenant(TenantError::StatusUnknown { status, .. }) if status.as_str() == "null")
+    );
     raw.run("update organizations set status = 'active' where slug = 'trial'").await;
     assert_eq!(count(&db).await.unwrap(), 1);
 }

@@ -6,7 +6,7 @@ use crate::{
     stage::{as_login, slug},
 };
 use cgk::{
-    Db, Error, Operator,
+    ConnectionError, Db, Error, Operator, SetupError, TenantError,
     config::Isolation,
     ident::{DatabaseTag, RoleName},
     lifecycle::{self, CreateOptions},
@@ -94,17 +94,20 @@ async fn a_service_whose_database_is_renamed_fails_and_comes_back() {
 
     rename(&name, &away).await;
     let error = customers(&db, "acme").await.unwrap_err();
-    assert!(matches!(&error, Error::DatabaseMissing { database, .. } if *database == name), "{error:?}");
+    assert!(
+        matches!(&error, Error::Connection(ConnectionError::DatabaseMissing { database, .. }) if *database == name),
+        "{error:?}"
+    );
 
     // Another database gets the name, with tenants of the same slugs. Its rows are not handed out.
     rename(&other, &name).await;
     let error = customers(&db, "acme").await.unwrap_err();
-    assert!(matches!(error, Error::Privilege { .. }), "{error:?}");
+    assert!(matches!(error, Error::Setup(SetupError::Privilege { .. })), "{error:?}");
     // Not even where the same login is admitted to both: a service enters as the roles of the database that it began with.
     let operator = Operator::connect(&two.config(&name)).await.unwrap();
     login::admit(&operator, &one.admission.name, &LoginOptions::default()).await.unwrap();
     let error = customers(&db, "acme").await.unwrap_err();
-    assert!(matches!(error, Error::TenantNotReady { .. }), "{error:?}");
+    assert!(matches!(error, Error::Tenant(TenantError::NotReady { .. })), "{error:?}");
     assert_eq!(customers(&Db::connect(&one.service(&name)).await.unwrap(), "acme").await.unwrap(), 2);
     // The control: the other database's own login reads them there.
     assert_eq!(customers(&Db::connect(&two.service(&name)).await.unwrap(), "acme").await.unwrap(), 2);
@@ -149,14 +152,16 @@ async fn a_copy_under_path_isolation_gets_an_identity_of_its_own() {
     let (copied, copied_service) = (original.clone().with_database(&copy), service.clone().with_database(&copy));
     let password = admission.password.as_ref().unwrap().reveal();
     let url = copied.url_of(login.as_str(), Some(password));
-    assert!(matches!(Operator::connect(&copied).await, Err(Error::DatabaseCopied { database }) if database == copy));
-    assert!(matches!(Db::connect(&copied_service).await, Err(Error::DatabaseCopied { .. })));
+    assert!(
+        matches!(Operator::connect(&copied).await, Err(Error::Setup(SetupError::DatabaseCopied { database })) if database == copy)
+    );
+    assert!(matches!(Db::connect(&copied_service).await, Err(Error::Setup(SetupError::DatabaseCopied { .. }))));
     // The control: past cgk, the original's login reads the copy's rows.
     assert_eq!(reads(&url).await, Ok(1));
 
     // The isolation that the copy says it has is asked for first.
     let wrong = lifecycle::new_identity(&copied.clone().with_isolation(Isolation::Role)).await;
-    assert!(matches!(wrong, Err(Error::IsolationMismatch { .. })), "{wrong:?}");
+    assert!(matches!(wrong, Err(Error::Setup(SetupError::IsolationMismatch { .. }))), "{wrong:?}");
     let renewed = lifecycle::new_identity(&copied).await.unwrap();
     assert!(renewed.was_copy && renewed.failed.is_empty(), "{renewed:?}");
     assert_eq!((renewed.finished.len(), renewed.logins.as_slice()), (2, &[login.as_str().to_owned()][..]));
@@ -167,7 +172,7 @@ async fn a_copy_under_path_isolation_gets_an_identity_of_its_own() {
         Ok(db) => customers(&db, "acme").await.unwrap_err(),
         Err(error) => error,
     };
-    assert!(matches!(refused, Error::Privilege { .. }), "{refused:?}");
+    assert!(matches!(refused, Error::Setup(SetupError::Privilege { .. })), "{refused:?}");
 
     // Admitted again, it reads; and a second time there is nothing to do.
     let operator = Operator::connect(&copied).await.unwrap();

@@ -5,7 +5,7 @@ use crate::{
     stage::{Session, Stage, address, connect, dice, long, report, run, slug},
     support::{patience::must_end, score},
 };
-use cgk::{Db, Error, TenantSlug, TenantTx, lock};
+use cgk::{Db, Error, TenantError, TenantSlug, TenantTx, TransactionError, lock};
 use futures_util::{SinkExt, StreamExt};
 use rand::{RngExt, rngs::StdRng};
 use std::{
@@ -464,7 +464,7 @@ async fn nobody_waits_for_a_statement_that_was_dropped() {
                     () = stop.notified(), if way == "panic" || way == "error" => {
                         assert!(way != "panic", "{PANIC}");
                         // The closure gives up on its own statement.
-                        return Err(Error::TenantNotFound { tenant: slug("nobody") });
+                        return Err(Error::Tenant(TenantError::NotFound { tenant: slug("nobody") }));
                     }
                 }
                 Ok(())
@@ -567,7 +567,7 @@ async fn an_unfinished_copy_commits_nothing_even_when_the_closure_says_ok() {
         })
         .await
         .unwrap_err();
-    assert!(matches!(error, Error::TransactionAborted { .. }), "{error:?}");
+    assert!(matches!(error, Error::Transaction(TransactionError::Aborted { .. })), "{error:?}");
     assert_eq!(stage.marks("acme", "copied").await, (0, 0));
     // In a savepoint it takes only that part along; closed as a sink, it counts.
     stage
@@ -623,7 +623,7 @@ async fn a_statement_dropped_inside_a_closure_that_goes_on() {
         })
         .await
         .unwrap_err();
-    assert!(matches!(error, Error::TransactionAborted { failed: None, .. }), "{error:?}");
+    assert!(matches!(error, Error::Transaction(TransactionError::Aborted { failed: None, .. })), "{error:?}");
     assert_eq!(stage.marks("acme", "kept").await, (0, 0));
 }
 
@@ -719,7 +719,7 @@ async fn control_an_unclean_session_is_seen() {
         })
         .await;
     // The path is seen by the guard as well.
-    assert!(matches!(sessions, Err(Error::TransactionTampered { .. })));
+    assert!(matches!(sessions, Err(Error::Transaction(TransactionError::Tampered { .. }))));
     let written = stage
         .db
         .with_tenant(&slug("acme"), async |tx| {

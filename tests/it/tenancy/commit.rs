@@ -5,7 +5,7 @@ use crate::{
     stage::{Stage, connect, run, slug},
     support::score,
 };
-use cgk::{Db, Error, config::Isolation, login::SharedTables};
+use cgk::{Db, Error, TransactionError, config::Isolation, login::SharedTables};
 
 /// What each attack does when it runs: replaces every prepared statement of the session, as `at_commit.sql` does.
 const REPLACE: &str = "for s in select * from pg_prepared_statements where not from_sql loop
@@ -104,7 +104,10 @@ async fn what_replaces_prepared_statements_at_commit_reaches_nobody() {
             // What defers itself again is refused before it does its work, and a cursor is closed and never worked out. The
             // trigger has run, and cost the connection.
             if road.name.contains("again") {
-                assert!(matches!(outcome, Err(Error::TransactionTampered { .. })), "{what}: {outcome:?}");
+                assert!(
+                    matches!(outcome, Err(Error::Transaction(TransactionError::Tampered { .. }))),
+                    "{what}: {outcome:?}"
+                );
             } else {
                 outcome.unwrap_or_else(|error| panic!("{what}: {error:?}"));
             }
@@ -156,7 +159,10 @@ async fn what_leaves_the_tenant_at_commit_commits_nothing() {
                 assert_eq!(stage.marks("acme", "attack").await, (1, 0), "{what}");
                 stage.sql("delete from tenant_acme.marks where tag = 'attack'").await;
             } else {
-                assert!(matches!(outcome, Err(Error::TransactionTampered { .. })), "{what}: {outcome:?}");
+                assert!(
+                    matches!(outcome, Err(Error::Transaction(TransactionError::Tampered { .. }))),
+                    "{what}: {outcome:?}"
+                );
                 assert_eq!(stage.marks("acme", "attack").await, (0, 0), "{what}");
             }
             pid(&db, "globex").await;
@@ -224,7 +230,10 @@ async fn names_in_the_session_do_not_change_the_check() {
                 true if !attack.contains("search_path") => continue,
                 _ => outcome,
             };
-            assert!(matches!(outcome, Err(Error::TransactionTampered { .. })), "{mode}: {attack}: {outcome:?}");
+            assert!(
+                matches!(outcome, Err(Error::Transaction(TransactionError::Tampered { .. }))),
+                "{mode}: {attack}: {outcome:?}"
+            );
             assert_eq!(stage.marks("acme", "attack").await, (0, 0));
         }
     }
@@ -247,7 +256,7 @@ async fn names_in_the_session_do_not_change_the_check() {
     assert!(hijacked, "the operator is not found: this test proves nothing");
     for (mode, db) in handles(&stage).await {
         let outcome = db.with_tenant(&slug("acme"), async |tx| tx.execute_typed(path, &[]).await.map(drop)).await;
-        assert!(matches!(outcome, Err(Error::TransactionTampered { .. })), "{mode}: {outcome:?}");
+        assert!(matches!(outcome, Err(Error::Transaction(TransactionError::Tampered { .. }))), "{mode}: {outcome:?}");
     }
     score::note(2, "names in session or schema that change the check, committed", 10, 0, "types, functions, operators");
 }

@@ -1,7 +1,7 @@
 //! The shapes in which services call `with_tenant`: that this file compiles is most of the test; it also runs.
 
 use crate::stage::{Stage, slug};
-use cgk::{Db, Error, TenantContext, TenantFn, TenantSlug, TenantTx};
+use cgk::{Db, Error, TenantContext, TenantError, TenantFn, TenantSlug, TenantTx};
 use futures_util::StreamExt;
 use std::{fmt, future::Future, pin::Pin, rc::Rc, sync::Arc};
 use tokio::task::JoinSet;
@@ -288,7 +288,7 @@ async fn error_types_are_inferred() {
     let error = boxed.with_tenant(&acme, async |_| Err::<(), _>("plain text".into())).await.unwrap_err();
     assert_eq!(error.to_string(), "plain text");
     let error = db.with_tenant(&slug("nobody"), async |_| Ok(())).await.unwrap_err();
-    assert!(matches!(error, AppError::Database(Error::TenantNotFound { .. })));
+    assert!(matches!(error, AppError::Database(Error::Tenant(TenantError::NotFound { .. }))));
 }
 
 /// What is not Send may stay outside, and inside as long as no await crosses it.

@@ -5,7 +5,7 @@ use crate::{
     stage::{Stage, connect, run, slug},
     support::{patience::must_end, score},
 };
-use cgk::{Error, ErrorKind, TenantTx};
+use cgk::{Error, ErrorKind, TenantTx, TransactionError};
 
 const INSERT: &str = "insert into marks (tag, n) values ('guard', 1)";
 
@@ -36,11 +36,11 @@ async fn attempt(stage: &Stage, statements: &[&str]) -> Result<(), Error> {
 fn judge(outcome: &Result<(), Error>) -> Outcome {
     match outcome {
         Ok(()) => Outcome::Committed,
-        Err(error @ Error::TransactionTampered { .. }) => {
+        Err(error @ Error::Transaction(TransactionError::Tampered { .. })) => {
             assert_eq!(error.kind(), ErrorKind::Refused);
             Outcome::Tampered
         }
-        Err(error @ Error::TransactionAborted { .. }) => {
+        Err(error @ Error::Transaction(TransactionError::Aborted { .. })) => {
             assert_eq!(error.kind(), ErrorKind::Refused);
             Outcome::Aborted
         }
@@ -158,7 +158,7 @@ async fn control_without_a_guard_a_commit_inside_leaks_into_public() {
 async fn a_hidden_error_names_what_failed() {
     let stage = Stage::set().await;
     let error = attempt(&stage, &["select * from nowhere"]).await.unwrap_err();
-    assert!(matches!(error, Error::TransactionAborted { .. }), "{error:?}");
+    assert!(matches!(error, Error::Transaction(TransactionError::Aborted { .. })), "{error:?}");
     assert_eq!(error.sqlstate().unwrap().code(), "42P01");
 }
 
@@ -200,7 +200,7 @@ async fn a_deferred_constraint_fails_at_commit() {
         })
         .await
         .unwrap_err();
-    assert!(matches!(error, Error::Statement { .. }), "{error:?}");
+    assert!(matches!(error, Error::Transaction(TransactionError::Statement { .. })), "{error:?}");
     assert_eq!(error.sqlstate().unwrap().code(), "23503");
     assert_eq!(stage.marks("acme", "guard").await, (0, 0));
     assert_eq!(stage.number("select count(*) from tenant_acme.children").await, 0);

@@ -8,7 +8,7 @@ use crate::{
     stage::{Stage, report, slug},
     support::score,
 };
-use cgk::{Db, Error, TenantTx, config::Isolation, login::SharedTables};
+use cgk::{Db, Error, TenantTx, TransactionError, config::Isolation, login::SharedTables};
 
 /// What an injection comes to. The later, the worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,7 +117,7 @@ async fn honest(tx: &mut TenantTx<'_>) -> Verdict {
             Some("globex") => Reached,
             _ => Astray,
         },
-        Err(Error::Statement { .. }) => Astray,
+        Err(Error::Transaction(TransactionError::Statement { .. })) => Astray,
         Err(other) => panic!("{other:?}"),
     }
 }

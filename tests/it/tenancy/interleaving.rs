@@ -12,7 +12,7 @@ use crate::{
     },
 };
 use cgk::{
-    Db, Error, TenantSlug, TxOptions,
+    Db, Error, TenantError, TenantSlug, TxOptions,
     lifecycle::{self, CreateManyOptions, NewTenant},
     lock,
     migrate::Silent,
@@ -196,7 +196,7 @@ async fn tenant_side(
             }
             match end {
                 End::Commit => Ok(()),
-                End::RollBack => Err(Error::TenantNotFound { tenant: slug("rolled_back") }),
+                End::RollBack => Err(Error::Tenant(TenantError::NotFound { tenant: slug("rolled_back") })),
             }
         })
         .await;
@@ -278,8 +278,8 @@ async fn play(
     } else {
         let refused = matches!(
             (&outcome, change),
-            (Err(Error::TenantSuspended { .. }), Change::Suspend)
-                | (Err(Error::TenantNotReady { .. }), Change::Drop | Change::Rename)
+            (Err(Error::Tenant(TenantError::Suspended { .. })), Change::Suspend)
+                | (Err(Error::Tenant(TenantError::NotReady { .. })), Change::Drop | Change::Rename)
         );
         assert!(refused && seen.tag.is_none(), "{what}: {outcome:?}");
         false

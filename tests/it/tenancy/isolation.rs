@@ -4,7 +4,8 @@
 
 use crate::stage::{Stage, address, connect, run, slug};
 use cgk::{
-    Config, Db, Error, ErrorKind, TenantStatus, TenantTx, config::Isolation, login::SharedTables, testing::TestServer,
+    Config, Db, Error, ErrorKind, SetupError, TenantError, TenantStatus, TenantTx, TransactionError, config::Isolation,
+    login::SharedTables, testing::TestServer,
 };
 
 /// The SQLSTATE with which a statement of tenant `acme` fails.
@@ -185,15 +186,21 @@ async fn a_plain_login_enters_its_tenants_and_has_no_rights_of_its_own() {
     assert_eq!(outside.sqlstate().unwrap().code(), "42501");
     // A tenant that it was not let into.
     let error = db.with_tenant(&slug("globex"), async |_| Ok(())).await.unwrap_err();
-    assert!(matches!(&error, Error::Privilege { grant, .. } if grant.contains(&globex)), "{error:?}");
+    assert!(
+        matches!(&error, Error::Setup(SetupError::Privilege { grant, .. }) if grant.contains(&globex)),
+        "{error:?}"
+    );
     assert_eq!(error.kind(), ErrorKind::Denied);
     // A registry that it may not read. Everybody may, as far as row level security lets them.
     stage.sql("revoke select (id, slug, status) on public.organizations from public").await;
     stage.sql(&format!("revoke all on public.organizations from \"{login}\"; revoke all (id, slug, status) on public.organizations from \"{login}\"")).await;
     let error = db.with_tenant(&slug("acme"), async |_| Ok(())).await.unwrap_err();
-    assert!(matches!(&error, Error::Privilege { needed, .. } if needed.contains("organizations")), "{error:?}");
+    assert!(
+        matches!(&error, Error::Setup(SetupError::Privilege { needed, .. }) if needed.contains("organizations")),
+        "{error:?}"
+    );
     // What is suggested is enough.
-    let Error::Privilege { grant, .. } = error else { unreachable!() };
+    let Error::Setup(SetupError::Privilege { grant, .. }) = error else { unreachable!() };
     stage.sql(&grant).await;
     stage.next_user(&db, "acme").await;
 }
@@ -241,12 +248,12 @@ async fn path_mode_separates_by_name_only() {
     // The guard and the typed errors are the same.
     let swap = "select set_config('search_path', 'tenant_globex', true)";
     let error = stage.db.with_tenant(&acme, async |tx| tx.execute_typed(swap, &[]).await).await.unwrap_err();
-    assert!(matches!(error, Error::TransactionTampered { .. }), "{error:?}");
+    assert!(matches!(error, Error::Transaction(TransactionError::Tampered { .. })), "{error:?}");
     let error = stage.db.with_tenant(&slug("nobody"), async |_| Ok(())).await.unwrap_err();
-    assert!(matches!(error, Error::TenantNotFound { .. }), "{error:?}");
+    assert!(matches!(error, Error::Tenant(TenantError::NotFound { .. })), "{error:?}");
     stage.sql("alter schema tenant_acme rename to gone").await;
     let error = stage.db.with_tenant(&acme, async |_| Ok(())).await.unwrap_err();
-    assert!(matches!(error, Error::TenantNotReady { .. }), "{error:?}");
+    assert!(matches!(error, Error::Tenant(TenantError::NotReady { .. })), "{error:?}");
     stage.sql("alter schema gone rename to tenant_acme").await;
     stage.sql("select 1").await;
     // A role is not needed.
@@ -266,7 +273,7 @@ async fn path_mode_without_a_right_on_the_schema_says_which() {
         .await;
     let db = Db::connect(&as_login(&stage, &login).with_isolation(Isolation::Path)).await.unwrap();
     let error = db.with_tenant(&slug("acme"), async |_| Ok(())).await.unwrap_err();
-    let Error::Privilege { grant, .. } = error else { panic!("{error:?}") };
+    let Error::Setup(SetupError::Privilege { grant, .. }) = error else { panic!("{error:?}") };
     stage.sql(&grant).await;
     db.with_tenant(&slug("acme"), async |_| Ok(())).await.unwrap();
     drop(db);
@@ -328,22 +335,28 @@ async fn a_tenant_that_is_closed_runs_no_statement() {
     let role = stage.role("acme");
 
     let error = assert_closed(&stage, "nobody", "unknown").await;
-    assert!(matches!(&error, Error::TenantNotFound { tenant } if tenant.as_str() == "nobody"), "{error:?}");
+    assert!(
+        matches!(&error, Error::Tenant(TenantError::NotFound { tenant }) if tenant.as_str() == "nobody"),
+        "{error:?}"
+    );
     // A schema alone makes no tenant.
     stage.sql("create schema tenant_squatter").await;
     let error = assert_closed(&stage, "squatter", "squatter").await;
-    assert!(matches!(error, Error::TenantNotFound { .. }), "{error:?}");
+    assert!(matches!(error, Error::Tenant(TenantError::NotFound { .. })), "{error:?}");
 
     stage.sql("update public.organizations set status = 'suspended' where slug = 'acme'").await;
     let error = assert_closed(&stage, "acme", "suspended").await;
-    assert!(matches!(error, Error::TenantSuspended { .. }), "{error:?}");
+    assert!(matches!(error, Error::Tenant(TenantError::Suspended { .. })), "{error:?}");
     stage.sql("update public.organizations set status = 'onboarding' where slug = 'acme'").await;
     let error = assert_closed(&stage, "acme", "onboarding").await;
-    assert!(matches!(error, Error::TenantNotReady { status: TenantStatus::Onboarding, .. }), "{error:?}");
+    assert!(
+        matches!(error, Error::Tenant(TenantError::NotReady { status: TenantStatus::Onboarding, .. })),
+        "{error:?}"
+    );
     stage.sql("update public.organizations set status = 'active' where slug = 'acme'").await;
 
     let missing = |error: Error| match error {
-        Error::TenantNotReady { missing, status: TenantStatus::Active, .. } => missing,
+        Error::Tenant(TenantError::NotReady { missing, status: TenantStatus::Active, .. }) => missing,
         other => panic!("{other:?}"),
     };
     stage.sql("alter schema tenant_acme rename to gone").await;
@@ -379,7 +392,7 @@ async fn a_database_that_is_not_set_up_says_so() {
     let database = TestServer::shared().database().await.unwrap();
     let db = database.db().await.unwrap();
     let error = db.with_tenant(&slug("acme"), async |_| Ok(())).await.unwrap_err();
-    assert!(matches!(error, Error::NotSetUp { .. }), "{error:?}");
+    assert!(matches!(error, Error::Setup(SetupError::NotSetUp { .. })), "{error:?}");
     assert_eq!(error.kind(), ErrorKind::NotReady);
 }
 

@@ -2,7 +2,7 @@
 //! stream, never a SQLSTATE.
 
 use crate::stage::{Session, Stage, slug};
-use cgk::{Error, ErrorKind, config::Isolation, login::SharedTables};
+use cgk::{ConnectionError, Error, ErrorKind, TransactionError, config::Isolation, login::SharedTables};
 
 /// Codes that a server sends when it ends a connection, and any function may raise.
 const CODES: [&str; 6] = ["57P01", "57P02", "57P05", "25P03", "25P04", "08006"];
@@ -20,12 +20,12 @@ async fn an_error_with_the_code_of_a_shutdown_is_a_failed_statement() {
         let sql = raise(code);
         let (_, before) = stage.next_user(&app, "acme").await;
         let error = app.with_tenant(&acme, async |tx| tx.execute_typed(&sql, &[]).await).await.unwrap_err();
-        assert!(matches!(error, Error::Statement { .. }), "{code}: {error:?}");
+        assert!(matches!(error, Error::Transaction(TransactionError::Statement { .. })), "{code}: {error:?}");
         assert_eq!((error.kind(), error.sqlstate().unwrap().code()), (ErrorKind::Failed, code));
         let error = app.tenant(&acme).execute_typed(&sql, &[]).await.unwrap_err();
-        assert!(matches!(error, Error::Statement { .. }), "{code}: {error:?}");
+        assert!(matches!(error, Error::Transaction(TransactionError::Statement { .. })), "{code}: {error:?}");
         let error = app.platform().execute_typed(&sql, &[]).await.unwrap_err();
-        assert!(matches!(error, Error::PlatformStatement { .. }), "{code}: {error:?}");
+        assert!(matches!(error, Error::Transaction(TransactionError::PlatformStatement { .. })), "{code}: {error:?}");
         let (_, after) = stage.next_user(&app, "acme").await;
         assert_eq!(before, after, "{code}: the connection is as good as it was");
     }
@@ -47,10 +47,10 @@ async fn an_error_with_the_code_of_a_shutdown_at_commit_is_no_unknown_commit() {
             .await;
         let insert = "insert into marks (tag, n) values ('lost', 1)";
         let error = stage.db.with_tenant(&acme, async |tx| tx.execute_typed(insert, &[]).await).await.unwrap_err();
-        assert!(matches!(error, Error::Statement { .. }), "{code}: {error:?}");
+        assert!(matches!(error, Error::Transaction(TransactionError::Statement { .. })), "{code}: {error:?}");
         assert_eq!(error.sqlstate().unwrap().code(), code);
         let error = stage.db.tenant(&acme).execute_typed(insert, &[]).await.unwrap_err();
-        assert!(matches!(error, Error::Statement { .. }), "{code}: {error:?}");
+        assert!(matches!(error, Error::Transaction(TransactionError::Statement { .. })), "{code}: {error:?}");
         assert_eq!(stage.marks("acme", "lost").await, (0, 0), "{code}");
         stage.next_user(&stage.db, "globex").await;
     }
@@ -73,7 +73,7 @@ async fn a_connection_that_the_server_ends_is_lost() {
         })
         .await
         .unwrap_err();
-    assert!(matches!(error, Error::ConnectionLost { .. }), "{error:?}");
+    assert!(matches!(error, Error::Connection(ConnectionError::Lost { .. })), "{error:?}");
     let error = stage
         .db
         .platform()
@@ -83,7 +83,7 @@ async fn a_connection_that_the_server_ends_is_lost() {
         })
         .await
         .unwrap_err();
-    assert!(matches!(error, Error::ConnectionLost { .. }), "{error:?}");
+    assert!(matches!(error, Error::Connection(ConnectionError::Lost { .. })), "{error:?}");
 
     let mut timeouts = vec!["idle_in_transaction_session_timeout"];
     if stage.number("select current_setting('server_version_num')::bigint").await >= 170_000 {
@@ -101,7 +101,7 @@ async fn a_connection_that_the_server_ends_is_lost() {
             })
             .await
             .unwrap_err();
-        assert!(matches!(error, Error::ConnectionLost { .. }), "{timeout}: {error:?}");
+        assert!(matches!(error, Error::Connection(ConnectionError::Lost { .. })), "{timeout}: {error:?}");
     }
     stage.next_user(&stage.db, "globex").await;
 }

@@ -2,7 +2,7 @@
 
 use crate::stage::{Stage, slug};
 use cgk::{
-    Db, Error, ErrorKind, TxOptions,
+    Db, Error, ErrorKind, TenantError, TxOptions,
     config::{Isolation, Pooling},
     login::SharedTables,
 };
@@ -57,7 +57,7 @@ async fn a_transaction_commits_whole_or_not_at_all() {
         .platform()
         .transaction::<(), _>(async |tx| {
             tx.execute(insert, &[&"c@x"]).await?;
-            Err(Error::EntryRefused { tenant: slug("acme") })
+            Err(Error::Tenant(TenantError::EntryRefused { tenant: slug("acme") }))
         })
         .await
         .unwrap_err();

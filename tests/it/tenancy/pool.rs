@@ -5,7 +5,7 @@ use crate::{
     support::patience::{HANG, must_end},
 };
 use cgk::{
-    Db, Error,
+    ConnectionError, Db, Error, TenantError, TransactionError,
     config::{PoolSettings, Pooling},
 };
 use rand::RngExt;
@@ -21,7 +21,7 @@ async fn nesting_on_a_pool_of_one_is_refused_at_once() {
         stage.db.with_tenant(&slug("globex"), async |_| Ok(())).await
     });
     let error = must_end("the refusal", nested).await.unwrap_err();
-    assert!(matches!(error, Error::NestedTenant { size_max: 1, .. }), "{error:?}");
+    assert!(matches!(error, Error::Transaction(TransactionError::NestedTenant { size_max: 1, .. })), "{error:?}");
     assert_eq!(stage.marks("acme", "nested").await, (0, 0));
     stage.next_user(&stage.db, "globex").await;
 }
@@ -46,7 +46,7 @@ async fn nesting_takes_a_connection_of_its_own() {
     outer.assert_clean("acme", &stage.role("acme"));
     inner.assert_clean("globex", &stage.role("globex"));
     assert_ne!(outer.pid, inner.pid);
-    assert!(matches!(third, Err(Error::NestedTenant { size_max: 2, .. })), "{third:?}");
+    assert!(matches!(third, Err(Error::Transaction(TransactionError::NestedTenant { size_max: 2, .. }))), "{third:?}");
 }
 
 #[tokio::test]
@@ -65,7 +65,10 @@ async fn a_busy_pool_is_waited_for_as_long_as_configured() {
         entered.notified().await;
         let began = Instant::now();
         let error = stage.db.with_tenant(&slug("globex"), async |_| Ok(())).await.unwrap_err();
-        assert!(matches!(error, Error::PoolTimeout { waited } if waited == wait), "{error:?}");
+        assert!(
+            matches!(error, Error::Connection(ConnectionError::PoolTimeout { waited }) if waited == wait),
+            "{error:?}"
+        );
         assert!(began.elapsed() >= wait, "it waited {:?}", began.elapsed());
         hold.notify_one();
     };
@@ -85,7 +88,7 @@ async fn a_connection_killed_while_idle_is_replaced() {
     let next = loop {
         match stage.db.with_tenant(&slug("globex"), async |tx| Session::look(tx).await).await {
             Ok(session) => break session,
-            Err(Error::ConnectionLost { .. }) if began.elapsed() < HANG => {}
+            Err(Error::Connection(ConnectionError::Lost { .. })) if began.elapsed() < HANG => {}
             Err(error) => panic!("{error:?}"),
         }
     };
@@ -105,13 +108,13 @@ async fn a_connection_killed_inside_says_so_and_nothing_is_committed() {
                 stage.sql(&format!("select pg_terminate_backend({pid})")).await;
                 stage.until_gone(pid).await;
                 let after = tx.execute("insert into marks values ($1, 2)", &[&tag]).await;
-                assert!(matches!(after, Err(Error::ConnectionLost { .. })), "{after:?}");
+                assert!(matches!(after, Err(Error::Connection(ConnectionError::Lost { .. }))), "{after:?}");
                 if swallow { Ok(0) } else { after }
             })
             .await
             .unwrap_err();
         // The loss was there before COMMIT could be sent, so nothing about it is unknown.
-        assert!(matches!(error, Error::ConnectionLost { .. }), "{error:?}");
+        assert!(matches!(error, Error::Connection(ConnectionError::Lost { .. })), "{error:?}");
         assert_eq!(stage.marks("acme", tag).await, (0, 0));
         stage.next_user(&stage.db, "globex").await;
     }
@@ -321,7 +324,7 @@ async fn statements_dropped_behind_the_driver_hurt_nobody() {
             .db
             .with_tenant(&acme, async |tx| {
                 tx.execute_typed(sql, &[]).await?;
-                Err::<(), _>(Error::TenantNotFound { tenant: slug("nobody") })
+                Err::<(), _>(Error::Tenant(TenantError::NotFound { tenant: slug("nobody") }))
             })
             .await;
         assert!(failed.is_err());
@@ -335,7 +338,7 @@ async fn statements_dropped_behind_the_driver_hurt_nobody() {
             .platform()
             .transaction(async |tx| {
                 tx.execute_typed(sql, &[]).await?;
-                Err::<(), _>(Error::TenantNotFound { tenant: slug("nobody") })
+                Err::<(), _>(Error::Tenant(TenantError::NotFound { tenant: slug("nobody") }))
             })
             .await;
         assert!(failed.is_err());
@@ -424,7 +427,7 @@ async fn a_server_that_refuses_connections_is_unavailable_and_then_works() {
     stage.sql(&format!("select pg_terminate_backend({pid})")).await;
     stage.until_gone(pid).await;
     let mut outcome = stage.db.with_tenant(&slug("acme"), async |_| Ok(())).await;
-    if matches!(outcome, Err(Error::ConnectionLost { .. })) {
+    if matches!(outcome, Err(Error::Connection(ConnectionError::Lost { .. }))) {
         outcome = stage.db.with_tenant(&slug("acme"), async |_| Ok(())).await;
     }
     let error = outcome.unwrap_err();

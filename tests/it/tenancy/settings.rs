@@ -1,7 +1,7 @@
 //! What a transaction may leave changed when it commits: not the organization, and otherwise what is its own matter.
 
 use crate::stage::{Stage, connect, run, slug};
-use cgk::{Db, Error, TenantTx, config::Isolation, login::SharedTables};
+use cgk::{Db, Error, TenantTx, TransactionError, config::Isolation, login::SharedTables};
 
 const INSERT: &str = "insert into marks (tag, n) values ('settings', 1)";
 
@@ -59,7 +59,10 @@ async fn an_organization_that_is_left_changed_commits_nothing() {
             match commits {
                 true => assert!(outcome.is_ok(), "{login}: {sql}: {outcome:?}"),
                 false => {
-                    assert!(matches!(outcome, Err(Error::TransactionTampered { .. })), "{login}: {sql}: {outcome:?}");
+                    assert!(
+                        matches!(outcome, Err(Error::Transaction(TransactionError::Tampered { .. }))),
+                        "{login}: {sql}: {outcome:?}"
+                    );
                 }
             }
             assert_eq!(stage.marks("acme", "settings").await, (i64::from(*commits), 0), "{login}: {sql}");
@@ -67,7 +70,7 @@ async fn an_organization_that_is_left_changed_commits_nothing() {
         }
         // The single statement, whose commit is on its way before the answer to its entry.
         let single = db.tenant(&slug("acme")).execute_typed(&cases[3].0, &[]).await;
-        assert!(matches!(single, Err(Error::TransactionTampered { .. })), "{login}: {single:?}");
+        assert!(matches!(single, Err(Error::Transaction(TransactionError::Tampered { .. }))), "{login}: {single:?}");
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     stage::{Stage, connect, run, slug},
     support::score,
 };
-use cgk::Error;
+use cgk::{Error, TenantError, TransactionError};
 use tokio_postgres::Client;
 
 /// A kind of state that belongs to the session and not to the transaction.
@@ -182,7 +182,11 @@ async fn nothing_of_a_refused_closure_is_seen_either() {
                 Ok(())
             })
             .await;
-        assert!(matches!(outcome, Err(Error::TransactionTampered { .. })), "{}: {outcome:?}", kind.name);
+        assert!(
+            matches!(outcome, Err(Error::Transaction(TransactionError::Tampered { .. }))),
+            "{}: {outcome:?}",
+            kind.name
+        );
         let seen = stage
             .db
             .with_tenant(&slug("globex"), async |tx| tx.query_typed(&fill(kind.seen, &role), &[]).await)
@@ -276,7 +280,7 @@ async fn statements_replaced_behind_the_driver_reach_nobody() {
                 let sql = "select count(*), pg_backend_pid() from pg_prepared_statements where from_sql";
                 let row = &tx.query_typed(sql, &[]).await?[0];
                 assert!(row.get::<_, i64>(0) > 0 && row.get::<_, i32>(1) == pid, "this test proves nothing");
-                if say_ok { Ok(()) } else { Err(Error::TenantNotFound { tenant: slug("nobody") }) }
+                if say_ok { Ok(()) } else { Err(Error::Tenant(TenantError::NotFound { tenant: slug("nobody") })) }
             })
             .await;
         assert_eq!(replaced.is_ok(), say_ok, "{replaced:?}");
@@ -315,7 +319,10 @@ async fn a_replaced_check_commits_nothing() {
                 tx.execute_typed(leave, &[]).await.map(drop)
             })
             .await;
-        assert!(matches!(outcome, Err(Error::TransactionTampered { .. })), "{replaces}: {outcome:?}");
+        assert!(
+            matches!(outcome, Err(Error::Transaction(TransactionError::Tampered { .. }))),
+            "{replaces}: {outcome:?}"
+        );
         assert_eq!(stage.number("select count(*) from tenant_globex.marks where tag = 'stolen'").await, 0);
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     stage::{Stage, connect, run, slug},
     support::score,
 };
-use cgk::{Error, lock};
+use cgk::{Error, MigrationError, TenantError, lock};
 use tokio::sync::mpsc;
 
 /// What the tenant's transaction does before the other session comes.
@@ -110,7 +110,9 @@ async fn one_order(change: Change, before: Before) {
             match change {
                 // Another schema that is the tenant's by name, and everybody may use it: nothing tells them apart.
                 Change::Replace => assert_eq!(outcome.unwrap(), "impostor", "{what}"),
-                _ => assert!(matches!(outcome, Err(Error::TenantNotReady { .. })), "{what}: {outcome:?}"),
+                _ => {
+                    assert!(matches!(outcome, Err(Error::Tenant(TenantError::NotReady { .. }))), "{what}: {outcome:?}");
+                }
             }
         }
         Before::Committed => {
@@ -186,7 +188,7 @@ async fn a_tenant_that_stays_locked_is_said_to_be() {
         })
         .await
         .unwrap_err();
-    assert!(matches!(&error, Error::Locked { waited, .. } if *waited == wait), "{error:?}");
+    assert!(matches!(&error, Error::Migration(MigrationError::Locked { waited, .. }) if *waited == wait), "{error:?}");
     assert!(error.is_retryable());
     assert_eq!(stage.number("select count(*) from public.marks where n > 0").await, 0);
     // The lock is the tenant's own: the others do not wait.

@@ -8,7 +8,7 @@ use crate::{
     stage::{Stage, address, long, report, slug},
     support::{patience::must_end, score},
 };
-use cgk::{Config, Db, Error};
+use cgk::{Config, ConnectionError, Db, Error, TenantError, TransactionError};
 use std::{
     ops::RangeInclusive,
     sync::{
@@ -281,9 +281,9 @@ async fn cut(
                 tally.ok += 1;
                 assert_eq!(own, 3, "Ok, and absent: {what}");
             }
-            Err(Error::CommitUnknown { .. }) if own == 3 => tally.unknown_committed += 1,
-            Err(Error::CommitUnknown { .. }) => tally.unknown_absent += 1,
-            Err(Error::ConnectionLost { .. }) => {
+            Err(Error::Transaction(TransactionError::CommitUnknown { .. })) if own == 3 => tally.unknown_committed += 1,
+            Err(Error::Transaction(TransactionError::CommitUnknown { .. })) => tally.unknown_absent += 1,
+            Err(Error::Connection(ConnectionError::Lost { .. })) => {
                 tally.lost += 1;
                 assert_eq!(own, 0, "called lost, and committed: {what}");
             }
@@ -426,7 +426,7 @@ async fn a_wire_that_delivers_in_pieces_holds_nothing_up() {
     assert_eq!(must_end("both", joined).await.unwrap(), 3);
     let nobody = slug("nobody");
     let refused = db.with_tenant(&nobody, async |tx| tx.query("select 1", &[]).await);
-    assert!(matches!(must_end("the refusal", refused).await, Err(Error::TenantNotFound { .. })));
+    assert!(matches!(must_end("the refusal", refused).await, Err(Error::Tenant(TenantError::NotFound { .. }))));
 }
 
 /// Whoever polls first does not keep the others waiting when it is not polled again.

@@ -1,0 +1,54 @@
+//! What the driver said.
+
+use std::{error::Error as StdError, fmt};
+use tokio_postgres::error::{DbError, SqlState};
+
+/// What the driver said: the server's answer, or why there was none.
+///
+/// The driver's own type stays inside, so that a new version of the driver need not be a new version of this library's
+/// errors.
+pub struct DriverError(tokio_postgres::Error);
+
+impl DriverError {
+    /// The SQLSTATE, if the server gave one.
+    pub fn sqlstate(&self) -> Option<&SqlState> {
+        self.0.code()
+    }
+
+    /// The server's answer, if it was the server.
+    pub fn server(&self) -> Option<&DbError> {
+        self.0.as_db_error()
+    }
+
+    pub(crate) fn as_postgres(&self) -> &tokio_postgres::Error {
+        &self.0
+    }
+
+    pub(crate) fn into_postgres(self) -> tokio_postgres::Error {
+        self.0
+    }
+}
+
+impl From<tokio_postgres::Error> for DriverError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl fmt::Debug for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for DriverError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
+    }
+}

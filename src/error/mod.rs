@@ -1,0 +1,178 @@
+//! The error of the library: what failed, on which object, by kind and by stable code.
+//!
+//! A message says what was being done in one lower-case line; its cause is in [`std::error::Error::source`] and never
+//! repeated in the message. Advice belongs to whoever talks to a person: the command-line program keeps it beside the codes.
+
+mod connection;
+mod driver;
+mod kind;
+mod migration;
+mod migration_failure;
+mod setup;
+mod tenant;
+mod transaction;
+
+pub use connection::ConnectionError;
+pub use driver::DriverError;
+pub use kind::ErrorKind;
+pub use migration::MigrationError;
+pub use migration_failure::{MigrationFailure, Unfinished};
+pub use setup::SetupError;
+pub use tenant::TenantError;
+pub use transaction::TransactionError;
+
+use crate::{config::ConfigError, slug::InvalidSlug};
+use tokio_postgres::error::SqlState;
+
+/// The result of the library's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, by subject.
+///
+/// [`Error::kind`] is the closed list to decide by, [`Error::code`] the stable text to search for, and a variant gives the
+/// particulars:
+///
+/// ```
+/// use cgk::{Error, TenantError};
+///
+/// fn status(error: &Error) -> u16 {
+///     match error {
+///         Error::Tenant(TenantError::NotFound { .. }) => 404,
+///         _ if error.is_retryable() => 503,
+///         _ => 500,
+///     }
+/// }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The text given is no slug.
+    #[error(transparent)]
+    InvalidSlug(#[from] InvalidSlug),
+    /// A setting is missing or cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No connection, or none any more.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The database is not set up, or a role of it may do too little or too much.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// A tenant cannot be entered, or its schema not be used.
+    #[error(transparent)]
+    Tenant(#[from] TenantError),
+    /// A transaction did not commit, or a statement in it did not run.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
+    /// Migrations were not read, planned or applied.
+    #[error(transparent)]
+    Migration(#[from] MigrationError),
+
+    /// Any other statement failed.
+    #[error("could not {doing}")]
+    Database {
+        /// What was being done, to which object.
+        doing: String,
+        /// What the server or driver said.
+        source: DriverError,
+    },
+    /// What the server answered is not what was asked for.
+    #[error("unexpected answer while trying to {doing}: {found}")]
+    Unexpected {
+        /// What was being done.
+        doing: String,
+        /// What came back.
+        found: String,
+    },
+}
+
+impl Error {
+    /// The kind to decide by.
+    ///
+    /// A statement that the server refused because of its own condition (a full disk, a shutdown, no free connection, a
+    /// read-only server) is [`Unavailable`](ErrorKind::Unavailable) and not [`Failed`](ErrorKind::Failed), whatever the
+    /// statement was.
+    pub fn kind(&self) -> ErrorKind {
+        match self.entry().1 {
+            ErrorKind::Failed if self.sqlstate().is_some_and(crate::sqlstate::is_the_servers) => ErrorKind::Unavailable,
+            kind => kind,
+        }
+    }
+
+    /// The stable code, `CGK` and four digits: the same text in messages, in JSON and in the documentation.
+    pub fn code(&self) -> &'static str {
+        self.entry().0
+    }
+
+    /// The SQLSTATE behind the error, if the server gave one.
+    pub fn sqlstate(&self) -> Option<&SqlState> {
+        if let Self::Transaction(error) = self
+            && let Some(state) = error.first_failure()
+        {
+            return Some(state);
+        }
+        self.driver()?.sqlstate()
+    }
+
+    /// Whether running the same thing again can succeed without anybody mending anything.
+    pub fn is_retryable(&self) -> bool {
+        // What was committed before it failed is not done again by the same plan.
+        let in_the_middle =
+            matches!(self, Self::Migration(MigrationError::Failed(failure)) if !failure.committed.is_empty());
+        !in_the_middle
+            && (matches!(self, Self::Tenant(TenantError::Changed { .. }))
+                || self.kind() == ErrorKind::Locked
+                || self.sqlstate().is_some_and(crate::sqlstate::is_passing)
+                || self.is_catalogue_race())
+    }
+
+    /// Whether another session changed the same row of the catalogue at the same time.
+    pub(crate) fn is_catalogue_race(&self) -> bool {
+        self.server().is_some_and(crate::sqlstate::is_catalogue_race)
+    }
+
+    /// What the server said, if it was the server.
+    pub fn server(&self) -> Option<&tokio_postgres::error::DbError> {
+        self.driver()?.server()
+    }
+
+    fn driver(&self) -> Option<&DriverError> {
+        match self {
+            Self::Connection(error) => error.driver(),
+            Self::Setup(error) => error.driver(),
+            Self::Transaction(error) => error.driver(),
+            Self::Migration(error) => error.driver(),
+            Self::Database { source, .. } => Some(source),
+            Self::InvalidSlug(_) | Self::Config(_) | Self::Tenant(_) | Self::Unexpected { .. } => None,
+        }
+    }
+
+    /// Code and kind, the table behind `docs/setup/DATABASE.md`.
+    fn entry(&self) -> (&'static str, ErrorKind) {
+        match self {
+            Self::InvalidSlug(_) => ("CGK0101", ErrorKind::Invalid),
+            Self::Config(_) => ("CGK0102", ErrorKind::Invalid),
+            Self::Connection(error) => error.entry(),
+            Self::Setup(error) => error.entry(),
+            Self::Tenant(error) => error.entry(),
+            Self::Transaction(error) => error.entry(),
+            Self::Migration(error) => error.entry(),
+            Self::Database { .. } => ("CGK0901", ErrorKind::Failed),
+            Self::Unexpected { .. } => ("CGK0902", ErrorKind::Failed),
+        }
+    }
+}
+
+/// Sorts a failed statement: lost connections and rows that were not written have an error of their own.
+pub(crate) fn while_doing(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Error {
+    move |source| {
+        let doing = doing.into();
+        if crate::sqlstate::is_lost(&source) {
+            ConnectionError::Lost { doing, source: source.into() }.into()
+        } else if let Some(table) = crate::row_check::failed(&source) {
+            MigrationError::RowNotWritten { table, source: None }.into()
+        } else {
+            Error::Database { doing, source: source.into() }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A transaction or statement of a tenant or of the platform.
+
+use super::{DriverError, ErrorKind};
+use crate::slug::TenantSlug;
+use tokio_postgres::error::SqlState;
+
+/// Why a transaction did not commit, or a statement did not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransactionError {
+    /// Something inside the closure ended the transaction, or changed its role or search path; what was still open is
+    /// rolled back.
+    #[error("the transaction of tenant {tenant} was tampered with and is rolled back")]
+    Tampered {
+        /// The tenant.
+        tenant: TenantSlug,
+    },
+    /// A statement of a form that would end the transaction or leave it for another role, search path or organization. It was
+    /// not sent; the transaction can only be rolled back.
+    #[error("`{form}` is refused inside a transaction of cgk: {instead}")]
+    StatementRefused {
+        /// The first words of the form.
+        form: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+    },
+    /// A statement failed, the closure ignored that and asked for a commit; nothing is committed.
+    #[error("a statement in the transaction of tenant {tenant} failed ({}) and the closure returned Ok: nothing is committed", .failed.as_ref().map_or("unknown", |state| state.code()))]
+    Aborted {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// The SQLSTATE of the first statement that failed.
+        failed: Option<SqlState>,
+    },
+    /// The connection broke off around COMMIT: the transaction is either wholly committed or not at all, and which of the
+    /// two only the data can tell.
+    #[error("the connection broke off during COMMIT of tenant {tenant}: committed or not is unknown")]
+    CommitUnknown {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// What the driver said.
+        source: DriverError,
+    },
+    /// A `with_tenant` inside a `with_tenant` needs a second connection, and the pool can never give it.
+    #[error(
+        "with_tenant for {inner} inside with_tenant for {outer} needs one connection more than the pool of {size_max} has"
+    )]
+    NestedTenant {
+        /// The tenant of the outer call.
+        outer: TenantSlug,
+        /// The tenant of the inner call.
+        inner: TenantSlug,
+        /// The size of the pool.
+        size_max: usize,
+    },
+    /// A statement inside a tenant's transaction failed.
+    #[error("a statement of tenant {tenant} failed")]
+    Statement {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// What the server or driver said.
+        source: DriverError,
+    },
+    /// A statement of the platform's own failed.
+    #[error("a statement of the platform failed")]
+    PlatformStatement {
+        /// What the server or driver said.
+        source: DriverError,
+    },
+    /// A transaction of the platform's own did not commit because of what ran inside it; it is rolled back.
+    #[error("the platform's transaction is rolled back: {why}")]
+    PlatformRefused {
+        /// What ran inside it.
+        why: String,
+        /// The SQLSTATE of the first statement that failed.
+        failed: Option<SqlState>,
+    },
+    /// The connection broke off around COMMIT of a transaction of the platform's own.
+    #[error("the connection broke off during COMMIT of the platform's transaction: committed or not is unknown")]
+    PlatformCommitUnknown {
+        /// What the driver said.
+        source: DriverError,
+    },
+    /// The platform's way to all organizations was asked for in a task that is inside a tenant.
+    #[error("the platform's tables were asked for inside tenant {tenant}")]
+    PlatformInsideTenant {
+        /// The tenant.
+        tenant: TenantSlug,
+    },
+}
+
+impl TransactionError {
+    /// Code and kind of every variant.
+    pub(super) fn entry(&self) -> (&'static str, ErrorKind) {
+        use ErrorKind::*;
+        match self {
+            Self::Tampered { .. } => ("CGK0501", Refused),
+            Self::StatementRefused { .. } => ("CGK0510", Refused),
+            Self::Aborted { .. } => ("CGK0502", Refused),
+            Self::CommitUnknown { .. } => ("CGK0503", CommitUnknown),
+            Self::NestedTenant { .. } => ("CGK0504", Refused),
+            Self::Statement { .. } => ("CGK0505", Failed),
+            Self::PlatformStatement { .. } => ("CGK0506", Failed),
+            Self::PlatformRefused { .. } => ("CGK0507", Refused),
+            Self::PlatformCommitUnknown { .. } => ("CGK0508", CommitUnknown),
+            Self::PlatformInsideTenant { .. } => ("CGK0509", Refused),
+        }
+    }
+
+    /// What the driver said.
+    pub(super) fn driver(&self) -> Option<&DriverError> {
+        match self {
+            Self::CommitUnknown { source, .. }
+            | Self::Statement { source, .. }
+            | Self::PlatformStatement { source, .. }
+            | Self::PlatformCommitUnknown { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+
+    /// The SQLSTATE of the statement that failed first.
+    pub(super) fn first_failure(&self) -> Option<&SqlState> {
+        match self {
+            Self::Aborted { failed, .. } | Self::PlatformRefused { failed, .. } => failed.as_ref(),
+            _ => None,
+        }
+    }
+}
