@@ -50,6 +50,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `cli` (default) | the program `cgk` and all that only it needs; services turn it off with `default-features = false` |
+//! | `derive` | [`FromRow`] for structs with `#[derive(FromRow)]` of the crate `postgres-from-row` |
 //! | `testing` | `cgk::testing`: a private, throw-away PostgreSQL and a database per test |
 
 #![warn(missing_docs)]
@@ -87,12 +88,19 @@ pub use db::{Operator, ServerFacts};
 pub use error::{
     ConnectionError, DriverError, Error, ErrorKind, MigrationError, Result, SetupError, TenantError, TransactionError,
 };
+#[cfg(feature = "derive")]
+pub use postgres_from_row;
 pub use slug::{InvalidSlug, SlugProblem, TenantSlug};
+#[cfg(feature = "derive")]
+pub use tenancy::Derived;
 pub use tenancy::{
-    Db, Platform, PlatformFn, PlatformTx, Retry, TenantContext, TenantCopyIn, TenantCopyOut, TenantFn, TenantFnMany,
-    TenantHandle, TenantRows, TenantSavepoint, TenantTx, TxOptions,
+    AnyTx, BinaryCopyIn, BinaryCopyOut, Columns, CopyIn, CopyOut, Db, FromRow, Platform, PlatformFn, PlatformFnMany,
+    PlatformTx, Retry, Rows, Savepoint, StatementFuture, Statements, TenantContext, TenantFn, TenantFnMany,
+    TenantHandle, TenantTx, TxOptions,
 };
-pub use tenant::{OrganizationId, StrangeRow, Tenant, TenantStatus};
+pub use tenant::{InvalidOrganizationId, OrganizationId, StrangeRow, Tenant, TenantStatus};
+/// The driver whose parameters, rows and types the interface speaks, in the version that it was built with.
+pub use tokio_postgres;
 
 // The code of the README is compiled with the tests of the documentation.
 #[cfg(doctest)]

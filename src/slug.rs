@@ -1,6 +1,9 @@
 //! The name of a tenant.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use bytes::BytesMut;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::{error::Error as StdError, fmt, str::FromStr, sync::Arc};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 /// The name of a tenant: `^[a-z][a-z0-9_]{0,47}$`.
 ///
@@ -43,6 +46,64 @@ impl FromStr for TenantSlug {
             return Ok(Self(text.into()));
         };
         Err(InvalidSlug { text: text.chars().take(80).collect(), problem: reason })
+    }
+}
+
+impl TryFrom<String> for TenantSlug {
+    type Error = InvalidSlug;
+
+    fn try_from(text: String) -> Result<Self, InvalidSlug> {
+        text.parse()
+    }
+}
+
+impl AsRef<str> for TenantSlug {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<TenantSlug> for String {
+    fn from(slug: TenantSlug) -> Self {
+        slug.as_str().to_owned()
+    }
+}
+
+/// As text.
+impl Serialize for TenantSlug {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// From text, checked as by [`FromStr`].
+impl<'de> Deserialize<'de> for TenantSlug {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// As `text`.
+impl ToSql for TenantSlug {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        self.as_str().to_sql(ty, out)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        <&str as ToSql>::accepts(ty)
+    }
+
+    to_sql_checked!();
+}
+
+/// From `text`, checked as by [`FromStr`].
+impl<'a> FromSql<'a> for TenantSlug {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
+        Ok(<&str>::from_sql(ty, raw)?.parse()?)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        <&str as FromSql>::accepts(ty)
     }
 }
 
@@ -128,6 +189,16 @@ mod tests {
         ] {
             assert_eq!(bad.parse::<TenantSlug>().unwrap_err().problem, problem, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn it_is_its_text_elsewhere_too() {
+        let slug = TenantSlug::try_from(String::from("acme")).unwrap();
+        assert_eq!(serde_json::to_string(&slug).unwrap(), "\"acme\"");
+        assert_eq!(serde_json::from_str::<TenantSlug>("\"acme\"").unwrap(), slug);
+        let error = serde_json::from_str::<TenantSlug>("\"Acme\"").unwrap_err().to_string();
+        assert!(error.starts_with("\"Acme\" is not a tenant slug: it must start with a letter"), "{error}");
+        assert_eq!((slug.as_ref(), String::from(slug.clone())), ("acme", "acme".to_owned()));
     }
 
     proptest! {

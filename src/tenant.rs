@@ -1,12 +1,100 @@
 //! The record of a tenant that every layer shares.
 
 use crate::slug::TenantSlug;
-use std::{fmt, time::SystemTime};
+use bytes::BytesMut;
+use serde::{Deserialize, Serialize};
+use std::{error::Error as StdError, fmt, str::FromStr, time::SystemTime};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
-/// The identity of an organization, the registry row behind a tenant.
+/// The identity of an organization, the registry row behind a tenant. In SQL a `uuid`, in JSON its text.
+///
+/// ```
+/// let id: cgk::OrganizationId = "0195f0a0-0000-7000-8000-000000000001".parse()?;
+/// assert_eq!(id.to_string(), "0195f0a0-0000-7000-8000-000000000001");
+/// assert_eq!(cgk::OrganizationId::from(id.uuid()), id);
+/// # Ok::<(), cgk::InvalidOrganizationId>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrganizationId(pub Uuid);
+
+/// A text that is no organization's id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not an organization's id, which is a UUID")]
+pub struct InvalidOrganizationId {
+    /// What was given, cut off after 80 characters.
+    pub text: String,
+}
+
+impl OrganizationId {
+    /// The id as a UUID.
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+impl From<Uuid> for OrganizationId {
+    fn from(id: Uuid) -> Self {
+        Self(id)
+    }
+}
+
+impl From<OrganizationId> for Uuid {
+    fn from(id: OrganizationId) -> Self {
+        id.0
+    }
+}
+
+impl AsRef<Uuid> for OrganizationId {
+    fn as_ref(&self) -> &Uuid {
+        &self.0
+    }
+}
+
+impl FromStr for OrganizationId {
+    type Err = InvalidOrganizationId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOrganizationId> {
+        match Uuid::parse_str(text) {
+            Ok(id) => Ok(Self(id)),
+            Err(_) => Err(InvalidOrganizationId { text: text.chars().take(80).collect() }),
+        }
+    }
+}
+
+impl Serialize for OrganizationId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for OrganizationId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl ToSql for OrganizationId {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        self.0.to_sql(ty, out)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        <Uuid as ToSql>::accepts(ty)
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for OrganizationId {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
+        Uuid::from_sql(ty, raw).map(Self)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        <Uuid as FromSql>::accepts(ty)
+    }
+}
 
 impl fmt::Display for OrganizationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,6 +209,20 @@ mod tests {
         }
         assert_eq!(TenantStatus::from("Active"), TenantStatus::Other("Active".into()));
         assert_eq!(TenantStatus::from("a\n\u{1b}[2Jb").to_string(), "a\\n\\u{1b}[2Jb");
+    }
+
+    #[test]
+    fn an_id_is_its_text_in_json() {
+        let id = OrganizationId(Uuid::from_u128(7));
+        let json = serde_json::to_string(&id).unwrap();
+        assert_eq!(json, "\"00000000-0000-0000-0000-000000000007\"");
+        assert_eq!(serde_json::from_str::<OrganizationId>(&json).unwrap(), id);
+        assert!(serde_json::from_str::<OrganizationId>("\"7\"").is_err());
+        assert_eq!(
+            "x".parse::<OrganizationId>().unwrap_err().to_string(),
+            "\"x\" is not an organization's id, which is a UUID"
+        );
+        assert_eq!((Uuid::from(id), id.as_ref()), (id.uuid(), &id.0));
     }
 
     #[test]

@@ -100,3 +100,26 @@ impl<F, T, E> TenantFnMany<T, E> for F where
         + Sync
 {
 }
+
+/// The body of a transaction on the shared tables that may run more than once: as [`PlatformFn`], and it captures by
+/// reference only.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the body of a transaction of the platform that may run more than once",
+    note = "write `async |tx| {{ … Ok(value) }}`, not `async move |tx|`, and borrow what the body needs",
+    note = "what lives across an `.await` in the body must be `Send`"
+)]
+pub trait PlatformFnMany<T, E>:
+    for<'t, 'c> AsyncFn(&'t mut PlatformTx<'c>) -> Result<T, E>
+    + for<'t, 'c> sealed::SendFn<&'t mut PlatformTx<'c>, Result<T, E>, Fut: Send>
+    + Send
+    + Sync
+{
+}
+
+impl<F, T, E> PlatformFnMany<T, E> for F where
+    F: for<'t, 'c> AsyncFn(&'t mut PlatformTx<'c>) -> Result<T, E>
+        + for<'t, 'c> sealed::SendFn<&'t mut PlatformTx<'c>, Result<T, E>, Fut: Send>
+        + Send
+        + Sync
+{
+}

@@ -41,8 +41,11 @@ impl TenantContext {
         self.held.iter().filter(|held| **held == pool).count()
     }
 
-    /// Runs a future inside this context.
-    pub(crate) fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
-        CURRENT.scope(self, future)
+    /// Runs a future inside a context, or outside of any.
+    pub(crate) async fn scope<F: Future>(context: Option<Self>, future: F) -> F::Output {
+        match context {
+            Some(context) => CURRENT.scope(context, future).await,
+            None => future.await,
+        }
     }
 }

@@ -34,8 +34,13 @@ async fn hidden(client: &Client) -> Result<bool, tokio_postgres::Error> {
 }
 
 /// Looks, after a rollback, at what is wrong with a tenant; `None` where nothing is. The session is left without a scrub.
-pub(super) async fn diagnose(shared: &Shared, database: &str, config: &Config) -> Result<Option<Error>> {
-    let TenantTarget { slug, schema, role, .. } = &shared.gate;
+pub(super) async fn diagnose(
+    shared: &Shared,
+    target: &TenantTarget,
+    database: &str,
+    config: &Config,
+) -> Result<Option<Error>> {
+    let TenantTarget { slug, schema, role, .. } = target;
     let client = shared.lease.connection().client();
     let doing = || while_doing(format!("find out why tenant {slug} cannot be entered"));
     // The scrub is for whoever gives the connection back: it would make the session end at an error below.

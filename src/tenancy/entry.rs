@@ -4,7 +4,8 @@ use super::{
     exit,
     lease::Lease,
     options::TxOptions,
-    protocol::{Nonce, TenantTarget, begin_locked},
+    protocol::{Nonce, begin, begin_locked},
+    scope::Scope,
     shared::Shared,
 };
 use crate::{
@@ -13,23 +14,27 @@ use crate::{
         message::{Answer, Message},
         pool::Connection,
     },
+    tenant::OrganizationId,
 };
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
     task::Poll,
 };
-use tokio_postgres::{Error, Statement, types::ToSql};
+use tokio_postgres::{Error, Row, Statement, types::ToSql};
+
+/// Which column of the statement that enters a tenant is the organization's id.
+const ORGANIZATION: usize = 1;
 
 /// The prepared check that was written to the connection and is not answered yet.
-struct Check(Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>);
+struct Check(Pin<Box<dyn Future<Output = Result<Vec<Row>, Error>> + Send>>);
 
 impl Check {
     async fn send(connection: &Connection, statement: Statement, values: Vec<String>) -> Self {
         let client = connection.shared_client();
         let mut check: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
             let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
-            client.execute(&statement, &values).await.map(drop)
+            client.query(&statement, &values).await
         });
         // The first poll writes it. Only a closed connection answers at once, and is found out again by whoever waits.
         let early = poll_fn(|context| Poll::Ready(check.as_mut().poll(context))).await;
@@ -45,13 +50,14 @@ pub(super) struct Entry {
     message: Message,
     check: Option<Check>,
     error: Option<Error>,
+    organization: Option<OrganizationId>,
 }
 
 impl Entry {
-    /// Writes everything that enters the tenant. What is sent next is answered after it, and fails with 25P02 if it did.
+    /// Writes everything that enters the scope. What is sent next is answered after it, and fails with 25P02 if it did.
     pub(super) async fn send(
         lease: &Lease,
-        gate: &TenantTarget,
+        scope: &Scope,
         nonce: Nonce,
         options: &TxOptions,
         config: &Config,
@@ -59,38 +65,56 @@ impl Entry {
         let connection = lease.connection();
         let client = connection.client();
         let (isolation, session) = (connection.default_isolation(), config.session());
-        let begin = begin_locked(&gate.slug, options, isolation, session, config.pooling());
-        match connection.entry_statement() {
-            Some(statement) => {
-                let message = Message::send(client, &begin).await?;
-                let check = Check::send(connection, statement, gate.values(nonce)).await;
-                Ok(Self { message, check: Some(check), error: None })
+        let (message, check) = match scope {
+            Scope::Tenant(target) => {
+                let begin = begin_locked(&target.slug, options, isolation, session, config.pooling());
+                match connection.entry_statement() {
+                    Some(statement) => {
+                        let message = Message::send(client, &begin).await?;
+                        (message, Some(Check::send(connection, statement, target.values(nonce)).await))
+                    }
+                    None => {
+                        let enter = target.enter_text(nonce, connection.isolation_check());
+                        (Message::send(client, &format!("{begin}; {enter}")).await?, None)
+                    }
+                }
             }
-            None => {
-                let message = Message::send(
-                    client,
-                    &format!("{begin}; {}", gate.enter_text(nonce, connection.isolation_check())),
-                )
-                .await?;
-                Ok(Self { message, check: None, error: None })
+            Scope::Platform(target) => {
+                let begin = begin(options, isolation, session, config.pooling());
+                (Message::send(client, &format!("{begin}; {}", target.enter_sql(nonce))).await?, None)
             }
-        }
+        };
+        Ok(Self { message, check, error: None, organization: None })
     }
 
-    /// Waits until the tenant is entered or the way in is refused; the error says which.
+    /// Waits until the scope is entered or the way in is refused; the error says which.
     ///
     /// Cancel safety: may be dropped and called again.
     pub(super) async fn answer(&mut self) -> &mut Option<Error> {
         if self.error.is_none() {
-            self.error = self.message.answer().await.error.take();
+            let answer = self.message.answer().await;
+            self.error = answer.error.take();
+            let organization = answer.rows.last().and_then(|(_, row)| row.try_get(ORGANIZATION).ok().flatten());
+            self.organization = self.organization.or_else(|| organization?.parse().ok());
         }
         if self.error.is_none()
             && let Some(Check(check)) = &mut self.check
         {
-            self.error = check.await.err();
+            match check.await {
+                Ok(rows) => {
+                    let organization: Option<String> = rows.first().and_then(|row| row.try_get(ORGANIZATION).ok());
+                    self.organization = organization.and_then(|id| id.parse().ok());
+                }
+                Err(error) => self.error = Some(error),
+            }
             self.check = None;
         }
         &mut self.error
+    }
+
+    /// The organization that the server found; none for the platform.
+    pub(super) fn organization(&self) -> Option<OrganizationId> {
+        self.organization
     }
 }
 
@@ -98,13 +122,13 @@ impl Entry {
 pub(super) struct Exit(Message);
 
 impl Exit {
-    /// Writes everything that leaves the tenant with a commit.
+    /// Writes everything that leaves the scope with a commit.
     ///
     /// # Errors
     ///
     /// The connection was gone before anything was written.
     pub(super) async fn send(shared: &Shared, nonce: Nonce) -> Result<Self, Error> {
-        let sql = exit::commit(&shared.gate.guard(nonce), shared.pooling);
+        let sql = exit::commit(&shared.scope.guard(nonce), shared.pooling);
         Message::send(shared.lease.connection().client(), &sql).await.map(Self)
     }
 

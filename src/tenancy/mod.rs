@@ -12,45 +12,49 @@ mod options;
 mod platform;
 pub(crate) mod protocol;
 mod retry;
+mod row;
+mod savepoint;
+mod scope;
+mod session;
 mod shared;
-mod statement;
+mod single;
 mod statement_form;
+mod statements;
 mod stream;
 mod tx;
 
-pub use body::{PlatformFn, TenantFn, TenantFnMany};
+pub use body::{PlatformFn, PlatformFnMany, TenantFn, TenantFnMany};
 pub use current::TenantContext;
 pub use options::TxOptions;
-pub use platform::{Platform, PlatformTx};
+pub use platform::Platform;
 pub use retry::Retry;
-pub use statement::TenantHandle;
-pub use stream::{TenantCopyIn, TenantCopyOut, TenantRows};
-pub use tx::{TenantSavepoint, TenantTx};
+#[cfg(feature = "derive")]
+pub use row::Derived;
+pub use row::{Columns, FromRow};
+pub use savepoint::Savepoint;
+pub use single::TenantHandle;
+pub use statements::{StatementFuture, Statements};
+pub use stream::{BinaryCopyIn, BinaryCopyOut, CopyIn, CopyOut, Rows};
+pub use tx::{AnyTx, PlatformTx, TenantTx};
 
 use crate::{
-    config::{Config, Isolation},
+    config::Config,
     db::{
         identity::{self, Identity},
         message::{self, Answer},
         pool::{self, Pool, STAY_ON_ERROR},
         search_path::search_path,
     },
-    error::{ConnectionError, Error, MigrationError, Result, SetupError, TenantError, TransactionError, while_doing},
-    ident::{DatabaseTag, RoleName, SchemaName},
+    error::{Error, Result, SetupError, while_doing},
+    ident::DatabaseTag,
     search_path::SearchPath,
     slug::TenantSlug,
-    sqlstate,
 };
 use descriptions::Descriptions;
-use diagnosis::diagnose;
-use entry::{Entry, Exit};
-use exit::{CommitOutcome, Connection, departure};
 use lease::Lease;
-use protocol::{Nonce, TenantTarget, enter_sql};
-use retry::{is_conflict, undone_by_server};
-use shared::Shared;
+use protocol::enter_sql;
+use session::{Behind, Of};
 use std::{future::Future, marker::PhantomData, sync::Arc};
-use tokio_postgres::error::SqlState;
 
 /// A service's handle on the database: a pool of connections and the way into each tenant. Cheap to clone.
 ///
@@ -236,187 +240,13 @@ impl<E: From<Error> + Send> Db<E> {
         body: F,
     ) -> impl Future<Output = Result<T, E>> + Send {
         async move {
-            let visit = self.visit(slug, options).await?;
-            let mut tx = TenantTx::new(&visit.shared);
-            let outcome = visit.context.clone().scope(body(&mut tx)).await;
-            self.depart(visit, outcome).await.map_err(|failed| failed.error)
-        }
-    }
-
-    /// Takes a connection and sends the first message.
-    async fn visit(&self, slug: &TenantSlug, options: &TxOptions) -> Result<TenantSession> {
-        let context = self.context(slug)?;
-        let inner = &self.inner;
-        let (gate, nonce) = (self.gate(slug), Nonce::random());
-        let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone());
-        lease.connection().visit(slug.as_str());
-        let entry = Entry::send(&lease, &gate, nonce, options, &inner.config)
-            .await
-            .map_err(while_doing(format!("enter tenant {slug}")))?;
-        Ok(TenantSession {
-            shared: Shared::new(lease, gate, inner.config.pooling(), Arc::clone(&inner.descriptions), entry),
-            nonce,
-            context,
-        })
-    }
-
-    /// Ends a visit by what the body returned.
-    async fn depart<T>(&self, visit: TenantSession, outcome: Result<T, E>) -> Result<T, FailedVisit<E>> {
-        let TenantSession { shared, nonce, .. } = visit;
-        if shared.entered().await.is_err() {
-            let error = Box::pin(self.why_refused(shared, Behind::Nothing)).await;
-            return Err(FailedVisit { undone: undone_by_server(&error), error: error.into() });
-        }
-        match outcome {
-            Ok(value) => leave(shared, nonce)
-                .await
-                .map(|()| value)
-                .map_err(|error| FailedVisit { undone: undone_by_server(&error), error: error.into() }),
-            Err(error) => {
-                // What the body undid itself, with a savepoint, is no longer among the failures.
-                let undone =
-                    !shared.is_tampered() && shared.failures.aborted_by().is_some_and(|state| is_conflict(&state));
-                shared.lease.roll_back().await;
-                Err(FailedVisit { error, undone })
+            let session = self.open(Of::Tenant(slug), options).await?;
+            if options.waits_for_entry() && session.shared.entered().await.is_err() {
+                return Err(Box::pin(self.why_refused(session.shared, Behind::Nothing)).await.into());
             }
-        }
-    }
-
-    /// The task-local of a call, refused where the pool can never give what the calls around it hold.
-    fn context(&self, slug: &TenantSlug) -> Result<TenantContext> {
-        let pool = Arc::as_ptr(&self.inner) as usize;
-        let context = TenantContext::inside(slug, pool);
-        let size_max = self.inner.pool.status().max_size;
-        if context.held_of(pool) > size_max {
-            let outer = TenantContext::current().map_or_else(|| slug.clone(), |outer| outer.slug);
-            return Err(Error::Transaction(TransactionError::NestedTenant { outer, inner: slug.clone(), size_max }));
-        }
-        Ok(context)
-    }
-
-    fn gate(&self, slug: &TenantSlug) -> TenantTarget {
-        let role = match self.inner.config.isolation() {
-            Isolation::Role => Some(RoleName::of_tenant(slug, &self.inner.tag)),
-            Isolation::Path => None,
-        };
-        let schema = SchemaName::of_tenant(slug);
-        TenantTarget { slug: slug.clone(), path: self.inner.search_path.of(&schema), schema, role }
-    }
-
-    /// Finds out why the first message was refused.
-    async fn why_refused(&self, shared: Shared, behind: Behind) -> Error {
-        let tenant = shared.gate.slug.clone();
-        let Some(refusal) = shared.entry_error() else { return Error::Tenant(TenantError::EntryRefused { tenant }) };
-        // The commit may have arrived although no answer did. A server that says why it goes says so in its turn, so it has not
-        // come to the commit.
-        if sqlstate::is_lost(&refusal) && behind == Behind::Commit && refusal.as_db_error().is_none() {
-            return Error::Transaction(TransactionError::CommitUnknown { tenant, source: refusal.into() });
-        }
-        if sqlstate::is_lost(&refusal) {
-            return Error::Connection(ConnectionError::Lost {
-                doing: format!("entering tenant {tenant}"),
-                source: refusal.into(),
-            });
-        }
-        if refusal.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
-            let waited = self.inner.config.session().lock_timeout;
-            let schema = shared.gate.schema.clone();
-            shared.lease.roll_back().await;
-            return Error::Migration(MigrationError::Locked { schema, waited });
-        }
-        match Box::pin(diagnose(&shared, &self.inner.database, &self.inner.config)).await {
-            Ok(Some(reason)) => {
-                shared.lease.roll_back().await;
-                reason
-            }
-            // Nothing is wrong with the tenant, so it may be the session: another call gets another connection.
-            Ok(None) => {
-                shared.lease.discard();
-                Error::Tenant(TenantError::Changed { tenant })
-            }
-            Err(error) => error,
-        }
-    }
-}
-
-/// What was sent behind the first message before its answer was there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Behind {
-    /// Statements at most.
-    Nothing,
-    /// The commit as well.
-    Commit,
-}
-
-/// One transaction under way.
-struct TenantSession {
-    shared: Shared,
-    nonce: Nonce,
-    context: TenantContext,
-}
-
-/// A transaction that did not commit.
-struct FailedVisit<E> {
-    error: E,
-    /// Whether the server undid all of it because of a conflict that a new try may not meet.
-    undone: bool,
-}
-
-/// Commits, guarded and scrubbed.
-async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
-    if shared.is_tampered() || !shared.lease.is_answering() {
-        let (tenant, tampered, failed) = (shared.gate.slug.clone(), shared.is_tampered(), shared.failures.aborted_by());
-        shared.lease.roll_back().await;
-        return Err(match tampered {
-            true => Error::Transaction(TransactionError::Tampered { tenant }),
-            false => Error::Transaction(TransactionError::Aborted { tenant, failed }),
-        });
-    }
-    let flight = shared.lease.begin_statement();
-    let exit = match Exit::send(&shared, nonce).await {
-        Ok(exit) => exit,
-        // Not even sent: the connection was gone before, and the transaction with it.
-        Err(source) => {
-            let doing = format!("committing the transaction of tenant {}", shared.gate.slug);
-            shared.lease.discard();
-            return Err(Error::Connection(ConnectionError::Lost { doing, source: source.into() }));
-        }
-    };
-    let answer = exit.answer().await;
-    flight.finish_statement();
-    classify_commit(shared, answer).await
-}
-
-/// Judges the answer to the last message, and gives the connection back or throws it away.
-async fn classify_commit(shared: Shared, mut answer: Answer) -> Result<()> {
-    let tenant = shared.gate.slug.clone();
-    let judged = answer
-        .error
-        .as_ref()
-        .map(|error| (error.code(), if sqlstate::is_lost(error) { Connection::Lost } else { Connection::Alive }));
-    let failed = shared.failures.aborted_by();
-    match (departure(answer.completed, judged), answer.error.take()) {
-        (CommitOutcome::Clean, _) | (_, None) => {
-            shared.lease.judge_scrub(&answer);
-            shared.lease.release();
-            Ok(())
-        }
-        (CommitOutcome::Soiled, Some(error)) => {
-            tracing::warn!(tenant = %tenant, %error, "committed, but the session could not be scrubbed; connection discarded");
-            shared.lease.discard();
-            Ok(())
-        }
-        (CommitOutcome::Unknown, Some(source)) => {
-            shared.lease.discard();
-            Err(Error::Transaction(TransactionError::CommitUnknown { tenant, source: source.into() }))
-        }
-        (departure, Some(source)) => {
-            shared.lease.roll_back().await;
-            Err(match departure {
-                CommitOutcome::Tampered => Error::Transaction(TransactionError::Tampered { tenant }),
-                CommitOutcome::Aborted => Error::Transaction(TransactionError::Aborted { tenant, failed }),
-                _ => Error::Transaction(TransactionError::Statement { tenant, source: source.into() }),
-            })
+            let mut tx = TenantTx::new(&session.shared);
+            let outcome = TenantContext::scope(session.context.clone(), body(&mut tx)).await;
+            self.close(session, outcome).await.map_err(|failed| failed.error)
         }
     }
 }

@@ -6,6 +6,17 @@
 pub struct TxOptions {
     isolation: Option<IsolationLevel>,
     access: Option<Access>,
+    start: Start,
+}
+
+/// When the body of a transaction starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Start {
+    /// At once; its first statement rides behind the message that enters.
+    #[default]
+    AtOnce,
+    /// Once the server has answered that message.
+    Entered,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +62,29 @@ impl TxOptions {
     pub fn read_write(mut self) -> Self {
         self.access = Some(Access::ReadWrite);
         self
+    }
+
+    /// The body starts once the tenant or the platform is entered: of an unknown or suspended tenant it never starts. For
+    /// bodies that do something outside the database before their first statement; takes one round trip more.
+    ///
+    /// ```no_run
+    /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> Result<(), cgk::Error> {
+    /// # fn charge_card() {}
+    /// let entered = cgk::TxOptions::default().wait_for_entry();
+    /// db.with_tenant_in(&slug, &entered, async |tx| {
+    ///     charge_card();
+    ///     tx.execute("update orders set status = 'paid'", &[]).await
+    /// })
+    /// .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn wait_for_entry(mut self) -> Self {
+        self.start = Start::Entered;
+        self
+    }
+
+    pub(super) fn waits_for_entry(&self) -> bool {
+        self.start == Start::Entered
     }
 
     /// The modes of BEGIN. The isolation level is always named, so that it is known: where the options name none it is

@@ -1,6 +1,6 @@
 //! A tenant's transaction that is run again when the server undid it because of a conflict.
 
-use super::{Db, TenantFnMany, TenantTx, TxOptions};
+use super::{Db, Platform, PlatformFnMany, PlatformTx, TenantContext, TenantFnMany, TenantTx, TxOptions, session::Of};
 use crate::{
     error::{Error, Result, TenantError, TransactionError},
     slug::TenantSlug,
@@ -81,13 +81,50 @@ impl<E: From<Error> + Send> Db<E> {
             let mut tries = 0;
             loop {
                 tries += 1;
-                let visit = self.visit(slug, options).await?;
-                let mut tx = TenantTx::new(&visit.shared);
-                let outcome = visit.context.clone().scope(body(&mut tx)).await;
-                match self.depart(visit, outcome).await {
+                let session = self.open(Of::Tenant(slug), options).await?;
+                let mut tx = TenantTx::new(&session.shared);
+                let outcome = TenantContext::scope(session.context.clone(), body(&mut tx)).await;
+                match self.close(session, outcome).await {
                     Ok(value) => return Ok(value),
                     Err(failed) if failed.undone && tries < retry.tries_max => {
                         tracing::debug!(tenant = %slug, tries, "the server undid the transaction; running it again");
+                        tokio::time::sleep(jittered(retry.wait_after(tries))).await;
+                    }
+                    Err(failed) => return Err(failed.error),
+                }
+            }
+        }
+    }
+}
+
+impl<E: From<Error> + Send> Platform<'_, E> {
+    /// [`transaction_in`](Self::transaction_in), run again as [`Db::with_tenant_retry`] runs a tenant's.
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Self::transaction); after the last try, what that one failed with.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`transaction`](Self::transaction); dropped while it waits between two tries, nothing is open.
+    #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
+    pub fn transaction_retry<T: Send, F: PlatformFnMany<T, E>>(
+        &self,
+        options: &TxOptions,
+        retry: &Retry,
+        body: F,
+    ) -> impl Future<Output = Result<T, E>> + Send {
+        async move {
+            let mut tries = 0;
+            loop {
+                tries += 1;
+                let session = self.db().open(Of::Platform, options).await?;
+                let mut tx = PlatformTx::new(&session.shared);
+                let outcome = body(&mut tx).await;
+                match self.db().close(session, outcome).await {
+                    Ok(value) => return Ok(value),
+                    Err(failed) if failed.undone && tries < retry.tries_max => {
+                        tracing::debug!(tries, "the server undid the platform's transaction; running it again");
                         tokio::time::sleep(jittered(retry.wait_after(tries))).await;
                     }
                     Err(failed) => return Err(failed.error),
@@ -107,10 +144,17 @@ pub(super) fn undone_by_server(error: &Error) -> bool {
     match error {
         // It was refused by what was there a moment ago.
         Error::Tenant(TenantError::Changed { .. }) => true,
-        // Answered by the server, on the entry or on the COMMIT itself.
-        Error::Transaction(TransactionError::Statement { source, .. }) => source.sqlstate().is_some_and(is_conflict),
-        // A statement had failed, the body ignored it, and the COMMIT was not reached.
-        Error::Transaction(TransactionError::Aborted { failed, .. }) => failed.as_ref().is_some_and(is_conflict),
+        Error::Transaction(error) => match error {
+            // Answered by the server, on the entry or on the COMMIT itself.
+            TransactionError::Statement { source, .. } | TransactionError::PlatformStatement { source } => {
+                source.sqlstate().is_some_and(is_conflict)
+            }
+            // A statement had failed, the body ignored it, and the COMMIT was not reached.
+            TransactionError::Aborted { failed, .. } | TransactionError::PlatformRefused { failed, .. } => {
+                failed.as_ref().is_some_and(is_conflict)
+            }
+            _ => false,
+        },
         _ => false,
     }
 }

@@ -5,14 +5,15 @@ use super::{
     entry::Entry,
     failure::{FailureLog, StatementNumber},
     lease::Lease,
-    protocol::TenantTarget,
+    scope::Scope,
     statement_form::{StatementForm, statement_form},
 };
 use crate::{
     config::Pooling,
     db::message,
-    error::{ConnectionError, Error, Result, TenantError, TransactionError},
+    error::{ConnectionError, Error, Result, TransactionError},
     sqlstate::{self, StatementVerdict},
+    tenant::OrganizationId,
 };
 use futures_util::FutureExt;
 use std::{
@@ -28,7 +29,7 @@ use tokio_postgres::{Client, types::ToSql};
 /// What a transaction and its savepoints share.
 pub(super) struct Shared {
     pub(super) lease: Lease,
-    pub(super) gate: TenantTarget,
+    pub(super) scope: Scope,
     pub(super) pooling: Pooling,
     descriptions: Arc<Descriptions>,
     entry: Answer,
@@ -41,10 +42,11 @@ pub(super) struct Shared {
 /// The answer to the first message, for everybody who waits for it.
 type Answer = futures_util::future::Shared<Pin<Box<dyn Future<Output = Verdict> + Send>>>;
 
-/// Whether the tenant was entered.
+/// Whether the tenant or the platform was entered.
 #[derive(Clone)]
 enum Verdict {
-    Entered,
+    /// With the organization that the server found.
+    Entered(Option<OrganizationId>),
     /// Why not; taken out by whoever explains it.
     Refused(Arc<Mutex<Option<tokio_postgres::Error>>>),
 }
@@ -52,7 +54,7 @@ enum Verdict {
 impl Shared {
     pub(super) fn new(
         lease: Lease,
-        gate: TenantTarget,
+        scope: Scope,
         pooling: Pooling,
         descriptions: Arc<Descriptions>,
         mut entry: Entry,
@@ -62,13 +64,13 @@ impl Shared {
             let refusal = entry.answer().await.take();
             flight.finish_statement();
             match refusal {
-                None => Verdict::Entered,
+                None => Verdict::Entered(entry.organization()),
                 refusal => Verdict::Refused(Arc::new(Mutex::new(refusal))),
             }
         };
         Self {
             lease,
-            gate,
+            scope,
             pooling,
             descriptions,
             entry: FutureExt::shared(Box::pin(verdict)),
@@ -82,6 +84,19 @@ impl Shared {
         self.judge(&self.entry.clone().await)
     }
 
+    /// The organization that was entered.
+    pub(super) async fn organization(&self) -> Result<OrganizationId> {
+        let verdict = self.entry.clone().await;
+        self.judge(&verdict)?;
+        match verdict {
+            Verdict::Entered(Some(organization)) => Ok(organization),
+            _ => Err(Error::Unexpected {
+                doing: "read the organization of the transaction".into(),
+                found: "none".into(),
+            }),
+        }
+    }
+
     /// Waits until a statement may be sent. Behind a pooler that is when the tenant is entered: nothing there would keep the
     /// statement from running by itself when the BEGIN before it fails.
     async fn may_send(&self) -> Result<()> {
@@ -93,15 +108,15 @@ impl Shared {
 
     fn judge(&self, verdict: &Verdict) -> Result<()> {
         match verdict {
-            Verdict::Entered => Ok(()),
-            Verdict::Refused(_) => Err(Error::Tenant(TenantError::EntryRefused { tenant: self.gate.slug.clone() })),
+            Verdict::Entered(_) => Ok(()),
+            Verdict::Refused(_) => Err(self.scope.entry_refused()),
         }
     }
 
     /// Why the first message failed, once it has.
     pub(super) fn entry_error(&self) -> Option<tokio_postgres::Error> {
         match self.entry.peek()? {
-            Verdict::Entered => None,
+            Verdict::Entered(_) => None,
             Verdict::Refused(why) => why.lock().unwrap_or_else(PoisonError::into_inner).take(),
         }
     }
@@ -160,24 +175,21 @@ impl Shared {
         if let Some(state) = source.code() {
             self.failures.failed(number, state);
         }
-        let tenant = self.gate.slug.clone();
         if sqlstate::is_lost(&source) {
-            return Error::Connection(ConnectionError::Lost {
-                doing: format!("running a statement of tenant {tenant}"),
-                source: source.into(),
-            });
+            let doing = format!("running a statement of {}", self.scope);
+            return ConnectionError::Lost { doing, source: source.into() }.into();
         }
         self.lease.judge_failure(&source);
-        Error::Transaction(TransactionError::Statement { tenant, source: source.into() })
+        self.scope.failed(source)
     }
 
     /// The parameter types of a statement; learned from the server the first time that the tenant runs it.
     pub(super) async fn describe(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Described> {
         self.admit_now(sql).await?;
-        let tenant = self.gate.slug.as_str();
-        match self.descriptions.known(tenant, sql, params.len()) {
+        let key = self.scope.key();
+        match self.descriptions.known(key, sql, params.len()) {
             Some(described) => Ok(described),
-            None => self.run(self.descriptions.learn(self.client(), tenant, sql, params)).await,
+            None => self.run(self.descriptions.learn(self.client(), key, sql, params)).await,
         }
     }
 
@@ -194,8 +206,14 @@ impl Shared {
     {
         let described = self.describe(sql, params).await?;
         let outcome = self.run(work(described.typed(params))).await;
-        let Err(Error::Transaction(TransactionError::Statement { source, .. })) = &outcome else { return outcome };
-        if !self.is_outdated(&described, sql, source.as_postgres()) || source.server().is_some() {
+        let Err(Error::Transaction(
+            TransactionError::Statement { source, .. } | TransactionError::PlatformStatement { source },
+        )) = &outcome
+        else {
+            return outcome;
+        };
+        let source = source.as_postgres();
+        if !self.is_outdated(&described, sql, source) || source.as_db_error().is_some() {
             return outcome;
         }
         let described = self.describe(sql, params).await?;
@@ -206,7 +224,7 @@ impl Shared {
     pub(super) fn is_outdated(&self, described: &Described, sql: &str, source: &tokio_postgres::Error) -> bool {
         let outdated = described.is_from_before() && sqlstate::verdict_on_statement(source) == StatementVerdict::Stale;
         if outdated {
-            self.descriptions.forget(self.gate.slug.as_str(), sql);
+            self.descriptions.forget(self.scope.key(), sql);
         }
         outdated
     }

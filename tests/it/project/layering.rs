@@ -236,7 +236,8 @@ fn root_exports() -> BTreeMap<String, String> {
     let mut exports = BTreeMap::new();
     for statement in lib.split("pub use ").skip(1) {
         let statement = statement.split(';').next().unwrap_or_default();
-        let (module, names) = statement.split_once("::").unwrap();
+        // A whole crate, as the driver, is no module of ours.
+        let Some((module, names)) = statement.split_once("::") else { continue };
         for name in names.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|name| !name.is_empty()) {
             exports.insert(name.to_owned(), module.trim().to_owned());
         }

@@ -45,10 +45,10 @@ const _: () = {
     is_send_sync_clone::<TenantSlug>();
     is_send_sync_clone::<TenantContext>();
     is_send::<TenantTx<'static>>();
-    is_send::<cgk::TenantSavepoint<'static>>();
-    is_send::<cgk::TenantRows<'static>>();
-    is_send::<cgk::TenantCopyOut<'static>>();
-    is_send::<cgk::TenantCopyIn<'static, bytes::Bytes>>();
+    is_send::<cgk::Savepoint<'static, cgk::TenantTx<'static>>>();
+    is_send::<cgk::Rows<'static>>();
+    is_send::<cgk::CopyOut<'static>>();
+    is_send::<cgk::CopyIn<'static, bytes::Bytes>>();
 };
 
 // An async fn item.

@@ -19,6 +19,7 @@ pub(crate) mod slugs;
 pub(crate) mod state;
 pub(crate) mod statement;
 pub(crate) mod statement_order;
+pub(crate) mod statements;
 pub(crate) mod stream;
 pub(crate) mod switch;
 pub(crate) mod wire_protocol;

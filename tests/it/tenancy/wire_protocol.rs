@@ -481,6 +481,22 @@ async fn round_trips_are_counted() {
         db.with_tenant(&acme, async |tx| tx.query("select 1 / 0", &[]).await).await.unwrap_err();
         proxy.wire.turns.load(Ordering::SeqCst)
     };
+    // Single statements: of a tenant, and of the platform.
+    macro_rules! single {
+        ($call:expr) => {{
+            $call.await.unwrap();
+            proxy.reset();
+            $call.await.unwrap();
+            proxy.wire.turns.load(Ordering::SeqCst)
+        }};
+    }
+    let tenant_single = single!(db.tenant(&acme).query(select, &[&0_i32]));
+    let platform_single = single!(db.platform().query("select tag from marks where n = $1", &[&0_i32]));
+    let platform_typed = single!(db.platform().execute_typed("select 1", &[]));
+    assert_eq!((tenant_single, platform_single, platform_typed), (1, 1, 1));
+    // The control: a transaction of the platform with one statement takes two.
+    let platform_two = single!(db.platform().transaction(async |tx| tx.query(select, &[&0_i32]).await));
+    assert_eq!(platform_two, 2);
     report(&format!(
         "round trips: none {none}, cold {cold}, cached {cached}, typed {typed}, two {two}, joined {joined}, savepoint \
          {savepoint}, failed {refused}"

@@ -1,0 +1,81 @@
+//! Rows as values of a type.
+
+use tokio_postgres::{Error, Row, types::FromSql};
+
+/// What a row can be read as, by `query_as`: a tuple of its columns from left to right, a type that implements this, or, with
+/// the feature `derive`, a struct with `#[derive(FromRow)]` of the crate `postgres-from-row`, by the names of its columns.
+///
+/// `How` tells these ways apart and is inferred: `query_as::<(i64, String), _>`.
+///
+/// ```
+/// struct Customer { email: String, orders: i64 }
+///
+/// impl cgk::FromRow for Customer {
+///     fn from_row(row: &cgk::tokio_postgres::Row) -> Result<Self, cgk::tokio_postgres::Error> {
+///         Ok(Self { email: row.try_get("email")?, orders: row.try_get("orders")? })
+///     }
+/// }
+///
+/// # async fn example(tx: &cgk::TenantTx<'_>) -> cgk::Result<()> {
+/// let sql = "select email, count(*) as orders from customers join orders on orders.customer_id = customers.id group by 1";
+/// let customers = tx.query_as::<Customer, _>(sql, &[]).await?;
+/// let pairs: Vec<(String, i64)> = tx.query_as(sql, &[]).await?;
+/// # Ok(()) }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "a row cannot be read as `{Self}`",
+    note = "a tuple of up to 12 columns can, and what implements `cgk::FromRow`; with the feature `derive` also a struct with \
+            `#[derive(FromRow)]` of `cgk::postgres_from_row`"
+)]
+pub trait FromRow<How = Columns>: Sized {
+    /// Reads a row.
+    ///
+    /// # Errors
+    ///
+    /// A column is missing, has another type, or is null where the type takes no null.
+    fn from_row(row: &Row) -> Result<Self, Error>;
+}
+
+/// Rows are read column by column: tuples, and types that implement [`FromRow`] themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns;
+
+/// Rows are read by what `#[derive(FromRow)]` of `postgres-from-row` made.
+#[cfg(feature = "derive")]
+#[derive(Clone, Copy, Debug)]
+pub struct Derived;
+
+#[cfg(feature = "derive")]
+impl<T: postgres_from_row::FromRow> FromRow<Derived> for T {
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        T::try_from_row(row)
+    }
+}
+
+macro_rules! tuples {
+    ($($name:ident $index:tt)*) => {
+        impl<$($name: for<'a> FromSql<'a>),*> FromRow for ($($name,)*) {
+            fn from_row(row: &Row) -> Result<Self, Error> {
+                Ok(($(row.try_get::<_, $name>($index)?,)*))
+            }
+        }
+    };
+}
+
+tuples!(A 0);
+tuples!(A 0 B 1);
+tuples!(A 0 B 1 C 2);
+tuples!(A 0 B 1 C 2 D 3);
+tuples!(A 0 B 1 C 2 D 3 F 4);
+tuples!(A 0 B 1 C 2 D 3 F 4 G 5);
+tuples!(A 0 B 1 C 2 D 3 F 4 G 5 H 6);
+tuples!(A 0 B 1 C 2 D 3 F 4 G 5 H 6 I 7);
+tuples!(A 0 B 1 C 2 D 3 F 4 G 5 H 6 I 7 J 8);
+tuples!(A 0 B 1 C 2 D 3 F 4 G 5 H 6 I 7 J 8 K 9);
+tuples!(A 0 B 1 C 2 D 3 F 4 G 5 H 6 I 7 J 8 K 9 L 10);
+tuples!(A 0 B 1 C 2 D 3 F 4 G 5 H 6 I 7 J 8 K 9 L 10 M 11);
+
+/// Reads all rows.
+pub(super) fn read<T: FromRow<How>, How>(rows: &[Row]) -> Result<Vec<T>, Error> {
+    rows.iter().map(T::from_row).collect()
+}

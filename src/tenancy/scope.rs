@@ -1,0 +1,119 @@
+//! Where a transaction works: in one tenant, or on the shared tables as the platform. What differs between the two is here.
+
+use super::protocol::{Nonce, PATH, TX, TenantTarget, demand_same};
+use crate::{
+    error::{Error, TenantError, TransactionError},
+    ident::literal,
+};
+use std::fmt;
+use tokio_postgres::error::SqlState;
+
+/// Where a transaction works.
+#[derive(Clone, Debug)]
+pub(super) enum Scope {
+    Tenant(TenantTarget),
+    Platform(PlatformTarget),
+}
+
+/// The shared tables, across all organizations.
+#[derive(Clone, Debug)]
+pub(super) struct PlatformTarget {
+    /// The search path.
+    pub(super) path: String,
+}
+
+/// As in "a statement of …".
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tenant(target) => write!(f, "tenant {}", target.slug),
+            Self::Platform(_) => f.write_str("the platform"),
+        }
+    }
+}
+
+const TAMPERED: &str = "something inside it ended it, or changed its role, its search path or its tenant";
+const IGNORED: &str = "a statement failed and the closure returned Ok";
+const REFUSED: &str = "the server refused the message that opens it";
+
+impl Scope {
+    /// What its statements are known under; no tenant has the platform's name.
+    pub(super) fn key(&self) -> &str {
+        match self {
+            Self::Tenant(target) => target.slug.as_str(),
+            Self::Platform(_) => "",
+        }
+    }
+
+    /// Raises an error unless the session is still where it was when it entered.
+    pub(super) fn guard(&self, nonce: Nonce) -> String {
+        match self {
+            Self::Tenant(target) => target.guard(nonce),
+            Self::Platform(target) => target.guard(nonce),
+        }
+    }
+
+    /// A statement found the entry refused.
+    pub(super) fn entry_refused(&self) -> Error {
+        match self {
+            Self::Tenant(target) => TenantError::EntryRefused { tenant: target.slug.clone() }.into(),
+            Self::Platform(_) => TransactionError::PlatformRefused { why: REFUSED.into(), failed: None }.into(),
+        }
+    }
+
+    /// A statement failed.
+    pub(super) fn failed(&self, source: tokio_postgres::Error) -> Error {
+        let source = source.into();
+        match self {
+            Self::Tenant(target) => TransactionError::Statement { tenant: target.slug.clone(), source }.into(),
+            Self::Platform(_) => TransactionError::PlatformStatement { source }.into(),
+        }
+    }
+
+    /// The body left the scope or ended the transaction.
+    pub(super) fn tampered(&self) -> Error {
+        match self {
+            Self::Tenant(target) => TransactionError::Tampered { tenant: target.slug.clone() }.into(),
+            Self::Platform(_) => TransactionError::PlatformRefused { why: TAMPERED.into(), failed: None }.into(),
+        }
+    }
+
+    /// A statement failed and the body returned `Ok`.
+    pub(super) fn aborted(&self, failed: Option<SqlState>) -> Error {
+        match self {
+            Self::Tenant(target) => TransactionError::Aborted { tenant: target.slug.clone(), failed }.into(),
+            Self::Platform(_) => TransactionError::PlatformRefused { why: IGNORED.into(), failed }.into(),
+        }
+    }
+
+    /// The connection broke off around COMMIT.
+    pub(super) fn commit_unknown(&self, source: tokio_postgres::Error) -> Error {
+        let source = source.into();
+        match self {
+            Self::Tenant(target) => TransactionError::CommitUnknown { tenant: target.slug.clone(), source }.into(),
+            Self::Platform(_) => TransactionError::PlatformCommitUnknown { source }.into(),
+        }
+    }
+}
+
+impl PlatformTarget {
+    /// Makes the session the platform's for one transaction, or raises an error.
+    pub(super) fn enter_sql(&self, nonce: Nonce) -> String {
+        let set = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
+        let columns =
+            [set("search_path", &self.path), set("cgk.tx", &nonce.to_string()), set("app.current_organization_id", "")];
+        format!("select {}; {}", columns.join(", "), self.guard(nonce))
+    }
+
+    fn guard(&self, nonce: Nonce) -> String {
+        let organization = "pg_catalog.current_setting('app.current_organization_id', true)";
+        let expected = [
+            literal(&nonce.to_string()),
+            literal(&self.path),
+            literal(""),
+            literal("public"),
+            "session_user".to_owned(),
+        ];
+        demand_same(&[TX, PATH, organization, "current_schema", "current_user"], &expected)
+    }
+}

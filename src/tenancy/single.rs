@@ -1,0 +1,370 @@
+//! One statement, as a tenant or the platform, in one round trip.
+
+use super::{
+    Db, TxOptions,
+    descriptions::Described,
+    entry::Exit,
+    row::{self, FromRow},
+    session::{Behind, Of, Session, classify_commit},
+    statement_form::{COPY, is_copy},
+};
+use crate::{
+    db::message::Answer,
+    error::{Error, Result, TenantError, TransactionError},
+    slug::TenantSlug,
+    sqlstate,
+};
+use futures_util::future::Either;
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
+
+type PgResult<T> = Result<T, tokio_postgres::Error>;
+
+/// One tenant of a [`Db`], for single statements.
+///
+/// Each call is a transaction of its own with every guard of [`Db::with_tenant`]: the message that enters the tenant, the
+/// statement, and the message that checks and commits go out together, and one round trip answers them all. The first time
+/// that a tenant runs a statement with parameters, the server is asked for their types, which takes a second one; the
+/// `_typed` forms never do. Behind a pooler (`pooled = true`) the message that enters the tenant is answered before the
+/// statement is sent, which takes one more.
+///
+/// A statement that fails takes the commit with it. One thing only happens at the client, after the commit: `query_one` and
+/// `query_opt` finding another number of rows than they promise.
+pub struct TenantHandle<'a, E = Error> {
+    single: Single<'a, E>,
+}
+
+impl<E: From<Error> + Send> Db<E> {
+    /// One tenant, for single statements in one round trip each.
+    ///
+    /// ```no_run
+    /// # async fn example(db: cgk::Db) -> Result<(), cgk::Error> {
+    /// let slug: cgk::TenantSlug = "acme".parse()?;
+    /// let row = db.tenant(&slug).query_one("select count(*) from orders", &[]).await?;
+    /// let orders: i64 = row.get(0);
+    /// # Ok(()) }
+    /// ```
+    pub fn tenant<'a>(&'a self, slug: &'a TenantSlug) -> TenantHandle<'a, E> {
+        TenantHandle { single: Single { db: self, of: Of::Tenant(slug) } }
+    }
+}
+
+/// How often a statement is sent at most, each time in a transaction of its own: again where nothing can have been committed
+/// and only something that has changed meanwhile stood in its way.
+const TRIES_MAX: usize = 3;
+
+// Macros and not functions over closures: a future that comes out of a generic async closure is not known to be `Send` for
+// every lifetime, and these calls stand in spawned tasks.
+
+/// Refuses a COPY: its answer cannot be read here, and the commit would already be on its way.
+fn refuse_copy(sql: &str) -> Result<()> {
+    if is_copy(sql) { Err(COPY.error()) } else { Ok(()) }
+}
+
+/// Runs a statement in one message with its entry and its commit.
+macro_rules! described {
+    ($self:ident, $sql:ident, $params:ident, |$client:ident, $typed:ident| $work:expr) => {{
+        refuse_copy($sql)?;
+        let mut again: Option<Error> = None;
+        for _ in 0..TRIES_MAX {
+            let session = $self.open().await?;
+            let described = match session.shared.describe($sql, $params).await {
+                Ok(described) => described,
+                Err(error) => match $self.give_up(session, error).await {
+                    Ok(error) => return Err(error),
+                    Err(error) => {
+                        again = Some(error);
+                        continue;
+                    }
+                },
+            };
+            let $typed = described.typed($params);
+            let answered = {
+                let $client = session.shared.lease.connection().client();
+                session.answer($work).await
+            };
+            match $self.end(session, answered, Some((&described, $sql))).await? {
+                Ended::Done(value) => return Ok(value),
+                Ended::Again(error) => again = Some(error),
+            }
+        }
+        Err(again.expect("there was a try").into())
+    }};
+}
+
+/// Runs a statement whose types are given in one message with its entry and its commit.
+macro_rules! typed {
+    ($self:ident, $sql:ident, |$client:ident| $work:expr) => {{
+        refuse_copy($sql)?;
+        let mut again: Option<Error> = None;
+        for _ in 0..TRIES_MAX {
+            let session = $self.open().await?;
+            if let Err(error) = session.shared.admit_now($sql).await {
+                match $self.give_up(session, error).await {
+                    Ok(error) => return Err(error),
+                    Err(error) => {
+                        again = Some(error);
+                        continue;
+                    }
+                }
+            }
+            let answered = {
+                let $client = session.shared.lease.connection().client();
+                session.answer($work).await
+            };
+            match $self.end(session, answered, None).await? {
+                Ended::Done(value) => return Ok(value),
+                Ended::Again(error) => again = Some(error),
+            }
+        }
+        Err(again.expect("there was a try").into())
+    }};
+}
+
+/// The single statements of a tenant or of the platform.
+pub(super) struct Single<'a, E> {
+    pub(super) db: &'a Db<E>,
+    pub(super) of: Of<'a>,
+}
+
+impl<E: From<Error> + Send> Single<'_, E> {
+    pub(super) async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, E> {
+        described!(self, sql, params, |client, typed| client.query_typed(sql, &typed))
+    }
+
+    pub(super) async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, E> {
+        described!(self, sql, params, |client, typed| client.query_typed_one(sql, &typed))
+    }
+
+    pub(super) async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, E> {
+        described!(self, sql, params, |client, typed| client.query_typed_opt(sql, &typed))
+    }
+
+    pub(super) async fn query_as<T: FromRow<How>, How>(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<T>, E> {
+        let rows = self.query(sql, params).await?;
+        row::read(&rows).map_err(|source| self.failed(source).into())
+    }
+
+    pub(super) async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, E> {
+        described!(self, sql, params, |client, typed| client.execute_typed(sql, &typed))
+    }
+
+    pub(super) async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, E> {
+        typed!(self, sql, |client| client.query_typed(sql, params))
+    }
+
+    pub(super) async fn execute_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<u64, E> {
+        typed!(self, sql, |client| client.execute_typed(sql, params))
+    }
+
+    fn failed(&self, source: tokio_postgres::Error) -> Error {
+        let source = source.into();
+        match self.of {
+            Of::Tenant(slug) => TransactionError::Statement { tenant: slug.clone(), source }.into(),
+            Of::Platform => TransactionError::PlatformStatement { source }.into(),
+        }
+    }
+}
+
+/// The methods of a handle for single statements.
+macro_rules! single_statements {
+    ($Handle:ident) => {
+        impl<E: From<Error> + Send> $Handle<'_, E> {
+            /// Runs a query and returns its rows.
+            ///
+            /// # Locks
+            ///
+            /// As a transaction of this handle's kind, to the end of the statement's commit. This is so for every call here.
+            ///
+            /// # Errors
+            ///
+            /// As a transaction of this handle's kind, with the statement's own failure as kind `Failed`. This is so for every call
+            /// here.
+            ///
+            /// # Cancel safety
+            ///
+            /// The commit is on its way with the statement: dropped, all of it may be committed, or nothing. This is so for every
+            /// call here.
+            pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, E> {
+                self.single.query(sql, params).await
+            }
+
+            /// Runs a query that returns exactly one row.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), and kind `Failed` for any other number of rows, which is found after the commit.
+            pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, E> {
+                self.single.query_one(sql, params).await
+            }
+
+            /// Runs a query that returns one row or none.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), and kind `Failed` for more than one row, which is found after the commit.
+            pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, E> {
+                self.single.query_opt(sql, params).await
+            }
+
+            /// Runs a query and reads each row as a value: a tuple, or what implements [`FromRow`](crate::FromRow).
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), and kind `Failed` for a row that does not fit the type, which is found after the commit.
+            pub async fn query_as<T: FromRow<How>, How>(
+                &self,
+                sql: &str,
+                params: &[&(dyn ToSql + Sync)],
+            ) -> Result<Vec<T>, E> {
+                self.single.query_as(sql, params).await
+            }
+
+            /// Runs a statement and returns the number of rows that it changed.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query).
+            pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, E> {
+                self.single.execute(sql, params).await
+            }
+
+            /// Runs a query whose parameter types are given.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query).
+            pub async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, E> {
+                self.single.query_typed(sql, params).await
+            }
+
+            /// Runs a statement whose parameter types are given and returns the number of rows that it changed.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query).
+            pub async fn execute_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<u64, E> {
+                self.single.execute_typed(sql, params).await
+            }
+        }
+    };
+}
+pub(super) use single_statements;
+
+single_statements!(TenantHandle);
+
+/// What came back for a statement and the commit sent behind it.
+struct Answered<T> {
+    outcome: PgResult<T>,
+    /// `None` when the statement was refused at the client, and so no commit was sent.
+    departure: Option<Answer>,
+    behind: Behind,
+}
+
+/// How a single statement ended at the client.
+enum Ended<T> {
+    Done(T),
+    /// Nothing was committed, and the next try may well succeed.
+    Again(Error),
+}
+
+impl<E: From<Error> + Send> Single<'_, E> {
+    async fn open(&self) -> Result<Session> {
+        self.db.open(self.of, &TxOptions::default()).await
+    }
+
+    /// Ends a transaction that got no further than asking for the types of its statement; the error is worth another try if it
+    /// is returned as one.
+    async fn give_up(&self, session: Session, error: Error) -> Result<E> {
+        if session.shared.entered().await.is_err() {
+            return match Box::pin(self.db.why_refused(session.shared, Behind::Nothing)).await {
+                changed @ Error::Tenant(TenantError::Changed { .. }) => Err(changed),
+                error => Ok(error.into()),
+            };
+        }
+        session.shared.lease.roll_back().await;
+        Ok(error.into())
+    }
+
+    /// Judges the answers of all three messages.
+    async fn end<T>(
+        &self,
+        session: Session,
+        answered: Answered<T>,
+        described: Option<(&Described, &str)>,
+    ) -> Result<Ended<T>, E> {
+        let Answered { outcome, departure, behind } = answered;
+        if session.shared.entered().await.is_err() {
+            return match Box::pin(self.db.why_refused(session.shared, behind)).await {
+                changed @ Error::Tenant(TenantError::Changed { .. }) => Ok(Ended::Again(changed)),
+                error => Err(error.into()),
+            };
+        }
+        let scope = session.shared.scope.clone();
+        let outdated = match (&outcome, described) {
+            (Err(source), Some((described, sql))) => session.shared.is_outdated(described, sql, source),
+            _ => false,
+        };
+        let committed = match departure {
+            Some(departure) => classify_commit(session.shared, departure).await,
+            // Refused at the client: neither the statement nor the commit was sent.
+            None => {
+                session.shared.lease.roll_back().await;
+                Err(scope.aborted(None))
+            }
+        };
+        match (outcome, committed) {
+            (Ok(value), Ok(())) => Ok(Ended::Done(value)),
+            (
+                _,
+                Err(
+                    error @ Error::Transaction(
+                        TransactionError::CommitUnknown { .. } | TransactionError::PlatformCommitUnknown { .. },
+                    ),
+                ),
+            )
+            | (Ok(_), Err(error)) => Err(error.into()),
+            (Err(source), Err(_)) if outdated => Ok(Ended::Again(scope.failed(source))),
+            // The driver asks for a type it does not know behind the COMMIT: the statement is committed, its rows are lost.
+            (Err(source), Ok(())) if sqlstate::is_lost(&source) => Err(scope.commit_unknown(source).into()),
+            (Err(source), _) => Err(scope.failed(source).into()),
+        }
+    }
+}
+
+impl Session {
+    /// Sends a statement and, without waiting, the message that checks and commits; then waits for both.
+    async fn answer<T>(&self, work: impl Future<Output = PgResult<T>>) -> Answered<T> {
+        let flight = self.shared.lease.begin_statement();
+        let mut work = pin!(work);
+        // The first poll writes the statement to the connection, so the commit goes out behind it.
+        let outcome = match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+            Poll::Ready(Err(error)) => {
+                flight.finish_statement();
+                return Answered { outcome: Err(error), departure: None, behind: Behind::Nothing };
+            }
+            Poll::Ready(Ok(value)) => Either::Left(std::future::ready(Ok(value))),
+            Poll::Pending => Either::Right(work),
+        };
+        let exit = Exit::send(&self.shared, self.nonce).await;
+        // Read in the order of the wire: the driver stops reading when an earlier answer is not taken.
+        let (_, outcome) = futures_util::future::join(self.shared.entered(), outcome).await;
+        let (departure, behind) = match exit {
+            Ok(exit) => (exit.answer().await, Behind::Commit),
+            Err(error) => (Answer { error: Some(error), ..Answer::default() }, Behind::Nothing),
+        };
+        flight.finish_statement();
+        Answered { outcome, departure: Some(departure), behind }
+    }
+}

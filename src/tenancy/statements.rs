@@ -1,0 +1,495 @@
+//! The statements of a transaction, the same for tenants and the platform.
+
+use super::{
+    row::{self, FromRow},
+    savepoint::Savepoint,
+    shared::Shared,
+    stream::{BinaryCopyIn, BinaryCopyOut, CopyIn, CopyOut, Rows},
+    tx::AnyTx,
+};
+use crate::error::Result;
+use bytes::{Buf, Bytes};
+use futures_util::future::{Either, join_all};
+use std::{
+    future::{Future, poll_fn, ready},
+    pin::Pin,
+    task::Poll,
+};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
+
+mod sealed {
+    /// Keeps [`Statements`](super::Statements) to the transactions of this crate: others would lack the guards.
+    pub trait Sealed {}
+    impl Sealed for crate::tenancy::TenantTx<'_> {}
+    impl Sealed for crate::tenancy::PlatformTx<'_> {}
+    impl Sealed for crate::tenancy::AnyTx<'_> {}
+}
+
+/// What a method of [`Statements`] returns. A boxed future and not an `impl Future`: of one that borrows a transaction the
+/// compiler cannot show that it is `Send` for every lifetime, and so it could not stand in a spawned task.
+pub type StatementFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+/// What a [`TenantTx`](super::TenantTx) and a [`PlatformTx`](super::PlatformTx) have in common, for functions that take either.
+///
+/// Both have the same methods of their own, with the documentation; the trait need not be imported to call them.
+///
+/// ```no_run
+/// use cgk::{Result, Statements};
+///
+/// async fn note(tx: &impl Statements, text: &str) -> Result<u64> {
+///     tx.execute("insert into notes (text) values ($1)", &[&text]).await
+/// }
+///
+/// # async fn example(db: cgk::Db, acme: cgk::TenantSlug) -> Result<()> {
+/// db.with_tenant(&acme, async |tx| note(tx, "for one").await).await?;
+/// db.platform().transaction(async |tx| note(tx, "for all").await).await?;
+/// # Ok(()) }
+/// ```
+pub trait Statements: sealed::Sealed + Send + Sync {
+    /// Runs a query and returns its rows.
+    fn query<'a>(&'a self, sql: &'a str, params: &'a [&'a (dyn ToSql + Sync)]) -> StatementFuture<'a, Vec<Row>>;
+
+    /// Runs a query that returns exactly one row.
+    fn query_one<'a>(&'a self, sql: &'a str, params: &'a [&'a (dyn ToSql + Sync)]) -> StatementFuture<'a, Row>;
+
+    /// Runs a query that returns one row or none.
+    fn query_opt<'a>(&'a self, sql: &'a str, params: &'a [&'a (dyn ToSql + Sync)]) -> StatementFuture<'a, Option<Row>>;
+
+    /// Runs a query and reads each row as a value.
+    fn query_as<'a, T: FromRow<How> + Send + 'a, How: 'a>(
+        &'a self,
+        sql: &'a str,
+        params: &'a [&'a (dyn ToSql + Sync)],
+    ) -> StatementFuture<'a, Vec<T>>
+    where
+        Self: Sized;
+
+    /// Runs a statement and returns the number of rows that it changed.
+    fn execute<'a>(&'a self, sql: &'a str, params: &'a [&'a (dyn ToSql + Sync)]) -> StatementFuture<'a, u64>;
+
+    /// Runs several statements without parameters in one round trip.
+    fn execute_all<'a>(&'a self, statements: &'a [&'a str]) -> StatementFuture<'a, ()>;
+
+    /// Runs a query whose parameter types are given.
+    fn query_typed<'a>(
+        &'a self,
+        sql: &'a str,
+        params: &'a [(&'a (dyn ToSql + Sync), Type)],
+    ) -> StatementFuture<'a, Vec<Row>>;
+
+    /// Runs a statement whose parameter types are given and returns the number of rows that it changed.
+    fn execute_typed<'a>(
+        &'a self,
+        sql: &'a str,
+        params: &'a [(&'a (dyn ToSql + Sync), Type)],
+    ) -> StatementFuture<'a, u64>;
+
+    /// Runs a query and streams its rows.
+    fn query_raw<'a, 't: 'a>(
+        &'t mut self,
+        sql: &'a str,
+        params: &'a [&'a (dyn ToSql + Sync)],
+    ) -> StatementFuture<'a, Rows<'t>>;
+
+    /// Begins `COPY … FROM STDIN`.
+    fn copy_in<'a, 't: 'a, U: Buf + Send + 'static>(&'t mut self, sql: &'a str) -> StatementFuture<'a, CopyIn<'t, U>>
+    where
+        Self: Sized;
+
+    /// Begins `COPY … TO STDOUT`.
+    fn copy_out<'a, 't: 'a>(&'t mut self, sql: &'a str) -> StatementFuture<'a, CopyOut<'t>>;
+
+    /// Begins `COPY … FROM STDIN (FORMAT binary)`.
+    fn binary_copy_in<'a, 't: 'a>(
+        &'t mut self,
+        sql: &'a str,
+        types: &'a [Type],
+    ) -> StatementFuture<'a, BinaryCopyIn<'t>>;
+
+    /// Begins `COPY … TO STDOUT (FORMAT binary)`.
+    fn binary_copy_out<'a, 't: 'a>(
+        &'t mut self,
+        sql: &'a str,
+        types: &'a [Type],
+    ) -> StatementFuture<'a, BinaryCopyOut<'t>>;
+
+    /// Sets a savepoint.
+    fn savepoint<'t>(&'t mut self) -> StatementFuture<'t, Savepoint<'t, AnyTx<'t>>>;
+}
+
+impl Shared {
+    pub(super) async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        let client = self.client();
+        self.described(sql, params, |typed| async move { client.query_typed(sql, &typed).await }).await
+    }
+
+    pub(super) async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row> {
+        let client = self.client();
+        self.described(sql, params, |typed| async move { client.query_typed_one(sql, &typed).await }).await
+    }
+
+    pub(super) async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
+        let client = self.client();
+        self.described(sql, params, |typed| async move { client.query_typed_opt(sql, &typed).await }).await
+    }
+
+    pub(super) async fn query_as<T: FromRow<How>, How>(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<T>> {
+        let rows = self.query(sql, params).await?;
+        // The statement succeeded: the transaction can go on.
+        row::read(&rows).map_err(|source| self.scope.failed(source))
+    }
+
+    pub(super) async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
+        let client = self.client();
+        self.described(sql, params, |typed| async move { client.execute_typed(sql, &typed).await }).await
+    }
+
+    pub(super) async fn execute_all(&self, statements: &[&str]) -> Result<()> {
+        for sql in statements {
+            self.admit(sql)?;
+        }
+        let mut sent = Vec::with_capacity(statements.len());
+        for sql in statements {
+            let mut work = Box::pin(self.run(self.client().execute_typed(sql, &[])));
+            // The first poll writes it to the connection, so they go out in this order.
+            sent.push(match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+                Poll::Ready(outcome) => Either::Left(ready(outcome)),
+                Poll::Pending => Either::Right(work),
+            });
+        }
+        // All answers are awaited also after a failure: one that nothing waits for keeps the session busy.
+        join_all(sent).await.into_iter().try_for_each(|outcome| outcome.map(drop))
+    }
+
+    pub(super) async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
+        self.admit(sql)?;
+        self.run(self.client().query_typed(sql, params)).await
+    }
+
+    pub(super) async fn execute_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<u64> {
+        self.admit(sql)?;
+        self.run(self.client().execute_typed(sql, params)).await
+    }
+
+    pub(super) async fn query_raw(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Rows<'_>> {
+        let client = self.client();
+        let rows = self.described(sql, params, |typed| async move { client.query_typed_raw(sql, typed).await }).await?;
+        Ok(Rows::new(self, rows))
+    }
+
+    pub(super) async fn copy_in<U: Buf + Send + 'static>(&self, sql: &str) -> Result<CopyIn<'_, U>> {
+        self.admit(sql)?;
+        let sink = self.run(self.client().copy_in(sql)).await?;
+        Ok(CopyIn::new(self, sink))
+    }
+
+    pub(super) async fn copy_out(&self, sql: &str) -> Result<CopyOut<'_>> {
+        self.admit(sql)?;
+        let data = self.run(self.client().copy_out(sql)).await?;
+        Ok(CopyOut::new(self, data))
+    }
+
+    pub(super) async fn binary_copy_in(&self, sql: &str, types: &[Type]) -> Result<BinaryCopyIn<'_>> {
+        self.admit(sql)?;
+        let sink = self.run(self.client().copy_in::<_, Bytes>(sql)).await?;
+        Ok(BinaryCopyIn::new(self, sink, types))
+    }
+
+    pub(super) async fn binary_copy_out(&self, sql: &str, types: &[Type]) -> Result<BinaryCopyOut<'_>> {
+        self.admit(sql)?;
+        let data = self.run(self.client().copy_out(sql)).await?;
+        Ok(BinaryCopyOut::new(self, data, types))
+    }
+}
+
+/// The methods of a transaction, and [`Statements`] over them.
+macro_rules! statements {
+    ($Tx:ident) => {
+        impl<'c> $Tx<'c> {
+            /// Runs a query and returns its rows.
+            ///
+            /// # Errors
+            ///
+            /// Kind `Failed` with the server's answer as source; the transaction can then only be rolled back, or back to a
+            /// [`savepoint`](Self::savepoint). Kind `Unavailable` when the connection is lost. This is so for every statement here.
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropped once it was polled, the statement goes on at the server. When the closure then returns `Ok`, the commit waits
+            /// for it and contains it; when the transaction ends in another way, it is cancelled. This is so for every statement
+            /// here.
+            pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+                self.shared.query(sql, params).await
+            }
+
+            /// Runs a query that returns exactly one row.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), and kind `Failed` for any other number of rows.
+            pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row> {
+                self.shared.query_one(sql, params).await
+            }
+
+            /// Runs a query that returns one row or none.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), and kind `Failed` for more than one row.
+            pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
+                self.shared.query_opt(sql, params).await
+            }
+
+            /// Runs a query and reads each row as a value: a tuple, or what implements [`FromRow`](crate::FromRow).
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), and kind `Failed` for a row that does not fit the type; the transaction can then go on.
+            pub async fn query_as<T: FromRow<How>, How>(
+                &self,
+                sql: &str,
+                params: &[&(dyn ToSql + Sync)],
+            ) -> Result<Vec<T>> {
+                self.shared.query_as(sql, params).await
+            }
+
+            /// Runs a statement and returns the number of rows that it changed.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query).
+            pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
+                self.shared.execute(sql, params).await
+            }
+
+            /// Runs several statements without parameters, in this order and one round trip. Each text is one statement; a text
+            /// with several is refused by the server.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), with the first failure; where a statement's form is refused, none of them is sent.
+            pub async fn execute_all(&self, statements: &[&str]) -> Result<()> {
+                self.shared.execute_all(statements).await
+            }
+
+            /// Runs a query whose parameter types are given. Prepares nothing: one round trip even the first time, and the way that
+            /// works through every pooler.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query).
+            pub async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
+                self.shared.query_typed(sql, params).await
+            }
+
+            /// Runs a statement whose parameter types are given and returns the number of rows that it changed.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query).
+            pub async fn execute_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<u64> {
+                self.shared.execute_typed(sql, params).await
+            }
+
+            /// Runs a query and streams its rows, for results that do not fit into memory.
+            ///
+            /// While the rows are read, no other statement can be sent: the server answers in order, so one inside the loop would
+            /// wait for rows that are not taken. Collect the rows first, read a cursor in batches (`declare c cursor for …`, then
+            /// `fetch 1000 from c` as often as there are rows), or write from another `with_tenant`.
+            ///
+            /// ```compile_fail,E0502
+            /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> Result<(), cgk::Error> {
+            /// use futures_util::TryStreamExt;
+            /// db.with_tenant(&slug, async |tx| {
+            ///     let mut rows = tx.query_raw("select id from orders", &[]).await?;
+            ///     while let Some(row) = rows.try_next().await? {
+            ///         tx.execute("update orders set seen = true where id = $1", &[&row.get::<_, i64>(0)]).await?;
+            ///     }
+            ///     Ok::<_, cgk::Error>(())
+            /// })
+            /// .await
+            /// # }
+            /// ```
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), from here or from the stream.
+            pub async fn query_raw(&mut self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Rows<'_>> {
+                self.shared.query_raw(sql, params).await
+            }
+
+            /// Begins `COPY … FROM STDIN`; the data goes into the sink, and [`CopyIn::finish`] ends it. No other statement can be
+            /// sent meanwhile.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), from here or from the sink.
+            pub async fn copy_in<U: Buf + Send + 'static>(&mut self, sql: &str) -> Result<CopyIn<'_, U>> {
+                self.shared.copy_in(sql).await
+            }
+
+            /// Begins `COPY … TO STDOUT` and streams its data. No other statement can be sent meanwhile.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), from here or from the stream.
+            pub async fn copy_out(&mut self, sql: &str) -> Result<CopyOut<'_>> {
+                self.shared.copy_out(sql).await
+            }
+
+            /// Begins `COPY … FROM STDIN (FORMAT binary)` with columns of these types; each row is written as values, and
+            /// [`BinaryCopyIn::finish`] ends it. No other statement can be sent meanwhile.
+            ///
+            /// ```no_run
+            /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> cgk::Result<()> {
+            /// use cgk::tokio_postgres::types::Type;
+            /// let rows = db
+            ///     .with_tenant(&slug, async |tx| {
+            ///         let copy = "copy customers (email) from stdin (format binary)";
+            ///         let mut copy = tx.binary_copy_in(copy, &[Type::TEXT]).await?;
+            ///         copy.write(&[&"ada@example.com"]).await?;
+            ///         copy.finish().await
+            ///     })
+            ///     .await?;
+            /// # Ok(()) }
+            /// ```
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), from here or from the writer.
+            pub async fn binary_copy_in(&mut self, sql: &str, types: &[Type]) -> Result<BinaryCopyIn<'_>> {
+                self.shared.binary_copy_in(sql, types).await
+            }
+
+            /// Begins `COPY … TO STDOUT (FORMAT binary)` with columns of these types and streams its rows. No other statement can
+            /// be sent meanwhile.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), from here or from the stream.
+            pub async fn binary_copy_out(&mut self, sql: &str, types: &[Type]) -> Result<BinaryCopyOut<'_>> {
+                self.shared.binary_copy_out(sql, types).await
+            }
+
+            /// Sets a savepoint. What is done through the value that is returned counts only once
+            /// [`Savepoint::release`] was called; dropped before that, it is rolled back, and the transaction goes on.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query).
+            pub async fn savepoint(&mut self) -> Result<Savepoint<'_, $Tx<'_>>> {
+                // The borrow on `self` lets only the innermost be used, so the depth is a name of its own.
+                let depth = self.depth + 1;
+                Savepoint::set(self.shared, depth, $Tx { shared: self.shared, depth }).await
+            }
+        }
+
+        impl Statements for $Tx<'_> {
+            fn query<'a>(
+                &'a self,
+                sql: &'a str,
+                params: &'a [&'a (dyn ToSql + Sync)],
+            ) -> StatementFuture<'a, Vec<Row>> {
+                Box::pin(self.shared.query(sql, params))
+            }
+
+            fn query_one<'a>(&'a self, sql: &'a str, params: &'a [&'a (dyn ToSql + Sync)]) -> StatementFuture<'a, Row> {
+                Box::pin(self.shared.query_one(sql, params))
+            }
+
+            fn query_opt<'a>(
+                &'a self,
+                sql: &'a str,
+                params: &'a [&'a (dyn ToSql + Sync)],
+            ) -> StatementFuture<'a, Option<Row>> {
+                Box::pin(self.shared.query_opt(sql, params))
+            }
+
+            fn query_as<'a, T: FromRow<How> + Send + 'a, How: 'a>(
+                &'a self,
+                sql: &'a str,
+                params: &'a [&'a (dyn ToSql + Sync)],
+            ) -> StatementFuture<'a, Vec<T>>
+            where
+                Self: Sized,
+            {
+                Box::pin(self.shared.query_as(sql, params))
+            }
+
+            fn execute<'a>(&'a self, sql: &'a str, params: &'a [&'a (dyn ToSql + Sync)]) -> StatementFuture<'a, u64> {
+                Box::pin(self.shared.execute(sql, params))
+            }
+
+            fn execute_all<'a>(&'a self, statements: &'a [&'a str]) -> StatementFuture<'a, ()> {
+                Box::pin(self.shared.execute_all(statements))
+            }
+
+            fn query_typed<'a>(
+                &'a self,
+                sql: &'a str,
+                params: &'a [(&'a (dyn ToSql + Sync), Type)],
+            ) -> StatementFuture<'a, Vec<Row>> {
+                Box::pin(self.shared.query_typed(sql, params))
+            }
+
+            fn execute_typed<'a>(
+                &'a self,
+                sql: &'a str,
+                params: &'a [(&'a (dyn ToSql + Sync), Type)],
+            ) -> StatementFuture<'a, u64> {
+                Box::pin(self.shared.execute_typed(sql, params))
+            }
+
+            fn query_raw<'a, 't: 'a>(
+                &'t mut self,
+                sql: &'a str,
+                params: &'a [&'a (dyn ToSql + Sync)],
+            ) -> StatementFuture<'a, Rows<'t>> {
+                Box::pin(self.shared.query_raw(sql, params))
+            }
+
+            fn copy_in<'a, 't: 'a, U: Buf + Send + 'static>(
+                &'t mut self,
+                sql: &'a str,
+            ) -> StatementFuture<'a, CopyIn<'t, U>>
+            where
+                Self: Sized,
+            {
+                Box::pin(self.shared.copy_in(sql))
+            }
+
+            fn copy_out<'a, 't: 'a>(&'t mut self, sql: &'a str) -> StatementFuture<'a, CopyOut<'t>> {
+                Box::pin(self.shared.copy_out(sql))
+            }
+
+            fn binary_copy_in<'a, 't: 'a>(
+                &'t mut self,
+                sql: &'a str,
+                types: &'a [Type],
+            ) -> StatementFuture<'a, BinaryCopyIn<'t>> {
+                Box::pin(self.shared.binary_copy_in(sql, types))
+            }
+
+            fn binary_copy_out<'a, 't: 'a>(
+                &'t mut self,
+                sql: &'a str,
+                types: &'a [Type],
+            ) -> StatementFuture<'a, BinaryCopyOut<'t>> {
+                Box::pin(self.shared.binary_copy_out(sql, types))
+            }
+
+            fn savepoint<'t>(&'t mut self) -> StatementFuture<'t, Savepoint<'t, AnyTx<'t>>> {
+                let (shared, depth) = (self.shared, self.depth + 1);
+                Box::pin(Savepoint::set(shared, depth, AnyTx::new(shared, depth)))
+            }
+        }
+    };
+}
+pub(super) use statements;
