@@ -32,15 +32,14 @@ pub use crate::{
     fleet::{
         interrupt::Interrupt,
         selection::{InvalidPart, Part, Scope, Selection},
+        stop::{Stop, StopReason},
     },
     migration::{Divergence, FileMismatch, FileProblem, MigrationId, Mismatch, Place, Set},
     version::{Checksum, Version},
 };
 pub use execute::bind::BindReport;
 pub use execute::observer::{Observer, Silent};
-pub use execute::run::{
-    Canary, Outcome, RunOptions, RunReport, RunStart, SchemaOutcome, Stop, StopReason, run, run_with,
-};
+pub use execute::run::{Canary, Outcome, RunOptions, RunReport, RunStart, SchemaOutcome, run, run_with};
 pub use files::scaffold::{is_name, new_file, new_file_from_bundled};
 pub use files::source::{MigrationFile, Migrations, Source};
 pub use history::read::{RunDetail, RunRecord, RunState, SchemaRecord, failed_last, history, run_detail};

@@ -4,17 +4,16 @@ use super::{CreateOptions, Creation, Fresh, Replay, TRIES_MAX, check_privileges,
 use crate::{
     db::Operator,
     error::{Error, ErrorKind, MigrationError, Result, TenantError},
-    fleet::queue::{Queue, Returned},
+    fleet::{
+        interrupt::Interrupt,
+        stop::{Stop, ends_everything},
+        worker::{Attempt, Finished, TenantWork, WorkerPool},
+    },
     ident::SchemaName,
     login,
     migrate::{
-        Interrupt, Migrations, Set, Stop, StopReason, Target,
-        execute::{
-            attempt::{Backoff, cancellable},
-            grouping::Grouping,
-            run::ends_everything,
-            worker::{WorkerConnection, workers},
-        },
+        Migrations, Set, Target,
+        execute::grouping::Grouping,
         files::encodable,
         plan::{
             self,
@@ -25,14 +24,12 @@ use crate::{
     tenancy::Db,
     tenant::TenantStatus,
 };
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard},
-    time::{Duration, Instant},
+    sync::Mutex,
+    time::Duration,
 };
-use tokio_postgres::error::SqlState;
 
 /// A tenant to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,19 +159,23 @@ pub async fn create_many(
     }
     let fresh = plan::plan(migrations.set(Set::Tenant), &SchemaName::public(), Vec::new(), Target::Head)
         .map_err(MigrationError::Diverged)?;
-    let sink = Mutex::new(CreationSink { observer, report: CreateManyReport::default() });
     let logins = match jobs.first() {
         Some(job) => login::admitted(operator, &job.tenant.slug).await?,
         None => Vec::new(),
     };
     let fresh = Fresh { plan: fresh, logins };
     let replay = Replay::of(operator, migrations).await?;
-    let maker = TenantCreator { operator, migrations, options, fresh, replay, sink: &sink };
-    maker.work(jobs).await;
-    if sink.lock().expect("nothing panics while it is held").report.tenants.iter().any(is_made) {
-        maker.replay.record(operator, migrations).await;
+    let sink = Mutex::new(CreationSink { observer, report: CreateManyReport::default() });
+    let work = TenantCreator { migrations, fresh, replay, sink };
+    let pool = WorkerPool::new(operator, &options.interrupt, options.jobs)
+        .failures_max(options.failures_max.map(NonZeroUsize::get), 0);
+    let stopped = pool.work(&work, jobs).await;
+    let TenantCreator { replay, sink, .. } = work;
+    let mut report = sink.into_inner().expect("nothing panics while it is held").report;
+    report.stopped = stopped;
+    if report.tenants.iter().any(is_made) {
+        replay.record(operator, migrations).await;
     }
-    let CreationSink { report, .. } = sink.into_inner().expect("nothing panics while it is held");
     let (report, active) = verified(operator, migrations, report).await?;
     enter_some(db, &active).await?;
     Ok(report)
@@ -183,9 +184,8 @@ pub async fn create_many(
 struct Job {
     tenant: NewTenant,
     facts: TenantFacts,
-    tries: u32,
-    backoff: Backoff,
-    began: Option<Instant>,
+    /// How the last attempt put its files together.
+    grouping: Grouping,
 }
 
 /// What is known of each of them, in one query; in the order given.
@@ -194,7 +194,7 @@ async fn jobs(operator: &Operator, tenants: &[NewTenant]) -> Result<Vec<Job>> {
     let mut facts: BTreeMap<TenantSlug, TenantFacts> = state::facts_of_all(operator, &slugs).await?.tenants;
     let job = |tenant: &NewTenant| {
         let facts = facts.remove(&tenant.slug)?;
-        Some(Job { tenant: tenant.clone(), facts, tries: 0, backoff: Backoff::new(), began: None })
+        Some(Job { tenant: tenant.clone(), facts, grouping: Grouping::Together })
     };
     Ok(tenants.iter().filter_map(job).collect())
 }
@@ -205,98 +205,53 @@ struct CreationSink<'o> {
 }
 
 struct TenantCreator<'r, 'o> {
-    operator: &'r Operator,
     migrations: &'r Migrations,
-    options: &'r CreateManyOptions,
     fresh: Fresh<'r>,
     replay: Replay,
-    sink: &'r Mutex<CreationSink<'o>>,
+    sink: Mutex<CreationSink<'o>>,
 }
 
-impl<'o> TenantCreator<'_, 'o> {
-    async fn work(&self, jobs: Vec<Job>) {
-        let workers = workers(self.operator, self.options.jobs, jobs.len()).await;
-        let queue = Queue::new(jobs, &self.options.interrupt);
-        let mut pool: FuturesUnordered<_> = (0..workers).map(|number| self.worker(number, &queue)).collect();
-        while pool.next().await.is_some() {}
-        let left = queue.left();
-        let mut sink = self.sink();
-        if left > 0 {
-            let reason = sink.report.stopped.as_ref().map_or(StopReason::Interrupted, |stop| stop.reason);
-            sink.report.stopped = Some(Stop { reason, left });
-        }
+impl TenantWork for TenantCreator<'_, '_> {
+    type Job = Job;
+    type Done = Creation;
+
+    fn slug(job: &Job) -> &TenantSlug {
+        &job.tenant.slug
     }
 
-    async fn worker(&self, number: usize, queue: &Queue<'_, Job>) {
-        let Some(connection) = WorkerConnection::open(self.operator, number).await else { return };
-        while let Some(job) = queue.next().await {
-            let returned = self.make(&connection, job).await;
-            if self.sink().report.stopped.is_some() {
-                queue.stop();
-            }
-            queue.put(returned);
+    async fn attempt(&self, operator: &Operator, job: &mut Job, number: u32) -> Result<Attempt<Creation>> {
+        let slug = &job.tenant.slug;
+        if number > 1 {
+            job.facts = state::facts_of(operator, slug).await?;
         }
-    }
-
-    async fn make(&self, operator: &Operator, mut job: Job) -> Returned<Job> {
-        let began = *job.began.get_or_insert_with(Instant::now);
-        let interrupt = &self.options.interrupt;
-        job.tries += 1;
-        if job.tries > 1 {
-            match state::facts_of(operator, &job.tenant.slug).await {
-                Ok(facts) => job.facts = facts,
-                Err(error) => return self.done(job, Err(error), began),
-            }
-        }
+        job.grouping = self.replay.grouping();
         let options = CreateOptions { name: job.tenant.name.clone(), ..CreateOptions::default() };
-        let (fresh, grouping) = (Some(&self.fresh), self.replay.grouping());
-        let tried = try_once(operator, self.migrations, &job.tenant.slug, &options, &job.facts, fresh, &self.replay);
-        match cancellable(operator, interrupt, tried).await {
-            Ok(Some(made)) => self.done(job, Ok(made.creation), began),
-            Ok(None) if job.tries < TRIES_MAX => Returned::Now(job),
-            Ok(None) => {
-                let schema = SchemaName::of_tenant(&job.tenant.slug);
-                self.done(job, Err(Error::Migration(MigrationError::Contended { schema, tries: TRIES_MAX })), began)
+        let fresh = Some(&self.fresh);
+        match try_once(operator, self.migrations, slug, &options, &job.facts, fresh, &self.replay).await? {
+            Some(made) => Ok(Attempt::Done(made.creation)),
+            None if number < TRIES_MAX => Ok(Attempt::Changed),
+            None => {
+                let schema = SchemaName::of_tenant(slug);
+                Err(Error::Migration(MigrationError::Contended { schema, tries: TRIES_MAX }))
             }
-            Err(error) if interrupt.is_cancelling() && error.sqlstate() == Some(&SqlState::QUERY_CANCELED) => {
-                Returned::Now(job)
-            }
-            Err(error) if job.backoff.wants_to_be_alone(&error, &SchemaName::of_tenant(&job.tenant.slug)) => {
-                Returned::Alone(job)
-            }
-            Err(error) => match job.backoff.after(&error) {
-                Some(pause) => Returned::At(Instant::now() + pause, job),
-                None if self.fails_together(operator, grouping, &error).await => Returned::Now(job),
-                None => self.done(job, Err(error), began),
-            },
         }
     }
 
-    /// Whether to try again, because the set applies file by file alone. Another tenant may have found that out meanwhile.
-    async fn fails_together(&self, operator: &Operator, tried: Grouping, error: &Error) -> bool {
-        tried != self.replay.grouping() || self.replay.helps(operator, self.migrations, error).await
+    /// Whether the set applies file by file alone. Another tenant may have found that out meanwhile.
+    async fn recovers(&self, operator: &Operator, job: &mut Job, error: &Error) -> bool {
+        job.grouping != self.replay.grouping() || self.replay.helps(operator, self.migrations, error).await
     }
 
-    fn done(&self, job: Job, result: Result<Creation>, began: Instant) -> Returned<Job> {
-        let mut sink = self.sink();
-        let ends = result.as_ref().is_err_and(|error| ends_everything(error) || error.kind() == ErrorKind::Denied);
-        let outcome = CreateOutcome { slug: job.tenant.slug, result, elapsed: began.elapsed() };
+    fn ends_run(&self, error: &Error) -> bool {
+        ends_everything(error) || error.kind() == ErrorKind::Denied
+    }
+
+    async fn finish(&self, _: &Operator, job: Job, finished: Finished<Creation>) {
+        let Finished { result, elapsed, .. } = finished;
+        let outcome = CreateOutcome { slug: job.tenant.slug, result, elapsed };
+        let mut sink = self.sink.lock().expect("nothing panics while it is held");
         sink.observer.tenant(&outcome);
         sink.report.tenants.push(outcome);
-        let spent = self.options.failures_max.is_some_and(|max| sink.report.failed() >= max.get());
-        let reason = match (ends, spent) {
-            (true, _) => Some(StopReason::Unavailable),
-            (_, true) => Some(StopReason::Failures),
-            _ => None,
-        };
-        if let (None, Some(reason)) = (&sink.report.stopped, reason) {
-            sink.report.stopped = Some(Stop { reason, left: 0 });
-        }
-        Returned::Done
-    }
-
-    fn sink(&self) -> MutexGuard<'_, CreationSink<'o>> {
-        self.sink.lock().expect("nothing panics while it is held")
     }
 }
 

@@ -6,15 +6,19 @@
 
 use super::{
     apply::{self, ApplyOutcome, LedgerPresence, LockWait, PollBackoff, Purpose, Sessions, Unit},
-    attempt::{Backoff, cancellable},
     grouping::Grouping,
     guard,
-    run::{Outcome, ReportSink, SchemaOutcome, Stop, StopReason},
+    run::{Outcome, ReportSink, SchemaOutcome},
 };
 use crate::{
     db::{Operator, message, session_reset::Commits},
     error::{Error, MigrationError, Result, while_doing},
-    fleet::interrupt::Interrupt,
+    fleet::{
+        backoff::Backoff,
+        cancel::cancellable,
+        interrupt::Interrupt,
+        stop::{Stop, StopReason},
+    },
     ident::{Ident, RoleName},
     migrate::{
         fileset::record::FileRecord,

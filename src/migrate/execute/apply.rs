@@ -5,7 +5,6 @@
 //! (`steps.rs`), what is behind it is one message again, and each piece leaves the ledger saying what is done.
 
 use super::{
-    attempt::Backoff,
     grouping::Grouping,
     guard::{self, Broken},
     non_transactional,
@@ -20,6 +19,7 @@ use crate::{
         session_reset::{BETWEEN_FILES, Commits, UNLOCK},
     },
     error::{ConnectionError, Error, MigrationError, MigrationFailure, Result, SetupError, while_doing},
+    fleet::backoff::Backoff,
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     lock,
     migrate::{

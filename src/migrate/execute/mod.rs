@@ -1,6 +1,6 @@
 //! Applies a plan: one schema, or all schemas of a fleet.
 //!
-//! `run.rs` goes over the fleet with the workers of `worker.rs`; `attempt.rs` applies one schema's plan and plans again when
+//! `run.rs` goes over the fleet and hands the tenants to the workers of `src/fleet` as `tenants.rs` says; `attempt.rs` applies one schema's plan and plans again when
 //! another run was faster; `apply.rs` sends one schema's files as one message; `non_transactional.rs` runs a file that
 //! cannot share a transaction, statement by statement; `all_or_nothing.rs` applies every schema in one transaction.
 
@@ -17,5 +17,5 @@ pub(crate) mod run;
 pub(crate) mod schema_lock;
 pub(in crate::migrate) mod script;
 pub(in crate::migrate) mod step_log;
+pub(in crate::migrate) mod tenants;
 pub(in crate::migrate) mod transactionality;
-pub(crate) mod worker;

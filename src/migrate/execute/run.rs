@@ -5,12 +5,19 @@ use super::{
     attempt::{self, AttemptOutcome},
     bind::{self, Unbound},
     observer::Observer,
-    worker::{Job, WorkerPool},
+    tenants::{Job, TenantMigration},
 };
 use crate::{
     db::Operator,
     error::{ConnectionError, Error, MigrationError, Result, TenantError},
-    fleet::{interrupt::Interrupt, selection::Scope},
+    fleet::{
+        backoff::Backoff,
+        cancel::{cancellable, was_cancelled},
+        interrupt::Interrupt,
+        selection::Scope,
+        stop::{Stop, StopReason},
+        worker::WorkerPool,
+    },
     ident::{Ident, SchemaName},
     identity,
     migrate::{
@@ -26,16 +33,12 @@ use crate::{
     },
     migration::{MigrationId, Set},
     slug::TenantSlug,
-    sqlstate,
 };
 use std::{
     collections::BTreeSet,
     num::NonZeroUsize,
-    sync::Mutex,
     time::{Duration, Instant},
 };
-use tokio::sync::OnceCell;
-use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 /// How a plan is carried out.
@@ -184,50 +187,6 @@ pub struct RunReport {
     pub stopped: Option<Stop>,
     /// What [`history`](crate::migrate::history()) knows the run by; `None` where nothing was recorded.
     pub id: Option<Uuid>,
-}
-
-/// Why a run ended before it was done. What it did stays done, and the next run goes on from there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stop {
-    /// Why.
-    pub reason: StopReason,
-    /// How many tenants still have something pending because of that. They are as they were.
-    pub left: usize,
-}
-
-/// Why a run ended before it was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopReason {
-    /// A canary failed.
-    Canary,
-    /// As many tenants failed as were allowed to.
-    Failures,
-    /// Somebody asked for it through an [`Interrupt`].
-    Interrupted,
-    /// The server is gone, is shutting down or has no space left; the last failed tenant tells which.
-    Unavailable,
-    /// All or nothing was asked for, and something failed: everything was rolled back.
-    RolledBack,
-}
-
-impl StopReason {
-    const ALL: [Self; 5] = [Self::Canary, Self::Failures, Self::Interrupted, Self::Unavailable, Self::RolledBack];
-
-    /// One word for programs and the history.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Canary => "canary",
-            Self::Failures => "failures",
-            Self::Interrupted => "interrupted",
-            Self::Unavailable => "unavailable",
-            Self::RolledBack => "rolled_back",
-        }
-    }
-
-    pub(crate) fn of(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
-    }
 }
 
 impl RunReport {
@@ -397,22 +356,18 @@ async fn one_by_one(
     }
     let (canaries, rest) = split(jobs, &options.canary);
     let refused = sink.report.failed();
-    let sink = Mutex::new(sink);
-    let pool = WorkerPool { operator, migrations, options, files, census: OnceCell::new(), sink: &sink };
-    if !canaries.is_empty() {
-        pool.work(canaries).await;
-        let mut sink = sink.lock().expect("nothing panics while it is held");
-        if sink.report.failed() > refused && sink.report.stopped.is_none() {
-            sink.report.stopped = Some(Stop { reason: StopReason::Canary, left: 0 });
-        }
-        if let Some(stop) = &mut sink.report.stopped {
-            stop.left += rest.len();
-            return Ok(());
-        }
+    let pool = WorkerPool::new(operator, &options.interrupt, options.jobs).failures_max(options.failures_max, refused);
+    let work = TenantMigration::new(migrations, options, files, sink);
+    let mut stopped = work.work(&pool, canaries).await;
+    let canary_failed = work.sink().report.failed() > refused;
+    if stopped.is_none() && canary_failed {
+        stopped = Some(Stop { reason: StopReason::Canary, left: 0 });
     }
-    if !rest.is_empty() {
-        pool.work(rest).await;
-    }
+    let stopped = match stopped {
+        Some(stop) => Some(Stop { left: stop.left + rest.len(), ..stop }),
+        None => work.work(&pool, rest).await,
+    };
+    work.sink().report.stopped = stopped;
     Ok(())
 }
 
@@ -433,9 +388,7 @@ async fn rehearse(
             Ok(())
         }
         // What follows finds the interrupt and begins no tenant.
-        Err(error) if options.interrupt.is_cancelling() && error.sqlstate() == Some(&SqlState::QUERY_CANCELED) => {
-            Ok(())
-        }
+        Err(error) if was_cancelled(&options.interrupt, &error) => Ok(()),
         // No connection is left for it. Losing the operator's own is another error.
         Err(
             error @ (Error::Connection(ConnectionError::Connect { .. })
@@ -491,10 +444,10 @@ async fn migrate_public(
     let (files, exact) = (Some(files), options.exact);
     let mut task = attempt::Task { set: Set::Public, plan, ledger, role: None, owner: None, exact, files };
     let mut attempts = 0;
-    let mut backoff = attempt::Backoff::new();
+    let mut backoff = Backoff::new();
     loop {
         attempts += 1;
-        match attempt::cancellable(
+        match cancellable(
             operator,
             &options.interrupt,
             attempt::attempt(operator, migrations, &mut task, LockWait::Block),
@@ -556,10 +509,4 @@ async fn check_canaries(operator: &Operator, planned: &FleetPlan<'_>, canary: &C
         }
     }
     Ok(())
-}
-
-/// Whether an error is the server's state and not the schema's: going on would fail everywhere.
-pub(crate) fn ends_everything(error: &Error) -> bool {
-    matches!(error, Error::Connection(ConnectionError::Lost { .. }))
-        || error.sqlstate().is_some_and(sqlstate::is_the_servers)
 }

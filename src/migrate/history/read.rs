@@ -8,7 +8,7 @@
 use crate::{
     db::Operator,
     error::{Result, while_doing},
-    migrate::execute::run::StopReason,
+    fleet::stop::StopReason,
     slug::TenantSlug,
 };
 use std::time::{Duration, SystemTime};

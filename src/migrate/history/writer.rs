@@ -126,7 +126,7 @@ impl<'o> HistoryWriter<'o> {
     }
 
     /// Does the work, and writes what is noted meanwhile.
-    pub(crate) async fn while_working(&self, work: impl Future<Output = ()>) {
+    pub(crate) async fn while_working<T>(&self, work: impl Future<Output = T>) -> T {
         if self.id.is_none() {
             return work.await;
         }
@@ -144,10 +144,11 @@ impl<'o> HistoryWriter<'o> {
             }
         };
         let work = async {
-            work.await;
+            let done = work.await;
             finished.notify_one();
+            done
         };
-        tokio::join!(work, write);
+        tokio::join!(work, write).0
     }
 
     /// Ends the run's history.

@@ -14,7 +14,6 @@ pub(crate) use record::{OWN_NAME, Snapshot, given, is_denied, is_missing_table, 
 use super::{
     execute::{
         apply::{self, ApplyOutcome, LedgerPresence, LockWait, Purpose, Sessions, Unit},
-        attempt::cancellable,
         grouping::Grouping,
     },
     files::source::Migrations,
@@ -25,7 +24,7 @@ use crate::{
     config::Isolation,
     db::{Operator, message, session_reset::Commits},
     error::{Error, MigrationError, Result, TenantError, while_doing},
-    fleet::interrupt::Interrupt,
+    fleet::{cancel::cancellable, interrupt::Interrupt, stop::ends_everything},
     ident::{RoleName, SchemaName, literal},
     isolation, lock,
     migration::{MigrationId, Set},
@@ -164,9 +163,7 @@ fn anonymous(snapshots: Vec<Snapshot>, schema: &SchemaName) -> Vec<Snapshot> {
 
 /// Whether an error comes from what the files say and not from the server's state.
 pub(crate) fn is_of_the_files(error: &Error) -> bool {
-    let passing = error.is_retryable()
-        || super::execute::run::ends_everything(error)
-        || error.sqlstate() == Some(&SqlState::QUERY_CANCELED);
+    let passing = error.is_retryable() || ends_everything(error) || error.sqlstate() == Some(&SqlState::QUERY_CANCELED);
     let of_files = matches!(
         error,
         Error::Migration(MigrationError::Failed(_))

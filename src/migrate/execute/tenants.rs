@@ -1,0 +1,142 @@
+//! The tenants of a run: what one attempt at one of them does, and what is reported of it.
+
+use super::{
+    apply::{LedgerPresence, LockWait},
+    attempt::{self, AttemptOutcome, Task},
+    run::{Outcome, ReportSink, RunOptions, SchemaOutcome},
+};
+use crate::{
+    db::Operator,
+    error::{Error, MigrationError, Result},
+    fleet::{
+        stop::Stop,
+        worker::{Attempt, Finished, TenantWork, WorkerPool},
+    },
+    ident::{Ident, SchemaName},
+    migrate::{
+        files::source::Migrations,
+        fileset::{census::Census, record::FileRecord},
+        ledger::Applied,
+        plan::{Plan, state::role_of},
+    },
+    migration::{MigrationId, Set},
+    slug::TenantSlug,
+};
+use std::sync::{Mutex, MutexGuard};
+use tokio::sync::OnceCell;
+
+/// A tenant that has something pending.
+pub(crate) struct Job<'a> {
+    pub(crate) slug: TenantSlug,
+    plan: Plan<'a>,
+    owner: Option<Ident>,
+    lock_wait: LockWait,
+}
+
+impl<'a> Job<'a> {
+    pub(crate) fn new(slug: TenantSlug, plan: Plan<'a>, owner: Option<Ident>) -> Self {
+        Self { slug, plan, owner, lock_wait: LockWait::NoWait }
+    }
+}
+
+/// Migrates tenants, and hands their outcomes to the report.
+pub(crate) struct TenantMigration<'a, 's, 'o> {
+    migrations: &'a Migrations,
+    options: &'s RunOptions,
+    files: &'s FileRecord,
+    /// What the ledgers held when the first migration failed, and how many tenants were done by then.
+    census: OnceCell<(Census, usize)>,
+    sink: Mutex<&'s mut ReportSink<'o>>,
+}
+
+impl<'a, 's, 'o> TenantMigration<'a, 's, 'o> {
+    pub(crate) fn new(
+        migrations: &'a Migrations,
+        options: &'s RunOptions,
+        files: &'s FileRecord,
+        sink: &'s mut ReportSink<'o>,
+    ) -> Self {
+        Self { migrations, options, files, census: OnceCell::new(), sink: Mutex::new(sink) }
+    }
+
+    /// Works until every job is done or something ends the run: first those that may stand side by side, then, one at a time,
+    /// those with a file that runs without a transaction. CREATE INDEX CONCURRENTLY waits for every snapshot in the database
+    /// that is older than it, so the other tenants' transactions would hold it up, and it them.
+    pub(crate) async fn work(&self, pool: &WorkerPool<'_>, jobs: Vec<Job<'a>>) -> Option<Stop> {
+        let recorder = self.sink().recorder;
+        let (quiet, together): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.plan.needs_quiet());
+        if let Some(mut stop) = recorder.while_working(pool.work(self, together)).await {
+            stop.left += quiet.len();
+            return Some(stop);
+        }
+        recorder.while_working(pool.work_one_by_one(self, quiet)).await
+    }
+
+    /// An error that also says how many schemas already have the file. The ledgers are counted once a run; what the run
+    /// did since is added.
+    async fn counted(&self, operator: &Operator, mut error: Error) -> Error {
+        let Error::Migration(MigrationError::Failed(failure)) = &mut error else { return error };
+        let files = self.migrations.set(Set::Tenant).files();
+        let Some(file) = files.iter().find(|file| file.path() == failure.file) else { return error };
+        let counted = self.census.get_or_try_init(|| async {
+            let census = Census::take(operator).await?;
+            Ok::<_, Error>((census, self.sink().report.tenants.len()))
+        });
+        match counted.await {
+            Ok((census, before)) => {
+                let since = |outcome: &SchemaOutcome| match &outcome.result {
+                    Outcome::Migrated { applied } => applied.contains(file.id()),
+                    _ => false,
+                };
+                let since = self.sink().report.tenants.iter().skip(*before).filter(|outcome| since(outcome)).count();
+                failure.schemas_with_file = Some(census.with(Set::Tenant, &Applied::of(file)) + since);
+            }
+            Err(error) => tracing::debug!(%error, "could not count the schemas that have the file"),
+        }
+        error
+    }
+
+    pub(crate) fn sink(&self) -> MutexGuard<'_, &'s mut ReportSink<'o>> {
+        self.sink.lock().expect("nothing panics while it is held")
+    }
+}
+
+impl<'a> TenantWork for TenantMigration<'a, '_, '_> {
+    type Job = Job<'a>;
+    type Done = Vec<MigrationId>;
+
+    fn slug<'j>(job: &'j Job<'a>) -> &'j TenantSlug {
+        &job.slug
+    }
+
+    async fn attempt(&self, operator: &Operator, job: &mut Job<'a>, _: u32) -> Result<Attempt<Vec<MigrationId>>> {
+        let mut task = Task {
+            set: Set::Tenant,
+            plan: job.plan.clone(),
+            ledger: LedgerPresence::Present,
+            role: role_of(operator, &job.slug),
+            owner: job.owner.clone(),
+            exact: self.options.exact,
+            files: Some(self.files),
+        };
+        Ok(match attempt::attempt(operator, self.migrations, &mut task, job.lock_wait).await? {
+            AttemptOutcome::Done(applied) => Attempt::Done(applied),
+            AttemptOutcome::Locked => {
+                // All others first; by then the other run is done with it, most likely.
+                job.lock_wait = LockWait::Block;
+                Attempt::Locked
+            }
+        })
+    }
+
+    async fn finish(&self, operator: &Operator, job: Job<'a>, finished: Finished<Vec<MigrationId>>) {
+        let result = match finished.result {
+            Ok(applied) => Outcome::Migrated { applied },
+            Err(error) => Outcome::Failed { error: self.counted(operator, error).await },
+        };
+        let schema = SchemaName::of_tenant(&job.slug);
+        let Finished { attempts, elapsed, .. } = finished;
+        let outcome = SchemaOutcome { schema, slug: Some(job.slug), result, elapsed, attempts };
+        self.sink().settled(outcome, Some(&job.plan));
+    }
+}
