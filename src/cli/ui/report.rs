@@ -1,7 +1,7 @@
 //! How an error is told: the code, what was being done, each cause once, and what to do about it.
 
 use cgk::{
-    Error, ErrorKind, InvalidSlug, MigrationError, TenantSlug,
+    DriverError, Error, ErrorKind, InvalidSlug, MigrationError, TenantSlug,
     config::ConfigError,
     ident::SchemaName,
     migrate::{Divergence, MigrationFailure, Place},
@@ -425,7 +425,8 @@ fn causes(first: Option<&(dyn StdError + 'static)>) -> Vec<String> {
             break;
         }
         let text = error.to_string();
-        let wraps = error.is::<tokio_postgres::Error>() && text == "db error";
+        let is_driver = error.is::<DriverError>() || error.is::<tokio_postgres::Error>();
+        let wraps = is_driver && text == "db error";
         if !wraps && !causes.iter().any(|cause| cause.contains(&text)) {
             causes.push(text);
         }
