@@ -2,8 +2,8 @@
 
 use super::{
     fix,
-    flatten::flattened,
     report::{Change, Difference},
+    restored::restored,
 };
 use crate::{catalogue, db::message::Answer, ident::SchemaName, migrate::rehearsal::OWN_NAME};
 use std::collections::{BTreeMap, BTreeSet};
@@ -277,8 +277,7 @@ fn is_same(aspect: &str, given: Option<&String>, found: Option<&String>) -> bool
         _ => false,
     };
     given == found
-        || (is_expression
-            && matches!((given, found), (Some(given), Some(found)) if flattened(given) == flattened(found)))
+        || (is_expression && matches!((given, found), (Some(given), Some(found)) if restored(given) == restored(found)))
 }
 
 fn difference(key: &Key, change: Change) -> Difference {

@@ -27,7 +27,6 @@
 mod binding;
 mod compare;
 mod fix;
-mod flatten;
 mod fleet;
 mod ignore;
 mod inspect;
@@ -35,6 +34,7 @@ mod judge;
 mod login_rights;
 mod reference;
 mod report;
+mod restored;
 mod roles;
 mod stamps;
 

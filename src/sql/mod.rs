@@ -6,6 +6,7 @@
 //! COMMIT that the reading did not see fails at the server (`migrate/guard.rs`).
 
 mod cursor;
+mod detach;
 mod names;
 pub(crate) mod rewrite;
 pub(crate) mod scan;

@@ -1,7 +1,7 @@
 //! Rewrites a text at the places of its tokens; everything else stays, byte for byte.
 
 use super::{
-    Statement, Token, TokenKind,
+    Statement, Token, TokenKind, detach,
     shape::{self, Shape},
 };
 use std::ops::Range;
@@ -22,22 +22,44 @@ impl Edits {
         self.replace(range, format!("{with:length$}"));
     }
 
-    /// The text with the replacements made.
-    pub(crate) fn apply(mut self, text: &str) -> String {
+    /// Where in the text as it was an offset in the text as it becomes belongs.
+    pub(crate) fn original_offset(mut self, offset: usize) -> usize {
         self.0.sort_by_key(|(range, _)| range.start);
-        let (mut made, mut done) = (String::with_capacity(text.len()), 0);
+        let (mut grown, mut shrunk) = (0, 0);
+        for (range, with) in self.0 {
+            let start = range.start + grown - shrunk;
+            if offset < start {
+                break;
+            }
+            if offset < start + with.len() {
+                return range.start + (offset - start).min(range.len().saturating_sub(1));
+            }
+            (grown, shrunk) = (grown + with.len(), shrunk + range.len());
+        }
+        offset + shrunk - grown
+    }
+
+    /// The text with the replacements made.
+    pub(crate) fn apply(self, text: &str) -> String {
+        self.apply_within(text, 0..text.len())
+    }
+
+    /// A part of a text with the replacements made, all of which are in it.
+    pub(crate) fn apply_within(mut self, text: &str, part: Range<usize>) -> String {
+        self.0.sort_by_key(|(range, _)| range.start);
+        let (mut made, mut done) = (String::with_capacity(part.len()), part.start);
         for (range, with) in self.0 {
             made.push_str(&text[done..range.start]);
             made.push_str(&with);
             done = range.end;
         }
-        made.push_str(&text[done..]);
+        made.push_str(&text[done..part.end]);
         made
     }
 }
 
-/// Makes a statement one that can run inside a transaction: CONCURRENTLY left out, VACUUM left undone; the same length.
-/// Says whether it can be done.
+/// Makes a statement one that can run inside a transaction: CONCURRENTLY left out, VACUUM left undone. The same length, but for a
+/// DETACH, which becomes a statement of another length that leaves the same behind. Says whether it can be done.
 pub(crate) fn within_a_transaction(statement: &Statement, edits: &mut Edits) -> bool {
     let shape = shape::of(statement);
     match &shape {
@@ -52,6 +74,12 @@ pub(crate) fn within_a_transaction(statement: &Statement, edits: &mut Edits) -> 
             return !(first == Some("call") || first == Some("do") && mentions_commit(statement));
         }
         _ if !shape.is_concurrent() => return true,
+        Shape::AlterTable { table, actions, .. } => {
+            let [action] = actions.as_slice() else { return true };
+            let Some(detach) = detach::within_a_transaction(statement, table, action) else { return true };
+            edits.replace(statement.range.clone(), detach);
+            return true;
+        }
         _ => {}
     }
     for (index, token) in statement.tokens.iter().enumerate() {
@@ -136,7 +164,6 @@ mod tests {
             ("reindex (concurrently) table t; x", "reindex (verbose off ) table t; x"),
             ("reindex (verbose, concurrently true) index i", "reindex (verbose, verbose off ) index i"),
             ("drop index concurrently i; vacuum (analyze) t;", "drop index i; select ;"),
-            ("alter table t detach partition p concurrently", "alter table t detach partition p"),
             ("refresh materialized view concurrently v", "refresh materialized view concurrently v"),
             ("do $$ begin null; end $$", "do $$ begin null; end $$"),
         ] {
@@ -146,6 +173,27 @@ mod tests {
         {
             assert_eq!(inside(alone), None, "{alone}");
         }
+    }
+
+    #[test]
+    fn behind_a_statement_of_another_length_places_are_found_again() {
+        let text = "vacuum t; alter table if exists s.\"T\" detach partition p concurrently; selec 1";
+        let edits = || {
+            let mut edits = Edits::default();
+            for statement in cut(text).unwrap().statements {
+                within_a_transaction(&statement, &mut edits);
+            }
+            edits
+        };
+        let made = edits().apply(text);
+        assert!(made.contains("alter table if exists \"s\".\"T\" detach partition \"p\";"), "{made}");
+        for word in ["alter", "selec 1"] {
+            let place = if word == "alter" { made.find("do '").unwrap() } else { made.find(word).unwrap() };
+            assert_eq!(edits().original_offset(place), text.find(word).unwrap(), "{word}");
+        }
+        // Within what was replaced, a place is in it.
+        let inside = edits().original_offset(made.find("coalesce").unwrap());
+        assert!(text[..inside].contains("concurrentl"), "{inside}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
     non_transactional,
     script::{self, MARKS, Reached, Script, demand, set_local},
     step_log::{self, STEPS_TABLE},
-    transactionality::within_a_transaction,
+    transactionality::{original_offset, within_a_transaction},
 };
 use crate::{
     db::{
@@ -583,7 +583,9 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
             Err(Error::Migration(MigrationError::NotRehearsable { file: file.path().to_owned() }))
         }
         Some(PartKind::File(file)) => {
-            let place = reached.and_then(|reached| script::place(file, reached.completed, reached.offset));
+            let place = reached.and_then(|reached| {
+                script::place(file, reached.completed, reached.offset.map(|offset| original_offset(file, offset)))
+            });
             Err(failure(schema, file, place, source))
         }
         _ => Err(while_doing(doing)(source)),

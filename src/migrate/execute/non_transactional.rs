@@ -14,7 +14,7 @@ use super::{
     guard::{self, Broken},
     script::{self, Script, set_local},
     step_log::{self, Progress, STEPS_TABLE},
-    transactionality::{is_setting, runs_alone, without_concurrently},
+    transactionality::{is_setting, runs_alone, statements_within_a_transaction},
 };
 use crate::{
     db::{Operator, message},
@@ -31,7 +31,6 @@ use crate::{
     row_check, sqlstate,
     version::Checksum,
 };
-use std::borrow::Cow;
 use tokio_postgres::error::SqlState;
 
 /// Carries out the one file of a plan, as far as it goes in one try; the next goes on from there.
@@ -49,11 +48,12 @@ pub(in crate::migrate) async fn run(operator: &Operator, unit: &Unit<'_>, turn: 
         };
     };
     let encoding = operator.facts().encoding.as_str();
-    let sql = match unit.sessions {
-        Sessions::Any => file.sql_for(encoding),
-        Sessions::None => Cow::Owned(without_concurrently(file, encoding).0),
+    let sql = file.sql_for(encoding);
+    let texts = match unit.sessions {
+        Sessions::Any => file.statements().iter().map(|statement| sql[statement.range.clone()].to_owned()).collect(),
+        Sessions::None => statements_within_a_transaction(file, encoding),
     };
-    let stepper = Stepper { operator, role, owner, plan, file, files: unit.files, sql, pid };
+    let stepper = Stepper { operator, role, owner, plan, file, files: unit.files, texts, pid };
     let result = stepper.carry_out().await;
     let released = stepper.release().await;
     // What went wrong first is what is told.
@@ -98,8 +98,8 @@ struct Stepper<'a> {
     owner: Option<&'a Ident>,
     plan: &'a Plan<'a>,
     file: &'a MigrationFile,
-    /// Its text as the server can read it; CONCURRENTLY is blanked out where no session uses the schema.
-    sql: Cow<'a, str>,
+    /// The text of each statement as the server can read it, without CONCURRENTLY where no session uses the schema.
+    texts: Vec<String>,
     files: Option<(&'a FileRecord, Set)>,
     /// The backend that holds the lock.
     pid: i32,
@@ -520,7 +520,7 @@ impl Stepper<'_> {
     }
 
     fn text(&self, number: usize) -> &str {
-        &self.sql[self.file.statements()[number].range.clone()]
+        &self.texts[number]
     }
 
     /// The statement as the file says it, CONCURRENTLY included.

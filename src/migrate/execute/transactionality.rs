@@ -26,19 +26,36 @@ pub(in crate::migrate) fn is_setting(statement: &Statement) -> bool {
 }
 
 /// The text of a file as it can be carried out in a transaction by somebody who keeps nobody waiting: CONCURRENTLY left out,
-/// VACUUM left undone. The same length, every byte that stays in its place. `None` where a statement needs to be alone for
-/// another reason.
+/// VACUUM left undone. `None` where a statement needs to be alone for another reason.
 pub(in crate::migrate) fn within_a_transaction(file: &MigrationFile, encoding: &str) -> Option<String> {
-    let (text, is_whole) = without_concurrently(file, encoding);
-    is_whole.then_some(text)
+    let (edits, is_whole) = edits(file);
+    is_whole.then(|| edits.apply(&file.sql_for(encoding)))
 }
 
-/// [`within_a_transaction`] as far as that is possible, and whether it is possible for every statement.
-pub(in crate::migrate) fn without_concurrently(file: &MigrationFile, encoding: &str) -> (String, bool) {
+/// The statements of a file by themselves, each as in [`within_a_transaction`] where that is possible.
+pub(in crate::migrate) fn statements_within_a_transaction(file: &MigrationFile, encoding: &str) -> Vec<String> {
+    let sql = file.sql_for(encoding);
+    let within = |statement: &Statement| {
+        let mut edits = Edits::default();
+        rewrite::within_a_transaction(statement, &mut edits);
+        edits.apply_within(&sql, statement.range.clone())
+    };
+    file.statements().iter().map(within).collect()
+}
+
+/// Where in the file a place in the text of [`within_a_transaction`] is.
+pub(in crate::migrate) fn original_offset(file: &MigrationFile, offset: usize) -> usize {
+    match edits(file) {
+        (edits, true) if !file.is_transactional() => edits.original_offset(offset),
+        _ => offset,
+    }
+}
+
+fn edits(file: &MigrationFile) -> (Edits, bool) {
     let mut edits = Edits::default();
     let mut is_whole = true;
     for statement in file.statements() {
         is_whole &= rewrite::within_a_transaction(statement, &mut edits);
     }
-    (edits.apply(&file.sql_for(encoding)), is_whole)
+    (edits, is_whole)
 }

@@ -40,3 +40,47 @@ async fn a_schemas_own_name_in_a_body_or_a_literal_is_no_drift() {
     assert!(answer.stdout.contains("set default 'tenant_acme'"), "{}", said(&answer));
     assert!(!answer.stdout.contains("cgk_rehearsal"), "{}", said(&answer));
 }
+
+/// What a dump and a restore make of an expression: the server reads its own text of it.
+#[tokio::test]
+async fn an_expression_that_was_restored_from_a_dump_is_no_drift() {
+    let fleet = Fleet::with(
+        &["acme"],
+        "create table k (s varchar(10), n int, m int, a varchar[]);\n\
+         alter table k add constraint c1 check (s in ('a', 'b''])'));\n\
+         alter table k add constraint c2 check (n between 1 and 5 and m > 0);\n\
+         alter table k add constraint c3 check (s not in ('q', upper('e')::varchar) and n::numeric in (1, 2.5));\n\
+         alter table k add constraint c4 check (a <@ array['x', 'y']::varchar[]);\n\
+         create index i on k (n) where s in ('a', 'b');\n\
+         create view v as select s from k where s in ('a', 'b');\n\
+         create domain d as varchar(5) constraint c5 check (value in ('a', 'b'));\n\
+         create policy p on k using (s in ('a', 'b'));\n",
+    )
+    .await;
+    let texts = "select string_agg(pg_get_constraintdef(oid), ' ' order by conname) || pg_get_indexdef('tenant_acme.i'::regclass) \
+                 || pg_get_viewdef('tenant_acme.v'::regclass) from pg_constraint where connamespace = 'tenant_acme'::regnamespace and contype = 'c'";
+    let before: String = fleet.raw.one(texts).await;
+    fleet
+        .raw
+        .run(
+            "set search_path = tenant_acme; do $$ declare c record; p text := pg_get_expr(polqual, polrelid) from pg_policy where polname = 'p';
+             begin
+                 for c in select conname, pg_get_constraintdef(oid) as text from pg_constraint where conrelid = 'k'::regclass and contype = 'c' loop
+                     execute format('alter table k drop constraint %s; alter table k add constraint %s %s', c.conname, c.conname, c.text);
+                 end loop;
+                 execute (select 'alter domain d drop constraint c5; alter domain d add constraint c5 ' || pg_get_constraintdef(oid)
+                          from pg_constraint where contypid = 'd'::regtype);
+                 execute (select 'drop index i; ' || pg_get_indexdef('i'::regclass));
+                 execute 'create or replace view v as ' || pg_get_viewdef('v'::regclass);
+                 execute format('alter policy p on k using (%s)', p);
+             end $$; reset search_path",
+        )
+        .await;
+    let after: String = fleet.raw.one(texts).await;
+    assert_ne!(before, after, "the precondition: the server writes other texts");
+    let answer = fleet.drift();
+    assert_eq!(answer.code, 0, "{}", said(&answer));
+    // The control: another list is a difference.
+    fleet.raw.run("create or replace view tenant_acme.v as select s from tenant_acme.k where s in ('a', 'c')").await;
+    assert_eq!(fleet.drift().code, 7);
+}

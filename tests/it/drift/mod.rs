@@ -8,3 +8,4 @@ pub(crate) mod roles;
 pub(crate) mod schemas;
 pub(crate) mod sql;
 pub(crate) mod stamps;
+pub(crate) mod step_forms;
