@@ -2,8 +2,10 @@
 -- Stands after `with s (nsp, schema, owner, role) as (…),`. facts are "aspect=value", joined by U+001F; what is not there is left
 -- out. `{grants acl | owner | role | default}` is written out by mod.rs.
 --
--- Left out on purpose: what extensions own, the ledger, what an owner may do to its own, internal triggers, the rows of
--- PostgreSQL 18 that say NOT NULL a second time, and the name of a table's file.
+-- Left out on purpose: what extensions own, what an owner may do to its own, internal triggers, and the name of a table's file; of the
+-- ledger, the comment, who may read it, and the column that an earlier version's ledger gets with its first repair. A NOT NULL
+-- is told with its column or domain, by its name only where somebody gave it one: PostgreSQL 18 names them all, and an upgrade
+-- from an earlier version names them anew.
 member as materialized (
     select classid, objid from pg_catalog.pg_depend
     where refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass and deptype = 'e'
@@ -14,7 +16,8 @@ held as materialized (
         on d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.refobjid = s.nsp and d.objsubid = 0
 ),
 rel as materialized (
-    select s.*, c.*, c.oid as relid, c.relname::pg_catalog.text as rel
+    select s.*, c.*, c.oid as relid, c.relname::pg_catalog.text as rel,
+           c.relname = 'schema_migrations' and c.relkind in ('r', 'p') as is_ledger
     from (select h.objid from held h where h.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
           -- A composite type is in the schema, and its relation depends on the type.
           union all
@@ -23,7 +26,6 @@ rel as materialized (
     join pg_catalog.pg_class c on c.oid = h.objid
     join s on s.nsp = c.relnamespace
     where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S', 'c')
-      and not (c.relname = 'schema_migrations' and c.relkind in ('r', 'p'))
       and not exists (select from member m where m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and m.objid = c.oid)
 ),
 proc as materialized (
@@ -32,6 +34,8 @@ proc as materialized (
     from held h join pg_catalog.pg_proc p on p.oid = h.objid and h.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
     join s on s.nsp = p.pronamespace
     where not exists (select from member m where m.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and m.objid = p.oid)
+      -- The constructors of a range are a part of it.
+      and not exists (select from pg_catalog.pg_depend i where i.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and i.objid = p.oid and i.deptype = 'i')
 ),
 typ as materialized (
     select s.*, t.*, t.oid as typid
@@ -75,7 +79,9 @@ union all
         (select 'publications=' || pg_catalog.string_agg(b.pubname::pg_catalog.text || coalesce(' (' || (pg_catalog.to_jsonb(x) ->> 'prattrs') || ')', '')
                 || case when pg_catalog.to_jsonb(x) ->> 'prqual' is not null then ' where ...' else '' end, ', ' order by b.pubname::pg_catalog.text collate "C")
          from pg_catalog.pg_publication_rel x join pg_catalog.pg_publication b on b.oid = x.prpubid where c.relkind in ('r', 'p') and x.prrelid = c.relid),
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass and note.objoid = c.relid and note.objsubid = 0),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where not c.is_ledger and note.objsubid = 0
+                and note.classoid = case c.relkind when 'c' then 'pg_catalog.pg_type'::pg_catalog.regclass else 'pg_catalog.pg_class'::pg_catalog.regclass end
+                and note.objoid = case c.relkind when 'c' then c.reltype else c.relid end),
         case when c.relkind in ('v', 'm') then 'definition=' || pg_catalog.pg_get_viewdef(c.relid) end,
         (select 'inherits=' || pg_catalog.string_agg(h.inhparent::pg_catalog.regclass::pg_catalog.text, ', ' order by h.inhseqno)
          from pg_catalog.pg_inherits h where h.inhrelid = c.relid),
@@ -89,17 +95,24 @@ union all
                  where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = c.relid and d.objsubid = 0
                    and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.deptype in ('a', 'i')))
          from pg_catalog.pg_sequence q where c.relkind = 'S' and q.seqrelid = c.relid),
-        'grants=' || {grants c.relacl | c.relowner | c.role | })
+        case when c.relkind <> 'c' and not c.is_ledger then 'grants=' || {grants c.relacl | c.relowner | c.role | } end,
+        (select 'grants=' || {grants y.typacl | y.typowner | c.role | everyone: usage}
+         from pg_catalog.pg_type y where c.relkind = 'c' and y.oid = c.reltype))
     from rel c
 union all
     select c.nsp, 'columns', c.rel, '', pg_catalog.string_agg(a.attname::pg_catalog.text, ', ' order by a.attnum)
     from rel c join pg_catalog.pg_attribute a on a.attrelid = c.relid and a.attnum > 0 and not a.attisdropped
-    where c.relkind <> 'S'
+    where c.relkind <> 'S' and not c.is_ledger
     group by c.nsp, c.relid, c.rel
 union all
     select c.nsp, 'column', c.rel, a.attname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'type=' || pg_catalog.format_type(a.atttypid, a.atttypmod),
-        'not null=' || case when a.attnotnull then 'yes' else 'no' end,
+        case when not a.attnotnull then 'not null=no' when n.oid is null then 'not null=yes'
+             else pg_catalog.concat_ws(E'\x1f',
+                 'not null=yes' || case when n.connoinherit then ', no inherit' else '' end || case when n.convalidated then '' else ', not valid' end,
+                 case when n.conname !~ '_not_null[0-9]*$' then 'not null constraint=' || n.conname::pg_catalog.text end,
+                 (select 'not null comment=' || note.description from pg_catalog.pg_description note
+                  where note.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and note.objoid = n.oid and note.objsubid = 0)) end,
         case a.attgenerated when '' then 'default=' || pg_catalog.pg_get_expr(d.adbin, d.adrelid)
              else 'generated=' || pg_catalog.pg_get_expr(d.adbin, d.adrelid) || case a.attgenerated when 's' then ' stored' else ' virtual' end end,
         case a.attidentity when 'a' then 'identity=always' when 'd' then 'identity=by default' end,
@@ -116,7 +129,9 @@ union all
     from rel c join pg_catalog.pg_attribute a on a.attrelid = c.relid and a.attnum > 0 and not a.attisdropped
     left join pg_catalog.pg_type y on y.oid = a.atttypid
     left join pg_catalog.pg_attrdef d on a.atthasdef and d.adrelid = a.attrelid and d.adnum = a.attnum
-    where c.relkind <> 'S'
+    -- From PostgreSQL 18 on.
+    left join pg_catalog.pg_constraint n on a.attnotnull and n.conrelid = a.attrelid and n.contype = 'n' and n.conkey[1] = a.attnum
+    where c.relkind <> 'S' and not (c.is_ledger and a.attname = 'repairs')
 union all
     select c.nsp, 'constraint', c.rel, k.conname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'definition=' || pg_catalog.pg_get_constraintdef(k.oid),
@@ -124,7 +139,7 @@ union all
          from pg_catalog.pg_trigger t where k.contype = 'f' and t.tgconstraint = k.oid and t.tgenabled <> 'O'),
         (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and note.objoid = k.oid and note.objsubid = 0))
     from rel c join pg_catalog.pg_constraint k on k.conrelid = c.relid
-    where k.contype in ('c', 'f', 'p', 'u', 'x') or (k.contype = 'n' and not k.convalidated)
+    where k.contype in ('c', 'f', 'p', 'u', 'x')
 union all
     select c.nsp, 'index', c.rel, x.relname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'state=' || case when i.indisvalid and i.indisready then 'valid' else 'INVALID' end,
@@ -134,7 +149,8 @@ union all
         (select 'statistics targets=' || pg_catalog.string_agg(a.attnum || ': ' || a.attstattarget, ', ' order by a.attnum)
          from pg_catalog.pg_attribute a where a.attrelid = i.indexrelid and coalesce(a.attstattarget, -1) >= 0),
         (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass and note.objoid = i.indexrelid and note.objsubid = 0),
-        case when k.oid is null then 'definition=' || pg_catalog.pg_get_indexdef(i.indexrelid, 0, true) end)
+        case when k.oid is null then 'definition=' || pg_catalog.pg_get_indexdef(i.indexrelid, 0, true)
+             else 'options=' || (select pg_catalog.string_agg(o, ', ' order by o collate "C") from pg_catalog.unnest(x.reloptions) o) end)
     from rel c join pg_catalog.pg_index i on i.indrelid = c.relid
     join pg_catalog.pg_class x on x.oid = i.indexrelid
     left join pg_catalog.pg_constraint k on k.conrelid = c.relid and k.conindid = i.indexrelid and k.contype in ('p', 'u', 'x')
@@ -185,7 +201,16 @@ union all
         (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_proc'::pg_catalog.regclass and note.objoid = p.procid and note.objsubid = 0),
         'settings=' || pg_catalog.regexp_replace(pg_catalog.array_to_string(p.proconfig, ', '), '\m' || p.schema || '\M', '<schema>', 'g'),
         (select pg_catalog.concat_ws(E'\x1f', 'state function=' || g.aggtransfn, 'state type=' || pg_catalog.format_type(g.aggtranstype, null),
-                'final function=' || nullif(g.aggfinalfn::pg_catalog.text, '-'), 'initial state=' || g.agginitval)
+                'final function=' || nullif(g.aggfinalfn::pg_catalog.text, '-'), 'initial state=' || g.agginitval,
+                'combine function=' || nullif(g.aggcombinefn::pg_catalog.text, '-'), 'serialize function=' || nullif(g.aggserialfn::pg_catalog.text, '-'),
+                'deserialize function=' || nullif(g.aggdeserialfn::pg_catalog.text, '-'),
+                'moving functions=' || nullif(pg_catalog.concat_ws(', ', nullif(g.aggmtransfn::pg_catalog.text, '-'), nullif(g.aggminvtransfn::pg_catalog.text, '-'), nullif(g.aggmfinalfn::pg_catalog.text, '-')), ''),
+                'moving state=' || case when g.aggmtranstype <> 0 then pg_catalog.concat_ws(', ', pg_catalog.format_type(g.aggmtranstype, null), g.aggmtransspace, g.aggminitval) end,
+                case when g.aggtransspace <> 0 then 'state size=' || g.aggtransspace end,
+                case when g.aggsortop <> 0 then 'sort operator=' || g.aggsortop::pg_catalog.regoperator end,
+                -- What the final functions may do to the state, and whether they get the arguments too.
+                case when (g.aggkind, g.aggfinalmodify, g.aggmfinalmodify, g.aggfinalextra, g.aggmfinalextra) <> ('n', 'r', 'r', false, false)
+                     then 'kind=' || pg_catalog.concat_ws(', ', g.aggkind, g.aggfinalmodify, g.aggmfinalmodify, g.aggfinalextra, g.aggmfinalextra) end)
          from pg_catalog.pg_aggregate g where p.prokind = 'a' and g.aggfnoid = p.procid),
         'grants=' || {grants p.proacl | p.proowner | p.role | everyone: execute})
     from proc p
@@ -196,9 +221,13 @@ union all
          from pg_catalog.pg_enum e where t.typtype = 'e' and e.enumtypid = t.typid),
         case when t.typtype = 'd' then 'type=' || pg_catalog.format_type(t.typbasetype, t.typtypmod) end,
         case when t.typtype = 'd' and t.typnotnull then 'not null=yes' end,
+        (select 'not null constraint=' || k.conname::pg_catalog.text from pg_catalog.pg_constraint k
+         where t.typtype = 'd' and t.typnotnull and k.contypid = t.typid and k.contype = 'n' and k.conname !~ '_not_null[0-9]*$'),
         case when t.typtype = 'd' and t.typcollation not in (0, 100) then 'collation=' || t.typcollation::pg_catalog.regcollation::pg_catalog.text end,
         'default=' || t.typdefault,
-        (select 'range of=' || pg_catalog.concat_ws(', ', pg_catalog.format_type(g.rngsubtype, null), nullif(g.rngcanonical::pg_catalog.text, '-'), nullif(g.rngsubdiff::pg_catalog.text, '-')) from pg_catalog.pg_range g where t.typtype = 'r' and g.rngtypid = t.typid),
+        (select 'range of=' || pg_catalog.concat_ws(', ', pg_catalog.format_type(g.rngsubtype, null), nullif(g.rngcanonical::pg_catalog.text, '-'), nullif(g.rngsubdiff::pg_catalog.text, '-'),
+                'multirange ' || pg_catalog.format_type(g.rngmultitypid, null), nullif(nullif(g.rngcollation, 0), 100)::pg_catalog.regcollation::pg_catalog.text,
+                (select 'operator class ' || o.opcname::pg_catalog.text from pg_catalog.pg_opclass o where o.oid = g.rngsubopc and not o.opcdefault)) from pg_catalog.pg_range g where t.typtype = 'r' and g.rngtypid = t.typid),
         (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_type'::pg_catalog.regclass and note.objoid = t.typid and note.objsubid = 0),
         'grants=' || {grants t.typacl | t.typowner | t.role | everyone: usage})
     from typ t
@@ -237,6 +266,8 @@ union all
 union all
     select s.nsp, 'collation', '', l.collname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'provider=' || l.collprovider::pg_catalog.text, 'locale=' || l.collcollate::pg_catalog.text,
         'icu locale=' || coalesce(pg_catalog.to_jsonb(l) ->> 'colliculocale', pg_catalog.to_jsonb(l) ->> 'colllocale'),
+        case when l.collctype <> l.collcollate then 'character type=' || l.collctype::pg_catalog.text end,
+        'rules=' || (pg_catalog.to_jsonb(l) ->> 'collicurules'),
         case when not l.collisdeterministic then 'deterministic=no' end,
         case when l.collowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(l.collowner) end,
         (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_collation'::pg_catalog.regclass and note.objoid = l.oid and note.objsubid = 0))
@@ -244,6 +275,7 @@ union all
     where not exists (select from member m where m.classid = 'pg_catalog.pg_collation'::pg_catalog.regclass and m.objid = l.oid)
 union all
     select s.nsp, 'text search configuration', '', f.cfgname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        (select case when p.prsname <> 'default' then 'parser=' || p.prsname::pg_catalog.text end from pg_catalog.pg_ts_parser p where p.oid = f.cfgparser),
         'mappings=' || (select pg_catalog.string_agg(m.maptokentype || ': ' || m.mapdict::pg_catalog.regdictionary, ', ' order by m.maptokentype, m.mapseqno)
                         from pg_catalog.pg_ts_config_map m where m.mapcfg = f.oid),
         case when f.cfgowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.cfgowner) end,
@@ -258,12 +290,18 @@ union all
     from held h join pg_catalog.pg_ts_dict f on f.oid = h.objid and h.classid = 'pg_catalog.pg_ts_dict'::pg_catalog.regclass join s on f.dictnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_ts_dict'::pg_catalog.regclass and m.objid = f.oid)
 union all
-    select s.nsp, 'conversion', '', f.conname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'function=' || f.conproc, case when f.condefault then 'default=yes' end)
+    select s.nsp, 'conversion', '', f.conname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'function=' || f.conproc, case when f.condefault then 'default=yes' end,
+        'encodings=' || pg_catalog.pg_encoding_to_char(f.conforencoding) || ', ' || pg_catalog.pg_encoding_to_char(f.contoencoding),
+        case when f.conowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.conowner) end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_conversion'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
     from held h join pg_catalog.pg_conversion f on f.oid = h.objid and h.classid = 'pg_catalog.pg_conversion'::pg_catalog.regclass join s on f.connamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_conversion'::pg_catalog.regclass and m.objid = f.oid)
 union all
     select s.nsp, 'operator class', '', f.opcname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'type=' || pg_catalog.format_type(f.opcintype, null),
-        'method=' || (select m.amname::pg_catalog.text from pg_catalog.pg_am m where m.oid = f.opcmethod), case when f.opcdefault then 'default=yes' end)
+        'method=' || (select m.amname::pg_catalog.text from pg_catalog.pg_am m where m.oid = f.opcmethod), case when f.opcdefault then 'default=yes' end,
+        case when f.opckeytype <> 0 then 'storage=' || pg_catalog.format_type(f.opckeytype, null) end,
+        case when f.opcowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.opcowner) end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_opclass'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
     from held h join pg_catalog.pg_opclass f on f.oid = h.objid and h.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass join s on f.opcnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass and m.objid = f.oid)
 )

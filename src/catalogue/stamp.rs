@@ -79,7 +79,7 @@ const PARTS: [(&str, &str, &str, &str); 15] = [
 ];
 
 /// What can have a comment that is compared: the catalogue, and where its objects are in the query.
-const COMMENTED: [(&str, &str); 12] = [
+const COMMENTED: [(&str, &str); 14] = [
     ("pg_class", "rel"),
     ("pg_constraint", "pg_constraint"),
     ("pg_trigger", "pg_trigger"),
@@ -92,14 +92,25 @@ const COMMENTED: [(&str, &str); 12] = [
     ("pg_collation", "pg_collation"),
     ("pg_ts_config", "pg_ts_config"),
     ("pg_ts_dict", "pg_ts_dict"),
+    ("pg_conversion", "pg_conversion"),
+    ("pg_opclass", "pg_opclass"),
 ];
 
 /// Catalogues without schemas whose names the query reads.
-const SHARED: [&str; 7] =
-    ["pg_namespace", "pg_am", "pg_language", "pg_tablespace", "pg_foreign_server", "pg_publication", "pg_ts_template"];
+const SHARED: [&str; 8] = [
+    "pg_namespace",
+    "pg_am",
+    "pg_language",
+    "pg_tablespace",
+    "pg_foreign_server",
+    "pg_publication",
+    "pg_ts_template",
+    "pg_ts_parser",
+];
 
-/// Types that are compared: not the types of tables' rows and of arrays, which follow what they belong to.
-const IS_TYPE: &str = "(x.typtype in ('e', 'd', 'r') or (x.typtype = 'b' and x.typelem = 0))";
+/// Types that are compared, and those of tables' rows, which tell nothing new but cost less than to be told from composite types.
+/// Not those of arrays, which follow what they belong to.
+const IS_TYPE: &str = "(x.typtype in ('e', 'd', 'r', 'c') or (x.typtype = 'b' and x.typelem = 0))";
 
 /// Rows of a mark, a schema, its stamp. `major` is the server's version.
 pub(crate) fn stamps_sql(schemas: &Schemas<'_>, rows: Rows, major: u32) -> String {
@@ -157,9 +168,12 @@ s (nsp, schema, owner, role) as materialized (
 select '{STAMP}', '', pg_catalog.concat_ws(':', f.rows, f.hash, g.rows, g.hash, r.rows, r.hash)
 from (select pg_catalog.count(*) as rows, pg_catalog.bit_xor(x.hash) as hash from stamped x) f,
      (select pg_catalog.count(*) as rows, pg_catalog.bit_xor(x.hash) as hash from ({all}) x (hash)) g,
-     -- Roles but the tenants' own, which each schema's stamp names by itself.
+     -- Roles but the tenants' own, which each schema's stamp names by itself; and only those that something of this database names.
      (select pg_catalog.count(*) as rows, pg_catalog.bit_xor(pg_catalog.hashtextextended(r.rolname::pg_catalog.text, r.oid::pg_catalog.int8)) as hash
-      from pg_catalog.pg_roles r where r.rolname::pg_catalog.text not in (select 'cgk_' || t.name || '_' || {tag} from tenant t)) r",
+      from pg_catalog.pg_roles r where r.rolname::pg_catalog.text not in (select 'cgk_' || t.name || '_' || {tag} from tenant t)
+        and (r.oid < 16384 or exists (select from pg_catalog.pg_shdepend d
+             where d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = r.oid
+               and d.dbid = (select b.oid from pg_catalog.pg_database b where b.datname = pg_catalog.current_database())))) r",
         rows = rows_sql(Reach::Lookup, Rows::All, major),
         all = all.join("\n    union all "),
         tag = literal(tag),

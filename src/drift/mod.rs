@@ -45,7 +45,7 @@ use crate::{
     db::Operator,
     error::{Error, MigrationError, Result},
     ident::{RoleName, SchemaName, literal},
-    migrate::{MigrationFile, Migrations, Scope, Set, Version, plan::state},
+    migrate::{LEDGER_TABLE, MigrationFile, Migrations, Scope, Set, Version, plan::state},
 };
 use inspect::{InspectOutcome, Wanted, inspect};
 use reference::References;
@@ -160,6 +160,9 @@ pub(crate) async fn compare_up_to(
         }
     };
     let mut given = reference.catalogue.for_schema(schema);
+    // It has none yet, or another tool's table of that name.
+    given.forget_table(LEDGER_TABLE);
+    found.catalogue.forget_table(LEDGER_TABLE);
     given.forget_grants_to_the_tenant();
     found.catalogue.forget_grants_to_the_tenant();
     if set == Set::Public {

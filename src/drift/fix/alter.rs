@@ -232,6 +232,10 @@ fn index(key: &Key, aspect: &str, wanted: &Facts, held: &Facts, found: &Catalogu
     let settings = |sql: String| vec![run(Phase::Settings, sql)];
     match aspect {
         "state" => vec![run(Phase::Indexes, format!("reindex index {index}"))],
+        "options" => {
+            let clause = column::option_clause(fact(wanted, aspect), fact(held, aspect));
+            settings(format!("alter index {index} {clause}"))
+        }
         "definition" => match remove::first(key, found) {
             Some(drop) => std::iter::once(drop).chain(create::index(key, wanted)).collect(),
             None => Vec::new(),

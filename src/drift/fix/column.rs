@@ -22,10 +22,63 @@ pub(super) fn definition(table: &str, column: &str, given: &Catalogue) -> Option
     } else if let Some(generated) = fact(facts, "generated") {
         sql.push_str(&format!(" {}", generation(generated)));
     }
-    if fact(facts, "not null") == Some("yes") {
-        sql.push_str(" not null");
+    if is_not_null(facts) {
+        sql.push_str(&named_not_null(facts));
+        sql.push_str(if has(facts, "no inherit") { " not null no inherit" } else { " not null" });
     }
     Some(sql)
+}
+
+fn is_not_null(facts: &Facts) -> bool {
+    fact(facts, "not null").is_some_and(|text| text.starts_with("yes"))
+}
+
+/// Whether a NOT NULL has a property; the server has them from PostgreSQL 18 on.
+fn has(facts: &Facts, property: &str) -> bool {
+    fact(facts, "not null").is_some_and(|text| text.split(", ").any(|word| word == property))
+}
+
+/// The clause that names a NOT NULL, where a name was given.
+fn named_not_null(facts: &Facts) -> String {
+    fact(facts, "not null constraint").map(|name| format!(" constraint {}", quoted(name))).unwrap_or_default()
+}
+
+/// A NOT NULL as a constraint of the table: this form can say all of it.
+fn add_not_null(column: &str, facts: &Facts) -> String {
+    let properties: String =
+        ["no inherit", "not valid"].iter().filter(|word| has(facts, word)).map(|word| format!(" {word}")).collect();
+    format!("add{} not null {}{properties}", named_not_null(facts), quoted(column))
+}
+
+/// What makes the NOT NULL of a column the one that the migrations give.
+fn not_null(key: &Key, aspect: &str, wanted: &Facts, held: &Facts) -> Vec<FixStatement> {
+    let table = own(&key.parent);
+    let alter = |clause: String| run(Phase::Columns, format!("alter table {table} {clause}"));
+    let column = quoted(&key.name);
+    let fails = "it fails while a row has none";
+    let is_plain = !wanted.contains_key("not null constraint") && fact(wanted, "not null") == Some("yes");
+    let is_only_validated =
+        fact(held, "not null").and_then(|held| held.strip_suffix(", not valid")) == fact(wanted, "not null");
+    match aspect {
+        "not null comment" => match fact(wanted, "not null constraint").or(fact(held, "not null constraint")) {
+            Some(name) => {
+                let text = fact(wanted, aspect).map_or_else(|| "null".into(), crate::ident::literal);
+                vec![run(Phase::Comments, format!("comment on constraint {} on {table} is {text}", quoted(name)))]
+            }
+            None => Vec::new(),
+        },
+        _ if !is_not_null(wanted) => vec![alter(format!("alter column {column} drop not null"))],
+        // The other aspect's statement says all.
+        "not null constraint" if fact(wanted, "not null") != fact(held, "not null") => Vec::new(),
+        "not null" if (is_plain && !is_not_null(held)) || is_only_validated => {
+            vec![alter(format!("alter column {column} set not null")).noting(fails)]
+        }
+        _ if is_not_null(held) => {
+            let add = add_not_null(&key.name, wanted);
+            vec![alter(format!("alter column {column} drop not null, {add}"))]
+        }
+        _ => vec![alter(add_not_null(&key.name, wanted)).noting(fails)],
+    }
 }
 
 /// `(a * 2) stored` as a clause.
@@ -59,7 +112,7 @@ pub(super) fn missing(key: &Key, facts: &Facts, given: &Catalogue, found: Option
     let is_last = given.columns_of(&key.parent).last() == Some(&key.name);
     let fills_itself = ["default", "identity", "generated"].iter().any(|aspect| facts.contains_key(*aspect));
     let mut notes = Vec::new();
-    if fact(facts, "not null") == Some("yes") && !fills_itself {
+    if is_not_null(facts) && !fills_itself {
         notes.push("it fails while the table has rows: add the column without NOT NULL, fill it, then set NOT NULL");
     }
     if !is_last {
@@ -158,10 +211,7 @@ pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalog
                 vec![FixStatement { loses_data: true, ..change }.noting(note)]
             }
         }
-        "not null" if fact(wanted, "not null") == Some("yes") => {
-            vec![alter("set not null".into()).noting("it fails while a row has none")]
-        }
-        "not null" => vec![alter("drop not null".into())],
+        "not null" | "not null constraint" | "not null comment" => not_null(key, aspect, wanted, held),
         "default" => vec![match fact(wanted, "default") {
             Some(default) => alter(format!("set default {default}")),
             None => alter("drop default".into()),

@@ -3,6 +3,7 @@
 pub(crate) mod false_alarms;
 pub(crate) mod ignore;
 pub(crate) mod logins;
+pub(crate) mod not_null;
 pub(crate) mod record_lock;
 pub(crate) mod roles;
 pub(crate) mod schemas;

@@ -49,6 +49,14 @@ create policy orders_all on orders using (total >= 0);
 create statistics orders_statistics (dependencies) on total, quantity from orders;
 create table parts (id int, at date) partition by range (at);
 create table parts_2026 partition of parts for values from ('2026-01-01') to ('2027-01-01');
+create aggregate highest (int) (sfunc = int4larger, stype = int);
+create type lengths as range (subtype = text);
+create collation plain (provider = libc, locale = 'C');
+create text search configuration words (parser = pg_catalog.default);
+create conversion latin for 'LATIN1' to 'UTF8' from iso8859_1_to_utf8;
+create operator class ints for type int using hash as operator 1 =, function 1 hashint4(int);
+create function many() returns setof int language sql as 'select 1';
+create rule kept as on delete to parts do instead nothing;
 ";
 
 const EXTRA: &str = "create table extra (id int, a int, b int)";
@@ -299,6 +307,171 @@ pub(crate) const PLANTED: &[(&str, &[&str])] = &[
         "create text search dictionary plain (template = pg_catalog.simple)",
         &["text search dictionary plain: not from any migration"],
     ),
+    (
+        "alter index orders_pkey set (fillfactor = 40)",
+        &["index orders_pkey: options are fillfactor=40, migrations give none"],
+    ),
+    ("comment on index orders_note_key is 'mine'", &["index orders_note_key: comment is mine, migrations give none"]),
+    ("comment on type pair is 'mine'", &["type pair: comment is mine, migrations give none"]),
+    ("comment on column pair.a is 'mine'", &["column pair.a: comment is mine, migrations give none"]),
+    (
+        "grant usage on type pair to pg_monitor",
+        &["type pair: grants are everyone: usage; pg_monitor: usage, migrations give everyone: usage"],
+    ),
+    ("revoke usage on type mood from public", &["type mood: no grants, migrations give everyone: usage"]),
+    ("alter type pair owner to pg_monitor", &["type pair: owner is pg_monitor, migrations give the schema's"]),
+    (
+        "create or replace aggregate highest (int) (sfunc = int4larger, stype = int, combinefunc = int4larger, sortop = >, sspace = 8, \
+         msfunc = int4larger, minvfunc = int4mi, mstype = int, finalfunc_modify = shareable)",
+        &[
+            "aggregate highest(integer): combine function is int4larger, migrations give none",
+            "aggregate highest(integer): kind is n, s, r, f, f, migrations give none",
+            "aggregate highest(integer): moving functions are int4larger, int4mi, migrations give none",
+            "aggregate highest(integer): moving state is integer, 0, migrations give none",
+            "aggregate highest(integer): sort operator is >(integer,integer), migrations give none",
+            "aggregate highest(integer): state size is 8, migrations give none",
+        ],
+    ),
+    (
+        "drop type lengths; create type lengths as range (subtype = text, collation = \"C\")",
+        &[
+            "type lengths: range of is text, multirange lengths_multirange, \"C\", migrations give text, multirange lengths_multirange",
+        ],
+    ),
+    (
+        "drop type lengths; create type lengths as range (subtype = text, multirange_type_name = many_lengths)",
+        &["type lengths: range of is text, multirange many_lengths, "],
+    ),
+    (
+        "drop collation plain; create collation plain (provider = libc, lc_collate = 'C', lc_ctype = 'POSIX')",
+        &["collation plain: character type is POSIX, migrations give none"],
+    ),
+    ("comment on collation plain is 'mine'", &["collation plain: comment is mine, migrations give none"]),
+    (
+        "alter text search configuration words add mapping for asciiword with simple",
+        &["text search configuration words: mappings are 1: simple, migrations give none"],
+    ),
+    (
+        "comment on text search configuration words is 'mine'",
+        &["text search configuration words: comment is mine, migrations give none"],
+    ),
+    ("comment on conversion latin is 'mine'", &["conversion latin: comment is mine, migrations give none"]),
+    ("alter conversion latin owner to pg_monitor", &["conversion latin: owner is pg_monitor, migrations give none"]),
+    (
+        "drop conversion latin; create conversion latin for 'LATIN1' to 'MULE_INTERNAL' from latin1_to_mic",
+        &[
+            "conversion latin: encodings are LATIN1, MULE_INTERNAL, migrations give LATIN1, UTF8",
+            "conversion latin: function is latin1_to_mic, migrations give iso8859_1_to_utf8",
+        ],
+    ),
+    (
+        "comment on operator class ints using hash is 'mine'",
+        &["operator class ints: comment is mine, migrations give none"],
+    ),
+    (
+        "alter operator class ints using hash owner to pg_monitor",
+        &["operator class ints: owner is pg_monitor, migrations give none"],
+    ),
+    ("alter function many() rows 7", &["function many(): rows are 7, migrations give none"]),
+    ("alter table parts disable rule kept", &["rule parts.kept: state is disabled, migrations give enabled"]),
+    ("comment on rule kept on parts is 'mine'", &["rule parts.kept: comment is mine, migrations give none"]),
+    (
+        "alter table orders enable always trigger orders_touch",
+        &["trigger orders.orders_touch: state is always, migrations give enabled"],
+    ),
+    ("alter sequence numbers cycle", &["sequence numbers: cycle is yes, migrations give none"]),
+    ("alter sequence numbers start 5", &["sequence numbers: start is 5, migrations give 1"]),
+    ("alter sequence numbers maxvalue 77", &["sequence numbers: maximum is 77, migrations give 9223372036854775807"]),
+    ("comment on sequence numbers is 'mine'", &["sequence numbers: comment is mine, migrations give none"]),
+    (
+        "alter sequence numbers owner to pg_monitor",
+        &["sequence numbers: owner is pg_monitor, migrations give the schema's"],
+    ),
+    ("alter domain percent set not null", &["domain percent: not null is yes, migrations give none"]),
+    ("alter domain percent set default 4", &["domain percent: default is 4, migrations give none"]),
+    ("comment on domain percent is 'mine'", &["domain percent: comment is mine, migrations give none"]),
+    (
+        "comment on constraint percent_check on domain percent is 'mine'",
+        &["constraint percent.percent_check: comment is mine, migrations give none"],
+    ),
+    ("alter view open_orders alter id set default 1", &["column open_orders.id: default is 1, migrations give none"]),
+    (
+        "alter view open_orders owner to pg_monitor",
+        &["view open_orders: owner is pg_monitor, migrations give the schema's"],
+    ),
+    (
+        "alter materialized view totals set (fillfactor = 50)",
+        &["materialized view totals: options are fillfactor=50, migrations give none"],
+    ),
+    (
+        "alter function touch() owner to pg_monitor",
+        &["function touch(): owner is pg_monitor, migrations give the schema's"],
+    ),
+    (
+        "drop statistics orders_statistics; create statistics orders_statistics (ndistinct) on total, quantity from orders",
+        &["statistics orders_statistics: definition is CREATE STATISTICS orders_statistics (ndistinct)"],
+    ),
+    (
+        "alter table items alter constraint items_order_id_fkey deferrable initially deferred",
+        &[
+            "constraint items.items_order_id_fkey: definition is FOREIGN KEY (order_id) REFERENCES orders(id) DEFERRABLE",
+        ],
+    ),
+    (
+        "alter table parts detach partition parts_2026; alter table parts attach partition parts_2026 for values from ('2026-01-01') to ('2026-07-01')",
+        &["table parts_2026: partition is FOR VALUES FROM ('2026-01-01') TO ('2026-07-01'), migrations give FOR"],
+    ),
+    ("create table heirs () inherits (extra)", &["table heirs: not from any migration"]),
+    (
+        "create trigger swallow before insert on schema_migrations for each row execute function touch()",
+        &["trigger schema_migrations.swallow: not from any migration"],
+    ),
+    (
+        "create rule swallow as on insert to schema_migrations do instead nothing",
+        &["rule schema_migrations.swallow: not from any migration"],
+    ),
+    (
+        "alter table schema_migrations add column extra int not null default 1",
+        &["column schema_migrations.extra: not from any migration"],
+    ),
+    (
+        "alter table schema_migrations alter duration_ms type int",
+        &["column schema_migrations.duration_ms: type is integer, migrations give bigint"],
+    ),
+    (
+        "alter table schema_migrations alter applied_by drop not null",
+        &["column schema_migrations.applied_by: not null is no, migrations give yes"],
+    ),
+    (
+        "alter table schema_migrations drop constraint schema_migrations_pkey",
+        &["constraint schema_migrations.schema_migrations_pkey: missing"],
+    ),
+    (
+        "alter table schema_migrations add constraint few check (version < 3)",
+        &["constraint schema_migrations.few: not from any migration"],
+    ),
+    ("create unique index by_name on schema_migrations (name)", &["index by_name: not from any migration"]),
+    (
+        "alter table schema_migrations enable row level security",
+        &["table schema_migrations: row security is on, migrations give off"],
+    ),
+    (
+        "create policy none on schema_migrations using (false)",
+        &["policy schema_migrations.none: not from any migration"],
+    ),
+    (
+        "alter table schema_migrations owner to pg_monitor",
+        &["table schema_migrations: owner is pg_monitor, migrations give the schema's"],
+    ),
+    (
+        "alter table schema_migrations set unlogged",
+        &["table schema_migrations: logging is unlogged, migrations give logged"],
+    ),
+    (
+        "alter table schema_migrations set (fillfactor = 50)",
+        &["table schema_migrations: options are fillfactor=50, migrations give none"],
+    ),
+    ("create table copies () inherits (schema_migrations)", &["table copies: not from any migration"]),
     ("alter role {role} login", &["role {role}: may log in"]),
     ("grant insert on schema_migrations to {role}", &["ledger schema_migrations: the tenant's role may write it"]),
     (
