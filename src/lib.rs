@@ -50,11 +50,14 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `cli` (default) | the program `cgk` and all that only it needs; services turn it off with `default-features = false` |
+//! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; services turn it on with `features = ["platform"]` |
 //! | `derive` | [`FromRow`] for structs with `#[derive(FromRow)]` of the crate `postgres-from-row` |
 //! | `testing` | `cgk::testing`: a private, throw-away PostgreSQL and a database per test |
 
 #![warn(missing_docs)]
 
+#[cfg(feature = "platform")]
+pub mod auth;
 mod binding;
 mod catalogue;
 pub mod config;
@@ -106,3 +109,6 @@ pub use tokio_postgres;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+#[cfg(all(doctest, feature = "platform"))]
+#[doc = include_str!("../docs/service.md")]
+struct ServicePage;

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one server, a database per test.
 
 mod access;
+mod auth;
 mod cli;
 mod db;
 mod drift;

@@ -1,0 +1,349 @@
+//! Keys for programs: the table `public.api_keys`.
+
+use super::{
+    ApiKeyId, Auth, AuthError, AuthenticatedTenant, Rejection, SecretToken, TokenKind, active_tenant, error::Result,
+    seconds, token::TokenHash,
+};
+use crate::tenant::OrganizationId;
+use std::time::{Duration, SystemTime};
+use tokio_postgres::Row;
+
+/// A key that was just verified: whose program asks, and what it may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ApiKey {
+    /// The key.
+    pub id: ApiKeyId,
+    /// The organization, which is active.
+    pub tenant: AuthenticatedTenant,
+    /// Its name, for people.
+    pub name: String,
+    /// What it may do. Empty: nothing.
+    pub scopes: Vec<String>,
+}
+
+impl ApiKey {
+    /// Whether it has this scope, letter by letter.
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|has| has == scope)
+    }
+}
+
+/// A key as a list shows it. The key itself is not known to anybody but its holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ApiKeyInfo {
+    /// The key.
+    pub id: ApiKeyId,
+    /// Its name, for people.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// When it was made.
+    pub created_at: SystemTime,
+    /// When it ends; `None`: never.
+    pub expires_at: Option<SystemTime>,
+    /// When it was last used, not exact: see [`AuthSettings::key_use_interval`](super::AuthSettings::key_use_interval).
+    pub last_used_at: Option<SystemTime>,
+    /// When it was revoked.
+    pub revoked_at: Option<SystemTime>,
+}
+
+/// A key to be made.
+#[derive(Clone, Debug)]
+pub struct NewApiKey {
+    name: String,
+    scopes: Vec<String>,
+    lifetime: Option<Duration>,
+}
+
+impl NewApiKey {
+    /// A key of this name that may do nothing and does not expire.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), scopes: Vec::new(), lifetime: None }
+    }
+
+    /// With one scope more.
+    pub fn scope(mut self, scope: &str) -> Self {
+        self.scopes.push(scope.to_owned());
+        self
+    }
+
+    /// With an end, so long after it is made.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+
+    /// The rules of the table, so that a wrong key is told without the database.
+    fn check(&self) -> Result<Option<f64>> {
+        let name = &self.name;
+        if name.chars().count() > 200 || name.trim_matches(' ').is_empty() || name.contains('\0') {
+            return Err(AuthError::Invalid { what: "the name of the key", why: "it must have 1 to 200 characters" });
+        }
+        let characters: usize = self.scopes.iter().map(|scope| scope.chars().count() + 1).sum();
+        let odd =
+            |scope: &String| scope.is_empty() || scope.chars().any(|c| c.is_whitespace() || c.is_control() || c == ',');
+        if self.scopes.len() > 64 || characters > 4097 || self.scopes.iter().any(odd) {
+            let why = "there may be 64 of 4,096 characters in all, none empty, without spaces and commas";
+            return Err(AuthError::Invalid { what: "the scopes of the key", why });
+        }
+        self.lifetime.map(|lifetime| seconds(lifetime, "the lifetime of the key")).transpose()
+    }
+}
+
+/// How a key is replaced by a new one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ApiKeyRotation {
+    overlap: Option<Duration>,
+    lifetime: Option<Duration>,
+}
+
+impl ApiKeyRotation {
+    /// The old key is revoked at once, and the new one does not expire.
+    pub fn at_once() -> Self {
+        Self::default()
+    }
+
+    /// The old key may be used for so long beside the new one, if it does not end before.
+    pub fn overlap(mut self, overlap: Duration) -> Self {
+        self.overlap = Some(overlap);
+        self
+    }
+
+    /// The new key ends so long after it is made.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+}
+
+/// The operations on API keys; from [`Auth::api_keys`].
+#[derive(Clone, Copy, Debug)]
+pub struct ApiKeys<'a> {
+    pub(super) auth: &'a Auth,
+}
+
+const CREATE: &str = "insert into public.api_keys (organization_id, key_hash, name, scopes, expires_at)
+    select o.id, $2, $3, $4, current_timestamp + pg_catalog.make_interval(secs => $5)
+      from public.organizations o where o.id = $1
+    returning id, name, scopes, created_at, expires_at, last_used_at, revoked_at";
+
+// A row that another transaction has locked is not waited for: no verification stands behind another one of the same key.
+const VERIFY: &str = "with found as (
+        select k.id, k.name, k.scopes, o.id as organization_id, o.slug, o.status::pg_catalog.text as status, k.key_hash,
+               k.revoked_at is not null as revoked, coalesce(k.expires_at <= current_timestamp, false) as expired
+          from public.api_keys k join public.organizations o on o.id = k.organization_id
+         where k.key_hash = $1),
+    due as (
+        select k.id from public.api_keys k join found on found.id = k.id
+         where not found.revoked and not found.expired and found.status = 'active'
+           and (k.last_used_at is null or k.last_used_at <= current_timestamp - pg_catalog.make_interval(secs => $2))
+           for update of k skip locked),
+    used as (update public.api_keys k set last_used_at = current_timestamp from due where k.id = due.id)
+    select id, name, scopes, organization_id, slug, status, key_hash, revoked, expired from found";
+
+// The old key's row first: of two rotations at once the second finds it as the first has left it.
+const END: &str = "update public.api_keys
+       set revoked_at = case when $3::pg_catalog.float8 is null then current_timestamp end,
+           expires_at = case when $3 is null then expires_at
+                             else least(expires_at, current_timestamp + pg_catalog.make_interval(secs => $3)) end
+     where organization_id = $1 and id = $2 and revoked_at is null
+       and (expires_at is null or expires_at > current_timestamp)
+    returning name, scopes";
+
+const PURGE: &str = "delete from public.api_keys k
+     using (select id from public.api_keys
+             where expires_at < current_timestamp - pg_catalog.make_interval(secs => $1)
+                or revoked_at < current_timestamp - pg_catalog.make_interval(secs => $1)
+             order by id limit $2 for update skip locked) old
+     where k.id = old.id";
+
+impl ApiKeys<'_> {
+    /// Makes a key of an organization. The token is had here and never again.
+    ///
+    /// # Locks
+    ///
+    /// The organization's row against its deletion, to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: there is no such organization. `Invalid`: name, scopes or lifetime; the database was not asked. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, a key may exist that is not known to anybody.
+    pub async fn create(&self, organization: OrganizationId, key: &NewApiKey) -> Result<(ApiKeyInfo, SecretToken)> {
+        let lifetime = key.check()?;
+        let token = self.new_token();
+        let hash = token.hash();
+        let platform = self.auth.db.platform();
+        let row =
+            platform.query_opt(CREATE, &[&organization.0, &hash.bytes(), &key.name, &key.scopes, &lifetime]).await?;
+        Ok((info(&row.ok_or(AuthError::NotFound { what: "organization" })?), token))
+    }
+
+    /// Whose key this is. Its use is noted, at most once in [`key_use_interval`](super::AuthSettings::key_use_interval), and
+    /// never waits for another transaction.
+    ///
+    /// # Locks
+    ///
+    /// The key's row, to the end of the transaction, where its use is noted.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed`: it is no API key, and the database was not asked. `Rejected`: it is unknown, revoked or expired, or its
+    /// organization is not active. `Database`, also for a server that is read-only.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the use may be noted or not.
+    pub async fn verify(&self, token: &str) -> Result<ApiKey> {
+        let auth = self.auth;
+        let hash = TokenHash::of_presented(token, TokenKind::ApiKey, &auth.settings.brand)?;
+        let interval = auth.settings.key_use_interval.as_secs_f64();
+        let row = auth.db.platform().query_opt(VERIFY, &[&hash.bytes(), &interval]).await?;
+        let row = row.filter(|row| hash.is(row.get(6))).ok_or(Rejection::Unknown)?;
+        match (row.get(7), row.get(8)) {
+            (true, _) => Err(Rejection::Revoked.into()),
+            (_, true) => Err(Rejection::Expired.into()),
+            _ => Ok(ApiKey {
+                id: ApiKeyId(row.get(0)),
+                name: row.get(1),
+                scopes: row.get(2),
+                tenant: active_tenant(row.get(3), row.get(4), row.get(5))?,
+            }),
+        }
+    }
+
+    /// The newest thousand keys of an organization, revoked and expired ones included.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn list(&self, organization: OrganizationId) -> Result<Vec<ApiKeyInfo>> {
+        let list = "select id, name, scopes, created_at, expires_at, last_used_at, revoked_at
+              from public.api_keys where organization_id = $1 order by created_at desc, id limit 1000";
+        Ok(self.auth.db.platform().query(list, &[&organization.0]).await?.iter().map(info).collect())
+    }
+
+    /// Replaces a live key by a new one of the same name and scopes. Both happen or neither.
+    ///
+    /// # Locks
+    ///
+    /// The old key's row, to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the organization has no such key that is live. `Invalid`: a time. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the new key may exist, not known to anybody, and the old one be revoked.
+    pub async fn rotate(
+        &self,
+        organization: OrganizationId,
+        key: ApiKeyId,
+        rotation: &ApiKeyRotation,
+    ) -> Result<(ApiKeyInfo, SecretToken)> {
+        let overlap = rotation.overlap.map(|overlap| seconds(overlap, "the overlap of the keys")).transpose()?;
+        let lifetime = rotation.lifetime.map(|lifetime| seconds(lifetime, "the lifetime of the key")).transpose()?;
+        let token = self.new_token();
+        let hash = token.hash();
+        let platform = self.auth.db.platform();
+        let made = platform.transaction(async |tx| {
+            let old = tx.query_opt(END, &[&organization.0, &key.0, &overlap]).await?;
+            let old = old.ok_or(AuthError::NotFound { what: "API key" })?;
+            let (name, scopes): (String, Vec<String>) = (old.get(0), old.get(1));
+            Ok(tx.query_one(CREATE, &[&organization.0, &hash.bytes(), &name, &scopes, &lifetime]).await?)
+        });
+        Ok((info(&made.await?), token))
+    }
+
+    /// Revokes a key; one that is revoked already stays as it is.
+    ///
+    /// # Locks
+    ///
+    /// The key's row, to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the organization has no such key, whether or not another one has. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the key may be revoked or not.
+    pub async fn revoke(&self, organization: OrganizationId, key: ApiKeyId) -> Result<()> {
+        let revoke = "update public.api_keys set revoked_at = coalesce(revoked_at, current_timestamp)
+             where organization_id = $1 and id = $2";
+        self.changed(self.auth.db.platform().execute(revoke, &[&organization.0, &key.0]).await?)
+    }
+
+    /// Lets a live key end so long from now, if it would not end before.
+    ///
+    /// # Locks
+    ///
+    /// The key's row, to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the organization has no such key that is live. `Invalid`: the time. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the key may end then or later.
+    pub async fn expire(&self, organization: OrganizationId, key: ApiKeyId, after: Duration) -> Result<()> {
+        let after = seconds(after, "the time until a key ends")?;
+        self.changed(self.auth.db.platform().execute(END, &[&organization.0, &key.0, &after]).await?)
+    }
+
+    /// Deletes at most `rows_max` keys that ended or were revoked longer ago than this, and returns how many. Fewer than
+    /// `rows_max` means that there are no more.
+    ///
+    /// # Locks
+    ///
+    /// The rows that it deletes; a row that another transaction has locked is left for the next call.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`: the time. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, all of them may be deleted or none.
+    pub async fn purge(&self, older_than: Duration, rows_max: u32) -> Result<u64> {
+        let age = seconds(older_than, "the age of what is purged")?;
+        self.auth.db.platform().execute(PURGE, &[&age, &i64::from(rows_max)]).await
+    }
+
+    fn new_token(&self) -> SecretToken {
+        SecretToken::generate(TokenKind::ApiKey, &self.auth.settings.brand)
+    }
+
+    fn changed(&self, rows: u64) -> Result<()> {
+        match rows {
+            0 => Err(AuthError::NotFound { what: "API key" }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn info(row: &Row) -> ApiKeyInfo {
+    ApiKeyInfo {
+        id: ApiKeyId(row.get(0)),
+        name: row.get(1),
+        scopes: row.get(2),
+        created_at: row.get(3),
+        expires_at: row.get(4),
+        last_used_at: row.get(5),
+        revoked_at: row.get(6),
+    }
+}

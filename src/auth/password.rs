@@ -1,0 +1,132 @@
+//! Hashes of passwords: argon2id with the crate's current defaults, computed on threads of their own.
+
+use super::error::{AuthError, Result};
+use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc::PasswordHash};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::Semaphore;
+
+/// The longest password, in bytes. The work that a password makes grows with its length.
+const BYTES_MAX: usize = 1024;
+
+/// Hashes and compares passwords, so many at once.
+#[derive(Clone, Debug)]
+pub(super) struct Hasher {
+    slots: Arc<Semaphore>,
+}
+
+/// The outcome of a comparison.
+pub(super) enum Compared {
+    /// The password is right, and the hash is as it would be made today.
+    Right,
+    /// The password is right, and this is its hash with today's settings.
+    Renewed(String),
+    Wrong,
+}
+
+impl Hasher {
+    pub(super) fn new(at_once_max: usize) -> Self {
+        Self { slots: Arc::new(Semaphore::new(at_once_max.clamp(1, Semaphore::MAX_PERMITS))) }
+    }
+
+    /// The hash of a new password.
+    pub(super) async fn hash(&self, password: &str, chars_min: usize) -> Result<String> {
+        if password.chars().count() < chars_min {
+            return Err(AuthError::Invalid { what: "the password", why: "it is too short" });
+        }
+        if password.len() > BYTES_MAX {
+            return Err(AuthError::Invalid { what: "the password", why: "it is longer than 1,024 bytes" });
+        }
+        let password = password.to_owned();
+        self.run(move || hash(&password)).await
+    }
+
+    /// Compares a password with a stored hash. Without one it compares with that of nobody, so that it takes as long.
+    pub(super) async fn compare(&self, password: &str, stored: Option<&str>) -> Result<Compared> {
+        if password.len() > BYTES_MAX {
+            return Ok(Compared::Wrong);
+        }
+        let (password, stored) = (password.to_owned(), stored.map(ToOwned::to_owned));
+        self.run(move || {
+            // Made by the first comparison, of whatever user.
+            let of_nobody = of_nobody();
+            let compared = compare(&password, stored.as_deref().unwrap_or(of_nobody));
+            if stored.is_some() { compared } else { Compared::Wrong }
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await.expect("the semaphore is never closed");
+        // The slot is given back by the thread, so that a dropped call does not let another one start beside it.
+        let work = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(slot);
+            done
+        });
+        match work.await.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(done) => Ok(done),
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down, and this call with it.
+            Err(Err(_)) => std::future::pending().await,
+        }
+    }
+}
+
+fn argon2() -> Argon2<'static> {
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT)
+}
+
+fn hash(password: &str) -> String {
+    argon2().hash_password(password.as_bytes()).expect("the operating system gives random numbers").to_string()
+}
+
+fn compare(password: &str, stored: &str) -> Compared {
+    let Ok(parsed) = PasswordHash::new(stored) else { return Compared::Wrong };
+    match argon2().verify_password(password.as_bytes(), &parsed) {
+        Ok(()) if is_current(&parsed) => Compared::Right,
+        Ok(()) => Compared::Renewed(hash(password)),
+        Err(_) => Compared::Wrong,
+    }
+}
+
+/// Whether a hash is as it would be made today.
+fn is_current(parsed: &PasswordHash) -> bool {
+    parsed.algorithm.as_str() == Algorithm::Argon2id.as_str()
+        && parsed.version == Some(Version::V0x13.into())
+        && Params::try_from(parsed).is_ok_and(|params| {
+            (params.m_cost(), params.t_cost(), params.p_cost())
+                == (Params::DEFAULT_M_COST, Params::DEFAULT_T_COST, Params::DEFAULT_P_COST)
+        })
+}
+
+/// A hash that is nobody's.
+fn of_nobody() -> &'static str {
+    static HASH: OnceLock<String> = OnceLock::new();
+    HASH.get_or_init(|| hash("nobody"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weak(password: &str) -> String {
+        let params = Params::new(64, 1, 1, None).unwrap();
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password(password.as_bytes()).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_hash_of_other_settings_is_renewed_behind_the_right_password() {
+        assert!(matches!(compare("hunter42", &hash("hunter42")), Compared::Right));
+        assert!(matches!(compare("hunter43", &hash("hunter42")), Compared::Wrong));
+        assert!(matches!(compare("hunter43", &weak("hunter42")), Compared::Wrong));
+        let Compared::Renewed(renewed) = compare("hunter42", &weak("hunter42")) else { panic!("not renewed") };
+        assert!(matches!(compare("hunter42", &renewed), Compared::Right));
+        // Of another algorithm, or no hash at all.
+        for foreign in ["$2b$12$abcdefghijklmnopqrstuuVXuT5Y5Ie8Rb6Yl9UaZ9eA1Hk1r3U6K", "x", "", "$argon2id$"] {
+            assert!(matches!(compare("hunter42", foreign), Compared::Wrong), "{foreign}");
+        }
+        // Two hashes of one password differ, and fit in the column.
+        assert_ne!(hash("hunter42"), hash("hunter42"));
+        assert!((20..=512).contains(&hash("hunter42").len()));
+    }
+}

@@ -1,0 +1,435 @@
+//! Signed-in browsers and devices: the table `public.sessions`.
+
+use super::{
+    Auth, AuthError, AuthenticatedTenant, Rejection, SecretToken, SessionId, TokenKind, UserId, UserRole,
+    active_tenant, error::Result, seconds, token::TokenHash, user,
+};
+use crate::{tenancy::PlatformTx, tenant::OrganizationId};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
+use tokio_postgres::{Row, types::ToSql};
+use uuid::Uuid;
+
+/// A session that was just verified: who asks, and in which organization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Session {
+    /// The session.
+    pub id: SessionId,
+    /// The organization, which is active.
+    pub tenant: AuthenticatedTenant,
+    /// The user, who is active.
+    pub user_id: UserId,
+    /// The user's address.
+    pub email: String,
+    /// The user's role in the organization.
+    pub role: UserRole,
+    /// When it ends.
+    pub expires_at: SystemTime,
+}
+
+/// A session as a list shows it. Its token is not known to anybody but its holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionInfo {
+    /// The session.
+    pub id: SessionId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// When it was issued.
+    pub created_at: SystemTime,
+    /// When it ends.
+    pub expires_at: SystemTime,
+    /// When it was revoked.
+    pub revoked_at: Option<SystemTime>,
+    /// Where the client was.
+    pub ip_address: Option<IpAddr>,
+    /// What the client said it is.
+    pub user_agent: Option<String>,
+}
+
+/// What is known of the client of a new session; for the list that its user sees, and for nothing else.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ClientInfo {
+    /// Its address.
+    pub ip_address: Option<IpAddr>,
+    /// The header `user-agent`. Cut to 1,024 characters.
+    pub user_agent: Option<String>,
+}
+
+impl ClientInfo {
+    /// With this address.
+    pub fn ip_address(mut self, address: IpAddr) -> Self {
+        self.ip_address = Some(address);
+        self
+    }
+
+    /// With this header `user-agent`.
+    pub fn user_agent(mut self, text: &str) -> Self {
+        // A text in PostgreSQL has no zero byte.
+        self.user_agent = Some(text.chars().filter(|c| *c != '\0').take(1024).collect());
+        self
+    }
+}
+
+/// The operations on sessions; from [`Auth::sessions`].
+#[derive(Clone, Copy, Debug)]
+pub struct Sessions<'a> {
+    pub(super) auth: &'a Auth,
+}
+
+// The user's row is locked against a change of status or password until the session is there, so that whoever makes the
+// change finds the session and can revoke it.
+const ISSUE: &str = "with who as (
+        select u.id, u.email, u.role::pg_catalog.text as role, u.status::pg_catalog.text as status,
+               o.id as organization_id, o.slug, o.status::pg_catalog.text as organization_status,
+               u.password_hash is not distinct from $7::pg_catalog.text as same_password
+          from public.users u join public.organizations o on o.id = u.organization_id
+         where u.organization_id = $1 and u.id = $2
+           for share of u),
+    made as (
+        insert into public.sessions (organization_id, user_id, token_hash, expires_at, ip_address, user_agent)
+        select organization_id, id, $3, current_timestamp + pg_catalog.make_interval(secs => $4), $5, $6
+          from who
+         where status = 'active' and organization_status = 'active' and ($7 is null or same_password)
+        returning id, expires_at)
+    select made.id, made.expires_at, who.id, who.email, who.role, who.status,
+           who.organization_id, who.slug, who.organization_status
+      from who left join made on true";
+
+const VERIFY: &str = "select s.id, s.expires_at, u.id, u.email, u.role::pg_catalog.text, u.status::pg_catalog.text,
+           o.id, o.slug, o.status::pg_catalog.text, s.token_hash, s.revoked_at is not null, s.expires_at <= current_timestamp
+      from public.sessions s
+      join public.users u on u.organization_id = s.organization_id and u.id = s.user_id
+      join public.organizations o on o.id = s.organization_id
+     where s.token_hash = $1";
+
+const LIST: &str = "select id, user_id, created_at, expires_at, revoked_at, ip_address, user_agent
+      from public.sessions
+     where organization_id = $1 and ($2::pg_catalog.uuid is null or user_id = $2)
+     order by created_at desc, id
+     limit 1000";
+
+// The rows of a user are locked one by one in the order of their ids, and a row that another transaction deleted or revoked
+// meanwhile is no longer among them.
+const REVOKE_ALL: &str = "update public.sessions s set revoked_at = current_timestamp
+      from (select id from public.sessions
+             where organization_id = $1 and user_id = $2 and revoked_at is null
+               and ($3::pg_catalog.uuid is null or id <> $3)
+             order by id for update) mine
+     where s.id = mine.id";
+
+const PURGE: &str = "delete from public.sessions s
+     using (select id from public.sessions
+             where expires_at < current_timestamp - pg_catalog.make_interval(secs => $1)
+                or revoked_at < current_timestamp - pg_catalog.make_interval(secs => $1)
+             order by id limit $2 for update skip locked) old
+     where s.id = old.id";
+
+impl Sessions<'_> {
+    /// Signs in by password: checks it, and issues a session. Where the stored hash was made with other settings than the
+    /// current ones, the same transaction replaces it.
+    ///
+    /// Two transactions: one reads the stored hash, the hashing runs on a thread of its own with no connection held, and the
+    /// second issues the session if the stored hash is still the one that was compared. An unknown address takes as long as a
+    /// wrong password.
+    ///
+    /// # Locks
+    ///
+    /// The user's row, to the end of the second transaction.
+    ///
+    /// # Errors
+    ///
+    /// `Rejected`: [`Rejection::WrongPassword`] for a wrong password, an unknown address and a user without a password;
+    /// [`Rejection::UserInactive`] and [`Rejection::OrganizationInactive`] only behind the right password. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before the second transaction commits, nothing is changed. Dropped at its commit, a session may exist whose
+    /// token is not known to anybody.
+    pub async fn sign_in(
+        &self,
+        organization: OrganizationId,
+        email: &str,
+        password: &str,
+        client: &ClientInfo,
+    ) -> Result<(Session, SecretToken)> {
+        let auth = self.auth;
+        let login = auth.users().check_password(organization, email, password).await?;
+        let (token, lifetime) = self.new_token()?;
+        let platform = auth.db.platform();
+        let session = platform.transaction(async |tx| {
+            let mut hash = login.hash.as_str();
+            if let Some(renewed) = &login.renewed {
+                user::replace_hash(tx, organization, login.user, &login.hash, renewed).await?;
+                hash = renewed;
+            }
+            insert(tx, organization, login.user, &token.hash(), lifetime, client, Some(hash)).await
+        });
+        Ok((session.await?, token))
+    }
+
+    /// Issues a session for a user who was authenticated in another way, such as by a magic link or a provider.
+    ///
+    /// # Locks
+    ///
+    /// The user's row against a change, to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the organization has no such user. `Rejected`: the user or the organization is not active. `Invalid`: the
+    /// lifetime in the settings. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, a session may exist whose token is not known to anybody.
+    pub async fn issue(
+        &self,
+        organization: OrganizationId,
+        user: UserId,
+        client: &ClientInfo,
+    ) -> Result<(Session, SecretToken)> {
+        let (token, lifetime) = self.new_token()?;
+        let platform = self.auth.db.platform();
+        let session = platform
+            .transaction(async |tx| insert(tx, organization, user, &token.hash(), lifetime, client, None).await);
+        Ok((session.await?, token))
+    }
+
+    /// Who presents this token.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed`: it is no session token, and the database was not asked. `Rejected`: it is unknown, revoked or expired, or
+    /// its user or organization is not active. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn verify(&self, token: &str) -> Result<Session> {
+        let hash = self.hash(token)?;
+        let row = self.auth.db.platform().query_opt(VERIFY, &[&hash.bytes()]).await?.ok_or(Rejection::Unknown)?;
+        if !hash.is(row.get(9)) {
+            return Err(Rejection::Unknown.into());
+        }
+        match (row.get(10), row.get(11)) {
+            (true, _) => Err(Rejection::Revoked.into()),
+            (_, true) => Err(Rejection::Expired.into()),
+            _ => Ok(session(&row)?),
+        }
+    }
+
+    /// Gives a live session another token and makes the one presented unknown: after a sign-in to more rights, or to end the
+    /// use of a token that may have leaked. Its end stays. Of two calls at once with the same token one succeeds.
+    ///
+    /// # Locks
+    ///
+    /// The session's row, to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed`. `Rejected`: as [`verify`](Self::verify) for the session itself; the user and organization are looked at when the new
+    /// token is verified. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the session may have a token that is not known to anybody; its user signs in again.
+    pub async fn rotate(&self, token: &str) -> Result<SecretToken> {
+        let (old, (new, _)) = (self.hash(token)?, self.new_token()?);
+        let replace = "update public.sessions set token_hash = $2
+             where token_hash = $1 and revoked_at is null and expires_at > current_timestamp";
+        match self.auth.db.platform().execute(replace, &[&old.bytes(), &new.hash().bytes()]).await? {
+            0 => Err(self.verify(token).await.err().unwrap_or(Rejection::Unknown.into())),
+            _ => Ok(new),
+        }
+    }
+
+    /// The newest thousand sessions of an organization or of one of its users, revoked and expired ones included.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn list(&self, organization: OrganizationId, user: Option<UserId>) -> Result<Vec<SessionInfo>> {
+        let user = user.map(|user| user.0);
+        let rows = self.auth.db.platform().query(LIST, &[&organization.0, &user]).await?;
+        Ok(rows.iter().map(info).collect())
+    }
+
+    /// Revokes one session of an organization; one that is revoked already stays as it is.
+    ///
+    /// # Locks
+    ///
+    /// The session's row, to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the organization has no such session, whether or not another one has. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the session may be revoked or not.
+    pub async fn revoke(&self, organization: OrganizationId, session: SessionId) -> Result<()> {
+        let revoke = "update public.sessions set revoked_at = coalesce(revoked_at, current_timestamp)
+             where organization_id = $1 and id = $2";
+        match self.auth.db.platform().execute(revoke, &[&organization.0, &session.0]).await? {
+            0 => Err(AuthError::NotFound { what: "session" }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Revokes all sessions of a user, but for the one given, and returns how many.
+    ///
+    /// # Locks
+    ///
+    /// The rows of the sessions, to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, all of them may be revoked or none.
+    pub async fn revoke_all(
+        &self,
+        organization: OrganizationId,
+        user: UserId,
+        except: Option<SessionId>,
+    ) -> Result<u64> {
+        let platform = self.auth.db.platform();
+        platform.transaction(async |tx| Ok(revoke_all(tx, organization, user, except).await?)).await
+    }
+
+    /// Lets a live session end so long from now, if it would not end before.
+    ///
+    /// # Locks
+    ///
+    /// The session's row, to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the organization has no such session that is live. `Invalid`: the time. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the session may end then or later.
+    pub async fn expire(&self, organization: OrganizationId, session: SessionId, after: Duration) -> Result<()> {
+        let after = seconds(after, "the time until a session ends")?;
+        let expire = "update public.sessions
+               set expires_at = least(expires_at, current_timestamp + pg_catalog.make_interval(secs => $3))
+             where organization_id = $1 and id = $2 and revoked_at is null and expires_at > current_timestamp";
+        match self.auth.db.platform().execute(expire, &[&organization.0, &session.0, &after]).await? {
+            0 => Err(AuthError::NotFound { what: "session" }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes at most `rows_max` sessions that ended or were revoked longer ago than this, and returns how many. Fewer than
+    /// `rows_max` means that there are no more.
+    ///
+    /// # Locks
+    ///
+    /// The rows that it deletes; a row that another transaction has locked is left for the next call.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`: the time. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, all of them may be deleted or none.
+    pub async fn purge(&self, older_than: Duration, rows_max: u32) -> Result<u64> {
+        let age = seconds(older_than, "the age of what is purged")?;
+        self.auth.db.platform().execute(PURGE, &[&age, &i64::from(rows_max)]).await
+    }
+
+    fn hash(&self, token: &str) -> Result<TokenHash> {
+        TokenHash::of_presented(token, TokenKind::Session, &self.auth.settings.brand)
+    }
+
+    fn new_token(&self) -> Result<(SecretToken, f64)> {
+        let settings = &self.auth.settings;
+        let lifetime = seconds(settings.session_lifetime, "the lifetime of sessions")?;
+        Ok((SecretToken::generate(TokenKind::Session, &settings.brand), lifetime))
+    }
+}
+
+/// Writes the row of a session, or says why the user gets none. `password`: the hash that the user's password was compared with.
+async fn insert(
+    tx: &PlatformTx<'_>,
+    organization: OrganizationId,
+    user: UserId,
+    hash: &TokenHash,
+    lifetime: f64,
+    client: &ClientInfo,
+    password: Option<&str>,
+) -> Result<Session> {
+    let params: [&(dyn ToSql + Sync); 7] =
+        [&organization.0, &user.0, &hash.bytes(), &lifetime, &client.ip_address, &client.user_agent, &password];
+    let row = tx.query_opt(ISSUE, &params).await?.ok_or(AuthError::NotFound { what: "user" })?;
+    let made: Option<Uuid> = row.get(0);
+    match made {
+        Some(_) => Ok(session(&row)?),
+        None => Err(inactive(&row).unwrap_or(Rejection::WrongPassword).into()),
+    }
+}
+
+pub(super) async fn revoke_all(
+    tx: &PlatformTx<'_>,
+    organization: OrganizationId,
+    user: UserId,
+    except: Option<SessionId>,
+) -> crate::error::Result<u64> {
+    tx.execute(REVOKE_ALL, &[&organization.0, &user.0, &except.map(|session| session.0)]).await
+}
+
+/// Reads the first nine columns of [`ISSUE`] and [`VERIFY`].
+fn session(row: &Row) -> Result<Session, Rejection> {
+    match inactive(row) {
+        Some(reason) => Err(reason),
+        None => Ok(Session {
+            id: SessionId(row.get(0)),
+            expires_at: row.get(1),
+            user_id: UserId(row.get(2)),
+            email: row.get(3),
+            role: UserRole::from(row.get::<_, &str>(4)),
+            tenant: active_tenant(row.get(6), row.get(7), row.get(8))?,
+        }),
+    }
+}
+
+/// Why nobody may be in the session of such a row.
+fn inactive(row: &Row) -> Option<Rejection> {
+    match (row.get(5), active_tenant(row.get(6), row.get(7), row.get(8))) {
+        ("active", Ok(_)) => None,
+        ("active", Err(reason)) => Some(reason),
+        _ => Some(Rejection::UserInactive),
+    }
+}
+
+fn info(row: &Row) -> SessionInfo {
+    SessionInfo {
+        id: SessionId(row.get(0)),
+        user_id: UserId(row.get(1)),
+        created_at: row.get(2),
+        expires_at: row.get(3),
+        revoked_at: row.get(4),
+        ip_address: row.get(5),
+        user_agent: row.get(6),
+    }
+}

@@ -1,0 +1,380 @@
+//! The people who sign in: the table `public.users`.
+
+use super::{Auth, AuthError, Rejection, UserId, error::Result, password::Compared, session};
+use crate::{tenancy::PlatformTx, tenant::OrganizationId};
+use std::{convert::Infallible, fmt, str::FromStr, time::SystemTime};
+use tokio_postgres::{Row, error::SqlState};
+
+/// What a user may do in the organization.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UserRole {
+    /// May do everything, and is the one who may end it.
+    Owner,
+    /// May change the organization.
+    Admin,
+    /// Works in it.
+    Member,
+    /// A role that this version does not know, of a newer version or of your own.
+    Other(String),
+}
+
+/// Whether a user may sign in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UserStatus {
+    /// May sign in.
+    Active,
+    /// Has not accepted the invitation; may not sign in.
+    Invited,
+    /// May not sign in.
+    Disabled,
+    /// A status that this version does not know; may not sign in.
+    Other(String),
+}
+
+/// Defines the texts of an enum with `Other(String)`.
+macro_rules! texts {
+    ($name:ident { $($variant:ident = $text:literal),+ }) => {
+        impl $name {
+            /// The value in the database.
+            pub fn as_str(&self) -> &str {
+                match self {
+                    $(Self::$variant => $text,)+
+                    Self::Other(text) => text,
+                }
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                match text {
+                    $($text => Self::$variant,)+
+                    other => Self::Other(other.to_owned()),
+                }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Infallible;
+
+            fn from_str(text: &str) -> Result<Self, Infallible> {
+                Ok(text.into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}", self.as_str().escape_debug())
+            }
+        }
+    };
+}
+
+texts!(UserRole { Owner = "owner", Admin = "admin", Member = "member" });
+texts!(UserStatus { Active = "active", Invited = "invited", Disabled = "disabled" });
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct User {
+    /// The user.
+    pub id: UserId,
+    /// The organization that the user belongs to.
+    pub organization: OrganizationId,
+    /// The address, as it was typed.
+    pub email: String,
+    /// What the user may do there.
+    pub role: UserRole,
+    /// Whether the user may sign in.
+    pub status: UserStatus,
+    /// When the user was made.
+    pub created_at: SystemTime,
+}
+
+/// A user to be made.
+#[derive(Clone)]
+pub struct NewUser {
+    email: String,
+    role: UserRole,
+    status: UserStatus,
+    password: Option<String>,
+}
+
+impl NewUser {
+    /// An invited member without a password.
+    pub fn invited(email: &str) -> Self {
+        Self { email: email.to_owned(), role: UserRole::Member, status: UserStatus::Invited, password: None }
+    }
+
+    /// An active member without a password, who signs in by magic link or provider.
+    pub fn active(email: &str) -> Self {
+        Self { status: UserStatus::Active, ..Self::invited(email) }
+    }
+
+    /// With this role.
+    pub fn role(mut self, role: UserRole) -> Self {
+        self.role = role;
+        self
+    }
+
+    /// With this password.
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self
+    }
+}
+
+impl fmt::Debug for NewUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewUser")
+            .field("email", &self.email)
+            .field("role", &self.role)
+            .field("status", &self.status)
+            .field("password", &self.password.as_ref().map(|_| "…"))
+            .finish()
+    }
+}
+
+/// The operations on users; from [`Auth::users`].
+#[derive(Clone, Copy, Debug)]
+pub struct Users<'a> {
+    pub(super) auth: &'a Auth,
+}
+
+/// A user whose password was right.
+pub(super) struct PasswordLogin {
+    pub(super) user: UserId,
+    /// The stored hash that it was compared with.
+    pub(super) hash: String,
+    /// Its hash with today's settings, where the stored one is of others.
+    pub(super) renewed: Option<String>,
+}
+
+const CREATE: &str = "insert into public.users (organization_id, email, role, status, password_hash)
+    select o.id, $2, $3::pg_catalog.text::public.user_role, $4::pg_catalog.text::public.user_status, $5
+      from public.organizations o where o.id = $1
+    returning id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at";
+
+const FIND: &str = "select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
+      from public.users where organization_id = $1 and id = $2";
+
+const BY_EMAIL: &str = "select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
+      from public.users where pg_catalog.lower(email) = pg_catalog.lower($1) order by created_at, id limit 1000";
+
+impl Users<'_> {
+    /// Makes a user of an organization.
+    ///
+    /// # Locks
+    ///
+    /// The organization's row against its deletion, to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: there is no such organization. `EmailTaken`, whatever the letter case. `Invalid`: the address or the
+    /// password; the database was not asked. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the user may have been made or not.
+    pub async fn create(&self, organization: OrganizationId, user: &NewUser) -> Result<User> {
+        check_email(&user.email)?;
+        let hash = match &user.password {
+            Some(password) => Some(self.auth.hasher.hash(password, self.auth.settings.password_chars_min).await?),
+            None => None,
+        };
+        let (role, status) = (user.role.as_str(), user.status.as_str());
+        let made =
+            self.auth.db.platform().query_opt(CREATE, &[&organization.0, &user.email, &role, &status, &hash]).await;
+        match made {
+            Ok(Some(row)) => Ok(read(&row)),
+            Ok(None) => Err(AuthError::NotFound { what: "organization" }),
+            Err(AuthError::Database(error)) if error.sqlstate() == Some(&SqlState::UNIQUE_VIOLATION) => {
+                Err(AuthError::EmailTaken)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A user of an organization.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the organization has no such user, whether or not another one has. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn find(&self, organization: OrganizationId, user: UserId) -> Result<User> {
+        let row = self.auth.db.platform().query_opt(FIND, &[&organization.0, &user.0]).await?;
+        row.as_ref().map(read).ok_or(AuthError::NotFound { what: "user" })
+    }
+
+    /// All users of this address, in whatever organization, whatever the letter case: for whoever follows a magic link, and
+    /// chooses where to sign in. At most a thousand.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn by_email(&self, email: &str) -> Result<Vec<User>> {
+        if check_email(email).is_err() {
+            return Ok(Vec::new());
+        }
+        Ok(self.auth.db.platform().query(BY_EMAIL, &[&email]).await?.iter().map(read).collect())
+    }
+
+    /// Sets a user's password, and revokes all the user's sessions: whoever knew the old one is out.
+    ///
+    /// # Locks
+    ///
+    /// The user's row and those of the sessions, to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the organization has no such user. `Invalid`: the password. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, both may have been done or neither.
+    pub async fn set_password(&self, organization: OrganizationId, user: UserId, password: &str) -> Result<()> {
+        let hash = self.auth.hasher.hash(password, self.auth.settings.password_chars_min).await?;
+        let set = "update public.users set password_hash = $3 where organization_id = $1 and id = $2";
+        self.change(organization, user, set, &hash).await
+    }
+
+    /// Sets a user's status, and revokes all the user's sessions.
+    ///
+    /// # Locks
+    ///
+    /// As [`set_password`](Self::set_password).
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the organization has no such user. `Database`, also for a status that the database does not know.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, both may have been done or neither.
+    pub async fn set_status(&self, organization: OrganizationId, user: UserId, status: &UserStatus) -> Result<()> {
+        let set = "update public.users set status = $3::pg_catalog.text::public.user_status where organization_id = $1 and id = $2";
+        self.change(organization, user, set, status.as_str()).await
+    }
+
+    /// The user's row first: a session that is being issued holds it, and is among those that the next statement sees.
+    async fn change(&self, organization: OrganizationId, user: UserId, set: &str, value: &str) -> Result<()> {
+        let platform = self.auth.db.platform();
+        let changed = platform.transaction(async |tx| {
+            if tx.execute(set, &[&organization.0, &user.0, &value]).await? == 0 {
+                return Err(AuthError::NotFound { what: "user" });
+            }
+            session::revoke_all(tx, organization, user, None).await?;
+            Ok(())
+        });
+        changed.await
+    }
+
+    /// Compares a password. An unknown address takes as long as a wrong password.
+    pub(super) async fn check_password(
+        &self,
+        organization: OrganizationId,
+        email: &str,
+        password: &str,
+    ) -> Result<PasswordLogin> {
+        let find = "select id, password_hash from public.users
+             where organization_id = $1 and pg_catalog.lower(email) = pg_catalog.lower($2)";
+        let row = match check_email(email) {
+            Ok(()) => self.auth.db.platform().query_opt(find, &[&organization.0, &email]).await?,
+            Err(_) => None,
+        };
+        let stored: Option<(UserId, String)> =
+            row.and_then(|row| Some((UserId(row.get(0)), row.get::<_, Option<String>>(1)?)));
+        let compared = self.auth.hasher.compare(password, stored.as_ref().map(|(_, hash)| hash.as_str())).await?;
+        let (user, hash) = stored.ok_or(Rejection::WrongPassword)?;
+        match compared {
+            Compared::Right => Ok(PasswordLogin { user, hash, renewed: None }),
+            Compared::Renewed(renewed) => Ok(PasswordLogin { user, hash, renewed: Some(renewed) }),
+            Compared::Wrong => Err(Rejection::WrongPassword.into()),
+        }
+    }
+}
+
+/// Replaces the hash that a password was just compared with, unless the password was changed meanwhile.
+pub(super) async fn replace_hash(
+    tx: &PlatformTx<'_>,
+    organization: OrganizationId,
+    user: UserId,
+    old: &str,
+    new: &str,
+) -> Result<()> {
+    let replace = "update public.users set password_hash = $3
+         where organization_id = $1 and id = $2 and password_hash = $4";
+    match tx.execute(replace, &[&organization.0, &user.0, &new, &old]).await? {
+        0 => Err(Rejection::WrongPassword.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The rule of the column, so that a wrong address is told without the database.
+pub(super) fn check_email(email: &str) -> Result<()> {
+    let parts: Vec<&str> = email.split('@').collect();
+    let fits = email.chars().count() <= 320
+        && parts.len() == 2
+        && parts.iter().all(|part| !part.is_empty())
+        && !email.chars().any(|c| c.is_whitespace() || c.is_control());
+    match fits {
+        true => Ok(()),
+        false => Err(AuthError::Invalid { what: "the e-mail address", why: "it must be name@domain, without spaces" }),
+    }
+}
+
+fn read(row: &Row) -> User {
+    User {
+        id: UserId(row.get(0)),
+        organization: OrganizationId(row.get(1)),
+        email: row.get(2),
+        role: row.get::<_, &str>(3).into(),
+        status: row.get::<_, &str>(4).into(),
+        created_at: row.get(5),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_and_statuses_keep_their_text() {
+        for text in ["owner", "admin", "member", "auditor"] {
+            assert_eq!(UserRole::from(text).as_str(), text);
+        }
+        assert_eq!("active".parse(), Ok(UserStatus::Active));
+        assert_eq!(UserStatus::from("a\n").to_string(), "a\\n");
+    }
+
+    #[test]
+    fn an_address_is_name_and_domain() {
+        for good in ["a@b", "Ada.Lovelace+x@example.com", "ü@ü.de"] {
+            assert!(check_email(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a", "@", "a@", "@b", "a@b@c", "a b@c", "a@b\n", "a@b\0", &format!("{}@b", "a".repeat(319))] {
+            assert!(check_email(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_new_user_does_not_show_the_password() {
+        assert!(!format!("{:?}", NewUser::active("a@b").password("hunter42")).contains("hunter42"));
+    }
+}

@@ -1,0 +1,9 @@
+//! Who asks: users, sessions, API keys and magic links.
+
+mod api_keys;
+mod concurrency;
+mod magic_links;
+mod passwords;
+mod platform;
+mod sessions;
+mod tokens;
