@@ -50,7 +50,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `cli` (default) | the program `cgk` and all that only it needs; services turn it off with `default-features = false` |
-//! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; services turn it on with `features = ["platform"]` |
+//! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; [`request`]: from a request to its tenant; services turn it on with `features = ["platform"]` |
 //! | `derive` | [`FromRow`] for structs with `#[derive(FromRow)]` of the crate `postgres-from-row` |
 //! | `testing` | `cgk::testing`: a private, throw-away PostgreSQL and a database per test |
 
@@ -74,6 +74,8 @@ pub mod login;
 pub mod migrate;
 mod migration;
 mod registry;
+#[cfg(feature = "platform")]
+pub mod request;
 mod row_check;
 mod search_path;
 pub mod setup;

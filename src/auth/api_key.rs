@@ -1,7 +1,7 @@
 //! Keys for programs: the table `public.api_keys`.
 
 use super::{
-    ApiKeyId, Auth, AuthError, AuthenticatedTenant, Rejection, SecretToken, TokenKind, active_tenant, error::Result,
+    ApiKeyId, Auth, AuthError, Rejection, SecretToken, TenantIdentity, TokenKind, active_tenant, error::Result,
     seconds, token::TokenHash,
 };
 use crate::tenant::OrganizationId;
@@ -15,7 +15,7 @@ pub struct ApiKey {
     /// The key.
     pub id: ApiKeyId,
     /// The organization, which is active.
-    pub tenant: AuthenticatedTenant,
+    pub tenant: TenantIdentity,
     /// Its name, for people.
     pub name: String,
     /// What it may do. Empty: nothing.

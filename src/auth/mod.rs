@@ -72,6 +72,10 @@ impl Auth {
         &self.settings
     }
 
+    pub(crate) fn db(&self) -> &Db<AuthError> {
+        &self.db
+    }
+
     /// The people who sign in.
     pub fn users(&self) -> Users<'_> {
         Users { auth: self }
@@ -124,10 +128,10 @@ impl Default for AuthSettings {
     }
 }
 
-/// The organization that a credential belongs to, and the name to enter it by.
+/// An organization, and the name to enter it by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub struct AuthenticatedTenant {
+pub struct TenantIdentity {
     /// The organization.
     pub id: OrganizationId,
     /// Its slug, for [`Db::with_tenant`].
@@ -135,9 +139,9 @@ pub struct AuthenticatedTenant {
 }
 
 /// Reads the organization of a row that was found by a credential; only an active one lets anybody in.
-fn active_tenant(id: uuid::Uuid, slug: &str, status: &str) -> Result<AuthenticatedTenant, Rejection> {
+fn active_tenant(id: uuid::Uuid, slug: &str, status: &str) -> Result<TenantIdentity, Rejection> {
     match (status, slug.parse()) {
-        ("active", Ok(slug)) => Ok(AuthenticatedTenant { id: OrganizationId(id), slug }),
+        ("active", Ok(slug)) => Ok(TenantIdentity { id: OrganizationId(id), slug }),
         _ => Err(Rejection::OrganizationInactive),
     }
 }

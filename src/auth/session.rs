@@ -1,8 +1,8 @@
 //! Signed-in browsers and devices: the table `public.sessions`.
 
 use super::{
-    Auth, AuthError, AuthenticatedTenant, Rejection, SecretToken, SessionId, TokenKind, UserId, UserRole,
-    active_tenant, error::Result, seconds, token::TokenHash, user,
+    Auth, AuthError, Rejection, SecretToken, SessionId, TenantIdentity, TokenKind, UserId, UserRole, active_tenant,
+    error::Result, seconds, token::TokenHash, user,
 };
 use crate::{tenancy::PlatformTx, tenant::OrganizationId};
 use std::{
@@ -19,7 +19,7 @@ pub struct Session {
     /// The session.
     pub id: SessionId,
     /// The organization, which is active.
-    pub tenant: AuthenticatedTenant,
+    pub tenant: TenantIdentity,
     /// The user, who is active.
     pub user_id: UserId,
     /// The user's address.

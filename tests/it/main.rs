@@ -10,6 +10,7 @@ mod migrate;
 mod outside;
 mod project;
 mod registry;
+mod request;
 mod sandbox;
 mod stage;
 mod tenancy;

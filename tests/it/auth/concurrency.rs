@@ -101,7 +101,7 @@ async fn a_session_issued_while_its_user_is_disabled_is_revoked_or_refused() {
     }
 }
 
-/// A single use that was rolled back is none.
+/// A single use that was cancelled is none.
 #[tokio::test]
 async fn a_redemption_that_is_dropped_while_it_waits_leaves_the_link_open() {
     let platform = Platform::set().await;
@@ -112,6 +112,8 @@ async fn a_redemption_that_is_dropped_while_it_waits_leaves_the_link_open() {
         outcome = links.redeem(token.reveal(), LinkPurpose::Login) => panic!("{outcome:?}"),
         _ = platform.until_waiting(1) => {}
     }
+    // The one that was dropped is cancelled, and then the lock is let go.
+    platform.until_waiting(0).await;
     run(&holder, "commit").await.unwrap();
     assert!(links.redeem(token.reveal(), LinkPurpose::Login).await.is_ok());
 }

@@ -4,6 +4,6 @@ mod api_keys;
 mod concurrency;
 mod magic_links;
 mod passwords;
-mod platform;
+pub(crate) mod platform;
 mod sessions;
 mod tokens;

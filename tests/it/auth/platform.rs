@@ -9,20 +9,20 @@ use cgk::{
 };
 use tokio_postgres::Client;
 
-pub(super) struct Platform {
-    pub(super) stage: Stage,
-    pub(super) db: Db,
-    pub(super) auth: Auth,
-    pub(super) acme: OrganizationId,
-    pub(super) globex: OrganizationId,
+pub(crate) struct Platform {
+    pub(crate) stage: Stage,
+    pub(crate) db: Db,
+    pub(crate) auth: Auth,
+    pub(crate) acme: OrganizationId,
+    pub(crate) globex: OrganizationId,
 }
 
 impl Platform {
-    pub(super) async fn set() -> Self {
+    pub(crate) async fn set() -> Self {
         Self::set_with(AuthSettings::default()).await
     }
 
-    pub(super) async fn set_with(settings: AuthSettings) -> Self {
+    pub(crate) async fn set_with(settings: AuthSettings) -> Self {
         let stage = Stage::set().await;
         let db = stage.app(Isolation::Role, SharedTables::All).await;
         let auth = Auth::new(&db, settings);
@@ -31,27 +31,27 @@ impl Platform {
     }
 
     /// Operations on a pool of their own.
-    pub(super) async fn beside(&self) -> Auth {
+    pub(crate) async fn beside(&self) -> Auth {
         let db: Db = Db::connect(self.db.config()).await.unwrap();
         Auth::new(&db, self.auth.settings().clone())
     }
 
     /// A session that has begun a transaction and holds what this statement locks. The observer's own could not watch then: a
     /// transaction sees the other sessions as they were when it first looked.
-    pub(super) async fn holder(&self, lock: &str) -> Client {
+    pub(crate) async fn holder(&self, lock: &str) -> Client {
         let holder = connect(self.stage.database.name()).await;
         run(&holder, &format!("begin; {lock}")).await.unwrap();
         holder
     }
 
     /// Waits until so many sessions wait for a lock.
-    pub(super) async fn until_waiting(&self, number: usize) {
+    pub(crate) async fn until_waiting(&self, number: usize) {
         let waiting = "from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
         self.stage.until(&format!("select count(*) = {number} {waiting}")).await;
     }
 
     /// An active member of an organization.
-    pub(super) async fn user(&self, organization: OrganizationId, email: &str) -> User {
+    pub(crate) async fn user(&self, organization: OrganizationId, email: &str) -> User {
         let user = NewUser::active(email).role(UserRole::Member);
         self.auth.users().create(organization, &user).await.unwrap()
     }
@@ -63,13 +63,13 @@ async fn organization(stage: &Stage, slug: &str) -> OrganizationId {
 }
 
 /// Why a credential was not accepted.
-pub(super) fn reason<T: std::fmt::Debug>(outcome: Result<T, AuthError>) -> Rejection {
+pub(crate) fn reason<T: std::fmt::Debug>(outcome: Result<T, AuthError>) -> Rejection {
     let error = outcome.unwrap_err();
     // Whoever presents it is told nothing of this.
     assert_eq!(error.to_string(), "the credential is not accepted");
     error.rejection().unwrap_or_else(|| panic!("{error:?}"))
 }
 
-pub(super) fn is_not_found<T: std::fmt::Debug>(outcome: Result<T, AuthError>) -> bool {
+pub(crate) fn is_not_found<T: std::fmt::Debug>(outcome: Result<T, AuthError>) -> bool {
     matches!(outcome, Err(AuthError::NotFound { .. }))
 }

@@ -1,0 +1,190 @@
+//! From a request to a tenant, on the types of the crate `http` that every framework shares.
+//!
+//! A request may name its tenant by a credential (a bearer token, an API key, the cookie of a session), by its host, by its path
+//! or by a header that a gateway sets. [`TenantRules`] says which of them a service looks at, and in which order;
+//! [`tenant_from_request`] finds the tenant, and refuses a request whose parts name different ones.
+
+mod error;
+mod host;
+mod read;
+mod rules;
+
+pub use error::RequestError;
+pub use read::NamedBy;
+pub use rules::{InvalidRule, TenantRules};
+
+use crate::{
+    auth::{ApiKey, Auth, AuthError, Session, TenantIdentity, TokenKind},
+    slug::TenantSlug,
+    tenant::OrganizationId,
+};
+use http::request::Parts;
+use read::{Claim, Claims};
+
+/// The tenant of a request, which is active, and who asks, if the request says so.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RequestTenant {
+    /// The tenant.
+    pub tenant: TenantIdentity,
+    /// The first part of the request, in the order of the rules, that named it.
+    pub named_by: NamedBy,
+    /// Who asks. `None`: only the host, the path or the header named the tenant, and anybody may have sent that.
+    pub identity: Option<Identity>,
+}
+
+impl RequestTenant {
+    /// Who asks.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::CredentialMissing`], 401.
+    pub fn identity(&self) -> Result<&Identity, RequestError> {
+        self.identity.as_ref().ok_or(RequestError::CredentialMissing)
+    }
+}
+
+/// Who asks: the first credential in the order of the rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Identity {
+    /// A user.
+    Session(Session),
+    /// A program.
+    ApiKey(ApiKey),
+}
+
+impl Identity {
+    /// The organization that it belongs to.
+    pub fn tenant(&self) -> &TenantIdentity {
+        match self {
+            Self::Session(session) => &session.tenant,
+            Self::ApiKey(key) => &key.tenant,
+        }
+    }
+
+    /// Whether two credentials of one request can be of the same caller: a user's program is no other caller, another user is.
+    fn agrees_with(&self, other: &Self) -> bool {
+        let same_user = match (self, other) {
+            (Self::Session(one), Self::Session(other)) => one.user_id == other.user_id,
+            _ => true,
+        };
+        same_user && self.tenant().id == other.tenant().id
+    }
+}
+
+/// Finds the tenant of a request.
+///
+/// Every part that the rules name and the request has is read first, so that what is malformed is refused whatever else is there.
+/// Each credential is verified. A tenant that a credential names is not looked up by its other names: those must be the same,
+/// or the request is refused alike whether they name another tenant or none.
+///
+/// ```no_run
+/// # async fn example(auth: cgk::auth::Auth, request: http::Request<()>) -> Result<(), Box<dyn std::error::Error>> {
+/// use cgk::request::{TenantRules, tenant_from_request};
+/// let rules = TenantRules::new().bearer_token().subdomain_of("example.com")?;
+/// let (parts, _body) = request.into_parts();
+/// match tenant_from_request(&parts, &rules, &auth).await {
+///     Ok(found) => println!("{}", found.tenant.slug),
+///     Err(error) => println!("{}: {error}", error.status()),
+/// }
+/// # Ok(()) }
+/// ```
+///
+/// # Locks
+///
+/// Those of [`Sessions::verify`](crate::auth::Sessions::verify) and [`ApiKeys::verify`](crate::auth::ApiKeys::verify). Each
+/// credential is a transaction of its own, and so is the look at the registry where there is no credential.
+///
+/// # Errors
+///
+/// By [`RequestError::status`]: 400 for a part that is malformed or stands there twice; 401 for a credential that is not
+/// accepted; 403 for parts that disagree, and for a tenant that is not active; 404 where nothing names a tenant, or no tenant
+/// has the name; 503 and 500 for the database. A credential that is not accepted is told before all else but 400, so nothing
+/// is learned of a tenant by it.
+///
+/// # Cancel safety
+///
+/// Dropped, the use of an API key may be noted or not; nothing else is changed.
+pub async fn tenant_from_request(
+    parts: &Parts,
+    rules: &TenantRules,
+    auth: &Auth,
+) -> Result<RequestTenant, RequestError> {
+    let Claims { made, unknown } = rules.read(parts)?;
+    let mut identities: Vec<Identity> = Vec::new();
+    let mut names: Vec<TenantSlug> = Vec::new();
+    let mut named_by = None;
+    for claim in made {
+        let by = match claim {
+            Claim::Name(by, slug) => {
+                names.push(slug);
+                by
+            }
+            credential => {
+                let identity = verify(credential, auth).await?;
+                let by = match identity {
+                    Identity::Session(_) => NamedBy::Session,
+                    Identity::ApiKey(_) => NamedBy::ApiKey,
+                };
+                identities.push(identity);
+                by
+            }
+        };
+        named_by.get_or_insert(by);
+    }
+    let identity = identities.first().cloned();
+    let tenant = match &identity {
+        Some(first) => {
+            let tenant = first.tenant();
+            let agreed = !unknown
+                && names.iter().all(|name| *name == tenant.slug)
+                && identities.iter().all(|other| first.agrees_with(other));
+            if !agreed {
+                return Err(RequestError::Disagreement);
+            }
+            tenant.clone()
+        }
+        None => named(&names, unknown, auth).await?,
+    };
+    let named_by = named_by.ok_or(RequestError::TenantUnknown)?;
+    Ok(RequestTenant { tenant, named_by, identity })
+}
+
+/// The tenant that is only named. Two names are refused before any is looked up, so that the answer does not depend on which
+/// of them are tenants.
+async fn named(names: &[TenantSlug], unknown: bool, auth: &Auth) -> Result<TenantIdentity, RequestError> {
+    let Some(name) = names.first() else { return Err(RequestError::TenantUnknown) };
+    if unknown || names.iter().any(|other| other != name) {
+        return Err(RequestError::Disagreement);
+    }
+    let find = "select id, status::pg_catalog.text from public.organizations where slug = $1";
+    let row = auth.db().platform().query_opt(find, &[&name.as_str()]).await.map_err(|error| match error {
+        AuthError::Database(source) => RequestError::Database { source },
+        source => RequestError::Credential { source },
+    })?;
+    let row = row.ok_or(RequestError::TenantUnknown)?;
+    match row.get(1) {
+        "active" => Ok(TenantIdentity { id: OrganizationId(row.get(0)), slug: name.clone() }),
+        _ => Err(RequestError::TenantInactive),
+    }
+}
+
+async fn verify(credential: Claim, auth: &Auth) -> Result<Identity, RequestError> {
+    let session = async |token: &str| auth.sessions().verify(token).await.map(Identity::Session);
+    let api_key = async |token: &str| auth.api_keys().verify(token).await.map(Identity::ApiKey);
+    let verified = match &credential {
+        Claim::SessionToken(token) => session(token).await,
+        Claim::ApiKey(token) => api_key(token).await,
+        Claim::BearerToken(token) => match TokenKind::of(token, &auth.settings().brand) {
+            Some(TokenKind::Session) => session(token).await,
+            Some(TokenKind::ApiKey) => api_key(token).await,
+            _ => Err(AuthError::Malformed),
+        },
+        Claim::Name(..) => unreachable!("a name is no credential"),
+    };
+    verified.map_err(|source| match source {
+        AuthError::Database(source) => RequestError::Database { source },
+        source => RequestError::Credential { source },
+    })
+}

@@ -1,0 +1,163 @@
+//! What a request says of its tenant, without asking anybody.
+
+use super::{
+    error::RequestError,
+    host::{HostName, host_of, single},
+    rules::{RequestPart, TenantRules},
+};
+use crate::slug::TenantSlug;
+use http::{HeaderMap, header, request::Parts};
+
+/// A part of a request that names a tenant, and what it says. The tokens are secret.
+#[derive(PartialEq, Eq)]
+pub(super) enum Claim {
+    /// A session's token or an API key.
+    BearerToken(String),
+    ApiKey(String),
+    SessionToken(String),
+    Name(NamedBy, TenantSlug),
+}
+
+/// The part of a request that named the tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NamedBy {
+    /// A session's token.
+    Session,
+    /// An API key.
+    ApiKey,
+    /// The host, by a subdomain or a custom domain.
+    Host,
+    /// The path.
+    Path,
+    /// The trusted header.
+    Header,
+}
+
+/// What a request says of its tenant.
+pub(super) struct Claims {
+    /// In the order of the rules.
+    pub(super) made: Vec<Claim>,
+    /// Whether a part of it names what no tenant is named.
+    pub(super) unknown: bool,
+}
+
+impl TenantRules {
+    /// What the request says.
+    pub(super) fn read(&self, parts: &Parts) -> Result<Claims, RequestError> {
+        let mut claims = Claims { made: Vec::new(), unknown: false };
+        for part in &self.parts {
+            match part {
+                RequestPart::BearerToken => claims.made.extend(bearer(&parts.headers)?.map(Claim::BearerToken)),
+                RequestPart::ApiKeyHeader(name) => {
+                    let key = single(&parts.headers, name.as_str(), "the header of API keys")?;
+                    claims.made.extend(key.map(|text| Claim::ApiKey(text.to_owned())));
+                }
+                RequestPart::SessionCookie(name) => {
+                    claims.made.extend(cookie(&parts.headers, name)?.map(Claim::SessionToken));
+                }
+                RequestPart::Host => claims.add(NamedBy::Host, self.host(parts)?),
+                RequestPart::Path { prefix } => claims.add(NamedBy::Path, path(parts.uri.path(), prefix)?),
+                RequestPart::Header(name) => {
+                    let text = single(&parts.headers, name.as_str(), "the tenant's header")?;
+                    claims.add(NamedBy::Header, text.map_or(Named::Nothing, slug));
+                }
+            }
+        }
+        Ok(claims)
+    }
+
+    fn host(&self, parts: &Parts) -> Result<Named, RequestError> {
+        let host = host_of(parts, self.host_source)?;
+        if self.hosts_without_tenant.contains(&host) {
+            return Ok(Named::Nothing);
+        }
+        if let Some(tenant) = self.custom_domains.get(&host) {
+            return Ok(Named::Tenant(tenant.clone()));
+        }
+        // The longest first, so that a base domain within another one is none of its tenants.
+        let base = self.base_domains.iter().find(|base| host.is_within(base));
+        Ok(base.map_or(Named::Unknown, |base| below(&host, base)))
+    }
+}
+
+impl Claims {
+    fn add(&mut self, by: NamedBy, named: Named) {
+        match named {
+            Named::Nothing => {}
+            Named::Tenant(slug) => self.made.push(Claim::Name(by, slug)),
+            Named::Unknown => self.unknown = true,
+        }
+    }
+}
+
+/// What a part of the request names.
+enum Named {
+    Nothing,
+    Tenant(TenantSlug),
+    /// What no tenant is named.
+    Unknown,
+}
+
+fn slug(text: &str) -> Named {
+    text.parse().map_or(Named::Unknown, Named::Tenant)
+}
+
+/// A host within a base domain. The hyphen stands for the underscore, which no host has; so each slug has one label at most,
+/// and each label one slug.
+fn below(host: &HostName, base: &HostName) -> Named {
+    if host == base {
+        return Named::Nothing;
+    }
+    match host.label_before(base) {
+        // The ASCII form of an internationalized name is no slug, even where it could be read as one.
+        Some(label) if !label.starts_with("xn--") => slug(&label.replace('-', "_")),
+        _ => Named::Unknown,
+    }
+}
+
+fn path(path: &str, prefix: &str) -> Result<Named, RequestError> {
+    let what = "the path";
+    for segment in path.split('/') {
+        let plain = segment.to_ascii_lowercase().replace("%2e", ".");
+        if plain == "." || plain == ".." {
+            return Err(RequestError::Malformed { what, why: "it has dot segments" });
+        }
+        if plain.contains('\\') || plain.contains("%2f") || plain.contains("%5c") {
+            return Err(RequestError::Malformed { what, why: "a segment has a slash in it" });
+        }
+    }
+    let behind = path.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/'));
+    Ok(behind.map_or(Named::Nothing, |rest| slug(rest.split('/').next().unwrap_or_default())))
+}
+
+/// The token of `authorization: Bearer …`.
+fn bearer(headers: &HeaderMap) -> Result<Option<String>, RequestError> {
+    let Some(text) = single(headers, header::AUTHORIZATION.as_str(), "authorization")? else { return Ok(None) };
+    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+    Ok(scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' ').to_owned()))
+}
+
+/// The value of a cookie, which may stand once in all headers `cookie` together: a second one may be another site's. An empty
+/// one is none.
+fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, RequestError> {
+    let mut found = None;
+    for value in headers.get_all(header::COOKIE) {
+        for pair in value.as_bytes().split(|byte| *byte == b';') {
+            let pair = pair.trim_ascii();
+            let Some(value) = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) else {
+                continue;
+            };
+            if found.replace(String::from_utf8_lossy(value).into_owned()).is_some() {
+                return Err(RequestError::Malformed {
+                    what: "the session's cookie",
+                    why: "it stands there more than once",
+                });
+            }
+        }
+    }
+    Ok(found.filter(|value| !value.is_empty()))
+}
+
+#[cfg(test)]
+mod tests;

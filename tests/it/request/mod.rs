@@ -1,0 +1,3 @@
+//! From a request to a tenant, on a database: every way to name one, with every kind of credential.
+
+mod tenants;
