@@ -90,12 +90,7 @@ pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut 
 
 fn check_privileges(operator: &Operator) -> Result<()> {
     let facts = operator.facts();
-    if facts.read_only {
-        return Err(Error::Unexpected {
-            doing: format!("set up database {:?}", facts.database),
-            found: "the session is read-only: the server is a standby, or default_transaction_read_only is on".into(),
-        });
-    }
+    facts.require_writable()?;
     if facts.creates_in_public == Some(false) {
         let grant = format!("grant create, usage on schema public to {}", quoted(&facts.role));
         return Err(facts.lacks("create tables in schema public", grant));

@@ -31,7 +31,7 @@ pub struct Operator {
     tls: MakeRustlsConnect,
     config: Config,
     facts: ServerFacts,
-    strings: StringSetting,
+    overridden: Overridden,
     /// Whether a user's statements may have left something in the session (`session_reset.rs`).
     marked: AtomicBool,
     /// Held while a transaction of several messages is open.
@@ -48,14 +48,20 @@ impl std::fmt::Debug for Operator {
 /// How long a cancel request may take.
 const CANCEL_MAX: Duration = Duration::from_secs(5);
 
-/// What the server takes a backslash in `'…'` for, where a session says nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StringSetting {
-    /// A character, as the standard has it: nothing is to be done.
-    Standard,
-    /// An escape, because a role or the database has `standard_conforming_strings = off`. Connections are opened with the
-    /// setting on: the server reads a whole message before it carries out a SET in it.
-    Overridden,
+/// Settings of a role or the database that an operator's sessions cannot have. A connection is opened with the other value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Overridden {
+    /// `standard_conforming_strings = off`: the server reads a whole message before it carries out a SET in it.
+    strings: bool,
+    /// `exit_on_error = on`: statements that may fail are how cgk finds out whether a condition holds.
+    exit_on_error: bool,
+}
+
+impl Overridden {
+    /// Whether each is needed, and the setting.
+    fn settings(self) -> [(bool, &'static str); 2] {
+        [(self.strings, "standard_conforming_strings=on"), (self.exit_on_error, "exit_on_error=off")]
+    }
 }
 
 /// What a server says of itself and of the role that asks.
@@ -86,6 +92,8 @@ pub struct ServerFacts {
     pub notices_lost_clients: bool,
     /// Whether the server is a standby or the session read-only.
     pub read_only: bool,
+    /// Whether the server is a standby.
+    pub(crate) standby: bool,
     /// What the database has written down of itself; shared by the connections of one operator, because the first setup
     /// writes it.
     tag: Arc<OnceLock<DatabaseTag>>,
@@ -121,8 +129,18 @@ impl ServerFacts {
         Error::Setup(SetupError::Privilege { role: self.role.clone(), needed: needed.into(), grant, source: None })
     }
 
-    /// Refuses where the role may not create schemas.
+    /// Refuses where the session was read-only when the connection was made.
+    pub(crate) fn require_writable(&self) -> Result<()> {
+        if !self.read_only {
+            return Ok(());
+        }
+        let (database, role) = (self.database.clone(), self.role.clone());
+        Err(Error::Setup(SetupError::ReadOnly { database, role, standby: self.standby }))
+    }
+
+    /// Refuses where the session is read-only, or the role may not create schemas.
     pub(crate) fn require_schema_creation(&self) -> Result<()> {
+        self.require_writable()?;
         if self.creates_schemas {
             return Ok(());
         }
@@ -164,10 +182,10 @@ impl Operator {
     pub(crate) async fn connect_to_any(config: &Config) -> Result<(Self, Identity)> {
         let config = &config.for_ddl()?;
         let tls = tls::connector(config.tls())?;
-        let mut client = open(config, &tls, StringSetting::Standard).await?;
-        let (mut facts, strings) = look(&client, config).await?;
-        if strings == StringSetting::Overridden {
-            client = open(config, &tls, strings).await?;
+        let mut client = open(config, &tls, Overridden::default()).await?;
+        let (mut facts, overridden) = look(&client, config).await?;
+        if overridden != Overridden::default() {
+            client = open(config, &tls, overridden).await?;
         }
         if facts.major() < SERVER_MAJOR_MIN {
             return Err(Error::Connection(ConnectionError::ServerTooOld {
@@ -192,7 +210,7 @@ impl Operator {
                 tls,
                 config: config.clone(),
                 facts,
-                strings,
+                overridden,
                 marked,
                 search_path,
                 undivided: Mutex::default(),
@@ -203,11 +221,11 @@ impl Operator {
 
     /// Another connection of the same kind, without another look at the server.
     pub(crate) async fn sibling(&self) -> Result<Self> {
-        let strings = self.strings;
-        let client = open(&self.config, &self.tls, strings).await?;
+        let overridden = self.overridden;
+        let client = open(&self.config, &self.tls, overridden).await?;
         let (tls, config, facts) = (self.tls.clone(), self.config.clone(), self.facts.clone());
         let (marked, search_path) = (AtomicBool::new(false), self.search_path.clone());
-        Ok(Self { client, tls, config, facts, strings, marked, search_path, undivided: Mutex::default() })
+        Ok(Self { client, tls, config, facts, overridden, marked, search_path, undivided: Mutex::default() })
     }
 
     /// Lets the server refuse every write of this connection from here on.
@@ -281,12 +299,12 @@ impl Operator {
     }
 }
 
-async fn open(config: &Config, tls: &MakeRustlsConnect, strings: StringSetting) -> Result<Client> {
+async fn open(config: &Config, tls: &MakeRustlsConnect, overridden: Overridden) -> Result<Client> {
     let mut address = config.pg().clone();
-    if strings == StringSetting::Overridden {
+    for (_, setting) in overridden.settings().into_iter().filter(|(is_needed, _)| *is_needed) {
         // A setting of the connection's own outlasts RESET ALL and DISCARD ALL.
         let options = address.get_options().map_or_else(String::new, |options| format!("{options} "));
-        address.options(format!("{options}-c standard_conforming_strings=on"));
+        address.options(format!("{options}-c {setting}"));
     }
     let (client, connection) = address.connect(tls.clone()).await.map_err(|error| refused(config, error))?;
     tokio::spawn(async move {
@@ -297,7 +315,7 @@ async fn open(config: &Config, tls: &MakeRustlsConnect, strings: StringSetting) 
     Ok(client)
 }
 
-async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, StringSetting)> {
+async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, Overridden)> {
     let doing = || while_doing(format!("look at the server at {}", config.target()));
     let rows = client
         .query_typed(
@@ -311,7 +329,8 @@ async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, StringSe
                     pg_catalog.version() like '%linux%',
                     pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool,
                     pg_catalog.current_setting('server_encoding'),
-                    pg_catalog.current_setting('standard_conforming_strings')::pg_catalog.bool
+                    pg_catalog.current_setting('standard_conforming_strings')::pg_catalog.bool, pg_catalog.pg_is_in_recovery(),
+                    pg_catalog.current_setting('exit_on_error')::pg_catalog.bool
              from pg_catalog.pg_roles r where r.rolname = current_user",
             &[],
         )
@@ -323,7 +342,8 @@ async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, StringSe
     })?;
     let number: i32 = row.try_get(1).map_err(doing())?;
     let is_standard: bool = row.try_get(13).map_err(doing())?;
-    let strings = if is_standard { StringSetting::Standard } else { StringSetting::Overridden };
+    let exits_on_error: bool = row.try_get(15).map_err(doing())?;
+    let overridden = Overridden { strings: !is_standard, exit_on_error: exits_on_error };
     let facts = ServerFacts {
         version: row.try_get(0).map_err(doing())?,
         version_number: u32::try_from(number).unwrap_or_default(),
@@ -338,8 +358,9 @@ async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, StringSe
         notices_lost_clients: row.try_get(10).map_err(doing())?,
         read_only: row.try_get(11).map_err(doing())?,
         tag: Arc::default(),
+        standby: row.try_get(14).map_err(doing())?,
         encoding: row.try_get(12).map_err(doing())?,
         isolation: None,
     };
-    Ok((facts, strings))
+    Ok((facts, overridden))
 }

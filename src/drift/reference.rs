@@ -93,12 +93,6 @@ pub(super) async fn to_adopt(
 /// One message without BEGIN, and so one implicit transaction, whose last statement rolls it back. An error or a lost
 /// connection on the way rolls it back as well: nothing of it can stay.
 async fn build(operator: &Operator, set: Set, files: &[&MigrationFile]) -> Result<Reference> {
-    if operator.facts().read_only {
-        return Err(Error::Unexpected {
-            doing: "find out what the migrations give".into(),
-            found: "the session is read-only: the server is a standby, or default_transaction_read_only is on".into(),
-        });
-    }
     operator.facts().require_schema_creation()?;
     encodable::check(operator, files).await?;
     operator.reset_session().await.map_err(while_doing("reset the session"))?;

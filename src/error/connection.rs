@@ -50,7 +50,7 @@ pub enum ConnectionError {
         waited: Duration,
     },
     /// The connection broke off, or the server shut down.
-    #[error("lost the connection while {doing}")]
+    #[error("lost the connection: could not {doing}")]
     Lost {
         /// What was being done.
         doing: String,

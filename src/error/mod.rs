@@ -94,9 +94,17 @@ impl Error {
     /// statement was.
     pub fn kind(&self) -> ErrorKind {
         match self.entry().1 {
+            // The session could write when the connection was made: a statement of the file's made it read-only.
+            ErrorKind::Failed if self.is_read_only_file() => ErrorKind::Failed,
             ErrorKind::Failed if self.sqlstate().is_some_and(crate::sqlstate::is_the_servers) => ErrorKind::Unavailable,
             kind => kind,
         }
+    }
+
+    /// Whether a migration made its own session read-only.
+    pub(crate) fn is_read_only_file(&self) -> bool {
+        matches!(self, Self::Migration(MigrationError::Failed(_)))
+            && self.sqlstate() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
     }
 
     /// The stable code, `CGK` and four digits: the same text in messages, in JSON and in the documentation.

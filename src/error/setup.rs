@@ -19,6 +19,16 @@ pub enum SetupError {
         /// What the server said, where it was asked.
         source: Option<DriverError>,
     },
+    /// Sessions of the role in the database are read-only.
+    #[error("{}", read_only(database, role, *standby))]
+    ReadOnly {
+        /// The database.
+        database: String,
+        /// The role of the connection.
+        role: String,
+        /// Whether the server is a standby; otherwise a setting makes sessions read-only.
+        standby: bool,
+    },
     /// The database has no registry of tenants.
     #[error("database {database:?} is not set up for cgk: {missing}")]
     NotSetUp {
@@ -65,12 +75,21 @@ pub enum SetupError {
     },
 }
 
+fn read_only(database: &str, role: &str, standby: bool) -> String {
+    match standby {
+        true => format!("the server of database {database:?} is a standby, and read-only"),
+        false => format!("default_transaction_read_only is on for role {role:?} in database {database:?}"),
+    }
+}
+
 impl SetupError {
     /// Code and kind of every variant.
     pub(super) fn entry(&self) -> (&'static str, ErrorKind) {
         use ErrorKind::*;
         match self {
             Self::Privilege { .. } => ("CGK0301", Denied),
+            Self::ReadOnly { standby: true, .. } => ("CGK0307", Unavailable),
+            Self::ReadOnly { standby: false, .. } => ("CGK0307", Denied),
             Self::NotSetUp { .. } => ("CGK0302", NotReady),
             Self::DatabaseCopied { .. } => ("CGK0305", Conflict),
             Self::IsolationMismatch { .. } => ("CGK0306", Conflict),

@@ -52,5 +52,5 @@ impl StopReason {
 /// Whether an error is the server's state and not the schema's: going on would fail everywhere.
 pub(crate) fn ends_everything(error: &Error) -> bool {
     matches!(error, Error::Connection(ConnectionError::Lost { .. }))
-        || error.sqlstate().is_some_and(sqlstate::is_the_servers)
+        || (error.sqlstate().is_some_and(sqlstate::is_the_servers) && !error.is_read_only_file())
 }

@@ -47,6 +47,12 @@ fn setup(refused: &SetupError) -> Option<String> {
         SetupError::Privilege { grant, .. } => privilege(grant),
         SetupError::NotSetUp { missing, .. } if missing.contains("pending") => "Run `cgk migrate --public` first.".into(),
         SetupError::NotSetUp { .. } => "Run `cgk setup:database` first.".into(),
+        SetupError::ReadOnly { standby: true, .. } => "Use the address of the primary server.".into(),
+        SetupError::ReadOnly { .. } => {
+            "Reset it where it is set: `alter database … reset default_transaction_read_only`, the same for the role, or the \
+             server's configuration."
+                .into()
+        }
         SetupError::DatabaseCopied { .. } => {
             "Run `cgk setup:database --new-identity`: it makes roles for the tenants of this database, and takes the rights of \
              the other database's roles and logins away here. Nothing changes in the other one."
@@ -251,7 +257,10 @@ fn migration(failure: &MigrationFailure) -> String {
              line runs its statements one by one."
         }
         "53200" => "The transaction needs more locks than fit: raise max_locks_per_transaction on the server.",
-        "25006" => "The session is read-only: use the address of the primary server, or end what made it read-only.",
+        "25006" => {
+            "A statement of the file made the session read-only (`set session characteristics`, \
+             `default_transaction_read_only`): take it out."
+        }
         "53100" => "The server's disk is full: free some space, then run the command again.",
         _ => "",
     };
@@ -362,7 +371,10 @@ fn by_sqlstate(error: &Error) -> Option<String> {
         }
         "53200" => "The server is out of memory for locks: raise max_locks_per_transaction.",
         "53100" => "The server's disk is full.",
-        "25006" => "The session is read-only: use the address of the primary server.",
+        "25006" => {
+            "The session is read-only. If the server is a standby, use the address of the primary server; otherwise reset \
+             default_transaction_read_only for the role or the database."
+        }
         "57P03" => "The server is starting or stopping. Wait a moment and run the command again.",
         "0A000" => "The tenants' tables differ from one another: `cgk migrate:status` shows who is behind.",
         _ => return None,

@@ -562,6 +562,10 @@ impl Stepper<'_> {
                 let table = self.plan.schema.qualified(ledger::LEDGER_TABLE);
                 Error::Migration(MigrationError::RowNotWritten { table, source: Some(refused.source.into()) })
             }
+            // A statement before it made the session read-only.
+            (_, Some(number)) if refused.state.as_ref() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => {
+                self.failure(number.min(self.file.statements().len() - 1), None, refused.source)
+            }
             // A deferred constraint speaks when all is said.
             (Some(Part::Record), Some(number)) => self.failure(number, None, refused.source),
             _ => while_doing(doing)(refused.source),

@@ -258,6 +258,9 @@ pub async fn run_with(
     options: &RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<RunReport> {
+    if planned.public.is_some() || !planned.tenants.is_empty() {
+        operator.facts().require_writable()?;
+    }
     check_canaries(operator, &planned, &options.canary).await?;
     options.interrupt.listen();
     observer.started(&RunStart {
