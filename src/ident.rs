@@ -50,7 +50,7 @@ impl Ident {
 
 /// A name that PostgreSQL would not keep as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} is no usable identifier: between 1 and 63 bytes without a zero byte are")]
+#[error("{name:?} is not a valid identifier: it must have 1 to 63 bytes and no zero byte")]
 pub struct InvalidIdent {
     /// The name as given.
     pub name: String,

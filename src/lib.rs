@@ -107,8 +107,9 @@ pub use tenant::{InvalidOrganizationId, OrganizationId, StrangeRow, Tenant, Tena
 /// The driver whose parameters, rows and types the interface speaks, in the version that it was built with.
 pub use tokio_postgres;
 
-// The code of the README is compiled with the tests of the documentation.
+// The code of README and guide is compiled with the tests of the documentation.
 #[cfg(doctest)]
+#[doc = include_str!("../docs/setup/DATABASE.md")]
 #[doc = include_str!("../README.md")]
 struct Readme;
 #[cfg(all(doctest, feature = "platform"))]

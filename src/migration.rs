@@ -89,7 +89,7 @@ impl fmt::Display for Divergence {
         let mut separator = ": ";
         for (ids, what) in [
             (&self.edited, "edited after it was applied"),
-            (&self.missing, "applied, but its file is gone"),
+            (&self.missing, "applied, but its file is missing"),
             (&self.out_of_order, "not applied although a later one is"),
             (&self.ahead, "applied by a newer set of files"),
         ] {

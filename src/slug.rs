@@ -154,7 +154,7 @@ pub enum SlugProblem {
         found: char,
     },
     /// It is longer than [`TenantSlug::BYTES_MAX`].
-    #[error("it has {bytes} characters, and {max} are the most", max = TenantSlug::BYTES_MAX)]
+    #[error("it has {bytes} characters; the maximum is {max}", max = TenantSlug::BYTES_MAX)]
     TooLong {
         /// How long it is.
         bytes: usize,

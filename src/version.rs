@@ -48,7 +48,7 @@ impl FromStr for Version {
 
 /// A text that is no migration version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no migration version: a number from 1 to 9223372036854775807 is")]
+#[error("{text:?} is not a migration version: use a number from 1 to 9223372036854775807")]
 pub struct InvalidVersion {
     /// What was given.
     pub text: String,

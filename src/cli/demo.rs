@@ -34,7 +34,8 @@ Examples:
   cgk demo                               on a private server that is removed afterwards
   DATABASE_URL=postgresql://… cgk demo   there, in a database that is dropped afterwards
 
-It takes a PostgreSQL that is on this machine, or fetches one into your cache once. Nothing of it is left behind.";
+It uses an installed PostgreSQL, or downloads one into your cache. The demo removes everything it \
+             creates.";
 
 /// The tenants of the demo: a slug, a name, and what they sell.
 const TENANTS: [(&str, &str, &[i64]); 3] =
@@ -86,7 +87,7 @@ pub(crate) async fn run(session: &Session<'_>) -> Result<Exit> {
     let stage = Stage::set(session).await?;
     DemoScript { printer, config: &stage.config, step: 0 }.tell(matches!(stage.end, End::Server(_))).await?;
     let left = stage.strike()?;
-    printer.output(format!("\n{left} Nothing is left of the demo; it took {}.", time::elapsed(began.elapsed())));
+    printer.output(format!("\n{left} The demo took {}.", time::elapsed(began.elapsed())));
     printer.record(&Summary { event: "summary", ms: time::milliseconds(began.elapsed()), exit: Exit::Done });
     printer.info(format!(
         "Your turn: set DATABASE_URL, then {} and {}",
@@ -138,7 +139,7 @@ impl Stage {
         let server = starting.await.context("could not start a server")??;
         let installation = server.installation();
         session.printer.info(format!(
-            "{} private and throw-away, from {}",
+            "{} private and temporary, from {}",
             paint(FAINT, "server  "),
             sanitize(&installation.bin_dir.display().to_string())
         ));
@@ -225,7 +226,7 @@ impl DemoScript<'_> {
                 time::elapsed(began.elapsed())
             ));
         }
-        self.show("Make three tenants", "cgk tenant:create acme --name \"Acme Inc.\"", &lines);
+        self.show("Create three tenants", "cgk tenant:create acme --name \"Acme Inc.\"", &lines);
         Ok(())
     }
 
@@ -271,10 +272,12 @@ impl DemoScript<'_> {
                 lines.push(format!("{reach}: {}", server_words(&error)));
             }
             (Ok(seen), Isolation::Path) => {
-                lines.push(format!("{reach}: {seen} rows; isolation = \"path\" keeps no full name out, \"role\" does"));
+                lines.push(format!(
+                    "{reach}: {seen} rows; isolation = \"path\" does not refuse qualified names, \"role\" does"
+                ));
             }
             (Ok(_), Isolation::Role) => {
-                bail!("a tenant read another tenant's table: this server does not keep them apart")
+                bail!("a tenant read another tenant's table: this server does not isolate tenants")
             }
             (Err(error), _) => return Err(error.into()),
         }
@@ -299,11 +302,9 @@ impl DemoScript<'_> {
 
         let plan = migrate::plan_fleet(operator, &migrations, &Scope::Everything, Target::Head).await?;
         let waiting = count(plan.tenants.len(), "tenant");
-        let line = format!(
-            "tenant/{} is pending in {waiting}; nothing has been changed",
-            NEW_MIGRATION.trim_end_matches(".sql")
-        );
-        self.show("See what would be done", "cgk migrate --plan", &[line]);
+        let line =
+            format!("tenant/{} is pending in {waiting}; nothing was changed", NEW_MIGRATION.trim_end_matches(".sql"));
+        self.show("Show what would be done", "cgk migrate --plan", &[line]);
         Ok(migrations)
     }
 
@@ -315,7 +316,7 @@ impl DemoScript<'_> {
             bail!("{} could not be migrated", count(report.failed(), "tenant"));
         }
         let mut lines = vec![format!(
-            "{} migrated in {}, each in one transaction: all of it or nothing",
+            "{} migrated in {}, each in one transaction",
             count(report.migrated(), "tenant"),
             time::elapsed(began.elapsed())
         )];
@@ -335,7 +336,7 @@ impl DemoScript<'_> {
         self.show("Migrate the fleet", "cgk migrate", &lines);
 
         let fleet = migrate::look(operator, migrations).await?;
-        self.begin("See where everybody is", "cgk migrate:status");
+        self.begin("Show the state of every schema", "cgk migrate:status");
         let mut grid = Grid::new(&["SCHEMA", "AT", "ORDERS"]);
         let mut result = Vec::new();
         for tenant in &fleet.tenants {
@@ -352,7 +353,7 @@ impl DemoScript<'_> {
         for line in grid.to_string().lines() {
             self.printer.output(format!("   {line}"));
         }
-        self.record("See where everybody is", "cgk migrate:status", result);
+        self.record("Show the state of every schema", "cgk migrate:status", result);
         Ok(())
     }
 

@@ -22,12 +22,12 @@ use super::{
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk drift            exit code 7 if anything differs
-  cgk drift -v         every schema, not only those that differ
-  cgk drift --sql      the statements that would bring the schemas back, to be read
+  cgk drift -v         list every schema
+  cgk drift --sql      print the statements that would fix them
   cgk drift --json
 
-Every schema is compared with what its migrations make, as it was recorded when they were rehearsed or, for the shared \
-schema, applied. Nothing is run and no schema is changed; a standby and a login that may only read will do.";
+Every schema is compared with the recorded result of its migrations. Nothing is changed; a standby \
+             or a read-only login is enough.";
 
 /// Schemas of a fleet that are shown one by one; of a larger one, those that are not as they should be.
 const LINES_MAX: usize = 25;
@@ -101,7 +101,7 @@ struct Summary<'a> {
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// Print the statements that would bring the schemas back, as a script to be read; nothing is run
+    /// Print a script that would fix the differences, for review; nothing is run
     #[arg(long)]
     sql: bool,
 }
@@ -172,7 +172,7 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
     }
     if report.has_drift() {
         printer.info(format!(
-            "Next: put what is missing into a migration ({}), or undo by hand what no migration gives. A ledger is mended by {}.",
+            "Next: put missing objects into a migration ({}), or undo manual changes. To repair a ledger: {}.",
             paint(COMMAND, "cgk migrate:new <name>"),
             paint(COMMAND, "cgk migrate:repair")
         ));
@@ -180,7 +180,7 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
     if report.lacks_reference() {
         let shared = report.public.iter().any(|public| public.not_compared == Some(NotCompared::NoReference));
         let command = if shared { "cgk setup:database" } else { "cgk migrate" };
-        printer.info(format!("Next: {} records what the migrations make.", paint(COMMAND, command)));
+        printer.info(format!("Next: run {} to record what the migrations create.", paint(COMMAND, command)));
     }
     Ok(exit)
 }
@@ -208,7 +208,7 @@ fn lines(schema: &SchemaDrift) -> String {
     let name = schema.slug.as_ref().map_or("public", |slug| slug.as_str());
     let head = schema.head.as_ref().map(|head| format!(" at {head}")).unwrap_or_default();
     let mut lines = vec![match (schema.differences.len(), &schema.not_compared) {
-        (0, None) => format!("{name}: {}{head}", paint(GOOD, "as its migrations give it")),
+        (0, None) => format!("{name}: {}{head}", paint(GOOD, "no differences")),
         (0, Some(why)) => format!("{name}: {}", paint(WARNING, format!("not compared: {why}"))),
         (number, _) => format!("{name}: {}{head}", paint(BAD, count(number, "difference"))),
     }];
@@ -222,7 +222,7 @@ fn lines(schema: &SchemaDrift) -> String {
         }),
     );
     if let (Some(why), false) = (&schema.not_compared, schema.differences.is_empty()) {
-        lines.push(format!("  {}", paint(FAINT, format!("its objects were not compared: {why}"))));
+        lines.push(format!("  {}", paint(FAINT, format!("objects not compared: {why}"))));
     }
     lines.join("\n")
 }
@@ -247,7 +247,7 @@ fn fix_lines<'a>(indent: &'a str, difference: &'a Difference) -> impl Iterator<I
 
 fn totals(report: &DriftReport, began: Instant) -> String {
     let (clean, drifted, not_compared) = counts(report);
-    let parts = [(drifted, "with differences"), (not_compared, "not compared"), (clean, "as the migrations give them")];
+    let parts = [(drifted, "with differences"), (not_compared, "not compared"), (clean, "without differences")];
     let parts: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     let mut strays = String::new();
     for (number, what) in [

@@ -53,15 +53,13 @@ impl Exit {
         match self {
             Self::Done => "done, or nothing to do",
             Self::Failed => "failed or refused",
-            Self::Usage => "wrong use, a setting or a file that cannot be used; nothing was touched",
+            Self::Usage => "wrong usage: a flag, a setting or a file is invalid; nothing was changed",
             Self::Pending => "migrations are pending (--check)",
-            Self::Partial => "some tenants failed, the others are done",
-            Self::Unavailable => "the database cannot be reached or used at the moment: trying again later can help",
+            Self::Partial => "some tenants failed, the others succeeded",
+            Self::Unavailable => "the database cannot be reached or used at the moment; try again later",
             Self::Locked => "another run holds the lock",
-            Self::Drift => {
-                "an applied migration was edited or is gone, the database is newer than the files, or a schema has drifted"
-            }
-            Self::NoReference => "a schema was not compared: what its migrations make is not on record",
+            Self::Drift => "drift: an applied migration was edited or is missing, or a schema differs",
+            Self::NoReference => "a schema was not compared: no record of what its migrations create",
             Self::Interrupted => "interrupted by Ctrl-C",
             Self::Terminated => "interrupted by SIGTERM",
         }

@@ -9,43 +9,43 @@ use super::ui::printer::{Format, Volume};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
-    /// Connection URL; every user of this machine can read it in the list of processes, so rather set DATABASE_URL
+    /// Connection URL; other users of this machine can see it in the process list: prefer DATABASE_URL
     #[arg(long, global = true, value_name = "URL", hide_short_help = true, allow_hyphen_values = true)]
     database_url: Option<String>,
-    /// File that holds the connection URL and nothing else
+    /// File that contains only the connection URL
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     database_url_file: Option<PathBuf>,
-    /// Configuration file in place of ./cgk.toml
+    /// Configuration file instead of ./cgk.toml
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     config: Option<PathBuf>,
-    /// Folder that holds public/ and tenant/, in place of the bundled migrations
+    /// Folder with public/ and tenant/, instead of the bundled migrations
     #[arg(long, global = true, value_name = "DIR")]
     migrations: Option<PathBuf>,
-    /// What keeps tenants apart: a role each, or the search path alone
+    /// How tenants are isolated: one role per tenant, or only the search path
     #[arg(long, global = true, value_name = "HOW", hide_short_help = true)]
     isolation: Option<IsolationArg>,
-    /// How long a statement waits for a lock, such as 500ms or 3s
+    /// How long a statement waits for a lock, for example 500ms or 3s
     #[arg(long, global = true, value_name = "TIME", hide_short_help = true)]
     lock_timeout: Option<String>,
     /// Allow connections to another machine without TLS
     #[arg(long, global = true, hide_short_help = true)]
     insecure_plaintext: bool,
-    /// Write the answer as JSON; short for --format json
+    /// Print results as JSON; the same as --format json
     #[arg(long, global = true, conflicts_with = "format")]
     json: bool,
-    /// Write the answer for people, for programs, or for people with annotations for GitHub Actions
+    /// Output format: text, JSON, or text with annotations for GitHub Actions
     #[arg(long, global = true, value_name = "FORMAT", hide_short_help = true)]
     format: Option<FormatArg>,
-    /// Say nothing but the answer and errors
+    /// Print only results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Say more; -vv and -vvv show what the library logs
+    /// Print more; -vv and -vvv also show the library's log
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
-    /// Leave out what the server says beyond its message; it may hold values of rows
+    /// Do not print DETAIL and HINT of server errors; they can contain row values
     #[arg(long, global = true, hide_short_help = true)]
     pub(crate) no_detail: bool,
-    /// When to use colours
+    /// When to use colors
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_short_help = true)]
     pub(crate) color: ColorArg,
 }

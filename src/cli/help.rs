@@ -25,7 +25,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Other", &["completions", "help"]),
 ];
 
-const HELP_ABOUT: &str = "Print this message or the help of a command";
+const HELP_ABOUT: &str = "Print this help or the help of a command";
 
 /// The parser, with a help that clap cannot make by itself: it knows one heading for all commands.
 pub(crate) fn command() -> clap::Command {
@@ -43,12 +43,12 @@ pub(crate) fn command() -> clap::Command {
 
 const AFTER_HELP: &str = "\
 Examples:
-  cgk demo                        see it work; needs nothing
+  cgk demo                        try it; needs no database
   cgk setup:database              with DATABASE_URL in the environment or in .env
   cgk tenant:create acme
   cgk migrate
 
-`cgk help <command>` has the examples of a command, `cgk help exit-codes` the exit codes.";
+`cgk help <command>` shows the options of a command, `cgk help exit-codes` the exit codes.";
 
 fn after_long_help() -> String {
     format!(

@@ -7,6 +7,7 @@ mod exit;
 mod global;
 mod help;
 pub(crate) mod migrate;
+mod number;
 mod reaper;
 mod session;
 pub(crate) mod setup;
@@ -30,9 +31,9 @@ use ui::report::Report;
 /// The version of everything that `--json` writes. Keys are added within a version, never renamed or removed.
 pub(crate) const JSON_VERSION: u32 = 1;
 
-/// Schema-per-tenant PostgreSQL: tenant schemas, migrations for the whole fleet, queries that see one tenant and nothing else
+/// One PostgreSQL schema per tenant: setup, tenants, migrations
 #[derive(Debug, Parser)]
-#[command(name = "cgk", version, styles = ui::style::HELP, max_term_width = 110, arg_required_else_help = true)]
+#[command(name = "cgk", version, styles = ui::style::HELP, max_term_width = 80, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     globals: Globals,
@@ -42,46 +43,46 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check the connection and set the database up, or check that it is
+    /// Set up the database, or check that it is set up
     #[command(name = "setup:database", after_help = setup::database::EXAMPLES)]
     SetupDatabase(setup::database::Arguments),
-    /// Make tenants: registry row, schema, role and tables of each
+    /// Create tenants: registry row, schema, role and tables
     #[command(name = "tenant:create", after_help = tenant::create::EXAMPLES)]
     TenantCreate(tenant::create::Arguments),
-    /// List the tenants and where their schemas stand
+    /// List the tenants and the state of their schemas
     #[command(name = "tenant:list", after_help = tenant::list::EXAMPLES)]
     TenantList,
-    /// Compare tenants with what their migrations give: tables, indexes, rights, ledger
+    /// Compare tenants with their migrations
     #[command(name = "tenant:verify", after_help = tenant::verify::EXAMPLES)]
     TenantVerify(tenant::verify::Arguments),
-    /// Apply the pending migrations to the shared schema and to every tenant
+    /// Migrate the shared schema, then every tenant
     #[command(after_help = migrate::run::EXAMPLES)]
     Migrate(migrate::run::Arguments),
-    /// Show where every schema stands
+    /// Show the state of every schema
     #[command(name = "migrate:status", after_help = migrate::status::EXAMPLES)]
     MigrateStatus(migrate::status::Arguments),
-    /// Show the latest runs, or how every schema fared in one
+    /// List the latest runs, or the schemas of one run
     #[command(name = "migrate:history", after_help = migrate::history::EXAMPLES)]
     MigrateHistory(migrate::history::Arguments),
-    /// Take over a schema that other hands made: write its ledger without running anything
+    /// Adopt an existing schema without running its migrations
     #[command(name = "migrate:baseline", after_help = migrate::baseline::EXAMPLES)]
     MigrateBaseline(migrate::baseline::Arguments),
-    /// Make ledgers agree with the files again, for one migration and with a reason
-    #[command(name = "migrate:repair", after_help = migrate::repair::EXAMPLES)]
+    /// Update ledgers after a migration file was edited or removed
+    #[command(name = "migrate:repair", after_help = migrate::repair::EXAMPLES, override_usage = migrate::repair::USAGE)]
     MigrateRepair(migrate::repair::Arguments),
-    /// Begin the next migration file
+    /// Create the next migration file
     #[command(name = "migrate:new", after_help = migrate::new::EXAMPLES)]
     MigrateNew(migrate::new::Arguments),
-    /// Look for what is wrong or dangerous in migration files; needs no database
+    /// Check migration files for errors and risky statements
     #[command(name = "migrate:lint", after_help = migrate::lint::EXAMPLES)]
     MigrateLint(migrate::lint::Arguments),
-    /// Find what the database holds and no migration gives, in every schema, and what belongs to no tenant
+    /// Compare every schema with its migrations and list orphans
     #[command(after_help = drift::EXAMPLES)]
     Drift(drift::Arguments),
-    /// Watch all of it work, on a private throw-away server or in a database of its own
+    /// Run a complete demo on a temporary private server
     #[command(after_help = demo::EXAMPLES)]
     Demo,
-    /// Print the completion script of a shell
+    /// Print the completion script for a shell
     #[command(after_help = completions::EXAMPLES)]
     Completions(completions::Arguments),
     /// Print the exit codes and what they mean
@@ -97,16 +98,16 @@ impl Command {
     fn after_interruption(&self) -> &'static str {
         match self {
             Self::SetupDatabase(_) => {
-                "the shared schema is committed whole or not at all; run `cgk setup:database` again"
+                "each schema is committed completely or not at all; run `cgk setup:database` again"
             }
-            Self::TenantCreate(_) => "each tenant is there whole or not at all; run the command again",
+            Self::TenantCreate(_) => "each tenant is created completely or not at all; run the command again",
             Self::Migrate(_) => {
-                "the schema under way is committed whole or not at all; run `cgk migrate` again, it goes on from there"
+                "each schema is committed completely or not at all; run `cgk migrate` again to continue"
             }
             Self::MigrateBaseline(_) | Self::MigrateRepair(_) => {
-                "the schema under way is committed whole or not at all; run the command again"
+                "each schema is committed completely or not at all; run the command again"
             }
-            Self::Demo => "nothing of the demo is left behind",
+            Self::Demo => "the demo removed everything it created",
             _ => "nothing was changed",
         }
     }
@@ -184,16 +185,18 @@ async fn until_signalled(cli: &Cli, printer: &Printer) -> Result<Ended> {
         match number {
             1 if shutdown.interrupt.is_heard() => {
                 shutdown.interrupt.stop();
-                printer.error("stopping: what is under way is finished, nothing more is begun; again cancels it");
+                printer.error(
+                    "stopping: schemas in progress finish, no other schema starts; press Ctrl-C again to cancel them",
+                );
             }
             2 if shutdown.interrupt.is_heard() => {
                 shutdown.interrupt.cancel();
-                printer.error("cancelling what is under way");
+                printer.error("cancelling the schemas in progress");
             }
             _ => return Ok(Ended::BySignal(exit)),
         }
     }
-    unreachable!("there is no end of numbers")
+    unreachable!("the loop is endless")
 }
 
 async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Result<Exit> {

@@ -39,6 +39,7 @@ impl DotEnv {
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let mut variables = BTreeMap::new();
         let mut notices = Vec::new();
+        let text = without_open_quotes(text, &path, &mut notices);
         for variable in dotenvy::from_read_iter(text.as_bytes()) {
             match variable {
                 Ok((name, value)) => {
@@ -73,6 +74,29 @@ impl DotEnv {
         let value = self.variables.get(variable).filter(|value| !value.is_empty())?;
         Some((value, Origin::DotEnv { path: self.path.clone(), variable }))
     }
+}
+
+/// The text with an empty line in place of each foreign line that opens a quote and does not close it. Such a line would
+/// swallow all that follow, also ours. The number of lines stays.
+fn without_open_quotes(text: &str, path: &Path, notices: &mut Vec<String>) -> String {
+    let mut text = text.to_owned();
+    let lines_max = text.lines().count();
+    for _ in 0..lines_max {
+        let broken = dotenvy::from_read_iter(text.as_bytes()).find_map(|variable| match variable {
+            Err(dotenvy::Error::LineParse(broken, _)) if broken.lines().count() > 1 => Some(broken),
+            _ => None,
+        });
+        let Some(broken) = broken else { break };
+        let first = broken.lines().next().unwrap_or_default();
+        let Some(at) = text.find(&broken) else { break };
+        if first.is_empty() || may_be_ours(first) {
+            break;
+        }
+        let line = line_of(text.as_bytes(), at);
+        notices.push(format!("line {line} of {} opens a quote and does not close it; it is ignored", path.display()));
+        text.replace_range(at..at + first.len(), "");
+    }
+    text
 }
 
 /// Whether a line that cannot be read may be meant for cgk. Other programs share the file, and their lines are their own.

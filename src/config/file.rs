@@ -110,7 +110,7 @@ impl ConfigFile {
                 let line = line_of(text.as_bytes(), offset);
                 Err(Problem::invalid(
                     without_values(error.message()),
-                    "Correct the line; docs/setup/DATABASE.md lists all settings.",
+                    "Correct the line; docs/reference.md lists all settings.",
                 )
                 .of(key, Some(Origin::Line { path, line })))
             }

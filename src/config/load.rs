@@ -170,14 +170,14 @@ fn read_isolation(text: &str) -> Result<Isolation, Problem> {
 
 fn read_schemas(text: &str) -> Result<Vec<Ident>, Problem> {
     let names = parse_list(text).ok_or_else(|| {
-        Problem::invalid("is no list of schemas", "Write names separated by commas: extensions, other.")
+        Problem::invalid("is not a list of schemas", "Write names separated by commas: extensions, other.")
     })?;
     schemas(names)
 }
 
 fn schemas(names: Vec<String>) -> Result<Vec<Ident>, Problem> {
     let ident =
-        |name| Ident::new(name).map_err(|_| Problem::invalid("holds what is no schema's name", "Correct the name."));
+        |name| Ident::new(name).map_err(|_| Problem::invalid("contains an invalid schema name", "Correct the name."));
     names.into_iter().map(ident).collect()
 }
 

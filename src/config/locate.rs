@@ -135,7 +135,7 @@ fn below_flags(
                 "Put the URL into .env as {}, or into a file of its own that {} names.",
                 url.variable, file.key
             );
-            let what = "has a password, and cgk.toml is made for version control";
+            let what = "has a password, but cgk.toml is for version control";
             return Err(Problem::refused(what, mend).of(url.key, Some(origin.clone())));
         }
     }

@@ -110,13 +110,13 @@ impl Options {
     /// Options that are harmless with one value and not with another, and those that cannot be honoured.
     fn judge(&mut self, key: &str, value: &str, secrecy: KeySecrecy) -> Result<(), Problem> {
         let harmless = match key {
-            "schema" | "currentSchema" if value == "public" => "it says what is so anyway",
+            "schema" | "currentSchema" if value == "public" => "it is the default",
             "gssencmode" if value != "require" => "encryption is by TLS only",
             "sslaccept" if value == "strict" => "certificates are always verified",
-            "sslcompression" if value == "0" => "there is no TLS compression",
+            "sslcompression" if value == "0" => "cgk does not use TLS compression",
             "sslsni" if value == "1" => "the host name is always sent",
             "ssl_min_protocol_version" if matches!(value, "TLSv1" | "TLSv1.1" | "TLSv1.2") => "TLS 1.2 is the least",
-            "sslcertmode" if value == "allow" => "it says what is so anyway",
+            "sslcertmode" if value == "allow" => "it is the default",
             _ => return Err(refusal(key, secrecy)),
         };
         self.notices.push(format!("{key} in the connection URL is ignored: {harmless}"));
@@ -172,7 +172,7 @@ fn refusal(key: &str, secrecy: KeySecrecy) -> Problem {
         "requiressl" => ("requiressl", "Write sslmode=verify-full instead."),
         "ssl_min_protocol_version" => ("ssl_min_protocol_version", "Remove it; TLS 1.2 is the least that is spoken."),
         "ssl_max_protocol_version" => ("ssl_max_protocol_version", "Remove it; it would only weaken TLS."),
-        "sslcompression" => ("sslcompression", "Remove it; there is no TLS compression."),
+        "sslcompression" => ("sslcompression", "Remove it; cgk does not use TLS compression."),
         "sslcertmode" => ("sslcertmode", "Remove it; sslcert and sslkey say whether a certificate is sent."),
         "sslsni" => ("sslsni", "Remove it; the host name is always sent."),
         "replication" => ("replication", "Remove it; cgk does not replicate."),

@@ -105,8 +105,7 @@ impl Pooler {
             ConfigErrorKind::Pooler,
             format!("leads to a transaction pooler ({}), over which schemas cannot be changed safely", self.sign),
             format!(
-                "Set CGK_DIRECT_URL to the same URL with the host {} in place of the pooler's. If there is no \
-                 transaction pooler, say so with CGK_POOLED=0.",
+                "Set CGK_DIRECT_URL to the same URL with the host {} instead of the pooler's. If there is no transaction pooler, set CGK_POOLED=0.",
                 self.direct
             ),
         )

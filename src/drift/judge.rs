@@ -115,7 +115,7 @@ fn ledger_differences(
     match (LedgerDigest::in_comment(comment), comment) {
         (Some(digest), _) if digest == LedgerDigest::of(rows) => {}
         (Some(_), _) => {
-            all.push(wrong("its rows are not those that its comment tells of: they were changed by hand".into()));
+            all.push(wrong("its rows do not match its comment: they were changed by hand".into()));
         }
         (None, None) => all.push(wrong("has no comment: every run has to read its rows".into())),
         (None, Some(_)) => all.push(wrong("its comment is not cgk's: every run has to read its rows".into())),
@@ -124,9 +124,9 @@ fn ledger_differences(
         let Divergence { edited, missing, out_of_order, ahead, .. } = *divergence;
         for (ids, what) in [
             (edited, "was edited after it was applied"),
-            (missing, "was applied, and its file is gone"),
-            (out_of_order, "was not applied, although a later one was"),
-            (ahead, "was applied by a newer set of files"),
+            (missing, "is applied here, but its file is missing"),
+            (out_of_order, "is not applied here, but a later one is"),
+            (ahead, "is applied here, but its file is missing: the database is newer than the files"),
         ] {
             all.extend(ids.into_iter().map(|id| Difference::wrong("migration", id.to_string(), what)));
         }

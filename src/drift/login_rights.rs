@@ -75,7 +75,10 @@ struct Place<'a> {
 impl Place<'_> {
     fn too_many(&self, rights: &str) -> Option<Difference> {
         let what = || {
-            format!("has {rights} on {}, which cgk does not give: revoke it, or say why in drift.ignore", self.shown())
+            format!(
+                "has {rights} on {}, which cgk does not grant: revoke it, or add a rule to drift.ignore",
+                self.shown()
+            )
         };
         (!rights.is_empty()).then(|| self.wrong(what(), self.statement("revoke", rights, "from")))
     }

@@ -99,7 +99,7 @@ async fn build(operator: &Operator, set: Set, files: &[&MigrationFile]) -> Resul
     operator.mark_session();
     let schema = SchemaName::scratch();
     let mark = format!("{:08x}:", rand::random::<u32>());
-    let doing = || while_doing("find out what the migrations give");
+    let doing = || while_doing("compute the expected schema");
     let answer =
         message::run(operator.client(), &script(operator, set, files, &schema, &mark)).await.map_err(doing())?;
     if let Some(source) = answer.error {
@@ -114,7 +114,7 @@ async fn build(operator: &Operator, set: Set, files: &[&MigrationFile]) -> Resul
     }
     let fingerprint = fingerprints(&answer).next().map(|(_, fingerprint)| fingerprint);
     let fingerprint = fingerprint.ok_or_else(|| Error::Unexpected {
-        doing: "find out what the migrations give".into(),
+        doing: "compute the expected schema".into(),
         found: "no answer about the schema".into(),
     })?;
     Ok(Reference { fingerprint, catalogue: Catalogue::of(&answer) })

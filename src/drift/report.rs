@@ -102,8 +102,8 @@ impl fmt::Display for NotCompared {
         f.write_str(match self {
             Self::SettingUp => "it is being set up and has no schema yet",
             Self::UnknownStatus => "its status is not known to this version, and it has no schema",
-            Self::Busy => "another run is migrating it just now",
-            Self::NoLedger => "without its ledger nobody knows which migrations it should hold",
+            Self::Busy => "another run is migrating it",
+            Self::NoLedger => "it has no ledger, so its migrations are unknown",
             Self::UnknownMigrations => "migrations were applied to it whose files are not here",
             Self::NoReference => "what its migrations make is not on record in this database",
         })

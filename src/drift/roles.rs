@@ -181,7 +181,7 @@ fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Differ
     match kind {
         "login attribute" => about_login(attribute(b).to_owned(), format!("alter role {login} no{b}")),
         "login member" => about_login(
-            format!("is a member of {b}, which is no tenant's role"),
+            format!("is a member of {b}, which is not a tenant's role"),
             format!("revoke {} from {login}", quoted(b)),
         ),
         "login setting" => {

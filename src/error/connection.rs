@@ -34,7 +34,7 @@ pub enum ConnectionError {
         source: DriverError,
     },
     /// The server is older than cgk supports.
-    #[error("{target} is PostgreSQL {found}, and cgk needs {needed} or newer")]
+    #[error("{target} is PostgreSQL {found}, but cgk needs {needed} or newer")]
     ServerTooOld {
         /// The address without its password.
         target: String,

@@ -43,7 +43,7 @@ pub enum MigrationError {
         mismatches: Vec<FileMismatch>,
     },
     /// A version was named of which there is no file.
-    #[error("there is no file of version {version} in the {set} set")]
+    #[error("the {set} set has no file with version {version}")]
     NoSuchVersion {
         /// Which of the two sets.
         set: Set,
@@ -51,7 +51,7 @@ pub enum MigrationError {
         version: crate::version::Version,
     },
     /// A canary is not one of the tenants that are to be migrated: without it all others would go first.
-    #[error("tenant {tenant} is to go first, and it is not one of the tenants of this run")]
+    #[error("canary {tenant} is not one of the tenants of this run")]
     CanaryLeftOut {
         /// The tenant.
         tenant: TenantSlug,
@@ -65,7 +65,7 @@ pub enum MigrationError {
         waited: Duration,
     },
     /// Another run changed the schema again and again between this run's look and its turn.
-    #[error("schema {schema:?} kept changing under this run: {tries} tries", schema = schema.as_str())]
+    #[error("schema {schema:?} was changed by others during {tries} attempts", schema = schema.as_str())]
     Contended {
         /// The schema.
         schema: SchemaName,
@@ -87,7 +87,7 @@ pub enum MigrationError {
         schema: SchemaName,
     },
     /// A migration without a transaction is half done, and its file is not the one that was begun.
-    #[error("migration {migration} is half done in schema {schema:?}: {problem}", schema = schema.as_str())]
+    #[error("migration {migration} is partially applied in schema {schema:?}: {problem}", schema = schema.as_str())]
     PartiallyApplied {
         /// The schema.
         schema: SchemaName,
@@ -97,7 +97,7 @@ pub enum MigrationError {
         problem: String,
     },
     /// A migration cannot run in the empty schema in which what the migrations give is looked at; nothing was changed.
-    #[error("could not find out what the migrations give: {file:?} fails in an empty schema")]
+    #[error("could not compute the expected schema: {file:?} fails in an empty schema")]
     NoReference {
         /// The file.
         file: PathBuf,
@@ -105,7 +105,7 @@ pub enum MigrationError {
         source: DriverError,
     },
     /// The rehearsal failed: a new tenant could not be made from these files. No tenant was touched.
-    #[error("a new tenant could not be made from these migrations")]
+    #[error("the migrations cannot create a new tenant")]
     Rehearsal {
         /// Which file failed in the schema of the rehearsal, and why.
         source: Box<Error>,
@@ -117,7 +117,7 @@ pub enum MigrationError {
         file: PathBuf,
     },
     /// A ledger was not written, because what was asked for would have made it say something untrue.
-    #[error("the ledger of schema {schema:?} was left as it is: {why}", schema = schema.as_str())]
+    #[error("the ledger of schema {schema:?} was not changed: {why}", schema = schema.as_str())]
     LedgerRefused {
         /// The schema.
         schema: SchemaName,
@@ -135,7 +135,7 @@ pub enum MigrationError {
         source: Option<DriverError>,
     },
     /// A schema was not adopted, because it is not what the migrations give; nothing was written.
-    #[error("schema {schema:?} is not what the migrations up to {upto} give: {}", count(.differences.len(), "difference"), schema = schema.as_str())]
+    #[error("schema {schema:?} differs from the migrations up to {upto}: {}", count(.differences.len(), "difference"), schema = schema.as_str())]
     BaselineDiffers {
         /// The schema.
         schema: SchemaName,

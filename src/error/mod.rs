@@ -155,7 +155,7 @@ impl Error {
         }
     }
 
-    /// Code and kind, the table behind `docs/setup/DATABASE.md`.
+    /// Code and kind, the table behind `docs/reference.md`.
     fn entry(&self) -> (&'static str, ErrorKind) {
         match self {
             Self::InvalidSlug(_) => ("CGK0101", ErrorKind::Invalid),

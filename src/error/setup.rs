@@ -38,7 +38,7 @@ pub enum SetupError {
         missing: String,
     },
     /// The database is a copy of another one, or was moved to another server: its tenants' roles are not its own.
-    #[error("database {database:?} is a copy of another one, and has no roles of its own")]
+    #[error("database {database:?} is a copy of another database and has no tenant roles of its own")]
     DatabaseCopied {
         /// The database.
         database: String,

@@ -12,7 +12,7 @@ use crate::{
 #[non_exhaustive]
 pub enum TenantError {
     /// The registry knows no tenant of this name.
-    #[error("there is no tenant {tenant}")]
+    #[error("tenant {tenant} does not exist")]
     NotFound {
         /// The name.
         tenant: TenantSlug,
@@ -24,7 +24,7 @@ pub enum TenantError {
         tenant: TenantSlug,
     },
     /// The tenant's status is one that this version does not know; only `active` lets anybody in.
-    #[error("tenant {tenant} has the status {status}, and only active tenants are entered")]
+    #[error("tenant {tenant} has the status {status}; only active tenants can be entered")]
     StatusUnknown {
         /// The tenant.
         tenant: TenantSlug,
@@ -43,7 +43,7 @@ pub enum TenantError {
     },
     /// The server refused the way into the tenant. Seen by the closure only: `with_tenant` itself finds out why and returns
     /// that.
-    #[error("the way into tenant {tenant} was refused")]
+    #[error("could not enter tenant {tenant}")]
     EntryRefused {
         /// The tenant.
         tenant: TenantSlug,
@@ -76,7 +76,7 @@ pub enum TenantError {
         found: String,
     },
     /// The registry says that the tenant is in use, and its schema is gone. Nothing was made in its place.
-    #[error("tenant {tenant} is {status}, and its schema {schema:?} is gone", schema = schema.as_str())]
+    #[error("tenant {tenant} is {status}, but its schema {schema:?} does not exist", schema = schema.as_str())]
     SchemaGone {
         /// The tenant.
         tenant: TenantSlug,

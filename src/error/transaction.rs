@@ -34,7 +34,7 @@ pub enum TransactionError {
     },
     /// The connection broke off around COMMIT: the transaction is either wholly committed or not at all, and which of the
     /// two only the data can tell.
-    #[error("the connection broke off during COMMIT of tenant {tenant}: committed or not is unknown")]
+    #[error("connection lost during COMMIT of tenant {tenant}: it is unknown whether the transaction committed")]
     CommitUnknown {
         /// The tenant.
         tenant: TenantSlug,
@@ -76,13 +76,13 @@ pub enum TransactionError {
         failed: Option<SqlState>,
     },
     /// The connection broke off around COMMIT of a transaction of the platform's own.
-    #[error("the connection broke off during COMMIT of the platform's transaction: committed or not is unknown")]
+    #[error("connection lost during COMMIT of the platform's transaction: it is unknown whether it committed")]
     PlatformCommitUnknown {
         /// What the driver said.
         source: DriverError,
     },
     /// The platform's way to all organizations was asked for in a task that is inside a tenant.
-    #[error("the platform's tables were asked for inside tenant {tenant}")]
+    #[error("db.platform() was called inside tenant {tenant}")]
     PlatformInsideTenant {
         /// The tenant.
         tenant: TenantSlug,

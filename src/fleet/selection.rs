@@ -10,11 +10,11 @@ pub enum Scope {
     /// The shared schema, then every tenant. The default.
     #[default]
     Everything,
-    /// The shared schema alone.
+    /// Only the shared schema.
     Public,
-    /// Every tenant; the shared schema must be at head already.
+    /// Every tenant; the shared schema must be already at head.
     Tenants,
-    /// These tenants; the shared schema must be at head already. Their ledgers are read row by row, so this also finds one
+    /// These tenants; the shared schema must be already at head. Their ledgers are read row by row, so this also finds one
     /// whose rows somebody changed by hand, which its digest does not tell.
     Only(Vec<TenantSlug>),
 }
@@ -140,7 +140,7 @@ impl FromStr for Part {
 
 /// A text that is no part of a fleet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no part of a fleet: 1/3, 2/3 and 3/3 are")]
+#[error("{text:?} is not a part of a fleet: use for example 1/3, 2/3 or 3/3")]
 pub struct InvalidPart {
     /// What was given.
     pub text: String,

@@ -159,7 +159,7 @@ async fn refuse_known_organization(operator: &Operator, schema: &SchemaName, fac
     let (None, Binding::To(id)) = (&facts.tenant, Binding::of(facts.schema_comment.as_deref())) else { return Ok(()) };
     let refuse = |why: String| Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }));
     let Ok(uuid) = id.parse::<Uuid>() else {
-        return refuse(format!("the comment on it names organization {id}, which is no organization's id"));
+        return refuse(format!("the comment on it names organization {id}, which does not exist"));
     };
     let doing = || while_doing("look for an organization in the registry");
     let sql = "select o.slug::pg_catalog.text from public.organizations o where o.id = $1";
@@ -375,7 +375,7 @@ impl<'a> Adoption<'a> {
         if let Some(newest) = files.last().filter(|_| !has_ledger) {
             let reason = options.accept_differences.as_deref().filter(|_| !compared.differences.is_empty());
             let detail: Vec<String> = compared.differences.iter().map(|difference| self.line(difference)).collect();
-            let reason = reason.unwrap_or("the schema is what the migrations give");
+            let reason = reason.unwrap_or("the schema matches the migrations");
             sql.push_str(&ledger::note_sql(self.schema, newest.id().version, "baseline", reason, &detail.join("\n")));
         }
         sql

@@ -197,7 +197,7 @@ async fn isolate_one(operator: &Operator, slug: &TenantSlug) -> Result<()> {
     }
     sql.push_str(&isolation::grants_sql(&schema, role.ident()));
     sql.push_str(&ledger::protect_sql(&schema, role.ident()));
-    let what = || format!("give tenant {slug} its role");
+    let what = || format!("create the role of tenant {slug}");
     let doing = || while_doing(what());
     operator.reset_session().await.map_err(doing())?;
     match schema_lock::run(operator, &schema, &sql, session.migration_wait, what).await?.complete() {

@@ -7,6 +7,6 @@ mod isolate;
 pub use baseline::{BaselineOptions, Baselined, Baselining, baseline, baseline_public};
 pub use create::{
     CreateManyOptions, CreateManyReport, CreateObserver, CreateOptions, CreateOutcome, Created, Creation, LostSchema,
-    NewTenant, create, create_many,
+    NewTenant, check_rights, create, create_many,
 };
 pub use isolate::{IsolateReport, NewIdentity, isolate, new_identity, without_role};

@@ -159,7 +159,7 @@ pub async fn repair(
 /// Without a record drift compares nothing and says so; the ledgers are mended either way.
 fn told(recorded: Result<()>) {
     if let Err(error) = recorded {
-        tracing::warn!(%error, "there is no record of what the migrations make");
+        tracing::warn!(%error, "no record of what the migrations create");
     }
 }
 
@@ -189,10 +189,10 @@ fn check(schema: &SchemaName, migrations: &Migrations, set: Set, repair: &Repair
         Repair::Comment => return Ok(()),
     };
     if reason.trim().is_empty() {
-        return refuse("a repair needs a reason".into());
+        return refuse("--reason is empty".into());
     }
     match (repair, file_of(migrations, set, version)) {
-        (Repair::Accept { .. }, None) => refuse(format!("there is no file of version {version} in the {set} set")),
+        (Repair::Accept { .. }, None) => refuse(format!("the {set} set has no file with version {version}")),
         (Repair::Forget { .. }, Some(file)) => {
             refuse(format!("{} is there: forgotten, it would be applied again", file.path().display()))
         }
@@ -269,7 +269,7 @@ fn mending(
             if *row != Applied::of(file) {
                 let detail = format!("was {} {}", row.id, row.checksum.as_str());
                 mending.what.push(format!(
-                    "{} takes the place of what was applied as {}",
+                    "ledger updated: {1} now has the checksum of {0}",
                     file.path().display(),
                     row.id
                 ));
@@ -326,7 +326,7 @@ select {wait}, {no_limit}, {path}{notices};
         digest = ledger::digest_sql(schema),
         expected = literal(LedgerDigest::of(rows).as_str()),
     );
-    let what = || format!("mend the ledger of schema {:?}", schema.as_str());
+    let what = || format!("repair the ledger of schema {:?}", schema.as_str());
     let doing = || while_doing(what());
     operator.reset_session().await.map_err(doing())?;
     let answer = schema_lock::run(operator, schema, &message, session.migration_wait, what).await?;

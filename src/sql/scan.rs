@@ -83,7 +83,7 @@ pub(crate) struct Unreadable {
 
 impl Unreadable {
     fn unclosed(at: usize, what: &str) -> Self {
-        Self { at, problem: format!("{what} begins here and does not end") }
+        Self { at, problem: format!("{what} starts here and does not end") }
     }
 }
 

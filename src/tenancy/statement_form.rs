@@ -41,7 +41,7 @@ const ORGANIZATION: &str = "the organization belongs to the transaction; another
 const LOGIN: &str = "it changes a login for good, its settings or its password, for all tenants and services; the operator does \
                      that";
 const OWNED: &str = "it takes default privileges from the tenant's role for good; drop objects one by one";
-const SAVEPOINT: &str = "names that begin with cgk_ belong to `tx.savepoint()`; take another name";
+const SAVEPOINT: &str = "names that start with cgk_ are reserved for `tx.savepoint()`; choose another name";
 const SESSION: &str = "reset single settings by name; the session is reset after every transaction";
 
 /// The settings that belong to the transaction, with what to do instead of changing them.

@@ -21,36 +21,36 @@ use crate::cli::{
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  cgk migrate:baseline acme                   tenant_acme holds what all files give
-  cgk migrate:baseline acme --version 5       … what the files up to 005 give
+  cgk migrate:baseline acme                   tenant_acme has all files
+  cgk migrate:baseline acme --version 5       tenant_acme has the files up to 005
   cgk migrate:baseline acme --from-table _sqlx_migrations
   cgk migrate:baseline --public
 
-The schema must be there under its name: alter schema acme rename to tenant_acme. It is compared with what the files give, \
-and refused if it differs. Nothing of a migration is run; a schema is adopted whole or not at all.";
+The schema must have the tenant's name: alter schema acme rename to tenant_acme. It is compared with \
+             the files, and refused if it differs. No migration is run.";
 
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("scope").required(true))]
 pub(crate) struct Arguments {
-    /// The tenants whose schemas are taken over
+    /// Tenants whose schemas are adopted
     #[arg(group = "scope")]
     slug: Vec<String>,
     /// The shared schema
     #[arg(long, group = "scope")]
     public: bool,
-    /// The newest migration that the schema holds; the newest file if not given
+    /// The newest migration that the schema has [default: the newest file]
     #[arg(long, value_name = "VERSION")]
     version: Option<Version>,
-    /// The table in which refinery, Flyway, sqlx, Diesel, goose, golang-migrate or Rails kept what was applied
+    /// History table of refinery, Flyway, sqlx, Diesel, goose, golang-migrate or Rails
     #[arg(long, value_name = "TABLE")]
     from_table: Option<String>,
-    /// Why it is taken over although it differs as --accept says; kept in the ledger
+    /// Adopt the schema with the differences in --accept; the reason is stored in the ledger
     #[arg(long, value_name = "REASON", requires = "accept")]
     accept_differences: Option<String>,
-    /// A difference that is accepted, as `index orders_at` or the whole line; may be given several times
+    /// An accepted difference: `index orders_at` or the whole line; repeatable
     #[arg(long, value_name = "DIFFERENCE", requires = "accept_differences")]
     accept: Vec<String>,
-    /// The name for people of a tenant that the registry does not know; the slug if not given
+    /// Display name of a tenant that is not in the registry [default: the slug]
     #[arg(long, conflicts_with = "public")]
     name: Option<String>,
 }
@@ -130,10 +130,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         printer.info(format!("Next: {} applies what is newer.", paint(COMMAND, "cgk migrate")));
         if let Some(table) = &arguments.from_table {
             let verify = paint(COMMAND, "cgk tenant:verify");
-            printer.info(format!(
-                "Table {} stays; no migration gives it, so {verify} names it until it is dropped.",
-                sanitize(table)
-            ));
+            printer.info(format!("Table {} still exists; {verify} reports it until you drop it.", sanitize(table)));
         }
     }
     Ok(exit)
@@ -144,11 +141,11 @@ fn lines(done: &Baselined) -> String {
     let schema = done.schema.as_str();
     let head = done.head.as_ref().map_or_else(|| "no migration".into(), ToString::to_string);
     let mut lines = vec![match done.baselining {
-        Baselining::Adopted => format!("{name}: schema {schema} adopted at {head}; nothing was run"),
+        Baselining::Adopted => format!("{name}: schema {schema} adopted at {head}; no migration was run"),
         Baselining::Finished => {
-            format!("{name}: schema {schema} has its ledger at {head}; registry row and role are made")
+            format!("{name}: schema {schema} already has a ledger at {head}; registry row and role created")
         }
-        Baselining::Existed => format!("{name}: schema {schema} is cgk's already, at {head}"),
+        Baselining::Existed => format!("{name}: schema {schema} is already adopted, at {head}"),
     }];
     if !done.accepted.is_empty() {
         lines.push(format!("  {} accepted:", count(done.accepted.len(), "difference")));

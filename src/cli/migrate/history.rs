@@ -23,7 +23,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk migrate:history               the latest runs, newest first
   cgk migrate:history --limit 100
-  cgk migrate:history 3f2a          how every schema fared in the run whose identity begins so";
+  cgk migrate:history 3f2a          the schemas of the run whose id starts with 3f2a";
 
 /// Characters of a run's identity that are shown in a table.
 const ID_SHOWN: usize = 8;
@@ -32,7 +32,7 @@ const GOOD_ROWS_MAX: usize = 20;
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// A run, by its identity or the beginning of it
+    /// Id of a run, or its first characters
     #[arg(value_name = "RUN")]
     run: Option<String>,
     /// How many runs to show
@@ -93,7 +93,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         Some(id) => {
             let Some(detail) = migrate::run_detail(&operator, id).await? else {
                 return Err(Refusal {
-                    message: format!("no run's identity begins with {id:?}, or more than one does"),
+                    message: format!("no single run matches {id:?}"),
                     hint: "`cgk migrate:history` lists the runs.".into(),
                     exit: Exit::Failed,
                 }
@@ -116,7 +116,7 @@ fn show_list(session: &Session<'_>, operator: &Operator, runs: &[RunRecord]) {
         exit: Exit::Done,
     });
     if runs.is_empty() {
-        printer.output("No run of cgk migrate is recorded here yet.");
+        printer.output("No run of cgk migrate is recorded yet.");
         return;
     }
     let mut grid = Grid::new(&["RUN", "BEGAN", "BY", "OF", "RESULT", "TOOK"]);
@@ -133,7 +133,7 @@ fn show_list(session: &Session<'_>, operator: &Operator, runs: &[RunRecord]) {
         ]);
     }
     printer.output(grid);
-    printer.info(format!("Next: {} shows how every schema fared.", paint(COMMAND, "cgk migrate:history <RUN>")));
+    printer.info(format!("Next: {} shows the schemas of a run.", paint(COMMAND, "cgk migrate:history <RUN>")));
 }
 
 fn show_detail(session: &Session<'_>, operator: &Operator, detail: &RunDetail) {
@@ -148,7 +148,7 @@ fn show_detail(session: &Session<'_>, operator: &Operator, detail: &RunDetail) {
     let client = run.client.as_deref().map(|client| format!(" from {client}")).unwrap_or_default();
     let mut rows = vec![
         ("run".to_owned(), run.id.to_string()),
-        ("began".to_owned(), time::rfc3339(run.started_at)),
+        ("started".to_owned(), time::rfc3339(run.started_at)),
         ("took".to_owned(), took(run)),
         ("by".to_owned(), sanitize(&format!("{}{client}, cgk {}", run.started_by, run.cgk_version))),
         ("of".to_owned(), of(run)),
@@ -181,7 +181,7 @@ fn show_detail(session: &Session<'_>, operator: &Operator, detail: &RunDetail) {
     printer.output(format!("\n{grid}"));
     if !all {
         let folded = detail.schemas.iter().filter(good).count();
-        printer.output(paint(FAINT, format!("{} went well; -v lists them", count(folded, "schema"))));
+        printer.output(paint(FAINT, format!("{} succeeded; -v lists them", count(folded, "schema"))));
     }
 }
 
@@ -220,7 +220,7 @@ fn result(run: &RunRecord) -> (String, Look) {
             Look::Warning
         }
         (RunState::Died, _) => {
-            parts.insert(0, "died on the way".into());
+            parts.insert(0, "interrupted".into());
             Look::Bad
         }
         (_, Some(why)) => {
@@ -228,14 +228,14 @@ fn result(run: &RunRecord) -> (String, Look) {
             Look::Bad
         }
         _ if run.error.is_some() => {
-            parts.insert(0, "failed as a whole".into());
+            parts.insert(0, "failed".into());
             Look::Bad
         }
         _ if run.failed > 0 => Look::Bad,
         _ => Look::Good,
     };
     if parts.is_empty() {
-        parts.push("the shared schema alone".into());
+        parts.push("only the shared schema".into());
     }
     (parts.join(", "), look)
 }

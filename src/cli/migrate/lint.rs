@@ -29,13 +29,14 @@ Examples:
   cgk migrate:lint --deny-warnings                   exit code 1 for warnings as well
   cgk migrate:lint --format github                   as annotations of a workflow run
 
-A warning that is meant is accepted before its statement: -- cgk:accept index-not-concurrent the table is small";
+To accept a warning, put this comment above the statement: -- cgk:accept index-not-concurrent the \
+             table is small";
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// These files alone; each in the folder public or tenant of its set
+    /// Only these files; each in the folder public or tenant of its set
     files: Vec<PathBuf>,
-    /// Exit with 1 for warnings as well
+    /// Exit with 1 also for warnings
     #[arg(long)]
     deny_warnings: bool,
 }
@@ -73,7 +74,7 @@ struct FindingView<'a> {
     severity: &'static str,
     lint: &'static str,
     reason: &'a str,
-    mend: &'static str,
+    fix: &'static str,
 }
 
 #[derive(Serialize)]
@@ -118,16 +119,16 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
     }
     if printer.is_verbose() {
         for ToolView { file, tool } in &tools {
-            printer.output(format!("{}: written for {tool}; the way back in it is not run", sanitize(file)));
+            printer.output(format!("{}: written for {tool}; its down section is ignored", sanitize(file)));
         }
     }
     if printer.is_json() {
         return Ok(exit);
     }
     let next = if errors > 0 {
-        "No run begins while there are errors."
+        "Migrations with errors are not run."
     } else if warnings > 0 {
-        "Warnings stop no run; `-- cgk:accept <warning> <reason>` before a statement accepts one."
+        "Warnings do not stop a run; to accept one, write `-- cgk:accept <warning> <reason>` above the statement."
     } else {
         ""
     };
@@ -156,7 +157,7 @@ fn look_at_files(files: &[PathBuf]) -> Result<LintResult> {
         // The file itself, or the folder that is its migration, as diesel and Prisma have it.
         let folder = path.ancestors().skip(1).take(2).find(|folder| is_set(folder));
         let Some(directory) = folder.and_then(Path::parent) else {
-            bail!(unusable(format!("{} is in no set of migrations", file.display())));
+            bail!(unusable(format!("{} is not in a folder named public or tenant", file.display())));
         };
         directories.insert(directory.to_owned());
         wanted.insert(path);
@@ -221,7 +222,7 @@ impl<'a> FindingView<'a> {
             severity: severity(finding),
             lint: finding.lint.name(),
             reason: &finding.reason,
-            mend: finding.lint.mend(),
+            fix: finding.lint.mend(),
         }
     }
 }
@@ -238,8 +239,8 @@ fn line(finding: &Finding) -> String {
     let place = place(finding);
     let look = if finding.severity() == Severity::Error { BAD } else { WARNING };
     let what = paint(look, format!("{} {}", severity(finding), finding.lint));
-    let (reason, mend) = (sanitize(&finding.reason), finding.lint.mend());
-    format!("{}: {what}: {reason}\n  {} {mend}", sanitize(&place), paint(FAINT, "help:"))
+    let (reason, fix) = (sanitize(&finding.reason), finding.lint.mend());
+    format!("{}: {what}: {reason}\n  {} {fix}", sanitize(&place), paint(FAINT, "help:"))
 }
 
 fn place(finding: &Finding) -> String {

@@ -28,20 +28,19 @@ Examples:
   cgk migrate:new gift_cards --migrations db/migrations
   cgk migrate:new shared_rights --public --from-builtin row_level_security
 
-Without a folder of your own, the bundled files are written to ./migrations first, and cgk.toml names it from then on. \
-No database is needed.";
+The first call copies the bundled files to ./migrations and writes cgk.toml. No database is needed.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// What it does, in a-z, A-Z, 0-9 and _
+    /// Name of the migration: a-z, A-Z, 0-9 and _
     name: String,
     /// For the shared schema
     #[arg(long, group = "set")]
     public: bool,
-    /// For every tenant schema; the default
+    /// For every tenant schema (default)
     #[arg(long, group = "set")]
     tenant: bool,
-    /// Fill it with a bundled migration of that set, named without its number: one that your copy of the set lacks
+    /// Copy a bundled migration that your set does not have; its name without the number
     #[arg(long, value_name = "NAME")]
     from_builtin: Option<String>,
 }
@@ -79,13 +78,13 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
     };
     if bundled && let Some(name) = &arguments.from_builtin {
         let message = format!("cannot add {name:?}: cgk uses its bundled migrations, not a set of your own");
-        let hint = "--from-builtin is for a set of your own that was copied from an older release.".to_owned();
+        let hint = "--from-builtin is for your own copy of an older release's files.".to_owned();
         bail!(Refusal { message, hint, exit: Exit::Usage });
     }
     // The name is looked at before a folder full of files is written for its sake.
     if !migrate::is_name(&arguments.name) {
         let message = format!("{:?} cannot be the name of a migration", arguments.name);
-        let hint = "Only a-z, A-Z, 0-9 and _ may stand in it: cgk migrate:new gift_cards".to_owned();
+        let hint = "Use only a-z, A-Z, 0-9 and _: cgk migrate:new gift_cards".to_owned();
         bail!(Refusal { message, hint, exit: Exit::Usage });
     }
     let (mut written, mut config) = (Vec::new(), ConfigFile::Named);
@@ -108,7 +107,7 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
         ConfigFile::NeedsLine => {
             let path = config_path(session);
             printer.warn(format!(
-                "add this line at the top of {}, or cgk goes on with its bundled migrations: {CONFIG_LINE}",
+                "add this line at the top of {}, or cgk keeps using its bundled migrations: {CONFIG_LINE}",
                 path.display()
             ));
         }
@@ -129,7 +128,7 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
     let next = paint(COMMAND, "cgk migrate --plan");
     printer.info(match arguments.from_builtin {
         Some(_) => format!("Next: {next}"),
-        None => format!("It holds no statement yet: edit it, then {next}"),
+        None => format!("The file is empty: add SQL, then run {next}"),
     });
     Ok(Exit::Done)
 }

@@ -51,7 +51,7 @@ struct PlanRecord<'a> {
     exit: Exit,
 }
 
-/// A pending migration: in how many tenants, whom it keeps waiting, and what is dangerous in it.
+/// A pending migration: in how many tenants, what it blocks, and its risks.
 #[derive(Serialize)]
 struct FileView {
     migration: String,
@@ -182,11 +182,11 @@ pub(crate) fn show(
         }
     }
     if !plan.is_empty() && next == Next::Migrate {
-        printer.info(format!("Nothing has been changed. Next: {}", paint(COMMAND, "cgk migrate")));
+        printer.info(format!("Nothing was changed. Next: {}", paint(COMMAND, "cgk migrate")));
     }
 }
 
-/// Who is kept waiting, and by what; -v also shows the locks that keep nobody waiting.
+/// What the locks block; -v also shows the locks that block nothing.
 fn show_locks(printer: &Printer, files: &[(String, &MigrationFile, usize)]) {
     let mut grid = Grid::new(&["MIGRATION", "LOCKS", "MODE", "KEEPS WAITING", "BY"]);
     let mut any = false;
@@ -197,7 +197,7 @@ fn show_locks(printer: &Printer, files: &[(String, &MigrationFile, usize)]) {
             }
             any = true;
             let (who, look) = match lock.blocks() {
-                Blocks::Nothing => ("nobody", Look::Good),
+                Blocks::Nothing => ("nothing", Look::Good),
                 Blocks::Writes => ("writers", Look::Warning),
                 _ => ("readers and writers", Look::Bad),
             };

@@ -18,6 +18,8 @@ use crate::cli::{
     },
 };
 
+pub(crate) const USAGE: &str = "cgk migrate:repair <--version N|--forget N|--comment>\n    <--public|--tenant SLUG...|--all> [--reason TEXT] [OPTIONS]";
+
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk migrate:repair --version 3 --all --reason \"a typo in a comment\"
@@ -25,19 +27,20 @@ Examples:
   cgk migrate:repair --forget 9 --public --reason \"the file was withdrawn\"
   cgk migrate:repair --comment --all
 
-Nothing of a migration is run. The reason is kept in the ledger, schema_migrations.repairs, and what the schemas then still \
-lack is said. It is better to restore the file as it was applied, and to put the change into a new one.";
+No migration is run. The reason is stored in the ledger, schema_migrations.repairs. Remaining \
+             differences are listed. Prefer to restore the file as it was applied and to put the change into a \
+             new file.";
 
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("what").required(true), group = ArgGroup::new("scope").required(true))]
 pub(crate) struct Arguments {
-    /// Take the file of this version for what was applied, though it was edited since
+    /// Accept the edited file of this version as applied
     #[arg(long, group = "what", value_name = "VERSION", requires = "reason")]
     version: Option<Version>,
-    /// Take the row of this version out of the ledger; its file is gone
+    /// Remove the row of this version from the ledger; its file no longer exists
     #[arg(long, group = "what", value_name = "VERSION", requires = "reason")]
     forget: Option<Version>,
-    /// Write the ledger's comment anew, where it is missing or does not say what the rows say
+    /// Rewrite the ledger's comment from its rows
     #[arg(long, group = "what")]
     comment: bool,
     /// The shared schema
@@ -49,7 +52,7 @@ pub(crate) struct Arguments {
     /// Every tenant
     #[arg(long, group = "scope")]
     all: bool,
-    /// Why; kept in the ledger
+    /// Reason; stored in the ledger
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
@@ -61,7 +64,7 @@ struct SchemaRecord<'a> {
     tenant: Option<&'a str>,
     result: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    mended: Vec<&'a str>,
+    repaired: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     remains: Vec<DifferenceView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,7 +74,7 @@ struct SchemaRecord<'a> {
 #[derive(Serialize)]
 struct Summary {
     event: &'static str,
-    mended: usize,
+    repaired: usize,
     unchanged: usize,
     failed: usize,
     drifted: usize,
@@ -85,12 +88,12 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     session.introduce("migrate:repair", &operator, &migrations);
     let repaired = migrate::repair(&operator, &migrations, &scope, &repair).await?;
     let remaining = drift::verify(&operator, &migrations, &scope).await?;
-    let (mut mended, mut unchanged, mut failed) = (0, 0, 0);
+    let (mut changed, mut unchanged, mut failed) = (0, 0, 0);
     for one in &repaired {
         let remains = remaining.schemas().find(|schema| schema.schema == one.schema);
         let remains = remains.map_or(&[][..], |schema| &schema.differences);
         match &one.outcome {
-            RepairOutcome::Repaired { .. } => mended += 1,
+            RepairOutcome::Repaired { .. } => changed += 1,
             RepairOutcome::Failed { .. } => failed += 1,
             _ => unchanged += 1,
         }
@@ -108,8 +111,8 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         _ => Exit::Partial,
     };
     let still = if drifted > 0 { format!(", {drifted} still with differences") } else { String::new() };
-    printer.output(format!("{} mended, {unchanged} unchanged, {failed} failed{still}.", count(mended, "ledger")));
-    printer.record(&Summary { event: "summary", mended, unchanged, failed, drifted, exit });
+    printer.output(format!("{} repaired, {unchanged} unchanged, {failed} failed{still}.", count(changed, "ledger")));
+    printer.record(&Summary { event: "summary", repaired: changed, unchanged, failed, drifted, exit });
     Ok(exit)
 }
 
@@ -127,8 +130,8 @@ impl Arguments {
     fn repair(&self) -> Result<Repair> {
         let reason = || {
             self.reason.clone().filter(|reason| !reason.trim().is_empty()).ok_or_else(|| Refusal {
-                message: "a repair needs a reason".into(),
-                hint: "Say why with --reason \"…\"; it is kept in the ledger.".into(),
+                message: "--reason is empty".into(),
+                hint: "Write a reason: it is stored in the ledger.".into(),
                 exit: Exit::Usage,
             })
         };
@@ -144,8 +147,8 @@ fn lines(one: &Repaired, remains: &[drift::Difference]) -> String {
     let name = one.slug.as_ref().map_or("public", |slug| slug.as_str());
     let mut lines = vec![match &one.outcome {
         RepairOutcome::Repaired { what } => format!("{name}: {}", sanitize(&what.join("; "))),
-        RepairOutcome::NothingToDo => format!("{name}: nothing to mend"),
-        RepairOutcome::NotApplied => format!("{name}: {}", paint(FAINT, "not applied there; nothing to mend")),
+        RepairOutcome::NothingToDo => format!("{name}: nothing to repair"),
+        RepairOutcome::NotApplied => format!("{name}: {}", paint(FAINT, "not applied; nothing to repair")),
         RepairOutcome::Failed { error } => {
             format!("{name}: {}", paint(BAD, sanitize(Report::of_library(error).message())))
         }
@@ -156,8 +159,8 @@ fn lines(one: &Repaired, remains: &[drift::Difference]) -> String {
 }
 
 fn record<'a>(one: &'a Repaired, remains: &'a [drift::Difference]) -> impl Serialize + 'a {
-    let (result, mended, error) = match &one.outcome {
-        RepairOutcome::Repaired { what } => ("mended", what.iter().map(String::as_str).collect(), None),
+    let (result, repaired, error) = match &one.outcome {
+        RepairOutcome::Repaired { what } => ("repaired", what.iter().map(String::as_str).collect(), None),
         RepairOutcome::NothingToDo => ("nothing_to_do", Vec::new(), None),
         RepairOutcome::NotApplied => ("not_applied", Vec::new(), None),
         RepairOutcome::Failed { error } => ("failed", Vec::new(), Some(Report::of_library(error))),
@@ -167,7 +170,7 @@ fn record<'a>(one: &'a Repaired, remains: &'a [drift::Difference]) -> impl Seria
         schema: one.schema.as_str(),
         tenant: one.slug.as_ref().map(|slug| slug.as_str()),
         result,
-        mended,
+        repaired,
         remains: remains.iter().map(DifferenceView::of).collect(),
         error,
     }

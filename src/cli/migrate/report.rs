@@ -36,7 +36,7 @@ struct Summary<'a> {
     exit: Exit,
 }
 
-/// Tells how a run fared.
+/// Shows the result of a run.
 pub(crate) fn show(session: &Session<'_>, report: &RunReport, strange: &[StrangeRow], began: Instant) -> Exit {
     let printer = session.printer;
     let public = report.public.as_ref().map_or(&[][..], applied);
@@ -85,11 +85,20 @@ fn exit(session: &Session<'_>, report: &RunReport) -> Exit {
     match report.stopped.as_ref().map(|stop| stop.reason) {
         Some(StopReason::Interrupted) => session.shutdown.exit(),
         Some(StopReason::Unavailable) => Exit::Unavailable,
-        Some(StopReason::RolledBack) => Exit::Failed,
+        Some(StopReason::RolledBack) => rolled_back(report),
         Some(StopReason::Canary | StopReason::Failures) => Exit::Partial,
         None if report.failed() > 0 => Exit::Partial,
         None => Exit::Done,
     }
+}
+
+/// Of a run that is all or nothing, the error that ended it decides.
+fn rolled_back(report: &RunReport) -> Exit {
+    let error = report.tenants.iter().find_map(|outcome| match &outcome.result {
+        Outcome::Failed { error } => Some(error),
+        _ => None,
+    });
+    error.map_or(Exit::Failed, |error| error.kind().into())
 }
 
 /// `1 migration applied to public, 2 tenants migrated, 1 tenant failed (34 ms).`
@@ -103,11 +112,11 @@ fn totals(report: &RunReport, public: usize, began: Instant) -> String {
         (report.migrated(), paint(GOOD, "migrated")),
         (report.failed(), paint(BAD, "failed")),
         (report.skipped(), paint(WARNING, "skipped")),
-        (left, paint(WARNING, "left as they were")),
+        (left, paint(WARNING, "not started")),
     ];
     parts.extend(counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "tenant"))));
     if report.at_head > 0 {
-        parts.push(format!("{} at head already", report.at_head));
+        parts.push(format!("{} already at head", report.at_head));
     }
     if parts.is_empty() {
         parts.push("nothing was changed".into());
@@ -118,23 +127,25 @@ fn totals(report: &RunReport, public: usize, began: Instant) -> String {
 /// What to do next.
 fn next(report: &RunReport) -> String {
     let again = paint(COMMAND, "cgk migrate");
-    let go_on = format!("Tenants that are done are not visited again: {again} goes on with the others.");
+    let go_on = format!("Run {again} to continue: finished tenants are skipped.");
     match report.stopped.as_ref().map(|stop| stop.reason) {
-        Some(StopReason::Interrupted) => format!("Stopped, as you asked. {go_on}"),
-        Some(StopReason::Unavailable) => format!("The server cannot go on just now, so the run ended here. {go_on}"),
+        Some(StopReason::Interrupted) => format!("Interrupted. {go_on}"),
+        Some(StopReason::Unavailable) => format!("Stopped: the server cannot continue at the moment. {go_on}"),
         Some(StopReason::RolledBack) => {
-            format!("All or nothing was asked for, so nothing was changed. Mend the cause and run {again} again.")
+            format!(
+                "Rolled back because of --all-or-nothing: nothing was changed. Fix the cause and run {again} again."
+            )
         }
         Some(StopReason::Canary) => {
-            format!("A canary failed, so the others were not begun. Mend the cause and run {again} again.")
+            format!("Stopped: a canary failed, and no other tenant was started. Fix the cause and run {again} again.")
         }
         Some(StopReason::Failures) => {
-            format!("As many tenants failed as were allowed to. Mend the cause. {go_on}")
+            format!("Stopped: the limit of failed tenants is reached. Fix the cause. {go_on}")
         }
         None if report.failed() > 0 => {
             // A run that had nothing to apply is not in the history, so there is nothing to look up.
             let retry = if report.id.is_some() { paint(COMMAND, "cgk migrate --retry-failed") } else { again };
-            format!("Mend the cause and run {retry}: tenants that are done are not visited again.")
+            format!("Fix the cause and run {retry}: finished tenants are skipped.")
         }
         None => format!("Next: {} shows every schema.", paint(COMMAND, "cgk migrate:status")),
     }
@@ -143,9 +154,7 @@ fn next(report: &RunReport) -> String {
 fn outcomes(report: &RunReport, everything: bool) -> Grid {
     let row = |outcome: &SchemaOutcome| {
         let (result, look, text) = match &outcome.result {
-            Outcome::Migrated { applied } if applied.is_empty() => {
-                ("done", Look::Good, "by another run meanwhile".to_owned())
-            }
+            Outcome::Migrated { applied } if applied.is_empty() => ("done", Look::Good, "by another run".to_owned()),
             Outcome::Migrated { applied } => ("done", Look::Good, span(applied)),
             Outcome::Skipped { reason } => ("skipped", Look::Warning, reason.clone()),
             Outcome::Failed { error } => ("failed", Look::Bad, Report::of_library(error).short()),

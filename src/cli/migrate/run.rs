@@ -18,6 +18,7 @@ use super::{
 };
 use crate::cli::{
     exit::Exit,
+    number,
     session::{Session, TargetView},
     tenant::slugs,
     ui::{
@@ -30,20 +31,20 @@ use crate::cli::{
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk migrate                            the shared schema first, then every tenant
-  cgk migrate --plan                     say what would be done, and do nothing
+  cgk migrate --plan                     show what would be done; changes nothing
   cgk migrate --plan -v                  with the SQL
-  cgk migrate --check                    do nothing; exit code 3 if something is pending
-  cgk migrate --public                   the shared schema alone
-  cgk migrate --tenant acme globex       these tenants alone
-  cgk migrate --canary 5 --jobs 8        five tenants first; if they go well the rest, eight at once
-  cgk migrate --max-failures 10          begin no further tenant after ten have failed
+  cgk migrate --check                    changes nothing; exit code 3 if something is pending
+  cgk migrate --public                   only the shared schema
+  cgk migrate --tenant acme globex       only these tenants
+  cgk migrate --canary 5 --jobs 8        five tenants first, then the rest, eight at a time
+  cgk migrate --max-failures 10          stop after ten tenants have failed
   cgk migrate --retry-failed             the tenants whose last migration failed
-  cgk migrate --plan-out plan.json       keep the plan, have it looked at, and then
-  cgk migrate --apply plan.json          carry it out as it was or not at all
+  cgk migrate --plan-out plan.json       save the plan for a review
+  cgk migrate --apply plan.json          run exactly the saved plan, or nothing
 
-Each schema is one transaction: all of its pending migrations or none. A tenant that fails is reported and the others go \
-on; the next run goes on where this one stopped. Ctrl-C lets the tenants under way finish and begins no other; a second \
-one cancels them.";
+Each schema is one transaction: all of its pending migrations or none. If a tenant fails, the others \
+             continue; the next run continues where this one stopped. Ctrl-C lets tenants in progress finish and \
+             starts no other; a second Ctrl-C cancels them.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
@@ -51,16 +52,16 @@ pub(crate) struct Arguments {
     which: Which,
     #[command(flatten)]
     how: How,
-    /// Say what would be done, and do nothing; -v shows the SQL
+    /// Show what would be done and change nothing; -v shows the SQL
     #[arg(long)]
     plan: bool,
-    /// Do nothing; exit with 3 if something is pending, 7 if files and database do not agree
+    /// Change nothing; exit with 3 if something is pending, 7 if files and database differ
     #[arg(long)]
     check: bool,
-    /// Write the plan to a file for --apply, and do nothing else; - is standard output
+    /// Write the plan to a file for --apply and change nothing; - is standard output
     #[arg(long, value_name = "FILE", conflicts_with = "apply")]
     plan_out: Option<PathBuf>,
-    /// Carry out a plan that --plan-out wrote, - for standard input; refused if anything has changed since
+    /// Run a plan written by --plan-out; fails if anything changed since; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scope", "exclude", "part", "target"])]
     apply: Option<PathBuf>,
 }
@@ -68,28 +69,28 @@ pub(crate) struct Arguments {
 /// Which schemas.
 #[derive(Args, Debug)]
 struct Which {
-    /// The shared schema alone
+    /// Only the shared schema
     #[arg(long, group = "scope")]
     public: bool,
-    /// Every tenant, and not the shared schema
+    /// Only the tenants, not the shared schema
     #[arg(long, group = "scope")]
     tenants: bool,
-    /// These tenants alone
+    /// Only these tenants
     #[arg(long, group = "scope", value_name = "SLUG", num_args = 1.., value_delimiter = ',', allow_hyphen_values = false)]
     tenant: Vec<String>,
-    /// The tenants of a file, one on a line; - is standard input
+    /// File with one tenant per line: slug,name; - reads standard input
     #[arg(long, group = "scope", value_name = "FILE")]
     tenants_file: Option<PathBuf>,
-    /// The tenants whose last recorded migration failed
+    /// Only the tenants whose last migration failed
     #[arg(long, group = "scope")]
     retry_failed: bool,
-    /// All but these tenants
+    /// All tenants except these
     #[arg(long, value_name = "SLUG", num_args = 1.., value_delimiter = ',', allow_hyphen_values = false, conflicts_with = "public")]
     exclude: Vec<String>,
-    /// One part of the tenants, as 1/3, where several machines share a fleet
+    /// One part of the tenants, for example 1/3, if several machines share the work
     #[arg(long, value_name = "I/N", conflicts_with = "public")]
     part: Option<Part>,
-    /// Up to this version of the tenants' set, and no further
+    /// Migrate tenants up to this version
     #[arg(long, value_name = "VERSION", conflicts_with = "public")]
     target: Option<Version>,
 }
@@ -97,22 +98,22 @@ struct Which {
 /// In which manner.
 #[derive(Args, Debug)]
 struct How {
-    /// Tenants at once, each on a connection of its own [default: up to 4]
-    #[arg(short, long, value_name = "N", conflicts_with = "public")]
+    /// Number of tenants at the same time, one connection each [default: up to 4]
+    #[arg(short, long, value_name = "N", value_parser = number::at_least_one, conflicts_with = "public")]
     jobs: Option<NonZeroUsize>,
-    /// So many tenants first, or these; the rest only if none of them failed
+    /// Migrate N tenants (or the listed ones) first; stop if any of them fails
     #[arg(long, value_name = "N|SLUG,…", conflicts_with = "public")]
     canary: Option<String>,
-    /// Begin no further tenant once N have failed
-    #[arg(long, value_name = "N")]
+    /// Stop starting tenants after N have failed
+    #[arg(long, value_name = "N", value_parser = number::at_least_one)]
     max_failures: Option<NonZeroUsize>,
-    /// Begin no further tenant once one has failed
+    /// Stop starting tenants after the first failure
     #[arg(long, conflicts_with = "max_failures")]
     fail_fast: bool,
-    /// Everything in one transaction, or nothing: for small fleets
+    /// All schemas in one transaction; for small fleets
     #[arg(long, conflicts_with_all = ["jobs", "canary", "max_failures", "fail_fast"])]
     all_or_nothing: bool,
-    /// Migrate tenants without trying first whether a new tenant can still be made
+    /// Skip the check that a new tenant can be created from these files
     #[arg(long)]
     no_rehearsal: bool,
 }
@@ -139,7 +140,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     if arguments.which.retry_failed {
         let failed = migrate::failed_last(&operator).await?;
         if failed.is_empty() {
-            printer.info("No tenant failed when it was last migrated.");
+            printer.info("No tenant's last migration failed.");
         }
         selection = narrowed(selection, failed);
     }
@@ -229,7 +230,7 @@ fn read_plan(file: &PathBuf) -> Result<SavedPlan> {
     let text = text.map_err(|error| Refusal::file("read the plan", file, &error))?;
     serde_json::from_str(&text).map_err(|error| {
         Refusal {
-            message: format!("{} is no plan that this version of cgk wrote: {error}", display_path(file)),
+            message: format!("{} is not a plan of this version of cgk: {error}", display_path(file)),
             hint: "Write one with `cgk migrate --plan-out FILE`.".into(),
             exit: Exit::Usage,
         }
@@ -256,6 +257,6 @@ fn refuse_stale(differences: Vec<String>) -> Result<()> {
     if more > 0 {
         message.push_str(&format!("; and {more} more"));
     }
-    let hint = "Nothing was changed. Make a new plan with --plan-out, and look at it again.".into();
+    let hint = "Nothing was changed. Make a new plan with --plan-out and review it.".into();
     Err(Refusal { message, hint, exit: Exit::Failed }.into())
 }

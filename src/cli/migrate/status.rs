@@ -11,6 +11,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use crate::cli::{
     exit::Exit,
+    number,
     session::{Session, TargetView},
     tenant::list::{StateView, StrangeView, TenantView, schema, status_look, warn_of_strange},
     ui::{
@@ -22,22 +23,22 @@ use crate::cli::{
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk migrate:status
-  cgk migrate:status --all              every tenant, not only those that are not at head
+  cgk migrate:status --all              list every tenant
   cgk migrate:status --check            exit code 3 if something is pending, 7 if there is drift
-  cgk migrate:status --watch            look again every 2 seconds, until Ctrl-C
-  cgk migrate:status --watch=10 --check look every 10 seconds, until nothing is pending
+  cgk migrate:status --watch            refresh every 2 seconds, until Ctrl-C
+  cgk migrate:status --watch=10 --check refresh every 10 seconds until nothing is pending
   cgk migrate:status --json";
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// Exit with 3 if something is pending, 4 if a tenant lacks its schema or role, 7 if files and database do not agree
+    /// Exit with 3 if something is pending, 4 if a tenant lacks its schema or role, 7 if files and database differ
     #[arg(long)]
     check: bool,
-    /// Show every tenant, however many there are
+    /// List every tenant, also in a large fleet
     #[arg(long)]
     all: bool,
-    /// Look again every so many seconds, until Ctrl-C; with --check until nothing is pending
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
+    /// Refresh every N seconds until Ctrl-C; with --check until nothing is pending
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = number::seconds)]
     watch: Option<NonZeroU32>,
 }
 
@@ -162,14 +163,14 @@ fn totals(fleet: &FleetState) -> String {
         (number(SchemaState::is_at_head), "at head"),
         (number(|state| matches!(state, SchemaState::Behind { .. })), "behind"),
         (number(|state| matches!(state, SchemaState::Diverged(_))), "diverged"),
-        (number(is_broken), "not whole"),
+        (number(is_broken), "incomplete"),
     ];
     let parts: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     let split = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
     format!("{}{split}.", count(fleet.tenants.len(), "tenant"))
 }
 
-/// Whether a schema cannot be entered or migrated as it is, and no migration mends that.
+/// Whether a schema cannot be entered or migrated as it is, and no migration fixes that.
 fn is_broken(state: &SchemaState) -> bool {
     matches!(state, SchemaState::Missing | SchemaState::HalfProvisioned { .. } | SchemaState::OtherOrganization { .. })
 }

@@ -32,58 +32,57 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   DATABASE_URL=postgresql://cgk:PASSWORD@localhost:5432/app cgk setup:database
   cgk setup:database --migrations migrations    with your own migrations
-  cgk setup:database --app-role app             also make the login that services use, and print its URL once
-  cgk setup:database --harden --dry-run         show which rights would be taken from PUBLIC
+  cgk setup:database --app-role app             also create the services' login, print its URL once
+  cgk setup:database --harden --dry-run         show which rights would be revoked
   cgk setup:database --json                     for scripts
 
-It may be run again at any time: what is there is left alone. Of tenants it touches nothing but the comment on a schema \
-that an earlier version made, and --app-role and --isolate-tenants give rights on them.";
+You can run it again at any time: it changes only what is missing. Tenants' data is not touched; \
+             --app-role and --isolate-tenants grant rights on their schemas.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// Make or complete a login for services, which may enter every tenant and do little else
+    /// Create or complete a login for services, with the rights to enter tenants
     #[arg(long, value_name = "NAME")]
     app_role: Option<LoginName>,
-    /// What of the shared tables that login may use; as it is if not given, and `registry` for a new login
+    /// Which shared tables that login may use [default for a new login: registry]
     #[arg(long, value_name = "WHICH", requires = "app_role")]
     app_tables: Option<AppTables>,
-    /// Give a login that is there already a new password, and print its URL
+    /// Set a new password for an existing login and print its URL
     #[arg(long, requires = "app_role")]
     new_password: bool,
-    /// Take from that login what it may do in tenants' schemas past their roles, once no service runs with path isolation
+    /// Revoke that login's direct rights on tenants' schemas, when no service uses path isolation
     #[arg(long, requires = "app_role")]
     revoke_direct: bool,
-    /// Make the roles of all tenants that have none; with role isolation in a database that has path isolation it also starts
-    /// the change
+    /// Create missing tenant roles; in a database with path isolation this starts the change to role isolation
     #[arg(long)]
     isolate_tenants: bool,
-    /// Change the database to the isolation of --isolation: `start` accepts the old one besides, `finish` no longer does
+    /// Change the database's isolation to --isolation: `start` accepts both, `finish` only the new one
     #[arg(long, value_name = "STEP")]
     change_isolation: Option<ChangeStep>,
-    /// Revoke from PUBLIC what injected SQL needs: set_config, trusted languages, temporary objects, ending sessions; see docs/security.md
+    /// Revoke rights from PUBLIC that injected SQL needs; see docs/security.md
     #[arg(long)]
     harden: bool,
-    /// Show what --harden would do, and do nothing
+    /// Show what --harden would do and change nothing
     #[arg(long, requires = "harden", conflicts_with_all = ["app_role", "isolate_tenants", "change_isolation", "new_identity"])]
     dry_run: bool,
-    /// Give a copy of a database, or one that was moved to another server, its own roles, and take the rights of the other's
+    /// Give a copied or moved database its own roles, and revoke the rights of the original's roles
     #[arg(long)]
     new_identity: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum AppTables {
-    /// Identity, slug and status of organizations: what entering a tenant takes
+    /// Id, slug and status of organizations: enough to enter a tenant
     Registry,
-    /// Read and write all of them, for db.platform()
+    /// Read and write all shared tables, for db.platform()
     All,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ChangeStep {
-    /// Services of both kinds may enter tenants, so that they can be restarted one by one
+    /// Accept services with the old and the new isolation
     Start,
-    /// Services of the old kind are refused
+    /// Refuse services with the old isolation
     Finish,
 }
 
@@ -112,6 +111,9 @@ struct Summary {
     #[serde(skip_serializing_if = "Option::is_none")]
     hardening: Option<Vec<MeasureView>>,
     settings: Vec<SettingView>,
+    /// Why tenants cannot be created yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_ready: Option<Report>,
     ms: u64,
     exit: Exit,
 }
@@ -231,6 +233,9 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         Some(report) if exit == Exit::Done && !report.is_complete() => Exit::Failed,
         _ => exit,
     };
+    // A database in which the next command must fail is not ready.
+    let not_ready = lifecycle::check_rights(&operator).err();
+    let exit = if exit == Exit::Done && not_ready.is_some() { Exit::Failed } else { exit };
     printer.record(&Summary {
         event: "summary",
         applied: report.applied.iter().map(ToString::to_string).collect(),
@@ -257,9 +262,17 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         tenants_without_role: tenants.without_role,
         hardening: hardening.as_ref().map(MeasureView::all),
         settings,
+        not_ready: not_ready.as_ref().map(Report::of_library),
         ms: time::milliseconds(began.elapsed()),
         exit,
     });
+    if let Some(error) = &not_ready {
+        printer.error(format!("\n{}", Report::of_library(error).render(&[])));
+        printer.info(format!(
+            "\nThe shared schema is set up, but {} fails until this is fixed.",
+            paint(COMMAND, "cgk tenant:create")
+        ));
+    }
     if exit == Exit::Done {
         printer.info(format!("\nThe database is ready. Next: {}", paint(COMMAND, "cgk tenant:create <slug>")));
     }
@@ -278,7 +291,7 @@ async fn harden(session: &Session<'_>, operator: &Operator, mode: HardeningMode)
             MeasureState::Applied => ok(format!("{name}: done")),
             MeasureState::Pending => warning(format!("{name}: would run")),
             _ => warning(format!(
-                "{name}: role {} may not do this; let a superuser run",
+                "{name}: role {} may not do this; run as a superuser:",
                 sanitize(&operator.facts().role)
             )),
         });
@@ -305,8 +318,8 @@ async fn tenants(session: &Session<'_>, operator: &Operator, arguments: &Argumen
         printer.output(format!("\n{}", paint(HEADING, "Tenants")));
         let done = count(report.finished.len(), "tenant");
         printer.output(ok(match operator.config().isolation() {
-            Isolation::Role => format!("made the role of {done}"),
-            Isolation::Path => "isolation by path needs no roles".into(),
+            Isolation::Role => format!("created the role of {done}"),
+            Isolation::Path => "path isolation needs no roles".into(),
         }));
         for (slug, error) in report.failed {
             printer.output(warning(format!("tenant {slug}: {}", Report::of_library(&error).short())));
@@ -317,7 +330,8 @@ async fn tenants(session: &Session<'_>, operator: &Operator, arguments: &Argumen
     tenants.without_role = lifecycle::without_role(operator).await?.iter().map(ToString::to_string).collect();
     if !tenants.without_role.is_empty() && !arguments.isolate_tenants {
         printer.warn(format!(
-            "{} without a role cannot be entered under role isolation; `cgk setup:database --isolate-tenants` makes the roles",
+            "{} without a role cannot be entered with role isolation; `cgk setup:database --isolate-tenants` creates \
+             the roles",
             count(tenants.without_role.len(), "tenant")
         ));
     }
@@ -406,36 +420,36 @@ fn login_lines(admission: &Admission, config: &Config) -> Vec<String> {
     let name = &admission.name;
     let mut lines = vec![
         ok(match admission.created {
-            true => format!("made role {name}: it may log in and create nothing"),
-            false => format!("role {name} is there, and may create nothing"),
+            true => format!("created role {name} (can log in, cannot create objects)"),
+            false => format!("role {name} exists; it cannot create objects"),
         }),
         ok(match admission.shared_tables {
-            SharedTables::Registry => "of the shared tables it reads id, slug and status of organizations".into(),
-            SharedTables::All => "it reads and writes the shared tables, outside of tenants".into(),
+            SharedTables::Registry => "it can read id, slug and status of organizations".into(),
+            SharedTables::All => "it can read and write the shared tables, outside of tenants".into(),
         }),
-        ok(format!("it may enter {}, and those that are made later", count(admission.tenants, "tenant"))),
+        ok(format!("it can enter {} and every tenant created later", count(admission.tenants, "tenant"))),
     ];
     if !admission.left_out.is_empty() {
         let what = match (&admission.failure, config.isolation()) {
-            (Some(_), _) => "run this again when the error below is mended",
-            (None, Isolation::Role) => "run cgk setup:database --isolate-tenants, or cgk tenant:create for each",
-            (None, Isolation::Path) => "cgk tenant:create makes what they lack",
+            (Some(_), _) => "fix the error below and run this again",
+            (None, Isolation::Role) => "run cgk setup:database --isolate-tenants, or cgk tenant:create SLUG",
+            (None, Isolation::Path) => "cgk tenant:create SLUG creates what is missing",
         };
         lines.push(warning(format!("{} cannot be entered yet: {what}", count(admission.left_out.len(), "tenant"))));
     }
     if admission.direct > 0 {
         lines.push(warning(format!(
-            "it still may use {} by itself, from path isolation; once every service runs with role isolation, add \
+            "it still has direct rights on {} from path isolation; when every service uses role isolation, add \
              --revoke-direct",
             count(admission.direct, "schema")
         )));
     }
     match &admission.password {
         Some(password) => lines.push(format!(
-            "\nThe URL for services, shown this once and kept nowhere:\nDATABASE_URL={}",
+            "\nThe URL for services. It is shown only once:\nDATABASE_URL={}",
             config.url_of(name.as_str(), Some(password.reveal()))
         )),
-        None => lines.push(ok(format!("its password is as it was; --app-role {name} --new-password sets another"))),
+        None => lines.push(ok(format!("its password did not change; --app-role {name} --new-password sets a new one"))),
     }
     lines
 }
@@ -495,26 +509,27 @@ fn shared_schema(report: &setup::SetupReport, migrations: &Migrations, began: In
     lines.push(ok(format!("tables: {}", report.tables.join(", "))));
     match report.hardened {
         Hardening::NotNeeded => {}
-        Hardening::Revoked => lines.push(ok("took from everyone the right to create tables in public".into())),
+        Hardening::Revoked => lines.push(ok("revoked the right of every role to create tables in public".into())),
         Hardening::NotAllowed => lines.push(warning(
-            "every role may create tables in public; let its owner run: revoke create on schema public from public;"
+            "every role may create tables in public; run as its owner: revoke create on schema public from public;"
                 .into(),
         )),
     }
     match report.registry_guard {
         RegistryGuard::Present | RegistryGuard::Made => {}
         RegistryGuard::NotAllowed => lines.push(warning(
-            "nothing keeps an organization in the registry while its schema stands: the owner of public.organizations must run \
-             this, and may use plpgsql"
+            "organizations with a schema can be deleted from the registry: run this command as the owner of \
+             public.organizations, with usage on plpgsql"
                 .into(),
         )),
         RegistryGuard::NotPossible => lines.push(warning(
-            "nothing keeps an organization in the registry while its schema stands: public.organizations is a view".into(),
+            "organizations with a schema can be deleted from the registry, because public.organizations is a view"
+                .into(),
         )),
     }
     if !report.bound.bound.is_empty() {
         let bound = count(report.bound.bound.len(), "schema");
-        lines.push(ok(format!("wrote the organization's id into the comment on {bound}")));
+        lines.push(ok(format!("stored the organization's id on {bound}")));
     }
     for (slug, error) in &report.bound.failed {
         lines.push(warning(format!("tenant {slug}: {}", sanitize(&Report::of_library(error).short()))));

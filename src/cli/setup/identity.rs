@@ -30,8 +30,8 @@ impl View {
 
 pub(in crate::cli) fn lines(renewed: &NewIdentity) -> Vec<String> {
     let mut lines = vec![ok(match renewed.was_copy {
-        true => "this database was a copy, and has an identity of its own now".into(),
-        false => "this database has an identity of its own".into(),
+        true => "this database was a copy; it now has its own identity".into(),
+        false => "this database already has its own identity".into(),
     })];
     lines.push(ok(format!(
         "{}: no role or login of another database has rights on their schemas",
@@ -40,7 +40,7 @@ pub(in crate::cli) fn lines(renewed: &NewIdentity) -> Vec<String> {
     for login in &renewed.logins {
         let login = sanitize(login);
         let admit = format!("--app-role {login} admits it to this database");
-        lines.push(warning(format!("login {login} is admitted no more; {admit}")));
+        lines.push(warning(format!("login {login} lost its rights; {admit}")));
     }
     for (slug, error) in &renewed.failed {
         lines.push(warning(format!("tenant {slug}: {}", sanitize(&Report::of_library(error).short()))));

@@ -65,7 +65,7 @@ pub(in crate::cli) async fn finish(operator: &Operator, finish: Finish<'_>) -> R
 pub(in crate::cli) fn line(modes: IsolationModes) -> Option<String> {
     let (mode, leaving) = (modes.mode.as_str(), modes.leaving?.as_str());
     Some(warning(format!(
-        "the database changes from isolation {leaving} to {mode} and accepts both; when the last service runs with {mode}: \
+        "the database accepts isolation {leaving} and {mode}; when every service uses {mode}, run \
          cgk setup:database --isolation {mode} --change-isolation finish"
     )))
 }

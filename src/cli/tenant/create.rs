@@ -12,6 +12,7 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Instant};
 use super::{create_many, slugs};
 use crate::cli::{
     exit::Exit,
+    number,
     session::Session,
     setup::database::span,
     ui::{
@@ -26,32 +27,32 @@ Examples:
   cgk tenant:create acme
   cgk tenant:create acme --name \"Acme Inc.\"
   cgk tenant:create acme globex initech
-  cgk tenant:create --from tenants.txt --jobs 8    a slug on each line, and behind a tab its name
+  cgk tenant:create --from tenants.txt --jobs 8    each line: slug,name
   cgk tenant:create acme --json
 
-A slug is 1 to 48 of a-z, 0-9 and _, and begins with a letter; anything else is refused, never repaired. For a tenant \
-that exists it says so and changes nothing; one that is half made is finished. Many are made several at once, each in a \
-transaction of its own; run again, it goes on where it stopped.";
+A slug has 1 to 48 characters, only a-z, 0-9 and _, and starts with a letter. Existing tenants are \
+             not changed; incomplete ones are completed. Each tenant is one transaction. If the command stops, \
+             run it again: it continues.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// The tenants' names, which name their schemas too: tenant_<SLUG>
+    /// Slugs of the tenants; a schema is named tenant_<SLUG>
     #[arg(value_name = "SLUG", required_unless_present = "from")]
     slugs: Vec<String>,
-    /// The name for people; the slug if not given
-    #[arg(long)]
+    /// Display name of the tenant [default: the slug]
+    #[arg(long, value_parser = number::name)]
     name: Option<String>,
-    /// Make an empty schema for a tenant in use whose schema is gone; what it held stays lost
+    /// Create an empty schema for a tenant whose schema was lost, with its data
     #[arg(long)]
     recreate_empty: bool,
-    /// The tenants of a file, one on a line; - is standard input
+    /// File with one tenant per line: slug,name; - reads standard input
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// Tenants at once, each on a connection of its own [default: up to 4]
-    #[arg(short, long, value_name = "N")]
+    /// Number of tenants at the same time, one connection each [default: up to 4]
+    #[arg(short, long, value_name = "N", value_parser = number::at_least_one)]
     jobs: Option<NonZeroUsize>,
-    /// Begin no further tenant once N have failed
-    #[arg(long, value_name = "N")]
+    /// Stop starting tenants after N have failed
+    #[arg(long, value_name = "N", value_parser = number::at_least_one)]
     max_failures: Option<NonZeroUsize>,
 }
 
@@ -79,13 +80,13 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
 /// Those of the command line and those of the file.
 fn tenants(arguments: &Arguments) -> Result<Vec<NewTenant>> {
     if arguments.name.is_some() {
-        let message = "--name is the name of one tenant, and here are several".into();
-        let hint = "Put the names into the file of --from, behind each slug.".into();
+        let message = "--name works for one tenant only".into();
+        let hint = "Write the names into a file for --from, one line per tenant: slug,name.".into();
         return Err(Refusal { message, hint, exit: Exit::Usage }.into());
     }
     if arguments.recreate_empty {
-        let message = "--recreate-empty gives up what one tenant had, and here are several".into();
-        let hint = "Run it for each of them alone.".into();
+        let message = "--recreate-empty works for one tenant only".into();
+        let hint = "Run the command once per tenant.".into();
         return Err(Refusal { message, hint, exit: Exit::Usage }.into());
     }
     let mut tenants: Vec<NewTenant> = slugs::parsed(&arguments.slugs)?.into_iter().map(NewTenant::from).collect();
@@ -131,7 +132,7 @@ async fn one(session: &Session<'_>, slug: &TenantSlug, arguments: &Arguments) ->
     if let Some(name) = &arguments.name
         && *name != created.tenant.name
     {
-        printer.warn(format!("its name is {:?} already, and --name did not change that", created.tenant.name));
+        printer.warn(format!("the tenant already has the name {:?}; --name did not change it", created.tenant.name));
     }
     if created.creation != Creation::Existed {
         let call = format!("db.with_tenant(&\"{slug}\".parse()?, async |tx| …)");
@@ -156,10 +157,7 @@ fn sentence(created: &Created, began: Instant) -> String {
             format!("{} tenant {slug}{name}: schema {schema}, {applied} in {elapsed}", paint(GOOD, "created"))
         }
         Creation::Finished => {
-            format!(
-                "{} tenant {slug}, which was half made: schema {schema}, {applied} in {elapsed}",
-                paint(GOOD, "finished")
-            )
+            format!("{} tenant {slug}: schema {schema}, {applied} in {elapsed}", paint(GOOD, "finished"))
         }
         Creation::Existed => {
             let status = match &tenant.status {

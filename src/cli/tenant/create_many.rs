@@ -174,11 +174,11 @@ fn totals(report: &CreateManyReport, began: Instant) -> String {
 }
 
 fn next(report: &CreateManyReport) -> String {
-    let again = "run the same command again: tenants that are whole are not visited";
+    let again = "run the same command again: complete tenants are skipped";
     match report.stopped.as_ref().map(|stop| stop.reason) {
-        Some(StopReason::Interrupted) => format!("Stopped, as you asked. To go on, {again}."),
-        Some(_) => format!("It ended before it was done. Mend the cause and {again}."),
-        None if report.failed() > 0 => format!("Mend the cause and {again}."),
+        Some(StopReason::Interrupted) => format!("Interrupted. To continue, {again}."),
+        Some(_) => format!("Stopped early. Fix the cause and {again}."),
+        None if report.failed() > 0 => format!("Fix the cause and {again}."),
         None => format!("Next: {}", paint(COMMAND, "cgk tenant:list")),
     }
 }

@@ -56,7 +56,7 @@ impl<'a> StrangeView<'a> {
 /// One warning for each row of the registry that is no tenant.
 pub(crate) fn warn_of_strange(printer: &Printer, rows: &[StrangeRow]) {
     for row in rows {
-        printer.warn(format!("a row of public.organizations is left out: {}", sanitize(&row.to_string())));
+        printer.warn(format!("ignored a row of public.organizations: {}", sanitize(&row.to_string())));
     }
 }
 
@@ -156,7 +156,7 @@ pub(crate) async fn run(session: &Session<'_>) -> Result<Exit> {
     });
     warn_of_strange(printer, &fleet.strange);
     if fleet.tenants.is_empty() {
-        printer.info(format!("There are no tenants yet. Make one: {}", paint(COMMAND, "cgk tenant:create <slug>")));
+        printer.info(format!("There are no tenants yet. Create one: {}", paint(COMMAND, "cgk tenant:create <slug>")));
         return Ok(Exit::Done);
     }
     let mut grid = Grid::new(&["TENANT", "NAME", "STATUS", "SCHEMA", "MIGRATIONS", "CREATED"]);

@@ -1,4 +1,4 @@
-//! `cgk tenant:…`
+//! The commands about tenants.
 
 pub(in crate::cli) mod create;
 pub(in crate::cli) mod create_many;

@@ -21,8 +21,8 @@ pub(crate) fn parsed<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Resul
     texts.into_iter().map(|text| Ok(text.as_ref().parse()?)).collect()
 }
 
-/// The tenants of a file, one on a line: a slug and, behind a tab, comma or blank, the name for people. Empty lines and those
-/// that begin with # are left out; a slug that stands there twice counts once. `-` is standard input.
+/// The tenants of a file, one on a line: a slug and, behind a tab, comma or blank, the name for people. Empty lines, those that
+/// start with # and a first line `slug,name` are left out; a slug that stands there twice counts once. `-` is standard input.
 pub(crate) fn of_file(file: &Path) -> Result<Vec<Entry>> {
     let text = if file == Path::new("-") {
         let mut text = String::new();
@@ -44,23 +44,42 @@ fn of_text(text: &str, from: &str) -> Result<Vec<Entry>> {
             continue;
         }
         let (slug, name) = line.split_once(['\t', ',', ' ']).unwrap_or((line, ""));
-        let name = Some(name.trim().to_owned()).filter(|name| !name.is_empty());
+        let (slug, name) = (unquoted(slug), unquoted(name));
+        if entries.is_empty() && problems.is_empty() && is_header(&slug, &name) {
+            continue;
+        }
+        let name = Some(name).filter(|name| !name.is_empty());
         match slug.parse::<TenantSlug>() {
             Ok(slug) if seen.insert(slug.clone()) => entries.push(Entry { slug, name }),
             Ok(_) => {}
             Err(error) => problems.push(format!("line {}: {error}", number + 1)),
         }
     }
-    let hint = "A slug is 1 to 48 of a-z, 0-9 and _, and begins with a letter. Nothing was changed.".to_owned();
+    let hint =
+        "A slug has 1 to 48 characters, only a-z, 0-9 and _, and starts with a letter. Nothing was changed.".to_owned();
     if problems.is_empty() && !entries.is_empty() {
         return Ok(entries);
     }
     let message = match problems.as_slice() {
-        [] => format!("{from} names no tenant"),
+        [] => format!("{from} contains no tenants"),
         [only] => format!("{from}, {only}"),
-        [first, ..] => format!("{} lines of {from} are no tenants; {first}", problems.len()),
+        [first, ..] => format!("{} lines of {from} are invalid; {first}", problems.len()),
     };
     Err(Refusal { message, hint, exit: Exit::Usage }.into())
+}
+
+/// A field of a CSV file: without the quotes around it, and with one quote for two inside them.
+fn unquoted(field: &str) -> String {
+    let field = field.trim();
+    match field.strip_prefix('"').and_then(|field| field.strip_suffix('"')) {
+        Some(inner) => inner.replace("\"\"", "\"").trim().to_owned(),
+        None => field.to_owned(),
+    }
+}
+
+/// Whether the first line names the columns: `slug,name`.
+fn is_header(slug: &str, name: &str) -> bool {
+    ["slug", "tenant"].iter().any(|word| slug.eq_ignore_ascii_case(word)) && name.eq_ignore_ascii_case("name")
 }
 
 #[cfg(test)]
@@ -75,6 +94,14 @@ mod tests {
         let named = |slug: &str, name: Option<&str>| (slug.to_owned(), name.map(ToOwned::to_owned));
         let wanted = [named("acme", Some("Acme Inc.")), named("globex", Some("Globex, Ltd.")), named("initech", None)];
         assert_eq!(entries, wanted);
+    }
+
+    #[test]
+    fn a_csv_file_may_have_a_header_and_quotes() {
+        let text = "Slug,Name\nacme,\"Acme, \"\"the\"\" Inc.\"\n\"globex\",Globex\nslug,name\n";
+        let entries: Vec<_> = of_text(text, "f").unwrap().into_iter().map(|e| (e.slug.to_string(), e.name)).collect();
+        let wanted = [("acme", "Acme, \"the\" Inc."), ("globex", "Globex"), ("slug", "name")];
+        assert_eq!(entries, wanted.map(|(slug, name)| (slug.to_owned(), Some(name.to_owned()))));
     }
 
     #[test]

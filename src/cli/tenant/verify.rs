@@ -10,22 +10,23 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk tenant:verify acme globex
   cgk tenant:verify --all        exit code 7 if a tenant differs
-  cgk tenant:verify acme --sql   the statements that would bring the schema back, to be read
+  cgk tenant:verify acme --sql   print the statements that would fix it
   cgk tenant:verify --all --json
 
-A tenant that is behind is compared with what its own migrations give. One that is being migrated is waited for, up to \
-session.lock_timeout. No tenant is changed. `cgk drift` looks at the shared schema as well, and for what belongs to no tenant.";
+Nothing is changed. A tenant that is behind is compared with its own migrations. If a tenant is \
+             being migrated, the command waits up to session.lock_timeout. `cgk drift` also compares the shared \
+             schema and lists orphans.";
 
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("scope").required(true))]
 pub(crate) struct Arguments {
-    /// The tenants
+    /// Slugs of the tenants
     #[arg(group = "scope")]
     slug: Vec<String>,
     /// Every tenant of the registry
     #[arg(long, group = "scope")]
     all: bool,
-    /// Print the statements that would bring the schemas back, as a script to be read; nothing is run
+    /// Print a script that would fix the differences, for review; nothing is run
     #[arg(long)]
     sql: bool,
 }

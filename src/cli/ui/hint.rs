@@ -10,7 +10,7 @@ use std::error::Error as StdError;
 pub(crate) fn of(error: &Error) -> Option<String> {
     let text = match error {
         Error::InvalidSlug(_) => {
-            "A slug is 1 to 48 of a-z, 0-9 and _, and begins with a letter: acme, big_shop_2.".into()
+            "A slug has 1 to 48 characters, only a-z, 0-9 and _, and starts with a letter: acme, big_shop_2.".into()
         }
         Error::Connection(refused) => connection(error, refused)?,
         Error::Setup(refused) => setup(refused)?,
@@ -29,12 +29,12 @@ fn connection(error: &Error, refused: &ConnectionError) -> Option<String> {
         ConnectionError::Connect { .. } => connect(error)?,
         ConnectionError::Login { .. } => login(error),
         ConnectionError::DatabaseMissing { database, .. } => {
-            format!("Check the name at the end of the URL, or make the database: `create database \"{database}\"`.")
+            format!("Check the name at the end of the URL, or create the database: `create database \"{database}\"`.")
         }
         ConnectionError::ServerTooOld { needed, .. } => format!("Use a server of PostgreSQL {needed} or newer."),
         ConnectionError::PoolTimeout { .. } => "Raise pool.size_max or pool.wait in cgk.toml.".into(),
         ConnectionError::Lost { .. } => {
-            "The schema under way is committed whole or not at all. Run the same command again.".into()
+            "Each schema is committed completely or not at all. Run the same command again.".into()
         }
         ConnectionError::PoolerRefused { .. } => "Set CGK_DIRECT_URL to the address of the server itself.".into(),
         _ => by_sqlstate(error)?,
@@ -54,8 +54,8 @@ fn setup(refused: &SetupError) -> Option<String> {
                 .into()
         }
         SetupError::DatabaseCopied { .. } => {
-            "Run `cgk setup:database --new-identity`: it makes roles for the tenants of this database, and takes the rights of \
-             the other database's roles and logins away here. Nothing changes in the other one."
+            "Run `cgk setup:database --new-identity`: it creates roles for the tenants of this database and revokes the rights of the other database's \
+             roles and logins here. The other database does not change."
                 .into()
         }
         SetupError::IsolationMismatch { stored, configured, .. } => format!(
@@ -66,7 +66,7 @@ fn setup(refused: &SetupError) -> Option<String> {
             configured.as_str()
         ),
         SetupError::LoginUnfit { mend, .. } => {
-            format!("If that is not on purpose, mend it with `{mend}`, or choose another name.")
+            format!("Fix it with `{mend}`, or choose another name.")
         }
         SetupError::SearchPathUnfit { fix, .. } if fix.is_empty() => "Take it out of the setting `search_path`.".into(),
         SetupError::SearchPathUnfit { fix, .. } => {
@@ -80,7 +80,7 @@ fn setup(refused: &SetupError) -> Option<String> {
 fn tenant(refused: &TenantError) -> Option<String> {
     let text = match refused {
         TenantError::NotFound { tenant } => {
-            format!("`cgk tenant:list` shows the tenants there are; `cgk tenant:create {tenant}` makes this one.")
+            format!("`cgk tenant:list` lists the tenants; `cgk tenant:create {tenant}` creates this one.")
         }
         TenantError::StatusUnknown { tenant, .. } => format!(
             "If services may use the tenant, run `update public.organizations set status = 'active' where slug = '{tenant}'`."
@@ -90,13 +90,17 @@ fn tenant(refused: &TenantError) -> Option<String> {
         {
             schema_gone(tenant, &SchemaName::of_tenant(tenant))
         }
-        TenantError::NotReady { tenant, .. } => format!("Run `cgk tenant:create {tenant}`: it makes what is missing."),
+        TenantError::NotReady { tenant, .. } => {
+            format!("Run `cgk tenant:create {tenant}`: it creates what is missing.")
+        }
         TenantError::SchemaNotOurs { .. } => {
-            "cgk never takes over a schema that it did not make. Choose another slug, or move that schema away.".into()
+            "cgk does not use a schema that it did not create. Choose another slug, rename the schema, or adopt \
+             it with `cgk migrate:baseline`."
+                .into()
         }
         TenantError::OrganizationMismatch { tenant, schema, .. } => format!(
-            "The slug was given to another organization while the schema stood. Move the schema away (`alter schema {0} rename \
-             to {0}_old`, or drop it), or, if its rows are meant for this organization, let its owner run `comment on schema {0} \
+            "The slug now belongs to another organization, but its old schema still exists. Rename the schema (`alter schema {0} rename \
+             to {0}_old`, or drop it), or, if its rows belong to this organization, run as the owner `comment on schema {0} \
              is null` and then run `cgk tenant:create {tenant}`.",
             schema.as_str()
         ),
@@ -109,49 +113,50 @@ fn tenant(refused: &TenantError) -> Option<String> {
 fn migrations(error: &Error, refused: &MigrationError) -> Option<String> {
     let text = match refused {
         MigrationError::Unreadable { .. } => {
-            "Point --migrations, or `migrations` in cgk.toml, at a folder that holds public/ and tenant/. \
-             `cgk migrate:new <name>` begins one."
+            "Set --migrations, or `migrations` in cgk.toml, to a folder with public/ and tenant/. `cgk \
+             migrate:new <name>` creates one."
                 .into()
         }
         MigrationError::Invalid { problems }
             if problems.iter().any(|problem| problem.problem.contains("no statement")) =>
         {
-            "Mend the files; an empty one needs its statements before it can run.".into()
+            "Fix the files; add SQL to an empty file.".into()
         }
-        MigrationError::Invalid { .. } => "Mend the files, and run the command again.".into(),
+        MigrationError::Invalid { .. } => "Fix the files and run the command again.".into(),
         MigrationError::Failed(failure) => migration(failure),
         MigrationError::Diverged(divergence) => diverged(divergence),
         MigrationError::PartiallyApplied { schema, migration, .. } => half_done(schema, migration),
         MigrationError::WrongFiles { mismatches, .. } => wrong_files(mismatches),
         MigrationError::NoReference { .. } => {
-            "To compare, every migration is run in an empty schema that is rolled back: this one must work without the \
-             rows and settings of a real one."
+            "To compare, cgk runs every migration in an empty schema and rolls it back. This file must also work \
+             without rows."
                 .into()
         }
         MigrationError::Rehearsal { .. } => {
-            "No tenant was touched. Fix the cause and run the command again; do not edit a file that tenants already have. \
-             To migrate the existing tenants all the same, add --no-rehearsal."
+            "No tenant was changed. Fix the cause and run the command again; do not edit a file that tenants \
+             already have. To migrate existing tenants without this check, add --no-rehearsal."
                 .into()
         }
         MigrationError::RowNotWritten { table, .. } => format!(
-            "Nothing of that transaction stays. Look at the table's triggers, rules, policies and columns (`\\d {table}` in psql): \
-             drop or disable what stands in the way, give a column of your own a default, and run the command again."
+            "The transaction was rolled back. Check the table's triggers, rules, policies and columns (`\\d \
+             {table}` in psql): drop or disable what prevents the write, add a default to your own columns, and \
+             run the command again."
         ),
         MigrationError::LedgerRefused { schema, why } => ledger(schema.as_str(), why)?,
         MigrationError::BaselineDiffers { .. } => {
-            "Mend the schema, or name the version that it really holds with --version. With --accept-differences \
-             \"reason\" and an --accept for each difference it is taken over as it is."
+            "Fix the schema, or pass the version that it really has with --version. To adopt it as it is, add \
+             --accept-differences \"reason\" and one --accept per difference."
                 .into()
         }
         MigrationError::Locked { .. } | MigrationError::Contended { .. } => {
-            "Wait for the other run to end, and run the command again.".into()
+            "Wait until the other run ends, then run the command again.".into()
         }
         MigrationError::TooManyLocks { .. } => {
-            "Run it without --all-or-nothing, for each schema is a transaction of its own then; or raise \
+            "Run it without --all-or-nothing: each schema is then its own transaction. Or raise \
              max_locks_per_transaction on the server, which needs a restart."
                 .into()
         }
-        MigrationError::PlanStale { .. } => "Make a new plan and look at it again: `cgk migrate --plan`.".into(),
+        MigrationError::PlanStale { .. } => "Make a new plan and review it: `cgk migrate --plan`.".into(),
         _ => by_sqlstate(error)?,
     };
     Some(text)
@@ -159,8 +164,8 @@ fn migrations(error: &Error, refused: &MigrationError) -> Option<String> {
 
 fn schema_gone(tenant: &TenantSlug, schema: &SchemaName) -> String {
     format!(
-        "Restore it from a dump: `pg_restore --schema={} …`, as its owner. Only if its rows may be lost, `cgk tenant:create \
-         {tenant} --recreate-empty` makes an empty schema.",
+        "Restore it from a dump: `pg_restore --schema={} …`, as its owner. If its data may be lost, `cgk \
+             tenant:create {tenant} --recreate-empty` creates an empty schema.",
         schema.as_str()
     )
 }
@@ -175,26 +180,25 @@ fn connect(error: &Error) -> Option<String> {
     let said = chain.join(": ").to_lowercase();
     let pooled = error.to_string().contains("-pooler.");
     let hint = if said.contains("unknownissuer") || said.contains("unknown issuer") {
-        "The server's certificate is signed by an authority of its own: add sslrootcert=FILE with the CA file of your \
-         host to the URL."
+        "The server's certificate is signed by a private authority: add sslrootcert=FILE with your provider's \
+             CA file to the URL."
     } else if said.contains("notvalidforname") || said.contains("not valid for name") {
-        "The certificate is for another name: use the host name that your provider gave you, not an address or alias."
+        "The certificate is for another name: use the host name from your provider, not an IP address or alias."
     } else if said.contains("expired") {
         "The server's certificate has expired, or the clock of this machine is wrong."
     } else if said.contains("does not support tls") {
-        "The server speaks no TLS. On a network that you trust as a whole, allow that with CGK_INSECURE_PLAINTEXT=1; a \
-         server on this machine needs sslmode=disable in the URL."
+        "The server does not support TLS. On a trusted network, allow plain text with \
+             CGK_INSECURE_PLAINTEXT=1; for a server on this machine, add sslmode=disable to the URL."
     } else if said.contains("refused") {
-        "Nothing listens there. Check host and port, and that the server is running and listens on that address."
+        "No server listens there. Check host and port, and that the server is running."
     } else if said.contains("no such file") {
-        "There is no socket of a server in that directory. Check the directory and that the server is running."
+        "There is no server socket in that directory. Check the directory, and that the server is running."
     } else if said.contains("lookup") || said.contains("name or service not known") {
-        "The host name is not known. Check its spelling."
+        "The host name is unknown. Check its spelling."
     } else if said.contains("timed out") || said.contains("timeout") {
-        "No answer. Check the host, the port, and whether a firewall lets this machine through; a paused server may need \
-         a second try."
+        "The server does not answer. Check host, port and firewall; a paused server may need a second try."
     } else if pooled {
-        "This is the host of a pooler: the server itself has the same name without -pooler."
+        "This host is a pooler: the server itself has the same name without -pooler."
     } else {
         return None;
     };
@@ -203,60 +207,62 @@ fn connect(error: &Error) -> Option<String> {
 
 fn login(error: &Error) -> String {
     match error.sqlstate().map(|state| state.code()) {
-        Some("28P01") => "The password is wrong. In a URL @ : / # ? % are written %40 %3A %2F %23 %3F %25; \
-                          `cgk setup:database` says where the URL came from."
-            .into(),
-        _ => "Check the user in the URL; the server's pg_hba.conf decides who may come in from where.".into(),
+        Some("28P01") => {
+            "The password is wrong. In a URL, write @ : / # ? % as %40 %3A %2F %23 %3F %25. `cgk setup:database` \
+             shows where the URL comes from."
+                .into()
+        }
+        _ => "Check the user in the URL, and the server's pg_hba.conf.".into(),
     }
 }
 
 fn privilege(statement: &str) -> String {
     if statement.starts_with("cgk ") {
-        return format!("The operator can allow it: `{statement}`.");
+        return format!("Run `{statement}` as the operator.");
     }
     let kind = if statement.contains("createrole") {
-        " Or keep tenants apart without roles: isolation = \"path\" in cgk.toml (less safe)."
+        " Or use isolation without roles: isolation = \"path\" in cgk.toml (less safe)."
     } else if statement.contains("createdb") {
-        " Or unset DATABASE_URL: the demo then starts a server of its own."
+        " Or unset DATABASE_URL: the demo then starts its own server."
     } else {
         ""
     };
-    format!("An owner or superuser can allow it: `{statement}`.{kind}")
+    format!("Run this as the owner or a superuser: `{statement}`.{kind}")
 }
 
 fn migration(failure: &MigrationFailure) -> String {
     let again = match (failure.unfinished, failure.committed.last()) {
         (Some(Unfinished { statement: 1, .. }), None) | (None, None) => {
-            format!("Nothing of this run is left in that schema. {} Then run the command again.", advice(failure))
+            format!("This run changed nothing in that schema. {} Then run the command again.", advice(failure))
         }
         (Some(Unfinished { statement: 1, .. }) | None, Some(last)) => {
-            format!(
-                "The schema is at {last}, and that stays. {} Then run the command again; it goes on from there.",
-                advice(failure)
-            )
+            format!("The schema is at {last}. {} Then run the command again; it continues from there.", advice(failure))
         }
         (Some(Unfinished { statement, .. }), _) => format!(
-            "The statements before it are done and stay; edit none of them. Mend the cause, or this statement, and run the \
-             command again: it goes on with statement {statement}."
+            "The earlier statements are committed; do not edit them. Fix the cause, or this statement, and run \
+             the command again: it continues with statement {statement}."
         ),
     };
     let special = match failure.sqlstate.code() {
         "42P07" | "42710" | "42723" => {
-            "The schema has something of that name already that is not from a migration. Use a database of its own."
+            "The schema already has an object of that name that no migration created. Use a separate database, or \
+             rename that object."
         }
         "55P03" if failure.unfinished.is_some() => {
-            "Something holds a lock, or a transaction is open for long: end it, or run at a quieter hour. Then run the command \
-             again; it goes on with this statement."
+            "Another session holds a lock or a long transaction: end it, or wait for a quiet time. Then run the \
+             command again; it continues with this statement."
         }
         "55P03" => {
-            "Something else holds a lock on the table: end it, or run at a quieter hour. Then run the command again."
+            "Another session holds a lock on the table: end it, or wait for a quiet time. Then run the command again."
         }
-        "57014" => "The statement ran longer than session.migration_statement_timeout. Raise it, or do less at once.",
+        "57014" => {
+            "The statement ran longer than session.migration_statement_timeout. Raise the limit, or split the work."
+        }
         "25001" => {
-            "The statement cannot run inside a transaction, and a migration is one: `-- cgk:no-transaction` on the file's first \
-             line runs its statements one by one."
+            "The statement cannot run inside a transaction. Write `-- cgk:no-transaction` on the file's first \
+             line: its statements then run one by one."
         }
-        "53200" => "The transaction needs more locks than fit: raise max_locks_per_transaction on the server.",
+        "53200" => "The transaction needs too many locks: raise max_locks_per_transaction on the server.",
         "25006" => {
             "A statement of the file made the session read-only (`set session characteristics`, \
              `default_transaction_read_only`): take it out."
@@ -277,12 +283,12 @@ fn advice(failure: &MigrationFailure) -> String {
     };
     match (is_data, failure.schemas_with_file) {
         (true, Some(0)) => "No schema has this file yet: fix the rows, or edit the file.".into(),
-        (true, Some(number)) => format!("{}, so it is right: fix the rows of this schema, not the file.", have(number)),
+        (true, Some(number)) => format!("{}: fix the rows of this schema, not the file.", have(number)),
         (true, None) => "Fix the rows of this schema. Do not edit a file that other schemas already have.".into(),
         (false, Some(0)) => "No schema has this file yet: edit it.".into(),
         (false, Some(number)) => format!(
-            "{}, so never edit it: fix what is different in this schema (`cgk drift` shows it), and put a change of the file \
-             into a new one.",
+            "{}: do not edit it. Fix what is different in this schema (`cgk drift` shows it), and put a change \
+             into a new file.",
             have(number)
         ),
         (false, None) => "Fix the cause. Do not edit a file that other schemas already have.".into(),
@@ -291,8 +297,8 @@ fn advice(failure: &MigrationFailure) -> String {
 
 fn half_done(schema: &SchemaName, migration: &MigrationId) -> String {
     format!(
-        "Put the file of {migration} back as it was, and run the command again: it goes on where it stopped. Or undo by hand \
-         what it did, and drop the table \"{}\".schema_migration_steps: then it begins anew.",
+        "Restore the file of {migration} and run the command again: it continues where it stopped. Or undo \
+             its changes by hand and drop the table \"{}\".schema_migration_steps: then it starts again.",
         schema.as_str()
     )
 }
@@ -301,19 +307,19 @@ fn ledger(schema: &str, why: &str) -> Option<String> {
     let name = schema.strip_prefix("tenant_").map_or("--public", |slug| slug);
     let hint = if why.contains("another tool's") {
         format!(
-            "Give that table another name: `alter table {schema}.schema_migrations rename to old_migrations`. Then run \
-             `cgk migrate:baseline {name} --from-table old_migrations`, and drop the old table when nobody needs it any more."
+            "Rename that table: `alter table {schema}.schema_migrations rename to old_migrations`. Then run \
+             `cgk migrate:baseline {name} --from-table old_migrations`, and drop the old table when it is no longer needed."
         )
     } else if why.contains("no such schema") {
         format!(
-            "A schema of another name is taken over under this one: `alter schema NAME rename to {schema}`. A new tenant is \
-             made by `cgk tenant:create {name}`."
+            "To adopt a schema with another name, rename it first: `alter schema NAME rename to {schema}`. To \
+             create a new tenant, run `cgk tenant:create {name}`."
         )
     } else if why.contains("already, and not") {
-        "What a ledger says is changed by `cgk migrate:repair`, never by a second baseline.".into()
+        "To change a ledger, use `cgk migrate:repair`.".into()
     } else if why.contains("in the registry") {
         format!(
-            "If its rows are meant for a new tenant, let its owner run `comment on schema {schema} is null`, and run \
+            "If its rows belong to a new tenant, run `comment on schema {schema} is null` as its owner, and run \
              `cgk migrate:baseline {name}` again."
         )
     } else if why == "there is none" {
@@ -331,12 +337,12 @@ fn diverged(divergence: &Divergence) -> String {
     let mut advice = String::new();
     if !divergence.edited.is_empty() || !divergence.missing.is_empty() {
         advice.push_str(
-            "Restore the files as they were applied, and put the change into a new one: cgk migrate:new <name>. Where that \
-             cannot be, `cgk migrate:repair` takes the files as they are. ",
+            "Restore the files as they were applied, and put the change into a new file: cgk migrate:new <name>. \
+             If that is impossible, `cgk migrate:repair` accepts the files as they are. ",
         );
     }
     if !divergence.out_of_order.is_empty() {
-        advice.push_str("Give the file that was passed over a version after the newest applied one. ");
+        advice.push_str("Rename the file that was not applied to a number above the newest applied one. ");
     }
     advice.trim_end().to_owned()
 }
@@ -345,12 +351,12 @@ fn wrong_files(mismatches: &[FileMismatch]) -> String {
     let any = |wanted| mismatches.iter().any(|mismatch| mismatch.mismatch == wanted);
     let mut advice = Vec::new();
     if any(Mismatch::Missing) {
-        advice.push("Use the folder of files that this database was made with, in its newest version (--migrations).");
+        advice.push("Use the newest version of this database's migration folder (--migrations).");
     }
     if any(Mismatch::Edited) {
         advice.push(
-            "Restore a file that was edited and put the change into a new one; where that cannot be, `cgk migrate:repair \
-             --version N --all` accepts the file as it is.",
+            "Restore an edited file and put the change into a new file. If that is impossible, `cgk \
+             migrate:repair --version N --all` accepts the file as it is.",
         );
     }
     if any(Mismatch::OutOfOrder) {
@@ -363,8 +369,8 @@ fn by_sqlstate(error: &Error) -> Option<String> {
     let hint = match error.sqlstate()?.code() {
         "28P01" | "28000" => return Some(login(error)),
         "3D000" => "Check the name of the database at the end of the URL.",
-        "42501" => "The role lacks a right; `cgk setup:database` says which one and how it is granted.",
-        "55P03" => "Something else holds the lock: wait for it or end it, and run the command again.",
+        "42501" => "The role lacks a right; `cgk setup:database` shows which one and how to grant it.",
+        "55P03" => "Another session holds the lock: wait or end it, then run the command again.",
         "57014" => "The statement ran longer than session.statement_timeout allows.",
         "53300" => {
             "The server is out of connections: lower pool.size_max in cgk.toml, use a pooler, or end idle sessions."
@@ -376,7 +382,7 @@ fn by_sqlstate(error: &Error) -> Option<String> {
              default_transaction_read_only for the role or the database."
         }
         "57P03" => "The server is starting or stopping. Wait a moment and run the command again.",
-        "0A000" => "The tenants' tables differ from one another: `cgk migrate:status` shows who is behind.",
+        "0A000" => "The tenants' tables differ: `cgk migrate:status` shows which tenants are behind.",
         _ => return None,
     };
     Some(hint.into())

@@ -141,10 +141,12 @@ impl Printer {
         let _ = above_bar(|| writeln!(anstream::stderr(), "{text}"));
     }
 
-    /// Begins a new screen, where somebody looks at one.
+    /// Starts a new screen on a terminal that has one. These codes are no colours: `NO_COLOR` leaves them.
     pub(crate) fn clear_screen(&self) {
-        if self.format == Format::Human && io::stdout().is_terminal() {
-            self.write_out("\x1b[H\x1b[2J");
+        let redraws = std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        if self.format == Format::Human && io::stdout().is_terminal() && redraws {
+            // The third one also clears what was scrolled out of the screen.
+            self.note(io::stdout().lock().write_all(b"\x1b[H\x1b[2J\x1b[3J"));
         }
     }
 

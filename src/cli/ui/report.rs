@@ -18,7 +18,7 @@ use super::{
 };
 use crate::cli::exit::Exit;
 
-/// Different errors of a run that are told in full.
+/// Different errors of a run that are shown in full.
 const ERRORS_MAX: usize = 10;
 
 /// A refusal of the program's own, with what to do about it.
@@ -151,10 +151,8 @@ impl Report {
                 report.problems.clone_from(differences);
             }
             Error::Migration(MigrationError::NoReference { file, .. }) => {
-                report.message = format!(
-                    "could not find out what the migrations give: {} fails in an empty schema",
-                    display_path(file)
-                );
+                report.message =
+                    format!("could not compute the expected schema: {} fails in an empty schema", display_path(file));
             }
             Error::Migration(MigrationError::Rehearsal { source }) => report.tell_rehearsal(source),
             Error::Migration(MigrationError::NotRehearsable { file }) => {
@@ -177,7 +175,7 @@ impl Report {
         match source {
             Error::Migration(MigrationError::Failed(failure)) => {
                 let file = display_path(&failure.file);
-                self.message = format!("a new tenant could not be made: {file} fails in an empty schema");
+                self.message = format!("the migrations cannot create a new tenant: {file} fails in an empty schema");
                 self.causes = inner.causes;
             }
             _ => self.causes = std::iter::once(inner.message).chain(inner.causes).collect(),
@@ -192,7 +190,7 @@ impl Report {
         report.hint = Some(error.mend().to_owned());
         if error.is_missing_url() {
             report.message = "DATABASE_URL is not set".into();
-            report.hint = Some(format!("{} To try cgk on a throw-away server: cgk demo", error.mend()));
+            report.hint = Some(format!("{} To try cgk on a temporary server: cgk demo", error.mend()));
         }
         report
     }
@@ -323,7 +321,7 @@ impl Report {
             printer.error(format!("\n{}", report.render(slugs)));
         }
         if let Some(more) = groups.len().checked_sub(ERRORS_MAX).filter(|more| *more > 0) {
-            let text = format!("and {more} other errors; --json lists all of them");
+            let text = format!("and {more} other errors; --json lists all");
             printer.error(paint(FAINT, text));
         }
         if !groups.is_empty() {
@@ -355,9 +353,9 @@ impl Report {
         self.message = format!("schema {:?} and the migration files do not agree", divergence.schema.as_str());
         for (ids, what) in [
             (&divergence.edited, "was edited after it was applied"),
-            (&divergence.missing, "was applied, and its file is gone"),
-            (&divergence.out_of_order, "was not applied, although a later one was"),
-            (&divergence.ahead, "was applied by a newer set of files"),
+            (&divergence.missing, "is applied here, but its file is missing"),
+            (&divergence.out_of_order, "is not applied here, but a later one is"),
+            (&divergence.ahead, "is applied here, but its file is missing: the database is newer than the files"),
         ] {
             self.problems.extend(ids.iter().map(|id| format!("{id} {what}")));
         }

@@ -26,7 +26,7 @@ pub(crate) struct ServerDetail {
 }
 
 impl ServerDetail {
-    /// `None` where the server said nothing more, or nobody wants to see it.
+    /// `None` if the server sent nothing more, or --no-detail is set.
     pub(crate) fn of(error: &Error) -> Option<Self> {
         let server = error.server().filter(|_| SHOWN.load(Ordering::Relaxed))?;
         let own = |text: Option<&str>| text.map(ToOwned::to_owned);

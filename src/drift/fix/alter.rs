@@ -220,7 +220,7 @@ fn constraint(
         "enforcing triggers" if !wanted.contains_key(aspect) && !given.has_quiet_trigger(&key.parent) => {
             vec![
                 run(Phase::Settings, format!("alter table {table} enable trigger all"))
-                    .noting("it takes a superuser; rows written meanwhile are not checked"),
+                    .noting("needs a superuser; rows written before are not checked"),
             ]
         }
         _ => Vec::new(),

@@ -232,7 +232,7 @@ fn generated(key: &Key, wanted: &Facts, given: &Catalogue) -> Vec<FixStatement> 
     }
     let Some(definition) = definition(&key.parent, &key.name, given) else { return Vec::new() };
     let sql = format!("alter table {table} drop column {name}, add column {definition}");
-    vec![lose(Phase::Columns, sql).noting("the column is made again as the last one, and computed for every row")]
+    vec![lose(Phase::Columns, sql).noting("the column is recreated as the last one and computed for every row")]
 }
 
 fn identity(
@@ -246,7 +246,7 @@ fn identity(
         (Some(identity), Some(_)) => alter(format!("set generated {identity}")),
         (Some(identity), None) => {
             alter(format!("add generated {identity} as identity{}", identity_options(key, given)))
-                .noting("its sequence begins at the start: set it beyond what rows hold")
+                .noting("its sequence starts at 1: set it above the existing values")
         }
         (None, _) => alter("drop identity".into()),
     }]

@@ -162,7 +162,7 @@ fn sequence(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
     }
     sql.push_str(&sequence_options(facts));
     let mut all =
-        vec![run(Phase::Sequences, sql).noting("a new sequence begins at its start: set it beyond what rows hold")];
+        vec![run(Phase::Sequences, sql).noting("a new sequence starts at 1: set it above the existing values")];
     if let Some(column) = fact(facts, "owned by") {
         all.push(run(Phase::LateFunctions, format!("alter sequence {name} owned by {}", owned_by(column))));
     }

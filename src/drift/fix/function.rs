@@ -133,7 +133,7 @@ pub(super) fn replace(key: &Key, given: &Catalogue, found: &Catalogue) -> Vec<Fi
     }
     let Some(name) = name(key) else { return Vec::new() };
     let drop = run(Phase::DropDependents, format!("drop {} {name}", key.kind))
-        .noting("the function is made again with what it returns or takes; whatever uses it must go first");
+        .noting("the function is recreated; drop the objects that use it first");
     let mut all = vec![drop, create];
     all.extend(super::create::trimmings(key, given));
     all

@@ -6,6 +6,7 @@ pub use many::{CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcom
 
 use crate::{
     binding,
+    config::Isolation,
     db::{Operator, message, session_reset::Commits},
     error::{ConnectionError, Error, MigrationError, Result, TenantError, while_doing},
     ident::{RoleName, SchemaName, quoted},
@@ -204,7 +205,7 @@ impl Replay {
             return;
         }
         if let Err(error) = migrate::rehearse(operator, migrations).await {
-            tracing::warn!(%error, "there is no record of what the migrations make");
+            tracing::warn!(%error, "no record of what the migrations create");
         }
     }
 }
@@ -403,11 +404,26 @@ fn refuse_to_replace(schema: &SchemaName, facts: &TenantFacts, options: &CreateO
     }
 }
 
+/// Checks that the operator's role has the rights that creating a tenant needs. Asks the server nothing: the rights are those
+/// it had when it connected.
+///
+/// # Errors
+///
+/// Kind `Denied`: it may not create schemas in the database or, with role isolation, roles.
+pub fn check_rights(operator: &Operator) -> Result<()> {
+    operator.facts().require_schema_creation()?;
+    require_role_creation(operator, operator.config().isolation() == Isolation::Role)
+}
+
 fn check_privileges(operator: &Operator, facts: &TenantFacts, makes_role: bool) -> Result<()> {
-    let own = operator.facts();
     if facts.owner.is_none() {
-        own.require_schema_creation()?;
+        operator.facts().require_schema_creation()?;
     }
+    require_role_creation(operator, makes_role)
+}
+
+fn require_role_creation(operator: &Operator, makes_role: bool) -> Result<()> {
+    let own = operator.facts();
     if makes_role && !own.creates_roles {
         let grant = format!("alter role {} createrole", quoted(&own.role));
         return Err(own.lacks("create roles, which isolation = \"role\" needs", grant));

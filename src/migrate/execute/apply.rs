@@ -396,7 +396,7 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
     // Another error than that of the check beside it.
     let steps_table = literal(&schema.qualified(STEPS_TABLE));
     let whole = format!(
-        "(case when pg_catalog.to_regclass({steps_table}) is null then '1' else 'half done' end)::pg_catalog.int4"
+        "(case when pg_catalog.to_regclass({steps_table}) is null then '1' else 'steps pending' end)::pg_catalog.int4"
     );
     if let Purpose::RollBack { observe } = unit.purpose {
         script.line(observe);

@@ -180,7 +180,7 @@ async fn refuse_shared_table(operator: &Operator, schema: &SchemaName, index: &s
 
 fn half_way(schema: &SchemaName, doing: &str) -> Error {
     let doing = format!("{doing} of schema {:?}", schema.as_str());
-    Error::Unexpected { doing, found: "it is half done; the next try finishes it".into() }
+    Error::Unexpected { doing, found: "it is incomplete; the next attempt completes it".into() }
 }
 
 /// A name as the server keeps it.

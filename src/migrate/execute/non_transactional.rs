@@ -193,11 +193,11 @@ impl Stepper<'_> {
     /// Whether the file goes on as it was begun.
     fn continued(&self, found: Progress) -> Result<Progress> {
         let problem = if found.id != *self.file.id() {
-            "its file is gone or has another place"
+            "its file is missing or was moved"
         } else {
             match self.checksum(found.done + usize::from(found.begun)) {
                 Some(checksum) if checksum == found.checksum => return Ok(found),
-                Some(_) => "a statement that was carried out was edited",
+                Some(_) => "an executed statement was edited",
                 None => "the file has fewer statements now",
             }
         };

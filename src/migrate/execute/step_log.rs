@@ -28,7 +28,7 @@ pub(in crate::migrate) struct Progress {
 impl Progress {
     /// The error of a file that is not the one that was begun.
     pub(in crate::migrate) fn refused(&self, schema: &SchemaName, problem: &str) -> Error {
-        let begun = if self.begun { ", and one more is begun" } else { "" };
+        let begun = if self.begun { ", and one more is started" } else { "" };
         let statements = crate::migration::count(self.done, "statement");
         let problem = format!("{statements} of it done{begun}, and {problem}");
         Error::Migration(MigrationError::PartiallyApplied {
@@ -68,7 +68,7 @@ impl Progress {
 /// The error of a schema in which another file is half done than the one that comes next.
 pub(in crate::migrate) async fn refused(operator: &Operator, schema: &SchemaName) -> Result<Error> {
     Ok(match Progress::read(operator, schema).await? {
-        Some(found) => found.refused(schema, "its file is gone or has another place"),
+        Some(found) => found.refused(schema, "its file is missing or was moved"),
         // Done in this moment.
         None => Error::Migration(MigrationError::Contended { schema: schema.clone(), tries: 1 }),
     })

@@ -66,7 +66,7 @@ create table public.cgk_run_schemas (
 create index cgk_runs_started_at_idx on public.cgk_runs (started_at);
 revoke all on public.cgk_runs, public.cgk_run_schemas from public;
 comment on table public.cgk_runs is 'Runs of cgk migrate; cgk migrate:history shows them.';
-comment on table public.cgk_run_schemas is 'How every schema fared in a run of cgk migrate.';
+comment on table public.cgk_run_schemas is 'The result of every schema in a run of cgk migrate.';
 ";
 
 /// Writes one run's history; does nothing where that is not wanted or not possible.

@@ -108,7 +108,7 @@ pub(super) fn sort_out(
     }
     left.extend(directives.into_iter().filter(|directive| !directive.used).map(|directive| {
         let reason = match directive.acceptance {
-            Ok(lint) => format!("there is no warning {lint} here; the comment is not needed"),
+            Ok(lint) => format!("the statement has no warning {lint}; remove the comment"),
             Err(reason) => reason,
         };
         Finding::at(file, directive.at, Lint::Accept, reason)

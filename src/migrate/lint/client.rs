@@ -25,7 +25,7 @@ pub(super) fn client_side(statement: &Statement) -> Option<Fault> {
                 return fault(token.at - 1, reason.into());
             }
             TokenKind::Sign('{' | '}') => {
-                let reason = "braces are no SQL: {{…}} is a template, and cgk fills none in; write what it stands for";
+                let reason = "braces are not SQL: {{…}} is a template; cgk does not expand templates, write the value";
                 return fault(token.at, reason.into());
             }
             TokenKind::Sign('=') if touches(before, '%') && index > 1 && statement.tokens[index - 2].is_sign('<') => {
@@ -44,8 +44,7 @@ pub(super) fn client_side(statement: &Statement) -> Option<Fault> {
             TokenKind::Word(word) => {
                 if let Some((offset, c)) = word.char_indices().find(|(_, c)| is_unseen(*c)) {
                     let reason = format!(
-                        "the character U+{:04X} is part of a name for the server, and nobody sees it; write a blank, or \
-                         nothing",
+                        "the character U+{:04X} is invisible, and the server takes it as part of a name; remove it or write a space",
                         u32::from(c)
                     );
                     return Some((token.at + offset, Lint::UnseenCharacter, reason));

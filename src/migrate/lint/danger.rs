@@ -129,11 +129,11 @@ fn of_shape(shape: &Shape, statement: &Statement, known: &Known<'_>, fresh: &BTr
             faults.push((start, Lint::LocksTable, format!("LOCK TABLE keeps {mode} to the end of the migration")));
         }
         Shape::Vacuum { full: true, .. } => {
-            let reason = "VACUUM FULL writes the whole table anew, and nobody reads it meanwhile".into();
+            let reason = "VACUUM FULL rewrites the whole table and blocks reads".into();
             faults.push((start, Lint::RewritesTable, reason));
         }
         Shape::Cluster { .. } => {
-            let reason = "CLUSTER writes the whole table anew, and nobody reads it meanwhile".into();
+            let reason = "CLUSTER rewrites the whole table and blocks reads".into();
             faults.push((start, Lint::RewritesTable, reason));
         }
         Shape::Write { verb: verb @ ("update" | "delete"), table, has_where: false, .. } if !is_fresh(table) => {
@@ -177,7 +177,7 @@ fn of_action(kind: &str, table: &Name, action: &Action, fresh: bool, known: &Kno
             let column = column(action, "alter");
             let proven = column.is_some_and(|column| known.not_null.contains(&(table.name.clone(), column)));
             if !proven {
-                let reason = format!("SET NOT NULL reads all of {}, and nobody reads it meanwhile", table.shown());
+                let reason = format!("SET NOT NULL scans all of {} and blocks reads", table.shown());
                 faults.push((at, Lint::SetNotNull, reason));
             }
         }
@@ -196,10 +196,10 @@ fn of_constraint(at: usize, action: &Action, table: &Name, faults: &mut Faults) 
         return;
     }
     if of(&["primary", "key"]) || of(&["unique"]) || of(&["exclude"]) {
-        let reason = format!("it builds an index over all of {}, and nobody reads it meanwhile", table.shown());
+        let reason = format!("it builds an index on all of {} and blocks reads", table.shown());
         faults.push((at, Lint::ConstraintBuildsIndex, reason));
     } else if !of(&["not", "valid"]) {
-        let reason = format!("it looks at every row of {}, and nobody writes to it meanwhile", table.shown());
+        let reason = format!("it scans every row of {} and blocks writes", table.shown());
         faults.push((at, Lint::ConstraintNotValid, reason));
     }
 }
@@ -219,11 +219,11 @@ fn of_new_column(at: usize, action: &Action, table: &Name, faults: &mut Faults) 
         faults.push((at, Lint::RequiredColumn, reason));
     }
     if action.has(&["references"]) || action.has(&["check"]) {
-        let reason = format!("it looks at every row of {}, and nobody writes to it meanwhile", table.shown());
+        let reason = format!("it scans every row of {} and blocks writes", table.shown());
         faults.push((at, Lint::ConstraintNotValid, reason));
     }
     if action.has(&["unique"]) || action.has(&["primary", "key"]) {
-        let reason = format!("it builds an index over all of {}, and nobody reads it meanwhile", table.shown());
+        let reason = format!("it builds an index on all of {} and blocks reads", table.shown());
         faults.push((at, Lint::ConstraintBuildsIndex, reason));
     }
 }
@@ -246,7 +246,7 @@ const VOLATILE: &[&str] = &[
 ];
 
 fn rewrites(at: usize, what: &str, table: &Name, faults: &mut Faults) {
-    let reason = format!("{what} writes all of {} anew, and nobody reads it meanwhile", table.shown());
+    let reason = format!("{what} rewrites all of {} and blocks reads", table.shown());
     faults.push((at, Lint::RewritesTable, reason));
 }
 

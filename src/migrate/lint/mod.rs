@@ -89,7 +89,7 @@ lints! {
     Marker "marker" Error "Make `-- cgk:no-transaction` the file's first line."
     UnnamedIndex "unnamed-index" Error "Name the index, so that one that was left invalid can be found again."
     Directive "directive" Error "Say it in other words, or take the line out."
-    ProtectedName "protected-name" Error "Leave cgk's own tables alone, and give yours another name."
+    ProtectedName "protected-name" Error "Do not change cgk's own tables; rename yours."
     ProtectedMention "protected-mention" Error "Leave cgk's own tables alone, and call yours something else."
     SessionStrings "session-strings" Error "Write E'…' for strings with backslashes."
     UnseenCharacter "unseen-character" Error "Type it anew."

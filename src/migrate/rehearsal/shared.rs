@@ -67,7 +67,7 @@ pub(crate) async fn with_new_ledger<T>(operator: &Operator, work: impl AsyncFnOn
         if let Some(objects) = known
             && let Err(error) = keep(operator, objects).await
         {
-            tracing::warn!(%error, "there is no record of what the migrations make");
+            tracing::warn!(%error, "no record of what the migrations create");
         }
         Ok(done)
     })

@@ -108,7 +108,7 @@ fn what_does_not_end_is_said() {
         ("create function f() begin atomic select 1; select end; x", 26, "a BEGIN ATOMIC body"),
     ] {
         let error = statements(text).unwrap_err();
-        assert_eq!((error.at, error.problem), (at, format!("{what} begins here and does not end")), "{text}");
+        assert_eq!((error.at, error.problem), (at, format!("{what} starts here and does not end")), "{text}");
     }
     let error = statements("select 1;\ncopy t (a) from stdin;\n1\tO'Brien (\n\\.\n").unwrap_err();
     assert!(error.at == 10 && error.problem.starts_with("COPY … FROM STDIN"));

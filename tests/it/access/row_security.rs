@@ -161,7 +161,7 @@ async fn control_without_policies_everything_leaks() {
 
 /// The recipe for a table of one's own, out of the guide.
 fn recipe(table: &str) -> String {
-    let guide = include_str!("../../../docs/setup/DATABASE.md");
+    let guide = include_str!("../../../docs/reference.md");
     let recipe = guide.split("<!-- recipe: row level security -->\n```sql\n").nth(1).unwrap();
     recipe.split("```").next().unwrap().replace("notes", table)
 }

@@ -52,6 +52,37 @@ fn is_global(block: &str) -> bool {
     .any(|flag| first.starts_with(flag))
 }
 
+/// The commands of the help, each with its own help in both lengths.
+fn every_help() -> Vec<(String, String)> {
+    let shell = Shell::new();
+    let overview = shell.run(&["--help"]).stdout;
+    let names: Vec<&str> = overview
+        .lines()
+        .take_while(|line| !line.starts_with("Options:"))
+        .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()) && *name != "help")
+        .collect();
+    assert!(names.len() > 12, "{names:?}");
+    let mut texts = vec![("-h".to_owned(), shell.run(&["-h"]).stdout), ("--help".to_owned(), overview.clone())];
+    for name in names {
+        for length in ["-h", "--help"] {
+            let answer = shell.run(&[name, length]);
+            assert_eq!(answer.code, 0, "{name}");
+            texts.push((format!("{name} {length}"), answer.stdout));
+        }
+    }
+    texts
+}
+
+#[test]
+fn no_line_of_the_help_is_longer_than_80_columns() {
+    for (command, text) in every_help() {
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{command}: {line}");
+        }
+    }
+}
+
 #[test]
 fn misuse() {
     let shell = Shell::new();

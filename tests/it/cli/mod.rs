@@ -3,6 +3,7 @@
 pub(crate) mod commands;
 pub(crate) mod concurrent_runs;
 pub(crate) mod demo;
+pub(crate) mod exit_codes;
 pub(crate) mod fleet;
 pub(crate) mod help;
 pub(crate) mod lint;

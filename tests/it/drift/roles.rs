@@ -64,7 +64,7 @@ const PLANTED: &[(&str, &str)] = &[
         "grant insert on tenant_acme.schema_migrations to {acme}",
         "ledger schema_migrations: the tenant's role may write it",
     ),
-    ("grant pg_read_all_data to {app}", "login {app}: is a member of pg_read_all_data, which is no tenant's role"),
+    ("grant pg_read_all_data to {app}", "login {app}: is a member of pg_read_all_data, which is not a tenant's role"),
     ("alter role {app} superuser", "login {app}: may do anything"),
     ("alter role {app} createrole", "login {app}: may make roles"),
     ("alter role {app} createdb", "login {app}: may make databases"),

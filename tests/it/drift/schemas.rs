@@ -477,17 +477,20 @@ pub(crate) const PLANTED: &[(&str, &[&str])] = &[
     (
         "update schema_migrations set checksum = 'sha256:0' where version = 1",
         &[
-            "ledger schema_migrations: its rows are not those that its comment tells of: they were changed by hand",
+            "ledger schema_migrations: its rows do not match its comment: they were changed by hand",
             "migration 001_rich: was edited after it was applied",
         ],
     ),
     (
         "delete from schema_migrations where version = 2",
-        &["ledger schema_migrations: its rows are not those", "table extra: not from any migration"],
+        &["ledger schema_migrations: its rows do not match its comment", "table extra: not from any migration"],
     ),
     (
         "insert into schema_migrations values (3, 'x', 'sha256:0', now(), 'me', 0, '0')",
-        &["ledger schema_migrations: its rows are not those", "migration 003_x: was applied by a newer set of files"],
+        &[
+            "ledger schema_migrations: its rows do not match its comment",
+            "migration 003_x: is applied here, but its file is missing: the database is newer than the files",
+        ],
     ),
     (
         "comment on table schema_migrations is null",

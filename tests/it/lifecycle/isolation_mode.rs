@@ -293,9 +293,9 @@ async fn the_command_names_and_finishes_tenants_without_a_role() {
     let name = crate::access::service_login::app_name(&database);
     let answer = shell.run(&["setup:database", "--isolate-tenants", "--app-role", name.as_str()]);
     assert_eq!(answer.code, 0, "{}", answer.stderr);
-    assert!(answer.stdout.contains("made the role of 3 tenants"), "{}", answer.stdout);
+    assert!(answer.stdout.contains("created the role of 3 tenants"), "{}", answer.stdout);
     assert!(answer.stdout.contains("--revoke-direct"), "{}", answer.stdout);
-    assert!(answer.stdout.contains("changes from isolation path to role and accepts both"), "{}", answer.stdout);
+    assert!(answer.stdout.contains("accepts isolation path and role"), "{}", answer.stdout);
     let db: Db = Db::connect(&app.with_isolation(Isolation::Role)).await.unwrap();
     assert_served(&db).await;
     let answer = shell.run(&["setup:database", "--app-role", name.as_str(), "--revoke-direct", "--json", "-q"]);

@@ -151,8 +151,8 @@ fn texts_that_break_the_unit_are_refused_with_their_line() {
         ("select 1;\nset search_path = public;", 2, "search path"),
         ("select 1;\n\\i other.sql", 2, "psql"),
         ("select 1;\ncopy t from stdin;", 2, "COPY"),
-        ("select 1;\ncreate table a (id int;", 2, "a parenthesis begins here"),
-        ("select $$ a;\n", 1, "a dollar-quoted text begins here"),
+        ("select 1;\ncreate table a (id int;", 2, "a parenthesis starts here"),
+        ("select $$ a;\n", 1, "a dollar-quoted text starts here"),
     ] {
         let found = problems(&[("001_x.sql", text)]);
         assert_eq!(found.len(), 1, "{text}: {found:?}");

@@ -267,7 +267,7 @@ fn what_was_applied_is_accepted_in_a_file_beside_it() {
     );
     for (line, says) in [
         ("tenant/002_x.sql drops-data", "without a reason"),
-        ("tenant/002_x.sql drop-data x", "there is no warning"),
+        ("tenant/002_x.sql drop-data x", "no warning"),
         ("tenant/001_first.sql drops-data x", "not needed"),
         ("public/002_x.sql drops-data x", "not needed"),
         ("002_x.sql drops-data x", "not needed"),

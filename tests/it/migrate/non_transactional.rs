@@ -648,13 +648,13 @@ async fn a_file_that_is_half_done_must_stay_what_it_was() {
         assert!(error.to_string().contains(says), "{error}");
     };
     files.tenant("002_s.sql", &sql("insert into marks values ('B')", "select 1"));
-    half_done(&run().await, "a statement that was carried out was edited");
+    half_done(&run().await, "an executed statement was edited");
     files.tenant("002_s.sql", "-- cgk:no-transaction\ninsert into marks values ('a')");
     half_done(&run().await, "fewer statements");
     files.without("002_s.sql").tenant("003_other.sql", "create table other ()");
-    half_done(&run().await, "its file is gone");
+    half_done(&run().await, "its file is missing");
     files.tenant("003_other.sql", "-- cgk:no-transaction\ncreate table other ()");
-    half_done(&run().await, "002_s is half done");
+    half_done(&run().await, "002_s is partially applied");
     files.without("003_other.sql");
     assert_eq!(picture(&raw, "tenant_acme").await, before);
 

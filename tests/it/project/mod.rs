@@ -2,8 +2,10 @@
 
 pub(crate) mod docs;
 pub(crate) mod docs_fleet;
+pub(crate) mod docs_links;
 pub(crate) mod docs_migrations;
 pub(crate) mod layering;
+pub(crate) mod plain_english;
 pub(crate) mod public_api;
 pub(crate) mod security_page;
 pub(crate) mod sql_names;

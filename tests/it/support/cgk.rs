@@ -76,6 +76,12 @@ impl Shell {
         self
     }
 
+    /// The `DATABASE_URL` that commands get.
+    pub(crate) fn database_url(&self) -> String {
+        let found = self.variables.iter().find(|(name, _)| name == "DATABASE_URL");
+        found.map(|(_, url)| url.clone()).expect("the shell has a database")
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }

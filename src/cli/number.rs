@@ -1,0 +1,47 @@
+//! Values of flags, with messages that say what is allowed.
+
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    str::FromStr,
+};
+
+/// A number of workers or of failures.
+pub(crate) fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
+    parsed(text)
+}
+
+/// A number of seconds.
+pub(crate) fn seconds(text: &str) -> Result<NonZeroU32, String> {
+    parsed(text)
+}
+
+fn parsed<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| "write a whole number, 1 or more".to_owned())
+}
+
+/// A name for people, as the registry accepts it.
+pub(crate) fn name(text: &str) -> Result<String, String> {
+    const CHARACTERS_MAX: usize = 200;
+    let text = text.trim();
+    match text.chars().count() {
+        0 => Err("a name cannot be empty".into()),
+        1..=CHARACTERS_MAX => Ok(text.to_owned()),
+        _ => Err(format!("a name has at most {CHARACTERS_MAX} characters")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_outside_the_limits_are_refused() {
+        for text in ["0", "-1", "", "1.5", "x", "99999999999999999999999"] {
+            assert!(at_least_one(text).is_err(), "{text:?}");
+        }
+        assert_eq!(at_least_one("8").unwrap().get(), 8);
+        assert!(name(" \t").is_err() && name(&"x".repeat(201)).is_err());
+        assert_eq!(name(" Acme ").unwrap(), "Acme");
+        assert_eq!(name(&"é".repeat(200)).unwrap().chars().count(), 200);
+    }
+}

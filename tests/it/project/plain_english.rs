@@ -1,0 +1,108 @@
+//! The words that readers stumble over do not come back: in the texts of the program, in its help, and in the documents.
+
+use regex::Regex;
+use std::{fs, path::Path};
+
+/// Words and phrases that a user's text does not use.
+const REFUSED: &str = r"(?i)\b(mend|mends|mended|mending|nobody|whom|fare|fares|fared|anyway|takes the place of|other hands|half made|half done|lest|thereof|died on the way|so anyway|is told|are told|was told|been told|befalls?|for want of|wish to|throw-away)\b";
+
+/// The documents that users read. ARCHITECTURE.md and SCOREBOARD.md are for contributors.
+const DOCUMENTS: [&str; 10] = [
+    "README.md",
+    "docs/setup/DATABASE.md",
+    "docs/operations.md",
+    "docs/reference.md",
+    "docs/cli-json.md",
+    "docs/fleet.md",
+    "docs/migrations.md",
+    "docs/security.md",
+    "docs/other-languages.md",
+    "docs/service.md",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn refused(text: &str) -> Vec<String> {
+    let words = Regex::new(REFUSED).unwrap();
+    text.lines().filter(|line| words.is_match(line)).map(|line| line.trim().to_owned()).collect()
+}
+
+/// The string literals of a source file, without comments and unit tests.
+fn strings(source: &str) -> Vec<String> {
+    let code = source.split("#[cfg(test)]").next().unwrap();
+    let code = Regex::new(r"(?m)^\s*//.*$").unwrap().replace_all(code, "");
+    let literal = Regex::new(r#""((?:[^"\\]|\\[\s\S])*)""#).unwrap();
+    let broken = Regex::new(r"\\\n\s*").unwrap();
+    // Comments inside SQL and names of values in a format are not for the user.
+    let inner = Regex::new(r"--.*|\{\w*\}").unwrap();
+    let text = |found: regex::Captures<'_>| {
+        let text = broken.replace_all(&found[1], "").into_owned();
+        inner.replace_all(&text, "").into_owned()
+    };
+    // A word alone is a name, for instance of an operating system's user.
+    literal.captures_iter(&code).map(text).filter(|text| text.contains(' ')).collect()
+}
+
+/// The documentation comments of a source file.
+fn documentation(source: &str) -> String {
+    source.lines().map(str::trim).filter(|line| line.starts_with("///")).collect::<Vec<_>>().join("\n")
+}
+
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "rs") && !path.ends_with("tests.rs") {
+                found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(found.len() > 10, "{folder}");
+    found
+}
+
+#[test]
+fn the_search_finds_what_it_is_for() {
+    let source = "/// Mends it.\nfn f() { g(\"mend the \\\n    file\"); } // nobody\n#[cfg(test)]\nmod t { \"whom\" }";
+    assert_eq!(strings(source), ["mend the file"]);
+    assert_eq!(refused(&strings(source)[0]), ["mend the file"]);
+    assert_eq!(refused(&documentation(source)), ["/// Mends it."]);
+    assert!(refused("recommended amendments, an identity that begins, a welfare state").is_empty());
+}
+
+#[test]
+fn the_texts_of_the_program_are_in_plain_english() {
+    let mut found = Vec::new();
+    for (path, source) in sources("src").into_iter().filter(|(path, _)| !path.contains("/testing/")) {
+        found.extend(strings(&source).iter().flat_map(|text| refused(text)).map(|line| format!("{path}: {line}")));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// The comments of the commands' arguments are their help.
+#[test]
+fn the_help_is_in_plain_english() {
+    let mut found = Vec::new();
+    for (path, source) in sources("src/cli") {
+        found.extend(refused(&documentation(&source)).into_iter().map(|line| format!("{path}: {line}")));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_documents_are_in_plain_english() {
+    let mut found = Vec::new();
+    for name in DOCUMENTS {
+        let text = fs::read_to_string(root().join(name)).unwrap();
+        // Names of tests and of keys are code.
+        let text = Regex::new(r"`[^`\n]*`").unwrap().replace_all(&text, "").into_owned();
+        found.extend(refused(&text).into_iter().map(|line| format!("{name}: {line}")));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
