@@ -171,12 +171,13 @@ fn help_and_hints_name_no_command_or_flag_that_is_not_there() {
     let examples = Regex::new(r"(?m)(\S)  .*$").unwrap().replace_all(&examples, "$1").into_owned();
     let mut wrong = unknown(&examples, &program);
     let advice = Regex::new(r"`(cgk [^`]*)`").unwrap();
+    let blanks = Regex::new(r"[ \t]+").unwrap();
     let mut hints = 0;
     for folder in ["src/cli", "src/config", "src/error", "src/login", "src/migrate", "src/lifecycle", "src/drift"] {
         for file in sources(folder) {
             let text = fs::read_to_string(&file).unwrap();
             let text = text.split("#[cfg(test)]").next().unwrap().replace("\\\n", " ");
-            let text = Regex::new(r"[ \t]+").unwrap().replace_all(&text, " ").into_owned();
+            let text = blanks.replace_all(&text, " ").into_owned();
             for found in advice.captures_iter(&text) {
                 hints += 1;
                 wrong
