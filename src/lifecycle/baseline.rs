@@ -159,7 +159,7 @@ async fn refuse_known_organization(operator: &Operator, schema: &SchemaName, fac
     let (None, Binding::To(id)) = (&facts.tenant, Binding::of(facts.schema_comment.as_deref())) else { return Ok(()) };
     let refuse = |why: String| Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }));
     let Ok(uuid) = id.parse::<Uuid>() else {
-        return refuse(format!("the comment on it names organization {id}, which does not exist"));
+        return refuse(format!("the comment on it names organization {id}, which is not a valid id"));
     };
     let doing = || while_doing("look for an organization in the registry");
     let sql = "select o.slug::pg_catalog.text from public.organizations o where o.id = $1";

@@ -160,7 +160,7 @@ async fn a_read_only_session_is_refused_before_anything_is_tried() {
     let operator = database.operator().await.unwrap();
     assert!(operator.facts().read_only);
     let error = set_up(&operator).await.unwrap_err();
-    assert!(error.to_string().contains("read-only"), "{error}");
+    assert!(error.to_string().contains("default_transaction_read_only"), "{error}");
 }
 
 #[tokio::test]

@@ -165,7 +165,7 @@ impl Shell {
             (r"(?m)^failed [a-z][a-z0-9_]*: .*\n", ""),
             (r"(?m)^migrating  \d+ of .*\n", ""),
             // Only databases born before PostgreSQL 15 have anything to take away.
-            (r"(?m)^  ok  took from everyone .*\n", ""),
+            (r"(?m)^  ok  revoked the right of every role .*\n", ""),
             (r#""public_hardening":"revoked""#, r#""public_hardening":"not_needed""#),
         ] {
             text = Regex::new(found).unwrap().replace_all(&text, name).into_owned();
