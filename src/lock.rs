@@ -9,7 +9,8 @@
 use crate::{ident::SchemaName, slug::TenantSlug};
 use sha2::{Digest, Sha256};
 
-/// The lock on a tenant's existence: shared by each of its transactions, exclusive for whoever drops or renames it.
+/// The lock on a tenant's existence: shared by each of its transactions, exclusive for whoever waits for them, as to drop or
+/// rename the tenant. A changed status alone waits for nobody.
 ///
 /// An entry takes it before the statement that reads the registry, so one that had to wait for it sees what whoever held it has
 /// left. Whoever changes a tenant's status may do it under this lock, or commit it first and then take the lock to wait for

@@ -9,7 +9,7 @@
 --
 -- Their errors have SQLSTATEs of the private class TN: 401 unknown tenant, 402 suspended, 403 not ready for this login,
 -- 404 the schema belongs to another organization, 405 inside another tenant, 406 no transaction block, 407 isolation
--- level, 408 a copy of the database, 501 the transaction has left the tenant.
+-- level, 408 a copy of the database, 409 tenants may create in public, 501 the transaction has left the tenant.
 
 -- How a session's tenants are kept apart: as the database says in public.cgk_isolation_modes(), which `cgk setup:database`
 -- makes, and `cgk migrate` before it comes to this migration. While that is being changed it names two, the one that is being
@@ -43,9 +43,14 @@ begin
             hint = 'Run cgk setup:database.';
     elsif coalesce(tenant operator(pg_catalog.!~) '^[a-z][a-z0-9_]{0,47}$', true) then
         raise exception 'there is no tenant %', coalesce(pg_catalog.quote_literal(tenant), 'null') using errcode = 'TN401';
-    elsif pg_catalog.starts_with(login, 'cgk_') then
+    elsif pg_catalog.starts_with(login, 'cgk_')
+          and pg_catalog.right(login, pg_catalog.length(public.cgk_database_tag()) operator(pg_catalog.+) 1)
+              operator(pg_catalog.=) pg_catalog.concat('_', public.cgk_database_tag()) then
         raise exception 'cannot enter tenant %: the transaction is inside another tenant, as role %', tenant, login
             using errcode = 'TN405';
+    elsif pg_catalog.current_setting('cgk.tenant', true) operator(pg_catalog.<>) '' then
+        raise exception 'cannot enter tenant %: the transaction has entered tenant % before', tenant,
+            pg_catalog.split_part(pg_catalog.current_setting('cgk.tenant', true), ' ', 1) using errcode = 'TN405';
     elsif pg_catalog.now() operator(pg_catalog.=) pg_catalog.statement_timestamp() then
         -- A simple query that began its transaction, which ends with it. Of the extended protocol's statements a function
         -- cannot see it; there nothing stays set, and cgk_check refuses.
@@ -66,6 +71,10 @@ begin
         raise exception 'tenant % is not ready for %', tenant, login using errcode = 'TN403',
             detail = 'Its status is onboarding, its schema or role is missing, or the login may not use them.',
             hint = pg_catalog.format('Run cgk tenant:verify %s.', tenant);
+    elsif refusal operator(pg_catalog.=) 'TN409' then
+        raise exception 'cannot enter tenant %: everybody or the tenant may create objects in schema public', tenant
+            using errcode = 'TN409', detail = 'The statements of other tenants would find what one of them makes there.',
+            hint = 'Its owner runs: revoke create on schema public from public. cgk drift names every such right.';
     elsif refusal operator(pg_catalog.=) 'TN404' then
         raise exception 'schema tenant_% belongs to another organization than tenant %', tenant, tenant using errcode = 'TN404',
             hint = pg_catalog.format('Run cgk tenant:verify %s.', tenant);
@@ -91,7 +100,10 @@ begin
     -- The lock, whose key is that of cgk::lock::tenant_key, comes before the look at the registry: that is a statement of
     -- its own, and sees what was committed before the lock was granted.
     if tenant operator(pg_catalog.~) '^[a-z][a-z0-9_]{0,47}$'
-       and not pg_catalog.starts_with(current_user, 'cgk_')
+       and pg_catalog.current_setting('cgk.tenant', true) operator(pg_catalog.<>) '' is not true
+       and (not pg_catalog.starts_with(current_user, 'cgk_')
+            or pg_catalog.right(current_user, pg_catalog.length(public.cgk_database_tag()) operator(pg_catalog.+) 1)
+               operator(pg_catalog.<>) pg_catalog.concat('_', public.cgk_database_tag()))
        and pg_catalog.now() operator(pg_catalog.<>) pg_catalog.statement_timestamp()
        and pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed'
        and pg_catalog.set_config('row_security', 'on', true) is not null
@@ -116,6 +128,10 @@ begin
                                   and pg_catalog.pg_has_role(pg_catalog.to_regrole(pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag())), case when pg_catalog.current_setting('server_version_num')
                                       ::pg_catalog.int4 operator(pg_catalog.>=) 160000 then 'set' else 'member' end)
                          end is not true then 'TN403'
+                    when case when public.cgk_isolation() operator(pg_catalog.=) 'path'
+                             then pg_catalog.has_schema_privilege('public', 'public', 'create')
+                             else pg_catalog.has_schema_privilege(pg_catalog.to_regrole(pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag())), 'public', 'create')
+                         end then 'TN409'
                     when exists (select from pg_catalog.pg_description d
                                   where d.objoid operator(pg_catalog.=) pg_catalog.to_regnamespace(pg_catalog.concat('tenant_', tenant)) and d.objsubid operator(pg_catalog.=) 0
                                     and d.classoid operator(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass

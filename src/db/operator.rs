@@ -3,7 +3,7 @@
 use super::{
     connect::refused,
     identity::{self, Identity},
-    search_path::search_path,
+    search_path::{refuse_writable_public, search_path},
     tls,
 };
 use crate::{
@@ -217,6 +217,12 @@ impl Operator {
             },
             identity,
         ))
+    }
+
+    /// Refuses where PUBLIC or a tenant's role may create in `public`, for whoever is about to run statements with that schema in
+    /// the search path.
+    pub(crate) async fn refuse_writable_public(&self) -> Result<()> {
+        refuse_writable_public(&self.client, &self.facts.database_tag()).await
     }
 
     /// Another connection of the same kind, without another look at the server.

@@ -6,7 +6,7 @@ use crate::{
     ident::{DatabaseTag, Ident},
     search_path::{SearchPath, parse_list},
 };
-use tokio_postgres::{Client, types::Type};
+use tokio_postgres::{Client, Row, types::Type};
 
 /// The value of `search_path` that ALTER DATABASE has set for every session, if it has.
 const DATABASE_SETTING: &str = "
@@ -17,23 +17,31 @@ cross join pg_catalog.unnest(s.setconfig) c (entry)
 where s.setrole = 0 and d.datname = pg_catalog.current_database() and pg_catalog.starts_with(c.entry, 'search_path=')";
 
 /// Of each named schema: whether it is there, whether everybody may use it, whether the login may, and who of PUBLIC and the
-/// tenants' roles may create in it, by a grant, by membership in whoever may, or as its owner. Parameters: names, and the
-/// pattern of tenants' roles.
+/// tenants' roles may create in it, by a grant, by membership in whoever may, or as its owner or the database's; with whether
+/// that is the schema's owner, and the login. An operator's login may be named like a tenant's role, which cannot log in. Parameters: names, and the pattern of tenants' roles.
 const SCHEMAS: &str = "
 select w.name, n.oid is not null,
        exists (select from pg_catalog.aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'USAGE'),
        coalesce(pg_catalog.has_schema_privilege(n.oid, 'usage'), false),
-       (select case when g.grantee = 0 then 'PUBLIC' else pg_catalog.pg_get_userbyid(g.grantee)::pg_catalog.text end
-        from (select a.grantee from pg_catalog.aclexplode(n.nspacl) a where a.privilege_type = 'CREATE'
-              union select n.nspowner) g (grantee)
-        where g.grantee = 0
-           or exists (with recursive may (oid) as (
-                        select g.grantee
-                        union select m.member from pg_catalog.pg_auth_members m join may on m.roleid = may.oid)
-                      select from may join pg_catalog.pg_roles r on r.oid = may.oid where r.rolname::pg_catalog.text like $2)
-        order by 1 limit 1)
+       case when g.grantee = 0 then 'PUBLIC' else pg_catalog.pg_get_userbyid(g.grantee)::pg_catalog.text end,
+       coalesce(g.grantee = n.nspowner, false), current_user::pg_catalog.text
 from pg_catalog.unnest($1::pg_catalog.text[]) with ordinality w (name, place)
 left join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = w.name
+left join lateral (
+    select g.grantee
+    from (select a.grantee from pg_catalog.aclexplode(n.nspacl) a where a.privilege_type = 'CREATE'
+          union select n.nspowner) g (grantee)
+    where g.grantee = 0
+       or exists (with recursive may (oid) as (
+                    select g.grantee
+                    union select m.member from may join (
+                        select a.roleid, a.member from pg_catalog.pg_auth_members a
+                        union all select o.oid, d.datdba from pg_catalog.pg_roles o, pg_catalog.pg_database d
+                        where o.rolname = 'pg_database_owner' and d.datname = pg_catalog.current_database()
+                    ) m (roleid, member) on m.roleid = may.oid)
+                  select from may join pg_catalog.pg_roles r on r.oid = may.oid
+                  where r.rolname::pg_catalog.text like $2 and not r.rolcanlogin)
+    order by g.grantee limit 1) g on true
 order by w.place";
 
 /// Names that are in the path anyway, or that every session has another schema for.
@@ -70,15 +78,11 @@ pub(crate) async fn search_path(client: &Client, config: &Config, tag: &Database
     if wanted.is_empty() {
         return Ok(SearchPath::default());
     }
-    let roles = format!("cgk\\_%\\_{}", tag.as_str());
-    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
-        [(&wanted, Type::TEXT_ARRAY), (&roles, Type::TEXT)];
-    let rows = client.query_typed(SCHEMAS, &parameters).await.map_err(doing())?;
+    let rows = look(client, &wanted, tag).await.map_err(doing())?;
     let mut further = Vec::new();
     for row in &rows {
         let name: String = row.try_get(0).map_err(doing())?;
         let flag = |index: usize| row.try_get::<_, bool>(index).map_err(doing());
-        let writer: Option<String> = row.try_get(4).map_err(doing())?;
         let quoted = Ident::new(name.clone()).map_or_else(|_| name.clone(), |ident| ident.quoted());
         if !flag(1)? {
             match configured {
@@ -95,14 +99,47 @@ pub(crate) async fn search_path(client: &Client, config: &Config, tag: &Database
             let fix = format!("grant usage on schema {quoted} to public");
             return Err(unfit(&name, "not everybody may use it, so the server would pass over it in silence", &fix));
         }
-        if let Some(writer) = writer {
-            let from = if writer == "PUBLIC" { "public".to_owned() } else { crate::ident::quoted(&writer) };
-            let why = format!("{writer} may create objects in it, which every tenant would then find");
-            return Err(unfit(&name, &why, &format!("revoke create on schema {quoted} from {from}")));
+        if let Some(error) = writable(&name, &quoted, row).map_err(doing())? {
+            return Err(error);
         }
         further.extend(Ident::new(name).ok());
     }
     Ok(SearchPath::with(further))
+}
+
+/// Refuses a schema `public` in which PUBLIC or a tenant's role may create: what one tenant makes there, the statements of the
+/// others find, and those of the operator's migrations. It is in every search path, before the schemas of extensions.
+///
+/// # Errors
+///
+/// Kind `Conflict`, with the statement that takes the right away.
+pub(crate) async fn refuse_writable_public(client: &Client, tag: &DatabaseTag) -> Result<()> {
+    let doing = || while_doing("look at who may create in schema public");
+    let rows = look(client, &["public".to_owned()], tag).await.map_err(doing())?;
+    for row in &rows {
+        if let Some(error) = writable("public", "public", row).map_err(doing())? {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+async fn look(client: &Client, names: &[String], tag: &DatabaseTag) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let roles = format!("cgk\\_%\\_{}", tag.as_str());
+    client.query_typed(SCHEMAS, &[(&names, Type::TEXT_ARRAY), (&roles, Type::TEXT)]).await
+}
+
+/// The error of a schema in which others may create, by its row of [`SCHEMAS`].
+fn writable(schema: &str, quoted: &str, row: &Row) -> Result<Option<Error>, tokio_postgres::Error> {
+    let Some(writer) = row.try_get::<_, Option<String>>(4)? else { return Ok(None) };
+    let fix = match (writer.as_str(), row.try_get(5)?) {
+        ("PUBLIC", _) => format!("revoke create on schema {quoted} from public"),
+        (writer, false) => format!("revoke create on schema {quoted} from {}", crate::ident::quoted(writer)),
+        // An owner can always give itself the right again.
+        (_, true) => format!("alter schema {quoted} owner to {}", crate::ident::quoted(row.try_get(6)?)),
+    };
+    let why = format!("{writer} may create objects in it, which every tenant would then find");
+    Ok(Some(unfit(schema, &why, &fix)))
 }
 
 fn unfit(schema: &str, why: &str, fix: &str) -> Error {

@@ -53,6 +53,26 @@ pub enum TransactionError {
         /// The size of the pool.
         size_max: usize,
     },
+    /// A call inside `db.platform().transaction` needs a second connection, and the pool can never give it.
+    #[error(
+        "{} inside db.platform().transaction needs one connection more than the pool of {size_max} has",
+        .tenant.as_ref().map_or_else(|| "db.platform()".to_owned(), |tenant| format!("with_tenant for {tenant}"))
+    )]
+    NestedInPlatform {
+        /// The tenant of the inner call; `None` where it is the platform's again.
+        tenant: Option<TenantSlug>,
+        /// The size of the pool.
+        size_max: usize,
+    },
+    /// The future of a statement was dropped before the statement could be sent, and the closure asked for a commit; nothing is
+    /// committed.
+    #[error(
+        "a statement of tenant {tenant} was dropped before it was sent and the closure returned Ok: nothing is committed"
+    )]
+    StatementDropped {
+        /// The tenant.
+        tenant: TenantSlug,
+    },
     /// A statement inside a tenant's transaction failed.
     #[error("a statement of tenant {tenant} failed")]
     Statement {
@@ -99,6 +119,8 @@ impl TransactionError {
             Self::Aborted { .. } => ("CGK0502", Refused),
             Self::CommitUnknown { .. } => ("CGK0503", CommitUnknown),
             Self::NestedTenant { .. } => ("CGK0504", Refused),
+            Self::StatementDropped { .. } => ("CGK0511", Refused),
+            Self::NestedInPlatform { .. } => ("CGK0512", Refused),
             Self::Statement { .. } => ("CGK0505", Failed),
             Self::PlatformStatement { .. } => ("CGK0506", Failed),
             Self::PlatformRefused { .. } => ("CGK0507", Refused),

@@ -4,7 +4,7 @@ use crate::slug::TenantSlug;
 use std::future::Future;
 
 tokio::task_local! {
-    static CURRENT: TenantContext;
+    static CURRENT: TaskContext;
 }
 
 /// The tenant that the running task is in.
@@ -15,8 +15,6 @@ tokio::task_local! {
 pub struct TenantContext {
     /// The tenant.
     pub slug: TenantSlug,
-    /// How many connections of which pool the calls around this one hold.
-    held: Vec<usize>,
 }
 
 impl TenantContext {
@@ -26,26 +24,42 @@ impl TenantContext {
     /// assert!(cgk::TenantContext::current().is_none());
     /// ```
     pub fn current() -> Option<Self> {
-        CURRENT.try_with(Clone::clone).ok()
+        CURRENT.try_with(|task| task.tenant.clone()).ok().flatten()
+    }
+}
+
+/// Of which pools the calls around a task hold a connection each, for tenants and for the platform.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HeldConnections(Vec<usize>);
+
+impl HeldConnections {
+    pub(super) fn current() -> Self {
+        CURRENT.try_with(|task| task.held.clone()).unwrap_or_default()
     }
 
-    /// The context of a call inside the current one, on the pool with this identity.
-    pub(crate) fn inside(slug: &TenantSlug, pool: usize) -> Self {
-        let mut held = Self::current().map(|outer| outer.held).unwrap_or_default();
-        held.push(pool);
-        Self { slug: slug.clone(), held }
+    /// With one more of the pool with this identity.
+    pub(super) fn and(mut self, pool: usize) -> Self {
+        self.0.push(pool);
+        self
     }
 
-    /// How many connections of a pool are held by this task's calls, this one included.
-    pub(crate) fn held_of(&self, pool: usize) -> usize {
-        self.held.iter().filter(|held| **held == pool).count()
+    /// How many of a pool.
+    pub(super) fn of(&self, pool: usize) -> usize {
+        self.0.iter().filter(|held| **held == pool).count()
     }
+}
 
-    /// Runs a future inside a context, or outside of any.
-    pub(crate) async fn scope<F: Future>(context: Option<Self>, future: F) -> F::Output {
-        match context {
-            Some(context) => CURRENT.scope(context, future).await,
-            None => future.await,
-        }
+/// What is known of the task inside a call.
+#[derive(Clone, Debug)]
+pub(super) struct TaskContext {
+    /// None for the platform.
+    pub(super) tenant: Option<TenantContext>,
+    pub(super) held: HeldConnections,
+}
+
+impl TaskContext {
+    /// Runs a future inside this context.
+    pub(super) fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        CURRENT.scope(self, future)
     }
 }

@@ -7,9 +7,9 @@ use super::{
 use crate::{
     binding::Binding,
     config::Config,
-    db::{identity, message},
+    db::{identity, message, search_path::refuse_writable_public},
     error::{Error, Result, SetupError, TenantError, while_doing},
-    ident::RoleName,
+    ident::{DatabaseTag, RoleName},
     tenant::{OrganizationId, TenantStatus},
 };
 use tokio_postgres::{Client, error::SqlState, types::Type};
@@ -33,11 +33,21 @@ async fn hidden(client: &Client) -> Result<bool, tokio_postgres::Error> {
     rows.first().map_or(Ok(false), |row| row.try_get(0))
 }
 
+/// Looks, after a rollback, whether others may create in `public`, which keeps the platform out. The session is left without a
+/// scrub.
+pub(super) async fn diagnose_platform(shared: &Shared, tag: &DatabaseTag) -> Result<()> {
+    let client = shared.lease.connection().client();
+    let rolled_back = message::run(client, "rollback").await.and_then(message::Answer::complete);
+    rolled_back.map_err(while_doing("find out why the platform's transaction was refused"))?;
+    refuse_writable_public(client, tag).await
+}
+
 /// Looks, after a rollback, at what is wrong with a tenant; `None` where nothing is. The session is left without a scrub.
 pub(super) async fn diagnose(
     shared: &Shared,
     target: &TenantTarget,
     database: &str,
+    tag: &DatabaseTag,
     config: &Config,
 ) -> Result<Option<Error>> {
     let TenantTarget { slug, schema, role, .. } = target;
@@ -152,5 +162,5 @@ pub(super) async fn diagnose(
     if status == TenantStatus::Onboarding {
         return not_ready("it is still being set up".into());
     }
-    Ok(None)
+    Ok(refuse_writable_public(client, tag).await.err())
 }

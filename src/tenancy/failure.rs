@@ -1,6 +1,10 @@
 //! Which failure has aborted a transaction.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use super::retry::is_conflict;
+use std::{
+    future::Future,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 use tokio_postgres::error::SqlState;
 
 /// The failure that the transaction is aborted by, if it is.
@@ -16,7 +20,17 @@ pub(super) struct FailureLog {
 #[derive(Debug, Default)]
 struct State {
     sent: u64,
+    seen: Seen,
+}
+
+/// What is known of the statements so far: a savepoint that is rolled back puts it back.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
     first: Option<Failure>,
+    /// Statements whose answer nobody waited for, since the last one that succeeded.
+    unanswered: Vec<StatementNumber>,
+    /// Whether a statement was asked for and given up before it could be sent.
+    unsent: bool,
 }
 
 /// A failed statement.
@@ -40,31 +54,64 @@ impl FailureLog {
 
     /// Forgets what failed before this statement.
     pub(super) fn succeeded(&self, number: StatementNumber) {
-        let mut state = self.state();
-        state.first.take_if(|first| first.number < number);
+        let seen = &mut self.state().seen;
+        seen.first.take_if(|first| first.number < number);
+        seen.unanswered.retain(|unanswered| *unanswered > number);
     }
 
     /// Notes a failure, unless an earlier one is known: that one has aborted the transaction.
     pub(super) fn failed(&self, number: StatementNumber, sqlstate: &SqlState) {
-        let mut state = self.state();
-        if state.first.as_ref().is_none_or(|first| number < first.number) {
-            state.first = Some(Failure { number, sqlstate: sqlstate.clone() });
+        let seen = &mut self.state().seen;
+        if seen.first.as_ref().is_none_or(|first| number < first.number) {
+            seen.first = Some(Failure { number, sqlstate: sqlstate.clone() });
+        }
+    }
+
+    /// Notes that nobody waits for the answer to this statement any more.
+    pub(super) fn unanswered(&self, number: StatementNumber) {
+        self.state().seen.unanswered.push(number);
+    }
+
+    /// Runs what must be done before a statement can be sent. Dropped meanwhile, it notes that the statement never is.
+    pub(super) async fn until_sent<T>(&self, before: impl Future<Output = T>) -> T {
+        let unsent = UnsentGuard { log: self };
+        let outcome = before.await;
+        std::mem::forget(unsent);
+        outcome
+    }
+
+    /// Whether a statement was given up before it could be sent.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.state().seen.unsent
+    }
+
+    /// Whether the transaction was aborted by a conflict, as far as can be known: of a statement that nobody waited for the
+    /// server does not say again why it failed.
+    pub(super) fn is_by_conflict(&self, aborted: Aborted) -> bool {
+        let state = self.state();
+        let unanswered = &state.seen.unanswered;
+        match &state.seen.first {
+            Some(first) if first.sqlstate == SqlState::IN_FAILED_SQL_TRANSACTION => {
+                unanswered.iter().any(|unanswered| *unanswered < first.number)
+            }
+            Some(first) => is_conflict(&first.sqlstate),
+            None => aborted == Aborted::ByServer && !unanswered.is_empty(),
         }
     }
 
     /// What the transaction is aborted by.
     pub(super) fn aborted_by(&self) -> Option<SqlState> {
-        self.state().first.as_ref().map(|first| first.sqlstate.clone())
+        self.state().seen.first.as_ref().map(|first| first.sqlstate.clone())
     }
 
-    /// The failure known now, for [`restore`](Self::restore).
-    pub(super) fn save(&self) -> Option<Failure> {
-        self.state().first.clone()
+    /// What is known now, for [`restore`](Self::restore).
+    pub(super) fn save(&self) -> Seen {
+        self.state().seen.clone()
     }
 
-    /// Forgets the failures since [`save`](Self::save): they were rolled back.
-    pub(super) fn restore(&self, saved: Option<Failure>) {
-        self.state().first = saved;
+    /// Forgets what was seen since [`save`](Self::save): it was rolled back.
+    pub(super) fn restore(&self, saved: Seen) {
+        self.state().seen = saved;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -72,9 +119,30 @@ impl FailureLog {
     }
 }
 
+/// What is known of the end of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Aborted {
+    /// The server said, at the COMMIT, that it was aborted before.
+    ByServer,
+    /// Nothing: it was rolled back.
+    Unknown,
+}
+
+/// Notes, when dropped, that a statement was given up before it could be sent.
+struct UnsentGuard<'l> {
+    log: &'l FailureLog,
+}
+
+impl Drop for UnsentGuard<'_> {
+    fn drop(&mut self) {
+        self.log.state().seen.unsent = true;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
 
     #[test]
     fn the_earliest_failure_counts_until_a_later_statement_succeeds() {
@@ -91,6 +159,39 @@ mod tests {
         assert_eq!(log.aborted_by(), Some(SqlState::T_R_SERIALIZATION_FAILURE));
         log.succeeded(log.next());
         assert_eq!(log.aborted_by(), None);
+    }
+
+    #[test]
+    fn a_failure_that_nobody_waited_for_may_be_a_conflict() {
+        let log = FailureLog::default();
+        let [one, two, three, four] = [(); 4].map(|()| log.next());
+        assert!(!log.is_by_conflict(Aborted::ByServer), "nothing is known to have failed");
+        log.unanswered(two);
+        assert!(log.is_by_conflict(Aborted::ByServer));
+        assert!(!log.is_by_conflict(Aborted::Unknown), "it may have succeeded");
+        log.failed(three, &SqlState::IN_FAILED_SQL_TRANSACTION);
+        assert!(log.is_by_conflict(Aborted::Unknown), "something before has failed");
+        // Its own reason: nothing had failed before.
+        log.failed(one, &SqlState::UNIQUE_VIOLATION);
+        assert!(!log.is_by_conflict(Aborted::ByServer));
+        log.succeeded(four);
+        assert!(!log.is_by_conflict(Aborted::ByServer), "the transaction was not aborted then");
+        log.unanswered(three);
+        log.failed(two, &SqlState::IN_FAILED_SQL_TRANSACTION);
+        assert!(!log.is_by_conflict(Aborted::ByServer), "it came later");
+    }
+
+    #[test]
+    fn what_was_given_up_before_it_was_sent_is_known_until_it_is_rolled_back() {
+        let log = FailureLog::default();
+        let before = log.save();
+        log.until_sent(std::future::ready(())).now_or_never().unwrap();
+        assert!(!log.has_unsent());
+        assert!(log.until_sent(std::future::pending::<()>()).now_or_never().is_none());
+        log.succeeded(log.next());
+        assert!(log.has_unsent());
+        log.restore(before);
+        assert!(!log.has_unsent());
     }
 
     #[test]

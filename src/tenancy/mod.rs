@@ -43,7 +43,7 @@ use crate::{
         identity::{self, Identity},
         message::{self, Answer},
         pool::{self, Pool, STAY_ON_ERROR},
-        search_path::search_path,
+        search_path::{refuse_writable_public, search_path},
     },
     error::{Error, Result, SetupError, while_doing},
     ident::DatabaseTag,
@@ -103,8 +103,8 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// Kind `Unavailable`: host, login or database; kind `Invalid`: TLS files; kind `Conflict`: a schema of the setting
-    /// `search_path` cannot be in the search path, the database is a copy of another ([`SetupError::DatabaseCopied`]), or it has
+    /// Kind `Unavailable`: host, login or database; kind `Invalid`: TLS files; kind `Conflict`: a schema cannot be in the
+    /// search path, as `public` where PUBLIC or a tenant's role may create in it ([`SetupError::SearchPathUnfit`]), the database is a copy of another ([`SetupError::DatabaseCopied`]), or it has
     /// another isolation than the configuration ([`SetupError::IsolationMismatch`]).
     ///
     /// # Cancel safety
@@ -117,6 +117,8 @@ impl Db {
         let doing = || while_doing(format!("look at the server at {}", config.target()));
         message::run(client, STAY_ON_ERROR).await.and_then(Answer::complete).map_err(doing())?;
         let (database, identity) = identity::read(client).await.map_err(doing())?;
+        // Before its first setup a database may be as PostgreSQL makes it, and has no tenants.
+        let is_set_up = matches!(identity, Identity::Recorded(_));
         let tag = match identity {
             Identity::Recorded(tag) => tag,
             Identity::Unrecorded => DatabaseTag::of(&database),
@@ -125,6 +127,9 @@ impl Db {
         let modes = identity::isolation_modes(client).await.map_err(doing())?;
         identity::refuse_isolation(&database, modes, config)?;
         let search_path = search_path(client, config, &tag).await?;
+        if is_set_up {
+            refuse_writable_public(client, &tag).await?;
+        }
         first.roll_back().await;
         let descriptions = Arc::new(Descriptions::new(config.pool().descriptions_max));
         let inner = Inner { pool, config: config.clone(), database, tag, descriptions, search_path };
@@ -197,7 +202,8 @@ impl<E: From<Error> + Send> Db<E> {
     /// # Errors
     ///
     /// Whatever the body returns. Kinds `NotFound`, `Suspended`, `NotReady`: the tenant cannot be entered, and no statement
-    /// of the body has run. `Refused`: a statement failed and the body returned `Ok`, or the body left the tenant or ended
+    /// of the body has run. `Conflict`: everybody or the tenant's role may create in `public`. `Refused`: a statement failed and the
+    /// body returned `Ok`, a statement's future was dropped before the statement was sent, or the body left the tenant or ended
     /// the transaction; nothing is committed of what was still open. `CommitUnknown`: the connection broke off around COMMIT.
     /// `Unavailable`: no connection in time, or it was lost before COMMIT was sent.
     ///
@@ -245,7 +251,7 @@ impl<E: From<Error> + Send> Db<E> {
                 return Err(Box::pin(self.why_refused(session.shared, Behind::Nothing)).await.into());
             }
             let mut tx = TenantTx::new(&session.shared);
-            let outcome = TenantContext::scope(session.context.clone(), body(&mut tx)).await;
+            let outcome = session.context.clone().scope(body(&mut tx)).await;
             self.close(session, outcome).await.map_err(|failed| failed.error)
         }
     }

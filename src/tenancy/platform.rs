@@ -64,9 +64,11 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     ///
     /// # Errors
     ///
-    /// Whatever the body returns. `Refused`: the task is inside a tenant; or a statement failed and the body returned `Ok`, or
-    /// the body changed role or path or ended the transaction, and nothing is committed. `Denied`: the login may not use the
-    /// schema `public`. `CommitUnknown`: the connection broke off around COMMIT. `Unavailable`: no connection in time, or it
+    /// Whatever the body returns. `Refused`: the task is inside a tenant, or inside so many of the platform's transactions that the
+    /// pool can never serve it; or a statement failed and the body returned `Ok`, a statement's future was dropped before the
+    /// statement was sent, or the body changed role or path or ended the transaction, and nothing is committed. `Conflict`:
+    /// everybody may create in `public`. `Denied`: the login may not use the schema `public`, or a statement needs `row_security`,
+    /// which is off. `CommitUnknown`: the connection broke off around COMMIT. `Unavailable`: no connection in time, or it
     /// was lost before COMMIT was sent.
     ///
     /// # Cancel safety
@@ -100,7 +102,7 @@ impl<E: From<Error> + Send> Platform<'_, E> {
                 return Err(Box::pin(db.why_refused(session.shared, Behind::Nothing)).await.into());
             }
             let mut tx = PlatformTx::new(&session.shared);
-            let outcome = body(&mut tx).await;
+            let outcome = session.context.clone().scope(body(&mut tx)).await;
             db.close(session, outcome).await.map_err(|failed| failed.error)
         }
     }

@@ -186,6 +186,9 @@ pub(crate) const ENTER_MARK: &str = "/* cgk: enter */";
 /// belongs to another organization than the row is not entered. Should any of it happen in another order, the last column
 /// raises the error, so the order is a matter of availability and not of safety.
 ///
+/// A tenant whose role may create in `public` is not entered, nor any where everybody may: the others would find what it makes
+/// there. In role mode the right is asked for as the tenant's role, which has what everybody has.
+///
 /// Whether the database accepts the isolation costs nothing: the server works it out when it plans.
 pub(crate) fn enter_sql(mode: Isolation, check: IsolationCheck) -> String {
     let accepted = match check {
@@ -195,9 +198,10 @@ pub(crate) fn enter_sql(mode: Isolation, check: IsolationCheck) -> String {
     let (set_role, role_is) = match mode {
         Isolation::Role => (
             "pg_catalog.set_config('role', $5::pg_catalog.text, true), ",
-            " and current_user::pg_catalog.text operator(pg_catalog.=) $5::pg_catalog.text",
+            " and current_user::pg_catalog.text operator(pg_catalog.=) $5::pg_catalog.text \
+             and not pg_catalog.has_schema_privilege('public', 'create')",
         ),
-        Isolation::Path => ("", ""),
+        Isolation::Path => ("", EVERYBODY_CREATES_NOT),
     };
     format!(
         "{ENTER_MARK} select pg_catalog.set_config('search_path', $1::pg_catalog.text, true), \
@@ -214,6 +218,10 @@ pub(crate) fn enter_sql(mode: Isolation, check: IsolationCheck) -> String {
         belongs = binding::belongs_sql("$4::pg_catalog.text", "o.id::pg_catalog.text"),
     )
 }
+
+/// A condition behind others: not everybody may create in `public`. In the function the first word stands for all roles, the
+/// second is the schema.
+const EVERYBODY_CREATES_NOT: &str = " and not pg_catalog.has_schema_privilege('public', 'public', 'create')";
 
 /// What the registry and the catalogue say of a tenant that could not be entered. Parameters, all text: slug, schema, role.
 /// From PostgreSQL 16 on a member of a role may still not act as it; older servers do not know the word for that.

@@ -1,6 +1,6 @@
 //! A tenant's transaction that is run again when the server undid it because of a conflict.
 
-use super::{Db, Platform, PlatformFnMany, PlatformTx, TenantContext, TenantFnMany, TenantTx, TxOptions, session::Of};
+use super::{Db, Platform, PlatformFnMany, PlatformTx, TenantFnMany, TenantTx, TxOptions, session::Of};
 use crate::{
     error::{Error, Result, TenantError, TransactionError},
     slug::TenantSlug,
@@ -36,7 +36,8 @@ impl Retry {
 
 impl<E: From<Error> + Send> Db<E> {
     /// [`with_tenant_in`](Self::with_tenant_in), run again in a new transaction when the server undid all of it because of
-    /// a serialization failure (40001) or a deadlock (40P01), in a statement or at COMMIT. At most [`Retry::tries_max`]
+    /// a serialization failure (40001) or a deadlock (40P01), in a statement or at COMMIT, and when a statement failed whose
+    /// future the body had dropped: then it is not known why. At most [`Retry::tries_max`]
     /// times in all, with waits that double and are jittered.
     ///
     /// Run again is only what certainly did not commit. It is not run again after
@@ -83,7 +84,7 @@ impl<E: From<Error> + Send> Db<E> {
                 tries += 1;
                 let session = self.open(Of::Tenant(slug), options).await?;
                 let mut tx = TenantTx::new(&session.shared);
-                let outcome = TenantContext::scope(session.context.clone(), body(&mut tx)).await;
+                let outcome = session.context.clone().scope(body(&mut tx)).await;
                 match self.close(session, outcome).await {
                     Ok(value) => return Ok(value),
                     Err(failed) if failed.undone && tries < retry.tries_max => {
@@ -120,7 +121,7 @@ impl<E: From<Error> + Send> Platform<'_, E> {
                 tries += 1;
                 let session = self.db().open(Of::Platform, options).await?;
                 let mut tx = PlatformTx::new(&session.shared);
-                let outcome = body(&mut tx).await;
+                let outcome = session.context.clone().scope(body(&mut tx)).await;
                 match self.db().close(session, outcome).await {
                     Ok(value) => return Ok(value),
                     Err(failed) if failed.undone && tries < retry.tries_max => {
@@ -148,10 +149,6 @@ pub(super) fn undone_by_server(error: &Error) -> bool {
             // Answered by the server, on the entry or on the COMMIT itself.
             TransactionError::Statement { source, .. } | TransactionError::PlatformStatement { source } => {
                 source.sqlstate().is_some_and(is_conflict)
-            }
-            // A statement had failed, the body ignored it, and the COMMIT was not reached.
-            TransactionError::Aborted { failed, .. } | TransactionError::PlatformRefused { failed, .. } => {
-                failed.as_ref().is_some_and(is_conflict)
             }
             _ => false,
         },

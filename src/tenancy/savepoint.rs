@@ -1,6 +1,6 @@
 //! A part of a transaction that can be undone on its own.
 
-use super::{failure::Failure, shared::Shared};
+use super::{failure::Seen, shared::Shared};
 use crate::{db::message::Message, error::Result};
 use futures_util::FutureExt;
 use std::ops::{Deref, DerefMut};
@@ -14,8 +14,8 @@ pub struct Savepoint<'t, T> {
     /// The number of savepoints around what it is in, and itself.
     depth: usize,
     state: State,
-    /// What had failed in the transaction before: a failure inside is forgotten when it is undone.
-    failed_before: Option<Failure>,
+    /// What was known of the transaction's statements before: a failure inside is forgotten when it is undone.
+    seen_before: Seen,
 }
 
 #[derive(PartialEq, Eq)]
@@ -28,8 +28,10 @@ enum State {
 impl<'t, T> Savepoint<'t, T> {
     /// Sets a savepoint at this depth.
     pub(super) async fn set(shared: &'t Shared, depth: usize, tx: T) -> Result<Self> {
+        // Dropped here, nothing was sent, and nothing is to be rolled back.
+        shared.may_send().await?;
         // Open before it is sent: dropped while the answer is on its way, it is rolled back.
-        let mut savepoint = Self { tx, shared, depth, state: State::Open, failed_before: shared.failures.save() };
+        let mut savepoint = Self { tx, shared, depth, state: State::Open, seen_before: shared.failures.save() };
         let outcome = shared.command(&format!("savepoint {}", savepoint.name())).await;
         if outcome.is_err() {
             savepoint.state = State::Closed;
@@ -70,7 +72,7 @@ impl<T> Drop for Savepoint<'_, T> {
             let name = self.name();
             let sql = format!("rollback to savepoint {name}; release savepoint {name}");
             let _ = Message::send(self.shared.client(), &sql).now_or_never();
-            self.shared.failures.restore(self.failed_before.take());
+            self.shared.failures.restore(std::mem::take(&mut self.seen_before));
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::protocol::{Nonce, PATH, TX, TenantTarget, demand_same};
 use crate::{
-    error::{Error, TenantError, TransactionError},
-    ident::literal,
+    error::{DriverError, Error, SetupError, TenantError, TransactionError},
+    ident::{literal, quoted},
 };
 use std::fmt;
 use tokio_postgres::error::SqlState;
@@ -20,6 +20,8 @@ pub(super) enum Scope {
 pub(super) struct PlatformTarget {
     /// The search path.
     pub(super) path: String,
+    pub(super) login: String,
+    pub(super) database: String,
 }
 
 /// As in "a statement of …".
@@ -33,6 +35,7 @@ impl fmt::Display for Scope {
 }
 
 const TAMPERED: &str = "something inside it ended it, or changed its role, its search path or its tenant";
+const DROPPED: &str = "a statement was dropped before it was sent and the closure returned Ok";
 const IGNORED: &str = "a statement failed and the closure returned Ok";
 const REFUSED: &str = "the server refused the message that opens it";
 
@@ -63,10 +66,29 @@ impl Scope {
 
     /// A statement failed.
     pub(super) fn failed(&self, source: tokio_postgres::Error) -> Error {
+        let by_row_security = source.as_db_error().is_some_and(|error| error.routine() == Some(ROW_SECURITY_CHECK));
         let source = source.into();
         match self {
             Self::Tenant(target) => TransactionError::Statement { tenant: target.slug.clone(), source }.into(),
+            Self::Platform(target) if by_row_security => target.row_security_is_off(source),
             Self::Platform(_) => TransactionError::PlatformStatement { source }.into(),
+        }
+    }
+
+    /// A statement was given up before it could be sent and the body returned `Ok`.
+    pub(super) fn statement_dropped(&self) -> Error {
+        match self {
+            Self::Tenant(target) => TransactionError::StatementDropped { tenant: target.slug.clone() }.into(),
+            Self::Platform(_) => TransactionError::PlatformRefused { why: DROPPED.into(), failed: None }.into(),
+        }
+    }
+
+    /// Whether an error is one of [`aborted`](Self::aborted).
+    pub(super) fn is_aborted(error: &Error) -> bool {
+        match error {
+            Error::Transaction(TransactionError::Aborted { .. }) => true,
+            Error::Transaction(TransactionError::PlatformRefused { why, .. }) => why == IGNORED,
+            _ => false,
         }
     }
 
@@ -96,13 +118,33 @@ impl Scope {
     }
 }
 
+/// The server's function that refuses a statement because `row_security` is off; its messages are translated.
+const ROW_SECURITY_CHECK: &str = "check_enable_rls";
+
 impl PlatformTarget {
     /// Makes the session the platform's for one transaction, or raises an error.
     pub(super) fn enter_sql(&self, nonce: Nonce) -> String {
         let set = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
         let columns =
             [set("search_path", &self.path), set("cgk.tx", &nonce.to_string()), set("app.current_organization_id", "")];
-        format!("select {}; {}", columns.join(", "), self.guard(nonce))
+        // In the function the first word stands for all roles, the second is the schema.
+        let everybody_creates = "pg_catalog.has_schema_privilege('public', 'public', 'create')";
+        let refused = demand_same(&[everybody_creates], &[literal("f")]);
+        format!("select {}; {}; {refused}", columns.join(", "), self.guard(nonce))
+    }
+
+    /// The error of a statement that the server refused because a policy would filter what it reads. What a role has for one
+    /// database counts before everything that the role or the database says.
+    fn row_security_is_off(&self, source: DriverError) -> Error {
+        let (login, database) = (quoted(&self.login), quoted(&self.database));
+        SetupError::Privilege {
+            role: self.login.clone(),
+            needed: "read a table with policies: row_security is off, so the server refuses what a policy would filter"
+                .into(),
+            grant: format!("alter role {login} in database {database} set row_security = on"),
+            source: Some(source),
+        }
+        .into()
     }
 
     fn guard(&self, nonce: Nonce) -> String {

@@ -2,12 +2,14 @@
 
 use super::{
     Db, TenantContext, TxOptions,
-    diagnosis::diagnose,
+    current::{HeldConnections, TaskContext},
+    diagnosis::{diagnose, diagnose_platform},
     entry::{Entry, Exit},
     exit::{CommitOutcome, Connection, departure},
+    failure::Aborted,
     lease::Lease,
     protocol::{Nonce, TenantTarget},
-    retry::{is_conflict, undone_by_server},
+    retry::undone_by_server,
     scope::{PlatformTarget, Scope},
     shared::Shared,
 };
@@ -26,8 +28,7 @@ use tokio_postgres::error::SqlState;
 pub(super) struct Session {
     pub(super) shared: Shared,
     pub(super) nonce: Nonce,
-    /// The task-local of a tenant; none for the platform.
-    pub(super) context: Option<TenantContext>,
+    pub(super) context: TaskContext,
 }
 
 /// A transaction that did not commit.
@@ -65,15 +66,17 @@ pub(super) enum Of<'a> {
 impl<E> Db<E> {
     /// Takes a connection and sends the first message.
     pub(super) async fn open(&self, of: Of<'_>, options: &TxOptions) -> Result<Session> {
-        let (context, scope) = match of {
-            Of::Tenant(slug) => (Some(self.context(slug)?), Scope::Tenant(self.tenant_target(slug))),
+        let (tenant, scope) = match of {
+            Of::Tenant(slug) => (Some(slug), Scope::Tenant(self.tenant_target(slug))),
             Of::Platform => {
                 if let Some(TenantContext { slug, .. }) = TenantContext::current() {
                     return Err(TransactionError::PlatformInsideTenant { tenant: slug }.into());
                 }
-                (None, Scope::Platform(PlatformTarget { path: self.inner.search_path.of(&SchemaName::public()) }))
+                (None, Scope::Platform(self.platform_target()))
             }
         };
+        let context =
+            TaskContext { held: self.hold(tenant)?, tenant: tenant.map(|slug| TenantContext { slug: slug.clone() }) };
         let (inner, nonce) = (&self.inner, Nonce::random());
         let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone());
         if let Of::Tenant(slug) = of {
@@ -86,16 +89,28 @@ impl<E> Db<E> {
         Ok(Session { shared, nonce, context })
     }
 
-    /// The task-local of a call, refused where the pool can never give what the calls around it hold.
-    fn context(&self, slug: &TenantSlug) -> Result<TenantContext> {
+    /// The connections that the task holds, with one more for a tenant or for the platform; refused where the pool can never give
+    /// so many.
+    fn hold(&self, tenant: Option<&TenantSlug>) -> Result<HeldConnections> {
         let pool = Arc::as_ptr(&self.inner) as usize;
-        let context = TenantContext::inside(slug, pool);
+        let held = HeldConnections::current().and(pool);
         let size_max = self.inner.pool.status().max_size;
-        if context.held_of(pool) > size_max {
-            let outer = TenantContext::current().map_or_else(|| slug.clone(), |outer| outer.slug);
-            return Err(TransactionError::NestedTenant { outer, inner: slug.clone(), size_max }.into());
+        if held.of(pool) <= size_max {
+            return Ok(held);
         }
-        Ok(context)
+        let error = match (TenantContext::current(), tenant.cloned()) {
+            (Some(outer), Some(inner)) => TransactionError::NestedTenant { outer: outer.slug, inner, size_max },
+            (_, tenant) => TransactionError::NestedInPlatform { tenant, size_max },
+        };
+        Err(error.into())
+    }
+
+    fn platform_target(&self) -> PlatformTarget {
+        PlatformTarget {
+            path: self.inner.search_path.of(&SchemaName::public()),
+            login: self.inner.config.target().user().unwrap_or_default().to_owned(),
+            database: self.inner.database.clone(),
+        }
     }
 
     fn tenant_target(&self, slug: &TenantSlug) -> TenantTarget {
@@ -119,11 +134,17 @@ impl<E> Db<E> {
             return Err(Failed::by(error));
         }
         match outcome {
-            Ok(value) => leave(shared, nonce).await.map(|()| value).map_err(Failed::by),
+            Ok(value) => {
+                let aborted_by_conflict = shared.failures.is_by_conflict(Aborted::ByServer);
+                leave(shared, nonce).await.map(|()| value).map_err(|error| match Scope::is_aborted(&error) {
+                    // A statement had failed, the body ignored it, and the COMMIT was not reached.
+                    true => Failed { undone: aborted_by_conflict, error: error.into() },
+                    false => Failed::by(error),
+                })
+            }
             Err(error) => {
                 // What the body undid itself, with a savepoint, is no longer among the failures.
-                let undone =
-                    !shared.is_tampered() && shared.failures.aborted_by().is_some_and(|state| is_conflict(&state));
+                let undone = !shared.is_tampered() && shared.failures.is_by_conflict(Aborted::Unknown);
                 shared.lease.roll_back().await;
                 Err(Failed { error, undone })
             }
@@ -144,10 +165,7 @@ impl<E> Db<E> {
         }
         match shared.scope.clone() {
             Scope::Tenant(target) => self.why_tenant_refused(shared, target, refusal).await,
-            Scope::Platform(_) => {
-                shared.lease.roll_back().await;
-                self.why_platform_refused(refusal)
-            }
+            Scope::Platform(target) => self.why_platform_refused(shared, target, refusal).await,
         }
     }
 
@@ -158,7 +176,7 @@ impl<E> Db<E> {
             let waited = inner.config.session().lock_timeout;
             return MigrationError::Locked { schema: target.schema, waited }.into();
         }
-        match Box::pin(diagnose(&shared, &target, &inner.database, &inner.config)).await {
+        match Box::pin(diagnose(&shared, &target, &inner.database, &inner.tag, &inner.config)).await {
             Ok(Some(reason)) => {
                 shared.lease.roll_back().await;
                 reason
@@ -172,12 +190,23 @@ impl<E> Db<E> {
         }
     }
 
-    fn why_platform_refused(&self, refusal: tokio_postgres::Error) -> Error {
+    async fn why_platform_refused(
+        &self,
+        shared: Shared,
+        target: PlatformTarget,
+        refusal: tokio_postgres::Error,
+    ) -> Error {
         if refusal.code() != Some(&SqlState::DIVISION_BY_ZERO) {
+            shared.lease.roll_back().await;
             return while_doing("begin a transaction of the platform")(refusal);
         }
+        let found = diagnose_platform(&shared, &self.inner.tag).await;
+        shared.lease.roll_back().await;
+        if let Err(error) = found {
+            return error;
+        }
         SetupError::Privilege {
-            role: self.inner.config.target().user().unwrap_or_default().to_owned(),
+            role: target.login,
             needed: "use schema public".into(),
             grant: "grant usage on schema public to the login".into(),
             source: Some(refusal.into()),
@@ -188,10 +217,12 @@ impl<E> Db<E> {
 
 /// Commits, guarded and scrubbed.
 async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
-    if shared.is_tampered() || !shared.lease.is_answering() {
-        let error = match shared.is_tampered() {
-            true => shared.scope.tampered(),
-            false => shared.scope.aborted(shared.failures.aborted_by()),
+    let (tampered, unsent) = (shared.is_tampered(), shared.failures.has_unsent());
+    if tampered || unsent || !shared.lease.is_answering() {
+        let error = match (tampered, unsent) {
+            (true, _) => shared.scope.tampered(),
+            (false, true) => shared.scope.statement_dropped(),
+            (false, false) => shared.scope.aborted(shared.failures.aborted_by()),
         };
         shared.lease.roll_back().await;
         return Err(error);

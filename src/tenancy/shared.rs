@@ -4,7 +4,7 @@ use super::{
     descriptions::{Described, Descriptions, Typed},
     entry::Entry,
     failure::{FailureLog, StatementNumber},
-    lease::Lease,
+    lease::{InFlightGuard, Lease},
     scope::Scope,
     statement_form::{StatementForm, statement_form},
 };
@@ -24,7 +24,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio_postgres::{Client, types::ToSql};
+use tokio_postgres::{Client, Statement, types::ToSql};
 
 /// What a transaction and its savepoints share.
 pub(super) struct Shared {
@@ -99,7 +99,7 @@ impl Shared {
 
     /// Waits until a statement may be sent. Behind a pooler that is when the tenant is entered: nothing there would keep the
     /// statement from running by itself when the BEGIN before it fails.
-    async fn may_send(&self) -> Result<()> {
+    pub(super) async fn may_send(&self) -> Result<()> {
         match self.pooling {
             Pooling::Direct => Ok(()),
             Pooling::Transaction => self.entered().await,
@@ -151,14 +151,23 @@ impl Shared {
         if let Some(verdict) = self.entry.peek() {
             self.judge(verdict)?;
         }
-        self.may_send().await?;
-        let (flight, number) = (self.lease.begin_statement(), self.failures.next());
+        self.failures.until_sent(self.may_send()).await?;
+        let awaited = self.begin_statement();
         // Both are read at once: the driver stops reading from the wire when what it has read is not taken from it, and the
         // answer to the first message comes in any number of pieces.
         let (verdict, outcome) = futures_util::future::join(self.entry.clone(), work).await;
-        flight.finish_statement();
+        let number = awaited.finish();
         self.judge(&verdict)?;
         self.noted(number, outcome)
+    }
+
+    /// Marks a statement as running until it is answered.
+    pub(super) fn begin_statement(&self) -> AwaitedStatement<'_> {
+        AwaitedStatement {
+            log: &self.failures,
+            number: self.failures.next(),
+            flight: Some(self.lease.begin_statement()),
+        }
     }
 
     fn noted<T>(&self, number: StatementNumber, outcome: Result<T, tokio_postgres::Error>) -> Result<T> {
@@ -204,7 +213,7 @@ impl Shared {
     where
         W: Future<Output = Result<T, tokio_postgres::Error>>,
     {
-        let described = self.describe(sql, params).await?;
+        let described = self.failures.until_sent(self.describe(sql, params)).await?;
         let outcome = self.run(work(described.typed(params))).await;
         let Err(Error::Transaction(
             TransactionError::Statement { source, .. } | TransactionError::PlatformStatement { source },
@@ -216,7 +225,7 @@ impl Shared {
         if !self.is_outdated(&described, sql, source) || source.as_db_error().is_some() {
             return outcome;
         }
-        let described = self.describe(sql, params).await?;
+        let described = self.failures.until_sent(self.describe(sql, params)).await?;
         self.run(work(described.typed(params))).await
     }
 
@@ -229,8 +238,40 @@ impl Shared {
         outdated
     }
 
+    /// Asks the server to parse a statement whose name is not known to anybody else.
+    pub(super) async fn prepare(&self, sql: &str) -> Result<Statement> {
+        self.admit(sql)?;
+        self.failures.until_sent(self.run(self.client().prepare(sql))).await
+    }
+
     /// Sends a statement of our own without parameters and waits for it.
     pub(super) async fn command(&self, sql: &str) -> Result<()> {
         self.run(async { message::run(self.client(), sql).await?.complete().map(drop) }).await
+    }
+}
+
+/// A statement whose answer is awaited. Dropped before it has come, it is not any more, and the transaction knows it.
+pub(super) struct AwaitedStatement<'s> {
+    log: &'s FailureLog,
+    number: StatementNumber,
+    /// Gone when the answer has come.
+    flight: Option<InFlightGuard>,
+}
+
+impl AwaitedStatement<'_> {
+    /// The server has answered.
+    pub(super) fn finish(mut self) -> StatementNumber {
+        if let Some(flight) = self.flight.take() {
+            flight.finish_statement();
+        }
+        self.number
+    }
+}
+
+impl Drop for AwaitedStatement<'_> {
+    fn drop(&mut self) {
+        if self.flight.is_some() {
+            self.log.unanswered(self.number);
+        }
     }
 }

@@ -185,26 +185,26 @@ impl Shared {
     }
 
     pub(super) async fn copy_in<U: Buf + Send + 'static>(&self, sql: &str) -> Result<CopyIn<'_, U>> {
-        self.admit(sql)?;
-        let sink = self.run(self.client().copy_in(sql)).await?;
+        let statement = self.prepare(sql).await?;
+        let sink = self.run(self.client().copy_in(&statement)).await?;
         Ok(CopyIn::new(self, sink))
     }
 
     pub(super) async fn copy_out(&self, sql: &str) -> Result<CopyOut<'_>> {
-        self.admit(sql)?;
-        let data = self.run(self.client().copy_out(sql)).await?;
+        let statement = self.prepare(sql).await?;
+        let data = self.run(self.client().copy_out(&statement)).await?;
         Ok(CopyOut::new(self, data))
     }
 
     pub(super) async fn binary_copy_in(&self, sql: &str, types: &[Type]) -> Result<BinaryCopyIn<'_>> {
-        self.admit(sql)?;
-        let sink = self.run(self.client().copy_in::<_, Bytes>(sql)).await?;
+        let statement = self.prepare(sql).await?;
+        let sink = self.run(self.client().copy_in::<_, Bytes>(&statement)).await?;
         Ok(BinaryCopyIn::new(self, sink, types))
     }
 
     pub(super) async fn binary_copy_out(&self, sql: &str, types: &[Type]) -> Result<BinaryCopyOut<'_>> {
-        self.admit(sql)?;
-        let data = self.run(self.client().copy_out(sql)).await?;
+        let statement = self.prepare(sql).await?;
+        let data = self.run(self.client().copy_out(&statement)).await?;
         Ok(BinaryCopyOut::new(self, data, types))
     }
 }
@@ -222,9 +222,14 @@ macro_rules! statements {
             ///
             /// # Cancel safety
             ///
-            /// Dropped once it was polled, the statement goes on at the server. When the closure then returns `Ok`, the commit waits
-            /// for it and contains it; when the transaction ends in another way, it is cancelled. This is so for every statement
-            /// here.
+            /// Dropped once it was sent, the statement goes on at the server. When the closure then returns `Ok`, the commit waits
+            /// for it and contains it; when the transaction ends in another way, it is cancelled.
+            ///
+            /// It is sent when it is first polled, with three exceptions: the first time that a statement with parameters runs in
+            /// the tenant, the server is asked for their types before; COPY is prepared before; and behind a pooler the first
+            /// statement waits for the answer to the entry. Dropped meanwhile, it never runs, and a transaction without it does not
+            /// commit: kind `Refused`, [`TransactionError::StatementDropped`](crate::TransactionError::StatementDropped) for a
+            /// tenant. This is so for every statement here.
             pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
                 self.shared.query(sql, params).await
             }

@@ -1,10 +1,11 @@
 //! What streams in and out of a transaction; none of it can leave the transaction.
 
-use super::{lease::InFlightGuard, shared::Shared};
+use super::shared::{AwaitedStatement, Shared};
 use crate::error::{Error, Result};
 use futures_util::{Sink, Stream};
 use std::{
-    pin::Pin,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     task::{Context, Poll},
 };
 use tokio_postgres::{
@@ -17,12 +18,12 @@ use tokio_postgres::{
 pub struct Rows<'t> {
     rows: Pin<Box<RowStream>>,
     shared: &'t Shared,
-    flight: Option<InFlightGuard>,
+    awaited: Option<AwaitedStatement<'t>>,
 }
 
 impl<'t> Rows<'t> {
     pub(super) fn new(shared: &'t Shared, rows: RowStream) -> Self {
-        Self { rows: Box::pin(rows), shared, flight: Some(shared.lease.begin_statement()) }
+        Self { rows: Box::pin(rows), shared, awaited: Some(shared.begin_statement()) }
     }
 }
 
@@ -31,7 +32,7 @@ impl Stream for Rows<'_> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Row>>> {
         let this = &mut *self;
-        stream_next(this.rows.as_mut(), this.shared, &mut this.flight, cx)
+        stream_next(this.rows.as_mut(), this.shared, &mut this.awaited, cx)
     }
 }
 
@@ -39,12 +40,12 @@ impl Stream for Rows<'_> {
 pub struct CopyOut<'t> {
     data: Pin<Box<CopyOutStream>>,
     shared: &'t Shared,
-    flight: Option<InFlightGuard>,
+    awaited: Option<AwaitedStatement<'t>>,
 }
 
 impl<'t> CopyOut<'t> {
     pub(super) fn new(shared: &'t Shared, data: CopyOutStream) -> Self {
-        Self { data: Box::pin(data), shared, flight: Some(shared.lease.begin_statement()) }
+        Self { data: Box::pin(data), shared, awaited: Some(shared.begin_statement()) }
     }
 }
 
@@ -53,7 +54,7 @@ impl Stream for CopyOut<'_> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<bytes::Bytes>>> {
         let this = &mut *self;
-        stream_next(this.data.as_mut(), this.shared, &mut this.flight, cx)
+        stream_next(this.data.as_mut(), this.shared, &mut this.awaited, cx)
     }
 }
 
@@ -61,43 +62,67 @@ impl Stream for CopyOut<'_> {
 fn stream_next<T>(
     stream: Pin<&mut impl Stream<Item = Result<T, tokio_postgres::Error>>>,
     shared: &Shared,
-    flight: &mut Option<InFlightGuard>,
+    awaited: &mut Option<AwaitedStatement<'_>>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<T>>> {
     let item = std::task::ready!(stream.poll_next(cx));
     if !matches!(item, Some(Ok(_)))
-        && let Some(flight) = flight.take()
+        && let Some(awaited) = awaited.take()
     {
-        flight.finish_statement();
+        awaited.finish();
     }
     Poll::Ready(item.map(|item| item.map_err(|source| shared.failed(shared.failures.next(), source))))
 }
 
-/// The sink of [`TenantTx::copy_in`](super::TenantTx::copy_in); it cannot leave the transaction. Dropped before [`CopyIn::finish`], the COPY is
-/// abandoned, and the transaction can only be rolled back.
-#[must_use = "a COPY that is not finished is abandoned"]
+/// The sink of [`TenantTx::copy_in`](super::TenantTx::copy_in); it cannot leave the transaction.
+///
+/// The COPY is complete when [`CopyIn::finish`] or [`SinkExt::close`](futures_util::SinkExt::close) has returned, which
+/// [`StreamExt::forward`](futures_util::StreamExt::forward) calls. Dropped before, it is abandoned, and the transaction can only be rolled back; dropped
+/// while one of them waits for the answer, it is complete or abandoned, and the transaction commits with it or not at all.
+#[must_use = "a COPY that is neither finished nor closed is abandoned"]
 pub struct CopyIn<'t, U: bytes::Buf + Send + 'static> {
     sink: Pin<Box<CopyInSink<U>>>,
     shared: &'t Shared,
-    flight: Option<InFlightGuard>,
+    state: CopyState<'t>,
+}
+
+/// How far a COPY is.
+enum CopyState<'t> {
+    Open(AwaitedStatement<'t>),
+    /// Complete, with so many rows.
+    Done(u64),
+    Failed,
 }
 
 impl<'t, U: bytes::Buf + Send + 'static> CopyIn<'t, U> {
     pub(super) fn new(shared: &'t Shared, sink: CopyInSink<U>) -> Self {
-        Self { sink: Box::pin(sink), shared, flight: Some(shared.lease.begin_statement()) }
+        Self { sink: Box::pin(sink), shared, state: CopyState::Open(shared.begin_statement()) }
     }
 
-    /// Ends the COPY and returns the number of rows it wrote.
+    /// Ends the COPY and returns the number of rows it wrote; after the sink was closed, that number again.
     ///
     /// # Errors
     ///
     /// As [`TenantTx::query`](super::TenantTx::query).
     pub async fn finish(mut self) -> Result<u64> {
-        let rows = self.sink.as_mut().finish().await;
-        if let Some(flight) = self.flight.take() {
-            flight.finish_statement();
+        poll_fn(|cx| self.poll_finish(cx)).await
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<u64>> {
+        if let CopyState::Done(rows) = self.state {
+            return Poll::Ready(Ok(rows));
         }
-        rows.map_err(|source| self.shared.failed(self.shared.failures.next(), source))
+        // The driver's future holds no state of its own: that is in the sink.
+        let finished = std::task::ready!(pin!(self.sink.as_mut().finish()).poll(cx));
+        let state = finished.as_ref().map_or(CopyState::Failed, |rows| CopyState::Done(*rows));
+        if let CopyState::Open(awaited) = std::mem::replace(&mut self.state, state) {
+            awaited.finish();
+        }
+        Poll::Ready(finished.map_err(|source| self.failed(source)))
+    }
+
+    fn failed(&self, source: tokio_postgres::Error) -> Error {
+        self.shared.failed(self.shared.failures.next(), source)
     }
 }
 
@@ -105,26 +130,19 @@ impl<U: bytes::Buf + Send + 'static> Sink<U> for CopyIn<'_, U> {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let shared = self.shared;
-        self.sink.as_mut().poll_ready(cx).map_err(|source| shared.failed(shared.failures.next(), source))
+        self.sink.as_mut().poll_ready(cx).map_err(|source| self.failed(source))
     }
 
     fn start_send(mut self: Pin<&mut Self>, item: U) -> Result<()> {
-        let shared = self.shared;
-        self.sink.as_mut().start_send(item).map_err(|source| shared.failed(shared.failures.next(), source))
+        self.sink.as_mut().start_send(item).map_err(|source| self.failed(source))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let shared = self.shared;
-        self.sink.as_mut().poll_flush(cx).map_err(|source| shared.failed(shared.failures.next(), source))
+        self.sink.as_mut().poll_flush(cx).map_err(|source| self.failed(source))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let closed = std::task::ready!(self.sink.as_mut().poll_close(cx));
-        if let Some(flight) = self.flight.take() {
-            flight.finish_statement();
-        }
-        Poll::Ready(closed.map_err(|source| self.shared.failed(self.shared.failures.next(), source)))
+        self.poll_finish(cx).map_ok(drop)
     }
 }
 
@@ -134,13 +152,13 @@ impl<U: bytes::Buf + Send + 'static> Sink<U> for CopyIn<'_, U> {
 pub struct BinaryCopyIn<'t> {
     writer: Pin<Box<BinaryCopyInWriter>>,
     shared: &'t Shared,
-    flight: Option<InFlightGuard>,
+    awaited: Option<AwaitedStatement<'t>>,
 }
 
 impl<'t> BinaryCopyIn<'t> {
     pub(super) fn new(shared: &'t Shared, sink: CopyInSink<bytes::Bytes>, types: &[Type]) -> Self {
         let writer = Box::pin(BinaryCopyInWriter::new(sink, types));
-        Self { writer, shared, flight: Some(shared.lease.begin_statement()) }
+        Self { writer, shared, awaited: Some(shared.begin_statement()) }
     }
 
     /// Writes a row.
@@ -164,8 +182,8 @@ impl<'t> BinaryCopyIn<'t> {
     /// As [`TenantTx::query`](super::TenantTx::query).
     pub async fn finish(mut self) -> Result<u64> {
         let rows = self.writer.as_mut().finish().await;
-        if let Some(flight) = self.flight.take() {
-            flight.finish_statement();
+        if let Some(awaited) = self.awaited.take() {
+            awaited.finish();
         }
         rows.map_err(|source| self.shared.failed(self.shared.failures.next(), source))
     }
@@ -175,13 +193,13 @@ impl<'t> BinaryCopyIn<'t> {
 pub struct BinaryCopyOut<'t> {
     rows: Pin<Box<BinaryCopyOutStream>>,
     shared: &'t Shared,
-    flight: Option<InFlightGuard>,
+    awaited: Option<AwaitedStatement<'t>>,
 }
 
 impl<'t> BinaryCopyOut<'t> {
     pub(super) fn new(shared: &'t Shared, data: CopyOutStream, types: &[Type]) -> Self {
         let rows = Box::pin(BinaryCopyOutStream::new(data, types));
-        Self { rows, shared, flight: Some(shared.lease.begin_statement()) }
+        Self { rows, shared, awaited: Some(shared.begin_statement()) }
     }
 }
 
@@ -190,6 +208,6 @@ impl Stream for BinaryCopyOut<'_> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<BinaryCopyOutRow>>> {
         let this = &mut *self;
-        stream_next(this.rows.as_mut(), this.shared, &mut this.flight, cx)
+        stream_next(this.rows.as_mut(), this.shared, &mut this.awaited, cx)
     }
 }

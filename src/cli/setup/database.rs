@@ -511,7 +511,8 @@ fn shared_schema(report: &setup::SetupReport, migrations: &Migrations, began: In
         Hardening::NotNeeded => {}
         Hardening::Revoked => lines.push(ok("revoked the right of every role to create tables in public".into())),
         Hardening::NotAllowed => lines.push(warning(
-            "every role may create tables in public; run as its owner: revoke create on schema public from public;"
+            "every role may create in public, so cgk makes, migrates and enters no tenant (CGK0304); let its owner run: revoke \
+             create on schema public from public;"
                 .into(),
         )),
     }

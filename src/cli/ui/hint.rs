@@ -69,6 +69,7 @@ fn setup(refused: &SetupError) -> Option<String> {
             format!("Fix it with `{mend}`, or choose another name.")
         }
         SetupError::SearchPathUnfit { fix, .. } if fix.is_empty() => "Take it out of the setting `search_path`.".into(),
+        SetupError::SearchPathUnfit { schema, fix, .. } if schema == "public" => format!("Let its owner run `{fix}`."),
         SetupError::SearchPathUnfit { fix, .. } => {
             format!("Run `{fix}`, or set `search_path` in cgk.toml to the schemas that extensions live in.")
         }

@@ -151,6 +151,7 @@ pub async fn create_many(
     observer: &mut dyn CreateObserver,
 ) -> Result<CreateManyReport> {
     state::require_registry(operator).await?;
+    operator.refuse_writable_public().await?;
     encodable::check_all(operator, migrations).await?;
     options.interrupt.listen();
     let jobs = jobs(operator, tenants).await?;

@@ -116,7 +116,8 @@ pub enum Creation {
 /// # Errors
 ///
 /// Kind `NotReady`: the database is not set up, or the tenant is in use and its schema is gone ([`LostSchema`]). `Conflict`: a
-/// schema of that name is there and not cgk's, or it belongs to another organization than the registry's. `Denied`: the role
+/// schema of that name is there and not cgk's, or it belongs to another organization than the registry's, or PUBLIC or a tenant's
+/// role may create in `public`. `Denied`: the role
 /// may not create schemas, or roles in role mode. `Drift`: the ledger and the files do not agree, or the files are not the
 /// fleet's ([`MigrationError::WrongFiles`]). `Failed`: a migration was
 /// refused; nothing is left. An error of [`Db::with_tenant`]: the tenant is made, and `db`'s login cannot enter it.
@@ -132,6 +133,7 @@ pub async fn create(
     options: &CreateOptions,
 ) -> Result<Created> {
     state::require_registry(operator).await?;
+    operator.refuse_writable_public().await?;
     encodable::check_all(operator, migrations).await?;
     let replay = Replay::of(operator, migrations).await?;
     for _ in 0..TRIES_MAX {

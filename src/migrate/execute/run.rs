@@ -240,7 +240,8 @@ pub async fn run(
 ///
 /// # Errors
 ///
-/// Whatever stops the shared schema; then no tenant was touched. Kind `NotFound`: a named canary is not in the registry. Kind
+/// Whatever stops the shared schema; then no tenant was touched. Kind `Conflict`: tenants are to be migrated, and PUBLIC or a
+/// tenant's role may create in `public` ([`SetupError::SearchPathUnfit`](crate::SetupError::SearchPathUnfit)). Kind `NotFound`: a named canary is not in the registry. Kind
 /// `Invalid`: it is not one of the selected tenants. A
 /// server that is lost on the way is no error but [`StopReason::Unavailable`], and what was done is in the report.
 ///
@@ -262,6 +263,9 @@ pub async fn run_with(
         operator.facts().require_writable()?;
     }
     check_canaries(operator, &planned, &options.canary).await?;
+    if planned.selection.scope != Scope::Public {
+        operator.refuse_writable_public().await?;
+    }
     options.interrupt.listen();
     observer.started(&RunStart {
         public_pending: planned.public.as_ref().map_or(0, |public| public.pending.len()),

@@ -5,3 +5,4 @@ pub(crate) mod extension_schemas;
 pub(crate) mod public_functions;
 pub(crate) mod split_answers;
 pub(crate) mod standby;
+pub(crate) mod writable_public;

@@ -158,10 +158,33 @@ async fn what_cannot_be_entered_is_refused_by_a_code_of_its_own() {
             let sql = format!("{enter}; reset role; select public.cgk_check('acme')");
             assert_eq!(refused(&client, "begin", &sql).await, "TN501");
         }
+        // Back to the login there is no way into another tenant, nor into the same one.
+        for again in ["acme", "globex"] {
+            let sql = format!("{enter}; reset role; select public.cgk_enter('{again}')");
+            let expected = match (isolation, again) {
+                (Isolation::Path, "acme") => "none",
+                _ => "TN405",
+            };
+            assert_eq!(refused(&client, "begin", &sql).await, expected, "{isolation:?}: {again}");
+        }
         // A schema that says nothing of an organization, as older versions made them, is the tenant's.
         stage.sql("comment on schema tenant_taken is null").await;
         assert_eq!(refused(&client, "begin", "select public.cgk_enter('taken')").await, "none");
     }
+}
+
+/// A login that only has a name like those of tenants' roles enters as any other; as a tenant's role nobody enters another one.
+#[tokio::test]
+async fn a_login_with_a_name_like_a_tenants_role_enters() {
+    let stage = Stage::set().await;
+    let name = format!("cgk_{}_ops", stage.app_name().as_str());
+    let client = connect(stage.database.name()).await;
+    stage.sql(&format!("create role {name} superuser")).await;
+    for (role, expected) in [(name.clone(), "none"), (stage.role("globex"), "TN405"), (stage.role("acme"), "none")] {
+        let begin = format!("begin; set local role {role}");
+        assert_eq!(refused(&client, &begin, "select public.cgk_enter('acme')").await, expected, "{role}");
+    }
+    stage.sql(&format!("drop role {name}")).await;
 }
 
 /// A function sees that it is called outside of a transaction block where the transaction began with this very message, as a
@@ -501,4 +524,29 @@ async fn the_library_and_the_functions_mix() {
         assert!(format!("{refused:?}").contains("TN405"), "{refused:?}");
         assert_eq!((stage.marks("acme", "functions").await, stage.marks("acme", "library").await), ((20, 0), (20, 20)));
     }
+}
+
+/// The two statements that the documentation gives for suspending a tenant: the first keeps others out, the second waits for those
+/// who are inside.
+#[tokio::test]
+async fn a_suspension_as_it_is_documented_keeps_out_and_waits() {
+    let page = include_str!("../../../docs/other-languages.md");
+    let block = page.split("<!-- suspend -->\n```sql\n").nth(1).unwrap().split("\n```").next().unwrap();
+    let [suspend, wait] = block.lines().collect::<Vec<_>>()[..] else { panic!("{block}") };
+    let stage = Stage::set().await;
+    let (inside, next) = (connect(stage.database.name()).await, connect(stage.database.name()).await);
+    let operator = connect(stage.database.name()).await;
+    run(&inside, "begin").await.unwrap();
+    run(&inside, "select public.cgk_enter('acme')").await.unwrap();
+    run(&operator, suspend).await.unwrap();
+    assert_eq!(refused(&next, "begin", "select public.cgk_enter('acme')").await, "TN402");
+    let waiting = tokio::spawn(async move { run(&operator, wait).await });
+    let waits = "select exists (select from pg_locks where locktype = 'advisory' and not granted
+                 and database = (select oid from pg_database where datname = current_database()))";
+    stage.until(waits).await;
+    run(&inside, "insert into marks (tag, n) values ('late', 1)").await.unwrap();
+    assert!(!waiting.is_finished());
+    run(&inside, "commit").await.unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(stage.marks("acme", "late").await, (1, 0), "what was inside has committed");
 }

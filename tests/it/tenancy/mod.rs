@@ -5,6 +5,7 @@ pub(crate) mod begin;
 pub(crate) mod cancel;
 pub(crate) mod commit;
 pub(crate) mod compile;
+pub(crate) mod dropped;
 pub(crate) mod enter;
 pub(crate) mod guard;
 pub(crate) mod injection;

@@ -1,8 +1,11 @@
 //! The platform's own way to the shared tables: all organizations, guarded and cleaned up like a tenant's transaction.
 
-use crate::stage::{Stage, slug};
+use crate::{
+    stage::{Stage, slug},
+    support::patience::must_end,
+};
 use cgk::{
-    Db, Error, ErrorKind, TenantError, TxOptions,
+    Db, Error, ErrorKind, SetupError, TenantError, TransactionError, TxOptions,
     config::{Isolation, Pooling},
     login::SharedTables,
 };
@@ -134,6 +137,52 @@ async fn a_task_inside_a_tenant_is_refused() {
         .unwrap_err();
     assert_eq!((error.code(), error.kind()), ("CGK0509", ErrorKind::Refused));
     assert_eq!(other.platform().query(EMAILS, &[]).await.unwrap().len(), 2);
+}
+
+/// A call inside its transaction for which the pool can never have a connection is refused at once and by name.
+#[tokio::test]
+async fn a_call_inside_it_that_can_get_no_connection_is_refused() {
+    let stage = Stage::set().await;
+    let acme = slug("acme");
+    for (size, enough) in [(1, false), (2, true)] {
+        let db: Db = Db::connect(&stage.config().with_pool_size_max(size)).await.unwrap();
+        let platform = db.platform();
+        let outcomes = platform
+            .transaction(async |_| {
+                Ok([
+                    must_end("tenant", db.with_tenant(&acme, async |_| Ok(()))).await,
+                    must_end("statement", db.tenant(&acme).execute("select 1", &[])).await.map(drop),
+                    must_end("platform", db.platform().execute("select 1", &[])).await.map(drop),
+                ])
+            })
+            .await
+            .unwrap();
+        let expected = [Some(acme.clone()), Some(acme.clone()), None];
+        for (outcome, expected) in outcomes.into_iter().zip(expected) {
+            match outcome {
+                Ok(()) => assert!(enough),
+                Err(Error::Transaction(TransactionError::NestedInPlatform { tenant, size_max })) => {
+                    assert_eq!((tenant, size_max, enough), (expected, 1, false));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        // The platform's transaction is over.
+        db.with_tenant(&acme, async |_| Ok(())).await.unwrap();
+    }
+}
+
+/// `row_security = off`, as whoever makes dumps sets it: the statement that the server then refuses says what to do.
+#[tokio::test]
+async fn row_security_off_is_named_with_what_helps() {
+    let (stage, db) = stage().await;
+    stage.sql(&format!("alter database \"{}\" set row_security = off", stage.database.name())).await;
+    let again = || async { Db::<Error>::connect(db.config()).await.unwrap() };
+    let refused = again().await.platform().query(EMAILS, &[]).await.unwrap_err();
+    let Error::Setup(SetupError::Privilege { needed, grant, .. }) = refused else { panic!("{refused:?}") };
+    assert!(needed.contains("row_security is off"), "{needed}");
+    stage.sql(&grant).await;
+    assert_eq!(again().await.platform().query(EMAILS, &[]).await.unwrap().len(), 2);
 }
 
 #[tokio::test]

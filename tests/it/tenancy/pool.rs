@@ -181,8 +181,11 @@ async fn a_statement_abandoned_while_it_is_described_takes_its_connection_with_i
             .with_tenant(&slug("acme"), async |tx| {
                 tx.query_typed("select 1", &[]).await?;
                 let sql = format!("select {n} + $1::int");
-                let abandoned = futures_util::FutureExt::now_or_never(tx.query(&sql, &[&1_i32]));
+                // In a part that is rolled back, so that the transaction commits without the statement.
+                let part = tx.savepoint().await?;
+                let abandoned = futures_util::FutureExt::now_or_never(part.query(&sql, &[&1_i32]));
                 assert!(abandoned.is_none());
+                drop(part);
                 let left = format!("select count(*) from pg_prepared_statements where statement = '{sql}'");
                 Ok(tx.query_typed(&left, &[]).await?[0].get(0))
             })

@@ -5,6 +5,7 @@ use crate::{
     stage::{Stage, slug},
 };
 use cgk::{Db, Error, ErrorKind, Retry, TenantTx, TxOptions};
+use futures_util::FutureExt;
 use std::{
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
@@ -45,10 +46,14 @@ enum Step {
     Undo(&'static str),
     /// A statement whose failure the body undoes with a savepoint that it writes itself.
     UndoByHand(&'static str),
+    /// A statement whose future the body drops once it was sent.
+    Leave(&'static str),
+    /// The same in a part that the body does not release.
+    LeaveInPart(&'static str),
     /// The body returns an error of its own.
     GiveUp,
 }
-use Step::{GiveUp, Ignore, Run, Undo, UndoByHand};
+use Step::{GiveUp, Ignore, Leave, LeaveInPart, Run, Undo, UndoByHand};
 
 impl Step {
     async fn take(self, tx: &mut TenantTx<'_>) -> Result<(), AppError> {
@@ -65,6 +70,11 @@ impl Step {
                 let failed = tx.execute_typed(sql, &[]).await;
                 assert!(failed.is_err(), "{sql}");
                 tx.execute_typed("rollback to savepoint mine", &[]).await?;
+            }
+            Leave(sql) => assert!(tx.execute_typed(sql, &[]).now_or_never().is_none(), "{sql}"),
+            LeaveInPart(sql) => {
+                let part = tx.savepoint().await?;
+                assert!(part.execute_typed(sql, &[]).now_or_never().is_none(), "{sql}");
             }
             GiveUp => return Err(AppError::GivenUp),
         }
@@ -125,6 +135,14 @@ async fn what_the_server_undid_is_run_again() {
         &[Undo(DIVISION), Run(CONFLICT)],
         &[UndoByHand(DIVISION), Run(CONFLICT)],
         &[Undo(CONFLICT), Run(DEADLOCK), GiveUp],
+        // The body has not waited for the answer.
+        &[Leave(CONFLICT)],
+        &[Leave(CONFLICT), Run(INSERT)],
+        &[Leave(CONFLICT), Ignore(INSERT), GiveUp],
+        &[Leave(INSERT), Run(INSERT), Leave(CONFLICT)],
+        &[LeaveInPart(DIVISION), Run(CONFLICT)],
+        // Nobody knows that it was no conflict.
+        &[Leave(DIVISION)],
     ];
     for steps in cases {
         let (outcome, tries) = attempt(&stage, &quick(5), 2, steps).await;
@@ -156,6 +174,13 @@ async fn other_failures_are_not_run_again() {
         &[Ignore(CONFLICT), Ignore("commit")],
         &[Ignore(CONFLICT), Run("reset role")],
         &[Run("do $$ begin reset role; end $$")],
+        // The body has not waited for the answer, and its own error has another reason.
+        &[Leave(INSERT), GiveUp],
+        &[Leave(CONFLICT), GiveUp],
+        &[LeaveInPart(CONFLICT), GiveUp],
+        &[LeaveInPart(CONFLICT), Run(DIVISION)],
+        &[Leave(INSERT), Ignore(DIVISION)],
+        &[Leave(INSERT), Run("select 1"), Ignore(DIVISION), Ignore(INSERT)],
     ];
     for steps in cases {
         let (outcome, tries) = attempt(&stage, &quick(5), 2, steps).await;

@@ -1,9 +1,13 @@
 //! Statements beside a stream of rows: while it is read none can be sent (a doctest of `query_raw` shows that it does not
 //! compile), and afterwards all of them work.
 
-use crate::stage::{Stage, connect, slug};
+use crate::{
+    stage::{Stage, connect, slug},
+    support::patience::must_end,
+};
+use bytes::Bytes;
 use cgk::{Error, TenantTx};
-use futures_util::TryStreamExt;
+use futures_util::{SinkExt, StreamExt, TryStreamExt};
 use std::{pin::pin, time::Duration};
 
 /// More than every buffer between server and program holds.
@@ -73,4 +77,67 @@ async fn control_a_statement_beside_a_stream_hangs_in_the_driver() {
     assert!(rows.try_next().await.unwrap().is_some());
     let beside = tokio::time::timeout(Duration::from_millis(500), client.execute("select 1", &[])).await;
     assert!(beside.is_err(), "it came back: the signature of query_raw need not forbid it");
+}
+
+const COPY: &str = "copy marks (tag, n) from stdin";
+
+/// How a COPY ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CopyEnd {
+    Finish,
+    Forward,
+    Close,
+    ForwardFinish,
+    CloseCloseFinish,
+    Drop,
+}
+
+async fn copy(tx: &mut TenantTx<'_>, end: CopyEnd, data: &'static [u8]) -> Result<u64, Error> {
+    let mut sink = tx.copy_in::<Bytes>(COPY).await?;
+    match end {
+        CopyEnd::Forward | CopyEnd::ForwardFinish => {
+            futures_util::stream::iter([Ok(Bytes::from_static(data))]).forward(&mut sink).await?;
+        }
+        _ => sink.send(Bytes::from_static(data)).await?,
+    }
+    if [CopyEnd::Close, CopyEnd::CloseCloseFinish].contains(&end) {
+        sink.close().await?;
+    }
+    if end == CopyEnd::CloseCloseFinish {
+        sink.close().await?;
+    }
+    match end {
+        CopyEnd::Finish | CopyEnd::ForwardFinish | CopyEnd::CloseCloseFinish => sink.finish().await,
+        CopyEnd::Forward | CopyEnd::Close | CopyEnd::Drop => Ok(1),
+    }
+}
+
+/// "Complete when `finish` or closing has returned; dropped before, abandoned."
+#[tokio::test]
+async fn a_copy_is_complete_when_it_was_finished_or_closed() {
+    let stage = Stage::set().await;
+    for (data, valid) in [(&b"copied\t1\n"[..], true), (b"copied\tno number\n", false)] {
+        for end in [
+            CopyEnd::Finish,
+            CopyEnd::Forward,
+            CopyEnd::Close,
+            CopyEnd::ForwardFinish,
+            CopyEnd::CloseCloseFinish,
+            CopyEnd::Drop,
+        ] {
+            let acme = slug("acme");
+            let copied = stage.db.with_tenant(&acme, async |tx| copy(tx, end, data).await);
+            let outcome = must_end("copy", copied).await;
+            let complete = valid && end != CopyEnd::Drop;
+            let rows = stage.marks("acme", "copied").await;
+            assert_eq!(
+                (outcome.is_ok(), rows),
+                (complete, (complete.into(), 0)),
+                "{end:?}, valid {valid}: {outcome:?}"
+            );
+            assert!(outcome.is_err() || matches!(outcome, Ok(1)), "{end:?}: {outcome:?}");
+            stage.sql("delete from tenant_acme.marks where tag = 'copied'").await;
+            stage.next_user(&stage.db, "globex").await;
+        }
+    }
 }
