@@ -145,13 +145,10 @@ pub(super) fn undone_by_server(error: &Error) -> bool {
     match error {
         // It was refused by what was there a moment ago.
         Error::Tenant(TenantError::Changed { .. }) => true,
-        Error::Transaction(error) => match error {
-            // Answered by the server, on the entry or on the COMMIT itself.
-            TransactionError::Statement { source, .. } | TransactionError::PlatformStatement { source } => {
-                source.sqlstate().is_some_and(is_conflict)
-            }
-            _ => false,
-        },
+        // Answered by the server, on the entry or on the COMMIT itself.
+        Error::Transaction(
+            TransactionError::Statement { source, .. } | TransactionError::PlatformStatement { source },
+        ) => source.sqlstate().is_some_and(is_conflict),
         _ => false,
     }
 }

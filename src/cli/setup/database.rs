@@ -234,7 +234,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         _ => exit,
     };
     // A database in which the next command must fail is not ready.
-    let not_ready = lifecycle::check_rights(&operator).err();
+    let not_ready = lifecycle::check_rights(&operator).await.err();
     let exit = if exit == Exit::Done && not_ready.is_some() { Exit::Failed } else { exit };
     printer.record(&Summary {
         event: "summary",

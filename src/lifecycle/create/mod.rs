@@ -406,15 +406,17 @@ fn refuse_to_replace(schema: &SchemaName, facts: &TenantFacts, options: &CreateO
     }
 }
 
-/// Checks that the operator's role has the rights that creating a tenant needs. Asks the server nothing: the rights are those
-/// it had when it connected.
+/// Checks that tenants can be made: the operator's role has the rights, as it had them when it connected, and only roles that
+/// are no tenant's may create in `public`. Reads only.
 ///
 /// # Errors
 ///
-/// Kind `Denied`: it may not create schemas in the database or, with role isolation, roles.
-pub fn check_rights(operator: &Operator) -> Result<()> {
+/// Kind `Denied`: it may not create schemas in the database or, with role isolation, roles. `Conflict`: PUBLIC or a tenant's
+/// role may create in `public`.
+pub async fn check_rights(operator: &Operator) -> Result<()> {
     operator.facts().require_schema_creation()?;
-    require_role_creation(operator, operator.config().isolation() == Isolation::Role)
+    require_role_creation(operator, operator.config().isolation() == Isolation::Role)?;
+    operator.refuse_writable_public().await
 }
 
 fn check_privileges(operator: &Operator, facts: &TenantFacts, makes_role: bool) -> Result<()> {

@@ -263,7 +263,7 @@ pub async fn run_with(
         operator.facts().require_writable()?;
     }
     check_canaries(operator, &planned, &options.canary).await?;
-    if planned.selection.scope != Scope::Public {
+    if !planned.tenants.is_empty() {
         operator.refuse_writable_public().await?;
     }
     options.interrupt.listen();

@@ -112,7 +112,7 @@ async fn a_database_in_which_no_tenant_can_be_created_is_not_ready() {
     assert_eq!((json.code, &last["exit"], &last["not_ready"]["code"]), (1, &1.into(), &"CGK0301".into()));
     assert_eq!(shell.run(&["tenant:create", "acme"]).code, 1);
     let operator = Operator::connect(&Config::from_url(&shell.database_url()).unwrap()).await.unwrap();
-    assert_eq!(lifecycle::check_rights(&operator).unwrap_err().code(), "CGK0301");
+    assert_eq!(lifecycle::check_rights(&operator).await.unwrap_err().code(), "CGK0301");
     // The control: with the right, both work.
     sql(&database, &format!("alter role {role} createrole")).await;
     let answer = shell.run(&["setup:database"]);
@@ -122,6 +122,32 @@ async fn a_database_in_which_no_tenant_can_be_created_is_not_ready() {
         "drop schema public cascade; drop schema tenant_acme cascade; reassign owned by {role} to current_user"
     );
     sql(&database, &owned).await;
+}
+
+/// Neither is one in whose shared schema every role may create, where the operator may not take the right away.
+#[tokio::test]
+async fn a_database_in_which_every_role_may_create_in_public_is_not_ready() {
+    let database = TestServer::shared().database().await.unwrap();
+    let role = database.name();
+    sql(
+        &database,
+        &format!(
+            "create role {role} login createrole; grant create on database {role} to {role};
+             grant create, usage on schema public to {role}; grant create on schema public to public"
+        ),
+    )
+    .await;
+    let shell = Shell::as_role(&database, Some(role));
+    let answer = shell.run(&["setup:database", "--json", "-q"]);
+    let last: serde_json::Value = serde_json::from_str(answer.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((answer.code, &last["not_ready"]["code"]), (1, &"CGK0304".into()), "{}", answer.stdout);
+    let created = shell.run(&["tenant:create", "acme"]);
+    assert!(created.code != 0 && created.stderr.contains("CGK0304"), "{}", created.stderr);
+    // The control: without that right, both work.
+    sql(&database, "revoke create on schema public from public").await;
+    assert_eq!(shell.run(&["setup:database"]).code, 0);
+    assert_eq!(shell.run(&["tenant:create", "acme"]).code, 0);
+    sql(&database, &format!("drop schema tenant_acme cascade; drop owned by {role} cascade")).await;
 }
 
 /// What waiting does not help is not 5.

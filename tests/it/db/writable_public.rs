@@ -29,7 +29,7 @@ fn group(stage: &Stage) -> String {
 }
 
 /// The refusal, which names `public` and who may create there; its fix is carried out.
-async fn named<T: std::fmt::Debug>(stage: &Stage, outcome: Result<T, Error>, who: &str) -> String {
+fn named<T: std::fmt::Debug>(stage: &Stage, outcome: Result<T, Error>, who: &str) -> String {
     let error = outcome.unwrap_err();
     assert_eq!(error.code(), "CGK0304", "{error:?}");
     let Error::Setup(SetupError::SearchPathUnfit { schema, why, fix }) = error else { panic!("{error:?}") };
@@ -47,7 +47,7 @@ async fn whoever_connects_is_told_who_may_create_and_the_fix_takes_it_away() {
             let config = stage.config().with_isolation(isolation);
             Db::connect(&config).await.expect("before the right is given");
             stage.sql(&filled(&stage, right)).await;
-            let fix = named(&stage, Db::connect(&config).await, who).await;
+            let fix = named(&stage, Db::connect(&config).await, who);
             stage.sql(&fix).await;
             Db::connect(&config).await.unwrap_or_else(|error| panic!("{right}, after {fix}: {error:?}"));
         }
@@ -66,9 +66,9 @@ async fn a_right_that_is_given_later_keeps_everybody_out_until_it_is_gone() {
     for db in [&stage.db, &path] {
         db.tenant(&acme).query_one("select 1", &[]).await.expect("before");
         stage.sql("grant create on schema public to public").await;
-        named(&stage, db.tenant(&acme).query_one("select 1", &[]).await, "PUBLIC").await;
-        named(&stage, db.with_tenant(&globex, async |_| Ok(())).await, "PUBLIC").await;
-        named(&stage, db.platform().query_one("select 1", &[]).await, "PUBLIC").await;
+        named(&stage, db.tenant(&acme).query_one("select 1", &[]).await, "PUBLIC");
+        named(&stage, db.with_tenant(&globex, async |_| Ok(())).await, "PUBLIC");
+        named(&stage, db.platform().query_one("select 1", &[]).await, "PUBLIC");
         stage.sql("revoke create on schema public from public").await;
         db.tenant(&acme).query_one("select 1", &[]).await.expect("after");
         db.platform().query_one("select 1", &[]).await.expect("after");
@@ -77,7 +77,7 @@ async fn a_right_that_is_given_later_keeps_everybody_out_until_it_is_gone() {
     let acmes = stage.role("acme");
     stage.sql(&format!("grant create on schema public to {acmes}")).await;
     let plant = "create function public.lower(varchar) returns text language sql as 'select 1::text'";
-    named(&stage, stage.db.tenant(&acme).execute_typed(plant, &[]).await, &acmes).await;
+    named(&stage, stage.db.tenant(&acme).execute_typed(plant, &[]).await, &acmes);
     stage.db.tenant(&globex).query_one("select 1", &[]).await.expect("the other one has no right");
     stage.sql(&format!("revoke create on schema public from {acmes}")).await;
     stage.db.tenant(&acme).query_one("select 1", &[]).await.expect("after");
