@@ -13,7 +13,7 @@
 //! ```no_run
 //! use cgk::{Config, Db, Operator, TenantSlug, lifecycle, migrate::{Migrations, Silent}, setup};
 //!
-//! # async fn example() -> cgk::Result<()> {
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let config = Config::load()?; // DATABASE_URL, .env, cgk.toml
 //!
 //! // Once, by an operator: the shared schema and a tenant. The command line does the same:
@@ -25,7 +25,14 @@
 //! let acme: TenantSlug = "acme".parse()?;
 //! lifecycle::create(&operator, &db, &migrations, &acme, &Default::default()).await?;
 //!
-//! // On every request, by a service: a transaction that sees acme and nothing else.
+//! // On every request, by a service: a transaction that sees acme and nothing else. The handle carries the application's
+//! // error type, here with what it takes of cgk's errors.
+//! #[derive(Debug, thiserror::Error)]
+//! enum AppError {
+//!     #[error(transparent)]
+//!     Database(#[from] cgk::Error),
+//! }
+//! let db: Db<AppError> = db.errors();
 //! let name = "Ada";
 //! let customers: i64 = db
 //!     .with_tenant(&acme, async |tx| {
@@ -98,10 +105,11 @@ pub use postgres_from_row;
 pub use slug::{InvalidSlug, SlugProblem, TenantSlug};
 #[cfg(feature = "derive")]
 pub use tenancy::Derived;
+pub use tenancy::frame;
 pub use tenancy::{
-    AnyTx, BinaryCopyIn, BinaryCopyOut, Columns, CopyIn, CopyOut, Db, FromRow, Platform, PlatformFn, PlatformFnMany,
-    PlatformTx, Retry, Rows, Savepoint, StatementFuture, Statements, TenantContext, TenantFn, TenantFnMany,
-    TenantHandle, TenantTx, TxOptions,
+    AnyTx, BinaryCopyIn, BinaryCopyOut, Closed, Columns, CopyIn, CopyOut, Db, FromRow, Listener, Platform, PlatformFn,
+    PlatformFnMany, PlatformTx, PoolStatus, Retry, Rows, Savepoint, StatementFuture, Statements, TenantContext,
+    TenantFn, TenantFnMany, TenantHandle, TenantTx, TxOptions,
 };
 pub use tenant::{InvalidOrganizationId, OrganizationId, StrangeRow, Tenant, TenantStatus};
 /// The driver whose parameters, rows and types the interface speaks, in the version that it was built with.

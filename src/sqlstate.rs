@@ -32,6 +32,12 @@ pub(crate) fn is_catalogue_race(error: &tokio_postgres::error::DbError) -> bool 
     *error.code() == SqlState::INTERNAL_ERROR && RACES.iter().any(|text| error.message().starts_with(text))
 }
 
+/// Whether a plan that the session kept is out of date: a table or type it uses was changed. The server plans anew the next
+/// time. PostgreSQL has no state of its own for it; the routine's name is the same in every version and language.
+pub(crate) fn is_stale_plan(error: &tokio_postgres::error::DbError) -> bool {
+    *error.code() == SqlState::FEATURE_NOT_SUPPORTED && error.routine() == Some("RevalidateCachedQuery")
+}
+
 /// Whether it is the server that cannot go on, whatever it is asked to do: out of disk, read-only, or not taking connections
 /// yet. What one schema needs too much of, locks for instance (53200), is not among it. Neither is a shutdown: it ends the
 /// connection ([`is_lost`]), and a statement that merely raises its code does not.

@@ -22,7 +22,6 @@ use super::{
     setup::database::span,
     ui::{
         printer::Printer,
-        report::Report,
         style::{COMMAND, FAINT, GOOD, HEADING, count, paint, sanitize},
         table::{Grid, Look},
         time,
@@ -395,5 +394,8 @@ async fn totals(db: &Db, slug: &TenantSlug) -> Result<(usize, i64)> {
 
 /// What the server said, without what the library was doing.
 fn server_words(error: &Error) -> String {
-    sanitize(&Report::of_library(error).first_cause())
+    match error.db() {
+        Some(answer) => sanitize(&format!("{}: {} ({})", answer.severity(), answer.message(), answer.code().code())),
+        None => sanitize(&error.report()),
+    }
 }

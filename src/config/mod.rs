@@ -363,6 +363,19 @@ impl Config {
         show::SESSION.iter().fold(self, |config, name| config.by_code(name))
     }
 
+    /// What the driver connects with, for code that needs a connection of its own: host, user, password, database. TLS is set
+    /// beside it, and the timeouts of the session are not in it. A connection made with it has none of this library's guards.
+    ///
+    /// ```no_run
+    /// # async fn example(config: cgk::Config) -> Result<(), cgk::tokio_postgres::Error> {
+    /// use cgk::tokio_postgres::NoTls;
+    /// let (client, connection) = config.driver().connect(NoTls).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn driver(&self) -> &tokio_postgres::Config {
+        self.pg()
+    }
+
     /// Returns what the driver connects with. The timeouts of the session are not in it.
     pub(crate) fn pg(&self) -> &tokio_postgres::Config {
         &self.address.pg

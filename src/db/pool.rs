@@ -15,7 +15,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio_postgres::{CancelToken, Client, Statement};
+use tokio_postgres::{CancelToken, Client, Socket, Statement, tls::MakeTlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// A pooled connection and what is remembered of it.
@@ -245,9 +245,22 @@ pub(crate) fn build(config: &Config, entry_sql: EntrySql) -> Result<Pool> {
 pub(crate) async fn take(pool: &Pool, config: &Config) -> Result<Lease> {
     pool.get().await.map_err(|error| match error {
         managed::PoolError::Timeout(_) => {
-            Error::Connection(ConnectionError::PoolTimeout { waited: config.pool().wait })
+            let waited = config.pool().wait;
+            tracing::warn!(?waited, size_max = config.pool().size_max, "no connection of the pool became free in time");
+            Error::Connection(ConnectionError::PoolTimeout { waited })
         }
         managed::PoolError::Backend(source) => refused(config, source),
+        managed::PoolError::Closed => ConnectionError::PoolClosed.into(),
         other => Error::Unexpected { doing: "take a connection from the pool".into(), found: other.to_string() },
     })
+}
+
+type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+
+/// Makes a connection that is not of the pool.
+pub(crate) async fn connect_apart(
+    pool: &Pool,
+    config: &Config,
+) -> Result<(Client, tokio_postgres::Connection<Socket, TlsStream>)> {
+    config.pg().connect(pool.manager().tls.clone()).await.map_err(|source| refused(config, source))
 }

@@ -49,6 +49,9 @@ pub enum ConnectionError {
         /// How long was waited.
         waited: Duration,
     },
+    /// The pool was closed by [`Db::close`](crate::Db::close).
+    #[error("the pool is closed")]
+    PoolClosed,
     /// The connection broke off, or the server shut down.
     #[error("lost the connection: could not {doing}")]
     Lost {
@@ -77,6 +80,7 @@ impl ConnectionError {
             Self::PoolTimeout { .. } => ("CGK0205", Unavailable),
             Self::Lost { .. } => ("CGK0206", Unavailable),
             Self::PoolerRefused { .. } => ("CGK0207", Invalid),
+            Self::PoolClosed => ("CGK0208", Unavailable),
         }
     }
 

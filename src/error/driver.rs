@@ -5,6 +5,9 @@ use tokio_postgres::error::{DbError, SqlState};
 
 /// What the driver said: the server's answer, or why there was none.
 ///
+/// Shown, it is the server's message with its SQLSTATE. DETAIL, HINT and CONTEXT, which quote values of rows, are never part of
+/// the text, of its `Debug` form or of its sources; [`server`](Self::server) has them.
+///
 /// The driver's own type stays inside, so that a new version of the driver need not be a new version of this library's
 /// errors.
 pub struct DriverError(tokio_postgres::Error);
@@ -37,18 +40,22 @@ impl From<tokio_postgres::Error> for DriverError {
 
 impl fmt::Debug for DriverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.debug_tuple("DriverError").field(&format_args!("{self}")).finish()
     }
 }
 
 impl fmt::Display for DriverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match self.server() {
+            Some(answer) => write!(f, "{}: {} ({})", answer.severity(), answer.message(), answer.code().code()),
+            None => self.0.fmt(f),
+        }
     }
 }
 
 impl StdError for DriverError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source()
+        // The server's answer is in the text already, and its own text would have the DETAIL.
+        if self.server().is_some() { None } else { self.0.source() }
     }
 }

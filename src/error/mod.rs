@@ -1,7 +1,7 @@
 //! The error of the library: what failed, on which object, by kind and by stable code.
 //!
-//! A message says what was being done in one lower-case line; its cause is in [`std::error::Error::source`] and never
-//! repeated in the message. Advice belongs to whoever talks to a person: the command-line program keeps it beside the codes.
+//! A message says what was being done in one lower-case line, with its cause where that is the server's answer to a statement
+//! of the application. Any other cause is in [`std::error::Error::source`] and never repeated in the message. Advice belongs to whoever talks to a person: the command-line program keeps it beside the codes.
 
 mod connection;
 mod driver;
@@ -22,6 +22,7 @@ pub use tenant::TenantError;
 pub use transaction::TransactionError;
 
 use crate::{config::ConfigError, slug::InvalidSlug};
+use std::error::Error as StdError;
 use tokio_postgres::error::SqlState;
 
 /// The result of the library's functions.
@@ -76,6 +77,14 @@ pub enum Error {
         /// What the server or driver said.
         source: DriverError,
     },
+    /// The driver itself failed, called from an application's code: as a rule a row was read as another type than it has. What
+    /// `?` makes of an error of the driver in a closure.
+    #[error(transparent)]
+    Driver(DriverError),
+    /// An error of the application, which has passed through a closure of [`Db`](crate::Db) with its default error type. An
+    /// error type of the application's own ([`Db::errors`](crate::Db::errors)) says more.
+    #[error(transparent)]
+    Application(Box<dyn StdError + Send + Sync>),
     /// What the server answered is not what was asked for.
     #[error("unexpected answer while trying to {doing}: {found}")]
     Unexpected {
@@ -122,16 +131,57 @@ impl Error {
         self.driver()?.sqlstate()
     }
 
-    /// Whether running the same thing again can succeed without anybody mending anything.
+    /// Whether running the same thing again, from its beginning, can succeed without anybody changing anything: no connection
+    /// was free, the connection was lost before COMMIT was sent, the server was starting, stopping or undid the work because
+    /// of others, a lock was held, or a plan of the server's was out of date. Not where it is unknown whether the work is
+    /// committed.
     pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Connection(ConnectionError::PoolTimeout { .. } | ConnectionError::Lost { .. }))
+            || self.server().is_some_and(crate::sqlstate::is_stale_plan)
+            || self.is_passing()
+    }
+
+    /// Whether the same work, on this connection, may succeed when it is run again.
+    pub(crate) fn is_passing(&self) -> bool {
         // What was committed before it failed is not done again by the same plan.
         let in_the_middle =
             matches!(self, Self::Migration(MigrationError::Failed(failure)) if !failure.committed.is_empty());
         !in_the_middle
+            && self.kind() != ErrorKind::CommitUnknown
             && (matches!(self, Self::Tenant(TenantError::Changed { .. }))
                 || self.kind() == ErrorKind::Locked
                 || self.sqlstate().is_some_and(crate::sqlstate::is_passing)
                 || self.is_catalogue_race())
+    }
+
+    /// The constraint that a statement violated, if that is why it failed.
+    ///
+    /// ```
+    /// fn status(error: &cgk::Error) -> u16 {
+    ///     match error.constraint() {
+    ///         Some("customers_email_key") => 409,
+    ///         Some(_) => 422,
+    ///         None => 500,
+    ///     }
+    /// }
+    /// ```
+    pub fn constraint(&self) -> Option<&str> {
+        self.db()?.constraint()
+    }
+
+    /// The error and all its causes in one line, for a log. DETAIL, HINT and CONTEXT of the server, which quote values of
+    /// rows, are not in it; a message of the server may quote a value that was given to it.
+    pub fn report(&self) -> String {
+        let mut report = self.to_string();
+        for cause in std::iter::successors(self.source(), |&cause| cause.source()) {
+            let cause = cause.to_string();
+            // A cause that the text before it has said already.
+            if !report.contains(&cause) {
+                report.push_str(": ");
+                report.push_str(&cause);
+            }
+        }
+        report
     }
 
     /// Whether another session changed the same row of the catalogue at the same time.
@@ -139,7 +189,12 @@ impl Error {
         self.server().is_some_and(crate::sqlstate::is_catalogue_race)
     }
 
-    /// What the server said, if it was the server.
+    /// The server's answer with all its fields, if it was the server.
+    pub fn db(&self) -> Option<&tokio_postgres::error::DbError> {
+        self.driver()?.server()
+    }
+
+    /// The same as [`db`](Self::db).
     pub fn server(&self) -> Option<&tokio_postgres::error::DbError> {
         self.driver()?.server()
     }
@@ -151,7 +206,12 @@ impl Error {
             Self::Transaction(error) => error.driver(),
             Self::Migration(error) => error.driver(),
             Self::Database { source, .. } => Some(source),
-            Self::InvalidSlug(_) | Self::Config(_) | Self::Tenant(_) | Self::Unexpected { .. } => None,
+            Self::Driver(error) => Some(error),
+            Self::InvalidSlug(_)
+            | Self::Config(_)
+            | Self::Tenant(_)
+            | Self::Application(_)
+            | Self::Unexpected { .. } => None,
         }
     }
 
@@ -167,7 +227,28 @@ impl Error {
             Self::Migration(error) => error.entry(),
             Self::Database { .. } => ("CGK0901", ErrorKind::Failed),
             Self::Unexpected { .. } => ("CGK0902", ErrorKind::Failed),
+            Self::Driver(_) => ("CGK0903", ErrorKind::Failed),
+            Self::Application(_) => ("CGK0904", ErrorKind::Failed),
         }
+    }
+}
+
+/// What `?` makes of the driver's errors, as of `row.try_get(0)?`.
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Driver(error.into())
+    }
+}
+
+impl From<Box<dyn StdError + Send + Sync>> for Error {
+    fn from(error: Box<dyn StdError + Send + Sync>) -> Self {
+        Self::Application(error)
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Application(error.into())
     }
 }
 

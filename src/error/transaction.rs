@@ -2,6 +2,7 @@
 
 use super::{DriverError, ErrorKind};
 use crate::slug::TenantSlug;
+use std::{error::Error as StdError, fmt};
 use tokio_postgres::error::SqlState;
 
 /// Why a transaction did not commit, or a statement did not run.
@@ -34,12 +35,12 @@ pub enum TransactionError {
     },
     /// The connection broke off around COMMIT: the transaction is either wholly committed or not at all, and which of the
     /// two only the data can tell.
-    #[error("connection lost during COMMIT of tenant {tenant}: it is unknown whether the transaction committed")]
+    #[error("connection lost during COMMIT of tenant {tenant}, it is unknown whether the transaction committed: {}", Whole(.cause))]
     CommitUnknown {
         /// The tenant.
         tenant: TenantSlug,
         /// What the driver said.
-        source: DriverError,
+        cause: DriverError,
     },
     /// A `with_tenant` inside a `with_tenant` needs a second connection, and the pool can never give it.
     #[error(
@@ -74,18 +75,18 @@ pub enum TransactionError {
         tenant: TenantSlug,
     },
     /// A statement inside a tenant's transaction failed.
-    #[error("a statement of tenant {tenant} failed")]
+    #[error("a statement of tenant {tenant} failed: {}", Whole(.cause))]
     Statement {
         /// The tenant.
         tenant: TenantSlug,
         /// What the server or driver said.
-        source: DriverError,
+        cause: DriverError,
     },
     /// A statement of the platform's own failed.
-    #[error("a statement of the platform failed")]
+    #[error("a statement of the platform failed: {}", Whole(.cause))]
     PlatformStatement {
         /// What the server or driver said.
-        source: DriverError,
+        cause: DriverError,
     },
     /// A transaction of the platform's own did not commit because of what ran inside it; it is rolled back.
     #[error("the platform's transaction is rolled back: {why}")]
@@ -96,10 +97,10 @@ pub enum TransactionError {
         failed: Option<SqlState>,
     },
     /// The connection broke off around COMMIT of a transaction of the platform's own.
-    #[error("connection lost during COMMIT of the platform's transaction: it is unknown whether it committed")]
+    #[error("connection lost during COMMIT of the platform's transaction, it is unknown whether it committed: {}", Whole(.cause))]
     PlatformCommitUnknown {
         /// What the driver said.
-        source: DriverError,
+        cause: DriverError,
     },
     /// The platform's way to all organizations was asked for in a task that is inside a tenant.
     #[error("db.platform() was called inside tenant {tenant}")]
@@ -132,10 +133,10 @@ impl TransactionError {
     /// What the driver said.
     pub(super) fn driver(&self) -> Option<&DriverError> {
         match self {
-            Self::CommitUnknown { source, .. }
-            | Self::Statement { source, .. }
-            | Self::PlatformStatement { source, .. }
-            | Self::PlatformCommitUnknown { source, .. } => Some(source),
+            Self::CommitUnknown { cause, .. }
+            | Self::Statement { cause, .. }
+            | Self::PlatformStatement { cause, .. }
+            | Self::PlatformCommitUnknown { cause, .. } => Some(cause),
             _ => None,
         }
     }
@@ -146,5 +147,16 @@ impl TransactionError {
             Self::Aborted { failed, .. } | Self::PlatformRefused { failed, .. } => failed.as_ref(),
             _ => None,
         }
+    }
+}
+
+/// A failure of the driver with all its causes in a line. The variants that show it so have it as no source, so that a
+/// report of the whole chain says it once.
+struct Whole<'a>(&'a DriverError);
+
+impl fmt::Display for Whole<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        std::iter::successors(self.0.source(), |&cause| cause.source()).try_for_each(|cause| write!(f, ": {cause}"))
     }
 }

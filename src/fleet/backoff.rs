@@ -37,7 +37,7 @@ impl Backoff {
             self.tries = TRIES_MAX - 1;
             return true;
         }
-        let collided = error.is_retryable()
+        let collided = error.is_passing()
             && (error.is_catalogue_race() || error.sqlstate() == Some(&SqlState::T_R_DEADLOCK_DETECTED));
         let alone = collided && self.tries + 1 >= TRIES_BESIDE_MAX;
         self.tries += u32::from(alone);
@@ -49,7 +49,7 @@ impl Backoff {
         self.tries += 1;
         // Waiting for one's turn has a patience of its own.
         if self.tries >= TRIES_MAX
-            || !error.is_retryable()
+            || !error.is_passing()
             || matches!(error, Error::Migration(MigrationError::Locked { .. }))
         {
             return None;

@@ -4,10 +4,13 @@ mod body;
 mod current;
 mod descriptions;
 mod diagnosis;
+mod each;
 mod entry;
 pub(crate) mod exit;
 mod failure;
+pub mod frame;
 mod lease;
+mod listen;
 mod options;
 mod platform;
 pub(crate) mod protocol;
@@ -15,6 +18,7 @@ mod retry;
 mod row;
 mod savepoint;
 mod scope;
+mod service;
 mod session;
 mod shared;
 mod single;
@@ -25,6 +29,7 @@ mod tx;
 
 pub use body::{PlatformFn, PlatformFnMany, TenantFn, TenantFnMany};
 pub use current::TenantContext;
+pub use listen::Listener;
 pub use options::TxOptions;
 pub use platform::Platform;
 pub use retry::Retry;
@@ -32,6 +37,7 @@ pub use retry::Retry;
 pub use row::Derived;
 pub use row::{Columns, FromRow};
 pub use savepoint::Savepoint;
+pub use service::{Closed, PoolStatus};
 pub use single::TenantHandle;
 pub use statements::{StatementFuture, Statements};
 pub use stream::{BinaryCopyIn, BinaryCopyOut, CopyIn, CopyOut, Rows};
@@ -53,7 +59,7 @@ use crate::{
 use descriptions::Descriptions;
 use lease::Lease;
 use protocol::enter_sql;
-use session::{Behind, Of};
+use session::{Behind, Of, recorded, span};
 use std::{future::Future, marker::PhantomData, sync::Arc};
 
 /// A service's handle on the database: a pool of connections and the way into each tenant. Cheap to clone.
@@ -238,21 +244,22 @@ impl<E: From<Error> + Send> Db<E> {
     /// # Cancel safety
     ///
     /// As [`with_tenant`](Self::with_tenant).
-    #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
     pub fn with_tenant_in<T: Send, F: TenantFn<T, E>>(
         &self,
         slug: &TenantSlug,
         options: &TxOptions,
         body: F,
     ) -> impl Future<Output = Result<T, E>> + Send {
-        async move {
+        let span = span(Of::Tenant(slug), "with_tenant");
+        let work = async move {
             let session = self.open(Of::Tenant(slug), options).await?;
             if options.waits_for_entry() && session.shared.entered().await.is_err() {
                 return Err(Box::pin(self.why_refused(session.shared, Behind::Nothing)).await.into());
             }
             let mut tx = TenantTx::new(&session.shared);
             let outcome = session.context.clone().scope(body(&mut tx)).await;
-            self.close(session, outcome).await.map_err(|failed| failed.error)
-        }
+            self.close_session(session, outcome).await.map_err(|failed| failed.error)
+        };
+        recorded(span, work)
     }
 }

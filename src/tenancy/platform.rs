@@ -3,7 +3,7 @@
 use super::{
     Db, PlatformFn, PlatformTx, TxOptions,
     row::FromRow,
-    session::{Behind, Of},
+    session::{Behind, Of, recorded, span},
     single::{Single, single_statements},
 };
 use crate::error::{Error, Result};
@@ -89,13 +89,12 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     /// # Cancel safety
     ///
     /// As [`transaction`](Self::transaction).
-    #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
     pub fn transaction_in<T: Send, F: PlatformFn<T, E>>(
         &self,
         options: &TxOptions,
         body: F,
     ) -> impl Future<Output = Result<T, E>> + Send {
-        async move {
+        let work = async move {
             let db = self.db();
             let session = db.open(Of::Platform, options).await?;
             if options.waits_for_entry() && session.shared.entered().await.is_err() {
@@ -103,8 +102,9 @@ impl<E: From<Error> + Send> Platform<'_, E> {
             }
             let mut tx = PlatformTx::new(&session.shared);
             let outcome = session.context.clone().scope(body(&mut tx)).await;
-            db.close(session, outcome).await.map_err(|failed| failed.error)
-        }
+            db.close_session(session, outcome).await.map_err(|failed| failed.error)
+        };
+        recorded(span(Of::Platform, "platform"), work)
     }
 
     pub(super) fn db(&self) -> &Db<E> {

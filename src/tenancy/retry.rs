@@ -85,7 +85,7 @@ impl<E: From<Error> + Send> Db<E> {
                 let session = self.open(Of::Tenant(slug), options).await?;
                 let mut tx = TenantTx::new(&session.shared);
                 let outcome = session.context.clone().scope(body(&mut tx)).await;
-                match self.close(session, outcome).await {
+                match self.close_session(session, outcome).await {
                     Ok(value) => return Ok(value),
                     Err(failed) if failed.undone && tries < retry.tries_max => {
                         tracing::debug!(tenant = %slug, tries, "the server undid the transaction; running it again");
@@ -122,7 +122,7 @@ impl<E: From<Error> + Send> Platform<'_, E> {
                 let session = self.db().open(Of::Platform, options).await?;
                 let mut tx = PlatformTx::new(&session.shared);
                 let outcome = session.context.clone().scope(body(&mut tx)).await;
-                match self.db().close(session, outcome).await {
+                match self.db().close_session(session, outcome).await {
                     Ok(value) => return Ok(value),
                     Err(failed) if failed.undone && tries < retry.tries_max => {
                         tracing::debug!(tries, "the server undid the platform's transaction; running it again");
@@ -147,8 +147,8 @@ pub(super) fn undone_by_server(error: &Error) -> bool {
         Error::Tenant(TenantError::Changed { .. }) => true,
         // Answered by the server, on the entry or on the COMMIT itself.
         Error::Transaction(
-            TransactionError::Statement { source, .. } | TransactionError::PlatformStatement { source },
-        ) => source.sqlstate().is_some_and(is_conflict),
+            TransactionError::Statement { cause, .. } | TransactionError::PlatformStatement { cause },
+        ) => cause.sqlstate().is_some_and(is_conflict),
         _ => false,
     }
 }

@@ -67,11 +67,11 @@ impl Scope {
     /// A statement failed.
     pub(super) fn failed(&self, source: tokio_postgres::Error) -> Error {
         let by_row_security = source.as_db_error().is_some_and(|error| error.routine() == Some(ROW_SECURITY_CHECK));
-        let source = source.into();
+        let cause = source.into();
         match self {
-            Self::Tenant(target) => TransactionError::Statement { tenant: target.slug.clone(), source }.into(),
-            Self::Platform(target) if by_row_security => target.row_security_is_off(source),
-            Self::Platform(_) => TransactionError::PlatformStatement { source }.into(),
+            Self::Tenant(target) => TransactionError::Statement { tenant: target.slug.clone(), cause }.into(),
+            Self::Platform(target) if by_row_security => target.row_security_is_off(cause),
+            Self::Platform(_) => TransactionError::PlatformStatement { cause }.into(),
         }
     }
 
@@ -110,10 +110,10 @@ impl Scope {
 
     /// The connection broke off around COMMIT.
     pub(super) fn commit_unknown(&self, source: tokio_postgres::Error) -> Error {
-        let source = source.into();
+        let cause = source.into();
         match self {
-            Self::Tenant(target) => TransactionError::CommitUnknown { tenant: target.slug.clone(), source }.into(),
-            Self::Platform(_) => TransactionError::PlatformCommitUnknown { source }.into(),
+            Self::Tenant(target) => TransactionError::CommitUnknown { tenant: target.slug.clone(), cause }.into(),
+            Self::Platform(_) => TransactionError::PlatformCommitUnknown { cause }.into(),
         }
     }
 }

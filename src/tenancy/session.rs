@@ -21,8 +21,10 @@ use crate::{
     slug::TenantSlug,
     sqlstate,
 };
-use std::sync::Arc;
+use futures_util::FutureExt as _;
+use std::{future::Future, sync::Arc};
 use tokio_postgres::error::SqlState;
+use tracing::{Instrument as _, Span};
 
 /// One transaction under way.
 pub(super) struct Session {
@@ -63,6 +65,35 @@ pub(super) enum Of<'a> {
     Platform,
 }
 
+/// What a log says of a transaction or single statement: `operation`, `tenant`, and `outcome` once it has ended: `committed` or
+/// `failed`, and nothing where its future was dropped.
+pub(super) fn span(of: Of<'_>, operation: &'static str) -> Span {
+    let span = tracing::debug_span!(
+        target: "cgk::tenancy",
+        "cgk",
+        operation,
+        tenant = tracing::field::Empty,
+        outcome = tracing::field::Empty
+    );
+    if let Of::Tenant(slug) = of {
+        span.record("tenant", slug.as_str());
+    }
+    span
+}
+
+/// Runs work inside its span and notes there how it ended. Not an async function: that would hold the work twice.
+pub(super) fn recorded<T, E>(
+    span: Span,
+    work: impl Future<Output = Result<T, E>> + Send,
+) -> impl Future<Output = Result<T, E>> + Send {
+    let ended = span.clone();
+    let noted = work.map(move |outcome| {
+        ended.record("outcome", if outcome.is_ok() { "committed" } else { "failed" });
+        outcome
+    });
+    noted.instrument(span)
+}
+
 impl<E> Db<E> {
     /// Takes a connection and sends the first message.
     pub(super) async fn open(&self, of: Of<'_>, options: &TxOptions) -> Result<Session> {
@@ -94,7 +125,7 @@ impl<E> Db<E> {
     fn hold(&self, tenant: Option<&TenantSlug>) -> Result<HeldConnections> {
         let pool = Arc::as_ptr(&self.inner) as usize;
         let held = HeldConnections::current().and(pool);
-        let size_max = self.inner.pool.status().max_size;
+        let size_max = self.inner.config.pool().size_max;
         if held.of(pool) <= size_max {
             return Ok(held);
         }
@@ -123,7 +154,7 @@ impl<E> Db<E> {
     }
 
     /// Ends a transaction by what its body returned.
-    pub(super) async fn close<T, E2: From<Error>>(
+    pub(super) async fn close_session<T, E2: From<Error>>(
         &self,
         session: Session,
         outcome: Result<T, E2>,

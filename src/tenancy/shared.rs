@@ -216,12 +216,12 @@ impl Shared {
         let described = self.failures.until_sent(self.describe(sql, params)).await?;
         let outcome = self.run(work(described.typed(params))).await;
         let Err(Error::Transaction(
-            TransactionError::Statement { source, .. } | TransactionError::PlatformStatement { source },
+            TransactionError::Statement { cause, .. } | TransactionError::PlatformStatement { cause },
         )) = &outcome
         else {
             return outcome;
         };
-        let source = source.as_postgres();
+        let source = cause.as_postgres();
         if !self.is_outdated(&described, sql, source) || source.as_db_error().is_some() {
             return outcome;
         }

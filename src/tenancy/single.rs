@@ -5,7 +5,7 @@ use super::{
     descriptions::Described,
     entry::Exit,
     row::{self, FromRow},
-    session::{Behind, Of, Session, classify_commit},
+    session::{Behind, Of, Session, classify_commit, recorded, span},
     statement_form::{COPY, is_copy},
 };
 use crate::{
@@ -169,10 +169,10 @@ impl<E: From<Error> + Send> Single<'_, E> {
     }
 
     fn failed(&self, source: tokio_postgres::Error) -> Error {
-        let source = source.into();
+        let cause = source.into();
         match self.of {
-            Of::Tenant(slug) => TransactionError::Statement { tenant: slug.clone(), source }.into(),
-            Of::Platform => TransactionError::PlatformStatement { source }.into(),
+            Of::Tenant(slug) => TransactionError::Statement { tenant: slug.clone(), cause }.into(),
+            Of::Platform => TransactionError::PlatformStatement { cause }.into(),
         }
     }
 }
@@ -197,7 +197,7 @@ macro_rules! single_statements {
             /// The commit is on its way with the statement: dropped, all of it may be committed, or nothing. This is so for every
             /// call here.
             pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, E> {
-                self.single.query(sql, params).await
+                recorded(span(self.single.of, "query"), self.single.query(sql, params)).await
             }
 
             /// Runs a query that returns exactly one row.
@@ -206,7 +206,7 @@ macro_rules! single_statements {
             ///
             /// As [`query`](Self::query), and kind `Failed` for any other number of rows, which is found after the commit.
             pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, E> {
-                self.single.query_one(sql, params).await
+                recorded(span(self.single.of, "query_one"), self.single.query_one(sql, params)).await
             }
 
             /// Runs a query that returns one row or none.
@@ -215,7 +215,7 @@ macro_rules! single_statements {
             ///
             /// As [`query`](Self::query), and kind `Failed` for more than one row, which is found after the commit.
             pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, E> {
-                self.single.query_opt(sql, params).await
+                recorded(span(self.single.of, "query_opt"), self.single.query_opt(sql, params)).await
             }
 
             /// Runs a query and reads each row as a value: a tuple, or what implements [`FromRow`](crate::FromRow).
@@ -228,7 +228,7 @@ macro_rules! single_statements {
                 sql: &str,
                 params: &[&(dyn ToSql + Sync)],
             ) -> Result<Vec<T>, E> {
-                self.single.query_as(sql, params).await
+                recorded(span(self.single.of, "query_as"), self.single.query_as(sql, params)).await
             }
 
             /// Runs a statement and returns the number of rows that it changed.
@@ -237,7 +237,7 @@ macro_rules! single_statements {
             ///
             /// As [`query`](Self::query).
             pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, E> {
-                self.single.execute(sql, params).await
+                recorded(span(self.single.of, "execute"), self.single.execute(sql, params)).await
             }
 
             /// Runs a query whose parameter types are given.
@@ -246,7 +246,7 @@ macro_rules! single_statements {
             ///
             /// As [`query`](Self::query).
             pub async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, E> {
-                self.single.query_typed(sql, params).await
+                recorded(span(self.single.of, "query_typed"), self.single.query_typed(sql, params)).await
             }
 
             /// Runs a statement whose parameter types are given and returns the number of rows that it changed.
@@ -255,7 +255,7 @@ macro_rules! single_statements {
             ///
             /// As [`query`](Self::query).
             pub async fn execute_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<u64, E> {
-                self.single.execute_typed(sql, params).await
+                recorded(span(self.single.of, "execute_typed"), self.single.execute_typed(sql, params)).await
             }
         }
     };

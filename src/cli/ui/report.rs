@@ -244,11 +244,6 @@ impl Report {
         }
     }
 
-    /// What is behind it, or the message itself.
-    pub(crate) fn first_cause(&self) -> String {
-        self.causes.first().unwrap_or(&self.message).clone()
-    }
-
     /// What two reports have in common that tell of the same fault in different tenants.
     pub(crate) fn likeness(&self, slug: &TenantSlug) -> String {
         let schema = SchemaName::of_tenant(slug);

@@ -163,7 +163,7 @@ fn anonymous(snapshots: Vec<Snapshot>, schema: &SchemaName) -> Vec<Snapshot> {
 
 /// Whether an error comes from what the files say and not from the server's state.
 pub(crate) fn is_of_the_files(error: &Error) -> bool {
-    let passing = error.is_retryable() || ends_everything(error) || error.sqlstate() == Some(&SqlState::QUERY_CANCELED);
+    let passing = error.is_passing() || ends_everything(error) || error.sqlstate() == Some(&SqlState::QUERY_CANCELED);
     let of_files = matches!(
         error,
         Error::Migration(MigrationError::Failed(_))

@@ -8,4 +8,6 @@ pub(crate) mod layering;
 pub(crate) mod plain_english;
 pub(crate) mod public_api;
 pub(crate) mod security_page;
+pub(crate) mod service_example;
 pub(crate) mod sql_names;
+pub(crate) mod surface;

@@ -1,0 +1,103 @@
+//! The same work in every tenant.
+
+use super::{Db, TenantFnMany, TenantTx, TxOptions, session::Of};
+use crate::{
+    error::{Error, Result},
+    slug::TenantSlug,
+};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use std::{future::Future, pin::Pin};
+
+/// The tenants that are entered: those of the registry in use.
+const ACTIVE: &str =
+    "select o.slug from public.organizations o where o.status operator(pg_catalog.=) 'active' order by o.slug";
+
+/// What came of one tenant.
+type OfTenant<T, E> = (TenantSlug, Result<T, E>);
+
+impl<E: From<Error> + Send> Db<E> {
+    /// Runs `body` once in every active tenant that the filter takes, in a transaction of its own each, at most `jobs` at a
+    /// time and no more than the pool has connections. `tx.slug()` says which tenant it is in.
+    ///
+    /// The tenants are read once, at the beginning. A tenant that fails keeps no other from its turn; what came of each is in
+    /// the list that is returned, by slug.
+    ///
+    /// ```no_run
+    /// # async fn example(db: cgk::Db) -> cgk::Result<()> {
+    /// let outcomes = db
+    ///     .for_each_tenant(|slug| slug.as_str() != "demo", 4, async |tx| {
+    ///         tx.execute("delete from carts where updated_at < now() - interval '30 days'", &[]).await
+    ///     })
+    ///     .await?;
+    /// for (slug, outcome) in outcomes {
+    ///     match outcome {
+    ///         Ok(carts) => println!("{slug}: {carts} carts"),
+    ///         Err(error) => eprintln!("{slug}: {}", error.report()),
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Locks
+    ///
+    /// As [`with_tenant`](Self::with_tenant), one tenant's at a time for each job.
+    ///
+    /// # Errors
+    ///
+    /// The registry could not be read; then no tenant was entered. The outcome of a tenant is as
+    /// [`with_tenant`](Self::with_tenant).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the tenants under way are rolled back, those before are committed and those after not begun.
+    #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
+    pub fn for_each_tenant<T: Send, F: TenantFnMany<T, E>>(
+        &self,
+        filter: impl Fn(&TenantSlug) -> bool + Send,
+        jobs: usize,
+        body: F,
+    ) -> impl Future<Output = Result<Vec<OfTenant<T, E>>, E>> + Send {
+        async move {
+            let rows = self.platform().query_typed(ACTIVE, &[]).await?;
+            let slugs = rows.iter().filter_map(|row| row.try_get::<_, &str>(0).ok()?.parse::<TenantSlug>().ok());
+            let mut slugs: Vec<TenantSlug> = slugs.filter(|slug| filter(slug)).collect();
+            slugs.reverse();
+            let jobs = jobs.clamp(1, self.inner.config.pool().size_max.max(1));
+            let (mut running, mut outcomes) = (FuturesUnordered::new(), Vec::with_capacity(slugs.len()));
+            loop {
+                while running.len() < jobs
+                    && let Some(slug) = slugs.pop()
+                {
+                    running.push(self.in_one(slug, &body));
+                }
+                match running.next().await {
+                    Some(outcome) => outcomes.push(outcome),
+                    None => break,
+                }
+            }
+            outcomes.sort_by(|(a, _): &OfTenant<T, E>, (b, _)| a.cmp(b));
+            Ok(outcomes)
+        }
+    }
+
+    /// Boxed: of the future of a closure the compiler cannot show otherwise that it is `Send`.
+    fn in_one<'a, T: Send + 'a, F: TenantFnMany<T, E>>(
+        &'a self,
+        slug: TenantSlug,
+        body: &'a F,
+    ) -> Pin<Box<dyn Future<Output = OfTenant<T, E>> + Send + 'a>>
+    where
+        E: 'a,
+    {
+        Box::pin(async move {
+            let session = match self.open(Of::Tenant(&slug), &TxOptions::default()).await {
+                Ok(session) => session,
+                Err(error) => return (slug, Err(error.into())),
+            };
+            let mut tx = TenantTx::new(&session.shared);
+            let outcome = session.context.clone().scope(body(&mut tx)).await;
+            let outcome = self.close_session(session, outcome).await.map_err(|failed| failed.error);
+            (slug, outcome)
+        })
+    }
+}

@@ -1,0 +1,175 @@
+//! A tenant's transaction as text, for other drivers: what to send, and what the answers mean. No connection and no driver.
+//!
+//! A frame is one transaction of one tenant. [`Frame::enter`] and [`Frame::leave`] are each one message of the simple-query
+//! protocol, sent as a whole; between them go the application's statements, each of which [`Frame::admit`] has let through.
+//! What [`Db`](crate::Db) does with its own driver is made of the same text and the same verdicts.
+//!
+//! ```
+//! use cgk::{TxOptions, config::Isolation, frame::{Failure, Frames, Outcome}, ident::DatabaseTag};
+//!
+//! // The tag is what `select public.cgk_database_tag()` says.
+//! let frames = Frames::new(DatabaseTag::of("shop"), Isolation::Role);
+//! let frame = frames.frame(&"acme".parse()?, &TxOptions::default());
+//! let enter: String = frame.enter(); // send it, and wait for its answer before anything else is sent
+//! frame.admit("select * from orders").expect("it stays in the transaction");
+//! assert!(frame.admit("commit").is_err());
+//! let leave: String = frame.leave(); // send it to commit, and count the statements that were completed
+//! assert_eq!(frame.judge(1, Some(Failure::server("25P02"))), Outcome::Aborted);
+//! # Ok::<(), cgk::InvalidSlug>(())
+//! ```
+//!
+//! # What the caller must do
+//!
+//! - Wait for the answer to `enter` before the first statement. If it failed, send [`Frame::roll_back`] and run no statement.
+//! - Send `roll_back` wherever `leave` was not sent or [`Frame::judge`] says so; where it fails, or where the future was
+//!   dropped, close the connection: a cancel request may arrive late and meet the next user.
+//! - Close the connection unless [`Frame::is_clean`] says that the session holds no statement that SQL has prepared.
+//! - After `leave` or `roll_back` the session ends at any error outside of a transaction (`exit_on_error`).
+
+use super::{
+    TxOptions,
+    exit::{self, CommitOutcome, Connection, departure},
+    protocol::{Nonce, TenantTarget, begin_locked},
+    statement_form::{StatementForm, statement_form},
+};
+use crate::{
+    config::{Isolation, Pooling, SessionSettings},
+    db::pool::IsolationCheck,
+    error::Result,
+    ident::{DatabaseTag, RoleName, SchemaName},
+    search_path::SearchPath,
+    slug::TenantSlug,
+};
+use tokio_postgres::error::SqlState;
+
+/// Makes the frames of one database.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    tag: DatabaseTag,
+    isolation: Isolation,
+    settings: SessionSettings,
+    default_isolation: String,
+}
+
+/// One transaction of one tenant.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    target: TenantTarget,
+    nonce: Nonce,
+    begin: String,
+}
+
+/// Why a message of a frame was not answered to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure<'a> {
+    sqlstate: Option<&'a str>,
+    connection: Connection,
+}
+
+/// What came of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Committed, and the session holds nothing of it.
+    Committed,
+    /// Committed, but the session was not reset: close the connection.
+    CommittedUnclean,
+    /// Not committed: something had ended the transaction, or changed its role, path or organization. Roll back.
+    Tampered,
+    /// Not committed: a statement had failed. Roll back.
+    Aborted,
+    /// Not committed: the server refused the COMMIT or what was deferred to it. Roll back.
+    Refused,
+    /// The connection broke off: committed or not is unknown. Close the connection.
+    Unknown,
+}
+
+impl Frames {
+    /// Frames for a database with this tag and isolation, with the default timeouts and the server's default READ COMMITTED.
+    pub fn new(tag: DatabaseTag, isolation: Isolation) -> Self {
+        let (settings, default_isolation) = (SessionSettings::default(), "read committed".into());
+        Self { tag, isolation, settings, default_isolation }
+    }
+
+    /// With other timeouts.
+    pub fn with_session(mut self, settings: SessionSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// A transaction of a tenant. Each has a number of its own, so a frame is used once.
+    pub fn frame(&self, slug: &TenantSlug, options: &TxOptions) -> Frame {
+        let role = match self.isolation {
+            Isolation::Role => Some(RoleName::of_tenant(slug, &self.tag)),
+            Isolation::Path => None,
+        };
+        let schema = SchemaName::of_tenant(slug);
+        let path = SearchPath::default().of(&schema);
+        let begin = begin_locked(slug, options, &self.default_isolation, &self.settings, Pooling::Direct);
+        let target = TenantTarget { slug: slug.clone(), schema, path, role };
+        Frame { target, nonce: Nonce::random(), begin }
+    }
+}
+
+impl Frame {
+    /// The message that opens the transaction and enters the tenant, or fails.
+    ///
+    /// It takes the tenant's advisory lock, shared, to the end of the transaction.
+    pub fn enter(&self) -> String {
+        format!("{}; {}", self.begin, self.target.enter_text(self.nonce, IsolationCheck::Checked))
+    }
+
+    /// The message that commits, unless the session is no longer where it entered, and resets the session.
+    pub fn leave(&self) -> String {
+        exit::commit(&self.target.guard(self.nonce), Pooling::Direct)
+    }
+
+    /// The message that rolls back and resets the session.
+    pub fn roll_back(&self) -> String {
+        exit::roll_back(Pooling::Direct)
+    }
+
+    /// Refuses a statement whose form ends the transaction or leaves the tenant. A refused one must not be sent.
+    ///
+    /// # Errors
+    ///
+    /// [`TransactionError::StatementRefused`](crate::TransactionError::StatementRefused).
+    pub fn admit(&self, sql: &str) -> Result<()> {
+        match statement_form(sql) {
+            StatementForm::Inside => Ok(()),
+            StatementForm::Refused(refused) => Err(refused.error()),
+        }
+    }
+
+    /// Judges the answer to [`leave`](Self::leave), by how many of its statements were completed and what stopped the rest.
+    pub fn judge(&self, completed: usize, failure: Option<Failure<'_>>) -> Outcome {
+        let state = failure.and_then(|failure| failure.sqlstate).map(SqlState::from_code);
+        let stopped = failure.map(|failure| (state.as_ref(), failure.connection));
+        match departure(completed, stopped) {
+            CommitOutcome::Clean => Outcome::Committed,
+            CommitOutcome::Soiled => Outcome::CommittedUnclean,
+            CommitOutcome::Tampered => Outcome::Tampered,
+            CommitOutcome::Aborted => Outcome::Aborted,
+            CommitOutcome::Refused => Outcome::Refused,
+            CommitOutcome::Unknown => Outcome::Unknown,
+        }
+    }
+
+    /// Whether the session may be used again, by the first column of the rows with which `leave` and `roll_back` end: each is a
+    /// prepared statement, `t` where SQL has prepared it.
+    pub fn is_clean<'a>(&self, first_columns: impl IntoIterator<Item = Option<&'a str>>) -> bool {
+        first_columns.into_iter().all(|from_sql| from_sql == Some("f"))
+    }
+}
+
+impl<'a> Failure<'a> {
+    /// The server answered with this SQLSTATE, and the connection goes on.
+    pub fn server(sqlstate: &'a str) -> Self {
+        Self { sqlstate: Some(sqlstate), connection: Connection::Alive }
+    }
+
+    /// The connection is gone: broken off, or ended by the server with FATAL.
+    pub fn lost() -> Self {
+        Self { sqlstate: None, connection: Connection::Lost }
+    }
+}

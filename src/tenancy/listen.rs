@@ -1,0 +1,101 @@
+//! Notifications, on a connection of their own.
+
+use super::Db;
+use crate::{
+    config::Pooling,
+    db::{message, pool},
+    error::{ConnectionError, Error, Result, while_doing},
+    ident::Ident,
+};
+use std::future::poll_fn;
+use tokio::{sync::mpsc, task::AbortHandle};
+use tokio_postgres::{AsyncMessage, Client, Notification};
+
+/// How many notifications may wait to be read; the server then keeps further ones.
+const WAITING_MAX: usize = 1024;
+
+/// Receives notifications; from [`Db::listen`]. Dropped, its connection is closed.
+pub struct Listener {
+    /// Keeps the connection open.
+    _client: Client,
+    received: mpsc::Receiver<Result<Notification, tokio_postgres::Error>>,
+    reading: AbortHandle,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+impl<E> Db<E> {
+    /// Listens on channels, as the login, on a connection of its own that is not of the pool.
+    ///
+    /// The channels are those of the whole database. Every tenant's transaction can notify each of them, with any payload:
+    /// what a payload says of its tenant is a claim, to be checked by entering that tenant.
+    ///
+    /// ```no_run
+    /// # async fn example(db: cgk::Db) -> cgk::Result<()> {
+    /// let orders = cgk::ident::Ident::new("orders").expect("a name");
+    /// let mut listener = db.listen(&[orders]).await?;
+    /// loop {
+    ///     let notification = listener.recv().await?;
+    ///     println!("{}: {}", notification.channel(), notification.payload());
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Kind `Unavailable`: no connection; kind `Invalid`: the connection goes through a transaction pooler.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the connection is closed.
+    pub async fn listen(&self, channels: &[Ident]) -> Result<Listener> {
+        let config = &self.inner.config;
+        if config.pooling() == Pooling::Transaction {
+            return Err(ConnectionError::PoolerRefused { operation: "LISTEN" }.into());
+        }
+        let (client, mut connection) = pool::connect_apart(&self.inner.pool, config).await?;
+        let (sender, received) = mpsc::channel(WAITING_MAX);
+        let reading = tokio::spawn(async move {
+            while let Some(received) = poll_fn(|context| connection.poll_message(context)).await {
+                let passed = match received {
+                    Ok(AsyncMessage::Notification(notification)) => Ok(notification),
+                    Ok(_) => continue,
+                    Err(error) => Err(error),
+                };
+                let ended = passed.is_err();
+                if sender.send(passed).await.is_err() || ended {
+                    return;
+                }
+            }
+        });
+        let listener = Listener { _client: client, received, reading: reading.abort_handle() };
+        let sql: String = channels.iter().map(|channel| format!("listen {}; ", channel.quoted())).collect();
+        let listening = message::run(&listener._client, &sql).await.and_then(message::Answer::complete);
+        listening.map_err(while_doing("listen"))?;
+        Ok(listener)
+    }
+}
+
+impl Listener {
+    /// Waits for the next notification.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Unavailable`: the connection was lost. What was notified meanwhile is lost with it: listen again, and look at the
+    /// tables.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again; no notification is lost by that.
+    pub async fn recv(&mut self) -> Result<Notification> {
+        match self.received.recv().await {
+            Some(Ok(notification)) => Ok(notification),
+            Some(Err(source)) => Err(ConnectionError::Lost { doing: "listening".into(), source: source.into() }.into()),
+            None => Err(Error::Unexpected { doing: "listen".into(), found: "the connection is closed".into() }),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `cgk::frame`: a `with_tenant` over another driver's connection, made of its text and verdicts, attacked.
+
+use crate::stage::{Stage, address, slug};
+use cgk::{
+    TxOptions,
+    config::Isolation,
+    frame::{Failure, Frame, Frames, Outcome},
+    ident::DatabaseTag,
+};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+/// How a framed transaction ended.
+#[derive(Debug, PartialEq)]
+enum Ended {
+    NotEntered(String),
+    NotSent,
+    Left(Outcome),
+}
+
+/// The answer to a message: how many statements were completed, and the SQLSTATE of a failure.
+#[expect(clippy::disallowed_methods, reason = "another driver's way of sending a message")]
+async fn send(client: &Client, sql: &str) -> (usize, Option<String>) {
+    use futures_util::StreamExt;
+    let mut completed = 0;
+    let mut parts = std::pin::pin!(client.simple_query_raw(sql).await.unwrap());
+    while let Some(part) = parts.next().await {
+        match part {
+            Ok(SimpleQueryMessage::CommandComplete(_)) => completed += 1,
+            Ok(_) => {}
+            Err(error) => return (completed, Some(error.code().unwrap().code().to_owned())),
+        }
+    }
+    (completed, None)
+}
+
+/// A `with_tenant` over a connection of the driver alone; failures of statements are ignored, as a careless closure does.
+async fn with_tenant(client: &Client, frame: &Frame, statements: &[&str]) -> Ended {
+    let (_, refused) = send(client, &frame.enter()).await;
+    if let Some(state) = refused {
+        send(client, &frame.roll_back()).await;
+        return Ended::NotEntered(state);
+    }
+    for sql in statements {
+        if frame.admit(sql).is_err() {
+            send(client, &frame.roll_back()).await;
+            return Ended::NotSent;
+        }
+        let _ = send(client, sql).await;
+    }
+    let (completed, failure) = send(client, &frame.leave()).await;
+    let outcome = frame.judge(completed, failure.as_deref().map(Failure::server));
+    if outcome != Outcome::Committed {
+        send(client, &frame.roll_back()).await;
+    }
+    Ended::Left(outcome)
+}
+
+#[tokio::test]
+async fn a_with_tenant_over_another_connection_keeps_the_tenant_apart() {
+    let stage = Stage::set().await;
+    let (client, connection) = address(stage.database.name()).connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let frames = Frames::new(DatabaseTag::of(stage.database.name()), Isolation::Role).with_session(Default::default());
+    let acme = slug("acme");
+    let run = async |statements: &[&str]| {
+        let frame = frames.frame(&acme, &TxOptions::default());
+        let ended = with_tenant(&client, &frame, statements).await;
+        // Whatever it was, the next user is in its own tenant.
+        let globex = frames.frame(&slug("globex"), &TxOptions::default());
+        let mark = "insert into marks (tag, n) values ('next', 1)";
+        assert_eq!(with_tenant(&client, &globex, &[mark]).await, Ended::Left(Outcome::Committed), "{statements:?}");
+        ended
+    };
+    let insert = "insert into marks (tag, n) values ('frame', 1)";
+    assert_eq!(run(&[insert]).await, Ended::Left(Outcome::Committed));
+    assert_eq!(stage.marks("acme", "frame").await, (1, 0));
+    let insert = "insert into marks (tag, n) values ('attack', 1)";
+    for (attack, expected) in [
+        ("commit", Ended::NotSent),
+        ("set local role none", Ended::NotSent),
+        ("select * from tenant_globex.marks", Ended::Left(Outcome::Aborted)),
+        ("select 1 / 0", Ended::Left(Outcome::Aborted)),
+        // The insert behind it is refused by the role: the path alone leads nowhere.
+        ("select set_config('search_path', 'tenant_globex', true)", Ended::Left(Outcome::Aborted)),
+        ("select set_config('search_path', 'tenant_acme', true)", Ended::Left(Outcome::Tampered)),
+        ("select set_config('role', 'none', true)", Ended::Left(Outcome::Tampered)),
+        ("select set_config('app.current_organization_id', 'x', true)", Ended::Left(Outcome::Tampered)),
+        // Hidden in a message of several statements, which `admit` reads as its first.
+        ("select 1; commit; begin", Ended::Left(Outcome::Tampered)),
+    ] {
+        let before = stage.marks("acme", "attack").await;
+        assert_eq!(run(&[attack, insert]).await, expected, "{attack}");
+        let after = stage.marks("acme", "attack").await;
+        assert_eq!(before, after, "{attack}");
+    }
+    stage.sql("update organizations set status = 'suspended' where slug = 'acme'").await;
+    assert_eq!(run(&[insert]).await, Ended::NotEntered("22012".into()));
+    assert_eq!(stage.marks("acme", "attack").await, (0, 0));
+    assert_eq!(stage.number("select count(*) from tenant_globex.marks where tag = 'next'").await, 11);
+}
+
+#[test]
+fn the_session_and_a_lost_connection_are_judged() {
+    let frame = Frames::new(DatabaseTag::of("shop"), Isolation::Path).frame(&slug("acme"), &TxOptions::default());
+    assert!(frame.is_clean([]) && frame.is_clean([Some("f")]));
+    assert!(!frame.is_clean([Some("f"), Some("t")]) && !frame.is_clean([None]));
+    assert_eq!(frame.judge(2, Some(Failure::lost())), Outcome::Unknown);
+    assert_eq!(frame.judge(5, Some(Failure::lost())), Outcome::CommittedUnclean);
+}
