@@ -63,6 +63,7 @@
 
 #![warn(missing_docs)]
 
+mod access;
 #[cfg(feature = "platform")]
 pub mod auth;
 mod binding;
@@ -74,10 +75,8 @@ mod error;
 pub(crate) mod fleet;
 pub mod ident;
 mod identity;
-mod isolation;
 pub mod lifecycle;
 pub mod lock;
-pub mod login;
 pub mod migrate;
 mod migration;
 mod registry;
@@ -95,6 +94,7 @@ mod tenant;
 pub mod testing;
 mod version;
 
+pub use access::login;
 pub use config::Config;
 pub use db::{Operator, ServerFacts};
 pub use error::{

@@ -3,6 +3,9 @@
 use crate::{ident::SchemaName, version::Version};
 use std::{fmt, path::PathBuf};
 
+/// The table's name, the same in every schema.
+pub const LEDGER_TABLE: &str = "schema_migrations";
+
 /// One of the two sets of migrations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Set {

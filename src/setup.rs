@@ -12,8 +12,8 @@ use crate::{
     identity,
     migrate::{
         self, BindReport, FleetPlan, MigrationId, Migrations, Observer, Outcome, RunOptions, RunReport, Scope, Target,
-        plan::state::require_registry,
     },
+    registry,
 };
 
 pub use crate::identity::RegistryGuard;
@@ -76,7 +76,7 @@ pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut 
         Some(Outcome::Migrated { applied }) => applied,
         _ => Vec::new(),
     };
-    require_registry(operator).await?;
+    registry::require(operator).await?;
     migrate::rehearsal::shared::ensure(operator).await?;
     Ok(SetupReport {
         applied,

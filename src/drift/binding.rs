@@ -8,7 +8,7 @@ use crate::{
     error::Result,
     ident::SchemaName,
     identity::{self, GuardFound},
-    migrate::plan::state::TenantFacts,
+    registry::TenantFacts,
     slug::TenantSlug,
 };
 

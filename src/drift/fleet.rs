@@ -18,8 +18,8 @@ use crate::{
     migrate::{
         LEDGER_TABLE, Migrations, Scope, Set,
         ledger::{self, LedgerDigest, Prefixes},
-        plan::state::{self, Facts, TenantFacts, role_of},
     },
+    registry::{self, Facts, TenantFacts, role_of},
     slug::TenantSlug,
     tenant::{StrangeRow, TenantStatus},
 };
@@ -59,8 +59,8 @@ pub(super) async fn tenants(
     scope: &Scope,
 ) -> Result<(Vec<SchemaDrift>, Vec<StrangeRow>)> {
     let Facts { tenants: facts, strange } = match scope {
-        Scope::Only(slugs) => state::facts_of_all(operator, slugs).await?,
-        _ => state::facts_of_fleet(operator).await?,
+        Scope::Only(slugs) => registry::facts_of_all(operator, slugs).await?,
+        _ => registry::facts_of_fleet(operator).await?,
     };
     if let Some(unknown) = facts.iter().find(|(_, facts)| facts.tenant.is_none()).map(|(slug, _)| slug) {
         return Err(Error::Tenant(TenantError::NotFound { tenant: unknown.clone() }));

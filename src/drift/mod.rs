@@ -45,7 +45,8 @@ use crate::{
     db::Operator,
     error::{Error, MigrationError, Result},
     ident::{RoleName, SchemaName, literal},
-    migrate::{LEDGER_TABLE, MigrationFile, Migrations, Scope, Set, Version, plan::state},
+    migrate::{LEDGER_TABLE, MigrationFile, Migrations, Scope, Set, Version},
+    registry,
 };
 use inspect::{InspectOutcome, Wanted, inspect};
 use reference::References;
@@ -91,7 +92,7 @@ pub async fn verify(operator: &Operator, migrations: &Migrations, scope: &Scope)
         report.rights.extend(binding::of_registry(operator).await?);
     }
     if *scope != Scope::Public {
-        state::require_registry(operator).await?;
+        registry::require(operator).await?;
         (report.tenants, report.strange) = fleet::tenants(operator, migrations, scope).await?;
     }
     if *scope == Scope::Everything {

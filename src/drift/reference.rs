@@ -5,12 +5,12 @@
 
 use super::compare::Catalogue;
 use crate::{
+    access::isolation,
     catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql, settings_sql},
     config::Isolation,
     db::{Operator, message, milliseconds},
     error::{Error, MigrationError, Result, while_doing},
     ident::{RoleName, SchemaName, literal},
-    isolation,
     migrate::{self, Applied, MigrationFile, Migrations, Set, execute::guard, files::encodable, rehearsal},
     sql::rewrite::{self, Edits},
 };

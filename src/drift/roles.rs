@@ -10,7 +10,8 @@ use crate::{
     db::{Operator, message, milliseconds},
     error::{Result, while_doing},
     ident::{RoleName, SchemaName, literal, quoted},
-    migrate::{LEDGER_TABLE, plan::state::role_of},
+    migrate::LEDGER_TABLE,
+    registry::role_of,
     slug::TenantSlug,
 };
 use std::collections::HashMap;

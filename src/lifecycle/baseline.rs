@@ -3,24 +3,22 @@
 mod foreign;
 
 use crate::{
+    access::isolation,
+    access::login,
     binding::{self, Binding},
     db::{Operator, milliseconds},
     drift::{self, Comparison},
     error::{ConnectionError, Error, MigrationError, Result, SetupError, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
-    isolation::{self, RoleState},
-    login,
     migrate::{
         Applied, MigrationFile, MigrationId, Migrations, Set, Target, Version,
         execute::schema_lock::{self, Hold},
         fileset::{FleetFiles, record::FileRecord},
         ledger::{self, LEDGER_TABLE, LedgerTable},
-        plan::{
-            self,
-            state::{self, TenantFacts, role_of},
-        },
+        plan::{self},
     },
-    registry, row_check,
+    registry::{self, RoleState, TenantFacts, role_of},
+    row_check,
     slug::TenantSlug,
     tenant::{OrganizationId, TenantStatus},
 };
@@ -104,7 +102,7 @@ pub async fn baseline(
     slug: &TenantSlug,
     options: &BaselineOptions,
 ) -> Result<Baselined> {
-    state::require_registry(operator).await?;
+    registry::require(operator).await?;
     adopt(operator, migrations, Some(slug), options).await
 }
 
@@ -130,7 +128,7 @@ async fn adopt(
     let schema = slug.map_or_else(SchemaName::public, SchemaName::of_tenant);
     for _ in 0..TRIES_MAX {
         let facts = match slug {
-            Some(slug) => Some(state::facts_of(operator, slug).await?),
+            Some(slug) => Some(registry::facts_of(operator, slug).await?),
             None => None,
         };
         if let Some(facts) = &facts {
@@ -319,7 +317,7 @@ impl<'a> Adoption<'a> {
         }
         let mut sql = String::new();
         if let (Some(role), Some(_)) = (&self.role, table) {
-            sql.push_str(&ledger::protect_sql(self.schema, role.ident()));
+            sql.push_str(&isolation::protect_ledger_sql(self.schema, role.ident()));
         }
         let expected = literal(ledger::LedgerDigest::of(&rows).as_str());
         let guard =
@@ -365,7 +363,7 @@ impl<'a> Adoption<'a> {
     ) -> String {
         let mut sql = match (has_ledger, &self.role) {
             (false, role) => ledger::create_sql(self.schema, role.as_ref()),
-            (true, Some(role)) => ledger::protect_sql(self.schema, role.ident()),
+            (true, Some(role)) => isolation::protect_ledger_sql(self.schema, role.ident()),
             (true, None) => String::new(),
         };
         sql.push_str(&ledger::adopt_sql(self.schema, files));

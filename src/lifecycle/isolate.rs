@@ -1,16 +1,14 @@
 //! Gives every tenant its role, as a fleet needs that was made under path isolation or restored on another server.
 
 use crate::{
+    access::isolation,
+    access::login,
     config::{Config, Isolation},
     db::{Operator, milliseconds},
     error::{ConnectionError, Error, MigrationError, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
-    isolation, login,
-    migrate::{
-        execute::schema_lock::{self, Hold},
-        ledger,
-        plan::state::{self, TenantFacts},
-    },
+    migrate::execute::schema_lock::{self, Hold},
+    registry::{self, TenantFacts},
     slug::TenantSlug,
 };
 use tokio_postgres::error::SqlState;
@@ -36,11 +34,11 @@ pub struct IsolateReport {
 ///
 /// Writes nothing.
 pub async fn without_role(operator: &Operator) -> Result<Vec<TenantSlug>> {
-    state::require_registry(operator).await?;
+    registry::require(operator).await?;
     if operator.config().isolation() == Isolation::Path {
         return Ok(Vec::new());
     }
-    let fleet = state::facts_of_fleet(operator).await?;
+    let fleet = registry::facts_of_fleet(operator).await?;
     let lacking =
         |facts: &TenantFacts| facts.owner.is_some() && facts.has_ledger && !(facts.has_role && facts.role_admitted);
     Ok(fleet.tenants.into_iter().filter(|(_, facts)| lacking(facts)).map(|(slug, _)| slug).collect())
@@ -120,7 +118,7 @@ pub struct NewIdentity {
 pub async fn new_identity(config: &Config) -> Result<NewIdentity> {
     let (operator, _) = Operator::connect_to_any(config).await?;
     operator.refuse_isolation()?;
-    state::require_registry(&operator).await?;
+    registry::require(&operator).await?;
     let by_role = operator.config().isolation() == Isolation::Role;
     if by_role && !operator.facts().creates_roles {
         let grant = format!("alter role {} createrole", quoted(&operator.facts().role));
@@ -129,7 +127,7 @@ pub async fn new_identity(config: &Config) -> Result<NewIdentity> {
     // The logins first: a role that is made for a tenant is given to those that are admitted.
     let logins =
         if crate::identity::is_own(&operator).await? { Vec::new() } else { login::admitted_names(&operator).await? };
-    let fleet = state::facts_of_fleet(&operator).await?;
+    let fleet = registry::facts_of_fleet(&operator).await?;
     login::dismiss(&operator, &logins).await?;
     let was_copy = crate::identity::renew(&operator).await?;
     let names: Vec<String> = logins.iter().map(|login| login.as_str().to_owned()).collect();
@@ -177,7 +175,7 @@ async fn clear_one(operator: &Operator, slug: &TenantSlug, owner: Option<&Ident>
 async fn isolate_one(operator: &Operator, slug: &TenantSlug) -> Result<()> {
     let (own, schema) = (operator.facts(), SchemaName::of_tenant(slug));
     let role = RoleName::of_tenant(slug, &own.database_tag());
-    let facts = state::facts_of(operator, slug).await?;
+    let facts = registry::facts_of(operator, slug).await?;
     let logins = login::admitted(operator, slug).await?;
     if facts.has_role && !facts.role_grantable && (!facts.role_usable || logins.iter().any(|login| !login.may_enter)) {
         return Err(isolation::lacks_admin(own, &role));
@@ -196,7 +194,7 @@ async fn isolate_one(operator: &Operator, slug: &TenantSlug) -> Result<()> {
         sql.push_str(&format!("set local role {};\n", owner.quoted()));
     }
     sql.push_str(&isolation::grants_sql(&schema, role.ident()));
-    sql.push_str(&ledger::protect_sql(&schema, role.ident()));
+    sql.push_str(&isolation::protect_ledger_sql(&schema, role.ident()));
     let what = || format!("create the role of tenant {slug}");
     let doing = || while_doing(what());
     operator.reset_session().await.map_err(doing())?;
@@ -204,7 +202,7 @@ async fn isolate_one(operator: &Operator, slug: &TenantSlug) -> Result<()> {
         Ok(_) => Ok(()),
         // Another run made the role while this one waited for the lock.
         Err(error) if error.code() == Some(&SqlState::DUPLICATE_OBJECT) => {
-            let facts = state::facts_of(operator, slug).await?;
+            let facts = registry::facts_of(operator, slug).await?;
             if facts.role_admitted { Ok(()) } else { Err(doing()(error)) }
         }
         Err(source) if source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {

@@ -6,9 +6,10 @@
 
 use super::files::source::{MigrationFile, Source};
 use crate::{
+    access::isolation,
     db::Operator,
     error::{Error, MigrationError, Result, while_doing},
-    ident::{Ident, RoleName, SchemaName, hex, literal},
+    ident::{RoleName, SchemaName, hex, literal},
     migration::MigrationId,
     row_check,
     version::{Checksum, Version},
@@ -17,8 +18,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use tokio_postgres::{error::SqlState, types::Type};
 
-/// The table's name, the same in every schema.
-pub const LEDGER_TABLE: &str = "schema_migrations";
+pub use crate::migration::LEDGER_TABLE;
 
 /// A row of a ledger: one applied migration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,14 +115,9 @@ revoke all on {table} from public;
 "
     );
     if let Some(role) = role {
-        sql.push_str(&protect_sql(schema, role.ident()));
+        sql.push_str(&isolation::protect_ledger_sql(schema, role.ident()));
     }
     sql
-}
-
-/// Takes from a role what a grant on all tables gave it on the ledger.
-pub(crate) fn protect_sql(schema: &SchemaName, role: &Ident) -> String {
-    format!("revoke all on {} from {};\n", schema.qualified(LEDGER_TABLE), role.quoted())
 }
 
 /// Records one file; `cgk.started` was set when the file began.

@@ -5,7 +5,6 @@ use super::{
     files::source::{MigrationFile, Migrations},
     fileset::{FleetFiles, record::follow_ledgers},
     ledger::{self, Applied, LEDGER_TABLE, LedgerDigest, REPAIRS},
-    plan::state::require_registry,
     rehearsal,
 };
 use crate::{
@@ -14,6 +13,7 @@ use crate::{
     fleet::selection::Scope,
     ident::{Ident, SchemaName, literal, quoted},
     migration::Set,
+    registry,
     slug::TenantSlug,
     version::Version,
 };
@@ -109,7 +109,7 @@ pub async fn repair(
         targets.push(None);
     }
     if *scope != Scope::Public {
-        require_registry(operator).await?;
+        registry::require(operator).await?;
         targets.extend(slugs(operator, scope).await?.into_iter().map(Some));
     }
     for slug in targets.first().into_iter().chain(targets.last()) {
@@ -172,7 +172,7 @@ fn set_of(slug: Option<&TenantSlug>) -> Set {
 }
 
 async fn slugs(operator: &Operator, scope: &Scope) -> Result<Vec<TenantSlug>> {
-    let known = super::plan::state::facts_of_fleet(operator).await?.tenants.into_keys();
+    let known = registry::facts_of_fleet(operator).await?.tenants.into_keys();
     let Scope::Only(wanted) = scope else { return Ok(known.collect()) };
     let known: std::collections::BTreeSet<TenantSlug> = known.collect();
     match wanted.iter().find(|slug| !known.contains(slug)) {

@@ -4,6 +4,7 @@ use crate::{
     db::{Operator, message},
     error::{Error, Result, while_doing},
     ident::quoted,
+    registry,
 };
 use tokio_postgres::error::SqlState;
 
@@ -103,7 +104,7 @@ pub struct MeasureReport {
 ///
 /// Dropped, each measure is in place or not at all.
 pub async fn harden(operator: &Operator, mode: HardeningMode) -> Result<HardeningReport> {
-    crate::migrate::plan::state::require_registry(operator).await?;
+    registry::require(operator).await?;
     let mut measures = Vec::new();
     for measure in Measure::ALL {
         let statements = missing(operator, measure).await?;

@@ -4,7 +4,7 @@ use crate::{
     config::{Config, IsolationModes},
     db::{Operator, identity::Identity},
     error::{Error, Result, SetupError},
-    identity, migrate,
+    identity, registry,
 };
 
 /// A step of a change.
@@ -44,7 +44,7 @@ pub async fn change_isolation(config: &Config, step: IsolationChange) -> Result<
     let database = operator.facts().database.clone();
     match identity {
         Identity::Copied => return Err(Error::Setup(SetupError::DatabaseCopied { database })),
-        Identity::Unrecorded | Identity::Recorded(_) => migrate::plan::state::require_registry(&operator).await?,
+        Identity::Unrecorded | Identity::Recorded(_) => registry::require(&operator).await?,
     }
     identity::ensure_tag(&operator).await?;
     let (now, configured) = (identity::isolation::of(&operator).await?, operator.config().isolation());

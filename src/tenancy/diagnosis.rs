@@ -1,7 +1,7 @@
 //! Why a tenant could not be entered.
 
 use super::{
-    protocol::{DIAGNOSE, REGISTRY_IS_HIDDEN, TenantTarget},
+    protocol::{DIAGNOSE, TenantTarget},
     shared::Shared,
 };
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     db::{identity, message, search_path::refuse_writable_public},
     error::{Error, Result, SetupError, TenantError, while_doing},
     ident::{DatabaseTag, RoleName},
+    registry::REGISTRY_IS_HIDDEN,
     tenant::{OrganizationId, TenantStatus},
 };
 use tokio_postgres::{Client, error::SqlState, types::Type};

@@ -242,15 +242,6 @@ select (select coalesce(o.status::pg_catalog.text, 'null') from public.organizat
        (select d.description from pg_catalog.pg_description d join pg_catalog.pg_namespace n on n.oid = d.objoid
          where d.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.objsubid = 0 and n.nspname::pg_catalog.text = $2)";
 
-/// A condition: row level security lets the current role see no row of the registry. Of the policies for everybody, the one
-/// of the bundled migrations is known to be for tenants' roles only; any other may be for this role.
-pub(crate) const REGISTRY_IS_HIDDEN: &str =
-    "(pg_catalog.row_security_active('public.organizations'::pg_catalog.regclass)
-    and not exists (select from pg_catalog.pg_policy p, pg_catalog.unnest(p.polroles) m (role)
-                    where p.polrelid = 'public.organizations'::pg_catalog.regclass and p.polpermissive
-                    and p.polname <> 'organizations_tenant'
-                    and (m.role = 0 or pg_catalog.pg_has_role(m.role, 'usage'))))";
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 use super::{CreateOptions, Creation, Fresh, Replay, TRIES_MAX, check_privileges, enter, try_once};
 use crate::{
+    access::login,
     db::Operator,
     error::{Error, ErrorKind, MigrationError, Result, TenantError},
     fleet::{
@@ -10,16 +11,16 @@ use crate::{
         worker::{Attempt, Finished, TenantWork, WorkerPool},
     },
     ident::SchemaName,
-    login,
     migrate::{
         Migrations, Set, Target,
         execute::grouping::Grouping,
         files::encodable,
         plan::{
             self,
-            state::{self, SchemaState, TenantFacts, TenantFilter},
+            state::{self, SchemaState, TenantFilter},
         },
     },
+    registry::{self, TenantFacts},
     slug::TenantSlug,
     tenancy::Db,
     tenant::TenantStatus,
@@ -150,7 +151,7 @@ pub async fn create_many(
     options: &CreateManyOptions,
     observer: &mut dyn CreateObserver,
 ) -> Result<CreateManyReport> {
-    state::require_registry(operator).await?;
+    registry::require(operator).await?;
     operator.refuse_writable_public().await?;
     encodable::check_all(operator, migrations).await?;
     options.interrupt.listen();
@@ -192,7 +193,7 @@ struct Job {
 /// What is known of each of them, in one query; in the order given.
 async fn jobs(operator: &Operator, tenants: &[NewTenant]) -> Result<Vec<Job>> {
     let slugs: Vec<TenantSlug> = tenants.iter().map(|tenant| tenant.slug.clone()).collect();
-    let mut facts: BTreeMap<TenantSlug, TenantFacts> = state::facts_of_all(operator, &slugs).await?.tenants;
+    let mut facts: BTreeMap<TenantSlug, TenantFacts> = registry::facts_of_all(operator, &slugs).await?.tenants;
     let job = |tenant: &NewTenant| {
         let facts = facts.remove(&tenant.slug)?;
         Some(Job { tenant: tenant.clone(), facts, grouping: Grouping::Together })
@@ -223,7 +224,7 @@ impl TenantWork for TenantCreator<'_, '_> {
     async fn attempt(&self, operator: &Operator, job: &mut Job, number: u32) -> Result<Attempt<Creation>> {
         let slug = &job.tenant.slug;
         if number > 1 {
-            job.facts = state::facts_of(operator, slug).await?;
+            job.facts = registry::facts_of(operator, slug).await?;
         }
         job.grouping = self.replay.grouping();
         let options = CreateOptions { name: job.tenant.name.clone(), ..CreateOptions::default() };

@@ -5,13 +5,13 @@ mod many;
 pub use many::{CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcome, NewTenant, create_many};
 
 use crate::{
+    access::isolation,
+    access::login::{self, Admitted},
     binding,
     config::Isolation,
     db::{Operator, message, session_reset::Commits},
     error::{ConnectionError, Error, MigrationError, Result, TenantError, while_doing},
     ident::{RoleName, SchemaName, quoted},
-    isolation,
-    login::{self, Admitted},
     migrate::{
         self, MigrationId, Migrations, Plan, Set, Target,
         execute::{
@@ -21,13 +21,10 @@ use crate::{
         files::encodable,
         fileset::{FleetFiles, census::count_schemas, record::FileRecord},
         ledger,
-        plan::{
-            self,
-            state::{self, TenantFacts, role_of},
-        },
+        plan::{self},
         rehearsal,
     },
-    registry,
+    registry::{self, TenantFacts, role_of},
     slug::TenantSlug,
     tenancy::Db,
     tenant::{OrganizationId, Tenant, TenantStatus},
@@ -132,12 +129,12 @@ pub async fn create(
     slug: &TenantSlug,
     options: &CreateOptions,
 ) -> Result<Created> {
-    state::require_registry(operator).await?;
+    registry::require(operator).await?;
     operator.refuse_writable_public().await?;
     encodable::check_all(operator, migrations).await?;
     let replay = Replay::of(operator, migrations).await?;
     for _ in 0..TRIES_MAX {
-        let facts = state::facts_of(operator, slug).await?;
+        let facts = registry::facts_of(operator, slug).await?;
         let tried = try_once(operator, migrations, slug, options, &facts, None, &replay).await;
         let tried = match tried {
             Err(error) if replay.helps(operator, migrations, &error).await => continue,
@@ -287,7 +284,7 @@ async fn try_once(
     check_privileges(operator, facts, role.is_some() && !facts.has_role)?;
     // The look at many does not ask what the operator may do with each role.
     let looked = match &role {
-        Some(_) if facts.has_role && fresh.is_some() => Some(state::facts_of(operator, slug).await?),
+        Some(_) if facts.has_role && fresh.is_some() => Some(registry::facts_of(operator, slug).await?),
         _ => None,
     };
     let facts = looked.as_ref().unwrap_or(facts);
@@ -340,7 +337,7 @@ async fn try_once(
     if let Some(role) = &role {
         provision.push_str(&grants(&schema, role.ident()));
         if facts.has_ledger {
-            provision.push_str(&ledger::protect_sql(&schema, role.ident()));
+            provision.push_str(&isolation::protect_ledger_sql(&schema, role.ident()));
         }
     } else if !logins.is_empty() {
         if !facts.has_ledger {
@@ -350,7 +347,7 @@ async fn try_once(
         }
         for login in logins {
             provision.push_str(&grants(&schema, &login.name));
-            provision.push_str(&ledger::protect_sql(&schema, &login.name));
+            provision.push_str(&isolation::protect_ledger_sql(&schema, &login.name));
         }
     }
     let commits = Commits::WithMessage;
@@ -444,7 +441,7 @@ fn check_role(operator: &Operator, facts: &TenantFacts, role: &RoleName, needs_l
 }
 
 async fn finished(operator: &Operator, slug: &TenantSlug, made: Made) -> Result<Created> {
-    let facts = state::facts_of(operator, slug).await?;
+    let facts = registry::facts_of(operator, slug).await?;
     let tenant = facts.tenant.ok_or_else(|| Error::Tenant(TenantError::NotFound { tenant: slug.clone() }))?;
     Ok(Created { tenant, schema: SchemaName::of_tenant(slug), creation: made.creation, applied: made.applied })
 }

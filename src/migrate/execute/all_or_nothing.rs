@@ -25,10 +25,10 @@ use crate::{
         plan::{
             Plan,
             fleet::{FleetPlan, Step},
-            state::role_of,
         },
     },
     migration::{FileProblem, Set},
+    registry::role_of,
     slug::TenantSlug,
 };
 use std::time::{Duration, Instant};

@@ -5,7 +5,7 @@ use crate::{
     db::{Operator, message, milliseconds},
     error::{ConnectionError, Error, MigrationError, Result, while_doing},
     ident::{Ident, SchemaName, literal, quoted},
-    migrate::plan::state::{self, TenantFacts},
+    registry::{self, TenantFacts},
     slug::TenantSlug,
     tenant::OrganizationId,
 };
@@ -89,7 +89,7 @@ pub struct BindReport {
 pub(crate) async fn bind_fleet(operator: &Operator) -> Result<BindReport> {
     let mut unbound = Vec::new();
     let mut refused = Vec::new();
-    for (slug, facts) in state::facts_of_fleet(operator).await?.tenants {
+    for (slug, facts) in registry::facts_of_fleet(operator).await?.tenants {
         refused.extend(facts.refuse_other_organization().err().map(|error| (slug, error)));
         unbound.extend(Unbound::of(&facts, &operator.facts().role));
     }
@@ -135,7 +135,7 @@ async fn refusal(operator: &Operator, schema: &Unbound, error: Error) -> Result<
     let own = operator.facts();
     let refused = match error.sqlstate() {
         Some(&SqlState::DIVISION_BY_ZERO) => {
-            let facts = state::facts_of(operator, &schema.slug).await?;
+            let facts = registry::facts_of(operator, &schema.slug).await?;
             match facts.refuse_other_organization() {
                 Err(error) => error,
                 Ok(()) if !facts.is_unbound() || facts.tenant.is_none() => return Ok(None),

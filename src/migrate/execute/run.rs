@@ -27,11 +27,11 @@ use crate::{
         plan::{
             Plan,
             fleet::{FleetPlan, PlannedTenant, Step},
-            state,
         },
         rehearsal,
     },
     migration::{MigrationId, Set},
+    registry,
     slug::TenantSlug,
 };
 use std::{
@@ -508,7 +508,7 @@ async fn check_canaries(operator: &Operator, planned: &FleetPlan<'_>, canary: &C
     let Canary::These(slugs) = canary else { return Ok(()) };
     for slug in slugs {
         let is_planned = planned.tenants.iter().any(|tenant| tenant.slug == *slug);
-        if !is_planned && state::facts_of(operator, slug).await?.tenant.is_none() {
+        if !is_planned && registry::facts_of(operator, slug).await?.tenant.is_none() {
             return Err(Error::Tenant(TenantError::NotFound { tenant: slug.clone() }));
         }
         if !planned.selection.holds(slug) {

@@ -17,9 +17,10 @@ use crate::{
         files::source::Migrations,
         fileset::{census::Census, record::FileRecord},
         ledger::Applied,
-        plan::{Plan, state::role_of},
+        plan::Plan,
     },
     migration::{MigrationId, Set},
+    registry::role_of,
     slug::TenantSlug,
 };
 use std::sync::{Mutex, MutexGuard};

@@ -2,7 +2,7 @@
 
 use super::{
     Plan, Target, plan,
-    state::{self, SchemaState, TenantFilter, TenantState, role_of},
+    state::{self, SchemaState, TenantFilter, TenantState},
 };
 use crate::{
     db::Operator,
@@ -16,6 +16,7 @@ use crate::{
         ledger::{self, Applied},
     },
     migration::Set,
+    registry::{self, role_of},
     slug::TenantSlug,
     tenant::StrangeRow,
 };
@@ -161,7 +162,7 @@ async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, plann
     .await?;
     planned.strange = strange;
     for slug in unseen {
-        if state::facts_of(operator, &slug).await?.tenant.is_none() {
+        if registry::facts_of(operator, &slug).await?.tenant.is_none() {
             return Err(Error::Tenant(TenantError::NotFound { tenant: slug }));
         }
     }
@@ -241,7 +242,7 @@ pub(crate) fn presence(exists: bool) -> LedgerPresence {
 }
 
 async fn registry_exists(operator: &Operator) -> Result<bool> {
-    match state::require_registry(operator).await {
+    match registry::require(operator).await {
         Ok(()) => Ok(true),
         Err(Error::Setup(SetupError::NotSetUp { .. })) => Ok(false),
         Err(error) => Err(error),

@@ -20,13 +20,14 @@ use super::{
     plan::{Plan, Target, plan},
 };
 use crate::{
+    access::isolation,
     catalogue::{Schemas, fingerprint_sql, objects_sql, settings_sql},
     config::Isolation,
     db::{Operator, message, session_reset::Commits},
     error::{Error, MigrationError, Result, TenantError, while_doing},
     fleet::{cancel::cancellable, interrupt::Interrupt, stop::ends_everything},
     ident::{RoleName, SchemaName, literal},
-    isolation, lock,
+    lock,
     migration::{MigrationId, Set},
 };
 use record::Memory;

@@ -44,8 +44,10 @@ fn every_module_has_a_layer_and_every_layer_its_modules() {
 fn the_checker_sees_what_it_should() {
     let layers = Layers::read();
     assert!(layers.objection("slug", "db").is_some());
-    assert!(layers.objection("tenancy", "isolation").is_some());
+    assert!(layers.objection("tenancy", "access").is_some());
     assert!(layers.objection("migrate", "setup").is_some());
+    assert!(layers.objection("access", "migrate").is_some());
+    assert!(layers.objection("registry", "migrate").is_some());
     assert!(layers.objection("db", "nowhere").is_some());
     assert!(layers.objection("setup", "migrate").is_none());
     assert!(layers.objection("lifecycle", "tenancy").is_none());

@@ -8,6 +8,8 @@ use crate::{
     db::{Operator, ServerFacts},
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
+    migration::LEDGER_TABLE,
+    registry::RoleState,
 };
 use tokio_postgres::types::{ToSql, Type};
 
@@ -38,6 +40,11 @@ pub(crate) fn membership_options(facts: &ServerFacts) -> &'static str {
 pub(crate) fn lacks_admin(facts: &ServerFacts, role: &RoleName) -> Error {
     let grant = format!("grant {} to {} with admin option", role.quoted(), quoted(&facts.role));
     facts.lacks(format!("grant role {}, which another role made", role.as_str()), grant)
+}
+
+/// Takes from a role what a grant on all tables gave it on the ledger.
+pub(crate) fn protect_ledger_sql(schema: &SchemaName, role: &Ident) -> String {
+    format!("revoke all on {} from {};\n", schema.qualified(LEDGER_TABLE), role.quoted())
 }
 
 /// Grants on a schema that the current role owns, for what will be made in it. The grantee is the tenant's role, or in path
@@ -117,12 +124,4 @@ begin
 end"
     );
     format!("do {};\n", literal(&body))
-}
-
-/// Whether a role is there, and whether the operator may act as it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RoleState {
-    Absent,
-    Present,
-    Usable,
 }

@@ -10,13 +10,13 @@ mod tables;
 
 pub use name::{InvalidLogin, LoginName, Password};
 
+use super::isolation;
 use crate::{
     config::Isolation,
     db::{Operator, ServerFacts, message, milliseconds},
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
-    isolation, lock,
-    migrate::{ledger, plan::state},
+    lock, registry,
     slug::TenantSlug,
 };
 use look::{Found, TenantRights};
@@ -120,7 +120,7 @@ pub struct Admission {
 /// Dropped, the server may still finish what it was sent. The password of a login that was just made is then known to
 /// nobody; [`PasswordWish::New`] sets another.
 pub async fn admit(operator: &Operator, name: &LoginName, options: &LoginOptions) -> Result<Admission> {
-    state::require_registry(operator).await?;
+    registry::require(operator).await?;
     for _ in 0..TRIES_MAX {
         let found = Found::look(operator, name).await?;
         found.refuse_unfit(name)?;
@@ -257,7 +257,7 @@ async fn admit_to_tenants(operator: &Operator, name: &LoginName) -> Result<()> {
 ///
 /// Writes nothing.
 pub async fn with_direct_rights(operator: &Operator) -> Result<Vec<LoginName>> {
-    state::require_registry(operator).await?;
+    registry::require(operator).await?;
     let mut direct = Vec::new();
     for login in look::admitted_names(operator).await? {
         // A name that `admit` refuses was admitted by no version of cgk.
@@ -381,5 +381,5 @@ pub(crate) fn enter_by_role_sql(facts: &ServerFacts, role: &RoleName, logins: &[
 
 /// Lets a login read and write in a tenant's schema, which the current role owns; the ledger stays closed.
 pub(crate) fn enter_by_path_sql(schema: &SchemaName, login: &Ident) -> String {
-    isolation::grants_sql(schema, login) + &ledger::protect_sql(schema, login)
+    isolation::grants_sql(schema, login) + &isolation::protect_ledger_sql(schema, login)
 }

@@ -6,7 +6,7 @@ use crate::{
     db::Operator,
     error::{Error, Result, SetupError, while_doing},
     ident::{Ident, RoleName, SchemaName, quoted},
-    migrate::ledger::LEDGER_TABLE,
+    migration::LEDGER_TABLE,
     slug::TenantSlug,
 };
 use tokio_postgres::{

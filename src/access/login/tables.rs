@@ -8,7 +8,7 @@ use crate::{
     db::Operator,
     error::{Result, while_doing},
     ident::{Ident, SchemaName},
-    migrate::ledger::LEDGER_TABLE,
+    migration::LEDGER_TABLE,
 };
 use std::fmt::Write as _;
 

@@ -1,13 +1,12 @@
-//! The registry of tenants, the table `public.organizations`: the text of the statements that write it.
+//! The statements that write a row of the registry.
 
+use super::TABLE;
 use crate::{
     ident::literal,
     row_check,
     slug::TenantSlug,
     tenant::{OrganizationId, TenantStatus},
 };
-
-const TABLE: &str = "public.organizations";
 
 /// Writes a tenant's row; runs in the message that makes its schema, and so cannot be without it. A trigger of the
 /// application's may change what else is in the row.

@@ -1,0 +1,106 @@
+//! What registry and catalogue say of one slug.
+
+use crate::{
+    binding::Binding,
+    config::Isolation,
+    db::Operator,
+    error::{Error, Result, TenantError, while_doing},
+    ident::{Ident, RoleName, SchemaName},
+    slug::TenantSlug,
+    tenant::Tenant,
+};
+use tokio_postgres::Row;
+
+/// What registry and catalogue say of one slug.
+#[derive(Clone, Debug)]
+pub(crate) struct TenantFacts {
+    pub(crate) tenant: Option<Tenant>,
+    /// The schema's owner, and so whether there is one.
+    pub(crate) owner: Option<Ident>,
+    /// The comment on the schema.
+    pub(crate) schema_comment: Option<String>,
+    pub(crate) has_ledger: bool,
+    /// The comment on the ledger.
+    pub(crate) comment: Option<String>,
+    pub(crate) has_role: bool,
+    /// Whether the role may use the schema.
+    pub(crate) role_admitted: bool,
+    /// Whether the operator may act as the role; looked up for a single tenant only, as is the next.
+    pub(crate) role_usable: bool,
+    /// Whether the operator may let others act as the role.
+    pub(crate) role_grantable: bool,
+}
+
+impl TenantFacts {
+    /// The organization that the schema belongs to, if it is another one than the registry's.
+    pub(crate) fn other_organization(&self) -> Option<String> {
+        let tenant = self.tenant.as_ref()?;
+        Binding::of(self.schema_comment.as_deref()).other_than(tenant.id).map(ToOwned::to_owned)
+    }
+
+    /// Whether the schema is there and belongs to no organization yet.
+    pub(crate) fn is_unbound(&self) -> bool {
+        self.owner.is_some() && Binding::of(self.schema_comment.as_deref()) == Binding::None
+    }
+
+    /// Refuses a schema of another organization.
+    pub(crate) fn refuse_other_organization(&self) -> Result<()> {
+        match (&self.tenant, self.other_organization()) {
+            (Some(tenant), Some(found)) => Err(Error::Tenant(TenantError::OrganizationMismatch {
+                tenant: tenant.slug.clone(),
+                schema: SchemaName::of_tenant(&tenant.slug),
+                expected: tenant.id,
+                found,
+            })),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the role is there, and whether the operator may act as it.
+    pub(crate) fn presence(&self) -> RoleState {
+        match (self.has_role, self.role_usable) {
+            (false, _) => RoleState::Absent,
+            (true, false) => RoleState::Present,
+            (true, true) => RoleState::Usable,
+        }
+    }
+}
+
+impl TenantFacts {
+    /// Reads the columns behind the registry's own.
+    pub(super) fn of_row(row: &Row, slug: &TenantSlug, tenant: Option<Tenant>) -> Result<Self> {
+        let doing = || while_doing("read the registry");
+        let owner: Option<String> = row.try_get(5).map_err(doing())?;
+        let owner = owner.map(Ident::new).transpose().map_err(|error| Error::Unexpected {
+            doing: format!("look at the schema of tenant {slug}"),
+            found: error.to_string(),
+        })?;
+        Ok(Self {
+            tenant,
+            owner,
+            schema_comment: row.try_get(12).map_err(doing())?,
+            has_ledger: row.try_get(6).map_err(doing())?,
+            comment: row.try_get(7).map_err(doing())?,
+            has_role: row.try_get(8).map_err(doing())?,
+            role_admitted: row.try_get(9).map_err(doing())?,
+            role_usable: row.try_get(10).map_err(doing())?,
+            role_grantable: row.try_get(11).map_err(doing())?,
+        })
+    }
+}
+
+/// The role that a tenant has under the operator's configuration.
+pub(crate) fn role_of(operator: &Operator, slug: &TenantSlug) -> Option<RoleName> {
+    match operator.config().isolation() {
+        Isolation::Role => Some(RoleName::of_tenant(slug, &operator.facts().database_tag())),
+        Isolation::Path => None,
+    }
+}
+
+/// Whether a role is there, and whether the operator may act as it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RoleState {
+    Absent,
+    Present,
+    Usable,
+}

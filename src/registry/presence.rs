@@ -1,0 +1,68 @@
+//! Whether there is a registry, and whether the current role may see its rows.
+
+use crate::{
+    db::Operator,
+    error::{Error, Result, SetupError, while_doing},
+    ident::quoted,
+};
+use tokio_postgres::error::SqlState;
+
+/// A condition: row level security lets the current role see no row of the registry. Of the policies for everybody, the one
+/// of the bundled migrations is known to be for tenants' roles only; any other may be for this role.
+pub(crate) const REGISTRY_IS_HIDDEN: &str =
+    "(pg_catalog.row_security_active('public.organizations'::pg_catalog.regclass)
+    and not exists (select from pg_catalog.pg_policy p, pg_catalog.unnest(p.polroles) m (role)
+                    where p.polrelid = 'public.organizations'::pg_catalog.regclass and p.polpermissive
+                    and p.polname <> 'organizations_tenant'
+                    and (m.role = 0 or pg_catalog.pg_has_role(m.role, 'usage'))))";
+
+/// Says clearly when there is no registry, instead of letting a query fail on it.
+pub(crate) async fn require(operator: &Operator) -> Result<()> {
+    let row = operator
+        .client()
+        .query_typed(
+            "select coalesce(pg_catalog.array_agg(a.attname::pg_catalog.text), '{}') from pg_catalog.pg_class c
+             join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = 'public'
+             join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+             where c.relname = 'organizations' and c.relkind in ('r', 'p', 'v')",
+            &[],
+        )
+        .await
+        .map_err(while_doing("look for the registry"))?;
+    let columns: Vec<String> = row
+        .first()
+        .map(|row| row.try_get(0))
+        .transpose()
+        .map_err(while_doing("look for the registry"))?
+        .unwrap_or_default();
+    let missing =
+        |missing: String| Error::Setup(SetupError::NotSetUp { database: operator.facts().database.clone(), missing });
+    if columns.is_empty() {
+        return Err(missing("there is no table public.organizations".into()));
+    }
+    match ["id", "slug", "name", "status", "created_at"]
+        .iter()
+        .find(|needed| !columns.iter().any(|found| found == *needed))
+    {
+        Some(column) => Err(missing(format!("public.organizations has no column {column}"))),
+        None => require_sight(operator).await,
+    }
+}
+
+/// Refuses where row level security hides the registry's rows: an empty fleet would look like one without tenants.
+pub(crate) async fn require_sight(operator: &Operator) -> Result<()> {
+    let doing = || while_doing("look at the row level security of the registry");
+    let sql = format!(
+        "select pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text from pg_catalog.pg_class c
+         where c.oid = 'public.organizations'::pg_catalog.regclass and {REGISTRY_IS_HIDDEN}"
+    );
+    let rows = match operator.client().query_typed(&sql, &[]).await {
+        // No registry at all is for others to say.
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(()),
+        rows => rows.map_err(doing())?,
+    };
+    let Some(row) = rows.first() else { return Ok(()) };
+    let owner: String = row.try_get(0).map_err(doing())?;
+    let grant = format!("grant {} to {}", quoted(&owner), quoted(&operator.facts().role));
+    Err(operator.facts().lacks("read public.organizations: row level security shows it no row", grant))
+}

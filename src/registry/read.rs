@@ -1,0 +1,188 @@
+//! The query over registry and catalogue, for one tenant, some, or the whole fleet.
+
+use super::{TenantFacts, require};
+use crate::{
+    binding,
+    db::Operator,
+    error::{Error, Result, while_doing},
+    migration::LEDGER_TABLE,
+    slug::TenantSlug,
+    tenant::{OrganizationId, StrangeRow, Tenant, TenantStatus},
+};
+use futures_util::{Stream, TryStreamExt as _};
+use std::{collections::BTreeMap, pin::pin};
+use tokio_postgres::{Row, error::SqlState, types::Type};
+
+/// What registry and catalogue say of one slug, whether or not the registry knows it.
+pub(crate) async fn facts_of(operator: &Operator, slug: &TenantSlug) -> Result<TenantFacts> {
+    let slugs = std::slice::from_ref(slug);
+    let mut rows = std::pin::pin!(facts_rows(operator, Slugs::named(slugs)).await?);
+    match rows.try_next().await? {
+        Some(RegistryRow::Tenant(_, facts)) => Ok(*facts),
+        Some(RegistryRow::Strange(row)) => {
+            Err(Error::Unexpected { doing: format!("look at tenant {slug}"), found: row.to_string() })
+        }
+        None => Err(Error::Unexpected { doing: format!("look at tenant {slug}"), found: "no row at all".into() }),
+    }
+}
+
+/// What registry and catalogue say of many slugs.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) tenants: BTreeMap<TenantSlug, TenantFacts>,
+    /// The rows of the registry that are no tenants.
+    pub(crate) strange: Vec<StrangeRow>,
+}
+
+/// The same of many slugs, in one query.
+pub(crate) async fn facts_of_all(operator: &Operator, slugs: &[TenantSlug]) -> Result<Facts> {
+    collect(operator, Slugs::named(slugs)).await
+}
+
+/// The same of every tenant of the registry.
+pub(crate) async fn facts_of_fleet(operator: &Operator) -> Result<Facts> {
+    collect(operator, Slugs::fleet()).await
+}
+
+async fn collect(operator: &Operator, slugs: Slugs) -> Result<Facts> {
+    let mut facts = Facts::default();
+    let mut rows = pin!(facts_rows(operator, slugs).await?);
+    while let Some(found) = rows.try_next().await? {
+        match found {
+            RegistryRow::Tenant(slug, tenant) => drop(facts.tenants.insert(slug, *tenant)),
+            RegistryRow::Strange(row) => facts.strange.push(row),
+        }
+    }
+    Ok(facts)
+}
+
+/// A row of the answer.
+pub(crate) enum RegistryRow {
+    /// A slug, and what is known of it.
+    Tenant(TenantSlug, Box<TenantFacts>),
+    /// A row of the registry that is no tenant.
+    Strange(StrangeRow),
+}
+
+/// The slugs to look up.
+pub(crate) struct Slugs {
+    /// The text of `s (slug, o)`, `o` being the registry's row.
+    from: &'static str,
+    named: Vec<String>,
+}
+
+impl Slugs {
+    /// Every slug of the registry.
+    pub(crate) fn fleet() -> Self {
+        Self {
+            from: "(select o.slug::pg_catalog.text as slug, true as registered, o.id, o.name, o.status, o.created_at
+                    from public.organizations o where $2::pg_catalog.text[] is not null)",
+            named: Vec::new(),
+        }
+    }
+
+    /// These, whether or not the registry knows them.
+    pub(crate) fn named(slugs: &[TenantSlug]) -> Self {
+        Self {
+            from: "(select w.slug, coalesce(o.registered, false) as registered, o.id, o.name, o.status, o.created_at
+                    from (select distinct pg_catalog.unnest($2::pg_catalog.text[])) w (slug)
+                    left join (select true as registered, o.slug, o.id, o.name, o.status, o.created_at
+                               from public.organizations o) o on o.slug = w.slug)",
+            named: slugs.iter().map(|slug| slug.as_str().to_owned()).collect(),
+        }
+    }
+}
+
+pub(crate) async fn facts_rows(
+    operator: &Operator,
+    slugs: Slugs,
+) -> Result<impl Stream<Item = Result<RegistryRow>> + Send + use<>> {
+    let (usable, grantable) = acting_sql(operator, &slugs);
+    // Names are compared as text: comparing with the type `name` would cut off what is too long and call it equal. The second
+    // comparison is what the index answers.
+    let sql = format!(
+        "select s.slug, s.id::pg_catalog.text, coalesce(s.name::pg_catalog.text, ''), s.status::pg_catalog.text,
+                case when pg_catalog.isfinite(s.created_at) then s.created_at::pg_catalog.timestamptz
+                     else 'epoch'::pg_catalog.timestamptz end,
+                pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text,
+                c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class'), r.oid is not null,
+                coalesce(pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage'), false),
+                {usable}, {grantable}, {comment}, s.registered
+         from {} s
+         left join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || s.slug
+                and n.nspname = ('tenant_' || s.slug)::pg_catalog.name
+         left join pg_catalog.pg_class c
+                on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
+         left join pg_catalog.pg_roles r on r.rolname::pg_catalog.text = 'cgk_' || s.slug || '_' || $1
+                and r.rolname = ('cgk_' || s.slug || '_' || $1)::pg_catalog.name
+         order by s.slug collate \"C\", s.created_at, s.id",
+        slugs.from,
+        comment = binding::comment_of_sql("n.oid"),
+    );
+    let tag = operator.facts().database_tag().as_str().to_owned();
+    let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+        [(&tag, Type::TEXT), (&slugs.named, Type::TEXT_ARRAY)];
+    match operator.client().query_typed_raw(&sql, params).await {
+        Ok(rows) => {
+            let mut last = None;
+            Ok(rows
+                .map_err(|error| while_doing("look at the fleet")(error))
+                .and_then(move |row| std::future::ready(found_in(&row, &mut last))))
+        }
+        Err(error) => {
+            if [Some(&SqlState::UNDEFINED_TABLE), Some(&SqlState::UNDEFINED_COLUMN)].contains(&error.code()) {
+                require(operator).await?;
+            }
+            Err(while_doing("look at the fleet")(error))
+        }
+    }
+}
+
+/// Expressions: whether the operator may act as the role `r`, and whether it may let others. Asked of one tenant only: for
+/// a fleet each answer would walk all memberships anew.
+fn acting_sql(operator: &Operator, slugs: &Slugs) -> (&'static str, &'static str) {
+    match (slugs.named.len() == 1, operator.facts().major() >= 16) {
+        (false, _) => ("false", "false"),
+        (true, true) => (
+            "coalesce(pg_catalog.pg_has_role(r.oid, 'set'), false)",
+            "coalesce(pg_catalog.pg_has_role(r.oid, 'member with admin option'), false)",
+        ),
+        // Before PostgreSQL 16 whoever may create roles may hand them on.
+        (true, false) => (
+            "coalesce(pg_catalog.pg_has_role(r.oid, 'member'), false)",
+            "(select m.rolcreaterole or m.rolsuper from pg_catalog.pg_roles m where m.rolname = current_user)",
+        ),
+    }
+}
+
+/// Reads a row of the answer; `last` is the slug of the one before, because equal ones follow each other.
+fn found_in(row: &Row, last: &mut Option<TenantSlug>) -> Result<RegistryRow> {
+    let doing = || while_doing("read the registry");
+    let text = |index: usize| row.try_get::<_, Option<String>>(index).map_err(doing());
+    let (slug, id, status) = (text(0)?, text(1)?, text(3)?);
+    let parsed = slug.as_deref().map(str::parse::<TenantSlug>);
+    let why = match (&parsed, id.as_deref().map(str::parse::<uuid::Uuid>)) {
+        (None, _) => "it has no slug".to_owned(),
+        (Some(Err(error)), _) => format!("no slug of a tenant: {}", error.problem),
+        (Some(Ok(slug)), _) if last.as_ref() == Some(slug) => "another organization has the same slug".to_owned(),
+        (Some(Ok(slug)), Some(Ok(id))) => {
+            *last = Some(slug.clone());
+            let tenant = Tenant {
+                id: OrganizationId(id),
+                slug: slug.clone(),
+                name: row.try_get(2).map_err(doing())?,
+                status: TenantStatus::from(status.as_deref().unwrap_or("null")),
+                created_at: row.try_get(4).map_err(doing())?,
+            };
+            let facts = TenantFacts::of_row(row, slug, Some(tenant))?;
+            return Ok(RegistryRow::Tenant(slug.clone(), Box::new(facts)));
+        }
+        (Some(Ok(slug)), None) if !row.try_get::<_, bool>(13).map_err(doing())? => {
+            let facts = TenantFacts::of_row(row, slug, None)?;
+            return Ok(RegistryRow::Tenant(slug.clone(), Box::new(facts)));
+        }
+        (Some(Ok(_)), None) => "it has no id".to_owned(),
+        (Some(Ok(_)), Some(Err(_))) => "its id is no uuid".to_owned(),
+    };
+    Ok(RegistryRow::Strange(StrangeRow { id, slug, status, why }))
+}
