@@ -208,6 +208,15 @@ fn nothing_at_all_is_a_missing_url() {
 }
 
 #[test]
+fn a_foreign_line_that_opens_a_quote_hides_no_line_after_it() {
+    let scratch = Scratch::new(&[(".env", "A=1\nB='open\nCGK_POOLED=true\n")]);
+    let config = scratch.load(&[URL]).unwrap();
+    assert_eq!(config.pooling(), crate::config::Pooling::Transaction, "the line after it counts");
+    let notices = config.notices();
+    assert!(notices.iter().any(|notice| notice.starts_with("line 2 of ") && notice.contains("quote")), "{notices:?}");
+}
+
+#[test]
 fn errors_name_the_variable_the_file_the_line_and_the_key() {
     let path = |scratch: &Scratch, name: &str| scratch.path().join(name).display().to_string();
     for (name, text, shown) in [
@@ -219,7 +228,7 @@ fn errors_name_the_variable_the_file_the_line_and_the_key() {
         ("cgk.toml", "a\n", "(FILE, line 1): "),
         ("cgk.toml", "database_url_file = 'absent'", "database_url_file (FILE: database_url_file): could not read"),
         (".env", "A=1\n\nCGK_POOLED 1\n", ".env (FILE, line 3): is not NAME=value"),
-        (".env", "A=1\nB='open\nCGK_POOLED=1\n", ".env (FILE, line 2): is not NAME=value"),
+        (".env", "A=1\nCGK_POOLED='open\nB=1\n", ".env (FILE, line 2): is not NAME=value"),
         (".env", "CGK_POOLED=perhaps\n", "pooled (CGK_POOLED in FILE): is neither true nor false"),
     ] {
         let scratch = Scratch::new(&[(name, text)]);

@@ -649,7 +649,7 @@ mod tests {
         let problems: Vec<_> = problems.into_iter().chain(of_texts).map(|problem| problem.to_string()).collect();
         assert_eq!(problems.len(), 5, "{problems:#?}");
         assert!(problems[0].contains("001_b.sql: version 001 is also the version of 001_a.sql"));
-        assert!(problems[2].starts_with("003_x.sql:1: a string begins here"));
+        assert!(problems[2].starts_with("003_x.sql:1: a string starts here"));
         assert!(problems[4].starts_with("005_z.sql:2: "), "{}", problems[4]);
         assert_eq!(source.head().unwrap().to_string(), "005_z");
         assert_eq!(source.next_version().get(), 6);

@@ -87,7 +87,7 @@ fn what_is_not_understood_is_refused_with_its_tool() {
         ("select 1;\n-- DOWN\ndrop table a", 10, "looks like the beginning of a way back"),
         ("select 1;\n  -- @undo\ndrop table a", 12, "looks like the beginning of a way back"),
         ("select 1;\n-- step:rollback --\ndrop table a", 10, "looks like the beginning of a way back"),
-        ("-- +goose Up\ndo $$\n-- +goose Down\n$$", 16, "dollar-quoted text begins here"),
+        ("-- +goose Up\ndo $$\n-- +goose Down\n$$", 16, "a dollar-quoted text starts here"),
     ] {
         let (place, problem) = run(text).unwrap_err();
         assert!(problem.contains(part) && place == at, "{text:?}: {place} {problem}");
