@@ -108,6 +108,6 @@ mod tests {
     fn every_bad_line_counts_and_the_first_is_named() {
         let error = of_text("acme\nAcme\n1x\n", "fleet.txt").unwrap_err().to_string();
         assert!(error.starts_with("2 lines of fleet.txt are invalid; line 2: "), "{error}");
-        assert_eq!(of_text("# none\n", "fleet.txt").unwrap_err().to_string(), "fleet.txt names no tenant");
+        assert_eq!(of_text("# none\n", "fleet.txt").unwrap_err().to_string(), "fleet.txt contains no tenants");
     }
 }
