@@ -173,7 +173,7 @@ fn help_and_hints_name_no_command_or_flag_that_is_not_there() {
     let advice = Regex::new(r"`(cgk [^`]*)`").unwrap();
     let blanks = Regex::new(r"[ \t]+").unwrap();
     let mut hints = 0;
-    for folder in ["src/cli", "src/config", "src/error", "src/login", "src/migrate", "src/lifecycle", "src/drift"] {
+    for folder in ["src/cli", "src/config", "src/error", "src/access", "src/migrate", "src/lifecycle", "src/drift"] {
         for file in sources(folder) {
             let text = fs::read_to_string(&file).unwrap();
             let text = text.split("#[cfg(test)]").next().unwrap().replace("\\\n", " ");
