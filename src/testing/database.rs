@@ -66,7 +66,7 @@ impl TestServer {
         self.own.as_ref()
     }
 
-    /// An empty database of its own.
+    /// An empty database of its own. As from PostgreSQL 15 on, PUBLIC may not create in its schema `public` on 14 either.
     ///
     /// # Errors
     ///
@@ -124,8 +124,15 @@ impl TestDatabase {
     async fn create(server: &Config, keep: Keep, template: Option<&str>) -> Result<Self> {
         let name =
             Ident::new(format!("cgk_test_{:016x}", rand::random::<u64>())).expect("a short name is an identifier");
-        create_database(server, &name, template).await?;
+        let operator = Operator::connect(server).await?;
+        create_on(&operator, &name, template).await?;
         let config = server.with_database(name.as_str());
+        if template.is_none() && operator.facts().major() < 15 {
+            let own = Operator::connect(&config).await?;
+            let sql = "revoke create on schema public from public;";
+            let doing = || while_doing(format!("revoke the right of every role to create in {:?}", name.as_str()));
+            message::run(own.client(), sql).await.map_err(doing())?.complete().map_err(doing())?;
+        }
         if template.is_some() {
             let (operator, _) = Operator::connect_to_any(&config).await?;
             identity::renew(&operator).await?;
@@ -203,11 +210,14 @@ impl Drop for TestDatabase {
 ///
 /// Kind `Denied` without CREATEDB; `Failed`: the server.
 pub async fn create_database(server: &Config, name: &Ident, template: Option<&str>) -> Result<()> {
-    let operator = Operator::connect(server).await?;
+    create_on(&Operator::connect(server).await?, name, template).await
+}
+
+async fn create_on(operator: &Operator, name: &Ident, template: Option<&str>) -> Result<()> {
     let template = template.map(|name| Ident::new(name).expect("a database's name is an identifier").quoted());
     let mut sql = format!("create database {} template {}", name.quoted(), template.as_deref().unwrap_or("template0"));
     // Copying the files beats writing them through the log where nothing is flushed, as on a private server.
-    if operator.facts().major() >= 15 && template.is_some() && fsync_is_off(&operator).await? {
+    if operator.facts().major() >= 15 && template.is_some() && fsync_is_off(operator).await? {
         sql.push_str(" strategy file_copy");
     }
     let doing = || while_doing(format!("create database {:?}", name.as_str()));
