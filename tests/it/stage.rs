@@ -79,6 +79,16 @@ impl Stage {
         Db::connect(&config.with_isolation(isolation).with_pool_size_max(1)).await.unwrap()
     }
 
+    /// The logins and the modes: the owner of everything, and a service's login.
+    pub(crate) async fn handles(&self) -> Vec<(&'static str, Db)> {
+        let path = Db::connect(&self.config().with_isolation(Isolation::Path)).await.unwrap();
+        vec![
+            ("role, owner", self.db.clone()),
+            ("path, owner", path),
+            ("role, service", self.app(Isolation::Role, SharedTables::All).await),
+        ]
+    }
+
     /// Runs statements as the observer.
     pub(crate) async fn sql(&self, sql: &str) {
         run(&self.watch, sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));

@@ -72,8 +72,16 @@ fn copy(from: &Path, to: &Path, owner: &Server) {
     }
 }
 
-#[tokio::test]
-async fn who_only_looks_is_served_by_a_read_only_role_on_a_standby() {
+/// Waits until the standby has what is done on the primary just now; a session on the standby.
+async fn until_streamed(raw: &Raw, standby: &Server) -> Raw {
+    raw.run("create table streamed ()").await;
+    let watch = Raw::connect(&standby.url("fleet")).await;
+    watch.wait_until("select pg_is_in_recovery() and to_regclass('public.streamed') is not null").await;
+    watch
+}
+
+/// A server of its own with a database `fleet` that is set up, and a set of one file.
+async fn fleet() -> (Server, Raw, Files, Operator, cgk::Db) {
     let primary = Server::start();
     let raw = Raw::connect(&primary.url("postgres")).await;
     raw.run("create database fleet").await;
@@ -82,6 +90,12 @@ async fn who_only_looks_is_served_by_a_read_only_role_on_a_standby() {
     let config = Config::from_url(&primary.url("fleet")).unwrap();
     let (operator, db) = (Operator::connect(&config).await.unwrap(), cgk::Db::connect(&config).await.unwrap());
     setup::setup(&operator, &files.load(), &mut Silent).await.unwrap();
+    (primary, raw, files, operator, db)
+}
+
+#[tokio::test]
+async fn who_only_looks_is_served_by_a_read_only_role_on_a_standby() {
+    let (primary, raw, files, operator, db) = fleet().await;
     for slug in ["acme", "globex"] {
         let (slug, options) = (slug.parse().unwrap(), CreateOptions::default());
         lifecycle::create(&operator, &db, &files.load(), &slug, &options).await.unwrap();
@@ -95,10 +109,7 @@ async fn who_only_looks_is_served_by_a_read_only_role_on_a_standby() {
     .await;
     let standby = standby_of(&primary).await;
     let url = standby.url("fleet").replace("//postgres@", "//looker@");
-    // What happens on the primary is there soon: it streams.
-    raw.run("create table streamed ()").await;
-    let watch = Raw::connect(&standby.url("fleet")).await;
-    watch.wait_until("select pg_is_in_recovery() and to_regclass('public.streamed') is not null").await;
+    until_streamed(&raw, &standby).await;
 
     let reader = Operator::connect(&Config::from_url(&url).unwrap()).await.unwrap();
     assert!(reader.facts().read_only && !reader.facts().superuser);
@@ -132,20 +143,11 @@ async fn who_only_looks_is_served_by_a_read_only_role_on_a_standby() {
 /// login and outside of the tenant.
 #[tokio::test]
 async fn a_statement_behind_a_begin_that_a_standby_refuses_does_not_run() {
-    let primary = Server::start();
-    let raw = Raw::connect(&primary.url("postgres")).await;
-    raw.run("create database fleet").await;
-    let raw = Raw::connect(&primary.url("fleet")).await;
-    let files = Files::of_tenants(&[("001_first.sql", "create table m1 (id int)")]);
-    let config = Config::from_url(&primary.url("fleet")).unwrap();
-    let (operator, db) = (Operator::connect(&config).await.unwrap(), cgk::Db::connect(&config).await.unwrap());
-    setup::setup(&operator, &files.load(), &mut Silent).await.unwrap();
+    let (primary, raw, files, operator, db) = fleet().await;
     let acme: cgk::TenantSlug = "acme".parse().unwrap();
     lifecycle::create(&operator, &db, &files.load(), &acme, &CreateOptions::default()).await.unwrap();
     let standby = standby_of(&primary).await;
-    raw.run("create table streamed ()").await;
-    let watch = Raw::connect(&standby.url("fleet")).await;
-    watch.wait_until("select pg_is_in_recovery() and to_regclass('public.streamed') is not null").await;
+    let watch = until_streamed(&raw, &standby).await;
     let reader_config = Config::from_url(&standby.url("fleet")).unwrap().with_pool_size_max(1);
     let default = cgk::TxOptions::default;
     let mut ran = Vec::new();

@@ -2,17 +2,7 @@
 //! it has met what it tries.
 
 use crate::stage::{Stage, connect, run, slug};
-use cgk::{ConnectionError, Db, Error, TransactionError, TxOptions, config::Isolation, login::SharedTables};
-
-/// The logins and the modes: the owner of everything, and a service's login.
-async fn handles(stage: &Stage) -> Vec<(&'static str, Db)> {
-    let path = Db::connect(&stage.config().with_isolation(Isolation::Path)).await.unwrap();
-    vec![
-        ("role, owner", stage.db.clone()),
-        ("path, owner", path),
-        ("role, service", stage.app(Isolation::Role, SharedTables::All).await),
-    ]
-}
+use cgk::{ConnectionError, Db, Error, TransactionError, TxOptions, config::Isolation};
 
 /// A cancel that meets an entry which waits for the tenant's lock is another case: the transaction is open by then.
 #[tokio::test]
@@ -20,7 +10,7 @@ async fn a_statement_behind_a_cancelled_wait_does_not_run() {
     let stage = Stage::set().await;
     let key = cgk::lock::tenant_key(&slug("acme"));
     for options in [TxOptions::default(), TxOptions::default().repeatable_read(), TxOptions::default().serializable()] {
-        for (mode, db) in handles(&stage).await {
+        for (mode, db) in stage.handles().await {
             let holder = connect(stage.database.name()).await;
             run(&holder, &format!("begin; select pg_advisory_xact_lock({key})")).await.unwrap();
             let body = async |tx: &mut cgk::TenantTx<'_>| {
@@ -88,7 +78,7 @@ async fn settings_that_touch_the_commit_do_not_change_its_result() {
         "do $$ begin begin raise exception 'x' using errcode = '57P01'; exception when others then null; end; end $$",
     ];
     let mut wrong = Vec::new();
-    for (mode, db) in handles(&stage).await {
+    for (mode, db) in stage.handles().await {
         for setting in settings {
             let outcome = db
                 .with_tenant(&slug("acme"), async |tx| {
@@ -125,7 +115,7 @@ async fn whatever_code_is_raised_at_commit_nothing_is_committed_and_nothing_is_u
         "40P01", "40003", "XX000", "26000", "00001",
     ];
     let mut wrong = Vec::new();
-    for (mode, db) in handles(&stage).await {
+    for (mode, db) in stage.handles().await {
         for code in codes {
             let raise = format!(
                 "do $d$ begin
@@ -240,7 +230,7 @@ async fn parallel_workers_are_in_the_tenant() {
     let version = stage.number("select current_setting('server_version_num')::bigint").await;
     let force = if version >= 160_000 { "set debug_parallel_query = on" } else { "set force_parallel_mode = on" };
     let look = "select current_user::text, current_setting('search_path'), string_agg(tag, ',') from marks";
-    for (mode, db) in handles(&stage).await {
+    for (mode, db) in stage.handles().await {
         let (seen, plan) = db
             .with_tenant(&slug("acme"), async |tx| {
                 tx.execute_typed(force, &[]).await?;

@@ -5,7 +5,7 @@ use crate::{
     stage::{Stage, connect, run, slug},
     support::score,
 };
-use cgk::{Db, Error, TransactionError, config::Isolation, login::SharedTables};
+use cgk::{Db, Error, TransactionError};
 
 /// What each attack does when it runs: replaces every prepared statement of the session, as `at_commit.sql` does.
 const REPLACE: &str = "for s in select * from pg_prepared_statements where not from_sql loop
@@ -67,16 +67,6 @@ const ROADS: &[Road] = &[
     },
 ];
 
-/// The logins and the modes: the owner of everything, and a service's login.
-async fn handles(stage: &Stage) -> Vec<(&'static str, Db)> {
-    let path = Db::connect(&stage.config().with_isolation(Isolation::Path)).await.unwrap();
-    vec![
-        ("role, owner", stage.db.clone()),
-        ("path, owner", path),
-        ("role, service", stage.app(Isolation::Role, SharedTables::All).await),
-    ]
-}
-
 async fn pid(db: &Db, tenant: &str) -> i32 {
     db.tenant(&slug(tenant)).query_one("select pg_backend_pid()", &[]).await.unwrap().get(0)
 }
@@ -96,7 +86,7 @@ async fn attack(db: &Db, road: &Road, work: &str) -> Result<(), Error> {
 #[tokio::test]
 async fn what_replaces_prepared_statements_at_commit_reaches_nobody() {
     let stage = Stage::set().await;
-    for (mode, db) in handles(&stage).await {
+    for (mode, db) in stage.handles().await {
         for road in ROADS {
             let what = format!("{mode}: {}", road.name);
             let before = pid(&db, "globex").await;
@@ -148,7 +138,7 @@ async fn what_leaves_the_tenant_at_commit_commits_nothing() {
     );
     let path = "perform set_config('search_path', 'tenant_globex, public', true);
                 insert into marks (tag, n) values ('attack', 2);";
-    for (mode, db) in handles(&stage).await {
+    for (mode, db) in stage.handles().await {
         let work = if mode.starts_with("role") { leave.as_str() } else { path };
         for road in ROADS {
             let outcome = attack(&db, road, work).await;
@@ -216,7 +206,7 @@ async fn names_in_the_session_do_not_change_the_check() {
         "create domain pg_temp.name as varchar(4)",
         "do $$ begin create domain pg_temp.text as char(4); perform set_config('search_path', 'pg_temp, tenant_acme, public', true); end $$",
     ];
-    for (mode, db) in handles(&stage).await {
+    for (mode, db) in stage.handles().await {
         for attack in attacks {
             let outcome = db
                 .with_tenant(&slug("acme"), async |tx| {
@@ -254,7 +244,7 @@ async fn names_in_the_session_do_not_change_the_check() {
         client.query_one("select 'a'::text = 'b'::text", &[]).await.unwrap().get(0)
     };
     assert!(hijacked, "the operator is not found: this test proves nothing");
-    for (mode, db) in handles(&stage).await {
+    for (mode, db) in stage.handles().await {
         let outcome = db.with_tenant(&slug("acme"), async |tx| tx.execute_typed(path, &[]).await.map(drop)).await;
         assert!(matches!(outcome, Err(Error::Transaction(TransactionError::Tampered { .. }))), "{mode}: {outcome:?}");
     }

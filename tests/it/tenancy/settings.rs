@@ -1,7 +1,7 @@
 //! What a transaction may leave changed when it commits: not the organization, and otherwise what is its own matter.
 
 use crate::stage::{Stage, connect, run, slug};
-use cgk::{Db, Error, TenantTx, TransactionError, config::Isolation, login::SharedTables};
+use cgk::{Db, Error, TenantTx, TransactionError};
 
 const INSERT: &str = "insert into marks (tag, n) values ('settings', 1)";
 
@@ -12,15 +12,6 @@ async fn attempt(db: &Db, sql: &str) -> Result<(), Error> {
         tx.query_typed(sql, &[]).await.map(drop)
     };
     db.with_tenant(&slug("acme"), body).await
-}
-
-async fn handles(stage: &Stage) -> Vec<(&'static str, Db)> {
-    let path = Db::connect(&stage.config().with_isolation(Isolation::Path)).await.unwrap();
-    vec![
-        ("role, owner", stage.db.clone()),
-        ("path, owner", path),
-        ("role, service", stage.app(Isolation::Role, SharedTables::All).await),
-    ]
 }
 
 #[tokio::test]
@@ -53,7 +44,7 @@ async fn an_organization_that_is_left_changed_commits_nothing() {
         ),
         (format!("select {}, {}", set("'x'", true), set(&format!("'{}'", organization(&stage).await), true)), true),
     ];
-    for (login, db) in handles(&stage).await {
+    for (login, db) in stage.handles().await {
         for (sql, commits) in &cases {
             let outcome = attempt(&db, sql).await;
             match commits {
