@@ -11,6 +11,8 @@ lint:
     cargo fmt --check
     cargo clippy --all-targets --all-features -- -D warnings
     cargo clippy --no-default-features --lib -- -D warnings
+    cargo clippy --no-default-features --features platform --lib -- -D warnings
+    cargo clippy --no-default-features --features migrate --lib -- -D warnings
 
 # Runs the tests on the PostgreSQL of this machine, or on one that is fetched.
 test *ARGS:

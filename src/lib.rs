@@ -57,26 +57,36 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `cli` (default) | the program `cgk` and all that only it needs; services turn it off with `default-features = false` |
+//! | `migrate` (default) | [`setup`], [`lifecycle`], [`migrate`](mod@migrate), [`drift`]: everything that changes schemas or compares them |
 //! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; [`request`]: from a request to its tenant; services turn it on with `features = ["platform"]` |
 //! | `derive` | [`FromRow`] for structs with `#[derive(FromRow)]` of the crate `postgres-from-row` |
-//! | `testing` | `cgk::testing`: a private, throw-away PostgreSQL and a database per test |
+//! | `testing` | `cgk::testing`: a private, throw-away PostgreSQL and a database per test; turns `migrate` on |
 
 #![warn(missing_docs)]
+// Without `migrate`, a good part of the lower layers is used by nothing. The build with all features looks for dead code.
+#![cfg_attr(not(feature = "migrate"), allow(dead_code, unreachable_pub, unused_imports))]
 
+#[cfg(feature = "migrate")]
 mod access;
 #[cfg(feature = "platform")]
 pub mod auth;
 mod binding;
+#[cfg(feature = "migrate")]
 mod catalogue;
 pub mod config;
 pub(crate) mod db;
+#[cfg(feature = "migrate")]
 pub mod drift;
 mod error;
+#[cfg(feature = "migrate")]
 pub(crate) mod fleet;
 pub mod ident;
+#[cfg(feature = "migrate")]
 mod identity;
+#[cfg(feature = "migrate")]
 pub mod lifecycle;
 pub mod lock;
+#[cfg(feature = "migrate")]
 pub mod migrate;
 mod migration;
 mod registry;
@@ -84,8 +94,10 @@ mod registry;
 pub mod request;
 mod row_check;
 mod search_path;
+#[cfg(feature = "migrate")]
 pub mod setup;
 mod slug;
+#[cfg(feature = "migrate")]
 mod sql;
 mod sqlstate;
 mod tenancy;
@@ -94,6 +106,7 @@ mod tenant;
 pub mod testing;
 mod version;
 
+#[cfg(feature = "migrate")]
 pub use access::login;
 pub use config::Config;
 pub use db::{Operator, ServerFacts};

@@ -185,9 +185,23 @@ fn hold_a_server() {
     let user = runtime.block_on(first_column(&server.url("postgres"), "select current_user::text"));
     assert_eq!(user, "postgres");
     let mut out = std::io::stdout();
+    die_of_interrupts();
     std::io::Write::write_all(&mut out, format!("server={}\n", server.dir().display()).as_bytes()).unwrap();
     std::io::stdin().read_line(&mut String::new()).unwrap();
     std::mem::forget(server);
+}
+
+/// SIGINT ends this process, even if whoever started the tests ignores it: that is inherited, as with `nohup` or `&` in a
+/// script.
+fn die_of_interrupts() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let guard = runtime.enter();
+    let mut interrupts = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).unwrap();
+    drop(guard);
+    thread::spawn(move || {
+        runtime.block_on(interrupts.recv());
+        std::process::abort();
+    });
 }
 
 fn holder(base: &Path) -> Command {

@@ -1,0 +1,35 @@
+//! What the features of the crate bring along.
+
+use std::{collections::BTreeSet, process::Command};
+
+/// The packages that a user of the library builds with these features, but for cgk itself.
+fn packages(features: &str) -> BTreeSet<String> {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args(["tree", "--offline", "--locked", "--no-default-features", "--edges", "normal", "--prefix", "none"]);
+    tree.args(["--format", "{p}", "--features", features]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = tree.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    // A package that stands there once more is marked with a star.
+    let packages = lines.lines().map(|line| line.trim_end_matches(" (*)").to_owned());
+    packages.filter(|package| !package.is_empty() && !package.starts_with("cgk ")).collect()
+}
+
+fn has(packages: &BTreeSet<String>, name: &str) -> bool {
+    packages.iter().any(|package| package.starts_with(&format!("{name} ")))
+}
+
+/// README.md gives the numbers.
+#[test]
+fn a_service_builds_what_it_needs() {
+    let (bare, migrate) = (packages(""), packages("migrate"));
+    for left_out in ["refinery", "url", "clap", "comfy-table", "argon2"] {
+        assert!(!has(&bare, left_out), "{left_out}");
+    }
+    assert!(has(&migrate, "refinery"));
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    for packages in [bare, migrate] {
+        let count = packages.len();
+        assert!(readme.contains(&format!(" {count} crates ")), "README.md does not say {count}: {packages:#?}");
+    }
+}
