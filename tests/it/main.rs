@@ -17,6 +17,7 @@ mod tenancy;
 mod support {
     pub(crate) mod cgk;
     pub(crate) mod fleet;
+    pub(crate) mod json_schema;
     pub(crate) mod patience;
     pub(crate) mod score;
 }

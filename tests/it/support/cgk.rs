@@ -194,7 +194,9 @@ impl Answer {
         use std::os::unix::process::ExitStatusExt as _;
         let code = output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal)).unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Self { stdout: text(output.stdout), stderr: text(output.stderr), code }
+        let stdout = text(output.stdout);
+        super::json_schema::check(&stdout);
+        Self { stdout, stderr: text(output.stderr), code }
     }
 }
 
