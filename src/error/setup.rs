@@ -1,7 +1,7 @@
 //! The database and its roles: not set up for cgk, or not as cgk needs them.
 
 use super::{DriverError, ErrorKind};
-use crate::config::Isolation;
+use crate::{config::Isolation, slug::TenantSlug};
 
 /// Why a database, or a role in it, cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,16 @@ pub enum SetupError {
         /// The isolation of the configuration.
         configured: Isolation,
     },
+    /// Tenants that could not be entered any more if a change of the isolation were finished now.
+    #[error("{}", locked_out(database, *isolation, tenants))]
+    TenantsLockedOut {
+        /// The database.
+        database: String,
+        /// What it would have from then on.
+        isolation: Isolation,
+        /// The tenants.
+        tenants: Vec<TenantSlug>,
+    },
     /// A role that is to be the login of a service may do what such a login must not be able to.
     #[error("role {role:?} cannot be the login of a service: it {why}")]
     LoginUnfit {
@@ -75,6 +85,22 @@ pub enum SetupError {
     },
 }
 
+/// How many tenants a message names.
+const NAMED_MAX: usize = 5;
+
+fn locked_out(database: &str, isolation: Isolation, tenants: &[TenantSlug]) -> String {
+    let named: Vec<&str> = tenants.iter().take(NAMED_MAX).map(TenantSlug::as_str).collect();
+    let more = match tenants.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "database {database:?} cannot finish the change to isolation {:?}: no service could enter {}{more}",
+        isolation.as_str(),
+        named.join(", ")
+    )
+}
+
 fn read_only(database: &str, role: &str, standby: bool) -> String {
     match standby {
         true => format!("the server of database {database:?} is a standby, and read-only"),
@@ -93,6 +119,7 @@ impl SetupError {
             Self::NotSetUp { .. } => ("CGK0302", NotReady),
             Self::DatabaseCopied { .. } => ("CGK0305", Conflict),
             Self::IsolationMismatch { .. } => ("CGK0306", Conflict),
+            Self::TenantsLockedOut { .. } => ("CGK0308", NotReady),
             Self::LoginUnfit { .. } => ("CGK0303", Conflict),
             Self::SearchPathUnfit { .. } => ("CGK0304", Conflict),
         }

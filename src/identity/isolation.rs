@@ -3,7 +3,11 @@
 
 use crate::{
     config::{Isolation, IsolationModes},
-    db::{Operator, identity::isolation_modes, message, milliseconds},
+    db::{
+        Operator,
+        identity::{accepts_sql, isolation_modes, refuse_isolation},
+        message, milliseconds,
+    },
     error::{Result, while_doing},
     ident::literal,
     lock,
@@ -66,10 +70,42 @@ pub(crate) async fn record(operator: &Operator, modes: IsolationModes) -> Result
         // Somebody else was quicker; the lock made us wait until they had.
         Err(error) if error.code() == Some(&SqlState::DUPLICATE_FUNCTION) => {
             let modes = isolation_modes(operator.client()).await.map_err(doing())?;
-            crate::db::identity::refuse_isolation(&operator.facts().database, modes, operator.config())
+            refuse_isolation(&operator.facts().database, modes, operator.config())
         }
         Err(error) => Err(doing()(error)),
     }
+}
+
+/// The beginning of a message that makes a tenant: waits for a change of the isolation that is being written down, and raises
+/// `division_by_zero` where the database does not accept the operator's any more. The change in its turn waits for the message.
+/// Empty where no setup has written the isolation down.
+pub(crate) fn demand_sql(operator: &Operator) -> String {
+    if operator.facts().isolation.is_none() {
+        return String::new();
+    }
+    format!(
+        "select pg_catalog.pg_advisory_xact_lock_shared({});\nselect 1 / (case when {} then 1 else 0 end);\n",
+        lock::database_key(),
+        accepts_sql(operator.config().isolation()),
+    )
+}
+
+/// Refuses an operator whose isolation the database has given up since the operator connected.
+pub(crate) async fn refuse_changed(operator: &Operator) -> Result<()> {
+    let modes =
+        isolation_modes(operator.client()).await.map_err(while_doing("look at the isolation of the database"))?;
+    refuse_isolation(&operator.facts().database, modes, operator.config())
+}
+
+/// Begins a transaction in which nobody else makes a tenant or writes an isolation down. The caller ends it.
+pub(crate) async fn begin_alone(operator: &Operator) -> Result<()> {
+    let sql = format!(
+        "begin; set transaction isolation level read committed; set local lock_timeout = {}; select pg_catalog.pg_advisory_xact_lock({})",
+        milliseconds(operator.session().migration_wait),
+        lock::database_key(),
+    );
+    let doing = || while_doing("wait for tenants that are being created");
+    message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
 
 /// Writes down another one. Plans that were made from the old one are made again.

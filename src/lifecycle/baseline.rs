@@ -10,6 +10,7 @@ use crate::{
     drift::{self, Comparison},
     error::{ConnectionError, Error, MigrationError, Result, SetupError, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
+    identity,
     migrate::{
         Applied, MigrationFile, MigrationId, Migrations, Set, Target, Version,
         execute::schema_lock::{self, Hold},
@@ -405,6 +406,9 @@ select {}, {}{notices};
             set_local("lock_timeout", &milliseconds(session.lock_timeout)),
             set_local("statement_timeout", &milliseconds(session.migration_statement_timeout)),
         );
+        if self.slug.is_some() {
+            sql.push_str(&identity::isolation::demand_sql(self.operator));
+        }
         let id = self.facts.as_ref().map(organization);
         if let (Some(slug), Some(facts), Some(id)) = (self.slug, &self.facts, id) {
             sql.push_str(&match &facts.tenant {
@@ -454,7 +458,10 @@ select {}, {}{notices};
             SqlState::DUPLICATE_TABLE,
         ];
         match source.code() {
-            Some(state) if somebody_was_quicker.contains(state) => Ok(false),
+            Some(state) if somebody_was_quicker.contains(state) => {
+                identity::isolation::refuse_changed(self.operator).await?;
+                Ok(false)
+            }
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Err(self.denied(owner, source)),
             _ if row_check::is_constraint_of(&source, LEDGER_TABLE) => {
                 let table = self.schema.qualified(LEDGER_TABLE);

@@ -1,9 +1,10 @@
 //! How a database keeps its tenants apart, and its change in two steps with the restart of services in between.
 
 use crate::{
+    access::login,
     config::{Config, IsolationModes},
-    db::{Operator, identity::Identity},
-    error::{Error, Result, SetupError},
+    db::{Operator, identity::Identity, message},
+    error::{Error, Result, SetupError, while_doing},
     identity, registry,
 };
 
@@ -21,10 +22,12 @@ pub enum IsolationChange {
 ///
 /// Nothing of a tenant is touched. Before services with role isolation are started, [`lifecycle::isolate`](crate::lifecycle::isolate)
 /// makes the tenants' roles; before those with path isolation, [`login::admit`](crate::login::admit) gives their login its rights.
+/// [`login::complete`](crate::login::complete) does the same for tenants that were made since.
 ///
 /// # Locks
 ///
-/// An advisory lock against others who write down what the database is, briefly.
+/// An advisory lock against others who write down what the database is, briefly; to finish, also against those who make tenants, for
+/// whom it waits.
 ///
 /// # Committed when
 ///
@@ -33,8 +36,9 @@ pub enum IsolationChange {
 ///
 /// # Errors
 ///
-/// Those of [`Operator::connect`]. [`SetupError::IsolationMismatch`]: what is to be finished was not started. Kind `NotReady`:
-/// the database is not set up.
+/// Those of [`Operator::connect`]. [`SetupError::IsolationMismatch`]: what is to be finished was not started.
+/// [`SetupError::TenantsLockedOut`]: tenants lack a role, or an admitted login lacks the right to enter them. Kind `NotReady`: the
+/// database is not set up.
 ///
 /// # Cancel safety
 ///
@@ -48,6 +52,9 @@ pub async fn change_isolation(config: &Config, step: IsolationChange) -> Result<
     }
     identity::ensure_tag(&operator).await?;
     let (now, configured) = (identity::isolation::of(&operator).await?, operator.config().isolation());
+    if step == IsolationChange::Finish && now.mode == configured && now.leaving.is_some() {
+        return finish(&operator).await;
+    }
     let wanted = match step {
         IsolationChange::Start if now == IsolationModes::only(configured) => now,
         IsolationChange::Start => IsolationModes::changing_to(configured),
@@ -60,6 +67,23 @@ pub async fn change_isolation(config: &Config, step: IsolationChange) -> Result<
         identity::isolation::replace(&operator, wanted).await?;
     }
     Ok(wanted)
+}
+
+/// Gives up the isolation that the database had before, where every tenant can be entered without it.
+async fn finish(operator: &Operator) -> Result<IsolationModes> {
+    let isolation = operator.config().isolation();
+    identity::isolation::begin_alone(operator).await?;
+    let tenants = login::locked_out(operator).await?;
+    if !tenants.is_empty() {
+        // The connection ends here, and the transaction with it.
+        let database = operator.facts().database.clone();
+        return Err(Error::Setup(SetupError::TenantsLockedOut { database, isolation, tenants }));
+    }
+    let modes = IsolationModes::only(isolation);
+    identity::isolation::replace(operator, modes).await?;
+    let doing = || while_doing("finish the change of the isolation");
+    message::run(operator.client(), "commit").await.map_err(doing())?.complete().map_err(doing())?;
+    Ok(modes)
 }
 
 /// How the database keeps its tenants apart: as it is written down, or, where no setup has done that, as its tenants show; the

@@ -29,9 +29,7 @@ pub(crate) async fn admitted(operator: &Operator, slug: &TenantSlug) -> Result<V
     let doing = || while_doing("look for the logins of services");
     let (may_enter, fits) = match operator.config().isolation() {
         Isolation::Role => (member_sql(operator, "r.oid", "$1"), ""),
-        // A login made for role mode is shown all rows of the shared tables whenever it is itself. With rights of its own on
-        // a schema it could be so inside a tenant; setting the database up in path mode changes its policies first.
-        Isolation::Path => (usage_sql("r.oid", "$1"), " and pg_catalog.pg_get_expr(p.polqual, p.polrelid) <> 'true'"),
+        Isolation::Path => (usage_sql("r.oid", "$1"), NOT_BY_ROLE_ALONE),
     };
     let sql = format!(
         "select r.rolname::pg_catalog.text, {may_enter} from pg_catalog.pg_policy p
@@ -48,17 +46,33 @@ pub(crate) async fn admitted(operator: &Operator, slug: &TenantSlug) -> Result<V
         .collect()
 }
 
-/// The names of the logins that the database has admitted, for any isolation.
-pub(super) async fn admitted_names(operator: &Operator) -> Result<Vec<Ident>> {
+/// Of which logins the names are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    AnyIsolation,
+    /// Those that the configured isolation serves.
+    ThisIsolation,
+}
+
+/// The names of the logins that the database has admitted.
+pub(super) async fn admitted_names(operator: &Operator, of: Of) -> Result<Vec<Ident>> {
     let doing = || while_doing("look for the logins of services");
+    let fits = match (of, operator.config().isolation()) {
+        (Of::ThisIsolation, Isolation::Path) => NOT_BY_ROLE_ALONE,
+        _ => "",
+    };
     let sql = format!(
         "select r.rolname::pg_catalog.text from pg_catalog.pg_policy p
          join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::pg_catalog.text = '{POLICY_PREFIX}' || r.rolname
-         where p.polrelid = pg_catalog.to_regclass('public.organizations') order by 1"
+         where p.polrelid = pg_catalog.to_regclass('public.organizations'){fits} order by 1"
     );
     let rows = run(operator, &sql, &[]).await.map_err(doing())?;
     rows.iter().map(|row| ident(row.try_get(0).map_err(doing())?)).collect()
 }
+
+/// A condition on a login's policy. A login made for role mode is shown all rows of the shared tables whenever it is itself. With
+/// rights of its own on a schema it could be so inside a tenant; setting the database up in path mode changes its policies first.
+const NOT_BY_ROLE_ALONE: &str = " and pg_catalog.pg_get_expr(p.polqual, p.polrelid) <> 'true'";
 
 /// The name of what a login needs in order to enter a tenant: its role, or its schema.
 fn object_of(operator: &Operator, slug: &TenantSlug) -> String {

@@ -20,7 +20,7 @@ use crate::{
     slug::TenantSlug,
 };
 use look::{Found, TenantRights};
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 use tokio_postgres::error::SqlState;
 
 pub(crate) use look::{Admitted, admitted};
@@ -69,7 +69,7 @@ pub enum DirectRights {
     /// They stay: a service that still runs in path mode needs them.
     #[default]
     Keep,
-    /// They are taken away, where the isolation is by role.
+    /// They are taken away, where the isolation is by role, on every tenant whose role it may act as.
     Revoke,
 }
 
@@ -126,6 +126,8 @@ pub async fn admit(operator: &Operator, name: &LoginName, options: &LoginOptions
         found.refuse_unfit(name)?;
         check_privileges(operator, &found)?;
         if found.exists && options.direct_rights == DirectRights::Revoke {
+            // First what replaces them, or the tenants made since would be closed to it.
+            admit_to_tenants(operator, name).await?;
             revoke_direct(operator, name).await?;
         }
         let shared_tables = options.shared_tables.unwrap_or(found.shared_tables);
@@ -259,7 +261,7 @@ async fn admit_to_tenants(operator: &Operator, name: &LoginName) -> Result<()> {
 pub async fn with_direct_rights(operator: &Operator) -> Result<Vec<LoginName>> {
     registry::require(operator).await?;
     let mut direct = Vec::new();
-    for login in look::admitted_names(operator).await? {
+    for login in look::admitted_names(operator, look::Of::AnyIsolation).await? {
         // A name that `admit` refuses was admitted by no version of cgk.
         let Ok(name) = login.as_str().parse::<LoginName>() else { continue };
         if look::direct_rights(operator, &name).await? > 0 {
@@ -271,7 +273,69 @@ pub async fn with_direct_rights(operator: &Operator) -> Result<Vec<LoginName>> {
 
 /// The logins that the database has admitted, for any isolation.
 pub(crate) async fn admitted_names(operator: &Operator) -> Result<Vec<Ident>> {
-    look::admitted_names(operator).await
+    look::admitted_names(operator, look::Of::AnyIsolation).await
+}
+
+/// The admitted logins that enter tenants under the configured isolation. With path isolation these are the ones that have rights on
+/// some tenant's schema already: the others were made for roles, and [`admit`] is what changes that.
+async fn serving(operator: &Operator) -> Result<Vec<LoginName>> {
+    let mut serving = Vec::new();
+    for login in look::admitted_names(operator, look::Of::ThisIsolation).await? {
+        // A name that `admit` refuses was admitted by no version of cgk.
+        let Ok(name) = login.as_str().parse::<LoginName>() else { continue };
+        if operator.config().isolation() == Isolation::Role || look::direct_rights(operator, &name).await? > 0 {
+            serving.push(name);
+        }
+    }
+    Ok(serving)
+}
+
+/// Lets every admitted login into the tenants that it cannot enter yet under the configured isolation, as into those that were made
+/// under the other one while both are accepted. A tenant without a role is passed over
+/// ([`lifecycle::isolate`](crate::lifecycle::isolate)).
+///
+/// # Locks
+///
+/// An advisory lock against others who admit.
+///
+/// # Committed when
+///
+/// Some tenants at a time. Run again, it goes on.
+///
+/// # Errors
+///
+/// Kind `Denied`: the operator may not hand a tenant's role on, or act as the owner of a tenant's schema. Kind `NotReady`: there is
+/// no registry.
+///
+/// # Cancel safety
+///
+/// Dropped, the server may still finish what it was sent.
+pub async fn complete(operator: &Operator) -> Result<()> {
+    registry::require(operator).await?;
+    for name in serving(operator).await? {
+        admit_to_tenants(operator, &name).await?;
+    }
+    Ok(())
+}
+
+/// The tenants with a schema and a ledger that cannot be entered under the configured isolation, by one of the admitted logins or, without
+/// a role, at all.
+pub(crate) async fn locked_out(operator: &Operator) -> Result<Vec<TenantSlug>> {
+    let fleet = registry::facts_of_fleet(operator).await?;
+    let by_role = operator.config().isolation() == Isolation::Role;
+    let whole = |facts: &registry::TenantFacts| facts.owner.is_some() && facts.has_ledger;
+    let mut locked_out: BTreeSet<TenantSlug> = fleet
+        .tenants
+        .iter()
+        .filter(|(_, facts)| by_role && whole(facts) && !(facts.has_role && facts.role_admitted))
+        .map(|(slug, _)| slug.clone())
+        .collect();
+    for name in serving(operator).await? {
+        let tenants = look::tenants(operator, &name).await?.into_iter();
+        let lacking = tenants.filter(|tenant| !tenant.may_enter && fleet.tenants.get(&tenant.slug).is_some_and(whole));
+        locked_out.extend(lacking.map(|tenant| tenant.slug));
+    }
+    Ok(locked_out.into_iter().collect())
 }
 
 /// Takes from logins everything that [`admit`] gave them on what is shared: policies, rights, and with the registry's policy
@@ -319,13 +383,13 @@ async fn grant_roles(operator: &Operator, name: &LoginName, roles: &[RoleName]) 
     }
 }
 
-/// Takes away what a login may do in tenants' schemas by itself.
+/// Takes away what a login may do in tenants' schemas by itself, where it may act as the tenant's role instead.
 async fn revoke_direct(operator: &Operator, name: &LoginName) -> Result<()> {
     if operator.config().isolation() != Isolation::Role {
         return Ok(());
     }
     let tenants = look::tenants(operator, name).await?;
-    let direct: Vec<&TenantRights> = tenants.iter().filter(|tenant| tenant.direct).collect();
+    let direct: Vec<&TenantRights> = tenants.iter().filter(|tenant| tenant.direct && tenant.may_enter).collect();
     for tenants in direct.chunks(SCHEMAS_PER_MESSAGE_MAX) {
         on_schemas(operator, tenants, |schema| isolation::revoke_sql(schema, name.ident())).await?;
     }

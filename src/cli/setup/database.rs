@@ -202,6 +202,9 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         printer.output(line);
     }
     let tenants = tenants(session, &operator, arguments).await?;
+    if arguments.leaves_isolation() {
+        login::complete(&operator).await?;
+    }
     let modes = isolation::finish(&operator, arguments.finish()).await?;
     if let Some(line) = isolation::line(modes) {
         printer.output(line);
@@ -313,7 +316,8 @@ struct Tenants {
 async fn tenants(session: &Session<'_>, operator: &Operator, arguments: &Arguments) -> Result<Tenants> {
     let printer = session.printer;
     let mut tenants = Tenants::default();
-    if arguments.isolate_tenants {
+    if arguments.isolate_tenants || arguments.leaves_isolation() && !lifecycle::without_role(operator).await?.is_empty()
+    {
         let report = lifecycle::isolate(operator).await?;
         printer.output(format!("\n{}", paint(HEADING, "Tenants")));
         let done = count(report.finished.len(), "tenant");
@@ -328,7 +332,7 @@ async fn tenants(session: &Session<'_>, operator: &Operator, arguments: &Argumen
         tenants.isolated = report.finished.iter().map(ToString::to_string).collect();
     }
     tenants.without_role = lifecycle::without_role(operator).await?.iter().map(ToString::to_string).collect();
-    if !tenants.without_role.is_empty() && !arguments.isolate_tenants {
+    if !tenants.without_role.is_empty() && !arguments.isolate_tenants && !arguments.leaves_isolation() {
         printer.warn(format!(
             "{} without a role cannot be entered with role isolation; `cgk setup:database --isolate-tenants` creates \
              the roles",
@@ -345,6 +349,12 @@ impl Arguments {
             (_, true) => Start::WithRoles,
             _ => Start::No,
         }
+    }
+
+    /// Whether services with the other isolation are to be refused, or lose their rights: until then each tenant that was made
+    /// for them needs what this one needs.
+    fn leaves_isolation(&self) -> bool {
+        self.change_isolation == Some(ChangeStep::Finish) || self.revoke_direct
     }
 
     fn finish(&self) -> Finish<'_> {

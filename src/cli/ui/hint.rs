@@ -65,6 +65,10 @@ fn setup(refused: &SetupError) -> Option<String> {
             stored.as_str(),
             configured.as_str()
         ),
+        SetupError::TenantsLockedOut { isolation, .. } => format!(
+            "Run `cgk setup:database --isolation {} --change-isolation finish` as a role that may grant what is missing.",
+            isolation.as_str()
+        ),
         SetupError::LoginUnfit { mend, .. } => {
             format!("Fix it with `{mend}`, or choose another name.")
         }

@@ -11,6 +11,7 @@ use crate::{
         worker::{Attempt, Finished, TenantWork, WorkerPool},
     },
     ident::SchemaName,
+    identity,
     migrate::{
         Migrations, Set, Target,
         execute::grouping::Grouping,
@@ -152,7 +153,7 @@ pub async fn create_many(
     observer: &mut dyn CreateObserver,
 ) -> Result<CreateManyReport> {
     registry::require(operator).await?;
-    operator.refuse_writable_public().await?;
+    operator.refuse_writable_path().await?;
     encodable::check_all(operator, migrations).await?;
     options.interrupt.listen();
     let jobs = jobs(operator, tenants).await?;
@@ -224,6 +225,7 @@ impl TenantWork for TenantCreator<'_, '_> {
     async fn attempt(&self, operator: &Operator, job: &mut Job, number: u32) -> Result<Attempt<Creation>> {
         let slug = &job.tenant.slug;
         if number > 1 {
+            identity::isolation::refuse_changed(operator).await?;
             job.facts = registry::facts_of(operator, slug).await?;
         }
         job.grouping = self.replay.grouping();

@@ -12,6 +12,7 @@ use crate::{
     db::{Operator, message, session_reset::Commits},
     error::{ConnectionError, Error, MigrationError, Result, TenantError, while_doing},
     ident::{RoleName, SchemaName, quoted},
+    identity,
     migrate::{
         self, MigrationId, Migrations, Plan, Set, Target,
         execute::{
@@ -130,10 +131,13 @@ pub async fn create(
     options: &CreateOptions,
 ) -> Result<Created> {
     registry::require(operator).await?;
-    operator.refuse_writable_public().await?;
+    operator.refuse_writable_path().await?;
     encodable::check_all(operator, migrations).await?;
     let replay = Replay::of(operator, migrations).await?;
-    for _ in 0..TRIES_MAX {
+    for number in 0..TRIES_MAX {
+        if number > 0 {
+            identity::isolation::refuse_changed(operator).await?;
+        }
         let facts = registry::facts_of(operator, slug).await?;
         let tried = try_once(operator, migrations, slug, options, &facts, None, &replay).await;
         let tried = match tried {
@@ -299,7 +303,7 @@ async fn try_once(
         false => Grouping::FileByFile,
     };
     let in_steps = if is_new { grouping == Grouping::FileByFile } else { onboarding || planned.needs_quiet() };
-    let mut provision = String::new();
+    let mut provision = identity::isolation::demand_sql(operator);
     let id = match &facts.tenant {
         None => {
             let name = options.name.as_deref().unwrap_or(slug.as_str());
@@ -413,7 +417,7 @@ fn refuse_to_replace(schema: &SchemaName, facts: &TenantFacts, options: &CreateO
 pub async fn check_rights(operator: &Operator) -> Result<()> {
     operator.facts().require_schema_creation()?;
     require_role_creation(operator, operator.config().isolation() == Isolation::Role)?;
-    operator.refuse_writable_public().await
+    operator.refuse_writable_path().await
 }
 
 fn check_privileges(operator: &Operator, facts: &TenantFacts, makes_role: bool) -> Result<()> {

@@ -19,7 +19,7 @@ use cgk::{
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 
 /// Three tenants under path isolation, each with a customer of its own, and a service's login.
-async fn path_fleet() -> (TestDatabase, Config) {
+pub(super) async fn path_fleet() -> (TestDatabase, Config) {
     let database = TestServer::shared().database().await.unwrap();
     let config = database.config().clone().with_isolation(Isolation::Path).with_pool_size_max(1);
     let operator = Operator::connect(&config).await.unwrap();
@@ -147,7 +147,7 @@ async fn a_fleet_moves_to_roles_and_back_while_it_is_used() {
     assert_served(&by_path).await;
 }
 
-fn assert_mismatch(outcome: cgk::Result<()>, expected: Isolation, asked: Isolation) {
+pub(super) fn assert_mismatch(outcome: cgk::Result<()>, expected: Isolation, asked: Isolation) {
     let error = outcome.unwrap_err();
     let Error::Setup(SetupError::IsolationMismatch { stored, configured, .. }) = &error else { panic!("{error:?}") };
     assert_eq!((*stored, *configured), (expected, asked));

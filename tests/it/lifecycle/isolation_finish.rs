@@ -1,0 +1,168 @@
+//! The end of a change of the isolation: no tenant that was made meanwhile is locked out.
+
+use super::isolation_mode::{assert_mismatch, path_fleet};
+use crate::{
+    access::service_login::app_name,
+    sandbox::Raw,
+    stage::slug,
+    support::{cgk::Shell, patience::must_end, patience::patient},
+};
+use cgk::{
+    Config, Db, Error, ErrorKind, Operator, SetupError,
+    config::Isolation,
+    lifecycle::{self, CreateManyOptions, CreateOptions, NewTenant},
+    login::{self, DirectRights, LoginOptions},
+    migrate::{Migrations, Silent},
+    setup::{self, IsolationChange},
+};
+
+const ROLE: Isolation = Isolation::Role;
+const PATH: Isolation = Isolation::Path;
+
+async fn made(config: &Config, tenant: &str) -> cgk::Result<()> {
+    let (operator, db) = (Operator::connect(config).await?, Db::connect(config).await?);
+    let options = CreateOptions::default();
+    lifecycle::create(&operator, &db, &Migrations::bundled(), &slug(tenant), &options).await.map(drop)
+}
+
+/// The tenants that keep a change from being finished.
+fn locked_out(outcome: cgk::Result<cgk::config::IsolationModes>) -> Vec<String> {
+    let error = outcome.unwrap_err();
+    assert_eq!((error.code(), error.kind()), ("CGK0308", ErrorKind::NotReady), "{error:?}");
+    let Error::Setup(SetupError::TenantsLockedOut { tenants, .. }) = error else { panic!("{error:?}") };
+    tenants.iter().map(ToString::to_string).collect()
+}
+
+async fn enters(service: &Config, tenant: &str) -> cgk::Result<i64> {
+    let db: Db = Db::connect(service).await?;
+    Ok(db.tenant(&slug(tenant)).query_one("select count(*) from customers", &[]).await?.get(0))
+}
+
+#[tokio::test]
+async fn tenants_that_are_made_meanwhile_keep_it_open_until_all_can_enter_them() {
+    let (database, app) = path_fleet().await;
+    let (by_role, by_path) = (app.clone().with_isolation(ROLE), app.clone().with_isolation(PATH));
+    let config = |isolation| database.config().clone().with_isolation(isolation);
+
+    setup::change_isolation(&config(ROLE), IsolationChange::Start).await.unwrap();
+    let operator = Operator::connect(&config(ROLE)).await.unwrap();
+    lifecycle::isolate(&operator).await.unwrap();
+    made(&config(PATH), "hooli").await.unwrap();
+    // The control: it works as it is, and would not with roles alone.
+    enters(&by_path, "hooli").await.unwrap();
+    assert_eq!(enters(&by_role, "hooli").await.unwrap_err().kind(), ErrorKind::NotReady);
+    let finish = || async { setup::change_isolation(&config(ROLE), IsolationChange::Finish).await };
+    assert_eq!(locked_out(finish().await), ["hooli"]);
+    let modes = setup::isolation(&operator).await.unwrap();
+    assert_eq!((modes.mode, modes.leaving), (ROLE, Some(PATH)), "a refused end changes nothing");
+    enters(&by_path, "hooli").await.expect("nothing has changed");
+    lifecycle::isolate(&operator).await.unwrap();
+    finish().await.unwrap();
+    for tenant in ["acme", "hooli"] {
+        enters(&by_role, tenant).await.unwrap();
+    }
+
+    // And back: what is missing there is the login's right to the schema.
+    setup::change_isolation(&config(PATH), IsolationChange::Start).await.unwrap();
+    made(&config(ROLE), "umbrella").await.unwrap();
+    let finish = || async { setup::change_isolation(&config(PATH), IsolationChange::Finish).await };
+    assert_eq!(enters(&by_path, "umbrella").await.unwrap_err().kind(), ErrorKind::Denied);
+    assert_eq!(locked_out(finish().await), ["umbrella"]);
+    login::complete(&Operator::connect(&config(PATH)).await.unwrap()).await.unwrap();
+    finish().await.unwrap();
+    for tenant in ["acme", "umbrella"] {
+        enters(&by_path, tenant).await.unwrap();
+    }
+}
+
+/// The rights of path isolation are taken from a login only where it has what replaces them.
+#[tokio::test]
+async fn a_login_keeps_its_own_rights_on_a_tenant_without_a_role() {
+    let (database, app) = path_fleet().await;
+    let config = database.config();
+    setup::change_isolation(config, IsolationChange::Start).await.unwrap();
+    let operator = Operator::connect(config).await.unwrap();
+    lifecycle::isolate(&operator).await.unwrap();
+    made(&config.clone().with_isolation(PATH), "hooli").await.unwrap();
+    let mut last = LoginOptions::default();
+    last.direct_rights = DirectRights::Revoke;
+    let admission = login::admit(&operator, &app_name(&database), &last).await.unwrap();
+    assert_eq!((admission.left_out.as_slice(), admission.direct), ([slug("hooli")].as_slice(), 1));
+    enters(&app, "hooli").await.unwrap();
+    assert_eq!(enters(&app, "acme").await.unwrap_err().kind(), ErrorKind::Denied, "the control: taken");
+    enters(&app.clone().with_isolation(ROLE), "acme").await.unwrap();
+}
+
+/// The command makes what is missing before it finishes, each of the two ways.
+#[tokio::test]
+async fn the_command_makes_what_is_missing_first() {
+    for finish in ["finish", "revoke-direct"] {
+        let (database, app) = path_fleet().await;
+        let (shell, name) = (Shell::on(&database), app_name(&database));
+        let answer = shell.run(&["setup:database", "--isolate-tenants", "--app-role", name.as_str()]);
+        assert_eq!(answer.code, 0, "{}", answer.stderr);
+        made(&database.config().clone().with_isolation(PATH), "hooli").await.unwrap();
+        let answer = match finish {
+            "finish" => shell.run(&["setup:database", "--isolation", "role", "--change-isolation", "finish"]),
+            _ => shell.run(&["setup:database", "--app-role", name.as_str(), "--revoke-direct"]),
+        };
+        assert_eq!(answer.code, 0, "{finish}: {}", answer.stderr);
+        assert!(answer.stdout.contains("created the role of 1 tenant"), "{finish}: {}", answer.stdout);
+        assert_mismatch(enters(&app, "hooli").await.map(drop), ROLE, PATH);
+        for tenant in ["acme", "hooli"] {
+            enters(&app.clone().with_isolation(ROLE), tenant).await.unwrap();
+        }
+    }
+}
+
+/// A creation that began before the end is waited for, and is then one of those that keep it open.
+#[tokio::test]
+async fn a_tenant_that_is_being_made_is_waited_for() {
+    let (database, _app) = path_fleet().await;
+    let config = patient(database.config());
+    setup::change_isolation(&config, IsolationChange::Start).await.unwrap();
+    lifecycle::isolate(&Operator::connect(&config).await.unwrap()).await.unwrap();
+    let (holder, watch) = (Raw::on(&database).await, Raw::on(&database).await);
+    holder.run("begin; lock table public.organizations in share mode").await;
+    let path = config.clone().with_isolation(PATH);
+    let creation = tokio::spawn(async move { made(&path, "hooli").await });
+    let waits = |what: &str| {
+        format!(
+            "select exists (select from pg_locks l join pg_database d on d.oid = l.database
+             where d.datname = current_database() and l.locktype = '{what}' and not l.granted)"
+        )
+    };
+    watch.wait_until(&waits("relation")).await;
+    let finish = tokio::spawn(async move { setup::change_isolation(&config, IsolationChange::Finish).await });
+    watch.wait_until(&waits("advisory")).await;
+    holder.run("commit").await;
+    must_end("the creation", creation).await.unwrap().unwrap();
+    assert_eq!(locked_out(must_end("the end", finish).await.unwrap()), ["hooli"]);
+}
+
+/// An operator that connected before the end makes nothing after it: alone, one of many, or by taking a schema over.
+#[tokio::test]
+async fn a_creation_that_comes_too_late_makes_nothing() {
+    let (database, _app) = path_fleet().await;
+    let (config, raw) = (database.config(), Raw::on(&database).await);
+    setup::change_isolation(config, IsolationChange::Start).await.unwrap();
+    lifecycle::isolate(&Operator::connect(config).await.unwrap()).await.unwrap();
+    let path = config.clone().with_isolation(PATH);
+    let (operator, db): (Operator, Db) = (Operator::connect(&path).await.unwrap(), Db::connect(&path).await.unwrap());
+    let (migrations, options) = (Migrations::bundled(), CreateOptions::default());
+    // The control: before the end it makes tenants.
+    lifecycle::create(&operator, &db, &migrations, &slug("early"), &options).await.unwrap();
+    lifecycle::isolate(&Operator::connect(config).await.unwrap()).await.unwrap();
+    setup::change_isolation(config, IsolationChange::Finish).await.unwrap();
+    let late = lifecycle::create(&operator, &db, &migrations, &slug("late"), &options).await;
+    assert_mismatch(late.map(drop), ROLE, PATH);
+    let many = [NewTenant::from(slug("later"))];
+    let report = lifecycle::create_many(&operator, &db, &migrations, &many, &CreateManyOptions::default(), &mut Silent)
+        .await
+        .unwrap();
+    let mut outcomes = report.tenants;
+    assert_mismatch(outcomes.remove(0).result.map(drop), ROLE, PATH);
+    let there: i64 = raw.one("select count(*) from public.organizations where slug like 'late%'").await;
+    let schemas: i64 = raw.one("select count(*) from pg_namespace where nspname like 'tenant_late%'").await;
+    assert_eq!((there, schemas), (0, 0));
+}
