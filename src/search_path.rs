@@ -13,6 +13,10 @@ impl SearchPath {
         Self { further }
     }
 
+    pub(crate) fn further(&self) -> &[Ident] {
+        &self.further
+    }
+
     /// The value of `search_path` for work in a schema. `pg_temp` stands last and written out: left out, it would be searched
     /// first, and a temporary table would hide the tenant's.
     pub(crate) fn of(&self, schema: &SchemaName) -> String {

@@ -9,7 +9,7 @@
 --
 -- Their errors have SQLSTATEs of the private class TN: 401 unknown tenant, 402 suspended, 403 not ready for this login,
 -- 404 the schema belongs to another organization, 405 inside another tenant, 406 no transaction block, 407 isolation
--- level, 408 a copy of the database, 409 tenants may create in public, 501 the transaction has left the tenant.
+-- level, 408 a copy of the database, 409 tenants or the login may create in public, 501 the transaction has left the tenant.
 
 -- How a session's tenants are kept apart: as the database says in public.cgk_isolation_modes(), which `cgk setup:database`
 -- makes, and `cgk migrate` before it comes to this migration. While that is being changed it names two, the one that is being
@@ -72,9 +72,9 @@ begin
             detail = 'Its status is onboarding, its schema or role is missing, or the login may not use them.',
             hint = pg_catalog.format('Run cgk tenant:verify %s.', tenant);
     elsif refusal operator(pg_catalog.=) 'TN409' then
-        raise exception 'cannot enter tenant %: everybody or the tenant may create objects in schema public', tenant
+        raise exception 'cannot enter tenant %: everybody, the tenant or the login may create objects in schema public', tenant
             using errcode = 'TN409', detail = 'The statements of other tenants would find what one of them makes there.',
-            hint = 'Its owner runs: revoke create on schema public from public. cgk drift names every such right.';
+            hint = 'Its owner runs: revoke create on schema public from NAME, or from public. cgk drift names every such right.';
     elsif refusal operator(pg_catalog.=) 'TN404' then
         raise exception 'schema tenant_% belongs to another organization than tenant %', tenant, tenant using errcode = 'TN404',
             hint = pg_catalog.format('Run cgk tenant:verify %s.', tenant);
@@ -128,9 +128,13 @@ begin
                                   and pg_catalog.pg_has_role(pg_catalog.to_regrole(pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag())), case when pg_catalog.current_setting('server_version_num')
                                       ::pg_catalog.int4 operator(pg_catalog.>=) 160000 then 'set' else 'member' end)
                          end is not true then 'TN403'
-                    when case when public.cgk_isolation() operator(pg_catalog.=) 'path'
-                             then pg_catalog.has_schema_privilege('public', 'public', 'create')
-                             else pg_catalog.has_schema_privilege(pg_catalog.to_regrole(pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag())), 'public', 'create')
+                    -- A login with the rights of the registry's owner can do anything in public whatever is revoked from it.
+                    when pg_catalog.has_schema_privilege('public', 'create')
+                         and not pg_catalog.pg_has_role((select c.relowner from pg_catalog.pg_class c
+                                                          where c.oid operator(pg_catalog.=) 'public.organizations'::pg_catalog.regclass), 'usage')
+                      or case when public.cgk_isolation() operator(pg_catalog.=) 'path'
+                              then pg_catalog.has_schema_privilege('public', 'public', 'create')
+                              else pg_catalog.has_schema_privilege(pg_catalog.to_regrole(pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag())), 'public', 'create')
                          end then 'TN409'
                     when exists (select from pg_catalog.pg_description d
                                   where d.objoid operator(pg_catalog.=) pg_catalog.to_regnamespace(pg_catalog.concat('tenant_', tenant)) and d.objsubid operator(pg_catalog.=) 0
@@ -156,10 +160,40 @@ begin
                          then pg_catalog.current_setting('cgk.extension_schemas', true) end, 'pg_temp'), true),
                 case when public.cgk_isolation() operator(pg_catalog.<>) 'path'
                      then pg_catalog.set_config('role', pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag()), true) end);
+            if pg_catalog.current_setting('cgk.extension_schemas', true) operator(pg_catalog.<>) '' then
+                perform public.cgk_check_path(tenant);
+            end if;
             return organization;
         end if;
     end if;
     return public.cgk_refuse(tenant, refusal);
+end
+$$;
+
+-- Raises an error where everybody, the tenant or the login may create in a schema of extensions.
+create function cgk_check_path(tenant text) returns void
+    language plpgsql volatile parallel unsafe
+as $$
+declare
+    place pg_catalog.text;
+begin
+    select s.name::pg_catalog.text into place
+      from pg_catalog.unnest(pg_catalog.current_schemas(false)) s (name),
+           pg_catalog.pg_class c
+     where c.oid operator(pg_catalog.=) 'public.organizations'::pg_catalog.regclass
+       and s.name::pg_catalog.text operator(pg_catalog.<>) 'public'
+       and s.name::pg_catalog.text operator(pg_catalog.<>) pg_catalog.concat('tenant_', tenant)
+       and not pg_catalog.starts_with(s.name::pg_catalog.text, 'pg_')
+       and (pg_catalog.has_schema_privilege('public', s.name::pg_catalog.text, 'create')
+            or pg_catalog.has_schema_privilege(s.name::pg_catalog.text, 'create')
+               and not pg_catalog.pg_has_role(c.relowner, 'usage')
+            or pg_catalog.has_schema_privilege(session_user, s.name::pg_catalog.text, 'create')
+               and not pg_catalog.pg_has_role(session_user, c.relowner, 'usage'))
+     limit 1;
+    if place is not null then
+        raise exception 'cannot enter tenant %: everybody, the tenant or the login may create objects in schema %', tenant, place
+            using errcode = 'TN409', detail = 'The statements of other tenants would find what one of them makes there.';
+    end if;
 end
 $$;
 
@@ -186,7 +220,7 @@ create function cgk_check(tenant text) returns text
 
 -- Everybody may call them, because a tenant's role calls the check, and a call inside another tenant is to be named as such.
 grant execute on function cgk_isolation(), cgk_enter(text, text, text, text), cgk_refuse(text, text),
-    cgk_left(text),
+    cgk_check_path(text), cgk_left(text),
     cgk_check(text) to public;
 
 comment on function cgk_enter(text, text, text, text) is 'Enters a tenant until the end of the transaction.';

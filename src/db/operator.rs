@@ -3,7 +3,7 @@
 use super::{
     connect::refused,
     identity::{self, Identity},
-    search_path::{refuse_writable_public, search_path},
+    search_path::{Caller, refuse_writable, search_path},
     tls,
 };
 use crate::{
@@ -202,7 +202,7 @@ impl Operator {
         if identity != Identity::Unrecorded {
             facts.isolation = identity::isolation_modes(&client).await.map_err(doing())?;
         }
-        let search_path = search_path(&client, config, &facts.database_tag()).await?;
+        let search_path = search_path(&client, config, &facts.database_tag(), Caller::Operator).await?;
         let marked = AtomicBool::new(false);
         Ok((
             Self {
@@ -219,10 +219,10 @@ impl Operator {
         ))
     }
 
-    /// Refuses where PUBLIC or a tenant's role may create in `public`, for whoever is about to run statements with that schema in
-    /// the search path.
-    pub(crate) async fn refuse_writable_public(&self) -> Result<()> {
-        refuse_writable_public(&self.client, &self.facts.database_tag()).await
+    /// Refuses where PUBLIC or a tenant's role may create in `public` or in a schema of extensions, for whoever is about to run
+    /// statements with these in the search path.
+    pub(crate) async fn refuse_writable_path(&self) -> Result<()> {
+        refuse_writable(&self.client, &self.search_path, &self.facts.database_tag(), Caller::Operator).await
     }
 
     /// Another connection of the same kind, without another look at the server.

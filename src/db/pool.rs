@@ -4,13 +4,14 @@ use super::{connect::refused, message, tls};
 use crate::{
     config::{Config, Isolation, Pooling},
     error::{ConnectionError, Error, Result},
+    search_path::SearchPath,
 };
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
 use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, RecyclingMethod};
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -43,8 +44,8 @@ pub(crate) enum IsolationCheck {
     Unchecked,
 }
 
-/// The statement that enters a tenant, by whether it checks the isolation.
-pub(crate) type EntrySql = fn(Isolation, IsolationCheck) -> String;
+/// The statement that enters a tenant, by whether it checks the isolation, and by the search path.
+pub(crate) type EntrySql = fn(Isolation, IsolationCheck, &SearchPath) -> String;
 
 pub(crate) type Pool = managed::Pool<ConnectionManager>;
 pub(crate) type Lease = managed::Object<ConnectionManager>;
@@ -76,6 +77,8 @@ pub(crate) struct ConnectionManager {
     tenants_max: usize,
     /// What enters a tenant, prepared on each connection.
     entry_sql: EntrySql,
+    /// What the first connection has found out.
+    search_path: OnceLock<SearchPath>,
     isolation: Isolation,
     pooling: Pooling,
 }
@@ -140,6 +143,7 @@ impl ConnectionManager {
             age_max: config.pool().connection_age_max,
             tenants_max: config.pool().tenants_per_connection_max,
             entry_sql,
+            search_path: OnceLock::new(),
             isolation: config.isolation(),
             pooling: config.pooling(),
         })
@@ -151,7 +155,8 @@ impl ConnectionManager {
         client: &Client,
     ) -> Result<(Option<Statement>, String, IsolationCheck), tokio_postgres::Error> {
         let look = client.query_typed(LOOK, &[]);
-        let prepare = async |check| client.prepare(&(self.entry_sql)(self.isolation, check)).await.ok();
+        let path = self.search_path.get().cloned().unwrap_or_default();
+        let prepare = async |check| client.prepare(&(self.entry_sql)(self.isolation, check, &path)).await.ok();
         let (mut entry, look) = match self.pooling {
             Pooling::Direct => tokio::join!(prepare(IsolationCheck::Checked), look),
             Pooling::Transaction => (None, look.await),
@@ -169,6 +174,11 @@ impl ConnectionManager {
             message::run(client, EXIT_ON_ERROR).await?.complete()?;
         }
         Ok((entry, default_isolation, check))
+    }
+
+    /// Says which schemas the connections that are made from now on have in their search path.
+    pub(crate) fn know_search_path(&self, path: SearchPath) {
+        let _ = self.search_path.set(path);
     }
 
     /// What stands between the pool and the server.

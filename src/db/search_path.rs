@@ -16,22 +16,29 @@ join pg_catalog.pg_database d on d.oid = s.setdatabase
 cross join pg_catalog.unnest(s.setconfig) c (entry)
 where s.setrole = 0 and d.datname = pg_catalog.current_database() and pg_catalog.starts_with(c.entry, 'search_path=')";
 
-/// Of each named schema: whether it is there, whether everybody may use it, whether the login may, and who of PUBLIC and the
-/// tenants' roles may create in it, by a grant, by membership in whoever may, or as its owner or the database's; with whether
-/// that is the schema's owner, and the login. An operator's login may be named like a tenant's role, which cannot log in. Parameters: names, and the pattern of tenants' roles.
+/// Of each named schema: whether it is there, whether everybody may use it, whether the login may, and who of PUBLIC, the
+/// tenants' roles and the login of a service may create in it, by a grant, by membership in whoever may, or as its owner or the
+/// database's; with whether that is the schema's owner, and whose it should be. An operator's login may be named like a tenant's
+/// role, which cannot log in. A login with the rights of the registry's owner is the operator's: everything in `public` is its
+/// own. Parameters: names, the pattern of tenants' roles, and whether the login is to be looked at.
 const SCHEMAS: &str = "
 select w.name, n.oid is not null,
        exists (select from pg_catalog.aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'USAGE'),
        coalesce(pg_catalog.has_schema_privilege(n.oid, 'usage'), false),
        case when g.grantee = 0 then 'PUBLIC' else pg_catalog.pg_get_userbyid(g.grantee)::pg_catalog.text end,
-       coalesce(g.grantee = n.nspowner, false), current_user::pg_catalog.text
+       coalesce(g.grantee = n.nspowner, false),
+       coalesce(pg_catalog.pg_get_userbyid(c.relowner), current_user)::pg_catalog.text
 from pg_catalog.unnest($1::pg_catalog.text[]) with ordinality w (name, place)
 left join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = w.name
+left join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass('public.organizations')
 left join lateral (
     select g.grantee
     from (select a.grantee from pg_catalog.aclexplode(n.nspacl) a where a.privilege_type = 'CREATE'
           union select n.nspowner) g (grantee)
     where g.grantee = 0
+       or case when $3 and g.grantee <> 0 and not pg_catalog.pg_has_role(c.relowner, 'usage') then pg_catalog.pg_has_role(g.grantee,
+            case when pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 160000 then 'set, usage' else 'member' end)
+          end
        or exists (with recursive may (oid) as (
                     select g.grantee
                     union select m.member from may join (
@@ -44,6 +51,16 @@ left join lateral (
     order by g.grantee limit 1) g on true
 order by w.place";
 
+/// Who asks for the schemas of a search path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A service, whose login must not be able to create in them either: what a tenant makes it do in one transaction is found
+    /// by the statements of all others.
+    Service,
+    /// Whoever sets up and migrates.
+    Operator,
+}
+
 /// Names that are in the path anyway, or that every session has another schema for.
 const OWN: [&str; 3] = ["public", "pg_temp", "$user"];
 
@@ -54,7 +71,12 @@ const OWN: [&str; 3] = ["public", "pg_temp", "$user"];
 ///
 /// Kind `Conflict`: one of them is missing, is a tenant's or the server's, cannot be used by everybody who needs it, or can be
 /// written by somebody whose objects would then be found by other tenants.
-pub(crate) async fn search_path(client: &Client, config: &Config, tag: &DatabaseTag) -> Result<SearchPath> {
+pub(crate) async fn search_path(
+    client: &Client,
+    config: &Config,
+    tag: &DatabaseTag,
+    caller: Caller,
+) -> Result<SearchPath> {
     let doing = || while_doing("look at the schemas of the search path");
     let (names, configured) = match config.search_path() {
         Some(names) => (names.iter().map(|name| name.as_str().to_owned()).collect(), true),
@@ -78,7 +100,7 @@ pub(crate) async fn search_path(client: &Client, config: &Config, tag: &Database
     if wanted.is_empty() {
         return Ok(SearchPath::default());
     }
-    let rows = look(client, &wanted, tag).await.map_err(doing())?;
+    let rows = look(client, &wanted, tag, caller).await.map_err(doing())?;
     let mut further = Vec::new();
     for row in &rows {
         let name: String = row.try_get(0).map_err(doing())?;
@@ -107,26 +129,40 @@ pub(crate) async fn search_path(client: &Client, config: &Config, tag: &Database
     Ok(SearchPath::with(further))
 }
 
-/// Refuses a schema `public` in which PUBLIC or a tenant's role may create: what one tenant makes there, the statements of the
-/// others find, and those of the operator's migrations. It is in every search path, before the schemas of extensions.
+/// Refuses a search path with a schema in which PUBLIC or a tenant's role may create, or a service's login that is not the
+/// operator's: what one tenant makes there, the statements of the others find, and those of the operator's migrations. Above all
+/// that is `public`, which is in every search path before the schemas of extensions.
 ///
 /// # Errors
 ///
 /// Kind `Conflict`, with the statement that takes the right away.
-pub(crate) async fn refuse_writable_public(client: &Client, tag: &DatabaseTag) -> Result<()> {
-    let doing = || while_doing("look at who may create in schema public");
-    let rows = look(client, &["public".to_owned()], tag).await.map_err(doing())?;
-    for row in &rows {
-        if let Some(error) = writable("public", "public", row).map_err(doing())? {
+pub(crate) async fn refuse_writable(
+    client: &Client,
+    path: &SearchPath,
+    tag: &DatabaseTag,
+    caller: Caller,
+) -> Result<()> {
+    let doing = || while_doing("look at who may create in the schemas of the search path");
+    let further = path.further().iter().map(|name| name.as_str().to_owned());
+    let names: Vec<String> = ["public".to_owned()].into_iter().chain(further).collect();
+    for row in &look(client, &names, tag, caller).await.map_err(doing())? {
+        let name: String = row.try_get(0).map_err(doing())?;
+        let quoted = if name == "public" { name.clone() } else { crate::ident::quoted(&name) };
+        if let Some(error) = writable(&name, &quoted, row).map_err(doing())? {
             return Err(error);
         }
     }
     Ok(())
 }
 
-async fn look(client: &Client, names: &[String], tag: &DatabaseTag) -> Result<Vec<Row>, tokio_postgres::Error> {
-    let roles = format!("cgk\\_%\\_{}", tag.as_str());
-    client.query_typed(SCHEMAS, &[(&names, Type::TEXT_ARRAY), (&roles, Type::TEXT)]).await
+async fn look(
+    client: &Client,
+    names: &[String],
+    tag: &DatabaseTag,
+    caller: Caller,
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let (roles, service) = (format!("cgk\\_%\\_{}", tag.as_str()), caller == Caller::Service);
+    client.query_typed(SCHEMAS, &[(&names, Type::TEXT_ARRAY), (&roles, Type::TEXT), (&service, Type::BOOL)]).await
 }
 
 /// The error of a schema in which others may create, by its row of [`SCHEMAS`].

@@ -2,12 +2,16 @@
 
 use super::{
     protocol::{DIAGNOSE, TenantTarget},
+    scope::PlatformTarget,
     shared::Shared,
 };
 use crate::{
     binding::Binding,
     config::Config,
-    db::{identity, message, search_path::refuse_writable_public},
+    db::{
+        identity, message,
+        search_path::{Caller, refuse_writable},
+    },
     error::{Error, Result, SetupError, TenantError, while_doing},
     ident::{DatabaseTag, RoleName},
     registry::REGISTRY_IS_HIDDEN,
@@ -34,13 +38,13 @@ async fn hidden(client: &Client) -> Result<bool, tokio_postgres::Error> {
     rows.first().map_or(Ok(false), |row| row.try_get(0))
 }
 
-/// Looks, after a rollback, whether others may create in `public`, which keeps the platform out. The session is left without a
-/// scrub.
-pub(super) async fn diagnose_platform(shared: &Shared, tag: &DatabaseTag) -> Result<()> {
+/// Looks, after a rollback, whether others may create in the search path, which keeps the platform out. The session is left
+/// without a scrub.
+pub(super) async fn diagnose_platform(shared: &Shared, target: &PlatformTarget, tag: &DatabaseTag) -> Result<()> {
     let client = shared.lease.connection().client();
     let rolled_back = message::run(client, "rollback").await.and_then(message::Answer::complete);
     rolled_back.map_err(while_doing("find out why the platform's transaction was refused"))?;
-    refuse_writable_public(client, tag).await
+    refuse_writable(client, &target.further, tag, Caller::Service).await
 }
 
 /// Looks, after a rollback, at what is wrong with a tenant; `None` where nothing is. The session is left without a scrub.
@@ -163,5 +167,5 @@ pub(super) async fn diagnose(
     if status == TenantStatus::Onboarding {
         return not_ready("it is still being set up".into());
     }
-    Ok(refuse_writable_public(client, tag).await.err())
+    Ok(refuse_writable(client, &target.further, tag, Caller::Service).await.err())
 }

@@ -104,9 +104,10 @@ impl Frames {
             Isolation::Path => None,
         };
         let schema = SchemaName::of_tenant(slug);
-        let path = SearchPath::default().of(&schema);
+        let further = SearchPath::default();
+        let path = further.of(&schema);
         let begin = begin_locked(slug, options, &self.default_isolation, &self.settings, Pooling::Direct);
-        let target = TenantTarget { slug: slug.clone(), schema, path, role };
+        let target = TenantTarget { slug: slug.clone(), schema, path, further, role };
         Frame { target, nonce: Nonce::random(), begin }
     }
 }

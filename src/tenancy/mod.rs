@@ -1,6 +1,7 @@
 //! The transaction that sees one tenant and nothing else.
 
 mod body;
+mod create_rights;
 mod current;
 mod descriptions;
 mod diagnosis;
@@ -49,7 +50,7 @@ use crate::{
         identity::{self, Identity},
         message::{self, Answer},
         pool::{self, Pool, STAY_ON_ERROR},
-        search_path::{refuse_writable_public, search_path},
+        search_path::{Caller, refuse_writable, search_path},
     },
     error::{Error, Result, SetupError, while_doing},
     ident::DatabaseTag,
@@ -110,7 +111,7 @@ impl Db {
     /// # Errors
     ///
     /// Kind `Unavailable`: host, login or database; kind `Invalid`: TLS files; kind `Conflict`: a schema cannot be in the
-    /// search path, as `public` where PUBLIC or a tenant's role may create in it ([`SetupError::SearchPathUnfit`]), the database is a copy of another ([`SetupError::DatabaseCopied`]), or it has
+    /// search path, as `public` where PUBLIC, a tenant's role, or a login that is not the operator's may create in it ([`SetupError::SearchPathUnfit`]), the database is a copy of another ([`SetupError::DatabaseCopied`]), or it has
     /// another isolation than the configuration ([`SetupError::IsolationMismatch`]).
     ///
     /// # Cancel safety
@@ -132,11 +133,16 @@ impl Db {
         };
         let modes = identity::isolation_modes(client).await.map_err(doing())?;
         identity::refuse_isolation(&database, modes, config)?;
-        let search_path = search_path(client, config, &tag).await?;
+        let search_path = search_path(client, config, &tag, Caller::Service).await?;
         if is_set_up {
-            refuse_writable_public(client, &tag).await?;
+            refuse_writable(client, &search_path, &tag, Caller::Service).await?;
         }
-        first.roll_back().await;
+        match search_path.further() {
+            [] => first.roll_back().await,
+            // Its statement that enters knows nothing of the further schemas.
+            _ => first.discard(),
+        }
+        pool.manager().know_search_path(search_path.clone());
         let descriptions = Arc::new(Descriptions::new(config.pool().descriptions_max));
         let inner = Inner { pool, config: config.clone(), database, tag, descriptions, search_path };
         Ok(Self { inner: Arc::new(inner), error: PhantomData })

@@ -6,7 +6,10 @@
 //! then fails with 25P02 instead of running elsewhere. The last one ([`exit`](super::exit)) raises an error unless the
 //! session is still there, commits, and scrubs whatever the transaction may have left in the session.
 
-use super::options::TxOptions;
+use super::{
+    create_rights::{login_creates_sql, login_or_everybody_creates_sql, role_creates_sql},
+    options::TxOptions,
+};
 use crate::{
     binding,
     config::{Isolation, Pooling, SessionSettings},
@@ -17,6 +20,7 @@ use crate::{
     },
     ident::{RoleName, SchemaName, literal},
     lock,
+    search_path::SearchPath,
     slug::TenantSlug,
 };
 use std::fmt;
@@ -28,6 +32,8 @@ pub(crate) struct TenantTarget {
     pub(crate) schema: SchemaName,
     /// The search path, which starts with that schema.
     pub(crate) path: String,
+    /// The schemas of extensions in it.
+    pub(crate) further: SearchPath,
     /// The tenant's role; `None` in path mode.
     pub(crate) role: Option<RoleName>,
 }
@@ -52,7 +58,7 @@ impl fmt::Display for Nonce {
 impl TenantTarget {
     /// [`enter_sql`] with its parameters written out, for connections on which nothing can be prepared.
     pub(crate) fn enter_text(&self, nonce: Nonce, check: IsolationCheck) -> String {
-        let mut sql = enter_sql(self.mode(), check);
+        let mut sql = enter_sql(self.mode(), check, &self.further);
         // From the last to the first, so that $1 is not found inside $10.
         for (index, value) in self.values(nonce).iter().enumerate().rev() {
             sql = sql.replace(&format!("${}", index + 1), &literal(value));
@@ -186,28 +192,31 @@ pub(crate) const ENTER_MARK: &str = "/* cgk: enter */";
 /// belongs to another organization than the row is not entered. Should any of it happen in another order, the last column
 /// raises the error, so the order is a matter of availability and not of safety.
 ///
-/// A tenant whose role may create in `public` is not entered, nor any where everybody may: the others would find what it makes
-/// there. In role mode the right is asked for as the tenant's role, which has what everybody has.
+/// A tenant whose role may create in `public` or in a schema of extensions is not entered, nor any where everybody or the service's
+/// login may: the others would find what it makes there. The login is looked at before the role changes, the tenant's role after.
 ///
 /// Whether the database accepts the isolation costs nothing: the server works it out when it plans.
-pub(crate) fn enter_sql(mode: Isolation, check: IsolationCheck) -> String {
+pub(crate) fn enter_sql(mode: Isolation, check: IsolationCheck, path: &SearchPath) -> String {
     let accepted = match check {
         IsolationCheck::Checked => format!("{} and ", accepts_sql(mode)),
         IsolationCheck::Unchecked => String::new(),
     };
-    let (set_role, role_is) = match mode {
+    let (set_role, role_is, login_creates) = match mode {
         Isolation::Role => (
             "pg_catalog.set_config('role', $5::pg_catalog.text, true), ",
-            " and current_user::pg_catalog.text operator(pg_catalog.=) $5::pg_catalog.text \
-             and not pg_catalog.has_schema_privilege('public', 'create')",
+            format!(
+                " and current_user::pg_catalog.text operator(pg_catalog.=) $5::pg_catalog.text and not {}",
+                role_creates_sql(path)
+            ),
+            login_creates_sql(path),
         ),
-        Isolation::Path => ("", EVERYBODY_CREATES_NOT),
+        Isolation::Path => ("", String::new(), login_or_everybody_creates_sql(path)),
     };
     format!(
         "{ENTER_MARK} select pg_catalog.set_config('search_path', $1::pg_catalog.text, true), \
          pg_catalog.set_config('app.current_organization_id', coalesce((select o.id::pg_catalog.text \
          from public.organizations o where o.slug operator(pg_catalog.=) $3::pg_catalog.text \
-         and o.status operator(pg_catalog.=) 'active' and {belongs}), ''), true), \
+         and o.status operator(pg_catalog.=) 'active' and {belongs} and not ({login_creates})), ''), true), \
          pg_catalog.set_config('cgk.tx', pg_catalog.hashtextextended(\
          pg_catalog.current_setting('app.current_organization_id'), $2::pg_catalog.text::pg_catalog.int8)::pg_catalog.text, \
          true), {set_role}\
@@ -218,10 +227,6 @@ pub(crate) fn enter_sql(mode: Isolation, check: IsolationCheck) -> String {
         belongs = binding::belongs_sql("$4::pg_catalog.text", "o.id::pg_catalog.text"),
     )
 }
-
-/// A condition behind others: not everybody may create in `public`. In the function the first word stands for all roles, the
-/// second is the schema.
-const EVERYBODY_CREATES_NOT: &str = " and not pg_catalog.has_schema_privilege('public', 'public', 'create')";
 
 /// What the registry and the catalogue say of a tenant that could not be entered. Parameters, all text: slug, schema, role.
 /// From PostgreSQL 16 on a member of a role may still not act as it; older servers do not know the word for that.
@@ -251,7 +256,8 @@ mod tests {
         let slug: TenantSlug = "acme".parse().unwrap();
         let role = RoleName::of_tenant(&slug, &DatabaseTag::of("shop"));
         let schema = SchemaName::of_tenant(&slug);
-        TenantTarget { path: crate::search_path::SearchPath::default().of(&schema), schema, role: Some(role), slug }
+        let further = SearchPath::default();
+        TenantTarget { path: further.of(&schema), further, schema, role: Some(role), slug }
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! Where a transaction works: in one tenant, or on the shared tables as the platform. What differs between the two is here.
 
-use super::protocol::{Nonce, PATH, TX, TenantTarget, demand_same};
+use super::{
+    create_rights::login_or_everybody_creates_sql,
+    protocol::{Nonce, PATH, TX, TenantTarget, demand_same},
+};
 use crate::{
     error::{DriverError, Error, SetupError, TenantError, TransactionError},
     ident::{literal, quoted},
+    search_path::SearchPath,
 };
 use std::fmt;
 use tokio_postgres::error::SqlState;
@@ -20,6 +24,8 @@ pub(super) enum Scope {
 pub(super) struct PlatformTarget {
     /// The search path.
     pub(super) path: String,
+    /// The schemas of extensions in it.
+    pub(super) further: SearchPath,
     pub(super) login: String,
     pub(super) database: String,
 }
@@ -127,9 +133,8 @@ impl PlatformTarget {
         let set = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
         let columns =
             [set("search_path", &self.path), set("cgk.tx", &nonce.to_string()), set("app.current_organization_id", "")];
-        // In the function the first word stands for all roles, the second is the schema.
-        let everybody_creates = "pg_catalog.has_schema_privilege('public', 'public', 'create')";
-        let refused = demand_same(&[everybody_creates], &[literal("f")]);
+        let creates = login_or_everybody_creates_sql(&self.further);
+        let refused = demand_same(&[&creates], &[literal("f")]);
         format!("select {}; {}; {refused}", columns.join(", "), self.guard(nonce))
     }
 

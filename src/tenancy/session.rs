@@ -139,6 +139,7 @@ impl<E> Db<E> {
     fn platform_target(&self) -> PlatformTarget {
         PlatformTarget {
             path: self.inner.search_path.of(&SchemaName::public()),
+            further: self.inner.search_path.clone(),
             login: self.inner.config.target().user().unwrap_or_default().to_owned(),
             database: self.inner.database.clone(),
         }
@@ -150,7 +151,13 @@ impl<E> Db<E> {
             Isolation::Path => None,
         };
         let schema = SchemaName::of_tenant(slug);
-        TenantTarget { slug: slug.clone(), path: self.inner.search_path.of(&schema), schema, role }
+        TenantTarget {
+            slug: slug.clone(),
+            path: self.inner.search_path.of(&schema),
+            further: self.inner.search_path.clone(),
+            schema,
+            role,
+        }
     }
 
     /// Ends a transaction by what its body returned.
@@ -231,7 +238,7 @@ impl<E> Db<E> {
             shared.lease.roll_back().await;
             return while_doing("begin a transaction of the platform")(refusal);
         }
-        let found = diagnose_platform(&shared, &self.inner.tag).await;
+        let found = diagnose_platform(&shared, &target, &self.inner.tag).await;
         shared.lease.roll_back().await;
         if let Err(error) = found {
             return error;

@@ -264,7 +264,7 @@ pub async fn run_with(
     }
     check_canaries(operator, &planned, &options.canary).await?;
     if !planned.tenants.is_empty() {
-        operator.refuse_writable_public().await?;
+        operator.refuse_writable_path().await?;
     }
     options.interrupt.listen();
     observer.started(&RunStart {

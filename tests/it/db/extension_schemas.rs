@@ -6,7 +6,7 @@ use crate::{
 };
 use cgk::{
     Config, Db, Error, ErrorKind, Operator, SetupError,
-    config::Isolation,
+    config::{Isolation, Pooling},
     drift,
     ident::{DatabaseTag, Ident},
     migrate::{Outcome, Scope},
@@ -166,4 +166,75 @@ async fn a_schema_in_which_a_tenant_can_create_is_refused_by_name() {
         let (why, _) = refusal(&config.clone().with_search_path(named(&schemas))).await;
         assert!(why.contains(reason), "{schemas:?}: {why}");
     }
+}
+
+/// A right that is given while services are connected: the next entry is refused, with the text that prepared statements send, behind
+/// a pooler, and by the function for other languages. Whoever does not have the schema in its search path is let in.
+#[tokio::test]
+async fn a_right_that_is_given_later_is_noticed_at_the_next_entry() {
+    let database = database("public, extensions").await;
+    database.with_tenants(&["acme", "globex"]).await.unwrap();
+    let raw = Raw::on(&database).await;
+    let by_path = database.config().clone().with_isolation(Isolation::Path);
+    cgk::setup::change_isolation(&by_path, cgk::setup::IsolationChange::Start).await.unwrap();
+    let role = cgk::ident::RoleName::of_tenant(&slug("acme"), &DatabaseTag::of(database.name())).quoted();
+    let login = crate::access::service_login::app_name(&database);
+    let mut services = Vec::new();
+    for isolation in [Isolation::Path, Isolation::Role] {
+        let operator = Operator::connect(&database.config().clone().with_isolation(isolation)).await.unwrap();
+        let mut options = cgk::login::LoginOptions::default();
+        options.password = cgk::login::PasswordWish::New;
+        let admission = cgk::login::admit(&operator, &login, &options).await.unwrap();
+        services = vec![crate::stage::as_login(database.config(), &admission)];
+    }
+    let service = services.remove(0).with_pool_size_max(1);
+    let entered = |db: Db| async move { db.tenant(&slug("acme")).query_one("select 1", &[]).await.map(drop) };
+    for (isolation, pooling, grantee) in [
+        (Isolation::Role, Pooling::Direct, "public"),
+        (Isolation::Role, Pooling::Direct, role.as_str()),
+        (Isolation::Role, Pooling::Direct, login.as_str()),
+        (Isolation::Role, Pooling::Transaction, role.as_str()),
+        (Isolation::Path, Pooling::Direct, "public"),
+        (Isolation::Path, Pooling::Direct, login.as_str()),
+        (Isolation::Path, Pooling::Transaction, login.as_str()),
+    ] {
+        let config = service.clone().with_isolation(isolation).with_pooling(pooling);
+        let (db, without) =
+            (Db::connect(&config).await.unwrap(), Db::connect(&config.clone().with_search_path([])).await.unwrap());
+        let context = format!("{isolation:?}, {pooling:?}, {grantee}");
+        entered(db.clone()).await.unwrap_or_else(|error| panic!("{context}: {error:?}"));
+        raw.run(&format!("grant create on schema extensions to {grantee}")).await;
+        let refused = [entered(db.clone()).await, db.with_tenant(&slug("acme"), async |_| Ok(())).await];
+        for outcome in refused {
+            let Err(Error::Setup(SetupError::SearchPathUnfit { schema, why, .. })) = &outcome else {
+                panic!("{context}: {outcome:?}")
+            };
+            assert_eq!(schema, "extensions", "{context}");
+            assert!(why.to_lowercase().contains(&grantee.replace('"', "")), "{context}: {why}");
+        }
+        let platform = db.platform().query_one("select 1", &[]).await;
+        assert_eq!(platform.is_err(), grantee != role, "{context}: {platform:?}");
+        // The other tenant has no right, and neither has whoever does not look there.
+        let other = db.tenant(&slug("globex")).query_one("select 1", &[]).await;
+        assert_eq!(other.is_err(), grantee != role, "{context}: {other:?}");
+        entered(without).await.unwrap_or_else(|error| panic!("{context}, without the schema: {error:?}"));
+        for (schemas, wanted) in [("extensions", "TN409"), ("", "")] {
+            raw.run(&format!("set session authorization {}", login.as_str())).await;
+            raw.run(&format!(
+                "begin; set local cgk.isolation = '{}'; set local cgk.extension_schemas = '{schemas}'",
+                isolation.as_str()
+            ))
+            .await;
+            let state = raw.try_run("select public.cgk_enter('acme')").await.err();
+            raw.run("rollback; reset session authorization").await;
+            let state = state.map_or(String::new(), |error| error.code().unwrap().code().to_owned());
+            assert_eq!(state, wanted, "{context}, cgk_enter, {schemas:?}");
+        }
+        raw.run(&format!("revoke create on schema extensions from {grantee}")).await;
+        entered(db).await.unwrap_or_else(|error| panic!("{context}, after: {error:?}"));
+    }
+    // Without the schema the server passes over it, and so does the check.
+    let db = Db::connect(&service.with_isolation(Isolation::Role)).await.unwrap();
+    raw.run("drop schema extensions cascade").await;
+    entered(db).await.unwrap();
 }

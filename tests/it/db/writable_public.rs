@@ -4,7 +4,9 @@ use crate::{
     sandbox::{Files, migrate_all, tenants},
     stage::{Stage, connect, run, slug},
 };
-use cgk::{Db, Error, Operator, SetupError, config::Isolation, lifecycle, testing::TestServer};
+use cgk::{
+    Config, Db, Error, Operator, SetupError, config::Isolation, lifecycle, login::SharedTables, testing::TestServer,
+};
 
 /// Rights with what the refusal says of them; the role of acme stands for `{acme}`. Each is a tenant's or everybody's.
 const RIGHTS: [(&str, &str); 5] = [
@@ -26,6 +28,16 @@ fn filled(stage: &Stage, sql: &str) -> String {
 
 fn group(stage: &Stage) -> String {
     format!("group_{}", stage.app_name().as_str())
+}
+
+fn app(stage: &Stage) -> String {
+    stage.app_name().as_str().to_owned()
+}
+
+/// How a service connects whose login may enter tenants in both modes.
+async fn service(stage: &Stage) -> Config {
+    stage.app(Isolation::Path, SharedTables::All).await;
+    stage.app(Isolation::Role, SharedTables::All).await.config().clone()
 }
 
 /// The refusal, which names `public` and who may create there; its fix is carried out.
@@ -55,6 +67,90 @@ async fn whoever_connects_is_told_who_may_create_and_the_fix_takes_it_away() {
     let owner = stage.watch.query_one("select current_user::text", &[]).await.unwrap();
     stage.sql(&format!("alter database {} owner to \"{}\"", stage.database.name(), owner.get::<_, &str>(0))).await;
     stage.sql(&format!("drop role {}", group(&stage))).await;
+}
+
+/// What a service's login may create is reached by every tenant in path mode, and in role mode by whoever goes to the login and
+/// back in one statement. The operator's own login is let in: nothing on `public` can be kept from it.
+#[tokio::test]
+async fn a_service_whose_own_login_may_create_is_refused_in_both_modes() {
+    let stage = Stage::set().await;
+    let (app, group, database) = (app(&stage), group(&stage), stage.database.name());
+    let service = service(&stage).await;
+    stage.sql(&format!("create role {group}")).await;
+    let owner: String = stage.watch.query_one("select quote_ident(current_user)", &[]).await.unwrap().get(0);
+    let rights = [
+        (format!("grant create on schema public to {app}"), app.clone(), String::new()),
+        // Not inherited, so SET ROLE is what it takes: that is looked at when the service connects.
+        (
+            format!("grant {group} to {app}; grant create on schema public to {group}"),
+            group.clone(),
+            format!("revoke {group} from {app}"),
+        ),
+        (format!("alter schema public owner to {app}"), app.clone(), String::new()),
+        (
+            format!("alter schema public owner to pg_database_owner; alter database {database} owner to {app}"),
+            "pg_database_owner".to_owned(),
+            format!("alter database {database} owner to {owner}"),
+        ),
+    ];
+    for (right, who, after) in rights {
+        for isolation in [Isolation::Role, Isolation::Path] {
+            let config = service.clone().with_isolation(isolation);
+            Db::connect(&config).await.expect("before the right is given");
+            stage.sql(&right).await;
+            let fix = named(&stage, Db::connect(&config).await, &who);
+            // Whoever sets up and migrates is somebody else.
+            Operator::connect(&stage.config()).await.expect("the operator");
+            stage.sql(&fix).await;
+            Db::connect(&config).await.unwrap_or_else(|error| panic!("{right}, after {fix}: {error:?}"));
+            stage.sql(&after).await;
+        }
+    }
+    // The same right, with those of the registry's owner: the operator's own login.
+    stage.sql(&format!("grant create on schema public to {app}")).await;
+    stage.sql(&format!("grant {owner} to {app}; alter role {app} inherit")).await;
+    for isolation in [Isolation::Role, Isolation::Path] {
+        let db = Db::connect(&service.clone().with_isolation(isolation)).await.expect("the operator's own");
+        db.tenant(&slug("acme")).query_one("select 1", &[]).await.expect("the operator's own");
+        db.platform().query_one("select 1", &[]).await.expect("the operator's own");
+    }
+    stage.sql(&format!("revoke {owner} from {app}; alter role {app} noinherit")).await;
+    stage.sql(&format!("revoke create on schema public from {app}; drop role {group}")).await;
+}
+
+/// The attack: what one tenant's text makes with the login's right, the statement of another finds. With the right it is
+/// refused at the next entry of connections that are open already.
+#[tokio::test]
+async fn a_right_of_the_login_that_is_given_later_is_noticed_at_the_next_entry() {
+    let stage = Stage::set().await;
+    let (app, service) = (app(&stage), service(&stage).await);
+    let (acme, globex) = (slug("acme"), slug("globex"));
+    for isolation in [Isolation::Path, Isolation::Role] {
+        let db: Db = Db::connect(&service.clone().with_isolation(isolation)).await.unwrap();
+        db.tenant(&acme).query_one("select 1", &[]).await.expect("before");
+        stage.sql(&format!("grant create on schema public to {app}")).await;
+        // The control: the right is all that it takes.
+        let client = connect(stage.database.name()).await;
+        run(&client, &format!("set session authorization {app}")).await.unwrap();
+        run(&client, "create function public.lower(varchar) returns text language sql as $$select 'planted'::text$$")
+            .await
+            .unwrap();
+        stage.sql("set search_path = tenant_globex, public").await;
+        let found = stage.watch.query_one("select lower('A'::varchar)", &[]).await.unwrap();
+        assert_eq!(found.get::<_, &str>(0), "planted");
+        stage.sql("reset search_path").await;
+        run(&client, "drop function public.lower(varchar)").await.unwrap();
+
+        named(&stage, db.tenant(&acme).query_one("select 1", &[]).await, &app);
+        named(&stage, db.with_tenant(&globex, async |_| Ok(())).await, &app);
+        named(&stage, db.platform().query_one("select 1", &[]).await, &app);
+        run(&client, &format!("begin; set local cgk.isolation = '{}'", isolation.as_str())).await.unwrap();
+        let refused = run(&client, "select public.cgk_enter('acme')").await.unwrap_err();
+        assert_eq!(refused.code().unwrap().code(), "TN409", "{refused:?}");
+        stage.sql(&format!("revoke create on schema public from {app}")).await;
+        db.tenant(&acme).query_one("select 1", &[]).await.expect("after");
+        db.platform().query_one("select 1", &[]).await.expect("after");
+    }
 }
 
 /// Connections that are open already, and their next ones: the right is looked at with every entry.
