@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use http::StatusCode;
+use tokio_postgres::error::SqlState;
 
 /// The result of this module's functions.
 pub type Result<T, E = AuthError> = std::result::Result<T, E>;
@@ -38,9 +39,30 @@ pub enum AuthError {
         /// Why.
         why: &'static str,
     },
+    /// The shared tables are not the bundled ones, or not all of them: a table, column or type is missing.
+    #[error("users, sessions, API keys and magic links need the bundled shared tables")]
+    TablesMissing {
+        /// What the server said is missing.
+        source: Error,
+    },
     /// The database could not be asked, or did not do it.
     #[error(transparent)]
-    Database(#[from] Error),
+    Database(Error),
+}
+
+impl From<Error> for AuthError {
+    fn from(source: Error) -> Self {
+        let missing = [
+            SqlState::UNDEFINED_TABLE,
+            SqlState::UNDEFINED_COLUMN,
+            SqlState::UNDEFINED_OBJECT,
+            SqlState::UNDEFINED_FUNCTION,
+        ];
+        match source.sqlstate().is_some_and(|state| missing.contains(state)) {
+            true => Self::TablesMissing { source },
+            false => Self::Database(source),
+        }
+    }
 }
 
 /// Why a credential of the right form was not accepted.
@@ -76,6 +98,7 @@ impl AuthError {
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::EmailTaken => StatusCode::CONFLICT,
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TablesMissing { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Database(error) => match error.kind() {
                 ErrorKind::Unavailable | ErrorKind::Locked => StatusCode::SERVICE_UNAVAILABLE,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,

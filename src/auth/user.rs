@@ -1,5 +1,7 @@
 //! The people who sign in: the table `public.users`.
 
+mod find;
+
 use super::{Auth, AuthError, Rejection, UserId, error::Result, password::Compared, session};
 use crate::{tenancy::PlatformTx, tenant::OrganizationId};
 use std::{convert::Infallible, fmt, str::FromStr, time::SystemTime};
@@ -156,12 +158,6 @@ const CREATE: &str = "insert into public.users (organization_id, email, role, st
       from public.organizations o where o.id = $1
     returning id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at";
 
-const FIND: &str = "select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
-      from public.users where organization_id = $1 and id = $2";
-
-const BY_EMAIL: &str = "select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
-      from public.users where pg_catalog.lower(email) = pg_catalog.lower($1) order by created_at, id limit 1000";
-
 impl Users<'_> {
     /// Makes a user of an organization.
     ///
@@ -194,45 +190,6 @@ impl Users<'_> {
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// A user of an organization.
-    ///
-    /// # Locks
-    ///
-    /// None.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`: the organization has no such user, whether or not another one has. `Database`.
-    ///
-    /// # Cancel safety
-    ///
-    /// It changes nothing.
-    pub async fn find(&self, organization: OrganizationId, user: UserId) -> Result<User> {
-        let row = self.auth.db.platform().query_opt(FIND, &[&organization.0, &user.0]).await?;
-        row.as_ref().map(read).ok_or(AuthError::NotFound { what: "user" })
-    }
-
-    /// All users of this address, in whatever organization, whatever the letter case: for whoever follows a magic link, and
-    /// chooses where to sign in. At most a thousand.
-    ///
-    /// # Locks
-    ///
-    /// None.
-    ///
-    /// # Errors
-    ///
-    /// `Database`.
-    ///
-    /// # Cancel safety
-    ///
-    /// It changes nothing.
-    pub async fn by_email(&self, email: &str) -> Result<Vec<User>> {
-        if check_email(email).is_err() {
-            return Ok(Vec::new());
-        }
-        Ok(self.auth.db.platform().query(BY_EMAIL, &[&email]).await?.iter().map(read).collect())
     }
 
     /// Sets a user's password, and revokes all the user's sessions: whoever knew the old one is out.

@@ -22,6 +22,20 @@ const GROUPS: &[(&str, &[&str])] = &[
             "drift",
         ],
     ),
+    (
+        "Users and keys",
+        &[
+            "user:create",
+            "user:list",
+            "user:disable",
+            "key:create",
+            "key:list",
+            "key:rotate",
+            "key:revoke",
+            "session:list",
+            "session:revoke",
+        ],
+    ),
     ("Other", &["completions", "help"]),
 ];
 

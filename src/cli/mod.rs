@@ -1,5 +1,6 @@
 //! The command line: one file a command, and nothing decided here that the library decides.
 
+pub(crate) mod auth;
 mod completions;
 mod demo;
 mod drift;
@@ -79,6 +80,33 @@ enum Command {
     /// Compare every schema with its migrations and list orphans
     #[command(after_help = drift::EXAMPLES)]
     Drift(drift::Arguments),
+    /// Create a user of a tenant
+    #[command(name = "user:create", after_help = auth::user::create::EXAMPLES)]
+    UserCreate(auth::user::create::Arguments),
+    /// List the users of a tenant
+    #[command(name = "user:list", after_help = auth::user::list::EXAMPLES)]
+    UserList(auth::user::list::Arguments),
+    /// Disable a user and revoke its sessions
+    #[command(name = "user:disable", after_help = auth::user::disable::EXAMPLES)]
+    UserDisable(auth::user::disable::Arguments),
+    /// Create an API key of a tenant and print its token once
+    #[command(name = "key:create", after_help = auth::key::create::EXAMPLES)]
+    KeyCreate(auth::key::create::Arguments),
+    /// List the API keys of a tenant
+    #[command(name = "key:list", after_help = auth::key::list::EXAMPLES)]
+    KeyList(auth::key::list::Arguments),
+    /// Replace an API key by a new one
+    #[command(name = "key:rotate", after_help = auth::key::rotate::EXAMPLES)]
+    KeyRotate(auth::key::rotate::Arguments),
+    /// Revoke an API key
+    #[command(name = "key:revoke", after_help = auth::key::revoke::EXAMPLES)]
+    KeyRevoke(auth::key::revoke::Arguments),
+    /// List the sessions of a tenant's users
+    #[command(name = "session:list", after_help = auth::session::list::EXAMPLES)]
+    SessionList(auth::session::list::Arguments),
+    /// Revoke a session, or all sessions of a user
+    #[command(name = "session:revoke", after_help = auth::session::revoke::EXAMPLES, override_usage = auth::session::revoke::USAGE)]
+    SessionRevoke(auth::session::revoke::Arguments),
     /// Run a complete demo on a temporary private server
     #[command(after_help = demo::EXAMPLES)]
     Demo,
@@ -107,6 +135,13 @@ impl Command {
             Self::MigrateBaseline(_) | Self::MigrateRepair(_) => {
                 "each schema is committed completely or not at all; run the command again"
             }
+            Self::UserCreate(_) | Self::UserDisable(_) => {
+                "the change is complete or was not made: `cgk user:list` shows it"
+            }
+            Self::KeyCreate(_) | Self::KeyRotate(_) | Self::KeyRevoke(_) => {
+                "the change is complete or was not made: `cgk key:list` shows it; revoke a key whose token you do not have"
+            }
+            Self::SessionRevoke(_) => "the change is complete or was not made: `cgk session:list` shows it",
             Self::Demo => "the demo removed everything it created",
             _ => "nothing was changed",
         }
@@ -214,6 +249,15 @@ async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Re
         Command::MigrateNew(arguments) => migrate::new::run(&session, arguments),
         Command::MigrateLint(arguments) => migrate::lint::run(&session, arguments),
         Command::Drift(arguments) => drift::run(&session, arguments).await,
+        Command::UserCreate(arguments) => auth::user::create::run(&session, arguments).await,
+        Command::UserList(arguments) => auth::user::list::run(&session, arguments).await,
+        Command::UserDisable(arguments) => auth::user::disable::run(&session, arguments).await,
+        Command::KeyCreate(arguments) => auth::key::create::run(&session, arguments).await,
+        Command::KeyList(arguments) => auth::key::list::run(&session, arguments).await,
+        Command::KeyRotate(arguments) => auth::key::rotate::run(&session, arguments).await,
+        Command::KeyRevoke(arguments) => auth::key::revoke::run(&session, arguments).await,
+        Command::SessionList(arguments) => auth::session::list::run(&session, arguments).await,
+        Command::SessionRevoke(arguments) => auth::session::revoke::run(&session, arguments).await,
         Command::Demo => demo::run(&session).await,
         Command::Completions(arguments) => Ok(completions::run(printer, arguments)),
         Command::ExitCodes => {

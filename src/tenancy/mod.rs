@@ -9,6 +9,7 @@ mod each;
 mod entry;
 pub(crate) mod exit;
 mod failure;
+mod find;
 pub mod frame;
 mod lease;
 mod listen;

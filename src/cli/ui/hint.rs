@@ -7,6 +7,10 @@ use cgk::{
 };
 use std::error::Error as StdError;
 
+/// The shared set is one's own, or older than the tables that are needed.
+pub(crate) const TABLES_MISSING: &str = "Run `cgk migrate --public` if migrations are pending. In a shared set of your own, add \
+             them: `cgk migrate:new users --public --from-builtin users`, then sessions, api_keys and magic_links.";
+
 pub(crate) fn of(error: &Error) -> Option<String> {
     let text = match error {
         Error::InvalidSlug(_) => {

@@ -141,6 +141,11 @@ impl Printer {
         let _ = above_bar(|| writeln!(anstream::stderr(), "{text}"));
     }
 
+    /// A question on standard error; what is typed follows on the same line.
+    pub(crate) fn prompt(&self, text: &str) {
+        let _ = above_bar(|| write!(anstream::stderr(), "{text}").and_then(|()| anstream::stderr().flush()));
+    }
+
     /// Starts a new screen on a terminal that has one. These codes are no colours: `NO_COLOR` leaves them.
     pub(crate) fn clear_screen(&self) {
         let redraws = std::env::var_os("TERM").is_none_or(|term| term != "dumb");

@@ -2,6 +2,7 @@
 
 use cgk::{
     DriverError, Error, ErrorKind, InvalidSlug, MigrationError, TenantSlug,
+    auth::AuthError,
     config::ConfigError,
     ident::SchemaName,
     migrate::{Divergence, MigrationFailure, Place},
@@ -107,6 +108,9 @@ impl Report {
         if let Some(error) = error.downcast_ref::<InvalidSlug>() {
             return Self::of_library(&Error::InvalidSlug(error.clone()));
         }
+        if let Some(error) = error.downcast_ref::<AuthError>() {
+            return Self::of_auth(error);
+        }
         if let Some(refusal) = error.downcast_ref::<Refusal>() {
             return Self { hint: Some(refusal.hint.clone()), ..Self::plain("refused", &refusal.message, refusal.exit) };
         }
@@ -181,6 +185,20 @@ impl Report {
             _ => self.causes = std::iter::once(inner.message).chain(inner.causes).collect(),
         }
         self.place = inner.place;
+    }
+
+    fn of_auth(error: &AuthError) -> Self {
+        match error {
+            AuthError::Database(error) => Self::of_library(error),
+            AuthError::TablesMissing { source } => Self {
+                hint: Some(hint::TABLES_MISSING.into()),
+                causes: causes(Some(source)),
+                ..Self::plain("not_ready", &error.to_string(), Exit::Failed)
+            },
+            AuthError::Invalid { .. } => Self::plain("invalid", &error.to_string(), Exit::Usage),
+            AuthError::NotFound { .. } => Self::plain("not_found", &error.to_string(), Exit::Failed),
+            _ => Self::plain("refused", &error.to_string(), Exit::Failed),
+        }
     }
 
     fn of_configuration(error: &ConfigError) -> Self {

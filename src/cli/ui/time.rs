@@ -12,6 +12,11 @@ pub(crate) fn elapsed(duration: Duration) -> String {
     }
 }
 
+/// `90days`, `1h 30m`: as a flag is written.
+pub(crate) fn span(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
 pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

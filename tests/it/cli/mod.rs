@@ -10,3 +10,4 @@ pub(crate) mod lint;
 pub(crate) mod named_commands;
 pub(crate) mod refusals;
 pub(crate) mod verify;
+pub(crate) mod who_asks;

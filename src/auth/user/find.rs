@@ -1,0 +1,99 @@
+//! How a user is found: by id, by address, or in the list of an organization.
+
+use super::{User, Users, check_email, read};
+use crate::{
+    auth::{AuthError, UserId, error::Result},
+    tenant::OrganizationId,
+};
+
+const FIND: &str = "select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
+      from public.users where organization_id = $1 and id = $2";
+
+const BY_EMAIL: &str = "select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
+      from public.users where pg_catalog.lower(email) = pg_catalog.lower($1) order by created_at, id limit 1000";
+
+const IN_ORGANIZATION_BY_EMAIL: &str =
+    "select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
+      from public.users where organization_id = $1 and pg_catalog.lower(email) = pg_catalog.lower($2)";
+
+const LIST: &str = "select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
+      from public.users where organization_id = $1 order by created_at desc, id limit 1000";
+
+impl Users<'_> {
+    /// A user of an organization.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the organization has no such user, whether or not another one has. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn find(&self, organization: OrganizationId, user: UserId) -> Result<User> {
+        let row = self.auth.db.platform().query_opt(FIND, &[&organization.0, &user.0]).await?;
+        row.as_ref().map(read).ok_or(AuthError::NotFound { what: "user" })
+    }
+
+    /// All users of this address, in whatever organization, whatever the letter case: for whoever follows a magic link, and
+    /// chooses where to sign in. At most a thousand.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn by_email(&self, email: &str) -> Result<Vec<User>> {
+        if check_email(email).is_err() {
+            return Ok(Vec::new());
+        }
+        Ok(self.auth.db.platform().query(BY_EMAIL, &[&email]).await?.iter().map(read).collect())
+    }
+
+    /// The user of an organization who has this address, whatever the letter case.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the organization has no such user, whether or not another one has. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn find_by_email(&self, organization: OrganizationId, email: &str) -> Result<User> {
+        let row = match check_email(email) {
+            Ok(()) => self.auth.db.platform().query_opt(IN_ORGANIZATION_BY_EMAIL, &[&organization.0, &email]).await?,
+            Err(_) => None,
+        };
+        row.as_ref().map(read).ok_or(AuthError::NotFound { what: "user" })
+    }
+
+    /// The newest thousand users of an organization, of every status.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn list(&self, organization: OrganizationId) -> Result<Vec<User>> {
+        Ok(self.auth.db.platform().query(LIST, &[&organization.0]).await?.iter().map(read).collect())
+    }
+}

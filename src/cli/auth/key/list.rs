@@ -1,0 +1,83 @@
+//! `cgk key:list`
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+
+use super::{KeyView, state};
+use crate::cli::{
+    auth::{State, Target, short, warn_if_cut},
+    exit::Exit,
+    session::Session,
+    ui::{
+        style::{COMMAND, FAINT, count, paint},
+        table::{Grid, Look},
+        time,
+    },
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk key:list acme
+  cgk key:list acme --all     revoked and expired keys too
+  cgk key:list acme --json    always all
+
+Lists the newest 1000 keys of the tenant. A token cannot be shown again. LAST USED is exact to the minute.";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Slug of the tenant
+    #[arg(value_name = "TENANT")]
+    slug: String,
+    /// Show revoked and expired keys too
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    v: u32,
+    tenant: &'a str,
+    keys: Vec<KeyView<'a>>,
+    exit: Exit,
+}
+
+pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    let printer = session.printer;
+    let target = Target::open(session, &arguments.slug).await?;
+    let slug = &target.tenant.slug;
+    let keys = target.auth.api_keys().list(target.tenant.id).await?;
+    printer.record(&Answer {
+        v: crate::cli::JSON_VERSION,
+        tenant: slug.as_str(),
+        keys: keys.iter().map(KeyView::of).collect(),
+        exit: Exit::Done,
+    });
+    warn_if_cut(printer, keys.len(), "key");
+    if keys.is_empty() {
+        let next = paint(COMMAND, format!("cgk key:create {slug} --name <name>"));
+        printer.info(format!("Tenant {slug} has no keys yet. Create one: {next}"));
+        return Ok(Exit::Done);
+    }
+    let shown: Vec<_> = keys.iter().filter(|key| arguments.all || state(key) == State::Live).collect();
+    if !shown.is_empty() {
+        let mut grid = Grid::new(&["KEY", "NAME", "STATE", "SCOPES", "LAST USED", "EXPIRES"]);
+        for key in &shown {
+            let date = |at: Option<_>| at.map_or_else(|| "never".to_owned(), time::date);
+            grid.row([
+                (short(key.id).as_str(), Look::Plain),
+                (key.name.as_str(), Look::Plain),
+                (state(key).as_str(), state(key).look()),
+                (key.scopes.join(", ").as_str(), Look::Plain),
+                (date(key.last_used_at).as_str(), Look::Faint),
+                (date(key.expires_at).as_str(), Look::Faint),
+            ]);
+        }
+        printer.output(grid);
+    }
+    if shown.len() < keys.len() {
+        let hidden = count(keys.len() - shown.len(), "revoked or expired key");
+        printer.output(paint(FAINT, format!("{hidden}; --all lists them")));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,69 @@
+//! The commands about API keys.
+
+pub(crate) mod create;
+pub(crate) mod list;
+pub(crate) mod revoke;
+pub(crate) mod rotate;
+
+use cgk::auth::ApiKeyInfo;
+use serde::Serialize;
+
+use super::State;
+use crate::cli::{
+    exit::Exit,
+    ui::{style::sanitize, time},
+};
+
+/// A key, as programs see it.
+#[derive(Serialize)]
+struct KeyView<'a> {
+    id: String,
+    name: &'a str,
+    scopes: &'a [String],
+    state: &'static str,
+    created_at: String,
+    expires_at: Option<String>,
+    last_used_at: Option<String>,
+    revoked_at: Option<String>,
+}
+
+/// A key that was just created, with the token.
+#[derive(Serialize)]
+struct NewKey<'a> {
+    v: u32,
+    tenant: &'a str,
+    key: KeyView<'a>,
+    token: &'a str,
+    exit: Exit,
+}
+
+impl<'a> KeyView<'a> {
+    fn of(key: &'a ApiKeyInfo) -> Self {
+        Self {
+            id: key.id.to_string(),
+            name: &key.name,
+            scopes: &key.scopes,
+            state: state(key).as_str(),
+            created_at: time::rfc3339(key.created_at),
+            expires_at: key.expires_at.map(time::rfc3339),
+            last_used_at: key.last_used_at.map(time::rfc3339),
+            revoked_at: key.revoked_at.map(time::rfc3339),
+        }
+    }
+}
+
+fn state(key: &ApiKeyInfo) -> State {
+    State::of(key.expires_at, key.revoked_at)
+}
+
+/// `scopes orders:read, orders:write; expires 2026-11-22T08:05:09Z`.
+fn described(key: &ApiKeyInfo) -> String {
+    let scopes = match key.scopes.as_slice() {
+        [] => "no scopes".to_owned(),
+        scopes => format!("scopes {}", sanitize(&scopes.join(", "))),
+    };
+    match key.expires_at {
+        Some(end) => format!("{scopes}; expires {}", time::rfc3339(end)),
+        None => format!("{scopes}; does not expire"),
+    }
+}

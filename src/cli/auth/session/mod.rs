@@ -1,0 +1,4 @@
+//! The commands about sessions.
+
+pub(crate) mod list;
+pub(crate) mod revoke;

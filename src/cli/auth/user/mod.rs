@@ -1,0 +1,32 @@
+//! The commands about users.
+
+pub(crate) mod create;
+pub(crate) mod disable;
+pub(crate) mod list;
+
+use cgk::auth::User;
+use serde::Serialize;
+
+use crate::cli::ui::time;
+
+/// A user, as programs see it.
+#[derive(Serialize)]
+struct UserView<'a> {
+    id: String,
+    email: &'a str,
+    role: &'a str,
+    status: &'a str,
+    created_at: String,
+}
+
+impl<'a> UserView<'a> {
+    fn of(user: &'a User) -> Self {
+        Self {
+            id: user.id.to_string(),
+            email: &user.email,
+            role: user.role.as_str(),
+            status: user.status.as_str(),
+            created_at: time::rfc3339(user.created_at),
+        }
+    }
+}
