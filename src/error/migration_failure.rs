@@ -54,7 +54,7 @@ impl std::error::Error for MigrationFailure {
 
 impl fmt::Display for MigrationFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "migration {}", self.file.display())?;
+        write!(f, "migration {}", crate::migration::printable(&self.file))?;
         if let Some(place) = &self.place {
             write!(f, ":{}:{}", place.line, place.column)?;
         }

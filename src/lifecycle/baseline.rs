@@ -222,6 +222,9 @@ impl<'a> Adoption<'a> {
 
     async fn try_once(&self, options: &BaselineOptions) -> Result<Option<Baselined>> {
         let table = ledger::table(self.operator, self.schema).await?;
+        if table.is_none() {
+            ledger::refuse_unfit(self.operator, self.schema).await?;
+        }
         if let Some(foreign) = table.as_ref().filter(|table| !table.is_ours()) {
             let columns = foreign.columns.join(", ");
             return Err(self.refuse(format!(

@@ -288,20 +288,49 @@ async fn refuse_foreign(operator: &Operator, schema: &SchemaName) -> Result<()> 
     }
 }
 
+/// What has a ledger's name in a schema: its kind, its comment, and which columns a row of cgk's would leave empty that must
+/// not be. A type takes the name of a table as well. No row where there is no schema.
+fn look_sql() -> String {
+    format!(
+        "select case when c.oid is null then case when t.oid is not null then 'type' end
+                else case c.relkind when 'r' then 'table' when 'p' then 'table' when 'v' then 'view' when 'm' then 'materialized view'
+                          when 'f' then 'foreign table' when 'S' then 'sequence' when 'c' then 'composite type' else 'relation of another kind' end end,
+                pg_catalog.obj_description(c.oid, 'pg_class'),
+                (select coalesce(pg_catalog.array_agg(a.attname::pg_catalog.text order by a.attnum), '{{}}')
+                 from pg_catalog.pg_attribute a
+                 where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attnotnull and not a.atthasdef and a.attidentity = ''
+                   and a.attname <> all (array['version', 'name', 'checksum', 'duration_ms', 'cgk_version']::pg_catalog.name[]))
+         from pg_catalog.pg_namespace n
+         left join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}'
+         left join pg_catalog.pg_type t on c.oid is null and t.typnamespace = n.oid and t.typname = '{LEDGER_TABLE}'
+         where n.nspname = $1"
+    )
+}
+
+/// Refuses what has a ledger's name and cannot be one. The errors of [`read`].
+pub(crate) async fn refuse_unfit(operator: &Operator, schema: &SchemaName) -> Result<()> {
+    read(operator, schema).await.map(drop)
+}
+
 /// Reads one schema's ledger in two round trips; writes nothing.
+///
+/// # Errors
+///
+/// [`MigrationError::LedgerRefused`]: something that is no table of cgk's has the name, or a row cannot be written to it.
 pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<LedgerState> {
     let doing = || while_doing(format!("read the ledger of schema {:?}", schema.as_str()));
-    let sql = format!(
-        "select c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class') from pg_catalog.pg_namespace n
-         left join pg_catalog.pg_class c
-                on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
-         where n.nspname = $1"
-    );
-    let found = operator.client().query_typed(&sql, &[(&schema.as_str(), Type::TEXT)]).await.map_err(doing())?;
+    let found = operator.client().query_typed(&look_sql(), &[(&schema.as_str(), Type::TEXT)]).await.map_err(doing())?;
     let Some(found) = found.first() else {
         return Ok(LedgerState { schema_exists: false, ledger_exists: false, rows: Vec::new(), comment: None });
     };
-    let ledger_exists: bool = found.try_get(0).map_err(doing())?;
+    let kind: Option<String> = found.try_get(0).map_err(doing())?;
+    let unfilled: Vec<String> = found.try_get(2).map_err(doing())?;
+    let refuse = |why: String| Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }));
+    let ledger_exists = match kind.as_deref() {
+        None => false,
+        Some("table") => true,
+        Some(kind) => return refuse(format!("its {LEDGER_TABLE} is a {kind}, and a ledger is a table")),
+    };
     let mut comment: Option<String> = found.try_get(1).map_err(doing())?;
     let mut rows = Vec::new();
     if ledger_exists {
@@ -321,6 +350,11 @@ pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Led
             }
             found => found.map_err(doing())?,
         };
+        if let [column, ..] = &unfilled[..] {
+            return refuse(format!(
+                "column {column:?} of its {LEDGER_TABLE} is not null without a default, and cgk writes no value to it"
+            ));
+        }
         for row in found {
             let version: i64 = row.try_get(0).map_err(doing())?;
             let name: String = row.try_get(1).map_err(doing())?;

@@ -193,9 +193,10 @@ fn check(schema: &SchemaName, migrations: &Migrations, set: Set, repair: &Repair
     }
     match (repair, file_of(migrations, set, version)) {
         (Repair::Accept { .. }, None) => refuse(format!("the {set} set has no file with version {version}")),
-        (Repair::Forget { .. }, Some(file)) => {
-            refuse(format!("{} is there: forgotten, it would be applied again", file.path().display()))
-        }
+        (Repair::Forget { .. }, Some(file)) => refuse(format!(
+            "{} is there: forgotten, it would be applied again",
+            crate::migration::printable(file.path())
+        )),
         _ => Ok(()),
     }
 }
@@ -270,7 +271,7 @@ fn mending(
                 let detail = format!("was {} {}", row.id, row.checksum.as_str());
                 mending.what.push(format!(
                     "ledger updated: {1} now has the checksum of {0}",
-                    file.path().display(),
+                    crate::migration::printable(file.path()),
                     row.id
                 ));
                 mending.sql = format!(

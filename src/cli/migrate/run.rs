@@ -219,6 +219,14 @@ fn canary(text: &str) -> Result<Canary> {
     if let Ok(number) = text.parse::<NonZeroUsize>() {
         return Ok(Canary::First(number.get()));
     }
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        let message = match text.trim_start_matches('0') {
+            "" => format!("--canary {text} names no tenant"),
+            _ => format!("--canary {text} is more than any fleet has"),
+        };
+        let hint = "Give a number of tenants from 1 on or their slugs, or leave --canary out.".into();
+        return Err(Refusal { message, hint, exit: Exit::Usage }.into());
+    }
     Ok(Canary::These(slugs::parsed(text.split(','))?))
 }
 

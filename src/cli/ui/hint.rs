@@ -319,6 +319,18 @@ fn ledger(schema: &str, why: &str) -> Option<String> {
             "Rename that table: `alter table {schema}.schema_migrations rename to old_migrations`. Then run \
              `cgk migrate:baseline {name} --from-table old_migrations`, and drop the old table when it is no longer needed."
         )
+    } else if let Some((kind, _)) = why.split_once(", and a ledger is a table") {
+        let kind = kind.rsplit_once(" is a ").map_or("view", |(_, kind)| kind);
+        let kind = if kind == "composite type" { "type" } else { kind };
+        format!(
+            "Rename it or drop it: `alter {kind} {schema}.schema_migrations rename to NEW_NAME`. Then run the command again."
+        )
+    } else if why.contains("is not null without a default") {
+        let column = why.split('"').nth(1).unwrap_or("COLUMN");
+        format!(
+            "If another tool added the column, drop it or give it a default: `alter table {schema}.schema_migrations alter column \
+             {column} drop not null`. Then run the command again."
+        )
     } else if why.contains("no such schema") {
         format!(
             "To adopt a schema with another name, rename it first: `alter schema NAME rename to {schema}`. To \

@@ -413,7 +413,8 @@ pub(crate) fn display_path(path: &Path) -> String {
     let here = std::env::current_dir().ok();
     let short =
         here.as_deref().and_then(|here| path.strip_prefix(here).ok()).filter(|rest| !rest.as_os_str().is_empty());
-    short.unwrap_or(path).display().to_string()
+    // A name may hold what ends a line.
+    sanitize(&short.unwrap_or(path).display().to_string()).replace('\n', "\\n").replace('\t', "\\t")
 }
 
 /// A text with the paths in it as short as they can be told from here.

@@ -253,6 +253,10 @@ async fn try_once(
     let grouping = replay.grouping();
     let schema = SchemaName::of_tenant(slug);
     let role = role_of(operator, slug);
+    if facts.owner.is_some() && !facts.has_ledger {
+        // Something else may have its name.
+        ledger::refuse_unfit(operator, &schema).await?;
+    }
     refuse_foreign_schema(&schema, facts)?;
     facts.refuse_other_organization()?;
     let onboarding = facts.tenant.as_ref().is_some_and(|tenant| tenant.status == TenantStatus::Onboarding);

@@ -188,7 +188,7 @@ impl fmt::Display for Migrations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
             Origin::Bundled => f.write_str("bundled with cgk")?,
-            Origin::Directory(path) => write!(f, "{}", path.display())?,
+            Origin::Directory(path) => write!(f, "{}", crate::migration::printable(path))?,
         }
         write!(f, " ({} public, {} tenant)", self.public.files.len(), self.tenant.files.len())
     }
@@ -236,8 +236,11 @@ impl Source {
             match MigrationFile::parse(text) {
                 Ok(file) => {
                     if let Some(first) = files.get(&file.id.version) {
-                        let problem =
-                            format!("version {} is also the version of {}", file.id.version, first.path.display());
+                        let problem = format!(
+                            "version {} is also the version of {}",
+                            file.id.version,
+                            crate::migration::printable(&first.path)
+                        );
                         problems.push(FileProblem { file: file.path, line: None, problem });
                     } else {
                         files.insert(file.id.version, file);

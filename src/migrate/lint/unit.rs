@@ -63,7 +63,7 @@ pub(super) fn across(public: &Source, tenant: &Source) -> Vec<Finding> {
             if let Some(other) = shared.get(&name) {
                 let reason = format!(
                     "relation {name:?} is also made by {}; a name may stand in one of the two sets only",
-                    other.path().display()
+                    crate::migration::printable(other.path())
                 );
                 problems.push(Finding::at(file, at, Lint::RelationInBothSets, reason));
             }

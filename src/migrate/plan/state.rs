@@ -165,7 +165,12 @@ pub(crate) async fn each_tenant(
                 }
                 continue;
             };
-            if let Some(state) = by_facts(&slug, &facts, isolation) {
+            if facts.owner.is_some() && !facts.has_ledger && facts.other_organization().is_none() {
+                // Something else may have its name.
+                unread.push((tenant, facts));
+                continue;
+            }
+            if let Some(state) = by_facts(&facts, isolation) {
                 visit(TenantState { tenant, state, head: None, facts, rows: None });
                 continue;
             }
@@ -198,6 +203,11 @@ pub(crate) async fn each_tenant(
             }
             read => read?,
         };
+        if !read.ledger_exists {
+            let missing = format!("its ledger, {}.{LEDGER_TABLE}", schema.as_str());
+            let state = SchemaState::HalfProvisioned { missing };
+            return Ok(TenantState { tenant, state, head: None, facts, rows: None });
+        }
         let head = read.rows.last().map(|row| row.id.clone());
         let is_beginning = read.rows.iter().zip(source.files()).all(|(row, file)| row.id == *file.id());
         let rows = (!is_beginning).then(|| read.rows.clone());
@@ -211,14 +221,12 @@ pub(crate) async fn each_tenant(
 }
 
 /// What is wrong with a tenant before any ledger is opened.
-fn by_facts(slug: &TenantSlug, facts: &TenantFacts, isolation: Isolation) -> Option<SchemaState> {
+fn by_facts(facts: &TenantFacts, isolation: Isolation) -> Option<SchemaState> {
     let half = |missing: &str| Some(SchemaState::HalfProvisioned { missing: missing.into() });
     if facts.owner.is_none() {
         Some(SchemaState::Missing)
     } else if let Some(found) = facts.other_organization() {
         Some(SchemaState::OtherOrganization { found })
-    } else if !facts.has_ledger {
-        half(&format!("its ledger, {}.{LEDGER_TABLE}", SchemaName::of_tenant(slug).as_str()))
     } else if isolation == Isolation::Role && !facts.has_role {
         half("its role")
     } else if isolation == Isolation::Role && !facts.role_admitted {
