@@ -5,18 +5,42 @@ pub(crate) mod stamp;
 use crate::{
     config::Isolation,
     db::message::Answer,
-    ident::{RoleName, SchemaName, literal},
+    ident::{RoleName, SchemaName, hex, literal},
 };
+use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use tokio_postgres::SimpleQueryRow;
 
-/// The query's text, which records of its answers depend on.
-pub(crate) const QUERY: &str = include_str!("objects.sql");
+/// The queries of earlier versions, whose records are translated by asking both. When `objects.sql` changes after a
+/// release, the released text is added here.
+const EARLIER: &[&str] = &[include_str!("earlier/001.sql")];
+
+const QUERY: &str = include_str!("objects.sql");
 
 /// The logins of services that `setup:database --app-role` admitted.
 const LOGINS: &str = "select coalesce(pg_catalog.array_agg(r.oid), '{}') from pg_catalog.pg_policy p
      join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::pg_catalog.text = 'cgk_login_' || r.rolname::pg_catalog.text
      where p.polrelid = pg_catalog.to_regclass('public.organizations')";
+
+/// A text of the catalogue's query, of this version or of an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Query(&'static str);
+
+impl Query {
+    pub(crate) const CURRENT: Self = Self(QUERY);
+
+    /// The one that has a digest; `None` where this version does not know it.
+    pub(crate) fn with_digest(digest: &str) -> Option<Self> {
+        std::iter::once(&QUERY).chain(EARLIER).map(|text| Self(text)).find(|query| query.digest() == digest)
+    }
+
+    /// What a record of its answers names it by.
+    pub(crate) fn digest(self) -> String {
+        let mut digest = hex(&Sha256::digest(self.0.as_bytes()));
+        digest.truncate(16);
+        digest
+    }
+}
 
 /// What stands before a row of one of the queries here, so that an answer can be taken apart, and told from rows of a file.
 pub(crate) const OBJECT: &str = "cgk:object";
@@ -94,14 +118,19 @@ pub(crate) fn fingerprint_sql(schemas: &Schemas<'_>, isolation: Isolation) -> St
                                                    s.schema || '.', E'\\x01') collate \"C\" as text
                from object o join s on s.nsp = o.nsp) f
          group by f.schema",
-        with(schemas, isolation)
+        with(Query::CURRENT, schemas, isolation)
     )
 }
 
 /// Rows of `object`, kind, parent, name, facts. For a search path that begins with the one schema that is asked for: its own
 /// names are then written without it, and nobody else's are.
 pub(crate) fn objects_sql(schemas: &Schemas<'_>, isolation: Isolation) -> String {
-    format!("{} select '{OBJECT}', o.kind, o.parent, o.name, o.facts from object o", with(schemas, isolation))
+    objects_sql_of(Query::CURRENT, schemas, isolation)
+}
+
+/// The same by the query of some version.
+pub(crate) fn objects_sql_of(query: Query, schemas: &Schemas<'_>, isolation: Isolation) -> String {
+    format!("{} select '{OBJECT}', o.kind, o.parent, o.name, o.facts from object o", with(query, schemas, isolation))
 }
 
 /// The rows of [`objects_sql`] in an answer: kind, parent, name, facts.
@@ -125,8 +154,8 @@ pub(crate) fn fingerprint(row: &SimpleQueryRow) -> Option<(&str, Fingerprint)> {
     is_one.then(|| Some((row.get(1)?, Fingerprint(row.get(2)?.to_owned()))))?
 }
 
-fn with(schemas: &Schemas<'_>, isolation: Isolation) -> String {
-    let (first, rest) = QUERY.split_once("member as").expect("the query begins with `member`");
+fn with(query: Query, schemas: &Schemas<'_>, isolation: Isolation) -> String {
+    let (first, rest) = query.0.split_once("member as").expect("the query begins with `member`");
     debug_assert!(first.lines().all(|line| line.starts_with("--")));
     let mut sql = format!(
         "with s (nsp, schema, owner, role) as materialized ({}),\nlogin (oids) as materialized ({LOGINS}),\nmember as",
@@ -137,7 +166,15 @@ fn with(schemas: &Schemas<'_>, isolation: Isolation) -> String {
     for part in parts {
         let (marker, rest) = part.split_once('}').expect("a marker ends");
         let fields: Vec<&str> = marker.split('|').map(str::trim).collect();
-        let [acl, owner, role, default] = fields[..] else { unreachable!("a marker has four fields") };
+        let ([acl, owner, role, default], except) = match fields[..] {
+            [acl, owner, role, default] => ([acl, owner, role, default], None),
+            [acl, owner, role, default, except] => ([acl, owner, role, default], Some(except)),
+            _ => unreachable!("a marker has four or five fields"),
+        };
+        // Of the ledger. What the tenant's role may do there is told apart from this.
+        let except = except.map_or_else(String::new, |right| {
+            format!(" and a.privilege_type <> {} and a.grantee is distinct from {role}", literal(&right.to_uppercase()))
+        });
         let default = if default.is_empty() { "null".to_owned() } else { literal(default) };
         // Without roles a service's login has the rights itself, and what a role of the tenant's name may do is no matter.
         let others = match isolation {
@@ -153,7 +190,7 @@ fn with(schemas: &Schemas<'_>, isolation: Isolation) -> String {
                             else pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text end || ': '
                        || pg_catalog.string_agg(pg_catalog.lower(a.privilege_type)
                           || case when a.is_grantable then ' and to pass that on' else '' end, ', ' order by a.privilege_type collate \"C\") as held
-                from pg_catalog.aclexplode({acl}) a where a.grantee <> {owner}{others} group by a.grantee) g) end{rest}"
+                from pg_catalog.aclexplode({acl}) a where a.grantee <> {owner}{others}{except} group by a.grantee) g) end{rest}"
         );
     }
     sql
@@ -166,9 +203,22 @@ mod tests {
     #[test]
     fn every_marker_is_written_out() {
         for isolation in [Isolation::Role, Isolation::Path] {
-            let sql = objects_sql(&Schemas::These { tag: "x", names: &[SchemaName::scratch()] }, isolation);
-            assert!(!sql.contains("{grants"), "{sql}");
-            assert_eq!(sql.contains("is distinct from"), isolation == Isolation::Path);
+            for text in [QUERY].iter().chain(EARLIER) {
+                let schemas = Schemas::These { tag: "x", names: &[SchemaName::scratch()] };
+                let sql = objects_sql_of(Query(text), &schemas, isolation);
+                assert!(!sql.contains("{grants"), "{sql}");
+                assert_eq!(sql.contains("is distinct from"), isolation == Isolation::Path);
+            }
         }
+    }
+
+    #[test]
+    fn queries_are_found_by_their_digests() {
+        let digests: Vec<String> = [QUERY].iter().chain(EARLIER).map(|text| Query(text).digest()).collect();
+        for (index, digest) in digests.iter().enumerate() {
+            assert_eq!(digests.iter().position(|other| other == digest), Some(index), "two are the same");
+            assert_eq!(Query::with_digest(digest).unwrap().digest(), *digest);
+        }
+        assert_eq!(Query::with_digest(""), None);
     }
 }

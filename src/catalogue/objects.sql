@@ -1,9 +1,9 @@
 -- What the catalogue says of every object of some schemas, one row an object: (nsp, kind, parent, name, facts).
 -- Stands after `with s (nsp, schema, owner, role) as (…),`. facts are "aspect=value", joined by U+001F; what is not there is left
--- out. `{grants acl | owner | role | default}` is written out by mod.rs.
+-- out. `{grants acl | owner | role | default}` is written out by mod.rs; a right in a fifth field is left out.
 --
 -- Left out on purpose: what extensions own, what an owner may do to its own, internal triggers, and the name of a table's file; of the
--- ledger, the comment, who may read it, and the column that an earlier version's ledger gets with its first repair. A NOT NULL
+-- ledger, the comment, who may read it as a whole, and the column that an earlier version's ledger gets with its first repair. A NOT NULL
 -- is told with its column or domain, by its name only where somebody gave it one: PostgreSQL 18 names them all, and an upgrade
 -- from an earlier version names them anew.
 member as materialized (
@@ -76,8 +76,13 @@ union all
         (select 'server=' || v.srvname::pg_catalog.text || coalesce(' (' || pg_catalog.array_to_string(f.ftoptions, ', ') || ')', '')
          from pg_catalog.pg_foreign_table f join pg_catalog.pg_foreign_server v on v.oid = f.ftserver where c.relkind = 'f' and f.ftrelid = c.relid),
         (select 'detach pending=yes' from pg_catalog.pg_inherits h where h.inhrelid = c.relid and h.inhdetachpending),
-        (select 'publications=' || pg_catalog.string_agg(b.pubname::pg_catalog.text || coalesce(' (' || (pg_catalog.to_jsonb(x) ->> 'prattrs') || ')', '')
-                || case when pg_catalog.to_jsonb(x) ->> 'prqual' is not null then ' where ...' else '' end, ', ' order by b.pubname::pg_catalog.text collate "C")
+        (select 'publications=' || pg_catalog.string_agg(b.pubname::pg_catalog.text
+                || coalesce(' (' || (select pg_catalog.string_agg(a.attname::pg_catalog.text, ', ' order by a.attnum) from pg_catalog.pg_attribute a
+                                     where a.attrelid = c.relid and a.attnum = any (pg_catalog.string_to_array(pg_catalog.translate(pg_catalog.to_jsonb(x) ->> 'prattrs', '[] ', ''), ',')::pg_catalog.int2[])) || ')', '')
+                -- The view has the filter's text from PostgreSQL 15 on. Of a partitioned table it may name only the partitions.
+                || case when pg_catalog.to_jsonb(x) ->> 'prqual' is not null then ' where ' || coalesce(
+                       (select pg_catalog.to_jsonb(v) ->> 'rowfilter' from pg_catalog.pg_publication_tables v
+                        where v.pubname = b.pubname and v.schemaname = c.schema::pg_catalog.name and v.tablename = c.relname), '...') else '' end, ', ' order by b.pubname::pg_catalog.text collate "C")
          from pg_catalog.pg_publication_rel x join pg_catalog.pg_publication b on b.oid = x.prpubid where c.relkind in ('r', 'p') and x.prrelid = c.relid),
         (select 'comment=' || note.description from pg_catalog.pg_description note where not c.is_ledger and note.objsubid = 0
                 and note.classoid = case c.relkind when 'c' then 'pg_catalog.pg_type'::pg_catalog.regclass else 'pg_catalog.pg_class'::pg_catalog.regclass end
@@ -95,7 +100,8 @@ union all
                  where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = c.relid and d.objsubid = 0
                    and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.deptype in ('a', 'i')))
          from pg_catalog.pg_sequence q where c.relkind = 'S' and q.seqrelid = c.relid),
-        case when c.relkind <> 'c' and not c.is_ledger then 'grants=' || {grants c.relacl | c.relowner | c.role | } end,
+        case when c.is_ledger then 'grants=' || {grants c.relacl | c.relowner | c.role | | select}
+             when c.relkind <> 'c' then 'grants=' || {grants c.relacl | c.relowner | c.role | } end,
         (select 'grants=' || {grants y.typacl | y.typowner | c.role | everyone: usage}
          from pg_catalog.pg_type y where c.relkind = 'c' and y.oid = c.reltype))
     from rel c
@@ -304,4 +310,46 @@ union all
         (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_opclass'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
     from held h join pg_catalog.pg_opclass f on f.oid = h.objid and h.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass join s on f.opcnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass and m.objid = f.oid)
+union all
+    select s.nsp, 'operator family', '', f.opfname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        'method=' || (select m.amname::pg_catalog.text from pg_catalog.pg_am m where m.oid = f.opfmethod),
+        'operators=' || (select pg_catalog.string_agg(o.held, ', ' order by o.held collate "C") from (
+            select a.amopstrategy || ' ' || a.amopopr::pg_catalog.regoperator::pg_catalog.text
+                   || case when a.amoppurpose = 'o' then ' for order by' else '' end as held
+            from pg_catalog.pg_amop a where a.amopfamily = f.oid) o),
+        'functions=' || (select pg_catalog.string_agg(o.held, ', ' order by o.held collate "C") from (
+            select a.amprocnum || ' (' || pg_catalog.format_type(a.amproclefttype, null) || ', ' || pg_catalog.format_type(a.amprocrighttype, null)
+                   || ') ' || a.amproc::pg_catalog.oid::pg_catalog.regprocedure::pg_catalog.text as held
+            from pg_catalog.pg_amproc a where a.amprocfamily = f.oid) o),
+        case when f.opfowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.opfowner) end)
+    from held h join pg_catalog.pg_opfamily f on f.oid = h.objid and h.classid = 'pg_catalog.pg_opfamily'::pg_catalog.regclass join s on f.opfnamespace = s.nsp
+    where not exists (select from member m where m.classid = 'pg_catalog.pg_opfamily'::pg_catalog.regclass and m.objid = f.oid)
+union all
+    -- A cast has no schema; it goes with its source, or else with its target.
+    select s.nsp, 'cast', '', pg_catalog.format_type(k.castsource, null) || ' AS ' || pg_catalog.format_type(k.casttarget, null), pg_catalog.concat_ws(E'\x1f',
+        'method=' || case k.castmethod when 'f' then k.castfunc::pg_catalog.oid::pg_catalog.regprocedure::pg_catalog.text when 'i' then 'inout' else 'binary' end,
+        case k.castcontext when 'i' then 'context=implicit' when 'a' then 'context=assignment' end)
+    from (select k.oid, k.castsource from pg_catalog.pg_cast k
+          union all
+          select k.oid, k.casttarget from pg_catalog.pg_cast k join pg_catalog.pg_type a on a.oid = k.castsource join pg_catalog.pg_type b on b.oid = k.casttarget
+          where a.typnamespace <> b.typnamespace) c (oid, typid)
+    join pg_catalog.pg_cast k on k.oid = c.oid join pg_catalog.pg_type t on t.oid = c.typid join s on s.nsp = t.typnamespace
+    where not exists (select from member m where m.classid = 'pg_catalog.pg_cast'::pg_catalog.regclass and m.objid = k.oid)
+      -- That of a range to its multirange is a part of it.
+      and not exists (select from pg_catalog.pg_depend i where i.classid = 'pg_catalog.pg_cast'::pg_catalog.regclass and i.objid = k.oid and i.deptype = 'i')
+union all
+    -- It fires in the whole database; it goes with its function.
+    select p.nsp, 'event trigger', '', e.evtname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'event=' || e.evtevent::pg_catalog.text,
+        'function=' || p.signature, 'tags=' || (select pg_catalog.string_agg(g, ', ' order by g collate "C") from pg_catalog.unnest(e.evttags) g),
+        'state=' || case e.evtenabled when 'D' then 'disabled' when 'R' then 'replica only' when 'A' then 'always' else 'enabled' end)
+    from proc p join pg_catalog.pg_event_trigger e on e.evtfoid = p.procid
+    where not exists (select from member m where m.classid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass and m.objid = e.oid)
+union all
+    select s.nsp, 'text search parser', '', f.prsname::pg_catalog.text, 'functions=' || pg_catalog.concat_ws(', ', f.prsstart, f.prstoken, f.prsend, f.prsheadline, f.prslextype)
+    from held h join pg_catalog.pg_ts_parser f on f.oid = h.objid and h.classid = 'pg_catalog.pg_ts_parser'::pg_catalog.regclass join s on f.prsnamespace = s.nsp
+    where not exists (select from member m where m.classid = 'pg_catalog.pg_ts_parser'::pg_catalog.regclass and m.objid = f.oid)
+union all
+    select s.nsp, 'text search template', '', f.tmplname::pg_catalog.text, 'functions=' || pg_catalog.concat_ws(', ', f.tmplinit, f.tmpllexize)
+    from held h join pg_catalog.pg_ts_template f on f.oid = h.objid and h.classid = 'pg_catalog.pg_ts_template'::pg_catalog.regclass join s on f.tmplnamespace = s.nsp
+    where not exists (select from member m where m.classid = 'pg_catalog.pg_ts_template'::pg_catalog.regclass and m.objid = f.oid)
 )

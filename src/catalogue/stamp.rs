@@ -41,7 +41,7 @@ pub(crate) struct Stamp {
 const LOOKUP_MAX: usize = 50;
 
 /// Objects that have a schema of their own: catalogue, column of the schema, which of them.
-const OBJECTS: [(&str, &str, &str); 9] = [
+const OBJECTS: [(&str, &str, &str); 10] = [
     ("pg_proc", "pronamespace", "true"),
     ("pg_default_acl", "defaclnamespace", "true"),
     ("pg_statistic_ext", "stxnamespace", "true"),
@@ -51,11 +51,12 @@ const OBJECTS: [(&str, &str, &str); 9] = [
     ("pg_ts_dict", "dictnamespace", "true"),
     ("pg_conversion", "connamespace", "true"),
     ("pg_opclass", "opcnamespace", "true"),
+    ("pg_opfamily", "opfnamespace", "true"),
 ];
 
 /// Rows that hang on an object: catalogue, the column that names the object, the set of the objects, and what tells the rows
 /// apart, as a number.
-const PARTS: [(&str, &str, &str, &str); 15] = [
+const PARTS: [(&str, &str, &str, &str); 20] = [
     ("pg_attribute", "attrelid", "rel", "x.attrelid::pg_catalog.int8 * 65536 + x.attnum"),
     ("pg_attrdef", "adrelid", "rel", "x.oid::pg_catalog.int8"),
     ("pg_index", "indrelid", "rel", "x.indexrelid::pg_catalog.int8"),
@@ -75,6 +76,12 @@ const PARTS: [(&str, &str, &str, &str); 15] = [
         "pg_ts_config",
         "x.mapcfg::pg_catalog.int8 * 65536 + x.maptokentype * 256 + x.mapseqno",
     ),
+    ("pg_amop", "amopfamily", "pg_opfamily", "x.oid::pg_catalog.int8"),
+    ("pg_amproc", "amprocfamily", "pg_opfamily", "x.oid::pg_catalog.int8"),
+    // Between two types of one schema it is found twice.
+    ("pg_cast", "castsource", "pg_type", "x.oid::pg_catalog.int8 * 2"),
+    ("pg_cast", "casttarget", "pg_type", "x.oid::pg_catalog.int8 * 2 + 1"),
+    ("pg_event_trigger", "evtfoid", "pg_proc", "x.oid::pg_catalog.int8"),
     ("pg_publication_namespace", "pnnspid", "s", "x.oid::pg_catalog.int8"),
 ];
 

@@ -65,9 +65,10 @@ pub(crate) struct Unit<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose<'a> {
     Use,
-    /// To be rolled back. These statements are run before the first file and after each.
+    /// To be rolled back. These statements are run after the first n files, for each n where `wanted` says so.
     RollBack {
         observe: &'a str,
+        wanted: &'a [bool],
     },
     /// To be dropped: what a file does outside the schema would stay, and is refused.
     Drop,
@@ -247,6 +248,14 @@ impl Unit<'_> {
     fn is_birth(&self) -> bool {
         self.ledger == LedgerPresence::Absent && !self.provision.is_empty()
     }
+
+    /// What is to be run after this many files to observe the schema.
+    fn observed_after(&self, files: usize) -> Option<&str> {
+        match self.purpose {
+            Purpose::RollBack { observe, wanted } if wanted.get(files) == Some(&true) => Some(observe),
+            _ => None,
+        }
+    }
 }
 
 /// Waits between two looks at something that another session has to end, not for ever.
@@ -398,7 +407,7 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
     let whole = format!(
         "(case when pg_catalog.to_regclass({steps_table}) is null then '1' else 'steps pending' end)::pg_catalog.int4"
     );
-    if let Purpose::RollBack { observe } = unit.purpose {
+    if let Some(observe) = unit.observed_after(0) {
         script.line(observe);
         script.line(&format!("reset all;\nselect {};", [timeouts.to_vec(), vec![path.clone()]].concat().join(", ")));
     }
@@ -434,7 +443,7 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
         script.part(PartKind::Record(file), &[]);
         script.line(&ledger::insert_sql(schema, file, &still_there));
         script.line(&guard::close_sql());
-        if let Purpose::RollBack { observe } = unit.purpose {
+        if let Some(observe) = unit.observed_after(number + 1) {
             script.line(&format!("reset all;\n{observe}"));
         }
     }
@@ -627,7 +636,7 @@ fn failure(schema: &SchemaName, file: &MigrationFile, place: Option<Place>, sour
 }
 
 pub(in crate::migrate) fn left_the_schema(doing: String, file: &MigrationFile) -> Error {
-    let found = format!("{} left the session in another schema or role", file.path().display());
+    let found = format!("{} left the session in another schema or role", crate::migration::printable(file.path()));
     Error::Unexpected { doing, found }
 }
 

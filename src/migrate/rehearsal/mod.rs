@@ -8,6 +8,7 @@
 mod record;
 mod session_lock;
 pub(crate) mod shared;
+mod translate;
 
 pub(crate) use record::{OWN_NAME, Snapshot, given, is_denied, is_missing_table, isolation_name, texts_sql};
 
@@ -98,12 +99,15 @@ fn known(grouping: Grouping) -> Rehearsal {
 /// Locks, errors and cancel safety: as [`rehearse`].
 pub(crate) async fn try_first(operator: &Operator, migrations: &Migrations, files: usize) -> Result<Snapshot> {
     locked(operator, &Interrupt::default(), async |own| {
-        if Memory::read(own, migrations).await?.has_leftover {
+        let memory = Memory::prepare(own, migrations).await?;
+        if memory.has_leftover {
             drop_schema(own).await?;
         }
-        let (_, mut snapshots) = run(own, migrations, files).await?;
-        record::write(own, migrations, None, &snapshots).await?;
-        Ok(snapshots.pop().expect("there is one before the first file"))
+        let mut wanted = vec![false; files + 1];
+        wanted[files] = true;
+        let (_, mut snapshots) = run(own, migrations, &wanted).await?;
+        record::write(own, migrations, &memory, None, &snapshots).await?;
+        Ok(snapshots.pop().expect("it is wanted").1)
     })
     .await
 }
@@ -124,7 +128,7 @@ async fn locked<T>(
 }
 
 async fn rehearse_locked(operator: &Operator, migrations: &Migrations) -> Result<Rehearsal> {
-    let memory = Memory::read(operator, migrations).await?;
+    let memory = Memory::prepare(operator, migrations).await?;
     if memory.has_leftover {
         drop_schema(operator).await?;
     }
@@ -132,34 +136,67 @@ async fn rehearse_locked(operator: &Operator, migrations: &Migrations) -> Result
         return Ok(known(grouping));
     }
     shared::ensure(operator).await?;
-    let (grouping, snapshots) = run(operator, migrations, migrations.set(Set::Tenant).files().len()).await?;
-    record::write(operator, migrations, Some(grouping), &snapshots).await?;
+    let wanted = memory.unrecorded(operator, migrations).await?;
+    let (grouping, snapshots) = run(operator, migrations, &wanted).await?;
+    record::write(operator, migrations, &memory, Some(grouping), &snapshots).await?;
     Ok(Rehearsal { is_new: true, file_by_file: grouping == Grouping::FileByFile })
 }
 
-/// Applies the first files of the set from nothing; what the schema held before the first and after each.
-async fn run(operator: &Operator, migrations: &Migrations, files: usize) -> Result<(Grouping, Vec<Snapshot>)> {
-    let schema = SchemaName::scratch();
+/// So many beginnings are observed while it is still open whether the files apply. The catalogue's query costs as much as
+/// some ten files, more the more a transaction has changed: a large set is tried first, and observed once it is known to apply.
+const OBSERVED_UNTRIED_MAX: usize = 16;
+
+/// Applies the first files of the set from nothing. Answers what the schema holds after each number of files that is wanted;
+/// the last element of `wanted` stands for all of them.
+async fn run(operator: &Operator, migrations: &Migrations, wanted: &[bool]) -> Result<(Grouping, Observed)> {
     let source = migrations.set(Set::Tenant);
-    let mut planned = plan(source, &schema, Vec::new(), Target::Head).map_err(MigrationError::Diverged)?;
-    planned.pending = planned.pending[..files].into();
-    if !apply::is_born_in_steps(&planned) {
-        match at_once(operator, &planned).await {
-            Ok(snapshots) => return Ok((Grouping::Together, anonymous(snapshots, &schema))),
+    let mut planned =
+        plan(source, &SchemaName::scratch(), Vec::new(), Target::Head).map_err(MigrationError::Diverged)?;
+    planned.pending = planned.pending[..wanted.len() - 1].into();
+    if wanted.iter().filter(|is_wanted| **is_wanted).count() <= OBSERVED_UNTRIED_MAX {
+        return try_groupings(operator, &planned, wanted).await;
+    }
+    match try_groupings(operator, &planned, &vec![false; wanted.len()]).await?.0 {
+        Grouping::Together => Ok((Grouping::Together, at_once(operator, &planned, wanted).await.map_err(failed)?)),
+        Grouping::FileByFile => Ok((Grouping::FileByFile, one_by_one(operator, &planned, wanted).await?)),
+    }
+}
+
+/// Applies files together, or one by one where that fails.
+async fn try_groupings(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) -> Result<(Grouping, Observed)> {
+    if !apply::is_born_in_steps(planned) {
+        match at_once(operator, planned, wanted).await {
+            Ok(observed) => return Ok((Grouping::Together, observed)),
             Err(error) if planned.pending.len() < 2 || !is_of_the_files(&error) => return Err(failed(error)),
             Err(error) => tracing::info!(%error, "the set does not apply in one transaction"),
         }
     }
-    let done = file_by_file(operator, &planned).await;
-    let dropped = drop_schema(operator).await;
-    let snapshots = done.map_err(failed)?;
-    dropped?;
-    Ok((Grouping::FileByFile, anonymous(snapshots, &SchemaName::rehearsal())))
+    Ok((Grouping::FileByFile, one_by_one(operator, planned, wanted).await?))
 }
 
-/// What tenants are compared with says nothing of the schema that it was found in.
-fn anonymous(snapshots: Vec<Snapshot>, schema: &SchemaName) -> Vec<Snapshot> {
-    snapshots.into_iter().map(|snapshot| snapshot.anonymous(schema)).collect()
+/// Applies files one by one in a schema that is dropped in the end.
+async fn one_by_one(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) -> Result<Observed> {
+    let done = file_by_file(operator, planned, wanted).await;
+    let dropped = drop_schema(operator).await;
+    let observed = done.map_err(failed)?;
+    dropped?;
+    Ok(observed)
+}
+
+/// What a schema holds after a number of files, in their order.
+type Observed = Vec<(usize, Snapshot)>;
+
+/// Lays the snapshots of an answer to the numbers of files that they were wanted for.
+fn observed(snapshots: Vec<Snapshot>, wanted: &[bool], schema: &SchemaName) -> Result<Observed> {
+    let files: Vec<usize> = (0..wanted.len()).filter(|files| wanted[*files]).collect();
+    if snapshots.len() != files.len() {
+        return Err(Error::Unexpected {
+            doing: "rehearse the tenants' migrations".into(),
+            found: format!("{} answers about the schema", snapshots.len()),
+        });
+    }
+    // What tenants are compared with says nothing of the schema that it was found in.
+    Ok(files.into_iter().zip(snapshots.into_iter().map(|snapshot| snapshot.anonymous(schema))).collect())
 }
 
 /// Whether an error comes from what the files say and not from the server's state.
@@ -196,7 +233,7 @@ fn provision(schema: &SchemaName, role: Option<&RoleName>) -> String {
     sql
 }
 
-async fn at_once(operator: &Operator, planned: &Plan<'_>) -> Result<Vec<Snapshot>> {
+async fn at_once(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) -> Result<Observed> {
     let role = role(operator);
     let schema = &planned.schema;
     let observe = observe_sql(operator, schema, role.as_ref());
@@ -209,24 +246,14 @@ async fn at_once(operator: &Operator, planned: &Plan<'_>) -> Result<Vec<Snapshot
         commits: Commits::WithMessage,
         grouping: Grouping::Together,
         sessions: Sessions::None,
-        purpose: Purpose::RollBack { observe: &observe },
+        purpose: Purpose::RollBack { observe: &observe, wanted },
         files: None,
     };
     let answer = apply::observe(operator, &unit).await?;
-    complete(record::snapshots(&answer), planned)
+    observed(record::snapshots(&answer), wanted, schema)
 }
 
-fn complete(snapshots: Vec<Snapshot>, planned: &Plan<'_>) -> Result<Vec<Snapshot>> {
-    if snapshots.len() == planned.pending.len() + 1 {
-        return Ok(snapshots);
-    }
-    Err(Error::Unexpected {
-        doing: "rehearse the tenants' migrations".into(),
-        found: format!("{} answers about the schema", snapshots.len()),
-    })
-}
-
-async fn file_by_file(operator: &Operator, planned: &Plan<'_>) -> Result<Vec<Snapshot>> {
+async fn file_by_file(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) -> Result<Observed> {
     let schema = SchemaName::rehearsal();
     let role = role(operator);
     let observe = observe_sql(operator, &schema, role.as_ref());
@@ -256,11 +283,14 @@ async fn file_by_file(operator: &Operator, planned: &Plan<'_>) -> Result<Vec<Sna
         {
             return Err(Error::Migration(MigrationError::Contended { schema, tries: 1 }));
         }
+        if !wanted[done] {
+            continue;
+        }
         let doing = || while_doing(format!("read the catalogue of schema {:?}", schema.as_str()));
         let answer = message::run(operator.client(), &observe).await.map_err(doing())?.complete().map_err(doing())?;
         snapshots.extend(record::snapshots(&answer));
     }
-    complete(snapshots, planned)
+    observed(snapshots, wanted, &schema)
 }
 
 /// Statements that answer what the schema holds.

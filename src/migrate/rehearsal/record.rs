@@ -12,7 +12,7 @@ use crate::{
         message::{self, Answer},
     },
     error::{Error, Result, SetupError, while_doing},
-    ident::{SchemaName, hex, literal, quoted},
+    ident::{SchemaName, literal, quoted},
     lock,
     migrate::{
         Applied, Migrations, Source,
@@ -20,7 +20,7 @@ use crate::{
     },
     migration::Set,
 };
-use sha2::{Digest as _, Sha256};
+use std::collections::HashSet;
 use tokio_postgres::{
     error::SqlState,
     types::{ToSql, Type},
@@ -120,24 +120,40 @@ pub(super) struct Memory {
     pub(super) known: Option<Grouping>,
     /// Whether there is a schema of a rehearsal that was cut short, or one under way.
     pub(super) has_leftover: bool,
-    /// What the result depends on beside the files: the server, the database, the shared schema.
+    /// Whether what is on record was found in the same circumstances.
+    is_current: bool,
+    /// What the result depends on: the files, and beside them the server, the database, the shared schema.
     context: String,
 }
 
 impl Memory {
+    /// Reads it, with tables that it can be written to.
+    pub(super) async fn prepare(operator: &Operator, migrations: &Migrations) -> Result<Self> {
+        let memory = Self::read(operator, migrations).await?;
+        if !memory.context.is_empty() {
+            return Ok(memory);
+        }
+        create_tables(operator).await?;
+        Self::read(operator, migrations).await
+    }
+
     /// Reads it in one query, where a rehearsal was ever recorded.
     pub(super) async fn read(operator: &Operator, migrations: &Migrations) -> Result<Self> {
         let isolation = isolation_name(operator);
         let sql = format!(
-            "select m.context, m.file_by_file, {}, pg_catalog.to_regnamespace({}) is not null
+            "select m.context, m.file_by_file, {}, pg_catalog.to_regnamespace({}) is not null,
+                    exists (select from public.cgk_references r
+                            where r.set_name = 'tenant' and r.isolation = $1 and r.ledger = {} and r.context = {})
              from (values (1)) v (one) left join public.cgk_rehearsals m on m.isolation = $1",
             depends_sql(),
             literal(SchemaName::rehearsal().as_str()),
+            literal(&digest_of(migrations.set(Set::Tenant))),
+            texts_sql(),
         );
         let doing = || while_doing("read which migrations were rehearsed");
         let rows = match operator.client().query_typed(&sql, &[(&isolation, Type::TEXT)]).await {
             Err(error) if is_missing_table(&error) => {
-                return Ok(Self { known: None, has_leftover: false, context: String::new() });
+                return Ok(Self { known: None, has_leftover: false, is_current: false, context: String::new() });
             }
             rows => rows.map_err(|error| reading(operator, error))?,
         };
@@ -148,12 +164,37 @@ impl Memory {
         let remembered: Option<String> = row.try_get(0).map_err(doing())?;
         let file_by_file: Option<bool> = row.try_get(1).map_err(doing())?;
         let depends: String = row.try_get(2).map_err(doing())?;
+        // A digest has no blank.
+        let is_current =
+            remembered.as_deref().and_then(|known| known.split_once(' ')).is_some_and(|(_, known)| known == depends);
         let context = format!("{} {depends}", digest_of(migrations.set(Set::Tenant)));
-        let known = (remembered.as_deref() == Some(context.as_str())).then_some(match file_by_file {
+        let is_recorded: bool = row.try_get(4).map_err(doing())?;
+        let known = (is_recorded && remembered.as_deref() == Some(context.as_str())).then_some(match file_by_file {
             Some(true) => Grouping::FileByFile,
             _ => Grouping::Together,
         });
-        Ok(Self { known, has_leftover: row.try_get(3).map_err(doing())?, context })
+        Ok(Self { known, has_leftover: row.try_get(3).map_err(doing())?, is_current, context })
+    }
+
+    /// For each number of files, whether it is not on record what they make. A release adds files to those that are.
+    pub(super) async fn unrecorded(&self, operator: &Operator, migrations: &Migrations) -> Result<Vec<bool>> {
+        let digests = LedgerDigest::of_beginnings(migrations.set(Set::Tenant).files());
+        if !self.is_current {
+            return Ok(digests.iter().map(|_| true).collect());
+        }
+        let sql = format!(
+            "select ledger from public.cgk_references where set_name = 'tenant' and isolation = $1 and context = {}",
+            texts_sql()
+        );
+        let isolation = isolation_name(operator);
+        let rows = operator.client().query_typed(&sql, &[(&isolation, Type::TEXT)]).await;
+        let rows = rows.map_err(|error| reading(operator, error))?;
+        let recorded: HashSet<String> = rows
+            .iter()
+            .map(|row| row.try_get(0))
+            .collect::<Result<_, _>>()
+            .map_err(while_doing("read what the migrations make"))?;
+        Ok(digests.iter().map(|digest| !recorded.contains(digest.as_str())).collect())
     }
 }
 
@@ -168,8 +209,13 @@ pub(crate) fn texts_sql() -> String {
     format!(
         "pg_catalog.concat_ws(' ', 'query', {}::pg_catalog.text, 'server', pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000,
              'database', (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()))",
-        literal(&query_digest())
+        literal(&catalogue::Query::CURRENT.digest())
     )
+}
+
+/// The digest of the catalogue's query in a record's context.
+pub(super) fn query_in(context: &str) -> &str {
+    context.strip_prefix("query ").and_then(|rest| rest.split(' ').next()).unwrap_or_default()
 }
 
 /// [`texts_sql`], and what the shared schema holds.
@@ -182,12 +228,6 @@ fn depends_sql() -> String {
         texts_sql(),
         literal(&ledger)
     )
-}
-
-fn query_digest() -> String {
-    let mut digest = hex(&Sha256::digest(catalogue::QUERY.as_bytes()));
-    digest.truncate(16);
-    digest
 }
 
 pub(crate) fn isolation_name(operator: &Operator) -> &'static str {
@@ -255,24 +295,34 @@ pub(crate) async fn create_tables(operator: &Operator) -> Result<()> {
     }
 }
 
-/// Records a rehearsal, in one transaction: its result, and what the schema held before the first file and after each.
+/// Records a rehearsal, in one transaction: its result, and what the schema held after those numbers of files. What is on
+/// record of other files, or was found in other circumstances, is deleted. `memory` is from before the rehearsal: what has
+/// changed since makes the next run rehearse again.
 /// Without a result the set was not rehearsed as a whole: what its beginning makes is added to the record.
 pub(super) async fn write(
     operator: &Operator,
     migrations: &Migrations,
+    memory: &Memory,
     result: Option<Grouping>,
-    snapshots: &[Snapshot],
+    snapshots: &[(usize, Snapshot)],
 ) -> Result<()> {
-    let mut memory = Memory::read(operator, migrations).await?;
-    if memory.context.is_empty() {
-        create_tables(operator).await?;
-        memory = Memory::read(operator, migrations).await?;
-    }
     let isolation = literal(isolation_name(operator));
+    let digests = LedgerDigest::of_beginnings(migrations.set(Set::Tenant).files());
     let mut sql = String::new();
     if let Some(grouping) = result {
+        let others = match memory.is_current {
+            true => {
+                let kept: Vec<String> = digests.iter().map(|digest| literal(digest.as_str())).collect();
+                format!(
+                    " and not (ledger = any (array[{}]::pg_catalog.text[]) and context = {})",
+                    kept.join(","),
+                    texts_sql()
+                )
+            }
+            false => String::new(),
+        };
         sql.push_str(&format!(
-            "delete from public.cgk_references where set_name = 'tenant' and isolation = {isolation};
+            "delete from public.cgk_references where set_name = 'tenant' and isolation = {isolation}{others};
 insert into public.cgk_rehearsals (isolation, context, file_by_file, cgk_version) values ({isolation}, {}, {}, {version})
 on conflict (isolation) do update set context = excluded.context, file_by_file = excluded.file_by_file,
     rehearsed_at = pg_catalog.clock_timestamp(), rehearsed_by = session_user, cgk_version = excluded.cgk_version;\n",
@@ -281,9 +331,8 @@ on conflict (isolation) do update set context = excluded.context, file_by_file =
             version = literal(env!("CARGO_PKG_VERSION")),
         ));
     }
-    let digests = LedgerDigest::of_beginnings(migrations.set(Set::Tenant).files());
-    for (files, (snapshot, digest)) in snapshots.iter().zip(digests).enumerate() {
-        sql.push_str(&write_sql(Set::Tenant, &isolation, digest.as_str(), files, snapshot));
+    for (files, snapshot) in snapshots {
+        sql.push_str(&write_sql(Set::Tenant, &isolation, digests[*files].as_str(), *files, snapshot));
     }
     let doing = || while_doing("record what the migrations make");
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())

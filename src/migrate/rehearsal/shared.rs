@@ -5,15 +5,19 @@
 //! written, so that a run that was killed in between is completed by the next. A database without a record, set up by an
 //! earlier version, gets it as it is found.
 //!
+//! A record that another version of cgk wrote is translated (`translate.rs`), so that an upgrade takes nothing that was made by
+//! hand into the new one. One of another major version of the server, of a restored dump or of a query that this version
+//! does not know stays as it is, and drift names whatever reads differently.
+//!
 //! From the look before to the record, one run at a time: a second one that looked while the first migrates would find its
 //! tables there, and take them to be made by hand.
 
 use super::{
     record::{self, Snapshot},
-    session_lock,
+    session_lock, translate,
 };
 use crate::{
-    catalogue::{self, Schemas, fingerprint_sql, objects_sql, settings_sql},
+    catalogue::{self, Query, Schemas, objects_sql_of, settings_sql},
     db::{
         Operator,
         message::{self, Answer},
@@ -84,13 +88,13 @@ async fn begin(operator: &Operator) -> Result<()> {
     if tables.is_none() {
         record::create_tables(operator).await?;
     }
-    let rows = tables.unwrap_or_default();
+    let rows = tables.unwrap_or_default().rows;
     // A run was cut short: what it looked at before still holds.
     if rows.contains_key(BEFORE) && rows.contains_key(GIVEN) {
         return Ok(());
     }
     let (digest, is_new) = ledger_digest(operator).await?;
-    let before = look(operator).await?;
+    let before = look(operator, Query::CURRENT).await?;
     let given = match rows.get(&digest) {
         Some(given) => given.clone(),
         None if is_new => Vec::new(),
@@ -102,9 +106,9 @@ async fn begin(operator: &Operator) -> Result<()> {
 
 /// Ends it, however it went: records what it changed.
 async fn end(operator: &Operator) -> Result<()> {
-    let rows = read_rows(operator).await?.unwrap_or_default();
+    let rows = read_rows(operator).await?.unwrap_or_default().rows;
     let (Some(before), Some(given)) = (rows.get(BEFORE), rows.get(GIVEN)) else { return Ok(()) };
-    let after = look(operator).await?;
+    let after = look(operator, Query::CURRENT).await?;
     let objects = carried_over(given, before, &after.objects);
     let (digest, _) = ledger_digest(operator).await?;
     let snapshot = Snapshot { fingerprint: String::new(), objects };
@@ -112,7 +116,8 @@ async fn end(operator: &Operator) -> Result<()> {
         .await
 }
 
-/// Records the shared schema as it is, where there is no record of it in this state.
+/// Records the shared schema as it is, where there is no record of it in this state. A record of another version is written
+/// anew as it is translated.
 pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
     if is_recorded(operator).await? {
         return Ok(());
@@ -122,22 +127,27 @@ pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
         if is_recorded(operator).await? {
             return Ok(());
         }
-        begin(operator).await?;
-        end(operator).await
+        match given(operator).await? {
+            Some(translated) => keep(operator, translated).await,
+            None => {
+                begin(operator).await?;
+                end(operator).await
+            }
+        }
     })
     .await
 }
 
-/// Whether there is a record of it, or nothing to record.
+/// Whether there is a record of it that this version wrote, or nothing to record.
 async fn is_recorded(operator: &Operator) -> Result<bool> {
     let rows = read_rows(operator).await?;
     let (digest, is_new) = ledger_digest(operator).await?;
-    Ok(is_new || rows.as_ref().is_some_and(|rows| rows.contains_key(&digest)))
+    Ok(is_new || rows.as_ref().is_some_and(|found| found.rows.contains_key(&digest) && !found.are_translated))
 }
 
 /// The objects on record for the shared schema as its ledger is now; `None` where there is no such record.
 pub(crate) async fn given(operator: &Operator) -> Result<Option<Vec<String>>> {
-    let Some(mut rows) = read_rows(operator).await? else { return Ok(None) };
+    let Some(RecordedRows { mut rows, .. }) = read_rows(operator).await? else { return Ok(None) };
     let (digest, _) = ledger_digest(operator).await?;
     Ok(rows.remove(&digest))
 }
@@ -150,21 +160,39 @@ async fn keep(operator: &Operator, objects: Vec<String>) -> Result<()> {
         .await
 }
 
-/// The records by their ledger's digest; `None` where there is no table of them.
-async fn read_rows(operator: &Operator) -> Result<Option<BTreeMap<String, Vec<String>>>> {
+/// The records by their ledger's digest.
+#[derive(Default)]
+struct RecordedRows {
+    rows: BTreeMap<String, Vec<String>>,
+    /// Whether any of them was found in other circumstances than these.
+    are_translated: bool,
+}
+
+/// Reads the records as this version of cgk would have written them; `None` where there is no table of them.
+async fn read_rows(operator: &Operator) -> Result<Option<RecordedRows>> {
     let sql = format!(
-        "select ledger, objects from public.cgk_references where set_name = 'public' and isolation = $1 and context = {}",
+        "select ledger, objects, context, context = {} from public.cgk_references where set_name = 'public' and isolation = $1",
         record::texts_sql()
     );
-    let rows = match operator.client().query_typed(&sql, &[(&ANY_ISOLATION, Type::TEXT)]).await {
+    let found = match operator.client().query_typed(&sql, &[(&ANY_ISOLATION, Type::TEXT)]).await {
         Err(error) if record::is_missing_table(&error) => return Ok(None),
-        rows => rows.map_err(|error| record::reading(operator, error))?,
+        found => found.map_err(|error| record::reading(operator, error))?,
     };
     let doing = || while_doing("read what the migrations make");
-    rows.iter()
-        .map(|row| Ok((row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?)))
-        .collect::<Result<_>>()
-        .map(Some)
+    let mut read = RecordedRows::default();
+    let mut now = translate::Looks::default();
+    for row in found {
+        let (ledger, mut objects): (String, Vec<String>) =
+            (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?);
+        let (context, is_current): (String, bool) =
+            (row.try_get(2).map_err(doing())?, row.try_get(3).map_err(doing())?);
+        if !is_current {
+            read.are_translated = true;
+            objects = now.translated(operator, record::query_in(&context), objects).await?;
+        }
+        read.rows.insert(ledger, objects);
+    }
+    Ok(Some(read))
 }
 
 /// The digest of the ledger as it is, and whether there is none yet.
@@ -173,7 +201,8 @@ async fn ledger_digest(operator: &Operator) -> Result<(String, bool)> {
     Ok((LedgerDigest::of(&read.rows).as_str().to_owned(), read.rows.is_empty()))
 }
 
-async fn look(operator: &Operator) -> Result<Snapshot> {
+/// What a version's query says of it as it is.
+pub(super) async fn look(operator: &Operator, query: Query) -> Result<Snapshot> {
     let schema = SchemaName::public();
     let schemas = Schemas::One { schema: &schema, role: None };
     let isolation = operator.config().isolation();
@@ -181,13 +210,9 @@ async fn look(operator: &Operator) -> Result<Snapshot> {
         "set transaction isolation level read committed, read only;
 {};
 {};
-{};
-{};
 ",
-        settings_sql(""),
-        fingerprint_sql(&schemas, isolation),
         settings_sql(schema.as_str()),
-        objects_sql(&schemas, isolation),
+        objects_sql_of(query, &schemas, isolation),
     );
     let doing = || while_doing("read the catalogue of schema \"public\"");
     let answer = message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())?;
@@ -215,15 +240,15 @@ async fn write(operator: &Operator, rows: &[(&str, &Snapshot)], first: &str) -> 
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
 
-type Key<'a> = [&'a str; 3];
+pub(super) type Key<'a> = [&'a str; 3];
 
-fn keyed(objects: &[String]) -> BTreeMap<Key<'_>, &str> {
+pub(super) fn keyed(objects: &[String]) -> BTreeMap<Key<'_>, &str> {
     let rows = objects.chunks_exact(4);
     rows.map(|row| ([row[0].as_str(), row[1].as_str(), row[2].as_str()], row[3].as_str())).collect()
 }
 
 /// What is on record, with what a migration changed: `before` and `after` are what was found.
-fn carried_over(given: &[String], before: &[String], after: &[String]) -> Vec<String> {
+pub(super) fn carried_over(given: &[String], before: &[String], after: &[String]) -> Vec<String> {
     let (given, before, after) = (keyed(given), keyed(before), keyed(after));
     let mut made: BTreeMap<Key<'_>, String> = given.iter().map(|(key, facts)| (*key, (*facts).to_owned())).collect();
     for (key, facts) in &after {

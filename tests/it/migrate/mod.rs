@@ -14,6 +14,7 @@ pub(crate) mod non_transactional;
 pub(crate) mod read_only;
 pub(crate) mod reading;
 pub(crate) mod rehearsal;
+pub(crate) mod rehearsal_cost;
 pub(crate) mod repair;
 pub(crate) mod run;
 pub(crate) mod session_reset;

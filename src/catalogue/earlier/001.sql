@@ -1,0 +1,307 @@
+-- What the catalogue says of every object of some schemas, one row an object: (nsp, kind, parent, name, facts).
+-- Stands after `with s (nsp, schema, owner, role) as (…),`. facts are "aspect=value", joined by U+001F; what is not there is left
+-- out. `{grants acl | owner | role | default}` is written out by mod.rs.
+--
+-- Left out on purpose: what extensions own, what an owner may do to its own, internal triggers, and the name of a table's file; of the
+-- ledger, the comment, who may read it, and the column that an earlier version's ledger gets with its first repair. A NOT NULL
+-- is told with its column or domain, by its name only where somebody gave it one: PostgreSQL 18 names them all, and an upgrade
+-- from an earlier version names them anew.
+member as materialized (
+    select classid, objid from pg_catalog.pg_depend
+    where refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass and deptype = 'e'
+),
+-- What a schema holds, through pg_depend: no index leads from a schema to its relations, functions and types.
+held as materialized (
+    select d.classid, d.objid from s join pg_catalog.pg_depend d
+        on d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.refobjid = s.nsp and d.objsubid = 0
+),
+rel as materialized (
+    select s.*, c.*, c.oid as relid, c.relname::pg_catalog.text as rel,
+           c.relname = 'schema_migrations' and c.relkind in ('r', 'p') as is_ledger
+    from (select h.objid from held h where h.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+          -- A composite type is in the schema, and its relation depends on the type.
+          union all
+          select t.typrelid from held h join pg_catalog.pg_type t on t.oid = h.objid
+          where h.classid = 'pg_catalog.pg_type'::pg_catalog.regclass and t.typtype = 'c') h (objid)
+    join pg_catalog.pg_class c on c.oid = h.objid
+    join s on s.nsp = c.relnamespace
+    where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S', 'c')
+      and not exists (select from member m where m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and m.objid = c.oid)
+),
+proc as materialized (
+    select s.*, p.*, p.oid as procid,
+           p.proname::pg_catalog.text || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')' as signature
+    from held h join pg_catalog.pg_proc p on p.oid = h.objid and h.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+    join s on s.nsp = p.pronamespace
+    where not exists (select from member m where m.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and m.objid = p.oid)
+      -- The constructors of a range are a part of it.
+      and not exists (select from pg_catalog.pg_depend i where i.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and i.objid = p.oid and i.deptype = 'i')
+),
+typ as materialized (
+    select s.*, t.*, t.oid as typid
+    from held h join pg_catalog.pg_type t on t.oid = h.objid and h.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
+    join s on s.nsp = t.typnamespace
+    where (t.typtype in ('e', 'd', 'r') or (t.typtype = 'b' and t.typelem = 0))
+      and not exists (select from member m where m.classid = 'pg_catalog.pg_type'::pg_catalog.regclass and m.objid = t.oid)
+),
+object (nsp, kind, parent, name, facts) as (
+    select s.nsp, 'schema', '', '', pg_catalog.concat_ws(E'\x1f',
+        (select 'publications=' || pg_catalog.string_agg(b.pubname::pg_catalog.text, ', ' order by b.pubname::pg_catalog.text collate "C")
+         -- 6237 is pg_publication_namespace, which PostgreSQL 14 does not have.
+         from pg_catalog.pg_depend d join pg_catalog.pg_depend e on e.classid = 6237 and e.objid = d.objid and e.refclassid = 'pg_catalog.pg_publication'::pg_catalog.regclass
+         join pg_catalog.pg_publication b on b.oid = e.refobjid
+         where d.classid = 6237 and d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.refobjid = s.nsp),
+        'grants=' || {grants n.nspacl | n.nspowner | s.role | })
+    from s join pg_catalog.pg_namespace n on n.oid = s.nsp
+union all
+    select c.nsp,
+        case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence'
+                       when 'c' then 'type' when 'f' then 'foreign table' else 'table' end,
+        '', c.rel, pg_catalog.concat_ws(E'\x1f',
+        'owner=' || case when c.relowner = c.owner then 'the schema''s' else pg_catalog.pg_get_userbyid(c.relowner) end,
+        case when c.relkind in ('r', 'p') then 'logging=' || case c.relpersistence when 'u' then 'unlogged' else 'logged' end end,
+        case when c.relkind = 'p' then 'partitioned by=' || pg_catalog.pg_get_partkeydef(c.relid) end,
+        case when c.relispartition then 'partition=' || pg_catalog.pg_get_expr(c.relpartbound, c.relid) end,
+        case when c.relkind in ('r', 'p') then 'row security=' ||
+             case when c.relrowsecurity then 'on' else 'off' end || case when c.relforcerowsecurity then ', forced' else '' end end,
+        case when c.relkind in ('r', 'p') and c.relreplident <> 'd'
+             then 'replica identity=' || case c.relreplident when 'f' then 'full' when 'n' then 'nothing' else 'index' end end,
+        'options=' || (select pg_catalog.string_agg(o, ', ' order by o collate "C") from pg_catalog.unnest(c.reloptions) o),
+        (select 'toast options=' || (select pg_catalog.string_agg(o, ', ' order by o collate "C") from pg_catalog.unnest(w.reloptions) o)
+         from pg_catalog.pg_class w where c.reltoastrelid <> 0 and w.oid = c.reltoastrelid and w.reloptions is not null),
+        case when c.relam <> 0 and c.relkind in ('r', 'p', 'm')
+             then 'access method=' || nullif((select m.amname::pg_catalog.text from pg_catalog.pg_am m where m.oid = c.relam), 'heap') end,
+        case when c.reltablespace <> 0 then 'tablespace=' || (select b.spcname::pg_catalog.text from pg_catalog.pg_tablespace b where b.oid = c.reltablespace) end,
+        case when c.reloftype <> 0 then 'of type=' || pg_catalog.format_type(c.reloftype, null) end,
+        (select 'server=' || v.srvname::pg_catalog.text || coalesce(' (' || pg_catalog.array_to_string(f.ftoptions, ', ') || ')', '')
+         from pg_catalog.pg_foreign_table f join pg_catalog.pg_foreign_server v on v.oid = f.ftserver where c.relkind = 'f' and f.ftrelid = c.relid),
+        (select 'detach pending=yes' from pg_catalog.pg_inherits h where h.inhrelid = c.relid and h.inhdetachpending),
+        (select 'publications=' || pg_catalog.string_agg(b.pubname::pg_catalog.text || coalesce(' (' || (pg_catalog.to_jsonb(x) ->> 'prattrs') || ')', '')
+                || case when pg_catalog.to_jsonb(x) ->> 'prqual' is not null then ' where ...' else '' end, ', ' order by b.pubname::pg_catalog.text collate "C")
+         from pg_catalog.pg_publication_rel x join pg_catalog.pg_publication b on b.oid = x.prpubid where c.relkind in ('r', 'p') and x.prrelid = c.relid),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where not c.is_ledger and note.objsubid = 0
+                and note.classoid = case c.relkind when 'c' then 'pg_catalog.pg_type'::pg_catalog.regclass else 'pg_catalog.pg_class'::pg_catalog.regclass end
+                and note.objoid = case c.relkind when 'c' then c.reltype else c.relid end),
+        case when c.relkind in ('v', 'm') then 'definition=' || pg_catalog.pg_get_viewdef(c.relid) end,
+        (select 'inherits=' || pg_catalog.string_agg(h.inhparent::pg_catalog.regclass::pg_catalog.text, ', ' order by h.inhseqno)
+         from pg_catalog.pg_inherits h where h.inhrelid = c.relid),
+        (select pg_catalog.concat_ws(E'\x1f', 'data type=' || pg_catalog.format_type(q.seqtypid, null), 'start=' || q.seqstart,
+                'increment=' || q.seqincrement, 'minimum=' || q.seqmin, 'maximum=' || q.seqmax, 'cache=' || q.seqcache,
+                case when q.seqcycle then 'cycle=yes' end,
+                case c.relpersistence when 'u' then 'logging=unlogged' end,
+                (select 'owned by=' || r.relname::pg_catalog.text || '.' || a.attname::pg_catalog.text from pg_catalog.pg_depend d
+                 join pg_catalog.pg_class r on r.oid = d.refobjid
+                 join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+                 where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = c.relid and d.objsubid = 0
+                   and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.deptype in ('a', 'i')))
+         from pg_catalog.pg_sequence q where c.relkind = 'S' and q.seqrelid = c.relid),
+        case when c.relkind <> 'c' and not c.is_ledger then 'grants=' || {grants c.relacl | c.relowner | c.role | } end,
+        (select 'grants=' || {grants y.typacl | y.typowner | c.role | everyone: usage}
+         from pg_catalog.pg_type y where c.relkind = 'c' and y.oid = c.reltype))
+    from rel c
+union all
+    select c.nsp, 'columns', c.rel, '', pg_catalog.string_agg(a.attname::pg_catalog.text, ', ' order by a.attnum)
+    from rel c join pg_catalog.pg_attribute a on a.attrelid = c.relid and a.attnum > 0 and not a.attisdropped
+    where c.relkind <> 'S' and not c.is_ledger
+    group by c.nsp, c.relid, c.rel
+union all
+    select c.nsp, 'column', c.rel, a.attname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        'type=' || pg_catalog.format_type(a.atttypid, a.atttypmod),
+        case when not a.attnotnull then 'not null=no' when n.oid is null then 'not null=yes'
+             else pg_catalog.concat_ws(E'\x1f',
+                 'not null=yes' || case when n.connoinherit then ', no inherit' else '' end || case when n.convalidated then '' else ', not valid' end,
+                 case when n.conname !~ '_not_null[0-9]*$' then 'not null constraint=' || n.conname::pg_catalog.text end,
+                 (select 'not null comment=' || note.description from pg_catalog.pg_description note
+                  where note.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and note.objoid = n.oid and note.objsubid = 0)) end,
+        case a.attgenerated when '' then 'default=' || pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+             else 'generated=' || pg_catalog.pg_get_expr(d.adbin, d.adrelid) || case a.attgenerated when 's' then ' stored' else ' virtual' end end,
+        case a.attidentity when 'a' then 'identity=always' when 'd' then 'identity=by default' end,
+        case when a.attcollation <> 0 and a.attcollation <> 100
+             then 'collation=' || a.attcollation::pg_catalog.regcollation::pg_catalog.text end,
+        case when a.attstorage <> y.typstorage
+             then 'storage=' || case a.attstorage when 'p' then 'plain' when 'e' then 'external' when 'm' then 'main' else 'extended' end end,
+        case a.attcompression when 'p' then 'compression=pglz' when 'l' then 'compression=lz4' end,
+        case when coalesce(a.attstattarget, -1) >= 0 then 'statistics target=' || a.attstattarget end,
+        'options=' || (select pg_catalog.string_agg(o, ', ' order by o collate "C") from pg_catalog.unnest(a.attoptions) o),
+        'foreign options=' || pg_catalog.array_to_string(a.attfdwoptions, ', '),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass and note.objoid = c.relid and note.objsubid = a.attnum),
+        'grants=' || {grants a.attacl | c.relowner | c.role | })
+    from rel c join pg_catalog.pg_attribute a on a.attrelid = c.relid and a.attnum > 0 and not a.attisdropped
+    left join pg_catalog.pg_type y on y.oid = a.atttypid
+    left join pg_catalog.pg_attrdef d on a.atthasdef and d.adrelid = a.attrelid and d.adnum = a.attnum
+    -- From PostgreSQL 18 on.
+    left join pg_catalog.pg_constraint n on a.attnotnull and n.conrelid = a.attrelid and n.contype = 'n' and n.conkey[1] = a.attnum
+    where c.relkind <> 'S' and not (c.is_ledger and a.attname = 'repairs')
+union all
+    select c.nsp, 'constraint', c.rel, k.conname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        'definition=' || pg_catalog.pg_get_constraintdef(k.oid),
+        (select 'enforcing triggers=' || pg_catalog.string_agg(distinct case t.tgenabled when 'D' then 'disabled' when 'R' then 'replica only' else 'always' end, ', ')
+         from pg_catalog.pg_trigger t where k.contype = 'f' and t.tgconstraint = k.oid and t.tgenabled <> 'O'),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and note.objoid = k.oid and note.objsubid = 0))
+    from rel c join pg_catalog.pg_constraint k on k.conrelid = c.relid
+    where k.contype in ('c', 'f', 'p', 'u', 'x')
+union all
+    select c.nsp, 'index', c.rel, x.relname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        'state=' || case when i.indisvalid and i.indisready then 'valid' else 'INVALID' end,
+        case when i.indisreplident then 'replica identity=yes' end,
+        case when i.indisclustered then 'clustered=yes' end,
+        case when x.reltablespace <> 0 then 'tablespace=' || (select b.spcname::pg_catalog.text from pg_catalog.pg_tablespace b where b.oid = x.reltablespace) end,
+        (select 'statistics targets=' || pg_catalog.string_agg(a.attnum || ': ' || a.attstattarget, ', ' order by a.attnum)
+         from pg_catalog.pg_attribute a where a.attrelid = i.indexrelid and coalesce(a.attstattarget, -1) >= 0),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass and note.objoid = i.indexrelid and note.objsubid = 0),
+        case when k.oid is null then 'definition=' || pg_catalog.pg_get_indexdef(i.indexrelid, 0, true)
+             else 'options=' || (select pg_catalog.string_agg(o, ', ' order by o collate "C") from pg_catalog.unnest(x.reloptions) o) end)
+    from rel c join pg_catalog.pg_index i on i.indrelid = c.relid
+    join pg_catalog.pg_class x on x.oid = i.indexrelid
+    left join pg_catalog.pg_constraint k on k.conrelid = c.relid and k.conindid = i.indexrelid and k.contype in ('p', 'u', 'x')
+union all
+    select c.nsp, 'trigger', c.rel, t.tgname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        'definition=' || pg_catalog.pg_get_triggerdef(t.oid, true),
+        'state=' || case t.tgenabled when 'D' then 'disabled' when 'R' then 'replica only' when 'A' then 'always' else 'enabled' end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_trigger'::pg_catalog.regclass and note.objoid = t.oid and note.objsubid = 0))
+    from rel c join pg_catalog.pg_trigger t on t.tgrelid = c.relid and not t.tgisinternal
+union all
+    select c.nsp, 'rule', c.rel, r.rulename::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        'definition=' || pg_catalog.pg_get_ruledef(r.oid, true),
+        'state=' || case r.ev_enabled when 'D' then 'disabled' when 'R' then 'replica only' when 'A' then 'always' else 'enabled' end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and note.objoid = r.oid and note.objsubid = 0))
+    from rel c join pg_catalog.pg_rewrite r on r.ev_class = c.relid and r.rulename <> '_RETURN' and c.relhasrules
+union all
+    select c.nsp, 'policy', c.rel, p.polname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        'command=' || case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end,
+        case when not p.polpermissive then 'kind=restrictive' end,
+        'roles=' || (select pg_catalog.string_agg(case when o = 0 then 'everyone' when o = c.role then 'the tenant''s role' else pg_catalog.pg_get_userbyid(o) end, ', ' order by 1)
+                     from pg_catalog.unnest(p.polroles) o),
+        'using=' || pg_catalog.pg_get_expr(p.polqual, p.polrelid),
+        'check=' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_policy'::pg_catalog.regclass and note.objoid = p.oid and note.objsubid = 0))
+    from rel c join pg_catalog.pg_policy p on p.polrelid = c.relid
+    -- What an admitted login sees of the shared tables is given by `setup:database --app-role` (src/login) and by no migration.
+    where not (c.nsp = 'public'::pg_catalog.regnamespace and exists (
+        select from pg_catalog.pg_roles r where p.polroles = array[r.oid] and p.polname = 'cgk_login_' || r.rolname))
+union all
+    select p.nsp, case p.prokind when 'p' then 'procedure' when 'a' then 'aggregate' else 'function' end, '', p.signature,
+        pg_catalog.concat_ws(E'\x1f',
+        'owner=' || case when p.proowner = p.owner then 'the schema''s' else pg_catalog.pg_get_userbyid(p.proowner) end,
+        'arguments=' || pg_catalog.pg_get_function_arguments(p.procid),
+        'returns=' || pg_catalog.pg_get_function_result(p.procid),
+        'language=' || (select l.lanname::pg_catalog.text from pg_catalog.pg_language l where l.oid = p.prolang),
+        'body=' || coalesce(pg_catalog.pg_get_function_sqlbody(p.procid), p.prosrc),
+        case p.provolatile when 'i' then 'volatility=immutable' when 's' then 'volatility=stable' end,
+        case when p.proisstrict then 'on null input=returns null' end,
+        'security=' || case when p.prosecdef then 'definer' else 'invoker' end,
+        case when p.proleakproof then 'leakproof=yes' end,
+        case p.proparallel when 's' then 'parallel=safe' when 'r' then 'parallel=restricted' end,
+        case when p.prokind = 'w' then 'window=yes' end,
+        case when p.procost <> case when p.prolang in (12, 13) then 1 else 100 end then 'cost=' || p.procost end,
+        case when p.proretset and p.prorows <> 1000 then 'rows=' || p.prorows end,
+        case when p.prosupport <> 0 then 'support=' || p.prosupport end,
+        case when p.probin is not null then 'library=' || p.probin end,
+        'transforms=' || (select pg_catalog.string_agg(pg_catalog.format_type(y, null), ', ') from pg_catalog.unnest(p.protrftypes) y),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_proc'::pg_catalog.regclass and note.objoid = p.procid and note.objsubid = 0),
+        'settings=' || pg_catalog.regexp_replace(pg_catalog.array_to_string(p.proconfig, ', '), '\m' || p.schema || '\M', '<schema>', 'g'),
+        (select pg_catalog.concat_ws(E'\x1f', 'state function=' || g.aggtransfn, 'state type=' || pg_catalog.format_type(g.aggtranstype, null),
+                'final function=' || nullif(g.aggfinalfn::pg_catalog.text, '-'), 'initial state=' || g.agginitval,
+                'combine function=' || nullif(g.aggcombinefn::pg_catalog.text, '-'), 'serialize function=' || nullif(g.aggserialfn::pg_catalog.text, '-'),
+                'deserialize function=' || nullif(g.aggdeserialfn::pg_catalog.text, '-'),
+                'moving functions=' || nullif(pg_catalog.concat_ws(', ', nullif(g.aggmtransfn::pg_catalog.text, '-'), nullif(g.aggminvtransfn::pg_catalog.text, '-'), nullif(g.aggmfinalfn::pg_catalog.text, '-')), ''),
+                'moving state=' || case when g.aggmtranstype <> 0 then pg_catalog.concat_ws(', ', pg_catalog.format_type(g.aggmtranstype, null), g.aggmtransspace, g.aggminitval) end,
+                case when g.aggtransspace <> 0 then 'state size=' || g.aggtransspace end,
+                case when g.aggsortop <> 0 then 'sort operator=' || g.aggsortop::pg_catalog.regoperator end,
+                -- What the final functions may do to the state, and whether they get the arguments too.
+                case when (g.aggkind, g.aggfinalmodify, g.aggmfinalmodify, g.aggfinalextra, g.aggmfinalextra) <> ('n', 'r', 'r', false, false)
+                     then 'kind=' || pg_catalog.concat_ws(', ', g.aggkind, g.aggfinalmodify, g.aggmfinalmodify, g.aggfinalextra, g.aggmfinalextra) end)
+         from pg_catalog.pg_aggregate g where p.prokind = 'a' and g.aggfnoid = p.procid),
+        'grants=' || {grants p.proacl | p.proowner | p.role | everyone: execute})
+    from proc p
+union all
+    select t.nsp, case t.typtype when 'd' then 'domain' else 'type' end, '', t.typname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        'owner=' || case when t.typowner = t.owner then 'the schema''s' else pg_catalog.pg_get_userbyid(t.typowner) end,
+        (select 'labels=' || pg_catalog.string_agg(pg_catalog.quote_literal(e.enumlabel::pg_catalog.text), ', ' order by e.enumsortorder)
+         from pg_catalog.pg_enum e where t.typtype = 'e' and e.enumtypid = t.typid),
+        case when t.typtype = 'd' then 'type=' || pg_catalog.format_type(t.typbasetype, t.typtypmod) end,
+        case when t.typtype = 'd' and t.typnotnull then 'not null=yes' end,
+        (select 'not null constraint=' || k.conname::pg_catalog.text from pg_catalog.pg_constraint k
+         where t.typtype = 'd' and t.typnotnull and k.contypid = t.typid and k.contype = 'n' and k.conname !~ '_not_null[0-9]*$'),
+        case when t.typtype = 'd' and t.typcollation not in (0, 100) then 'collation=' || t.typcollation::pg_catalog.regcollation::pg_catalog.text end,
+        'default=' || t.typdefault,
+        (select 'range of=' || pg_catalog.concat_ws(', ', pg_catalog.format_type(g.rngsubtype, null), nullif(g.rngcanonical::pg_catalog.text, '-'), nullif(g.rngsubdiff::pg_catalog.text, '-'),
+                'multirange ' || pg_catalog.format_type(g.rngmultitypid, null), nullif(nullif(g.rngcollation, 0), 100)::pg_catalog.regcollation::pg_catalog.text,
+                (select 'operator class ' || o.opcname::pg_catalog.text from pg_catalog.pg_opclass o where o.oid = g.rngsubopc and not o.opcdefault)) from pg_catalog.pg_range g where t.typtype = 'r' and g.rngtypid = t.typid),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_type'::pg_catalog.regclass and note.objoid = t.typid and note.objsubid = 0),
+        'grants=' || {grants t.typacl | t.typowner | t.role | everyone: usage})
+    from typ t
+union all
+    select t.nsp, 'constraint', t.typname::pg_catalog.text, k.conname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'definition=' || pg_catalog.pg_get_constraintdef(k.oid),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and note.objoid = k.oid and note.objsubid = 0))
+    from typ t join pg_catalog.pg_constraint k on t.typtype = 'd' and k.contypid = t.typid and k.contype = 'c'
+union all
+    select * from (select s.nsp, 'default rights', '', case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'
+                                             when 'T' then 'types' else d.defaclobjtype::pg_catalog.text end
+           || case when d.defaclrole = s.owner then '' else ' of ' || pg_catalog.pg_get_userbyid(d.defaclrole) end,
+        'grants=' || {grants d.defaclacl | d.defaclrole | s.role | }
+    from held h join pg_catalog.pg_default_acl d on d.oid = h.objid and h.classid = 'pg_catalog.pg_default_acl'::pg_catalog.regclass
+    join s on d.defaclnamespace = s.nsp) d (nsp, kind, parent, name, facts)
+    where d.facts is not null
+union all
+    select s.nsp, 'statistics', coalesce(c.relname::pg_catalog.text, ''), x.stxname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        'definition=' || pg_catalog.replace(pg_catalog.pg_get_statisticsobjdef(x.oid), s.schema || '.', ''),
+        case when x.stxowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(x.stxowner) end,
+        case when coalesce(x.stxstattarget, -1) >= 0 then 'statistics target=' || x.stxstattarget end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass and note.objoid = x.oid and note.objsubid = 0))
+    from held h join pg_catalog.pg_statistic_ext x on x.oid = h.objid and h.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass join s on x.stxnamespace = s.nsp
+    left join pg_catalog.pg_class c on c.oid = x.stxrelid
+union all
+    select s.nsp, 'operator', '', o.oprname::pg_catalog.text || ' (' || pg_catalog.format_type(nullif(o.oprleft, 0), null) || ', '
+           || pg_catalog.format_type(nullif(o.oprright, 0), null) || ')', pg_catalog.concat_ws(E'\x1f', 'function=' || o.oprcode,
+        'returns=' || pg_catalog.format_type(nullif(o.oprresult, 0), null),
+        case when o.oprcanmerge then 'merges=yes' end, case when o.oprcanhash then 'hashes=yes' end,
+        'restrict=' || nullif(o.oprrest::pg_catalog.text, '-'), 'join=' || nullif(o.oprjoin::pg_catalog.text, '-'),
+        case when o.oprcom <> 0 then 'commutator=' || o.oprcom::pg_catalog.regoperator end,
+        case when o.oprnegate <> 0 then 'negator=' || o.oprnegate::pg_catalog.regoperator end,
+        case when o.oprowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(o.oprowner) end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_operator'::pg_catalog.regclass and note.objoid = o.oid and note.objsubid = 0))
+    from held h join pg_catalog.pg_operator o on o.oid = h.objid and h.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass join s on o.oprnamespace = s.nsp
+    where not exists (select from member m where m.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass and m.objid = o.oid)
+union all
+    select s.nsp, 'collation', '', l.collname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'provider=' || l.collprovider::pg_catalog.text, 'locale=' || l.collcollate::pg_catalog.text,
+        'icu locale=' || coalesce(pg_catalog.to_jsonb(l) ->> 'colliculocale', pg_catalog.to_jsonb(l) ->> 'colllocale'),
+        case when l.collctype <> l.collcollate then 'character type=' || l.collctype::pg_catalog.text end,
+        'rules=' || (pg_catalog.to_jsonb(l) ->> 'collicurules'),
+        case when not l.collisdeterministic then 'deterministic=no' end,
+        case when l.collowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(l.collowner) end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_collation'::pg_catalog.regclass and note.objoid = l.oid and note.objsubid = 0))
+    from held h join pg_catalog.pg_collation l on l.oid = h.objid and h.classid = 'pg_catalog.pg_collation'::pg_catalog.regclass join s on l.collnamespace = s.nsp
+    where not exists (select from member m where m.classid = 'pg_catalog.pg_collation'::pg_catalog.regclass and m.objid = l.oid)
+union all
+    select s.nsp, 'text search configuration', '', f.cfgname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        (select case when p.prsname <> 'default' then 'parser=' || p.prsname::pg_catalog.text end from pg_catalog.pg_ts_parser p where p.oid = f.cfgparser),
+        'mappings=' || (select pg_catalog.string_agg(m.maptokentype || ': ' || m.mapdict::pg_catalog.regdictionary, ', ' order by m.maptokentype, m.mapseqno)
+                        from pg_catalog.pg_ts_config_map m where m.mapcfg = f.oid),
+        case when f.cfgowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.cfgowner) end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_ts_config'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
+    from held h join pg_catalog.pg_ts_config f on f.oid = h.objid and h.classid = 'pg_catalog.pg_ts_config'::pg_catalog.regclass join s on f.cfgnamespace = s.nsp
+    where not exists (select from member m where m.classid = 'pg_catalog.pg_ts_config'::pg_catalog.regclass and m.objid = f.oid)
+union all
+    select s.nsp, 'text search dictionary', '', f.dictname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        'template=' || (select t.tmplname::pg_catalog.text from pg_catalog.pg_ts_template t where t.oid = f.dicttemplate), 'options=' || f.dictinitoption,
+        case when f.dictowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.dictowner) end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_ts_dict'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
+    from held h join pg_catalog.pg_ts_dict f on f.oid = h.objid and h.classid = 'pg_catalog.pg_ts_dict'::pg_catalog.regclass join s on f.dictnamespace = s.nsp
+    where not exists (select from member m where m.classid = 'pg_catalog.pg_ts_dict'::pg_catalog.regclass and m.objid = f.oid)
+union all
+    select s.nsp, 'conversion', '', f.conname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'function=' || f.conproc, case when f.condefault then 'default=yes' end,
+        'encodings=' || pg_catalog.pg_encoding_to_char(f.conforencoding) || ', ' || pg_catalog.pg_encoding_to_char(f.contoencoding),
+        case when f.conowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.conowner) end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_conversion'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
+    from held h join pg_catalog.pg_conversion f on f.oid = h.objid and h.classid = 'pg_catalog.pg_conversion'::pg_catalog.regclass join s on f.connamespace = s.nsp
+    where not exists (select from member m where m.classid = 'pg_catalog.pg_conversion'::pg_catalog.regclass and m.objid = f.oid)
+union all
+    select s.nsp, 'operator class', '', f.opcname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'type=' || pg_catalog.format_type(f.opcintype, null),
+        'method=' || (select m.amname::pg_catalog.text from pg_catalog.pg_am m where m.oid = f.opcmethod), case when f.opcdefault then 'default=yes' end,
+        case when f.opckeytype <> 0 then 'storage=' || pg_catalog.format_type(f.opckeytype, null) end,
+        case when f.opcowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.opcowner) end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_opclass'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
+    from held h join pg_catalog.pg_opclass f on f.oid = h.objid and h.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass join s on f.opcnamespace = s.nsp
+    where not exists (select from member m where m.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass and m.objid = f.oid)
+)

@@ -1,0 +1,109 @@
+//! The record of another version of cgk, as this one would have written it.
+//!
+//! Another version's query says other things of the same catalogue. Both are asked about the schema as it is now, and what
+//! differs between the two answers is carried over to the record, as what a migration changes is: what was made by hand is
+//! in both answers, and stays out of it.
+//!
+//! What only this version sees of an object, the record cannot know. It is taken as it is found, and logged, but for rights: a
+//! right that no version recorded is named by drift.
+
+use super::shared::{carried_over, keyed, look};
+use crate::{catalogue::Query, db::Operator, error::Result};
+use std::collections::HashMap;
+
+/// What the queries of different versions say of the shared schema, each asked once.
+#[derive(Default)]
+pub(super) struct Looks {
+    answers: HashMap<String, Vec<String>>,
+}
+
+impl Looks {
+    /// A record's objects in the words of this version's query. The record of a query that this version does not know is left
+    /// as it is. Reads only.
+    pub(super) async fn translated(
+        &mut self,
+        operator: &Operator,
+        digest: &str,
+        objects: Vec<String>,
+    ) -> Result<Vec<String>> {
+        match Query::with_digest(digest) {
+            Some(query) if query != Query::CURRENT => {
+                let earlier = self.of(operator, query).await?;
+                let current = self.of(operator, Query::CURRENT).await?;
+                let (translated, taken) = without_new_rights(&objects, &carried_over(&objects, &earlier, &current));
+                if !taken.is_empty() {
+                    tracing::warn!(
+                        "what earlier versions did not record is taken as it is found: {}",
+                        taken.join("; ")
+                    );
+                }
+                Ok(translated)
+            }
+            Some(_) => Ok(objects),
+            None => {
+                tracing::warn!(query = digest, "the record of the shared schema is that of an unknown version of cgk");
+                Ok(objects)
+            }
+        }
+    }
+
+    async fn of(&mut self, operator: &Operator, query: Query) -> Result<Vec<String>> {
+        let digest = query.digest();
+        if let Some(answer) = self.answers.get(&digest) {
+            return Ok(answer.clone());
+        }
+        let answer = look(operator, query).await?.objects;
+        self.answers.insert(digest, answer.clone());
+        Ok(answer)
+    }
+}
+
+/// The translated objects without rights that the record does not have, and what else is new of the objects on record.
+fn without_new_rights(record: &[String], translated: &[String]) -> (Vec<String>, Vec<String>) {
+    let known = keyed(record);
+    let (mut kept, mut taken) = (Vec::new(), Vec::new());
+    for (key, facts) in keyed(translated) {
+        let facts = match known.get(&key) {
+            Some(old) if key[0] != "columns" => {
+                let has = |aspect: &str| {
+                    old.split('\u{1f}').any(|fact| fact.split_once('=').is_some_and(|(of, _)| of == aspect))
+                };
+                let (new, mut rest): (Vec<&str>, Vec<&str>) = facts
+                    .split('\u{1f}')
+                    .partition(|fact| fact.split_once('=').is_some_and(|(aspect, _)| !has(aspect)));
+                for fact in new.into_iter().filter(|fact| !fact.starts_with("grants=")) {
+                    taken.push(format!("{} {} {}: {fact}", key[0], key[1], key[2]));
+                    rest.push(fact);
+                }
+                rest.join("\u{1f}")
+            }
+            _ => facts.to_owned(),
+        };
+        kept.extend(key.map(ToOwned::to_owned).into_iter().chain([facts]));
+    }
+    (kept, taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_facts_are_taken_and_new_rights_are_not() {
+        let rows =
+            |rows: &[[&str; 4]]| -> Vec<String> { rows.iter().flatten().map(|text| (*text).to_owned()).collect() };
+        let record = rows(&[["columns", "t", "", "a, b"], ["table", "", "t", "owner=x"]]);
+        let translated = rows(&[
+            ["columns", "t", "", "a, b"],
+            ["statistics", "", "s", "kinds=d"],
+            ["table", "", "t", "owner=x\u{1f}logging=logged\u{1f}grants=mallory: insert"],
+        ]);
+        let (kept, taken) = without_new_rights(&record, &translated);
+        let expected = rows(&[
+            ["columns", "t", "", "a, b"],
+            ["statistics", "", "s", "kinds=d"],
+            ["table", "", "t", "owner=x\u{1f}logging=logged"],
+        ]);
+        assert_eq!((kept, taken), (expected, vec!["table  t: logging=logged".to_owned()]));
+    }
+}
