@@ -1,11 +1,16 @@
 //! What a schema holds, and how two of them differ: pure.
 
 use super::{
-    fix,
+    fix, partitions,
     report::{Change, Difference},
     restored::restored,
 };
-use crate::{catalogue, db::message::Answer, ident::SchemaName, migrate::rehearsal::OWN_NAME};
+use crate::{
+    catalogue,
+    db::message::Answer,
+    ident::SchemaName,
+    migrate::{LEDGER_TABLE, rehearsal::OWN_NAME},
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Kind, parent and name of an object; the parent is empty for what stands by itself.
@@ -80,6 +85,13 @@ impl Catalogue {
         let list = self.columns.get(relation).map_or("", String::as_str);
         let named = list.split(", ").map(ToOwned::to_owned);
         named.filter(|name| self.objects.contains_key(&Key::of("column", relation, name))).collect()
+    }
+
+    /// Takes the order of a relation's columns from another catalogue.
+    pub(super) fn copy_columns(&mut self, relation: &str, from: &Self) {
+        if let Some(columns) = from.columns.get(relation) {
+            self.columns.insert(relation.to_owned(), columns.clone());
+        }
     }
 
     /// The kind of what stands by itself under a name.
@@ -161,7 +173,9 @@ impl Catalogue {
         self.objects.retain(|key, _| !is_own(key));
         given.objects.retain(|key, _| key.kind != "schema");
         self.objects.retain(|key, _| key.kind != "schema");
-        for (key, facts) in &mut self.objects {
+        // Rights to write the ledger are nobody's but its owner's.
+        let is_ledger = |key: &Key| key.kind == "table" && key.name == LEDGER_TABLE;
+        for (key, facts) in self.objects.iter_mut().filter(|(key, _)| !is_ledger(key)) {
             let Some(grants) = facts.remove("grants") else { continue };
             let known = given.objects.get(key).and_then(|facts| facts.get("grants")).map_or("", String::as_str);
             let who = |held: &str| held.split(": ").next().unwrap_or_default().to_owned();
@@ -194,6 +208,8 @@ impl Catalogue {
 
 /// How `found` differs from what the migrations give.
 pub(super) fn differences(given: &Catalogue, found: &Catalogue) -> Vec<Difference> {
+    let with_partitions = partitions::added(given, found);
+    let given = with_partitions.as_ref().unwrap_or(given);
     let mut all = Vec::new();
     // What hangs on a table that is not there at all, or not in the migrations, is told by the table alone.
     let alone = |ours: &Catalogue, theirs: &Catalogue| -> BTreeSet<String> {

@@ -176,6 +176,8 @@ fn transactional(file: &MigrationFile, set: Set, schema: &SchemaName, encoding: 
     let mut edits = Edits::default();
     for statement in file.statements() {
         match statement.leading_words().as_slice() {
+            // With USING it marks an index, and runs inside a transaction.
+            ["cluster", ..] if statement.tokens.iter().any(|token| token.word() == Some("using")) => {}
             ["vacuum" | "checkpoint" | "analyze" | "cluster", ..] | ["alter", "system", ..] => {
                 edits.replace(statement.range.clone(), "select");
                 continue;
@@ -218,5 +220,8 @@ mod tests {
             as_run(Set::Tenant, "create table z (); analyze z; create index on z ((1))"),
             "create table z (); select; create index on z ((1))"
         );
+        let clustered = "create table z (i int primary key); cluster z using z_pkey";
+        assert_eq!(as_run(Set::Tenant, clustered), clustered);
+        assert_eq!(as_run(Set::Tenant, "cluster; create table z ()"), "select; create table z ()");
     }
 }

@@ -1,9 +1,12 @@
 //! Drift and verification.
 
+pub(crate) mod beside;
+pub(crate) mod earlier_records;
 pub(crate) mod false_alarms;
 pub(crate) mod ignore;
 pub(crate) mod logins;
 pub(crate) mod not_null;
+pub(crate) mod properties;
 pub(crate) mod record_lock;
 pub(crate) mod roles;
 pub(crate) mod schemas;

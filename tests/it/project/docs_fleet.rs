@@ -64,6 +64,10 @@ async fn the_commands_of_the_page_do_what_it_says() {
         ("cgk migrate:history", 0, ""),
         ("cgk migrate:history <RUN>", 0, ""),
         ("cgk migrate --retry-failed", 0, "nobody failed"),
+        ("cgk drift", 0, ""),
+        ("cgk drift --json", 0, ""),
+        ("cgk drift --sql", 0, "nothing to bring back"),
+        ("cgk setup:database", 0, "nothing to do"),
     ];
     let told: BTreeSet<String> = commands().into_iter().collect();
     let ran: BTreeSet<String> = steps.iter().map(|(command, ..)| (*command).to_owned()).collect();
@@ -105,6 +109,38 @@ async fn the_flags_of_the_page_are_taken() {
         }
     }
     assert!(count >= 11, "{count}");
+}
+
+/// The exit codes of drift, and that the ledgers which the page names are known, and no others are.
+#[tokio::test]
+async fn drift_ends_as_the_page_says() {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let shell = Shell::on(&database);
+    assert_eq!(shell.run(&["tenant:create", "acme"]).code, 0);
+    let raw = Raw::on(&database).await;
+    let mut met = Vec::new();
+    let mut meets = |code: &'static str, answer: Answer| {
+        assert_eq!(answer.code.to_string(), code, "{}{}", answer.stdout, answer.stderr);
+        met.push(code);
+    };
+    meets("0", shell.run(&["drift"]));
+    meets("5", shell.run(&["drift", "--database-url", "postgresql://nobody@127.0.0.1:1/none"]));
+    raw.run("create table tenant_acme.plain (id int)").await;
+    meets("7", shell.run(&["drift"]));
+    raw.run("drop table tenant_acme.plain; delete from cgk_references where set_name = 'tenant'").await;
+    meets("8", shell.run(&["drift"]));
+    assert_eq!(shell.run(&["migrate"]).code, 0);
+    assert_eq!(shell.run(&["drift"]).code, 0, "after what the row says");
+    assert_eq!(first_cells("| exit code | what it says | what to do |"), met);
+
+    let list =
+        PAGE.split_once("The ledgers that are known:").unwrap().1.split_once(" A `schema_migrations`").unwrap().0;
+    let names: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+    for name in &names {
+        raw.run(&format!("create table tenant_acme.\"{name}\" (id int)")).await;
+    }
+    let answer = shell.run(&["drift", "--json"]);
+    assert_eq!((answer.code, answer.stdout.matches("is the ledger of").count()), (0, names.len()), "{}", answer.stdout);
 }
 
 /// Each row of the table, with what its second cell says first.
