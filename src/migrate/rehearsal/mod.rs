@@ -258,7 +258,7 @@ async fn file_by_file(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) 
     let role = role(operator);
     let observe = observe_sql(operator, &schema, role.as_ref());
     let mut snapshots = Vec::new();
-    for done in 0..=planned.pending.len() {
+    for (done, is_wanted) in wanted.iter().enumerate() {
         let applied: Vec<_> = planned.pending[..done.saturating_sub(1)].iter().map(|f| super::Applied::of(f)).collect();
         let pending: Arc<[_]> = planned.pending[done.saturating_sub(1)..done].into();
         let plan = Plan { schema: schema.clone(), applied: applied.into(), pending };
@@ -283,7 +283,7 @@ async fn file_by_file(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) 
         {
             return Err(Error::Migration(MigrationError::Contended { schema, tries: 1 }));
         }
-        if !wanted[done] {
+        if !is_wanted {
             continue;
         }
         let doing = || while_doing(format!("read the catalogue of schema {:?}", schema.as_str()));
