@@ -58,7 +58,7 @@
 //! |---|---|
 //! | `cli` (default) | the program `cgk` and all that only it needs; services turn it off with `default-features = false` |
 //! | `migrate` (default) | [`setup`], [`lifecycle`], [`migrate`](mod@migrate), [`drift`]: everything that changes schemas or compares them |
-//! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; [`request`]: from a request to its tenant; services turn it on with `features = ["platform"]` |
+//! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; [`request`], [`resolver`] and [`ownership`]: from a request to its tenant, and to its records; services turn it on with `features = ["platform"]` |
 //! | `derive` | [`FromRow`] for structs with `#[derive(FromRow)]` of the crate `postgres-from-row` |
 //! | `testing` | `cgk::testing`: a private, throw-away PostgreSQL and a database per test; turns `migrate` on |
 
@@ -74,6 +74,7 @@ mod binding;
 #[cfg(feature = "migrate")]
 mod catalogue;
 pub mod config;
+mod context;
 pub(crate) mod db;
 #[cfg(feature = "migrate")]
 pub mod drift;
@@ -89,9 +90,13 @@ pub mod lock;
 #[cfg(feature = "migrate")]
 pub mod migrate;
 mod migration;
+#[cfg(feature = "platform")]
+pub mod ownership;
 mod registry;
 #[cfg(feature = "platform")]
 pub mod request;
+#[cfg(feature = "platform")]
+pub mod resolver;
 mod row_check;
 mod search_path;
 #[cfg(feature = "migrate")]
@@ -104,11 +109,13 @@ mod tenancy;
 mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod user;
 mod version;
 
 #[cfg(feature = "migrate")]
 pub use access::login;
 pub use config::Config;
+pub use context::{InvalidContext, TenantContext};
 pub use db::{Operator, ServerFacts};
 pub use error::{
     ConnectionError, DriverError, Error, ErrorKind, MigrationError, Result, SetupError, TenantError, TransactionError,
@@ -120,13 +127,14 @@ pub use slug::{InvalidSlug, SlugProblem, TenantSlug};
 pub use tenancy::Derived;
 pub use tenancy::frame;
 pub use tenancy::{
-    AnyTx, BinaryCopyIn, BinaryCopyOut, Closed, Columns, CopyIn, CopyOut, Db, FromRow, Listener, Platform, PlatformFn,
-    PlatformFnMany, PlatformTx, PoolStatus, Retry, Rows, Savepoint, StatementFuture, Statements, TenantContext,
-    TenantFn, TenantFnMany, TenantHandle, TenantTx, TxOptions,
+    AnyTx, BinaryCopyIn, BinaryCopyOut, Closed, Columns, ContextTenant, CopyIn, CopyOut, Db, FromRow, Listener,
+    Platform, PlatformFn, PlatformFnMany, PlatformTx, PoolStatus, Retry, Rows, Savepoint, StatementFuture, Statements,
+    TenantFn, TenantFnMany, TenantHandle, TenantTx, TxOptions, current_tenant,
 };
 pub use tenant::{InvalidOrganizationId, OrganizationId, StrangeRow, Tenant, TenantStatus};
 /// The driver whose parameters, rows and types the interface speaks, in the version that it was built with.
 pub use tokio_postgres;
+pub use user::UserId;
 
 // The code of README and guide is compiled with the tests of the documentation.
 #[cfg(doctest)]

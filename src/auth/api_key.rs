@@ -1,8 +1,8 @@
 //! Keys for programs: the table `public.api_keys`.
 
 use super::{
-    ApiKeyId, Auth, AuthError, Rejection, SecretToken, TenantIdentity, TokenKind, active_tenant, error::Result,
-    seconds, token::TokenHash,
+    ApiKeyId, Auth, AuthError, Rejection, SecretToken, TenantIdentity, TokenKind, Verified, active_tenant,
+    error::Result, remaining, seconds, token::TokenHash,
 };
 use crate::tenant::OrganizationId;
 use std::time::{Duration, SystemTime};
@@ -132,7 +132,8 @@ const CREATE: &str = "insert into public.api_keys (organization_id, key_hash, na
 // A row that another transaction has locked is not waited for: no verification stands behind another one of the same key.
 const VERIFY: &str = "with found as (
         select k.id, k.name, k.scopes, o.id as organization_id, o.slug, o.status::pg_catalog.text as status, k.key_hash,
-               k.revoked_at is not null as revoked, coalesce(k.expires_at <= current_timestamp, false) as expired
+               k.revoked_at is not null as revoked, coalesce(k.expires_at <= current_timestamp, false) as expired,
+               (extract(epoch from k.expires_at) - extract(epoch from pg_catalog.clock_timestamp()))::pg_catalog.float8 as remaining
           from public.api_keys k join public.organizations o on o.id = k.organization_id
          where k.key_hash = $1),
     due as (
@@ -141,7 +142,7 @@ const VERIFY: &str = "with found as (
            and (k.last_used_at is null or k.last_used_at <= current_timestamp - pg_catalog.make_interval(secs => $2))
            for update of k skip locked),
     used as (update public.api_keys k set last_used_at = current_timestamp from due where k.id = due.id)
-    select id, name, scopes, organization_id, slug, status, key_hash, revoked, expired from found";
+    select id, name, scopes, organization_id, slug, status, key_hash, revoked, expired, remaining from found";
 
 // The old key's row first: of two rotations at once the second finds it as the first has left it.
 const END: &str = "update public.api_keys
@@ -199,21 +200,31 @@ impl ApiKeys<'_> {
     ///
     /// Dropped, the use may be noted or not.
     pub async fn verify(&self, token: &str) -> Result<ApiKey> {
+        Ok(self.verify_hash(&self.hash(token)?).await?.outcome?)
+    }
+
+    pub(crate) fn hash(&self, token: &str) -> Result<TokenHash> {
+        TokenHash::of_presented(token, TokenKind::ApiKey, &self.auth.settings.brand)
+    }
+
+    /// What there is to say of a token with this hash.
+    pub(crate) async fn verify_hash(&self, hash: &TokenHash) -> Result<Verified<ApiKey>> {
         let auth = self.auth;
-        let hash = TokenHash::of_presented(token, TokenKind::ApiKey, &auth.settings.brand)?;
         let interval = auth.settings.key_use_interval.as_secs_f64();
         let row = auth.db.platform().query_opt(VERIFY, &[&hash.bytes(), &interval]).await?;
-        let row = row.filter(|row| hash.is(row.get(6))).ok_or(Rejection::Unknown)?;
-        match (row.get(7), row.get(8)) {
-            (true, _) => Err(Rejection::Revoked.into()),
-            (_, true) => Err(Rejection::Expired.into()),
-            _ => Ok(ApiKey {
+        let Some(row) = row.filter(|row| hash.is(row.get(6))) else { return Ok(Verified::unknown()) };
+        let outcome = match (row.get(7), row.get(8)) {
+            (true, _) => Err(Rejection::Revoked),
+            (_, true) => Err(Rejection::Expired),
+            _ => active_tenant(row.get(3), row.get(4), row.get(5)).map(|tenant| ApiKey {
                 id: ApiKeyId(row.get(0)),
                 name: row.get(1),
                 scopes: row.get(2),
-                tenant: active_tenant(row.get(3), row.get(4), row.get(5))?,
+                tenant,
             }),
-        }
+        };
+        let lives = row.get::<_, Option<f64>>(9).map(remaining);
+        Ok(Verified { outcome, lives, organization: Some(OrganizationId(row.get(3))), user: None })
     }
 
     /// The newest thousand keys of an organization, revoked and expired ones included.

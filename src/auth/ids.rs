@@ -1,5 +1,6 @@
 //! The identities of the shared tables' rows, each a type of its own so that none stands in another's place.
 
+pub use crate::user::UserId;
 use std::{fmt, str::FromStr};
 use uuid::Uuid;
 
@@ -26,10 +27,6 @@ macro_rules! id {
     };
 }
 
-id!(
-    /// The identity of a user, a row of `public.users`.
-    UserId
-);
 id!(
     /// The identity of a session, a row of `public.sessions`.
     SessionId

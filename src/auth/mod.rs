@@ -45,6 +45,7 @@ pub use error::{AuthError, Rejection, Result};
 pub use ids::{ApiKeyId, MagicLinkId, SessionId, UserId};
 pub use magic_link::{LinkPurpose, MagicLink, MagicLinks};
 pub use session::{ClientInfo, Session, SessionInfo, Sessions};
+pub(crate) use token::TokenHash;
 pub use token::{SecretToken, TokenBrand, TokenKind};
 pub use user::{NewUser, User, UserRole, UserStatus, Users};
 
@@ -155,4 +156,25 @@ fn seconds(span: Duration, what: &'static str) -> Result<f64> {
         _ if span > CENTURY => Err(AuthError::Invalid { what, why: "it must be at most a hundred years" }),
         _ => Ok(span.as_secs_f64()),
     }
+}
+
+/// What the database says of a credential, whether or not it is accepted.
+pub(crate) struct Verified<T> {
+    pub(crate) outcome: Result<T, Rejection>,
+    /// How long it still lives by the server's clock; `None`: it does not end.
+    pub(crate) lives: Option<Duration>,
+    /// Whose status the outcome depends on.
+    pub(crate) organization: Option<OrganizationId>,
+    pub(crate) user: Option<UserId>,
+}
+
+impl<T> Verified<T> {
+    fn unknown() -> Self {
+        Self { outcome: Err(Rejection::Unknown), lives: None, organization: None, user: None }
+    }
+}
+
+/// How long something still lives, as the server has worked it out; zero when its time is over.
+fn remaining(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }

@@ -1,8 +1,8 @@
 //! Signed-in browsers and devices: the table `public.sessions`.
 
 use super::{
-    Auth, AuthError, Rejection, SecretToken, SessionId, TenantIdentity, TokenKind, UserId, UserRole, active_tenant,
-    error::Result, seconds, token::TokenHash, user,
+    Auth, AuthError, Rejection, SecretToken, SessionId, TenantIdentity, TokenKind, UserId, UserRole, Verified,
+    active_tenant, error::Result, remaining, seconds, token::TokenHash, user,
 };
 use crate::{tenancy::PlatformTx, tenant::OrganizationId};
 use std::{
@@ -101,7 +101,8 @@ const ISSUE: &str = "with who as (
       from who left join made on true";
 
 const VERIFY: &str = "select s.id, s.expires_at, u.id, u.email, u.role::pg_catalog.text, u.status::pg_catalog.text,
-           o.id, o.slug, o.status::pg_catalog.text, s.token_hash, s.revoked_at is not null, s.expires_at <= current_timestamp
+           o.id, o.slug, o.status::pg_catalog.text, s.token_hash, s.revoked_at is not null, s.expires_at <= current_timestamp,
+           (extract(epoch from s.expires_at) - extract(epoch from pg_catalog.clock_timestamp()))::pg_catalog.float8
       from public.sessions s
       join public.users u on u.organization_id = s.organization_id and u.id = s.user_id
       join public.organizations o on o.id = s.organization_id
@@ -214,16 +215,20 @@ impl Sessions<'_> {
     ///
     /// It changes nothing.
     pub async fn verify(&self, token: &str) -> Result<Session> {
-        let hash = self.hash(token)?;
-        let row = self.auth.db.platform().query_opt(VERIFY, &[&hash.bytes()]).await?.ok_or(Rejection::Unknown)?;
-        if !hash.is(row.get(9)) {
-            return Err(Rejection::Unknown.into());
-        }
-        match (row.get(10), row.get(11)) {
-            (true, _) => Err(Rejection::Revoked.into()),
-            (_, true) => Err(Rejection::Expired.into()),
-            _ => Ok(session(&row)?),
-        }
+        Ok(self.verify_hash(&self.hash(token)?).await?.outcome?)
+    }
+
+    /// What there is to say of a token with this hash.
+    pub(crate) async fn verify_hash(&self, hash: &TokenHash) -> Result<Verified<Session>> {
+        let row = self.auth.db.platform().query_opt(VERIFY, &[&hash.bytes()]).await?;
+        let Some(row) = row.filter(|row| hash.is(row.get(9))) else { return Ok(Verified::unknown()) };
+        let outcome = match (row.get(10), row.get(11)) {
+            (true, _) => Err(Rejection::Revoked),
+            (_, true) => Err(Rejection::Expired),
+            _ => session(&row),
+        };
+        let (user, organization) = (Some(UserId(row.get(2))), Some(OrganizationId(row.get(6))));
+        Ok(Verified { outcome, lives: Some(remaining(row.get(12))), organization, user })
     }
 
     /// Gives a live session another token and makes the one presented unknown: after a sign-in to more rights, or to end the
@@ -358,7 +363,7 @@ impl Sessions<'_> {
         self.auth.db.platform().execute(PURGE, &[&age, &i64::from(rows_max)]).await
     }
 
-    fn hash(&self, token: &str) -> Result<TokenHash> {
+    pub(crate) fn hash(&self, token: &str) -> Result<TokenHash> {
         TokenHash::of_presented(token, TokenKind::Session, &self.auth.settings.brand)
     }
 

@@ -123,8 +123,8 @@ impl fmt::Debug for SecretToken {
 }
 
 /// What is stored of a token: its SHA-256. The token has 256 random bits, so no slow hash is needed.
-#[derive(Clone, Copy)]
-pub(super) struct TokenHash([u8; 32]);
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct TokenHash([u8; 32]);
 
 impl TokenHash {
     fn of(text: &str) -> Self {
@@ -146,7 +146,7 @@ impl TokenHash {
         }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 

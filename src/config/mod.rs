@@ -67,7 +67,7 @@ mod options;
 mod origin;
 mod overrides;
 mod parts;
-mod percent;
+pub(crate) mod percent;
 mod pooler;
 mod settings;
 mod show;

@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 /// A `%` that two hexadecimal digits do not follow, or an escaped NUL, which PostgreSQL cannot take.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct BadEscape;
+pub(crate) struct BadEscape;
 
 /// Encodes every byte but the ones that mean only themselves anywhere in a URL.
-pub(super) fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -20,7 +20,7 @@ pub(super) fn encode(text: &str) -> String {
 }
 
 /// Decodes `%41` to `A`. A `+` stays a `+`, as in libpq.
-pub(super) fn decode(text: &str) -> Result<Vec<u8>, BadEscape> {
+pub(crate) fn decode(text: &str) -> Result<Vec<u8>, BadEscape> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

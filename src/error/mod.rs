@@ -22,7 +22,7 @@ pub use tenant::TenantError;
 pub use transaction::TransactionError;
 
 use crate::{config::ConfigError, slug::InvalidSlug};
-use std::error::Error as StdError;
+use std::{error::Error as StdError, sync::Arc};
 use tokio_postgres::error::SqlState;
 
 /// The result of the library's functions.
@@ -85,6 +85,9 @@ pub enum Error {
     /// error type of the application's own ([`Db::errors`](crate::Db::errors)) says more.
     #[error(transparent)]
     Application(Box<dyn StdError + Send + Sync>),
+    /// The failure of something that several callers waited for, such as one look at the database for all of them.
+    #[error(transparent)]
+    Shared(Arc<Error>),
     /// What the server answered is not what was asked for.
     #[error("unexpected answer while trying to {doing}: {found}")]
     Unexpected {
@@ -123,6 +126,9 @@ impl Error {
 
     /// The SQLSTATE behind the error, if the server gave one.
     pub fn sqlstate(&self) -> Option<&SqlState> {
+        if let Self::Shared(error) = self {
+            return error.sqlstate();
+        }
         if let Self::Transaction(error) = self
             && let Some(state) = error.first_failure()
         {
@@ -136,6 +142,9 @@ impl Error {
     /// of others, a lock was held, or a plan of the server's was out of date. Not where it is unknown whether the work is
     /// committed.
     pub fn is_retryable(&self) -> bool {
+        if let Self::Shared(error) = self {
+            return error.is_retryable();
+        }
         matches!(self, Self::Connection(ConnectionError::PoolTimeout { .. } | ConnectionError::Lost { .. }))
             || self.server().is_some_and(crate::sqlstate::is_stale_plan)
             || self.is_passing()
@@ -143,6 +152,9 @@ impl Error {
 
     /// Whether the same work, on this connection, may succeed when it is run again.
     pub(crate) fn is_passing(&self) -> bool {
+        if let Self::Shared(error) = self {
+            return error.is_passing();
+        }
         // What was committed before it failed is not done again by the same plan.
         let in_the_middle =
             matches!(self, Self::Migration(MigrationError::Failed(failure)) if !failure.committed.is_empty());
@@ -207,6 +219,7 @@ impl Error {
             Self::Migration(error) => error.driver(),
             Self::Database { source, .. } => Some(source),
             Self::Driver(error) => Some(error),
+            Self::Shared(error) => error.driver(),
             Self::InvalidSlug(_)
             | Self::Config(_)
             | Self::Tenant(_)
@@ -227,6 +240,7 @@ impl Error {
             Self::Migration(error) => error.entry(),
             Self::Database { .. } => ("CGK0901", ErrorKind::Failed),
             Self::Unexpected { .. } => ("CGK0902", ErrorKind::Failed),
+            Self::Shared(error) => error.entry(),
             Self::Driver(_) => ("CGK0903", ErrorKind::Failed),
             Self::Application(_) => ("CGK0904", ErrorKind::Failed),
         }

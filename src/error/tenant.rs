@@ -75,6 +75,22 @@ pub enum TenantError {
         /// The organization that the comment on the schema names.
         found: String,
     },
+    /// The tenant's slug belongs to another organization than the context in which it was entered says: the context is older than
+    /// a change of names, or was made for something else. Nothing was done.
+    #[error("tenant {tenant} is organization {found}, and the context was made for organization {expected}")]
+    ContextStale {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// The organization of the context.
+        expected: OrganizationId,
+        /// The organization that has the slug in the registry.
+        found: OrganizationId,
+    },
+    /// The code that needs a [`TenantContext`](crate::TenantContext) runs outside of one.
+    #[error(
+        "there is no tenant context: the caller runs outside of TenantContext::scope, or in a task that was spawned without it"
+    )]
+    NoContext,
     /// The registry says that the tenant is in use, and its schema is gone. Nothing was made in its place.
     #[error("tenant {tenant} is {status}, but its schema {schema:?} does not exist", schema = schema.as_str())]
     SchemaGone {
@@ -100,6 +116,8 @@ impl TenantError {
             Self::Changed { .. } => ("CGK0408", Unavailable),
             Self::SchemaNotOurs { .. } => ("CGK0404", Conflict),
             Self::OrganizationMismatch { .. } => ("CGK0406", Conflict),
+            Self::ContextStale { .. } => ("CGK0410", Conflict),
+            Self::NoContext => ("CGK0411", Refused),
             Self::SchemaGone { .. } => ("CGK0407", NotReady),
         }
     }

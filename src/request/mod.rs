@@ -14,9 +14,11 @@ pub use read::NamedBy;
 pub use rules::{InvalidRule, TenantRules};
 
 use crate::{
-    auth::{ApiKey, Auth, AuthError, Session, TenantIdentity, TokenKind},
+    auth::{ApiKey, AuthError, Session, TenantIdentity, TokenKind},
+    context::TenantContext,
+    error::{Error, TenantError},
+    resolver::Resolver,
     slug::TenantSlug,
-    tenant::OrganizationId,
 };
 use http::request::Parts;
 use read::{Claim, Claims};
@@ -41,6 +43,25 @@ impl RequestTenant {
     /// [`RequestError::CredentialMissing`], 401.
     pub fn identity(&self) -> Result<&Identity, RequestError> {
         self.identity.as_ref().ok_or(RequestError::CredentialMissing)
+    }
+
+    /// The context to answer the request in: the tenant, and of a session its user with its role. A program that asks with an API
+    /// key has no user and no roles.
+    ///
+    /// ```no_run
+    /// # async fn example(found: cgk::request::RequestTenant, db: cgk::Db) -> cgk::Result<()> {
+    /// let context = found.context().request_id("4bf92f3577b34da6");
+    /// let orders = context.scope(async { db.current()?.query("select * from orders", &[]).await }).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn context(&self) -> TenantContext {
+        let context = TenantContext::new(self.tenant.id, self.tenant.slug.clone());
+        match &self.identity {
+            Some(Identity::Session(session)) => {
+                context.user(session.user_id, &session.email).role(session.role.as_str())
+            }
+            Some(Identity::ApiKey(_)) | None => context,
+        }
     }
 }
 
@@ -80,11 +101,11 @@ impl Identity {
 /// or the request is refused alike whether they name another tenant or none.
 ///
 /// ```no_run
-/// # async fn example(auth: cgk::auth::Auth, request: http::Request<()>) -> Result<(), Box<dyn std::error::Error>> {
+/// # async fn example(resolver: cgk::resolver::Resolver, request: http::Request<()>) -> Result<(), Box<dyn std::error::Error>> {
 /// use cgk::request::{TenantRules, tenant_from_request};
 /// let rules = TenantRules::new().bearer_token().subdomain_of("example.com")?;
 /// let (parts, _body) = request.into_parts();
-/// match tenant_from_request(&parts, &rules, &auth).await {
+/// match tenant_from_request(&parts, &rules, &resolver).await {
 ///     Ok(found) => println!("{}", found.tenant.slug),
 ///     Err(error) => println!("{}: {error}", error.status()),
 /// }
@@ -93,8 +114,9 @@ impl Identity {
 ///
 /// # Locks
 ///
-/// Those of [`Sessions::verify`](crate::auth::Sessions::verify) and [`ApiKeys::verify`](crate::auth::ApiKeys::verify). Each
-/// credential is a transaction of its own, and so is the look at the registry where there is no credential.
+/// Those of [`Sessions::verify`](crate::auth::Sessions::verify) and [`ApiKeys::verify`](crate::auth::ApiKeys::verify), where the
+/// resolver does not remember the credential. Each credential is then a transaction of its own, and so is the look at the
+/// registry where there is no credential.
 ///
 /// # Errors
 ///
@@ -109,7 +131,7 @@ impl Identity {
 pub async fn tenant_from_request(
     parts: &Parts,
     rules: &TenantRules,
-    auth: &Auth,
+    resolver: &Resolver,
 ) -> Result<RequestTenant, RequestError> {
     let Claims { made, unknown } = rules.read(parts)?;
     let mut identities: Vec<Identity> = Vec::new();
@@ -122,7 +144,7 @@ pub async fn tenant_from_request(
                 by
             }
             credential => {
-                let identity = verify(credential, auth).await?;
+                let identity = verify(credential, resolver).await?;
                 let by = match identity {
                     Identity::Session(_) => NamedBy::Session,
                     Identity::ApiKey(_) => NamedBy::ApiKey,
@@ -145,7 +167,7 @@ pub async fn tenant_from_request(
             }
             tenant.clone()
         }
-        None => named(&names, unknown, auth).await?,
+        None => named(&names, unknown, resolver).await?,
     };
     let named_by = named_by.ok_or(RequestError::TenantUnknown)?;
     Ok(RequestTenant { tenant, named_by, identity })
@@ -153,30 +175,25 @@ pub async fn tenant_from_request(
 
 /// The tenant that is only named. Two names are refused before any is looked up, so that the answer does not depend on which
 /// of them are tenants.
-async fn named(names: &[TenantSlug], unknown: bool, auth: &Auth) -> Result<TenantIdentity, RequestError> {
+async fn named(names: &[TenantSlug], unknown: bool, resolver: &Resolver) -> Result<TenantIdentity, RequestError> {
     let Some(name) = names.first() else { return Err(RequestError::TenantUnknown) };
     if unknown || names.iter().any(|other| other != name) {
         return Err(RequestError::Disagreement);
     }
-    let find = "select id, status::pg_catalog.text from public.organizations where slug = $1";
-    let row = auth.db().platform().query_opt(find, &[&name.as_str()]).await.map_err(|error| match error {
-        AuthError::Database(source) => RequestError::Database { source },
-        source => RequestError::Credential { source },
-    })?;
-    let row = row.ok_or(RequestError::TenantUnknown)?;
-    match row.get(1) {
-        "active" => Ok(TenantIdentity { id: OrganizationId(row.get(0)), slug: name.clone() }),
-        _ => Err(RequestError::TenantInactive),
-    }
+    resolver.tenant(name).await.map_err(|source| match source {
+        Error::Tenant(TenantError::NotFound { .. }) => RequestError::TenantUnknown,
+        Error::Tenant(_) => RequestError::TenantInactive,
+        source => RequestError::Database { source },
+    })
 }
 
-async fn verify(credential: Claim, auth: &Auth) -> Result<Identity, RequestError> {
-    let session = async |token: &str| auth.sessions().verify(token).await.map(Identity::Session);
-    let api_key = async |token: &str| auth.api_keys().verify(token).await.map(Identity::ApiKey);
+async fn verify(credential: Claim, resolver: &Resolver) -> Result<Identity, RequestError> {
+    let session = async |token: &str| resolver.session(token).await.map(Identity::Session);
+    let api_key = async |token: &str| resolver.api_key(token).await.map(Identity::ApiKey);
     let verified = match &credential {
         Claim::SessionToken(token) => session(token).await,
         Claim::ApiKey(token) => api_key(token).await,
-        Claim::BearerToken(token) => match TokenKind::of(token, &auth.settings().brand) {
+        Claim::BearerToken(token) => match resolver.kind_of(token) {
             Some(TokenKind::Session) => session(token).await,
             Some(TokenKind::ApiKey) => api_key(token).await,
             _ => Err(AuthError::Malformed),
@@ -184,7 +201,7 @@ async fn verify(credential: Claim, auth: &Auth) -> Result<Identity, RequestError
         Claim::Name(..) => unreachable!("a name is no credential"),
     };
     verified.map_err(|source| match source {
-        AuthError::Database(source) => RequestError::Database { source },
+        AuthError::Database(source) | AuthError::TablesMissing { source } => RequestError::Database { source },
         source => RequestError::Credential { source },
     })
 }

@@ -7,25 +7,20 @@ tokio::task_local! {
     static CURRENT: TaskContext;
 }
 
-/// The tenant that the running task is in.
+/// The tenant of the innermost `with_tenant` around the caller; `None` outside. For log lines: it routes nothing, and does not
+/// follow into spawned tasks or other threads.
 ///
-/// It does not follow into spawned tasks or other threads; code that needs a tenant there is given one.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct TenantContext {
-    /// The tenant.
-    pub slug: TenantSlug,
+/// ```
+/// assert!(cgk::current_tenant().is_none());
+/// ```
+pub fn current_tenant() -> Option<TenantSlug> {
+    CURRENT.try_with(|task| task.tenant.clone()).ok().flatten()
 }
 
-impl TenantContext {
-    /// The tenant of the innermost `with_tenant` around the caller; `None` outside.
-    ///
-    /// ```
-    /// assert!(cgk::TenantContext::current().is_none());
-    /// ```
-    pub fn current() -> Option<Self> {
-        CURRENT.try_with(|task| task.tenant.clone()).ok().flatten()
-    }
+/// Whether the caller is inside a transaction of any pool.
+#[cfg(feature = "platform")]
+pub(crate) fn is_inside_transaction() -> bool {
+    !HeldConnections::current().0.is_empty()
 }
 
 /// Of which pools the calls around a task hold a connection each, for tenants and for the platform.
@@ -53,7 +48,7 @@ impl HeldConnections {
 #[derive(Clone, Debug)]
 pub(super) struct TaskContext {
     /// None for the platform.
-    pub(super) tenant: Option<TenantContext>,
+    pub(super) tenant: Option<TenantSlug>,
     pub(super) held: HeldConnections,
 }
 

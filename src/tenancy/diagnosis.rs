@@ -167,5 +167,10 @@ pub(super) async fn diagnose(
     if status == TenantStatus::Onboarding {
         return not_ready("it is still being set up".into());
     }
+    if let (Some(expected), Some(found)) = (shared.expected, id.map(OrganizationId))
+        && expected != found
+    {
+        return Ok(Some(Error::Tenant(TenantError::ContextStale { tenant, expected, found })));
+    }
     Ok(refuse_writable(client, &target.further, tag, Caller::Service).await.err())
 }

@@ -4,16 +4,18 @@ use super::{
     exit,
     lease::Lease,
     options::TxOptions,
-    protocol::{Nonce, begin, begin_locked},
+    protocol::{Nonce, begin, begin_locked, demand_same},
     scope::Scope,
     shared::Shared,
 };
 use crate::{
     config::Config,
+    context::TenantContext,
     db::{
         message::{Answer, Message},
         pool::Connection,
     },
+    ident::literal,
     tenant::OrganizationId,
 };
 use std::{
@@ -49,6 +51,8 @@ impl Check {
 pub(super) struct Entry {
     message: Message,
     check: Option<Check>,
+    /// What the context adds, where it did not fit into the message.
+    context: Option<Message>,
     error: Option<Error>,
     organization: Option<OrganizationId>,
 }
@@ -61,30 +65,37 @@ impl Entry {
         nonce: Nonce,
         options: &TxOptions,
         config: &Config,
+        context: Option<&TenantContext>,
     ) -> Result<Self, Error> {
         let connection = lease.connection();
         let client = connection.client();
         let (isolation, session) = (connection.default_isolation(), config.session());
-        let (message, check) = match scope {
+        let (message, check, context) = match scope {
             Scope::Tenant(target) => {
                 let begin = begin_locked(&target.slug, options, isolation, session, config.pooling());
                 match connection.entry_statement() {
                     Some(statement) => {
                         let message = Message::send(client, &begin).await?;
-                        (message, Some(Check::send(connection, statement, target.values(nonce)).await))
+                        let check = Check::send(connection, statement, target.values(nonce)).await;
+                        let context = match context {
+                            Some(context) => Some(Message::send(client, &in_context(context)).await?),
+                            None => None,
+                        };
+                        (message, Some(check), context)
                     }
                     None => {
                         let enter = target.enter_text(nonce, connection.isolation_check());
-                        (Message::send(client, &format!("{begin}; {enter}")).await?, None)
+                        let context = context.map(|context| format!("; {}", in_context(context))).unwrap_or_default();
+                        (Message::send(client, &format!("{begin}; {enter}{context}")).await?, None, None)
                     }
                 }
             }
             Scope::Platform(target) => {
                 let begin = begin(options, isolation, session, config.pooling());
-                (Message::send(client, &format!("{begin}; {}", target.enter_sql(nonce))).await?, None)
+                (Message::send(client, &format!("{begin}; {}", target.enter_sql(nonce))).await?, None, None)
             }
         };
-        Ok(Self { message, check, error: None, organization: None })
+        Ok(Self { message, check, context, error: None, organization: None })
     }
 
     /// Waits until the scope is entered or the way in is refused; the error says which.
@@ -94,7 +105,8 @@ impl Entry {
         if self.error.is_none() {
             let answer = self.message.answer().await;
             self.error = answer.error.take();
-            let organization = answer.rows.last().and_then(|(_, row)| row.try_get(ORGANIZATION).ok().flatten());
+            // The last row that has such a column.
+            let organization = answer.rows.iter().rev().find_map(|(_, row)| row.try_get(ORGANIZATION).ok().flatten());
             self.organization = self.organization.or_else(|| organization?.parse().ok());
         }
         if self.error.is_none()
@@ -108,6 +120,12 @@ impl Entry {
                 Err(error) => self.error = Some(error),
             }
             self.check = None;
+        }
+        if self.error.is_none()
+            && let Some(context) = &mut self.context
+        {
+            self.error = context.answer().await.error.take();
+            self.context = None;
         }
         &mut self.error
     }
@@ -136,4 +154,13 @@ impl Exit {
     pub(super) async fn answer(mut self) -> Answer {
         std::mem::take(self.0.answer().await)
     }
+}
+
+/// Says who asks to the transaction, and raises an error unless the tenant is the organization of the context. Runs behind the
+/// entry, as the tenant's role. SET is a statement and no function that a hardened database would refuse the role.
+fn in_context(context: &TenantContext) -> String {
+    let user = context.user_id.map(|user| user.to_string()).unwrap_or_default();
+    let organization = "pg_catalog.current_setting('app.current_organization_id', true)";
+    let expected = [literal(&context.organization_id.to_string())];
+    format!("set local app.current_user_id = {}; {}", literal(&user), demand_same(&[organization], &expected))
 }

@@ -7,7 +7,7 @@ use crate::{
     error::{ConnectionError, Error, Result, while_doing},
     ident::Ident,
 };
-use std::future::poll_fn;
+use std::{future::poll_fn, sync::Arc};
 use tokio::{sync::mpsc, task::AbortHandle};
 use tokio_postgres::{AsyncMessage, Client, Notification};
 
@@ -17,7 +17,7 @@ const WAITING_MAX: usize = 1024;
 /// Receives notifications; from [`Db::listen`]. Dropped, its connection is closed.
 pub struct Listener {
     /// Keeps the connection open.
-    _client: Client,
+    client: Arc<Client>,
     received: mpsc::Receiver<Result<Notification, tokio_postgres::Error>>,
     reading: AbortHandle,
 }
@@ -72,9 +72,9 @@ impl<E> Db<E> {
                 }
             }
         });
-        let listener = Listener { _client: client, received, reading: reading.abort_handle() };
+        let listener = Listener { client: Arc::new(client), received, reading: reading.abort_handle() };
         let sql: String = channels.iter().map(|channel| format!("listen {}; ", channel.quoted())).collect();
-        let listening = message::run(&listener._client, &sql).await.and_then(message::Answer::complete);
+        let listening = message::run(&listener.client, &sql).await.and_then(message::Answer::complete);
         listening.map_err(while_doing("listen"))?;
         Ok(listener)
     }
@@ -96,6 +96,23 @@ impl Listener {
             Some(Ok(notification)) => Ok(notification),
             Some(Err(source)) => Err(ConnectionError::Lost { doing: "listening".into(), source: source.into() }.into()),
             None => Err(Error::Unexpected { doing: "listen".into(), found: "the connection is closed".into() }),
+        }
+    }
+
+    /// A notification that is here already.
+    #[cfg(feature = "platform")]
+    pub(crate) fn try_recv(&mut self) -> Option<Notification> {
+        self.received.try_recv().ok()?.ok()
+    }
+
+    /// Asks the server for an answer on this connection. When it has come, so has every notification that the server had sent
+    /// before.
+    #[cfg(feature = "platform")]
+    pub(crate) fn ping(&self) -> impl std::future::Future<Output = Result<()>> + Send + 'static {
+        let client = Arc::clone(&self.client);
+        async move {
+            let answer = message::run(&client, "select 1").await.and_then(message::Answer::complete);
+            answer.map(drop).map_err(while_doing("ping the connection that listens"))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The transaction that sees one tenant and nothing else.
 
 mod body;
+mod context_tenant;
 mod create_rights;
 mod current;
 mod descriptions;
@@ -30,7 +31,10 @@ mod stream;
 mod tx;
 
 pub use body::{PlatformFn, PlatformFnMany, TenantFn, TenantFnMany};
-pub use current::TenantContext;
+pub use context_tenant::ContextTenant;
+pub use current::current_tenant;
+#[cfg(feature = "platform")]
+pub(crate) use current::is_inside_transaction;
 pub use listen::Listener;
 pub use options::TxOptions;
 pub use platform::Platform;

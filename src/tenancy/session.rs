@@ -1,8 +1,8 @@
 //! One transaction under way, from the connection it takes to what its end comes to.
 
 use super::{
-    Db, TenantContext, TxOptions,
-    current::{HeldConnections, TaskContext},
+    Db, TxOptions,
+    current::{HeldConnections, TaskContext, current_tenant},
     diagnosis::{diagnose, diagnose_platform},
     entry::{Entry, Exit},
     exit::{CommitOutcome, Connection, departure},
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     config::Isolation,
+    context::TenantContext,
     db::{message::Answer, pool},
     error::{ConnectionError, Error, MigrationError, Result, SetupError, TenantError, TransactionError, while_doing},
     ident::{RoleName, SchemaName},
@@ -100,23 +101,25 @@ impl<E> Db<E> {
         let (tenant, scope) = match of {
             Of::Tenant(slug) => (Some(slug), Scope::Tenant(self.tenant_target(slug))),
             Of::Platform => {
-                if let Some(TenantContext { slug, .. }) = TenantContext::current() {
-                    return Err(TransactionError::PlatformInsideTenant { tenant: slug }.into());
+                if let Some(tenant) = current_tenant() {
+                    return Err(TransactionError::PlatformInsideTenant { tenant }.into());
                 }
                 (None, Scope::Platform(self.platform_target()))
             }
         };
-        let context =
-            TaskContext { held: self.hold(tenant)?, tenant: tenant.map(|slug| TenantContext { slug: slug.clone() }) };
+        let context = TaskContext { held: self.hold(tenant)?, tenant: tenant.cloned() };
+        // Of the context that the call is made in, if it is this tenant's.
+        let request = TenantContext::if_current().filter(|request| Some(&request.slug) == tenant);
         let (inner, nonce) = (&self.inner, Nonce::random());
         let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone());
         if let Of::Tenant(slug) = of {
             lease.connection().visit(slug.as_str());
         }
-        let entry = Entry::send(&lease, &scope, nonce, options, &inner.config)
+        let entry = Entry::send(&lease, &scope, nonce, options, &inner.config, request.as_deref())
             .await
             .map_err(while_doing(format!("enter {scope}")))?;
-        let shared = Shared::new(lease, scope, inner.config.pooling(), Arc::clone(&inner.descriptions), entry);
+        let shared = Shared::new(lease, scope, inner.config.pooling(), Arc::clone(&inner.descriptions), entry)
+            .expecting(request.map(|request| request.organization_id));
         Ok(Session { shared, nonce, context })
     }
 
@@ -129,8 +132,8 @@ impl<E> Db<E> {
         if held.of(pool) <= size_max {
             return Ok(held);
         }
-        let error = match (TenantContext::current(), tenant.cloned()) {
-            (Some(outer), Some(inner)) => TransactionError::NestedTenant { outer: outer.slug, inner, size_max },
+        let error = match (current_tenant(), tenant.cloned()) {
+            (Some(outer), Some(inner)) => TransactionError::NestedTenant { outer, inner, size_max },
             (_, tenant) => TransactionError::NestedInPlatform { tenant, size_max },
         };
         Err(error.into())

@@ -31,6 +31,8 @@ pub(super) struct Shared {
     pub(super) lease: Lease,
     pub(super) scope: Scope,
     pub(super) pooling: Pooling,
+    /// The organization that the tenant must be, by the context that it is entered in.
+    pub(super) expected: Option<OrganizationId>,
     descriptions: Arc<Descriptions>,
     entry: Answer,
     /// Whether the closure asked for a statement that was refused and not sent.
@@ -72,11 +74,17 @@ impl Shared {
             lease,
             scope,
             pooling,
+            expected: None,
             descriptions,
             entry: FutureExt::shared(Box::pin(verdict)),
             tampered: AtomicBool::new(false),
             failures: FailureLog::default(),
         }
+    }
+
+    pub(super) fn expecting(mut self, organization: Option<OrganizationId>) -> Self {
+        self.expected = organization;
+        self
     }
 
     /// Waits for the answer to the first message.

@@ -3,6 +3,7 @@
 mod access;
 mod auth;
 mod cli;
+mod context;
 mod db;
 mod drift;
 mod lifecycle;
@@ -11,6 +12,7 @@ mod outside;
 mod project;
 mod registry;
 mod request;
+mod resolver;
 mod sandbox;
 mod stage;
 mod tenancy;

@@ -548,7 +548,7 @@ fn shared_schema(report: &setup::SetupReport, migrations: &Migrations, began: In
     lines
 }
 
-/// `001_organizations … 009_enter`
+/// `001_organizations … 010_change_notices`
 pub(crate) fn span(ids: &[MigrationId]) -> String {
     match ids {
         [] => String::new(),

@@ -606,7 +606,7 @@ macro_rules! bundled {
 
 const BUNDLED_PUBLIC: &[(&str, &str)] = bundled!("public":
     "001_organizations.sql" "002_users.sql" "003_sessions.sql" "004_api_keys.sql" "005_billing.sql" "006_magic_links.sql"
-    "007_row_level_security.sql" "008_database_tag.sql" "009_enter.sql");
+    "007_row_level_security.sql" "008_database_tag.sql" "009_enter.sql" "010_change_notices.sql");
 
 const BUNDLED_ACCEPTED: &str = include_str!("../../../migrations/accepted.txt");
 

@@ -24,7 +24,7 @@ async fn from_an_empty_database_to_a_migrated_fleet() {
         "migrate --plan",
     ]);
     shell.write("migrations/tenant/008_gift_cards.sql", "create table gift_cards (code text primary key);\n");
-    shell.write("migrations/public/010_plans.sql", "create table plans (code text primary key);\n");
+    shell.write("migrations/public/011_plans.sql", "create table plans (code text primary key);\n");
     text.push_str(&shell.transcript(&[
         "migrate --plan",
         "migrate --plan -v",

@@ -32,7 +32,7 @@ async fn a_migration_of_the_shared_schema_waits_until_the_record_is_free() {
     let database = TestServer::shared().set_up_database().await.unwrap();
     let (raw, other) = (Raw::on(&database).await, Raw::on(&database).await);
     let files = Files::of_tenants(&[("001_notes.sql", "create table notes (id int)")]);
-    files.public("010_marks.sql", "create table marks (id int)");
+    files.public("900_marks.sql", "create table marks (id int)");
     let migrations = files.load();
     other.run(&format!("select pg_advisory_lock({KEY})")).await;
     assert_eq!(holders(&raw).await, 1);
@@ -62,7 +62,7 @@ async fn a_second_run_beside_a_migration_does_not_disturb_its_record() {
     cgk::setup::setup(&slow, &Migrations::bundled(), &mut migrate::Silent).await.unwrap();
     raw.run("create table public.gate (id int); create table public.by_hand (id int)").await;
     let files = Files::of_tenants(&[("001_notes.sql", "create table notes (id int)")]);
-    files.public("010_marks.sql", "create table marks (id int); lock table public.gate");
+    files.public("900_marks.sql", "create table marks (id int); lock table public.gate");
     let migrations = files.load();
     holder.run("begin; lock table public.gate").await;
     let quick = impatient(&database).await;

@@ -4,6 +4,7 @@ use crate::auth::platform::Platform;
 use cgk::{
     auth::{ClientInfo, NewApiKey},
     request::{Identity, NamedBy, RequestError, RequestTenant, TenantRules, tenant_from_request},
+    resolver::{Resolver, ResolverSettings},
 };
 use http::{Request, request::Builder};
 
@@ -31,9 +32,14 @@ fn rules() -> TenantRules {
         .unwrap()
 }
 
+/// One that remembers nothing.
+fn fresh(platform: &Platform) -> Resolver {
+    Resolver::new(&platform.auth, ResolverSettings::default())
+}
+
 async fn ask(platform: &Platform, request: Builder) -> Result<RequestTenant, RequestError> {
     let (parts, ()) = request.body(()).unwrap().into_parts();
-    tenant_from_request(&parts, &rules(), &platform.auth).await
+    tenant_from_request(&parts, &rules(), &fresh(platform)).await
 }
 
 /// The slug and who named it, or status and text.
@@ -163,4 +169,24 @@ async fn parts_that_disagree_are_refused_whatever_they_name() {
     ] {
         assert_eq!(told(&platform, request).await, (403, "access is denied".into()));
     }
+}
+
+#[tokio::test]
+async fn the_context_of_a_request_is_its_tenant_and_user() {
+    let platform = set().await;
+    let user = platform.user(platform.acme, "ada@example.com").await;
+    let (_, session) = platform.auth.sessions().issue(platform.acme, user.id, &ClientInfo::default()).await.unwrap();
+    let (_, key) = platform.auth.api_keys().create(platform.acme, &NewApiKey::named("x")).await.unwrap();
+    let of = async |token: &str| {
+        let request = named(NamedBy::Session, "").header("authorization", format!("Bearer {token}"));
+        ask(&platform, request).await.unwrap().context()
+    };
+    let context = of(session.reveal()).await;
+    assert_eq!((context.organization_id, context.slug.as_str()), (platform.acme, "acme"));
+    assert_eq!((context.user_id, context.email.as_deref()), (Some(user.id), Some("ada@example.com")));
+    assert!(context.has_role("member") && context.roles.len() == 1 && !context.request_id.is_empty());
+    let context = of(key.reveal()).await;
+    assert_eq!((context.organization_id, context.user_id, context.roles.len()), (platform.acme, None, 0));
+    let named = ask(&platform, named(NamedBy::Host, "globex")).await.unwrap().context();
+    assert_eq!((named.organization_id, named.user_id), (platform.globex, None));
 }

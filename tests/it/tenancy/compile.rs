@@ -1,7 +1,7 @@
 //! The shapes in which services call `with_tenant`: that this file compiles is most of the test; it also runs.
 
 use crate::stage::{Stage, slug};
-use cgk::{Db, Error, TenantContext, TenantError, TenantFn, TenantSlug, TenantTx};
+use cgk::{Db, Error, TenantContext, TenantError, TenantFn, TenantSlug, TenantTx, current_tenant};
 use futures_util::StreamExt;
 use std::{fmt, future::Future, pin::Pin, rc::Rc, sync::Arc};
 use tokio::task::JoinSet;
@@ -233,18 +233,18 @@ async fn captures_of_every_kind() {
 async fn nested_timed_and_selected() {
     let (_stage, db, acme) = app().await;
     let globex = slug("globex");
-    assert!(TenantContext::current().is_none());
+    assert!(current_tenant().is_none());
     let task_db = db.clone();
     let nested = tokio::spawn(async move {
         task_db
             .with_tenant(&acme, async |tx| {
                 let inner = task_db
                     .with_tenant(&globex, async |tx| {
-                        assert_eq!(TenantContext::current().unwrap().slug, *tx.slug());
+                        assert_eq!(current_tenant().unwrap(), *tx.slug());
                         Ok(count(tx).await?)
                     })
                     .await?;
-                assert_eq!(TenantContext::current().unwrap().slug.as_str(), "acme");
+                assert_eq!(current_tenant().unwrap().as_str(), "acme");
                 Ok(inner + count(tx).await?)
             })
             .await

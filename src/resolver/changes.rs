@@ -1,0 +1,124 @@
+//! What has changed since when, by the notices of the database: in a fixed amount of memory, whatever there is.
+
+use sha2::{Digest, Sha256};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// How many marks are told apart. Two things of one mark are forgotten together.
+const MARKS: usize = 4096;
+
+/// A digest of the name of something that can change, as migration 010 makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark(u16);
+
+impl Mark {
+    /// The mark of a name such as `slug:acme`.
+    pub(super) fn of(name: &str) -> Self {
+        let digest = Sha256::digest(name.as_bytes());
+        Self::of_number(u16::from_be_bytes([digest[0], digest[1]]))
+    }
+
+    /// The notices tell more marks than are told apart here.
+    fn of_number(number: u16) -> Self {
+        Self(number >> 4)
+    }
+}
+
+/// A point in the sequence of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Point(u64);
+
+/// When each mark has changed last.
+pub(super) struct Changes {
+    /// Held by who writes: a point stands for one write.
+    writing: Mutex<()>,
+    now: AtomicU64,
+    /// The last time that everything may have changed.
+    all: AtomicU64,
+    marks: Vec<AtomicU64>,
+}
+
+impl Changes {
+    pub(super) fn new() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self { writing: Mutex::default(), now: zero(), all: zero(), marks: (0..MARKS).map(|_| zero()).collect() }
+    }
+
+    /// The point that whoever begins to look now may say that it has seen.
+    pub(super) fn now(&self) -> Point {
+        Point(self.now.load(Ordering::SeqCst))
+    }
+
+    /// Whether none of these can have changed since a look that began at this point.
+    pub(super) fn none_since(&self, began: Point, marks: &[Mark]) -> bool {
+        let before = |changed: &AtomicU64| changed.load(Ordering::SeqCst) <= began.0;
+        before(&self.all) && marks.iter().all(|mark| before(&self.marks[usize::from(mark.0)]))
+    }
+
+    /// Notes that everything may have changed.
+    pub(super) fn everything(&self) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        // The change before the point: who sees the new point began to look after the change.
+        let next = self.next();
+        self.all.store(next, Ordering::SeqCst);
+        self.now.store(next, Ordering::SeqCst);
+    }
+
+    /// Notes what a notice says. One that cannot be read may mean anything.
+    pub(super) fn noticed(&self, payload: &str) {
+        let marks: Option<Vec<Mark>> = payload.split(',').map(mark).collect();
+        let Some(marks) = marks else { return self.everything() };
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.next();
+        for mark in marks {
+            self.marks[usize::from(mark.0)].store(next, Ordering::SeqCst);
+        }
+        self.now.store(next, Ordering::SeqCst);
+    }
+
+    fn next(&self) -> u64 {
+        self.now.load(Ordering::SeqCst) + 1
+    }
+}
+
+fn mark(text: &str) -> Option<Mark> {
+    let plain = text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    plain.then(|| u16::from_str_radix(text, 16).ok().map(Mark::of_number)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_holds_until_something_of_it_changes() {
+        let changes = Changes::new();
+        let (acme, globex) = (Mark::of("slug:acme"), Mark::of("slug:globex"));
+        assert_ne!(acme, globex);
+        let first = changes.now();
+        assert!(changes.none_since(first, &[acme, globex]));
+        // sha256('slug:acme') begins with these digits.
+        changes.noticed(&format!("{:04x}", acme.0 << 4));
+        assert!(!changes.none_since(first, &[globex, acme]) && changes.none_since(first, &[globex]));
+        assert!(changes.none_since(changes.now(), &[acme]));
+        changes.everything();
+        assert!(!changes.none_since(first, &[globex]) && !changes.none_since(first, &[]));
+    }
+
+    #[test]
+    fn what_cannot_be_read_may_mean_anything() {
+        for payload in ["*", "", "12", "12345", "+123", "0x12", "zzzz", "1234,", "1234,*", "1234, 5678", "ａ123"] {
+            let changes = Changes::new();
+            let began = changes.now();
+            changes.noticed(payload);
+            assert!(!changes.none_since(began, &[]), "{payload:?}");
+        }
+        let changes = Changes::new();
+        let began = changes.now();
+        changes.noticed("1234,abcd,FFFF");
+        assert!(changes.none_since(began, &[]));
+        assert!(!changes.none_since(began, &[Mark::of_number(0xffff)]));
+    }
+}

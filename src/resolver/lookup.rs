@@ -1,0 +1,51 @@
+//! Looks up in the database what is not remembered.
+
+use super::entry::{Entry, Found, Subject, marks_of};
+use crate::{
+    auth::{Auth, AuthError, Rejection},
+    error::{Error, Result, TenantError},
+    resolver::changes::Changes,
+    slug::TenantSlug,
+    tenancy::Db,
+    tenant::{OrganizationId, TenantStatus},
+};
+use std::time::Instant;
+
+/// Asks the database, once.
+pub(super) async fn look_up(key: &Subject, auth: &Auth, changes: &Changes) -> Result<Entry> {
+    let (began, asked_at) = (changes.now(), Instant::now());
+    let mut marks = vec![key.mark()];
+    let (found, lives) = match key {
+        Subject::Slug(slug) => (Found::Tenant(organization(slug, auth).await?), None),
+        Subject::Session(hash) => {
+            let verified = auth.sessions().verify_hash(hash).await.map_err(database)?;
+            marks.extend(marks_of(&verified));
+            (Found::Session(verified.outcome), verified.lives)
+        }
+        Subject::ApiKey(hash) => {
+            let verified = auth.api_keys().verify_hash(hash).await.map_err(database)?;
+            marks.extend(marks_of(&verified));
+            (Found::ApiKey(verified.outcome), verified.lives)
+        }
+    };
+    // What has ended stays so; what ends just now is not remembered.
+    let has_ended = matches!(found, Found::Session(Err(Rejection::Expired)) | Found::ApiKey(Err(Rejection::Expired)));
+    let lives = lives.filter(|_| !has_ended);
+    Ok(Entry { marks, found, began, asked_at, lives })
+}
+
+async fn organization(slug: &TenantSlug, auth: &Auth) -> Result<Option<(OrganizationId, TenantStatus)>> {
+    let db: Db<Error> = auth.db().errors();
+    match db.platform().find_tenant(slug).await {
+        Ok(tenant) => Ok(Some((tenant.id, tenant.status))),
+        Err(Error::Tenant(TenantError::NotFound { .. })) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn database(error: AuthError) -> Error {
+    match error {
+        AuthError::Database(source) | AuthError::TablesMissing { source } => source,
+        other => Error::Unexpected { doing: "look up a credential".into(), found: other.to_string() },
+    }
+}

@@ -1,0 +1,355 @@
+//! From a slug, a session or an API key to its tenant, remembered in the process.
+//!
+//! A service asks this on every request. A [`Resolver`] keeps the answers, a bounded number of them, and forgets one as soon as
+//! the database tells that it may have changed, whichever process made the change: triggers of migration 010 send a
+//! notice when an organization, a user, a session or a key changes, and the resolver listens on a connection of its own.
+//!
+//! While no notices are received (the connection was lost, the server is a standby, a pooler is in between), an answer is used
+//! for [`ResolverSettings::time_max_unnotified`] and no longer. [`Resolver::state`] says so, and so does the log.
+//!
+//! | a change | is seen |
+//! |---|---|
+//! | while notices are received | by every call that begins after the notice came in |
+//! | after the connection was lost | at most `time_max_unnotified` after the change |
+//! | while the connection is silent without being closed | at most `silence_max` or `time_max_unnotified` after the change, whichever is longer |
+//!
+//! Calls for the same slug or credential that come while it is being looked up wait for that one answer. A credential is
+//! remembered by the hash that the database has of it, and never by its token. Inside a transaction of the pool nothing is
+//! remembered and nobody is waited for: such a call could hold the connection that the other needs.
+
+mod changes;
+mod entry;
+mod lookup;
+mod notices;
+mod settings;
+
+pub use notices::NoticeState;
+pub use settings::ResolverSettings;
+
+use crate::{
+    auth::{ApiKey, Auth, AuthError, Session, TenantIdentity, TokenKind},
+    error::{Error, Result, TenantError},
+    slug::TenantSlug,
+    tenancy::is_inside_transaction,
+    tenant::TenantStatus,
+};
+use entry::{Entry, Found, Limits, Subject};
+use futures_util::{FutureExt as _, future::Shared};
+use notices::Notices;
+use quick_cache::sync::Cache;
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::task::AbortHandle;
+use tracing::Instrument as _;
+
+/// How often an answer that others have asked for is waited for before the database is asked for oneself.
+const JOINS_MAX: usize = 3;
+
+/// Finds tenants by slug, session and API key, and remembers them. Cheap to clone; the clones share what is remembered.
+#[derive(Clone)]
+pub struct Resolver {
+    shared: Arc<Remembered>,
+    /// Ends with the last clone.
+    _receiving: Arc<Receiving>,
+}
+
+struct Receiving(AbortHandle);
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What a resolver has done and holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ResolverStatus {
+    /// The slugs and credentials that are remembered, those included that may not be used any more.
+    pub entries: usize,
+    /// The calls that were answered from memory.
+    pub hits: u64,
+    /// The questions to the database.
+    pub lookups: u64,
+}
+
+struct Remembered {
+    auth: Auth,
+    settings: ResolverSettings,
+    entries: Cache<Subject, Arc<Entry>>,
+    /// The questions on their way.
+    asked: Mutex<HashMap<Subject, Question>>,
+    notices: Arc<Notices>,
+    hits: AtomicU64,
+    lookups: AtomicU64,
+}
+
+/// A question on its way, for everybody who waits for its answer.
+type Question = Shared<Pin<Box<dyn Future<Output = Result<Arc<Entry>, Arc<Error>>> + Send>>>;
+
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resolver").field("state", &self.state()).field("status", &self.status()).finish()
+    }
+}
+
+impl Resolver {
+    /// A resolver that remembers nothing yet. It begins to listen for changes in a task of its own, on a connection beside the
+    /// pool, until its last clone is dropped; calls do not wait for that.
+    ///
+    /// ```no_run
+    /// # async fn example(db: cgk::Db) -> Result<(), Box<dyn std::error::Error>> {
+    /// use cgk::{auth::{Auth, AuthSettings}, resolver::{Resolver, ResolverSettings}};
+    /// let auth = Auth::new(&db, AuthSettings::default());
+    /// let resolver = Resolver::new(&auth, ResolverSettings::default());
+    /// let acme = resolver.tenant(&"acme".parse()?).await?; // asks the database
+    /// let acme = resolver.tenant(&"acme".parse()?).await?; // does not
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub fn new(auth: &Auth, settings: ResolverSettings) -> Self {
+        let notices = Arc::new(Notices::new(settings.silence_max));
+        let receiving = tokio::spawn(notices::receive(auth.db().clone(), Arc::clone(&notices)));
+        let shared = Remembered {
+            auth: auth.clone(),
+            entries: Cache::new(settings.entries_max),
+            settings,
+            asked: Mutex::default(),
+            notices,
+            hits: AtomicU64::new(0),
+            lookups: AtomicU64::new(0),
+        };
+        Self { shared: Arc::new(shared), _receiving: Arc::new(Receiving(receiving.abort_handle())) }
+    }
+
+    /// The tenant of this slug, which is active.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// Kinds `NotFound`, `Suspended` and `NotReady`: the registry has no such tenant, or it is not active. What else the
+    /// database refuses. A failure is remembered for nobody but those who waited for it ([`Error::Shared`]).
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing. Dropped, the question still gets its answer, for the next who asks.
+    pub async fn tenant(&self, slug: &TenantSlug) -> Result<TenantIdentity> {
+        let entry = self.shared.find(Subject::Slug(slug.clone())).await?;
+        let Found::Tenant(found) = &entry.found else { unreachable!("a slug finds a tenant") };
+        let tenant = slug.clone();
+        match found {
+            Some((id, TenantStatus::Active)) => Ok(TenantIdentity { id: *id, slug: tenant }),
+            None => Err(TenantError::NotFound { tenant }.into()),
+            Some((_, TenantStatus::Suspended)) => Err(TenantError::Suspended { tenant }.into()),
+            Some((_, status @ TenantStatus::Onboarding)) => {
+                let missing = "it is still being set up".into();
+                Err(TenantError::NotReady { tenant, status: status.clone(), missing }.into())
+            }
+            Some((_, status)) => Err(TenantError::StatusUnknown { tenant, status: status.clone() }.into()),
+        }
+    }
+
+    /// Who presents this session token, as [`Sessions::verify`](crate::auth::Sessions::verify) says.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sessions::verify`](crate::auth::Sessions::verify).
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn session(&self, token: &str) -> crate::auth::Result<Session> {
+        let hash = self.shared.auth.sessions().hash(token)?;
+        match &self.shared.find(Subject::Session(hash)).await?.found {
+            Found::Session(found) => found.clone().map_err(AuthError::from),
+            _ => unreachable!("a session's hash finds a session"),
+        }
+    }
+
+    /// Whose API key this is, as [`ApiKeys::verify`](crate::auth::ApiKeys::verify) says. Its use is noted when it is looked up,
+    /// which is at least as often as [`AuthSettings::key_use_interval`](crate::auth::AuthSettings::key_use_interval), or once a second.
+    ///
+    /// # Locks
+    ///
+    /// As [`ApiKeys::verify`](crate::auth::ApiKeys::verify), where it is looked up.
+    ///
+    /// # Errors
+    ///
+    /// As [`ApiKeys::verify`](crate::auth::ApiKeys::verify).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the use may be noted or not.
+    pub async fn api_key(&self, token: &str) -> crate::auth::Result<ApiKey> {
+        let hash = self.shared.auth.api_keys().hash(token)?;
+        match &self.shared.find(Subject::ApiKey(hash)).await?.found {
+            Found::ApiKey(found) => found.clone().map_err(AuthError::from),
+            _ => unreachable!("a key's hash finds a key"),
+        }
+    }
+
+    /// The kind of token that a text says it is.
+    pub(crate) fn kind_of(&self, token: &str) -> Option<TokenKind> {
+        TokenKind::of(token, &self.shared.auth.settings().brand)
+    }
+
+    /// Whether changes in the database are received.
+    pub fn state(&self) -> NoticeState {
+        let state = self.shared.notices.state().borrow().clone();
+        match state {
+            NoticeState::Received if !self.shared.notices.are_received() => {
+                NoticeState::NotReceived { why: "the connection is silent".into() }
+            }
+            state => state,
+        }
+    }
+
+    /// Waits until changes are received. For a service that is to be ready only then, within a time of its own: on a standby
+    /// and behind a transaction pooler they never are.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped.
+    pub async fn until_notified(&self) {
+        let mut state = self.shared.notices.state();
+        // The sender lives as long as this handle.
+        let _ = state.wait_for(|state| *state == NoticeState::Received).await;
+    }
+
+    /// Waits until changes are not received.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped.
+    pub async fn until_unnotified(&self) {
+        let mut state = self.shared.notices.state();
+        let _ = state.wait_for(|state| *state != NoticeState::Received).await;
+    }
+
+    /// Waits until every change is taken in that was committed before this call, by one round trip to the server, and returns
+    /// whether that was possible. For a process that has revoked a credential and must refuse it from now on.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped.
+    pub async fn caught_up(&self) -> NoticeState {
+        self.shared.notices.caught_up().await;
+        self.state()
+    }
+
+    /// What it has done and holds. Asks nobody.
+    pub fn status(&self) -> ResolverStatus {
+        ResolverStatus {
+            entries: self.shared.entries.len(),
+            hits: self.shared.hits.load(Ordering::Relaxed),
+            lookups: self.shared.lookups.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Forgets everything that is remembered.
+    pub fn forget_all(&self) {
+        self.shared.notices.changes.everything();
+        self.shared.entries.clear();
+    }
+}
+
+impl Remembered {
+    /// What is remembered of a key, and still holds; else what the database says.
+    async fn find(self: &Arc<Self>, key: Subject) -> Result<Arc<Entry>> {
+        if is_inside_transaction() {
+            return self.ask(&key).await;
+        }
+        if let Some(entry) = self.entries.get(&key).filter(|entry| self.holds(entry)) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(entry);
+        }
+        for _ in 0..JOINS_MAX {
+            let (question, whose) = self.question(&key);
+            let entry = question.await.map_err(Error::Shared)?;
+            // The answer to another's question may be older than a change that was seen before this call.
+            if whose == Whose::Own || self.holds(&entry) {
+                return Ok(entry);
+            }
+        }
+        self.ask(&key).await
+    }
+
+    fn holds(&self, entry: &Entry) -> bool {
+        let settings = &self.settings;
+        let known = if self.notices.are_received() { settings.time_max } else { settings.time_max_unnotified };
+        let api_key = self.auth.settings().key_use_interval.max(Duration::from_secs(1));
+        let limits = Limits { known, unknown: known.min(settings.unknown_time_max), api_key };
+        entry.holds(&self.notices.changes, limits, Instant::now())
+    }
+
+    /// Asks the database, and remembers nothing.
+    async fn ask(&self, key: &Subject) -> Result<Arc<Entry>> {
+        self.lookups.fetch_add(1, Ordering::Relaxed);
+        lookup::look_up(key, &self.auth, &self.notices.changes).await.map(Arc::new)
+    }
+
+    /// The question that is on its way for this key, or a new one. It runs in a task of its own, so that who asked first may
+    /// go away, or stop being polled, without holding up the others.
+    fn question(self: &Arc<Self>, key: &Subject) -> (Question, Whose) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(question) = asked.get(key) {
+            return (question.clone(), Whose::Others);
+        }
+        let answered = Answered { remembered: Arc::clone(self), key: key.clone() };
+        let asking = async move {
+            let answer = answered.remembered.ask(&answered.key).await;
+            if let Ok(entry) = &answer {
+                answered.remembered.entries.insert(answered.key.clone(), Arc::clone(entry));
+            }
+            answer.map_err(Arc::new)
+        };
+        let task = tokio::spawn(asking.in_current_span()).map(|ended| {
+            let unanswered = |error: tokio::task::JoinError| Error::Unexpected {
+                doing: "look up a tenant or credential".into(),
+                found: error.to_string(),
+            };
+            ended.unwrap_or_else(|error| Err(Arc::new(unanswered(error))))
+        });
+        let task: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(task);
+        let question = task.shared();
+        asked.insert(key.clone(), question.clone());
+        (question, Whose::Own)
+    }
+}
+
+/// Who has asked a question.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Own,
+    Others,
+}
+
+/// Takes a question away when it has its answer, or when its task ends without.
+struct Answered {
+    remembered: Arc<Remembered>,
+    key: Subject,
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.remembered.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}

@@ -1,0 +1,164 @@
+//! Receives the notices of changes, on a connection of its own, and says whether they are received.
+
+use super::changes::Changes;
+use crate::{
+    error::{ConnectionError, Error},
+    ident::Ident,
+    tenancy::{Db, Listener},
+};
+use rand::RngExt as _;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::MissedTickBehavior,
+};
+
+/// The channel of migration 010.
+const CHANNEL: &str = "cgk_changes";
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Whether changes in the database are received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoticeState {
+    /// They are: what changed is looked up anew at once.
+    Received,
+    /// They are not: answers are used for
+    /// [`time_max_unnotified`](super::ResolverSettings::time_max_unnotified), and the connection is being made again.
+    NotReceived {
+        /// Why not, for a log.
+        why: String,
+    },
+    /// They cannot be: the connection goes through a transaction pooler, which has no LISTEN. Answers are used for
+    /// [`time_max_unnotified`](super::ResolverSettings::time_max_unnotified).
+    Unavailable {
+        /// Why, for a log.
+        why: String,
+    },
+}
+
+/// What the task that receives shares with those who look up.
+pub(super) struct Notices {
+    pub(super) changes: Changes,
+    state: watch::Sender<NoticeState>,
+    /// When the last question was sent that has an answer; `None`: changes are not received.
+    heard: watch::Sender<Option<Instant>>,
+    /// Somebody wants a question to be sent now.
+    wanted: Notify,
+    silence_max: Duration,
+}
+
+impl Notices {
+    pub(super) fn new(silence_max: Duration) -> Self {
+        let state = NoticeState::NotReceived { why: "the connection is being made".into() };
+        Self {
+            changes: Changes::new(),
+            state: watch::Sender::new(state),
+            heard: watch::Sender::new(None),
+            wanted: Notify::new(),
+            silence_max,
+        }
+    }
+
+    pub(super) fn state(&self) -> watch::Receiver<NoticeState> {
+        self.state.subscribe()
+    }
+
+    /// Whether every change is received that was committed longer ago than the longest silence.
+    pub(super) fn are_received(&self) -> bool {
+        self.heard.borrow().is_some_and(|heard| heard.elapsed() < self.silence_max)
+    }
+
+    /// Waits until every change is taken in that was committed before this call, or until changes are not received.
+    pub(super) async fn caught_up(&self) {
+        let called = Instant::now();
+        let mut heard = self.heard.subscribe();
+        self.wanted.notify_one();
+        // The sender lives as long as this borrow.
+        let _ = heard.wait_for(|heard| heard.is_none_or(|heard| heard >= called)).await;
+    }
+
+    fn heard_at(&self, asked: Instant) {
+        self.heard.send_replace(Some(asked));
+    }
+
+    fn become_unnotified(&self, state: NoticeState) {
+        let (NoticeState::NotReceived { why } | NoticeState::Unavailable { why }) = &state else { return };
+        // Once for each reason, and not at each try.
+        if *self.state.borrow() != state {
+            tracing::warn!(target: "cgk::resolver", %why, "changes of tenants and credentials are not received; answers are used for a short time only");
+        }
+        // The state last: whoever waits for it finds everything else as it says.
+        self.heard.send_replace(None);
+        self.state.send_replace(state);
+    }
+}
+
+/// Receives notices until the task is aborted, or finds that there cannot be any.
+pub(super) async fn receive<E: Send + 'static>(db: Db<E>, notices: Arc<Notices>) {
+    let channel = Ident::new(CHANNEL).expect("a short name is an identifier");
+    let mut pause = PAUSE_FIRST;
+    loop {
+        let asked = Instant::now();
+        let why = match db.listen(std::slice::from_ref(&channel)).await {
+            Ok(listener) => {
+                // What was looked up before may have changed while nothing was received.
+                notices.changes.everything();
+                notices.heard_at(asked);
+                notices.state.send_replace(NoticeState::Received);
+                tracing::info!(target: "cgk::resolver", "changes of tenants and credentials are received");
+                pause = PAUSE_FIRST;
+                follow(listener, &notices).await
+            }
+            Err(error @ Error::Connection(ConnectionError::PoolerRefused { .. })) => {
+                return notices.become_unnotified(NoticeState::Unavailable { why: error.report() });
+            }
+            Err(error) => error.report(),
+        };
+        notices.become_unnotified(NoticeState::NotReceived { why });
+        let random: f64 = rand::rng().random_range(0.5..1.5);
+        tokio::time::sleep(pause.mul_f64(random)).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Takes in notices until the connection is lost or silent; returns why.
+async fn follow(mut listener: Listener, notices: &Notices) -> String {
+    let silence_max = notices.silence_max;
+    let mut due = tokio::time::interval((silence_max / 4).max(Duration::from_millis(1)));
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut asked = Instant::now();
+    // The question on its way.
+    let mut ping = None;
+    loop {
+        tokio::select! {
+            biased;
+            received = listener.recv() => match received {
+                Ok(notification) => notices.changes.noticed(notification.payload()),
+                Err(error) => return error.report(),
+            },
+            answer = async { ping.as_mut().expect("there is a question").await }, if ping.is_some() => {
+                ping = None;
+                match answer {
+                    Ok(Ok(())) => {
+                        // What was committed before the question has been received by now.
+                        while let Some(notification) = listener.try_recv() {
+                            notices.changes.noticed(notification.payload());
+                        }
+                        notices.heard_at(asked);
+                    }
+                    Ok(Err(error)) => return Error::report(&error),
+                    Err(_) => return format!("the server has not answered in {silence_max:?}"),
+                }
+            }
+            () = async { tokio::select! { _ = due.tick() => {}, () = notices.wanted.notified() => {} } }, if ping.is_none() => {
+                asked = Instant::now();
+                ping = Some(Box::pin(tokio::time::timeout(silence_max, listener.ping())));
+            }
+        }
+    }
+}

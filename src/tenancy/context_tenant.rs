@@ -1,0 +1,139 @@
+//! The tenant of the context that a task is in.
+
+use super::{Db, TenantFn, TxOptions, row::FromRow};
+use crate::{
+    context::TenantContext,
+    error::{Error, Result},
+};
+use std::{future::Future, sync::Arc};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
+
+/// The tenant of a [`TenantContext`]; from [`Db::current`].
+///
+/// It keeps to its context wherever it is used: every call enters the tenant of the context's slug, and is refused
+/// ([`TenantError::ContextStale`](crate::TenantError::ContextStale)) if that slug is another organization's by now.
+pub struct ContextTenant<'a, E = Error> {
+    db: &'a Db<E>,
+    context: Arc<TenantContext>,
+}
+
+impl<E: From<Error> + Send> Db<E> {
+    /// The tenant of the context that the caller is in.
+    ///
+    /// ```no_run
+    /// # async fn example(db: cgk::Db) -> cgk::Result<()> {
+    /// async fn orders(db: &cgk::Db) -> cgk::Result<i64> {
+    ///     let row = db.current()?.query_one("select count(*) from orders", &[]).await?;
+    ///     Ok(row.try_get(0)?)
+    /// }
+    /// let context = cgk::TenantContext::new(cgk::OrganizationId(Default::default()), "acme".parse()?);
+    /// context.scope(orders(&db)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TenantError::NoContext`](crate::TenantError::NoContext).
+    pub fn current(&self) -> Result<ContextTenant<'_, E>, E> {
+        Ok(ContextTenant { db: self, context: TenantContext::current()? })
+    }
+}
+
+impl<E: From<Error> + Send> ContextTenant<'_, E> {
+    /// The context.
+    pub fn context(&self) -> &TenantContext {
+        &self.context
+    }
+
+    /// [`Db::with_tenant`] of the context's tenant.
+    ///
+    /// # Locks
+    ///
+    /// As [`Db::with_tenant`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::with_tenant`], and [`TenantError::ContextStale`](crate::TenantError::ContextStale), kind `Conflict`: no statement of
+    /// the body has run.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Db::with_tenant`].
+    pub fn transaction<T: Send, F: TenantFn<T, E>>(&self, body: F) -> impl Future<Output = Result<T, E>> + Send {
+        self.context.quietly(self.db.with_tenant(&self.context.slug, body))
+    }
+
+    /// [`Db::with_tenant_in`] of the context's tenant.
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Self::transaction).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Db::with_tenant`].
+    pub fn transaction_in<T: Send, F: TenantFn<T, E>>(
+        &self,
+        options: &TxOptions,
+        body: F,
+    ) -> impl Future<Output = Result<T, E>> + Send {
+        self.context.quietly(self.db.with_tenant_in(&self.context.slug, options, body))
+    }
+}
+
+/// Single statements: each as the same method of [`TenantHandle`](crate::TenantHandle), in the tenant of the context.
+macro_rules! single_statement {
+    ($($(#[$doc:meta])* $name:ident($($param:ident: $Param:ty),*) -> $Answer:ty;)*) => {
+        impl<E: From<Error> + Send> ContextTenant<'_, E> {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                ///
+                /// As the same call of [`TenantHandle`](crate::TenantHandle), and
+                /// [`TenantError::ContextStale`](crate::TenantError::ContextStale).
+                ///
+                /// # Cancel safety
+                ///
+                /// As the same call of [`TenantHandle`](crate::TenantHandle).
+                pub async fn $name(&self, $($param: $Param),*) -> Result<$Answer, E> {
+                    self.context.quietly(self.db.tenant(&self.context.slug).$name($($param),*)).await
+                }
+            )*
+        }
+    };
+}
+
+single_statement! {
+    /// Runs a query and returns its rows.
+    query(sql: &str, params: &[&(dyn ToSql + Sync)]) -> Vec<Row>;
+    /// Runs a query that returns exactly one row.
+    query_one(sql: &str, params: &[&(dyn ToSql + Sync)]) -> Row;
+    /// Runs a query that returns one row or none.
+    query_opt(sql: &str, params: &[&(dyn ToSql + Sync)]) -> Option<Row>;
+    /// Runs a statement and returns the number of rows that it changed.
+    execute(sql: &str, params: &[&(dyn ToSql + Sync)]) -> u64;
+    /// Runs a query whose parameter types are given.
+    query_typed(sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Vec<Row>;
+    /// Runs a statement whose parameter types are given and returns the number of rows that it changed.
+    execute_typed(sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> u64;
+}
+
+impl<E: From<Error> + Send> ContextTenant<'_, E> {
+    /// Runs a query and reads each row as a value.
+    ///
+    /// # Errors
+    ///
+    /// As [`TenantHandle::query_as`](crate::TenantHandle::query_as), and
+    /// [`TenantError::ContextStale`](crate::TenantError::ContextStale).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`TenantHandle::query_as`](crate::TenantHandle::query_as).
+    pub async fn query_as<T: FromRow<How>, How>(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<T>, E> {
+        self.context.quietly(self.db.tenant(&self.context.slug).query_as(sql, params)).await
+    }
+}
