@@ -219,14 +219,12 @@ async fn a_right_that_is_given_later_is_noticed_at_the_next_entry() {
         assert_eq!(other.is_err(), grantee != role, "{context}: {other:?}");
         entered(without).await.unwrap_or_else(|error| panic!("{context}, without the schema: {error:?}"));
         for (schemas, wanted) in [("extensions", "TN409"), ("", "")] {
-            raw.run(&format!("set session authorization {}", login.as_str())).await;
-            raw.run(&format!(
-                "begin; set local cgk.isolation = '{}'; set local cgk.extension_schemas = '{schemas}'",
-                isolation.as_str()
-            ))
-            .await;
-            let state = raw.try_run("select public.cgk_enter('acme')").await.err();
-            raw.run("rollback; reset session authorization").await;
+            let name = database.name();
+            raw.run(&format!("alter database \"{name}\" set cgk.extension_schemas = '{schemas}'")).await;
+            let session = Raw::on(&database).await;
+            session.run(&format!("set session authorization {}", login.as_str())).await;
+            session.run(&format!("begin; set local cgk.isolation = '{}'", isolation.as_str())).await;
+            let state = session.try_run("select public.cgk_enter('acme')").await.err();
             let state = state.map_or(String::new(), |error| error.code().unwrap().code().to_owned());
             assert_eq!(state, wanted, "{context}, cgk_enter, {schemas:?}");
         }

@@ -7,6 +7,7 @@ pub(crate) mod commit;
 pub(crate) mod compile;
 pub(crate) mod dropped;
 pub(crate) mod enter;
+pub(crate) mod enter_left;
 pub(crate) mod fleet;
 pub(crate) mod frame;
 pub(crate) mod guard;
