@@ -4,12 +4,13 @@ use super::{
     exit,
     lease::Lease,
     options::TxOptions,
+    pooled,
     protocol::{Nonce, begin, begin_locked, demand_same},
     scope::Scope,
     shared::Shared,
 };
 use crate::{
-    config::Config,
+    config::{Config, Pooling},
     context::TenantContext,
     db::{
         message::{Answer, Message},
@@ -70,9 +71,13 @@ impl Entry {
         let connection = lease.connection();
         let client = connection.client();
         let (isolation, session) = (connection.default_isolation(), config.session());
+        let reset = match config.pooling() {
+            Pooling::Direct => String::new(),
+            Pooling::Transaction => pooled::before(config.pg().get_application_name()),
+        };
         let (message, check, context) = match scope {
             Scope::Tenant(target) => {
-                let begin = begin_locked(&target.slug, options, isolation, session, config.pooling());
+                let begin = reset + &begin_locked(&target.slug, options, isolation, session, config.pooling());
                 match connection.entry_statement() {
                     Some(statement) => {
                         let message = Message::send(client, &begin).await?;
@@ -91,7 +96,7 @@ impl Entry {
                 }
             }
             Scope::Platform(target) => {
-                let begin = begin(options, isolation, session, config.pooling());
+                let begin = reset + &begin(options, isolation, session, config.pooling());
                 (Message::send(client, &format!("{begin}; {}", target.enter_sql(nonce))).await?, None, None)
             }
         };

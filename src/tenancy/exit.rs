@@ -4,6 +4,7 @@
 //! So whatever can run is made to run before the guard, and after the COMMIT the session is looked at by text. The text of a
 //! simple-query message cannot be replaced by anything that the session holds.
 
+use super::pooled;
 use crate::{config::Pooling, db::pool::EXIT_ON_ERROR};
 use rand::RngExt as _;
 use tokio_postgres::error::SqlState;
@@ -16,12 +17,22 @@ const SETTLE: &str = "set constraints all immediate; close all; discard temp";
 const DISCARD_TEMP: usize = 2;
 /// How many statements stand before the guard.
 const GUARD: usize = 3;
+
 /// How many statements stand before the COMMIT.
-const COMMIT: usize = GUARD + 1;
+const fn commit_at(pooling: Pooling) -> usize {
+    match pooling {
+        Pooling::Direct => GUARD + 1,
+        Pooling::Transaction => GUARD + 2,
+    }
+}
 
 /// Settles, runs the guard, a statement that raises `division_by_zero`, commits and scrubs.
 pub(crate) fn commit(guard: &str, pooling: Pooling) -> String {
-    format!("{SETTLE}; {guard}; commit; {}", scrub(pooling))
+    let before_commit = match pooling {
+        Pooling::Direct => "",
+        Pooling::Transaction => pooled::BEFORE_COMMIT,
+    };
+    format!("{SETTLE}; {guard}; {before_commit}commit; {}", scrub(pooling))
 }
 
 /// Rolls back and scrubs: the end of every transaction that does not commit.
@@ -38,24 +49,19 @@ const TEXT_MAX: usize = 60;
 ///
 /// On a connection of one's own it answers with the prepared statements there are ([`Leftovers`]), because what SQL has
 /// prepared, as a block or a function can do unseen, stays for the next tenant to read or to run, and nothing restores what
-/// it dropped. Behind a pooler they are dropped: the session is not ours to throw away.
+/// it dropped. A connection that it fails on is thrown away. Behind a pooler the statements are dropped, and a session that it
+/// fails in ends ([`pooled::after`]).
 fn scrub(pooling: Pooling) -> String {
     let seed = rand::rng().random_range(-1.0..1.0_f64);
-    let (exit_on_error, drop_statements, look) = match pooling {
-        Pooling::Direct => (
-            format!("{EXIT_ON_ERROR}; "),
-            "",
-            format!(
-                "select s.from_sql, pg_catalog.left(s.statement, {TEXT_MAX}), {UNLOCK} \
-                 from pg_catalog.pg_prepared_statement() s"
-            ),
+    match pooling {
+        Pooling::Direct => format!(
+            "close all; reset session authorization; reset all; {EXIT_ON_ERROR}; reset role; unlisten *; discard temp; \
+             discard sequences; set seed = {seed}; \
+             select s.from_sql, pg_catalog.left(s.statement, {TEXT_MAX}), {UNLOCK} \
+             from pg_catalog.pg_prepared_statement() s"
         ),
-        Pooling::Transaction => (String::new(), "deallocate all; ", format!("select {UNLOCK}")),
-    };
-    format!(
-        "close all; reset session authorization; reset all; {exit_on_error}reset role; unlisten *; {drop_statements}discard temp; \
-         discard sequences; set seed = {seed}; {look}"
-    )
+        Pooling::Transaction => pooled::after(seed),
+    }
 }
 
 /// Gives up the locks of the session. Where it stands beside each prepared statement it runs once at least: a session without
@@ -109,17 +115,22 @@ pub(crate) enum CommitOutcome {
 }
 
 /// Judges the answer to [`commit`] by the number of statements that were completed and what stopped the rest.
-pub(crate) fn departure(completed: usize, error: Option<(Option<&SqlState>, Connection)>) -> CommitOutcome {
+pub(crate) fn departure(
+    completed: usize,
+    error: Option<(Option<&SqlState>, Connection)>,
+    pooling: Pooling,
+) -> CommitOutcome {
+    let commit = commit_at(pooling);
     match error {
         None => CommitOutcome::Clean,
         // Once COMMIT was answered the data is committed, whatever the scrub says afterwards.
-        Some(_) if completed > COMMIT => CommitOutcome::Soiled,
+        Some(_) if completed > commit => CommitOutcome::Soiled,
         // Also after an orderly shutdown message: a server may be told to stop between the commit and its answer.
         Some((_, Connection::Lost)) => CommitOutcome::Unknown,
         Some((Some(state), _)) => match completed {
             GUARD if *state == SqlState::DIVISION_BY_ZERO => CommitOutcome::Tampered,
             DISCARD_TEMP if *state == SqlState::OBJECT_IN_USE => CommitOutcome::Tampered,
-            ..COMMIT if *state == SqlState::IN_FAILED_SQL_TRANSACTION => CommitOutcome::Aborted,
+            before if before < commit && *state == SqlState::IN_FAILED_SQL_TRANSACTION => CommitOutcome::Aborted,
             _ => CommitOutcome::Refused,
         },
         Some((None, _)) => CommitOutcome::Unknown,
@@ -139,12 +150,15 @@ mod tests {
 
     #[test]
     fn the_numbers_are_those_of_the_statements() {
-        let sql = commit("select 'guard'", Pooling::Direct);
-        let statements: Vec<&str> = sql.split("; ").collect();
-        assert_eq!(statements[DISCARD_TEMP], "discard temp");
-        assert_eq!(statements[GUARD], "select 'guard'");
-        assert_eq!(statements[COMMIT], "commit");
-        assert_eq!(statements[COMMIT + 1], "close all");
+        for (pooling, first) in [(Pooling::Direct, "close all"), (Pooling::Transaction, "set exit_on_error = on")] {
+            let sql = commit("select 'guard'", pooling);
+            let statements: Vec<&str> = sql.split("; ").collect();
+            assert_eq!(statements[DISCARD_TEMP], "discard temp");
+            assert_eq!(statements[GUARD], "select 'guard'");
+            assert_eq!(statements[commit_at(pooling)], "commit");
+            assert_eq!(statements[commit_at(pooling) + 1], first);
+        }
+        let sql = commit("", Pooling::Direct);
         assert!(!sql.contains("deallocate"), "the driver would miss its statements");
         assert!(commit("", Pooling::Transaction).contains("deallocate all"));
         assert!(roll_back(Pooling::Transaction).contains("deallocate all"));
@@ -152,22 +166,31 @@ mod tests {
 
     #[test]
     fn departures_are_told_apart() {
+        for pooling in [Pooling::Direct, Pooling::Transaction] {
+            departures_with(pooling);
+        }
+    }
+
+    fn departures_with(pooling: Pooling) {
         use Connection::*;
+        let commit = commit_at(pooling);
+        let departure =
+            |completed, error: Option<(Option<&SqlState>, Connection)>| departure(completed, error, pooling);
         let refused = |code: &SqlState, completed| departure(completed, Some((Some(code), Alive)));
         assert_eq!(departure(13, None), CommitOutcome::Clean);
         assert_eq!(refused(&SqlState::DIVISION_BY_ZERO, GUARD), CommitOutcome::Tampered);
         assert_eq!(refused(&SqlState::OBJECT_IN_USE, DISCARD_TEMP), CommitOutcome::Tampered);
-        for guard in 0..COMMIT {
+        for guard in 0..commit {
             assert_eq!(refused(&SqlState::IN_FAILED_SQL_TRANSACTION, guard), CommitOutcome::Aborted);
         }
         // Raised by a deferred trigger, before the guard and in its stead.
         assert_eq!(refused(&SqlState::DIVISION_BY_ZERO, 0), CommitOutcome::Refused);
         assert_eq!(refused(&SqlState::FOREIGN_KEY_VIOLATION, 0), CommitOutcome::Refused);
-        assert_eq!(refused(&SqlState::FOREIGN_KEY_VIOLATION, COMMIT), CommitOutcome::Refused);
-        assert_eq!(refused(&SqlState::DIVISION_BY_ZERO, COMMIT + 1), CommitOutcome::Soiled);
-        assert_eq!(departure(COMMIT, Some((None, Lost))), CommitOutcome::Unknown);
+        assert_eq!(refused(&SqlState::FOREIGN_KEY_VIOLATION, commit), CommitOutcome::Refused);
+        assert_eq!(refused(&SqlState::DIVISION_BY_ZERO, commit + 1), CommitOutcome::Soiled);
+        assert_eq!(departure(commit, Some((None, Lost))), CommitOutcome::Unknown);
         assert_eq!(departure(0, Some((Some(&SqlState::ADMIN_SHUTDOWN), Lost))), CommitOutcome::Unknown);
-        assert_eq!(departure(COMMIT + 1, Some((None, Lost))), CommitOutcome::Soiled);
+        assert_eq!(departure(commit + 1, Some((None, Lost))), CommitOutcome::Soiled);
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl Frame {
     pub fn judge(&self, completed: usize, failure: Option<Failure<'_>>) -> Outcome {
         let state = failure.and_then(|failure| failure.sqlstate).map(SqlState::from_code);
         let stopped = failure.map(|failure| (state.as_ref(), failure.connection));
-        match departure(completed, stopped) {
+        match departure(completed, stopped, Pooling::Direct) {
             CommitOutcome::Clean => Outcome::Committed,
             CommitOutcome::Soiled => Outcome::CommittedUnclean,
             CommitOutcome::Tampered => Outcome::Tampered,

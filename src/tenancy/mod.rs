@@ -16,6 +16,7 @@ mod lease;
 mod listen;
 mod options;
 mod platform;
+mod pooled;
 pub(crate) mod protocol;
 mod retry;
 mod row;

@@ -289,7 +289,7 @@ pub(super) async fn classify_commit(shared: Shared, mut answer: Answer) -> Resul
         .error
         .as_ref()
         .map(|error| (error.code(), if sqlstate::is_lost(error) { Connection::Lost } else { Connection::Alive }));
-    match (departure(answer.completed, judged), answer.error.take()) {
+    match (departure(answer.completed, judged, shared.pooling), answer.error.take()) {
         (CommitOutcome::Clean, _) | (_, None) => {
             shared.lease.judge_scrub(&answer);
             shared.lease.release();

@@ -14,7 +14,9 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// The rows of [`TenantTx::query_raw`](super::TenantTx::query_raw); it cannot leave the transaction.
+/// The rows of [`TenantTx::query_raw`](super::TenantTx::query_raw); it cannot leave the transaction. Dropped before its end, the
+/// rest is read and thrown away. Leaked with [`std::mem::forget`], nothing reads the rest, and no statement of the transaction is
+/// answered any more.
 pub struct Rows<'t> {
     rows: Pin<Box<RowStream>>,
     shared: &'t Shared,
@@ -78,7 +80,8 @@ fn stream_next<T>(
 ///
 /// The COPY is complete when [`CopyIn::finish`] or [`SinkExt::close`](futures_util::SinkExt::close) has returned, which
 /// [`StreamExt::forward`](futures_util::StreamExt::forward) calls. Dropped before, it is abandoned, and the transaction can only be rolled back; dropped
-/// while one of them waits for the answer, it is complete or abandoned, and the transaction commits with it or not at all.
+/// while one of them waits for the answer, it is complete or abandoned, and the transaction commits with it or not at all. Leaked
+/// with [`std::mem::forget`], it stays open, and no statement of the transaction is answered any more.
 #[must_use = "a COPY that is neither finished nor closed is abandoned"]
 pub struct CopyIn<'t, U: bytes::Buf + Send + 'static> {
     sink: Pin<Box<CopyInSink<U>>>,

@@ -4,6 +4,8 @@
 //! its clients really share one server connection, and a control shows that what cgk avoids does leak here.
 
 mod pgbouncer;
+mod proxy;
+mod reset;
 #[path = "../it/support/score.rs"]
 mod score;
 

@@ -1,5 +1,6 @@
 //! A PgBouncer of one's own in front of the tests' server.
 
+use crate::proxy::{self, Rewrite};
 use cgk::{
     Config,
     config::{Pooling, TargetHost},
@@ -12,7 +13,7 @@ use std::{
         fs::{MetadataExt, PermissionsExt},
         process::CommandExt,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -37,11 +38,20 @@ impl Stage {
 
     /// With several, each transaction goes to the one that was not used for the longest time.
     pub(crate) async fn with_server_connections(number: usize) -> Self {
+        Self::start(number, None).await
+    }
+
+    /// With one server connection, on which each query is rewritten before the server reads it.
+    pub(crate) async fn rewriting(rewrite: Rewrite) -> Self {
+        Self::start(1, Some(rewrite)).await
+    }
+
+    async fn start(number: usize, rewrite: Option<Rewrite>) -> Self {
         let database = TestServer::shared().set_up_database().await.unwrap();
         database.with_tenants(&["acme", "globex"]).await.unwrap();
         // A port that is free now may be somebody else's by the time that PgBouncer listens: then another.
         for _ in 0..20 {
-            if let Some((port, directory, process)) = Self::listen(&database, number).await {
+            if let Some((port, directory, process)) = Self::listen(&database, number, rewrite).await {
                 return Self { database, port, directory, process };
             }
         }
@@ -49,10 +59,17 @@ impl Stage {
     }
 
     /// A PgBouncer that listens, or none if its port is taken.
-    async fn listen(database: &TestDatabase, number: usize) -> Option<(u16, PathBuf, Child)> {
+    async fn listen(database: &TestDatabase, number: usize, rewrite: Option<Rewrite>) -> Option<(u16, PathBuf, Child)> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let [TargetHost::Socket { directory: socket, port: server_port }] = database.config().target().hosts() else {
             panic!("this test wants the private server, and CGK_TEST_DATABASE_URL names another");
+        };
+        let host = match rewrite {
+            None => format!("host={socket} port={server_port}"),
+            Some(rewrite) => {
+                let address = Path::new(socket).join(format!(".s.PGSQL.{server_port}"));
+                format!("host=127.0.0.1 port={}", proxy::listen(address, rewrite).await)
+            }
         };
         let directory = std::env::temp_dir().join(format!("cgk-pgbouncer-{:016x}", rand::random::<u64>()));
         fs::create_dir_all(&directory).unwrap();
@@ -61,7 +78,7 @@ impl Stage {
         fs::write(&users, "\"postgres\" \"\"\n").unwrap();
         let ini = directory.join("pgbouncer.ini");
         let settings = format!(
-            "[databases]\n* = host={socket} port={server_port} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+            "[databases]\n* = {host} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = transaction\n\
              default_pool_size = {number}\nmax_db_connections = {number}\nserver_round_robin = 1\n",
             users.display()

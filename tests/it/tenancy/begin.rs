@@ -64,7 +64,9 @@ impl Held {
         let (mut armed, held) = (true, Arc::new(AtomicBool::new(false)));
         let (is_held, sessions) = (Arc::clone(&held), self.sessions);
         self.proxy.rewrite(move |text| {
-            if !text.starts_with("begin") || !std::mem::take(&mut armed) {
+            // Behind a pooler a reset comes first.
+            let opens = text.starts_with("begin") || text.starts_with("set statement_timeout = '1min'; close all");
+            if !opens || !std::mem::take(&mut armed) {
                 return sessions.pass(text);
             }
             let mut statements: Vec<&str> = text.split("; ").collect();
