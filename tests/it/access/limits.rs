@@ -138,6 +138,33 @@ async fn statements_of_the_same_login_are_visible_in_path_mode() {
     }
 }
 
+/// The comment on a schema names its organization for everybody, and so does the registry with path isolation. With the role it
+/// is of no use; the setting decides with path isolation.
+#[tokio::test]
+async fn the_catalogue_says_the_organizations_id() {
+    let stage = Stage::set().await;
+    stage.sql("insert into users (organization_id, email) select id, slug || '@x' from organizations").await;
+    for (isolation, users, organizations) in [(Isolation::Role, "acme@x", 1), (Isolation::Path, "globex@x", 2)] {
+        let db = stage.app(isolation, SharedTables::All).await;
+        let outcome = db
+            .with_tenant(&slug("acme"), async |tx| {
+                let said = "select split_part(obj_description('tenant_globex'::regnamespace), ' ', 3)";
+                let id: String = tx.query_typed(said, &[]).await?[0].get(0);
+                let set = format!("select set_config('app.current_organization_id', '{id}', true)");
+                tx.query_typed(&set, &[]).await?;
+                let rows = tx.query_typed("select email::text from users", &[]).await?;
+                let emails: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+                assert_eq!(emails, [users], "{isolation:?}");
+                tx.query_typed("select set_config('app.current_organization_id', '', true)", &[]).await?;
+                let rows = tx.query_typed("select id from organizations", &[]).await?;
+                assert_eq!(rows.len(), organizations, "{isolation:?}");
+                Ok(id)
+            })
+            .await;
+        assert!(matches!(outcome, Err(Error::Transaction(TransactionError::Tampered { .. }))), "{outcome:?}");
+    }
+}
+
 #[tokio::test]
 async fn truncate_of_a_shared_table_is_a_right_of_its_owner_only() {
     let stage = Stage::set().await;

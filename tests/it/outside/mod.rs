@@ -1,6 +1,7 @@
 //! What testers from outside tried.
 
 pub(crate) mod breaks;
+pub(crate) mod held;
 pub(crate) mod holds;
 pub(crate) mod isolation;
 pub(crate) mod migrations;
