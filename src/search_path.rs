@@ -43,7 +43,7 @@ pub(crate) fn parse_list(text: &str) -> Option<Vec<String>> {
             (name, rest) = parse_quoted(quoted)?;
         } else {
             let end = rest.find([',', '"']).unwrap_or(rest.len());
-            name = rest[..end].trim_end().to_lowercase();
+            name = rest[..end].trim_end().to_ascii_lowercase();
             rest = &rest[end..];
             if name.is_empty() || name.contains(char::is_whitespace) {
                 return None;
@@ -95,6 +95,8 @@ mod tests {
             ("\"$user\", public, extensions", Some("$user|public|extensions")),
             (" Public ,\"Ext\"\"x\",  b ", Some("public|Ext\"x|b")),
             ("\"\"", Some("")),
+            // The server folds ASCII letters only: the Kelvin sign is no k.
+            ("\u{212A}X", Some("\u{212A}x")),
             ("a b", None),
             ("a,", None),
             (",a", None),

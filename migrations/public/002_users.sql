@@ -30,15 +30,18 @@ create table users (
         check (char_length(password_hash) between 20 and 512 and password_hash ~ '^\$[a-z0-9-]+\$')
 );
 
--- One account per address and organization, whatever its letter case. Queries must say lower(email) = lower($1).
-create unique index users_organization_id_lower_email_key on users (organization_id, lower(email));
+-- One account per address and organization, whatever the case of its ASCII letters; every other octet counts. Queries must say
+-- lower(email collate "C") = lower($1 collate "C"). The locale of the database must not decide: most locales fold letters outside
+-- ASCII onto ASCII ones, U+212A (the Kelvin sign) onto k and U+0130 onto i, and a link that is mailed to one address would sign in
+-- the user of another.
+create unique index users_organization_id_lower_email_key on users (organization_id, lower(email collate "C"));
 
 -- Sign-in before the organization is known: which organizations does this address belong to?
-create index users_lower_email_idx on users (lower(email));
+create index users_lower_email_idx on users (lower(email collate "C"));
 
 create trigger users_set_updated_at
     before update on users
     for each row execute function set_updated_at();
 
-comment on column users.email         is 'Kept as typed. Unique per organization by lower(email).';
+comment on column users.email         is 'Kept as typed. Unique per organization by lower(email collate "C").';
 comment on column users.password_hash is 'Null: the user signs in by magic link or a provider only.';

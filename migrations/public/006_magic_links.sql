@@ -25,7 +25,7 @@ create table magic_links (
 );
 
 -- How many links did this address ask for lately, and which of them are still open?
-create index magic_links_lower_email_created_at_idx on magic_links (lower(email), created_at desc);
+create index magic_links_lower_email_created_at_idx on magic_links (lower(email collate "C"), created_at desc);
 
 -- For the sweep that removes old links.
 create index magic_links_expires_at_idx on magic_links (expires_at);

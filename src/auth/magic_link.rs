@@ -149,7 +149,7 @@ impl MagicLinks<'_> {
         Err(why.err().unwrap_or(Rejection::Unknown.into()))
     }
 
-    /// The newest thousand links of an address, whatever the letter case.
+    /// The newest thousand links of an address, whatever the case of its ASCII letters.
     ///
     /// # Locks
     ///
@@ -163,15 +163,16 @@ impl MagicLinks<'_> {
     ///
     /// It changes nothing.
     pub async fn list(&self, email: &str) -> Result<Vec<MagicLink>> {
-        let list = "select id, email, created_at, expires_at, used_at from public.magic_links
-             where pg_catalog.lower(email) = pg_catalog.lower($1) order by created_at desc, id limit 1000";
+        let list = r#"select id, email, created_at, expires_at, used_at from public.magic_links
+             where pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($1 collate pg_catalog."C")
+             order by created_at desc, id limit 1000"#;
         if check_email(email).is_err() {
             return Ok(Vec::new());
         }
         Ok(self.auth.db.platform().query(list, &[&email]).await?.iter().map(read).collect())
     }
 
-    /// Makes all open links of an address useless, and returns how many there were.
+    /// Makes all open links of an address useless, whatever the case of its ASCII letters, and returns how many there were.
     ///
     /// # Locks
     ///
@@ -186,12 +187,12 @@ impl MagicLinks<'_> {
     /// Dropped, all of them may be useless or none.
     pub async fn revoke(&self, email: &str) -> Result<u64> {
         check_email(email)?;
-        let revoke = "update public.magic_links l set used_at = current_timestamp
+        let revoke = r#"update public.magic_links l set used_at = current_timestamp
               from (select id from public.magic_links
-                     where pg_catalog.lower(email) = pg_catalog.lower($1) and used_at is null
-                       and expires_at > current_timestamp
+                     where pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($1 collate pg_catalog."C")
+                       and used_at is null and expires_at > current_timestamp
                      order by id for update) open
-             where l.id = open.id";
+             where l.id = open.id"#;
         self.auth.db.platform().execute(revoke, &[&email]).await
     }
 

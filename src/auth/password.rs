@@ -40,19 +40,14 @@ impl Hasher {
         self.run(move || hash(&password)).await
     }
 
-    /// Compares a password with a stored hash. Without one it compares with that of nobody, so that it takes as long.
+    /// Compares a password with a stored hash, if there is one. A comparison that fails has cost at least one hash of today's
+    /// settings.
     pub(super) async fn compare(&self, password: &str, stored: Option<&str>) -> Result<Compared> {
         if password.len() > BYTES_MAX {
             return Ok(Compared::Wrong);
         }
         let (password, stored) = (password.to_owned(), stored.map(ToOwned::to_owned));
-        self.run(move || {
-            // Made by the first comparison, of whatever user.
-            let of_nobody = of_nobody();
-            let compared = compare(&password, stored.as_deref().unwrap_or(of_nobody));
-            if stored.is_some() { compared } else { Compared::Wrong }
-        })
-        .await
+        self.run(move || compare_evenly(&password, stored.as_deref(), compare)).await
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
@@ -80,6 +75,17 @@ fn hash(password: &str) -> String {
     argon2().hash_password(password.as_bytes()).expect("the operating system gives random numbers").to_string()
 }
 
+/// Compares a password with a stored hash, and where that fails at less cost than a hash of today has, with the hash of nobody.
+fn compare_evenly(password: &str, stored: Option<&str>, mut compare: impl FnMut(&str, &str) -> Compared) -> Compared {
+    // Made by the first comparison, of whatever user.
+    let of_nobody = of_nobody();
+    let compared = stored.map_or(Compared::Wrong, |stored| compare(password, stored));
+    if matches!(compared, Compared::Wrong) && !stored.is_some_and(costs_as_much) {
+        compare(password, of_nobody);
+    }
+    compared
+}
+
 fn compare(password: &str, stored: &str) -> Compared {
     let Ok(parsed) = PasswordHash::new(stored) else { return Compared::Wrong };
     match argon2().verify_password(password.as_bytes(), &parsed) {
@@ -99,6 +105,18 @@ fn is_current(parsed: &PasswordHash) -> bool {
         })
 }
 
+/// Whether a comparison with a hash costs at least as much as one with a hash of today. A hash that cannot be read costs nothing.
+fn costs_as_much(stored: &str) -> bool {
+    let cost = |memory: u32, passes: u32| u64::from(memory) * u64::from(passes);
+    PasswordHash::new(stored).is_ok_and(|parsed| {
+        parsed.algorithm.as_str().parse::<Algorithm>().is_ok()
+            && parsed.hash.is_some()
+            && Params::try_from(&parsed).is_ok_and(|params| {
+                cost(params.m_cost(), params.t_cost()) >= cost(Params::DEFAULT_M_COST, Params::DEFAULT_T_COST)
+            })
+    })
+}
+
 /// A hash that is nobody's.
 fn of_nobody() -> &'static str {
     static HASH: OnceLock<String> = OnceLock::new();
@@ -110,7 +128,11 @@ mod tests {
     use super::*;
 
     fn weak(password: &str) -> String {
-        let params = Params::new(64, 1, 1, None).unwrap();
+        with_settings(password, 64, 1)
+    }
+
+    fn with_settings(password: &str, memory: u32, passes: u32) -> String {
+        let params = Params::new(memory, passes, 1, None).unwrap();
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password(password.as_bytes()).unwrap().to_string()
     }
 
@@ -128,5 +150,30 @@ mod tests {
         // Two hashes of one password differ, and fit in the column.
         assert_ne!(hash("hunter42"), hash("hunter42"));
         assert!((20..=512).contains(&hash("hunter42").len()));
+    }
+
+    /// Counted and not timed: which hashes a wrong password is compared with.
+    #[test]
+    fn a_failed_comparison_costs_at_least_a_hash_of_today() {
+        let compared_with = |password: &str, stored: Option<&str>| {
+            let mut hashes = Vec::new();
+            let compared = compare_evenly(password, stored, |password, hash| {
+                hashes.push(if hash == of_nobody() { "of nobody" } else { "stored" });
+                compare(password, hash)
+            });
+            (matches!(compared, Compared::Wrong), hashes)
+        };
+        let (today, stronger) = (hash("hunter42"), with_settings("hunter42", Params::DEFAULT_M_COST, 3));
+        assert_eq!(compared_with("hunter43", Some(&today)), (true, vec!["stored"]));
+        assert_eq!(compared_with("hunter43", Some(&stronger)), (true, vec!["stored"]));
+        assert_eq!(compared_with("hunter43", None), (true, vec!["of nobody"]));
+        // The password of nobody opens nothing.
+        assert_eq!(compared_with("nobody", None), (true, vec!["of nobody"]));
+        let cut = today.rsplit_once('$').unwrap().0;
+        for cheap in [&weak("hunter42"), "$2b$12$abcdefghijklmnopqrstuuVXuT5Y5Ie8Rb6Yl9UaZ9eA1Hk1r3U6K", "x", cut] {
+            assert_eq!(compared_with("hunter43", Some(cheap)), (true, vec!["stored", "of nobody"]), "{cheap}");
+        }
+        // The right one is compared once; a weak hash is made anew then, which costs the same.
+        assert_eq!(compared_with("hunter42", Some(&weak("hunter42"))), (false, vec!["stored"]));
     }
 }

@@ -135,8 +135,12 @@ impl Sessions<'_> {
     /// current ones, the same transaction replaces it.
     ///
     /// Two transactions: one reads the stored hash, the hashing runs on a thread of its own with no connection held, and the
-    /// second issues the session if the stored hash is still the one that was compared. An unknown address takes as long as a
-    /// wrong password.
+    /// second issues the session if the stored hash is still the one that was compared.
+    ///
+    /// Every attempt that fails computes at least one hash with today's settings: for an unknown address, a user without a
+    /// password, and a stored hash that is weaker or of another algorithm. A stored hash of costlier settings, as one that was
+    /// imported, takes longer than an unknown address, so its time tells that the address has a user, until that user signs in
+    /// and the hash is renewed.
     ///
     /// # Locks
     ///

@@ -167,7 +167,7 @@ impl Users<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no such organization. `EmailTaken`, whatever the letter case. `Invalid`: the address or the
+    /// `NotFound`: there is no such organization. `EmailTaken`, whatever the case of its ASCII letters. `Invalid`: the address or the
     /// password; the database was not asked. `Database`.
     ///
     /// # Cancel safety
@@ -242,15 +242,16 @@ impl Users<'_> {
         changed.await
     }
 
-    /// Compares a password. An unknown address takes as long as a wrong password.
+    /// Compares a password. What fails has cost at least one hash of today's settings, whether or not the address is known.
     pub(super) async fn check_password(
         &self,
         organization: OrganizationId,
         email: &str,
         password: &str,
     ) -> Result<PasswordLogin> {
-        let find = "select id, password_hash from public.users
-             where organization_id = $1 and pg_catalog.lower(email) = pg_catalog.lower($2)";
+        let find = r#"select id, password_hash from public.users
+             where organization_id = $1
+               and pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($2 collate pg_catalog."C")"#;
         let row = match check_email(email) {
             Ok(()) => self.auth.db.platform().query_opt(find, &[&organization.0, &email]).await?,
             Err(_) => None,

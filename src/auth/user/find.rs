@@ -9,12 +9,14 @@ use crate::{
 const FIND: &str = "select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
       from public.users where organization_id = $1 and id = $2";
 
-const BY_EMAIL: &str = "select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
-      from public.users where pg_catalog.lower(email) = pg_catalog.lower($1) order by created_at, id limit 1000";
+const BY_EMAIL: &str = r#"select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
+      from public.users where pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($1 collate pg_catalog."C")
+     order by created_at, id limit 1000"#;
 
-const IN_ORGANIZATION_BY_EMAIL: &str =
-    "select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
-      from public.users where organization_id = $1 and pg_catalog.lower(email) = pg_catalog.lower($2)";
+const IN_ORGANIZATION_BY_EMAIL: &str = r#"select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
+      from public.users
+     where organization_id = $1
+       and pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($2 collate pg_catalog."C")"#;
 
 const LIST: &str = "select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
       from public.users where organization_id = $1 order by created_at desc, id limit 1000";
@@ -38,8 +40,11 @@ impl Users<'_> {
         row.as_ref().map(read).ok_or(AuthError::NotFound { what: "user" })
     }
 
-    /// All users of this address, in whatever organization, whatever the letter case: for whoever follows a magic link, and
-    /// chooses where to sign in. At most a thousand.
+    /// All users of this address, in whatever organization: for whoever follows a magic link, and chooses where to sign in. At
+    /// most a thousand.
+    ///
+    /// The case of ASCII letters is left aside, and every other octet must be the same: an address that only looks the same, or
+    /// that the database's locale would fold onto this one, is another address.
     ///
     /// # Locks
     ///
@@ -59,7 +64,7 @@ impl Users<'_> {
         Ok(self.auth.db.platform().query(BY_EMAIL, &[&email]).await?.iter().map(read).collect())
     }
 
-    /// The user of an organization who has this address, whatever the letter case.
+    /// The user of an organization who has this address, whatever the case of its ASCII letters.
     ///
     /// # Locks
     ///

@@ -153,6 +153,7 @@ fn credentials_are_read_from_one_place_each() {
         ("authorization", "Bearerx y"),
         ("cookie", "xsid=1; SID=2; sid"),
         ("cookie", "sid="),
+        ("cookie", "sid =b"),
         ("proxy-authorization", "Bearer a"),
     ] {
         assert_eq!(names(&rules, Request::get("/").header(name, value)), Ok(vec![]), "{value}");
@@ -163,6 +164,7 @@ fn credentials_are_read_from_one_place_each() {
     assert_eq!(names(&rules, split), of("token b"));
     for twice in [
         Request::get("/").header("cookie", "sid=a; sid=b"),
+        Request::get("/").header("cookie", "sid=; sid=b"),
         Request::get("/").header("cookie", "sid=a").header("cookie", "sid=a"),
         Request::get("/").header("authorization", "Bearer a").header("authorization", "Basic b"),
         Request::get("/").header("x-api-key", "a").header("x-api-key", "a"),

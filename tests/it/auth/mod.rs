@@ -1,5 +1,6 @@
 //! Who asks: users, sessions, API keys and magic links.
 
+mod addresses;
 mod api_keys;
 mod concurrency;
 mod magic_links;
