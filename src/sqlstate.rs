@@ -54,8 +54,32 @@ pub(crate) fn is_lost(error: &tokio_postgres::Error) -> bool {
     match error.as_db_error() {
         Some(answer) => matches!(answer.parsed_severity(), Some(Severity::Fatal | Severity::Panic)),
         // Without an answer from the server it is either the connection, or the driver refusing a parameter or a row.
-        None => error.is_closed() || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>()),
+        None => {
+            error.is_closed()
+                || (std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>())
+                    && !is_unsent(error))
+        }
     }
+}
+
+/// Whether the driver refused a statement and sent nothing of it: a value of another type than the parameter has, another number of
+/// parameters than the statement has, more than the protocol can count, a zero byte in a text.
+pub(crate) fn is_unsent(error: &tokio_postgres::Error) -> bool {
+    if error.as_db_error().is_some() {
+        return false;
+    }
+    // The driver keeps the kind of its errors to itself, and calls some of what it could not write a response that it could not
+    // read. The texts below are of what it writes alone.
+    const UNWRITABLE: [&str; 3] =
+        ["string contains embedded null", "value too large to transmit", "message length overflow"];
+    let unwritable = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<std::io::Error>() && UNWRITABLE.contains(&cause.to_string().as_str())
+    };
+    let text = error.to_string();
+    text == "error encoding message to server"
+        || std::error::Error::source(error).is_some_and(unwritable)
+        || text.starts_with("error serializing parameter ")
+        || (text.starts_with("expected ") && text.contains(" parameters but got "))
 }
 
 /// Whether driver and server disagree about whose turn it is, as after a COPY FROM STDIN that was sent as a query: the server

@@ -48,6 +48,10 @@ impl fmt::Display for DriverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.server() {
             Some(answer) => write!(f, "{}: {} ({})", answer.severity(), answer.message(), answer.code().code()),
+            // Some of these the driver calls a response that it could not read.
+            None if crate::sqlstate::is_unsent(&self.0) && self.0.to_string().contains("response") => {
+                f.write_str("error encoding message to server")
+            }
             None => self.0.fmt(f),
         }
     }

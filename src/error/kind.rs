@@ -3,7 +3,8 @@
 /// The closed list of what can be wrong: what a program decides by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// The input cannot be used: a slug, a setting, a migration file. Nothing was touched.
+    /// The input cannot be used: a slug, a setting, a migration file, a parameter of another type than the statement's. Nothing was
+    /// touched.
     Invalid,
     /// The database cannot be reached or used just now; trying again later may work.
     Unavailable,

@@ -103,14 +103,21 @@ impl Error {
     ///
     /// A statement that the server refused because of its own condition (a full disk, a shutdown, no free connection, a
     /// read-only server) is [`Unavailable`](ErrorKind::Unavailable) and not [`Failed`](ErrorKind::Failed), whatever the
-    /// statement was.
+    /// statement was. One that the driver refused and never sent, because of a parameter or a zero byte in its text, is
+    /// [`Invalid`](ErrorKind::Invalid).
     pub fn kind(&self) -> ErrorKind {
         match self.entry().1 {
             // The session could write when the connection was made: a statement of the file's made it read-only.
             ErrorKind::Failed if self.is_read_only_file() => ErrorKind::Failed,
             ErrorKind::Failed if self.sqlstate().is_some_and(crate::sqlstate::is_the_servers) => ErrorKind::Unavailable,
+            ErrorKind::Failed if self.is_unsent() => ErrorKind::Invalid,
             kind => kind,
         }
+    }
+
+    /// Whether the driver refused the statement and sent nothing.
+    fn is_unsent(&self) -> bool {
+        self.driver().is_some_and(|driver| crate::sqlstate::is_unsent(driver.as_postgres()))
     }
 
     /// Whether a migration made its own session read-only.

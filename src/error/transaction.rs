@@ -25,12 +25,12 @@ pub enum TransactionError {
         /// What to do instead.
         instead: &'static str,
     },
-    /// A statement failed, the closure ignored that and asked for a commit; nothing is committed.
-    #[error("a statement in the transaction of tenant {tenant} failed ({}) and the closure returned Ok: nothing is committed", .failed.as_ref().map_or("unknown", |state| state.code()))]
+    /// A statement failed, at the server or in the driver, the closure ignored that and asked for a commit; nothing is committed.
+    #[error("a statement in the transaction of tenant {tenant} failed ({}) and the closure returned Ok: nothing is committed", .failed.as_ref().map_or("no SQLSTATE", |state| state.code()))]
     Aborted {
         /// The tenant.
         tenant: TenantSlug,
-        /// The SQLSTATE of the first statement that failed.
+        /// The SQLSTATE of the first statement that failed at the server, where it is known.
         failed: Option<SqlState>,
     },
     /// The connection broke off around COMMIT: the transaction is either wholly committed or not at all, and which of the
@@ -93,7 +93,7 @@ pub enum TransactionError {
     PlatformRefused {
         /// What ran inside it.
         why: String,
-        /// The SQLSTATE of the first statement that failed.
+        /// The SQLSTATE of the first statement that failed at the server, where it is known.
         failed: Option<SqlState>,
     },
     /// The connection broke off around COMMIT of a transaction of the platform's own.

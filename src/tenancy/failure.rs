@@ -31,6 +31,8 @@ pub(super) struct Seen {
     unanswered: Vec<StatementNumber>,
     /// Whether a statement was asked for and given up before it could be sent.
     unsent: bool,
+    /// How many statements the driver refused. None of them reached the server, so its answers to others say nothing of them.
+    refused: usize,
 }
 
 /// A failed statement.
@@ -85,6 +87,27 @@ impl FailureLog {
         self.state().seen.unsent
     }
 
+    /// Notes that the driver refused a statement.
+    pub(super) fn refused(&self) {
+        self.state().seen.refused += 1;
+    }
+
+    /// Forgets one statement that the driver refused: it is sent again in another form.
+    pub(super) fn sent_after_all(&self) {
+        let seen = &mut self.state().seen;
+        seen.refused = seen.refused.saturating_sub(1);
+    }
+
+    /// Whether the driver refused a statement.
+    pub(super) fn has_refused(&self) -> bool {
+        self.state().seen.refused > 0
+    }
+
+    /// Whether the driver refused a statement since [`save`](Self::save).
+    pub(super) fn has_refused_since(&self, saved: &Seen) -> bool {
+        self.state().seen.refused > saved.refused
+    }
+
     /// Whether the transaction was aborted by a conflict, as far as can be known: of a statement that nobody waited for the
     /// server does not say again why it failed.
     pub(super) fn is_by_conflict(&self, aborted: Aborted) -> bool {
@@ -95,7 +118,7 @@ impl FailureLog {
                 unanswered.iter().any(|unanswered| *unanswered < first.number)
             }
             Some(first) => is_conflict(&first.sqlstate),
-            None => aborted == Aborted::ByServer && !unanswered.is_empty(),
+            None => aborted == Aborted::ByServer && !unanswered.is_empty() && state.seen.refused == 0,
         }
     }
 
@@ -192,6 +215,26 @@ mod tests {
         assert!(log.has_unsent());
         log.restore(before);
         assert!(!log.has_unsent());
+    }
+
+    #[test]
+    fn what_the_driver_refused_is_known_until_it_is_rolled_back() {
+        let log = FailureLog::default();
+        log.refused();
+        log.sent_after_all();
+        assert!(!log.has_refused());
+        log.refused();
+        let before = log.save();
+        // A later statement that succeeds does not undo it: the server never saw it.
+        log.succeeded(log.next());
+        assert!(log.has_refused() && !log.has_refused_since(&before));
+        log.refused();
+        assert!(log.has_refused_since(&before));
+        // It is no conflict, whatever else nobody waited for.
+        log.unanswered(log.next());
+        assert!(!log.is_by_conflict(Aborted::ByServer));
+        log.restore(before);
+        assert!(log.has_refused());
     }
 
     #[test]

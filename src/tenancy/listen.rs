@@ -94,7 +94,9 @@ impl Listener {
     pub async fn recv(&mut self) -> Result<Notification> {
         match self.received.recv().await {
             Some(Ok(notification)) => Ok(notification),
-            Some(Err(source)) => Err(ConnectionError::Lost { doing: "listening".into(), source: source.into() }.into()),
+            Some(Err(source)) => {
+                Err(ConnectionError::Lost { doing: "receive a notification".into(), source: source.into() }.into())
+            }
             None => Err(Error::Unexpected { doing: "listen".into(), found: "the connection is closed".into() }),
         }
     }

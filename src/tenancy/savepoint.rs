@@ -43,12 +43,17 @@ impl<'t, T> Savepoint<'t, T> {
     ///
     /// # Errors
     ///
-    /// As [`TenantTx::query`](super::TenantTx::query); the part is then rolled back.
+    /// As [`TenantTx::query`](super::TenantTx::query); the part is then rolled back. Kind `Refused` where the driver refused a
+    /// statement in it, as the server refuses where it did.
     ///
     /// # Cancel safety
     ///
     /// Dropped once it was polled, the part is kept, or, where something in it had failed, the transaction cannot commit.
     pub async fn release(mut self) -> Result<()> {
+        // As the server refuses to release what holds a failed statement.
+        if self.shared.failures.has_refused_since(&self.seen_before) {
+            return Err(self.shared.scope.aborted(None));
+        }
         let sql = format!("release savepoint {}", self.name());
         // On its way from here on: a ROLLBACK TO sent behind it would not find the savepoint.
         self.state = State::Closed;

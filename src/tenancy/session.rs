@@ -201,7 +201,7 @@ impl<E> Db<E> {
             return shared.scope.commit_unknown(refusal);
         }
         if sqlstate::is_lost(&refusal) {
-            let doing = format!("entering {}", shared.scope);
+            let doing = format!("enter {}", shared.scope);
             return ConnectionError::Lost { doing, source: refusal.into() }.into();
         }
         match shared.scope.clone() {
@@ -259,7 +259,7 @@ impl<E> Db<E> {
 /// Commits, guarded and scrubbed.
 async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
     let (tampered, unsent) = (shared.is_tampered(), shared.failures.has_unsent());
-    if tampered || unsent || !shared.lease.is_answering() {
+    if tampered || unsent || shared.failures.has_refused() || !shared.lease.is_answering() {
         let error = match (tampered, unsent) {
             (true, _) => shared.scope.tampered(),
             (false, true) => shared.scope.statement_dropped(),
@@ -273,7 +273,7 @@ async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
         Ok(exit) => exit,
         // Not even sent: the connection was gone before, and the transaction with it.
         Err(source) => {
-            let doing = format!("committing the transaction of {}", shared.scope);
+            let doing = format!("commit the transaction of {}", shared.scope);
             shared.lease.discard();
             return Err(ConnectionError::Lost { doing, source: source.into() }.into());
         }

@@ -192,8 +192,11 @@ impl Shared {
         if let Some(state) = source.code() {
             self.failures.failed(number, state);
         }
+        if sqlstate::is_unsent(&source) {
+            self.failures.refused();
+        }
         if sqlstate::is_lost(&source) {
-            let doing = format!("running a statement of {}", self.scope);
+            let doing = format!("run a statement of {}", self.scope);
             return ConnectionError::Lost { doing, source: source.into() }.into();
         }
         self.lease.judge_failure(&source);
@@ -232,6 +235,9 @@ impl Shared {
         let source = cause.as_postgres();
         if !self.is_outdated(&described, sql, source) || source.as_db_error().is_some() {
             return outcome;
+        }
+        if sqlstate::is_unsent(source) {
+            self.failures.sent_after_all();
         }
         let described = self.failures.until_sent(self.describe(sql, params)).await?;
         self.run(work(described.typed(params))).await

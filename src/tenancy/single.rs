@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     db::message::Answer,
-    error::{Error, Result, TenantError, TransactionError},
+    error::{ConnectionError, Error, Result, TenantError, TransactionError},
     slug::TenantSlug,
     sqlstate,
 };
@@ -338,6 +338,11 @@ impl<E: From<Error> + Send> Single<'_, E> {
             (Err(source), Err(_)) if outdated => Ok(Ended::Again(scope.failed(source))),
             // The driver asks for a type it does not know behind the COMMIT: the statement is committed, its rows are lost.
             (Err(source), Ok(())) if sqlstate::is_lost(&source) => Err(scope.commit_unknown(source).into()),
+            // Nothing was committed: what is known of the commit is above.
+            (Err(source), Err(_)) if sqlstate::is_lost(&source) => {
+                let doing = format!("run a statement of {scope}");
+                Err(Error::from(ConnectionError::Lost { doing, source: source.into() }).into())
+            }
             (Err(source), _) => Err(scope.failed(source).into()),
         }
     }

@@ -217,8 +217,14 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// Kind `Failed` with the server's answer as source; the transaction can then only be rolled back, or back to a
-            /// [`savepoint`](Self::savepoint). Kind `Unavailable` when the connection is lost. This is so for every statement here.
+            /// Kind `Failed` with the server's answer as source; kind `Invalid` where the driver refuses it and sends nothing: a
+            /// parameter of another type, another number of parameters, more than 65,535 of them, a zero byte in the text. The
+            /// transaction can then only be rolled back, or back to a [`savepoint`](Self::savepoint): a closure that ignores the
+            /// error and returns `Ok` gets [`TransactionError::Aborted`](crate::TransactionError::Aborted) for a tenant. Kind
+            /// `Unavailable` when the connection is lost. This is so for every statement here.
+            ///
+            /// After a refusal of the driver's the server still answers further statements, and the transaction commits none of
+            /// them; a `ROLLBACK TO SAVEPOINT` of your own text does not change that.
             ///
             /// # Cancel safety
             ///
@@ -238,7 +244,8 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query), and kind `Failed` for any other number of rows.
+            /// As [`query`](Self::query), and kind `Failed` for any other number of rows; the statement ran, and the transaction
+            /// can go on.
             pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row> {
                 self.shared.query_one(sql, params).await
             }
@@ -247,7 +254,8 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query), and kind `Failed` for more than one row.
+            /// As [`query`](Self::query), and kind `Failed` for more than one row; the statement ran, and the transaction can go
+            /// on.
             pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
                 self.shared.query_opt(sql, params).await
             }

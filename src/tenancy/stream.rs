@@ -164,7 +164,8 @@ impl<'t> BinaryCopyIn<'t> {
         Self { writer, shared, awaited: Some(shared.begin_statement()) }
     }
 
-    /// Writes a row.
+    /// Writes a row. A value of another type than its column has is refused by the driver: the row is not sent, and the
+    /// transaction can only be rolled back.
     ///
     /// # Panics
     ///

@@ -4,6 +4,7 @@ pub(crate) mod docs;
 pub(crate) mod docs_fleet;
 pub(crate) mod docs_links;
 pub(crate) mod docs_migrations;
+pub(crate) mod error_texts;
 pub(crate) mod features;
 pub(crate) mod layering;
 pub(crate) mod plain_english;

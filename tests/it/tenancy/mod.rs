@@ -17,6 +17,7 @@ pub(crate) mod isolation;
 pub(crate) mod lost;
 pub(crate) mod platform;
 pub(crate) mod pool;
+pub(crate) mod refused_by_driver;
 pub(crate) mod retry;
 pub(crate) mod service;
 pub(crate) mod settings;
