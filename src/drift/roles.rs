@@ -81,10 +81,15 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
         16.. => ("m.inherit_option", ""),
         _ => ("x.rolinherit", ", ('inherit', l.rolinherit)"),
     };
+    let parameters = match operator.facts().major() {
+        15.. => "union all select 'parameter ACL', p.parname, p.paracl from pg_catalog.pg_parameter_acl p",
+        _ => "",
+    };
     // From PostgreSQL 16 on the membership says whether rights are inherited, and the attribute is only its default.
     let sql = branches(shared)
         .replace(", ('inherit', l.rolinherit)", inherit_attribute)
         .replace("{inherits}", inherits)
+        .replace("{parameters}", parameters)
         .replace("{memberships}", memberships)
         .replace("{shared}", if shared { "true" } else { "false" })
         .replace(
@@ -145,6 +150,12 @@ fn of_tenant(operator: &Operator, schema: &str, role: &RoleName, kind: &str, a: 
                 format!("alter role {role}{place} reset {}", dotted(setting)),
             )
         }
+        "owns" if a == "default acl" => {
+            let mut parts = b.split(SEPARATOR);
+            let (identity, of) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            let fixes = without_default_rights(identity, of == "every", parts, &role);
+            Some(wrong("role", name, format!("owns {a} {identity}"), &fixes))
+        }
         "owns" => {
             let own = &operator.facts().role;
             let fix = match a {
@@ -156,7 +167,7 @@ fn of_tenant(operator: &Operator, schema: &str, role: &RoleName, kind: &str, a: 
             about_role(format!("owns {a} {b}"), fix)
         }
         "right" => about_role(
-            format!("has rights on {a} {b}, outside of its schema: a hole in isolation"),
+            format!("has rights on {}, outside of its schema: a hole in isolation", named(a, b)),
             revoke(a, b, &role),
         ),
         "writes ledger" => {
@@ -215,6 +226,10 @@ fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Differ
             &format!("may create objects in {}", shown(b)),
             format!("revoke create on {} from public", place(b)),
         ),
+        "everyone has" => everyone(
+            &format!("has rights on {}, which every tenant has too: a hole in isolation", named(a, b)),
+            revoke(a, b, "public"),
+        ),
         "partition" | "inherits" => {
             let (relation, fix) = match kind {
                 "partition" => ("is a partition of", format!("alter table {b} detach partition {a}")),
@@ -230,7 +245,7 @@ fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Differ
             Some(wrong("table", a, text, &[format!("revoke all on {a} from public")]))
         }
         "default right" => {
-            let mut parts = b.split('\u{1f}');
+            let mut parts = b.split(SEPARATOR);
             let mut part = || parts.next().unwrap_or_default();
             let (what, grantee, rights) = (part(), part(), part());
             let fix = format!("alter default privileges for role {login} revoke {rights} on {what} from {grantee}");
@@ -241,6 +256,40 @@ fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Differ
         }
         _ => None,
     }
+}
+
+/// Between the texts of one column of the query; no name that the server quotes needs it.
+const SEPARATOR: char = '\u{1f}';
+
+/// An object as the server calls it, but for kinds that nobody calls so.
+fn named(kind: &str, identity: &str) -> String {
+    match kind {
+        "parameter ACL" => format!("parameter {identity}"),
+        _ => format!("{kind} {identity}"),
+    }
+}
+
+/// The statements after which the server has no entry for default privileges of a role's own: it drops one that says what
+/// goes without saying. That is nothing in a single schema; in every schema the owner has all rights, and everyone those on
+/// functions and types.
+fn without_default_rights<'g>(
+    identity: &str,
+    every_schema: bool,
+    grantees: impl Iterator<Item = &'g str>,
+    role: &str,
+) -> Vec<String> {
+    // The identity reads "for role x in schema y on tables".
+    let (place, what) = identity.rsplit_once(" on ").unwrap_or(("", identity));
+    let statement = |change: String| format!("alter default privileges {place} {change}");
+    let mut fixes: Vec<String> =
+        grantees.map(|grantee| statement(format!("revoke all on {what} from {grantee}"))).collect();
+    if every_schema {
+        fixes.push(statement(format!("grant all on {what} to {role}")));
+        if ["functions", "types"].contains(&what) {
+            fixes.push(statement(format!("grant all on {what} to public")));
+        }
+    }
+    fixes
 }
 
 fn wrong(kind: &str, object: &str, what: String, fixes: &[String]) -> Difference {
@@ -274,13 +323,41 @@ fn revoke(kind: &str, identity: &str, role: &str) -> String {
             None => format!("alter default privileges revoke all on {identity} from {role}"),
         },
         "table column" => {
-            let table = identity.rsplit_once('.').map_or(identity, |(table, _)| table);
-            format!("revoke all on {table} from {role}")
+            // Taken from the table, they are taken from its columns.
+            format!("revoke all on {} from {role}", before_last_name(identity))
         }
         "view" | "materialized view" | "foreign table" | "table" => format!("revoke all on {identity} from {role}"),
+        "parameter ACL" => format!("revoke all on parameter {identity} from {role}"),
         "aggregate" => format!("revoke all on function {identity} from {role}"),
         "foreign-data wrapper" => format!("revoke all on foreign data wrapper {identity} from {role}"),
         "server" => format!("revoke all on foreign server {identity} from {role}"),
         _ => format!("revoke all on {kind} {identity} from {role}"),
+    }
+}
+
+/// A quoted name without its last part: the dot inside of quotes is part of a name.
+fn before_last_name(identity: &str) -> &str {
+    let (mut quoted, mut end) = (false, identity.len());
+    for (index, byte) in identity.bytes().enumerate() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'.' if !quoted => end = index,
+            _ => {}
+        }
+    }
+    &identity[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_is_told_from_its_table() {
+        for (column, table) in
+            [("public.users.email", "public.users"), ("public.\"a.b\".\"c.\"\"d\"", "public.\"a.b\""), ("x", "x")]
+        {
+            assert_eq!(before_last_name(column), table);
+        }
     }
 }

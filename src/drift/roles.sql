@@ -44,7 +44,14 @@ union all
     cross join lateral pg_catalog.unnest(s.setconfig) c (setting)
     where s.setdatabase = 0 or h.oid is not null
 union all
+    -- Of default privileges that are the role's own also: whether they are of every schema, and who is named in them.
     select t.schema, case d.deptype when 'o' then 'owns' else 'right' end, i.type, coalesce(i.identity, '')
+        || case when f.oid is not null and d.deptype = 'o'
+                then E'\x1f' || case f.defaclnamespace when 0 then 'every' else 'one' end
+                     || coalesce((select pg_catalog.string_agg(distinct E'\x1f' || case a.grantee when 0 then 'public'
+                                         else pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text) end, '')
+                                  from pg_catalog.aclexplode(f.defaclacl) a), '')
+                else '' end
     from t join pg_catalog.pg_shdepend d on d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = t.oid
         and d.dbid in (0, (select h.oid from here h)) and d.deptype in ('a', 'o')
         and d.classid <> 'pg_catalog.pg_auth_members'::pg_catalog.regclass
@@ -113,6 +120,17 @@ union all
         select 'database' from pg_catalog.aclexplode(d.datacl) a where a.grantee = 0 and a.privilege_type = 'CREATE') k
     where {shared}
 union all
+    -- What everyone may do, every tenant may. Objects of schemas are compared with them; these are in none.
+    (select '', 'everyone has', 'large object', l.oid::pg_catalog.text from pg_catalog.pg_largeobject_metadata l
+    where {shared} and l.lomacl is not null and exists (select from pg_catalog.aclexplode(l.lomacl) a where a.grantee = 0)
+    order by l.oid limit 1000)
+union all
+    select '', 'everyone has', k.type, k.name from (
+        select 'foreign-data wrapper', pg_catalog.quote_ident(w.fdwname::pg_catalog.text), w.fdwacl from pg_catalog.pg_foreign_data_wrapper w
+        union all select 'server', pg_catalog.quote_ident(s.srvname::pg_catalog.text), s.srvacl from pg_catalog.pg_foreign_server s
+        {parameters}) k (type, name, acl)
+    where {shared} and k.acl is not null and exists (select from pg_catalog.aclexplode(k.acl) a where a.grantee = 0)
+union all
     -- Whoever reads the parent reads the child's rows too, and of a child in public the parent's policies say nothing.
     select '', case when c.relnamespace <> p.relnamespace then case when c.relispartition then 'partition' else 'inherits' end else 'child' end,
         c.oid::pg_catalog.regclass::pg_catalog.text, p.oid::pg_catalog.regclass::pg_catalog.text
@@ -129,7 +147,7 @@ union all
     -- Default privileges of every schema reach tenants' schemas too.
     select '', 'default right', pg_catalog.pg_get_userbyid(f.defaclrole)::pg_catalog.text,
         pg_catalog.concat_ws(E'\x1f', case f.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'
-                                           when 'T' then 'types' when 'n' then 'schemas' else f.defaclobjtype::pg_catalog.text end,
+                                           when 'T' then 'types' when 'n' then 'schemas' when 'L' then 'large objects' else f.defaclobjtype::pg_catalog.text end,
             case when a.grantee = 0 then 'public' else pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text) end,
             pg_catalog.string_agg(pg_catalog.lower(a.privilege_type), ', ' order by a.privilege_type collate "C"))
     from pg_catalog.pg_default_acl f cross join lateral pg_catalog.aclexplode(f.defaclacl) a

@@ -41,6 +41,8 @@ const ORGANIZATION: &str = "the organization belongs to the transaction; another
 const LOGIN: &str = "it changes a login for good, its settings or its password, for all tenants and services; the operator does \
                      that";
 const OWNED: &str = "it takes default privileges from the tenant's role for good; drop objects one by one";
+const DEFAULT_RIGHTS: &str = "it gives or takes rights on whatever the role makes later, for good; grant rights on single objects, or let \
+                              the operator or a migration do it";
 const SAVEPOINT: &str = "names that start with cgk_ are reserved for `tx.savepoint()`; choose another name";
 const SESSION: &str = "reset single settings by name; the session is reset after every transaction";
 
@@ -82,6 +84,7 @@ pub(crate) fn statement_form(sql: &str) -> StatementForm {
         "discard" => refused("discard", SESSION),
         "alter" => match words.next().as_str() {
             "role" => refused("alter role", LOGIN),
+            "default" => refused("alter default privileges", DEFAULT_RIGHTS),
             "user" if words.next() != "mapping" || words.next() != "for" => refused("alter user", LOGIN),
             _ => StatementForm::Inside,
         },
@@ -295,6 +298,11 @@ mod tests {
             ("alter role current_user set work_mem = '1MB'", "alter role"),
             ("ALTER/**/ROLE all reset all", "alter role"),
             ("alter user \"x\" password 'x'", "alter user"),
+            ("alter default privileges grant all on tables to public", "alter default privileges"),
+            (
+                "ALTER /**/ Default privileges for role x in schema y revoke all on tables from z",
+                "alter default privileges",
+            ),
             ("alter user mapping password 'x'", "alter user"),
             ("savepoint cgk_1", "savepoint cgk_…"),
             ("SAVEPOINT \"CGK_1\"", "savepoint cgk_…"),

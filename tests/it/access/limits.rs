@@ -29,6 +29,7 @@ async fn refused_forms_say_what_to_do_instead() {
         ("reset all", "by name"),
         ("discard temp", "by name"),
         ("drop owned by current_user", "one by one"),
+        ("alter default privileges grant all on tables to public", "single objects"),
         ("commit", "savepoint"),
     ] {
         let tenant = in_acme(&stage.db, sql).await.unwrap_err();
