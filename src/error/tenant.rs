@@ -91,6 +91,17 @@ pub enum TenantError {
         "there is no tenant context: the caller runs outside of TenantContext::scope, or in a task that was spawned without it"
     )]
     NoContext,
+    /// A role has the name that the new organization's role would have, and has something already: another organization had the
+    /// slug. Nothing was made.
+    #[error("role {role:?} exists and is not free for a new organization: {holds}")]
+    RoleInUse {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// The role.
+        role: String,
+        /// What it has, and in which databases.
+        holds: String,
+    },
     /// The registry says that the tenant is in use, and its schema is gone. Nothing was made in its place.
     #[error("tenant {tenant} is {status}, but its schema {schema:?} does not exist", schema = schema.as_str())]
     SchemaGone {
@@ -119,6 +130,7 @@ impl TenantError {
             Self::ContextStale { .. } => ("CGK0410", Conflict),
             Self::NoContext => ("CGK0411", Refused),
             Self::SchemaGone { .. } => ("CGK0407", NotReady),
+            Self::RoleInUse { .. } => ("CGK0412", Conflict),
         }
     }
 }

@@ -114,6 +114,10 @@ fn tenant(refused: &TenantError) -> Option<String> {
             schema.as_str()
         ),
         TenantError::SchemaGone { tenant, schema, .. } => schema_gone(tenant, schema),
+        TenantError::RoleInUse { tenant, role, .. } => format!(
+            "Another organization had the slug, and its role is left. If nothing of it is needed, run `drop owned by {role}` as a \
+             superuser in each database that is named, then `drop role {role}` and `cgk tenant:create {tenant}`."
+        ),
         _ => return None,
     };
     Some(text)

@@ -1,5 +1,6 @@
 //! Makes a tenant: registry row, schema, role, all migrations and the ledger, in one transaction.
 
+mod former_role;
 mod many;
 
 pub use many::{CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcome, NewTenant, create_many};
@@ -114,7 +115,8 @@ pub enum Creation {
 /// # Errors
 ///
 /// Kind `NotReady`: the database is not set up, or the tenant is in use and its schema is gone ([`LostSchema`]). `Conflict`: a
-/// schema of that name is there and not cgk's, or it belongs to another organization than the registry's, or PUBLIC or a tenant's
+/// schema of that name is there and not cgk's, or it belongs to another organization than the registry's, or the role of that name
+/// is there, has anything, and would be a new organization's ([`TenantError::RoleInUse`]), or PUBLIC or a tenant's
 /// role may create in `public`. `Denied`: the role
 /// may not create schemas, or roles in role mode. `Drift`: the ledger and the files do not agree, or the files are not the
 /// fleet's ([`MigrationError::WrongFiles`]). `Failed`: a migration was
@@ -261,6 +263,9 @@ async fn try_once(
     facts.refuse_other_organization()?;
     let onboarding = facts.tenant.as_ref().is_some_and(|tenant| tenant.status == TenantStatus::Onboarding);
     refuse_to_replace(&schema, facts, options)?;
+    if let Some(role) = role.as_ref().filter(|_| facts.has_role && facts.tenant.is_none()) {
+        former_role::refuse_role_in_use(operator, slug, role).await?;
+    }
     let needs_role = role.is_some() && !(facts.has_role && facts.role_admitted);
     let registered = facts.tenant.is_some();
     // Pending migrations of a whole tenant are `migrate`'s business.

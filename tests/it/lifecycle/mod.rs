@@ -4,4 +4,5 @@ pub(crate) mod baseline;
 pub(crate) mod create_many;
 pub(crate) mod isolation_finish;
 pub(crate) mod isolation_mode;
+pub(crate) mod removed_tenants;
 pub(crate) mod setup_and_create;
