@@ -60,6 +60,7 @@
 //! | `migrate` (default) | [`setup`], [`lifecycle`], [`migrate`](mod@migrate), [`drift`]: everything that changes schemas or compares them |
 //! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; [`request`], [`resolver`] and [`ownership`]: from a request to its tenant, and to its records; services turn it on with `features = ["platform"]` |
 //! | `derive` | [`FromRow`] for structs with `#[derive(FromRow)]` of the crate `postgres-from-row` |
+//! | `redis` | `cgk::cache`: a cache per tenant over Redis |
 //! | `testing` | `cgk::testing`: a private, throw-away PostgreSQL and a database per test; turns `migrate` on |
 
 #![warn(missing_docs)]
@@ -71,6 +72,8 @@ mod access;
 #[cfg(feature = "platform")]
 pub mod auth;
 mod binding;
+#[cfg(feature = "redis")]
+pub mod cache;
 #[cfg(feature = "migrate")]
 mod catalogue;
 pub mod config;

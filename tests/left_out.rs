@@ -4,5 +4,6 @@
 fn main() {
     println!("left out: kill -9, restarts and a full disk    scripts/fault-runs.sh");
     println!("left out: with_tenant behind PgBouncer       scripts/pooler-tests.sh");
+    println!("left out: the cache over Redis               scripts/redis-tests.sh");
     println!("left out: PostgreSQL 14, 15, 16, 17 and 18   scripts/pg-matrix.sh");
 }

@@ -1,0 +1,241 @@
+//! A cache per tenant, over Redis: a value of one tenant is never read, overwritten or flushed by another.
+//!
+//! [`TenantCaches`] is made once a process. [`TenantCaches::tenant`] takes a tenant that the library found, and gives its
+//! [`TenantCache`].
+//!
+//! ```no_run
+//! # async fn example(db: cgk::Db) -> Result<(), Box<dyn std::error::Error>> {
+//! use cgk::cache::{CacheError, CacheSettings, TenantCaches};
+//! use std::time::Duration;
+//!
+//! #[derive(Debug, thiserror::Error)]
+//! enum AppError {
+//!     #[error(transparent)]
+//!     Database(#[from] cgk::Error),
+//!     #[error(transparent)]
+//!     Cache(#[from] CacheError),
+//! }
+//! let db: cgk::Db<AppError> = db.errors();
+//!
+//! let caches = TenantCaches::new("redis://127.0.0.1:6379", CacheSettings::default())?;
+//! let acme = db.platform().find_tenant(&"acme".parse()?).await?;
+//! let cache = caches.tenant(&acme);
+//! let orders: i64 = cache
+//!     .get_or_compute("orders/count", Duration::from_secs(30), || async {
+//!         let tenant = db.tenant(&acme.slug);
+//!         Ok::<_, AppError>(tenant.query_one("select count(*) from orders", &[]).await?.get(0))
+//!     })
+//!     .await?;
+//! cache.delete("orders/count").await?; // behind the COMMIT of what changes the number
+//! # let _ = orders; Ok(()) }
+//! ```
+//!
+//! # What is stored
+//!
+//! A value is its JSON, for at most its lifetime. The name of its Redis key is `<namespace>:{<organization>}:v:<key>`, with the
+//! organization's id, 32 hexadecimal digits, and not its slug: a tenant that is created again under a slug reads nothing of the
+//! old one, and no key text reaches another tenant's names. Beside it are `…:l:<key>`, while the value is computed, and one
+//! `…:e` a tenant, its epoch. A value counts only while it carries its tenant's epoch. Whatever makes Redis forget the epoch
+//! (a flush, an eviction, a restart) therefore hides values and brings none back. All names of a tenant are in one slot of a
+//! cluster.
+//!
+//! # What is not promised
+//!
+//! A copy of Redis that lags behind, and is made the primary server, may have forgotten a flush or a delete: a value is then
+//! old for the rest of its lifetime. The same holds for a delete that ended with an error.
+
+mod compute;
+mod connection;
+mod error;
+mod flight;
+mod names;
+mod scripts;
+mod settings;
+
+pub use error::CacheError;
+pub use settings::{CacheSettings, OnFailure};
+
+use crate::tenant::{OrganizationId, Tenant};
+use connection::Connection;
+use flight::Flights;
+use names::Names;
+use scripts::Look;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{fmt, sync::Arc, time::Duration};
+
+/// The result of this module's functions.
+pub type Result<T, E = CacheError> = std::result::Result<T, E>;
+
+/// The caches of all tenants in one Redis. Cheap to clone; belongs to the tokio runtime that first uses it.
+#[derive(Clone)]
+pub struct TenantCaches {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connection: Connection,
+    settings: CacheSettings,
+    flights: Arc<Flights>,
+}
+
+impl fmt::Debug for TenantCaches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantCaches").field("settings", &self.inner.settings).finish_non_exhaustive()
+    }
+}
+
+impl TenantCaches {
+    /// The caches in the Redis at this URL: `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or
+    /// `unix:///path/to/socket`. Nothing is connected before the first operation.
+    ///
+    /// With `rediss`, where the process has no default of rustls for its cryptography, ring is made the default.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Invalid`]: the URL or a setting.
+    pub fn new(url: &str, settings: CacheSettings) -> Result<Self> {
+        settings.check()?;
+        let connection = Connection::new(url, &settings)?;
+        Ok(Self { inner: Arc::new(Inner { connection, settings, flights: Arc::default() }) })
+    }
+
+    /// The cache of a tenant that the library found: in the registry, or behind a credential.
+    pub fn tenant(&self, tenant: &impl VerifiedTenant) -> TenantCache {
+        TenantCache { inner: Arc::clone(&self.inner), organization: tenant.verified_id() }
+    }
+}
+
+/// A tenant that the library found and that nobody else can make: [`Tenant`], and with the feature `platform` a
+/// `TenantIdentity`.
+pub trait VerifiedTenant: sealed::Sealed {
+    /// The organization's id.
+    fn verified_id(&self) -> OrganizationId;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl sealed::Sealed for Tenant {}
+impl VerifiedTenant for Tenant {
+    fn verified_id(&self) -> OrganizationId {
+        self.id
+    }
+}
+
+#[cfg(feature = "platform")]
+impl sealed::Sealed for crate::auth::TenantIdentity {}
+#[cfg(feature = "platform")]
+impl VerifiedTenant for crate::auth::TenantIdentity {
+    fn verified_id(&self) -> OrganizationId {
+        self.id
+    }
+}
+
+/// The cache of one tenant; from [`TenantCaches::tenant`]. Cheap to clone.
+///
+/// A key is a text of 1 to 512 bytes, any characters. A lifetime is at least a millisecond and at most 30 days. Each operation
+/// waits for Redis no longer than [`CacheSettings::operation_limit`]; one that ended by it may be carried out all the same.
+#[derive(Clone)]
+pub struct TenantCache {
+    inner: Arc<Inner>,
+    organization: OrganizationId,
+}
+
+impl fmt::Debug for TenantCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantCache").field("organization", &self.organization).finish_non_exhaustive()
+    }
+}
+
+impl TenantCache {
+    /// The value of a key; `None` where there is none, or one that is no `T`.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`: the key. With [`OnFailure::Error`] also `TimedOut`, `Unavailable` and `Refused`; with
+    /// [`OnFailure::Compute`] these are `None`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        match scripts::look(&self.inner.connection, &self.names(key)?).await {
+            Ok(Look::Value(json)) => Ok(decode(&json)),
+            Ok(Look::Missing { .. }) => Ok(None),
+            Err(error) => match self.inner.settings.on_failure {
+                OnFailure::Error => Err(error),
+                OnFailure::Compute => Ok(None),
+            },
+        }
+    }
+
+    /// Sets the value of a key for so long. A computation of the same key that is under way stores nothing afterwards.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`: the key or the lifetime. `Encode`, `TooLarge`: the value. `TimedOut`, `Unavailable`, `Refused`, whatever
+    /// [`OnFailure`] says: an older value may still be there.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the value may be set or not.
+    pub async fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T, lifetime: Duration) -> Result<()> {
+        let (names, lifetime) = (self.names(key)?, settings::lifetime_ms(lifetime)?);
+        let json = self.encode(value)?;
+        let outcome = scripts::set(&self.inner.connection, &names, &json, lifetime).await;
+        self.inner.flights.detach(self.organization, key);
+        outcome
+    }
+
+    /// Removes the value of a key. A computation of the same key that is under way stores nothing afterwards.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`: the key. `TimedOut`, `Unavailable`, `Refused`, whatever [`OnFailure`] says: the value may still be there.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the value may be removed or not.
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        let outcome = scripts::delete(&self.inner.connection, &self.names(key)?).await;
+        self.inner.flights.detach(self.organization, key);
+        outcome
+    }
+
+    /// Removes all values of this tenant and of no other, by one command whose time does not grow with their number: it
+    /// removes the tenant's epoch. The memory of the values is freed as their lifetimes end. Computations that are under way
+    /// store nothing afterwards.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut`, `Unavailable`, `Refused`, whatever [`OnFailure`] says: the values may still be there.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, all values are removed or none.
+    pub async fn flush(&self) -> Result<()> {
+        let epoch = names::epoch(&self.inner.settings.namespace, self.organization);
+        let outcome = scripts::flush(&self.inner.connection, &epoch).await;
+        self.inner.flights.detach_all(self.organization);
+        outcome
+    }
+
+    fn names(&self, key: &str) -> Result<Names> {
+        Names::of(&self.inner.settings.namespace, self.organization, key)
+    }
+
+    fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Vec<u8>> {
+        let json = serde_json::to_vec(value).map_err(|source| CacheError::Encode { source })?;
+        let bytes_max = self.inner.settings.value_bytes_max;
+        match json.len() > bytes_max {
+            true => Err(CacheError::TooLarge { bytes: json.len(), bytes_max }),
+            false => Ok(json),
+        }
+    }
+}
+
+/// A value, unless the bytes are of another type: then it is computed again.
+fn decode<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    serde_json::from_slice(json).inspect_err(|_| tracing::debug!("a cached value is of another type")).ok()
+}

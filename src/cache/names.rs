@@ -1,0 +1,99 @@
+//! The names of a tenant's keys in Redis.
+//!
+//! `<namespace>:{<organization>}:` is the same for all keys of a tenant and for no key of another: the namespace has no colon,
+//! and the organization has 32 digits, always. What follows cannot change that, whatever the text. The braces, the first in
+//! the name, let a cluster put all keys of a tenant into one slot.
+
+use super::{CacheError, Result};
+use crate::tenant::OrganizationId;
+
+/// The longest key of a user, in bytes.
+const KEY_BYTES_MAX: usize = 512;
+
+/// The names for one key of a tenant.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) epoch: String,
+    pub(super) value: String,
+    pub(super) lease: String,
+}
+
+impl Names {
+    pub(super) fn of(namespace: &str, organization: OrganizationId, key: &str) -> Result<Self> {
+        if key.is_empty() || key.len() > KEY_BYTES_MAX {
+            return Err(CacheError::Invalid { what: "the key of a cached value", why: "it must have 1 to 512 bytes" });
+        }
+        let prefix = prefix(namespace, organization);
+        Ok(Self {
+            epoch: epoch(namespace, organization),
+            value: format!("{prefix}v:{key}"),
+            lease: format!("{prefix}l:{key}"),
+        })
+    }
+}
+
+/// The name of a tenant's epoch.
+pub(super) fn epoch(namespace: &str, organization: OrganizationId) -> String {
+    format!("{}e", prefix(namespace, organization))
+}
+
+fn prefix(namespace: &str, organization: OrganizationId) -> String {
+    format!("{namespace}:{{{}}}:", organization.uuid().simple())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    /// Texts that try to be more than a key.
+    fn key() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            Just(":".to_owned()),
+            Just("{".to_owned()),
+            Just("}".to_owned()),
+            Just("cgk:{00000000000000000000000000000001}:v:".to_owned()),
+            Just("}:e".to_owned()),
+            Just("\0".to_owned()),
+            Just("\r\nDEL x\r\n".to_owned()),
+            Just("*?[a-z]".to_owned()),
+            Just("acme".to_owned()),
+            "\\PC{1,8}",
+        ];
+        prop::collection::vec(part, 1..6)
+            .prop_map(|parts| parts.concat())
+            .prop_filter("1 to 512 bytes", |text| (1..=KEY_BYTES_MAX).contains(&text.len()))
+    }
+
+    proptest! {
+        #[test]
+        fn two_names_are_equal_only_if_everything_is(
+            one in (0_u128..3, key()), other in (0_u128..3, key()), namespaces in (0..2, 0..2),
+        ) {
+            let namespace = |n: i32| ["cgk", "cgk-2"][usize::try_from(n).unwrap()];
+            let names = |n: i32, (id, key): &(u128, String)| {
+                let names = Names::of(namespace(n), OrganizationId(Uuid::from_u128(*id)), key).unwrap();
+                [names.epoch, names.value, names.lease]
+            };
+            let (a, b) = (names(namespaces.0, &one), names(namespaces.1, &other));
+            let same_tenant = namespaces.0 == namespaces.1 && one.0 == other.0;
+            for (i, left) in a.iter().enumerate() {
+                for (j, right) in b.iter().enumerate() {
+                    let same = i == j && same_tenant && (i == 0 || one.1 == other.1);
+                    prop_assert_eq!(left == right, same, "{:?} {:?}", left, right);
+                }
+            }
+            // What a cluster hashes is the organization, whatever the key.
+            let slot = a[1].split_once('{').unwrap().1.split_once('}').unwrap().0.to_owned();
+            prop_assert_eq!(slot, Uuid::from_u128(one.0).simple().to_string());
+        }
+    }
+
+    #[test]
+    fn a_key_is_a_text_of_512_bytes_at_most() {
+        let of = |key: &str| Names::of("cgk", OrganizationId(Uuid::nil()), key);
+        assert!(of("").is_err() && of(&"é".repeat(257)).is_err() && of(&"é".repeat(256)).is_ok());
+        assert_eq!(of("a").unwrap().value, "cgk:{00000000000000000000000000000000}:v:a");
+    }
+}

@@ -1,0 +1,144 @@
+//! What is asked of Redis: each operation is one command, which Redis carries out as a whole.
+//!
+//! A value and a lease begin with the 16 bytes of the epoch that they belong to. All names that a script touches are its keys.
+
+use super::{Result, connection::Connection, names::Names, settings::EPOCH_LIFETIME};
+use redis::Cmd;
+
+/// Bytes of an epoch and of a token.
+const ID_BYTES: usize = 16;
+
+/// The right to compute a value and to store it, and what it belongs to.
+pub(super) type Token = [u8; ID_BYTES];
+
+/// What Redis has for a key.
+pub(super) enum Look {
+    /// The JSON.
+    Value(Vec<u8>),
+    /// No value; a computation is under way if there is a token.
+    Missing { token: Option<Token> },
+}
+
+/// The outcome of asking for the right to compute.
+pub(super) enum Taken {
+    /// It is had: epoch and token.
+    Lease(Vec<u8>),
+    /// There is a value by now.
+    Value(Vec<u8>),
+    /// Another process has it.
+    Held,
+}
+
+const SET: &str = "local e = redis.call('GET', KEYS[1])
+if not e or #e ~= 16 then e = ARGV[1] end
+redis.call('SET', KEYS[1], e, 'PX', ARGV[2])
+redis.call('SET', KEYS[2], e .. ARGV[4], 'PX', ARGV[3])
+redis.call('DEL', KEYS[3])
+return 1";
+
+const TAKE: &str = "local e = redis.call('GET', KEYS[1])
+if not e or #e ~= 16 then
+    e = ARGV[1]
+    redis.call('SET', KEYS[1], e, 'PX', ARGV[2])
+end
+local v = redis.call('GET', KEYS[2])
+if v and ARGV[5] == '0' and string.sub(v, 1, 16) == e then return {1, string.sub(v, 17)} end
+local l = redis.call('GET', KEYS[3])
+if l and string.sub(l, 1, 16) == e and string.sub(l, 17) ~= ARGV[3] then return {2, ''} end
+redis.call('SET', KEYS[3], e .. ARGV[3], 'PX', ARGV[4])
+return {0, e .. ARGV[3]}";
+
+const STORE: &str = "local e = string.sub(ARGV[1], 1, 16)
+if redis.call('GET', KEYS[3]) ~= ARGV[1] or redis.call('GET', KEYS[1]) ~= e then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('SET', KEYS[2], e .. ARGV[4], 'PX', ARGV[3])
+redis.call('DEL', KEYS[3])
+return 1";
+
+const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0";
+
+pub(super) async fn look(connection: &Connection, names: &Names) -> Result<Look> {
+    let mut cmd = redis::cmd("MGET");
+    cmd.arg(&names.epoch).arg(&names.value).arg(&names.lease);
+    let [epoch, value, lease]: [Option<Vec<u8>>; 3] = connection.run(&cmd).await?;
+    let Some(epoch) = epoch.filter(|epoch| epoch.len() == ID_BYTES) else { return Ok(Look::Missing { token: None }) };
+    let of_epoch = |bytes: Option<Vec<u8>>| {
+        let mut bytes = bytes.filter(|bytes| bytes.starts_with(&epoch))?;
+        Some(bytes.split_off(ID_BYTES))
+    };
+    match of_epoch(value) {
+        Some(json) => Ok(Look::Value(json)),
+        None => Ok(Look::Missing { token: of_epoch(lease).and_then(|token| token.try_into().ok()) }),
+    }
+}
+
+pub(super) async fn set(connection: &Connection, names: &Names, json: &[u8], lifetime_ms: u64) -> Result<()> {
+    let mut cmd = on_names(SET, names);
+    cmd.arg(&new_id()[..]).arg(epoch_ms()).arg(lifetime_ms).arg(json);
+    connection.run(&cmd).await
+}
+
+pub(super) async fn delete(connection: &Connection, names: &Names) -> Result<()> {
+    let mut cmd = redis::cmd("DEL");
+    cmd.arg(&names.value).arg(&names.lease);
+    connection.run(&cmd).await
+}
+
+pub(super) async fn flush(connection: &Connection, epoch: &str) -> Result<()> {
+    connection.run(redis::cmd("DEL").arg(epoch)).await
+}
+
+/// Asks for the right to compute; `over` says that a value that is there does not count.
+pub(super) async fn take(
+    connection: &Connection,
+    names: &Names,
+    token: &Token,
+    lease_ms: u64,
+    over: bool,
+) -> Result<Taken> {
+    let mut cmd = on_names(TAKE, names);
+    cmd.arg(&new_id()[..]).arg(epoch_ms()).arg(&token[..]).arg(lease_ms).arg(u8::from(over));
+    let (outcome, bytes): (i64, Vec<u8>) = connection.run(&cmd).await?;
+    Ok(match outcome {
+        0 => Taken::Lease(bytes),
+        1 => Taken::Value(bytes),
+        _ => Taken::Held,
+    })
+}
+
+/// Stores what was computed, unless the lease was lost meanwhile: by its time, or because the key was set, deleted or flushed.
+pub(super) async fn store(
+    connection: &Connection,
+    names: &Names,
+    lease: &[u8],
+    json: &[u8],
+    lifetime_ms: u64,
+) -> Result<bool> {
+    let mut cmd = on_names(STORE, names);
+    cmd.arg(lease).arg(epoch_ms()).arg(lifetime_ms).arg(json);
+    connection.run(&cmd).await
+}
+
+/// Gives a lease back.
+pub(super) async fn release(connection: &Connection, name: &str, lease: &[u8]) -> Result<()> {
+    let mut cmd = redis::cmd("EVAL");
+    cmd.arg(RELEASE).arg(1).arg(name).arg(lease);
+    connection.run(&cmd).await
+}
+
+/// A script with the three names of a key.
+fn on_names(script: &str, names: &Names) -> Cmd {
+    let mut cmd = redis::cmd("EVAL");
+    cmd.arg(script).arg(3).arg(&names.epoch).arg(&names.value).arg(&names.lease);
+    cmd
+}
+
+/// A random epoch or token.
+pub(super) fn new_id() -> Token {
+    rand::random()
+}
+
+fn epoch_ms() -> u64 {
+    u64::try_from(EPOCH_LIFETIME.as_millis()).unwrap_or(u64::MAX)
+}
