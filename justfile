@@ -33,9 +33,6 @@ package:
 # Migrates fleets while clients are killed, the server goes down and the disk is full.
 faults *ARGS:
     scripts/fault-runs.sh {{ARGS}}
-# Counts what the tests cannot break, and makes docs/SCOREBOARD.md of it (some twenty minutes; --short: a few).
-scoreboard *ARGS:
-    scripts/scoreboard.sh {{ARGS}}
 
 # Counts what the tests cannot break, and makes docs/SCOREBOARD.md of it (some twenty minutes; --short: a few).
 scoreboard *ARGS:

@@ -52,10 +52,13 @@ mkdir -p "$root/prisma_project/src"
 cd "$root/prisma_project"
 cp -r "$examples/prisma_project/prisma" .
 cp "$examples/prisma_project/server.ts" "$examples/node/src/prisma.ts" src/
-cp "$examples/node/package.json" "$examples/node/prisma.config.ts" "$examples/node/tsconfig.json" .
+cp "$examples/prisma_project/tsconfig.json" .
+# Nothing else of the page is a file. Its packages are those that are installed above, in pinned versions.
+rm -f prisma.config.ts
+echo '{}' >package.json
+npm pkg set type=module
 ln -sfn ../node/node_modules node_modules
-sed -i 's/"rootDir": "."/"rootDir": "src"/' tsconfig.json
-npm run --silent build >build.log 2>&1 || { cat build.log >&2; exit 1; }
+{ npx --no-install prisma generate && npx --no-install tsc; } >build.log 2>&1 || { cat build.log >&2; exit 1; }
 
 # Go, Java and Ruby with Debian's packages, where those are there: their registries are not used. --all installs them.
 debian=/usr/share/gocode/src/github.com/jackc/pgx/v4

@@ -5,11 +5,17 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.http import HttpRequest, HttpResponse
 
 P = ParamSpec("P")
 R = TypeVar("R")
+STATUS = {"TN401": 404, "TN402": 403, "TN403": 503}  # any other error of the functions is a 500
+
+
+def refusal(error: DatabaseError) -> HttpResponse | None:
+    status = STATUS.get(getattr(error.__cause__, "sqlstate", None) or "")
+    return HttpResponse(status=status) if status else None
 
 
 @contextmanager
@@ -30,11 +36,16 @@ class TenantMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        with tenant(request.get_host().split(".")[0]):
-            response = self.get_response(request)
-            if response.streaming:
-                raise RuntimeError("a streamed response would be read after the tenant's transaction")
-            return response
+        try:
+            with tenant(request.get_host().split(".")[0]):
+                response = self.get_response(request)
+                if response.streaming:
+                    raise RuntimeError("a streamed response would be read after the tenant's transaction")
+                return response
+        except DatabaseError as error:
+            if answer := refusal(error):
+                return answer
+            raise
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
         transaction.set_rollback(True)  # Django makes a response of the exception, and nothing may be committed
