@@ -38,6 +38,11 @@ impl Sources {
         self
     }
 
+    /// The names of the variables that are UTF-8.
+    pub(crate) fn names_of_variables(&self) -> impl Iterator<Item = &str> {
+        self.variables.keys().filter_map(|name| name.to_str())
+    }
+
     /// The working directory.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory

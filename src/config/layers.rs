@@ -49,7 +49,10 @@ impl<'a> Layers<'a> {
             None => layers.variable(CONFIG)?.map(|found| (PathBuf::from(found.text), found.origin)),
         };
         layers.file = match named {
-            Some((path, origin)) => ConfigFile::read(sources.directory().join(path), origin)?,
+            Some((path, origin)) => {
+                layers.origins.set(CONFIG.key, origin.clone());
+                ConfigFile::read(sources.directory().join(path), origin)?
+            }
             None => ConfigFile::find(sources.directory())?,
         };
         Ok(layers)

@@ -14,7 +14,7 @@ use super::{Config, locate};
 use crate::ident::Ident;
 use crate::search_path::parse_list;
 
-const REMOTE_PLAINTEXT: Names = names("remote_plaintext", "CGK_INSECURE_PLAINTEXT", "--insecure-plaintext");
+const REMOTE_PLAINTEXT: Names = names("insecure_plaintext", "CGK_INSECURE_PLAINTEXT", "--insecure-plaintext");
 const ISOLATION: Names = names("isolation", "CGK_ISOLATION", "--isolation");
 const SEARCH_PATH: Names = names("search_path", "CGK_SEARCH_PATH", "");
 const POOLED: Names = names("pooled", "CGK_POOLED", "--pooled");
@@ -45,9 +45,59 @@ pub(super) fn load(mut overrides: Overrides, sources: &Sources) -> Result<Config
     config.origins.absorb(std::mem::take(&mut layers.origins));
     choose(&mut config, overrides, &mut layers, sources)?;
     config.origins.absorb(layers.origins);
+    config.config_file = Some(layers.file.path).filter(|path| !path.as_os_str().is_empty());
     config.notices.extend(layers.dotenv.notices);
+    config.notices.extend(unknown_variables(sources));
     config.settle();
     Ok(config)
+}
+
+/// A misspelt variable would be without effect, and nothing would say so.
+fn unknown_variables(sources: &Sources) -> Vec<String> {
+    // Those of the private server and of the tests.
+    const OTHERS: [&str; 14] = [
+        "CGK_ARGUMENTS",
+        "CGK_BENCH_",
+        "CGK_BINARY",
+        "CGK_CACHE_DIR",
+        "CGK_CLIENT_",
+        "CGK_CONFIG",
+        "CGK_COST_TURNS",
+        "CGK_DATABASE_URL_FILE",
+        "CGK_DEMO_DATABASE",
+        "CGK_DIRECT_URL",
+        "CGK_FAULTS",
+        "CGK_NO_DOWNLOAD",
+        "CGK_PG_",
+        "CGK_TEST_",
+    ];
+    let settings = [
+        REMOTE_PLAINTEXT,
+        ISOLATION,
+        SEARCH_PATH,
+        POOLED,
+        MIGRATIONS,
+        APPLICATION_NAME,
+        LOCK_TIMEOUT,
+        STATEMENT_TIMEOUT,
+        MIGRATION_TIMEOUT,
+        MIGRATION_WAIT,
+        IDLE_TIMEOUT,
+        POOL_SIZE_MAX,
+        POOL_WAIT,
+        POOL_AGE,
+        POOL_TENANTS,
+        POOL_DESCRIPTIONS,
+    ];
+    let is_known = |name: &str| {
+        settings.iter().any(|setting| setting.variable == name)
+            || OTHERS.iter().any(|other| name == *other || (other.ends_with('_') && name.starts_with(other)))
+            || name.starts_with("CGK_SCOREBOARD")
+            || name.starts_with("CGK_FAULTS_")
+            || name == "CGK_DIRECT_URL_FILE"
+    };
+    let names = sources.names_of_variables().filter(|name| name.starts_with("CGK_") && !is_known(name));
+    names.map(|name| format!("cgk has no setting {name}: the variable is ignored")).collect()
 }
 
 /// Chooses where the migrations come from, and nothing else.

@@ -121,6 +121,8 @@ pub struct Config {
     session: SessionSettings,
     pool: PoolSettings,
     drift_ignore: Vec<IgnoreRule>,
+    /// The `cgk.toml` that was read.
+    config_file: Option<std::path::PathBuf>,
     origins: Origins,
     notices: Vec<String>,
 }
@@ -407,6 +409,7 @@ impl Config {
             session,
             pool: PoolSettings::default(),
             drift_ignore: Vec::new(),
+            config_file: None,
             origins,
             notices,
         }

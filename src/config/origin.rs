@@ -37,6 +37,8 @@ pub enum Origin {
     Url(&'static str),
     /// The program itself: [`Config::from_url`](super::Config::from_url) or one of the `with_` methods.
     Code,
+    /// Another setting, of which this one is a part.
+    FollowsFrom(&'static str),
     /// Nobody said anything.
     Default,
 }
@@ -50,6 +52,7 @@ impl fmt::Display for Origin {
             Origin::File { path, key } => write!(f, "{}: {key}", path.display()),
             Origin::Line { path, line } => write!(f, "{}, line {line}", path.display()),
             Origin::Url(option) => write!(f, "{option} in the connection URL"),
+            Origin::FollowsFrom(setting) => write!(f, "from {setting}"),
             Origin::Code => f.write_str("code"),
             Origin::Default => f.write_str("default"),
         }

@@ -1,8 +1,13 @@
 //! The settings as a list, for people to read.
 
 use super::settings::{Isolation, MigrationsFrom, Pooling, RemotePlaintext};
-use super::{Config, SettingOrigin, value};
+use super::{Config, Origin, SettingOrigin, value};
 use crate::ident::Ident;
+
+/// A time after which something is ended; zero is no limit.
+fn limit(time: std::time::Duration) -> String {
+    if time.is_zero() { "none".to_owned() } else { value::show(time) }
+}
 
 fn quoted_list(names: &[Ident]) -> String {
     names.iter().map(Ident::quoted).collect::<Vec<_>>().join(", ")
@@ -37,8 +42,8 @@ impl Config {
             MigrationsFrom::Directory(path) => path.display().to_string(),
         };
         let plaintext = match self.plaintext {
-            RemotePlaintext::Refuse => "refuse",
-            RemotePlaintext::Allow => "allow",
+            RemotePlaintext::Refuse => "false",
+            RemotePlaintext::Allow => "true",
         };
         let (session, pool) = (&self.session, &self.pool);
         let [application_name, lock_timeout, statement_timeout, migration_timeout, migration_wait, idle_timeout] =
@@ -47,17 +52,17 @@ impl Config {
         let values = [
             ("database_url", Some(self.address.masked())),
             ("direct_url", self.direct.as_ref().map(|direct| direct.masked())),
-            ("remote_plaintext", Some(plaintext.to_owned())),
+            ("insecure_plaintext", Some(plaintext.to_owned())),
             ("isolation", Some(isolation.to_owned())),
             ("search_path", self.search_path.as_ref().map(|names| quoted_list(names))),
             ("pooled", Some((self.pooling == Pooling::Transaction).to_string())),
             ("migrations", Some(migrations)),
             (application_name, Some(session.application_name.clone())),
-            (lock_timeout, Some(value::show(session.lock_timeout))),
-            (statement_timeout, Some(value::show(session.statement_timeout))),
-            (migration_timeout, Some(value::show(session.migration_statement_timeout))),
+            (lock_timeout, Some(limit(session.lock_timeout))),
+            (statement_timeout, Some(limit(session.statement_timeout))),
+            (migration_timeout, Some(limit(session.migration_statement_timeout))),
             (migration_wait, Some(value::show(session.migration_wait))),
-            (idle_timeout, Some(value::show(session.idle_in_transaction_timeout))),
+            (idle_timeout, Some(limit(session.idle_in_transaction_timeout))),
             (size_max, Some(pool.size_max.to_string())),
             (wait, Some(value::show(pool.wait))),
             (age_max, Some(value::show(pool.connection_age_max))),
@@ -68,9 +73,16 @@ impl Config {
             .into_iter()
             .map(|(name, value)| SettingOrigin { name, value, origin: self.origins.get(name) })
             .collect();
-        // How the connection is encrypted follows from the URL as a whole.
-        let (value, origin) = (Some(self.address.tls.to_string()), self.origins.get("database_url"));
+        // How the connection is encrypted follows from the URL as a whole: from its host, where it says nothing of TLS.
+        let (value, origin) = (Some(self.address.tls.to_string()), Origin::FollowsFrom("database_url"));
         settings.insert(1, SettingOrigin { name: "tls", value, origin });
+        let rules = self.drift_ignore.len();
+        let in_file = |key| self.config_file.clone().filter(|_| rules > 0).map(|path| Origin::File { path, key });
+        let origin = in_file("drift.ignore").unwrap_or(Origin::Default);
+        let value = (rules > 0).then(|| crate::migration::count(rules, "rule"));
+        settings.push(SettingOrigin { name: "drift.ignore", value, origin });
+        let value = self.config_file.as_ref().map(|path| path.display().to_string());
+        settings.push(SettingOrigin { name: "config", value, origin: self.origins.get("config") });
         settings
     }
 }
