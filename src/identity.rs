@@ -11,6 +11,7 @@ pub use guard::RegistryGuard;
 pub(crate) use guard::{GuardFound, guard_registry, look as look_at_guard};
 
 use crate::{
+    config::{Isolation, IsolationModes},
     db::{Operator, identity::Identity, message, milliseconds},
     error::{Error, Result, SetupError, while_doing},
     ident::{DatabaseTag, literal},
@@ -24,7 +25,8 @@ use tokio_postgres::{
 /// An expression: the OID of the current database.
 const OWN_OID: &str = "(select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())";
 
-/// Writes the identity of the database down, unless it is written already.
+/// Writes the identity of the database down, unless it is written already. The isolation is left open where nothing shows it
+/// and the operator lacks the right that the configured one needs.
 ///
 /// A database that has no registry yet gets the tag of its name, or another one where roles of a database that is gone carry
 /// that. One that an earlier version set up keeps the tag that its tenants' roles carry.
@@ -39,10 +41,16 @@ pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
         return Ok(());
     }
     // Refused before anything is written.
-    let modes = isolation::of(operator).await?;
-    crate::db::identity::refuse_isolation(&operator.facts().database, Some(modes), operator.config())?;
+    let known = isolation::known(operator).await?;
+    crate::db::identity::refuse_isolation(&operator.facts().database, known, operator.config())?;
     ensure_tag(operator).await?;
-    isolation::record(operator, modes).await
+    let configured = operator.config().isolation();
+    match known {
+        Some(modes) => isolation::record(operator, modes).await,
+        // Without the right to make roles no tenant can be made: which isolation the database gets stays open.
+        None if configured == Isolation::Role && !operator.facts().creates_roles => Ok(()),
+        None => isolation::record(operator, IsolationModes::only(configured)).await,
+    }
 }
 
 /// Writes the tag of the database down, unless it is written already.

@@ -143,6 +143,7 @@ pub use user::UserId;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/setup/DATABASE.md")]
 #[doc = include_str!("../README.md")]
+#[doc = include_str!("../docs/library.md")]
 struct Readme;
 #[cfg(all(doctest, feature = "platform"))]
 #[doc = include_str!("../docs/service.md")]

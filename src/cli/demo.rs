@@ -367,12 +367,13 @@ impl DemoScript<'_> {
 
     fn begin(&mut self, title: &str, command: &str) {
         self.step += 1;
-        let prompt = if command.starts_with("cgk ") { "$ " } else { "" };
+        // The results are the library's, told shorter than the command tells them.
+        let by = if command.starts_with("cgk ") { "as with: " } else { "" };
         self.printer.output(format!(
-            "\n{} {}\n   {}",
+            "\n{} {}\n   {by}{}",
             paint(GOOD, format!("{}.", self.step)),
             paint(HEADING, title),
-            paint(COMMAND, format!("{prompt}{command}"))
+            paint(COMMAND, command)
         ));
     }
 

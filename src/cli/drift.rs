@@ -170,12 +170,8 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
             printer.info(totals(&report, began));
         }
     }
-    if report.has_drift() {
-        printer.info(format!(
-            "Next: put missing objects into a migration ({}), or undo manual changes. To repair a ledger: {}.",
-            paint(COMMAND, "cgk migrate:new <name>"),
-            paint(COMMAND, "cgk migrate:repair")
-        ));
+    for line in next(&report, shown) {
+        printer.info(line);
     }
     if report.lacks_reference() {
         let shared = report.public.iter().any(|public| public.not_compared == Some(NotCompared::NoReference));
@@ -183,6 +179,33 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
         printer.info(format!("Next: run {} to record what the migrations create.", paint(COMMAND, command)));
     }
     Ok(exit)
+}
+
+/// What to do next, by what was found.
+fn next(report: &DriftReport, shown: Shown) -> Vec<String> {
+    let mut lines = Vec::new();
+    if report.schemas().any(|schema| !schema.differences.is_empty()) {
+        let script = match shown {
+            Shown::Lines => {
+                format!("{} prints statements that undo manual changes. P", paint(COMMAND, "cgk drift --sql"))
+            }
+            Shown::Script => "p".to_owned(),
+        };
+        lines.push(format!(
+            "Next: {script}ut missing objects into a migration ({}). To repair a ledger: {}.",
+            paint(COMMAND, "cgk migrate:new <name>"),
+            paint(COMMAND, "cgk migrate:repair")
+        ));
+    }
+    let (with_fix, without): (Vec<_>, Vec<_>) =
+        report.rights.iter().chain(&report.strays).partition(|found| !found.fix.is_empty());
+    if !with_fix.is_empty() && shown == Shown::Lines {
+        lines.push("Next: review the statements after `fix:` and run them as the operator.".to_owned());
+    }
+    if without.iter().any(|found| found.to_string().contains("cgk setup:database")) {
+        lines.push(format!("Next: {} makes the triggers of the registry.", paint(COMMAND, "cgk setup:database")));
+    }
+    lines
 }
 
 fn exit(report: &DriftReport) -> Exit {

@@ -122,6 +122,11 @@ enum Command {
 }
 
 impl Command {
+    /// Whether Ctrl-C is how the command is ended.
+    fn runs_until_interrupted(&self) -> bool {
+        matches!(self, Self::MigrateStatus(arguments) if arguments.runs_until_interrupted())
+    }
+
     /// What is true of the database after an interruption.
     fn after_interruption(&self) -> &'static str {
         match self {
@@ -196,6 +201,7 @@ fn execute(cli: &Cli, printer: &Printer) -> Result<Exit> {
     runtime.shutdown_background();
     match ended {
         Ok(Ended::ByItself(result)) => result,
+        Ok(Ended::BySignal(Exit::Interrupted)) if cli.command.runs_until_interrupted() => Ok(Exit::Done),
         Ok(Ended::BySignal(exit)) => {
             let message = format!("interrupted: {}", cli.command.after_interruption());
             Ok(tell(printer, &Report::interrupted(&message, exit)))

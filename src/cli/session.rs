@@ -63,7 +63,23 @@ impl Session<'_> {
         let config = self.config()?;
         let migrations = self.migrations(&config)?;
         let operator = Operator::connect(&config).await?;
+        self.warn_of_service_login(&operator);
         Ok((config, migrations, operator))
+    }
+
+    /// What fails for want of a right after this has its cause here.
+    pub(crate) fn warn_of_service_login(&self, operator: &Operator) {
+        if operator.facts().service_login {
+            self.printer.warn(format!(
+                "role {} is a login of services; commands need the URL of the operator, the role that ran cgk setup:database",
+                sanitize(&operator.facts().role)
+            ));
+        }
+    }
+
+    /// For a command that only looks: to which database its answer belongs.
+    pub(crate) fn say_database(&self, operator: &Operator) {
+        self.printer.info(format!("{} {}", paint(FAINT, "database  "), target(operator)));
     }
 
     /// Says, before anything is changed, on which server, database and role it will be.

@@ -50,6 +50,13 @@ pub(crate) fn improve(mut error: clap::Error, arguments: &[OsString], commands: 
         }
         ErrorKind::UnknownArgument => {
             let Some(ContextValue::String(written)) = error.get(ContextKind::InvalidArg) else { return error };
+            let before =
+                words.iter().position(|word| word == written).and_then(|at| words.get(at.checked_sub(1)?)).copied();
+            if before == Some("--watch") {
+                let tip = StyledStr::from(format!("the seconds are written with an equals sign: '--watch={written}'"));
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+                return error;
+            }
             let joined = words.iter().map(|word| format!("{word}:{written}")).find(|name| commands.contains(name));
             if let Some(name) = joined {
                 let tip = StyledStr::from(format!("the command is written with a colon: 'cgk {name}'"));

@@ -78,6 +78,8 @@ pub struct ServerFacts {
     pub role: String,
     /// Whether that role is a superuser.
     pub superuser: bool,
+    /// Whether that role is a login of services ([`login::admit`](crate::login::admit)).
+    pub service_login: bool,
     /// Whether that role may create roles.
     pub creates_roles: bool,
     /// Whether that role may create schemas in the database.
@@ -336,7 +338,9 @@ async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, Overridd
                     pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool,
                     pg_catalog.current_setting('server_encoding'),
                     pg_catalog.current_setting('standard_conforming_strings')::pg_catalog.bool, pg_catalog.pg_is_in_recovery(),
-                    pg_catalog.current_setting('exit_on_error')::pg_catalog.bool
+                    pg_catalog.current_setting('exit_on_error')::pg_catalog.bool,
+                    exists (select from pg_catalog.pg_policy p where p.polrelid = pg_catalog.to_regclass('public.organizations')
+                            and p.polname::pg_catalog.text = 'cgk_login_' || current_user::pg_catalog.text)
              from pg_catalog.pg_roles r where r.rolname = current_user",
             &[],
         )
@@ -356,6 +360,7 @@ async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, Overridd
         database: row.try_get(2).map_err(doing())?,
         role: row.try_get(3).map_err(doing())?,
         superuser: row.try_get(4).map_err(doing())?,
+        service_login: row.try_get(16).map_err(doing())?,
         creates_roles: row.try_get(5).map_err(doing())?,
         creates_schemas: row.try_get(6).map_err(doing())?,
         creates_in_public: row.try_get(7).map_err(doing())?,

@@ -22,7 +22,7 @@ pub use tenant::TenantError;
 pub use transaction::TransactionError;
 
 use crate::{config::ConfigError, slug::InvalidSlug};
-use std::{error::Error as StdError, sync::Arc};
+use std::{error::Error as StdError, fmt, sync::Arc};
 use tokio_postgres::error::SqlState;
 
 /// The result of the library's functions.
@@ -44,7 +44,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///     }
 /// }
 /// ```
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug` is the code and [`Error::report`]: what `main` prints of an error that it returns, and `unwrap` of one that it meets.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The text given is no slug.
@@ -96,6 +98,12 @@ pub enum Error {
         /// What came back.
         found: String,
     },
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] {}", self.code(), self.report())
+    }
 }
 
 impl Error {

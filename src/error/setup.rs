@@ -70,8 +70,8 @@ pub enum SetupError {
         role: String,
         /// What it may do.
         why: String,
-        /// The statement or command that mends it.
-        mend: String,
+        /// The statement or command that fixes it.
+        fix: String,
     },
     /// A schema cannot be in the search path of tenants.
     #[error("schema {schema:?} cannot be in the search path: {why}")]

@@ -16,9 +16,15 @@ use tokio_postgres::{error::SqlState, types::Type};
 
 /// How the database keeps tenants apart: as it is written down, or else as its tenants show.
 pub(crate) async fn of(operator: &Operator) -> Result<IsolationModes> {
+    let configured = IsolationModes::only(operator.config().isolation());
+    Ok(known(operator).await?.unwrap_or(configured))
+}
+
+/// The same; `None` where nothing is written down and no tenant shows it.
+pub(crate) async fn known(operator: &Operator) -> Result<Option<IsolationModes>> {
     let doing = || while_doing("look at the isolation of the database");
     match isolation_modes(operator.client()).await.map_err(doing())? {
-        Some(modes) => Ok(modes),
+        Some(modes) => Ok(Some(modes)),
         None => found(operator).await,
     }
 }
@@ -26,13 +32,13 @@ pub(crate) async fn of(operator: &Operator) -> Result<IsolationModes> {
 /// What the tenants of a database show, in which an earlier version wrote nothing down: a tenant's role that may use the
 /// tenant's schema, or none; and rights of admitted logins on the schemas, which only path isolation gives them. Where it is
 /// both, the fleet is on its way to what is configured.
-async fn found(operator: &Operator) -> Result<IsolationModes> {
+async fn found(operator: &Operator) -> Result<Option<IsolationModes>> {
     let doing = || while_doing("look at how tenants are kept apart");
     let configured = operator.config().isolation();
     let sql = "select pg_catalog.to_regclass('public.organizations') is not null";
     let rows = operator.client().query_typed(sql, &[]).await.map_err(doing())?;
     if !rows.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or(false) {
-        return Ok(IsolationModes::only(configured));
+        return Ok(None);
     }
     let sql = "
         with tenant (nsp, role) as (
@@ -49,13 +55,13 @@ async fn found(operator: &Operator) -> Result<IsolationModes> {
                             and pg_catalog.has_schema_privilege(l.oid, t.nsp, 'usage'))";
     let tag = super::tag_of(operator).await?;
     let rows = operator.client().query_typed(sql, &[(&tag.as_str(), Type::TEXT)]).await.map_err(doing())?;
-    let Some(row) = rows.first() else { return Ok(IsolationModes::only(configured)) };
+    let Some(row) = rows.first() else { return Ok(None) };
     let (by_role, by_path): (bool, bool) = (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?);
     Ok(match (by_role, by_path) {
-        (true, true) => IsolationModes::changing_to(configured),
-        (true, false) => IsolationModes::only(Isolation::Role),
-        (false, true) => IsolationModes::only(Isolation::Path),
-        (false, false) => IsolationModes::only(configured),
+        (true, true) => Some(IsolationModes::changing_to(configured)),
+        (true, false) => Some(IsolationModes::only(Isolation::Role)),
+        (false, true) => Some(IsolationModes::only(Isolation::Path)),
+        (false, false) => None,
     })
 }
 

@@ -232,6 +232,9 @@ impl<'a> Adoption<'a> {
                 foreign::named(&foreign.columns)
             )));
         }
+        if table.is_some() && options.from_table.as_deref() == Some(LEDGER_TABLE) {
+            return Err(self.refuse(format!("its {LEDGER_TABLE} is cgk's own ledger, not the table of another tool")));
+        }
         let rows = match &table {
             Some(_) => ledger::read(self.operator, self.schema).await?.rows,
             None => Vec::new(),

@@ -91,8 +91,8 @@ pub enum RepairOutcome {
 ///
 /// # Errors
 ///
-/// Kind `Conflict`: there is no file of the version to accept, the file of the version to forget is there, or the reason is
-/// empty; nothing was touched. Kind `Drift` ([`MigrationError::WrongFiles`]): in another version than this one the files are not the
+/// Kind `Invalid` ([`MigrationError::NoSuchVersion`]): there is no file of the version to accept. Kind `Conflict`: the file of the
+/// version to forget is there, or the reason is empty; nothing was touched. Kind `Drift` ([`MigrationError::WrongFiles`]): in another version than this one the files are not the
 /// fleet's; nothing was touched. Kind `NotFound`: a tenant is not in the registry. Kind `Unavailable`: the connection is lost.
 ///
 /// # Cancel safety
@@ -192,7 +192,7 @@ fn check(schema: &SchemaName, migrations: &Migrations, set: Set, repair: &Repair
         return refuse("--reason is empty".into());
     }
     match (repair, file_of(migrations, set, version)) {
-        (Repair::Accept { .. }, None) => refuse(format!("the {set} set has no file with version {version}")),
+        (Repair::Accept { .. }, None) => Err(Error::Migration(MigrationError::NoSuchVersion { set, version })),
         (Repair::Forget { .. }, Some(file)) => refuse(format!(
             "{} is there: forgotten, it would be applied again",
             crate::migration::printable(file.path())

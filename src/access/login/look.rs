@@ -230,10 +230,10 @@ impl Found {
     /// made it so.
     pub(super) fn refuse_unfit(&self, name: &LoginName) -> Result<()> {
         match &self.unfit {
-            Some((why, mend)) => Err(Error::Setup(SetupError::LoginUnfit {
+            Some((why, fix)) => Err(Error::Setup(SetupError::LoginUnfit {
                 role: name.as_str().to_owned(),
                 why: why.clone(),
-                mend: mend.clone(),
+                fix: fix.clone(),
             })),
             None => Ok(()),
         }

@@ -119,7 +119,7 @@ fn show_list(session: &Session<'_>, operator: &Operator, runs: &[RunRecord]) {
         printer.output("No run of cgk migrate is recorded yet.");
         return;
     }
-    let mut grid = Grid::new(&["RUN", "BEGAN", "BY", "OF", "RESULT", "TOOK"]);
+    let mut grid = Grid::new(&["RUN", "STARTED", "ROLE", "SELECTION", "RESULT", "TIME"]);
     for run in runs {
         let (result, look) = result(run);
         let id = run.id.to_string();
@@ -150,8 +150,8 @@ fn show_detail(session: &Session<'_>, operator: &Operator, detail: &RunDetail) {
         ("run".to_owned(), run.id.to_string()),
         ("started".to_owned(), time::rfc3339(run.started_at)),
         ("took".to_owned(), took(run)),
-        ("by".to_owned(), sanitize(&format!("{}{client}, cgk {}", run.started_by, run.cgk_version))),
-        ("of".to_owned(), of(run)),
+        ("role".to_owned(), sanitize(&format!("{}{client}, cgk {}", run.started_by, run.cgk_version))),
+        ("selection".to_owned(), of(run)),
         ("result".to_owned(), result(run).0),
     ];
     if let Some(error) = &run.error {

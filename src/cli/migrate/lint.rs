@@ -150,7 +150,7 @@ fn look_at_files(files: &[PathBuf]) -> Result<LintResult> {
             let hint = "A migration is in the folder public or tenant: migrations/tenant/008_vip.sql".to_owned();
             Refusal { message, hint, exit: Exit::Usage }
         };
-        let Ok(path) = file.canonicalize() else { bail!(unusable(format!("there is no file {}", file.display()))) };
+        let path = file.canonicalize().map_err(|error| Refusal::file("read", file, &error))?;
         let is_set = |folder: &Path| {
             [Set::Public, Set::Tenant].iter().any(|set| folder.file_name().is_some_and(|name| name == set.folder()))
         };

@@ -87,9 +87,18 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
         let hint = "Use only a-z, A-Z, 0-9 and _: cgk migrate:new gift_cards".to_owned();
         bail!(Refusal { message, hint, exit: Exit::Usage });
     }
+    if let Some(file) = of_the_same_name(&directory.join(set.folder()), &arguments.name) {
+        let message = format!("{} has this name already; no other file was made", display_path(&file));
+        let hint = "Edit that file if it is not applied yet; otherwise choose another name.".to_owned();
+        bail!(Refusal { message, hint, exit: Exit::Usage });
+    }
     let (mut written, mut config) = (Vec::new(), ConfigFile::Named);
     if bundled {
-        written = Migrations::write_bundled(&directory).with_context(|| format!("could not write to {FOLDER}"))?;
+        written = Migrations::write_bundled(&directory).map_err(|error| {
+            let message = format!("could not write the bundled migrations to {FOLDER}/: {error}");
+            let hint = "Run the command in a folder that you may write to.".to_owned();
+            Refusal { message, hint, exit: Exit::Failed }
+        })?;
         config = name_in_config(session)?;
     }
     let file = match &arguments.from_builtin {
@@ -131,6 +140,16 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
         None => format!("The file is empty: add SQL, then run {next}"),
     });
     Ok(Exit::Done)
+}
+
+/// The file of a set that has a name, whatever its version. The next one would be a second migration.
+fn of_the_same_name(folder: &Path, name: &str) -> Option<PathBuf> {
+    let end = format!("_{name}.sql");
+    let paths = fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    paths.into_iter().find(|path| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        file.strip_suffix(&end).is_some_and(|version| version.bytes().all(|byte| byte.is_ascii_digit()))
+    })
 }
 
 /// Writes a configuration file that names the folder. One that is there is the user's to edit.

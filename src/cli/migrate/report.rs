@@ -115,6 +115,9 @@ fn totals(report: &RunReport, public: usize, began: Instant) -> String {
         (left, paint(WARNING, "not started")),
     ];
     parts.extend(counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "tenant"))));
+    if report.canaries > 0 {
+        parts.push(format!("{} first", count(report.canaries, "canary tenant")));
+    }
     if report.at_head > 0 {
         parts.push(format!("{} already at head", report.at_head));
     }

@@ -134,17 +134,20 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let looking = arguments.plan || arguments.check || arguments.plan_out.is_some();
     if looking {
         operator.read_only().await?;
+        session.say_database(&operator);
     } else {
         session.introduce("migrate", &operator, &migrations);
     }
+    let mut none_failed = false;
     if arguments.which.retry_failed {
         let failed = migrate::failed_last(&operator).await?;
-        if failed.is_empty() {
-            printer.info("No tenant's last migration failed.");
-        }
+        none_failed = failed.is_empty();
         selection = narrowed(selection, failed);
     }
     let plan = migrate::plan_fleet(&operator, &migrations, selection, target).await?;
+    if none_failed {
+        printer.info("No tenant's last migration failed.");
+    }
     if looking {
         let exit = if arguments.check { checked(&plan) } else { Exit::Done };
         if let Some(file) = &arguments.plan_out {

@@ -42,6 +42,13 @@ pub(crate) struct Arguments {
     watch: Option<NonZeroU32>,
 }
 
+impl Arguments {
+    /// With `--check` the end is another one.
+    pub(crate) fn runs_until_interrupted(&self) -> bool {
+        self.watch.is_some() && !self.check
+    }
+}
+
 #[derive(Serialize)]
 struct Answer<'a> {
     v: u32,
@@ -70,6 +77,7 @@ struct PublicView {
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let (_, migrations, operator) = session.open().await?;
     operator.read_only().await?;
+    session.say_database(&operator);
     loop {
         let fleet = migrate::look(&operator, &migrations).await?;
         let exit = if arguments.check { checked(&fleet) } else { Exit::Done };
@@ -114,7 +122,13 @@ fn show(
     if arguments.watch.is_some() {
         return;
     }
-    if pending(fleet) {
+    let diverged = |state: &SchemaState| matches!(state, SchemaState::Diverged(_));
+    if diverged(&fleet.public) || fleet.tenants.iter().any(|tenant| diverged(&tenant.state)) {
+        printer.info(format!(
+            "Next: {} says which files differ and what to do; nothing is applied before that.",
+            paint(COMMAND, "cgk migrate --check")
+        ));
+    } else if pending(fleet) {
         printer.info(format!(
             "Next: {} shows what is pending, {} applies it.",
             paint(COMMAND, "cgk migrate --plan"),

@@ -6,7 +6,7 @@ use cgk::{
     config::Isolation,
     lifecycle,
     login::{self, Admission, DirectRights, LoginName, LoginOptions, PasswordWish, SharedTables},
-    migrate::{MigrationId, Migrations},
+    migrate::{self, MigrationId, Migrations},
     setup::{self, Hardening, HardeningMode, HardeningReport, MeasureState, RegistryGuard},
 };
 use clap::{Args, ValueEnum};
@@ -176,6 +176,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     };
     isolation::start(&config, arguments.starts_change()).await?;
     let operator = Operator::connect(&config).await?;
+    session.warn_of_service_login(&operator);
     session.introduce("setup:database", &operator, &migrations);
     printer.output(format!("\n{}", paint(HEADING, "Connection")));
     for line in connection(&operator) {
@@ -277,9 +278,15 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         ));
     }
     if exit == Exit::Done {
-        printer.info(format!("\nThe database is ready. Next: {}", paint(COMMAND, "cgk tenant:create <slug>")));
+        let next =
+            if has_tenants(&operator, &migrations).await? { "cgk migrate:status" } else { "cgk tenant:create <slug>" };
+        printer.info(format!("\nThe database is ready. Next: {}", paint(COMMAND, next)));
     }
     Ok(exit)
+}
+
+async fn has_tenants(operator: &Operator, migrations: &Migrations) -> Result<bool> {
+    Ok(!migrate::look(operator, migrations).await?.tenants.is_empty())
 }
 
 /// Hardens the database, or shows what that would do.
@@ -470,8 +477,10 @@ fn configuration(settings: &[SettingView], everything: bool) -> String {
     let rows: Vec<(String, String)> = settings
         .iter()
         .filter(|setting| everything || ALWAYS.contains(&setting.name) || setting.origin != "default")
-        .filter_map(|setting| {
-            Some((setting.name.to_owned(), format!("{}  ({})", setting.value.as_ref()?, setting.origin)))
+        .filter(|setting| everything || setting.value.is_some())
+        .map(|setting| {
+            let value = setting.value.as_deref().unwrap_or("none");
+            (setting.name.to_owned(), format!("{value}  ({})", setting.origin))
         })
         .collect();
     table::facts(FAINT, &rows)
@@ -489,7 +498,7 @@ fn connection(operator: &Operator) -> Vec<String> {
     let may_not: Vec<_> = rights.iter().filter(|(may, what)| !*may && wanted(what)).map(|(_, what)| *what).collect();
     let mut lines = vec![
         ok(format!("connected to {} as {}", session::place(operator), sanitize(&facts.role))),
-        ok(format!("PostgreSQL {}; 14 or newer is needed", session::short_version(&facts.version))),
+        ok(format!("PostgreSQL {} (supported: 14 and newer)", session::short_version(&facts.version))),
         ok(format!("encryption: {}", session::encryption(operator))),
     ];
     if !may.is_empty() {

@@ -146,6 +146,7 @@ pub(crate) fn status_look(status: &TenantStatus) -> Look {
 pub(crate) async fn run(session: &Session<'_>) -> Result<Exit> {
     let printer = session.printer;
     let (_, migrations, operator) = session.open().await?;
+    session.say_database(&operator);
     let fleet = migrate::look(&operator, &migrations).await?;
     printer.record(&Answer {
         v: crate::cli::JSON_VERSION,

@@ -3,7 +3,7 @@
 use cgk::{
     ConnectionError, Error, MigrationError, SetupError, TenantError, TenantSlug, TenantStatus, TransactionError,
     ident::SchemaName,
-    migrate::{Divergence, FileMismatch, MigrationFailure, MigrationId, Mismatch, Unfinished},
+    migrate::{Divergence, FileMismatch, MigrationFailure, MigrationId, Mismatch, Set, Unfinished},
 };
 use std::error::Error as StdError;
 
@@ -50,6 +50,11 @@ fn setup(refused: &SetupError) -> Option<String> {
     let text = match refused {
         SetupError::Privilege { grant, .. } => privilege(grant),
         SetupError::NotSetUp { missing, .. } if missing.contains("pending") => "Run `cgk migrate --public` first.".into(),
+        SetupError::NotSetUp { missing, .. } if missing.contains("has no column") => {
+            "A table of another program has the name of cgk's registry. Rename it (`alter table public.organizations rename to \
+             …`), or use a separate database, and run `cgk setup:database`."
+                .into()
+        }
         SetupError::NotSetUp { .. } => "Run `cgk setup:database` first.".into(),
         SetupError::ReadOnly { standby: true, .. } => "Use the address of the primary server.".into(),
         SetupError::ReadOnly { .. } => {
@@ -73,8 +78,8 @@ fn setup(refused: &SetupError) -> Option<String> {
             "Run `cgk setup:database --isolation {} --change-isolation finish` as a role that may grant what is missing.",
             isolation.as_str()
         ),
-        SetupError::LoginUnfit { mend, .. } => {
-            format!("Fix it with `{mend}`, or choose another name.")
+        SetupError::LoginUnfit { fix, .. } => {
+            format!("Fix it with `{fix}`, or choose another name.")
         }
         SetupError::SearchPathUnfit { fix, .. } if fix.is_empty() => "Take it out of the setting `search_path`.".into(),
         SetupError::SearchPathUnfit { schema, fix, .. } if schema == "public" => format!("Let its owner run `{fix}`."),
@@ -125,6 +130,9 @@ fn tenant(refused: &TenantError) -> Option<String> {
 
 fn migrations(error: &Error, refused: &MigrationError) -> Option<String> {
     let text = match refused {
+        MigrationError::Unreadable { problem, .. } if problem.contains("written") || problem.contains("made") => {
+            "Make the folder writable for this user, or name another one with --migrations.".into()
+        }
         MigrationError::Unreadable { .. } => {
             "Set --migrations, or `migrations` in cgk.toml, to a folder with public/ and tenant/. `cgk \
              migrate:new <name>` creates one."
@@ -139,7 +147,11 @@ fn migrations(error: &Error, refused: &MigrationError) -> Option<String> {
         MigrationError::Failed(failure) => migration(failure),
         MigrationError::Diverged(divergence) => diverged(divergence),
         MigrationError::PartiallyApplied { schema, migration, .. } => half_done(schema, migration),
-        MigrationError::WrongFiles { mismatches, .. } => wrong_files(mismatches),
+        MigrationError::WrongFiles { set, mismatches } => wrong_files(*set, mismatches),
+        MigrationError::NoSuchVersion { .. } => {
+            "`cgk migrate:status` shows the newest file of each set; the files are in the folder of --migrations."
+                .into()
+        }
         MigrationError::NoReference { .. } => {
             "To compare, cgk runs every migration in an empty schema and rolls it back. This file must also work \
              without rows."
@@ -177,8 +189,9 @@ fn migrations(error: &Error, refused: &MigrationError) -> Option<String> {
 
 fn schema_gone(tenant: &TenantSlug, schema: &SchemaName) -> String {
     format!(
-        "Restore it from a dump: `pg_restore --schema={} …`, as its owner. If its data may be lost, `cgk \
-             tenant:create {tenant} --recreate-empty` creates an empty schema.",
+        "Restore schema {} from a dump, as its owner: `psql` for a plain dump, `pg_restore --schema={0}` for another format. Then \
+             run `cgk tenant:create {tenant}`, which restores role and rights. If the data may be lost, `cgk tenant:create \
+             {tenant} --recreate-empty` creates an empty schema.",
         schema.as_str()
     )
 }
@@ -251,11 +264,22 @@ fn migration(failure: &MigrationFailure) -> String {
         (Some(Unfinished { statement: 1, .. }) | None, Some(last)) => {
             format!("The schema is at {last}. {} Then run the command again; it continues from there.", advice(failure))
         }
-        (Some(Unfinished { statement, .. }), _) => format!(
-            "The earlier statements are committed; do not edit them. Fix the cause, or this statement, and run \
-             the command again: it continues with statement {statement}."
-        ),
+        (Some(Unfinished { statement, .. }), _) => match failure.schemas_with_file {
+            Some(0) => format!(
+                "The earlier statements are committed; do not edit them. No schema has the whole file yet: fix the cause, or \
+                 this statement, and run the command again: it continues with statement {statement}."
+            ),
+            _ => format!(
+                "The earlier statements are committed. {} Then run the command again: it continues with statement {statement}.",
+                advice(failure)
+            ),
+        },
     };
+    // What no edit of the file can mend is the same whoever has it; an edit is not for a file that others have.
+    let edits = matches!(failure.sqlstate.code(), "25001" | "25006");
+    if edits && failure.schemas_with_file.is_some_and(|number| number > 0) {
+        return again;
+    }
     let special = match failure.sqlstate.code() {
         "42P07" | "42710" | "42723" => {
             "The schema already has an object of that name that no migration created. Use a separate database, or \
@@ -283,7 +307,11 @@ fn migration(failure: &MigrationFailure) -> String {
         "53100" => "The server's disk is full: free some space, then run the command again.",
         _ => "",
     };
-    if special.is_empty() { again } else { special.into() }
+    match (special, failure.committed.last()) {
+        ("", _) => again,
+        (special, Some(last)) => format!("The schema is at {last}: what is committed stays. {special}"),
+        (special, None) => special.into(),
+    }
 }
 
 /// Whether the rows or the file are to be changed: a file that other schemas have stays as it is.
@@ -318,7 +346,9 @@ fn half_done(schema: &SchemaName, migration: &MigrationId) -> String {
 
 fn ledger(schema: &str, why: &str) -> Option<String> {
     let name = schema.strip_prefix("tenant_").map_or("--public", |slug| slug);
-    let hint = if why.contains("another tool's") {
+    let hint = if why.contains("cgk's own ledger") {
+        "The schema is adopted already: `cgk migrate:status` shows it. For another tool's table, give its name.".into()
+    } else if why.contains("another tool's") {
         format!(
             "Rename that table: `alter table {schema}.schema_migrations rename to old_migrations`. Then run \
              `cgk migrate:baseline {name} --from-table old_migrations`, and drop the old table when it is no longer needed."
@@ -372,17 +402,22 @@ fn diverged(divergence: &Divergence) -> String {
     advice.trim_end().to_owned()
 }
 
-fn wrong_files(mismatches: &[FileMismatch]) -> String {
+fn wrong_files(set: Set, mismatches: &[FileMismatch]) -> String {
     let any = |wanted| mismatches.iter().any(|mismatch| mismatch.mismatch == wanted);
-    let mut advice = Vec::new();
+    let (mut advice, repair): (Vec<&str>, String);
+    advice = Vec::new();
     if any(Mismatch::Missing) {
         advice.push("Use the newest version of this database's migration folder (--migrations).");
     }
     if any(Mismatch::Edited) {
-        advice.push(
-            "Restore an edited file and put the change into a new file. If that is impossible, `cgk \
-             migrate:repair --version N --all` accepts the file as it is.",
+        let edited = mismatches.iter().find(|mismatch| mismatch.mismatch == Mismatch::Edited);
+        let version = edited.map(|mismatch| mismatch.id.version.to_string()).unwrap_or_default();
+        let scope = if set == Set::Public { "--public" } else { "--all" };
+        repair = format!(
+            "Restore an edited file and put the change into a new file. If that is impossible, `cgk migrate:repair --version \
+             {version} {scope} --reason \"…\"` accepts the file as it is."
         );
+        advice.push(&repair);
     }
     if any(Mismatch::OutOfOrder) {
         advice.push("Rename a file that comes too late to a number above the newest one.");
@@ -394,7 +429,10 @@ fn by_sqlstate(error: &Error) -> Option<String> {
     let hint = match error.sqlstate()?.code() {
         "28P01" | "28000" => return Some(login(error)),
         "3D000" => "Check the name of the database at the end of the URL.",
-        "42501" => "The role lacks a right; `cgk setup:database` shows which one and how to grant it.",
+        "42501" => {
+            "The role lacks a right. Use the URL of the operator, the role that ran `cgk setup:database`. Run as the operator, that \
+             command shows which rights are missing."
+        }
         "55P03" => "Another session holds the lock: wait or end it, then run the command again.",
         "57014" => "The statement ran longer than session.statement_timeout allows.",
         "53300" => {

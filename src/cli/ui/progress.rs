@@ -1,6 +1,9 @@
 //! What a run shows while it is under way.
 
-use cgk::migrate::{Observer, Outcome, Rehearsal, RunStart, SchemaOutcome};
+use cgk::{
+    TenantSlug,
+    migrate::{Observer, Outcome, Rehearsal, RunStart, SchemaOutcome},
+};
 use serde::Serialize;
 
 use super::{printer::Printer, progress_bar::ProgressBar, report::Report, time};
@@ -38,8 +41,20 @@ impl Observer for Progress<'_> {
         self.bar = ProgressBar::new(self.printer, "migrating", start.tenants_to_visit);
     }
 
+    fn rehearsing(&mut self) {
+        self.bar.say("rehearsing the migrations in an empty schema");
+    }
+
     fn rehearsed(&mut self, _: &Rehearsal) {
         self.bar.restart();
+    }
+
+    fn begun(&mut self, tenant: &TenantSlug) {
+        self.bar.begun(tenant);
+    }
+
+    fn waiting(&mut self, tenant: &TenantSlug) {
+        self.bar.waiting(tenant);
     }
 
     fn notice(&mut self, text: &str) {

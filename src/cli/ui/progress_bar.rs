@@ -3,6 +3,7 @@
 use cgk::{Error, TenantSlug};
 use indicatif::{ProgressBar as Bar, ProgressDrawTarget, ProgressStyle};
 use std::{
+    collections::BTreeMap,
     io,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -10,7 +11,7 @@ use std::{
 
 use super::{
     printer::Printer,
-    report::Report,
+    report::{Report, listed},
     style::{BAD, count, paint, sanitize},
     time,
 };
@@ -56,24 +57,60 @@ pub(crate) struct ProgressBar<'a> {
     total: usize,
     done: usize,
     failed: usize,
+    /// The tenants under way, and whether each waits for a lock of another session.
+    under_way: BTreeMap<TenantSlug, bool>,
     bar: Option<Bar>,
 }
 
 impl<'a> ProgressBar<'a> {
     pub(crate) fn new(printer: &'a Printer, verb: &'static str, total: usize) -> Self {
         let now = Instant::now();
-        Self { printer, verb, started: now, last_line: now, total, done: 0, failed: 0, bar: None }
+        Self {
+            printer,
+            verb,
+            started: now,
+            last_line: now,
+            total,
+            done: 0,
+            failed: 0,
+            under_way: BTreeMap::new(),
+            bar: None,
+        }
     }
 
     /// Counts the time from here.
     pub(crate) fn restart(&mut self) {
+        self.remove();
         self.started = Instant::now();
         self.last_line = self.started;
+    }
+
+    /// Says what is done before the first tenant, until [`restart`](Self::restart).
+    pub(crate) fn say(&mut self, what: &'static str) {
+        if self.printer.animates() {
+            let bar = Bar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+            bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is valid"));
+            bar.set_message(what);
+            self.draw(bar);
+        }
+    }
+
+    /// Notes that a tenant is under way.
+    pub(crate) fn begun(&mut self, slug: &TenantSlug) {
+        self.under_way.insert(slug.clone(), false);
+        self.show();
+    }
+
+    /// Notes that a tenant waits for a lock.
+    pub(crate) fn waiting(&mut self, slug: &TenantSlug) {
+        self.under_way.insert(slug.clone(), true);
+        self.show();
     }
 
     /// Counts a tenant, and reports its failure at once when the run is long.
     pub(crate) fn done(&mut self, slug: &TenantSlug, error: Option<&Error>) {
         self.done += 1;
+        self.under_way.remove(slug);
         if let Some(error) = error {
             self.failed += 1;
             // A short run reports its failures at the end, all at once.
@@ -91,9 +128,7 @@ impl<'a> ProgressBar<'a> {
         }
         if self.printer.animates() {
             if self.bar.is_none() && self.started.elapsed() >= DRAW_AFTER {
-                let bar = bar(self.verb, self.total, self.printer.colours());
-                *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
-                self.bar = Some(bar);
+                self.draw(bar(self.verb, self.total, self.printer.colours()));
             }
             if let Some(bar) = &self.bar {
                 bar.set_message(self.rest());
@@ -106,21 +141,43 @@ impl<'a> ProgressBar<'a> {
         }
     }
 
-    /// Rate, time left, and failures.
+    fn draw(&mut self, bar: Bar) {
+        self.remove();
+        *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
+        self.bar = Some(bar);
+    }
+
+    fn remove(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+            *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
+    /// Failures; then who waits for a lock, who is the last, or rate and time left.
     fn rest(&self) -> String {
         let rate = self.done as f64 / self.started.elapsed().as_secs_f64().max(0.001);
         let left = Duration::from_secs_f64(self.total.saturating_sub(self.done) as f64 / rate.max(0.001));
         let failed = if self.failed > 0 { format!("{} failed, ", self.failed) } else { String::new() };
+        let names = |waiting: bool| -> Vec<&str> {
+            let all = self.under_way.iter().filter(|(_, waits)| **waits || !waiting);
+            all.map(|(slug, _)| slug.as_str()).collect()
+        };
+        let waiting = names(true);
+        if !waiting.is_empty() {
+            return format!("{failed}waiting for a lock in {}", listed(&waiting));
+        }
+        // The rate of the others says nothing about the last ones.
+        if !self.under_way.is_empty() && self.done + self.under_way.len() >= self.total {
+            return format!("{failed}in progress: {}", listed(&names(false)));
+        }
         format!("{failed}{rate:.0} a second, {} left", time::elapsed(left))
     }
 }
 
 impl Drop for ProgressBar<'_> {
     fn drop(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-            *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        }
+        self.remove();
     }
 }
 

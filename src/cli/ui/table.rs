@@ -1,10 +1,10 @@
 //! Tables that a person likes to read: a heading, columns, no lines.
 
 use clap::builder::styling::Style;
-use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, presets::NOTHING};
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets::NOTHING};
 use std::{collections::BTreeMap, fmt, io::IsTerminal};
 
-use super::style::sanitize;
+use super::style::{FAINT, paint, sanitize};
 
 /// How a cell looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,13 @@ pub(crate) enum Look {
     Faint,
 }
 
-pub(crate) struct Grid(Table);
+pub(crate) struct Grid {
+    table: Table,
+    /// The longest word of each column.
+    words: Vec<usize>,
+    /// A line under the table.
+    footer: Option<String>,
+}
 
 impl Grid {
     pub(crate) fn new(headings: &[&str]) -> Self {
@@ -31,12 +37,18 @@ impl Grid {
         });
         table.set_header(headings.iter().map(|heading| Cell::new(heading).add_attribute(Attribute::Bold)));
         space(&mut table);
-        Self(table)
+        let words = headings.iter().map(|heading| longest_word(heading)).collect();
+        Self { table, words, footer: None }
     }
 
     pub(crate) fn row<'a>(&mut self, cells: impl IntoIterator<Item = (&'a str, Look)>) {
-        self.0.add_row(cells.into_iter().map(|(text, look)| {
-            let cell = Cell::new(sanitize(text));
+        let words = &mut self.words;
+        self.table.add_row(cells.into_iter().enumerate().map(|(column, (text, look))| {
+            let text = sanitize(text);
+            if let Some(longest) = words.get_mut(column) {
+                *longest = longest_word(&text).max(*longest);
+            }
+            let cell = Cell::new(text);
             match look {
                 Look::Plain => cell,
                 Look::Good => cell.fg(Color::DarkGreen),
@@ -85,7 +97,6 @@ pub(crate) fn tenants(headings: &[&str; 4], rows: &[TenantRow], everything: bool
             grid.row(row.cells.iter().map(|(text, look)| (text.as_str(), *look)));
         }
     }
-    let lists_them = format!("{all_flag} lists them");
     for (row, rows) in groups.iter().filter(|_| !all) {
         let hidden = if row.good { *rows } else { rows.saturating_sub(ALIKE_SHOWN_MAX) };
         if hidden > 0 {
@@ -94,11 +105,15 @@ pub(crate) fn tenants(headings: &[&str; 4], rows: &[TenantRow], everything: bool
             // The state is the second column or the last one, whichever is coloured.
             let cell = |index: usize| (row.cells[index].0.as_str(), row.cells[index].1);
             let last = if cell(3).1 == Look::Faint { ("", Look::Plain) } else { cell(3) };
-            grid.row([(name.as_str(), Look::Faint), cell(1), (lists_them.as_str(), Look::Faint), last]);
+            grid.row([(name.as_str(), Look::Faint), cell(1), ("", Look::Plain), last]);
+            grid.footer = Some(format!("{all_flag} lists every tenant."));
         }
     }
     grid
 }
+
+/// Blanks between columns.
+const GAP: usize = 2;
 
 /// Two blanks between columns, none after the last.
 fn space(table: &mut Table) {
@@ -109,15 +124,25 @@ fn space(table: &mut Table) {
 }
 
 impl Grid {
-    /// The table with its first column in one piece: a name that is broken in two cannot be copied. Where that leaves too
-    /// little for the others, the terminal breaks the lines.
+    /// The table with its first column in one piece, and no word of the others broken: what is broken in two cannot be copied.
+    /// Where they do not fit beside each other, the terminal breaks the lines.
     fn arranged(&self) -> Table {
-        let mut table = self.0.clone();
-        let name = table.column_max_content_widths().first().copied().unwrap_or_default();
-        if table.width().is_some_and(|width| name > width / 2) {
+        let mut table = self.table.clone();
+        let name = usize::from(table.column_max_content_widths().first().copied().unwrap_or_default());
+        let words: usize = self.words.iter().skip(1).map(|longest| longest + GAP).sum();
+        if table.width().is_some_and(|width| name + GAP + words > usize::from(width)) {
             table.set_content_arrangement(ContentArrangement::Disabled);
-        } else if let Some(first) = table.column_mut(0) {
-            first.set_constraint(ColumnConstraint::ContentWidth);
+            return table;
+        }
+        let last = self.words.len().saturating_sub(1);
+        for (index, (column, longest)) in table.column_iter_mut().zip(&self.words).enumerate() {
+            let gap = if index == last { 0 } else { GAP };
+            let width = Width::Fixed(u16::try_from(longest + gap).unwrap_or(u16::MAX));
+            column.set_constraint(if index == 0 {
+                ColumnConstraint::ContentWidth
+            } else {
+                ColumnConstraint::LowerBoundary(width)
+            });
         }
         table
     }
@@ -127,8 +152,17 @@ impl fmt::Display for Grid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.arranged().to_string();
         let lines: Vec<_> = text.lines().map(trimmed).collect();
-        f.write_str(&lines.join("\n"))
+        f.write_str(&lines.join("\n"))?;
+        match &self.footer {
+            Some(footer) => write!(f, "\n{}", paint(FAINT, footer)),
+            None => Ok(()),
+        }
     }
+}
+
+/// The length of a text's longest word.
+fn longest_word(text: &str) -> usize {
+    text.split_whitespace().map(|word| word.chars().count()).max().unwrap_or_default()
 }
 
 /// Takes off the blanks at the end of a line, also those before the codes that end a colour.
@@ -184,12 +218,28 @@ mod tests {
             "bad0 x same 1 ms",
             "bad1 x same 1 ms",
             "bad2 x same 1 ms",
-            "20 tenants x -v lists them",
-            "6 more tenants x -v lists them",
+            "20 tenants x",
+            "6 more tenants x same",
+            "-v lists every tenant.",
         ];
         assert_eq!(display_path(&rows, false), wanted);
         assert_eq!(display_path(&rows, true).len(), rows.len());
         assert_eq!(display_path(&rows[..ROWS_MAX], false).len(), ROWS_MAX, "a small fleet is shown whole");
+    }
+
+    #[test]
+    fn no_word_is_broken_in_a_narrow_terminal() {
+        for width in [10_u16, 30, 40, 60] {
+            let mut grid = Grid::new(&["TENANT", "NAME", "CREATED"]);
+            grid.table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+            let name = "A name of many words that does not fit";
+            grid.row([("a_slug_of_some_length", Look::Plain), (name, Look::Plain), ("2026-11-27", Look::Faint)]);
+            let text = grid.to_string();
+            let plain = anstream::adapter::strip_str(&text).to_string();
+            for word in ["a_slug_of_some_length", "2026-11-27"].into_iter().chain(name.split(' ')) {
+                assert!(plain.split_whitespace().any(|shown| shown == word), "{width}: {word}\n{plain}");
+            }
+        }
     }
 
     #[test]

@@ -204,8 +204,11 @@ pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalog
             let clause = format!("type {of}{} using {}::{of}", collation(wanted), quoted(&key.name));
             let change = alter(clause);
             let same_type = fact(held, "type") == Some(of);
+            let widens = fact(held, "type").is_some_and(|from| widens(from, of));
             if same_type || of == "text" {
                 vec![change]
+            } else if widens {
+                vec![change.noting("a view that shows the column must go first")]
             } else {
                 let note = "values may be rounded, cut off or refused; a view that shows the column must go first";
                 vec![FixStatement { loses_data: true, ..change }.noting(note)]
@@ -222,6 +225,28 @@ pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalog
             setting(key, aspect, wanted, held).into_iter().collect()
         }
         _ => Vec::new(),
+    }
+}
+
+/// Whether every value of the first type is one of the second, unchanged.
+fn widens(from: &str, to: &str) -> bool {
+    const INTEGERS: [&str; 4] = ["smallint", "integer", "bigint", "numeric"];
+    let place = |name: &str| INTEGERS.iter().position(|integer| *integer == name);
+    if let (Some(from), Some(to)) = (place(from), place(to)) {
+        return from < to;
+    }
+    match (length(from), length(to)) {
+        (Some(Some(from)), Some(to)) => to.is_none_or(|to| from < to),
+        _ => (from, to) == ("real", "double precision"),
+    }
+}
+
+/// The length of a `character varying`, if the type is one, and if it has one.
+fn length(name: &str) -> Option<Option<u32>> {
+    let rest = name.strip_prefix("character varying")?;
+    match rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) {
+        Some(number) => number.parse().ok().map(Some),
+        None => rest.is_empty().then_some(None),
     }
 }
 

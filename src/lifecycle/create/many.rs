@@ -1,6 +1,6 @@
 //! Many tenants at once: a fleet is made at the server's speed, and a creation that was cut short goes on where it stopped.
 
-use super::{CreateOptions, Creation, Fresh, Replay, TRIES_MAX, check_privileges, enter, try_once};
+use super::{CreateOptions, Creation, Fresh, Replay, TRIES_MAX, check_privileges, enter, require_ready, try_once};
 use crate::{
     access::login,
     db::Operator,
@@ -152,8 +152,7 @@ pub async fn create_many(
     options: &CreateManyOptions,
     observer: &mut dyn CreateObserver,
 ) -> Result<CreateManyReport> {
-    registry::require(operator).await?;
-    operator.refuse_writable_path().await?;
+    require_ready(operator, migrations).await?;
     encodable::check_all(operator, migrations).await?;
     options.interrupt.listen();
     let jobs = jobs(operator, tenants).await?;

@@ -23,7 +23,7 @@ use crate::{
         files::encodable,
         fileset::{FleetFiles, census::count_schemas, record::FileRecord},
         ledger,
-        plan::{self},
+        plan::{self, fleet::require_shared_schema},
         rehearsal,
     },
     registry::{self, TenantFacts, role_of},
@@ -132,8 +132,7 @@ pub async fn create(
     slug: &TenantSlug,
     options: &CreateOptions,
 ) -> Result<Created> {
-    registry::require(operator).await?;
-    operator.refuse_writable_path().await?;
+    require_ready(operator, migrations).await?;
     encodable::check_all(operator, migrations).await?;
     let replay = Replay::of(operator, migrations).await?;
     for number in 0..TRIES_MAX {
@@ -156,6 +155,17 @@ pub async fn create(
         }
     }
     Err(Error::Migration(MigrationError::Contended { schema: SchemaName::of_tenant(slug), tries: TRIES_MAX }))
+}
+
+/// What must be there before a tenant is made: the registry, the whole shared schema, and how the database keeps tenants apart.
+async fn require_ready(operator: &Operator, migrations: &Migrations) -> Result<()> {
+    registry::require(operator).await?;
+    operator.refuse_writable_path().await?;
+    require_shared_schema(operator, migrations).await?;
+    // Left open by a setup whose role had not yet the right to make roles.
+    let facts = operator.facts();
+    let may_record = facts.recorded_tag().is_some() && facts.creates_in_public == Some(true);
+    if may_record { identity::ensure(operator).await } else { Ok(()) }
 }
 
 /// How new tenants get their files: together, until that fails and a rehearsal finds that it works file by file.

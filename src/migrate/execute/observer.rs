@@ -1,13 +1,26 @@
 //! What a run tells while it is under way.
 
 use super::run::{RunStart, SchemaOutcome};
-use crate::migrate::rehearsal::Rehearsal;
+use crate::{migrate::rehearsal::Rehearsal, slug::TenantSlug};
 
 /// Told what a run does, as it does it. The library draws nothing; a program that does implements this.
 pub trait Observer: Send {
     /// The run knows what there is to do and has changed nothing yet.
     fn started(&mut self, start: &RunStart) {
         let _ = start;
+    }
+
+    /// The rehearsal of the tenants' set begins.
+    fn rehearsing(&mut self) {}
+
+    /// A tenant is begun.
+    fn begun(&mut self, tenant: &TenantSlug) {
+        let _ = tenant;
+    }
+
+    /// A tenant waits for a lock that another session holds, and is tried again later.
+    fn waiting(&mut self, tenant: &TenantSlug) {
+        let _ = tenant;
     }
 
     /// The tenants' set was rehearsed, now or before; the tenants follow.

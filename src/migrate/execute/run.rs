@@ -19,7 +19,7 @@ use crate::{
         worker::WorkerPool,
     },
     ident::{Ident, SchemaName},
-    identity,
+    identity::{self, RegistryGuard},
     migrate::{
         files::source::Migrations,
         fileset::record::FileRecord,
@@ -183,6 +183,8 @@ pub struct RunReport {
     pub tenants: Vec<SchemaOutcome>,
     /// How many tenants were at head and not visited.
     pub at_head: usize,
+    /// How many tenants went first, as canaries.
+    pub canaries: usize,
     /// Why the run ended before it was done, if it did.
     pub stopped: Option<Stop>,
     /// What [`history`](crate::migrate::history()) knows the run by; `None` where nothing was recorded.
@@ -191,7 +193,7 @@ pub struct RunReport {
 
 impl RunReport {
     pub(crate) fn new(at_head: usize) -> Self {
-        Self { public: None, tenants: Vec::new(), at_head, stopped: None, id: None }
+        Self { public: None, tenants: Vec::new(), at_head, canaries: 0, stopped: None, id: None }
     }
 
     /// How many tenants failed.
@@ -251,7 +253,7 @@ pub async fn run(
 /// end a run and know how it ended, use an [`Interrupt`].
 ///
 /// Before anything else, schemas that an earlier version made are bound to their organizations by the comment on the schema,
-/// 50 in a transaction.
+/// 50 in a transaction. After the shared schema, missing triggers of the registry are made.
 pub async fn run_with(
     operator: &Operator,
     migrations: &Migrations,
@@ -272,7 +274,8 @@ pub async fn run_with(
         tenants_to_visit: planned.tenants.len(),
         tenants_at_head: planned.at_head,
     });
-    if planned.public.is_some() {
+    let migrates_public = planned.public.is_some();
+    if migrates_public {
         identity::ensure(operator).await?;
     }
     bind(operator, &planned.unbound, observer).await?;
@@ -294,7 +297,20 @@ pub async fn run_with(
     };
     let ReportSink { observer, report, .. } = sink;
     recorder.end(&report, done.as_ref().err(), observer).await;
+    if migrates_public && done.is_ok() {
+        guard_registry(operator, observer).await;
+    }
     done.map(|()| report)
+}
+
+/// Makes the triggers of a registry that this run may have made. Without them the tenants are migrated all the same.
+async fn guard_registry(operator: &Operator, observer: &mut dyn Observer) {
+    let told = match identity::guard_registry(operator).await {
+        Ok(RegistryGuard::Present | RegistryGuard::Made | RegistryGuard::NotPossible) => return,
+        Ok(RegistryGuard::NotAllowed) => "the operator does not own the registry".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    observer.notice(&format!("the registry has no triggers that keep organizations with a schema: {told}"));
 }
 
 /// Binds the schemas of an earlier version's to their organizations. One that cannot be bound is told of and migrated all the
@@ -362,6 +378,7 @@ async fn one_by_one(
         return Ok(());
     }
     let (canaries, rest) = split(jobs, &options.canary);
+    sink.report.canaries = canaries.len();
     let refused = sink.report.failed();
     let pool = WorkerPool::new(operator, &options.interrupt, options.jobs).failures_max(options.failures_max, refused);
     let work = TenantMigration::new(migrations, options, files, sink);
@@ -385,6 +402,7 @@ async fn rehearse(
     options: &RunOptions,
     sink: &mut ReportSink<'_>,
 ) -> Result<()> {
+    sink.observer.rehearsing();
     match rehearsal::rehearse_until(operator, migrations, &options.interrupt).await {
         Ok(rehearsal) => {
             sink.observer.rehearsed(&rehearsal);

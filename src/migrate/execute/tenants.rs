@@ -25,6 +25,7 @@ use crate::{
 };
 use std::sync::{Mutex, MutexGuard};
 use tokio::sync::OnceCell;
+use tokio_postgres::error::SqlState;
 
 /// A tenant that has something pending.
 pub(crate) struct Job<'a> {
@@ -120,9 +121,15 @@ impl<'a> TenantWork for TenantMigration<'a, '_, '_> {
             exact: self.options.exact,
             files: Some(self.files),
         };
-        Ok(match attempt::attempt(operator, self.migrations, &mut task, job.lock_wait).await? {
+        self.sink().observer.begun(&job.slug);
+        let outcome = attempt::attempt(operator, self.migrations, &mut task, job.lock_wait).await;
+        if outcome.as_ref().is_err_and(|error| error.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE)) {
+            self.sink().observer.waiting(&job.slug);
+        }
+        Ok(match outcome? {
             AttemptOutcome::Done(applied) => Attempt::Done(applied),
             AttemptOutcome::Locked => {
+                self.sink().observer.waiting(&job.slug);
                 // All others first; by then the other run is done with it, most likely.
                 job.lock_wait = LockWait::Block;
                 Attempt::Locked

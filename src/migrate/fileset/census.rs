@@ -10,6 +10,7 @@ use crate::{
         ledger::{self, Applied, LEDGER_TABLE},
     },
     migration::Set,
+    registry,
     slug::TenantSlug,
     version::Version,
 };
@@ -55,6 +56,11 @@ impl Census {
         let rows = match operator.client().query_typed(&sql, &[(&STATES_MAX, Type::INT8)]).await {
             // No registry, no fleet.
             Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(Self::default()),
+            // Another program's table has the registry's name: said with the table's name and what it lacks.
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => {
+                registry::require(operator).await?;
+                return Err(doing()(error));
+            }
             rows => rows.map_err(doing())?,
         };
         let mut found = Vec::with_capacity(rows.len());

@@ -112,9 +112,7 @@ pub async fn plan_fleet<'a>(
     let pending = !public.pending.is_empty() || public_ledger == LedgerPresence::Absent;
     let tenants_alone = matches!(selection.scope, Scope::Tenants | Scope::Only(_));
     if tenants_alone && pending {
-        let missing =
-            format!("{} pending in the shared schema", crate::migration::count(public.pending.len(), "migration"));
-        return Err(Error::Setup(SetupError::NotSetUp { database: operator.facts().database.clone(), missing }));
+        return Err(shared_schema_is_behind(operator, public.pending.len()));
     }
     let public_only = selection.scope == Scope::Public;
     let mut planned = FleetPlan {
@@ -133,6 +131,22 @@ pub async fn plan_fleet<'a>(
         plan_tenants(operator, migrations, &mut planned).await?;
     }
     Ok(planned)
+}
+
+/// Refuses while the shared schema lacks migrations, which a tenant that is made relies on. A ledger that disagrees with the
+/// files is for the comparison of the files to name.
+pub(crate) async fn require_shared_schema(operator: &Operator, migrations: &Migrations) -> Result<()> {
+    let schema = SchemaName::public();
+    let rows = ledger::read(operator, &schema).await?.rows;
+    match plan(migrations.set(Set::Public), &schema, rows, Target::Head) {
+        Ok(public) if !public.pending.is_empty() => Err(shared_schema_is_behind(operator, public.pending.len())),
+        _ => Ok(()),
+    }
+}
+
+fn shared_schema_is_behind(operator: &Operator, pending: usize) -> Error {
+    let missing = format!("{} pending in the shared schema", crate::migration::count(pending, "migration"));
+    Error::Setup(SetupError::NotSetUp { database: operator.facts().database.clone(), missing })
 }
 
 async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, planned: &mut FleetPlan<'a>) -> Result<()> {

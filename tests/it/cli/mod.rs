@@ -8,6 +8,7 @@ pub(crate) mod fleet;
 pub(crate) mod help;
 pub(crate) mod lint;
 pub(crate) mod named_commands;
+pub(crate) mod newcomer;
 pub(crate) mod refusals;
 pub(crate) mod verify;
 pub(crate) mod who_asks;
