@@ -339,7 +339,9 @@ async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, Overridd
                     pg_catalog.current_setting('server_encoding'),
                     pg_catalog.current_setting('standard_conforming_strings')::pg_catalog.bool, pg_catalog.pg_is_in_recovery(),
                     pg_catalog.current_setting('exit_on_error')::pg_catalog.bool,
-                    exists (select from pg_catalog.pg_policy p where p.polrelid = pg_catalog.to_regclass('public.organizations')
+                    exists (select from pg_catalog.pg_policy p join pg_catalog.pg_class c on c.oid = p.polrelid
+                            join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+                            where n.nspname = 'public' and c.relname = 'organizations'
                             and p.polname::pg_catalog.text = 'cgk_login_' || current_user::pg_catalog.text)
              from pg_catalog.pg_roles r where r.rolname = current_user",
             &[],

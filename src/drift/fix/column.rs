@@ -276,3 +276,33 @@ fn identity(
         (None, _) => alter("drop identity".into()),
     }]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::widens;
+
+    #[test]
+    fn only_types_that_hold_every_value_are_wider() {
+        for (from, to) in [
+            ("smallint", "integer"),
+            ("integer", "bigint"),
+            ("integer", "numeric"),
+            ("real", "double precision"),
+            ("character varying(10)", "character varying(20)"),
+            ("character varying(10)", "character varying"),
+        ] {
+            assert!(widens(from, to), "{from} to {to}");
+            assert!(!widens(to, from), "{to} to {from}");
+        }
+        for (from, to) in [
+            ("bigint", "bigint"),
+            ("bigint", "double precision"),
+            ("integer", "numeric(5,2)"),
+            ("character(5)", "character varying(9)"),
+            ("character varying", "character varying"),
+            ("timestamp without time zone", "timestamp with time zone"),
+        ] {
+            assert!(!widens(from, to), "{from} to {to}");
+        }
+    }
+}

@@ -297,11 +297,11 @@ async fn roles_that_may_do_more_are_refused_and_what_mends_them_is_said() {
     ] {
         stage.sql(&spoil).await;
         let error = admit(&stage, &operator).await.unwrap_err();
-        let Error::Setup(SetupError::LoginUnfit { why, mend, .. }) = &error else { panic!("{spoil}: {error:?}") };
+        let Error::Setup(SetupError::LoginUnfit { why, fix, .. }) = &error else { panic!("{spoil}: {error:?}") };
         assert!(why.contains(reason), "{spoil}: {why}");
         assert_eq!(stage.number("select count(*) from pg_policy where polname ~ '^cgk_login_'").await, 0);
         reasons.push(why.clone());
-        stage.sql(mend).await;
+        stage.sql(fix).await;
     }
     // Its own role is no service's.
     let own: LoginName = match operator.facts().role.parse() {

@@ -205,12 +205,13 @@ fn a_misspelt_variable_is_named() {
 async fn the_readme_shows_an_error_as_it_is() {
     let database = TestServer::shared().database().await.unwrap();
     let shell = Shell::on(&database);
-    for line in ["setup:database", "tenant:create acme", "migrate:new gift_cards"] {
+    for line in ["setup:database", "tenant:create acme", "migrate:new channels"] {
         done(&shell, line);
     }
+    sql(&database, "insert into tenant_acme.orders (order_number, currency, total_minor) values ('1', 'EUR', 5)").await;
     let block = README.split("<!-- error: migrate -->\n```text\n").nth(1).unwrap().split("```").next().unwrap();
     let statement = block.lines().find_map(|line| line.strip_prefix(" 1 | ")).unwrap();
-    shell.write("migrations/tenant/008_gift_cards.sql", &format!("{statement}\n"));
+    shell.write("migrations/tenant/008_channels.sql", &format!("{statement}\n"));
     let answer = shell.run(&["migrate"]);
     let told = Regex::new(r"\s+").unwrap().replace_all(&answer.stderr, " ").into_owned();
     let shown = Regex::new(r"\s+").unwrap().replace_all(block, " ").into_owned();

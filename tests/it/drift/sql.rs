@@ -125,7 +125,8 @@ async fn the_command_prints_and_runs_nothing() {
     let operator = tenants(&database, &migrations, &["acme"]).await;
     let raw = Raw::on(&database).await;
     raw.run(
-        "alter table tenant_acme.orders add scratch int; drop index tenant_acme.orders_placed_at_idx; alter table public.users add nickname text",
+        "alter table tenant_acme.orders add scratch int; drop index tenant_acme.orders_placed_at_idx; alter table public.users add nickname text;
+         alter table tenant_acme.orders alter column total_minor type int",
     )
     .await;
     let shell = Shell::on(&database);
@@ -137,6 +138,8 @@ async fn the_command_prints_and_runs_nothing() {
         "set local search_path = \"tenant_acme\";",
         "--   alter table \"tenant_acme\".\"orders\" drop column \"scratch\";",
         "CREATE INDEX orders_placed_at_idx ON orders",
+        // A wider type loses nothing.
+        "\nalter table \"tenant_acme\".\"orders\" alter column \"total_minor\" type bigint",
         "--   alter table \"public\".\"users\" drop column \"nickname\";",
     ] {
         assert!(printed.stdout.contains(expected), "{expected}\n{}", printed.stdout);

@@ -14,7 +14,8 @@ use cgk::{
     },
     testing::{TestDatabase, TestServer},
 };
-use std::{num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use tokio::sync::Notify;
 
 const FIRST: &[(&str, &str)] = &[("001_first.sql", "create table m1 (id int)")];
 
@@ -370,6 +371,46 @@ async fn an_interrupt_lets_what_is_under_way_finish() {
     assert_eq!(stopped(&report), Some((StopReason::Interrupted, 6)));
     let report = fleet.run(&migrations, &RunOptions::default()).await;
     assert_eq!((report.migrated(), report.at_head), (6, 3));
+}
+
+/// Notes which tenants begin and which wait for a lock, and wakes a task at the first wait.
+#[derive(Default)]
+struct Waits {
+    begun: Vec<String>,
+    waiting: Vec<String>,
+    wake: Arc<Notify>,
+}
+
+impl Observer for Waits {
+    fn begun(&mut self, tenant: &TenantSlug) {
+        self.begun.push(tenant.to_string());
+    }
+
+    fn waiting(&mut self, tenant: &TenantSlug) {
+        self.waiting.push(tenant.to_string());
+        self.wake.notify_one();
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_that_waits_for_a_lock_is_named_while_it_waits() {
+    let fleet = fleet(3).await;
+    fleet.files.tenant("002_second.sql", "alter table m1 add column more int");
+    let migrations = fleet.files.load();
+    let holder = Raw::on(&fleet.database).await;
+    holder.run("begin; lock table tenant_t01.m1").await;
+    let mut waits = Waits::default();
+    let wake = Arc::clone(&waits.wake);
+    // The lock is let go only when the run has said that it waits.
+    let release = async {
+        wake.notified().await;
+        holder.run("rollback").await;
+    };
+    let options = RunOptions::default();
+    let (report, ()) = tokio::join!(fleet.run_observed(&migrations, &options, &mut waits), release);
+    assert_eq!((report.failed(), report.migrated()), (0, 3), "{report:#?}");
+    assert!(!waits.waiting.is_empty() && waits.waiting.iter().all(|tenant| tenant == "t01"), "{:?}", waits.waiting);
+    assert!(["t00", "t01", "t02"].iter().all(|tenant| waits.begun.iter().any(|begun| begun == tenant)));
 }
 
 #[tokio::test]
