@@ -25,8 +25,7 @@ use tokio_postgres::{
 /// An expression: the OID of the current database.
 const OWN_OID: &str = "(select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())";
 
-/// Writes the identity of the database down, unless it is written already. The isolation is left open where nothing shows it
-/// and the operator lacks the right that the configured one needs.
+/// Writes the identity of the database down, unless it is written already.
 ///
 /// A database that has no registry yet gets the tag of its name, or another one where roles of a database that is gone carry
 /// that. One that an earlier version set up keeps the tag that its tenants' roles carry.
@@ -36,6 +35,9 @@ const OWN_OID: &str = "(select d.oid from pg_catalog.pg_database d where d.datna
 /// [`SetupError::DatabaseCopied`]: its schemas are granted to the roles of another database that is still there.
 ///
 /// [`SetupError::IsolationMismatch`]: its tenants are kept apart in another way than the configuration says.
+///
+/// [`SetupError::Privilege`]: nothing shows how its tenants are kept apart, and the operator lacks the right that the configured
+/// isolation needs.
 pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
     if operator.facts().recorded_tag().is_some() && operator.facts().isolation.is_some() {
         return Ok(());
@@ -43,14 +45,13 @@ pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
     // Refused before anything is written.
     let known = isolation::known(operator).await?;
     crate::db::identity::refuse_isolation(&operator.facts().database, known, operator.config())?;
-    ensure_tag(operator).await?;
     let configured = operator.config().isolation();
-    match known {
-        Some(modes) => isolation::record(operator, modes).await,
-        // Without the right to make roles no tenant can be made: which isolation the database gets stays open.
-        None if configured == Isolation::Role && !operator.facts().creates_roles => Ok(()),
-        None => isolation::record(operator, IsolationModes::only(configured)).await,
+    // Without the right to make roles no tenant could be made, and the other isolation would take a change in two steps.
+    if known.is_none() && configured == Isolation::Role {
+        operator.facts().require_role_creation()?;
     }
+    ensure_tag(operator).await?;
+    isolation::record(operator, known.unwrap_or(IsolationModes::only(configured))).await
 }
 
 /// Writes the tag of the database down, unless it is written already.

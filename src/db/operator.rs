@@ -140,6 +140,15 @@ impl ServerFacts {
         Err(Error::Setup(SetupError::ReadOnly { database, role, standby: self.standby }))
     }
 
+    /// Refuses where the role may not create roles.
+    pub(crate) fn require_role_creation(&self) -> Result<()> {
+        if self.creates_roles {
+            return Ok(());
+        }
+        let grant = format!("alter role {} createrole", quoted(&self.role));
+        Err(self.lacks("create roles, which isolation = \"role\" needs", grant))
+    }
+
     /// Refuses where the session is read-only, or the role may not create schemas.
     pub(crate) fn require_schema_creation(&self) -> Result<()> {
         self.require_writable()?;

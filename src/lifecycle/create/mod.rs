@@ -12,7 +12,7 @@ use crate::{
     config::Isolation,
     db::{Operator, message, session_reset::Commits},
     error::{ConnectionError, Error, MigrationError, Result, TenantError, while_doing},
-    ident::{RoleName, SchemaName, quoted},
+    ident::{RoleName, SchemaName},
     identity,
     migrate::{
         self, MigrationId, Migrations, Plan, Set, Target,
@@ -157,15 +157,11 @@ pub async fn create(
     Err(Error::Migration(MigrationError::Contended { schema: SchemaName::of_tenant(slug), tries: TRIES_MAX }))
 }
 
-/// What must be there before a tenant is made: the registry, the whole shared schema, and how the database keeps tenants apart.
+/// What must be there before a tenant is made: the registry and the whole shared schema.
 async fn require_ready(operator: &Operator, migrations: &Migrations) -> Result<()> {
     registry::require(operator).await?;
     operator.refuse_writable_path().await?;
-    require_shared_schema(operator, migrations).await?;
-    // Left open by a setup whose role had not yet the right to make roles.
-    let facts = operator.facts();
-    let may_record = facts.recorded_tag().is_some() && facts.creates_in_public == Some(true);
-    if may_record { identity::ensure(operator).await } else { Ok(()) }
+    require_shared_schema(operator, migrations).await
 }
 
 /// How new tenants get their files: together, until that fails and a rehearsal finds that it works file by file.
@@ -447,12 +443,7 @@ fn check_privileges(operator: &Operator, facts: &TenantFacts, makes_role: bool) 
 }
 
 fn require_role_creation(operator: &Operator, makes_role: bool) -> Result<()> {
-    let own = operator.facts();
-    if makes_role && !own.creates_roles {
-        let grant = format!("alter role {} createrole", quoted(&own.role));
-        return Err(own.lacks("create roles, which isolation = \"role\" needs", grant));
-    }
-    Ok(())
+    if makes_role { operator.facts().require_role_creation() } else { Ok(()) }
 }
 
 /// Refuses where a role that is there must be handed on, to the operator itself or to a login, and may not be.

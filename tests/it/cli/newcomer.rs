@@ -59,7 +59,7 @@ async fn a_login_is_removed_by_the_statements_of_the_page() {
     }
 }
 
-/// An owner without CREATEROLE follows the advice of the error, in either way.
+/// An owner without CREATEROLE is refused before anything is written, and follows the advice of the error, in either way.
 #[tokio::test]
 async fn the_isolation_stays_open_without_the_right_to_make_roles() {
     let (_database, raw, shell, _) = owned("nosuperuser nocreaterole").await;
@@ -75,6 +75,7 @@ async fn the_isolation_stays_open_without_the_right_to_make_roles() {
     let (_database, raw, shell, role) = owned("nosuperuser nocreaterole").await;
     refused(&shell, "setup:database", 1, &["CGK0301"]);
     raw.run(&format!("alter role {role} createrole")).await;
+    done(&shell, "setup:database");
     done(&shell, "tenant:create acme");
     assert_eq!(raw.one::<String>("select public.cgk_isolation_modes()").await, "role");
 }
@@ -162,7 +163,7 @@ async fn help_about_files_says_who_has_them() {
     let says = ["at statement 2 of 2", "already exists"];
     refused(&shell, "migrate --no-rehearsal", 4, &says);
     shell.write(file, "-- cgk:no-transaction\ncreate table more (id int);\nalter table items add must int not null;\n");
-    refused(&shell, "migrate --no-rehearsal", 7, &["CGK0610", "migrate:repair --version 3 --all --reason"]);
+    refused(&shell, "migrate --no-rehearsal", 7, &["CGK0610", "migrate:repair --version 003 --all --reason"]);
     refused(&shell, "migrate:repair --version 99 --all --reason x", 2, &["CGK0611", "help:"]);
 }
 
