@@ -67,7 +67,7 @@ impl Session<'_> {
         Ok((config, migrations, operator))
     }
 
-    /// What fails for want of a right after this has its cause here.
+    /// Names the cause of the refusals that follow.
     pub(crate) fn warn_of_service_login(&self, operator: &Operator) {
         if operator.facts().service_login {
             self.printer.warn(format!(
