@@ -3,6 +3,11 @@
 //! Directives are lines. Those that part a file are looked for before the text is read as SQL, as their tools do; all others
 //! count where they are comments of the text that is left.
 
+mod directive;
+mod rollback;
+
+use crate::sql::Statement;
+use directive::{Directive, directive, said};
 use std::ops::Range;
 
 /// What of a file is to be run.
@@ -16,19 +21,6 @@ pub(in crate::migrate) struct UpPart {
 
 /// Something wrong in a file, and where it begins.
 pub(in crate::migrate) type Fault = (usize, String);
-
-/// What a line of a file says to its tool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Directive<'a> {
-    Up(&'static str),
-    Down(&'static str),
-    /// Behind it is the way back, and no line marks the way there.
-    DownOnly(&'static str),
-    NoTransaction,
-    /// Something that makes no difference here.
-    Nothing,
-    Refused(&'static str, &'a str),
-}
 
 /// Parts a text by the lines that say where the way there and the way back begin.
 pub(in crate::migrate) fn up_part(text: &str) -> Result<UpPart, Fault> {
@@ -107,28 +99,41 @@ pub(in crate::migrate) struct Said {
     pub(in crate::migrate) without_transaction: bool,
     /// Directives that cgk does not carry out.
     pub(in crate::migrate) refused: Vec<Fault>,
+    /// Comments that look like the heading of a rollback, and the number of the statement behind each.
+    pub(in crate::migrate) rollbacks: Vec<(usize, Fault)>,
 }
 
 /// Reads the directives in the comments of a text.
-pub(in crate::migrate) fn directives(text: &str, comments: &[Range<usize>]) -> Said {
-    let mut found = Said::default();
-    for line in lines(text) {
-        let start = line.start + (text[line.clone()].len() - text[line.clone()].trim_start().len());
-        let is_comment = comments.iter().any(|comment| comment.start == start);
-        match directive(&text[line]) {
-            Some(Directive::NoTransaction) if is_comment => found.without_transaction = true,
-            Some(Directive::Up(_)) if is_comment && text[start..].lines().next().is_some_and(says_no_transaction) => {
-                found.without_transaction = true;
-            }
-            Some(Directive::Refused(tool, problem)) if is_comment => {
-                let said = text[start..].lines().next().unwrap_or_default().trim();
-                let of = if tool.is_empty() { String::new() } else { format!(" of {tool}") };
-                found.refused.push((start, format!("{said:?} is a directive{of}: {problem}")));
-            }
+///
+/// A tool reads a directive in a comment from `--` that is the whole of its line. Elsewhere, in a block comment or behind a
+/// statement, none does; there it is no directive, but it may still be the heading of a rollback.
+pub(in crate::migrate) fn directives(text: &str, comments: &[Range<usize>], statements: &[Statement]) -> Said {
+    let mut found = Said { rollbacks: rollback::headings(text, comments, statements), ..Said::default() };
+    for comment in comments {
+        let line_start = text[..comment.start].rfind(['\n', '\r']).map_or(0, |at| at + 1);
+        let (before, whole) = (&text[line_start..comment.start], text[comment.clone()].trim());
+        let is_line = before.trim().is_empty() && whole.starts_with("--");
+        let mut refuse = |tool: &str, problem: &str| {
+            let of = if tool.is_empty() { String::new() } else { format!(" of {tool}") };
+            found.refused.push((comment.start, format!("{whole:?} is a directive{of}: {problem}")));
+        };
+        match if whole.starts_with("--") { directive(whole) } else { said(one_line(whole)) } {
+            Some(Directive::Refused(tool, problem)) => refuse(tool, problem),
+            Some(Directive::NoTransaction) if !is_line => refuse("", NOT_A_LINE),
+            Some(Directive::NoTransaction) => found.without_transaction = true,
+            Some(Directive::Up(_)) if is_line && says_no_transaction(whole) => found.without_transaction = true,
             _ => {}
         }
     }
     found
+}
+
+const NOT_A_LINE: &str = "no tool reads it in a block comment or behind a statement; write it in a line of its own";
+
+/// The text of a block comment of one line; of several lines, nothing.
+fn one_line(comment: &str) -> &str {
+    let text = rollback::without_marks(comment);
+    if text.contains(['\n', '\r']) { "" } else { text }
 }
 
 /// The lines of a text without their ends; a carriage return ends one.
@@ -148,107 +153,6 @@ fn lines(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
 fn says_no_transaction(line: &str) -> bool {
     let line = line.trim_end().to_ascii_lowercase();
     line.ends_with("transaction:false") || line.ends_with("notransaction")
-}
-
-const UNKNOWN: &str = "cgk does not know what it is to do; take the line out, or write what it does as SQL";
-
-fn directive(line: &str) -> Option<Directive<'_>> {
-    let line = line.trim();
-    let is_play = line.starts_with('#');
-    if !line.starts_with("--") && !is_play {
-        return None;
-    }
-    let said = line.trim_start_matches(['-', '#', ' ', '\t']);
-    let lower = said.to_ascii_lowercase();
-    let words: Vec<&str> = lower.split_whitespace().collect();
-    match words.as_slice() {
-        ["!ups", ..] => return Some(Directive::Up("Play evolutions")),
-        ["!downs", ..] => return Some(Directive::Down("Play evolutions")),
-        _ if is_play => return None,
-        [head, rest @ ..] if head.starts_with('+') => return of_goose(head, rest),
-        [head, rest @ ..] if head.starts_with("migrate:") => return Some(of_dbmate(head, rest)),
-        ["up", "migration", ..] => return Some(Directive::Up("node-pg-migrate")),
-        ["down", "migration", ..] => return Some(Directive::Down("node-pg-migrate")),
-        ["rambler", "up"] => return Some(Directive::Up("rambler")),
-        ["rambler", "down"] => return Some(Directive::Down("rambler")),
-        ["create", "above", "/", "drop", "below", ..] => return Some(Directive::DownOnly("tern")),
-        ["tern:", "disable-tx", ..] | ["no-transaction"] | ["evolve-tx-off"] => return Some(Directive::NoTransaction),
-        ["transactional:", "false"] | ["atlas:txmode", "none"] => return Some(Directive::NoTransaction),
-        ["atlas:delimiter" | "atlas:checkpoint" | "atlas:import", ..] => {
-            return Some(Directive::Refused("Atlas", UNKNOWN));
-        }
-        ["//@undo", ..] | ["//", "@undo", ..] => return Some(Directive::DownOnly("MyBatis Migrations")),
-        ["====", "up", "===="] => return Some(Directive::Up("shmig")),
-        ["====", "down", "===="] => return Some(Directive::Down("shmig")),
-        ["liquibase", "formatted", ..] => {
-            let problem =
-                "each changeset is a migration of its own; write each into a file of its own, without directives";
-            return Some(Directive::Refused("Liquibase", problem));
-        }
-        [head, ..] if head.starts_with("evolve-repeat") => return Some(Directive::Refused("Evolve", UNKNOWN)),
-        _ => {}
-    }
-    if let Some(said) = line.strip_prefix("--!") {
-        return Some(of_graphile(said.trim()));
-    }
-    looks_like_a_way_back(&lower).then_some(Directive::Refused(
-        "",
-        "it looks like the beginning of a way back, of no tool that cgk knows; put the way back into a file 001_x.down.sql, \
-         or say it in other words",
-    ))
-}
-
-/// goose, and those that write as it does.
-fn of_goose<'a>(head: &str, rest: &[&str]) -> Option<Directive<'a>> {
-    let tool = match head {
-        "+goose" => "goose",
-        "+migrate" => "sql-migrate",
-        "+micrate" => "micrate",
-        _ => {
-            let way = matches!(rest, ["up" | "down", ..]);
-            return way.then_some(Directive::Refused("", UNKNOWN));
-        }
-    };
-    Some(match rest {
-        ["up"] | ["up", "notransaction"] => Directive::Up(tool),
-        ["down"] | ["down", "notransaction"] => Directive::Down(tool),
-        // A statement ends where the server ends it.
-        ["statementbegin" | "statementend"] | ["envsub", "off"] => Directive::Nothing,
-        ["no", "transaction"] => Directive::NoTransaction,
-        ["envsub", ..] => Directive::Refused(tool, "cgk puts no variables of the environment into SQL"),
-        _ => Directive::Refused(tool, UNKNOWN),
-    })
-}
-
-fn of_dbmate<'a>(head: &str, rest: &[&str]) -> Directive<'a> {
-    match (head, rest) {
-        ("migrate:up", [] | ["transaction:false" | "transaction:true"]) => Directive::Up("dbmate"),
-        ("migrate:down", _) => Directive::Down("dbmate"),
-        _ => Directive::Refused("dbmate", UNKNOWN),
-    }
-}
-
-fn of_graphile(said: &str) -> Directive<'_> {
-    match said.split([' ', ':']).next() {
-        Some("no-transaction") => Directive::NoTransaction,
-        Some("Previous" | "Hash" | "Message" | "AllowInvalidHash") => Directive::Nothing,
-        _ => Directive::Refused("graphile-migrate", UNKNOWN),
-    }
-}
-
-/// A comment that is nothing but the name of a direction: `-- down`, `-- @rollback`, `-- x:down`.
-fn looks_like_a_way_back(said: &str) -> bool {
-    let is_frame = |c: char| !c.is_ascii_alphanumeric();
-    let bare = said.trim_matches(is_frame);
-    let words: Vec<&str> = bare.split(|c: char| is_frame(c) && c != '_').filter(|word| !word.is_empty()).collect();
-    let is_way = |word: &str| matches!(word, "down" | "downs" | "undo" | "rollback" | "revert");
-    match words.as_slice() {
-        [way] => is_way(way),
-        ["migrate" | "migration", way] | [way, "migration" | "migrate"] => is_way(way),
-        // `x:down`, `@x down`: a word of its own before it, and a sign that no sentence has.
-        [_, way] => is_way(way) && (bare.contains(':') || said.starts_with(['@', '!', '+', '%'])),
-        _ => false,
-    }
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub struct MigrationFile {
     tool: Option<&'static str>,
     /// Directives of other tools that cgk does not carry out, with their places.
     refused_directives: Vec<(usize, String)>,
+    /// Comments that look like the heading of a rollback: the number of the statement behind each, and its place.
+    rollback_headings: Vec<(usize, (usize, String))>,
     checksum: Checksum,
     statements: Vec<sql::Statement>,
     comments: Vec<Range<usize>>,
@@ -298,6 +300,10 @@ impl MigrationFile {
         &self.refused_directives
     }
 
+    pub(in crate::migrate) fn rollback_headings(&self) -> &[(usize, (usize, String))] {
+        &self.rollback_headings
+    }
+
     /// What a ledger that an earlier version of cgk wrote calls this migration, where that is something else.
     pub(crate) fn earlier_id(&self) -> Option<&MigrationId> {
         self.earlier.as_ref()
@@ -353,14 +359,14 @@ impl MigrationFile {
         let format::UpPart { text: sql, tool } = format::up_part(whole).map_err(at)?;
         let sql::Cut { statements, comments } =
             sql::cut(&sql).map_err(|found| problem(Some(line_of(&sql, found.at)), found.problem))?;
-        let said = format::directives(&sql, &comments);
+        let said = format::directives(&sql, &comments, &statements);
         if statements.is_empty() {
             return Err(problem(None, "holds no statement".into()));
         }
         let first = comments.first().filter(|range| range.start == 0).map(|range| &sql[range.clone()]);
         let transactional =
             transactional.unwrap_or(true) && !said.without_transaction && !first.is_some_and(lint::is_marker);
-        let refused_directives = said.refused;
+        let (refused_directives, rollback_headings) = (said.refused, said.rollbacks);
         Ok(Self {
             id,
             earlier,
@@ -369,6 +375,7 @@ impl MigrationFile {
             sql,
             tool,
             refused_directives,
+            rollback_headings,
             checksum,
             statements,
             comments,

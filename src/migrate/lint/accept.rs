@@ -1,6 +1,6 @@
 //! Warnings that somebody knows of and means: written down with a reason, reported when there is nothing left to accept.
 
-use super::{Finding, Lint, Severity};
+use super::{Finding, Lint};
 use crate::{migrate::files::source::MigrationFile, migration::Set};
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,17 @@ struct Directive {
     scope: Scope,
     acceptance: Result<Lint, String>,
     used: bool,
+}
+
+impl Directive {
+    fn covers(&self, statement: usize, lint: Lint) -> bool {
+        let is_there = match self.scope {
+            Scope::File => true,
+            Scope::Statement(of) => of == statement,
+            Scope::Nothing => false,
+        };
+        is_there && self.acceptance == Ok(lint)
+    }
 }
 
 enum Scope {
@@ -92,12 +103,8 @@ pub(super) fn sort_out(
     let mut left = Vec::new();
     for (statement, finding) in found {
         let mut taken = false;
-        for directive in directives.iter_mut().filter(|directive| directive.acceptance == Ok(finding.lint)) {
-            let covers = match directive.scope {
-                Scope::File => true,
-                Scope::Statement(of) => of == statement,
-                Scope::Nothing => false,
-            };
+        for directive in &mut directives {
+            let covers = directive.covers(statement, finding.lint);
             directive.used |= covers;
             taken |= covers;
         }
@@ -114,6 +121,18 @@ pub(super) fn sort_out(
         Finding::at(file, directive.at, Lint::Accept, reason)
     }));
     left
+}
+
+/// Those findings that no comment of the file accepts.
+pub(super) fn not_accepted(
+    file: &MigrationFile,
+    found: Vec<(usize, Finding)>,
+) -> impl Iterator<Item = Finding> + use<> {
+    let directives = if found.is_empty() { Vec::new() } else { directives(file) };
+    let left = found.into_iter().filter(move |(statement, finding)| {
+        !directives.iter().any(|directive| directive.covers(*statement, finding.lint))
+    });
+    left.map(|(_, finding)| finding)
 }
 
 fn directives(file: &MigrationFile) -> Vec<Directive> {
@@ -159,7 +178,7 @@ fn acceptance(text: &str, place: Place) -> Result<Lint, String> {
         None => Err(format!("there is no warning {name:?}")),
         Some(Lint::Accept) => Err("accept cannot be accepted".into()),
         Some(lint) if !lint.is_acceptable() => Err(format!("{lint} is an error and cannot be accepted")),
-        Some(lint) if lint.severity() == Severity::Error && place == Place::Comment => Err(format!(
+        Some(lint) if !lint.is_acceptable_in_file() && place == Place::Comment => Err(format!(
             "{lint} is an error, and a comment cannot accept it; for a file that was applied, {ACCEPTED_FILE} can"
         )),
         Some(lint) if reason.trim().is_empty() => Err(format!("accepts {lint} without a reason")),

@@ -5,7 +5,8 @@
 //! comment `-- cgk:accept <lint> <reason>` in the lines before the statement, by the same comment at the top of the file
 //! with an empty line behind it for all of the file, or, for files that were applied and must not be edited, by a line of
 //! `accepted.txt` beside the folders of the two sets. An error can be accepted in `accepted.txt` alone, and only where the
-//! file can still be carried out and recorded as a whole ([`Lint::is_acceptable`]).
+//! file can still be carried out and recorded as a whole ([`Lint::is_acceptable`]); only `rollback-section`, a guess about a
+//! comment, can be accepted in the file as well.
 
 mod accept;
 mod client;
@@ -89,6 +90,7 @@ lints! {
     Marker "marker" Error "Make `-- cgk:no-transaction` the file's first line."
     UnnamedIndex "unnamed-index" Error "Name the index, so that one that was left invalid can be found again."
     Directive "directive" Error "Say it in other words, or take the line out."
+    RollbackSection "rollback-section" Error "Move the rollback into a file 001_x.down.sql; a comment that is no heading, say otherwise or accept."
     ProtectedName "protected-name" Error "Do not change cgk's own tables; rename yours."
     ProtectedMention "protected-mention" Error "Leave cgk's own tables alone, and call yours something else."
     SessionStrings "session-strings" Error "Write E'…' for strings with backslashes."
@@ -137,12 +139,18 @@ impl Lint {
             | Self::RelationInBothSets
             | Self::Marker
             | Self::Directive
+            | Self::RollbackSection
             | Self::ProtectedMention
             | Self::SessionStrings
             | Self::UnseenCharacter
             | Self::SetLocal => true,
             _ => self.severity() == Severity::Warning,
         }
+    }
+
+    /// Whether a comment of the file can accept it: every warning, and the one error that is a guess about a comment.
+    pub(super) fn is_acceptable_in_file(self) -> bool {
+        self == Self::RollbackSection || self.severity() == Severity::Warning
     }
 
     /// The rule of a name.
@@ -190,7 +198,10 @@ impl From<Finding> for FileProblem {
 
 /// The errors of both sets that `accepted.txt` does not accept.
 pub(super) fn errors(public: &Source, tenant: &Source, accepted: &mut Accepted) -> Vec<Finding> {
-    let of_files = |source: &Source| source.files().iter().flat_map(unit::file).collect::<Vec<_>>();
+    let of_file = |file: &MigrationFile| {
+        unit::file(file).into_iter().chain(accept::not_accepted(file, unit::rollback_sections(file)))
+    };
+    let of_files = |source: &Source| source.files().iter().flat_map(of_file).collect::<Vec<_>>();
     let mut found = of_files(public);
     found.extend(of_files(tenant));
     found.extend(unit::across(public, tenant));
@@ -245,8 +256,11 @@ fn warnings(public: &Source, tenant: &Source, mut unused: Accepted) -> Vec<Findi
     for source in [public, tenant] {
         let mut known = danger::Known::of(source.set(), &shared);
         for file in source.files() {
-            let found = danger::file(file, &mut known);
-            findings.extend(accept::sort_out(file, source.set(), found, &mut unused));
+            let mut found = danger::file(file, &mut known);
+            // An error, and so reported before; here only for the comment that accepts it.
+            found.extend(unit::rollback_sections(file));
+            let left = accept::sort_out(file, source.set(), found, &mut unused);
+            findings.extend(left.into_iter().filter(|finding| finding.severity() == Severity::Warning));
         }
     }
     findings.extend(unused.left_over());

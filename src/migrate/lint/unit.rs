@@ -47,6 +47,12 @@ pub(super) fn file(file: &MigrationFile) -> Vec<Finding> {
     found
 }
 
+/// The comments of a file that look like the heading of a rollback, each with the number of the statement behind it.
+pub(super) fn rollback_sections(file: &MigrationFile) -> Vec<(usize, Finding)> {
+    let found = file.rollback_headings().iter();
+    found.map(|(next, (at, reason))| (*next, Finding::at(file, *at, Lint::RollbackSection, reason.clone()))).collect()
+}
+
 fn misplaced_marker(file: &MigrationFile, at: usize) -> Option<Finding> {
     let line = file.sql()[at..].lines().next()?;
     let reason = "`-- cgk:no-transaction` counts on the file's first line only";

@@ -11,6 +11,7 @@ pub(crate) mod ledger_rows;
 pub(crate) mod lint;
 pub(crate) mod locks;
 pub(crate) mod non_transactional;
+pub(crate) mod other_tools;
 pub(crate) mod read_only;
 pub(crate) mod reading;
 pub(crate) mod rehearsal;

@@ -18,7 +18,8 @@ const ACCEPTABLE: &[(&str, &str)] = &[
     ("insert into tenant_b.t values (1)", "other-tenant"),
     ("create table shared (id int)", "relation-in-both-sets"),
     ("-- a word first\n-- cgk:no-transaction\nselect 1", "marker"),
-    ("create table x ();\n-- down\n", "directive"),
+    ("-- atlas:delimiter x\nselect 1", "directive"),
+    ("create table x ();\n-- down\nselect 1", "rollback-section"),
     ("do $$ begin perform 'schema_migrations'; end $$", "protected-mention"),
     ("set local standard_conforming_strings = off", "session-strings"),
     ("create table\u{a0}x (id int)", "unseen-character"),
@@ -83,14 +84,17 @@ fn an_error_of_a_file_that_was_applied_is_accepted_beside_it_and_nowhere_else() 
 #[tokio::test]
 async fn what_is_accepted_beside_a_file_leaves_its_ledger_row_as_it_is() {
     let database = TestServer::shared().set_up_database().await.unwrap();
-    let files = Files::of_tenants(&[("001_first.sql", "create table t (id int);\n-- down\n")]);
+    let files = Files::of_tenants(&[("001_first.sql", "create table t (id int);\n-- down\nselect 1")]);
     assert!(matches!(files.try_load(), Err(Error::Migration(MigrationError::Invalid { .. }))));
-    fs::write(files.path().join("accepted.txt"), "tenant/001_first.sql directive a heading, nothing is behind it\n")
-        .unwrap();
+    fs::write(
+        files.path().join("accepted.txt"),
+        "tenant/001_first.sql rollback-section a heading, and a query behind it\n",
+    )
+    .unwrap();
     let operator = tenants(&database, &files.load(), &["acme"]).await;
     fs::write(
         files.path().join("accepted.txt"),
-        "tenant/001_first.sql directive said in other words\n# and the next\n",
+        "tenant/001_first.sql rollback-section said in other words\n# and the next\n",
     )
     .unwrap();
     let migrations = files.load();

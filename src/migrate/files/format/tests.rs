@@ -6,8 +6,8 @@ fn run(text: &str) -> Result<(Vec<String>, Option<&'static str>, bool), Fault> {
     let part = up_part(text)?;
     assert_eq!(part.text.len(), text.len());
     let found = cut(&part.text).map_err(|error| (error.at, error.problem))?;
-    let said = directives(&part.text, &found.comments);
-    if let Some(refused) = said.refused.into_iter().next() {
+    let said = directives(&part.text, &found.comments, &found.statements);
+    if let Some(refused) = said.refused.into_iter().chain(said.rollbacks.into_iter().map(|(_, fault)| fault)).next() {
         return Err(refused);
     }
     let without = said.without_transaction;
@@ -26,8 +26,11 @@ fn the_way_there_is_run_and_the_way_back_is_not() {
         ("rambler", "-- rambler up", "-- rambler down"),
         ("Play evolutions", "# --- !Ups", "# --- !Downs"),
         ("Play evolutions", "-- !Ups", "-- !Downs"),
+        ("rockhopper", "-- +up", "-- +down"),
+        ("rockhopper", "--- +Up", "--+DOWN"),
         ("shmig", "-- ==== UP ====", "-- ==== DOWN ===="),
         ("tern", "-- what it does", "---- create above / drop below ----"),
+        ("tern", "-- what it does", "----create above / drop below----"),
         ("MyBatis Migrations", "-- // what it does", "-- //@UNDO"),
     ] {
         for end in ["\n", "\r\n", "\r"] {
@@ -54,6 +57,7 @@ fn no_transaction_is_heeded_as_the_tool_means_it() {
         "-- atlas:txmode none\nselect 1",
         "--! no-transaction\nselect 1",
         "-- evolve-tx-off\nselect 1",
+        "-- !txn\n-- +up\nselect 1",
         "-- transactional: false\nselect 1",
     ] {
         assert!(run(text).unwrap().2, "{text}");
@@ -63,6 +67,8 @@ fn no_transaction_is_heeded_as_the_tool_means_it() {
         "-- migrate:up\nselect 1\n-- migrate:down transaction:false\nselect 2",
         "select '\n-- no-transaction\n'",
         "--> statement-breakpoint\nselect 1",
+        "-- +up\n-- +begin\nselect 1\n-- +end\n-- +down\nselect 2",
+        "-- atlas:nolint\n-- atlas:txmode all\nselect 1",
         "-- +goose Up\n-- +goose StatementBegin\nselect 1\n-- +goose StatementEnd",
     ] {
         assert!(!run(text).unwrap().2, "{text}");
@@ -84,20 +90,112 @@ fn what_is_not_understood_is_refused_with_its_tool() {
         ("-- liquibase formatted sql\n--changeset a:1\nselect 1", 0, "directive of Liquibase"),
         ("-- atlas:delimiter \\n\\n\nselect 1", 0, "directive of Atlas"),
         ("--!include x.sql\nselect 1", 0, "directive of graphile-migrate"),
-        ("select 1;\n-- DOWN\ndrop table a", 10, "looks like the beginning of a way back"),
-        ("select 1;\n  -- @undo\ndrop table a", 12, "looks like the beginning of a way back"),
-        ("select 1;\n-- step:rollback --\ndrop table a", 10, "looks like the beginning of a way back"),
+        ("-- +up now\nselect 1", 0, "directive of rockhopper"),
+        ("-- +migrate:down\nselect 1", 0, "is a directive"),
+        ("-- +pgx\nselect 1", 0, "is a directive"),
+        ("/* +pgx */ select 1", 0, "is a directive"),
+        ("select 1; -- +goose NO TRANSACTION\nselect 2", 10, "write it in a line of its own"),
+        ("/* no-transaction */ select 1", 0, "write it in a line of its own"),
+        ("-- atlas:txtar\n-- checks.sql --\nselect 1", 0, "directive of Atlas"),
+        ("--changeset a:1\nselect 1", 0, "directive of Liquibase"),
         ("-- +goose Up\ndo $$\n-- +goose Down\n$$", 16, "a dollar-quoted text starts here"),
     ] {
         let (place, problem) = run(text).unwrap_err();
         assert!(problem.contains(part) && place == at, "{text:?}: {place} {problem}");
     }
+    for text in ["-- +1 day\nselect 1", "-- +---+\nselect 1", "-- + more\nselect 1", "select 1 -- +2"] {
+        assert!(run(text).is_ok(), "{text:?}");
+    }
+}
+
+/// Each with a statement behind it.
+#[test]
+fn the_heading_of_a_rollback_is_told_from_other_comments() {
+    let refused = |comment: &str| {
+        let (at, problem) = run(&format!("select 1;\n{comment}\ndrop table a")).err()?;
+        assert!(problem.contains("looks like the heading of a rollback"), "{comment:?}: {problem}");
+        assert_eq!(at, 10 + (comment.len() - comment.trim_start().len()), "{comment:?}");
+        Some(())
+    };
+    for heading in [
+        "-- DOWN",
+        "  -- @undo",
+        "-- step:rollback --",
+        "/* down */",
+        "/* migrate:down */",
+        "/* Down Migration */",
+        "/** DOWN **/",
+        "/*\n * Down\n */",
+        "-- up:end\n-- down:begin".split_once('\n').unwrap().1,
+        "-- downgrade",
+        "-- Downgrade script",
+        "-- down below",
+        "-- Rollback script:",
+        "-- ROLLBACK SCRIPT (run if it fails)",
+        "-- Rollback Script for Migration 008",
+        "-- PART 5: Rollback Script",
+        "-- To rollback:",
+        "-- How to undo",
+        "-- to roll back, run:",
+        "-- Save this for emergency rollback:",
+        "-- Revert x from pg",
+        "-- Rollback",
+        "-- Roll back",
+        "-- undo everything",
+        "-- revert 001",
+        "-- rollback of the old design:",
+        "-- [down]",
+        "-- <down>",
+        "-- == Down ==",
+        "-- ### Down",
+        "-- section: down",
+        "-- name: down",
+        "-- migrate down",
+        "-- flyway:undo",
+        "-- @rollbackQuery",
+        "-- down.sql --",
+        "-- 001_x.down.sql",
+        "-- Down\n-- this takes it back",
+        "-- direction=down",
+        "-- Teardown",
+        "--\tDowns",
+        "-- Rollback:\n-- drop table b;",
+        "-- revert migration",
+        "-- (down)",
+        "-- 2. Down",
+        "/* Rollback:\n   as before */",
+    ] {
+        assert!(refused(heading).is_some(), "{heading:?}");
+    }
+    for comment in [
+        "-- slow down",
+        "-- down to one",
+        "-- rollback of the old design",
+        "-- revert the price change of release 12",
+        "-- orders that went down",
+        "-- down payment of an order",
+        "-- downgrades of plans",
+        "-- undo_log holds what users take back",
+        "-- Rollback: drop table b;",
+        "-- Rollback:\n-- drop table b;\n",
+        "-- Rollback:\n--   alter table b\n--     drop column c;\n\n-- next",
+        "/* Rollback:\n   drop table b;\n */",
+        "-- Rollback:\n/* drop table b; */",
+        "-- up",
+        "-- breakdown:",
+        "-- shut down: the queue",
+    ] {
+        assert!(refused(comment).is_none(), "{comment:?}");
+    }
+    // In a statement or a function, and with nothing behind it.
     for text in [
-        "-- slow down\nselect 1",
         "do $$\nbegin\n-- rollback\nend $$",
-        "-- down to one\nselect 1",
-        "/* down */ select 1",
+        "create table a (\n-- down\nb int)",
+        "select 1;\n-- Rollback:\n",
+        "select 1;\n-- Rollback\n-- drop table a",
     ] {
         assert!(run(text).is_ok(), "{text:?}");
     }
+    // Behind a statement in its line, where no tool looks for it.
+    assert!(run("create table g (a int); -- migrate:down\ndrop table a").is_err());
 }

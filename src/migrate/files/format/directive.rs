@@ -1,0 +1,122 @@
+//! The directives of other tools: what one line of a file says to the tool that it was written for.
+
+/// What a line of a file says to its tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Directive {
+    Up(&'static str),
+    Down(&'static str),
+    /// Behind it is the way back, and no line marks the way there.
+    DownOnly(&'static str),
+    NoTransaction,
+    /// Something that makes no difference here.
+    Nothing,
+    Refused(&'static str, &'static str),
+}
+
+const UNKNOWN: &str = "cgk does not know what it is to do; take the line out, or write what it does as SQL";
+
+/// What a line says, if it is a comment from its first sign on.
+pub(super) fn directive(line: &str) -> Option<Directive> {
+    let line = line.trim();
+    match line.strip_prefix("--!") {
+        // `--!Ups` of Play and `--!txn` of rockhopper.
+        Some(text) if said(line).is_none() => Some(of_graphile(text.trim())),
+        _ if line.starts_with('#') => of_play(&words(line)),
+        _ if line.starts_with("--") => said(line),
+        _ => None,
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    let said = text.trim_start_matches(['-', '#', ' ', '\t']).trim_end_matches('-');
+    said.to_ascii_lowercase().split_whitespace().map(ToOwned::to_owned).collect()
+}
+
+fn of_play(words: &[String]) -> Option<Directive> {
+    match words.first().map(String::as_str) {
+        Some("!ups") => Some(Directive::Up("Play evolutions")),
+        Some("!downs") => Some(Directive::Down("Play evolutions")),
+        _ => None,
+    }
+}
+
+/// What the text of a comment says, with the dashes before it or without.
+pub(super) fn said(text: &str) -> Option<Directive> {
+    let all = words(text);
+    if let Some(found) = of_play(&all) {
+        return Some(found);
+    }
+    let words: Vec<&str> = all.iter().map(String::as_str).collect();
+    let found = match words.as_slice() {
+        [head, rest @ ..] if head.starts_with('+') => return of_goose(head, rest),
+        [head, rest @ ..] if head.starts_with("migrate:") => of_dbmate(head, rest),
+        ["up", "migration", ..] => Directive::Up("node-pg-migrate"),
+        ["down", "migration", ..] => Directive::Down("node-pg-migrate"),
+        ["rambler", "up"] => Directive::Up("rambler"),
+        ["rambler", "down"] => Directive::Down("rambler"),
+        ["create", "above", "/", "drop", "below", ..] => Directive::DownOnly("tern"),
+        ["tern:", "disable-tx", ..] | ["no-transaction"] | ["evolve-tx-off"] | ["!txn"] => Directive::NoTransaction,
+        ["transactional:", "false"] | ["atlas:txmode", "none"] => Directive::NoTransaction,
+        ["atlas:nolint", ..] | ["atlas:txmode", "file" | "all"] => Directive::Nothing,
+        [head, ..] if head.starts_with("atlas:") => Directive::Refused("Atlas", UNKNOWN),
+        ["//@undo", ..] | ["//", "@undo", ..] => Directive::DownOnly("MyBatis Migrations"),
+        ["====", "up", "===="] => Directive::Up("shmig"),
+        ["====", "down", "===="] => Directive::Down("shmig"),
+        ["liquibase", "formatted", ..] => Directive::Refused("Liquibase", CHANGESETS),
+        ["changeset", id, ..] if id.contains(':') => Directive::Refused("Liquibase", CHANGESETS),
+        [head, ..] if head.starts_with("evolve-repeat") => Directive::Refused("Evolve", UNKNOWN),
+        _ => return None,
+    };
+    Some(found)
+}
+
+const CHANGESETS: &str =
+    "each changeset is a migration of its own; write each into a file of its own, without directives";
+
+/// goose, and those that write as it does.
+fn of_goose(head: &str, rest: &[&str]) -> Option<Directive> {
+    let tool = match head {
+        "+goose" => "goose",
+        "+migrate" => "sql-migrate",
+        "+micrate" => "micrate",
+        "+up" | "+down" | "+begin" | "+end" => return Some(of_rockhopper(head, rest)),
+        // `-- +1 day` and `-- +-----+` are none.
+        _ if head[1..].starts_with(|c: char| c.is_ascii_alphabetic()) => return Some(Directive::Refused("", UNKNOWN)),
+        _ => return None,
+    };
+    Some(match rest {
+        ["up"] | ["up", "notransaction"] => Directive::Up(tool),
+        ["down"] | ["down", "notransaction"] => Directive::Down(tool),
+        // A statement ends where the server ends it.
+        ["statementbegin" | "statementend"] | ["envsub", "off"] => Directive::Nothing,
+        ["no", "transaction"] => Directive::NoTransaction,
+        ["envsub", ..] => Directive::Refused(tool, "cgk puts no variables of the environment into SQL"),
+        _ => Directive::Refused(tool, UNKNOWN),
+    })
+}
+
+fn of_rockhopper(head: &str, rest: &[&str]) -> Directive {
+    match (head, rest) {
+        ("+up", []) => Directive::Up("rockhopper"),
+        ("+down", []) => Directive::Down("rockhopper"),
+        // A statement ends where the server ends it.
+        ("+begin" | "+end", []) => Directive::Nothing,
+        _ => Directive::Refused("rockhopper", UNKNOWN),
+    }
+}
+
+fn of_dbmate(head: &str, rest: &[&str]) -> Directive {
+    match (head, rest) {
+        ("migrate:up", [] | ["transaction:false" | "transaction:true"]) => Directive::Up("dbmate"),
+        ("migrate:down", _) => Directive::Down("dbmate"),
+        _ => Directive::Refused("dbmate", UNKNOWN),
+    }
+}
+
+fn of_graphile(said: &str) -> Directive {
+    match said.split([' ', ':']).next() {
+        Some("no-transaction") => Directive::NoTransaction,
+        Some("Previous" | "Hash" | "Message" | "AllowInvalidHash") => Directive::Nothing,
+        _ => Directive::Refused("graphile-migrate", UNKNOWN),
+    }
+}
