@@ -124,6 +124,7 @@ pub async fn new_identity(config: &Config) -> Result<NewIdentity> {
         let grant = format!("alter role {} createrole", quoted(&operator.facts().role));
         return Err(operator.facts().lacks("create roles, which isolation = \"role\" needs", grant));
     }
+    require_own_tables(&operator).await?;
     // The logins first: a role that is made for a tenant is given to those that are admitted.
     let logins =
         if crate::identity::is_own(&operator).await? { Vec::new() } else { login::admitted_names(&operator).await? };
@@ -145,6 +146,22 @@ pub async fn new_identity(config: &Config) -> Result<NewIdentity> {
         }
     }
     Ok(report)
+}
+
+/// Refuses where the role may not write down the identity, or create what is missing: a copy has another owner, as a rule.
+async fn require_own_tables(operator: &Operator) -> Result<()> {
+    let doing = || while_doing("look at the rights on the shared schema");
+    let sql = "select pg_catalog.has_schema_privilege('public', 'create')";
+    let row = operator.client().query_typed_one(sql, &[]).await.map_err(doing())?;
+    if row.try_get(0).map_err(doing())? {
+        return operator.facts().require_schema_creation();
+    }
+    let role = quoted(&operator.facts().role);
+    let mut grant = format!("grant create on schema public to {role}");
+    if operator.facts().require_schema_creation().is_err() {
+        grant.push_str(&format!("; grant create on database {} to {role}", quoted(&operator.facts().database)));
+    }
+    Err(operator.facts().lacks("create tables in schema public", grant))
 }
 
 /// Takes the rights on a tenant's schema from the roles of other databases, and from these logins.

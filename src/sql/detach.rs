@@ -56,7 +56,7 @@ pub(super) fn within_a_transaction(statement: &Statement, table: &Name, action: 
     Some(format!("do {}", literal(&body)))
 }
 
-fn written(name: &Name) -> String {
+pub(super) fn written(name: &Name) -> String {
     match &name.schema {
         Some(schema) => format!("{}.{}", quoted(schema), quoted(&name.name)),
         None => quoted(&name.name),

@@ -8,6 +8,7 @@
 mod cursor;
 mod detach;
 mod names;
+pub(crate) mod refusal;
 pub(crate) mod rewrite;
 pub(crate) mod scan;
 pub(crate) mod shape;

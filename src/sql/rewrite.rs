@@ -15,6 +15,10 @@ impl Edits {
         self.0.push((range, with.into()));
     }
 
+    pub(crate) fn insert(&mut self, at: usize, text: impl Into<String>) {
+        self.replace(at..at, text);
+    }
+
     /// Replaces by a text that is no longer, and fills up with blanks: what stands behind keeps its place.
     fn replace_in_place(&mut self, range: Range<usize>, with: &str) {
         let length = range.len();

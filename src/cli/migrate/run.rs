@@ -186,7 +186,19 @@ fn selection(which: &Which) -> Result<Selection> {
         (_, _, [], None) => Scope::Everything,
         (_, _, named, None) => Scope::Only(slugs::parsed(named)?),
     };
-    let selection = Selection::from(scope).excluding(slugs::parsed(&which.exclude)?);
+    let exclude = slugs::parsed(&which.exclude)?;
+    if let Scope::Only(named) = &scope
+        && !exclude.is_empty()
+        && named.iter().all(|slug| exclude.contains(slug))
+    {
+        return Err(Refusal {
+            message: "--exclude leaves out every tenant that is named".into(),
+            hint: "Name a tenant that is not excluded, or take --exclude out.".into(),
+            exit: Exit::Usage,
+        }
+        .into());
+    }
+    let selection = Selection::from(scope).excluding(exclude);
     Ok(match which.part {
         Some(part) => selection.part(part),
         None => selection,

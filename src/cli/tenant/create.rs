@@ -148,7 +148,10 @@ async fn one(session: &Session<'_>, slug: &TenantSlug, arguments: &Arguments) ->
 fn sentence(created: &Created, began: Instant) -> String {
     let (tenant, schema) = (&created.tenant, created.schema.as_str());
     let slug = &tenant.slug;
-    let applied = format!("{} applied ({})", count(created.applied.len(), "migration"), span(&created.applied));
+    let applied = match created.applied.as_slice() {
+        [] => "no migration was missing".to_owned(),
+        applied => format!("{} applied ({})", count(applied.len(), "migration"), span(applied)),
+    };
     let elapsed = time::elapsed(began.elapsed());
     match created.creation {
         Creation::New => {

@@ -201,6 +201,14 @@ fn connect(error: &Error) -> Option<String> {
     if let Some(hint) = by_sqlstate(error) {
         return Some(hint);
     }
+    // The server answered: the address is right, and nothing below is the cause.
+    if error.sqlstate().is_some() {
+        return Some(
+            "The server answered and ended the session; the line above says why. Check the settings of the server, of the \
+             role and of the database (`\\drds` in psql)."
+                .into(),
+        );
+    }
     let chain: Vec<String> =
         std::iter::successors(error.source(), |&cause| cause.source()).map(|cause| cause.to_string()).collect();
     let said = chain.join(": ").to_lowercase();
@@ -281,6 +289,9 @@ fn migration(failure: &MigrationFailure) -> String {
         return again;
     }
     let special = match failure.sqlstate.code() {
+        "42710" if failure.message.starts_with("extension ") => {
+            "An extension exists once in a database: create it in a file of the shared set, and take it out of this file."
+        }
         "42P07" | "42710" | "42723" => {
             "The schema already has an object of that name that no migration created. Use a separate database, or \
              rename that object."
@@ -293,7 +304,8 @@ fn migration(failure: &MigrationFailure) -> String {
             "Another session holds a lock on the table: end it, or wait for a quiet time. Then run the command again."
         }
         "57014" => {
-            "The statement ran longer than session.migration_statement_timeout. Raise the limit, or split the work."
+            "The statement ran longer than session.migration_statement_timeout, or than a statement_timeout that the file sets. \
+             Raise the limit, or split the work."
         }
         "25001" => {
             "The statement cannot run inside a transaction. Write `-- cgk:no-transaction` on the file's first \
@@ -377,6 +389,14 @@ fn ledger(schema: &str, why: &str) -> Option<String> {
             "If its rows belong to a new tenant, run `comment on schema {schema} is null` as its owner, and run \
              `cgk migrate:baseline {name}` again."
         )
+    } else if why.contains("did not succeed") {
+        format!(
+            "The other tool stopped in the middle of that version. Bring the schema to the end of a version by hand, correct \
+             that table (for golang-migrate `migrate force VERSION`), and run the command again; or run `cgk \
+             migrate:baseline {name} --version N` with the version that the schema really has."
+        )
+    } else if why.contains("do not have the same versions") || why.contains("which no file can have") {
+        format!("Give the files the versions of that table, or run `cgk migrate:baseline {name} --version N` instead.")
     } else if why == "there is none" {
         "`cgk migrate:baseline` writes a ledger for a schema that has none.".into()
     } else {
@@ -425,16 +445,31 @@ fn wrong_files(set: Set, mismatches: &[FileMismatch]) -> String {
     advice.join(" ")
 }
 
+/// Whether the server's message says so, in English.
+fn said(error: &Error, text: &str) -> bool {
+    let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.any(|cause| cause.to_string().contains(text))
+}
+
 fn by_sqlstate(error: &Error) -> Option<String> {
     let hint = match error.sqlstate()?.code() {
         "28P01" | "28000" => return Some(login(error)),
         "3D000" => "Check the name of the database at the end of the URL.",
+        "42501" if said(error, "would be affected by row-level security") => {
+            "row_security is off for this role or database, and cgk needs it on: run `alter role … reset row_security`, `alter \
+             role … in database … reset row_security` or `alter database … reset row_security`, where it is set (`\\drds` in \
+             psql)."
+        }
         "42501" => {
             "The role lacks a right. Use the URL of the operator, the role that ran `cgk setup:database`. Run as the operator, that \
              command shows which rights are missing."
         }
         "55P03" => "Another session holds the lock: wait or end it, then run the command again.",
-        "57014" => "The statement ran longer than session.statement_timeout allows.",
+        "57014" if said(error, "user request") => "The statement was cancelled. Run the command again.",
+        "57014" => {
+            "The statement ran longer than statement_timeout allows: that of cgk.toml (session.statement_timeout, \
+             session.migration_statement_timeout), of the role or of the database (`\\drds` in psql)."
+        }
         "53300" => {
             "The server is out of connections: lower pool.size_max in cgk.toml, use a pooler, or end idle sessions."
         }

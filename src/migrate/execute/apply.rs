@@ -10,7 +10,7 @@ use super::{
     non_transactional,
     script::{self, MARKS, Reached, Script, demand, set_local},
     step_log::{self, STEPS_TABLE},
-    transactionality::{original_offset, within_a_transaction},
+    transactionality::{original_offset, original_statements, within_a_transaction},
 };
 use crate::{
     db::{
@@ -422,7 +422,7 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
     let encoding = operator.facts().encoding.as_str();
     let role = literal(unit.owner.as_ref().map_or(operator.facts().role.as_str(), Ident::as_str));
     let still_there = format!("{in_schema} and current_user::pg_catalog.text = {role}::pg_catalog.text");
-    let settings: Vec<String> = timeouts.into_iter().chain(notices).chain([path, started]).collect();
+    let settings: Vec<String> = timeouts.clone().into_iter().chain(notices).chain([path, started]).collect();
     for (number, file) in plan.pending.iter().copied().enumerate() {
         if number > 0 {
             // A file leaves nothing in the session for the next one: released on its own, that one would not have it.
@@ -436,11 +436,13 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
             false => within_a_transaction(file, encoding).map_or_else(|| file.sql_for(encoding), Cow::Owned),
         };
         script.line(&format!("{text}\n;"));
+        // What the file has SET is not for the statements of cgk's behind it.
+        script.line("set local statement_timeout = 0;");
         if unit.purpose == Purpose::Drop {
-            script.part(PartKind::Outside(file), &[]);
+            script.part(PartKind::Outside(file), &timeouts);
             script.demand(&keeps_to(schema));
         }
-        script.part(PartKind::Record(file), &[]);
+        script.part(PartKind::Record(file), &timeouts);
         script.line(&ledger::insert_sql(schema, file, &still_there));
         script.line(&guard::close_sql());
         if let Some(observe) = unit.observed_after(number + 1) {
@@ -593,7 +595,14 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
         }
         Some(PartKind::File(file)) => {
             let place = reached.and_then(|reached| {
-                script::place(file, reached.completed, reached.offset.map(|offset| original_offset(file, offset)))
+                let (done, offset) = (reached.completed, reached.offset);
+                let (done, offset) = match unit.sessions {
+                    Sessions::Any => (done, offset),
+                    Sessions::None => {
+                        (original_statements(file, done), offset.map(|offset| original_offset(file, offset)))
+                    }
+                };
+                script::place(file, done, offset)
             });
             Err(failure(schema, file, place, source))
         }

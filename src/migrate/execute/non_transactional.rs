@@ -14,7 +14,7 @@ use super::{
     guard::{self, Broken},
     script::{self, Script, set_local},
     step_log::{self, Progress, STEPS_TABLE},
-    transactionality::{is_setting, runs_alone, statements_within_a_transaction},
+    transactionality::{checks_of_statements, is_setting, runs_alone, statements_within_a_transaction},
 };
 use crate::{
     db::{Operator, message},
@@ -53,7 +53,11 @@ pub(in crate::migrate) async fn run(operator: &Operator, unit: &Unit<'_>, turn: 
         Sessions::Any => file.statements().iter().map(|statement| sql[statement.range.clone()].to_owned()).collect(),
         Sessions::None => statements_within_a_transaction(file, encoding),
     };
-    let stepper = Stepper { operator, role, owner, plan, file, files: unit.files, texts, pid };
+    let checks = match unit.sessions {
+        Sessions::Any => vec![None; texts.len()],
+        Sessions::None => checks_of_statements(file, encoding),
+    };
+    let stepper = Stepper { operator, role, owner, plan, file, files: unit.files, texts, checks, pid };
     let result = stepper.carry_out().await;
     let released = stepper.release().await;
     // What went wrong first is what is told.
@@ -100,10 +104,15 @@ struct Stepper<'a> {
     file: &'a MigrationFile,
     /// The text of each statement as the server can read it, without CONCURRENTLY where no session uses the schema.
     texts: Vec<String>,
+    /// What fails where the server would refuse the statement as the file says it, and its text here leaves that out.
+    checks: Vec<Option<String>>,
     files: Option<(&'a FileRecord, Set)>,
     /// The backend that holds the lock.
     pid: i32,
 }
+
+/// A setting of the file's is not for the statements of cgk's.
+const OWN_TIMEOUT: &str = "set local statement_timeout = 0;";
 
 /// The parts of a message of this module's.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -115,6 +124,8 @@ enum Part {
     Held,
     /// The ledger is what the plan was made from.
     Check,
+    /// The server would carry out the statement as the file says it.
+    Written,
     /// The session is still in its schema.
     Place,
     Record,
@@ -247,9 +258,15 @@ impl Stepper<'_> {
     async fn recorded(&self, progress: &Progress) -> Result<(), Failed> {
         let number = progress.done;
         let mut before = self.script(Transaction::Explicit);
-        before.line(&self.settings_before(number));
+        if let Some(check) = &self.checks[number] {
+            before.part(Part::Written, &[]);
+            before.line(&format!("{check};"));
+            before.part(Part::Session, &[]);
+        }
         before.line(&guard::open_sql());
+        before.line(&self.settings_before(number));
         let mut behind = Script::new();
+        behind.line(OWN_TIMEOUT);
         self.record(&mut behind, number + 1);
         behind.line(&guard::close_sql());
         behind.line("commit;");
@@ -382,7 +399,6 @@ impl Stepper<'_> {
         script.line("reset role; reset all;");
         let settings = self.session_settings();
         script.part(Part::Session, &settings.iter().map(|(name, value)| set(name, value)).collect::<Vec<_>>());
-        script.line(&self.settings_before(progress.done));
         if let Some(owner) = self.owner {
             script.line(&format!("set role {};", owner.quoted()));
         }
@@ -394,6 +410,9 @@ impl Stepper<'_> {
             let checksum = self.checksum(done).expect("the statement is one of the file's");
             script.line(&self.update_sql(done, false, &checksum));
         }
+        // Last: what the file has SET is not for the statements of cgk's.
+        script.part(Part::Session, &[]);
+        script.line(&self.settings_before(progress.done));
         self.send(&script, None).await.map_err(|(part, error)| self.error(part, error))
     }
 
@@ -555,7 +574,12 @@ impl Stepper<'_> {
                 Error::Connection(ConnectionError::PoolerRefused { operation: "a migration without a transaction" })
             }
             (Some(Part::Held), _) if is_demand(&refused) => {
-                Error::Unexpected { doing, found: "the session no longer holds the lock of its migration".into() }
+                let file = self.file.path().display();
+                let found = format!(
+                    "the session no longer holds the lock of its migration; a statement of {file} gave up all locks \
+                     (pg_advisory_unlock_all, discard all), or another session ended this one's"
+                );
+                Error::Unexpected { doing, found }
             }
             (Some(Part::Place), _) if is_demand(&refused) => apply::left_the_schema(doing, self.file),
             (Some(Part::Ledger), _) if refused.source.as_db_error().is_some_and(row_check::is_refusal) => {
@@ -567,7 +591,7 @@ impl Stepper<'_> {
                 self.failure(number.min(self.file.statements().len() - 1), None, refused.source)
             }
             // A deferred constraint speaks when all is said.
-            (Some(Part::Record), Some(number)) => self.failure(number, None, refused.source),
+            (Some(Part::Written | Part::Record), Some(number)) => self.failure(number, None, refused.source),
             _ => while_doing(doing)(refused.source),
         }
     }

@@ -4,7 +4,7 @@ use super::concurrent::Concurrent;
 use crate::{
     migrate::files::source::MigrationFile,
     sql::{
-        Statement,
+        Statement, refusal,
         rewrite::{self, Edits},
         shape::{self, Shape},
     },
@@ -26,7 +26,7 @@ pub(in crate::migrate) fn is_setting(statement: &Statement) -> bool {
 }
 
 /// The text of a file as it can be carried out in a transaction by somebody who keeps nobody waiting: CONCURRENTLY left out,
-/// VACUUM left undone. `None` where a statement needs to be alone for another reason.
+/// VACUUM left undone, and before each such statement one that fails where the server would refuse it as it is written. `None` where a statement needs to be alone for another reason.
 pub(in crate::migrate) fn within_a_transaction(file: &MigrationFile, encoding: &str) -> Option<String> {
     let (edits, is_whole) = edits(file);
     is_whole.then(|| edits.apply(&file.sql_for(encoding)))
@@ -43,6 +43,27 @@ pub(in crate::migrate) fn statements_within_a_transaction(file: &MigrationFile, 
     file.statements().iter().map(within).collect()
 }
 
+/// For each statement that loses something in [`statements_within_a_transaction`], a statement that fails where the server would
+/// refuse it as it is written.
+pub(in crate::migrate) fn checks_of_statements(file: &MigrationFile, encoding: &str) -> Vec<Option<String>> {
+    let sql = file.sql_for(encoding);
+    file.statements().iter().map(|statement| refusal::check(statement, &sql[statement.range.clone()])).collect()
+}
+
+/// How many statements of the file are done where so many of the text of [`within_a_transaction`] are.
+pub(in crate::migrate) fn original_statements(file: &MigrationFile, completed: usize) -> usize {
+    if file.is_transactional() {
+        return completed;
+    }
+    let checks = checks_of_statements(file, "UTF8");
+    let mut sent = 0;
+    let is_done = |check: &&Option<String>| {
+        sent += 1 + usize::from(check.is_some());
+        sent <= completed
+    };
+    checks.iter().take_while(is_done).count()
+}
+
 /// Where in the file a place in the text of [`within_a_transaction`] is.
 pub(in crate::migrate) fn original_offset(file: &MigrationFile, offset: usize) -> usize {
     match edits(file) {
@@ -54,7 +75,12 @@ pub(in crate::migrate) fn original_offset(file: &MigrationFile, offset: usize) -
 fn edits(file: &MigrationFile) -> (Edits, bool) {
     let mut edits = Edits::default();
     let mut is_whole = true;
+    // One text for every encoding, so that a place in it is always the same.
+    let sql = rewrite::ascii_comments(file.sql(), file.comments());
     for statement in file.statements() {
+        if let Some(check) = refusal::check(statement, &sql[statement.range.clone()]) {
+            edits.insert(statement.range.start, check + ";\n");
+        }
         is_whole &= rewrite::within_a_transaction(statement, &mut edits);
     }
     (edits, is_whole)

@@ -104,10 +104,6 @@ fn of_shape(shape: &Shape, statement: &Statement, known: &Known<'_>, fresh: &BTr
                         "a type of each tenant's own: prepared statements break when they meet another tenant's";
                     faults.push((start, Lint::TypePerTenant, reason.into()));
                 }
-                (Set::Tenant, "extension") => {
-                    let reason = "an extension exists once in a database, and this file runs in every tenant".into();
-                    faults.push((start, Lint::ExtensionInTenant, reason));
-                }
                 _ => {}
             }
         }

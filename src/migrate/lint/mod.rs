@@ -90,6 +90,7 @@ lints! {
     Marker "marker" Error "Make `-- cgk:no-transaction` the file's first line."
     UnnamedIndex "unnamed-index" Error "Name the index, so that one that was left invalid can be found again."
     Directive "directive" Error "Say it in other words, or take the line out."
+    ExtensionInTenant "extension-in-tenant" Error "Move it into a file of the shared set: an extension exists once in a database."
     RollbackSection "rollback-section" Error "Move the rollback into a file 001_x.down.sql; a comment that is no heading, say otherwise or accept."
     ProtectedName "protected-name" Error "Do not change cgk's own tables; rename yours."
     ProtectedMention "protected-mention" Error "Leave cgk's own tables alone, and call yours something else."
@@ -111,7 +112,6 @@ lints! {
     SessionSetting "session-setting" Warning "Use SET LOCAL; either ends with the file."
     IfNotExists "if-not-exists" Warning "Leave IF NOT EXISTS out: what is there already may be something else."
     LocksTable "locks-table" Warning "Leave the lock to the statements that need one."
-    ExtensionInTenant "extension-in-tenant" Warning "Make the extension once, in the shared schema."
     SchemaQualified "schema-qualified" Warning "Leave the schema's name out: the file is run in the schema it is for."
     DatabaseWide "database-wide" Warning "Run it once, by hand or in the shared set; what it makes is in no schema."
     PredefinedRole "predefined-role" Warning "Grant what is needed on single objects: such a role sees every tenant."
@@ -139,6 +139,7 @@ impl Lint {
             | Self::RelationInBothSets
             | Self::Marker
             | Self::Directive
+            | Self::ExtensionInTenant
             | Self::RollbackSection
             | Self::ProtectedMention
             | Self::SessionStrings

@@ -63,7 +63,7 @@ fn misplaced_marker(file: &MigrationFile, at: usize) -> Option<Finding> {
 /// everybody's table instead of failing.
 pub(super) fn across(public: &Source, tenant: &Source) -> Vec<Finding> {
     let shared = surviving(public);
-    let mut problems = Vec::new();
+    let mut problems = extensions(public, tenant);
     for file in tenant.files() {
         for (name, at) in relations(file) {
             if let Some(other) = shared.get(&name) {
@@ -73,6 +73,41 @@ pub(super) fn across(public: &Source, tenant: &Source) -> Vec<Finding> {
                 );
                 problems.push(Finding::at(file, at, Lint::RelationInBothSets, reason));
             }
+        }
+    }
+    problems
+}
+
+/// What a tenant's file does to extensions. The first tenant gets it, the others find it there or gone; and where no schema is
+/// named, its functions are in that tenant's.
+///
+/// Left alone is an extension with IF NOT EXISTS that the shared set makes, or that goes into a schema that is no tenant's.
+fn extensions(public: &Source, tenant: &Source) -> Vec<Finding> {
+    let made = |statement: &Statement| match shape::of(statement) {
+        Shape::Create { kind, name: Some(name), .. } if kind == "extension" => Some(name.name),
+        _ => None,
+    };
+    let shared: Vec<String> = public.files().iter().flat_map(MigrationFile::statements).filter_map(made).collect();
+    let mut problems = Vec::new();
+    for file in tenant.files() {
+        for statement in file.statements() {
+            let words = statement.leading_words();
+            let verb = match words.as_slice() {
+                [verb @ ("create" | "alter" | "drop"), "extension", ..] => verb.to_uppercase(),
+                _ => continue,
+            };
+            let into = statement.tokens.iter().position(|token| token.word() == Some("schema"));
+            let into = into.and_then(|at| statement.tokens.get(at + 1)).and_then(Token::name);
+            let is_fixed = into.is_some_and(|schema| !schema.starts_with("tenant_"))
+                || made(statement).is_some_and(|name| shared.contains(&name));
+            if verb == "CREATE" && shape::has(&statement.tokens, &["if", "not", "exists"]) && is_fixed {
+                continue;
+            }
+            let reason = format!(
+                "{verb} EXTENSION in a tenant's file: an extension exists once in a database, and the first tenant's run \
+                 changes it for all"
+            );
+            problems.push(Finding::at(file, statement.range.start, Lint::ExtensionInTenant, reason));
         }
     }
     problems

@@ -212,8 +212,11 @@ pub(crate) fn is_of_the_files(error: &Error) -> bool {
     !passing && of_files
 }
 
+/// A statement of a file that runs into a timeout is the file's, though another try may end in time.
 fn failed(error: Error) -> Error {
-    match is_of_the_files(&error) {
+    let is_cancelled = error.sqlstate() == Some(&SqlState::QUERY_CANCELED);
+    let timed_out = is_cancelled && matches!(error, Error::Migration(MigrationError::Failed(_)));
+    match is_of_the_files(&error) || timed_out {
         true => Error::Migration(MigrationError::Rehearsal { source: Box::new(error) }),
         false => error,
     }

@@ -106,6 +106,8 @@ async fn flags_refuse_what_does_not_exist() {
         (&["--canary", "0"], 2, "from 1 on"),
         (&["--canary", "00"], 2, "leave --canary out"),
         (&["--canary", "99999999999999999999999"], 2, "more than any fleet"),
+        (&["--tenant", "a", "--exclude", "a"], 2, "leaves out every tenant"),
+        (&["--tenant", "a,b", "--exclude", "b,a"], 2, "leaves out every tenant"),
         (&["--target", "x"], 2, "x"),
         (&["--target", "0"], 2, "0"),
         (&["--jobs", "0"], 2, "0"),

@@ -76,7 +76,6 @@ fn each_danger_is_seen() {
         ("create table if not exists n (id int)", "if-not-exists"),
         ("alter table t add column if not exists c int", "if-not-exists"),
         ("lock table t in share mode", "locks-table"),
-        ("create extension citext", "extension-in-tenant"),
         ("create table other.n (id int)", "schema-qualified"),
         ("alter table public.shared add column c int", "schema-qualified"),
         ("alter table t set schema other", "schema-qualified"),
@@ -120,6 +119,10 @@ fn each_error_is_one() {
         ("select '", "file"),
         ("create table schema_migrations ()", "protected-name"),
         ("do $$ begin delete from schema_migrations; end $$", "protected-mention"),
+        ("create extension citext", "extension-in-tenant"),
+        ("create extension citext schema public", "extension-in-tenant"),
+        ("drop extension if exists citext", "extension-in-tenant"),
+        ("alter extension citext set schema public", "extension-in-tenant"),
         ("select 1;\n-- @rollback\nselect 2", "rollback-section"),
         ("-- +tool Up\nselect 1", "directive"),
         ("--liquibase formatted sql\nselect 1", "directive"),
@@ -134,6 +137,30 @@ fn each_error_is_one() {
         let files = Files::of_tenants(&[("001_first.sql", FIRST)]);
         files.public("900_shared.sql", PUBLIC).tenant("002_x.sql", text);
         assert!(files.try_load().is_err(), "{text}: a run would begin");
+    }
+}
+
+/// Where IF NOT EXISTS finds one extension for all, a tenant's file changes nothing for the others.
+#[test]
+fn an_extension_in_a_tenants_file_is_an_error_unless_it_is_one_for_all() {
+    let with = |shared: &str, text: &str| {
+        let files = Files::empty();
+        files.public("900_more.sql", shared);
+        found_in(&files, "tenant", text).iter().any(|found| found.ends_with(" extension-in-tenant"))
+    };
+    let (made, not_made) = ("create extension \"uuid-ossp\"", "select 1");
+    for (shared, text, is_refused) in [
+        (not_made, "create extension if not exists \"uuid-ossp\"", true),
+        (made, "create extension if not exists \"uuid-ossp\"", false),
+        (made, "create extension if not exists citext", true),
+        (made, "create extension \"uuid-ossp\"", true),
+        (not_made, "create extension if not exists citext with schema public", false),
+        (not_made, "create extension if not exists citext schema extensions version '1.6'", false),
+        (not_made, "create extension if not exists citext schema tenant_acme", true),
+        (not_made, "create extension citext schema public", true),
+        (made, "drop extension if exists \"uuid-ossp\"", true),
+    ] {
+        assert_eq!(with(shared, text), is_refused, "{shared}; {text}");
     }
 }
 

@@ -20,6 +20,7 @@ const ACCEPTABLE: &[(&str, &str)] = &[
     ("-- a word first\n-- cgk:no-transaction\nselect 1", "marker"),
     ("-- atlas:delimiter x\nselect 1", "directive"),
     ("create table x ();\n-- down\nselect 1", "rollback-section"),
+    ("create extension citext", "extension-in-tenant"),
     ("do $$ begin perform 'schema_migrations'; end $$", "protected-mention"),
     ("set local standard_conforming_strings = off", "session-strings"),
     ("create table\u{a0}x (id int)", "unseen-character"),

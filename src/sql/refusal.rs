@@ -1,0 +1,111 @@
+//! What the server refuses because a statement runs concurrently, asked where that word is left out.
+//!
+//! A schema that is only being made is carried out in a transaction, and so without CONCURRENTLY and VACUUM. What the server has
+//! against the statement as it is written would then be said in no rehearsal and by no new tenant, but by every tenant that is
+//! there. These statements raise the server's error. Forms that the server refuses with and without the word need none.
+
+use super::{
+    Statement, Token,
+    detach::written,
+    shape::{self, Name, Shape},
+};
+use crate::ident::literal;
+
+/// A statement that fails as the server would if the statement of this text were carried out as it is written; `None` where
+/// nothing is left out of it.
+pub(crate) fn check(statement: &Statement, text: &str) -> Option<String> {
+    let body = match shape::of(statement) {
+        Shape::CreateIndex { name, table, concurrently: true, if_not_exists } => {
+            let name = name.filter(|_| if_not_exists).map_or_else(|| "null".to_owned(), |name| literal(&name.name));
+            CREATE_INDEX.replace("{table}", &relation(&table)).replace("{index}", &name)
+        }
+        Shape::DropIndex { names, concurrently: true } => match names.as_slice() {
+            [_] if statement.tokens.last().and_then(Token::word) == Some("cascade") => {
+                raise("DROP INDEX CONCURRENTLY does not support CASCADE")
+            }
+            [name] => DROP_INDEX.replace("{index}", &relation(name)),
+            _ => raise("DROP INDEX CONCURRENTLY does not support dropping multiple objects"),
+        },
+        Shape::Reindex { kind, name: Some(name), concurrently: true } if kind == "index" || kind == "table" => {
+            REINDEX.replace("{name}", &relation(&name))
+        }
+        Shape::AlterTable { table, actions, .. } => {
+            let [action] = actions.as_slice() else { return None };
+            (action.has(&["concurrently"]) && action.has(&["detach", "partition"])).then_some(())?;
+            DETACH.replace("{table}", &relation(&table))
+        }
+        Shape::Vacuum { tables, .. } => {
+            let there =
+                tables.iter().map(|table| format!("    perform {}::pg_catalog.regclass;\n", literal(&written(table))));
+            VACUUM.replace("{there}", &there.collect::<String>()).replace("{statement}", &literal(text))
+        }
+        _ => return None,
+    };
+    Some(format!("do {}", literal(&body)))
+}
+
+fn relation(name: &Name) -> String {
+    format!("pg_catalog.to_regclass({})", literal(&written(name)))
+}
+
+fn raise(message: &str) -> String {
+    format!("begin raise exception using errcode = '0A000', message = {}; end", literal(message))
+}
+
+const CREATE_INDEX: &str = "
+declare
+    found record;
+begin
+    select c.relname, c.relkind, n.nspname, c.relnamespace into found from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = {table};
+    if found.relkind = 'p' then
+        raise exception using errcode = '0A000',
+            message = pg_catalog.format('cannot create index on partitioned table \"%s\" concurrently', found.relname),
+            hint = 'Create an index of each partition concurrently, then the one of the table in a file with a transaction.';
+    elsif found.nspname = 'public' and pg_catalog.current_schema() <> 'public' then
+        raise exception using errcode = '0A000',
+            message = pg_catalog.format('table \"%s\" is one of the shared schema''s', found.relname);
+    elsif exists (select from pg_catalog.pg_class c where c.relnamespace = found.relnamespace
+                  and c.relname = {index}::pg_catalog.name and c.relkind not in ('i', 'I')) then
+        raise exception using errcode = '42809', message = 'a relation of that name is there and is no index';
+    end if;
+end";
+
+const DROP_INDEX: &str = "
+declare
+    found record;
+begin
+    select c.relname into found from pg_catalog.pg_class c where c.oid = {index} and c.relkind = 'I';
+    if found.relname is not null then
+        raise exception using errcode = '0A000',
+            message = pg_catalog.format('cannot drop partitioned index \"%s\" concurrently', found.relname),
+            hint = 'Drop it in a file with a transaction.';
+    end if;
+end";
+
+const REINDEX: &str = "
+begin
+    if exists (select from pg_catalog.pg_index i where i.indexrelid = {name} and i.indisexclusion) then
+        raise exception using errcode = '0A000',
+            message = 'concurrent index creation for exclusion constraints is not supported';
+    elsif exists (select from pg_catalog.pg_class c where c.oid = {name} and c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace) then
+        raise exception using errcode = '0A000', message = 'cannot reindex system catalogs concurrently';
+    end if;
+end";
+
+const DETACH: &str = "
+begin
+    if exists (select from pg_catalog.pg_partitioned_table t where t.partrelid = {table} and t.partdefid <> 0) then
+        raise exception using errcode = '55000',
+            message = 'cannot detach partitions concurrently when a default partition exists',
+            hint = 'Detach it without CONCURRENTLY, in a file with a transaction.';
+    end if;
+end";
+
+/// The server reads the options before it looks whether it is in a transaction.
+const VACUUM: &str = "
+begin
+{there}    execute {statement};
+exception when active_sql_transaction then
+    null;
+end";
