@@ -98,13 +98,9 @@ fn of_shape(shape: &Shape, statement: &Statement, known: &Known<'_>, fresh: &BTr
             if let Some(name) = name {
                 qualified(name, faults);
             }
-            match (known.set, kind.as_str()) {
-                (Set::Tenant, "type" | "domain") => {
-                    let reason =
-                        "a type of each tenant's own: prepared statements break when they meet another tenant's";
-                    faults.push((start, Lint::TypePerTenant, reason.into()));
-                }
-                _ => {}
+            if let (Set::Tenant, "type" | "domain") = (known.set, kind.as_str()) {
+                let reason = "a type of each tenant's own: prepared statements break when they meet another tenant's";
+                faults.push((start, Lint::TypePerTenant, reason.into()));
             }
         }
         Shape::Drop { kind, names, .. } if !names.iter().all(is_fresh) => {
