@@ -40,6 +40,7 @@ fn refused(shell: &Shell, line: &str, code: i32, says: &[&str]) {
 
 #[tokio::test]
 async fn a_login_is_removed_by_the_statements_of_the_page() {
+    let name = Regex::new(r"\bapp\b").unwrap();
     for isolation in ["role", "path"] {
         let (database, raw, shell, role) = owned("nosuperuser createrole").await;
         let shell = shell.set("CGK_ISOLATION", isolation);
@@ -51,7 +52,7 @@ async fn a_login_is_removed_by_the_statements_of_the_page() {
         assert!(own.try_run(&format!("drop owned by {app}")).await.is_err());
         assert!(own.try_run(&format!("drop role {app}")).await.is_err());
         let block = OPERATIONS.split("<!-- remove login -->\n```sql\n").nth(1).unwrap().split("```").next().unwrap();
-        let statements = Regex::new(r"\bapp\b").unwrap().replace_all(block, app.as_str()).into_owned();
+        let statements = name.replace_all(block, app.as_str()).into_owned();
         own.run(&statements).await;
         assert!(!raw.one::<bool>(&format!("select exists (select from pg_roles where rolname = '{app}')")).await);
         done(&shell, "tenant:create globex");
