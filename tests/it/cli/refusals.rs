@@ -105,6 +105,54 @@ async fn rights() {
     assert_snapshot!(text);
 }
 
+/// The server answers, and what is in the way is a setting of the role or the database: the help says where to look.
+#[tokio::test]
+async fn settings_of_the_role_and_the_database() {
+    if !is_private() {
+        return; // Needs roles that come in without a password.
+    }
+    let database = TestServer::shared().database().await.unwrap();
+    let owner = format!("cgk_test_owner_{}", &database.name()[9..]);
+    let name = database.name();
+    sql(&database, &format!("create role {owner} login createrole; alter database {name} owner to {owner}; alter schema public owner to pg_database_owner")).await;
+    let shell = Shell::as_role(&database, Some(&owner));
+    shell.transcript(&["setup:database -q", "tenant:create acme -q"]);
+    assert!(shell.transcript(&["tenant:list"]).contains("acme"), "the control");
+    let set = async |setting: &str| sql(&database, &format!("alter role {owner} in database {name} {setting}")).await;
+    set("set row_security = off").await;
+    let text = shell.transcript(&["tenant:list"]);
+    assert!(text.contains("reset row_security") && !text.contains("setup:database"), "{text}");
+    set("reset row_security").await;
+    set("set session_preload_libraries = 'no_such_library'").await;
+    let text = shell.transcript(&["tenant:list"]);
+    assert!(text.contains("The server answered") && !text.contains("socket in that directory"), "{text}");
+    set("reset session_preload_libraries").await;
+    assert!(shell.transcript(&["tenant:list"]).contains("acme"), "the control");
+}
+
+/// A copy belongs to whoever made it, and the operator's role has no right in it.
+#[tokio::test]
+async fn a_new_identity_of_a_copy_names_the_grants_that_it_needs() {
+    if !is_private() {
+        return; // Needs roles that come in without a password.
+    }
+    let database = TestServer::shared().database().await.unwrap();
+    let owner = format!("cgk_test_copier_{}", &database.name()[9..]);
+    let name = database.name();
+    sql(&database, &format!("create role {owner} login createrole; alter database {name} owner to {owner}; alter schema public owner to pg_database_owner")).await;
+    let shell = Shell::as_role(&database, Some(&owner));
+    shell.transcript(&["setup:database -q", "tenant:create acme -q"]);
+    // As in a copy: another identity than its own, and another owner.
+    sql(&database, &format!("update cgk_database set database_oid = 1; alter database {name} owner to current_user"))
+        .await;
+    let text = shell.transcript(&["setup:database --new-identity"]);
+    assert!(text.contains("grant create on schema public to") && text.contains("grant create on database"), "{text}");
+    sql(&database, &format!("grant create on schema public to {owner}; grant create on database {name} to {owner}"))
+        .await;
+    let text = shell.transcript(&["setup:database --new-identity"]);
+    assert!(!text.contains("error"), "{text}");
+}
+
 #[tokio::test]
 async fn a_schema_that_is_not_ours() {
     let database = TestServer::shared().set_up_database().await.unwrap();

@@ -5,6 +5,7 @@ pub(crate) mod beside_steps;
 pub(crate) mod collisions;
 pub(crate) mod concurrent_traffic;
 pub(crate) mod corpus;
+pub(crate) mod file_settings;
 pub(crate) mod files;
 pub(crate) mod fleet;
 pub(crate) mod ledger_rows;
