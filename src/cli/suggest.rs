@@ -128,8 +128,6 @@ mod tests {
             ("tenant", Some("add"), "tenant:create"),
             ("Tenant:Create", None, "tenant:create"),
             ("tenant-create", Some("acme"), "tenant:create"),
-            ("create", Some("acme"), "tenant:create"),
-            ("list", None, "tenant:list"),
             ("status", None, "migrate:status"),
             ("tenant:creat", None, "tenant:create"),
             ("tenant:ls", None, "tenant:list"),
@@ -141,6 +139,9 @@ mod tests {
         ] {
             assert_eq!(meant(written, next, &commands()), [wanted], "{written} {next:?}");
         }
+        // A verb of several nouns: all of them, that of tenants first.
+        assert_eq!(meant("create", Some("acme"), &commands()), ["tenant:create", "user:create", "key:create"]);
+        assert_eq!(meant("list", None, &commands()), ["tenant:list", "user:list", "key:list", "session:list"]);
     }
 
     #[test]

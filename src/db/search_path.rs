@@ -30,7 +30,8 @@ select w.name, n.oid is not null,
        coalesce(pg_catalog.pg_get_userbyid(c.relowner), current_user)::pg_catalog.text
 from pg_catalog.unnest($1::pg_catalog.text[]) with ordinality w (name, place)
 left join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = w.name
-left join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass('public.organizations')
+left join pg_catalog.pg_namespace r on r.nspname = 'public'
+left join pg_catalog.pg_class c on c.relnamespace = r.oid and c.relname = 'organizations' and c.relkind in ('r', 'p', 'v')
 left join lateral (
     select g.grantee
     from (select a.grantee from pg_catalog.aclexplode(n.nspacl) a where a.privilege_type = 'CREATE'

@@ -105,7 +105,8 @@ pub(crate) fn tenants(headings: &[&str; 4], rows: &[TenantRow], everything: bool
             // The state is the second column or the last one, whichever is coloured.
             let cell = |index: usize| (row.cells[index].0.as_str(), row.cells[index].1);
             let last = if cell(3).1 == Look::Faint { ("", Look::Plain) } else { cell(3) };
-            grid.row([(name.as_str(), Look::Faint), cell(1), ("", Look::Plain), last]);
+            let cause = if row.good { ("", Look::Plain) } else { cell(2) };
+            grid.row([(name.as_str(), Look::Faint), cell(1), cause, last]);
             grid.footer = Some(format!("{all_flag} lists every tenant."));
         }
     }

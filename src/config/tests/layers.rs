@@ -122,6 +122,7 @@ fn every_key_of_the_file_is_read() {
         "1h",
         "5",
         "6",
+        &scratch.path().join("cgk.toml").display().to_string(),
     ];
     assert_eq!(shown, expected);
 }
@@ -199,7 +200,7 @@ fn every_flag_is_read() {
     assert_eq!(config.session().lock_timeout, Duration::from_secs(1));
     assert_eq!(config.session().statement_timeout, Duration::from_secs(2));
     let flags = config.settings().into_iter().filter(|setting| matches!(setting.origin, Origin::Flag(_)));
-    assert_eq!(flags.count(), 6);
+    assert_eq!(flags.count(), 7, "six, and the file itself");
 }
 
 #[test]

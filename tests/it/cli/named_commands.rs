@@ -32,8 +32,8 @@ impl Commands {
     fn objection(&self, line: &str) -> Option<String> {
         let mut words = line.split_whitespace().peekable();
         let name = words.next_if(|word| !word.starts_with('-')).unwrap_or_default();
-        // A placeholder, a group in prose, or a line of Cargo.toml: `cgk <command>`, `cgk tenant:…`, `cgk = …`.
-        if name.starts_with(['<', '$', '…', '=']) || name.ends_with('…') || name.ends_with('*') {
+        // A placeholder, a group in prose, or a line of Cargo.toml: `cgk <command>`, `cgk {noun}:list`, `cgk tenant:…`, `cgk = …`.
+        if name.starts_with(['<', '$', '…', '=', '{']) || name.ends_with('…') || name.ends_with('*') {
             return None;
         }
         let Some(known) = self.0.get(name) else { return Some(format!("there is no command {name:?}")) };

@@ -122,7 +122,7 @@ const EVERYONE_CREATES: &str = "select exists (select from pg_namespace n, aclex
 async fn a_right_that_the_operator_may_not_revoke_is_reported() {
     let database = TestServer::shared().database().await.unwrap();
     let raw = Raw::on(&database).await;
-    let (role, config) = login_role(&database, &raw, "nosuperuser").await;
+    let (role, config) = login_role(&database, &raw, "nosuperuser createrole").await;
     raw.run(&format!(
         "grant create on schema public to public; grant create on database {} to {role}",
         database.name()
@@ -140,7 +140,7 @@ async fn setup_without_the_rights_says_what_to_grant_and_the_grant_helps() {
     let raw = Raw::on(&database).await;
     raw.run("revoke create on schema public from public").await;
     let (_, config) = login_role(&database, &raw, "nosuperuser").await;
-    for needed in ["create tables in schema public", "create schemas in database"] {
+    for needed in ["create tables in schema public", "create schemas in database", "create roles"] {
         let operator = Operator::connect(&config).await.unwrap();
         let error = set_up(&operator).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied);
@@ -424,12 +424,15 @@ async fn an_operator_without_superuser_makes_migrates_and_enters_tenants() {
 
 #[tokio::test]
 async fn without_createrole_the_role_mode_is_denied_and_the_path_mode_works() {
-    let (_database, raw, config) = modest("nocreaterole").await;
+    let (_database, raw, config) = modest("createrole").await;
+    raw.run(&format!("alter role {} nocreaterole", config.target().user().unwrap())).await;
     let (operator, db) = (Operator::connect(&config).await.unwrap(), Db::connect(&config).await.unwrap());
     let error = create(&operator, &db, "acme").await.unwrap_err();
     let Error::Setup(SetupError::Privilege { grant, .. }) = error else { panic!("{error:?}") };
     assert!(grant.ends_with("createrole"), "{grant}");
     assert!(!exists(&raw, "tenant_acme.orders").await);
+    // A set-up that is there needs that right no more.
+    set_up(&operator).await.unwrap();
 
     let config = config.with_isolation(Isolation::Path);
     for step in [IsolationChange::Start, IsolationChange::Finish] {

@@ -115,8 +115,10 @@ fn the_exit_codes_are_the_same_everywhere() {
 #[test]
 fn the_page_for_operators_names_no_flag_that_is_not_there() {
     let shell = Shell::new();
-    let help: String =
-        ["migrate", "tenant:create", "migrate:status"].iter().map(|name| shell.run(&["help", name]).stdout).collect();
+    let help: String = ["migrate", "tenant:create", "migrate:status", "drift"]
+        .iter()
+        .map(|name| shell.run(&["help", name]).stdout)
+        .collect();
     let flag = Regex::new(r"--[a-z][a-z-]+").unwrap();
     let named: BTreeSet<_> = flag.find_iter(FLEET).map(|found| found.as_str()).collect();
     assert!(named.len() > 15, "{named:?}");
