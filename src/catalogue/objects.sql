@@ -184,7 +184,9 @@ union all
     from rel c join pg_catalog.pg_policy p on p.polrelid = c.relid
     -- What an admitted login sees of the shared tables is given by `setup:database --app-role` (src/login) and by no migration.
     where not (c.nsp = 'public'::pg_catalog.regnamespace and exists (
-        select from pg_catalog.pg_roles r where p.polroles = array[r.oid] and p.polname = 'cgk_login_' || r.rolname))
+        select from pg_catalog.pg_roles r where p.polroles = array[r.oid] and (p.polname = 'cgk_login_' || r.rolname
+            -- A login that reads the registry and nothing else (docs/operations.md).
+            or p.polname = 'cgk_reader_' || r.rolname and p.polcmd = 'r' and p.polpermissive)))
 union all
     select p.nsp, case p.prokind when 'p' then 'procedure' when 'a' then 'aggregate' else 'function' end, '', p.signature,
         pg_catalog.concat_ws(E'\x1f',

@@ -170,6 +170,10 @@ fn of_tenant(operator: &Operator, schema: &str, role: &RoleName, kind: &str, a: 
             format!("has rights on {}, outside of its schema: a hole in isolation", named(a, b)),
             revoke(a, b, &role),
         ),
+        "reads registry" => about_role(
+            format!("reads all of organizations by policy {a}: a hole in isolation"),
+            format!("drop policy {} on public.organizations", quoted(a)),
+        ),
         "writes ledger" => {
             let ledger = format!("{}.{}", quoted(schema), quoted(LEDGER_TABLE));
             let fix = format!("revoke all on {ledger} from {role}");
@@ -226,6 +230,22 @@ fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Differ
             &format!("may create objects in {}", shown(b)),
             format!("revoke create on {} from public", place(b)),
         ),
+        "everyone setting" => {
+            let setting = dotted(b.split('=').next().unwrap_or_default());
+            let (place, fix) = match a {
+                "" => ("every database", format!("alter role all reset {setting}")),
+                _ => ("this database", format!("alter database {database} reset {setting}")),
+            };
+            everyone(&format!("begins each session in {place} with {b}"), fix)
+        }
+        "everyone mapping" => everyone(
+            &format!("has a user mapping for server {a}, with which every tenant reaches it"),
+            format!("drop user mapping for public server {a}"),
+        ),
+        "publishes all" => {
+            let what = "publishes every table of the database, of all tenants and of the shared schema".to_owned();
+            Some(wrong("publication", a, what, &[format!("drop publication {}", quoted(a))]))
+        }
         "everyone has" => everyone(
             &format!("has rights on {}, which every tenant has too: a hole in isolation", named(a, b)),
             revoke(a, b, "public"),

@@ -128,8 +128,26 @@ union all
     select '', 'everyone has', k.type, k.name from (
         select 'foreign-data wrapper', pg_catalog.quote_ident(w.fdwname::pg_catalog.text), w.fdwacl from pg_catalog.pg_foreign_data_wrapper w
         union all select 'server', pg_catalog.quote_ident(s.srvname::pg_catalog.text), s.srvacl from pg_catalog.pg_foreign_server s
+        union all select 'tablespace', pg_catalog.quote_ident(p.spcname::pg_catalog.text), p.spcacl from pg_catalog.pg_tablespace p
         {parameters}) k (type, name, acl)
     where {shared} and k.acl is not null and exists (select from pg_catalog.aclexplode(k.acl) a where a.grantee = 0)
+union all
+    -- Settings with which every session begins: without triggers, foreign keys or policies, or as another role.
+    select '', 'everyone setting', coalesce(h.name, ''), c.setting
+    from pg_catalog.pg_db_role_setting s left join here h on h.oid = s.setdatabase
+    cross join lateral pg_catalog.unnest(s.setconfig) c (setting)
+    where {shared} and s.setrole = 0 and (s.setdatabase = 0 or h.oid is not null)
+      and pg_catalog.split_part(c.setting, '=', 1) in ('role', 'row_security', 'session_authorization', 'session_replication_role')
+      and c.setting not in ('role=none', 'row_security=on', 'session_replication_role=origin')
+union all
+    select '', 'everyone mapping', pg_catalog.quote_ident(m.srvname::pg_catalog.text), '' from pg_catalog.pg_user_mappings m
+    where {shared} and m.umuser = 0
+union all
+    select '', 'publishes all', b.pubname::pg_catalog.text, '' from pg_catalog.pg_publication b where {shared} and b.puballtables
+union all
+    -- A policy under which a login reads the registry, given to a tenant's role.
+    select t.schema, 'reads registry', p.polname::pg_catalog.text, '' from t join pg_catalog.pg_policy p on t.oid = any (p.polroles)
+    where p.polrelid = pg_catalog.to_regclass('public.organizations') and pg_catalog.starts_with(p.polname::pg_catalog.text, 'cgk_reader_')
 union all
     -- Whoever reads the parent reads the child's rows too, and of a child in public the parent's policies say nothing.
     select '', case when c.relnamespace <> p.relnamespace then case when c.relispartition then 'partition' else 'inherits' end else 'child' end,

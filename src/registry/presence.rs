@@ -7,6 +7,9 @@ use crate::{
 };
 use tokio_postgres::error::SqlState;
 
+/// How a policy is named under which a login reads the registry and nothing else: this and the login's name. Drift knows it.
+const READER_POLICY: &str = "cgk_reader_";
+
 /// A condition: row level security lets the current role see no row of the registry. Of the policies for everybody, the one
 /// of the bundled migrations is known to be for tenants' roles only; any other may be for this role.
 pub(crate) const REGISTRY_IS_HIDDEN: &str =
@@ -63,6 +66,15 @@ pub(crate) async fn require_sight(operator: &Operator) -> Result<()> {
     };
     let Some(row) = rows.first() else { return Ok(()) };
     let owner: String = row.try_get(0).map_err(doing())?;
-    let grant = format!("grant {} to {}", quoted(&owner), quoted(&operator.facts().role));
+    let role = &operator.facts().role;
+    // Who may create no schema is here to read.
+    let grant = match operator.facts().creates_schemas {
+        true => format!("grant {} to {}", quoted(&owner), quoted(role)),
+        false => format!(
+            "create policy {} on public.organizations for select to {} using (true)",
+            quoted(&format!("{READER_POLICY}{role}")),
+            quoted(role)
+        ),
+    };
     Err(operator.facts().lacks("read public.organizations: row level security shows it no row", grant))
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod beside;
 pub(crate) mod earlier_records;
+pub(crate) mod everyone;
 pub(crate) mod false_alarms;
 pub(crate) mod ignore;
 pub(crate) mod logins;
