@@ -130,7 +130,10 @@ fn it_dies_with_its_process() {
         assert!(dir.exists());
         // To the whole group, as a terminal does on Ctrl-C.
         kill(signal, &format!("-{}", child.id()));
+        // Its standard input stays open until it is gone: at its end the process would end well by itself.
+        let input = child.stdin.take();
         assert!(!child.wait().unwrap().success());
+        drop(input);
         wait_until("server and directory gone", || gone(&dir) && base.is_empty());
     }
 }
