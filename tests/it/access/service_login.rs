@@ -238,7 +238,7 @@ async fn an_operator_without_superuser_can_do_all_of_it() {
     let (second, config) = login_role(&database, &raw, "nosuperuser createrole").await;
     let taken = format!("revoke {} from {} granted by {role}", tenant_role(&database, "acme"), made.name);
     let sees = format!(
-        "grant select on organizations, tenant_acme.schema_migrations, cgk_references, cgk_rehearsals to {second};
+        "grant select on organizations, schema_migrations, tenant_acme.schema_migrations, cgk_references, cgk_rehearsals to {second};
          grant usage on schema tenant_acme to {second};
          create policy readers on organizations to {second} using (true)"
     );
