@@ -67,8 +67,8 @@ pub(crate) async fn require_sight(operator: &Operator) -> Result<()> {
     let Some(row) = rows.first() else { return Ok(()) };
     let owner: String = row.try_get(0).map_err(doing())?;
     let role = &operator.facts().role;
-    // Who may create no schema is here to read.
-    let grant = match operator.facts().creates_schemas {
+    // Who may create neither schemas nor roles is here to read.
+    let grant = match operator.facts().creates_schemas || operator.facts().creates_roles {
         true => format!("grant {} to {}", quoted(&owner), quoted(role)),
         false => format!(
             "create policy {} on public.organizations for select to {} using (true)",
