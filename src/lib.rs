@@ -71,6 +71,8 @@
 mod access;
 #[cfg(feature = "platform")]
 pub mod auth;
+#[cfg(feature = "axum")]
+pub mod axum;
 mod binding;
 #[cfg(feature = "redis")]
 pub mod cache;

@@ -42,6 +42,14 @@ impl<E: From<Error> + Send> Db<E> {
     }
 }
 
+impl<'a, E> ContextTenant<'a, E> {
+    /// The tenant of a context that the caller was given.
+    #[cfg(feature = "axum")]
+    pub(crate) fn of(db: &'a Db<E>, context: Arc<TenantContext>) -> Self {
+        Self { db, context }
+    }
+}
+
 impl<E: From<Error> + Send> ContextTenant<'_, E> {
     /// The context.
     pub fn context(&self) -> &TenantContext {

@@ -1,0 +1,167 @@
+//! The database, as the tenant of a request.
+
+use super::{
+    extract::{context, resolved},
+    problem::Problem,
+};
+use crate::{
+    context::TenantContext,
+    error::Error,
+    tenancy::{ContextTenant, Db, FromRow, TenantFn, TxOptions},
+};
+use ::axum::extract::FromRequestParts;
+use http::request::Parts;
+use std::{fmt, sync::Arc};
+use tokio_postgres::{Row, types::ToSql};
+
+/// The database, as the tenant of the request's context and no other. Without a credential: 401.
+///
+/// It is [`Db::current`] with the context of its request, and keeps to it wherever it is used: in a task of its own, and in a body
+/// that is streamed. `TenantDb<E>` has an application's error type ([`Db::errors`]); [`Problem`] is one:
+///
+/// ```no_run
+/// use axum::http::StatusCode;
+/// use cgk::axum::{Problem, TenantDb};
+///
+/// async fn cancel(db: TenantDb<Problem>) -> Result<(), Problem> {
+///     db.transaction(async |tx| {
+///         match tx.execute("update orders set status = 'cancelled' where status = 'pending'", &[]).await? {
+///             0 => Err(Problem::new(StatusCode::CONFLICT).detail("no order is pending")),
+///             _ => Ok(()),
+///         }
+///     }).await
+/// }
+/// ```
+pub struct TenantDb<E = Error> {
+    db: Db<E>,
+    context: Arc<TenantContext>,
+}
+
+impl<E> Clone for TenantDb<E> {
+    fn clone(&self) -> Self {
+        Self { db: self.db.clone(), context: Arc::clone(&self.context) }
+    }
+}
+
+impl<E> fmt::Debug for TenantDb<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantDb").field("slug", &self.context.slug).finish_non_exhaustive()
+    }
+}
+
+impl<S: Sync, E: From<Error> + Send> FromRequestParts<S> for TenantDb<E> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let resolved = resolved(parts)?;
+        Ok(Self { context: context(resolved)?, db: resolved.db.errors() })
+    }
+}
+
+/// Each as the same call of [`ContextTenant`].
+impl<E: From<Error> + Send> TenantDb<E> {
+    /// The context of the request.
+    pub fn context(&self) -> &TenantContext {
+        &self.context
+    }
+
+    /// All that can be done as the tenant, further calls included.
+    pub fn tenant(&self) -> ContextTenant<'_, E> {
+        ContextTenant::of(&self.db, Arc::clone(&self.context))
+    }
+
+    /// Runs a transaction.
+    ///
+    /// # Locks
+    ///
+    /// As [`Db::with_tenant`].
+    ///
+    /// # Errors
+    ///
+    /// As [`ContextTenant::transaction`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Db::with_tenant`].
+    pub async fn transaction<T: Send, F: TenantFn<T, E>>(&self, body: F) -> Result<T, E> {
+        self.tenant().transaction(body).await
+    }
+
+    /// Runs a transaction with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`ContextTenant::transaction`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Db::with_tenant`].
+    pub async fn transaction_in<T: Send, F: TenantFn<T, E>>(&self, options: &TxOptions, body: F) -> Result<T, E> {
+        self.tenant().transaction_in(options, body).await
+    }
+
+    /// Runs a query and returns its rows.
+    ///
+    /// # Errors
+    ///
+    /// As [`ContextTenant::query`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ContextTenant::query`].
+    pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, E> {
+        self.tenant().query(sql, params).await
+    }
+
+    /// Runs a query and reads each row as a value.
+    ///
+    /// # Errors
+    ///
+    /// As [`ContextTenant::query_as`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ContextTenant::query_as`].
+    pub async fn query_as<T: FromRow<How>, How>(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<T>, E> {
+        self.tenant().query_as(sql, params).await
+    }
+
+    /// Runs a query that returns exactly one row.
+    ///
+    /// # Errors
+    ///
+    /// As [`ContextTenant::query_one`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ContextTenant::query_one`].
+    pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, E> {
+        self.tenant().query_one(sql, params).await
+    }
+
+    /// Runs a query that returns one row or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`ContextTenant::query_opt`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ContextTenant::query_opt`].
+    pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, E> {
+        self.tenant().query_opt(sql, params).await
+    }
+
+    /// Runs a statement and returns the number of rows that it changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`ContextTenant::execute`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ContextTenant::execute`].
+    pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, E> {
+        self.tenant().execute(sql, params).await
+    }
+}

@@ -1,0 +1,195 @@
+//! The layer that finds the tenant of each request.
+
+use super::{
+    problem::Problem,
+    request_id::{HEADER, IdSource, RequestId},
+};
+use crate::{
+    context::TenantContext,
+    error::Error,
+    request::{RequestTenant, TenantRules, tenant_from_request},
+    resolver::Resolver,
+    tenancy::Db,
+};
+use ::axum::{
+    extract::MatchedPath,
+    response::{IntoResponse, Response},
+};
+use http::Request;
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tower_layer::Layer;
+use tower_service::Service;
+use tracing::{Instrument as _, Span, field};
+
+/// Finds the tenant of each request, and runs what is behind it in the request's [`TenantContext`].
+///
+/// For each request it
+///
+/// - makes an id, a UUID of version 7, which is the header `x-request-id` of the answer, `request_id` of the context and of
+///   each [`Problem`];
+/// - opens a span of `tracing` (target `cgk::axum`) with `request_id`, `method`, `path` (the route's pattern, such as
+///   `/orders/{id}`), and, as they become known, `tenant`, `organization_id`, `user_id` and `status`;
+/// - finds the tenant by [`tenant_from_request`], and answers a refusal with the [`Problem`] that it is: nothing behind the layer
+///   runs;
+/// - runs the rest in the context of the tenant and the caller, so that [`TenantContext::current`] and
+///   [`Db::current`] work in it. A request without a credential has a tenant and no context.
+///
+/// A route is behind the layer if it was added to the router before `.layer(…)`. Layers that are added later are in front of it: put
+/// `tower_http`'s CORS there, as a preflight request has no credential, and its timeout.
+///
+/// A body that is streamed is made when the handler has returned, outside of the context. A [`TenantDb`](super::TenantDb) keeps its
+/// tenant there too; [`TenantContext::scope`] takes the context along.
+///
+/// # Cancel safety
+///
+/// A request that is dropped, as by a timeout or by a client that goes away, leaves no transaction open: what
+/// [`Db::with_tenant`] promises of a dropped future.
+#[derive(Clone)]
+pub struct TenantLayer {
+    shared: Arc<Shared>,
+    id_source: IdSource,
+}
+
+struct Shared {
+    rules: TenantRules,
+    resolver: Resolver,
+    db: Db,
+}
+
+/// What the layer found, for the extractors.
+#[derive(Clone)]
+pub(super) struct Resolved {
+    pub(super) found: Arc<RequestTenant>,
+    /// `None`: there is no credential.
+    pub(super) context: Option<Arc<TenantContext>>,
+    pub(super) db: Db,
+}
+
+impl fmt::Debug for TenantLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantLayer").field("rules", &self.shared.rules).finish_non_exhaustive()
+    }
+}
+
+impl TenantLayer {
+    /// A layer that finds tenants by these rules. The extractors enter them through this pool.
+    pub fn new<E: From<Error> + Send>(rules: TenantRules, resolver: &Resolver, db: &Db<E>) -> Self {
+        let shared = Shared { rules, resolver: resolver.clone(), db: db.errors() };
+        Self { shared: Arc::new(shared), id_source: IdSource::New }
+    }
+
+    /// Takes the id of a request from its header `x-request-id`, if it is there once and has 1 to 128 letters, digits, `-`, `_`
+    /// and `.`. Only for a service that is reachable only through a proxy that sets this header: everybody else
+    /// could give any id, that of another request included.
+    pub fn trust_request_id(mut self) -> Self {
+        self.id_source = IdSource::TrustedHeader;
+        self
+    }
+}
+
+impl<S> Layer<S> for TenantLayer {
+    type Service = TenantService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TenantService { layer: self.clone(), inner }
+    }
+}
+
+/// What [`TenantLayer`] makes of a service.
+#[derive(Clone, Debug)]
+pub struct TenantService<S> {
+    layer: TenantLayer,
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for TenantService<S>
+where
+    S: Service<Request<B>> + Clone + Send + 'static,
+    S::Response: IntoResponse,
+    S::Future: Send,
+    B: Send + 'static,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The one that is ready answers; its clone waits until it is.
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        let shared = Arc::clone(&self.layer.shared);
+        let id = RequestId::of(request.headers(), self.layer.id_source);
+        let span = span(&request, &id);
+        let answered = {
+            let (span, id) = (span.clone(), id.clone());
+            async move {
+                let mut response = answer(&shared, ready, request, &id, &span).await?;
+                span.record("status", response.status().as_u16());
+                response.headers_mut().insert(HEADER, id.to_value());
+                Ok(response)
+            }
+        };
+        Box::pin(id.scope(answered).instrument(span))
+    }
+}
+
+fn span<B>(request: &Request<B>, id: &RequestId) -> Span {
+    let span = tracing::info_span!(
+        target: "cgk::axum",
+        "request",
+        request_id = id.as_str(),
+        method = %request.method(),
+        path = field::Empty,
+        tenant = field::Empty,
+        organization_id = field::Empty,
+        user_id = field::Empty,
+        status = field::Empty,
+    );
+    // The pattern and not the path: a path can hold secrets, and has too many values for a metric.
+    if let Some(path) = request.extensions().get::<MatchedPath>() {
+        span.record("path", path.as_str());
+    }
+    span
+}
+
+async fn answer<S, B>(
+    shared: &Shared,
+    mut ready: S,
+    request: Request<B>,
+    id: &RequestId,
+    span: &Span,
+) -> Result<Response, S::Error>
+where
+    S: Service<Request<B>>,
+    S::Response: IntoResponse,
+{
+    let (mut parts, body) = request.into_parts();
+    let found = match tenant_from_request(&parts, &shared.rules, &shared.resolver).await {
+        Ok(found) => Arc::new(found),
+        Err(refused) => return Ok(Problem::from(refused).into_response()),
+    };
+    span.record("tenant", field::display(&found.tenant.slug));
+    span.record("organization_id", field::display(found.tenant.id));
+    let context = found.identity.is_some().then(|| Arc::new(found.context().request_id(id.as_str())));
+    if let Some(user) = context.as_ref().and_then(|context| context.user_id) {
+        span.record("user_id", field::display(user));
+    }
+    parts.extensions.insert(Resolved { found, context: context.clone(), db: shared.db.clone() });
+    let rest = async move { ready.call(Request::from_parts(parts, body)).await };
+    let response = match context {
+        // In the span above, which says all that the span of `TenantContext::scope` would.
+        Some(context) => context.quietly(rest).await?,
+        None => rest.await?,
+    };
+    Ok(response.into_response())
+}

@@ -1,0 +1,111 @@
+//! What each error of this crate is as an answer, and how little of it the answer says.
+
+use super::problem::Problem;
+use crate::{
+    auth::AuthError,
+    error::{Error, ErrorKind, TenantError},
+    ownership::{ResourceNotFound, TenantAccessDenied},
+    request::RequestError,
+};
+use http::StatusCode;
+use tokio_postgres::error::SqlState;
+
+const DENIED: &str = "access is denied";
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        // One that an application has returned from a closure with the default error type.
+        let error = match error {
+            Error::Application(own) => match own.downcast::<Self>() {
+                Ok(problem) => return *problem,
+                Err(other) => Error::Application(other),
+            },
+            error => error,
+        };
+        let (status, detail) = answer_to(&error);
+        let problem = Self::new(status).code(error.code()).caused_by(error.report());
+        match detail {
+            Some(detail) => problem.detail(detail),
+            None => problem,
+        }
+    }
+}
+
+/// The status, and a text of our own: the error's may quote the server, and rows.
+fn answer_to(error: &Error) -> (StatusCode, Option<&'static str>) {
+    if error.constraint().is_some() || error.sqlstate() == Some(&SqlState::NOT_NULL_VIOLATION) {
+        return match error.sqlstate() {
+            Some(state) if [SqlState::CHECK_VIOLATION, SqlState::NOT_NULL_VIOLATION].contains(state) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, Some("a value is not allowed"))
+            }
+            _ => (StatusCode::CONFLICT, Some("it conflicts with what is stored")),
+        };
+    }
+    let unavailable = (StatusCode::SERVICE_UNAVAILABLE, Some("it cannot be answered just now"));
+    match error.kind() {
+        _ if error.is_retryable() => unavailable,
+        ErrorKind::Unavailable | ErrorKind::Locked | ErrorKind::NotReady => unavailable,
+        ErrorKind::NotFound => (StatusCode::NOT_FOUND, Some("there is no such tenant")),
+        ErrorKind::Suspended => (StatusCode::FORBIDDEN, Some(DENIED)),
+        ErrorKind::Conflict if matches!(error, Error::Tenant(TenantError::ContextStale { .. })) => {
+            (StatusCode::FORBIDDEN, Some(DENIED))
+        }
+        ErrorKind::CommitUnknown => (StatusCode::INTERNAL_SERVER_ERROR, Some("it is unknown whether it was done")),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, None),
+    }
+}
+
+/// What `?` makes of the driver's errors, as of `row.try_get(0)?`.
+impl From<tokio_postgres::Error> for Problem {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Error::from(error).into()
+    }
+}
+
+impl From<RequestError> for Problem {
+    fn from(error: RequestError) -> Self {
+        let problem = Self::new(error.status()).detail(error.to_string());
+        match error {
+            RequestError::Database { source } => problem.code(source.code()).caused_by(source.report()),
+            RequestError::Credential { source } => problem.caused_by(reason(&source)),
+            error => problem.caused_by(format_args!("{error:?}")),
+        }
+    }
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        let status = error.status();
+        match error {
+            AuthError::Database(error) => match status {
+                // A database that cannot be asked, and not what was asked of it.
+                StatusCode::SERVICE_UNAVAILABLE => {
+                    Self::new(status).code(error.code()).caused_by(error.report()).detail("it cannot be answered just now")
+                }
+                _ => error.into(),
+            },
+            AuthError::TablesMissing { source } => Self::new(status).code(source.code()).caused_by(source.report()),
+            error => Self::new(status).detail(error.to_string()).caused_by(reason(&error)),
+        }
+    }
+}
+
+/// Why a credential was not accepted, for the log.
+fn reason(error: &AuthError) -> String {
+    match error.rejection() {
+        Some(reason) => format!("{error}: {reason:?}"),
+        None => format!("{error:?}"),
+    }
+}
+
+impl From<TenantAccessDenied> for Problem {
+    fn from(error: TenantAccessDenied) -> Self {
+        Self::new(error.status()).detail(error.to_string())
+    }
+}
+
+impl From<ResourceNotFound> for Problem {
+    fn from(error: ResourceNotFound) -> Self {
+        Self::new(error.status()).detail(error.to_string())
+    }
+}
