@@ -59,6 +59,7 @@
 //! | `cli` (default) | the program `cgk` and all that only it needs; services turn it off with `default-features = false` |
 //! | `migrate` (default) | [`setup`], [`lifecycle`], [`migrate`](mod@migrate), [`drift`]: everything that changes schemas or compares them |
 //! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; [`request`], [`resolver`] and [`ownership`]: from a request to its tenant, and to its records; services turn it on with `features = ["platform"]` |
+//! | `axum` | `cgk::axum`: a layer, extractors and answers for services on axum 0.8; turns `platform` on |
 //! | `derive` | [`FromRow`] for structs with `#[derive(FromRow)]` of the crate `postgres-from-row` |
 //! | `redis` | `cgk::cache`: a cache per tenant over Redis |
 //! | `testing` | `cgk::testing`: a private, throw-away PostgreSQL and a database per test; turns `migrate` on |

@@ -8,7 +8,7 @@ use crate::{
 };
 use ::axum::extract::FromRequestParts;
 use http::{StatusCode, request::Parts};
-use std::{convert::Infallible, fmt, marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 /// What the layer found.
 ///
@@ -100,7 +100,7 @@ pub trait Requirement {
 
 /// A user with the role `owner`. A program that asks with an API key is none.
 #[derive(Clone, Copy, Debug)]
-pub struct Owner(Infallible);
+pub enum Owner {}
 
 impl Requirement for Owner {
     fn is_met_by(caller: &Identity) -> bool {
@@ -110,7 +110,7 @@ impl Requirement for Owner {
 
 /// A user with the role `owner` or `admin`. A program that asks with an API key is none.
 #[derive(Clone, Copy, Debug)]
-pub struct OwnerOrAdmin(Infallible);
+pub enum OwnerOrAdmin {}
 
 impl Requirement for OwnerOrAdmin {
     fn is_met_by(caller: &Identity) -> bool {

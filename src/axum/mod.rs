@@ -15,7 +15,7 @@
 //! Behind no layer each of them answers 500, and the log says what is missing.
 //!
 //! ```no_run
-//! use axum::{Router, response::IntoResponse, routing::get};
+//! use axum::{Router, routing::get};
 //! use cgk::{axum::{Problem, TenantDb, TenantLayer}, request::TenantRules, resolver::Resolver};
 //!
 //! async fn orders(db: TenantDb) -> Result<String, Problem> {

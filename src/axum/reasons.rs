@@ -79,9 +79,10 @@ impl From<AuthError> for Problem {
         match error {
             AuthError::Database(error) => match status {
                 // A database that cannot be asked, and not what was asked of it.
-                StatusCode::SERVICE_UNAVAILABLE => {
-                    Self::new(status).code(error.code()).caused_by(error.report()).detail("it cannot be answered just now")
-                }
+                StatusCode::SERVICE_UNAVAILABLE => Self::new(status)
+                    .code(error.code())
+                    .caused_by(error.report())
+                    .detail("it cannot be answered just now"),
                 _ => error.into(),
             },
             AuthError::TablesMissing { source } => Self::new(status).code(source.code()).caused_by(source.report()),

@@ -1,1 +1,10 @@
-fn main(){}
+//! `cgk::axum`: a service of two tenants, asked without a socket, on a real database.
+
+mod context;
+mod dropped;
+mod layers;
+mod matrix;
+mod page;
+mod problems;
+mod service;
+mod stage;

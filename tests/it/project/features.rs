@@ -28,7 +28,7 @@ fn a_service_builds_what_it_needs() {
     }
     assert!(has(&migrate, "refinery"));
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    for packages in [bare, migrate, packages("redis")] {
+    for packages in [bare, migrate, packages("redis"), packages("axum")] {
         let count = packages.len();
         assert!(readme.contains(&format!(" {count} crates ")), "README.md does not say {count}: {packages:#?}");
     }

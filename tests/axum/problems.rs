@@ -1,0 +1,146 @@
+//! Errors as answers: their status, their members, and what they never say.
+
+use crate::{
+    context::Log,
+    service::{layer, routes},
+    stage::{Stage, ask, bearer, get, problem},
+};
+use axum::{Router, extract::Path, routing};
+use cgk::{
+    Error,
+    auth::AuthError,
+    axum::{Problem, TenantDb},
+};
+use http::{Request, StatusCode};
+use std::time::Duration;
+
+/// What a handler does wrong, by name.
+async fn failing(db: TenantDb, Path(what): Path<String>) -> Result<String, Problem> {
+    let sql = match what.as_str() {
+        "unique" => "insert into notes values (1001, 'secret value')",
+        "check" => "insert into notes values (5, 'forbidden')",
+        "null" => "insert into notes (id) values (5)",
+        "syntax" => "select secret_value frm notes",
+        "table" => "select * from secret_table",
+        "function" => "select 1 / (id - 1001) from notes",
+        "lock" => "do $$ begin raise exception 'secret value' using errcode = 'lock_not_available'; end $$",
+        "serialization" => "do $$ begin raise exception 'secret value' using errcode = 'serialization_failure'; end $$",
+        "full" => "do $$ begin raise exception 'secret value' using errcode = 'disk_full'; end $$",
+        "raised" => "do $$ begin raise exception 'secret value' using detail = 'secret detail'; end $$",
+        "row" => {
+            let row = db.query_one("select body from notes", &[]).await?;
+            return Ok(row.try_get::<_, i64>(0)?.to_string());
+        }
+        "own" => {
+            return db
+                .transaction(async |_| {
+                    let own = Problem::new(StatusCode::IM_A_TEAPOT).detail("out of coffee").code("OWN7");
+                    Err(Error::Application(own.into()))
+                })
+                .await
+                .map_err(Problem::from);
+        }
+        "application" => return Err(Error::Application("secret value".into()).into()),
+        "auth" => return Err(AuthError::EmailTaken.into()),
+        "auth-database" => return Err(AuthError::from(Error::Application("secret value".into())).into()),
+        other => panic!("{other}"),
+    };
+    db.execute(sql, &[]).await?;
+    Ok("done".into())
+}
+
+#[tokio::test]
+async fn an_error_says_its_kind_and_nothing_of_the_database() {
+    let stage = Stage::set().await;
+    let app = routes(&stage).route("/failing/{what}", routing::post(failing)).layer(layer(&stage));
+    let log = Log::default();
+    let guard = log.begin();
+    for (what, status, code, detail) in [
+        ("unique", 409, Some("CGK"), "it conflicts with what is stored"),
+        ("check", 422, Some("CGK"), "a value is not allowed"),
+        ("null", 422, Some("CGK"), "a value is not allowed"),
+        ("syntax", 500, Some("CGK"), ""),
+        ("table", 500, Some("CGK"), ""),
+        ("function", 500, Some("CGK"), ""),
+        ("lock", 503, Some("CGK"), "it cannot be answered just now"),
+        ("serialization", 503, Some("CGK"), "it cannot be answered just now"),
+        ("full", 503, Some("CGK"), "it cannot be answered just now"),
+        ("raised", 500, Some("CGK"), ""),
+        ("row", 500, Some("CGK0903"), ""),
+        ("own", 418, Some("OWN7"), "out of coffee"),
+        ("application", 500, Some("CGK0904"), ""),
+        ("auth", 409, None, "the organization has a user of this e-mail address"),
+        ("auth-database", 500, Some("CGK0904"), ""),
+    ] {
+        let request = bearer(&format!("/failing/{what}"), &stage.of["acme"].session).method("POST");
+        let answer = ask(&app, request, "").await;
+        assert_eq!(problem(&answer, status), detail, "{what}");
+        assert_eq!(answer.header("cache-control"), "no-store");
+        let found = answer.json()["code"].as_str().map(ToOwned::to_owned);
+        assert!(
+            code.map_or(found.is_none(), |code| found.as_deref().is_some_and(|found| found.starts_with(code))),
+            "{what}: {found:?}"
+        );
+        let text = answer.text.to_lowercase();
+        for word in ["secret", "notes", "tenant_", "acme", "1001", "syntax", "relation", "select", "sqlstate"] {
+            assert!(!text.contains(word), "{what}: {word} in {text}");
+        }
+    }
+    drop(guard);
+    // What the answers do not say is in the log: the control of the words above.
+    let log = log.text();
+    for word in ["secret_table", "notes_pkey", "syntax error", "secret value"] {
+        assert!(log.contains(word), "{word} is not in the log: {log}");
+    }
+    assert!(!log.contains("secret detail"), "DETAIL quotes rows, and is not for the log");
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_asked_is_503() {
+    let stage = Stage::set().await;
+    let app = routes(&stage).layer(layer(&stage));
+    let acme = &stage.of["acme"].session;
+    assert_eq!(get(&app, "/notes", acme).await.status, 200);
+    stage.db.close(Duration::from_secs(600)).await;
+    // The one that is remembered and fails in the handler, and the one that has to be looked up.
+    for token in [acme, &stage.of["globex"].key] {
+        let answer = get(&app, "/notes", token).await;
+        problem(&answer, 503);
+        assert!(answer.json()["code"].as_str().unwrap().starts_with("CGK"));
+    }
+}
+
+#[tokio::test]
+async fn a_missing_layer_is_named_in_the_log() {
+    let stage = Stage::set().await;
+    // Added behind `layer`, as by mistake.
+    let app = Router::new().layer(layer(&stage)).merge(routes(&stage));
+    for path in ["/tenant", "/caller", "/context", "/notes", "/owner"] {
+        let log = Log::default();
+        let guard = log.begin();
+        let answer = ask(&app, Request::get(path).header("host", "acme.example.com"), "").await;
+        drop(guard);
+        let json = answer.json();
+        assert_eq!((answer.status, answer.header("content-type")), (500, "application/problem+json"), "{path}");
+        let told = answer.text.contains("TenantLayer is missing");
+        assert_eq!(told, cfg!(debug_assertions), "{json}");
+        assert!(json.get("request_id").is_none() && !answer.text.contains(".layer("), "{json}");
+        let text = log.text();
+        assert!(text.contains("ERROR") && text.contains(".layer(TenantLayer::new(rules, &resolver, &db))"), "{text}");
+    }
+    // The control: the same routes behind it.
+    let app = routes(&stage).layer(layer(&stage));
+    assert_eq!(get(&app, "/tenant", &stage.of["acme"].session).await.text, "acme");
+}
+
+#[test]
+fn retry_after_is_whole_seconds() {
+    use axum::response::IntoResponse as _;
+    let header = |wait| {
+        let response = Problem::new(StatusCode::TOO_MANY_REQUESTS).retry_after(wait).into_response();
+        response.headers()["retry-after"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(header(Duration::from_secs(7)), "7");
+    assert_eq!(header(Duration::from_millis(1)), "1");
+    assert_eq!(header(Duration::from_millis(1001)), "2");
+}
