@@ -6,7 +6,6 @@ use super::{
 };
 use crate::{
     context::TenantContext,
-    error::Error,
     request::{RequestTenant, TenantRules, tenant_from_request},
     resolver::Resolver,
     tenancy::Db,
@@ -79,7 +78,7 @@ impl fmt::Debug for TenantLayer {
 
 impl TenantLayer {
     /// A layer that finds tenants by these rules. The extractors enter them through this pool.
-    pub fn new<E: From<Error> + Send>(rules: TenantRules, resolver: &Resolver, db: &Db<E>) -> Self {
+    pub fn new<E>(rules: TenantRules, resolver: &Resolver, db: &Db<E>) -> Self {
         let shared = Shared { rules, resolver: resolver.clone(), db: db.errors() };
         Self { shared: Arc::new(shared), id_source: IdSource::New }
     }

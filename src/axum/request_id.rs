@@ -58,25 +58,3 @@ impl RequestId {
         HeaderValue::from_str(&self.0).expect("letters, digits and a few signs are a header's value")
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_is_taken_where_it_is_trusted_and_well_formed() {
-        let with = |values: &[&str]| -> HeaderMap {
-            values.iter().map(|value| (HEADER, HeaderValue::from_str(value).unwrap())).collect()
-        };
-        let id = |headers: &HeaderMap, source| RequestId::of(headers, source).as_str().to_owned();
-        let long = "a".repeat(LENGTH_MAX);
-        for good in ["4bf92f3577b34da6", "A-b_c.9", &long] {
-            assert_eq!(id(&with(&[good]), IdSource::TrustedHeader), *good);
-            assert_ne!(id(&with(&[good]), IdSource::New), *good);
-        }
-        for bad in [&["a b"][..], &["a\tb"], &[""], &[&format!("{long}a")], &["a\"b"], &["a", "a"], &[]] {
-            let made = id(&with(bad), IdSource::TrustedHeader);
-            assert_eq!(made.parse::<uuid::Uuid>().unwrap().get_version_num(), 7, "{bad:?}");
-        }
-    }
-}

@@ -2,7 +2,7 @@
 
 use crate::{
     service::{layer, routes, service},
-    stage::{Stage, ask, bearer, get, must_end, problem},
+    stage::{Answer, Stage, ask, bearer, get, must_end, problem},
 };
 use axum::{Router, middleware::from_extractor};
 use cgk::axum::{Owner, Require};
@@ -100,20 +100,53 @@ async fn a_request_id_is_taken_where_it_is_trusted() {
     let stage = Stage::set().await;
     let acme = &stage.of["acme"].session;
     let trusting = routes(&stage).layer(layer(&stage).trust_request_id());
-    let ask_with =
-        async |app: &Router, id: &str| ask(app, bearer("/context", acme).header("x-request-id", id), "").await;
+    let ask_with = async |app: &Router, ids: &[&str]| {
+        let request = ids.iter().fold(bearer("/context", acme), |request, id| request.header("x-request-id", *id));
+        ask(app, request, "").await
+    };
+    let longest = "a".repeat(128);
+    let too_long = "a".repeat(129);
     let id = "4bf92f3577b34da6";
-    let trusted = ask_with(&trusting, id).await;
-    assert_eq!((trusted.header("x-request-id"), &trusted.json()["request"]), (id, &id.into()));
-    for (app, id) in [(&service(&stage), id), (&trusting, "a b"), (&trusting, "")] {
-        let own = ask_with(app, id).await;
-        let made: uuid::Uuid = own.header("x-request-id").parse().unwrap();
-        assert_eq!((made.get_version_num(), own.json()["request"].as_str()), (7, Some(made.to_string().as_str())));
+    for id in [id, "A-b_c.9", &longest] {
+        let trusted = ask_with(&trusting, &[id]).await;
+        assert_eq!((trusted.header("x-request-id"), &trusted.json()["request"]), (id, &id.into()));
+        is_new(&ask_with(&service(&stage), &[id]).await);
+    }
+    for ids in [&["a b"][..], &["a\tb"], &[""], &["a\"b"], &[&too_long], &["a", "a"], &[]] {
+        is_new(&ask_with(&trusting, ids).await);
     }
     // A refusal has it too.
     let refused = ask(&trusting, bearer("/context", "x").header("x-request-id", id), "").await;
     problem(&refused, 401);
     assert_eq!(refused.header("x-request-id"), id);
+}
+
+/// The id of a request is one that the layer has made.
+fn is_new(answer: &Answer) {
+    let id = answer.header("x-request-id");
+    assert_eq!(answer.json()["request"], id);
+    assert_eq!(id.parse::<uuid::Uuid>().unwrap().get_version_num(), 7);
+}
+
+/// A body that is streamed is made outside of the context, by a handle that keeps its tenant.
+#[tokio::test]
+async fn a_streamed_body_keeps_its_tenant() {
+    let stage = Stage::set().await;
+    let app = service(&stage);
+    for slug in ["acme", "globex"] {
+        let answer = get(&app, "/streamed", &stage.of[slug].session).await;
+        assert_eq!((answer.status, answer.text), (200, format!("false {slug}: note of {slug}")));
+    }
+}
+
+#[tokio::test]
+async fn every_call_of_the_handle_is_in_its_tenant() {
+    let stage = Stage::set().await;
+    let app = service(&stage);
+    for slug in ["acme", "globex"] {
+        let answer = get(&app, "/calls", &stage.of[slug].session).await;
+        assert_eq!((answer.status, answer.text), (200, vec![format!("tenant_{slug}"); 3].join(" ")));
+    }
 }
 
 /// A writer that keeps what is logged.

@@ -7,13 +7,8 @@ use crate::{
 use axum::{Router, body::Body, routing::post};
 use cgk::axum::{Problem, TenantDb};
 use http::StatusCode;
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
+use tokio::sync::watch;
 use tower::ServiceExt as _;
 use tower_http::timeout::TimeoutLayer;
 
@@ -25,13 +20,12 @@ const CLOSED: &str = "select not exists (select from pg_stat_activity where datn
     and application_name <> 'observer' and state like 'idle in transaction%')";
 
 /// The service, and a route that writes and never ends; how often it has come that far.
-fn hanging(stage: &Stage) -> (Router, Arc<AtomicUsize>) {
-    let arrived = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&arrived);
+fn hanging(stage: &Stage) -> (Router, watch::Receiver<usize>) {
+    let (counter, arrived) = watch::channel(0);
     let hang = async move |db: TenantDb| -> Result<(), Problem> {
         db.transaction(async |tx| {
             tx.execute("insert into notes values (7, 'left behind')", &[]).await?;
-            counter.fetch_add(1, Ordering::SeqCst);
+            counter.send_modify(|times| *times += 1);
             std::future::pending().await
         })
         .await?;
@@ -56,15 +50,13 @@ async fn next_ones(stage: &Stage) {
 #[tokio::test]
 async fn a_request_that_is_dropped_leaves_nothing_behind() {
     let stage = Stage::set_with_pool(1).await;
-    let (app, arrived) = hanging(&stage);
+    let (app, mut arrived) = hanging(&stage);
     for times in 1..=3 {
         let request = bearer("/hanging", &stage.of["acme"].session).method("POST").body(Body::empty()).unwrap();
         let asked = tokio::spawn(app.clone().oneshot(request));
+        must_end(arrived.wait_for(|arrived| *arrived == times)).await.unwrap();
         // The control: the transaction is seen while it is open.
         stage.until(OPEN).await;
-        while arrived.load(Ordering::SeqCst) < times {
-            tokio::task::yield_now().await;
-        }
         asked.abort();
         assert!(must_end(asked).await.unwrap_err().is_cancelled());
         next_ones(&stage).await;
@@ -77,7 +69,7 @@ async fn a_request_that_times_out_leaves_nothing_behind() {
     let (app, arrived) = hanging(&stage);
     let mut limit = Duration::from_millis(50);
     // On a busy machine the limit may come before the transaction: then a longer one.
-    while arrived.load(Ordering::SeqCst) == 0 {
+    while *arrived.borrow() == 0 {
         assert!(limit < HANG, "the handler is never reached");
         let app = app.clone().layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limit));
         let answer = ask(&app, bearer("/hanging", &stage.of["acme"].session).method("POST"), "").await;

@@ -134,6 +134,23 @@ async fn a_missing_layer_is_named_in_the_log() {
 }
 
 #[test]
+fn a_cause_is_for_the_log_alone() {
+    use axum::response::IntoResponse as _;
+    let log = Log::default();
+    let guard = log.begin();
+    let problem =
+        Problem::new(StatusCode::BAD_GATEWAY).detail("the shop does not answer").caused_by("shop at 10.0.0.7");
+    assert_eq!((problem.status(), problem.to_string().as_str()), (StatusCode::BAD_GATEWAY, "the shop does not answer"));
+    let response = problem.into_response();
+    let body = axum::body::to_bytes(response.into_body(), 1000);
+    let body = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(body).unwrap();
+    drop(guard);
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    assert!(body.contains("the shop does not answer") && !body.contains("10.0.0.7"), "{body}");
+    assert!(log.text().contains("10.0.0.7"), "{}", log.text());
+}
+
+#[test]
 fn retry_after_is_whole_seconds() {
     use axum::response::IntoResponse as _;
     let header = |wait| {

@@ -3,12 +3,13 @@
 use crate::stage::{Stage, rules};
 use axum::{
     Router,
+    body::Body,
     extract::{Path, State},
     response::IntoResponse,
     routing::get,
 };
 use cgk::{
-    Db, OrganizationId, TenantContext,
+    Db, OrganizationId, TenantContext, TxOptions,
     axum::{Caller, Context, Owner, OwnerOrAdmin, Problem, Require, Requirement, Tenant, TenantDb, TenantLayer},
     ownership::Owned,
     request::Identity,
@@ -55,6 +56,8 @@ pub(crate) fn routes(stage: &Stage) -> Router {
         .route("/caller", get(caller))
         .route("/context", get(context))
         .route("/spawned", get(spawned))
+        .route("/streamed", get(streamed))
+        .route("/calls", get(calls))
         .route("/owner", get(async |_: Require<Owner>| "owner"))
         .route("/admin", get(async |_: Require<OwnerOrAdmin>| "admin"))
         .route("/program", get(async |_: Require<Program>| "program"))
@@ -150,6 +153,31 @@ async fn spawned(
     let mut told = with.await.unwrap()?;
     told["schema"] = schema.into();
     Ok(answer(&told))
+}
+
+/// Whether there is a context while the body is made, and what the handle reads then.
+async fn streamed(db: TenantDb) -> Body {
+    let body = async move {
+        let inside = TenantContext::current().is_ok();
+        let note = db.query_one("select body from notes", &[]).await?.try_get::<_, String>(0)?;
+        Ok::<_, cgk::Error>(format!("{inside} {}: {note}", db.context().slug))
+    };
+    Body::from_stream(futures_util::stream::once(body))
+}
+
+/// The other calls of the handle, each in its tenant.
+async fn calls(db: TenantDb) -> Result<String, Problem> {
+    const SCHEMA: &str = "select current_schema()::text";
+    let read_only = TxOptions::default().read_only();
+    let one: String =
+        db.transaction_in(&read_only, async |tx| Ok(tx.query_one(SCHEMA, &[]).await?.try_get(0)?)).await?;
+    let written = db.transaction_in(&read_only, async |tx| tx.execute("delete from notes", &[]).await).await;
+    assert_eq!(written.unwrap_err().sqlstate().map(|state| state.code()), Some("25006"));
+    let two = db.query_as::<(String,), _>(SCHEMA, &[]).await?.remove(0).0;
+    let three: String = db.tenant().query_one(SCHEMA, &[]).await?.try_get(0)?;
+    assert_eq!(*db.tenant().context(), *db.clone().context());
+    let schemas: [String; 3] = [one, two, three];
+    Ok(schemas.join(" "))
 }
 
 async fn told(db: &Db) -> cgk::Result<Value> {
