@@ -132,13 +132,13 @@ union all
         {parameters}) k (type, name, acl)
     where {shared} and k.acl is not null and exists (select from pg_catalog.aclexplode(k.acl) a where a.grantee = 0)
 union all
-    -- Settings with which every session begins: without triggers, foreign keys or policies, or as another role.
+    -- Settings with which every session begins: without triggers and foreign keys, or as another role.
     select '', 'everyone setting', coalesce(h.name, ''), c.setting
     from pg_catalog.pg_db_role_setting s left join here h on h.oid = s.setdatabase
     cross join lateral pg_catalog.unnest(s.setconfig) c (setting)
     where {shared} and s.setrole = 0 and (s.setdatabase = 0 or h.oid is not null)
-      and pg_catalog.split_part(c.setting, '=', 1) in ('role', 'row_security', 'session_authorization', 'session_replication_role')
-      and c.setting not in ('role=none', 'row_security=on', 'session_replication_role=origin')
+      and pg_catalog.split_part(c.setting, '=', 1) in ('role', 'session_authorization', 'session_replication_role')
+      and c.setting not in ('role=none', 'session_replication_role=origin', 'session_replication_role=local')
 union all
     select '', 'everyone mapping', pg_catalog.quote_ident(m.srvname::pg_catalog.text), '' from pg_catalog.pg_user_mappings m
     where {shared} and m.umuser = 0

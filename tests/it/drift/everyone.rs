@@ -35,8 +35,8 @@ const PLANTED: &[(u32, &str, &str)] = &[
     ),
     (
         14,
-        "alter database fleet set row_security = off",
-        "role public (everyone): begins each session in this database with row_security=off",
+        "alter database fleet set session_replication_role = replica",
+        "role public (everyone): begins each session in this database with session_replication_role=replica",
     ),
     (
         14,
@@ -58,6 +58,7 @@ const PLANTED: &[(u32, &str, &str)] = &[
 /// Settings that weaken nothing.
 const HARMLESS: &[&str] = &[
     "alter role all set session_replication_role = origin",
+    "alter role all set session_replication_role = local",
     "alter role all reset session_replication_role",
     "alter database fleet set work_mem = '8MB'",
     "alter database other set session_replication_role = replica",

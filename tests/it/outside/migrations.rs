@@ -318,7 +318,6 @@ async fn settings_of_the_database_are_in_nobodys_way() {
         "array_nulls = off",
         "row_security = off",
         "xmloption = 'document'",
-        "session_replication_role = 'replica'",
         "client_min_messages = 'debug5'",
         "plan_cache_mode = 'force_generic_plan'",
         "transform_null_equals = on",
@@ -333,6 +332,13 @@ async fn settings_of_the_database_are_in_nobodys_way() {
         fleet.ok(&["migrate", "-q"]);
         no_drift(setting, &fleet.drift());
     }
+    // Without triggers and foreign keys: in nobody's way either, and named.
+    let fleet = Fleet::of(&["acme", "globex"]).await;
+    fleet.raw.run(&format!("alter database {} set session_replication_role = 'replica'", fleet.database.name())).await;
+    fleet.file("003_next.sql", "create table x ()");
+    fleet.ok(&["migrate", "-q"]);
+    let found = fleet.drift();
+    assert!(found.code == 7 && found.stdout.contains("session_replication_role=replica"), "{}", found.stdout);
 }
 
 /// Whom and how: what one flag leaves out another run finds.
