@@ -75,7 +75,8 @@ fn hash(password: &str) -> String {
     argon2().hash_password(password.as_bytes()).expect("the operating system gives random numbers").to_string()
 }
 
-/// Compares a password with a stored hash, and where that fails at less cost than a hash of today has, with the hash of nobody.
+/// Compares a password with a stored hash. Where that fails at less cost than a hash of today has, it is also compared with a
+/// hash that belongs to no user.
 fn compare_evenly(password: &str, stored: Option<&str>, mut compare: impl FnMut(&str, &str) -> Compared) -> Compared {
     // Made by the first comparison, of whatever user.
     let of_nobody = of_nobody();
@@ -117,7 +118,7 @@ fn costs_as_much(stored: &str) -> bool {
     })
 }
 
-/// A hash that is nobody's.
+/// A hash that belongs to no user.
 fn of_nobody() -> &'static str {
     static HASH: OnceLock<String> = OnceLock::new();
     HASH.get_or_init(|| hash("nobody"))

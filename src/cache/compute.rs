@@ -122,7 +122,7 @@ fn downcast<E: Send + Sync + 'static>(error: &Arc<dyn Any + Send + Sync>) -> Opt
     Arc::clone(error).downcast().ok()
 }
 
-/// What a call is to do that nobody in this process is before.
+/// What a call does that computes first in this process.
 enum Leased {
     /// Return this: another process has computed it.
     Value(Vec<u8>),
@@ -141,9 +141,8 @@ impl Inner {
         loop {
             match scripts::take(&self.connection, names, &flight.token, lease_ms, over).await {
                 Ok(Taken::Lease(bytes)) => {
-                    let names =
-                        Names { epoch: names.epoch.clone(), value: names.value.clone(), lease: names.lease.clone() };
-                    return Ok(Leased::Compute(Some(Lease { inner: Arc::clone(self), names, bytes: Some(bytes) })));
+                    let lease = Lease { inner: Arc::clone(self), names: names.clone(), bytes: Some(bytes) };
+                    return Ok(Leased::Compute(Some(lease)));
                 }
                 Ok(Taken::Value(json)) => return Ok(Leased::Value(json)),
                 Ok(Taken::Held) if began.elapsed() >= self.settings.wait_max => return Ok(Leased::Compute(None)),

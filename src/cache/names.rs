@@ -11,7 +11,7 @@ use crate::tenant::OrganizationId;
 const KEY_BYTES_MAX: usize = 512;
 
 /// The names for one key of a tenant.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Names {
     pub(super) epoch: String,
     pub(super) value: String,

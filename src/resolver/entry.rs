@@ -3,13 +3,11 @@
 use super::changes::{Changes, Mark, Point};
 use crate::{
     auth::{ApiKey, Rejection, Session, TokenHash, Verified},
+    ident::hex,
     slug::TenantSlug,
     tenant::{OrganizationId, TenantStatus},
 };
-use std::{
-    fmt::Write as _,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// What is asked for. A credential by the hash that is stored of it, never by its token.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -66,8 +64,8 @@ impl Subject {
     pub(super) fn mark(&self) -> Mark {
         match self {
             Self::Slug(slug) => Mark::of(&format!("slug:{slug}")),
-            Self::Session(hash) => Mark::of(&format!("session:{}", hex(hash))),
-            Self::ApiKey(hash) => Mark::of(&format!("key:{}", hex(hash))),
+            Self::Session(hash) => Mark::of(&format!("session:{}", hex(hash.bytes()))),
+            Self::ApiKey(hash) => Mark::of(&format!("key:{}", hex(hash.bytes()))),
         }
     }
 }
@@ -77,11 +75,4 @@ pub(super) fn marks_of<T>(verified: &Verified<T>) -> impl Iterator<Item = Mark> 
     let organization = verified.organization.map(|id| Mark::of(&format!("organization:{id}")));
     let user = verified.user.map(|id| Mark::of(&format!("user:{id}")));
     organization.into_iter().chain(user)
-}
-
-fn hex(hash: &TokenHash) -> String {
-    hash.bytes().iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

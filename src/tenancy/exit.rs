@@ -5,7 +5,10 @@
 //! simple-query message cannot be replaced by anything that the session holds.
 
 use super::pooled;
-use crate::{config::Pooling, db::pool::EXIT_ON_ERROR};
+use crate::{
+    config::Pooling,
+    db::{pool::EXIT_ON_ERROR, session_reset::UNLOCK},
+};
 use rand::RngExt as _;
 use tokio_postgres::error::SqlState;
 
@@ -49,7 +52,7 @@ const TEXT_MAX: usize = 60;
 ///
 /// On a connection of one's own it answers with the prepared statements there are ([`Leftovers`]), because what SQL has
 /// prepared, as a block or a function can do unseen, stays for the next tenant to read or to run, and nothing restores what
-/// it dropped. A connection that it fails on is thrown away. Behind a pooler the statements are dropped, and a session that it
+/// it dropped. [`UNLOCK`] stands beside each of them and runs once at least: a session without any is not used again. A connection that it fails on is thrown away. Behind a pooler the statements are dropped, and a session that it
 /// fails in ends ([`pooled::after`]).
 fn scrub(pooling: Pooling) -> String {
     let seed = rand::rng().random_range(-1.0..1.0_f64);
@@ -63,10 +66,6 @@ fn scrub(pooling: Pooling) -> String {
         Pooling::Transaction => pooled::after(seed),
     }
 }
-
-/// Gives up the locks of the session. Where it stands beside each prepared statement it runs once at least: a session without
-/// any is not used again.
-const UNLOCK: &str = "pg_catalog.pg_advisory_unlock_all()";
 
 /// The prepared statements that a transaction has left in its session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

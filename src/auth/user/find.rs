@@ -6,20 +6,29 @@ use crate::{
     tenant::OrganizationId,
 };
 
-const FIND: &str = "select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
-      from public.users where organization_id = $1 and id = $2";
+/// A query of users with the columns that [`read`] reads.
+macro_rules! users {
+    ($rest:literal) => {
+        concat!(
+            "select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at from public.users ",
+            $rest
+        )
+    };
+}
 
-const BY_EMAIL: &str = r#"select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
-      from public.users where pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($1 collate pg_catalog."C")
-     order by created_at, id limit 1000"#;
+const FIND: &str = users!("where organization_id = $1 and id = $2");
 
-const IN_ORGANIZATION_BY_EMAIL: &str = r#"select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
-      from public.users
-     where organization_id = $1
-       and pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($2 collate pg_catalog."C")"#;
+const BY_EMAIL: &str = users!(
+    r#"where pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($1 collate pg_catalog."C")
+       order by created_at, id limit 1000"#
+);
 
-const LIST: &str = "select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at
-      from public.users where organization_id = $1 order by created_at desc, id limit 1000";
+const IN_ORGANIZATION_BY_EMAIL: &str = users!(
+    r#"where organization_id = $1
+         and pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($2 collate pg_catalog."C")"#
+);
+
+const LIST: &str = users!("where organization_id = $1 order by created_at desc, id limit 1000");
 
 impl Users<'_> {
     /// A user of an organization.

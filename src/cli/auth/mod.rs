@@ -18,7 +18,7 @@ use super::{
     ui::{
         printer::Printer,
         report::Refusal,
-        style::{paint, sanitize},
+        style::{FAINT, count, paint, sanitize},
         table::Look,
     },
 };
@@ -153,6 +153,14 @@ fn short(id: impl ToString) -> String {
 fn warn_if_cut(printer: &Printer, number: usize, noun: &str) {
     if number >= LISTED_MAX {
         printer.warn(format!("only the newest {LISTED_MAX} {noun}s are listed"));
+    }
+}
+
+/// Says how many rows a list leaves out.
+fn note_hidden(printer: &Printer, hidden: usize, noun: &str) {
+    if hidden > 0 {
+        let hidden = count(hidden, &format!("revoked or expired {noun}"));
+        printer.output(paint(FAINT, format!("{hidden}; --all lists them")));
     }
 }
 

@@ -6,7 +6,7 @@ use cgk::{
     config::Isolation,
     lifecycle,
     login::{self, Admission, DirectRights, LoginName, LoginOptions, PasswordWish, SharedTables},
-    migrate::{self, MigrationId, Migrations},
+    migrate::{MigrationId, Migrations},
     setup::{self, Hardening, HardeningMode, HardeningReport, MeasureState, RegistryGuard},
 };
 use clap::{Args, ValueEnum};
@@ -278,15 +278,10 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         ));
     }
     if exit == Exit::Done {
-        let next =
-            if has_tenants(&operator, &migrations).await? { "cgk migrate:status" } else { "cgk tenant:create <slug>" };
+        let next = if report.bound.tenants > 0 { "cgk migrate:status" } else { "cgk tenant:create <slug>" };
         printer.info(format!("\nThe database is ready. Next: {}", paint(COMMAND, next)));
     }
     Ok(exit)
-}
-
-async fn has_tenants(operator: &Operator, migrations: &Migrations) -> Result<bool> {
-    Ok(!migrate::look(operator, migrations).await?.tenants.is_empty())
 }
 
 /// Hardens the database, or shows what that would do.

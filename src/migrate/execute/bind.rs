@@ -67,6 +67,8 @@ pub struct BindReport {
     pub bound: Vec<TenantSlug>,
     /// Those that could not be bound, and why, and those that belong to another organization than the registry's.
     pub failed: Vec<(TenantSlug, Error)>,
+    /// How many tenants were looked at: all of the registry.
+    pub tenants: usize,
 }
 
 /// Looks at every tenant of the registry and binds the schemas that belong to no organization yet.
@@ -89,12 +91,15 @@ pub struct BindReport {
 pub(crate) async fn bind_fleet(operator: &Operator) -> Result<BindReport> {
     let mut unbound = Vec::new();
     let mut refused = Vec::new();
-    for (slug, facts) in registry::facts_of_fleet(operator).await?.tenants {
+    let fleet = registry::facts_of_fleet(operator).await?.tenants;
+    let tenants = fleet.len();
+    for (slug, facts) in fleet {
         refused.extend(facts.refuse_other_organization().err().map(|error| (slug, error)));
         unbound.extend(Unbound::of(&facts, &operator.facts().role));
     }
     let mut report = bind(operator, &unbound).await?;
     report.failed.extend(refused);
+    report.tenants = tenants;
     Ok(report)
 }
 

@@ -5,9 +5,9 @@ use cgk::auth::{NewApiKey, TokenBrand};
 use clap::Args;
 use std::time::Duration;
 
-use super::{KeyView, NewKey, described};
+use super::{described, show_new};
 use crate::cli::{
-    auth::{Target, brand, short, show_token, span},
+    auth::{Target, brand, short, span},
     exit::Exit,
     number,
     session::Session,
@@ -43,7 +43,6 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
-    let printer = session.printer;
     let target = Target::open_branded(session, &arguments.slug, &arguments.brand).await?;
     let slug = &target.tenant.slug;
     let mut new = NewApiKey::named(&arguments.name);
@@ -54,16 +53,8 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         new = new.lifetime(lifetime);
     }
     let (key, token) = target.auth.api_keys().create(target.tenant.id, &new).await?;
-    target.warn_if_inactive(printer);
-    printer.record(&NewKey {
-        v: crate::cli::JSON_VERSION,
-        tenant: slug.as_str(),
-        key: KeyView::of(&key),
-        token: token.reveal(),
-        exit: Exit::Done,
-    });
     let (id, name) = (short(key.id), sanitize(&key.name));
-    printer.info(format!("{} key {id} ({name}) of tenant {slug}: {}", paint(GOOD, "created"), described(&key)));
-    show_token(printer, token.reveal());
+    let said = format!("{} key {id} ({name}) of tenant {slug}: {}", paint(GOOD, "created"), described(&key));
+    show_new(session, &target, &key, &token, said);
     Ok(Exit::Done)
 }

@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::{KeyView, state};
 use crate::cli::{
-    auth::{State, Target, short, warn_if_cut},
+    auth::{State, Target, note_hidden, short, warn_if_cut},
     exit::Exit,
     session::Session,
     ui::{
-        style::{COMMAND, FAINT, count, paint},
+        style::{COMMAND, paint},
         table::{Grid, Look},
         time,
     },
@@ -75,9 +75,6 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         }
         printer.output(grid);
     }
-    if shown.len() < keys.len() {
-        let hidden = count(keys.len() - shown.len(), "revoked or expired key");
-        printer.output(paint(FAINT, format!("{hidden}; --all lists them")));
-    }
+    note_hidden(printer, keys.len() - shown.len(), "key");
     Ok(Exit::Done)
 }

@@ -5,12 +5,14 @@ pub(crate) mod list;
 pub(crate) mod revoke;
 pub(crate) mod rotate;
 
-use cgk::auth::ApiKeyInfo;
+use anyhow::Result;
+use cgk::auth::{ApiKeyId, ApiKeyInfo, SecretToken};
 use serde::Serialize;
 
-use super::State;
+use super::{State, Target, show_token};
 use crate::cli::{
     exit::Exit,
+    session::Session,
     ui::{style::sanitize, time},
 };
 
@@ -66,4 +68,25 @@ fn described(key: &ApiKeyInfo) -> String {
         Some(end) => format!("{scopes}; expires {}", time::rfc3339(end)),
         None => format!("{scopes}; does not expire"),
     }
+}
+
+/// The id of the tenant's key that a text stands for.
+async fn id_of(target: &Target, text: &str) -> Result<ApiKeyId> {
+    let listed: Vec<_> = target.auth.api_keys().list(target.tenant.id).await?.iter().map(|key| key.id).collect();
+    target.whole_id(text, "API key", &listed)
+}
+
+/// Shows a key that was just created, what is said of it, and its token.
+fn show_new(session: &Session<'_>, target: &Target, key: &ApiKeyInfo, token: &SecretToken, said: String) {
+    let printer = session.printer;
+    target.warn_if_inactive(printer);
+    printer.record(&NewKey {
+        v: crate::cli::JSON_VERSION,
+        tenant: target.tenant.slug.as_str(),
+        key: KeyView::of(key),
+        token: token.reveal(),
+        exit: Exit::Done,
+    });
+    printer.info(said);
+    show_token(printer, token.reveal());
 }

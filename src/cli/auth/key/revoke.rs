@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
+use super::id_of;
 use crate::cli::{
     auth::{Target, short},
     exit::Exit,
@@ -39,10 +40,8 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let printer = session.printer;
     let target = Target::open(session, &arguments.slug).await?;
     let slug = &target.tenant.slug;
-    let keys = target.auth.api_keys();
-    let listed: Vec<_> = keys.list(target.tenant.id).await?.iter().map(|key| key.id).collect();
-    let id = target.whole_id(&arguments.id, "API key", &listed)?;
-    let revoked = keys.revoke(target.tenant.id, id).await;
+    let id = id_of(&target, &arguments.id).await?;
+    let revoked = target.auth.api_keys().revoke(target.tenant.id, id).await;
     revoked.map_err(|error| target.missing(error, "API key", &id.to_string()))?;
     printer.record(&Answer {
         v: crate::cli::JSON_VERSION,

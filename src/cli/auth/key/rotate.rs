@@ -5,9 +5,9 @@ use cgk::auth::{ApiKeyRotation, TokenBrand};
 use clap::Args;
 use std::time::Duration;
 
-use super::{KeyView, NewKey, described};
+use super::{described, id_of, show_new};
 use crate::cli::{
-    auth::{Target, brand, short, show_token, span},
+    auth::{Target, brand, short, span},
     exit::Exit,
     session::Session,
     ui::{
@@ -46,12 +46,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
-    let printer = session.printer;
     let target = Target::open_branded(session, &arguments.slug, &arguments.brand).await?;
     let slug = &target.tenant.slug;
     let keys = target.auth.api_keys();
-    let listed: Vec<_> = keys.list(target.tenant.id).await?.iter().map(|key| key.id).collect();
-    let old = target.whole_id(&arguments.id, "API key", &listed)?;
+    let old = id_of(&target, &arguments.id).await?;
     let mut rotation = ApiKeyRotation::at_once();
     if let Some(overlap) = arguments.overlap {
         rotation = rotation.overlap(overlap);
@@ -61,26 +59,18 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     let rotated = keys.rotate(target.tenant.id, old, &rotation).await;
     let (key, token) = rotated.map_err(|error| target.missing(error, "live API key", &old.to_string()))?;
-    target.warn_if_inactive(printer);
-    printer.record(&NewKey {
-        v: crate::cli::JSON_VERSION,
-        tenant: slug.as_str(),
-        key: KeyView::of(&key),
-        token: token.reveal(),
-        exit: Exit::Done,
-    });
     let end = match arguments.overlap {
         Some(overlap) => format!("is valid for {} at most", time::span(overlap)),
         None => "is revoked".to_owned(),
     };
-    printer.info(format!(
+    let said = format!(
         "{} key {} ({}) of tenant {slug}: {}. The old key {} {end}.",
         paint(GOOD, "created"),
         short(key.id),
         sanitize(&key.name),
         described(&key),
         short(old),
-    ));
-    show_token(printer, token.reveal());
+    );
+    show_new(session, &target, &key, &token, said);
     Ok(Exit::Done)
 }

@@ -6,11 +6,10 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::{
-    auth::{State, Target, short, warn_if_cut},
+    auth::{State, Target, note_hidden, short, warn_if_cut},
     exit::Exit,
     session::Session,
     ui::{
-        style::{FAINT, count, paint},
         table::{Grid, Look},
         time,
     },
@@ -141,9 +140,6 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         }
         printer.output(grid);
     }
-    if shown.len() < sessions.len() {
-        let hidden = count(sessions.len() - shown.len(), "revoked or expired session");
-        printer.output(paint(FAINT, format!("{hidden}; --all lists them")));
-    }
+    note_hidden(printer, sessions.len() - shown.len(), "session");
     Ok(Exit::Done)
 }

@@ -3,9 +3,8 @@
 use anyhow::Result;
 use cgk::auth::{AuthError, NewUser, UserRole};
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 
-use super::UserView;
+use super::record;
 use crate::cli::{
     auth::{Target, password},
     exit::Exit,
@@ -61,14 +60,6 @@ impl From<RoleArg> for UserRole {
     }
 }
 
-#[derive(Serialize)]
-struct Answer<'a> {
-    v: u32,
-    tenant: &'a str,
-    user: UserView<'a>,
-    exit: Exit,
-}
-
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
     let target = Target::open(session, &arguments.slug).await?;
@@ -88,12 +79,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         other => anyhow::Error::from(other),
     })?;
     target.warn_if_inactive(printer);
-    printer.record(&Answer {
-        v: crate::cli::JSON_VERSION,
-        tenant: slug.as_str(),
-        user: UserView::of(&user),
-        exit: Exit::Done,
-    });
+    record(session, &target, &user);
     printer.output(format!(
         "{} user {} of tenant {slug}: {}, {}",
         paint(GOOD, "created"),

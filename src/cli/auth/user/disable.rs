@@ -3,9 +3,8 @@
 use anyhow::Result;
 use cgk::auth::UserStatus;
 use clap::Args;
-use serde::Serialize;
 
-use super::UserView;
+use super::record;
 use crate::cli::{
     auth::Target,
     exit::Exit,
@@ -29,14 +28,6 @@ pub(crate) struct Arguments {
     user: String,
 }
 
-#[derive(Serialize)]
-struct Answer<'a> {
-    v: u32,
-    tenant: &'a str,
-    user: UserView<'a>,
-    exit: Exit,
-}
-
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
     let target = Target::open(session, &arguments.slug).await?;
@@ -45,12 +36,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let set = target.auth.users().set_status(target.tenant.id, user.id, &UserStatus::Disabled).await;
     set.map_err(|error| target.missing(error, "user", &arguments.user))?;
     user.status = UserStatus::Disabled;
-    printer.record(&Answer {
-        v: crate::cli::JSON_VERSION,
-        tenant: slug.as_str(),
-        user: UserView::of(&user),
-        exit: Exit::Done,
-    });
+    record(session, &target, &user);
     let email = sanitize(&user.email);
     printer.output(format!("{} user {email} of tenant {slug} and revoked its sessions", paint(GOOD, "disabled")));
     Ok(Exit::Done)

@@ -7,7 +7,8 @@ pub(crate) mod list;
 use cgk::auth::User;
 use serde::Serialize;
 
-use crate::cli::ui::time;
+use super::Target;
+use crate::cli::{exit::Exit, session::Session, ui::time};
 
 /// A user, as programs see it.
 #[derive(Serialize)]
@@ -29,4 +30,22 @@ impl<'a> UserView<'a> {
             created_at: time::rfc3339(user.created_at),
         }
     }
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    v: u32,
+    tenant: &'a str,
+    user: UserView<'a>,
+    exit: Exit,
+}
+
+/// The record of a command about one user.
+fn record(session: &Session<'_>, target: &Target, user: &User) {
+    session.printer.record(&Answer {
+        v: crate::cli::JSON_VERSION,
+        tenant: target.tenant.slug.as_str(),
+        user: UserView::of(user),
+        exit: Exit::Done,
+    });
 }
