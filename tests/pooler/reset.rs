@@ -106,10 +106,20 @@ async fn control_a_session_that_is_not_reset_is_the_next_clients() {
     let stage = Stage::rewriting(fails_and_goes_on).await;
     let db = Db::connect(&stage.pooled().with_pool_size_max(1)).await.unwrap();
     let raw = stage.raw_client().await;
-    let (_, before) = found(&raw).await;
-    acme_leaves_it(&db, 0, true).await;
-    let (left, after) = found(&raw).await;
-    assert_eq!((left.as_str(), after), (ALL, before));
+    // The pooler closes a session whose client goes before the server was ready again, and cgk's goes at the error: then there
+    // is another session, with nothing of it, and it is tried again.
+    let mut goes_on = false;
+    for _ in 0..50 {
+        let (_, before) = found(&raw).await;
+        acme_leaves_it(&db, 0, true).await;
+        let (left, after) = found(&raw).await;
+        goes_on = after == before;
+        assert_eq!(left, if goes_on { ALL } else { "" });
+        if goes_on {
+            break;
+        }
+    }
+    assert!(goes_on, "the pooler has closed the session each time");
     // A client of cgk does not meet it all the same: the session is reset before a transaction too.
     let other = Db::connect(&stage.pooled().with_pool_size_max(1)).await.unwrap();
     let met = other.tenant(&slug("globex")).query_typed(LEFT, &[]).await.unwrap();
