@@ -100,6 +100,18 @@ fn unknown_variables(sources: &Sources) -> Vec<String> {
     names.map(|name| format!("cgk has no setting {name}: the variable is ignored")).collect()
 }
 
+impl MigrationsFrom {
+    /// Reads this setting alone, for work that needs no database: nobody has to have set `DATABASE_URL`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Config::load_with`] for the configuration file and for this setting.
+    pub fn load_with(overrides: Overrides) -> Result<MigrationsFrom, ConfigError> {
+        let sources = Sources::of_process().map_err(|problem| problem.of("working directory", None))?;
+        migrations(overrides, &sources)
+    }
+}
+
 /// Chooses where the migrations come from, and nothing else.
 pub(super) fn migrations(overrides: Overrides, sources: &Sources) -> Result<MigrationsFrom, ConfigError> {
     let mut layers = Layers::read(&overrides, sources)?;

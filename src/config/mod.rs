@@ -52,6 +52,7 @@
 //! and `verify-full` all mean here. `sslrootcert` names the authorities to trust in place of the system's.
 
 mod address;
+mod connection_string;
 mod dotenv;
 mod dsn;
 mod env;

@@ -1,10 +1,6 @@
-//! A connection string taken apart: `postgresql://…` or `key=value …`, as libpq reads them.
-//!
-//! Nothing here looks at what the options mean. No message holds a piece of the text: where a password was not escaped,
-//! any piece may be part of it.
+//! The pieces of a connection string, whichever way it is written.
 
 use super::error::Problem;
-use super::{dsn, url};
 
 /// The pieces of a connection string. Not `Debug`, because it holds the password in the clear.
 #[derive(Default)]
@@ -32,26 +28,6 @@ pub(super) enum KeySecrecy {
 }
 
 impl Parts {
-    /// Takes a connection string apart.
-    pub(super) fn parse(text: &str) -> Result<Parts, Problem> {
-        let text = text.trim();
-        if text.contains('\0') {
-            return Err(Problem::invalid("contains a NUL character", "Remove the NUL character."));
-        }
-        match text.split_once("://") {
-            Some(("postgres" | "postgresql", rest)) => url::parse(rest),
-            Some((scheme, _)) if is_scheme(scheme) => Err(Problem::invalid(
-                "does not start with postgresql://",
-                "Write the URL with postgresql:// in front, without `jdbc:` and without a driver such as `+asyncpg`.",
-            )),
-            _ if text.contains('=') => dsn::parse(text),
-            _ => Err(Problem::invalid(
-                "is neither a URL nor key=value pairs",
-                "Write it as postgresql://user:password@host:5432/database.",
-            )),
-        }
-    }
-
     /// Stores one `key=value`, from a query string or from a key=value string. A later value replaces an earlier one.
     pub(super) fn set(&mut self, key: &str, value: String) -> Result<(), Problem> {
         if value.is_empty() {
@@ -88,8 +64,3 @@ pub(super) fn port(text: &str) -> Result<u16, Problem> {
 
 /// PostgreSQL's port.
 pub(super) const DEFAULT_PORT: u16 = 5432;
-
-fn is_scheme(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.:".contains(c))
-}

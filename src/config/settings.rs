@@ -5,9 +5,6 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::env::Sources;
-use super::{ConfigError, Overrides, load};
-
 /// What keeps tenants apart inside the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -48,18 +45,6 @@ pub enum MigrationsFrom {
     Bundled,
     /// A directory that holds `public/` and `tenant/`.
     Directory(PathBuf),
-}
-
-impl MigrationsFrom {
-    /// Reads this setting alone, for work that needs no database: nobody has to have set `DATABASE_URL`.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Config::load_with`](super::Config::load_with) for the configuration file and for this setting.
-    pub fn load_with(overrides: Overrides) -> Result<MigrationsFrom, ConfigError> {
-        let sources = Sources::of_process().map_err(|problem| problem.of("working directory", None))?;
-        load::migrations(overrides, &sources)
-    }
 }
 
 /// Whether a connection to another machine may go unencrypted.

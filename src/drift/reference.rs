@@ -11,7 +11,7 @@ use crate::{
     db::{Operator, message, milliseconds},
     error::{Error, MigrationError, Result, while_doing},
     ident::{RoleName, SchemaName, literal},
-    migrate::{self, Applied, MigrationFile, Migrations, Set, execute::guard, files::encodable, rehearsal},
+    migrate::{self, Applied, MigrationFile, Migrations, Set, encodable, execute::guard, rehearsal},
     sql::rewrite::{self, Edits},
 };
 use std::collections::HashMap;

@@ -8,8 +8,9 @@ pub(crate) mod census;
 pub(crate) mod record;
 
 use super::{
-    files::source::{MigrationFile, Migrations, Source},
+    files::{file::MigrationFile, source::Source},
     ledger::Applied,
+    migrations::Migrations,
     plan::is_applied_as,
 };
 use crate::{

@@ -4,7 +4,7 @@
 //! query tells for the whole fleet who is where, and `pg_dump -n` carries it along. The rows decide where the comment is
 //! missing or says something unknown.
 
-use super::files::source::{MigrationFile, Source};
+use super::files::{file::MigrationFile, source::Source};
 use crate::{
     access::isolation,
     db::Operator,

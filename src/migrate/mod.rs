@@ -17,15 +17,18 @@
 //! # Ok(()) }
 //! ```
 
+pub(crate) mod encodable;
 pub(crate) mod execute;
 pub(crate) mod files;
 pub(crate) mod fileset;
 pub(crate) mod history;
 pub(crate) mod ledger;
 mod lint;
+mod migrations;
 pub(crate) mod plan;
 pub(crate) mod rehearsal;
 mod repair;
+mod scaffold;
 
 pub use crate::{
     error::{MigrationFailure, Unfinished},
@@ -40,11 +43,11 @@ pub use crate::{
 pub use execute::bind::BindReport;
 pub use execute::observer::{Observer, Silent};
 pub use execute::run::{Canary, Outcome, RunOptions, RunReport, RunStart, SchemaOutcome, run, run_with};
-pub use files::scaffold::{is_name, new_file, new_file_from_bundled};
-pub use files::source::{MigrationFile, Migrations, Source};
+pub use files::{file::MigrationFile, source::Source};
 pub use history::read::{RunDetail, RunRecord, RunState, SchemaRecord, failed_last, history, run_detail};
 pub use ledger::{Applied, LEDGER_TABLE};
 pub use lint::{Finding, Lint, Severity, lint_directory};
+pub use migrations::Migrations;
 pub use plan::fleet::{FleetPlan, PlannedTenant, Step, plan_fleet};
 pub use plan::locks::{Blocks, LockMode, TableLock};
 pub use plan::plan_file::SavedPlan;
@@ -52,3 +55,4 @@ pub use plan::state::{FleetState, SchemaState, TenantState, look};
 pub use plan::{Plan, Target, plan};
 pub use rehearsal::{Rehearsal, rehearse};
 pub use repair::{Repair, RepairOutcome, Repaired, repair};
+pub use scaffold::{is_name, new_file, new_file_from_bundled};

@@ -2,9 +2,10 @@
 
 use super::{
     execute::schema_lock::{self, Hold},
-    files::source::{MigrationFile, Migrations},
+    files::file::MigrationFile,
     fileset::{FleetFiles, record::follow_ledgers},
     ledger::{self, Applied, LEDGER_TABLE, LedgerDigest, REPAIRS},
+    migrations::Migrations,
     rehearsal,
 };
 use crate::{

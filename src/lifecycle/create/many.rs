@@ -13,9 +13,8 @@ use crate::{
     ident::SchemaName,
     identity,
     migrate::{
-        Migrations, Set, Target,
+        Migrations, Set, Target, encodable,
         execute::grouping::Grouping,
-        files::encodable,
         plan::{
             self,
             state::{self, SchemaState, TenantFilter},

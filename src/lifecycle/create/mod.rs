@@ -15,12 +15,11 @@ use crate::{
     ident::{RoleName, SchemaName},
     identity,
     migrate::{
-        self, MigrationId, Migrations, Plan, Set, Target,
+        self, MigrationId, Migrations, Plan, Set, Target, encodable,
         execute::{
             apply::{self, ApplyOutcome, LedgerPresence, Purpose, Sessions, Unit},
             grouping::Grouping,
         },
-        files::encodable,
         fileset::{FleetFiles, census::count_schemas, record::FileRecord},
         ledger,
         plan::{self, fleet::require_shared_schema},

@@ -23,7 +23,8 @@ use crate::{
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     lock,
     migrate::{
-        files::{encodable, source::MigrationFile},
+        encodable,
+        files::file::MigrationFile,
         fileset::record::FileRecord,
         ledger::{self, LedgerDigest},
         plan::Plan,

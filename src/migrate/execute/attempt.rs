@@ -9,9 +9,9 @@ use crate::{
     error::{Error, MigrationError, Result},
     ident::{Ident, RoleName},
     migrate::{
-        files::source::Migrations,
         fileset::record::FileRecord,
         ledger,
+        migrations::Migrations,
         plan::{Plan, Target, fleet::presence, plan},
     },
     migration::{MigrationId, Set},

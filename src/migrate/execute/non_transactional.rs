@@ -22,7 +22,7 @@ use crate::{
     ident::{Ident, RoleName, SchemaName, literal},
     lock,
     migrate::{
-        files::source::MigrationFile,
+        files::file::MigrationFile,
         fileset::record::FileRecord,
         ledger::{self, LedgerDigest},
         plan::Plan,

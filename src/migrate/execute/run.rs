@@ -21,9 +21,9 @@ use crate::{
     ident::{Ident, SchemaName},
     identity::{self, RegistryGuard},
     migrate::{
-        files::source::Migrations,
         fileset::record::FileRecord,
         history::writer::HistoryWriter,
+        migrations::Migrations,
         plan::{
             Plan,
             fleet::{FleetPlan, PlannedTenant, Step},

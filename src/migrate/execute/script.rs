@@ -6,7 +6,7 @@
 use crate::{
     db::message::{Answer, Kept},
     ident::literal,
-    migrate::files::source::MigrationFile,
+    migrate::files::file::MigrationFile,
     migration::Place,
 };
 use tokio_postgres::error::{DbError, ErrorPosition};

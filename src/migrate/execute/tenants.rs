@@ -14,9 +14,9 @@ use crate::{
     },
     ident::{Ident, SchemaName},
     migrate::{
-        files::source::Migrations,
         fileset::{census::Census, record::FileRecord},
         ledger::Applied,
+        migrations::Migrations,
         plan::Plan,
     },
     migration::{MigrationId, Set},

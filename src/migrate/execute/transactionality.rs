@@ -2,7 +2,7 @@
 
 use super::concurrent::Concurrent;
 use crate::{
-    migrate::files::source::MigrationFile,
+    migrate::files::file::MigrationFile,
     sql::{
         Statement, refusal,
         rewrite::{self, Edits},

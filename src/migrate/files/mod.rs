@@ -2,9 +2,10 @@
 //!
 //! What is not understood is refused with the tool that it looks like; nothing is guessed.
 
-pub(crate) mod encodable;
+pub(in crate::migrate) mod bundled;
+pub(in crate::migrate) mod directory;
 pub(super) mod encoding;
+pub(in crate::migrate) mod file;
 pub(super) mod format;
 pub(super) mod name;
-pub(in crate::migrate) mod scaffold;
 pub(in crate::migrate) mod source;

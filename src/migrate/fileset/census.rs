@@ -6,8 +6,9 @@ use crate::{
     error::{Error, MigrationError, Result, while_doing},
     ident::SchemaName,
     migrate::{
-        files::{name::as_read_now, source::Migrations},
+        files::name::as_read_now,
         ledger::{self, Applied, LEDGER_TABLE},
+        migrations::Migrations,
     },
     migration::Set,
     registry,

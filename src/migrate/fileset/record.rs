@@ -7,11 +7,9 @@ use crate::{
     ident::literal,
     lock,
     migrate::{
-        files::{
-            name::as_read_now,
-            source::{MigrationFile, Migrations},
-        },
+        files::{file::MigrationFile, name::as_read_now},
         ledger::Applied,
+        migrations::Migrations,
     },
     migration::{MigrationId, Mismatch, Set},
     version::{Checksum, Version},

@@ -1,8 +1,15 @@
 //! Warnings that somebody knows of and means: written down with a reason, reported when there is nothing left to accept.
 
 use super::{Finding, Lint};
-use crate::{migrate::files::source::MigrationFile, migration::Set};
-use std::path::{Path, PathBuf};
+use crate::{
+    error::{Error, MigrationError, Result},
+    migrate::files::file::MigrationFile,
+    migration::Set,
+};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 /// Beside the folders of the two sets: what is accepted in files that were applied and must not be edited, errors too.
 pub(crate) const ACCEPTED_FILE: &str = "accepted.txt";
@@ -52,6 +59,19 @@ enum Scope {
 }
 
 impl Accepted {
+    /// Reads the file of a directory; without one, nothing is accepted.
+    pub(in crate::migrate) fn read(directory: &Path) -> Result<Self> {
+        let path = directory.join(ACCEPTED_FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Self::parse(&path, &text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => {
+                let problem = "the file cannot be read".to_owned();
+                Err(Error::Migration(MigrationError::Unreadable { path, problem, source: Some(error) }))
+            }
+        }
+    }
+
     pub(crate) fn parse(path: &Path, text: &str) -> Self {
         let lines = text.lines().enumerate().filter_map(|(index, line)| {
             let line = line.trim();

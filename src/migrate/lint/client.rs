@@ -1,7 +1,7 @@
 //! What the server cannot read because another program was to have read it first: psql's commands and variables, templates,
 //! placeholders, characters that nobody sees.
 
-use super::{Lint, unit::Fault};
+use super::{Fault, Lint};
 use crate::sql::{Statement, Token, TokenKind};
 
 pub(super) fn client_side(statement: &Statement) -> Option<Fault> {

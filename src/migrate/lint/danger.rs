@@ -3,9 +3,9 @@
 //! A table that the same file makes is nobody's yet, and nothing that is done to it hurts. A table that an earlier file made
 //! may be full in some tenant.
 
-use super::{Finding, Lint, wide};
+use super::{Fault, Finding, Lint, wide};
 use crate::{
-    migrate::files::source::{MigrationFile, is_bundled},
+    migrate::files::{bundled::is_bundled, file::MigrationFile},
     migration::Set,
     sql::{
         Statement, Token, TokenKind,
@@ -28,8 +28,6 @@ pub(super) struct Known<'a> {
     /// Functions whose search path is whoever's calls them.
     functions: BTreeSet<String>,
 }
-
-pub(super) type Faults = Vec<(usize, Lint, String)>;
 
 impl<'a> Known<'a> {
     pub(super) fn of(set: Set, shared: &'a BTreeSet<String>) -> Self {
@@ -57,7 +55,7 @@ pub(super) fn file(file: &MigrationFile, known: &mut Known<'_>) -> Vec<(usize, F
     let mut found = Vec::new();
     for (index, statement) in file.statements().iter().enumerate() {
         let shape = shape::of(statement);
-        let mut faults = Faults::new();
+        let mut faults = Vec::<Fault>::new();
         of_shape(&shape, statement, known, &fresh, &mut faults);
         of_words(statement, file.is_transactional(), &mut faults);
         wide::of_database(statement, &mut faults);
@@ -72,7 +70,13 @@ pub(super) fn file(file: &MigrationFile, known: &mut Known<'_>) -> Vec<(usize, F
     found
 }
 
-fn of_shape(shape: &Shape, statement: &Statement, known: &Known<'_>, fresh: &BTreeSet<String>, faults: &mut Faults) {
+fn of_shape(
+    shape: &Shape,
+    statement: &Statement,
+    known: &Known<'_>,
+    fresh: &BTreeSet<String>,
+    faults: &mut Vec<Fault>,
+) {
     let start = statement.range.start;
     let is_fresh = |name: &Name| fresh.contains(&name.name);
     match shape {
@@ -138,7 +142,7 @@ fn of_shape(shape: &Shape, statement: &Statement, known: &Known<'_>, fresh: &BTr
     }
 }
 
-fn of_action(kind: &str, table: &Name, action: &Action, fresh: bool, known: &Known<'_>, faults: &mut Faults) {
+fn of_action(kind: &str, table: &Name, action: &Action, fresh: bool, known: &Known<'_>, faults: &mut Vec<Fault>) {
     let words = action.words();
     let at = action.at();
     to_public(&action.references(), known, faults);
@@ -182,7 +186,7 @@ fn of_action(kind: &str, table: &Name, action: &Action, fresh: bool, known: &Kno
     }
 }
 
-fn of_constraint(at: usize, action: &Action, table: &Name, faults: &mut Faults) {
+fn of_constraint(at: usize, action: &Action, table: &Name, faults: &mut Vec<Fault>) {
     let of = |phrase: &[&str]| action.has(phrase);
     if of(&["using", "index"]) {
         return;
@@ -196,7 +200,7 @@ fn of_constraint(at: usize, action: &Action, table: &Name, faults: &mut Faults) 
     }
 }
 
-fn of_new_column(at: usize, action: &Action, table: &Name, faults: &mut Faults) {
+fn of_new_column(at: usize, action: &Action, table: &Name, faults: &mut Vec<Fault>) {
     let words: Vec<&str> = action.tokens.iter().filter_map(Token::word).collect();
     let has = |word: &str| words.contains(&word);
     let fills_itself = has("serial") || has("bigserial") || has("smallserial") || has("identity") || has("generated");
@@ -237,7 +241,7 @@ const VOLATILE: &[&str] = &[
     "pg_current_xact_id",
 ];
 
-fn rewrites(at: usize, what: &str, table: &Name, faults: &mut Faults) {
+fn rewrites(at: usize, what: &str, table: &Name, faults: &mut Vec<Fault>) {
     let reason = format!("{what} rewrites all of {} and blocks reads", table.shown());
     faults.push((at, Lint::RewritesTable, reason));
 }
@@ -255,7 +259,7 @@ fn column(action: &Action, verb: &str) -> Option<String> {
     Some(name.name)
 }
 
-fn to_public(references: &[Name], known: &Known<'_>, faults: &mut Faults) {
+fn to_public(references: &[Name], known: &Known<'_>, faults: &mut Vec<Fault>) {
     for name in references.iter().filter(|name| known.set == Set::Tenant && known.is_shared(name)) {
         let reason = format!(
             "a foreign key to {} of the shared schema: each tenant's makes deletes there slower, and making it locks the table",
@@ -266,7 +270,7 @@ fn to_public(references: &[Name], known: &Known<'_>, faults: &mut Faults) {
 }
 
 /// A tenant's table that inherits from a shared one, or is a partition of it.
-fn below_shared(parent: &Name, at: usize, known: &Known<'_>, faults: &mut Faults) {
+fn below_shared(parent: &Name, at: usize, known: &Known<'_>, faults: &mut Vec<Fault>) {
     if known.set == Set::Tenant && known.is_shared(parent) {
         let reason = format!(
             "who reads {} of the shared schema reads the rows of this table too, and those of every other tenant's",
@@ -276,7 +280,7 @@ fn below_shared(parent: &Name, at: usize, known: &Known<'_>, faults: &mut Faults
     }
 }
 
-fn qualified(name: &Name, faults: &mut Faults) {
+fn qualified(name: &Name, faults: &mut Vec<Fault>) {
     // Another tenant's name is an error of its own.
     if let Some(schema) = name.schema.as_deref().filter(|schema| !schema.starts_with("tenant_") && *schema != "pg_temp")
     {
@@ -285,7 +289,7 @@ fn qualified(name: &Name, faults: &mut Faults) {
     }
 }
 
-fn of_words(statement: &Statement, transactional: bool, faults: &mut Faults) {
+fn of_words(statement: &Statement, transactional: bool, faults: &mut Vec<Fault>) {
     let words = statement.leading_words();
     if matches!(words.first(), Some(&"create" | &"alter"))
         && let Some(found) = statement

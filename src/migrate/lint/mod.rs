@@ -15,7 +15,7 @@ mod protected;
 mod unit;
 mod wide;
 
-use super::files::source::{MigrationFile, Migrations, Source, read_directory};
+use super::files::{directory::read_directory, file::MigrationFile, source::Source};
 use crate::{
     error::Result,
     migration::{FileProblem, Set, line_of},
@@ -27,7 +27,9 @@ use std::{
 };
 
 pub(crate) use accept::{ACCEPTED_FILE, Accepted};
-pub(super) use unit::is_marker;
+
+/// What is wrong in a statement: where it begins, which rule, why.
+type Fault = (usize, Lint, String);
 
 /// Whether a finding stops a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -227,13 +229,14 @@ pub(super) fn errors(public: &Source, tenant: &Source, accepted: &mut Accepted) 
 /// [`MigrationError::Unreadable`](crate::MigrationError::Unreadable) where a folder or file cannot be read. What is wrong
 /// in the files is no error here but a finding.
 pub fn lint_directory(directory: impl AsRef<Path>) -> Result<Vec<Finding>> {
-    let read = read_directory(directory.as_ref())?;
+    let directory = directory.as_ref();
+    let read = read_directory(directory)?;
     let mut findings: Vec<Finding> = read
         .unreadable
         .into_iter()
         .map(|problem| Finding { file: problem.file, line: problem.line, lint: Lint::File, reason: problem.problem })
         .collect();
-    let mut accepted = read.accepted.clone();
+    let mut accepted = Accepted::read(directory)?;
     findings.extend(errors(&read.public, &read.tenant, &mut accepted));
     findings.extend(warnings(&read.public, &read.tenant, accepted));
     findings.sort_by(|a, b| (&a.file, a.line, a.severity(), a.lint).cmp(&(&b.file, b.line, b.severity(), b.lint)));
@@ -241,13 +244,10 @@ pub fn lint_directory(directory: impl AsRef<Path>) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-impl Migrations {
-    /// The warnings about these files that nobody has accepted. There are no errors left in a value of this type.
-    pub fn warnings(&self) -> Vec<Finding> {
-        let (public, tenant, mut accepted) = (self.set(Set::Public), self.set(Set::Tenant), self.accepted().clone());
-        errors(public, tenant, &mut accepted);
-        warnings(public, tenant, accepted)
-    }
+/// The warnings about files that hold no errors but accepted ones.
+pub(super) fn warnings_alone(public: &Source, tenant: &Source, mut accepted: Accepted) -> Vec<Finding> {
+    errors(public, tenant, &mut accepted);
+    warnings(public, tenant, accepted)
 }
 
 /// The warnings that nobody accepts, and what is wrong with the acceptances that no error has used.
@@ -270,6 +270,7 @@ fn warnings(public: &Source, tenant: &Source, mut unused: Accepted) -> Vec<Findi
 
 #[cfg(test)]
 mod tests {
+    use super::super::files::file::FileText;
     use super::*;
 
     #[test]
@@ -283,8 +284,20 @@ mod tests {
     }
 
     #[test]
-    fn the_bundled_migrations_need_no_excuse() {
-        assert_eq!(Migrations::bundled().warnings(), []);
+    fn every_problem_of_a_text_is_found() {
+        let files = [("001_a.sql", "create table a ()"), ("005_z.sql", "create table z ();\ncommit;")];
+        let texts = files.map(|(name, text)| FileText::of(name.into(), text));
+        let (source, problems) = Source::parse(Set::Tenant, texts.into());
+        assert_eq!(problems, []);
+        let (none, _) = Source::parse(Set::Public, Vec::new());
+        let problems = errors(&none, &source, &mut Accepted::default());
+        let problems: Vec<_> = problems.into_iter().map(|finding| FileProblem::from(finding).to_string()).collect();
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        assert!(problems[0].starts_with("005_z.sql:2: "), "{}", problems[0]);
+    }
+
+    #[test]
+    fn the_bundled_files_need_no_excuse() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
         assert_eq!(lint_directory(root).unwrap(), []);
     }

@@ -1,6 +1,6 @@
 //! cgk's own tables and functions: a file that changes them makes the ledger lie.
 
-use super::{Lint, unit::Fault};
+use super::{Fault, Lint};
 use crate::{
     migrate::{execute::step_log::STEPS_TABLE, ledger::LEDGER_TABLE},
     sql::{Statement, Token},

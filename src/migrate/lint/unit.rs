@@ -4,25 +4,19 @@
 //! changed search path sends the next tables into another schema, `CONCURRENTLY` cannot run in the transaction that makes a
 //! migration all or nothing.
 
-use super::{Finding, Lint, client::client_side, protected::protected_names};
+use super::{Fault, Finding, Lint, client::client_side, protected::protected_names};
 use crate::{
-    migrate::files::source::{MigrationFile, Source, is_bundled},
+    migrate::files::{
+        bundled::is_bundled,
+        file::{MigrationFile, is_marker},
+        source::Source,
+    },
     sql::{
         Statement, Token, TokenKind,
         shape::{self, Shape},
     },
 };
 use std::collections::BTreeMap;
-
-const NO_TRANSACTION: &str = "cgk:no-transaction";
-
-/// What is wrong, and where it begins.
-pub(super) type Fault = (usize, Lint, String);
-
-/// Whether a line is the mark of a file that runs without a transaction.
-pub(in crate::migrate) fn is_marker(line: &str) -> bool {
-    line.starts_with("--") && line.trim_start_matches('-').trim() == NO_TRANSACTION
-}
 
 /// The errors of one file.
 pub(super) fn file(file: &MigrationFile) -> Vec<Finding> {

@@ -1,7 +1,7 @@
 //! Warnings about what is beyond the schema that is migrated: objects of the database and of the server, roles that see
 //! everything, functions that another session runs under another path.
 
-use super::{Lint, danger::Faults};
+use super::{Fault, Lint};
 use crate::sql::{
     Statement, Token, TokenKind,
     shape::{self, Shape},
@@ -9,7 +9,7 @@ use crate::sql::{
 use std::collections::BTreeSet;
 
 /// Objects that are in no schema, and rights that reach into all of them.
-pub(super) fn of_database(statement: &Statement, faults: &mut Faults) {
+pub(super) fn of_database(statement: &Statement, faults: &mut Vec<Fault>) {
     let start = statement.range.start;
     let words = statement.leading_words();
     let found = match words.as_slice() {
@@ -43,7 +43,7 @@ pub(super) fn of_database(statement: &Statement, faults: &mut Faults) {
 }
 
 /// Rights for everybody on what holds rows, now or as a default. What is executed or is a type is PUBLIC's anyway.
-pub(super) fn of_grant(statement: &Statement, faults: &mut Faults) {
+pub(super) fn of_grant(statement: &Statement, faults: &mut Vec<Fault>) {
     let tokens = &statement.tokens;
     let words = statement.leading_words();
     let grants = words.first() == Some(&"grant")
@@ -67,7 +67,7 @@ pub(super) fn of_grant(statement: &Statement, faults: &mut Faults) {
 
 /// Functions without a search path of their own, where the server keeps calling them: in generated columns, in indexes, in
 /// checks. A restore fills these under an empty path, and the function then does not find what it names.
-pub(super) fn of_functions(statement: &Statement, pathless: &mut BTreeSet<String>, faults: &mut Faults) {
+pub(super) fn of_functions(statement: &Statement, pathless: &mut BTreeSet<String>, faults: &mut Vec<Fault>) {
     let tokens = &statement.tokens;
     match shape::of(statement) {
         Shape::Create { kind, name: Some(name), .. } if kind == "function" => {
@@ -136,7 +136,7 @@ mod tests {
     use crate::sql::cut;
 
     fn found(text: &str) -> Vec<Lint> {
-        let (mut faults, mut pathless) = (Faults::new(), BTreeSet::new());
+        let (mut faults, mut pathless) = (Vec::<Fault>::new(), BTreeSet::new());
         for statement in cut(text).unwrap().statements {
             of_database(&statement, &mut faults);
             of_grant(&statement, &mut faults);

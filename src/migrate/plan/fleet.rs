@@ -10,10 +10,11 @@ use crate::{
     fleet::selection::{Scope, Selection},
     ident::{Ident, SchemaName},
     migrate::{
+        encodable,
         execute::{apply::LedgerPresence, bind::Unbound},
-        files::{encodable, source::Migrations},
         fileset::FleetFiles,
         ledger::{self, Applied},
+        migrations::Migrations,
     },
     migration::Set,
     registry::{self, role_of},

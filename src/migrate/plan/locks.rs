@@ -6,7 +6,7 @@
 //! `tests/it/migrate/locks.rs` runs each form and compares with `pg_locks`.
 
 use crate::{
-    migrate::files::source::MigrationFile,
+    migrate::files::file::MigrationFile,
     sql::{
         Statement,
         shape::{self, Action, Name, Shape, Source},

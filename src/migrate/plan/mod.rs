@@ -8,7 +8,7 @@ pub(in crate::migrate) mod locks;
 pub(in crate::migrate) mod plan_file;
 pub(crate) mod state;
 use super::{
-    files::source::{MigrationFile, Source},
+    files::{file::MigrationFile, source::Source},
     ledger::Applied,
 };
 use crate::{ident::SchemaName, migration::Divergence, version::Version};

@@ -7,8 +7,9 @@ use crate::{
     error::{Error, MigrationError, Result, TenantError},
     ident::SchemaName,
     migrate::{
-        files::source::{Migrations, Source},
+        files::source::Source,
         ledger::{self, Applied, LEDGER_TABLE, LedgerDigest, Prefixes},
+        migrations::Migrations,
     },
     migration::{Divergence, MigrationId, Set},
     registry::{self, RegistryRow, Slugs, TenantFacts},

@@ -17,7 +17,7 @@ use super::{
         apply::{self, ApplyOutcome, LedgerPresence, LockWait, Purpose, Sessions, Unit},
         grouping::Grouping,
     },
-    files::source::Migrations,
+    migrations::Migrations,
     plan::{Plan, Target, plan},
 };
 use crate::{

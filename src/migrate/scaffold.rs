@@ -1,6 +1,6 @@
 //! A new migration file: its version is the one after the newest of its set.
 
-use super::{name, source::Migrations};
+use super::{files::name, migrations::Migrations};
 use crate::{
     error::{Error, MigrationError, Result},
     migration::{FileProblem, Set},

@@ -3,7 +3,7 @@
 //! A server that keeps its texts in LATIN1 refuses a message that holds `€`, and names the character by its bytes. It would do
 //! so at the first schema whose message holds the file, when others have been migrated already.
 
-use super::source::{MigrationFile, Migrations};
+use super::{files::file::MigrationFile, migrations::Migrations};
 use crate::{
     db::Operator,
     error::{Error, MigrationError, Result, while_doing},

@@ -1,0 +1,35 @@
+//! Takes a connection string apart: `postgresql://…` or `key=value …`, as libpq reads them.
+//!
+//! What the options mean is decided elsewhere. No message holds a piece of the text: where a password was not escaped,
+//! any piece may be part of it.
+
+use super::error::Problem;
+use super::parts::Parts;
+use super::{dsn, url};
+
+impl Parts {
+    /// Takes a connection string apart.
+    pub(super) fn parse(text: &str) -> Result<Parts, Problem> {
+        let text = text.trim();
+        if text.contains('\0') {
+            return Err(Problem::invalid("contains a NUL character", "Remove the NUL character."));
+        }
+        match text.split_once("://") {
+            Some(("postgres" | "postgresql", rest)) => url::parse(rest),
+            Some((scheme, _)) if is_scheme(scheme) => Err(Problem::invalid(
+                "does not start with postgresql://",
+                "Write the URL with postgresql:// in front, without `jdbc:` and without a driver such as `+asyncpg`.",
+            )),
+            _ if text.contains('=') => dsn::parse(text),
+            _ => Err(Problem::invalid(
+                "is neither a URL nor key=value pairs",
+                "Write it as postgresql://user:password@host:5432/database.",
+            )),
+        }
+    }
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.:".contains(c))
+}

@@ -1,0 +1,24 @@
+//! The sets that are part of cgk.
+
+use crate::version::Checksum;
+
+/// Whether this is the checksum of a bundled migration's text.
+pub(in crate::migrate) fn is_bundled(checksum: &Checksum) -> bool {
+    [PUBLIC, TENANT].into_iter().flatten().any(|(_, text)| Checksum::of(text) == *checksum)
+}
+
+macro_rules! bundled {
+    ($folder:literal: $($name:literal)*) => {
+        &[$(($name, include_str!(concat!("../../../migrations/", $folder, "/", $name)))),*]
+    };
+}
+
+pub(in crate::migrate) const PUBLIC: &[(&str, &str)] = bundled!("public":
+    "001_organizations.sql" "002_users.sql" "003_sessions.sql" "004_api_keys.sql" "005_billing.sql" "006_magic_links.sql"
+    "007_row_level_security.sql" "008_database_tag.sql" "009_enter.sql" "010_change_notices.sql");
+
+pub(in crate::migrate) const ACCEPTED: &str = include_str!("../../../migrations/accepted.txt");
+
+pub(in crate::migrate) const TENANT: &[(&str, &str)] = bundled!("tenant":
+    "001_orders.sql" "002_customers.sql" "003_products.sql" "004_creators.sql" "005_payouts.sql" "006_reviews.sql"
+    "007_blog_posts.sql");

@@ -1,0 +1,214 @@
+//! One migration file: its name, its text, and what both say.
+
+use super::{format, name};
+use crate::{
+    migration::{FileProblem, MigrationId, line_of},
+    sql,
+    version::Checksum,
+};
+use std::{
+    borrow::Cow,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+const NO_TRANSACTION: &str = "cgk:no-transaction";
+
+/// One migration file.
+#[derive(Clone, Debug)]
+pub struct MigrationFile {
+    id: MigrationId,
+    /// What earlier versions of cgk took its name for, where that was something else.
+    earlier: Option<MigrationId>,
+    path: PathBuf,
+    /// The whole text, from which the checksum is.
+    text: String,
+    /// The text with what is not run left blank.
+    sql: String,
+    tool: Option<&'static str>,
+    /// Directives of other tools that cgk does not carry out, with their places.
+    refused_directives: Vec<(usize, String)>,
+    /// Comments that look like the heading of a rollback: the number of the statement behind each, and its place.
+    rollback_headings: Vec<(usize, (usize, String))>,
+    checksum: Checksum,
+    statements: Vec<sql::Statement>,
+    comments: Vec<Range<usize>>,
+    transactional: bool,
+}
+
+impl MigrationFile {
+    /// Version and name.
+    pub fn id(&self) -> &MigrationId {
+        &self.id
+    }
+
+    /// Where the file was read.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its text. Of a file that holds the way back as well, that part is blank; every line is in its place.
+    pub fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    /// The tool whose directives part the file into the way there, which is run, and the way back, which is not.
+    pub fn tool(&self) -> Option<&'static str> {
+        self.tool
+    }
+
+    /// The checksum of its whole text, the way back and all comments with it.
+    pub fn checksum(&self) -> &Checksum {
+        &self.checksum
+    }
+
+    /// Whether the file is part of the one transaction of its schema, as all are but those with `-- cgk:no-transaction` on
+    /// their first line.
+    pub fn is_transactional(&self) -> bool {
+        self.transactional
+    }
+
+    /// The texts of its statements, without the semicolons between them.
+    pub fn statement_texts(&self) -> impl Iterator<Item = &str> {
+        self.statements.iter().map(|statement| &self.sql[statement.range.clone()])
+    }
+
+    pub(crate) fn statements(&self) -> &[sql::Statement] {
+        &self.statements
+    }
+
+    pub(in crate::migrate) fn refused_directives(&self) -> &[(usize, String)] {
+        &self.refused_directives
+    }
+
+    pub(in crate::migrate) fn rollback_headings(&self) -> &[(usize, (usize, String))] {
+        &self.rollback_headings
+    }
+
+    /// What a ledger that an earlier version of cgk wrote calls this migration, where that is something else.
+    pub(crate) fn earlier_id(&self) -> Option<&MigrationId> {
+        self.earlier.as_ref()
+    }
+
+    pub(crate) fn comments(&self) -> &[Range<usize>] {
+        &self.comments
+    }
+
+    /// The text as a server is sent it that keeps its texts in an encoding: where that has not every character, the comments
+    /// are ASCII, because the server reads them as well. Every byte of the rest is in its place.
+    pub(crate) fn sql_for(&self, encoding: &str) -> Cow<'_, str> {
+        match encoding {
+            "UTF8" | "SQL_ASCII" => Cow::Borrowed(&self.sql),
+            _ => Cow::Owned(sql::rewrite::ascii_comments(&self.sql, &self.comments)),
+        }
+    }
+
+    /// A file that no lint has seen.
+    #[cfg(test)]
+    pub(in crate::migrate) fn unchecked(name: &str, text: &str) -> Self {
+        Self::parse(FileText::of(name.into(), text)).unwrap()
+    }
+
+    /// The file with all its statements taken for one: as if they had been read wrongly.
+    #[cfg(test)]
+    pub(in crate::migrate) fn taken_for_one(mut self) -> Self {
+        let end = self.statements.last().unwrap().range.end;
+        self.statements.truncate(1);
+        self.statements[0].range.end = end;
+        self
+    }
+
+    /// The name of its file, or of the folder and the file where a folder is one migration.
+    pub(crate) fn name_in_set(&self) -> String {
+        let parts: Vec<_> = self.path.iter().rev().take(1 + usize::from(holds_one(&self.path))).collect();
+        parts.into_iter().rev().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
+    }
+
+    pub(super) fn parse(file: FileText) -> Result<Self, FileProblem> {
+        let FileText { path, text, transactional } = file;
+        let part = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let problem = |line, problem: String| FileProblem { file: path.clone(), line, problem };
+        let (id, earlier) = match path.parent().filter(|_| holds_one(&path)) {
+            Some(folder) => (name::parse_folder(&part(folder)), None),
+            None => (name::parse(&part(&path)), name::parse_as_earlier(&part(&path))),
+        };
+        let id = id.map_err(|what| problem(None, what))?;
+        let checksum = Checksum::of(&text);
+        let whole = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let at = |(at, what): format::Fault| problem(Some(line_of(whole, at)), what);
+        no_migration(whole).map_err(at)?;
+        let format::UpPart { text: sql, tool } = format::up_part(whole).map_err(at)?;
+        let sql::Cut { statements, comments } =
+            sql::cut(&sql).map_err(|found| problem(Some(line_of(&sql, found.at)), found.problem))?;
+        let said = format::directives(&sql, &comments, &statements);
+        if statements.is_empty() {
+            return Err(problem(None, "holds no statement".into()));
+        }
+        let first = comments.first().filter(|range| range.start == 0).map(|range| &sql[range.clone()]);
+        let transactional = transactional.unwrap_or(true) && !said.without_transaction && !first.is_some_and(is_marker);
+        let (refused_directives, rollback_headings) = (said.refused, said.rollbacks);
+        Ok(Self {
+            id,
+            earlier,
+            path,
+            text,
+            sql,
+            tool,
+            refused_directives,
+            rollback_headings,
+            checksum,
+            statements,
+            comments,
+            transactional,
+        })
+    }
+}
+
+/// Whether a file is the one migration of its folder.
+pub(super) fn holds_one(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| FOLDER_FILES.iter().any(|file| name == *file))
+}
+
+const FOLDER_FILES: &[&str] = &["up.sql", "migration.sql"];
+
+/// What is no migration, whatever its name.
+fn no_migration(text: &str) -> Result<(), format::Fault> {
+    if let Some(at) = text.find('\0') {
+        return Err((at, "holds a zero byte".into()));
+    }
+    if text.starts_with("version https://git-lfs.github.com/spec/") {
+        return Err((0, "is a pointer of Git LFS, not the file that it stands for; run `git lfs pull`".into()));
+    }
+    let line_with = |mark: &str| {
+        let at = text.starts_with(mark).then_some(0);
+        at.or_else(|| text.find(&format!("\n{mark}")).map(|at| at + 1))
+    };
+    match (line_with("<<<<<<< "), line_with(">>>>>>> ")) {
+        (Some(at), Some(_)) => Err((at, "holds the conflict markers of a merge".into())),
+        _ => Ok(()),
+    }
+}
+
+/// A file as it was read.
+pub(in crate::migrate) struct FileText {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+    /// What a file beside it says, and where none does, nothing.
+    pub(super) transactional: Option<bool>,
+}
+
+impl FileText {
+    pub(in crate::migrate) fn of(path: PathBuf, text: impl Into<String>) -> Self {
+        Self { path, text: text.into(), transactional: None }
+    }
+
+    /// A file that was read before, to be read again beside others.
+    pub(in crate::migrate) fn again(file: &MigrationFile) -> Self {
+        Self { path: file.path.clone(), text: file.text.clone(), transactional: Some(file.transactional) }
+    }
+}
+
+/// Whether a line is the mark of a file that runs without a transaction.
+pub(in crate::migrate) fn is_marker(line: &str) -> bool {
+    line.starts_with("--") && line.trim_start_matches('-').trim() == NO_TRANSACTION
+}

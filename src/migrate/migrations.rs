@@ -1,0 +1,185 @@
+//! Both sets of migrations, read and checked.
+
+use super::{
+    files::{
+        bundled,
+        directory::{Directory, read_directory},
+        file::FileText,
+        source::Source,
+    },
+    lint::{self, Accepted, Finding},
+};
+use crate::{
+    config::MigrationsFrom,
+    error::{Error, MigrationError, Result},
+    migration::{FileProblem, Set},
+};
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+/// Both sets of migrations, read and checked. A value of this type holds no problem: an unknown file name, two files of one
+/// version or a statement that cannot run inside a transaction is an error before any database is touched.
+#[derive(Clone, Debug)]
+pub struct Migrations {
+    public: Source,
+    tenant: Source,
+    accepted: Accepted,
+    origin: Origin,
+}
+
+/// Where a set of migrations came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    Bundled,
+    Directory(PathBuf),
+}
+
+impl Migrations {
+    /// The sets that are part of cgk: the tables of a platform in the shared schema, those of a shop in every tenant's.
+    pub fn bundled() -> Self {
+        let read = |set: Set, files: &[(&str, &str)]| {
+            let files = files.iter().map(|(name, text)| FileText::of(Path::new(set.folder()).join(name), *text));
+            Source::parse(set, files.collect()).0
+        };
+        Self {
+            public: read(Set::Public, bundled::PUBLIC),
+            tenant: read(Set::Tenant, bundled::TENANT),
+            accepted: Accepted::parse(Path::new(lint::ACCEPTED_FILE), bundled::ACCEPTED),
+            origin: Origin::Bundled,
+        }
+    }
+
+    /// Reads the folders `public` and `tenant` of a directory.
+    ///
+    /// Takes `001_orders.sql`, `V001__orders.sql`, `001_orders.up.sql`, `2020_01_01_000001_orders.sql` and the folders of
+    /// diesel and Prisma. Of a file that holds the way there and the way back, the way there is read. Leaves `.down.sql`
+    /// files, dot files and a `README.md` aside ([`Source::left_aside`]). `docs/migrations.md` has the whole list.
+    ///
+    /// # Errors
+    ///
+    /// [`MigrationError::Unreadable`] where a folder or file cannot be read; [`MigrationError::Invalid`] with every problem
+    /// found in names, versions and texts.
+    pub fn from_directory(directory: impl AsRef<Path>) -> Result<Self> {
+        let directory = directory.as_ref();
+        let Directory { public, tenant, unreadable: mut problems } = read_directory(directory)?;
+        let accepted = Accepted::read(directory)?;
+        let errors = lint::errors(&public, &tenant, &mut accepted.clone());
+        problems.extend(errors.into_iter().map(FileProblem::from));
+        if !problems.is_empty() {
+            return Err(Error::Migration(MigrationError::Invalid { problems }));
+        }
+        Ok(Self { public, tenant, accepted, origin: Origin::Directory(directory.to_owned()) })
+    }
+
+    /// The sets that a configuration names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Migrations::from_directory`].
+    pub fn load(from: &MigrationsFrom) -> Result<Self> {
+        match from {
+            MigrationsFrom::Bundled => Ok(Self::bundled()),
+            MigrationsFrom::Directory(directory) => Self::from_directory(directory),
+        }
+    }
+
+    /// The same with one more file, whose name and text are given here; checked as if it had been read from a directory.
+    ///
+    /// ```
+    /// use cgk::migrate::{Migrations, Set};
+    ///
+    /// let migrations = Migrations::bundled()
+    ///     .with_file(Set::Tenant, "900_gift_cards.sql", "create table gift_cards (code text primary key)")?;
+    /// assert_eq!(migrations.set(Set::Tenant).head().unwrap().to_string(), "900_gift_cards");
+    /// # Ok::<(), cgk::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`MigrationError::Invalid`] with every problem found in the name, the version and the text.
+    pub fn with_file(mut self, set: Set, name: &str, sql: impl Into<String>) -> Result<Self> {
+        let source = match set {
+            Set::Public => &mut self.public,
+            Set::Tenant => &mut self.tenant,
+        };
+        let known = source.files().iter().map(FileText::again);
+        let texts = known.chain([FileText::of(Path::new(set.folder()).join(name), sql)]).collect();
+        let (parsed, mut problems) = Source::parse(set, texts);
+        source.replace_files(parsed);
+        let errors = lint::errors(&self.public, &self.tenant, &mut self.accepted.clone());
+        problems.extend(errors.into_iter().map(FileProblem::from));
+        if problems.is_empty() { Ok(self) } else { Err(Error::Migration(MigrationError::Invalid { problems })) }
+    }
+
+    /// One of the two sets.
+    pub fn set(&self, set: Set) -> &Source {
+        match set {
+            Set::Public => &self.public,
+            Set::Tenant => &self.tenant,
+        }
+    }
+
+    /// The warnings about these files that nobody has accepted. There are no errors left in a value of this type.
+    pub fn warnings(&self) -> Vec<Finding> {
+        lint::warnings_alone(&self.public, &self.tenant, self.accepted.clone())
+    }
+
+    /// Writes the bundled files into a directory, as the beginning of a set of one's own. Existing files stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn write_bundled(directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut written = Vec::new();
+        for (set, files) in [(Set::Public, bundled::PUBLIC), (Set::Tenant, bundled::TENANT)] {
+            let folder = directory.join(set.folder());
+            fs::create_dir_all(&folder)?;
+            for (name, text) in files {
+                let path = folder.join(name);
+                if !path.exists() {
+                    fs::write(&path, text)?;
+                    written.push(path);
+                }
+            }
+        }
+        // What is known and accepted about them goes with them; it is no migration.
+        let accepted = directory.join(lint::ACCEPTED_FILE);
+        if !accepted.exists() {
+            fs::write(accepted, bundled::ACCEPTED)?;
+        }
+        Ok(written)
+    }
+}
+
+impl fmt::Display for Migrations {
+    /// Where the files come from and how many there are, for the line that says so before anything is changed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Origin::Bundled => f.write_str("bundled with cgk")?,
+            Origin::Directory(path) => write!(f, "{}", crate::migration::printable(path))?,
+        }
+        write!(f, " ({} public, {} tenant)", self.public.files().len(), self.tenant.files().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that was added to the folder and not to the list above would be missing from the binary.
+    #[test]
+    fn the_bundled_sets_are_the_folders() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        let folder = Migrations::from_directory(root).unwrap();
+        let bundled = Migrations::bundled();
+        for set in [Set::Public, Set::Tenant] {
+            let names = |m: &Migrations| {
+                m.set(set).files().iter().map(|f| (f.id().clone(), f.checksum().clone())).collect::<Vec<_>>()
+            };
+            assert_eq!(names(&folder), names(&bundled));
+            assert!(!names(&bundled).is_empty());
+        }
+    }
+}
