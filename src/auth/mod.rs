@@ -36,6 +36,7 @@ mod error;
 mod ids;
 mod magic_link;
 mod password;
+mod revoke;
 mod session;
 mod token;
 mod user;

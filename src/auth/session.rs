@@ -2,7 +2,7 @@
 
 use super::{
     Auth, AuthError, Rejection, SecretToken, SessionId, TenantIdentity, TokenKind, UserId, UserRole, Verified,
-    active_tenant, error::Result, remaining, seconds, token::TokenHash, user,
+    active_tenant, error::Result, remaining, revoke, seconds, token::TokenHash, user,
 };
 use crate::{tenancy::PlatformTx, tenant::OrganizationId};
 use std::{
@@ -113,15 +113,6 @@ const LIST: &str = "select id, user_id, created_at, expires_at, revoked_at, ip_a
      where organization_id = $1 and ($2::pg_catalog.uuid is null or user_id = $2)
      order by created_at desc, id
      limit 1000";
-
-// The rows of a user are locked one by one in the order of their ids, and a row that another transaction deleted or revoked
-// meanwhile is no longer among them.
-const REVOKE_ALL: &str = "update public.sessions s set revoked_at = current_timestamp
-      from (select id from public.sessions
-             where organization_id = $1 and user_id = $2 and revoked_at is null
-               and ($3::pg_catalog.uuid is null or id <> $3)
-             order by id for update) mine
-     where s.id = mine.id";
 
 const PURGE: &str = "delete from public.sessions s
      using (select id from public.sessions
@@ -321,7 +312,7 @@ impl Sessions<'_> {
         except: Option<SessionId>,
     ) -> Result<u64> {
         let platform = self.auth.db.platform();
-        platform.transaction(async |tx| Ok(revoke_all(tx, organization, user, except).await?)).await
+        platform.transaction(async |tx| Ok(revoke::all(tx, organization, user, except).await?)).await
     }
 
     /// Lets a live session end so long from now, if it would not end before.
@@ -396,15 +387,6 @@ async fn insert(
         Some(_) => Ok(session(&row)?),
         None => Err(inactive(&row).unwrap_or(Rejection::WrongPassword).into()),
     }
-}
-
-pub(super) async fn revoke_all(
-    tx: &PlatformTx<'_>,
-    organization: OrganizationId,
-    user: UserId,
-    except: Option<SessionId>,
-) -> crate::error::Result<u64> {
-    tx.execute(REVOKE_ALL, &[&organization.0, &user.0, &except.map(|session| session.0)]).await
 }
 
 /// Reads the first nine columns of [`ISSUE`] and [`VERIFY`].

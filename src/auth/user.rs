@@ -2,7 +2,7 @@
 
 mod find;
 
-use super::{Auth, AuthError, Rejection, UserId, error::Result, password::Compared, session};
+use super::{Auth, AuthError, Rejection, UserId, error::Result, password::Compared, revoke};
 use crate::{tenancy::PlatformTx, tenant::OrganizationId};
 use std::{convert::Infallible, fmt, str::FromStr, time::SystemTime};
 use tokio_postgres::{Row, error::SqlState};
@@ -236,7 +236,7 @@ impl Users<'_> {
             if tx.execute(set, &[&organization.0, &user.0, &value]).await? == 0 {
                 return Err(AuthError::NotFound { what: "user" });
             }
-            session::revoke_all(tx, organization, user, None).await?;
+            revoke::all(tx, organization, user, None).await?;
             Ok(())
         });
         changed.await

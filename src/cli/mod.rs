@@ -312,7 +312,7 @@ fn listen_to_the_library(globals: &Globals) {
     // Failing to log is no reason to panic: standard error may be a closed pipe.
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| ui::progress_bar::LogWriter)
+        .with_writer(|| ui::bar_line::LogWriter)
         .with_ansi(colours)
         .with_target(false)
         .without_time()

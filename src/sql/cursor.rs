@@ -1,6 +1,6 @@
 //! Reads a statement's tokens from left to right.
 
-use super::{Token, TokenKind, shape::Name};
+use super::{Token, TokenKind, name::Name};
 
 /// A place between tokens.
 pub(super) struct Cursor<'a> {

@@ -7,10 +7,13 @@
 
 mod cursor;
 mod detach;
+mod name;
 mod names;
 pub(crate) mod refusal;
 pub(crate) mod rewrite;
 pub(crate) mod scan;
 pub(crate) mod shape;
+mod token;
 
-pub(crate) use scan::{Cut, Statement, Token, TokenKind, cut};
+pub(crate) use scan::{Cut, cut};
+pub(crate) use token::{Statement, Token, TokenKind};

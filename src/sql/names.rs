@@ -1,6 +1,6 @@
 //! Names with Unicode escapes: `U&"d\0061t\+000061"`, and the escape character that UESCAPE names.
 
-use super::scan::{Token, TokenKind};
+use super::token::{Token, TokenKind};
 
 /// A text with its escapes undone, or as it was where they cannot be.
 pub(super) enum Unescaped {

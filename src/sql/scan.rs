@@ -4,75 +4,11 @@
 //! they do for the server. Nothing is rewritten: a statement is a range of the text.
 //! Strings are read as with `standard_conforming_strings = on`, which cgk's sessions have and files must not switch off.
 
-use super::names;
+use super::{
+    names,
+    token::{Statement, Token, TokenKind},
+};
 use std::ops::Range;
-
-/// One statement of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Statement {
-    /// Where it stands, from its first token to its last; the semicolon is not part of it.
-    pub(crate) range: Range<usize>,
-    /// Its tokens, comments left out.
-    pub(crate) tokens: Vec<Token>,
-}
-
-/// A token, as far as lints need it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Token {
-    /// Where it starts in the text.
-    pub(crate) at: usize,
-    /// Where it ends.
-    pub(crate) end: usize,
-    pub(crate) kind: TokenKind,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum TokenKind {
-    /// A keyword or unquoted name, in lower case as the server writes it: ASCII letters only.
-    Word(String),
-    /// A name in double quotes, as the server reads it.
-    Quoted(String),
-    /// A string's contents as written.
-    Text(String),
-    /// Any other character; `0` stands for every number.
-    Sign(char),
-}
-
-impl Statement {
-    /// The lower-case words at the beginning, up to the first token that is none.
-    pub(crate) fn leading_words(&self) -> Vec<&str> {
-        self.tokens.iter().map_while(|token| token.word()).collect()
-    }
-}
-
-impl Token {
-    pub(crate) fn word(&self) -> Option<&str> {
-        match &self.kind {
-            TokenKind::Word(word) => Some(word),
-            _ => None,
-        }
-    }
-
-    /// A name, quoted or not.
-    pub(crate) fn name(&self) -> Option<&str> {
-        match &self.kind {
-            TokenKind::Word(name) | TokenKind::Quoted(name) => Some(name),
-            _ => None,
-        }
-    }
-
-    /// The contents of a string.
-    pub(crate) fn text(&self) -> Option<&str> {
-        match &self.kind {
-            TokenKind::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn is_sign(&self, sign: char) -> bool {
-        self.kind == TokenKind::Sign(sign)
-    }
-}
 
 /// Why a text cannot be read to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]

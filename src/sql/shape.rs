@@ -3,16 +3,8 @@
 //! No grammar of SQL: the forms that change schemas, read from their leading words. What is not recognised is
 //! [`Shape::Other`], and nobody draws conclusions from it.
 
+pub(crate) use super::name::Name;
 use super::{Statement, Token, TokenKind, cursor::Cursor};
-
-/// A name as it is written, its schema beside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Name {
-    pub(crate) schema: Option<String>,
-    pub(crate) name: String,
-    /// Where it stands in the file.
-    pub(crate) at: usize,
-}
 
 /// A statement's form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,16 +122,6 @@ impl Shape {
                 actions.iter().any(|action| action.has(&["detach", "partition"]) && action.has(&["concurrently"]))
             }
             _ => false,
-        }
-    }
-}
-
-impl Name {
-    /// The name as it would be written without quotes.
-    pub(crate) fn shown(&self) -> String {
-        match &self.schema {
-            Some(schema) => format!("{schema}.{}", self.name),
-            None => self.name.clone(),
         }
     }
 }

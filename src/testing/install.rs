@@ -1,5 +1,5 @@
 use std::{
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -7,7 +7,8 @@ use std::{
 use super::{
     LocalServerError,
     account::{Account, isolate},
-    fetch, variable,
+    places::{cached, expand},
+    variable,
 };
 
 /// The oldest major version that cgk supports.
@@ -101,7 +102,7 @@ fn search() -> Result<Box<dyn Iterator<Item = Installation>>, LocalServerError> 
         later(Box::new(move || pg_config().into_iter().filter_map(usable(Origin::PgConfig)).collect()))
             .chain(later(Box::new(move || path().filter_map(usable(Origin::Path)).collect())))
             .chain(later(Box::new(move || newest_first(Origin::WellKnown, well_known()))))
-            .chain(later(Box::new(move || newest_first(Origin::Cache, fetch::cached())))),
+            .chain(later(Box::new(move || newest_first(Origin::Cache, cached())))),
     ))
 }
 
@@ -188,31 +189,10 @@ fn well_known() -> Vec<PathBuf> {
     bin_dirs
 }
 
-/// The directories below `root` that match a pattern with at most one `*` in each segment.
-pub(super) fn expand(root: &Path, pattern: &str) -> Vec<PathBuf> {
-    let matches = |name: &str, before: &str, after: &str| {
-        name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after)
-    };
-    let mut dirs = vec![root.to_owned()];
-    for segment in pattern.split('/') {
-        dirs = match segment.split_once('*') {
-            None => dirs.into_iter().map(|dir| dir.join(segment)).collect(),
-            Some((before, after)) => dirs
-                .into_iter()
-                .filter_map(|dir| fs::read_dir(dir).ok())
-                .flat_map(|entries| entries.flatten())
-                .filter(|entry| matches(&entry.file_name().to_string_lossy(), before, after))
-                .map(|entry| entry.path())
-                .collect(),
-        };
-    }
-    dirs.retain(|dir| dir.is_dir());
-    dirs
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn versions() {
@@ -223,22 +203,6 @@ mod tests {
         assert_eq!(parse_version(""), None);
         assert!(numbers("18.10") > numbers("18.9"));
         assert!(numbers("9.6.24") < numbers("10"));
-    }
-
-    #[test]
-    fn a_star_matches_within_a_segment() {
-        let root = std::env::temp_dir().join(format!("cgk-expand-{}", std::process::id()));
-        for dir in ["lib/pg15/bin", "lib/pg9/bin", "lib/pg/sbin", "lib/other/bin", "lib/p"] {
-            fs::create_dir_all(root.join(dir)).unwrap();
-        }
-        fs::write(root.join("lib/pg-file"), "").unwrap();
-        let mut found = expand(&root, "lib/pg*/bin");
-        found.sort();
-        assert_eq!(found, [root.join("lib/pg15/bin"), root.join("lib/pg9/bin")]);
-        assert_eq!(expand(&root, "lib/pg*5"), [root.join("lib/pg15")]);
-        assert_eq!(expand(&root, "lib/pg"), [root.join("lib/pg")]);
-        assert!(expand(&root, "missing/*/bin").is_empty());
-        fs::remove_dir_all(root).unwrap();
     }
 
     #[test]

@@ -32,6 +32,8 @@ mod error;
 mod fetch;
 mod install;
 mod package;
+mod places;
+mod program;
 mod server;
 mod unpack;
 

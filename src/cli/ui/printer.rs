@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    progress_bar::above_bar,
+    bar_line::above_bar,
     style::{WARNING, paint},
 };
 

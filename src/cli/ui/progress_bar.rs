@@ -5,11 +5,12 @@ use indicatif::{ProgressBar as Bar, ProgressDrawTarget, ProgressStyle};
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Mutex, PoisonError},
+    sync::PoisonError,
     time::{Duration, Instant},
 };
 
 use super::{
+    bar_line::DRAWN,
     printer::Printer,
     report::{Report, listed},
     style::{BAD, count, paint, sanitize},
@@ -22,31 +23,6 @@ const DRAW_AFTER: Duration = Duration::from_millis(250);
 const LINE_EVERY: Duration = Duration::from_secs(10);
 /// A terminal narrower than this gets the numbers without the bar.
 const BAR_COLUMNS_MIN: u16 = 60;
-
-/// The bar on standard error. A process draws one at most, and whatever else writes there has to go above it.
-static DRAWN: Mutex<Option<Bar>> = Mutex::new(None);
-
-/// Writes to standard error with the bar out of the way.
-pub(crate) fn above_bar<T>(write: impl FnOnce() -> T) -> T {
-    let drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    match drawn {
-        Some(bar) => bar.suspend(write),
-        None => write(),
-    }
-}
-
-/// Standard error for the log: each line is written above the bar.
-pub(crate) struct LogWriter;
-
-impl io::Write for LogWriter {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        above_bar(|| io::stderr().write(buffer))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
-}
 
 /// Shows the progress of one piece of work; removes the bar when dropped.
 pub(crate) struct ProgressBar<'a> {

@@ -5,6 +5,8 @@
 //! afterwards; a run that was killed leaves it, and the next rehearsal drops it. What the schema holds after each file is
 //! recorded (`record.rs`): it is what drift compares tenants with. A set that was rehearsed is not rehearsed again.
 
+mod carry;
+mod found;
 mod record;
 mod session_lock;
 pub(crate) mod shared;

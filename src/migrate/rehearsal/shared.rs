@@ -13,15 +13,14 @@
 //! tables there, and take them to be made by hand.
 
 use super::{
+    carry::carried_over,
+    found::look,
     record::{self, Snapshot},
     session_lock, translate,
 };
 use crate::{
-    catalogue::{self, Query, Schemas, objects_sql_of, settings_sql},
-    db::{
-        Operator,
-        message::{self, Answer},
-    },
+    catalogue::Query,
+    db::{Operator, message},
     error::{Result, while_doing},
     fleet::interrupt::Interrupt,
     ident::{SchemaName, literal},
@@ -201,35 +200,6 @@ async fn ledger_digest(operator: &Operator) -> Result<(String, bool)> {
     Ok((LedgerDigest::of(&read.rows).as_str().to_owned(), read.rows.is_empty()))
 }
 
-/// What a version's query says of it as it is.
-pub(super) async fn look(operator: &Operator, query: Query) -> Result<Snapshot> {
-    let schema = SchemaName::public();
-    let schemas = Schemas::One { schema: &schema, role: None };
-    let isolation = operator.config().isolation();
-    let sql = format!(
-        "set transaction isolation level read committed, read only;
-{};
-{};
-",
-        settings_sql(schema.as_str()),
-        objects_sql_of(query, &schemas, isolation),
-    );
-    let doing = || while_doing("read the catalogue of schema \"public\"");
-    let answer = message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())?;
-    Ok(Snapshot { fingerprint: String::new(), objects: objects(&answer) })
-}
-
-/// What belongs to the migrations: not the tables of cgk's own that are made beside them. Functions of cgk's own come with the
-/// bundled files.
-fn objects(answer: &Answer) -> Vec<String> {
-    let is_own = |name: &str| name.starts_with("cgk_");
-    catalogue::objects(answer)
-        .filter(|[kind, parent, name, _]| !is_own(parent) && (*kind != "table" || !is_own(name)))
-        .flatten()
-        .map(ToOwned::to_owned)
-        .collect()
-}
-
 async fn write(operator: &Operator, rows: &[(&str, &Snapshot)], first: &str) -> Result<()> {
     let isolation = literal(ANY_ISOLATION);
     let mut sql = first.to_owned();
@@ -238,76 +208,4 @@ async fn write(operator: &Operator, rows: &[(&str, &Snapshot)], first: &str) -> 
     }
     let doing = || while_doing("record what the migrations make");
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
-}
-
-pub(super) type Key<'a> = [&'a str; 3];
-
-pub(super) fn keyed(objects: &[String]) -> BTreeMap<Key<'_>, &str> {
-    let rows = objects.chunks_exact(4);
-    rows.map(|row| ([row[0].as_str(), row[1].as_str(), row[2].as_str()], row[3].as_str())).collect()
-}
-
-/// What is on record, with what a migration changed: `before` and `after` are what was found.
-pub(super) fn carried_over(given: &[String], before: &[String], after: &[String]) -> Vec<String> {
-    let (given, before, after) = (keyed(given), keyed(before), keyed(after));
-    let mut made: BTreeMap<Key<'_>, String> = given.iter().map(|(key, facts)| (*key, (*facts).to_owned())).collect();
-    for (key, facts) in &after {
-        match (before.get(key), given.get(key)) {
-            (None, _) => drop(made.insert(*key, (*facts).to_owned())),
-            (Some(old), Some(known)) if old != facts => drop(made.insert(*key, changed(key, known, old, facts))),
-            _ => {}
-        }
-    }
-    for key in before.keys().filter(|key| !after.contains_key(*key)) {
-        made.remove(key);
-    }
-    let flat = |(key, facts): (Key<'_>, String)| key.map(ToOwned::to_owned).into_iter().chain([facts]);
-    made.into_iter().flat_map(flat).collect()
-}
-
-/// The facts on record of one object, with the aspects that differ between two looks at it.
-fn changed(key: &Key<'_>, known: &str, old: &str, new: &str) -> String {
-    if key[0] == "columns" || known == old {
-        return new.to_owned();
-    }
-    let parse = |facts: &str| -> BTreeMap<String, String> {
-        let facts = facts.split('\u{1f}').filter_map(|fact| fact.split_once('='));
-        facts.map(|(aspect, value)| (aspect.to_owned(), value.to_owned())).collect()
-    };
-    let (mut known, old, new) = (parse(known), parse(old), parse(new));
-    for (aspect, value) in &new {
-        if old.get(aspect) != Some(value) {
-            known.insert(aspect.clone(), value.clone());
-        }
-    }
-    known.retain(|aspect, _| new.contains_key(aspect) || !old.contains_key(aspect));
-    known.into_iter().map(|(aspect, value)| format!("{aspect}={value}")).collect::<Vec<_>>().join("\u{1f}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rows(rows: &[[&str; 4]]) -> Vec<String> {
-        rows.iter().flatten().map(|text| (*text).to_owned()).collect()
-    }
-
-    #[test]
-    fn only_what_a_migration_changed_reaches_the_record() {
-        let given = rows(&[["column", "t", "a", "type=int\u{1f}default=1"], ["table", "", "t", "owner=x"]]);
-        // By hand: a default, a table.
-        let before = rows(&[
-            ["column", "t", "a", "type=int\u{1f}default=2"],
-            ["table", "", "hand", "owner=x"],
-            ["table", "", "t", "owner=x"],
-        ]);
-        let after = rows(&[
-            ["column", "t", "a", "type=bigint\u{1f}default=2"],
-            ["table", "", "hand", "owner=x"],
-            ["table", "", "new", "owner=x"],
-        ]);
-        let expected = rows(&[["column", "t", "a", "default=1\u{1f}type=bigint"], ["table", "", "new", "owner=x"]]);
-        assert_eq!(carried_over(&given, &before, &after), expected);
-        assert_eq!(carried_over(&given, &before, &before), given.clone(), "nothing changed, nothing is blessed");
-    }
 }

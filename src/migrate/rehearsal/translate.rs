@@ -7,7 +7,10 @@
 //! What only this version sees of an object, the record cannot know. It is taken as it is found, and logged, but for rights: a
 //! right that no version recorded is named by drift.
 
-use super::shared::{carried_over, keyed, look};
+use super::{
+    carry::{carried_over, keyed},
+    found::look,
+};
 use crate::{catalogue::Query, db::Operator, error::Result};
 use std::collections::HashMap;
 
