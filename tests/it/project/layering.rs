@@ -189,13 +189,13 @@ fn code_spans(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(ToOwned::to_owned).collect()
 }
 
-struct SourceFile {
-    path: PathBuf,
-    code: String,
+pub(super) struct SourceFile {
+    pub(super) path: PathBuf,
+    pub(super) code: String,
 }
 
 /// Every file of `src`, its comments and unit tests left out.
-fn sources() -> Vec<SourceFile> {
+pub(super) fn sources() -> Vec<SourceFile> {
     let mut found = Vec::new();
     let mut folders = vec![root().join("src")];
     while let Some(folder) = folders.pop() {

@@ -1,5 +1,6 @@
 //! The project's own rules.
 
+pub(crate) mod circles;
 pub(crate) mod docs;
 pub(crate) mod docs_fleet;
 pub(crate) mod docs_links;
