@@ -42,3 +42,4 @@ pub use database::TenantDb;
 pub use extract::{Caller, Context, Owner, OwnerOrAdmin, Require, Requirement, Tenant};
 pub use layer::{TenantLayer, TenantService};
 pub use problem::Problem;
+pub use request_id::{RequestIdLayer, RequestIdService};

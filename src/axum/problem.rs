@@ -43,6 +43,8 @@ pub struct Problem {
     detail: Option<String>,
     code: Option<&'static str>,
     retry_after: Option<Duration>,
+    /// What the application adds.
+    members: serde_json::Map<String, serde_json::Value>,
     /// For the log.
     cause: Option<String>,
 }
@@ -58,13 +60,18 @@ struct Members<'a> {
     code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
+    #[serde(flatten)]
+    further: &'a serde_json::Map<String, serde_json::Value>,
 }
+
+/// The members that a problem sets itself.
+const OWN_MEMBERS: [&str; 6] = ["type", "title", "status", "detail", "code", "request_id"];
 
 impl Problem {
     /// A problem of this status, whose title is the status's own phrase.
     pub fn new(status: StatusCode) -> Self {
         let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER);
-        Self { status, detail: None, code: None, retry_after, cause: None }
+        Self { status, detail: None, code: None, retry_after, members: serde_json::Map::new(), cause: None }
     }
 
     /// With a text for whoever asked. It is sent as it is.
@@ -76,6 +83,22 @@ impl Problem {
     /// With a code that programs decide by, such as `CGK0401`.
     pub fn code(mut self, code: &'static str) -> Self {
         self.code = Some(code);
+        self
+    }
+
+    /// With one member more (an extension member of RFC 9457), such as a list of the fields that are wrong. It is sent as it is.
+    ///
+    /// ```
+    /// use cgk::axum::Problem;
+    /// let wrong = Problem::new(http::StatusCode::UNPROCESSABLE_ENTITY).member("errors", vec!["name: is empty"]);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the name is one of the members that every problem has.
+    pub fn member(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
+        assert!(!OWN_MEMBERS.contains(&name), "{name} is a member that every problem has");
+        self.members.insert(name.to_owned(), value.into());
         self
     }
 
@@ -127,6 +150,7 @@ impl IntoResponse for Problem {
             detail: self.detail.as_deref(),
             code: self.code,
             request_id,
+            further: &self.members,
         };
         let body = serde_json::to_vec(&members).expect("texts and a number are JSON");
         let mut response = Response::new(Body::from(body));

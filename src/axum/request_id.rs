@@ -1,7 +1,15 @@
 //! The id of a request: where it comes from, and how the answers find it.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-use std::{future::Future, sync::Arc};
+use ::axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tower_layer::Layer;
+use tower_service::Service;
 
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -26,7 +34,11 @@ pub(super) enum IdSource {
 }
 
 impl RequestId {
+    /// The one that a layer in front has made, or a new one.
     pub(super) fn of(headers: &HeaderMap, source: IdSource) -> Self {
+        if let Some(known) = Self::current() {
+            return known;
+        }
         let given = (source == IdSource::TrustedHeader).then(|| Self::given(headers)).flatten();
         given.unwrap_or_else(|| Self(uuid::Uuid::now_v7().to_string().into()))
     }
@@ -56,5 +68,84 @@ impl RequestId {
 
     pub(super) fn to_value(&self) -> HeaderValue {
         HeaderValue::from_str(&self.0).expect("letters, digits and a few signs are a header's value")
+    }
+}
+
+/// Gives every request its id, also where [`TenantLayer`](super::TenantLayer) is not reached: for routes without a tenant, and for
+/// answers of layers in between, such as a timeout.
+///
+/// Added behind everything else, it is in front of everything else. The id is the header `x-request-id` of the answer and
+/// `request_id` of each [`Problem`](super::Problem) that is made in between; `TenantLayer` uses it instead of one of its own.
+///
+/// ```no_run
+/// use axum::{Router, http::StatusCode};
+/// use cgk::axum::{Problem, RequestIdLayer};
+///
+/// fn app(api: Router) -> Router {
+///     api.fallback(async || Problem::new(StatusCode::NOT_FOUND)).layer(RequestIdLayer::new())
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct RequestIdLayer {
+    source: IdSource,
+}
+
+impl Default for RequestIdLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RequestIdLayer {
+    /// A layer that makes a new id, a UUID of version 7, for each request.
+    pub fn new() -> Self {
+        Self { source: IdSource::New }
+    }
+
+    /// Takes the id from the request's header, as [`TenantLayer::trust_request_id`](super::TenantLayer::trust_request_id).
+    pub fn trust_request_id(mut self) -> Self {
+        self.source = IdSource::TrustedHeader;
+        self
+    }
+}
+
+impl<S> Layer<S> for RequestIdLayer {
+    type Service = RequestIdService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RequestIdService { source: self.source, inner }
+    }
+}
+
+/// What [`RequestIdLayer`] makes of a service.
+#[derive(Clone, Debug)]
+pub struct RequestIdService<S> {
+    source: IdSource,
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for RequestIdService<S>
+where
+    S: Service<Request<B>>,
+    S::Response: IntoResponse,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let id = RequestId::of(request.headers(), self.source);
+        let value = id.to_value();
+        let answered = CURRENT.sync_scope(id.clone(), || self.inner.call(request));
+        Box::pin(id.scope(async move {
+            let mut response = answered.await?.into_response();
+            response.headers_mut().insert(HEADER, value);
+            Ok(response)
+        }))
     }
 }

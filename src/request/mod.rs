@@ -22,6 +22,7 @@ use crate::{
 };
 use http::request::Parts;
 use read::{Claim, Claims};
+use rules::Anonymous;
 
 /// The tenant of a request, which is active, and who asks, if the request says so.
 #[derive(Clone, Debug)]
@@ -167,6 +168,7 @@ pub async fn tenant_from_request(
             }
             tenant.clone()
         }
+        None if rules.anonymous == Anonymous::Refused => return Err(RequestError::CredentialMissing),
         None => named(&names, unknown, resolver).await?,
     };
     let named_by = named_by.ok_or(RequestError::TenantUnknown)?;

@@ -27,6 +27,16 @@ pub struct TenantRules {
     pub(super) custom_domains: HashMap<HostName, TenantSlug>,
     pub(super) hosts_without_tenant: Vec<HostName>,
     pub(super) host_source: HostSource,
+    pub(super) anonymous: Anonymous,
+}
+
+/// What becomes of a request without a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Anonymous {
+    /// Its host, path or header may name a tenant.
+    Allowed,
+    /// It is refused before it is known whether there is such a tenant.
+    Refused,
 }
 
 /// A part of a request that may name a tenant.
@@ -67,7 +77,16 @@ impl TenantRules {
             custom_domains: HashMap::new(),
             hosts_without_tenant: Vec::new(),
             host_source: HostSource::Request,
+            anonymous: Anonymous::Allowed,
         }
+    }
+
+    /// Refuses every request without a credential (401), whatever tenant its host, path or header names: for a service that
+    /// answers nothing to strangers. Without this rule such a request is answered 404 or 403, by the tenant that it names, and
+    /// 404 if it names none.
+    pub fn require_credential(mut self) -> Self {
+        self.anonymous = Anonymous::Refused;
+        self
     }
 
     /// `authorization: Bearer …` with a session's token or an API key. Other schemes are passed over; a bearer token of another

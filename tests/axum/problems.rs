@@ -161,3 +161,20 @@ fn retry_after_is_whole_seconds() {
     assert_eq!(header(Duration::from_millis(1)), "1");
     assert_eq!(header(Duration::from_millis(1001)), "2");
 }
+
+#[tokio::test]
+async fn a_member_of_an_application_stands_beside_the_others() {
+    let app = Router::new().fallback(async || {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY).detail("look at errors").member("errors", vec!["name: is empty"])
+    });
+    let answer = ask(&app, http::Request::get("/"), "").await;
+    let json = serde_json::json!({ "type": "about:blank", "title": "Unprocessable Entity", "status": 422,
+        "detail": "look at errors", "errors": ["name: is empty"] });
+    assert_eq!(answer.json(), json);
+}
+
+#[test]
+#[should_panic(expected = "status is a member that every problem has")]
+fn a_member_of_every_problem_is_not_replaced() {
+    drop(Problem::new(StatusCode::OK).member("status", 200));
+}

@@ -60,6 +60,30 @@ fn named(by: NamedBy, slug: &str) -> Builder {
     }
 }
 
+#[tokio::test]
+async fn where_a_credential_is_required_a_stranger_learns_of_no_tenant() {
+    let platform = set().await;
+    let resolver = fresh(&platform);
+    let status = async |rules: &TenantRules, request: Builder| {
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        tenant_from_request(&parts, rules, &resolver).await.map_or_else(|error| error.status().as_u16(), |_| 200)
+    };
+    let (open, closed) = (rules(), rules().require_credential());
+    for (slug, without) in [("acme", 200), ("dormant", 403), ("nobody", 404), ("1x", 404)] {
+        for by in NAMES {
+            assert_eq!(status(&closed, named(by, slug)).await, 401, "{by:?} {slug}");
+            // The control.
+            assert_eq!(status(&open, named(by, slug)).await, without, "{by:?} {slug}");
+        }
+    }
+    assert_eq!(status(&closed, Request::get("/x").header("host", "example.com")).await, 401);
+    let (_, key) = platform.auth.api_keys().create(platform.acme, &NewApiKey::named("k")).await.unwrap();
+    let with_key = || named(NamedBy::Host, "acme").header("x-api-key", key.reveal());
+    assert_eq!(status(&closed, with_key()).await, 200);
+    // What is malformed stays so.
+    assert_eq!(status(&closed, with_key().header("x-api-key", "again")).await, 400);
+}
+
 const NAMES: [NamedBy; 3] = [NamedBy::Host, NamedBy::Path, NamedBy::Header];
 
 #[tokio::test]

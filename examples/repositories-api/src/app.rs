@@ -1,0 +1,61 @@
+//! What all handlers share.
+
+use crate::sign_in::SignIn;
+use axum::extract::FromRef;
+use cgk::{
+    Db,
+    auth::{Auth, AuthSettings},
+    resolver::{Resolver, ResolverSettings},
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use tokio::sync::Notify;
+
+/// What all handlers share. Cloning it is cheap.
+#[derive(Clone)]
+pub struct App {
+    pub db: Db,
+    pub auth: Auth,
+    pub resolver: Resolver,
+    /// `None`: nobody signs in by a provider.
+    pub sign_in: Option<Arc<SignIn>>,
+    /// Told when there is a new job, so that the worker of this process need not wait for its next round.
+    pub new_job: Arc<Notify>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl App {
+    pub fn new(db: Db) -> Self {
+        let auth = Auth::new(&db, AuthSettings::default());
+        let resolver = Resolver::new(&auth, ResolverSettings::default());
+        Self { db, auth, resolver, sign_in: None, new_job: Arc::default(), stopping: Arc::default() }
+    }
+
+    pub fn with_sign_in(mut self, sign_in: SignIn) -> Self {
+        self.sign_in = Some(Arc::new(sign_in));
+        self
+    }
+
+    /// From now on the service is not ready: a load balancer sends nothing more, and what has come is answered.
+    pub fn begin_to_stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+impl FromRef<App> for Auth {
+    fn from_ref(app: &App) -> Self {
+        app.auth.clone()
+    }
+}
+
+impl FromRef<App> for Db {
+    fn from_ref(app: &App) -> Self {
+        app.db.clone()
+    }
+}

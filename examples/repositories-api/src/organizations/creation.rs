@@ -1,0 +1,75 @@
+//! Asking for an organization.
+//!
+//! A service cannot make schemas and roles. It writes the organization as `onboarding`, its owner and the request for it in one
+//! transaction; a process with the operator's rights makes it.
+
+use super::{
+    model::{NewOrganization, Organization},
+    store,
+};
+use crate::{
+    app::App,
+    http::{Body, idempotency::IdempotencyKey},
+};
+use axum::http::StatusCode;
+use cgk::{Statements, TenantContext, axum::Problem};
+use uuid::Uuid;
+
+/// Writes the request, or finds the one that the same user made with the same Idempotency-Key.
+pub async fn request(
+    app: &App,
+    context: &TenantContext,
+    key: &IdempotencyKey,
+    body: &Body<NewOrganization>,
+) -> Result<Organization, Problem> {
+    let db = app.db.errors::<Problem>();
+    db.platform()
+        .transaction(async |tx| {
+            if let Some(before) = requested_before(tx, context, key, body).await? {
+                return Ok(before);
+            }
+            let id = insert(tx, context, &body.value).await?;
+            let creation = "insert into organization_creations
+                (organization_id, creator_organization_id, creator_id, idempotency_key, request_hash)
+                values ($1, $2, $3, $4, $5)";
+            let user = context.user_id.map(|user| user.0);
+            tx.execute(creation, &[&id, &context.organization_id, &user, &key.0, &body.hash.as_slice()]).await?;
+            store::find(tx, context, id).await?.ok_or_else(|| Problem::new(StatusCode::CONFLICT))
+        })
+        .await
+}
+
+/// 422 if the key came with another body before.
+async fn requested_before(
+    tx: &impl Statements,
+    context: &TenantContext,
+    key: &IdempotencyKey,
+    body: &Body<NewOrganization>,
+) -> Result<Option<Organization>, Problem> {
+    let IdempotencyKey(Some(key)) = key else { return Ok(None) };
+    let user = context.user_id.map(|user| user.0);
+    // Requests with the same key wait for each other here.
+    let one_by_one = "select pg_advisory_xact_lock(hashtextextended('organization ' || $1::uuid::text || $2::text, 0))";
+    tx.query_one(one_by_one, &[&user, key]).await?;
+    let find = "select organization_id, request_hash from organization_creations
+                 where creator_organization_id = $1 and creator_id = $2 and idempotency_key = $3";
+    let Some(row) = tx.query_opt(find, &[&context.organization_id, &user, key]).await? else { return Ok(None) };
+    if row.try_get::<_, &[u8]>(1)? != body.hash {
+        return Err(
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY).detail("this Idempotency-Key came with another body before")
+        );
+    }
+    Ok(store::find(tx, context, row.try_get(0)?).await?)
+}
+
+/// The organization, and the caller's user in it as its owner.
+async fn insert(tx: &impl Statements, context: &TenantContext, new: &NewOrganization) -> Result<Uuid, Problem> {
+    let insert = "insert into organizations (slug, name) values ($1, $2) on conflict (slug) do nothing returning id";
+    let Some(row) = tx.query_opt(insert, &[&new.slug, &new.name]).await? else {
+        return Err(Problem::new(StatusCode::CONFLICT).detail("this slug is taken"));
+    };
+    let id: Uuid = row.try_get(0)?;
+    let owner = "insert into users (organization_id, email, role, status) values ($1, $2, 'owner', 'active')";
+    tx.execute(owner, &[&id, &context.email]).await?;
+    Ok(id)
+}

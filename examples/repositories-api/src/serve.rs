@@ -1,0 +1,55 @@
+//! A listener, the worker, and their end.
+
+use crate::{app::App, routes, settings::Settings, worker::Worker};
+use anyhow::Context as _;
+use std::time::Duration;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::timeout,
+};
+
+/// The longest that requests and jobs may take to end when the service is to stop.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Serves until SIGTERM or ctrl-c. What has come is answered, jobs that are running are finished, and then the pool is closed.
+pub async fn until_signal(app: App, settings: &Settings, listener: TcpListener) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let signal = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    };
+    until(app, settings, listener, signal).await
+}
+
+/// Serves until `end` is there.
+pub async fn until(
+    app: App,
+    settings: &Settings,
+    listener: TcpListener,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let (stop, stopped) = watch::channel(false);
+    let worker = tokio::spawn(Worker::new(app.clone()).run(stopped.clone()));
+    let router = routes::router(&app, settings)?;
+    let stopping = async move |mut stopped: watch::Receiver<bool>| {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let served = axum::serve(listener, router).with_graceful_shutdown(stopping(stopped));
+    let mut served = tokio::spawn(served.into_future());
+    tokio::select! {
+        // It ends by itself only if it fails.
+        served = &mut served => return Ok(served??),
+        () = end => {}
+    }
+    tracing::info!("stopping");
+    app.begin_to_stop();
+    let _ = stop.send(true);
+    timeout(GRACE, served).await.context("requests did not end in time")???;
+    timeout(GRACE, worker).await.context("jobs did not end in time")??;
+    app.db.close(GRACE).await;
+    Ok(())
+}
