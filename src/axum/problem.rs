@@ -12,7 +12,7 @@ use std::{fmt, time::Duration};
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An error as an answer: `application/problem+json` (RFC 9457), with the members `type`, `title`, `status`, `detail`, `code` and
-/// `request_id`.
+/// `request_id`, and those that an application adds.
 ///
 /// It is made of the errors of this crate by `?`, and by hand of those of an application. What the server, the driver or a query
 /// say is never in the answer: it is in the log, with the same `request_id`, at level `error` for a status of 500 and above and

@@ -5,6 +5,7 @@ use axum::extract::FromRef;
 use cgk::{
     Db,
     auth::{Auth, AuthSettings},
+    cache::{CacheSettings, TenantCaches},
     resolver::{Resolver, ResolverSettings},
 };
 use std::sync::{
@@ -19,6 +20,8 @@ pub struct App {
     pub db: Db,
     pub auth: Auth,
     pub resolver: Resolver,
+    /// `None`: nothing is remembered in Redis.
+    pub caches: Option<TenantCaches>,
     /// `None`: nobody signs in by a provider.
     pub sign_in: Option<Arc<SignIn>>,
     /// Told when there is a new job, so that the worker of this process need not wait for its next round.
@@ -30,7 +33,13 @@ impl App {
     pub fn new(db: Db) -> Self {
         let auth = Auth::new(&db, AuthSettings::default());
         let resolver = Resolver::new(&auth, ResolverSettings::default());
-        Self { db, auth, resolver, sign_in: None, new_job: Arc::default(), stopping: Arc::default() }
+        Self { db, auth, resolver, caches: None, sign_in: None, new_job: Arc::default(), stopping: Arc::default() }
+    }
+
+    /// With values that are remembered in Redis. Where it does not answer, they are computed.
+    pub fn with_redis(mut self, url: &str) -> Result<Self, cgk::cache::CacheError> {
+        self.caches = Some(TenantCaches::new(url, CacheSettings::default())?);
+        Ok(self)
     }
 
     pub fn with_sign_in(mut self, sign_in: SignIn) -> Self {

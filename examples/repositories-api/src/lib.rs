@@ -14,4 +14,5 @@ pub mod routes;
 pub mod serve;
 pub mod settings;
 pub mod sign_in;
+pub mod summary;
 pub mod worker;

@@ -13,6 +13,9 @@ async fn main() -> anyhow::Result<()> {
     match Config::load() {
         Ok(config) => {
             let mut app = App::new(Db::connect(&config).await?);
+            if let Some(url) = &settings.redis_url {
+                app = app.with_redis(url)?;
+            }
             if let Some(sign_in) = &settings.sign_in {
                 app = app.with_sign_in(SignIn::new(sign_in.clone())?);
             }

@@ -1,7 +1,7 @@
 //! All routes, and the layers around them.
 
 use crate::{
-    app::App, health, http::problems, jobs, openapi, organizations, repositories, settings::Settings, sign_in,
+    app::App, health, http::problems, jobs, openapi, organizations, repositories, settings::Settings, sign_in, summary,
 };
 use axum::{Router, http::StatusCode, middleware};
 use cgk::{
@@ -52,6 +52,7 @@ fn of_tenants() -> OpenApiRouter<App> {
         .routes(routes!(jobs::list_repository_jobs, jobs::create_job))
         .routes(routes!(jobs::list_jobs))
         .routes(routes!(jobs::show_job, jobs::delete_job))
+        .routes(routes!(summary::show_summary))
         .routes(routes!(sign_in::sign_out))
         .routes(routes!(sign_in::show_me))
 }

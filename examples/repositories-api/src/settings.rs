@@ -15,6 +15,8 @@ pub struct Settings {
     pub request_time_max: Duration,
     /// The largest body of a request.
     pub body_bytes_max: usize,
+    /// `REDIS_URL`: where values are remembered; nowhere if it is not set.
+    pub redis_url: Option<String>,
     pub sign_in: Option<SignInSettings>,
 }
 
@@ -39,6 +41,7 @@ impl Default for Settings {
             base_domain: "localhost".into(),
             request_time_max: Duration::from_secs(15),
             body_bytes_max: 64 * 1024,
+            redis_url: None,
             sign_in: None,
         }
     }
@@ -57,6 +60,7 @@ impl Settings {
         if let Some(domain) = variable("BASE_DOMAIN") {
             settings.base_domain = domain;
         }
+        settings.redis_url = variable("REDIS_URL");
         if let Some(issuer) = variable("OIDC_ISSUER") {
             settings.sign_in = Some(SignInSettings {
                 issuer,

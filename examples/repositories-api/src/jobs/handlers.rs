@@ -18,11 +18,12 @@ use crate::{
         problems::{BodyRefusals, Changed, Conflict, NotFound, Refusals},
     },
     repositories::{self, Repository},
+    summary,
 };
 use axum::{Json, extract::State, http::StatusCode, response::Response};
 use cgk::{
     OrganizationId,
-    axum::{Problem, Require, TenantDb},
+    axum::{Problem, Require, Tenant, TenantDb},
 };
 use uuid::Uuid;
 
@@ -76,6 +77,7 @@ async fn page(
     responses((status = 201, body = Job, headers(("location" = String), ("etag" = String))), Refusals, BodyRefusals, NotFound))]
 pub async fn create_job(
     State(app): State<App>,
+    Tenant(tenant): Tenant,
     own: Own<RepositoryPath>,
     _: Require<Writer>,
     key: IdempotencyKey,
@@ -97,6 +99,7 @@ pub async fn create_job(
             Ok(created)
         })
         .await?;
+    summary::forget(&app, &tenant).await;
     app.new_job.notify_one();
     Ok(created)
 }
@@ -121,6 +124,8 @@ pub async fn show_job(
     params(("organization_id" = Uuid, Path), ("job_id" = Uuid, Path), ("if-match" = Option<String>, Header)),
     responses((status = 204), Refusals, NotFound, Conflict, Changed))]
 pub async fn delete_job(
+    State(app): State<App>,
+    Tenant(tenant): Tenant,
     own: Own<JobPath>,
     _: Require<Writer>,
     if_match: IfMatch,
@@ -135,7 +140,9 @@ pub async fn delete_job(
             return Err(Problem::new(StatusCode::CONFLICT).detail("the job is running"));
         }
         store::delete(tx, id).await?;
-        Ok(StatusCode::NO_CONTENT)
+        Ok(())
     })
-    .await
+    .await?;
+    summary::forget(&app, &tenant).await;
+    Ok(StatusCode::NO_CONTENT)
 }

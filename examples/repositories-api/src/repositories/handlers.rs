@@ -15,12 +15,14 @@ use crate::http::{
     permissions::{Reader, Writer},
     problems::{BodyRefusals, Changed, ConditionMissing, Conflict, NotFound, Refusals},
 };
+use crate::{app::App, summary};
 use axum::{
     Json,
+    extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use cgk::axum::{Problem, Require, TenantDb};
+use cgk::axum::{Problem, Require, Tenant, TenantDb};
 
 const LIST: &str = "repositories";
 
@@ -47,6 +49,8 @@ pub async fn list_repositories(
     request_body = RepositoryFields,
     responses((status = 201, body = Repository, headers(("location" = String), ("etag" = String))), Refusals, BodyRefusals, NotFound, Conflict))]
 pub async fn create_repository(
+    State(app): State<App>,
+    Tenant(tenant): Tenant,
     own: Own,
     _: Require<Writer>,
     key: IdempotencyKey,
@@ -54,16 +58,19 @@ pub async fn create_repository(
     body: Body<RepositoryFields>,
 ) -> Result<Created, Problem> {
     let once = Once::new(key, format!("POST /organizations/{}/repositories", own.organization), body.hash);
-    db.transaction(async |tx| {
-        if let Some(before) = once.answered(tx).await? {
-            return Ok(before);
-        }
-        let repository = store::insert(tx, &body.value).await?;
-        let created = Created::new(repository.path(), repository.version, &repository);
-        once.record(tx, &created).await?;
-        Ok(created)
-    })
-    .await
+    let created = db
+        .transaction(async |tx| {
+            if let Some(before) = once.answered(tx).await? {
+                return Ok(before);
+            }
+            let repository = store::insert(tx, &body.value).await?;
+            let created = Created::new(repository.path(), repository.version, &repository);
+            once.record(tx, &created).await?;
+            Ok(created)
+        })
+        .await?;
+    summary::forget(&app, &tenant).await;
+    Ok(created)
 }
 
 /// Shows a repository.
@@ -111,6 +118,8 @@ pub async fn update_repository(
     params(("organization_id" = Uuid, Path), ("repository_id" = Uuid, Path), ("if-match" = Option<String>, Header)),
     responses((status = 204), Refusals, NotFound, Changed))]
 pub async fn delete_repository(
+    State(app): State<App>,
+    Tenant(tenant): Tenant,
     own: Own<RepositoryPath>,
     _: Require<Writer>,
     if_match: IfMatch,
@@ -122,7 +131,9 @@ pub async fn delete_repository(
         let repository = changeable(context, store::lock(tx, id).await?)?;
         if_match.check(&repository.etag())?;
         store::delete(tx, id).await?;
-        Ok(StatusCode::NO_CONTENT)
+        Ok(())
     })
-    .await
+    .await?;
+    summary::forget(&app, &tenant).await;
+    Ok(StatusCode::NO_CONTENT)
 }
