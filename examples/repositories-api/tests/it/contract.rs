@@ -88,7 +88,7 @@ async fn each_status_that_is_described_is_answered_and_no_other() {
     // Deletions that succeed come last, that of the organization at the very end.
     let mut in_order: Vec<_> = described.iter().filter(|(operation, _)| of_tenants(operation)).collect();
     in_order.sort_by_key(|(operation, status)| {
-        let ends = operation.starts_with("DELETE") && *status == 204 || operation == "POST /sign-out" && *status == 204;
+        let ends = *status == 204 && (operation.starts_with("DELETE") || operation == "POST /sign-out");
         let close = operation == "DELETE /organizations/{organization_id}";
         (ends, close, operation == "POST /sign-out", !operation.contains("job_id"))
     });
