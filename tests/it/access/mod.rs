@@ -1,5 +1,6 @@
 //! Roles and logins.
 
+pub(crate) mod admission_failures;
 pub(crate) mod harden;
 pub(crate) mod limits;
 pub(crate) mod login_rights;

@@ -119,6 +119,25 @@ async fn the_setting_counts_before_the_database() {
     assert!(!drifted.has_drift() && !drifted.has_busy(), "{drifted:?}");
 }
 
+/// What every session has another schema for, or what no session may have, is not taken from the database; named by the
+/// configuration, it is refused.
+#[tokio::test]
+async fn reserved_names_that_the_database_says_are_passed_over() {
+    let all = "pg_catalog, tenant_acme, information_schema, \"$user\", public, pg_temp, '', extensions, extensions";
+    let database = database(all).await;
+    let files = Files::of_tenants(&[("001_docs.sql", DOCS)]);
+    let (operator, db) = (database.operator().await.unwrap(), database.db().await.unwrap());
+    let options = cgk::lifecycle::CreateOptions::default();
+    cgk::lifecycle::create(&operator, &db, &files.load(), &slug("acme"), &options).await.unwrap();
+    assert_eq!(wrong(&db).await, [""; 0]);
+    let path = db.tenant(&slug("acme")).query_one("select current_setting('search_path')", &[]).await.unwrap();
+    assert_eq!(path.get::<_, String>(0).matches("extensions").count(), 1);
+    for name in ["pg_catalog", "tenant_acme", "information_schema"] {
+        let (why, _) = refusal(&database.config().clone().with_search_path(named(&[name]))).await;
+        assert!(why.contains("a tenant's or the server's"), "{name}: {why}");
+    }
+}
+
 async fn refusal(config: &Config) -> (String, String) {
     let errors =
         [Db::connect(config).await.map(drop), Operator::connect(config).await.map(drop)].map(Result::unwrap_err);

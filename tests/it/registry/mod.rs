@@ -3,6 +3,7 @@
 pub(crate) mod database_identity;
 pub(crate) mod drift;
 pub(crate) mod dump;
+pub(crate) mod first_identity;
 pub(crate) mod schema_identity;
 pub(crate) mod strange_rows;
 pub(crate) mod swap;

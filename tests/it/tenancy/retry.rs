@@ -215,6 +215,31 @@ async fn it_gives_up_after_the_last_try_and_waits_in_between() {
     stage.next_user(&stage.db, "acme").await;
 }
 
+/// The platform's transactions are run again by the same rules.
+#[tokio::test]
+async fn the_platform_gives_up_after_the_last_try_and_runs_nothing_else_again() {
+    let stage = Stage::set().await;
+    let db: Db<AppError> = stage.db.errors();
+    for (failure, code, tries_max, expected) in
+        [(CONFLICT, "40001", 0, 1), (CONFLICT, "40001", 1, 1), (DEADLOCK, "40P01", 3, 3), (DIVISION, "22012", 3, 1)]
+    {
+        let tries = AtomicU32::new(0);
+        let outcome = db
+            .platform()
+            .transaction_retry(&TxOptions::default(), &quick(tries_max), async |tx| {
+                tries.fetch_add(1, Ordering::Relaxed);
+                tx.execute_typed("insert into public.marks values ('platform', 1)", &[]).await?;
+                tx.execute_typed(failure, &[]).await?;
+                Ok(())
+            })
+            .await;
+        assert_eq!(tries.into_inner(), expected, "{failure}: {tries_max}");
+        let Err(AppError::Database(error)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(error.sqlstate().unwrap().code(), code);
+    }
+    assert_eq!(stage.number("select count(*) from public.marks where tag = 'platform'").await, 0);
+}
+
 /// Two transactions that read what the other writes: one of them is undone by the server itself and run again.
 #[tokio::test]
 async fn transactions_that_really_conflict_both_commit() {

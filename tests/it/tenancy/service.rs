@@ -1,8 +1,11 @@
 //! What a service asks of its handle: health, load, its end, all tenants, notifications, errors and log lines.
 
-use crate::stage::{Stage, slug};
+use crate::{
+    stage::{Stage, slug},
+    support::patience::must_end,
+};
 use cgk::{
-    Closed, ConnectionError, Db, Error, ErrorKind, Statements,
+    Closed, ConnectionError, Db, Error, ErrorKind, PoolStatus, Statements,
     config::{Isolation, Pooling},
     ident::Ident,
     login::SharedTables,
@@ -13,7 +16,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Barrier, Notify};
 
 const NONE: Duration = Duration::ZERO;
 
@@ -58,10 +61,15 @@ async fn a_closed_pool_waits_for_its_transactions_and_takes_no_more() {
     let error = stage.db.tenant(&slug("acme")).query("select 1", &[]).await.unwrap_err();
     assert!(matches!(error, Error::Connection(ConnectionError::PoolClosed)), "{error}");
     assert_eq!((error.code(), error.kind(), error.is_retryable()), ("CGK0208", ErrorKind::Unavailable, false));
+    // To a later deadline it waits.
+    let db = stage.db.clone();
+    let closing = tokio::spawn(async move { db.close(crate::support::patience::HANG).await });
+    tokio::task::yield_now().await;
+    assert!(!closing.is_finished());
     go_on.notify_one();
     // What was under way commits.
     assert_eq!(work.await.unwrap().unwrap(), 1);
-    assert_eq!(stage.db.close(crate::support::patience::HANG).await, Closed::Drained);
+    assert_eq!(closing.await.unwrap(), Closed::Drained);
     assert_eq!(stage.marks("acme", "closing").await, (1, 0));
 }
 
@@ -92,6 +100,30 @@ async fn every_active_tenant_has_its_turn_and_one_that_fails_stops_none() {
     assert_eq!((acme.as_str(), globex.as_str(), tag.as_deref().unwrap()), ("acme", "globex", "globex"));
     assert_eq!(failed.as_ref().unwrap_err().sqlstate().unwrap().code(), "22012");
     stage.next_user(&stage.db, "acme").await;
+}
+
+#[tokio::test]
+async fn as_many_tenants_at_once_as_asked_for() {
+    let stage = Stage::set().await;
+    stage.database.with_tenants(&["initech"]).await.unwrap();
+    let db = Db::connect(&stage.config().with_pool_size_max(3)).await.unwrap();
+    let all = Barrier::new(3);
+    let together = db.for_each_tenant(
+        |_| true,
+        3,
+        async |_| {
+            all.wait().await;
+            Ok(())
+        },
+    );
+    assert_eq!(must_end("three at once", together).await.unwrap().len(), 3);
+    // The pool has three connections now; whoever runs sees how many are in use.
+    let in_use = |status: PoolStatus| status.size - status.idle;
+    for jobs in [0, 1] {
+        let outcomes = db.for_each_tenant(|_| true, jobs, async |_| Ok(in_use(db.pool_status()))).await.unwrap();
+        let seen: Vec<usize> = outcomes.into_iter().map(|(_, outcome)| outcome.unwrap()).collect();
+        assert_eq!(seen, [1, 1, 1], "{jobs}");
+    }
 }
 
 #[tokio::test]
