@@ -158,6 +158,9 @@ impl Generation {
             && tenants.remove(tenant).is_some()
         {
             self.len -= 1;
+            if tenants.is_empty() {
+                self.by_text.remove(sql);
+            }
         }
     }
 }
@@ -181,6 +184,12 @@ mod tests {
         known.forget("acme", "select $1");
         assert!(known.get("acme", "select $1").is_none());
         assert!(known.get("globex", "select $1").is_some());
+        known.forget("acme", "select $1");
+        assert_eq!(known.lock().young.len, 1, "what is not there is not forgotten");
+        // Nothing stays of a text that nobody uses, and none of the room is lost.
+        known.forget("globex", "select $1");
+        let generations = known.lock();
+        assert!(generations.young.len == 0 && generations.young.by_text.is_empty());
     }
 
     #[test]

@@ -237,6 +237,20 @@ async fn the_platform_gives_up_after_the_last_try_and_runs_nothing_else_again() 
         let Err(AppError::Database(error)) = outcome else { panic!("{outcome:?}") };
         assert_eq!(error.sqlstate().unwrap().code(), code);
     }
+    // One that the body ignores: the COMMIT says that the transaction was aborted.
+    for (ignored, expected) in [(CONFLICT, 2), (DIVISION, 1)] {
+        let tries = AtomicU32::new(0);
+        let outcome = db
+            .platform()
+            .transaction_retry(&TxOptions::default(), &quick(3), async |tx| {
+                if tries.fetch_add(1, Ordering::Relaxed) == 0 {
+                    drop(tx.execute_typed(ignored, &[]).await);
+                }
+                Ok(())
+            })
+            .await;
+        assert_eq!((tries.into_inner(), outcome.is_ok()), (expected, ignored == CONFLICT), "{outcome:?}");
+    }
     assert_eq!(stage.number("select count(*) from public.marks where tag = 'platform'").await, 0);
 }
 

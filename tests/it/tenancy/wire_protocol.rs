@@ -21,7 +21,7 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixStream},
     sync::Notify,
 };
-use tokio_postgres::config::Host;
+use tokio_postgres::{config::Host, types::Type};
 
 /// Nothing is cut.
 const NEVER: i64 = i64::MAX;
@@ -192,6 +192,8 @@ enum Workload {
     Statements,
     /// One, and its commit behind it.
     Single,
+    /// The same with an answer in a type of which the driver knows nothing before it comes. Not when it only warms a connection.
+    NewType,
     /// A savepoint that is kept and one that is not, and a COPY.
     Copy,
 }
@@ -214,6 +216,12 @@ impl Workload {
             Self::Single => {
                 let three = "insert into marks (tag, n) select $1, 1 from generate_series(1, 3)";
                 db.tenant(&acme).execute(three, &[&tag]).await.map(drop)
+            }
+            Self::NewType if tag == "warm" => db.tenant(&acme).query_typed("select 1", &[]).await.map(drop),
+            Self::NewType => {
+                let three =
+                    "insert into marks (tag, n) select $1, 1 from generate_series(1, 3) returning 'sad'::public.mood";
+                db.tenant(&acme).query_typed(three, &[(&tag, Type::TEXT)]).await.map(drop)
             }
             Self::Copy => {
                 db.with_tenant(&acme, async |tx| {
@@ -381,6 +389,25 @@ async fn a_wire_that_is_cut_in_a_single_statement_or_a_copy_never_lies_either() 
         assert!(tally.unknown_committed > 3 && tally.ok > 3, "{workload:?}: {tally:?}");
         tally.note(workload);
     }
+}
+
+/// The driver asks for a type that it does not know when the statement is answered, and so behind the COMMIT.
+#[tokio::test]
+async fn a_wire_that_is_cut_while_the_driver_looks_up_a_type_never_lies_either() {
+    let (stage, workload) = (Stage::set().await, Workload::NewType);
+    stage.sql("create type public.mood as enum ('glad', 'sad')").await;
+    let proxy = Proxy::start(&stage, Pace::AtOnce).await;
+    let db = Db::connect(&proxy.config(&stage)).await.unwrap();
+    workload.run(&db, "warm").await.unwrap();
+    proxy.reset();
+    workload.run(&db, "size").await.unwrap();
+    let answered = proxy.wire.answered.load(Ordering::SeqCst);
+    drop(db);
+    let mut tally = Tally::default();
+    cut(&stage, &proxy, workload, Way::ToClient, sample(0..=answered, 60), &mut tally).await;
+    report(&format!("{tally:?}; conversation of {answered} bytes"));
+    assert!(tally.unknown_committed > 10, "{tally:?}");
+    tally.note(workload);
 }
 
 /// The control: who takes every lost connection for a transaction that was undone tells a lie at each cut behind the COMMIT.
