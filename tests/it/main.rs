@@ -22,4 +22,6 @@ mod support {
     pub(crate) mod json_schema;
     pub(crate) mod patience;
     pub(crate) mod score;
+    #[cfg(target_os = "linux")]
+    pub(crate) mod terminal;
 }
