@@ -200,6 +200,8 @@ mod tests {
         log.succeeded(four);
         assert!(!log.is_by_conflict(Aborted::ByServer), "the transaction was not aborted then");
         log.unanswered(three);
+        log.succeeded(two);
+        assert!(log.is_by_conflict(Aborted::ByServer), "what succeeded came before");
         log.failed(two, &SqlState::IN_FAILED_SQL_TRANSACTION);
         assert!(!log.is_by_conflict(Aborted::ByServer), "it came later");
     }

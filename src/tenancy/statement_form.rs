@@ -347,6 +347,8 @@ mod tests {
             "set role.x = 1",
             "set app.current_organization_id.x = 1",
             "set roles = 1",
+            "set u = 1",
+            "set local session x",
             "set local rolé = 1",
             "reset statement_timeout",
             "reset session x",

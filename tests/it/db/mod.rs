@@ -1,6 +1,7 @@
 //! Connections.
 
 pub(crate) mod connection;
+pub(crate) mod debug;
 pub(crate) mod extension_schemas;
 pub(crate) mod public_functions;
 pub(crate) mod split_answers;

@@ -4,16 +4,17 @@ use super::isolation_mode::{assert_mismatch, path_fleet};
 use crate::{
     access::service_login::app_name,
     sandbox::Raw,
-    stage::slug,
+    stage::{Stage, slug},
     support::{cgk::Shell, patience::must_end, patience::patient},
 };
 use cgk::{
     Config, Db, Error, ErrorKind, Operator, SetupError,
     config::Isolation,
     lifecycle::{self, CreateManyOptions, CreateOptions, NewTenant},
-    login::{self, DirectRights, LoginOptions},
+    login::{self, DirectRights, LoginOptions, SharedTables},
     migrate::{Migrations, Silent},
     setup::{self, IsolationChange},
+    testing::TestServer,
 };
 
 const ROLE: Isolation = Isolation::Role;
@@ -73,6 +74,36 @@ async fn tenants_that_are_made_meanwhile_keep_it_open_until_all_can_enter_them()
     for tenant in ["acme", "umbrella"] {
         enters(&by_path, tenant).await.unwrap();
     }
+}
+
+/// Also where no login is admitted; a sign-up and a schema that cgk did not make keep nothing open.
+#[tokio::test]
+async fn without_a_login_a_tenant_without_a_role_keeps_it_open_as_well() {
+    let database = TestServer::shared().database().await.unwrap();
+    let config = |isolation| database.config().clone().with_isolation(isolation);
+    let operator = Operator::connect(&config(PATH)).await.unwrap();
+    setup::setup(&operator, &Migrations::bundled(), &mut Silent).await.unwrap();
+    made(&config(PATH), "acme").await.unwrap();
+    let others =
+        "insert into organizations (slug, name) values ('signup', 'x'), ('other', 'x'); create schema tenant_other";
+    Raw::on(&database).await.run(others).await;
+    setup::change_isolation(&config(ROLE), IsolationChange::Start).await.unwrap();
+    let finish = || async { setup::change_isolation(&config(ROLE), IsolationChange::Finish).await };
+    assert_eq!(locked_out(finish().await), ["acme"]);
+    lifecycle::isolate(&Operator::connect(&config(ROLE)).await.unwrap()).await.unwrap();
+    finish().await.unwrap();
+}
+
+/// A login that has no rights of its own on schemas is let in again by its roles alone.
+#[tokio::test]
+async fn a_login_that_lost_a_role_is_let_in_again() {
+    let stage = Stage::set().await;
+    let app = stage.app(ROLE, SharedTables::Registry).await;
+    stage.sql(&format!("revoke {} from {}", stage.role("acme"), stage.app_name())).await;
+    let error = app.tenant(&slug("acme")).query("table marks", &[]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "the control: {error:?}");
+    login::complete(&Operator::connect(&stage.config()).await.unwrap()).await.unwrap();
+    app.tenant(&slug("acme")).query("table marks", &[]).await.unwrap();
 }
 
 /// The rights of path isolation are taken from a login only where it has what replaces them.

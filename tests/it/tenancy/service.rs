@@ -23,6 +23,8 @@ const NONE: Duration = Duration::ZERO;
 #[tokio::test]
 async fn a_ping_needs_no_tenant_and_the_status_counts_connections() {
     let stage = Stage::set().await;
+    // The connection that looked at the database is kept.
+    assert_eq!((stage.db.pool_status().size, stage.db.pool_status().idle), (1, 1));
     stage.db.ping().await.unwrap();
     let status = stage.db.pool_status();
     assert_eq!((status.size_max, status.size, status.idle, status.waiting), (1, 1, 1, 0));
@@ -66,6 +68,8 @@ async fn a_closed_pool_waits_for_its_transactions_and_takes_no_more() {
     let closing = tokio::spawn(async move { db.close(crate::support::patience::HANG).await });
     tokio::task::yield_now().await;
     assert!(!closing.is_finished());
+    let error = stage.db.ping().await.unwrap_err();
+    assert!(matches!(error, Error::Connection(ConnectionError::PoolClosed)), "{error}");
     go_on.notify_one();
     // What was under way commits.
     assert_eq!(work.await.unwrap().unwrap(), 1);
