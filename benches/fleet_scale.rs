@@ -13,7 +13,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 use cgk::{
-    Db, Operator,
+    Db, Operator, drift,
     lifecycle::{self, CreateManyOptions, Creation, NewTenant},
     migrate::{self, Migrations, RunOptions, Scope, Silent, Target},
     testing::{TestDatabase, TestServer},
@@ -56,6 +56,7 @@ async fn main() {
         bench.grow(size).await;
         println!("\n## {size} tenants\n");
         bench.nothing_to_do(size).await;
+        bench.drift(size).await;
         let rounds = if size > 2000 { 3 } else { 5 };
         bench
             .migration("one ADD COLUMN", size, rounds, |n| format!("alter table orders add column bench_{n} int"))
@@ -159,6 +160,35 @@ impl Bench {
                 each * size as f64 / ours
             );
         }
+    }
+
+    /// What a comparison costs: of one tenant, of all for the first time, and of all where nothing has changed since.
+    async fn drift(&self, size: usize) {
+        let (migrations, operator) = (self.files.load(), self.operator().await);
+        // What the migrations make is on record before anything is compared.
+        migrate::rehearse(&operator, &migrations).await.expect("a rehearsal");
+        let one = Scope::Only(vec![self.slugs[size / 2].parse().expect("a slug")]);
+        let timed = async |scope: &Scope, schemas: usize| {
+            let began = Instant::now();
+            let report = drift::verify(&operator, &migrations, scope).await.expect("a report");
+            let time = began.elapsed().as_secs_f64();
+            assert_eq!(report.schemas().filter(|schema| schema.is_clean()).count(), schemas, "{:?}", report.rights);
+            time
+        };
+        let (mut ones, mut again) = (Vec::new(), Vec::new());
+        for _ in 0..7 {
+            ones.push(timed(&one, 1).await);
+        }
+        self.raw.run("truncate public.cgk_stamps").await;
+        let first = timed(&Scope::Everything, size + 1).await;
+        for _ in 0..3 {
+            again.push(timed(&Scope::Everything, size + 1).await);
+        }
+        println!(
+            "drift: {:.0} ms for one tenant; {first:.1} s for all the first time, {:.1} s where nothing has changed",
+            median(ones) * 1e3,
+            median(again)
+        );
     }
 
     /// A migration over the whole fleet, again and again, by every variant in turn.

@@ -79,10 +79,10 @@ union all
         (select 'publications=' || pg_catalog.string_agg(b.pubname::pg_catalog.text
                 || coalesce(' (' || (select pg_catalog.string_agg(a.attname::pg_catalog.text, ', ' order by a.attnum) from pg_catalog.pg_attribute a
                                      where a.attrelid = c.relid and a.attnum = any (pg_catalog.string_to_array(pg_catalog.translate(pg_catalog.to_jsonb(x) ->> 'prattrs', '[] ', ''), ',')::pg_catalog.int2[])) || ')', '')
-                -- The view has the filter's text from PostgreSQL 15 on. Of a partitioned table it may name only the partitions.
-                || case when pg_catalog.to_jsonb(x) ->> 'prqual' is not null then ' where ' || coalesce(
-                       (select pg_catalog.to_jsonb(v) ->> 'rowfilter' from pg_catalog.pg_publication_tables v
-                        where v.pubname = b.pubname and v.schemaname = c.schema::pg_catalog.name and v.tablename = c.relname), '...') else '' end, ', ' order by b.pubname::pg_catalog.text collate "C")
+                || coalesce(' where ' || (
+                       -- PostgreSQL 14 has no filters: there the name is that of the column outside.
+                       select (select pg_catalog.pg_get_expr(prqual, prrelid) from pg_catalog.pg_publication_rel y where y.oid = x.oid)
+                       from (select null::pg_catalog.pg_node_tree as prqual) without), ''), ', ' order by b.pubname::pg_catalog.text collate "C")
          from pg_catalog.pg_publication_rel x join pg_catalog.pg_publication b on b.oid = x.prpubid where c.relkind in ('r', 'p') and x.prrelid = c.relid),
         (select 'comment=' || note.description from pg_catalog.pg_description note where not c.is_ledger and note.objsubid = 0
                 and note.classoid = case c.relkind when 'c' then 'pg_catalog.pg_type'::pg_catalog.regclass else 'pg_catalog.pg_class'::pg_catalog.regclass end
@@ -323,14 +323,16 @@ union all
             select a.amprocnum || ' (' || pg_catalog.format_type(a.amproclefttype, null) || ', ' || pg_catalog.format_type(a.amprocrighttype, null)
                    || ') ' || a.amproc::pg_catalog.oid::pg_catalog.regprocedure::pg_catalog.text as held
             from pg_catalog.pg_amproc a where a.amprocfamily = f.oid) o),
-        case when f.opfowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.opfowner) end)
+        case when f.opfowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.opfowner) end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_opfamily'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
     from held h join pg_catalog.pg_opfamily f on f.oid = h.objid and h.classid = 'pg_catalog.pg_opfamily'::pg_catalog.regclass join s on f.opfnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_opfamily'::pg_catalog.regclass and m.objid = f.oid)
 union all
     -- A cast has no schema; it goes with its source, or else with its target.
     select s.nsp, 'cast', '', pg_catalog.format_type(k.castsource, null) || ' AS ' || pg_catalog.format_type(k.casttarget, null), pg_catalog.concat_ws(E'\x1f',
         'method=' || case k.castmethod when 'f' then k.castfunc::pg_catalog.oid::pg_catalog.regprocedure::pg_catalog.text when 'i' then 'inout' else 'binary' end,
-        case k.castcontext when 'i' then 'context=implicit' when 'a' then 'context=assignment' end)
+        case k.castcontext when 'i' then 'context=implicit' when 'a' then 'context=assignment' end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_cast'::pg_catalog.regclass and note.objoid = k.oid and note.objsubid = 0))
     from (select k.oid, k.castsource from pg_catalog.pg_cast k
           union all
           select k.oid, k.casttarget from pg_catalog.pg_cast k join pg_catalog.pg_type a on a.oid = k.castsource join pg_catalog.pg_type b on b.oid = k.casttarget
@@ -343,15 +345,20 @@ union all
     -- It fires in the whole database; it goes with its function.
     select p.nsp, 'event trigger', '', e.evtname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'event=' || e.evtevent::pg_catalog.text,
         'function=' || p.signature, 'tags=' || (select pg_catalog.string_agg(g, ', ' order by g collate "C") from pg_catalog.unnest(e.evttags) g),
-        'state=' || case e.evtenabled when 'D' then 'disabled' when 'R' then 'replica only' when 'A' then 'always' else 'enabled' end)
+        'state=' || case e.evtenabled when 'D' then 'disabled' when 'R' then 'replica only' when 'A' then 'always' else 'enabled' end,
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass and note.objoid = e.oid and note.objsubid = 0))
     from proc p join pg_catalog.pg_event_trigger e on e.evtfoid = p.procid
     where not exists (select from member m where m.classid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass and m.objid = e.oid)
 union all
-    select s.nsp, 'text search parser', '', f.prsname::pg_catalog.text, 'functions=' || pg_catalog.concat_ws(', ', f.prsstart, f.prstoken, f.prsend, f.prsheadline, f.prslextype)
+    select s.nsp, 'text search parser', '', f.prsname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        'functions=' || pg_catalog.concat_ws(', ', f.prsstart, f.prstoken, f.prsend, f.prsheadline, f.prslextype),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_ts_parser'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
     from held h join pg_catalog.pg_ts_parser f on f.oid = h.objid and h.classid = 'pg_catalog.pg_ts_parser'::pg_catalog.regclass join s on f.prsnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_ts_parser'::pg_catalog.regclass and m.objid = f.oid)
 union all
-    select s.nsp, 'text search template', '', f.tmplname::pg_catalog.text, 'functions=' || pg_catalog.concat_ws(', ', f.tmplinit, f.tmpllexize)
+    select s.nsp, 'text search template', '', f.tmplname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        'functions=' || pg_catalog.concat_ws(', ', f.tmplinit, f.tmpllexize),
+        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_ts_template'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
     from held h join pg_catalog.pg_ts_template f on f.oid = h.objid and h.classid = 'pg_catalog.pg_ts_template'::pg_catalog.regclass join s on f.tmplnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_ts_template'::pg_catalog.regclass and m.objid = f.oid)
 )

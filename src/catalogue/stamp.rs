@@ -86,7 +86,7 @@ const PARTS: [(&str, &str, &str, &str); 20] = [
 ];
 
 /// What can have a comment that is compared: the catalogue, and where its objects are in the query.
-const COMMENTED: [(&str, &str); 14] = [
+const COMMENTED: [(&str, &str); 16] = [
     ("pg_class", "rel"),
     ("pg_constraint", "pg_constraint"),
     ("pg_trigger", "pg_trigger"),
@@ -101,7 +101,12 @@ const COMMENTED: [(&str, &str); 14] = [
     ("pg_ts_dict", "pg_ts_dict"),
     ("pg_conversion", "pg_conversion"),
     ("pg_opclass", "pg_opclass"),
+    ("pg_opfamily", "pg_opfamily"),
+    ("pg_event_trigger", "pg_event_trigger"),
 ];
+
+/// What has no schema, or is rare, and can have a comment that is compared: one look at all of them.
+const SHARED_COMMENTED: [&str; 3] = ["pg_cast", "pg_ts_parser", "pg_ts_template"];
 
 /// Catalogues without schemas whose names the query reads.
 const SHARED: [&str; 8] = [
@@ -163,7 +168,14 @@ pub(crate) fn shared_sql(tag: &str, major: u32) -> String {
             number("pg_depend")
         )
     );
-    let all: Vec<String> = shared.chain(born).chain([extensions]).collect();
+    let comments = SHARED_COMMENTED.iter().enumerate().map(|(index, catalogue)| {
+        let hash = hash("x.objoid::pg_catalog.int8", 250 + index);
+        format!(
+            "select {hash} from pg_catalog.{catalogue} o join pg_catalog.pg_description x on x.objoid = o.oid
+     and x.classoid = 'pg_catalog.{catalogue}'::pg_catalog.regclass and x.objsubid = 0 where o.oid >= 16384"
+        )
+    });
+    let all: Vec<String> = shared.chain(born).chain([extensions]).chain(comments).collect();
     format!(
         "with tenant (name) as materialized (select o.slug::pg_catalog.text from public.organizations o),
 s (nsp, schema, owner, role) as materialized (

@@ -282,12 +282,10 @@ fn totals(report: &DriftReport, began: Instant) -> String {
             strays.push_str(&format!("; {number} {what}"));
         }
     }
-    format!(
-        "{}: {}{strays}, in {}.",
-        count(report.schemas().count(), "schema"),
-        parts.join(", "),
-        time::elapsed(began.elapsed())
-    )
+    // No schema at all: there is nothing to say of them.
+    let split = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
+    let number = count(report.schemas().count(), "schema");
+    format!("{number}{split}{strays}, in {}.", time::elapsed(began.elapsed()))
 }
 
 fn record(schema: &SchemaDrift) -> impl Serialize + '_ {

@@ -99,6 +99,8 @@ pub struct ServerFacts {
     /// What the database has written down of itself; shared by the connections of one operator, because the first setup
     /// writes it.
     tag: Arc<OnceLock<DatabaseTag>>,
+    /// Whether a transaction of the session is READ COMMITTED unless it says otherwise.
+    pub(crate) reads_committed: bool,
     /// The database's encoding, for instance `UTF8`.
     pub encoding: String,
     /// How the database kept tenants apart when the connection was made; `None` where no setup has written that down.
@@ -332,14 +334,24 @@ async fn open(config: &Config, tls: &MakeRustlsConnect, overridden: Overridden) 
     Ok(client)
 }
 
+/// Whether the session's role may create in `public`. Asked for a role that has the right through another, the server collects
+/// everything that it is a member of, which may be all tenants' roles; that the database's owner has what `pg_database_owner` has
+/// is told without.
+const CREATES_IN_PUBLIC: &str = "(select case
+        when r.oid = (select b.datdba from pg_catalog.pg_database b where b.datname = pg_catalog.current_database())
+             and exists (select from pg_catalog.aclexplode(n.nspacl) a join pg_catalog.pg_roles g on g.oid = a.grantee
+                         where a.privilege_type = 'CREATE' and g.rolname = 'pg_database_owner') then true
+        else pg_catalog.has_schema_privilege(n.oid, 'create') end
+     from pg_catalog.pg_namespace n where n.nspname = 'public')";
+
 async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, Overridden)> {
     let doing = || while_doing(format!("look at the server at {}", config.target()));
     let rows = client
         .query_typed(
-            "select pg_catalog.current_setting('server_version'), pg_catalog.current_setting('server_version_num')::pg_catalog.int4,
+            &format!("select pg_catalog.current_setting('server_version'), pg_catalog.current_setting('server_version_num')::pg_catalog.int4,
                     pg_catalog.current_database()::pg_catalog.text, current_user::pg_catalog.text, r.rolsuper, r.rolcreaterole or r.rolsuper,
                     pg_catalog.has_database_privilege(pg_catalog.current_database(), 'create'),
-                    (select pg_catalog.has_schema_privilege(n.oid, 'create') from pg_catalog.pg_namespace n where n.nspname = 'public'),
+                    {CREATES_IN_PUBLIC},
                     exists (select from pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
                             where n.nspname = 'public' and a.grantee = 0 and a.privilege_type = 'CREATE'),
                     (select s.version from pg_catalog.pg_stat_ssl s where s.pid = pg_catalog.pg_backend_pid() and s.ssl),
@@ -351,8 +363,9 @@ async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, Overridd
                     exists (select from pg_catalog.pg_policy p join pg_catalog.pg_class c on c.oid = p.polrelid
                             join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                             where n.nspname = 'public' and c.relname = 'organizations'
-                            and p.polname::pg_catalog.text = 'cgk_login_' || current_user::pg_catalog.text)
-             from pg_catalog.pg_roles r where r.rolname = current_user",
+                            and p.polname::pg_catalog.text = 'cgk_login_' || current_user::pg_catalog.text),
+                    pg_catalog.current_setting('default_transaction_isolation') = 'read committed'
+             from pg_catalog.pg_roles r where r.rolname = current_user"),
             &[],
         )
         .await
@@ -383,6 +396,7 @@ async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, Overridd
         standby: row.try_get(14).map_err(doing())?,
         encoding: row.try_get(12).map_err(doing())?,
         isolation: None,
+        reads_committed: row.try_get(17).map_err(doing())?,
     };
     Ok((facts, overridden))
 }

@@ -14,6 +14,7 @@ use super::{
     Operator,
     message::{self, Answer, Kept},
 };
+use crate::sql::TransactionWords;
 use std::sync::atomic::Ordering;
 use tokio_postgres::{Error, error::SqlState};
 
@@ -36,7 +37,7 @@ pub(crate) enum Commits {
 
 /// The end of a message: the session as it was when it was opened. What a deferred trigger leaves comes before the reset
 /// where the transaction ends here; where it goes on, its constraints keep their modes and the session stays marked.
-fn within_transaction(commits: Commits) -> String {
+fn within_transaction(commits: Commits, words: TransactionWords) -> String {
     let deferred = match commits {
         Commits::WithMessage => "set constraints all immediate; ",
         Commits::Later => "",
@@ -44,21 +45,29 @@ fn within_transaction(commits: Commits) -> String {
     // A BEGIN that a file hides from us leaves its transaction open behind the message. Where there is none, the first of the two
     // makes the implicit transaction an explicit one, without a warning.
     let committed = match commits {
-        Commits::WithMessage => " begin; commit;",
-        Commits::Later => "",
+        Commits::WithMessage if words.begins => " begin; commit;",
+        Commits::WithMessage | Commits::Later => "",
     };
-    format!("{deferred}{BETWEEN_FILES} reset session authorization; reset role; select {UNLOCK};{committed}")
+    // RESET SESSION AUTHORIZATION gives up the role as well.
+    format!("{deferred}{BETWEEN_FILES} reset session authorization; select {UNLOCK};{committed}")
 }
 
 impl Operator {
-    /// Sends a message that holds statements of a user's files, on a session that is as new, and leaves it as new.
+    /// Sends a message that holds statements of a user's files, on a session that is as new, and leaves it as new. `words` are
+    /// those of the files.
     ///
     /// With [`Commits::Later`] the caller marks the session when the transaction has ended.
     ///
     /// Cancel safety: dropped, the session stays marked, and the next message begins with a reset.
-    pub(crate) async fn run_files(&self, mut sql: String, commits: Commits, kept: Kept) -> Result<Answer, Error> {
+    pub(crate) async fn run_files(
+        &self,
+        mut sql: String,
+        words: TransactionWords,
+        commits: Commits,
+        kept: Kept,
+    ) -> Result<Answer, Error> {
         self.reset_session().await?;
-        sql.push_str(&within_transaction(commits));
+        sql.push_str(&within_transaction(commits, words));
         self.mark_session();
         let answer = message::run_keeping(self.client(), &sql, kept).await?;
         if answer.error.is_none() {

@@ -1,38 +1,63 @@
 //! Takes known differences out of a report: they are counted and shown, and are no drift. Beside the rules of the configuration
 //! there are those of this file, for the ledgers of other tools.
 
-use super::report::{Change, Difference, DriftReport, IgnoredDifference};
+use super::{
+    compare::Catalogue,
+    report::{Change, Difference, DriftReport, IgnoredDifference},
+};
 use crate::{config::IgnoreRule, ident::SchemaName};
 
-/// Tables in which other tools note what they did, and whose they are. The rows that a database had before cgk stay there, or
-/// the tool goes on with a part of the database.
-const LEDGERS: &[(&str, &str)] = &[
-    ("_prisma_migrations", "Prisma"),
-    ("__diesel_schema_migrations", "Diesel"),
-    ("flyway_schema_history", "Flyway"),
-    ("goose_db_version", "goose"),
-    ("_sqlx_migrations", "sqlx"),
-    ("__drizzle_migrations", "Drizzle"),
-    ("ar_internal_metadata", "Rails"),
-    ("django_migrations", "Django"),
-    ("pgmigrations", "node-pg-migrate"),
-    ("knex_migrations", "Knex"),
-    ("knex_migrations_lock", "Knex"),
-    ("alembic_version", "Alembic"),
-    ("databasechangelog", "Liquibase"),
-    ("databasechangeloglock", "Liquibase"),
-    ("refinery_schema_history", "refinery"),
-    ("gorp_migrations", "sql-migrate"),
-    ("SequelizeMeta", "Sequelize"),
-    ("kysely_migration", "Kysely"),
-    ("kysely_migration_lock", "Kysely"),
+/// Tables in which other tools note what they did, whose they are, and columns by which they are known. The rows that a database
+/// had before cgk stay there, or the tool goes on with a part of the database.
+const LEDGERS: &[(&str, &str, &[&str])] = &[
+    ("_prisma_migrations", "Prisma", &["checksum", "migration_name", "started_at"]),
+    ("__diesel_schema_migrations", "Diesel", &["version", "run_on"]),
+    ("flyway_schema_history", "Flyway", &["installed_rank", "version", "script", "success"]),
+    ("goose_db_version", "goose", &["version_id", "is_applied"]),
+    ("_sqlx_migrations", "sqlx", &["version", "description", "checksum", "success"]),
+    ("__drizzle_migrations", "Drizzle", &["hash", "created_at"]),
+    ("ar_internal_metadata", "Rails", &["key", "value"]),
+    ("django_migrations", "Django", &["app", "name", "applied"]),
+    ("pgmigrations", "node-pg-migrate", &["name", "run_on"]),
+    ("knex_migrations", "Knex", &["name", "batch", "migration_time"]),
+    ("knex_migrations_lock", "Knex", &["is_locked"]),
+    ("alembic_version", "Alembic", &["version_num"]),
+    ("databasechangelog", "Liquibase", &["id", "author", "filename"]),
+    ("databasechangeloglock", "Liquibase", &["id", "locked"]),
+    ("refinery_schema_history", "refinery", &["version", "name", "applied_on", "checksum"]),
+    ("gorp_migrations", "sql-migrate", &["id", "applied_at"]),
+    ("SequelizeMeta", "Sequelize", &["name"]),
+    ("kysely_migration", "Kysely", &["name", "timestamp"]),
+    ("kysely_migration_lock", "Kysely", &["is_locked"]),
 ];
 
 /// Whose ledger it is that a table of no migration's is.
-fn foreign_ledger(difference: &Difference) -> Option<String> {
-    let (name, tool) = LEDGERS.iter().find(|(name, _)| *name == difference.object)?;
+pub(super) fn foreign_ledger(difference: &Difference) -> Option<String> {
+    let (name, tool, _) = LEDGERS.iter().find(|(name, ..)| *name == difference.object)?;
     (difference.kind == "table" && difference.change == Change::Unexpected)
         .then(|| format!("{name} is the ledger of {tool}; cgk leaves it alone"))
+}
+
+/// Makes of a table that has only the name of another tool's ledger, or that others may get at, a difference that is not ignored.
+pub(super) fn doubt(differences: &mut [Difference], found: &Catalogue) {
+    for difference in differences.iter_mut().filter(|difference| foreign_ledger(difference).is_some()) {
+        let Some((name, tool, known)) = LEDGERS.iter().find(|(name, ..)| *name == difference.object) else { continue };
+        let columns = found.columns_of(name);
+        let is_the_tools = known.iter().all(|column| columns.iter().any(|found| found == column));
+        let table = found.objects.iter().find(|(key, _)| key.kind == "table" && key.name == *name);
+        let grants = table.and_then(|(_, facts)| facts.get("grants")).map_or("", String::as_str);
+        let is_open = grants.split("; ").any(|held| !held.is_empty() && !held.starts_with("the tenant's role: "));
+        if !is_the_tools {
+            let what = format!(
+                "not from any migration; named as the ledger of {tool}, without its columns {}",
+                known.join(", ")
+            );
+            difference.change = Change::Wrong { what };
+        } else if is_open {
+            let what = format!("not from any migration; the ledger of {tool}, and others have rights on it: {grants}");
+            difference.change = Change::Wrong { what };
+        }
+    }
 }
 
 /// Moves the differences that a rule is about to the ignored ones. With `everything` the rules that matched nothing are noted.

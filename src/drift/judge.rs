@@ -2,9 +2,11 @@
 
 use super::{
     compare::differences,
+    ignore,
     inspect::{Inspection, Ledger},
     reference::References,
     report::{Change, Difference, NotCompared, SchemaDrift},
+    volatile,
 };
 use crate::{
     error::Result,
@@ -52,7 +54,11 @@ pub(super) async fn judge(
         given.forget_grants_to_the_tenant();
         there.forget_grants_to_the_tenant();
     }
-    drift.differences.extend(differences(&given, &there));
+    let mut found = differences(&given, &there);
+    let files: Vec<_> = applied.iter().map(|place| &source.files()[*place]).collect();
+    volatile::note(&mut found, &given, &there, &files);
+    ignore::doubt(&mut found, &there);
+    drift.differences.extend(found);
     Ok(drift)
 }
 

@@ -90,7 +90,7 @@ impl Place<'_> {
 
     fn wrong(&self, what: String, fix: String) -> Difference {
         let fix = vec![FixStatement::about_role(fix)];
-        Difference { kind: "login".into(), object: self.login.to_owned(), change: Change::Wrong { what }, fix }
+        Difference { fix, ..Difference::new("login", self.login, Change::Wrong { what }) }
     }
 
     fn shown(&self) -> String {

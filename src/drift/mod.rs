@@ -38,6 +38,7 @@ mod report;
 mod restored;
 mod roles;
 mod stamps;
+mod volatile;
 
 pub use report::{Change, Difference, DriftReport, FixStatement, IgnoredDifference, NotCompared, SchemaDrift};
 
@@ -183,6 +184,9 @@ select 1 / (case when f.text = {} then 1 else 0 end) from ({}) f (kind, schema, 
         catalogue::fingerprint_sql(&schemas, operator.config().isolation()),
     );
     let mut differences = compare::differences(&given, &found.catalogue);
+    // The other tool's ledger may stay, and is no reason to refuse the schema.
+    ignore::doubt(&mut differences, &found.catalogue);
+    differences.retain(|difference| ignore::foreign_ledger(difference).is_none());
     fix::fill(&mut differences, schema, role, found.owner.as_ref());
     Ok(Comparison { differences, guard })
 }

@@ -137,6 +137,8 @@ pub struct Difference {
     /// known. What they make, change or drop is named with its schema; definitions and expressions are as the server writes
     /// them for a search path of the schema alone. [`SchemaDrift::fix_script`] sets it and puts them in order.
     pub fix: Vec<FixStatement>,
+    /// What in the files may have made the difference, where nobody need have: a clock or a random value. A likely cause, no proof.
+    pub note: Option<String>,
 }
 
 /// One statement of a [`Difference::fix`].
@@ -178,7 +180,7 @@ pub enum Change {
 
 impl Difference {
     pub(crate) fn new(kind: &str, object: impl Into<String>, change: Change) -> Self {
-        Self { kind: kind.into(), object: object.into(), change, fix: Vec::new() }
+        Self { kind: kind.into(), object: object.into(), change, fix: Vec::new(), note: None }
     }
 
     /// Whether somebody beside the tenant's role has a right that no migration gives.
@@ -214,6 +216,10 @@ impl fmt::Display for Difference {
                 }
                 write!(f, ", migrations give {}", given.as_deref().unwrap_or("none"))
             }
+        }?;
+        match &self.note {
+            Some(note) => write!(f, " ({note})"),
+            None => Ok(()),
         }
     }
 }

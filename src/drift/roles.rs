@@ -314,7 +314,7 @@ fn without_default_rights<'g>(
 
 fn wrong(kind: &str, object: &str, what: String, fixes: &[String]) -> Difference {
     let fix = fixes.iter().map(|sql| FixStatement::about_role(sql.clone())).collect();
-    Difference { kind: kind.into(), object: object.into(), change: Change::Wrong { what }, fix }
+    Difference { fix, ..Difference::new(kind, object, Change::Wrong { what }) }
 }
 
 fn attribute(name: &str) -> &'static str {

@@ -137,8 +137,13 @@ pub(crate) fn insert_sql(schema: &SchemaName, file: &MigrationFile, demanded: &s
 
 /// Demands that the ledger holds these rows and no others: a trigger or a rule on it can drop or change what is written.
 pub(crate) fn demand_sql(schema: &SchemaName, rows: &[Applied]) -> String {
+    demand_digest_sql(schema, &LedgerDigest::of(rows))
+}
+
+/// The same for rows with this digest.
+pub(crate) fn demand_digest_sql(schema: &SchemaName, digest: &LedgerDigest) -> String {
     let table = schema.qualified(LEDGER_TABLE);
-    let digest = literal(LedgerDigest::of(rows).as_str());
+    let digest = literal(digest.as_str());
     row_check::demand_sql(&table, &format!("{DIGEST} = {digest}"), &format!("from {table}"))
 }
 
@@ -156,9 +161,13 @@ pub(crate) fn demand_row_sql(schema: &SchemaName, file: &MigrationFile) -> Strin
 
 /// Writes head and digest of what the ledger holds now.
 pub(crate) fn comment_sql(schema: &SchemaName, rows: &[Applied]) -> String {
+    comment_digest_sql(schema, rows, &LedgerDigest::of(rows))
+}
+
+/// The same; the digest is that of the rows.
+pub(crate) fn comment_digest_sql(schema: &SchemaName, rows: &[Applied], digest: &LedgerDigest) -> String {
     let head = rows.iter().map(|row| row.id.version.get()).max().unwrap_or(0);
-    let comment =
-        format!("{COMMENT_FORMAT} head={head} applied={} sha256={}", rows.len(), LedgerDigest::of(rows).as_str());
+    let comment = format!("{COMMENT_FORMAT} head={head} applied={} sha256={}", rows.len(), digest.as_str());
     let table = schema.qualified(LEDGER_TABLE);
     format!("comment on table {table} is {};\n", literal(&comment))
 }

@@ -140,19 +140,28 @@ pub(crate) async fn facts_rows(
 
 /// Expressions: whether the operator may act as the role `r`, and whether it may let others. Asked of one tenant only: for
 /// a fleet each answer would walk all memberships anew.
-fn acting_sql(operator: &Operator, slugs: &Slugs) -> (&'static str, &'static str) {
+fn acting_sql(operator: &Operator, slugs: &Slugs) -> (String, String) {
     match (slugs.named.len() == 1, operator.facts().major() >= 16) {
-        (false, _) => ("false", "false"),
-        (true, true) => (
-            "coalesce(pg_catalog.pg_has_role(r.oid, 'set'), false)",
-            "coalesce(pg_catalog.pg_has_role(r.oid, 'member with admin option'), false)",
-        ),
+        (false, _) => ("false".into(), "false".into()),
+        (true, true) => {
+            (member_sql("set", "and m.set_option"), member_sql("member with admin option", "and m.admin_option"))
+        }
         // Before PostgreSQL 16 whoever may create roles may hand them on.
         (true, false) => (
-            "coalesce(pg_catalog.pg_has_role(r.oid, 'member'), false)",
-            "(select m.rolcreaterole or m.rolsuper from pg_catalog.pg_roles m where m.rolname = current_user)",
+            member_sql("member", ""),
+            "(select m.rolcreaterole or m.rolsuper from pg_catalog.pg_roles m where m.rolname = current_user)".into(),
         ),
     }
+}
+
+/// Whether the operator is a member of the role `r`. The server answers that by collecting everything that the operator is a
+/// member of, which may be all tenants' roles; a membership of its own is one row that an index finds.
+fn member_sql(privilege: &str, option: &str) -> String {
+    format!(
+        "case when exists (select from pg_catalog.pg_auth_members m where m.roleid = r.oid {option}
+              and m.member = (select u.oid from pg_catalog.pg_roles u where u.rolname = current_user)) then true
+         else coalesce(pg_catalog.pg_has_role(r.oid, '{privilege}'), false) end"
+    )
 }
 
 /// Reads a row of the answer; `last` is the slug of the one before, because equal ones follow each other.

@@ -14,6 +14,8 @@ pub(crate) mod rewrite;
 pub(crate) mod scan;
 pub(crate) mod shape;
 mod token;
+mod transaction_words;
 
 pub(crate) use scan::{Cut, cut};
 pub(crate) use token::{Statement, Token, TokenKind};
+pub(crate) use transaction_words::TransactionWords;

@@ -37,7 +37,12 @@ pub(crate) fn check(statement: &Statement, text: &str) -> Option<String> {
         Shape::Vacuum { tables, .. } => {
             let there =
                 tables.iter().map(|table| format!("    perform {}::pg_catalog.regclass;\n", literal(&written(table))));
-            VACUUM.replace("{there}", &there.collect::<String>()).replace("{statement}", &literal(text))
+            let refused =
+                vacuum_refused(statement, !tables.is_empty()).map_or_else(|| "null".to_owned(), |why| raise_sql(&why));
+            VACUUM
+                .replace("{there}", &there.collect::<String>())
+                .replace("{statement}", &literal(text))
+                .replace("{refused}", &refused)
         }
         _ => return None,
     };
@@ -49,7 +54,32 @@ fn relation(name: &Name) -> String {
 }
 
 fn raise(message: &str) -> String {
-    format!("begin raise exception using errcode = '0A000', message = {}; end", literal(message))
+    format!("begin {}; end", raise_sql(message))
+}
+
+fn raise_sql(message: &str) -> String {
+    format!("raise exception using errcode = '0A000', message = {}", literal(message))
+}
+
+/// What the server has against the options of a VACUUM, of those that it looks at only where no transaction is open.
+fn vacuum_refused(statement: &Statement, names_tables: bool) -> Option<String> {
+    let options: Vec<_> = shape::options(&statement.tokens).collect();
+    let says = |name: &str, on: bool| options.iter().any(|(option, value)| *option == name && *value == Some(on));
+    if says("full", true) && says("disable_page_skipping", true) {
+        Some("VACUUM option DISABLE_PAGE_SKIPPING cannot be used with FULL".into())
+    } else if says("full", true) && says("process_toast", false) {
+        Some("PROCESS_TOAST required with VACUUM FULL".into())
+    } else if says("only_database_stats", true) && names_tables {
+        Some("ONLY_DATABASE_STATS cannot be specified with a list of tables".into())
+    } else if says("only_database_stats", true)
+        && options
+            .iter()
+            .any(|(option, value)| !["only_database_stats", "verbose"].contains(option) && *value != Some(false))
+    {
+        Some("ONLY_DATABASE_STATS cannot be specified with other VACUUM options".into())
+    } else {
+        None
+    }
 }
 
 const CREATE_INDEX: &str = "
@@ -102,10 +132,10 @@ begin
     end if;
 end";
 
-/// The server reads the options before it looks whether it is in a transaction.
+/// The server reads the options before it looks whether it is in a transaction, but for those of [`vacuum_refused`].
 const VACUUM: &str = "
 begin
 {there}    execute {statement};
 exception when active_sql_transaction then
-    null;
+    {refused};
 end";

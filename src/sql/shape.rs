@@ -507,12 +507,22 @@ fn after(tokens: &[Token], from: usize, phrase: &[&str]) -> Option<Name> {
 
 /// Whether a list of options right behind the first word switches one on.
 fn options_say(tokens: &[Token], option: &str) -> bool {
-    if !tokens.get(1).is_some_and(|token| token.is_sign('(')) {
-        return false;
-    }
-    let options = tokens[2..].split(|token| token.is_sign(')')).next().unwrap_or_default();
-    options.split(|token| token.is_sign(',')).any(|one| {
-        one.first().and_then(Token::word) == Some(option)
-            && !matches!(one.get(1).and_then(Token::word), Some("false" | "off"))
+    options(tokens).any(|(name, value)| name == option && value != Some(false))
+}
+
+/// The options in a list right behind the first word, and whether each is switched on or off; `None` where that is said by a number.
+pub(super) fn options(tokens: &[Token]) -> impl Iterator<Item = (&str, Option<bool>)> {
+    let list = tokens.get(1).filter(|token| token.is_sign('(')).and(tokens.get(2..)).unwrap_or_default();
+    let list = list.split(|token| token.is_sign(')')).next().unwrap_or_default();
+    list.split(|token| token.is_sign(',')).filter_map(|one| {
+        let value = match one.get(1) {
+            None => Some(true),
+            Some(token) => match token.word().or(token.text()) {
+                Some("false" | "off") => Some(false),
+                Some(_) => Some(true),
+                None => None,
+            },
+        };
+        Some((one.first()?.word()?, value))
     })
 }

@@ -129,8 +129,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     if exit == Exit::Done {
         printer.info(format!("Next: {} applies what is newer.", paint(COMMAND, "cgk migrate")));
         if let Some(table) = &arguments.from_table {
-            let verify = paint(COMMAND, "cgk tenant:verify");
-            printer.info(format!("Table {} still exists; {verify} reports it until you drop it.", sanitize(table)));
+            printer.info(format!("Table {} still exists: drop it when nothing needs it.", sanitize(table)));
         }
     }
     Ok(exit)

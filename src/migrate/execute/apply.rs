@@ -30,7 +30,9 @@ use crate::{
         plan::Plan,
     },
     migration::{MigrationId, Place, Set},
-    row_check, sqlstate,
+    row_check,
+    sql::TransactionWords,
+    sqlstate,
 };
 use rand::RngExt as _;
 use std::{
@@ -192,8 +194,10 @@ pub(crate) async fn observe(operator: &Operator, unit: &Unit<'_>) -> Result<Answ
     let script = script_of(operator, unit, LockWait::Block);
     let schema = &unit.plan.schema;
     let doing = || while_doing(format!("migrate schema {:?}", schema.as_str()));
-    let mut answer =
-        operator.run_files(script.sql.clone(), unit.commits, Kept::Marked(MARKS.into())).await.map_err(doing())?;
+    let mut answer = operator
+        .run_files(script.sql.clone(), words_of(unit), unit.commits, Kept::Marked(MARKS.into()))
+        .await
+        .map_err(doing())?;
     let Some(error) = answer.error.take() else { return Ok(answer) };
     let failed = Answer { error: Some(error), ..answer };
     match judge(&script, operator, unit, failed)? {
@@ -294,7 +298,7 @@ async fn together(operator: &Operator, unit: &Unit<'_>, turn: LockWait) -> Resul
     let mut patience = PollBackoff::of(operator);
     loop {
         let answer = operator
-            .run_files(script.sql.clone(), unit.commits, script.kept())
+            .run_files(script.sql.clone(), words_of(unit), unit.commits, script.kept())
             .await
             .map_err(while_doing(format!("migrate schema {:?}", schema.as_str())))?;
         match judge(&script, operator, unit, answer)? {
@@ -361,12 +365,16 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
     // Whatever the database's default is: the check behind the lock must see what the lock's last holder committed.
     match (unit.commits, guard::is_needed(operator, plan)) {
         (Commits::WithMessage, true) => script.line(guard::BEGIN_GUARDED),
+        // The first statement of a message that commits begins its transaction: as the session's default is.
+        (Commits::WithMessage, false) if operator.facts().reads_committed => {}
         (Commits::WithMessage, false) | (Commits::Later, _) => {
             script.line("set transaction isolation level read committed;");
         }
     }
     // The clock of a statement runs from its beginning, so what waits cannot lift its own timeout.
-    script.line("set local statement_timeout = 0;");
+    if turn == LockWait::Block {
+        script.line("set local statement_timeout = 0;");
+    }
     // One statement for all that needs no look at tables, because each costs the server as much as a small migration; its
     // columns are worked out from left to right. Waiting for one's turn may take longer than any lock or statement of a
     // migration. The steps' lock is never waited for: a waiting statement has a snapshot, and CREATE INDEX CONCURRENTLY waits
@@ -412,7 +420,7 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
         script.line(observe);
         script.line(&format!("reset all;\nselect {};", [timeouts.to_vec(), vec![path.clone()]].concat().join(", ")));
     }
-    if !plan.pending.is_empty() {
+    if plan.pending.first().is_some_and(|first| guard::may_end(first)) {
         script.line(&guard::open_sql());
     }
     match plan.pending.first() {
@@ -428,7 +436,9 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
         if number > 0 {
             // A file leaves nothing in the session for the next one: released on its own, that one would not have it.
             script.line(BETWEEN_FILES);
-            script.line(&guard::open_sql());
+            if guard::may_end(file) {
+                script.line(&guard::open_sql());
+            }
             script.part(PartKind::File(file), &[vec![UNLOCK.to_owned()], settings.clone()].concat());
         }
         // A file may end in a comment or without a semicolon.
@@ -438,14 +448,18 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
         };
         script.line(&format!("{text}\n;"));
         // What the file has SET is not for the statements of cgk's behind it.
-        script.line("set local statement_timeout = 0;");
+        if file.words().timeouts {
+            script.line("set local statement_timeout = 0;");
+        }
         if unit.purpose == Purpose::Drop {
             script.part(PartKind::Outside(file), &timeouts);
             script.demand(&keeps_to(schema));
         }
         script.part(PartKind::Record(file), &timeouts);
         script.line(&ledger::insert_sql(schema, file, &still_there));
-        script.line(&guard::close_sql());
+        if guard::may_end(file) {
+            script.line(&guard::close_sql());
+        }
         if let Some(observe) = unit.observed_after(number + 1) {
             script.line(&format!("reset all;\n{observe}"));
         }
@@ -457,8 +471,9 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
         return script;
     }
     let applied = plan.applied_after();
-    script.line(&ledger::demand_sql(schema, &applied));
-    script.line(&ledger::comment_sql(schema, &applied));
+    let digest = LedgerDigest::of(&applied);
+    script.line(&ledger::demand_digest_sql(schema, &digest));
+    script.line(&ledger::comment_digest_sql(schema, &applied, &digest));
     let files = unit.files.map(|(record, set)| record.sql(set, &plan.pending)).unwrap_or_default();
     if !files.is_empty() {
         // The table is the operator's.
@@ -467,6 +482,11 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
         script.line(&files);
     }
     script
+}
+
+/// What the texts of a unit's files could do to the transaction.
+fn words_of(unit: &Unit<'_>) -> TransactionWords {
+    unit.plan.pending.iter().fold(TransactionWords::default(), |words, file| words.and(file.words()))
 }
 
 /// The file that ended the transaction of its message, where an error tells of one.
@@ -489,9 +509,10 @@ fn transaction_ended<'a>(kind: PartKind<'a>, error: &DbError, is_armed: bool) ->
 /// named; file by file, each has an end of its own.
 fn ended_with<'a>(unit: &Unit<'a>, reached: &Reached<PartKind<'a>>) -> Option<&'a MigrationFile> {
     let [file] = &*unit.plan.pending else { return None };
-    // Before the end are the ledger's row, the guard, the look at the ledger and the comment; then the row of the fleet's files, where it is new.
+    // Before the end are the ledger's row, the guard where the file has one, the look at the ledger and the comment; then the row of
+    // the fleet's files, where it is new.
     let is_end = match reached.kind {
-        PartKind::Record(_) => reached.completed >= 4,
+        PartKind::Record(_) => reached.completed >= 3 + usize::from(guard::may_end(file)),
         PartKind::Files => reached.completed >= 1,
         _ => false,
     };
@@ -590,6 +611,13 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
         // Another role may not even write the ledger's row.
         Some(PartKind::Record(file)) if failed_demand || *state == SqlState::INSUFFICIENT_PRIVILEGE => {
             Err(left_the_schema(doing, file))
+        }
+        // It dropped or renamed the ledger, or the whole schema, in a way that no lint reads.
+        Some(PartKind::Record(file))
+            if [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME].contains(state)
+                && db_error.message().contains(ledger::LEDGER_TABLE) =>
+        {
+            Err(failure(schema, file, None, source))
         }
         Some(PartKind::Outside(file)) if failed_demand => {
             Err(Error::Migration(MigrationError::NotRehearsable { file: file.path().to_owned() }))

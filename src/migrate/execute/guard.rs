@@ -2,13 +2,17 @@
 //!
 //! A cursor WITH HOLD is carried out when its transaction commits. This one then asks for a parameter that does not exist, so
 //! that a COMMIT before it is closed fails, and undoes everything, however it was hidden from us. A ROLLBACK takes the cursor
-//! with it, and then closing it fails. Two statements a file and no table, no function, no object of the session.
+//! with it, and then closing it fails. Two statements a file and no table, no function, no object of the session; none for a file
+//! without any of the words for it.
 //!
 //! Behind a ROLLBACK the server begins a transaction in which there is no such cursor, and a COMMIT there would keep what is
 //! between the two. So the session's transactions are read-only but for ours, which says that it writes: what stands behind a
 //! ROLLBACK is refused. The word must be in the text for that, and a message in which it is not has no need of it.
 
-use crate::{db::Operator, migrate::plan::Plan};
+use crate::{
+    db::Operator,
+    migrate::{files::file::MigrationFile, plan::Plan},
+};
 use tokio_postgres::error::{DbError, SqlState};
 
 const CURSOR: &str = "cgk_transaction";
@@ -37,12 +41,12 @@ set transaction isolation level read committed, read write;";
 /// Whether a ROLLBACK may be hidden in a file of a plan: the server knows two words for it, written in letters only. Where the
 /// session may not write at all, nothing has to be kept from writing.
 pub(crate) fn is_needed(operator: &Operator, plan: &Plan<'_>) -> bool {
-    !operator.facts().read_only && plan.pending.iter().any(|file| may_roll_back(file.sql()))
+    !operator.facts().read_only && plan.pending.iter().any(|file| file.words().rolls_back)
 }
 
-fn may_roll_back(sql: &str) -> bool {
-    let holds = |word: &str| sql.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()));
-    holds("rollback") || holds("abort")
+/// Whether a file needs [`open_sql`] and [`close_sql`]: without one of the words for it, it cannot end its transaction.
+pub(crate) fn may_end(file: &MigrationFile) -> bool {
+    file.words().ends
 }
 
 /// What a file has done to the transaction that it is part of.

@@ -34,6 +34,7 @@ pub struct MigrationFile {
     statements: Vec<sql::Statement>,
     comments: Vec<Range<usize>>,
     transactional: bool,
+    words: sql::TransactionWords,
 }
 
 impl MigrationFile {
@@ -73,6 +74,11 @@ impl MigrationFile {
         self.statements.iter().map(|statement| &self.sql[statement.range.clone()])
     }
 
+    /// What its text could do to the transaction that it is part of.
+    pub(crate) fn words(&self) -> sql::TransactionWords {
+        self.words
+    }
+
     pub(crate) fn statements(&self) -> &[sql::Statement] {
         &self.statements
     }
@@ -105,7 +111,7 @@ impl MigrationFile {
 
     /// A file that no lint has seen.
     #[cfg(test)]
-    pub(in crate::migrate) fn unchecked(name: &str, text: &str) -> Self {
+    pub(crate) fn unchecked(name: &str, text: &str) -> Self {
         Self::parse(FileText::of(name.into(), text)).unwrap()
     }
 
@@ -147,6 +153,7 @@ impl MigrationFile {
         let first = comments.first().filter(|range| range.start == 0).map(|range| &sql[range.clone()]);
         let transactional = transactional.unwrap_or(true) && !said.without_transaction && !first.is_some_and(is_marker);
         let (refused_directives, rollback_headings) = (said.refused, said.rollbacks);
+        let words = sql::TransactionWords::of(&sql);
         Ok(Self {
             id,
             earlier,
@@ -160,6 +167,7 @@ impl MigrationFile {
             statements,
             comments,
             transactional,
+            words,
         })
     }
 }

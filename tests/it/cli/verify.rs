@@ -37,6 +37,23 @@ async fn drift_is_found_named_and_repaired() {
 }
 
 #[tokio::test]
+async fn without_a_tenant_there_is_nothing_to_say_of_them() {
+    let database = TestServer::shared().database().await.unwrap();
+    let shell = Shell::on(&database);
+    shell.write_migrations();
+    shell.transcript(&["setup:database -q"]);
+    for arguments in [&["tenant:verify", "--all"][..], &["tenant:verify", "--all", "--sql"]] {
+        let answer = shell.run(arguments);
+        let said = format!("{}{}", answer.stdout, answer.stderr);
+        assert!(said.contains("0 schemas, in "), "{said}");
+        assert_eq!(answer.code, 0);
+    }
+    // The control: with one there is.
+    shell.transcript(&["tenant:create acme -q"]);
+    assert!(shell.run(&["tenant:verify", "--all"]).stdout.contains("1 schema: 1 without differences, in "));
+}
+
+#[tokio::test]
 async fn schemas_are_adopted() {
     let database = TestServer::shared().database().await.unwrap();
     let shell = Shell::on(&database);

@@ -14,3 +14,4 @@ pub(crate) mod schemas;
 pub(crate) mod sql;
 pub(crate) mod stamps;
 pub(crate) mod step_forms;
+pub(crate) mod volatile;

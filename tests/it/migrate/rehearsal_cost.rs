@@ -1,7 +1,7 @@
 //! What a rehearsal of a large set costs, in looks at the catalogue: none before the set is known to apply, and one for each
-//! number of files that is not on record.
+//! number of files that is not on record; and what a small file costs in statements.
 
-use crate::sandbox::{Files, Proxy, Seen, tenants};
+use crate::sandbox::{Files, Proxy, Seen, migrate_all, tenants};
 use cgk::{
     Error, MigrationError, Operator, drift,
     migrate::{self, Scope},
@@ -86,4 +86,33 @@ async fn a_release_observes_only_what_it_adds() {
     proxy.take();
     migrate::rehearse(&operator, &files.load()).await.unwrap();
     assert_eq!(looks(&proxy.take()), FILES + 3);
+}
+
+/// How many statements the message of one tenant has in which a file's text is.
+async fn statements_for(text: &str) -> usize {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let files = Files::of_tenants(&[("001_orders.sql", "create table orders (id int)")]);
+    tenants(&database, &files.load(), &["acme"]).await;
+    files.tenant("002_file.sql", text);
+    let (proxy, operator) = behind_a_proxy(&database).await;
+    migrate_all(&operator, &files.load()).await.unwrap();
+    let is_it = |message: &&Seen| message.text.contains(text) && message.text.contains("insert into \"tenant_acme\"");
+    let seen = proxy.take();
+    let message = seen.iter().find(is_it).expect("a message for the tenant");
+    message
+        .text
+        .split(';')
+        .filter(|part| !part.trim_matches(|c: char| c.is_whitespace() || c == '\0').is_empty())
+        .count()
+}
+
+/// Each statement costs the server about as much as a part of a small migration.
+#[tokio::test]
+async fn what_guards_a_transaction_is_sent_where_a_word_of_the_file_could_touch_it() {
+    let file = "alter table orders add column c int";
+    assert_eq!(statements_for(file).await, 1 + 15);
+    // The cursor that keeps the file from ending its transaction; a limit that the file may have set; a hidden BEGIN.
+    for (word, more) in [("commit", 2), ("Timeout", 1), ("BEGIN", 2), ("rollback", 2 + 4)] {
+        assert_eq!(statements_for(&format!("{file} /* {word} */")).await, 1 + 15 + more, "{word}");
+    }
 }

@@ -51,6 +51,12 @@ const FORMS: &[(&str, Option<&str>)] = &[
     ("vacuum missing", Some("42P01")),
     ("vacuum (full, parallel 2) plain", Some("0A000")),
     ("vacuum (sideways) plain", Some("42601")),
+    ("vacuum (full, disable_page_skipping) plain", Some("0A000")),
+    ("vacuum (disable_page_skipping, full on) plain", Some("0A000")),
+    ("vacuum (disable_page_skipping true, full 'off') plain", None),
+    ("vacuum (full false, disable_page_skipping) plain", None),
+    ("vacuum (full, process_toast off) plain", Some("0A000")),
+    ("vacuum (process_toast off) plain", None),
 ];
 
 async fn verdicts(statement: &str) -> [Option<String>; 3] {

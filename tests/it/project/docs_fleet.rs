@@ -137,11 +137,51 @@ async fn drift_ends_as_the_page_says() {
         PAGE.split_once("The ledgers that are known:").unwrap().1.split_once(" A `schema_migrations`").unwrap().0;
     let names: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
     for name in &names {
-        raw.run(&format!("create table tenant_acme.\"{name}\" (id int)")).await;
+        raw.run(&format!("create table tenant_acme.\"{name}\" ({})", COLUMNS.join(" int, ") + " int")).await;
     }
     let answer = shell.run(&["drift", "--json"]);
     assert_eq!((answer.code, answer.stdout.matches("is the ledger of").count()), (0, names.len()), "{}", answer.stdout);
+
+    // The block of the configuration is taken, and its rule is about nothing here.
+    let rule = PAGE.split_once("```toml\n").unwrap().1.split("```").next().unwrap();
+    shell.write("cgk.toml", rule);
+    let answer = shell.run(&["drift"]);
+    assert_eq!(answer.code, 0, "{}{}", answer.stdout, answer.stderr);
+    assert!(answer.stderr.contains("no difference matches \"events_2*\""), "{}", answer.stderr);
 }
+
+/// Every column by which a ledger of the page is known.
+const COLUMNS: &[&str] = &[
+    "id",
+    "checksum",
+    "migration_name",
+    "started_at",
+    "version",
+    "run_on",
+    "installed_rank",
+    "script",
+    "success",
+    "version_id",
+    "is_applied",
+    "description",
+    "hash",
+    "created_at",
+    "key",
+    "value",
+    "app",
+    "name",
+    "applied",
+    "batch",
+    "migration_time",
+    "is_locked",
+    "version_num",
+    "author",
+    "filename",
+    "locked",
+    "applied_on",
+    "applied_at",
+    "timestamp",
+];
 
 /// Each row of the table, with what its second cell says first.
 #[tokio::test]

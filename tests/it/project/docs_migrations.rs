@@ -1,4 +1,4 @@
-//! `docs/migrations.md`: what its tables say of files of other tools, and its examples of SQL.
+//! `docs/migrations.md`: what its tables say of files of other tools, its examples of SQL, and its commands.
 
 use crate::{
     sandbox::{Files, Raw, migrate_all, tenants},
@@ -113,6 +113,43 @@ async fn the_examples_of_the_page_are_carried_out() {
     let raw = Raw::on(&database).await;
     let left = "select exists (select from pg_attribute where attrelid = 'tenant_acme.orders'::regclass and attname = 'legacy_ref')";
     assert!(!raw.one::<bool>(left).await);
+}
+
+/// Each line of the blocks of commands, and the exit code that it has where a new file has a warning and no error.
+#[cfg(unix)]
+#[test]
+fn the_commands_of_the_page_end_as_it_says() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let shell = Shell::new();
+    shell.write_migrations();
+    shell.write("migrations/tenant/008_vip.sql", "alter table orders drop column vip;\n");
+    let steps = [
+        ("cgk migrate:lint", 0),
+        ("cgk migrate:lint migrations/tenant/008_vip.sql", 0),
+        ("cgk migrate:lint --deny-warnings", 1),
+        ("cgk migrate:lint --format github", 0),
+        // xargs makes 123 of it.
+        (
+            "git diff --name-only --diff-filter=A origin/main -- 'migrations/*.sql' | xargs -r cgk migrate:lint --deny-warnings",
+            123,
+        ),
+    ];
+    let blocks = PAGE.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let told: Vec<&str> = blocks.flat_map(str::lines).map(|line| line.split(" #").next().unwrap().trim()).collect();
+    assert_eq!(told, steps.map(|(line, _)| line));
+    // In place of git a program that names the new file.
+    shell.write("bin/git", "#!/bin/sh\n[ \"$1 $4\" = 'diff origin/main' ] && echo migrations/tenant/008_vip.sql\n");
+    let bin = shell.folder().join("bin");
+    std::fs::set_permissions(bin.join("git"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    symlink(env!("CARGO_BIN_EXE_cgk"), bin.join("cgk")).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    for (line, code) in steps {
+        let mut sh = std::process::Command::new("sh");
+        let output = sh.args(["-c", line]).current_dir(shell.folder()).env_clear().env("PATH", &path).output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{line}: {said}");
+        assert!(said.contains("drops-data"), "{line}: {said}");
+    }
 }
 
 #[test]
