@@ -23,6 +23,32 @@ async fn a_database_with_settings_of_its_own_does_not_drift() {
     }
 }
 
+/// Of a table whose parent is published as well the server's own view has no filter.
+#[tokio::test]
+async fn the_filter_of_a_partition_is_compared_where_its_table_is_published_too() {
+    let files = "create table parts (id int) partition by range (id);\n\
+                 create table parts_1 partition of parts for values from (0) to (10);\n";
+    let fleet = Fleet::with(&["acme"], files).await;
+    if fleet.raw.one::<i32>("select current_setting('server_version_num')::int4").await < 150_000 {
+        return;
+    }
+    let name = format!("filtered_{}", fleet.database.name());
+    fleet
+        .raw
+        .run(&format!(
+            "create publication {name} for table tenant_acme.parts where (id > 1), tenant_acme.parts_1 where (id > 2) \
+         with (publish_via_partition_root)"
+        ))
+        .await;
+    // The precondition.
+    let seen = "select count(*) from pg_publication_tables where tablename = 'parts_1'";
+    assert_eq!(fleet.raw.one::<i64>(seen).await, 0);
+    let answer = fleet.shell.run(&["drift"]);
+    for filter in ["parts: publications are", "where (id > 1)", "parts_1: publications are", "where (id > 2)"] {
+        assert!(answer.code == 7 && answer.stdout.contains(filter), "{filter}: {}", said(&answer));
+    }
+}
+
 /// Default privileges that a file gives in its schema: for each kind of object, of the operator and of another role.
 #[tokio::test]
 async fn default_privileges_of_a_file_are_compared_by_kind_and_role() {

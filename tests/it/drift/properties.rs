@@ -670,10 +670,9 @@ const OTHERS: &[Row] = &[
         "drop publication out_{n}",
         "table orders: publications are out_{n} (id, total) where (total > 1)",
     ),
-    // Of a partitioned table the server's own view has the filters of the partitions alone.
     (
         15,
-        "create publication out_{n} for table parts where (id > 1)",
+        "create publication out_{n} for table parts where (id > 1) with (publish_via_partition_root)",
         "drop publication out_{n}",
         "table parts: publications are out_{n} where (id > 1)",
     ),
