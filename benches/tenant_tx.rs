@@ -67,10 +67,10 @@ const ENTER: &str = "
     select set_config('search_path', $1::text, true),
            set_config('app.current_organization_id', coalesce((select o.id::text from public.organizations o
                       where o.slug = $3::text and o.status = 'active'
-                      and not exists (select from pg_description d where d.classoid = 'pg_namespace'::regclass
-                                      and d.objoid = to_regnamespace($4::text)::oid and d.objsubid = 0
-                                      and starts_with(d.description, 'cgk organization ')
-                                      and not starts_with(d.description, concat('cgk organization ', o.id::text)))
+                      and coalesce((select starts_with(d.description, concat('cgk organization ', o.id::text))
+                                    from pg_description d where d.classoid = 'pg_namespace'::regclass
+                                    and d.objoid = to_regnamespace($4::text)::oid and d.objsubid = 0
+                                    and starts_with(d.description, 'cgk organization ')), true)
                       ), ''), true),
            set_config('cgk.tx', hashtextextended(current_setting('app.current_organization_id'), $2::text::int8)::text, true),
            set_config('role', $5::text, true),

@@ -57,14 +57,17 @@ pub(crate) fn comment_sql(schema: &SchemaName, id: OrganizationId, comment: Opti
 
 /// A condition: the comment on the schema names no organization but this one. A schema without such a comment passes. Both
 /// arguments are SQL expressions of type text; the schema's name is a plain one, as every tenant's is.
+///
+/// One value and no `exists`: as a part of a condition on a row the server keeps it apart and counts its cost for every row that it
+/// would read, so that it finds the row by an index where it would otherwise read a registry of some hundred rows whole.
 pub(crate) fn belongs_sql(schema: &str, id: &str) -> String {
     format!(
-        "not exists (select from pg_catalog.pg_description d \
+        "coalesce((select pg_catalog.starts_with(d.description, pg_catalog.concat('{PREFIX}', {id})) \
+         from pg_catalog.pg_description d \
          where d.classoid operator(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass \
          and d.objoid operator(pg_catalog.=) pg_catalog.to_regnamespace({schema})::pg_catalog.oid \
          and d.objsubid operator(pg_catalog.=) 0 \
-         and pg_catalog.starts_with(d.description, '{PREFIX}') \
-         and not pg_catalog.starts_with(d.description, pg_catalog.concat('{PREFIX}', {id})))"
+         and pg_catalog.starts_with(d.description, '{PREFIX}')), true)"
     )
 }
 

@@ -162,6 +162,7 @@ declare
     organization pg_catalog.text;
     refusal      pg_catalog.text;
     entered      pg_catalog.text;
+    further      pg_catalog.bool;
 begin
     -- Conditions apart from what sets: with a tenant's role on a hardened database, a statement in which set_config stands is
     -- refused.
@@ -219,21 +220,21 @@ begin
 
         if organization is not null and refusal is null then
             -- The role comes last: from then on the statement runs as the tenant's. Set to null, cgk.extension_schemas has the
-            -- value that the session began with; where that is none, nobody is asked for the path.
+            -- value that the session began with; where that is none, nobody is asked for the path. Under the tenant's search path no
+            -- expression of this function is begun: its plan would be made anew for each tenant.
+            further := pg_catalog.set_config('cgk.extension_schemas', null, true) operator(pg_catalog.<>) '';
             entered := pg_catalog.concat(
                 pg_catalog.set_config('app.current_organization_id', organization, true),
                 pg_catalog.set_config('cgk.tenant', pg_catalog.concat(tenant, ' ',
                     case when public.cgk_isolation() operator(pg_catalog.=) 'path' then current_user else pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag()) end, ' ', organization, ' ',
                     pg_catalog.extract('epoch', pg_catalog.now())), true),
                 pg_catalog.set_config('search_path',
-                    case when pg_catalog.set_config('cgk.extension_schemas', null, true) operator(pg_catalog.<>) ''
+                    case when further
                          then public.cgk_search_path(tenant)
                          else pg_catalog.concat('tenant_', tenant, ', public, pg_temp') end, true),
                 case when public.cgk_isolation() operator(pg_catalog.<>) 'path'
-                     then pg_catalog.set_config('role', pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag()), true) end);
-            if pg_catalog.current_setting('cgk.extension_schemas', true) operator(pg_catalog.<>) '' then
-                perform public.cgk_check_path(tenant);
-            end if;
+                     then pg_catalog.set_config('role', pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag()), true) end,
+                case when further then public.cgk_check_path(tenant) is null end);
             return organization;
         end if;
     elsif public.cgk_forget() then

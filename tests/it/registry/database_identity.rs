@@ -4,6 +4,7 @@
 use crate::{
     sandbox::Raw,
     stage::{as_login, slug},
+    support::score,
 };
 use cgk::{
     Config, Db, Error, Operator, SetupError, drift,
@@ -160,6 +161,8 @@ async fn a_copy_is_refused_until_it_has_an_identity_of_its_own() {
     }
     // The control: past cgk, the original's login acts in the copy.
     assert_eq!(by_hand(&shop.url(&copy), &role).await, Ok(1));
+    score::note(14, "connections to a copy of a database, made", 3, 0, "operator and two logins");
+    score::control(14, "a connection to the copy past cgk", 1, 1, "the original's login reads a tenant's rows");
 
     let renewed = lifecycle::new_identity(&shop.config(&copy)).await.unwrap();
     assert!(renewed.was_copy && renewed.failed.is_empty(), "{renewed:?}");
@@ -249,4 +252,17 @@ async fn the_registry_keeps_an_organization_while_its_schema_stands() {
     raw.run("begin; drop schema tenant_apex cascade; delete from organizations where slug = 'apex'; commit").await;
     // The control: without the triggers everything goes through.
     raw.run("alter table organizations disable trigger user; delete from organizations where slug = 'globex'").await;
+}
+
+/// The tag costs no query: the server puts the function's body in its place, in `cgk_enter` and in the policies.
+#[tokio::test]
+async fn the_tag_is_read_without_a_query() {
+    let shop = Shop::open().await;
+    let raw = raw(shop.database.name()).await;
+    let plan: Vec<String> = raw.all("explain (verbose, costs off) select public.cgk_database_tag()").await;
+    let plan = plan.join("\n");
+    assert!(plan.contains("pg_relation_filepath"), "{plan}");
+    let oid = "select d.oid::text from pg_database d where d.datname = current_database()";
+    let folder = "select split_part(pg_relation_filepath('pg_class'::regclass), '/', -2)";
+    assert_eq!(raw.one::<String>(folder).await, raw.one::<String>(oid).await);
 }

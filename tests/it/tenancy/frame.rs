@@ -107,3 +107,25 @@ fn the_session_and_a_lost_connection_are_judged() {
     assert_eq!(frame.judge(2, Some(Failure::lost())), Outcome::Unknown);
     assert_eq!(frame.judge(5, Some(Failure::lost())), Outcome::CommittedUnclean);
 }
+
+/// The row of the registry is found by its index, in a registry that the server would otherwise read whole.
+#[tokio::test]
+async fn an_entry_does_not_read_the_whole_registry() {
+    let stage = Stage::set().await;
+    let (client, connection) = address(stage.database.name()).connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let fill = "insert into organizations (slug, name) select 'x' || n, 'x' from generate_series(1, 150) n; analyze organizations";
+    stage.sql(fill).await;
+    let plan = async |sql: &str| -> String {
+        let rows = client.query_typed(&format!("explain (costs off) {sql}"), &[]).await.unwrap();
+        rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n")
+    };
+    let frames = Frames::new(DatabaseTag::of(stage.database.name()), Isolation::Role);
+    let enter = frames.frame(&slug("acme"), &TxOptions::default()).enter();
+    let (_, enter) = enter.split_once("/* cgk: enter */").unwrap();
+    let plan_of_entry = plan(enter).await;
+    assert!(plan_of_entry.contains("using organizations_slug_key"), "{plan_of_entry}");
+    // The control: the same condition alone.
+    let alone = plan("select id from public.organizations where slug = 'acme' and status = 'active'").await;
+    assert!(alone.contains("Seq Scan on organizations"), "{alone}");
+}
