@@ -32,6 +32,10 @@ const CLAIMS: &[(u32, &str)] = &[
     (10, "Behind a transaction pooler all of this holds"),
     (11, "Beside a drop, rename or suspension a transaction stays in its own schema"),
     (12, "Two slugs never meet in a schema or a role"),
+    (13, "Entered by `cgk_enter`, a tenant is as far from the others as through the library"),
+    (14, "A schema and a database belong to whom they were made for"),
+    (15, "What opens a tenant's role is named by `cgk drift`, with what takes it away"),
+    (16, "What a transaction has set or prepared is not what the next one has"),
     (17, "All of it on every supported PostgreSQL"),
     (18, "What it costs"),
 ];

@@ -85,6 +85,7 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
         15.. => "union all select 'parameter ACL', p.parname, p.paracl from pg_catalog.pg_parameter_acl p",
         _ => "",
     };
+    let further: Vec<_> = operator.search_path().further().iter().map(|schema| literal(schema.as_str())).collect();
     // From PostgreSQL 16 on the membership says whether rights are inherited, and the attribute is only its default.
     let sql = branches(shared)
         .replace(", ('inherit', l.rolinherit)", inherit_attribute)
@@ -92,6 +93,7 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
         .replace("{parameters}", parameters)
         .replace("{memberships}", memberships)
         .replace("{shared}", if shared { "true" } else { "false" })
+        .replace("{further}", &format!("array[{}]::pg_catalog.text[]", further.join(", ")))
         .replace(
             "{tenant_role}",
             &format!(
@@ -230,6 +232,21 @@ fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Differ
             &format!("may create objects in {}", shown(b)),
             format!("revoke create on {} from public", place(b)),
         ),
+        "login creates in" => about_login(
+            format!("may create objects in schema {b}, which is in every search path"),
+            format!("revoke create on schema {} from {login}", quoted(b)),
+        ),
+        "everyone creates in" => everyone(
+            &format!("may create objects in schema {b}, which is in every search path"),
+            format!("revoke create on schema {} from public", quoted(b)),
+        ),
+        "login has on shared" => {
+            let (table, rights) = b.split_once(SEPARATOR)?;
+            about_login(
+                format!("has {rights} on {table}, which cgk gives no login"),
+                format!("revoke {rights} on {table} from {login}"),
+            )
+        }
         "everyone setting" => {
             let setting = dotted(b.split('=').next().unwrap_or_default());
             let (place, fix) = match a {

@@ -120,6 +120,24 @@ union all
         select 'database' from pg_catalog.aclexplode(d.datacl) a where a.grantee = 0 and a.privilege_type = 'CREATE') k
     where {shared}
 union all
+    -- The schemas of extensions, which are in every search path.
+    select '', 'login creates in', l.rolname::pg_catalog.text, n.nspname::pg_catalog.text from login l, pg_catalog.pg_namespace n
+    where {shared} and not l.rolsuper and n.nspname::pg_catalog.text = any ({further})
+      and pg_catalog.has_schema_privilege(l.oid, n.oid, 'create') and not exists (
+          select from pg_catalog.aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'CREATE')
+union all
+    select '', 'everyone creates in', '', n.nspname::pg_catalog.text from pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
+    where {shared} and n.nspname::pg_catalog.text = any ({further}) and a.grantee = 0 and a.privilege_type = 'CREATE'
+union all
+    -- Whatever --app-tables says, a login gets none of these on a shared table. Those of everyone are compared with the tables.
+    select '', 'login has on shared', l.rolname::pg_catalog.text, pg_catalog.concat(c.oid::pg_catalog.regclass, E'\x1f',
+        pg_catalog.string_agg(pg_catalog.lower(a.privilege_type), ', ' order by a.privilege_type collate "C"))
+    from login l, pg_catalog.pg_class c cross join lateral pg_catalog.aclexplode(c.relacl) a
+    where {shared} and a.grantee = l.oid and c.relowner <> l.oid
+      and c.relnamespace = (select n.oid from pg_catalog.pg_namespace n where n.nspname = 'public') and c.relkind in ('r', 'p', 'v', 'm', 'f')
+      and a.privilege_type in ('MAINTAIN', 'REFERENCES', 'TRIGGER', 'TRUNCATE')
+    group by l.rolname, c.oid
+union all
     -- What everyone may do, every tenant may. Objects of schemas are compared with them; these are in none.
     (select '', 'everyone has', 'large object', l.oid::pg_catalog.text from pg_catalog.pg_largeobject_metadata l
     where {shared} and l.lomacl is not null and exists (select from pg_catalog.aclexplode(l.lomacl) a where a.grantee = 0)

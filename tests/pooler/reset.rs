@@ -94,6 +94,7 @@ async fn a_session_that_cannot_be_reset_ends() {
     let (left, after) = found(&stage.raw_client().await).await;
     assert_eq!(left, "");
     assert_ne!(after, before, "the session goes on");
+    crate::score::note(10, "a session that cannot be reset, given to the next client", 1, 0, "it ends");
     // The handle goes on too, with a connection of the pooler's that is new.
     let insert = "insert into customers (email) values ('g@example.com')";
     db.tenant(&slug("globex")).query_typed("select 1", &[]).await.unwrap();
@@ -120,6 +121,7 @@ async fn control_a_session_that_is_not_reset_is_the_next_clients() {
         }
     }
     assert!(goes_on, "the pooler has closed the session each time");
+    crate::score::control(10, "the same where the session goes on", 1, 1, "the next client has all of it");
     // A client of cgk does not meet it all the same: the session is reset before a transaction too.
     let other = Db::connect(&stage.pooled().with_pool_size_max(1)).await.unwrap();
     let met = other.tenant(&slug("globex")).query_typed(LEFT, &[]).await.unwrap();

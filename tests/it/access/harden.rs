@@ -3,7 +3,7 @@
 use crate::{
     sandbox::{Files, login_role, migrate_all},
     stage::{Stage, as_login, slug},
-    support::cgk::Shell,
+    support::{cgk::Shell, score},
 };
 use cgk::{
     Config, Db, Error, ErrorKind, Operator, TransactionError,
@@ -74,6 +74,8 @@ async fn the_attacks_work_before_and_are_denied_after() {
     for attack in attacks(&stage.role("globex")) {
         assert_eq!(attempt(&attack).await.as_deref(), Some("42501"), "{attack}");
     }
+    score::note(2, "ways to another tenant and back in one statement on a hardened database, run", 4, 0, "");
+    score::control(2, "the same on a server as it is installed", 4, 4, "each runs");
     let again = setup::harden(&operator, HardeningMode::Apply).await.unwrap();
     assert_eq!(states(&again), [MeasureState::InPlace; 4], "{again:?}");
     assert!(again.measures.iter().all(|measure| measure.statements.is_empty()));

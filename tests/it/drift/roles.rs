@@ -5,13 +5,13 @@ use crate::{
     access::service_login::app_name,
     sandbox::{Files, Raw, login_role, tenants},
     stage::slug,
-    support::cgk::Shell,
+    support::{cgk::Shell, score},
 };
 use cgk::{
     Operator,
     config::Isolation,
     drift::{self, Difference, DriftReport},
-    ident::{DatabaseTag, RoleName},
+    ident::{DatabaseTag, Ident, RoleName},
     login::{self, LoginOptions, PasswordWish, SharedTables},
     migrate::{Migrations, Scope},
     testing::{TestDatabase, TestServer},
@@ -164,6 +164,14 @@ const PLANTED: &[(&str, &str)] = &[
         "login {app}: has no empty search path in this database",
     ),
     ("grant create on schema public to {app}", "login {app}: may create objects in schema public"),
+    (
+        "grant truncate, trigger on public.users to {app}",
+        "login {app}: has trigger, truncate on public.users, which cgk gives no login",
+    ),
+    (
+        "grant references on public.organizations to {app}",
+        "login {app}: has references on public.organizations, which cgk gives no login",
+    ),
     ("grant create on database {database} to {app}", "login {app}: may create objects in database {database}"),
     ("create table public.hers (); alter table public.hers owner to {app}", "login {app}: owns table public.hers"),
     ("grant create on schema public to public", "role public (everyone): may create objects in schema public"),
@@ -264,6 +272,46 @@ async fn every_wrong_right_is_named_and_its_fix_takes_it_away() {
             fleet.raw.run(&fleet.filled("grant usage on schema tenant_acme to {acme}")).await;
         }
     }
+    let planted = PLANTED.len() + further.len();
+    score::note(
+        15,
+        "rights, memberships and settings given by hand, not named",
+        planted,
+        0,
+        "each gone by its own fix",
+    );
+}
+
+/// A schema of extensions is in every search path: who may create there is named, as in `public`.
+#[tokio::test]
+async fn who_may_create_in_a_schema_of_extensions_is_named() {
+    let mut fleet = Fleet::made().await;
+    fleet.raw.run("create schema \"Ext\"; grant usage on schema \"Ext\" to public").await;
+    let planted = [
+        ("{app}", "login {app}: may create objects in schema Ext, which is in every search path"),
+        ("public", "role public (everyone): may create objects in schema Ext, which is in every search path"),
+        ("{acme}", "role {acme}: has rights on schema \"Ext\", outside of its schema"),
+    ];
+    let grant = |whom: &str| fleet.filled(&format!("grant create on schema \"Ext\" to {whom}"));
+    // The control: of a schema that is in no search path only a tenant's role is asked about.
+    fleet.raw.run(&grant("{app}, public")).await;
+    assert_eq!(lines(&fleet.report().await), Vec::<String>::new());
+    fleet.raw.run(&fleet.filled("revoke create on schema \"Ext\" from {app}, public")).await;
+    let config = fleet.database.config().clone().with_search_path([Ident::new("Ext").unwrap()]);
+    fleet.operator = Operator::connect(&config).await.unwrap();
+    for (whom, expected) in planted {
+        assert_eq!(lines(&fleet.report().await), Vec::<String>::new(), "before {whom}");
+        fleet.raw.run(&fleet.filled(&format!("grant create on schema \"Ext\" to {whom}"))).await;
+        let report = fleet.report().await;
+        let found = all(&report);
+        let expected = fleet.filled(expected);
+        let named = found.iter().find(|one| one.to_string().starts_with(&expected));
+        let named = named.unwrap_or_else(|| panic!("{whom}\nfound    {:#?}\nexpected {expected}", lines(&report)));
+        for fix in &named.fix {
+            fleet.raw.run(&fix.sql).await;
+        }
+    }
+    assert_eq!(lines(&fleet.report().await), Vec::<String>::new());
 }
 
 /// A membership that lends rights is told from one that only lets a login act as the role.
@@ -303,6 +351,7 @@ async fn what_everyone_may_do_in_a_tenants_schema_is_named() {
             "default rights tables: grants are everyone: select",
         ),
         ("grant select on public.magic_links to public", "table magic_links: grants are everyone: select"),
+        ("grant truncate on public.sessions to public", "table sessions: grants are everyone: truncate"),
     ] {
         let before = lines(&fleet.report().await);
         fleet.raw.run(sql).await;

@@ -5,6 +5,7 @@
 use crate::{
     sandbox::{Files, Raw, migrate_all, plan_all},
     stage::slug,
+    support::score,
 };
 use cgk::{
     Db, Error, MigrationError, Operator, TenantError, TenantStatus,
@@ -86,6 +87,13 @@ async fn a_new_schema_carries_its_organization_and_every_way_to_one_compares_it(
     assert!(is_mismatch(&shop.customers("acme").await, "acme", &old));
     assert!(is_mismatch(&shop.db.tenant(&slug("acme")).query("select 1", &[]).await, "acme", &old));
     assert!(is_mismatch(&shop.baseline("acme").await, "acme", &old));
+    score::note(
+        14,
+        "ways to a schema that another organization had, gone",
+        4,
+        0,
+        "with_tenant, one statement, creation, adoption",
+    );
     let state = migrate::look(&shop.operator, &Migrations::bundled()).await.unwrap();
     let states: Vec<_> = state.tenants.iter().map(|tenant| &tenant.state).collect();
     assert!(matches!(states[..], [SchemaState::OtherOrganization { found }, SchemaState::AtHead] if *found == old));
@@ -114,6 +122,7 @@ async fn a_new_schema_carries_its_organization_and_every_way_to_one_compares_it(
     // The control: what refused is the comment, and nothing else.
     shop.raw.run("comment on schema tenant_acme is null").await;
     assert_eq!(shop.customers("acme").await.unwrap(), 1);
+    score::control(14, "the same without the comment on the schema", 1, 1, "the other organization's row");
 }
 
 #[tokio::test]

@@ -5,7 +5,10 @@ use super::{
     attacks::{self, ATTACKS, SECRET},
     injection::{self, INJECTIONS},
 };
-use crate::stage::{Stage, address, connect, dice, report, run, slug};
+use crate::{
+    stage::{Stage, address, connect, dice, report, run, slug},
+    support::score,
+};
 use cgk::{
     Operator,
     config::Isolation,
@@ -334,10 +337,19 @@ async fn the_attacks_get_no_further_than_through_the_library() {
     }
     report(&format!("attacks through cgk_enter: {} tried, {denied} denied", ATTACKS.len()));
     assert!(wrong.is_empty(), "{wrong:#?}");
+    let told = format!("{denied} denied");
+    score::note(
+        13,
+        "attack statements through cgk_enter, another tenant's row shown or changed",
+        ATTACKS.len(),
+        0,
+        &told,
+    );
     // The control: without the role, the same attack shows the row.
     let client = service(&stage, Isolation::Path).await;
     let shown = attack(&client, "select tag from tenant_globex.marks").await.unwrap();
     assert!(shown.contains(&SECRET.to_owned()));
+    score::control(13, "the same attack without a role", 1, 1, "another tenant's row");
 }
 
 async fn attack_free(client: &Client, tenant: &str) -> i64 {
@@ -353,6 +365,7 @@ async fn attack_free(client: &Client, tenant: &str) -> i64 {
 async fn the_injections_come_to_the_same_as_through_the_library() {
     let mut wrong = Vec::new();
     let modes = [(Isolation::Role, false), (Isolation::Role, true), (Isolation::Path, false), (Isolation::Path, true)];
+    let tried = modes.len() * INJECTIONS.len();
     for (column, (isolation, hardened)) in modes.into_iter().enumerate() {
         let stage = injection::stage(hardened).await;
         let client = service(&stage, isolation).await;
@@ -380,6 +393,13 @@ async fn the_injections_come_to_the_same_as_through_the_library() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    score::note(
+        13,
+        "injected texts through cgk_enter, another verdict than through the library",
+        tried,
+        0,
+        "both modes, stock and hardened",
+    );
 }
 
 /// Runs a statement with injected text, then an honest one; what the two show, and whether it was committed.

@@ -1,6 +1,9 @@
 //! What a transaction may leave changed when it commits: not the organization, and otherwise what is its own matter.
 
-use crate::stage::{Stage, connect, run, slug};
+use crate::{
+    stage::{Stage, connect, run, slug},
+    support::score,
+};
 use cgk::{Db, Error, TenantTx, TransactionError};
 
 const INSERT: &str = "insert into marks (tag, n) values ('settings', 1)";
@@ -95,9 +98,49 @@ async fn other_settings_commit_and_end_with_the_transaction() {
         }
     }
     assert_eq!(stage.marks("acme", "settings").await, (2 * settings.len() as i64, 0));
+    let tried = 2 * settings.len();
+    score::note(
+        16,
+        "settings changed by a transaction that commits, met by the next",
+        tried,
+        0,
+        "local and of the session",
+    );
     // Between transactions too the session is as cgk wants it: a failed BEGIN would still end it.
     let (_, pid) = stage.next_user(&stage.db, "acme").await;
     stage.until(&format!("select state = 'idle' from pg_stat_activity where pid = {pid}")).await;
+}
+
+/// A literal is read under the settings that hold where the statement runs, and not under those of an earlier transaction in which
+/// the same text ran.
+#[tokio::test]
+async fn a_text_with_a_literal_is_read_under_the_settings_of_its_own_transaction() {
+    let stage = Stage::set().await;
+    let acme = slug("acme");
+    let texts = [
+        ("timezone", "Asia/Tokyo", "select ('2024-01-02 03:04'::timestamptz at time zone 'UTC')::text"),
+        ("datestyle", "German, DMY", "select extract(month from '01.02.2024'::date)::text"),
+        ("standard_conforming_strings", "off", r"select length('a\\b')::text"),
+    ];
+    for (name, value, text) in texts {
+        let alone = async || -> String { stage.db.tenant(&acme).query_one(text, &[]).await.unwrap().get(0) };
+        let within = async |change: bool| -> String {
+            let body = async |tx: &mut TenantTx<'_>| {
+                if change {
+                    tx.query_typed(&format!("select set_config('{name}', '{value}', true)"), &[]).await?;
+                }
+                Ok::<_, Error>(tx.query_one(text, &[]).await?.get(0))
+            };
+            stage.db.with_tenant(&acme, body).await.unwrap()
+        };
+        let right = alone().await;
+        // The control: under the other setting the text says something else, and here it is described.
+        assert_ne!(within(true).await, right, "{name}");
+        assert_eq!((alone().await, within(false).await), (right.clone(), right), "{name}");
+    }
+    let told = "one statement and with_tenant";
+    score::note(16, "texts with a literal, read under an earlier transaction's settings", 2 * texts.len(), 0, told);
+    score::control(16, "the same in the transaction that changed the setting", texts.len(), texts.len(), "");
 }
 
 /// A setting of one's own making keeps its name in the session, and no value: empty where it was null.

@@ -288,6 +288,7 @@ async fn statements_replaced_behind_the_driver_reach_nobody() {
         assert_ne!(next, pid, "the connection is used again");
         assert_eq!(read().await, "globex");
     }
+    score::note(16, "prepared statements replaced by SQL, run by the next user", 2, 0, "committed and refused");
 }
 
 /// The check of the way out is text: with every prepared statement replaced by one that finds everything in order, a transaction
@@ -325,4 +326,5 @@ async fn a_replaced_check_commits_nothing() {
         );
         assert_eq!(stage.number("select count(*) from tenant_globex.marks where tag = 'stolen'").await, 0);
     }
+    score::note(2, "a transaction that left its tenant and replaced what is prepared, committed", 2, 0, "");
 }
