@@ -58,7 +58,7 @@
 //! |---|---|
 //! | `cli` (default) | the program `cgk` and all that only it needs; services turn it off with `default-features = false` |
 //! | `migrate` (default) | [`setup`], [`lifecycle`], [`migrate`](mod@migrate), [`drift`]: everything that changes schemas or compares them |
-//! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; [`request`], [`resolver`] and [`ownership`]: from a request to its tenant, and to its records; services turn it on with `features = ["platform"]` |
+//! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; [`request`], [`resolver`], [`domains`] and [`ownership`]: from a request to its tenant, and to its records; [`provisioning`]: tenants that a service requests; services turn it on with `features = ["platform"]` |
 //! | `axum` | `cgk::axum`: a layer, extractors and answers for services on axum 0.8; turns `platform` on |
 //! | `derive` | [`FromRow`] for structs with `#[derive(FromRow)]` of the crate `postgres-from-row` |
 //! | `redis` | `cgk::cache`: a cache per tenant over Redis |
@@ -82,11 +82,15 @@ mod catalogue;
 pub mod config;
 mod context;
 pub(crate) mod db;
+#[cfg(feature = "platform")]
+pub mod domains;
 #[cfg(feature = "migrate")]
 pub mod drift;
 mod error;
 #[cfg(feature = "migrate")]
 pub(crate) mod fleet;
+#[cfg(feature = "platform")]
+mod host;
 pub mod ident;
 #[cfg(feature = "migrate")]
 mod identity;
@@ -98,6 +102,8 @@ pub mod migrate;
 mod migration;
 #[cfg(feature = "platform")]
 pub mod ownership;
+#[cfg(feature = "platform")]
+pub mod provisioning;
 mod registry;
 #[cfg(feature = "platform")]
 pub mod request;

@@ -8,7 +8,21 @@ use super::{Cli, exit::Exit};
 /// Which command stands under which heading.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Setup", &["setup:database", "demo"]),
-    ("Tenants", &["tenant:create", "tenant:list", "tenant:verify"]),
+    (
+        "Tenants",
+        &[
+            "tenant:create",
+            "tenant:list",
+            "tenant:verify",
+            "provision",
+            "provision:list",
+            "provision:retry",
+            "domain:add",
+            "domain:list",
+            "domain:verify",
+            "domain:remove",
+        ],
+    ),
     (
         "Migrations",
         &[
@@ -28,6 +42,8 @@ const GROUPS: &[(&str, &[&str])] = &[
             "user:create",
             "user:list",
             "user:disable",
+            "user:enable",
+            "user:enable",
             "key:create",
             "key:list",
             "key:rotate",

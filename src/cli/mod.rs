@@ -3,12 +3,14 @@
 pub(crate) mod auth;
 mod completions;
 mod demo;
+pub(crate) mod domain;
 mod drift;
 mod exit;
 mod global;
 mod help;
 pub(crate) mod migrate;
 mod number;
+pub(crate) mod provision;
 mod reaper;
 mod session;
 pub(crate) mod setup;
@@ -56,6 +58,15 @@ enum Command {
     /// Compare tenants with their migrations
     #[command(name = "tenant:verify", after_help = tenant::verify::EXAMPLES)]
     TenantVerify(tenant::verify::Arguments),
+    /// Create the tenants that services have requested
+    #[command(after_help = provision::run::EXAMPLES)]
+    Provision(provision::run::Arguments),
+    /// List the requests for tenants that are pending or failed
+    #[command(name = "provision:list", after_help = provision::list::EXAMPLES)]
+    ProvisionList(provision::list::Arguments),
+    /// Request a tenant again whose creation failed
+    #[command(name = "provision:retry", after_help = provision::retry::EXAMPLES)]
+    ProvisionRetry(provision::retry::Arguments),
     /// Migrate the shared schema, then every tenant
     #[command(after_help = migrate::run::EXAMPLES)]
     Migrate(migrate::run::Arguments),
@@ -89,6 +100,9 @@ enum Command {
     /// Disable a user and revoke its sessions
     #[command(name = "user:disable", after_help = auth::user::disable::EXAMPLES)]
     UserDisable(auth::user::disable::Arguments),
+    /// Let a disabled or invited user sign in
+    #[command(name = "user:enable", after_help = auth::user::enable::EXAMPLES)]
+    UserEnable(auth::user::enable::Arguments),
     /// Create an API key of a tenant and print its token once
     #[command(name = "key:create", after_help = auth::key::create::EXAMPLES)]
     KeyCreate(auth::key::create::Arguments),
@@ -107,6 +121,18 @@ enum Command {
     /// Revoke a session, or all sessions of a user
     #[command(name = "session:revoke", after_help = auth::session::revoke::EXAMPLES, override_usage = auth::session::revoke::USAGE)]
     SessionRevoke(auth::session::revoke::Arguments),
+    /// Claim a custom domain for a tenant
+    #[command(name = "domain:add", after_help = domain::add::EXAMPLES)]
+    DomainAdd(domain::Arguments),
+    /// List the custom domains of a tenant
+    #[command(name = "domain:list", after_help = domain::list::EXAMPLES)]
+    DomainList(domain::list::ListArguments),
+    /// Let a custom domain count
+    #[command(name = "domain:verify", after_help = domain::verify::EXAMPLES)]
+    DomainVerify(domain::Arguments),
+    /// Take a custom domain from a tenant
+    #[command(name = "domain:remove", after_help = domain::remove::EXAMPLES)]
+    DomainRemove(domain::Arguments),
     /// Run a complete demo on a temporary private server
     #[command(after_help = demo::EXAMPLES)]
     Demo,
@@ -134,19 +160,26 @@ impl Command {
                 "each schema is committed completely or not at all; run `cgk setup:database` again"
             }
             Self::TenantCreate(_) => "each tenant is created completely or not at all; run the command again",
+            Self::Provision(_) => {
+                "each tenant is created completely or not at all; a server of the queue makes the next attempt"
+            }
+            Self::ProvisionRetry(_) => "the request is pending again or was not changed: `cgk provision:list` shows it",
             Self::Migrate(_) => {
                 "each schema is committed completely or not at all; run `cgk migrate` again to continue"
             }
             Self::MigrateBaseline(_) | Self::MigrateRepair(_) => {
                 "each schema is committed completely or not at all; run the command again"
             }
-            Self::UserCreate(_) | Self::UserDisable(_) => {
+            Self::UserCreate(_) | Self::UserDisable(_) | Self::UserEnable(_) => {
                 "the change is complete or was not made: `cgk user:list` shows it"
             }
             Self::KeyCreate(_) | Self::KeyRotate(_) | Self::KeyRevoke(_) => {
                 "the change is complete or was not made: `cgk key:list` shows it; revoke a key whose token you do not have"
             }
             Self::SessionRevoke(_) => "the change is complete or was not made: `cgk session:list` shows it",
+            Self::DomainAdd(_) | Self::DomainVerify(_) | Self::DomainRemove(_) => {
+                "the change is complete or was not made: `cgk domain:list` shows it"
+            }
             Self::Demo => "the demo removed everything it created",
             _ => "nothing was changed",
         }
@@ -247,6 +280,9 @@ async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Re
         Command::TenantCreate(arguments) => tenant::create::run(&session, arguments).await,
         Command::TenantList => tenant::list::run(&session).await,
         Command::TenantVerify(arguments) => tenant::verify::run(&session, arguments).await,
+        Command::Provision(arguments) => provision::run::run(&session, arguments).await,
+        Command::ProvisionList(arguments) => provision::list::run(&session, arguments).await,
+        Command::ProvisionRetry(arguments) => provision::retry::run(&session, arguments).await,
         Command::Migrate(arguments) => migrate::run::run(&session, arguments).await,
         Command::MigrateStatus(arguments) => migrate::status::run(&session, arguments).await,
         Command::MigrateHistory(arguments) => migrate::history::run(&session, arguments).await,
@@ -258,12 +294,17 @@ async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Re
         Command::UserCreate(arguments) => auth::user::create::run(&session, arguments).await,
         Command::UserList(arguments) => auth::user::list::run(&session, arguments).await,
         Command::UserDisable(arguments) => auth::user::disable::run(&session, arguments).await,
+        Command::UserEnable(arguments) => auth::user::enable::run(&session, arguments).await,
         Command::KeyCreate(arguments) => auth::key::create::run(&session, arguments).await,
         Command::KeyList(arguments) => auth::key::list::run(&session, arguments).await,
         Command::KeyRotate(arguments) => auth::key::rotate::run(&session, arguments).await,
         Command::KeyRevoke(arguments) => auth::key::revoke::run(&session, arguments).await,
         Command::SessionList(arguments) => auth::session::list::run(&session, arguments).await,
         Command::SessionRevoke(arguments) => auth::session::revoke::run(&session, arguments).await,
+        Command::DomainAdd(arguments) => domain::add::run(&session, arguments).await,
+        Command::DomainList(arguments) => domain::list::run(&session, arguments).await,
+        Command::DomainVerify(arguments) => domain::verify::run(&session, arguments).await,
+        Command::DomainRemove(arguments) => domain::remove::run(&session, arguments).await,
         Command::Demo => demo::run(&session).await,
         Command::Completions(arguments) => Ok(completions::run(printer, arguments)),
         Command::ExitCodes => {

@@ -60,6 +60,14 @@ pub enum ConnectionError {
         /// What the driver said.
         source: DriverError,
     },
+    /// The server did not answer in the time that the caller had set.
+    #[error("could not {doing} within {waited:?}")]
+    NoAnswer {
+        /// What was being done.
+        doing: String,
+        /// How long was waited.
+        waited: Duration,
+    },
     /// The connection goes through a transaction pooler, where this cannot work.
     #[error("{operation} cannot work through a transaction pooler")]
     PoolerRefused {
@@ -81,6 +89,7 @@ impl ConnectionError {
             Self::Lost { .. } => ("CGK0206", Unavailable),
             Self::PoolerRefused { .. } => ("CGK0207", Invalid),
             Self::PoolClosed => ("CGK0208", Unavailable),
+            Self::NoAnswer { .. } => ("CGK0209", Unavailable),
         }
     }
 

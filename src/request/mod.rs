@@ -16,6 +16,7 @@ pub use rules::{InvalidRule, TenantRules};
 use crate::{
     auth::{ApiKey, AuthError, Session, TenantIdentity, TokenKind},
     context::TenantContext,
+    domains::DomainName,
     error::{Error, TenantError},
     resolver::Resolver,
     slug::TenantSlug,
@@ -138,8 +139,14 @@ pub async fn tenant_from_request(
     let mut identities: Vec<Identity> = Vec::new();
     let mut names: Vec<TenantSlug> = Vec::new();
     let mut named_by = None;
+    // A request has one host.
+    let mut domain = None;
     for claim in made {
         let by = match claim {
+            Claim::Domain(name) => {
+                domain = Some(name);
+                NamedBy::Host
+            }
             Claim::Name(by, slug) => {
                 names.push(slug);
                 by
@@ -161,6 +168,7 @@ pub async fn tenant_from_request(
         Some(first) => {
             let tenant = first.tenant();
             let agreed = !unknown
+                && owns(domain.as_ref(), tenant, resolver).await?
                 && names.iter().all(|name| *name == tenant.slug)
                 && identities.iter().all(|other| first.agrees_with(other));
             if !agreed {
@@ -169,24 +177,57 @@ pub async fn tenant_from_request(
             tenant.clone()
         }
         None if rules.anonymous == Anonymous::Refused => return Err(RequestError::CredentialMissing),
-        None => named(&names, unknown, resolver).await?,
+        None => named(&names, domain.as_ref(), unknown, resolver).await?,
     };
     let named_by = named_by.ok_or(RequestError::TenantUnknown)?;
     Ok(RequestTenant { tenant, named_by, identity })
 }
 
-/// The tenant that is only named. Two names are refused before any is looked up, so that the answer does not depend on which
-/// of them are tenants.
-async fn named(names: &[TenantSlug], unknown: bool, resolver: &Resolver) -> Result<TenantIdentity, RequestError> {
-    let Some(name) = names.first() else { return Err(RequestError::TenantUnknown) };
-    if unknown || names.iter().any(|other| other != name) {
-        return Err(RequestError::Disagreement);
-    }
-    resolver.tenant(name).await.map_err(|source| match source {
+/// The tenant that is only named. Two names are refused alike, whichever of them are tenants.
+async fn named(
+    names: &[TenantSlug],
+    domain: Option<&DomainName>,
+    unknown: bool,
+    resolver: &Resolver,
+) -> Result<TenantIdentity, RequestError> {
+    let refused = |source| match source {
         Error::Tenant(TenantError::NotFound { .. }) => RequestError::TenantUnknown,
         Error::Tenant(_) => RequestError::TenantInactive,
         source => RequestError::Database { source },
-    })
+    };
+    let Some(name) = names.first() else {
+        // Nothing, or the domain alone: what is unknown beside it has no name either.
+        return match domain {
+            Some(_) if unknown => Err(RequestError::Disagreement),
+            Some(domain) => resolver.domain(domain).await.map_err(refused)?.ok_or(RequestError::TenantUnknown),
+            None => Err(RequestError::TenantUnknown),
+        };
+    };
+    if unknown || names.iter().any(|other| other != name) {
+        return Err(RequestError::Disagreement);
+    }
+    if let Some(domain) = domain {
+        let owner = owner(domain, resolver).await?.filter(|owner| owner.slug == *name);
+        return owner.ok_or(RequestError::Disagreement);
+    }
+    resolver.tenant(name).await.map_err(refused)
+}
+
+/// Whether the domain, if there is one, is the tenant's.
+async fn owns(domain: Option<&DomainName>, tenant: &TenantIdentity, resolver: &Resolver) -> Result<bool, RequestError> {
+    match domain {
+        Some(domain) => Ok(owner(domain, resolver).await?.is_some_and(|owner| owner.id == tenant.id)),
+        None => Ok(true),
+    }
+}
+
+/// The active tenant that has a domain.
+async fn owner(domain: &DomainName, resolver: &Resolver) -> Result<Option<TenantIdentity>, RequestError> {
+    match resolver.domain(domain).await {
+        Ok(owner) => Ok(owner),
+        Err(Error::Tenant(_)) => Ok(None),
+        Err(source) => Err(RequestError::Database { source }),
+    }
 }
 
 async fn verify(credential: Claim, resolver: &Resolver) -> Result<Identity, RequestError> {
@@ -200,7 +241,7 @@ async fn verify(credential: Claim, resolver: &Resolver) -> Result<Identity, Requ
             Some(TokenKind::ApiKey) => api_key(token).await,
             _ => Err(AuthError::Malformed),
         },
-        Claim::Name(..) => unreachable!("a name is no credential"),
+        Claim::Name(..) | Claim::Domain(_) => unreachable!("a name is no credential"),
     };
     verified.map_err(|source| match source {
         AuthError::Database(source) | AuthError::TablesMissing { source } => RequestError::Database { source },

@@ -2,10 +2,10 @@
 
 use super::{
     error::RequestError,
-    host::{HostName, host_of, single},
+    host::{host_of, single},
     rules::{RequestPart, TenantRules},
 };
-use crate::slug::TenantSlug;
+use crate::{domains::DomainName, host::HostName, slug::TenantSlug};
 use http::{HeaderMap, header, request::Parts};
 
 /// A part of a request that names a tenant, and what it says. The tokens are secret.
@@ -16,6 +16,8 @@ pub(super) enum Claim {
     ApiKey(String),
     SessionToken(String),
     Name(NamedBy, TenantSlug),
+    /// A host that may be a verified domain.
+    Domain(DomainName),
 }
 
 /// The part of a request that named the tenant.
@@ -77,7 +79,11 @@ impl TenantRules {
         }
         // The longest first, so that a base domain within another one is none of its tenants.
         let base = self.base_domains.iter().find(|base| host.is_within(base));
-        Ok(base.map_or(Named::Unknown, |base| below(&host, base)))
+        let domain = || DomainName::of_host(&host).filter(|_| self.verified_domains);
+        Ok(match base {
+            Some(base) => below(&host, base),
+            None => domain().map_or(Named::Unknown, Named::Domain),
+        })
     }
 }
 
@@ -86,6 +92,7 @@ impl Claims {
         match named {
             Named::Nothing => {}
             Named::Tenant(slug) => self.made.push(Claim::Name(by, slug)),
+            Named::Domain(name) => self.made.push(Claim::Domain(name)),
             Named::Unknown => self.unknown = true,
         }
     }
@@ -95,6 +102,8 @@ impl Claims {
 enum Named {
     Nothing,
     Tenant(TenantSlug),
+    /// A tenant, if one has verified this domain.
+    Domain(DomainName),
     /// What no tenant is named.
     Unknown,
 }

@@ -1,7 +1,7 @@
 //! Where a service looks for the tenant of a request, in which order.
 
-use super::host::{HostName, HostSource};
-use crate::slug::TenantSlug;
+use super::host::HostSource;
+use crate::{host::HostName, slug::TenantSlug};
 use http::HeaderName;
 use std::collections::HashMap;
 
@@ -26,6 +26,7 @@ pub struct TenantRules {
     pub(super) base_domains: Vec<HostName>,
     pub(super) custom_domains: HashMap<HostName, TenantSlug>,
     pub(super) hosts_without_tenant: Vec<HostName>,
+    pub(super) verified_domains: bool,
     pub(super) host_source: HostSource,
     pub(super) anonymous: Anonymous,
 }
@@ -76,6 +77,7 @@ impl TenantRules {
             base_domains: Vec::new(),
             custom_domains: HashMap::new(),
             hosts_without_tenant: Vec::new(),
+            verified_domains: false,
             host_source: HostSource::Request,
             anonymous: Anonymous::Allowed,
         }
@@ -146,6 +148,13 @@ impl TenantRules {
             return Err(invalid(domain, WHAT, "it was given before"));
         }
         Ok(self.and_host())
+    }
+
+    /// The domains that organizations have verified, in the table of [`crate::domains`]. A host that no other rule knows is looked
+    /// up there; a host within a base domain never is.
+    pub fn verified_domains(mut self) -> Self {
+        self.verified_domains = true;
+        self.and_host()
     }
 
     /// A host that names no tenant, such as `www.example.com` or `api.example.com`; it holds before all others.

@@ -2,7 +2,8 @@
 
 use super::changes::{Changes, Mark, Point};
 use crate::{
-    auth::{ApiKey, Rejection, Session, TokenHash, Verified},
+    auth::{ApiKey, Rejection, Session, TenantIdentity, TokenHash, Verified},
+    domains::DomainName,
     ident::hex,
     slug::TenantSlug,
     tenant::{OrganizationId, TenantStatus},
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Subject {
     Slug(TenantSlug),
+    Domain(DomainName),
     Session(TokenHash),
     ApiKey(TokenHash),
 }
@@ -21,6 +23,8 @@ pub(super) enum Subject {
 pub(super) enum Found {
     /// The organization and its status; `None`: there is none.
     Tenant(Option<(OrganizationId, TenantStatus)>),
+    /// The organization that has the domain verified, and its status.
+    Domain(Option<(TenantIdentity, TenantStatus)>),
     Session(Result<Session, Rejection>),
     ApiKey(Result<ApiKey, Rejection>),
 }
@@ -51,28 +55,36 @@ impl Entry {
     pub(super) fn holds(&self, changes: &Changes, limits: Limits, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.asked_at);
         let limit = match &self.found {
-            Found::Tenant(Some(_)) | Found::Session(Ok(_)) => limits.known,
+            Found::Tenant(Some(_)) | Found::Domain(Some(_)) | Found::Session(Ok(_)) => limits.known,
             Found::ApiKey(Ok(_)) => limits.known.min(limits.api_key),
-            Found::Tenant(None) | Found::Session(Err(_)) | Found::ApiKey(Err(_)) => limits.unknown,
+            Found::Tenant(None) | Found::Domain(None) | Found::Session(Err(_)) | Found::ApiKey(Err(_)) => {
+                limits.unknown
+            }
         };
         age < limit && self.lives.is_none_or(|lives| age < lives) && changes.none_since(self.began, &self.marks)
     }
 }
 
 impl Subject {
-    /// The mark of what it is found by, as migration 010 tells its changes.
+    /// The mark of what it is found by, as the migrations 010 and 012 notify its changes.
     pub(super) fn mark(&self) -> Mark {
         match self {
             Self::Slug(slug) => Mark::of(&format!("slug:{slug}")),
+            Self::Domain(name) => Mark::of(&format!("domain:{name}")),
             Self::Session(hash) => Mark::of(&format!("session:{}", hex(hash.bytes()))),
             Self::ApiKey(hash) => Mark::of(&format!("key:{}", hex(hash.bytes()))),
         }
     }
 }
 
+/// The mark of an organization's slug and status.
+pub(super) fn mark_of_organization(id: OrganizationId) -> Mark {
+    Mark::of(&format!("organization:{id}"))
+}
+
 /// The marks of a credential's organization and user, on whose status the answer depends.
 pub(super) fn marks_of<T>(verified: &Verified<T>) -> impl Iterator<Item = Mark> {
-    let organization = verified.organization.map(|id| Mark::of(&format!("organization:{id}")));
+    let organization = verified.organization.map(mark_of_organization);
     let user = verified.user.map(|id| Mark::of(&format!("user:{id}")));
     organization.into_iter().chain(user)
 }

@@ -1,8 +1,9 @@
 //! Looks up in the database what is not remembered.
 
-use super::entry::{Entry, Found, Subject, marks_of};
+use super::entry::{Entry, Found, Subject, mark_of_organization, marks_of};
 use crate::{
-    auth::{Auth, AuthError, Rejection},
+    auth::{Auth, AuthError, Rejection, TenantIdentity},
+    domains::{DomainError, DomainName, Domains},
     error::{Error, Result, TenantError},
     resolver::changes::Changes,
     slug::TenantSlug,
@@ -17,6 +18,11 @@ pub(super) async fn look_up(key: &Subject, auth: &Auth, changes: &Changes) -> Re
     let mut marks = vec![key.mark()];
     let (found, lives) = match key {
         Subject::Slug(slug) => (Found::Tenant(organization(slug, auth).await?), None),
+        Subject::Domain(name) => {
+            let owner = owner(name, auth).await?;
+            marks.extend(owner.iter().map(|(tenant, _)| mark_of_organization(tenant.id)));
+            (Found::Domain(owner), None)
+        }
         Subject::Session(hash) => {
             let verified = auth.sessions().verify_hash(hash).await.map_err(database)?;
             marks.extend(marks_of(&verified));
@@ -40,6 +46,14 @@ async fn organization(slug: &TenantSlug, auth: &Auth) -> Result<Option<(Organiza
         Ok(tenant) => Ok(Some((tenant.id, tenant.status))),
         Err(Error::Tenant(TenantError::NotFound { .. })) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+async fn owner(name: &DomainName, auth: &Auth) -> Result<Option<(TenantIdentity, TenantStatus)>> {
+    match Domains::new(auth.db()).owner(name).await {
+        Ok(owner) => Ok(owner.map(|(id, slug, status)| (TenantIdentity { id, slug }, status))),
+        Err(DomainError::Database(source) | DomainError::TablesMissing { source }) => Err(source),
+        Err(other) => Err(Error::Unexpected { doing: "look up a domain".into(), found: other.to_string() }),
     }
 }
 

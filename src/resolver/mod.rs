@@ -1,8 +1,8 @@
-//! From a slug, a session or an API key to its tenant, remembered in the process.
+//! From a slug, a custom domain, a session or an API key to its tenant, remembered in the process.
 //!
 //! A service asks this on every request. A [`Resolver`] keeps the answers, a bounded number of them, and forgets one as soon as
-//! the database tells that it may have changed, whichever process made the change: triggers of migration 010 send a
-//! notice when an organization, a user, a session or a key changes, and the resolver listens on a connection of its own.
+//! the database tells that it may have changed, whichever process made the change: triggers of the migrations 010 and 012 send
+//! a notice when an organization, a domain, a user, a session or a key changes, and the resolver listens on a connection of its own.
 //!
 //! While no notices are received (the connection was lost, the server is a standby, a pooler is in between), an answer is used
 //! for [`ResolverSettings::time_max_unnotified`] and no longer. [`Resolver::state`] says so, and so does the log.
@@ -28,6 +28,7 @@ pub use settings::ResolverSettings;
 
 use crate::{
     auth::{ApiKey, Auth, AuthError, Session, TenantIdentity, TokenKind},
+    domains::DomainName,
     error::{Error, Result, TenantError},
     slug::TenantSlug,
     tenancy::is_inside_transaction,
@@ -53,7 +54,7 @@ use tracing::Instrument as _;
 /// How often an answer that others have asked for is waited for before the database is asked for oneself.
 const JOINS_MAX: usize = 3;
 
-/// Finds tenants by slug, session and API key, and remembers them. Cheap to clone; the clones share what is remembered.
+/// Finds tenants by slug, custom domain, session and API key, and remembers them. Cheap to clone; the clones share what is remembered.
 #[derive(Clone)]
 pub struct Resolver {
     shared: Arc<Remembered>,
@@ -150,16 +151,30 @@ impl Resolver {
     pub async fn tenant(&self, slug: &TenantSlug) -> Result<TenantIdentity> {
         let entry = self.shared.find(Subject::Slug(slug.clone())).await?;
         let Found::Tenant(found) = &entry.found else { unreachable!("a slug finds a tenant") };
-        let tenant = slug.clone();
         match found {
-            Some((id, TenantStatus::Active)) => Ok(TenantIdentity { id: *id, slug: tenant }),
-            None => Err(TenantError::NotFound { tenant }.into()),
-            Some((_, TenantStatus::Suspended)) => Err(TenantError::Suspended { tenant }.into()),
-            Some((_, status @ TenantStatus::Onboarding)) => {
-                let missing = "it is still being set up".into();
-                Err(TenantError::NotReady { tenant, status: status.clone(), missing }.into())
-            }
-            Some((_, status)) => Err(TenantError::StatusUnknown { tenant, status: status.clone() }.into()),
+            Some((id, status)) => active(TenantIdentity { id: *id, slug: slug.clone() }, status),
+            None => Err(TenantError::NotFound { tenant: slug.clone() }.into()),
+        }
+    }
+
+    /// The tenant that has this custom domain, verified, and is active; `None`: no tenant has it. See [`crate::domains`].
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// As [`tenant`](Self::tenant), but for `NotFound`.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`tenant`](Self::tenant).
+    pub async fn domain(&self, name: &DomainName) -> Result<Option<TenantIdentity>> {
+        match &self.shared.find(Subject::Domain(name.clone())).await?.found {
+            Found::Domain(Some((tenant, status))) => active(tenant.clone(), status).map(Some),
+            Found::Domain(None) => Ok(None),
+            _ => unreachable!("a domain finds its owner"),
         }
     }
 
@@ -268,6 +283,20 @@ impl Resolver {
     pub fn forget_all(&self) {
         self.shared.notices.changes.everything();
         self.shared.entries.clear();
+    }
+}
+
+/// The tenant, if its status lets requests in.
+fn active(tenant: TenantIdentity, status: &TenantStatus) -> Result<TenantIdentity> {
+    let slug = tenant.slug.clone();
+    match status {
+        TenantStatus::Active => Ok(tenant),
+        TenantStatus::Suspended => Err(TenantError::Suspended { tenant: slug }.into()),
+        TenantStatus::Onboarding => {
+            let missing = "it is still being set up".into();
+            Err(TenantError::NotReady { tenant: slug, status: status.clone(), missing }.into())
+        }
+        other => Err(TenantError::StatusUnknown { tenant: slug, status: other.clone() }.into()),
     }
 }
 

@@ -10,6 +10,7 @@ mod lifecycle;
 mod migrate;
 mod outside;
 mod project;
+mod provisioning;
 mod registry;
 mod request;
 mod resolver;

@@ -11,6 +11,14 @@ use std::error::Error as StdError;
 pub(crate) const TABLES_MISSING: &str = "Run `cgk migrate --public` if migrations are pending. In a shared set of your own, add \
              them: `cgk migrate:new users --public --from-builtin users`, then sessions, api_keys and magic_links.";
 
+/// The same of the queue.
+pub(crate) const QUEUE_MISSING: &str = "Run `cgk migrate --public` if migrations are pending. In a shared set of your own, add \
+             it: `cgk migrate:new provisioning --public --from-builtin provisioning`.";
+
+/// The same of custom domains.
+pub(crate) const DOMAINS_MISSING: &str = "Run `cgk migrate --public` if migrations are pending. In a shared set of your own, add \
+             it: `cgk migrate:new domains --public --from-builtin organization_domains`.";
+
 pub(crate) fn of(error: &Error) -> Option<String> {
     let text = match error {
         Error::InvalidSlug(_) => {

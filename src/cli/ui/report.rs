@@ -4,8 +4,10 @@ use cgk::{
     DriverError, Error, ErrorKind, InvalidSlug, MigrationError, TenantSlug,
     auth::AuthError,
     config::ConfigError,
+    domains::DomainError,
     ident::SchemaName,
     migrate::{Divergence, MigrationFailure, Place},
+    provisioning::ProvisioningError,
     testing::LocalServerError,
 };
 use serde::Serialize;
@@ -111,6 +113,12 @@ impl Report {
         if let Some(error) = error.downcast_ref::<AuthError>() {
             return Self::of_auth(error);
         }
+        if let Some(error) = error.downcast_ref::<DomainError>() {
+            return Self::of_domain(error);
+        }
+        if let Some(error) = error.downcast_ref::<ProvisioningError>() {
+            return Self::of_provisioning(error);
+        }
         if let Some(refusal) = error.downcast_ref::<Refusal>() {
             return Self { hint: Some(refusal.hint.clone()), ..Self::plain("refused", &refusal.message, refusal.exit) };
         }
@@ -197,6 +205,33 @@ impl Report {
             },
             AuthError::Invalid { .. } => Self::plain("invalid", &error.to_string(), Exit::Usage),
             AuthError::NotFound { .. } => Self::plain("not_found", &error.to_string(), Exit::Failed),
+            _ => Self::plain("refused", &error.to_string(), Exit::Failed),
+        }
+    }
+
+    fn of_provisioning(error: &ProvisioningError) -> Self {
+        match error {
+            ProvisioningError::Database(error) => Self::of_library(error),
+            ProvisioningError::TablesMissing { source } => Self {
+                hint: Some(hint::QUEUE_MISSING.into()),
+                causes: causes(Some(source)),
+                ..Self::plain("not_ready", &error.to_string(), Exit::Failed)
+            },
+            ProvisioningError::NotFound => Self::plain("not_found", &error.to_string(), Exit::Failed),
+            _ => Self::plain("refused", &error.to_string(), Exit::Failed),
+        }
+    }
+
+    fn of_domain(error: &DomainError) -> Self {
+        match error {
+            DomainError::Database(error) => Self::of_library(error),
+            DomainError::TablesMissing { source } => Self {
+                hint: Some(hint::DOMAINS_MISSING.into()),
+                causes: causes(Some(source)),
+                ..Self::plain("not_ready", &error.to_string(), Exit::Failed)
+            },
+            DomainError::Invalid(_) => Self::plain("invalid", &error.to_string(), Exit::Usage),
+            DomainError::NotFound { .. } => Self::plain("not_found", &error.to_string(), Exit::Failed),
             _ => Self::plain("refused", &error.to_string(), Exit::Failed),
         }
     }

@@ -8,7 +8,7 @@ use crate::{
 };
 use tokio_postgres::types::{ToSql, Type};
 
-/// What a role has, a line each. One statement, so that a tenant that is being made meanwhile is either registered, and then
+/// What a role has, a line each. One statement, so that a tenant that is being made meanwhile either has its schema, and then
 /// nothing is asked of its role, or has given its role nothing yet. Entries of pg_shdepend tell of every database.
 const HOLDS: &str = "
 with role as (select r.* from pg_catalog.pg_roles r where r.rolname = $1),
@@ -40,7 +40,11 @@ union all
     where r.rolsuper or r.rolcanlogin or r.rolcreaterole or r.rolcreatedb or r.rolreplication or r.rolbypassrls
 )
 select pg_catalog.string_agg(l.text, '; ' order by l.text collate pg_catalog.\"C\") from line l
-where not exists (select from public.organizations o where o.slug::pg_catalog.text = $2)";
+where not exists (
+    select from public.organizations o
+    where o.slug::pg_catalog.text = $2
+      and (o.status::pg_catalog.text <> 'onboarding'
+           or exists (select from pg_catalog.pg_namespace n where n.nspname::pg_catalog.text = 'tenant_' || $2)))";
 
 /// Refuses a role that is there already and has anything that the new organization would take over.
 pub(super) async fn refuse_role_in_use(operator: &Operator, slug: &TenantSlug, role: &RoleName) -> Result<()> {

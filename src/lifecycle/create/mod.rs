@@ -44,6 +44,9 @@ pub struct CreateOptions {
     pub name: Option<String>,
     /// What is done for a tenant in use whose schema is gone.
     pub lost_schema: LostSchema,
+    /// Whether a service has written the registry's row: the tenant is new, though it is registered, and gets nothing that is
+    /// there already under its name.
+    pub(crate) new_organization: bool,
 }
 
 /// What is done for a tenant that the registry calls active or suspended and whose schema is gone.
@@ -268,7 +271,13 @@ async fn try_once(
     facts.refuse_other_organization()?;
     let onboarding = facts.tenant.as_ref().is_some_and(|tenant| tenant.status == TenantStatus::Onboarding);
     refuse_to_replace(&schema, facts, options)?;
-    if let Some(role) = role.as_ref().filter(|_| facts.has_role && facts.tenant.is_none()) {
+    if options.new_organization && onboarding && facts.is_unbound() {
+        let why = "it belongs to no organization, and the tenant is new".into();
+        return Err(Error::Tenant(TenantError::SchemaNotOurs { schema, why }));
+    }
+    // Schema and role are committed together: a role without the schema is of an earlier tenant.
+    let role_is_older = facts.has_role && (facts.tenant.is_none() || (onboarding && facts.owner.is_none()));
+    if let Some(role) = role.as_ref().filter(|_| role_is_older) {
         former_role::refuse_role_in_use(operator, slug, role).await?;
     }
     let needs_role = role.is_some() && !(facts.has_role && facts.role_admitted);

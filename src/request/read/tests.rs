@@ -12,6 +12,7 @@ fn names(rules: &TenantRules, request: http::request::Builder) -> Result<Vec<Str
         .iter()
         .map(|claim| match claim {
             Claim::Name(_, slug) => slug.to_string(),
+            Claim::Domain(name) => format!("domain {name}"),
             Claim::BearerToken(text) | Claim::ApiKey(text) | Claim::SessionToken(text) => format!("token {text}"),
         })
         .collect();

@@ -36,7 +36,16 @@ async fn held(stage: &Stage) -> Vec<String> {
     row.get::<_, Option<String>>(0).unwrap_or_default().lines().map(ToOwned::to_owned).collect()
 }
 
-const SHARED: [&str; 6] = ["api_keys", "billing", "magic_links", "organizations", "sessions", "users"];
+const SHARED: [&str; 8] = [
+    "api_keys",
+    "billing",
+    "magic_links",
+    "organization_domains",
+    "organizations",
+    "provisioning_requests",
+    "sessions",
+    "users",
+];
 /// The tables of which everybody reads columns, as far as the policies show rows.
 const OPEN: [&str; 5] = ["api_keys", "billing", "organizations", "sessions", "users"];
 
@@ -70,6 +79,9 @@ async fn a_login_has_what_is_documented_and_no_more() {
              select id, slug, 'pro', 'active' from organizations;
              insert into magic_links (email, token_hash, purpose, expires_at)
              values ('acme@x', sha256('link'), 'login', now() + interval '1 day');
+             insert into provisioning_requests (organization_id) select id from organizations;
+             insert into organization_domains (organization_id, domain, verification_token)
+             select id, slug || '.example.com', repeat('x', 32) from organizations;
              create sequence public.numbers",
         )
         .await;
@@ -82,9 +94,9 @@ async fn a_login_has_what_is_documented_and_no_more() {
     ];
     for (isolation, registry_rows, all_rows) in [
         // As a tenant's role: its own rows, whatever the login has; the links are nobody's.
-        (Isolation::Role, [1, 1, -1, 1, 1, 1], [1, 1, -1, 1, 1, 1]),
+        (Isolation::Role, [1, 1, -1, -1, 1, -1, 1, 1], [1, 1, -1, -1, 1, -1, 1, 1]),
         // As the login: of the registry its own row, of the rest nothing; with all tables its own rows.
-        (Isolation::Path, [0, 0, -1, 1, 0, 0], [1, 1, 0, 1, 1, 1]),
+        (Isolation::Path, [0, 0, -1, -1, 1, -1, 0, 0], [1, 1, 0, 1, 1, 1, 1, 1]),
     ] {
         let db = stage.app(isolation, SharedTables::Registry).await;
         let mine = |right: &String| !right.contains(" marks ") && !right.contains("column marks.");
@@ -97,7 +109,7 @@ async fn a_login_has_what_is_documented_and_no_more() {
         let db = stage.app(isolation, SharedTables::All).await;
         let own: Vec<String> = granted(&stage).await.into_iter().filter(mine).collect();
         let beside: Vec<&String> = own.iter().filter(|right| !base.contains(&right.as_str())).collect();
-        // Four rights on each of six tables, and on the tables to come; three on the sequence, and on those to come.
+        // Four rights on each of eight tables, and on the tables to come; three on the sequence, and on those to come.
         assert_eq!(beside.len(), 4 * SHARED.len() + 4 + 3 + 3, "{isolation:?}: {beside:?}");
         assert_eq!(held(&stage).await, of_each(&["DELETE", "INSERT", "SELECT", "UPDATE"], &SHARED), "{isolation:?}");
         assert_eq!(rows_in_tenant(&db).await, all_rows, "{isolation:?}");

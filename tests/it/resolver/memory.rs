@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 const CALLERS: usize = 1000;
 
 /// Time limits that no machine reaches: what is forgotten in these tests is forgotten for another reason.
-pub(super) fn patient_settings() -> ResolverSettings {
+pub(crate) fn patient_settings() -> ResolverSettings {
     let day = Duration::from_secs(24 * 3600);
     let mut settings = ResolverSettings::default();
     (settings.time_max, settings.unknown_time_max, settings.silence_max) = (day, day, day);
@@ -25,7 +25,7 @@ pub(super) fn patient_settings() -> ResolverSettings {
     settings
 }
 
-pub(super) async fn resolver(auth: &Auth) -> Resolver {
+pub(crate) async fn resolver(auth: &Auth) -> Resolver {
     let resolver = Resolver::new(auth, patient_settings());
     must_end("the first connection", resolver.until_notified()).await;
     resolver

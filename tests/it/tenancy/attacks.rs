@@ -68,6 +68,8 @@ pub(crate) const ATTACKS: &[(Verdict, &str)] = &[
     (Denied, "select * from magic_links"),
     (Denied, "select email from magic_links"),
     (Denied, "select count(*) from magic_links"),
+    (Denied, "select id from provisioning_requests"),
+    (Denied, "select domain from organization_domains"),
     (Denied, "table users"),
     (Denied, "copy users to stdout"),
     (Denied, "copy users (organization_id, email) from '/dev/null'"),

@@ -2,6 +2,7 @@
 
 pub(crate) mod create;
 pub(crate) mod disable;
+pub(crate) mod enable;
 pub(crate) mod list;
 
 use cgk::auth::User;

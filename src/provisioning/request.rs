@@ -1,0 +1,84 @@
+//! Asks for a tenant, in a transaction of the caller's.
+
+use super::{ProvisioningError, ProvisioningId, Result};
+use crate::{slug::TenantSlug, tenancy::PlatformTx, tenant::OrganizationId};
+
+/// The longest name of an organization, in characters.
+const NAME_CHARS_MAX: usize = 200;
+
+/// An organization to be made, with its tenant.
+#[derive(Clone, Debug)]
+pub struct NewOrganization {
+    slug: TenantSlug,
+    name: String,
+    settings: serde_json::Value,
+}
+
+impl NewOrganization {
+    /// One whose name is its slug.
+    pub fn new(slug: TenantSlug) -> Self {
+        Self { name: slug.as_str().to_owned(), slug, settings: serde_json::Value::Object(Default::default()) }
+    }
+
+    /// With a name for people: 1 to 200 characters that are not all blank.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// With settings, a JSON object.
+    pub fn settings(mut self, settings: serde_json::Value) -> Self {
+        self.settings = settings;
+        self
+    }
+}
+
+/// What was written by [`request`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Requested {
+    /// The request.
+    pub id: ProvisioningId,
+    /// The organization.
+    pub organization_id: OrganizationId,
+}
+
+/// A schema that an earlier tenant has left keeps its name from being given away.
+const INSERT_ORGANIZATION: &str = "insert into public.organizations (slug, name, settings, status)
+    select $1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.jsonb, 'onboarding'::public.organization_status
+     where not exists (select from pg_catalog.pg_namespace n
+                       where n.nspname::pg_catalog.text = 'tenant_' || $1::pg_catalog.text)
+    on conflict (slug) do nothing returning id";
+
+const INSERT_REQUEST: &str = "insert into public.provisioning_requests (organization_id) values ($1) returning id";
+
+/// Writes an organization, `onboarding`, and the request for its tenant. Both count when the caller's transaction commits; the
+/// servers of the queue are notified then.
+///
+/// # Locks
+///
+/// The slug, against others who ask for it, to the end of the transaction; who asks second waits for the first.
+///
+/// # Errors
+///
+/// `SlugTaken`: the transaction can go on, with another slug. `Invalid`: the name or the settings; the database was not asked.
+/// `TablesMissing`; `Database`: the transaction cannot commit any more.
+///
+/// # Cancel safety
+///
+/// Dropped, it may have been written or not; end the transaction.
+pub async fn request(tx: &PlatformTx<'_>, new: &NewOrganization) -> Result<Requested> {
+    let chars = new.name.chars().count();
+    // The column's check counts blanks as btrim does: spaces only.
+    if chars > NAME_CHARS_MAX || new.name.trim_matches(' ').is_empty() || new.name.contains('\0') {
+        return Err(ProvisioningError::Invalid { what: "the name", why: "it must have 1 to 200 characters" });
+    }
+    if !new.settings.is_object() {
+        return Err(ProvisioningError::Invalid { what: "the settings", why: "they must be a JSON object" });
+    }
+    let row = tx.query_opt(INSERT_ORGANIZATION, &[&new.slug.as_str(), &new.name, &new.settings]).await?;
+    let row = row.ok_or_else(|| ProvisioningError::SlugTaken { slug: new.slug.clone() })?;
+    let organization_id: OrganizationId = row.get(0);
+    let id = ProvisioningId(tx.query_one(INSERT_REQUEST, &[&organization_id]).await?.get(0));
+    Ok(Requested { id, organization_id })
+}
