@@ -7,11 +7,12 @@ use cgk::{
     auth::{ClientInfo, NewApiKey, NewUser, UserRole},
     lifecycle,
     login::{self, LoginOptions, SharedTables},
-    migrate::{Migrations, Silent},
+    migrate::{Interrupt, Migrations, Silent},
+    provisioning::{self, Attempt, AttemptOutcome, ServeOptions},
     setup,
     testing::LocalServer,
 };
-use std::{path::Path, time::Duration};
+use std::path::Path;
 use tokio::net::TcpListener;
 
 /// The service's own files: those of cgk's shared set and of the service.
@@ -40,12 +41,14 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     for slug in ["acme", "globex"] {
         demos.push(tenant(&operator_config, &app, &slug.parse()?).await?);
     }
-    let provisioning = tokio::spawn(provision(operator_config));
+    let interrupt = Interrupt::new();
+    let provisioning = tokio::spawn(provision(operator_config, interrupt.clone()));
     let listener =
         TcpListener::bind(settings.listen).await.context("the address to listen on; LISTEN names another")?;
     print(&session(&demos, listener.local_addr()?.port()));
     let served = serve::until_signal(app, settings, listener).await;
-    provisioning.abort();
+    interrupt.stop();
+    provisioning.await??;
     served
 }
 
@@ -73,20 +76,15 @@ pub async fn tenant(operator: &Config, app: &App, slug: &TenantSlug) -> anyhow::
     Ok(Demo { slug: slug.clone(), organization, session: session.reveal().into(), key: key.reveal().into() })
 }
 
-/// Makes the organizations that are asked for.
-async fn provision(operator: Config) -> anyhow::Result<()> {
-    let migrations = migrations()?;
-    let db = Db::connect(&operator).await?;
-    let connected = Operator::connect(&operator).await?;
-    loop {
-        let wanted = "select slug from organizations where status = 'onboarding' order by created_at";
-        for (slug,) in db.platform().query_as::<(TenantSlug,), _>(wanted, &[]).await? {
-            if let Err(error) = lifecycle::create(&connected, &db, &migrations, &slug, &Default::default()).await {
-                tracing::warn!(tenant = %slug, error = %error.report(), "an organization could not be made");
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+/// Makes the organizations that are asked for, as `cgk provision --watch` does in a process of its own.
+async fn provision(operator: Config, interrupt: Interrupt) -> cgk::Result<()> {
+    let options = ServeOptions::default().interrupt(&interrupt);
+    let mut attempted = |attempt: &Attempt| match &attempt.outcome {
+        AttemptOutcome::Done(_) => tracing::info!(tenant = attempt.slug, "an organization was made"),
+        outcome => tracing::warn!(tenant = attempt.slug, outcome = ?outcome, "an organization could not be made"),
+    };
+    provisioning::serve(&operator, &migrations()?, &options, &mut attempted).await?;
+    Ok(())
 }
 
 fn session(demos: &[Demo], port: u16) -> String {

@@ -1,7 +1,7 @@
 //! Asking for an organization.
 //!
 //! A service cannot make schemas and roles. It writes the organization as `onboarding`, its owner and the request for it in one
-//! transaction; a process with the operator's rights makes it.
+//! transaction; a process with the operator's rights (`cgk provision --watch`) makes it.
 
 use super::{
     model::{NewOrganization, Organization},
@@ -12,8 +12,11 @@ use crate::{
     http::{Body, idempotency::IdempotencyKey},
 };
 use axum::http::StatusCode;
-use cgk::{Statements, TenantContext, axum::Problem};
-use uuid::Uuid;
+use cgk::{
+    OrganizationId, PlatformTx, Statements, TenantContext, TenantSlug,
+    axum::Problem,
+    provisioning::{self, ProvisioningError},
+};
 
 /// Writes the request, or finds the one that the same user made with the same Idempotency-Key.
 pub async fn request(
@@ -34,7 +37,7 @@ pub async fn request(
                 values ($1, $2, $3, $4, $5)";
             let user = context.user_id.map(|user| user.0);
             tx.execute(creation, &[&id, &context.organization_id, &user, &key.0, &body.hash.as_slice()]).await?;
-            store::find(tx, context, id).await?.ok_or_else(|| Problem::new(StatusCode::CONFLICT))
+            store::find(tx, context, id.0).await?.ok_or_else(|| Problem::new(StatusCode::CONFLICT))
         })
         .await
 }
@@ -62,14 +65,23 @@ async fn requested_before(
     Ok(store::find(tx, context, row.try_get(0)?).await?)
 }
 
-/// The organization, and the caller's user in it as its owner.
-async fn insert(tx: &impl Statements, context: &TenantContext, new: &NewOrganization) -> Result<Uuid, Problem> {
-    let insert = "insert into organizations (slug, name) values ($1, $2) on conflict (slug) do nothing returning id";
-    let Some(row) = tx.query_opt(insert, &[&new.slug, &new.name]).await? else {
-        return Err(Problem::new(StatusCode::CONFLICT).detail("this slug is taken"));
-    };
-    let id: Uuid = row.try_get(0)?;
+/// The organization and the request for its tenant, and the caller's user in it as its owner.
+async fn insert(
+    tx: &PlatformTx<'_>,
+    context: &TenantContext,
+    new: &NewOrganization,
+) -> Result<OrganizationId, Problem> {
+    let slug: TenantSlug = new
+        .slug
+        .parse()
+        .map_err(|error: cgk::InvalidSlug| Problem::new(StatusCode::UNPROCESSABLE_ENTITY).detail(error.to_string()))?;
+    let wanted = provisioning::NewOrganization::new(slug).name(&new.name);
+    let requested = provisioning::request(tx, &wanted).await.map_err(|error| match error {
+        ProvisioningError::SlugTaken { .. } => Problem::new(StatusCode::CONFLICT).detail("this slug is taken"),
+        ProvisioningError::Database(error) => error.into(),
+        error => Problem::new(error.status()).detail(error.to_string()),
+    })?;
     let owner = "insert into users (organization_id, email, role, status) values ($1, $2, 'owner', 'active')";
-    tx.execute(owner, &[&id, &context.email]).await?;
-    Ok(id)
+    tx.execute(owner, &[&requested.organization_id, &context.email]).await?;
+    Ok(requested.organization_id)
 }

@@ -1,7 +1,7 @@
 //! An organization that is asked for, seen while it is made, renamed and closed.
 
 use crate::stage::{Ask, Stage};
-use cgk::{Operator, lifecycle};
+use cgk::provisioning::{self, ServeOptions};
 use repositories_api::demo;
 use serde_json::json;
 
@@ -41,11 +41,9 @@ async fn an_organization_is_made_by_an_operator_and_seen_by_who_asked_for_it() {
         .await
         .problem(404);
 
-    let operator = Operator::connect(&stage.operator).await.unwrap();
-    let slug = "initech".parse().unwrap();
-    lifecycle::create(&operator, &stage.app.db, &demo::migrations().unwrap(), &slug, &Default::default())
-        .await
-        .unwrap();
+    let (migrations, options) = (demo::migrations().unwrap(), ServeOptions::default());
+    let report = provisioning::serve_due(&stage.operator, &migrations, &options, &mut |_| {}).await.unwrap();
+    assert_eq!(report.done, 1);
     assert_eq!(stage.send(&show(&acme.owner)).await.json()["status"], "active");
     // The asker's address owns it.
     let owners = "select count(*) from public.users u join public.organizations o on o.id = u.organization_id

@@ -21,6 +21,9 @@ use tokio_postgres::{Client, NoTls};
 /// What has not ended by now hangs. No test measures by it.
 pub const HANG: Duration = Duration::from_secs(120);
 
+/// A limit of the service's that comes later, however busy the machine is.
+const LATER: Duration = Duration::from_secs(600);
+
 /// A tenant's credentials and data.
 pub struct Tenant {
     pub slug: &'static str,
@@ -125,9 +128,10 @@ impl Stage {
         let mut settings = Settings {
             hosts: vec!["api.example.com".into()],
             base_domain: "example.com".into(),
+            request_time_max: LATER,
             ..Settings::default()
         };
-        let service = change(&mut settings, service);
+        let service = change(&mut settings, patient(service));
         let app = App::new(Db::connect(&service).await.unwrap());
         let (port, document) = serve(&app, &settings).await;
         let mut stage = Self {
@@ -285,6 +289,15 @@ async fn connect(database: &TestDatabase) -> Client {
         config.dbname(database.name()).application_name("observer").connect(NoTls).await.unwrap();
     tokio::spawn(connection);
     client
+}
+
+/// What waits for a lock or for a connection is answered when it has it.
+fn patient(config: Config) -> Config {
+    let mut session = config.session().clone();
+    session.lock_timeout = LATER;
+    session.statement_timeout = LATER;
+    session.idle_in_transaction_timeout = LATER;
+    config.with_session(session).with_pool_wait(LATER)
 }
 
 pub async fn must_end<F: Future>(future: F) -> F::Output {
