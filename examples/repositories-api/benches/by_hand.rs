@@ -210,7 +210,7 @@ fn script(known: &[Known], write: bool) -> anyhow::Result<PathBuf> {
     text.push_str("}\nlocal turn, thread_id = 0, 0\nlocal threads = 0\nfunction setup(thread) threads = threads + 1; thread:set('id', threads) end\n");
     text.push_str("function init() math.randomseed(id * 7919 + os.time()); base = tostring(math.random(1, 2^30)) .. '-' .. id end\n");
     text.push_str("function request()\n  turn = turn + 1\n  local one = who[turn % #who + 1]\n  local path = '/organizations/' .. one[1] .. '/repositories'\n");
-    text.push_str("  local headers = { authorization = 'Bearer ' .. one[2], ['content-type'] = 'application/json', host = '127.0.0.1' }\n");
+    text.push_str("  local headers = { authorization = 'Bearer ' .. one[2], ['content-type'] = 'application/json' }\n");
     match write {
         true => text.push_str(
             "  return wrk.format('POST', path, headers, '{\"name\":\"n' .. base .. '-' .. turn .. '\"}')\nend\n",
