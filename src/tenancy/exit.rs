@@ -186,6 +186,7 @@ mod tests {
         assert_eq!(refused(&SqlState::DIVISION_BY_ZERO, 0), CommitOutcome::Refused);
         assert_eq!(refused(&SqlState::FOREIGN_KEY_VIOLATION, 0), CommitOutcome::Refused);
         assert_eq!(refused(&SqlState::FOREIGN_KEY_VIOLATION, commit), CommitOutcome::Refused);
+        assert_eq!(refused(&SqlState::IN_FAILED_SQL_TRANSACTION, commit), CommitOutcome::Refused);
         assert_eq!(refused(&SqlState::DIVISION_BY_ZERO, commit + 1), CommitOutcome::Soiled);
         assert_eq!(departure(commit, Some((None, Lost))), CommitOutcome::Unknown);
         assert_eq!(departure(0, Some((Some(&SqlState::ADMIN_SHUTDOWN), Lost))), CommitOutcome::Unknown);

@@ -175,3 +175,16 @@ async fn a_lock_that_is_not_had_in_time_is_said() {
     assert_eq!(error.sqlstate().map(|state| state.code()), Some("55P03"), "{error:?}");
     assert_eq!(stage.number(&format!("select count(*) from pg_roles where rolname = '{}'", stage.app_name())).await, 0);
 }
+
+/// The policies are made anew only where they change: with nothing to change, nobody who uses the registry is waited for.
+#[tokio::test]
+async fn an_admission_that_changes_nothing_waits_for_nobody() {
+    let stage = Stage::set().await;
+    let operator = Operator::connect(&patient(&stage.config())).await.unwrap();
+    admit(&stage, &operator).await;
+    let holder = Raw::on(&stage.database).await;
+    holder.run("begin; lock table organizations in share mode").await;
+    let again = admit(&stage, &operator).await;
+    assert_eq!((again.created, again.tenants, again.failure.is_none()), (false, 2, true));
+    holder.run("commit").await;
+}

@@ -1,12 +1,13 @@
 //! One statement as a tenant.
 
+use crate::stage::{Stage, slug};
 use cgk::testing::TestServer;
 
 #[tokio::test]
 async fn one_statement() {
     let database = TestServer::shared().set_up_database().await.unwrap();
     let db = database.with_tenants(&["acme"]).await.unwrap();
-    let slug: cgk::TenantSlug = "acme".parse().unwrap();
+    let slug = slug("acme");
     for i in 0..3 {
         let db = db.clone();
         let slug = slug.clone();
@@ -28,4 +29,18 @@ async fn one_statement() {
     let operator = database.operator().await.unwrap();
     drop(operator);
     db.tenant(&slug).query("select * from customers", &[]).await.unwrap();
+}
+
+/// Only what an outdated description made fail is sent again: a statement that fails by itself has run once in each call,
+/// the first time and with its description known.
+#[tokio::test]
+async fn a_statement_that_fails_by_itself_runs_once() {
+    let stage = Stage::set().await;
+    stage.sql("create sequence tenant_acme.tries; grant usage on sequence tenant_acme.tries to public").await;
+    for calls in 1..=3 {
+        let failing = "select $1::int8 / (nextval('tries') * 0)";
+        let error = stage.db.tenant(&slug("acme")).query(failing, &[&1_i64]).await.unwrap_err();
+        assert_eq!(error.sqlstate().map(|state| state.code()), Some("22012"), "{error:?}");
+        assert_eq!(stage.number("select last_value from tenant_acme.tries").await, calls);
+    }
 }
