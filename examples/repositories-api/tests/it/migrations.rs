@@ -1,9 +1,9 @@
-//! The service's own copy of cgk's shared set.
+//! The service's own set begins with cgk's shared files.
 
 use cgk::migrate::{Migrations, Set};
 use repositories_api::demo;
 
-/// A file that cgk adds is added here by copying it: `cp ../../migrations/public/*.sql migrations/public/`.
+/// The files are links to cgk's own. One that cgk adds needs a link here.
 #[test]
 fn the_shared_set_begins_with_that_of_cgk() {
     let texts = |migrations: &Migrations| -> Vec<(String, String)> {
