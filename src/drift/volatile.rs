@@ -157,7 +157,6 @@ mod tests {
         assert_eq!(of("select Random ()"), Some("random"));
         assert_eq!(of("create table t as select current_date as d"), Some("current_date"));
         for text in [
-            "create table now (id int)",
             "create table t (d date default current_date, t timestamptz default now())",
             "select my_now()",
             "select 1 -- now()",
