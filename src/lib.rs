@@ -57,10 +57,12 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `cli` (default) | the program `cgk` and all that only it needs; services turn it off with `default-features = false` |
+//! | `metrics` | counters and histograms by the facade of the crate `metrics`: transactions, the pool, runs over the fleet, requests |
 //! | `migrate` (default) | [`setup`], [`lifecycle`], [`migrate`](mod@migrate), [`drift`]: everything that changes schemas or compares them |
 //! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; [`request`], [`resolver`], [`domains`] and [`ownership`]: from a request to its tenant, and to its records; [`provisioning`]: tenants that a service requests; services turn it on with `features = ["platform"]` |
 //! | `axum` | `cgk::axum`: a layer, extractors and answers for services on axum 0.8; turns `platform` on |
 //! | `derive` | [`FromRow`] for structs with `#[derive(FromRow)]` of the crate `postgres-from-row` |
+//! | `rate-limit` | `cgk::axum::TenantRateLimit`, a limit on the requests of each tenant; turns `axum` on |
 //! | `redis` | `cgk::cache`: a cache per tenant over Redis |
 //! | `testing` | `cgk::testing`: a private, throw-away PostgreSQL and a database per test; turns `migrate` on |
 
@@ -117,6 +119,7 @@ mod slug;
 #[cfg(feature = "migrate")]
 mod sql;
 mod sqlstate;
+mod telemetry;
 mod tenancy;
 mod tenant;
 #[cfg(feature = "testing")]
@@ -127,7 +130,7 @@ mod version;
 #[cfg(feature = "migrate")]
 pub use access::login;
 pub use config::Config;
-pub use context::{InvalidContext, TenantContext};
+pub use context::{InvalidContext, SigningKey, TenantContext};
 pub use db::{Operator, ServerFacts};
 pub use error::{
     ConnectionError, DriverError, Error, ErrorKind, MigrationError, Result, SetupError, TenantError, TransactionError,

@@ -8,6 +8,7 @@ use crate::{
     context::TenantContext,
     request::{RequestTenant, TenantRules, tenant_from_request},
     resolver::Resolver,
+    telemetry,
     tenancy::Db,
 };
 use ::axum::{
@@ -21,6 +22,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 use tower_layer::Layer;
 use tower_service::Service;
@@ -129,11 +131,15 @@ where
         let shared = Arc::clone(&self.layer.shared);
         let id = RequestId::of(request.headers(), self.layer.id_source);
         let span = span(&request, &id);
+        let (began, method) = (Instant::now(), request.method().clone());
+        let path = request.extensions().get::<MatchedPath>().cloned();
         let answered = {
             let (span, id) = (span.clone(), id.clone());
             async move {
                 let mut response = answer(&shared, ready, request, &id, &span).await?;
-                span.record("status", response.status().as_u16());
+                let status = response.status().as_u16();
+                span.record("status", status);
+                telemetry::request_answered(&method, path.as_ref().map(MatchedPath::as_str), status, began.elapsed());
                 response.headers_mut().insert(HEADER, id.to_value());
                 Ok(response)
             }

@@ -35,6 +35,8 @@ mod database;
 mod extract;
 mod layer;
 mod problem;
+#[cfg(feature = "rate-limit")]
+mod rate_limit;
 mod reasons;
 mod request_id;
 
@@ -42,4 +44,6 @@ pub use database::TenantDb;
 pub use extract::{Caller, Context, Owner, OwnerOrAdmin, Require, Requirement, Tenant};
 pub use layer::{TenantLayer, TenantService};
 pub use problem::Problem;
+#[cfg(feature = "rate-limit")]
+pub use rate_limit::{RequestLimit, TenantRateLimit, TenantRateLimitService};
 pub use request_id::{RequestIdLayer, RequestIdService};

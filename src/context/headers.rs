@@ -4,9 +4,9 @@ use super::TenantContext;
 use crate::config::percent;
 
 /// The header that names the tenant.
-const TENANT: &str = "cgk-tenant";
+pub(super) const TENANT: &str = "cgk-tenant";
 /// The header that names request and caller.
-const CALLER: &str = "cgk-caller";
+pub(super) const CALLER: &str = "cgk-caller";
 /// The version of the format.
 const VERSION: &str = "1";
 /// The longest value that is read, in bytes.
@@ -26,7 +26,8 @@ impl TenantContext {
     /// The context as two headers, names and values of visible ASCII, for a message or job that is handled elsewhere.
     ///
     /// They are no credential and are not signed: whoever can write to the queue can name any tenant and any user. Send them
-    /// on channels only that the service alone writes to, and never take them from a client.
+    /// on channels only that the service alone writes to, and never take them from a client; where others can write,
+    /// [`to_signed_headers`](Self::to_signed_headers).
     ///
     /// ```
     /// use cgk::{OrganizationId, TenantContext};

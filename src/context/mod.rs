@@ -1,8 +1,10 @@
 //! Who asks, for which organization, in which request: reachable by the code that answers, without passing it along.
 
 mod headers;
+mod signed;
 
 pub use headers::InvalidContext;
+pub use signed::SigningKey;
 
 use crate::{
     error::{Result, TenantError},

@@ -5,6 +5,7 @@ use crate::{
     config::{Config, Isolation, Pooling},
     error::{ConnectionError, Error, Result},
     search_path::SearchPath,
+    telemetry::{self, Retired, Waited},
 };
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
 use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, RecyclingMethod};
@@ -221,12 +222,15 @@ impl managed::Manager for ConnectionManager {
 
     async fn recycle(&self, connection: &mut Connection, metrics: &Metrics) -> RecycleResult<tokio_postgres::Error> {
         if connection.born.elapsed() > self.age_max {
+            telemetry::connection_retired(Retired::Age);
             return Err(RecycleError::message("the connection is old enough"));
         }
         if connection.tenants() > self.tenants_max {
+            telemetry::connection_retired(Retired::Tenants);
             return Err(RecycleError::message("the connection has seen enough tenants"));
         }
         let Some(client) = Arc::get_mut(&mut connection.client) else {
+            telemetry::connection_retired(Retired::Unanswered);
             return Err(RecycleError::message("an answer is still awaited on the connection"));
         };
         managed::Manager::recycle(&self.inner, client, metrics).await
@@ -253,7 +257,15 @@ pub(crate) fn build(config: &Config, entry_sql: EntrySql) -> Result<Pool> {
 
 /// Takes a connection, waiting no longer than the configuration says.
 pub(crate) async fn take(pool: &Pool, config: &Config) -> Result<Lease> {
-    pool.get().await.map_err(|error| match error {
+    let began = Instant::now();
+    let taken = pool.get().await;
+    let waited = match &taken {
+        Ok(_) => Waited::Taken,
+        Err(managed::PoolError::Timeout(_)) => Waited::Timeout,
+        Err(_) => Waited::Failed,
+    };
+    telemetry::pool_waited(began.elapsed(), waited);
+    taken.map_err(|error| match error {
         managed::PoolError::Timeout(_) => {
             let waited = config.pool().wait;
             tracing::warn!(?waited, size_max = config.pool().size_max, "no connection of the pool became free in time");

@@ -243,6 +243,8 @@ struct Server<'a> {
 impl<'a> Server<'a> {
     async fn connect(config: &Config, migrations: &'a Migrations, options: &'a ServeOptions) -> Result<Self> {
         let operator = Operator::connect(config).await?;
+        // Before any request has cost an attempt.
+        lifecycle::check_rights(&operator).await?;
         let queue = Queue::new(operator.sibling().await?);
         let db = Db::connect(config).await?;
         let direct = match config.pooling() {

@@ -8,6 +8,7 @@ use crate::{
         pool::{self, Connection, Pool},
     },
     sqlstate::{self, StatementVerdict},
+    telemetry::{self, Retired},
 };
 use deadpool::managed::Object;
 use std::{
@@ -108,6 +109,7 @@ impl Lease {
     /// Throws a connection away that cannot be trusted; nothing is running on it.
     pub(crate) fn discard(mut self) {
         if let Some(object) = self.object.take() {
+            telemetry::connection_retired(Retired::Unusable);
             drop(Object::take(object));
         }
     }

@@ -21,6 +21,7 @@ use crate::{
     ident::{RoleName, SchemaName},
     slug::TenantSlug,
     sqlstate,
+    telemetry::{Outcome, TransactionTimer},
 };
 use futures_util::FutureExt as _;
 use std::{future::Future, sync::Arc};
@@ -88,8 +89,10 @@ pub(super) fn recorded<T, E>(
     work: impl Future<Output = Result<T, E>> + Send,
 ) -> impl Future<Output = Result<T, E>> + Send {
     let ended = span.clone();
+    let timer = TransactionTimer::start();
     let noted = work.map(move |outcome| {
         ended.record("outcome", if outcome.is_ok() { "committed" } else { "failed" });
+        timer.finish(if outcome.is_ok() { Outcome::Committed } else { Outcome::Failed });
         outcome
     });
     noted.instrument(span)

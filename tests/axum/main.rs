@@ -3,7 +3,9 @@
 mod context;
 mod dropped;
 mod layers;
+mod limits;
 mod matrix;
+mod metered;
 mod page;
 mod problems;
 mod service;

@@ -33,6 +33,7 @@ use crate::{
     migration::{MigrationId, Set},
     registry,
     slug::TenantSlug,
+    telemetry,
 };
 use std::{
     collections::BTreeSet,
@@ -296,6 +297,7 @@ pub async fn run_with(
         false => one_by_one(operator, migrations, planned, &files, options, &mut sink).await,
     };
     let ReportSink { observer, report, .. } = sink;
+    telemetry::schemas_migrated(report.migrated(), report.skipped(), report.failed());
     recorder.end(&report, done.as_ref().err(), observer).await;
     if migrates_public && done.is_ok() {
         guard_registry(operator, observer).await;

@@ -103,7 +103,7 @@ impl Queue {
             self.claims.store(true, Ordering::Relaxed);
             self.send(&format!(
                 "begin isolation level read committed read write; \
-                 select pg_catalog.set_config('idle_in_transaction_session_timeout', {}, true)",
+                 set local idle_in_transaction_session_timeout = {}",
                 literal(&idle)
             ))
             .await?;

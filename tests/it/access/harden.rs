@@ -164,6 +164,19 @@ async fn everything_works_on_a_hardened_database() {
                 .await
                 .unwrap();
             assert!(count >= 2);
+            // In the context of a request, which the transaction learns.
+            let id: uuid::Uuid = raw.one("select id from organizations where slug = 'acme'").await;
+            let user = cgk::UserId(uuid::Uuid::from_u128(7));
+            let context = cgk::TenantContext::new(cgk::OrganizationId(id), slug("acme")).user(user, "a@b");
+            let told = context.scope(async {
+                let sql = "select current_setting('app.current_user_id', true)";
+                let alone = db.current()?.query_one(sql, &[]).await?.try_get::<_, Option<String>>(0)?;
+                let tenant = db.current()?;
+                let within =
+                    tenant.transaction(async |tx| Ok(tx.query_one(sql, &[]).await?.get::<_, Option<String>>(0)));
+                Ok::<_, cgk::Error>((alone, within.await?))
+            });
+            assert_eq!(told.await.unwrap(), (Some(user.to_string()), Some(user.to_string())), "{isolation:?}");
         }
         let report = setup::harden(&superuser, HardeningMode::DryRun).await.unwrap();
         assert!(report.is_complete(), "{isolation:?}: {report:?}");

@@ -2,12 +2,14 @@
 
 use crate::{
     sandbox::{Files, Raw, migrate_all},
-    support::cgk::Shell,
+    support::{cgk::Shell, patience::must_end},
 };
 use cgk::{
     Config, Operator,
+    auth::{Auth, AuthSettings},
     lifecycle::{self, CreateOptions},
     migrate::{self, Migrations, SchemaState, Scope, Silent, Step, Target},
+    resolver::{NoticeState, Resolver, ResolverSettings},
     setup,
 };
 use server::Server;
@@ -175,4 +177,32 @@ async fn a_statement_behind_a_begin_that_a_standby_refuses_does_not_run() {
         assert!(refused || alive, "the control: inside the tenant it is denied");
     }
     assert!(ran.is_empty(), "{ran:#?}");
+}
+
+/// A standby has no LISTEN. It answers who a slug is, and what has changed is seen after the time for that.
+#[tokio::test]
+async fn a_resolver_of_a_standby_says_that_it_is_not_notified() {
+    let (primary, raw, files, operator, db) = fleet().await;
+    let acme: cgk::TenantSlug = "acme".parse().unwrap();
+    lifecycle::create(&operator, &db, &files.load(), &acme, &CreateOptions::default()).await.unwrap();
+    let standby = standby_of(&primary).await;
+    let watch = until_streamed(&raw, &standby).await;
+    let reader: cgk::Db = cgk::Db::connect(&Config::from_url(&standby.url("fleet")).unwrap()).await.unwrap();
+    let mut settings = ResolverSettings::default();
+    settings.time_max_unnotified = std::time::Duration::ZERO;
+    let resolver = Resolver::new(&Auth::new(&reader, AuthSettings::default()), settings);
+    // The control: of the primary, it is notified.
+    let notified = Resolver::new(&Auth::new(&db, AuthSettings::default()), ResolverSettings::default());
+    must_end("the primary's", notified.until_notified()).await;
+    must_end("the standby's", async {
+        // Not the state that it begins with.
+        while !matches!(resolver.state(), NoticeState::NotReceived { why } if why.contains("recovery")) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(resolver.tenant(&acme).await.unwrap().slug, acme);
+    raw.run("update organizations set status = 'suspended' where slug = 'acme'").await;
+    watch.wait_until("select status::text = 'suspended' from organizations where slug = 'acme'").await;
+    assert_eq!(resolver.tenant(&acme).await.unwrap_err().kind(), cgk::ErrorKind::Suspended);
 }

@@ -34,11 +34,11 @@ async fn the_service_itself_cannot_serve() {
     let site = Site::set().await;
     site.request("initech").await;
     let config = patient(site.platform.db.config());
-    let mut codes = Vec::new();
-    let mut note = |attempt: &Attempt| codes.push(told(attempt));
     let options = ServeOptions::default();
-    let report = provisioning::serve_due(&config, &Migrations::bundled(), &options, &mut note).await;
-    assert!(report.unwrap().postponed == 1 && codes[0].starts_with("postponed"), "{codes:?}");
+    let error = provisioning::serve_due(&config, &Migrations::bundled(), &options, &mut |_| ()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    // No request has cost an attempt.
+    assert_eq!(site.of("initech").await.attempts, 0);
     assert!(!site.is_active("initech").await);
 }
 

@@ -1,5 +1,6 @@
 //! What a service remembers of tenants and credentials, and how it learns that it has changed.
 
+mod lost;
 pub(crate) mod memory;
 mod model;
 mod notices;

@@ -1,0 +1,232 @@
+//! A limit on the requests of each tenant.
+
+use super::{extract::resolved, problem::Problem};
+use crate::{request::RequestTenant, tenant::OrganizationId};
+use ::axum::response::{IntoResponse, Response};
+use governor::{
+    DefaultDirectRateLimiter, Quota, RateLimiter,
+    clock::{Clock as _, DefaultClock},
+};
+use http::{Request, StatusCode};
+use quick_cache::sync::Cache;
+use std::{
+    fmt,
+    future::Future,
+    num::NonZeroU32,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// For how many tenants it is counted, unless set.
+const TENANTS_MAX: usize = 10_000;
+
+/// How many requests a tenant may make: so many in a time, spread evenly, and so many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestLimit {
+    interval: Duration,
+    burst: NonZeroU32,
+}
+
+impl RequestLimit {
+    /// So many requests in a second, and as many at once.
+    ///
+    /// ```
+    /// use cgk::axum::RequestLimit;
+    /// use std::num::NonZeroU32;
+    /// let limit = RequestLimit::per_second(NonZeroU32::new(50).unwrap()).burst(NonZeroU32::new(200).unwrap());
+    /// ```
+    pub fn per_second(requests: NonZeroU32) -> Self {
+        Self::per(Duration::from_secs(1), requests)
+    }
+
+    /// So many requests in a minute, and as many at once.
+    pub fn per_minute(requests: NonZeroU32) -> Self {
+        Self::per(Duration::from_secs(60), requests)
+    }
+
+    fn per(time: Duration, requests: NonZeroU32) -> Self {
+        Self { interval: time / requests.get(), burst: requests }
+    }
+
+    /// With another number of requests at once.
+    pub fn burst(mut self, requests: NonZeroU32) -> Self {
+        self.burst = requests;
+        self
+    }
+
+    fn quota(&self) -> Quota {
+        // Four billion in a second are one in less than a nanosecond.
+        Quota::with_period(self.interval.max(Duration::from_nanos(1)))
+            .expect("it is longer than zero")
+            .allow_burst(self.burst)
+    }
+}
+
+/// Limits the requests of each tenant: a request too many is answered with 429 and `retry-after`, and runs nothing.
+///
+/// It stands behind [`TenantLayer`](super::TenantLayer), which finds the tenant, so it is added to the router before:
+///
+/// ```no_run
+/// use axum::{Router, routing::get};
+/// use cgk::axum::{RequestLimit, TenantLayer, TenantRateLimit};
+/// use std::num::NonZeroU32;
+///
+/// fn app(tenants: TenantLayer) -> Router {
+///     let fifty = RequestLimit::per_second(NonZeroU32::new(50).unwrap());
+///     Router::new()
+///         .route("/orders", get(async || "…"))
+///         .layer(TenantRateLimit::new(move |_| Some(fifty)))
+///         .layer(tenants)
+/// }
+/// ```
+///
+/// The closure returns the limit of a tenant, or `None` for no limit; it is called for every request and must not block. A
+/// limit that changes holds from the next request on. Requests with a credential and requests without one are counted apart, so
+/// that nobody uses up a tenant's limit by asking for its host.
+///
+/// Each process counts for itself. It remembers a bounded number of tenants; the one that has asked least is forgotten first, and
+/// begins anew.
+#[derive(Clone)]
+pub struct TenantRateLimit {
+    shared: Arc<Shared>,
+}
+
+type LimitOf = dyn Fn(&RequestTenant) -> Option<RequestLimit> + Send + Sync;
+
+struct Shared {
+    limit_of: Box<LimitOf>,
+    tenants: Cache<Counted, Arc<Counter>>,
+    clock: DefaultClock,
+}
+
+/// Whose requests are counted together.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Counted {
+    organization: OrganizationId,
+    has_credential: bool,
+}
+
+struct Counter {
+    limit: RequestLimit,
+    limiter: DefaultDirectRateLimiter,
+}
+
+impl fmt::Debug for TenantRateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantRateLimit").field("tenants", &self.shared.tenants.len()).finish_non_exhaustive()
+    }
+}
+
+impl TenantRateLimit {
+    /// With the limit that the closure returns for each tenant, for at most 10,000 tenants.
+    pub fn new(limit_of: impl Fn(&RequestTenant) -> Option<RequestLimit> + Send + Sync + 'static) -> Self {
+        Self::with_tenants_max(TENANTS_MAX, limit_of)
+    }
+
+    /// The same for another number of tenants; each takes some 200 bytes, twice if it is asked with and without a credential.
+    pub fn with_tenants_max(
+        tenants_max: usize,
+        limit_of: impl Fn(&RequestTenant) -> Option<RequestLimit> + Send + Sync + 'static,
+    ) -> Self {
+        let shared = Shared {
+            limit_of: Box::new(limit_of),
+            tenants: Cache::new(tenants_max.max(1)),
+            clock: DefaultClock::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// How many tenants are remembered, twice those that were asked with and without a credential.
+    pub fn tenants(&self) -> usize {
+        self.shared.tenants.len()
+    }
+}
+
+impl Shared {
+    /// How long to wait, if this is a request too many.
+    fn check(&self, found: &RequestTenant) -> Result<(), Duration> {
+        let Some(limit) = (self.limit_of)(found) else { return Ok(()) };
+        let key = Counted { organization: found.tenant.id, has_credential: found.identity.is_some() };
+        let new = || Arc::new(Counter { limit, limiter: RateLimiter::direct(limit.quota()) });
+        let counter = match self.tenants.get_or_insert_with(&key, || Ok::<_, std::convert::Infallible>(new())) {
+            Ok(counter) if counter.limit == limit => counter,
+            Ok(_) => {
+                let counter = new();
+                self.tenants.insert(key, Arc::clone(&counter));
+                counter
+            }
+            Err(never) => match never {},
+        };
+        counter.limiter.check().map_err(|until| until.wait_time_from(self.clock.now()))
+    }
+}
+
+impl<S> Layer<S> for TenantRateLimit {
+    type Service = TenantRateLimitService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TenantRateLimitService { layer: self.clone(), inner }
+    }
+}
+
+/// What [`TenantRateLimit`] makes of a service.
+#[derive(Clone, Debug)]
+pub struct TenantRateLimitService<S> {
+    layer: TenantRateLimit,
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for TenantRateLimitService<S>
+where
+    S: Service<Request<B>> + Send + 'static,
+    S::Response: IntoResponse,
+    S::Future: Send + 'static,
+    B: Send + 'static,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (parts, body) = request.into_parts();
+        let refused = match resolved(&parts).map(|resolved| self.layer.shared.check(&resolved.found)) {
+            Ok(Ok(())) => None,
+            Ok(Err(wait)) => Some(too_many(wait)),
+            Err(missing) => Some(missing),
+        };
+        match refused {
+            // The ready service is not called, and stays ready.
+            Some(refused) => Box::pin(async move { Ok(refused.into_response()) }),
+            None => {
+                let answered = self.inner.call(Request::from_parts(parts, body));
+                Box::pin(async move { Ok(answered.await?.into_response()) })
+            }
+        }
+    }
+}
+
+fn too_many(wait: Duration) -> Problem {
+    let wait = wait.max(Duration::from_secs(1));
+    Problem::new(StatusCode::TOO_MANY_REQUESTS).detail("too many requests").retry_after(wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_an_interval_and_a_burst() {
+        let number = |n| NonZeroU32::new(n).unwrap();
+        let quota = RequestLimit::per_minute(number(120)).burst(number(7)).quota();
+        assert_eq!((quota.replenish_interval(), quota.burst_size()), (Duration::from_millis(500), number(7)));
+        assert_eq!(RequestLimit::per_second(number(u32::MAX)).quota().replenish_interval(), Duration::from_nanos(1));
+    }
+}

@@ -1,0 +1,136 @@
+//! What the library counts, by the facade of the crate `metrics` (feature `metrics`): the names are all here. Without the feature
+//! nothing is counted and nothing is computed.
+//!
+//! | name | kind | labels | what is counted |
+//! |---|---|---|---|
+//! | `cgk_transactions_total` | counter | `outcome`: `committed`, `failed`, `dropped` | transactions and single statements of tenants and of the platform |
+//! | `cgk_transaction_duration_seconds` | histogram | `outcome` | the same, with the wait for a connection |
+//! | `cgk_pool_wait_seconds` | histogram | `outcome`: `taken`, `timeout`, `failed` | waits for a connection of the pool, those included that made one |
+//! | `cgk_connections_retired_total` | counter | `reason`: `age`, `tenants`, `unanswered`, `unusable` | connections that left the pool before they broke off |
+//! | `cgk_migrated_schemas_total` | counter | `result`: `migrated`, `skipped`, `failed` | schemas of runs over the fleet |
+//! | `cgk_http_requests_total` | counter | `method`, `path` (the route's pattern), `status` | requests that went through `cgk::axum::TenantLayer` |
+//! | `cgk_http_request_duration_seconds` | histogram | the same | the same |
+//!
+//! No label names a tenant, a user or a text of the caller's: each has a bounded number of values.
+
+use std::time::{Duration, Instant};
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Committed,
+    Failed,
+    /// Its future was dropped.
+    Dropped,
+}
+
+/// Why a connection is not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retired {
+    Age,
+    Tenants,
+    /// An answer was still awaited on it.
+    Unanswered,
+    /// A transaction left it in a state that is not the one it had.
+    Unusable,
+}
+
+/// How the wait for a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    Taken,
+    Timeout,
+    Failed,
+}
+
+/// Counts a transaction when it is dropped, with the outcome that was noted last.
+pub(crate) struct TransactionTimer {
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nothing is counted"))]
+    began: Option<Instant>,
+    outcome: Outcome,
+}
+
+impl TransactionTimer {
+    pub(crate) fn start() -> Self {
+        Self { began: cfg!(feature = "metrics").then(Instant::now), outcome: Outcome::Dropped }
+    }
+
+    pub(crate) fn finish(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for TransactionTimer {
+    fn drop(&mut self) {
+        let outcome = match self.outcome {
+            Outcome::Committed => "committed",
+            Outcome::Failed => "failed",
+            Outcome::Dropped => "dropped",
+        };
+        #[cfg(feature = "metrics")]
+        if let Some(began) = self.began {
+            ::metrics::counter!("cgk_transactions_total", "outcome" => outcome).increment(1);
+            let seconds = ::metrics::histogram!("cgk_transaction_duration_seconds", "outcome" => outcome);
+            seconds.record(began.elapsed());
+        }
+        #[cfg(not(feature = "metrics"))]
+        let _ = outcome;
+    }
+}
+
+/// Counts the wait for a connection.
+pub(crate) fn pool_waited(waited: Duration, how: Waited) {
+    let outcome = match how {
+        Waited::Taken => "taken",
+        Waited::Timeout => "timeout",
+        Waited::Failed => "failed",
+    };
+    #[cfg(feature = "metrics")]
+    ::metrics::histogram!("cgk_pool_wait_seconds", "outcome" => outcome).record(waited);
+    #[cfg(not(feature = "metrics"))]
+    let _ = (waited, outcome);
+}
+
+/// Counts a connection that is not used again.
+pub(crate) fn connection_retired(why: Retired) {
+    let reason = match why {
+        Retired::Age => "age",
+        Retired::Tenants => "tenants",
+        Retired::Unanswered => "unanswered",
+        Retired::Unusable => "unusable",
+    };
+    #[cfg(feature = "metrics")]
+    ::metrics::counter!("cgk_connections_retired_total", "reason" => reason).increment(1);
+    #[cfg(not(feature = "metrics"))]
+    let _ = reason;
+}
+
+/// Counts the schemas of a run.
+#[cfg(feature = "migrate")]
+pub(crate) fn schemas_migrated(migrated: usize, skipped: usize, failed: usize) {
+    for (result, number) in [("migrated", migrated), ("skipped", skipped), ("failed", failed)] {
+        #[cfg(feature = "metrics")]
+        ::metrics::counter!("cgk_migrated_schemas_total", "result" => result).increment(number as u64);
+        #[cfg(not(feature = "metrics"))]
+        let _ = (result, number);
+    }
+}
+
+/// Counts a request. The path is the route's pattern.
+#[cfg(feature = "axum")]
+pub(crate) fn request_answered(method: &http::Method, path: Option<&str>, status: u16, elapsed: Duration) {
+    #[cfg(feature = "metrics")]
+    {
+        use http::Method;
+        // Any token is a method; a caller could make any number of them.
+        let known =
+            [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+        let method = known.iter().find(|known| *known == method).map_or("other", Method::as_str).to_owned();
+        let labels =
+            [("method", method), ("path", path.unwrap_or("unmatched").to_owned()), ("status", status.to_string())];
+        ::metrics::counter!("cgk_http_requests_total", &labels).increment(1);
+        ::metrics::histogram!("cgk_http_request_duration_seconds", &labels).record(elapsed);
+    }
+    #[cfg(not(feature = "metrics"))]
+    let _ = (method, path, status, elapsed);
+}

@@ -1,0 +1,154 @@
+//! Connections that are silent without being closed, and a database that gets its triggers while a service runs.
+
+use super::memory::{patient_settings, resolver};
+use crate::{
+    auth::platform::Platform,
+    stage::slug,
+    support::{
+        cgk::Shell,
+        patience::{must_end, patient},
+    },
+};
+use cgk::{
+    Config, Db, ErrorKind,
+    auth::{Auth, AuthSettings},
+    config::TargetHost,
+    resolver::{NoticeState, Resolver},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, UnixStream},
+    sync::watch,
+};
+
+/// A proxy whose connections that listen can be made silent: what the server sends on them stays in the proxy, and nothing is closed.
+struct Silencer {
+    config: Config,
+    is_silent: Arc<watch::Sender<bool>>,
+}
+
+impl Silencer {
+    async fn of(platform: &Platform) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let host = platform.stage.database.config().target().hosts()[0].clone();
+        let is_silent = Arc::new(watch::Sender::new(false));
+        let silence = Arc::clone(&is_silent);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let silence = silence.subscribe();
+                match &host {
+                    TargetHost::Socket { directory, port } => {
+                        let server = UnixStream::connect(format!("{directory}/.s.PGSQL.{port}")).await.unwrap();
+                        tokio::spawn(relay(client, server, silence));
+                    }
+                    TargetHost::Network { name, port } => {
+                        let server = TcpStream::connect((name.as_str(), *port)).await.unwrap();
+                        tokio::spawn(relay(client, server, silence));
+                    }
+                    _ => unreachable!("there are two kinds of host"),
+                }
+            }
+        });
+        let url = crate::sandbox::url(&platform.stage.database, None);
+        let (user, _) = url.split_once("://").unwrap().1.split_once('@').unwrap_or(("postgres", ""));
+        let name = platform.stage.database.name();
+        let config = Config::from_url(&format!("postgresql://{user}@127.0.0.1:{port}/{name}")).unwrap();
+        Self { config: patient(&config).with_pool_size_max(2), is_silent }
+    }
+}
+
+async fn relay<S: AsyncRead + AsyncWrite + Unpin>(client: TcpStream, server: S, mut is_silent: watch::Receiver<bool>) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = tokio::io::split(server);
+    let (listens, is_listener) = watch::channel(false);
+    let up = async {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
+            if buffer[..read].windows(7).any(|text| text == b"listen ") {
+                listens.send_replace(true);
+            }
+            if to_server.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+        }
+    };
+    let down = async {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+            if *is_listener.borrow() && is_silent.wait_for(|silent| !silent).await.is_err() {
+                return;
+            }
+            if to_client.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! { () = up => {}, () = down => {} }
+}
+
+/// A network that drops everything: no error comes, and no notice either.
+#[tokio::test]
+async fn a_connection_that_is_silent_counts_as_lost() {
+    let platform = Platform::set().await;
+    let silencer = Silencer::of(&platform).await;
+    let db: Db = Db::connect(&silencer.config).await.unwrap();
+    let auth = Auth::new(&db, AuthSettings::default());
+    let patient = resolver(&auth).await;
+    let mut settings = patient_settings();
+    settings.silence_max = Duration::from_millis(400);
+    let attentive = Resolver::new(&auth, settings);
+    must_end("the first connection", attentive.until_notified()).await;
+    for resolver in [&patient, &attentive] {
+        resolver.tenant(&slug("acme")).await.unwrap();
+    }
+    silencer.is_silent.send_replace(true);
+    platform.stage.sql("update organizations set status = 'suspended' where slug = 'acme'").await;
+    must_end("the silence", attentive.until_unnotified()).await;
+    let NoticeState::NotReceived { why } = attentive.state() else { panic!("{:?}", attentive.state()) };
+    assert!(!why.is_empty());
+    assert_eq!(attentive.tenant(&slug("acme")).await.unwrap_err().kind(), ErrorKind::Suspended);
+    // The control: no notice has come, and whoever takes silence for quiet still lets it in.
+    assert!(patient.tenant(&slug("acme")).await.is_ok());
+    // Heard again, both know.
+    silencer.is_silent.send_replace(false);
+    must_end("the notices", patient.caught_up()).await;
+    assert_eq!(patient.tenant(&slug("acme")).await.unwrap_err().kind(), ErrorKind::Suspended);
+    must_end("the next connection", attentive.until_notified()).await;
+}
+
+/// A service runs, and the migrations that notify come.
+#[tokio::test]
+async fn a_database_that_gets_its_triggers_notifies_from_then_on() {
+    let platform = Platform::set().await;
+    let stage = &platform.stage;
+    let older = "drop table organization_domains, provisioning_requests;
+         drop type provisioning_status; drop function cgk_provisioning_changed, cgk_organization_domains_changed;
+         drop function cgk_organizations_changed, cgk_users_changed, cgk_sessions_changed, cgk_api_keys_changed,
+                       cgk_table_truncated, cgk_notify_changes cascade;
+         delete from schema_migrations where version > 9; comment on table schema_migrations is null;
+         delete from cgk_migration_files where set = 'public' and version > 9";
+    stage.sql(older).await;
+    let resolver = resolver(&platform.auth).await;
+    let acme = slug("acme");
+    resolver.tenant(&acme).await.unwrap();
+    // The precondition: without triggers nothing is notified.
+    stage.sql("update organizations set status = 'suspended' where slug = 'acme'").await;
+    resolver.caught_up().await;
+    assert!(resolver.tenant(&acme).await.is_ok());
+    stage.sql("update organizations set status = 'active' where slug = 'acme'").await;
+
+    let answer = Shell::on(&stage.database).run(&["migrate"]);
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    stage.sql("update organizations set status = 'suspended' where slug = 'acme'").await;
+    resolver.caught_up().await;
+    assert_eq!(resolver.tenant(&acme).await.unwrap_err().kind(), ErrorKind::Suspended);
+    let shop = "shop.example.org".parse().unwrap();
+    assert_eq!(resolver.domain(&shop).await.unwrap(), None);
+    let domains = cgk::domains::Domains::new(&platform.db);
+    domains.add(platform.globex, &shop).await.unwrap();
+    domains.verify(platform.globex, &shop).await.unwrap();
+    resolver.caught_up().await;
+    assert_eq!(resolver.domain(&shop).await.unwrap().unwrap().id, platform.globex);
+}
