@@ -86,7 +86,7 @@ impl RequestLimit {
 ///
 /// The closure returns the limit of a tenant, or `None` for no limit; it is called for every request and must not block. A
 /// limit that changes holds from the next request on. Requests with a credential and requests without one are counted apart, so
-/// that nobody uses up a tenant's limit by asking for its host.
+/// that a stranger cannot use up a tenant's limit by asking for its host.
 ///
 /// Each process counts for itself. It remembers a bounded number of tenants; the one that has asked least is forgotten first, and
 /// begins anew.
