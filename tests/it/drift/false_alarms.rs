@@ -49,6 +49,40 @@ async fn the_filter_of_a_partition_is_compared_where_its_table_is_published_too(
     }
 }
 
+/// Default privileges that a file gives in its schema: for each kind of object, of the operator and of another role.
+#[tokio::test]
+async fn default_privileges_of_a_file_are_compared_by_kind_and_role() {
+    let fleet = Fleet::of(&["acme"]).await;
+    let kinds = [("select", "tables"), ("usage", "sequences"), ("execute", "functions"), ("usage", "types")];
+    let of = |role: &str, verb: &str, right: &str, kind: &str, direction: &str| {
+        format!("alter default privileges {role} in schema %I {verb} {right} on {kind} {direction} pg_monitor")
+    };
+    let mut file = String::new();
+    for role in ["", "for role pg_read_all_stats"] {
+        for (right, kind) in kinds {
+            let statement = of(role, "grant", right, kind, "to");
+            file.push_str(&format!("do $$ begin execute format('{statement}', current_schema()); end $$;\n"));
+        }
+    }
+    fleet.migrate(&file);
+    let answer = fleet.shell.run(&["drift"]);
+    assert_eq!(answer.code, 0, "{}", said(&answer));
+    // The control: each is one difference where it is taken back by hand, and none once it is given again.
+    for (role, whose) in [("", ""), ("for role pg_read_all_stats", " of pg_read_all_stats")] {
+        for (right, kind) in kinds {
+            let by_hand =
+                |verb: &str, direction: &str| of(role, verb, right, kind, direction).replace("%I", "tenant_acme");
+            fleet.raw.run(&by_hand("revoke", "from")).await;
+            let answer = fleet.shell.run(&["drift"]);
+            let lines: Vec<_> = answer.stdout.lines().filter(|line| line.starts_with("  default rights ")).collect();
+            assert!(answer.code == 7 && lines.len() == 1, "{kind}{whose}: {}", said(&answer));
+            assert!(lines[0].starts_with(&format!("  default rights {kind}{whose}: ")), "{}", lines[0]);
+            fleet.raw.run(&by_hand("grant", "to")).await;
+            assert_eq!(fleet.shell.run(&["drift"]).code, 0, "{kind}{whose}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_schemas_own_name_in_a_body_or_a_literal_is_no_drift() {
     let fleet = Fleet::of(&["acme", "globex"]).await;
