@@ -66,7 +66,8 @@ async fn relay<S: AsyncRead + AsyncWrite + Unpin>(client: TcpStream, server: S, 
     let up = async {
         let mut buffer = vec![0; 1 << 16];
         while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
-            if buffer[..read].windows(7).any(|text| text == b"listen ") {
+            // Not `unlisten *`, by which every transaction ends.
+            if buffer[..read].windows(8).any(|text| text == b"listen \"") {
                 listens.send_replace(true);
             }
             if to_server.write_all(&buffer[..read]).await.is_err() {
