@@ -119,6 +119,8 @@ mod slug;
 #[cfg(feature = "migrate")]
 mod sql;
 mod sqlstate;
+#[cfg(any(feature = "platform", feature = "redis"))]
+mod task;
 mod telemetry;
 mod tenancy;
 mod tenant;

@@ -109,7 +109,8 @@ pub struct AuthSettings {
     pub session_lifetime: Duration,
     /// How long a magic link may be used. 15 minutes unless set.
     pub link_lifetime: Duration,
-    /// `last_used_at` of a key is written at most once in this time. A minute unless set.
+    /// `last_used_at` of a key is written at most once in this time. A minute unless set; more than a hundred years count as a
+    /// hundred.
     pub key_use_interval: Duration,
     /// How many passwords are hashed at once; each takes 19 MiB for some ten milliseconds. The number of cores unless set.
     pub password_hashes_max: usize,
@@ -148,9 +149,11 @@ fn active_tenant(id: uuid::Uuid, slug: &str, status: &str) -> Result<TenantIdent
     }
 }
 
+/// The longest time that is added to or taken from the server's clock.
+const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
 /// A time span for `make_interval(secs => …)`.
 fn seconds(span: Duration, what: &'static str) -> Result<f64> {
-    const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
     match span {
         // Less than the server's clock can tell.
         _ if span < Duration::from_millis(1) => Err(AuthError::Invalid { what, why: "it must be longer than zero" }),

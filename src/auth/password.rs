@@ -1,9 +1,10 @@
 //! Hashes of passwords: argon2id with the crate's current defaults, computed on threads of their own.
 
 use super::error::{AuthError, Result};
+use crate::task::in_own_task;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc::PasswordHash};
 use std::sync::{Arc, OnceLock};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The longest password, in bytes. The work that a password makes grows with its length.
 const BYTES_MAX: usize = 1024;
@@ -37,33 +38,41 @@ impl Hasher {
             return Err(AuthError::Invalid { what: "the password", why: "it is longer than 1,024 bytes" });
         }
         let password = password.to_owned();
-        self.run(move || hash(&password)).await
+        Ok(self.run(move || hash(&password)).await)
     }
 
     /// Compares a password with a stored hash, if there is one. A comparison that fails has cost at least one hash of today's
-    /// settings.
-    pub(super) async fn compare(&self, password: &str, stored: Option<&str>) -> Result<Compared> {
-        if password.len() > BYTES_MAX {
-            return Ok(Compared::Wrong);
-        }
+    /// settings, also for a password that is too long to be anybody's.
+    pub(super) async fn compare(&self, password: &str, stored: Option<&str>) -> Compared {
+        // One that is too long is compared with the hash of no user, by none of its bytes.
+        let (password, stored) = if password.len() > BYTES_MAX { ("", None) } else { (password, stored) };
         let (password, stored) = (password.to_owned(), stored.map(ToOwned::to_owned));
         self.run(move || compare_evenly(&password, stored.as_deref(), compare)).await
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let slot = Arc::clone(&self.slots).acquire_owned().await.expect("the semaphore is never closed");
-        // The slot is given back by the thread, so that a dropped call does not let another one start beside it.
-        let work = tokio::task::spawn_blocking(move || {
-            let done = work();
-            drop(slot);
-            done
-        });
-        match work.await.map_err(tokio::task::JoinError::try_into_panic) {
-            Ok(done) => Ok(done),
-            Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            // The runtime is shutting down, and this call with it.
-            Err(Err(_)) => std::future::pending().await,
-        }
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let slots = Arc::clone(&self.slots);
+        // In a task of its own: a call that is not polled any more is given no slot that it would keep.
+        in_own_task(async move {
+            let slot = slots.acquire_owned().await.expect("the semaphore is never closed");
+            on_a_thread(slot, work).await
+        })
+        .await
+    }
+}
+
+/// Works on a thread for blocking work, which gives the slot back: a dropped call does not let another one start beside it.
+async fn on_a_thread<T: Send + 'static>(slot: OwnedSemaphorePermit, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let work = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(slot);
+        done
+    });
+    match work.await.map_err(tokio::task::JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // The runtime is shutting down, and this call with it.
+        Err(Err(_)) => std::future::pending().await,
     }
 }
 
@@ -127,6 +136,34 @@ fn of_nobody() -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
+
+    /// Without a slot nothing is hashed: that a call needs one shows that it hashes.
+    #[tokio::test]
+    async fn a_password_that_is_too_long_is_hashed_like_any_other() {
+        let stored = hash("hunter42");
+        for password in ["hunter43", &"x".repeat(BYTES_MAX + 1), &"x".repeat(1 << 20)] {
+            let hasher = Hasher::new(1);
+            assert!(matches!(hasher.compare(password, Some(&stored)).await, Compared::Wrong));
+            hasher.slots.close();
+            let (password, stored) = (password.to_owned(), stored.clone());
+            let compared = tokio::spawn(async move { drop(hasher.compare(&password, Some(&stored)).await) }).await;
+            assert!(compared.unwrap_err().is_panic());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_not_polled_keeps_no_slot() {
+        let hasher = Hasher::new(1);
+        let slot = Arc::clone(&hasher.slots).acquire_owned().await.unwrap();
+        let mut left = std::pin::pin!(hasher.run(|| 1));
+        assert!(left.as_mut().now_or_never().is_none());
+        tokio::task::yield_now().await;
+        drop(slot);
+        let next = tokio::time::timeout(std::time::Duration::from_secs(120), hasher.run(|| 2));
+        assert_eq!(next.await.expect("it waits for a call that is not polled"), 2);
+        assert_eq!(left.await, 1);
+    }
 
     fn weak(password: &str) -> String {
         with_settings(password, 64, 1)

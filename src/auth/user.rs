@@ -258,7 +258,7 @@ impl Users<'_> {
         };
         let stored: Option<(UserId, String)> =
             row.and_then(|row| Some((UserId(row.get(0)), row.get::<_, Option<String>>(1)?)));
-        let compared = self.auth.hasher.compare(password, stored.as_ref().map(|(_, hash)| hash.as_str())).await?;
+        let compared = self.auth.hasher.compare(password, stored.as_ref().map(|(_, hash)| hash.as_str())).await;
         let (user, hash) = stored.ok_or(Rejection::WrongPassword)?;
         match compared {
             Compared::Right => Ok(PasswordLogin { user, hash, renewed: None }),

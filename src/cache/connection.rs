@@ -2,9 +2,10 @@
 //! limit of an operation.
 
 use super::{CacheError, CacheSettings, Result};
+use crate::task::in_own_task;
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, aio::MultiplexedConnection};
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -22,8 +23,8 @@ struct State {
     current: Option<(u64, MultiplexedConnection)>,
     /// How many connections were made.
     made: u64,
-    /// When Redis is asked again, after it failed.
-    retry_at: Option<Instant>,
+    /// When Redis failed, until it answers again.
+    failed_at: Option<Instant>,
 }
 
 impl Connection {
@@ -44,8 +45,16 @@ impl Connection {
         })
     }
 
-    /// Sends a command and waits for its answer, for as long as an operation may take.
-    pub(super) async fn run<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T> {
+    /// Sends a command and waits for its answer, for as long as an operation may take. In a task of its own: an operation that
+    /// is not polled any more neither holds up who connects next nor fills the queue of the connection.
+    pub(super) async fn run<T: FromRedisValue + Send + 'static>(self: &Arc<Self>, cmd: Cmd) -> Result<T> {
+        // While Redis is left alone there is nothing to wait for.
+        self.current()?;
+        let connection = Arc::clone(self);
+        in_own_task(async move { connection.run_here(&cmd).await }).await
+    }
+
+    async fn run_here<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T> {
         let mut used = None;
         let outcome = tokio::time::timeout(self.limit, self.attempt(cmd, &mut used)).await;
         match outcome {
@@ -83,7 +92,7 @@ impl Connection {
         match self.client.get_multiplexed_async_connection_with_config(&config).await {
             Ok(connection) => {
                 let mut state = self.state();
-                if state.retry_at.take().is_some() {
+                if state.failed_at.take().is_some() {
                     tracing::info!("the cache's Redis answers again");
                 }
                 state.made += 1;
@@ -101,9 +110,9 @@ impl Connection {
     /// The connection there is; an error while Redis is left alone.
     fn current(&self) -> Result<Option<(u64, MultiplexedConnection)>> {
         let state = self.state();
-        match (&state.current, state.retry_at) {
+        match (&state.current, state.failed_at) {
             (Some(current), _) => Ok(Some(current.clone())),
-            (None, Some(at)) if Instant::now() < at => Err(CacheError::Unavailable { source: None }),
+            (None, Some(at)) if at.elapsed() < self.pause => Err(CacheError::Unavailable { source: None }),
             (None, _) => Ok(None),
         }
     }
@@ -114,11 +123,11 @@ impl Connection {
         if state.current.as_ref().is_some_and(|(number, _)| Some(*number) != used) {
             return;
         }
-        if state.retry_at.is_none() {
+        if state.failed_at.is_none() {
             tracing::warn!(%error, "the cache's Redis does not answer");
         }
         state.current = None;
-        state.retry_at = Some(Instant::now() + self.pause);
+        state.failed_at = Some(Instant::now());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

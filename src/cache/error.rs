@@ -28,6 +28,9 @@ pub enum CacheError {
         /// How many it may have.
         bytes_max: usize,
     },
+    /// The computation of a value asks for the same key, and would wait for itself. Redis was not asked.
+    #[error("the computation of a cached value asks for the same key")]
+    Recursive,
     /// Redis did not answer in time. The operation may be carried out all the same.
     #[error("Redis did not answer within {limit:?}")]
     TimedOut {

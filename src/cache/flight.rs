@@ -1,4 +1,6 @@
 //! Computations that are under way in this process, so that a key is computed once for all who ask.
+//!
+//! Whoever waits holds nothing that another needs: a call that is not polled any more holds the others up for a limited time.
 
 use super::scripts::{Token, new_id};
 use crate::tenant::OrganizationId;
@@ -9,8 +11,9 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
-use tokio::sync::OnceCell;
+use tokio::{sync::watch, time::Instant};
 
 type Key = (OrganizationId, String);
 
@@ -21,16 +24,24 @@ pub(super) struct Flights {
     clock: AtomicU64,
 }
 
-/// One computation. It is in the map for as long as a call holds it.
+/// A value that is being computed. It is in the map for as long as a call holds it.
 pub(super) struct Flight {
     key: Key,
     flights: Arc<Flights>,
     /// Its name in Redis.
     pub(super) token: Token,
-    /// When the computation began, or `u64::MAX`.
-    computing_since: AtomicU64,
-    /// Filled by the first call that gets there; if that one is dropped, by the next.
-    pub(super) outcome: OnceCell<Outcome>,
+    progress: watch::Sender<Progress>,
+}
+
+struct Progress {
+    /// What the first computation that ended gave.
+    outcome: Option<Arc<Outcome>>,
+    /// The calls that compute.
+    computing: usize,
+    /// When the first of them began to compute, or `u64::MAX`.
+    since: u64,
+    /// When a call that waits computes too; `None`: never.
+    patience_ends: Option<Instant>,
 }
 
 /// What came of a computation.
@@ -48,6 +59,21 @@ pub(super) enum Seen {
     Missing(Option<Token>),
     /// Redis did not answer.
     Nothing,
+}
+
+/// What a call does that has joined.
+pub(super) enum Part {
+    /// Compute, and tell the others.
+    Compute(Turn),
+    /// Return this.
+    Take(Arc<Outcome>),
+}
+
+/// A call that computes. Dropped before it has finished, another one computes.
+pub(super) struct Turn {
+    flight: Arc<Flight>,
+    /// Whether no other call was computing when this one began.
+    pub(super) is_alone: bool,
 }
 
 impl Flights {
@@ -74,12 +100,12 @@ impl Flights {
         {
             return Arc::clone(flight);
         }
+        let progress = Progress { outcome: None, computing: 0, since: u64::MAX, patience_ends: None };
         let flight = Arc::new(Flight {
             key: key.clone(),
             flights: Arc::clone(self),
             token: new_id(),
-            computing_since: AtomicU64::new(u64::MAX),
-            outcome: OnceCell::new(),
+            progress: watch::Sender::new(progress),
         });
         under_way.insert(key, Arc::downgrade(&flight));
         flight
@@ -101,20 +127,87 @@ impl Flights {
 }
 
 impl Flight {
-    /// Notes that the computation begins.
-    pub(super) fn computes(&self) {
-        self.computing_since.store(self.flights.tick(), Ordering::Relaxed);
+    /// Waits for the outcome; or computes, if no call does, or if the ones that do have not ended for too long. One call
+    /// computes then and the others wait again, for its outcome or an earlier one.
+    ///
+    /// Before a call computes it may take `preparing`, in which it waits for another process.
+    pub(super) async fn part(self: &Arc<Self>, wait_max: Duration, preparing: Duration) -> Part {
+        let mut changes = self.progress.subscribe();
+        loop {
+            if let Some(turn) = self.turn(wait_max.saturating_add(preparing)) {
+                return Part::Compute(turn);
+            }
+            let patience_ends = {
+                let progress = changes.borrow_and_update();
+                if let Some(outcome) = &progress.outcome {
+                    return Part::Take(Arc::clone(outcome));
+                }
+                progress.patience_ends
+            };
+            // The sender lives as long as this flight.
+            let changed = changes.changed();
+            let _ = match patience_ends {
+                Some(at) => tokio::time::timeout_at(at, changed).await,
+                None => Ok(changed.await),
+            };
+        }
+    }
+
+    /// The right to compute, where there is no outcome and nobody who is still waited for.
+    fn turn(self: &Arc<Self>, patience: Duration) -> Option<Turn> {
+        let (now, mut is_alone) = (Instant::now(), false);
+        let mut may_compute = false;
+        self.progress.send_if_modified(|progress| {
+            is_alone = progress.computing == 0;
+            may_compute =
+                progress.outcome.is_none() && (is_alone || progress.patience_ends.is_some_and(|ends| ends <= now));
+            if may_compute {
+                progress.computing += 1;
+                progress.patience_ends = now.checked_add(patience);
+                if is_alone {
+                    progress.since = u64::MAX;
+                }
+            }
+            may_compute
+        });
+        may_compute.then(|| Turn { flight: Arc::clone(self), is_alone })
     }
 
     /// Whether its value is as new as the call may expect: it is computed after the call began, or what makes values old, a
     /// delete by whatever process, would have taken the token out of Redis. While Redis does not answer, a value that was
     /// begun earlier is better than as many computations as calls.
     fn may_be_joined(&self, began: u64, seen: Seen) -> bool {
-        self.computing_since.load(Ordering::Relaxed) > began
+        let progress = self.progress.borrow();
+        progress.since > began
             || match seen {
                 Seen::Missing(token) => token == Some(self.token),
-                Seen::Nothing => self.outcome.get().is_none(),
+                Seen::Nothing => progress.outcome.is_none(),
             }
+    }
+}
+
+impl Turn {
+    /// Notes that the computation begins, and waits for nothing before it.
+    pub(super) fn computes(&self, wait_max: Duration) {
+        self.flight.progress.send_modify(|progress| {
+            progress.since = progress.since.min(self.flight.flights.tick());
+            progress.patience_ends = Instant::now().checked_add(wait_max);
+        });
+    }
+
+    /// Tells the others, unless another call was quicker.
+    pub(super) fn finish(self, outcome: Outcome) -> Arc<Outcome> {
+        let own = Arc::new(outcome);
+        self.flight.progress.send_modify(|progress| {
+            progress.outcome.get_or_insert_with(|| Arc::clone(&own));
+        });
+        own
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.flight.progress.send_modify(|progress| progress.computing -= 1);
     }
 }
 
@@ -130,7 +223,93 @@ impl Drop for Flight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
+    use std::pin::pin;
     use uuid::Uuid;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn new_flight() -> Arc<Flight> {
+        Arc::new(Flights::default()).join(OrganizationId(Uuid::nil()), "k", 0, Seen::Nothing)
+    }
+
+    fn value(part: Part) -> Vec<u8> {
+        match part {
+            Part::Take(outcome) => match &*outcome {
+                Outcome::Value(json) => json.clone(),
+                Outcome::Error(_) => panic!("an error"),
+            },
+            Part::Compute(_) => panic!("it computes"),
+        }
+    }
+
+    fn turn(part: Part) -> Turn {
+        let Part::Compute(turn) = part else { panic!("there is an outcome") };
+        turn
+    }
+
+    /// The clock stands still, and moves when all wait.
+    #[tokio::test(start_paused = true)]
+    async fn of_those_who_wait_for_too_long_one_computes_and_all_get_what_is_there_first() {
+        let flight = new_flight();
+        let began = Instant::now();
+        let first = turn(flight.part(HOUR, HOUR).await);
+        assert!(first.is_alone);
+        first.computes(HOUR);
+        let waiting: Vec<_> = (0..100)
+            .map(|_| {
+                let flight = Arc::clone(&flight);
+                tokio::spawn(async move { flight.part(HOUR, Duration::ZERO).await })
+            })
+            .collect();
+        let (mut second, mut others) = (None, Vec::new());
+        for task in waiting {
+            // The first to compute never ends; one other begins after an hour, and ends after half an hour.
+            let flight = Arc::clone(&flight);
+            others.push(tokio::spawn(async move {
+                match task.await.unwrap() {
+                    Part::Compute(turn) => {
+                        assert!(!turn.is_alone && began.elapsed().as_secs() == 3600);
+                        turn.computes(HOUR);
+                        tokio::time::sleep(HOUR / 2).await;
+                        turn.finish(Outcome::Value(vec![2]));
+                        None
+                    }
+                    part => {
+                        assert_eq!(began.elapsed().as_secs(), 5400);
+                        drop(flight);
+                        Some(value(part))
+                    }
+                }
+            }));
+        }
+        for other in others {
+            match other.await.unwrap() {
+                None => assert!(second.replace(()).is_none(), "two computed"),
+                Some(json) => assert_eq!(json, [2]),
+            }
+        }
+        assert!(second.is_some());
+        // Late, it changes nothing for those who come.
+        first.finish(Outcome::Value(vec![1]));
+        assert_eq!(value(flight.part(HOUR, HOUR).await), [2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_dropped_or_waits_for_ever_is_followed_at_once_or_never() {
+        let flight = new_flight();
+        let first = turn(flight.part(Duration::MAX, Duration::MAX).await);
+        first.computes(Duration::MAX);
+        let (mut next, mut last) = (pin!(flight.part(HOUR, HOUR)), pin!(flight.part(HOUR, HOUR)));
+        assert!(next.as_mut().now_or_never().is_none() && last.as_mut().now_or_never().is_none());
+        tokio::time::advance(HOUR * 24 * 365).await;
+        assert!(next.as_mut().now_or_never().is_none() && last.as_mut().now_or_never().is_none());
+        drop(first);
+        let second = turn(next.await);
+        assert!(second.is_alone && last.as_mut().now_or_never().is_none());
+        second.finish(Outcome::Value(vec![2]));
+        assert_eq!(value(last.await), [2]);
+    }
 
     #[test]
     fn a_computation_is_joined_by_those_whom_its_value_is_new_enough_for() {
@@ -141,7 +320,8 @@ mod tests {
         let first = join(early, Seen::Missing(None));
         // Not begun yet: whoever asks is early enough.
         assert!(Arc::ptr_eq(&first, &join(flights.tick(), Seen::Missing(None))));
-        first.computes();
+        let turn = first.turn(HOUR).unwrap();
+        turn.computes(HOUR);
         assert!(Arc::ptr_eq(&first, &join(early, Seen::Missing(None))));
         let late = flights.tick();
         assert!(Arc::ptr_eq(&first, &join(late, Seen::Missing(Some(first.token)))));
@@ -149,7 +329,8 @@ mod tests {
         // Its token is gone from Redis, or another one is there: something was deleted since it began.
         let second = join(late, Seen::Missing(None));
         assert!(!Arc::ptr_eq(&first, &second));
-        second.computes();
+        let turn = second.turn(HOUR).unwrap();
+        turn.computes(HOUR);
         assert!(!Arc::ptr_eq(&second, &join(flights.tick(), Seen::Missing(Some(new_id())))));
         // Another tenant's is another one.
         let other = flights.join(OrganizationId(Uuid::max()), "k", early, Seen::Nothing);

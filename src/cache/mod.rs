@@ -1,6 +1,6 @@
 //! A cache per tenant, over Redis: a value of one tenant is never read, overwritten or flushed by another.
 //!
-//! [`TenantCaches`] is made once a process. [`TenantCaches::tenant`] takes a tenant that the library found, and gives its
+//! [`TenantCaches`] is made once a process and database. [`TenantCaches::tenant`] takes a tenant that the library found, and gives its
 //! [`TenantCache`].
 //!
 //! ```no_run
@@ -17,7 +17,7 @@
 //! }
 //! let db: cgk::Db<AppError> = db.errors();
 //!
-//! let caches = TenantCaches::new("redis://127.0.0.1:6379", CacheSettings::default())?;
+//! let caches = TenantCaches::new(&db, "redis://127.0.0.1:6379", CacheSettings::default())?;
 //! let acme = db.platform().find_tenant(&"acme".parse()?).await?;
 //! let cache = caches.tenant(&acme);
 //! let orders: i64 = cache
@@ -32,8 +32,11 @@
 //!
 //! # What is stored
 //!
-//! A value is its JSON, for at most its lifetime. The name of its Redis key is `<namespace>:{<organization>}:v:<key>`, with the
-//! organization's id, 32 hexadecimal digits, and not its slug: a tenant that is created again under a slug reads nothing of the
+//! A value is its JSON, for at most its lifetime. The name of its Redis key is `<namespace>:<database>:{<organization>}:v:<key>`.
+//! The database stands there by its identity, what `select public.cgk_database_tag()` says: a copy of it has another one, and
+//! reads and removes nothing of the original. A server that was copied as a whole, from a base backup or a snapshot of its disk,
+//! has the same databases and needs another [`CacheSettings::namespace`]. The organization stands there by its
+//! id, 32 hexadecimal digits, and not by its slug: a tenant that is created again under a slug reads nothing of the
 //! old one, and no key text reaches another tenant's names. Beside it are `…:l:<key>`, while the value is computed, and one
 //! `…:e` a tenant, its epoch. A value counts only while it carries its tenant's epoch. Whatever makes Redis forget the epoch
 //! (a flush, an eviction, a restart) therefore hides values and brings none back. All names of a tenant are in one slot of a
@@ -55,7 +58,11 @@ mod settings;
 pub use error::CacheError;
 pub use settings::{CacheSettings, OnFailure};
 
-use crate::tenant::{OrganizationId, Tenant};
+use crate::{
+    ident::DatabaseTag,
+    tenancy::Db,
+    tenant::{OrganizationId, Tenant},
+};
 use connection::Connection;
 use flight::Flights;
 use names::Names;
@@ -73,7 +80,8 @@ pub struct TenantCaches {
 }
 
 struct Inner {
-    connection: Connection,
+    connection: Arc<Connection>,
+    database: DatabaseTag,
     settings: CacheSettings,
     flights: Arc<Flights>,
 }
@@ -85,7 +93,7 @@ impl fmt::Debug for TenantCaches {
 }
 
 impl TenantCaches {
-    /// The caches in the Redis at this URL: `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or
+    /// The caches of this database's tenants in the Redis at this URL: `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or
     /// `unix:///path/to/socket`. Nothing is connected before the first operation.
     ///
     /// With `rediss`, where the process has no default of rustls for its cryptography, ring is made the default.
@@ -93,13 +101,15 @@ impl TenantCaches {
     /// # Errors
     ///
     /// [`CacheError::Invalid`]: the URL or a setting.
-    pub fn new(url: &str, settings: CacheSettings) -> Result<Self> {
+    pub fn new<E>(db: &Db<E>, url: &str, settings: CacheSettings) -> Result<Self> {
         settings.check()?;
-        let connection = Connection::new(url, &settings)?;
-        Ok(Self { inner: Arc::new(Inner { connection, settings, flights: Arc::default() }) })
+        let connection = Arc::new(Connection::new(url, &settings)?);
+        let database = db.database_tag().clone();
+        Ok(Self { inner: Arc::new(Inner { connection, database, settings, flights: Arc::default() }) })
     }
 
-    /// The cache of a tenant that the library found: in the registry, or behind a credential.
+    /// The cache of a tenant that the library found in the database of [`TenantCaches::new`]: in the registry, or behind a
+    /// credential.
     pub fn tenant(&self, tenant: &impl VerifiedTenant) -> TenantCache {
         TenantCache { inner: Arc::clone(&self.inner), organization: tenant.verified_id() }
     }
@@ -215,14 +225,14 @@ impl TenantCache {
     ///
     /// Dropped, all values are removed or none.
     pub async fn flush(&self) -> Result<()> {
-        let epoch = names::epoch(&self.inner.settings.namespace, self.organization);
+        let epoch = names::epoch(&self.inner.settings.namespace, &self.inner.database, self.organization);
         let outcome = scripts::flush(&self.inner.connection, &epoch).await;
         self.inner.flights.detach_all(self.organization);
         outcome
     }
 
     fn names(&self, key: &str) -> Result<Names> {
-        Names::of(&self.inner.settings.namespace, self.organization, key)
+        Names::of(&self.inner.settings.namespace, &self.inner.database, self.organization, key)
     }
 
     fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Vec<u8>> {

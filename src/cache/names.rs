@@ -1,11 +1,11 @@
 //! The names of a tenant's keys in Redis.
 //!
-//! `<namespace>:{<organization>}:` is the same for all keys of a tenant and for no key of another: the namespace has no colon,
-//! and the organization has 32 digits, always. What follows cannot change that, whatever the text. The braces, the first in
-//! the name, let a cluster put all keys of a tenant into one slot.
+//! `<namespace>:<database>:{<organization>}:` is the same for all keys of a tenant and for no key of another: the namespace has
+//! no colon, the database is its tag, ten digits, and the organization has 32 digits, always. What follows cannot change that,
+//! whatever the text. The braces, the first in the name, let a cluster put all keys of a tenant into one slot.
 
 use super::{CacheError, Result};
-use crate::tenant::OrganizationId;
+use crate::{ident::DatabaseTag, tenant::OrganizationId};
 
 /// The longest key of a user, in bytes.
 const KEY_BYTES_MAX: usize = 512;
@@ -19,13 +19,13 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn of(namespace: &str, organization: OrganizationId, key: &str) -> Result<Self> {
+    pub(super) fn of(namespace: &str, database: &DatabaseTag, organization: OrganizationId, key: &str) -> Result<Self> {
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
             return Err(CacheError::Invalid { what: "the key of a cached value", why: "it must have 1 to 512 bytes" });
         }
-        let prefix = prefix(namespace, organization);
+        let prefix = prefix(namespace, database, organization);
         Ok(Self {
-            epoch: epoch(namespace, organization),
+            epoch: epoch(namespace, database, organization),
             value: format!("{prefix}v:{key}"),
             lease: format!("{prefix}l:{key}"),
         })
@@ -33,12 +33,12 @@ impl Names {
 }
 
 /// The name of a tenant's epoch.
-pub(super) fn epoch(namespace: &str, organization: OrganizationId) -> String {
-    format!("{}e", prefix(namespace, organization))
+pub(super) fn epoch(namespace: &str, database: &DatabaseTag, organization: OrganizationId) -> String {
+    format!("{}e", prefix(namespace, database, organization))
 }
 
-fn prefix(namespace: &str, organization: OrganizationId) -> String {
-    format!("{namespace}:{{{}}}:", organization.uuid().simple())
+fn prefix(namespace: &str, database: &DatabaseTag, organization: OrganizationId) -> String {
+    format!("{namespace}:{}:{{{}}}:", database.as_str(), organization.uuid().simple())
 }
 
 #[cfg(test)]
@@ -53,7 +53,7 @@ mod tests {
             Just(":".to_owned()),
             Just("{".to_owned()),
             Just("}".to_owned()),
-            Just("cgk:{00000000000000000000000000000001}:v:".to_owned()),
+            Just("cgk:8d9001d32c:{00000000000000000000000000000001}:v:".to_owned()),
             Just("}:e".to_owned()),
             Just("\0".to_owned()),
             Just("\r\nDEL x\r\n".to_owned()),
@@ -69,15 +69,16 @@ mod tests {
     proptest! {
         #[test]
         fn two_names_are_equal_only_if_everything_is(
-            one in (0_u128..3, key()), other in (0_u128..3, key()), namespaces in (0..2, 0..2),
+            one in (0_u128..3, key()), other in (0_u128..3, key()), places in ((0..2_usize, 0..2_usize), (0..2_usize, 0..2_usize)),
         ) {
-            let namespace = |n: i32| ["cgk", "cgk-2"][usize::try_from(n).unwrap()];
-            let names = |n: i32, (id, key): &(u128, String)| {
-                let names = Names::of(namespace(n), OrganizationId(Uuid::from_u128(*id)), key).unwrap();
+            let names = |place: (usize, usize), (id, key): &(u128, String)| {
+                let database = DatabaseTag::of(["shop", "copy"][place.1]);
+                let namespace = ["cgk", "cgk-2"][place.0];
+                let names = Names::of(namespace, &database, OrganizationId(Uuid::from_u128(*id)), key).unwrap();
                 [names.epoch, names.value, names.lease]
             };
-            let (a, b) = (names(namespaces.0, &one), names(namespaces.1, &other));
-            let same_tenant = namespaces.0 == namespaces.1 && one.0 == other.0;
+            let (a, b) = (names(places.0, &one), names(places.1, &other));
+            let same_tenant = places.0 == places.1 && one.0 == other.0;
             for (i, left) in a.iter().enumerate() {
                 for (j, right) in b.iter().enumerate() {
                     let same = i == j && same_tenant && (i == 0 || one.1 == other.1);
@@ -92,8 +93,8 @@ mod tests {
 
     #[test]
     fn a_key_is_a_text_of_512_bytes_at_most() {
-        let of = |key: &str| Names::of("cgk", OrganizationId(Uuid::nil()), key);
+        let of = |key: &str| Names::of("cgk", &DatabaseTag::of("shop"), OrganizationId(Uuid::nil()), key);
         assert!(of("").is_err() && of(&"é".repeat(257)).is_err() && of(&"é".repeat(256)).is_ok());
-        assert_eq!(of("a").unwrap().value, "cgk:{00000000000000000000000000000000}:v:a");
+        assert_eq!(of("a").unwrap().value, "cgk:8d9001d32c:{00000000000000000000000000000000}:v:a");
     }
 }

@@ -4,6 +4,7 @@
 
 use super::{Result, connection::Connection, names::Names, settings::EPOCH_LIFETIME};
 use redis::Cmd;
+use std::sync::Arc;
 
 /// Bytes of an epoch and of a token.
 const ID_BYTES: usize = 16;
@@ -58,10 +59,10 @@ return 1";
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0";
 
-pub(super) async fn look(connection: &Connection, names: &Names) -> Result<Look> {
+pub(super) async fn look(connection: &Arc<Connection>, names: &Names) -> Result<Look> {
     let mut cmd = redis::cmd("MGET");
     cmd.arg(&names.epoch).arg(&names.value).arg(&names.lease);
-    let [epoch, value, lease]: [Option<Vec<u8>>; 3] = connection.run(&cmd).await?;
+    let [epoch, value, lease]: [Option<Vec<u8>>; 3] = connection.run(cmd).await?;
     let Some(epoch) = epoch.filter(|epoch| epoch.len() == ID_BYTES) else { return Ok(Look::Missing { token: None }) };
     let of_epoch = |bytes: Option<Vec<u8>>| {
         let mut bytes = bytes.filter(|bytes| bytes.starts_with(&epoch))?;
@@ -73,25 +74,27 @@ pub(super) async fn look(connection: &Connection, names: &Names) -> Result<Look>
     }
 }
 
-pub(super) async fn set(connection: &Connection, names: &Names, json: &[u8], lifetime_ms: u64) -> Result<()> {
+pub(super) async fn set(connection: &Arc<Connection>, names: &Names, json: &[u8], lifetime_ms: u64) -> Result<()> {
     let mut cmd = on_names(SET, names);
     cmd.arg(&new_id()[..]).arg(epoch_ms()).arg(lifetime_ms).arg(json);
-    connection.run(&cmd).await
+    connection.run(cmd).await
 }
 
-pub(super) async fn delete(connection: &Connection, names: &Names) -> Result<()> {
+pub(super) async fn delete(connection: &Arc<Connection>, names: &Names) -> Result<()> {
     let mut cmd = redis::cmd("DEL");
     cmd.arg(&names.value).arg(&names.lease);
-    connection.run(&cmd).await
+    connection.run(cmd).await
 }
 
-pub(super) async fn flush(connection: &Connection, epoch: &str) -> Result<()> {
-    connection.run(redis::cmd("DEL").arg(epoch)).await
+pub(super) async fn flush(connection: &Arc<Connection>, epoch: &str) -> Result<()> {
+    let mut cmd = redis::cmd("DEL");
+    cmd.arg(epoch);
+    connection.run(cmd).await
 }
 
 /// Asks for the right to compute; `over` says that a value that is there does not count.
 pub(super) async fn take(
-    connection: &Connection,
+    connection: &Arc<Connection>,
     names: &Names,
     token: &Token,
     lease_ms: u64,
@@ -99,7 +102,7 @@ pub(super) async fn take(
 ) -> Result<Taken> {
     let mut cmd = on_names(TAKE, names);
     cmd.arg(&new_id()[..]).arg(epoch_ms()).arg(&token[..]).arg(lease_ms).arg(u8::from(over));
-    let (outcome, bytes): (i64, Vec<u8>) = connection.run(&cmd).await?;
+    let (outcome, bytes): (i64, Vec<u8>) = connection.run(cmd).await?;
     Ok(match outcome {
         0 => Taken::Lease(bytes),
         1 => Taken::Value(bytes),
@@ -109,7 +112,7 @@ pub(super) async fn take(
 
 /// Stores what was computed, unless the lease was lost meanwhile: by its time, or because the key was set, deleted or flushed.
 pub(super) async fn store(
-    connection: &Connection,
+    connection: &Arc<Connection>,
     names: &Names,
     lease: &[u8],
     json: &[u8],
@@ -117,14 +120,14 @@ pub(super) async fn store(
 ) -> Result<bool> {
     let mut cmd = on_names(STORE, names);
     cmd.arg(lease).arg(epoch_ms()).arg(lifetime_ms).arg(json);
-    connection.run(&cmd).await
+    connection.run(cmd).await
 }
 
 /// Gives a lease back.
-pub(super) async fn release(connection: &Connection, name: &str, lease: &[u8]) -> Result<()> {
+pub(super) async fn release(connection: &Arc<Connection>, name: &str, lease: &[u8]) -> Result<()> {
     let mut cmd = redis::cmd("EVAL");
     cmd.arg(RELEASE).arg(1).arg(name).arg(lease);
-    connection.run(&cmd).await
+    connection.run(cmd).await
 }
 
 /// A script with the three names of a key.

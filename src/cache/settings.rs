@@ -12,7 +12,9 @@ pub(super) const EPOCH_LIFETIME: Duration = Duration::from_secs(60 * 24 * 3600);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CacheSettings {
-    /// What the names of all keys in Redis start with: `^[a-z][a-z0-9_-]{0,31}$`. `cgk` unless set.
+    /// What the names of all keys in Redis start with: `^[a-z][a-z0-9_-]{0,31}$`. `cgk` unless set. The identity of the
+    /// database follows, so copies of a database that `cgk setup:database --new-identity` has told apart need none of their own;
+    /// a server that was copied as a whole, from a base backup or a snapshot of its disk, does.
     pub namespace: String,
     /// What happens where Redis does not answer. [`OnFailure::Compute`] unless set.
     pub on_failure: OnFailure,
@@ -23,8 +25,8 @@ pub struct CacheSettings {
     /// How long others wait with their own computation for one that is under way, if its process does not say how it ended:
     /// the time after which a process that was killed is forgotten. 10 s unless set.
     pub lease: Duration,
-    /// How long a computation of another process is waited for. After that this process computes too, and stores nothing.
-    /// 2 s unless set.
+    /// How long a computation is waited for. After that one of the calls that wait computes too, and after the same time
+    /// another one; beside a computation of another process it stores nothing. 2 s unless set.
     pub wait_max: Duration,
     /// The largest value, in bytes of JSON. 1 MiB unless set.
     pub value_bytes_max: usize,

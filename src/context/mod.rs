@@ -71,8 +71,18 @@ pub struct TenantContext {
 impl TenantContext {
     /// The context of an organization, with no user and a new request id.
     pub fn new(organization_id: OrganizationId, slug: TenantSlug) -> Self {
-        let request_id = uuid::Uuid::now_v7().simple().to_string();
+        let request_id = Self::new_request_id();
         Self { organization_id, slug, user_id: None, email: None, roles: Vec::new(), request_id }
+    }
+
+    fn new_request_id() -> String {
+        uuid::Uuid::now_v7().simple().to_string()
+    }
+
+    /// What of a text can be a request's id; `None`: nothing.
+    fn plain_request_id(text: &str) -> Option<String> {
+        let plain: String = text.chars().filter(char::is_ascii_graphic).take(TEXT_MAX).collect();
+        (!plain.is_empty()).then_some(plain)
     }
 
     /// With a user.
@@ -91,8 +101,7 @@ impl TenantContext {
     /// With the id that the request came with, such as the header `x-request-id`. What is not visible ASCII is left out, and
     /// it is cut to 320 characters; if nothing is left, the id stays as it was.
     pub fn request_id(mut self, id: &str) -> Self {
-        let plain: String = id.chars().filter(char::is_ascii_graphic).take(TEXT_MAX).collect();
-        if !plain.is_empty() {
+        if let Some(plain) = Self::plain_request_id(id) {
             self.request_id = plain;
         }
         self

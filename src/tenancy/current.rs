@@ -18,7 +18,7 @@ pub fn current_tenant() -> Option<TenantSlug> {
 }
 
 /// Whether the caller is inside a transaction of any pool.
-#[cfg(feature = "platform")]
+#[cfg(any(feature = "platform", feature = "redis"))]
 pub(crate) fn is_inside_transaction() -> bool {
     !HeldConnections::current().0.is_empty()
 }

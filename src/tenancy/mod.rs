@@ -161,6 +161,12 @@ impl<E> Db<E> {
         Db { inner: Arc::clone(&self.inner), error: PhantomData }
     }
 
+    /// What stands for the database in names, as it was when the handle was made.
+    #[cfg(feature = "redis")]
+    pub(crate) fn database_tag(&self) -> &DatabaseTag {
+        &self.inner.tag
+    }
+
     /// The configuration that the handle was made with.
     pub fn config(&self) -> &Config {
         &self.inner.config

@@ -77,11 +77,11 @@ async fn a_server_that_was_killed() {
 
 #[tokio::test]
 async fn a_server_that_accepts_and_never_answers() {
-    let (_database, tenants) = registry(&["acme"]).await;
+    let (_database, db, tenants) = registry(&["acme"]).await;
     // The kernel accepts; nobody reads.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
-    let cache = |on| TenantCaches::new(&url, impatient(on)).unwrap().tenant(&tenants[0]);
+    let cache = |on| TenantCaches::new(&db, &url, impatient(on)).unwrap().tenant(&tenants[0]);
     degrades(&cache(OnFailure::Compute), &cache(OnFailure::Error)).await;
 }
 

@@ -3,11 +3,13 @@
 //! `scripts/redis-tests.sh` installs redis-server and runs this; plain `cargo test` leaves it out. Each test starts a server of
 //! its own.
 
+mod copies;
 mod failures;
 mod model;
 mod server;
 mod stampede;
 mod values;
+mod waiting;
 
 use cgk::{
     Db, Tenant,
@@ -32,13 +34,14 @@ enum AppError {
 struct Stage {
     server: Server,
     _database: TestDatabase,
+    db: Db,
     tenants: Vec<Tenant>,
 }
 
 impl Stage {
     async fn set(slugs: &[&str]) -> Self {
-        let (database, tenants) = registry(slugs).await;
-        Self { server: Server::start().await, _database: database, tenants }
+        let (database, db, tenants) = registry(slugs).await;
+        Self { server: Server::start().await, _database: database, db, tenants }
     }
 
     fn caches(&self) -> TenantCaches {
@@ -46,7 +49,14 @@ impl Stage {
     }
 
     fn caches_with(&self, settings: CacheSettings) -> TenantCaches {
-        TenantCaches::new(&self.server.url(), settings).unwrap()
+        TenantCaches::new(&self.db, &self.server.url(), settings).unwrap()
+    }
+
+    /// What the names of the first tenant's keys begin with.
+    async fn prefix(&self) -> String {
+        let tenant = &self.tenants[0];
+        let row = self.db.tenant(&tenant.slug).query_one("select public.cgk_database_tag()", &[]).await.unwrap();
+        format!("cgk:{}:{{{}}}:", row.get::<_, String>(0), tenant.id.uuid().simple())
     }
 
     /// The first tenant's cache.
@@ -55,7 +65,7 @@ impl Stage {
     }
 }
 
-async fn registry(slugs: &[&str]) -> (TestDatabase, Vec<Tenant>) {
+async fn registry(slugs: &[&str]) -> (TestDatabase, Db, Vec<Tenant>) {
     let database = TestServer::shared().set_up_database().await.unwrap();
     database.with_tenants(slugs).await.unwrap();
     let db: Db = Db::connect(database.config()).await.unwrap();
@@ -63,7 +73,7 @@ async fn registry(slugs: &[&str]) -> (TestDatabase, Vec<Tenant>) {
     for slug in slugs {
         tenants.push(db.platform().find_tenant(&slug.parse().unwrap()).await.unwrap());
     }
-    (database, tenants)
+    (database, db, tenants)
 }
 
 /// Nothing here depends on how busy the machine is: what is not about a time limit has a long one.

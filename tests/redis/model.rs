@@ -13,7 +13,7 @@ fn keys(stage: &Stage) -> Vec<String> {
             .into();
     for tenant in &stage.tenants {
         let id = tenant.id.uuid().simple();
-        keys.extend([format!("cgk:{{{id}}}:v:k"), format!("}}:v:{{{id}"), tenant.slug.to_string()]);
+        keys.extend([format!("cgk:0123456789:{{{id}}}:v:k"), format!("}}:v:{{{id}"), tenant.slug.to_string()]);
     }
     keys
 }

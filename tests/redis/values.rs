@@ -29,12 +29,12 @@ async fn a_value_is_read_as_it_was_set() {
     assert_eq!(cache.get::<Plan>("plan").await.unwrap(), None);
     // The names in Redis, and the time in milliseconds.
     let mut redis = stage.server.connect().await;
-    let id = stage.tenants[0].id.uuid().simple();
-    let left: i64 = redis::cmd("PTTL").arg(format!("cgk:{{{id}}}:v:text")).query_async(&mut redis).await.unwrap();
+    let prefix = stage.prefix().await;
+    let left: i64 = redis::cmd("PTTL").arg(format!("{prefix}v:text")).query_async(&mut redis).await.unwrap();
     assert!((1..=60_000).contains(&left), "{left}");
     let names: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis).await.unwrap();
     assert_eq!(names.len(), 2, "the epoch and one value: {names:?}");
-    assert!(names.iter().all(|name| name.starts_with(&format!("cgk:{{{id}}}:"))), "{names:?}");
+    assert!(names.iter().all(|name| name.starts_with(&prefix)), "{names:?}");
 }
 
 #[tokio::test]
@@ -69,12 +69,12 @@ async fn what_cannot_be_cached_is_refused_without_redis() {
     assert_eq!((computed, cache.get::<String>("k").await.unwrap()), (large, None));
     assert_eq!(cache.get_or_compute("k", MINUTE, || async { Ok::<_, AppError>(1) }).await.unwrap(), 1);
     for url in ["", "http://localhost", "redis://", "localhost:6379", "redis://localhost:99999"] {
-        assert!(TenantCaches::new(url, settings()).is_err(), "{url:?}");
+        assert!(TenantCaches::new(&stage.db, url, settings()).is_err(), "{url:?}");
     }
     for namespace in ["", "a:b", "a{b"] {
         let mut settings = settings();
         settings.namespace = namespace.into();
-        assert!(TenantCaches::new("redis://localhost", settings).is_err(), "{namespace:?}");
+        assert!(TenantCaches::new(&stage.db, "redis://localhost", settings).is_err(), "{namespace:?}");
     }
 }
 
@@ -82,7 +82,7 @@ async fn what_cannot_be_cached_is_refused_without_redis() {
 #[tokio::test]
 async fn a_tenant_that_is_created_again_reads_nothing_of_the_old_one() {
     let stage = Stage::set(&["acme"]).await;
-    let (_database, again) = registry(&["acme"]).await;
+    let (_database, _, again) = registry(&["acme"]).await;
     let (old, new) = (&stage.tenants[0], &again[0]);
     assert!(old.slug == new.slug && old.id != new.id);
     let caches = stage.caches();
@@ -124,7 +124,7 @@ async fn a_lost_epoch_hides_values_and_brings_none_back() {
     let stage = Stage::set(&["acme"]).await;
     let cache = stage.cache();
     cache.set("old", &1, MINUTE).await.unwrap();
-    let epoch = format!("cgk:{{{}}}:e", stage.tenants[0].id.uuid().simple());
+    let epoch = format!("{}e", stage.prefix().await);
     let mut redis = stage.server.connect().await;
     let removed: i64 = redis::cmd("DEL").arg(&epoch).query_async(&mut redis).await.unwrap();
     assert_eq!(removed, 1);

@@ -265,7 +265,8 @@ impl Unit<'_> {
 
 /// Waits between two looks at something that another session has to end, not for ever.
 pub(crate) struct PollBackoff {
-    until: Instant,
+    began: Instant,
+    wait: Duration,
     pause: Duration,
 }
 
@@ -275,12 +276,12 @@ impl PollBackoff {
     }
 
     pub(crate) fn within(wait: Duration) -> Self {
-        Self { until: Instant::now() + wait, pause: POLL_FIRST }
+        Self { began: Instant::now(), wait, pause: POLL_FIRST }
     }
 
     /// Waits a little; says no when it was long enough.
     pub(in crate::migrate) async fn wait(&mut self) -> bool {
-        let left = self.until.saturating_duration_since(Instant::now());
+        let left = self.wait.saturating_sub(self.began.elapsed());
         if left.is_zero() {
             return false;
         }
