@@ -142,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn a_password_that_is_too_long_is_hashed_like_any_other() {
         let stored = hash("hunter42");
-        for password in ["hunter43", &"x".repeat(BYTES_MAX + 1), &"x".repeat(1 << 20)] {
+        for password in ["hunter43", &"x".repeat(BYTES_MAX + 1)] {
             let hasher = Hasher::new(1);
             assert!(matches!(hasher.compare(password, Some(&stored)).await, Compared::Wrong));
             hasher.slots.close();

@@ -22,7 +22,8 @@ rel as materialized (
           -- A composite type is in the schema, and its relation depends on the type.
           union all
           select t.typrelid from held h join pg_catalog.pg_type t on t.oid = h.objid
-          where h.classid = 'pg_catalog.pg_type'::pg_catalog.regclass and t.typtype = 'c') h (objid)
+          where h.classid = 'pg_catalog.pg_type'::pg_catalog.regclass and t.typtype = 'c'
+            and not exists (select from member m where m.classid = 'pg_catalog.pg_type'::pg_catalog.regclass and m.objid = t.oid)) h (objid)
     join pg_catalog.pg_class c on c.oid = h.objid
     join s on s.nsp = c.relnamespace
     where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S', 'c')

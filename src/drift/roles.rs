@@ -77,9 +77,15 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
         }
         _ => "pg_catalog.pg_auth_members",
     };
-    let (inherits, inherit_attribute) = match operator.facts().major() {
-        16.. => ("m.inherit_option", ""),
-        _ => ("x.rolinherit", ", ('inherit', l.rolinherit)"),
+    // From PostgreSQL 16 on a membership can be granted by several, and REVOKE takes one's own away, or a superuser's.
+    let (inherits, inherit_attribute, granted_by) = match operator.facts().major() {
+        16.. => (
+            "m.inherit_option",
+            "",
+            "case when m.grantor = 10 or pg_catalog.pg_get_userbyid(m.grantor) = current_user then ''
+                  else ' granted by ' || pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(m.grantor)::pg_catalog.text) end",
+        ),
+        _ => ("x.rolinherit", ", ('inherit', l.rolinherit)", "''"),
     };
     let parameters = match operator.facts().major() {
         15.. => "union all select 'parameter ACL', p.parname, p.paracl from pg_catalog.pg_parameter_acl p",
@@ -90,6 +96,7 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
     let sql = branches(shared)
         .replace(", ('inherit', l.rolinherit)", inherit_attribute)
         .replace("{inherits}", inherits)
+        .replace("{granted_by}", granted_by)
         .replace("{parameters}", parameters)
         .replace("{memberships}", memberships)
         .replace("{shared}", if shared { "true" } else { "false" })
@@ -133,15 +140,20 @@ fn of_tenant(operator: &Operator, schema: &str, role: &RoleName, kind: &str, a: 
         "attribute" => about_role(attribute(a).to_owned(), format!("alter role {role} no{a}")),
         "member of" => about_role(
             format!("is a member of {a}, and may do what that may"),
-            format!("revoke {} from {role}", quoted(a)),
+            format!("revoke {} from {role}{}", quoted(a), split(b).1),
+        ),
+        "may grant" => about_role(
+            format!("role {a} may make any role a member of it: a hole in isolation"),
+            format!("revoke admin option for {role} from {}{} cascade", quoted(a), split(b).1),
         ),
         "has member" => {
-            let what = match b {
+            let (how, granted_by) = split(b);
+            let what = match how {
                 "tenant" => format!("another tenant's role, {a}, may act as it: a hole in isolation"),
                 "inherits" => format!("role {a} has all its rights without acting as it"),
                 _ => format!("role {a} may act as it, and no `setup:database --app-role` admitted that role"),
             };
-            about_role(what, format!("revoke {role} from {}", quoted(a)))
+            about_role(what, format!("revoke {role} from {}{granted_by} cascade", quoted(a)))
         }
         "setting" => {
             let setting = a.split('=').next().unwrap_or_default();
@@ -198,10 +210,24 @@ fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Differ
     };
     match kind {
         "login attribute" => about_login(attribute(b).to_owned(), format!("alter role {login} no{b}")),
-        "login member" => about_login(
-            format!("is a member of {b}, which is not a tenant's role"),
-            format!("revoke {} from {login}", quoted(b)),
-        ),
+        "login member" => {
+            let (group, granted_by) = split(b);
+            about_login(
+                format!("is a member of {group}, which is not a tenant's role"),
+                format!("revoke {} from {login}{granted_by}", quoted(group)),
+            )
+        }
+        "login has member" => {
+            let (member, granted_by) = split(b);
+            about_login(
+                format!("role {member} may act as it, and so as every tenant: a hole in isolation"),
+                format!("revoke {login} from {}{granted_by} cascade", quoted(member)),
+            )
+        }
+        "built-in" => {
+            let what = "stands among the server's own, where calls of every tenant and of cgk may find it".to_owned();
+            Some(wrong(a, b, what, &[format!("drop {a} {b}")]))
+        }
         "login setting" => {
             let setting = dotted(b.split('=').next().unwrap_or_default());
             let fixes = [
@@ -297,6 +323,11 @@ fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Differ
 
 /// Between the texts of one column of the query; no name that the server quotes needs it.
 const SEPARATOR: char = '\u{1f}';
+
+/// The first text of a column of the query, and what follows it.
+fn split(texts: &str) -> (&str, &str) {
+    texts.split_once(SEPARATOR).unwrap_or((texts, ""))
+}
 
 /// An object as the server calls it, but for kinds that nobody calls so.
 fn named(kind: &str, identity: &str) -> String {

@@ -18,7 +18,8 @@ login as materialized (
     where p.polrelid = pg_catalog.to_regclass('public.organizations')
 ),
 member as materialized (
-    select m.roleid, m.member, x.rolname::pg_catalog.text as role, g.rolname::pg_catalog.text as group_role, {inherits} as inherits
+    select m.roleid, m.member, x.rolname::pg_catalog.text as role, g.rolname::pg_catalog.text as group_role, {inherits} as inherits,
+           m.admin_option as may_grant, E'\x1f' || {granted_by} as granted_by
     from {memberships} m
     join pg_catalog.pg_roles x on x.oid = m.member
     join pg_catalog.pg_roles g on g.oid = m.roleid
@@ -29,14 +30,19 @@ finding (schema, kind, a, b) as (
         ('createdb', r.rolcreatedb), ('replication', r.rolreplication), ('bypassrls', r.rolbypassrls), ('inherit', r.rolinherit)) k (name, has)
     where k.has
 union all
-    select t.schema, 'member of', m.group_role, '' from t join member m on m.member = t.oid
+    select t.schema, 'member of', m.group_role, m.granted_by from t join member m on m.member = t.oid
 union all
     select t.schema, 'has member', m.role,
-        case when exists (select from t o where o.oid = m.member) then 'tenant' when m.inherits then 'inherits' else 'unknown' end
+        case when exists (select from t o where o.oid = m.member) then 'tenant' when m.inherits then 'inherits' else 'unknown' end || m.granted_by
     from t join member m on m.roleid = t.oid
     where exists (select from t o where o.oid = m.member)
        or (m.member <> t.owner and not exists (select from office o where o.oid = m.member)
            and (m.inherits or not exists (select from login l where l.oid = m.member)))
+union all
+    -- ADMIN OPTION, also of a login that cgk made a member: it makes any role a member.
+    select t.schema, 'may grant', m.role, m.granted_by
+    from t join member m on m.roleid = t.oid
+    where m.may_grant and m.member <> t.owner and not exists (select from office o where o.oid = m.member)
 union all
     select t.schema, 'setting', c.setting, coalesce(h.name, '')
     from t join pg_catalog.pg_db_role_setting s on s.setrole = t.oid
@@ -80,16 +86,22 @@ union all
     where {shared} and k.has
 union all
     -- A membership in a role that is no tenant's. Of tenants' roles `has member` speaks.
-    select '', 'login member', l.rolname::pg_catalog.text, m.group_role
+    select '', 'login member', l.rolname::pg_catalog.text, m.group_role || m.granted_by
     from login l join member m on m.member = l.oid
     where {shared} and not ({tenant_role})
+union all
+    -- A member of a login may act as it, and through it as every tenant.
+    select '', 'login has member', l.rolname::pg_catalog.text, m.role || m.granted_by
+    from login l join member m on m.roleid = l.oid
+    where {shared} and not exists (select from office o where o.oid = m.member)
 union all
     select '', 'login setting', l.rolname::pg_catalog.text, c.setting
     from login l join pg_catalog.pg_db_role_setting s on s.setrole = l.oid
     left join here h on h.oid = s.setdatabase
     cross join lateral pg_catalog.unnest(s.setconfig) c (setting)
     where {shared} and (s.setdatabase = 0 or h.oid is not null)
-      and pg_catalog.split_part(c.setting, '=', 1) in ('search_path', 'role', 'row_security', 'session_authorization', 'session_replication_role')
+      and (pg_catalog.split_part(c.setting, '=', 1) in ('search_path', 'role', 'row_security', 'session_authorization', 'session_replication_role')
+           or pg_catalog.starts_with(c.setting, 'app.current_') or pg_catalog.starts_with(c.setting, 'cgk.'))
       and not (h.oid is not null and c.setting = 'search_path=""')
 union all
     select '', 'login path', l.rolname::pg_catalog.text, '' from login l
@@ -150,13 +162,29 @@ union all
         {parameters}) k (type, name, acl)
     where {shared} and k.acl is not null and exists (select from pg_catalog.aclexplode(k.acl) a where a.grantee = 0)
 union all
-    -- Settings with which every session begins: without triggers and foreign keys, or as another role.
+    -- Settings with which every session begins: without triggers and foreign keys, as another role, against policies, or with
+    -- what policies and functions of cgk read.
     select '', 'everyone setting', coalesce(h.name, ''), c.setting
     from pg_catalog.pg_db_role_setting s left join here h on h.oid = s.setdatabase
     cross join lateral pg_catalog.unnest(s.setconfig) c (setting)
     where {shared} and s.setrole = 0 and (s.setdatabase = 0 or h.oid is not null)
-      and pg_catalog.split_part(c.setting, '=', 1) in ('role', 'session_authorization', 'session_replication_role')
-      and c.setting not in ('role=none', 'session_replication_role=origin', 'session_replication_role=local')
+      and (pg_catalog.split_part(c.setting, '=', 1) in ('role', 'session_authorization', 'session_replication_role', 'row_security')
+           or pg_catalog.starts_with(c.setting, 'app.current_') or pg_catalog.starts_with(c.setting, 'cgk.'))
+      and c.setting not in ('role=none', 'session_replication_role=origin', 'session_replication_role=local', 'row_security=on')
+union all
+    -- What stands among the server's own functions and operators since the database was made: a call of the same name may find
+    -- it, also a qualified one. 16384 is the first OID that initdb does not give.
+    select '', 'built-in', i.type, i.identity
+    from pg_catalog.pg_proc p cross join lateral pg_catalog.pg_identify_object('pg_catalog.pg_proc'::pg_catalog.regclass, p.oid, 0) i
+    where {shared} and p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace and p.oid >= 16384
+      and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and d.objid = p.oid and d.deptype = 'e')
+      and (p.prosecdef or exists (select from pg_catalog.pg_proc b where b.proname = p.proname and b.pronamespace = p.pronamespace and b.oid < 16384))
+union all
+    select '', 'built-in', i.type, i.identity
+    from pg_catalog.pg_operator p cross join lateral pg_catalog.pg_identify_object('pg_catalog.pg_operator'::pg_catalog.regclass, p.oid, 0) i
+    where {shared} and p.oprnamespace = 'pg_catalog'::pg_catalog.regnamespace and p.oid >= 16384
+      and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass and d.objid = p.oid and d.deptype = 'e')
+      and exists (select from pg_catalog.pg_operator b where b.oprname = p.oprname and b.oprnamespace = p.oprnamespace and b.oid < 16384)
 union all
     select '', 'everyone mapping', pg_catalog.quote_ident(m.srvname::pg_catalog.text), '' from pg_catalog.pg_user_mappings m
     where {shared} and m.umuser = 0

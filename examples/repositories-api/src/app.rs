@@ -38,7 +38,7 @@ impl App {
 
     /// With values that are remembered in Redis. Where it does not answer, they are computed.
     pub fn with_redis(mut self, url: &str) -> Result<Self, cgk::cache::CacheError> {
-        self.caches = Some(TenantCaches::new(url, CacheSettings::default())?);
+        self.caches = Some(TenantCaches::new(&self.db, url, CacheSettings::default())?);
         Ok(self)
     }
 

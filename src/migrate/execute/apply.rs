@@ -683,3 +683,14 @@ pub(in crate::migrate) fn left_the_schema(doing: String, file: &MigrationFile) -
 pub(in crate::migrate) fn in_schema(schema: &SchemaName) -> String {
     format!("pg_catalog.current_schema()::pg_catalog.text = {}::pg_catalog.text", literal(schema.as_str()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_of_ages_is_no_panic_and_none_ends_at_once() {
+        assert!(PollBackoff::within(Duration::MAX).wait().await);
+        assert!(!PollBackoff::within(Duration::ZERO).wait().await);
+    }
+}

@@ -70,6 +70,24 @@ async fn its_use_is_noted_once_in_the_interval_and_waits_for_nothing() {
     assert_eq!(used().await, None);
 }
 
+/// As good as never: the use is noted once, and the server works the time out.
+#[tokio::test]
+async fn an_interval_of_ages_refuses_no_key() {
+    for interval in [Duration::from_secs(200 * 366 * 24 * 3600), Duration::MAX, Duration::ZERO] {
+        let mut settings = AuthSettings::default();
+        settings.key_use_interval = interval;
+        let platform = Platform::set_with(settings).await;
+        let keys = platform.auth.api_keys();
+        let (key, token) = keys.create(platform.acme, &NewApiKey::named("deploy")).await.unwrap();
+        assert_eq!(keys.verify(token.reveal()).await.unwrap().id, key.id);
+        let used = async || keys.list(platform.acme).await.unwrap()[0].last_used_at.unwrap();
+        let first = used().await;
+        keys.verify(token.reveal()).await.unwrap();
+        // The control: without an interval each use is noted.
+        assert_eq!(used().await == first, !interval.is_zero(), "{interval:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_rotated_key_is_gone_at_once_or_after_the_overlap() {
     let platform = Platform::set().await;

@@ -45,6 +45,36 @@ const PLANTED: &[(u32, &str, &str)] = &[
     ),
     (
         14,
+        "alter database fleet set row_security = off",
+        "role public (everyone): begins each session in this database with row_security=off",
+    ),
+    (
+        14,
+        "alter database fleet set app.current_organization_id = 'x'",
+        "role public (everyone): begins each session in this database with app.current_organization_id=x",
+    ),
+    (
+        14,
+        "alter role all set cgk.isolation = 'path'",
+        "role public (everyone): begins each session in every database with cgk.isolation=path",
+    ),
+    (
+        14,
+        "create function pg_catalog.lower(varchar) returns text language sql as 'select null::text'",
+        "function pg_catalog.lower(character varying): stands among the server's own",
+    ),
+    (
+        14,
+        "create function pg_catalog.everything() returns bigint security definer language sql as 'select count(*) from pg_class'",
+        "function pg_catalog.everything(): stands among the server's own",
+    ),
+    (
+        14,
+        "create operator pg_catalog.= (leftarg = text, rightarg = int, function = pg_catalog.texteq_int)",
+        "operator pg_catalog.=(pg_catalog.text,pg_catalog.int4): stands among the server's own",
+    ),
+    (
+        14,
         "create foreign data wrapper w; create server s foreign data wrapper w; create user mapping for public server s",
         "role public (everyone): has a user mapping for server s, with which every tenant reaches it",
     ),
@@ -63,6 +93,10 @@ const HARMLESS: &[&str] = &[
     "alter database fleet set work_mem = '8MB'",
     "alter database other set session_replication_role = replica",
     "create publication empty",
+    "alter database fleet set row_security = on",
+    "alter database fleet set check_function_bodies = off",
+    // Neither the name of one of the server's nor the rights of another role.
+    "create function pg_catalog.texteq_int(text, int) returns bool language sql immutable as 'select $1 = $2::text'",
 ];
 
 struct Fleet {

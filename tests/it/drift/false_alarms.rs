@@ -83,6 +83,50 @@ async fn default_privileges_of_a_file_are_compared_by_kind_and_role() {
     }
 }
 
+/// What an extension brings is its own, the relation of a composite type included. Those that the server's packages have.
+#[tokio::test]
+async fn objects_of_extensions_are_no_drift() {
+    let fleet = Fleet::of(&["acme"]).await;
+    let extensions = [
+        "dblink",
+        "tablefunc",
+        "hstore",
+        "ltree",
+        "citext",
+        "cube",
+        "earthdistance",
+        "intarray",
+        "isn",
+        "pg_trgm",
+        "pgcrypto",
+        "postgres_fdw",
+        "file_fdw",
+        "seg",
+        "unaccent",
+        "btree_gist",
+        "pgrowlocks",
+        "pgstattuple",
+        "xml2",
+    ];
+    for name in extensions {
+        // One that is not there is left out.
+        let create = format!(
+            "do $$ begin create extension {name} schema public cascade; exception when others then null; end $$"
+        );
+        fleet.raw.run(&create).await;
+    }
+    let made =
+        "select count(*)::int from pg_depend d join pg_type t on d.classid = 'pg_type'::regclass and t.oid = d.objid
+                where d.deptype = 'e' and t.typtype = 'c' and t.typnamespace = 'public'::regnamespace";
+    let answer = fleet.shell.run(&["drift"]);
+    assert_eq!(answer.code, 0, "{}", said(&answer));
+    assert!(fleet.raw.one::<i32>(made).await >= 4, "dblink and tablefunc are not there");
+    // The control: a composite type of one's own is named.
+    fleet.raw.run("create type public.own as (a int)").await;
+    let answer = fleet.shell.run(&["drift"]);
+    assert!(answer.code == 7 && answer.stdout.contains("type own"), "{}", said(&answer));
+}
+
 #[tokio::test]
 async fn a_schemas_own_name_in_a_body_or_a_literal_is_no_drift() {
     let fleet = Fleet::of(&["acme", "globex"]).await;

@@ -27,6 +27,20 @@ const PLANTED: &[(&str, &str)] = &[
         "grant {acme} to {stray}",
         "role {acme}: role {stray} may act as it, and no `setup:database --app-role` admitted that role",
     ),
+    (
+        "grant {acme} to {app} with admin option",
+        "role {acme}: role {app} may make any role a member of it: a hole in isolation",
+    ),
+    (
+        "grant {acme} to {stray} with admin option",
+        "role {acme}: role {stray} may make any role a member of it: a hole in isolation",
+    ),
+    // From PostgreSQL 16 on only who has granted a membership, or acts as it, can take it away.
+    (
+        "grant {acme} to {app} with admin option; set role {app}; grant {acme} to {stray}; reset role",
+        "role {acme}: role {stray} may act as it, and no `setup:database --app-role` admitted that role",
+    ),
+    ("grant {app} to {stray}", "login {app}: role {stray} may act as it, and so as every tenant: a hole in isolation"),
     ("alter role {acme} superuser", "role {acme}: may do anything"),
     ("alter role {acme} login", "role {acme}: may log in"),
     ("alter role {acme} createrole", "role {acme}: may make roles"),
@@ -159,6 +173,10 @@ const PLANTED: &[(&str, &str)] = &[
     ("alter role {app} bypassrls", "login {app}: may bypass policies"),
     ("alter role {app} set search_path = public", "login {app}: has the setting search_path=public"),
     ("alter role {app} set role = {globex}", "login {app}: has the setting role={globex}"),
+    (
+        "alter role {app} set app.current_organization_id = 'x'",
+        "login {app}: has the setting app.current_organization_id=x",
+    ),
     (
         "alter role {app} in database {database} reset search_path",
         "login {app}: has no empty search path in this database",
