@@ -71,7 +71,7 @@ const PLANTED: &[(u32, &str, &str)] = &[
     (
         14,
         "create operator pg_catalog.= (leftarg = text, rightarg = int, function = pg_catalog.texteq_int)",
-        "operator pg_catalog.=(pg_catalog.text,pg_catalog.int4): stands among the server's own",
+        "operator pg_catalog.=(pg_catalog.text,integer): stands among the server's own",
     ),
     (
         14,
