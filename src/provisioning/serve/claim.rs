@@ -27,6 +27,9 @@ const ERROR_CHARS_MAX: usize = 2000;
 /// How much longer the server keeps an attempt's transaction open than the attempt may take.
 const IDLE_SLACK: Duration = Duration::from_secs(60);
 
+/// What counts as never: the server's clock has no time that is as far off as the longest pause.
+const PAUSE_LIMIT: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
 const COUNT: &str = "with due as (
         select r.id, $1::pg_catalog.float8 * pg_catalog.power(2::pg_catalog.float8, least(r.attempts, 30)) as pause
           from public.provisioning_requests r
@@ -86,7 +89,7 @@ impl Queue {
     pub(super) async fn claim(&self, options: &ServeOptions) -> Result<Option<Claim>> {
         let doing = || while_doing("take a request off the provisioning queue");
         let random: f64 = rand::rng().random_range(0.5..1.5);
-        let (first, max) = (options.pause_first.as_secs_f64(), options.pause_max.as_secs_f64());
+        let [first, max] = [options.pause_first, options.pause_max].map(|pause| pause.min(PAUSE_LIMIT).as_secs_f64());
         let idle = milliseconds(options.attempt_time_max.saturating_add(IDLE_SLACK));
         // One that another server has taken in between is passed over.
         loop {

@@ -56,8 +56,8 @@ async fn a_request_that_fails_says_why_and_blocks_no_other() {
     stage.sql(trigger).await;
     let mut options = ServeOptions::default();
     options.attempts_max = 2;
-    options.pause_first = NEVER;
-    options.pause_max = NEVER;
+    options.pause_first = Duration::MAX;
+    options.pause_max = Duration::MAX;
     let (report, mut seen) = site.serve_due(&options).await;
     seen.sort();
     let expected = [("broken", "postponed"), ("foreign", "failed CGK0404"), ("initech", "done"), ("umbrella", "done")];
