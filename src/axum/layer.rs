@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     context::TenantContext,
-    request::{RequestTenant, TenantRules, tenant_from_request},
+    request::{RequestError, RequestTenant, TenantRules, tenant_from_request},
     resolver::Resolver,
     telemetry,
     tenancy::Db,
@@ -39,7 +39,13 @@ use tracing::{Instrument as _, Span, field};
 /// - finds the tenant by [`tenant_from_request`], and answers a refusal with the [`Problem`] that it is: nothing behind the layer
 ///   runs;
 /// - runs the rest in the context of the tenant and the caller, so that [`TenantContext::current`] and
-///   [`Db::current`] work in it. A request without a credential has a tenant and no context.
+///   [`Db::current`] work in it. A request without a credential has a tenant and no context, whatever context the layer is
+///   called in.
+///
+/// The layer may stand in a router that is nested under a path ([`Router::nest`](::axum::Router::nest), `nest_service`), at any
+/// depth: the rules look at the path that the client has sent, and never at what is left of it. So a
+/// middleware inside a router that rewrites the path changes nothing for them; one in front of the outermost router does.
+/// Behind two layers, both must find the same tenant and caller (403 otherwise), and the inner one's context holds.
 ///
 /// A route is behind the layer if it was added to the router before `.layer(…)`. Layers that are added later are in front of it: put
 /// `tower_http`'s CORS there, as a preflight request has no credential, and its timeout.
@@ -183,6 +189,10 @@ where
         Ok(found) => Arc::new(found),
         Err(refused) => return Ok(Problem::from(refused).into_response()),
     };
+    // What a layer in front of this one has found is of the same request.
+    if parts.extensions.get::<Resolved>().is_some_and(|outer| !outer.found.agrees_with(&found)) {
+        return Ok(Problem::from(RequestError::Disagreement).into_response());
+    }
     span.record("tenant", field::display(&found.tenant.slug));
     span.record("organization_id", field::display(found.tenant.id));
     let context = found.identity.is_some().then(|| Arc::new(found.context().request_id(id.as_str())));
@@ -194,7 +204,8 @@ where
     let response = match context {
         // In the span above, which says all that the span of `TenantContext::scope` would.
         Some(context) => context.quietly(rest).await?,
-        None => rest.await?,
+        // Nor in that of a layer in front, or of a handler that asks a router itself: it would be another's.
+        None => TenantContext::outside(rest).await?,
     };
     Ok(response.into_response())
 }

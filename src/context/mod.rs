@@ -18,7 +18,8 @@ use tokio::task::JoinHandle;
 use tracing::{Instrument as _, Span};
 
 tokio::task_local! {
-    static CURRENT: Arc<TenantContext>;
+    /// `None`: outside of any context again.
+    static CURRENT: Option<Arc<TenantContext>>;
 }
 
 /// The longest text of a request id, email or role that is kept.
@@ -123,7 +124,7 @@ impl TenantContext {
 
     /// The same, where there may be none.
     pub fn if_current() -> Option<Arc<Self>> {
-        CURRENT.try_with(Arc::clone).ok()
+        CURRENT.try_with(Clone::clone).ok().flatten()
     }
 
     /// Runs a future in this context, and in a span of `tracing` that carries it: `request_id`, `tenant`, `organization_id` and
@@ -134,7 +135,7 @@ impl TenantContext {
     /// That of the future.
     pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
         let span = self.span();
-        CURRENT.scope(Arc::new(self.clone()), future).instrument(span)
+        CURRENT.scope(Some(Arc::new(self.clone())), future).instrument(span)
     }
 
     /// Spawns a task that runs in this context.
@@ -169,12 +170,18 @@ impl TenantContext {
 
     /// Runs a function in this context, on the thread that calls.
     pub fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.span().in_scope(|| CURRENT.sync_scope(Arc::new(self.clone()), work))
+        self.span().in_scope(|| CURRENT.sync_scope(Some(Arc::new(self.clone())), work))
     }
 
     /// The same as [`scope`](Self::scope) without a span: for a single call in a context that has one.
     pub(crate) fn quietly<F: Future>(self: &Arc<Self>, future: F) -> impl Future<Output = F::Output> + use<F> {
-        CURRENT.scope(Arc::clone(self), future)
+        CURRENT.scope(Some(Arc::clone(self)), future)
+    }
+
+    /// Runs a future outside of any context, wherever the caller is.
+    #[cfg(feature = "axum")]
+    pub(crate) fn outside<F: Future>(future: F) -> impl Future<Output = F::Output> + use<F> {
+        CURRENT.scope(None, future)
     }
 
     fn span(&self) -> Span {

@@ -47,6 +47,16 @@ impl RequestTenant {
         self.identity.as_ref().ok_or(RequestError::CredentialMissing)
     }
 
+    /// Whether two readings of one request can be of the same tenant and caller.
+    #[cfg(feature = "axum")]
+    pub(crate) fn agrees_with(&self, other: &Self) -> bool {
+        let same_caller = match (&self.identity, &other.identity) {
+            (Some(one), Some(other)) => one.agrees_with(other),
+            _ => true,
+        };
+        same_caller && self.tenant.id == other.tenant.id
+    }
+
     /// The context to answer the request in: the tenant, and of a session its user with its role. A program that asks with an API
     /// key has no user and no roles.
     ///

@@ -59,7 +59,14 @@ impl TenantRules {
                     claims.made.extend(cookie(&parts.headers, name)?.map(Claim::SessionToken));
                 }
                 RequestPart::Host => claims.add(NamedBy::Host, self.host(parts)?),
-                RequestPart::Path { prefix } => claims.add(NamedBy::Path, path(parts.uri.path(), prefix)?),
+                RequestPart::Path { prefix } => {
+                    let path = path_of(parts);
+                    check_segments(path)?;
+                    // The longest alone, so that a prefix within another one is none of its tenants.
+                    if self.longest_prefix_of(path) == Some(prefix) {
+                        claims.add(NamedBy::Path, behind(path, prefix));
+                    }
+                }
                 RequestPart::Header(name) => {
                     let text = single(&parts.headers, name.as_str(), "the tenant's header")?;
                     claims.add(NamedBy::Header, text.map_or(Named::Nothing, slug));
@@ -67,6 +74,17 @@ impl TenantRules {
             }
         }
         Ok(claims)
+    }
+
+    fn longest_prefix_of(&self, path: &str) -> Option<&String> {
+        let prefixes = self.parts.iter().filter_map(|part| match part {
+            RequestPart::Path { prefix } => Some(prefix),
+            _ => None,
+        });
+        let begins = |prefix: &&String| {
+            path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        prefixes.filter(begins).max_by_key(|prefix| prefix.len())
     }
 
     fn host(&self, parts: &Parts) -> Result<Named, RequestError> {
@@ -125,7 +143,17 @@ fn below(host: &HostName, base: &HostName) -> Named {
     }
 }
 
-fn path(path: &str, prefix: &str) -> Result<Named, RequestError> {
+/// The path that the client has sent. For a nested router, axum removes the prefix from the URI, and with it what names the
+/// tenant.
+fn path_of(parts: &Parts) -> &str {
+    #[cfg(feature = "axum")]
+    if let Some(original) = parts.extensions.get::<::axum::extract::OriginalUri>() {
+        return original.0.path();
+    }
+    parts.uri.path()
+}
+
+fn check_segments(path: &str) -> Result<(), RequestError> {
     let what = "the path";
     for segment in path.split('/') {
         let plain = segment.to_ascii_lowercase().replace("%2e", ".");
@@ -136,8 +164,13 @@ fn path(path: &str, prefix: &str) -> Result<Named, RequestError> {
             return Err(RequestError::Malformed { what, why: "a segment has a slash in it" });
         }
     }
-    let behind = path.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/'));
-    Ok(behind.map_or(Named::Nothing, |rest| slug(rest.split('/').next().unwrap_or_default())))
+    Ok(())
+}
+
+/// The segment right behind a prefix that the path begins with.
+fn behind(path: &str, prefix: &str) -> Named {
+    let rest = path.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/'));
+    rest.map_or(Named::Nothing, |rest| slug(rest.split('/').next().unwrap_or_default()))
 }
 
 /// The token of `authorization: Bearer …`.

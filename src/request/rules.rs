@@ -181,7 +181,10 @@ impl TenantRules {
     }
 
     /// The segment of the path right behind a prefix, such as `acme` of `/t/acme/orders` with the prefix `/t`. A path that does
-    /// not begin with it names no tenant.
+    /// not begin with it names no tenant. May be called for several prefixes; where one lies within another, the longer one holds.
+    ///
+    /// It is the path that the client has sent: with the feature `axum`, a router of axum that is nested under a path changes
+    /// nothing. Other frameworks must hand in the request as it was before they removed a prefix.
     ///
     /// # Errors
     ///

@@ -6,6 +6,7 @@ mod layers;
 mod limits;
 mod matrix;
 mod metered;
+mod nested;
 mod page;
 mod problems;
 mod service;

@@ -144,6 +144,26 @@ fn a_path_names_its_tenant_behind_the_prefix() {
 }
 
 #[test]
+fn of_prefixes_within_each_other_the_longer_one_holds() {
+    let with = |prefixes: &[&str]| {
+        prefixes.iter().fold(TenantRules::new(), |rules, prefix| rules.path_prefix(prefix).unwrap())
+    };
+    for rules in [with(&["/api", "/api/t"]), with(&["/api/t", "/api"])] {
+        let get = |path: &str| names(&rules, Request::get(path));
+        for (path, tenant) in
+            [("/api/t/acme", "acme"), ("/api/t/", "unknown"), ("/api/acme", "acme"), ("/api/tt/acme", "tt")]
+        {
+            assert_eq!(get(path), of(tenant), "{path}");
+        }
+        for path in ["/api/t", "/api", "/t/acme"] {
+            assert_eq!(get(path), Ok(vec![]), "{path}");
+        }
+    }
+    // Prefixes beside each other name one each.
+    assert_eq!(names(&with(&["/t", "/u"]), Request::get("/u/acme")), of("acme"));
+}
+
+#[test]
 fn credentials_are_read_from_one_place_each() {
     let rules = TenantRules::new().bearer_token().session_cookie("sid").unwrap().api_key_header("x-api-key").unwrap();
     let request =
