@@ -21,7 +21,7 @@
 //! // Later, on a request:
 //! # let presented = "";
 //! let key = auth.api_keys().verify(presented).await?;
-//! db.with_tenant(&key.tenant.slug, async |tx| tx.query("select * from orders", &[]).await).await?;
+//! let orders = db.tenant_of(&key.tenant).query("select * from orders", &[]).await?;
 //! # Ok(()) }
 //! ```
 //!
@@ -38,6 +38,7 @@ mod magic_link;
 mod password;
 mod revoke;
 mod session;
+mod tenant;
 mod token;
 mod user;
 
@@ -137,7 +138,7 @@ impl Default for AuthSettings {
 pub struct TenantIdentity {
     /// The organization.
     pub id: OrganizationId,
-    /// Its slug, for [`Db::with_tenant`].
+    /// Its slug. It may be another organization's later: [`Db::tenant_of`] enters the tenant by both.
     pub slug: TenantSlug,
 }
 

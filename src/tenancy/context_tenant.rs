@@ -11,7 +11,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// The tenant of a [`TenantContext`]; from [`Db::current`].
+/// The tenant of a [`TenantContext`]; from [`Db::current`] and `Db::tenant_of`.
 ///
 /// It keeps to its context wherever it is used: every call enters the tenant of the context's slug, and is refused
 /// ([`TenantError::ContextStale`](crate::TenantError::ContextStale)) if that slug is another organization's by now.
@@ -44,7 +44,7 @@ impl<E: From<Error> + Send> Db<E> {
 
 impl<'a, E> ContextTenant<'a, E> {
     /// The tenant of a context that the caller was given.
-    #[cfg(feature = "axum")]
+    #[cfg(feature = "platform")]
     pub(crate) fn of(db: &'a Db<E>, context: Arc<TenantContext>) -> Self {
         Self { db, context }
     }

@@ -6,6 +6,7 @@ use crate::{
 };
 use cgk::{
     Db, Error, ErrorKind, OrganizationId, TenantContext, TenantError, TxOptions, UserId,
+    auth::TenantIdentity,
     config::{Isolation, Pooling},
     login::SharedTables,
 };
@@ -97,6 +98,58 @@ async fn the_handle_enters_the_contexts_tenant_wherever_it_is_used() {
     }
     let changed = [current.execute(ADD, &[]).await.unwrap(), current.execute_typed(ADD, &[]).await.unwrap()];
     assert_eq!((changed, stage.marks("acme", "context").await), ([1, 1], (2, 0)));
+}
+
+/// What a request has found is entered as that organization, and not as the one that has its slug by now.
+#[tokio::test]
+async fn a_tenant_that_was_found_is_not_the_one_that_is_created_under_its_slug() {
+    let stage = Stage::set().await;
+    let acme = slug("acme");
+    let tag = "select tag from marks where n = 0";
+    for (kind, db) in handles(&stage).await {
+        let found = TenantIdentity::from(&stage.db.platform().find_tenant(&acme).await.unwrap());
+        let user = UserId(Uuid::from_u128(7));
+        let context = TenantContext::new(found.id, acme.clone()).user(user, "ada@example.com");
+        let tenant = db.tenant_of(&found);
+        assert_eq!(tenant.query_typed(tag, &[]).await.unwrap()[0].get::<_, String>(0), "acme", "{kind}");
+        let seen = |rows: Vec<tokio_postgres::Row>| rows[0].get::<_, Option<String>>(0);
+        assert_eq!(seen(tenant.query_typed(USER, &[]).await.unwrap()), None, "{kind}");
+        // In its context it has the user, and in another one's none.
+        let in_context =
+            |context: TenantContext| context.scope(async { db.tenant_of(&found).query_typed(USER, &[]).await });
+        assert_eq!(seen(in_context(context).await.unwrap()), Some(user.to_string()), "{kind}");
+        let globex = self::context(&stage, "globex").await.user(user, "ada@example.com");
+        assert_eq!(seen(in_context(globex).await.unwrap()), None, "{kind}");
+
+        // The guard of the registry lets no organization go whose schema stands.
+        stage
+            .sql(
+                "begin; alter schema tenant_acme rename to aside;
+                 update organizations set id = gen_random_uuid() where slug = 'acme';
+                 alter schema aside rename to tenant_acme;
+                 do $$ begin execute format('comment on schema tenant_acme is %L',
+                     'cgk organization ' || (select id from organizations where slug = 'acme')); end $$; commit",
+            )
+            .await;
+        let other = self::context(&stage, "acme").await.organization_id;
+        assert_ne!(other, found.id, "{kind}");
+        let mut refused = Vec::new();
+        for context in [TenantContext::new(found.id, acme.clone()), TenantContext::new(other, acme.clone())] {
+            let asked = async {
+                let tenant = db.tenant_of(&found);
+                let body = async |tx: &mut cgk::TenantTx<'_>| tx.execute_typed(ADD, &[]).await;
+                [tenant.execute_typed(ADD, &[]).await, tenant.transaction(body).await]
+            };
+            refused.extend(context.scope(asked).await);
+        }
+        for outcome in refused {
+            assert_eq!(outcome.unwrap_err().code(), "CGK0410", "{kind}");
+        }
+        // The control: by the slug alone the other organization is entered.
+        assert_eq!(db.tenant(&acme).execute_typed(ADD, &[]).await.unwrap(), 1, "{kind}");
+        assert_eq!(stage.marks("acme", "context").await, (1, 0), "{kind}");
+        stage.sql("delete from tenant_acme.marks where tag = 'context'").await;
+    }
 }
 
 /// The slug of the context is another organization's by now.

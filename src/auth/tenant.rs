@@ -1,0 +1,37 @@
+//! The way from who asks into the tenant that was found, and into no other.
+
+use super::TenantIdentity;
+use crate::{
+    context::TenantContext,
+    tenancy::{ContextTenant, Db},
+    tenant::Tenant,
+};
+use std::sync::Arc;
+
+impl From<&Tenant> for TenantIdentity {
+    fn from(tenant: &Tenant) -> Self {
+        Self { id: tenant.id, slug: tenant.slug.clone() }
+    }
+}
+
+impl<E> Db<E> {
+    /// A tenant that was found before, by a credential, a request, a job or the registry: every call enters it by its slug, and is
+    /// refused ([`TenantError::ContextStale`](crate::TenantError::ContextStale)) if that slug is another organization's by now,
+    /// as after the tenant was dropped and another one created under its name. [`Db::with_tenant`] by the slug alone would
+    /// enter that other one.
+    ///
+    /// In a [`TenantContext`] of the same organization and slug the calls have its user. In any other, and outside of one, they
+    /// have none.
+    ///
+    /// ```no_run
+    /// # async fn example(db: cgk::Db, found: cgk::request::RequestTenant) -> cgk::Result<()> {
+    /// let row = db.tenant_of(&found.tenant).query_one("select count(*) from orders", &[]).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn tenant_of(&self, tenant: &TenantIdentity) -> ContextTenant<'_, E> {
+        let same = |context: &Arc<TenantContext>| context.organization_id == tenant.id && context.slug == tenant.slug;
+        let context = TenantContext::if_current().filter(same);
+        let context = context.unwrap_or_else(|| Arc::new(TenantContext::new(tenant.id, tenant.slug.clone())));
+        ContextTenant::of(self, context)
+    }
+}
