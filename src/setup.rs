@@ -33,6 +33,9 @@ pub struct SetupReport {
     pub hardened: Hardening,
     /// Whether the registry refuses to give up an organization whose schema stands.
     pub registry_guard: RegistryGuard,
+    /// Why the database does not notify services of changes of tenants and credentials, where it has the table `sessions`; `None`
+    /// where it does.
+    pub changes_not_notified: Option<String>,
     /// What became of tenants' schemas that belonged to no organization yet, as earlier versions made them.
     pub bound: BindReport,
 }
@@ -78,10 +81,13 @@ pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut 
     };
     registry::require(operator).await?;
     migrate::rehearsal::shared::ensure(operator).await?;
+    let tables = tables(operator).await?;
+    let has_sessions = tables.iter().any(|table| table == "sessions");
     Ok(SetupReport {
         applied,
         head: migrations.set(migrate::Set::Public).head().cloned(),
-        tables: tables(operator).await?,
+        changes_not_notified: if has_sessions { changes_not_notified(operator).await? } else { None },
+        tables,
         hardened,
         registry_guard: identity::guard_registry(operator).await?,
         bound: migrate::execute::bind::bind_fleet(operator).await?,
@@ -141,4 +147,10 @@ async fn tables(operator: &Operator) -> Result<Vec<String>> {
         .await
         .map_err(doing())?;
     rows.iter().map(|row| row.try_get(0).map_err(doing())).collect()
+}
+
+async fn changes_not_notified(operator: &Operator) -> Result<Option<String>> {
+    let doing = || while_doing("look at the triggers that notify of changes");
+    let row = operator.client().query_typed_one(&registry::unnotified_sql(), &[]).await.map_err(doing())?;
+    row.try_get(0).map_err(doing())
 }

@@ -170,4 +170,16 @@ create trigger api_keys_notify_delete after delete on api_keys
 create trigger api_keys_notify_truncate after truncate on api_keys
     for each statement execute function cgk_table_truncated();
 
+-- Also where session_replication_role is replica, as in a bulk load. What logical replication writes fires no statement-level
+-- trigger in any mode: cgk::resolver looks for that.
+alter table organizations enable always trigger organizations_notify_insert,
+    enable always trigger organizations_notify_update, enable always trigger organizations_notify_delete,
+    enable always trigger organizations_notify_truncate;
+alter table users enable always trigger users_notify_update, enable always trigger users_notify_delete,
+    enable always trigger users_notify_truncate;
+alter table sessions enable always trigger sessions_notify_update, enable always trigger sessions_notify_delete,
+    enable always trigger sessions_notify_truncate;
+alter table api_keys enable always trigger api_keys_notify_update, enable always trigger api_keys_notify_delete,
+    enable always trigger api_keys_notify_truncate;
+
 comment on function cgk_notify_changes(text[]) is 'Tells the processes that listen to cgk_changes what has changed, by digests of the names.';

@@ -1,11 +1,15 @@
 //! The registry of tenants, the table `public.organizations`: which tenants there are, and what catalogue and registry say of
 //! each. Who needs a tenant's row, or the list of tenants, asks here.
 
+#[cfg(any(feature = "migrate", feature = "platform"))]
+mod change_notices;
 mod facts;
 mod presence;
 mod read;
 mod rows;
 
+#[cfg(any(feature = "migrate", feature = "platform"))]
+pub(crate) use change_notices::unnotified_sql;
 pub(crate) use facts::{RoleState, TenantFacts, role_of};
 pub(crate) use presence::{REGISTRY_IS_HIDDEN, require, require_sight};
 pub(crate) use read::{Facts, RegistryRow, Slugs, facts_of, facts_of_all, facts_of_fleet, facts_rows};

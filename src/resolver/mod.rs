@@ -4,23 +4,30 @@
 //! the database tells that it may have changed, whichever process made the change: triggers of the migrations 010 and 012 send
 //! a notice when an organization, a domain, a user, a session or a key changes, and the resolver listens on a connection of its own.
 //!
-//! While no notices are received (the connection was lost, the server is a standby, a pooler is in between), an answer is used
+//! While no notices are received (the connection was lost, the server is a standby, a pooler is in between, the database has no
+//! such triggers), an answer is used
 //! for [`ResolverSettings::time_max_unnotified`] and no longer. [`Resolver::state`] says so, and so does the log.
 //!
 //! | a change | is seen |
 //! |---|---|
 //! | while notices are received | by every call that begins after the notice came in |
 //! | after the connection was lost | at most `time_max_unnotified` after the change |
-//! | while the connection is silent without being closed | at most `silence_max` or `time_max_unnotified` after the change, whichever is longer |
+//! | while the connection is silent without being closed, or after a trigger was disabled | at most `silence_max` or `time_max_unnotified` after the change, whichever is longer |
 //!
-//! Calls for the same slug or credential that come while it is being looked up wait for that one answer. A credential is
-//! remembered by the hash that the database has of it, and never by its token. Inside a transaction of the pool nothing is
-//! remembered and nobody is waited for: such a call could hold the connection that the other needs.
+//! Calls for the same slug or credential that come while it is being looked up wait for that one answer. No more than
+//! [`ResolverSettings::lookups_max`] questions are asked at a time; one that nobody waits for any more before its turn is dropped,
+//! so clients that ask and go away leave nothing in the pool's queue. A credential is
+//! remembered by the hash that the database has of it, and never by its token.
+//!
+//! Inside a transaction of the platform nothing is remembered and nobody is waited for: such a call could hold the connection
+//! that the other needs. Inside a tenant's transaction each call fails
+//! ([`PlatformInsideTenant`](crate::TransactionError::PlatformInsideTenant)): the tenant is found before it is entered.
 
 mod changes;
 mod entry;
 mod lookup;
 mod notices;
+mod questions;
 mod settings;
 
 pub use notices::NoticeState;
@@ -35,21 +42,17 @@ use crate::{
     tenant::TenantStatus,
 };
 use entry::{Entry, Found, Limits, Subject};
-use futures_util::{FutureExt as _, future::Shared};
-use notices::Notices;
+use notices::{Ending, Notices};
+use questions::{Questions, Whose};
 use quick_cache::sync::Cache;
 use std::{
-    collections::HashMap,
-    future::Future,
-    pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 use tokio::task::AbortHandle;
-use tracing::Instrument as _;
 
 /// How often an answer that others have asked for is waited for before the database is asked for oneself.
 const JOINS_MAX: usize = 3;
@@ -62,11 +65,15 @@ pub struct Resolver {
     _receiving: Arc<Receiving>,
 }
 
-struct Receiving(AbortHandle);
+struct Receiving {
+    task: AbortHandle,
+    notices: Arc<Notices>,
+}
 
 impl Drop for Receiving {
     fn drop(&mut self) {
-        self.0.abort();
+        self.notices.end();
+        self.task.abort();
     }
 }
 
@@ -80,21 +87,19 @@ pub struct ResolverStatus {
     pub hits: u64,
     /// The questions to the database.
     pub lookups: u64,
+    /// The questions that are being answered, and those that wait for their turn.
+    pub pending: usize,
 }
 
 struct Remembered {
     auth: Auth,
     settings: ResolverSettings,
     entries: Cache<Subject, Arc<Entry>>,
-    /// The questions on their way.
-    asked: Mutex<HashMap<Subject, Question>>,
+    questions: Questions,
     notices: Arc<Notices>,
     hits: AtomicU64,
     lookups: AtomicU64,
 }
-
-/// A question on its way, for everybody who waits for its answer.
-type Question = Shared<Pin<Box<dyn Future<Output = Result<Arc<Entry>, Arc<Error>>> + Send>>>;
 
 impl std::fmt::Debug for Resolver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -121,17 +126,18 @@ impl Resolver {
     /// Outside of a Tokio runtime.
     pub fn new(auth: &Auth, settings: ResolverSettings) -> Self {
         let notices = Arc::new(Notices::new(settings.silence_max));
-        let receiving = tokio::spawn(notices::receive(auth.db().clone(), Arc::clone(&notices)));
+        let receiving = tokio::spawn(notices::receive(auth.db().clone(), Ending(Arc::clone(&notices))));
+        let receiving = Receiving { task: receiving.abort_handle(), notices: Arc::clone(&notices) };
         let shared = Remembered {
             auth: auth.clone(),
             entries: Cache::new(settings.entries_max),
+            questions: Questions::new(settings.lookups_max, auth.db().config().pool()),
             settings,
-            asked: Mutex::default(),
             notices,
             hits: AtomicU64::new(0),
             lookups: AtomicU64::new(0),
         };
-        Self { shared: Arc::new(shared), _receiving: Arc::new(Receiving(receiving.abort_handle())) }
+        Self { shared: Arc::new(shared), _receiving: Arc::new(receiving) }
     }
 
     /// The tenant of this slug, which is active.
@@ -147,7 +153,8 @@ impl Resolver {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing. Dropped, the question still gets its answer, for the next who asks.
+    /// It changes nothing. Dropped, a question that has begun still gets its answer, for the next who asks; one that waits for
+    /// its turn is dropped with the last call that waits for it.
     pub async fn tenant(&self, slug: &TenantSlug) -> Result<TenantIdentity> {
         let entry = self.shared.find(Subject::Slug(slug.clone())).await?;
         let Found::Tenant(found) = &entry.found else { unreachable!("a slug finds a tenant") };
@@ -276,6 +283,7 @@ impl Resolver {
             entries: self.shared.entries.len(),
             hits: self.shared.hits.load(Ordering::Relaxed),
             lookups: self.shared.lookups.load(Ordering::Relaxed),
+            pending: self.shared.questions.pending(),
         }
     }
 
@@ -311,14 +319,14 @@ impl Remembered {
             return Ok(entry);
         }
         for _ in 0..JOINS_MAX {
-            let (question, whose) = self.question(&key);
+            let (question, whose) = Questions::join_or_ask(self, &key);
             let entry = question.await.map_err(Error::Shared)?;
             // The answer to another's question may be older than a change that was seen before this call.
             if whose == Whose::Own || self.holds(&entry) {
                 return Ok(entry);
             }
         }
-        self.ask(&key).await
+        Questions::ask_apart(self, &key).await.map_err(Error::Shared)
     }
 
     fn holds(&self, entry: &Entry) -> bool {
@@ -333,52 +341,5 @@ impl Remembered {
     async fn ask(&self, key: &Subject) -> Result<Arc<Entry>> {
         self.lookups.fetch_add(1, Ordering::Relaxed);
         lookup::look_up(key, &self.auth, &self.notices.changes).await.map(Arc::new)
-    }
-
-    /// The question that is on its way for this key, or a new one. It runs in a task of its own, so that who asked first may
-    /// go away, or stop being polled, without holding up the others.
-    fn question(self: &Arc<Self>, key: &Subject) -> (Question, Whose) {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(question) = asked.get(key) {
-            return (question.clone(), Whose::Others);
-        }
-        let answered = Answered { remembered: Arc::clone(self), key: key.clone() };
-        let asking = async move {
-            let answer = answered.remembered.ask(&answered.key).await;
-            if let Ok(entry) = &answer {
-                answered.remembered.entries.insert(answered.key.clone(), Arc::clone(entry));
-            }
-            answer.map_err(Arc::new)
-        };
-        let task = tokio::spawn(asking.in_current_span()).map(|ended| {
-            let unanswered = |error: tokio::task::JoinError| Error::Unexpected {
-                doing: "look up a tenant or credential".into(),
-                found: error.to_string(),
-            };
-            ended.unwrap_or_else(|error| Err(Arc::new(unanswered(error))))
-        });
-        let task: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(task);
-        let question = task.shared();
-        asked.insert(key.clone(), question.clone());
-        (question, Whose::Own)
-    }
-}
-
-/// Who has asked a question.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    Own,
-    Others,
-}
-
-/// Takes a question away when it has its answer, or when its task ends without.
-struct Answered {
-    remembered: Arc<Remembered>,
-    key: Subject,
-}
-
-impl Drop for Answered {
-    fn drop(&mut self) {
-        self.remembered.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }

@@ -4,11 +4,15 @@ use super::changes::Changes;
 use crate::{
     error::{ConnectionError, Error},
     ident::Ident,
+    registry,
     tenancy::{Db, Listener},
 };
 use rand::RngExt as _;
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{
@@ -28,7 +32,8 @@ pub enum NoticeState {
     /// They are: what changed is looked up anew at once.
     Received,
     /// They are not: answers are used for
-    /// [`time_max_unnotified`](super::ResolverSettings::time_max_unnotified), and the connection is being made again.
+    /// [`time_max_unnotified`](super::ResolverSettings::time_max_unnotified), until the connection is there again, or the
+    /// triggers of migration 010 are.
     NotReceived {
         /// Why not, for a log.
         why: String,
@@ -50,6 +55,8 @@ pub(super) struct Notices {
     /// Somebody wants a question to be sent now.
     wanted: Notify,
     silence_max: Duration,
+    /// Nobody need be told that nothing is received any more: it was said, or the last handle is gone.
+    ended: AtomicBool,
 }
 
 impl Notices {
@@ -61,7 +68,13 @@ impl Notices {
             heard: watch::Sender::new(None),
             wanted: Notify::new(),
             silence_max,
+            ended: AtomicBool::new(false),
         }
+    }
+
+    /// Says that nobody need be told that nothing is received any more.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn state(&self) -> watch::Receiver<NoticeState> {
@@ -82,8 +95,17 @@ impl Notices {
         let _ = heard.wait_for(|heard| heard.is_none_or(|heard| heard >= called)).await;
     }
 
+    /// Notes that a question that was sent at this time has its answer, and that the database notifies of every change.
     fn heard_at(&self, asked: Instant) {
+        if *self.state.borrow() == NoticeState::Received {
+            self.heard.send_replace(Some(asked));
+            return;
+        }
+        // What was looked up before may have changed while nothing was received.
+        self.changes.everything();
         self.heard.send_replace(Some(asked));
+        self.state.send_replace(NoticeState::Received);
+        tracing::info!(target: "cgk::resolver", "changes of tenants and credentials are received");
     }
 
     fn become_unnotified(&self, state: NoticeState) {
@@ -98,25 +120,37 @@ impl Notices {
     }
 }
 
-/// Receives notices until the task is aborted, or finds that there cannot be any.
-pub(super) async fn receive<E: Send + 'static>(db: Db<E>, notices: Arc<Notices>) {
+/// Lives as long as the task that receives, and says that nothing is received any more when it has ended: nobody else could.
+pub(super) struct Ending(pub(super) Arc<Notices>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.0.ended.load(Ordering::Relaxed) {
+            let why = "the task that receives them has ended with the runtime that the resolver was created on".into();
+            self.0.become_unnotified(NoticeState::NotReceived { why });
+        }
+    }
+}
+
+/// Receives notices until the task is aborted, the pool is closed, or there cannot be any.
+pub(super) async fn receive<E: Send + 'static>(db: Db<E>, ending: Ending) {
+    let notices = &ending.0;
+    let why = tokio::select! {
+        why = receive_all(&db, notices) => NoticeState::Unavailable { why },
+        () = db.until_closed() => NoticeState::NotReceived { why: "the pool is closed".into() },
+    };
+    notices.become_unnotified(why);
+    notices.end();
+}
+
+/// Receives notices, on one connection after the other; returns why there cannot be any.
+async fn receive_all<E: Send + 'static>(db: &Db<E>, notices: &Notices) -> String {
     let channel = Ident::new(CHANNEL).expect("a short name is an identifier");
     let mut pause = PAUSE_FIRST;
     loop {
-        let asked = Instant::now();
         let why = match db.listen(std::slice::from_ref(&channel)).await {
-            Ok(listener) => {
-                // What was looked up before may have changed while nothing was received.
-                notices.changes.everything();
-                notices.heard_at(asked);
-                notices.state.send_replace(NoticeState::Received);
-                tracing::info!(target: "cgk::resolver", "changes of tenants and credentials are received");
-                pause = PAUSE_FIRST;
-                follow(listener, &notices).await
-            }
-            Err(error @ Error::Connection(ConnectionError::PoolerRefused { .. })) => {
-                return notices.become_unnotified(NoticeState::Unavailable { why: error.report() });
-            }
+            Ok(listener) => follow(listener, notices, &mut pause).await,
+            Err(error @ Error::Connection(ConnectionError::PoolerRefused { .. })) => return error.report(),
             Err(error) => error.report(),
         };
         notices.become_unnotified(NoticeState::NotReceived { why });
@@ -127,10 +161,12 @@ pub(super) async fn receive<E: Send + 'static>(db: Db<E>, notices: Arc<Notices>)
 }
 
 /// Takes in notices until the connection is lost or silent; returns why.
-async fn follow(mut listener: Listener, notices: &Notices) -> String {
+async fn follow(mut listener: Listener, notices: &Notices, pause: &mut Duration) -> String {
     let silence_max = notices.silence_max;
+    // The first question is sent at once.
     let mut due = tokio::time::interval((silence_max / 4).max(Duration::from_millis(1)));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let question = registry::unnotified_sql();
     let mut asked = Instant::now();
     // The question on its way.
     let mut ping = None;
@@ -143,21 +179,24 @@ async fn follow(mut listener: Listener, notices: &Notices) -> String {
             },
             answer = async { ping.as_mut().expect("there is a question").await }, if ping.is_some() => {
                 ping = None;
-                match answer {
-                    Ok(Ok(())) => {
-                        // What was committed before the question has been received by now.
-                        while let Some(notification) = listener.try_recv() {
-                            notices.changes.noticed(notification.payload());
-                        }
-                        notices.heard_at(asked);
-                    }
+                let unnotified: Option<String> = match answer {
+                    Ok(Ok(unnotified)) => unnotified,
                     Ok(Err(error)) => return Error::report(&error),
                     Err(_) => return format!("the server has not answered in {silence_max:?}"),
+                };
+                // What was committed before the question has been received by now.
+                while let Some(notification) = listener.try_recv() {
+                    notices.changes.noticed(notification.payload());
+                }
+                *pause = PAUSE_FIRST;
+                match unnotified {
+                    None => notices.heard_at(asked),
+                    Some(why) => notices.become_unnotified(NoticeState::NotReceived { why }),
                 }
             }
             () = async { tokio::select! { _ = due.tick() => {}, () = notices.wanted.notified() => {} } }, if ping.is_none() => {
                 asked = Instant::now();
-                ping = Some(Box::pin(tokio::time::timeout(silence_max, listener.ping())));
+                ping = Some(Box::pin(tokio::time::timeout(silence_max, listener.ask(&question))));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! How much is remembered, and for how long.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 /// How much a [`Resolver`](super::Resolver) remembers, and for how long.
 ///
@@ -27,6 +27,10 @@ pub struct ResolverSettings {
     /// How long the connection that receives changes may be silent. It is asked for an answer four times in this time; when
     /// none has come for so long, changes count as not received. Five seconds unless set.
     pub silence_max: Duration,
+    /// How many questions to the database are asked at a time; further ones wait for their turn, no longer than a call waits for
+    /// a connection of the pool. Half of the pool's connections, and one at least, unless set: strangers' credentials
+    /// leave the other half to the tenants.
+    pub lookups_max: Option<NonZeroUsize>,
 }
 
 impl Default for ResolverSettings {
@@ -37,6 +41,7 @@ impl Default for ResolverSettings {
             time_max_unnotified: Duration::from_secs(5),
             unknown_time_max: Duration::from_secs(30),
             silence_max: Duration::from_secs(5),
+            lookups_max: None,
         }
     }
 }

@@ -29,7 +29,7 @@ impl Drop for Listener {
 }
 
 impl<E> Db<E> {
-    /// Listens on channels, as the login, on a connection of its own that is not of the pool.
+    /// Listens on channels, as the login, on a connection of its own that is not of the pool: [`Db::close`] leaves it open.
     ///
     /// The channels are those of the whole database. Every tenant's transaction can notify each of them, with any payload:
     /// what a payload says of its tenant is a claim, to be checked by entering that tenant.
@@ -107,14 +107,15 @@ impl Listener {
         self.received.try_recv().ok()?.ok()
     }
 
-    /// Asks the server for an answer on this connection. When it has come, so has every notification that the server had sent
-    /// before.
+    /// Asks the server on this connection for the first column of one row. When the answer has come, so has every notification
+    /// that the server had sent before.
     #[cfg(feature = "platform")]
-    pub(crate) fn ping(&self) -> impl std::future::Future<Output = Result<()>> + Send + 'static {
-        let client = Arc::clone(&self.client);
+    pub(crate) fn ask(&self, sql: &str) -> impl std::future::Future<Output = Result<Option<String>>> + Send + 'static {
+        let (client, sql) = (Arc::clone(&self.client), sql.to_owned());
         async move {
-            let answer = message::run(&client, "select 1").await.and_then(message::Answer::complete);
-            answer.map(drop).map_err(while_doing("ping the connection that listens"))
+            let answer = message::run(&client, &sql).await.and_then(message::Answer::complete);
+            let answer = answer.map_err(while_doing("ask on the connection that listens"))?;
+            Ok(answer.rows.first().and_then(|(_, row)| row.get(0)).map(str::to_owned))
         }
     }
 }

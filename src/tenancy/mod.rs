@@ -68,6 +68,7 @@ use lease::Lease;
 use protocol::enter_sql;
 use session::{Behind, Of, recorded, span};
 use std::{future::Future, marker::PhantomData, sync::Arc};
+use tokio::sync::watch;
 
 /// A service's handle on the database: a pool of connections and the way into each tenant. Cheap to clone.
 ///
@@ -97,6 +98,8 @@ struct Inner {
     tag: DatabaseTag,
     descriptions: Arc<Descriptions>,
     search_path: SearchPath,
+    /// Whether the pool was closed.
+    closed: watch::Sender<bool>,
 }
 
 impl<E> Clone for Db<E> {
@@ -150,7 +153,15 @@ impl Db {
         }
         pool.manager().know_search_path(search_path.clone());
         let descriptions = Arc::new(Descriptions::new(config.pool().descriptions_max));
-        let inner = Inner { pool, config: config.clone(), database, tag, descriptions, search_path };
+        let inner = Inner {
+            pool,
+            config: config.clone(),
+            database,
+            tag,
+            descriptions,
+            search_path,
+            closed: watch::Sender::new(false),
+        };
         Ok(Self { inner: Arc::new(inner), error: PhantomData })
     }
 }

@@ -25,7 +25,7 @@ pub struct PoolStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Closed {
-    /// No connection is left.
+    /// No connection of the pool is left.
     Drained,
     /// So many connections were still in use at the deadline; each is closed when its transaction ends.
     StillInUse(usize),
@@ -98,6 +98,7 @@ impl<E> Db<E> {
         let pool = &self.inner.pool;
         let began = Instant::now();
         pool.close();
+        self.inner.closed.send_replace(true);
         loop {
             match pool.status().size {
                 0 => return Closed::Drained,
@@ -105,5 +106,12 @@ impl<E> Db<E> {
                 _ => tokio::time::sleep(DRAIN_INTERVAL.min(deadline)).await,
             }
         }
+    }
+
+    /// Waits until [`close`](Self::close) was called.
+    #[cfg(feature = "platform")]
+    pub(crate) async fn until_closed(&self) {
+        // The sender lives as long as this handle.
+        let _ = self.inner.closed.subscribe().wait_for(|closed| *closed).await;
     }
 }

@@ -95,6 +95,9 @@ struct Summary {
     tables: Vec<String>,
     public_hardening: &'static str,
     registry_guard: &'static str,
+    /// Why services are not notified of changes of tenants and credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes_not_notified: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     new_identity: Option<identity::View>,
     /// Tenants whose schemas this run bound to their organizations.
@@ -251,6 +254,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
             RegistryGuard::NotAllowed => "not_allowed",
             RegistryGuard::NotPossible => "not_possible",
         },
+        changes_not_notified: report.changes_not_notified,
         new_identity: renewed.as_ref().map(identity::View::of),
         tenants_bound: report.bound.bound.iter().map(ToString::to_string).collect(),
         tenants_not_bound: report.bound.failed.iter().map(NotBoundView::of).collect(),
@@ -530,6 +534,13 @@ fn shared_schema(report: &setup::SetupReport, migrations: &Migrations, began: In
             "organizations with a schema can be deleted from the registry, because public.organizations is a view"
                 .into(),
         )),
+    }
+    if let Some(why) = &report.changes_not_notified {
+        lines.push(warning(format!(
+            "services are not notified of revoked credentials and suspended tenants, and see them a few seconds later: {}; \
+             docs/service.md says how to add the migration",
+            sanitize(why)
+        )));
     }
     if !report.bound.bound.is_empty() {
         let bound = count(report.bound.bound.len(), "schema");

@@ -191,3 +191,32 @@ fn a_bundled_migration_is_added_to_a_set_of_ones_own() {
     assert!(!shell.folder().join("old/public/003_again.sql").exists());
     assert_snapshot!(text);
 }
+
+/// A shared set that was copied before `change_notices` was bundled.
+#[tokio::test]
+async fn a_set_that_does_not_notify_of_changes_is_named_at_setup() {
+    let database = TestServer::shared().database().await.unwrap();
+    let shell = Shell::on(&database);
+    let bundled = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/public"));
+    for file in fs::read_dir(bundled).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        if *name < *"010" {
+            shell.write(&format!("own/public/{name}"), &fs::read_to_string(bundled.join(&name)).unwrap());
+        }
+    }
+    shell.write("own/tenant/001_orders.sql", "create table orders (id bigint primary key);\n");
+    let set_up = ["setup:database", "--migrations", "own"];
+    for arguments in [set_up.to_vec(), [&set_up[..], &["--json"]].concat()] {
+        let answer = shell.run(&arguments);
+        let said = answer.stdout.clone() + &answer.stderr;
+        assert_eq!(answer.code, 0, "{said}");
+        assert!(said.contains("organizations_notify_insert") && said.contains("sessions_notify_update"), "{said}");
+    }
+    let new = ["migrate:new", "change_notices", "--public", "--from-builtin", "change_notices", "--migrations", "own"];
+    for arguments in [&new[..], &["migrate", "--public", "--migrations", "own"]] {
+        let answer = shell.run(arguments);
+        assert_eq!(answer.code, 0, "{answer:?}");
+    }
+    let answer = shell.run(&[&set_up[..], &["--json"]].concat());
+    assert_eq!((answer.code, answer.stdout.contains("changes_not_notified")), (0, false), "{answer:?}");
+}

@@ -4,4 +4,6 @@ mod lost;
 pub(crate) mod memory;
 mod model;
 mod notices;
+mod questions;
 mod received;
+mod triggers;

@@ -92,6 +92,22 @@ async fn what_lets_in_or_keeps_out_is_told_and_nothing_else() {
     }
 }
 
+/// As in a bulk load, or by a program that replicates rows with statements.
+#[tokio::test]
+async fn changes_of_a_replica_are_told() {
+    let mut ear = Ear::set().await;
+    let change = |status: &str| {
+        format!(
+            "set session_replication_role = replica;
+             update organizations set status = '{status}' where slug = 'acme'; reset session_replication_role"
+        )
+    };
+    assert_eq!(ear.told(&change("suspended")).await.len(), 1);
+    // The control: a trigger in the mode that it has when nothing is said.
+    ear.platform.stage.sql("alter table organizations enable trigger organizations_notify_update").await;
+    assert_eq!(ear.told(&change("active")).await, [""; 0]);
+}
+
 #[tokio::test]
 async fn a_bulk_change_is_one_notice() {
     let mut ear = Ear::set().await;

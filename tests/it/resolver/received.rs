@@ -15,7 +15,7 @@ use cgk::{
 
 /// The backends that listen for this service: the only ones that run these statements.
 pub(super) const LISTENING: &str = "from pg_stat_activity
-    where datname = current_database() and (query like 'listen %' or query = 'select 1') and pid <> pg_backend_pid()";
+    where datname = current_database() and (query like 'listen %' or query like 'select nullif(pg_catalog.concat_ws(%') and pid <> pg_backend_pid()";
 
 #[tokio::test]
 async fn without_its_connection_nothing_is_remembered_and_it_says_so() {

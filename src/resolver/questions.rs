@@ -1,0 +1,174 @@
+//! The questions to the database: so many at a time, one for each subject, and only those that a call waits for.
+
+use super::{
+    Remembered,
+    entry::{Entry, Subject},
+};
+use crate::{
+    config::PoolSettings,
+    error::{ConnectionError, Error, Result},
+};
+use futures_util::{
+    FutureExt as _,
+    future::{Shared, WeakShared},
+};
+use std::{
+    collections::HashMap,
+    future::Future,
+    num::NonZeroUsize,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+use tracing::Instrument as _;
+
+/// The answer, for everybody who waits for it.
+type Answer = Result<Arc<Entry>, Arc<Error>>;
+type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
+/// A question that has been asked. Alive as long as somebody waits for its answer.
+pub(super) type Question = Shared<Asking>;
+
+/// The questions that have no answer yet.
+pub(super) struct Questions {
+    asked: Mutex<HashMap<Subject, (u64, WeakShared<Asking>)>>,
+    numbers: AtomicU64,
+    turns: Semaphore,
+    wait: Duration,
+}
+
+/// Who has asked a question.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    Own,
+    Others,
+}
+
+impl Questions {
+    pub(super) fn new(at_a_time: Option<NonZeroUsize>, pool: &PoolSettings) -> Self {
+        let turns = at_a_time.map_or((pool.size_max / 2).max(1), NonZeroUsize::get).min(Semaphore::MAX_PERMITS);
+        Self { asked: Mutex::default(), numbers: AtomicU64::new(0), turns: Semaphore::new(turns), wait: pool.wait }
+    }
+
+    pub(super) fn pending(&self) -> usize {
+        self.asked().len()
+    }
+
+    fn asked(&self) -> MutexGuard<'_, HashMap<Subject, (u64, WeakShared<Asking>)>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn join(asked: &HashMap<Subject, (u64, WeakShared<Asking>)>, subject: &Subject) -> Option<Question> {
+        asked.get(subject).and_then(|(_, question)| question.upgrade())
+    }
+
+    /// The question that is on its way for this subject, or a new one.
+    pub(super) fn join_or_ask(remembered: &Arc<Remembered>, subject: &Subject) -> (Question, Whose) {
+        let questions = &remembered.questions;
+        if let Some(question) = Self::join(&questions.asked(), subject) {
+            return (question, Whose::Others);
+        }
+        let number = questions.numbers.fetch_add(1, Ordering::Relaxed);
+        let listed = || Listed { remembered: Arc::clone(remembered), subject: subject.clone(), number };
+        let (begin, begun) = oneshot::channel();
+        // Not under the lock: a runtime that is shut down drops a new task at once, and what is dropped takes the lock.
+        let question = ask(remembered, subject, Some((listed(), begun)));
+        {
+            let mut asked = questions.asked();
+            if let Some(question) = Self::join(&asked, subject) {
+                return (question, Whose::Others);
+            }
+            if let Some(weak) = question.downgrade() {
+                asked.insert(subject.clone(), (number, weak));
+            }
+        }
+        if begin.send(()).is_err() {
+            drop(listed());
+        }
+        (question, Whose::Own)
+    }
+
+    /// A question that nobody else can join.
+    pub(super) fn ask_apart(remembered: &Arc<Remembered>, subject: &Subject) -> Question {
+        ask(remembered, subject, None)
+    }
+
+    /// Waits for a turn, as long as one waits for a connection.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>> {
+        match tokio::time::timeout(self.wait, self.turns.acquire()).await {
+            Ok(turn) => Ok(turn.expect("it is never closed")),
+            Err(_) => {
+                tracing::warn!(target: "cgk::resolver", waited = ?self.wait, "too many tenants and credentials are being looked up");
+                Err(ConnectionError::PoolTimeout { waited: self.wait }.into())
+            }
+        }
+    }
+}
+
+/// Asks in a task of its own, so that who asked first may go away, or stop being polled, without holding up the others: neither
+/// those who wait for the same answer nor those who wait for a turn.
+///
+/// A listed one begins when it is told to, and ends without a question where it never is.
+fn ask(remembered: &Arc<Remembered>, subject: &Subject, listed: Option<(Listed, oneshot::Receiver<()>)>) -> Question {
+    let (waiting, mut nobody_waits) = oneshot::channel::<()>();
+    let (remembered, subject) = (Arc::clone(remembered), subject.clone());
+    let asking = async move {
+        let listed = match listed {
+            Some((listed, begun)) => begun.await.ok().map(|()| Some(listed)),
+            None => Some(None),
+        };
+        let Some(listed) = listed else { return Err(Arc::new(unanswered(&"another call has asked"))) };
+        let turn = tokio::select! {
+            biased;
+            _ = &mut nobody_waits => return Err(Arc::new(unanswered(&"no call waits for the answer"))),
+            turn = remembered.questions.turn() => turn.map_err(Arc::new)?,
+        };
+        // From now on others can join it, whether somebody waits or not.
+        let _kept = listed.as_ref().and_then(Listed::question);
+        let answer = remembered.ask(&subject).await;
+        drop(turn);
+        if let Ok(entry) = &answer {
+            remembered.entries.insert(subject, Arc::clone(entry));
+        }
+        answer.map_err(Arc::new)
+    };
+    let task = tokio::spawn(asking.in_current_span());
+    let answer: Asking = Box::pin(async move {
+        // Dropped with the last who waits, which the task sees.
+        let _waiting = waiting;
+        task.await.unwrap_or_else(|error| Err(Arc::new(unanswered(&error))))
+    });
+    answer.shared()
+}
+
+fn unanswered(found: &dyn std::fmt::Display) -> Error {
+    Error::Unexpected { doing: "look up a tenant or credential".into(), found: found.to_string() }
+}
+
+/// Takes a question away when it has its answer, or when its task ends without.
+struct Listed {
+    remembered: Arc<Remembered>,
+    subject: Subject,
+    number: u64,
+}
+
+impl Listed {
+    fn question(&self) -> Option<Question> {
+        let asked = self.remembered.questions.asked();
+        let (number, question) = asked.get(&self.subject)?;
+        (*number == self.number).then(|| question.upgrade()).flatten()
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut asked = self.remembered.questions.asked();
+        // Another one may be asked by now, of those who came after the last had gone.
+        if asked.get(&self.subject).is_some_and(|(number, _)| *number == self.number) {
+            asked.remove(&self.subject);
+        }
+    }
+}
