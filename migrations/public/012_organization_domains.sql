@@ -65,6 +65,9 @@ create trigger organization_domains_notify_delete after delete on organization_d
     referencing old table as old_rows for each statement execute function cgk_organization_domains_changed();
 create trigger organization_domains_notify_truncate after truncate on organization_domains
     for each statement execute function cgk_table_truncated();
+alter table organization_domains enable always trigger organization_domains_notify_insert,
+    enable always trigger organization_domains_notify_update, enable always trigger organization_domains_notify_delete,
+    enable always trigger organization_domains_notify_truncate;
 
 -- As for provisioning_requests: nothing for tenants, and policies for the owner and each admitted login.
 do $$

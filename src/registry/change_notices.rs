@@ -1,4 +1,5 @@
-//! Whether the database notifies of every change: the triggers of migration 010, as the catalogue has them.
+//! Whether the database notifies of every change: the triggers of the migrations 010 and 012, as the catalogue has
+//! them.
 
 use std::fmt::Write as _;
 
@@ -24,6 +25,7 @@ const TABLES: &[Table] = &[
     Table { name: "users", function: "cgk_users_changed", events: CHANGES },
     Table { name: "sessions", function: "cgk_sessions_changed", events: CHANGES },
     Table { name: "api_keys", function: "cgk_api_keys_changed", events: CHANGES },
+    Table { name: "organization_domains", function: "cgk_organization_domains_changed", events: ALL },
 ];
 
 /// A query of one row and one column: why changes are not notified; null where they are.
@@ -43,7 +45,7 @@ pub(crate) fn unnotified_sql() -> String {
     }
     format!(
         "select nullif(pg_catalog.concat_ws('; ',
-    (select 'these triggers of the migration change_notices are missing, disabled or altered: '
+    (select 'these triggers are missing, disabled or altered: '
             || pg_catalog.string_agg(e.trigger, ', ' order by e.trigger)
        from (values {triggers}) as e (relation, trigger, function, kind)
        join pg_catalog.pg_namespace n on n.nspname = 'public'
