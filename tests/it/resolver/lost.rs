@@ -131,17 +131,27 @@ async fn a_database_that_gets_its_triggers_notifies_from_then_on() {
          delete from schema_migrations where version > 9; comment on table schema_migrations is null;
          delete from cgk_migration_files where set = 'public' and version > 9";
     stage.sql(older).await;
-    let resolver = resolver(&platform.auth).await;
+    let resolver = Resolver::new(&platform.auth, patient_settings());
+    must_end("the look at the catalogue", async {
+        while !matches!(resolver.state(), NoticeState::NotReceived { why } if why.contains("organizations_notify_update")) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     let acme = slug("acme");
     resolver.tenant(&acme).await.unwrap();
-    // The precondition: without triggers nothing is notified.
-    stage.sql("update organizations set status = 'suspended' where slug = 'acme'").await;
-    resolver.caught_up().await;
-    assert!(resolver.tenant(&acme).await.is_ok());
-    stage.sql("update organizations set status = 'active' where slug = 'acme'").await;
+    // The precondition: without triggers nothing is notified, so nothing is remembered.
+    resolver.tenant(&acme).await.unwrap();
+    assert_eq!((resolver.status().hits, resolver.status().lookups), (0, 2));
 
     let answer = Shell::on(&stage.database).run(&["migrate"]);
     assert_eq!(answer.code, 0, "{}", answer.stderr);
+    // The question of this call finds them.
+    resolver.caught_up().await;
+    must_end("the notices", resolver.until_notified()).await;
+    resolver.tenant(&acme).await.unwrap();
+    resolver.tenant(&acme).await.unwrap();
+    assert_eq!((resolver.status().hits, resolver.status().lookups), (1, 3));
     stage.sql("update organizations set status = 'suspended' where slug = 'acme'").await;
     resolver.caught_up().await;
     assert_eq!(resolver.tenant(&acme).await.unwrap_err().kind(), ErrorKind::Suspended);
