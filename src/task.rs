@@ -69,6 +69,6 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "its own")]
     async fn a_panic_is_the_callers() {
-        in_own_task(async { panic!("its own") }).await
+        in_own_task(async { panic!("its own") }).await;
     }
 }
