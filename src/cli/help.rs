@@ -43,7 +43,6 @@ const GROUPS: &[(&str, &[&str])] = &[
             "user:list",
             "user:disable",
             "user:enable",
-            "user:enable",
             "key:create",
             "key:list",
             "key:rotate",

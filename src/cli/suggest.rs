@@ -141,7 +141,8 @@ mod tests {
         }
         // A verb of several nouns: all of them, that of tenants first.
         assert_eq!(meant("create", Some("acme"), &commands()), ["tenant:create", "user:create", "key:create"]);
-        assert_eq!(meant("list", None, &commands()), ["tenant:list", "user:list", "key:list", "session:list"]);
+        let lists = ["tenant:list", "provision:list", "user:list", "key:list", "session:list", "domain:list"];
+        assert_eq!(meant("list", None, &commands()), lists);
     }
 
     #[test]
