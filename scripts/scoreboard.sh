@@ -41,7 +41,14 @@ cargo test --quiet --test it --no-run
 
 # What each multiplier comes to is in the comment; all tests that a filter names are run.
 long() {
-    local started=$SECONDS
+    local started=$SECONDS filter
+    for filter in "${@:2}"; do
+        # A filter that names no test would count nothing.
+        cargo test --quiet --test it -- --list "$filter" | grep -q ': test$' || {
+            echo "scoreboard: no test is named $filter" >&2
+            exit 1
+        }
+    done
     CGK_TEST_LONG=$1 cargo test --quiet --test it -- "${@:2}"
     printf '+ CGK_TEST_LONG=%s %s: %s s\n' "$1" "${*:2}" $((SECONDS - started))
 }
@@ -49,23 +56,25 @@ long() {
 # Each on a server of its own, side by side: the first mostly waits, the second is all work.
 (
     # 30,000 closures ended at random.
-    long 75 tenant_cancel
+    long 75 tenancy::cancel
 ) &
 cancelling=$!
 (
     # 1,000,000 switches.
-    long 50 tenant_switch
+    long 50 tenancy::switch
     # 10,000,000 texts.
-    long 100 tenant_slugs
+    long 100 tenancy::slugs
 ) &
 switching=$!
 (
     # Every byte of three conversations.
-    long 1 tenant_wire
+    long 1 tenancy::wire_protocol
     # 486 terminated sessions; the fleet's files get more with every round.
     long 6 killed_at_any_moment interrupted_at_any_moment
     # These have no random part: once.
-    long 1 tenant_guard tenant_state tenant_attacks tenant_injection tenant_order tenant_interleaving \
+    long 1 tenancy::guard tenancy::state tenancy::attacks tenancy::injection tenancy::statement_order \
+        tenancy::interleaving tenancy::enter tenancy::settings tenancy::commit access::harden drift::roles \
+        registry::schema_identity registry::database_identity lifecycle::setup_and_create \
         a_fleet_is_made_side_by_side records_in_a_second_transaction cut_at_any_message runner_that_records_apart \
         control_without_the_role
 ) &
