@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Tests examples/repositories-api over HTTP: its own tests, schemathesis over the description that it serves, and, unless --short is
-# given, a load with 200 tenants in which the database server crashes and Redis is killed. --bench also prints what the guards cost.
+# Tests examples/repositories-api over HTTP: its own tests, with --own nothing else; schemathesis over the description that it
+# serves; and, unless --short is given, a load with 200 tenants in which the database server crashes and Redis is killed. --bench
+# also prints what the guards cost.
 # Needs redis-server, and Python 3 with venv; --bench needs wrk. Installs redis-server and wrk where that takes no questions.
 set -euo pipefail
 cd "$(dirname "$0")/../examples/repositories-api"
@@ -8,12 +9,13 @@ export CARGO_INCREMENTAL=0 PATH="$PATH:/usr/sbin"
 # Beside the library's own, with which it shares nothing but a few crates.
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../../target/service}
 
-short='' bench='' requests=${REQUESTS:-20000}
+own='' short='' bench='' requests=${REQUESTS:-20000}
 for word in "$@"; do
     case $word in
+        --own) own=1 ;;
         --short) short=1 ;;
         --bench) bench=1 ;;
-        *) echo "usage: service-tests.sh [--short] [--bench]" >&2; exit 2 ;;
+        *) echo "usage: service-tests.sh [--own | --short] [--bench]" >&2; exit 2 ;;
     esac
 done
 
@@ -30,6 +32,7 @@ needs() { # program, package
 cargo fmt --check
 cargo clippy --locked --all-targets -- -D warnings
 cargo test --locked
+[ -z "$own" ] || exit 0
 
 # The service as `cargo run` starts it, on a throw-away server.
 cargo build --locked
