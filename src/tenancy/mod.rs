@@ -34,7 +34,7 @@ mod tx;
 pub use body::{PlatformFn, PlatformFnMany, TenantFn, TenantFnMany};
 pub use context_tenant::ContextTenant;
 pub use current::current_tenant;
-#[cfg(feature = "platform")]
+#[cfg(any(feature = "platform", feature = "redis"))]
 pub(crate) use current::is_inside_transaction;
 pub use listen::Listener;
 pub use options::TxOptions;
