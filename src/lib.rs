@@ -116,7 +116,7 @@ mod search_path;
 #[cfg(feature = "migrate")]
 pub mod setup;
 mod slug;
-#[cfg_attr(not(feature = "migrate"), allow(dead_code, reason = "files are read by what migrates"))]
+#[cfg(feature = "migrate")]
 mod sql;
 mod sqlstate;
 #[cfg(any(feature = "platform", feature = "redis"))]

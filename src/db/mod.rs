@@ -5,6 +5,8 @@ pub(crate) mod identity;
 pub(crate) mod message;
 mod operator;
 pub(crate) mod pool;
+#[cfg(feature = "migrate")]
+pub(crate) mod run_files;
 pub(crate) mod search_path;
 pub(crate) mod session_reset;
 pub(crate) mod tls;

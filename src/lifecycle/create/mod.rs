@@ -10,7 +10,7 @@ use crate::{
     access::login::{self, Admitted},
     binding,
     config::Isolation,
-    db::{Operator, message, session_reset::Commits},
+    db::{Operator, message, run_files::Commits},
     error::{ConnectionError, Error, MigrationError, Result, TenantError, while_doing},
     ident::{RoleName, SchemaName},
     identity,

@@ -11,7 +11,7 @@ use super::{
     run::{Outcome, ReportSink, SchemaOutcome},
 };
 use crate::{
-    db::{Operator, message, session_reset::Commits},
+    db::{Operator, message, run_files::Commits},
     error::{Error, MigrationError, Result, while_doing},
     fleet::{
         backoff::Backoff,

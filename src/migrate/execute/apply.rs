@@ -16,7 +16,8 @@ use crate::{
     db::{
         Operator,
         message::{Answer, Kept},
-        session_reset::{BETWEEN_FILES, Commits, UNLOCK},
+        run_files::Commits,
+        session_reset::{BETWEEN_FILES, UNLOCK},
     },
     error::{ConnectionError, Error, MigrationError, MigrationFailure, Result, SetupError, while_doing},
     fleet::backoff::Backoff,

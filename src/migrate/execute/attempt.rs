@@ -5,7 +5,7 @@ use super::{
     grouping::Grouping,
 };
 use crate::{
-    db::{Operator, session_reset::Commits},
+    db::{Operator, run_files::Commits},
     error::{Error, MigrationError, Result},
     ident::{Ident, RoleName},
     migrate::{

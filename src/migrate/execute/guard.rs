@@ -86,7 +86,7 @@ impl Broken {
 mod tests {
     use crate::{
         Error, MigrationError, Operator,
-        db::{message, session_reset::Commits},
+        db::{message, run_files::Commits},
         ident::SchemaName,
         migrate::{
             Applied, MigrationFile, Migrations, Plan, Set,

@@ -26,7 +26,7 @@ use crate::{
     access::isolation,
     catalogue::{Schemas, fingerprint_sql, objects_sql, settings_sql},
     config::Isolation,
-    db::{Operator, message, session_reset::Commits},
+    db::{Operator, message, run_files::Commits},
     error::{Error, MigrationError, Result, TenantError, while_doing},
     fleet::{cancel::cancellable, interrupt::Interrupt, stop::ends_everything},
     ident::{RoleName, SchemaName, literal},
