@@ -91,7 +91,6 @@ impl AuthError {
     /// The HTTP status to answer with: 401 for a credential that is not accepted, 403 where it is the organization that is not
     /// active, 404, 409, 422, and 503 or 500 for the database.
     pub fn status(&self) -> StatusCode {
-        use crate::error::ErrorKind;
         match self {
             Self::Rejected { reason: Rejection::OrganizationInactive } => StatusCode::FORBIDDEN,
             Self::Malformed | Self::Rejected { .. } => StatusCode::UNAUTHORIZED,
@@ -99,10 +98,7 @@ impl AuthError {
             Self::EmailTaken => StatusCode::CONFLICT,
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TablesMissing { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Database(error) => match error.kind() {
-                ErrorKind::Unavailable | ErrorKind::Locked => StatusCode::SERVICE_UNAVAILABLE,
-                _ => StatusCode::INTERNAL_SERVER_ERROR,
-            },
+            Self::Database(error) => error.status_of_database(),
         }
     }
 

@@ -99,10 +99,10 @@ enum Command {
     UserList(auth::user::list::Arguments),
     /// Disable a user and revoke its sessions
     #[command(name = "user:disable", after_help = auth::user::disable::EXAMPLES)]
-    UserDisable(auth::user::disable::Arguments),
+    UserDisable(auth::user::UserArguments),
     /// Let a disabled or invited user sign in
     #[command(name = "user:enable", after_help = auth::user::enable::EXAMPLES)]
-    UserEnable(auth::user::enable::Arguments),
+    UserEnable(auth::user::UserArguments),
     /// Create an API key of a tenant and print its token once
     #[command(name = "key:create", after_help = auth::key::create::EXAMPLES)]
     KeyCreate(auth::key::create::Arguments),

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use cgk::{
-    Config, Operator,
+    Config, Db, Operator, Tenant, TenantSlug,
     config::{Isolation, Target, TargetHost, TlsMode},
     migrate::Migrations,
 };
@@ -65,6 +65,14 @@ impl Session<'_> {
         let operator = Operator::connect(&config).await?;
         self.warn_of_service_login(&operator);
         Ok((config, migrations, operator))
+    }
+
+    /// Connects as a service does, and finds the tenant's row of the registry.
+    pub(crate) async fn tenant(&self, slug: &str) -> Result<(Db, Tenant)> {
+        let slug: TenantSlug = slug.parse()?;
+        let db = Db::connect(&self.config()?).await?;
+        let tenant = db.platform().find_tenant(&slug).await?;
+        Ok((db, tenant))
     }
 
     /// Names the cause of the refusals that follow.

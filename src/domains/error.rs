@@ -1,7 +1,7 @@
 //! Why an operation on custom domains failed.
 
 use super::{DomainName, InvalidDomain};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use http::StatusCode;
 use tokio_postgres::error::SqlState;
 
@@ -59,10 +59,7 @@ impl DomainError {
             Self::Taken { .. } => StatusCode::CONFLICT,
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::TablesMissing { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Database(error) => match error.kind() {
-                ErrorKind::Unavailable | ErrorKind::Locked => StatusCode::SERVICE_UNAVAILABLE,
-                _ => StatusCode::INTERNAL_SERVER_ERROR,
-            },
+            Self::Database(error) => error.status_of_database(),
         }
     }
 }

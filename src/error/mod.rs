@@ -5,6 +5,8 @@
 
 mod connection;
 mod driver;
+#[cfg(feature = "platform")]
+mod http_status;
 mod kind;
 mod migration;
 mod migration_failure;

@@ -1,9 +1,6 @@
 //! Why a tenant cannot be asked for.
 
-use crate::{
-    error::{Error, ErrorKind},
-    slug::TenantSlug,
-};
+use crate::{error::Error, slug::TenantSlug};
 use http::StatusCode;
 use tokio_postgres::error::SqlState;
 
@@ -60,10 +57,7 @@ impl ProvisioningError {
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::TablesMissing { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Database(error) => match error.kind() {
-                ErrorKind::Unavailable | ErrorKind::Locked => StatusCode::SERVICE_UNAVAILABLE,
-                _ => StatusCode::INTERNAL_SERVER_ERROR,
-            },
+            Self::Database(error) => error.status_of_database(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     auth::{AuthError, Rejection},
-    error::{Error, ErrorKind},
+    error::Error,
 };
 use http::StatusCode;
 
@@ -56,10 +56,7 @@ impl RequestError {
             Self::Credential { source } => source.status(),
             Self::Disagreement | Self::TenantInactive => StatusCode::FORBIDDEN,
             Self::TenantUnknown => StatusCode::NOT_FOUND,
-            Self::Database { source } => match source.kind() {
-                ErrorKind::Unavailable | ErrorKind::Locked => StatusCode::SERVICE_UNAVAILABLE,
-                _ => StatusCode::INTERNAL_SERVER_ERROR,
-            },
+            Self::Database { source } => source.status_of_database(),
         }
     }
 }

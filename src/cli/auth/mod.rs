@@ -7,7 +7,7 @@ pub(crate) mod user;
 
 use anyhow::Result;
 use cgk::{
-    Db, Tenant, TenantSlug, TenantStatus,
+    Tenant, TenantStatus,
     auth::{Auth, AuthError, AuthSettings, TokenBrand, User},
 };
 use std::time::{Duration, SystemTime};
@@ -50,9 +50,7 @@ impl Target {
     }
 
     async fn open_with(session: &Session<'_>, slug: &str, settings: AuthSettings) -> Result<Self> {
-        let slug: TenantSlug = slug.parse()?;
-        let db = Db::connect(&session.config()?).await?;
-        let tenant = db.platform().find_tenant(&slug).await?;
+        let (db, tenant) = session.tenant(slug).await?;
         Ok(Self { auth: Auth::new(&db, settings), tenant })
     }
 

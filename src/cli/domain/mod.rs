@@ -7,7 +7,7 @@ pub(crate) mod verify;
 
 use anyhow::Result;
 use cgk::{
-    Db, Tenant, TenantSlug,
+    Tenant,
     domains::{Domain, DomainError, DomainName, Domains},
 };
 use clap::Args;
@@ -64,9 +64,7 @@ struct Target {
 
 impl Target {
     async fn open(session: &Session<'_>, slug: &str) -> Result<Self> {
-        let slug: TenantSlug = slug.parse()?;
-        let db = Db::connect(&session.config()?).await?;
-        let tenant = db.platform().find_tenant(&slug).await?;
+        let (db, tenant) = session.tenant(slug).await?;
         Ok(Self { domains: Domains::new(&db), tenant })
     }
 

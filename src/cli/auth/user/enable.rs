@@ -2,9 +2,8 @@
 
 use anyhow::Result;
 use cgk::auth::UserStatus;
-use clap::Args;
 
-use super::record;
+use super::{UserArguments, record, set_status};
 use crate::cli::{
     auth::Target,
     exit::Exit,
@@ -18,26 +17,15 @@ Examples:
 
 The user can sign in again. Sessions that `cgk user:disable` revoked stay revoked; API keys were not revoked.";
 
-#[derive(Args, Debug)]
-pub(crate) struct Arguments {
-    /// Slug of the tenant
-    #[arg(value_name = "TENANT")]
-    slug: String,
-    /// E-mail address or id of the user
-    user: String,
-}
-
-pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+pub(crate) async fn run(session: &Session<'_>, arguments: &UserArguments) -> Result<Exit> {
     let printer = session.printer;
     let target = Target::open(session, &arguments.slug).await?;
     let slug = &target.tenant.slug;
     let mut user = target.user(&arguments.user).await?;
     let was_active = user.status == UserStatus::Active;
     if !was_active {
-        let set = target.auth.users().set_status(target.tenant.id, user.id, &UserStatus::Active).await;
-        set.map_err(|error| target.missing(error, "user", &arguments.user))?;
+        set_status(&target, &mut user, &arguments.user, UserStatus::Active).await?;
     }
-    user.status = UserStatus::Active;
     record(session, &target, &user);
     let email = sanitize(&user.email);
     match was_active {

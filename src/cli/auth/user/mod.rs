@@ -5,11 +5,23 @@ pub(crate) mod disable;
 pub(crate) mod enable;
 pub(crate) mod list;
 
-use cgk::auth::User;
+use anyhow::Result;
+use cgk::auth::{User, UserStatus};
+use clap::Args;
 use serde::Serialize;
 
 use super::Target;
 use crate::cli::{exit::Exit, session::Session, ui::time};
+
+/// One user of a tenant.
+#[derive(Args, Debug)]
+pub(crate) struct UserArguments {
+    /// Slug of the tenant
+    #[arg(value_name = "TENANT")]
+    slug: String,
+    /// E-mail address or id of the user
+    user: String,
+}
 
 /// A user, as programs see it.
 #[derive(Serialize)]
@@ -49,4 +61,12 @@ fn record(session: &Session<'_>, target: &Target, user: &User) {
         user: UserView::of(user),
         exit: Exit::Done,
     });
+}
+
+/// Sets the status of a user who was found by this text.
+async fn set_status(target: &Target, user: &mut User, text: &str, status: UserStatus) -> Result<()> {
+    let set = target.auth.users().set_status(target.tenant.id, user.id, &status).await;
+    set.map_err(|error| target.missing(error, "user", text))?;
+    user.status = status;
+    Ok(())
 }
