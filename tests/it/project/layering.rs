@@ -1,5 +1,6 @@
 //! The rules of ARCHITECTURE.md that a program can check.
 
+use super::imports::paths;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -247,30 +248,11 @@ fn root_exports() -> BTreeMap<String, String> {
     exports
 }
 
-/// The first names of all paths that begin with `crate::`, groups included.
+/// The first names of all paths that begin with `crate::`, groups included; those of one group once.
 fn imports(code: &str) -> Vec<String> {
-    let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    let mut found = Vec::new();
-    for rest in code.split("crate::").skip(1) {
-        let Some(group) = rest.strip_prefix('{') else {
-            found.push(name(rest));
-            continue;
-        };
-        let (mut depth, mut begins) = (0, true);
-        for (at, c) in group.char_indices() {
-            match c {
-                '{' => depth += 1,
-                '}' if depth == 0 => break,
-                '}' => depth -= 1,
-                ',' if depth == 0 => begins = true,
-                c if begins && (c.is_alphabetic() || c == '_') => {
-                    found.push(name(&group[at..]));
-                    begins = false;
-                }
-                _ => {}
-            }
-        }
-    }
+    let of_crate = paths(code).into_iter().filter(|path| path[0] == "crate");
+    let mut found: Vec<String> = of_crate.filter_map(|path| path.into_iter().nth(1)).collect();
+    found.dedup();
     found
 }
 

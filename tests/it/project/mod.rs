@@ -7,6 +7,7 @@ pub(crate) mod docs_links;
 pub(crate) mod docs_migrations;
 pub(crate) mod error_texts;
 pub(crate) mod features;
+pub(crate) mod imports;
 pub(crate) mod layering;
 pub(crate) mod plain_english;
 pub(crate) mod public_api;
