@@ -51,10 +51,24 @@ impl Once {
         Self { key, operation, request_hash }
     }
 
-    /// What was answered before; `None` if the caller is to carry the request out, in this transaction.
+    /// What was answered before, or what the creation answers now, which is written down in this transaction.
     ///
     /// 422 if the key came with another body before.
-    pub async fn answered(&self, tx: &impl Statements) -> Result<Option<Created>, Problem> {
+    pub async fn answer(
+        &self,
+        tx: &impl Statements,
+        create: impl Future<Output = Result<Created, Problem>>,
+    ) -> Result<Created, Problem> {
+        if let Some(before) = self.answered(tx).await? {
+            return Ok(before);
+        }
+        let created = create.await?;
+        self.record(tx, &created).await?;
+        Ok(created)
+    }
+
+    /// `None` if the request is to be carried out.
+    async fn answered(&self, tx: &impl Statements) -> Result<Option<Created>, Problem> {
         let IdempotencyKey(Some(key)) = &self.key else { return Ok(None) };
         let claim =
             "insert into idempotency_keys (operation, key, request_hash) values ($1, $2, $3) on conflict do nothing";
@@ -66,22 +80,25 @@ impl Once {
         // It was removed by age just now.
         let row = row.ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE).detail("ask again"))?;
         if row.try_get::<_, &[u8]>(0)? != self.request_hash {
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
-                .detail("this Idempotency-Key came with another body before"));
+            return Err(another_body());
         }
         let stored = serde_json::from_value::<Created>(row.try_get(1)?);
         let stored = stored.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR).caused_by(error))?;
         Ok(Some(Created { replayed: true, ..stored }))
     }
 
-    /// Writes down what is answered.
-    pub async fn record(&self, tx: &impl Statements, created: &Created) -> Result<(), Problem> {
+    async fn record(&self, tx: &impl Statements, created: &Created) -> Result<(), Problem> {
         let IdempotencyKey(Some(key)) = &self.key else { return Ok(()) };
         let response = serde_json::to_value(created).expect("a created record is JSON");
         let record = "update idempotency_keys set response = $3 where operation = $1 and key = $2";
         tx.execute(record, &[&self.operation, key, &response]).await?;
         Ok(())
     }
+}
+
+/// The answer where a key came with another body before.
+pub fn another_body() -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY).detail("this Idempotency-Key came with another body before")
 }
 
 /// The answer to a creation: 201 with the record, its place and its state.

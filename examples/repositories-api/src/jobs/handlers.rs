@@ -90,13 +90,11 @@ pub async fn create_job(
     let created = db
         .transaction(async |tx| {
             let repository = context.own(repositories::find(tx, id).await?)?;
-            if let Some(before) = once.answered(tx).await? {
-                return Ok(before);
-            }
-            let job = store::insert(tx, repository.id, body.value.kind).await?;
-            let created = Created::new(job.path(), job.version, &job);
-            once.record(tx, &created).await?;
-            Ok(created)
+            once.answer(tx, async {
+                let job = store::insert(tx, repository.id, body.value.kind).await?;
+                Ok(Created::new(job.path(), job.version, &job))
+            })
+            .await
         })
         .await?;
     summary::forget(&app, &tenant).await;

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{Body, idempotency::IdempotencyKey},
+    http::{
+        Body,
+        idempotency::{IdempotencyKey, another_body},
+    },
 };
 use axum::http::StatusCode;
 use cgk::{
@@ -58,9 +61,7 @@ async fn requested_before(
                  where creator_organization_id = $1 and creator_id = $2 and idempotency_key = $3";
     let Some(row) = tx.query_opt(find, &[&context.organization_id, &user, key]).await? else { return Ok(None) };
     if row.try_get::<_, &[u8]>(1)? != body.hash {
-        return Err(
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY).detail("this Idempotency-Key came with another body before")
-        );
+        return Err(another_body());
     }
     Ok(store::find(tx, context, row.try_get(0)?).await?)
 }

@@ -60,13 +60,11 @@ pub async fn create_repository(
     let once = Once::new(key, format!("POST /organizations/{}/repositories", own.organization), body.hash);
     let created = db
         .transaction(async |tx| {
-            if let Some(before) = once.answered(tx).await? {
-                return Ok(before);
-            }
-            let repository = store::insert(tx, &body.value).await?;
-            let created = Created::new(repository.path(), repository.version, &repository);
-            once.record(tx, &created).await?;
-            Ok(created)
+            once.answer(tx, async {
+                let repository = store::insert(tx, &body.value).await?;
+                Ok(Created::new(repository.path(), repository.version, &repository))
+            })
+            .await
         })
         .await?;
     summary::forget(&app, &tenant).await;
