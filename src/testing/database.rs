@@ -13,7 +13,7 @@ use crate::{
     slug::TenantSlug,
     tenancy::Db,
 };
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
 use tokio_postgres::types::Type;
 
 /// The variable that names another server for the tests. `DATABASE_URL` is never used: tests drop what they find.
@@ -76,7 +76,7 @@ impl TestServer {
     }
 
     /// A database that is set up with the bundled migrations. On a private server it is cloned from a template, in
-    /// milliseconds; another server gets no template, which nobody would drop.
+    /// milliseconds; another server gets no template, because it would stay there.
     ///
     /// # Errors
     ///
@@ -87,7 +87,11 @@ impl TestServer {
         }
         let template = self
             .template
-            .get_or_try_init(|| async { self.build().await.map(|template| template.name.as_str().to_owned()) })
+            .get_or_try_init(|| async {
+                let mut template = self.build().await?;
+                template.keep = Keep::Always;
+                Ok::<_, Error>(template.name.as_str().to_owned())
+            })
             .await?;
         TestDatabase::create(&self.config, self.kept(), Some(template)).await
     }
@@ -100,12 +104,12 @@ impl TestServer {
     }
 
     fn kept(&self) -> Keep {
-        // A private server takes everything with it.
-        if self.own.is_some() { Keep::Always } else { Keep::OnFailure }
+        // A private server takes what is not dropped in time with it.
+        if self.own.is_some() { Keep::UntilDropped } else { Keep::OnFailure }
     }
 }
 
-/// A database of its own. On a server that is not private it is dropped with this value, roles included; a failing test
+/// A database of its own. It is dropped with this value, roles included, on a private server soon after; a failing test
 /// keeps it and says its name.
 pub struct TestDatabase {
     server: Config,
@@ -117,6 +121,8 @@ pub struct TestDatabase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keep {
     Always,
+    /// As `OnFailure`, but the test does not wait until it is dropped.
+    UntilDropped,
     OnFailure,
 }
 
@@ -192,16 +198,40 @@ impl Drop for TestDatabase {
             tracing::warn!(database = self.name(), "kept the database of a failed test");
             return;
         }
-        // A runtime of its own: the test's may be ending, and a block_on inside it would panic.
-        let (server, name) = (self.server.clone(), self.name.clone());
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map(|runtime| runtime.block_on(drop_database(&server, &name)))
-        });
-        if let Ok(Ok(Err(error))) = dropped.join() {
-            tracing::warn!(database = self.name(), %error, "could not drop the database of a test");
+        let (done, dropped) = mpsc::channel();
+        let sent = dropper().send(Doomed { server: self.server.clone(), name: self.name.clone(), done });
+        if self.keep == Keep::OnFailure && sent.is_ok() {
+            let _ = dropped.recv();
         }
     }
+}
+
+/// A database that is no longer used.
+struct Doomed {
+    server: Config,
+    name: Ident,
+    /// Closed when it is dropped, or could not be.
+    done: mpsc::Sender<()>,
+}
+
+/// The thread that drops databases, one after the other. It has a runtime of its own: the test's may be ending, and a
+/// `block_on` inside it would panic.
+fn dropper() -> &'static mpsc::Sender<Doomed> {
+    static DROPPER: OnceLock<mpsc::Sender<Doomed>> = OnceLock::new();
+    DROPPER.get_or_init(|| {
+        let (sender, doomed) = mpsc::channel::<Doomed>();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.expect("a runtime of one thread can be built");
+            for Doomed { server, name, done } in doomed {
+                if let Err(error) = runtime.block_on(drop_database(&server, &name)) {
+                    tracing::warn!(database = name.as_str(), %error, "could not drop the database of a test");
+                }
+                drop(done);
+            }
+        });
+        sender
+    })
 }
 
 /// Creates a database, empty or as a copy of another to which nobody is connected.
