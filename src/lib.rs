@@ -105,6 +105,8 @@ mod migration;
 #[cfg(feature = "platform")]
 pub mod ownership;
 #[cfg(feature = "platform")]
+pub mod platform;
+#[cfg(feature = "platform")]
 pub mod provisioning;
 mod registry;
 #[cfg(feature = "platform")]
@@ -112,6 +114,7 @@ pub mod request;
 #[cfg(feature = "platform")]
 pub mod resolver;
 mod row_check;
+mod row_id;
 mod search_path;
 #[cfg(feature = "migrate")]
 pub mod setup;

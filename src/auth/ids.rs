@@ -1,41 +1,17 @@
 //! The identities of the shared tables' rows, each a type of its own so that none stands in another's place.
 
+use crate::row_id::row_id;
 pub use crate::user::UserId;
-use std::{fmt, str::FromStr};
-use uuid::Uuid;
 
-/// Defines the identity of one table's rows.
-macro_rules! id {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(pub Uuid);
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(f)
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = uuid::Error;
-
-            fn from_str(text: &str) -> Result<Self, uuid::Error> {
-                text.parse().map(Self)
-            }
-        }
-    };
-}
-
-id!(
+row_id!(
     /// The identity of a session, a row of `public.sessions`.
     SessionId
 );
-id!(
+row_id!(
     /// The identity of an API key, a row of `public.api_keys`.
     ApiKeyId
 );
-id!(
+row_id!(
     /// The identity of a magic link, a row of `public.magic_links`.
     MagicLinkId
 );

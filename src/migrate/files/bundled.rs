@@ -16,7 +16,9 @@ macro_rules! bundled {
 pub(in crate::migrate) const PUBLIC: &[(&str, &str)] = bundled!("public":
     "001_organizations.sql" "002_users.sql" "003_sessions.sql" "004_api_keys.sql" "005_billing.sql" "006_magic_links.sql"
     "007_row_level_security.sql" "008_database_tag.sql" "009_enter.sql" "010_change_notices.sql"
-    "011_provisioning.sql" "012_organization_domains.sql");
+    "011_provisioning.sql" "012_organization_domains.sql"
+    "013_shared_table_policies.sql"
+);
 
 pub(in crate::migrate) const ACCEPTED: &str = include_str!("../../../migrations/accepted.txt");
 

@@ -1,0 +1,1 @@
+../../../../migrations/public/013_shared_table_policies.sql

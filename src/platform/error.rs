@@ -1,0 +1,64 @@
+//! Why an operation of the platform failed.
+
+use crate::error::Error;
+use http::StatusCode;
+use tokio_postgres::error::SqlState;
+
+/// The result of this module's functions.
+pub type Result<T, E = PlatformError> = std::result::Result<T, E>;
+
+/// Why an operation of the platform failed. Its text may be sent to the client.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlatformError {
+    /// There is nothing of this id, or not in this organization.
+    #[error("there is no such {what}")]
+    NotFound {
+        /// What was looked for.
+        what: &'static str,
+    },
+    /// What was given cannot be stored.
+    #[error("{what} cannot be used: {why}")]
+    Invalid {
+        /// What.
+        what: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// The shared tables are not the bundled ones, or not all of them: `cgk migrate` has not applied the newest files.
+    #[error("this needs the bundled shared tables")]
+    TablesMissing {
+        /// What the server said is missing.
+        source: Error,
+    },
+    /// The database could not be asked, or did not do it.
+    #[error("the database could not be asked")]
+    Database(#[source] Error),
+}
+
+impl From<Error> for PlatformError {
+    fn from(source: Error) -> Self {
+        let missing = [
+            SqlState::UNDEFINED_TABLE,
+            SqlState::UNDEFINED_COLUMN,
+            SqlState::UNDEFINED_OBJECT,
+            SqlState::UNDEFINED_FUNCTION,
+        ];
+        match source.sqlstate().is_some_and(|state| missing.contains(state)) {
+            true => Self::TablesMissing { source },
+            false => Self::Database(source),
+        }
+    }
+}
+
+impl PlatformError {
+    /// The HTTP status to answer with.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound { .. } => StatusCode::NOT_FOUND,
+            Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TablesMissing { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Database(error) => error.status_of_database(),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! What a product builds around its tenants, on the shared tables of the bundled public set: who belongs to an organization,
+//! what it has bought and what is left of it, what happened, and who did it.
+//!
+//! Every operation is one transaction of [`Db::platform`](crate::Db::platform), unless it says otherwise: what it changes,
+//! the event that says so and its line in the audit log are committed together or not at all. The login needs rights on the
+//! shared tables, `cgk setup:database --app-role NAME --app-tables all`.
+//!
+//! Who does it is the [`Actor`]: the user or API key of the [`TenantContext`](crate::TenantContext) that the caller is in,
+//! unless it says otherwise with `acting_as`.
+
+mod actor;
+mod error;
+
+pub use actor::Actor;
+pub use error::{PlatformError, Result};
