@@ -10,6 +10,8 @@
 
 mod actor;
 mod error;
+#[allow(dead_code, reason = "written before the operations that record")]
+mod record;
 
 pub use actor::Actor;
 pub use error::{PlatformError, Result};

@@ -142,6 +142,9 @@ async fn look(operator: &Operator, name: &LoginName) -> Result<Vec<SharedTable>>
                  where p.polrelid = c.oid and p.polname::pg_catalog.text = $1)
          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
          where n.nspname = 'public' and c.relkind in ('r', 'p') and c.relname <> '{LEDGER_TABLE}' and not pg_catalog.starts_with(c.relname::pg_catalog.text, 'cgk_')
+           -- A partition's rows are reached through its table, whose policies decide.
+           and not exists (select from pg_catalog.pg_inherits i join pg_catalog.pg_class p on p.oid = i.inhparent
+                           where c.relispartition and i.inhrelid = c.oid and p.relrowsecurity)
            and pg_catalog.pg_has_role(c.relowner, 'usage') order by 1"
     );
     let policy = policy_of(name)?;

@@ -18,6 +18,8 @@ pub(in crate::migrate) const PUBLIC: &[(&str, &str)] = bundled!("public":
     "007_row_level_security.sql" "008_database_tag.sql" "009_enter.sql" "010_change_notices.sql"
     "011_provisioning.sql" "012_organization_domains.sql"
     "013_shared_table_policies.sql"
+    "014_audit_events.sql"
+    "015_domain_events.sql"
 );
 
 pub(in crate::migrate) const ACCEPTED: &str = include_str!("../../../migrations/accepted.txt");

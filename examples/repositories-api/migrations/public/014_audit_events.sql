@@ -1,0 +1,1 @@
+../../../../migrations/public/014_audit_events.sql

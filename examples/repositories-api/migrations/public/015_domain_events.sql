@@ -1,0 +1,1 @@
+../../../../migrations/public/015_domain_events.sql
