@@ -1,0 +1,91 @@
+//! The months of the partitioned tables.
+
+use crate::{platform::slug, stage::Stage};
+
+const EVENTS: &str = "
+    insert into usage_metrics (idempotency_key, metric, quantity, occurred_at)
+    select 'k' || n, 'seats', n, now() - make_interval(months => n) from generate_series(0, 30) n;
+    insert into usage_keys select idempotency_key, occurred_at from usage_metrics;
+    insert into evaluation_logs (feature_key, environment, is_on, reason, evaluated_at)
+    select 'beta', 'dev', true, 'rule', now() - make_interval(months => n) from generate_series(0, 30) n";
+
+async fn maintain(stage: &Stage) -> (i32, i32) {
+    let row = stage.watch.query_one("select added, dropped from flags_maintain()", &[]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_move_into_their_months_and_old_months_are_dropped() {
+    let stage = Stage::set().await;
+    stage.run(EVENTS).await;
+    assert_eq!(stage.count("select count(*) from usage_metrics_default").await, 31);
+    // Months of both tables: 31 that have rows, this one and two to come.
+    let (added, dropped) = maintain(&stage).await;
+    assert_eq!(added, 2 * (31 + 2));
+    // This month and 25, and this month and 3, are kept.
+    assert_eq!(dropped, (31 - 26) + (31 - 4));
+    for (table, kept) in [("usage_metrics", 26), ("evaluation_logs", 4), ("usage_keys", 26)] {
+        assert_eq!(stage.count(&format!("select count(*) from {table}")).await, kept, "{table}");
+    }
+    for table in ["usage_metrics", "evaluation_logs"] {
+        assert_eq!(stage.count(&format!("select count(*) from {table}_default")).await, 0, "{table}");
+    }
+    assert_eq!(maintain(&stage).await, (0, 0));
+
+    // What comes later has a month already, and what is of no month is kept.
+    stage.run("insert into usage_metrics (idempotency_key, metric, quantity, occurred_at)
+               values ('next', 'seats', 1, now() + interval '1 month'), ('far', 'seats', 1, now() + interval '40 months')").await;
+    assert_eq!(stage.count("select count(*) from usage_metrics_default").await, 1);
+    assert_eq!(maintain(&stage).await, (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_month_is_as_protected_as_the_table() {
+    let stage = Stage::set().await;
+    stage.run(EVENTS).await;
+    maintain(&stage).await;
+    let months = "select string_agg(inhrelid::regclass::text, ' ') from pg_inherits where inhparent = 'evaluation_logs'::regclass";
+    let months = stage.text(months).await;
+    // Those that are kept, the two to come and the default.
+    assert_eq!(months.split(' ').count(), 7, "{months}");
+    for month in months.split(' ') {
+        stage.run(&format!("insert into {month} select * from {month} where false")).await;
+        assert_eq!(stage.refused(&format!("truncate {month}")).await.code().code(), "42501", "{month}");
+    }
+    for sql in ["delete from evaluation_logs", "update evaluation_logs set is_on = false"] {
+        assert_eq!(stage.refused(sql).await.code().code(), "42501", "{sql}");
+    }
+    // A tenant's role writes into them, through the table.
+    let add =
+        "insert into evaluation_logs (feature_key, environment, is_on, reason) values ('beta', 'dev', true, 'rule')";
+    assert_eq!(stage.db.tenant(&slug("acme")).execute(add, &[]).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_owner_makes_and_drops_months() {
+    let stage = Stage::set().await;
+    let refused = stage.db.tenant(&slug("acme")).query("select flags_maintain()", &[]).await.unwrap_err();
+    assert_eq!(refused.sqlstate().map(|state| state.code()), Some("42501"));
+    for (months, keep) in [(-1, "1 month"), (25, "1 month"), (2, "-2 months")] {
+        let sql = format!("select flags_maintain({months}, interval '{keep}')");
+        assert_eq!(stage.refused(&sql).await.code().code(), "22023", "{sql}");
+    }
+}
+
+/// The name of a month must not depend on the session's time zone.
+#[tokio::test(flavor = "multi_thread")]
+async fn months_are_those_of_utc() {
+    let stage = Stage::set().await;
+    for zone in ["Pacific/Kiritimati", "Pacific/Pago_Pago"] {
+        stage.run(&format!("set timezone = '{zone}'")).await;
+        stage.run(&format!("insert into usage_metrics (idempotency_key, metric, quantity, occurred_at)
+                            values ('first {zone}', 'seats', 1, date_trunc('month', now() at time zone 'UTC') at time zone 'UTC'),
+                                   ('last {zone}', 'seats', 1, (date_trunc('month', now() at time zone 'UTC') + interval '1 month'
+                                                                - interval '1 microsecond') at time zone 'UTC')")).await;
+        maintain(&stage).await;
+        let months = "select count(distinct tableoid) from usage_metrics";
+        assert_eq!(stage.count(months).await, 1, "{zone}");
+    }
+    let name = "select distinct right(tableoid::regclass::text, 7) = to_char(now() at time zone 'UTC', 'YYYY_MM') from usage_metrics";
+    assert!(stage.watch.query_one(name, &[]).await.unwrap().get::<_, bool>(0));
+}

@@ -1,0 +1,53 @@
+//! What is written down of a change: who, what, before and after.
+
+use crate::{platform::slug, stage::Stage};
+use cgk::{OrganizationId, TenantContext, UserId};
+use uuid::Uuid;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_recorded_with_the_user_of_the_context() {
+    let stage = Stage::set().await;
+    let acme: OrganizationId =
+        stage.watch.query_one("select id from organizations where slug = 'acme'", &[]).await.unwrap().get(0);
+    let user = UserId(Uuid::from_u128(7));
+    let context = TenantContext::new(acme, slug("acme")).user(user, "ada@example.com");
+    context
+        .scope(async {
+            let add = "insert into features (key, name) values ('beta', 'Beta')";
+            stage.db.tenant(&slug("acme")).execute(add, &[]).await.unwrap();
+        })
+        .await;
+    let tenant = slug("acme");
+    let handle = stage.db.tenant(&tenant);
+    handle.execute("update features set enabled = true", &[]).await.unwrap();
+    // A change of nothing is none.
+    handle.execute("update features set enabled = true", &[]).await.unwrap();
+    handle.execute("delete from features", &[]).await.unwrap();
+    stage.run("truncate features cascade").await;
+
+    let rows = stage
+        .watch
+        .query(
+            "select action, actor like 'user:%', metadata -> 'before' ->> 'enabled', metadata -> 'after' ->> 'enabled'
+               from flag_audit_events where resource_kind = 'feature' order by occurred_at",
+            &[],
+        )
+        .await
+        .unwrap();
+    let told: Vec<(String, bool, Option<String>, Option<String>)> =
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect();
+    let (on, off) = (Some("true".to_owned()), Some("false".to_owned()));
+    assert_eq!(
+        told,
+        [
+            ("feature.created".to_owned(), true, None, off.clone()),
+            ("feature.changed".to_owned(), false, off, on.clone()),
+            ("feature.deleted".to_owned(), false, on, None),
+            ("feature.truncated".to_owned(), false, None, None),
+        ]
+    );
+    let actor = stage.text("select actor from flag_audit_events where action = 'feature.created'").await;
+    assert_eq!(actor, format!("user:{user}"));
+    let login = stage.text("select actor from flag_audit_events where action = 'feature.changed'").await;
+    assert!(login.starts_with("login:app_"), "{login}");
+}
