@@ -42,7 +42,9 @@ pub use crate::{
 };
 pub use execute::bind::BindReport;
 pub use execute::observer::{Observer, Silent};
-pub use execute::run::{Canary, Outcome, RunOptions, RunReport, RunStart, SchemaOutcome, run, run_with};
+pub use execute::options::{Canary, RunOptions};
+pub use execute::report::{Outcome, RunReport, RunStart, SchemaOutcome};
+pub use execute::run::{run, run_with};
 pub use files::{file::MigrationFile, source::Source};
 pub use history::read::{RunDetail, RunRecord, RunState, SchemaRecord, failed_last, history, run_detail};
 pub use ledger::{Applied, LEDGER_TABLE};

@@ -8,7 +8,8 @@ use super::{
     apply::{self, ApplyOutcome, LedgerPresence, LockWait, PollBackoff, Purpose, Sessions, Unit},
     grouping::Grouping,
     guard,
-    run::{Outcome, ReportSink, SchemaOutcome},
+    report::{Outcome, SchemaOutcome},
+    report_sink::ReportSink,
 };
 use crate::{
     db::{Operator, message, run_files::Commits},

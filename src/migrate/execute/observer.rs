@@ -1,6 +1,6 @@
 //! What a run tells while it is under way.
 
-use super::run::{RunStart, SchemaOutcome};
+use super::report::{RunStart, SchemaOutcome};
 use crate::{migrate::rehearsal::Rehearsal, slug::TenantSlug};
 
 /// Told what a run does, as it does it. The library draws nothing; a program that does implements this.

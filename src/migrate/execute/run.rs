@@ -5,6 +5,9 @@ use super::{
     attempt::{self, AttemptOutcome},
     bind::{self, Unbound},
     observer::Observer,
+    options::{Canary, RunOptions},
+    report::{Outcome, RunReport, RunStart, SchemaOutcome},
+    report_sink::ReportSink,
     tenants::{Job, TenantMigration},
 };
 use crate::{
@@ -13,205 +16,25 @@ use crate::{
     fleet::{
         backoff::Backoff,
         cancel::{cancellable, was_cancelled},
-        interrupt::Interrupt,
         selection::Scope,
         stop::{Stop, StopReason},
         worker::WorkerPool,
     },
-    ident::{Ident, SchemaName},
+    ident::SchemaName,
     identity::{self, RegistryGuard},
     migrate::{
         fileset::record::FileRecord,
         history::writer::HistoryWriter,
         migrations::Migrations,
-        plan::{
-            Plan,
-            fleet::{FleetPlan, PlannedTenant, Step},
-        },
+        plan::{Plan, fleet::FleetPlan},
         rehearsal,
     },
-    migration::{MigrationId, Set},
+    migration::Set,
     registry,
     slug::TenantSlug,
     telemetry,
 };
-use std::{
-    collections::BTreeSet,
-    num::NonZeroUsize,
-    time::{Duration, Instant},
-};
-use uuid::Uuid;
-
-/// How a plan is carried out.
-#[derive(Clone, Debug, Default)]
-pub struct RunOptions {
-    pub(crate) jobs: Option<NonZeroUsize>,
-    pub(crate) canary: Canary,
-    pub(crate) failures_max: Option<usize>,
-    pub(crate) interrupt: Interrupt,
-    pub(crate) unrecorded: bool,
-    pub(crate) together: bool,
-    pub(crate) exact: bool,
-    pub(crate) unrehearsed: bool,
-}
-
-impl RunOptions {
-    /// How many tenants are migrated at once, each on a connection of its own. Default: up to four, fewer for a small fleet
-    /// or a server that is short of connections. Where the server has no connection left, a run goes on with those it got.
-    pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
-        self.jobs = Some(jobs);
-        self
-    }
-
-    /// These tenants first; the rest only when none of them failed.
-    pub fn canary(mut self, canary: Canary) -> Self {
-        self.canary = canary;
-        self
-    }
-
-    /// Begins no further tenant once this many have failed. Default: no limit.
-    pub fn failures_max(mut self, failures: NonZeroUsize) -> Self {
-        self.failures_max = Some(failures.get());
-        self
-    }
-
-    /// Lets the run be asked to end early.
-    pub fn interrupt(mut self, interrupt: &Interrupt) -> Self {
-        self.interrupt = interrupt.clone();
-        self
-    }
-
-    /// Keeps the run out of the history ([`history`](crate::migrate::history())).
-    pub fn unrecorded(mut self) -> Self {
-        self.unrecorded = true;
-        self
-    }
-
-    /// The shared schema and every tenant in one transaction, which commits all or nothing: for small fleets. It holds the
-    /// locks of every schema until it ends, and is refused where they would not fit into the server's lock table.
-    pub fn all_or_nothing(mut self) -> Self {
-        self.together = true;
-        self
-    }
-
-    /// Leaves the rehearsal out ([`rehearse`](crate::migrate::rehearse())): tenants are migrated although a new one could not be made.
-    pub fn unrehearsed(mut self) -> Self {
-        self.unrehearsed = true;
-        self
-    }
-
-    /// Carries out the plan as it is or not at all: a schema that another run changed meanwhile fails instead of being
-    /// planned anew.
-    pub fn exactly_as_planned(mut self) -> Self {
-        self.exact = true;
-        self
-    }
-}
-
-impl RunOptions {
-    pub(crate) fn failures_are_spent(&self, report: &RunReport) -> bool {
-        self.failures_max.is_some_and(|max| report.failed() >= max)
-    }
-}
-
-/// Who goes first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Canary {
-    /// Nobody in particular. The default.
-    #[default]
-    None,
-    /// The first tenants of the plan.
-    First(usize),
-    /// These tenants. One that has nothing pending counts as having gone well.
-    These(Vec<TenantSlug>),
-}
-
-/// What a run knows when it begins.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct RunStart {
-    /// Migrations that the shared schema will get.
-    pub public_pending: usize,
-    /// Tenants that will be visited.
-    pub tenants_to_visit: usize,
-    /// Tenants that are at head and will not be visited.
-    pub tenants_at_head: usize,
-}
-
-/// How one schema fared.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct SchemaOutcome {
-    /// The schema.
-    pub schema: SchemaName,
-    /// The tenant; `None` for the shared schema.
-    pub slug: Option<TenantSlug>,
-    /// What became of it.
-    pub result: Outcome,
-    /// How long it took, with waits between tries.
-    pub elapsed: Duration,
-    /// How often it was tried.
-    pub attempts: u32,
-}
-
-/// What became of one schema.
-#[derive(Debug)]
-pub enum Outcome {
-    /// These migrations were applied; none where another run had done it meanwhile.
-    Migrated {
-        /// In this order.
-        applied: Vec<MigrationId>,
-    },
-    /// It was left alone.
-    Skipped {
-        /// Why.
-        reason: String,
-    },
-    /// It could not be migrated and is as it was.
-    Failed {
-        /// Why.
-        error: Error,
-    },
-}
-
-/// How a run fared.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct RunReport {
-    /// The shared schema; `None` where it had nothing to do.
-    pub public: Option<SchemaOutcome>,
-    /// The tenants that were visited, in the order in which they were done.
-    pub tenants: Vec<SchemaOutcome>,
-    /// How many tenants were at head and not visited.
-    pub at_head: usize,
-    /// How many tenants went first, as canaries.
-    pub canaries: usize,
-    /// Why the run ended before it was done, if it did.
-    pub stopped: Option<Stop>,
-    /// What [`history`](crate::migrate::history()) knows the run by; `None` where nothing was recorded.
-    pub id: Option<Uuid>,
-}
-
-impl RunReport {
-    pub(crate) fn new(at_head: usize) -> Self {
-        Self { public: None, tenants: Vec::new(), at_head, canaries: 0, stopped: None, id: None }
-    }
-
-    /// How many tenants failed.
-    pub fn failed(&self) -> usize {
-        self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Failed { .. })).count()
-    }
-
-    /// How many tenants were migrated.
-    pub fn migrated(&self) -> usize {
-        self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Migrated { .. })).count()
-    }
-
-    /// How many tenants were left alone.
-    pub fn skipped(&self) -> usize {
-        self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Skipped { .. })).count()
-    }
-}
+use std::{collections::BTreeSet, time::Instant};
 
 /// [`run_with`] the default options.
 ///
@@ -425,37 +248,6 @@ async fn rehearse(
             Ok(())
         }
         Err(error) => Err(error),
-    }
-}
-
-/// Where the workers hand in what they did.
-pub(crate) struct ReportSink<'o> {
-    pub(crate) observer: &'o mut dyn Observer,
-    pub(crate) report: RunReport,
-    pub(crate) recorder: &'o HistoryWriter<'o>,
-}
-
-impl ReportSink<'_> {
-    /// Takes an outcome: tells the observer, takes note for the history, puts it into the report.
-    pub(crate) fn settled(&mut self, outcome: SchemaOutcome, plan: Option<&Plan<'_>>) {
-        self.observer.schema(&outcome);
-        self.recorder.note(&outcome, plan);
-        match outcome.slug {
-            Some(_) => self.report.tenants.push(outcome),
-            None => self.report.public = Some(outcome),
-        }
-    }
-
-    /// Sorts out a tenant: what is to be applied to it; one that is skipped or refused is settled at once.
-    pub(crate) fn sort<'a>(&mut self, tenant: PlannedTenant<'a>) -> Option<(TenantSlug, Plan<'a>, Option<Ident>)> {
-        let result = match tenant.step {
-            Step::Apply(plan) => return Some((tenant.slug, plan, tenant.owner)),
-            Step::Skip { reason } => Outcome::Skipped { reason },
-            Step::Refuse(error) => Outcome::Failed { error },
-        };
-        let (schema, slug) = (SchemaName::of_tenant(&tenant.slug), Some(tenant.slug));
-        self.settled(SchemaOutcome { schema, slug, result, elapsed: Duration::ZERO, attempts: 0 }, None);
-        None
     }
 }
 

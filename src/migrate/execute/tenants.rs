@@ -3,7 +3,9 @@
 use super::{
     apply::{LedgerPresence, LockWait},
     attempt::{self, AttemptOutcome, Task},
-    run::{Outcome, ReportSink, RunOptions, SchemaOutcome},
+    options::RunOptions,
+    report::{Outcome, SchemaOutcome},
+    report_sink::ReportSink,
 };
 use crate::{
     db::Operator,

@@ -7,7 +7,8 @@ use crate::{
     migrate::{
         execute::{
             observer::Observer,
-            run::{Outcome, RunOptions, RunReport, SchemaOutcome},
+            options::RunOptions,
+            report::{Outcome, RunReport, SchemaOutcome},
         },
         plan::{Plan, Target, fleet::FleetPlan},
     },
