@@ -17,8 +17,9 @@ use crate::{
     migrate::{
         self, MigrationId, Migrations, Plan, Set, Target, encodable,
         execute::{
-            apply::{self, ApplyOutcome, LedgerPresence, Purpose, Sessions, Unit},
+            apply,
             grouping::Grouping,
+            unit::{ApplyOutcome, LedgerPresence, Purpose, Sessions, Unit},
         },
         fileset::{FleetFiles, census::count_schemas, record::FileRecord},
         ledger,

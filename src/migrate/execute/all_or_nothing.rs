@@ -5,11 +5,13 @@
 //! is rolled back before they are begun.
 
 use super::{
-    apply::{self, ApplyOutcome, LedgerPresence, LockWait, PollBackoff, Purpose, Sessions, Unit},
+    apply,
     grouping::Grouping,
     guard,
+    poll::PollBackoff,
     report::{Outcome, SchemaOutcome},
     report_sink::ReportSink,
+    unit::{ApplyOutcome, LedgerPresence, LockWait, Purpose, Sessions, Unit},
 };
 use crate::{
     db::{Operator, message, run_files::Commits},

@@ -1,8 +1,9 @@
 //! One try at one schema, planned anew where another run was quicker.
 
 use super::{
-    apply::{self, ApplyOutcome, LedgerPresence, LockWait, Purpose, Sessions, Unit},
+    apply,
     grouping::Grouping,
+    unit::{ApplyOutcome, LedgerPresence, LockWait, Purpose, Sessions, Unit},
 };
 use crate::{
     db::{Operator, run_files::Commits},

@@ -91,8 +91,9 @@ mod tests {
         migrate::{
             Applied, MigrationFile, Migrations, Plan, Set,
             execute::{
-                apply::{self, ApplyOutcome, LedgerPresence, LockWait, Purpose, Sessions, Unit},
+                apply,
                 grouping::Grouping,
+                unit::{ApplyOutcome, LedgerPresence, LockWait, Purpose, Sessions, Unit},
             },
         },
         testing::{TestDatabase, TestServer},

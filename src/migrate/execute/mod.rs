@@ -1,8 +1,8 @@
 //! Applies a plan: one schema, or all schemas of a fleet.
 //!
 //! `run.rs` goes over the fleet and hands the tenants to the workers of `src/fleet` as `tenants.rs` says; `attempt.rs` applies one schema's plan and plans again when
-//! another run was faster; `apply.rs` sends one schema's files as one message; `non_transactional.rs` runs a file that
-//! cannot share a transaction, statement by statement; `all_or_nothing.rs` applies every schema in one transaction.
+//! another run was faster; `apply.rs` cuts one schema's files into pieces; `together.rs` sends a piece as one
+//! message; `non_transactional.rs` runs a file that cannot share a transaction, statement by statement; `all_or_nothing.rs` applies every schema in one transaction.
 
 pub(in crate::migrate) mod all_or_nothing;
 pub(crate) mod apply;
@@ -14,6 +14,7 @@ pub(crate) mod guard;
 pub(in crate::migrate) mod non_transactional;
 pub(in crate::migrate) mod observer;
 pub(in crate::migrate) mod options;
+pub(in crate::migrate) mod poll;
 pub(in crate::migrate) mod report;
 pub(in crate::migrate) mod report_sink;
 pub(crate) mod run;
@@ -21,4 +22,6 @@ pub(crate) mod schema_lock;
 pub(in crate::migrate) mod script;
 pub(in crate::migrate) mod step_log;
 pub(in crate::migrate) mod tenants;
+pub(in crate::migrate) mod together;
 pub(in crate::migrate) mod transactionality;
+pub(crate) mod unit;

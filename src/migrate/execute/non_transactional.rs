@@ -9,12 +9,13 @@
 //! see [`lock::steps_key`].
 
 use super::{
-    apply::{self, ApplyOutcome, LockWait, PollBackoff, Sessions, Unit},
     concurrent::{Concurrent, Outlook},
     guard::{self, Broken},
+    poll::PollBackoff,
     script::{self, Script, set_local},
     step_log::{self, Progress, STEPS_TABLE},
     transactionality::{checks_of_statements, is_setting, runs_alone, statements_within_a_transaction},
+    unit::{self, ApplyOutcome, LockWait, Sessions, Unit},
 };
 use crate::{
     db::{Operator, message},
@@ -169,7 +170,7 @@ impl Stepper<'_> {
         let digest = LedgerDigest::of(&self.plan.applied);
         script.demand(&format!(
             "{} and {} = {}",
-            apply::in_schema(schema),
+            unit::in_schema(schema),
             ledger::digest_sql(schema),
             literal(digest.as_str())
         ));
@@ -499,7 +500,7 @@ impl Stepper<'_> {
         let role = self.owner.map_or(self.operator.facts().role.as_str(), Ident::as_str);
         format!(
             "{} and current_user::pg_catalog.text = {}::pg_catalog.text",
-            apply::in_schema(&self.plan.schema),
+            unit::in_schema(&self.plan.schema),
             literal(role)
         )
     }
@@ -581,7 +582,7 @@ impl Stepper<'_> {
                 );
                 Error::Unexpected { doing, found }
             }
-            (Some(Part::Place), _) if is_demand(&refused) => apply::left_the_schema(doing, self.file),
+            (Some(Part::Place), _) if is_demand(&refused) => unit::left_the_schema(doing, self.file),
             (Some(Part::Ledger), _) if refused.source.as_db_error().is_some_and(row_check::is_refusal) => {
                 let table = self.plan.schema.qualified(ledger::LEDGER_TABLE);
                 Error::Migration(MigrationError::RowNotWritten { table, source: Some(refused.source.into()) })

@@ -1,7 +1,6 @@
 //! Carries a plan of everything out: the shared schema first, then the tenants, several at once.
 
 use super::{
-    apply::{LedgerPresence, LockWait},
     attempt::{self, AttemptOutcome},
     bind::{self, Unbound},
     observer::Observer,
@@ -9,6 +8,7 @@ use super::{
     report::{Outcome, RunReport, RunStart, SchemaOutcome},
     report_sink::ReportSink,
     tenants::{Job, TenantMigration},
+    unit::{LedgerPresence, LockWait},
 };
 use crate::{
     db::Operator,

@@ -1,7 +1,7 @@
 //! Beside the migrations of one schema: whoever changes a schema or compares it waits for its migration lock, and then tries
 //! the lock of a migration that runs without a transaction ([`lock::steps_key`]), which nobody waits for in the server.
 
-use super::{apply::PollBackoff, script::demand};
+use super::{poll::PollBackoff, script::demand};
 use crate::{
     db::{
         Operator,

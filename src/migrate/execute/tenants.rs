@@ -1,11 +1,11 @@
 //! The tenants of a run: what one attempt at one of them does, and what is reported of it.
 
 use super::{
-    apply::{LedgerPresence, LockWait},
     attempt::{self, AttemptOutcome, Task},
     options::RunOptions,
     report::{Outcome, SchemaOutcome},
     report_sink::ReportSink,
+    unit::{LedgerPresence, LockWait},
 };
 use crate::{
     db::Operator,

@@ -11,7 +11,7 @@ use crate::{
     ident::{Ident, SchemaName},
     migrate::{
         encodable,
-        execute::{apply::LedgerPresence, bind::Unbound},
+        execute::{bind::Unbound, unit::LedgerPresence},
         fileset::FleetFiles,
         ledger::{self, Applied},
         migrations::Migrations,

@@ -16,8 +16,10 @@ pub(crate) use record::{OWN_NAME, Snapshot, given, is_denied, is_missing_table, 
 
 use super::{
     execute::{
-        apply::{self, ApplyOutcome, LedgerPresence, LockWait, Purpose, Sessions, Unit},
+        apply,
         grouping::Grouping,
+        together,
+        unit::{ApplyOutcome, LedgerPresence, LockWait, Purpose, Sessions, Unit},
     },
     migrations::Migrations,
     plan::{Plan, Target, plan},
@@ -254,7 +256,7 @@ async fn at_once(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) -> Re
         purpose: Purpose::RollBack { observe: &observe, wanted },
         files: None,
     };
-    let answer = apply::observe(operator, &unit).await?;
+    let answer = together::observe(operator, &unit).await?;
     observed(record::snapshots(&answer), wanted, schema)
 }
 

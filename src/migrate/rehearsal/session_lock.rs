@@ -8,7 +8,7 @@ use crate::{
     error::{Error, MigrationError, Result, while_doing},
     fleet::interrupt::Interrupt,
     ident::SchemaName,
-    migrate::execute::apply::PollBackoff,
+    migrate::execute::poll::PollBackoff,
 };
 use std::time::Instant;
 
