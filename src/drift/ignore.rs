@@ -2,7 +2,7 @@
 //! there are those of this file, for the ledgers of other tools.
 
 use super::{
-    compare::Catalogue,
+    objects::Catalogue,
     report::{Change, Difference, DriftReport, IgnoredDifference},
 };
 use crate::{config::IgnoreRule, ident::SchemaName};

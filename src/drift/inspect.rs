@@ -1,6 +1,6 @@
 //! One schema, its ledger and its role, while no migration of it can run.
 
-use super::compare::Catalogue;
+use super::objects::Catalogue;
 use crate::{
     catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql, settings_sql},
     db::{Operator, message::Answer, milliseconds},

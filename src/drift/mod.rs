@@ -32,6 +32,7 @@ mod ignore;
 mod inspect;
 mod judge;
 mod login_rights;
+mod objects;
 mod partitions;
 mod reference;
 mod report;

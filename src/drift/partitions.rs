@@ -1,7 +1,7 @@
 //! Partitions that no migration made, of tables that the migrations partition: a clock, pg_partman or a person makes them, as
 //! rows are made. They are no drift as long as they open nothing that their table does not.
 
-use super::compare::{Catalogue, Facts, Key};
+use super::objects::{Catalogue, Facts, Key};
 
 /// What is compared of a partition's own, and not enforced by the server.
 const OWN_KINDS: [&str; 3] = ["trigger", "rule", "policy"];

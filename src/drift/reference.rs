@@ -3,7 +3,7 @@
 //! Nothing of the user's is run to compare. Only the adoption of a shared schema that cgk never migrated has no record to go
 //! by: there the files are run in an empty schema of a transaction that is rolled back.
 
-use super::compare::Catalogue;
+use super::objects::Catalogue;
 use crate::{
     access::isolation,
     catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql, settings_sql},

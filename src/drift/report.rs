@@ -1,6 +1,5 @@
 //! What a comparison found.
 
-use super::fix::Phase;
 use crate::{config::IgnoreRule, ident::SchemaName, migration::MigrationId, slug::TenantSlug, tenant::StrangeRow};
 use std::fmt;
 
@@ -139,6 +138,36 @@ pub struct Difference {
     pub fix: Vec<FixStatement>,
     /// What in the files may have made the difference, where nobody need have: a clock or a random value. A likely cause, no proof.
     pub note: Option<String>,
+}
+
+/// When a statement is run: what others need comes first, what needs nothing any more is dropped last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    #[default]
+    Roles,
+    /// Triggers, rules, policies, views, constraints and indexes that go or are made again.
+    DropDependents,
+    Types,
+    Sequences,
+    /// Functions that name no table that is missing.
+    Functions,
+    Tables,
+    Columns,
+    /// Functions that name a table.
+    LateFunctions,
+    Keys,
+    Checks,
+    Indexes,
+    Partitions,
+    ForeignKeys,
+    Views,
+    Triggers,
+    Settings,
+    Owners,
+    Grants,
+    Comments,
+    /// Tables, columns, functions, sequences and types that no migration gives.
+    DropObjects,
 }
 
 /// One statement of a [`Difference::fix`].

@@ -4,7 +4,7 @@
 //! That is a likely cause and no proof, so the difference stays one.
 
 use super::{
-    compare::{Catalogue, Key},
+    objects::{Catalogue, Key},
     report::{Change, Difference},
 };
 use crate::migrate::MigrationFile;

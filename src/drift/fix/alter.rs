@@ -1,8 +1,10 @@
 //! What changes one thing about an object that is there.
 
-use super::{FixStatement, Phase, address, column, create, fact, function, grants, own, remove, run};
+use super::{
+    FixStatement, Phase, address, column, create, fact, function, grants, own, remove, run, sequence, table, trimmings,
+};
 use crate::{
-    drift::compare::{Catalogue, Facts, Key},
+    drift::objects::{Catalogue, Facts, Key},
     ident::quoted,
 };
 
@@ -11,17 +13,17 @@ pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalog
     let (Some(wanted), Some(held)) = (given.objects.get(key), found.objects.get(key)) else { return Vec::new() };
     match aspect {
         "grants" => return grants::changes(key, fact(wanted, aspect), fact(held, aspect)),
-        "comment" => return create::comment(key, fact(wanted, aspect), given).into_iter().collect(),
+        "comment" => return trimmings::comment(key, fact(wanted, aspect), given).into_iter().collect(),
         "owner" => {
             let owner = fact(wanted, aspect).unwrap_or("the schema's");
-            return address(key).map(|(kind, name)| create::owned(kind, &name, owner)).into_iter().collect();
+            return address(key).map(|(kind, name)| trimmings::owned(kind, &name, owner)).into_iter().collect();
         }
         _ => {}
     }
     match key.kind.as_str() {
         "column" => column::aspect(key, aspect, given, found),
-        "table" => table_aspect(key, aspect, wanted, held, given),
-        "sequence" => sequence(key, aspect, wanted),
+        "table" => table::aspect(key, aspect, wanted, held, given),
+        "sequence" => sequence_aspect(key, aspect, wanted),
         "view" | "materialized view" => view(key, aspect, given, found),
         "constraint" => constraint(key, aspect, wanted, held, given, found),
         "index" => index(key, aspect, wanted, held, found),
@@ -37,7 +39,7 @@ pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalog
             let target = fact(wanted, aspect).unwrap_or("-1");
             vec![run(Phase::Settings, format!("alter statistics {} set statistics {target}", own(&key.name)))]
         }
-        "function" | "procedure" => function::replace(key, given, found),
+        "function" | "procedure" => replace_function(key, given, found),
         "type" => labels(key, wanted, held),
         "domain" => domain(key, aspect, wanted),
         _ => Vec::new(),
@@ -53,97 +55,7 @@ fn again(key: &Key, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     }
 }
 
-/// Something about a table; `given` finds the index of a replica identity.
-pub(super) fn table_aspect(
-    key: &Key,
-    aspect: &str,
-    wanted: &Facts,
-    held: &Facts,
-    given: &Catalogue,
-) -> Vec<FixStatement> {
-    let name = own(&key.name);
-    let alter = |clause: String| vec![run(Phase::Settings, format!("alter table {name} {clause}"))];
-    match aspect {
-        "logging" => alter(format!("set {}", fact(wanted, aspect).unwrap_or("logged"))),
-        "row security" => {
-            let wanted = fact(wanted, aspect).unwrap_or("off");
-            let enable = if wanted.starts_with("on") { "enable" } else { "disable" };
-            let force = if wanted.ends_with("forced") { "force" } else { "no force" };
-            alter(format!("{enable} row level security, {force} row level security"))
-        }
-        "replica identity" => match fact(wanted, aspect) {
-            Some("index") => match given.replica_index_of(&key.name) {
-                Some(index) => alter(format!("replica identity using index {}", quoted(index))),
-                None => Vec::new(),
-            },
-            other => alter(format!("replica identity {}", other.unwrap_or("default"))),
-        },
-        "options" => alter(column::option_clause(fact(wanted, aspect), fact(held, aspect))),
-        "toast options" => {
-            let prefixed = |list: Option<&str>| {
-                list.map(|list| list.split(", ").map(|one| format!("toast.{one}")).collect::<Vec<_>>().join(", "))
-            };
-            let (wanted, held) = (prefixed(fact(wanted, aspect)), prefixed(fact(held, aspect)));
-            alter(column::option_clause(wanted.as_deref(), held.as_deref()))
-        }
-        "tablespace" => alter(format!("set tablespace {}", quoted(fact(wanted, aspect).unwrap_or("pg_default")))),
-        "access method" => alter(format!("set access method {}", quoted(fact(wanted, aspect).unwrap_or("heap")))),
-        "publications" => publications(&name, fact(wanted, aspect), fact(held, aspect)),
-        "detach pending" => match fact(held, "inherits") {
-            Some(parent) => {
-                vec![run(Phase::DropDependents, format!("alter table {parent} detach partition {name} finalize"))]
-            }
-            None => Vec::new(),
-        },
-        "partition" | "inherits" => parents(&name, wanted, held),
-        _ => Vec::new(),
-    }
-}
-
-/// What a table inherits from, or is a partition of.
-fn parents(name: &str, wanted: &Facts, held: &Facts) -> Vec<FixStatement> {
-    let mut all = Vec::new();
-    let pair =
-        |facts: &Facts| (fact(facts, "inherits").map(str::to_owned), fact(facts, "partition").map(str::to_owned));
-    match pair(held) {
-        (Some(parent), Some(_)) => {
-            all.push(run(Phase::DropDependents, format!("alter table {parent} detach partition {name}")));
-        }
-        (Some(parents), None) => all.extend(
-            parents
-                .split(", ")
-                .map(|parent| run(Phase::DropDependents, format!("alter table {name} no inherit {parent}"))),
-        ),
-        _ => {}
-    }
-    match pair(wanted) {
-        (Some(parent), Some(bound)) => {
-            all.push(run(Phase::Partitions, format!("alter table {parent} attach partition {name} {bound}")));
-        }
-        (Some(parents), None) => all.extend(
-            parents.split(", ").map(|parent| run(Phase::Partitions, format!("alter table {name} inherit {parent}"))),
-        ),
-        _ => {}
-    }
-    all
-}
-
-/// None where a publication takes only some columns or rows.
-fn publications(name: &str, wanted: Option<&str>, held: Option<&str>) -> Vec<FixStatement> {
-    let list = |text: Option<&str>| text.map(|text| text.split(", ").map(str::to_owned).collect::<Vec<_>>());
-    let (wanted, held) = (list(wanted).unwrap_or_default(), list(held).unwrap_or_default());
-    if wanted.iter().chain(&held).any(|one| one.contains([' ', '('])) {
-        return Vec::new();
-    }
-    let one = |verb: &str, publication: &String| {
-        run(Phase::Settings, format!("alter publication {} {verb} table {name}", quoted(publication)))
-    };
-    let dropped = held.iter().filter(|publication| !wanted.contains(publication)).map(|p| one("drop", p));
-    let added = wanted.iter().filter(|publication| !held.contains(publication)).map(|p| one("add", p));
-    dropped.chain(added).collect()
-}
-
-fn sequence(key: &Key, aspect: &str, wanted: &Facts) -> Vec<FixStatement> {
+fn sequence_aspect(key: &Key, aspect: &str, wanted: &Facts) -> Vec<FixStatement> {
     let value = fact(wanted, aspect);
     let clause = match (aspect, value) {
         ("data type", Some(name)) => format!("as {name}"),
@@ -154,7 +66,7 @@ fn sequence(key: &Key, aspect: &str, wanted: &Facts) -> Vec<FixStatement> {
         ("cache", Some(value)) => format!("cache {value}"),
         ("cycle", Some(_)) => "cycle".into(),
         ("cycle", None) => "no cycle".into(),
-        ("owned by", Some(column)) => format!("owned by {}", create::owned_by(column)),
+        ("owned by", Some(column)) => format!("owned by {}", sequence::owned_by(column)),
         ("owned by", None) => "owned by none".into(),
         ("logging", Some(_)) => "set unlogged".into(),
         ("logging", None) => "set logged".into(),
@@ -297,4 +209,20 @@ fn domain(key: &Key, aspect: &str, wanted: &Facts) -> Vec<FixStatement> {
         _ => return Vec::new(),
     };
     vec![run(Phase::Settings, format!("alter domain {} {clause}", own(&key.name)))]
+}
+
+/// What makes a function that is there the one that is given.
+fn replace_function(key: &Key, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
+    let Some(create) = function::create(key, given) else { return Vec::new() };
+    let (wanted, held) = (&given.objects[key], &found.objects[key]);
+    // The server refuses these to CREATE OR REPLACE.
+    if !["returns", "arguments"].iter().any(|aspect| wanted.get(*aspect) != held.get(*aspect)) {
+        return vec![create];
+    }
+    let Some(name) = function::name(key) else { return Vec::new() };
+    let drop = run(Phase::DropDependents, format!("drop {} {name}", key.kind))
+        .noting("the function is recreated; drop the objects that use it first");
+    let mut all = vec![drop, create];
+    all.extend(trimmings::of_new(key, given));
+    all
 }

@@ -1,8 +1,8 @@
 //! Columns of tables and attributes of composite types.
 
-use super::{FixStatement, Phase, create, fact, lose, own, run};
+use super::{FixStatement, Phase, fact, lose, own, run, sequence};
 use crate::{
-    drift::compare::{Catalogue, Facts, Key},
+    drift::objects::{Catalogue, Facts, Key},
     ident::quoted,
 };
 
@@ -90,7 +90,7 @@ fn generation(text: &str) -> String {
 fn identity_options(key: &Key, given: &Catalogue) -> String {
     match given.sequence_of(&key.parent, &key.name) {
         Some((name, facts)) => {
-            format!(" (sequence name {}{})", own(name), create::sequence_options(facts))
+            format!(" (sequence name {}{})", own(name), sequence::options(facts))
         }
         None => String::new(),
     }

@@ -1,9 +1,9 @@
 //! What makes an object that is missing.
 
-use super::{FixStatement, OWNER, Phase, address, column, commented, fact, function, grants, own, run};
+use super::{FixStatement, Phase, column, fact, function, grants, own, run, sequence, table, trimmings};
 use crate::{
-    drift::compare::{Catalogue, Facts, Key},
-    ident::{literal, quoted},
+    drift::objects::{Catalogue, Facts, Key},
+    ident::quoted,
 };
 
 /// The statements for an object that the migrations give, with all that hangs on it. `found` is what is there, where
@@ -11,10 +11,10 @@ use crate::{
 pub(super) fn object(key: &Key, given: &Catalogue, found: Option<&Catalogue>) -> Vec<FixStatement> {
     let Some(facts) = given.objects.get(key) else { return Vec::new() };
     let mut all = match key.kind.as_str() {
-        "table" => table(key, facts, given),
+        "table" => new_table(key, facts, given),
         "view" | "materialized view" => relation_by_definition(key, facts),
         "column" => column::missing(key, facts, given, found),
-        "sequence" => sequence(key, facts, given),
+        "sequence" => sequence::create(key, facts, given),
         "constraint" => constraint(key, facts, given).into_iter().collect(),
         "index" => index(key, facts),
         "trigger" => trigger(key, facts, given),
@@ -30,7 +30,7 @@ pub(super) fn object(key: &Key, given: &Catalogue, found: Option<&Catalogue>) ->
     if all.is_empty() {
         return all;
     }
-    all.extend(trimmings(key, given));
+    all.extend(trimmings::of_new(key, given));
     if matches!(key.kind.as_str(), "table" | "view" | "materialized view" | "domain") {
         for hanging in given.objects.keys().filter(|other| other.parent == key.name && other.kind != "column") {
             let index_of_constraint = hanging.kind == "index" && !given.objects[hanging].contains_key("definition");
@@ -47,29 +47,7 @@ pub(super) fn object(key: &Key, given: &Catalogue, found: Option<&Catalogue>) ->
     all
 }
 
-/// Owner, rights and comment of a new object.
-pub(super) fn trimmings(key: &Key, given: &Catalogue) -> Vec<FixStatement> {
-    let Some(facts) = given.objects.get(key) else { return Vec::new() };
-    let mut all = Vec::new();
-    if let (Some(owner), Some((kind, name))) = (fact(facts, "owner"), address(key)) {
-        all.extend(Some(owned(kind, &name, owner)).filter(|_| owner != "the schema's"));
-    }
-    all.extend(grants::of_new(key, fact(facts, "grants")));
-    all.extend(comment(key, fact(facts, "comment"), given).filter(|_| facts.contains_key("comment")));
-    all
-}
-
-pub(super) fn owned(kind: &str, name: &str, owner: &str) -> FixStatement {
-    let owner = if owner == "the schema's" { OWNER.to_owned() } else { quoted(owner) };
-    run(Phase::Owners, format!("alter {kind} {name} owner to {owner}"))
-}
-
-pub(super) fn comment(key: &Key, text: Option<&str>, catalogue: &Catalogue) -> Option<FixStatement> {
-    let text = text.map_or_else(|| "null".into(), literal);
-    Some(run(Phase::Comments, format!("comment on {} is {text}", commented(key, catalogue)?)))
-}
-
-fn table(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
+fn new_table(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
     let name = own(&key.name);
     let columns = given.columns_of(&key.name);
     let lines: Vec<String> = columns
@@ -104,13 +82,13 @@ fn table(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
     }
     for aspect in ["row security", "replica identity", "toast options", "publications"] {
         if facts.contains_key(aspect) && !(aspect == "row security" && fact(facts, aspect) == Some("off")) {
-            all.extend(super::alter::table_aspect(key, aspect, facts, &Facts::new(), given));
+            all.extend(table::aspect(key, aspect, facts, &Facts::new(), given));
         }
     }
     for column in columns {
         let key = Key { kind: "column".into(), parent: key.name.clone(), name: column };
         all.extend(column::trimmings(&key, given));
-        all.extend(trimmings(&key, given));
+        all.extend(trimmings::of_new(&key, given));
     }
     all
 }
@@ -122,51 +100,6 @@ pub(super) fn relation_by_definition(key: &Key, facts: &Facts) -> Vec<FixStateme
     let options = fact(facts, "options").map(|options| format!(" with ({options})")).unwrap_or_default();
     let definition = definition.trim().trim_end_matches(';');
     vec![run(Phase::Views, format!("create {replace}{} {}{options} as\n{definition}", key.kind, own(&key.name)))]
-}
-
-/// The options of a sequence, for CREATE SEQUENCE and for an identity column.
-pub(super) fn sequence_options(facts: &Facts) -> String {
-    let mut sql = String::new();
-    for (aspect, word) in [
-        ("increment", "increment by"),
-        ("minimum", "minvalue"),
-        ("maximum", "maxvalue"),
-        ("start", "start with"),
-        ("cache", "cache"),
-    ] {
-        if let Some(value) = fact(facts, aspect) {
-            sql.push_str(&format!(" {word} {value}"));
-        }
-    }
-    sql.push_str(if fact(facts, "cycle").is_some() { " cycle" } else { " no cycle" });
-    sql
-}
-
-/// `table.column` of a sequence that belongs to one.
-pub(super) fn owned_by(column: &str) -> String {
-    match column.split_once('.') {
-        Some((table, column)) => format!("{}.{}", own(table), quoted(column)),
-        None => "none".into(),
-    }
-}
-
-fn sequence(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
-    // An identity column makes its own.
-    if given.identity_of(key).is_some() {
-        return Vec::new();
-    }
-    let name = own(&key.name);
-    let mut sql = format!("create sequence {name}");
-    if let Some(data_type) = fact(facts, "data type") {
-        sql.push_str(&format!(" as {data_type}"));
-    }
-    sql.push_str(&sequence_options(facts));
-    let mut all =
-        vec![run(Phase::Sequences, sql).noting("a new sequence starts at 1: set it above the existing values")];
-    if let Some(column) = fact(facts, "owned by") {
-        all.push(run(Phase::LateFunctions, format!("alter sequence {name} owned by {}", owned_by(column))));
-    }
-    all
 }
 
 pub(super) fn constraint(key: &Key, facts: &Facts, catalogue: &Catalogue) -> Option<FixStatement> {

@@ -2,7 +2,7 @@
 
 use super::{FixStatement, Phase, SCHEMA, fact, own, run};
 use crate::{
-    drift::compare::{Catalogue, Facts, Key},
+    drift::objects::{Catalogue, Facts, Key},
     ident::{literal, quoted},
 };
 
@@ -121,22 +121,6 @@ fn dollar_quoted(body: &str) -> String {
     let tag = (0..).map(|n| if n == 0 { "$cgk$".to_owned() } else { format!("$cgk{n}$") });
     let tag = tag.into_iter().find(|tag| !body.contains(tag.trim_end_matches('$'))).unwrap_or_default();
     format!("{tag}{body}{tag}")
-}
-
-/// What makes a function that is there the one that is given.
-pub(super) fn replace(key: &Key, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
-    let Some(create) = create(key, given) else { return Vec::new() };
-    let (wanted, held) = (&given.objects[key], &found.objects[key]);
-    // The server refuses these to CREATE OR REPLACE.
-    if !["returns", "arguments"].iter().any(|aspect| wanted.get(*aspect) != held.get(*aspect)) {
-        return vec![create];
-    }
-    let Some(name) = name(key) else { return Vec::new() };
-    let drop = run(Phase::DropDependents, format!("drop {} {name}", key.kind))
-        .noting("the function is recreated; drop the objects that use it first");
-    let mut all = vec![drop, create];
-    all.extend(super::create::trimmings(key, given));
-    all
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What is to be granted and revoked, of lists such as `everyone: select; bob: insert and to pass that on, select`.
 
 use super::{FixStatement, Phase, ROLE, SCHEMA, function, own, run};
-use crate::{drift::compare::Key, ident::quoted};
+use crate::{drift::objects::Key, ident::quoted};
 use std::collections::{BTreeMap, BTreeSet};
 
 const PASSING_ON: &str = " and to pass that on";

@@ -12,10 +12,13 @@ mod function;
 mod grants;
 mod remove;
 mod script;
+mod sequence;
+mod table;
+mod trimmings;
 
 use super::{
-    compare::{Catalogue, Facts, Key},
-    report::{Change, Difference, FixStatement},
+    objects::{Catalogue, Facts, Key},
+    report::{Change, Difference, FixStatement, Phase},
 };
 use crate::ident::{Ident, RoleName, SchemaName, quoted};
 
@@ -24,36 +27,6 @@ use crate::ident::{Ident, RoleName, SchemaName, quoted};
 const SCHEMA: &str = "\u{f8f0}";
 const ROLE: &str = "\u{f8f1}";
 const OWNER: &str = "\u{f8f2}";
-
-/// When a statement is run: what others need comes first, what needs nothing any more is dropped last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
-    #[default]
-    Roles,
-    /// Triggers, rules, policies, views, constraints and indexes that go or are made again.
-    DropDependents,
-    Types,
-    Sequences,
-    /// Functions that name no table that is missing.
-    Functions,
-    Tables,
-    Columns,
-    /// Functions that name a table.
-    LateFunctions,
-    Keys,
-    Checks,
-    Indexes,
-    Partitions,
-    ForeignKeys,
-    Views,
-    Triggers,
-    Settings,
-    Owners,
-    Grants,
-    Comments,
-    /// Tables, columns, functions, sequences and types that no migration gives.
-    DropObjects,
-}
 
 /// The statements for one difference. Empty where none are known.
 pub(super) fn statements(key: &Key, change: &Change, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
@@ -144,21 +117,4 @@ fn address(key: &Key) -> Option<(&'static str, String)> {
         _ => return None,
     };
     Some((kind, own(&key.name)))
-}
-
-/// `on` and the object, for a comment.
-fn commented(key: &Key, catalogue: &Catalogue) -> Option<String> {
-    let on_table = |kind: &str| format!("{kind} {} on {}", quoted(&key.name), own(&key.parent));
-    Some(match key.kind.as_str() {
-        "column" => format!("column {}.{}", own(&key.parent), quoted(&key.name)),
-        "trigger" | "rule" | "policy" => on_table(&key.kind),
-        "constraint" if catalogue.is_domain(&key.parent) => {
-            format!("constraint {} on domain {}", quoted(&key.name), own(&key.parent))
-        }
-        "constraint" => on_table("constraint"),
-        _ => {
-            let (kind, name) = address(key)?;
-            format!("{kind} {name}")
-        }
-    })
 }

@@ -2,7 +2,7 @@
 
 use super::{FixStatement, Phase, SCHEMA, address, fact, grants, lose, own, run};
 use crate::{
-    drift::compare::{Catalogue, Key},
+    drift::objects::{Catalogue, Key},
     ident::quoted,
 };
 

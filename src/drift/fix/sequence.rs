@@ -1,0 +1,52 @@
+//! Sequences, and those of identity columns.
+
+use super::{FixStatement, Phase, fact, own, run};
+use crate::{
+    drift::objects::{Catalogue, Facts, Key},
+    ident::quoted,
+};
+
+/// None for the sequence of an identity column, which makes its own.
+pub(super) fn create(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
+    if given.identity_of(key).is_some() {
+        return Vec::new();
+    }
+    let name = own(&key.name);
+    let mut sql = format!("create sequence {name}");
+    if let Some(data_type) = fact(facts, "data type") {
+        sql.push_str(&format!(" as {data_type}"));
+    }
+    sql.push_str(&options(facts));
+    let mut all =
+        vec![run(Phase::Sequences, sql).noting("a new sequence starts at 1: set it above the existing values")];
+    if let Some(column) = fact(facts, "owned by") {
+        all.push(run(Phase::LateFunctions, format!("alter sequence {name} owned by {}", owned_by(column))));
+    }
+    all
+}
+
+/// The options of a sequence, for CREATE SEQUENCE and for an identity column.
+pub(super) fn options(facts: &Facts) -> String {
+    let mut sql = String::new();
+    for (aspect, word) in [
+        ("increment", "increment by"),
+        ("minimum", "minvalue"),
+        ("maximum", "maxvalue"),
+        ("start", "start with"),
+        ("cache", "cache"),
+    ] {
+        if let Some(value) = fact(facts, aspect) {
+            sql.push_str(&format!(" {word} {value}"));
+        }
+    }
+    sql.push_str(if fact(facts, "cycle").is_some() { " cycle" } else { " no cycle" });
+    sql
+}
+
+/// `table.column` of a sequence that belongs to one.
+pub(super) fn owned_by(column: &str) -> String {
+    match column.split_once('.') {
+        Some((table, column)) => format!("{}.{}", own(table), quoted(column)),
+        None => "none".into(),
+    }
+}

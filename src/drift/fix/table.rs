@@ -1,0 +1,91 @@
+//! Something about a table that is there.
+
+use super::{FixStatement, Phase, column, fact, own, run};
+use crate::{
+    drift::objects::{Catalogue, Facts, Key},
+    ident::quoted,
+};
+
+/// One aspect of a table; `given` finds the index of a replica identity.
+pub(super) fn aspect(key: &Key, aspect: &str, wanted: &Facts, held: &Facts, given: &Catalogue) -> Vec<FixStatement> {
+    let name = own(&key.name);
+    let alter = |clause: String| vec![run(Phase::Settings, format!("alter table {name} {clause}"))];
+    match aspect {
+        "logging" => alter(format!("set {}", fact(wanted, aspect).unwrap_or("logged"))),
+        "row security" => {
+            let wanted = fact(wanted, aspect).unwrap_or("off");
+            let enable = if wanted.starts_with("on") { "enable" } else { "disable" };
+            let force = if wanted.ends_with("forced") { "force" } else { "no force" };
+            alter(format!("{enable} row level security, {force} row level security"))
+        }
+        "replica identity" => match fact(wanted, aspect) {
+            Some("index") => match given.replica_index_of(&key.name) {
+                Some(index) => alter(format!("replica identity using index {}", quoted(index))),
+                None => Vec::new(),
+            },
+            other => alter(format!("replica identity {}", other.unwrap_or("default"))),
+        },
+        "options" => alter(column::option_clause(fact(wanted, aspect), fact(held, aspect))),
+        "toast options" => {
+            let prefixed = |list: Option<&str>| {
+                list.map(|list| list.split(", ").map(|one| format!("toast.{one}")).collect::<Vec<_>>().join(", "))
+            };
+            let (wanted, held) = (prefixed(fact(wanted, aspect)), prefixed(fact(held, aspect)));
+            alter(column::option_clause(wanted.as_deref(), held.as_deref()))
+        }
+        "tablespace" => alter(format!("set tablespace {}", quoted(fact(wanted, aspect).unwrap_or("pg_default")))),
+        "access method" => alter(format!("set access method {}", quoted(fact(wanted, aspect).unwrap_or("heap")))),
+        "publications" => publications(&name, fact(wanted, aspect), fact(held, aspect)),
+        "detach pending" => match fact(held, "inherits") {
+            Some(parent) => {
+                vec![run(Phase::DropDependents, format!("alter table {parent} detach partition {name} finalize"))]
+            }
+            None => Vec::new(),
+        },
+        "partition" | "inherits" => parents(&name, wanted, held),
+        _ => Vec::new(),
+    }
+}
+
+/// What a table inherits from, or is a partition of.
+fn parents(name: &str, wanted: &Facts, held: &Facts) -> Vec<FixStatement> {
+    let mut all = Vec::new();
+    let pair =
+        |facts: &Facts| (fact(facts, "inherits").map(str::to_owned), fact(facts, "partition").map(str::to_owned));
+    match pair(held) {
+        (Some(parent), Some(_)) => {
+            all.push(run(Phase::DropDependents, format!("alter table {parent} detach partition {name}")));
+        }
+        (Some(parents), None) => all.extend(
+            parents
+                .split(", ")
+                .map(|parent| run(Phase::DropDependents, format!("alter table {name} no inherit {parent}"))),
+        ),
+        _ => {}
+    }
+    match pair(wanted) {
+        (Some(parent), Some(bound)) => {
+            all.push(run(Phase::Partitions, format!("alter table {parent} attach partition {name} {bound}")));
+        }
+        (Some(parents), None) => all.extend(
+            parents.split(", ").map(|parent| run(Phase::Partitions, format!("alter table {name} inherit {parent}"))),
+        ),
+        _ => {}
+    }
+    all
+}
+
+/// None where a publication takes only some columns or rows.
+fn publications(name: &str, wanted: Option<&str>, held: Option<&str>) -> Vec<FixStatement> {
+    let list = |text: Option<&str>| text.map(|text| text.split(", ").map(str::to_owned).collect::<Vec<_>>());
+    let (wanted, held) = (list(wanted).unwrap_or_default(), list(held).unwrap_or_default());
+    if wanted.iter().chain(&held).any(|one| one.contains([' ', '('])) {
+        return Vec::new();
+    }
+    let one = |verb: &str, publication: &String| {
+        run(Phase::Settings, format!("alter publication {} {verb} table {name}", quoted(publication)))
+    };
+    let dropped = held.iter().filter(|publication| !wanted.contains(publication)).map(|p| one("drop", p));
+    let added = wanted.iter().filter(|publication| !held.contains(publication)).map(|p| one("add", p));
+    dropped.chain(added).collect()
+}

@@ -1,0 +1,252 @@
+//! What a schema holds: pure.
+
+use crate::{
+    catalogue,
+    db::message::Answer,
+    ident::SchemaName,
+    migrate::{LEDGER_TABLE, rehearsal::OWN_NAME},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Kind, parent and name of an object; the parent is empty for what stands by itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) kind: String,
+    pub(super) parent: String,
+    pub(super) name: String,
+}
+
+/// What is known of an object, by aspect.
+pub(super) type Facts = BTreeMap<String, String>;
+
+impl Key {
+    fn of(kind: &str, parent: &str, name: &str) -> Self {
+        Self { kind: kind.into(), parent: parent.into(), name: name.into() }
+    }
+}
+
+/// Everything that a schema holds, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Catalogue {
+    pub(super) objects: BTreeMap<Key, Facts>,
+    /// The columns of each table in their order.
+    pub(super) columns: BTreeMap<String, String>,
+}
+
+impl Catalogue {
+    /// The objects of an answer to the query of [`catalogue`].
+    pub(super) fn of(answer: &Answer) -> Self {
+        let mut catalogue = Self::default();
+        for [kind, parent, name, facts] in catalogue::objects(answer) {
+            catalogue.insert(kind, parent, name, facts);
+        }
+        catalogue
+    }
+
+    /// The objects of a record: kind, parent, name and facts of each.
+    pub(super) fn of_record(objects: &[String]) -> Self {
+        let mut catalogue = Self::default();
+        for row in objects.chunks_exact(4) {
+            catalogue.insert(&row[0], &row[1], &row[2], &row[3]);
+        }
+        catalogue
+    }
+
+    /// The same for one schema: a record does not know the schema's name where its objects hold it.
+    pub(super) fn for_schema(&self, schema: &SchemaName) -> Self {
+        let mut catalogue = self.clone();
+        for value in catalogue.objects.values_mut().flat_map(BTreeMap::values_mut) {
+            if value.contains(OWN_NAME) {
+                *value = value.replace(OWN_NAME, schema.as_str());
+            }
+        }
+        catalogue
+    }
+
+    /// Takes a row of the query.
+    pub(super) fn insert(&mut self, kind: &str, parent: &str, name: &str, facts: &str) {
+        if kind == "columns" {
+            self.columns.insert(parent.into(), facts.into());
+            return;
+        }
+        let facts = facts.split('\u{1f}').filter_map(|fact| fact.split_once('='));
+        let facts = facts.map(|(aspect, value)| (aspect.to_owned(), value.to_owned())).collect();
+        self.objects.insert(Key { kind: kind.into(), parent: parent.into(), name: name.into() }, facts);
+    }
+
+    /// The columns of a table, view or type in their order.
+    pub(super) fn columns_of(&self, relation: &str) -> Vec<String> {
+        // A name may itself hold the comma, and then the list is not taken apart right: only columns that are there count.
+        let list = self.columns.get(relation).map_or("", String::as_str);
+        let named = list.split(", ").map(ToOwned::to_owned);
+        named.filter(|name| self.objects.contains_key(&Key::of("column", relation, name))).collect()
+    }
+
+    /// Takes the order of a relation's columns from another catalogue.
+    pub(super) fn copy_columns(&mut self, relation: &str, from: &Self) {
+        if let Some(columns) = from.columns.get(relation) {
+            self.columns.insert(relation.to_owned(), columns.clone());
+        }
+    }
+
+    /// The kind of what stands by itself under a name.
+    pub(super) fn kind_of(&self, name: &str) -> Option<&str> {
+        const KINDS: [&str; 6] = ["table", "view", "materialized view", "foreign table", "type", "domain"];
+        KINDS.into_iter().find(|kind| self.objects.contains_key(&Key::of(kind, "", name)))
+    }
+
+    pub(super) fn is_domain(&self, name: &str) -> bool {
+        self.kind_of(name) == Some("domain")
+    }
+
+    pub(super) fn is_view(&self, name: &str) -> bool {
+        matches!(self.kind_of(name), Some("view" | "materialized view"))
+    }
+
+    /// The sequence that belongs to a column.
+    pub(super) fn sequence_of(&self, table: &str, column: &str) -> Option<(&str, &Facts)> {
+        let column = format!("{table}.{column}");
+        let owned = |(key, facts): &(&Key, &Facts)| key.kind == "sequence" && facts.get("owned by") == Some(&column);
+        self.objects.iter().find(owned).map(|(key, facts)| (key.name.as_str(), facts))
+    }
+
+    /// The identity column, if that is what a sequence belongs to.
+    pub(super) fn identity_of(&self, sequence: &Key) -> Option<&Facts> {
+        let (table, column) = self.objects.get(sequence)?.get("owned by")?.split_once('.')?;
+        self.objects.get(&Key::of("column", table, column)).filter(|facts| facts.contains_key("identity"))
+    }
+
+    /// The index that identifies a table's rows to a replica.
+    pub(super) fn replica_index_of(&self, table: &str) -> Option<&str> {
+        let is_it = |(key, facts): &(&Key, &Facts)| {
+            key.kind == "index" && key.parent == table && facts.contains_key("replica identity")
+        };
+        self.objects.iter().find(is_it).map(|(key, _)| key.name.as_str())
+    }
+
+    /// Whether a trigger of a table is not simply enabled.
+    pub(super) fn has_quiet_trigger(&self, table: &str) -> bool {
+        let is_quiet = |facts: &Facts| facts.get("state").is_some_and(|state| state != "enabled");
+        self.objects.iter().any(|(key, facts)| key.kind == "trigger" && key.parent == table && is_quiet(facts))
+    }
+
+    /// Leaves out what is not to be compared: a table of another tool, with all that hangs on it.
+    pub(super) fn forget_table(&mut self, table: &str) {
+        self.objects
+            .retain(|key, facts| table_of(key, facts) != table && !(key.parent.is_empty() && key.name == table));
+        self.columns.remove(table);
+    }
+
+    /// Takes a schema's own name out of the texts, where the server wrote it because the reader may not use the schema.
+    pub(super) fn unqualify(&mut self, schema: &str) {
+        let own = format!("{schema}.");
+        for value in self.objects.values_mut().flat_map(BTreeMap::values_mut) {
+            *value = without_word(value, &own);
+        }
+        let old = std::mem::take(&mut self.objects);
+        self.objects =
+            old.into_iter().map(|(key, facts)| (Key { name: without_word(&key.name, &own), ..key }, facts)).collect();
+    }
+
+    /// Leaves out of the shared schema what is no migration's business: the history of the runs, who may use it at all, and what single roles were
+    /// granted on its tables beyond what the migrations say, the services' logins above all.
+    pub(super) fn forget_what_is_no_migrations(&mut self, given: &mut Self) {
+        let own: Vec<String> =
+            self.objects.keys().filter(|key| key.kind == "table").map(|key| key.name.clone()).collect();
+        for table in own.iter().filter(|name| name.starts_with("cgk_")) {
+            self.forget_table(table);
+        }
+        // What setting up makes: functions, and the triggers on the registry.
+        let is_own = |key: &Key| match key.kind.as_str() {
+            "function" => {
+                ["cgk_database_tag()", "cgk_isolation_modes()", "cgk_guard_registry()"].contains(&key.name.as_str())
+            }
+            "trigger" => key.name.starts_with("cgk_registry_"),
+            _ => false,
+        };
+        given.objects.retain(|key, _| !is_own(key));
+        self.objects.retain(|key, _| !is_own(key));
+        given.objects.retain(|key, _| key.kind != "schema");
+        self.objects.retain(|key, _| key.kind != "schema");
+        // Rights to write the ledger belong to its owner alone.
+        let is_ledger = |key: &Key| key.kind == "table" && key.name == LEDGER_TABLE;
+        for (key, facts) in self.objects.iter_mut().filter(|(key, _)| !is_ledger(key)) {
+            let Some(grants) = facts.remove("grants") else { continue };
+            let known = given.objects.get(key).and_then(|facts| facts.get("grants")).map_or("", String::as_str);
+            let who = |held: &str| held.split(": ").next().unwrap_or_default().to_owned();
+            let known: BTreeSet<String> = known.split("; ").map(who).collect();
+            let kept: Vec<&str> =
+                grants.split("; ").filter(|held| held.starts_with("everyone:") || known.contains(&who(held))).collect();
+            if !kept.is_empty() {
+                facts.insert("grants".into(), kept.join("; "));
+            }
+        }
+        self.objects
+            .retain(|key, facts| key.kind != "default rights" || !facts.is_empty() || given.objects.contains_key(key));
+    }
+
+    /// Leaves out what the tenant's role may do, where there is no such role (yet).
+    pub(super) fn forget_grants_to_the_tenant(&mut self) {
+        self.objects.retain(|_, facts| {
+            if let Some(grants) = facts.remove("grants") {
+                let others: Vec<_> =
+                    grants.split("; ").filter(|held| !held.starts_with("the tenant's role:")).collect();
+                if !others.is_empty() {
+                    facts.insert("grants".into(), others.join("; "));
+                }
+            }
+            true
+        });
+        self.objects.retain(|key, facts| key.kind != "default rights" || !facts.is_empty());
+    }
+}
+
+/// The table that an object hangs on; empty where there is none.
+pub(super) fn table_of<'a>(key: &'a Key, facts: &'a BTreeMap<String, String>) -> &'a str {
+    let owner = facts.get("owned by").and_then(|column| column.split('.').next());
+    owner.unwrap_or(&key.parent)
+}
+
+/// A text without a word, where it is not the end of a longer one.
+fn without_word(text: &str, word: &str) -> String {
+    let mut parts = text.split(word);
+    let mut clean = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        if clean.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            clean.push_str(word);
+        }
+        clean.push_str(part);
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn catalogue(rows: &[(&str, &str, &str, &str)]) -> Catalogue {
+        let mut catalogue = Catalogue::default();
+        for (kind, parent, name, facts) in rows {
+            catalogue.insert(kind, parent, name, &facts.replace('|', "\u{1f}"));
+        }
+        catalogue
+    }
+
+    #[test]
+    fn the_own_schema_is_taken_out_as_a_whole_word() {
+        assert_eq!(
+            without_word("tenant_a.x + my_tenant_a.y + tenant_ab.z + (tenant_a.f())", "tenant_a."),
+            "x + my_tenant_a.y + tenant_ab.z + (f())"
+        );
+    }
+
+    #[test]
+    fn grants_to_the_tenant_can_be_left_out() {
+        let mut some = catalogue(&[
+            ("table", "", "t", "grants=bob: select; the tenant's role: select"),
+            ("default rights", "", "tables", "grants=the tenant's role: select"),
+        ]);
+        some.forget_grants_to_the_tenant();
+        assert_eq!(some, catalogue(&[("table", "", "t", "grants=bob: select")]));
+    }
+}
