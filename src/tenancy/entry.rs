@@ -7,7 +7,6 @@ use super::{
     pooled,
     protocol::{Nonce, begin, begin_locked, demand_same},
     scope::Scope,
-    shared::Shared,
 };
 use crate::{
     config::{Config, Pooling},
@@ -145,14 +144,13 @@ impl Entry {
 pub(super) struct Exit(Message);
 
 impl Exit {
-    /// Writes everything that leaves the scope with a commit.
+    /// Writes everything that leaves the scope with a commit, behind the scope's guard.
     ///
     /// # Errors
     ///
     /// The connection was gone before anything was written.
-    pub(super) async fn send(shared: &Shared, nonce: Nonce) -> Result<Self, Error> {
-        let sql = exit::commit(&shared.scope.guard(nonce), shared.pooling);
-        Message::send(shared.lease.connection().client(), &sql).await.map(Self)
+    pub(super) async fn send(lease: &Lease, guard: &str, pooling: Pooling) -> Result<Self, Error> {
+        Message::send(lease.connection().client(), &exit::commit(guard, pooling)).await.map(Self)
     }
 
     /// Waits for the answer.

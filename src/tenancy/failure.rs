@@ -1,6 +1,6 @@
 //! Which failure has aborted a transaction.
 
-use super::retry::is_conflict;
+use super::conflict::is_conflict;
 use std::{
     future::Future,
     sync::{Mutex, MutexGuard, PoisonError},

@@ -1,6 +1,7 @@
 //! The transaction that sees one tenant and nothing else.
 
 mod body;
+mod conflict;
 mod context_tenant;
 mod create_rights;
 mod current;
@@ -25,11 +26,13 @@ mod scope;
 mod service;
 mod session;
 mod shared;
+mod shared_statements;
 mod single;
 mod statement_form;
 mod statements;
 mod stream;
 mod tx;
+mod tx_statements;
 
 pub use body::{PlatformFn, PlatformFnMany, TenantFn, TenantFnMany};
 pub use context_tenant::ContextTenant;

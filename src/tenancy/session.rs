@@ -2,6 +2,7 @@
 
 use super::{
     Db, TxOptions,
+    conflict::undone_by_server,
     current::{HeldConnections, TaskContext, current_tenant},
     diagnosis::{diagnose, diagnose_platform},
     entry::{Entry, Exit},
@@ -9,7 +10,6 @@ use super::{
     failure::Aborted,
     lease::Lease,
     protocol::{Nonce, TenantTarget},
-    retry::undone_by_server,
     scope::{PlatformTarget, Scope},
     shared::Shared,
 };
@@ -272,7 +272,7 @@ async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
         return Err(error);
     }
     let flight = shared.lease.begin_statement();
-    let exit = match Exit::send(&shared, nonce).await {
+    let exit = match Exit::send(&shared.lease, &shared.scope.guard(nonce), shared.pooling).await {
         Ok(exit) => exit,
         // Not even sent: the connection was gone before, and the transaction with it.
         Err(source) => {

@@ -362,7 +362,8 @@ impl Session {
             Poll::Ready(Ok(value)) => Either::Left(std::future::ready(Ok(value))),
             Poll::Pending => Either::Right(work),
         };
-        let exit = Exit::send(&self.shared, self.nonce).await;
+        let guard = self.shared.scope.guard(self.nonce);
+        let exit = Exit::send(&self.shared.lease, &guard, self.shared.pooling).await;
         // Read in the order of the wire: the driver stops reading when an earlier answer is not taken.
         let (_, outcome) = futures_util::future::join(self.shared.entered(), outcome).await;
         let (departure, behind) = match exit {

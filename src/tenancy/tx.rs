@@ -1,19 +1,7 @@
 //! The transactions that closures are given.
 
-use super::{
-    row::FromRow,
-    savepoint::Savepoint,
-    scope::Scope,
-    shared::Shared,
-    statements::{StatementFuture, Statements, statements},
-    stream::{BinaryCopyIn, BinaryCopyOut, CopyIn, CopyOut, Rows},
-};
+use super::{scope::Scope, shared::Shared};
 use crate::{error::Result, slug::TenantSlug, tenant::OrganizationId};
-use bytes::Buf;
-use tokio_postgres::{
-    Row,
-    types::{ToSql, Type},
-};
 
 /// A transaction that sees one tenant and nothing else.
 ///
@@ -24,9 +12,9 @@ use tokio_postgres::{
 /// Through a transaction pooler (`pooled = true`) only [`query_typed`](Self::query_typed) and
 /// [`execute_typed`](Self::execute_typed) work: a named prepared statement may meet another client's of the same name there.
 pub struct TenantTx<'c> {
-    shared: &'c Shared,
+    pub(super) shared: &'c Shared,
     /// The number of savepoints around it.
-    depth: usize,
+    pub(super) depth: usize,
 }
 
 impl<'c> TenantTx<'c> {
@@ -53,14 +41,12 @@ impl<'c> TenantTx<'c> {
     }
 }
 
-statements!(TenantTx);
-
 /// A transaction on the shared tables, across all organizations. It offers statements and savepoints, as [`TenantTx`], and no
 /// way to the connection.
 pub struct PlatformTx<'c> {
-    shared: &'c Shared,
+    pub(super) shared: &'c Shared,
     /// The number of savepoints around it.
-    depth: usize,
+    pub(super) depth: usize,
 }
 
 impl<'c> PlatformTx<'c> {
@@ -69,13 +55,11 @@ impl<'c> PlatformTx<'c> {
     }
 }
 
-statements!(PlatformTx);
-
 /// A transaction of a tenant or of the platform, inside a savepoint that [`Statements::savepoint`] has set.
 pub struct AnyTx<'c> {
-    shared: &'c Shared,
+    pub(super) shared: &'c Shared,
     /// The number of savepoints around it.
-    depth: usize,
+    pub(super) depth: usize,
 }
 
 impl<'c> AnyTx<'c> {
@@ -83,5 +67,3 @@ impl<'c> AnyTx<'c> {
         Self { shared, depth }
     }
 }
-
-statements!(AnyTx);

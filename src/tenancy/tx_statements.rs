@@ -1,0 +1,316 @@
+//! The methods of the transactions that closures are given.
+
+use super::{
+    row::FromRow,
+    savepoint::Savepoint,
+    statements::{StatementFuture, Statements},
+    stream::{BinaryCopyIn, BinaryCopyOut, CopyIn, CopyOut, Rows},
+    tx::{AnyTx, PlatformTx, TenantTx},
+};
+use crate::error::Result;
+use bytes::Buf;
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
+
+/// The methods of a transaction, and [`Statements`] over them.
+macro_rules! statements {
+    ($Tx:ident) => {
+        impl<'c> $Tx<'c> {
+            /// Runs a query and returns its rows.
+            ///
+            /// # Errors
+            ///
+            /// Kind `Failed` with the server's answer as source; kind `Invalid` where the driver refuses it and sends nothing: a
+            /// parameter of another type, another number of parameters, more than 65,535 of them, a zero byte in the text. The
+            /// transaction can then only be rolled back, or back to a [`savepoint`](Self::savepoint): a closure that ignores the
+            /// error and returns `Ok` gets [`TransactionError::Aborted`](crate::TransactionError::Aborted) for a tenant. Kind
+            /// `Unavailable` when the connection is lost. This is so for every statement here.
+            ///
+            /// After a refusal of the driver's the server still answers further statements, and the transaction commits none of
+            /// them; a `ROLLBACK TO SAVEPOINT` of your own text does not change that.
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropped once it was sent, the statement goes on at the server. When the closure then returns `Ok`, the commit waits
+            /// for it and contains it; when the transaction ends in another way, it is cancelled.
+            ///
+            /// It is sent when it is first polled, with three exceptions: the first time that a statement with parameters runs in
+            /// the tenant, the server is asked for their types before; COPY is prepared before; and behind a pooler the first
+            /// statement waits for the answer to the entry. Dropped meanwhile, it never runs, and a transaction without it does not
+            /// commit: kind `Refused`, [`TransactionError::StatementDropped`](crate::TransactionError::StatementDropped) for a
+            /// tenant. This is so for every statement here.
+            pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+                self.shared.query(sql, params).await
+            }
+
+            /// Runs a query that returns exactly one row.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), and kind `Failed` for any other number of rows; the statement ran, and the transaction
+            /// can go on.
+            pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row> {
+                self.shared.query_one(sql, params).await
+            }
+
+            /// Runs a query that returns one row or none.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), and kind `Failed` for more than one row; the statement ran, and the transaction can go
+            /// on.
+            pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
+                self.shared.query_opt(sql, params).await
+            }
+
+            /// Runs a query and reads each row as a value: a tuple, or what implements [`FromRow`](crate::FromRow).
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), and kind `Failed` for a row that does not fit the type; the transaction can then go on.
+            pub async fn query_as<T: FromRow<How>, How>(
+                &self,
+                sql: &str,
+                params: &[&(dyn ToSql + Sync)],
+            ) -> Result<Vec<T>> {
+                self.shared.query_as(sql, params).await
+            }
+
+            /// Runs a statement and returns the number of rows that it changed.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query).
+            pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
+                self.shared.execute(sql, params).await
+            }
+
+            /// Runs several statements without parameters, in this order and one round trip. Each text is one statement; a text
+            /// with several is refused by the server.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), with the first failure; where a statement's form is refused, none of them is sent.
+            pub async fn execute_all(&self, statements: &[&str]) -> Result<()> {
+                self.shared.execute_all(statements).await
+            }
+
+            /// Runs a query whose parameter types are given. Prepares nothing: one round trip even the first time, and the way that
+            /// works through every pooler.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query).
+            pub async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
+                self.shared.query_typed(sql, params).await
+            }
+
+            /// Runs a statement whose parameter types are given and returns the number of rows that it changed.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query).
+            pub async fn execute_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<u64> {
+                self.shared.execute_typed(sql, params).await
+            }
+
+            /// Runs a query and streams its rows, for results that do not fit into memory.
+            ///
+            /// While the rows are read, no other statement can be sent: the server answers in order, so one inside the loop would
+            /// wait for rows that are not taken. Collect the rows first, read a cursor in batches (`declare c cursor for …`, then
+            /// `fetch 1000 from c` as often as there are rows), or write from another `with_tenant`.
+            ///
+            /// ```compile_fail,E0502
+            /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> Result<(), cgk::Error> {
+            /// use futures_util::TryStreamExt;
+            /// db.with_tenant(&slug, async |tx| {
+            ///     let mut rows = tx.query_raw("select id from orders", &[]).await?;
+            ///     while let Some(row) = rows.try_next().await? {
+            ///         tx.execute("update orders set seen = true where id = $1", &[&row.get::<_, i64>(0)]).await?;
+            ///     }
+            ///     Ok::<_, cgk::Error>(())
+            /// })
+            /// .await
+            /// # }
+            /// ```
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), from here or from the stream.
+            pub async fn query_raw(&mut self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Rows<'_>> {
+                self.shared.query_raw(sql, params).await
+            }
+
+            /// Begins `COPY … FROM STDIN`; the data goes into the sink, and [`CopyIn::finish`] ends it. No other statement can be
+            /// sent meanwhile.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), from here or from the sink.
+            pub async fn copy_in<U: Buf + Send + 'static>(&mut self, sql: &str) -> Result<CopyIn<'_, U>> {
+                self.shared.copy_in(sql).await
+            }
+
+            /// Begins `COPY … TO STDOUT` and streams its data. No other statement can be sent meanwhile.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), from here or from the stream.
+            pub async fn copy_out(&mut self, sql: &str) -> Result<CopyOut<'_>> {
+                self.shared.copy_out(sql).await
+            }
+
+            /// Begins `COPY … FROM STDIN (FORMAT binary)` with columns of these types; each row is written as values, and
+            /// [`BinaryCopyIn::finish`] ends it. No other statement can be sent meanwhile.
+            ///
+            /// ```no_run
+            /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> cgk::Result<()> {
+            /// use cgk::tokio_postgres::types::Type;
+            /// let rows = db
+            ///     .with_tenant(&slug, async |tx| {
+            ///         let copy = "copy customers (email) from stdin (format binary)";
+            ///         let mut copy = tx.binary_copy_in(copy, &[Type::TEXT]).await?;
+            ///         copy.write(&[&"ada@example.com"]).await?;
+            ///         copy.finish().await
+            ///     })
+            ///     .await?;
+            /// # Ok(()) }
+            /// ```
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), from here or from the writer.
+            pub async fn binary_copy_in(&mut self, sql: &str, types: &[Type]) -> Result<BinaryCopyIn<'_>> {
+                self.shared.binary_copy_in(sql, types).await
+            }
+
+            /// Begins `COPY … TO STDOUT (FORMAT binary)` with columns of these types and streams its rows. No other statement can
+            /// be sent meanwhile.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query), from here or from the stream.
+            pub async fn binary_copy_out(&mut self, sql: &str, types: &[Type]) -> Result<BinaryCopyOut<'_>> {
+                self.shared.binary_copy_out(sql, types).await
+            }
+
+            /// Sets a savepoint. What is done through the value that is returned counts only once
+            /// [`Savepoint::release`] was called; dropped before that, it is rolled back, and the transaction goes on.
+            ///
+            /// # Errors
+            ///
+            /// As [`query`](Self::query).
+            pub async fn savepoint(&mut self) -> Result<Savepoint<'_, $Tx<'_>>> {
+                // The borrow on `self` lets only the innermost be used, so the depth is a name of its own.
+                let depth = self.depth + 1;
+                Savepoint::set(self.shared, depth, $Tx { shared: self.shared, depth }).await
+            }
+        }
+
+        impl Statements for $Tx<'_> {
+            fn query<'a>(
+                &'a self,
+                sql: &'a str,
+                params: &'a [&'a (dyn ToSql + Sync)],
+            ) -> StatementFuture<'a, Vec<Row>> {
+                Box::pin(self.shared.query(sql, params))
+            }
+
+            fn query_one<'a>(&'a self, sql: &'a str, params: &'a [&'a (dyn ToSql + Sync)]) -> StatementFuture<'a, Row> {
+                Box::pin(self.shared.query_one(sql, params))
+            }
+
+            fn query_opt<'a>(
+                &'a self,
+                sql: &'a str,
+                params: &'a [&'a (dyn ToSql + Sync)],
+            ) -> StatementFuture<'a, Option<Row>> {
+                Box::pin(self.shared.query_opt(sql, params))
+            }
+
+            fn query_as<'a, T: FromRow<How> + Send + 'a, How: 'a>(
+                &'a self,
+                sql: &'a str,
+                params: &'a [&'a (dyn ToSql + Sync)],
+            ) -> StatementFuture<'a, Vec<T>>
+            where
+                Self: Sized,
+            {
+                Box::pin(self.shared.query_as(sql, params))
+            }
+
+            fn execute<'a>(&'a self, sql: &'a str, params: &'a [&'a (dyn ToSql + Sync)]) -> StatementFuture<'a, u64> {
+                Box::pin(self.shared.execute(sql, params))
+            }
+
+            fn execute_all<'a>(&'a self, statements: &'a [&'a str]) -> StatementFuture<'a, ()> {
+                Box::pin(self.shared.execute_all(statements))
+            }
+
+            fn query_typed<'a>(
+                &'a self,
+                sql: &'a str,
+                params: &'a [(&'a (dyn ToSql + Sync), Type)],
+            ) -> StatementFuture<'a, Vec<Row>> {
+                Box::pin(self.shared.query_typed(sql, params))
+            }
+
+            fn execute_typed<'a>(
+                &'a self,
+                sql: &'a str,
+                params: &'a [(&'a (dyn ToSql + Sync), Type)],
+            ) -> StatementFuture<'a, u64> {
+                Box::pin(self.shared.execute_typed(sql, params))
+            }
+
+            fn query_raw<'a, 't: 'a>(
+                &'t mut self,
+                sql: &'a str,
+                params: &'a [&'a (dyn ToSql + Sync)],
+            ) -> StatementFuture<'a, Rows<'t>> {
+                Box::pin(self.shared.query_raw(sql, params))
+            }
+
+            fn copy_in<'a, 't: 'a, U: Buf + Send + 'static>(
+                &'t mut self,
+                sql: &'a str,
+            ) -> StatementFuture<'a, CopyIn<'t, U>>
+            where
+                Self: Sized,
+            {
+                Box::pin(self.shared.copy_in(sql))
+            }
+
+            fn copy_out<'a, 't: 'a>(&'t mut self, sql: &'a str) -> StatementFuture<'a, CopyOut<'t>> {
+                Box::pin(self.shared.copy_out(sql))
+            }
+
+            fn binary_copy_in<'a, 't: 'a>(
+                &'t mut self,
+                sql: &'a str,
+                types: &'a [Type],
+            ) -> StatementFuture<'a, BinaryCopyIn<'t>> {
+                Box::pin(self.shared.binary_copy_in(sql, types))
+            }
+
+            fn binary_copy_out<'a, 't: 'a>(
+                &'t mut self,
+                sql: &'a str,
+                types: &'a [Type],
+            ) -> StatementFuture<'a, BinaryCopyOut<'t>> {
+                Box::pin(self.shared.binary_copy_out(sql, types))
+            }
+
+            fn savepoint<'t>(&'t mut self) -> StatementFuture<'t, Savepoint<'t, AnyTx<'t>>> {
+                let (shared, depth) = (self.shared, self.depth + 1);
+                Box::pin(Savepoint::set(shared, depth, AnyTx::new(shared, depth)))
+            }
+        }
+    };
+}
+
+statements!(TenantTx);
+statements!(PlatformTx);
+statements!(AnyTx);
