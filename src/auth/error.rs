@@ -2,7 +2,6 @@
 
 use crate::error::Error;
 use http::StatusCode;
-use tokio_postgres::error::SqlState;
 
 /// The result of this module's functions.
 pub type Result<T, E = AuthError> = std::result::Result<T, E>;
@@ -52,13 +51,7 @@ pub enum AuthError {
 
 impl From<Error> for AuthError {
     fn from(source: Error) -> Self {
-        let missing = [
-            SqlState::UNDEFINED_TABLE,
-            SqlState::UNDEFINED_COLUMN,
-            SqlState::UNDEFINED_OBJECT,
-            SqlState::UNDEFINED_FUNCTION,
-        ];
-        match source.sqlstate().is_some_and(|state| missing.contains(state)) {
+        match source.lacks_shared_tables() {
             true => Self::TablesMissing { source },
             false => Self::Database(source),
         }

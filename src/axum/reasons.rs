@@ -3,8 +3,10 @@
 use super::problem::Problem;
 use crate::{
     auth::AuthError,
+    domains::DomainError,
     error::{Error, ErrorKind, TenantError},
     ownership::{ResourceNotFound, TenantAccessDenied},
+    provisioning::ProvisioningError,
     request::RequestError,
 };
 use http::StatusCode;
@@ -77,16 +79,45 @@ impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
         let status = error.status();
         match error {
-            AuthError::Database(error) => match status {
-                // A database that cannot be asked, and not what was asked of it.
-                StatusCode::SERVICE_UNAVAILABLE => Self::new(status)
-                    .code(error.code())
-                    .caused_by(error.report())
-                    .detail("it cannot be answered just now"),
-                _ => error.into(),
-            },
+            AuthError::Database(error) => Self::of_database(status, error),
             AuthError::TablesMissing { source } => Self::new(status).code(source.code()).caused_by(source.report()),
             error => Self::new(status).detail(error.to_string()).caused_by(reason(&error)),
+        }
+    }
+}
+
+impl From<ProvisioningError> for Problem {
+    fn from(error: ProvisioningError) -> Self {
+        let status = error.status();
+        match error {
+            ProvisioningError::Database(error) => Self::of_database(status, error),
+            ProvisioningError::TablesMissing { source } => {
+                Self::new(status).code(source.code()).caused_by(source.report())
+            }
+            error => Self::new(status).detail(error.to_string()),
+        }
+    }
+}
+
+impl From<DomainError> for Problem {
+    fn from(error: DomainError) -> Self {
+        let status = error.status();
+        match error {
+            DomainError::Database(error) => Self::of_database(status, error),
+            DomainError::TablesMissing { source } => Self::new(status).code(source.code()).caused_by(source.report()),
+            error => Self::new(status).detail(error.to_string()),
+        }
+    }
+}
+
+impl Problem {
+    /// A database that cannot be asked is 503; what it refused is as the error says.
+    fn of_database(status: StatusCode, error: Error) -> Self {
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                Self::new(status).code(error.code()).caused_by(error.report()).detail("it cannot be answered just now")
+            }
+            _ => error.into(),
         }
     }
 }

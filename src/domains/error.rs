@@ -3,7 +3,6 @@
 use super::{DomainName, InvalidDomain};
 use crate::error::Error;
 use http::StatusCode;
-use tokio_postgres::error::SqlState;
 
 /// The result of this module's functions.
 pub type Result<T, E = DomainError> = std::result::Result<T, E>;
@@ -43,8 +42,7 @@ pub enum DomainError {
 
 impl From<Error> for DomainError {
     fn from(source: Error) -> Self {
-        let missing = [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN];
-        match source.sqlstate().is_some_and(|state| missing.contains(state)) {
+        match source.lacks_shared_tables() {
             true => Self::TablesMissing { source },
             false => Self::Database(source),
         }

@@ -1,7 +1,8 @@
-//! The HTTP status of errors that wrap one of this library.
+//! What errors that wrap one of this library ask of it.
 
 use super::{Error, ErrorKind};
 use http::StatusCode;
+use tokio_postgres::error::SqlState;
 
 impl Error {
     /// The status where it is the database that could not be asked: 503 if it may answer later, 500 otherwise.
@@ -10,5 +11,16 @@ impl Error {
             ErrorKind::Unavailable | ErrorKind::Locked => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+
+    /// Whether a table, column, type or function is missing: the shared tables are not the bundled ones, or not all of them.
+    pub(crate) fn lacks_shared_tables(&self) -> bool {
+        let missing = [
+            SqlState::UNDEFINED_TABLE,
+            SqlState::UNDEFINED_COLUMN,
+            SqlState::UNDEFINED_OBJECT,
+            SqlState::UNDEFINED_FUNCTION,
+        ];
+        self.sqlstate().is_some_and(|state| missing.contains(state))
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::{error::Error, slug::TenantSlug};
 use http::StatusCode;
-use tokio_postgres::error::SqlState;
 
 /// The result of this module's functions.
 pub type Result<T, E = ProvisioningError> = std::result::Result<T, E>;
@@ -41,8 +40,7 @@ pub enum ProvisioningError {
 
 impl From<Error> for ProvisioningError {
     fn from(source: Error) -> Self {
-        let missing = [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_OBJECT];
-        match source.sqlstate().is_some_and(|state| missing.contains(state)) {
+        match source.lacks_shared_tables() {
             true => Self::TablesMissing { source },
             false => Self::Database(source),
         }

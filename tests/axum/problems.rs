@@ -10,6 +10,8 @@ use cgk::{
     Error,
     auth::AuthError,
     axum::{Problem, TenantDb},
+    domains::{DomainName, Domains},
+    provisioning::{self, NewOrganization, ProvisioningError},
 };
 use http::{Request, StatusCode};
 use std::time::Duration;
@@ -177,4 +179,33 @@ async fn a_member_of_an_application_stands_beside_the_others() {
 #[should_panic(expected = "status is a member that every problem has")]
 fn a_member_of_every_problem_is_not_replaced() {
     drop(Problem::new(StatusCode::OK).member("status", 200));
+}
+
+#[tokio::test]
+async fn what_was_asked_of_queue_and_domains_is_told_and_the_database_is_not() {
+    let stage = Stage::set().await;
+    let acme = stage.of["acme"].organization;
+    let domains = Domains::new(&stage.db);
+    let name: DomainName = "shop.example.org".parse().unwrap();
+    let seen = |problem: Problem| (problem.status().as_u16(), problem.to_string());
+
+    let none = Problem::from(domains.remove(acme, &name).await.unwrap_err());
+    assert_eq!(seen(none), (404, "there is no such domain".into()));
+    let queue: cgk::Db<ProvisioningError> = stage.db.errors();
+    let request = async |slug: &str| {
+        let wanted = NewOrganization::new(slug.parse().unwrap());
+        queue.platform().transaction(async |tx| provisioning::request(tx, &wanted).await).await.unwrap_err()
+    };
+    assert_eq!(seen(request("acme").await.into()), (409, "the name acme is taken".into()));
+
+    stage.run("drop table organization_domains, provisioning_requests").await;
+    let missing = [Problem::from(domains.list(acme).await.unwrap_err()), request("initech").await.into()];
+    for problem in missing {
+        let (status, detail) = seen(problem);
+        assert!(status == 500 && !detail.contains("organization_domains"), "{status} {detail}");
+    }
+    stage.db.close(Duration::from_secs(600)).await;
+    for problem in [Problem::from(domains.list(acme).await.unwrap_err()), request("initech").await.into()] {
+        assert_eq!(seen(problem), (503, "it cannot be answered just now".into()));
+    }
 }

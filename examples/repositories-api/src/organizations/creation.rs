@@ -15,11 +15,7 @@ use crate::{
     },
 };
 use axum::http::StatusCode;
-use cgk::{
-    OrganizationId, PlatformTx, Statements, TenantContext, TenantSlug,
-    axum::Problem,
-    provisioning::{self, ProvisioningError},
-};
+use cgk::{OrganizationId, PlatformTx, Statements, TenantContext, TenantSlug, axum::Problem, provisioning};
 
 /// Writes the request, or finds the one that the same user made with the same Idempotency-Key.
 pub async fn request(
@@ -77,11 +73,7 @@ async fn insert(
         .parse()
         .map_err(|error: cgk::InvalidSlug| Problem::new(StatusCode::UNPROCESSABLE_ENTITY).detail(error.to_string()))?;
     let wanted = provisioning::NewOrganization::new(slug).name(&new.name);
-    let requested = provisioning::request(tx, &wanted).await.map_err(|error| match error {
-        ProvisioningError::SlugTaken { .. } => Problem::new(StatusCode::CONFLICT).detail("this slug is taken"),
-        ProvisioningError::Database(error) => error.into(),
-        error => Problem::new(error.status()).detail(error.to_string()),
-    })?;
+    let requested = provisioning::request(tx, &wanted).await?;
     let owner = "insert into users (organization_id, email, role, status) values ($1, $2, 'owner', 'active')";
     tx.execute(owner, &[&requested.organization_id, &context.email]).await?;
     Ok(requested.organization_id)
