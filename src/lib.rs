@@ -59,7 +59,7 @@
 //! | `cli` (default) | the program `cgk` and all that only it needs; services turn it off with `default-features = false` |
 //! | `metrics` | counters and histograms by the facade of the crate `metrics`: transactions, the pool, runs over the fleet, requests |
 //! | `migrate` (default) | [`setup`], [`lifecycle`], [`migrate`](mod@migrate), [`drift`]: everything that changes schemas or compares them |
-//! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; [`request`], [`resolver`], [`domains`] and [`ownership`]: from a request to its tenant, and to its records; [`provisioning`]: tenants that a service requests; services turn it on with `features = ["platform"]` |
+//! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; [`request`], [`resolver`], [`domains`] and [`ownership`]: from a request to its tenant, and to its records; [`provisioning`]: tenants that a service requests; [`platform`]: who belongs to an organization, what happened, and who did it; services turn it on with `features = ["platform"]` |
 //! | `axum` | `cgk::axum`: a layer, extractors and answers for services on axum 0.8; turns `platform` on |
 //! | `derive` | [`FromRow`] for structs with `#[derive(FromRow)]` of the crate `postgres-from-row` |
 //! | `rate-limit` | `cgk::axum::TenantRateLimit`, a limit on the requests of each tenant; turns `axum` on |
@@ -165,3 +165,6 @@ struct Readme;
 #[cfg(all(doctest, feature = "platform"))]
 #[doc = include_str!("../docs/service.md")]
 struct ServicePage;
+#[cfg(all(doctest, feature = "platform"))]
+#[doc = include_str!("../docs/platform.md")]
+struct PlatformPage;

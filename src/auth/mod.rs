@@ -49,6 +49,7 @@ pub use magic_link::{LinkPurpose, MagicLink, MagicLinks};
 pub use session::{ClientInfo, Session, SessionInfo, Sessions};
 pub(crate) use token::TokenHash;
 pub use token::{SecretToken, TokenBrand, TokenKind};
+pub(crate) use user::check_email;
 pub use user::{NewUser, User, UserRole, UserStatus, Users};
 
 use crate::{slug::TenantSlug, tenancy::Db, tenant::OrganizationId};

@@ -7,17 +7,21 @@ use crate::{tenancy::PlatformTx, tenant::OrganizationId};
 // meanwhile is no longer among them.
 const REVOKE_ALL: &str = "update public.sessions s set revoked_at = current_timestamp
       from (select id from public.sessions
-             where organization_id = $1 and user_id = $2 and revoked_at is null
+             where user_id = $2 and ($1::pg_catalog.uuid is null or organization_id = $1) and revoked_at is null
                and ($3::pg_catalog.uuid is null or id <> $3)
              order by id for update) mine
      where s.id = mine.id";
 
-/// Revokes every session of a user but `except`; gives how many.
+/// Revokes every session of a user in an organization, or in all of them, but `except`; gives how many.
 pub(super) async fn all(
     tx: &PlatformTx<'_>,
-    organization: OrganizationId,
+    organization: Option<OrganizationId>,
     user: UserId,
     except: Option<SessionId>,
 ) -> crate::error::Result<u64> {
-    tx.execute(REVOKE_ALL, &[&organization.0, &user.0, &except.map(|session| session.0)]).await
+    tx.execute(
+        REVOKE_ALL,
+        &[&organization.map(|organization| organization.0), &user.0, &except.map(|session| session.0)],
+    )
+    .await
 }

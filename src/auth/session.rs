@@ -81,15 +81,18 @@ pub struct Sessions<'a> {
     pub(super) auth: &'a Auth,
 }
 
-// The user's row is locked against a change of status or password until the session is there, so that whoever makes the
-// change finds the session and can revoke it.
+// The rows of user and membership are locked against a change of status, password or role until the session is there, so that
+// whoever makes the change finds the session and can revoke it.
 const ISSUE: &str = "with who as (
-        select u.id, u.email, u.role::pg_catalog.text as role, u.status::pg_catalog.text as status,
+        select u.id, u.email, m.role::pg_catalog.text as role,
+               case when m.confirmed_at is null and u.status = 'active' then 'invited' else u.status::pg_catalog.text end as status,
                o.id as organization_id, o.slug, o.status::pg_catalog.text as organization_status,
                u.password_hash is not distinct from $7::pg_catalog.text as same_password
-          from public.users u join public.organizations o on o.id = u.organization_id
-         where u.organization_id = $1 and u.id = $2
-           for share of u),
+          from public.users u
+          join public.memberships m on m.user_id = u.id
+          join public.organizations o on o.id = m.organization_id
+         where m.organization_id = $1 and m.user_id = $2
+           for share of u, m),
     made as (
         insert into public.sessions (organization_id, user_id, token_hash, expires_at, ip_address, user_agent)
         select organization_id, id, $3, current_timestamp + pg_catalog.make_interval(secs => $4), $5, $6
@@ -100,11 +103,13 @@ const ISSUE: &str = "with who as (
            who.organization_id, who.slug, who.organization_status
       from who left join made on true";
 
-const VERIFY: &str = "select s.id, s.expires_at, u.id, u.email, u.role::pg_catalog.text, u.status::pg_catalog.text,
+const VERIFY: &str = "select s.id, s.expires_at, u.id, u.email, m.role::pg_catalog.text,
+           case when m.confirmed_at is null and u.status = 'active' then 'invited' else u.status::pg_catalog.text end,
            o.id, o.slug, o.status::pg_catalog.text, s.token_hash, s.revoked_at is not null, s.expires_at <= current_timestamp,
            (extract(epoch from s.expires_at) - extract(epoch from pg_catalog.clock_timestamp()))::pg_catalog.float8
       from public.sessions s
-      join public.users u on u.organization_id = s.organization_id and u.id = s.user_id
+      join public.memberships m on m.organization_id = s.organization_id and m.user_id = s.user_id
+      join public.users u on u.id = s.user_id
       join public.organizations o on o.id = s.organization_id
      where s.token_hash = $1";
 
@@ -160,7 +165,7 @@ impl Sessions<'_> {
         let session = platform.transaction(async |tx| {
             let mut hash = login.hash.as_str();
             if let Some(renewed) = &login.renewed {
-                user::replace_hash(tx, organization, login.user, &login.hash, renewed).await?;
+                user::replace_hash(tx, login.user, &login.hash, renewed).await?;
                 hash = renewed;
             }
             insert(tx, organization, login.user, &token.hash(), lifetime, client, Some(hash)).await
@@ -176,7 +181,8 @@ impl Sessions<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization has no such user. `Rejected`: the user or the organization is not active. `Invalid`: the
+    /// `NotFound`: the user is no member of the organization. `Rejected`: the user or the organization is not active, or the
+    /// membership is not confirmed. `Invalid`: the
     /// lifetime in the settings. `Database`.
     ///
     /// # Cancel safety
@@ -204,7 +210,7 @@ impl Sessions<'_> {
     /// # Errors
     ///
     /// `Malformed`: it is no session token, and the database was not asked. `Rejected`: it is unknown, revoked or expired, or
-    /// its user or organization is not active. `Database`.
+    /// its user or organization is not active; it is unknown too when its user was removed from the organization. `Database`.
     ///
     /// # Cancel safety
     ///
@@ -312,7 +318,7 @@ impl Sessions<'_> {
         except: Option<SessionId>,
     ) -> Result<u64> {
         let platform = self.auth.db.platform();
-        platform.transaction(async |tx| Ok(revoke::all(tx, organization, user, except).await?)).await
+        platform.transaction(async |tx| Ok(revoke::all(tx, Some(organization), user, except).await?)).await
     }
 
     /// Lets a live session end so long from now, if it would not end before.

@@ -7,7 +7,7 @@ use crate::{tenancy::PlatformTx, tenant::OrganizationId};
 use std::{convert::Infallible, fmt, str::FromStr, time::SystemTime};
 use tokio_postgres::{Row, error::SqlState};
 
-/// What a user may do in the organization.
+/// What a user may do in an organization.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UserRole {
@@ -82,7 +82,7 @@ texts!(UserStatus { Active = "active", Invited = "invited", Disabled = "disabled
 pub struct User {
     /// The user.
     pub id: UserId,
-    /// The organization that the user belongs to.
+    /// The organization that it was found in: one that the user is a member of.
     pub organization: OrganizationId,
     /// The address, as it was typed.
     pub email: String,
@@ -159,7 +159,10 @@ const CREATE: &str = "insert into public.users (organization_id, email, role, st
     returning id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at";
 
 impl Users<'_> {
-    /// Makes a user of an organization.
+    /// Makes a user whose home is this organization, and who is a member of it: confirmed, unless it is invited.
+    ///
+    /// A person who has a user in another organization gets a second one by this, which is a duplicate;
+    /// [`Members::add`](crate::platform::Members) makes the same user a member of both.
     ///
     /// # Locks
     ///
@@ -192,7 +195,9 @@ impl Users<'_> {
         }
     }
 
-    /// Sets a user's password, and revokes all the user's sessions: whoever knew the old one is out.
+    /// Sets a user's password, and revokes all the user's sessions, in every organization: whoever knew the old one is out.
+    ///
+    /// It takes the user's home organization: another one that the user is a member of does not decide about it.
     ///
     /// # Locks
     ///
@@ -200,7 +205,7 @@ impl Users<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization has no such user. `Invalid`: the password. `Database`.
+    /// `NotFound`: it is not the home of such a user. `Invalid`: the password. `Database`.
     ///
     /// # Cancel safety
     ///
@@ -211,7 +216,8 @@ impl Users<'_> {
         self.change(organization, user, set, &hash).await
     }
 
-    /// Sets a user's status, and revokes all the user's sessions.
+    /// Sets a user's status, and revokes all the user's sessions, in every organization. As for
+    /// [`set_password`](Self::set_password), the organization is the user's home.
     ///
     /// # Locks
     ///
@@ -219,7 +225,7 @@ impl Users<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization has no such user. `Database`, also for a status that the database does not know.
+    /// `NotFound`: it is not the home of such a user. `Database`, also for a status that the database does not know.
     ///
     /// # Cancel safety
     ///
@@ -236,7 +242,7 @@ impl Users<'_> {
             if tx.execute(set, &[&organization.0, &user.0, &value]).await? == 0 {
                 return Err(AuthError::NotFound { what: "user" });
             }
-            revoke::all(tx, organization, user, None).await?;
+            revoke::all(tx, None, user, None).await?;
             Ok(())
         });
         changed.await
@@ -249,9 +255,12 @@ impl Users<'_> {
         email: &str,
         password: &str,
     ) -> Result<PasswordLogin> {
-        let find = r#"select id, password_hash from public.users
-             where organization_id = $1
-               and pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($2 collate pg_catalog."C")"#;
+        // Of two users of one address, the older one: the other is a duplicate.
+        let find = r#"select u.id, u.password_hash
+              from public.users u join public.memberships m on m.user_id = u.id
+             where m.organization_id = $1
+               and pg_catalog.lower(u.email collate pg_catalog."C") = pg_catalog.lower($2 collate pg_catalog."C")
+             order by u.created_at, u.id limit 1"#;
         let row = match check_email(email) {
             Ok(()) => self.auth.db.platform().query_opt(find, &[&organization.0, &email]).await?,
             Err(_) => None,
@@ -269,23 +278,16 @@ impl Users<'_> {
 }
 
 /// Replaces the hash that a password was just compared with, unless the password was changed meanwhile.
-pub(super) async fn replace_hash(
-    tx: &PlatformTx<'_>,
-    organization: OrganizationId,
-    user: UserId,
-    old: &str,
-    new: &str,
-) -> Result<()> {
-    let replace = "update public.users set password_hash = $3
-         where organization_id = $1 and id = $2 and password_hash = $4";
-    match tx.execute(replace, &[&organization.0, &user.0, &new, &old]).await? {
+pub(super) async fn replace_hash(tx: &PlatformTx<'_>, user: UserId, old: &str, new: &str) -> Result<()> {
+    let replace = "update public.users set password_hash = $2 where id = $1 and password_hash = $3";
+    match tx.execute(replace, &[&user.0, &new, &old]).await? {
         0 => Err(Rejection::WrongPassword.into()),
         _ => Ok(()),
     }
 }
 
 /// The rule of the column, so that a wrong address is told without the database.
-pub(super) fn check_email(email: &str) -> Result<()> {
+pub(crate) fn check_email(email: &str) -> Result<()> {
     let parts: Vec<&str> = email.split('@').collect();
     let fits = email.chars().count() <= 320
         && parts.len() == 2

@@ -8,6 +8,7 @@ mod drift;
 mod exit;
 mod global;
 mod help;
+pub(crate) mod member;
 pub(crate) mod migrate;
 mod number;
 pub(crate) mod provision;
@@ -103,6 +104,21 @@ enum Command {
     /// Let a disabled or invited user sign in
     #[command(name = "user:enable", after_help = auth::user::enable::EXAMPLES)]
     UserEnable(auth::user::UserArguments),
+    /// Make two users of one address one person
+    #[command(name = "user:merge", after_help = auth::user::merge::EXAMPLES)]
+    UserMerge(auth::user::merge::Arguments),
+    /// List the members of a tenant
+    #[command(name = "member:list", after_help = member::list::EXAMPLES)]
+    MemberList(member::list::Arguments),
+    /// Add a user to a tenant
+    #[command(name = "member:add", after_help = member::add::EXAMPLES)]
+    MemberAdd(member::add::Arguments),
+    /// Give a member another role
+    #[command(name = "member:role", after_help = member::role::EXAMPLES)]
+    MemberRole(member::role::Arguments),
+    /// Remove a member from a tenant
+    #[command(name = "member:remove", after_help = member::remove::EXAMPLES)]
+    MemberRemove(member::MemberArguments),
     /// Create an API key of a tenant and print its token once
     #[command(name = "key:create", after_help = auth::key::create::EXAMPLES)]
     KeyCreate(auth::key::create::Arguments),
@@ -172,6 +188,10 @@ impl Command {
             }
             Self::UserCreate(_) | Self::UserDisable(_) | Self::UserEnable(_) => {
                 "the change is complete or was not made: `cgk user:list` shows it"
+            }
+            Self::UserMerge(_) => "the users are one or two as before: `cgk user:list --duplicates` shows it",
+            Self::MemberAdd(_) | Self::MemberRole(_) | Self::MemberRemove(_) => {
+                "the change is complete or was not made: `cgk member:list` shows it"
             }
             Self::KeyCreate(_) | Self::KeyRotate(_) | Self::KeyRevoke(_) => {
                 "the change is complete or was not made: `cgk key:list` shows it; revoke a key whose token you do not have"
@@ -295,6 +315,11 @@ async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Re
         Command::UserList(arguments) => auth::user::list::run(&session, arguments).await,
         Command::UserDisable(arguments) => auth::user::disable::run(&session, arguments).await,
         Command::UserEnable(arguments) => auth::user::enable::run(&session, arguments).await,
+        Command::UserMerge(arguments) => auth::user::merge::run(&session, arguments).await,
+        Command::MemberList(arguments) => member::list::run(&session, arguments).await,
+        Command::MemberAdd(arguments) => member::add::run(&session, arguments).await,
+        Command::MemberRole(arguments) => member::role::run(&session, arguments).await,
+        Command::MemberRemove(arguments) => member::remove::run(&session, arguments).await,
         Command::KeyCreate(arguments) => auth::key::create::run(&session, arguments).await,
         Command::KeyList(arguments) => auth::key::list::run(&session, arguments).await,
         Command::KeyRotate(arguments) => auth::key::rotate::run(&session, arguments).await,

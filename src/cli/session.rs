@@ -5,6 +5,7 @@ use cgk::{
     Config, Db, Operator, Tenant, TenantSlug,
     config::{Isolation, Target, TargetHost, TlsMode},
     migrate::Migrations,
+    platform::Actor,
 };
 use serde::Serialize;
 
@@ -67,10 +68,20 @@ impl Session<'_> {
         Ok((config, migrations, operator))
     }
 
+    /// Connects as a service does.
+    pub(crate) async fn connect(&self) -> Result<Db> {
+        Ok(Db::connect(&self.config()?).await?)
+    }
+
+    /// Who does what the command does: the audit log names the login.
+    pub(crate) fn actor(&self, db: &Db) -> Actor {
+        Actor::Operator(db.config().target().user().unwrap_or("unknown").to_owned())
+    }
+
     /// Connects as a service does, and finds the tenant's row of the registry.
     pub(crate) async fn tenant(&self, slug: &str) -> Result<(Db, Tenant)> {
         let slug: TenantSlug = slug.parse()?;
-        let db = Db::connect(&self.config()?).await?;
+        let db = self.connect().await?;
         let tenant = db.platform().find_tenant(&slug).await?;
         Ok((db, tenant))
     }

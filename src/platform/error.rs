@@ -24,6 +24,27 @@ pub enum PlatformError {
         /// Why.
         why: String,
     },
+    /// The actor's role does not have the permission that this takes.
+    #[error("this takes the permission {permission}")]
+    Forbidden {
+        /// The name of the permission.
+        permission: &'static str,
+    },
+    /// The user, or another one of the same address, is a member of the organization.
+    #[error("the user is a member of the organization already")]
+    AlreadyMember,
+    /// The organization would have no owner any more who is confirmed and may sign in.
+    #[error("the organization needs another owner first")]
+    LastOwner,
+    /// Rows of this table point at the user, and cannot point at another one.
+    #[error("rows of the table {table} belong to the user")]
+    Referenced {
+        /// The table, with its schema.
+        table: String,
+    },
+    /// Others change the same thing again and again; the same call may succeed later.
+    #[error("others are changing the same thing; try again")]
+    Busy,
     /// The shared tables are not the bundled ones, or not all of them: `cgk migrate` has not applied the newest files.
     #[error("this needs the bundled shared tables")]
     TablesMissing {
@@ -50,6 +71,9 @@ impl PlatformError {
         match self {
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::AlreadyMember | Self::LastOwner | Self::Referenced { .. } => StatusCode::CONFLICT,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::TablesMissing { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Database(error) => error.status_of_database(),
         }

@@ -9,9 +9,17 @@
 //! unless it says otherwise with `acting_as`.
 
 mod actor;
+mod duplicates;
 mod error;
-#[allow(dead_code, reason = "written before the operations that record")]
+mod members;
+mod organization;
+mod page;
+mod permissions;
 mod record;
 
 pub use actor::Actor;
+pub use duplicates::{Duplicate, DuplicateUsers};
 pub use error::{PlatformError, Result};
+pub use members::{Member, Members, MembershipId, NewMember};
+pub use page::{Cursor, InvalidCursor, Page, PageRequest};
+pub use permissions::Permission;

@@ -1,4 +1,4 @@
-//! Whether the database notifies of every change: the triggers of the migrations 010 and 012, as the catalogue has
+//! Whether the database notifies of every change: the triggers of the migrations 010, 012 and 016, as the catalogue has
 //! them.
 
 use std::fmt::Write as _;
@@ -25,6 +25,7 @@ const TABLES: &[Table] = &[
     Table { name: "users", function: "cgk_users_changed", events: CHANGES },
     Table { name: "sessions", function: "cgk_sessions_changed", events: CHANGES },
     Table { name: "api_keys", function: "cgk_api_keys_changed", events: CHANGES },
+    Table { name: "memberships", function: "cgk_memberships_changed", events: CHANGES },
     Table { name: "organization_domains", function: "cgk_organization_domains_changed", events: ALL },
 ];
 

@@ -1,4 +1,9 @@
 //! `cgk::platform`: what a product builds around its tenants, on a real database.
 
+mod duplicates;
+mod members;
+mod members_attacks;
+mod memberships_carried_over;
 mod shared_tables;
 mod stage;
+mod support;

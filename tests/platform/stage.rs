@@ -2,7 +2,7 @@
 //! outside of the library.
 
 use cgk::{
-    Config, Db, Operator, OrganizationId, TenantSlug,
+    Config, Db, Operator, OrganizationId, TenantSlug, UserId,
     config::{Isolation, SessionSettings},
     ident::DatabaseTag,
     login::{self, LoginOptions, PasswordWish, SharedTables},
@@ -70,15 +70,56 @@ impl Stage {
     }
 
     /// What the observer runs.
-    #[expect(clippy::disallowed_methods, reason = "the observer's session is not the library's")]
     pub(crate) async fn run(&self, sql: &str) {
-        self.watch.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        run(&self.watch, sql).await;
+    }
+
+    /// A session that has begun a transaction and holds what this statement locks. The observer's own could not watch then: a
+    /// transaction sees the other sessions as they were when it first looked.
+    pub(crate) async fn holder(&self, lock: &str) -> Client {
+        let holder = connect(&self.database).await;
+        run(&holder, &format!("begin; {lock}")).await;
+        holder
+    }
+
+    /// Waits until this many sessions of the database wait for a lock.
+    pub(crate) async fn until_waiting(&self, number: i64) {
+        let waiting =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        must_end(async {
+            while self.count(waiting).await != number {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Ends the sessions that wait for a lock, and waits until they are gone.
+    pub(crate) async fn kill_waiting(&self) {
+        self.run(
+            "select pg_terminate_backend(pid) from pg_stat_activity
+              where datname = current_database() and wait_event_type = 'Lock'",
+        )
+        .await;
+        self.until_waiting(0).await;
+    }
+
+    /// An active user whose home is this organization, with this role.
+    pub(crate) async fn user(&self, organization: OrganizationId, email: &str, role: &str) -> UserId {
+        let insert = "insert into public.users (organization_id, email, role, status)
+                      values ($1, $2, $3::text::public.user_role, 'active') returning id";
+        self.watch.query_one(insert, &[&organization, &email, &role]).await.unwrap().get(0)
     }
 
     /// The single number that the observer reads.
     pub(crate) async fn count(&self, sql: &str) -> i64 {
         self.watch.query_one(sql, &[]).await.unwrap().get(0)
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the observer's session is not the library's")]
+pub(crate) async fn run(client: &Client, sql: &str) {
+    client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
 async fn organization(watch: &Client, slug: &str) -> OrganizationId {

@@ -6,32 +6,36 @@ use crate::{
     tenant::OrganizationId,
 };
 
-/// A query of users with the columns that [`read`] reads.
+/// A query of users with the columns that [`read`] reads: one row a membership, with the role in that organization.
 macro_rules! users {
     ($rest:literal) => {
         concat!(
-            "select id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at from public.users ",
+            "select u.id, m.organization_id, u.email, m.role::pg_catalog.text,
+                    case when m.confirmed_at is null and u.status = 'active' then 'invited' else u.status::pg_catalog.text end,
+                    u.created_at
+               from public.users u join public.memberships m on m.user_id = u.id ",
             $rest
         )
     };
 }
 
-const FIND: &str = users!("where organization_id = $1 and id = $2");
+const FIND: &str = users!("where m.organization_id = $1 and m.user_id = $2");
 
 const BY_EMAIL: &str = users!(
-    r#"where pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($1 collate pg_catalog."C")
-       order by created_at, id limit 1000"#
+    r#"where pg_catalog.lower(u.email collate pg_catalog."C") = pg_catalog.lower($1 collate pg_catalog."C")
+       order by u.created_at, u.id, m.created_at, m.id limit 1000"#
 );
 
 const IN_ORGANIZATION_BY_EMAIL: &str = users!(
-    r#"where organization_id = $1
-         and pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($2 collate pg_catalog."C")"#
+    r#"where m.organization_id = $1
+         and pg_catalog.lower(u.email collate pg_catalog."C") = pg_catalog.lower($2 collate pg_catalog."C")
+       order by u.created_at, u.id limit 1"#
 );
 
-const LIST: &str = users!("where organization_id = $1 order by created_at desc, id limit 1000");
+const LIST: &str = users!("where m.organization_id = $1 order by u.created_at desc, u.id limit 1000");
 
 impl Users<'_> {
-    /// A user of an organization.
+    /// A user of an organization: a member of it, wherever its home is.
     ///
     /// # Locks
     ///
@@ -49,8 +53,8 @@ impl Users<'_> {
         row.as_ref().map(read).ok_or(AuthError::NotFound { what: "user" })
     }
 
-    /// All users of this address, in whatever organization: for whoever follows a magic link, and chooses where to sign in. At
-    /// most a thousand.
+    /// All users of this address, once for each organization that they are members of, with their role there: for whoever follows a
+    /// magic link, and chooses where to sign in. At most a thousand.
     ///
     /// The case of ASCII letters is left aside, and every other octet must be the same: an address that only looks the same, or
     /// that the database's locale would fold onto this one, is another address.

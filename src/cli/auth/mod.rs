@@ -143,7 +143,7 @@ impl State {
 }
 
 /// The first characters of an id.
-fn short(id: impl ToString) -> String {
+pub(crate) fn short(id: impl ToString) -> String {
     id.to_string().chars().take(ID_SHOWN).collect()
 }
 

@@ -9,7 +9,7 @@ use std::error::Error as StdError;
 
 /// The shared set is one's own, or older than the tables that are needed.
 pub(crate) const TABLES_MISSING: &str = "Run `cgk migrate --public` if migrations are pending. In a shared set of your own, add \
-             them: `cgk migrate:new users --public --from-builtin users`, then sessions, api_keys and magic_links.";
+             them: `cgk migrate:new users --public --from-builtin users`, then sessions, api_keys, magic_links and memberships.";
 
 /// The same of the queue.
 pub(crate) const QUEUE_MISSING: &str = "Run `cgk migrate --public` if migrations are pending. In a shared set of your own, add \
@@ -18,6 +18,10 @@ pub(crate) const QUEUE_MISSING: &str = "Run `cgk migrate --public` if migrations
 /// The same of custom domains.
 pub(crate) const DOMAINS_MISSING: &str = "Run `cgk migrate --public` if migrations are pending. In a shared set of your own, add \
              it: `cgk migrate:new domains --public --from-builtin organization_domains`.";
+
+/// The same of what is built around tenants.
+pub(crate) const PLATFORM_MISSING: &str = "Run `cgk migrate --public` if migrations are pending. In a shared set of your own, add \
+             the bundled files that are missing: `cgk migrate:new memberships --public --from-builtin memberships`.";
 
 pub(crate) fn of(error: &Error) -> Option<String> {
     let text = match error {

@@ -7,6 +7,7 @@ use cgk::{
     domains::DomainError,
     ident::SchemaName,
     migrate::{Divergence, MigrationFailure, Place},
+    platform::PlatformError,
     provisioning::ProvisioningError,
     testing::LocalServerError,
 };
@@ -118,6 +119,9 @@ impl Report {
         }
         if let Some(error) = error.downcast_ref::<ProvisioningError>() {
             return Self::of_provisioning(error);
+        }
+        if let Some(error) = error.downcast_ref::<PlatformError>() {
+            return Self::of_platform(error);
         }
         if let Some(refusal) = error.downcast_ref::<Refusal>() {
             return Self { hint: Some(refusal.hint.clone()), ..Self::plain("refused", &refusal.message, refusal.exit) };
@@ -232,6 +236,20 @@ impl Report {
             },
             DomainError::Invalid(_) => Self::plain("invalid", &error.to_string(), Exit::Usage),
             DomainError::NotFound { .. } => Self::plain("not_found", &error.to_string(), Exit::Failed),
+            _ => Self::plain("refused", &error.to_string(), Exit::Failed),
+        }
+    }
+
+    fn of_platform(error: &PlatformError) -> Self {
+        match error {
+            PlatformError::Database(error) => Self::of_library(error),
+            PlatformError::TablesMissing { source } => Self {
+                hint: Some(hint::PLATFORM_MISSING.into()),
+                causes: causes(Some(source)),
+                ..Self::plain("not_ready", &error.to_string(), Exit::Failed)
+            },
+            PlatformError::Invalid { .. } => Self::plain("invalid", &error.to_string(), Exit::Usage),
+            PlatformError::NotFound { .. } => Self::plain("not_found", &error.to_string(), Exit::Failed),
             _ => Self::plain("refused", &error.to_string(), Exit::Failed),
         }
     }

@@ -20,6 +20,8 @@ pub(in crate::migrate) const PUBLIC: &[(&str, &str)] = bundled!("public":
     "013_shared_table_policies.sql"
     "014_audit_events.sql"
     "015_domain_events.sql"
+    "016_memberships.sql"
+    "017_invitations.sql"
 );
 
 pub(in crate::migrate) const ACCEPTED: &str = include_str!("../../../migrations/accepted.txt");

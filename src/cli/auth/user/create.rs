@@ -1,10 +1,10 @@
 //! `cgk user:create`
 
 use anyhow::Result;
-use cgk::auth::{AuthError, NewUser, UserRole};
-use clap::{Args, ValueEnum};
+use cgk::auth::{AuthError, NewUser};
+use clap::Args;
 
-use super::record;
+use super::{RoleArg, record};
 use crate::cli::{
     auth::{Target, password},
     exit::Exit,
@@ -41,23 +41,6 @@ pub(crate) struct Arguments {
     /// Read the password from standard input; a terminal asks for it
     #[arg(long)]
     password_stdin: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum RoleArg {
-    Owner,
-    Admin,
-    Member,
-}
-
-impl From<RoleArg> for UserRole {
-    fn from(role: RoleArg) -> Self {
-        match role {
-            RoleArg::Owner => Self::Owner,
-            RoleArg::Admin => Self::Admin,
-            RoleArg::Member => Self::Member,
-        }
-    }
 }
 
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {

@@ -1,7 +1,10 @@
 //! `cgk user:list`
 
 use anyhow::Result;
-use cgk::auth::UserStatus;
+use cgk::{
+    auth::UserStatus,
+    platform::{Duplicate, DuplicateUsers, PageRequest},
+};
 use clap::Args;
 use serde::Serialize;
 
@@ -21,14 +24,19 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk user:list acme
   cgk user:list acme --json
+  cgk user:list --duplicates
 
-Lists the newest 1000 users of the tenant, of every status.";
+Lists the newest 1000 users who are members of the tenant, of every status. --duplicates lists the users of all tenants \
+             whose address another user has: `cgk user:merge` joins them.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     /// Slug of the tenant
-    #[arg(value_name = "TENANT")]
-    slug: String,
+    #[arg(value_name = "TENANT", required_unless_present = "duplicates")]
+    slug: Option<String>,
+    /// List the users of all tenants who are one person with another user
+    #[arg(long, conflicts_with = "slug")]
+    duplicates: bool,
 }
 
 #[derive(Serialize)]
@@ -41,7 +49,8 @@ struct Answer<'a> {
 
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
-    let target = Target::open(session, &arguments.slug).await?;
+    let Some(slug) = &arguments.slug else { return duplicates(session).await };
+    let target = Target::open(session, slug).await?;
     let slug = &target.tenant.slug;
     let users = target.auth.users().list(target.tenant.id).await?;
     printer.record(&Answer {
@@ -72,5 +81,58 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         ]);
     }
     printer.output(grid);
+    Ok(Exit::Done)
+}
+
+/// A user who is one person with another one, as programs see it.
+#[derive(Serialize)]
+struct DuplicateView<'a> {
+    id: String,
+    tenant: &'a str,
+    email: &'a str,
+    merge_into: String,
+}
+
+impl<'a> DuplicateView<'a> {
+    fn of(one: &'a Duplicate) -> Self {
+        Self { id: one.id.to_string(), tenant: &one.slug, email: &one.email, merge_into: one.person.to_string() }
+    }
+}
+
+#[derive(Serialize)]
+struct DuplicatesAnswer<'a> {
+    v: u32,
+    duplicates: Vec<DuplicateView<'a>>,
+    exit: Exit,
+}
+
+async fn duplicates(session: &Session<'_>) -> Result<Exit> {
+    let printer = session.printer;
+    let db = session.connect().await?;
+    let users = DuplicateUsers::new(&db).acting_as(session.actor(&db));
+    let found: Vec<Duplicate> = users.list(&PageRequest::default().limit(1000)).await?.items;
+    printer.record(&DuplicatesAnswer {
+        v: crate::cli::JSON_VERSION,
+        duplicates: found.iter().map(DuplicateView::of).collect(),
+        exit: Exit::Done,
+    });
+    if found.is_empty() {
+        printer.info("No two users have the same address.");
+        return Ok(Exit::Done);
+    }
+    let mut grid = Grid::new(&["USER", "TENANT", "EMAIL", "MERGE INTO"]);
+    for one in &found {
+        grid.row([
+            (one.id.to_string().as_str(), Look::Plain),
+            (one.slug.as_str(), Look::Plain),
+            (one.email.as_str(), Look::Plain),
+            (one.person.to_string().as_str(), Look::Plain),
+        ]);
+    }
+    printer.output(grid);
+    if found.len() >= 1000 {
+        printer.warn("only the oldest 1000 are listed");
+    }
+    printer.info(format!("Next: {}", paint(COMMAND, "cgk user:merge <user> <merge into>")));
     Ok(Exit::Done)
 }

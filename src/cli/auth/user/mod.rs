@@ -4,10 +4,11 @@ pub(crate) mod create;
 pub(crate) mod disable;
 pub(crate) mod enable;
 pub(crate) mod list;
+pub(crate) mod merge;
 
 use anyhow::Result;
-use cgk::auth::{User, UserStatus};
-use clap::Args;
+use cgk::auth::{User, UserRole, UserStatus};
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::Target;
@@ -21,6 +22,24 @@ pub(crate) struct UserArguments {
     slug: String,
     /// E-mail address or id of the user
     user: String,
+}
+
+/// A role, on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum RoleArg {
+    Owner,
+    Admin,
+    Member,
+}
+
+impl From<RoleArg> for UserRole {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Owner => Self::Owner,
+            RoleArg::Admin => Self::Admin,
+            RoleArg::Member => Self::Member,
+        }
+    }
 }
 
 /// A user, as programs see it.

@@ -1,0 +1,1 @@
+../../../../migrations/public/016_memberships.sql

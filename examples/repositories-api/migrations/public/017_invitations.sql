@@ -1,0 +1,1 @@
+../../../../migrations/public/017_invitations.sql

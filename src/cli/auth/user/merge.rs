@@ -1,0 +1,64 @@
+//! `cgk user:merge`
+
+use anyhow::Result;
+use cgk::{
+    UserId,
+    platform::{DuplicateUsers, PlatformError},
+};
+use clap::Args;
+use serde::Serialize;
+
+use crate::cli::{
+    exit::Exit,
+    session::Session,
+    ui::{
+        report::Refusal,
+        style::{GOOD, paint},
+    },
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk user:list --duplicates
+  cgk user:merge 0195f0a0-0000-7000-8000-000000000002 0195f0a0-0000-7000-8000-000000000001
+
+Makes two users of one address one person: the second one gets the memberships of the first, which is deleted. Its \
+             sessions end and its password is gone.";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Id of the user that is deleted
+    user: UserId,
+    /// Id of the user that stays
+    into: UserId,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    v: u32,
+    merged: String,
+    into: String,
+    exit: Exit,
+}
+
+pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    let db = session.connect().await?;
+    let users = DuplicateUsers::new(&db).acting_as(session.actor(&db));
+    users.merge(arguments.user, arguments.into).await.map_err(|error| match error {
+        PlatformError::NotFound { .. } => {
+            let message = format!("there is no user {} or no user {}", arguments.user, arguments.into);
+            let hint = "`cgk user:list --duplicates` lists what can be merged.".into();
+            Refusal { message, hint, exit: Exit::Failed }.into()
+        }
+        PlatformError::Referenced { .. } => {
+            let hint =
+                "Change those rows first: their foreign key has more columns than one, so it cannot be moved.".into();
+            Refusal { message: error.to_string(), hint, exit: Exit::Failed }.into()
+        }
+        other => anyhow::Error::from(other),
+    })?;
+    let (merged, into) = (arguments.user.to_string(), arguments.into.to_string());
+    session.printer.output(format!("{} user {merged} into {into}", paint(GOOD, "merged")));
+    session.printer.record(&Answer { v: crate::cli::JSON_VERSION, merged, into, exit: Exit::Done });
+    Ok(Exit::Done)
+}

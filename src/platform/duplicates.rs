@@ -1,0 +1,238 @@
+//! Users who are one person: several rows of one address, from before a person was one user over all organizations.
+
+use super::{
+    Actor, PlatformError,
+    error::Result,
+    page::{Cursor, Page, PageRequest},
+    record::Change,
+};
+use crate::{
+    ident::quoted,
+    tenancy::{Db, PlatformTx},
+    tenant::OrganizationId,
+    user::UserId,
+};
+use serde_json::json;
+use std::time::SystemTime;
+use tokio_postgres::Row;
+
+/// A user whose address another user has, who is the person of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Duplicate {
+    /// The user.
+    pub id: UserId,
+    /// The user's home organization.
+    pub organization_id: OrganizationId,
+    /// The slug of that organization.
+    pub slug: String,
+    /// The address.
+    pub email: String,
+    /// The user to merge it into.
+    pub person: UserId,
+    /// When it was made.
+    pub created_at: SystemTime,
+}
+
+/// The operations on users who are one person. Cheap to clone.
+///
+/// A database from before migration 016 may have one address in several organizations, and whoever inserts into `users` without
+/// knowing of memberships makes further ones. None of them is refused, and none is merged by itself.
+#[derive(Clone, Debug)]
+pub struct DuplicateUsers {
+    db: Db<PlatformError>,
+    actor: Option<Actor>,
+}
+
+const LIST: &str = r#"select u.id, u.organization_id, o.slug::pg_catalog.text, u.email, p.id, u.created_at
+      from public.users u
+      join public.organizations o on o.id = u.organization_id
+     cross join lateral (
+           select w.id from public.users w
+            where pg_catalog.lower(w.email collate pg_catalog."C") = pg_catalog.lower(u.email collate pg_catalog."C")
+            order by w.holds_address desc, w.created_at, w.id limit 1) p
+     where not u.holds_address and p.id <> u.id and (u.created_at, u.id) > ($1, $2)
+     order by u.created_at, u.id limit $3"#;
+
+const LOCK_ORGANIZATIONS: &str = "select from public.organizations o
+     where o.id in (select m.organization_id from public.memberships m where m.user_id in ($1, $2))
+     order by o.id for no key update";
+
+const LOCK_USERS: &str = r#"select u.id, u.organization_id, u.status::pg_catalog.text,
+           pg_catalog.lower(u.email collate pg_catalog."C")
+      from public.users u where u.id in ($1, $2) order by u.id for update"#;
+
+// Roles are declared from the strongest to the weakest.
+const JOIN: &str = "insert into public.memberships (organization_id, user_id, role, confirmed_at, created_at)
+    select m.organization_id, $2::pg_catalog.uuid, m.role, m.confirmed_at, m.created_at
+      from public.memberships m where m.user_id = $1 order by m.organization_id
+    on conflict (organization_id, user_id) do update
+       set role = case when public.memberships.confirmed_at is null then excluded.role
+                       when excluded.confirmed_at is null then public.memberships.role
+                       else least(public.memberships.role, excluded.role) end,
+           confirmed_at = coalesce(public.memberships.confirmed_at, excluded.confirmed_at)";
+
+// One row for each column that points at users(id) alone, and for each foreign key of more columns, which cannot be moved.
+// Memberships are joined, and sessions end with them.
+const REFERENCES: &str = "select n.nspname::pg_catalog.text, c.relname::pg_catalog.text, a.attname::pg_catalog.text,
+           pg_catalog.cardinality(k.conkey) = 1
+      from pg_catalog.pg_constraint k
+      join pg_catalog.pg_class c on c.oid = k.conrelid
+      join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      join pg_catalog.pg_attribute u on u.attrelid = k.confrelid and u.attname = 'id'
+      join pg_catalog.pg_attribute a
+        on a.attrelid = k.conrelid and a.attnum = k.conkey[pg_catalog.array_position(k.confkey, u.attnum)]
+     where k.contype = 'f' and k.confrelid = 'public.users'::pg_catalog.regclass and k.conparentid = 0
+       and k.conrelid <> 'public.memberships'::pg_catalog.regclass
+     order by 1, 2, 3";
+
+impl DuplicateUsers {
+    /// The duplicates of this database.
+    pub fn new<E>(db: &Db<E>) -> Self {
+        Self { db: db.errors(), actor: None }
+    }
+
+    /// The same, and this is who does it. Otherwise it is [`Actor::current`].
+    pub fn acting_as(mut self, actor: Actor) -> Self {
+        self.actor = Some(actor);
+        self
+    }
+
+    /// A page of the users who are duplicates, over all organizations.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// `Forbidden`: the actor is a user or an API key. `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn list(&self, page: &PageRequest) -> Result<Page<Duplicate>> {
+        self.actor()?;
+        let (at, id) = page.start();
+        let rows = self.db.platform().query(LIST, &[&at, &id, &page.rows()]).await?;
+        Ok(page.page(rows.iter().map(read).collect(), |row| Cursor::at(row.created_at, row.id)))
+    }
+
+    /// Merges a user into another one of the same address, and deletes it. Its memberships become those of `person`, with the
+    /// stronger role where both are members of one organization; the columns of other tables that point at it point at `person`
+    /// then. Its sessions end, and its password is gone: that of `person` counts.
+    ///
+    /// # Locks
+    ///
+    /// The rows of the organizations that either is a member of, of both users, and of what points at the duplicate, to the end of
+    /// the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: one of the users. `Invalid`: they are the same, have different addresses, or `person` is disabled. `Referenced`:
+    /// rows point at the duplicate by a foreign key of more columns than one; move them first. `Forbidden`: the actor is a user or an API
+    /// key. `TablesMissing`; `Database`, also where a table takes no second row of `person`, and nothing is changed then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, all of it may have been done or nothing.
+    pub async fn merge(&self, duplicate: UserId, person: UserId) -> Result<()> {
+        let actor = self.actor()?;
+        let platform = self.db.platform();
+        let merged = platform.transaction(async |tx| {
+            tx.query(LOCK_ORGANIZATIONS, &[&duplicate, &person]).await?;
+            let (from, into) = locked(tx, duplicate, person).await?;
+            move_references(tx, duplicate, person).await?;
+            tx.execute(JOIN, &[&duplicate, &person]).await?;
+            tx.execute("delete from public.users where id = $1", &[&duplicate]).await?;
+            // The one that held the address may be gone now.
+            let holds = r#"update public.users u set holds_address = true,
+                       status = case when $2 and u.status = 'invited' then 'active' else u.status end
+                 where u.id = $1
+                   and not exists (select from public.users o
+                                    where o.holds_address and o.id <> u.id
+                                      and pg_catalog.lower(o.email collate pg_catalog."C")
+                                          = pg_catalog.lower(u.email collate pg_catalog."C"))"#;
+            tx.execute(holds, &[&person, &(from.status == "active")]).await?;
+            let change = Change {
+                actor: &actor,
+                organization: Some(from.organization_id),
+                name: "cgk.user.merged",
+                resource: ("user", duplicate.to_string()),
+                before: Some(json!({ "home": from.organization_id })),
+                after: Some(json!({ "user_id": person, "home": into.organization_id })),
+            };
+            change.record(tx).await
+        });
+        merged.await
+    }
+
+    /// The actor, who must be the service itself or an operator: it is about no organization.
+    fn actor(&self) -> Result<Actor> {
+        match self.actor.clone().unwrap_or_else(Actor::current) {
+            Actor::User(_) | Actor::ApiKey(_) => Err(PlatformError::Forbidden { permission: "users:merge" }),
+            actor => Ok(actor),
+        }
+    }
+}
+
+struct LockedUser {
+    id: UserId,
+    organization_id: OrganizationId,
+    status: String,
+    address: String,
+}
+
+/// Locks both users, and refuses those that are not one person.
+async fn locked(tx: &PlatformTx<'_>, duplicate: UserId, person: UserId) -> Result<(LockedUser, LockedUser)> {
+    let rows = tx.query(LOCK_USERS, &[&duplicate, &person]).await?;
+    let mut users: Vec<LockedUser> = rows
+        .iter()
+        .map(|row| LockedUser { id: row.get(0), organization_id: row.get(1), status: row.get(2), address: row.get(3) })
+        .collect();
+    let mut take = |id: UserId| {
+        let at = users.iter().position(|user| user.id == id);
+        at.map(|at| users.swap_remove(at)).ok_or(PlatformError::NotFound { what: "user" })
+    };
+    let invalid = |why: &str| PlatformError::Invalid { what: "the user", why: why.to_owned() };
+    if duplicate == person {
+        return Err(invalid("it cannot be merged into itself"));
+    }
+    let (from, into) = (take(duplicate)?, take(person)?);
+    match () {
+        () if from.address != into.address => Err(invalid("the two users have different addresses")),
+        () if into.status == "disabled" && from.status != "disabled" => {
+            Err(invalid("the user to merge into is disabled"))
+        }
+        () => Ok((from, into)),
+    }
+}
+
+/// Lets everything that points at one user point at the other.
+async fn move_references(tx: &PlatformTx<'_>, duplicate: UserId, person: UserId) -> Result<()> {
+    for row in tx.query(REFERENCES, &[]).await? {
+        let (schema, table, column): (&str, &str, &str) = (row.get(0), row.get(1), row.get(2));
+        let (place, column) = (format!("{}.{}", quoted(schema), quoted(table)), quoted(column));
+        if row.get(3) {
+            let sql = format!("update {place} set {column} = $2 where {column} = $1");
+            tx.execute(&sql, &[&duplicate, &person]).await?;
+        } else {
+            let sql = format!("select from {place} where {column} = $1 limit 1");
+            if tx.query_opt(&sql, &[&duplicate]).await?.is_some() {
+                return Err(PlatformError::Referenced { table: format!("{schema}.{table}") });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read(row: &Row) -> Duplicate {
+    Duplicate {
+        id: row.get(0),
+        organization_id: row.get(1),
+        slug: row.get(2),
+        email: row.get(3),
+        person: row.get(4),
+        created_at: row.get(5),
+    }
+}

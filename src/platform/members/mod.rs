@@ -1,0 +1,271 @@
+//! Who belongs to an organization, and as what: the table `public.memberships`.
+//!
+//! A user is one person over all organizations. `users.organization_id` names the home organization; whether somebody may enter
+//! an organization, and as what, is the membership.
+//!
+//! ```no_run
+//! use cgk::{auth::UserRole, platform::{Actor, Members, NewMember, PlatformError}};
+//!
+//! async fn hand_over(db: &cgk::Db, acme: cgk::OrganizationId, ada: cgk::UserId) -> Result<(), PlatformError> {
+//!     let members = Members::new(db).acting_as(Actor::User(ada));
+//!     let ben = members.add(acme, &NewMember::of_address("ben@example.com").role(UserRole::Owner)).await?;
+//!     println!("{} is an owner", ben.email);
+//!     members.remove(acme, ada).await // Ada leaves; the last owner could not: LastOwner
+//! }
+//! ```
+
+mod change;
+mod person;
+
+pub(crate) use person::person_of_address;
+
+use super::{
+    Actor, PlatformError,
+    error::Result,
+    page::{Cursor, Page, PageRequest},
+    permissions::{Permission, demand},
+};
+use crate::{
+    auth::{UserRole, UserStatus},
+    row_id::row_id,
+    tenancy::{Db, PlatformTx},
+    tenant::OrganizationId,
+    user::UserId,
+};
+use std::time::SystemTime;
+use tokio_postgres::Row;
+
+row_id!(
+    /// The identity of a membership, a row of `public.memberships`.
+    ///
+    /// The ids of different tables are different types, and none stands in another's place:
+    ///
+    /// ```compile_fail,E0308
+    /// fn remove(organization: cgk::OrganizationId, user: cgk::UserId) {}
+    /// # let (organization, user): (cgk::OrganizationId, cgk::UserId) = todo!();
+    /// remove(user, organization);
+    /// ```
+    ///
+    /// ```compile_fail,E0308
+    /// fn membership() -> cgk::platform::MembershipId { todo!() }
+    /// let user: cgk::UserId = membership();
+    /// ```
+    ///
+    /// ```
+    /// fn remove(organization: cgk::OrganizationId, user: cgk::UserId) {}
+    /// remove(cgk::OrganizationId(Default::default()), cgk::UserId(Default::default()));
+    /// ```
+    MembershipId
+);
+
+/// A member of an organization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Member {
+    /// The membership.
+    pub id: MembershipId,
+    /// The organization.
+    pub organization_id: OrganizationId,
+    /// The user.
+    pub user_id: UserId,
+    /// The user's address.
+    pub email: String,
+    /// What the user may do in this organization.
+    pub role: UserRole,
+    /// Whether the user may sign in at all.
+    pub status: UserStatus,
+    /// Since when the user may enter the organization; `None`: it is invited.
+    pub confirmed_at: Option<SystemTime>,
+    /// When the user was added.
+    pub created_at: SystemTime,
+}
+
+/// Who is added to an organization.
+#[derive(Clone, Debug)]
+pub struct NewMember {
+    pub(super) who: Who,
+    pub(super) role: UserRole,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Who {
+    User(UserId),
+    Address(String),
+}
+
+impl NewMember {
+    /// A user who is there already, as a member.
+    pub fn user(user: UserId) -> Self {
+        Self { who: Who::User(user), role: UserRole::Member }
+    }
+
+    /// The person of an address, as a member; where there is none yet, one is made, without a password, whose home is the
+    /// organization. Whoever calls it knows that the address is the person's: somebody who is to show it first is invited.
+    pub fn of_address(email: &str) -> Self {
+        Self { who: Who::Address(email.to_owned()), role: UserRole::Member }
+    }
+
+    /// With this role.
+    pub fn role(mut self, role: UserRole) -> Self {
+        self.role = role;
+        self
+    }
+}
+
+/// The operations on the members of organizations. Cheap to clone.
+///
+/// Each is one transaction of [`Db::platform`]. One that changes something locks the organization's row first, so those of one
+/// organization come one after the other, and of two owners who leave at once the second one finds that it is the last.
+#[derive(Clone, Debug)]
+pub struct Members {
+    pub(super) db: Db<PlatformError>,
+    pub(super) actor: Option<Actor>,
+}
+
+/// A query of members with the columns that [`read`] reads.
+macro_rules! members {
+    ($rest:literal) => {
+        concat!(
+            "select m.id, m.organization_id, m.user_id, u.email, m.role::pg_catalog.text, u.status::pg_catalog.text,
+                    m.confirmed_at, m.created_at
+               from public.memberships m join public.users u on u.id = m.user_id ",
+            $rest
+        )
+    };
+}
+
+const LIST: &str =
+    members!("where m.organization_id = $1 and (m.created_at, m.id) > ($2, $3) order by m.created_at, m.id limit $4");
+const FIND: &str = members!("where m.organization_id = $1 and m.user_id = $2");
+const OF_USER: &str = members!(
+    "where m.user_id = $1 and m.confirmed_at is not null and (m.created_at, m.id) > ($2, $3)
+     order by m.created_at, m.id limit $4"
+);
+
+impl Members {
+    /// The members of this database's organizations.
+    pub fn new<E>(db: &Db<E>) -> Self {
+        Self { db: db.errors(), actor: None }
+    }
+
+    /// The same, and this is who does it. Otherwise it is [`Actor::current`].
+    pub fn acting_as(mut self, actor: Actor) -> Self {
+        self.actor = Some(actor);
+        self
+    }
+
+    pub(super) fn actor(&self) -> Actor {
+        self.actor.clone().unwrap_or_else(Actor::current)
+    }
+
+    /// A page of an organization's members, in the order in which they came.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` and `Forbidden`: the actor is no member, or may not see them. `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn list(&self, organization: OrganizationId, page: &PageRequest) -> Result<Page<Member>> {
+        let (actor, (at, id)) = (self.actor(), page.start());
+        let platform = self.db.platform();
+        let rows = platform.transaction(async |tx| {
+            demand(tx, &actor, organization, Permission::MembersRead).await?;
+            Ok(tx.query(LIST, &[&organization, &at, &id, &page.rows()]).await?)
+        });
+        Ok(page.page(rows.await?.iter().map(read).collect(), cursor))
+    }
+
+    /// A member of an organization, also one that is invited.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the organization has no such member. As [`list`](Self::list).
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn get(&self, organization: OrganizationId, user: UserId) -> Result<Member> {
+        let actor = self.actor();
+        let platform = self.db.platform();
+        let member = platform.transaction(async |tx| {
+            demand(tx, &actor, organization, Permission::MembersRead).await?;
+            find(tx, organization, user).await
+        });
+        member.await
+    }
+
+    /// A page of a user's confirmed memberships: the organizations that the user may enter.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the actor is another user, or an API key. `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn of_user(&self, user: UserId, page: &PageRequest) -> Result<Page<Member>> {
+        match self.actor() {
+            Actor::User(actor) if actor != user => return Err(PlatformError::NotFound { what: "user" }),
+            Actor::ApiKey(_) => return Err(PlatformError::NotFound { what: "user" }),
+            _ => {}
+        }
+        let (at, id) = page.start();
+        let rows = self.db.platform().query(OF_USER, &[&user, &at, &id, &page.rows()]).await?;
+        Ok(page.page(rows.iter().map(read).collect(), cursor))
+    }
+
+    /// Refuses the actor unless it may do this in the organization: for what a service does beside these operations.
+    ///
+    /// # Locks
+    ///
+    /// None: the answer holds for the moment.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the actor is no member. `Forbidden`. `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn demand(&self, organization: OrganizationId, permission: Permission) -> Result<()> {
+        let actor = self.actor();
+        self.db.platform().transaction(async |tx| demand(tx, &actor, organization, permission).await).await
+    }
+}
+
+/// A member, in a transaction.
+pub(super) async fn find(tx: &PlatformTx<'_>, organization: OrganizationId, user: UserId) -> Result<Member> {
+    let row = tx.query_opt(FIND, &[&organization, &user]).await?;
+    row.as_ref().map(read).ok_or(PlatformError::NotFound { what: "member" })
+}
+
+fn cursor(member: &Member) -> Cursor {
+    Cursor::at(member.created_at, member.id)
+}
+
+fn read(row: &Row) -> Member {
+    Member {
+        id: row.get(0),
+        organization_id: row.get(1),
+        user_id: row.get(2),
+        email: row.get(3),
+        role: row.get::<_, &str>(4).into(),
+        status: row.get::<_, &str>(5).into(),
+        confirmed_at: row.get(6),
+        created_at: row.get(7),
+    }
+}

@@ -1,0 +1,112 @@
+//! Users of one address are merged: what each of them had is the person's, or nothing has changed.
+
+use crate::stage::{Stage, must_end, run};
+use cgk::{
+    UserId,
+    platform::{Actor, DuplicateUsers, PageRequest, PlatformError},
+};
+
+const MEMBERS: &str = "
+    select string_agg(concat_ws(' ', o.slug, u.id = $1, m.role), ', ' order by o.slug)
+      from memberships m join users u on u.id = m.user_id join organizations o on o.id = m.organization_id";
+
+/// Two users of one address; the second one is the duplicate.
+async fn twins(stage: &Stage) -> (UserId, UserId) {
+    let person = stage.user(stage.acme, "ada@x.io", "member").await;
+    (person, stage.user(stage.globex, "Ada@x.io", "owner").await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_is_listed_until_it_is_merged() {
+    let stage = Stage::set().await;
+    let (person, duplicate) = twins(&stage).await;
+    stage.user(stage.acme, "alone@x.io", "member").await;
+    let users = DuplicateUsers::new(&stage.db);
+    let [found] = users.list(&PageRequest::default()).await.unwrap().items.try_into().unwrap();
+    assert_eq!((found.id, found.person, found.slug.as_str()), (duplicate, person, "globex"));
+    stage
+        .run(
+            "create table public.notes (id int primary key, author_id uuid references users (id));
+             insert into public.notes select 1, id from users where email = 'Ada@x.io';
+             grant select, update on public.notes to public;
+             insert into memberships (organization_id, user_id, role, confirmed_at)
+             select o.id, u.id, 'admin', now() from organizations o, users u where o.slug = 'acme' and u.email = 'Ada@x.io'",
+        )
+        .await;
+    users.merge(duplicate, person).await.unwrap();
+    let members: String = stage.watch.query_one(MEMBERS, &[&person]).await.unwrap().get(0);
+    // Of two roles in one organization the stronger one; alone@x.io is the third.
+    assert_eq!(members, "acme f member, acme t admin, globex t owner");
+    let author: UserId = stage.watch.query_one("select author_id from notes", &[]).await.unwrap().get(0);
+    assert_eq!(author, person);
+    assert!(users.list(&PageRequest::default()).await.unwrap().items.is_empty());
+    assert!(matches!(users.merge(duplicate, person).await, Err(PlatformError::NotFound { .. })));
+    assert_eq!(stage.count("select count(*) from audit_events where action = 'cgk.user.merged'").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_one_person_is_not_merged() {
+    let stage = Stage::set().await;
+    let (person, duplicate) = twins(&stage).await;
+    let other = stage.user(stage.acme, "ben@x.io", "owner").await;
+    let users = DuplicateUsers::new(&stage.db);
+    for (from, into) in [(duplicate, other), (person, person)] {
+        assert!(matches!(users.merge(from, into).await, Err(PlatformError::Invalid { .. })));
+    }
+    let by_a_user = users.clone().acting_as(Actor::User(person));
+    assert!(matches!(by_a_user.merge(duplicate, person).await, Err(PlatformError::Forbidden { .. })));
+    assert!(matches!(by_a_user.list(&PageRequest::default()).await, Err(PlatformError::Forbidden { .. })));
+    stage.run("update users set status = 'disabled' where email = 'ada@x.io'").await;
+    assert!(matches!(users.merge(duplicate, person).await, Err(PlatformError::Invalid { .. })));
+
+    // A foreign key over two columns ties the row to the duplicate's home.
+    stage
+        .run(
+            "update users set status = 'active';
+             create table public.badges (organization_id uuid, user_id uuid,
+                 foreign key (organization_id, user_id) references users (organization_id, id) on delete cascade);
+             insert into public.badges select organization_id, id from users where email = 'Ada@x.io';
+             grant select, update, delete on public.badges to public",
+        )
+        .await;
+    let refused = users.merge(duplicate, person).await;
+    assert!(matches!(&refused, Err(PlatformError::Referenced { table }) if table == "public.badges"), "{refused:?}");
+    assert_eq!(stage.count("select count(*) from users").await, 3);
+    stage.run("delete from public.badges").await;
+    users.merge(duplicate, person).await.unwrap();
+}
+
+/// The row that held the address goes, the other one holds it from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_one_that_stays_holds_the_address() {
+    let stage = Stage::set().await;
+    let (first, second) = twins(&stage).await;
+    DuplicateUsers::new(&stage.db).merge(first, second).await.unwrap();
+    assert_eq!(stage.count("select count(*) from users where holds_address").await, 1);
+    let members: String = stage.watch.query_one(MEMBERS, &[&second]).await.unwrap().get(0);
+    assert_eq!(members, "acme t member, globex t owner");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_whose_session_is_ended_leaves_both_users() {
+    let stage = Stage::set().await;
+    let (person, duplicate) = twins(&stage).await;
+    let users = DuplicateUsers::new(&stage.db);
+    for lock in [
+        "select from organizations for update",
+        "select from users for update",
+        "select from memberships for update",
+        "lock table audit_events in share mode",
+    ] {
+        let holder = stage.holder(lock).await;
+        let merging = users.clone();
+        let call = tokio::spawn(async move { merging.merge(duplicate, person).await });
+        stage.until_waiting(1).await;
+        stage.kill_waiting().await;
+        run(&holder, "rollback").await;
+        assert!(must_end(call).await.unwrap().is_err(), "{lock}");
+        let members: String = stage.watch.query_one(MEMBERS, &[&person]).await.unwrap().get(0);
+        assert_eq!(members, "acme t member, globex f owner", "{lock}");
+    }
+    users.merge(duplicate, person).await.unwrap();
+}
