@@ -1,8 +1,7 @@
-//! Schema-per-tenant PostgreSQL: provision tenant schemas, migrate the whole fleet, and run queries that see one tenant
-//! and nothing else.
+//! Schema-per-tenant PostgreSQL: create tenant schemas, migrate all of them, and run queries that see only one tenant.
 //!
-//! Every tenant has its own schema, `tenant_<slug>`, in one database; what all share lives in `public`, beside the registry
-//! of tenants, `public.organizations`. Three handles keep three kinds of work apart:
+//! Every tenant has its own schema, `tenant_<slug>`, in one database. Shared tables are in `public`, together with the
+//! registry of tenants, `public.organizations`. There are three handles:
 //!
 //! | handle | for | who |
 //! |---|---|---|
@@ -43,28 +42,29 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # What is promised
+//! # Guarantees
 //!
-//! - In role mode, the default, the database itself refuses another tenant's tables, even by their full name: the
-//!   transaction runs as the tenant's own role.
-//! - Whatever ends a transaction (commit, error, panic, a dropped future, a lost connection), the next user of the connection
-//!   finds nothing of it, and does not wait for a statement that nobody waits for.
-//! - `Ok` means committed. A statement that failed and was ignored is an error at the end, not a silent rollback.
-//! - A schema's migrations and the ledger rows that say so are committed together or not at all.
+//! - In role mode, the default, the transaction runs as the tenant's own role. The database itself denies access to another
+//!   tenant's tables, even by their full name.
+//! - However a transaction ends (commit, error, panic, a dropped future, a lost connection), it leaves no state on the
+//!   connection for the next user, and the next user does not wait for an abandoned statement.
+//! - `Ok` means committed. If a statement fails and the closure ignores the error, the transaction returns an error. It is
+//!   never rolled back silently.
+//! - A schema's migrations and their ledger rows are committed together or not at all.
 //!
 //! # Features
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `cli` (default) | the program `cgk` and all that only it needs; services turn it off with `default-features = false` |
-//! | `metrics` | counters and histograms by the facade of the crate `metrics`: transactions, the pool, runs over the fleet, requests |
+//! | `cli` (default) | the program `cgk` and its dependencies; services turn it off with `default-features = false` |
+//! | `metrics` | counters and histograms through the facade of the crate `metrics`: transactions, the pool, runs over all tenants, requests |
 //! | `migrate` (default) | [`setup`], [`lifecycle`], [`migrate`](mod@migrate), [`drift`]: everything that changes schemas or compares them |
-//! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; [`request`], [`resolver`], [`domains`] and [`ownership`]: from a request to its tenant, and to its records; [`provisioning`]: tenants that a service requests; [`platform`]: who belongs to an organization, what happened, and who did it; services turn it on with `features = ["platform"]` |
-//! | `axum` | `cgk::axum`: a layer, extractors and answers for services on axum 0.8; turns `platform` on |
+//! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; [`request`], [`resolver`], [`domains`] and [`ownership`]: find the tenant of a request and check who owns a record; [`provisioning`]: tenants that a service requests; [`platform`]: the members of organizations, the audit record and its actors; services turn it on with `features = ["platform"]` |
+//! | `axum` | `cgk::axum`: a layer, extractors and error responses for services on axum 0.8; turns `platform` on |
 //! | `derive` | [`FromRow`] for structs with `#[derive(FromRow)]` of the crate `postgres-from-row` |
-//! | `rate-limit` | `cgk::axum::TenantRateLimit`, a limit on the requests of each tenant; turns `axum` on |
-//! | `redis` | `cgk::cache`: a cache per tenant over Redis |
-//! | `testing` | `cgk::testing`: a private, throw-away PostgreSQL and a database per test; turns `migrate` on |
+//! | `rate-limit` | `cgk::axum::TenantRateLimit`, a request limit per tenant; turns `axum` on |
+//! | `redis` | `cgk::cache`: a cache per tenant, stored in Redis |
+//! | `testing` | `cgk::testing`: a temporary private PostgreSQL server and a database per test; turns `migrate` on |
 
 #![warn(missing_docs)]
 // Without `migrate`, a good part of the lower layers is used by nothing. The build with all features looks for dead code.
@@ -152,7 +152,7 @@ pub use tenancy::{
     TenantFn, TenantFnMany, TenantHandle, TenantTx, TxOptions, current_tenant,
 };
 pub use tenant::{InvalidOrganizationId, OrganizationId, StrangeRow, Tenant, TenantStatus};
-/// The driver whose parameters, rows and types the interface speaks, in the version that it was built with.
+/// The driver. Parameters, rows and types in this library's interface are its types, so use this version.
 pub use tokio_postgres;
 pub use user::UserId;
 

@@ -1,7 +1,7 @@
-//! Whether a record belongs to the organization that asks.
+//! Checks whether a record belongs to the organization that makes the request.
 //!
-//! A tenant's own tables need no such check: nothing in them belongs to anybody else. It is for records of shared tables and of
-//! other systems, which are found by an id that came with the request.
+//! A tenant's own tables need no such check: they contain only the tenant's data. Use it for records of shared tables and of
+//! other systems that are found by an id from the request.
 //!
 //! ```
 //! use cgk::{OrganizationId, TenantContext, ownership::{Owned, ResourceNotFound, TenantAccessDenied}};
@@ -29,41 +29,41 @@ use http::StatusCode;
 
 /// A record that belongs to an organization.
 pub trait Owned {
-    /// What it is, for messages: a noun such as `invoice`.
+    /// The kind of record, for messages: a noun such as `invoice`.
     const RESOURCE: &'static str;
 
-    /// The organization that it belongs to.
+    /// Returns the organization that owns the record.
     fn organization_id(&self) -> OrganizationId;
 }
 
-/// The record belongs to another organization. Its text may be sent to the client: it says that there is such a record, and
-/// nothing of it.
+/// The record belongs to another organization. The text may be sent to the client: it shows that the record exists, and no
+/// more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("access to this {resource} is denied")]
 #[non_exhaustive]
 pub struct TenantAccessDenied {
-    /// What it is.
+    /// The kind of record.
     pub resource: &'static str,
 }
 
 impl TenantAccessDenied {
-    /// The HTTP status to answer with: 403.
+    /// Returns the HTTP status of the response: 403.
     pub fn status(&self) -> StatusCode {
         StatusCode::FORBIDDEN
     }
 }
 
-/// There is no such record for this organization: none at all, or one of another's. Nothing in it says which.
+/// This organization has no such record: it does not exist, or another organization owns it. The error does not show which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no such {resource}")]
 #[non_exhaustive]
 pub struct ResourceNotFound {
-    /// What it is.
+    /// The kind of record.
     pub resource: &'static str,
 }
 
 impl ResourceNotFound {
-    /// The HTTP status to answer with: 404.
+    /// Returns the HTTP status of the response: 404.
     pub fn status(&self) -> StatusCode {
         StatusCode::NOT_FOUND
     }
@@ -74,8 +74,8 @@ impl TenantContext {
     ///
     /// # Errors
     ///
-    /// [`TenantAccessDenied`], 403, which tells the client that the record exists. Where it must not,
-    /// [`own`](Self::own). The log has a line of both organizations.
+    /// [`TenantAccessDenied`], 403, which tells the client that the record exists. If the client must not learn this, use
+    /// [`own`](Self::own). The log gets a line with both organizations.
     pub fn check_access<R: Owned>(&self, record: &R) -> Result<(), TenantAccessDenied> {
         let owner = record.organization_id();
         if owner == self.organization_id {
@@ -92,11 +92,11 @@ impl TenantContext {
         Err(TenantAccessDenied { resource: R::RESOURCE })
     }
 
-    /// The record, if there is one and it belongs to the organization of this context.
+    /// Returns the record if it exists and belongs to the organization of this context.
     ///
     /// # Errors
     ///
-    /// [`ResourceNotFound`], 404: the same where there is none and where it is another organization's.
+    /// [`ResourceNotFound`], 404: the same error whether the record does not exist or belongs to another organization.
     pub fn own<R: Owned>(&self, record: Option<R>) -> Result<R, ResourceNotFound> {
         record.filter(|record| self.check_access(record).is_ok()).ok_or(ResourceNotFound { resource: R::RESOURCE })
     }

@@ -1,4 +1,4 @@
-//! The database, as the tenant of a request.
+//! Database access as the tenant of a request.
 
 use super::{
     extract::{context, resolved},
@@ -14,10 +14,10 @@ use http::request::Parts;
 use std::{fmt, sync::Arc};
 use tokio_postgres::{Row, types::ToSql};
 
-/// The database, as the tenant of the request's context and no other. Without a credential: 401.
+/// Database access as the tenant of the request's context, and no other tenant. Without a credential: 401.
 ///
-/// It is [`Db::current`] with the context of its request, and keeps to it wherever it is used: in a task of its own, and in a body
-/// that is streamed. `TenantDb<E>` has an application's error type ([`Db::errors`]); [`Problem`] is one:
+/// This is [`Db::current`] with the context of the request. It stays bound to that context in other tasks and in a streamed
+/// body. `TenantDb<E>` has an application's error type ([`Db::errors`]); [`Problem`] can be used as one:
 ///
 /// ```no_run
 /// use axum::http::StatusCode;
@@ -58,14 +58,14 @@ impl<S: Sync, E: From<Error> + Send> FromRequestParts<S> for TenantDb<E> {
     }
 }
 
-/// Each as the same call of [`ContextTenant`].
+/// Each method behaves like the method of [`ContextTenant`] with the same name.
 impl<E: From<Error> + Send> TenantDb<E> {
-    /// The context of the request.
+    /// Returns the context of the request.
     pub fn context(&self) -> &TenantContext {
         &self.context
     }
 
-    /// All that can be done as the tenant, further calls included.
+    /// Returns all operations as the tenant, also those that this type does not have.
     pub fn tenant(&self) -> ContextTenant<'_, E> {
         ContextTenant::of(&self.db, Arc::clone(&self.context))
     }

@@ -1,4 +1,4 @@
-//! What a handler is given.
+//! The extractors.
 
 use super::{layer::Resolved, problem::Problem};
 use crate::{
@@ -10,11 +10,11 @@ use ::axum::extract::FromRequestParts;
 use http::{StatusCode, request::Parts};
 use std::{fmt, marker::PhantomData, sync::Arc};
 
-/// What the layer found.
+/// Returns the result of the layer.
 ///
 /// # Errors
 ///
-/// The route is behind no layer: 500.
+/// The route is not behind the layer: 500.
 pub(super) fn resolved(parts: &Parts) -> Result<&Resolved, Problem> {
     parts.extensions.get().ok_or_else(|| {
         let missing = Problem::new(StatusCode::INTERNAL_SERVER_ERROR).caused_by(
@@ -28,17 +28,17 @@ pub(super) fn resolved(parts: &Parts) -> Result<&Resolved, Problem> {
     })
 }
 
-/// The context that the layer made.
+/// Returns the context that the layer created.
 ///
 /// # Errors
 ///
-/// The route is behind no layer: 500. The request has no credential: 401.
+/// The route is not behind the layer: 500. The request has no credential: 401.
 pub(super) fn context(resolved: &Resolved) -> Result<Arc<TenantContext>, Problem> {
     resolved.context.clone().ok_or_else(|| RequestError::CredentialMissing.into())
 }
 
-/// The tenant of the request, which was active when the layer asked. It is no permission: where only the host, the path or a
-/// header named it, anybody may ask.
+/// The tenant of the request, which was active when the layer looked it up. It does not authorize anything: if only the
+/// host, the path or a header names the tenant, anyone can send the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant(pub TenantIdentity);
 
@@ -50,7 +50,7 @@ impl<S: Sync> FromRequestParts<S> for Tenant {
     }
 }
 
-/// Who asks. Without a credential: 401.
+/// The caller of the request. Without a credential: 401.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller(pub Identity);
 
@@ -62,7 +62,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// The context of the request, the one that [`TenantContext::current`] finds. Without a credential: 401.
+/// The context of the request, the same that [`TenantContext::current`] returns. Without a credential: 401.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context(pub Arc<TenantContext>);
 
@@ -74,7 +74,7 @@ impl<S: Sync> FromRequestParts<S> for Context {
     }
 }
 
-/// What a caller must be, for [`Require`].
+/// A condition on the caller, for [`Require`].
 ///
 /// ```
 /// use cgk::{axum::{Require, Requirement}, request::Identity};
@@ -94,11 +94,11 @@ impl<S: Sync> FromRequestParts<S> for Context {
 /// async fn orders(_: Require<ReadsOrders>) -> &'static str { "…" }
 /// ```
 pub trait Requirement {
-    /// Whether this caller is let in.
+    /// Returns whether the caller meets the condition.
     fn is_met_by(caller: &Identity) -> bool;
 }
 
-/// A user with the role `owner`. A program that asks with an API key is none.
+/// A user with the role `owner`. A program that uses an API key does not meet this condition.
 #[derive(Clone, Copy, Debug)]
 pub enum Owner {}
 
@@ -108,7 +108,7 @@ impl Requirement for Owner {
     }
 }
 
-/// A user with the role `owner` or `admin`. A program that asks with an API key is none.
+/// A user with the role `owner` or `admin`. A program that uses an API key does not meet this condition.
 #[derive(Clone, Copy, Debug)]
 pub enum OwnerOrAdmin {}
 
@@ -118,12 +118,12 @@ impl Requirement for OwnerOrAdmin {
     }
 }
 
-/// A caller that meets a requirement. Without a credential: 401. Where it is not met: 403.
+/// A caller that meets a requirement. Without a credential: 401. If the requirement is not met: 403.
 ///
-/// For a handler, or by `axum::middleware::from_extractor::<Require<Owner>>()` for a whole router, as a `route_layer` that is
-/// added before [`TenantLayer`](super::TenantLayer).
+/// Use it in a handler, or use `axum::middleware::from_extractor::<Require<Owner>>()` for a whole router, as a `route_layer`
+/// that is added before [`TenantLayer`](super::TenantLayer).
 pub struct Require<R> {
-    /// Who asks.
+    /// The caller.
     pub caller: Identity,
     requirement: PhantomData<fn() -> R>,
 }

@@ -28,35 +28,35 @@ use tower_layer::Layer;
 use tower_service::Service;
 use tracing::{Instrument as _, Span, field};
 
-/// Finds the tenant of each request, and runs what is behind it in the request's [`TenantContext`].
+/// Finds the tenant of each request, and runs the inner service in the request's [`TenantContext`].
 ///
-/// For each request it
+/// For each request, it:
 ///
-/// - makes an id, a UUID of version 7, which is the header `x-request-id` of the answer, `request_id` of the context and of
-///   each [`Problem`];
-/// - opens a span of `tracing` (target `cgk::axum`) with `request_id`, `method`, `path` (the route's pattern, such as
-///   `/orders/{id}`), and, as they become known, `tenant`, `organization_id`, `user_id` and `status`;
-/// - finds the tenant by [`tenant_from_request`], and answers a refusal with the [`Problem`] that it is: nothing behind the layer
-///   runs;
-/// - runs the rest in the context of the tenant and the caller, so that [`TenantContext::current`] and
-///   [`Db::current`] work in it. A request without a credential has a tenant and no context, whatever context the layer is
-///   called in.
+/// - creates an id, a UUID of version 7. It is the header `x-request-id` of the response, and the `request_id` of the
+///   context and of each [`Problem`];
+/// - opens a `tracing` span (target `cgk::axum`) with `request_id`, `method`, `path` (the route's pattern, such as
+///   `/orders/{id}`), and, once they are known, `tenant`, `organization_id`, `user_id` and `status`;
+/// - finds the tenant with [`tenant_from_request`]. A refused request gets the matching [`Problem`] as response, and the
+///   inner service does not run;
+/// - runs the inner service in the context of the tenant and the caller, so that [`TenantContext::current`] and
+///   [`Db::current`] work in it. A request without a credential has a tenant but no context, even if the layer itself is
+///   called in one.
 ///
-/// The layer may stand in a router that is nested under a path ([`Router::nest`](::axum::Router::nest), `nest_service`), at any
-/// depth: the rules look at the path that the client has sent, and never at what is left of it. So a
-/// middleware inside a router that rewrites the path changes nothing for them; one in front of the outermost router does.
-/// Behind two layers, both must find the same tenant and caller (403 otherwise), and the inner one's context holds.
+/// The layer also works in a router that is nested under a path ([`Router::nest`](::axum::Router::nest), `nest_service`), at
+/// any depth: the rules use the path that the client sent, not the part that is left of it. A middleware that rewrites the
+/// path inside a router therefore does not affect the rules; one in front of the outermost router does. Behind two layers,
+/// both must find the same tenant and caller (403 otherwise), and the context of the inner one is used.
 ///
-/// A route is behind the layer if it was added to the router before `.layer(…)`. Layers that are added later are in front of it: put
-/// `tower_http`'s CORS there, as a preflight request has no credential, and its timeout.
+/// A route is behind the layer if it was added to the router before `.layer(…)`. Layers that are added later run before it:
+/// add `tower_http`'s CORS layer later, because a preflight request has no credential, and its timeout layer.
 ///
-/// A body that is streamed is made when the handler has returned, outside of the context. A [`TenantDb`](super::TenantDb) keeps its
-/// tenant there too; [`TenantContext::scope`] takes the context along.
+/// A streamed body is produced after the handler has returned, outside of the context. A [`TenantDb`](super::TenantDb) keeps
+/// its tenant there too. For other code, use [`TenantContext::scope`].
 ///
 /// # Cancel safety
 ///
-/// A request that is dropped, as by a timeout or by a client that goes away, leaves no transaction open: what
-/// [`Db::with_tenant`] promises of a dropped future.
+/// A dropped request, for instance after a timeout or when the client disconnects, leaves no transaction open: see
+/// [`Db::with_tenant`] for dropped futures.
 #[derive(Clone)]
 pub struct TenantLayer {
     shared: Arc<Shared>,
@@ -69,11 +69,11 @@ struct Shared {
     db: Db,
 }
 
-/// What the layer found, for the extractors.
+/// The result of the layer, for the extractors.
 #[derive(Clone)]
 pub(super) struct Resolved {
     pub(super) found: Arc<RequestTenant>,
-    /// `None`: there is no credential.
+    /// `None`: the request has no credential.
     pub(super) context: Option<Arc<TenantContext>>,
     pub(super) db: Db,
 }
@@ -85,15 +85,15 @@ impl fmt::Debug for TenantLayer {
 }
 
 impl TenantLayer {
-    /// A layer that finds tenants by these rules. The extractors enter them through this pool.
+    /// Creates a layer that finds tenants by these rules. The extractors enter the tenants through this pool.
     pub fn new<E>(rules: TenantRules, resolver: &Resolver, db: &Db<E>) -> Self {
         let shared = Shared { rules, resolver: resolver.clone(), db: db.errors() };
         Self { shared: Arc::new(shared), id_source: IdSource::New }
     }
 
-    /// Takes the id of a request from its header `x-request-id`, if it is there once and has 1 to 128 letters, digits, `-`, `_`
-    /// and `.`. Only for a service that is reachable only through a proxy that sets this header: everybody else
-    /// could give any id, that of another request included.
+    /// Takes the id of a request from its header `x-request-id`, if the header occurs once and has 1 to 128 letters, digits,
+    /// `-`, `_` and `.`. Use this only if the service is reachable only through a proxy that sets this header; otherwise any
+    /// client can set any id, including the id of another request.
     pub fn trust_request_id(mut self) -> Self {
         self.id_source = IdSource::TrustedHeader;
         self
@@ -108,7 +108,7 @@ impl<S> Layer<S> for TenantLayer {
     }
 }
 
-/// What [`TenantLayer`] makes of a service.
+/// The service that [`TenantLayer`] creates from a service.
 #[derive(Clone, Debug)]
 pub struct TenantService<S> {
     layer: TenantLayer,

@@ -1,18 +1,18 @@
-//! Tenants in a service on axum 0.8: a layer, extractors, and answers of the type `application/problem+json`.
+//! Tenants in a service on axum 0.8: a layer, extractors, and responses of the type `application/problem+json`.
 //!
-//! [`TenantLayer`] finds the tenant of each request by [`tenant_from_request`](crate::request::tenant_from_request), answers
-//! what it refuses, and runs everything behind it in the request's [`TenantContext`](crate::TenantContext). The extractors
-//! hand to a handler what the layer found:
+//! [`TenantLayer`] finds the tenant of each request with [`tenant_from_request`](crate::request::tenant_from_request),
+//! responds to refused requests, and runs the inner service in the request's [`TenantContext`](crate::TenantContext). The
+//! extractors give a handler the result:
 //!
-//! | extractor | what it is | refused |
+//! | extractor | what it is | refusal |
 //! |---|---|---|
-//! | [`Tenant`] | the tenant's id and slug, also where only the host or the path named it | |
-//! | [`Caller`] | who asks: a session or an API key | 401 without a credential |
+//! | [`Tenant`] | the tenant's id and slug, also if only the host or the path names it | |
+//! | [`Caller`] | the caller: a session or an API key | 401 without a credential |
 //! | [`Context`] | the context of the request | 401 without a credential |
 //! | [`TenantDb`] | the database, as this tenant | 401 without a credential |
-//! | [`Require<R>`](Require) | a caller that meets a [`Requirement`] | 401 without a credential, 403 where it is not met |
+//! | [`Require<R>`](Require) | a caller that meets a [`Requirement`] | 401 without a credential, 403 if the requirement is not met |
 //!
-//! Behind no layer each of them answers 500, and the log says what is missing.
+//! If a route is not behind the layer, each of them responds with 500, and the log says what is missing.
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};

@@ -1,4 +1,4 @@
-//! Errors as answers: `application/problem+json` of RFC 9457.
+//! Error responses: `application/problem+json` of RFC 9457.
 
 use super::request_id::RequestId;
 use ::axum::{
@@ -8,27 +8,27 @@ use ::axum::{
 use http::{HeaderValue, StatusCode, header};
 use std::{fmt, time::Duration};
 
-/// How long a client waits before it asks again, where nothing better is known.
+/// The default for how long a client waits before it tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// An error as an answer: `application/problem+json` (RFC 9457), with the members `type`, `title`, `status`, `detail`, `code` and
-/// `request_id`, and those that an application adds.
+/// An error response: `application/problem+json` (RFC 9457), with the members `type`, `title`, `status`, `detail`, `code`
+/// and `request_id`, and any members that an application adds.
 ///
-/// It is made of the errors of this crate by `?`, and by hand of those of an application. What the server, the driver or a query
-/// say is never in the answer: it is in the log, with the same `request_id`, at level `error` for a status of 500 and above and
-/// at `info` otherwise.
+/// `?` converts the errors of this crate to a problem; an application creates problems for its own errors. Texts of the
+/// server, the driver and queries are never in the response. They are in the log, with the same `request_id`, at level
+/// `error` for a status of 500 and above and at `info` otherwise.
 ///
-/// | made of | status |
+/// | source | status |
 /// |---|---|
 /// | [`RequestError`](crate::request::RequestError), [`AuthError`](crate::auth::AuthError), [`TenantAccessDenied`](crate::ownership::TenantAccessDenied), [`ResourceNotFound`](crate::ownership::ResourceNotFound) | their own |
-/// | [`Error`](crate::Error) by which running the same again can succeed, or the database is not available | 503 |
-/// | a constraint: unique, exclusion or foreign key | 409 |
-/// | a constraint: check or not null | 422 |
-/// | a tenant that is gone | 404 |
-/// | a tenant that is suspended, or a slug that is another organization's by now | 403 |
+/// | [`Error`](crate::Error) for which a retry can succeed, or the database is not available | 503 |
+/// | constraint violation: unique, exclusion or foreign key | 409 |
+/// | constraint violation: check or not null | 422 |
+/// | the tenant no longer exists | 404 |
+/// | the tenant is suspended, or its slug now belongs to another organization | 403 |
 /// | any other [`Error`](crate::Error) | 500 |
 ///
-/// 503 has the header `retry-after`, and 401 `www-authenticate`.
+/// A 503 has the header `retry-after`, and a 401 has `www-authenticate`.
 ///
 /// ```
 /// use axum::{http::StatusCode, response::IntoResponse};
@@ -43,7 +43,7 @@ pub struct Problem {
     detail: Option<String>,
     code: Option<&'static str>,
     retry_after: Option<Duration>,
-    /// What the application adds.
+    /// The members that the application added.
     members: serde_json::Map<String, serde_json::Value>,
     /// For the log.
     cause: Option<String>,
@@ -68,25 +68,25 @@ struct Members<'a> {
 const OWN_MEMBERS: [&str; 6] = ["type", "title", "status", "detail", "code", "request_id"];
 
 impl Problem {
-    /// A problem of this status, whose title is the status's own phrase.
+    /// Creates a problem with this status. The title is the standard phrase of the status.
     pub fn new(status: StatusCode) -> Self {
         let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER);
         Self { status, detail: None, code: None, retry_after, members: serde_json::Map::new(), cause: None }
     }
 
-    /// With a text for whoever asked. It is sent as it is.
+    /// Sets a text for the client. It is sent unchanged.
     pub fn detail(mut self, text: impl Into<String>) -> Self {
         self.detail = Some(text.into());
         self
     }
 
-    /// With a code that programs decide by, such as `CGK0401`.
+    /// Sets a code for programs to decide by, such as `CGK0401`.
     pub fn code(mut self, code: &'static str) -> Self {
         self.code = Some(code);
         self
     }
 
-    /// With one member more (an extension member of RFC 9457), such as a list of the fields that are wrong. It is sent as it is.
+    /// Adds a member (an extension member of RFC 9457), such as a list of invalid fields. It is sent unchanged.
     ///
     /// ```
     /// use cgk::axum::Problem;
@@ -95,26 +95,26 @@ impl Problem {
     ///
     /// # Panics
     ///
-    /// If the name is one of the members that every problem has.
+    /// If the name is one of the standard members.
     pub fn member(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
         assert!(!OWN_MEMBERS.contains(&name), "{name} is a member that every problem has");
         self.members.insert(name.to_owned(), value.into());
         self
     }
 
-    /// With the header `retry-after`, in whole seconds, rounded up.
+    /// Sets the header `retry-after`, in whole seconds, rounded up.
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// With what is behind it, for the log alone.
+    /// Sets the cause, which is only logged.
     pub fn caused_by(mut self, cause: impl fmt::Display) -> Self {
         self.cause = Some(cause.to_string());
         self
     }
 
-    /// The status that it is answered with.
+    /// Returns the status of the response.
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -129,7 +129,7 @@ impl Problem {
     }
 }
 
-/// The text for whoever asked.
+/// The text for the client.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.detail.as_deref().or(self.status.canonical_reason()).unwrap_or("error"))

@@ -1,4 +1,4 @@
-//! A limit on the requests of each tenant.
+//! A request limit per tenant.
 
 use super::{extract::resolved, problem::Problem};
 use crate::{request::RequestTenant, tenant::OrganizationId};
@@ -21,10 +21,10 @@ use std::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// For how many tenants it is counted, unless set.
+/// The default number of tenants that are counted.
 const TENANTS_MAX: usize = 10_000;
 
-/// How many requests a tenant may make: so many in a time, spread evenly, and so many at once.
+/// How many requests a tenant may send: a rate, and a maximum number at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestLimit {
     interval: Duration,
@@ -32,7 +32,7 @@ pub struct RequestLimit {
 }
 
 impl RequestLimit {
-    /// So many requests in a second, and as many at once.
+    /// So many requests per second, and the same number at once.
     ///
     /// ```
     /// use cgk::axum::RequestLimit;
@@ -43,7 +43,7 @@ impl RequestLimit {
         Self::per(Duration::from_secs(1), requests)
     }
 
-    /// So many requests in a minute, and as many at once.
+    /// So many requests per minute, and the same number at once.
     pub fn per_minute(requests: NonZeroU32) -> Self {
         Self::per(Duration::from_secs(60), requests)
     }
@@ -52,7 +52,7 @@ impl RequestLimit {
         Self { interval: time / requests.get(), burst: requests }
     }
 
-    /// With another number of requests at once.
+    /// Sets the number of requests at once.
     pub fn burst(mut self, requests: NonZeroU32) -> Self {
         self.burst = requests;
         self
@@ -66,9 +66,10 @@ impl RequestLimit {
     }
 }
 
-/// Limits the requests of each tenant: a request too many is answered with 429 and `retry-after`, and runs nothing.
+/// Limits the requests of each tenant: a request above the limit gets the response 429 with `retry-after`, and the inner
+/// service does not run.
 ///
-/// It stands behind [`TenantLayer`](super::TenantLayer), which finds the tenant, so it is added to the router before:
+/// It runs behind [`TenantLayer`](super::TenantLayer), which finds the tenant, so add it to the router before that layer:
 ///
 /// ```no_run
 /// use axum::{Router, routing::get};
@@ -84,12 +85,12 @@ impl RequestLimit {
 /// }
 /// ```
 ///
-/// The closure returns the limit of a tenant, or `None` for no limit; it is called for every request and must not block. A
-/// limit that changes holds from the next request on. Requests with a credential and requests without one are counted apart, so
-/// that a stranger cannot use up a tenant's limit by asking for its host.
+/// The closure returns the limit of a tenant, or `None` for no limit. It is called for every request and must not block. A
+/// changed limit applies from the next request on. Requests with and without a credential are counted separately, so that an
+/// unauthenticated client cannot use up a tenant's limit by sending requests to its host.
 ///
-/// Each process counts for itself. It remembers a bounded number of tenants; the one that has asked least is forgotten first, and
-/// begins anew.
+/// Each process counts separately, for a bounded number of tenants. When there are more, the tenant with the fewest requests
+/// is removed first, and its count starts again.
 #[derive(Clone)]
 pub struct TenantRateLimit {
     shared: Arc<Shared>,
@@ -103,7 +104,7 @@ struct Shared {
     clock: DefaultClock,
 }
 
-/// Whose requests are counted together.
+/// The group of requests that are counted together.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Counted {
     organization: OrganizationId,
@@ -122,12 +123,13 @@ impl fmt::Debug for TenantRateLimit {
 }
 
 impl TenantRateLimit {
-    /// With the limit that the closure returns for each tenant, for at most 10,000 tenants.
+    /// Creates a limit that the closure returns for each tenant, for at most 10,000 tenants.
     pub fn new(limit_of: impl Fn(&RequestTenant) -> Option<RequestLimit> + Send + Sync + 'static) -> Self {
         Self::with_tenants_max(TENANTS_MAX, limit_of)
     }
 
-    /// The same for another number of tenants; each takes some 200 bytes, twice if it is asked with and without a credential.
+    /// The same for another number of tenants. Each takes about 200 bytes, or twice that if it has requests with and without
+    /// a credential.
     pub fn with_tenants_max(
         tenants_max: usize,
         limit_of: impl Fn(&RequestTenant) -> Option<RequestLimit> + Send + Sync + 'static,
@@ -140,14 +142,14 @@ impl TenantRateLimit {
         Self { shared: Arc::new(shared) }
     }
 
-    /// How many tenants are remembered, twice those that were asked with and without a credential.
+    /// Returns how many tenants are counted now. A tenant with requests both with and without a credential counts twice.
     pub fn tenants(&self) -> usize {
         self.shared.tenants.len()
     }
 }
 
 impl Shared {
-    /// How long to wait, if this is a request too many.
+    /// Returns how long to wait if this request is above the limit.
     fn check(&self, found: &RequestTenant) -> Result<(), Duration> {
         let Some(limit) = (self.limit_of)(found) else { return Ok(()) };
         let key = Counted { organization: found.tenant.id, has_credential: found.identity.is_some() };
@@ -173,7 +175,7 @@ impl<S> Layer<S> for TenantRateLimit {
     }
 }
 
-/// What [`TenantRateLimit`] makes of a service.
+/// The service that [`TenantRateLimit`] creates from a service.
 #[derive(Clone, Debug)]
 pub struct TenantRateLimitService<S> {
     layer: TenantRateLimit,

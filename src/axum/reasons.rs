@@ -1,4 +1,4 @@
-//! What each error of this crate is as an answer, and how little of it the answer says.
+//! Maps each error of this crate to a response that discloses little.
 
 use super::problem::Problem;
 use crate::{
@@ -33,7 +33,7 @@ impl From<Error> for Problem {
     }
 }
 
-/// The status, and a text of our own: the error's may quote the server, and rows.
+/// The status, and a fixed text: the error's own text may quote the server and rows.
 fn answer_to(error: &Error) -> (StatusCode, Option<&'static str>) {
     if error.constraint().is_some() || error.sqlstate() == Some(&SqlState::NOT_NULL_VIOLATION) {
         return match error.sqlstate() {
@@ -57,7 +57,7 @@ fn answer_to(error: &Error) -> (StatusCode, Option<&'static str>) {
     }
 }
 
-/// What `?` makes of the driver's errors, as of `row.try_get(0)?`.
+/// `?` converts the driver's errors, for instance in `row.try_get(0)?`.
 impl From<tokio_postgres::Error> for Problem {
     fn from(error: tokio_postgres::Error) -> Self {
         Error::from(error).into()

@@ -1,4 +1,4 @@
-//! The id of a request: where it comes from, and how the answers find it.
+//! The id of a request: where it comes from, and how responses get it.
 
 use ::axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
@@ -13,7 +13,7 @@ use tower_service::Service;
 
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest id that is taken from a request.
+/// The maximum length of an id from a request.
 const LENGTH_MAX: usize = 128;
 
 tokio::task_local! {
@@ -29,12 +29,12 @@ pub(super) struct RequestId(Arc<str>);
 pub(super) enum IdSource {
     /// A new one for each request.
     New,
-    /// That of the header, where it is well-formed.
+    /// The one in the header, if it is well-formed.
     TrustedHeader,
 }
 
 impl RequestId {
-    /// The one that a layer in front has made, or a new one.
+    /// The id that an outer layer created, or a new one.
     pub(super) fn of(headers: &HeaderMap, source: IdSource) -> Self {
         if let Some(known) = Self::current() {
             return known;
@@ -43,7 +43,7 @@ impl RequestId {
         given.unwrap_or_else(|| Self(uuid::Uuid::now_v7().to_string().into()))
     }
 
-    /// The id that the request has once, and well-formed.
+    /// The id from the request, if the header occurs once and is well-formed.
     fn given(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(HEADER).iter();
         let (Some(only), None) = (values.next(), values.next()) else { return None };
@@ -53,7 +53,7 @@ impl RequestId {
         fits.then(|| Self(text.into()))
     }
 
-    /// The id of the request that the task answers.
+    /// The id of the request that the current task handles.
     pub(super) fn current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()
     }
@@ -71,11 +71,11 @@ impl RequestId {
     }
 }
 
-/// Gives every request its id, also where [`TenantLayer`](super::TenantLayer) is not reached: for routes without a tenant, and for
-/// answers of layers in between, such as a timeout.
+/// Gives every request its id, also where [`TenantLayer`](super::TenantLayer) is not reached: for routes without a tenant,
+/// and for responses of layers in between, such as a timeout.
 ///
-/// Added behind everything else, it is in front of everything else. The id is the header `x-request-id` of the answer and
-/// `request_id` of each [`Problem`](super::Problem) that is made in between; `TenantLayer` uses it instead of one of its own.
+/// Add it after all other layers, so that it runs before them. The id is the header `x-request-id` of the response and the
+/// `request_id` of each [`Problem`](super::Problem). `TenantLayer` uses this id instead of creating its own.
 ///
 /// ```no_run
 /// use axum::{Router, http::StatusCode};
@@ -97,12 +97,12 @@ impl Default for RequestIdLayer {
 }
 
 impl RequestIdLayer {
-    /// A layer that makes a new id, a UUID of version 7, for each request.
+    /// Creates a layer that sets a new id, a UUID of version 7, for each request.
     pub fn new() -> Self {
         Self { source: IdSource::New }
     }
 
-    /// Takes the id from the request's header, as [`TenantLayer::trust_request_id`](super::TenantLayer::trust_request_id).
+    /// Takes the id from the request's header, like [`TenantLayer::trust_request_id`](super::TenantLayer::trust_request_id).
     pub fn trust_request_id(mut self) -> Self {
         self.source = IdSource::TrustedHeader;
         self
@@ -117,7 +117,7 @@ impl<S> Layer<S> for RequestIdLayer {
     }
 }
 
-/// What [`RequestIdLayer`] makes of a service.
+/// The service that [`RequestIdLayer`] creates from a service.
 #[derive(Clone, Debug)]
 pub struct RequestIdService<S> {
     source: IdSource,

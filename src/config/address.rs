@@ -1,4 +1,4 @@
-//! From a connection string to what the driver connects with.
+//! Converts a connection string to the driver's settings.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -13,14 +13,15 @@ use super::settings::RemotePlaintext;
 use super::target::{Reach, Target, TargetHost, reach};
 use super::tls::{self, TlsMode};
 
-/// How long one address may take to answer, unless the URL says otherwise.
+/// How long one address may take to respond, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// When a silent connection is probed, so that a dead server or a forgetful firewall is noticed within a minute or two.
+/// When an idle connection is probed, so that a dead server or a firewall that dropped the connection is noticed within one
+/// or two minutes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// A connection string that was understood. `Debug` is safe: the driver's own masks the password.
+/// A parsed connection string. `Debug` is safe: the driver masks the password.
 #[derive(Clone, Debug)]
 pub(super) struct Address {
     pub(super) pg: tokio_postgres::Config,
@@ -32,12 +33,12 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Understands a connection string. Relative paths in it are relative to `base`.
+    /// Parses a connection string. Relative paths in it are relative to `base`.
     pub(super) fn parse(text: &str, plaintext: RemotePlaintext, base: &Path) -> Result<Address, Problem> {
         Address::of(Parts::parse(text)?, plaintext, base)
     }
 
-    /// Understands the parts of a connection string. Relative paths in it are relative to `base`.
+    /// Interprets the parts of a connection string. Relative paths in it are relative to `base`.
     pub(super) fn of(parts: Parts, plaintext: RemotePlaintext, base: &Path) -> Result<Address, Problem> {
         let mut options = Options::read(&parts)?;
         let mut pg = driver_options(&options)?;
@@ -79,7 +80,7 @@ impl Address {
         Ok(Address { pg, target, tls, pgbouncer, application_name, notices })
     }
 
-    /// The same server, another database.
+    /// The same server with another database.
     pub(super) fn with_database(&self, name: &str) -> Address {
         let mut address = self.clone();
         address.pg.dbname(name);
@@ -93,7 +94,7 @@ impl Address {
     }
 }
 
-/// Lets the driver read its options, one by one so that the one that is wrong can be named.
+/// Passes the options to the driver one by one, so that the error can name the wrong one.
 fn driver_options(options: &Options) -> Result<tokio_postgres::Config, Problem> {
     let mut all = String::new();
     for (key, value) in &options.driver {
@@ -156,7 +157,7 @@ fn hosts(names: &[String], ports: &[u16], addresses: &[IpAddr]) -> Result<Vec<Ta
         .collect()
 }
 
-/// The nearest and the farthest of the hosts. Where an address is given, it decides: that is where the data goes.
+/// The nearest and the farthest of the hosts. If an address is given, it decides, because the data goes there.
 fn reaches(hosts: &[TargetHost], addresses: &[IpAddr]) -> (Reach, Reach) {
     let of = |(index, host): (usize, &TargetHost)| match (addresses.get(index), host) {
         (Some(address), _) => reach(&address.to_string()),

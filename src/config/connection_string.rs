@@ -1,14 +1,14 @@
-//! Takes a connection string apart: `postgresql://…` or `key=value …`, as libpq reads them.
+//! Splits a connection string, `postgresql://…` or `key=value …`, into its parts, as libpq does.
 //!
-//! What the options mean is decided elsewhere. No message holds a piece of the text: where a password was not escaped,
-//! any piece may be part of it.
+//! Other modules interpret the options. No message contains a part of the text: if a password was not escaped, any part may
+//! belong to it.
 
 use super::error::Problem;
 use super::parts::Parts;
 use super::{dsn, url};
 
 impl Parts {
-    /// Takes a connection string apart.
+    /// Splits a connection string into its parts.
     pub(super) fn parse(text: &str) -> Result<Parts, Problem> {
         let text = text.trim();
         if text.contains('\0') {

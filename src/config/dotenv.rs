@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 use super::error::{ConfigError, Problem};
 use super::origin::Origin;
 
-/// The variables of a `.env` file. They are looked up here and never put into the process's environment. Not `Debug`:
-/// they may be secrets.
+/// The variables of a `.env` file. They are looked up here and never added to the process's environment. Not `Debug`,
+/// because they may be secrets.
 #[derive(Default)]
 pub(super) struct DotEnv {
     path: PathBuf,
     variables: BTreeMap<String, String>,
-    /// What the user should know about lines that were passed over.
+    /// Notices for the user about ignored lines.
     pub(super) notices: Vec<String>,
 }
 
 impl DotEnv {
-    /// Reads `.env` in `directory`, which need not exist. As everywhere, `$NAME` outside single quotes is replaced.
+    /// Reads `.env` in `directory`; the file is optional. As in other tools, `$NAME` outside single quotes is replaced.
     pub(super) fn read(directory: &Path) -> Result<DotEnv, ConfigError> {
         let path = directory.join(".env");
         let at = |line| Some(Origin::Line { path: path.clone(), line });
@@ -76,8 +76,8 @@ impl DotEnv {
     }
 }
 
-/// The text with an empty line in place of each foreign line that opens a quote and does not close it. Such a line would
-/// swallow all that follow, also ours. The number of lines stays.
+/// Replaces each line of another program that opens a quote and does not close it with an empty line. Such a line would hide
+/// all following lines, including cgk's. The number of lines does not change.
 fn without_open_quotes(text: &str, path: &Path, notices: &mut Vec<String>) -> String {
     let mut text = text.to_owned();
     let lines_max = text.lines().count();
@@ -99,7 +99,7 @@ fn without_open_quotes(text: &str, path: &Path, notices: &mut Vec<String>) -> St
     text
 }
 
-/// Whether a line that cannot be read may be meant for cgk. Other programs share the file, and their lines are their own.
+/// Whether an unreadable line may belong to cgk. Other programs use the same file, and cgk ignores their lines.
 fn may_be_ours(line: &str) -> bool {
     let line = line.trim_start();
     let line = line.strip_prefix("export ").unwrap_or(line).trim_start();

@@ -6,7 +6,7 @@ use std::str::Chars;
 use super::error::Problem;
 use super::parts::{KeySecrecy, Parts};
 
-/// Takes a key=value string apart.
+/// Splits a key=value string into its parts.
 pub(super) fn parse(text: &str) -> Result<Parts, Problem> {
     // An unquoted blank in a password turns its rest into keys, so no key may be shown.
     let mut parts = Parts { key_secrecy: KeySecrecy::MayBeSecret, ..Parts::default() };

@@ -1,5 +1,5 @@
-//! The world a configuration is read from: the process's environment and its working directory. The only file that
-//! looks at [`std::env`].
+//! The process's environment and working directory, from which a configuration is read. This is the only file that uses
+//! [`std::env`].
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// The process's own environment and working directory.
+    /// The environment and working directory of this process.
     pub(crate) fn of_process() -> Result<Sources, Problem> {
         let directory = std::env::current_dir().map_err(|error| {
             Problem::unreadable("could not find the working directory", "Change to a directory that exists.")
@@ -24,7 +24,7 @@ impl Sources {
         Ok(Sources { variables: std::env::vars_os().collect(), directory })
     }
 
-    /// A made-up environment.
+    /// An environment for tests.
     #[cfg(test)]
     pub(crate) fn of(directory: &Path, variables: &[(&str, &str)]) -> Sources {
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();

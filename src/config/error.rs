@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration.
+//! The errors of a configuration.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -8,9 +8,9 @@ use super::origin::Origin;
 
 /// Why a configuration was not accepted.
 ///
-/// The message is one lower-case line that names the setting, where its value came from and what is wrong with it;
-/// [`mend`](ConfigError::mend) is the sentence that says what to do. Neither ever holds the connection URL, a password,
-/// or a line of a file that may hold one.
+/// The message is one lower-case line that names the setting, the source of its value and the problem.
+/// [`mend`](ConfigError::mend) is a sentence that says what to do. Neither contains the connection URL, a password, or a
+/// line of a file that may contain one.
 #[derive(Debug, thiserror::Error)]
 #[error("{details}")]
 pub struct ConfigError {
@@ -32,15 +32,15 @@ struct Details {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigErrorKind {
-    /// No connection URL was given anywhere.
+    /// No connection URL was given.
     MissingUrl,
     /// A file that the configuration names could not be read.
     Unreadable,
-    /// A value does not have the form its setting asks for.
+    /// A value does not have the format that its setting requires.
     Invalid,
-    /// A value is well formed, and cgk declines to use it.
+    /// A value is well-formed, but cgk refuses to use it.
     Refused,
-    /// DDL was asked for, and the only address leads to a transaction pooler.
+    /// DDL was requested, and the only address is a transaction pooler.
     Pooler,
 }
 
@@ -55,7 +55,7 @@ impl ConfigError {
         self.details.origin.as_ref()
     }
 
-    /// Returns what is wrong, without the setting's name.
+    /// Returns the problem, without the setting's name.
     pub fn problem(&self) -> &str {
         &self.details.problem
     }
@@ -70,7 +70,7 @@ impl ConfigError {
         self.details.kind
     }
 
-    /// Tells whether the only thing wrong is that no connection URL was given.
+    /// Returns whether the only problem is that no connection URL was given.
     pub fn is_missing_url(&self) -> bool {
         self.kind() == ConfigErrorKind::MissingUrl
     }
@@ -85,7 +85,7 @@ impl fmt::Display for Details {
     }
 }
 
-/// What is wrong with a value, before it is known which setting the value belongs to.
+/// A problem with a value, before the setting is known.
 #[derive(Debug)]
 pub(crate) struct Problem {
     kind: ConfigErrorKind,
@@ -116,7 +116,7 @@ impl Problem {
         self
     }
 
-    /// Names the setting the value belongs to and where the value came from.
+    /// Adds the setting that the value belongs to and the source of the value.
     pub(crate) fn of(self, setting: impl Into<Cow<'static, str>>, origin: Option<Origin>) -> ConfigError {
         let Problem { kind, what: problem, mend, source } = self;
         ConfigError { details: Box::new(Details { kind, setting: setting.into(), origin, problem, mend }), source }

@@ -14,14 +14,14 @@ use super::settings::Isolation;
 use super::value::Span;
 use super::{options, show};
 
-/// The name that is looked for in the working directory.
+/// The file name in the working directory.
 pub(super) const NAME: &str = "cgk.toml";
 
-/// What `cgk.toml` may say.
+/// The settings of `cgk.toml`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileSettings {
-    /// Without a password: the file is made for version control.
+    /// Without a password, because the file is usually under version control.
     pub(super) database_url: Option<String>,
     pub(super) database_url_file: Option<PathBuf>,
     pub(super) direct_url: Option<String>,
@@ -66,7 +66,7 @@ pub(super) struct PoolSection {
     pub(super) descriptions_max: Option<usize>,
 }
 
-/// A `cgk.toml` that was read, or the absence of one.
+/// A `cgk.toml` that was read, or its absence.
 #[derive(Default)]
 pub(super) struct ConfigFile {
     pub(super) path: PathBuf,
@@ -74,7 +74,7 @@ pub(super) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads `cgk.toml` in `directory`, which need not exist.
+    /// Reads `cgk.toml` in `directory`; the file is optional.
     pub(super) fn find(directory: &Path) -> Result<ConfigFile, ConfigError> {
         let path = directory.join(NAME);
         match fs::read_to_string(&path) {
@@ -84,7 +84,7 @@ impl ConfigFile {
         }
     }
 
-    /// Reads a configuration file that somebody named, so it must exist.
+    /// Reads a configuration file that was named explicitly, so it must exist.
     pub(super) fn read(path: PathBuf, named_by: Origin) -> Result<ConfigFile, ConfigError> {
         match fs::read_to_string(&path) {
             Ok(text) => ConfigFile::parse(path, &text),
@@ -123,8 +123,8 @@ fn unreadable(path: &Path, error: std::io::Error) -> Problem {
         .because(error)
 }
 
-/// The key of the line an error is on, with its section, if it is one of ours: inside a string that runs over several
-/// lines, what looks like a key may be part of a secret.
+/// The key on the line of an error, with its section, if it is a known key: inside a multi-line string, a text that looks
+/// like a key may be part of a secret.
 fn key_at(text: &str, offset: usize) -> Option<&'static str> {
     const TOP: [&str; 8] = [
         "database_url",
@@ -144,7 +144,7 @@ fn key_at(text: &str, offset: usize) -> Option<&'static str> {
     TOP.iter().chain(&show::SESSION).chain(&show::POOL).copied().find(|known| *known == full)
 }
 
-/// Takes values out of the parser's message and leaves it on one line: a value may be a URL with its password.
+/// Removes values from the parser's message and puts it on one line: a value may be a URL with its password.
 fn without_values(message: &str) -> String {
     let message = match (message.find('"'), message.rfind('"')) {
         (Some(first), Some(last)) if first < last => format!("{}\"…\"{}", &message[..first], &message[last + 1..]),

@@ -1,13 +1,14 @@
-//! `[drift] ignore` of `cgk.toml`: differences that are known and meant.
+//! `[drift] ignore` of `cgk.toml`: known and intended differences.
 
 use serde::Deserialize;
 
-/// Differences that a comparison counts and shows as ignored. Texts are patterns: `*` stands for any characters, `?` for one.
+/// Differences that a comparison counts and shows as ignored. The texts are patterns: `*` matches any characters, `?`
+/// matches one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct IgnoreRule {
-    /// The object, as a difference names it: `orders`, `orders.note`, `touch()`.
+    /// The object, as it is named in a difference: `orders`, `orders.note`, `touch()`.
     pub object: String,
     /// Its kind: `table`, `column`, `role`. Every kind if absent.
     #[serde(default)]
@@ -15,24 +16,24 @@ pub struct IgnoreRule {
     /// The schema: `public`, `tenant_*`. Every schema if absent.
     #[serde(default)]
     pub schema: Option<String>,
-    /// Why the difference is meant. Must not be empty.
+    /// Why the difference is intended. Must not be empty.
     pub reason: String,
 }
 
 impl IgnoreRule {
-    /// A rule for objects of every kind in every schema.
+    /// Creates a rule for objects of every kind in every schema.
     pub fn new(object: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { object: object.into(), kind: None, schema: None, reason: reason.into() }
     }
 
-    /// Whether the rule is about this object.
+    /// Returns whether the rule applies to this object.
     pub fn matches(&self, schema: &str, kind: &str, object: &str) -> bool {
         let fits = |pattern: &Option<String>, text| pattern.as_ref().is_none_or(|pattern| is_match(pattern, text));
         is_match(&self.object, object) && fits(&self.kind, kind) && fits(&self.schema, schema)
     }
 }
 
-/// Whether a text matches a pattern as a whole.
+/// Whether the whole text matches a pattern.
 fn is_match(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);

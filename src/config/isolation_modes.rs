@@ -1,14 +1,14 @@
-//! Which isolation a database has, and which it accepts besides while it is being changed.
+//! The isolation of a database, and the second one that it accepts during a change.
 
 use super::Isolation;
 
-/// How a database keeps its tenants apart, as it says itself.
+/// How a database separates its tenants, as stored in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IsolationModes {
     /// The isolation of the database.
     pub mode: Isolation,
-    /// The isolation that it had before, while a change is not finished: services and commands may still have it.
+    /// The previous isolation, while a change is not finished: services and commands may still use it.
     pub leaving: Option<Isolation>,
 }
 
@@ -18,17 +18,17 @@ impl IsolationModes {
         Self { mode, leaving: None }
     }
 
-    /// A database that is being changed to this isolation from the other one.
+    /// A database that changes to this isolation from the other one.
     pub(crate) fn changing_to(mode: Isolation) -> Self {
         Self { mode, leaving: Some(mode.other()) }
     }
 
-    /// Whether a service or command with this isolation may work in the database.
+    /// Returns whether a service or command with this isolation may use the database.
     pub fn accepts(self, isolation: Isolation) -> bool {
         self.mode == isolation || self.leaving == Some(isolation)
     }
 
-    /// The text in which the database keeps it: the isolation, and behind it the one that is being left.
+    /// The text that the database stores: the isolation, followed by the previous one during a change.
     pub(crate) fn text(self) -> String {
         match self.leaving {
             Some(leaving) => format!("{} {}", self.mode.as_str(), leaving.as_str()),

@@ -1,4 +1,4 @@
-//! The places a setting may come from, strongest first: flags, environment, `.env`, `cgk.toml`, default.
+//! The sources of a setting, in order of precedence: flags, environment, `.env`, `cgk.toml`, default.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use super::file::ConfigFile;
 use super::origin::{Origin, Origins};
 use super::overrides::Overrides;
 
-/// A setting's names.
+/// The names of a setting.
 #[derive(Clone, Copy)]
 pub(super) struct Names {
     /// In `cgk.toml`, in error messages and in lists.
@@ -24,13 +24,13 @@ pub(super) const fn names(key: &'static str, variable: &'static str, flag: &'sta
     Names { key, variable, flag }
 }
 
-/// A text with the place it was found in. Not `Debug`: the text may be the connection URL.
+/// A text with its source. Not `Debug`: the text may be the connection URL.
 pub(super) struct Found {
     pub(super) text: String,
     pub(super) origin: Origin,
 }
 
-/// Everything that was read, before anything is chosen.
+/// Everything that was read, before values are chosen.
 pub(super) struct Layers<'a> {
     sources: &'a Sources,
     pub(super) dotenv: DotEnv,
@@ -58,7 +58,7 @@ impl<'a> Layers<'a> {
         Ok(layers)
     }
 
-    /// Looks a variable up in the environment, then in `.env`.
+    /// Looks up a variable in the environment, then in `.env`.
     pub(super) fn variable(&self, names: Names) -> Result<Option<Found>, ConfigError> {
         if let Some(found) = self.environment(names)? {
             return Ok(Some(found));
@@ -79,7 +79,7 @@ impl<'a> Layers<'a> {
         Some(Found { text: text.to_owned(), origin })
     }
 
-    /// Chooses a setting's value from the strongest place that has one, and remembers the place.
+    /// Chooses a setting's value from the first source that has one, and records the source.
     pub(super) fn pick<T>(
         &mut self,
         names: Names,

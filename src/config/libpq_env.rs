@@ -1,8 +1,8 @@
-//! What libpq's environment says where a connection string says nothing: `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`,
-//! `PGDATABASE`, `PGSSLMODE`, `PGSSLROOTCERT`, and the password file.
+//! Fills gaps in a connection string from libpq's environment: `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`, `PGDATABASE`,
+//! `PGSSLMODE`, `PGSSLROOTCERT`, and the password file.
 //!
-//! The rules are those of libpq: the connection string wins, then the variable, then the password file (`PGPASSFILE`, or
-//! `~/.pgpass`). A password file that others may read is left aside with a notice.
+//! The rules are those of libpq: the connection string has precedence, then the variable, then the password file
+//! (`PGPASSFILE`, or `~/.pgpass`). A password file that others may read is ignored with a notice.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use super::env::Sources;
 use super::error::Problem;
 use super::parts::{DEFAULT_PORT, Parts};
 
-/// The variable that stands in for a connection URL where there is none.
+/// The variable that replaces a missing connection URL.
 pub(super) const STAND_IN: &str = "PGDATABASE";
 
-/// Fills what the connection string leaves open. Returns what the user should know about it.
+/// Fills the gaps of the connection string. Returns notices for the user.
 pub(super) fn complete(parts: &mut Parts, sources: &Sources) -> Result<Vec<String>, Problem> {
     let variable = |name: &str| sources.variable(name);
     if parts.hosts.is_empty()
@@ -112,11 +112,11 @@ fn password_of(line: &str, wanted: &[&str; 4]) -> Option<String> {
 
 struct Field {
     text: String,
-    /// Whether the text is a star that was not escaped.
+    /// Whether the text is an unescaped star.
     is_star: bool,
 }
 
-/// The text up to the next colon that is not escaped, and what follows that colon.
+/// The text up to the next unescaped colon, and the text after it.
 fn field(text: &str) -> Option<(Field, &str)> {
     let mut escaped = false;
     for (at, c) in text.char_indices() {

@@ -1,4 +1,4 @@
-//! From the layers to a [`Config`].
+//! Builds a [`Config`] from its sources.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,7 +31,7 @@ const POOL_AGE: Names = names("pool.connection_age_max", "CGK_POOL_CONNECTION_AG
 const POOL_TENANTS: Names = names("pool.tenants_per_connection_max", "CGK_POOL_TENANTS_PER_CONNECTION_MAX", "");
 const POOL_DESCRIPTIONS: Names = names("pool.descriptions_max", "CGK_POOL_DESCRIPTIONS_MAX", "");
 
-/// Reads every place, chooses every value and checks it.
+/// Reads all sources, chooses every value and checks it.
 pub(super) fn load(mut overrides: Overrides, sources: &Sources) -> Result<Config, ConfigError> {
     let mut layers = Layers::read(&overrides, sources)?;
     let allow =
@@ -52,7 +52,7 @@ pub(super) fn load(mut overrides: Overrides, sources: &Sources) -> Result<Config
     Ok(config)
 }
 
-/// A misspelt variable would be without effect, and nothing would say so.
+/// A misspelled variable would have no effect, so report it.
 fn unknown_variables(sources: &Sources) -> Vec<String> {
     // Those of the private server and of the tests.
     const OTHERS: [&str; 14] = [
@@ -101,18 +101,18 @@ fn unknown_variables(sources: &Sources) -> Vec<String> {
 }
 
 impl MigrationsFrom {
-    /// Reads this setting alone, for work that needs no database: nobody has to have set `DATABASE_URL`.
+    /// Reads only this setting, for work that needs no database: `DATABASE_URL` need not be set.
     ///
     /// # Errors
     ///
-    /// Those of [`Config::load_with`] for the configuration file and for this setting.
+    /// The errors of [`Config::load_with`] for the configuration file and for this setting.
     pub fn load_with(overrides: Overrides) -> Result<MigrationsFrom, ConfigError> {
         let sources = Sources::of_process().map_err(|problem| problem.of("working directory", None))?;
         migrations(overrides, &sources)
     }
 }
 
-/// Chooses where the migrations come from, and nothing else.
+/// Chooses only the source of the migrations.
 pub(super) fn migrations(overrides: Overrides, sources: &Sources) -> Result<MigrationsFrom, ConfigError> {
     let mut layers = Layers::read(&overrides, sources)?;
     let from_file = layers.file.settings.migrations.take();
@@ -132,7 +132,7 @@ fn pick_migrations(
     layers.pick(MIGRATIONS, flag, |text| Ok(absolute(Path::new(text))), from_file)
 }
 
-/// Chooses everything but the addresses.
+/// Chooses everything except the addresses.
 fn choose(
     config: &mut Config,
     overrides: Overrides,

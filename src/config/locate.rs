@@ -1,4 +1,4 @@
-//! Finding the connection URLs: each may be given as such or as the name of a file that holds it.
+//! Finds the connection URLs: each is given directly or as the name of a file that contains it.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ const DATABASE_URL_FILE: Names = names("database_url_file", "CGK_DATABASE_URL_FI
 const DIRECT_URL: Names = names("direct_url", "CGK_DIRECT_URL", "");
 const DIRECT_URL_FILE: Names = names("direct_url_file", "CGK_DIRECT_URL_FILE", "");
 
-/// The error for want of a connection URL.
+/// The error for a missing connection URL.
 pub(super) fn missing() -> ConfigError {
     Problem::new(
         ConfigErrorKind::MissingUrl,
@@ -29,7 +29,7 @@ pub(super) fn missing() -> ConfigError {
     .of(DATABASE_URL.key, None)
 }
 
-/// Finds and understands the connection URL.
+/// Finds and parses the connection URL.
 pub(super) fn database_address(
     overrides: &mut Overrides,
     layers: &mut Layers<'_>,
@@ -78,7 +78,7 @@ pub(super) fn database_address(
     Ok((address, origin))
 }
 
-/// Understands a connection string, with libpq's environment for what it leaves open.
+/// Parses a connection string, with libpq's environment for its gaps.
 fn completed(mut parts: Parts, plaintext: RemotePlaintext, sources: &Sources) -> Result<Address, Problem> {
     let notices = libpq_env::complete(&mut parts, sources)?;
     let mut address = Address::of(parts, plaintext, sources.directory())?;
@@ -86,7 +86,7 @@ fn completed(mut parts: Parts, plaintext: RemotePlaintext, sources: &Sources) ->
     Ok(address)
 }
 
-/// Finds and understands the URL for DDL, if there is one.
+/// Finds and parses the URL for DDL, if there is one.
 pub(super) fn direct_address(
     layers: &mut Layers<'_>,
     sources: &Sources,
@@ -107,7 +107,7 @@ pub(super) fn direct_address(
     Ok(Some(address))
 }
 
-/// Looks for a URL, or for the name of a file with one, in the environment, then in `.env`, then in `cgk.toml`.
+/// Looks for a URL, or for the name of a file with a URL, in the environment, then in `.env`, then in `cgk.toml`.
 fn below_flags(
     layers: &mut Layers<'_>,
     sources: &Sources,
@@ -144,7 +144,7 @@ fn below_flags(
     one(url, file, in_file, named, layers.file.directory())
 }
 
-/// Chooses between a URL and a file with a URL that were given in the same place.
+/// Chooses between a URL and a file with a URL from the same source.
 fn one(
     url_names: Names,
     file_names: Names,

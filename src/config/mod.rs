@@ -1,10 +1,10 @@
-//! The configuration: where the database is, how to speak to it, and how carefully.
+//! The configuration: the address of the database, the session settings and the limits.
 //!
-//! # Where values come from
+//! # Sources of values
 //!
-//! Strongest first: command-line flags, environment variables, `.env` in the working directory, `cgk.toml` in the
-//! working directory, defaults. A [`Config`] knows for each value where it came from; see [`Config::settings`]. An empty
-//! variable counts as unset. Only `DATABASE_URL` is required.
+//! In order of precedence: command-line flags, environment variables, `.env` in the working directory, `cgk.toml` in the
+//! working directory, defaults. A [`Config`] records the source of each value; see [`Config::settings`]. An empty variable
+//! counts as unset. Only `DATABASE_URL` is required.
 //!
 //! | `cgk.toml` | variable |
 //! |---|---|
@@ -12,7 +12,7 @@
 //! | `database_url_file` | `CGK_DATABASE_URL_FILE` |
 //! | `direct_url`, without a password | `CGK_DIRECT_URL` |
 //! | `direct_url_file` | `CGK_DIRECT_URL_FILE` |
-//! | | `CGK_CONFIG`: another file in place of `cgk.toml` |
+//! | | `CGK_CONFIG`: another file instead of `cgk.toml` |
 //! | | `CGK_INSECURE_PLAINTEXT` |
 //! | `migrations`: a directory | `CGK_MIGRATIONS` |
 //! | `isolation`: `"role"` or `"path"` | `CGK_ISOLATION` |
@@ -30,26 +30,26 @@
 //! | `[pool]` `tenants_per_connection_max` | `CGK_POOL_TENANTS_PER_CONNECTION_MAX` |
 //! | `[pool]` `descriptions_max` | `CGK_POOL_DESCRIPTIONS_MAX` |
 //!
-//! Relative paths are relative to the file that names them, and to the working directory otherwise. A password in
-//! `cgk.toml` is refused, because that file belongs into version control. In `.env`, `$` starts a substitution; single
-//! quotes around the value prevent that.
+//! Relative paths are relative to the file that contains them, otherwise to the working directory. A password in `cgk.toml`
+//! is refused, because that file is usually under version control. In `.env`, `$` starts a substitution; single quotes
+//! around the value prevent it.
 //!
 //! # The variables of libpq
 //!
-//! What the URL leaves open is filled as `psql` does it: from `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`, `PGDATABASE`,
-//! `PGSSLMODE` and `PGSSLROOTCERT`, and the password from the file that `PGPASSFILE` names, or `~/.pgpass`. They are read
-//! from the environment only, not from `.env`. Without any URL, `PGDATABASE` must be set: the database is never guessed.
+//! Gaps in the URL are filled as `psql` does it: from `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`, `PGDATABASE`, `PGSSLMODE`
+//! and `PGSSLROOTCERT`, and the password from the file that `PGPASSFILE` names, or `~/.pgpass`. These variables are read
+//! from the environment only, not from `.env`. Without any URL, `PGDATABASE` must be set: cgk does not guess the database.
 //! [`Config::from_url`] reads none of them.
 //!
 //! # Connection URLs
 //!
-//! `postgresql://user:password@host:5432/database?sslmode=…`, with everything libpq allows: several hosts, IPv6
-//! addresses in brackets, socket directories, and the `key=value` form. Options that other programs add for themselves
-//! are ignored with a [notice](Config::notices); what cannot be honoured is refused.
+//! `postgresql://user:password@host:5432/database?sslmode=…`, with everything that libpq allows: several hosts, IPv6
+//! addresses in brackets, socket directories, and the `key=value` form. Options of other programs are ignored with a
+//! [notice](Config::notices). An option that cgk cannot support is an error.
 //!
-//! A server on this machine is spoken to without TLS unless the URL asks for it. Any other server is spoken to over TLS
-//! with its certificate and host name verified: that is what `sslmode` being absent, `prefer`, `require`, `verify-ca`
-//! and `verify-full` all mean here. `sslrootcert` names the authorities to trust in place of the system's.
+//! Connections to a server on this machine use no TLS unless the URL asks for it. Connections to any other server use TLS,
+//! and the certificate and host name are verified, also if `sslmode` is missing, `prefer`, `require`, `verify-ca` or
+//! `verify-full`. `sslrootcert` names the certificate authorities to trust instead of the system's.
 
 mod address;
 mod connection_string;
@@ -98,7 +98,7 @@ use env::Sources;
 use origin::Origins;
 use pooler::Sign;
 
-/// A complete, checked configuration.
+/// A complete and checked configuration.
 ///
 /// `Debug` does not show the password.
 ///
@@ -129,36 +129,36 @@ pub struct Config {
 }
 
 impl Config {
-    /// Differences that `drift` and `verify` count and show as ignored: `[drift] ignore` of `cgk.toml`.
+    /// Returns the differences that `drift` and `verify` count and show as ignored: `[drift] ignore` of `cgk.toml`.
     pub fn drift_ignore(&self) -> &[IgnoreRule] {
         &self.drift_ignore
     }
 
-    /// The same configuration with other rules of [`drift_ignore`](Config::drift_ignore).
+    /// Returns the same configuration with other rules for [`drift_ignore`](Config::drift_ignore).
     #[must_use]
     pub fn with_drift_ignore(mut self, rules: Vec<IgnoreRule>) -> Self {
         self.drift_ignore = rules;
         self
     }
 
-    /// Makes a configuration from a connection URL, with defaults for everything the URL does not say.
+    /// Creates a configuration from a connection URL, with defaults for everything that the URL does not contain.
     ///
-    /// Reads no environment variable and no file but the certificates that the URL names.
+    /// Reads no environment variables and no files except the certificates that the URL names.
     ///
     /// # Errors
     ///
-    /// [`Invalid`](ConfigErrorKind::Invalid) when the URL cannot be understood, [`Refused`](ConfigErrorKind::Refused)
-    /// when it asks for something cgk will not do, [`Unreadable`](ConfigErrorKind::Unreadable) when a certificate file
-    /// cannot be read. An empty URL [is missing](ConfigError::is_missing_url).
+    /// [`Invalid`](ConfigErrorKind::Invalid) if the URL cannot be parsed, [`Refused`](ConfigErrorKind::Refused) if it
+    /// contains a setting that cgk refuses, [`Unreadable`](ConfigErrorKind::Unreadable) if a certificate file cannot be
+    /// read. An empty URL [is missing](ConfigError::is_missing_url).
     pub fn from_url(url: &str) -> Result<Config, ConfigError> {
         Config::from_url_with(url, RemotePlaintext::Refuse)
     }
 
-    /// Like [`from_url`](Config::from_url), and says whether another machine may be spoken to without TLS.
+    /// Like [`from_url`](Config::from_url), and sets whether connections to another machine may be unencrypted.
     ///
     /// # Errors
     ///
-    /// Those of [`from_url`](Config::from_url).
+    /// The errors of [`from_url`](Config::from_url).
     pub fn from_url_with(url: &str, plaintext: RemotePlaintext) -> Result<Config, ConfigError> {
         if url.trim().is_empty() {
             return Err(locate::missing());
@@ -175,74 +175,75 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Those of [`from_url`](Config::from_url), for every setting; and [`MissingUrl`](ConfigErrorKind::MissingUrl).
+    /// The errors of [`from_url`](Config::from_url), for every setting; and [`MissingUrl`](ConfigErrorKind::MissingUrl).
     pub fn load() -> Result<Config, ConfigError> {
         Config::load_with(Overrides::default())
     }
 
-    /// Like [`load`](Config::load), with the flags of a command line on top.
+    /// Like [`load`](Config::load), with command-line flags, which have precedence.
     ///
     /// # Errors
     ///
-    /// Those of [`load`](Config::load).
+    /// The errors of [`load`](Config::load).
     pub fn load_with(overrides: Overrides) -> Result<Config, ConfigError> {
         let sources = Sources::of_process().map_err(|problem| problem.of("working directory", None))?;
         load::load(overrides, &sources)
     }
 
-    /// Returns where the connection goes.
+    /// Returns the address of the connection.
     pub fn target(&self) -> &Target {
         &self.address.target
     }
 
-    /// Returns whether the connection is encrypted, and whom it trusts.
+    /// Returns whether the connection is encrypted, and which certificate authorities it trusts.
     pub fn tls(&self) -> &TlsMode {
         &self.address.tls
     }
 
-    /// Returns what keeps tenants apart.
+    /// Returns how tenants are separated.
     pub fn isolation(&self) -> Isolation {
         self.isolation
     }
 
-    /// Returns the further schemas of the search path; `None`: what the database says through ALTER DATABASE … SET search_path.
+    /// Returns the additional schemas of the search path; `None`: those of the database, set with ALTER DATABASE … SET
+    /// search_path.
     pub fn search_path(&self) -> Option<&[Ident]> {
         self.search_path.as_deref()
     }
 
-    /// Returns what stands between cgk and the server.
+    /// Returns whether a pooler is between cgk and the server.
     pub fn pooling(&self) -> Pooling {
         self.pooling
     }
 
-    /// Returns what every session is told.
+    /// Returns the settings of every session.
     pub fn session(&self) -> &SessionSettings {
         &self.session
     }
 
-    /// Returns the bounds of the pool.
+    /// Returns the limits of the pool.
     pub fn pool(&self) -> &PoolSettings {
         &self.pool
     }
 
-    /// Returns where the migrations come from.
+    /// Returns the source of the migrations.
     pub fn migrations(&self) -> &MigrationsFrom {
         &self.migrations
     }
 
-    /// Returns what the user should be told about the configuration, each a lower-case phrase without a full stop.
+    /// Returns notices for the user about the configuration, each a lower-case phrase without a full stop.
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
 
-    /// Returns the configuration that commands which change schemas must use: the address in `CGK_DIRECT_URL` when one
-    /// is given, and this one otherwise. Its [`pooling`](Config::pooling) is [`Direct`](Pooling::Direct).
+    /// Returns the configuration for commands that change schemas: with the address in `CGK_DIRECT_URL` if it is set,
+    /// otherwise this configuration. Its [`pooling`](Config::pooling) is [`Direct`](Pooling::Direct).
     ///
     /// # Errors
     ///
-    /// [`Pooler`](ConfigErrorKind::Pooler) when the only address leads to a transaction pooler, by declaration or by its
-    /// looks: a host such as `ep-x-pooler.…`, port 6432 or 6543, `pgbouncer=true`. An explicit `pooled = false`
-    /// overrules the looks.
+    /// [`Pooler`](ConfigErrorKind::Pooler) if the only address is a transaction pooler, because the configuration says so or
+    /// because the address looks like one: a host such as `ep-x-pooler.…`, port 6432 or 6543, `pgbouncer=true`. An explicit
+    /// `pooled = false` has precedence over the address.
     pub fn for_ddl(&self) -> Result<Config, ConfigError> {
         let mut config = self.clone();
         if let Some(direct) = config.direct.take() {
@@ -275,8 +276,8 @@ impl Config {
         config
     }
 
-    /// Returns the connection URL of another login on the same server and database, secret and all, with what this
-    /// configuration says of TLS.
+    /// Returns the connection URL of another login on the same server and database, including its password, with the TLS
+    /// settings of this configuration.
     ///
     /// ```
     /// let config = cgk::Config::from_url("postgresql://cgk:secret@db.example.com/shop?sslmode=verify-full")?;
@@ -301,7 +302,7 @@ impl Config {
         url
     }
 
-    /// Sets the most connections that are open at once; zero is taken as one.
+    /// Sets the maximum number of open connections; zero counts as one.
     #[must_use]
     pub fn with_pool_size_max(mut self, size_max: usize) -> Config {
         self.pool.size_max = size_max.max(1);
@@ -315,35 +316,36 @@ impl Config {
         self.by_code("pool.wait")
     }
 
-    /// Sets all bounds of the pool.
+    /// Sets all limits of the pool.
     #[must_use]
     pub fn with_pool(mut self, pool: PoolSettings) -> Config {
         self.pool = pool;
         show::POOL.iter().fold(self, |config, name| config.by_code(name))
     }
 
-    /// Sets what keeps tenants apart.
+    /// Sets how tenants are separated.
     #[must_use]
     pub fn with_isolation(mut self, isolation: Isolation) -> Config {
         self.isolation = isolation;
         self.by_code("isolation")
     }
 
-    /// Sets the further schemas of the search path, in which extensions live. They are checked when a connection is made.
+    /// Sets the additional schemas of the search path, which contain extensions. They are checked when a connection is
+    /// opened.
     #[must_use]
     pub fn with_search_path(mut self, schemas: impl IntoIterator<Item = Ident>) -> Config {
         self.search_path = Some(schemas.into_iter().collect());
         self.by_code("search_path")
     }
 
-    /// Sets what stands between cgk and the server.
+    /// Sets whether a pooler is between cgk and the server.
     #[must_use]
     pub fn with_pooling(mut self, pooling: Pooling) -> Config {
         self.pooling = pooling;
         self.by_code("pooled")
     }
 
-    /// Sets where the migrations come from.
+    /// Sets the source of the migrations.
     #[must_use]
     pub fn with_migrations(mut self, migrations: MigrationsFrom) -> Config {
         self.migrations = migrations;
@@ -358,7 +360,7 @@ impl Config {
         self.by_code("session.application_name")
     }
 
-    /// Sets what every session is told.
+    /// Sets the settings of every session.
     #[must_use]
     pub fn with_session(mut self, session: SessionSettings) -> Config {
         self.session = session;
@@ -366,8 +368,8 @@ impl Config {
         show::SESSION.iter().fold(self, |config, name| config.by_code(name))
     }
 
-    /// What the driver connects with, for code that needs a connection of its own: host, user, password, database. TLS is set
-    /// beside it, and the timeouts of the session are not in it. A connection made with it has none of this library's guards.
+    /// Returns the driver's settings, for code that needs its own connection: host, user, password, database. They do not
+    /// include TLS and the session timeouts. A connection opened with them has none of this library's protections.
     ///
     /// ```no_run
     /// # async fn example(config: cgk::Config) -> Result<(), cgk::tokio_postgres::Error> {
@@ -379,12 +381,12 @@ impl Config {
         self.pg()
     }
 
-    /// Returns what the driver connects with. The timeouts of the session are not in it.
+    /// Returns the driver's settings, without the session timeouts.
     pub(crate) fn pg(&self) -> &tokio_postgres::Config {
         &self.address.pg
     }
 
-    /// Everything at its default but what the URL says.
+    /// A configuration with the settings of the URL and defaults for everything else.
     fn new(address: Address, origin: Origin, plaintext: RemotePlaintext) -> Config {
         let mut origins = Origins::default();
         origins.set("database_url", origin);
@@ -416,7 +418,7 @@ impl Config {
         }
     }
 
-    /// Adds a notice when the address looks like a transaction pooler and nobody has said whether it is one.
+    /// Adds a notice if the address looks like a transaction pooler and `pooled` is not set.
     fn advise_pooling(&mut self) {
         if self.origins.get("pooled") == Origin::Default
             && let Some(pooler) = pooler::detect(&self.address)
@@ -425,7 +427,7 @@ impl Config {
         }
     }
 
-    /// Tells the driver what it has to say when it connects.
+    /// Sets the connection parameters in the driver's settings.
     fn settle(&mut self) {
         for address in self.direct.iter_mut().chain([&mut self.address]) {
             address.pg.application_name(&self.session.application_name);

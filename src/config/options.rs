@@ -1,9 +1,9 @@
-//! What every option of a connection string means to cgk: kept, translated, ignored with a notice, or refused.
+//! Defines how cgk treats every option of a connection string: kept, converted, ignored with a notice, or refused.
 
 use super::error::Problem;
 use super::parts::{KeySecrecy, Parts};
 
-/// The options of a connection string, sorted by who reads them.
+/// The options of a connection string, grouped by their reader.
 #[derive(Debug, Default)]
 pub(super) struct Options {
     pub(super) ssl: Option<SslWish>,
@@ -13,12 +13,12 @@ pub(super) struct Options {
     pub(super) channel_binding_required: Option<ChannelBindingRequired>,
     pub(super) pgbouncer: Option<bool>,
     pub(super) application_name: Option<String>,
-    /// What the driver understands, under the driver's names.
+    /// The options that the driver understands, with the driver's names.
     pub(super) driver: Vec<(&'static str, String)>,
     pub(super) notices: Vec<String>,
 }
 
-/// What `sslmode` asks for, as far as it makes a difference here.
+/// The value of `sslmode`, as far as it makes a difference here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SslWish {
     Disable,
@@ -26,12 +26,12 @@ pub(super) enum SslWish {
     Verify,
 }
 
-/// Marks that the URL asks for channel binding, which only exists over TLS.
+/// The URL asks for channel binding, which exists only over TLS.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ChannelBindingRequired;
 
 impl Options {
-    /// Sorts the options of a connection string.
+    /// Groups the options of a connection string.
     pub(super) fn read(parts: &Parts) -> Result<Options, Problem> {
         let mut options = Options::default();
         for (key, value) in &parts.options {
@@ -80,7 +80,7 @@ impl Options {
         Ok(())
     }
 
-    /// Hands an option to the driver. A later value replaces an earlier one, where the driver would add them up.
+    /// Passes an option to the driver. A later value replaces an earlier one; the driver would add it.
     fn drive(&mut self, key: &'static str, value: &str) {
         self.driver.retain(|(earlier, _)| *earlier != key);
         self.driver.push((key, value.to_owned()));
@@ -107,7 +107,7 @@ impl Options {
         }
     }
 
-    /// Options that are harmless with one value and not with another, and those that cannot be honoured.
+    /// Options that are allowed with some values only, and options that cannot be supported.
     fn judge(&mut self, key: &str, value: &str, secrecy: KeySecrecy) -> Result<(), Problem> {
         let harmless = match key {
             "schema" | "currentSchema" if value == "public" => "it is the default",
@@ -124,7 +124,7 @@ impl Options {
     }
 }
 
-/// What the driver reads under the same name.
+/// Options that the driver reads under the same name.
 const PASSED: &[&str] = &[
     "hostaddr",
     "connect_timeout",
@@ -137,7 +137,7 @@ const PASSED: &[&str] = &[
     "sslnegotiation",
 ];
 
-/// What other programs put into connection URLs for themselves.
+/// Options of other programs in connection URLs.
 const IGNORED: &[(&str, &str)] = &[
     ("connection_limit", "Prisma's"),
     ("pool_timeout", "Prisma's"),
@@ -189,7 +189,7 @@ fn refusal(key: &str, secrecy: KeySecrecy) -> Problem {
 const UNKNOWN_AFTER_PASSWORD: &str = "Remove the option. In a key=value string, put a password with blanks between \
                                       single quotes; in a URL, percent-encode `&` as %26.";
 
-/// Whether a text is short and plain enough to be the name of something.
+/// Whether a text is short and simple enough to be a name.
 pub(super) fn is_word(key: &str) -> bool {
     key.len() <= 40 && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
 }
@@ -203,7 +203,7 @@ fn boolean(value: &str, key: &str) -> Result<bool, Problem> {
         .map_err(|_| Problem::invalid(format!("{key} is neither true nor false"), format!("Write {key}=true.")))
 }
 
-/// `options=-c search_path=…` would change what a session falls back to when cgk has scrubbed it.
+/// `options=-c search_path=…` would change the state to which cgk resets a session.
 fn refuse_session_state(options: &str) -> Result<(), Problem> {
     let names = options.split_whitespace().map(|word| word.trim_start_matches("--").trim_start_matches("-c"));
     for name in names.filter_map(|word| word.split('=').next()) {

@@ -26,7 +26,7 @@ pub enum Origin {
         /// The key, with its section: `pool.size_max`.
         key: &'static str,
     },
-    /// A line of a file that could not be understood.
+    /// A line of a file that cannot be parsed.
     Line {
         /// The file.
         path: PathBuf,
@@ -35,11 +35,11 @@ pub enum Origin {
     },
     /// An option in the connection URL, such as `pgbouncer`.
     Url(&'static str),
-    /// The program itself: [`Config::from_url`](super::Config::from_url) or one of the `with_` methods.
+    /// The program: [`Config::from_url`](super::Config::from_url) or one of the `with_` methods.
     Code,
-    /// Another setting, of which this one is a part.
+    /// Another setting that determines this one.
     FollowsFrom(&'static str),
-    /// Nobody said anything.
+    /// No source sets it.
     Default,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One setting, for showing: its name, its value and where the value came from.
+/// One setting to display: its name, its value and the source of the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SettingOrigin {
@@ -71,7 +71,7 @@ pub struct SettingOrigin {
     pub origin: Origin,
 }
 
-/// The origins of the settings that are not at their defaults.
+/// The sources of the settings that do not have their default.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Origins(BTreeMap<&'static str, Origin>);
 

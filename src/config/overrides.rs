@@ -1,4 +1,4 @@
-//! What the command line says, which counts before everything else.
+//! The command-line flags, which have precedence over every other source.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,18 +7,18 @@ use std::time::Duration;
 use super::settings::{Isolation, Pooling, RemotePlaintext};
 use super::{ConfigError, Origin, value};
 
-/// The settings that were given as flags. What is `None` was not given.
+/// The settings that were given as flags. `None`: the flag was not given.
 ///
 /// Do not let the argument parser read environment variables into these: [`Config::load_with`](super::Config::load_with)
-/// reads them itself, so that it can say where a value came from.
+/// reads them itself, so that it knows the source of each value.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Overrides {
-    /// `--database-url`. Every user of the machine can read it in the list of processes.
+    /// `--database-url`. Every user of the machine can see it in the process list.
     pub database_url: Option<String>,
-    /// `--database-url-file`: a file that holds the connection URL and nothing else.
+    /// `--database-url-file`: a file that contains only the connection URL.
     pub database_url_file: Option<PathBuf>,
-    /// `--config`: a configuration file in place of `cgk.toml` in the working directory.
+    /// `--config`: a configuration file instead of `cgk.toml` in the working directory.
     pub config_file: Option<PathBuf>,
     /// `--migrations`.
     pub migrations: Option<PathBuf>,
@@ -39,7 +39,7 @@ impl Overrides {
     ///
     /// # Errors
     ///
-    /// [`Invalid`](super::ConfigErrorKind::Invalid) when the text is no such time.
+    /// [`Invalid`](super::ConfigErrorKind::Invalid) if the text is not a time.
     pub fn with_lock_timeout(mut self, text: &str) -> Result<Overrides, ConfigError> {
         let flag = Origin::Flag("--lock-timeout");
         let read = value::duration(text).map_err(|problem| problem.of("session.lock_timeout", Some(flag)))?;

@@ -1,8 +1,8 @@
-//! The pieces of a connection string, whichever way it is written.
+//! The parts of a connection string, independent of its form.
 
 use super::error::Problem;
 
-/// The pieces of a connection string. Not `Debug`, because it holds the password in the clear.
+/// The parts of a connection string. Not `Debug`, because it contains the password.
 #[derive(Default)]
 pub(super) struct Parts {
     pub(super) user: Option<String>,
@@ -13,17 +13,17 @@ pub(super) struct Parts {
     /// As written; one per host, one for all hosts, or none.
     pub(super) ports: Vec<u16>,
     pub(super) database: Option<String>,
-    /// Every other option in the order it was written; empty values are left out, as in libpq.
+    /// Every other option in the original order; empty values are left out, as in libpq.
     pub(super) options: Vec<(String, String)>,
     pub(super) key_secrecy: KeySecrecy,
 }
 
-/// Whether the name of an option may stand in a message.
+/// Whether a message may contain the name of an option.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum KeySecrecy {
     #[default]
     Showable,
-    /// The password stands among the options, so an unknown name may be the rest of an unescaped password.
+    /// The password is one of the options, so an unknown name may be a part of an unescaped password.
     MayBeSecret,
 }
 
@@ -48,7 +48,7 @@ impl Parts {
     }
 }
 
-/// Reads one port; an empty one is PostgreSQL's own.
+/// Reads one port; if it is empty, PostgreSQL's default.
 pub(super) fn port(text: &str) -> Result<u16, Problem> {
     match text {
         "" => Ok(DEFAULT_PORT),
@@ -62,5 +62,5 @@ pub(super) fn port(text: &str) -> Result<u16, Problem> {
     }
 }
 
-/// PostgreSQL's port.
+/// PostgreSQL's default port.
 pub(super) const DEFAULT_PORT: u16 = 5432;

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-/// A `%` that two hexadecimal digits do not follow, or an escaped NUL, which PostgreSQL cannot take.
+/// A `%` without two hexadecimal digits after it, or an escaped NUL, which PostgreSQL does not accept.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct BadEscape;
 
-/// Encodes every byte but the ones that mean only themselves anywhere in a URL.
+/// Encodes every byte except those that have no special meaning anywhere in a URL.
 pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! Recognising a transaction pooler by its address, and spelling out the address behind it.
+//! Recognizes a transaction pooler by its address, and derives the address of the server.
 
 use std::fmt;
 
@@ -7,22 +7,22 @@ use super::error::{ConfigErrorKind, Problem};
 use super::parts::DEFAULT_PORT;
 use super::target::{Target, TargetHost};
 
-/// PgBouncer's own port.
+/// PgBouncer's default port.
 const PGBOUNCER_PORT: u16 = 6432;
 /// Supavisor's port in transaction mode.
 const SUPAVISOR_PORT: u16 = 6543;
 /// Where Supabase's shared poolers are.
 const SUPABASE_POOLERS: &str = ".pooler.supabase.com";
 
-/// An address that is taken for a transaction pooler.
+/// An address that looks like a transaction pooler.
 #[derive(Debug)]
 pub(super) struct Pooler {
     pub(super) sign: Sign,
-    /// The host, and whatever else changes, of the server behind the pooler.
+    /// The host of the server behind the pooler, and any other differences.
     pub(super) direct: String,
 }
 
-/// What an address is taken for a transaction pooler by.
+/// Why an address counts as a transaction pooler.
 #[derive(Debug)]
 pub(super) enum Sign {
     Host(String),
@@ -42,7 +42,7 @@ impl fmt::Display for Sign {
     }
 }
 
-/// Looks for the signs of a transaction pooler in an address.
+/// Checks whether an address looks like a transaction pooler.
 pub(super) fn detect(address: &Address) -> Option<Pooler> {
     let target = &address.target;
     let by_host = target.hosts().iter().find_map(|host| {
@@ -63,7 +63,7 @@ pub(super) fn detect(address: &Address) -> Option<Pooler> {
     by_host.or_else(|| address.pgbouncer.filter(|pgbouncer| *pgbouncer).map(|_| declared(Sign::Pgbouncer)))
 }
 
-/// A transaction pooler that only the configuration tells of.
+/// A transaction pooler that only the configuration declares.
 pub(super) fn declared(sign: Sign) -> Pooler {
     Pooler { sign, direct: "and port of the server itself".into() }
 }
@@ -80,7 +80,7 @@ fn is_pooler_port(port: u16) -> bool {
     port == PGBOUNCER_PORT || port == SUPAVISOR_PORT
 }
 
-/// Names the server behind a pooler.
+/// The server behind a pooler.
 fn behind(name: &str, port: u16, target: &Target) -> String {
     if is_neon_pooler(name) {
         let labels: Vec<_> = name.split('.').map(|label| label.strip_suffix("-pooler").unwrap_or(label)).collect();
@@ -99,7 +99,7 @@ fn behind(name: &str, port: u16, target: &Target) -> String {
 }
 
 impl Pooler {
-    /// The problem of DDL over a transaction pooler.
+    /// The error for DDL over a transaction pooler.
     pub(super) fn problem(&self) -> Problem {
         Problem::new(
             ConfigErrorKind::Pooler,
@@ -111,7 +111,7 @@ impl Pooler {
         )
     }
 
-    /// The notice for an address that nobody said anything about.
+    /// The notice for an address without the setting `pooled`.
     pub(super) fn notice(&self) -> String {
         format!(
             "the address looks like a transaction pooler ({}); set `pooled = true` in cgk.toml or CGK_POOLED=1",

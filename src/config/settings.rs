@@ -1,23 +1,23 @@
-//! The settings themselves: their types, their bounds and their defaults.
+//! The settings: their types, limits and defaults.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-/// What keeps tenants apart inside the database.
+/// How tenants are separated inside the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
-    /// Each tenant has a role that may use its schema only; the database denies everything else.
+    /// Each tenant has a role that may use only its schema; the database denies everything else.
     #[default]
     Role,
-    /// Only `search_path` separates tenants. For servers where roles cannot be created.
+    /// Only `search_path` separates tenants. For servers on which cgk cannot create roles.
     Path,
 }
 
 impl Isolation {
-    /// The value of the setting `isolation`.
+    /// Returns the value of the setting `isolation`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Role => "role",
@@ -26,41 +26,41 @@ impl Isolation {
     }
 }
 
-/// What stands between cgk and the server.
+/// Whether a pooler is between cgk and the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Pooling {
-    /// A session of the server's own, or a pooler that hands out whole sessions.
+    /// A direct session with the server, or a pooler that assigns whole sessions.
     #[default]
     Direct,
-    /// A pooler that hands out a server connection per transaction, such as PgBouncer in transaction mode or Supavisor
-    /// on port 6543. Named prepared statements are not used.
+    /// A pooler that assigns a server connection per transaction, such as PgBouncer in transaction mode or Supavisor on port
+    /// 6543. Named prepared statements are not used.
     Transaction,
 }
 
-/// Where the migrations come from.
+/// The source of the migrations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MigrationsFrom {
     /// The set that is built into cgk.
     #[default]
     Bundled,
-    /// A directory that holds `public/` and `tenant/`.
+    /// A directory that contains `public/` and `tenant/`.
     Directory(PathBuf),
 }
 
-/// Whether a connection to another machine may go unencrypted.
+/// Whether a connection to another machine may be unencrypted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RemotePlaintext {
-    /// TLS with a verified certificate, or no connection.
+    /// TLS with a verified certificate, otherwise no connection.
     #[default]
     Refuse,
-    /// Without `sslmode`, or with `sslmode=prefer` or `disable`, the password and the data travel in the clear. For
+    /// Without `sslmode`, or with `sslmode=prefer` or `disable`, the password and the data are sent unencrypted. For
     /// networks that are trusted as a whole, such as the one between containers of one machine.
     Allow,
 }
 
-/// What every session is told before it is used.
+/// The settings of every session.
 ///
-/// A timeout of zero means none, as in PostgreSQL; PostgreSQL takes up to 2³¹ − 1 milliseconds. The timeouts are not
+/// A timeout of zero means no timeout, as in PostgreSQL. PostgreSQL accepts up to 2³¹ − 1 milliseconds. The timeouts are not
 /// sent as start-up options, because transaction poolers refuse those.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionSettings {
@@ -70,12 +70,12 @@ pub struct SessionSettings {
     pub lock_timeout: Duration,
     /// How long a statement may run. Default: 30 seconds.
     pub statement_timeout: Duration,
-    /// How long one statement of a migration may run. Default: no limit, because a migration that rewrites a large table
-    /// takes its time; what it waits for is bounded by the lock timeout.
+    /// How long one statement of a migration may run. Default: no limit, because rewriting a large table takes long. Its
+    /// wait for locks is limited by the lock timeout.
     pub migration_statement_timeout: Duration,
     /// How long a run waits for another run that is migrating the same schema. Default: 60 seconds.
     pub migration_wait: Duration,
-    /// How long a transaction may stand idle before the server ends the session. Default: 60 seconds.
+    /// How long a transaction may be idle before the server ends the session. Default: 60 seconds.
     pub idle_in_transaction_timeout: Duration,
 }
 
@@ -107,20 +107,21 @@ impl Default for SessionSettings {
     }
 }
 
-/// The bounds of the connection pool and of what a pooled connection keeps.
+/// The limits of the connection pool and of the data that a connection keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolSettings {
-    /// The most connections that are open at once. Default: 10.
+    /// The maximum number of open connections. Default: 10.
     pub size_max: usize,
     /// How long a caller waits for a free connection. Default: 10 seconds.
     pub wait: Duration,
-    /// The age at which a connection is replaced when it comes back. Default: 30 minutes.
+    /// The age at which a connection is replaced when it is returned. Default: 30 minutes.
     pub connection_age_max: Duration,
-    /// The number of different tenants after which a connection is replaced, because the server's backend keeps about
-    /// 100 kB of catalogue cache for each of them and never lets go of it. Default: 500.
+    /// The number of different tenants after which a connection is replaced, because the server's backend keeps about 100 kB
+    /// of catalogue cache for each of them and does not free it. Default: 500.
     pub tenants_per_connection_max: usize,
-    /// The most statements, counted once a tenant, of which a [`Db`](crate::Db) remembers the parameter types: some 150 bytes
-    /// each. A statement beyond them is asked about again, which takes a round trip. Default: 20,000.
+    /// The maximum number of statements for which a [`Db`](crate::Db) keeps the parameter types, about 150 bytes each. A
+    /// statement counts once per tenant. For further statements, cgk asks the server again, which takes a round trip.
+    /// Default: 20,000.
     pub descriptions_max: usize,
 }
 

@@ -1,10 +1,10 @@
-//! The settings as a list, for people to read.
+//! The settings as a list for display.
 
 use super::settings::{Isolation, MigrationsFrom, Pooling, RemotePlaintext};
 use super::{Config, Origin, SettingOrigin, value};
 use crate::ident::Ident;
 
-/// A time after which something is ended; zero is no limit.
+/// A time limit; zero means no limit.
 fn limit(time: std::time::Duration) -> String {
     if time.is_zero() { "none".to_owned() } else { value::show(time) }
 }
@@ -31,7 +31,7 @@ pub(super) const POOL: [&str; 5] = [
 ];
 
 impl Config {
-    /// Returns every setting with its value and where the value came from. Passwords are shown as `***`.
+    /// Returns every setting with its value and the source of the value. Passwords are shown as `***`.
     pub fn settings(&self) -> Vec<SettingOrigin> {
         let isolation = match self.isolation {
             Isolation::Role => "role",

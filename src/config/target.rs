@@ -1,11 +1,11 @@
-//! Where a connection goes, for people to read.
+//! The address of a connection, for display.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use super::percent;
 
-/// Where a connection goes: the hosts, the database and the user, without the password.
+/// The address of a connection: the hosts, the database and the user, without the password.
 ///
 /// Displays as a connection URL: `postgresql://app@db.example.com:5432/shop`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,12 +46,12 @@ impl Target {
         &self.database
     }
 
-    /// Returns the user's name, or `None` when the URL names none and the operating system's user is meant.
+    /// Returns the user's name, or `None` if the URL contains none; then the operating system's user is used.
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
 
-    /// Writes the URL, with `***` for a password if there is one.
+    /// Writes the URL, with `***` if there is a password.
     pub(super) fn masked(&self, has_password: bool) -> String {
         let mut url = String::new();
         self.write(&mut url, if has_password { ":***" } else { "" }).expect("writing to a string does not fail");
@@ -112,7 +112,7 @@ impl TargetHost {
     }
 }
 
-/// How far away a host is, which decides whether it may be spoken to in the clear.
+/// How far away a host is. It decides whether a connection may be unencrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reach {
     Socket,
@@ -120,7 +120,7 @@ pub(super) enum Reach {
     Remote,
 }
 
-/// Tells how far away an address or a host name is. A name is believed to be local only if it is `localhost`.
+/// Returns how far away an address or a host name is. The only name that counts as local is `localhost`.
 pub(super) fn reach(host: &str) -> Reach {
     if host.starts_with('/') {
         return Reach::Socket;

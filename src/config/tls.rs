@@ -1,4 +1,4 @@
-//! Whether a connection is encrypted, and whom it trusts.
+//! Whether a connection is encrypted, and which certificate authorities it trusts.
 
 use std::fmt;
 use std::fs::File;
@@ -9,31 +9,31 @@ use super::options::{Options, SslWish};
 use super::settings::RemotePlaintext;
 use super::target::Reach;
 
-/// Whether a connection is encrypted. There is nothing in between: no "if the server can", no unverified certificate.
+/// Whether a connection is encrypted. There are only two modes: no optional encryption and no unverified certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsMode {
     /// No TLS: the server is on this machine, or plaintext was allowed.
     Disable,
-    /// TLS, with the chain and the host name verified.
+    /// TLS with verified certificate chain and host name.
     Verify {
-        /// The authorities that are trusted.
+        /// The trusted certificate authorities.
         roots: RootCerts,
-        /// The certificate that is shown to the server.
+        /// The client certificate.
         client: Option<ClientCert>,
     },
 }
 
-/// The authorities whose signature makes a server's certificate good.
+/// The certificate authorities that are trusted to sign a server's certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RootCerts {
-    /// The operating system's, or Mozilla's where the system has none.
+    /// The operating system's, or Mozilla's if the system has none.
     #[default]
     System,
-    /// Those in a PEM file, and no others.
+    /// Only those in a PEM file.
     File(PathBuf),
 }
 
-/// A certificate that proves to the server who is calling.
+/// A certificate that authenticates the client to the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCert {
     /// The PEM file with the certificate and its chain.
@@ -57,7 +57,7 @@ impl fmt::Display for TlsMode {
     }
 }
 
-/// Decides how to speak to hosts that are at most `farthest` and at least `nearest` away.
+/// Decides whether to use TLS for hosts that are at most `farthest` and at least `nearest` away.
 pub(super) fn decide(
     options: &mut Options,
     (nearest, farthest): (Reach, Reach),
@@ -127,7 +127,7 @@ fn unencrypted(options: &mut Options) -> bool {
     false
 }
 
-/// Opens the file, so that a wrong path is found now and not with the first connection.
+/// Opens the file, so that a wrong path is reported now and not at the first connection.
 fn readable(path: PathBuf, option: &str) -> Result<PathBuf, Problem> {
     let problem = |error| {
         let what = format!("could not read the file {} that {option} names", path.display());

@@ -1,13 +1,13 @@
 //! `postgresql://user:password@host:port,host:port/database?option=value`.
 //!
-//! Stricter than libpq in one point: where an unescaped character leaves it open what the password is and what the host
-//! is, libpq guesses, and sends the rest of the password to a name server. Here it is an error.
+//! Stricter than libpq in one point: if an unescaped character makes it unclear where the password ends and the host starts,
+//! libpq guesses, and may send the rest of the password to a name server. Here it is an error.
 
 use super::error::Problem;
 use super::parts::{self, KeySecrecy, Parts};
 use super::percent;
 
-/// Takes apart what follows `postgresql://`.
+/// Parses the text after `postgresql://`.
 pub(super) fn parse(rest: &str) -> Result<Parts, Problem> {
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     refuse_ambiguity(authority, tail)?;
@@ -36,7 +36,7 @@ pub(super) fn parse(rest: &str) -> Result<Parts, Problem> {
     Ok(parts)
 }
 
-/// With `@` and `#` escaped wherever they are data, `@` can only end the user part, and `#` cannot occur.
+/// If `@` and `#` in data are escaped, `@` can only end the user part, and `#` cannot occur.
 fn refuse_ambiguity(authority: &str, tail: &str) -> Result<(), Problem> {
     let culprit = if authority.matches('@').count() > 1 {
         "`@`"

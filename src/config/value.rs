@@ -1,4 +1,4 @@
-//! Values as they are written in environment variables and in `cgk.toml`.
+//! Values in environment variables and in `cgk.toml`.
 
 use std::fmt;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(super) fn positive(count: usize) -> Result<usize, Problem> {
     }
 }
 
-/// The longest time PostgreSQL can be told: 2³¹ − 1 milliseconds, about 24 days.
+/// The longest time that PostgreSQL accepts: 2³¹ − 1 milliseconds, about 24 days.
 pub(super) const DURATION_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// Reads a time with its unit, as PostgreSQL writes it: `500ms`, `3s`, `5min`, `1h`.
@@ -51,7 +51,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
     duration.filter(|duration| *duration <= DURATION_MAX).ok_or_else(|| bad("is longer than 24 days"))
 }
 
-/// Writes a time the way [`duration`] reads it, in the largest unit that divides it.
+/// Writes a time in the format that [`duration`] reads, in the largest unit that divides it.
 pub(super) fn show(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     let units = [(3_600_000_u128, "h"), (60_000, "min"), (1_000, "s")];

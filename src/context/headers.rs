@@ -5,30 +5,32 @@ use crate::config::percent;
 
 /// The header that names the tenant.
 pub(super) const TENANT: &str = "cgk-tenant";
-/// The header that names request and caller.
+/// The header that names the request and the caller.
 pub(super) const CALLER: &str = "cgk-caller";
 /// The version of the format.
 const VERSION: &str = "1";
 
-/// Headers that hold no context.
+/// The headers do not contain a valid context.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the header {header} holds no tenant context: {why}")]
 pub struct InvalidContext {
     /// The header.
     pub header: &'static str,
-    /// Why not.
+    /// What is wrong with it.
     pub why: &'static str,
 }
 
 impl TenantContext {
-    /// The context as two headers, names and values of visible ASCII, for a message or job that is handled elsewhere.
+    /// Writes the context as two headers, names and values in visible ASCII, for a message or job that another process
+    /// handles.
     ///
-    /// They are no credential and are not signed: whoever can write to the queue can name any tenant and any user. Send them
-    /// on channels only that the service alone writes to, and never take them from a client; where others can write,
-    /// [`to_signed_headers`](Self::to_signed_headers).
+    /// The headers are not a credential and are not signed: anyone who can write to the queue can name any tenant and any
+    /// user. Send them only on channels that only the service writes to, and never accept them from a client. If others can
+    /// write to the channel, use [`to_signed_headers`](Self::to_signed_headers).
     ///
-    /// [`from_headers`](Self::from_headers) reads whatever is written here. Of a request id that was set to something else than
-    /// visible ASCII the rest is left out, as [`request_id`](Self::request_id) does; if nothing is left, a new id is written.
+    /// [`from_headers`](Self::from_headers) reads everything that this function writes. If a request id contains other
+    /// characters than visible ASCII, they are removed, as in [`request_id`](Self::request_id); if nothing remains, a new id
+    /// is written.
     ///
     /// ```
     /// use cgk::{OrganizationId, TenantContext};
@@ -60,7 +62,7 @@ impl TenantContext {
     ///
     /// # Errors
     ///
-    /// A header is missing, or not as `to_headers` writes it. Fields of later versions are passed over.
+    /// A header is missing or malformed. Fields of later versions are ignored.
     pub fn from_headers<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, InvalidContext> {
         let tenant = Fields::read(TENANT, get(TENANT))?;
         let caller = Fields::read(CALLER, get(CALLER))?;
@@ -109,7 +111,7 @@ impl<'a> Fields<'a> {
         self.fields.iter().filter(move |(found, _)| *found == name).map(|(_, text)| text.as_str())
     }
 
-    /// A field that may stand once.
+    /// A field that may occur once.
     fn one(&self, name: &str) -> Result<Option<String>, InvalidContext> {
         let mut found = self.all(name);
         match (found.next(), found.next()) {
@@ -188,7 +190,7 @@ mod tests {
             prop_assert_eq!(serde_json::from_str::<TenantContext>(&json).unwrap(), context);
         }
 
-        /// Whatever the public fields are set to: nobody writes a job that nobody can read.
+        /// Whatever the public fields contain, a job that is written can be read.
         #[test]
         fn what_is_written_can_be_read_whatever_the_fields_say(
             request in prop_oneof![Just(String::new()), "\\PC{0,40}", "[ \\t\\r\\n;=%]{0,8}", "[!-~]{1,900}"],

@@ -1,4 +1,4 @@
-//! Who asks, for which organization, in which request: reachable by the code that answers, without passing it along.
+//! The organization, caller and id of the current request, available to the code that handles it without a parameter.
 
 mod headers;
 mod signed;
@@ -18,17 +18,17 @@ use tokio::task::JoinHandle;
 use tracing::{Instrument as _, Span};
 
 tokio::task_local! {
-    /// `None`: outside of any context again.
+    /// `None`: outside of any context, also when called inside one.
     static CURRENT: Option<Arc<TenantContext>>;
 }
 
-/// The longest text of a request id, email or role that is kept.
+/// The maximum length of a request id, email or role.
 const TEXT_MAX: usize = 320;
 
-/// Who asks, for which organization, in which request.
+/// The organization, the caller and the id of a request.
 ///
-/// A service makes one when it has found the tenant of a request, and answers the request inside it. The code that is called
-/// reaches it by [`current`](Self::current), in the same task and in all that the task awaits:
+/// A service creates a context when it has found the tenant of a request, and handles the request inside it. Code that runs
+/// in the same task, and everything that the task awaits, gets it from [`current`](Self::current):
 ///
 /// ```
 /// use cgk::{OrganizationId, TenantContext};
@@ -44,33 +44,33 @@ const TEXT_MAX: usize = 320;
 /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
 ///
-/// It follows into no task and no thread of its own accord: [`spawn`](Self::spawn), [`spawn_blocking`](Self::spawn_blocking)
-/// and [`in_scope`](Self::in_scope) take it along.
+/// New tasks and threads do not inherit the context. Pass it with [`spawn`](Self::spawn),
+/// [`spawn_blocking`](Self::spawn_blocking) or [`in_scope`](Self::in_scope).
 ///
-/// Inside it, `with_tenant` and `tenant` of the same slug set `app.current_user_id` for the transaction, and are refused if the
-/// slug is another organization's by now ([`TenantError::ContextStale`]). [`Db::current`](crate::Db::current) enters the tenant
-/// of the context. What a context says is never enough to enter a tenant: the registry decides, at every entry.
+/// Inside a context, `with_tenant` and `tenant` of the same slug set `app.current_user_id` for the transaction. They fail
+/// with [`TenantError::ContextStale`] if the slug now belongs to another organization. [`Db::current`](crate::Db::current)
+/// enters the tenant of the context. A context alone never gives access to a tenant: every entry checks the registry.
 ///
-/// The fields are what a service knows of the request, and nothing is checked when they are set.
+/// The fields contain what the service knows about the request. Nothing is checked when they are set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TenantContext {
     /// The organization.
     pub organization_id: OrganizationId,
-    /// Its slug, by which the tenant is entered.
+    /// Its slug, which is used to enter the tenant.
     pub slug: TenantSlug,
     /// The user; `None` for a program or a job.
     pub user_id: Option<UserId>,
-    /// The user's address. It is in no log field.
+    /// The user's email address. It is never logged.
     pub email: Option<String>,
-    /// What the user is in the organization, such as `owner`.
+    /// The user's roles in the organization, such as `owner`.
     pub roles: Vec<String>,
     /// The request, for logs.
     pub request_id: String,
 }
 
 impl TenantContext {
-    /// The context of an organization, with no user and a new request id.
+    /// Creates the context of an organization, without a user and with a new request id.
     pub fn new(organization_id: OrganizationId, slug: TenantSlug) -> Self {
         let request_id = Self::new_request_id();
         Self { organization_id, slug, user_id: None, email: None, roles: Vec::new(), request_id }
@@ -80,27 +80,27 @@ impl TenantContext {
         uuid::Uuid::now_v7().simple().to_string()
     }
 
-    /// What of a text can be a request's id; `None`: nothing.
+    /// Returns the usable part of a request id; `None` if nothing is usable.
     fn plain_request_id(text: &str) -> Option<String> {
         let plain: String = text.chars().filter(char::is_ascii_graphic).take(TEXT_MAX).collect();
         (!plain.is_empty()).then_some(plain)
     }
 
-    /// With a user.
+    /// Sets the user.
     pub fn user(mut self, id: UserId, email: &str) -> Self {
         self.user_id = Some(id);
         self.email = Some(email.chars().take(TEXT_MAX).collect());
         self
     }
 
-    /// With one role more.
+    /// Adds a role.
     pub fn role(mut self, role: &str) -> Self {
         self.roles.push(role.chars().take(TEXT_MAX).collect());
         self
     }
 
-    /// With the id that the request came with, such as the header `x-request-id`. What is not visible ASCII is left out, and
-    /// it is cut to 320 characters; if nothing is left, the id stays as it was.
+    /// Sets the request id, for instance from the header `x-request-id`. Characters other than visible ASCII are removed,
+    /// and the id is cut to 320 characters. If nothing remains, the id does not change.
     pub fn request_id(mut self, id: &str) -> Self {
         if let Some(plain) = Self::plain_request_id(id) {
             self.request_id = plain;
@@ -108,31 +108,31 @@ impl TenantContext {
         self
     }
 
-    /// Whether the user has this role, letter by letter.
+    /// Returns whether the user has this role; the comparison is exact.
     pub fn has_role(&self, role: &str) -> bool {
         self.roles.iter().any(|has| has == role)
     }
 
-    /// The context that the caller is in.
+    /// Returns the current context.
     ///
     /// # Errors
     ///
-    /// [`TenantError::NoContext`]: it is in none, as a task that was spawned without its context.
+    /// [`TenantError::NoContext`]: there is none, for instance in a task that was spawned without it.
     pub fn current() -> Result<Arc<Self>> {
         Self::if_current().ok_or_else(|| TenantError::NoContext.into())
     }
 
-    /// The same, where there may be none.
+    /// Returns the current context, or `None`.
     pub fn if_current() -> Option<Arc<Self>> {
         CURRENT.try_with(Clone::clone).ok().flatten()
     }
 
-    /// Runs a future in this context, and in a span of `tracing` that carries it: `request_id`, `tenant`, `organization_id` and
-    /// `user_id`. Inside another context this one holds until the future ends.
+    /// Runs a future in this context, and in a `tracing` span with the fields `request_id`, `tenant`, `organization_id` and
+    /// `user_id`. Inside another context, this one applies until the future ends.
     ///
     /// # Cancel safety
     ///
-    /// That of the future.
+    /// The same as that of the future.
     pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
         let span = self.span();
         CURRENT.scope(Some(Arc::new(self.clone())), future).instrument(span)
@@ -168,17 +168,17 @@ impl TenantContext {
         tokio::task::spawn_blocking(move || context.in_scope(work))
     }
 
-    /// Runs a function in this context, on the thread that calls.
+    /// Runs a function in this context on the current thread.
     pub fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
         self.span().in_scope(|| CURRENT.sync_scope(Some(Arc::new(self.clone())), work))
     }
 
-    /// The same as [`scope`](Self::scope) without a span: for a single call in a context that has one.
+    /// The same as [`scope`](Self::scope) without a span, for a single call in a context that already has one.
     pub(crate) fn quietly<F: Future>(self: &Arc<Self>, future: F) -> impl Future<Output = F::Output> + use<F> {
         CURRENT.scope(Some(Arc::clone(self)), future)
     }
 
-    /// Runs a future outside of any context, wherever the caller is.
+    /// Runs a future outside of any context, whether or not the caller is in one.
     #[cfg(feature = "axum")]
     pub(crate) fn outside<F: Future>(future: F) -> impl Future<Output = F::Output> + use<F> {
         CURRENT.scope(None, future)

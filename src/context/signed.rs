@@ -1,4 +1,4 @@
-//! A context in headers that are signed, for queues that others can write to.
+//! A context in signed headers, for queues that others can write to.
 
 use super::{
     TenantContext,
@@ -11,7 +11,7 @@ use std::fmt;
 
 /// The header that holds the signature of the other two.
 const SIGNATURE: &str = "cgk-signature";
-/// The version of the format, and what else no other program signs.
+/// The version of the format, and a text that no other program signs.
 const DOMAIN: &[u8] = b"cgk tenant context 1";
 /// The shortest key, in bytes.
 const KEY_BYTES_MIN: usize = 32;
@@ -27,7 +27,7 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// A key of 32 random bytes or more; `None` for a shorter one.
+    /// Creates a key from 32 random bytes or more; `None` if `secret` is shorter.
     pub fn new(secret: &[u8]) -> Option<Self> {
         (secret.len() >= KEY_BYTES_MIN).then(|| Self(secret.to_vec()))
     }
@@ -44,9 +44,9 @@ impl SigningKey {
 }
 
 impl TenantContext {
-    /// [`to_headers`](Self::to_headers) with a third header that signs the two: a worker that has the key knows that a service
-    /// which has it made them. The signature does not cover the message beside the headers, and it has no time: whoever can read
-    /// the queue can send the same headers again, with another message.
+    /// [`to_headers`](Self::to_headers) with a third header that signs the first two. A worker with the key knows that a
+    /// service with the same key created them. The signature does not cover the message and has no expiry time: anyone who
+    /// can read the queue can send the same headers again with another message.
     ///
     /// ```
     /// use cgk::{OrganizationId, SigningKey, TenantContext};
@@ -65,11 +65,12 @@ impl TenantContext {
         [(tenant_name, tenant), (caller_name, caller), (SIGNATURE, signature)]
     }
 
-    /// Reads a context from the three headers of [`to_signed_headers`](Self::to_signed_headers), if one of the keys has signed it.
+    /// Reads a context from the three headers of [`to_signed_headers`](Self::to_signed_headers), if one of the keys signed
+    /// it.
     ///
     /// # Errors
     ///
-    /// A header is missing, no key has signed the two, or they are not as `to_headers` writes them.
+    /// A header is missing or malformed, or no key signed the headers.
     pub fn from_signed_headers<'a>(
         keys: &[SigningKey],
         get: impl Fn(&str) -> Option<&'a str>,

@@ -1,4 +1,4 @@
-//! The connection: it could not be made, it is not free, or it broke off.
+//! Errors of the connection: it cannot be opened, none is free, or it is lost.
 
 use super::{DriverError, ErrorKind};
 use std::time::Duration;
@@ -7,12 +7,12 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectionError {
-    /// No connection could be made.
+    /// The connection could not be opened.
     #[error("could not connect to {target}")]
     Connect {
         /// The address without its password.
         target: String,
-        /// What the driver said.
+        /// The driver's error.
         source: DriverError,
     },
     /// The server refuses this user.
@@ -20,7 +20,7 @@ pub enum ConnectionError {
     Login {
         /// The address without its password.
         target: String,
-        /// What the server said.
+        /// The server's error.
         source: DriverError,
     },
     /// The server has no such database.
@@ -28,9 +28,9 @@ pub enum ConnectionError {
     DatabaseMissing {
         /// The address without its password.
         target: String,
-        /// The database asked for.
+        /// The requested database.
         database: String,
-        /// What the server said.
+        /// The server's error.
         source: DriverError,
     },
     /// The server is older than cgk supports.
@@ -38,46 +38,46 @@ pub enum ConnectionError {
     ServerTooOld {
         /// The address without its password.
         target: String,
-        /// Its version.
+        /// The server's version.
         found: String,
-        /// The oldest major version that works.
+        /// The oldest supported major version.
         needed: u32,
     },
-    /// Every connection of the pool stayed busy.
+    /// No connection of the pool became free in time.
     #[error("no connection became free within {waited:?}")]
     PoolTimeout {
-        /// How long was waited.
+        /// How long the call waited.
         waited: Duration,
     },
     /// The pool was closed by [`Db::close`](crate::Db::close).
     #[error("the pool is closed")]
     PoolClosed,
-    /// The connection broke off, or the server shut down.
+    /// The connection was lost, or the server shut down.
     #[error("lost the connection: could not {doing}")]
     Lost {
-        /// What was being done.
+        /// The operation that was running.
         doing: String,
-        /// What the driver said.
+        /// The driver's error.
         source: DriverError,
     },
-    /// The server did not answer in the time that the caller had set.
+    /// The server did not answer within the time that the caller set.
     #[error("could not {doing} within {waited:?}")]
     NoAnswer {
-        /// What was being done.
+        /// The operation that was running.
         doing: String,
-        /// How long was waited.
+        /// How long the call waited.
         waited: Duration,
     },
-    /// The connection goes through a transaction pooler, where this cannot work.
+    /// The connection goes through a transaction pooler, and this operation does not work there.
     #[error("{operation} cannot work through a transaction pooler")]
     PoolerRefused {
-        /// What was asked for.
+        /// The operation.
         operation: &'static str,
     },
 }
 
 impl ConnectionError {
-    /// Code and kind of every variant.
+    /// Code and kind of each variant.
     pub(super) fn entry(&self) -> (&'static str, ErrorKind) {
         use ErrorKind::*;
         match self {
@@ -93,7 +93,7 @@ impl ConnectionError {
         }
     }
 
-    /// What the driver said.
+    /// The driver's error.
     pub(super) fn driver(&self) -> Option<&DriverError> {
         match self {
             Self::Connect { source, .. }

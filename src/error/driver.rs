@@ -1,24 +1,23 @@
-//! What the driver said.
+//! The driver's error.
 
 use std::{error::Error as StdError, fmt};
 use tokio_postgres::error::{DbError, SqlState};
 
-/// What the driver said: the server's answer, or why there was none.
+/// The driver's error: the server's error response, or why there was none.
 ///
-/// Shown, it is the server's message with its SQLSTATE. DETAIL, HINT and CONTEXT, which quote values of rows, are never part of
-/// the text, of its `Debug` form or of its sources; [`server`](Self::server) has them.
+/// `Display` shows the server's message with its SQLSTATE. DETAIL, HINT and CONTEXT, which quote row values, are never part
+/// of the text, of the `Debug` output or of the sources; [`server`](Self::server) returns them.
 ///
-/// The driver's own type stays inside, so that a new version of the driver need not be a new version of this library's
-/// errors.
+/// The driver's own type is private, so that a new driver version does not require a new version of this library's errors.
 pub struct DriverError(tokio_postgres::Error);
 
 impl DriverError {
-    /// The SQLSTATE, if the server gave one.
+    /// Returns the SQLSTATE, if the server sent one.
     pub fn sqlstate(&self) -> Option<&SqlState> {
         self.0.code()
     }
 
-    /// The server's answer, if it was the server.
+    /// Returns the server's error response, if the error comes from the server.
     pub fn server(&self) -> Option<&DbError> {
         self.0.as_db_error()
     }

@@ -1,11 +1,11 @@
-//! What errors that wrap one of this library ask of it.
+//! The HTTP status and the cause of errors that contain an error of this library.
 
 use super::{Error, ErrorKind};
 use http::StatusCode;
 use tokio_postgres::error::SqlState;
 
 impl Error {
-    /// The status where it is the database that could not be asked: 503 if it may answer later, 500 otherwise.
+    /// The status if the database query failed: 503 if a retry may succeed, 500 otherwise.
     pub(crate) fn status_of_database(&self) -> StatusCode {
         match self.kind() {
             ErrorKind::Unavailable | ErrorKind::Locked => StatusCode::SERVICE_UNAVAILABLE,

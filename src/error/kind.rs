@@ -1,30 +1,31 @@
 //! The kinds of errors.
 
-/// The closed list of what can be wrong: what a program decides by.
+/// The complete list of error kinds. Programs decide by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// The input cannot be used: a slug, a setting, a migration file, a parameter of another type than the statement's. Nothing was
-    /// touched.
+    /// The input is not valid: a slug, a setting, a migration file, or a parameter whose type differs from the statement's.
+    /// Nothing was changed.
     Invalid,
-    /// The database cannot be reached or used just now; trying again later may work.
+    /// The database cannot be reached or used now; a later attempt may succeed.
     Unavailable,
     /// The server refuses the login, or a privilege is missing.
     Denied,
     /// The database is not set up, or a tenant is not provisioned.
     NotReady,
-    /// There is no such tenant or database.
+    /// The tenant or database does not exist.
     NotFound,
-    /// The tenant is there, and its status lets nobody in: it is suspended, or the status is one that cgk does not know.
+    /// The tenant exists but cannot be entered: it is suspended, or cgk does not know its status.
     Suspended,
-    /// What is there is not cgk's, or not what was asked for takes it to be.
+    /// An existing object does not belong to cgk, or is not what the request expects.
     Conflict,
-    /// The transaction did not commit because of what ran inside it, or cgk refuses to work with what it found.
+    /// The transaction did not commit because of a statement or error inside it, or cgk refuses to use an object that it
+    /// found.
     Refused,
-    /// Whether the transaction committed is unknown.
+    /// It is unknown whether the transaction committed.
     CommitUnknown,
-    /// Somebody else holds the lock.
+    /// Another session holds the lock.
     Locked,
-    /// Ledger and files do not agree.
+    /// Ledger and files differ.
     Drift,
     /// The server refused a statement.
     Failed,

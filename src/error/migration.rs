@@ -1,4 +1,4 @@
-//! Migration files, what they do to schemas, and the ledgers that record it.
+//! Errors of migration files, of their execution in schemas, and of the ledgers.
 
 use super::{DriverError, Error, ErrorKind, MigrationFailure};
 use crate::{
@@ -17,32 +17,33 @@ pub enum MigrationError {
     Unreadable {
         /// The directory or file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         problem: String,
-        /// What the operating system said.
+        /// The operating system's error.
         source: Option<std::io::Error>,
     },
-    /// Migration files that cannot be used; the database was not touched.
+    /// Migration files are not valid; nothing was sent to the database.
     #[error("{} in the migrations, the first: {}", count(.problems.len(), "problem"), .problems.first().map(ToString::to_string).unwrap_or_default())]
     Invalid {
-        /// Each of them.
+        /// All problems.
         problems: Vec<FileProblem>,
     },
-    /// The server refused a migration; the schema is as it was, but for what the failure says of files without a transaction.
+    /// The server refused a migration. The schema is unchanged, except for what [`MigrationFailure`] reports about files
+    /// without a transaction.
     #[error(transparent)]
     Failed(Box<MigrationFailure>),
-    /// What a schema's ledger says and what the files say do not agree.
+    /// A schema's ledger and the files differ.
     #[error(transparent)]
     Diverged(Box<Divergence>),
-    /// The set of files is not the one that the fleet has: older, another one, or edited since. No schema was touched.
+    /// The files are not the ones of this database: they are older, different, or were edited. No schema was changed.
     #[error("the {set} migrations are not those of this database: {}", .mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     WrongFiles {
         /// Which of the two sets.
         set: Set,
-        /// Each file in which it differs.
+        /// Each file that differs.
         mismatches: Vec<FileMismatch>,
     },
-    /// A version was named of which there is no file.
+    /// A version was named, but no file has it.
     #[error("the {set} set has no file with version {version}")]
     NoSuchVersion {
         /// Which of the two sets.
@@ -50,7 +51,7 @@ pub enum MigrationError {
         /// The version.
         version: crate::version::Version,
     },
-    /// A canary is not one of the tenants that are to be migrated: without it all others would go first.
+    /// A canary is not one of the tenants of the run. Without the canary, all other tenants would be migrated first.
     #[error("canary {tenant} is not one of the tenants of this run")]
     CanaryLeftOut {
         /// The tenant.
@@ -61,62 +62,62 @@ pub enum MigrationError {
     Locked {
         /// The schema.
         schema: SchemaName,
-        /// How long was waited.
+        /// How long the run waited.
         waited: Duration,
     },
-    /// Another run changed the schema again and again between this run's look and its turn.
+    /// Other runs changed the schema repeatedly between this run's check and its migration.
     #[error("schema {schema:?} was changed by others during {tries} attempts", schema = schema.as_str())]
     Contended {
         /// The schema.
         schema: SchemaName,
-        /// How often it was tried.
+        /// How often this run tried.
         tries: u32,
     },
-    /// All or nothing was asked for, and one transaction cannot hold that many locks. Nothing was changed.
+    /// All-or-nothing was requested, and one transaction cannot hold that many locks. Nothing was changed.
     #[error("the transaction would need about {needed} locks, and the server's lock table has room for {size}")]
     TooManyLocks {
-        /// How many entries of the lock table it would need, by what the first tenant took.
+        /// How many entries of the lock table the transaction would need, estimated from the first tenant.
         needed: u64,
-        /// How many the server has for all its sessions together.
+        /// How many entries the server has for all its sessions together.
         size: u64,
     },
-    /// A plan was to be carried out as it is, and a schema is no longer as the plan took it to be. It was not changed.
+    /// A saved plan no longer matches a schema. The schema was not changed.
     #[error("schema {schema:?} has changed since the plan was made", schema = schema.as_str())]
     PlanStale {
         /// The schema.
         schema: SchemaName,
     },
-    /// A migration without a transaction is half done, and its file is not the one that was begun.
+    /// A migration without a transaction is partially applied, and its file changed since it was started.
     #[error("migration {migration} is partially applied in schema {schema:?}: {problem}", schema = schema.as_str())]
     PartiallyApplied {
         /// The schema.
         schema: SchemaName,
-        /// The migration that was begun.
+        /// The migration that was started.
         migration: MigrationId,
-        /// How its file differs from what was begun.
+        /// How its file differs from the one that was started.
         problem: String,
     },
-    /// A migration cannot run in the empty schema in which what the migrations give is looked at; nothing was changed.
+    /// A migration does not run in the empty schema that is used to compute the expected objects; nothing was changed.
     #[error("could not compute the expected schema: {file:?} fails in an empty schema")]
     NoReference {
         /// The file.
         file: PathBuf,
-        /// What the server said.
+        /// The server's error.
         source: DriverError,
     },
-    /// The rehearsal failed: a new tenant could not be made from these files. No tenant was touched.
+    /// The rehearsal failed: these files cannot create a new tenant. No tenant was changed.
     #[error("the migrations cannot create a new tenant")]
     Rehearsal {
-        /// Which file failed in the schema of the rehearsal, and why.
+        /// Which file failed in the rehearsal schema, and why.
         source: Box<Error>,
     },
-    /// A set applies file by file only, and a file does something outside its schema that a rehearsal could not take back.
+    /// The set can only be applied file by file, and a file has effects outside its schema that a rehearsal cannot undo.
     #[error("{file:?} cannot be rehearsed: it writes outside its schema or creates an extension in it")]
     NotRehearsable {
         /// The file.
         file: PathBuf,
     },
-    /// A ledger was not written, because what was asked for would have made it say something untrue.
+    /// A ledger was not written, because the requested change would make it incorrect.
     #[error("the ledger of schema {schema:?} was not changed: {why}", schema = schema.as_str())]
     LedgerRefused {
         /// The schema.
@@ -124,30 +125,30 @@ pub enum MigrationError {
         /// Why.
         why: String,
     },
-    /// A row that cgk wrote is not in its table as it was written, or the table refused it. The transaction was rolled back.
+    /// A row that cgk wrote has a different content in its table, or the table refused it. The transaction was rolled back.
     #[error(
         "{table} does not hold what cgk wrote to it: a trigger, a rule or a constraint on that table is the likely cause"
     )]
     RowNotWritten {
         /// The table with its schema, quoted as in SQL.
         table: String,
-        /// What the server said, where it refused the row.
+        /// The server's error, if it refused the row.
         source: Option<DriverError>,
     },
-    /// A schema was not adopted, because it is not what the migrations give; nothing was written.
+    /// A schema was not adopted, because it differs from the migrations; nothing was written.
     #[error("schema {schema:?} differs from the migrations up to {upto}: {}", count(.differences.len(), "difference"), schema = schema.as_str())]
     BaselineDiffers {
         /// The schema.
         schema: SchemaName,
-        /// The newest migration that it was to be taken for.
+        /// The newest migration that the schema was compared with.
         upto: String,
-        /// Each difference in a line.
+        /// The differences, one per line.
         differences: Vec<String>,
     },
 }
 
 impl MigrationError {
-    /// Code and kind of every variant.
+    /// Code and kind of each variant.
     pub(super) fn entry(&self) -> (&'static str, ErrorKind) {
         use ErrorKind::*;
         match self {
@@ -172,7 +173,7 @@ impl MigrationError {
         }
     }
 
-    /// What the driver said.
+    /// The driver's error.
     pub(super) fn driver(&self) -> Option<&DriverError> {
         match self {
             Self::NoReference { source, .. } => Some(source),

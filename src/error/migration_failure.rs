@@ -8,8 +8,8 @@ use crate::{
 use std::{fmt, path::PathBuf};
 use tokio_postgres::error::SqlState;
 
-/// A migration that the server refused. The schema is as it was before the run, but for [`committed`](Self::committed) and
-/// [`unfinished`](Self::unfinished).
+/// A migration that the server refused. The schema is the same as before the run, except for [`committed`](Self::committed)
+/// and [`unfinished`](Self::unfinished).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct MigrationFailure {
@@ -17,30 +17,30 @@ pub struct MigrationFailure {
     pub schema: SchemaName,
     /// The file.
     pub file: PathBuf,
-    /// Where in the file, as near as the server told.
+    /// The position in the file, as far as the server reported it.
     pub place: Option<Place>,
     /// The server's SQLSTATE.
     pub sqlstate: SqlState,
     /// The server's message.
     pub message: String,
-    /// The server's hint, if it gave one. Its detail is left out: details carry row values.
+    /// The server's hint, if there is one. The server's detail is left out because it contains row values.
     pub hint: Option<String>,
-    /// Migrations of this run that are committed and recorded, because a file without a transaction separates them from the
+    /// Migrations of this run that are committed and recorded, because a file without a transaction is between them and the
     /// one that failed.
     pub committed: Vec<MigrationId>,
-    /// Where the next run goes on, in a file without a transaction: the statements before it are done and recorded.
+    /// Where the next run continues in a file without a transaction: the statements before it are executed and recorded.
     pub unfinished: Option<Unfinished>,
-    /// How many schemas already have the file, where that was counted: a file that others have must not be edited.
+    /// How many schemas already have the file, if that was counted. A file that other schemas have must not be edited.
     pub schemas_with_file: Option<usize>,
-    /// What the driver said.
+    /// The driver's error.
     pub source: DriverError,
 }
 
-/// How far a file without a transaction has got.
+/// How far a file without a transaction was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unfinished {
-    /// The statement that failed, from 1 on. The next run begins with it.
+    /// The number of the failed statement, counted from 1. The next run starts with it.
     pub statement: usize,
     /// How many statements the file has.
     pub of: usize,

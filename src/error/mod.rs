@@ -1,7 +1,8 @@
-//! The error of the library: what failed, on which object, by kind and by stable code.
+//! The error of the library: the operation, the object, a kind and a stable code.
 //!
-//! A message says what was being done in one lower-case line, with its cause where that is the server's answer to a statement
-//! of the application. Any other cause is in [`std::error::Error::source`] and never repeated in the message. Advice belongs to whoever talks to a person: the command-line program keeps it beside the codes.
+//! A message is one lower-case line that names the operation. It includes the cause only if the cause is the server's
+//! response to a statement of the application. Any other cause is in [`std::error::Error::source`] and not in the message.
+//! Errors contain no advice: the command-line program has the advice for each code.
 
 mod connection;
 mod driver;
@@ -32,8 +33,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, by subject.
 ///
-/// [`Error::kind`] is the closed list to decide by, [`Error::code`] the stable text to search for, and a variant gives the
-/// particulars:
+/// [`Error::kind`] is the value to decide by, from a complete list. [`Error::code`] is a stable text to search for. The
+/// variants contain the details:
 ///
 /// ```
 /// use cgk::{Error, TenantError};
@@ -47,23 +48,23 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// }
 /// ```
 ///
-/// `Debug` is the code and [`Error::report`]: what `main` prints of an error that it returns, and `unwrap` of one that it meets.
+/// `Debug` shows the code and [`Error::report`]. `main` prints this for an error that it returns, and `unwrap` in its panic.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The text given is no slug.
+    /// The text is not a valid slug.
     #[error(transparent)]
     InvalidSlug(#[from] InvalidSlug),
-    /// A setting is missing or cannot be used.
+    /// A setting is missing or not valid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// No connection, or none any more.
+    /// The connection could not be opened, or was lost.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// The database is not set up, or a role of it may do too little or too much.
+    /// The database is not set up, or one of its roles has too few or too many privileges.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// A tenant cannot be entered, or its schema not be used.
+    /// A tenant cannot be entered, or its schema cannot be used.
     #[error(transparent)]
     Tenant(#[from] TenantError),
     /// A transaction did not commit, or a statement in it did not run.
@@ -76,28 +77,28 @@ pub enum Error {
     /// Any other statement failed.
     #[error("could not {doing}")]
     Database {
-        /// What was being done, to which object.
+        /// The operation and its object.
         doing: String,
-        /// What the server or driver said.
+        /// The error of the server or driver.
         source: DriverError,
     },
-    /// The driver itself failed, called from an application's code: as a rule a row was read as another type than it has. What
-    /// `?` makes of an error of the driver in a closure.
+    /// A driver call in the application's code failed, usually because a row value was read as the wrong type. In a closure,
+    /// `?` converts driver errors to this variant.
     #[error(transparent)]
     Driver(DriverError),
-    /// An error of the application, which has passed through a closure of [`Db`](crate::Db) with its default error type. An
-    /// error type of the application's own ([`Db::errors`](crate::Db::errors)) says more.
+    /// An error of the application, returned by a closure of a [`Db`](crate::Db) with the default error type. To keep the
+    /// type of the error, use an error type of the application ([`Db::errors`](crate::Db::errors)).
     #[error(transparent)]
     Application(Box<dyn StdError + Send + Sync>),
-    /// The failure of something that several callers waited for, such as one look at the database for all of them.
+    /// An operation failed that several callers waited for, such as one query for all of them.
     #[error(transparent)]
     Shared(Arc<Error>),
-    /// What the server answered is not what was asked for.
+    /// The server's response does not match the request.
     #[error("unexpected answer while trying to {doing}: {found}")]
     Unexpected {
-        /// What was being done.
+        /// The operation.
         doing: String,
-        /// What came back.
+        /// The response.
         found: String,
     },
 }
@@ -109,12 +110,11 @@ impl fmt::Debug for Error {
 }
 
 impl Error {
-    /// The kind to decide by.
+    /// Returns the kind to decide by.
     ///
-    /// A statement that the server refused because of its own condition (a full disk, a shutdown, no free connection, a
-    /// read-only server) is [`Unavailable`](ErrorKind::Unavailable) and not [`Failed`](ErrorKind::Failed), whatever the
-    /// statement was. One that the driver refused and never sent, because of a parameter or a zero byte in its text, is
-    /// [`Invalid`](ErrorKind::Invalid).
+    /// A statement that failed because of the server's condition (a full disk, a shutdown, no free connection, a read-only
+    /// server) is [`Unavailable`](ErrorKind::Unavailable), not [`Failed`](ErrorKind::Failed). A statement that the driver
+    /// did not send, because of a parameter or a zero byte in its text, is [`Invalid`](ErrorKind::Invalid).
     pub fn kind(&self) -> ErrorKind {
         match self.entry().1 {
             // The session could write when the connection was made: a statement of the file's made it read-only.
@@ -125,7 +125,7 @@ impl Error {
         }
     }
 
-    /// Whether the driver refused the statement and sent nothing.
+    /// Whether the driver refused the statement and did not send it.
     fn is_unsent(&self) -> bool {
         self.driver().is_some_and(|driver| crate::sqlstate::is_unsent(driver.as_postgres()))
     }
@@ -136,12 +136,12 @@ impl Error {
             && self.sqlstate() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
     }
 
-    /// The stable code, `CGK` and four digits: the same text in messages, in JSON and in the documentation.
+    /// Returns the stable code, `CGK` and four digits. It is the same in messages, in JSON and in the documentation.
     pub fn code(&self) -> &'static str {
         self.entry().0
     }
 
-    /// The SQLSTATE behind the error, if the server gave one.
+    /// Returns the SQLSTATE behind the error, if the server sent one.
     pub fn sqlstate(&self) -> Option<&SqlState> {
         if let Self::Shared(error) = self {
             return error.sqlstate();
@@ -154,10 +154,10 @@ impl Error {
         self.driver()?.sqlstate()
     }
 
-    /// Whether running the same thing again, from its beginning, can succeed without anybody changing anything: no connection
-    /// was free, the connection was lost before COMMIT was sent, the server was starting, stopping or undid the work because
-    /// of others, a lock was held, or a plan of the server's was out of date. Not where it is unknown whether the work is
-    /// committed.
+    /// Returns whether the same operation, repeated from its start, can succeed without any other change: no connection was
+    /// free, the connection was lost before COMMIT was sent, the server was starting or stopping, the server rolled the work
+    /// back because of a conflict with other sessions, a lock was held, or a server-side plan was out of date. False if it
+    /// is unknown whether the work is committed.
     pub fn is_retryable(&self) -> bool {
         if let Self::Shared(error) = self {
             return error.is_retryable();
@@ -167,7 +167,7 @@ impl Error {
             || self.is_passing()
     }
 
-    /// Whether the same work, on this connection, may succeed when it is run again.
+    /// Whether the same work can succeed on this connection when it is run again.
     pub(crate) fn is_passing(&self) -> bool {
         if let Self::Shared(error) = self {
             return error.is_passing();
@@ -183,7 +183,7 @@ impl Error {
                 || self.is_catalogue_race())
     }
 
-    /// The constraint that a statement violated, if that is why it failed.
+    /// Returns the constraint that a statement violated, if that is why it failed.
     ///
     /// ```
     /// fn status(error: &cgk::Error) -> u16 {
@@ -198,8 +198,8 @@ impl Error {
         self.db()?.constraint()
     }
 
-    /// The error and all its causes in one line, for a log. DETAIL, HINT and CONTEXT of the server, which quote values of
-    /// rows, are not in it; a message of the server may quote a value that was given to it.
+    /// Returns the error and all its causes in one line, for a log. The server's DETAIL, HINT and CONTEXT, which quote row
+    /// values, are left out. A server message may quote a value that a statement sent.
     pub fn report(&self) -> String {
         let mut report = self.to_string();
         for cause in std::iter::successors(self.source(), |&cause| cause.source()) {
@@ -218,7 +218,7 @@ impl Error {
         self.server().is_some_and(crate::sqlstate::is_catalogue_race)
     }
 
-    /// The server's answer with all its fields, if it was the server.
+    /// Returns the server's error response with all its fields, if the error comes from the server.
     pub fn db(&self) -> Option<&tokio_postgres::error::DbError> {
         self.driver()?.server()
     }
@@ -264,7 +264,7 @@ impl Error {
     }
 }
 
-/// What `?` makes of the driver's errors, as of `row.try_get(0)?`.
+/// `?` converts the driver's errors, for instance in `row.try_get(0)?`.
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
         Self::Driver(error.into())
@@ -283,7 +283,7 @@ impl From<serde_json::Error> for Error {
     }
 }
 
-/// Sorts a failed statement: lost connections and rows that were not written have an error of their own.
+/// Converts the error of a failed statement. Lost connections and unwritten rows have their own variants.
 pub(crate) fn while_doing(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Error {
     move |source| {
         let doing = doing.into();

@@ -1,22 +1,22 @@
-//! The database and its roles: not set up for cgk, or not as cgk needs them.
+//! Errors of the database and its roles: not set up for cgk, or not in a usable state.
 
 use super::{DriverError, ErrorKind};
 use crate::{config::Isolation, slug::TenantSlug};
 
-/// Why a database, or a role in it, cannot be used.
+/// Why a database or one of its roles cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SetupError {
-    /// The role may not do what is needed.
+    /// The role lacks a privilege.
     #[error("role {role:?} may not {needed}")]
     Privilege {
         /// The role of the connection.
         role: String,
-        /// What it would have to be allowed.
+        /// The missing privilege.
         needed: String,
-        /// The statement that an owner or superuser can run to allow it.
+        /// The statement with which an owner or superuser grants it.
         grant: String,
-        /// What the server said, where it was asked.
+        /// The server's error, if the server was asked.
         source: Option<DriverError>,
     },
     /// Sessions of the role in the database are read-only.
@@ -26,7 +26,7 @@ pub enum SetupError {
         database: String,
         /// The role of the connection.
         role: String,
-        /// Whether the server is a standby; otherwise a setting makes sessions read-only.
+        /// Whether the server is a standby; if not, a setting makes sessions read-only.
         standby: bool,
     },
     /// The database has no registry of tenants.
@@ -37,13 +37,14 @@ pub enum SetupError {
         /// What is missing.
         missing: String,
     },
-    /// The database is a copy of another one, or was moved to another server: its tenants' roles are not its own.
+    /// The database is a copy of another database, or was moved to another server. The roles of its tenants do not belong to
+    /// it.
     #[error("database {database:?} is a copy of another database and has no tenant roles of its own")]
     DatabaseCopied {
         /// The database.
         database: String,
     },
-    /// The configuration keeps tenants apart in another way than the database does.
+    /// The isolation in the configuration differs from the isolation of the database.
     #[error("database {database:?} has isolation {:?}, and the configuration says {:?}", stored.as_str(), configured.as_str())]
     IsolationMismatch {
         /// The database.
@@ -53,22 +54,22 @@ pub enum SetupError {
         /// The isolation of the configuration.
         configured: Isolation,
     },
-    /// Tenants that could not be entered any more if a change of the isolation were finished now.
+    /// Finishing the change of the isolation now would make these tenants inaccessible.
     #[error("{}", locked_out(database, *isolation, tenants))]
     TenantsLockedOut {
         /// The database.
         database: String,
-        /// What it would have from then on.
+        /// The isolation that the change sets.
         isolation: Isolation,
         /// The tenants.
         tenants: Vec<TenantSlug>,
     },
-    /// A role that is to be the login of a service may do what such a login must not be able to.
+    /// A role that is to become a service login has a privilege that such a login must not have.
     #[error("role {role:?} cannot be the login of a service: it {why}")]
     LoginUnfit {
         /// The role.
         role: String,
-        /// What it may do.
+        /// The privilege.
         why: String,
         /// The statement or command that fixes it.
         fix: String,
@@ -80,12 +81,12 @@ pub enum SetupError {
         schema: String,
         /// Why.
         why: String,
-        /// The statement that changes that; empty where none does.
+        /// The statement that fixes it; empty if there is none.
         fix: String,
     },
 }
 
-/// How many tenants a message names.
+/// The maximum number of tenants that a message names.
 const NAMED_MAX: usize = 5;
 
 fn locked_out(database: &str, isolation: Isolation, tenants: &[TenantSlug]) -> String {
@@ -109,7 +110,7 @@ fn read_only(database: &str, role: &str, standby: bool) -> String {
 }
 
 impl SetupError {
-    /// Code and kind of every variant.
+    /// Code and kind of each variant.
     pub(super) fn entry(&self) -> (&'static str, ErrorKind) {
         use ErrorKind::*;
         match self {
@@ -125,7 +126,7 @@ impl SetupError {
         }
     }
 
-    /// What the driver said.
+    /// The driver's error.
     pub(super) fn driver(&self) -> Option<&DriverError> {
         match self {
             Self::Privilege { source, .. } => source.as_ref(),

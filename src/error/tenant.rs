@@ -1,4 +1,4 @@
-//! A tenant as such: unknown, suspended, or not as its row in the registry says.
+//! Errors of a tenant: unknown, suspended, or different from its row in the registry.
 
 use super::ErrorKind;
 use crate::{
@@ -7,11 +7,11 @@ use crate::{
     tenant::{OrganizationId, TenantStatus},
 };
 
-/// Why a tenant cannot be entered, or its schema not be used.
+/// Why a tenant cannot be entered, or its schema cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TenantError {
-    /// The registry knows no tenant of this name.
+    /// The registry has no tenant of this name.
     #[error("tenant {tenant} does not exist")]
     NotFound {
         /// The name.
@@ -23,7 +23,7 @@ pub enum TenantError {
         /// The tenant.
         tenant: TenantSlug,
     },
-    /// The tenant's status is one that this version does not know; only `active` lets anybody in.
+    /// This version does not know the tenant's status. Only an `active` tenant can be entered.
     #[error("tenant {tenant} has the status {status}; only active tenants can be entered")]
     StatusUnknown {
         /// The tenant.
@@ -31,39 +31,39 @@ pub enum TenantError {
         /// Its status in the registry, a [`TenantStatus::Other`].
         status: TenantStatus,
     },
-    /// The tenant is registered, and something it needs is not there.
+    /// The tenant is registered, but something that it needs is missing.
     #[error("tenant {tenant} is not ready: {missing}")]
     NotReady {
         /// The tenant.
         tenant: TenantSlug,
         /// Its status in the registry.
         status: TenantStatus,
-        /// What is not there.
+        /// What is missing.
         missing: String,
     },
-    /// The server refused the way into the tenant. Seen by the closure only: `with_tenant` itself finds out why and returns
-    /// that.
+    /// The server refused to enter the tenant. Only the closure sees this error: `with_tenant` itself finds the cause and
+    /// returns that.
     #[error("could not enter tenant {tenant}")]
     EntryRefused {
         /// The tenant.
         tenant: TenantSlug,
     },
-    /// The tenant could not be entered, and a moment later nothing stood in the way: its status or its schema was being
-    /// changed. Nothing was done; trying again may well succeed.
+    /// The tenant could not be entered, but a moment later the cause was gone: its status or its schema was being changed.
+    /// Nothing was done; a retry is likely to succeed.
     #[error("tenant {tenant} was changing while it was entered")]
     Changed {
         /// The tenant.
         tenant: TenantSlug,
     },
-    /// A schema of this name exists, and cgk did not make it.
+    /// A schema of this name exists, but cgk did not create it.
     #[error("schema {schema:?} exists and is not cgk's: {why}", schema = schema.as_str())]
     SchemaNotOurs {
         /// The schema.
         schema: SchemaName,
-        /// How that shows.
+        /// The evidence.
         why: String,
     },
-    /// The tenant's schema belongs to another organization than the one that has the slug in the registry.
+    /// The tenant's schema belongs to a different organization than the slug in the registry.
     #[error("schema {schema:?} belongs to organization {found}, and in the registry {tenant} is organization {expected}", schema = schema.as_str())]
     OrganizationMismatch {
         /// The tenant.
@@ -75,8 +75,8 @@ pub enum TenantError {
         /// The organization that the comment on the schema names.
         found: String,
     },
-    /// The tenant's slug belongs to another organization than the context in which it was entered says: the context is older than
-    /// a change of names, or was made for something else. Nothing was done.
+    /// The slug belongs to a different organization than the one in the context: the context was created before a rename, or
+    /// for another purpose. Nothing was done.
     #[error("tenant {tenant} is organization {found}, and the context was made for organization {expected}")]
     ContextStale {
         /// The tenant.
@@ -86,23 +86,23 @@ pub enum TenantError {
         /// The organization that has the slug in the registry.
         found: OrganizationId,
     },
-    /// The code that needs a [`TenantContext`](crate::TenantContext) runs outside of one.
+    /// The code needs a [`TenantContext`](crate::TenantContext) but runs outside of one.
     #[error(
         "there is no tenant context: the caller runs outside of TenantContext::scope, or in a task that was spawned without it"
     )]
     NoContext,
-    /// A role has the name that the new organization's role would have, and has something already: another organization had the
-    /// slug. Nothing was made.
+    /// A role with the new organization's role name exists and owns or may access objects: another organization had the slug
+    /// before. Nothing was created.
     #[error("role {role:?} exists and is not free for a new organization: {holds}")]
     RoleInUse {
         /// The tenant.
         tenant: TenantSlug,
         /// The role.
         role: String,
-        /// What it has, and in which databases.
+        /// What the role owns or may access, and in which databases.
         holds: String,
     },
-    /// The registry says that the tenant is in use, and its schema is gone. Nothing was made in its place.
+    /// The registry says that the tenant is in use, but its schema is missing. Nothing was created.
     #[error("tenant {tenant} is {status}, but its schema {schema:?} does not exist", schema = schema.as_str())]
     SchemaGone {
         /// The tenant.
@@ -115,7 +115,7 @@ pub enum TenantError {
 }
 
 impl TenantError {
-    /// Code and kind of every variant.
+    /// Code and kind of each variant.
     pub(super) fn entry(&self) -> (&'static str, ErrorKind) {
         use ErrorKind::*;
         match self {

@@ -1,4 +1,4 @@
-//! A transaction or statement of a tenant or of the platform.
+//! Errors of a transaction or statement of a tenant or of the platform.
 
 use super::{DriverError, ErrorKind};
 use crate::slug::TenantSlug;
@@ -9,40 +9,41 @@ use tokio_postgres::error::SqlState;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransactionError {
-    /// Something inside the closure ended the transaction, or changed its role or search path; what was still open is
-    /// rolled back.
+    /// Code inside the closure ended the transaction, or changed its role or search path. Everything still open was rolled
+    /// back.
     #[error("the transaction of tenant {tenant} was tampered with and is rolled back")]
     Tampered {
         /// The tenant.
         tenant: TenantSlug,
     },
-    /// A statement of a form that would end the transaction or leave it for another role, search path or organization. It was
-    /// not sent; the transaction can only be rolled back.
+    /// The statement would end the transaction, or continue it with another role, search path or organization. It was not
+    /// sent; the transaction can only be rolled back.
     #[error("`{form}` is refused inside a transaction of cgk: {instead}")]
     StatementRefused {
-        /// The first words of the form.
+        /// The first words of the statement form.
         form: &'static str,
         /// What to do instead.
         instead: &'static str,
     },
-    /// A statement failed, at the server or in the driver, the closure ignored that and asked for a commit; nothing is committed.
+    /// A statement failed at the server or in the driver, the closure ignored the error and returned `Ok`. Nothing is
+    /// committed.
     #[error("a statement in the transaction of tenant {tenant} failed ({}) and the closure returned Ok: nothing is committed", .failed.as_ref().map_or("no SQLSTATE", |state| state.code()))]
     Aborted {
         /// The tenant.
         tenant: TenantSlug,
-        /// The SQLSTATE of the first statement that failed at the server, where it is known.
+        /// The SQLSTATE of the first statement that failed at the server, if it is known.
         failed: Option<SqlState>,
     },
-    /// The connection broke off around COMMIT: the transaction is either wholly committed or not at all, and which of the
-    /// two only the data can tell.
+    /// The connection was lost around COMMIT. The transaction is either fully committed or not at all; only the data shows
+    /// which.
     #[error("connection lost during COMMIT of tenant {tenant}, it is unknown whether the transaction committed: {}", Whole(.cause))]
     CommitUnknown {
         /// The tenant.
         tenant: TenantSlug,
-        /// What the driver said.
+        /// The driver's error.
         cause: DriverError,
     },
-    /// A `with_tenant` inside a `with_tenant` needs a second connection, and the pool can never give it.
+    /// A `with_tenant` inside a `with_tenant` needs a second connection, and the pool cannot provide one.
     #[error(
         "with_tenant for {inner} inside with_tenant for {outer} needs one connection more than the pool of {size_max} has"
     )]
@@ -54,18 +55,18 @@ pub enum TransactionError {
         /// The size of the pool.
         size_max: usize,
     },
-    /// A call inside `db.platform().transaction` needs a second connection, and the pool can never give it.
+    /// A call inside `db.platform().transaction` needs a second connection, and the pool cannot provide one.
     #[error(
         "{} inside db.platform().transaction needs one connection more than the pool of {size_max} has",
         .tenant.as_ref().map_or_else(|| "db.platform()".to_owned(), |tenant| format!("with_tenant for {tenant}"))
     )]
     NestedInPlatform {
-        /// The tenant of the inner call; `None` where it is the platform's again.
+        /// The tenant of the inner call; `None` if it is a call of the platform.
         tenant: Option<TenantSlug>,
         /// The size of the pool.
         size_max: usize,
     },
-    /// The future of a statement was dropped before the statement could be sent, and the closure asked for a commit; nothing is
+    /// The future of a statement was dropped before the statement was sent, and the closure returned `Ok`. Nothing is
     /// committed.
     #[error(
         "a statement of tenant {tenant} was dropped before it was sent and the closure returned Ok: nothing is committed"
@@ -79,30 +80,30 @@ pub enum TransactionError {
     Statement {
         /// The tenant.
         tenant: TenantSlug,
-        /// What the server or driver said.
+        /// The error of the server or driver.
         cause: DriverError,
     },
-    /// A statement of the platform's own failed.
+    /// A statement of the platform failed.
     #[error("a statement of the platform failed: {}", Whole(.cause))]
     PlatformStatement {
-        /// What the server or driver said.
+        /// The error of the server or driver.
         cause: DriverError,
     },
-    /// A transaction of the platform's own did not commit because of what ran inside it; it is rolled back.
+    /// A transaction of the platform did not commit because of a statement or error inside it. It was rolled back.
     #[error("the platform's transaction is rolled back: {why}")]
     PlatformRefused {
-        /// What ran inside it.
+        /// The cause.
         why: String,
-        /// The SQLSTATE of the first statement that failed at the server, where it is known.
+        /// The SQLSTATE of the first statement that failed at the server, if it is known.
         failed: Option<SqlState>,
     },
-    /// The connection broke off around COMMIT of a transaction of the platform's own.
+    /// The connection was lost around COMMIT of a transaction of the platform.
     #[error("connection lost during COMMIT of the platform's transaction, it is unknown whether it committed: {}", Whole(.cause))]
     PlatformCommitUnknown {
-        /// What the driver said.
+        /// The driver's error.
         cause: DriverError,
     },
-    /// The platform's way to all organizations was asked for in a task that is inside a tenant.
+    /// A task inside a tenant requested platform access, which reaches all organizations.
     #[error("db.platform() was called inside tenant {tenant}")]
     PlatformInsideTenant {
         /// The tenant.
@@ -111,7 +112,7 @@ pub enum TransactionError {
 }
 
 impl TransactionError {
-    /// Code and kind of every variant.
+    /// Code and kind of each variant.
     pub(super) fn entry(&self) -> (&'static str, ErrorKind) {
         use ErrorKind::*;
         match self {
@@ -130,7 +131,7 @@ impl TransactionError {
         }
     }
 
-    /// What the driver said.
+    /// The driver's error.
     pub(super) fn driver(&self) -> Option<&DriverError> {
         match self {
             Self::CommitUnknown { cause, .. }
@@ -150,8 +151,8 @@ impl TransactionError {
     }
 }
 
-/// A failure of the driver with all its causes in a line. The variants that show it so have it as no source, so that a
-/// report of the whole chain says it once.
+/// A driver error with all its causes in one line. Variants that show it in their message do not return it as their source,
+/// so a report of the whole chain contains it once.
 struct Whole<'a>(&'a DriverError);
 
 impl fmt::Display for Whole<'_> {

@@ -6,37 +6,37 @@ use crate::{
 };
 use http::StatusCode;
 
-/// Why a request has no tenant. Its text may be sent to the client: it tells nothing of any tenant.
+/// Why a request has no tenant. The text may be sent to the client: it does not disclose anything about any tenant.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// 400: a header, the host or the path is not as it may be.
+    /// 400: a header, the host or the path is malformed.
     #[error("{what} cannot be used: {why}")]
     Malformed {
-        /// What of the request.
+        /// The part of the request.
         what: &'static str,
-        /// Why.
+        /// What is wrong with it.
         why: &'static str,
     },
-    /// 401, or 403 where the credential's organization is not active; 503 or 500 where the database could not be asked.
+    /// 401: the credential is not accepted. 403: its organization is not active. 503 or 500: the database query failed.
     #[error("the credential is not accepted")]
     Credential {
         /// What is wrong with the credential, for the log.
         source: AuthError,
     },
-    /// 401: nobody has said who asks, and the request is to be of somebody.
+    /// 401: the request has no credential, and one is required.
     #[error("a credential is needed")]
     CredentialMissing,
-    /// 403: two parts of the request name different tenants or users. One of them is a credential, or the names alone differ.
+    /// 403: two parts of the request name different tenants or users. One of them is a credential, or only the names differ.
     #[error("access is denied")]
     Disagreement,
-    /// 403: the tenant is there and lets nobody in: suspended, or not ready.
+    /// 403: the tenant exists but does not accept requests: it is suspended or not ready.
     #[error("access is denied")]
     TenantInactive,
-    /// 404: nothing in the request names a tenant, or no tenant has the name.
+    /// 404: the request names no tenant, or no tenant has this name.
     #[error("there is no such tenant")]
     TenantUnknown,
-    /// 503 or 500: the database could not be asked.
+    /// 503 or 500: the database query failed.
     #[error("the tenant could not be looked up")]
     Database {
         /// What failed, for the log.
@@ -45,7 +45,7 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// The HTTP status to answer with.
+    /// Returns the HTTP status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed { .. } => StatusCode::BAD_REQUEST,

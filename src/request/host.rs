@@ -1,4 +1,4 @@
-//! The host of a request: read from where it may stand.
+//! Reads the host of a request.
 
 use super::error::RequestError;
 use crate::host::HostName;
@@ -9,7 +9,7 @@ use http::{HeaderMap, header::HOST, request::Parts};
 pub(super) enum HostSource {
     /// The request's target or the header `host`.
     Request,
-    /// The header `x-forwarded-host` if there is one, and else the request.
+    /// The header `x-forwarded-host` if it is present, otherwise the request.
     TrustedProxy,
 }
 
@@ -34,7 +34,7 @@ pub(super) fn host_of(parts: &Parts, source: HostSource) -> Result<HostName, Req
     }
 }
 
-/// The value of a header that may stand once. Two of them are read differently by different programs.
+/// The value of a header that may occur once. Different programs read a repeated header differently.
 pub(super) fn single<'a>(
     headers: &'a HeaderMap,
     name: &str,

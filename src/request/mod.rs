@@ -1,8 +1,8 @@
-//! From a request to a tenant, on the types of the crate `http` that every framework shares.
+//! Finds the tenant of a request. It uses the types of the crate `http`, which every framework shares.
 //!
-//! A request may name its tenant by a credential (a bearer token, an API key, the cookie of a session), by its host, by its path
-//! or by a header that a gateway sets. [`TenantRules`] says which of them a service looks at, and in which order;
-//! [`tenant_from_request`] finds the tenant, and refuses a request whose parts name different ones.
+//! A request can name its tenant by a credential (a bearer token, an API key, a session cookie), by its host, by its path or
+//! by a header that a gateway sets. [`TenantRules`] defines which of them a service reads, and in which order.
+//! [`tenant_from_request`] finds the tenant, and refuses a request whose parts name different tenants.
 
 mod error;
 mod host;
@@ -25,20 +25,20 @@ use http::request::Parts;
 use read::{Claim, Claims};
 use rules::Anonymous;
 
-/// The tenant of a request, which is active, and who asks, if the request says so.
+/// The tenant of a request, which is active, and the caller if the request has a credential.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RequestTenant {
     /// The tenant.
     pub tenant: TenantIdentity,
-    /// The first part of the request, in the order of the rules, that named it.
+    /// The first part of the request, in the order of the rules, that names the tenant.
     pub named_by: NamedBy,
-    /// Who asks. `None`: only the host, the path or the header named the tenant, and anybody may have sent that.
+    /// The caller. `None`: only the host, the path or the header names the tenant, and anyone can send those.
     pub identity: Option<Identity>,
 }
 
 impl RequestTenant {
-    /// Who asks.
+    /// Returns the caller.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl RequestTenant {
         self.identity.as_ref().ok_or(RequestError::CredentialMissing)
     }
 
-    /// Whether two readings of one request can be of the same tenant and caller.
+    /// Whether two results for one request can describe the same tenant and caller.
     #[cfg(feature = "axum")]
     pub(crate) fn agrees_with(&self, other: &Self) -> bool {
         let same_caller = match (&self.identity, &other.identity) {
@@ -57,8 +57,8 @@ impl RequestTenant {
         same_caller && self.tenant.id == other.tenant.id
     }
 
-    /// The context to answer the request in: the tenant, and of a session its user with its role. A program that asks with an API
-    /// key has no user and no roles.
+    /// Returns the context in which to handle the request: the tenant and, for a session, the user with its role. A program
+    /// that uses an API key has no user and no roles.
     ///
     /// ```no_run
     /// # async fn example(found: cgk::request::RequestTenant, db: cgk::Db) -> cgk::Result<()> {
@@ -77,7 +77,7 @@ impl RequestTenant {
     }
 }
 
-/// Who asks: the first credential in the order of the rules.
+/// The caller: the first credential in the order of the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Identity {
@@ -88,7 +88,7 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// The organization that it belongs to.
+    /// Returns the organization that the caller belongs to.
     pub fn tenant(&self) -> &TenantIdentity {
         match self {
             Self::Session(session) => &session.tenant,
@@ -96,7 +96,8 @@ impl Identity {
         }
     }
 
-    /// Whether two credentials of one request can be of the same caller: a user's program is no other caller, another user is.
+    /// Whether two credentials of one request can belong to the same caller. A user and the user's program count as the same
+    /// caller, two users do not.
     fn agrees_with(&self, other: &Self) -> bool {
         let same_user = match (self, other) {
             (Self::Session(one), Self::Session(other)) => one.user_id == other.user_id,
@@ -108,9 +109,9 @@ impl Identity {
 
 /// Finds the tenant of a request.
 ///
-/// Every part that the rules name and the request has is read first, so that what is malformed is refused whatever else is there.
-/// Each credential is verified. A tenant that a credential names is not looked up by its other names: those must be the same,
-/// or the request is refused alike whether they name another tenant or none.
+/// Every part that the rules name is read first, so a malformed part is always refused. Each credential is verified. If a
+/// credential names the tenant, the other names are not looked up: they must be the same, otherwise the request is refused.
+/// The refusal does not depend on whether the other names are tenants.
 ///
 /// ```no_run
 /// # async fn example(resolver: cgk::resolver::Resolver, request: http::Request<()>) -> Result<(), Box<dyn std::error::Error>> {
@@ -126,20 +127,20 @@ impl Identity {
 ///
 /// # Locks
 ///
-/// Those of [`Sessions::verify`](crate::auth::Sessions::verify) and [`ApiKeys::verify`](crate::auth::ApiKeys::verify), where the
-/// resolver does not remember the credential. Each credential is then a transaction of its own, and so is the look at the
-/// registry where there is no credential.
+/// The locks of [`Sessions::verify`](crate::auth::Sessions::verify) and [`ApiKeys::verify`](crate::auth::ApiKeys::verify),
+/// if the resolver has no cached answer for the credential. Each credential then runs a transaction of its own. Without a
+/// credential, the registry lookup is a transaction too.
 ///
 /// # Errors
 ///
-/// By [`RequestError::status`]: 400 for a part that is malformed or stands there twice; 401 for a credential that is not
-/// accepted; 403 for parts that disagree, and for a tenant that is not active; 404 where nothing names a tenant, or no tenant
-/// has the name; 503 and 500 for the database. A credential that is not accepted is told before all else but 400, so nothing
-/// is learned of a tenant by it.
+/// By [`RequestError::status`]: 400 for a part that is malformed or repeated; 401 for a credential that is not accepted; 403
+/// for parts that disagree, and for a tenant that is not active; 404 if the request names no tenant, or no tenant has the
+/// name; 503 and 500 for the database. A rejected credential is reported before every other error except 400, so it
+/// discloses nothing about a tenant.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the use of an API key may be noted or not; nothing else is changed.
+/// If the future is dropped, the use of an API key may or may not be recorded. Nothing else is changed.
 pub async fn tenant_from_request(
     parts: &Parts,
     rules: &TenantRules,
@@ -193,7 +194,8 @@ pub async fn tenant_from_request(
     Ok(RequestTenant { tenant, named_by, identity })
 }
 
-/// The tenant that is only named. Two names are refused alike, whichever of them are tenants.
+/// Finds a tenant that only a name identifies. Two different names are refused in the same way, whether or not they are
+/// tenants.
 async fn named(
     names: &[TenantSlug],
     domain: Option<&DomainName>,
@@ -223,7 +225,7 @@ async fn named(
     resolver.tenant(name).await.map_err(refused)
 }
 
-/// Whether the domain, if there is one, is the tenant's.
+/// Whether the domain, if present, belongs to the tenant.
 async fn owns(domain: Option<&DomainName>, tenant: &TenantIdentity, resolver: &Resolver) -> Result<bool, RequestError> {
     match domain {
         Some(domain) => Ok(owner(domain, resolver).await?.is_some_and(|owner| owner.id == tenant.id)),

@@ -1,4 +1,4 @@
-//! What a request says of its tenant, without asking anybody.
+//! Reads what a request says about its tenant, without a query.
 
 use super::{
     error::RequestError,
@@ -8,7 +8,7 @@ use super::{
 use crate::{domains::DomainName, host::HostName, slug::TenantSlug};
 use http::{HeaderMap, header, request::Parts};
 
-/// A part of a request that names a tenant, and what it says. The tokens are secret.
+/// A part of a request that names a tenant, with its value. The tokens are secret.
 #[derive(PartialEq, Eq)]
 pub(super) enum Claim {
     /// A session's token or an API key.
@@ -36,11 +36,11 @@ pub enum NamedBy {
     Header,
 }
 
-/// What a request says of its tenant.
+/// What a request says about its tenant.
 pub(super) struct Claims {
     /// In the order of the rules.
     pub(super) made: Vec<Claim>,
-    /// Whether a part of it names what no tenant is named.
+    /// Whether a part names something that cannot be a tenant.
     pub(super) unknown: bool,
 }
 
@@ -122,7 +122,7 @@ enum Named {
     Tenant(TenantSlug),
     /// A tenant, if one has verified this domain.
     Domain(DomainName),
-    /// What no tenant is named.
+    /// Something that cannot be the name of a tenant.
     Unknown,
 }
 
@@ -130,8 +130,8 @@ fn slug(text: &str) -> Named {
     text.parse().map_or(Named::Unknown, Named::Tenant)
 }
 
-/// A host within a base domain. The hyphen stands for the underscore, which no host has; so each slug has one label at most,
-/// and each label one slug.
+/// A host below a base domain. The hyphen stands for the underscore, which host names do not contain, so slugs and labels
+/// correspond one to one.
 fn below(host: &HostName, base: &HostName) -> Named {
     if host == base {
         return Named::Nothing;
@@ -143,7 +143,7 @@ fn below(host: &HostName, base: &HostName) -> Named {
     }
 }
 
-/// The path that the client has sent. For a nested router, axum removes the prefix from the URI, and with it what names the
+/// The path that the client sent. In a nested router, axum removes the prefix from the URI, and the prefix may contain the
 /// tenant.
 fn path_of(parts: &Parts) -> &str {
     #[cfg(feature = "axum")]
@@ -167,7 +167,7 @@ fn check_segments(path: &str) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// The segment right behind a prefix that the path begins with.
+/// The segment directly after a prefix of the path.
 fn behind(path: &str, prefix: &str) -> Named {
     let rest = path.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/'));
     rest.map_or(Named::Nothing, |rest| slug(rest.split('/').next().unwrap_or_default()))
@@ -180,8 +180,8 @@ fn bearer(headers: &HeaderMap) -> Result<Option<String>, RequestError> {
     Ok(scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' ').to_owned()))
 }
 
-/// The value of a cookie, which may stand once in all headers `cookie` together: a second one may be another site's. An empty
-/// one is none.
+/// The value of a cookie. It may occur only once in all `cookie` headers together: a second one may come from another site.
+/// An empty cookie counts as absent.
 fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, RequestError> {
     let mut found = None;
     for value in headers.get_all(header::COOKIE) {

@@ -1,14 +1,14 @@
-//! Where a service looks for the tenant of a request, in which order.
+//! Defines where a service looks for the tenant of a request, and in which order.
 
 use super::host::HostSource;
 use crate::{host::HostName, slug::TenantSlug};
 use http::HeaderName;
 use std::collections::HashMap;
 
-/// Where the tenant of a request is looked for. Nothing is looked at that is not named here.
+/// Defines where the tenant of a request is looked for. Parts that are not listed here are ignored.
 ///
-/// The order in which the parts are named is the order in which they are asked: the first one that the request has decides
-/// which tenant it is, and every other one that the request has must agree, or the request is refused (403).
+/// The order of the calls is the order of precedence: the first part that the request has determines the tenant. Every other
+/// part that the request has must agree, otherwise the request is refused (403).
 ///
 /// ```
 /// use cgk::request::TenantRules;
@@ -31,12 +31,12 @@ pub struct TenantRules {
     pub(super) anonymous: Anonymous,
 }
 
-/// What becomes of a request without a credential.
+/// How a request without a credential is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Anonymous {
     /// Its host, path or header may name a tenant.
     Allowed,
-    /// It is refused before it is known whether there is such a tenant.
+    /// It is refused before the tenant is looked up.
     Refused,
 }
 
@@ -51,15 +51,15 @@ pub(super) enum RequestPart {
     Header(HeaderName),
 }
 
-/// A rule that cannot be.
+/// A rule that is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} cannot be {what}: {why}")]
 pub struct InvalidRule {
-    /// What was given.
+    /// The given text.
     pub text: String,
-    /// What it was given for.
+    /// The kind of rule it was given for.
     pub what: &'static str,
-    /// Why it cannot be.
+    /// Why it is not valid.
     pub why: &'static str,
 }
 
@@ -70,7 +70,7 @@ impl Default for TenantRules {
 }
 
 impl TenantRules {
-    /// Rules that look at nothing.
+    /// Creates rules that read no part of the request.
     pub fn new() -> Self {
         Self {
             parts: Vec::new(),
@@ -83,15 +83,15 @@ impl TenantRules {
         }
     }
 
-    /// Refuses every request without a credential (401), whatever tenant its host, path or header names: for a service that
-    /// answers nothing to strangers. Without this rule such a request is answered 404 or 403, by the tenant that it names, and
-    /// 404 if it names none.
+    /// Refuses every request without a credential (401), whichever tenant its host, path or header names: for a service
+    /// without public endpoints. Without this rule, such a request gets 404 if it names no tenant; if it names one, 404 or
+    /// 403, depending on that tenant.
     pub fn require_credential(mut self) -> Self {
         self.anonymous = Anonymous::Refused;
         self
     }
 
-    /// `authorization: Bearer …` with a session's token or an API key. Other schemes are passed over; a bearer token of another
+    /// `authorization: Bearer …` with a session token or an API key. Other schemes are ignored; a bearer token of another
     /// kind is not accepted.
     pub fn bearer_token(self) -> Self {
         self.and(RequestPart::BearerToken)
@@ -101,17 +101,17 @@ impl TenantRules {
     ///
     /// # Errors
     ///
-    /// No header has such a name.
+    /// The text is not a valid header name.
     pub fn api_key_header(self, name: &str) -> Result<Self, InvalidRule> {
         Ok(self.and(RequestPart::ApiKeyHeader(header(name)?)))
     }
 
-    /// A cookie that holds a session's token. A request that changes something needs protection against other sites' forms
-    /// beside it, such as `SameSite` and a look at the header `origin`.
+    /// A cookie that contains a session token. Requests that change data also need protection against cross-site request
+    /// forgery, such as `SameSite` and a check of the header `origin`.
     ///
     /// # Errors
     ///
-    /// No cookie has such a name.
+    /// The text is not a valid cookie name.
     pub fn session_cookie(self, name: &str) -> Result<Self, InvalidRule> {
         let fits = !name.is_empty()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
@@ -121,26 +121,26 @@ impl TenantRules {
         }
     }
 
-    /// The label of the host right before a base domain, such as `acme` of `acme.example.com`. A hyphen in it stands for the
-    /// slug's underscore: `my-co.example.com` is `my_co`. The base domain itself names no tenant. May be called for several
-    /// base domains; where one lies within another, the longer one holds.
+    /// The label of the host directly before a base domain, such as `acme` in `acme.example.com`. A hyphen in it stands for
+    /// the slug's underscore: `my-co.example.com` is `my_co`. The base domain itself names no tenant. May be called for
+    /// several base domains; if one is below another, the longer one is used.
     ///
-    /// A request with a host that no rule knows is refused (404).
+    /// A request with a host that matches no rule is refused (404).
     ///
     /// # Errors
     ///
-    /// It is no host name. An internationalized one is given in its ASCII form, `xn--…`.
+    /// The text is not a host name. Write an internationalized name in its ASCII form, `xn--…`.
     pub fn subdomain_of(mut self, base: &str) -> Result<Self, InvalidRule> {
         self.base_domains.push(host(base, "a base domain")?);
         self.base_domains.sort_by_key(|base| std::cmp::Reverse(base.as_str().len()));
         Ok(self.and_host())
     }
 
-    /// A host that belongs to one tenant. It holds before the base domains.
+    /// A host that belongs to one tenant. It takes precedence over the base domains.
     ///
     /// # Errors
     ///
-    /// It is no host name, or it was given before.
+    /// The text is not a host name, or it is already a rule.
     pub fn custom_domain(mut self, domain: &str, tenant: TenantSlug) -> Result<Self, InvalidRule> {
         const WHAT: &str = "a custom domain";
         let name = host(domain, WHAT)?;
@@ -150,18 +150,19 @@ impl TenantRules {
         Ok(self.and_host())
     }
 
-    /// The domains that organizations have verified, in the table of [`crate::domains`]. A host that no other rule knows is looked
-    /// up there; a host within a base domain never is.
+    /// The domains that organizations have verified, from the table of [`crate::domains`]. A host that matches no other rule
+    /// is looked up there. A host below a base domain never is.
     pub fn verified_domains(mut self) -> Self {
         self.verified_domains = true;
         self.and_host()
     }
 
-    /// A host that names no tenant, such as `www.example.com` or `api.example.com`; it holds before all others.
+    /// A host that names no tenant, such as `www.example.com` or `api.example.com`. It takes precedence over all other host
+    /// rules.
     ///
     /// # Errors
     ///
-    /// It is no host name, or it is a custom domain.
+    /// The text is not a host name, or it is a custom domain.
     pub fn host_without_tenant(mut self, name: &str) -> Result<Self, InvalidRule> {
         const WHAT: &str = "a host without a tenant";
         let known = host(name, WHAT)?;
@@ -172,23 +173,25 @@ impl TenantRules {
         Ok(self.and_host())
     }
 
-    /// The host is read from the header `x-forwarded-host` where a request has it. Only for a service that nobody reaches but
-    /// through a proxy that sets or removes this header: everybody else could name any host. Without this call the header is
-    /// not looked at. The header `forwarded` never is.
+    /// Reads the host from the header `x-forwarded-host` if the request has it. Use this only if the service is reachable
+    /// only through a proxy that sets or removes this header; otherwise any client can name any host. Without this call the
+    /// header is ignored. The header `forwarded` is always ignored.
     pub fn trust_forwarded_host(mut self) -> Self {
         self.host_source = HostSource::TrustedProxy;
         self
     }
 
-    /// The segment of the path right behind a prefix, such as `acme` of `/t/acme/orders` with the prefix `/t`. A path that does
-    /// not begin with it names no tenant. May be called for several prefixes; where one lies within another, the longer one holds.
+    /// The path segment directly after a prefix, such as `acme` in `/t/acme/orders` with the prefix `/t`. A path that does
+    /// not start with the prefix names no tenant. May be called for several prefixes; if one is inside another, the longer
+    /// one is used.
     ///
-    /// It is the path that the client has sent: with the feature `axum`, a router of axum that is nested under a path changes
-    /// nothing. Other frameworks must hand in the request as it was before they removed a prefix.
+    /// The path is the one that the client sent. With the feature `axum`, nesting an axum router under a path does not
+    /// change it. With other frameworks, pass the request as it was before the framework removed a prefix.
     ///
     /// # Errors
     ///
-    /// It does not begin with `/`, ends with it, or holds something else than letters, digits, `-`, `_` and `/`.
+    /// The prefix does not start with `/`, ends with `/`, or contains other characters than letters, digits, `-`, `_` and
+    /// `/`.
     pub fn path_prefix(self, prefix: &str) -> Result<Self, InvalidRule> {
         let segments = prefix.strip_prefix('/').unwrap_or_default();
         let plain = |segment: &str| {
@@ -200,12 +203,12 @@ impl TenantRules {
         }
     }
 
-    /// A header that holds a tenant's slug. Only for a service that nobody reaches but through a proxy or gateway that sets or
-    /// removes this header: everybody else could name any tenant.
+    /// A header that contains a tenant's slug. Use this only if the service is reachable only through a proxy or gateway
+    /// that sets or removes this header; otherwise any client can name any tenant.
     ///
     /// # Errors
     ///
-    /// No header has such a name.
+    /// The text is not a valid header name.
     pub fn trusted_header(self, name: &str) -> Result<Self, InvalidRule> {
         Ok(self.and(RequestPart::Header(header(name)?)))
     }
