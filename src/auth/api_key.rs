@@ -8,7 +8,7 @@ use crate::tenant::OrganizationId;
 use std::time::{Duration, SystemTime};
 use tokio_postgres::Row;
 
-/// A key that was just verified: whose program asks, and what it may do.
+/// A verified key: its organization and its scopes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ApiKey {
@@ -16,40 +16,40 @@ pub struct ApiKey {
     pub id: ApiKeyId,
     /// The organization, which is active.
     pub tenant: TenantIdentity,
-    /// Its name, for people.
+    /// Its name, for display.
     pub name: String,
-    /// What it may do. Empty: nothing.
+    /// The scopes of the key. Empty: no rights.
     pub scopes: Vec<String>,
 }
 
 impl ApiKey {
-    /// Whether it has this scope, letter by letter.
+    /// Returns whether the key has this scope; the comparison is exact.
     pub fn has_scope(&self, scope: &str) -> bool {
         self.scopes.iter().any(|has| has == scope)
     }
 }
 
-/// A key as a list shows it. The key itself is not known to anybody but its holder.
+/// A key as listed. The key's token is not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ApiKeyInfo {
     /// The key.
     pub id: ApiKeyId,
-    /// Its name, for people.
+    /// Its name, for display.
     pub name: String,
-    /// What it may do.
+    /// The scopes of the key.
     pub scopes: Vec<String>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: SystemTime,
-    /// When it ends; `None`: never.
+    /// When it expires; `None`: never.
     pub expires_at: Option<SystemTime>,
-    /// When it was last used, not exact: see [`AuthSettings::key_use_interval`](super::AuthSettings::key_use_interval).
+    /// When it was last used, approximately: see [`AuthSettings::key_use_interval`](super::AuthSettings::key_use_interval).
     pub last_used_at: Option<SystemTime>,
     /// When it was revoked.
     pub revoked_at: Option<SystemTime>,
 }
 
-/// A key to be made.
+/// A key to create.
 #[derive(Clone, Debug)]
 pub struct NewApiKey {
     name: String,
@@ -58,24 +58,24 @@ pub struct NewApiKey {
 }
 
 impl NewApiKey {
-    /// A key of this name that may do nothing and does not expire.
+    /// A key with this name, without scopes and without expiry.
     pub fn named(name: &str) -> Self {
         Self { name: name.to_owned(), scopes: Vec::new(), lifetime: None }
     }
 
-    /// With one scope more.
+    /// Adds a scope.
     pub fn scope(mut self, scope: &str) -> Self {
         self.scopes.push(scope.to_owned());
         self
     }
 
-    /// With an end, so long after it is made.
+    /// Sets the time from creation to expiry.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
     }
 
-    /// The rules of the table, so that a wrong key is told without the database.
+    /// The rules of the table, so that an invalid key is reported without a query.
     fn check(&self) -> Result<Option<f64>> {
         let name = &self.name;
         if name.chars().count() > 200 || name.trim_matches(' ').is_empty() || name.contains('\0') {
@@ -100,18 +100,18 @@ pub struct ApiKeyRotation {
 }
 
 impl ApiKeyRotation {
-    /// The old key is revoked at once, and the new one does not expire.
+    /// The old key is revoked immediately, and the new one does not expire.
     pub fn at_once() -> Self {
         Self::default()
     }
 
-    /// The old key may be used for so long beside the new one, if it does not end before.
+    /// The old key stays valid beside the new one for this time, unless it expires earlier.
     pub fn overlap(mut self, overlap: Duration) -> Self {
         self.overlap = Some(overlap);
         self
     }
 
-    /// The new key ends so long after it is made.
+    /// Sets the time from creation to expiry of the new key.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
@@ -161,19 +161,19 @@ const PURGE: &str = "delete from public.api_keys k
      where k.id = old.id";
 
 impl ApiKeys<'_> {
-    /// Makes a key of an organization. The token is had here and never again.
+    /// Creates a key of an organization. Only this call returns the token.
     ///
     /// # Locks
     ///
-    /// The organization's row against its deletion, to the end of the transaction.
+    /// The organization's row against its deletion, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no such organization. `Invalid`: name, scopes or lifetime; the database was not asked. `Database`.
+    /// `NotFound`: the organization does not exist. `Invalid`: name, scopes or lifetime; no query was sent. `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, a key may exist that is not known to anybody.
+    /// If the future is dropped, a key may exist whose token is lost.
     pub async fn create(&self, organization: OrganizationId, key: &NewApiKey) -> Result<(ApiKeyInfo, SecretToken)> {
         let lifetime = key.check()?;
         let token = self.new_token();
@@ -184,21 +184,21 @@ impl ApiKeys<'_> {
         Ok((info(&row.ok_or(AuthError::NotFound { what: "organization" })?), token))
     }
 
-    /// Whose key this is. Its use is noted, at most once in [`key_use_interval`](super::AuthSettings::key_use_interval), and
-    /// never waits for another transaction.
+    /// Verifies a key and returns it. The use is recorded, at most once per
+    /// [`key_use_interval`](super::AuthSettings::key_use_interval). Recording it never waits for another transaction.
     ///
     /// # Locks
     ///
-    /// The key's row, to the end of the transaction, where its use is noted.
+    /// The key's row, until the end of the transaction, if the use is recorded.
     ///
     /// # Errors
     ///
-    /// `Malformed`: it is no API key, and the database was not asked. `Rejected`: it is unknown, revoked or expired, or its
-    /// organization is not active. `Database`, also for a server that is read-only.
+    /// `Malformed`: the text is not an API key; no query was sent. `Rejected`: the key is unknown, revoked or expired, or
+    /// its organization is not active. `Database`, also if the server is read-only.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the use may be noted or not.
+    /// If the future is dropped, the use may or may not be recorded.
     pub async fn verify(&self, token: &str) -> Result<ApiKey> {
         Ok(self.verify_hash(&self.hash(token)?).await?.outcome?)
     }
@@ -207,7 +207,7 @@ impl ApiKeys<'_> {
         TokenHash::of_presented(token, TokenKind::ApiKey, &self.auth.settings.brand)
     }
 
-    /// What there is to say of a token with this hash.
+    /// Looks up a token by its hash.
     pub(crate) async fn verify_hash(&self, hash: &TokenHash) -> Result<Verified<ApiKey>> {
         let auth = self.auth;
         let interval = auth.settings.key_use_interval.min(CENTURY).as_secs_f64();
@@ -227,7 +227,7 @@ impl ApiKeys<'_> {
         Ok(Verified { outcome, lives, organization: Some(OrganizationId(row.get(3))), user: None })
     }
 
-    /// The newest thousand keys of an organization, revoked and expired ones included.
+    /// Returns the newest thousand keys of an organization, including revoked and expired ones.
     ///
     /// # Locks
     ///
@@ -239,26 +239,26 @@ impl ApiKeys<'_> {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn list(&self, organization: OrganizationId) -> Result<Vec<ApiKeyInfo>> {
         let list = "select id, name, scopes, created_at, expires_at, last_used_at, revoked_at
               from public.api_keys where organization_id = $1 order by created_at desc, id limit 1000";
         Ok(self.auth.db.platform().query(list, &[&organization.0]).await?.iter().map(info).collect())
     }
 
-    /// Replaces a live key by a new one of the same name and scopes. Both happen or neither.
+    /// Replaces a valid key by a new one with the same name and scopes, in one transaction.
     ///
     /// # Locks
     ///
-    /// The old key's row, to the end of the transaction.
+    /// The old key's row, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization has no such key that is live. `Invalid`: a time. `Database`.
+    /// `NotFound`: the organization has no such valid key. `Invalid`: a time. `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the new key may exist, not known to anybody, and the old one be revoked.
+    /// If the future is dropped, the new key may exist, with a lost token, and the old one may be revoked.
     pub async fn rotate(
         &self,
         organization: OrganizationId,
@@ -279,49 +279,49 @@ impl ApiKeys<'_> {
         Ok((info(&made.await?), token))
     }
 
-    /// Revokes a key; one that is revoked already stays as it is.
+    /// Revokes a key. If it is already revoked, nothing changes.
     ///
     /// # Locks
     ///
-    /// The key's row, to the end of the transaction.
+    /// The key's row, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization has no such key, whether or not another one has. `Database`.
+    /// `NotFound`: the organization has no such key, even if another one has. `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the key may be revoked or not.
+    /// If the future is dropped, the key may or may not be revoked.
     pub async fn revoke(&self, organization: OrganizationId, key: ApiKeyId) -> Result<()> {
         let revoke = "update public.api_keys set revoked_at = coalesce(revoked_at, current_timestamp)
              where organization_id = $1 and id = $2";
         self.changed(self.auth.db.platform().execute(revoke, &[&organization.0, &key.0]).await?)
     }
 
-    /// Lets a live key end so long from now, if it would not end before.
+    /// Makes a valid key expire after this time, unless it expires earlier.
     ///
     /// # Locks
     ///
-    /// The key's row, to the end of the transaction.
+    /// The key's row, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization has no such key that is live. `Invalid`: the time. `Database`.
+    /// `NotFound`: the organization has no such valid key. `Invalid`: the time. `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the key may end then or later.
+    /// If the future is dropped, the expiry may or may not be changed.
     pub async fn expire(&self, organization: OrganizationId, key: ApiKeyId, after: Duration) -> Result<()> {
         let after = seconds(after, "the time until a key ends")?;
         self.changed(self.auth.db.platform().execute(END, &[&organization.0, &key.0, &after]).await?)
     }
 
-    /// Deletes at most `rows_max` keys that ended or were revoked longer ago than this, and returns how many. Fewer than
-    /// `rows_max` means that there are no more.
+    /// Deletes at most `rows_max` keys that expired or were revoked longer ago than this, and returns their number. If it is
+    /// less than `rows_max`, there are no more.
     ///
     /// # Locks
     ///
-    /// The rows that it deletes; a row that another transaction has locked is left for the next call.
+    /// The deleted rows. A row that another transaction has locked stays for the next call.
     ///
     /// # Errors
     ///
@@ -329,7 +329,7 @@ impl ApiKeys<'_> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, all of them may be deleted or none.
+    /// If the future is dropped, either all of them are deleted or none.
     pub async fn purge(&self, older_than: Duration, rows_max: u32) -> Result<u64> {
         let age = seconds(older_than, "the age of what is purged")?;
         self.auth.db.platform().execute(PURGE, &[&age, &i64::from(rows_max)]).await

@@ -1,4 +1,4 @@
-//! Why somebody was not let in.
+//! The errors of authentication.
 
 use crate::error::Error;
 use http::StatusCode;
@@ -8,43 +8,43 @@ pub type Result<T, E = AuthError> = std::result::Result<T, E>;
 
 /// Why an operation on users, sessions, keys or links failed.
 ///
-/// Its text tells whoever presented a token no more than "not accepted"; the [`Rejection`] is for the log.
+/// The text says only "not accepted" about a rejected token; the [`Rejection`] is for the log.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthError {
-    /// The text is no token of this kind: truncated, altered, or of another kind. The database was not asked.
+    /// The text is not a token of this kind: it is truncated, altered, or of another kind. No query was sent.
     #[error("the credential is not accepted")]
     Malformed,
     /// The token or password is not accepted.
     #[error("the credential is not accepted")]
     Rejected {
-        /// Why, for the log.
+        /// The reason, for the log.
         reason: Rejection,
     },
-    /// There is nothing of this id in this organization.
+    /// The organization has no object with this id.
     #[error("there is no such {what}")]
     NotFound {
-        /// What was looked for.
+        /// The kind of object.
         what: &'static str,
     },
-    /// The organization has a user of this address already.
+    /// The organization already has a user with this address.
     #[error("the organization has a user of this e-mail address")]
     EmailTaken,
-    /// What was given cannot be stored; the database was not asked.
+    /// The value cannot be stored; no query was sent.
     #[error("{what} cannot be used: {why}")]
     Invalid {
-        /// What.
+        /// The value.
         what: &'static str,
-        /// Why.
+        /// What is wrong with it.
         why: &'static str,
     },
-    /// The shared tables are not the bundled ones, or not all of them: a table, column or type is missing.
+    /// The shared tables are not the bundled ones, or are incomplete: a table, column or type is missing.
     #[error("users, sessions, API keys and magic links need the bundled shared tables")]
     TablesMissing {
-        /// What the server said is missing.
+        /// The server's error, which names what is missing.
         source: Error,
     },
-    /// The database could not be asked, or did not do it.
+    /// The database query failed.
     #[error(transparent)]
     Database(Error),
 }
@@ -58,19 +58,19 @@ impl From<Error> for AuthError {
     }
 }
 
-/// Why a credential of the right form was not accepted.
+/// Why a well-formed credential was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// Nothing was ever issued that looks like this, or it is purged.
+    /// No such credential was issued, or it was purged.
     Unknown,
     /// It was revoked.
     Revoked,
-    /// Its time is over.
+    /// It expired.
     Expired,
-    /// A single-use link that was used before.
+    /// A single-use link that was already used.
     Used,
-    /// A link for something else, such as a sign-up where a sign-in was asked for.
+    /// A link for another purpose, such as a sign-up link for a sign-in.
     WrongPurpose,
     /// The user is disabled or has not accepted the invitation.
     UserInactive,
@@ -81,7 +81,7 @@ pub enum Rejection {
 }
 
 impl AuthError {
-    /// The HTTP status to answer with: 401 for a credential that is not accepted, 403 where it is the organization that is not
+    /// Returns the HTTP status of the response: 401 for a credential that is not accepted, 403 if the organization is not
     /// active, 404, 409, 422, and 503 or 500 for the database.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -95,7 +95,7 @@ impl AuthError {
         }
     }
 
-    /// Why a credential was not accepted, if that is the error.
+    /// Returns why a credential was not accepted, if that is the error.
     pub fn rejection(&self) -> Option<Rejection> {
         match self {
             Self::Rejected { reason } => Some(*reason),

@@ -1,4 +1,4 @@
-//! The identities of the shared tables' rows, each a type of its own so that none stands in another's place.
+//! The ids of the rows of the shared tables, each with its own type, so that they cannot be confused.
 
 use crate::row_id::row_id;
 pub use crate::user::UserId;

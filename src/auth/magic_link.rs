@@ -1,4 +1,4 @@
-//! Single-use links that are sent by mail: the table `public.magic_links`.
+//! Single-use links that are sent by email: the table `public.magic_links`.
 
 use super::{
     Auth, AuthError, MagicLinkId, Rejection, SecretToken, TokenKind, error::Result, seconds, token::TokenHash,
@@ -7,20 +7,20 @@ use super::{
 use std::time::{Duration, SystemTime};
 use tokio_postgres::Row;
 
-/// What a link is for.
+/// The purpose of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LinkPurpose {
     /// To sign in.
     Login,
-    /// To make an account.
+    /// To create an account.
     Signup,
     /// To join an organization.
     Invite,
 }
 
 impl LinkPurpose {
-    /// The value in the database.
+    /// Returns the value in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Login => "login",
@@ -30,7 +30,7 @@ impl LinkPurpose {
     }
 }
 
-/// A link. Its token is not known to anybody but its holder.
+/// A link. Its token is not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MagicLink {
@@ -40,7 +40,7 @@ pub struct MagicLink {
     pub email: String,
     /// When it was issued.
     pub created_at: SystemTime,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: SystemTime,
     /// When it was used or revoked.
     pub used_at: Option<SystemTime>,
@@ -48,7 +48,7 @@ pub struct MagicLink {
 
 /// The operations on magic links; from [`Auth::magic_links`].
 ///
-/// A link belongs to an address and to no organization: who redeems it reads that address's mail, and nothing more is proven.
+/// A link belongs to an address and to no organization. Redeeming it proves only access to the mailbox of that address.
 #[derive(Clone, Copy, Debug)]
 pub struct MagicLinks<'a> {
     pub(super) auth: &'a Auth,
@@ -77,7 +77,7 @@ const PURGE: &str = "delete from public.magic_links l
 impl MagicLinks<'_> {
     /// Issues a link for an address.
     ///
-    /// How many an address may ask for is for the caller to limit; [`list`](Self::list) tells how many there were.
+    /// The caller must limit the number of links per address; [`list`](Self::list) shows how many were issued.
     ///
     /// # Locks
     ///
@@ -89,7 +89,7 @@ impl MagicLinks<'_> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, a link may exist whose token is not known to anybody.
+    /// If the future is dropped, a link may exist whose token is lost.
     pub async fn issue(&self, email: &str, purpose: LinkPurpose) -> Result<(MagicLink, SecretToken)> {
         check_email(email)?;
         let lifetime = seconds(self.auth.settings.link_lifetime, "the lifetime of links")?;
@@ -99,8 +99,8 @@ impl MagicLinks<'_> {
         Ok((read(&row), token))
     }
 
-    /// The link of a token that could be redeemed now, and leaves it so: for the page that a link opens. Scanners of mail open
-    /// links too, so a link is best redeemed by a button on that page.
+    /// Returns the link of a token if it can be redeemed, without redeeming it: for the page that a link opens. Mail
+    /// scanners open links too, so it is best to redeem a link with a button on that page.
     ///
     /// # Locks
     ///
@@ -112,28 +112,28 @@ impl MagicLinks<'_> {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn verify(&self, token: &str, purpose: LinkPurpose) -> Result<MagicLink> {
         let hash = self.hash(token)?;
         let row = self.auth.db.platform().query_opt(LOOK, &[&hash.bytes(), &purpose.as_str()]).await?;
         judge(row, &hash)
     }
 
-    /// Uses a link, once: of any number of calls with its token, at whatever time, one succeeds.
+    /// Uses a link. Of all calls with the same token, exactly one can succeed.
     ///
     /// # Locks
     ///
-    /// The link's row, to the end of the transaction; a second call at the same time waits for the first.
+    /// The link's row, until the end of the transaction; a concurrent call waits for the first.
     ///
     /// # Errors
     ///
-    /// `Malformed`: it is no token of a link, and the database was not asked. `Rejected`: it is unknown, was used or revoked
-    /// ([`Rejection::Used`]), is expired or for another purpose; it stays as it is. `Database`; where that is a commit of
-    /// unknown outcome, the link may be used up.
+    /// `Malformed`: the text is not a link token; no query was sent. `Rejected`: the link is unknown, was used or revoked
+    /// ([`Rejection::Used`]), is expired or has another purpose; it is not changed. `Database`; if the outcome of the commit
+    /// is unknown, the link may be used up.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the link may be used up; another one has to be issued then.
+    /// If the future is dropped, the link may be used up; then issue another one.
     pub async fn redeem(&self, token: &str, purpose: LinkPurpose) -> Result<MagicLink> {
         let hash = self.hash(token)?;
         let purpose = purpose.as_str();
@@ -149,7 +149,7 @@ impl MagicLinks<'_> {
         Err(why.err().unwrap_or(Rejection::Unknown.into()))
     }
 
-    /// The newest thousand links of an address, whatever the case of its ASCII letters.
+    /// Returns the newest thousand links of an address. ASCII letters match in any case.
     ///
     /// # Locks
     ///
@@ -161,7 +161,7 @@ impl MagicLinks<'_> {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn list(&self, email: &str) -> Result<Vec<MagicLink>> {
         let list = r#"select id, email, created_at, expires_at, used_at from public.magic_links
              where pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($1 collate pg_catalog."C")
@@ -172,11 +172,11 @@ impl MagicLinks<'_> {
         Ok(self.auth.db.platform().query(list, &[&email]).await?.iter().map(read).collect())
     }
 
-    /// Makes all open links of an address useless, whatever the case of its ASCII letters, and returns how many there were.
+    /// Revokes all open links of an address and returns their number. ASCII letters match in any case.
     ///
     /// # Locks
     ///
-    /// The rows of the links, to the end of the transaction.
+    /// The rows of the links, until the end of the transaction.
     ///
     /// # Errors
     ///
@@ -184,7 +184,7 @@ impl MagicLinks<'_> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, all of them may be useless or none.
+    /// If the future is dropped, either all of them are revoked or none.
     pub async fn revoke(&self, email: &str) -> Result<u64> {
         check_email(email)?;
         let revoke = r#"update public.magic_links l set used_at = current_timestamp
@@ -196,12 +196,12 @@ impl MagicLinks<'_> {
         self.auth.db.platform().execute(revoke, &[&email]).await
     }
 
-    /// Deletes at most `rows_max` links that ended longer ago than this, and returns how many. Fewer than `rows_max` means that
-    /// there are no more.
+    /// Deletes at most `rows_max` links that expired longer ago than this, and returns their number. If it is less than
+    /// `rows_max`, there are no more.
     ///
     /// # Locks
     ///
-    /// The rows that it deletes; a row that another transaction has locked is left for the next call.
+    /// The deleted rows. A row that another transaction has locked stays for the next call.
     ///
     /// # Errors
     ///
@@ -209,7 +209,7 @@ impl MagicLinks<'_> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, all of them may be deleted or none.
+    /// If the future is dropped, either all of them are deleted or none.
     pub async fn purge(&self, older_than: Duration, rows_max: u32) -> Result<u64> {
         let age = seconds(older_than, "the age of what is purged")?;
         self.auth.db.platform().execute(PURGE, &[&age, &i64::from(rows_max)]).await
@@ -220,7 +220,7 @@ impl MagicLinks<'_> {
     }
 }
 
-/// Whether the link of a row of [`LOOK`] could be redeemed.
+/// Returns the link of a row of [`LOOK`] if it can be redeemed.
 fn judge(row: Option<Row>, hash: &TokenHash) -> Result<MagicLink> {
     let row = row.filter(|row| hash.is(row.get(5))).ok_or(Rejection::Unknown)?;
     let link = read(&row);

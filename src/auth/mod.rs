@@ -1,13 +1,13 @@
-//! Who asks: users with passwords, sessions, API keys and magic links, on the shared tables of the bundled public set.
+//! Authentication: users with passwords, sessions, API keys and magic links, on the shared tables of the bundled public set.
 //!
 //! | what | for | issued by | checked by |
 //! |---|---|---|---|
 //! | [`Sessions`] | a browser or device of a user | [`Sessions::issue`], [`Sessions::sign_in`] | [`Sessions::verify`] |
 //! | [`ApiKeys`] | a program of an organization | [`ApiKeys::create`] | [`ApiKeys::verify`] |
-//! | [`MagicLinks`] | whoever reads the mail of an address, once | [`MagicLinks::issue`] | [`MagicLinks::redeem`] |
+//! | [`MagicLinks`] | a person with access to the mailbox of an address, once | [`MagicLinks::issue`] | [`MagicLinks::redeem`] |
 //!
-//! A token is random (256 bits), is shown once, as a [`SecretToken`], and only its SHA-256 is stored. It carries a prefix and
-//! a checksum: what is truncated, altered or of another kind is refused before the database is asked.
+//! A token is random (256 bits) and is returned once, as a [`SecretToken`]. Only its SHA-256 is stored. It has a prefix and
+//! a checksum: a text that is truncated, altered or of another kind is refused without a query.
 //!
 //! ```no_run
 //! # async fn example(db: cgk::Db) -> Result<(), Box<dyn std::error::Error>> {
@@ -25,11 +25,11 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Every operation is one transaction of [`Db::platform`], unless it says otherwise: it is committed when the call returns
-//! `Ok`, and a dropped call leaves either all of it or nothing. The login needs rights on the shared tables,
-//! `cgk setup:database --app-role NAME --app-tables all`. A task that is inside a tenant is refused.
+//! Every operation is one transaction of [`Db::platform`], unless its documentation says otherwise: it is committed when the
+//! call returns `Ok`, and a dropped call is either fully committed or not at all. The login needs rights on the shared
+//! tables, `cgk setup:database --app-role NAME --app-tables all`. A call from a task inside a tenant fails.
 //!
-//! What is not here: sign-in by other providers, and a limit on guesses. Both belong in front of these calls.
+//! This module has no sign-in with external providers and no rate limit for password attempts. Do both before these calls.
 
 mod api_key;
 mod error;
@@ -65,13 +65,13 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// The operations on this database.
+    /// Creates the operations for this database.
     pub fn new<E>(db: &Db<E>, settings: AuthSettings) -> Self {
         let hasher = Hasher::new(settings.password_hashes_max);
         Self { db: db.errors(), settings: Arc::new(settings), hasher }
     }
 
-    /// What it was made with.
+    /// Returns the settings.
     pub fn settings(&self) -> &AuthSettings {
         &self.settings
     }
@@ -80,43 +80,43 @@ impl Auth {
         &self.db
     }
 
-    /// The people who sign in.
+    /// Returns the operations on users.
     pub fn users(&self) -> Users<'_> {
         Users { auth: self }
     }
 
-    /// Signed-in browsers and devices.
+    /// Returns the operations on sessions: signed-in browsers and devices.
     pub fn sessions(&self) -> Sessions<'_> {
         Sessions { auth: self }
     }
 
-    /// Keys for programs.
+    /// Returns the operations on API keys: keys for programs.
     pub fn api_keys(&self) -> ApiKeys<'_> {
         ApiKeys { auth: self }
     }
 
-    /// Single-use links that are sent by mail.
+    /// Returns the operations on magic links: single-use links that are sent by email.
     pub fn magic_links(&self) -> MagicLinks<'_> {
         MagicLinks { auth: self }
     }
 }
 
-/// How long tokens live, and what they look like.
+/// The lifetime and the format of tokens.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AuthSettings {
-    /// What tokens begin with. `cgk` unless set. A change makes all tokens that are out there unknown.
+    /// The prefix of tokens. Default: `cgk`. After a change, all existing tokens are unknown.
     pub brand: TokenBrand,
-    /// How long a session lives. 30 days unless set.
+    /// How long a session is valid. Default: 30 days.
     pub session_lifetime: Duration,
-    /// How long a magic link may be used. 15 minutes unless set.
+    /// How long a magic link is valid. Default: 15 minutes.
     pub link_lifetime: Duration,
-    /// `last_used_at` of a key is written at most once in this time. A minute unless set; more than a hundred years count as a
-    /// hundred.
+    /// `last_used_at` of a key is written at most once in this time. Default: one minute. More than a hundred years count as
+    /// a hundred.
     pub key_use_interval: Duration,
-    /// How many passwords are hashed at once; each takes 19 MiB for some ten milliseconds. The number of cores unless set.
+    /// How many passwords are hashed at once; each takes 19 MiB for some ten milliseconds. Default: the number of cores.
     pub password_hashes_max: usize,
-    /// The shortest password that is taken, in characters. 8 unless set.
+    /// The minimum length of a password, in characters. Default: 8.
     pub password_chars_min: usize,
 }
 
@@ -133,17 +133,17 @@ impl Default for AuthSettings {
     }
 }
 
-/// An organization, and the name to enter it by.
+/// An organization and its slug.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct TenantIdentity {
     /// The organization.
     pub id: OrganizationId,
-    /// Its slug. It may be another organization's later: [`Db::tenant_of`] enters the tenant by both.
+    /// Its slug. The slug may later belong to another organization: [`Db::tenant_of`] checks both.
     pub slug: TenantSlug,
 }
 
-/// Reads the organization of a row that was found by a credential; only an active one lets anybody in.
+/// Reads the organization of a row that a credential identifies; it must be active.
 fn active_tenant(id: uuid::Uuid, slug: &str, status: &str) -> Result<TenantIdentity, Rejection> {
     match (status, slug.parse()) {
         ("active", Ok(slug)) => Ok(TenantIdentity { id: OrganizationId(id), slug }),
@@ -164,12 +164,12 @@ fn seconds(span: Duration, what: &'static str) -> Result<f64> {
     }
 }
 
-/// What the database says of a credential, whether or not it is accepted.
+/// What the database says about a credential, whether or not it is accepted.
 pub(crate) struct Verified<T> {
     pub(crate) outcome: Result<T, Rejection>,
-    /// How long it still lives by the server's clock; `None`: it does not end.
+    /// How long it is still valid by the server's clock; `None`: it does not expire.
     pub(crate) lives: Option<Duration>,
-    /// Whose status the outcome depends on.
+    /// The organization and user whose status determines the result.
     pub(crate) organization: Option<OrganizationId>,
     pub(crate) user: Option<UserId>,
 }
@@ -180,7 +180,7 @@ impl<T> Verified<T> {
     }
 }
 
-/// How long something still lives, as the server has worked it out; zero when its time is over.
+/// How long something is still valid, as the server computed it; zero if it expired.
 fn remaining(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }

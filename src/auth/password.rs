@@ -1,4 +1,4 @@
-//! Hashes of passwords: argon2id with the crate's current defaults, computed on threads of their own.
+//! Password hashes: argon2id with the crate's current defaults, computed on separate threads.
 
 use super::error::{AuthError, Result};
 use crate::task::in_own_task;
@@ -6,10 +6,10 @@ use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Versio
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The longest password, in bytes. The work that a password makes grows with its length.
+/// The maximum length of a password, in bytes. Hashing takes longer for longer passwords.
 const BYTES_MAX: usize = 1024;
 
-/// Hashes and compares passwords, so many at once.
+/// Hashes and compares passwords, with a limit on concurrent work.
 #[derive(Clone, Debug)]
 pub(super) struct Hasher {
     slots: Arc<Semaphore>,
@@ -17,9 +17,9 @@ pub(super) struct Hasher {
 
 /// The outcome of a comparison.
 pub(super) enum Compared {
-    /// The password is right, and the hash is as it would be made today.
+    /// The password is correct, and the hash has the current settings.
     Right,
-    /// The password is right, and this is its hash with today's settings.
+    /// The password is correct, and this is its hash with the current settings.
     Renewed(String),
     Wrong,
 }
@@ -41,8 +41,8 @@ impl Hasher {
         Ok(self.run(move || hash(&password)).await)
     }
 
-    /// Compares a password with a stored hash, if there is one. A comparison that fails has cost at least one hash of today's
-    /// settings, also for a password that is too long to be anybody's.
+    /// Compares a password with a stored hash, if there is one. A failed comparison costs at least one hash with the current
+    /// settings, also if the password is too long to be valid.
     pub(super) async fn compare(&self, password: &str, stored: Option<&str>) -> Compared {
         // One that is too long is compared with the hash of no user, by none of its bytes.
         let (password, stored) = if password.len() > BYTES_MAX { ("", None) } else { (password, stored) };
@@ -61,7 +61,8 @@ impl Hasher {
     }
 }
 
-/// Works on a thread for blocking work, which gives the slot back: a dropped call does not let another one start beside it.
+/// Runs work on a thread for blocking work. The thread releases the slot, so a dropped call does not start more work than
+/// allowed.
 async fn on_a_thread<T: Send + 'static>(slot: OwnedSemaphorePermit, work: impl FnOnce() -> T + Send + 'static) -> T {
     let work = tokio::task::spawn_blocking(move || {
         let done = work();
@@ -84,8 +85,8 @@ fn hash(password: &str) -> String {
     argon2().hash_password(password.as_bytes()).expect("the operating system gives random numbers").to_string()
 }
 
-/// Compares a password with a stored hash. Where that fails at less cost than a hash of today has, it is also compared with a
-/// hash that belongs to no user.
+/// Compares a password with a stored hash. If this fails at a lower cost than a current hash, the password is also compared
+/// with a dummy hash.
 fn compare_evenly(password: &str, stored: Option<&str>, mut compare: impl FnMut(&str, &str) -> Compared) -> Compared {
     // Made by the first comparison, of whatever user.
     let of_nobody = of_nobody();
@@ -105,7 +106,7 @@ fn compare(password: &str, stored: &str) -> Compared {
     }
 }
 
-/// Whether a hash is as it would be made today.
+/// Whether a hash has the current settings.
 fn is_current(parsed: &PasswordHash) -> bool {
     parsed.algorithm.as_str() == Algorithm::Argon2id.as_str()
         && parsed.version == Some(Version::V0x13.into())
@@ -115,7 +116,7 @@ fn is_current(parsed: &PasswordHash) -> bool {
         })
 }
 
-/// Whether a comparison with a hash costs at least as much as one with a hash of today. A hash that cannot be read costs nothing.
+/// Whether a comparison with a hash costs at least as much as with a current hash. An unreadable hash costs nothing.
 fn costs_as_much(stored: &str) -> bool {
     let cost = |memory: u32, passes: u32| u64::from(memory) * u64::from(passes);
     PasswordHash::new(stored).is_ok_and(|parsed| {
@@ -127,7 +128,7 @@ fn costs_as_much(stored: &str) -> bool {
     })
 }
 
-/// A hash that belongs to no user.
+/// A dummy hash that belongs to no user.
 fn of_nobody() -> &'static str {
     static HASH: OnceLock<String> = OnceLock::new();
     HASH.get_or_init(|| hash("nobody"))

@@ -12,7 +12,7 @@ const REVOKE_ALL: &str = "update public.sessions s set revoked_at = current_time
              order by id for update) mine
      where s.id = mine.id";
 
-/// Revokes every session of a user in an organization, or in all of them, but `except`; gives how many.
+/// Revokes every session of a user, in one organization or in all of them, except `except`; returns their number.
 pub(super) async fn all(
     tx: &PlatformTx<'_>,
     organization: Option<OrganizationId>,

@@ -12,7 +12,7 @@ use std::{
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
-/// A session that was just verified: who asks, and in which organization.
+/// A verified session: its user and organization.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Session {
@@ -22,35 +22,35 @@ pub struct Session {
     pub tenant: TenantIdentity,
     /// The user, who is active.
     pub user_id: UserId,
-    /// The user's address.
+    /// The user's email address.
     pub email: String,
     /// The user's role in the organization.
     pub role: UserRole,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: SystemTime,
 }
 
-/// A session as a list shows it. Its token is not known to anybody but its holder.
+/// A session as listed. Its token is not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionInfo {
     /// The session.
     pub id: SessionId,
-    /// Whose it is.
+    /// Its user.
     pub user_id: UserId,
     /// When it was issued.
     pub created_at: SystemTime,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: SystemTime,
     /// When it was revoked.
     pub revoked_at: Option<SystemTime>,
-    /// Where the client was.
+    /// The client's address.
     pub ip_address: Option<IpAddr>,
-    /// What the client said it is.
+    /// The client's description of itself.
     pub user_agent: Option<String>,
 }
 
-/// What is known of the client of a new session; for the list that its user sees, and for nothing else.
+/// What is known about the client of a new session. It is only shown in the user's list of sessions.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClientInfo {
@@ -61,13 +61,13 @@ pub struct ClientInfo {
 }
 
 impl ClientInfo {
-    /// With this address.
+    /// Sets the address.
     pub fn ip_address(mut self, address: IpAddr) -> Self {
         self.ip_address = Some(address);
         self
     }
 
-    /// With this header `user-agent`.
+    /// Sets the header `user-agent`.
     pub fn user_agent(mut self, text: &str) -> Self {
         // A text in PostgreSQL has no zero byte.
         self.user_agent = Some(text.chars().filter(|c| *c != '\0').take(1024).collect());
@@ -127,30 +127,30 @@ const PURGE: &str = "delete from public.sessions s
      where s.id = old.id";
 
 impl Sessions<'_> {
-    /// Signs in by password: checks it, and issues a session. Where the stored hash was made with other settings than the
-    /// current ones, the same transaction replaces it.
+    /// Signs in with a password: checks it, and issues a session. If the stored hash has outdated settings, the same
+    /// transaction replaces it.
     ///
-    /// Two transactions: one reads the stored hash, the hashing runs on a thread of its own with no connection held, and the
-    /// second issues the session if the stored hash is still the one that was compared.
+    /// There are two transactions. The first reads the stored hash. The hashing runs on its own thread without a connection.
+    /// The second issues the session if the stored hash is still the one that was compared.
     ///
-    /// Every attempt that fails computes at least one hash with today's settings: for an unknown address, a user without a
-    /// password, and a stored hash that is weaker or of another algorithm. A stored hash of costlier settings, as one that was
-    /// imported, takes longer than an unknown address, so its time tells that the address has a user, until that user signs in
-    /// and the hash is renewed.
+    /// Every failed attempt computes at least one hash with the current settings: for an unknown address, for a user without
+    /// a password, and if the stored hash is weaker or of another algorithm. A stored hash with more expensive settings, for
+    /// instance an imported one, takes longer than an unknown address, so the time discloses that the address has a user,
+    /// until that user signs in and the hash is renewed.
     ///
     /// # Locks
     ///
-    /// The user's row, to the end of the second transaction.
+    /// The user's row, until the end of the second transaction.
     ///
     /// # Errors
     ///
     /// `Rejected`: [`Rejection::WrongPassword`] for a wrong password, an unknown address and a user without a password;
-    /// [`Rejection::UserInactive`] and [`Rejection::OrganizationInactive`] only behind the right password. `Database`.
+    /// [`Rejection::UserInactive`] and [`Rejection::OrganizationInactive`] only if the password is correct. `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before the second transaction commits, nothing is changed. Dropped at its commit, a session may exist whose
-    /// token is not known to anybody.
+    /// If the future is dropped before the second transaction commits, nothing is changed. If it is dropped during the
+    /// commit, a session may exist whose token is lost.
     pub async fn sign_in(
         &self,
         organization: OrganizationId,
@@ -173,11 +173,11 @@ impl Sessions<'_> {
         Ok((session.await?, token))
     }
 
-    /// Issues a session for a user who was authenticated in another way, such as by a magic link or a provider.
+    /// Issues a session for a user who was authenticated in another way, for instance by a magic link or a provider.
     ///
     /// # Locks
     ///
-    /// The user's row against a change, to the end of the transaction.
+    /// The user's row against changes, until the end of the transaction.
     ///
     /// # Errors
     ///
@@ -187,7 +187,7 @@ impl Sessions<'_> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, a session may exist whose token is not known to anybody.
+    /// If the future is dropped, a session may exist whose token is lost.
     pub async fn issue(
         &self,
         organization: OrganizationId,
@@ -201,7 +201,7 @@ impl Sessions<'_> {
         Ok((session.await?, token))
     }
 
-    /// Who presents this token.
+    /// Verifies a token and returns its session.
     ///
     /// # Locks
     ///
@@ -209,17 +209,18 @@ impl Sessions<'_> {
     ///
     /// # Errors
     ///
-    /// `Malformed`: it is no session token, and the database was not asked. `Rejected`: it is unknown, revoked or expired, or
-    /// its user or organization is not active; it is unknown too when its user was removed from the organization. `Database`.
+    /// `Malformed`: the text is not a session token; no query was sent. `Rejected`: the session is unknown, revoked or
+    /// expired, or its user or organization is not active; it is also unknown if its user was removed from the organization.
+    /// `Database`.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn verify(&self, token: &str) -> Result<Session> {
         Ok(self.verify_hash(&self.hash(token)?).await?.outcome?)
     }
 
-    /// What there is to say of a token with this hash.
+    /// Looks up a token by its hash.
     pub(crate) async fn verify_hash(&self, hash: &TokenHash) -> Result<Verified<Session>> {
         let row = self.auth.db.platform().query_opt(VERIFY, &[&hash.bytes()]).await?;
         let Some(row) = row.filter(|row| hash.is(row.get(9))) else { return Ok(Verified::unknown()) };
@@ -232,21 +233,21 @@ impl Sessions<'_> {
         Ok(Verified { outcome, lives: Some(remaining(row.get(12))), organization, user })
     }
 
-    /// Gives a live session another token and makes the one presented unknown: after a sign-in to more rights, or to end the
-    /// use of a token that may have leaked. Its end stays. Of two calls at once with the same token one succeeds.
+    /// Replaces the token of a valid session: the presented token becomes unknown. Use it after the user gets more rights,
+    /// or if a token may have leaked. The expiry does not change. Of two concurrent calls with the same token, one succeeds.
     ///
     /// # Locks
     ///
-    /// The session's row, to the end of the transaction.
+    /// The session's row, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `Malformed`. `Rejected`: as [`verify`](Self::verify) for the session itself; the user and organization are looked at when the new
-    /// token is verified. `Database`.
+    /// `Malformed`. `Rejected`: like [`verify`](Self::verify) for the session itself; the user and organization are checked
+    /// when the new token is verified. `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the session may have a token that is not known to anybody; its user signs in again.
+    /// If the future is dropped, the new token may be lost; then the user signs in again.
     pub async fn rotate(&self, token: &str) -> Result<SecretToken> {
         let (old, (new, _)) = (self.hash(token)?, self.new_token()?);
         let replace = "update public.sessions set token_hash = $2
@@ -257,7 +258,7 @@ impl Sessions<'_> {
         }
     }
 
-    /// The newest thousand sessions of an organization or of one of its users, revoked and expired ones included.
+    /// Returns the newest thousand sessions of an organization or of one of its users, including revoked and expired ones.
     ///
     /// # Locks
     ///
@@ -269,26 +270,26 @@ impl Sessions<'_> {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn list(&self, organization: OrganizationId, user: Option<UserId>) -> Result<Vec<SessionInfo>> {
         let user = user.map(|user| user.0);
         let rows = self.auth.db.platform().query(LIST, &[&organization.0, &user]).await?;
         Ok(rows.iter().map(info).collect())
     }
 
-    /// Revokes one session of an organization; one that is revoked already stays as it is.
+    /// Revokes one session of an organization. If it is already revoked, nothing changes.
     ///
     /// # Locks
     ///
-    /// The session's row, to the end of the transaction.
+    /// The session's row, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization has no such session, whether or not another one has. `Database`.
+    /// `NotFound`: the organization has no such session, even if another one has. `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the session may be revoked or not.
+    /// If the future is dropped, the session may or may not be revoked.
     pub async fn revoke(&self, organization: OrganizationId, session: SessionId) -> Result<()> {
         let revoke = "update public.sessions set revoked_at = coalesce(revoked_at, current_timestamp)
              where organization_id = $1 and id = $2";
@@ -298,11 +299,11 @@ impl Sessions<'_> {
         }
     }
 
-    /// Revokes all sessions of a user, but for the one given, and returns how many.
+    /// Revokes all sessions of a user except the given one, and returns their number.
     ///
     /// # Locks
     ///
-    /// The rows of the sessions, to the end of the transaction.
+    /// The rows of the sessions, until the end of the transaction.
     ///
     /// # Errors
     ///
@@ -310,7 +311,7 @@ impl Sessions<'_> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, all of them may be revoked or none.
+    /// If the future is dropped, either all of them are revoked or none.
     pub async fn revoke_all(
         &self,
         organization: OrganizationId,
@@ -321,19 +322,19 @@ impl Sessions<'_> {
         platform.transaction(async |tx| Ok(revoke::all(tx, Some(organization), user, except).await?)).await
     }
 
-    /// Lets a live session end so long from now, if it would not end before.
+    /// Makes a valid session expire after this time, unless it expires earlier.
     ///
     /// # Locks
     ///
-    /// The session's row, to the end of the transaction.
+    /// The session's row, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization has no such session that is live. `Invalid`: the time. `Database`.
+    /// `NotFound`: the organization has no such valid session. `Invalid`: the time. `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the session may end then or later.
+    /// If the future is dropped, the expiry may or may not be changed.
     pub async fn expire(&self, organization: OrganizationId, session: SessionId, after: Duration) -> Result<()> {
         let after = seconds(after, "the time until a session ends")?;
         let expire = "update public.sessions
@@ -345,12 +346,12 @@ impl Sessions<'_> {
         }
     }
 
-    /// Deletes at most `rows_max` sessions that ended or were revoked longer ago than this, and returns how many. Fewer than
-    /// `rows_max` means that there are no more.
+    /// Deletes at most `rows_max` sessions that expired or were revoked longer ago than this, and returns their number. If
+    /// it is less than `rows_max`, there are no more.
     ///
     /// # Locks
     ///
-    /// The rows that it deletes; a row that another transaction has locked is left for the next call.
+    /// The deleted rows. A row that another transaction has locked stays for the next call.
     ///
     /// # Errors
     ///
@@ -358,7 +359,7 @@ impl Sessions<'_> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, all of them may be deleted or none.
+    /// If the future is dropped, either all of them are deleted or none.
     pub async fn purge(&self, older_than: Duration, rows_max: u32) -> Result<u64> {
         let age = seconds(older_than, "the age of what is purged")?;
         self.auth.db.platform().execute(PURGE, &[&age, &i64::from(rows_max)]).await
@@ -375,7 +376,8 @@ impl Sessions<'_> {
     }
 }
 
-/// Writes the row of a session, or says why the user gets none. `password`: the hash that the user's password was compared with.
+/// Writes the row of a session, or returns why it is not issued. `password`: the hash that the user's password was compared
+/// with.
 async fn insert(
     tx: &PlatformTx<'_>,
     organization: OrganizationId,
@@ -410,7 +412,7 @@ fn session(row: &Row) -> Result<Session, Rejection> {
     }
 }
 
-/// Why nobody may be in the session of such a row.
+/// Why the session of such a row is not accepted.
 fn inactive(row: &Row) -> Option<Rejection> {
     match (row.get(5), active_tenant(row.get(6), row.get(7), row.get(8))) {
         ("active", Ok(_)) => None,

@@ -1,4 +1,4 @@
-//! The text of a token: how it is made, how a wrong one is told without the database, and what is stored of it.
+//! The format of tokens: how they are created, how invalid ones are detected without a query, and what is stored.
 
 use super::error::{AuthError, Result};
 use rand::{RngExt, distr::Alphanumeric};
@@ -12,7 +12,7 @@ const RANDOM_CHARS: usize = 43;
 const CHECKSUM_CHARS: usize = 6;
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// What the tokens of a service begin with, so that a scanner of leaked secrets knows whose they are: `^[a-z][a-z0-9]{1,15}$`.
+/// The prefix of a service's tokens, so that a scanner for leaked secrets recognizes them: `^[a-z][a-z0-9]{1,15}$`.
 ///
 /// ```
 /// use cgk::auth::TokenBrand;
@@ -44,7 +44,7 @@ impl FromStr for TokenBrand {
     }
 }
 
-/// What a token is for. Each kind has its own prefix, and none is accepted in another's place.
+/// The purpose of a token. Each kind has its own prefix, and no kind is accepted instead of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenKind {
@@ -68,7 +68,7 @@ impl TokenKind {
         format!("{}_{kind}_", brand.0)
     }
 
-    /// The kind that a text says it is, by its prefix alone.
+    /// Returns the kind of a token by its prefix alone.
     ///
     /// ```
     /// use cgk::auth::{TokenBrand, TokenKind};
@@ -80,8 +80,8 @@ impl TokenKind {
     }
 }
 
-/// A token as its holder has it: `<brand>_<kind>_`, 43 random characters of `0-9A-Za-z` (256 bits) and six that are the
-/// CRC-32 of all before them. It is had once, when it is made; the database keeps its SHA-256.
+/// A token in clear text: `<brand>_<kind>_`, 43 random characters of `0-9A-Za-z` (256 bits), and six characters with the
+/// CRC-32 of everything before them. It is available only when it is created; the database stores its SHA-256.
 ///
 /// It has no `Display`, and its `Debug` shows the prefix only:
 ///
@@ -106,7 +106,7 @@ impl SecretToken {
         Self { text, prefix_bytes }
     }
 
-    /// The token itself, to hand it to its holder once.
+    /// Returns the token itself, to send it to its holder.
     pub fn reveal(&self) -> &str {
         &self.text
     }
@@ -122,7 +122,7 @@ impl fmt::Debug for SecretToken {
     }
 }
 
-/// What is stored of a token: its SHA-256. The token has 256 random bits, so no slow hash is needed.
+/// The stored form of a token: its SHA-256. The token has 256 random bits, so no slow hash is needed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct TokenHash([u8; 32]);
 
@@ -131,8 +131,7 @@ impl TokenHash {
         Self(Sha256::digest(text.as_bytes()).into())
     }
 
-    /// The hash of a text that has the form of a token of this kind. Whatever else it is, no token has that text, and the
-    /// database need not be asked.
+    /// The hash of a text in the format of this kind of token. Any other text is not a token, and no query is needed.
     pub(super) fn of_presented(text: &str, kind: TokenKind, brand: &TokenBrand) -> Result<Self> {
         let prefix = kind.prefix(brand);
         let Some(rest) = text.strip_prefix(&prefix) else { return Err(AuthError::Malformed) };
@@ -150,13 +149,14 @@ impl TokenHash {
         &self.0
     }
 
-    /// Whether this is the stored hash. The index found the row by it; that the two are the same is not left to the index.
+    /// Whether this is the stored hash. The row was found through the index; this comparison does not rely on the index.
     pub(super) fn is(&self, stored: &[u8]) -> bool {
         self.0.ct_eq(stored).into()
     }
 }
 
-/// The CRC-32 of a text (IEEE 802.3) in six digits of base 62. It finds typing errors and tells scanners; it protects nothing.
+/// The CRC-32 of a text (IEEE 802.3) in six digits of base 62. It detects typing errors and helps scanners; it is not a
+/// protection.
 fn checksum(text: &str) -> String {
     let mut left = crc32(text.as_bytes());
     let mut digits = [b'0'; CHECKSUM_CHARS];

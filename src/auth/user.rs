@@ -1,4 +1,4 @@
-//! The people who sign in: the table `public.users`.
+//! Users: the table `public.users`.
 
 mod find;
 
@@ -7,17 +7,17 @@ use crate::{tenancy::PlatformTx, tenant::OrganizationId};
 use std::{convert::Infallible, fmt, str::FromStr, time::SystemTime};
 use tokio_postgres::{Row, error::SqlState};
 
-/// What a user may do in an organization.
+/// The role of a user in an organization.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UserRole {
-    /// May do everything, and is the one who may end it.
+    /// Has all rights, and is the only role that may end the organization.
     Owner,
     /// May change the organization.
     Admin,
-    /// Works in it.
+    /// Works in the organization.
     Member,
-    /// A role that this version does not know, of a newer version or of your own.
+    /// A role that this version does not know, from a newer version or your own.
     Other(String),
 }
 
@@ -39,7 +39,7 @@ pub enum UserStatus {
 macro_rules! texts {
     ($name:ident { $($variant:ident = $text:literal),+ }) => {
         impl $name {
-            /// The value in the database.
+            /// Returns the value in the database.
             pub fn as_str(&self) -> &str {
                 match self {
                     $(Self::$variant => $text,)+
@@ -84,17 +84,17 @@ pub struct User {
     pub id: UserId,
     /// The organization that it was found in: one that the user is a member of.
     pub organization: OrganizationId,
-    /// The address, as it was typed.
+    /// The email address, as it was typed.
     pub email: String,
-    /// What the user may do there.
+    /// The user's role in the organization.
     pub role: UserRole,
     /// Whether the user may sign in.
     pub status: UserStatus,
-    /// When the user was made.
+    /// When the user was created.
     pub created_at: SystemTime,
 }
 
-/// A user to be made.
+/// A user to create.
 #[derive(Clone)]
 pub struct NewUser {
     email: String,
@@ -114,13 +114,13 @@ impl NewUser {
         Self { status: UserStatus::Active, ..Self::invited(email) }
     }
 
-    /// With this role.
+    /// Sets the role.
     pub fn role(mut self, role: UserRole) -> Self {
         self.role = role;
         self
     }
 
-    /// With this password.
+    /// Sets the password.
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self
@@ -144,12 +144,12 @@ pub struct Users<'a> {
     pub(super) auth: &'a Auth,
 }
 
-/// A user whose password was right.
+/// A user whose password was correct.
 pub(super) struct PasswordLogin {
     pub(super) user: UserId,
-    /// The stored hash that it was compared with.
+    /// The stored hash that the password was compared with.
     pub(super) hash: String,
-    /// Its hash with today's settings, where the stored one is of others.
+    /// The hash with the current settings, if the stored one has others.
     pub(super) renewed: Option<String>,
 }
 
@@ -159,23 +159,23 @@ const CREATE: &str = "insert into public.users (organization_id, email, role, st
     returning id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at";
 
 impl Users<'_> {
-    /// Makes a user whose home is this organization, and who is a member of it: confirmed, unless it is invited.
+    /// Creates a user whose home is this organization, and who is a member of it: confirmed, unless it is invited.
     ///
-    /// A person who has a user in another organization gets a second one by this, which is a duplicate;
+    /// If the person already has a user in another organization, this creates a second one, which is a duplicate;
     /// [`Members::add`](crate::platform::Members) makes the same user a member of both.
     ///
     /// # Locks
     ///
-    /// The organization's row against its deletion, to the end of the transaction.
+    /// The organization's row against its deletion, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no such organization. `EmailTaken`, whatever the case of its ASCII letters. `Invalid`: the address or the
-    /// password; the database was not asked. `Database`.
+    /// `NotFound`: the organization does not exist. `EmailTaken`: ASCII letters match in any case. `Invalid`: the address or
+    /// the password; no query was sent. `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the user may have been made or not.
+    /// If the future is dropped, the user may or may not exist.
     pub async fn create(&self, organization: OrganizationId, user: &NewUser) -> Result<User> {
         check_email(&user.email)?;
         let hash = match &user.password {
@@ -195,13 +195,13 @@ impl Users<'_> {
         }
     }
 
-    /// Sets a user's password, and revokes all the user's sessions, in every organization: whoever knew the old one is out.
+    /// Sets a user's password, and revokes all the user's sessions, in every organization.
     ///
-    /// It takes the user's home organization: another one that the user is a member of does not decide about it.
+    /// `organization` is the user's home organization: other organizations of the user cannot change the password.
     ///
     /// # Locks
     ///
-    /// The user's row and those of the sessions, to the end of the transaction.
+    /// The rows of the user and of the sessions, until the end of the transaction.
     ///
     /// # Errors
     ///
@@ -209,7 +209,7 @@ impl Users<'_> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, both may have been done or neither.
+    /// If the future is dropped, either both are done or neither.
     pub async fn set_password(&self, organization: OrganizationId, user: UserId, password: &str) -> Result<()> {
         let hash = self.auth.hasher.hash(password, self.auth.settings.password_chars_min).await?;
         let set = "update public.users set password_hash = $3 where organization_id = $1 and id = $2";
@@ -221,21 +221,21 @@ impl Users<'_> {
     ///
     /// # Locks
     ///
-    /// As [`set_password`](Self::set_password).
+    /// The locks of [`set_password`](Self::set_password).
     ///
     /// # Errors
     ///
-    /// `NotFound`: it is not the home of such a user. `Database`, also for a status that the database does not know.
+    /// `NotFound`: the organization is not the home of such a user. `Database`, also if the database does not know the status.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, both may have been done or neither.
+    /// If the future is dropped, either both are done or neither.
     pub async fn set_status(&self, organization: OrganizationId, user: UserId, status: &UserStatus) -> Result<()> {
         let set = "update public.users set status = $3::pg_catalog.text::public.user_status where organization_id = $1 and id = $2";
         self.change(organization, user, set, status.as_str()).await
     }
 
-    /// The user's row first: a session that is being issued holds it, and is among those that the next statement sees.
+    /// Locks the user's row first: a session that is being issued holds it, so the next statement sees that session.
     async fn change(&self, organization: OrganizationId, user: UserId, set: &str, value: &str) -> Result<()> {
         let platform = self.auth.db.platform();
         let changed = platform.transaction(async |tx| {
@@ -248,7 +248,8 @@ impl Users<'_> {
         changed.await
     }
 
-    /// Compares a password. What fails has cost at least one hash of today's settings, whether or not the address is known.
+    /// Checks a password. A failed check costs at least one hash with the current settings, whether or not the address is
+    /// known.
     pub(super) async fn check_password(
         &self,
         organization: OrganizationId,
@@ -277,7 +278,7 @@ impl Users<'_> {
     }
 }
 
-/// Replaces the hash that a password was just compared with, unless the password was changed meanwhile.
+/// Replaces the hash that a password was just compared with, unless the password was changed in the meantime.
 pub(super) async fn replace_hash(tx: &PlatformTx<'_>, user: UserId, old: &str, new: &str) -> Result<()> {
     let replace = "update public.users set password_hash = $2 where id = $1 and password_hash = $3";
     match tx.execute(replace, &[&user.0, &new, &old]).await? {
@@ -286,7 +287,7 @@ pub(super) async fn replace_hash(tx: &PlatformTx<'_>, user: UserId, old: &str, n
     }
 }
 
-/// The rule of the column, so that a wrong address is told without the database.
+/// The rule of the column, so that an invalid address is reported without a query.
 pub(crate) fn check_email(email: &str) -> Result<()> {
     let parts: Vec<&str> = email.split('@').collect();
     let fits = email.chars().count() <= 320

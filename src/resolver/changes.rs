@@ -1,4 +1,4 @@
-//! What has changed since when, by the notices of the database: in a fixed amount of memory, whatever there is.
+//! Records what changed and when, from the database's notifications, in a fixed amount of memory.
 
 use sha2::{Digest, Sha256};
 use std::sync::{
@@ -6,10 +6,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// How many marks are told apart. Two things of one mark are forgotten together.
+/// The number of distinct marks. Entries with the same mark are removed together.
 const MARKS: usize = 4096;
 
-/// A digest of the name of something that can change, as migration 010 makes it.
+/// A digest of the name of something that can change, computed as migration 010 does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark(u16);
 
@@ -20,7 +20,7 @@ impl Mark {
         Self::of_number(u16::from_be_bytes([digest[0], digest[1]]))
     }
 
-    /// The notices tell more marks than are told apart here.
+    /// The notifications have more marks than this process distinguishes.
     fn of_number(number: u16) -> Self {
         Self(number >> 4)
     }
@@ -30,9 +30,9 @@ impl Mark {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Point(u64);
 
-/// When each mark has changed last.
+/// When each mark last changed.
 pub(super) struct Changes {
-    /// Held by who writes: a point stands for one write.
+    /// Held by the writer: one point stands for one write.
     writing: Mutex<()>,
     now: AtomicU64,
     /// The last time that everything may have changed.
@@ -46,18 +46,18 @@ impl Changes {
         Self { writing: Mutex::default(), now: zero(), all: zero(), marks: (0..MARKS).map(|_| zero()).collect() }
     }
 
-    /// The point that whoever begins to look now may say that it has seen.
+    /// The current point. A lookup that starts now has seen all changes up to it.
     pub(super) fn now(&self) -> Point {
         Point(self.now.load(Ordering::SeqCst))
     }
 
-    /// Whether none of these can have changed since a look that began at this point.
+    /// Returns whether none of these can have changed since a lookup that started at this point.
     pub(super) fn none_since(&self, began: Point, marks: &[Mark]) -> bool {
         let before = |changed: &AtomicU64| changed.load(Ordering::SeqCst) <= began.0;
         before(&self.all) && marks.iter().all(|mark| before(&self.marks[usize::from(mark.0)]))
     }
 
-    /// Notes that everything may have changed.
+    /// Records that everything may have changed.
     pub(super) fn everything(&self) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         // The change before the point: who sees the new point began to look after the change.
@@ -66,7 +66,7 @@ impl Changes {
         self.now.store(next, Ordering::SeqCst);
     }
 
-    /// Notes what a notice says. One that cannot be read may mean anything.
+    /// Records the content of a notification. If it cannot be parsed, anything may have changed.
     pub(super) fn noticed(&self, payload: &str) {
         let marks: Option<Vec<Mark>> = payload.split(',').map(mark).collect();
         let Some(marks) = marks else { return self.everything() };

@@ -1,4 +1,4 @@
-//! What is remembered of one slug or credential, and how long it may be used.
+//! A cached answer for one slug or credential, and how long it is valid.
 
 use super::changes::{Changes, Mark, Point};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// What is asked for. A credential by the hash that is stored of it, never by its token.
+/// What is looked up. A credential is identified by its stored hash, never by its token.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Subject {
     Slug(TenantSlug),
@@ -19,39 +19,39 @@ pub(super) enum Subject {
     ApiKey(TokenHash),
 }
 
-/// What was found.
+/// The answer.
 pub(super) enum Found {
-    /// The organization and its status; `None`: there is none.
+    /// The organization and its status; `None`: it does not exist.
     Tenant(Option<(OrganizationId, TenantStatus)>),
-    /// The organization that has the domain verified, and its status.
+    /// The organization that has verified the domain, and its status.
     Domain(Option<(TenantIdentity, TenantStatus)>),
     Session(Result<Session, Rejection>),
     ApiKey(Result<ApiKey, Rejection>),
 }
 
-/// What was found, and since when it is known.
+/// An answer and its age.
 pub(super) struct Entry {
     pub(super) found: Found,
-    /// Taken before the question was sent.
+    /// Taken before the query was sent.
     pub(super) began: Point,
-    /// Taken before the question was sent.
+    /// Taken before the query was sent.
     pub(super) asked_at: Instant,
-    /// How long the credential lives, from `asked_at` on; `None`: it does not end.
+    /// How long the credential is valid, counted from `asked_at`; `None`: it does not expire.
     pub(super) lives: Option<Duration>,
     pub(super) marks: Vec<Mark>,
 }
 
-/// How long entries may be used at this moment.
+/// How long entries are valid at this moment.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
     pub(super) known: Duration,
     pub(super) unknown: Duration,
-    /// Of an API key, whose use is noted when it is looked up.
+    /// For an API key, whose use is recorded when it is looked up.
     pub(super) api_key: Duration,
 }
 
 impl Entry {
-    /// Whether it still says what the database would.
+    /// Whether the database would still give the same answer.
     pub(super) fn holds(&self, changes: &Changes, limits: Limits, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.asked_at);
         let limit = match &self.found {
@@ -66,7 +66,7 @@ impl Entry {
 }
 
 impl Subject {
-    /// The mark of what it is found by, as the migrations 010 and 012 notify its changes.
+    /// The mark of the lookup key, as the migrations 010 and 012 notify its changes.
     pub(super) fn mark(&self) -> Mark {
         match self {
             Self::Slug(slug) => Mark::of(&format!("slug:{slug}")),
@@ -82,7 +82,7 @@ pub(super) fn mark_of_organization(id: OrganizationId) -> Mark {
     Mark::of(&format!("organization:{id}"))
 }
 
-/// The marks of a credential's organization and user, on whose status the answer depends.
+/// The marks of a credential's organization and user, because the answer depends on their status.
 pub(super) fn marks_of<T>(verified: &Verified<T>) -> impl Iterator<Item = Mark> {
     let organization = verified.organization.map(mark_of_organization);
     let user = verified.user.map(|id| Mark::of(&format!("user:{id}")));

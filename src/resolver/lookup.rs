@@ -1,4 +1,4 @@
-//! Looks up in the database what is not remembered.
+//! Looks up in the database what is not cached.
 
 use super::entry::{Entry, Found, Subject, mark_of_organization, marks_of};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 };
 use std::time::Instant;
 
-/// Asks the database, once.
+/// Runs one database query.
 pub(super) async fn look_up(key: &Subject, auth: &Auth, changes: &Changes) -> Result<Entry> {
     let (began, asked_at) = (changes.now(), Instant::now());
     let mut marks = vec![key.mark()];

@@ -1,27 +1,27 @@
-//! From a slug, a custom domain, a session or an API key to its tenant, remembered in the process.
+//! Finds the tenant of a slug, a custom domain, a session or an API key, with a cache in the process.
 //!
-//! A service asks this on every request. A [`Resolver`] keeps the answers, a bounded number of them, and forgets one as soon as
-//! the database tells that it may have changed, whichever process made the change: triggers of the migrations 010 and 012 send
-//! a notice when an organization, a domain, a user, a session or a key changes, and the resolver listens on a connection of its own.
+//! A service needs this on every request. A [`Resolver`] caches a bounded number of answers, and removes an answer as soon
+//! as the database reports that it may have changed, whichever process made the change. Triggers of the migrations 010 and
+//! 012 send a notification when an organization, a domain, a user, a session or a key changes, and the resolver listens on
+//! its own connection.
 //!
-//! While no notices are received (the connection was lost, the server is a standby, a pooler is in between, the database has no
-//! such triggers), an answer is used
-//! for [`ResolverSettings::time_max_unnotified`] and no longer. [`Resolver::state`] says so, and so does the log.
+//! If no notifications arrive (the connection was lost, the server is a standby, a pooler is in between, the database has no
+//! such triggers), an answer is used for at most [`ResolverSettings::time_max_unnotified`]. [`Resolver::state`] and the log
+//! report this.
 //!
-//! | a change | is seen |
+//! | situation | a change is visible |
 //! |---|---|
-//! | while notices are received | by every call that begins after the notice came in |
-//! | after the connection was lost | at most `time_max_unnotified` after the change |
-//! | while the connection is silent without being closed, or after a trigger was disabled | at most `silence_max` or `time_max_unnotified` after the change, whichever is longer |
+//! | notifications arrive | to every call that starts after the notification arrived |
+//! | the connection was lost | at most `time_max_unnotified` after the change |
+//! | the connection is silent without being closed, or a trigger was disabled | at most `silence_max` or `time_max_unnotified` after the change, whichever is longer |
 //!
-//! Calls for the same slug or credential that come while it is being looked up wait for that one answer. No more than
-//! [`ResolverSettings::lookups_max`] questions are asked at a time; one that nobody waits for any more before its turn is dropped,
-//! so clients that ask and go away leave nothing in the pool's queue. A credential is
-//! remembered by the hash that the database has of it, and never by its token.
+//! Concurrent calls for the same slug or credential share one query. At most [`ResolverSettings::lookups_max`] queries run
+//! at a time. A waiting query is dropped when no call waits for it any more, so clients that disconnect leave nothing in the
+//! pool's queue. A credential is cached under its stored hash, never under its token.
 //!
-//! Inside a transaction of the platform nothing is remembered and nobody is waited for: such a call could hold the connection
-//! that the other needs. Inside a tenant's transaction each call fails
-//! ([`PlatformInsideTenant`](crate::TransactionError::PlatformInsideTenant)): the tenant is found before it is entered.
+//! Inside a transaction of the platform, nothing is cached and queries are not shared: such a call could hold the connection
+//! that the other one needs. Inside a tenant's transaction each call fails
+//! ([`PlatformInsideTenant`](crate::TransactionError::PlatformInsideTenant)): find the tenant before you enter it.
 
 mod changes;
 mod entry;
@@ -54,14 +54,15 @@ use std::{
 };
 use tokio::task::AbortHandle;
 
-/// How often an answer that others have asked for is waited for before the database is asked for oneself.
+/// How many shared queries a call waits for before it sends its own.
 const JOINS_MAX: usize = 3;
 
-/// Finds tenants by slug, custom domain, session and API key, and remembers them. Cheap to clone; the clones share what is remembered.
+/// Finds tenants by slug, custom domain, session and API key, and caches the answers. Cheap to clone; clones share the
+/// cache.
 #[derive(Clone)]
 pub struct Resolver {
     shared: Arc<Remembered>,
-    /// Ends with the last clone.
+    /// Stops with the last clone.
     _receiving: Arc<Receiving>,
 }
 
@@ -77,17 +78,17 @@ impl Drop for Receiving {
     }
 }
 
-/// What a resolver has done and holds.
+/// The counters of a resolver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResolverStatus {
-    /// The slugs and credentials that are remembered, those included that may not be used any more.
+    /// The cached slugs and credentials, including expired ones.
     pub entries: usize,
-    /// The calls that were answered from memory.
+    /// The calls that were answered from the cache.
     pub hits: u64,
-    /// The questions to the database.
+    /// The database queries.
     pub lookups: u64,
-    /// The questions that are being answered, and those that wait for their turn.
+    /// The queries that are running or waiting for their turn.
     pub pending: usize,
 }
 
@@ -108,8 +109,8 @@ impl std::fmt::Debug for Resolver {
 }
 
 impl Resolver {
-    /// A resolver that remembers nothing yet. It begins to listen for changes in a task of its own, on a connection beside the
-    /// pool, until its last clone is dropped; calls do not wait for that.
+    /// Creates a resolver with an empty cache. A background task listens for changes on a connection outside of the pool
+    /// until the last clone is dropped; calls do not wait for it.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) -> Result<(), Box<dyn std::error::Error>> {
@@ -140,7 +141,7 @@ impl Resolver {
         Self { shared: Arc::new(shared), _receiving: Arc::new(receiving) }
     }
 
-    /// The tenant of this slug, which is active.
+    /// Returns the tenant of this slug, which is active.
     ///
     /// # Locks
     ///
@@ -148,13 +149,13 @@ impl Resolver {
     ///
     /// # Errors
     ///
-    /// Kinds `NotFound`, `Suspended` and `NotReady`: the registry has no such tenant, or it is not active. What else the
-    /// database refuses. A failure is remembered for nobody but those who waited for it ([`Error::Shared`]).
+    /// Kinds `NotFound`, `Suspended` and `NotReady`: the registry has no such tenant, or it is not active. Also database
+    /// errors. A failure is not cached; only the calls that waited for it get it ([`Error::Shared`]).
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing. Dropped, a question that has begun still gets its answer, for the next who asks; one that waits for
-    /// its turn is dropped with the last call that waits for it.
+    /// Nothing is changed. If the future is dropped, a query that has started continues, and the next caller gets its
+    /// answer. A query that waits for its turn is dropped with the last call that waits for it.
     pub async fn tenant(&self, slug: &TenantSlug) -> Result<TenantIdentity> {
         let entry = self.shared.find(Subject::Slug(slug.clone())).await?;
         let Found::Tenant(found) = &entry.found else { unreachable!("a slug finds a tenant") };
@@ -164,7 +165,8 @@ impl Resolver {
         }
     }
 
-    /// The tenant that has this custom domain, verified, and is active; `None`: no tenant has it. See [`crate::domains`].
+    /// Returns the active tenant that has verified this custom domain; `None`: there is no such tenant. See
+    /// [`crate::domains`].
     ///
     /// # Locks
     ///
@@ -172,7 +174,7 @@ impl Resolver {
     ///
     /// # Errors
     ///
-    /// As [`tenant`](Self::tenant), but for `NotFound`.
+    /// The errors of [`tenant`](Self::tenant) except `NotFound`.
     ///
     /// # Cancel safety
     ///
@@ -185,7 +187,7 @@ impl Resolver {
         }
     }
 
-    /// Who presents this session token, as [`Sessions::verify`](crate::auth::Sessions::verify) says.
+    /// Returns the session of this token, like [`Sessions::verify`](crate::auth::Sessions::verify).
     ///
     /// # Locks
     ///
@@ -197,7 +199,7 @@ impl Resolver {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn session(&self, token: &str) -> crate::auth::Result<Session> {
         let hash = self.shared.auth.sessions().hash(token)?;
         match &self.shared.find(Subject::Session(hash)).await?.found {
@@ -206,12 +208,13 @@ impl Resolver {
         }
     }
 
-    /// Whose API key this is, as [`ApiKeys::verify`](crate::auth::ApiKeys::verify) says. Its use is noted when it is looked up,
-    /// which is at least as often as [`AuthSettings::key_use_interval`](crate::auth::AuthSettings::key_use_interval), or once a second.
+    /// Returns the API key of this token, like [`ApiKeys::verify`](crate::auth::ApiKeys::verify). A lookup in the database
+    /// records its use. A cached answer is used for at most
+    /// [`AuthSettings::key_use_interval`](crate::auth::AuthSettings::key_use_interval), or a second if that is longer.
     ///
     /// # Locks
     ///
-    /// As [`ApiKeys::verify`](crate::auth::ApiKeys::verify), where it is looked up.
+    /// The locks of [`ApiKeys::verify`](crate::auth::ApiKeys::verify), if it is looked up in the database.
     ///
     /// # Errors
     ///
@@ -219,7 +222,7 @@ impl Resolver {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the use may be noted or not.
+    /// If the future is dropped, the use may or may not be recorded.
     pub async fn api_key(&self, token: &str) -> crate::auth::Result<ApiKey> {
         let hash = self.shared.auth.api_keys().hash(token)?;
         match &self.shared.find(Subject::ApiKey(hash)).await?.found {
@@ -228,12 +231,12 @@ impl Resolver {
         }
     }
 
-    /// The kind of token that a text says it is.
+    /// The kind of token, by the prefix of the text.
     pub(crate) fn kind_of(&self, token: &str) -> Option<TokenKind> {
         TokenKind::of(token, &self.shared.auth.settings().brand)
     }
 
-    /// Whether changes in the database are received.
+    /// Returns whether the resolver receives notifications of changes.
     pub fn state(&self) -> NoticeState {
         let state = self.shared.notices.state().borrow().clone();
         match state {
@@ -244,40 +247,41 @@ impl Resolver {
         }
     }
 
-    /// Waits until changes are received. For a service that is to be ready only then, within a time of its own: on a standby
-    /// and behind a transaction pooler they never are.
+    /// Waits until notifications arrive, for a service that is ready only then. Use a timeout: on a standby and behind a
+    /// transaction pooler they never arrive.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped.
+    /// The future may be dropped.
     pub async fn until_notified(&self) {
         let mut state = self.shared.notices.state();
         // The sender lives as long as this handle.
         let _ = state.wait_for(|state| *state == NoticeState::Received).await;
     }
 
-    /// Waits until changes are not received.
+    /// Waits until notifications no longer arrive.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped.
+    /// The future may be dropped.
     pub async fn until_unnotified(&self) {
         let mut state = self.shared.notices.state();
         let _ = state.wait_for(|state| *state != NoticeState::Received).await;
     }
 
-    /// Waits until every change is taken in that was committed before this call, by one round trip to the server, and returns
-    /// whether that was possible. For a process that has revoked a credential and must refuse it from now on.
+    /// Waits until the cache has processed every change that was committed before this call, with one round trip to the
+    /// server, and returns whether that was possible. For a process that revokes a credential and must refuse it from now
+    /// on.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped.
+    /// The future may be dropped.
     pub async fn caught_up(&self) -> NoticeState {
         self.shared.notices.caught_up().await;
         self.state()
     }
 
-    /// What it has done and holds. Asks nobody.
+    /// Returns the counters, without a query.
     pub fn status(&self) -> ResolverStatus {
         ResolverStatus {
             entries: self.shared.entries.len(),
@@ -287,7 +291,7 @@ impl Resolver {
         }
     }
 
-    /// Forgets everything that is remembered.
+    /// Empties the cache.
     pub fn forget_all(&self) {
         self.shared.notices.changes.everything();
         self.shared.entries.clear();
@@ -309,7 +313,7 @@ fn active(tenant: TenantIdentity, status: &TenantStatus) -> Result<TenantIdentit
 }
 
 impl Remembered {
-    /// What is remembered of a key, and still holds; else what the database says.
+    /// The cached answer if it is still valid, otherwise the answer of the database.
     async fn find(self: &Arc<Self>, key: Subject) -> Result<Arc<Entry>> {
         if is_inside_transaction() {
             return self.ask(&key).await;
@@ -337,7 +341,7 @@ impl Remembered {
         entry.holds(&self.notices.changes, limits, Instant::now())
     }
 
-    /// Asks the database, and remembers nothing.
+    /// Asks the database, without caching the answer.
     async fn ask(&self, key: &Subject) -> Result<Arc<Entry>> {
         self.lookups.fetch_add(1, Ordering::Relaxed);
         lookup::look_up(key, &self.auth, &self.notices.changes).await.map(Arc::new)

@@ -1,4 +1,4 @@
-//! Receives the notices of changes, on a connection of its own, and says whether they are received.
+//! Receives the notifications of changes on its own connection, and records whether they arrive.
 
 use super::changes::Changes;
 use crate::{
@@ -25,37 +25,36 @@ const CHANNEL: &str = "cgk_changes";
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Whether changes in the database are received.
+/// Whether notifications of changes in the database arrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoticeState {
-    /// They are: what changed is looked up anew at once.
+    /// They arrive: a changed object is looked up again at once.
     Received,
-    /// They are not: answers are used for
-    /// [`time_max_unnotified`](super::ResolverSettings::time_max_unnotified), until the connection is there again, or the
-    /// triggers of migration 010 are.
+    /// They do not arrive: answers are used for [`time_max_unnotified`](super::ResolverSettings::time_max_unnotified), until
+    /// the connection or the triggers of migration 010 are there again.
     NotReceived {
-        /// Why not, for a log.
+        /// The reason, for a log.
         why: String,
     },
-    /// They cannot be: the connection goes through a transaction pooler, which has no LISTEN. Answers are used for
-    /// [`time_max_unnotified`](super::ResolverSettings::time_max_unnotified).
+    /// They cannot arrive: the connection goes through a transaction pooler, which does not support LISTEN. Answers are used
+    /// for [`time_max_unnotified`](super::ResolverSettings::time_max_unnotified).
     Unavailable {
-        /// Why, for a log.
+        /// The reason, for a log.
         why: String,
     },
 }
 
-/// What the task that receives shares with those who look up.
+/// The state that the receiving task shares with the lookups.
 pub(super) struct Notices {
     pub(super) changes: Changes,
     state: watch::Sender<NoticeState>,
-    /// When the last question was sent that has an answer; `None`: changes are not received.
+    /// When the last answered query was sent; `None`: notifications do not arrive.
     heard: watch::Sender<Option<Instant>>,
-    /// Somebody wants a question to be sent now.
+    /// Requests that a query is sent now.
     wanted: Notify,
     silence_max: Duration,
-    /// Nobody need be told that nothing is received any more: it was said, or the last handle is gone.
+    /// No log line is needed when receiving stops: it was already written, or the last handle was dropped.
     ended: AtomicBool,
 }
 
@@ -72,7 +71,7 @@ impl Notices {
         }
     }
 
-    /// Says that nobody need be told that nothing is received any more.
+    /// Suppresses the log line when receiving stops.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
     }
@@ -81,12 +80,12 @@ impl Notices {
         self.state.subscribe()
     }
 
-    /// Whether every change is received that was committed longer ago than the longest silence.
+    /// Whether every change has arrived that was committed longer ago than the longest silence.
     pub(super) fn are_received(&self) -> bool {
         self.heard.borrow().is_some_and(|heard| heard.elapsed() < self.silence_max)
     }
 
-    /// Waits until every change is taken in that was committed before this call, or until changes are not received.
+    /// Waits until every change that was committed before this call is processed, or until notifications no longer arrive.
     pub(super) async fn caught_up(&self) {
         let called = Instant::now();
         let mut heard = self.heard.subscribe();
@@ -95,7 +94,7 @@ impl Notices {
         let _ = heard.wait_for(|heard| heard.is_none_or(|heard| heard >= called)).await;
     }
 
-    /// Notes that a question that was sent at this time has its answer, and that the database notifies of every change.
+    /// Records that a query sent at this time was answered, and that the database notifies of every change.
     fn heard_at(&self, asked: Instant) {
         if *self.state.borrow() == NoticeState::Received {
             self.heard.send_replace(Some(asked));
@@ -120,7 +119,7 @@ impl Notices {
     }
 }
 
-/// Lives as long as the task that receives, and says that nothing is received any more when it has ended: nobody else could.
+/// Lives as long as the receiving task. Its drop records that notifications no longer arrive.
 pub(super) struct Ending(pub(super) Arc<Notices>);
 
 impl Drop for Ending {
@@ -132,7 +131,7 @@ impl Drop for Ending {
     }
 }
 
-/// Receives notices until the task is aborted, the pool is closed, or there cannot be any.
+/// Receives notifications until the task is aborted, the pool is closed, or notifications are not possible.
 pub(super) async fn receive<E: Send + 'static>(db: Db<E>, ending: Ending) {
     let notices = &ending.0;
     let why = tokio::select! {
@@ -143,7 +142,7 @@ pub(super) async fn receive<E: Send + 'static>(db: Db<E>, ending: Ending) {
     notices.end();
 }
 
-/// Receives notices, on one connection after the other; returns why there cannot be any.
+/// Receives notifications, with a new connection after each lost one; returns why they are not possible.
 async fn receive_all<E: Send + 'static>(db: &Db<E>, notices: &Notices) -> String {
     let channel = Ident::new(CHANNEL).expect("a short name is an identifier");
     let mut pause = PAUSE_FIRST;
@@ -160,7 +159,7 @@ async fn receive_all<E: Send + 'static>(db: &Db<E>, notices: &Notices) -> String
     }
 }
 
-/// Takes in notices until the connection is lost or silent; returns why.
+/// Processes notifications until the connection is lost or silent; returns the reason.
 async fn follow(mut listener: Listener, notices: &Notices, pause: &mut Duration) -> String {
     let silence_max = notices.silence_max;
     // The first question is sent at once.

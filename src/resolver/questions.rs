@@ -1,4 +1,4 @@
-//! The questions to the database: so many at a time, one for each subject, and only those that a call waits for.
+//! The database queries: a bounded number at a time, one per subject, and only those that a call waits for.
 
 use super::{
     Remembered,
@@ -26,13 +26,13 @@ use std::{
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tracing::Instrument as _;
 
-/// The answer, for everybody who waits for it.
+/// The answer, shared by all calls that wait for it.
 type Answer = Result<Arc<Entry>, Arc<Error>>;
 type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
-/// A question that has been asked. Alive as long as somebody waits for its answer.
+/// A query that was requested. It lives as long as a call waits for its answer.
 pub(super) type Question = Shared<Asking>;
 
-/// The questions that have no answer yet.
+/// The queries without an answer yet.
 pub(super) struct Questions {
     asked: Mutex<HashMap<Subject, (u64, WeakShared<Asking>)>>,
     numbers: AtomicU64,
@@ -40,7 +40,7 @@ pub(super) struct Questions {
     wait: Duration,
 }
 
-/// Who has asked a question.
+/// Who requested a query.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whose {
     Own,
@@ -65,7 +65,7 @@ impl Questions {
         asked.get(subject).and_then(|(_, question)| question.upgrade())
     }
 
-    /// The question that is on its way for this subject, or a new one.
+    /// The current query for this subject, or a new one.
     pub(super) fn join_or_ask(remembered: &Arc<Remembered>, subject: &Subject) -> (Question, Whose) {
         let questions = &remembered.questions;
         if let Some(question) = Self::join(&questions.asked(), subject) {
@@ -91,12 +91,12 @@ impl Questions {
         (question, Whose::Own)
     }
 
-    /// A question that nobody else can join.
+    /// A query that other calls cannot join.
     pub(super) fn ask_apart(remembered: &Arc<Remembered>, subject: &Subject) -> Question {
         ask(remembered, subject, None)
     }
 
-    /// Waits for a turn, as long as one waits for a connection.
+    /// Waits for its turn, at most as long as a call waits for a connection.
     async fn turn(&self) -> Result<SemaphorePermit<'_>> {
         match tokio::time::timeout(self.wait, self.turns.acquire()).await {
             Ok(turn) => Ok(turn.expect("it is never closed")),
@@ -108,10 +108,10 @@ impl Questions {
     }
 }
 
-/// Asks in a task of its own, so that who asked first may go away, or stop being polled, without holding up the others: neither
-/// those who wait for the same answer nor those who wait for a turn.
+/// Runs the query in its own task, so that the first caller can be dropped, or not polled, without delaying the calls that
+/// wait for the same answer or for a turn.
 ///
-/// A listed one begins when it is told to, and ends without a question where it never is.
+/// A listed query starts when it is told to, and ends without running if that never happens.
 fn ask(remembered: &Arc<Remembered>, subject: &Subject, listed: Option<(Listed, oneshot::Receiver<()>)>) -> Question {
     let (waiting, mut nobody_waits) = oneshot::channel::<()>();
     let (remembered, subject) = (Arc::clone(remembered), subject.clone());
@@ -148,7 +148,7 @@ fn unanswered(found: &dyn std::fmt::Display) -> Error {
     Error::Unexpected { doing: "look up a tenant or credential".into(), found: found.to_string() }
 }
 
-/// Takes a question away when it has its answer, or when its task ends without.
+/// Removes a query when it has its answer, or when its task ends without one.
 struct Listed {
     remembered: Arc<Remembered>,
     subject: Subject,

@@ -1,8 +1,8 @@
-//! How much is remembered, and for how long.
+//! The size of the cache, and how long answers are valid.
 
 use std::{num::NonZeroUsize, time::Duration};
 
-/// How much a [`Resolver`](super::Resolver) remembers, and for how long.
+/// The size of a [`Resolver`](super::Resolver)'s cache, and how long answers are valid.
 ///
 /// ```
 /// use cgk::resolver::ResolverSettings;
@@ -14,22 +14,22 @@ use std::{num::NonZeroUsize, time::Duration};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ResolverSettings {
-    /// How many slugs and credentials are remembered; those that are asked for least are forgotten first. 10,000 unless set.
+    /// How many slugs and credentials are cached; the least used are removed first. Default: 10,000.
     pub entries_max: usize,
-    /// How long an answer is used while changes are received. Five minutes unless set.
+    /// How long an answer is used while notifications arrive. Default: five minutes.
     pub time_max: Duration,
-    /// How long an answer is used while changes are not received: so long a revoked credential may still be accepted. Five
-    /// seconds unless set; zero: nothing is remembered then.
+    /// How long an answer is used while notifications do not arrive. A revoked credential may be accepted for this long.
+    /// Default: five seconds. Zero: nothing is cached then.
     pub time_max_unnotified: Duration,
-    /// How long it is remembered that there is no such tenant, or that a credential is not accepted, if the time above is not
-    /// shorter. Thirty seconds unless set.
+    /// How long the absence of a tenant, or the rejection of a credential, is cached, unless the time above is shorter.
+    /// Default: thirty seconds.
     pub unknown_time_max: Duration,
-    /// How long the connection that receives changes may be silent. It is asked for an answer four times in this time; when
-    /// none has come for so long, changes count as not received. Five seconds unless set.
+    /// How long the connection that receives notifications may be silent. The resolver sends it a query four times in this
+    /// time; if there is no answer for this long, notifications count as not arriving. Default: five seconds.
     pub silence_max: Duration,
-    /// How many questions to the database are asked at a time; further ones wait for their turn, no longer than a call waits for
-    /// a connection of the pool. Half of the pool's connections, and one at least, unless set: strangers' credentials
-    /// leave the other half to the tenants.
+    /// How many database queries run at a time; further ones wait for their turn, at most as long as a call waits for a
+    /// connection of the pool. Default: half of the pool's connections, and at least one, so that queries for unknown
+    /// credentials leave the other half to the tenants.
     pub lookups_max: Option<NonZeroUsize>,
 }
 

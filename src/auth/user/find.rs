@@ -1,4 +1,4 @@
-//! How a user is found: by id, by address, or in the list of an organization.
+//! Finds users: by id, by address, or in the list of an organization.
 
 use super::{User, Users, check_email, read};
 use crate::{
@@ -35,7 +35,7 @@ const IN_ORGANIZATION_BY_EMAIL: &str = users!(
 const LIST: &str = users!("where m.organization_id = $1 order by u.created_at desc, u.id limit 1000");
 
 impl Users<'_> {
-    /// A user of an organization: a member of it, wherever its home is.
+    /// Returns a user of an organization: a member of it, with any home organization.
     ///
     /// # Locks
     ///
@@ -43,21 +43,21 @@ impl Users<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization has no such user, whether or not another one has. `Database`.
+    /// `NotFound`: the organization has no such user, even if another one has. `Database`.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn find(&self, organization: OrganizationId, user: UserId) -> Result<User> {
         let row = self.auth.db.platform().query_opt(FIND, &[&organization.0, &user.0]).await?;
         row.as_ref().map(read).ok_or(AuthError::NotFound { what: "user" })
     }
 
-    /// All users of this address, once for each organization that they are members of, with their role there: for whoever follows a
-    /// magic link, and chooses where to sign in. At most a thousand.
+    /// Returns all users with this address, once for each organization that they are members of, with their role there, at
+    /// most a thousand: for a user who follows a magic link and chooses where to sign in.
     ///
-    /// The case of ASCII letters is left aside, and every other octet must be the same: an address that only looks the same, or
-    /// that the database's locale would fold onto this one, is another address.
+    /// ASCII letters match in any case, and every other byte must be equal: an address that only looks the same, or that
+    /// matches only by the rules of the database's locale, is another address.
     ///
     /// # Locks
     ///
@@ -69,7 +69,7 @@ impl Users<'_> {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn by_email(&self, email: &str) -> Result<Vec<User>> {
         if check_email(email).is_err() {
             return Ok(Vec::new());
@@ -77,7 +77,7 @@ impl Users<'_> {
         Ok(self.auth.db.platform().query(BY_EMAIL, &[&email]).await?.iter().map(read).collect())
     }
 
-    /// The user of an organization who has this address, whatever the case of its ASCII letters.
+    /// Returns the user of an organization with this address. ASCII letters match in any case.
     ///
     /// # Locks
     ///
@@ -85,11 +85,11 @@ impl Users<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization has no such user, whether or not another one has. `Database`.
+    /// `NotFound`: the organization has no such user, even if another one has. `Database`.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn find_by_email(&self, organization: OrganizationId, email: &str) -> Result<User> {
         let row = match check_email(email) {
             Ok(()) => self.auth.db.platform().query_opt(IN_ORGANIZATION_BY_EMAIL, &[&organization.0, &email]).await?,
@@ -98,7 +98,7 @@ impl Users<'_> {
         row.as_ref().map(read).ok_or(AuthError::NotFound { what: "user" })
     }
 
-    /// The newest thousand users of an organization, of every status.
+    /// Returns the newest thousand users of an organization, of every status.
     ///
     /// # Locks
     ///
@@ -110,7 +110,7 @@ impl Users<'_> {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn list(&self, organization: OrganizationId) -> Result<Vec<User>> {
         Ok(self.auth.db.platform().query(LIST, &[&organization.0]).await?.iter().map(read).collect())
     }
