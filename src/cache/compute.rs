@@ -1,4 +1,4 @@
-//! A value that is computed when it is missing, once for all who ask.
+//! Computes a missing value once for all concurrent calls.
 
 use super::{
     CacheError, Inner, OnFailure, Result, TenantCache, decode,
@@ -16,53 +16,53 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Between two looks at a computation of another process, at first and at most.
+/// The pause between two checks of a computation in another process: the first and the longest one.
 const POLL_MIN: Duration = Duration::from_millis(5);
 const POLL_MAX: Duration = Duration::from_millis(50);
 
 tokio::task_local! {
-    /// The keys whose values are computed around the caller, by the names of their values and the handle.
+    /// The keys that the caller is computing now, by their Redis names and the handle.
     static COMPUTED: Vec<(usize, String)>;
 }
 
 impl TenantCache {
-    /// The value of a key, or what `compute` returns, which is stored for so long.
+    /// Returns the value of a key. If there is none, runs `compute` and stores its result for `lifetime`.
     ///
-    /// Of calls at the same time for the same tenant and key, one computes and the others get its value or its error: in this
-    /// process, and over processes for as long as [`CacheSettings::lease`](super::CacheSettings::lease) says. An error is not
-    /// stored. A value is not stored if the
-    /// key was set, deleted or flushed while it was computed, and the calls that begin after that do not get it. A value that
-    /// is larger than [`CacheSettings::value_bytes_max`](super::CacheSettings::value_bytes_max) is returned and not stored.
+    /// Of concurrent calls for the same tenant and key, one computes, and the others get its value or its error. This
+    /// applies within this process, and across processes for the time in
+    /// [`CacheSettings::lease`](super::CacheSettings::lease). An error is not stored. A value is not stored if the key was
+    /// set, deleted or flushed during the computation, and calls that start after that do not get it. A value larger than
+    /// [`CacheSettings::value_bytes_max`](super::CacheSettings::value_bytes_max) is returned but not stored.
     ///
     /// # Waiting
     ///
-    /// When a computation has not ended after [`CacheSettings::wait_max`](super::CacheSettings::wait_max), one of the calls
-    /// that wait computes too, then after the same time another one, and all get the value that is there first. So a
-    /// computation that is not polled any more, as one that a `select!` has left behind, or that hangs, holds the others up for
-    /// that time and no longer. Of another process the same is true; what is computed beside its computation is not stored.
+    /// If a computation has not ended after [`CacheSettings::wait_max`](super::CacheSettings::wait_max), one of the waiting
+    /// calls computes too, and after the same time another one. All get the first value that is available. So a computation
+    /// that hangs or is no longer polled, for instance after a `select!`, delays the others only for that time. The same
+    /// applies to a computation in another process; a value that is computed beside it is not stored.
     ///
-    /// Redis is waited for at most three times as long as [`CacheSettings::operation_limit`](super::CacheSettings::operation_limit).
-    /// With [`OnFailure::Compute`] whatever fails there is left out,
-    /// and calls of this process that come while a value is computed share it.
+    /// The call waits for Redis at most three times as long as
+    /// [`CacheSettings::operation_limit`](super::CacheSettings::operation_limit). With [`OnFailure::Compute`], a failing
+    /// Redis operation is skipped, and concurrent calls of this process share the computation.
     ///
-    /// A `compute` that asks for its own key gets [`CacheError::Recursive`]; from a task that it has spawned, it waits like
-    /// any other call.
+    /// If `compute` requests its own key, it gets [`CacheError::Recursive`]. In a task that it spawned, the request waits
+    /// like any other call.
     ///
     /// # Inside a transaction
     ///
-    /// Inside a transaction of any [`Db`](crate::Db) a value that is in Redis is returned. Otherwise this call computes, waits
-    /// for no other call, and stores nothing: the call that it waited for could need the connection that it holds, and what a
-    /// transaction sees may be older than the last `delete`, or be rolled back. Ask before the transaction begins, where the
-    /// value is to be stored.
+    /// Inside a transaction of any [`Db`](crate::Db), a value in Redis is returned. If there is none, this call computes,
+    /// waits for no other call, and stores nothing: another call could need the connection that this one holds, and the data
+    /// of the transaction may be older than the last `delete`, or may be rolled back. To store the value, call this before
+    /// the transaction starts.
     ///
     /// # Errors
     ///
-    /// What `compute` returns, and `Invalid` and `Encode`, shared by all who waited. `Recursive`. With [`OnFailure::Error`]
-    /// also `TimedOut`, `Unavailable` and `Refused`, where nothing was computed yet.
+    /// The error of `compute`, and `Invalid` and `Encode`, shared by all waiting calls. `Recursive`. With
+    /// [`OnFailure::Error`] also `TimedOut`, `Unavailable` and `Refused`, if nothing was computed yet.
     ///
     /// # Cancel safety
     ///
-    /// Dropped while it computes, the computation is dropped; of the calls that wait for it, the next one computes.
+    /// If the future is dropped during its computation, the computation is dropped, and the next waiting call computes.
     pub async fn get_or_compute<T, E, F, C>(&self, key: &str, lifetime: Duration, compute: F) -> Result<T, Arc<E>>
     where
         T: Serialize + DeserializeOwned + Send,
@@ -133,7 +133,7 @@ impl TenantCache {
         }
     }
 
-    /// Stores a value if there is a lease, and returns its JSON for those who wait.
+    /// Stores a value if there is a lease, and returns its JSON for the waiting calls.
     async fn keep<T: Serialize>(&self, value: &T, lifetime_ms: u64, lease: Option<Lease>) -> Result<Vec<u8>> {
         let json = match self.encode(value) {
             Err(CacheError::TooLarge { bytes, bytes_max }) => {
@@ -153,16 +153,16 @@ fn downcast<E: Send + Sync + 'static>(error: &Arc<dyn Any + Send + Sync>) -> Opt
     Arc::clone(error).downcast().ok()
 }
 
-/// What a call does that computes first in this process.
+/// What the first computing call of this process does.
 enum Leased {
-    /// Return this: another process has computed it.
+    /// Returns this value: another process has computed it.
     Value(Vec<u8>),
-    /// Compute, and store the value if there is a lease.
+    /// Computes, and stores the value if there is a lease.
     Compute(Option<Lease>),
 }
 
 impl Inner {
-    /// The keys that are computed around the caller, and this one; an error if it is among them.
+    /// The keys that the caller is computing, with this one added; an error if it is already among them.
     fn computed_around(self: &Arc<Self>, names: &Names) -> Result<Vec<(usize, String)>> {
         let mut around = COMPUTED.try_with(Clone::clone).unwrap_or_default();
         let this = (Arc::as_ptr(self) as usize, names.value.clone());
@@ -173,12 +173,12 @@ impl Inner {
         Ok(around)
     }
 
-    /// How long a call may take before it computes: it waits for another process, and for Redis.
+    /// How long a call may take before it computes: the time to wait for another process and for Redis.
     fn preparing(&self) -> Duration {
         self.settings.wait_max.saturating_add(self.settings.operation_limit)
     }
 
-    /// Gets the right to compute and store, or waits for the process that has it.
+    /// Gets the lease, or waits for the process that holds it.
     async fn lease(
         self: &Arc<Self>,
         turn: &Turn,
@@ -211,8 +211,8 @@ impl Inner {
     }
 }
 
-/// The right to store a value. Dropped without that, it is given back in a task of its own, so that other processes do not wait
-/// for its time to end.
+/// The right to store a value. If it is dropped unused, a separate task releases it, so that other processes do not wait
+/// until it expires.
 struct Lease {
     inner: Arc<Inner>,
     names: Names,

@@ -1,5 +1,5 @@
-//! The connection to Redis: one, which all operations share, made again after it failed. Nothing here waits for longer than the
-//! limit of an operation.
+//! The single connection to Redis, which all operations share. It is reopened after a failure. Nothing here waits longer
+//! than the limit of one operation.
 
 use super::{CacheError, CacheSettings, Result};
 use crate::task::in_own_task;
@@ -21,9 +21,9 @@ pub(super) struct Connection {
 #[derive(Default)]
 struct State {
     current: Option<(u64, MultiplexedConnection)>,
-    /// How many connections were made.
+    /// How many connections were opened.
     made: u64,
-    /// When Redis failed, until it answers again.
+    /// When Redis failed; reset when it responds again.
     failed_at: Option<Instant>,
 }
 
@@ -45,8 +45,8 @@ impl Connection {
         })
     }
 
-    /// Sends a command and waits for its answer, for as long as an operation may take. In a task of its own: an operation that
-    /// is not polled any more neither holds up who connects next nor fills the queue of the connection.
+    /// Sends a command and waits for the response, at most for the limit of one operation. It runs in its own task, so that
+    /// an operation that is no longer polled neither delays the next connect nor fills the queue of the connection.
     pub(super) async fn run<T: FromRedisValue + Send + 'static>(self: &Arc<Self>, cmd: Cmd) -> Result<T> {
         // While Redis is left alone there is nothing to wait for.
         self.current()?;
@@ -107,7 +107,7 @@ impl Connection {
         }
     }
 
-    /// The connection there is; an error while Redis is left alone.
+    /// The current connection; an error during the pause after a failure.
     fn current(&self) -> Result<Option<(u64, MultiplexedConnection)>> {
         let state = self.state();
         match (&state.current, state.failed_at) {
@@ -117,7 +117,7 @@ impl Connection {
         }
     }
 
-    /// Gives up a connection, unless there is another one by now, and leaves Redis alone for a while.
+    /// Discards a connection, unless there is already a newer one, and starts the pause.
     fn failed(&self, used: Option<u64>, error: &dyn std::fmt::Display) {
         let mut state = self.state();
         if state.current.as_ref().is_some_and(|(number, _)| Some(*number) != used) {

@@ -1,53 +1,54 @@
-//! Why the cache did not do something.
+//! The errors of the cache.
 
 use std::time::Duration;
 
-/// Why an operation on a cache failed. No text has a key, a value or the URL's password.
+/// Why an operation on a cache failed. The texts contain no key, no value and no password.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CacheError {
-    /// A key, a lifetime, a setting or the URL cannot be used; Redis was not asked.
+    /// A key, a lifetime, a setting or the URL is not valid; nothing was sent to Redis.
     #[error("{what} cannot be used: {why}")]
     Invalid {
-        /// What.
+        /// The invalid item.
         what: &'static str,
-        /// Why.
+        /// What is wrong with it.
         why: &'static str,
     },
-    /// The value has no JSON, such as a map whose keys are no texts; Redis was not asked.
+    /// The value cannot be written as JSON, for instance a map whose keys are not texts; nothing was sent to Redis.
     #[error("could not write a cached value as JSON")]
     Encode {
-        /// What serde said.
+        /// The error of serde.
         source: serde_json::Error,
     },
-    /// The value's JSON is larger than [`CacheSettings::value_bytes_max`](super::CacheSettings::value_bytes_max); Redis was not asked.
+    /// The value's JSON is larger than [`CacheSettings::value_bytes_max`](super::CacheSettings::value_bytes_max); nothing
+    /// was sent to Redis.
     #[error("a cached value has {bytes} bytes, and {bytes_max} are allowed")]
     TooLarge {
-        /// Its bytes.
+        /// Its size in bytes.
         bytes: usize,
-        /// How many it may have.
+        /// The maximum size.
         bytes_max: usize,
     },
-    /// The computation of a value asks for the same key, and would wait for itself. Redis was not asked.
+    /// The computation of a value requests the same key, and would wait for itself. Nothing was sent to Redis.
     #[error("the computation of a cached value asks for the same key")]
     Recursive,
-    /// Redis did not answer in time. The operation may be carried out all the same.
+    /// Redis did not respond in time. The operation may still be executed.
     #[error("Redis did not answer within {limit:?}")]
     TimedOut {
-        /// [`CacheSettings::operation_limit`](super::CacheSettings::operation_limit)
+        /// The limit, [`CacheSettings::operation_limit`](super::CacheSettings::operation_limit).
         limit: Duration,
     },
-    /// Redis cannot be reached, or could not a moment ago and is not asked before
-    /// [`CacheSettings::retry_pause`](super::CacheSettings::retry_pause) has passed.
+    /// Redis cannot be reached, or could not be reached less than
+    /// [`CacheSettings::retry_pause`](super::CacheSettings::retry_pause) ago.
     #[error("Redis cannot be reached")]
     Unavailable {
-        /// What the connection said; `None` where Redis was not asked.
+        /// The connection error; `None` if nothing was sent to Redis.
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// Redis answered with an error, for instance because its memory is full.
+    /// Redis responded with an error, for instance because its memory is full.
     #[error("Redis refused a command: {message}")]
     Refused {
-        /// What it said.
+        /// The message.
         message: String,
     },
 }

@@ -1,6 +1,7 @@
-//! Computations that are under way in this process, so that a key is computed once for all who ask.
+//! The running computations of this process, so that a key is computed once for all concurrent calls.
 //!
-//! Whoever waits holds nothing that another needs: a call that is not polled any more holds the others up for a limited time.
+//! A waiting call holds nothing that another call needs. A call that is no longer polled delays the others for a limited
+//! time.
 
 use super::scripts::{Token, new_id};
 use crate::tenant::OrganizationId;
@@ -20,11 +21,11 @@ type Key = (OrganizationId, String);
 #[derive(Default)]
 pub(super) struct Flights {
     under_way: Mutex<HashMap<Key, Weak<Flight>>>,
-    /// Counts calls and computations, to tell which began first.
+    /// Counts calls and computations, to compare their start.
     clock: AtomicU64,
 }
 
-/// A value that is being computed. It is in the map for as long as a call holds it.
+/// A value that is being computed. It stays in the map as long as a call holds it.
 pub(super) struct Flight {
     key: Key,
     flights: Arc<Flights>,
@@ -34,50 +35,50 @@ pub(super) struct Flight {
 }
 
 struct Progress {
-    /// What the first computation that ended gave.
+    /// The result of the first computation that ended.
     outcome: Option<Arc<Outcome>>,
-    /// The calls that compute.
+    /// The number of computing calls.
     computing: usize,
-    /// When the first of them began to compute, or `u64::MAX`.
+    /// When the first of them started to compute, or `u64::MAX`.
     since: u64,
-    /// When a call that waits computes too; `None`: never.
+    /// When a waiting call starts to compute too; `None`: never.
     patience_ends: Option<Instant>,
 }
 
-/// What came of a computation.
+/// The result of a computation.
 pub(super) enum Outcome {
     /// The JSON.
     Value(Vec<u8>),
-    /// An `Arc<E>`, for all who wait.
+    /// An `Arc<E>`, for all waiting calls.
     Error(Arc<dyn Any + Send + Sync>),
 }
 
-/// What a call saw in Redis before it looks for a computation to join.
+/// What a call found in Redis before it looks for a computation to join.
 #[derive(Clone, Copy)]
 pub(super) enum Seen {
     /// No value, and perhaps the token of a computation.
     Missing(Option<Token>),
-    /// Redis did not answer.
+    /// Redis did not respond.
     Nothing,
 }
 
-/// What a call does that has joined.
+/// What a call does after it joined.
 pub(super) enum Part {
-    /// Compute, and tell the others.
+    /// Compute, and share the result.
     Compute(Turn),
-    /// Return this.
+    /// Return this result.
     Take(Arc<Outcome>),
 }
 
-/// A call that computes. Dropped before it has finished, another one computes.
+/// A computing call. If it is dropped before it finishes, another one computes.
 pub(super) struct Turn {
     flight: Arc<Flight>,
-    /// Whether no other call was computing when this one began.
+    /// Whether no other call was computing when this one started.
     pub(super) is_alone: bool,
 }
 
 impl Flights {
-    /// A point in time.
+    /// Returns a new point in time.
     pub(super) fn tick(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::Relaxed)
     }
@@ -111,7 +112,7 @@ impl Flights {
         flight
     }
 
-    /// Lets nobody else join the computation of a key.
+    /// Prevents further calls from joining the computation of a key.
     pub(super) fn detach(&self, organization: OrganizationId, key: &str) {
         self.lock().remove(&(organization, key.to_owned()));
     }
@@ -127,10 +128,10 @@ impl Flights {
 }
 
 impl Flight {
-    /// Waits for the outcome; or computes, if no call does, or if the ones that do have not ended for too long. One call
-    /// computes then and the others wait again, for its outcome or an earlier one.
+    /// Waits for the result, or computes if no call does or if the computing ones take too long. In that case one call
+    /// computes and the others wait again, for its result or an earlier one.
     ///
-    /// Before a call computes it may take `preparing`, in which it waits for another process.
+    /// Before a call computes, it may take the time `preparing`, in which it waits for another process.
     pub(super) async fn part(self: &Arc<Self>, wait_max: Duration, preparing: Duration) -> Part {
         let mut changes = self.progress.subscribe();
         loop {
@@ -153,7 +154,7 @@ impl Flight {
         }
     }
 
-    /// The right to compute, where there is no outcome and nobody who is still waited for.
+    /// The right to compute, if there is no result and no computing call is worth waiting for.
     fn turn(self: &Arc<Self>, patience: Duration) -> Option<Turn> {
         let (now, mut is_alone) = (Instant::now(), false);
         let mut may_compute = false;
@@ -173,9 +174,9 @@ impl Flight {
         may_compute.then(|| Turn { flight: Arc::clone(self), is_alone })
     }
 
-    /// Whether its value is as new as the call may expect: it is computed after the call began, or what makes values old, a
-    /// delete by whatever process, would have taken the token out of Redis. While Redis does not answer, a value that was
-    /// begun earlier is better than as many computations as calls.
+    /// Whether its value is new enough for the call: the computation started after the call, or the token is still in Redis
+    /// (a delete by any process would have removed it). While Redis does not respond, an earlier value is better than one
+    /// computation per call.
     fn may_be_joined(&self, began: u64, seen: Seen) -> bool {
         let progress = self.progress.borrow();
         progress.since > began
@@ -187,7 +188,7 @@ impl Flight {
 }
 
 impl Turn {
-    /// Notes that the computation begins, and waits for nothing before it.
+    /// Records that the computation starts.
     pub(super) fn computes(&self, wait_max: Duration) {
         self.flight.progress.send_modify(|progress| {
             progress.since = progress.since.min(self.flight.flights.tick());
@@ -195,7 +196,7 @@ impl Turn {
         });
     }
 
-    /// Tells the others, unless another call was quicker.
+    /// Shares the result, unless another call was faster.
     pub(super) fn finish(self, outcome: Outcome) -> Arc<Outcome> {
         let own = Arc::new(outcome);
         self.flight.progress.send_modify(|progress| {

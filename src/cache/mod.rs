@@ -1,7 +1,7 @@
-//! A cache per tenant, over Redis: a value of one tenant is never read, overwritten or flushed by another.
+//! A cache per tenant, stored in Redis: no tenant can read, overwrite or flush a value of another.
 //!
-//! [`TenantCaches`] is made once a process and database. [`TenantCaches::tenant`] takes a tenant that the library found, and gives its
-//! [`TenantCache`].
+//! Create one [`TenantCaches`] per process and database. [`TenantCaches::tenant`] takes a tenant that the library found, and
+//! returns its [`TenantCache`].
 //!
 //! ```no_run
 //! # async fn example(db: cgk::Db) -> Result<(), Box<dyn std::error::Error>> {
@@ -32,20 +32,23 @@
 //!
 //! # What is stored
 //!
-//! A value is its JSON, for at most its lifetime. The name of its Redis key is `<namespace>:<database>:{<organization>}:v:<key>`.
-//! The database stands there by its identity, what `select public.cgk_database_tag()` says: a copy of it has another one, and
-//! reads and removes nothing of the original. A server that was copied as a whole, from a base backup or a snapshot of its disk,
-//! has the same databases and needs another [`CacheSettings::namespace`]. The organization stands there by its
-//! id, 32 hexadecimal digits, and not by its slug: a tenant that is created again under a slug reads nothing of the
-//! old one, and no key text reaches another tenant's names. Beside it are `…:l:<key>`, while the value is computed, and one
-//! `…:e` a tenant, its epoch. A value counts only while it carries its tenant's epoch. Whatever makes Redis forget the epoch
-//! (a flush, an eviction, a restart) therefore hides values and brings none back. All names of a tenant are in one slot of a
-//! cluster.
+//! A value is stored as JSON, at most for its lifetime. The name of its Redis key is
+//! `<namespace>:<database>:{<organization>}:v:<key>`.
 //!
-//! # What is not promised
+//! - `<database>` is the identity of the database, the result of `select public.cgk_database_tag()`. A copy of the database
+//!   has another identity, so it neither reads nor removes values of the original. A server that was copied as a whole, from
+//!   a base backup or a snapshot of its disk, has the same identities and needs another [`CacheSettings::namespace`].
+//! - `<organization>` is the id of the organization, 32 hexadecimal digits, and not the slug: a tenant that is created again
+//!   with the same slug reads no values of the old one. No key text can produce a name of another tenant.
 //!
-//! A copy of Redis that lags behind, and is made the primary server, may have forgotten a flush or a delete: a value is then
-//! old for the rest of its lifetime. The same holds for a delete that ended with an error.
+//! There are two more kinds of names: `…:l:<key>`, while a value is computed, and one `…:e` per tenant, its epoch. A value
+//! is valid only if it contains the current epoch of its tenant. So if Redis loses the epoch (a flush, an eviction, a
+//! restart), values become invalid and no old value becomes valid again. All names of a tenant are in one slot of a cluster.
+//!
+//! # Limits
+//!
+//! If a Redis replica that lags behind becomes the primary server, it may have lost a flush or a delete. A value is then
+//! outdated for the rest of its lifetime. The same applies to a delete that ended with an error.
 
 mod compute;
 mod connection;
@@ -93,10 +96,10 @@ impl fmt::Debug for TenantCaches {
 }
 
 impl TenantCaches {
-    /// The caches of this database's tenants in the Redis at this URL: `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or
-    /// `unix:///path/to/socket`. Nothing is connected before the first operation.
+    /// Creates the caches of this database's tenants in the Redis at this URL: `redis://[user:password@]host[:port][/db]`,
+    /// `rediss://…` for TLS, or `unix:///path/to/socket`. The connection is opened by the first operation.
     ///
-    /// With `rediss`, where the process has no default of rustls for its cryptography, ring is made the default.
+    /// With `rediss`, if the process has no default crypto provider of rustls, this call makes ring the default.
     ///
     /// # Errors
     ///
@@ -108,17 +111,16 @@ impl TenantCaches {
         Ok(Self { inner: Arc::new(Inner { connection, database, settings, flights: Arc::default() }) })
     }
 
-    /// The cache of a tenant that the library found in the database of [`TenantCaches::new`]: in the registry, or behind a
-    /// credential.
+    /// Returns the cache of a tenant that the library found in the database of [`TenantCaches::new`]: in the registry, or by
+    /// a credential.
     pub fn tenant(&self, tenant: &impl VerifiedTenant) -> TenantCache {
         TenantCache { inner: Arc::clone(&self.inner), organization: tenant.verified_id() }
     }
 }
 
-/// A tenant that the library found and that nobody else can make: [`Tenant`], and with the feature `platform` a
-/// `TenantIdentity`.
+/// A tenant that only the library can create: [`Tenant`], and with the feature `platform` a `TenantIdentity`.
 pub trait VerifiedTenant: sealed::Sealed {
-    /// The organization's id.
+    /// Returns the organization's id.
     fn verified_id(&self) -> OrganizationId;
 }
 
@@ -144,8 +146,8 @@ impl VerifiedTenant for crate::auth::TenantIdentity {
 
 /// The cache of one tenant; from [`TenantCaches::tenant`]. Cheap to clone.
 ///
-/// A key is a text of 1 to 512 bytes, any characters. A lifetime is at least a millisecond and at most 30 days. Each operation
-/// waits for Redis no longer than [`CacheSettings::operation_limit`]; one that ended by it may be carried out all the same.
+/// A key is a text of 1 to 512 bytes with any characters. A lifetime is at least a millisecond and at most 30 days. Each
+/// operation waits for Redis at most [`CacheSettings::operation_limit`]; an operation that timed out may still be executed.
 #[derive(Clone)]
 pub struct TenantCache {
     inner: Arc<Inner>,
@@ -159,16 +161,16 @@ impl fmt::Debug for TenantCache {
 }
 
 impl TenantCache {
-    /// The value of a key; `None` where there is none, or one that is no `T`.
+    /// Returns the value of a key; `None` if there is none, or if it is not a `T`.
     ///
     /// # Errors
     ///
     /// `Invalid`: the key. With [`OnFailure::Error`] also `TimedOut`, `Unavailable` and `Refused`; with
-    /// [`OnFailure::Compute`] these are `None`.
+    /// [`OnFailure::Compute`] the result is `None` instead.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         match scripts::look(&self.inner.connection, &self.names(key)?).await {
             Ok(Look::Value(json)) => Ok(decode(&json)),
@@ -180,16 +182,16 @@ impl TenantCache {
         }
     }
 
-    /// Sets the value of a key for so long. A computation of the same key that is under way stores nothing afterwards.
+    /// Sets the value of a key for a lifetime. A running computation of the same key stores nothing afterwards.
     ///
     /// # Errors
     ///
-    /// `Invalid`: the key or the lifetime. `Encode`, `TooLarge`: the value. `TimedOut`, `Unavailable`, `Refused`, whatever
-    /// [`OnFailure`] says: an older value may still be there.
+    /// `Invalid`: the key or the lifetime. `Encode`, `TooLarge`: the value. `TimedOut`, `Unavailable`, `Refused`, with every
+    /// [`OnFailure`]: an older value may still be there.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the value may be set or not.
+    /// If the future is dropped, the value may or may not be set.
     pub async fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T, lifetime: Duration) -> Result<()> {
         let (names, lifetime) = (self.names(key)?, settings::lifetime_ms(lifetime)?);
         let json = self.encode(value)?;
@@ -198,32 +200,31 @@ impl TenantCache {
         outcome
     }
 
-    /// Removes the value of a key. A computation of the same key that is under way stores nothing afterwards.
+    /// Removes the value of a key. A running computation of the same key stores nothing afterwards.
     ///
     /// # Errors
     ///
-    /// `Invalid`: the key. `TimedOut`, `Unavailable`, `Refused`, whatever [`OnFailure`] says: the value may still be there.
+    /// `Invalid`: the key. `TimedOut`, `Unavailable`, `Refused`, with every [`OnFailure`]: the value may still be there.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the value may be removed or not.
+    /// If the future is dropped, the value may or may not be removed.
     pub async fn delete(&self, key: &str) -> Result<()> {
         let outcome = scripts::delete(&self.inner.connection, &self.names(key)?).await;
         self.inner.flights.detach(self.organization, key);
         outcome
     }
 
-    /// Removes all values of this tenant and of no other, by one command whose time does not grow with their number: it
-    /// removes the tenant's epoch. The memory of the values is freed as their lifetimes end. Computations that are under way
-    /// store nothing afterwards.
+    /// Removes all values of this tenant and of no other, with one command in constant time: it removes the tenant's epoch.
+    /// The memory of the values is freed when their lifetimes end. Running computations store nothing afterwards.
     ///
     /// # Errors
     ///
-    /// `TimedOut`, `Unavailable`, `Refused`, whatever [`OnFailure`] says: the values may still be there.
+    /// `TimedOut`, `Unavailable`, `Refused`, with every [`OnFailure`]: the values may still be there.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, all values are removed or none.
+    /// If the future is dropped, either all values are removed or none.
     pub async fn flush(&self) -> Result<()> {
         let epoch = names::epoch(&self.inner.settings.namespace, &self.inner.database, self.organization);
         let outcome = scripts::flush(&self.inner.connection, &epoch).await;
@@ -245,7 +246,7 @@ impl TenantCache {
     }
 }
 
-/// A value, unless the bytes are of another type: then it is computed again.
+/// Decodes a value; `None` if the bytes are of another type, and then it is computed again.
 fn decode<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
     serde_json::from_slice(json).inspect_err(|_| tracing::debug!("a cached value is of another type")).ok()
 }

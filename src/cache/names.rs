@@ -1,13 +1,13 @@
 //! The names of a tenant's keys in Redis.
 //!
-//! `<namespace>:<database>:{<organization>}:` is the same for all keys of a tenant and for no key of another: the namespace has
-//! no colon, the database is its tag, ten digits, and the organization has 32 digits, always. What follows cannot change that,
-//! whatever the text. The braces, the first in the name, let a cluster put all keys of a tenant into one slot.
+//! `<namespace>:<database>:{<organization>}:` is the same for all keys of a tenant and differs between tenants: the
+//! namespace has no colon, the database is its tag of ten digits, and the organization always has 32 digits. The text after
+//! this prefix cannot change it. The braces, the first in the name, make a cluster put all keys of a tenant into one slot.
 
 use super::{CacheError, Result};
 use crate::{ident::DatabaseTag, tenant::OrganizationId};
 
-/// The longest key of a user, in bytes.
+/// The maximum length of a user's key, in bytes.
 const KEY_BYTES_MAX: usize = 512;
 
 /// The names for one key of a tenant.
@@ -47,7 +47,7 @@ mod tests {
     use proptest::prelude::*;
     use uuid::Uuid;
 
-    /// Texts that try to be more than a key.
+    /// Texts that try to change the name.
     fn key() -> impl Strategy<Value = String> {
         let part = prop_oneof![
             Just(":".to_owned()),

@@ -1,6 +1,6 @@
-//! What is asked of Redis: each operation is one command, which Redis carries out as a whole.
+//! The Redis commands: each operation is one command, which Redis executes atomically.
 //!
-//! A value and a lease begin with the 16 bytes of the epoch that they belong to. All names that a script touches are its keys.
+//! A value and a lease start with the 16 bytes of their epoch. A script accesses only the names in its key list.
 
 use super::{Result, connection::Connection, names::Names, settings::EPOCH_LIFETIME};
 use redis::Cmd;
@@ -9,24 +9,24 @@ use std::sync::Arc;
 /// Bytes of an epoch and of a token.
 const ID_BYTES: usize = 16;
 
-/// The right to compute a value and to store it, and what it belongs to.
+/// Identifies the right to compute a value and to store it.
 pub(super) type Token = [u8; ID_BYTES];
 
-/// What Redis has for a key.
+/// What Redis contains for a key.
 pub(super) enum Look {
     /// The JSON.
     Value(Vec<u8>),
-    /// No value; a computation is under way if there is a token.
+    /// No value; if there is a token, a computation is running.
     Missing { token: Option<Token> },
 }
 
-/// The outcome of asking for the right to compute.
+/// The result of a request for the right to compute.
 pub(super) enum Taken {
-    /// It is had: epoch and token.
+    /// The request was granted: epoch and token.
     Lease(Vec<u8>),
-    /// There is a value by now.
+    /// A value exists now.
     Value(Vec<u8>),
-    /// Another process has it.
+    /// Another process has the right.
     Held,
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn flush(connection: &Arc<Connection>, epoch: &str) -> Result<(
     connection.run(cmd).await
 }
 
-/// Asks for the right to compute; `over` says that a value that is there does not count.
+/// Requests the right to compute; `over` says that an existing value does not count.
 pub(super) async fn take(
     connection: &Arc<Connection>,
     names: &Names,
@@ -110,7 +110,7 @@ pub(super) async fn take(
     })
 }
 
-/// Stores what was computed, unless the lease was lost meanwhile: by its time, or because the key was set, deleted or flushed.
+/// Stores the computed value, unless the lease was lost: it expired, or the key was set, deleted or flushed.
 pub(super) async fn store(
     connection: &Arc<Connection>,
     names: &Names,
@@ -123,7 +123,7 @@ pub(super) async fn store(
     connection.run(cmd).await
 }
 
-/// Gives a lease back.
+/// Releases a lease.
 pub(super) async fn release(connection: &Arc<Connection>, name: &str, lease: &[u8]) -> Result<()> {
     let mut cmd = redis::cmd("EVAL");
     cmd.arg(RELEASE).arg(1).arg(name).arg(lease);

@@ -1,43 +1,43 @@
-//! How a cache behaves.
+//! The settings of a cache.
 
 use super::{CacheError, Result};
 use std::time::Duration;
 
-/// The longest lifetime of a value.
+/// The maximum lifetime of a value.
 const LIFETIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long Redis keeps the epoch of a tenant that sets nothing: longer than any value.
+/// How long Redis keeps the epoch of a tenant that sets no values: longer than any value.
 pub(super) const EPOCH_LIFETIME: Duration = Duration::from_secs(60 * 24 * 3600);
 
-/// How a cache behaves.
+/// The settings of a cache.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CacheSettings {
-    /// What the names of all keys in Redis start with: `^[a-z][a-z0-9_-]{0,31}$`. `cgk` unless set. The identity of the
-    /// database follows, so copies of a database that `cgk setup:database --new-identity` has told apart need none of their own;
-    /// a server that was copied as a whole, from a base backup or a snapshot of its disk, does.
+    /// The prefix of all key names in Redis: `^[a-z][a-z0-9_-]{0,31}$`. Default: `cgk`. The identity of the database follows
+    /// it. Database copies that got a new identity with `cgk setup:database --new-identity` do not need another namespace. A
+    /// server that was copied as a whole, from a base backup or a snapshot of its disk, does.
     pub namespace: String,
-    /// What happens where Redis does not answer. [`OnFailure::Compute`] unless set.
+    /// What happens if Redis does not respond. Default: [`OnFailure::Compute`].
     pub on_failure: OnFailure,
-    /// How long one operation waits for Redis, with the time to connect. 250 ms unless set.
+    /// How long one operation waits for Redis, including the time to connect. Default: 250 ms.
     pub operation_limit: Duration,
-    /// After a connection failed or an operation timed out, Redis is not asked for so long. 500 ms unless set.
+    /// How long Redis is not used after a failed connection or a timeout. Default: 500 ms.
     pub retry_pause: Duration,
-    /// How long others wait with their own computation for one that is under way, if its process does not say how it ended:
-    /// the time after which a process that was killed is forgotten. 10 s unless set.
+    /// How long other processes wait for a running computation whose process does not report a result. After this time, a
+    /// killed process no longer blocks the key. Default: 10 s.
     pub lease: Duration,
-    /// How long a computation is waited for. After that one of the calls that wait computes too, and after the same time
-    /// another one; beside a computation of another process it stores nothing. 2 s unless set.
+    /// How long a call waits for a computation. After that, one of the waiting calls computes too, and after the same time
+    /// another one. A value computed beside another process is not stored. Default: 2 s.
     pub wait_max: Duration,
-    /// The largest value, in bytes of JSON. 1 MiB unless set.
+    /// The maximum size of a value, in bytes of JSON. Default: 1 MiB.
     pub value_bytes_max: usize,
 }
 
-/// What [`TenantCache::get`](super::TenantCache::get) and [`TenantCache::get_or_compute`](super::TenantCache::get_or_compute)
-/// do where Redis does not answer.
+/// What [`TenantCache::get`](super::TenantCache::get) and
+/// [`TenantCache::get_or_compute`](super::TenantCache::get_or_compute) do if Redis does not respond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// As if there were no value: it is computed, and not stored.
+    /// The value counts as missing: it is computed, and not stored.
     Compute,
     /// The error is returned, and nothing is computed.
     Error,

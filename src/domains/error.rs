@@ -1,4 +1,4 @@
-//! Why an operation on custom domains failed.
+//! The errors of custom domains.
 
 use super::{DomainName, InvalidDomain};
 use crate::error::Error;
@@ -7,35 +7,35 @@ use http::StatusCode;
 /// The result of this module's functions.
 pub type Result<T, E = DomainError> = std::result::Result<T, E>;
 
-/// Why an operation on custom domains failed. Its text may be sent to the client.
+/// Why an operation on custom domains failed. The text may be sent to the client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DomainError {
-    /// The text is no domain.
+    /// The text is not a domain name.
     #[error(transparent)]
     Invalid(#[from] InvalidDomain),
-    /// Another organization has the domain verified.
+    /// Another organization has verified the domain.
     #[error("the domain {name} belongs to another organization")]
     Taken {
         /// The domain.
         name: DomainName,
     },
-    /// The organization has as many domains as it may have.
+    /// The organization has the maximum number of domains.
     #[error("the organization has too many domains")]
     TooMany,
-    /// There is no such organization, or it has no such domain.
+    /// The organization does not exist, or it has no such domain.
     #[error("there is no such {what}")]
     NotFound {
-        /// What was looked for.
+        /// The kind of object.
         what: &'static str,
     },
-    /// The table is missing: `cgk migrate` has not applied `012_organization_domains`, or the set is one of your own.
+    /// The table is missing: `cgk migrate` has not applied `012_organization_domains`, or the migrations are your own.
     #[error("custom domains need the bundled shared tables")]
     TablesMissing {
-        /// What the server said is missing.
+        /// The server's error, which names what is missing.
         source: Error,
     },
-    /// The database could not be asked, or did not do it.
+    /// The database query failed.
     #[error("the database could not be asked")]
     Database(#[source] Error),
 }
@@ -50,7 +50,7 @@ impl From<Error> for DomainError {
 }
 
 impl DomainError {
-    /// The HTTP status to answer with.
+    /// Returns the HTTP status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) | Self::TooMany => StatusCode::UNPROCESSABLE_ENTITY,

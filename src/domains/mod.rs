@@ -1,12 +1,13 @@
 //! The custom domains of organizations, in the table `organization_domains` of the shared schema.
 //!
-//! A domain is claimed, then verified, and counts from then on: [`TenantRules::verified_domains`] lets
-//! [`tenant_from_request`] find the tenant of a host in the table, through the [`Resolver`], which forgets a domain as soon as
-//! it is verified, removed or given to another organization.
+//! A domain is first claimed and then verified; only a verified domain is used. [`TenantRules::verified_domains`] makes
+//! [`tenant_from_request`] look up hosts in the table, through the [`Resolver`]. The resolver's cached answer is removed as
+//! soon as a domain is verified, removed or moved to another organization.
 //!
-//! Any number of organizations may claim a domain, so that a claim keeps nobody out. One of them can have it verified. cgk asks no
-//! name server: whoever calls [`Domains::verify`] has seen that the owner of the domain has published the
-//! [`verification_token`](Domain::verification_token) of this claim, for instance as the TXT record of `_cgk.<domain>`.
+//! Any number of organizations may claim a domain, so a claim cannot block another organization. Only one of them can have
+//! it verified. cgk sends no DNS queries: before you call [`Domains::verify`], check that the owner of the domain has
+//! published the [`verification_token`](Domain::verification_token) of this claim, for instance as the TXT record of
+//! `_cgk.<domain>`.
 //!
 //! ```no_run
 //! use cgk::domains::{DomainError, DomainName, Domains};
@@ -43,7 +44,7 @@ use crate::{
 use std::time::SystemTime;
 use tokio_postgres::{Row, error::SqlState};
 
-/// How many domains an organization may have, claimed and verified.
+/// The maximum number of domains of an organization, claimed and verified.
 const DOMAINS_MAX: i64 = 1000;
 
 /// A domain of an organization.
@@ -54,9 +55,9 @@ pub struct Domain {
     pub organization_id: OrganizationId,
     /// The domain.
     pub name: DomainName,
-    /// What the owner of the domain publishes to prove that this organization may have it.
+    /// The token that the owner of the domain publishes to prove that this organization may use it.
     pub verification_token: String,
-    /// When it was verified; `None`: it does not count yet.
+    /// When it was verified; `None`: it is not verified yet.
     pub verified_at: Option<SystemTime>,
     /// When it was claimed.
     pub created_at: SystemTime,
@@ -91,13 +92,13 @@ const OWNER: &str = "select o.id, o.slug::pg_catalog.text, o.status::pg_catalog.
     where d.domain = $1 and d.verified_at is not null";
 
 impl Domains {
-    /// The domains of this database.
+    /// Creates the operations for this database.
     pub fn new<E>(db: &Db<E>) -> Self {
         Self { db: db.errors() }
     }
 
-    /// Claims a domain. It counts when it is [verified](Self::verify). Where the organization has it already, it is returned as
-    /// it is, with the same token.
+    /// Claims a domain. It is used after it is [verified](Self::verify). If the organization already has the domain, it is
+    /// returned unchanged, with the same token.
     ///
     /// # Locks
     ///
@@ -105,11 +106,11 @@ impl Domains {
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no such organization. `TooMany`: it has a thousand domains. `TablesMissing`; `Database`.
+    /// `NotFound`: the organization does not exist. `TooMany`: it has a thousand domains. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been claimed or not.
+    /// If the future is dropped, the domain may or may not be claimed.
     pub async fn add(&self, organization: OrganizationId, name: &DomainName) -> Result<Domain> {
         let token = hex(&rand::random::<[u8; 16]>());
         let platform = self.db.platform();
@@ -125,7 +126,7 @@ impl Domains {
         }
     }
 
-    /// The domains of an organization, by name.
+    /// Returns the domains of an organization, ordered by name.
     ///
     /// # Errors
     ///
@@ -133,24 +134,26 @@ impl Domains {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn list(&self, organization: OrganizationId) -> Result<Vec<Domain>> {
         self.db.platform().query(LIST, &[&organization.0]).await?.iter().map(read).collect()
     }
 
-    /// Lets a claimed domain count. The caller has seen that the domain is the organization's: cgk does not look.
+    /// Marks a claimed domain as verified. The caller must check that the organization owns the domain: cgk does not check
+    /// it.
     ///
     /// # Locks
     ///
-    /// The domain, against others who verify it, for one statement.
+    /// The domain, against concurrent verification, for one statement.
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization has not claimed it. `Taken`: another organization has it verified. `TablesMissing`; `Database`.
+    /// `NotFound`: the organization has not claimed it. `Taken`: another organization has verified it. `TablesMissing`;
+    /// `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been verified or not.
+    /// If the future is dropped, the domain may or may not be verified.
     pub async fn verify(&self, organization: OrganizationId, name: &DomainName) -> Result<Domain> {
         match self.db.platform().query_opt(VERIFY, &[&organization.0, &name.as_str()]).await {
             Ok(Some(row)) => read(&row),
@@ -162,7 +165,7 @@ impl Domains {
         }
     }
 
-    /// Takes a domain from an organization, verified or not.
+    /// Removes a domain from an organization, verified or not.
     ///
     /// # Locks
     ///
@@ -170,11 +173,11 @@ impl Domains {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization does not have it, whether or not another one does. `TablesMissing`; `Database`.
+    /// `NotFound`: the organization does not have it, even if another one does. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been removed or not.
+    /// If the future is dropped, the domain may or may not be removed.
     pub async fn remove(&self, organization: OrganizationId, name: &DomainName) -> Result<()> {
         match self.db.platform().execute(REMOVE, &[&organization.0, &name.as_str()]).await? {
             0 => Err(DomainError::NotFound { what: "domain" }),
@@ -182,7 +185,7 @@ impl Domains {
         }
     }
 
-    /// The organization that has this domain verified, with its slug and status.
+    /// The organization that has verified this domain, with its slug and status.
     pub(crate) async fn owner(&self, name: &DomainName) -> Result<Option<(OrganizationId, TenantSlug, TenantStatus)>> {
         let Some(row) = self.db.platform().query_opt(OWNER, &[&name.as_str()]).await? else { return Ok(None) };
         let slug: &str = row.get(1);

@@ -1,10 +1,10 @@
-//! A domain in its one form, the one that hosts of requests are brought into.
+//! A domain in the normal form, the same as for the hosts of requests.
 
 use crate::host::HostName;
 use std::{fmt, str::FromStr};
 
-/// A domain of two labels or more: lower case, no port, no dot at the end, ASCII. An internationalized one is given in its ASCII
-/// form, `xn--…`.
+/// A domain of two labels or more: lower case, no port, no dot at the end, ASCII. Write an internationalized name in its
+/// ASCII form, `xn--…`.
 ///
 /// ```
 /// use cgk::domains::DomainName;
@@ -17,18 +17,18 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DomainName(HostName);
 
-/// A text that is no domain.
+/// The text is not a domain name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a domain: {why}")]
 pub struct InvalidDomain {
-    /// What was given, cut off after 80 characters.
+    /// The given text, cut after 80 characters.
     pub text: String,
-    /// Why not.
+    /// What is wrong with it.
     pub why: &'static str,
 }
 
 impl DomainName {
-    /// The domain.
+    /// Returns the domain.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }

@@ -1,4 +1,4 @@
-//! Why a tenant cannot be asked for.
+//! The errors of requests for tenants.
 
 use crate::{error::Error, slug::TenantSlug};
 use http::StatusCode;
@@ -6,34 +6,34 @@ use http::StatusCode;
 /// The result of this module's functions.
 pub type Result<T, E = ProvisioningError> = std::result::Result<T, E>;
 
-/// Why a tenant cannot be asked for, or its request not be found. Its text may be sent to the client.
+/// Why a tenant cannot be requested, or its request cannot be found. The text may be sent to the client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProvisioningError {
-    /// There is a tenant of this slug, or a schema that an earlier one has left. The transaction goes on.
+    /// A tenant with this slug exists, or a schema that an earlier one left behind. The transaction can continue.
     #[error("the name {slug} is taken")]
     SlugTaken {
         /// The slug.
         slug: TenantSlug,
     },
-    /// What was given cannot be stored; the database was not asked.
+    /// The value cannot be stored; no query was sent.
     #[error("{what} cannot be used: {why}")]
     Invalid {
-        /// What.
+        /// The value.
         what: &'static str,
-        /// Why.
+        /// What is wrong with it.
         why: &'static str,
     },
-    /// There is no such request.
+    /// The request does not exist.
     #[error("there is no such request")]
     NotFound,
-    /// The table or its types are missing: `cgk migrate` has not applied `011_provisioning`, or the set is one of your own.
+    /// The table or its types are missing: `cgk migrate` has not applied `011_provisioning`, or the migrations are your own.
     #[error("the provisioning queue needs the bundled shared tables")]
     TablesMissing {
-        /// What the server said is missing.
+        /// The server's error, which names what is missing.
         source: Error,
     },
-    /// The database could not be asked, or did not do it.
+    /// The database query failed.
     #[error("the database could not be asked")]
     Database(#[source] Error),
 }
@@ -48,7 +48,7 @@ impl From<Error> for ProvisioningError {
 }
 
 impl ProvisioningError {
-    /// The HTTP status to answer with.
+    /// Returns the HTTP status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::SlugTaken { .. } => StatusCode::CONFLICT,

@@ -1,8 +1,8 @@
-//! Tenants that a service asks for, and that another process creates.
+//! Tenants that a service requests and another process creates.
 //!
-//! To create a tenant takes rights that a service should not have: to create schemas and roles. So the service writes a request
-//! into the table `provisioning_requests` of the shared schema, in one transaction with the organization, whose status is
-//! `onboarding`. A process with the operator's URL serves the queue: `cgk provision --watch`, or [`serve()`].
+//! Creating a tenant requires rights that a service should not have: to create schemas and roles. So the service writes a
+//! request into the table `provisioning_requests` of the shared schema, in one transaction with the organization, whose
+//! status is `onboarding`. A process with the operator's URL processes the queue: `cgk provision --watch`, or [`serve()`].
 //!
 //! ```text
 //! service                                 operator
@@ -34,7 +34,7 @@
 //! ```
 //!
 //! The login of the service needs rights on the shared tables (`cgk setup:database --app-role NAME --app-tables all`), and
-//! nothing else. Tenants' roles have no right on the queue.
+//! no others. The roles of tenants have no rights on the queue.
 
 mod error;
 mod request;
@@ -56,7 +56,7 @@ use waiting::Waiting;
 /// The channel of migration 011: `<status> <id of the request>`.
 const CHANNEL: &str = "cgk_provisioning";
 
-/// The identity of a request for a tenant, a row of `public.provisioning_requests`.
+/// The id of a request for a tenant, a row of `public.provisioning_requests`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProvisioningId(pub Uuid);
 
@@ -74,22 +74,22 @@ impl FromStr for ProvisioningId {
     }
 }
 
-/// Where a request stands.
+/// The status of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProvisioningStatus {
-    /// It waits for an attempt, or one is under way.
+    /// It waits for an attempt, or an attempt is running.
     Pending,
     /// The tenant is created.
     Done,
-    /// The last attempt failed and there is no further one, until [`Provisioning::retry`] asks for it.
+    /// The last attempt failed, and no other follows until [`Provisioning::retry`] is called.
     Failed,
     /// A status that this version does not know.
     Other(String),
 }
 
 impl ProvisioningStatus {
-    /// The value in the database.
+    /// Returns the value in the database.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Pending => "pending",
@@ -123,25 +123,25 @@ impl fmt::Display for ProvisioningStatus {
 pub struct ProvisioningRequest {
     /// The request.
     pub id: ProvisioningId,
-    /// The organization that was written with it.
+    /// The organization that was created with the request.
     pub organization_id: OrganizationId,
     /// The organization's slug, as the registry has it.
     pub slug: String,
-    /// Where it stands.
+    /// The status of the request.
     pub status: ProvisioningStatus,
     /// How many attempts were started.
     pub attempts: u32,
     /// No attempt is made before this time.
     pub attempt_at: SystemTime,
-    /// What the last attempt failed with.
+    /// The error of the last attempt.
     pub failure: Option<ProvisioningFailure>,
-    /// When it was done or failed.
+    /// When it was done or finally failed.
     pub finished_at: Option<SystemTime>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: SystemTime,
 }
 
-/// What an attempt failed with. For the operator and the log: it names roles, schemas and files.
+/// The error of an attempt, for the operator and the log: it names roles, schemas and files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProvisioningFailure {
@@ -151,9 +151,9 @@ pub struct ProvisioningFailure {
     pub message: String,
 }
 
-/// Looks at requests, waits for them, and asks for another attempt. Cheap to clone.
+/// Reads requests, waits for them, and requests another attempt. Cheap to clone.
 ///
-/// Make one for the whole service: all calls of [`wait`](Self::wait) share one connection that listens.
+/// Create one for the whole service: all calls of [`wait`](Self::wait) share one connection that listens.
 #[derive(Clone, Debug)]
 pub struct Provisioning {
     db: Db<ProvisioningError>,
@@ -181,40 +181,40 @@ const RETRY: &str = "update public.provisioning_requests
     where id = $1 and status in ('failed', 'pending')";
 
 impl Provisioning {
-    /// The requests of this database.
+    /// Creates the operations for this database.
     pub fn new<E>(db: &Db<E>) -> Self {
         Self { db: db.errors(), waiting: Arc::new(Waiting::default()) }
     }
 
-    /// A request.
+    /// Returns a request.
     ///
     /// # Errors
     ///
-    /// `NotFound`, also once the organization is deleted; `TablesMissing`; `Database`.
+    /// `NotFound`, also after the organization is deleted; `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn find(&self, id: ProvisioningId) -> Result<ProvisioningRequest> {
         let row = self.db.platform().query_opt(FIND, &[&id.0]).await?;
         row.as_ref().map(read).ok_or(ProvisioningError::NotFound)
     }
 
-    /// The request of a tenant, by its slug.
+    /// Returns the request of a tenant, by its slug.
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no such tenant, or it was created without a request. `TablesMissing`; `Database`.
+    /// `NotFound`: the tenant does not exist, or it was created without a request. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn of_tenant(&self, slug: &TenantSlug) -> Result<ProvisioningRequest> {
         let row = self.db.platform().query_opt(OF_TENANT, &[&slug.as_str()]).await?;
         row.as_ref().map(read).ok_or(ProvisioningError::NotFound)
     }
 
-    /// The newest thousand requests that are pending or failed.
+    /// Returns the newest thousand requests that are pending or failed.
     ///
     /// # Errors
     ///
@@ -222,12 +222,12 @@ impl Provisioning {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn unfinished(&self) -> Result<Vec<ProvisioningRequest>> {
         self.list(false).await
     }
 
-    /// The newest thousand requests, those included that are done.
+    /// Returns the newest thousand requests, including those that are done.
     ///
     /// # Errors
     ///
@@ -235,7 +235,7 @@ impl Provisioning {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn all(&self) -> Result<Vec<ProvisioningRequest>> {
         self.list(true).await
     }
@@ -244,19 +244,20 @@ impl Provisioning {
         Ok(self.db.platform().query(LIST, &[&done_too]).await?.iter().map(read).collect())
     }
 
-    /// Makes a failed request pending again, with all its attempts, and lets one that waits for its next attempt be tried now.
+    /// Makes a failed request pending again, with all its attempts. If the request waits for its next attempt, it becomes
+    /// due now.
     ///
     /// # Locks
     ///
-    /// The request's row, for one statement. It waits while an attempt is under way, at most the lock timeout.
+    /// The request's row, for one statement. The call waits for a running attempt, at most for the lock timeout.
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no such request, or it is done. `TablesMissing`; `Database`.
+    /// `NotFound`: the request does not exist, or it is done. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been made pending or not.
+    /// If the future is dropped, the request may or may not be made pending.
     pub async fn retry(&self, id: ProvisioningId) -> Result<()> {
         match self.db.platform().execute(RETRY, &[&id.0]).await? {
             0 => Err(ProvisioningError::NotFound),

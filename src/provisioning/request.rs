@@ -1,12 +1,12 @@
-//! Asks for a tenant, in a transaction of the caller's.
+//! Requests a tenant, in the caller's transaction.
 
 use super::{ProvisioningError, ProvisioningId, Result};
 use crate::{slug::TenantSlug, tenancy::PlatformTx, tenant::OrganizationId};
 
-/// The longest name of an organization, in characters.
+/// The maximum length of an organization's name, in characters.
 const NAME_CHARS_MAX: usize = 200;
 
-/// An organization to be made, with its tenant.
+/// An organization to create, with its tenant.
 #[derive(Clone, Debug)]
 pub struct NewOrganization {
     slug: TenantSlug,
@@ -15,25 +15,25 @@ pub struct NewOrganization {
 }
 
 impl NewOrganization {
-    /// One whose name is its slug.
+    /// Creates an organization whose name is its slug.
     pub fn new(slug: TenantSlug) -> Self {
         Self { name: slug.as_str().to_owned(), slug, settings: serde_json::Value::Object(Default::default()) }
     }
 
-    /// With a name for people: 1 to 200 characters that are not all blank.
+    /// Sets the display name: 1 to 200 characters, not only blanks.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// With settings, a JSON object.
+    /// Sets the settings, a JSON object.
     pub fn settings(mut self, settings: serde_json::Value) -> Self {
         self.settings = settings;
         self
     }
 }
 
-/// What was written by [`request`].
+/// The result of [`request`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Requested {
@@ -43,7 +43,7 @@ pub struct Requested {
     pub organization_id: OrganizationId,
 }
 
-/// A schema that an earlier tenant has left keeps its name from being given away.
+/// A schema that an earlier tenant left behind blocks its name.
 const INSERT_ORGANIZATION: &str = "insert into public.organizations (slug, name, settings, status)
     select $1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.jsonb, 'onboarding'::public.organization_status
      where not exists (select from pg_catalog.pg_namespace n
@@ -52,21 +52,21 @@ const INSERT_ORGANIZATION: &str = "insert into public.organizations (slug, name,
 
 const INSERT_REQUEST: &str = "insert into public.provisioning_requests (organization_id) values ($1) returning id";
 
-/// Writes an organization, `onboarding`, and the request for its tenant. Both count when the caller's transaction commits; the
-/// servers of the queue are notified then.
+/// Writes an organization with the status `onboarding`, and the request for its tenant. Both exist when the caller's
+/// transaction commits; the servers of the queue are notified at that moment.
 ///
 /// # Locks
 ///
-/// The slug, against others who ask for it, to the end of the transaction; who asks second waits for the first.
+/// The slug, against concurrent requests for it, until the end of the transaction; a second request waits for the first.
 ///
 /// # Errors
 ///
-/// `SlugTaken`: the transaction can go on, with another slug. `Invalid`: the name or the settings; the database was not asked.
-/// `TablesMissing`; `Database`: the transaction cannot commit any more.
+/// `SlugTaken`: the transaction can continue, with another slug. `Invalid`: the name or the settings; no query was sent.
+/// `TablesMissing`; `Database`: the transaction can no longer commit.
 ///
 /// # Cancel safety
 ///
-/// Dropped, it may have been written or not; end the transaction.
+/// If the future is dropped, the rows may or may not be written; end the transaction.
 pub async fn request(tx: &PlatformTx<'_>, new: &NewOrganization) -> Result<Requested> {
     let chars = new.name.chars().count();
     // The column's check counts blanks as btrim does: spaces only.

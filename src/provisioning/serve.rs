@@ -1,4 +1,4 @@
-//! Serves the queue: takes requests and creates their tenants, with the operator's rights.
+//! Processes the queue: takes requests and creates their tenants, with the operator's rights.
 
 mod claim;
 
@@ -17,26 +17,27 @@ use crate::{
 use claim::{Claim, Queue, Verdict};
 use std::time::{Duration, Instant};
 
-/// The pause after the connection was lost, and the longest one.
+/// The first and the longest pause before reconnecting after a lost connection.
 const RECONNECT_FIRST: Duration = Duration::from_millis(200);
 const RECONNECT_MAX: Duration = Duration::from_secs(30);
 
-/// How a queue is served.
+/// How a queue is processed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServeOptions {
-    /// How often a request is tried before it counts as failed. 10 unless set; with the pauses below some ten minutes.
+    /// How often a request is attempted before it counts as failed. Default: 10, which takes about ten minutes with the
+    /// pauses below.
     pub attempts_max: u32,
-    /// The pause after the first failed attempt; it doubles with each one. A second unless set. Each is made shorter or
-    /// longer by up to a half, at random.
+    /// The pause after the first failed attempt; it doubles with each attempt. Default: one second. Each pause is varied at
+    /// random by up to half of its length.
     pub pause_first: Duration,
-    /// The longest pause between two attempts. Five minutes unless set.
+    /// The longest pause between two attempts. Default: five minutes.
     pub pause_max: Duration,
-    /// How often the queue is looked at when no notice has come. Five seconds unless set.
+    /// How often the queue is read if no notification arrives. Default: five seconds.
     pub poll_interval: Duration,
-    /// How long one attempt may take. Ten minutes unless set.
+    /// How long one attempt may take. Default: ten minutes.
     pub attempt_time_max: Duration,
-    /// Ends the serving; see [`interrupt`](Self::interrupt).
+    /// Stops the processing; see [`interrupt`](Self::interrupt).
     pub interrupt: Interrupt,
 }
 
@@ -54,15 +55,15 @@ impl Default for ServeOptions {
 }
 
 impl ServeOptions {
-    /// With a handle that ends it: `stop` after the attempt under way, `cancel` at once. What is cancelled is rolled back, and
-    /// is tried again by the next server.
+    /// Sets a handle that stops the processing: `stop` after the running attempt, `cancel` immediately. A cancelled attempt
+    /// is rolled back, and the next server repeats it.
     pub fn interrupt(mut self, interrupt: &Interrupt) -> Self {
         self.interrupt = interrupt.clone();
         self
     }
 }
 
-/// An attempt that has ended.
+/// A finished attempt.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Attempt {
@@ -70,54 +71,54 @@ pub struct Attempt {
     pub id: ProvisioningId,
     /// The tenant's slug, as the registry has it.
     pub slug: String,
-    /// Which attempt of the request it was, from 1 on.
+    /// The number of the attempt of this request, counted from 1.
     pub number: u32,
     /// How long it took.
     pub elapsed: Duration,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: AttemptOutcome,
 }
 
-/// How an attempt ended.
+/// The outcome of an attempt.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AttemptOutcome {
-    /// The tenant is created, or was already.
+    /// The tenant is created, or already existed.
     Done(Box<Created>),
-    /// It failed, and is tried again.
+    /// It failed, and is repeated.
     Postponed {
-        /// Why.
+        /// The error.
         error: Error,
-        /// In how long, at the earliest.
+        /// The minimum time until the next attempt.
         pause: Duration,
     },
-    /// It failed, and is not tried again.
+    /// It failed, and is not repeated.
     Failed {
-        /// Why.
+        /// The error.
         error: Error,
     },
 }
 
-/// What was served.
+/// A summary of the processed requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServeReport {
     /// The requests that are done.
     pub done: usize,
-    /// The attempts that failed and are made again.
+    /// The attempts that failed and are repeated.
     pub postponed: usize,
     /// The requests that failed.
     pub failed: usize,
-    /// Whether it was ended by [`ServeOptions::interrupt`].
+    /// Whether [`ServeOptions::interrupt`] stopped it.
     pub interrupted: bool,
 }
 
-/// Serves the queue until it is interrupted: takes each request that is due and creates its tenant, exactly as
+/// Processes the queue until it is interrupted: takes each request that is due and creates its tenant, exactly as
 /// [`lifecycle::create`] does. `attempted` is called after each attempt.
 ///
-/// It wakes by NOTIFY, by the time of the next attempt, and every [`ServeOptions::poll_interval`] besides. When the connection is
-/// lost it connects again, for as long as it takes. Any number of servers may serve one queue: a request is locked by the one
-/// that works on it. If that one dies, its lock ends with its connection and another server makes the next attempt.
+/// It wakes up on NOTIFY, when the next attempt is due, and every [`ServeOptions::poll_interval`]. If the connection is
+/// lost, it reconnects, without a time limit. Any number of servers may process one queue: the server that works on a
+/// request locks it. If that server dies, the lock ends with its connection and another server makes the next attempt.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -132,20 +133,21 @@ pub struct ServeReport {
 ///
 /// # Locks
 ///
-/// The request's row, while it is worked on; those of [`lifecycle::create`].
+/// The request's row, during the attempt; those of [`lifecycle::create`].
 ///
 /// # Committed when
 ///
-/// The number of the attempt before it starts; the tenant as [`lifecycle::create`] says; then the outcome.
+/// The number of the attempt is committed before it starts, then the tenant as described for [`lifecycle::create`], then the
+/// outcome.
 ///
 /// # Errors
 ///
-/// At the start, as [`Operator::connect`] and [`Db::connect`]. Later: an error that is not about one request and not about
-/// the connection, such as a missing table or right on the queue.
+/// At the start, those of [`Operator::connect`] and [`Db::connect`]. Later, an error that concerns neither a single request
+/// nor the connection, such as a missing table or a missing right on the queue.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the attempt under way is rolled back or committed by the server; the next attempt finds out.
+/// If the future is dropped, the server rolls the running attempt back or commits it; the next attempt checks which.
 pub async fn serve(
     config: &Config,
     migrations: &Migrations,
@@ -187,11 +189,11 @@ pub async fn serve(
 ///
 /// # Locks
 ///
-/// As [`serve`].
+/// The locks of [`serve`].
 ///
 /// # Errors
 ///
-/// As [`serve`], and kind `Unavailable` when the connection is lost.
+/// The errors of [`serve`], and kind `Unavailable` if the connection is lost.
 ///
 /// # Cancel safety
 ///
@@ -214,7 +216,7 @@ fn is_of_the_connection(error: &Error) -> bool {
     error.kind() == ErrorKind::Unavailable
 }
 
-/// Whether no further attempt can help: something else has the tenant's name.
+/// Whether another attempt cannot succeed, because another object has the tenant's name.
 fn is_final(error: &Error) -> bool {
     let of_the_tenant = matches!(
         error,
@@ -234,7 +236,7 @@ struct Server<'a> {
     options: &'a ServeOptions,
     queue: Queue,
     operator: Operator,
-    /// Enters the tenants that were created, as a service does.
+    /// Enters the created tenants, as a service does.
     db: Db,
     /// For LISTEN, which does not go through a pooler.
     direct: Db,
@@ -287,7 +289,7 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
-    /// One attempt at each request that is due.
+    /// Makes one attempt at each request that is due.
     async fn due(&self, report: &mut ServeReport, attempted: &mut (impl FnMut(&Attempt) + Send)) -> Result<()> {
         while !self.options.interrupt.is_stopping() {
             let Some(claim) = self.queue.claim(self.options).await? else { return Ok(()) };
@@ -331,7 +333,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Writes the outcome, and gives the request back.
+    /// Writes the outcome, and releases the request.
     async fn finish(&self, claim: &Claim, created: Result<Created>) -> Result<AttemptOutcome> {
         let error = match created {
             Ok(created) => {
@@ -350,7 +352,7 @@ impl<'a> Server<'a> {
     }
 }
 
-/// Waits for a notice of a request that is pending; returns whether the listener is lost. Never, without one.
+/// Waits for a notification of a pending request; returns whether the listener is lost. Without a listener, never returns.
 async fn noticed(listener: &mut Option<Listener>) -> bool {
     let Some(listener) = listener else { return std::future::pending().await };
     loop {

@@ -1,4 +1,4 @@
-//! Waits for the end of requests, all of a service on one connection that listens.
+//! Waits for the end of requests; all calls of a service share one listening connection.
 
 use super::{
     CHANNEL, Provisioning, ProvisioningError, ProvisioningId, ProvisioningRequest, ProvisioningStatus, Result,
@@ -18,22 +18,22 @@ use tokio::{
     time::Instant,
 };
 
-/// How long a waiter goes without a look of its own. Notices are missed where a pooler is in between, or the connection is lost.
+/// How often a waiting call reads its request. Notifications can be lost if a pooler is in between, or with the connection.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// The longest wait, so that the end of one can be computed.
+/// The longest wait, so that its end can be computed.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
-/// How long it takes to listen anew after the connection was lost.
+/// The pause before listening again after the connection was lost.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How many notices a waiter may be behind before it looks at the table instead.
+/// How many notifications a waiting call may be behind before it reads the table instead.
 const NOTICES_MAX: usize = 256;
 
-/// The connection of those who wait, while anybody does.
+/// The shared connection, while a call waits.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     listening: Mutex<Weak<Listening>>,
 }
 
-/// A task that listens; ends with the last who waits.
+/// A task that listens; it ends with the last waiting call.
 #[derive(Debug)]
 struct Listening {
     notices: broadcast::Sender<Notice>,
@@ -50,7 +50,7 @@ impl Drop for Listening {
 enum Notice {
     /// This request has a new status.
     Of(ProvisioningId),
-    /// Any may have: notices may have been missed.
+    /// Any request may have a new status: notifications may have been lost.
     Any,
 }
 
@@ -88,19 +88,20 @@ async fn listen(db: Db<ProvisioningError>, notices: broadcast::Sender<Notice>) {
 }
 
 impl Provisioning {
-    /// Waits until a request is done or failed, at most `time_max` or a day, and returns it as it is then: `Pending` when the time is over.
+    /// Waits until a request is done or failed, at most `time_max` or a day, and returns its current state: `Pending` if the
+    /// time is over.
     ///
-    /// While anybody waits, one connection beside the pool listens for notices, and each waiter looks at its request once a second
-    /// besides, so a notice that is lost costs a second.
+    /// While calls wait, one connection outside of the pool listens for notifications. Each call also reads its request once
+    /// a second, so a lost notification causes a delay of at most a second.
     ///
     /// # Errors
     ///
-    /// `NotFound`, also when the organization is deleted meanwhile. `Invalid`: inside a transaction, whose changes nobody else
-    /// sees yet. `TablesMissing`; `Database`.
+    /// `NotFound`, also if the organization is deleted in the meantime. `Invalid`: inside a transaction, because the other
+    /// process does not see its changes yet. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn wait(&self, id: ProvisioningId, time_max: Duration) -> Result<ProvisioningRequest> {
         if is_inside_transaction() {
             return Err(ProvisioningError::Invalid {
@@ -122,7 +123,7 @@ impl Provisioning {
     }
 }
 
-/// Waits for a notice that may be of this request; cancel safe.
+/// Waits for a notification that may concern this request; cancel safe.
 async fn noticed(notices: &mut broadcast::Receiver<Notice>, id: ProvisioningId) {
     loop {
         match notices.recv().await {

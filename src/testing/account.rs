@@ -4,7 +4,7 @@ use super::LocalServerError;
 
 /// The unprivileged account a server runs as when we are root.
 ///
-/// `std` also drops the supplementary groups when it changes the user, so a `Command` is all it takes.
+/// `std` also drops the supplementary groups when it changes the user, so a `Command` is enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Account {
     uid: u32,
@@ -12,8 +12,8 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// `None` when we are not root and simply run the server as ourselves. As root: whoever called sudo, else
-    /// `postgres`, else `nobody`. No account is ever created.
+    /// `None` if we are not root; then the server runs as the current user. As root: the user who called sudo, otherwise
+    /// `postgres`, otherwise `nobody`. No account is ever created.
     pub(super) fn for_server() -> Result<Option<Self>, LocalServerError> {
         if !is_root() {
             return Ok(None);
@@ -29,7 +29,7 @@ impl Account {
     }
 }
 
-/// Makes a program run as the server does: by its user, and with nothing in the environment that changes PostgreSQL.
+/// Makes a program run like the server: as its user, and without environment variables that change PostgreSQL.
 pub(super) fn isolate(command: &mut Command, account: Option<Account>) {
     for (name, _) in std::env::vars_os() {
         // cargo sets LD_LIBRARY_PATH for what it runs.
@@ -56,7 +56,7 @@ fn sudo_caller() -> Option<Account> {
     Some(Account { uid: number("SUDO_UID")?, gid: number("SUDO_GID")? })
 }
 
-/// initdb looks its own user up, so only an account the system knows by name will do.
+/// initdb looks up its own user, so only an account with a name works.
 fn named(user: &str) -> Option<Account> {
     Some(Account { uid: id(&["-u", user])?, gid: id(&["-g", user])? })
 }
@@ -66,7 +66,7 @@ fn id(args: &[&str]) -> Option<u32> {
     parse_id(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// macOS writes the ids of `nobody` as -2.
+/// macOS shows the ids of `nobody` as -2.
 fn parse_id(text: &str) -> Option<u32> {
     let text = text.trim();
     text.parse().ok().or_else(|| text.parse::<i32>().ok().map(i32::cast_unsigned))

@@ -16,11 +16,11 @@ use crate::{
 use std::sync::{OnceLock, mpsc};
 use tokio_postgres::types::Type;
 
-/// The variable that names another server for the tests. `DATABASE_URL` is never used: tests drop what they find.
+/// The variable that names another server for the tests. `DATABASE_URL` is never used, because tests drop databases.
 pub const TEST_DATABASE_URL: &str = "CGK_TEST_DATABASE_URL";
 
-/// The server that all tests of a process share: the one that `CGK_TEST_DATABASE_URL` names, else a private one that ends
-/// with the process.
+/// The server that all tests of a process share: the one in `CGK_TEST_DATABASE_URL`, otherwise a private one that ends with
+/// the process.
 pub struct TestServer {
     config: Config,
     own: Option<LocalServer>,
@@ -28,12 +28,12 @@ pub struct TestServer {
 }
 
 impl TestServer {
-    /// The server; the first call starts it.
+    /// Returns the server; the first call starts it.
     ///
     /// # Panics
     ///
-    /// If there is none and none can be started, with a message that says what to install. A test without a server must
-    /// fail, not be skipped.
+    /// If there is no server and none can be started; the message says what to install. A test without a server must fail,
+    /// not be skipped.
     pub fn shared() -> &'static Self {
         static SERVER: OnceLock<TestServer> = OnceLock::new();
         SERVER.get_or_init(|| Self::begin().unwrap_or_else(|problem| panic!("{problem}")))
@@ -56,31 +56,32 @@ impl TestServer {
         }
     }
 
-    /// How the server is reached.
+    /// Returns the configuration to connect to the server.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The private server, if it is one.
+    /// Returns the private server, if it is one.
     pub fn local(&self) -> Option<&LocalServer> {
         self.own.as_ref()
     }
 
-    /// An empty database of its own. As from PostgreSQL 15 on, PUBLIC may not create in its schema `public` on 14 either.
+    /// Creates an empty database. As in PostgreSQL 15 and later, PUBLIC may not create objects in its schema `public` on
+    /// version 14 either.
     ///
     /// # Errors
     ///
-    /// Kinds `Unavailable`, `Denied` and `Failed`: the server.
+    /// Kinds `Unavailable`, `Denied` and `Failed`, from the server.
     pub async fn database(&self) -> Result<TestDatabase> {
         TestDatabase::create(&self.config, self.kept(), None).await
     }
 
-    /// A database that is set up with the bundled migrations. On a private server it is cloned from a template, in
-    /// milliseconds; another server gets no template, because it would stay there.
+    /// Creates a database with the bundled migrations. On a private server it is cloned from a template, in milliseconds. On
+    /// another server no template is created, because it would remain there.
     ///
     /// # Errors
     ///
-    /// As [`TestServer::database`].
+    /// The errors of [`TestServer::database`].
     pub async fn set_up_database(&self) -> Result<TestDatabase> {
         if self.own.is_none() {
             return self.build().await;
@@ -109,8 +110,8 @@ impl TestServer {
     }
 }
 
-/// A database of its own. It is dropped with this value, roles included, on a private server soon after; a failing test
-/// keeps it and says its name.
+/// A database for one test. It is dropped with this value, including its roles; on a private server this happens shortly
+/// afterwards. A failing test keeps the database and prints its name.
 pub struct TestDatabase {
     server: Config,
     config: Config,
@@ -121,7 +122,7 @@ pub struct TestDatabase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keep {
     Always,
-    /// As `OnFailure`, but the test does not wait until it is dropped.
+    /// Like `OnFailure`, but the test does not wait until it is dropped.
     UntilDropped,
     OnFailure,
 }
@@ -146,39 +147,39 @@ impl TestDatabase {
         Ok(Self { server: server.clone(), config, name, keep })
     }
 
-    /// How the database is reached.
+    /// Returns the configuration to connect to the database.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Its name.
+    /// Returns its name.
     pub fn name(&self) -> &str {
         self.name.as_str()
     }
 
-    /// An operator's connection to it.
+    /// Opens an operator's connection to it.
     ///
     /// # Errors
     ///
-    /// As [`Operator::connect`].
+    /// The errors of [`Operator::connect`].
     pub async fn operator(&self) -> Result<Operator> {
         Operator::connect(&self.config).await
     }
 
-    /// A service's handle on it.
+    /// Opens a service's handle to it.
     ///
     /// # Errors
     ///
-    /// As [`Db::connect`].
+    /// The errors of [`Db::connect`].
     pub async fn db(&self) -> Result<Db> {
         Db::connect(&self.config).await
     }
 
-    /// Makes tenants with the bundled migrations and returns a handle to enter them.
+    /// Creates tenants with the bundled migrations and returns a handle to enter them.
     ///
     /// # Errors
     ///
-    /// As [`lifecycle::create`]; a text that is no slug.
+    /// The errors of [`lifecycle::create`]; a text that is not a slug.
     pub async fn with_tenants(&self, slugs: &[&str]) -> Result<Db> {
         let (operator, db, migrations) = (self.operator().await?, self.db().await?, Migrations::bundled());
         for slug in slugs {
@@ -210,11 +211,11 @@ impl Drop for TestDatabase {
 struct Doomed {
     server: Config,
     name: Ident,
-    /// Closed when it is dropped, or could not be.
+    /// Closed when the database is dropped, or when that failed.
     done: mpsc::Sender<()>,
 }
 
-/// The thread that drops databases, one after the other. It has a runtime of its own: the test's may be ending, and a
+/// The thread that drops databases, one after the other. It has its own runtime: the test's runtime may be ending, and a
 /// `block_on` inside it would panic.
 fn dropper() -> &'static mpsc::Sender<Doomed> {
     static DROPPER: OnceLock<mpsc::Sender<Doomed>> = OnceLock::new();
@@ -234,11 +235,11 @@ fn dropper() -> &'static mpsc::Sender<Doomed> {
     })
 }
 
-/// Creates a database, empty or as a copy of another to which nobody is connected.
+/// Creates a database, empty or as a copy of another one without connections.
 ///
 /// # Errors
 ///
-/// Kind `Denied` without CREATEDB; `Failed`: the server.
+/// Kind `Denied` without CREATEDB; `Failed`, from the server.
 pub async fn create_database(server: &Config, name: &Ident, template: Option<&str>) -> Result<()> {
     create_on(&Operator::connect(server).await?, name, template).await
 }
@@ -265,11 +266,12 @@ async fn create_on(operator: &Operator, name: &Ident, template: Option<&str>) ->
     }
 }
 
-/// Drops a database, whoever is connected to it, and the tenants' roles and services' logins (`app_…`) that carry its tag. Both may be gone already.
+/// Drops a database, even if clients are connected, and the roles of tenants and logins of services (`app_…`) with its tag.
+/// It is not an error if they do not exist.
 ///
 /// # Errors
 ///
-/// Kind `Failed`: the server.
+/// Kind `Failed`, from the server.
 pub async fn drop_database(server: &Config, name: &Ident) -> Result<()> {
     let operator = Operator::connect(server).await?;
     let doing = || while_doing(format!("drop database {:?}", name.as_str()));

@@ -4,64 +4,64 @@ use std::{error::Error, io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocalServerError {
-    /// The directory holds no PostgreSQL that can run here. For `CGK_PG_BIN` this is final; other places are skipped.
+    /// The directory contains no PostgreSQL that can run here. For `CGK_PG_BIN` this is an error; other places are skipped.
     #[error("{origin} gives {}, which is not a usable PostgreSQL: {reason}", bin_dir.display())]
     UnusableInstallation {
-        /// What named the directory.
+        /// How the directory was found.
         origin: super::Origin,
         /// The directory.
         bin_dir: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 
-    /// PostgreSQL refuses to run as root, and there is no account to run it as.
+    /// PostgreSQL refuses to run as root, and there is no other account to use.
     #[error("PostgreSQL does not run as root, and this machine has no user `postgres` or `nobody` to run it as")]
     NoAccount,
 
-    /// There is nowhere to keep a fetched server.
+    /// There is no directory for fetched servers.
     #[error("no home directory to keep a fetched PostgreSQL in; set CGK_CACHE_DIR")]
     NoCacheDirectory,
 
     /// `CGK_NO_DOWNLOAD` is set.
     #[error("fetching PostgreSQL {major} is refused by CGK_NO_DOWNLOAD")]
     DownloadRefused {
-        /// The major version asked for.
+        /// The requested major version.
         major: u32,
     },
 
-    /// No prebuilt server of this major version is pinned for this machine.
+    /// No prebuilt server of this major version is defined for this machine.
     #[error("no prebuilt PostgreSQL {major} is known for {os}/{arch}")]
     NoPackage {
-        /// The major version asked for.
+        /// The requested major version.
         major: u32,
-        /// The operating system, as Rust names it.
+        /// The operating system, in Rust's notation.
         os: &'static str,
-        /// The processor, as Rust names it.
+        /// The processor, in Rust's notation.
         arch: &'static str,
     },
 
-    /// Every way of fetching failed.
+    /// All download methods failed.
     #[error("could not fetch PostgreSQL {major} ({attempts})")]
     Download {
-        /// The major version asked for.
+        /// The requested major version.
         major: u32,
-        /// Each way and how it failed, in the order they were tried.
+        /// Each method and its error, in the order of the attempts.
         attempts: String,
     },
 
-    /// What was fetched is not what was pinned. Nothing of it was unpacked.
+    /// The downloaded archive does not match the pinned checksum. Nothing was unpacked.
     #[error("checksum of {package} is {actual}, expected {expected}")]
     Checksum {
         /// The package and its version.
         package: String,
         /// The SHA-256 in the source code.
         expected: &'static str,
-        /// The SHA-256 of what was fetched.
+        /// The SHA-256 of the downloaded archive.
         actual: String,
     },
 
-    /// No server was found and none could be fetched; the message says why, and lists what to do about it.
+    /// No server was found and none could be fetched; the message says why, and lists possible solutions.
     // All of it stands in the message, and so not in the sources, because the ones who meet this error, test harnesses,
     // print nothing else.
     #[error("no PostgreSQL found on this machine, and {}\n{ADVICE}", with_causes(why))]
@@ -70,36 +70,36 @@ pub enum LocalServerError {
         why: Box<LocalServerError>,
     },
 
-    /// `initdb` or `postgres` failed. Nothing of the server is left.
+    /// `initdb` or `postgres` failed. The server's files are removed.
     #[error("{program} of PostgreSQL {version} failed: {log}")]
     Start {
         /// `initdb` or `postgres`.
         program: &'static str,
         /// The version of the installation.
         version: String,
-        /// The program's own words: its error lines, or all of its log when it has none.
+        /// The program's error lines, or its whole log if there are none.
         log: String,
     },
 
-    /// The server was still not ready after the time limit. It has been stopped and removed.
+    /// The server was not ready within the time limit. It has been stopped and removed.
     #[error("PostgreSQL {version} was not ready after {seconds} seconds: {log}")]
     Timeout {
         /// The version of the installation.
         version: String,
         /// The limit.
         seconds: u64,
-        /// What the server had logged.
+        /// The server's log.
         log: String,
     },
 
-    /// The operating system refused something.
+    /// The operating system returned an error.
     #[error("could not {doing} {}", path.display())]
     Io {
-        /// What was being done, such as `create`.
+        /// The operation, such as `create`.
         doing: &'static str,
-        /// To what.
+        /// The path.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The operating system's error.
         source: io::Error,
     },
 }

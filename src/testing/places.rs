@@ -1,4 +1,4 @@
-//! Directories in which a PostgreSQL may be, and the cache in which a fetched one is.
+//! Directories that may contain a PostgreSQL, and the cache for fetched ones.
 
 use super::{account, variable};
 use std::{
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The `bin` directories of everything fetched so far.
+/// The `bin` directories of all fetched servers.
 pub(super) fn cached() -> Vec<PathBuf> {
     cache_dir().map(|cache| expand(&cache, "*/bin")).unwrap_or_default()
 }

