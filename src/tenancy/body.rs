@@ -1,4 +1,4 @@
-//! The bounds on the closure that is given to [`Db::with_tenant`](crate::Db::with_tenant).
+//! The bounds of the closure that [`Db::with_tenant`](crate::Db::with_tenant) takes.
 
 use super::{PlatformTx, TenantTx};
 use std::future::Future;
@@ -6,8 +6,8 @@ use std::future::Future;
 mod sealed {
     use super::Future;
 
-    /// Stands in for `F(..): Send`, which cannot be written on stable Rust: names the future of an async closure, so that a
-    /// bound can be put on it.
+    /// Replaces the bound `F(..): Send`, which stable Rust cannot express: it names the future of an async closure, so that
+    /// a bound can refer to it.
     pub trait SendFnOnce<A, R>: AsyncFnOnce(A) -> R + FnOnce(A) -> <Self as SendFnOnce<A, R>>::Fut {
         type Fut: Future<Output = R>;
     }
@@ -36,8 +36,9 @@ mod sealed {
 
 /// The body of a tenant's transaction: write `async |tx| { … }`, or pass an `async fn(&mut TenantTx<'_>) -> Result<T, E>`.
 ///
-/// An alias in the shape of a trait: everything that fits implements it, and nothing else can. The odd supertrait puts
-/// `Send` on the closure's future, so that a call can stand in a spawned task or a web handler and may borrow what it needs.
+/// This trait works as an alias: every type with the right bounds implements it, and no other type can. The unusual
+/// supertrait requires the closure's future to be `Send`, so that a call works in a spawned task or a web handler and may
+/// borrow values.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the body of a tenant's transaction",
     note = "write `async |tx| {{ … Ok(value) }}`; `|tx| async move {{ … }}` and `|tx| Box::pin(…)` do not fit",
@@ -58,8 +59,8 @@ impl<F, T, E> TenantFn<T, E> for F where
 }
 
 /// The body of a transaction on the shared tables: write `async |tx| { … }`, or pass an
-/// `async fn(&mut PlatformTx<'_>) -> Result<T, E>`. Another trait than [`TenantFn`], so that neither fits in the other's place
-/// when its argument's type is named.
+/// `async fn(&mut PlatformTx<'_>) -> Result<T, E>`. It is a separate trait, so that a body with a named argument type cannot
+/// be used for the other kind of transaction ([`TenantFn`]).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the body of a transaction of the platform",
     note = "write `async |tx| {{ … Ok(value) }}`; `|tx| async move {{ … }}` and `|tx| Box::pin(…)` do not fit",
@@ -79,7 +80,7 @@ impl<F, T, E> PlatformFn<T, E> for F where
 {
 }
 
-/// The body of a transaction that may run more than once: as [`TenantFn`], and it captures by reference only.
+/// The body of a transaction that may run more than once: like [`TenantFn`], but it captures by reference only.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the body of a transaction that may run more than once",
     note = "write `async |tx| {{ … Ok(value) }}`, not `async move |tx|`, and borrow what the body needs",
@@ -101,7 +102,7 @@ impl<F, T, E> TenantFnMany<T, E> for F where
 {
 }
 
-/// The body of a transaction on the shared tables that may run more than once: as [`PlatformFn`], and it captures by
+/// The body of a transaction on the shared tables that may run more than once: like [`PlatformFn`], but it captures by
 /// reference only.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the body of a transaction of the platform that may run more than once",

@@ -1,4 +1,4 @@
-//! The tenant of the context that a task is in.
+//! The tenant of the current context.
 
 use super::{Db, TenantFn, TxOptions, row::FromRow};
 use crate::{
@@ -13,15 +13,15 @@ use tokio_postgres::{
 
 /// The tenant of a [`TenantContext`]; from [`Db::current`] and `Db::tenant_of`.
 ///
-/// It keeps to its context wherever it is used: every call enters the tenant of the context's slug, and is refused
-/// ([`TenantError::ContextStale`](crate::TenantError::ContextStale)) if that slug is another organization's by now.
+/// It stays bound to its context wherever it is used: every call enters the tenant by the context's slug, and fails with
+/// [`TenantError::ContextStale`](crate::TenantError::ContextStale) if that slug now belongs to another organization.
 pub struct ContextTenant<'a, E = Error> {
     db: &'a Db<E>,
     context: Arc<TenantContext>,
 }
 
 impl<E: From<Error> + Send> Db<E> {
-    /// The tenant of the context that the caller is in.
+    /// Returns the tenant of the current context.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) -> cgk::Result<()> {
@@ -43,7 +43,7 @@ impl<E: From<Error> + Send> Db<E> {
 }
 
 impl<'a, E> ContextTenant<'a, E> {
-    /// The tenant of a context that the caller was given.
+    /// The tenant of the given context.
     #[cfg(feature = "platform")]
     pub(crate) fn of(db: &'a Db<E>, context: Arc<TenantContext>) -> Self {
         Self { db, context }
@@ -51,12 +51,12 @@ impl<'a, E> ContextTenant<'a, E> {
 }
 
 impl<E: From<Error> + Send> ContextTenant<'_, E> {
-    /// The context.
+    /// Returns the context.
     pub fn context(&self) -> &TenantContext {
         &self.context
     }
 
-    /// [`Db::with_tenant`] of the context's tenant.
+    /// Runs [`Db::with_tenant`] for the context's tenant.
     ///
     /// # Locks
     ///
@@ -64,8 +64,8 @@ impl<E: From<Error> + Send> ContextTenant<'_, E> {
     ///
     /// # Errors
     ///
-    /// As [`Db::with_tenant`], and [`TenantError::ContextStale`](crate::TenantError::ContextStale), kind `Conflict`: no statement of
-    /// the body has run.
+    /// Same as [`Db::with_tenant`], and [`TenantError::ContextStale`](crate::TenantError::ContextStale), kind `Conflict`: no
+    /// statement of the body was executed.
     ///
     /// # Cancel safety
     ///
@@ -74,7 +74,7 @@ impl<E: From<Error> + Send> ContextTenant<'_, E> {
         self.context.quietly(self.db.with_tenant(&self.context.slug, body))
     }
 
-    /// [`Db::with_tenant_in`] of the context's tenant.
+    /// Runs [`Db::with_tenant_in`] for the context's tenant.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ impl<E: From<Error> + Send> ContextTenant<'_, E> {
     }
 }
 
-/// Single statements: each as the same method of [`TenantHandle`](crate::TenantHandle), in the tenant of the context.
+/// Single statements, each like the same method of [`TenantHandle`](crate::TenantHandle), in the tenant of the context.
 macro_rules! single_statement {
     ($($(#[$doc:meta])* $name:ident($($param:ident: $Param:ty),*) -> $Answer:ty;)*) => {
         impl<E: From<Error> + Send> ContextTenant<'_, E> {
@@ -101,12 +101,12 @@ macro_rules! single_statement {
                 ///
                 /// # Errors
                 ///
-                /// As the same call of [`TenantHandle`](crate::TenantHandle), and
+                /// Same as the method of [`TenantHandle`](crate::TenantHandle), and
                 /// [`TenantError::ContextStale`](crate::TenantError::ContextStale).
                 ///
                 /// # Cancel safety
                 ///
-                /// As the same call of [`TenantHandle`](crate::TenantHandle).
+                /// Same as the method of [`TenantHandle`](crate::TenantHandle).
                 pub async fn $name(&self, $($param: $Param),*) -> Result<$Answer, E> {
                     self.context.quietly(self.db.tenant(&self.context.slug).$name($($param),*)).await
                 }
@@ -124,9 +124,9 @@ single_statement! {
     query_opt(sql: &str, params: &[&(dyn ToSql + Sync)]) -> Option<Row>;
     /// Runs a statement and returns the number of rows that it changed.
     execute(sql: &str, params: &[&(dyn ToSql + Sync)]) -> u64;
-    /// Runs a query whose parameter types are given.
+    /// Runs a query with explicit parameter types.
     query_typed(sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Vec<Row>;
-    /// Runs a statement whose parameter types are given and returns the number of rows that it changed.
+    /// Runs a statement with explicit parameter types and returns the number of rows that it changed.
     execute_typed(sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> u64;
 }
 

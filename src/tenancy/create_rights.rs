@@ -1,16 +1,16 @@
-//! Conditions of the statements that enter: who may create in the schemas of the search path. One that may could plant what the
-//! statements of other tenants find.
+//! Conditions in the statements that enter: which roles may create objects in the schemas of the search path. Such a role
+//! could create objects that statements of other tenants then use.
 //!
-//! Each condition is worked out by functions alone, which cost the server about a microsecond each; only for a login that
-//! may create is the catalogue read. What needs more than that, an owner or a membership that is not inherited, is looked at when a
-//! service connects ([`refuse_writable`](crate::db::search_path::refuse_writable)).
+//! Each condition uses only functions, which cost the server about a microsecond each; the catalogue is read only for a
+//! login that may create. Checks that need more, of an owner or of a membership that is not inherited, run when a service
+//! connects ([`refuse_writable`](crate::db::search_path::refuse_writable)).
 
 use crate::{ident::literal, search_path::SearchPath};
 
 const PUBLIC: &str = "pg_catalog.has_schema_privilege('public', 'create')";
 
-/// Whether the role in force may create in a schema of the path that is not the tenant's own; it has what PUBLIC has. A schema
-/// of extensions that was dropped is passed over, as the server does.
+/// Whether the current role may create in a schema of the path that is not the tenant's own, also through PUBLIC. A dropped
+/// schema of extensions is skipped, as the server does.
 pub(super) fn role_creates_sql(path: &SearchPath) -> String {
     let further = path.further().iter().map(|schema| {
         let schema = literal(&schema.quoted());
@@ -20,14 +20,14 @@ pub(super) fn role_creates_sql(path: &SearchPath) -> String {
     format!("({})", each.join(" or "))
 }
 
-/// Whether the login, which is in force, may create there and is not the operator's: one with the rights of the registry's owner
-/// can do anything in `public` whatever is revoked from it.
+/// Whether the login, as the current role, may create there and is not the operator's. A login with the rights of the
+/// registry's owner can do anything in `public`, whatever is revoked from it.
 pub(super) fn login_creates_sql(path: &SearchPath) -> String {
     format!("{} and not {OPERATOR}", role_creates_sql(path))
 }
 
-/// [`login_creates_sql`], and whether everybody may, which is as bad where the login is the operator's. For transactions that
-/// go on as the login.
+/// [`login_creates_sql`], and whether PUBLIC may create, which is unsafe for the operator's login too. For transactions that
+/// continue as the login.
 pub(super) fn login_or_everybody_creates_sql(path: &SearchPath) -> String {
     // The first word stands for all roles, the second is the schema.
     let further = path.further().iter().map(|schema| {
@@ -41,6 +41,6 @@ pub(super) fn login_or_everybody_creates_sql(path: &SearchPath) -> String {
     format!("{} and ({} or not {OPERATOR})", role_creates_sql(path), everybody.join(" or "))
 }
 
-/// Before the first setup there is no registry, and nothing to keep apart.
+/// Before the first setup there is no registry, and there are no tenants to separate.
 const OPERATOR: &str = "coalesce(pg_catalog.pg_has_role((select c.relowner from pg_catalog.pg_class c \
                         where c.oid operator(pg_catalog.=) pg_catalog.to_regclass('public.organizations')::pg_catalog.oid), 'usage'), true)";

@@ -1,4 +1,4 @@
-//! Which tenant the running task is in: for log lines and for refusing what cannot work, never for routing a query.
+//! The tenant of the current task: for log lines and for early errors, never for routing a query.
 
 use crate::slug::TenantSlug;
 use std::future::Future;
@@ -7,8 +7,8 @@ tokio::task_local! {
     static CURRENT: TaskContext;
 }
 
-/// The tenant of the innermost `with_tenant` around the caller; `None` outside. For log lines: it routes nothing, and does not
-/// follow into spawned tasks or other threads.
+/// Returns the tenant of the innermost `with_tenant` around the caller; `None` outside. It is for log lines: it routes no
+/// query, and spawned tasks and other threads do not inherit it.
 ///
 /// ```
 /// assert!(cgk::current_tenant().is_none());
@@ -23,7 +23,7 @@ pub(crate) fn is_inside_transaction() -> bool {
     !HeldConnections::current().0.is_empty()
 }
 
-/// Of which pools the calls around a task hold a connection each, for tenants and for the platform.
+/// For each call around a task, the pool of the connection that it holds, for tenants and for the platform.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HeldConnections(Vec<usize>);
 
@@ -32,19 +32,19 @@ impl HeldConnections {
         CURRENT.try_with(|task| task.held.clone()).unwrap_or_default()
     }
 
-    /// With one more of the pool with this identity.
+    /// Adds one connection of the pool with this identity.
     pub(super) fn and(mut self, pool: usize) -> Self {
         self.0.push(pool);
         self
     }
 
-    /// How many of a pool.
+    /// The number of connections of a pool.
     pub(super) fn of(&self, pool: usize) -> usize {
         self.0.iter().filter(|held| **held == pool).count()
     }
 }
 
-/// What is known of the task inside a call.
+/// What is known about the task inside a call.
 #[derive(Clone, Debug)]
 pub(super) struct TaskContext {
     /// None for the platform.

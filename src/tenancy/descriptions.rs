@@ -1,8 +1,9 @@
-//! The parameter types of statements, as the server told them: what a client has to know of a statement to send it in one go.
+//! The parameter types of statements, as the server reported them. With them the client can send a statement in one round
+//! trip.
 //!
-//! Descriptions and not plans. The server parses and plans each statement when it runs, with the tables, the search path and
-//! the settings of that moment, so nothing it works with can be older than a migration, and no text stays in a session for
-//! the next tenant to read.
+//! These are descriptions, not plans. The server parses and plans each statement when it runs, with the current tables,
+//! search path and settings, so nothing here can be outdated by a migration in an unsafe way, and no text remains in a
+//! session for the next tenant to read.
 
 use std::{
     collections::HashMap,
@@ -24,9 +25,9 @@ pub(super) struct Described {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// The server has just said so.
+    /// The server has just reported the types.
     Server,
-    /// It said so earlier; a migration may have changed it since.
+    /// The server reported the types earlier; a migration may have changed them since.
     Before,
 }
 
@@ -40,10 +41,10 @@ impl Described {
     }
 }
 
-/// Descriptions by text and tenant: types of a tenant's own differ from tenant to tenant.
+/// Descriptions by text and tenant, because a tenant's own types differ from tenant to tenant.
 ///
-/// Bounded by two generations. What is asked for moves to the young one; once that holds half of the most there may be, the
-/// old one is dropped and the young one grows old.
+/// The size is limited by two generations. A used entry moves to the young one. When the young one contains half of the
+/// maximum, the old one is dropped and the young one becomes the old one.
 pub(super) struct Descriptions {
     generations: Mutex<Generations>,
     half_max: usize,
@@ -68,7 +69,7 @@ impl Descriptions {
         Self { generations: Mutex::default(), half_max: entries_max.div_ceil(2) }
     }
 
-    /// What is known of a statement; a statement without parameters needs no asking.
+    /// The known types of a statement. A statement without parameters needs no query.
     pub(super) fn known(&self, tenant: &str, sql: &str, params: usize) -> Option<Described> {
         if params == 0 {
             return Some(Described { types: [].into(), origin: Origin::Server });
@@ -77,12 +78,12 @@ impl Descriptions {
         Some(Described { types, origin: Origin::Before })
     }
 
-    /// Asks the server for the types of a statement's parameters. It is prepared for that by a name, and the name is given up
-    /// with whatever is sent next.
+    /// Asks the server for the types of a statement's parameters. The statement is prepared under a name for this, and the
+    /// name is released with the next message.
     ///
     /// # Errors
     ///
-    /// What the server says of the statement, or the driver of another number of parameters.
+    /// The server's error for the statement, or the driver's if the number of parameters differs.
     pub(super) async fn learn(
         &self,
         client: &Client,
@@ -92,7 +93,7 @@ impl Descriptions {
     ) -> Result<Described, Error> {
         let statement = client.prepare(sql).await?;
         if statement.params().len() != params.len() {
-            // The driver refuses it, in words of its own.
+            // The driver refuses it with its own message.
             client.execute(&statement, params).await?;
         }
         let types: Arc<[Type]> = statement.params().into();
@@ -121,7 +122,7 @@ impl Descriptions {
     }
 
     fn lock(&self) -> MutexGuard<'_, Generations> {
-        // Whole after every call, so a panic elsewhere under the lock leaves nothing half done.
+        // The value is consistent after every call, so a panic elsewhere under the lock leaves it usable.
         self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -186,7 +187,7 @@ mod tests {
         assert!(known.get("globex", "select $1").is_some());
         known.forget("acme", "select $1");
         assert_eq!(known.lock().young.len, 1, "what is not there is not forgotten");
-        // Nothing stays of a text that nobody uses, and none of the room is lost.
+        // An unused text is removed completely, and its space is available again.
         known.forget("globex", "select $1");
         let generations = known.lock();
         assert!(generations.young.len == 0 && generations.young.by_text.is_empty());

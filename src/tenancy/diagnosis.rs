@@ -1,4 +1,4 @@
-//! Why a tenant could not be entered.
+//! Finds out why a tenant could not be entered.
 
 use super::{
     protocol::{DIAGNOSE, TenantTarget},
@@ -20,7 +20,7 @@ use crate::{
 use tokio_postgres::{Client, error::SqlState, types::Type};
 use uuid::Uuid;
 
-/// The login, quoted, its `row_security`, and the statement that puts that back to its default where it was set.
+/// The login, quoted, its `row_security`, and the statement that resets it to its default if it was set.
 const LOGIN: &str = "
 select pg_catalog.quote_ident(current_user), s.setting,
        case s.source
@@ -38,8 +38,8 @@ async fn hidden(client: &Client) -> Result<bool, tokio_postgres::Error> {
     rows.first().map_or(Ok(false), |row| row.try_get(0))
 }
 
-/// Looks, after a rollback, whether others may create in the search path, which keeps the platform out. The session is left
-/// without a scrub.
+/// Checks, after a rollback, whether others may create in the search path, which blocks the platform. The session is not
+/// scrubbed.
 pub(super) async fn diagnose_platform(shared: &Shared, target: &PlatformTarget, tag: &DatabaseTag) -> Result<()> {
     let client = shared.lease.connection().client();
     let rolled_back = message::run(client, "rollback").await.and_then(message::Answer::complete);
@@ -47,7 +47,7 @@ pub(super) async fn diagnose_platform(shared: &Shared, target: &PlatformTarget, 
     refuse_writable(client, &target.further, tag, Caller::Service).await
 }
 
-/// Looks, after a rollback, at what is wrong with a tenant; `None` where nothing is. The session is left without a scrub.
+/// Checks, after a rollback, what is wrong with a tenant; `None` if nothing is. The session is not scrubbed.
 pub(super) async fn diagnose(
     shared: &Shared,
     target: &TenantTarget,
@@ -58,7 +58,7 @@ pub(super) async fn diagnose(
     let TenantTarget { slug, schema, role, .. } = target;
     let client = shared.lease.connection().client();
     let doing = || while_doing(format!("find out why tenant {slug} cannot be entered"));
-    // The scrub is for whoever gives the connection back: it would make the session end at an error below.
+    // The caller that returns the connection runs the scrub; it would make the session end at an error below.
     message::run(client, "rollback").await.and_then(message::Answer::complete).map_err(doing())?;
     let modes = identity::isolation_modes(client).await.map_err(doing())?;
     if let Err(error) = identity::refuse_isolation(database, modes, config) {
@@ -149,7 +149,7 @@ pub(super) async fn diagnose(
         if !get(3)? {
             return Ok(Some(Error::Setup(SetupError::Privilege {
                 needed: format!("act as role {}", role.as_str()),
-                // Said again with the option: a membership may be there WITH SET FALSE.
+                // The grant is repeated with the option, because a membership WITH SET FALSE may exist.
                 grant: format!("grant {} to {login}{}", role.quoted(), if get(7)? { " with set true" } else { "" }),
                 role: login,
                 source: None,

@@ -1,4 +1,4 @@
-//! The same work in every tenant.
+//! Runs the same work in every tenant.
 
 use super::{Db, TenantFnMany, TenantTx, TxOptions, session::Of};
 use crate::{
@@ -8,19 +8,19 @@ use crate::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{future::Future, pin::Pin};
 
-/// The tenants that are entered: those of the registry in use.
+/// The tenants that are entered: the active ones of the registry.
 const ACTIVE: &str =
     "select o.slug from public.organizations o where o.status operator(pg_catalog.=) 'active' order by o.slug";
 
-/// What came of one tenant.
+/// The result of one tenant.
 type OfTenant<T, E> = (TenantSlug, Result<T, E>);
 
 impl<E: From<Error> + Send> Db<E> {
-    /// Runs `body` once in every active tenant that the filter takes, in a transaction of its own each, at most `jobs` at a
-    /// time and no more than the pool has connections. `tx.slug()` says which tenant it is in.
+    /// Runs `body` once in every active tenant that the filter selects, each in its own transaction. At most `jobs` run at a
+    /// time, and not more than the pool has connections. `tx.slug()` returns the current tenant.
     ///
-    /// The tenants are read once, at the beginning. A tenant that fails keeps no other from its turn; what came of each is in
-    /// the list that is returned, by slug.
+    /// The tenants are read once, at the start. A failed tenant does not stop the others. The returned list has one result
+    /// per tenant, ordered by slug.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) -> cgk::Result<()> {
@@ -40,16 +40,17 @@ impl<E: From<Error> + Send> Db<E> {
     ///
     /// # Locks
     ///
-    /// As [`with_tenant`](Self::with_tenant), one tenant's at a time for each job.
+    /// Same as [`with_tenant`](Self::with_tenant), for one tenant at a time per job.
     ///
     /// # Errors
     ///
-    /// The registry could not be read; then no tenant was entered. The outcome of a tenant is as
+    /// The registry could not be read; then no tenant was entered. The result of each tenant has the errors of
     /// [`with_tenant`](Self::with_tenant).
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the tenants under way are rolled back, those before are committed and those after not begun.
+    /// If the future is dropped, running tenants are rolled back, finished ones are committed, and the others are not
+    /// started.
     #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
     pub fn for_each_tenant<T: Send, F: TenantFnMany<T, E>>(
         &self,
@@ -80,7 +81,7 @@ impl<E: From<Error> + Send> Db<E> {
         }
     }
 
-    /// Boxed: of the future of a closure the compiler cannot show otherwise that it is `Send`.
+    /// Boxed, because the compiler cannot prove otherwise that the future of a closure is `Send`.
     fn in_one<'a, T: Send + 'a, F: TenantFnMany<T, E>>(
         &'a self,
         slug: TenantSlug,

@@ -1,4 +1,4 @@
-//! Sends what enters and what leaves a tenant, without waiting in between.
+//! Sends the messages that enter and leave a tenant, without waiting in between.
 
 use super::{
     exit,
@@ -25,10 +25,10 @@ use std::{
 };
 use tokio_postgres::{Error, Row, Statement, types::ToSql};
 
-/// Which column of the statement that enters a tenant is the organization's id.
+/// The column of the entering statement that contains the organization's id.
 const ORGANIZATION: usize = 1;
 
-/// The prepared check that was written to the connection and is not answered yet.
+/// The prepared check that was written to the connection and has no response yet.
 struct Check(Pin<Box<dyn Future<Output = Result<Vec<Row>, Error>> + Send>>);
 
 impl Check {
@@ -38,7 +38,7 @@ impl Check {
             let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
             client.query(&statement, &values).await
         });
-        // The first poll writes it. Only a closed connection answers at once, and is found out again by whoever waits.
+        // The first poll writes it. Only a closed connection responds at once, and the later wait detects that again.
         let early = poll_fn(|context| Poll::Ready(check.as_mut().poll(context))).await;
         match early {
             Poll::Ready(outcome) => Self(Box::pin(std::future::ready(outcome))),
@@ -47,18 +47,19 @@ impl Check {
     }
 }
 
-/// The way in, on its way.
+/// An entry that was sent.
 pub(super) struct Entry {
     message: Message,
     check: Option<Check>,
-    /// What the context adds, where it did not fit into the message.
+    /// The settings from the context, if they did not fit into the message.
     context: Option<Message>,
     error: Option<Error>,
     organization: Option<OrganizationId>,
 }
 
 impl Entry {
-    /// Writes everything that enters the scope. What is sent next is answered after it, and fails with 25P02 if it did.
+    /// Writes everything that enters the scope. The response to later messages comes after it; if the entry fails, they fail
+    /// with 25P02.
     pub(super) async fn send(
         lease: &Lease,
         scope: &Scope,
@@ -102,7 +103,7 @@ impl Entry {
         Ok(Self { message, check, context, error: None, organization: None })
     }
 
-    /// Waits until the scope is entered or the way in is refused; the error says which.
+    /// Waits until the scope is entered or the entry is refused; the error tells which.
     ///
     /// Cancel safety: may be dropped and called again.
     pub(super) async fn answer(&mut self) -> &mut Option<Error> {
@@ -140,27 +141,27 @@ impl Entry {
     }
 }
 
-/// The way out, on its way.
+/// An exit that was sent.
 pub(super) struct Exit(Message);
 
 impl Exit {
-    /// Writes everything that leaves the scope with a commit, behind the scope's guard.
+    /// Writes everything that leaves the scope with a commit, after the scope's guard.
     ///
     /// # Errors
     ///
-    /// The connection was gone before anything was written.
+    /// The connection was closed before anything was written.
     pub(super) async fn send(lease: &Lease, guard: &str, pooling: Pooling) -> Result<Self, Error> {
         Message::send(lease.connection().client(), &exit::commit(guard, pooling)).await.map(Self)
     }
 
-    /// Waits for the answer.
+    /// Waits for the response.
     pub(super) async fn answer(mut self) -> Answer {
         std::mem::take(self.0.answer().await)
     }
 }
 
-/// Says who asks to the transaction, and raises an error unless the tenant is the organization of the context. Runs behind the
-/// entry, as the tenant's role. SET is a statement and no function that a hardened database would refuse the role.
+/// Passes the caller to the transaction, and raises an error unless the tenant is the organization of the context. It runs
+/// after the entry, as the tenant's role. SET is a statement; a hardened database could deny the role a function.
 fn in_context(context: &TenantContext) -> String {
     let user = context.user_id.map(|user| user.to_string()).unwrap_or_default();
     let organization = "pg_catalog.current_setting('app.current_organization_id', true)";

@@ -1,8 +1,8 @@
-//! The end of a transaction: the SQL text, and the decisions made on its answers. No driver in sight.
+//! The end of a transaction: the SQL text, and the decisions on its responses. It uses no driver.
 //!
-//! A transaction's end can run its own code: deferred triggers fire inside COMMIT, and a cursor WITH HOLD is worked out there.
-//! So whatever can run is made to run before the guard, and after the COMMIT the session is looked at by text. The text of a
-//! simple-query message cannot be replaced by anything that the session holds.
+//! The end of a transaction can run the application's code: deferred triggers fire inside COMMIT, and a cursor WITH HOLD is
+//! executed there. So all such code is made to run before the guard, and after the COMMIT the session is checked by a text
+//! message. Nothing in the session can replace the text of a simple-query message.
 
 use super::pooled;
 use crate::{
@@ -12,16 +12,16 @@ use crate::{
 use rand::RngExt as _;
 use tokio_postgres::error::SqlState;
 
-/// Runs before the guard what COMMIT would run behind it. Deferred triggers first, because they may open cursors and make
-/// temporary objects. A trigger that defers itself again is caught where it stands on a temporary table, the only kind that a
-/// tenant's role can make: a table with triggers that still have to fire cannot be dropped.
+/// Runs before the guard what COMMIT would run after it. Deferred triggers come first, because they may open cursors and
+/// create temporary objects. A trigger that defers itself again is detected if it is on a temporary table, the only kind
+/// that a tenant's role can create: a table with pending triggers cannot be dropped.
 const SETTLE: &str = "set constraints all immediate; close all; discard temp";
-/// The statement of [`SETTLE`] that fails when a trigger is deferred again.
+/// The index of the statement of [`SETTLE`] that fails if a trigger is deferred again.
 const DISCARD_TEMP: usize = 2;
-/// How many statements stand before the guard.
+/// The number of statements before the guard.
 const GUARD: usize = 3;
 
-/// How many statements stand before the COMMIT.
+/// The number of statements before the COMMIT.
 const fn commit_at(pooling: Pooling) -> usize {
     match pooling {
         Pooling::Direct => GUARD + 1,
@@ -29,7 +29,7 @@ const fn commit_at(pooling: Pooling) -> usize {
     }
 }
 
-/// Settles, runs the guard, a statement that raises `division_by_zero`, commits and scrubs.
+/// Runs [`SETTLE`], then the guard, which is a statement that raises `division_by_zero`, then commits and scrubs.
 pub(crate) fn commit(guard: &str, pooling: Pooling) -> String {
     let before_commit = match pooling {
         Pooling::Direct => "",
@@ -43,17 +43,18 @@ pub(crate) fn roll_back(pooling: Pooling) -> String {
     format!("rollback; {}", scrub(pooling))
 }
 
-/// How much of a prepared statement's text tells whose it is.
+/// The length of a prepared statement's text that is enough to identify its owner.
 const TEXT_MAX: usize = 60;
 
-/// Leaves nothing of a transaction in the session. RESET ALL keeps the role, so RESET ROLE stands beside it, and the seed of
-/// `random()`, so that gets a new one. DISCARD ALL would also drop the driver's prepared statements and the plans of
-/// functions, and cannot run in this message.
+/// Removes everything that a transaction left in the session. RESET ALL keeps the role, so RESET ROLE is added, and it keeps
+/// the seed of `random()`, so a new one is set. DISCARD ALL would also drop the driver's prepared statements and the plans
+/// of functions, and cannot run in this message.
 ///
-/// On a connection of one's own it answers with the prepared statements there are ([`Leftovers`]), because what SQL has
-/// prepared, as a block or a function can do unseen, stays for the next tenant to read or to run, and nothing restores what
-/// it dropped. [`UNLOCK`] stands beside each of them and runs once at least: a session without any is not used again. A connection that it fails on is thrown away. Behind a pooler the statements are dropped, and a session that it
-/// fails in ends ([`pooled::after`]).
+/// On a direct connection it returns the existing prepared statements ([`Leftovers`]): a statement that SQL prepared, which
+/// a block or a function can do without being noticed, would stay for the next tenant to read or to run, and a dropped one
+/// cannot be restored. [`UNLOCK`] is in the same statement and must run at least once: a session without any prepared
+/// statement is not used again. If the scrub fails on a connection, the connection is discarded. Behind a pooler the
+/// prepared statements are dropped, and if that fails, the session ends ([`pooled::after`]).
 fn scrub(pooling: Pooling) -> String {
     let seed = rand::rng().random_range(-1.0..1.0_f64);
     match pooling {
@@ -67,18 +68,18 @@ fn scrub(pooling: Pooling) -> String {
     }
 }
 
-/// The prepared statements that a transaction has left in its session.
+/// The prepared statements that a transaction left in its session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Leftovers {
     /// The one that enters a tenant.
     pub(crate) entry: usize,
-    /// Those by which the driver looks types up. It keeps them, and would miss them.
+    /// Those with which the driver looks types up. The driver keeps them and fails without them.
     pub(crate) drivers: usize,
-    /// All others: prepared by SQL, or by a call that was dropped before its answer came.
+    /// All others: prepared by SQL, or by a call that was dropped before its response arrived.
     pub(crate) others: usize,
 }
 
-/// What the driver looks types up with, in the version that `Cargo.lock` names.
+/// The statements with which the driver looks types up, in the version of `Cargo.lock`.
 const OF_THE_DRIVER: [&str; 3] = [
     "SELECT t.typname, t.typtype, t.typelem, r.rngsubtype, t.typb",
     "SELECT enumlabel\nFROM pg_catalog.pg_enum\nWHERE enumtypid = $",
@@ -86,7 +87,7 @@ const OF_THE_DRIVER: [&str; 3] = [
 ];
 
 impl Leftovers {
-    /// Counts a row of the scrub's answer: whether SQL prepared the statement (`t` or `f`), and how its text begins.
+    /// Counts a row of the scrub's response: whether SQL prepared the statement (`t` or `f`), and the start of its text.
     pub(crate) fn count(&mut self, from_sql: Option<&str>, text: Option<&str>) {
         match (from_sql, text) {
             (Some("f"), Some(text)) if text.starts_with(super::protocol::ENTER_MARK) => self.entry += 1,
@@ -96,24 +97,24 @@ impl Leftovers {
     }
 }
 
-/// How the last message ended.
+/// The result of the last message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CommitOutcome {
-    /// Committed, and the session is as good as new.
+    /// Committed, and the session is fully reset.
     Clean,
-    /// Committed, but the scrub did not finish: the connection must go.
+    /// Committed, but the scrub did not finish: the connection must be discarded.
     Soiled,
-    /// Not committed: the session had left the tenant or its transaction, or wanted to once the guard was passed.
+    /// Not committed: the session had left the tenant or its transaction, or would have left it after the guard.
     Tampered,
     /// Not committed: a statement had failed.
     Aborted,
-    /// Not committed: the server refused the COMMIT itself or what had been deferred to it, as a constraint does.
+    /// Not committed: the server refused the COMMIT itself or deferred work, such as a constraint.
     Refused,
-    /// The connection broke off: committed or not.
+    /// The connection was lost; it is unknown whether the transaction committed.
     Unknown,
 }
 
-/// Judges the answer to [`commit`] by the number of statements that were completed and what stopped the rest.
+/// Interprets the response to [`commit`] by the number of completed statements and the error that stopped the rest.
 pub(crate) fn departure(
     completed: usize,
     error: Option<(Option<&SqlState>, Connection)>,
@@ -122,9 +123,9 @@ pub(crate) fn departure(
     let commit = commit_at(pooling);
     match error {
         None => CommitOutcome::Clean,
-        // Once COMMIT was answered the data is committed, whatever the scrub says afterwards.
+        // After the response to COMMIT the data is committed, whatever the result of the scrub.
         Some(_) if completed > commit => CommitOutcome::Soiled,
-        // Also after an orderly shutdown message: a server may be told to stop between the commit and its answer.
+        // Also after an orderly shutdown message: a server may be stopped between the commit and its response.
         Some((_, Connection::Lost)) => CommitOutcome::Unknown,
         Some((Some(state), _)) => match completed {
             GUARD if *state == SqlState::DIVISION_BY_ZERO => CommitOutcome::Tampered,
@@ -136,7 +137,7 @@ pub(crate) fn departure(
     }
 }
 
-/// Whether a connection outlived an error.
+/// Whether a connection is still usable after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Connection {
     Alive,
@@ -182,7 +183,7 @@ mod tests {
         for guard in 0..commit {
             assert_eq!(refused(&SqlState::IN_FAILED_SQL_TRANSACTION, guard), CommitOutcome::Aborted);
         }
-        // Raised by a deferred trigger, before the guard and in its stead.
+        // Raised by a deferred trigger, before the guard and instead of it.
         assert_eq!(refused(&SqlState::DIVISION_BY_ZERO, 0), CommitOutcome::Refused);
         assert_eq!(refused(&SqlState::FOREIGN_KEY_VIOLATION, 0), CommitOutcome::Refused);
         assert_eq!(refused(&SqlState::FOREIGN_KEY_VIOLATION, commit), CommitOutcome::Refused);

@@ -1,4 +1,4 @@
-//! Which failure has aborted a transaction.
+//! Records which failure aborted a transaction.
 
 use super::conflict::is_conflict;
 use std::{
@@ -7,11 +7,11 @@ use std::{
 };
 use tokio_postgres::error::SqlState;
 
-/// The failure that the transaction is aborted by, if it is.
+/// The failure that aborted the transaction, if any.
 ///
-/// A statement that succeeds says that the transaction was not aborted when it ran: what failed before it was undone, with a
-/// savepoint. Several statements may be on their way at once and their answers be taken in any order, so they are numbered
-/// in the order in which they are sent.
+/// A successful statement shows that the transaction was not aborted when it ran: an earlier failure was undone with a
+/// savepoint. Several statements may be in flight, and their responses may be read in any order, so they are numbered in the
+/// order of sending.
 #[derive(Debug, Default)]
 pub(super) struct FailureLog {
     state: Mutex<State>,
@@ -23,15 +23,15 @@ struct State {
     seen: Seen,
 }
 
-/// What is known of the statements so far: a savepoint that is rolled back puts it back.
+/// What is known about the statements so far. Rolling back to a savepoint restores it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     first: Option<Failure>,
-    /// Statements whose answer nobody waited for, since the last one that succeeded.
+    /// Statements whose future was dropped before the response, since the last successful statement.
     unanswered: Vec<StatementNumber>,
-    /// Whether a statement was asked for and given up before it could be sent.
+    /// Whether a statement was requested and dropped before it could be sent.
     unsent: bool,
-    /// How many statements the driver refused. None of them reached the server, so its answers to others say nothing of them.
+    /// How many statements the driver refused. They did not reach the server, so its other responses say nothing about them.
     refused: usize,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Failure {
     sqlstate: SqlState,
 }
 
-/// The place of a statement in the order in which they are sent.
+/// The position of a statement in the order of sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct StatementNumber(u64);
 
@@ -54,14 +54,14 @@ impl FailureLog {
         StatementNumber(state.sent)
     }
 
-    /// Forgets what failed before this statement.
+    /// Clears the failures before this statement.
     pub(super) fn succeeded(&self, number: StatementNumber) {
         let seen = &mut self.state().seen;
         seen.first.take_if(|first| first.number < number);
         seen.unanswered.retain(|unanswered| *unanswered > number);
     }
 
-    /// Notes a failure, unless an earlier one is known: that one has aborted the transaction.
+    /// Records a failure, unless an earlier one is known: that one aborted the transaction.
     pub(super) fn failed(&self, number: StatementNumber, sqlstate: &SqlState) {
         let seen = &mut self.state().seen;
         if seen.first.as_ref().is_none_or(|first| number < first.number) {
@@ -69,12 +69,12 @@ impl FailureLog {
         }
     }
 
-    /// Notes that nobody waits for the answer to this statement any more.
+    /// Records that the future of this statement was dropped before the response.
     pub(super) fn unanswered(&self, number: StatementNumber) {
         self.state().seen.unanswered.push(number);
     }
 
-    /// Runs what must be done before a statement can be sent. Dropped meanwhile, it notes that the statement never is.
+    /// Runs the preparation of a statement. If it is dropped in the meantime, it records that the statement is never sent.
     pub(super) async fn until_sent<T>(&self, before: impl Future<Output = T>) -> T {
         let unsent = UnsentGuard { log: self };
         let outcome = before.await;
@@ -82,17 +82,17 @@ impl FailureLog {
         outcome
     }
 
-    /// Whether a statement was given up before it could be sent.
+    /// Whether a statement was dropped before it could be sent.
     pub(super) fn has_unsent(&self) -> bool {
         self.state().seen.unsent
     }
 
-    /// Notes that the driver refused a statement.
+    /// Records that the driver refused a statement.
     pub(super) fn refused(&self) {
         self.state().seen.refused += 1;
     }
 
-    /// Forgets one statement that the driver refused: it is sent again in another form.
+    /// Clears one refusal of the driver: the statement is sent again in another form.
     pub(super) fn sent_after_all(&self) {
         let seen = &mut self.state().seen;
         seen.refused = seen.refused.saturating_sub(1);
@@ -108,8 +108,8 @@ impl FailureLog {
         self.state().seen.refused > saved.refused
     }
 
-    /// Whether the transaction was aborted by a conflict, as far as can be known: of a statement that nobody waited for the
-    /// server does not say again why it failed.
+    /// Whether a conflict aborted the transaction, as far as this is known: if a statement's response was not read, the
+    /// server does not report the reason again.
     pub(super) fn is_by_conflict(&self, aborted: Aborted) -> bool {
         let state = self.state();
         let unanswered = &state.seen.unanswered;
@@ -122,17 +122,17 @@ impl FailureLog {
         }
     }
 
-    /// What the transaction is aborted by.
+    /// The SQLSTATE that aborted the transaction.
     pub(super) fn aborted_by(&self) -> Option<SqlState> {
         self.state().seen.first.as_ref().map(|first| first.sqlstate.clone())
     }
 
-    /// What is known now, for [`restore`](Self::restore).
+    /// Returns what is known now, for [`restore`](Self::restore).
     pub(super) fn save(&self) -> Seen {
         self.state().seen.clone()
     }
 
-    /// Forgets what was seen since [`save`](Self::save): it was rolled back.
+    /// Clears what was recorded since [`save`](Self::save), because it was rolled back.
     pub(super) fn restore(&self, saved: Seen) {
         self.state().seen = saved;
     }
@@ -142,16 +142,16 @@ impl FailureLog {
     }
 }
 
-/// What is known of the end of a transaction.
+/// What is known about the end of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Aborted {
-    /// The server said, at the COMMIT, that it was aborted before.
+    /// The server reported at the COMMIT that it was aborted before.
     ByServer,
-    /// Nothing: it was rolled back.
+    /// Nothing is known: it was rolled back.
     Unknown,
 }
 
-/// Notes, when dropped, that a statement was given up before it could be sent.
+/// Records, when dropped, that a statement was dropped before it could be sent.
 struct UnsentGuard<'l> {
     log: &'l FailureLog,
 }
@@ -176,7 +176,7 @@ mod tests {
         log.failed(two, &SqlState::T_R_SERIALIZATION_FAILURE);
         log.failed(four, &SqlState::IN_FAILED_SQL_TRANSACTION);
         assert_eq!(log.aborted_by(), Some(SqlState::T_R_SERIALIZATION_FAILURE));
-        // The answer of an earlier statement, and of the failed one's own sending, come late and undo nothing.
+        // The responses of an earlier statement, and of the failed one's own send, come late and clear nothing.
         log.succeeded(one);
         log.succeeded(two);
         assert_eq!(log.aborted_by(), Some(SqlState::T_R_SERIALIZATION_FAILURE));
@@ -227,12 +227,12 @@ mod tests {
         assert!(!log.has_refused());
         log.refused();
         let before = log.save();
-        // A later statement that succeeds does not undo it: the server never saw it.
+        // A later successful statement does not clear it: the server never received it.
         log.succeeded(log.next());
         assert!(log.has_refused() && !log.has_refused_since(&before));
         log.refused();
         assert!(log.has_refused_since(&before));
-        // It is no conflict, whatever else nobody waited for.
+        // It is not a conflict, whatever other responses were not read.
         log.unanswered(log.next());
         assert!(!log.is_by_conflict(Aborted::ByServer));
         log.restore(before);

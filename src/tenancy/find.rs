@@ -1,4 +1,4 @@
-//! A tenant's row of the registry, by its slug.
+//! Finds a tenant's row of the registry by its slug.
 
 use super::{Db, Platform};
 use crate::{
@@ -14,7 +14,7 @@ const FIND: &str = "select o.id, o.name::pg_catalog.text, o.status::pg_catalog.t
       from public.organizations o where o.slug = $1";
 
 impl<E: From<Error> + Send> Platform<'_, E> {
-    /// The registry's row of a tenant, whatever its status, and whether or not its schema is there.
+    /// Returns the registry's row of a tenant, with any status, and whether or not its schema exists.
     ///
     /// # Locks
     ///
@@ -22,12 +22,12 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: no tenant has this slug ([`TenantError::NotFound`]). `NotReady`: there is no registry
-    /// ([`SetupError::NotSetUp`]). Otherwise as [`transaction`](Self::transaction).
+    /// `NotFound`: no tenant has this slug ([`TenantError::NotFound`]). `NotReady`: the database has no registry
+    /// ([`SetupError::NotSetUp`]). Otherwise same as [`transaction`](Self::transaction).
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// Nothing is changed.
     pub async fn find_tenant(&self, slug: &TenantSlug) -> Result<Tenant, E> {
         let db: Db<Error> = self.db().errors();
         let row = match db.platform().query_opt(FIND, &[&slug.as_str()]).await {

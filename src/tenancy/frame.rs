@@ -1,8 +1,9 @@
-//! A tenant's transaction as text, for other drivers: what to send, and what the answers mean. No connection and no driver.
+//! A tenant's transaction as text, for other drivers: what to send, and how to interpret the responses. It uses no
+//! connection and no driver.
 //!
-//! A frame is one transaction of one tenant. [`Frame::enter`] and [`Frame::leave`] are each one message of the simple-query
-//! protocol, sent as a whole; between them go the application's statements, each of which [`Frame::admit`] has let through.
-//! What [`Db`](crate::Db) does with its own driver is made of the same text and the same verdicts.
+//! A frame is one transaction of one tenant. [`Frame::enter`] and [`Frame::leave`] each return one message of the
+//! simple-query protocol, which is sent as a whole. The application's statements are sent between them, each after a check
+//! with [`Frame::admit`]. [`Db`](crate::Db) uses the same texts and the same checks with its own driver.
 //!
 //! ```
 //! use cgk::{TxOptions, config::Isolation, frame::{Failure, Frames, Outcome}, ident::DatabaseTag};
@@ -20,11 +21,12 @@
 //!
 //! # What the caller must do
 //!
-//! - Wait for the answer to `enter` before the first statement. If it failed, send [`Frame::roll_back`] and run no statement.
-//! - Send `roll_back` wherever `leave` was not sent or [`Frame::judge`] says so; where it fails, or where the future was
-//!   dropped, close the connection: a cancel request may arrive late and meet the next user.
-//! - Close the connection unless [`Frame::is_clean`] says that the session holds no statement that SQL has prepared.
-//! - After `leave` or `roll_back` the session ends at any error outside of a transaction (`exit_on_error`).
+//! - Wait for the response to `enter` before the first statement. If it failed, send [`Frame::roll_back`] and send no
+//!   statement.
+//! - Send `roll_back` if `leave` was not sent or if [`Frame::judge`] requires it. If that fails, or if the future was
+//!   dropped, close the connection: a cancel request may arrive late and reach the next user.
+//! - Close the connection unless [`Frame::is_clean`] returns that the session contains no statement prepared by SQL.
+//! - After `leave` or `roll_back`, the session ends at any error outside of a transaction (`exit_on_error`).
 
 use super::{
     TxOptions,
@@ -42,7 +44,7 @@ use crate::{
 };
 use tokio_postgres::error::SqlState;
 
-/// Makes the frames of one database.
+/// Creates the frames of one database.
 #[derive(Clone, Debug)]
 pub struct Frames {
     tag: DatabaseTag,
@@ -59,45 +61,46 @@ pub struct Frame {
     begin: String,
 }
 
-/// Why a message of a frame was not answered to its end.
+/// Why the server did not complete a message of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure<'a> {
     sqlstate: Option<&'a str>,
     connection: Connection,
 }
 
-/// What came of a transaction.
+/// The outcome of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Committed, and the session holds nothing of it.
+    /// Committed, and the session is fully reset.
     Committed,
     /// Committed, but the session was not reset: close the connection.
     CommittedUnclean,
-    /// Not committed: something had ended the transaction, or changed its role, path or organization. Roll back.
+    /// Not committed: the application ended the transaction, or changed its role, path or organization. Roll back.
     Tampered,
     /// Not committed: a statement had failed. Roll back.
     Aborted,
-    /// Not committed: the server refused the COMMIT or what was deferred to it. Roll back.
+    /// Not committed: the server refused the COMMIT or deferred work. Roll back.
     Refused,
-    /// The connection broke off: committed or not is unknown. Close the connection.
+    /// The connection was lost; it is unknown whether the transaction committed. Close the connection.
     Unknown,
 }
 
 impl Frames {
-    /// Frames for a database with this tag and isolation, with the default timeouts and the server's default READ COMMITTED.
+    /// Creates frames for a database with this tag and isolation, with the default timeouts and the server's default READ
+    /// COMMITTED.
     pub fn new(tag: DatabaseTag, isolation: Isolation) -> Self {
         let (settings, default_isolation) = (SessionSettings::default(), "read committed".into());
         Self { tag, isolation, settings, default_isolation }
     }
 
-    /// With other timeouts.
+    /// Sets the timeouts.
     pub fn with_session(mut self, settings: SessionSettings) -> Self {
         self.settings = settings;
         self
     }
 
-    /// A transaction of a tenant. Each has a number of its own, so a frame is used once.
+    /// Creates a transaction of a tenant. Each has its own number, so use a frame only once.
     pub fn frame(&self, slug: &TenantSlug, options: &TxOptions) -> Frame {
         let role = match self.isolation {
             Isolation::Role => Some(RoleName::of_tenant(slug, &self.tag)),
@@ -113,24 +116,24 @@ impl Frames {
 }
 
 impl Frame {
-    /// The message that opens the transaction and enters the tenant, or fails.
+    /// Returns the message that opens the transaction and enters the tenant, or fails.
     ///
-    /// It takes the tenant's advisory lock, shared, to the end of the transaction.
+    /// It takes the tenant's advisory lock, shared, until the end of the transaction.
     pub fn enter(&self) -> String {
         format!("{}; {}", self.begin, self.target.enter_text(self.nonce, IsolationCheck::Checked))
     }
 
-    /// The message that commits, unless the session is no longer where it entered, and resets the session.
+    /// Returns the message that commits, unless the session has left the tenant or the transaction, and resets the session.
     pub fn leave(&self) -> String {
         exit::commit(&self.target.guard(self.nonce), Pooling::Direct)
     }
 
-    /// The message that rolls back and resets the session.
+    /// Returns the message that rolls back and resets the session.
     pub fn roll_back(&self) -> String {
         exit::roll_back(Pooling::Direct)
     }
 
-    /// Refuses a statement whose form ends the transaction or leaves the tenant. A refused one must not be sent.
+    /// Checks a statement: fails if its form ends the transaction or leaves the tenant. Then do not send it.
     ///
     /// # Errors
     ///
@@ -142,7 +145,8 @@ impl Frame {
         }
     }
 
-    /// Judges the answer to [`leave`](Self::leave), by how many of its statements were completed and what stopped the rest.
+    /// Interprets the response to [`leave`](Self::leave), by the number of completed statements and the error that stopped
+    /// the rest.
     pub fn judge(&self, completed: usize, failure: Option<Failure<'_>>) -> Outcome {
         let state = failure.and_then(|failure| failure.sqlstate).map(SqlState::from_code);
         let stopped = failure.map(|failure| (state.as_ref(), failure.connection));
@@ -156,20 +160,20 @@ impl Frame {
         }
     }
 
-    /// Whether the session may be used again, by the first column of the rows with which `leave` and `roll_back` end: each is a
-    /// prepared statement, `t` where SQL has prepared it.
+    /// Returns whether the session may be used again, by the first column of the rows at the end of the response to `leave`
+    /// and `roll_back`. Each row is a prepared statement; `t` means that SQL prepared it.
     pub fn is_clean<'a>(&self, first_columns: impl IntoIterator<Item = Option<&'a str>>) -> bool {
         first_columns.into_iter().all(|from_sql| from_sql == Some("f"))
     }
 }
 
 impl<'a> Failure<'a> {
-    /// The server answered with this SQLSTATE, and the connection goes on.
+    /// The server responded with this SQLSTATE, and the connection is still open.
     pub fn server(sqlstate: &'a str) -> Self {
         Self { sqlstate: Some(sqlstate), connection: Connection::Alive }
     }
 
-    /// The connection is gone: broken off, or ended by the server with FATAL.
+    /// The connection is lost: broken, or ended by the server with FATAL.
     pub fn lost() -> Self {
         Self { sqlstate: None, connection: Connection::Lost }
     }

@@ -1,4 +1,4 @@
-//! A pooled connection on loan to one transaction, and what becomes of it when that ends.
+//! A pooled connection that one transaction uses, and its cleanup afterwards.
 
 use super::exit::{Leftovers, roll_back};
 use crate::{
@@ -19,22 +19,24 @@ use std::{
     time::Duration,
 };
 
-/// How long a connection with a statement still running may take to answer a ROLLBACK before that statement is cancelled.
-/// Short, because somebody may wait for what it locks; long enough for a statement that was about to end.
+/// How long a connection with a running statement may take to respond to a ROLLBACK before that statement is cancelled. It
+/// is short, because other sessions may wait for the statement's locks, but long enough for a statement that is about to
+/// end.
 const RUNNING_GRACE: Duration = Duration::from_millis(5);
-/// The same where nothing is running: one round trip, on whatever network.
+/// The same if no statement is running: one round trip, on any network.
 const IDLE_GRACE: Duration = Duration::from_secs(5);
 
-/// A connection on loan. Dropped before [`Lease::release`], for whatever reason, it is cleaned up by a task of its own:
-/// rolled back and returned to the pool, or, when it does not answer at once, cancelled and thrown away. A connection to
-/// which a cancel request was sent never returns to the pool: the request may arrive late and hit the next user.
+/// A connection that one transaction uses. If it is dropped before [`Lease::release`], a separate task cleans it up: it
+/// rolls back and returns the connection to the pool, or, if the connection does not respond at once, cancels and discards
+/// it. A connection to which a cancel request was sent never returns to the pool, because the request may arrive late and
+/// reach the next user.
 pub(crate) struct Lease {
     object: Option<pool::Lease>,
     pool: Pool,
     running: Arc<AtomicUsize>,
-    /// Cleared when the session holds something that no scrub takes away.
+    /// Cleared when the session contains state that no scrub removes.
     reusable: AtomicBool,
-    /// Cleared when driver and server disagree about whose turn it is: nothing more would be answered.
+    /// Cleared when the driver and the server are out of sync: no further response would arrive.
     answering: AtomicBool,
 }
 
@@ -53,13 +55,13 @@ impl Lease {
         self.object.as_ref().expect("the connection is on loan until the lease is consumed")
     }
 
-    /// Marks a statement as running; it counts as running for good when the flight is dropped before it has landed.
+    /// Marks a statement as running. It stays marked if the guard is dropped before the response arrives.
     pub(crate) fn begin_statement(&self) -> InFlightGuard {
         self.running.fetch_add(1, Ordering::Relaxed);
         InFlightGuard { running: Arc::clone(&self.running) }
     }
 
-    /// Keeps the connection from being used by anybody after this transaction.
+    /// Prevents the connection from being used after this transaction.
     pub(crate) fn mark_unusable(&self) {
         self.reusable.store(false, Ordering::Relaxed);
     }
@@ -68,7 +70,7 @@ impl Lease {
         self.reusable.load(Ordering::Relaxed)
     }
 
-    /// Judges what the scrub found in the session. A connection that is not as it was is not used again.
+    /// Checks the scrub's result. A connection that is not fully reset is not used again.
     pub(crate) fn judge_scrub(&self, answer: &Answer) {
         if !is_as_it_was(self.connection(), self.pool.manager().pooling(), answer) {
             tracing::debug!(
@@ -78,18 +80,18 @@ impl Lease {
         }
     }
 
-    /// What a statement's failure says of the connection.
+    /// Interprets a statement's failure for the connection.
     pub(crate) fn judge_failure(&self, source: &tokio_postgres::Error) {
         if sqlstate::is_out_of_step(source) {
             self.mark_desynchronized();
         }
-        // Statements by which the driver looks types up are gone: it would ask for them again.
+        // The driver's statements for type lookups are gone, and the driver would use them again.
         if sqlstate::verdict_on_statement(source) == StatementVerdict::AllGone {
             self.mark_unusable();
         }
     }
 
-    /// Notes that nothing more will be answered on the connection.
+    /// Marks the connection as out of sync with the server.
     pub(crate) fn mark_desynchronized(&self) {
         self.answering.store(false, Ordering::Relaxed);
     }
@@ -106,7 +108,7 @@ impl Lease {
         drop(self.object.take());
     }
 
-    /// Throws a connection away that cannot be trusted; nothing is running on it.
+    /// Discards a connection that may be unsafe; no statement is running on it.
     pub(crate) fn discard(mut self) {
         if let Some(object) = self.object.take() {
             telemetry::connection_retired(Retired::Unusable);
@@ -114,10 +116,10 @@ impl Lease {
         }
     }
 
-    /// Rolls back and waits for that, so that the caller finds its locks released.
+    /// Rolls back and waits for it, so that the locks are released when the caller continues.
     pub(crate) async fn roll_back(mut self) {
         if let Some(cleaning) = self.cleaning() {
-            // In a task of its own: a caller who stops waiting here must not stop the cleaning.
+            // It runs in its own task: a caller that is dropped here must not stop the cleanup.
             let _ = tokio::spawn(cleaning.run()).await;
         }
     }
@@ -136,7 +138,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Without a runtime there is nobody to wait for an answer: the closed socket makes the server roll back.
+        // Without a runtime no task can wait for a response: the closed socket makes the server roll back.
         if let Some(cleaning) = self.cleaning()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
@@ -145,7 +147,8 @@ impl Drop for Lease {
     }
 }
 
-/// A connection that has to be cleaned up. Dropped before that is done, as when its runtime shuts down, it is thrown away.
+/// A connection that needs a cleanup. If this is dropped before the cleanup is done, for instance when its runtime shuts
+/// down, the connection is discarded.
 struct Cleaning {
     object: Option<pool::Lease>,
     pool: Pool,
@@ -171,7 +174,7 @@ impl Cleaning {
             return;
         }
         let cancel = self.pool.manager().cancel(client.cancel_token());
-        // Out of the pool first, so that its place is free while the cancel request is on its way.
+        // It leaves the pool first, so that its place is free while the cancel request is sent.
         drop(self);
         cancel.await;
     }
@@ -185,9 +188,9 @@ impl Drop for Cleaning {
     }
 }
 
-/// Whether a session holds the prepared statements that it should, by the answer to the scrub, whose last statement asks.
+/// Whether a session has the expected prepared statements, by the response to the last statement of the scrub.
 fn is_as_it_was(connection: &Connection, pooling: Pooling, answer: &Answer) -> bool {
-    // Behind a pooler they were dropped, and nobody asked.
+    // Behind a pooler they were dropped, and the scrub does not ask for them.
     if pooling == Pooling::Transaction {
         return true;
     }
@@ -198,13 +201,13 @@ fn is_as_it_was(connection: &Connection, pooling: Pooling, answer: &Answer) -> b
     connection.has_its_statements(leftovers.entry, leftovers.drivers) && leftovers.others == 0
 }
 
-/// A statement on its way.
+/// A statement in flight.
 pub(crate) struct InFlightGuard {
     running: Arc<AtomicUsize>,
 }
 
 impl InFlightGuard {
-    /// The server has answered.
+    /// The server has responded.
     pub(crate) fn finish_statement(self) {
         self.running.fetch_sub(1, Ordering::Relaxed);
     }

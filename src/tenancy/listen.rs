@@ -1,4 +1,4 @@
-//! Notifications, on a connection of their own.
+//! Notifications, on a separate connection.
 
 use super::Db;
 use crate::{
@@ -14,7 +14,7 @@ use tokio_postgres::{AsyncMessage, Client, Notification};
 /// How many notifications may wait to be read; the server then keeps further ones.
 const WAITING_MAX: usize = 1024;
 
-/// Receives notifications; from [`Db::listen`]. Dropped, its connection is closed.
+/// Receives notifications; from [`Db::listen`]. When it is dropped, its connection is closed.
 pub struct Listener {
     /// Keeps the connection open.
     client: Arc<Client>,
@@ -29,10 +29,10 @@ impl Drop for Listener {
 }
 
 impl<E> Db<E> {
-    /// Listens on channels, as the login, on a connection of its own that is not of the pool: [`Db::close`] leaves it open.
+    /// Listens on channels, as the login, on a separate connection outside of the pool. [`Db::close`] does not close it.
     ///
-    /// The channels are those of the whole database. Every tenant's transaction can notify each of them, with any payload:
-    /// what a payload says of its tenant is a claim, to be checked by entering that tenant.
+    /// Channels belong to the whole database. Every tenant's transaction can notify every channel, with any payload. Do not
+    /// trust a tenant name in a payload: check it by entering that tenant.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) -> cgk::Result<()> {
@@ -51,7 +51,7 @@ impl<E> Db<E> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the connection is closed.
+    /// If the future is dropped, the connection is closed.
     pub async fn listen(&self, channels: &[Ident]) -> Result<Listener> {
         let config = &self.inner.config;
         if config.pooling() == Pooling::Transaction {
@@ -85,12 +85,12 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// Kind `Unavailable`: the connection was lost. What was notified meanwhile is lost with it: listen again, and look at the
+    /// Kind `Unavailable`: the connection was lost. Notifications during that time are lost too: listen again, and read the
     /// tables.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped and called again; no notification is lost by that.
+    /// May be dropped and called again; this loses no notification.
     pub async fn recv(&mut self) -> Result<Notification> {
         match self.received.recv().await {
             Some(Ok(notification)) => Ok(notification),
@@ -101,14 +101,14 @@ impl Listener {
         }
     }
 
-    /// A notification that is here already.
+    /// A notification that has already arrived.
     #[cfg(feature = "platform")]
     pub(crate) fn try_recv(&mut self) -> Option<Notification> {
         self.received.try_recv().ok()?.ok()
     }
 
-    /// Asks the server on this connection for the first column of one row. When the answer has come, so has every notification
-    /// that the server had sent before.
+    /// Runs a query on this connection and returns the first column of one row. When the response arrives, all notifications
+    /// that the server sent before have arrived.
     #[cfg(feature = "platform")]
     pub(crate) fn ask(&self, sql: &str) -> impl std::future::Future<Output = Result<Option<String>>> + Send + 'static {
         let (client, sql) = (Arc::clone(&self.client), sql.to_owned());

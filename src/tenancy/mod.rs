@@ -1,4 +1,4 @@
-//! The transaction that sees one tenant and nothing else.
+//! The transaction that sees only one tenant.
 
 mod body;
 mod conflict;
@@ -73,9 +73,9 @@ use session::{Behind, Of, recorded, span};
 use std::{future::Future, marker::PhantomData, sync::Arc};
 use tokio::sync::watch;
 
-/// A service's handle on the database: a pool of connections and the way into each tenant. Cheap to clone.
+/// A service's handle to the database: a pool of connections and access to each tenant. Cheap to clone.
 ///
-/// `E` is the application's error type, fixed once so that no closure has to name it:
+/// `E` is the application's error type. It is set once, so that closures need not name it:
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), cgk::Error> {
@@ -118,17 +118,18 @@ impl<E> std::fmt::Debug for Db<E> {
 }
 
 impl Db {
-    /// Builds the pool and makes its first connection, so that a wrong address is found now and not at the first request.
+    /// Creates the pool and opens its first connection, so that a wrong address fails now and not at the first request.
     ///
     /// # Errors
     ///
     /// Kind `Unavailable`: host, login or database; kind `Invalid`: TLS files; kind `Conflict`: a schema cannot be in the
-    /// search path, as `public` where PUBLIC, a tenant's role, or a login that is not the operator's may create in it ([`SetupError::SearchPathUnfit`]), the database is a copy of another ([`SetupError::DatabaseCopied`]), or it has
-    /// another isolation than the configuration ([`SetupError::IsolationMismatch`]).
+    /// search path, for instance `public` if PUBLIC, a tenant's role, or a login other than the operator's may create in it
+    /// ([`SetupError::SearchPathUnfit`]), the database is a copy of another one ([`SetupError::DatabaseCopied`]), or its
+    /// isolation differs from the configuration ([`SetupError::IsolationMismatch`]).
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the connection is closed.
+    /// If the future is dropped, the connection is closed.
     pub async fn connect(config: &Config) -> Result<Self> {
         let pool = pool::build(config, enter_sql)?;
         let first = Lease::new(pool::take(&pool, config).await?, pool.clone());
@@ -136,7 +137,7 @@ impl Db {
         let doing = || while_doing(format!("look at the server at {}", config.target()));
         message::run(client, STAY_ON_ERROR).await.and_then(Answer::complete).map_err(doing())?;
         let (database, identity) = identity::read(client).await.map_err(doing())?;
-        // Before its first setup a database may be as PostgreSQL makes it, and has no tenants.
+        // Before its first setup a database may have PostgreSQL's defaults, and it has no tenants.
         let is_set_up = matches!(identity, Identity::Recorded(_));
         let tag = match identity {
             Identity::Recorded(tag) => tag,
@@ -151,7 +152,7 @@ impl Db {
         }
         match search_path.further() {
             [] => first.roll_back().await,
-            // Its statement that enters knows nothing of the further schemas.
+            // Its entering statement does not contain the additional schemas.
             _ => first.discard(),
         }
         pool.manager().know_search_path(search_path.clone());
@@ -170,32 +171,33 @@ impl Db {
 }
 
 impl<E> Db<E> {
-    /// The same handle with another error type for its closures.
+    /// Returns the same handle with another error type for its closures.
     pub fn errors<E2>(&self) -> Db<E2> {
         Db { inner: Arc::clone(&self.inner), error: PhantomData }
     }
 
-    /// What stands for the database in names, as it was when the handle was made.
+    /// The text that represents the database in names, read when the handle was created.
     #[cfg(feature = "redis")]
     pub(crate) fn database_tag(&self) -> &DatabaseTag {
         &self.inner.tag
     }
 
-    /// The configuration that the handle was made with.
+    /// Returns the configuration of the handle.
     pub fn config(&self) -> &Config {
         &self.inner.config
     }
 }
 
 impl<E: From<Error> + Send> Db<E> {
-    /// Runs `body` in a transaction that sees one tenant and nothing else: commits when it returns `Ok`, rolls back when it
-    /// returns `Err`, panics or is dropped.
+    /// Runs `body` in a transaction that sees only one tenant: commits when it returns `Ok`, rolls back when it returns
+    /// `Err`, panics or is dropped.
     ///
-    /// The search path is `tenant_<slug>, public`, the schemas of extensions, `pg_temp`, and in role mode the role is the
-    /// tenant's own, so the database itself refuses another tenant's table even by its full name. The message that opens the transaction and checks all
-    /// this rides ahead of the first statement without a wait of its own; a statement behind a refused one does not run.
-    /// (Behind a pooler the first statement waits for the answer, one round trip.) The body itself starts before the answer is
-    /// there: what it does outside the database it should do after its first statement.
+    /// The search path is `tenant_<slug>, public`, the schemas of extensions, `pg_temp`. In role mode the transaction also
+    /// runs as the tenant's own role, so the database itself refuses another tenant's table even by its full name. The
+    /// message that opens the transaction and checks all this is sent together with the first statement, without a round
+    /// trip of its own; if it is refused, the statement behind it does not run. (Behind a pooler the first statement waits
+    /// for the response, one round trip.) The body itself starts before the response arrives: if it has effects outside the
+    /// database, it should do them after its first statement.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) -> Result<(), cgk::Error> {
@@ -218,7 +220,7 @@ impl<E: From<Error> + Send> Db<E> {
     /// # Ok(()) }
     /// ```
     ///
-    /// And one transaction has one tenant: a second one takes a call, and with it a connection, of its own.
+    /// A transaction has exactly one tenant. A second tenant needs its own call, and with it another connection.
     ///
     /// ```compile_fail,E0599
     /// # async fn example(db: cgk::Db, acme: cgk::TenantSlug, globex: cgk::TenantSlug) -> Result<(), cgk::Error> {
@@ -234,22 +236,22 @@ impl<E: From<Error> + Send> Db<E> {
     ///
     /// # Locks
     ///
-    /// The tenant's advisory lock ([`lock::tenant_key`](crate::lock::tenant_key)), shared, to the end of the transaction: a
-    /// drop or rename of the tenant waits for it.
+    /// The tenant's advisory lock ([`lock::tenant_key`](crate::lock::tenant_key)), shared, until the end of the transaction:
+    /// a drop or rename of the tenant waits for it.
     ///
     /// # Errors
     ///
-    /// Whatever the body returns. Kinds `NotFound`, `Suspended`, `NotReady`: the tenant cannot be entered, and no statement
-    /// of the body has run. `Conflict`: everybody or the tenant's role may create in `public`. `Refused`: a statement failed and the
-    /// body returned `Ok`, a statement's future was dropped before the statement was sent, or the body left the tenant or ended
-    /// the transaction; nothing is committed of what was still open. `CommitUnknown`: the connection broke off around COMMIT.
-    /// `Unavailable`: no connection in time, or it was lost before COMMIT was sent.
+    /// The error of the body. Kinds `NotFound`, `Suspended`, `NotReady`: the tenant cannot be entered, and no statement of
+    /// the body was executed. `Conflict`: PUBLIC or the tenant's role may create in `public`. `Refused`: a statement failed
+    /// and the body returned `Ok`, a statement's future was dropped before the statement was sent, or the body left the
+    /// tenant or ended the transaction; nothing that was still open is committed. `CommitUnknown`: the connection was lost
+    /// around COMMIT. `Unavailable`: no connection became free in time, or it was lost before COMMIT was sent.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before COMMIT is sent, nothing is committed; dropped after that, all of it may be. In no case does the next
-    /// user of the connection find anything of it: a task of its own rolls back, and cancels and discards the connection
-    /// where a statement is still running.
+    /// If the future is dropped before COMMIT is sent, nothing is committed; after that, everything may be committed. In
+    /// both cases the next user of the connection finds no state of it: a separate task rolls back, and if a statement is
+    /// still running, it cancels the statement and discards the connection.
     #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
     pub fn with_tenant<T: Send, F: TenantFn<T, E>>(
         &self,
@@ -259,7 +261,7 @@ impl<E: From<Error> + Send> Db<E> {
         async move { self.with_tenant_in(slug, &TxOptions::default(), body).await }
     }
 
-    /// [`with_tenant`](Self::with_tenant) with an isolation level or read-only.
+    /// [`with_tenant`](Self::with_tenant) with options, such as an isolation level or read-only.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> Result<(), cgk::Error> {

@@ -1,7 +1,6 @@
-//! How a tenant's transaction is opened.
+//! Options of a transaction.
 
-/// How a tenant's transaction is opened. Default: as the server is configured, which is READ COMMITTED and writable where
-/// nobody changed it.
+/// Options of a transaction. Default: the server's settings, which are READ COMMITTED and writable unless they were changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TxOptions {
     isolation: Option<IsolationLevel>,
@@ -12,10 +11,10 @@ pub struct TxOptions {
 /// When the body of a transaction starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Start {
-    /// At once; its first statement rides behind the message that enters.
+    /// Immediately; its first statement is sent together with the entering message.
     #[default]
     AtOnce,
-    /// Once the server has answered that message.
+    /// When the server has responded to that message.
     Entered,
 }
 
@@ -39,13 +38,13 @@ impl TxOptions {
         self
     }
 
-    /// All statements see what was committed before the first.
+    /// All statements see what was committed before the first one.
     pub fn repeatable_read(mut self) -> Self {
         self.isolation = Some(IsolationLevel::RepeatableRead);
         self
     }
 
-    /// As if transactions ran one after another; the server undoes those that could not have
+    /// Transactions behave as if they ran one after another; the server rolls back those for which this is not possible
     /// ([`Db::with_tenant_retry`](crate::Db::with_tenant_retry)).
     pub fn serializable(mut self) -> Self {
         self.isolation = Some(IsolationLevel::Serializable);
@@ -58,14 +57,14 @@ impl TxOptions {
         self
     }
 
-    /// Writable, also where the server's default is read-only.
+    /// Writable, even if the server's default is read-only.
     pub fn read_write(mut self) -> Self {
         self.access = Some(Access::ReadWrite);
         self
     }
 
-    /// The body starts once the tenant or the platform is entered: of an unknown or suspended tenant it never starts. For
-    /// bodies that do something outside the database before their first statement; takes one round trip more.
+    /// Starts the body only after the tenant or the platform is entered. For an unknown or suspended tenant it never starts.
+    /// For bodies with effects outside the database before their first statement; takes one more round trip.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> Result<(), cgk::Error> {
@@ -87,8 +86,8 @@ impl TxOptions {
         self.start == Start::Entered
     }
 
-    /// The modes of BEGIN. The isolation level is always named, so that it is known: where the options name none it is
-    /// `default`, the one that the server had configured when the session began.
+    /// The modes of BEGIN. The isolation level is always written, so that it is known. If the options set none, it is
+    /// `default`, the server's setting at the start of the session.
     pub(super) fn modes(&self, default: &str) -> String {
         let access = match self.access {
             None => "",
@@ -98,7 +97,7 @@ impl TxOptions {
         format!(" isolation level {}{access}", self.level(default))
     }
 
-    /// Whether each statement has a snapshot of its own, and so sees what was committed before it.
+    /// Whether each statement has its own snapshot, and so sees what was committed before it.
     pub(super) fn sees_each_commit(&self, default: &str) -> bool {
         ["read committed", "read uncommitted"].contains(&self.level(default))
     }

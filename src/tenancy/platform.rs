@@ -1,4 +1,4 @@
-//! The platform's own way to the shared tables: outside of every tenant, across all organizations.
+//! Access to the shared tables for the platform itself: outside of every tenant, across all organizations.
 
 use super::{
     Db, PlatformFn, PlatformTx, TxOptions,
@@ -13,18 +13,19 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// The platform's own way to the shared tables, across all organizations; from [`Db::platform`].
+/// Access to the shared tables for the platform itself, across all organizations; from [`Db::platform`].
 ///
-/// Each call is a transaction of its own, with the guards of a tenant's: search path, timeouts and the mark that says "no
-/// tenant" are local to it, a statement that failed cannot commit, and the next user of the connection finds nothing of it.
-/// Single statements take one round trip, as those of [`Db::tenant`]: entry, statement and commit go out together.
+/// Each call is one transaction with the same protections as a tenant's: the search path, the timeouts and the mark for "no
+/// tenant" are local to it, a transaction with a failed statement cannot commit, and the next user of the connection finds
+/// no state of it. Single statements take one round trip, like those of [`Db::tenant`]: entry, statement and commit are sent
+/// together.
 pub struct Platform<'a, E = Error> {
     single: Single<'a, E>,
 }
 
 impl<E: From<Error> + Send> Db<E> {
-    /// The shared tables as the platform's own code sees them: every organization's rows, as the login itself, in no tenant.
-    /// For signing in, before the tenant is known, for webhooks, and for whatever runs over all organizations.
+    /// Returns access to the shared tables: the rows of all organizations, as the login itself, in no tenant. Use it for
+    /// sign-in before the tenant is known, for webhooks, and for work across all organizations.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db, token_hash: Vec<u8>) -> Result<(), cgk::Error> {
@@ -35,9 +36,9 @@ impl<E: From<Error> + Send> Db<E> {
     /// # Ok(()) }
     /// ```
     ///
-    /// A tenant's transaction has no way here, and a task that is inside a tenant is refused: what is about one tenant and
-    /// what is about all of them are told apart by where they stand in the code. The login needs rights on the shared tables:
-    /// `cgk setup:database --app-role NAME --app-tables all` gives them.
+    /// A tenant's transaction cannot use it, and a call from a task inside a tenant fails. So the place in the code shows
+    /// whether it works on one tenant or on all of them. The login needs rights on the shared tables:
+    /// `cgk setup:database --app-role NAME --app-tables all` grants them.
     pub fn platform(&self) -> Platform<'_, E> {
         Platform { single: Single { db: self, of: Of::Platform } }
     }
@@ -60,27 +61,27 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     ///
     /// # Locks
     ///
-    /// None of its own.
+    /// None, except those of the statements.
     ///
     /// # Errors
     ///
-    /// Whatever the body returns. `Refused`: the task is inside a tenant, or inside so many of the platform's transactions that the
-    /// pool can never serve it; or a statement failed and the body returned `Ok`, a statement's future was dropped before the
-    /// statement was sent, or the body changed role or path or ended the transaction, and nothing is committed. `Conflict`:
-    /// everybody may create in `public`. `Denied`: the login may not use the schema `public`, or a statement needs `row_security`,
-    /// which is off. `CommitUnknown`: the connection broke off around COMMIT. `Unavailable`: no connection in time, or it
-    /// was lost before COMMIT was sent.
+    /// The error of the body. `Refused`: the task is inside a tenant, or inside so many transactions of the platform that
+    /// the pool cannot provide another connection; or a statement failed and the body returned `Ok`, a statement's future
+    /// was dropped before the statement was sent, or the body changed role or path or ended the transaction, and nothing is
+    /// committed. `Conflict`: PUBLIC may create in `public`. `Denied`: the login may not use the schema `public`, or a
+    /// statement needs `row_security`, which is off. `CommitUnknown`: the connection was lost around COMMIT. `Unavailable`:
+    /// no connection became free in time, or it was lost before COMMIT was sent.
     ///
     /// # Cancel safety
     ///
-    /// As [`Db::with_tenant`]: dropped before COMMIT is sent, nothing is committed, and the next user of the connection finds
-    /// nothing of it and does not wait for it.
+    /// Same as [`Db::with_tenant`]: if the future is dropped before COMMIT is sent, nothing is committed, and the next user
+    /// of the connection finds no state of it and does not wait for it.
     #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
     pub fn transaction<T: Send, F: PlatformFn<T, E>>(&self, body: F) -> impl Future<Output = Result<T, E>> + Send {
         async move { self.transaction_in(&TxOptions::default(), body).await }
     }
 
-    /// [`transaction`](Self::transaction) with an isolation level or read-only.
+    /// [`transaction`](Self::transaction) with options, such as an isolation level or read-only.
     ///
     /// # Errors
     ///

@@ -1,10 +1,10 @@
-//! What enters, guards and leaves a tenant: the SQL text, and the decisions made on its answers. No driver in sight, so
-//! that other drivers can speak it too.
+//! Enters, guards and leaves a tenant: the SQL text, and the decisions on its responses. It uses no driver, so that other
+//! drivers can use it too.
 //!
-//! Two exchanges frame a tenant's transaction. The first opens it, sets everything that is local to it, takes the tenant's
-//! shared lock and raises an error unless the session has really arrived in the tenant; whatever rides behind it on the wire
-//! then fails with 25P02 instead of running elsewhere. The last one ([`exit`](super::exit)) raises an error unless the
-//! session is still there, commits, and scrubs whatever the transaction may have left in the session.
+//! Two messages frame a tenant's transaction. The first opens it, sets everything that is local to it, takes the tenant's
+//! shared lock and raises an error unless the session has really entered the tenant. Everything sent behind it then fails
+//! with 25P02 instead of running elsewhere. The last one ([`exit`](super::exit)) raises an error unless the session is still
+//! in the tenant, commits, and removes everything that the transaction may have left in the session.
 
 use super::{
     create_rights::{login_creates_sql, login_or_everybody_creates_sql, role_creates_sql},
@@ -25,7 +25,7 @@ use crate::{
 };
 use std::fmt;
 
-/// The way into one tenant.
+/// How to enter one tenant.
 #[derive(Clone, Debug)]
 pub(crate) struct TenantTarget {
     pub(crate) slug: TenantSlug,
@@ -38,8 +38,8 @@ pub(crate) struct TenantTarget {
     pub(crate) role: Option<RoleName>,
 }
 
-/// A number that only the client knows. The setting `cgk.tx`, set local, is the organization's id hashed with it: gone when
-/// something inside ended the transaction, and not to be made for another organization.
+/// A number that only the client knows. The setting `cgk.tx`, set local, is a hash of this number and the organization's id.
+/// It is gone if something inside ended the transaction, and it cannot be computed for another organization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Nonce(i64);
 
@@ -56,10 +56,10 @@ impl fmt::Display for Nonce {
 }
 
 impl TenantTarget {
-    /// [`enter_sql`] with its parameters written out, for connections on which nothing can be prepared.
+    /// [`enter_sql`] with its parameters as literals, for connections on which statements cannot be prepared.
     pub(crate) fn enter_text(&self, nonce: Nonce, check: IsolationCheck) -> String {
         let mut sql = enter_sql(self.mode(), check, &self.further);
-        // From the last to the first, so that $1 is not found inside $10.
+        // From the last to the first, so that $1 is not replaced inside $10.
         for (index, value) in self.values(nonce).iter().enumerate().rev() {
             sql = sql.replace(&format!("${}", index + 1), &literal(value));
         }
@@ -67,7 +67,7 @@ impl TenantTarget {
     }
 
     /// Raises an error unless the session is still in the tenant and in the transaction that entered it, and has its
-    /// organization. Sent as text with the COMMIT behind it, so that nothing in the session can stand in its place.
+    /// organization. It is sent as text in one message with the COMMIT, so that nothing in the session can replace it.
     pub(crate) fn guard(&self, nonce: Nonce) -> String {
         let organization = "pg_catalog.current_setting('app.current_organization_id', true)";
         let mut found = vec![TX, PATH, "current_schema"];
@@ -96,16 +96,16 @@ impl TenantTarget {
     }
 }
 
-/// What the transaction's mark is now; null when it was never set.
+/// The current mark of the transaction; null if it was never set.
 pub(crate) const TX: &str = "pg_catalog.current_setting('cgk.tx', true)";
-/// What the search path is now.
+/// The current search path.
 pub(crate) const PATH: &str = "pg_catalog.current_setting('search_path')";
 
-/// A statement that raises `division_by_zero` unless each of the found values is the expected one.
+/// A statement that raises `division_by_zero` unless each found value is the expected one.
 ///
-/// All are compared as one text, put together with a separator that nobody could know before: every name in a statement costs
-/// the server a look into its catalogue, a qualified one two, and this is parsed at every commit. Every function is
-/// qualified and no operator or type is used, so that no search path leads to another.
+/// All values are compared as one text, joined with an unpredictable separator: every name in a statement costs the server
+/// one catalogue lookup, a qualified one two, and this statement is parsed at every commit. Every function is qualified and
+/// no operator or type is used, so that no search path can replace one.
 pub(crate) fn demand_same(found: &[&str], expected: &[String]) -> String {
     let separator = literal(&format!("{:x}", rand::random::<u64>()));
     format!(
@@ -116,16 +116,16 @@ pub(crate) fn demand_same(found: &[&str], expected: &[String]) -> String {
     )
 }
 
-/// Opens a transaction, so that what is sent behind it runs in a transaction or not at all.
+/// Opens a transaction, so that the following statements run in a transaction or not at all.
 ///
-/// The setting [`EXIT_ON_ERROR`](crate::db::pool::EXIT_ON_ERROR) must last until there is a transaction, and must not come back when that is aborted by a
-/// failed statement: the session would end with the next. So it is taken back in a transaction before, which COMMIT AND
-/// CHAIN commits and follows with the one that stays; between the two nothing can fail or be cancelled. The scrub sets it
-/// again.
+/// The setting [`EXIT_ON_ERROR`](crate::db::pool::EXIT_ON_ERROR) must last until there is a transaction. It must not return
+/// when a failed statement aborts that transaction, because the session would then end with the next error. So a first
+/// transaction resets it, and COMMIT AND CHAIN commits that and opens the actual one; between the two nothing can fail or be
+/// cancelled. The scrub sets it again.
 ///
-/// Behind a pooler the session is not ours to end: there the answer to BEGIN is awaited before anything else is sent.
+/// Behind a pooler cgk must not end the session: there it waits for the response to BEGIN before it sends anything else.
 fn open(modes: &str, pooling: Pooling) -> String {
-    // A standby refuses SERIALIZABLE and READ WRITE, so these are set in the transaction, where a refusal aborts it.
+    // A standby refuses SERIALIZABLE and READ WRITE, so these are set inside the transaction, where a refusal aborts it.
     let refusable = ["serializable", "read write"].iter().any(|mode| modes.contains(mode));
     let (begin, set) = if refusable { ("", format!("; set transaction{modes}")) } else { (modes, String::new()) };
     match pooling {
@@ -134,7 +134,7 @@ fn open(modes: &str, pooling: Pooling) -> String {
     }
 }
 
-/// Opens the transaction with its timeouts. `default_isolation` is the server's, for options that name none.
+/// Opens the transaction with its timeouts. `default_isolation` is the server's, for options that set none.
 pub(crate) fn begin(
     options: &TxOptions,
     default_isolation: &str,
@@ -144,7 +144,7 @@ pub(crate) fn begin(
     format!("{}; {}", open(&options.modes(default_isolation), pooling), timeouts(settings))
 }
 
-/// Sets the timeouts for the transaction. Statements of their own: the server has no expression to parse in them.
+/// Sets the timeouts for the transaction, in separate statements, because the server then has no expression to parse.
 fn timeouts(settings: &SessionSettings) -> String {
     [
         ("statement_timeout", settings.statement_timeout),
@@ -155,11 +155,12 @@ fn timeouts(settings: &SessionSettings) -> String {
     .join("; ")
 }
 
-/// Opens the transaction and takes the tenant's shared lock, against a drop, rename or suspension meanwhile.
+/// Opens the transaction and takes the tenant's shared lock, which blocks a drop, rename or suspension.
 ///
-/// The lock is taken before the statement that looks: what is looked at is as it was left by whoever held the lock. In a
-/// transaction whose statements all have the snapshot of the first one, the lock must be held before that; so it is taken for
-/// the session in a transaction before, and given up once the transaction holds it too. All of it is one message.
+/// The lock is taken before the statement that reads the registry, so that this statement sees the changes of the previous
+/// lock holder. If all statements of the transaction use the snapshot of the first one, the lock must be held before that
+/// statement; so a preceding transaction takes it for the session, and it is released when this transaction holds it too.
+/// All of this is one message.
 pub(crate) fn begin_locked(
     slug: &TenantSlug,
     options: &TxOptions,
@@ -169,7 +170,7 @@ pub(crate) fn begin_locked(
 ) -> String {
     let key = lock::tenant_key(slug);
     let begin = begin(options, default_isolation, settings, pooling);
-    // The wait for the lock is bounded by lock_timeout, or else by statement_timeout, which counts for statements that begin
+    // The wait for the lock is limited by lock_timeout, or else by statement_timeout, which applies to statements that start
     // after it was set.
     if options.sees_each_commit(default_isolation) {
         return format!("{begin}; select pg_catalog.pg_advisory_xact_lock_shared({key})");
@@ -181,21 +182,22 @@ pub(crate) fn begin_locked(
     )
 }
 
-/// What the statement that enters a tenant begins with: by this a session's prepared statements are told apart.
+/// The start of the entering statement, which identifies it among a session's prepared statements.
 pub(crate) const ENTER_MARK: &str = "/* cgk: enter */";
 
-/// Enters a tenant whose lock is held, or raises an error. One statement, so that it costs the server one plan, and prepared
-/// not even that; its columns are worked out from left to right. Parameters, all text: search path, nonce, slug, schema, and
-/// in role mode the role.
+/// Enters a tenant whose lock is held, or raises an error. It is one statement, so that the server plans only once, and not
+/// at all if it is prepared. Its columns are evaluated from left to right. Parameters, all text: search path, nonce, slug,
+/// schema, and in role mode the role.
 ///
-/// The registry is read as the login, before the role changes: the tenant's role has no business there. A schema that
-/// belongs to another organization than the row is not entered. Should any of it happen in another order, the last column
-/// raises the error, so the order is a matter of availability and not of safety.
+/// The registry is read as the login, before the role changes: the tenant's role may not read it. A schema that belongs to
+/// another organization than the row is not entered. If the evaluation order were different, the last column would raise the
+/// error, so the order affects availability and not safety.
 ///
-/// A tenant whose role may create in `public` or in a schema of extensions is not entered, nor any where everybody or the service's
-/// login may: the others would find what it makes there. The login is looked at before the role changes, the tenant's role after.
+/// A tenant is not entered if its role, PUBLIC or the service's login may create in `public` or in a schema of extensions:
+/// other tenants would use the objects created there. The login is checked before the role changes, the tenant's role after
+/// it.
 ///
-/// Whether the database accepts the isolation costs nothing: the server works it out when it plans.
+/// The check whether the database accepts the isolation costs nothing: the server evaluates it during planning.
 pub(crate) fn enter_sql(mode: Isolation, check: IsolationCheck, path: &SearchPath) -> String {
     let accepted = match check {
         IsolationCheck::Checked => format!("{} and ", accepts_sql(mode)),
@@ -228,8 +230,9 @@ pub(crate) fn enter_sql(mode: Isolation, check: IsolationCheck, path: &SearchPat
     )
 }
 
-/// What the registry and the catalogue say of a tenant that could not be entered. Parameters, all text: slug, schema, role.
-/// From PostgreSQL 16 on a member of a role may still not act as it; older servers do not know the word for that.
+/// Reads the registry and the catalogue for a tenant that could not be entered. Parameters, all text: slug, schema, role.
+/// From PostgreSQL 16 on, a member of a role may lack the right to act as it; older servers do not have the keyword for
+/// that.
 pub(crate) const DIAGNOSE: &str = "
 select (select coalesce(o.status::pg_catalog.text, 'null') from public.organizations o where o.slug = $1),
        exists (select from pg_catalog.pg_namespace n where n.nspname::pg_catalog.text = $2),

@@ -1,11 +1,12 @@
-//! Rows as values of a type.
+//! Converts rows to values of a type.
 
 use tokio_postgres::{Error, Row, types::FromSql};
 
-/// What a row can be read as, by `query_as`: a tuple of its columns from left to right, a type that implements this, or, with
-/// the feature `derive`, a struct with `#[derive(FromRow)]` of the crate `postgres-from-row`, by the names of its columns.
+/// A type that `query_as` can read a row as: a tuple of its columns from left to right, a type that implements this trait,
+/// or, with the feature `derive`, a struct with `#[derive(FromRow)]` of the crate `postgres-from-row`, by the names of its
+/// columns.
 ///
-/// `How` tells these ways apart and is inferred: `query_as::<(i64, String), _>`.
+/// `How` distinguishes these cases and is inferred: `query_as::<(i64, String), _>`.
 ///
 /// ```
 /// struct Customer { email: String, orders: i64 }
@@ -32,7 +33,7 @@ pub trait FromRow<How = Columns>: Sized {
     ///
     /// # Errors
     ///
-    /// A column is missing, has another type, or is null where the type takes no null.
+    /// A column is missing, has another type, or is null and the type does not accept null.
     fn from_row(row: &Row) -> Result<Self, Error>;
 }
 
@@ -40,7 +41,7 @@ pub trait FromRow<How = Columns>: Sized {
 #[derive(Clone, Copy, Debug)]
 pub struct Columns;
 
-/// Rows are read by what `#[derive(FromRow)]` of `postgres-from-row` made.
+/// Rows are read with the code of `#[derive(FromRow)]` from `postgres-from-row`.
 #[cfg(feature = "derive")]
 #[derive(Clone, Copy, Debug)]
 pub struct Derived;

@@ -1,36 +1,36 @@
-//! A part of a transaction that can be undone on its own.
+//! A part of a transaction that can be rolled back separately.
 
 use super::{failure::Seen, shared::Shared};
 use crate::{db::message::Message, error::Result};
 use futures_util::FutureExt;
 use std::ops::{Deref, DerefMut};
 
-/// A part of a transaction that can be undone on its own; from [`TenantTx::savepoint`](super::TenantTx::savepoint) or
+/// A part of a transaction that can be rolled back separately; from [`TenantTx::savepoint`](super::TenantTx::savepoint) or
 /// [`PlatformTx::savepoint`](super::PlatformTx::savepoint). `T` is that transaction, inside the savepoint.
 #[must_use = "a savepoint that is not released is rolled back"]
 pub struct Savepoint<'t, T> {
     tx: T,
     shared: &'t Shared,
-    /// The number of savepoints around what it is in, and itself.
+    /// The number of enclosing savepoints, including this one.
     depth: usize,
     state: State,
-    /// What was known of the transaction's statements before: a failure inside is forgotten when it is undone.
+    /// What was known about the transaction's statements before: rolling back restores it.
     seen_before: Seen,
 }
 
 #[derive(PartialEq, Eq)]
 enum State {
     Open,
-    /// Released, or never made.
+    /// Released, or never set.
     Closed,
 }
 
 impl<'t, T> Savepoint<'t, T> {
     /// Sets a savepoint at this depth.
     pub(super) async fn set(shared: &'t Shared, depth: usize, tx: T) -> Result<Self> {
-        // Dropped here, nothing was sent, and nothing is to be rolled back.
+        // If this is dropped here, nothing was sent, and there is nothing to roll back.
         shared.may_send().await?;
-        // Open before it is sent: dropped while the answer is on its way, it is rolled back.
+        // It counts as open before it is sent: if this is dropped before the response, it is rolled back.
         let mut savepoint = Self { tx, shared, depth, state: State::Open, seen_before: shared.failures.save() };
         let outcome = shared.command(&format!("savepoint {}", savepoint.name())).await;
         if outcome.is_err() {
@@ -39,23 +39,24 @@ impl<'t, T> Savepoint<'t, T> {
         outcome.map(|()| savepoint)
     }
 
-    /// Keeps what was done since the savepoint; it is committed with the transaction.
+    /// Keeps the changes since the savepoint; they are committed with the transaction.
     ///
     /// # Errors
     ///
-    /// As [`TenantTx::query`](super::TenantTx::query); the part is then rolled back. Kind `Refused` where the driver refused a
-    /// statement in it, as the server refuses where it did.
+    /// Same as [`TenantTx::query`](super::TenantTx::query); the part is then rolled back. Kind `Refused` if the driver
+    /// refused a statement in the part, just as the server refuses after a failed one.
     ///
     /// # Cancel safety
     ///
-    /// Dropped once it was polled, the part is kept, or, where something in it had failed, the transaction cannot commit.
+    /// If the future is dropped after it was polled, the part is kept; if a statement in it had failed, the transaction
+    /// cannot commit.
     pub async fn release(mut self) -> Result<()> {
-        // As the server refuses to release what holds a failed statement.
+        // The server, too, refuses to release a savepoint after a failed statement.
         if self.shared.failures.has_refused_since(&self.seen_before) {
             return Err(self.shared.scope.aborted(None));
         }
         let sql = format!("release savepoint {}", self.name());
-        // On its way from here on: a ROLLBACK TO sent behind it would not find the savepoint.
+        // It is in flight from here on: a ROLLBACK TO sent after it would not find the savepoint.
         self.state = State::Closed;
         let outcome = self.shared.command(&sql).await;
         if outcome.is_err() {
@@ -72,8 +73,8 @@ impl<'t, T> Savepoint<'t, T> {
 impl<T> Drop for Savepoint<'_, T> {
     fn drop(&mut self) {
         if self.state == State::Open {
-            // Queued on the connection behind what is on its way, before whatever the caller sends next. Nothing waits for
-            // the answer: should it fail, so does everything behind it.
+            // It is queued on the connection after the statements in flight and before the caller's next statement. Nothing
+            // waits for the response: if it fails, everything after it fails too.
             let name = self.name();
             let sql = format!("rollback to savepoint {name}; release savepoint {name}");
             let _ = Message::send(self.shared.client(), &sql).now_or_never();

@@ -1,4 +1,4 @@
-//! Where a transaction works: in one tenant, or on the shared tables as the platform. What differs between the two is here.
+//! Where a transaction works: in one tenant, or on the shared tables as the platform. This file contains the differences.
 
 use super::{
     create_rights::login_or_everybody_creates_sql,
@@ -46,7 +46,7 @@ const IGNORED: &str = "a statement failed and the closure returned Ok";
 const REFUSED: &str = "the server refused the message that opens it";
 
 impl Scope {
-    /// What its statements are known under; no tenant has the platform's name.
+    /// The key of its statements; no tenant has the platform's name.
     pub(super) fn key(&self) -> &str {
         match self {
             Self::Tenant(target) => target.slug.as_str(),
@@ -54,7 +54,7 @@ impl Scope {
         }
     }
 
-    /// Raises an error unless the session is still where it was when it entered.
+    /// Raises an error unless the session is still in the scope that it entered.
     pub(super) fn guard(&self, nonce: Nonce) -> String {
         match self {
             Self::Tenant(target) => target.guard(nonce),
@@ -62,7 +62,7 @@ impl Scope {
         }
     }
 
-    /// A statement found the entry refused.
+    /// The error of a statement whose entry was refused.
     pub(super) fn entry_refused(&self) -> Error {
         match self {
             Self::Tenant(target) => TenantError::EntryRefused { tenant: target.slug.clone() }.into(),
@@ -70,7 +70,7 @@ impl Scope {
         }
     }
 
-    /// A statement failed.
+    /// The error of a failed statement.
     pub(super) fn failed(&self, source: tokio_postgres::Error) -> Error {
         let by_row_security = source.as_db_error().is_some_and(|error| error.routine() == Some(ROW_SECURITY_CHECK));
         let cause = source.into();
@@ -81,7 +81,7 @@ impl Scope {
         }
     }
 
-    /// A statement was given up before it could be sent and the body returned `Ok`.
+    /// The error if a statement was dropped before it could be sent and the body returned `Ok`.
     pub(super) fn statement_dropped(&self) -> Error {
         match self {
             Self::Tenant(target) => TransactionError::StatementDropped { tenant: target.slug.clone() }.into(),
@@ -98,7 +98,7 @@ impl Scope {
         }
     }
 
-    /// The body left the scope or ended the transaction.
+    /// The error if the body left the scope or ended the transaction.
     pub(super) fn tampered(&self) -> Error {
         match self {
             Self::Tenant(target) => TransactionError::Tampered { tenant: target.slug.clone() }.into(),
@@ -106,7 +106,7 @@ impl Scope {
         }
     }
 
-    /// A statement failed and the body returned `Ok`.
+    /// The error if a statement failed and the body returned `Ok`.
     pub(super) fn aborted(&self, failed: Option<SqlState>) -> Error {
         match self {
             Self::Tenant(target) => TransactionError::Aborted { tenant: target.slug.clone(), failed }.into(),
@@ -114,7 +114,7 @@ impl Scope {
         }
     }
 
-    /// The connection broke off around COMMIT.
+    /// The error if the connection was lost around COMMIT.
     pub(super) fn commit_unknown(&self, source: tokio_postgres::Error) -> Error {
         let cause = source.into();
         match self {
@@ -124,11 +124,12 @@ impl Scope {
     }
 }
 
-/// The server's function that refuses a statement because `row_security` is off; its messages are translated.
+/// The server's function that refuses a statement because `row_security` is off. The message cannot be compared, because it
+/// is translated.
 const ROW_SECURITY_CHECK: &str = "check_enable_rls";
 
 impl PlatformTarget {
-    /// Makes the session the platform's for one transaction, or raises an error.
+    /// Enters the platform for one transaction, or raises an error.
     pub(super) fn enter_sql(&self, nonce: Nonce) -> String {
         let set = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
         let columns =
@@ -138,8 +139,8 @@ impl PlatformTarget {
         format!("select {}; {}; {refused}", columns.join(", "), self.guard(nonce))
     }
 
-    /// The error of a statement that the server refused because a policy would filter what it reads. What a role has for one
-    /// database counts before everything that the role or the database says.
+    /// The error if the server refused a statement because a policy would filter the rows that it reads. A role's setting
+    /// for one database has precedence over the settings of the role and of the database.
     fn row_security_is_off(&self, source: DriverError) -> Error {
         let (login, database) = (quoted(&self.login), quoted(&self.database));
         SetupError::Privilege {

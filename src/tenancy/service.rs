@@ -1,4 +1,4 @@
-//! What a service asks of its pool: whether the server answers, how busy the pool is, and its end.
+//! Operations on the pool: a health check, its load, and its shutdown.
 
 use super::{Db, lease::Lease};
 use crate::{
@@ -7,35 +7,35 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// How busy a pool is.
+/// The load of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStatus {
-    /// The most connections there may be.
+    /// The maximum number of connections.
     pub size_max: usize,
-    /// The connections there are.
+    /// The current number of connections.
     pub size: usize,
-    /// The connections that nothing uses just now.
+    /// The connections that are not in use.
     pub idle: usize,
     /// The calls that wait for a connection.
     pub waiting: usize,
 }
 
-/// How a pool was closed.
+/// The result of closing a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Closed {
-    /// No connection of the pool is left.
+    /// The pool has no connections left.
     Drained,
-    /// So many connections were still in use at the deadline; each is closed when its transaction ends.
+    /// This many connections were still in use at the deadline; each is closed when its transaction ends.
     StillInUse(usize),
 }
 
-/// How often the end of the last transactions is looked for.
+/// How often the end of the last transactions is checked.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(5);
 
 impl<E> Db<E> {
-    /// Asks the server for an answer, on a connection of the pool. For a health check: it needs no tenant and no table.
+    /// Asks the server for a response, on a connection of the pool. For a health check: it needs no tenant and no table.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) {
@@ -45,11 +45,11 @@ impl<E> Db<E> {
     ///
     /// # Errors
     ///
-    /// Kind `Unavailable`: no connection in time, or it was lost.
+    /// Kind `Unavailable`: no connection became free in time, or it was lost.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the connection is cleaned up like that of a transaction.
+    /// If the future is dropped, the connection is cleaned up like that of a transaction.
     pub async fn ping(&self) -> Result<()> {
         let inner = &self.inner;
         let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone());
@@ -68,7 +68,7 @@ impl<E> Db<E> {
         }
     }
 
-    /// How busy the pool is at this moment. Asks nothing of the server.
+    /// Returns the current load of the pool, without a query.
     pub fn pool_status(&self) -> PoolStatus {
         let status = self.inner.pool.status();
         PoolStatus {
@@ -79,8 +79,9 @@ impl<E> Db<E> {
         }
     }
 
-    /// Closes the pool, for this handle and its clones, and waits for the transactions under way, at most to the deadline. A
-    /// call that waits for a connection, or comes later, fails with [`ConnectionError::PoolClosed`](crate::ConnectionError::PoolClosed).
+    /// Closes the pool, for this handle and its clones, and waits for running transactions, at most until the deadline. A
+    /// call that waits for a connection, or starts later, fails with
+    /// [`ConnectionError::PoolClosed`](crate::ConnectionError::PoolClosed).
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) {
@@ -93,7 +94,7 @@ impl<E> Db<E> {
     ///
     /// # Cancel safety
     ///
-    /// The pool is closed when this is first polled, and stays so.
+    /// The pool is closed when the future is first polled, and stays closed.
     pub async fn close(&self, deadline: Duration) -> Closed {
         let pool = &self.inner.pool;
         let began = Instant::now();

@@ -1,4 +1,4 @@
-//! One transaction under way, from the connection it takes to what its end comes to.
+//! One running transaction, from its connection to its outcome.
 
 use super::{
     Db, TxOptions,
@@ -28,7 +28,7 @@ use std::{future::Future, sync::Arc};
 use tokio_postgres::error::SqlState;
 use tracing::{Instrument as _, Span};
 
-/// One transaction under way.
+/// One running transaction.
 pub(super) struct Session {
     pub(super) shared: Shared,
     pub(super) nonce: Nonce,
@@ -38,7 +38,7 @@ pub(super) struct Session {
 /// A transaction that did not commit.
 pub(super) struct Failed<E> {
     pub(super) error: E,
-    /// Whether the server undid all of it because of a conflict that a new try may not meet.
+    /// Whether the server rolled all of it back because of a conflict, so that a retry may succeed.
     pub(super) undone: bool,
 }
 
@@ -51,24 +51,24 @@ impl<E> Failed<E> {
     }
 }
 
-/// What was sent behind the first message before its answer was there.
+/// What was sent after the first message before its response arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behind {
-    /// Statements at most.
+    /// Only statements, or nothing.
     Nothing,
     /// The commit as well.
     Commit,
 }
 
-/// Whose transaction is opened.
+/// The scope of the transaction.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Of<'a> {
     Tenant(&'a TenantSlug),
     Platform,
 }
 
-/// What a log says of a transaction or single statement: `operation`, `tenant`, and `outcome` once it has ended: `committed` or
-/// `failed`, and nothing where its future was dropped.
+/// The log fields of a transaction or single statement: `operation`, `tenant`, and `outcome` after its end: `committed` or
+/// `failed`, and none if its future was dropped.
 pub(super) fn span(of: Of<'_>, operation: &'static str) -> Span {
     let span = tracing::debug_span!(
         target: "cgk::tenancy",
@@ -83,7 +83,8 @@ pub(super) fn span(of: Of<'_>, operation: &'static str) -> Span {
     span
 }
 
-/// Runs work inside its span and notes there how it ended. Not an async function: that would hold the work twice.
+/// Runs work inside its span and records its outcome there. It is not an async function, because that would store the work
+/// twice.
 pub(super) fn recorded<T, E>(
     span: Span,
     work: impl Future<Output = Result<T, E>> + Send,
@@ -111,7 +112,7 @@ impl<E> Db<E> {
             }
         };
         let context = TaskContext { held: self.hold(tenant)?, tenant: tenant.cloned() };
-        // Of the context that the call is made in, if it is this tenant's.
+        // The context of the call, if it belongs to this tenant.
         let request = TenantContext::if_current().filter(|request| Some(&request.slug) == tenant);
         let (inner, nonce) = (&self.inner, Nonce::random());
         let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone());
@@ -126,8 +127,8 @@ impl<E> Db<E> {
         Ok(Session { shared, nonce, context })
     }
 
-    /// The connections that the task holds, with one more for a tenant or for the platform; refused where the pool can never give
-    /// so many.
+    /// The connections that the task holds, with one more for a tenant or for the platform; fails if the pool can never
+    /// provide that many.
     fn hold(&self, tenant: Option<&TenantSlug>) -> Result<HeldConnections> {
         let pool = Arc::as_ptr(&self.inner) as usize;
         let held = HeldConnections::current().and(pool);
@@ -166,7 +167,7 @@ impl<E> Db<E> {
         }
     }
 
-    /// Ends a transaction by what its body returned.
+    /// Ends a transaction according to the result of its body.
     pub(super) async fn close_session<T, E2: From<Error>>(
         &self,
         session: Session,
@@ -187,7 +188,7 @@ impl<E> Db<E> {
                 })
             }
             Err(error) => {
-                // What the body undid itself, with a savepoint, is no longer among the failures.
+                // A failure that the body undid with a savepoint is no longer recorded.
                 let undone = !shared.is_tampered() && shared.failures.is_by_conflict(Aborted::Unknown);
                 shared.lease.roll_back().await;
                 Err(Failed { error, undone })
@@ -198,8 +199,8 @@ impl<E> Db<E> {
     /// Finds out why the first message was refused.
     pub(super) async fn why_refused(&self, shared: Shared, behind: Behind) -> Error {
         let Some(refusal) = shared.entry_error() else { return shared.scope.entry_refused() };
-        // The commit may have arrived although no answer did. A server that says why it goes says so in its turn, so it has not
-        // come to the commit.
+        // The commit may have arrived although there was no response. A server that reports why it stops does so in order,
+        // so it has not reached the commit.
         if sqlstate::is_lost(&refusal) && behind == Behind::Commit && refusal.as_db_error().is_none() {
             return shared.scope.commit_unknown(refusal);
         }
@@ -225,7 +226,7 @@ impl<E> Db<E> {
                 shared.lease.roll_back().await;
                 reason
             }
-            // Nothing is wrong with the tenant, so it may be the session: another call gets another connection.
+            // Nothing is wrong with the tenant, so the cause may be the session: another call gets another connection.
             Ok(None) => {
                 shared.lease.discard();
                 TenantError::Changed { tenant: target.slug }.into()
@@ -259,7 +260,7 @@ impl<E> Db<E> {
     }
 }
 
-/// Commits, guarded and scrubbed.
+/// Commits with the guard and the scrub.
 async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
     let (tampered, unsent) = (shared.is_tampered(), shared.failures.has_unsent());
     if tampered || unsent || shared.failures.has_refused() || !shared.lease.is_answering() {
@@ -274,7 +275,7 @@ async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
     let flight = shared.lease.begin_statement();
     let exit = match Exit::send(&shared.lease, &shared.scope.guard(nonce), shared.pooling).await {
         Ok(exit) => exit,
-        // Not even sent: the connection was gone before, and the transaction with it.
+        // Not even sent: the connection was closed before, and the transaction with it.
         Err(source) => {
             let doing = format!("commit the transaction of {}", shared.scope);
             shared.lease.discard();
@@ -286,7 +287,7 @@ async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
     classify_commit(shared, answer).await
 }
 
-/// Judges the answer to the last message, and gives the connection back or throws it away.
+/// Interprets the response to the last message, and returns the connection or discards it.
 pub(super) async fn classify_commit(shared: Shared, mut answer: Answer) -> Result<()> {
     let judged = answer
         .error

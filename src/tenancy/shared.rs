@@ -1,4 +1,4 @@
-//! What a transaction and its savepoints share: the connection on loan, and whether the tenant was entered.
+//! The state that a transaction and its savepoints share: the connection, and whether the tenant was entered.
 
 use super::{
     descriptions::{Described, Descriptions, Typed},
@@ -26,22 +26,22 @@ use std::{
 };
 use tokio_postgres::{Client, Statement, types::ToSql};
 
-/// What a transaction and its savepoints share.
+/// The state that a transaction and its savepoints share.
 pub(super) struct Shared {
     pub(super) lease: Lease,
     pub(super) scope: Scope,
     pub(super) pooling: Pooling,
-    /// The organization that the tenant must be, by the context that it is entered in.
+    /// The organization that the tenant must belong to, from the context of the call.
     pub(super) expected: Option<OrganizationId>,
     descriptions: Arc<Descriptions>,
     entry: Answer,
-    /// Whether the closure asked for a statement that was refused and not sent.
+    /// Whether the closure requested a statement that was refused and not sent.
     tampered: AtomicBool,
-    /// What has failed, for the case that the closure ignores it.
+    /// The failures, for the case that the closure ignores them.
     pub(super) failures: FailureLog,
 }
 
-/// The answer to the first message, for everybody who waits for it.
+/// The response to the first message, shared by all waiting statements.
 type Answer = futures_util::future::Shared<Pin<Box<dyn Future<Output = Verdict> + Send>>>;
 
 /// Whether the tenant or the platform was entered.
@@ -49,7 +49,7 @@ type Answer = futures_util::future::Shared<Pin<Box<dyn Future<Output = Verdict> 
 enum Verdict {
     /// With the organization that the server found.
     Entered(Option<OrganizationId>),
-    /// Why not; taken out by whoever explains it.
+    /// The entry error; consumed once by the code that explains it.
     Refused(Arc<Mutex<Option<tokio_postgres::Error>>>),
 }
 
@@ -87,7 +87,7 @@ impl Shared {
         self
     }
 
-    /// Waits for the answer to the first message.
+    /// Waits for the response to the first message.
     pub(super) async fn entered(&self) -> Result<()> {
         self.judge(&self.entry.clone().await)
     }
@@ -105,8 +105,8 @@ impl Shared {
         }
     }
 
-    /// Waits until a statement may be sent. Behind a pooler that is when the tenant is entered: nothing there would keep the
-    /// statement from running by itself when the BEGIN before it fails.
+    /// Waits until a statement may be sent. Behind a pooler this is when the tenant is entered: otherwise the statement
+    /// would run outside of a transaction if the BEGIN before it fails.
     pub(super) async fn may_send(&self) -> Result<()> {
         match self.pooling {
             Pooling::Direct => Ok(()),
@@ -121,7 +121,7 @@ impl Shared {
         }
     }
 
-    /// Why the first message failed, once it has.
+    /// Why the first message failed, if it did.
     pub(super) fn entry_error(&self) -> Option<tokio_postgres::Error> {
         match self.entry.peek()? {
             Verdict::Entered(_) => None,
@@ -137,7 +137,7 @@ impl Shared {
         self.lease.connection().client()
     }
 
-    /// Refuses a statement that would end the transaction or leave the tenant: afterwards it would be too late.
+    /// Refuses a statement that would end the transaction or leave the tenant, before it is sent.
     pub(super) fn admit(&self, sql: &str) -> Result<()> {
         match statement_form(sql) {
             StatementForm::Inside => Ok(()),
@@ -154,22 +154,22 @@ impl Shared {
         self.may_send().await
     }
 
-    /// Runs one piece of work, unless the tenant is known to be closed; its outcome counts only when the tenant was entered.
+    /// Runs one piece of work, unless the entry has already failed; its outcome counts only if the tenant was entered.
     pub(super) async fn run<T>(&self, work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
         if let Some(verdict) = self.entry.peek() {
             self.judge(verdict)?;
         }
         self.failures.until_sent(self.may_send()).await?;
         let awaited = self.begin_statement();
-        // Both are read at once: the driver stops reading from the wire when what it has read is not taken from it, and the
-        // answer to the first message comes in any number of pieces.
+        // Both are read at the same time: the driver stops reading from the socket while its data is not consumed, and the
+        // response to the first message arrives in any number of pieces.
         let (verdict, outcome) = futures_util::future::join(self.entry.clone(), work).await;
         let number = awaited.finish();
         self.judge(&verdict)?;
         self.noted(number, outcome)
     }
 
-    /// Marks a statement as running until it is answered.
+    /// Marks a statement as running until the response arrives.
     pub(super) fn begin_statement(&self) -> AwaitedStatement<'_> {
         AwaitedStatement {
             log: &self.failures,
@@ -203,7 +203,7 @@ impl Shared {
         self.scope.failed(source)
     }
 
-    /// The parameter types of a statement; learned from the server the first time that the tenant runs it.
+    /// The parameter types of a statement; requested from the server the first time that the tenant runs it.
     pub(super) async fn describe(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Described> {
         self.admit_now(sql).await?;
         let key = self.scope.key();
@@ -213,8 +213,8 @@ impl Shared {
         }
     }
 
-    /// Runs a statement with the types of its parameters. Types that are out of date are forgotten, so that the next try
-    /// works; where the driver could not even write a parameter in one, nothing was sent, and they are learned again at once.
+    /// Runs a statement with the types of its parameters. Outdated types are removed, so that the next attempt works. If the
+    /// driver could not encode a parameter as its type, nothing was sent, and the types are requested again at once.
     pub(super) async fn described<'p, T, W>(
         &self,
         sql: &str,
@@ -243,7 +243,7 @@ impl Shared {
         self.run(work(described.typed(params))).await
     }
 
-    /// Whether a statement failed because its types were known from before and may have changed since; they are forgotten.
+    /// Whether a statement failed because its cached types may be outdated; they are removed.
     pub(super) fn is_outdated(&self, described: &Described, sql: &str, source: &tokio_postgres::Error) -> bool {
         let outdated = described.is_from_before() && sqlstate::verdict_on_statement(source) == StatementVerdict::Stale;
         if outdated {
@@ -252,28 +252,28 @@ impl Shared {
         outdated
     }
 
-    /// Asks the server to parse a statement whose name is not known to anybody else.
+    /// Asks the server to parse a statement under a private name.
     pub(super) async fn prepare(&self, sql: &str) -> Result<Statement> {
         self.admit(sql)?;
         self.failures.until_sent(self.run(self.client().prepare(sql))).await
     }
 
-    /// Sends a statement of our own without parameters and waits for it.
+    /// Sends one of cgk's own statements without parameters and waits for it.
     pub(super) async fn command(&self, sql: &str) -> Result<()> {
         self.run(async { message::run(self.client(), sql).await?.complete().map(drop) }).await
     }
 }
 
-/// A statement whose answer is awaited. Dropped before it has come, it is not any more, and the transaction knows it.
+/// A statement that waits for its response. If it is dropped before that, it is recorded as unanswered.
 pub(super) struct AwaitedStatement<'s> {
     log: &'s FailureLog,
     number: StatementNumber,
-    /// Gone when the answer has come.
+    /// Empty when the response has arrived.
     flight: Option<InFlightGuard>,
 }
 
 impl AwaitedStatement<'_> {
-    /// The server has answered.
+    /// The server has responded.
     pub(super) fn finish(mut self) -> StatementNumber {
         if let Some(flight) = self.flight.take() {
             flight.finish_statement();

@@ -29,20 +29,20 @@ type PgResult<T> = Result<T, tokio_postgres::Error>;
 
 /// One tenant of a [`Db`], for single statements.
 ///
-/// Each call is a transaction of its own with every guard of [`Db::with_tenant`]: the message that enters the tenant, the
-/// statement, and the message that checks and commits go out together, and one round trip answers them all. The first time
-/// that a tenant runs a statement with parameters, the server is asked for their types, which takes a second one; the
-/// `_typed` forms never do. Behind a pooler (`pooled = true`) the message that enters the tenant is answered before the
-/// statement is sent, which takes one more.
+/// Each call is its own transaction with all protections of [`Db::with_tenant`]. The message that enters the tenant, the
+/// statement, and the message that checks and commits are sent together, in one round trip. The first time that a tenant
+/// runs a statement with parameters, cgk asks the server for their types, which takes a second one; the `_typed` forms never
+/// do. Behind a pooler (`pooled = true`), cgk waits for the response to the entering message before it sends the statement,
+/// which takes one more.
 ///
-/// A statement that fails takes the commit with it. One thing only happens at the client, after the commit: `query_one` and
-/// `query_opt` finding another number of rows than they promise.
+/// If the statement fails, nothing is committed. There is one exception, which the client detects after the commit:
+/// `query_one` and `query_opt` with a wrong number of rows.
 pub struct TenantHandle<'a, E = Error> {
     single: Single<'a, E>,
 }
 
 impl<E: From<Error> + Send> Db<E> {
-    /// One tenant, for single statements in one round trip each.
+    /// Returns one tenant, for single statements in one round trip each.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) -> Result<(), cgk::Error> {
@@ -56,14 +56,14 @@ impl<E: From<Error> + Send> Db<E> {
     }
 }
 
-/// How often a statement is sent at most, each time in a transaction of its own: again where nothing can have been committed
-/// and only something that has changed meanwhile stood in its way.
+/// How often a statement is sent at most, each time in its own transaction. It is sent again only if nothing can have been
+/// committed and the cause has changed in the meantime.
 const TRIES_MAX: usize = 3;
 
-// Macros and not functions over closures: a future that comes out of a generic async closure is not known to be `Send` for
-// every lifetime, and these calls stand in spawned tasks.
+// Macros instead of functions with closures: the future of a generic async closure is not known to be `Send` for every
+// lifetime, and these calls are used in spawned tasks.
 
-/// Refuses a COPY: its answer cannot be read here, and the commit would already be on its way.
+/// Refuses a COPY: its response cannot be read here, and the commit would already be sent.
 fn refuse_copy(sql: &str) -> Result<()> {
     if is_copy(sql) { Err(COPY.error()) } else { Ok(()) }
 }
@@ -99,7 +99,7 @@ macro_rules! described {
     }};
 }
 
-/// Runs a statement whose types are given in one message with its entry and its commit.
+/// Runs a statement with explicit types in one message with its entry and its commit.
 macro_rules! typed {
     ($self:ident, $sql:ident, |$client:ident| $work:expr) => {{
         refuse_copy($sql)?;
@@ -185,17 +185,18 @@ macro_rules! single_statements {
             ///
             /// # Locks
             ///
-            /// As a transaction of this handle's kind, to the end of the statement's commit. This is so for every call here.
+            /// The locks of a transaction of this kind, until the end of the statement's commit. This applies to every call
+            /// here.
             ///
             /// # Errors
             ///
-            /// As a transaction of this handle's kind, with the statement's own failure as kind `Failed`. This is so for every call
-            /// here.
+            /// The errors of a transaction of this kind; the statement's own failure has kind `Failed`. This applies to
+            /// every call here.
             ///
             /// # Cancel safety
             ///
-            /// The commit is on its way with the statement: dropped, all of it may be committed, or nothing. This is so for every
-            /// call here.
+            /// The commit is sent together with the statement: if the future is dropped, either all of it is committed or
+            /// nothing. This applies to every call here.
             pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, E> {
                 recorded(span(self.single.of, "query"), self.single.query(sql, params)).await
             }
@@ -204,7 +205,8 @@ macro_rules! single_statements {
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query), and kind `Failed` for any other number of rows, which is found after the commit.
+            /// Same as [`query`](Self::query), and kind `Failed` for any other number of rows, which is detected after the
+            /// commit.
             pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, E> {
                 recorded(span(self.single.of, "query_one"), self.single.query_one(sql, params)).await
             }
@@ -213,16 +215,17 @@ macro_rules! single_statements {
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query), and kind `Failed` for more than one row, which is found after the commit.
+            /// Same as [`query`](Self::query), and kind `Failed` for more than one row, which is detected after the commit.
             pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, E> {
                 recorded(span(self.single.of, "query_opt"), self.single.query_opt(sql, params)).await
             }
 
-            /// Runs a query and reads each row as a value: a tuple, or what implements [`FromRow`](crate::FromRow).
+            /// Runs a query and reads each row as a value: a tuple, or a type that implements [`FromRow`](crate::FromRow).
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query), and kind `Failed` for a row that does not fit the type, which is found after the commit.
+            /// Same as [`query`](Self::query), and kind `Failed` for a row that does not match the type, which is detected
+            /// after the commit.
             pub async fn query_as<T: FromRow<How>, How>(
                 &self,
                 sql: &str,
@@ -240,7 +243,7 @@ macro_rules! single_statements {
                 recorded(span(self.single.of, "execute"), self.single.execute(sql, params)).await
             }
 
-            /// Runs a query whose parameter types are given.
+            /// Runs a query with explicit parameter types.
             ///
             /// # Errors
             ///
@@ -249,7 +252,7 @@ macro_rules! single_statements {
                 recorded(span(self.single.of, "query_typed"), self.single.query_typed(sql, params)).await
             }
 
-            /// Runs a statement whose parameter types are given and returns the number of rows that it changed.
+            /// Runs a statement with explicit parameter types and returns the number of rows that it changed.
             ///
             /// # Errors
             ///
@@ -264,18 +267,18 @@ pub(super) use single_statements;
 
 single_statements!(TenantHandle);
 
-/// What came back for a statement and the commit sent behind it.
+/// The responses to a statement and to the commit sent after it.
 struct Answered<T> {
     outcome: PgResult<T>,
-    /// `None` when the statement was refused at the client, and so no commit was sent.
+    /// `None` if the client refused the statement, so that no commit was sent.
     departure: Option<Answer>,
     behind: Behind,
 }
 
-/// How a single statement ended at the client.
+/// The outcome of a single statement at the client.
 enum Ended<T> {
     Done(T),
-    /// Nothing was committed, and the next try may well succeed.
+    /// Nothing was committed, and the next attempt is likely to succeed.
     Again(Error),
 }
 
@@ -284,8 +287,8 @@ impl<E: From<Error> + Send> Single<'_, E> {
         self.db.open(self.of, &TxOptions::default()).await
     }
 
-    /// Ends a transaction that got no further than asking for the types of its statement; the error is worth another try if it
-    /// is returned as one.
+    /// Ends a transaction that only requested the types of its statement; if the error is returned as a value, another
+    /// attempt may succeed.
     async fn give_up(&self, session: Session, error: Error) -> Result<E> {
         if session.shared.entered().await.is_err() {
             return match Box::pin(self.db.why_refused(session.shared, Behind::Nothing)).await {
@@ -297,7 +300,7 @@ impl<E: From<Error> + Send> Single<'_, E> {
         Ok(error.into())
     }
 
-    /// Judges the answers of all three messages.
+    /// Interprets the responses to all three messages.
     async fn end<T>(
         &self,
         session: Session,
@@ -336,9 +339,9 @@ impl<E: From<Error> + Send> Single<'_, E> {
             )
             | (Ok(_), Err(error)) => Err(error.into()),
             (Err(source), Err(_)) if outdated => Ok(Ended::Again(scope.failed(source))),
-            // The driver asks for a type it does not know behind the COMMIT: the statement is committed, its rows are lost.
+            // The driver requests an unknown type after the COMMIT: the statement is committed, but its rows are lost.
             (Err(source), Ok(())) if sqlstate::is_lost(&source) => Err(scope.commit_unknown(source).into()),
-            // Nothing was committed: what is known of the commit is above.
+            // Nothing was committed: the commit's own outcome is handled above.
             (Err(source), Err(_)) if sqlstate::is_lost(&source) => {
                 let doing = format!("run a statement of {scope}");
                 Err(Error::from(ConnectionError::Lost { doing, source: source.into() }).into())
@@ -353,7 +356,7 @@ impl Session {
     async fn answer<T>(&self, work: impl Future<Output = PgResult<T>>) -> Answered<T> {
         let flight = self.shared.lease.begin_statement();
         let mut work = pin!(work);
-        // The first poll writes the statement to the connection, so the commit goes out behind it.
+        // The first poll writes the statement to the connection, so the commit is sent after it.
         let outcome = match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
             Poll::Ready(Err(error)) => {
                 flight.finish_statement();
@@ -364,7 +367,7 @@ impl Session {
         };
         let guard = self.shared.scope.guard(self.nonce);
         let exit = Exit::send(&self.shared.lease, &guard, self.shared.pooling).await;
-        // Read in the order of the wire: the driver stops reading when an earlier answer is not taken.
+        // Read in the order of the connection: the driver stops reading when an earlier response is not consumed.
         let (_, outcome) = futures_util::future::join(self.shared.entered(), outcome).await;
         let (departure, behind) = match exit {
             Ok(exit) => (exit.answer().await, Behind::Commit),

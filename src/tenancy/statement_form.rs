@@ -1,18 +1,18 @@
-//! Which statements are not sent from inside a transaction, told by their first words.
+//! Detects statements that must not be sent inside a transaction, by their first words.
 //!
-//! A statement in the extended protocol is one statement, and none of the forms refused here can stand inside another one:
-//! EXPLAIN, PREPARE and EXECUTE take only queries. What is left is SQL that the server runs on its own, a DO block or a
-//! function, and the function `set_config` in an expression: those are found by the check before the COMMIT if they last
-//! until then, and cannot be seen here. `docs/security.md` says what that means in each mode.
+//! A message of the extended protocol contains exactly one statement, and none of the forms refused here can be nested in
+//! another one: EXPLAIN, PREPARE and EXECUTE take only queries. Two things cannot be detected here: SQL that the server runs
+//! on its own, in a DO block or a function, and the function `set_config` in an expression. The check before the COMMIT
+//! finds their effects if they last until then. `docs/security.md` describes what that means in each mode.
 
 use crate::error::{Error, TransactionError};
 
-/// What a statement would do to the transaction and the session around it.
+/// The effect of a statement on the surrounding transaction and session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StatementForm {
-    /// Nothing.
+    /// No effect.
     Inside,
-    /// It must not be sent.
+    /// The statement must not be sent.
     Refused(RefusedForm),
 }
 
@@ -60,9 +60,9 @@ const SETTINGS: [(&str, &str, &str, &str); 5] = [
     ("cgk.tx", "set cgk.tx", "reset cgk.tx", END),
 ];
 
-/// Looks at the first words of a statement.
+/// Classifies a statement by its first words.
 pub(crate) fn statement_form(sql: &str) -> StatementForm {
-    // By how it begins, the statement that enters a tenant is told from those of others in the session.
+    // The start of the text distinguishes the entering statement from other statements in the session.
     if sql.starts_with(super::protocol::ENTER_MARK) {
         return refused("/* cgk: enter */", "leave that comment out: it marks a statement of cgk's own");
     }
@@ -76,7 +76,7 @@ pub(crate) fn statement_form(sql: &str) -> StatementForm {
             if ["work", "transaction"].contains(&next.as_str()) {
                 next = words.next();
             }
-            // Back to a savepoint: the transaction goes on.
+            // Back to a savepoint: the transaction continues.
             if next == "to" { savepoint(&mut words) } else { refused("rollback", END) }
         }
         "savepoint" | "release" => savepoint(&mut words),
@@ -95,7 +95,8 @@ pub(crate) fn statement_form(sql: &str) -> StatementForm {
     }
 }
 
-/// SAVEPOINT, RELEASE and ROLLBACK TO: the names of [`crate::TenantTx::savepoint`] are not for others, which would hide them.
+/// SAVEPOINT, RELEASE and ROLLBACK TO: the names of [`crate::TenantTx::savepoint`] are reserved, because another savepoint
+/// of the same name would hide it.
 fn savepoint(words: &mut Words<'_>) -> StatementForm {
     let mut name = words.setting();
     if name == "savepoint" {
@@ -108,7 +109,7 @@ fn savepoint(words: &mut Words<'_>) -> StatementForm {
     }
 }
 
-/// Whether a statement is a COPY, whose answer only the methods for it can read.
+/// Whether a statement is a COPY, whose response only the COPY methods can read.
 pub(crate) fn is_copy(sql: &str) -> bool {
     Words { rest: sql }.next() == "copy"
 }
@@ -123,7 +124,7 @@ fn refused(form: &'static str, instead: &'static str) -> StatementForm {
 
 fn set(words: &mut Words<'_>) -> StatementForm {
     let mut name = words.setting();
-    // SET LOCAL and SET SESSION only say how long a setting lasts; SET SESSION AUTHORIZATION is another statement.
+    // SET LOCAL and SET SESSION only define how long a setting lasts; SET SESSION AUTHORIZATION is another statement.
     if ["local", "session"].contains(&name.as_str()) {
         let scope = name;
         name = words.setting();
@@ -165,7 +166,7 @@ struct Words<'a> {
 }
 
 impl Words<'_> {
-    /// The next word in lower case; empty where something else stands.
+    /// The next word in lower case; empty if the next token is not a word.
     fn next(&mut self) -> String {
         self.rest = skip_blank(self.rest);
         let end = self.rest.find(|c: char| !is_of_a_word(c)).unwrap_or(self.rest.len());
@@ -174,7 +175,7 @@ impl Words<'_> {
         word.to_ascii_lowercase()
     }
 
-    /// The next name of a setting, in lower case: the server compares these without regard to case, also where they are quoted.
+    /// The next name of a setting, in lower case: the server compares these case-insensitively, even if they are quoted.
     fn setting(&mut self) -> String {
         let mut name = self.part();
         while name != UNICODE_ESCAPES
@@ -205,12 +206,12 @@ impl Words<'_> {
     }
 }
 
-/// What the server takes for part of a word.
+/// Whether the server treats the character as part of a word.
 fn is_of_a_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()
 }
 
-/// Skips what may stand before a statement: white space, comments and empty statements.
+/// Skips white space, comments and empty statements before a statement.
 fn skip_blank(mut sql: &str) -> &str {
     loop {
         sql = sql.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c', ';']);
@@ -224,7 +225,7 @@ fn skip_blank(mut sql: &str) -> &str {
     }
 }
 
-/// Skips a comment in `/* */`, which may hold others.
+/// Skips a comment in `/* */`, which may contain nested ones.
 fn skip_comment(sql: &str) -> &str {
     let (bytes, mut depth, mut at) = (sql.as_bytes(), 0, 0);
     while at < bytes.len() {

@@ -1,4 +1,4 @@
-//! The statements of a transaction, for functions that take a tenant's or the platform's.
+//! The statements of a transaction, for functions that accept a tenant's or the platform's.
 
 use super::{
     row::FromRow,
@@ -15,20 +15,21 @@ use tokio_postgres::{
 };
 
 mod sealed {
-    /// Keeps [`Statements`](super::Statements) to the transactions of this crate: others would lack the guards.
+    /// Restricts [`Statements`](super::Statements) to the transactions of this crate: others would lack the protections.
     pub trait Sealed {}
     impl Sealed for crate::tenancy::TenantTx<'_> {}
     impl Sealed for crate::tenancy::PlatformTx<'_> {}
     impl Sealed for crate::tenancy::AnyTx<'_> {}
 }
 
-/// What a method of [`Statements`] returns. A boxed future and not an `impl Future`: of one that borrows a transaction the
-/// compiler cannot show that it is `Send` for every lifetime, and so it could not stand in a spawned task.
+/// The return type of a method of [`Statements`]. It is a boxed future instead of `impl Future`: the compiler cannot prove
+/// that a future that borrows a transaction is `Send` for every lifetime, and then it could not be used in a spawned task.
 pub type StatementFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
-/// What a [`TenantTx`](super::TenantTx) and a [`PlatformTx`](super::PlatformTx) have in common, for functions that take either.
+/// The common methods of [`TenantTx`](super::TenantTx) and [`PlatformTx`](super::PlatformTx), for functions that accept
+/// either.
 ///
-/// Both have the same methods of their own, with the documentation; the trait need not be imported to call them.
+/// Both types have the same methods directly, with their documentation; calling them does not require importing this trait.
 ///
 /// ```no_run
 /// use cgk::{Result, Statements};
@@ -67,14 +68,14 @@ pub trait Statements: sealed::Sealed + Send + Sync {
     /// Runs several statements without parameters in one round trip.
     fn execute_all<'a>(&'a self, statements: &'a [&'a str]) -> StatementFuture<'a, ()>;
 
-    /// Runs a query whose parameter types are given.
+    /// Runs a query with explicit parameter types.
     fn query_typed<'a>(
         &'a self,
         sql: &'a str,
         params: &'a [(&'a (dyn ToSql + Sync), Type)],
     ) -> StatementFuture<'a, Vec<Row>>;
 
-    /// Runs a statement whose parameter types are given and returns the number of rows that it changed.
+    /// Runs a statement with explicit parameter types and returns the number of rows that it changed.
     fn execute_typed<'a>(
         &'a self,
         sql: &'a str,
@@ -88,22 +89,22 @@ pub trait Statements: sealed::Sealed + Send + Sync {
         params: &'a [&'a (dyn ToSql + Sync)],
     ) -> StatementFuture<'a, Rows<'t>>;
 
-    /// Begins `COPY … FROM STDIN`.
+    /// Starts `COPY … FROM STDIN`.
     fn copy_in<'a, 't: 'a, U: Buf + Send + 'static>(&'t mut self, sql: &'a str) -> StatementFuture<'a, CopyIn<'t, U>>
     where
         Self: Sized;
 
-    /// Begins `COPY … TO STDOUT`.
+    /// Starts `COPY … TO STDOUT`.
     fn copy_out<'a, 't: 'a>(&'t mut self, sql: &'a str) -> StatementFuture<'a, CopyOut<'t>>;
 
-    /// Begins `COPY … FROM STDIN (FORMAT binary)`.
+    /// Starts `COPY … FROM STDIN (FORMAT binary)`.
     fn binary_copy_in<'a, 't: 'a>(
         &'t mut self,
         sql: &'a str,
         types: &'a [Type],
     ) -> StatementFuture<'a, BinaryCopyIn<'t>>;
 
-    /// Begins `COPY … TO STDOUT (FORMAT binary)`.
+    /// Starts `COPY … TO STDOUT (FORMAT binary)`.
     fn binary_copy_out<'a, 't: 'a>(
         &'t mut self,
         sql: &'a str,

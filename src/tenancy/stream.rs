@@ -1,4 +1,4 @@
-//! What streams in and out of a transaction; none of it can leave the transaction.
+//! Streams into and out of a transaction; they cannot leave the transaction.
 
 use super::shared::{AwaitedStatement, Shared};
 use crate::error::{Error, Result};
@@ -14,9 +14,9 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// The rows of [`TenantTx::query_raw`](super::TenantTx::query_raw); it cannot leave the transaction. Dropped before its end, the
-/// rest is read and thrown away. Leaked with [`std::mem::forget`], nothing reads the rest, and no statement of the transaction is
-/// answered any more.
+/// The rows of [`TenantTx::query_raw`](super::TenantTx::query_raw). The stream cannot leave the transaction. If it is
+/// dropped before its end, the rest is read and discarded. If it is leaked with [`std::mem::forget`], the rest is never
+/// read, and no later statement of the transaction gets a response.
 pub struct Rows<'t> {
     rows: Pin<Box<RowStream>>,
     shared: &'t Shared,
@@ -38,7 +38,7 @@ impl Stream for Rows<'_> {
     }
 }
 
-/// The data of [`TenantTx::copy_out`](super::TenantTx::copy_out); it cannot leave the transaction.
+/// The data of [`TenantTx::copy_out`](super::TenantTx::copy_out). The stream cannot leave the transaction.
 pub struct CopyOut<'t> {
     data: Pin<Box<CopyOutStream>>,
     shared: &'t Shared,
@@ -60,7 +60,7 @@ impl Stream for CopyOut<'_> {
     }
 }
 
-/// Passes a stream of the driver's on; once it has ended nothing of it is running any more.
+/// Forwards a stream of the driver; after its end no statement is running.
 fn stream_next<T>(
     stream: Pin<&mut impl Stream<Item = Result<T, tokio_postgres::Error>>>,
     shared: &Shared,
@@ -76,12 +76,13 @@ fn stream_next<T>(
     Poll::Ready(item.map(|item| item.map_err(|source| shared.failed(shared.failures.next(), source))))
 }
 
-/// The sink of [`TenantTx::copy_in`](super::TenantTx::copy_in); it cannot leave the transaction.
+/// The sink of [`TenantTx::copy_in`](super::TenantTx::copy_in). It cannot leave the transaction.
 ///
-/// The COPY is complete when [`CopyIn::finish`] or [`SinkExt::close`](futures_util::SinkExt::close) has returned, which
-/// [`StreamExt::forward`](futures_util::StreamExt::forward) calls. Dropped before, it is abandoned, and the transaction can only be rolled back; dropped
-/// while one of them waits for the answer, it is complete or abandoned, and the transaction commits with it or not at all. Leaked
-/// with [`std::mem::forget`], it stays open, and no statement of the transaction is answered any more.
+/// The COPY is complete when [`CopyIn::finish`] or [`SinkExt::close`](futures_util::SinkExt::close) has returned;
+/// [`StreamExt::forward`](futures_util::StreamExt::forward) calls the latter. If the sink is dropped before that, the COPY
+/// is abandoned, and the transaction can only be rolled back. If it is dropped while one of them waits for the response, the
+/// COPY is complete or abandoned, and the transaction commits with it or not at all. If it is leaked with
+/// [`std::mem::forget`], the COPY stays open, and no later statement of the transaction gets a response.
 #[must_use = "a COPY that is neither finished nor closed is abandoned"]
 pub struct CopyIn<'t, U: bytes::Buf + Send + 'static> {
     sink: Pin<Box<CopyInSink<U>>>,
@@ -89,10 +90,10 @@ pub struct CopyIn<'t, U: bytes::Buf + Send + 'static> {
     state: CopyState<'t>,
 }
 
-/// How far a COPY is.
+/// The progress of a COPY.
 enum CopyState<'t> {
     Open(AwaitedStatement<'t>),
-    /// Complete, with so many rows.
+    /// Complete, with this number of rows.
     Done(u64),
     Failed,
 }
@@ -102,7 +103,7 @@ impl<'t, U: bytes::Buf + Send + 'static> CopyIn<'t, U> {
         Self { sink: Box::pin(sink), shared, state: CopyState::Open(shared.begin_statement()) }
     }
 
-    /// Ends the COPY and returns the number of rows it wrote; after the sink was closed, that number again.
+    /// Ends the COPY and returns the number of rows it wrote; if the sink is already closed, returns that number again.
     ///
     /// # Errors
     ///
@@ -115,7 +116,7 @@ impl<'t, U: bytes::Buf + Send + 'static> CopyIn<'t, U> {
         if let CopyState::Done(rows) = self.state {
             return Poll::Ready(Ok(rows));
         }
-        // The driver's future holds no state of its own: that is in the sink.
+        // The driver's future has no state of its own: the state is in the sink.
         let finished = std::task::ready!(pin!(self.sink.as_mut().finish()).poll(cx));
         let state = finished.as_ref().map_or(CopyState::Failed, |rows| CopyState::Done(*rows));
         if let CopyState::Open(awaited) = std::mem::replace(&mut self.state, state) {
@@ -149,8 +150,8 @@ impl<U: bytes::Buf + Send + 'static> Sink<U> for CopyIn<'_, U> {
     }
 }
 
-/// The writer of [`TenantTx::binary_copy_in`](super::TenantTx::binary_copy_in); it cannot leave the transaction. Dropped before
-/// [`BinaryCopyIn::finish`], the COPY is abandoned, and the transaction can only be rolled back.
+/// The writer of [`TenantTx::binary_copy_in`](super::TenantTx::binary_copy_in). It cannot leave the transaction. If it is
+/// dropped before [`BinaryCopyIn::finish`], the COPY is abandoned, and the transaction can only be rolled back.
 #[must_use = "a COPY that is not finished is abandoned"]
 pub struct BinaryCopyIn<'t> {
     writer: Pin<Box<BinaryCopyInWriter>>,
@@ -164,12 +165,12 @@ impl<'t> BinaryCopyIn<'t> {
         Self { writer, shared, awaited: Some(shared.begin_statement()) }
     }
 
-    /// Writes a row. A value of another type than its column has is refused by the driver: the row is not sent, and the
+    /// Writes a row. If a value has another type than its column, the driver refuses it: the row is not sent, and the
     /// transaction can only be rolled back.
     ///
     /// # Panics
     ///
-    /// If there are more or fewer values than columns, as in tokio-postgres.
+    /// If the number of values differs from the number of columns, as in tokio-postgres.
     ///
     /// # Errors
     ///
@@ -193,7 +194,7 @@ impl<'t> BinaryCopyIn<'t> {
     }
 }
 
-/// The rows of [`TenantTx::binary_copy_out`](super::TenantTx::binary_copy_out); it cannot leave the transaction.
+/// The rows of [`TenantTx::binary_copy_out`](super::TenantTx::binary_copy_out). The stream cannot leave the transaction.
 pub struct BinaryCopyOut<'t> {
     rows: Pin<Box<BinaryCopyOutStream>>,
     shared: &'t Shared,

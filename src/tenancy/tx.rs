@@ -1,19 +1,19 @@
-//! The transactions that closures are given.
+//! The transactions that closures receive.
 
 use super::{scope::Scope, shared::Shared};
 use crate::{error::Result, slug::TenantSlug, tenant::OrganizationId};
 
-/// A transaction that sees one tenant and nothing else.
+/// A transaction that sees only one tenant.
 ///
-/// It offers statements and savepoints and no way to the connection underneath. Statements go out when their future is
-/// first polled, in that order, so several may be on their way at once (`tokio::join!`); all of them must be polled on, because
-/// the server answers in order. The parameters and rows are tokio-postgres's own.
+/// It has statements and savepoints, but no access to the underlying connection. A statement is sent when its future is
+/// first polled, in that order, so several may be in flight at once (`tokio::join!`). All of them must be polled until they
+/// end, because the server responds in order. Parameters and rows are types of tokio-postgres.
 ///
 /// Through a transaction pooler (`pooled = true`) only [`query_typed`](Self::query_typed) and
-/// [`execute_typed`](Self::execute_typed) work: a named prepared statement may meet another client's of the same name there.
+/// [`execute_typed`](Self::execute_typed) work: a named prepared statement could collide there with one of another client.
 pub struct TenantTx<'c> {
     pub(super) shared: &'c Shared,
-    /// The number of savepoints around it.
+    /// The number of enclosing savepoints.
     pub(super) depth: usize,
 }
 
@@ -22,7 +22,7 @@ impl<'c> TenantTx<'c> {
         Self { shared, depth: 0 }
     }
 
-    /// The tenant.
+    /// Returns the tenant's slug.
     pub fn slug(&self) -> &TenantSlug {
         match &self.shared.scope {
             Scope::Tenant(target) => &target.slug,
@@ -30,8 +30,7 @@ impl<'c> TenantTx<'c> {
         }
     }
 
-    /// The tenant's organization, as the server found it when the tenant was entered. Sends nothing; waits until the tenant is
-    /// entered.
+    /// Returns the tenant's organization, as the server found it on entry. Sends nothing; waits until the tenant is entered.
     ///
     /// # Errors
     ///
@@ -41,11 +40,11 @@ impl<'c> TenantTx<'c> {
     }
 }
 
-/// A transaction on the shared tables, across all organizations. It offers statements and savepoints, as [`TenantTx`], and no
-/// way to the connection.
+/// A transaction on the shared tables, across all organizations. Like [`TenantTx`], it has statements and savepoints, but no
+/// access to the connection.
 pub struct PlatformTx<'c> {
     pub(super) shared: &'c Shared,
-    /// The number of savepoints around it.
+    /// The number of enclosing savepoints.
     pub(super) depth: usize,
 }
 
@@ -55,10 +54,10 @@ impl<'c> PlatformTx<'c> {
     }
 }
 
-/// A transaction of a tenant or of the platform, inside a savepoint that [`Statements::savepoint`] has set.
+/// A transaction of a tenant or of the platform, inside a savepoint of [`Statements::savepoint`].
 pub struct AnyTx<'c> {
     pub(super) shared: &'c Shared,
-    /// The number of savepoints around it.
+    /// The number of enclosing savepoints.
     pub(super) depth: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The methods of the transactions that closures are given.
+//! The methods of the transactions that closures receive.
 
 use super::{
     row::FromRow,
@@ -14,7 +14,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// The methods of a transaction, and [`Statements`] over them.
+/// The methods of a transaction, and the implementation of [`Statements`] with them.
 macro_rules! statements {
     ($Tx:ident) => {
         impl<'c> $Tx<'c> {
@@ -22,25 +22,28 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// Kind `Failed` with the server's answer as source; kind `Invalid` where the driver refuses it and sends nothing: a
-            /// parameter of another type, another number of parameters, more than 65,535 of them, a zero byte in the text. The
-            /// transaction can then only be rolled back, or back to a [`savepoint`](Self::savepoint): a closure that ignores the
-            /// error and returns `Ok` gets [`TransactionError::Aborted`](crate::TransactionError::Aborted) for a tenant. Kind
-            /// `Unavailable` when the connection is lost. This is so for every statement here.
+            /// Kind `Failed` with the server's error as source. Kind `Invalid` if the driver refuses the statement and sends
+            /// nothing: a parameter of another type, another number of parameters, more than 65,535 of them, a zero byte in
+            /// the text. After either, the transaction can only be rolled back, or rolled back to a
+            /// [`savepoint`](Self::savepoint); if a closure ignores the error and returns `Ok`, a tenant's transaction
+            /// returns [`TransactionError::Aborted`](crate::TransactionError::Aborted). Kind `Unavailable` if the connection
+            /// is lost. This applies to every statement here.
             ///
-            /// After a refusal of the driver's the server still answers further statements, and the transaction commits none of
-            /// them; a `ROLLBACK TO SAVEPOINT` of your own text does not change that.
+            /// After a refusal by the driver, the server still executes further statements, but the transaction commits none
+            /// of them; a `ROLLBACK TO SAVEPOINT` in your own SQL text does not change that.
             ///
             /// # Cancel safety
             ///
-            /// Dropped once it was sent, the statement goes on at the server. When the closure then returns `Ok`, the commit waits
-            /// for it and contains it; when the transaction ends in another way, it is cancelled.
+            /// If the future is dropped after the statement was sent, the server continues to execute it. If the closure
+            /// then returns `Ok`, the commit waits for it and includes it; if the transaction ends in another way, the
+            /// statement is cancelled.
             ///
-            /// It is sent when it is first polled, with three exceptions: the first time that a statement with parameters runs in
-            /// the tenant, the server is asked for their types before; COPY is prepared before; and behind a pooler the first
-            /// statement waits for the answer to the entry. Dropped meanwhile, it never runs, and a transaction without it does not
-            /// commit: kind `Refused`, [`TransactionError::StatementDropped`](crate::TransactionError::StatementDropped) for a
-            /// tenant. This is so for every statement here.
+            /// The statement is sent when its future is first polled, with three exceptions: the first time that a statement
+            /// with parameters runs in the tenant, cgk first asks the server for their types; a COPY is prepared first; and
+            /// behind a pooler the first statement waits for the response to the entry. If the future is dropped during that
+            /// time, the statement never runs, and the transaction does not commit: kind `Refused`,
+            /// [`TransactionError::StatementDropped`](crate::TransactionError::StatementDropped) for a tenant. This applies
+            /// to every statement here.
             pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
                 self.shared.query(sql, params).await
             }
@@ -49,8 +52,8 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query), and kind `Failed` for any other number of rows; the statement ran, and the transaction
-            /// can go on.
+            /// Same as [`query`](Self::query), and kind `Failed` for any other number of rows; the statement was executed,
+            /// and the transaction can continue.
             pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row> {
                 self.shared.query_one(sql, params).await
             }
@@ -59,17 +62,18 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query), and kind `Failed` for more than one row; the statement ran, and the transaction can go
-            /// on.
+            /// Same as [`query`](Self::query), and kind `Failed` for more than one row; the statement was executed, and the
+            /// transaction can continue.
             pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
                 self.shared.query_opt(sql, params).await
             }
 
-            /// Runs a query and reads each row as a value: a tuple, or what implements [`FromRow`](crate::FromRow).
+            /// Runs a query and reads each row as a value: a tuple, or a type that implements [`FromRow`](crate::FromRow).
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query), and kind `Failed` for a row that does not fit the type; the transaction can then go on.
+            /// Same as [`query`](Self::query), and kind `Failed` for a row that does not match the type; the transaction can
+            /// then continue.
             pub async fn query_as<T: FromRow<How>, How>(
                 &self,
                 sql: &str,
@@ -87,18 +91,19 @@ macro_rules! statements {
                 self.shared.execute(sql, params).await
             }
 
-            /// Runs several statements without parameters, in this order and one round trip. Each text is one statement; a text
-            /// with several is refused by the server.
+            /// Runs several statements without parameters, in this order and in one round trip. Each text is one statement;
+            /// the server refuses a text with several.
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query), with the first failure; where a statement's form is refused, none of them is sent.
+            /// Same as [`query`](Self::query), with the first failure; if the form of a statement is refused, none of them
+            /// is sent.
             pub async fn execute_all(&self, statements: &[&str]) -> Result<()> {
                 self.shared.execute_all(statements).await
             }
 
-            /// Runs a query whose parameter types are given. Prepares nothing: one round trip even the first time, and the way that
-            /// works through every pooler.
+            /// Runs a query with explicit parameter types. It prepares nothing: it takes one round trip even the first time,
+            /// and works through every pooler.
             ///
             /// # Errors
             ///
@@ -107,7 +112,7 @@ macro_rules! statements {
                 self.shared.query_typed(sql, params).await
             }
 
-            /// Runs a statement whose parameter types are given and returns the number of rows that it changed.
+            /// Runs a statement with explicit parameter types and returns the number of rows that it changed.
             ///
             /// # Errors
             ///
@@ -118,9 +123,10 @@ macro_rules! statements {
 
             /// Runs a query and streams its rows, for results that do not fit into memory.
             ///
-            /// While the rows are read, no other statement can be sent: the server answers in order, so one inside the loop would
-            /// wait for rows that are not taken. Collect the rows first, read a cursor in batches (`declare c cursor for …`, then
-            /// `fetch 1000 from c` as often as there are rows), or write from another `with_tenant`.
+            /// While the rows are read, no other statement can be sent: the server responds in order, so a statement inside
+            /// the loop would wait for rows that are not consumed. Instead, collect the rows first, or read a cursor in
+            /// batches (`declare c cursor for …`, then `fetch 1000 from c` until there are no more rows), or write from
+            /// another `with_tenant`.
             ///
             /// ```compile_fail,E0502
             /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> Result<(), cgk::Error> {
@@ -138,32 +144,32 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query), from here or from the stream.
+            /// Same as [`query`](Self::query), from this call or from the stream.
             pub async fn query_raw(&mut self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Rows<'_>> {
                 self.shared.query_raw(sql, params).await
             }
 
-            /// Begins `COPY … FROM STDIN`; the data goes into the sink, and [`CopyIn::finish`] ends it. No other statement can be
-            /// sent meanwhile.
+            /// Starts `COPY … FROM STDIN`. Write the data into the sink, and end it with [`CopyIn::finish`]. During this
+            /// time no other statement can be sent.
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query), from here or from the sink.
+            /// Same as [`query`](Self::query), from this call or from the sink.
             pub async fn copy_in<U: Buf + Send + 'static>(&mut self, sql: &str) -> Result<CopyIn<'_, U>> {
                 self.shared.copy_in(sql).await
             }
 
-            /// Begins `COPY … TO STDOUT` and streams its data. No other statement can be sent meanwhile.
+            /// Starts `COPY … TO STDOUT` and streams its data. During this time no other statement can be sent.
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query), from here or from the stream.
+            /// Same as [`query`](Self::query), from this call or from the stream.
             pub async fn copy_out(&mut self, sql: &str) -> Result<CopyOut<'_>> {
                 self.shared.copy_out(sql).await
             }
 
-            /// Begins `COPY … FROM STDIN (FORMAT binary)` with columns of these types; each row is written as values, and
-            /// [`BinaryCopyIn::finish`] ends it. No other statement can be sent meanwhile.
+            /// Starts `COPY … FROM STDIN (FORMAT binary)` with columns of these types. Write each row as values, and end it
+            /// with [`BinaryCopyIn::finish`]. During this time no other statement can be sent.
             ///
             /// ```no_run
             /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> cgk::Result<()> {
@@ -181,29 +187,29 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query), from here or from the writer.
+            /// Same as [`query`](Self::query), from this call or from the writer.
             pub async fn binary_copy_in(&mut self, sql: &str, types: &[Type]) -> Result<BinaryCopyIn<'_>> {
                 self.shared.binary_copy_in(sql, types).await
             }
 
-            /// Begins `COPY … TO STDOUT (FORMAT binary)` with columns of these types and streams its rows. No other statement can
-            /// be sent meanwhile.
+            /// Starts `COPY … TO STDOUT (FORMAT binary)` with columns of these types and streams its rows. During this time
+            /// no other statement can be sent.
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query), from here or from the stream.
+            /// Same as [`query`](Self::query), from this call or from the stream.
             pub async fn binary_copy_out(&mut self, sql: &str, types: &[Type]) -> Result<BinaryCopyOut<'_>> {
                 self.shared.binary_copy_out(sql, types).await
             }
 
-            /// Sets a savepoint. What is done through the value that is returned counts only once
-            /// [`Savepoint::release`] was called; dropped before that, it is rolled back, and the transaction goes on.
+            /// Sets a savepoint. Changes made through the returned value are kept only after [`Savepoint::release`]. If the
+            /// value is dropped before that, they are rolled back, and the transaction continues.
             ///
             /// # Errors
             ///
             /// As [`query`](Self::query).
             pub async fn savepoint(&mut self) -> Result<Savepoint<'_, $Tx<'_>>> {
-                // The borrow on `self` lets only the innermost be used, so the depth is a name of its own.
+                // The borrow of `self` allows only the innermost savepoint to be used, so the depth is a unique name.
                 let depth = self.depth + 1;
                 Savepoint::set(self.shared, depth, $Tx { shared: self.shared, depth }).await
             }
