@@ -1,8 +1,8 @@
-//! Which files a fleet has: its set of files, kept in the database, so that another set is refused before anything is touched.
+//! Records the fleet's set of files in the database, so that a different set is refused before anything is changed.
 //!
-//! The table `public.cgk_migration_files` has a row for every file that any schema got, written in the transaction in which the
-//! first schema got it. Ledgers stay the truth about their schemas: where the table is missing, and to say how many schemas
-//! have a file, they are counted ([`census`]). What the table records and no ledger has does not count.
+//! The table `public.cgk_migration_files` has a row for every file that any schema has, written in the transaction in which
+//! the first schema got it. The ledgers are authoritative for their schemas: they are counted ([`census`]) if the table is
+//! missing, and to report how many schemas have a file. A recorded file that no ledger has does not count.
 
 pub(crate) mod census;
 pub(crate) mod record;
@@ -30,17 +30,17 @@ pub(crate) struct FleetFiles {
     pub(crate) table: Table,
 }
 
-/// Whether the record's table is there.
+/// The state of the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Table {
-    /// It is not: the files are those that the ledgers name.
+    /// It is missing: the files are those in the ledgers.
     #[default]
     Absent,
-    /// It is, and this role may write it.
+    /// It exists, and this role may write it.
     Writable,
-    /// It is, and this role may only read it.
+    /// It exists, and this role may only read it.
     ReadOnly,
-    /// It is, and this role may not even read it: the files are those that the ledgers name.
+    /// It exists, and this role may not read it: the files are those in the ledgers.
     Hidden,
 }
 
@@ -52,9 +52,9 @@ impl FleetFiles {
         }
     }
 
-    /// Refuses a set of files that is not the fleet's. Writes nothing; a set that fits costs nothing.
+    /// Refuses a set of files that is not the fleet's. Writes nothing; a matching set costs nothing.
     ///
-    /// `except` is a version about which the caller decides otherwise, as a repair does.
+    /// `except` is a version that the caller checks differently, for instance in a repair.
     pub(crate) async fn check(
         &self,
         operator: &Operator,
@@ -64,7 +64,7 @@ impl FleetFiles {
     ) -> Result<()> {
         let source = migrations.set(set);
         let mut found = mismatches(self.of(set), source);
-        // A row of an earlier version's may be the excepted file's under another version.
+        // A row of an earlier version may be the excepted file under another version.
         let file_of =
             |mismatch: &FileMismatch| source.place_of(&mismatch.id).map(|place| source.files()[place].id().version);
         found.retain(|found| except.is_none() || (Some(found.id.version) != except && file_of(found) != except));
@@ -94,8 +94,8 @@ fn recorded(rows: &[Applied], version: Version) -> Option<&Applied> {
     rows.iter().find(|row| row.id.version == version)
 }
 
-/// Where a set of files is not the recorded one. A file behind the newest recorded one is the fleet's next. Dated files are
-/// known by the ids that earlier versions of cgk gave them, as they are in a ledger.
+/// Where a set of files differs from the recorded one. A file after the newest recorded one is the fleet's next. Dated files
+/// are also found by the ids that earlier versions of cgk gave them, as in a ledger.
 fn mismatches(recorded: &[Applied], source: &Source) -> Vec<FileMismatch> {
     let rows: Vec<(&Applied, Option<&MigrationFile>)> =
         recorded.iter().map(|row| (row, source.place_of(&row.id).map(|place| &source.files()[place]))).collect();

@@ -1,8 +1,8 @@
-//! The ledger: the table `schema_migrations` of every migrated schema, the truth about that schema.
+//! The ledger: the table `schema_migrations` of every migrated schema. It is authoritative for that schema.
 //!
-//! Its head and a digest over its rows are also the table's comment, written in the same transaction, so that one catalogue
-//! query tells for the whole fleet who is where, and `pg_dump -n` carries it along. The rows decide where the comment is
-//! missing or says something unknown.
+//! The table's comment contains its head and a digest of its rows, written in the same transaction. So one catalogue query
+//! returns the state of the whole fleet, and `pg_dump -n` includes it. If the comment is missing or unknown, the rows
+//! decide.
 
 use super::files::{file::MigrationFile, source::Source};
 use crate::{
@@ -26,18 +26,18 @@ pub use crate::migration::LEDGER_TABLE;
 pub struct Applied {
     /// Version and name.
     pub id: MigrationId,
-    /// The checksum of the text that was applied.
+    /// The checksum of the applied text.
     pub checksum: Checksum,
 }
 
 impl Applied {
-    /// The row that a file leaves behind.
+    /// The row for a file.
     pub(crate) fn of(file: &MigrationFile) -> Self {
         Self { id: file.id().clone(), checksum: file.checksum().clone() }
     }
 }
 
-/// What a ledger holds, in one value: sha256 over its rows in the order of their versions.
+/// The content of a ledger as one value: sha256 of its rows ordered by version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LedgerDigest(String);
 
@@ -49,8 +49,8 @@ impl LedgerDigest {
         Self(hex(&Sha256::digest(text.as_bytes())))
     }
 
-    /// The digest of every beginning of a set's files, the empty one first. Each is the one before it, carried on: a set of
-    /// thousands of files is hashed once.
+    /// The digest of every prefix of a set's files, starting with the empty one. Each one continues the one before it, so a
+    /// set of thousands of files is hashed once.
     pub(crate) fn of_beginnings(files: &[MigrationFile]) -> Vec<Self> {
         let mut hash = Sha256::new();
         let mut all = vec![Self(hex(&hash.clone().finalize()))];
@@ -64,7 +64,7 @@ impl LedgerDigest {
         all
     }
 
-    /// The digest in a ledger's comment; `None` where there is no comment or none that this version understands.
+    /// The digest in a ledger's comment; `None` if there is no comment that this version understands.
     pub(crate) fn in_comment(comment: Option<&str>) -> Option<Self> {
         let mut words = comment?.split(' ');
         (words.next() == Some(COMMENT_FORMAT)).then_some(())?;
@@ -81,7 +81,7 @@ fn line(row: &Applied) -> String {
     format!("{} {} {}", row.id.version.get(), row.id.name, row.checksum.as_str())
 }
 
-/// The digest of every beginning of a set: what a schema that is at head or behind may say of itself.
+/// The digest of every prefix of a set: the possible digests of a schema that is at head or behind.
 pub(crate) struct Prefixes(HashMap<LedgerDigest, usize>);
 
 impl Prefixes {
@@ -89,7 +89,7 @@ impl Prefixes {
         Self(LedgerDigest::of_beginnings(source.files()).into_iter().zip(0..).collect())
     }
 
-    /// How many of the set's files a ledger with this digest holds.
+    /// How many of the set's files a ledger with this digest contains.
     pub(crate) fn length_of(&self, digest: &LedgerDigest) -> Option<usize> {
         self.0.get(digest).copied()
     }
@@ -97,7 +97,7 @@ impl Prefixes {
 
 const COMMENT_FORMAT: &str = "cgk:1";
 
-/// Creates a ledger. The tenant's role gets nothing on it: default privileges would let it write.
+/// Creates a ledger. The tenant's role gets no rights on it: default privileges would let it write.
 pub(crate) fn create_sql(schema: &SchemaName, role: Option<&RoleName>) -> String {
     let table = schema.qualified(LEDGER_TABLE);
     let mut sql = format!(
@@ -120,8 +120,8 @@ revoke all on {table} from public;
     sql
 }
 
-/// Records one file; `cgk.started` was set when the file began.
-/// `demanded` is a condition without which the statement ends in a division by zero.
+/// Records one file; `cgk.started` was set when the file started.
+/// `demanded` is a condition; if it is false, the statement fails with a division by zero.
 pub(crate) fn insert_sql(schema: &SchemaName, file: &MigrationFile, demanded: &str) -> String {
     format!(
         "insert into {} (version, name, checksum, duration_ms, cgk_version) values ({}, {}, {}, \
@@ -135,7 +135,7 @@ pub(crate) fn insert_sql(schema: &SchemaName, file: &MigrationFile, demanded: &s
     )
 }
 
-/// Demands that the ledger holds these rows and no others: a trigger or a rule on it can drop or change what is written.
+/// Checks that the ledger contains exactly these rows: a trigger or a rule on it can drop or change what is written.
 pub(crate) fn demand_sql(schema: &SchemaName, rows: &[Applied]) -> String {
     demand_digest_sql(schema, &LedgerDigest::of(rows))
 }
@@ -147,7 +147,7 @@ pub(crate) fn demand_digest_sql(schema: &SchemaName, digest: &LedgerDigest) -> S
     row_check::demand_sql(&table, &format!("{DIGEST} = {digest}"), &format!("from {table}"))
 }
 
-/// Demands that the ledger holds a file's row, whatever else it holds.
+/// Checks that the ledger contains a file's row, and possibly others.
 pub(crate) fn demand_row_sql(schema: &SchemaName, file: &MigrationFile) -> String {
     let table = schema.qualified(LEDGER_TABLE);
     let condition = format!(
@@ -159,12 +159,12 @@ pub(crate) fn demand_row_sql(schema: &SchemaName, file: &MigrationFile) -> Strin
     row_check::demand_sql(&table, &condition, "")
 }
 
-/// Writes head and digest of what the ledger holds now.
+/// Writes the head and the digest of the ledger's current content.
 pub(crate) fn comment_sql(schema: &SchemaName, rows: &[Applied]) -> String {
     comment_digest_sql(schema, rows, &LedgerDigest::of(rows))
 }
 
-/// The same; the digest is that of the rows.
+/// The same with a given digest of the rows.
 pub(crate) fn comment_digest_sql(schema: &SchemaName, rows: &[Applied], digest: &LedgerDigest) -> String {
     let head = rows.iter().map(|row| row.id.version.get()).max().unwrap_or(0);
     let comment = format!("{COMMENT_FORMAT} head={head} applied={} sha256={}", rows.len(), digest.as_str());
@@ -172,14 +172,14 @@ pub(crate) fn comment_digest_sql(schema: &SchemaName, rows: &[Applied], digest: 
     format!("comment on table {table} is {};\n", literal(&comment))
 }
 
-/// An expression: the digest of the rows as they are, computed by the server.
+/// An expression: the digest of the current rows, computed by the server.
 pub(crate) fn digest_sql(schema: &SchemaName) -> String {
     format!("(select {DIGEST} from {})", schema.qualified(LEDGER_TABLE))
 }
 
-/// [`digest_sql`] without its SELECT: an aggregate over a ledger's rows. It is a fifth of what the server does for a small
-/// migration, and so it is one function instead of operators, and in a message of [`apply`](super::execute::apply) no query inside
-/// another: a quarter cheaper.
+/// [`digest_sql`] without its SELECT: an aggregate over a ledger's rows. It is a fifth of the server's work for a small
+/// migration. It is therefore one function instead of operators, and in a message of [`apply`](super::execute::apply) it is
+/// not a subquery: this makes it a quarter cheaper.
 pub(crate) const DIGEST: &str = "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(coalesce(pg_catalog.string_agg(\
     pg_catalog.concat_ws(' ', version, name, checksum), E'\\n' order by version), ''), 'UTF8')), 'hex')";
 
@@ -200,16 +200,16 @@ pub(crate) fn adopt_sql(schema: &SchemaName, files: &[&MigrationFile]) -> String
     format!("insert into {table} (version, name, checksum, duration_ms, cgk_version) values\n{};\n", values.join(",\n"))
 }
 
-/// The column for what was done to a ledger by hand; ledgers of earlier versions get it with their first repair. It is no
-/// part of the digest.
+/// The column for manual changes of a ledger; ledgers of earlier versions get it with their first repair. It is not part of
+/// the digest.
 pub(crate) const REPAIRS: &str = "repairs";
 
-/// Gives an earlier version's ledger the column for its repairs.
+/// Adds the column for repairs to an earlier version's ledger.
 pub(crate) fn upgrade_sql(schema: &SchemaName) -> String {
     format!("alter table {} add column {REPAIRS} jsonb;\n", schema.qualified(LEDGER_TABLE))
 }
 
-/// Notes on the row of a version what was done, why, when and by whom.
+/// Records on the row of a version what was done, why, when and by which role.
 pub(crate) fn note_sql(schema: &SchemaName, on: Version, action: &str, reason: &str, detail: &str) -> String {
     let table = schema.qualified(LEDGER_TABLE);
     format!(
@@ -235,7 +235,7 @@ pub(crate) fn note_sql(schema: &SchemaName, on: Version, action: &str, reason: &
     )
 }
 
-/// What a schema's catalogue entry and ledger say.
+/// The catalogue entry of a schema and the content of its ledger.
 pub(crate) struct LedgerState {
     pub(crate) schema_exists: bool,
     pub(crate) ledger_exists: bool,
@@ -244,13 +244,13 @@ pub(crate) struct LedgerState {
 }
 
 impl LedgerState {
-    /// Whether the comment says what the rows say.
+    /// Whether the comment matches the rows.
     pub(crate) fn comment_agrees(&self) -> bool {
         LedgerDigest::in_comment(self.comment.as_deref()) == Some(LedgerDigest::of(&self.rows))
     }
 }
 
-/// The columns of a schema's ledger and the ledger's owner; `None` where there is no table of that name.
+/// The columns of a schema's ledger and the ledger's owner; `None` if there is no table of that name.
 pub(crate) async fn table(operator: &Operator, schema: &SchemaName) -> Result<Option<LedgerTable>> {
     let doing = || while_doing(format!("look at the ledger of schema {:?}", schema.as_str()));
     let sql = "select pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text,
@@ -267,7 +267,7 @@ pub(crate) async fn table(operator: &Operator, schema: &SchemaName) -> Result<Op
     Ok(Some(LedgerTable { owner, columns }))
 }
 
-/// A table that has a ledger's name.
+/// A table with a ledger's name.
 #[derive(Debug)]
 pub(crate) struct LedgerTable {
     pub(crate) owner: String,
@@ -275,7 +275,7 @@ pub(crate) struct LedgerTable {
 }
 
 impl LedgerTable {
-    /// Whether cgk made it: several tools call theirs the same.
+    /// Whether cgk created it: several tools use the same name.
     pub(crate) fn is_ours(&self) -> bool {
         ["version", "name", "checksum", "applied_at", "cgk_version"].iter().all(|column| self.has(column))
     }
@@ -297,8 +297,8 @@ async fn refuse_foreign(operator: &Operator, schema: &SchemaName) -> Result<()> 
     }
 }
 
-/// What has a ledger's name in a schema: its kind, its comment, and which columns a row of cgk's would leave empty that must
-/// not be. A type takes the name of a table as well. No row where there is no schema.
+/// The object with a ledger's name in a schema: its kind, its comment, and the required columns that a row of cgk would
+/// leave empty. A type uses the name of a table as well. No row if the schema does not exist.
 fn look_sql() -> String {
     format!(
         "select case when c.oid is null then case when t.oid is not null then 'type' end
@@ -316,7 +316,7 @@ fn look_sql() -> String {
     )
 }
 
-/// Refuses what has a ledger's name and cannot be one. The errors of [`read`].
+/// Refuses an object that has a ledger's name and cannot be one. The errors are those of [`read`].
 pub(crate) async fn refuse_unfit(operator: &Operator, schema: &SchemaName) -> Result<()> {
     read(operator, schema).await.map(drop)
 }
@@ -325,7 +325,7 @@ pub(crate) async fn refuse_unfit(operator: &Operator, schema: &SchemaName) -> Re
 ///
 /// # Errors
 ///
-/// [`MigrationError::LedgerRefused`]: something that is no table of cgk's has the name, or a row cannot be written to it.
+/// [`MigrationError::LedgerRefused`]: an object with this name is not a table of cgk, or a row cannot be written to it.
 pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<LedgerState> {
     let doing = || while_doing(format!("read the ledger of schema {:?}", schema.as_str()));
     let found = operator.client().query_typed(&look_sql(), &[(&schema.as_str(), Type::TEXT)]).await.map_err(doing())?;
@@ -343,8 +343,8 @@ pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Led
     let mut comment: Option<String> = found.try_get(1).map_err(doing())?;
     let mut rows = Vec::new();
     if ledger_exists {
-        // The comment once more: of another moment than the rows, it would seem to disagree with them. The last columns are
-        // read so that a table of another tool's, which has not all of them, is no ledger.
+        // Reads the comment again: if it were older than the rows, it would seem to differ from them. The last columns are
+        // read so that a table of another tool, which lacks some of them, is not treated as a ledger.
         let table = schema.qualified(LEDGER_TABLE);
         let sql = format!(
             "select version, name, checksum, pg_catalog.obj_description({}::pg_catalog.regclass, 'pg_class'),

@@ -19,8 +19,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Both sets of migrations, read and checked. A value of this type holds no problem: an unknown file name, two files of one
-/// version or a statement that cannot run inside a transaction is an error before any database is touched.
+/// Both sets of migrations, read and checked. A value of this type contains no errors: an unknown file name, a duplicate
+/// version or a statement that cannot run inside a transaction is reported before any database is used.
 #[derive(Clone, Debug)]
 pub struct Migrations {
     public: Source,
@@ -29,7 +29,7 @@ pub struct Migrations {
     origin: Origin,
 }
 
-/// Where a set of migrations came from.
+/// The origin of a set of migrations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Origin {
     Bundled,
@@ -37,7 +37,7 @@ enum Origin {
 }
 
 impl Migrations {
-    /// The sets that are part of cgk: the tables of a platform in the shared schema, those of a shop in every tenant's.
+    /// Returns the bundled sets: tables of a platform for the shared schema, and tables of a shop for every tenant.
     pub fn bundled() -> Self {
         let read = |set: Set, files: &[(&str, &str)]| {
             let files = files.iter().map(|(name, text)| FileText::of(Path::new(set.folder()).join(name), *text));
@@ -53,14 +53,14 @@ impl Migrations {
 
     /// Reads the folders `public` and `tenant` of a directory.
     ///
-    /// Takes `001_orders.sql`, `V001__orders.sql`, `001_orders.up.sql`, `2020_01_01_000001_orders.sql` and the folders of
-    /// diesel and Prisma. Of a file that holds the way there and the way back, the way there is read. Leaves `.down.sql`
-    /// files, dot files and a `README.md` aside ([`Source::left_aside`]). `docs/migrations.md` has the whole list.
+    /// Reads `001_orders.sql`, `V001__orders.sql`, `001_orders.up.sql`, `2020_01_01_000001_orders.sql` and the folders of
+    /// diesel and Prisma. If a file contains an up and a down section, only the up section is used. Ignores `.down.sql`
+    /// files, dot files and a `README.md` ([`Source::left_aside`]). `docs/migrations.md` has the complete list.
     ///
     /// # Errors
     ///
-    /// [`MigrationError::Unreadable`] where a folder or file cannot be read; [`MigrationError::Invalid`] with every problem
-    /// found in names, versions and texts.
+    /// [`MigrationError::Unreadable`] if a folder or file cannot be read; [`MigrationError::Invalid`] with all problems of
+    /// names, versions and texts.
     pub fn from_directory(directory: impl AsRef<Path>) -> Result<Self> {
         let directory = directory.as_ref();
         let Directory { public, tenant, unreadable: mut problems } = read_directory(directory)?;
@@ -73,7 +73,7 @@ impl Migrations {
         Ok(Self { public, tenant, accepted, origin: Origin::Directory(directory.to_owned()) })
     }
 
-    /// The sets that a configuration names.
+    /// Reads the sets that a configuration names.
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ impl Migrations {
         }
     }
 
-    /// The same with one more file, whose name and text are given here; checked as if it had been read from a directory.
+    /// Returns the same sets with one more file, with the given name and text; it is checked like a file from a directory.
     ///
     /// ```
     /// use cgk::migrate::{Migrations, Set};
@@ -98,7 +98,7 @@ impl Migrations {
     ///
     /// # Errors
     ///
-    /// [`MigrationError::Invalid`] with every problem found in the name, the version and the text.
+    /// [`MigrationError::Invalid`] with all problems of the name, the version and the text.
     pub fn with_file(mut self, set: Set, name: &str, sql: impl Into<String>) -> Result<Self> {
         let source = match set {
             Set::Public => &mut self.public,
@@ -113,7 +113,7 @@ impl Migrations {
         if problems.is_empty() { Ok(self) } else { Err(Error::Migration(MigrationError::Invalid { problems })) }
     }
 
-    /// One of the two sets.
+    /// Returns one of the two sets.
     pub fn set(&self, set: Set) -> &Source {
         match set {
             Set::Public => &self.public,
@@ -121,16 +121,16 @@ impl Migrations {
         }
     }
 
-    /// The warnings about these files that nobody has accepted. There are no errors left in a value of this type.
+    /// Returns the warnings about these files that are not accepted. A value of this type contains no errors.
     pub fn warnings(&self) -> Vec<Finding> {
         lint::warnings_alone(&self.public, &self.tenant, self.accepted.clone())
     }
 
-    /// Writes the bundled files into a directory, as the beginning of a set of one's own. Existing files stay as they are.
+    /// Writes the bundled files into a directory, as the start of your own set. Existing files are not changed.
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// The operating system's errors.
     pub fn write_bundled(directory: &Path) -> io::Result<Vec<PathBuf>> {
         let mut written = Vec::new();
         for (set, files) in [(Set::Public, bundled::PUBLIC), (Set::Tenant, bundled::TENANT)] {
@@ -144,7 +144,7 @@ impl Migrations {
                 }
             }
         }
-        // What is known and accepted about them goes with them; it is no migration.
+        // The accepted findings of these files are copied too; this file is not a migration.
         let accepted = directory.join(lint::ACCEPTED_FILE);
         if !accepted.exists() {
             fs::write(accepted, bundled::ACCEPTED)?;
@@ -154,7 +154,7 @@ impl Migrations {
 }
 
 impl fmt::Display for Migrations {
-    /// Where the files come from and how many there are, for the line that says so before anything is changed.
+    /// The origin of the files and their number, for the line that is printed before a change.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
             Origin::Bundled => f.write_str("bundled with cgk")?,
@@ -168,7 +168,7 @@ impl fmt::Display for Migrations {
 mod tests {
     use super::*;
 
-    /// A file that was added to the folder and not to the list above would be missing from the binary.
+    /// A file in the folder that is missing in the list above would be missing in the binary.
     #[test]
     fn the_bundled_sets_are_the_folders() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");

@@ -1,4 +1,4 @@
-//! Makes a ledger agree with the files again, where somebody has decided that the files are right.
+//! Makes a ledger agree with the files again, after an operator has decided that the files are right.
 
 use super::{
     execute::schema_lock::{self, Hold},
@@ -20,32 +20,32 @@ use crate::{
 };
 use tokio_postgres::error::SqlState;
 
-/// How often a ledger that another run keeps changing is read anew.
+/// How often a ledger that another run keeps changing is read again.
 const TRIES_MAX: u32 = 4;
 
-/// What is to be mended in a ledger.
+/// The kind of repair of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repair {
-    /// The file of this version was edited after it was applied, and what it says now is taken for what was applied: the row
-    /// gets the file's name and checksum. Nothing of the file is run.
+    /// The file of this version was edited after it was applied, and its current content counts as applied: the row gets the
+    /// file's name and checksum. Nothing of the file is executed.
     Accept {
         /// The version.
         version: Version,
-        /// Why, for whoever reads the ledger later.
+        /// The reason, which is stored in the ledger.
         reason: String,
     },
-    /// The file of this version is gone for good: the row goes too. What it made stays.
+    /// The file of this version was removed permanently: the row is removed too. The objects that it created stay.
     Forget {
         /// The version.
         version: Version,
-        /// Why, for whoever reads the ledger later.
+        /// The reason, which is stored in the ledger.
         reason: String,
     },
-    /// The comment is missing, or does not say what the rows say: it is written anew.
+    /// The comment is missing, or does not match the rows: it is written again.
     Comment,
 }
 
-/// How one ledger fared.
+/// The result for one ledger.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Repaired {
@@ -53,52 +53,55 @@ pub struct Repaired {
     pub schema: SchemaName,
     /// The tenant; `None` for the shared schema.
     pub slug: Option<TenantSlug>,
-    /// What became of it.
+    /// The result.
     pub outcome: RepairOutcome,
 }
 
-/// What became of one ledger.
+/// The result for one ledger.
 #[derive(Debug)]
 pub enum RepairOutcome {
     /// It was changed.
     Repaired {
-        /// What, in words.
+        /// The changes, as text.
         what: Vec<String>,
     },
-    /// It says what it should already.
+    /// It is already correct.
     NothingToDo,
     /// The migration was not applied to this schema; nothing was changed.
     NotApplied,
-    /// It is as it was.
+    /// It is unchanged.
     Failed {
-        /// Why.
+        /// The error.
         error: Error,
     },
 }
 
-/// Mends the ledgers of a scope, one transaction each. One that fails is a line of the answer, and the others go on.
+/// Repairs the ledgers of a scope, in one transaction each. A failed one is a line of the result, and the others continue.
 ///
-/// The reason is kept in the ledger, in the column `repairs` of the version's row, or of the newest row where the version's
-/// own goes away. A ledger of an earlier version gets that column with its first repair. What the objects of the schema are
-/// is not looked at: [`drift::verify`](crate::drift::verify()) tells what still differs.
+/// The reason is stored in the ledger, in the column `repairs` of the version's row, or of the newest row if the version's
+/// own is removed. A ledger of an earlier version gets that column with its first repair. The objects of the schema are not
+/// checked: [`drift::verify`](crate::drift::verify()) reports the remaining differences.
 ///
 /// # Locks
 ///
-/// Per schema, to the end of its message: its migration lock, and its ledger, which nobody but a migration needs.
+/// Per schema, until the end of its message: its migration lock, and its ledger, which only migrations use.
 ///
 /// # Committed when
 ///
-/// Per schema: row, comment and reason together. Then the record of the fleet's files follows, once no schema has what it says.
+/// Per schema, row, comment and reason together. Then the record of the fleet's files is updated, if no schema has the
+/// recorded file any more.
 ///
 /// # Errors
 ///
-/// Kind `Invalid` ([`MigrationError::NoSuchVersion`]): there is no file of the version to accept. Kind `Conflict`: the file of the
-/// version to forget is there, or the reason is empty; nothing was touched. Kind `Drift` ([`MigrationError::WrongFiles`]): in another version than this one the files are not the
-/// fleet's; nothing was touched. Kind `NotFound`: a tenant is not in the registry. Kind `Unavailable`: the connection is lost.
+/// Kind `Invalid` ([`MigrationError::NoSuchVersion`]): the version to accept has no file. Kind `Conflict`: the file of the
+/// version to forget exists, or the reason is empty; nothing was changed. Kind `Drift` ([`MigrationError::WrongFiles`]): in
+/// another version than this one, the files are not the fleet's; nothing was changed. Kind `NotFound`: a tenant is not in
+/// the registry. Kind `Unavailable`: the connection is lost.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the server may still finish and commit the schema under way; running again finds nothing to do there.
+/// If the future is dropped, the server may still finish and commit the current schema; the next run then finds nothing to
+/// do there.
 pub async fn repair(
     operator: &Operator,
     migrations: &Migrations,
@@ -150,14 +153,14 @@ pub async fn repair(
         }
     }
     let is_mended = |repaired: &Repaired| matches!(repaired.outcome, RepairOutcome::Repaired { .. });
-    // What the accepted files make, for drift.
+    // The objects that the accepted files create, for drift.
     if all.iter().any(|one| one.slug.is_some() && is_mended(one)) {
         told(rehearsal::rehearse(operator, migrations).await.map(drop));
     }
     Ok(all)
 }
 
-/// Without a record drift compares nothing and says so; the ledgers are mended either way.
+/// Without a record, drift compares nothing and reports that; the ledgers are repaired in both cases.
 fn told(recorded: Result<()>) {
     if let Err(error) = recorded {
         tracing::warn!(%error, "no record of what the migrations create");
@@ -182,7 +185,7 @@ async fn slugs(operator: &Operator, scope: &Scope) -> Result<Vec<TenantSlug>> {
     }
 }
 
-/// What can be refused before any ledger is opened.
+/// Refusals that need no ledger.
 fn check(schema: &SchemaName, migrations: &Migrations, set: Set, repair: &Repair) -> Result<()> {
     let refuse = |why: String| Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }));
     let (version, reason) = match repair {
@@ -245,14 +248,14 @@ async fn mend(
     Err(Error::Migration(MigrationError::Contended { schema: schema.clone(), tries: TRIES_MAX }))
 }
 
-/// What a repair does to some rows.
+/// The changes of a repair to some rows.
 struct Mending {
     sql: String,
     rows: Vec<Applied>,
     what: Vec<String>,
 }
 
-/// `None` where the repair is about a row that is not there.
+/// `None` if the repair concerns a row that does not exist.
 fn mending(
     migrations: &Migrations,
     set: Set,
@@ -300,7 +303,7 @@ fn mending(
     Some(mending)
 }
 
-/// Writes a ledger that is still as it was read, in one message; `false` if it is not.
+/// Writes a ledger in one message if it is unchanged since it was read; otherwise returns `false`.
 async fn write(operator: &Operator, schema: &SchemaName, owner: &str, rows: &[Applied], sql: &str) -> Result<bool> {
     let session = operator.session();
     let set_local = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
@@ -308,7 +311,7 @@ async fn write(operator: &Operator, schema: &SchemaName, owner: &str, rows: &[Ap
         Ok(owner) if owner.as_str() != operator.facts().role => format!("set local role {};\n", owner.quoted()),
         _ => String::new(),
     };
-    // Without this a killed client's message runs on, and commits.
+    // Without this, the message of a killed client would continue and commit.
     let notices = match operator.facts().notices_lost_clients {
         true => format!(", {}", set_local("client_connection_check_interval", "1000")),
         false => String::new(),

@@ -12,24 +12,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Writes the next file of a set, with a comment that says what belongs into it and no statement yet. Only the names of the
-/// files that are there are looked at, so two new files can be made before either is written. No file is overwritten.
+/// Writes the next file of a set, with a comment about its purpose and no statement yet. Only the names of the existing
+/// files are read, so two new files can be created before either has content. No file is overwritten.
 ///
 /// # Errors
 ///
-/// [`MigrationError::Invalid`]: the name holds something else than a-z, A-Z, 0-9 and _, or a `.sql` file of the folder has a
-/// name without a version. [`MigrationError::Unreadable`]: what the operating system says.
+/// [`MigrationError::Invalid`]: the name contains other characters than a-z, A-Z, 0-9 and _, or a `.sql` file of the folder
+/// has a name without a version. [`MigrationError::Unreadable`]: the operating system's errors.
 pub fn new_file(directory: &Path, set: Set, name: &str) -> Result<PathBuf> {
     write_next(directory, set, name, None)
 }
 
-/// Writes the next file of a set with the text of a bundled migration of that set, named without its version. This brings a
-/// migration that is bundled since a newer release into a set that was copied before it.
+/// Writes the next file of a set with the text of a bundled migration of that set, given by its name without the version.
+/// Use it to add a migration that a newer release bundles to a set that was copied earlier.
 ///
 /// # Errors
 ///
-/// As [`new_file`]; and [`MigrationError::Invalid`] if no bundled migration has that name, or a file of the folder already
-/// has its text.
+/// Same as [`new_file`]; and [`MigrationError::Invalid`] if no bundled migration has that name, or a file of the folder
+/// already has its text.
 pub fn new_file_from_bundled(directory: &Path, set: Set, name: &str, bundled: &str) -> Result<PathBuf> {
     let migrations = Migrations::bundled();
     let files = migrations.set(set).files();
@@ -48,7 +48,7 @@ pub fn new_file_from_bundled(directory: &Path, set: Set, name: &str, bundled: &s
     write_next(directory, set, name, Some(file.sql()))
 }
 
-/// The name of a file of this text.
+/// The name of a file with this text.
 fn file_with_text(folder: &Path, checksum: &Checksum) -> Option<String> {
     let paths = fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     paths
@@ -80,14 +80,14 @@ fn write_next(directory: &Path, set: Set, name: &str, text: Option<&str>) -> Res
         };
         match fs::File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes())) {
             Ok(()) => return Ok(path),
-            // Somebody took the version in this moment.
+            // Another process took the version at this moment.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(unusable(&path, "the file cannot be written")(error)),
         }
     }
 }
 
-/// Whether a text can be the name of a migration: a-z, A-Z, 0-9 and _, and not empty.
+/// Returns whether a text can be the name of a migration: a-z, A-Z, 0-9 and _, and not empty.
 pub fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }

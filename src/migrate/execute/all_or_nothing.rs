@@ -1,8 +1,8 @@
-//! All or nothing: the shared schema and every tenant in one transaction.
+//! All or nothing: migrates the shared schema and every tenant in one transaction.
 //!
-//! For small fleets whose schemas must not differ for a moment. The transaction holds the locks of every schema at once, so
-//! the first tenant is the measure: where the others, needing as much, would not fit into the server's lock table, all of it
-//! is rolled back before they are begun.
+//! For small fleets whose schemas must never differ. The transaction holds the locks of all schemas at once. The number of
+//! locks of the first tenant is the estimate for the others: if they would not fit into the server's lock table, everything
+//! is rolled back before the second tenant is started.
 
 use super::{
     apply,
@@ -37,7 +37,7 @@ use crate::{
 use std::time::{Duration, Instant};
 use std::{collections::BTreeSet, path::Path};
 
-/// How much of the lock table one run may take: the rest is for everybody else.
+/// The share of the lock table that one run may use; the rest is for other sessions.
 const LOCK_TABLE_SHARE: (u64, u64) = (3, 4);
 
 struct Part<'a> {
@@ -54,8 +54,7 @@ impl Part<'_> {
     }
 }
 
-/// Carries everything out in one transaction; what was done is in the report, which is empty of changes unless it was
-/// committed.
+/// Executes the plan in one transaction. The report lists the changes only if the transaction was committed.
 pub(crate) async fn run(
     operator: &Operator,
     planned: FleetPlan<'_>,
@@ -88,7 +87,7 @@ pub(crate) async fn run(
             return Ok(());
         }
         let Some(Failed { part, error }) = failed else { continue };
-        // Rolled back by now, so that it holds up nobody while it waits.
+        // It is already rolled back, so it blocks no other session while it waits.
         let is_busy = matches!(error, Error::Migration(MigrationError::Locked { .. }));
         if is_busy && patience.get_or_insert_with(|| PollBackoff::of(operator)).wait().await {
             attempts -= 1;
@@ -125,7 +124,7 @@ fn refuse_steps(planned: &FleetPlan<'_>) -> Result<()> {
     Err(Error::Migration(MigrationError::Invalid { problems: problems.collect() }))
 }
 
-/// What failed, and at which part, where it was one.
+/// The error, and the part that failed, if there is one.
 struct Failed {
     part: Option<usize>,
     error: Error,
@@ -137,7 +136,7 @@ impl From<Error> for Failed {
     }
 }
 
-/// What there is to do; what cannot be done is reported at once.
+/// Returns the work; tenants that cannot be migrated are reported at once.
 fn parts<'a>(operator: &Operator, planned: FleetPlan<'a>, sink: &mut ReportSink<'_>) -> Vec<Part<'a>> {
     let public =
         planned.public.map(|plan| Part { slug: None, plan, ledger: planned.public_ledger, role: None, owner: None });
@@ -154,7 +153,8 @@ fn tenants(parts: &[Part<'_>]) -> usize {
     parts.iter().filter(|part| part.slug.is_some()).count()
 }
 
-/// One try at the whole; how long each part took, or `None` where it was asked to stop. Nothing is left of a try that failed.
+/// One attempt at everything; returns the duration of each part, or `None` if it was asked to stop. A failed attempt changes
+/// nothing.
 async fn attempt(
     operator: &Operator,
     parts: &[Part<'_>],
@@ -170,16 +170,16 @@ async fn attempt(
         command(operator, "begin isolation level read committed").await?;
     }
     let done = inside(operator, parts, files, interrupt).await;
-    // What ends the transaction runs deferred triggers.
+    // The statement that ends the transaction runs deferred triggers.
     operator.mark_session();
     if !matches!(done, Ok(Some(_))) {
-        // A connection that is gone has rolled back by itself.
+        // A lost connection was rolled back by the server.
         let _ = command(operator, "rollback").await;
         let _ = operator.reset_session().await;
         return done;
     }
     let committed = message::run(operator.client(), "commit").await.map(message::Answer::complete);
-    // The history of the run is written on this connection. A reset that fails is tried again by the next user.
+    // The history of the run is written on this connection. If the reset fails, the next user tries it again.
     let _ = operator.reset_session().await;
     match committed {
         Ok(Ok(_)) => done,
@@ -218,7 +218,7 @@ async fn inside(
         };
         match apply::attempt(operator, &unit, LockWait::Block, &mut Vec::new()).await {
             Ok(ApplyOutcome::Applied) => {}
-            // A migration without a transaction is at the schema.
+            // A migration without a transaction is running in the schema.
             Ok(ApplyOutcome::Locked) => {
                 let (schema, waited) = (part.plan.schema.clone(), operator.session().migration_wait);
                 return Err(Failed {
@@ -248,7 +248,7 @@ async fn command(operator: &Operator, sql: &str) -> Result<()> {
     message::run(operator.client(), sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
 
-/// How many entries of the lock table this session's transaction has.
+/// How many entries of the lock table this session's transaction uses.
 async fn locks_held(operator: &Operator) -> Result<u64> {
     number(operator, "select count(*) from pg_catalog.pg_locks where pid = pg_catalog.pg_backend_pid()").await
 }

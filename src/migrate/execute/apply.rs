@@ -1,9 +1,10 @@
-//! One schema's migration, piece by piece: a piece is one message ([`together`]), whose implicit transaction holds everything,
-//! or a file that runs without a transaction ([`non_transactional`]).
+//! Applies one schema's migrations in pieces. A piece is one message ([`together`]), whose implicit transaction contains
+//! everything, or a file that runs without a transaction ([`non_transactional`]).
 //!
-//! Committed together or not at all: provisioning, every file's statements, the ledger's rows and its comment. Only a file
-//! that runs without a transaction cuts that in pieces: what is before it is one message, the file itself goes step by step
-//! (`non_transactional.rs`), what is behind it is one message again, and each piece leaves the ledger saying what is done.
+//! Provisioning, the statements of all files, the ledger's rows and its comment are committed together or not at all. Only a
+//! file that runs without a transaction divides them: the files before it are one message, the file itself runs statement by
+//! statement (`non_transactional.rs`), the files after it are one message again. After each piece the ledger records what is
+//! done.
 
 use super::{
     grouping::Grouping,
@@ -20,9 +21,9 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Carries a unit out, again where a lock timeout, a deadlock or a serialization failure undid it.
+/// Applies a unit, and repeats it if a lock timeout, a deadlock or a serialization failure rolled it back.
 ///
-/// Locks and cancel safety: as [`attempt`].
+/// Locks and cancel safety: same as [`attempt`].
 pub(crate) async fn apply(operator: &Operator, unit: &Unit<'_>) -> Result<ApplyOutcome> {
     let mut backoff = Backoff::new();
     loop {
@@ -33,7 +34,7 @@ pub(crate) async fn apply(operator: &Operator, unit: &Unit<'_>) -> Result<ApplyO
     }
 }
 
-/// Waits before the next try, or gives the error back where there is to be none.
+/// Waits before the next attempt, or returns the error if there is none.
 async fn pause_after(error: Error, backoff: &mut Backoff, plan: &Plan<'_>) -> Result<()> {
     let Some(pause) = backoff.after(&error) else { return Err(error) };
     tracing::info!(schema = plan.schema.as_str(), %error, "trying again");
@@ -41,13 +42,13 @@ async fn pause_after(error: Error, backoff: &mut Backoff, plan: &Plan<'_>) -> Re
     Ok(())
 }
 
-/// Tries a unit once. What a file without a transaction has cut off is tried several times: what is before it is committed,
-/// and the same unit could not be tried again. `committed` grows by every migration as its piece is committed.
+/// Tries a unit once. If a file without a transaction divides it, the later pieces are retried here: the first one is
+/// committed, and the same unit could not be repeated. `committed` contains every migration whose piece is committed.
 ///
-/// Locks: the schema's migration lock ([`lock::migration_key`]) and whatever the files lock, to the end of the message; while
-/// a file runs step by step, its lock ([`lock::steps_key`]), to the end of the file.
-/// Cancel safety: dropped, the server may still finish and commit what is under way; the ledger tells, and so does the
-/// record of a file that is half done.
+/// Locks: the schema's migration lock ([`lock::migration_key`]) and the locks of the files, until the end of the message;
+/// while a file runs statement by statement, its lock ([`lock::steps_key`]), until the end of the file.
+/// Cancel safety: if the future is dropped, the server may still finish and commit the running message. The ledger shows the
+/// result, and so does the step log of a partially applied file.
 pub(crate) async fn attempt(
     operator: &Operator,
     unit: &Unit<'_>,
@@ -94,12 +95,13 @@ pub(crate) async fn attempt(
     Ok(ApplyOutcome::Applied)
 }
 
-/// Whether a new schema cannot get these files in one transaction: a file without one holds what no transaction can.
+/// Whether a new schema cannot get these files in one transaction, because a file without one needs more than a transaction
+/// allows.
 pub(crate) fn is_born_in_steps(plan: &Plan<'_>) -> bool {
     plan.pending.iter().any(|file| !file.is_transactional() && within_a_transaction(file, "UTF8").is_none())
 }
 
-/// Files that are carried out in the same way.
+/// Files that are executed in the same way.
 struct Piece<'a> {
     how: How,
     files: Vec<&'a MigrationFile>,
@@ -114,7 +116,7 @@ enum How {
 fn pieces<'a>(unit: &Unit<'a>) -> Vec<Piece<'a>> {
     let together = unit.grouping == Grouping::Together;
     let needs_beginning = !unit.provision.is_empty() || unit.ledger == LedgerPresence::Absent;
-    // In a schema that is only being made, nobody is kept waiting.
+    // A schema that is being created has no other users.
     if together && unit.is_birth() && !is_born_in_steps(unit.plan) {
         return vec![Piece { how: How::Together, files: unit.plan.pending.to_vec() }];
     }

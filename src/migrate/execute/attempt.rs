@@ -1,4 +1,4 @@
-//! One try at one schema, planned anew where another run was quicker.
+//! One attempt at one schema, with a new plan if another run was faster.
 
 use super::{
     apply,
@@ -18,32 +18,32 @@ use crate::{
     migration::{MigrationId, Set},
 };
 
-/// How often a schema that another run keeps changing is planned anew.
+/// How often a schema that another run keeps changing is planned again.
 const REPLANS_MAX: u32 = 4;
 
-/// What is to be done to one schema.
+/// The work for one schema.
 pub(crate) struct Task<'a> {
     pub(crate) set: Set,
     pub(crate) plan: Plan<'a>,
     pub(crate) ledger: LedgerPresence,
     pub(crate) role: Option<RoleName>,
     pub(crate) owner: Option<Ident>,
-    /// Whether a schema that is not as the plan took it to be is an error.
+    /// Whether a schema that no longer matches the plan is an error.
     pub(crate) exact: bool,
-    /// Where it is recorded which files the fleet has.
+    /// The record of the fleet's files.
     pub(crate) files: Option<&'a FileRecord>,
 }
 
-/// How a try ended that did not fail.
+/// The result of a successful attempt.
 #[derive(Debug)]
 pub(crate) enum AttemptOutcome {
-    /// At the plan's end, with these migrations; those that are missing another run had done.
+    /// The schema is at the plan's target. These migrations were applied; another run applied the others.
     Done(Vec<MigrationId>),
-    /// Another run is at the schema just now.
+    /// Another run is working on the schema.
     Locked,
 }
 
-/// Tries once; plans anew when another run was quicker.
+/// Tries once, and plans again if another run was faster.
 pub(crate) async fn attempt<'a>(
     operator: &Operator,
     migrations: &'a Migrations,
@@ -78,7 +78,7 @@ pub(crate) async fn attempt<'a>(
                 Some(other) => {
                     tracing::info!(schema = schema.as_str(), %error, "trying again file by file");
                     grouping = other;
-                    // Nothing of it was committed: the plan holds.
+                    // Nothing was committed, so the plan is still valid.
                     if applied.is_empty() {
                         continue;
                     }
@@ -91,7 +91,8 @@ pub(crate) async fn attempt<'a>(
         let whole = read.ledger_exists && read.comment_agrees();
         let target = upto.map_or(Target::Head, Target::Version);
         task.plan = plan(migrations.set(task.set), &schema, read.rows, target).map_err(MigrationError::Diverged)?;
-        // A comment that led here although the rows say otherwise is written anew, or every run would come here again.
+        // If the comment caused this attempt although the rows are complete, the comment is rewritten; otherwise every run
+        // would repeat this.
         if task.plan.pending.is_empty() && whole {
             return Ok(AttemptOutcome::Done(applied));
         }

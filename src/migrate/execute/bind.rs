@@ -1,4 +1,4 @@
-//! Binds the schemas of a fleet that an earlier version made to their organizations ([`binding`]).
+//! Binds the schemas of a fleet that an earlier version created to their organizations ([`binding`]).
 
 use crate::{
     binding,
@@ -15,19 +15,19 @@ use tokio_postgres::error::SqlState;
 /// How many schemas are bound in one message.
 const SCHEMAS_PER_MESSAGE_MAX: usize = 50;
 
-/// A schema that has a registry row and a ledger, and belongs to no organization yet.
+/// A schema that has a registry row and a ledger, and is not bound to an organization yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Unbound {
     pub(crate) slug: TenantSlug,
     pub(crate) id: OrganizationId,
-    /// Whoever owns the schema, where that is somebody else than the operator: only the owner may comment on it.
+    /// The schema's owner, if it is not the operator: only the owner may comment on the schema.
     pub(crate) owner: Option<Ident>,
-    /// What the comment on the schema says now; it stays, behind the id.
+    /// The current comment on the schema. It is kept after the id.
     comment: Option<String>,
 }
 
 impl Unbound {
-    /// The tenant, if its schema waits to be bound.
+    /// Returns the tenant if its schema is not bound yet.
     pub(crate) fn of(facts: &TenantFacts, own_role: &str) -> Option<Self> {
         let tenant = facts.tenant.as_ref().filter(|_| facts.is_unbound() && facts.has_ledger)?;
         Some(Self {
@@ -38,7 +38,7 @@ impl Unbound {
         })
     }
 
-    /// Writes the comment, unless the registry or the comment has changed since it was looked at.
+    /// Writes the comment, unless the registry or the comment has changed since it was read.
     fn sql(&self) -> String {
         let schema = SchemaName::of_tenant(&self.slug);
         let (name, slug, id) = (literal(schema.as_str()), literal(self.slug.as_str()), literal(&self.id.to_string()));
@@ -59,35 +59,36 @@ impl Unbound {
     }
 }
 
-/// What became of the schemas that belonged to no organization yet.
+/// The result of binding schemas to their organizations.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct BindReport {
-    /// Those that belong to one now.
+    /// The tenants that are bound now.
     pub bound: Vec<TenantSlug>,
-    /// Those that could not be bound, and why, and those that belong to another organization than the registry's.
+    /// The tenants that could not be bound, and why, and those whose schema belongs to a different organization than in the
+    /// registry.
     pub failed: Vec<(TenantSlug, Error)>,
-    /// How many tenants were looked at: all of the registry.
+    /// How many tenants were checked: all of the registry.
     pub tenants: usize,
 }
 
-/// Looks at every tenant of the registry and binds the schemas that belong to no organization yet.
+/// Checks every tenant of the registry and binds the schemas that are not bound to an organization yet.
 ///
 /// # Locks
 ///
-/// Each schema against others who comment on it, to the end of a message about 50 of them.
+/// Each schema against concurrent comments, until the end of a message with about 50 of them.
 ///
 /// # Committed when
 ///
-/// 50 schemas at a time; each schema is bound or as it was.
+/// 50 schemas at a time; each schema is either bound or unchanged.
 ///
 /// # Errors
 ///
-/// Kinds `Unavailable` and `Failed`: the server. What fails for one tenant is in the report.
+/// Kinds `Unavailable` and `Failed`, from the server. Errors of a single tenant are in the report.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the server may still finish what it was sent; running again goes on.
+/// If the future is dropped, the server may still execute the running message; the next run continues.
 pub(crate) async fn bind_fleet(operator: &Operator) -> Result<BindReport> {
     let mut unbound = Vec::new();
     let mut refused = Vec::new();
@@ -103,7 +104,7 @@ pub(crate) async fn bind_fleet(operator: &Operator) -> Result<BindReport> {
     Ok(report)
 }
 
-/// Binds these. A message that fails is tried again schema by schema.
+/// Binds these schemas. A message that fails is repeated schema by schema.
 pub(crate) async fn bind(operator: &Operator, unbound: &[Unbound]) -> Result<BindReport> {
     let mut report = BindReport::default();
     for some in unbound.chunks(SCHEMAS_PER_MESSAGE_MAX) {
@@ -135,7 +136,7 @@ select pg_catalog.set_config('lock_timeout', {}, true);\n",
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
 
-/// Why a schema could not be bound; `None` where another run was quicker.
+/// Why a schema could not be bound; `None` if another run was faster.
 async fn refusal(operator: &Operator, schema: &Unbound, error: Error) -> Result<Option<(TenantSlug, Error)>> {
     let own = operator.facts();
     let refused = match error.sqlstate() {

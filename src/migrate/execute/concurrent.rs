@@ -1,9 +1,9 @@
-//! What a statement that runs concurrently leaves behind when it is cut short, and how that is found and made good.
+//! Detects and removes what an interrupted CONCURRENTLY statement leaves behind.
 //!
-//! `CREATE INDEX CONCURRENTLY` that fails or is killed leaves an INVALID index, which no query uses, which every write pays
-//! for, and which `IF NOT EXISTS` takes for the index that was meant. `REINDEX CONCURRENTLY` leaves a copy, `DROP INDEX
-//! CONCURRENTLY` an index that is no longer kept up to date, `DETACH PARTITION CONCURRENTLY` a partition between two states.
-//! A server whose client was killed may also have come to the end. The catalogue tells all of it.
+//! `CREATE INDEX CONCURRENTLY` that fails or is killed leaves an INVALID index: no query uses it, every write updates it,
+//! and `IF NOT EXISTS` treats it as the intended index. `REINDEX CONCURRENTLY` leaves a copy, `DROP INDEX CONCURRENTLY` an
+//! index that is no longer updated, `DETACH PARTITION CONCURRENTLY` a partition between two states. If the client was
+//! killed, the server may also have completed the statement. The catalogue shows which of these happened.
 
 use crate::{
     db::{Operator, message},
@@ -16,7 +16,7 @@ use crate::{
 };
 use tokio_postgres::types::{ToSql, Type};
 
-/// A statement that runs concurrently, as far as its remains are concerned.
+/// A CONCURRENTLY statement, with what is needed to find its remains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::migrate) enum Concurrent {
     CreateIndex {
@@ -26,7 +26,7 @@ pub(in crate::migrate) enum Concurrent {
     DropIndex {
         index: String,
     },
-    /// Of one index or of all of a table.
+    /// Of one index, or of all indexes of a table.
     Reindex {
         index: Option<String>,
         table: Option<String>,
@@ -37,16 +37,16 @@ pub(in crate::migrate) enum Concurrent {
     },
 }
 
-/// What is to be done, by what is there.
+/// What to do, depending on the existing objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::migrate) enum Outlook {
-    /// It was carried out, by a server whose client was gone.
+    /// The statement was completed, by a server that had lost its client.
     Done,
     Run,
     RunInstead(String),
 }
 
-/// An index by its name.
+/// An index found by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     Nothing,
@@ -62,7 +62,7 @@ impl Concurrent {
             Shape::CreateIndex { name: Some(name), table, concurrently: true, .. } => {
                 Some(Self::CreateIndex { index: clipped(&name), table: clipped(&table) })
             }
-            // The server takes one name.
+            // The server accepts one name.
             Shape::DropIndex { names, concurrently: true } => {
                 names.first().map(|name| Self::DropIndex { index: clipped(name) })
             }
@@ -80,12 +80,12 @@ impl Concurrent {
         }
     }
 
-    /// Whether it stops nobody's reading and writing while it waits, so that it may wait longer than others.
+    /// Whether it blocks no reads and writes while it waits, so that it may wait longer than others.
     pub(in crate::migrate) fn waits_quietly(&self) -> bool {
         !matches!(self, Self::Detach { .. })
     }
 
-    /// Looks at what is there before the statement is run, and removes what an earlier try has left.
+    /// Checks the existing objects before the statement runs, and removes the remains of an earlier attempt.
     pub(in crate::migrate) async fn look(
         &self,
         operator: &Operator,
@@ -119,7 +119,7 @@ impl Concurrent {
         Ok(Outlook::Run)
     }
 
-    /// Makes sure that the statement did what it was run for.
+    /// Checks that the statement had its effect.
     pub(in crate::migrate) async fn verify(&self, operator: &Operator, schema: &SchemaName) -> Result<()> {
         let Self::CreateIndex { index, .. } = self else { return Ok(()) };
         let found = match find(operator, schema, index).await? {
@@ -131,7 +131,7 @@ impl Concurrent {
         Err(unexpected(schema, index, found.into()))
     }
 
-    /// Removes what a failed try has left. Fails where something has to stay for now.
+    /// Removes the remains of a failed attempt. Fails if something cannot be removed now.
     pub(in crate::migrate) async fn clean_up(&self, operator: &Operator, schema: &SchemaName) -> Result<()> {
         match self {
             Self::CreateIndex { index, .. } => {
@@ -162,7 +162,7 @@ fn unexpected(schema: &SchemaName, index: &str, found: String) -> Error {
     Error::Unexpected { doing: format!("create index {index:?} in schema {:?}", schema.as_str()), found }
 }
 
-/// A name without a schema may mean a table of the shared schema, and the index would be made there, once for each tenant.
+/// A name without a schema may refer to a table of the shared schema, and the index would be created there, once per tenant.
 async fn refuse_shared_table(operator: &Operator, schema: &SchemaName, index: &str, table: &str) -> Result<()> {
     let sql = "select coalesce(bool_or(n.nspname = $1), false), count(*) > 0
                from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -183,7 +183,7 @@ fn half_way(schema: &SchemaName, doing: &str) -> Error {
     Error::Unexpected { doing, found: "it is incomplete; the next attempt completes it".into() }
 }
 
-/// A name as the server keeps it.
+/// A name as the server stores it.
 fn clipped(name: &Name) -> String {
     let mut end = name.name.len().min(IDENT_BYTES_MAX);
     while !name.name.is_char_boundary(end) {
@@ -192,7 +192,8 @@ fn clipped(name: &Name) -> String {
     name.name[..end].to_owned()
 }
 
-/// A name is compared as it is and not as text: no index serves a cast, and the catalogue of a large fleet is long.
+/// A name is compared as a name and not as text: a cast would prevent the use of an index, and the catalogue of a large
+/// fleet is large.
 async fn query(operator: &Operator, sql: &str, params: &[&str]) -> Result<Vec<tokio_postgres::Row>> {
     let params: Vec<(&(dyn ToSql + Sync), Type)> =
         params.iter().map(|text| (text as &(dyn ToSql + Sync), Type::TEXT)).collect();
@@ -215,7 +216,7 @@ async fn find(operator: &Operator, schema: &SchemaName, index: &str) -> Result<F
     })
 }
 
-/// The INVALID copies that REINDEX CONCURRENTLY makes beside the indexes that it is to replace.
+/// The INVALID copies that REINDEX CONCURRENTLY creates beside the indexes that it replaces.
 async fn copies(
     operator: &Operator,
     schema: &SchemaName,
@@ -235,7 +236,7 @@ async fn copies(
     rows.iter().map(|row| row.try_get(0).map_err(while_doing("look at an index"))).collect()
 }
 
-/// Whether a partition is being detached; `None` where it is no partition of that table.
+/// Whether a partition is being detached; `None` if it is not a partition of that table.
 async fn pending(operator: &Operator, schema: &SchemaName, parent: &str, child: &str) -> Result<Option<bool>> {
     let sql = "select h.inhdetachpending from pg_catalog.pg_inherits h
                join pg_catalog.pg_class p on p.oid = h.inhparent join pg_catalog.pg_class c on c.oid = h.inhrelid
@@ -245,7 +246,7 @@ async fn pending(operator: &Operator, schema: &SchemaName, parent: &str, child: 
     rows.first().map(|row| row.try_get(0).map_err(while_doing("look at a partition"))).transpose()
 }
 
-/// Removes an index that nobody can use; the session's settings are those of the statement that it is in the way of.
+/// Removes an unusable index, with the session's settings for the statement that it blocks.
 async fn drop_index(operator: &Operator, schema: &SchemaName, index: &str) -> Result<()> {
     let doing = format!("drop the invalid index {index:?} of schema {:?}", schema.as_str());
     tracing::info!(schema = schema.as_str(), index, "dropping an index that is not valid");

@@ -1,10 +1,9 @@
-//! In how many transactions the pending files of one schema are applied.
+//! How many transactions are used for the pending files of one schema.
 //!
-//! One transaction for all of them is what every schema gets first: all or nothing, and one round trip. But files that were
-//! released one by one may need the commits between them: a value added to an enum cannot be used before its commit
-//! (PostgreSQL 14 to 16 without exception), `alter table` is refused while deferred constraints wait to be checked, `now()`
-//! is the same in all of them. File by file, each file and its ledger row
-//! are one transaction, as they were when they were released.
+//! By default, one transaction contains all of them: all or nothing, in one round trip. But files that were released one by
+//! one may need the commits between them: a value added to an enum cannot be used before its commit (always on PostgreSQL 14
+//! to 16), `alter table` is refused while deferred constraints are pending, and `now()` is the same in all of them. File by
+//! file, each file and its ledger row are one transaction, as they were when they were released.
 
 use crate::{
     error::{Error, MigrationError},
@@ -12,20 +11,20 @@ use crate::{
 };
 use tokio_postgres::error::SqlState;
 
-/// In how many transactions files are applied.
+/// How many transactions are used for files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Grouping {
-    /// All of them in one, but for files without a transaction.
+    /// One for all of them, except files without a transaction.
     Together,
-    /// Each in one of its own.
+    /// One per file.
     FileByFile,
 }
 
 impl Grouping {
-    /// How a schema that failed is tried once more, in place of `self`; `None` where that cannot help.
+    /// The grouping for another attempt at a schema that failed; `None` if another grouping cannot help.
     ///
-    /// The first file of a transaction finds the same as in one of its own, so its failure is its own, unless it is found at
-    /// the end of the transaction.
+    /// The first file of a transaction runs under the same conditions as in its own transaction, so its failure does not
+    /// depend on the grouping, unless it is detected at the end of the transaction.
     pub(crate) fn after(self, error: &Error, plan: &Plan<'_>) -> Option<Self> {
         let [first, _, ..] = &*plan.pending else { return None };
         if self == Self::FileByFile {
@@ -40,7 +39,7 @@ impl Grouping {
     }
 }
 
-/// Whether an error may come from sharing a transaction with an earlier file.
+/// Whether an error may be caused by sharing a transaction with an earlier file.
 pub(crate) fn is_of_one_transaction(state: &SqlState) -> bool {
     // unsafe_new_enum_value_usage
     state.code() == "55P04"

@@ -1,13 +1,13 @@
-//! Keeps the transaction of a message whole, whatever the files in it say: the server decides, not our reading of them.
+//! Protects the transaction of a message from the files in it. The server decides, not cgk's reading of the files.
 //!
-//! A cursor WITH HOLD is carried out when its transaction commits. This one then asks for a parameter that does not exist, so
-//! that a COMMIT before it is closed fails, and undoes everything, however it was hidden from us. A ROLLBACK takes the cursor
-//! with it, and then closing it fails. Two statements a file and no table, no function, no object of the session; none for a file
-//! without any of the words for it.
+//! A cursor WITH HOLD is executed when its transaction commits. This cursor then reads a parameter that does not exist, so a
+//! COMMIT before the cursor is closed fails and rolls everything back, even if cgk did not detect that COMMIT. A ROLLBACK
+//! removes the cursor, and then closing it fails. It costs two statements per file and creates no table, no function and no
+//! session object. A file without any of the relevant words needs none.
 //!
-//! Behind a ROLLBACK the server begins a transaction in which there is no such cursor, and a COMMIT there would keep what is
-//! between the two. So the session's transactions are read-only but for ours, which says that it writes: what stands behind a
-//! ROLLBACK is refused. The word must be in the text for that, and a message in which it is not has no need of it.
+//! After a ROLLBACK the server starts a transaction without the cursor, and a COMMIT there would keep the statements between
+//! the two. So all transactions of the session are read-only except cgk's own, which is explicitly read-write: writes after
+//! a ROLLBACK are refused. This is only needed if the message contains the word.
 
 use crate::{
     db::Operator,
@@ -17,7 +17,7 @@ use tokio_postgres::error::{DbError, SqlState};
 
 const CURSOR: &str = "cgk_transaction";
 
-/// Only the name of a parameter: the server says it when a COMMIT comes too early.
+/// The name of a nonexistent parameter: the server reports it if a COMMIT comes too early.
 const COMMITTED: &str = "cgk.transaction_ended_inside_a_migration_file";
 
 /// From here on a COMMIT fails.
@@ -25,41 +25,41 @@ pub(crate) fn open_sql() -> String {
     format!("declare {CURSOR} no scroll cursor with hold for select pg_catalog.current_setting('{COMMITTED}');")
 }
 
-/// Demands that the transaction is still the one of [`open_sql`], and lets it commit.
+/// Checks that the transaction is still the one of [`open_sql`], and lets it commit.
 pub(crate) fn close_sql() -> String {
     format!("close {CURSOR};")
 }
 
-/// Makes the transactions of the session read-only, in a transaction of its own, so that no ROLLBACK undoes that. The reset of
-/// the session takes it back.
+/// Makes the transactions of the session read-only, in a separate transaction, so that no ROLLBACK undoes it. The reset of
+/// the session removes it.
 pub(crate) const READ_ONLY_BUT_OURS: &str = "begin; set session characteristics as transaction read only; commit;";
 
-/// The beginning of a message whose files have a ROLLBACK somewhere in their texts.
+/// The start of a message whose files contain a ROLLBACK anywhere in their texts.
 pub(crate) const BEGIN_GUARDED: &str = "begin; set session characteristics as transaction read only; commit;
 set transaction isolation level read committed, read write;";
 
-/// Whether a ROLLBACK may be hidden in a file of a plan: the server knows two words for it, written in letters only. Where the
-/// session may not write at all, nothing has to be kept from writing.
+/// Whether a file of a plan may contain a ROLLBACK that cgk did not detect: the server knows two keywords for it, written in
+/// letters only. If the session cannot write at all, no protection is needed.
 pub(crate) fn is_needed(operator: &Operator, plan: &Plan<'_>) -> bool {
     !operator.facts().read_only && plan.pending.iter().any(|file| file.words().rolls_back)
 }
 
-/// Whether a file needs [`open_sql`] and [`close_sql`]: without one of the words for it, it cannot end its transaction.
+/// Whether a file needs [`open_sql`] and [`close_sql`]: without one of the keywords, it cannot end its transaction.
 pub(crate) fn may_end(file: &MigrationFile) -> bool {
     file.words().ends
 }
 
-/// What a file has done to the transaction that it is part of.
+/// How a file ended the transaction of its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broken {
     /// COMMIT, which the server refused; nothing was committed.
     Commit,
-    /// ROLLBACK, behind which the server refused to write; or it closed the cursor.
+    /// ROLLBACK, after which the server refused to write, or the file closed the cursor.
     Gone,
 }
 
 impl Broken {
-    /// What an error of the server says of the transaction.
+    /// Interprets an error of the server.
     pub(crate) fn of(error: &DbError) -> Option<Self> {
         match error.code() {
             state if *state == SqlState::UNDEFINED_OBJECT && error.message().contains(COMMITTED) => Some(Self::Commit),
@@ -68,7 +68,7 @@ impl Broken {
         }
     }
 
-    /// The same for people.
+    /// The same as a message.
     pub(crate) fn problem(self) -> &'static str {
         match self {
             Self::Commit => {
@@ -105,7 +105,7 @@ mod tests {
         (database, operator)
     }
 
-    /// Carries out a file of the public set that nobody has looked at before.
+    /// Executes a file of the public set that was not checked before.
     async fn carry_out(operator: &Operator, files: &[&MigrationFile]) -> crate::Result<ApplyOutcome> {
         let bundled = Migrations::bundled();
         let applied: Vec<Applied> = bundled.set(Set::Public).files().iter().map(Applied::of).collect();
@@ -135,7 +135,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_cannot_end_its_transaction_however_it_hides_it() {
         let (_database, operator) = database().await;
-        // The control: without the guard half of such a text stays.
+        // The control case: without the guard, half of such a text is committed.
         let answer = message::run(operator.client(), "create table guarded_not (); commit; select 1/0").await.unwrap();
         assert!(answer.error.is_some());
         assert_eq!(relations(&operator).await, "guarded_not 0");
@@ -153,7 +153,7 @@ mod tests {
             ("rollback; begin; create table guarded_b (); commit; select 1", "with a ROLLBACK", ""),
             ("reset all; rollback; create table guarded_b (); commit", "with a ROLLBACK", ""),
             ("create table guarded_a (); close all", "closes all cursors", ""),
-            // A text that takes back what keeps it from writing gets through, and is named all the same.
+            // A text that removes the write protection is executed, and is reported all the same.
             (
                 "rollback; begin read write; create table guarded_c (); commit; select 1",
                 "with a ROLLBACK",
@@ -177,7 +177,7 @@ mod tests {
     async fn a_hidden_begin_leaves_no_transaction_open() {
         let (database, operator) = database().await;
         let other = Operator::connect(database.config()).await.unwrap();
-        // The control: such a message alone is not committed when it is answered.
+        // The control case: such a message alone is not yet committed when the response arrives.
         message::run(other.client(), "begin; create table guarded_open ()").await.unwrap().complete().unwrap();
         assert_eq!(relations(&operator).await, " 0");
         drop(other);
@@ -200,7 +200,7 @@ mod tests {
         for text in [
             "create table guarded_a (); create table guarded_b ()",
             "create table guarded_a (); commit; create table guarded_b ()",
-            // Alone, because it says CONCURRENTLY.
+            // On its own, because it contains CONCURRENTLY.
             "create index concurrently guarded_a on public.users (name); drop table public.users",
         ] {
             let file = MigrationFile::unchecked("900_x.sql", &format!("-- cgk:no-transaction\n{text}")).taken_for_one();

@@ -1,12 +1,12 @@
-//! A migration without a transaction: its statements one by one, each recorded, and carried on where it was left.
+//! Runs a migration without a transaction: statement by statement, recording each one, and continuing after an interruption.
 //!
-//! A statement that can share a transaction is recorded in its own: it is carried out once. What cannot (`CREATE INDEX
-//! CONCURRENTLY`, `VACUUM`, a procedure that commits) is announced first and recorded after; where a run was cut between the
-//! two, the next one looks at what the catalogue says became of it (`concurrent.rs`). The record is the table
-//! `schema_migration_steps`, which is there while a file is half done and at no other time.
+//! A statement that can share a transaction is recorded in the same transaction, so it is executed exactly once. A statement
+//! that cannot (`CREATE INDEX CONCURRENTLY`, `VACUUM`, a procedure that commits) is announced before and recorded after. If
+//! a run was interrupted between the two, the next one checks the catalogue for the result (`concurrent.rs`). The record is
+//! the table `schema_migration_steps`, which exists only while a file is partially applied.
 //!
-//! All of it on the operator's own connection, under a session lock that is asked for again and again, never waited for:
-//! see [`lock::steps_key`].
+//! All of this uses the operator's own connection and a session lock that is requested repeatedly, without waiting in the
+//! server: see [`lock::steps_key`].
 
 use super::{
     concurrent::{Concurrent, Outlook},
@@ -34,10 +34,10 @@ use crate::{
 };
 use tokio_postgres::error::SqlState;
 
-/// Carries out the one file of a plan, as far as it goes in one try; the next goes on from there.
+/// Runs the single file of a plan, as far as possible in one attempt; the next attempt continues from there.
 ///
-/// Cancel safety: dropped, the statement under way may still be carried out by the server, and the connection keeps the
-/// lock until it is closed or used for the next file; running again goes on from there.
+/// Cancel safety: if the future is dropped, the server may still execute the current statement, and the connection keeps the
+/// lock until it is closed or used for the next file. The next run continues from there.
 pub(in crate::migrate) async fn run(operator: &Operator, unit: &Unit<'_>, turn: LockWait) -> Result<ApplyOutcome> {
     let (plan, role, owner) = (unit.plan, unit.role, unit.owner.as_ref());
     let [file] = &*plan.pending else { unreachable!("a piece that goes step by step is one file") };
@@ -61,15 +61,15 @@ pub(in crate::migrate) async fn run(operator: &Operator, unit: &Unit<'_>, turn: 
     let stepper = Stepper { operator, role, owner, plan, file, files: unit.files, texts, checks, pid };
     let result = stepper.carry_out().await;
     let released = stepper.release().await;
-    // What went wrong first is what is told.
+    // The first error is the one that is reported.
     let landing = result?;
     released.map(|()| landing)
 }
 
-/// Asks for the lock until it is free; the session's backend if it was got.
+/// Requests the lock until it is free; returns the session's backend if it got the lock.
 async fn take_lock(operator: &Operator, schema: &SchemaName, turn: LockWait) -> Result<Option<i32>> {
     let doing = || while_doing(format!("take the lock of schema {:?}", schema.as_str()));
-    // Also gives up the lock that a run left which was dropped on this connection.
+    // This also releases the lock of a dropped run on this connection.
     operator.discard_all().await.map_err(doing())?;
     operator.mark_session();
     let mut patience = PollBackoff::of(operator);
@@ -88,7 +88,7 @@ async fn take_lock(operator: &Operator, schema: &SchemaName, turn: LockWait) -> 
     }
 }
 
-/// The first row of a message's answer.
+/// The first row of the response.
 async fn ask(operator: &Operator, sql: &str) -> Result<Vec<Option<String>>, tokio_postgres::Error> {
     let answer = message::run(operator.client(), sql).await?.complete()?;
     let row = answer.rows.first().map(|(_, row)| row);
@@ -103,19 +103,19 @@ struct Stepper<'a> {
     owner: Option<&'a Ident>,
     plan: &'a Plan<'a>,
     file: &'a MigrationFile,
-    /// The text of each statement as the server can read it, without CONCURRENTLY where no session uses the schema.
+    /// The text of each statement for this database's encoding, without CONCURRENTLY if no session uses the schema.
     texts: Vec<String>,
-    /// What fails where the server would refuse the statement as the file says it, and its text here leaves that out.
+    /// Checks for statements whose text was simplified: they fail if the server would refuse the original statement.
     checks: Vec<Option<String>>,
     files: Option<(&'a FileRecord, Set)>,
     /// The backend that holds the lock.
     pid: i32,
 }
 
-/// A setting of the file's is not for the statements of cgk's.
+/// A setting of the file must not apply to cgk's own statements.
 const OWN_TIMEOUT: &str = "set local statement_timeout = 0;";
 
-/// The parts of a message of this module's.
+/// The parts of a message of this module.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Session,
@@ -123,9 +123,9 @@ enum Part {
     Backend,
     /// The lock is still held.
     Held,
-    /// The ledger is what the plan was made from.
+    /// The ledger still matches the plan.
     Check,
-    /// The server would carry out the statement as the file says it.
+    /// The server would execute the original statement of the file.
     Written,
     /// The session is still in its schema.
     Place,
@@ -134,16 +134,16 @@ enum Part {
     Ledger,
 }
 
-/// Whose transaction a message is.
+/// How the transaction of a message is controlled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Transaction {
-    /// The server's own, which ends with the message.
+    /// The implicit one, which ends with the message.
     Implicit,
-    /// One that the message begins and a later one ends.
+    /// One that this message starts and a later one ends.
     Explicit,
 }
 
-/// Why a statement was not carried out.
+/// Why a statement was not executed.
 enum Failed {
     /// It cannot share a transaction.
     NeedsToBeAlone,
@@ -161,7 +161,7 @@ impl Stepper<'_> {
         Ok(ApplyOutcome::Applied)
     }
 
-    /// Finds the record of an earlier run, or makes one; `None` where the ledger is not what the plan was made from.
+    /// Finds the record of an earlier run, or creates one; `None` if the ledger no longer matches the plan.
     async fn begin(&self) -> Result<Option<Progress>> {
         let schema = &self.plan.schema;
         let found = Progress::read(self.operator, schema).await?;
@@ -187,7 +187,7 @@ impl Stepper<'_> {
                 script.line(&step_log::insert_sql(schema, &fresh));
                 Ok(fresh)
             }
-            // Refused only below: where another run was quicker, the record is of a file behind this one.
+            // It is checked below only: if another run was faster, the record is about a later file.
             Some(found) => self.continued(found),
             None => {
                 script.line(&step_log::create_sql(schema, self.role));
@@ -202,7 +202,7 @@ impl Stepper<'_> {
         }
     }
 
-    /// Whether the file goes on as it was begun.
+    /// Checks that the file still starts with the text that was already executed.
     fn continued(&self, found: Progress) -> Result<Progress> {
         let problem = if found.id != *self.file.id() {
             "its file is missing or was moved"
@@ -216,17 +216,17 @@ impl Stepper<'_> {
         Err(found.refused(&self.plan.schema, problem))
     }
 
-    /// Of the text of the first statements; comments between them are no part of it.
+    /// The checksum of the first statements; comments between them are not included.
     fn checksum(&self, statements: usize) -> Option<Checksum> {
         let texts = self.file.statements().get(..statements)?.iter();
         let texts: Vec<&str> = texts.map(|statement| &self.file.sql()[statement.range.clone()]).collect();
         Some(Checksum::of(&texts.join(";\n")))
     }
 
-    /// Carries out the next statement.
+    /// Executes the next statement.
     async fn step(&self, progress: &mut Progress) -> Result<()> {
         let statement = &self.file.statements()[progress.done];
-        // A statement that was announced before is finished in the way in which it was started.
+        // A statement that was announced is finished in the same way as it was started.
         let is_changed = !progress.begun && *self.text(progress.done) != self.written(progress.done);
         let mut outcome = match runs_alone(statement) && !is_changed {
             true => Err(Failed::NeedsToBeAlone),
@@ -251,11 +251,11 @@ impl Stepper<'_> {
         }
     }
 
-    /// A statement and its record in one transaction: three messages. The statement goes by itself, so that the server refuses
-    /// a text that it reads as several; its record is sent with it.
+    /// A statement and its record in one transaction, in three messages. The statement is a separate message, so that the
+    /// server refuses a text that contains several; its record is sent with it.
     ///
-    /// Not before the transaction is open: BEGIN fails where a cancel meets it, and a statement that is on its way by then is
-    /// carried out in a transaction of its own, and not recorded.
+    /// The transaction must be open first: BEGIN fails if a cancel request arrives during it, and a statement already sent
+    /// would then run in its own transaction without being recorded.
     async fn recorded(&self, progress: &Progress) -> Result<(), Failed> {
         let number = progress.done;
         let mut before = self.script(Transaction::Explicit);
@@ -279,14 +279,14 @@ impl Stepper<'_> {
                 Err(failed) => failed,
             },
         };
-        // The transaction is still open, and nothing can be done in it.
+        // The transaction is still open but aborted.
         ask(self.operator, "rollback;").await.map_err(while_doing("roll back a statement")).map_err(Failed::With)?;
         Err(failed)
     }
 
-    /// Sends a statement, and what records and commits it, in the transaction that is open.
+    /// Sends a statement, and the statements that record and commit it, in the open transaction.
     async fn statement_and_record(&self, number: usize, behind: &Script<Part>) -> Result<(), Failed> {
-        // Polled in this order, and so written to the connection in this order.
+        // They are polled in this order, and so written to the connection in this order.
         let (statement, behind) = tokio::join!(
             biased;
             message::run_single(self.operator.client(), self.text(number)),
@@ -302,7 +302,7 @@ impl Stepper<'_> {
         }
     }
 
-    /// What the server has against a statement in a transaction.
+    /// The server's error for a statement in a transaction.
     fn refused(&self, number: usize, source: tokio_postgres::Error) -> Failed {
         let alone = [SqlState::ACTIVE_SQL_TRANSACTION, SqlState::INVALID_TRANSACTION_TERMINATION];
         if source.code().is_some_and(|state| alone.contains(state)) {
@@ -312,7 +312,7 @@ impl Stepper<'_> {
         Failed::With(self.failure(number, offset, source))
     }
 
-    /// A statement by itself: announced, carried out, looked after, recorded.
+    /// Runs a statement on its own: announces, executes, verifies and records it.
     async fn alone(&self, progress: &mut Progress) -> Result<(), Failed> {
         let number = progress.done;
         let statement = &self.file.statements()[number];
@@ -347,7 +347,7 @@ impl Stepper<'_> {
         self.enter_session(progress, Some(number + 1)).await.map_err(Failed::With)
     }
 
-    /// Sends one statement by itself: a text that the server reads as several is refused.
+    /// Sends one statement on its own: the server refuses a text that contains several.
     async fn execute(&self, number: usize, text: &str) -> Result<()> {
         message::run_single(self.operator.client(), text).await.map_err(|source| {
             let offset = source.as_db_error().and_then(|error| script::offset_in(text, error));
@@ -355,12 +355,12 @@ impl Stepper<'_> {
         })
     }
 
-    /// After a statement that the server refused: removes what it left, and with that its announcement. What cannot be
-    /// removed now stays announced, and the next try finds it.
+    /// After a statement that the server refused: removes its remains and its announcement. If they cannot be removed now,
+    /// the announcement stays, and the next attempt finds it.
     async fn take_back(&self, progress: &mut Progress, concurrent: Option<&Concurrent>) {
         let removed = match concurrent {
             Some(concurrent) => {
-                // What kept the statement waiting for long is not waited for as long again.
+                // If the statement was blocked for a long time, the cleanup does not wait that long again.
                 let timeout = crate::db::milliseconds(self.operator.session().lock_timeout);
                 let sql = format!("select {};", set("lock_timeout", &timeout));
                 match ask(self.operator, &sql).await {
@@ -368,7 +368,7 @@ impl Stepper<'_> {
                     Err(error) => Err(while_doing("set a timeout")(error)),
                 }
             }
-            // What a procedure did before it failed stays done; it is run again as a whole, edited or not.
+            // The effects of a procedure before it failed stay; it is run again as a whole, whether or not it was edited.
             None => Ok(()),
         };
         let taken_back = match removed {
@@ -384,7 +384,7 @@ impl Stepper<'_> {
         }
     }
 
-    /// Writes down whether the next statement is begun.
+    /// Records whether the next statement is started.
     async fn announce(&self, progress: &Progress) -> Result<()> {
         let mut script = self.script(Transaction::Implicit);
         script.part(Part::Record, &[]);
@@ -394,7 +394,7 @@ impl Stepper<'_> {
         self.send(&script, None).await.map_err(|(part, error)| self.error(part, error))
     }
 
-    /// Leaves the session as the next statement is to find it; with `done`, records the one before first.
+    /// Prepares the session for the next statement; with `done`, records the previous one first.
     async fn enter_session(&self, progress: &Progress, done: Option<usize>) -> Result<()> {
         let mut script = Script::new();
         script.line("reset role; reset all;");
@@ -411,13 +411,13 @@ impl Stepper<'_> {
             let checksum = self.checksum(done).expect("the statement is one of the file's");
             script.line(&self.update_sql(done, false, &checksum));
         }
-        // Last: what the file has SET is not for the statements of cgk's.
+        // Last, because what the file has SET must not apply to cgk's own statements.
         script.part(Part::Session, &[]);
         script.line(&self.settings_before(progress.done));
         self.send(&script, None).await.map_err(|(part, error)| self.error(part, error))
     }
 
-    /// The ledger's row and comment, in the transaction that ends the record of the steps.
+    /// Writes the ledger's row and comment, in the transaction that removes the step log.
     async fn finish(&self) -> Result<()> {
         let schema = &self.plan.schema;
         let steps = schema.qualified(STEPS_TABLE);
@@ -440,7 +440,7 @@ impl Stepper<'_> {
         Ok(())
     }
 
-    /// Ends the record of a file of which nothing was done.
+    /// Removes the step log of a file of which nothing was executed.
     async fn forget(&self) {
         let mut script = self.script(Transaction::Implicit);
         script.part(Part::Record, &[]);
@@ -457,7 +457,7 @@ impl Stepper<'_> {
         self.operator.discard_all().await.map_err(while_doing(doing))
     }
 
-    /// The beginning of a message that is one transaction: settings of its own, and the guards.
+    /// The start of a message that is one transaction: its settings and the guards.
     fn script(&self, transaction: Transaction) -> Script<Part> {
         let mut script = Script::new();
         if transaction == Transaction::Explicit {
@@ -487,7 +487,7 @@ impl Stepper<'_> {
         ));
     }
 
-    /// Checks where the statement left the session, and records it.
+    /// Checks the state of the session after the statement, and records it.
     fn record(&self, script: &mut Script<Part>, done: usize) {
         script.part(Part::Place, &[]);
         script.demand(&self.in_place());
@@ -513,15 +513,15 @@ impl Stepper<'_> {
             ("statement_timeout", milliseconds(session.migration_statement_timeout)),
             ("search_path", self.operator.search_path().of(&self.plan.schema)),
         ];
-        // Without this a killed client's statement, and with it the lock, goes on to its end.
+        // Without this, the statement of a killed client would run to its end, with its lock.
         if self.operator.facts().notices_lost_clients {
             settings.push(("client_connection_check_interval", "1000".into()));
         }
         settings
     }
 
-    /// What holds for a statement beyond cgk's own settings: the timeout of those that keep nobody waiting while they wait,
-    /// and what the file itself has SET so far, whichever session did that.
+    /// The settings of a statement, beyond cgk's own: a longer timeout for statements that block no other session while they
+    /// wait, and what the file itself has SET so far, in whichever session.
     fn settings_before(&self, number: usize) -> String {
         let mut settings = String::new();
         if Concurrent::of(&self.file.statements()[number.min(self.file.statements().len() - 1)])
@@ -543,7 +543,7 @@ impl Stepper<'_> {
         &self.texts[number]
     }
 
-    /// The statement as the file says it, CONCURRENTLY included.
+    /// The original statement of the file, including CONCURRENTLY.
     fn written(&self, number: usize) -> String {
         let sql = self.file.sql_for(&self.operator.facts().encoding);
         sql[self.file.statements()[number].range.clone()].to_owned()
@@ -553,7 +553,8 @@ impl Stepper<'_> {
         step_log::update_sql(&self.plan.schema, self.file.id(), done, begun, checksum)
     }
 
-    /// Sends a message; of an error, says in which part it ended. `number` is the statement of the file that is in it.
+    /// Sends a message; an error includes the part in which it occurred. `number` is the statement of the file in the
+    /// message.
     async fn send(&self, script: &Script<Part>, number: Option<usize>) -> Result<(), (Option<Part>, Refused)> {
         let refused = |source: tokio_postgres::Error| Refused { state: source.code().cloned(), number, source };
         let mut answer = match message::run_keeping(self.operator.client(), &script.sql, script.kept()).await {
@@ -587,17 +588,17 @@ impl Stepper<'_> {
                 let table = self.plan.schema.qualified(ledger::LEDGER_TABLE);
                 Error::Migration(MigrationError::RowNotWritten { table, source: Some(refused.source.into()) })
             }
-            // A statement before it made the session read-only.
+            // An earlier statement made the session read-only.
             (_, Some(number)) if refused.state.as_ref() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => {
                 self.failure(number.min(self.file.statements().len() - 1), None, refused.source)
             }
-            // A deferred constraint speaks when all is said.
+            // A deferred constraint fails at the end.
             (Some(Part::Written | Part::Record), Some(number)) => self.failure(number, None, refused.source),
             _ => while_doing(doing)(refused.source),
         }
     }
 
-    /// An error on the way to a statement, as the statement's.
+    /// Converts an error before a statement to the statement's error.
     fn of_statement(&self, number: usize, error: Error) -> Error {
         match error {
             Error::Database { source, .. } => self.failure(number, None, source.into_postgres()),
@@ -605,7 +606,7 @@ impl Stepper<'_> {
         }
     }
 
-    /// The error of a statement of the file; `offset` counts from the statement's beginning.
+    /// The error of a statement of the file; `offset` counts from the start of the statement.
     fn failure(&self, number: usize, offset: Option<usize>, source: tokio_postgres::Error) -> Error {
         let doing = format!("migrate schema {:?}", self.plan.schema.as_str());
         let db_error = source.as_db_error().filter(|_| !sqlstate::is_lost(&source));
@@ -628,7 +629,7 @@ impl Stepper<'_> {
     }
 }
 
-/// What the server said to a message.
+/// The server's error for a message.
 struct Refused {
     state: Option<SqlState>,
     number: Option<usize>,

@@ -1,24 +1,24 @@
-//! What a run tells while it is under way.
+//! Reports the progress of a run.
 
 use super::report::{RunStart, SchemaOutcome};
 use crate::{migrate::rehearsal::Rehearsal, slug::TenantSlug};
 
-/// Told what a run does, as it does it. The library draws nothing; a program that does implements this.
+/// Receives the progress of a run. The library displays nothing; a program can implement this to do so.
 pub trait Observer: Send {
-    /// The run knows what there is to do and has changed nothing yet.
+    /// The run knows its work and has changed nothing yet.
     fn started(&mut self, start: &RunStart) {
         let _ = start;
     }
 
-    /// The rehearsal of the tenants' set begins.
+    /// The rehearsal of the tenants' set starts.
     fn rehearsing(&mut self) {}
 
-    /// A tenant is begun.
+    /// The migration of a tenant starts.
     fn begun(&mut self, tenant: &TenantSlug) {
         let _ = tenant;
     }
 
-    /// A tenant waits for a lock that another session holds, and is tried again later.
+    /// A tenant waits for a lock of another session, and is tried again later.
     fn waiting(&mut self, tenant: &TenantSlug) {
         let _ = tenant;
     }
@@ -28,18 +28,18 @@ pub trait Observer: Send {
         let _ = rehearsal;
     }
 
-    /// Something is worth saying and stops nothing.
+    /// A notice that does not stop the run.
     fn notice(&mut self, text: &str) {
         tracing::warn!("{text}");
     }
 
-    /// One schema is dealt with.
+    /// One schema is finished.
     fn schema(&mut self, outcome: &SchemaOutcome) {
         let _ = outcome;
     }
 }
 
-/// Hears nothing.
+/// An observer that ignores every event.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -1,10 +1,10 @@
-//! How a run is carried out.
+//! Options of a run.
 
 use super::report::RunReport;
 use crate::{fleet::interrupt::Interrupt, slug::TenantSlug};
 use std::num::NonZeroUsize;
 
-/// How a plan is carried out.
+/// How a plan is executed.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
     pub(crate) jobs: Option<NonZeroUsize>,
@@ -18,52 +18,53 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
-    /// How many tenants are migrated at once, each on a connection of its own. Default: up to four, fewer for a small fleet
-    /// or a server that is short of connections. Where the server has no connection left, a run goes on with those it got.
+    /// How many tenants are migrated at once, each on its own connection. Default: up to four, fewer for a small fleet or a
+    /// server with few free connections. If the server has no free connection, the run continues with those it has.
     pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
         self.jobs = Some(jobs);
         self
     }
 
-    /// These tenants first; the rest only when none of them failed.
+    /// Migrates these tenants first, and the others only if none of them failed.
     pub fn canary(mut self, canary: Canary) -> Self {
         self.canary = canary;
         self
     }
 
-    /// Begins no further tenant once this many have failed. Default: no limit.
+    /// Starts no further tenant after this many have failed. Default: no limit.
     pub fn failures_max(mut self, failures: NonZeroUsize) -> Self {
         self.failures_max = Some(failures.get());
         self
     }
 
-    /// Lets the run be asked to end early.
+    /// Makes it possible to stop the run early.
     pub fn interrupt(mut self, interrupt: &Interrupt) -> Self {
         self.interrupt = interrupt.clone();
         self
     }
 
-    /// Keeps the run out of the history ([`history`](crate::migrate::history())).
+    /// Does not record the run in the history ([`history`](crate::migrate::history())).
     pub fn unrecorded(mut self) -> Self {
         self.unrecorded = true;
         self
     }
 
-    /// The shared schema and every tenant in one transaction, which commits all or nothing: for small fleets. It holds the
-    /// locks of every schema until it ends, and is refused where they would not fit into the server's lock table.
+    /// Migrates the shared schema and every tenant in one transaction, which commits all or nothing: for small fleets. It
+    /// holds the locks of every schema until its end, and is refused if they do not fit into the server's lock table.
     pub fn all_or_nothing(mut self) -> Self {
         self.together = true;
         self
     }
 
-    /// Leaves the rehearsal out ([`rehearse`](crate::migrate::rehearse())): tenants are migrated although a new one could not be made.
+    /// Skips the rehearsal ([`rehearse`](crate::migrate::rehearse())): tenants are migrated even if a new one could not be
+    /// created.
     pub fn unrehearsed(mut self) -> Self {
         self.unrehearsed = true;
         self
     }
 
-    /// Carries out the plan as it is or not at all: a schema that another run changed meanwhile fails instead of being
-    /// planned anew.
+    /// Executes the plan exactly or not at all: a schema that another run changed in the meantime fails; it is not planned
+    /// again.
     pub fn exactly_as_planned(mut self) -> Self {
         self.exact = true;
         self
@@ -76,14 +77,14 @@ impl RunOptions {
     }
 }
 
-/// Who goes first.
+/// Which tenants are migrated first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Canary {
-    /// No one in particular. The default.
+    /// None in particular. The default.
     #[default]
     None,
     /// The first tenants of the plan.
     First(usize),
-    /// These tenants. One that has nothing pending counts as having gone well.
+    /// These tenants. A tenant without pending migrations counts as successful.
     These(Vec<TenantSlug>),
 }

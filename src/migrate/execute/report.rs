@@ -1,10 +1,10 @@
-//! What became of a run, and of each schema.
+//! The result of a run, and of each schema.
 
 use crate::{error::Error, fleet::stop::Stop, ident::SchemaName, migration::MigrationId, slug::TenantSlug};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// What a run knows when it begins.
+/// What is known at the start of a run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunStart {
@@ -16,7 +16,7 @@ pub struct RunStart {
     pub tenants_at_head: usize,
 }
 
-/// How one schema fared.
+/// The result of one schema.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SchemaOutcome {
@@ -24,49 +24,49 @@ pub struct SchemaOutcome {
     pub schema: SchemaName,
     /// The tenant; `None` for the shared schema.
     pub slug: Option<TenantSlug>,
-    /// What became of it.
+    /// The result.
     pub result: Outcome,
-    /// How long it took, with waits between tries.
+    /// How long it took, including waits between attempts.
     pub elapsed: Duration,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
 }
 
-/// What became of one schema.
+/// The result of one schema.
 #[derive(Debug)]
 pub enum Outcome {
-    /// These migrations were applied; none where another run had done it meanwhile.
+    /// These migrations were applied; none if another run had already applied them.
     Migrated {
         /// In this order.
         applied: Vec<MigrationId>,
     },
-    /// It was left alone.
+    /// It was skipped.
     Skipped {
         /// Why.
         reason: String,
     },
-    /// It could not be migrated and is as it was.
+    /// It could not be migrated and is unchanged.
     Failed {
-        /// Why.
+        /// The error.
         error: Error,
     },
 }
 
-/// How a run fared.
+/// The result of a run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RunReport {
-    /// The shared schema; `None` where it had nothing to do.
+    /// The shared schema; `None` if it had nothing to do.
     pub public: Option<SchemaOutcome>,
-    /// The tenants that were visited, in the order in which they were done.
+    /// The visited tenants, in the order in which they finished.
     pub tenants: Vec<SchemaOutcome>,
     /// How many tenants were at head and not visited.
     pub at_head: usize,
-    /// How many tenants went first, as canaries.
+    /// How many tenants were migrated first, as canaries.
     pub canaries: usize,
-    /// Why the run ended before it was done, if it did.
+    /// Why the run stopped early, if it did.
     pub stopped: Option<Stop>,
-    /// What [`history`](crate::migrate::history()) knows the run by; `None` where nothing was recorded.
+    /// The id of the run in [`history`](crate::migrate::history()); `None` if nothing was recorded.
     pub id: Option<Uuid>,
 }
 
@@ -75,17 +75,17 @@ impl RunReport {
         Self { public: None, tenants: Vec::new(), at_head, canaries: 0, stopped: None, id: None }
     }
 
-    /// How many tenants failed.
+    /// Returns how many tenants failed.
     pub fn failed(&self) -> usize {
         self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Failed { .. })).count()
     }
 
-    /// How many tenants were migrated.
+    /// Returns how many tenants were migrated.
     pub fn migrated(&self) -> usize {
         self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Migrated { .. })).count()
     }
 
-    /// How many tenants were left alone.
+    /// Returns how many tenants were skipped.
     pub fn skipped(&self) -> usize {
         self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Skipped { .. })).count()
     }

@@ -1,4 +1,4 @@
-//! Where the outcomes of a run go: to the observer, into the history and into the report.
+//! Passes the results of a run to the observer, the history and the report.
 
 use super::{
     observer::Observer,
@@ -17,7 +17,7 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Where the workers hand in what they did.
+/// Collects worker results.
 pub(crate) struct ReportSink<'o> {
     pub(crate) observer: &'o mut dyn Observer,
     pub(crate) report: RunReport,
@@ -25,7 +25,7 @@ pub(crate) struct ReportSink<'o> {
 }
 
 impl ReportSink<'_> {
-    /// Takes an outcome: tells the observer, takes note for the history, puts it into the report.
+    /// Records a result: notifies the observer and adds it to the history and the report.
     pub(crate) fn settled(&mut self, outcome: SchemaOutcome, plan: Option<&Plan<'_>>) {
         self.observer.schema(&outcome);
         self.recorder.note(&outcome, plan);
@@ -35,7 +35,7 @@ impl ReportSink<'_> {
         }
     }
 
-    /// Sorts out a tenant: what is to be applied to it; one that is skipped or refused is settled at once.
+    /// Returns the tenant's plan, or records it as skipped or failed.
     pub(crate) fn sort<'a>(&mut self, tenant: PlannedTenant<'a>) -> Option<(TenantSlug, Plan<'a>, Option<Ident>)> {
         let result = match tenant.step {
             Step::Apply(plan) => return Some((tenant.slug, plan, tenant.owner)),

@@ -1,4 +1,4 @@
-//! Carries a plan of everything out: the shared schema first, then the tenants, several at once.
+//! Executes a plan for everything: the shared schema first, then the tenants, several at once.
 
 use super::{
     attempt::{self, AttemptOutcome},
@@ -36,7 +36,7 @@ use crate::{
 };
 use std::{collections::BTreeSet, time::Instant};
 
-/// [`run_with`] the default options.
+/// Calls [`run_with`] with the default options.
 ///
 /// # Errors
 ///
@@ -54,30 +54,30 @@ pub async fn run(
     run_with(operator, migrations, planned, &RunOptions::default(), observer).await
 }
 
-/// Carries a plan out: the shared schema first, then the tenants, several at once. Between the two the tenants' set is
-/// rehearsed ([`rehearse`](crate::migrate::rehearse())): where a new tenant could not be made, no tenant is touched. A tenant that fails is a line of the
-/// report and does not stop the others unless the options say so; each schema is committed on its own, so a run that is
-/// interrupted is continued by the next. Several runs at once share the work: none waits for a schema that another is at
-/// while there are others to do, and nothing is applied twice.
+/// Executes a plan: the shared schema first, then the tenants, several at once. Between the two, the tenants' set is
+/// rehearsed ([`rehearse`](crate::migrate::rehearse())): if a new tenant could not be created, no tenant is changed. A
+/// failed tenant is a line of the report and does not stop the others, unless the options say so. Each schema is committed
+/// separately, so the next run continues an interrupted one. Several concurrent runs share the work: a run does not wait for
+/// a schema of another run while it has others to migrate, and nothing is applied twice.
 ///
 /// # Locks
 ///
-/// Per schema, to the end of its message: its migration lock, and what its migrations lock.
+/// Per schema, until the end of its message: its migration lock, and the locks of its migrations.
 ///
 /// # Errors
 ///
-/// Whatever stops the shared schema; then no tenant was touched. Kind `Conflict`: tenants are to be migrated, and PUBLIC or a
-/// tenant's role may create in `public` ([`SetupError::SearchPathUnfit`](crate::SetupError::SearchPathUnfit)). Kind `NotFound`: a named canary is not in the registry. Kind
-/// `Invalid`: it is not one of the selected tenants. A
-/// server that is lost on the way is no error but [`StopReason::Unavailable`], and what was done is in the report.
+/// Any error of the shared schema; then no tenant was changed. Kind `Conflict`: tenants are to be migrated, and PUBLIC or a
+/// tenant's role may create in `public` ([`SetupError::SearchPathUnfit`](crate::SetupError::SearchPathUnfit)). Kind
+/// `NotFound`: a named canary is not in the registry. Kind `Invalid`: it is not one of the selected tenants. If the server
+/// is lost during the run, this is not an error but [`StopReason::Unavailable`], and the report contains what was done.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the schemas under way may still be committed by the server; the others are untouched. Running again goes on. To
-/// end a run and know how it ended, use an [`Interrupt`].
+/// If the future is dropped, the server may still commit the running schemas; the others are unchanged. The next run
+/// continues. To stop a run and get its result, use an [`Interrupt`].
 ///
-/// Before anything else, schemas that an earlier version made are bound to their organizations by the comment on the schema,
-/// 50 in a transaction. After the shared schema, missing triggers of the registry are made.
+/// Before anything else, schemas that an earlier version created are bound to their organizations by the comment on the
+/// schema, 50 in a transaction. After the shared schema, missing triggers of the registry are created.
 pub async fn run_with(
     operator: &Operator,
     migrations: &Migrations,
@@ -128,7 +128,7 @@ pub async fn run_with(
     done.map(|()| report)
 }
 
-/// Makes the triggers of a registry that this run may have made. Without them the tenants are migrated all the same.
+/// Creates the triggers of a registry that this run may have created. If this fails, the tenants are still migrated.
 async fn guard_registry(operator: &Operator, observer: &mut dyn Observer) {
     let told = match identity::guard_registry(operator).await {
         Ok(RegistryGuard::Present | RegistryGuard::Made | RegistryGuard::NotPossible) => return,
@@ -138,8 +138,8 @@ async fn guard_registry(operator: &Operator, observer: &mut dyn Observer) {
     observer.notice(&format!("the registry has no triggers that keep organizations with a schema: {told}"));
 }
 
-/// Binds the schemas of an earlier version's to their organizations. One that cannot be bound is told of and migrated all the
-/// same: it is as it was.
+/// Binds the schemas of an earlier version to their organizations. A schema that cannot be bound is reported and still
+/// migrated: its binding is unchanged.
 async fn bind(operator: &Operator, unbound: &[Unbound], observer: &mut dyn Observer) -> Result<()> {
     for (slug, error) in bind::bind(operator, unbound).await?.failed {
         observer.notice(&format!("tenant {slug}: its schema was not bound to its organization: {error}"));
@@ -147,8 +147,8 @@ async fn bind(operator: &Operator, unbound: &[Unbound], observer: &mut dyn Obser
     Ok(())
 }
 
-/// Everything in one transaction. Pending migrations of the shared schema are part of it, so the tenants' set, which may need
-/// them, can only be rehearsed where there are none.
+/// Migrates everything in one transaction. It includes pending migrations of the shared schema. The tenants' set may need
+/// those, so it can be rehearsed only if there are none.
 async fn all_or_nothing(
     operator: &Operator,
     migrations: &Migrations,
@@ -168,7 +168,7 @@ async fn all_or_nothing(
     if with_public { rehearsal::shared::recorded(operator, &options.interrupt, run).await } else { run().await }
 }
 
-/// The shared schema, and each tenant on its own.
+/// Migrates the shared schema, and each tenant separately.
 async fn one_by_one(
     operator: &Operator,
     migrations: &Migrations,
@@ -220,7 +220,7 @@ async fn one_by_one(
     Ok(())
 }
 
-/// Rehearses the tenants' set. Where it cannot be rehearsed, the observer is told.
+/// Rehearses the tenants' set. If that is not possible, the observer gets a notice.
 async fn rehearse(
     operator: &Operator,
     migrations: &Migrations,
@@ -237,9 +237,9 @@ async fn rehearse(
             sink.observer.notice(&format!("the migrations were not rehearsed: {error}"));
             Ok(())
         }
-        // What follows finds the interrupt and begins no tenant.
+        // The following code detects the interrupt and starts no tenant.
         Err(error) if was_cancelled(&options.interrupt, &error) => Ok(()),
-        // No connection is left for it. Losing the operator's own is another error.
+        // No connection is left for it. Losing the operator's own connection is another error.
         Err(
             error @ (Error::Connection(ConnectionError::Connect { .. })
             | Error::Connection(ConnectionError::Login { .. })),
@@ -291,7 +291,7 @@ async fn migrate_public(
     }
 }
 
-/// The shared schema is the only one of its set, and it does not have the file that failed in it.
+/// The shared schema is the only schema of its set, and it does not have the file that failed.
 fn no_schema_has_it(mut error: Error) -> Error {
     if let Error::Migration(MigrationError::Failed(failure)) = &mut error {
         failure.schemas_with_file = Some(0);
@@ -299,7 +299,7 @@ fn no_schema_has_it(mut error: Error) -> Error {
     error
 }
 
-/// The jobs that go first, and the others.
+/// Splits the jobs into canaries and others.
 fn split<'a>(jobs: Vec<Job<'a>>, canary: &Canary) -> (Vec<Job<'a>>, Vec<Job<'a>>) {
     match canary {
         Canary::None => (Vec::new(), jobs),
@@ -315,7 +315,7 @@ fn split<'a>(jobs: Vec<Job<'a>>, canary: &Canary) -> (Vec<Job<'a>>, Vec<Job<'a>>
     }
 }
 
-/// A misspelt canary would let everybody go first.
+/// With a misspelled canary, all tenants would be migrated first.
 async fn check_canaries(operator: &Operator, planned: &FleetPlan<'_>, canary: &Canary) -> Result<()> {
     let Canary::These(slugs) = canary else { return Ok(()) };
     for slug in slugs {

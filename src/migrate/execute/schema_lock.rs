@@ -1,5 +1,6 @@
-//! Beside the migrations of one schema: whoever changes a schema or compares it waits for its migration lock, and then tries
-//! the lock of a migration that runs without a transaction ([`lock::steps_key`]), which nobody waits for in the server.
+//! Takes the locks of one schema for work outside of its migrations: to change or compare a schema, first wait for its
+//! migration lock, and then try the lock of a migration without a transaction ([`lock::steps_key`]), for which sessions must
+//! not wait in the server.
 
 use super::{poll::PollBackoff, script::demand};
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
-/// The first column of the row that says that both locks are held.
+/// The first column of the row that confirms both locks.
 const LOCKED: &str = "cgk:locked";
 
 /// How the migration lock is held.
@@ -22,11 +23,11 @@ const LOCKED: &str = "cgk:locked";
 pub(crate) enum Hold {
     /// To change the schema.
     Exclusive,
-    /// To read it as one whole.
+    /// To read it consistently.
     Shared,
 }
 
-/// Statements that take the schema's locks, to the end of the message. `lock_timeout` is the caller's to set before.
+/// Statements that take the schema's locks, until the end of the message. The caller sets `lock_timeout` before.
 pub(crate) fn lock_sql(schema: &SchemaName, hold: Hold) -> String {
     let key = lock::migration_key(schema);
     let migration = match hold {
@@ -37,8 +38,9 @@ pub(crate) fn lock_sql(schema: &SchemaName, hold: Hold) -> String {
     format!("select {migration};\nselect {steps};\nselect '{LOCKED}';\n")
 }
 
-/// Sends a message in which [`lock_sql`] comes first of all that may fail, and sends it again while a migration without a
-/// transaction is at the schema, for up to `wait`. The answer may hold an error of what comes behind the locks.
+/// Sends a message in which [`lock_sql`] comes before everything that may fail. While a migration without a transaction is
+/// running in the schema, it sends the message again, for up to `wait`. The response may contain an error of the statements
+/// after the locks.
 ///
 /// # Errors
 ///

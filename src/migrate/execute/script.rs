@@ -1,7 +1,7 @@
-//! A message of several parts, and which part of it an answer ended in.
+//! Builds a message of several parts, and finds the part in which an error occurred.
 //!
-//! Rows of our own, `cgk:<random>:<n>`, mark where each part begins, so that an error can be laid at the right place even
-//! where the server names no position.
+//! Marker rows of cgk, `cgk:<random>:<n>`, show where each part starts, so that an error can be assigned to its part even if
+//! the server reports no position.
 
 use crate::{
     db::message::{Answer, Kept},
@@ -11,28 +11,28 @@ use crate::{
 };
 use tokio_postgres::error::{DbError, ErrorPosition};
 
-/// What every row of cgk's own begins with, in the answer to a message that holds files.
+/// The prefix of all cgk rows in the response to a message that contains files.
 pub(in crate::migrate) const MARKS: &str = "cgk:";
 
 pub(in crate::migrate) struct Script<K> {
     pub(in crate::migrate) sql: String,
     parts: Vec<Part<K>>,
-    /// What the marks begin with; no row of a migration looks like that.
+    /// The prefix of the markers; no row of a migration can start with it.
     mark: String,
 }
 
 struct Part<K> {
     kind: K,
-    /// Where the part's own text begins in the message.
+    /// The position in the message at which the part's own text starts.
     start: usize,
 }
 
-/// Where an answer ended.
+/// Where a response ended.
 pub(in crate::migrate) struct Reached<K> {
     pub(in crate::migrate) kind: K,
     /// How many statements of the part were completed.
     pub(in crate::migrate) completed: usize,
-    /// Where in the part's text the server saw the error.
+    /// The position of the error in the part's text, as reported by the server.
     pub(in crate::migrate) offset: Option<usize>,
 }
 
@@ -41,12 +41,12 @@ impl<K: Copy> Script<K> {
         Self { sql: String::new(), parts: Vec::new(), mark: format!("{MARKS}{:08x}:", rand::random::<u32>()) }
     }
 
-    /// Begins a part: its mark, with what is to be set beside it.
+    /// Starts a part: its marker, with additional settings.
     pub(in crate::migrate) fn part(&mut self, kind: K, settings: &[String]) {
         self.part_from(kind, settings, "");
     }
 
-    /// Begins a part whose settings are read from somewhere: `from` begins with FROM, and gives one row.
+    /// Starts a part whose settings come from a query: `from` starts with FROM, and returns one row.
     pub(in crate::migrate) fn part_from(&mut self, kind: K, settings: &[String], from: &str) {
         let mark = format!("'{}{}'", self.mark, self.parts.len());
         let columns: Vec<&str> = std::iter::once(mark.as_str()).chain(settings.iter().map(String::as_str)).collect();
@@ -54,7 +54,7 @@ impl<K: Copy> Script<K> {
         self.parts.push(Part { kind, start: self.sql.len() });
     }
 
-    /// Of an answer, only the marks are of use.
+    /// Only the markers of the response are needed.
     pub(in crate::migrate) fn kept(&self) -> Kept {
         Kept::Marked(self.mark.clone())
     }
@@ -64,13 +64,13 @@ impl<K: Copy> Script<K> {
         self.sql.push('\n');
     }
 
-    /// Demands that a condition holds, in a statement of its own.
+    /// Adds a statement that fails unless a condition is true.
     pub(in crate::migrate) fn demand(&mut self, condition: &str) {
         self.line(&format!("select {};", demand(condition)));
     }
 
-    /// The part that an error belongs to. A syntax error rejects the message before anything ran: only its position tells
-    /// where it is, and only parts of these kinds can have one.
+    /// The part that an error belongs to. After a syntax error nothing was executed: only its position identifies the part,
+    /// and only parts of these kinds can have one.
     pub(in crate::migrate) fn reached(
         &self,
         answer: &Answer,
@@ -84,8 +84,8 @@ impl<K: Copy> Script<K> {
         });
         let (index, completed) = match (marked, position) {
             (Some(found), _) => found,
-            // It may lie behind a file whose last statement is not finished; the text there is ours and has no errors of
-            // its own.
+            // The position may be after a file whose last statement is incomplete; the text there is cgk's own and has no
+            // errors.
             (None, Some(position)) => {
                 (self.parts.iter().rposition(|part| is_theirs(part.kind) && part.start <= position)?, 0)
             }
@@ -97,17 +97,17 @@ impl<K: Copy> Script<K> {
     }
 }
 
-/// An expression that ends the message in a division by zero where a condition does not hold.
+/// An expression that fails with a division by zero unless a condition is true.
 pub(in crate::migrate) fn demand(condition: &str) -> String {
     format!("1 / (case when {condition} then 1 else 0 end)")
 }
 
-/// Sets a configuration parameter to the end of the transaction.
+/// Sets a configuration parameter until the end of the transaction.
 pub(in crate::migrate) fn set_local(name: &str, value: &str) -> String {
     format!("pg_catalog.set_config('{name}', {}, true)", literal(value))
 }
 
-/// The place of an error in a file: where the server saw it, or the statement that it did not complete.
+/// The position of an error in a file: as reported by the server, or the first incomplete statement.
 pub(in crate::migrate) fn place(file: &MigrationFile, completed: usize, offset: Option<usize>) -> Option<Place> {
     let end = file.statements().last().map_or(0, |statement| statement.range.end);
     let within = offset.map(|within| within.min(end));
@@ -115,7 +115,7 @@ pub(in crate::migrate) fn place(file: &MigrationFile, completed: usize, offset: 
     Some(Place::of(file.sql(), at))
 }
 
-/// PostgreSQL counts characters from 1, whatever the driver's documentation says.
+/// PostgreSQL counts characters from 1, although the driver's documentation says otherwise.
 fn original_position(error: &DbError) -> Option<usize> {
     match error.position() {
         Some(ErrorPosition::Original(position)) => usize::try_from(*position).ok()?.checked_sub(1),
@@ -123,7 +123,7 @@ fn original_position(error: &DbError) -> Option<usize> {
     }
 }
 
-/// Where in a text the server saw an error, in bytes.
+/// The position of an error in a text, in bytes, as reported by the server.
 pub(in crate::migrate) fn offset_in(text: &str, error: &DbError) -> Option<usize> {
     original_position(error).map(|position| byte_of_character(text, position))
 }

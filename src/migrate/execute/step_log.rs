@@ -1,5 +1,5 @@
-//! How far a migration without a transaction has got in a schema: the table `schema_migration_steps`, which is there while a
-//! file is half done and at no other time.
+//! The progress of a migration without a transaction in a schema: the table `schema_migration_steps`, which exists only
+//! while a file is partially applied.
 
 use crate::{
     db::Operator,
@@ -10,23 +10,23 @@ use crate::{
     version::{Checksum, Version},
 };
 
-/// The record's table.
+/// The table of the step log.
 pub(in crate::migrate) const STEPS_TABLE: &str = "schema_migration_steps";
 
-/// How far a file has got.
+/// The progress of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::migrate) struct Progress {
     pub(in crate::migrate) id: MigrationId,
-    /// Statements that are carried out.
+    /// The number of executed statements.
     pub(in crate::migrate) done: usize,
-    /// Whether the next one was announced: what became of it, the catalogue tells.
+    /// Whether the next one was announced; the catalogue shows its result.
     pub(in crate::migrate) begun: bool,
-    /// Of the statements that are carried out or announced.
+    /// The checksum of the executed and announced statements.
     pub(in crate::migrate) checksum: Checksum,
 }
 
 impl Progress {
-    /// The error of a file that is not the one that was begun.
+    /// The error if the file differs from the one that was started.
     pub(in crate::migrate) fn refused(&self, schema: &SchemaName, problem: &str) -> Error {
         let begun = if self.begun { ", and one more is started" } else { "" };
         let statements = crate::migration::count(self.done, "statement");
@@ -65,11 +65,11 @@ impl Progress {
     }
 }
 
-/// The error of a schema in which another file is half done than the one that comes next.
+/// The error if another file is partially applied in the schema than the next one.
 pub(in crate::migrate) async fn refused(operator: &Operator, schema: &SchemaName) -> Result<Error> {
     Ok(match Progress::read(operator, schema).await? {
         Some(found) => found.refused(schema, "its file is missing or was moved"),
-        // Done in this moment.
+        // It was finished at this moment.
         None => Error::Migration(MigrationError::Contended { schema: schema.clone(), tries: 1 }),
     })
 }
@@ -108,7 +108,7 @@ pub(in crate::migrate) fn insert_sql(schema: &SchemaName, progress: &Progress) -
     )
 }
 
-/// Writes down how many statements are carried out, and whether the next one is begun.
+/// Records how many statements are executed, and whether the next one is started.
 pub(in crate::migrate) fn update_sql(
     schema: &SchemaName,
     id: &MigrationId,
@@ -126,7 +126,7 @@ pub(in crate::migrate) fn update_sql(
     )
 }
 
-/// Demands that the record is as it was written: what it does not say is carried out a second time.
+/// Checks that the record has the written content: a statement that is not recorded would be executed a second time.
 fn demand_sql(schema: &SchemaName, id: &MigrationId, done: usize, begun: bool, checksum: &Checksum) -> String {
     let table = schema.qualified(STEPS_TABLE);
     let condition = format!(

@@ -1,4 +1,4 @@
-//! The tenants of a run: what one attempt at one of them does, and what is reported of it.
+//! The tenants of a run: one attempt at a tenant, and its report.
 
 use super::{
     attempt::{self, AttemptOutcome, Task},
@@ -29,7 +29,7 @@ use std::sync::{Mutex, MutexGuard};
 use tokio::sync::OnceCell;
 use tokio_postgres::error::SqlState;
 
-/// A tenant that has something pending.
+/// A tenant with pending migrations.
 pub(crate) struct Job<'a> {
     pub(crate) slug: TenantSlug,
     plan: Plan<'a>,
@@ -43,12 +43,12 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Migrates tenants, and hands their outcomes to the report.
+/// Migrates tenants, and adds their results to the report.
 pub(crate) struct TenantMigration<'a, 's, 'o> {
     migrations: &'a Migrations,
     options: &'s RunOptions,
     files: &'s FileRecord,
-    /// What the ledgers held when the first migration failed, and how many tenants were done by then.
+    /// What the ledgers contained when the first migration failed, and how many tenants were done by then.
     census: OnceCell<(Census, usize)>,
     sink: Mutex<&'s mut ReportSink<'o>>,
 }
@@ -63,9 +63,9 @@ impl<'a, 's, 'o> TenantMigration<'a, 's, 'o> {
         Self { migrations, options, files, census: OnceCell::new(), sink: Mutex::new(sink) }
     }
 
-    /// Works until every job is done or something ends the run: first those that may stand side by side, then, one at a time,
-    /// those with a file that runs without a transaction. CREATE INDEX CONCURRENTLY waits for every snapshot in the database
-    /// that is older than it, so the other tenants' transactions would hold it up, and it them.
+    /// Works until every job is done or the run is stopped: first the jobs that can run in parallel, then, one at a time,
+    /// those with a file that runs without a transaction. CREATE INDEX CONCURRENTLY waits for every older snapshot in the
+    /// database, so it and the transactions of other tenants would block each other.
     pub(crate) async fn work(&self, pool: &WorkerPool<'_>, jobs: Vec<Job<'a>>) -> Option<Stop> {
         let recorder = self.sink().recorder;
         let (quiet, together): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.plan.needs_quiet());
@@ -76,8 +76,8 @@ impl<'a, 's, 'o> TenantMigration<'a, 's, 'o> {
         recorder.while_working(pool.work_one_by_one(self, quiet)).await
     }
 
-    /// An error that also says how many schemas already have the file. The ledgers are counted once a run; what the run
-    /// did since is added.
+    /// Adds to an error how many schemas already have the file. The ledgers are counted once per run; the progress of the
+    /// run is added.
     async fn counted(&self, operator: &Operator, mut error: Error) -> Error {
         let Error::Migration(MigrationError::Failed(failure)) = &mut error else { return error };
         let files = self.migrations.set(Set::Tenant).files();
@@ -132,7 +132,7 @@ impl<'a> TenantWork for TenantMigration<'a, '_, '_> {
             AttemptOutcome::Done(applied) => Attempt::Done(applied),
             AttemptOutcome::Locked => {
                 self.sink().observer.waiting(&job.slug);
-                // All others first; by then the other run is done with it, most likely.
+                // All others first; the other run is probably finished by then.
                 job.lock_wait = LockWait::Block;
                 Attempt::Locked
             }

@@ -1,4 +1,4 @@
-//! One message: what a schema's files need in one transaction, and what its answer says.
+//! Builds and sends one message with all files of a schema that share one transaction, and interprets the response.
 
 use super::{
     guard::{self, Broken},
@@ -31,7 +31,7 @@ use crate::{
 use std::borrow::Cow;
 use tokio_postgres::error::{DbError, SqlState};
 
-/// Tries once what is one message.
+/// Tries once to send one message.
 pub(in crate::migrate) async fn together(operator: &Operator, unit: &Unit<'_>, turn: LockWait) -> Result<ApplyOutcome> {
     let script = script_of(operator, unit, turn);
     let schema = &unit.plan.schema;
@@ -51,7 +51,7 @@ pub(in crate::migrate) async fn together(operator: &Operator, unit: &Unit<'_>, t
                 return Ok(landing);
             }
             Verdict::HalfDone => return Err(step_log::refused(operator, schema).await?),
-            // A transaction that goes on holds others up while it waits, and is aborted by now.
+            // An open transaction would block other sessions while it waits, and it is already aborted.
             Verdict::Busy if turn == LockWait::NoWait || unit.commits == Commits::Later => {
                 return Ok(ApplyOutcome::Locked);
             }
@@ -65,25 +65,25 @@ pub(in crate::migrate) async fn together(operator: &Operator, unit: &Unit<'_>, t
     }
 }
 
-/// What an error belongs to that comes after a mark. Before the first mark, the message waits for its turn.
+/// The part that an error after a marker belongs to. Before the first marker, the message waits for its locks.
 #[derive(Clone, Copy)]
 enum PartKind<'a> {
     Provision,
-    /// Whether the ledger is what the plan was made from, and no file is half done.
+    /// Whether the ledger still matches the plan, and no file is partially applied.
     Check,
     File(&'a MigrationFile),
-    /// Whether a file kept to its schema, where only that can be taken back.
+    /// Whether a file changed only its schema, for schemas that are dropped afterwards.
     Outside(&'a MigrationFile),
-    /// The file's row.
+    /// The file's ledger row.
     Record(&'a MigrationFile),
     Comment,
-    /// Which files the fleet has.
+    /// The record of the fleet's files.
     Files,
 }
 
 enum Verdict {
     Landed(ApplyOutcome),
-    /// Somebody else is at the schema; nothing was done.
+    /// Another session is working on the schema; nothing was done.
     Busy,
     HalfDone,
 }
@@ -99,26 +99,26 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
         set_local("statement_timeout", &milliseconds(session.migration_statement_timeout)),
     ];
     let path = set_local("search_path", &operator.search_path().of(schema));
-    // Without this a killed client's message runs on, and commits.
+    // Without this, the message of a killed client would continue and commit.
     let notices = operator.facts().notices_lost_clients.then(|| set_local("client_connection_check_interval", "1000"));
 
-    // Whatever the database's default is: the check behind the lock must see what the lock's last holder committed.
+    // Whatever the database's default is, the check after the lock must see what the previous lock holder committed.
     match (unit.commits, guard::is_needed(operator, plan)) {
         (Commits::WithMessage, true) => script.line(guard::BEGIN_GUARDED),
-        // The first statement of a message that commits begins its transaction: as the session's default is.
+        // The first statement of a committing message starts its transaction, with the session's default.
         (Commits::WithMessage, false) if operator.facts().reads_committed => {}
         (Commits::WithMessage, false) | (Commits::Later, _) => {
             script.line("set transaction isolation level read committed;");
         }
     }
-    // The clock of a statement runs from its beginning, so what waits cannot lift its own timeout.
+    // statement_timeout is fixed when a statement starts, so clear it in a separate statement first.
     if turn == LockWait::Block {
         script.line("set local statement_timeout = 0;");
     }
-    // One statement for all that needs no look at tables, because each costs the server as much as a small migration; its
-    // columns are worked out from left to right. Waiting for one's turn may take longer than any lock or statement of a
-    // migration. The steps' lock is never waited for: a waiting statement has a snapshot, and CREATE INDEX CONCURRENTLY waits
-    // for those.
+    // One statement for everything that needs no table access, because each statement costs the server as much as a small
+    // migration. Its columns are evaluated from left to right. The wait for the lock may take longer than any lock or
+    // statement of a migration. The steps lock is only tried: a waiting statement has a snapshot, and CREATE INDEX
+    // CONCURRENTLY waits for snapshots.
     let key = lock::migration_key(schema);
     let turn = match turn {
         LockWait::Block => format!("pg_catalog.pg_advisory_xact_lock({key})"),
@@ -144,14 +144,14 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
         script.part(PartKind::Check, &[opening, vec![path.clone()]].concat());
     }
 
-    // A statement of its own, behind the lock: its snapshot is taken when it begins.
+    // A separate statement after the lock: its snapshot is taken when it starts.
     let in_schema = in_schema(schema);
     let digest = literal(LedgerDigest::of(&plan.applied).as_str());
     let as_planned = demand(&format!("{in_schema} and {} = {digest}", ledger::DIGEST));
     let from_ledger = format!("from {}", schema.qualified(ledger::LEDGER_TABLE));
     let started =
         "pg_catalog.set_config('cgk.started', pg_catalog.clock_timestamp()::pg_catalog.text, true)".to_owned();
-    // Another error than that of the check beside it.
+    // A different error than the one of the neighbouring check.
     let steps_table = literal(&schema.qualified(STEPS_TABLE));
     let whole = format!(
         "(case when pg_catalog.to_regclass({steps_table}) is null then '1' else 'steps pending' end)::pg_catalog.int4"
@@ -174,7 +174,8 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
     let settings: Vec<String> = timeouts.clone().into_iter().chain(notices).chain([path, started]).collect();
     for (number, file) in plan.pending.iter().copied().enumerate() {
         if number > 0 {
-            // A file leaves nothing in the session for the next one: released on its own, that one would not have it.
+            // A file leaves no session state for the next one: if it were released separately, the next one would not see
+            // it.
             script.line(BETWEEN_FILES);
             if guard::may_end(file) {
                 script.line(&guard::open_sql());
@@ -187,7 +188,7 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
             false => within_a_transaction(file, encoding).map_or_else(|| file.sql_for(encoding), Cow::Owned),
         };
         script.line(&format!("{text}\n;"));
-        // What the file has SET is not for the statements of cgk's behind it.
+        // What the file has SET must not apply to cgk's statements after it.
         if file.words().timeouts {
             script.line("set local statement_timeout = 0;");
         }
@@ -216,7 +217,7 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
     script.line(&ledger::comment_digest_sql(schema, &applied, &digest));
     let files = unit.files.map(|(record, set)| record.sql(set, &plan.pending)).unwrap_or_default();
     if !files.is_empty() {
-        // The table is the operator's.
+        // The operator owns the table.
         script.line("reset role;");
         script.part(PartKind::Files, &[]);
         script.line(&files);
@@ -224,14 +225,14 @@ fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script
     script
 }
 
-/// What the texts of a unit's files could do to the transaction.
+/// The transaction keywords in the texts of a unit's files.
 fn words_of(unit: &Unit<'_>) -> TransactionWords {
     unit.plan.pending.iter().fold(TransactionWords::default(), |words, file| words.and(file.words()))
 }
 
-/// The file that ended the transaction of its message, where an error tells of one.
+/// The file that ended the transaction of its message, if an error shows this.
 fn transaction_ended<'a>(kind: PartKind<'a>, error: &DbError, is_armed: bool) -> Option<(&'a MigrationFile, Broken)> {
-    // The time when a file began is gone with the transaction that it began in.
+    // The start time of a file is lost with its transaction.
     let forgotten = [SqlState::INVALID_DATETIME_FORMAT, SqlState::UNDEFINED_OBJECT].contains(error.code());
     match (kind, Broken::of(error)) {
         (PartKind::File(file) | PartKind::Record(file), Some(broken)) => Some((file, broken)),
@@ -245,12 +246,12 @@ fn transaction_ended<'a>(kind: PartKind<'a>, error: &DbError, is_armed: bool) ->
     }
 }
 
-/// The only file of a message that failed at its end, where deferred constraints are checked. Of several files none can be
-/// named; file by file, each has an end of its own.
+/// The only file of a message that failed at its end, where deferred constraints are checked. With several files, the
+/// failing one is unknown; file by file, each has its own end.
 fn ended_with<'a>(unit: &Unit<'a>, reached: &Reached<PartKind<'a>>) -> Option<&'a MigrationFile> {
     let [file] = &*unit.plan.pending else { return None };
-    // Before the end are the ledger's row, the guard where the file has one, the look at the ledger and the comment; then the row of
-    // the fleet's files, where it is new.
+    // Before the end there are the ledger's row, the guard if the file has one, the check of the ledger and the comment;
+    // then the row of the fleet's files, if it is new.
     let is_end = match reached.kind {
         PartKind::Record(_) => reached.completed >= 3 + usize::from(guard::may_end(file)),
         PartKind::Files => reached.completed >= 1,
@@ -281,7 +282,7 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
         return Err(Error::Migration(MigrationError::Failed(Box::new(MigrationFailure {
             schema: schema.clone(),
             file: file.path().to_owned(),
-            // Where the server saw it; our own count of statements is what missed it.
+            // The position that the server reported; cgk's own count of statements missed it.
             place: None,
             sqlstate: state.clone(),
             message: broken.problem().to_owned(),
@@ -327,7 +328,7 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
                 source: Some(source.into()),
             }))
         }
-        // Somebody else made it first; the lock made us wait until they had. A demand that failed: the registry has changed.
+        // Another session created it first, and the lock made this one wait. If a check failed, the registry has changed.
         Some(PartKind::Provision)
             if [
                 SqlState::DIVISION_BY_ZERO,
@@ -352,7 +353,7 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
         Some(PartKind::Record(file)) if failed_demand || *state == SqlState::INSUFFICIENT_PRIVILEGE => {
             Err(left_the_schema(doing, file))
         }
-        // It dropped or renamed the ledger, or the whole schema, in a way that no lint reads.
+        // It dropped or renamed the ledger, or the whole schema, in a way that no lint detects.
         Some(PartKind::Record(file))
             if [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME].contains(state)
                 && db_error.message().contains(ledger::LEDGER_TABLE) =>
@@ -379,8 +380,8 @@ fn judge(script: &Script<PartKind<'_>>, operator: &Operator, unit: &Unit<'_>, an
     }
 }
 
-/// A condition: the transaction wrote to nothing outside a schema, and made no extension in it, which others could come to
-/// need. A foreign key only reads the table that it refers to.
+/// A condition: the transaction wrote to nothing outside a schema, and created no extension in it, which others could start
+/// to use. A foreign key only reads the referenced table.
 fn keeps_to(schema: &SchemaName) -> String {
     let schema = literal(schema.as_str());
     format!(
@@ -413,9 +414,9 @@ fn failure(schema: &SchemaName, file: &MigrationFile, place: Option<Place>, sour
     })))
 }
 
-/// Makes a schema in one message, answers what [`Purpose::RollBack`] observes, and rolls it back.
+/// Creates a schema in one message, returns what [`Purpose::RollBack`] observes, and rolls it back.
 ///
-/// Locks: as [`attempt`]. Committed when: never.
+/// Locks: same as [`attempt`]. Committed when: never.
 pub(crate) async fn observe(operator: &Operator, unit: &Unit<'_>) -> Result<Answer> {
     let script = script_of(operator, unit, LockWait::Block);
     let schema = &unit.plan.schema;

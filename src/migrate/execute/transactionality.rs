@@ -1,4 +1,5 @@
-//! Which statements cannot share a transaction, and what of them can be left out where nobody is kept waiting.
+//! Determines which statements cannot share a transaction, and which parts of them can be omitted if no other session uses
+//! the schema.
 
 use super::concurrent::Concurrent;
 use crate::{
@@ -10,7 +11,8 @@ use crate::{
     },
 };
 
-/// Whether a statement is known to be refused inside a transaction. Others are tried there first, and the server tells.
+/// Whether a statement is known to be refused inside a transaction. Other statements are tried there first, and the server
+/// decides.
 pub(in crate::migrate) fn runs_alone(statement: &Statement) -> bool {
     Concurrent::of(statement).is_some()
         || match shape::of(statement) {
@@ -20,19 +22,20 @@ pub(in crate::migrate) fn runs_alone(statement: &Statement) -> bool {
         }
 }
 
-/// Whether a statement is about the session alone.
+/// Whether a statement changes only session settings.
 pub(in crate::migrate) fn is_setting(statement: &Statement) -> bool {
     matches!(statement.leading_words().first(), Some(&"set" | &"reset"))
 }
 
-/// The text of a file as it can be carried out in a transaction by somebody who keeps nobody waiting: CONCURRENTLY left out,
-/// VACUUM left undone, and before each such statement one that fails where the server would refuse it as it is written. `None` where a statement needs to be alone for another reason.
+/// The text of a file for one transaction, for a schema that no other session uses: without CONCURRENTLY and without VACUUM,
+/// and before each such statement a check that fails if the server would refuse the original statement. `None` if a
+/// statement must run on its own for another reason.
 pub(in crate::migrate) fn within_a_transaction(file: &MigrationFile, encoding: &str) -> Option<String> {
     let (edits, is_whole) = edits(file);
     is_whole.then(|| edits.apply(&file.sql_for(encoding)))
 }
 
-/// The statements of a file by themselves, each as in [`within_a_transaction`] where that is possible.
+/// The statements of a file separately, each as in [`within_a_transaction`] if that is possible.
 pub(in crate::migrate) fn statements_within_a_transaction(file: &MigrationFile, encoding: &str) -> Vec<String> {
     let sql = file.sql_for(encoding);
     let within = |statement: &Statement| {
@@ -43,14 +46,14 @@ pub(in crate::migrate) fn statements_within_a_transaction(file: &MigrationFile, 
     file.statements().iter().map(within).collect()
 }
 
-/// For each statement that loses something in [`statements_within_a_transaction`], a statement that fails where the server would
-/// refuse it as it is written.
+/// For each statement that is simplified in [`statements_within_a_transaction`], a statement that fails if the server would
+/// refuse the original one.
 pub(in crate::migrate) fn checks_of_statements(file: &MigrationFile, encoding: &str) -> Vec<Option<String>> {
     let sql = file.sql_for(encoding);
     file.statements().iter().map(|statement| refusal::check(statement, &sql[statement.range.clone()])).collect()
 }
 
-/// How many statements of the file are done where so many of the text of [`within_a_transaction`] are.
+/// Converts a number of completed statements of [`within_a_transaction`] to statements of the file.
 pub(in crate::migrate) fn original_statements(file: &MigrationFile, completed: usize) -> usize {
     if file.is_transactional() {
         return completed;
@@ -64,7 +67,7 @@ pub(in crate::migrate) fn original_statements(file: &MigrationFile, completed: u
     checks.iter().take_while(is_done).count()
 }
 
-/// Where in the file a place in the text of [`within_a_transaction`] is.
+/// Converts a position in the text of [`within_a_transaction`] to a position in the file.
 pub(in crate::migrate) fn original_offset(file: &MigrationFile, offset: usize) -> usize {
     match edits(file) {
         (edits, true) if !file.is_transactional() => edits.original_offset(offset),
@@ -75,7 +78,7 @@ pub(in crate::migrate) fn original_offset(file: &MigrationFile, offset: usize) -
 fn edits(file: &MigrationFile) -> (Edits, bool) {
     let mut edits = Edits::default();
     let mut is_whole = true;
-    // One text for every encoding, so that a place in it is always the same.
+    // The same text for every encoding, so that positions are always the same.
     let sql = rewrite::ascii_comments(file.sql(), file.comments());
     for statement in file.statements() {
         if let Some(check) = refusal::check(statement, &sql[statement.range.clone()]) {

@@ -1,4 +1,4 @@
-//! What is to be done to one schema, and how a try of it ends.
+//! The work for one schema, and the possible results of an attempt.
 
 use super::grouping::Grouping;
 use crate::{
@@ -9,80 +9,80 @@ use crate::{
     migration::Set,
 };
 
-/// What is to be done to one schema, beyond its plan.
+/// The work for one schema, in addition to its plan.
 pub(crate) struct Unit<'a> {
     pub(crate) plan: &'a Plan<'a>,
-    /// The tenant's role, which must not get at the ledger.
+    /// The tenant's role, which must not access the ledger.
     pub(crate) role: Option<&'a RoleName>,
-    /// Statements that make the schema usable: registry row, schema, role, grants.
+    /// Statements that create the tenant: registry row, schema, role, grants.
     pub(crate) provision: String,
     pub(crate) ledger: LedgerPresence,
-    /// The schema's owner, where it is somebody else: objects are created in its name.
+    /// The schema's owner, if it is not the operator: objects are created in its name.
     pub(crate) owner: Option<Ident>,
     pub(crate) commits: Commits,
     pub(crate) grouping: Grouping,
     pub(crate) sessions: Sessions,
     pub(crate) purpose: Purpose<'a>,
-    /// Where it is recorded which files the fleet has; not for a schema that is only tried.
+    /// The record of the fleet's files; `None` for a trial schema.
     pub(crate) files: Option<(&'a FileRecord, Set)>,
 }
 
-/// What a schema is made for.
+/// The purpose of a new schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose<'a> {
     Use,
-    /// To be rolled back. These statements are run after the first n files, for each n where `wanted` says so.
+    /// It will be rolled back. These statements run after the first n files, for each n selected in `wanted`.
     RollBack {
         observe: &'a str,
         wanted: &'a [bool],
     },
-    /// To be dropped: what a file does outside the schema would stay, and is refused.
+    /// It will be dropped: a file's effects outside the schema would remain, so they are refused.
     Drop,
 }
 
-/// Which sessions may use the schema while it is migrated.
+/// Which sessions may use the schema during the migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sessions {
-    /// Any: CONCURRENTLY is carried out as it is written.
+    /// Any: CONCURRENTLY is executed as written.
     Any,
-    /// None: the schema is new, or its tenant cannot be entered yet. CONCURRENTLY is left out.
+    /// None: the schema is new, or its tenant cannot be entered yet. CONCURRENTLY is omitted.
     None,
 }
 
-/// Whether a schema has its ledger yet.
+/// Whether a schema already has its ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LedgerPresence {
     Present,
     Absent,
 }
 
-/// How a try ended that did not fail.
+/// The result of a successful attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ApplyOutcome {
     /// Committed.
     Applied,
-    /// The schema was not as the plan took it to be; what was committed before that stays. Look again and plan anew.
+    /// The schema no longer matches the plan; already committed pieces stay. Read its state and plan again.
     Stale,
-    /// Another run is at the schema; nothing was done.
+    /// Another run is working on the schema; nothing was done.
     Locked,
 }
 
-/// What to do while another run is at the schema.
+/// What to do while another run is working on the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LockWait {
-    /// Wait, as long as the configuration says.
+    /// Wait, as long as configured.
     Block,
-    /// Come back later.
+    /// Try again later.
     NoWait,
 }
 
 impl Unit<'_> {
-    /// Whether the schema is made in the same message.
+    /// Whether the schema is created in the same message.
     pub(in crate::migrate) fn is_birth(&self) -> bool {
         self.ledger == LedgerPresence::Absent && !self.provision.is_empty()
     }
 
-    /// What is to be run after this many files to observe the schema.
+    /// The statements that observe the schema after this many files.
     pub(in crate::migrate) fn observed_after(&self, files: usize) -> Option<&str> {
         match self.purpose {
             Purpose::RollBack { observe, wanted } if wanted.get(files) == Some(&true) => Some(observe),
@@ -96,7 +96,7 @@ pub(in crate::migrate) fn left_the_schema(doing: String, file: &MigrationFile) -
     Error::Unexpected { doing, found }
 }
 
-/// A condition: what has no schema's name is in this schema.
+/// A condition: unqualified names refer to this schema.
 pub(in crate::migrate) fn in_schema(schema: &SchemaName) -> String {
     format!("pg_catalog.current_schema()::pg_catalog.text = {}::pg_catalog.text", literal(schema.as_str()))
 }

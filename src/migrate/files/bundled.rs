@@ -1,4 +1,4 @@
-//! The sets that are part of cgk.
+//! The bundled sets.
 
 use crate::version::Checksum;
 

@@ -1,4 +1,4 @@
-//! A directory of migrations: the folders of the two sets, and what is beside them.
+//! Reads a directory of migrations: the folders of the two sets, and the files beside them.
 
 use super::{
     encoding,
@@ -15,14 +15,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A directory as it was read: both sets, and what could not be made part of them.
+/// The content of a directory: both sets, and the files that do not belong to them.
 pub(in crate::migrate) struct Directory {
     pub(in crate::migrate) public: Source,
     pub(in crate::migrate) tenant: Source,
     pub(in crate::migrate) unreadable: Vec<FileProblem>,
 }
 
-/// Reads a directory; the texts are not judged yet.
+/// Reads a directory, without checking the texts.
 pub(in crate::migrate) fn read_directory(directory: &Path) -> Result<Directory> {
     let mut unreadable = Vec::new();
     let mut read = |set: Set| -> Result<Source> {
@@ -38,8 +38,8 @@ pub(in crate::migrate) fn read_directory(directory: &Path) -> Result<Directory> 
     Ok(Directory { public, tenant, unreadable })
 }
 
-/// What looks like migrations but is in neither set: a `.sql` file beside the two folders, a folder whose name is nearly that of
-/// a set. Anything else beside them is not cgk's.
+/// Finds files that look like migrations but are in neither set: a `.sql` file beside the two folders, or a folder whose
+/// name is similar to a set's. Other files beside the folders are ignored.
 fn misplaced(directory: &Path) -> Result<Vec<FileProblem>> {
     let listed = |error| {
         Error::Migration(MigrationError::Unreadable {
@@ -72,7 +72,7 @@ fn misplaced(directory: &Path) -> Result<Vec<FileProblem>> {
 
 type Folder = (Vec<FileText>, Vec<PathBuf>, Vec<FileProblem>);
 
-/// The texts of a folder's `.sql` files, what is left aside, and what has no business there.
+/// The texts of a folder's `.sql` files, the ignored files, and the files that must not be there.
 fn read_folder(folder: &Path) -> Result<Folder> {
     let unreadable = |path: &Path, problem: &str, source: io::Error| {
         Error::Migration(MigrationError::Unreadable {
@@ -122,7 +122,7 @@ fn read_text(path: &Path) -> Result<Result<String, FileProblem>> {
             source: Some(error),
         })
     };
-    // A pipe would be waited for, and a device never ends.
+    // Reading a pipe would block, and a device has no end.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         let problem = "is no regular file".to_owned();
         return Ok(Err(FileProblem { file: path.to_owned(), line: None, problem }));
@@ -135,7 +135,7 @@ fn read_text(path: &Path) -> Result<Result<String, FileProblem>> {
     }))
 }
 
-/// The migration of a folder, as diesel, Prisma and Hasura lay theirs out.
+/// The migration in a folder, in the layout of diesel, Prisma and Hasura.
 fn one_migration(folder: &Path, left_aside: &mut Vec<PathBuf>) -> Result<Result<FileText, FileProblem>> {
     let problem = |file: &Path, problem: &str| {
         Ok(Err(FileProblem { file: file.to_owned(), line: None, problem: problem.to_owned() }))

@@ -1,6 +1,6 @@
-//! From bytes to text: UTF-8 it must be, and what it is instead is said with its place.
+//! Decodes bytes as UTF-8; the error reports the actual encoding or the position.
 
-/// Why bytes are no text.
+/// Why bytes are not text.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::migrate) struct NoText {
     pub(in crate::migrate) line: Option<usize>,

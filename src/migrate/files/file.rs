@@ -1,4 +1,4 @@
-//! One migration file: its name, its text, and what both say.
+//! One migration file: its name, its text, and what follows from them.
 
 use super::{format, name};
 use crate::{
@@ -18,17 +18,17 @@ const NO_TRANSACTION: &str = "cgk:no-transaction";
 #[derive(Clone, Debug)]
 pub struct MigrationFile {
     id: MigrationId,
-    /// What earlier versions of cgk took its name for, where that was something else.
+    /// The id that earlier versions of cgk gave it, if different.
     earlier: Option<MigrationId>,
     path: PathBuf,
-    /// The whole text, from which the checksum is.
+    /// The whole text, from which the checksum is computed.
     text: String,
-    /// The text with what is not run left blank.
+    /// The text in which the parts that are not run are blank.
     sql: String,
     tool: Option<&'static str>,
-    /// Directives of other tools that cgk does not carry out, with their places.
+    /// Directives of other tools that cgk does not support, with their positions.
     refused_directives: Vec<(usize, String)>,
-    /// Comments that look like the heading of a rollback: the number of the statement behind each, and its place.
+    /// Comments that look like the heading of a rollback: the number of the following statement, and the position.
     rollback_headings: Vec<(usize, (usize, String))>,
     checksum: Checksum,
     statements: Vec<sql::Statement>,
@@ -38,43 +38,43 @@ pub struct MigrationFile {
 }
 
 impl MigrationFile {
-    /// Version and name.
+    /// Returns version and name.
     pub fn id(&self) -> &MigrationId {
         &self.id
     }
 
-    /// Where the file was read.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its text. Of a file that holds the way back as well, that part is blank; every line is in its place.
+    /// Returns its text. If the file also contains a rollback section, that part is blank; line numbers do not change.
     pub fn sql(&self) -> &str {
         &self.sql
     }
 
-    /// The tool whose directives part the file into the way there, which is run, and the way back, which is not.
+    /// Returns the tool whose directives divide the file into an up section, which is run, and a down section, which is not.
     pub fn tool(&self) -> Option<&'static str> {
         self.tool
     }
 
-    /// The checksum of its whole text, the way back and all comments with it.
+    /// Returns the checksum of its whole text, including the down section and all comments.
     pub fn checksum(&self) -> &Checksum {
         &self.checksum
     }
 
-    /// Whether the file is part of the one transaction of its schema, as all are but those with `-- cgk:no-transaction` on
-    /// their first line.
+    /// Returns whether the file is part of the schema's transaction. All files are, except those with
+    /// `-- cgk:no-transaction` on their first line.
     pub fn is_transactional(&self) -> bool {
         self.transactional
     }
 
-    /// The texts of its statements, without the semicolons between them.
+    /// Returns the texts of its statements, without the semicolons between them.
     pub fn statement_texts(&self) -> impl Iterator<Item = &str> {
         self.statements.iter().map(|statement| &self.sql[statement.range.clone()])
     }
 
-    /// What its text could do to the transaction that it is part of.
+    /// The transaction keywords in its text.
     pub(crate) fn words(&self) -> sql::TransactionWords {
         self.words
     }
@@ -91,7 +91,7 @@ impl MigrationFile {
         &self.rollback_headings
     }
 
-    /// What a ledger that an earlier version of cgk wrote calls this migration, where that is something else.
+    /// The id of this migration in a ledger of an earlier version of cgk, if different.
     pub(crate) fn earlier_id(&self) -> Option<&MigrationId> {
         self.earlier.as_ref()
     }
@@ -100,8 +100,8 @@ impl MigrationFile {
         &self.comments
     }
 
-    /// The text as a server is sent it that keeps its texts in an encoding: where that has not every character, the comments
-    /// are ASCII, because the server reads them as well. Every byte of the rest is in its place.
+    /// The text for a server with this encoding: if the encoding lacks a character, the comments are converted to ASCII,
+    /// because the server reads them as well. The position of every other byte stays the same.
     pub(crate) fn sql_for(&self, encoding: &str) -> Cow<'_, str> {
         match encoding {
             "UTF8" | "SQL_ASCII" => Cow::Borrowed(&self.sql),
@@ -109,13 +109,13 @@ impl MigrationFile {
         }
     }
 
-    /// A file that no lint has seen.
+    /// A file without lint checks.
     #[cfg(test)]
     pub(crate) fn unchecked(name: &str, text: &str) -> Self {
         Self::parse(FileText::of(name.into(), text)).unwrap()
     }
 
-    /// The file with all its statements taken for one: as if they had been read wrongly.
+    /// The file with all its statements treated as one, as if they had been parsed incorrectly.
     #[cfg(test)]
     pub(in crate::migrate) fn taken_for_one(mut self) -> Self {
         let end = self.statements.last().unwrap().range.end;
@@ -124,7 +124,7 @@ impl MigrationFile {
         self
     }
 
-    /// The name of its file, or of the folder and the file where a folder is one migration.
+    /// The name of its file, or of folder and file if a folder is one migration.
     pub(crate) fn name_in_set(&self) -> String {
         let parts: Vec<_> = self.path.iter().rev().take(1 + usize::from(holds_one(&self.path))).collect();
         parts.into_iter().rev().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
@@ -172,14 +172,14 @@ impl MigrationFile {
     }
 }
 
-/// Whether a file is the one migration of its folder.
+/// Whether a file is the single migration of its folder.
 pub(super) fn holds_one(path: &Path) -> bool {
     path.file_name().is_some_and(|name| FOLDER_FILES.iter().any(|file| name == *file))
 }
 
 const FOLDER_FILES: &[&str] = &["up.sql", "migration.sql"];
 
-/// What is no migration, whatever its name.
+/// Refuses texts that are not migrations, whatever their name.
 fn no_migration(text: &str) -> Result<(), format::Fault> {
     if let Some(at) = text.find('\0') {
         return Err((at, "holds a zero byte".into()));
@@ -201,7 +201,7 @@ fn no_migration(text: &str) -> Result<(), format::Fault> {
 pub(in crate::migrate) struct FileText {
     pub(super) path: PathBuf,
     pub(super) text: String,
-    /// What a file beside it says, and where none does, nothing.
+    /// What an accompanying file says, if there is one.
     pub(super) transactional: Option<bool>,
 }
 
@@ -210,13 +210,13 @@ impl FileText {
         Self { path, text: text.into(), transactional: None }
     }
 
-    /// A file that was read before, to be read again beside others.
+    /// Reads a file again, together with others.
     pub(in crate::migrate) fn again(file: &MigrationFile) -> Self {
         Self { path: file.path.clone(), text: file.text.clone(), transactional: Some(file.transactional) }
     }
 }
 
-/// Whether a line is the mark of a file that runs without a transaction.
+/// Whether a line marks a file that runs without a transaction.
 pub(in crate::migrate) fn is_marker(line: &str) -> bool {
     line.starts_with("--") && line.trim_start_matches('-').trim() == NO_TRANSACTION
 }

@@ -1,7 +1,8 @@
-//! Files of other tools that hold more than what is to be run: the way back behind the way there, and directives in comments.
+//! Reads files of other tools that contain more than the statements to run: a down section after the up section, and
+//! directives in comments.
 //!
-//! Directives are lines. Those that part a file are looked for before the text is read as SQL, as their tools do; all others
-//! count where they are comments of the text that is left.
+//! Directives are lines. Those that divide a file are searched before the text is parsed as SQL, as their tools do it. All
+//! others count if they are comments of the remaining text.
 
 mod directive;
 mod rollback;
@@ -10,22 +11,22 @@ use crate::sql::Statement;
 use directive::{Directive, directive, said};
 use std::ops::Range;
 
-/// What of a file is to be run.
+/// The part of a file to run.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::migrate) struct UpPart {
-    /// The text with all that is not run left blank, byte for byte as long, every line in its place.
+    /// The text in which everything that is not run is blank, with the same length in bytes and the same line numbers.
     pub(in crate::migrate) text: String,
-    /// The tool whose directives part the file.
+    /// The tool whose directives divide the file.
     pub(in crate::migrate) tool: Option<&'static str>,
 }
 
-/// Something wrong in a file, and where it begins.
+/// A problem in a file, and its position.
 pub(in crate::migrate) type Fault = (usize, String);
 
-/// Parts a text by the lines that say where the way there and the way back begin.
+/// Divides a text by the lines that start the up section and the down section.
 pub(in crate::migrate) fn up_part(text: &str) -> Result<UpPart, Fault> {
     let mut run: Vec<Range<usize>> = Vec::new();
-    // Lines that the server could not read.
+    // Lines that the server could not parse.
     let mut blank: Vec<Range<usize>> = Vec::new();
     let (mut tool, mut begins, mut down): (Option<&'static str>, usize, Option<usize>) = (None, 0, None);
     for line in lines(text) {
@@ -81,7 +82,7 @@ pub(in crate::migrate) fn up_part(text: &str) -> Result<UpPart, Fault> {
         _ => b' ',
     });
     let text = String::from_utf8(bytes.collect()).expect("whole lines are kept or left out");
-    // What stands before the first directive, other tools skip in silence.
+    // Other tools ignore the text before the first directive without a message.
     match crate::sql::cut(&text[..begins]) {
         Ok(head) if head.statements.is_empty() => Ok(UpPart { text, tool }),
         Ok(head) => {
@@ -92,21 +93,21 @@ pub(in crate::migrate) fn up_part(text: &str) -> Result<UpPart, Fault> {
     }
 }
 
-/// What the comments of a text say to other tools than cgk.
+/// Directives for other tools in the comments of a text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::migrate) struct Said {
     /// The file runs without a transaction.
     pub(in crate::migrate) without_transaction: bool,
-    /// Directives that cgk does not carry out.
+    /// Directives that cgk does not support.
     pub(in crate::migrate) refused: Vec<Fault>,
-    /// Comments that look like the heading of a rollback, and the number of the statement behind each.
+    /// Comments that look like the heading of a rollback, and the number of the statement after each.
     pub(in crate::migrate) rollbacks: Vec<(usize, Fault)>,
 }
 
 /// Reads the directives in the comments of a text.
 ///
-/// A tool reads a directive in a comment from `--` that is the whole of its line. Elsewhere, in a block comment or behind a
-/// statement, none does; there it is no directive, but it may still be the heading of a rollback.
+/// Tools read a directive in a `--` comment that is the only text on its line. In a block comment or after a statement it is
+/// not a directive, but it may still be the heading of a rollback.
 pub(in crate::migrate) fn directives(text: &str, comments: &[Range<usize>], statements: &[Statement]) -> Said {
     let mut found = Said { rollbacks: rollback::headings(text, comments, statements), ..Said::default() };
     for comment in comments {
@@ -130,13 +131,13 @@ pub(in crate::migrate) fn directives(text: &str, comments: &[Range<usize>], stat
 
 const NOT_A_LINE: &str = "no tool reads it in a block comment or behind a statement; write it in a line of its own";
 
-/// The text of a block comment of one line; of several lines, nothing.
+/// The text of a block comment on one line; nothing if it has several lines.
 fn one_line(comment: &str) -> &str {
     let text = rollback::without_marks(comment);
     if text.contains(['\n', '\r']) { "" } else { text }
 }
 
-/// The lines of a text without their ends; a carriage return ends one.
+/// The lines of a text without their line ends; a carriage return ends a line.
 fn lines(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     let mut start = 0;
     std::iter::from_fn(move || {
@@ -149,7 +150,7 @@ fn lines(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     })
 }
 
-/// Whether the line that begins the way there says that it runs without a transaction.
+/// Whether the line that starts the up section says that it runs without a transaction.
 fn says_no_transaction(line: &str) -> bool {
     let line = line.trim_end().to_ascii_lowercase();
     line.ends_with("transaction:false") || line.ends_with("notransaction")

@@ -1,6 +1,7 @@
-//! How migration files are laid out by the tools that people come from: names, folders, directives in comments, encodings.
+//! Reads migration files in the layouts of other tools: names, folders, directives in comments, encodings.
 //!
-//! What is not understood is refused with the tool that it looks like; nothing is guessed.
+//! A file that cgk does not understand is refused, and the error names the tool that it seems to belong to. cgk does not
+//! guess.
 
 pub(in crate::migrate) mod bundled;
 pub(in crate::migrate) mod directory;

@@ -1,10 +1,10 @@
-//! What the names of files and folders say: a version and a name, or why they are neither.
+//! Parses names of files and folders into a version and a name, or returns why this is not possible.
 
 use crate::{migration::MigrationId, version::Version};
 
 const SHAPE: &str = "is no migration's name: 001_what_it_does.sql is the shape, a number, _ and a name";
 
-/// Files beside migrations that are none, and that no tool would run.
+/// Files beside migrations that are not migrations, and that no tool would run.
 pub(in crate::migrate) fn is_left_aside(file_name: &str) -> bool {
     const KNOWN: &[&str] = &["README.md", "migration_lock.toml", "atlas.sum", "meta"];
     let undo = file_name.strip_prefix('U').and_then(|rest| rest.split_once("__"));
@@ -76,7 +76,8 @@ pub(in crate::migrate) fn parse_folder(name: &str) -> Result<MigrationId, String
     id(number, name)
 }
 
-/// What versions of cgk that did not know dated names read: `2020_01_01_000001_x.sql` was version 2020, `01_01_000001_x`.
+/// How versions of cgk without support for dated names read them: `2020_01_01_000001_x.sql` was version 2020,
+/// `01_01_000001_x`.
 pub(in crate::migrate) fn parse_as_earlier(file_name: &str) -> Option<MigrationId> {
     let stem = file_name.strip_suffix(".sql")?;
     let stem = stem.strip_suffix(".up").unwrap_or(stem);
@@ -85,14 +86,14 @@ pub(in crate::migrate) fn parse_as_earlier(file_name: &str) -> Option<MigrationI
     id(number, name).ok()
 }
 
-/// The id that this version gives to a file that an earlier one recorded, where the two differ.
+/// The id that this version gives a file that an earlier one recorded, if the two differ.
 pub(in crate::migrate) fn as_read_now(recorded: &MigrationId) -> MigrationId {
     let stem = format!("{}_{}", recorded.version.get(), recorded.name);
     let read = dated(&stem, '_').ok().flatten().and_then(|(number, name)| id(&number, name).ok());
     read.unwrap_or_else(|| recorded.clone())
 }
 
-/// `2020_01_01_000001_name`: the parts of a moment are one number.
+/// `2020_01_01_000001_name`: the parts of a timestamp become one number.
 fn dated(stem: &str, separator: char) -> Result<Option<(String, &str)>, String> {
     let parts: Vec<&str> = stem.splitn(5, [separator, '_']).collect();
     let digits = |index: usize, length: usize| {
@@ -104,7 +105,8 @@ fn dated(stem: &str, separator: char) -> Result<Option<(String, &str)>, String> 
     if digits(3, 6) {
         return Ok(Some((parts[..4].concat(), parts.get(4).copied().unwrap_or_default())));
     }
-    // A day is its first moment, so that days and moments have one order; two files of one day are refused as one version.
+    // A day counts as its first moment, so that days and timestamps have one order; two files of one day are refused as
+    // duplicates.
     let name = stem.splitn(4, [separator, '_']).nth(3).unwrap_or_default();
     Ok(Some((format!("{}000000", parts[..3].concat()), name)))
 }
@@ -134,7 +136,7 @@ fn id(number: &str, name: &str) -> Result<MigrationId, String> {
     if name.trim_matches(['.', ' ', '-']).is_empty() {
         return Err(format!("has no name behind its number {number}; {SHAPE}"));
     }
-    // `001_x.undo.sql` is somebody's way back.
+    // `001_x.undo.sql` is a down migration.
     if let Some(word) = name.split('.').skip(1).find(|part| WAYS.contains(part)) {
         return Err(format!("has .{word} in its name, which looks like one direction of another tool's migration"));
     }

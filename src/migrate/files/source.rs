@@ -1,4 +1,4 @@
-//! One set of migrations: its files in the order of their versions.
+//! One set of migrations: its files ordered by version.
 
 use super::file::{FileText, MigrationFile};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 use std::{collections::BTreeMap, path::PathBuf};
 
-/// One set of migrations in the order of their versions.
+/// One set of migrations, ordered by version.
 #[derive(Clone, Debug)]
 pub struct Source {
     set: Set,
@@ -16,45 +16,45 @@ pub struct Source {
 }
 
 impl Source {
-    /// Which set this is.
+    /// Returns which set this is.
     pub fn set(&self) -> Set {
         self.set
     }
 
-    /// The files, lowest version first.
+    /// Returns the files, lowest version first.
     pub fn files(&self) -> &[MigrationFile] {
         &self.files
     }
 
-    /// The place of the file that a ledger's row is about: the one of its version, or a dated one whose row an earlier version
-    /// of cgk wrote under the year alone. Whether its text is still the same is another question.
+    /// The index of the file for a ledger's row: the one of its version, or a dated one whose row an earlier version of cgk
+    /// recorded under the year alone. The text may differ.
     pub(crate) fn place_of(&self, row: &MigrationId) -> Option<usize> {
         let of_version = self.files.binary_search_by_key(&row.version, |file| file.id().version).ok();
         of_version.or_else(|| self.files.iter().position(|file| file.earlier_id() == Some(row)))
     }
 
-    /// The newest migration.
+    /// Returns the newest migration.
     pub fn head(&self) -> Option<&MigrationId> {
         self.files.last().map(MigrationFile::id)
     }
 
-    /// Files of the folder that are no migrations to apply: `.down.sql`, dot files, a `README.md`.
+    /// Returns the ignored files of the folder: `.down.sql`, dot files, a `README.md`.
     pub fn left_aside(&self) -> &[PathBuf] {
         &self.left_aside
     }
 
-    /// The version to give to the next file: one more than the newest.
+    /// Returns the version for the next file: one more than the newest.
     pub fn next_version(&self) -> Version {
         let next = self.head().map_or(1, |head| head.version.get() + 1);
         Version::new(next).expect("one more than a positive version is positive")
     }
 
-    /// Takes the files of another reading of this set; what was left aside stays.
+    /// Replaces the files; the ignored files stay.
     pub(in crate::migrate) fn replace_files(&mut self, read: Source) {
         self.files = read.files;
     }
 
-    /// Reads a set from texts; what is wrong with them comes beside it.
+    /// Parses a set from texts; the problems are returned beside it.
     pub(in crate::migrate) fn parse(set: Set, texts: Vec<FileText>) -> (Self, Vec<FileProblem>) {
         let mut problems = Vec::new();
         let mut files: BTreeMap<Version, MigrationFile> = BTreeMap::new();

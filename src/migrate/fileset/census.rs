@@ -1,5 +1,5 @@
-//! How many schemas have which files, by their ledgers: one query for the fleet, and the rows of one ledger for every
-//! different state that schemas are in.
+//! Counts how many schemas have which files, from their ledgers: one query for the fleet, and the rows of one ledger for
+//! each distinct state.
 
 use crate::{
     db::Operator,
@@ -19,12 +19,12 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeMap;
 use tokio_postgres::{error::SqlState, types::Type};
 
-/// Different states that are looked at; a fleet has a handful.
+/// The maximum number of distinct states; a fleet usually has a few.
 const STATES_MAX: i64 = 200;
-/// Ledgers that are read at once on the one connection.
+/// The maximum number of ledgers that are read concurrently on the one connection.
 const IN_FLIGHT_MAX: usize = 32;
 
-/// What the ledgers of a fleet hold, counted.
+/// The counted content of a fleet's ledgers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Census {
     states: Vec<State>,
@@ -33,17 +33,17 @@ pub(crate) struct Census {
 #[derive(Clone, Debug)]
 struct State {
     set: Set,
-    /// By the ids of this version.
+    /// With the ids of this version.
     rows: Vec<Applied>,
     schemas: usize,
 }
 
 impl Census {
-    /// Counts the ledgers of the shared schema and of every tenant in the registry. Writes nothing. A ledger that is another
-    /// tool's, or that the role may not read, is left out.
+    /// Counts the ledgers of the shared schema and of every tenant in the registry. Writes nothing. A ledger of another
+    /// tool, or one that the role may not read, is left out.
     pub(crate) async fn take(operator: &Operator) -> Result<Self> {
         let doing = || while_doing("count which migrations the schemas have");
-        // A ledger without a comment is a state of its own.
+        // A ledger without a comment counts as a state of its own.
         let sql = format!(
             "select pg_catalog.min(n.nspname::pg_catalog.text), pg_catalog.count(*)
              from pg_catalog.pg_class c
@@ -55,9 +55,9 @@ impl Census {
              order by 2 desc limit $1"
         );
         let rows = match operator.client().query_typed(&sql, &[(&STATES_MAX, Type::INT8)]).await {
-            // No registry, no fleet.
+            // Without a registry there is no fleet.
             Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(Self::default()),
-            // Another program's table has the registry's name: said with the table's name and what it lacks.
+            // Another program's table has the registry's name: the error names the table and the missing columns.
             Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => {
                 registry::require(operator).await?;
                 return Err(doing()(error));
@@ -90,19 +90,19 @@ impl Census {
         self.count(set, |rows| rows.contains(&row))
     }
 
-    /// How many schemas of a set have the version, whatever was applied as it.
+    /// How many schemas of a set have the version, with any file.
     pub(crate) fn with_version(&self, set: Set, version: Version) -> usize {
         self.count(set, |rows| rows.iter().any(|row| row.id.version == version))
     }
 
-    /// How many schemas of a set do not have the version and have a later one.
+    /// How many schemas of a set do not have the version but have a later one.
     pub(crate) fn past(&self, set: Set, version: Version) -> usize {
         self.count(set, |rows| {
             rows.iter().any(|row| row.id.version > version) && rows.iter().all(|row| row.id.version != version)
         })
     }
 
-    /// For every version the file that most schemas have.
+    /// For every version, the file that most schemas have.
     pub(crate) fn files(&self, set: Set) -> Vec<Applied> {
         let mut counts: BTreeMap<Version, Vec<(&Applied, usize)>> = BTreeMap::new();
         for state in self.states.iter().filter(|state| state.set == set) {
@@ -133,7 +133,7 @@ fn now(row: &Applied) -> Applied {
     Applied { id: as_read_now(&row.id), checksum: row.checksum.clone() }
 }
 
-/// Notes in the error of a migration how many schemas already have its file. Where that cannot be counted it stays open.
+/// Adds to the error of a migration how many schemas already have its file. If that cannot be counted, it is left out.
 pub(crate) async fn count_schemas(operator: &Operator, migrations: &Migrations, set: Set, error: &mut Error) {
     let Error::Migration(MigrationError::Failed(failure)) = error else { return };
     let Some(file) = migrations.set(set).files().iter().find(|file| file.path() == failure.file) else { return };

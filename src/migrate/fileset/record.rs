@@ -1,4 +1,4 @@
-//! The table `public.cgk_migration_files`: read, made, and written by those who apply files.
+//! Reads, creates and writes the table `public.cgk_migration_files`.
 
 use super::{FleetFiles, Table, census::Census, mismatches};
 use crate::{
@@ -32,10 +32,10 @@ comment on table public.cgk_migration_files is 'The migration files that this da
 ";
 
 impl FleetFiles {
-    /// Reads what is recorded, or counts ledgers where nothing can be read. Writes nothing.
+    /// Reads the recorded files, or counts ledgers if nothing can be read. Writes nothing.
     pub(crate) async fn load(operator: &Operator) -> Result<Self> {
         let doing = || while_doing("read which migration files the database has had");
-        // One row at least, so that it is told who may write even where nothing is recorded.
+        // At least one row, so that the privileges are returned even if nothing is recorded.
         let sql = "select pg_catalog.has_table_privilege('public.cgk_migration_files', 'select, insert, update')
                           and not pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool,
                           f.set, f.version, f.name, f.checksum
@@ -69,10 +69,10 @@ impl FleetFiles {
         Ok(files)
     }
 
-    /// Begins to record, after [`check`](FleetFiles::check): makes the table where it is missing, with what the ledgers name,
-    /// and takes out of it what no ledger has and the files say otherwise.
+    /// Prepares recording, after [`check`](FleetFiles::check): creates the table if it is missing, with the files in the
+    /// ledgers, and removes rows that no ledger has and that contradict the files.
     ///
-    /// Locks: where it makes the table, the record's own lock, to the end of one message.
+    /// Locks: if it creates the table, the record's own lock, until the end of one message.
     pub(crate) async fn begin(&self, operator: &Operator, migrations: &Migrations) -> Result<FileRecord> {
         let mut known = BTreeSet::new();
         let mut stale = String::new();
@@ -111,7 +111,7 @@ impl FleetFiles {
         operator.reset_session().await.map_err(doing())?;
         match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
             Ok(_) => Ok(record(true)),
-            // Another run was quicker.
+            // Another run was faster.
             Err(error) if error.code() == Some(&SqlState::DUPLICATE_TABLE) => {
                 Box::pin(Self::load(operator).await?.begin(operator, migrations)).await
             }
@@ -120,7 +120,7 @@ impl FleetFiles {
     }
 }
 
-/// What is recorded, shared by the workers of a run.
+/// The recorded files, shared by the workers of a run.
 #[derive(Debug)]
 pub(crate) struct FileRecord {
     known: Mutex<BTreeSet<(Set, Version)>>,
@@ -128,13 +128,13 @@ pub(crate) struct FileRecord {
 }
 
 impl FileRecord {
-    /// A record that is not written: the role may not.
+    /// A record that is not written, because the role may not.
     pub(crate) fn unwritten() -> Self {
         Self { known: Mutex::default(), is_writable: false }
     }
 
-    /// Statements that record what is not recorded yet of some files; a division by zero where another run has recorded
-    /// another file of the version. Nothing where all are.
+    /// Statements that record files that are not recorded yet; they fail with a division by zero if another run has recorded
+    /// a different file for the version. Empty if all are recorded.
     pub(crate) fn sql(&self, set: Set, files: &[&MigrationFile]) -> String {
         if !self.is_writable {
             return String::new();
@@ -144,7 +144,7 @@ impl FileRecord {
         new.map(|file| insert_sql(set, &Applied::of(file))).collect()
     }
 
-    /// Notes that files are committed.
+    /// Remembers that files are committed.
     pub(crate) fn note(&self, set: Set, files: &[&MigrationFile]) {
         let mut known = self.known.lock().expect("nothing panics while it is held");
         known.extend(files.iter().map(|file| (set, file.id().version)));
@@ -168,8 +168,8 @@ fn key(set: Set, version: Version) -> String {
     format!("set = {} and version = {}", literal(set.folder()), version.get())
 }
 
-/// After a repair: what is recorded of a version follows the ledgers, once none has what was recorded. A version that no
-/// ledger has is no longer recorded.
+/// After a repair: when no ledger has the recorded file of a version any more, the record follows the ledgers. A version
+/// that no ledger has is removed.
 pub(crate) async fn follow_ledgers(
     operator: &Operator,
     migrations: &Migrations,

@@ -1,9 +1,9 @@
-//! The history of runs, in two tables of cgk's own in the shared schema: who ran what, when, and how every tenant fared.
+//! The history of runs, in two tables in the shared schema: who ran what, when, and the result for every tenant.
 //!
-//! It is a record for people and for `--retry-failed`, never the truth about a schema: that is its ledger alone. So a run
-//! that cannot write its history says so and goes on; rows are written in batches beside the work, and a run that was killed
-//! may lack the last second of them. A run with nothing to apply is not recorded. The newest 200 runs are kept, and of the
-//! newest 20 the tenants that went well too.
+//! It is a record for operators and for `--retry-failed`. Only the ledger is authoritative for a schema. So a run that
+//! cannot write its history reports this and continues. Rows are written in batches beside the work, and a killed run may
+//! lack the last second of them. A run without anything to apply is not recorded. The newest 200 runs are kept; successful
+//! tenants are kept for the newest 20 runs only.
 
 use crate::{
     db::Operator,
@@ -23,54 +23,54 @@ use uuid::Uuid;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunRecord {
-    /// Its identity.
+    /// Its id.
     pub id: Uuid,
-    /// When it began.
+    /// When it started.
     pub started_at: SystemTime,
     /// When it ended, if it did.
     pub finished_at: Option<SystemTime>,
-    /// Whether it ended, goes on or died.
+    /// Whether it ended, is running or died.
     pub state: RunState,
     /// The role that ran it.
     pub started_by: String,
-    /// The address it ran from; `None` for a Unix socket.
+    /// The client's address; `None` for a Unix socket.
     pub client: Option<String>,
     /// The version of cgk.
     pub cgk_version: String,
-    /// Which schemas it was about, in words.
+    /// The selected schemas, as text.
     pub selection: String,
     /// `head`, or a version.
     pub target: String,
-    /// Tenants that it was to visit.
+    /// Tenants that it planned to visit.
     pub planned: u64,
-    /// Tenants that were at head before.
+    /// Tenants that were already at head.
     pub at_head: u64,
     /// Tenants that it migrated.
     pub migrated: u64,
     /// Tenants that failed.
     pub failed: u64,
-    /// Tenants that were left alone.
+    /// Tenants that were skipped.
     pub skipped: u64,
-    /// Tenants that it did not come to.
+    /// Tenants that it did not reach.
     pub left: u64,
-    /// Why it ended before it was done.
+    /// Why it stopped early.
     pub stopped: Option<StopReason>,
-    /// What stopped it as a whole.
+    /// The error that stopped the whole run.
     pub error: Option<String>,
 }
 
 /// Whether a run of the history has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunState {
-    /// It ended and said how.
+    /// It ended and recorded its result.
     Finished,
-    /// Its connection is still there.
+    /// Its connection is still open.
     Running,
-    /// Its connection is gone, and it never said how it ended: it was killed.
+    /// Its connection is closed, and it recorded no result: it was killed.
     Died,
 }
 
-/// How one schema fared in a run.
+/// The result of one schema in a run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SchemaRecord {
@@ -82,13 +82,13 @@ pub struct SchemaRecord {
     pub result: String,
     /// The newest migration before.
     pub from_version: Option<i64>,
-    /// The newest migration after, or that it was to reach.
+    /// The newest migration after, or the planned one.
     pub to_version: Option<i64>,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u64,
     /// The server's SQLSTATE.
     pub sqlstate: Option<String>,
-    /// What went wrong, or why it was skipped.
+    /// The error, or why it was skipped.
     pub message: Option<String>,
     /// How long it took.
     pub duration: Duration,
@@ -96,7 +96,7 @@ pub struct SchemaRecord {
     pub done_at: SystemTime,
 }
 
-/// A run and its schemas, those first that did not go well.
+/// A run and its schemas; unsuccessful ones come first.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunDetail {
@@ -106,17 +106,17 @@ pub struct RunDetail {
     pub schemas: Vec<SchemaRecord>,
 }
 
-/// The newest runs, newest first. Reads only; empty where nothing was ever recorded.
+/// Returns the newest runs, newest first. Read-only; empty if nothing was ever recorded.
 ///
 /// # Errors
 ///
-/// Kinds `Unavailable` and `Failed`: the server; the role may not read the history (42501).
+/// Kinds `Unavailable` and `Failed`, from the server; also if the role may not read the history (42501).
 pub async fn history(operator: &Operator, limit: u32) -> Result<Vec<RunRecord>> {
     let limit = i64::from(limit);
     runs(operator, "order by r.started_at desc limit $1", &[(&limit, Type::INT8)]).await
 }
 
-/// A run by its identity or the beginning of it, with its schemas; `None` where no run or more than one fits.
+/// Returns a run by its id or the start of its id, with its schemas; `None` if no run or more than one matches.
 ///
 /// # Errors
 ///
@@ -135,9 +135,9 @@ pub async fn run_detail(operator: &Operator, id: &str) -> Result<Option<RunDetai
     Ok(Some(RunDetail { run, schemas }))
 }
 
-/// The tenants whose newest outcome on record is a failure, whichever run it was in, and that are still registered.
+/// Returns the registered tenants whose newest recorded result is a failure, in any run.
 ///
-/// A run of another machine, or of a part of the fleet, does not hide the failures of the runs before it.
+/// A later run from another machine, or for a part of the fleet, does not hide the failures of earlier runs.
 ///
 /// # Errors
 ///

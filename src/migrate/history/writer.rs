@@ -1,4 +1,4 @@
-//! Writes the history of a run beside the run itself, in batches.
+//! Writes the history of a run in batches, beside the run itself.
 
 use crate::{
     db::{Operator, message},
@@ -23,10 +23,10 @@ use uuid::Uuid;
 
 const RUNS_KEPT: i64 = 200;
 const RUNS_KEPT_WHOLE: i64 = 20;
-/// Outcomes that are written at once, and how long one waits for others.
+/// How many results are written at once, and how long a result waits for others.
 const BATCH: usize = 200;
 const BATCH_WAIT: Duration = Duration::from_secs(1);
-/// Of an error's text.
+/// Maximum length of a stored error message.
 const MESSAGE_CHARS_MAX: usize = 500;
 
 const TABLES: &str = "
@@ -70,7 +70,7 @@ comment on table public.cgk_runs is 'Runs of cgk migrate; cgk migrate:history sh
 comment on table public.cgk_run_schemas is 'The result of every schema in a run of cgk migrate.';
 ";
 
-/// Writes one run's history; does nothing where that is not wanted or not possible.
+/// Writes one run's history; does nothing if that is disabled or not possible.
 pub(crate) struct HistoryWriter<'o> {
     operator: &'o Operator,
     id: Option<Uuid>,
@@ -91,7 +91,7 @@ struct Entry {
 }
 
 impl<'o> HistoryWriter<'o> {
-    /// Begins a run's history, unless there is nothing to apply.
+    /// Starts a run's history, unless there is nothing to apply.
     pub(crate) async fn begin(
         operator: &'o Operator,
         planned: &FleetPlan<'_>,
@@ -114,7 +114,7 @@ impl<'o> HistoryWriter<'o> {
         self.id
     }
 
-    /// Takes note of how a schema fared; written a little later.
+    /// Adds the result of a schema; it is written a little later.
     pub(crate) fn note(&self, outcome: &SchemaOutcome, plan: Option<&Plan<'_>>) {
         if self.id.is_none() {
             return;
@@ -126,7 +126,7 @@ impl<'o> HistoryWriter<'o> {
         }
     }
 
-    /// Does the work, and writes what is noted meanwhile.
+    /// Does the work, and writes the results in the meantime.
     pub(crate) async fn while_working<T>(&self, work: impl Future<Output = T>) -> T {
         if self.id.is_none() {
             return work.await;
@@ -152,11 +152,11 @@ impl<'o> HistoryWriter<'o> {
         tokio::join!(work, write).0
     }
 
-    /// Ends the run's history.
+    /// Completes the run's history.
     pub(crate) async fn end(&self, report: &RunReport, error: Option<&Error>, observer: &mut dyn Observer) {
         let Some(id) = self.id else { return };
         let mut ended = self.try_end(id, report, error).await;
-        // A cancel request that was late.
+        // A cancel request that arrived late.
         if ended.as_ref().is_err_and(|error| error.sqlstate() == Some(&SqlState::QUERY_CANCELED)) {
             ended = self.try_end(id, report, error).await;
         }
@@ -279,7 +279,7 @@ async fn insert_run(operator: &Operator, id: Uuid, planned: &FleetPlan<'_>) -> R
     written.map(drop).map_err(while_doing("write the history of this run"))
 }
 
-/// Makes the tables; finding that another run was quicker is as good.
+/// Creates the tables; if another run was faster, that is also a success.
 async fn create_tables(operator: &Operator) -> Result<()> {
     let doing = || while_doing("make the tables of the history");
     let sql = format!(
@@ -318,7 +318,7 @@ async fn insert(operator: &Operator, id: Uuid, entries: &[Entry]) -> Result<()> 
         (&messages, Type::TEXT_ARRAY),
         (&durations, Type::INT8_ARRAY),
     ];
-    // A batch whose answer was lost may be written again.
+    // If the response to a batch was lost, it may be written again.
     let sql = "insert into public.cgk_run_schemas
                    (run_id, schema, tenant, result, from_version, to_version, attempts, sqlstate, message, duration_ms)
                select $1, e.* from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10) e on conflict do nothing";
@@ -326,7 +326,7 @@ async fn insert(operator: &Operator, id: Uuid, entries: &[Entry]) -> Result<()> 
     written.map(drop).map_err(while_doing("write the history of this run"))
 }
 
-/// An error with the server's own words, which name no row's values.
+/// An error with the server's own message, which contains no row values.
 fn in_full(error: &Error) -> String {
     let said = match error {
         Error::Migration(MigrationError::Failed(failure)) => Some(failure.message.clone()),

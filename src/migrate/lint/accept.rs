@@ -1,4 +1,4 @@
-//! Warnings that somebody knows of and means: written down with a reason, reported when there is nothing left to accept.
+//! Accepted warnings: recorded with a reason, and reported when they no longer accept anything.
 
 use super::{Finding, Lint};
 use crate::{
@@ -11,7 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Beside the folders of the two sets: what is accepted in files that were applied and must not be edited, errors too.
+/// The file beside the folders of the two sets: accepts findings, also errors, in files that were applied and must not be
+/// edited.
 pub(crate) const ACCEPTED_FILE: &str = "accepted.txt";
 
 const DIRECTIVE: &str = "cgk:accept";
@@ -54,7 +55,7 @@ impl Directive {
 enum Scope {
     File,
     Statement(usize),
-    /// Behind the last statement.
+    /// After the last statement.
     Nothing,
 }
 
@@ -95,7 +96,7 @@ impl Accepted {
         taken
     }
 
-    /// What is wrong with the lines that accepted nothing.
+    /// The problems of lines that accepted nothing.
     pub(super) fn left_over(self) -> Vec<Finding> {
         let Self { path, lines } = self;
         let finding = |line: AcceptedLine| Finding {
@@ -111,7 +112,7 @@ impl Accepted {
     }
 }
 
-/// Leaves out what is accepted, and adds what is wrong with the acceptances of the file itself. Each finding comes with the
+/// Removes accepted findings, and adds the problems of the acceptances in the file itself. Each finding comes with the
 /// number of its statement.
 pub(super) fn sort_out(
     file: &MigrationFile,
@@ -143,7 +144,7 @@ pub(super) fn sort_out(
     left
 }
 
-/// Those findings that no comment of the file accepts.
+/// The findings that no comment of the file accepts.
 pub(super) fn not_accepted(
     file: &MigrationFile,
     found: Vec<(usize, Finding)>,
@@ -159,7 +160,7 @@ fn directives(file: &MigrationFile) -> Vec<Directive> {
     let (sql, statements) = (file.sql(), file.statements());
     let of_comment = |range: &std::ops::Range<usize>| {
         let text = sql[range.clone()].trim_start_matches('-').trim().strip_prefix(DIRECTIVE)?;
-        // `cgk:acceptable` is another word.
+        // `cgk:acceptable` is a different word.
         (text.is_empty() || text.starts_with(char::is_whitespace)).then_some(())?;
         let next = statements.iter().position(|statement| statement.range.end > range.start);
         let scope = match next {
@@ -184,7 +185,7 @@ fn has_blank_line(text: &str) -> bool {
 /// Where an acceptance is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// Before the statement, in a file that can be edited, and so an error is mended there.
+    /// Before the statement, in a file that can be edited, so an error must be fixed there.
     Comment,
     AcceptedFile,
 }

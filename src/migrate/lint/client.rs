@@ -1,5 +1,5 @@
-//! What the server cannot read because another program was to have read it first: psql's commands and variables, templates,
-//! placeholders, characters that nobody sees.
+//! Detects text that another program must process before the server: psql's commands and variables, templates, placeholders,
+//! and invisible characters.
 
 use super::{Fault, Lint};
 use crate::sql::{Statement, Token, TokenKind};
@@ -64,7 +64,7 @@ pub(super) fn client_side(statement: &Statement) -> Option<Fault> {
     })
 }
 
-/// Blanks and marks of other scripts that PostgreSQL takes for letters.
+/// Blanks and characters of other scripts that PostgreSQL treats as letters.
 fn is_unseen(c: char) -> bool {
     matches!(c, '\u{80}'..='\u{a0}' | '\u{ad}' | '\u{1680}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}'
         | '\u{205f}'..='\u{206f}' | '\u{3000}' | '\u{feff}')

@@ -1,7 +1,7 @@
-//! What runs, and locks, loses or surprises: the warnings.
+//! Warnings about statements that are valid but lock tables, lose data or have surprising effects.
 //!
-//! A table that the same file makes is nobody's yet, and nothing that is done to it hurts. A table that an earlier file made
-//! may be full in some tenant.
+//! A table that the same file creates has no other users and no data, so operations on it are harmless. A table of an
+//! earlier file may contain many rows in some tenant.
 
 use super::{Fault, Finding, Lint, wide};
 use crate::{
@@ -14,18 +14,18 @@ use crate::{
 };
 use std::collections::BTreeSet;
 
-/// What the files before have made.
+/// The objects that earlier files created.
 pub(super) struct Known<'a> {
     set: Set,
     /// Relations of the shared schema.
     shared: &'a BTreeSet<String>,
     /// Tables of this set.
     tables: BTreeSet<String>,
-    /// Table and column of every `check (column is not null)` that holds for all rows.
+    /// Table and column of every `check (column is not null)` that is valid for all rows.
     not_null: BTreeSet<(String, String)>,
     /// The same, not validated yet, by table and constraint.
     unproven: Vec<(String, String, String)>,
-    /// Functions whose search path is whoever's calls them.
+    /// Functions without a fixed search path: they use the caller's.
     functions: BTreeSet<String>,
 }
 
@@ -59,7 +59,7 @@ pub(super) fn file(file: &MigrationFile, known: &mut Known<'_>) -> Vec<(usize, F
         of_shape(&shape, statement, known, &fresh, &mut faults);
         of_words(statement, file.is_transactional(), &mut faults);
         wide::of_database(statement, &mut faults);
-        // The bundled files give PUBLIC columns of tables that have policies.
+        // The bundled files grant columns of tables with policies to PUBLIC.
         if !is_bundled(file.checksum()) {
             wide::of_grant(statement, &mut faults);
         }
@@ -224,7 +224,7 @@ fn of_new_column(at: usize, action: &Action, table: &Name, faults: &mut Vec<Faul
     }
 }
 
-/// Functions that give each row a value of its own; `now()` gives all the same.
+/// Functions that return a different value for each row; `now()` returns the same for all.
 const VOLATILE: &[&str] = &[
     "random",
     "gen_random_uuid",
@@ -281,7 +281,7 @@ fn below_shared(parent: &Name, at: usize, known: &Known<'_>, faults: &mut Vec<Fa
 }
 
 fn qualified(name: &Name, faults: &mut Vec<Fault>) {
-    // Another tenant's name is an error of its own.
+    // Another tenant's name is a separate error.
     if let Some(schema) = name.schema.as_deref().filter(|schema| !schema.starts_with("tenant_") && *schema != "pg_temp")
     {
         let reason = format!("{:?} names the schema {schema:?} and not the one that is migrated", name.shown());
@@ -314,7 +314,7 @@ fn of_words(statement: &Statement, transactional: bool, faults: &mut Vec<Fault>)
 
 fn learn(shape: &Shape, known: &mut Known<'_>, fresh: &mut BTreeSet<String>) {
     match shape {
-        // It may have been there, with everybody's rows.
+        // It may already exist, with rows of all tenants.
         Shape::CreateTable { if_not_exists: true, .. } => {}
         Shape::CreateTable { name, .. } => {
             fresh.insert(name.name.clone());

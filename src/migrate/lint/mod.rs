@@ -1,12 +1,12 @@
-//! What can be said of migration files without a server: what stops a run, and what is better known before one.
+//! Checks migration files without a server: errors, which prevent a run, and warnings.
 //!
-//! Two severities. An error would break a promise while looking like success, and no run begins while there is one. A
-//! warning is a statement that locks, loses or surprises; it stops nothing, and it is accepted where it is meant: by a
-//! comment `-- cgk:accept <lint> <reason>` in the lines before the statement, by the same comment at the top of the file
-//! with an empty line behind it for all of the file, or, for files that were applied and must not be edited, by a line of
-//! `accepted.txt` beside the folders of the two sets. An error can be accepted in `accepted.txt` alone, and only where the
-//! file can still be carried out and recorded as a whole ([`Lint::is_acceptable`]); only `rollback-section`, a guess about a
-//! comment, can be accepted in the file as well.
+//! There are two severities. An error would break a guarantee while it looks like success, and no run starts while there is
+//! one. A warning is a statement that locks, loses data or surprises. It stops nothing. To accept an intended warning, there
+//! are three ways: a comment `-- cgk:accept <lint> <reason>` in the lines before the statement; the same comment at the top
+//! of the file, followed by an empty line, for the whole file; or, for files that were applied and must not be edited, a
+//! line of `accepted.txt` beside the folders of the two sets. An error can be accepted only in `accepted.txt`, and only if
+//! the file can still be executed and recorded as a whole ([`Lint::is_acceptable`]). Only `rollback-section`, a guess about
+//! a comment, can be accepted in the file as well.
 
 mod accept;
 mod client;
@@ -28,15 +28,15 @@ use std::{
 
 pub(crate) use accept::{ACCEPTED_FILE, Accepted};
 
-/// What is wrong in a statement: where it begins, which rule, why.
+/// A problem in a statement: its position, its rule, the reason.
 type Fault = (usize, Lint, String);
 
-/// Whether a finding stops a run.
+/// Whether a finding prevents a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// No run begins while there is one.
+    /// No run starts while there is one.
     Error,
-    /// Worth knowing; stops nothing.
+    /// Useful to know; stops nothing.
     Warning,
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for Severity {
 
 macro_rules! lints {
     ($($variant:ident $name:literal $severity:ident $mend:literal)*) => {
-        /// A rule for migration files. Its name is stable: accepted warnings are written down by it.
+        /// A rule for migration files. Its name is stable, because acceptances refer to it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Lint {
@@ -62,17 +62,17 @@ macro_rules! lints {
             /// All rules.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The rule's name.
+            /// Returns the rule's name.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),* }
             }
 
-            /// Whether it stops a run.
+            /// Returns whether it prevents a run.
             pub fn severity(self) -> Severity {
                 match self { $(Self::$variant => Severity::$severity),* }
             }
 
-            /// What to do instead, as a sentence.
+            /// Returns what to do instead, as a sentence.
             pub fn mend(self) -> &'static str {
                 match self { $(Self::$variant => $mend),* }
             }
@@ -124,8 +124,8 @@ lints! {
 }
 
 impl Lint {
-    /// Whether a line of `accepted.txt` can accept it: every warning, and those errors after which a file can still be
-    /// carried out in its schema, in its transaction, and be recorded.
+    /// Returns whether a line of `accepted.txt` can accept it: every warning, and those errors after which a file can still
+    /// be executed in its schema, in its transaction, and be recorded.
     pub fn is_acceptable(self) -> bool {
         match self {
             Self::Accept
@@ -156,7 +156,7 @@ impl Lint {
         self == Self::RollbackSection || self.severity() == Severity::Warning
     }
 
-    /// The rule of a name.
+    /// Returns the rule with this name.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|lint| lint.name() == name)
     }
@@ -168,17 +168,17 @@ impl fmt::Display for Lint {
     }
 }
 
-/// Something about a migration file.
+/// A problem of a migration file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Finding {
-    /// The file, or the folder where the set as a whole is meant.
+    /// The file, or the folder if the finding concerns the whole set.
     pub file: PathBuf,
-    /// The line, from 1 on, where one can be named.
+    /// The line, counted from 1, if it is known.
     pub line: Option<usize>,
     /// The rule.
     pub lint: Lint,
-    /// What is so, in one lower-case line. What to do instead is [`Lint::mend`].
+    /// The problem, as one lower-case line. The advice is [`Lint::mend`].
     pub reason: String,
 }
 
@@ -187,7 +187,7 @@ impl Finding {
         Self { file: file.path().to_owned(), line: Some(line_of(file.sql(), offset)), lint, reason: reason.into() }
     }
 
-    /// Whether it stops a run.
+    /// Returns whether it prevents a run.
     pub fn severity(&self) -> Severity {
         self.lint.severity()
     }
@@ -222,12 +222,12 @@ pub(super) fn errors(public: &Source, tenant: &Source, accepted: &mut Accepted) 
     found
 }
 
-/// Everything about a directory of migrations, errors first in each file, files in order. Needs no database.
+/// Returns all findings for a directory of migrations: files in order, and errors first in each file. Needs no database.
 ///
 /// # Errors
 ///
-/// [`MigrationError::Unreadable`](crate::MigrationError::Unreadable) where a folder or file cannot be read. What is wrong
-/// in the files is no error here but a finding.
+/// [`MigrationError::Unreadable`](crate::MigrationError::Unreadable) if a folder or file cannot be read. A problem in the
+/// files is not an error here but a finding.
 pub fn lint_directory(directory: impl AsRef<Path>) -> Result<Vec<Finding>> {
     let directory = directory.as_ref();
     let read = read_directory(directory)?;
@@ -244,13 +244,13 @@ pub fn lint_directory(directory: impl AsRef<Path>) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// The warnings about files that hold no errors but accepted ones.
+/// The warnings about files that contain no errors except accepted ones.
 pub(super) fn warnings_alone(public: &Source, tenant: &Source, mut accepted: Accepted) -> Vec<Finding> {
     errors(public, tenant, &mut accepted);
     warnings(public, tenant, accepted)
 }
 
-/// The warnings that nobody accepts, and what is wrong with the acceptances that no error has used.
+/// The warnings that are not accepted, and the problems of acceptances that no error has used.
 fn warnings(public: &Source, tenant: &Source, mut unused: Accepted) -> Vec<Finding> {
     let shared: BTreeSet<String> = unit::surviving(public).into_keys().collect();
     let mut findings = Vec::new();
@@ -258,7 +258,7 @@ fn warnings(public: &Source, tenant: &Source, mut unused: Accepted) -> Vec<Findi
         let mut known = danger::Known::of(source.set(), &shared);
         for file in source.files() {
             let mut found = danger::file(file, &mut known);
-            // An error, and so reported before; here only for the comment that accepts it.
+            // It is an error, and so already reported; here only its comment is needed.
             found.extend(unit::rollback_sections(file));
             let left = accept::sort_out(file, source.set(), found, &mut unused);
             findings.extend(left.into_iter().filter(|finding| finding.severity() == Severity::Warning));

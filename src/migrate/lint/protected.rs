@@ -1,4 +1,4 @@
-//! cgk's own tables and functions: a file that changes them makes the ledger lie.
+//! Protects cgk's own tables and functions: a file that changes them would make the ledger incorrect.
 
 use super::{Fault, Lint};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     sql::{Statement, Token},
 };
 
-/// What cgk keeps in `public` begins like this.
+/// The prefix of cgk's objects in `public`.
 const PREFIX: &str = "cgk_";
 
 pub(super) fn protected_names(statement: &Statement) -> Option<Fault> {
@@ -20,7 +20,7 @@ pub(super) fn protected_names(statement: &Statement) -> Option<Fault> {
     if named.is_some() {
         return named;
     }
-    // What runs later or in a string is not read as SQL here; a mention is enough.
+    // Text that runs later or inside a string is not parsed as SQL here; mentioning the name is enough.
     let runs_text = matches!(first, "do" | "create" | "execute" | "prepare");
     let mentioned =
         tokens.iter().filter(|_| runs_text && first != "create" || makes_routine(tokens)).find_map(|token| {
@@ -32,7 +32,8 @@ pub(super) fn protected_names(statement: &Statement) -> Option<Fault> {
     if mentioned.is_some() {
         return mentioned;
     }
-    // Reading and calling what cgk offers is allowed; the statement's own object and what it writes to are not.
+    // Reading and calling cgk's public objects is allowed; the object of the statement and the tables that it writes are
+    // not.
     matches!(
         first,
         "create"
@@ -64,7 +65,7 @@ fn makes_routine(tokens: &[Token]) -> bool {
     words.first() == Some(&"create") && words.iter().any(|word| matches!(*word, "function" | "procedure"))
 }
 
-/// The names in the places where a statement says what it changes.
+/// The names at the positions where a statement says what it changes.
 fn changed_names(tokens: &[Token]) -> Vec<&Token> {
     const BEFORE: &[&str] = &[
         "table",
@@ -100,7 +101,7 @@ fn changed_names(tokens: &[Token]) -> Vec<&Token> {
     found
 }
 
-/// Whether a text says a name as a word of its own.
+/// Whether a text contains a name as a separate word.
 fn mentions(text: &str, name: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let is_part = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$');

@@ -1,8 +1,8 @@
-//! What a migration may not hold, found in its text before a server sees it.
+//! Finds statements that a migration must not contain, from its text, before a server receives it.
 //!
-//! Each of these would break a promise while looking like success: a `COMMIT` in the middle leaves half a migration, a
-//! changed search path sends the next tables into another schema, `CONCURRENTLY` cannot run in the transaction that makes a
-//! migration all or nothing.
+//! Each of these would break a guarantee while it looks like success: a `COMMIT` in the middle leaves half a migration, a
+//! changed search path creates the following tables in another schema, `CONCURRENTLY` cannot run in the transaction that
+//! makes a migration atomic.
 
 use super::{Fault, Finding, Lint, client::client_side, protected::protected_names};
 use crate::{
@@ -33,7 +33,7 @@ pub(super) fn file(file: &MigrationFile) -> Vec<Finding> {
             session_state(statement),
             other_tenant(statement),
             client_side(statement),
-            // What cgk makes itself comes in a bundled migration, under whatever version a set of one's own gives it.
+            // cgk's own objects come from a bundled migration, under any version that a set of your own gives it.
             protected_names(statement).filter(|_| !is_bundled(file.checksum())),
         ];
         found.extend(faults.into_iter().flatten().map(|(at, lint, reason)| Finding::at(file, at, lint, reason)));
@@ -41,7 +41,7 @@ pub(super) fn file(file: &MigrationFile) -> Vec<Finding> {
     found
 }
 
-/// The comments of a file that look like the heading of a rollback, each with the number of the statement behind it.
+/// The comments of a file that look like the heading of a rollback, each with the number of the following statement.
 pub(super) fn rollback_sections(file: &MigrationFile) -> Vec<(usize, Finding)> {
     let found = file.rollback_headings().iter();
     found.map(|(next, (at, reason))| (*next, Finding::at(file, *at, Lint::RollbackSection, reason.clone()))).collect()
@@ -53,8 +53,8 @@ fn misplaced_marker(file: &MigrationFile, at: usize) -> Option<Finding> {
     (at > 0 && is_marker(line)).then(|| Finding::at(file, at, Lint::Marker, reason))
 }
 
-/// The problems between the two sets: a relation name in both means that a query whose tenant table is missing reads
-/// everybody's table instead of failing.
+/// The problems between the two sets: if a relation name is in both, a query whose tenant table is missing reads the shared
+/// table instead of failing.
 pub(super) fn across(public: &Source, tenant: &Source) -> Vec<Finding> {
     let shared = surviving(public);
     let mut problems = extensions(public, tenant);
@@ -72,10 +72,10 @@ pub(super) fn across(public: &Source, tenant: &Source) -> Vec<Finding> {
     problems
 }
 
-/// What a tenant's file does to extensions. The first tenant gets it, the others find it there or gone; and where no schema is
-/// named, its functions are in that tenant's.
+/// Checks what a tenant's file does to extensions. The first tenant creates it, and for the others it exists already or is
+/// gone; if no schema is named, its functions are in that tenant's schema.
 ///
-/// Left alone is an extension with IF NOT EXISTS that the shared set makes, or that goes into a schema that is no tenant's.
+/// An extension with IF NOT EXISTS is allowed if the shared set creates it, or if its schema is not a tenant's.
 fn extensions(public: &Source, tenant: &Source) -> Vec<Finding> {
     let made = |statement: &Statement| match shape::of(statement) {
         Shape::Create { kind, name: Some(name), .. } if kind == "extension" => Some(name.name),
@@ -107,7 +107,7 @@ fn extensions(public: &Source, tenant: &Source) -> Vec<Finding> {
     problems
 }
 
-/// What only a file without a transaction must heed.
+/// Rules only for files without a transaction.
 fn stepwise(statement: &Statement) -> Option<Fault> {
     if let Shape::CreateIndex { name: None, concurrently: true, .. } = shape::of(statement) {
         return Some((statement.range.start, Lint::UnnamedIndex, "CREATE INDEX CONCURRENTLY without a name".into()));
@@ -133,7 +133,7 @@ fn transaction_control(statement: &Statement) -> Option<Fault> {
     ))
 }
 
-/// What cannot run inside a transaction.
+/// Statements that cannot run inside a transaction.
 fn inside_only(statement: &Statement) -> Option<Fault> {
     let found = match shape::of(statement) {
         shape if shape.is_concurrent() => "CONCURRENTLY",
@@ -160,7 +160,7 @@ fn beyond_the_schema(statement: &Statement) -> Option<Fault> {
 }
 
 fn session_state(statement: &Statement) -> Option<Fault> {
-    // The setting's name may stand in quotes: `set "search_path" = x`.
+    // The setting's name may be quoted: `set "search_path" = x`.
     let words: Vec<&str> = statement.tokens.iter().take(3).map_while(Token::name).collect();
     let strings = ["set", "standard_conforming_strings"];
     let sets_strings =
@@ -213,7 +213,7 @@ fn other_tenant(statement: &Statement) -> Option<Fault> {
     tokens.iter().enumerate().find_map(|(index, token)| {
         let name = token.name().filter(|name| name.starts_with("tenant_") && is_dot(index + 1))?;
         let before = index.checked_sub(1).map(|before| &tokens[before]);
-        // `public.tenant_members.id`, and `tenant_members.id` of a table that the statement names by itself.
+        // `public.tenant_members.id`, and `tenant_members.id` of a table that the statement names without a schema.
         let is_column = before.is_some_and(|before| before.is_sign('.'))
             || !is_dot(index + 3)
                 && !before.and_then(Token::word).is_some_and(|word| BEFORE_RELATIONS.contains(&word))
@@ -225,7 +225,7 @@ fn other_tenant(statement: &Statement) -> Option<Fault> {
     })
 }
 
-/// Behind these words stands a relation, and so a name before a point is a schema's.
+/// A relation follows these words, so a name before a dot is a schema.
 const BEFORE_RELATIONS: &[&str] = &[
     "from",
     "join",
@@ -241,8 +241,8 @@ const BEFORE_RELATIONS: &[&str] = &[
     "function",
 ];
 
-/// The relations that are there when a whole set has been carried out, and the files that made them: what was dropped,
-/// renamed or temporary is in nobody's way.
+/// The relations that exist after a whole set was executed, and the files that created them. Dropped, renamed and temporary
+/// ones do not count.
 pub(super) fn surviving(source: &Source) -> BTreeMap<String, &MigrationFile> {
     let mut there: BTreeMap<String, (&MigrationFile, Option<String>)> = BTreeMap::new();
     for file in source.files() {
@@ -281,7 +281,7 @@ pub(super) fn surviving(source: &Source) -> BTreeMap<String, &MigrationFile> {
 
 const RELATIONS: &[&str] = &["table", "view", "materialized view", "sequence", "foreign table"];
 
-/// The tables, views, sequences and indexes that a file makes and that stay, with the place of their names.
+/// The tables, views, sequences and indexes that a file creates and keeps, with the positions of their names.
 fn relations(file: &MigrationFile) -> Vec<(String, usize)> {
     file.statements().iter().filter_map(created_relation).collect()
 }
@@ -310,11 +310,11 @@ fn created_relation(statement: &Statement) -> Option<(String, usize)> {
     tokens.next_if(|token| matches!(token.word(), Some("table" | "view" | "sequence" | "index")))?;
     while tokens.next_if(|token| matches!(token.word(), Some("if" | "not" | "exists" | "concurrently"))).is_some() {}
     let name = tokens.next()?;
-    // A qualified name belongs to the schema that it names.
+    // A qualified name belongs to the named schema.
     if tokens.peek().is_some_and(|token| token.is_sign('.')) {
         return None;
     }
-    // `create index on t (…)` leaves the name to the server.
+    // In `create index on t (…)` the server chooses the name.
     name.name().filter(|_| name.word() != Some("on")).map(|text| (text.to_owned(), name.at))
 }
 

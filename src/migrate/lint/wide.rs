@@ -1,5 +1,5 @@
-//! Warnings about what is beyond the schema that is migrated: objects of the database and of the server, roles that see
-//! everything, functions that another session runs under another path.
+//! Warnings about effects outside of the migrated schema: objects of the database and of the server, roles that can read
+//! everything, functions that another session calls with another search path.
 
 use super::{Fault, Lint};
 use crate::sql::{
@@ -8,7 +8,7 @@ use crate::sql::{
 };
 use std::collections::BTreeSet;
 
-/// Objects that are in no schema, and rights that reach into all of them.
+/// Objects that are in no schema, and rights that apply to all of them.
 pub(super) fn of_database(statement: &Statement, faults: &mut Vec<Fault>) {
     let start = statement.range.start;
     let words = statement.leading_words();
@@ -32,7 +32,7 @@ pub(super) fn of_database(statement: &Statement, faults: &mut Vec<Fault>) {
             format!("{found} is about the whole database or server, and the file runs in each schema of its set");
         faults.push((start, Lint::DatabaseWide, reason));
     }
-    // `grant pg_read_all_data to x`: a grant of privileges has ON.
+    // `grant pg_read_all_data to x`: a grant of privileges contains ON.
     if words.first() == Some(&"grant") && !shape::has(&statement.tokens, &["on"]) {
         let names = statement.tokens.iter().skip(1).take_while(|token| token.word() != Some("to"));
         for token in names.filter(|token| token.name().is_some_and(|name| name.starts_with("pg_"))) {
@@ -42,7 +42,7 @@ pub(super) fn of_database(statement: &Statement, faults: &mut Vec<Fault>) {
     }
 }
 
-/// Rights for everybody on what holds rows, now or as a default. What is executed or is a type is PUBLIC's anyway.
+/// Rights for PUBLIC on relations that contain rows, now or as a default. Functions and types belong to PUBLIC by default.
 pub(super) fn of_grant(statement: &Statement, faults: &mut Vec<Fault>) {
     let tokens = &statement.tokens;
     let words = statement.leading_words();
@@ -65,13 +65,13 @@ pub(super) fn of_grant(statement: &Statement, faults: &mut Vec<Fault>) {
     }
 }
 
-/// Functions without a search path of their own, where the server keeps calling them: in generated columns, in indexes, in
-/// checks. A restore fills these under an empty path, and the function then does not find what it names.
+/// Functions without a fixed search path, used where the server calls them later: in generated columns, in indexes, in
+/// checks. A restore evaluates these with an empty path, and the function then does not find its objects.
 pub(super) fn of_functions(statement: &Statement, pathless: &mut BTreeSet<String>, faults: &mut Vec<Fault>) {
     let tokens = &statement.tokens;
     match shape::of(statement) {
         Shape::Create { kind, name: Some(name), .. } if kind == "function" => {
-            // A body of the standard's kind is bound when it is made.
+            // A SQL-standard body is bound when the function is created.
             let is_bound = shape::has(tokens, &["begin", "atomic"]) || shape::has(tokens, &["return"]);
             let has_path = shape::has(tokens, &["set", "search_path"]);
             if is_bound || has_path {
@@ -97,7 +97,7 @@ pub(super) fn of_functions(statement: &Statement, pathless: &mut BTreeSet<String
     }
 }
 
-/// The parentheses behind `generated always as` and `check`, and those of an index.
+/// The parentheses after `generated always as` and `check`, and those of an index.
 fn kept_expressions(tokens: &[Token]) -> Vec<std::ops::Range<usize>> {
     let is_index = tokens.iter().take(4).any(|token| token.word() == Some("index"));
     let mut found = Vec::new();

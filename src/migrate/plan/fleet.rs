@@ -1,4 +1,4 @@
-//! What is to be done to everything: the shared schema and each tenant of the fleet, as a value.
+//! Plans a whole run: the work for the shared schema and each tenant, as a value.
 
 use super::{
     Plan, Target, plan,
@@ -23,71 +23,73 @@ use crate::{
 };
 use std::collections::HashMap;
 
-/// What a run is to do: made by looking, changed by nothing, and either printed or carried out.
+/// The plan of a run. It is computed from the current state and never changed, and is either printed or executed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FleetPlan<'a> {
-    /// What is to be done to the shared schema; `None` where it is at head or not part of the run.
+    /// The work for the shared schema; `None` if it is at head or not part of the run.
     pub public: Option<Plan<'a>>,
-    /// What is to be done to tenants, by slug. Those at head are not listed.
+    /// The work for the tenants, by slug. Tenants at head are not listed.
     pub tenants: Vec<PlannedTenant<'a>>,
     /// How many tenants are at head and will not be visited.
     pub at_head: usize,
-    /// How far the tenants are migrated.
+    /// The version that the tenants are migrated to.
     pub target: Target,
-    /// Which schemas the plan is about.
+    /// Which schemas the plan covers.
     pub selection: Selection,
-    /// The rows of the registry that are no tenants.
+    /// The rows of the registry that are not tenants.
     pub strange: Vec<StrangeRow>,
     pub(crate) public_ledger: LedgerPresence,
-    /// Schemas of an earlier version's that a run binds to their organizations.
+    /// Schemas of an earlier version that a run binds to their organizations.
     pub(crate) unbound: Vec<Unbound>,
     pub(crate) files: FleetFiles,
 }
 
-/// What is to be done to one tenant.
+/// The work for one tenant.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct PlannedTenant<'a> {
     /// The tenant.
     pub slug: TenantSlug,
-    /// What is to be done.
+    /// The work.
     pub step: Step<'a>,
     pub(crate) owner: Option<Ident>,
 }
 
-/// What is to be done to one tenant.
+/// The work for one tenant.
 #[derive(Debug)]
 pub enum Step<'a> {
     /// Apply these migrations.
     Apply(Plan<'a>),
-    /// Leave it alone, for a reason that is no fault: it is still being set up, or is not whole and has a status that this
+    /// Skip it, for a reason that is not an error: it is still being set up, or it is incomplete and has a status that this
     /// version does not know.
     Skip {
         /// The reason.
         reason: String,
     },
-    /// It cannot be migrated until somebody mends it.
+    /// It cannot be migrated until the cause is fixed.
     Refuse(Error),
 }
 
 impl FleetPlan<'_> {
-    /// Whether there is nothing to apply. What was skipped or refused does not count.
+    /// Returns whether there is nothing to apply. Skipped and refused tenants do not count.
     pub fn is_empty(&self) -> bool {
         self.public.is_none() && !self.tenants.iter().any(|tenant| matches!(tenant.step, Step::Apply(_)))
     }
 }
 
-/// Plans a run. Reads only: it works for a role without any right to write and on a standby.
+/// Plans a run. Read-only: it works for a role without write privileges and on a standby.
 ///
-/// The fleet costs one query, and the client's memory grows by the tenants that have something to do, not by the fleet.
+/// The fleet costs one query. The client's memory grows with the number of tenants that have pending work, not with the
+/// fleet.
 ///
 /// # Errors
 ///
-/// Kind `Drift`: ledger and files of the shared schema do not agree, or the files are not the fleet's
-/// ([`MigrationError::WrongFiles`]); a single tenant's disagreement is a [`Step::Refuse`]. Kind `NotFound`: a tenant of [`Scope::Only`], or one to leave out, is not in the registry.
-/// Kind `Invalid`: there is no file of the target's version, or a file holds a character that the database's encoding has not.
-/// Kind `NotReady`: tenants are asked for while the shared schema is not at head, or there is no registry.
+/// Kind `Drift`: ledger and files of the shared schema differ, or the files are not the fleet's
+/// ([`MigrationError::WrongFiles`]); if only a single tenant differs, it is a [`Step::Refuse`]. Kind `NotFound`: a tenant of
+/// [`Scope::Only`], or one to leave out, is not in the registry. Kind `Invalid`: the target version has no file, or a file
+/// contains a character that the database's encoding lacks. Kind `NotReady`: tenants are selected while the shared schema is
+/// not at head, or there is no registry.
 pub async fn plan_fleet<'a>(
     operator: &Operator,
     migrations: &'a Migrations,
@@ -107,7 +109,7 @@ pub async fn plan_fleet<'a>(
     let (read, files) = (read?, files?);
     let public_ledger = presence(read.ledger_exists);
     let public = plan(source, &schema, read.rows, Target::Head).map_err(MigrationError::Diverged)?;
-    // The tenants' files even where the shared schema alone is asked for: a folder is one release.
+    // The tenants' files are checked even if only the shared schema is selected: a folder is one release.
     files.check(operator, migrations, Set::Public, None).await?;
     files.check(operator, migrations, Set::Tenant, None).await?;
     let pending = !public.pending.is_empty() || public_ledger == LedgerPresence::Absent;
@@ -134,8 +136,8 @@ pub async fn plan_fleet<'a>(
     Ok(planned)
 }
 
-/// Refuses while the shared schema lacks migrations, which a tenant that is made relies on. A ledger that disagrees with the
-/// files is for the comparison of the files to name.
+/// Refuses while the shared schema lacks migrations, because a new tenant relies on them. If a ledger differs from the
+/// files, the check of the files reports it.
 pub(crate) async fn require_shared_schema(operator: &Operator, migrations: &Migrations) -> Result<()> {
     let schema = SchemaName::public();
     let rows = ledger::read(operator, &schema).await?.rows;
@@ -185,17 +187,17 @@ async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, plann
     Ok(())
 }
 
-/// Plans tenants; those in the same place share one plan.
+/// Plans tenants; tenants with the same state share one plan.
 struct TenantPlanner<'o, 'a> {
     operator: &'o Operator,
     migrations: &'a Migrations,
     target: Target,
-    /// By the number of migrations applied.
+    /// By the number of applied migrations.
     by_applied: HashMap<usize, Plan<'a>>,
 }
 
 impl<'a> TenantPlanner<'_, 'a> {
-    /// What is to be done to a tenant; `None` where that is nothing.
+    /// The work for a tenant; `None` if there is none.
     fn step(&mut self, tenant: &TenantState) -> Option<Step<'a>> {
         let slug = &tenant.tenant.slug;
         let schema = SchemaName::of_tenant(slug);
@@ -221,7 +223,7 @@ impl<'a> TenantPlanner<'_, 'a> {
                     }
                     None => self.behind(*pending, schema),
                 };
-                // Nothing up to the target: at head as far as this run goes.
+                // Nothing is pending up to the target: for this run the tenant is at head.
                 (!planned.pending.is_empty()).then_some(Step::Apply(planned))
             }
             SchemaState::Diverged(divergence) => {

@@ -1,9 +1,9 @@
-//! Which tables a migration locks, how hard, and whom that stops: read from the text, without a server.
+//! Determines which tables a migration locks, in which mode, and what that blocks: from the text, without a server.
 //!
-//! From PostgreSQL's documentation: "Explicit Locking", section "Table-Level Locks", and the reference pages of the commands,
-//! above all ALTER TABLE. What a text does not tell is left out: tables behind functions and triggers, the table of an index
-//! that is only named, the tables at the other end of foreign keys that are dropped. Partitions are locked like their parent.
-//! `tests/it/migrate/locks.rs` runs each form and compares with `pg_locks`.
+//! Based on PostgreSQL's documentation: "Explicit Locking", section "Table-Level Locks", and the reference pages of the
+//! commands, above all ALTER TABLE. What the text does not show is left out: tables used by functions and triggers, the
+//! table of an index that is only named, the referenced tables of dropped foreign keys. Partitions are locked like their
+//! parent. `tests/it/migrate/locks.rs` runs each form and compares with `pg_locks`.
 
 use crate::{
     migrate::files::file::MigrationFile,
@@ -27,23 +27,23 @@ pub enum LockMode {
     RowShare,
     /// Taken by writes.
     RowExclusive,
-    /// Against other changes of the schema only.
+    /// Blocks other changes of the schema only.
     ShareUpdateExclusive,
-    /// Against writes.
+    /// Blocks writes.
     Share,
-    /// Against writes, and against itself.
+    /// Blocks writes, and itself.
     ShareRowExclusive,
-    /// Against everything but queries.
+    /// Blocks everything except queries.
     Exclusive,
-    /// Against everything.
+    /// Blocks everything.
     AccessExclusive,
 }
 
-/// What a lock stops while it is held, and while it is waited for.
+/// What a lock blocks while it is held, and while a session waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Blocks {
-    /// Neither reads nor writes: other changes of the schema at most.
+    /// Neither reads nor writes: at most other changes of the schema.
     Nothing,
     /// Writes.
     Writes,
@@ -51,22 +51,22 @@ pub enum Blocks {
     ReadsAndWrites,
 }
 
-/// A lock that a statement of a migration takes on a relation that was there before the file.
+/// A lock that a statement of a migration takes on a relation that existed before the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TableLock {
-    /// The relation as the file names it.
+    /// The relation, as named in the file.
     pub relation: String,
     /// The mode.
     pub mode: LockMode,
-    /// The statement's line, from 1 on.
+    /// The statement's line, counted from 1.
     pub line: usize,
-    /// What takes it, in a few words: `add column`, `create index`.
+    /// The operation, in a few words: `add column`, `create index`.
     pub reason: String,
 }
 
 impl LockMode {
-    /// The mode as PostgreSQL's documentation writes it.
+    /// Returns the mode as written in PostgreSQL's documentation.
     pub fn name(self) -> &'static str {
         match self {
             Self::AccessShare => "ACCESS SHARE",
@@ -80,7 +80,7 @@ impl LockMode {
         }
     }
 
-    /// TenantFilter it stops.
+    /// Returns what the mode blocks.
     pub fn blocks(self) -> Blocks {
         match self {
             Self::AccessShare | Self::RowShare | Self::RowExclusive | Self::ShareUpdateExclusive => Blocks::Nothing,
@@ -122,15 +122,15 @@ impl fmt::Display for Blocks {
 }
 
 impl TableLock {
-    /// TenantFilter it stops.
+    /// Returns what the lock blocks.
     pub fn blocks(&self) -> Blocks {
         self.mode.blocks()
     }
 }
 
 impl MigrationFile {
-    /// The locks that the file takes, statement by statement, on relations that it has not made itself. In a file of one
-    /// transaction they are held until all pending files of the schema are done.
+    /// Returns the locks that the file takes, statement by statement, on relations that it has not created itself. In a file
+    /// that runs in a transaction, they are held until all pending files of the schema are done.
     ///
     /// ```
     /// use cgk::migrate::{Blocks, LockMode, Migrations, Set};
@@ -330,7 +330,7 @@ fn of_action(kind: &str, table: &Name, action: &Action) -> Found {
     found
 }
 
-/// Parameters that take effect for later writes and for maintenance only.
+/// Parameters that affect only later writes and maintenance.
 fn only_light_parameters(action: &Action) -> bool {
     let names = action.tokens.split(|token| token.is_sign('(') || token.is_sign(',')).skip(1);
     let mut names = names.filter_map(|part| part.first().and_then(|token| token.name()));

@@ -1,7 +1,7 @@
-//! What is to be done to one schema: a pure function of the files, the ledger and the target.
+//! Computes the work for one schema: a pure function of the files, the ledger and the target.
 //!
-//! The rules for order and divergence are refinery's: its runner is given an executor that records what it is asked to run
-//! and runs nothing. refinery stops at the first disagreement, so all of them are collected here before it is asked.
+//! The rules for order and divergence are refinery's: its runner gets an executor that records what it is asked to run and
+//! runs nothing. refinery stops at the first difference, so cgk collects all of them before.
 
 pub(crate) mod fleet;
 pub(in crate::migrate) mod locks;
@@ -22,34 +22,34 @@ pub enum Target {
     /// To the newest file. The default.
     #[default]
     Head,
-    /// To this version and no further.
+    /// To this version.
     Version(Version),
 }
 
-/// What is to be done to one schema. The lists are shared: ten thousand tenants in the same place have one of each.
+/// The work for one schema. The lists are shared: ten thousand tenants with the same state share one copy.
 #[derive(Clone, Debug)]
 pub struct Plan<'a> {
     /// The schema.
     pub schema: SchemaName,
-    /// What its ledger holds, lowest version first.
+    /// The content of its ledger, lowest version first.
     pub applied: Arc<[Applied]>,
     /// The files to apply, in this order.
     pub pending: Arc<[&'a MigrationFile]>,
 }
 
 impl Plan<'_> {
-    /// Whether a pending file runs without a transaction. Such a file waits for every transaction of the database that is
-    /// older than its statements, so a fleet migrates these schemas one at a time, when the others are done.
+    /// Returns whether a pending file runs without a transaction. Such a file waits for every older transaction in the
+    /// database, so a fleet migrates these schemas one at a time, after the others.
     pub fn needs_quiet(&self) -> bool {
         self.pending.iter().any(|file| !file.is_transactional())
     }
 
-    /// The same for another schema in the same place.
+    /// The same for another schema with the same state.
     pub(crate) fn for_schema(&self, schema: SchemaName) -> Self {
         Self { schema, ..self.clone() }
     }
 
-    /// What the ledger will hold when the plan has been carried out.
+    /// Returns the content of the ledger after the plan was executed.
     pub fn applied_after(&self) -> Vec<Applied> {
         self.applied.iter().cloned().chain(self.pending.iter().map(|file| Applied::of(file))).collect()
     }
@@ -59,8 +59,8 @@ impl Plan<'_> {
 ///
 /// # Errors
 ///
-/// A [`Divergence`] that lists every applied migration whose file was edited or is gone, every file that was passed over,
-/// and every migration newer than the files.
+/// A [`Divergence`] that lists every applied migration whose file was edited or is missing, every file that was skipped, and
+/// every migration newer than the files.
 pub fn plan<'a>(
     source: &'a Source,
     schema: &SchemaName,
@@ -80,7 +80,7 @@ fn divergence(source: &Source, schema: &SchemaName, applied: &[Applied]) -> Opti
     let places: Vec<Option<usize>> = applied.iter().map(|row| source.place_of(&row.id)).collect();
     let newest_place = places.iter().flatten().max().copied();
     let rows: BTreeSet<usize> = places.iter().flatten().copied().collect();
-    // A row newer than every file comes behind all of them.
+    // A row newer than every file comes after all of them.
     let newest_row = applied.last().map(|row| row.id.version);
     let is_passed_over = |place: usize, file: &MigrationFile| {
         !rows.contains(&place) && (Some(place) < newest_place || Some(file.id().version) < newest_row)
@@ -89,7 +89,7 @@ fn divergence(source: &Source, schema: &SchemaName, applied: &[Applied]) -> Opti
     let mut found =
         Divergence { schema: schema.clone(), edited: vec![], missing: vec![], out_of_order: vec![], ahead: vec![] };
     for (row, place) in applied.iter().zip(&places) {
-        // A second row of one file is the row of no file.
+        // If two rows match one file, the second one has no file.
         match place.filter(|place| seen.insert(*place)).map(|place| &source.files()[place]) {
             Some(file) if !is_applied_as(file, row) => found.edited.push(row.id.clone()),
             Some(_) => {}
@@ -104,15 +104,15 @@ fn divergence(source: &Source, schema: &SchemaName, applied: &[Applied]) -> Opti
     (!agrees).then_some(found)
 }
 
-/// Whether a row is of this very file, by its id or by the one that earlier versions of cgk gave to dated files.
+/// Whether a row belongs to exactly this file, by its id or by the one that earlier versions of cgk gave dated files.
 pub(super) fn is_applied_as(file: &MigrationFile, row: &Applied) -> bool {
     (*file.id() == row.id || file.earlier_id() == Some(&row.id)) && file.checksum() == &row.checksum
 }
 
 /// Asks refinery's runner what it would apply.
 fn pending<'a>(source: &'a Source, applied: &[Applied], target: Target) -> Vec<&'a MigrationFile> {
-    // refinery counts versions in 32 bits, so it is given ordinals; its 64-bit switch would change the checksums of every
-    // other user of refinery in the same build.
+    // refinery's versions have 32 bits, so it gets ordinals; its 64-bit switch would change the checksums of every other
+    // user of refinery in the same build.
     let ordinal = |index: usize| i32::try_from(index + 1).expect("a set has fewer than two thousand million files");
     let files: Vec<Migration> = source
         .files()
@@ -153,7 +153,7 @@ fn pending<'a>(source: &'a Source, applied: &[Applied], target: Target) -> Vec<&
         .collect()
 }
 
-/// refinery's executor that executes nothing.
+/// An executor for refinery that executes nothing.
 struct NoopExecutor {
     applied: Vec<Migration>,
 }

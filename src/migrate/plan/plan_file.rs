@@ -1,4 +1,4 @@
-//! A plan that is kept, looked at by somebody, and carried out as it was or not at all.
+//! A saved plan, which is reviewed and then executed exactly or not at all.
 
 use super::{
     Plan, Target,
@@ -15,10 +15,10 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The only version there is of the form below.
+/// The only version of the format below.
 const FORMAT: u32 = 1;
 
-/// A plan to be kept: what it is about, and where every schema stood when it was made. Serializes with serde.
+/// A saved plan: its selection, and the state of every schema when it was made. Serializes with serde.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedPlan {
@@ -29,7 +29,7 @@ pub struct SavedPlan {
     target: Option<i64>,
     public: Option<SavedSteps>,
     tenants: Vec<SavedGroup>,
-    /// Tenants that are left alone or cannot be migrated.
+    /// Tenants that are skipped or cannot be migrated.
     aside: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ struct SavedFile {
     checksum: String,
 }
 
-/// Tenants in the same place.
+/// Tenants with the same state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SavedGroup {
@@ -76,7 +76,7 @@ struct SavedGroup {
 }
 
 impl SavedPlan {
-    /// Keeps a plan.
+    /// Saves a plan.
     pub fn of(operator: &Operator, planned: &FleetPlan<'_>) -> Self {
         let mut groups: BTreeMap<SavedSteps, Vec<String>> = BTreeMap::new();
         let mut aside = Vec::new();
@@ -102,11 +102,11 @@ impl SavedPlan {
         }
     }
 
-    /// Which schemas it is about: what to plan again, before [`differences`](Self::differences) are looked for.
+    /// Returns the selection: plan it again before you call [`differences`](Self::differences).
     ///
     /// # Errors
     ///
-    /// Kind `Invalid`: somebody wrote a slug into it that is none.
+    /// Kind `Invalid`: the file contains a text that is not a slug.
     pub fn selection(&self) -> Result<Selection> {
         let slugs = |texts: &[String]| texts.iter().map(|text| Ok(text.parse()?)).collect::<Result<Vec<TenantSlug>>>();
         let scope = match &self.selection.scope {
@@ -122,12 +122,12 @@ impl SavedPlan {
         })
     }
 
-    /// How far it goes.
+    /// Returns the target.
     pub fn target(&self) -> Target {
         self.target.and_then(Version::new).map_or(Target::Head, Target::Version)
     }
 
-    /// Where a plan made now differs, each difference a line for people; empty where it may be carried out.
+    /// Returns how a plan made now differs, one line per difference; empty if the saved plan may be executed.
     pub fn differences(&self, operator: &Operator, planned: &FleetPlan<'_>) -> Vec<String> {
         let now = Self::of(operator, planned);
         let mut found = Vec::new();
@@ -159,7 +159,7 @@ impl SavedPlan {
     }
 }
 
-/// `001_a … 003_c pending`; two that differ only in what a file holds, or in what the ledger held, look different.
+/// `001_a … 003_c pending`; two texts also differ if only the content of a file or of a ledger differs.
 fn told(steps: Option<&SavedSteps>) -> String {
     let Some(steps) = steps else { return "nothing to apply".into() };
     let short = |text: &str| text.trim_start_matches("sha256:").chars().take(8).collect::<String>();

@@ -1,4 +1,4 @@
-//! Where every schema stands, in a constant number of round trips for any number of tenants. Writes nothing.
+//! Reads the state of every schema, in a constant number of round trips for any number of tenants. Writes nothing.
 
 use super::{Target, plan};
 use crate::{
@@ -19,10 +19,10 @@ use crate::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::pin::pin;
 
-/// How many ledgers are asked for at once on the one connection, where a comment was not enough.
+/// How many ledgers are requested concurrently on the one connection, if a comment was not enough.
 const LEDGERS_IN_FLIGHT_MAX: usize = 64;
 
-/// Where one schema stands.
+/// The state of one schema.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SchemaState {
@@ -30,27 +30,27 @@ pub enum SchemaState {
     AtHead,
     /// This many migrations are pending.
     Behind {
-        /// How many.
+        /// Their number.
         pending: usize,
     },
-    /// Ledger and files do not agree; [`Divergence::ahead`] alone means that newer files were here.
+    /// Ledger and files differ; if only [`Divergence::ahead`] is set, newer files were applied here.
     Diverged(Box<Divergence>),
-    /// There is no such schema.
+    /// The schema does not exist.
     Missing,
-    /// The schema is there, and something else that it needs is not.
+    /// The schema exists, but another object that it needs is missing.
     HalfProvisioned {
         /// What is not there.
         missing: String,
     },
-    /// The schema belongs to another organization than the one that has the slug in the registry.
+    /// The schema belongs to a different organization than the slug in the registry.
     OtherOrganization {
-        /// The one that the comment on the schema names.
+        /// The organization in the comment on the schema.
         found: String,
     },
 }
 
 impl SchemaState {
-    /// Whether nothing is to be done.
+    /// Returns whether nothing is pending.
     pub fn is_at_head(&self) -> bool {
         matches!(self, Self::AtHead)
     }
@@ -60,36 +60,36 @@ impl SchemaState {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FleetState {
-    /// Where the shared schema stands.
+    /// The state of the shared schema.
     pub public: SchemaState,
     /// The newest migration applied to the shared schema.
     pub public_head: Option<MigrationId>,
     /// Each tenant of the registry, by slug.
     pub tenants: Vec<TenantState>,
-    /// The rows of the registry that are no tenants.
+    /// The rows of the registry that are not tenants.
     pub strange: Vec<StrangeRow>,
 }
 
-/// Where one tenant stands.
+/// The state of one tenant.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TenantState {
     /// The registry's row.
     pub tenant: Tenant,
-    /// Where its schema stands.
+    /// The state of its schema.
     pub state: SchemaState,
     /// The newest migration applied to it.
     pub head: Option<MigrationId>,
     pub(crate) facts: TenantFacts,
-    /// The rows of its ledger, where they are not those that the set's files leave: files are known by earlier ids.
+    /// The rows of its ledger, if they differ from those of the set's files because of earlier ids.
     pub(crate) rows: Option<Vec<Applied>>,
 }
 
-/// Looks at the shared schema and at every tenant of the registry.
+/// Reads the state of the shared schema and of every tenant in the registry.
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: there is no registry. Kinds `Unavailable` and `Failed`: the server.
+/// Kind `NotReady`: the database has no registry. Kinds `Unavailable` and `Failed`, from the server.
 pub async fn look(operator: &Operator, migrations: &Migrations) -> Result<FleetState> {
     let (public, public_head) = look_at_public(operator, migrations).await?;
     registry::require(operator).await?;
@@ -99,7 +99,7 @@ pub async fn look(operator: &Operator, migrations: &Migrations) -> Result<FleetS
     Ok(FleetState { public, public_head, tenants, strange })
 }
 
-/// Looks at the shared schema alone; needs no registry.
+/// Reads the state of the shared schema only; needs no registry.
 pub(crate) async fn look_at_public(
     operator: &Operator,
     migrations: &Migrations,
@@ -116,19 +116,20 @@ pub(crate) async fn look_at_public(
     Ok((state, head))
 }
 
-/// Which tenants to look at, and how closely.
+/// Which tenants to read, and in which depth.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TenantFilter<'a> {
-    /// The fleet: the digests in the ledgers' comments are believed.
+    /// The fleet: the digests in the ledgers' comments are trusted.
     All,
-    /// These, which must be in the registry: every ledger's rows are read.
+    /// These tenants, which must be in the registry: the rows of every ledger are read.
     These(&'a [TenantSlug]),
-    /// These, whose ledgers were just written: the digests are believed. Who is not in the registry is not visited.
+    /// These tenants, whose ledgers were just written: the digests are trusted. Tenants that are not in the registry are
+    /// skipped.
     Made(&'a [TenantSlug]),
 }
 
-/// The fleet in one query, and the rows of those ledgers whose comment is missing or unknown: tenant by tenant as the server
-/// answers, so that what is not kept takes no memory. Those whose rows must be read come last.
+/// Reads the fleet in one query, and the rows of those ledgers whose comment is missing or unknown. Tenants are passed on as
+/// the server returns them, so that discarded ones use no memory. Those whose rows must be read come last.
 pub(crate) async fn each_tenant(
     operator: &Operator,
     migrations: &Migrations,
@@ -140,7 +141,7 @@ pub(crate) async fn each_tenant(
     let (prefixes, isolation) = (Prefixes::of(source), operator.config().isolation());
     let (mut unread, mut unknown, mut any) = (Vec::new(), None, false);
     {
-        // Nothing else is asked until the last row is taken: the driver stops reading where an answer is not.
+        // No other query is sent until the last row is read: the driver stops reading while a response is not consumed.
         let mut rows = pin!(
             registry::facts_rows(
                 operator,
@@ -167,7 +168,7 @@ pub(crate) async fn each_tenant(
                 continue;
             };
             if facts.owner.is_some() && !facts.has_ledger && facts.other_organization().is_none() {
-                // Something else may have its name.
+                // Another object may have its name.
                 unread.push((tenant, facts));
                 continue;
             }
@@ -186,7 +187,7 @@ pub(crate) async fn each_tenant(
             }
         }
     }
-    // The registry of one who is not shown its rows looks empty, and is looked at again before that is believed.
+    // If row level security hides the registry's rows, it looks empty, so this is checked first.
     if !any || unknown.is_some() {
         registry::require_sight(operator).await?;
     }
@@ -196,7 +197,7 @@ pub(crate) async fn each_tenant(
     let read = unread.into_iter().map(|(tenant, facts)| async move {
         let schema = SchemaName::of_tenant(&tenant.slug);
         let read = match ledger::read(operator, &schema).await {
-            // One tenant's, and no reason to leave the others unseen.
+            // It concerns one tenant only, so the others are still read.
             Err(Error::Migration(MigrationError::LedgerRefused { why, .. })) => {
                 let missing = format!("its ledger ({why})");
                 let state = SchemaState::HalfProvisioned { missing };
@@ -221,7 +222,7 @@ pub(crate) async fn each_tenant(
     Ok(())
 }
 
-/// What is wrong with a tenant before any ledger is opened.
+/// Problems of a tenant that are known before its ledger is read.
 fn by_facts(facts: &TenantFacts, isolation: Isolation) -> Option<SchemaState> {
     let half = |missing: &str| Some(SchemaState::HalfProvisioned { missing: missing.into() });
     if facts.owner.is_none() {

@@ -1,4 +1,4 @@
-//! What the shared schema holds.
+//! Reads the objects of the shared schema.
 
 use super::record::Snapshot;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     ident::SchemaName,
 };
 
-/// What a version's query says of the shared schema as it is.
+/// The current shared schema, as a version's query describes it.
 pub(super) async fn look(operator: &Operator, query: Query) -> Result<Snapshot> {
     let schema = SchemaName::public();
     let schemas = Schemas::One { schema: &schema, role: None };
@@ -29,7 +29,8 @@ pub(super) async fn look(operator: &Operator, query: Query) -> Result<Snapshot> 
     Ok(Snapshot { fingerprint: String::new(), objects: objects(&answer) })
 }
 
-/// What belongs to the migrations: not the tables of cgk's own that are made beside them. Functions of cgk's own come with the
+/// The objects of the migrations, without the tables that cgk creates itself. The functions of cgk come with the bundled
+/// files.
 /// bundled files.
 fn objects(answer: &Answer) -> Vec<String> {
     let is_own = |name: &str| name.starts_with("cgk_");

@@ -1,8 +1,10 @@
-//! The rehearsal: the tenants' set is applied from nothing, as for a new tenant, before any tenant is touched.
+//! The rehearsal: applies the tenants' set from an empty schema, as for a new tenant, before any tenant is changed.
 //!
-//! It is done in a schema of its own, by the same code that makes a tenant. First in one transaction, which is rolled back: it
-//! leaves nothing whatever the files do. Where that fails, file by file in the schema `cgk_rehearsal`, which is dropped
-//! afterwards; a run that was killed leaves it, and the next rehearsal drops it. What the schema holds after each file is
+//! It uses a separate schema and the same code that creates a tenant. First it uses one transaction, which is rolled back,
+//! so it leaves nothing, whatever the files do. If that fails, it applies file by file in the schema `cgk_rehearsal`, which
+//! is dropped afterwards; if a run is killed, the schema remains and the next rehearsal drops it. The objects of the schema
+//! after each file are recorded (`record.rs`); drift compares tenants with them. A set that was already rehearsed is not
+//! rehearsed again.
 //! recorded (`record.rs`): it is what drift compares tenants with. A set that was rehearsed is not rehearsed again.
 
 mod carry;
@@ -39,44 +41,44 @@ use record::Memory;
 use std::sync::Arc;
 use tokio_postgres::error::SqlState;
 
-/// What a rehearsal found.
+/// The result of a rehearsal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rehearsal {
-    /// Whether this call did it; false where the same set was rehearsed before.
+    /// Whether this call did it; false if the same set was already rehearsed.
     pub is_new: bool,
-    /// Whether a new tenant gets its files in one transaction each, because one for all of them fails.
+    /// Whether a new tenant gets its files in one transaction each, because a single transaction fails.
     pub file_by_file: bool,
 }
 
-/// Rehearses the tenants' set, unless the same set was rehearsed in this database before: for the same files, the same
-/// state of the shared schema and the same major version of the server.
+/// Rehearses the tenants' set, unless it was already rehearsed in this database with the same files, the same state of the
+/// shared schema and the same major version of the server.
 ///
 /// # Locks
 ///
-/// A session lock on its own account, so that there is one rehearsal at a time in a database; another one that comes
-/// meanwhile waits for up to `session.migration_wait`. What the files lock of the shared schema: a foreign key to one of its
-/// tables keeps writers of that table waiting until the transaction ends, as it does when a tenant is made.
+/// A session lock, so that only one rehearsal at a time runs in a database; another one waits for up to
+/// `session.migration_wait`. Also the locks of the files on the shared schema: a foreign key to a shared table blocks
+/// writers of that table until the transaction ends, as when a tenant is created.
 ///
 /// # Committed when
 ///
-/// In one transaction, nothing but the record of the result. File by file, each file in a schema that is dropped in the end; a
-/// file that writes to anything outside of it is refused there ([`MigrationError::NotRehearsable`]). What a transaction does not roll
-/// back, as the values of the shared schema's sequences, stays.
+/// With one transaction, only the record of the result. File by file, each file in a schema that is dropped at the end; a
+/// file that writes outside of the schema is refused there ([`MigrationError::NotRehearsable`]). Effects that a transaction
+/// does not roll back remain, such as the values of sequences in the shared schema.
 ///
 /// # Errors
 ///
-/// [`MigrationError::Rehearsal`]: a new tenant could not be made. Kind `Locked`: another rehearsal is under way. Kind `Denied`: the
-/// role may not create schemas.
+/// [`MigrationError::Rehearsal`]: a new tenant could not be created. Kind `Locked`: another rehearsal is running. Kind
+/// `Denied`: the role may not create schemas.
 ///
 /// # Cancel safety
 ///
-/// Dropped, a schema `cgk_rehearsal` may be left; the next rehearsal drops it.
+/// If the future is dropped, a schema `cgk_rehearsal` may remain; the next rehearsal drops it.
 pub async fn rehearse(operator: &Operator, migrations: &Migrations) -> Result<Rehearsal> {
     rehearse_until(operator, migrations, &Interrupt::default()).await
 }
 
-/// [`rehearse`], ended by the second stage of an interrupt.
+/// [`rehearse`], which the second stage of an interrupt stops.
 pub(crate) async fn rehearse_until(
     operator: &Operator,
     migrations: &Migrations,
@@ -89,7 +91,7 @@ pub(crate) async fn rehearse_until(
     }
 }
 
-/// How a new tenant gets its files, where the set was rehearsed before. Reads only.
+/// How a new tenant gets its files, if the set was already rehearsed. Read-only.
 pub(crate) async fn known_grouping(operator: &Operator, migrations: &Migrations) -> Result<Option<Grouping>> {
     Ok(Memory::read(operator, migrations).await?.known)
 }
@@ -98,9 +100,9 @@ fn known(grouping: Grouping) -> Rehearsal {
     Rehearsal { is_new: false, file_by_file: grouping == Grouping::FileByFile }
 }
 
-/// What the first files of the tenants' set make, found out by applying them, and recorded.
+/// Finds out which objects the first files of the tenants' set create, by applying them, and records the result.
 ///
-/// Locks, errors and cancel safety: as [`rehearse`].
+/// Locks, errors and cancel safety: same as [`rehearse`].
 pub(crate) async fn try_first(operator: &Operator, migrations: &Migrations, files: usize) -> Result<Snapshot> {
     locked(operator, &Interrupt::default(), async |own| {
         let memory = Memory::prepare(own, migrations).await?;
@@ -116,14 +118,14 @@ pub(crate) async fn try_first(operator: &Operator, migrations: &Migrations, file
     .await
 }
 
-/// Does something on a connection of its own, under the lock of the rehearsal.
+/// Runs work on a separate connection, under the lock of the rehearsal.
 async fn locked<T>(
     operator: &Operator,
     interrupt: &Interrupt,
     work: impl AsyncFnOnce(&Operator) -> Result<T>,
 ) -> Result<T> {
     operator.facts().require_schema_creation()?;
-    // A session of its own: nothing of an earlier schema's is in it, and it ends with all that the files leave in it.
+    // A separate session: it has no state of an earlier schema, and all state of the files ends with it.
     let own = operator.sibling().await?;
     session_lock::hold(operator, interrupt, lock::rehearsal_key(), &SchemaName::rehearsal(), async || {
         cancellable(&own, interrupt, work(&own)).await
@@ -146,12 +148,12 @@ async fn rehearse_locked(operator: &Operator, migrations: &Migrations) -> Result
     Ok(Rehearsal { is_new: true, file_by_file: grouping == Grouping::FileByFile })
 }
 
-/// So many beginnings are observed while it is still open whether the files apply. The catalogue's query costs as much as
-/// some ten files, more the more a transaction has changed: a large set is tried first, and observed once it is known to apply.
+/// How many prefixes are observed before it is known that the files apply. The catalogue query costs as much as about ten
+/// files, and more the more a transaction has changed: a large set is first tried, and then observed.
 const OBSERVED_UNTRIED_MAX: usize = 16;
 
-/// Applies the first files of the set from nothing. Answers what the schema holds after each number of files that is wanted;
-/// the last element of `wanted` stands for all of them.
+/// Applies the first files of the set to an empty schema. Returns the objects after each selected number of files; the last
+/// element of `wanted` stands for all of them.
 async fn run(operator: &Operator, migrations: &Migrations, wanted: &[bool]) -> Result<(Grouping, Observed)> {
     let source = migrations.set(Set::Tenant);
     let mut planned =
@@ -166,7 +168,7 @@ async fn run(operator: &Operator, migrations: &Migrations, wanted: &[bool]) -> R
     }
 }
 
-/// Applies files together, or one by one where that fails.
+/// Applies files together, or one by one if that fails.
 async fn try_groupings(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) -> Result<(Grouping, Observed)> {
     if !apply::is_born_in_steps(planned) {
         match at_once(operator, planned, wanted).await {
@@ -178,7 +180,7 @@ async fn try_groupings(operator: &Operator, planned: &Plan<'_>, wanted: &[bool])
     Ok((Grouping::FileByFile, one_by_one(operator, planned, wanted).await?))
 }
 
-/// Applies files one by one in a schema that is dropped in the end.
+/// Applies files one by one in a schema that is dropped at the end.
 async fn one_by_one(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) -> Result<Observed> {
     let done = file_by_file(operator, planned, wanted).await;
     let dropped = drop_schema(operator).await;
@@ -187,10 +189,10 @@ async fn one_by_one(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) ->
     Ok(observed)
 }
 
-/// What a schema holds after a number of files, in their order.
+/// The objects of a schema after a number of files, in order.
 type Observed = Vec<(usize, Snapshot)>;
 
-/// Lays the snapshots of an answer to the numbers of files that they were wanted for.
+/// Assigns the snapshots of a response to the selected numbers of files.
 fn observed(snapshots: Vec<Snapshot>, wanted: &[bool], schema: &SchemaName) -> Result<Observed> {
     let files: Vec<usize> = (0..wanted.len()).filter(|files| wanted[*files]).collect();
     if snapshots.len() != files.len() {
@@ -199,11 +201,11 @@ fn observed(snapshots: Vec<Snapshot>, wanted: &[bool], schema: &SchemaName) -> R
             found: format!("{} answers about the schema", snapshots.len()),
         });
     }
-    // What tenants are compared with says nothing of the schema that it was found in.
+    // The recorded objects do not contain the name of the rehearsal's schema.
     Ok(files.into_iter().zip(snapshots.into_iter().map(|snapshot| snapshot.anonymous(schema))).collect())
 }
 
-/// Whether an error comes from what the files say and not from the server's state.
+/// Whether an error comes from the files and not from the server's state.
 pub(crate) fn is_of_the_files(error: &Error) -> bool {
     let passing = error.is_passing() || ends_everything(error) || error.sqlstate() == Some(&SqlState::QUERY_CANCELED);
     let of_files = matches!(
@@ -216,7 +218,8 @@ pub(crate) fn is_of_the_files(error: &Error) -> bool {
     !passing && of_files
 }
 
-/// A statement of a file that runs into a timeout is the file's, though another try may end in time.
+/// If a statement of a file runs into a timeout, this counts as an error of the file, although another attempt may finish in
+/// time.
 fn failed(error: Error) -> Error {
     let is_cancelled = error.sqlstate() == Some(&SqlState::QUERY_CANCELED);
     let timed_out = is_cancelled && matches!(error, Error::Migration(MigrationError::Failed(_)));
@@ -226,12 +229,12 @@ fn failed(error: Error) -> Error {
     }
 }
 
-/// The role that counts as the tenant's: it is granted what a tenant's is.
+/// The role that stands for the tenant's: it gets the same grants.
 fn role(operator: &Operator) -> Option<RoleName> {
     (operator.config().isolation() == Isolation::Role).then(RoleName::stand_in)
 }
 
-/// What makes the schema, as for a tenant; the registry has no row of it.
+/// Creates the schema, as for a tenant; the registry has no row for it.
 fn provision(schema: &SchemaName, role: Option<&RoleName>) -> String {
     let mut sql = format!("create schema {};\n", schema.quoted());
     if let Some(role) = role {
@@ -300,7 +303,7 @@ async fn file_by_file(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) 
     observed(snapshots, wanted, &schema)
 }
 
-/// Statements that answer what the schema holds.
+/// Statements that return the objects of the schema.
 fn observe_sql(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>) -> String {
     let schemas = Schemas::One { schema, role };
     let isolation = operator.config().isolation();
@@ -325,7 +328,7 @@ fn mark_sql(schema: &SchemaName) -> String {
     format!("comment on schema {} is {};\n", schema.quoted(), literal(MARK))
 }
 
-/// Drops what a rehearsal file by file made. A schema of that name that is not marked as such stays, and is an error.
+/// Drops the schema of a file-by-file rehearsal. A schema of that name without the mark stays, and is an error.
 async fn drop_schema(operator: &Operator) -> Result<()> {
     let schema = SchemaName::rehearsal();
     let sql = format!(

@@ -1,7 +1,7 @@
-//! What a rehearsal leaves: two tables of the shared schema.
+//! Stores the results of rehearsals in two tables of the shared schema.
 //!
-//! `cgk_rehearsals` remembers, for each isolation, which set was rehearsed and how it applies. `cgk_references` holds what a
-//! schema holds after each file, as the catalogue's query answers it. Both are read by drift without any right but SELECT.
+//! `cgk_rehearsals` stores, for each isolation, which set was rehearsed and how it applies. `cgk_references` stores the
+//! objects of a schema after each file, as returned by the catalogue query. Drift reads both with only the SELECT right.
 
 use super::Grouping;
 use crate::{
@@ -26,7 +26,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// Marks the end of one look at a schema in an answer.
+/// Marks the end of one snapshot in a response.
 pub(super) const OBSERVED: &str = "cgk:observed";
 
 const TABLES: &str = "
@@ -65,7 +65,7 @@ comment on table public.cgk_references is 'What the migrations make, by the numb
 comment on table public.cgk_stamps is 'Schemas that cgk drift found as they should be, and by what it tells that they have not changed.';
 ";
 
-/// What a schema held at one moment.
+/// The objects of a schema at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub(crate) fingerprint: String,
@@ -73,11 +73,11 @@ pub(crate) struct Snapshot {
     pub(crate) objects: Vec<String>,
 }
 
-/// Stands in a record for the name of the schema itself: a function or a default may hold it.
+/// Replaces the name of the schema itself in a record: a function or a default may contain it.
 pub(crate) const OWN_NAME: &str = "\u{1}";
 
 impl Snapshot {
-    /// The same with the schema's own name taken out of the texts, wherever it is a whole word.
+    /// The same without the schema's own name in the texts, wherever it is a whole word.
     pub(super) fn anonymous(mut self, schema: &SchemaName) -> Self {
         for text in &mut self.objects {
             *text = with_word_replaced(text, schema.as_str(), OWN_NAME);
@@ -99,7 +99,7 @@ fn with_word_replaced(text: &str, word: &str, by: &str) -> String {
     replaced + rest
 }
 
-/// The snapshots in an answer, in order.
+/// The snapshots in a response, in order.
 pub(super) fn snapshots(answer: &Answer) -> Vec<Snapshot> {
     let (mut all, mut next) = (Vec::new(), Snapshot::default());
     for (_, row) in &answer.rows {
@@ -114,20 +114,20 @@ pub(super) fn snapshots(answer: &Answer) -> Vec<Snapshot> {
     all
 }
 
-/// What is remembered, and what it depends on.
+/// The stored results, and what they depend on.
 pub(super) struct Memory {
-    /// How the set applies, where it was rehearsed.
+    /// How the set applies, if it was rehearsed.
     pub(super) known: Option<Grouping>,
-    /// Whether there is a schema of a rehearsal that was cut short, or one under way.
+    /// Whether the schema of an interrupted or running rehearsal exists.
     pub(super) has_leftover: bool,
-    /// Whether what is on record was found in the same circumstances.
+    /// Whether the record was made under the same conditions.
     is_current: bool,
-    /// What the result depends on: the files, and beside them the server, the database, the shared schema.
+    /// What the result depends on: the files, the server, the database and the shared schema.
     context: String,
 }
 
 impl Memory {
-    /// Reads it, with tables that it can be written to.
+    /// Reads it, and creates its tables if needed.
     pub(super) async fn prepare(operator: &Operator, migrations: &Migrations) -> Result<Self> {
         let memory = Self::read(operator, migrations).await?;
         if !memory.context.is_empty() {
@@ -137,7 +137,7 @@ impl Memory {
         Self::read(operator, migrations).await
     }
 
-    /// Reads it in one query, where a rehearsal was ever recorded.
+    /// Reads it in one query, if a rehearsal was ever recorded.
     pub(super) async fn read(operator: &Operator, migrations: &Migrations) -> Result<Self> {
         let isolation = isolation_name(operator);
         let sql = format!(
@@ -164,7 +164,7 @@ impl Memory {
         let remembered: Option<String> = row.try_get(0).map_err(doing())?;
         let file_by_file: Option<bool> = row.try_get(1).map_err(doing())?;
         let depends: String = row.try_get(2).map_err(doing())?;
-        // A digest has no blank.
+        // A digest contains no blank.
         let is_current =
             remembered.as_deref().and_then(|known| known.split_once(' ')).is_some_and(|(_, known)| known == depends);
         let context = format!("{} {depends}", digest_of(migrations.set(Set::Tenant)));
@@ -176,7 +176,7 @@ impl Memory {
         Ok(Self { known, has_leftover: row.try_get(3).map_err(doing())?, is_current, context })
     }
 
-    /// For each number of files, whether it is not on record what they make. A release adds files to those that are.
+    /// For each number of files, whether its objects are not recorded. A release adds files to recorded ones.
     pub(super) async fn unrecorded(&self, operator: &Operator, migrations: &Migrations) -> Result<Vec<bool>> {
         let digests = LedgerDigest::of_beginnings(migrations.set(Set::Tenant).files());
         if !self.is_current {
@@ -203,8 +203,8 @@ fn digest_of(source: &Source) -> String {
     LedgerDigest::of(&rows).as_str().to_owned()
 }
 
-/// An expression: what a record depends on that the files do not say. The texts are those of one query and of one major
-/// version, and a dump that is restored changes some of them.
+/// An expression: what a record depends on besides the files. The texts depend on the query and the major version, and a
+/// restored dump changes some of them.
 pub(crate) fn texts_sql() -> String {
     format!(
         "pg_catalog.concat_ws(' ', 'query', {}::pg_catalog.text, 'server', pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000,
@@ -213,12 +213,12 @@ pub(crate) fn texts_sql() -> String {
     )
 }
 
-/// The digest of the catalogue's query in a record's context.
+/// The digest of the catalogue query in a record's context.
 pub(super) fn query_in(context: &str) -> &str {
     context.strip_prefix("query ").and_then(|rest| rest.split(' ').next()).unwrap_or_default()
 }
 
-/// [`texts_sql`], and what the shared schema holds.
+/// [`texts_sql`], and the objects of the shared schema.
 fn depends_sql() -> String {
     let ledger = SchemaName::public().qualified(ledger::LEDGER_TABLE);
     format!(
@@ -237,7 +237,7 @@ pub(crate) fn isolation_name(operator: &Operator) -> &'static str {
     }
 }
 
-/// Whether a statement failed because the tables are not there yet.
+/// Whether a statement failed because the tables do not exist yet.
 pub(crate) fn is_missing_table(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::UNDEFINED_TABLE)
 }
@@ -247,7 +247,7 @@ pub(crate) fn is_denied(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
 }
 
-/// The error of a failed read, with the right that is missing where one is.
+/// The error of a failed read, with the missing right if that is the cause.
 pub(crate) fn reading(operator: &Operator, error: tokio_postgres::Error) -> Error {
     let role = &operator.facts().role;
     match error.code() {
@@ -261,7 +261,7 @@ pub(crate) fn reading(operator: &Operator, error: tokio_postgres::Error) -> Erro
     }
 }
 
-/// What the first files of the tenants' set make; `None` where that is not on record.
+/// The objects that the first files of the tenants' set create; `None` if they are not recorded.
 pub(crate) async fn given(operator: &Operator, applied: &[Applied]) -> Result<Option<Snapshot>> {
     let sql = format!(
         "select fingerprint, objects from public.cgk_references
@@ -279,7 +279,7 @@ pub(crate) async fn given(operator: &Operator, applied: &[Applied]) -> Result<Op
     Ok(Some(Snapshot { fingerprint: row.try_get(0).map_err(doing())?, objects: row.try_get(1).map_err(doing())? }))
 }
 
-/// Creates the tables; finding that another run was quicker is as good.
+/// Creates the tables; if another run was faster, that is also a success.
 pub(crate) async fn create_tables(operator: &Operator) -> Result<()> {
     let doing = || while_doing("create the tables of the rehearsal");
     let sql = format!(
@@ -295,10 +295,10 @@ pub(crate) async fn create_tables(operator: &Operator) -> Result<()> {
     }
 }
 
-/// Records a rehearsal, in one transaction: its result, and what the schema held after those numbers of files. What is on
-/// record of other files, or was found in other circumstances, is deleted. `memory` is from before the rehearsal: what has
-/// changed since makes the next run rehearse again.
-/// Without a result the set was not rehearsed as a whole: what its beginning makes is added to the record.
+/// Records a rehearsal, in one transaction: its result, and the objects of the schema after these numbers of files. Records
+/// of other files or other conditions are deleted. `memory` was read before the rehearsal: changes since then make the next
+/// run rehearse again. Without a result, the set was not rehearsed as a whole: the objects of its first files are added to
+/// the record.
 pub(super) async fn write(
     operator: &Operator,
     migrations: &Migrations,
@@ -338,7 +338,7 @@ on conflict (isolation) do update set context = excluded.context, file_by_file =
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
 
-/// Records what a schema holds with a ledger of this digest. `isolation` is a literal.
+/// Records the objects of a schema whose ledger has this digest. `isolation` is a literal.
 pub(crate) fn write_sql(set: Set, isolation: &str, ledger: &str, files: usize, snapshot: &Snapshot) -> String {
     let objects: Vec<String> = snapshot.objects.iter().map(|text| literal(text)).collect();
     format!(

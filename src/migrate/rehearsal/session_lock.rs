@@ -1,4 +1,4 @@
-//! A lock that outlives a transaction: for work of several transactions, one run at a time in a database.
+//! A lock that lasts longer than a transaction: for work in several transactions, one run at a time in a database.
 
 use crate::{
     db::{
@@ -12,13 +12,13 @@ use crate::{
 };
 use std::time::Instant;
 
-/// Does something while the operator's session holds a lock, and gives it up. The lock ends with the session too: where the
-/// work is dropped, or the client is killed, it is held until the server has ended what was under way.
+/// Runs work while the operator's session holds a lock, and releases it. The lock also ends with the session: if the work is
+/// dropped, or the client is killed, it is held until the server has ended the running statement.
 ///
 /// # Errors
 ///
-/// [`MigrationError::Locked`] for `schema`: the lock was not free within `session.migration_wait`, or until the second stage of the
-/// interrupt; nothing was done.
+/// [`MigrationError::Locked`] for `schema`: the lock was not free within `session.migration_wait`, or until the second stage
+/// of the interrupt; nothing was done.
 pub(super) async fn hold<T>(
     operator: &Operator,
     interrupt: &Interrupt,
@@ -35,7 +35,7 @@ pub(super) async fn hold<T>(
     Ok(done)
 }
 
-/// Asks for the lock until it is free. A statement that waited for it in the server would have a snapshot, for which
+/// Requests the lock until it is free. A statement that waits for it in the server would have a snapshot, for which
 /// `create index concurrently` waits.
 async fn take(operator: &Operator, interrupt: &Interrupt, key: i64, schema: &SchemaName) -> Result<()> {
     let sql = format!("select pg_catalog.pg_try_advisory_lock({key});");

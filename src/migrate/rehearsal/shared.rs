@@ -1,16 +1,16 @@
-//! The record of the shared schema: what its migrations left.
+//! The record of the shared schema: the objects that its migrations created.
 //!
-//! Its files are never run to find that out. What it holds is looked at before a migration and after, and what changed is
-//! applied to the record: what was there by hand before stays out of it. The look before is kept until the record is
-//! written, so that a run that was killed in between is completed by the next. A database without a record, set up by an
-//! earlier version, gets it as it is found.
+//! The shared schema's files are never rehearsed. Its objects are read before and after a migration, and the differences are
+//! applied to the record, so objects that were created by hand are not recorded. The first snapshot is kept until the record
+//! is written, so that the next run completes the work of a killed one. A database of an earlier version has no record; its
+//! current objects become the record.
 //!
-//! A record that another version of cgk wrote is translated (`translate.rs`), so that an upgrade takes nothing that was made by
-//! hand into the new one. One of another major version of the server, of a restored dump or of a query that this version
-//! does not know stays as it is, and drift names whatever reads differently.
+//! A record of another version of cgk is translated (`translate.rs`), so that an upgrade adds no manual changes to it. A
+//! record of another major version of the server, of a restored dump, or of an unknown query stays unchanged, and drift
+//! reports every difference.
 //!
-//! From the look before to the record, one run at a time: a second one that looked while the first migrates would find its
-//! tables there, and take them to be made by hand.
+//! From the first snapshot to the record, only one run may work: a second run that reads the schema during the migration
+//! would treat its new tables as created by hand.
 
 use super::{
     carry::carried_over,
@@ -31,17 +31,17 @@ use crate::{
 use std::collections::BTreeMap;
 use tokio_postgres::types::Type;
 
-/// The record's isolation: the same under each, for no role counts as the tenant's.
+/// The record's isolation: the same for both, because no role stands for a tenant's.
 pub(crate) const ANY_ISOLATION: &str = "any";
-/// The record while a migration is under way: what was found before it, and what was on record.
+/// The record during a migration: the snapshot before it, and the previous record.
 const BEFORE: &str = "before";
 const GIVEN: &str = "given";
 
-/// Migrates the shared schema and records what that changed, however it ends.
+/// Migrates the shared schema and records the changes, whether it succeeds or not.
 ///
 /// # Errors
 ///
-/// Those of the work first. Kind `Locked`: another run migrates the shared schema.
+/// The errors of the work have precedence. Kind `Locked`: another run migrates the shared schema.
 pub(crate) async fn recorded<T>(
     operator: &Operator,
     interrupt: &Interrupt,
@@ -57,12 +57,13 @@ pub(crate) async fn recorded<T>(
     .await
 }
 
-/// Changes the ledger of the shared schema and not the schema: the record is found by the ledger, and follows it.
+/// Changes the ledger of the shared schema but not the schema: the record's key is the ledger's digest, so the record is
+/// moved.
 ///
 /// # Errors
 ///
-/// Those of the work. Kind `Locked`: another run migrates the shared schema. Without a record drift compares nothing and says
-/// so; a failure to write it is logged.
+/// The errors of the work. Kind `Locked`: another run migrates the shared schema. Without a record, drift compares nothing
+/// and reports that; a failure to write it is logged.
 pub(crate) async fn with_new_ledger<T>(operator: &Operator, work: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
     locked(operator, &Interrupt::default(), async || {
         let known = given(operator).await.unwrap_or_default();
@@ -81,14 +82,14 @@ async fn locked<T>(operator: &Operator, interrupt: &Interrupt, work: impl AsyncF
     session_lock::hold(operator, interrupt, lock::shared_record_key(), &SchemaName::public(), work).await
 }
 
-/// Begins a migration of the shared schema: looks at it, and keeps that.
+/// Starts a migration of the shared schema: takes a snapshot and stores it.
 async fn begin(operator: &Operator) -> Result<()> {
     let tables = read_rows(operator).await?;
     if tables.is_none() {
         record::create_tables(operator).await?;
     }
     let rows = tables.unwrap_or_default().rows;
-    // A run was cut short: what it looked at before still holds.
+    // A run was interrupted: its first snapshot is still valid.
     if rows.contains_key(BEFORE) && rows.contains_key(GIVEN) {
         return Ok(());
     }
@@ -103,7 +104,7 @@ async fn begin(operator: &Operator) -> Result<()> {
     write(operator, &[(BEFORE, &before), (GIVEN, &given)], "").await
 }
 
-/// Ends it, however it went: records what it changed.
+/// Ends it, whether it succeeded or not: records the changes.
 async fn end(operator: &Operator) -> Result<()> {
     let rows = read_rows(operator).await?.unwrap_or_default().rows;
     let (Some(before), Some(given)) = (rows.get(BEFORE), rows.get(GIVEN)) else { return Ok(()) };
@@ -115,14 +116,14 @@ async fn end(operator: &Operator) -> Result<()> {
         .await
 }
 
-/// Records the shared schema as it is, where there is no record of it in this state. A record of another version is written
-/// anew as it is translated.
+/// Records the current shared schema if there is no record for this state. A record of another version is translated and
+/// written again.
 pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
     if is_recorded(operator).await? {
         return Ok(());
     }
     locked(operator, &Interrupt::default(), async || {
-        // Another run may have recorded it meanwhile.
+        // Another run may have recorded it in the meantime.
         if is_recorded(operator).await? {
             return Ok(());
         }
@@ -137,21 +138,21 @@ pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
     .await
 }
 
-/// Whether there is a record of it that this version wrote, or nothing to record.
+/// Whether a record of this version exists, or there is nothing to record.
 async fn is_recorded(operator: &Operator) -> Result<bool> {
     let rows = read_rows(operator).await?;
     let (digest, is_new) = ledger_digest(operator).await?;
     Ok(is_new || rows.as_ref().is_some_and(|found| found.rows.contains_key(&digest) && !found.are_translated))
 }
 
-/// The objects on record for the shared schema as its ledger is now; `None` where there is no such record.
+/// The recorded objects of the shared schema for its current ledger; `None` if there is no such record.
 pub(crate) async fn given(operator: &Operator) -> Result<Option<Vec<String>>> {
     let Some(RecordedRows { mut rows, .. }) = read_rows(operator).await? else { return Ok(None) };
     let (digest, _) = ledger_digest(operator).await?;
     Ok(rows.remove(&digest))
 }
 
-/// Records objects for the shared schema as its ledger is now.
+/// Records objects of the shared schema for its current ledger.
 async fn keep(operator: &Operator, objects: Vec<String>) -> Result<()> {
     let (digest, _) = ledger_digest(operator).await?;
     let snapshot = Snapshot { fingerprint: String::new(), objects };
@@ -159,15 +160,15 @@ async fn keep(operator: &Operator, objects: Vec<String>) -> Result<()> {
         .await
 }
 
-/// The records by their ledger's digest.
+/// The records by the digest of their ledger.
 #[derive(Default)]
 struct RecordedRows {
     rows: BTreeMap<String, Vec<String>>,
-    /// Whether any of them was found in other circumstances than these.
+    /// Whether any of them was made under other conditions.
     are_translated: bool,
 }
 
-/// Reads the records as this version of cgk would have written them; `None` where there is no table of them.
+/// Reads the records as this version of cgk would have written them; `None` if their table does not exist.
 async fn read_rows(operator: &Operator) -> Result<Option<RecordedRows>> {
     let sql = format!(
         "select ledger, objects, context, context = {} from public.cgk_references where set_name = 'public' and isolation = $1",
@@ -194,7 +195,7 @@ async fn read_rows(operator: &Operator) -> Result<Option<RecordedRows>> {
     Ok(Some(read))
 }
 
-/// The digest of the ledger as it is, and whether there is none yet.
+/// The digest of the current ledger, and whether there is none yet.
 async fn ledger_digest(operator: &Operator) -> Result<(String, bool)> {
     let read = ledger::read(operator, &SchemaName::public()).await?;
     Ok((LedgerDigest::of(&read.rows).as_str().to_owned(), read.rows.is_empty()))

@@ -1,11 +1,11 @@
-//! The record of another version of cgk, as this one would have written it.
+//! Translates the record of another version of cgk to this version's format.
 //!
-//! Another version's query says other things of the same catalogue. Both are asked about the schema as it is now, and what
-//! differs between the two answers is carried over to the record, as what a migration changes is: what was made by hand is
-//! in both answers, and stays out of it.
+//! The query of another version describes the same catalogue differently. Both queries read the current schema, and the
+//! differences between the two results are applied to the record, like the changes of a migration. Objects that were created
+//! by hand are in both results, so they are not recorded.
 //!
-//! What only this version sees of an object, the record cannot know. It is taken as it is found, and logged, but for rights: a
-//! right that no version recorded is named by drift.
+//! The record contains no information about aspects that only this version reads. Their current value is used and logged,
+//! except for rights: drift reports a right that no version recorded.
 
 use super::{
     carry::{carried_over, keyed},
@@ -14,15 +14,14 @@ use super::{
 use crate::{catalogue::Query, db::Operator, error::Result};
 use std::collections::HashMap;
 
-/// What the queries of different versions say of the shared schema, each asked once.
+/// The results of the queries of different versions for the shared schema, each executed once.
 #[derive(Default)]
 pub(super) struct Looks {
     answers: HashMap<String, Vec<String>>,
 }
 
 impl Looks {
-    /// A record's objects in the words of this version's query. The record of a query that this version does not know is left
-    /// as it is. Reads only.
+    /// A record's objects in the format of this version's query. A record of an unknown query is not changed. Read-only.
     pub(super) async fn translated(
         &mut self,
         operator: &Operator,
@@ -61,7 +60,7 @@ impl Looks {
     }
 }
 
-/// The translated objects without rights that the record does not have, and what else is new of the objects on record.
+/// The translated objects without rights that are not in the record, and the other new aspects of the recorded objects.
 fn without_new_rights(record: &[String], translated: &[String]) -> (Vec<String>, Vec<String>) {
     let known = keyed(record);
     let (mut kept, mut taken) = (Vec::new(), Vec::new());

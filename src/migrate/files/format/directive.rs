@@ -1,21 +1,21 @@
-//! The directives of other tools: what one line of a file says to the tool that it was written for.
+//! The directives of other tools: the meaning of one line for the tool that it was written for.
 
-/// What a line of a file says to its tool.
+/// The meaning of a line for its tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Directive {
     Up(&'static str),
     Down(&'static str),
-    /// Behind it is the way back, and no line marks the way there.
+    /// The down section follows, and no line marks the up section.
     DownOnly(&'static str),
     NoTransaction,
-    /// Something that makes no difference here.
+    /// A directive without effect here.
     Nothing,
     Refused(&'static str, &'static str),
 }
 
 const UNKNOWN: &str = "cgk does not know what it is to do; take the line out, or write what it does as SQL";
 
-/// What a line says, if it is a comment from its first sign on.
+/// The meaning of a line if it is a comment from its first character on.
 pub(super) fn directive(line: &str) -> Option<Directive> {
     let line = line.trim();
     match line.strip_prefix("--!") {
@@ -40,7 +40,7 @@ fn of_play(words: &[String]) -> Option<Directive> {
     }
 }
 
-/// What the text of a comment says, with the dashes before it or without.
+/// The meaning of a comment's text, with or without the leading dashes.
 pub(super) fn said(text: &str) -> Option<Directive> {
     let all = words(text);
     if let Some(found) = of_play(&all) {
@@ -73,21 +73,21 @@ pub(super) fn said(text: &str) -> Option<Directive> {
 const CHANGESETS: &str =
     "each changeset is a migration of its own; write each into a file of its own, without directives";
 
-/// goose, and those that write as it does.
+/// goose, and tools with the same syntax.
 fn of_goose(head: &str, rest: &[&str]) -> Option<Directive> {
     let tool = match head {
         "+goose" => "goose",
         "+migrate" => "sql-migrate",
         "+micrate" => "micrate",
         "+up" | "+down" | "+begin" | "+end" => return Some(of_rockhopper(head, rest)),
-        // `-- +1 day` and `-- +-----+` are none.
+        // `-- +1 day` and `-- +-----+` are not directives.
         _ if head[1..].starts_with(|c: char| c.is_ascii_alphabetic()) => return Some(Directive::Refused("", UNKNOWN)),
         _ => return None,
     };
     Some(match rest {
         ["up"] | ["up", "notransaction"] => Directive::Up(tool),
         ["down"] | ["down", "notransaction"] => Directive::Down(tool),
-        // A statement ends where the server ends it.
+        // The server determines where a statement ends.
         ["statementbegin" | "statementend"] | ["envsub", "off"] => Directive::Nothing,
         ["no", "transaction"] => Directive::NoTransaction,
         ["envsub", ..] => Directive::Refused(tool, "cgk puts no variables of the environment into SQL"),
@@ -99,7 +99,7 @@ fn of_rockhopper(head: &str, rest: &[&str]) -> Directive {
     match (head, rest) {
         ("+up", []) => Directive::Up("rockhopper"),
         ("+down", []) => Directive::Down("rockhopper"),
-        // A statement ends where the server ends it.
+        // The server determines where a statement ends.
         ("+begin" | "+end", []) => Directive::Nothing,
         _ => Directive::Refused("rockhopper", UNKNOWN),
     }

@@ -1,13 +1,13 @@
-//! Comments that look like the heading of a rollback, of no tool that cgk knows: `-- Rollback script:`, `/* down */`,
-//! `-- To undo:`. A guess from words, and so an error that a comment of the file can accept.
+//! Finds comments that look like the heading of a rollback of an unknown tool: `-- Rollback script:`, `/* down */`,
+//! `-- To undo:`. This is a guess from words, so a comment of the file can accept the error.
 
 use super::Fault;
 use crate::sql::Statement;
 use std::ops::Range;
 
-/// The headings that have a statement behind them, with the number of that statement.
+/// The headings that are followed by a statement, with the number of that statement.
 ///
-/// A heading whose rollback stands in comments itself is none: behind it no statement of a rollback is run.
+/// If the rollback itself is commented out, the heading does not count: no rollback statement would run.
 pub(super) fn headings(text: &str, comments: &[Range<usize>], statements: &[Statement]) -> Vec<(usize, Fault)> {
     let is_inside = |at: usize| statements.iter().any(|statement| statement.range.contains(&at));
     let mut found = Vec::new();
@@ -31,7 +31,7 @@ pub(super) fn headings(text: &str, comments: &[Range<usize>], statements: &[Stat
     found
 }
 
-/// Whether the comments before a statement hold statements themselves, with an empty line before that statement.
+/// Whether the comments before a statement contain statements, with an empty line before that statement.
 fn is_written_out(text: &str, comments: &[Range<usize>], begins: usize) -> bool {
     let mut between = comments.iter().take_while(|comment| comment.end <= begins).peekable();
     let mut written = false;
@@ -46,7 +46,7 @@ fn is_written_out(text: &str, comments: &[Range<usize>], begins: usize) -> bool 
     false
 }
 
-/// Whether a line of a comment ends a statement that is left in the comment.
+/// Whether a line of a comment ends a statement inside the comment.
 fn ends_statement(line: &str) -> bool {
     const VERBS: &[&str] = &[
         "alter", "begin", "comment", "commit", "create", "delete", "drop", "grant", "insert", "revoke", "select",
@@ -58,7 +58,7 @@ fn ends_statement(line: &str) -> bool {
         && (words(text).iter().any(|word| is_verb(word)) || line.starts_with("--  ") || line.starts_with("  "))
 }
 
-/// A comment's text without what makes it one.
+/// A comment's text without the comment marks.
 pub(super) fn without_marks(comment: &str) -> &str {
     let text = comment.trim_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '/' | '*' | '#' | '='));
     text.trim()
@@ -69,7 +69,7 @@ fn words(text: &str) -> Vec<String> {
     words.map(str::to_lowercase).collect()
 }
 
-/// Words that stand before the name of a direction and make it no other.
+/// Words that may precede the name of a direction without changing its meaning.
 const LEADING: &[&str] = &[
     "a",
     "begin",
@@ -93,7 +93,7 @@ const LEADING: &[&str] = &[
     "to",
 ];
 
-/// What behind the name of a direction says that statements follow, whatever comes then.
+/// Words after the name of a direction that announce statements, whatever follows them.
 const STATEMENTS: &[&str] = &[
     "block",
     "commands",
@@ -112,7 +112,7 @@ const STATEMENTS: &[&str] = &[
     "steps",
 ];
 
-/// What behind the name of a direction does so where little else comes.
+/// Words after the name of a direction that announce statements if few words follow.
 const HERE: &[&str] = &[
     "above",
     "all",
@@ -165,7 +165,7 @@ fn ends_in_direction(words: &[String]) -> bool {
     words.last().is_some_and(|word| word != "down" && word != "downs" && direction(&[word.as_str()]).is_some())
 }
 
-/// How many words at the beginning name the direction back.
+/// How many words at the start name the down direction.
 fn direction(words: &[&str]) -> Option<usize> {
     match words {
         ["roll" | "rolling", "back", ..] | ["back", "out", ..] | ["tear", "down", ..] => Some(2),
