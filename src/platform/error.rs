@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use http::StatusCode;
+use std::time::SystemTime;
 
 /// The result of this module's functions.
 pub type Result<T, E = PlatformError> = std::result::Result<T, E>;
@@ -45,6 +46,28 @@ pub enum PlatformError {
     /// Others change the same thing again and again; the same call may succeed later.
     #[error("others are changing the same thing; try again")]
     Busy,
+    /// The organization has a subscription that has not ended.
+    #[error("the organization has a subscription")]
+    AlreadySubscribed,
+    /// The organization has had its trial.
+    #[error("the organization has had a trial")]
+    TrialUsed,
+    /// Less is left than was asked for.
+    #[error("the quota is exceeded: {left} left of {asked} asked for")]
+    QuotaExceeded {
+        /// How much is left.
+        left: u64,
+        /// How much was asked for.
+        asked: u64,
+        /// When more is granted by itself, if that is known.
+        resets_at: Option<SystemTime>,
+    },
+    /// The key of an operation that counts once was used before, for something else.
+    #[error("the idempotency key cannot be used: {why}")]
+    IdempotencyConflict {
+        /// Why.
+        why: &'static str,
+    },
     /// The shared tables are not the bundled ones, or not all of them: `cgk migrate` has not applied the newest files.
     #[error("this needs the bundled shared tables")]
     TablesMissing {
@@ -74,6 +97,8 @@ impl PlatformError {
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::AlreadyMember | Self::LastOwner | Self::Referenced { .. } => StatusCode::CONFLICT,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::AlreadySubscribed | Self::TrialUsed | Self::IdempotencyConflict { .. } => StatusCode::CONFLICT,
+            Self::QuotaExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::TablesMissing { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Database(error) => error.status_of_database(),
         }

@@ -9,17 +9,28 @@
 //! unless it says otherwise with `acting_as`.
 
 mod actor;
+mod allowance;
 mod duplicates;
 mod error;
 mod members;
 mod organization;
 mod page;
 mod permissions;
+mod plans;
+mod quota;
 mod record;
+mod subscriptions;
 
 pub use actor::Actor;
+pub use allowance::{Allowance, PlanKey, QuotaKind};
 pub use duplicates::{Duplicate, DuplicateUsers};
 pub use error::{PlatformError, Result};
 pub use members::{Member, Members, MembershipId, NewMember};
 pub use page::{Cursor, InvalidCursor, Page, PageRequest};
 pub use permissions::Permission;
+pub use plans::{Entitlement, Issuance, Plan, PlanDefinition, PlanId, Plans, UsageType};
+pub use quota::{Consumption, Grant, GrantId, GrantSource, NewGrant, Quota, QuotaBalance};
+pub use subscriptions::{
+    Cancellation, NewSubscription, RenewalPeriod, RenewalReport, Subscription, SubscriptionId, SubscriptionStatus,
+    Subscriptions,
+};

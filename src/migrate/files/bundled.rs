@@ -22,6 +22,9 @@ pub(in crate::migrate) const PUBLIC: &[(&str, &str)] = bundled!("public":
     "015_domain_events.sql"
     "016_memberships.sql"
     "017_invitations.sql"
+    "019_plans.sql"
+    "020_subscriptions.sql"
+    "021_grants.sql"
 );
 
 pub(in crate::migrate) const ACCEPTED: &str = include_str!("../../../migrations/accepted.txt");

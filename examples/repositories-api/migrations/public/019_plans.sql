@@ -1,0 +1,1 @@
+../../../../migrations/public/019_plans.sql

@@ -1,0 +1,1 @@
+../../../../migrations/public/020_subscriptions.sql

@@ -1,0 +1,1 @@
+../../../../migrations/public/021_grants.sql

@@ -1,0 +1,170 @@
+//! How much of something an organization may use, and the short names of plans and kinds of quota.
+
+use super::error::{PlatformError, Result};
+use std::{borrow::Cow, fmt};
+
+/// The most that one grant gives and one consumption takes, so that sums are far from the end of a `bigint`.
+pub(super) const AMOUNT_MAX: u64 = 1_000_000_000_000_000;
+
+/// How much may be used: a number, or without a limit. In JSON a number, or null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Allowance {
+    /// So much.
+    Limited(u64),
+    /// Without a limit.
+    Unlimited,
+}
+
+impl Allowance {
+    /// The number; `None` without a limit.
+    pub fn limit(self) -> Option<u64> {
+        match self {
+            Self::Limited(limit) => Some(limit),
+            Self::Unlimited => None,
+        }
+    }
+
+    pub(super) fn of_column(value: Option<i64>) -> Self {
+        value.map_or(Self::Unlimited, |limit| Self::Limited(unsigned(limit)))
+    }
+
+    pub(super) fn column(self) -> Result<Option<i64>> {
+        self.limit().map(amount_column).transpose()
+    }
+}
+
+impl From<u64> for Allowance {
+    fn from(limit: u64) -> Self {
+        Self::Limited(limit)
+    }
+}
+
+impl fmt::Display for Allowance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Limited(limit) => limit.fmt(f),
+            Self::Unlimited => f.pad("unlimited"),
+        }
+    }
+}
+
+impl serde::Serialize for Allowance {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.limit().serialize(serializer)
+    }
+}
+
+/// A number of the database's that a constraint keeps at zero or above.
+pub(super) fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or_default()
+}
+
+/// # Errors
+///
+/// `Invalid`: more than 10^15.
+pub(super) fn amount_column(amount: u64) -> Result<i64> {
+    match i64::try_from(amount) {
+        Ok(column) if amount <= AMOUNT_MAX => Ok(column),
+        _ => Err(PlatformError::Invalid { what: "the amount", why: "it is more than 10^15".into() }),
+    }
+}
+
+/// The one form of a short name, that of the tables' constraints.
+fn check(what: &'static str, text: &str) -> Result<()> {
+    let fits = text.len() <= 48
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if fits {
+        return Ok(());
+    }
+    let why = "it is 1 to 48 lower-case letters, digits and underscores, a letter first".into();
+    Err(PlatformError::Invalid { what, why })
+}
+
+macro_rules! short_name {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        ///
+        /// 1 to 48 lower-case letters, digits and underscores, a letter first.
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Cow<'static, str>);
+
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// Of a row whose constraint has checked it.
+            pub(super) fn of_row(text: &str) -> Self {
+                Self(text.to_owned().into())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = PlatformError;
+
+            fn from_str(text: &str) -> Result<Self> {
+                check($what, text).map(|()| Self(text.to_owned().into()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+    };
+}
+
+short_name! {
+    /// The key of a plan, by which code and the command line name it, such as `team`.
+    PlanKey, "the key of a plan"
+}
+
+short_name! {
+    /// A kind of quota, such as `seats`.
+    QuotaKind, "the kind of quota"
+}
+
+impl QuotaKind {
+    /// Members of an organization.
+    pub const SEATS: Self = Self(Cow::Borrowed("seats"));
+    /// Runs of whatever the product runs.
+    pub const RUNS: Self = Self(Cow::Borrowed("runs"));
+    /// Credits, as of a prepaid account.
+    pub const CREDITS: Self = Self(Cow::Borrowed("credits"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_names_are_those_of_the_tables() {
+        let longest = "a".repeat(48);
+        for text in ["a", "team", "team_2", longest.as_str()] {
+            assert_eq!(text.parse::<PlanKey>().unwrap().as_str(), text);
+        }
+        let longer = "a".repeat(49);
+        for text in ["", "2a", "_a", "Team", "te-am", "té", "a\n", longer.as_str()] {
+            assert!(matches!(text.parse::<QuotaKind>(), Err(PlatformError::Invalid { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn amounts_have_an_end() {
+        assert_eq!(amount_column(AMOUNT_MAX).unwrap(), 1_000_000_000_000_000);
+        for amount in [AMOUNT_MAX + 1, u64::MAX] {
+            assert!(matches!(amount_column(amount), Err(PlatformError::Invalid { .. })));
+        }
+        assert_eq!(serde_json::to_string(&[Allowance::Limited(3), Allowance::Unlimited]).unwrap(), "[3,null]");
+        assert_eq!(format!("{} {}", Allowance::Limited(3), Allowance::Unlimited), "3 unlimited");
+    }
+}

@@ -1,0 +1,146 @@
+//! What a plan is.
+
+use crate::platform::{
+    allowance::{Allowance, PlanKey, QuotaKind},
+    error::{PlatformError, Result},
+};
+use crate::row_id::row_id;
+use std::{collections::BTreeSet, time::SystemTime};
+
+row_id! {
+    /// The identity of a plan, a row of `public.plans`.
+    PlanId
+}
+
+/// What becomes of quota that is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UsageType {
+    /// It is gone until more is granted, as a call that was made.
+    Consumed,
+    /// It is in use until it is given back, as the seat of a member.
+    Allocated,
+}
+
+impl UsageType {
+    /// The value in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Consumed => "consumed",
+            Self::Allocated => "allocated",
+        }
+    }
+
+    pub(in crate::platform) fn of_row(text: &str) -> Self {
+        if text == "allocated" { Self::Allocated } else { Self::Consumed }
+    }
+}
+
+/// How often a plan grants what it includes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Issuance {
+    /// Anew in each period of the subscription.
+    EachPeriod,
+    /// Once to an organization, whatever plans it has later.
+    Once,
+}
+
+impl Issuance {
+    /// The value in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EachPeriod => "period",
+            Self::Once => "once",
+        }
+    }
+
+    pub(in crate::platform) fn of_row(text: &str) -> Self {
+        if text == "once" { Self::Once } else { Self::EachPeriod }
+    }
+}
+
+/// One thing that a plan includes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Entitlement {
+    /// Of which kind.
+    pub kind: QuotaKind,
+    /// How often.
+    pub issuance: Issuance,
+    /// How much.
+    pub amount: Allowance,
+}
+
+impl Entitlement {
+    /// So much in each period.
+    pub fn each_period(kind: QuotaKind, amount: impl Into<Allowance>) -> Self {
+        Self { kind, issuance: Issuance::EachPeriod, amount: amount.into() }
+    }
+
+    /// So much once.
+    pub fn once(kind: QuotaKind, amount: impl Into<Allowance>) -> Self {
+        Self { kind, issuance: Issuance::Once, amount: amount.into() }
+    }
+}
+
+/// A plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The plan.
+    pub id: PlanId,
+    /// What code and the command line say.
+    pub key: PlanKey,
+    /// What people read.
+    pub name: String,
+    /// What it includes, by kind.
+    pub entitlements: Vec<Entitlement>,
+    /// When it was withdrawn from sale.
+    pub archived_at: Option<SystemTime>,
+    /// When it was defined first.
+    pub created_at: SystemTime,
+}
+
+/// What a plan is to be.
+#[derive(Clone, Debug)]
+pub struct PlanDefinition {
+    pub(super) key: PlanKey,
+    pub(super) name: Option<String>,
+    pub(super) entitlements: Vec<Entitlement>,
+}
+
+impl PlanDefinition {
+    /// A plan that includes nothing yet. Its name is its key.
+    pub fn new(key: PlanKey) -> Self {
+        Self { key, name: None, entitlements: Vec::new() }
+    }
+
+    /// The name that people read.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// One thing more that it includes.
+    pub fn includes(mut self, entitlement: Entitlement) -> Self {
+        self.entitlements.push(entitlement);
+        self
+    }
+
+    /// # Errors
+    ///
+    /// `Invalid`: the name is empty or longer than 200 characters, or a kind is included twice in the same way.
+    pub(super) fn checked_name(&self) -> Result<&str> {
+        let name = self.name.as_deref().unwrap_or(self.key.as_str());
+        if name.trim().is_empty() || name.chars().count() > 200 {
+            let why = "it is empty or longer than 200 characters".into();
+            return Err(PlatformError::Invalid { what: "the name of the plan", why });
+        }
+        let mut included = BTreeSet::new();
+        for entitlement in &self.entitlements {
+            if !included.insert((&entitlement.kind, entitlement.issuance)) {
+                let why = format!("{} is included twice", entitlement.kind);
+                return Err(PlatformError::Invalid { what: "the plan", why });
+            }
+        }
+        Ok(name)
+    }
+}

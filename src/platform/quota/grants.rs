@@ -1,0 +1,194 @@
+//! Grants that do not come from a subscription, and the list of all.
+
+use super::{
+    Quota,
+    model::{Grant, GrantId, NewGrant, grant_columns},
+};
+use crate::{
+    platform::{
+        actor::Actor,
+        error::{PlatformError, Result},
+        record::Change,
+    },
+    tenancy::PlatformTx,
+    tenant::OrganizationId,
+};
+
+const LIST: &str = concat!(
+    "select ",
+    grant_columns!(),
+    " from public.grants g where g.organization_id = $1
+       and ($2 or g.revoked_at is null and coalesce(g.expires_at, 'infinity') > pg_catalog.now())
+     order by g.created_at desc, g.id limit 1000"
+);
+
+/// The row that is locked by whoever takes of the kind.
+const PREPARE: &str = "insert into public.quota_usage (organization_id, kind)
+    select o.id, k.name from public.organizations o cross join public.quota_kinds k where o.id = $1 and k.name = $2
+    on conflict (organization_id, kind) do nothing";
+const GRANT: &str = concat!(
+    "with g as (
+         insert into public.grants (organization_id, kind, source, amount, reference, expires_at)
+         select u.organization_id, u.kind, $3::pg_catalog.text::public.grant_source, $4, $5,
+                coalesce($6, pg_catalog.now() + pg_catalog.make_interval(secs => $7))
+           from public.quota_usage u where u.organization_id = $1 and u.kind = $2
+         on conflict (organization_id, source, reference, kind) do nothing
+         returning *
+     ) select ",
+    grant_columns!(),
+    " from g"
+);
+const GRANTED: &str = concat!(
+    "select ",
+    grant_columns!(),
+    " from public.grants g where g.organization_id = $1 and g.kind = $2
+       and g.source = $3::pg_catalog.text::public.grant_source and g.reference = $4"
+);
+const IS_KNOWN: &str = "select exists (select from public.organizations o where o.id = $1)";
+
+const LOCK: &str = concat!(
+    "select ",
+    grant_columns!(),
+    " from public.grants g where g.organization_id = $1 and g.id = $2 for no key update of g"
+);
+const REVOKE: &str = concat!(
+    "with g as (update public.grants g set revoked_at = pg_catalog.clock_timestamp() where g.id = $1 returning g.*) select ",
+    grant_columns!(),
+    " from g"
+);
+
+impl Quota {
+    /// The grants of an organization that count or will count, newest first; at most a thousand.
+    ///
+    /// # Errors
+    ///
+    /// `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn grants(&self, organization: OrganizationId) -> Result<Vec<Grant>> {
+        Ok(self.db.platform().query(LIST, &[&organization, &false]).await?.iter().map(Grant::read).collect())
+    }
+
+    /// As [`grants`](Self::grants), those included that are expired or revoked.
+    ///
+    /// # Errors
+    ///
+    /// `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn all_grants(&self, organization: OrganizationId) -> Result<Vec<Grant>> {
+        Ok(self.db.platform().query(LIST, &[&organization, &true]).await?.iter().map(Grant::read).collect())
+    }
+
+    /// Grants what was bought, or what a promocode gives. With a reference that was granted before, to the same amount: that grant is
+    /// returned as it is now, and nothing is granted again.
+    ///
+    /// # Locks
+    ///
+    /// The organization's row against its deletion, for the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: there is no such organization or kind. `IdempotencyConflict`: the reference was granted with another amount. `Invalid`:
+    /// the amount is more than 10^15, it expires before it counts, or the reference is empty or longer than 255 characters.
+    /// `TablesMissing`; `Database`. Nothing is committed then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before COMMIT is sent, nothing is committed. With a reference, the same call again grants once.
+    pub async fn grant(&self, organization: OrganizationId, new: &NewGrant) -> Result<Grant> {
+        self.db.platform().transaction(async |tx| self.grant_in(tx, organization, new).await).await
+    }
+
+    /// As [`grant`](Self::grant), in a transaction of the caller's.
+    ///
+    /// # Locks
+    ///
+    /// As [`grant`](Self::grant), to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// As [`grant`](Self::grant).
+    ///
+    /// # Cancel safety
+    ///
+    /// As any statement of the transaction.
+    pub async fn grant_in(&self, tx: &PlatformTx<'_>, organization: OrganizationId, new: &NewGrant) -> Result<Grant> {
+        let (kind, source, reference) = (new.kind.as_str(), new.source.as_str(), new.reference.as_deref());
+        let (amount, seconds) = (new.amount.column()?, new.expires_in.map(|after| after.as_secs_f64()));
+        tx.execute(PREPARE, &[&organization, &kind]).await?;
+        let row = tx
+            .query_opt(GRANT, &[&organization, &kind, &source, &amount, &reference, &new.expires_at, &seconds])
+            .await
+            .map_err(not_stored)?;
+        if let Some(row) = row {
+            let grant = Grant::read(&row);
+            self.record(tx, "cgk.quota.granted", &grant).await?;
+            return Ok(grant);
+        }
+        match tx.query_opt(GRANTED, &[&organization, &kind, &source, &reference]).await?.as_ref().map(Grant::read) {
+            Some(grant) if grant.amount == new.amount => Ok(grant),
+            Some(_) => Err(PlatformError::IdempotencyConflict { why: "the reference was granted with another amount" }),
+            None => match tx.query_one(IS_KNOWN, &[&organization]).await?.get(0) {
+                true => Err(PlatformError::NotFound { what: "kind of quota" }),
+                false => Err(PlatformError::NotFound { what: "organization" }),
+            },
+        }
+    }
+
+    /// Revokes a grant: it counts nothing from now on. What was spent of it stays spent.
+    ///
+    /// # Locks
+    ///
+    /// The grant's row, for the transaction: it waits for whoever spends of it.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the organization has no such grant. `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before COMMIT is sent, nothing is committed.
+    pub async fn revoke_grant(&self, organization: OrganizationId, grant: GrantId) -> Result<Grant> {
+        self.db
+            .platform()
+            .transaction(async |tx| {
+                let row = tx.query_opt(LOCK, &[&organization, &grant]).await?;
+                let before = row.as_ref().map(Grant::read).ok_or(PlatformError::NotFound { what: "grant" })?;
+                if before.revoked_at.is_some() {
+                    return Ok(before);
+                }
+                let after = Grant::read(&tx.query_one(REVOKE, &[&grant]).await?);
+                self.record(tx, "cgk.quota.grant_revoked", &after).await?;
+                Ok(after)
+            })
+            .await
+    }
+
+    async fn record(&self, tx: &PlatformTx<'_>, name: &'static str, grant: &Grant) -> Result<()> {
+        let actor = self.actor.clone().unwrap_or_else(Actor::current);
+        let change = Change {
+            actor: &actor,
+            organization: Some(grant.organization_id),
+            name,
+            resource: ("grant", grant.id.to_string()),
+            before: None,
+            after: Some(grant.facts()),
+        };
+        change.record(tx).await
+    }
+}
+
+/// What the table's constraints refuse.
+fn not_stored(error: crate::Error) -> PlatformError {
+    let (what, why) = match error.constraint() {
+        Some("grants_expires_at_check") => ("the expiry", "it is in the past"),
+        Some("grants_reference_check") => ("the reference", "it is empty or longer than 255 characters"),
+        _ => return error.into(),
+    };
+    PlatformError::Invalid { what, why: why.into() }
+}

@@ -1,0 +1,353 @@
+//! Subscriptions: which plan an organization has, for which period.
+
+mod model;
+mod renewal;
+mod sql;
+
+pub use model::{
+    Cancellation, NewSubscription, RenewalPeriod, RenewalReport, Subscription, SubscriptionId, SubscriptionStatus,
+};
+
+use super::{
+    actor::Actor,
+    allowance::PlanKey,
+    error::{PlatformError, Result},
+    record::Change,
+};
+use crate::{
+    tenancy::{Db, PlatformTx},
+    tenant::OrganizationId,
+};
+use serde_json::json;
+use std::time::Duration;
+
+/// The longest trial: ten years.
+const TRIAL_MAX: Duration = Duration::from_secs(3653 * 24 * 60 * 60);
+
+/// The operations on subscriptions. Cheap to clone.
+///
+/// An organization has one subscription that has not ended. What its plan includes is granted to it for each period
+/// ([`Quota`](super::Quota)). No payment is made here: a service calls these operations when its payment provider says so, and keeps the
+/// provider's ids in `billing`.
+///
+/// ```no_run
+/// use cgk::platform::{Cancellation, NewSubscription, PlatformError, RenewalPeriod, Subscriptions};
+/// use std::time::{Duration, SystemTime};
+///
+/// async fn a_year_of_acme(db: &cgk::Db, acme: cgk::OrganizationId) -> Result<(), PlatformError> {
+///     let subscriptions = Subscriptions::new(db);
+///     let trial = Duration::from_secs(14 * 24 * 60 * 60);
+///     subscriptions.subscribe(acme, &NewSubscription::to("team".parse()?).trial(trial)).await?;
+///     // The provider's webhook: an invoice is paid, for this period.
+///     # let (start, end) = (SystemTime::now(), SystemTime::now());
+///     subscriptions.renew(acme, RenewalPeriod::Exactly { start, end }).await?;
+///     subscriptions.change_plan(acme, &"scale".parse()?).await?;
+///     subscriptions.cancel(acme, Cancellation::AtPeriodEnd).await?;
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Subscriptions {
+    db: Db<PlatformError>,
+    actor: Option<Actor>,
+}
+
+impl Subscriptions {
+    /// The subscriptions of this database.
+    pub fn new<E>(db: &Db<E>) -> Self {
+        Self { db: db.errors(), actor: None }
+    }
+
+    /// The same operations, done by somebody else than [`Actor::current`].
+    pub fn acting_as(mut self, actor: Actor) -> Self {
+        self.actor = Some(actor);
+        self
+    }
+
+    /// Subscribes an organization to a plan, and grants what the plan includes.
+    ///
+    /// # Locks
+    ///
+    /// The organization's row against its deletion, and the organization's quota, for the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: there is no such organization, or no such plan on sale. `AlreadySubscribed`: it has a subscription;
+    /// [`change_plan`](Self::change_plan) changes it. `TrialUsed`: it has had a trial. `Invalid`: a trial of no length or over ten years,
+    /// together with the end of the period, a period of no months or over 120, or one that has ended. `TablesMissing`; `Database`.
+    /// Nothing is committed then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before COMMIT is sent, nothing is committed.
+    pub async fn subscribe(&self, organization: OrganizationId, new: &NewSubscription) -> Result<Subscription> {
+        self.db.platform().transaction(async |tx| self.subscribe_in(tx, organization, new).await).await
+    }
+
+    /// As [`subscribe`](Self::subscribe), in a transaction of the caller's, with whatever belongs to it.
+    ///
+    /// # Locks
+    ///
+    /// As [`subscribe`](Self::subscribe), to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe). After `NotFound`, `AlreadySubscribed`, `TrialUsed` and an `Invalid` length the transaction goes
+    /// on.
+    ///
+    /// # Cancel safety
+    ///
+    /// As any statement of the transaction.
+    pub async fn subscribe_in(
+        &self,
+        tx: &PlatformTx<'_>,
+        organization: OrganizationId,
+        new: &NewSubscription,
+    ) -> Result<Subscription> {
+        let (trial, months) = lengths(new)?;
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+            [&organization, &new.plan.as_str(), &trial, &months, &new.period_end];
+        let row = tx.query_opt(sql::SUBSCRIBE, &parameters).await.map_err(ended)?;
+        let Some(row) = row else {
+            let row = tx.query_one(sql::WHY_NOT, &[&organization, &new.plan.as_str()]).await?;
+            return Err(match (row.get(0), row.get(1), row.get(2)) {
+                (false, ..) => PlatformError::NotFound { what: "organization" },
+                (_, false, _) => PlatformError::NotFound { what: "plan" },
+                (_, _, true) => PlatformError::AlreadySubscribed,
+                _ => PlatformError::TrialUsed,
+            });
+        };
+        let subscription = Subscription::read(&row);
+        self.finish(tx, "cgk.subscription.started", None, &subscription, Some("replace")).await?;
+        Ok(subscription)
+    }
+
+    /// The subscription of an organization that has not ended.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn current(&self, organization: OrganizationId) -> Result<Subscription> {
+        let row = self.db.platform().query_opt(sql::CURRENT, &[&organization]).await?;
+        row.as_ref().map(Subscription::read).ok_or(MISSING)
+    }
+
+    /// The subscriptions of an organization, those included that have ended, newest first; at most a thousand.
+    ///
+    /// # Errors
+    ///
+    /// `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn history(&self, organization: OrganizationId) -> Result<Vec<Subscription>> {
+        Ok(self.db.platform().query(sql::HISTORY, &[&organization]).await?.iter().map(Subscription::read).collect())
+    }
+
+    /// Changes the plan, at once: in one transaction what the old plan granted is revoked and what the new one includes is granted, to
+    /// the end of the period. What was used in the period counts under the new plan. What was bought, or came by a promocode, stays. To
+    /// the plan that it has: nothing is changed.
+    ///
+    /// # Locks
+    ///
+    /// The subscription's row, then the organization's quota, for the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: there is no subscription, or no such plan on sale. `TablesMissing`; `Database`. Nothing is committed then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before COMMIT is sent, nothing is committed.
+    pub async fn change_plan(&self, organization: OrganizationId, plan: &PlanKey) -> Result<Subscription> {
+        self.db
+            .platform()
+            .transaction(async |tx| {
+                let (before, _) = lock(tx, organization).await?.ok_or(MISSING)?;
+                if before.plan == *plan {
+                    return Ok(before);
+                }
+                let row = tx.query_opt(sql::CHANGE_PLAN, &[&before.id, &plan.as_str()]).await?;
+                let after = row.as_ref().map(Subscription::read).ok_or(PlatformError::NotFound { what: "plan" })?;
+                self.finish(tx, "cgk.subscription.plan_changed", Some(&before), &after, Some("replace")).await?;
+                Ok(after)
+            })
+            .await
+    }
+
+    /// Cancels a subscription, at once or at the end of its period.
+    ///
+    /// # Locks
+    ///
+    /// The subscription's row, and at once also the organization's quota, for the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: there is no subscription that has not ended. `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before COMMIT is sent, nothing is committed.
+    pub async fn cancel(&self, organization: OrganizationId, when: Cancellation) -> Result<Subscription> {
+        self.db
+            .platform()
+            .transaction(async |tx| {
+                let (before, _) = lock(tx, organization).await?.ok_or(MISSING)?;
+                match when {
+                    Cancellation::Now => self.end(tx, &before).await,
+                    Cancellation::AtPeriodEnd => self.set_cancel_at_period_end(tx, before, true).await,
+                }
+            })
+            .await
+    }
+
+    /// Takes a cancellation at the end of the period back.
+    ///
+    /// # Locks
+    ///
+    /// The subscription's row, for the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: there is no subscription that has not ended. `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before COMMIT is sent, nothing is committed.
+    pub async fn resume(&self, organization: OrganizationId) -> Result<Subscription> {
+        self.db
+            .platform()
+            .transaction(async |tx| {
+                let (before, _) = lock(tx, organization).await?.ok_or(MISSING)?;
+                self.set_cancel_at_period_end(tx, before, false).await
+            })
+            .await
+    }
+
+    /// Notes that a payment has not come. What was granted stays until the end of the period; [`renew`](Self::renew) makes the
+    /// subscription active again.
+    ///
+    /// # Locks
+    ///
+    /// The subscription's row, for the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: there is no subscription that has not ended. `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before COMMIT is sent, nothing is committed.
+    pub async fn mark_past_due(&self, organization: OrganizationId) -> Result<Subscription> {
+        self.db
+            .platform()
+            .transaction(async |tx| {
+                let (before, _) = lock(tx, organization).await?.ok_or(MISSING)?;
+                self.set_status(tx, before, &SubscriptionStatus::PastDue, "cgk.subscription.past_due").await
+            })
+            .await
+    }
+
+    async fn end(&self, tx: &PlatformTx<'_>, before: &Subscription) -> Result<Subscription> {
+        let after = Subscription::read(&tx.query_one(sql::END, &[&before.id]).await?);
+        self.finish(tx, "cgk.subscription.canceled", Some(before), &after, Some("end")).await?;
+        Ok(after)
+    }
+
+    async fn set_cancel_at_period_end(
+        &self,
+        tx: &PlatformTx<'_>,
+        before: Subscription,
+        cancel: bool,
+    ) -> Result<Subscription> {
+        if before.cancel_at_period_end == cancel {
+            return Ok(before);
+        }
+        let after = Subscription::read(&tx.query_one(sql::SET_CANCEL_AT_PERIOD_END, &[&before.id, &cancel]).await?);
+        let name = match cancel {
+            true => "cgk.subscription.cancellation_scheduled",
+            false => "cgk.subscription.cancellation_withdrawn",
+        };
+        self.finish(tx, name, Some(&before), &after, None).await?;
+        Ok(after)
+    }
+
+    async fn set_status(
+        &self,
+        tx: &PlatformTx<'_>,
+        before: Subscription,
+        status: &SubscriptionStatus,
+        name: &'static str,
+    ) -> Result<Subscription> {
+        if before.status == *status {
+            return Ok(before);
+        }
+        let after = Subscription::read(&tx.query_one(sql::SET_STATUS, &[&before.id, &status.as_str()]).await?);
+        self.finish(tx, name, Some(&before), &after, None).await?;
+        Ok(after)
+    }
+
+    /// What every change ends with: the grants that follow from it, and the record of it.
+    async fn finish(
+        &self,
+        tx: &PlatformTx<'_>,
+        name: &'static str,
+        before: Option<&Subscription>,
+        after: &Subscription,
+        grants: Option<&str>,
+    ) -> Result<()> {
+        let mut facts = after.facts();
+        if let Some(change) = grants {
+            let row = tx.query_one(sql::CHANGE_GRANTS, &[&after.id, &change]).await?;
+            facts["grants"] = json!({ "revoked": row.get::<_, i32>(0), "issued": row.get::<_, serde_json::Value>(1) });
+        }
+        let actor = self.actor.clone().unwrap_or_else(Actor::current);
+        let change = Change {
+            actor: &actor,
+            organization: Some(after.organization_id),
+            name,
+            resource: ("subscription", after.id.to_string()),
+            before: before.map(Subscription::facts),
+            after: Some(facts),
+        };
+        change.record(tx).await
+    }
+}
+
+const MISSING: PlatformError = PlatformError::NotFound { what: "subscription" };
+
+/// The subscription that has not ended, locked, and whether its period has ended.
+async fn lock(tx: &PlatformTx<'_>, organization: OrganizationId) -> Result<Option<(Subscription, bool)>> {
+    let row = tx.query_opt(sql::LOCK, &[&organization]).await?;
+    Ok(row.map(|row| (Subscription::read(&row), row.get(12))))
+}
+
+/// The trial in seconds and the months of a period, checked.
+fn lengths(new: &NewSubscription) -> Result<(Option<f64>, i32)> {
+    let invalid = |what, why: &str| PlatformError::Invalid { what, why: why.into() };
+    if new.trial.is_some_and(|trial| trial.is_zero() || trial > TRIAL_MAX) {
+        return Err(invalid("the trial", "it has no length, or over ten years"));
+    }
+    if new.trial.is_some() && new.period_end.is_some() {
+        return Err(invalid("the end of the period", "the trial is the first period"));
+    }
+    match i32::try_from(new.period_months) {
+        Ok(months @ 1..=120) => Ok((new.trial.map(|trial| trial.as_secs_f64()), months)),
+        _ => Err(invalid("the length of the period", "it is 1 to 120 months")),
+    }
+}
+
+/// A period that ends before it starts, by the table's constraint.
+fn ended(error: crate::Error) -> PlatformError {
+    match error.constraint() {
+        Some("subscriptions_period_check") => {
+            PlatformError::Invalid { what: "the period", why: "it ends before it starts".into() }
+        }
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,502 @@
+//! Quota against a model: random operations of eight tasks, each on an organization of its own with a model that says what must come
+//! of each, and all together on one organization, whose states must form one line.
+//!
+//! `CGK_QUOTA_OPERATIONS` says how many operations in all, and `CGK_QUOTA_SEED` with which seed.
+
+use crate::stage::{Stage, must_end};
+use cgk::{
+    OrganizationId,
+    platform::{
+        Allowance, Cancellation, Grant, GrantId, NewGrant, NewSubscription, PlatformError, Quota, QuotaKind,
+        RenewalPeriod, Subscriptions,
+    },
+};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio_postgres::Client;
+
+const TASKS: u64 = 8;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const PERIOD_DAYS: i64 = 30;
+const KINDS: [&str; 3] = ["credits", "runs", "seats"];
+
+/// Numbers from a seed, the same on every machine (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn of<T: Copy>(&mut self, items: &[T]) -> T {
+        items[usize::try_from(self.below(items.len() as u64)).unwrap()]
+    }
+}
+
+/// What the bundled plans include: kind, each period or once, amount.
+fn plan(key: &str) -> Vec<(&'static str, bool, Option<u64>)> {
+    match key {
+        "hobby" => vec![("credits", true, Some(100)), ("runs", false, Some(1000)), ("seats", false, Some(3))],
+        "team" => vec![("credits", false, Some(1000)), ("runs", false, Some(10_000)), ("seats", false, Some(10))],
+        _ => vec![("credits", false, None), ("runs", false, None), ("seats", false, None)],
+    }
+}
+
+#[derive(Clone, Debug)]
+struct ModelGrant {
+    id: Option<GrantId>,
+    kind: &'static str,
+    subscription: bool,
+    once: bool,
+    amount: Option<u64>,
+    carried: u64,
+    spent: u64,
+    /// In days of the model.
+    expires: Option<i64>,
+    /// In which period it was granted.
+    period: u64,
+    rank: u8,
+    revoked: bool,
+}
+
+impl ModelGrant {
+    fn balance(&self) -> Option<u64> {
+        self.amount.map(|amount| amount.saturating_sub(self.carried) - self.spent)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct ModelKey {
+    kind: &'static str,
+    amount: u64,
+    parts: Vec<(usize, u64)>,
+    released: bool,
+}
+
+#[derive(Default)]
+struct Model {
+    today: i64,
+    period: u64,
+    plan: Option<&'static str>,
+    period_ends: i64,
+    grants: Vec<ModelGrant>,
+    keys: BTreeMap<String, ModelKey>,
+    allocated: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Taken(Option<u64>),
+    Repeated(Option<u64>),
+    Exceeded(u64),
+    Conflict,
+}
+
+impl Model {
+    fn live(&self, kind: &str) -> Vec<usize> {
+        let live = |grant: &ModelGrant| {
+            grant.kind == kind && !grant.revoked && grant.expires.is_none_or(|expires| expires > self.today)
+        };
+        let mut found: Vec<usize> = (0..self.grants.len()).filter(|at| live(&self.grants[*at])).collect();
+        found.sort_by_key(|at| {
+            let grant = &self.grants[*at];
+            (grant.amount.is_some(), grant.expires.unwrap_or(i64::MAX), grant.rank, *at)
+        });
+        found
+    }
+
+    fn left(&self, kind: &str) -> Option<u64> {
+        let mut sum = 0;
+        for at in self.live(kind) {
+            sum += self.grants[at].balance()?;
+        }
+        Some(if kind == "seats" { sum.saturating_sub(self.allocated) } else { sum })
+    }
+
+    fn consume(&mut self, kind: &'static str, amount: u64, key: &str) -> Outcome {
+        let left = self.left(kind);
+        if let Some(earlier) = self.keys.get(key) {
+            return match earlier {
+                earlier if earlier.kind != kind || earlier.amount != amount || earlier.released => Outcome::Conflict,
+                _ => Outcome::Repeated(left),
+            };
+        }
+        if left.is_some_and(|left| left < amount) {
+            return Outcome::Exceeded(left.unwrap());
+        }
+        let mut parts = Vec::new();
+        if kind == "seats" {
+            self.allocated += amount;
+        } else {
+            let mut missing = amount;
+            for at in self.live(kind) {
+                let part = self.grants[at].balance().map_or(missing, |balance| balance.min(missing));
+                if part > 0 {
+                    self.grants[at].spent += part;
+                    parts.push((at, part));
+                    missing -= part;
+                }
+            }
+            assert_eq!(missing, 0);
+        }
+        self.keys.insert(key.to_owned(), ModelKey { kind, amount, parts, released: false });
+        Outcome::Taken(self.left(kind))
+    }
+
+    fn release(&mut self, key: &str) -> bool {
+        let Some(taken) = self.keys.get_mut(key).filter(|taken| !taken.released) else { return false };
+        taken.released = true;
+        let taken = taken.clone();
+        if taken.kind == "seats" {
+            self.allocated -= taken.amount;
+        }
+        for (at, part) in taken.parts {
+            self.grants[at].spent -= part;
+            let from = self.grants[at].clone();
+            for (other, grant) in self.grants.iter_mut().enumerate() {
+                let follows = other > at && from.subscription && grant.subscription && !grant.revoked;
+                if follows
+                    && grant.kind == from.kind
+                    && grant.once == from.once
+                    && (from.once || grant.period == from.period)
+                {
+                    grant.carried -= part;
+                }
+            }
+        }
+        true
+    }
+
+    /// What a change of the subscription does to its grants.
+    fn issue(&mut self, renewal: bool) {
+        for grant in self.grants.iter_mut().filter(|grant| grant.subscription && !(renewal && grant.once)) {
+            grant.revoked = true;
+        }
+        for (kind, once, amount) in self.plan.map(plan).unwrap_or_default() {
+            if renewal && once {
+                continue;
+            }
+            let family = |grant: &&ModelGrant| {
+                grant.subscription && grant.kind == kind && grant.once == once && (once || grant.period == self.period)
+            };
+            let carried = self.grants.iter().filter(family).map(|grant| grant.spent).sum();
+            self.grants.push(ModelGrant {
+                id: None,
+                kind,
+                subscription: true,
+                once,
+                amount,
+                carried,
+                spent: 0,
+                expires: (!once).then_some(self.period_ends),
+                period: self.period,
+                rank: 0,
+                revoked: false,
+            });
+        }
+    }
+}
+
+/// One task's own organization, as it is and as the model says.
+struct Own {
+    organization: OrganizationId,
+    model: Model,
+    quota: Quota,
+    subscriptions: Subscriptions,
+    watch: Client,
+    random: Random,
+    number: u64,
+}
+
+impl Own {
+    async fn step(&mut self) {
+        let kind = self.random.of(&KINDS);
+        match self.random.below(100) {
+            0..60 => self.consume(kind).await,
+            60..75 => self.release().await,
+            75..81 => self.grant(kind).await,
+            81..88 => self.change_plan().await,
+            88..92 => self.renew().await,
+            92..95 => self.days_pass().await,
+            95..98 => self.revoke().await,
+            _ => self.end_or_start().await,
+        }
+    }
+
+    fn key(&mut self) -> String {
+        // Few of them, so that they meet.
+        format!("key:{}", self.random.below(20 + self.number / 2))
+    }
+
+    async fn consume(&mut self, kind: &'static str) {
+        let key = self.key();
+        let amount = match kind {
+            "seats" => 1 + self.random.below(2),
+            _ => 1 + self.random.below(4) * self.random.below(100),
+        };
+        let wanted = self.model.consume(kind, amount, &key);
+        let found = match self.quota.consume(self.organization, &kind.parse().unwrap(), amount, &key).await {
+            Ok(done) if done.repeated => Outcome::Repeated(done.left.limit()),
+            Ok(done) => Outcome::Taken(done.left.limit()),
+            Err(PlatformError::QuotaExceeded { left, asked, .. }) if asked == amount => Outcome::Exceeded(left),
+            Err(PlatformError::IdempotencyConflict { .. }) => Outcome::Conflict,
+            Err(error) => panic!("{error:?}"),
+        };
+        assert_eq!(found, wanted, "consume {amount} {kind} by {key}");
+    }
+
+    async fn release(&mut self) {
+        let key = self.key();
+        let wanted = self.model.release(&key);
+        assert_eq!(self.quota.release(self.organization, &key).await.unwrap(), wanted, "release {key}");
+    }
+
+    async fn grant(&mut self, kind: &'static str) {
+        let amount = if self.random.below(20) == 0 { Allowance::Unlimited } else { (self.random.below(200)).into() };
+        let promocode = self.random.below(2) == 0;
+        let name: QuotaKind = kind.parse().unwrap();
+        let mut new = if promocode { NewGrant::promocode(name, amount) } else { NewGrant::purchase(name, amount) };
+        // Days are odd here and even where time passes: nothing expires at the moment of a call.
+        let days = (self.random.below(2) == 0).then(|| self.random.below(30) * 2 + 1);
+        if let Some(days) = days {
+            new = new.expires_in(DAY * u32::try_from(days).unwrap());
+        }
+        let made = self.quota.grant(self.organization, &new).await.unwrap();
+        self.model.grants.push(ModelGrant {
+            id: Some(made.id),
+            kind,
+            subscription: false,
+            once: true,
+            amount: amount.limit(),
+            carried: 0,
+            spent: 0,
+            expires: days.map(|days| self.model.today + i64::try_from(days).unwrap()),
+            period: self.model.period,
+            rank: if promocode { 1 } else { 2 },
+            revoked: false,
+        });
+    }
+
+    async fn revoke(&mut self) {
+        let chosen = self.model.grants.iter().position(|grant| grant.id.is_some() && !grant.revoked);
+        let Some(at) = chosen else { return };
+        self.quota.revoke_grant(self.organization, self.model.grants[at].id.unwrap()).await.unwrap();
+        self.model.grants[at].revoked = true;
+    }
+
+    async fn change_plan(&mut self) {
+        let to = self.random.of(&["hobby", "team", "hobby", "team", "enterprise"]);
+        let outcome = self.subscriptions.change_plan(self.organization, &to.parse().unwrap()).await;
+        match self.model.plan {
+            None => assert!(matches!(outcome, Err(PlatformError::NotFound { .. })), "{outcome:?}"),
+            Some(plan) => {
+                assert_eq!(outcome.unwrap().plan.as_str(), to);
+                if plan != to {
+                    self.model.plan = Some(to);
+                    self.model.issue(false);
+                }
+            }
+        }
+    }
+
+    async fn renew(&mut self) {
+        let start = SystemTime::now();
+        let end = start + DAY * u32::try_from(PERIOD_DAYS).unwrap();
+        let outcome = self.subscriptions.renew(self.organization, RenewalPeriod::Exactly { start, end }).await;
+        if self.model.plan.is_none() {
+            assert!(matches!(outcome, Err(PlatformError::NotFound { .. })), "{outcome:?}");
+            return;
+        }
+        // The database counts microseconds.
+        assert!(outcome.unwrap().period_end > end - Duration::from_millis(1));
+        self.model.period += 1;
+        self.model.period_ends = self.model.today + PERIOD_DAYS;
+        self.model.issue(true);
+    }
+
+    async fn end_or_start(&mut self) {
+        if self.model.plan.take().is_some() {
+            self.subscriptions.cancel(self.organization, Cancellation::Now).await.unwrap();
+            for grant in self.model.grants.iter_mut().filter(|grant| grant.subscription) {
+                grant.revoked = true;
+            }
+        } else {
+            self.start().await;
+        }
+    }
+
+    async fn start(&mut self) {
+        let plan = self.random.of(&["hobby", "team"]);
+        let end = SystemTime::now() + DAY * u32::try_from(PERIOD_DAYS).unwrap();
+        let new = NewSubscription::to(plan.parse().unwrap()).period_end(end);
+        self.subscriptions.subscribe(self.organization, &new).await.unwrap();
+        // A period that was paid before and still runs is the same one for what was used.
+        if self.model.period_ends <= self.model.today {
+            self.model.period += 1;
+        }
+        self.model.plan = Some(plan);
+        self.model.period_ends = self.model.today + PERIOD_DAYS;
+        self.model.issue(false);
+    }
+
+    async fn days_pass(&mut self) {
+        let days = i64::try_from(self.random.below(12)).unwrap() * 2;
+        self.model.today += days;
+        for sql in [
+            "update subscriptions set period_anchor = period_anchor - make_interval(days => $2), period_start = period_start - make_interval(days => $2),
+                    period_end = period_end - make_interval(days => $2) where organization_id = $1",
+            "update grants set starts_at = starts_at - make_interval(days => $2), expires_at = expires_at - make_interval(days => $2)
+              where organization_id = $1",
+        ] {
+            self.watch.execute(sql, &[&self.organization, &i32::try_from(days).unwrap()]).await.unwrap();
+        }
+    }
+
+    /// Everything that the database says, against everything that the model says.
+    async fn compare(&self) {
+        let balances = self.quota.left(self.organization).await.unwrap();
+        for kind in KINDS {
+            let found =
+                balances.iter().find(|balance| balance.kind.as_str() == kind).map(|balance| balance.left.limit());
+            assert_eq!(found.unwrap_or(Some(0)), self.model.left(kind), "left of {kind}");
+        }
+        let mut found: Vec<_> = self.quota.grants(self.organization).await.unwrap().iter().map(shown).collect();
+        let mut wanted = Vec::new();
+        for at in KINDS.into_iter().flat_map(|kind| self.model.live(kind)) {
+            let grant = &self.model.grants[at];
+            wanted.push((grant.kind.to_owned(), grant.amount, grant.balance(), grant.rank));
+        }
+        found.sort();
+        wanted.sort();
+        assert_eq!(found, wanted);
+    }
+}
+
+fn shown(grant: &Grant) -> (String, Option<u64>, Option<u64>, u8) {
+    let rank = match grant.source.as_str() {
+        "subscription" => 0,
+        "promocode" => 1,
+        _ => 2,
+    };
+    (grant.kind.to_string(), grant.amount.limit(), grant.balance.limit(), rank)
+}
+
+/// What one task has seen of the organization that all share: what was left after it took so much.
+#[derive(Default)]
+struct Seen {
+    taken: Vec<(u64, u64)>,
+    exceeded: Vec<(u64, u64)>,
+    keys: Vec<u64>,
+}
+
+impl Seen {
+    /// The amount of a key is always the same; a key is used by several tasks.
+    async fn step(&mut self, quota: &Quota, shared: OrganizationId, random: &mut Random, keys: u64) {
+        let key = random.below(keys);
+        let amount = 1 + key % 7;
+        match quota.consume(shared, &QuotaKind::RUNS, amount, &format!("shared:{key}")).await {
+            Ok(done) if done.repeated => {}
+            Ok(done) => {
+                self.taken.push((done.left.limit().unwrap(), amount));
+                self.keys.push(key);
+            }
+            Err(PlatformError::QuotaExceeded { left, asked, .. }) => self.exceeded.push((left, asked)),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+/// How many keys there are for the organization that all share. They ask for 4 on average.
+fn shared_keys(steps: u64) -> u64 {
+    40 + steps / 2
+}
+
+async fn task(stage: Arc<Stage>, own: OrganizationId, shared: OrganizationId, seed: u64, steps: u64) -> Seen {
+    let mut own = Own {
+        organization: own,
+        model: Model::default(),
+        quota: Quota::new(&stage.db),
+        subscriptions: Subscriptions::new(&stage.db),
+        watch: crate::stage::connect(&stage.database).await,
+        random: Random(seed),
+        number: 0,
+    };
+    own.start().await;
+    let mut seen = Seen::default();
+    let keys = shared_keys(steps);
+    for number in 0..steps {
+        own.number = number;
+        if own.random.below(4) == 0 {
+            seen.step(&own.quota, shared, &mut own.random, keys).await;
+        } else {
+            own.step().await;
+        }
+        if number % 10 == 9 {
+            own.compare().await;
+        }
+    }
+    own.compare().await;
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_operations_are_those_of_the_model() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let operations = number("CGK_QUOTA_OPERATIONS").unwrap_or(4000);
+    let seed = number("CGK_QUOTA_SEED").unwrap_or_else(rand::random);
+    eprintln!("CGK_QUOTA_OPERATIONS={operations} CGK_QUOTA_SEED={seed}");
+    let stage = Arc::new(Stage::set_with_pool(8).await);
+    // Organizations without a schema do here.
+    let sql =
+        "insert into organizations (slug, name, status) select 'task_' || n, 'x', 'active' from generate_series(1, 8) n
+               returning id";
+    let own: Vec<OrganizationId> = stage.rows(sql, &[]).await.iter().map(|row| row.get(0)).collect();
+    let shared = stage.globex;
+    // Half of what all keys together ask for.
+    let bought = 2 * shared_keys(operations / TASKS);
+    Quota::new(&stage.db).grant(shared, &NewGrant::purchase(QuotaKind::RUNS, bought)).await.unwrap();
+    let mut tasks = Vec::new();
+    for (at, own) in (0..TASKS).zip(own) {
+        let seed = seed.wrapping_add(at.wrapping_mul(0x1234_5678_9ABC_DEF1));
+        tasks.push(tokio::spawn(task(Arc::clone(&stage), own, shared, seed, operations / TASKS)));
+    }
+    let (mut taken, mut exceeded, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+    for task in tasks {
+        let seen = task.await.unwrap();
+        taken.extend(seen.taken);
+        exceeded.extend(seen.exceeded);
+        keys.extend(seen.keys);
+    }
+    // All that was taken, in the one order that what was left gives: each began where another one ended.
+    taken.sort_unstable_by(|a, b| b.cmp(a));
+    let mut left = bought;
+    let mut states = vec![left];
+    for (after, amount) in &taken {
+        left -= amount;
+        assert_eq!(*after, left);
+        states.push(left);
+    }
+    for (left, asked) in &exceeded {
+        assert!(left < asked && states.contains(left), "{left} of {asked}");
+    }
+    let times = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), times, "a key counted twice");
+    let quota = Quota::new(&stage.db);
+    assert_eq!(must_end(quota.left(shared)).await.unwrap()[0].left, Allowance::Limited(left));
+    let beyond = quota.consume(shared, &QuotaKind::RUNS, left + 1, "beyond").await;
+    assert!(matches!(beyond, Err(PlatformError::QuotaExceeded { left: found, .. }) if found == left), "{beyond:?}");
+    eprintln!("{} taken of {bought} at the shared organization, {} times exceeded", taken.len(), exceeded.len());
+}
