@@ -28,7 +28,8 @@ create table domain_events (
     error           text,
     finished_at     timestamptz,
 
-    constraint domain_events_pkey primary key (id),
+    constraint domain_events_pkey         primary key (id),
+    constraint domain_events_position_key unique (position),
 
     constraint domain_events_type_check     check (char_length(type) <= 200 and type ~ '^[A-Za-z0-9]+([._-][A-Za-z0-9]+)*$'),
     constraint domain_events_subject_check  check (char_length(subject) between 1 and 500),

@@ -12,6 +12,7 @@ mod actor;
 mod allowance;
 mod duplicates;
 mod error;
+mod events;
 mod members;
 mod organization;
 mod page;
@@ -25,6 +26,12 @@ pub use actor::Actor;
 pub use allowance::{Allowance, PlanKey, QuotaKind};
 pub use duplicates::{Duplicate, DuplicateUsers};
 pub use error::{PlatformError, Result};
+#[cfg(feature = "redis")]
+pub use events::RedisStream;
+pub use events::{
+    Callback, CloudEvent, Event, EventFilter, EventId, EventRecord, EventSink, EventStatus, EventType,
+    InvalidEventType, Outbox, Relay, RelayOptions, RelayReport, SinkError, callback,
+};
 pub use members::{Member, Members, MembershipId, NewMember};
 pub use page::{Cursor, InvalidCursor, Page, PageRequest};
 pub use permissions::Permission;

@@ -1,12 +1,15 @@
 //! `cgk::platform`: what a product builds around its tenants, on a real database.
 
+mod audit;
 mod duplicates;
+mod events;
 mod members;
 mod members_attacks;
 mod memberships_carried_over;
 mod plans;
 mod quota;
 mod quota_model;
+mod relay_load;
 mod shared_tables;
 mod stage;
 mod subscriptions;

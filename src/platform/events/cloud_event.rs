@@ -1,0 +1,89 @@
+//! An event as it is delivered.
+
+use super::EventId;
+use crate::tenant::OrganizationId;
+use serde::Serialize;
+use serde_json::Value;
+use std::fmt;
+use tokio_postgres::Row;
+
+/// An event as it is delivered: CloudEvents 1.0. Serialized, it is the JSON of that specification.
+///
+/// Beside the attributes of the specification it has `organizationid`, `sequence`, `actorkind`, `actorid` and `requestid`.
+#[derive(Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CloudEvent {
+    specversion: &'static str,
+    /// The id. An event that comes twice has the same.
+    pub id: EventId,
+    /// Who says it: [`RelayOptions::source`](super::RelayOptions::source).
+    pub source: String,
+    /// Its type, such as `order.shipped`.
+    pub r#type: String,
+    /// What it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// When it was written, by RFC 3339.
+    pub time: String,
+    datacontenttype: &'static str,
+    /// The organization; `None`: it is of none.
+    #[serde(rename = "organizationid", skip_serializing_if = "Option::is_none")]
+    pub organization_id: Option<OrganizationId>,
+    /// Its place in the order of its organization's events, from 1 on without gaps. In JSON twenty digits, as the sequence
+    /// extension of CloudEvents wants it.
+    #[serde(serialize_with = "digits")]
+    pub sequence: u64,
+    /// Who did it: `user`, `api_key`, `system` or `operator`.
+    #[serde(rename = "actorkind", skip_serializing_if = "Option::is_none")]
+    pub actor_kind: Option<String>,
+    /// Which one of its kind.
+    #[serde(rename = "actorid", skip_serializing_if = "Option::is_none")]
+    pub actor_id: Option<String>,
+    /// In which request.
+    #[serde(rename = "requestid", skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// What receivers are to know of it.
+    pub data: Value,
+}
+
+/// Without the data, which may be about persons.
+impl fmt::Debug for CloudEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CloudEvent")
+            .field("id", &self.id)
+            .field("type", &self.r#type)
+            .field("organization_id", &self.organization_id)
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn digits<S: serde::Serializer>(sequence: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{sequence:020}"))
+}
+
+/// The columns that [`CloudEvent::read`] reads, in this order.
+pub(super) const COLUMNS: &str =
+    "e.id, e.type, e.subject, e.organization_id, e.sequence, e.actor_kind, e.actor_id, e.request_id, e.data,
+    pg_catalog.to_char(e.occurred_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), e.attempts";
+
+impl CloudEvent {
+    pub(super) fn read(row: &Row, source: &str) -> Self {
+        Self {
+            specversion: "1.0",
+            id: row.get(0),
+            source: source.to_owned(),
+            r#type: row.get(1),
+            subject: row.get(2),
+            organization_id: row.get(3),
+            sequence: u64::try_from(row.get::<_, i64>(4)).unwrap_or_default(),
+            actor_kind: row.get(5),
+            actor_id: row.get(6),
+            request_id: row.get(7),
+            data: row.get(8),
+            time: row.get(9),
+            datacontenttype: "application/json",
+        }
+    }
+}

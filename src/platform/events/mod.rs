@@ -1,0 +1,25 @@
+//! Domain events: written in the transaction that they tell of (the outbox), delivered after it by a relay.
+
+mod cloud_event;
+mod event;
+mod outbox;
+mod queue;
+#[cfg(feature = "redis")]
+mod redis_stream;
+mod relay;
+mod sink;
+
+pub use cloud_event::CloudEvent;
+pub use event::{Event, EventType, InvalidEventType};
+pub use outbox::{EventFilter, EventRecord, EventStatus, Outbox};
+#[cfg(feature = "redis")]
+pub use redis_stream::RedisStream;
+pub use relay::{Relay, RelayOptions, RelayReport};
+pub use sink::{Callback, EventSink, SinkError, callback};
+
+use crate::row_id::row_id;
+
+row_id!(
+    /// The identity of a domain event, a row of `public.domain_events`.
+    EventId
+);

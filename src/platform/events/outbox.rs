@@ -1,0 +1,382 @@
+//! The outbox: how events get in, and what an operator does with them.
+
+use super::{Event, EventId};
+use crate::{
+    context::TenantContext,
+    error::Error,
+    platform::{Actor, PlatformError, Result, record::Change},
+    tenancy::{Db, PlatformTx, Statements, TenantTx},
+    tenant::OrganizationId,
+};
+use serde_json::json;
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+use tokio_postgres::{Row, types::Type};
+
+/// The channel of migration 015.
+pub(super) const CHANNEL: &str = "cgk_events";
+/// How many rows one statement removes.
+const PRUNED_AT_ONCE: i64 = 1000;
+/// The longest page.
+const PAGE_MAX: u32 = 1000;
+
+/// The organization of the transaction is that of the tenant that it has entered.
+const EMIT: &str = "
+    insert into public.domain_events (id, organization_id, type, subject, data, actor_kind, actor_id, request_id)
+    values ($1, coalesce($2, nullif(pg_catalog.current_setting('app.current_organization_id', true), '')::pg_catalog.uuid),
+            $3, $4, $5, $6, $7, $8)";
+
+async fn emit(tx: &impl Statements, event: &Event) -> Result<EventId, Error> {
+    let actor = Actor::current();
+    let context = TenantContext::if_current();
+    let request_id = context.as_ref().map(|context| context.request_id.as_str());
+    let sent = [
+        (&event.id as &(dyn tokio_postgres::types::ToSql + Sync), Type::UUID),
+        (&event.organization.map(OrganizationId::uuid), Type::UUID),
+        (&event.event_type.as_str(), Type::TEXT),
+        (&event.subject, Type::TEXT),
+        (&event.data, Type::JSONB),
+        (&actor.kind(), Type::TEXT),
+        (&actor.id(), Type::TEXT),
+        (&request_id, Type::TEXT),
+    ];
+    tx.execute_typed(EMIT, &sent).await?;
+    Ok(event.id)
+}
+
+impl TenantTx<'_> {
+    /// Writes a domain event of this tenant's organization: it is delivered if the transaction commits, and never otherwise. One
+    /// statement. The user and the request are those of the [`TenantContext`] that the caller is in.
+    ///
+    /// ```no_run
+    /// # async fn example(db: cgk::Db, acme: cgk::TenantSlug) -> cgk::Result<()> {
+    /// use cgk::platform::{Event, EventType};
+    /// const SHIPPED: EventType = EventType::from_static("order.shipped");
+    /// db.with_tenant(&acme, async |tx| {
+    ///     tx.execute("update orders set shipped_at = now() where id = $1", &[&17i64]).await?;
+    ///     tx.emit(&Event::new(SHIPPED).subject("order/17")).await
+    /// })
+    /// .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The statement's. Refused by the database: an event of another organization, and one whose type begins with `cgk.`. The
+    /// bundled shared tables must be there up to `015_domain_events`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may have been written or not; end the transaction.
+    pub async fn emit(&self, event: &Event) -> Result<EventId, Error> {
+        emit(self, event).await
+    }
+}
+
+impl PlatformTx<'_> {
+    /// Writes a domain event, of the organization that it names or of none: it is delivered if the transaction commits, and never
+    /// otherwise. One statement. [`Outbox::emit`] is the same.
+    ///
+    /// # Errors
+    ///
+    /// The statement's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may have been written or not; end the transaction.
+    pub async fn emit(&self, event: &Event) -> Result<EventId, Error> {
+        emit(self, event).await
+    }
+}
+
+/// Where an event stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EventStatus {
+    /// It is to be delivered.
+    Pending,
+    /// It is delivered.
+    Delivered,
+    /// It was given up, until [`Outbox::retry`] asks for it.
+    Dead,
+    /// A status that this version does not know.
+    Other(String),
+}
+
+impl EventStatus {
+    /// The value in the database.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Dead => "dead",
+            Self::Other(text) => text,
+        }
+    }
+}
+
+impl From<&str> for EventStatus {
+    fn from(text: &str) -> Self {
+        match text {
+            "pending" => Self::Pending,
+            "delivered" => Self::Delivered,
+            "dead" => Self::Dead,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for EventStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.as_str().escape_debug())
+    }
+}
+
+/// An event in the outbox, without its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EventRecord {
+    /// The event.
+    pub id: EventId,
+    /// The organization; `None`: it is of none.
+    pub organization_id: Option<OrganizationId>,
+    /// Where it stands in the order in which events were written; [`EventFilter::before`] takes it.
+    pub position: i64,
+    /// Its place in the order of its organization's events; `None`: no relay has seen it.
+    pub sequence: Option<i64>,
+    /// Its type.
+    pub event_type: String,
+    /// What it is about.
+    pub subject: Option<String>,
+    /// Where it stands.
+    pub status: EventStatus,
+    /// How many attempts were made.
+    pub attempts: i32,
+    /// What the last attempt failed with.
+    pub error: Option<String>,
+    /// When it was written.
+    pub occurred_at: SystemTime,
+    /// When it was delivered or given up.
+    pub finished_at: Option<SystemTime>,
+}
+
+/// Which events are listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Those of an organization.
+    pub organization: Option<OrganizationId>,
+    /// Those that stand there.
+    pub status: Option<EventStatus>,
+    /// Those of a type.
+    pub event_type: Option<String>,
+    /// Those before this position: the last one of the page before.
+    pub before: Option<i64>,
+    /// At most so many; a hundred unless set, a thousand at most.
+    pub limit: Option<u32>,
+}
+
+const LIST: &str = "
+    select e.id, e.organization_id, e.position, e.sequence, e.type, e.subject, e.status::pg_catalog.text, e.attempts, e.error,
+           e.occurred_at, e.finished_at
+      from public.domain_events e
+     where ($1::pg_catalog.uuid is null or e.organization_id = $1) and ($2::pg_catalog.text is null or e.status::pg_catalog.text = $2)
+       and ($3::pg_catalog.text is null or e.type = $3) and ($4::pg_catalog.int8 is null or e.position < $4)
+     order by e.position desc limit $5";
+
+const RETRY: &str = "
+    update public.domain_events set status = 'pending', attempts = 0, error = null, finished_at = null
+     where id = $1 and status = 'dead' returning organization_id, type";
+
+const RETRY_ALL: &str = "
+    update public.domain_events set status = 'pending', attempts = 0, error = null, finished_at = null
+     where status = 'dead' and ($1::pg_catalog.uuid is null or organization_id = $1)";
+
+const PRUNE: &str = "
+    delete from public.domain_events d using (
+        select e.id from public.domain_events e
+         where e.status = 'delivered' and e.finished_at < pg_catalog.now() - pg_catalog.make_interval(secs => $1)
+         order by e.finished_at limit $2 for update skip locked) old
+     where d.id = old.id";
+
+/// The outbox, as an application and its operators see it. Cheap to clone.
+///
+/// ```no_run
+/// use cgk::platform::{Event, EventType, Outbox, PlatformError};
+/// const INVITED: EventType = EventType::from_static("project.invited");
+///
+/// async fn invite(db: &cgk::Db, acme: cgk::OrganizationId) -> Result<(), PlatformError> {
+///     let db: cgk::Db<PlatformError> = db.errors();
+///     db.platform()
+///         .transaction(async |tx| {
+///             // …
+///             Outbox::emit(tx, &Event::new(INVITED).organization(acme)).await
+///         })
+///         .await?;
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    db: Db<PlatformError>,
+    actor: Option<Actor>,
+}
+
+impl Outbox {
+    /// The outbox of this database.
+    pub fn new<E>(db: &Db<E>) -> Self {
+        Self { db: db.errors(), actor: None }
+    }
+
+    /// With the one who does it; without, it is [`Actor::current`].
+    pub fn acting_as(mut self, actor: Actor) -> Self {
+        self.actor = Some(actor);
+        self
+    }
+
+    /// Writes a domain event in the transaction. In a tenant's transaction, [`TenantTx::emit`] is the same.
+    ///
+    /// # Errors
+    ///
+    /// `TablesMissing`; `Database`: the transaction cannot commit any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may have been written or not; end the transaction.
+    pub async fn emit(tx: &impl Statements, event: &Event) -> Result<EventId> {
+        Ok(emit(tx, event).await?)
+    }
+
+    /// Events, the last written first.
+    ///
+    /// # Errors
+    ///
+    /// `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn list(&self, filter: &EventFilter) -> Result<Vec<EventRecord>> {
+        let status = filter.status.as_ref().map(EventStatus::as_str);
+        let organization = filter.organization.map(OrganizationId::uuid);
+        let limit = i64::from(filter.limit.unwrap_or(100).min(PAGE_MAX));
+        let platform = self.db.platform();
+        let rows = platform.query(LIST, &[&organization, &status, &filter.event_type, &filter.before, &limit]).await?;
+        Ok(rows.iter().map(read).collect())
+    }
+
+    /// Has an event delivered that was given up. It keeps its place: it comes before what follows it and is still to be delivered.
+    ///
+    /// # Locks
+    ///
+    /// The event's row, for one transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: there is no such event among those that were given up. `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may have been asked for or not.
+    pub async fn retry(&self, id: EventId) -> Result<()> {
+        let actor = self.actor();
+        self.db
+            .platform()
+            .transaction(async |tx| {
+                let row = tx.query_opt(RETRY, &[&id]).await?;
+                let row = row.ok_or(PlatformError::NotFound { what: "event that was given up" })?;
+                let event_type: String = row.get(1);
+                let change = Change {
+                    actor: &actor,
+                    organization: row.get(0),
+                    name: "cgk.event.retried",
+                    resource: ("event", id.to_string()),
+                    before: None,
+                    after: Some(json!({ "type": event_type })),
+                };
+                // Its event wakes the relays.
+                change.record(tx).await
+            })
+            .await
+    }
+
+    /// Has all events delivered that were given up, or all of an organization; returns how many.
+    ///
+    /// # Locks
+    ///
+    /// Their rows, for one transaction.
+    ///
+    /// # Errors
+    ///
+    /// `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, all may have been asked for or none.
+    pub async fn retry_all(&self, organization: Option<OrganizationId>) -> Result<u64> {
+        let actor = self.actor();
+        self.db
+            .platform()
+            .transaction(async |tx| {
+                let retried = tx.execute(RETRY_ALL, &[&organization.map(OrganizationId::uuid)]).await?;
+                if retried > 0 {
+                    let change = Change {
+                        actor: &actor,
+                        organization,
+                        name: "cgk.event.retried",
+                        resource: ("event", "all".into()),
+                        before: None,
+                        after: Some(json!({ "events": retried })),
+                    };
+                    change.record(tx).await?;
+                }
+                Ok(retried)
+            })
+            .await
+    }
+
+    /// Removes what was delivered longer ago than this; returns how many events. A relay does it by itself.
+    ///
+    /// # Locks
+    ///
+    /// The rows that it removes, a thousand at a time; those that somebody else has locked are left out.
+    ///
+    /// # Errors
+    ///
+    /// `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, some are removed.
+    pub async fn prune(&self, age: Duration) -> Result<u64> {
+        let mut removed = 0;
+        loop {
+            let now = self.db.platform().execute(PRUNE, &[&age.as_secs_f64(), &PRUNED_AT_ONCE]).await?;
+            removed += now;
+            if now < PRUNED_AT_ONCE.unsigned_abs() {
+                return Ok(removed);
+            }
+        }
+    }
+
+    fn actor(&self) -> Actor {
+        self.actor.clone().unwrap_or_else(Actor::current)
+    }
+}
+
+fn read(row: &Row) -> EventRecord {
+    EventRecord {
+        id: row.get(0),
+        organization_id: row.get(1),
+        position: row.get(2),
+        sequence: row.get(3),
+        event_type: row.get(4),
+        subject: row.get(5),
+        status: EventStatus::from(row.get::<_, &str>(6)),
+        attempts: row.get(7),
+        error: row.get(8),
+        occurred_at: row.get(9),
+        finished_at: row.get(10),
+    }
+}

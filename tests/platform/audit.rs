@@ -1,0 +1,113 @@
+//! The audit log: append-only by the database, a partition a month, read by tenants as their own.
+
+use crate::stage::{Stage, slug};
+use tokio_postgres::error::SqlState;
+
+const ROW: &str =
+    "insert into public.audit_events (organization_id, actor_kind, action, resource_kind, resource_id, after)
+    select id, 'system', 'cgk.thing.made', 'thing', slug, '{\"private\": 1}' from public.organizations";
+
+const CHANGES: [&str; 9] = [
+    "update public.audit_events set action = 'x'",
+    "update public.audit_events set action = 'x' where false",
+    "delete from public.audit_events",
+    "truncate public.audit_events",
+    "truncate public.audit_events, public.domain_events",
+    "update public.audit_events_default set action = 'x'",
+    "delete from public.audit_events_default",
+    "truncate public.audit_events_default",
+    "insert into public.audit_events select * from public.audit_events on conflict (occurred_at, id) do update set action = 'x'",
+];
+
+async fn count(stage: &Stage) -> i64 {
+    stage.count("select count(*) from public.audit_events where action = 'cgk.thing.made'").await
+}
+
+/// The observer is a superuser, who passes row level security and every right.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_is_changed_by_nobody() {
+    let stage = Stage::set().await;
+    stage.run(ROW).await;
+    let months = "select cgk_make_audit_partitions(1)::int8";
+    assert_eq!(stage.count(months).await, 2);
+    stage.run(ROW).await;
+    let month: String =
+        stage.rows("select 'audit_events_' || to_char(now() at time zone 'UTC', 'YYYY_MM')", &[]).await[0].get(0);
+    let of_month = [
+        format!("update public.{month} set action = 'x'"),
+        format!("delete from public.{month}"),
+        format!("truncate public.{month}"),
+    ];
+    let all: Vec<&str> = CHANGES.into_iter().chain(of_month.iter().map(String::as_str)).collect();
+    for role in ["origin", "replica"] {
+        stage.run(&format!("set session_replication_role = {role}")).await;
+        for sql in &all {
+            let refused = stage.watch.execute(*sql, &[]).await.expect_err(sql);
+            assert_eq!(refused.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{sql}: {refused:?}");
+        }
+    }
+    stage.run("set session_replication_role = origin").await;
+    // The service's login, which default privileges give every right on tables.
+    for sql in &all {
+        let refused = stage.db.platform().execute(sql, &[]).await.expect_err(sql);
+        assert_eq!(refused.sqlstate(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{sql}: {refused:?}");
+    }
+    assert_eq!(count(&stage).await, 4);
+
+    // The control: without the triggers each of them goes through.
+    let without = "do $$ declare part regclass; begin
+        for part in select relid from pg_partition_tree('public.audit_events') loop
+            execute format('alter table %s disable trigger all', part);
+        end loop; end $$";
+    stage.run(without).await;
+    stage.run("update public.audit_events set action = 'x'").await;
+    assert_eq!(count(&stage).await, 0);
+    stage.run("truncate public.audit_events").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_reads_its_own_lines_without_what_the_resource_was() {
+    let stage = Stage::set().await;
+    stage.run(ROW).await;
+    for name in ["acme", "globex"] {
+        let rows = stage.db.tenant(&slug(name)).query("select resource_id from public.audit_events", &[]).await;
+        assert_eq!(rows.unwrap().iter().map(|row| row.get(0)).collect::<Vec<String>>(), [name]);
+    }
+    let acme = slug("acme");
+    for sql in [
+        "select after from public.audit_events",
+        "select id from public.audit_events_default",
+        "insert into public.audit_events (actor_kind, action, resource_kind, resource_id) values ('system', 'a', 'b', 'c')",
+        "select public.cgk_make_audit_partitions(1)",
+        "select public.cgk_drop_audit_partitions(now())",
+        "select public.cgk_protect_audit_partition('public.audit_events_default')",
+        "delete from public.audit_events",
+    ] {
+        let refused = stage.db.with_tenant(&acme, async |tx| tx.execute(sql, &[]).await).await.expect_err(sql);
+        assert_eq!(refused.sqlstate(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{sql}: {refused:?}");
+    }
+    // The login may neither make nor drop partitions, nor read one past the log.
+    for sql in [
+        "select public.cgk_make_audit_partitions(1)",
+        "select public.cgk_drop_audit_partitions(now())",
+        "select id from public.audit_events_default",
+    ] {
+        let refused = stage.db.platform().execute(sql, &[]).await.expect_err(sql);
+        assert_eq!(refused.sqlstate(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{sql}: {refused:?}");
+    }
+    assert_eq!(stage.db.platform().query("select id from public.audit_events", &[]).await.unwrap().len(), 2);
+    // The control: a right alone would show all.
+    stage.run("grant select (id) on public.audit_events_default to public").await;
+    assert_eq!(stage.db.tenant(&acme).query("select id from public.audit_events_default", &[]).await.unwrap().len(), 0);
+    stage.run("alter table public.audit_events_default disable row level security").await;
+    assert_eq!(stage.db.tenant(&acme).query("select id from public.audit_events_default", &[]).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_of_path_mode_reads_inside_a_tenant_that_tenants_lines() {
+    let stage = Stage::set_path_mode().await;
+    stage.run(ROW).await;
+    let rows = stage.db.tenant(&slug("acme")).query("select resource_id from public.audit_events", &[]).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<String>>(), ["acme"]);
+    assert_eq!(stage.db.platform().query("select id from public.audit_events", &[]).await.unwrap().len(), 2);
+}

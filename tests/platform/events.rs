@@ -1,0 +1,445 @@
+//! Domain events: what gets into the outbox, who may write and read there, and what a relay delivers in which order.
+
+use crate::stage::{Stage, connect, must_end, slug};
+use cgk::{
+    Db, OrganizationId, TenantContext, UserId,
+    platform::{
+        Actor, CloudEvent, Event, EventFilter, EventSink, EventStatus, EventType, Outbox, PlatformError, Relay,
+        RelayOptions, SinkError, callback,
+    },
+};
+use serde_json::json;
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::sync::watch;
+
+pub(crate) const SHIPPED: EventType = EventType::from_static("order.shipped");
+
+/// What came, in order; and a way to wait for it.
+#[derive(Clone)]
+pub(crate) struct Inbox {
+    pub(crate) events: Arc<Mutex<Vec<CloudEvent>>>,
+    count: watch::Sender<usize>,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        Self { events: Arc::default(), count: watch::Sender::new(0) }
+    }
+
+    pub(crate) fn take(&self, event: CloudEvent) {
+        let mut events = self.events.lock().unwrap();
+        events.push(event);
+        self.count.send_replace(events.len());
+    }
+
+    pub(crate) fn sink(&self) -> impl EventSink + use<> {
+        let inbox = self.clone();
+        callback(move |event| {
+            inbox.take(event);
+            std::future::ready(Ok(()))
+        })
+    }
+
+    /// Until so many have come.
+    pub(crate) fn reaches(&self, count: usize) -> impl Future<Output = ()> + use<> {
+        let mut counts = self.count.subscribe();
+        async move { drop(counts.wait_for(|there| *there >= count).await.unwrap()) }
+    }
+
+    pub(crate) fn subjects(&self) -> Vec<String> {
+        self.events.lock().unwrap().iter().map(|event| event.subject.clone().unwrap_or_default()).collect()
+    }
+}
+
+fn shipped(subject: &str) -> Event {
+    Event::new(SHIPPED).subject(subject)
+}
+
+/// Tries again at once, and looks at the outbox only when it is told to.
+pub(crate) fn options() -> RelayOptions {
+    let mut options = RelayOptions::default();
+    options.pause_first = Duration::from_millis(1);
+    options.pause_max = Duration::from_millis(5);
+    options
+}
+
+async fn emit(db: &Db, organization: OrganizationId, subject: &str) {
+    let event = shipped(subject).organization(organization);
+    db.platform().transaction(async |tx| tx.emit(&event).await).await.unwrap();
+}
+
+fn code(error: &cgk::Error) -> String {
+    error.sqlstate().unwrap_or_else(|| panic!("{error:?}")).code().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_committed_with_its_transaction_or_not_at_all() {
+    let stage = Stage::set().await;
+    let event = shipped("order/1").data(json!({ "parcels": 2 }));
+    let user = UserId(uuid::Uuid::now_v7());
+    let context = TenantContext::new(stage.acme, slug("acme")).user(user, "ann@example.com").request_id("r-1");
+    let acme = slug("acme");
+    let work = stage.db.with_tenant(&acme, async |tx| tx.emit(&event).await);
+    assert_eq!(context.scope(work).await.unwrap(), event.id());
+    let left = stage.db.with_tenant(&acme, async |tx| {
+        tx.emit(&shipped("order/2")).await?;
+        tx.execute("select 1/0", &[]).await
+    });
+    assert_eq!(code(&left.await.unwrap_err()), "22012");
+
+    let inbox = Inbox::new();
+    let report = Relay::new(&stage.db, inbox.sink(), options()).deliver_due().await.unwrap();
+    assert_eq!((report.delivered, report.failed, report.dead), (1, 0, 0));
+    let came = inbox.events.lock().unwrap()[0].clone();
+    let mut written = serde_json::to_value(&came).unwrap();
+    let time = written.as_object_mut().unwrap().remove("time").unwrap();
+    assert!(time.as_str().unwrap().ends_with('Z'), "{time}");
+    let expected = json!({
+        "specversion": "1.0", "id": event.id(), "source": "cgk", "type": "order.shipped", "subject": "order/1",
+        "datacontenttype": "application/json", "organizationid": stage.acme, "sequence": "00000000000000000001",
+        "actorkind": "user", "actorid": user, "requestid": "r-1", "data": { "parcels": 2 },
+    });
+    assert_eq!(written, expected);
+    // Nothing is delivered again.
+    assert_eq!(Relay::new(&stage.db, inbox.sink(), options()).deliver_due().await.unwrap().delivered, 0);
+}
+
+/// What a tenant's role may do with the two tables, statement by statement.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_role_writes_events_of_its_own_organization_and_reads_none() {
+    let stage = Stage::set().await;
+    emit(&stage.db, stage.globex, "order/9").await;
+    let acme = slug("acme");
+    let own = stage.db.with_tenant(&acme, async |tx| tx.emit(&shipped("order/1")).await);
+    own.await.unwrap(); // the control: its own is taken
+    let (globex, own) = (stage.globex, stage.acme);
+    let attempts: [(&str, String); 16] = [
+        ("another's", format!("insert into public.domain_events (organization_id, type) values ('{globex}', 'a')")),
+        ("nobody's", "insert into public.domain_events (organization_id, type) values (null, 'a')".into()),
+        ("cgk's type", format!("insert into public.domain_events (organization_id, type) values ('{own}', 'cgk.a')")),
+        (
+            "sequence",
+            format!("insert into public.domain_events (organization_id, type, sequence) values ('{own}', 'a', 1)"),
+        ),
+        (
+            "status",
+            format!("insert into public.domain_events (organization_id, type, status) values ('{own}', 'a', 'dead')"),
+        ),
+        (
+            "queue",
+            format!(
+                "insert into public.domain_events (organization_id, type, queue_id) values ('{own}', 'a', default)"
+            ),
+        ),
+        (
+            "setting",
+            format!(
+                "with s as (select set_config('app.current_organization_id', '{globex}', true)) insert into public.domain_events (organization_id, type) select '{globex}', 'a' from s"
+            ),
+        ),
+        (
+            "returning",
+            format!("insert into public.domain_events (organization_id, type) values ('{own}', 'a') returning id"),
+        ),
+        (
+            "conflict",
+            format!(
+                "insert into public.domain_events (organization_id, type) values ('{own}', 'a') on conflict (id) do update set type = 'b'"
+            ),
+        ),
+        ("read", "select id from public.domain_events".into()),
+        ("count", "select count(*) from public.domain_events".into()),
+        ("change", "update public.domain_events set type = 'b'".into()),
+        ("remove", "delete from public.domain_events".into()),
+        ("lock", "lock table public.domain_events in exclusive mode".into()),
+        ("queues", "select * from public.domain_event_queues".into()),
+        ("put off", "update public.domain_event_queues set attempt_at = 'infinity'".into()),
+    ];
+    for (what, sql) in &attempts {
+        let refused = stage.db.with_tenant(&acme, async |tx| tx.execute(sql, &[]).await).await;
+        let refused = refused.expect_err(what);
+        // A generated column takes no value from anybody.
+        assert!(["42501", "428C9"].contains(&code(&refused).as_str()), "{what}: {refused:?}");
+    }
+    // The control: without the policies a right would be enough.
+    stage.run("grant select on public.domain_events to public; alter table public.domain_events disable row level security").await;
+    let read = stage.db.tenant(&acme).query("select id from public.domain_events", &[]).await.unwrap();
+    assert_eq!(read.len(), 2);
+    stage.run("alter table public.domain_events enable row level security").await;
+    let read = stage.db.tenant(&acme).query("select id from public.domain_events", &[]).await.unwrap();
+    assert_eq!(read.len(), 0);
+}
+
+/// Where the search path keeps tenants apart, the login inside a tenant reads that tenant's events too, and no other's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_of_path_mode_writes_inside_a_tenant_only_that_tenants_events() {
+    let stage = Stage::set_path_mode().await;
+    emit(&stage.db, stage.globex, "order/9").await;
+    let acme = slug("acme");
+    stage.db.with_tenant(&acme, async |tx| tx.emit(&shipped("order/1")).await).await.unwrap();
+    let foreign = shipped("order/2").organization(stage.globex);
+    let refused = stage.db.with_tenant(&acme, async |tx| tx.emit(&foreign).await).await.unwrap_err();
+    assert_eq!(code(&refused), "42501");
+    let read = stage.db.tenant(&acme).query("select subject from public.domain_events", &[]).await.unwrap();
+    assert_eq!(read.iter().map(|row| row.get(0)).collect::<Vec<String>>(), ["order/1"]);
+    let changed = stage.db.tenant(&acme).execute("update public.domain_event_queues set last_sequence = 7", &[]).await;
+    assert_eq!(changed.unwrap(), 0);
+    let inbox = Inbox::new();
+    assert_eq!(Relay::new(&stage.db, inbox.sink(), options()).deliver_due().await.unwrap().delivered, 2);
+}
+
+/// The trap of outboxes that remember the last position: what is written first may be committed last.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_committed_late_is_delivered_late_and_not_lost() {
+    let stage = Stage::set().await;
+    let mut early = connect(&stage.database).await;
+    let open = early.transaction().await.unwrap();
+    let sql = "insert into public.domain_events (organization_id, type, subject) values ($1, 'a', 'early')";
+    open.execute(sql, &[&stage.acme]).await.unwrap();
+    emit(&stage.db, stage.acme, "late").await;
+
+    let inbox = Inbox::new();
+    let relay = Relay::new(&stage.db, inbox.sink(), options());
+    // The open transaction holds nothing up.
+    assert_eq!(must_end(relay.deliver_due()).await.unwrap().delivered, 1);
+    let last = stage.count("select max(position) from public.domain_events where status = 'delivered'").await;
+    open.commit().await.unwrap();
+    // The control: by position there is nothing new.
+    let newer = stage.rows("select from public.domain_events where position > $1", &[&last]).await;
+    assert_eq!(newer.len(), 0);
+    assert_eq!(must_end(relay.deliver_due()).await.unwrap().delivered, 2);
+    assert_eq!(inbox.subjects(), ["late", "early"]);
+    let sequences: Vec<u64> = inbox.events.lock().unwrap().iter().map(|event| event.sequence).collect();
+    assert_eq!(sequences, [1, 2]);
+}
+
+/// The transaction that has the lower number changes the row second: what it says of the row comes second.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_about_one_row_come_in_the_order_of_its_changes() {
+    let stage = Stage::set().await;
+    stage
+        .run("create table public.notes (id int primary key, text text); insert into public.notes values (1, '')")
+        .await;
+    let mut older = connect(&stage.database).await;
+    let emit = "insert into public.domain_events (organization_id, type, subject) values ($1, 'a', $2)";
+    let older = older.transaction().await.unwrap();
+    let older_number: String = older.query_one("select pg_current_xact_id()::text", &[]).await.unwrap().get(0);
+    let mut newer = connect(&stage.database).await;
+    let newer = newer.transaction().await.unwrap();
+    newer.execute("update public.notes set text = 'first'", &[]).await.unwrap();
+    newer.execute(emit, &[&stage.acme, &"first"]).await.unwrap();
+    let newer_number: String = newer.query_one("select pg_current_xact_id()::text", &[]).await.unwrap().get(0);
+    // The control: by the numbers of the transactions it would be the other way round.
+    assert!(older_number.parse::<u64>().unwrap() < newer_number.parse::<u64>().unwrap());
+    newer.commit().await.unwrap();
+    older.execute("update public.notes set text = 'second'", &[]).await.unwrap();
+    older.execute(emit, &[&stage.acme, &"second"]).await.unwrap();
+    older.commit().await.unwrap();
+    let inbox = Inbox::new();
+    Relay::new(&stage.db, inbox.sink(), options()).deliver_due().await.unwrap();
+    assert_eq!(inbox.subjects(), ["first", "second"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_sleeps_is_woken_by_a_notice() {
+    let stage = Stage::set().await;
+    let inbox = Inbox::new();
+    let mut options = options();
+    options.poll_interval = Duration::from_secs(3600);
+    let relay = Relay::new(&stage.db, inbox.sink(), options);
+    let running = tokio::spawn({
+        let all = inbox.reaches(2);
+        async move { relay.run_until(all).await }
+    });
+    emit(&stage.db, stage.acme, "1").await;
+    must_end(inbox.reaches(1)).await;
+    let listening =
+        "select count(*) from pg_stat_activity where datname = current_database() and query like 'listen %'";
+    must_end(async { while stage.count(listening).await == 0 {} }).await;
+    // From a tenant's role, too.
+    stage.db.with_tenant(&slug("globex"), async |tx| tx.emit(&shipped("2")).await).await.unwrap();
+    assert_eq!(must_end(running).await.unwrap().unwrap().delivered, 2);
+}
+
+/// An event that cannot be delivered holds up its organization alone, until it is given up; then it waits for somebody to ask.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_delivered_is_given_up_and_delivered_when_asked_for() {
+    let stage = Stage::set().await;
+    for subject in ["bad", "after"] {
+        emit(&stage.db, stage.acme, subject).await;
+    }
+    emit(&stage.db, stage.globex, "other").await;
+    let inbox = Inbox::new();
+    let broken = Arc::new(Mutex::new(true));
+    let sink = {
+        let (inbox, broken) = (inbox.clone(), Arc::clone(&broken));
+        callback(move |event: CloudEvent| {
+            let fails = *broken.lock().unwrap() && event.subject.as_deref() == Some("bad");
+            if !fails {
+                inbox.take(event);
+            }
+            std::future::ready(if fails { Err(SinkError::new("out of\0 order")) } else { Ok(()) })
+        })
+    };
+    let mut options = options();
+    options.attempts_max = 3;
+    options.poll_interval = Duration::from_millis(5);
+    let relay = Relay::new(&stage.db, sink, options.clone());
+    let report = must_end(relay.run_until(inbox.reaches(2))).await.unwrap();
+    assert_eq!((report.delivered, report.failed, report.dead), (2, 2, 1));
+    assert_eq!(inbox.subjects().iter().filter(|subject| *subject != "other").collect::<Vec<_>>(), ["after"]);
+
+    let outbox = Outbox::new(&stage.db).acting_as(Actor::Operator("ann".into()));
+    let dead = EventFilter { status: Some(EventStatus::Dead), ..EventFilter::default() };
+    let found = outbox.list(&dead).await.unwrap();
+    assert_eq!((found.len(), found[0].attempts, found[0].error.as_deref()), (1, 3, Some("out of order")));
+    assert_eq!((found[0].organization_id, found[0].sequence), (Some(stage.acme), Some(1)));
+    *broken.lock().unwrap() = false;
+    outbox.retry(found[0].id).await.unwrap();
+    let again = outbox.retry(found[0].id).await.unwrap_err();
+    assert!(matches!(again, PlatformError::NotFound { .. }), "{again:?}");
+    relay.deliver_due().await.unwrap();
+    assert!(inbox.subjects().contains(&"bad".to_owned()));
+    assert_eq!(outbox.list(&dead).await.unwrap().len(), 0);
+    // Who asked for it is in the log, and told as an event.
+    let audit = "select actor_kind, actor_id, action, resource_id, organization_id from public.audit_events";
+    let row = &stage.rows(audit, &[]).await[0];
+    let text = |index| row.get::<_, String>(index);
+    assert_eq!([text(0), text(1), text(2)], ["operator", "ann", "cgk.event.retried"]);
+    assert_eq!((text(3), row.get(4)), (found[0].id.to_string(), stage.acme));
+    assert!(inbox.events.lock().unwrap().iter().any(|event| event.r#type == "cgk.event.retried"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_was_given_up_is_asked_for_at_once_by_organization() {
+    let stage = Stage::set().await;
+    for organization in [stage.acme, stage.acme, stage.globex] {
+        emit(&stage.db, organization, "x").await;
+    }
+    let sink = callback(async |_| Err(SinkError::new("no").final_one()));
+    let report = Relay::new(&stage.db, sink, options()).deliver_due().await.unwrap();
+    assert_eq!((report.failed, report.dead), (0, 3));
+    let outbox = Outbox::new(&stage.db);
+    assert_eq!(outbox.retry_all(Some(stage.acme)).await.unwrap(), 2);
+    assert_eq!(outbox.retry_all(Some(stage.acme)).await.unwrap(), 0);
+    assert_eq!(outbox.retry_all(None).await.unwrap(), 1);
+    let inbox = Inbox::new();
+    Relay::new(&stage.db, inbox.sink(), options()).deliver_due().await.unwrap();
+    // And the two that say that somebody has asked.
+    assert_eq!(inbox.subjects().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_events_follows_the_one_before() {
+    let stage = Stage::set().await;
+    for number in 0..5 {
+        emit(&stage.db, stage.acme, &number.to_string()).await;
+    }
+    emit(&stage.db, stage.globex, "other").await;
+    let outbox = Outbox::new(&stage.db);
+    let (mut seen, mut before) = (Vec::new(), None);
+    loop {
+        let filter = EventFilter { organization: Some(stage.acme), before, limit: Some(2), ..EventFilter::default() };
+        let page = outbox.list(&filter).await.unwrap();
+        assert!(page.len() <= 2);
+        let Some(last) = page.last() else { break };
+        before = Some(last.position);
+        seen.extend(page.iter().map(|event| event.subject.clone().unwrap()));
+    }
+    assert_eq!(seen, ["4", "3", "2", "1", "0"]);
+    let none = EventFilter { event_type: Some("order.lost".into()), ..EventFilter::default() };
+    assert_eq!(outbox.list(&none).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_delivered_long_ago_is_removed_and_nothing_else() {
+    let stage = Stage::set().await;
+    for subject in ["old", "new", "dead", "pending"] {
+        emit(&stage.db, stage.acme, subject).await;
+    }
+    stage
+        .run(
+            "update public.domain_events set status = 'delivered', finished_at = now() - interval '2 days' where subject = 'old';
+             update public.domain_events set status = 'delivered', finished_at = now() where subject = 'new';
+             update public.domain_events set status = 'dead', finished_at = now() - interval '2 days' where subject = 'dead'",
+        )
+        .await;
+    let outbox = Outbox::new(&stage.db);
+    assert_eq!(outbox.prune(Duration::from_secs(24 * 3600)).await.unwrap(), 1);
+    let kept = stage.rows("select subject from public.domain_events order by position", &[]).await;
+    assert_eq!(kept.iter().map(|row| row.get(0)).collect::<Vec<String>>(), ["new", "dead", "pending"]);
+}
+
+/// Sixteen relays at once on one organization: one of them delivers.
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_on_one_organization_do_no_work_twice() {
+    let stage = Stage::set_with_pool(16).await;
+    for number in 0..40 {
+        emit(&stage.db, stage.acme, &number.to_string()).await;
+    }
+    let inbox = Inbox::new();
+    let relays = (0..16).map(|_| {
+        let mut options = options();
+        options.batch_max = 3;
+        options.poll_interval = Duration::from_millis(5);
+        let (relay, all) = (Relay::new(&stage.db, inbox.sink(), options), inbox.reaches(40));
+        async move { relay.run_until(all).await.unwrap().delivered }
+    });
+    let delivered: u64 = must_end(futures_util::future::join_all(relays)).await.iter().sum();
+    assert_eq!(delivered, 40);
+    assert_eq!(inbox.subjects(), (0..40).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+/// A relay that is dropped while the sink has an event delivers the batch again; the control: what was committed before is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_relay_had_not_committed_comes_again() {
+    let stage = Stage::set().await;
+    for number in 0..4 {
+        emit(&stage.db, stage.acme, &number.to_string()).await;
+    }
+    let inbox = Inbox::new();
+    let stuck = {
+        let inbox = inbox.clone();
+        callback(move |event: CloudEvent| {
+            let inbox = inbox.clone();
+            async move {
+                let sticks = event.sequence == 4;
+                inbox.take(event);
+                if sticks {
+                    std::future::pending::<()>().await;
+                }
+                Ok(())
+            }
+        })
+    };
+    let mut options = options();
+    options.batch_max = 2;
+    options.delivery_time_max = Duration::from_secs(3600);
+    let relay = Relay::new(&stage.db, stuck, options.clone());
+    {
+        let mut running = pin!(relay.run_until(std::future::pending()));
+        let mut came = pin!(inbox.reaches(4));
+        must_end(async {
+            tokio::select! {
+                ended = &mut running => panic!("{ended:?}"),
+                () = &mut came => {}
+            }
+        })
+        .await;
+    }
+    let again = Relay::new(&stage.db, inbox.sink(), options);
+    must_end(async {
+        while inbox.subjects().len() < 6 {
+            again.deliver_due().await.unwrap();
+        }
+    })
+    .await;
+    assert_eq!(inbox.subjects(), ["0", "1", "2", "3", "2", "3"]);
+    let events = inbox.events.lock().unwrap();
+    assert_eq!((events[2].id, events[2].sequence), (events[4].id, events[4].sequence));
+}
