@@ -32,6 +32,8 @@ pub use events::{
     Callback, CloudEvent, Event, EventFilter, EventId, EventRecord, EventSink, EventStatus, EventType,
     InvalidEventType, Outbox, Relay, RelayOptions, RelayReport, SinkError, callback,
 };
+#[cfg(feature = "webhooks")]
+pub use events::{InvalidWebhook, Webhook, WebhookSecret};
 pub use members::{Member, Members, MembershipId, NewMember};
 pub use page::{Cursor, InvalidCursor, Page, PageRequest};
 pub use permissions::Permission;

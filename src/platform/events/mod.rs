@@ -8,6 +8,8 @@ mod queue;
 mod redis_stream;
 mod relay;
 mod sink;
+#[cfg(feature = "webhooks")]
+mod webhook;
 
 pub use cloud_event::CloudEvent;
 pub use event::{Event, EventType, InvalidEventType};
@@ -16,6 +18,8 @@ pub use outbox::{EventFilter, EventRecord, EventStatus, Outbox};
 pub use redis_stream::RedisStream;
 pub use relay::{Relay, RelayOptions, RelayReport};
 pub use sink::{Callback, EventSink, SinkError, callback};
+#[cfg(feature = "webhooks")]
+pub use webhook::{InvalidWebhook, Webhook, WebhookSecret};
 
 use crate::row_id::row_id;
 
