@@ -58,7 +58,7 @@
 //! |---|---|
 //! | `cli` (default) | the program `cgk` and its dependencies; services turn it off with `default-features = false` |
 //! | `metrics` | counters and histograms through the facade of the crate `metrics`: transactions, the pool, runs over all tenants, requests |
-//! | `migrate` (default) | [`setup`], [`lifecycle`], [`migrate`](mod@migrate), [`drift`]: everything that changes schemas or compares them |
+//! | `migrate` (default) | [`setup`], [`lifecycle`], [`migrate`](mod@migrate), [`drift`], [`templates`]: everything that changes schemas or compares them |
 //! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; [`request`], [`resolver`], [`domains`] and [`ownership`]: find the tenant of a request and check who owns a record; [`provisioning`]: tenants that a service requests; [`platform`]: the members of organizations, the audit record and its actors; services turn it on with `features = ["platform"]` |
 //! | `axum` | `cgk::axum`: a layer, extractors and error responses for services on axum 0.8; turns `platform` on |
 //! | `derive` | [`FromRow`] for structs with `#[derive(FromRow)]` of the crate `postgres-from-row` |
@@ -125,6 +125,8 @@ mod sqlstate;
 #[cfg(any(feature = "platform", feature = "redis"))]
 mod task;
 mod telemetry;
+#[cfg(feature = "migrate")]
+pub mod templates;
 mod tenancy;
 mod tenant;
 #[cfg(feature = "testing")]

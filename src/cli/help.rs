@@ -7,7 +7,7 @@ use super::{Cli, exit::Exit};
 
 /// Which command stands under which heading.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Setup", &["setup:database", "demo"]),
+    ("Setup", &["init", "setup:database", "demo"]),
     (
         "Tenants",
         &[

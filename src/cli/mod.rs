@@ -8,6 +8,7 @@ mod drift;
 mod exit;
 mod global;
 mod help;
+mod init;
 pub(crate) mod member;
 pub(crate) mod migrate;
 mod number;
@@ -47,6 +48,9 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start a project from templates, or add templates to one
+    #[command(after_help = init::EXAMPLES)]
+    Init(init::Arguments),
     /// Set up the database, or check that it is set up
     #[command(name = "setup:database", after_help = setup::database::EXAMPLES)]
     SetupDatabase(setup::database::Arguments),
@@ -296,6 +300,7 @@ async fn until_signalled(cli: &Cli, printer: &Printer) -> Result<Ended> {
 async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Result<Exit> {
     let session = Session { globals: &cli.globals, printer, shutdown };
     match &cli.command {
+        Command::Init(arguments) => init::run(&session, arguments),
         Command::SetupDatabase(arguments) => setup::database::run(&session, arguments).await,
         Command::TenantCreate(arguments) => tenant::create::run(&session, arguments).await,
         Command::TenantList => tenant::list::run(&session).await,

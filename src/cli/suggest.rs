@@ -20,7 +20,6 @@ const ALIASES: &[(&str, &str)] = &[
     ("diff", "drift"),
     ("generate", "migrate:new"),
     ("info", "migrate:status"),
-    ("init", "setup:database"),
     ("ls", "tenant:list"),
     ("migration:new", "migrate:new"),
     ("new", "tenant:create"),

@@ -3,7 +3,7 @@
 use super::{
     files::{
         bundled,
-        directory::{Directory, read_directory},
+        directory::{Directory, read_directory, read_unfinished},
         file::FileText,
         source::Source,
     },
@@ -51,6 +51,12 @@ impl Migrations {
         }
     }
 
+    /// No file in either set: what others are added to, to be read by themselves.
+    pub(crate) fn empty() -> Self {
+        let (public, tenant) = (Source::parse(Set::Public, Vec::new()).0, Source::parse(Set::Tenant, Vec::new()).0);
+        Self { public, tenant, accepted: Accepted::default(), origin: Origin::Bundled }
+    }
+
     /// Reads the folders `public` and `tenant` of a directory.
     ///
     /// Reads `001_orders.sql`, `V001__orders.sql`, `001_orders.up.sql`, `2020_01_01_000001_orders.sql` and the folders of
@@ -63,14 +69,25 @@ impl Migrations {
     /// names, versions and texts.
     pub fn from_directory(directory: impl AsRef<Path>) -> Result<Self> {
         let directory = directory.as_ref();
-        let Directory { public, tenant, unreadable: mut problems } = read_directory(directory)?;
+        Self::of_directory(directory, read_directory(directory)?)
+    }
+
+    /// The same of a directory in which either set may still be without files, and which need not exist.
+    pub(crate) fn from_unfinished_directory(directory: &Path) -> Result<Self> {
+        Self::of_directory(directory, read_unfinished(directory)?)
+    }
+
+    fn of_directory(directory: &Path, read: Directory) -> Result<Self> {
         let accepted = Accepted::read(directory)?;
-        let errors = lint::errors(&public, &tenant, &mut accepted.clone());
+        let origin = Origin::Directory(directory.to_owned());
+        Self { public: read.public, tenant: read.tenant, accepted, origin }.checked(read.unreadable)
+    }
+
+    /// Itself, if there is no problem beside those that were found before, and none of those.
+    fn checked(self, mut problems: Vec<FileProblem>) -> Result<Self> {
+        let errors = lint::errors(&self.public, &self.tenant, &mut self.accepted.clone());
         problems.extend(errors.into_iter().map(FileProblem::from));
-        if !problems.is_empty() {
-            return Err(Error::Migration(MigrationError::Invalid { problems }));
-        }
-        Ok(Self { public, tenant, accepted, origin: Origin::Directory(directory.to_owned()) })
+        if problems.is_empty() { Ok(self) } else { Err(Error::Migration(MigrationError::Invalid { problems })) }
     }
 
     /// Reads the sets that a configuration names.
@@ -99,18 +116,34 @@ impl Migrations {
     /// # Errors
     ///
     /// [`MigrationError::Invalid`] with all problems of the name, the version and the text.
-    pub fn with_file(mut self, set: Set, name: &str, sql: impl Into<String>) -> Result<Self> {
-        let source = match set {
-            Set::Public => &mut self.public,
-            Set::Tenant => &mut self.tenant,
-        };
-        let known = source.files().iter().map(FileText::again);
-        let texts = known.chain([FileText::of(Path::new(set.folder()).join(name), sql)]).collect();
-        let (parsed, mut problems) = Source::parse(set, texts);
-        source.replace_files(parsed);
-        let errors = lint::errors(&self.public, &self.tenant, &mut self.accepted.clone());
-        problems.extend(errors.into_iter().map(FileProblem::from));
-        if problems.is_empty() { Ok(self) } else { Err(Error::Migration(MigrationError::Invalid { problems })) }
+    pub fn with_file(self, set: Set, name: &str, sql: impl Into<String>) -> Result<Self> {
+        self.with_files([(set, name, sql)])
+    }
+
+    /// The same with several files, checked once.
+    pub(crate) fn with_files<'a, S: Into<String>>(
+        mut self,
+        files: impl IntoIterator<Item = (Set, &'a str, S)>,
+    ) -> Result<Self> {
+        let mut added: Vec<(Set, FileText)> = Vec::new();
+        for (set, name, sql) in files {
+            added.push((set, FileText::of(Path::new(set.folder()).join(name), sql)));
+        }
+        let mut problems = Vec::new();
+        for (set, source) in [(Set::Public, &mut self.public), (Set::Tenant, &mut self.tenant)] {
+            let known: Vec<FileText> = source.files().iter().map(FileText::again).collect();
+            let texts = known.into_iter().chain(added.extract_if(.., |(of, _)| *of == set).map(|(_, text)| text));
+            let (parsed, found) = Source::parse(set, texts.collect());
+            source.replace_files(parsed);
+            problems.extend(found);
+        }
+        self.checked(problems)
+    }
+
+    /// The same with another text of the file that lists what is accepted.
+    pub(crate) fn with_accepted(mut self, path: &Path, text: &str) -> Self {
+        self.accepted = Accepted::parse(path, text);
+        self
     }
 
     /// Returns one of the two sets.

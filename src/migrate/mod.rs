@@ -23,7 +23,7 @@ pub(crate) mod files;
 pub(crate) mod fileset;
 pub(crate) mod history;
 pub(crate) mod ledger;
-mod lint;
+pub(crate) mod lint;
 mod migrations;
 pub(crate) mod plan;
 pub(crate) mod rehearsal;

@@ -4,6 +4,7 @@ use cgk::{
     ConnectionError, Error, MigrationError, SetupError, TenantError, TenantSlug, TenantStatus, TransactionError,
     ident::SchemaName,
     migrate::{Divergence, FileMismatch, MigrationFailure, MigrationId, Mismatch, Set, Unfinished},
+    templates::TemplateError,
 };
 use std::error::Error as StdError;
 
@@ -496,4 +497,40 @@ fn by_sqlstate(error: &Error) -> Option<String> {
         _ => return None,
     };
     Some(hint.into())
+}
+/// What to do about templates that were not written.
+pub(super) fn of_template(error: &TemplateError) -> Option<String> {
+    let text = match error {
+        TemplateError::Unknown { .. } => "`cgk init --list` lists the templates.".to_owned(),
+        TemplateError::NotInProject { name } => {
+            format!("To add it, run `cgk init --template {name}` without --upgrade.")
+        }
+        TemplateError::NoProject { .. } => "Run `cgk init` without --upgrade.".to_owned(),
+        TemplateError::ForeignPublicSet { .. } => {
+            "Templates need cgk's own shared tables. Use another folder: --migrations DIR.".to_owned()
+        }
+        TemplateError::NameTaken { .. } => {
+            "Rename your file, if it is not applied yet. Nothing was written.".to_owned()
+        }
+        TemplateError::RelationTaken { .. } => {
+            "Templates cannot rename their tables: rename yours, or leave the template out. Nothing was written."
+                .to_owned()
+        }
+        TemplateError::Record { .. } => {
+            "Restore the file from version control. Without it, cgk knows the files by their texts.".to_owned()
+        }
+        TemplateError::Blocked { .. } => "Move it away, or use another folder. Nothing was written.".to_owned(),
+        TemplateError::Write { left, .. } if left.is_empty() => {
+            "What was written before was removed again. Correct the cause and run the command again.".to_owned()
+        }
+        TemplateError::Write { left, .. } => {
+            let left: Vec<String> = left.iter().map(|path| super::report::display_path(path)).collect();
+            format!(
+                "These files could not be removed again: {}. Run the command again to complete them.",
+                left.join(", ")
+            )
+        }
+        _ => return None,
+    };
+    Some(text)
 }

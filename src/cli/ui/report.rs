@@ -9,6 +9,7 @@ use cgk::{
     migrate::{Divergence, MigrationFailure, Place},
     platform::PlatformError,
     provisioning::ProvisioningError,
+    templates::TemplateError,
     testing::LocalServerError,
 };
 use serde::Serialize;
@@ -122,6 +123,9 @@ impl Report {
         }
         if let Some(error) = error.downcast_ref::<PlatformError>() {
             return Self::of_platform(error);
+        }
+        if let Some(error) = error.downcast_ref::<TemplateError>() {
+            return Self::of_template(error);
         }
         if let Some(refusal) = error.downcast_ref::<Refusal>() {
             return Self { hint: Some(refusal.hint.clone()), ..Self::plain("refused", &refusal.message, refusal.exit) };
@@ -252,6 +256,19 @@ impl Report {
             PlatformError::NotFound { .. } => Self::plain("not_found", &error.to_string(), Exit::Failed),
             _ => Self::plain("refused", &error.to_string(), Exit::Failed),
         }
+    }
+
+    fn of_template(error: &TemplateError) -> Self {
+        if let TemplateError::Migrations(error) = error {
+            return Self::of_library(error);
+        }
+        let (kind, exit) = match error {
+            TemplateError::Unknown { .. } | TemplateError::NotInProject { .. } => ("not_found", Exit::Usage),
+            TemplateError::Read { .. } | TemplateError::Write { .. } => ("failed", Exit::Failed),
+            _ => ("refused", Exit::Usage),
+        };
+        let message = without_here(&error.to_string());
+        Self { causes: causes(error.source()), hint: hint::of_template(error), ..Self::plain(kind, &message, exit) }
     }
 
     fn of_configuration(error: &ConfigError) -> Self {

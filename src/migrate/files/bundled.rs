@@ -13,7 +13,7 @@ macro_rules! bundled {
     };
 }
 
-pub(in crate::migrate) const PUBLIC: &[(&str, &str)] = bundled!("public":
+pub(crate) const PUBLIC: &[(&str, &str)] = bundled!("public":
     "001_organizations.sql" "002_users.sql" "003_sessions.sql" "004_api_keys.sql" "005_billing.sql" "006_magic_links.sql"
     "007_row_level_security.sql" "008_database_tag.sql" "009_enter.sql" "010_change_notices.sql"
     "011_provisioning.sql" "012_organization_domains.sql"
@@ -27,8 +27,8 @@ pub(in crate::migrate) const PUBLIC: &[(&str, &str)] = bundled!("public":
     "021_grants.sql"
 );
 
-pub(in crate::migrate) const ACCEPTED: &str = include_str!("../../../migrations/accepted.txt");
+pub(crate) const ACCEPTED: &str = include_str!("../../../migrations/accepted.txt");
 
-pub(in crate::migrate) const TENANT: &[(&str, &str)] = bundled!("tenant":
+pub(crate) const TENANT: &[(&str, &str)] = bundled!("tenant":
     "001_orders.sql" "002_customers.sql" "003_products.sql" "004_creators.sql" "005_payouts.sql" "006_reviews.sql"
     "007_blog_posts.sql");

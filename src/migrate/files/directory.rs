@@ -24,6 +24,27 @@ pub(in crate::migrate) struct Directory {
 
 /// Reads a directory, without checking the texts.
 pub(in crate::migrate) fn read_directory(directory: &Path) -> Result<Directory> {
+    read(directory, |folder| {
+        let read = read_folder(folder)?;
+        let (texts, _, problems) = &read;
+        if texts.is_empty() && problems.is_empty() {
+            let problem = "holds no migrations; the first is 001_what_it_does.sql".to_owned();
+            let problems = vec![FileProblem { file: folder.to_owned(), line: None, problem }];
+            return Ok((Vec::new(), read.1, problems));
+        }
+        Ok(read)
+    })
+}
+
+/// Reads a directory in which either set may still be without a file or a folder, and which need not exist.
+pub(in crate::migrate) fn read_unfinished(directory: &Path) -> Result<Directory> {
+    read(directory, |folder| match folder.try_exists() {
+        Ok(false) => Ok(Folder::default()),
+        _ => read_folder(folder),
+    })
+}
+
+fn read(directory: &Path, read_folder: impl Fn(&Path) -> Result<Folder>) -> Result<Directory> {
     let mut unreadable = Vec::new();
     let mut read = |set: Set| -> Result<Source> {
         let (texts, left_aside, unknown) = read_folder(&directory.join(set.folder()))?;
@@ -34,7 +55,9 @@ pub(in crate::migrate) fn read_directory(directory: &Path) -> Result<Directory> 
         Ok(source)
     };
     let (public, tenant) = (read(Set::Public)?, read(Set::Tenant)?);
-    unreadable.extend(misplaced(directory)?);
+    if directory.is_dir() {
+        unreadable.extend(misplaced(directory)?);
+    }
     Ok(Directory { public, tenant, unreadable })
 }
 
@@ -106,10 +129,6 @@ fn read_folder(folder: &Path) -> Result<Folder> {
                 Err(problem) => problems.push(problem),
             }
         }
-    }
-    if texts.is_empty() && problems.is_empty() {
-        let problem = "holds no migrations; the first is 001_what_it_does.sql".to_owned();
-        problems.push(FileProblem { file: folder.to_owned(), line: None, problem });
     }
     Ok((texts, left_aside, problems))
 }

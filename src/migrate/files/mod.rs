@@ -3,7 +3,7 @@
 //! A file that cgk does not understand is refused, and the error names the tool that it seems to belong to. cgk does not
 //! guess.
 
-pub(in crate::migrate) mod bundled;
+pub(crate) mod bundled;
 pub(in crate::migrate) mod directory;
 pub(super) mod encoding;
 pub(in crate::migrate) mod file;

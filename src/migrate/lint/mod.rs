@@ -27,6 +27,7 @@ use std::{
 };
 
 pub(crate) use accept::{ACCEPTED_FILE, Accepted};
+pub(crate) use unit::relations;
 
 /// A problem in a statement: its position, its rule, the reason.
 type Fault = (usize, Lint, String);

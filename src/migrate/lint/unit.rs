@@ -282,7 +282,7 @@ pub(super) fn surviving(source: &Source) -> BTreeMap<String, &MigrationFile> {
 const RELATIONS: &[&str] = &["table", "view", "materialized view", "sequence", "foreign table"];
 
 /// The tables, views, sequences and indexes that a file creates and keeps, with the positions of their names.
-fn relations(file: &MigrationFile) -> Vec<(String, usize)> {
+pub(crate) fn relations(file: &MigrationFile) -> Vec<(String, usize)> {
     file.statements().iter().filter_map(created_relation).collect()
 }
 

@@ -12,6 +12,7 @@ fn help() {
 #[test]
 fn help_of_every_command() {
     let commands = [
+        "help init",
         "help setup:database",
         "help tenant:create",
         "help tenant:list",

@@ -1,0 +1,275 @@
+//! `cgk init`
+
+use anyhow::{Context as _, Result};
+use cgk::{
+    config::MigrationsFrom,
+    migrate::Set,
+    templates::{self, InitMode, InitOptions, InitPlan, PlannedFile, PlannedTemplate, Template},
+};
+use clap::Args;
+use serde::Serialize;
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use crate::cli::{
+    exit::Exit,
+    session::Session,
+    ui::{
+        report::display_path,
+        style::{COMMAND, GOOD, count, paint, sanitize},
+        table::{Grid, Look},
+    },
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk init --list                                  which templates there are
+  cgk init                                         no tables yet: the template empty
+  cgk init --template shop                         in this folder
+  cgk init app --template workspace --template analytics
+  cgk init --upgrade                               add what this version of cgk brings
+
+Writes cgk.toml, migrations, .env.example, a workflow for GitHub Actions, examples and tests. Existing files stay \
+             as they are. In a project with migrations, new files get the next numbers. No database is needed.";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Folder of the project [default: the current folder]
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Template to add; repeat it for several
+    #[arg(long = "template", value_name = "NAME")]
+    templates: Vec<String>,
+    /// Add the migrations that a newer cgk has, for these templates or all of the project
+    #[arg(long)]
+    upgrade: bool,
+    /// List the templates
+    #[arg(long, conflicts_with_all = ["folder", "templates", "upgrade"])]
+    list: bool,
+}
+
+#[derive(Serialize)]
+struct Listing<'a> {
+    v: u32,
+    templates: Vec<TemplateView<'a>>,
+    exit: Exit,
+}
+
+#[derive(Serialize)]
+struct TemplateView<'a> {
+    name: &'a str,
+    version: u32,
+    description: &'a str,
+    public: usize,
+    tenant: usize,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    v: u32,
+    folder: String,
+    migrations: String,
+    templates: Vec<PlannedView<'a>>,
+    written: Vec<String>,
+    extended: Vec<String>,
+    kept: Vec<String>,
+    config: &'static str,
+    exit: Exit,
+}
+
+#[derive(Serialize)]
+struct PlannedView<'a> {
+    name: &'a str,
+    from: Option<u32>,
+    to: u32,
+    migrations: usize,
+}
+
+/// Where a project is, and whether its configuration names the folder of its migrations.
+struct Place {
+    root: PathBuf,
+    migrations: PathBuf,
+    config: ConfigFile,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ConfigFile {
+    Written,
+    Unchanged,
+    NeedsLine,
+}
+
+impl ConfigFile {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Unchanged => "unchanged",
+            Self::NeedsLine => "needs_line",
+        }
+    }
+}
+
+/// The folder of a project that does not say another one.
+const FOLDER: &str = "migrations";
+const CONFIG_FILE: &str = "cgk.toml";
+
+pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    if arguments.list {
+        return Ok(list(session));
+    }
+    let place = Place::find(session, arguments.folder.as_deref())?;
+    let mut options = InitOptions::default();
+    options.templates.clone_from(&arguments.templates);
+    options.mode = if arguments.upgrade { InitMode::Upgrade } else { InitMode::Add };
+    let plan = templates::plan(&place.root, &place.migrations, &options)?;
+    plan.write()?;
+    tell(session, &place, &plan);
+    Ok(Exit::Done)
+}
+
+impl Place {
+    fn find(session: &Session<'_>, folder: Option<&Path>) -> Result<Self> {
+        let here = env::current_dir().context("could not find the current folder")?;
+        let root: PathBuf = here.join(folder.unwrap_or(Path::new(""))).components().collect();
+        let own = root.join(CONFIG_FILE);
+        let mut overrides = session.globals.overrides()?;
+        let has_config = overrides.config_file.is_some() || own.exists();
+        let flag = overrides.migrations.clone().map(|path| here.join(path));
+        // The configuration of another folder says nothing about this one.
+        let from = if has_config || root == here {
+            overrides.config_file.get_or_insert_with(|| own.clone());
+            if !has_config {
+                overrides.config_file = None;
+            }
+            MigrationsFrom::load_with(overrides)?
+        } else {
+            flag.map_or(MigrationsFrom::Bundled, MigrationsFrom::Directory)
+        };
+        let (migrations, is_named) = match from {
+            MigrationsFrom::Directory(migrations) => (migrations, true),
+            MigrationsFrom::Bundled => (root.join(FOLDER), false),
+        };
+        let config = match (own.exists(), is_named) {
+            (false, _) => ConfigFile::Written,
+            (true, true) => ConfigFile::Unchanged,
+            (true, false) => ConfigFile::NeedsLine,
+        };
+        Ok(Self { root, migrations, config })
+    }
+}
+
+fn list(session: &Session<'_>) -> Exit {
+    let printer = session.printer;
+    let all = templates::all();
+    printer.record(&Listing {
+        v: crate::cli::JSON_VERSION,
+        templates: all.iter().map(TemplateView::of).collect(),
+        exit: Exit::Done,
+    });
+    let mut grid = Grid::new(&["TEMPLATE", "VERSION", "DESCRIPTION"]);
+    for template in &all {
+        let version = template.version().to_string();
+        grid.row([
+            (template.name(), Look::Plain),
+            (version.as_str(), Look::Faint),
+            (template.description(), Look::Plain),
+        ]);
+    }
+    printer.output(grid);
+    Exit::Done
+}
+
+impl<'a> TemplateView<'a> {
+    fn of(template: &'a Template) -> Self {
+        Self {
+            name: template.name(),
+            version: template.version(),
+            description: template.description(),
+            public: template.migrations(Set::Public),
+            tenant: template.migrations(Set::Tenant),
+        }
+    }
+}
+
+fn tell(session: &Session<'_>, place: &Place, plan: &InitPlan) {
+    let printer = session.printer;
+    let paths = |extended: bool| -> Vec<String> {
+        let of_kind = plan.files().iter().filter(|file| file.is_extended() == extended);
+        of_kind.map(|file| display_path(PlannedFile::path(file))).collect()
+    };
+    let (written, extended) = (paths(false), paths(true));
+    let kept: Vec<String> = plan.kept().iter().map(|path| display_path(path)).collect();
+    for path in &written {
+        printer.output(path);
+    }
+    for path in &kept {
+        printer.info(format!("kept {path}: it is there already"));
+    }
+    let new: usize = plan.templates().iter().map(|template| template.migrations).sum();
+    if plan.files().is_empty() {
+        printer.info("Nothing to add.");
+    } else {
+        let migrations = count(new, "migration");
+        printer.info(format!("{} {}, {migrations} among them:", paint(GOOD, "wrote"), count(written.len(), "file")));
+        for template in plan.templates().iter().filter(|template| template.migrations > 0) {
+            printer.info(format!("  {}", described(template)));
+        }
+    }
+    if place.config == ConfigFile::NeedsLine {
+        let folder = place.migrations.strip_prefix(&place.root).unwrap_or(&place.migrations);
+        printer.warn(format!(
+            "add this line at the top of {}, or cgk keeps using its bundled migrations: migrations = \"{}\"",
+            display_path(&place.root.join(CONFIG_FILE)),
+            sanitize(&folder.display().to_string())
+        ));
+    }
+    next_steps(session, place, new > 0);
+    printer.record(&Answer {
+        v: crate::cli::JSON_VERSION,
+        folder: display_path(&place.root),
+        migrations: display_path(&place.migrations),
+        templates: plan.templates().iter().map(PlannedView::of).collect(),
+        written,
+        extended,
+        kept,
+        config: place.config.as_str(),
+        exit: Exit::Done,
+    });
+}
+
+impl<'a> PlannedView<'a> {
+    fn of(template: &'a PlannedTemplate) -> Self {
+        Self { name: &template.name, from: template.from, to: template.to, migrations: template.migrations }
+    }
+}
+
+/// `workspace: 3 migrations`
+fn described(template: &PlannedTemplate) -> String {
+    let name = match template.name.as_str() {
+        "platform" => "shared tables of cgk",
+        name => name,
+    };
+    format!("{name}: {}", count(template.migrations, "migration"))
+}
+
+/// What a person does next: all of it in a new project, and the look at the plan in one that lives.
+fn next_steps(session: &Session<'_>, place: &Place, has_migrations: bool) {
+    let printer = session.printer;
+    let command = |text: &str| paint(COMMAND, text).to_string();
+    if place.config == ConfigFile::Written {
+        let folder = display_path(&place.root);
+        let here = env::current_dir().is_ok_and(|here| here == place.root);
+        printer.info("Next:");
+        if !here {
+            printer.info(format!("  {}", command(&format!("cd {folder}"))));
+        }
+        printer.info(format!("  {}    and write your DATABASE_URL into it", command("cp .env.example .env")));
+        printer.info(format!("  {}", command("cgk setup:database")));
+        printer.info(format!("  {}", command("cgk tenant:create acme")));
+        printer.info("Replace CGK_REPOSITORY in .github/workflows/cgk.yml by the URL of cgk's repository.");
+    } else if has_migrations {
+        printer.info(format!("Next: {}", command("cgk migrate --plan")));
+    }
+}

@@ -1,0 +1,273 @@
+//! The templates that are part of cgk.
+
+use crate::{migrate::files::bundled, migration::Set};
+use serde::Deserialize;
+
+/// Names and texts of files.
+pub(super) type Files = &'static [(&'static str, &'static str)];
+
+/// A template's files. The test below compares the lists with the folders.
+struct Content {
+    about: &'static str,
+    readme: &'static str,
+    public: Files,
+    tenant: Files,
+    example: Files,
+    tests: Files,
+}
+
+macro_rules! files {
+    ($template:literal $folder:literal: $($name:literal)*) => {
+        &[$(($name, include_str!(concat!("../../templates/", $template, "/", $folder, "/", $name)))),*]
+    };
+}
+
+macro_rules! content {
+    ($template:literal {
+        public: $public:expr,
+        tenant: $tenant:expr,
+        example: [$($example:literal)*],
+        tests: [$($test:literal)*],
+    }) => {
+        Content {
+            about: include_str!(concat!("../../templates/", $template, "/template.toml")),
+            readme: include_str!(concat!("../../templates/", $template, "/README.md")),
+            public: $public,
+            tenant: $tenant,
+            example: files!($template "example": $($example)*),
+            tests: files!($template "tests": $($test)*),
+        }
+    };
+}
+
+/// In the order in which they are listed.
+const TEMPLATES: &[Content] = &[
+    content!("empty" {
+        public: &[],
+        tenant: files!("empty" "tenant": "001_keep_updated_at.sql"),
+        example: [],
+        tests: [],
+    }),
+    content!("shop" {
+        public: &[],
+        tenant: bundled::TENANT,
+        example: ["shop.sql"],
+        tests: ["shop.sql"],
+    }),
+    content!("workspace" {
+        public: &[],
+        tenant: files!("workspace" "tenant": "001_projects.sql" "002_repositories.sql" "003_jobs.sql"),
+        example: ["workspace.sql"],
+        tests: ["workspace.sql"],
+    }),
+    content!("flags" {
+        public: &[],
+        tenant: files!("flags" "tenant": "001_environments.sql" "002_features.sql" "003_feature_rules.sql"
+            "004_flag_audit_events.sql" "005_evaluation_logs.sql" "006_usage_metrics.sql" "007_maintenance.sql"),
+        example: [],
+        tests: [],
+    }),
+];
+
+/// What every project has: the shared tables that cgk itself works with. It is recorded like a template.
+const PLATFORM: &str = "platform";
+
+/// `template.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    name: String,
+    version: u32,
+    description: String,
+}
+
+/// A template.
+#[derive(Clone, Debug)]
+pub struct Template {
+    name: String,
+    version: u32,
+    description: String,
+    readme: &'static str,
+    files: Vec<TemplateFile>,
+    example: Files,
+    tests: Files,
+}
+
+/// A migration of a template.
+#[derive(Clone, Debug)]
+pub(super) struct TemplateFile {
+    pub(super) set: Set,
+    /// The number that it is bundled with.
+    pub(super) number: i64,
+    /// Whether it is of cgk's bundled set, so that its `accepted.txt` may say something about it.
+    pub(super) is_bundled: bool,
+    /// What follows the number in its name.
+    pub(super) name: &'static str,
+    pub(super) sql: &'static str,
+}
+
+/// The templates that a project can have, in the order in which they are listed.
+pub fn all() -> Vec<Template> {
+    TEMPLATES.iter().map(Template::of).collect()
+}
+
+/// The template of a name.
+pub fn find(name: &str) -> Option<Template> {
+    all().into_iter().find(|template| template.name == name)
+}
+
+/// The shared tables that every project has.
+pub(super) fn platform() -> Template {
+    let files = migrations(Set::Public, bundled::PUBLIC);
+    let version = files.last().map_or(0, |file| u32::try_from(file.number).unwrap_or(u32::MAX));
+    let description = "The shared tables that cgk works with".to_owned();
+    Template { name: PLATFORM.into(), version, description, readme: "", files, example: &[], tests: &[] }
+}
+
+/// Whether it is the shared tables, and no template that can be named.
+pub(super) fn is_platform(template: &Template) -> bool {
+    template.name == PLATFORM
+}
+
+/// The lines of the bundled `accepted.txt` that are about one bundled file: `public/001_x.sql`.
+pub(super) fn accepted_of(file: &str) -> impl Iterator<Item = &'static str> {
+    let lines = bundled::ACCEPTED.lines();
+    lines.filter_map(move |line| line.trim().strip_prefix(file)?.strip_prefix(char::is_whitespace).map(str::trim))
+}
+
+impl Template {
+    fn of(content: &Content) -> Self {
+        let about: About = toml::from_str(content.about).expect("the test of the templates has read it");
+        let mut files = migrations(Set::Public, content.public);
+        files.extend(migrations(Set::Tenant, content.tenant));
+        Self {
+            name: about.name,
+            version: about.version,
+            description: about.description,
+            readme: content.readme,
+            files,
+            example: content.example,
+            tests: content.tests,
+        }
+    }
+
+    /// Its name, as `--template` takes it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its version. A version adds files to those of the one before, and changes none.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// What it is, in a line.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// How many migrations it has in a set.
+    pub fn migrations(&self, set: Set) -> usize {
+        self.files.iter().filter(|file| file.set == set).count()
+    }
+
+    pub(super) fn files(&self) -> &[TemplateFile] {
+        &self.files
+    }
+
+    pub(super) fn readme(&self) -> &'static str {
+        self.readme
+    }
+
+    pub(super) fn example(&self) -> Files {
+        self.example
+    }
+
+    pub(super) fn tests(&self) -> Files {
+        self.tests
+    }
+}
+
+fn migrations(set: Set, files: Files) -> Vec<TemplateFile> {
+    let split = |(file, sql): &(&'static str, &'static str)| {
+        let (number, name) = file.strip_suffix(".sql").and_then(|stem| stem.split_once('_')).expect(NAMED);
+        let is_bundled = [bundled::PUBLIC, bundled::TENANT].iter().any(|of| std::ptr::eq(*of, files));
+        TemplateFile { set, number: number.parse().expect(NAMED), is_bundled, name, sql }
+    };
+    files.iter().map(split).collect()
+}
+
+const NAMED: &str = "a template's migrations are named 001_x.sql";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, path::Path};
+
+    fn root() -> &'static Path {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+    }
+
+    /// Names and texts of a folder's files; none where there is no folder.
+    fn folder(path: &Path) -> Vec<(String, String)> {
+        let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
+        let mut found: Vec<_> = entries
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap()))
+            .collect();
+        found.sort();
+        found
+    }
+
+    fn listed(files: Files) -> Vec<(String, String)> {
+        files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+    }
+
+    /// A file that was added to a folder and not to the list above would be missing from the program.
+    #[test]
+    fn the_templates_are_the_folders() {
+        let mut folders: Vec<String> = fs::read_dir(root().join("templates"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let mut names: Vec<String> = all().iter().map(|template| template.name.clone()).collect();
+        folders.sort();
+        names.sort();
+        assert_eq!(folders, names);
+        for content in TEMPLATES {
+            let template = Template::of(content);
+            let home = root().join("templates").join(&template.name);
+            let tenant = match template.name.as_str() {
+                "shop" => root().join("migrations/tenant"),
+                _ => home.join("tenant"),
+            };
+            assert_eq!(folder(&home.join("public")), listed(content.public), "{}", template.name);
+            assert_eq!(folder(&tenant), listed(content.tenant), "{}", template.name);
+            assert_eq!(folder(&home.join("example")), listed(content.example), "{}", template.name);
+            assert_eq!(folder(&home.join("tests")), listed(content.tests), "{}", template.name);
+            assert!(!template.files.is_empty() && template.version > 0);
+            assert!(template.readme.starts_with(&format!("# {}\n", template.name)), "{}", template.readme);
+        }
+    }
+
+    #[test]
+    fn names_can_be_given_and_found() {
+        for template in all() {
+            assert_eq!(find(template.name()).unwrap().description(), template.description());
+            assert!(template.migrations(Set::Tenant) > 0);
+        }
+        assert!(find(PLATFORM).is_none());
+        assert!(platform().migrations(Set::Public) > 10);
+    }
+
+    /// Two templates can be combined: no migration of one has the name or the text of another's.
+    #[test]
+    fn no_two_templates_share_a_migration() {
+        let mut seen = std::collections::BTreeSet::new();
+        for template in all().iter().chain([&platform()]) {
+            for file in template.files() {
+                assert!(seen.insert((file.set, file.name)), "{} {}", template.name, file.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! What would be written into a project's folder: a value that is made by reading, and carried out or shown.
+
+use super::{
+    catalog::{self, Template, TemplateFile},
+    error::TemplateError,
+    extras,
+    record::{self, Record},
+};
+use crate::{
+    migrate::{
+        Checksum, Migrations,
+        lint::{self, ACCEPTED_FILE},
+    },
+    migration::{MigrationId, Set},
+    version::Version,
+};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// Whether templates are added to a project, or those that it has get what a newer version of cgk brings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InitMode {
+    /// Adds the templates that are named. Without a name: `empty` to a folder that has none.
+    #[default]
+    Add,
+    /// Adds the new files of the templates that are named. Without a name: of all that the project has.
+    Upgrade,
+}
+
+/// What is asked of [`plan`].
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct InitOptions {
+    /// Names of templates, in the order in which their files are numbered.
+    pub templates: Vec<String>,
+    /// Whether they are added or upgraded.
+    pub mode: InitMode,
+}
+
+/// What would be written. Nothing has been written yet.
+#[derive(Clone, Debug)]
+pub struct InitPlan {
+    pub(super) files: Vec<PlannedFile>,
+    templates: Vec<PlannedTemplate>,
+    kept: Vec<PathBuf>,
+}
+
+/// A file that would be written.
+#[derive(Clone, Debug)]
+pub struct PlannedFile {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+    /// The text of a file of cgk's own, or of `accepted.txt`, that gets a new text; none for a new file.
+    pub(super) replaces: Option<String>,
+}
+
+impl PlannedFile {
+    /// Where it is written.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the file is there already and is extended: the record `templates.toml`, or `accepted.txt`.
+    pub fn is_extended(&self) -> bool {
+        self.replaces.is_some()
+    }
+}
+
+/// A template of the project, as it will be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedTemplate {
+    /// Its name; `platform` for the shared tables that every project has.
+    pub name: String,
+    /// The version that the project had; none, if the template is new to it.
+    pub from: Option<u32>,
+    /// The version that it will have.
+    pub to: u32,
+    /// How many migrations it brings.
+    pub migrations: usize,
+}
+
+impl InitPlan {
+    /// The files that would be written, in that order.
+    pub fn files(&self) -> &[PlannedFile] {
+        &self.files
+    }
+
+    /// The templates that were asked for, and the shared tables.
+    pub fn templates(&self) -> &[PlannedTemplate] {
+        &self.templates
+    }
+
+    /// Files of the user's that stand where the plan would have written, and that stay as they are.
+    pub fn kept(&self) -> &[PathBuf] {
+        &self.kept
+    }
+}
+
+/// Reads a project's folder, which need not exist, and says what would be written into it. `migrations` is the folder of the
+/// two sets. Writes nothing.
+///
+/// ```
+/// use cgk::templates::{self, InitOptions};
+///
+/// let folder = std::env::temp_dir().join(format!("cgk-init-{}", std::process::id()));
+/// let mut options = InitOptions::default();
+/// options.templates.push("workspace".into());
+/// let plan = templates::plan(&folder, &folder.join("migrations"), &options)?;
+/// assert!(plan.files().iter().any(|file| file.path().ends_with("migrations/tenant/001_projects.sql")));
+/// assert!(!folder.exists());
+/// plan.write()?;
+/// assert!(folder.join("cgk.toml").exists());
+/// # std::fs::remove_dir_all(&folder).unwrap();
+/// # Ok::<(), cgk::templates::TemplateError>(())
+/// ```
+///
+/// # Errors
+///
+/// Every [`TemplateError`] but [`TemplateError::Write`]: a name that is no template's, a file that stands in the way, and
+/// migrations that could not be used beside those of the template.
+pub fn plan(root: &Path, migrations: &Path, options: &InitOptions) -> Result<InitPlan, TemplateError> {
+    let named = options
+        .templates
+        .iter()
+        .map(|name| catalog::find(name).ok_or_else(|| TemplateError::Unknown { name: name.clone() }));
+    let mut named = named.collect::<Result<Vec<_>, _>>()?;
+    let mut seen = std::collections::BTreeSet::new();
+    named.retain(|template| seen.insert(template.name().to_owned()));
+
+    let project = Project::read(migrations)?;
+    let wanted = project.wanted(named, options.mode)?;
+    let mut planning = Planning::of(&project);
+    for template in std::iter::once(&catalog::platform()).chain(&wanted) {
+        planning.add(template, options.mode)?;
+    }
+    planning.check()?;
+    let mut plan = planning.into_plan();
+    extras::plan(root, migrations, &wanted, &mut plan)?;
+    plan.close(&project);
+    plan.refuse_what_is_in_the_way(root)?;
+    Ok(plan)
+}
+
+/// The migrations that a folder holds.
+struct Project {
+    folder: PathBuf,
+    migrations: Migrations,
+    record: Record,
+    /// The text of the record, if there is one.
+    record_text: Option<String>,
+    accepted_text: Option<String>,
+}
+
+impl Project {
+    fn read(folder: &Path) -> Result<Self, TemplateError> {
+        let path = folder.join(record::FILE);
+        let project = Self {
+            folder: folder.to_owned(),
+            migrations: Migrations::from_unfinished_directory(folder)?,
+            record: Record::read(&path)?,
+            record_text: read_if_there(&path)?,
+            accepted_text: read_if_there(&folder.join(ACCEPTED_FILE))?,
+        };
+        let public = project.migrations.set(Set::Public).files();
+        let platform = catalog::platform();
+        let is_ours = |file: &TemplateFile| public.iter().any(|own| own.id().name == file.name);
+        if !public.is_empty() && !platform.files().iter().any(is_ours) {
+            return Err(TemplateError::ForeignPublicSet { folder: folder.join(Set::Public.folder()) });
+        }
+        Ok(project)
+    }
+
+    fn is_new(&self) -> bool {
+        [Set::Public, Set::Tenant].into_iter().all(|set| self.migrations.set(set).files().is_empty())
+    }
+
+    /// Whether it has the template: by its record, or by a file of that text.
+    fn has(&self, template: &Template) -> bool {
+        let text = |file: &TemplateFile| {
+            let checksum = Checksum::of(file.sql);
+            self.migrations.set(file.set).files().iter().any(|own| *own.checksum() == checksum)
+        };
+        self.record.has(template.name()) || template.files().iter().any(text)
+    }
+
+    /// The templates whose files are looked at.
+    fn wanted(&self, named: Vec<Template>, mode: InitMode) -> Result<Vec<Template>, TemplateError> {
+        let own = || catalog::all().into_iter().filter(|template| self.has(template)).collect::<Vec<_>>();
+        match mode {
+            InitMode::Upgrade if self.is_new() => Err(TemplateError::NoProject { folder: self.folder.clone() }),
+            InitMode::Upgrade if named.is_empty() => Ok(own()),
+            InitMode::Upgrade => match named.iter().find(|template| !self.has(template)) {
+                Some(other) => Err(TemplateError::NotInProject { name: other.name().to_owned() }),
+                None => Ok(named),
+            },
+            InitMode::Add if named.is_empty() && self.is_new() => Ok(catalog::find("empty").into_iter().collect()),
+            // What an interrupted run has begun is completed.
+            InitMode::Add if named.is_empty() => Ok(own()),
+            InitMode::Add => Ok(named),
+        }
+    }
+}
+
+fn read_if_there(path: &Path) -> Result<Option<String>, TemplateError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(TemplateError::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// A plan that is being made.
+struct Planning<'a> {
+    project: &'a Project,
+    record: Record,
+    /// The newest version of each set.
+    newest: BTreeMap<Set, i64>,
+    migrations: Vec<NewMigration>,
+    accepted: Vec<String>,
+    templates: Vec<PlannedTemplate>,
+}
+
+struct NewMigration {
+    set: Set,
+    template: String,
+    /// `008_projects.sql`
+    file: String,
+    sql: &'static str,
+}
+
+impl<'a> Planning<'a> {
+    fn of(project: &'a Project) -> Self {
+        let newest = |set: Set| project.migrations.set(set).head().map_or(0, |head| head.version.get());
+        Self {
+            project,
+            record: project.record.clone(),
+            newest: [Set::Public, Set::Tenant].into_iter().map(|set| (set, newest(set))).collect(),
+            migrations: Vec::new(),
+            accepted: Vec::new(),
+            templates: Vec::new(),
+        }
+    }
+
+    /// Plans the files of a template that the project was not given.
+    fn add(&mut self, template: &Template, mode: InitMode) -> Result<(), TemplateError> {
+        let name = template.name();
+        let had = self.project.has(template);
+        let recorded = self.project.record.version(name);
+        // A template that was given completely is extended by an upgrade only; the shared tables are what templates rest on.
+        let is_complete = recorded.is_some() && mode == InitMode::Add && !catalog::is_platform(template);
+        let before = self.migrations.len();
+        for file in template.files() {
+            if is_complete || self.record.has_file(name, file) {
+                continue;
+            }
+            match self.standing(file, had, name)? {
+                Standing::There => {}
+                Standing::New => self.number(file, name)?,
+            }
+            self.record.add_file(name, file);
+        }
+        let to = if is_complete { recorded.unwrap_or_default() } else { template.version() };
+        self.record.add(name, to);
+        let to = self.record.version(name).unwrap_or(to);
+        let migrations = self.migrations.len() - before;
+        self.templates.push(PlannedTemplate { name: name.to_owned(), from: recorded, to, migrations });
+        Ok(())
+    }
+
+    /// Whether a template's file is there, under any number: by its text, or, of a template that the project has, by its name.
+    fn standing(&self, file: &TemplateFile, had: bool, template: &str) -> Result<Standing, TemplateError> {
+        let checksum = Checksum::of(file.sql);
+        let own = self.project.migrations.set(file.set).files();
+        if own.iter().any(|own| *own.checksum() == checksum) {
+            return Ok(Standing::There);
+        }
+        match own.iter().find(|own| own.id().name == file.name) {
+            None => Ok(Standing::New),
+            Some(_) if had => Ok(Standing::There),
+            Some(own) => Err(TemplateError::NameTaken { file: own.path().to_owned(), template: template.to_owned() }),
+        }
+    }
+
+    /// Gives a file the number after the newest of its set, or a later one that it is bundled with.
+    fn number(&mut self, file: &TemplateFile, template: &str) -> Result<(), TemplateError> {
+        let newest = self.newest.entry(file.set).or_default();
+        let next = newest.checked_add(1).map(|next| next.max(file.number)).and_then(Version::new);
+        let version = next.ok_or(TemplateError::NoVersionLeft { version: *newest })?;
+        *newest = version.get();
+        let id = MigrationId { version, name: file.name.to_owned() };
+        let bundled = format!("{}/{:03}_{}.sql", file.set, file.number, file.name);
+        if file.is_bundled {
+            let lines = catalog::accepted_of(&bundled).map(|rest| format!("{}/{id}.sql  {rest}\n", file.set));
+            self.accepted.extend(lines);
+        }
+        let (set, template) = (file.set, template.to_owned());
+        self.migrations.push(NewMigration { set, template, file: format!("{id}.sql"), sql: file.sql });
+        Ok(())
+    }
+
+    /// Refuses what could not be used beside the project's own files.
+    fn check(&self) -> Result<(), TemplateError> {
+        for new in &self.migrations {
+            self.refuse_taken_relations(new)?;
+        }
+        let files = self.migrations.iter().map(|new| (new.set, new.file.as_str(), new.sql));
+        let accepted = self.accepted_text().unwrap_or_default();
+        let path = self.project.folder.join(ACCEPTED_FILE);
+        self.project.migrations.clone().with_accepted(&path, &accepted).with_files(files)?;
+        Ok(())
+    }
+
+    fn refuse_taken_relations(&self, new: &NewMigration) -> Result<(), TemplateError> {
+        let alone = Migrations::empty().with_files([(new.set, new.file.as_str(), new.sql)])?;
+        let made: Vec<String> =
+            alone.set(new.set).files().iter().flat_map(lint::relations).map(|(relation, _)| relation).collect();
+        for own in self.project.migrations.set(new.set).files() {
+            if let Some((relation, _)) = lint::relations(own).into_iter().find(|(relation, _)| made.contains(relation))
+            {
+                let (file, template) = (own.path().to_owned(), new.template.clone());
+                return Err(TemplateError::RelationTaken { file, relation, template });
+            }
+        }
+        Ok(())
+    }
+
+    /// The text of `accepted.txt` with what is accepted about the new files.
+    fn accepted_text(&self) -> Option<String> {
+        let before = self.project.accepted_text.as_deref();
+        if self.accepted.is_empty() {
+            return before.map(str::to_owned);
+        }
+        let mut text = before.unwrap_or(ACCEPTED_HEADING).to_owned();
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.extend(self.accepted.iter().map(String::as_str));
+        Some(text)
+    }
+
+    fn into_plan(self) -> InitPlan {
+        let folder = &self.project.folder;
+        let migration = |new: &NewMigration| PlannedFile {
+            path: folder.join(new.set.folder()).join(&new.file),
+            text: new.sql.to_owned(),
+            replaces: None,
+        };
+        let mut files: Vec<PlannedFile> = self.migrations.iter().map(migration).collect();
+        if let Some(text) = self.accepted_text() {
+            files.push(PlannedFile {
+                path: folder.join(ACCEPTED_FILE),
+                text,
+                replaces: self.project.accepted_text.clone(),
+            });
+        }
+        files.push(PlannedFile {
+            path: folder.join(record::FILE),
+            text: self.record.text(),
+            replaces: self.project.record_text.clone(),
+        });
+        InitPlan { files, templates: self.templates, kept: Vec::new() }
+    }
+}
+
+enum Standing {
+    There,
+    New,
+}
+
+const ACCEPTED_HEADING: &str = "\
+# Warnings of `cgk migrate:lint` that are known and meant, for files that were applied and must not be edited:
+#   <folder>/<file>  <warning>  <reason>
+# In a new file, write `-- cgk:accept <warning> <reason>` before the statement instead.
+
+";
+
+impl InitPlan {
+    /// Adds a file unless it is there; one with another text is kept, and said so.
+    pub(super) fn add_unless_there(&mut self, path: PathBuf, text: &str) {
+        match fs::read_to_string(&path) {
+            Ok(own) if own == text => {}
+            _ if path.symlink_metadata().is_ok() => self.kept.push(path),
+            _ => self.files.push(PlannedFile { path, text: text.to_owned(), replaces: None }),
+        }
+    }
+
+    /// Leaves out what would not change, and puts the record last: a run that is cut off before it has not recorded anything, and
+    /// the next one finds the files by their texts.
+    fn close(&mut self, project: &Project) {
+        self.files.retain(|file| file.replaces.as_deref() != Some(file.text.as_str()));
+        let record = project.folder.join(record::FILE);
+        self.files.sort_by_key(|file| file.path == record);
+    }
+
+    fn refuse_what_is_in_the_way(&self, root: &Path) -> Result<(), TemplateError> {
+        for file in &self.files {
+            let blocked = |path: &Path, problem| TemplateError::Blocked { path: path.to_owned(), problem };
+            if file.replaces.is_none() && file.path.symlink_metadata().is_ok() {
+                return Err(blocked(&file.path, "it was not there before"));
+            }
+            let folders = file.path.ancestors().skip(1).chain([root]);
+            for folder in folders.filter(|folder| !folder.as_os_str().is_empty()) {
+                if folder.symlink_metadata().is_ok() && !folder.is_dir() {
+                    return Err(blocked(folder, "it is not a folder"));
+                }
+            }
+        }
+        Ok(())
+    }
+}

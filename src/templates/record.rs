@@ -1,0 +1,134 @@
+//! `templates.toml` beside the migrations: which files of which templates a project was given.
+
+use super::{catalog::TemplateFile, error::TemplateError};
+use crate::migration::Set;
+use serde::Deserialize;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs, io,
+    path::Path,
+};
+
+pub(super) const FILE: &str = "templates.toml";
+
+const HEADING: &str = "\
+# Which files of cgk's templates this project was given. `cgk init` writes this file, and `cgk init --upgrade` reads it to know
+# which files are new. Keep it under version control, and do not edit it.
+";
+
+/// What a project was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Record {
+    templates: BTreeMap<String, Given>,
+}
+
+/// What it was given of one template.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    version: u32,
+    #[serde(default)]
+    public: BTreeSet<String>,
+    #[serde(default)]
+    tenant: BTreeSet<String>,
+}
+
+impl Given {
+    fn of(&mut self, set: Set) -> &mut BTreeSet<String> {
+        match set {
+            Set::Public => &mut self.public,
+            Set::Tenant => &mut self.tenant,
+        }
+    }
+}
+
+impl Record {
+    /// Reads the record; without the file, nothing is recorded.
+    pub(super) fn read(path: &Path) -> Result<Self, TemplateError> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => return Err(TemplateError::Read { path: path.to_owned(), source }),
+        };
+        toml::from_str(&text)
+            .map_err(|error| TemplateError::Record { path: path.to_owned(), problem: error.message().to_owned() })
+    }
+
+    /// Whether the project has the template.
+    pub(super) fn has(&self, template: &str) -> bool {
+        self.templates.contains_key(template)
+    }
+
+    /// The version of a template that the project has.
+    pub(super) fn version(&self, template: &str) -> Option<u32> {
+        self.templates.get(template).map(|given| given.version)
+    }
+
+    /// Whether the project was given a file, be it still there or not.
+    pub(super) fn has_file(&self, template: &str, file: &TemplateFile) -> bool {
+        let given = self.templates.get(template);
+        given.is_some_and(|given| match file.set {
+            Set::Public => given.public.contains(file.name),
+            Set::Tenant => given.tenant.contains(file.name),
+        })
+    }
+
+    /// Notes a template; a version that is newer stays.
+    pub(super) fn add(&mut self, template: &str, version: u32) {
+        let given = self.templates.entry(template.to_owned()).or_default();
+        given.version = given.version.max(version);
+    }
+
+    /// Notes a file of a template.
+    pub(super) fn add_file(&mut self, template: &str, file: &TemplateFile) {
+        let given = self.templates.entry(template.to_owned()).or_default();
+        given.of(file.set).insert(file.name.to_owned());
+    }
+
+    /// The text of the file.
+    pub(super) fn text(&self) -> String {
+        let mut text = HEADING.to_owned();
+        for (name, given) in &self.templates {
+            let _ = write!(text, "\n[{name}]\nversion = {}\n", given.version);
+            for (set, files) in [(Set::Public, &given.public), (Set::Tenant, &given.tenant)] {
+                if !files.is_empty() {
+                    let lines: String = files.iter().map(|file| format!("    \"{file}\",\n")).collect();
+                    let _ = write!(text, "{set} = [\n{lines}]\n");
+                }
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::templates::catalog;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let mut record = Record::default();
+        assert_eq!(toml::from_str::<Record>(&record.text()).unwrap(), record);
+        for template in catalog::all().iter().chain([&catalog::platform()]) {
+            assert!(!record.has(template.name()));
+            record.add(template.name(), template.version());
+            for file in template.files() {
+                assert!(!record.has_file(template.name(), file));
+                record.add_file(template.name(), file);
+                assert!(record.has_file(template.name(), file));
+            }
+        }
+        assert_eq!(toml::from_str::<Record>(&record.text()).unwrap(), record);
+    }
+
+    #[test]
+    fn a_version_never_goes_back() {
+        let mut record = Record::default();
+        record.add("shop", 3);
+        record.add("shop", 1);
+        assert_eq!(record.version("shop"), Some(3));
+    }
+}

@@ -1,0 +1,8 @@
+//! `cgk init` and the templates: what is written, and that each template keeps its promises on a real server.
+
+mod adding;
+mod init;
+mod stage;
+mod support;
+mod upgrade;
+mod workspace;
