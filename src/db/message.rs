@@ -1,26 +1,26 @@
-//! One simple-query message and its answer: several statements, one round trip. And one statement by itself, which the server
-//! refuses to take for several.
+//! One simple-query message and its response: several statements, one round trip. Also a single statement, whose text the
+//! server refuses if it contains several.
 //!
-//! Without BEGIN the statements of one message are one implicit transaction. An error leaves the connection usable, and the
-//! answers that came before it tell how far the message got.
+//! Without BEGIN the statements of one message are one implicit transaction. After an error the connection is still usable,
+//! and the responses before it show how far the message was executed.
 
 use futures_util::StreamExt;
 use std::pin::Pin;
 use tokio_postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream};
 
-/// A message on its way; it was written to the connection when this value was made.
+/// A message in flight; it was written to the connection when this value was created.
 pub(crate) struct Message {
     parts: Pin<Box<SimpleQueryStream>>,
     answer: Answer,
     kept: Kept,
 }
 
-/// Which rows of an answer are kept. The others are dropped as they arrive, so that a file may select more than fits into
-/// the client's memory.
+/// Which rows of a response are kept. The others are dropped as they arrive, so that a file may select more data than fits
+/// into the client's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
     All,
-    /// Those whose first column begins with this.
+    /// Rows whose first column starts with this text.
     Marked(String),
 }
 
@@ -33,19 +33,19 @@ impl Kept {
     }
 }
 
-/// What came back.
+/// The response.
 #[derive(Default)]
 pub(crate) struct Answer {
-    /// The rows of all statements in order, each with the number of statements completed before it.
+    /// The rows of all statements in order, each with the number of statements that were completed before it.
     pub(crate) rows: Vec<(usize, SimpleQueryRow)>,
     /// How many statements were completed.
     pub(crate) completed: usize,
-    /// What stopped the rest.
+    /// The error that stopped the rest.
     pub(crate) error: Option<Error>,
 }
 
 impl Message {
-    /// Writes a message without waiting for its answer. What is sent next on the connection is answered after it.
+    /// Writes a message without waiting for its response. The response to later messages comes after it.
     pub(crate) async fn send(client: &Client, sql: &str) -> Result<Self, Error> {
         Self::send_keeping(client, sql, Kept::All).await
     }
@@ -53,11 +53,11 @@ impl Message {
     /// The same; only some rows are kept.
     #[expect(clippy::disallowed_methods, reason = "the one place that speaks the simple-query protocol")]
     async fn send_keeping(client: &Client, sql: &str, kept: Kept) -> Result<Self, Error> {
-        // The driver queues the message before it returns the stream; nothing is awaited on the wire here.
+        // The driver queues the message before it returns the stream; this does not wait for the network.
         Ok(Self { parts: Box::pin(client.simple_query_raw(sql).await?), answer: Answer::default(), kept })
     }
 
-    /// Waits for everything that the message answers; the same again when it was all there before.
+    /// Waits for the complete response; returns the same again if it has already arrived.
     ///
     /// Cancel safety: may be dropped and called again.
     pub(crate) async fn answer(&mut self) -> &mut Answer {
@@ -77,7 +77,7 @@ impl Message {
     }
 }
 
-/// Sends a message and waits for its answer.
+/// Sends a message and waits for its response.
 pub(crate) async fn run(client: &Client, sql: &str) -> Result<Answer, Error> {
     run_keeping(client, sql, Kept::All).await
 }
@@ -88,14 +88,14 @@ pub(crate) async fn run_keeping(client: &Client, sql: &str, kept: Kept) -> Resul
     Ok(std::mem::take(message.answer().await))
 }
 
-/// Sends one statement by the extended protocol: a text that the server reads as several, it refuses before anything of it is
-/// done. One round trip; the rows are left unread.
+/// Sends one statement with the extended protocol: if the text contains several, the server refuses it before it executes
+/// anything. One round trip; the rows are not read.
 pub(crate) async fn run_single(client: &Client, sql: &str) -> Result<(), Error> {
     client.execute_typed(sql, &[]).await.map(drop)
 }
 
 impl Answer {
-    /// The answer, or what stopped it.
+    /// The response, or the error that stopped it.
     pub(crate) fn complete(self) -> Result<Self, Error> {
         match self.error {
             Some(error) => Err(error),

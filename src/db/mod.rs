@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL. Knows nothing of tenants.
+//! Connections to PostgreSQL. This module does not use tenants.
 
 pub(crate) mod connect;
 pub(crate) mod identity;
@@ -15,7 +15,7 @@ pub use operator::{Operator, ServerFacts};
 
 use std::time::Duration;
 
-/// PostgreSQL takes a plain number for milliseconds, and 0 for no limit at all; a shorter time is rounded up to 1.
+/// PostgreSQL interprets a plain number as milliseconds, and 0 as no limit; a shorter time is rounded up to 1.
 pub(crate) fn milliseconds(duration: Duration) -> String {
     if duration.is_zero() { "0".into() } else { duration.as_millis().clamp(1, i32::MAX as u128).to_string() }
 }

@@ -1,4 +1,4 @@
-//! The operator's connection: one, direct, for everything that changes schemas.
+//! The operator's connection: a single direct one, for everything that changes schemas.
 
 use super::{
     connect::refused,
@@ -23,16 +23,15 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// The oldest major version that cgk supports.
 const SERVER_MAJOR_MIN: u32 = 14;
 
-/// A connection of the operator's: setting up, creating tenants and migrating go through it, never through the pool of the
-/// services. It belongs to one caller, and it is closed when dropped; a transaction still open is then rolled back by the
-/// server.
+/// An operator's connection. Setup, the creation of tenants and migrations use it, never the pool of the services. It
+/// belongs to one caller, and it is closed when it is dropped; the server then rolls back an open transaction.
 pub struct Operator {
     client: Client,
     tls: MakeRustlsConnect,
     config: Config,
     facts: ServerFacts,
     overridden: Overridden,
-    /// Whether a user's statements may have left something in the session (`session_reset.rs`).
+    /// Whether a user's statements may have left state in the session (`session_reset.rs`).
     marked: AtomicBool,
     /// Held while a transaction of several messages is open.
     undivided: Mutex<()>,
@@ -48,27 +47,28 @@ impl std::fmt::Debug for Operator {
 /// How long a cancel request may take.
 const CANCEL_MAX: Duration = Duration::from_secs(5);
 
-/// Settings of a role or the database that an operator's sessions cannot have. A connection is opened with the other value.
+/// Settings of a role or the database that an operator's sessions must not have. A connection is opened with the other
+/// value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Overridden {
-    /// `standard_conforming_strings = off`: the server reads a whole message before it carries out a SET in it.
+    /// `standard_conforming_strings = off`: the server parses a whole message before it executes a SET in it.
     strings: bool,
-    /// `exit_on_error = on`: statements that may fail are how cgk finds out whether a condition holds.
+    /// `exit_on_error = on`: cgk uses statements that may fail to check conditions.
     exit_on_error: bool,
 }
 
 impl Overridden {
-    /// Whether each is needed, and the setting.
+    /// Whether each setting is needed, and the setting.
     fn settings(self) -> [(bool, &'static str); 2] {
         [(self.strings, "standard_conforming_strings=on"), (self.exit_on_error, "exit_on_error=off")]
     }
 }
 
-/// What a server says of itself and of the role that asks.
+/// Facts about a server and the connected role.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerFacts {
-    /// The version as the server writes it, for instance `15.18 (Debian 15.18-0+deb12u1)`.
+    /// The version as written by the server, for instance `15.18 (Debian 15.18-0+deb12u1)`.
     pub version: String,
     /// The version as a number, 150018 for 15.18.
     pub version_number: u32,
@@ -76,64 +76,63 @@ pub struct ServerFacts {
     pub database: String,
     /// The role of the connection.
     pub role: String,
-    /// Whether that role is a superuser.
+    /// Whether the role is a superuser.
     pub superuser: bool,
-    /// Whether that role is a login of services ([`login::admit`](crate::login::admit)).
+    /// Whether the role is a service login ([`login::admit`](crate::login::admit)).
     pub service_login: bool,
-    /// Whether that role may create roles.
+    /// Whether the role may create roles.
     pub creates_roles: bool,
-    /// Whether that role may create schemas in the database.
+    /// Whether the role may create schemas in the database.
     pub creates_schemas: bool,
-    /// Whether that role may create tables in the schema `public`; `None` where there is no such schema.
+    /// Whether the role may create tables in the schema `public`; `None` if that schema does not exist.
     pub creates_in_public: Option<bool>,
-    /// Whether every role may create tables in `public`, as databases born before PostgreSQL 15 allow.
+    /// Whether every role may create tables in `public`, as in databases created before PostgreSQL 15.
     pub everyone_creates_in_public: bool,
     /// The TLS protocol of the connection, if it is encrypted.
     pub tls: Option<String>,
-    /// Whether the server can notice that its client is gone while a statement runs.
+    /// Whether the server can detect a lost client while a statement runs.
     pub notices_lost_clients: bool,
     /// Whether the server is a standby or the session read-only.
     pub read_only: bool,
     /// Whether the server is a standby.
     pub(crate) standby: bool,
-    /// What the database has written down of itself; shared by the connections of one operator, because the first setup
-    /// writes it.
+    /// The tag that the database has recorded; shared by the connections of one operator, because the first setup writes it.
     tag: Arc<OnceLock<DatabaseTag>>,
-    /// Whether a transaction of the session is READ COMMITTED unless it says otherwise.
+    /// Whether a transaction of the session is READ COMMITTED by default.
     pub(crate) reads_committed: bool,
     /// The database's encoding, for instance `UTF8`.
     pub encoding: String,
-    /// How the database kept tenants apart when the connection was made; `None` where no setup has written that down.
+    /// How the database separated tenants when the connection was opened; `None` if no setup has recorded it.
     pub isolation: Option<IsolationModes>,
 }
 
 impl ServerFacts {
-    /// The major version.
+    /// Returns the major version.
     pub fn major(&self) -> u32 {
         self.version_number / 10_000
     }
 
-    /// What stands for the database in the names of its roles.
+    /// Returns the tag that represents the database in the names of its roles.
     pub fn database_tag(&self) -> DatabaseTag {
         self.recorded_tag().cloned().unwrap_or_else(|| DatabaseTag::of(&self.database))
     }
 
-    /// The tag that is written down in the database.
+    /// The tag that the database has recorded.
     pub(crate) fn recorded_tag(&self) -> Option<&DatabaseTag> {
         self.tag.get()
     }
 
-    /// Notes the tag that was just written down.
+    /// Stores the tag that was just recorded.
     pub(crate) fn record_tag(&self, tag: DatabaseTag) {
         let _ = self.tag.set(tag);
     }
 
-    /// The error of a role that lacks a right, with the statement that gives it.
+    /// The error of a role without a required right, with the statement that grants it.
     pub(crate) fn lacks(&self, needed: impl Into<String>, grant: String) -> Error {
         Error::Setup(SetupError::Privilege { role: self.role.clone(), needed: needed.into(), grant, source: None })
     }
 
-    /// Refuses where the session was read-only when the connection was made.
+    /// Refuses if the session was read-only when the connection was opened.
     pub(crate) fn require_writable(&self) -> Result<()> {
         if !self.read_only {
             return Ok(());
@@ -142,7 +141,7 @@ impl ServerFacts {
         Err(Error::Setup(SetupError::ReadOnly { database, role, standby: self.standby }))
     }
 
-    /// Refuses where the role may not create roles.
+    /// Refuses if the role may not create roles.
     pub(crate) fn require_role_creation(&self) -> Result<()> {
         if self.creates_roles {
             return Ok(());
@@ -151,7 +150,7 @@ impl ServerFacts {
         Err(self.lacks("create roles, which isolation = \"role\" needs", grant))
     }
 
-    /// Refuses where the session is read-only, or the role may not create schemas.
+    /// Refuses if the session is read-only, or the role may not create schemas.
     pub(crate) fn require_schema_creation(&self) -> Result<()> {
         self.require_writable()?;
         if self.creates_schemas {
@@ -163,17 +162,18 @@ impl ServerFacts {
 }
 
 impl Operator {
-    /// Connects to the configuration's address for schema changes and looks at the server. Changes nothing.
+    /// Connects to the configuration's address for schema changes and reads facts about the server. Changes nothing.
     ///
     /// # Errors
     ///
-    /// Kind `Unavailable`: host, login, database or version; kind `Invalid`: the address is a transaction pooler's; kind
-    /// `Conflict`: a schema cannot be in the search path, the database is a copy of another ([`SetupError::DatabaseCopied`]), or it
-    /// has another isolation than the configuration ([`SetupError::IsolationMismatch`]).
+    /// Kind `Unavailable`: host, login, database or version; kind `Invalid`: the address is a transaction pooler; kind
+    /// `Conflict`: a schema cannot be in the search path, the database is a copy of another one
+    /// ([`SetupError::DatabaseCopied`]), or its isolation differs from the configuration
+    /// ([`SetupError::IsolationMismatch`]).
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the connection is closed.
+    /// If the future is dropped, the connection is closed.
     pub async fn connect(config: &Config) -> Result<Self> {
         match Self::connect_to_any(config).await? {
             (operator, Identity::Copied) => {
@@ -191,7 +191,7 @@ impl Operator {
         identity::refuse_isolation(&self.facts.database, self.facts.isolation, &self.config)
     }
 
-    /// [`connect`](Self::connect), also to a copy of another database, or to one of another isolation.
+    /// [`connect`](Self::connect), also to a copy of another database, or to a database with another isolation.
     pub(crate) async fn connect_to_any(config: &Config) -> Result<(Self, Identity)> {
         let config = &config.for_ddl()?;
         let tls = tls::connector(config.tls())?;
@@ -232,13 +232,13 @@ impl Operator {
         ))
     }
 
-    /// Refuses where PUBLIC or a tenant's role may create in `public` or in a schema of extensions, for whoever is about to run
-    /// statements with these in the search path.
+    /// Refuses if PUBLIC or a tenant's role may create in `public` or in a schema of extensions; for callers that run
+    /// statements with these schemas in the search path.
     pub(crate) async fn refuse_writable_path(&self) -> Result<()> {
         refuse_writable(&self.client, &self.search_path, &self.facts.database_tag(), Caller::Operator).await
     }
 
-    /// Another connection of the same kind, without another look at the server.
+    /// Opens another connection of the same kind, without reading the server's facts again.
     pub(crate) async fn sibling(&self) -> Result<Self> {
         let overridden = self.overridden;
         let client = open(&self.config, &self.tls, overridden).await?;
@@ -247,7 +247,7 @@ impl Operator {
         Ok(Self { client, tls, config, facts, overridden, marked, search_path, undivided: Mutex::default() })
     }
 
-    /// Lets the server refuse every write of this connection from here on.
+    /// Makes the server refuse every write of this connection from now on.
     ///
     /// # Errors
     ///
@@ -258,8 +258,8 @@ impl Operator {
         self.client.execute_typed(sql, &[]).await.map(drop).map_err(doing())
     }
 
-    /// Asks the server to stop what this connection is running; whoever waits for that is told by its own answer. The
-    /// request may arrive late, so nothing that matters should follow on the connection.
+    /// Asks the server to stop the statement that this connection is running; its caller sees this in the response. The
+    /// request may arrive late, so no important statement should follow on the connection.
     pub(crate) async fn cancel(&self) {
         let token = self.client.cancel_token();
         match tokio::time::timeout(CANCEL_MAX, token.cancel_query(self.tls.clone())).await {
@@ -269,7 +269,7 @@ impl Operator {
         }
     }
 
-    /// How many connections the server has left for roles without privileges.
+    /// How many free connections the server has for roles without privileges.
     pub(crate) async fn free_connections(&self) -> Result<usize> {
         let doing = || while_doing("count the connections");
         let rows = self
@@ -285,12 +285,12 @@ impl Operator {
         Ok(usize::try_from(free).unwrap_or_default())
     }
 
-    /// What the server said of itself when the connection was made.
+    /// Returns the facts about the server, read when the connection was opened.
     pub fn facts(&self) -> &ServerFacts {
         &self.facts
     }
 
-    /// The configuration that the connection was made with.
+    /// Returns the configuration of the connection.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -303,8 +303,8 @@ impl Operator {
         &self.client
     }
 
-    /// Waits until no transaction of several messages is open on the connection, and keeps it so: held by whoever sends one, and
-    /// by whoever writes on the same connection beside the work.
+    /// Waits until no transaction of several messages is open on the connection, and blocks new ones. The sender of such a
+    /// transaction holds it, and so does every other writer on the same connection.
     pub(crate) async fn undivided(&self) -> MutexGuard<'_, ()> {
         self.undivided.lock().await
     }
@@ -321,7 +321,7 @@ impl Operator {
 async fn open(config: &Config, tls: &MakeRustlsConnect, overridden: Overridden) -> Result<Client> {
     let mut address = config.pg().clone();
     for (_, setting) in overridden.settings().into_iter().filter(|(is_needed, _)| *is_needed) {
-        // A setting of the connection's own outlasts RESET ALL and DISCARD ALL.
+        // A setting from the connection's start-up options survives RESET ALL and DISCARD ALL.
         let options = address.get_options().map_or_else(String::new, |options| format!("{options} "));
         address.options(format!("{options}-c {setting}"));
     }
@@ -334,9 +334,9 @@ async fn open(config: &Config, tls: &MakeRustlsConnect, overridden: Overridden) 
     Ok(client)
 }
 
-/// Whether the session's role may create in `public`. Asked for a role that has the right through another, the server collects
-/// everything that it is a member of, which may be all tenants' roles; that the database's owner has what `pg_database_owner` has
-/// is told without.
+/// Whether the session's role may create in `public`. For a role that has the right through another role, the server would
+/// collect all its memberships, which may be all tenants' roles; the rights that the database's owner has through
+/// `pg_database_owner` are checked without this.
 const CREATES_IN_PUBLIC: &str = "(select case
         when r.oid = (select b.datdba from pg_catalog.pg_database b where b.datname = pg_catalog.current_database())
              and exists (select from pg_catalog.aclexplode(n.nspacl) a join pg_catalog.pg_roles g on g.oid = a.grantee

@@ -20,20 +20,20 @@ use std::{
 use tokio_postgres::{CancelToken, Client, Socket, Statement, tls::MakeTlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// A pooled connection and what is remembered of it.
+/// A pooled connection and its state.
 pub(crate) struct Connection {
-    /// Shared with answers that are still awaited; nobody else keeps it.
+    /// Shared with pending responses; nothing else keeps it.
     client: Arc<ClientWrapper>,
     born: Instant,
-    /// The statement that enters a tenant; `None` where it cannot be prepared, as before the registry is there.
+    /// The statement that enters a tenant; `None` if it cannot be prepared, for instance before the registry exists.
     entry: Option<Statement>,
-    /// The isolation level of a transaction that names none.
+    /// The isolation level of a transaction that sets none.
     default_isolation: String,
-    /// How the statement that enters a tenant begins here.
+    /// The variant of the entering statement for this connection.
     check: IsolationCheck,
-    /// How many statements the driver has prepared for itself, when that was last looked at.
+    /// How many statements the driver had prepared for itself at the last check.
     drivers: AtomicUsize,
-    /// The tenants it has been in.
+    /// The tenants that used this connection.
     tenants: Mutex<HashSet<Box<str>>>,
 }
 
@@ -41,44 +41,45 @@ pub(crate) struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IsolationCheck {
     Checked,
-    /// The database did not say it when the connection was made: no setup has written it down.
+    /// The database had recorded no isolation when the connection was opened.
     Unchecked,
 }
 
-/// The statement that enters a tenant, by whether it checks the isolation, and by the search path.
+/// The statement that enters a tenant, depending on the isolation check and the search path.
 pub(crate) type EntrySql = fn(Isolation, IsolationCheck, &SearchPath) -> String;
 
 pub(crate) type Pool = managed::Pool<ConnectionManager>;
 pub(crate) type Lease = managed::Object<ConnectionManager>;
 
-/// What a session holds while it waits in the pool: it ends at any error outside of a transaction of ours.
+/// The setting of a session while it is in the pool: it ends at any error outside of cgk's transactions.
 ///
-/// Whatever is sent behind a BEGIN that fails, as one does that a cancel request meets, would run by itself and as the login.
-/// So the session ends with that failure, and with it all that was sent.
+/// If a BEGIN fails, for instance because of a cancel request, the statements after it would run outside of a transaction
+/// and as the login. So the session ends with that failure, and none of them runs.
 pub(crate) const EXIT_ON_ERROR: &str = "set exit_on_error = on";
-/// Takes that back, for a look outside of a transaction that may fail.
+/// Resets it, for a query outside of a transaction that may fail.
 pub(crate) const STAY_ON_ERROR: &str = "set exit_on_error = off";
 
-/// How many statements of the driver's own a connection may hold: it has three, and each again that was not waited for.
+/// How many of its own statements the driver may have on a connection: it has three, and duplicates of those whose caller
+/// was dropped.
 const DRIVERS_MAX: usize = 16;
 
-/// The isolation level of a transaction that names none, and whether the database says how it keeps tenants apart.
+/// The isolation level of a transaction that sets none, and whether the database has recorded how it separates tenants.
 const LOOK: &str = "select pg_catalog.current_setting('default_transaction_isolation'), exists (
     select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     where p.proname = 'cgk_isolation_modes' and p.pronargs = 0 and n.nspname = 'public')";
 
-/// How long a cancel request may take; the connection it is for is thrown away either way.
+/// How long a cancel request may take; the connection is discarded in any case.
 const CANCEL_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) struct ConnectionManager {
-    /// deadpool-postgres makes, watches and ends connections; what it does not have is a place for per-connection state.
+    /// deadpool-postgres opens, checks and closes connections; this wrapper adds state per connection.
     inner: Manager,
     tls: MakeRustlsConnect,
     age_max: Duration,
     tenants_max: usize,
-    /// What enters a tenant, prepared on each connection.
+    /// The entering statement, prepared on each connection.
     entry_sql: EntrySql,
-    /// What the first connection has found out.
+    /// Found by the first connection.
     search_path: OnceLock<SearchPath>,
     isolation: Isolation,
     pooling: Pooling,
@@ -89,12 +90,12 @@ impl Connection {
         &self.client
     }
 
-    /// The client, to be kept until an answer has come.
+    /// The client, to be kept until a response has arrived.
     pub(crate) fn shared_client(&self) -> Arc<ClientWrapper> {
         Arc::clone(&self.client)
     }
 
-    /// The statement that enters a tenant, where it is prepared.
+    /// The entering statement, if it is prepared.
     pub(crate) fn entry_statement(&self) -> Option<Statement> {
         self.entry.clone()
     }
@@ -104,18 +105,18 @@ impl Connection {
         self.check
     }
 
-    /// The isolation level of a transaction that names none.
+    /// The isolation level of a transaction that sets none.
     pub(crate) fn default_isolation(&self) -> &str {
         &self.default_isolation
     }
 
-    /// Whether a session with this many statements that enter a tenant, and this many of the driver's, has what it should.
-    /// The driver makes its own when it needs them, and never drops one.
+    /// Whether a session with these numbers of entering statements and driver statements has the expected ones. The driver
+    /// prepares its own when it needs them, and never drops one.
     pub(crate) fn has_its_statements(&self, entry: usize, drivers: usize) -> bool {
         entry == 1 && self.drivers.swap(drivers, Ordering::Relaxed) <= drivers && drivers <= DRIVERS_MAX
     }
 
-    /// Notes that the connection is used for a tenant.
+    /// Records that the connection is used for a tenant.
     pub(crate) fn visit(&self, tenant: &str) {
         let mut tenants = self.lock(&self.tenants);
         if !tenants.contains(tenant) {
@@ -128,7 +129,7 @@ impl Connection {
     }
 
     fn lock<'a, T>(&self, held: &'a Mutex<T>) -> MutexGuard<'a, T> {
-        // What is locked here is whole after every call, so a panic elsewhere under the lock leaves nothing half done.
+        // The locked value is consistent after every call, so a panic elsewhere under the lock leaves it usable.
         held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -136,7 +137,7 @@ impl Connection {
 impl ConnectionManager {
     fn new(config: &Config, entry_sql: EntrySql) -> Result<Self> {
         let tls = tls::connector(config.tls())?;
-        // "Fast" checks that the connection is open and nothing else: every transaction of ours ends with a scrub.
+        // "Fast" only checks that the connection is open: every transaction of cgk ends with a scrub.
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         Ok(Self {
             inner: Manager::from_config(config.pg().clone(), tls.clone(), recycling),
@@ -150,7 +151,7 @@ impl ConnectionManager {
         })
     }
 
-    /// Prepares the statement that enters a tenant, and looks at what a new connection needs to know.
+    /// Prepares the entering statement, and reads the facts that a new connection needs.
     async fn look(
         &self,
         client: &Client,
@@ -171,24 +172,24 @@ impl ConnectionManager {
             entry = prepare(check).await;
         }
         if self.pooling == Pooling::Direct {
-            // Last of all: what fails above, as a statement that cannot be prepared, must not end the session.
+            // Last of all: a failure above, such as a statement that cannot be prepared, must not end the session.
             message::run(client, EXIT_ON_ERROR).await?.complete()?;
         }
         Ok((entry, default_isolation, check))
     }
 
-    /// Says which schemas the connections that are made from now on have in their search path.
+    /// Sets the additional schemas in the search path of future connections.
     pub(crate) fn know_search_path(&self, path: SearchPath) {
         let _ = self.search_path.set(path);
     }
 
-    /// What stands between the pool and the server.
+    /// Whether a pooler is between the pool and the server.
     pub(crate) fn pooling(&self) -> Pooling {
         self.pooling
     }
 
-    /// Asks the server to stop what the connection of this token is running. The driver returns before the server has acted,
-    /// so the connection must not be used again.
+    /// Asks the server to stop the statement that the connection of this token is running. The driver returns before the
+    /// server has acted, so the connection must not be used again.
     pub(crate) fn cancel(&self, token: CancelToken) -> impl Future<Output = ()> + Send + 'static {
         let tls = self.tls.clone();
         async move {
@@ -207,7 +208,7 @@ impl managed::Manager for ConnectionManager {
 
     async fn create(&self) -> Result<Connection, tokio_postgres::Error> {
         let client = managed::Manager::create(&self.inner).await?;
-        // Boxed, so that the futures of a service's requests, which hold this one, stay small.
+        // Boxed, so that the futures of a service's requests, which contain this one, stay small.
         let (entry, default_isolation, check) = Box::pin(self.look(&client)).await?;
         Ok(Connection {
             client: Arc::new(client),
@@ -243,7 +244,7 @@ impl managed::Manager for ConnectionManager {
     }
 }
 
-/// Builds the pool; connects nothing yet. `entry_sql` is the statement that enters a tenant.
+/// Creates the pool without connecting. `entry_sql` is the statement that enters a tenant.
 pub(crate) fn build(config: &Config, entry_sql: EntrySql) -> Result<Pool> {
     let settings = config.pool();
     let pool = Pool::builder(ConnectionManager::new(config, entry_sql)?)
@@ -255,7 +256,7 @@ pub(crate) fn build(config: &Config, entry_sql: EntrySql) -> Result<Pool> {
     Ok(pool)
 }
 
-/// Takes a connection, waiting no longer than the configuration says.
+/// Takes a connection; the configuration limits the wait.
 pub(crate) async fn take(pool: &Pool, config: &Config) -> Result<Lease> {
     let began = Instant::now();
     let taken = pool.get().await;
@@ -279,7 +280,7 @@ pub(crate) async fn take(pool: &Pool, config: &Config) -> Result<Lease> {
 
 type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
-/// Makes a connection that is not of the pool.
+/// Opens a connection outside of the pool.
 pub(crate) async fn connect_apart(
     pool: &Pool,
     config: &Config,

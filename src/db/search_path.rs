@@ -1,4 +1,4 @@
-//! Which further schemas are in the search path of this database, and whether they may be.
+//! Finds the additional schemas in the search path of this database, and checks them.
 
 use crate::{
     config::{Config, Isolation},
@@ -8,7 +8,7 @@ use crate::{
 };
 use tokio_postgres::{Client, Row, types::Type};
 
-/// The value of `search_path` that ALTER DATABASE has set for every session, if it has.
+/// The value of `search_path` set with ALTER DATABASE, if there is one.
 const DATABASE_SETTING: &str = "
 select pg_catalog.substr(c.entry, 13)
 from pg_catalog.pg_db_role_setting s
@@ -16,11 +16,11 @@ join pg_catalog.pg_database d on d.oid = s.setdatabase
 cross join pg_catalog.unnest(s.setconfig) c (entry)
 where s.setrole = 0 and d.datname = pg_catalog.current_database() and pg_catalog.starts_with(c.entry, 'search_path=')";
 
-/// Of each named schema: whether it is there, whether everybody may use it, whether the login may, and who of PUBLIC, the
-/// tenants' roles and the login of a service may create in it, by a grant, by membership in whoever may, or as its owner or the
-/// database's; with whether that is the schema's owner, and whose it should be. An operator's login may be named like a tenant's
-/// role, which cannot log in. A login with the rights of the registry's owner is the operator's: everything in `public` is its
-/// own. Parameters: names, the pattern of tenants' roles, and whether the login is to be looked at.
+/// For each named schema: whether it exists, whether PUBLIC may use it, whether the login may, and which of PUBLIC, the
+/// tenants' roles and the service login may create in it, by a grant, by a membership, or as its owner or the database's
+/// owner; whether that role owns the schema, and which role should own it. An operator's login may have a name like a
+/// tenant's role, but a tenant's role cannot log in. A login with the rights of the registry's owner is an operator: it owns
+/// everything in `public`. Parameters: names, the pattern of tenants' roles, and whether the login is checked.
 const SCHEMAS: &str = "
 select w.name, n.oid is not null,
        exists (select from pg_catalog.aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'USAGE'),
@@ -52,26 +52,25 @@ left join lateral (
     order by g.grantee limit 1) g on true
 order by w.place";
 
-/// Who asks for the schemas of a search path.
+/// The caller that needs the schemas of a search path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// A service, whose login must not be able to create in them either: what a tenant makes it do in one transaction is found
-    /// by the statements of all others.
+    /// A service, whose login must not be able to create in them either: objects that it creates for one tenant would be
+    /// used by the statements of all others.
     Service,
-    /// Whoever sets up and migrates.
+    /// The operator, who sets up and migrates.
     Operator,
 }
 
-/// Names that are in the path anyway, or that every session has another schema for.
+/// Names that are always in the path, or that mean a different schema in every session.
 const OWN: [&str; 3] = ["public", "pg_temp", "$user"];
 
-/// Finds the further schemas: the configured ones, or else what the database itself says through ALTER DATABASE … SET
-/// search_path.
+/// Finds the additional schemas: the configured ones, or those of the database, set with ALTER DATABASE … SET search_path.
 ///
 /// # Errors
 ///
-/// Kind `Conflict`: one of them is missing, is a tenant's or the server's, cannot be used by everybody who needs it, or can be
-/// written by somebody whose objects would then be found by other tenants.
+/// Kind `Conflict`: one of them is missing, is a tenant's or the server's, cannot be used by every role that needs it, or
+/// can be written by a role whose objects other tenants would then use.
 pub(crate) async fn search_path(
     client: &Client,
     config: &Config,
@@ -110,7 +109,7 @@ pub(crate) async fn search_path(
         if !flag(1)? {
             match configured {
                 true => return Err(unfit(&name, "there is no such schema", &format!("create schema {quoted}"))),
-                // The server passes over it too.
+                // The server skips it too.
                 false => continue,
             }
         }
@@ -130,13 +129,13 @@ pub(crate) async fn search_path(
     Ok(SearchPath::with(further))
 }
 
-/// Refuses a search path with a schema in which PUBLIC or a tenant's role may create, or a service's login that is not the
-/// operator's: what one tenant makes there, the statements of the others find, and those of the operator's migrations. Above all
-/// that is `public`, which is in every search path before the schemas of extensions.
+/// Refuses a search path with a schema in which PUBLIC, a tenant's role, or a service login that is not the operator's may
+/// create: the statements of other tenants, and of the operator's migrations, would use the objects that one tenant creates
+/// there. This concerns above all `public`, which is in every search path before the schemas of extensions.
 ///
 /// # Errors
 ///
-/// Kind `Conflict`, with the statement that takes the right away.
+/// Kind `Conflict`, with the statement that revokes the right.
 pub(crate) async fn refuse_writable(
     client: &Client,
     path: &SearchPath,
@@ -166,13 +165,13 @@ async fn look(
     client.query_typed(SCHEMAS, &[(&names, Type::TEXT_ARRAY), (&roles, Type::TEXT), (&service, Type::BOOL)]).await
 }
 
-/// The error of a schema in which others may create, by its row of [`SCHEMAS`].
+/// The error for a schema in which others may create, from its row of [`SCHEMAS`].
 fn writable(schema: &str, quoted: &str, row: &Row) -> Result<Option<Error>, tokio_postgres::Error> {
     let Some(writer) = row.try_get::<_, Option<String>>(4)? else { return Ok(None) };
     let fix = match (writer.as_str(), row.try_get(5)?) {
         ("PUBLIC", _) => format!("revoke create on schema {quoted} from public"),
         (writer, false) => format!("revoke create on schema {quoted} from {}", crate::ident::quoted(writer)),
-        // An owner can always give itself the right again.
+        // An owner can always grant itself the right again.
         (_, true) => format!("alter schema {quoted} owner to {}", crate::ident::quoted(row.try_get(6)?)),
     };
     let why = format!("{writer} may create objects in it, which every tenant would then find");

@@ -1,29 +1,29 @@
-//! Gives one schema's statements a session that holds nothing of the schema before.
+//! Resets a session, so that it contains no state of the previous schema.
 //!
-//! A session keeps more than settings: temporary objects, prepared statements, cursors WITH HOLD, LISTEN, what `currval`
-//! and `lastval` return, session advisory locks, the session's role. A rollback undoes only a part of that. Two forms of
-//! reset cover both ends of a message that holds statements of a user's file:
+//! A session has more state than settings: temporary objects, prepared statements, cursors WITH HOLD, LISTEN, the results of
+//! `currval` and `lastval`, session advisory locks, the session's role. A rollback undoes only a part of that. Two kinds of
+//! reset cover a message that contains statements of a user's file:
 //!
 //! - A message that succeeds ends with a reset (`run_files.rs`), so the reset is committed with it and costs no round trip.
-//! - After a message that failed, was cancelled or never answered, the next user of the session sends `discard all` first.
+//! - After a message that failed, was cancelled or got no response, the next user of the session sends `discard all` first.
 //!
-//! What a library loaded into the server process keeps (`%_SHARED` of PL/Perl, the connections of `dblink`) has no reset in
-//! PostgreSQL but a new connection; cgk does not open one for that.
+//! The state of libraries in the server process (`%_SHARED` of PL/Perl, the connections of `dblink`) can only be reset by a
+//! new connection; cgk does not open one for this.
 
 use super::{Operator, message};
 use std::sync::atomic::Ordering;
 use tokio_postgres::{Error, error::SqlState};
 
-/// Everything of `discard all` that is allowed inside a transaction, but for the roles. No statement of it fails for what
-/// is not there. Between two files of one schema, [`UNLOCK`] belongs to it.
+/// Everything of `discard all` that is allowed inside a transaction, except the roles. No statement fails if there is
+/// nothing to reset. Between two files of one schema, it is used together with [`UNLOCK`].
 pub(crate) const BETWEEN_FILES: &str =
     "close all; deallocate all; unlisten *; discard temp; discard sequences; reset all;";
 
-/// An expression: gives up the session advisory locks. Transaction locks, as those of a migration, stay.
+/// An expression that releases the session advisory locks. Transaction locks, such as those of a migration, stay.
 pub(crate) const UNLOCK: &str = "pg_catalog.pg_advisory_unlock_all()";
 
 impl Operator {
-    /// Resets the session if a user's statements may have left something in it. Outside of a transaction only.
+    /// Resets the session if a user's statements may have left state in it. Outside of a transaction only.
     pub(crate) async fn reset_session(&self) -> Result<(), Error> {
         if self.session_is_marked().load(Ordering::Acquire) { self.discard_all().await } else { Ok(()) }
     }
@@ -31,7 +31,7 @@ impl Operator {
     /// Resets the session, session locks included. Outside of a transaction only.
     pub(crate) async fn discard_all(&self) -> Result<(), Error> {
         let discarded = message::run(self.client(), "discard all").await?.complete();
-        // A BEGIN that a file hides leaves a transaction open where the message fails.
+        // If the message fails, a BEGIN that cgk did not detect leaves a transaction open.
         let is_open = |error: &Error| {
             [Some(&SqlState::IN_FAILED_SQL_TRANSACTION), Some(&SqlState::ACTIVE_SQL_TRANSACTION)]
                 .contains(&error.code())
@@ -47,7 +47,7 @@ impl Operator {
         Ok(())
     }
 
-    /// Notes that what follows runs statements of a user's files.
+    /// Records that statements of a user's files follow.
     pub(crate) fn mark_session(&self) {
         self.session_is_marked().store(true, Ordering::Release);
     }

@@ -1,4 +1,4 @@
-//! TLS for the driver: rustls with ring, chosen here and never installed for the whole process.
+//! TLS for the driver: rustls with ring, chosen here and not installed for the whole process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use crate::config::{ClientCert, ConfigError, Problem, RootCerts, TlsMode};
 /// The protocol's name in TLS. libpq 17 always sends it; servers need it for `sslnegotiation=direct`.
 const ALPN: &[u8] = b"postgresql";
 
-/// Makes what encrypts the driver's connections.
+/// Creates the TLS connector of the driver.
 ///
-/// Reads the certificate files, and the system's certificates where they are wanted: call it once per pool. For
-/// [`TlsMode::Disable`] nothing is read, and the connector trusts nobody, so it cannot be misused.
+/// Reads the certificate files, and the system's certificates if needed: call it once per pool. For [`TlsMode::Disable`]
+/// nothing is read, and the connector trusts no certificate, so it cannot be misused.
 ///
 /// # Errors
 ///
-/// [`Unreadable`](crate::config::ConfigErrorKind::Unreadable) and [`Invalid`](crate::config::ConfigErrorKind::Invalid)
-/// for the files of certificates and keys, by their paths.
+/// [`Unreadable`](crate::config::ConfigErrorKind::Unreadable) and [`Invalid`](crate::config::ConfigErrorKind::Invalid) for
+/// the files of certificates and keys, with their paths.
 pub(crate) fn connector(mode: &TlsMode) -> Result<MakeRustlsConnect, ConfigError> {
     let (roots, client) = match mode {
         TlsMode::Disable => (RootCertStore::empty(), None),
@@ -72,7 +72,7 @@ fn root_store(roots: &RootCerts) -> Result<RootCertStore, ConfigError> {
                 tracing::debug!(%error, "could not read one of the system's certificates");
             }
             store.add_parsable_certificates(native.certs);
-            // Images without a distribution inside have no certificates.
+            // Minimal container images contain no certificates.
             if store.is_empty() {
                 store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
             }
@@ -101,7 +101,7 @@ fn pem_error(error: pem::Error, path: &Path, option: &'static str) -> ConfigErro
             let problem = format!("could not read the file {}", path.display());
             Problem::unreadable(problem, format!("Correct the path in {option}.")).because(error)
         }
-        // The error of a broken section quotes the file, which for a key must not be repeated.
+        // The error of an invalid section quotes the file; for a key, it must not be shown.
         _ => Problem::invalid(
             format!("the file {} holds no {what} in PEM form", path.display()),
             format!("Name an unencrypted PEM file in {option}."),

@@ -1,5 +1,5 @@
-//! What is wrong with the binding of schemas to organizations: the comment on a tenant's schema, and the triggers that guard
-//! the registry.
+//! Checks the binding of schemas to organizations: the comment on a tenant's schema, and the triggers that protect the
+//! registry.
 
 use super::report::{Difference, FixStatement};
 use crate::{
@@ -12,11 +12,11 @@ use crate::{
     slug::TenantSlug,
 };
 
-/// What is wrong with the comment on a tenant's schema.
+/// The problem with the comment on a tenant's schema.
 pub(super) fn of_schema(slug: &TenantSlug, facts: &TenantFacts) -> Option<Difference> {
     let tenant = facts.tenant.as_ref()?;
     let schema = SchemaName::of_tenant(slug);
-    // No statement is named here: whose schema it is, only a person can tell.
+    // No fix is suggested: only a person can decide to which organization the schema belongs.
     if let Some(found) = facts.other_organization() {
         let what =
             format!("belongs to organization {found} by its comment, and in the registry {slug} is {}", tenant.id);
@@ -31,7 +31,7 @@ pub(super) fn of_schema(slug: &TenantSlug, facts: &TenantFacts) -> Option<Differ
     Some(Difference { fix, ..Difference::wrong("schema", schema.as_str(), what) })
 }
 
-/// What is wrong with the triggers that keep an organization in the registry while its schema stands.
+/// The problems with the triggers that keep an organization in the registry while its schema exists.
 pub(super) async fn of_registry(operator: &Operator) -> Result<Vec<Difference>> {
     let GuardFound::Wrong(wrong) = identity::look_at_guard(operator).await? else { return Ok(Vec::new()) };
     let difference = |(name, what): (&str, &str)| {

@@ -1,4 +1,4 @@
-//! How what a schema holds differs from what it should hold: pure.
+//! Compares the objects of a schema with the expected ones: pure.
 
 use super::{
     fix,
@@ -9,12 +9,12 @@ use super::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How `found` differs from what the migrations give.
+/// The differences between `found` and the objects of the migrations.
 pub(super) fn differences(given: &Catalogue, found: &Catalogue) -> Vec<Difference> {
     let with_partitions = partitions::added(given, found);
     let given = with_partitions.as_ref().unwrap_or(given);
     let mut all = Vec::new();
-    // What hangs on a table that is not there at all, or not in the migrations, is told by the table alone.
+    // If a table is missing or unexpected, its dependent objects are not listed separately.
     let alone = |ours: &Catalogue, theirs: &Catalogue| -> BTreeSet<String> {
         let is_parent = |key: &&Key| key.parent.is_empty() && !theirs.objects.contains_key(*key);
         ours.objects.keys().filter(is_parent).map(|key| key.name.clone()).collect()
@@ -44,13 +44,13 @@ pub(super) fn differences(given: &Catalogue, found: &Catalogue) -> Vec<Differenc
     all
 }
 
-/// The index of a constraint has no definition of its own: the constraint's line says it.
+/// The index of a constraint has no definition of its own: the constraint's line contains it.
 fn is_told_by_its_constraint(key: &Key, here: &Catalogue, there: &Catalogue) -> bool {
     let constraint = Key { kind: "constraint".into(), ..key.clone() };
     key.kind == "index" && here.objects.contains_key(&constraint) && !there.objects.contains_key(&constraint)
 }
 
-/// By table, the table itself first.
+/// Ordered by table, the table itself first.
 fn place(key: &Key) -> (&str, bool, &str, &str) {
     let table = if key.parent.is_empty() { &key.name } else { &key.parent };
     (table, !key.parent.is_empty(), &key.kind, &key.name)
@@ -68,11 +68,11 @@ fn aspects<'a>(
     })
 }
 
-/// Equal, or equal once a dump is restored.
+/// Equal, or equal after a dump is restored.
 fn is_same(aspect: &str, given: Option<&String>, found: Option<&String>) -> bool {
     let is_expression = match aspect {
         "definition" | "default" | "generated" | "using" | "check" | "arguments" => true,
-        // Another body is text that the server never reads and writes again.
+        // The server never parses and rewrites the text of other bodies.
         "body" => given.is_some_and(|body| body.starts_with("BEGIN ATOMIC")),
         _ => false,
     };
@@ -82,14 +82,14 @@ fn is_same(aspect: &str, given: Option<&String>, found: Option<&String>) -> bool
 
 fn difference(key: &Key, change: Change) -> Difference {
     let object = match (key.kind.as_str(), key.parent.as_str()) {
-        // An index has a name of the whole schema.
+        // The name of an index is unique in the whole schema.
         (_, "") | ("index" | "statistics", _) => key.name.clone(),
         (_, parent) => format!("{parent}.{}", key.name),
     };
     Difference::new(&key.kind, object, change)
 }
 
-/// Only where the same columns stand in another order: one that is missing or added has a line of its own.
+/// Only if the same columns are in another order: a missing or added column has its own line.
 fn column_orders<'a>(given: &'a Catalogue, found: &'a Catalogue) -> impl Iterator<Item = Difference> + 'a {
     given.columns.iter().filter_map(|(table, wanted)| {
         let actual = found.columns.get(table)?;

@@ -1,4 +1,5 @@
-//! All tenants: one query for their fingerprints, one small one for each ledger, and a closer look at the others.
+//! Compares all tenants: one query for their fingerprints, a small one for each ledger, and a detailed comparison of the
+//! others.
 
 use super::{
     binding, fix,
@@ -31,12 +32,12 @@ use futures_util::{
 use std::collections::{BTreeMap, HashMap};
 use tokio_postgres::types::Type;
 
-/// How many ledgers are asked for at once on the one connection.
+/// How many ledgers are requested concurrently on the one connection.
 const LEDGERS_IN_FLIGHT_MAX: usize = 64;
-/// Up to this many tenants are looked at one by one; for more, the whole fleet's fingerprints are cheaper.
+/// Up to this many tenants are inspected one by one; for more, the fingerprints of the whole fleet are cheaper.
 const ONE_BY_ONE_MAX: usize = 20;
 
-/// What the quick look says of a tenant. Those of whom it says the same are alike in everything that is compared.
+/// The result of the quick check for a tenant. Tenants with the same result are equal in everything that is compared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct DriftGroupKey {
     fingerprint: Option<Fingerprint>,
@@ -52,7 +53,7 @@ enum RoleLook {
     Missing,
 }
 
-/// Compares the tenants of a scope, in the order of their slugs.
+/// Compares the tenants of a scope, ordered by slug.
 pub(super) async fn tenants(
     operator: &Operator,
     migrations: &Migrations,
@@ -119,7 +120,7 @@ pub(super) async fn tenants(
 
 type Groups = Vec<(Option<DriftGroupKey>, Vec<TenantSlug>)>;
 
-/// Notes the tenants that are as they should be, and sorts the others by how they differ.
+/// Records the tenants without differences, and groups the others by their differences.
 async fn quickly(
     operator: &Operator,
     migrations: &Migrations,
@@ -132,11 +133,11 @@ async fn quickly(
     let source = migrations.set(Set::Tenant);
     let prefixes = Prefixes::of(source);
     let siblings = connections(operator, tenants.len()).await;
-    // Each connection has its share of the fingerprints and of the ledgers.
+    // Each connection gets a share of the fingerprints and of the ledgers.
     let all: Vec<&Operator> = std::iter::once(operator).chain(&siblings).collect();
     let schemas: Vec<SchemaName> = tenants.iter().map(|(slug, _)| SchemaName::of_tenant(slug)).collect();
     let stamps = Stamps::read(operator).await?;
-    // The stamps keep the first two connections busy.
+    // The first two connections are busy with the stamps.
     let others = if all.len() > 2 { &all[2..] } else { &all[..] };
     let asked = tenants.iter().enumerate().map(|(index, (slug, _))| ledger_of(others[index % others.len()], slug));
     let asked = async { Ok(stream::iter(asked).buffered(LEDGERS_IN_FLIGHT_MAX).collect::<Vec<_>>().await) };
@@ -149,7 +150,7 @@ async fn quickly(
         let schema = SchemaName::of_tenant(&slug);
         let Seen { fingerprint, stamp } = fingerprints.remove(schema.as_str()).unwrap_or_default();
         let digest = LedgerDigest::in_comment(facts.comment.as_deref());
-        // Rows and comment agree, and both say that the tenant holds so many of the files.
+        // Rows and comment agree, and both say that the tenant has this many of the files.
         let length = match (&digest, &ledger) {
             (Some(digest), Some(rows)) if digest.as_str() == rows => prefixes.length_of(digest),
             _ => None,
@@ -178,8 +179,8 @@ async fn quickly(
     Ok((groups, roles))
 }
 
-/// Looks at one tenant of a group under its lock. If it is then still as the quick look had it, what differs holds for all of
-/// the group; if it has changed meanwhile, each is looked at by itself.
+/// Inspects one tenant of a group under its lock. If its state is still that of the quick check, the differences apply to
+/// the whole group; if it has changed, each tenant is inspected separately.
 async fn closely(
     operator: &Operator,
     migrations: &Migrations,
@@ -226,7 +227,7 @@ impl DriftGroupKey {
     }
 }
 
-/// The one name that a difference of a stand-in can carry.
+/// The only name that can occur in a difference of a group's representative.
 fn rename_role(operator: &Operator, from: &TenantSlug, to: &TenantSlug, differences: &mut [Difference]) {
     let (Some(from), Some(to)) = (role_of(operator, from), role_of(operator, to)) else { return };
     for difference in differences.iter_mut().filter(|difference| difference.kind == "role") {
@@ -236,17 +237,17 @@ fn rename_role(operator: &Operator, from: &TenantSlug, to: &TenantSlug, differen
     }
 }
 
-/// Up to so many connections make the fleet's fingerprints, each for its part of the tenants.
+/// At most this many connections compute the fingerprints, each for a part of the tenants.
 const CONNECTIONS_MAX: usize = 4;
-/// Tenants per connection below which another connection costs more than it saves.
+/// With fewer tenants per connection, another connection costs more than it saves.
 const TENANTS_PER_CONNECTION_MIN: usize = 250;
 
-/// The operator's connection, and as many more as the fleet is worth and the server can spare.
+/// The operator's connection, and additional ones depending on the size of the fleet and the server's free connections.
 async fn connections(operator: &Operator, tenants: usize) -> Vec<Operator> {
     let wanted = (tenants / TENANTS_PER_CONNECTION_MIN).clamp(1, CONNECTIONS_MAX) - 1;
     let mut more = Vec::new();
     if wanted > 0 {
-        // A quarter of what is free, so that services can still connect.
+        // A quarter of the free connections, so that services can still connect.
         let free = operator.free_connections().await.unwrap_or(0) / 4;
         for _ in 0..wanted.min(free) {
             match operator.sibling().await {
@@ -258,15 +259,15 @@ async fn connections(operator: &Operator, tenants: usize) -> Vec<Operator> {
     more
 }
 
-/// What the quick look found of a schema; nothing where objects kept coming and going under the query.
+/// What the quick check found for a schema; nothing if objects kept changing during the query.
 #[derive(Debug, Default)]
 struct Seen {
     fingerprint: Option<Fingerprint>,
-    /// Where it is to be kept.
+    /// The stamp to store.
     stamp: Option<Stamp>,
 }
 
-/// The fingerprints of schemas, by schema: those on record of schemas that have not changed, and those of the others as they are.
+/// The fingerprints of schemas, by schema: stored ones for unchanged schemas, and newly computed ones for the others.
 async fn fingerprints_of(
     operators: &[&Operator],
     schemas: &[SchemaName],
@@ -314,7 +315,7 @@ async fn part_of(operator: &Operator, schemas: &[SchemaName], with_stamps: bool)
     Ok(HashMap::new())
 }
 
-/// The digest of a ledger's rows; `None` sends for a closer look.
+/// The digest of a ledger's rows; `None` requires a detailed comparison.
 async fn ledger_of(operator: &Operator, slug: &TenantSlug) -> Option<String> {
     let sql = format!("select {}", ledger::digest_sql(&SchemaName::of_tenant(slug)));
     operator.client().query_typed(&sql, &[]).await.ok()?.first()?.try_get(0).ok()

@@ -1,5 +1,5 @@
-//! Takes known differences out of a report: they are counted and shown, and are no drift. Beside the rules of the configuration
-//! there are those of this file, for the ledgers of other tools.
+//! Moves known differences out of the drift of a report: they are counted and shown, but do not count as drift. In addition
+//! to the rules of the configuration, this file has rules for the ledgers of other tools.
 
 use super::{
     objects::Catalogue,
@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{config::IgnoreRule, ident::SchemaName};
 
-/// Tables in which other tools note what they did, whose they are, and columns by which they are known. The rows that a database
-/// had before cgk stay there, or the tool goes on with a part of the database.
+/// Tables in which other tools record what they applied, the tool, and columns that identify the table. The rows from before
+/// cgk stay there, or the tool continues to manage a part of the database.
 const LEDGERS: &[(&str, &str, &[&str])] = &[
     ("_prisma_migrations", "Prisma", &["checksum", "migration_name", "started_at"]),
     ("__diesel_schema_migrations", "Diesel", &["version", "run_on"]),
@@ -31,14 +31,15 @@ const LEDGERS: &[(&str, &str, &[&str])] = &[
     ("kysely_migration_lock", "Kysely", &["is_locked"]),
 ];
 
-/// Whose ledger it is that a table of no migration's is.
+/// The tool of a ledger, if an unexpected table is one.
 pub(super) fn foreign_ledger(difference: &Difference) -> Option<String> {
     let (name, tool, _) = LEDGERS.iter().find(|(name, ..)| *name == difference.object)?;
     (difference.kind == "table" && difference.change == Change::Unexpected)
         .then(|| format!("{name} is the ledger of {tool}; cgk leaves it alone"))
 }
 
-/// Makes of a table that has only the name of another tool's ledger, or that others may get at, a difference that is not ignored.
+/// Unmarks a table that only has the name of another tool's ledger, or that other roles may access, so that it counts as a
+/// difference.
 pub(super) fn doubt(differences: &mut [Difference], found: &Catalogue) {
     for difference in differences.iter_mut().filter(|difference| foreign_ledger(difference).is_some()) {
         let Some((name, tool, known)) = LEDGERS.iter().find(|(name, ..)| *name == difference.object) else { continue };
@@ -60,7 +61,7 @@ pub(super) fn doubt(differences: &mut [Difference], found: &Catalogue) {
     }
 }
 
-/// Moves the differences that a rule is about to the ignored ones. With `everything` the rules that matched nothing are noted.
+/// Moves the differences that match a rule to the ignored ones. With `everything`, rules without a match are recorded.
 pub(super) fn apply(report: &mut DriftReport, rules: &[IgnoreRule], everything: bool) {
     let mut used = vec![false; rules.len()];
     let mut sort = |schema: &str, differences: &mut Vec<Difference>| -> Vec<IgnoredDifference> {

@@ -1,4 +1,4 @@
-//! One schema, its ledger and its role, while no migration of it can run.
+//! Reads one schema, its ledger and its role, while no migration of it can run.
 
 use super::objects::Catalogue;
 use crate::{
@@ -13,27 +13,27 @@ use crate::{
 };
 use tokio_postgres::error::SqlState;
 
-/// How often a schema is read again because something else than a migration changed it under the reader's eyes.
+/// How often a schema is read again because it was changed, other than by a migration, while it was read.
 pub(super) const TRIES_MAX: u32 = 5;
 
-/// A schema as it was at one moment.
+/// A schema at one moment.
 #[derive(Debug)]
 pub(super) struct Inspection {
-    /// Where it was asked for.
+    /// If it was requested.
     pub(super) fingerprint: Option<Fingerprint>,
     pub(super) catalogue: Catalogue,
     pub(super) ledger: Ledger,
     pub(super) comment: Option<String>,
-    /// Whether the tenant's role is there.
+    /// Whether the tenant's role exists.
     pub(super) has_role: bool,
-    /// Who owns what the migrations make.
+    /// The owner of the objects that migrations create.
     pub(super) owner: Option<Ident>,
 }
 
 #[derive(Debug)]
 pub(super) enum Ledger {
     Absent,
-    /// There is a table of that name, with these columns, that is not cgk's.
+    /// A table of that name exists, with these columns, and is not cgk's.
     Foreign {
         columns: String,
     },
@@ -42,24 +42,24 @@ pub(super) enum Ledger {
     Rows(Vec<Applied>),
 }
 
-/// What of a schema is read. A fingerprint takes as long as the objects.
+/// Which data of a schema is read. A fingerprint takes as long as the objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     Objects,
     ObjectsAndFingerprint,
 }
 
-/// Why a schema could not be looked at.
+/// Why a schema could not be inspected.
 pub(super) enum InspectOutcome {
     At(Box<Inspection>),
     /// It is being migrated.
     Busy,
-    /// There is no such schema any more.
+    /// The schema no longer exists.
     Gone,
 }
 
-/// Reads a schema in one message, under a share of its migration locks: whoever migrates it is waited for, for as long as
-/// `session.lock_timeout`, and waits for us some milliseconds. Writes nothing.
+/// Reads a schema in one message, with shared migration locks: it waits for a running migration, at most
+/// `session.lock_timeout`, and a migration waits for it for some milliseconds. Writes nothing.
 pub(super) async fn inspect(
     operator: &Operator,
     schema: &SchemaName,
@@ -91,7 +91,7 @@ pub(super) async fn inspect(
                 _ => return Err(doing()(answer.error.expect("it was there above"))),
             },
             (Some(error), _) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(InspectOutcome::Busy),
-            // An object went away between the query's look at it and the server's function that describes it.
+            // An object was dropped after the query found it and before the server's function described it.
             (Some(error), _) if is_moving(error) && tries < TRIES_MAX => continue,
             (Some(_), _) => return Err(doing()(answer.error.expect("it was there above"))),
         };
@@ -109,7 +109,7 @@ pub(super) async fn inspect(
     }
 }
 
-/// Whether the server tripped over an object that somebody was just changing.
+/// Whether the server failed on an object that was changed at the same time.
 pub(super) fn is_moving(error: &tokio_postgres::Error) -> bool {
     let states = [
         SqlState::INTERNAL_ERROR,

@@ -1,4 +1,4 @@
-//! What is wrong with a schema that was looked at.
+//! Evaluates an inspected schema.
 
 use super::{
     compare::differences,
@@ -15,7 +15,7 @@ use crate::{
     slug::TenantSlug,
 };
 
-/// Compares an inspected schema with what the migrations in its ledger give.
+/// Compares an inspected schema with the objects of the migrations in its ledger.
 pub(super) async fn judge(
     schema: &SchemaName,
     slug: Option<&TenantSlug>,
@@ -62,13 +62,13 @@ pub(super) async fn judge(
     Ok(drift)
 }
 
-/// A schema of the registry, or the shared one, that is not there.
+/// A registered schema, or the shared one, that does not exist.
 pub(super) fn gone(schema: &SchemaName, slug: Option<&TenantSlug>) -> SchemaDrift {
     let missing = Difference::new("schema", schema.as_str(), Change::Missing);
     SchemaDrift { differences: vec![missing], ..empty(schema, slug) }
 }
 
-/// A schema that somebody is migrating.
+/// A schema that is being migrated.
 pub(super) fn busy(schema: &SchemaName, slug: Option<&TenantSlug>) -> SchemaDrift {
     not_compared(schema, slug, NotCompared::Busy)
 }
@@ -92,7 +92,7 @@ fn empty(schema: &SchemaName, slug: Option<&TenantSlug>) -> SchemaDrift {
     }
 }
 
-/// Where in the set the rows' files stand; `None` if one has no file.
+/// The indexes of the rows' files in the set; `None` if a row has no file.
 pub(super) fn places(source: &Source, rows: &[Applied]) -> Option<Vec<usize>> {
     let place = |row: &Applied| source.place_of(&row.id);
     let mut places = rows.iter().map(place).collect::<Option<Vec<_>>>()?;
@@ -109,7 +109,7 @@ fn no_ledger(ledger: &Ledger) -> Difference {
     Difference::new("ledger", LEDGER_TABLE, change)
 }
 
-/// What rows, comment and files say of each other.
+/// The differences between rows, comment and files.
 fn ledger_differences(
     schema: &SchemaName,
     source: &Source,

@@ -1,8 +1,9 @@
-//! Under path isolation: the rights of services' logins on tenants' schemas, compared with what cgk gives them.
+//! Under path isolation: compares the rights of service logins on tenants' schemas with those that cgk grants.
 //!
-//! They are not in the record of what the migrations make, for logins come and go. cgk gives each the same on every schema
-//! ([`isolation::grants_sql`](crate::isolation)): one right more or one fewer is a finding with the statement that puts it
-//! right. Under role isolation a login has no right on a tenant's schema, and the catalogue's comparison names one that has.
+//! They are not in the record of the migrations, because logins change. cgk grants each login the same rights on every
+//! schema ([`isolation::grants_sql`](crate::isolation)): an extra or missing right is a finding, with the statement that
+//! fixes it. Under role isolation a login has no rights on a tenant's schema, and the comparison of the catalogue reports
+//! one that has.
 
 use super::{
     report::{Change, Difference, FixStatement},
@@ -18,7 +19,7 @@ use crate::{
 
 const RIGHTS: &str = include_str!("login_rights.sql");
 
-/// Looks at the rights in one query. Writes nothing.
+/// Reads the rights in one query. Writes nothing.
 pub(super) async fn findings(operator: &Operator, whose: Whose<'_>) -> Result<RoleFindings> {
     let mut all = RoleFindings::new();
     if operator.config().isolation() == Isolation::Role {
@@ -63,7 +64,7 @@ with t (schema, nsp, owner) as materialized (
     )
 }
 
-/// What a login has rights on. The object is as GRANT names it, or `default rights on` a kind of objects.
+/// The object of a login's rights, as written in GRANT, or `default rights on` a kind of objects.
 struct Place<'a> {
     schema: &'a str,
     login: &'a str,

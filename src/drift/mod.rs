@@ -1,12 +1,11 @@
-//! Drift: what the catalogue holds and no migration gives, or the other way round.
+//! Drift: differences between the catalogue and the objects that the migrations create.
 //!
-//! What the migrations make is on record: for the tenants' set from its rehearsal
-//! ([`rehearse`](crate::migrate::rehearse())), for the shared schema from its migrations. Nothing of the user's is run, and
-//! no tenant is written to. The server makes a fingerprint of every tenant, and only of those whose
-//! fingerprint is another one the objects are fetched and compared by name. Of more than twenty tenants, those that were as
-//! they should be are noted in `public.cgk_stamps` with a stamp of the catalogue's rows about them, and as long as the stamp is the same
-//! no fingerprint is made again. A tenant that is behind is compared with what
-//! its own migrations give.
+//! The expected objects are recorded: for the tenants' set by its rehearsal ([`rehearse`](crate::migrate::rehearse())), for
+//! the shared schema by its migrations. No user code is run, and no tenant is written to. The server computes a fingerprint
+//! of every tenant. Only for tenants with a different fingerprint, the objects are read and compared by name. If more than
+//! twenty tenants are compared, those without differences are recorded in `public.cgk_stamps`, with a stamp of their
+//! catalogue rows; as long as the stamp is the same, no fingerprint is computed again. A tenant that is behind is compared
+//! with the objects of its own migrations.
 //!
 //! ```no_run
 //! # async fn example() -> cgk::Result<()> {
@@ -54,38 +53,39 @@ use crate::{
 use inspect::{InspectOutcome, Wanted, inspect};
 use reference::References;
 
-/// Compares schemas, ledgers and roles with what the migrations give.
+/// Compares schemas, ledgers and roles with the objects of the migrations.
 ///
-/// [`Scope::Everything`] also looks for schemas and roles that look like a tenant's and are in no registry. A tenant that is
-/// being set up and has no schema yet is not compared, and that is no drift; nor is one without a schema whose status this
-/// version does not know.
+/// [`Scope::Everything`] also searches for schemas and roles that look like a tenant's and are not in the registry. Tenants
+/// without a schema are skipped and do not count as drift if they are being set up, or if this version does not know their
+/// status.
 ///
-/// # What it needs
+/// # Requirements
 ///
-/// Reading: the ledgers, `public.organizations`, and the records in `public.cgk_references`; with `public.cgk_stamps`, a second
-/// comparison of a large fleet is quicker. It works in a read-only session
-/// and on a standby. Where there is no record, or one of another major version of the server or of another database, a
-/// schema is not compared ([`NotCompared::NoReference`]); the others are.
+/// Read access to the ledgers, to `public.organizations`, and to the records in `public.cgk_references`. With access to
+/// `public.cgk_stamps`, a second comparison of a large fleet is faster. It works in a read-only session and on a standby. If
+/// there is no record, or one of another major version of the server or of another database, the schema is not compared
+/// ([`NotCompared::NoReference`]); the others are.
 ///
 /// # Locks
 ///
-/// A share of a schema's migration lock while that one schema is read; schemas that are as they should be are not locked at
-/// all. So a tenant that is being migrated is waited for, up to `session.lock_timeout`, and never taken for drifted.
+/// A shared migration lock of each schema while that schema is read; schemas without differences are not locked at all. So
+/// the comparison waits for a tenant that is being migrated, up to `session.lock_timeout`, and never reports it as drift.
 ///
 /// # Committed when
 ///
-/// Nothing of tenants or of the shared schema. Where more than twenty tenants are compared, and the login may write
-/// `public.cgk_stamps` (its owner may; a read-only session and a standby may not), one transaction at the end of the look at the fleet
-/// notes there which tenants were as they should be. Another comparison that is noting the same is not waited for.
+/// Nothing in tenants or in the shared schema, with one exception: if more than twenty tenants are compared, and the login
+/// may write `public.cgk_stamps` (its owner may; a read-only session and a standby may not), one transaction at the end
+/// records there which tenants have no differences. It does not wait for another comparison that is recording at the same
+/// time.
 ///
 /// # Errors
 ///
-/// Kind `NotFound`: a tenant of [`Scope::Only`] is not in the registry. `NotReady`: there is no registry. `Denied`: the role
-/// may not read the records. `Failed`: the server.
+/// Kind `NotFound`: a tenant of [`Scope::Only`] is not in the registry. `NotReady`: the database has no registry. `Denied`:
+/// the role may not read the records. `Failed`: the server.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the server finishes the statement under way and rolls back.
+/// If the future is dropped, the server finishes the running statement and rolls back.
 pub async fn verify(operator: &Operator, migrations: &Migrations, scope: &Scope) -> Result<DriftReport> {
     let mut report = DriftReport::default();
     if matches!(scope, Scope::Everything | Scope::Public) {
@@ -120,16 +120,16 @@ async fn public(operator: &Operator, migrations: &Migrations) -> Result<SchemaDr
     }
 }
 
-/// A schema that is to be adopted, compared with what the migrations up to a version give.
+/// A schema to adopt, compared with the objects of the migrations up to a version.
 #[derive(Debug)]
 pub(crate) struct Comparison {
     pub(crate) differences: Vec<Difference>,
-    /// A message that begins with this fails with 22012 if the schema has changed since.
+    /// A message that starts with this fails with 22012 if the schema has changed since.
     pub(crate) guard: String,
 }
 
-/// Compares a schema that has no ledger of ours with what the migrations up to a version give, but for what a tenant's role
-/// may do there, and for one table that is another tool's.
+/// Compares a schema without a ledger of cgk with the objects of the migrations up to a version, without the rights of the
+/// tenant's role, and without one table of another tool.
 pub(crate) async fn compare_up_to(
     operator: &Operator,
     migrations: &Migrations,
@@ -185,7 +185,7 @@ select 1 / (case when f.text = {} then 1 else 0 end) from ({}) f (kind, schema, 
         catalogue::fingerprint_sql(&schemas, operator.config().isolation()),
     );
     let mut differences = compare::differences(&given, &found.catalogue);
-    // The other tool's ledger may stay, and is no reason to refuse the schema.
+    // The other tool's ledger may stay, and the schema is not refused because of it.
     ignore::doubt(&mut differences, &found.catalogue);
     differences.retain(|difference| ignore::foreign_ledger(difference).is_none());
     fix::fill(&mut differences, schema, role, found.owner.as_ref());

@@ -1,4 +1,4 @@
-//! What a schema holds: pure.
+//! The objects of a schema: pure.
 
 use crate::{
     catalogue,
@@ -8,7 +8,7 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Kind, parent and name of an object; the parent is empty for what stands by itself.
+/// Kind, parent and name of an object; the parent is empty for independent objects.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     pub(super) kind: String,
@@ -16,7 +16,7 @@ pub(super) struct Key {
     pub(super) name: String,
 }
 
-/// What is known of an object, by aspect.
+/// The properties of an object, by aspect.
 pub(super) type Facts = BTreeMap<String, String>;
 
 impl Key {
@@ -25,16 +25,16 @@ impl Key {
     }
 }
 
-/// Everything that a schema holds, by name.
+/// All objects of a schema, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Catalogue {
     pub(super) objects: BTreeMap<Key, Facts>,
-    /// The columns of each table in their order.
+    /// The columns of each table in order.
     pub(super) columns: BTreeMap<String, String>,
 }
 
 impl Catalogue {
-    /// The objects of an answer to the query of [`catalogue`].
+    /// The objects of a response to the query of [`catalogue`].
     pub(super) fn of(answer: &Answer) -> Self {
         let mut catalogue = Self::default();
         for [kind, parent, name, facts] in catalogue::objects(answer) {
@@ -52,7 +52,7 @@ impl Catalogue {
         catalogue
     }
 
-    /// The same for one schema: a record does not know the schema's name where its objects hold it.
+    /// The same for one schema: a record contains a placeholder for the schema's name.
     pub(super) fn for_schema(&self, schema: &SchemaName) -> Self {
         let mut catalogue = self.clone();
         for value in catalogue.objects.values_mut().flat_map(BTreeMap::values_mut) {
@@ -63,7 +63,7 @@ impl Catalogue {
         catalogue
     }
 
-    /// Takes a row of the query.
+    /// Adds a row of the query.
     pub(super) fn insert(&mut self, kind: &str, parent: &str, name: &str, facts: &str) {
         if kind == "columns" {
             self.columns.insert(parent.into(), facts.into());
@@ -74,22 +74,22 @@ impl Catalogue {
         self.objects.insert(Key { kind: kind.into(), parent: parent.into(), name: name.into() }, facts);
     }
 
-    /// The columns of a table, view or type in their order.
+    /// The columns of a table, view or type in order.
     pub(super) fn columns_of(&self, relation: &str) -> Vec<String> {
-        // A name may itself hold the comma, and then the list is not taken apart right: only columns that are there count.
+        // A name may itself contain the comma, and then the list is split incorrectly: only existing columns count.
         let list = self.columns.get(relation).map_or("", String::as_str);
         let named = list.split(", ").map(ToOwned::to_owned);
         named.filter(|name| self.objects.contains_key(&Key::of("column", relation, name))).collect()
     }
 
-    /// Takes the order of a relation's columns from another catalogue.
+    /// Copies the order of a relation's columns from another catalogue.
     pub(super) fn copy_columns(&mut self, relation: &str, from: &Self) {
         if let Some(columns) = from.columns.get(relation) {
             self.columns.insert(relation.to_owned(), columns.clone());
         }
     }
 
-    /// The kind of what stands by itself under a name.
+    /// The kind of the independent object with this name.
     pub(super) fn kind_of(&self, name: &str) -> Option<&str> {
         const KINDS: [&str; 6] = ["table", "view", "materialized view", "foreign table", "type", "domain"];
         KINDS.into_iter().find(|kind| self.objects.contains_key(&Key::of(kind, "", name)))
@@ -116,7 +116,7 @@ impl Catalogue {
         self.objects.get(&Key::of("column", table, column)).filter(|facts| facts.contains_key("identity"))
     }
 
-    /// The index that identifies a table's rows to a replica.
+    /// The index of a table's replica identity.
     pub(super) fn replica_index_of(&self, table: &str) -> Option<&str> {
         let is_it = |(key, facts): &(&Key, &Facts)| {
             key.kind == "index" && key.parent == table && facts.contains_key("replica identity")
@@ -130,14 +130,14 @@ impl Catalogue {
         self.objects.iter().any(|(key, facts)| key.kind == "trigger" && key.parent == table && is_quiet(facts))
     }
 
-    /// Leaves out what is not to be compared: a table of another tool, with all that hangs on it.
+    /// Excludes a table of another tool and its dependent objects.
     pub(super) fn forget_table(&mut self, table: &str) {
         self.objects
             .retain(|key, facts| table_of(key, facts) != table && !(key.parent.is_empty() && key.name == table));
         self.columns.remove(table);
     }
 
-    /// Takes a schema's own name out of the texts, where the server wrote it because the reader may not use the schema.
+    /// Removes a schema's own name from the texts; the server wrote it because the reader may not use the schema.
     pub(super) fn unqualify(&mut self, schema: &str) {
         let own = format!("{schema}.");
         for value in self.objects.values_mut().flat_map(BTreeMap::values_mut) {
@@ -148,15 +148,15 @@ impl Catalogue {
             old.into_iter().map(|(key, facts)| (Key { name: without_word(&key.name, &own), ..key }, facts)).collect();
     }
 
-    /// Leaves out of the shared schema what is no migration's business: the history of the runs, who may use it at all, and what single roles were
-    /// granted on its tables beyond what the migrations say, the services' logins above all.
+    /// Excludes from the shared schema the objects that migrations do not control: the history of runs, the rights on the
+    /// schema itself, and additional rights of single roles on its tables, above all of service logins.
     pub(super) fn forget_what_is_no_migrations(&mut self, given: &mut Self) {
         let own: Vec<String> =
             self.objects.keys().filter(|key| key.kind == "table").map(|key| key.name.clone()).collect();
         for table in own.iter().filter(|name| name.starts_with("cgk_")) {
             self.forget_table(table);
         }
-        // What setting up makes: functions, and the triggers on the registry.
+        // Objects that the setup creates: functions, and the triggers on the registry.
         let is_own = |key: &Key| match key.kind.as_str() {
             "function" => {
                 ["cgk_database_tag()", "cgk_isolation_modes()", "cgk_guard_registry()"].contains(&key.name.as_str())
@@ -168,7 +168,7 @@ impl Catalogue {
         self.objects.retain(|key, _| !is_own(key));
         given.objects.retain(|key, _| key.kind != "schema");
         self.objects.retain(|key, _| key.kind != "schema");
-        // Rights to write the ledger belong to its owner alone.
+        // Only its owner may write the ledger.
         let is_ledger = |key: &Key| key.kind == "table" && key.name == LEDGER_TABLE;
         for (key, facts) in self.objects.iter_mut().filter(|(key, _)| !is_ledger(key)) {
             let Some(grants) = facts.remove("grants") else { continue };
@@ -185,7 +185,7 @@ impl Catalogue {
             .retain(|key, facts| key.kind != "default rights" || !facts.is_empty() || given.objects.contains_key(key));
     }
 
-    /// Leaves out what the tenant's role may do, where there is no such role (yet).
+    /// Excludes the rights of the tenant's role if it does not exist (yet).
     pub(super) fn forget_grants_to_the_tenant(&mut self) {
         self.objects.retain(|_, facts| {
             if let Some(grants) = facts.remove("grants") {
@@ -201,13 +201,13 @@ impl Catalogue {
     }
 }
 
-/// The table that an object hangs on; empty where there is none.
+/// The table that an object depends on; empty if there is none.
 pub(super) fn table_of<'a>(key: &'a Key, facts: &'a BTreeMap<String, String>) -> &'a str {
     let owner = facts.get("owned by").and_then(|column| column.split('.').next());
     owner.unwrap_or(&key.parent)
 }
 
-/// A text without a word, where it is not the end of a longer one.
+/// A text without a word, unless the word is the end of a longer one.
 fn without_word(text: &str, word: &str) -> String {
     let mut parts = text.split(word);
     let mut clean = parts.next().unwrap_or_default().to_owned();

@@ -1,16 +1,16 @@
-//! Partitions that no migration made, of tables that the migrations partition: a clock, pg_partman or a person makes them, as
-//! rows are made. They are no drift as long as they open nothing that their table does not.
+//! Partitions that no migration created, of tables that the migrations partition: a schedule, pg_partman or a person creates
+//! them over time. They are not drift if they allow no more access than their table.
 
 use super::objects::{Catalogue, Facts, Key};
 
-/// What is compared of a partition's own, and not enforced by the server.
+/// Objects of a partition that are compared and that the server does not enforce.
 const OWN_KINDS: [&str; 3] = ["trigger", "rule", "policy"];
 
-/// The migrations' objects, and beside them the partitions that they do not make, as they may be; `None` where there are none.
+/// The objects of the migrations, and the allowed form of additional partitions; `None` if there are none.
 ///
-/// A partition may have the columns, constraints and indexes that it has: the server sees to it that they fit its table. Its
-/// owner must be the schema's; its rights must not go beyond those of the table, nor its row security fall behind; triggers, rules and
-/// policies are those that the table has.
+/// The columns, constraints and indexes of a partition are accepted: the server ensures that they match its table. Its owner
+/// must be the schema's; its rights must not exceed those of the table, and its row security must not be weaker; its
+/// triggers, rules and policies must be those of the table.
 pub(super) fn added(given: &Catalogue, found: &Catalogue) -> Option<Catalogue> {
     let mut all: Option<Catalogue> = None;
     for (key, facts) in &found.objects {
@@ -35,10 +35,10 @@ pub(super) fn added(given: &Catalogue, found: &Catalogue) -> Option<Catalogue> {
     all
 }
 
-/// The migrations' partitioned table that a partition belongs to, over partitions of partitions.
+/// The migrations' partitioned table that a partition belongs to, also through nested partitions.
 fn partitioned(given: &Catalogue, found: &Catalogue, partition: &Key) -> Option<Key> {
     let mut key = partition.clone();
-    // A circle cannot be, and a catalogue that says so is not followed for ever.
+    // A cycle is impossible; the limit prevents an endless loop if a catalogue has one.
     for _ in 0..found.objects.len() {
         let facts = found.objects.get(&key).filter(|facts| facts.contains_key("partition"))?;
         key = Key { name: facts.get("inherits")?.clone(), ..key };
@@ -49,7 +49,7 @@ fn partitioned(given: &Catalogue, found: &Catalogue, partition: &Key) -> Option<
     None
 }
 
-/// What is found of an object, with what must not differ as its counterpart in the table has it.
+/// The found properties of an object, with the ones that must not differ taken from its counterpart in the table.
 fn may_be(found: &Facts, table: &Facts) -> Facts {
     let mut facts = found.clone();
     if facts.contains_key("owner") {
@@ -69,7 +69,7 @@ fn may_be(found: &Facts, table: &Facts) -> Facts {
     facts
 }
 
-/// What two lists of grants have in common, in the order of the first: `bob: insert, select; everyone: select`.
+/// The common rights of two lists of grants, in the order of the first: `bob: insert, select; everyone: select`.
 fn common(grants: &str, others: &str) -> String {
     let parts = |text: &str| -> Vec<(String, Vec<String>)> {
         let split = |held: &str| {

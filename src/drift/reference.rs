@@ -1,7 +1,7 @@
-//! What the migrations make, as it is on record: for the tenants' set by a rehearsal, for the shared schema by its migrations.
+//! The recorded objects of the migrations: of the tenants' set from a rehearsal, of the shared schema from its migrations.
 //!
-//! Nothing of the user's is run to compare. Only the adoption of a shared schema that cgk never migrated has no record to go
-//! by: there the files are run in an empty schema of a transaction that is rolled back.
+//! A comparison runs no user code. The only exception is the adoption of a shared schema that cgk never migrated, because it
+//! has no record: there the files are run in an empty schema in a transaction that is rolled back.
 
 use super::objects::Catalogue;
 use crate::{
@@ -16,14 +16,14 @@ use crate::{
 };
 use std::collections::HashMap;
 
-/// What some of a set's migrations make.
+/// The objects that some of a set's migrations create.
 #[derive(Debug)]
 pub(super) struct Reference {
     pub(super) fingerprint: Fingerprint,
     pub(super) catalogue: Catalogue,
 }
 
-/// References by the files that are applied, each read when it is first asked for.
+/// References by applied files, each read when it is first needed.
 pub(super) struct References<'a> {
     operator: &'a Operator,
     migrations: &'a Migrations,
@@ -36,7 +36,7 @@ impl<'a> References<'a> {
         Self { operator, migrations, set, read: HashMap::new() }
     }
 
-    /// What the files of these places in the set make, in this order; `None` where that is not on record.
+    /// The objects that the files with these indexes create, in this order; `None` if they are not recorded.
     pub(super) async fn of(&mut self, applied: &[usize]) -> Result<Option<&Reference>> {
         if !self.read.contains_key(applied) {
             let reference = read(self.operator, self.migrations, self.set, applied).await?;
@@ -49,7 +49,7 @@ impl<'a> References<'a> {
 async fn read(operator: &Operator, migrations: &Migrations, set: Set, applied: &[usize]) -> Result<Option<Reference>> {
     let record = match set {
         Set::Public => rehearsal::shared::given(operator).await?.map(|objects| (String::new(), objects)),
-        // Only beginnings of the set are rehearsed.
+        // Only prefixes of the set are rehearsed.
         Set::Tenant if applied.iter().copied().eq(0..applied.len()) => {
             let rows: Vec<Applied> = migrations.set(set).files()[..applied.len()].iter().map(Applied::of).collect();
             rehearsal::given(operator, &rows).await?.map(|record| (record.fingerprint, record.objects))
@@ -62,8 +62,8 @@ async fn read(operator: &Operator, migrations: &Migrations, set: Set, applied: &
     }))
 }
 
-/// What the files of these places make, for a schema that is to be adopted. The tenants' files are tried in a
-/// schema that does not stay where that is not on record.
+/// The objects that the files with these indexes create, for a schema to adopt. If the objects of the tenants' files are not
+/// recorded, the files are tried in a temporary schema.
 pub(super) async fn to_adopt(
     operator: &Operator,
     migrations: &Migrations,
@@ -74,7 +74,7 @@ pub(super) async fn to_adopt(
         let files: Vec<_> = applied.iter().map(|index| &migrations.set(set).files()[*index]).collect();
         return build(operator, set, &files).await;
     }
-    // The whole set need not apply for a beginning of it to be adopted.
+    // A prefix of the set can be adopted even if the whole set does not apply.
     match migrate::rehearse(operator, migrations).await {
         Ok(_)
         | Err(
@@ -91,7 +91,7 @@ pub(super) async fn to_adopt(
 }
 
 /// One message without BEGIN, and so one implicit transaction, whose last statement rolls it back. An error or a lost
-/// connection on the way rolls it back as well: nothing of it can stay.
+/// connection rolls it back as well, so nothing can remain.
 async fn build(operator: &Operator, set: Set, files: &[&MigrationFile]) -> Result<Reference> {
     operator.facts().require_schema_creation()?;
     encodable::check(operator, files).await?;
@@ -137,7 +137,7 @@ fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &Sche
     let mut sql = String::from("set transaction isolation level read committed;\n");
     sql.push_str(&format!("{};\ncreate schema {};\n", settings(""), schema.quoted()));
     if set == Set::Public {
-        // What the shared set may call and no migration makes.
+        // Functions that the shared set may call and no migration creates.
         for function in ["cgk_database_tag", "cgk_isolation_modes"] {
             let function = schema.qualified(function);
             sql.push_str(&format!(
@@ -150,13 +150,13 @@ fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &Sche
     }
     for (index, file) in files.iter().enumerate() {
         let path = operator.search_path().of(schema);
-        // As when it is applied: a file may SET what it likes.
+        // As during a migration: a file may SET any setting.
         sql.push_str(&format!("reset all;\n{};\nselect '{mark}{index}';\n", settings(&path)));
         let text = transactional(file, set, schema, &operator.facts().encoding);
         sql.push_str(&format!("{}\n{text}\n;\n{}\n", guard::open_sql(), guard::close_sql()));
     }
     let schemas = Schemas::One { schema, role: role.as_ref() };
-    // The shared schema is read under a path in which what extensions put into it needs no schema either.
+    // The shared schema is read with a path in which objects of extensions need no schema either.
     let path = if set == Set::Tenant { own.to_owned() } else { format!("{own}, public") };
     sql.push_str(&format!(
         "reset all;\n{};\nselect '{mark}{}';\n{};\n{};\n{};\n{};\nrollback;\n",
@@ -170,8 +170,8 @@ fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &Sche
     sql
 }
 
-/// A file's text as it can run inside a transaction and in another schema: without CONCURRENTLY, without what only keeps
-/// house, and with the scratch schema's name where the shared set writes its own.
+/// A file's text for a transaction in another schema: without CONCURRENTLY, without maintenance statements, and with the
+/// temporary schema's name instead of the shared schema's.
 fn transactional(file: &MigrationFile, set: Set, schema: &SchemaName, encoding: &str) -> String {
     let mut edits = Edits::default();
     for statement in file.statements() {

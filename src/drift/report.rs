@@ -1,65 +1,65 @@
-//! What a comparison found.
+//! The result of a comparison.
 
 use crate::{config::IgnoreRule, ident::SchemaName, migration::MigrationId, slug::TenantSlug, tenant::StrangeRow};
 use std::fmt;
 
-/// What [`verify`](super::verify()) found.
+/// The result of [`verify`](super::verify()).
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct DriftReport {
-    /// The shared schema, where it was asked for.
+    /// The shared schema, if it was selected.
     pub public: Option<SchemaDrift>,
-    /// The tenants that were asked for, by slug.
+    /// The selected tenants, by slug.
     pub tenants: Vec<SchemaDrift>,
-    /// Rights, memberships and settings of the services' logins and of everyone that are wrong whatever the migrations give, and
-    /// triggers that should guard the registry; looked for together with the shared schema.
+    /// Incorrect rights, memberships and settings of service logins and of PUBLIC, whatever the migrations contain, and
+    /// missing triggers of the registry; checked together with the shared schema.
     pub rights: Vec<Difference>,
-    /// Schemas and roles that look like a tenant's and that no row of the registry names; looked for with
-    /// [`Scope::Everything`](crate::migrate::Scope::Everything) only. They are reported and never touched.
+    /// Schemas and roles that look like a tenant's and that no row of the registry names; checked with
+    /// [`Scope::Everything`](crate::migrate::Scope::Everything) only. They are reported and never changed.
     pub strays: Vec<Difference>,
-    /// Rights and strays that a rule of [`Config::drift_ignore`](crate::Config::drift_ignore) is about. No drift.
+    /// Rights and strays that match a rule of [`Config::drift_ignore`](crate::Config::drift_ignore). Not drift.
     pub ignored: Vec<IgnoredDifference>,
-    /// The rows of the registry that are no tenants. No drift.
+    /// The rows of the registry that are not tenants. Not drift.
     pub strange: Vec<StrangeRow>,
-    /// Rules that were about nothing; only with [`Scope::Everything`](crate::migrate::Scope::Everything).
+    /// Rules without a match; only with [`Scope::Everything`](crate::migrate::Scope::Everything).
     pub unused_rules: Vec<IgnoreRule>,
 }
 
-/// A difference that is known and meant.
+/// A known and intended difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IgnoredDifference {
     /// The difference.
     pub difference: Difference,
-    /// The reason that the rule gives.
+    /// The reason in the rule.
     pub reason: String,
 }
 
 impl DriftReport {
-    /// Whether anything differs.
+    /// Returns whether anything differs.
     pub fn has_drift(&self) -> bool {
         !self.strays.is_empty()
             || !self.rights.is_empty()
             || self.schemas().any(|schema| !schema.differences.is_empty())
     }
 
-    /// Whether a schema was not compared because another run was migrating it.
+    /// Returns whether a schema was not compared because another run was migrating it.
     pub fn has_busy(&self) -> bool {
         self.schemas().any(|schema| schema.not_compared == Some(NotCompared::Busy))
     }
 
-    /// Whether a schema was not compared because what its migrations make is not on record.
+    /// Returns whether a schema was not compared because its expected objects are not recorded.
     pub fn lacks_reference(&self) -> bool {
         self.schemas().any(|schema| schema.not_compared == Some(NotCompared::NoReference))
     }
 
-    /// The shared schema and the tenants.
+    /// Returns the shared schema and the tenants.
     pub fn schemas(&self) -> impl Iterator<Item = &SchemaDrift> {
         self.public.iter().chain(&self.tenants)
     }
 }
 
-/// One schema compared with what its migrations give.
+/// One schema compared with the objects of its migrations.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SchemaDrift {
@@ -67,13 +67,13 @@ pub struct SchemaDrift {
     pub schema: SchemaName,
     /// The tenant; `None` for the shared schema.
     pub slug: Option<TenantSlug>,
-    /// The newest migration in its ledger: what it is compared with.
+    /// The newest migration in its ledger, up to which it is compared.
     pub head: Option<MigrationId>,
-    /// Everything that differs; empty where all is as the migrations give it.
+    /// All differences; empty if there are none.
     pub differences: Vec<Difference>,
-    /// What differs and is known and meant: a rule of [`Config::drift_ignore`](crate::Config::drift_ignore) is about it.
+    /// Known and intended differences, which match a rule of [`Config::drift_ignore`](crate::Config::drift_ignore).
     pub ignored: Vec<IgnoredDifference>,
-    /// Why its objects were not compared, where they were not.
+    /// Why its objects were not compared, if they were not.
     pub not_compared: Option<NotCompared>,
 }
 
@@ -81,18 +81,18 @@ pub struct SchemaDrift {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotCompared {
-    /// The tenant is registered, and its schema is not made yet. No drift.
+    /// The tenant is registered, and its schema does not exist yet. Not drift.
     SettingUp,
-    /// Its status is one that this version does not know, and it has no schema. No drift.
+    /// This version does not know its status, and it has no schema. Not drift.
     UnknownStatus,
-    /// A run was migrating it for longer than `session.lock_timeout`. No drift, and no proof that there is none.
+    /// A run was migrating it for longer than `session.lock_timeout`. It may or may not have drift.
     Busy,
-    /// It has no ledger that can be read; that is among the differences.
+    /// It has no readable ledger; the differences include this.
     NoLedger,
-    /// Migrations were applied to it that have no file here; they are among the differences.
+    /// Some of its migrations have no file here; the differences include them.
     UnknownMigrations,
-    /// What its migrations make is not on record, or by another server or database. No drift, and no proof that there is
-    /// none; [`rehearse`](crate::migrate::rehearse()) or the next run makes the record.
+    /// Its expected objects are not recorded, or were recorded by another server or database. It may or may not have drift;
+    /// [`rehearse`](crate::migrate::rehearse()) or the next run creates the record.
     NoReference,
 }
 
@@ -110,50 +110,51 @@ impl fmt::Display for NotCompared {
 }
 
 impl SchemaDrift {
-    /// Whether it was compared, and nothing differs.
+    /// Returns whether it was compared and nothing differs.
     pub fn is_clean(&self) -> bool {
         self.differences.is_empty() && self.not_compared.is_none()
     }
 
-    /// Whether it has no schema, and its status does not call for one.
+    /// Whether it has no schema, and its status requires none.
     pub(crate) fn is_without_schema(&self) -> bool {
         matches!(self.not_compared, Some(NotCompared::SettingUp | NotCompared::UnknownStatus))
     }
 }
 
-/// One object that is not as the migrations give it. `Display` says it in one line:
+/// One object that differs from the migrations. `Display` writes it as one line:
 /// `column orders.total: type is bigint, migrations give integer`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Difference {
-    /// What it is: `table`, `column`, `index`, `constraint`, `trigger`, `policy`, `function`, `ledger`, `role`, …
+    /// Its kind: `table`, `column`, `index`, `constraint`, `trigger`, `policy`, `function`, `ledger`, `role`, …
     pub kind: String,
-    /// Its name in the schema; a column's or constraint's with its table.
+    /// Its name in the schema; for a column or constraint, with its table.
     pub object: String,
-    /// How it differs.
+    /// The difference.
     pub change: Change,
-    /// The statements that would take the difference away, to be read by a person; cgk never runs them. Empty where none are
-    /// known. What they make, change or drop is named with its schema; definitions and expressions are as the server writes
-    /// them for a search path of the schema alone. [`SchemaDrift::fix_script`] sets it and puts them in order.
+    /// The statements that would remove the difference, for a person to review; cgk never runs them. Empty if none are
+    /// known. Created, changed and dropped objects are named with their schema; definitions and expressions are texts of the
+    /// server for a search path of the schema alone. [`SchemaDrift::fix_script`] sets that path and orders the statements.
     pub fix: Vec<FixStatement>,
-    /// What in the files may have made the difference, where nobody need have: a clock or a random value. A likely cause, no proof.
+    /// What in the files may have caused the difference without a manual change: a clock or a random value. A likely cause,
+    /// not a proof.
     pub note: Option<String>,
 }
 
-/// When a statement is run: what others need comes first, what needs nothing any more is dropped last.
+/// When a statement is run: objects that others need are created first, and dropped last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     #[default]
     Roles,
-    /// Triggers, rules, policies, views, constraints and indexes that go or are made again.
+    /// Triggers, rules, policies, views, constraints and indexes that are dropped or recreated.
     DropDependents,
     Types,
     Sequences,
-    /// Functions that name no table that is missing.
+    /// Functions that refer to no missing table.
     Functions,
     Tables,
     Columns,
-    /// Functions that name a table.
+    /// Functions that refer to a table.
     LateFunctions,
     Keys,
     Checks,
@@ -166,7 +167,7 @@ pub(super) enum Phase {
     Owners,
     Grants,
     Comments,
-    /// Tables, columns, functions, sequences and types that no migration gives.
+    /// Unexpected tables, columns, functions, sequences and types.
     DropObjects,
 }
 
@@ -176,9 +177,9 @@ pub(super) enum Phase {
 pub struct FixStatement {
     /// The statement, without a semicolon at its end.
     pub sql: String,
-    /// Whether rows or an object that may be wanted are lost by it.
+    /// Whether it deletes rows or an object that may be needed.
     pub loses_data: bool,
-    /// What to know before it is run.
+    /// What to know before you run it.
     pub note: Option<String>,
     pub(super) phase: Phase,
 }
@@ -187,22 +188,22 @@ pub struct FixStatement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
-    /// The migrations give it, and it is not there.
+    /// The migrations create it, and it does not exist.
     Missing,
-    /// It is there, and no migration gives it.
+    /// It exists, and no migration creates it.
     Unexpected,
-    /// It is there, and something about it is another.
+    /// It exists, and one aspect differs.
     Differs {
-        /// What about it: `type`, `default`, `definition`, `grants`, …
+        /// The aspect: `type`, `default`, `definition`, `grants`, …
         aspect: String,
-        /// What it is, where it is anything.
+        /// The current value, if there is one.
         found: Option<String>,
-        /// What the migrations give, where they give anything.
+        /// The value of the migrations, if there is one.
         given: Option<String>,
     },
-    /// Anything else, in words.
+    /// Any other problem, as text.
     Wrong {
-        /// What.
+        /// The problem.
         what: String,
     },
 }
@@ -212,7 +213,7 @@ impl Difference {
         Self { kind: kind.into(), object: object.into(), change, fix: Vec::new(), note: None }
     }
 
-    /// Whether somebody beside the tenant's role has a right that no migration gives.
+    /// Whether a role other than the tenant's has a right that no migration grants.
     pub(crate) fn grants_to_others(&self) -> bool {
         let Change::Differs { aspect, found: Some(found), given } = &self.change else { return false };
         let holders = |grants: &str| -> Vec<String> { grants.split("; ").map(ToOwned::to_owned).collect() };
@@ -253,10 +254,10 @@ impl fmt::Display for Difference {
     }
 }
 
-/// How much of a value is shown in a line, in characters.
+/// How many characters of a value are shown in a line.
 const SHOWN_MAX: usize = 100;
 
-/// Both values; of long ones, and of those of several lines, the place where they part.
+/// Both values; long or multi-line values are cut around the position where they differ.
 fn shortened(found: Option<&str>, given: Option<&str>) -> (Option<String>, Option<String>) {
     let long = |text: Option<&str>| text.is_some_and(|text| text.contains('\n') || text.chars().count() > SHOWN_MAX);
     if !long(found) && !long(given) {

@@ -1,17 +1,18 @@
-//! The server's text of an expression, as it is after a dump of it was restored: pure.
+//! Converts an expression to the text that the server writes after a dump was restored: pure.
 //!
-//! `x between 1 and 5 and y > 0` is an AND of an AND, which PostgreSQL writes as `(((x >= 1) AND (x <= 5)) AND (y > 0))`. Where it
-//! reads that text, as it does when a dump is restored, it makes one AND of three of it. A list of values that all become of
-//! another type, as in `varchar in ('a', 'b')`, is written as one array that is cast and read as an array of casts.
+//! `x between 1 and 5 and y > 0` is an AND inside an AND, which PostgreSQL writes as
+//! `(((x >= 1) AND (x <= 5)) AND (y > 0))`. When it parses that text, for instance to restore a dump, it makes one AND of
+//! three operands. A list of values that are all converted to another type, as in `varchar in ('a', 'b')`, is written as one
+//! array with a cast, and parsed as an array of casts.
 
 use std::ops::Range;
 
-/// A text as the server would write it after it had read it.
+/// The text that the server would write after it parsed this one.
 pub(super) fn restored(text: &str) -> String {
     flattened(&cast_in_arrays(text))
 }
 
-/// A text with `(ARRAY[a, b])::t[]` written as `ARRAY[(a)::t, (b)::t]`, and a varchar that becomes a text as a text.
+/// A text with `(ARRAY[a, b])::t[]` written as `ARRAY[(a)::t, (b)::t]`, and a varchar that is converted to text as text.
 fn cast_in_arrays(text: &str) -> String {
     let mut text: Vec<char> = text.chars().collect();
     while let Some((range, with)) = cast_array(&text) {
@@ -20,7 +21,7 @@ fn cast_in_arrays(text: &str) -> String {
     text.into_iter().collect()
 }
 
-/// The first of such a cast, and what takes its place.
+/// The first such cast, and its replacement.
 fn cast_array(text: &[char]) -> Option<(Range<usize>, String)> {
     let code = outside_of_quotes(text);
     let at = |place: usize, word: &str| word.chars().enumerate().all(|(i, c)| text.get(place + i) == Some(&c));
@@ -43,8 +44,8 @@ fn cast_array(text: &[char]) -> Option<(Range<usize>, String)> {
     })
 }
 
-/// A literal of type varchar, or an array, that is cast to text, or stands behind an operator of texts: there the server leaves the
-/// cast out where it makes a CHECK of a partition's bounds.
+/// A varchar literal, or an array, that is cast to text, or that follows an operator of texts: there the server omits the
+/// cast when it makes a CHECK from a partition's bounds.
 fn varchar(text: &[char], code: &[bool], start: usize) -> Option<(Range<usize>, String)> {
     const VARCHAR: &str = "::character varying";
     let is = |place: usize, word: &str| word.chars().enumerate().all(|(i, c)| text.get(place + i) == Some(&c));
@@ -73,7 +74,7 @@ fn varchar(text: &[char], code: &[bool], start: usize) -> Option<(Range<usize>, 
     operand.ends_with(")::text").then(|| (open..end, format!("{literal}::text{brackets}")))
 }
 
-/// The name of the type in a cast to an array of it, and where the cast ends.
+/// The type name in a cast to an array, and the end of the cast.
 fn array_type(text: &[char], start: usize) -> Option<(String, usize)> {
     let cast: String = text[start.min(text.len())..].iter().collect();
     let name = cast.strip_prefix("::")?.split_once("[]")?.0;
@@ -82,7 +83,7 @@ fn array_type(text: &[char], start: usize) -> Option<(String, usize)> {
     (is_name && is_whole).then(|| (name.to_owned(), start + 2 + name.chars().count() + 2))
 }
 
-/// The places of what stands between commas.
+/// The positions of the elements between commas.
 fn elements(text: &[char], code: &[bool], within: Range<usize>) -> Vec<Range<usize>> {
     let (mut depth, mut start, mut all) = (0, within.start, Vec::new());
     for place in within.clone().filter(|place| code[*place]) {
@@ -100,8 +101,8 @@ fn elements(text: &[char], code: &[bool], within: Range<usize>) -> Vec<Range<usi
     all
 }
 
-/// A text without the parentheses that the server would leave out when it read the text and wrote it again: those around an AND
-/// that is the first operand of an AND, and likewise of OR. Nothing is left out that changes what the text means.
+/// A text without the parentheses that the server would omit after parsing: those around an AND that is the first operand of
+/// an AND, and likewise for OR. The meaning does not change.
 fn flattened(text: &str) -> String {
     let mut text: Vec<char> = text.chars().collect();
     while let Some((open, close)) = nested(&text) {
@@ -125,7 +126,7 @@ fn nested(text: &[char]) -> Option<(usize, usize)> {
     })
 }
 
-/// Which characters are in no string and no quoted name.
+/// Which characters are outside of strings and quoted names.
 fn outside_of_quotes(text: &[char]) -> Vec<bool> {
     let mut quote = None;
     let of_char = |c: &char| match quote {
@@ -159,8 +160,8 @@ fn closing(text: &[char], code: &[bool], open: usize) -> Option<usize> {
     None
 }
 
-/// Whether a text is operands between one and the same word, each of them in parentheses or without a blank. A query or a CASE
-/// has blanks, and is none.
+/// Whether a text consists of operands joined by one and the same word, each in parentheses or without a blank. A query or a
+/// CASE contains blanks, and does not match.
 fn joins(text: &[char], code: &[bool], word: &[char]) -> bool {
     let (mut depth, mut place, mut words) = (0, 0, 0);
     while place < text.len() {

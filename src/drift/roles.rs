@@ -1,7 +1,7 @@
-//! What lets a tenant's role, the login of a service or everyone do more than it should, whoever gave it.
+//! Finds rights that a tenant's role, a service login or PUBLIC should not have, whatever their origin.
 //!
-//! No migration gives any of this, so nothing is compared with a reference: cgk makes a tenant's role without attributes,
-//! memberships and settings, and each of them is a finding with the statement that takes it away.
+//! No migration grants any of these, so there is no reference to compare with: cgk creates a tenant's role without
+//! attributes, memberships and settings, and each of them is a finding, with the statement that removes it.
 
 use super::report::{Change, Difference, FixStatement};
 use crate::{
@@ -18,21 +18,21 @@ use std::collections::HashMap;
 
 const ROLES: &str = include_str!("roles.sql");
 
-/// Whose roles are looked at.
+/// Which roles are checked.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Whose<'a> {
     /// Every tenant's.
     Fleet,
     /// Those of these tenants.
     These(&'a [TenantSlug]),
-    /// No tenant's: only what the shared schema is about, the services' logins and everyone.
+    /// No tenant's: only rights on the shared schema, of service logins and of PUBLIC.
     Shared,
 }
 
-/// Findings of tenants by schema; those about logins and everyone are under the name of the shared schema.
+/// Findings of tenants by schema; those of logins and of PUBLIC have the name of the shared schema.
 pub(super) type RoleFindings = HashMap<String, Vec<Difference>>;
 
-/// Looks at roles in one query. Writes nothing.
+/// Reads the roles in one query. Writes nothing.
 pub(super) async fn findings(operator: &Operator, whose: Whose<'_>, shared: bool) -> Result<RoleFindings> {
     let doing = || while_doing("look at the roles of tenants and services");
     let sql = script(operator, whose, shared);
@@ -65,11 +65,11 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
             let roles = slugs.iter().filter_map(|slug| role_of(operator, slug));
             let roles: Vec<_> = roles.map(|role| literal(role.as_str())).collect();
             let list = |names: &[String]| if names.is_empty() { "null".into() } else { names.join(", ") };
-            // Both have an index.
+            // Both use an index.
             format!("and n.nspname in ({}) and r.rolname in ({})", list(&names), list(&roles))
         }
     };
-    // Of a few tenants the memberships are found by index; a login's are needed for the shared findings.
+    // The memberships of a few tenants are found by index; those of a login are needed for the shared findings.
     let memberships = match whose {
         Whose::These(_) if !shared => {
             "(select m.* from pg_catalog.pg_auth_members m where m.member = any (array(select t.oid from t))
@@ -77,7 +77,8 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
         }
         _ => "pg_catalog.pg_auth_members",
     };
-    // From PostgreSQL 16 on a membership can be granted by several, and REVOKE takes one's own away, or a superuser's.
+    // From PostgreSQL 16 on, several roles can grant the same membership, and REVOKE removes only the grant of the current
+    // role, or for a superuser of the named one.
     let (inherits, inherit_attribute, granted_by) = match operator.facts().major() {
         16.. => (
             "m.inherit_option",
@@ -92,7 +93,7 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
         _ => "",
     };
     let further: Vec<_> = operator.search_path().further().iter().map(|schema| literal(schema.as_str())).collect();
-    // From PostgreSQL 16 on the membership says whether rights are inherited, and the attribute is only its default.
+    // From PostgreSQL 16 on, the membership defines whether rights are inherited, and the attribute is only its default.
     let sql = branches(shared)
         .replace(", ('inherit', l.rolinherit)", inherit_attribute)
         .replace("{inherits}", inherits)
@@ -125,7 +126,7 @@ with t (schema, nsp, owner, oid, name) as materialized (
     )
 }
 
-/// The query, without the branches that only the shared findings need: to plan them takes longer than to look at one tenant.
+/// The query, without the branches for the shared findings: planning them takes longer than checking one tenant.
 fn branches(shared: bool) -> String {
     let (findings, end) = ROLES.rsplit_once("\n)\nselect").expect("the query ends with its select");
     let needed = findings.split("\nunion all\n").filter(|branch| shared || !branch.contains("{shared}"));
@@ -197,7 +198,7 @@ fn of_tenant(operator: &Operator, schema: &str, role: &RoleName, kind: &str, a: 
     }
 }
 
-/// A finding about a service's login, or about everyone.
+/// A finding about a service login, or about PUBLIC.
 fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Difference> {
     let login = quoted(a);
     let database = quoted(&operator.facts().database);
@@ -321,15 +322,15 @@ fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Differ
     }
 }
 
-/// Between the texts of one column of the query; no name that the server quotes needs it.
+/// Separates the texts of one column of the query; it does not occur in names that the server quotes.
 const SEPARATOR: char = '\u{1f}';
 
-/// The first text of a column of the query, and what follows it.
+/// The first text of a column of the query, and the rest.
 fn split(texts: &str) -> (&str, &str) {
     texts.split_once(SEPARATOR).unwrap_or((texts, ""))
 }
 
-/// An object as the server calls it, but for kinds that nobody calls so.
+/// An object as the server describes it, with usual names for some kinds.
 fn named(kind: &str, identity: &str) -> String {
     match kind {
         "parameter ACL" => format!("parameter {identity}"),
@@ -337,16 +338,16 @@ fn named(kind: &str, identity: &str) -> String {
     }
 }
 
-/// The statements after which the server has no entry for default privileges of a role's own: it drops one that says what
-/// goes without saying. That is nothing in a single schema; in every schema the owner has all rights, and everyone those on
-/// functions and types.
+/// The statements after which the server has no entry for a role's default privileges: it drops an entry that equals the
+/// built-in defaults. For a single schema these are empty; for all schemas, the owner has all rights, and PUBLIC has those
+/// on functions and types.
 fn without_default_rights<'g>(
     identity: &str,
     every_schema: bool,
     grantees: impl Iterator<Item = &'g str>,
     role: &str,
 ) -> Vec<String> {
-    // The identity reads "for role x in schema y on tables".
+    // The identity has the form "for role x in schema y on tables".
     let (place, what) = identity.rsplit_once(" on ").unwrap_or(("", identity));
     let statement = |change: String| format!("alter default privileges {place} {change}");
     let mut fixes: Vec<String> =
@@ -377,21 +378,21 @@ fn attribute(name: &str) -> &'static str {
     }
 }
 
-/// The name of a setting, which may have a prefix.
+/// The name of a setting, possibly with a prefix.
 fn dotted(setting: &str) -> String {
     setting.split('.').map(quoted).collect::<Vec<_>>().join(".")
 }
 
-/// Takes all rights on an object away. The identity is the server's, quoted as it must be.
+/// Revokes all rights on an object. The identity is the server's text, already quoted.
 fn revoke(kind: &str, identity: &str, role: &str) -> String {
     match kind {
-        // The identity reads "for role x in schema y on tables".
+        // The identity has the form "for role x in schema y on tables".
         "default acl" => match identity.rsplit_once(" on ") {
             Some((place, what)) => format!("alter default privileges {place} revoke all on {what} from {role}"),
             None => format!("alter default privileges revoke all on {identity} from {role}"),
         },
         "table column" => {
-            // Taken from the table, they are taken from its columns.
+            // Revoking them on the table also revokes them on its columns.
             format!("revoke all on {} from {role}", before_last_name(identity))
         }
         "view" | "materialized view" | "foreign table" | "table" => format!("revoke all on {identity} from {role}"),
@@ -403,7 +404,7 @@ fn revoke(kind: &str, identity: &str, role: &str) -> String {
     }
 }
 
-/// A quoted name without its last part: the dot inside of quotes is part of a name.
+/// A quoted name without its last part; a dot inside of quotes belongs to a name.
 fn before_last_name(identity: &str) -> &str {
     let (mut quoted, mut end) = (false, identity.len());
     for (index, byte) in identity.bytes().enumerate() {

@@ -1,7 +1,7 @@
-//! The stamps of an earlier comparison: a schema whose stamp is the same still has the same fingerprint, and is not read again.
+//! The stamps of an earlier comparison: a schema with the same stamp still has the same fingerprint, and is not read again.
 //!
-//! They are in `public.cgk_stamps`, which a rehearsal creates. Whoever may not read it does without; whoever may not write it,
-//! and a standby, leave it as it is. Only schemas that were as their migrations make them are in it.
+//! They are in `public.cgk_stamps`, which a rehearsal creates. A login that may not read it works without it; a login that
+//! may not write it, and a standby, do not change it. It contains only schemas without differences.
 
 use crate::{
     catalogue::{
@@ -17,28 +17,28 @@ use crate::{
 use futures_util::future::try_join;
 use std::collections::HashMap;
 
-/// A schema's stamp, and that of what is shared, of one snapshot.
+/// A schema's stamp, and the stamp of the shared part, from one snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     own: stamp::Stamp,
     shared: String,
 }
 
-/// The stamps and fingerprints of an earlier comparison by schema.
+/// The stamps and fingerprints of an earlier comparison, by schema.
 #[derive(Debug, Default)]
 pub(super) struct Stamps {
     kept: HashMap<String, (Stamp, Fingerprint)>,
     may_write: bool,
-    /// The number of the next transaction before anything was looked at.
+    /// The number of the next transaction, read before everything else.
     next_transaction: i64,
     context: String,
 }
 
-/// A transaction number comes again after 2^32 others; kept stamps are used for half of that.
+/// A transaction number is reused after 2^32 others; stored stamps are used for half of that.
 const TRANSACTIONS_MAX: i64 = 1 << 31;
 
 impl Stamps {
-    /// Reads them; none where there is no such table, or where it may not be read.
+    /// Reads them; none if the table does not exist or may not be read.
     pub(super) async fn read(operator: &Operator) -> Result<Self> {
         let doing = || while_doing("read the stamps of the last comparison");
         let tag = operator.facts().database_tag();
@@ -49,7 +49,7 @@ impl Stamps {
             literal(tag.as_str())
         );
         let isolation = literal(rehearsal::isolation_name(operator));
-        // What a reference names in another tenant's schema can change without a trace in the schemas that name it.
+        // A referenced object in another tenant's schema can change without a trace in the schemas that refer to it.
         let sql = format!(
             "set transaction isolation level repeatable read, read only;
 select 'context', {context}, pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()),
@@ -92,14 +92,14 @@ where k.isolation = {isolation} and k.context = {context}
         Ok(stamps)
     }
 
-    /// Whether new stamps are worth making.
+    /// Whether new stamps can be stored.
     pub(super) fn may_write(&self) -> bool {
         self.may_write
     }
 
-    /// The fingerprints of those schemas that have not changed since. Two connections share the work. Their snapshots may
-    /// differ: a row that was there before and after was there all the time, so what is unchanged by both was unchanged when the
-    /// first of them looked.
+    /// The fingerprints of the schemas that have not changed since. Two connections share the work. Their snapshots may
+    /// differ: a row that exists in both existed all the time, so a schema that is unchanged in both was unchanged at the
+    /// earlier snapshot.
     pub(super) async fn unchanged(
         &self,
         operators: &[&Operator],
@@ -127,8 +127,8 @@ where k.isolation = {isolation} and k.context = {context}
         Ok(unchanged.collect())
     }
 
-    /// Keeps the stamps of schemas that are as they should be. With `whole_fleet` those of all others are removed. Waits for
-    /// nobody: where another comparison is writing, or the table cannot be written after all, nothing is kept.
+    /// Stores the stamps of schemas without differences. With `whole_fleet`, those of all others are removed. It does not
+    /// wait: if another comparison is writing, or the table cannot be written, nothing is stored.
     pub(super) async fn keep(
         &self,
         operator: &Operator,
@@ -178,19 +178,19 @@ on conflict (isolation, schema_name) do update set context = excluded.context, s
     }
 }
 
-/// What stands before [`now_sql`]: one snapshot for the stamps and for what follows them.
+/// Precedes [`now_sql`]: one snapshot for the stamps and for the statements after them.
 pub(super) fn opening_sql(operator: &Operator) -> String {
     format!(
         "set transaction isolation level repeatable read, read only;
 {};
 select pg_catalog.set_config('statement_timeout', {}, true), pg_catalog.set_config('work_mem', '64MB', true);\n",
         settings_sql(""),
-        // Ten thousand tenants take longer than a statement of a service may.
+        // Ten thousand tenants take longer than the statement timeout of a service.
         literal(&milliseconds(operator.session().migration_statement_timeout)),
     )
 }
 
-/// Statements that answer the stamps of schemas as they are.
+/// Statements that return the current stamps of schemas.
 pub(super) fn now_sql(operator: &Operator, schemas: &[SchemaName]) -> String {
     format!("{};\n{}", shared(operator), own(operator, schemas, Rows::All))
 }
@@ -210,7 +210,7 @@ async fn now(operator: &Operator, schemas: &[SchemaName], rows: Rows, shared: &s
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())
 }
 
-/// The answers of [`now_sql`].
+/// The results of [`now_sql`].
 pub(super) fn of_answer(answer: &message::Answer) -> HashMap<String, Stamp> {
     let rows = || answer.rows.iter().map(|(_, row)| row);
     let shared = rows().find_map(stamp::shared).unwrap_or_default();

@@ -1,7 +1,8 @@
-//! Differences that no hand has made: a file that takes the time or a random value while it runs gives every schema another one.
+//! Explains differences without a manual change: a file that uses the time or a random value produces a different result in
+//! every schema.
 //!
-//! Told by two things together: the value or name is another only in its digits, and a file of the ledger calls such a function.
-//! That is a likely cause and no proof, so the difference stays one.
+//! Two conditions must be met: the value or name differs only in its digits, and a file of the ledger calls such a function.
+//! That is a likely cause and not a proof, so it remains a difference.
 
 use super::{
     objects::{Catalogue, Key},
@@ -9,7 +10,7 @@ use super::{
 };
 use crate::migrate::MigrationFile;
 
-/// Functions that give another value at every call or in every transaction, with and without parentheses.
+/// Functions that return a different value at every call or in every transaction, with and without parentheses.
 const CALLED: [&str; 13] = [
     "now",
     "clock_timestamp",
@@ -27,12 +28,12 @@ const CALLED: [&str; 13] = [
 ];
 const NAMED: [&str; 5] = ["current_timestamp", "current_date", "current_time", "localtimestamp", "localtime"];
 
-/// How many digits must be others: a length that was changed by hand has fewer.
+/// How many digits must differ: a length that was changed by hand has fewer.
 const DIGITS_MIN: usize = 6;
 /// How many files are named.
 const FILES_MAX: usize = 2;
 
-/// Notes at differences of a schema what in its files may have made them.
+/// Adds to the differences of a schema which of its files may have caused them.
 pub(super) fn note(differences: &mut [Difference], given: &Catalogue, found: &Catalogue, files: &[&MigrationFile]) {
     let is_it = |difference: &Difference| match &difference.change {
         Change::Differs { found: Some(found), given: Some(given), .. } => differ_in_digits(found, given),
@@ -56,7 +57,7 @@ pub(super) fn note(differences: &mut [Difference], given: &Catalogue, found: &Ca
     }
 }
 
-/// Whether there is an object of the same kind under another name that is the same but for its digits, and only on the other side.
+/// Whether an object of the same kind, whose name differs only in its digits, exists only on the other side.
 fn has_twin(difference: &Difference, here: &Catalogue, there: &Catalogue) -> bool {
     let is_it = |key: &&Key| {
         key.kind == difference.kind
@@ -76,7 +77,8 @@ fn differ_in_digits(a: &str, b: &str) -> bool {
     a != b && a_rest == b_rest && a_digits.min(b_digits) >= DIGITS_MIN
 }
 
-/// A text with each run of hexadecimal digits that holds a decimal one as a single sign, and how many such digits it has.
+/// A text in which each run of hexadecimal digits that contains a decimal digit is replaced by one character, and the number
+/// of these digits.
 fn parted(text: &str) -> (String, usize) {
     let (mut rest, mut digits) = (String::new(), 0);
     let mut run = String::new();
@@ -101,7 +103,7 @@ fn parted(text: &str) -> (String, usize) {
     (rest, digits)
 }
 
-/// The first such function that a file's text calls, comments left out.
+/// The first such function that a file's text calls; comments are ignored.
 fn called(file: &MigrationFile) -> Option<&'static str> {
     let mut text = file.sql().to_ascii_lowercase().into_bytes();
     for comment in file.comments() {
@@ -116,7 +118,7 @@ fn stands_in(text: &str, name: &str, fits: impl Fn(&str) -> bool) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(name).any(|(at, _)| {
         let behind = &text[at + name.len()..];
-        // A column's default is kept as it is written, and called when a row is.
+        // A column's default is stored as written, and evaluated for each row.
         let is_default = text[..at].trim_end().ends_with("default");
         !text[..at].ends_with(is_part) && !is_default && !behind.starts_with(is_part) && fits(behind)
     })

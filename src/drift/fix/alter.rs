@@ -1,4 +1,4 @@
-//! What changes one thing about an object that is there.
+//! Statements that change one aspect of an existing object.
 
 use super::{
     FixStatement, Phase, address, column, create, fact, function, grants, own, remove, run, sequence, table, trimmings,
@@ -8,7 +8,7 @@ use crate::{
     ident::quoted,
 };
 
-/// The statements for one aspect of an object that is in both.
+/// The statements for one aspect of an object that exists on both sides.
 pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     let (Some(wanted), Some(held)) = (given.objects.get(key), found.objects.get(key)) else { return Vec::new() };
     match aspect {
@@ -46,7 +46,7 @@ pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalog
     }
 }
 
-/// Dropped and made again.
+/// Dropped and created again.
 fn again(key: &Key, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     let made = create::object(key, given, None);
     match remove::first(key, found) {
@@ -97,7 +97,7 @@ fn view(key: &Key, aspect: &str, given: &Catalogue, found: &Catalogue) -> Vec<Fi
     }
 }
 
-/// CREATE OR REPLACE VIEW may change no column.
+/// CREATE OR REPLACE VIEW must not change a column.
 fn has_the_same_columns(key: &Key, given: &Catalogue, found: &Catalogue) -> bool {
     let types = |catalogue: &Catalogue| -> Vec<(String, Option<String>)> {
         let of = |column: String| {
@@ -128,7 +128,8 @@ fn constraint(
             }
             again(key, given, found)
         }
-        // There is no statement for one foreign key's triggers, and all of a table's may be more than these.
+        // There is no statement for one foreign key's triggers, and the statement for all triggers of a table may affect
+        // others.
         "enforcing triggers" if !wanted.contains_key(aspect) && !given.has_quiet_trigger(&key.parent) => {
             vec![
                 run(Phase::Settings, format!("alter table {table} enable trigger all"))
@@ -178,7 +179,7 @@ fn index(key: &Key, aspect: &str, wanted: &Facts, held: &Facts, found: &Catalogu
     }
 }
 
-/// A label that is missing can be added; one too many cannot be taken away.
+/// A missing label can be added; an extra one cannot be removed.
 fn labels(key: &Key, wanted: &Facts, held: &Facts) -> Vec<FixStatement> {
     let list = |facts: &Facts| -> Vec<String> {
         let text = fact(facts, "labels").unwrap_or_default();
@@ -211,11 +212,11 @@ fn domain(key: &Key, aspect: &str, wanted: &Facts) -> Vec<FixStatement> {
     vec![run(Phase::Settings, format!("alter domain {} {clause}", own(&key.name)))]
 }
 
-/// What makes a function that is there the one that is given.
+/// Changes an existing function to the expected one.
 fn replace_function(key: &Key, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     let Some(create) = function::create(key, given) else { return Vec::new() };
     let (wanted, held) = (&given.objects[key], &found.objects[key]);
-    // The server refuses these to CREATE OR REPLACE.
+    // The server refuses these changes with CREATE OR REPLACE.
     if !["returns", "arguments"].iter().any(|aspect| wanted.get(*aspect) != held.get(*aspect)) {
         return vec![create];
     }

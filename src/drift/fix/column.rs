@@ -10,7 +10,7 @@ pub(super) fn collation(facts: &Facts) -> String {
     fact(facts, "collation").map(|name| format!(" collate {name}")).unwrap_or_default()
 }
 
-/// A column as CREATE TABLE has it.
+/// A column in the form of CREATE TABLE.
 pub(super) fn definition(table: &str, column: &str, given: &Catalogue) -> Option<String> {
     let key = Key { kind: "column".into(), parent: table.into(), name: column.into() };
     let facts = given.objects.get(&key)?;
@@ -33,24 +33,24 @@ fn is_not_null(facts: &Facts) -> bool {
     fact(facts, "not null").is_some_and(|text| text.starts_with("yes"))
 }
 
-/// Whether a NOT NULL has a property; the server has them from PostgreSQL 18 on.
+/// Whether a NOT NULL has a property; these exist from PostgreSQL 18 on.
 fn has(facts: &Facts, property: &str) -> bool {
     fact(facts, "not null").is_some_and(|text| text.split(", ").any(|word| word == property))
 }
 
-/// The clause that names a NOT NULL, where a name was given.
+/// The clause that names a NOT NULL, if it has an explicit name.
 fn named_not_null(facts: &Facts) -> String {
     fact(facts, "not null constraint").map(|name| format!(" constraint {}", quoted(name))).unwrap_or_default()
 }
 
-/// A NOT NULL as a constraint of the table: this form can say all of it.
+/// A NOT NULL as a constraint of the table: this form supports all properties.
 fn add_not_null(column: &str, facts: &Facts) -> String {
     let properties: String =
         ["no inherit", "not valid"].iter().filter(|word| has(facts, word)).map(|word| format!(" {word}")).collect();
     format!("add{} not null {}{properties}", named_not_null(facts), quoted(column))
 }
 
-/// What makes the NOT NULL of a column the one that the migrations give.
+/// Changes the NOT NULL of a column to the expected one.
 fn not_null(key: &Key, aspect: &str, wanted: &Facts, held: &Facts) -> Vec<FixStatement> {
     let table = own(&key.parent);
     let alter = |clause: String| run(Phase::Columns, format!("alter table {table} {clause}"));
@@ -68,7 +68,7 @@ fn not_null(key: &Key, aspect: &str, wanted: &Facts, held: &Facts) -> Vec<FixSta
             None => Vec::new(),
         },
         _ if !is_not_null(wanted) => vec![alter(format!("alter column {column} drop not null"))],
-        // The other aspect's statement says all.
+        // The statement of the other aspect includes this.
         "not null constraint" if fact(wanted, "not null") != fact(held, "not null") => Vec::new(),
         "not null" if (is_plain && !is_not_null(held)) || is_only_validated => {
             vec![alter(format!("alter column {column} set not null")).noting(fails)]
@@ -96,7 +96,7 @@ fn identity_options(key: &Key, given: &Catalogue) -> String {
     }
 }
 
-/// A column that the migrations give and a table does not have.
+/// A column of the migrations that a table lacks.
 pub(super) fn missing(key: &Key, facts: &Facts, given: &Catalogue, found: Option<&Catalogue>) -> Vec<FixStatement> {
     let name = quoted(&key.name);
     if given.kind_of(&key.parent) == Some("type") {
@@ -135,7 +135,7 @@ pub(super) fn missing(key: &Key, facts: &Facts, given: &Catalogue, found: Option
     all
 }
 
-/// What CREATE TABLE and ADD COLUMN do not say of a column, but for comment and rights.
+/// The properties of a column that CREATE TABLE and ADD COLUMN do not support, except comment and rights.
 pub(super) fn trimmings(key: &Key, given: &Catalogue) -> Vec<FixStatement> {
     let Some(facts) = given.objects.get(key) else { return Vec::new() };
     ["storage", "compression", "statistics target", "options"]
@@ -163,7 +163,7 @@ fn options(key: &Key, wanted: Option<&str>, held: Option<&str>) -> FixStatement 
     run(Phase::Settings, format!("alter table {} alter column {} {clause}", own(&key.parent), quoted(&key.name)))
 }
 
-/// `set (…)`, or `reset (…)` where there is nothing to set.
+/// `set (…)`, or `reset (…)` if there is nothing to set.
 pub(super) fn option_clause(wanted: Option<&str>, held: Option<&str>) -> String {
     match wanted {
         Some(options) => format!("set ({options})"),
@@ -174,7 +174,7 @@ pub(super) fn option_clause(wanted: Option<&str>, held: Option<&str>) -> String 
     }
 }
 
-/// How the server stores a type where nothing is said.
+/// The default storage of a type.
 fn usual_storage(facts: &Facts) -> &'static str {
     match fact(facts, "type").unwrap_or_default() {
         array if array.ends_with("[]") => "extended",
@@ -183,7 +183,7 @@ fn usual_storage(facts: &Facts) -> &'static str {
     }
 }
 
-/// One thing about a column that is another.
+/// One aspect of a column that differs.
 pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     let (wanted, held) = (&given.objects[key], &found.objects[key]);
     let kind = given.kind_of(&key.parent).unwrap_or("table");
@@ -197,7 +197,7 @@ pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalog
             let sql = format!("alter type {} alter attribute {name} type {of}{}", own(&key.parent), collation(wanted));
             vec![run(Phase::Types, sql)]
         }
-        // The view's own line has it.
+        // The view's own line contains it.
         "type" | "collation" | "not null" if given.is_view(&key.parent) => Vec::new(),
         "type" | "collation" => {
             let Some(of) = fact(wanted, "type") else { return Vec::new() };
@@ -228,7 +228,7 @@ pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalog
     }
 }
 
-/// Whether every value of the first type is one of the second, unchanged.
+/// Whether every value of the first type is also a value of the second, unchanged.
 fn widens(from: &str, to: &str) -> bool {
     const INTEGERS: [&str; 4] = ["smallint", "integer", "bigint", "numeric"];
     let place = |name: &str| INTEGERS.iter().position(|integer| *integer == name);
@@ -241,7 +241,7 @@ fn widens(from: &str, to: &str) -> bool {
     }
 }
 
-/// The length of a `character varying`, if the type is one, and if it has one.
+/// The length of a `character varying`, if the type is one and has one.
 fn length(name: &str) -> Option<Option<u32>> {
     let rest = name.strip_prefix("character varying")?;
     match rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) {

@@ -1,4 +1,4 @@
-//! What makes an object that is missing.
+//! Statements that create a missing object.
 
 use super::{FixStatement, Phase, column, fact, function, grants, own, run, sequence, table, trimmings};
 use crate::{
@@ -6,8 +6,8 @@ use crate::{
     ident::quoted,
 };
 
-/// The statements for an object that the migrations give, with all that hangs on it. `found` is what is there, where
-/// anything is.
+/// The statements for an object of the migrations, with its dependent objects. `found` contains the existing objects, if
+/// there are any.
 pub(super) fn object(key: &Key, given: &Catalogue, found: Option<&Catalogue>) -> Vec<FixStatement> {
     let Some(facts) = given.objects.get(key) else { return Vec::new() };
     let mut all = match key.kind.as_str() {

@@ -6,13 +6,13 @@ use crate::{
     ident::{literal, quoted},
 };
 
-/// The quoted name with its types; `None` for a name with a parenthesis, which cannot be told from them.
+/// The quoted name with its types; `None` for a name with a parenthesis, which cannot be separated from them.
 pub(super) fn name(key: &Key) -> Option<String> {
     let (name, arguments) = key.name.split_once('(')?;
     (!arguments.contains('(')).then(|| format!("{}({arguments}", own(name)))
 }
 
-/// CREATE OR REPLACE FUNCTION, whole.
+/// The complete CREATE OR REPLACE FUNCTION.
 pub(super) fn create(key: &Key, catalogue: &Catalogue) -> Option<FixStatement> {
     let facts = catalogue.objects.get(key).filter(|_| matches!(key.kind.as_str(), "function" | "procedure"))?;
     let name = name(key)?;
@@ -30,7 +30,7 @@ pub(super) fn create(key: &Key, catalogue: &Catalogue) -> Option<FixStatement> {
         None if is_sql => sql.push_str(&format!("\n{}", body.trim_end_matches(';'))),
         None => sql.push_str(&format!("\nas {}", dollar_quoted(body))),
     }
-    // A body that the server has parsed names tables, and so may arguments.
+    // A body that the server has parsed refers to tables, and arguments may too.
     let late = is_sql
         || names_a_relation(&key.name, catalogue)
         || fact(facts, "returns").is_some_and(|r| names_a_relation(r, catalogue));
@@ -74,9 +74,9 @@ fn attributes(key: &Key, facts: &Facts) -> String {
     sql
 }
 
-/// Settings of a function, as `search_path=<schema>, public, work_mem=1MB`.
+/// Settings of a function, such as `search_path=<schema>, public, work_mem=1MB`.
 fn settings(text: &str) -> Vec<(String, String)> {
-    // The server keeps lists of names quoted as they must be.
+    // The server stores lists of names quoted where needed.
     const LISTS: [&str; 6] = [
         "search_path",
         "temp_tablespaces",

@@ -1,4 +1,4 @@
-//! What is to be granted and revoked, of lists such as `everyone: select; bob: insert and to pass that on, select`.
+//! Statements for differences of rights, from lists such as `everyone: select; bob: insert and to pass that on, select`.
 
 use super::{FixStatement, Phase, ROLE, SCHEMA, function, own, run};
 use crate::{drift::objects::Key, ident::quoted};
@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const PASSING_ON: &str = " and to pass that on";
 
-/// Rights by role; each with whether it may be passed on.
+/// Rights by role; each with its grant option.
 fn parsed(list: Option<&str>) -> BTreeMap<&str, BTreeSet<&str>> {
     let entries = list.unwrap_or_default().split("; ").filter_map(|held| held.split_once(": "));
     entries.map(|(who, rights)| (who, rights.split(", ").collect())).collect()
@@ -20,7 +20,7 @@ fn grantee(who: &str) -> String {
     }
 }
 
-/// What a right is held on: `on` and `in`, and the columns. `None` for what has no grants.
+/// The object of a right: `on` and `in`, and the columns. `None` for objects without grants.
 fn place(key: &Key) -> Option<(String, String)> {
     let on = match key.kind.as_str() {
         "schema" => format!("on schema {SCHEMA}"),
@@ -39,14 +39,14 @@ fn place(key: &Key) -> Option<(String, String)> {
     Some((on, String::new()))
 }
 
-/// The statements that make the rights of `found` those of `given`.
+/// The statements that change the rights of `found` to those of `given`.
 pub(super) fn changes(key: &Key, given: Option<&str>, found: Option<&str>) -> Vec<FixStatement> {
     let Some((on, columns)) = place(key) else { return Vec::new() };
     let prefix = match (key.kind.as_str(), key.name.split_once(" of ")) {
         ("default rights", Some((_, role))) => {
             format!("alter default privileges for role {} in schema {SCHEMA} ", quoted(role))
         }
-        // Those of the schema's owner.
+        // The default rights of the schema's owner.
         ("default rights", None) => format!("alter default privileges for role {} in schema {SCHEMA} ", super::OWNER),
         _ => String::new(),
     };
@@ -75,7 +75,7 @@ pub(super) fn changes(key: &Key, given: Option<&str>, found: Option<&str>) -> Ve
     all
 }
 
-/// The statements that give a new object its rights; the server gives everyone some on functions and types.
+/// The statements that set the rights of a new object; for functions and types, the server grants some to PUBLIC.
 pub(super) fn of_new(key: &Key, given: Option<&str>) -> Vec<FixStatement> {
     let by_itself = match key.kind.as_str() {
         "function" | "procedure" | "aggregate" => Some("everyone: execute"),

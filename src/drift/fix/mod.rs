@@ -1,9 +1,8 @@
-//! The statements that would take a difference away: pure, made of what the migrations give and of what was found. They are
-//! for a person to read; nothing here is run.
+//! The statements that would remove a difference: pure, computed from the expected and the found objects. They are for a
+//! person to read; cgk does not run them.
 //!
-//! A name of an object that is made, changed or dropped is written with its schema. The texts that the server made, of
-//! definitions and expressions, are as it made them under a search path of that schema alone, which the script of
-//! [`script`] sets.
+//! The name of a created, changed or dropped object includes its schema. Definitions and expressions are texts of the
+//! server, written for a search path of that schema alone, which the script of [`script`] sets.
 
 mod alter;
 mod column;
@@ -22,13 +21,13 @@ use super::{
 };
 use crate::ident::{Ident, RoleName, SchemaName, quoted};
 
-/// What stands in a statement for the quoted names of the schema, its tenant's role and its owner, until they are known:
-/// tenants that differ alike share the comparison. Private characters, which no name that the server quotes needs.
+/// Placeholders in statements for the quoted names of the schema, its tenant's role and its owner: tenants with the same
+/// differences share the comparison. Private characters, which do not occur in names that the server quotes.
 const SCHEMA: &str = "\u{f8f0}";
 const ROLE: &str = "\u{f8f1}";
 const OWNER: &str = "\u{f8f2}";
 
-/// The statements for one difference. Empty where none are known.
+/// The statements for one difference. Empty if none are known.
 pub(super) fn statements(key: &Key, change: &Change, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     match change {
         Change::Missing => create::object(key, given, Some(found)),
@@ -38,7 +37,7 @@ pub(super) fn statements(key: &Key, change: &Change, given: &Catalogue, found: &
     }
 }
 
-/// Writes the names of a schema into the statements of its differences.
+/// Inserts the names of a schema into the statements of its differences.
 pub(super) fn fill(
     differences: &mut [Difference],
     schema: &SchemaName,
@@ -65,7 +64,7 @@ fn run(phase: Phase, sql: impl Into<String>) -> FixStatement {
     FixStatement { sql: sql.into(), loses_data: false, note: None, phase }
 }
 
-/// A statement that takes rows away, or an object that may be wanted.
+/// A statement that deletes rows, or an object that may be needed.
 fn lose(phase: Phase, sql: impl Into<String>) -> FixStatement {
     FixStatement { loses_data: true, ..run(phase, sql) }
 }
@@ -90,7 +89,7 @@ fn fact<'a>(facts: &'a Facts, aspect: &str) -> Option<&'a str> {
     facts.get(aspect).map(String::as_str)
 }
 
-/// What COMMENT ON, GRANT and OWNER TO call an object, kind and name.
+/// The kind and name of an object in COMMENT ON, GRANT and OWNER TO.
 fn address(key: &Key) -> Option<(&'static str, String)> {
     let kind = match key.kind.as_str() {
         "table" => "table",

@@ -1,15 +1,15 @@
-//! A script of the statements, to be read and then given to psql.
+//! A script of the statements, to be reviewed and then run with psql.
 
 use super::Phase;
 use crate::drift::{Difference, DriftReport, SchemaDrift};
 use std::{collections::HashSet, fmt::Write as _};
 
 impl SchemaDrift {
-    /// The statements that would bring the schema back to what its migrations give, as a script of one transaction, in an order
-    /// in which they can be run. What loses rows or an object that may be wanted is commented out; a difference for which no
-    /// statement is known is a comment that names it. Empty where nothing differs.
+    /// Returns the statements that would change the schema back to the state of its migrations, as a script of one
+    /// transaction, in an executable order. Statements that delete rows, or objects that may be needed, are commented out. A
+    /// difference without a known statement is a comment. Empty if nothing differs.
     ///
-    /// It is made to be read. Nothing in this crate runs it.
+    /// The script is for review. Nothing in this crate runs it.
     pub fn fix_script(&self) -> String {
         if self.differences.is_empty() {
             return String::new();
@@ -22,7 +22,8 @@ impl SchemaDrift {
 }
 
 impl DriftReport {
-    /// The [scripts](SchemaDrift::fix_script) of all schemas, and one for the rights and for what belongs to no tenant.
+    /// Returns the [scripts](SchemaDrift::fix_script) of all schemas, and one for rights and for objects that belong to no
+    /// tenant.
     pub fn fix_script(&self) -> String {
         let mut scripts: Vec<String> = self.schemas().map(SchemaDrift::fix_script).collect();
         for (what, differences) in [("rights of logins and of everyone", &self.rights), ("of no tenant", &self.strays)]
@@ -67,7 +68,7 @@ fn script(whose: &str, settings: &str, differences: &[Difference]) -> String {
         if let Some(note) = &fix.note {
             let _ = writeln!(sql, "-- note: {}", line(note));
         }
-        // A terminal would act on them.
+        // A terminal would interpret them.
         if fix.sql.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
             sql.push_str("-- a statement with control characters is left out; --json has it.\n");
         } else if fix.loses_data {
@@ -85,7 +86,7 @@ fn script(whose: &str, settings: &str, differences: &[Difference]) -> String {
     sql
 }
 
-/// A text as it can stand in a comment of one line.
+/// A text in a form that is safe in a one-line comment.
 fn line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! Sequences, and those of identity columns.
+//! Sequences, including those of identity columns.
 
 use super::{FixStatement, Phase, fact, own, run};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     ident::quoted,
 };
 
-/// None for the sequence of an identity column, which makes its own.
+/// None for the sequence of an identity column, which creates its own.
 pub(super) fn create(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
     if given.identity_of(key).is_some() {
         return Vec::new();
@@ -43,7 +43,7 @@ pub(super) fn options(facts: &Facts) -> String {
     sql
 }
 
-/// `table.column` of a sequence that belongs to one.
+/// `table.column` of a sequence that belongs to a column.
 pub(super) fn owned_by(column: &str) -> String {
     match column.split_once('.') {
         Some((table, column)) => format!("{}.{}", own(table), quoted(column)),

@@ -1,4 +1,4 @@
-//! Something about a table that is there.
+//! Statements that change an existing table.
 
 use super::{FixStatement, Phase, column, fact, own, run};
 use crate::{
@@ -47,7 +47,7 @@ pub(super) fn aspect(key: &Key, aspect: &str, wanted: &Facts, held: &Facts, give
     }
 }
 
-/// What a table inherits from, or is a partition of.
+/// The parents of a table: inheritance or partitioning.
 fn parents(name: &str, wanted: &Facts, held: &Facts) -> Vec<FixStatement> {
     let mut all = Vec::new();
     let pair =
@@ -75,7 +75,7 @@ fn parents(name: &str, wanted: &Facts, held: &Facts) -> Vec<FixStatement> {
     all
 }
 
-/// None where a publication takes only some columns or rows.
+/// None if a publication contains only some columns or rows.
 fn publications(name: &str, wanted: Option<&str>, held: Option<&str>) -> Vec<FixStatement> {
     let list = |text: Option<&str>| text.map(|text| text.split(", ").map(str::to_owned).collect::<Vec<_>>());
     let (wanted, held) = (list(wanted).unwrap_or_default(), list(held).unwrap_or_default());
