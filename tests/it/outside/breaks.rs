@@ -33,8 +33,8 @@ async fn a_connection_lost_behind_the_commit_is_not_told_as_a_failed_statement()
     );
 }
 
-/// "A connection that has others than it should, or fewer, is not used again": also when another statement begins like the one
-/// that is missing.
+/// "A connection with additional or missing prepared statements is not used again": also when another statement begins like the
+/// one that is missing.
 #[tokio::test]
 async fn a_statement_that_only_begins_like_the_entry_does_not_stand_for_it() {
     let stage = Stage::set().await;
