@@ -1,30 +1,30 @@
-//! Binds a tenant's schema to its organization: the comment on the schema carries the organization's id.
+//! Binds a tenant's schema to its organization: the comment on the schema contains the organization's id.
 //!
-//! A slug can be given away; an id cannot. Only the schema's owner can change the comment, `pg_dump` takes it along, and a
-//! rename of the schema keeps it. Whatever a comment said before it was bound stays behind the id.
+//! A slug can be reused; an id cannot. Only the schema's owner can change the comment, `pg_dump` includes it, and a rename
+//! of the schema keeps it. The text of an earlier comment is kept after the id.
 
 use crate::{
     ident::{SchemaName, literal},
     tenant::OrganizationId,
 };
 
-/// What such a comment begins with; the organization's id follows, 36 characters in lower case.
+/// The prefix of such a comment; the organization's id follows, 36 characters in lower case.
 const PREFIX: &str = "cgk organization ";
 /// The length of an id as text.
 const ID_BYTES: usize = 36;
 
-/// What the comment on a schema says of the organization that the schema belongs to.
+/// The organization that a schema belongs to, according to its comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Binding {
-    /// Nothing: there is no comment, or one of somebody's own. Schemas that cgk 0.1 made are so until `cgk setup:database` or
+    /// None: there is no comment, or a different one. Schemas of cgk 0.1 are in this state until `cgk setup:database` or
     /// `cgk migrate` binds them.
     None,
-    /// To this one. Text, because somebody may have written another thing behind the prefix.
+    /// To this one. It is a text, because the comment may contain any text after the prefix.
     To(String),
 }
 
 impl Binding {
-    /// Reads the comment on a schema.
+    /// Parses the comment on a schema.
     pub(crate) fn of(comment: Option<&str>) -> Self {
         match comment.and_then(|comment| comment.strip_prefix(PREFIX)) {
             Some(rest) => Self::To(rest.get(..ID_BYTES).unwrap_or(rest).to_owned()),
@@ -32,7 +32,7 @@ impl Binding {
         }
     }
 
-    /// The organization that the schema belongs to, if it is another one than this.
+    /// The organization that the schema belongs to, if it differs from this one.
     pub(crate) fn other_than(&self, id: OrganizationId) -> Option<&str> {
         match self {
             Self::To(found) if *found != id.to_string() => Some(found),
@@ -41,11 +41,11 @@ impl Binding {
     }
 }
 
-/// Writes the id into the comment on a schema, before what the comment says already. Only the schema's owner may do that.
+/// Writes the id into the comment on a schema, before the existing text. Only the schema's owner may do this.
 pub(crate) fn comment_sql(schema: &SchemaName, id: OrganizationId, comment: Option<&str>) -> String {
     let kept = match (Binding::of(comment), comment) {
         (Binding::None, Some(comment)) => format!("\n{comment}"),
-        // What stands behind the id of a comment that is bound already.
+        // The text after the id of an already bound comment.
         (Binding::To(_), Some(comment)) => {
             comment.get(PREFIX.len() + ID_BYTES..).map_or_else(String::new, ToOwned::to_owned)
         }
@@ -55,11 +55,12 @@ pub(crate) fn comment_sql(schema: &SchemaName, id: OrganizationId, comment: Opti
     format!("comment on schema {} is {comment};\n", schema.quoted())
 }
 
-/// A condition: the comment on the schema names no organization but this one. A schema without such a comment passes. Both
-/// arguments are SQL expressions of type text; the schema's name is a plain one, as every tenant's is.
+/// A condition: the comment on the schema names no other organization. A schema without such a comment passes. Both
+/// arguments are SQL expressions of type text; the schema's name needs no quotes, like every tenant's.
 ///
-/// One value and no `exists`: as a part of a condition on a row the server keeps it apart and counts its cost for every row that it
-/// would read, so that it finds the row by an index where it would otherwise read a registry of some hundred rows whole.
+/// It is one value without `exists`: in a condition on a row, the server evaluates it separately and adds its cost for every
+/// row that it would read. So the server finds the row through an index; otherwise it would read a registry of some hundred
+/// rows completely.
 pub(crate) fn belongs_sql(schema: &str, id: &str) -> String {
     format!(
         "coalesce((select pg_catalog.starts_with(d.description, pg_catalog.concat('{PREFIX}', {id})) \

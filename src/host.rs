@@ -1,13 +1,13 @@
-//! The name of a host, brought into one form.
+//! The name of a host, in a normal form.
 
 use std::fmt;
 
-/// A host in its one form: lower case, no port, no dot at the end.
+/// A host in the normal form: lower case, no port, no dot at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct HostName(String);
 
 impl HostName {
-    /// Reads `name`, `name:port`, `name.` and `name.:port`. An address in brackets has no name and is kept as it is.
+    /// Parses `name`, `name:port`, `name.` and `name.:port`. An address in brackets has no name and is not changed.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if text.starts_with('[') {
             let (address, port) = text.split_once(']').ok_or("an address in brackets has no end")?;
@@ -30,7 +30,7 @@ impl HostName {
         &self.0
     }
 
-    /// The one label in front of a base domain; `None` if this is not below it, or not right below it.
+    /// The single label before a base domain; `None` if the host is not directly below it.
     pub(crate) fn label_before(&self, base: &HostName) -> Option<&str> {
         self.0.strip_suffix(base.as_str())?.strip_suffix('.').filter(|label| !label.contains('.'))
     }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is accepted is in its one form, and reading it again changes nothing.
+        /// Every accepted host is in the normal form, and parsing it again changes nothing.
         #[test]
         fn what_is_read_is_in_its_one_form(text in "[-a-zA-Z0-9_.:\\[\\]@ ]{0,40}") {
             if let Ok(host) = HostName::parse(&text) {

@@ -1,4 +1,4 @@
-//! Names of database objects; the one place where an identifier is quoted.
+//! Names of database objects; the only place where an identifier is quoted.
 
 use crate::slug::TenantSlug;
 use sha2::{Digest, Sha256};
@@ -9,20 +9,20 @@ pub const IDENT_BYTES_MAX: usize = 63;
 
 const SCHEMA_PREFIX: &str = "tenant_";
 const ROLE_PREFIX: &str = "cgk_";
-/// Hexadecimal digits of the database's name that a role name carries.
+/// The number of hexadecimal digits of the database's tag in a role name.
 const ROLE_TAG_BYTES: usize = 10;
 
 const _: () = assert!(SCHEMA_PREFIX.len() + TenantSlug::BYTES_MAX <= IDENT_BYTES_MAX);
 const _: () = assert!(ROLE_PREFIX.len() + TenantSlug::BYTES_MAX + 1 + ROLE_TAG_BYTES <= IDENT_BYTES_MAX);
 
-/// A name as the catalogue holds it. It has no `Display`: text for SQL comes from [`Ident::quoted`], text for people from
-/// [`Ident::as_str`].
+/// A name as stored in the catalogue. It has no `Display`: use [`Ident::quoted`] for SQL text and [`Ident::as_str`] for
+/// display.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ident(String);
 
 impl Ident {
-    /// Takes a name that came out of the catalogue or was made here; longer than 63 bytes or with a zero byte it is
-    /// refused, because the server would cut it off or read no further.
+    /// Creates a name from the catalogue or from cgk. A name longer than 63 bytes, or with a zero byte, is refused, because
+    /// the server would truncate it.
     pub fn new(name: impl Into<String>) -> Result<Self, InvalidIdent> {
         let name = name.into();
         if name.is_empty() || name.len() > IDENT_BYTES_MAX || name.contains('\0') {
@@ -31,12 +31,12 @@ impl Ident {
         Ok(Self(name))
     }
 
-    /// The name for people and for comparison with the catalogue.
+    /// Returns the name, for display and for comparison with the catalogue.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The name for SQL text: in double quotes, those inside doubled.
+    /// Returns the name for SQL text: in double quotes, with inner quotes doubled.
     ///
     /// ```
     /// let name = cgk::ident::Ident::new("a\"b")?;
@@ -48,11 +48,11 @@ impl Ident {
     }
 }
 
-/// A name that PostgreSQL would not keep as it is.
+/// PostgreSQL would not store the name unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name:?} is not a valid identifier: it must have 1 to 63 bytes and no zero byte")]
 pub struct InvalidIdent {
-    /// The name as given.
+    /// The given name.
     pub name: String,
 }
 
@@ -61,12 +61,12 @@ pub struct InvalidIdent {
 pub struct SchemaName(Ident);
 
 impl SchemaName {
-    /// The shared schema, `public`.
+    /// Returns the shared schema, `public`.
     pub fn public() -> Self {
         Self(Ident("public".into()))
     }
 
-    /// The tenant's schema, `tenant_<slug>`.
+    /// Returns the tenant's schema, `tenant_<slug>`.
     ///
     /// ```
     /// use cgk::ident::SchemaName;
@@ -88,12 +88,12 @@ impl SchemaName {
         Self(Ident("cgk_rehearsal".into()))
     }
 
-    /// The name for people and for comparison with the catalogue.
+    /// Returns the name, for display and for comparison with the catalogue.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// The name for SQL text.
+    /// Returns the name for SQL text.
     pub fn quoted(&self) -> String {
         self.0.quoted()
     }
@@ -104,28 +104,29 @@ impl SchemaName {
     }
 }
 
-/// The name of a tenant's role. Roles belong to the whole cluster, so the name carries the database as well: staging and
+/// The name of a tenant's role. Roles belong to the whole cluster, so the name also contains the database's tag: staging and
 /// production on one server do not share a role.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoleName(Ident);
 
 impl RoleName {
-    /// The role that may use the tenant's schema in the database of that tag.
+    /// Returns the role that may use the tenant's schema in the database with that tag.
     pub fn of_tenant(slug: &TenantSlug, database: &DatabaseTag) -> Self {
         Self(Ident(format!("{ROLE_PREFIX}{slug}_{}", database.0)))
     }
 
-    /// A role that every server has, to stand for a tenant's in a schema that is rolled back. It gets nothing that lasts.
+    /// A role that exists on every server, in place of a tenant's in a schema that is rolled back. It gets no permanent
+    /// rights.
     pub(crate) fn stand_in() -> Self {
         Self(Ident("pg_stat_scan_tables".into()))
     }
 
-    /// The name for people and for comparison with the catalogue.
+    /// Returns the name, for display and for comparison with the catalogue.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// The name for SQL text.
+    /// Returns the name for SQL text.
     pub fn quoted(&self) -> String {
         self.0.quoted()
     }
@@ -136,10 +137,10 @@ impl RoleName {
     }
 }
 
-/// What stands for a database in the names of its roles: ten hexadecimal digits. At the first setup they are the beginning of
-/// the sha256 of the database's name, unless roles of another database carry that already, and are written down.
+/// Represents a database in the names of its roles: ten hexadecimal digits. The first setup records the first digits of the
+/// sha256 of the database's name, or others if roles of another database already have these.
 ///
-/// A database that is renamed keeps them. A copy is refused until `cgk setup:database --new-identity` has given it its own.
+/// A renamed database keeps them. A copy is refused until `cgk setup:database --new-identity` has given it its own.
 ///
 /// ```
 /// let tag = cgk::ident::DatabaseTag::of("shop");
@@ -149,38 +150,38 @@ impl RoleName {
 pub struct DatabaseTag(String);
 
 impl DatabaseTag {
-    /// The tag of the database with this name.
+    /// Returns the tag of the database with this name.
     pub fn of(database: &str) -> Self {
         let mut tag = hex(&Sha256::digest(database.as_bytes()));
         tag.truncate(ROLE_TAG_BYTES);
         Self(tag)
     }
 
-    /// A tag that was written down: ten hexadecimal digits.
+    /// A recorded tag: ten hexadecimal digits.
     pub(crate) fn recorded(text: &str) -> Option<Self> {
         let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         (text.len() == ROLE_TAG_BYTES && text.bytes().all(is_digit)).then(|| Self(text.to_owned()))
     }
 
-    /// A tag that nobody has.
+    /// A random tag, which no other database has.
     pub(crate) fn random() -> Self {
         let mut tag = hex(&rand::random::<[u8; 8]>());
         tag.truncate(ROLE_TAG_BYTES);
         Self(tag)
     }
 
-    /// The tag as text.
+    /// Returns the tag as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A name out of the catalogue, quoted for a statement that a person is to run. One that no identifier can be stays as it is.
+/// A name from the catalogue, quoted for a statement that a person runs. A name that cannot be an identifier is not changed.
 pub(crate) fn quoted(name: &str) -> String {
     Ident::new(name).map_or_else(|_| name.to_owned(), |name| name.quoted())
 }
 
-/// A string literal for SQL text; only for text that cannot be a bind because it stands in a simple-query message.
+/// A string literal for SQL text; only for text that cannot be a bind because it is in a simple-query message.
 pub(crate) fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') { format!(" E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }

@@ -1,8 +1,8 @@
-//! The identity of a database, how it keeps tenants apart, and the guard of its registry: a table, functions and triggers in
-//! `public`.
+//! The identity of a database, how it separates tenants, and the protection of its registry: a table, functions and triggers
+//! in `public`.
 //!
-//! Roles belong to the whole server and carry a tag that stands for the database. The tag is written down once, together with
-//! the database's OID: a renamed database keeps both, a copy has another OID and knows by that that it is one.
+//! Roles belong to the whole server and contain a tag that represents the database. The tag is recorded once, together with
+//! the database's OID: a renamed database keeps both, and a copy has another OID, which shows that it is a copy.
 
 mod guard;
 pub(crate) mod isolation;
@@ -22,27 +22,27 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// An expression: the OID of the current database, as text. It is the folder of its files, in whichever tablespace they are.
+/// An expression: the OID of the current database, as text. It is the folder of its files, in every tablespace.
 ///
-/// No query: the server puts the body of a function that has none in the place of the call. With one it would read, plan and run the
-/// function again in each transaction, which was two thirds of what `cgk_enter` cost, and every policy that asks for the
-/// tenant would pay for it.
+/// Not a query: the server inlines the body of a function without a query. With a query it would parse, plan and run the
+/// function in each transaction, which took two thirds of the time of `cgk_enter`, and every policy that checks the tenant
+/// would be slower.
 const OWN_OID: &str = "pg_catalog.split_part(pg_catalog.pg_relation_filepath(\
                        'pg_catalog.pg_class'::pg_catalog.regclass), '/', -2)";
 
-/// Writes the identity of the database down, unless it is written already.
+/// Records the identity of the database, unless it is already recorded.
 ///
-/// A database that has no registry yet gets the tag of its name, or another one where roles of a database that is gone carry
-/// that. One that an earlier version set up keeps the tag that its tenants' roles carry.
+/// A database without a registry gets the tag of its name, or another one if roles of a former database have that tag. A
+/// database of an earlier version keeps the tag of its tenants' roles.
 ///
 /// # Errors
 ///
-/// [`SetupError::DatabaseCopied`]: its schemas are granted to the roles of another database that is still there.
+/// [`SetupError::DatabaseCopied`]: its schemas are granted to the roles of another database that still exists.
 ///
-/// [`SetupError::IsolationMismatch`]: its tenants are kept apart in another way than the configuration says.
+/// [`SetupError::IsolationMismatch`]: its tenants are separated in another way than configured.
 ///
-/// [`SetupError::Privilege`]: nothing shows how its tenants are kept apart, and the operator lacks the right that the configured
-/// isolation needs.
+/// [`SetupError::Privilege`]: nothing shows how its tenants are separated, and the operator lacks the right that the
+/// configured isolation needs.
 pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
     if operator.facts().recorded_tag().is_some() && operator.facts().isolation.is_some() {
         return Ok(());
@@ -51,7 +51,8 @@ pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
     let known = isolation::known(operator).await?;
     crate::db::identity::refuse_isolation(&operator.facts().database, known, operator.config())?;
     let configured = operator.config().isolation();
-    // Without the right to make roles no tenant could be made, and the other isolation would take a change in two steps.
+    // Without the right to create roles no tenant could be created, and changing to the other isolation would take two
+    // steps.
     if known.is_none() && configured == Isolation::Role {
         operator.facts().require_role_creation()?;
     }
@@ -59,7 +60,7 @@ pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
     isolation::record(operator, known.unwrap_or(IsolationModes::only(configured))).await
 }
 
-/// Writes the tag of the database down, unless it is written already.
+/// Records the tag of the database, unless it is already recorded.
 pub(crate) async fn ensure_tag(operator: &Operator) -> Result<()> {
     if operator.facts().recorded_tag().is_some() {
         return Ok(());
@@ -68,7 +69,7 @@ pub(crate) async fn ensure_tag(operator: &Operator) -> Result<()> {
     write(operator, &tag, "").await
 }
 
-/// The tag that is written down, or that the database would get.
+/// The recorded tag, or the one that the database would get.
 async fn tag_of(operator: &Operator) -> Result<DatabaseTag> {
     match operator.facts().recorded_tag() {
         Some(tag) => Ok(tag.clone()),
@@ -76,7 +77,7 @@ async fn tag_of(operator: &Operator) -> Result<DatabaseTag> {
     }
 }
 
-/// Gives a copy an identity of its own; one that has its own keeps it. Returns whether it was a copy.
+/// Gives a copy its own identity; a database with its own identity keeps it. Returns whether it was a copy.
 pub(crate) async fn renew(operator: &Operator) -> Result<bool> {
     let doing = || while_doing("look at the identity of the database");
     let (name, identity) = crate::db::identity::read(operator.client()).await.map_err(doing())?;
@@ -96,14 +97,14 @@ pub(crate) async fn renew(operator: &Operator) -> Result<bool> {
     }
 }
 
-/// Whether the database has an identity that is its own.
+/// Whether the database has its own identity.
 pub(crate) async fn is_own(operator: &Operator) -> Result<bool> {
     let doing = || while_doing("look at the identity of the database");
     let (_, identity) = crate::db::identity::read(operator.client()).await.map_err(doing())?;
     Ok(matches!(identity, Identity::Recorded(_)))
 }
 
-/// The tag that a database gets that has none.
+/// The tag for a database without one.
 async fn first_tag(operator: &Operator) -> Result<DatabaseTag> {
     let name = &operator.facts().database;
     let of_name = DatabaseTag::of(name);
@@ -117,7 +118,7 @@ async fn first_tag(operator: &Operator) -> Result<DatabaseTag> {
     }
 }
 
-/// The tag of the name, or a random one where tenants' roles carry that already.
+/// The tag of the name, or a random one if tenants' roles already have that tag.
 async fn free_tag(operator: &Operator, name: &str) -> Result<DatabaseTag> {
     let tag = DatabaseTag::of(name);
     let sql = "select exists (select from pg_catalog.pg_roles r where not r.rolcanlogin
@@ -130,7 +131,7 @@ async fn has_registry(operator: &Operator) -> Result<bool> {
     truth(operator, "select pg_catalog.to_regclass($1) is not null", "public.organizations").await
 }
 
-/// Whether the tag is that of another database's name on this server.
+/// Whether the tag belongs to the name of another database on this server.
 async fn is_anothers(operator: &Operator, tag: &DatabaseTag) -> Result<bool> {
     let sql = "select exists (select from pg_catalog.pg_database d where d.datname <> pg_catalog.current_database()
                and pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(d.datname::pg_catalog.text, 'UTF8')), 'hex'), 10) = $1)";
@@ -165,8 +166,8 @@ async fn write(operator: &Operator, tag: &DatabaseTag, before: &str) -> Result<(
         "select d.oid::pg_catalog.text from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()";
     let rows = operator.client().query_typed(oid, &[]).await.map_err(doing())?;
     let oid: String = rows.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or_default();
-    // The function is parsed here and now, so no search_path can redirect it. Its values are constants: whoever may call it
-    // needs no right on the table.
+    // The function is parsed now, so no search_path can change its meaning. Its values are constants: a caller needs no
+    // right on the table.
     let sql = format!(
         "select pg_catalog.set_config('lock_timeout', {timeout}, true), pg_catalog.set_config('search_path', '', true);
 select pg_catalog.pg_advisory_xact_lock({key});
@@ -191,7 +192,7 @@ comment on function public.cgk_database_tag() is
     );
     match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
         Ok(_) => operator.facts().record_tag(tag.clone()),
-        // Somebody else was quicker; the lock made us wait until they had.
+        // Another session was faster, and the lock made this one wait.
         Err(error) if error.code() == Some(&SqlState::DUPLICATE_TABLE) => {
             match crate::db::identity::read(operator.client()).await.map_err(doing())?.1 {
                 Identity::Recorded(tag) => operator.facts().record_tag(tag),

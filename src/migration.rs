@@ -1,9 +1,9 @@
-//! A migration's identity, and what can be wrong with one: the nouns that errors name.
+//! The id of a migration, and the problems of migrations that errors describe.
 
 use crate::{ident::SchemaName, version::Version};
 use std::{fmt, path::PathBuf};
 
-/// The table's name, the same in every schema.
+/// The name of the ledger table, the same in every schema.
 pub const LEDGER_TABLE: &str = "schema_migrations";
 
 /// One of the two sets of migrations.
@@ -16,7 +16,7 @@ pub enum Set {
 }
 
 impl Set {
-    /// The folder of the set inside a migrations directory.
+    /// Returns the folder of the set inside a migrations directory.
     pub fn folder(self) -> &'static str {
         match self {
             Self::Public => "public",
@@ -36,7 +36,7 @@ impl fmt::Display for Set {
 pub struct MigrationId {
     /// The version, unique in its set.
     pub version: Version,
-    /// What follows the version in the file's name.
+    /// The part of the file's name after the version.
     pub name: String,
 }
 
@@ -46,19 +46,19 @@ impl fmt::Display for MigrationId {
     }
 }
 
-/// Something in the migration files that stops a run before it touches the database.
+/// A problem in the migration files that prevents a run before it uses the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileProblem {
-    /// The file, or the folder where the set as a whole is meant.
+    /// The file, or the folder if the problem concerns the whole set.
     pub file: PathBuf,
-    /// The line, from 1 on, where one can be named.
+    /// The line, counted from 1, if it is known.
     pub line: Option<usize>,
-    /// What is wrong, in one lower-case line.
+    /// The problem, as one lower-case line.
     pub problem: String,
 }
 
-/// A path on one line: characters that end a line, move the cursor or turn the direction of writing are escaped.
+/// A path on one line: characters that end a line, move the cursor or change the direction of writing are escaped.
 pub(crate) fn printable(path: &std::path::Path) -> String {
     let mut text = String::new();
     for c in path.to_string_lossy().chars() {
@@ -83,19 +83,19 @@ impl fmt::Display for FileProblem {
     }
 }
 
-/// Where a schema's ledger and the files disagree. Everything is listed, not just the first.
+/// The differences between a schema's ledger and the files. All are listed, not only the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Divergence {
     /// The schema.
     pub schema: SchemaName,
-    /// Applied, and the file's text has changed since.
+    /// Applied, but the file's text has changed since.
     pub edited: Vec<MigrationId>,
-    /// Applied, and the file is gone.
+    /// Applied, but the file is missing.
     pub missing: Vec<MigrationId>,
-    /// Not applied, and a later one is.
+    /// Not applied, but a later one is.
     pub out_of_order: Vec<MigrationId>,
-    /// Applied, and later than every file: made by a newer set of files.
+    /// Applied, and later than every file: applied from a newer set of files.
     pub ahead: Vec<MigrationId>,
 }
 
@@ -120,11 +120,11 @@ impl fmt::Display for Divergence {
     }
 }
 
-/// A file in which a set of migrations is not the set that the fleet has.
+/// A file in which a set of migrations differs from the fleet's set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileMismatch {
-    /// The migration: as it was applied, or the file that was not.
+    /// The migration: as it was applied, or the file that was not applied.
     pub id: MigrationId,
     /// How it differs.
     pub mismatch: Mismatch,
@@ -132,14 +132,14 @@ pub struct FileMismatch {
     pub schemas: usize,
 }
 
-/// How a set of migrations is not the fleet's.
+/// How a set of migrations differs from the fleet's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch {
-    /// Schemas have the migration, and the set has no file of it.
+    /// Schemas have the migration, but the set has no file for it.
     Missing,
     /// Schemas have the migration with another text or name.
     Edited,
-    /// No schema has the file, and schemas have a later one.
+    /// No schema has the file, but schemas have a later one.
     OutOfOrder,
 }
 
@@ -155,19 +155,19 @@ impl fmt::Display for FileMismatch {
     }
 }
 
-/// A place in a migration file.
+/// A position in a migration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The line, from 1 on.
+    /// The line, counted from 1.
     pub line: usize,
-    /// The column in characters, from 1 on; the start of the statement where the server named no position.
+    /// The column in characters, counted from 1; the start of the statement if the server reported no position.
     pub column: usize,
-    /// The line's text.
+    /// The text of the line.
     pub text: String,
 }
 
 impl Place {
-    /// The place of a byte offset in a text.
+    /// The position of a byte offset in a text.
     pub(crate) fn of(text: &str, offset: usize) -> Self {
         let mut offset = offset.min(text.len());
         while !text.is_char_boundary(offset) {
@@ -183,7 +183,7 @@ impl Place {
     }
 }
 
-/// The number of the line that a byte offset is in, from 1 on. A carriage return by itself ends a line as well.
+/// The number of the line with a byte offset, counted from 1. A single carriage return ends a line as well.
 pub(crate) fn line_of(text: &str, offset: usize) -> usize {
     let before = &text.as_bytes()[..offset];
     let ends = before.iter().enumerate().filter(|(at, byte)| match byte {
@@ -196,7 +196,7 @@ pub(crate) fn line_of(text: &str, offset: usize) -> usize {
 
 /// `2 files edited, 1 file gone`, for a line in a table.
 impl Divergence {
-    /// The disagreement in a few words.
+    /// Returns the differences in a few words.
     pub fn summary(&self) -> String {
         let parts = [
             (self.edited.len(), "edited"),

@@ -1,31 +1,30 @@
-//! Whether a row that cgk wrote is there as it was written: a trigger or a rule on the table can drop or change it, and the
-//! server's answer does not say so.
+//! Checks whether a row that cgk wrote has the written content: a trigger or a rule on the table can drop or change it, and
+//! the server's response does not show that.
 //!
-//! The check is a statement of its own behind the write, in the same transaction. It sees what rules and triggers of every
-//! kind did, but for triggers that are deferred to the end of the transaction.
+//! The check is a separate statement after the write, in the same transaction. It sees the effects of all rules and
+//! triggers, except triggers that are deferred until the end of the transaction.
 
 use crate::ident::literal;
 use tokio_postgres::error::{DbError, SqlState};
 
-/// Around the table's name, in the text that the server refuses to take for a number.
+/// Around the table's name, in the text that the server refuses to convert to a number.
 const MARK: [&str; 2] = ["cgk:row-not-written:", ":cgk"];
 
-/// A statement that fails, and undoes the transaction, where a condition does not hold for what was written to a table.
-/// `from` begins with FROM and gives one row, or is empty.
+/// A statement that fails, and rolls the transaction back, unless a condition is true for the written row. `from` starts
+/// with FROM and returns one row, or is empty.
 pub(crate) fn demand_sql(table: &str, condition: &str, from: &str) -> String {
     let failure = literal(&format!("{}{table}{}", MARK[0], MARK[1]));
     format!("select (case when {condition} then '1' else {failure} end)::pg_catalog.int4 {from};\n")
 }
 
-/// The table of the check that failed, where an error is one of [`demand_sql`]'s.
+/// The table of the failed check, if an error comes from [`demand_sql`].
 pub(crate) fn failed(error: &tokio_postgres::Error) -> Option<String> {
     let answer = error.as_db_error().filter(|answer| *answer.code() == SqlState::INVALID_TEXT_REPRESENTATION)?;
     let (_, rest) = answer.message().split_once(MARK[0])?;
     rest.rsplit_once(MARK[1]).map(|(table, _)| table.to_owned())
 }
 
-/// Whether an error of a statement that writes a row of cgk's comes from what stands on the table: a constraint, a rule, a
-/// policy, or whatever a trigger does.
+/// Whether the error of a write comes from objects on the table: a constraint, a rule, a policy, or a trigger.
 pub(crate) fn is_refusal(error: &DbError) -> bool {
     let state = error.code();
     let in_function = error.where_().is_some();
@@ -39,7 +38,7 @@ pub(crate) fn is_refusal(error: &DbError) -> bool {
     }
 }
 
-/// Whether an error is a constraint's of this table.
+/// Whether an error comes from a constraint of this table.
 pub(crate) fn is_constraint_of(error: &tokio_postgres::Error, table: &str) -> bool {
     error.as_db_error().is_some_and(|error| error.code().code().starts_with("23") && error.table() == Some(table))
 }

@@ -1,6 +1,6 @@
-//! Identities of the shared tables' rows: each a type of its own, so that none stands in another's place.
+//! The ids of the shared tables' rows, each with its own type, so that they cannot be confused.
 
-/// Defines the identity of one table's rows. In SQL a `uuid`, in JSON its text.
+/// Defines the id type of one table's rows. In SQL a `uuid`, in JSON its text.
 macro_rules! row_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -10,7 +10,7 @@ macro_rules! row_id {
         pub struct $name(pub ::uuid::Uuid);
 
         impl $name {
-            /// The id as a UUID.
+            /// Returns the id as a UUID.
             pub fn uuid(self) -> ::uuid::Uuid {
                 self.0
             }

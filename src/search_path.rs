@@ -1,8 +1,8 @@
-//! What an unqualified name may mean: the schema at hand, the shared one, and the schemas of extensions.
+//! The meaning of an unqualified name: the current schema, the shared one, and the schemas of extensions.
 
 use crate::ident::{Ident, SchemaName};
 
-/// The further schemas of every search path, behind the tenant's and the shared one: those that extensions live in.
+/// The additional schemas of every search path, after the tenant's and the shared one: those that contain extensions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SearchPath {
     further: Vec<Ident>,
@@ -17,7 +17,7 @@ impl SearchPath {
         &self.further
     }
 
-    /// The value of `search_path` for work in a schema. `pg_temp` stands last and written out: left out, it would be searched
+    /// The value of `search_path` for work in a schema. `pg_temp` is last and explicit: without it, it would be searched
     /// first, and a temporary table would hide the tenant's.
     pub(crate) fn of(&self, schema: &SchemaName) -> String {
         let shared = SchemaName::public();
@@ -29,8 +29,8 @@ impl SearchPath {
     }
 }
 
-/// Reads a list of names as the server reads `search_path`: separated by commas, lower case unless quoted. `None` where it is
-/// no such list.
+/// Parses a list of names as the server parses `search_path`: separated by commas, lower case unless quoted. `None` if it is
+/// not such a list.
 pub(crate) fn parse_list(text: &str) -> Option<Vec<String>> {
     let mut rest = text.trim();
     let mut names = Vec::new();
@@ -95,7 +95,7 @@ mod tests {
             ("\"$user\", public, extensions", Some("$user|public|extensions")),
             (" Public ,\"Ext\"\"x\",  b ", Some("public|Ext\"x|b")),
             ("\"\"", Some("")),
-            // The server folds ASCII letters only: the Kelvin sign is no k.
+            // The server folds ASCII letters only: the Kelvin sign is not a k.
             ("\u{212A}X", Some("\u{212A}x")),
             ("a b", None),
             ("a,", None),

@@ -1,4 +1,4 @@
-//! Makes a database ready for cgk; may be run again at any time, by any number of processes.
+//! Prepares a database for cgk; may be run again at any time, by any number of processes.
 
 mod harden;
 mod isolation;
@@ -19,7 +19,7 @@ use crate::{
 pub use crate::identity::RegistryGuard;
 pub use isolation::{IsolationChange, change_isolation, isolation};
 
-/// What a setup found and did.
+/// The result of a setup.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SetupReport {
@@ -27,49 +27,49 @@ pub struct SetupReport {
     pub applied: Vec<MigrationId>,
     /// The newest migration of the shared schema.
     pub head: Option<MigrationId>,
-    /// Tables in the shared schema now, without those of cgk itself.
+    /// The current tables in the shared schema, without cgk's own.
     pub tables: Vec<String>,
-    /// Whether this run took from everyone the right to create tables in `public`.
+    /// Whether this run revoked from PUBLIC the right to create tables in `public`.
     pub hardened: Hardening,
-    /// Whether the registry refuses to give up an organization whose schema stands.
+    /// Whether the registry protects an organization whose schema exists.
     pub registry_guard: RegistryGuard,
-    /// Why the database does not notify services of changes of tenants and credentials, where it has the table `sessions`; `None`
-    /// where it does.
+    /// Why the database does not notify services of changes of tenants and credentials, if it has the table `sessions`;
+    /// `None` if it does.
     pub changes_not_notified: Option<String>,
-    /// What became of tenants' schemas that belonged to no organization yet, as earlier versions made them.
+    /// The result for tenants' schemas of earlier versions that were not bound to an organization.
     pub bound: BindReport,
 }
 
-/// What became of everyone's right to create tables in `public`, as databases born before PostgreSQL 15 grant it. With it,
-/// any role could put a table of its own where a tenant's is missing.
+/// The state of PUBLIC's right to create tables in `public`, which databases created before PostgreSQL 15 grant. With it,
+/// any role could create a table in place of a tenant's missing one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hardening {
     /// There is no such right.
     NotNeeded,
-    /// It was taken away.
+    /// It was revoked.
     Revoked,
-    /// It is still there: the operator may not take it away.
+    /// It still exists: the operator may not revoke it.
     NotAllowed,
 }
 
-/// Migrates the shared schema and checks that the registry is there. Of tenants nothing is touched but the comment on a schema
-/// that belongs to no organization yet: it gets the organization's id.
+/// Migrates the shared schema and checks that the registry exists. Tenants are not changed, with one exception: the comment
+/// on a schema that is not bound to an organization gets the organization's id.
 ///
-/// What is committed when: all pending migrations together; then the comments, 50 at a time. Locks: the shared schema's migration lock
-/// ([`lock::migration_key`](crate::lock::migration_key)), to the end of that one message; processes that come meanwhile wait,
-/// and then find nothing to do.
+/// What is committed when: all pending migrations together; then the comments, 50 at a time. Locks: the shared schema's
+/// migration lock ([`lock::migration_key`](crate::lock::migration_key)), until the end of that one message; concurrent
+/// processes wait, and then have nothing to do.
 ///
 /// # Errors
 ///
-/// Kind `Denied`: the role may not create tables in `public`, or schemas. `Drift`: ledger and files do not agree. `Failed`: a
-/// migration was refused; the schema is as it was. `NotReady`: the migrations make no registry.
+/// Kind `Denied`: the role may not create tables in `public`, or schemas. `Drift`: ledger and files differ. `Failed`: a
+/// migration was refused; the schema is unchanged. `NotReady`: the migrations create no registry.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the server may still finish and commit the migrations; nothing is half done.
+/// If the future is dropped, the server may still finish and commit the migrations; they are never partially applied.
 pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut dyn Observer) -> Result<SetupReport> {
     check_privileges(operator)?;
-    // Planned first: a database whose ledger is not ours, or does not agree, is left entirely as it is.
+    // Planned first: a database whose ledger is not cgk's, or differs from the files, is not changed at all.
     let planned: FleetPlan<'_> = migrate::plan_fleet(operator, migrations, &Scope::Public, Target::Head).await?;
     let hardened = revoke_create_on_public(operator).await?;
     identity::ensure(operator).await?;
@@ -114,7 +114,7 @@ async fn revoke_create_on_public(operator: &Operator) -> Result<Hardening> {
     if !operator.facts().everyone_creates_in_public {
         return Ok(Hardening::NotNeeded);
     }
-    // Somebody who is not the owner gets a warning from the server and no error, so the outcome is looked up.
+    // If the operator is not the owner, the server returns a warning and no error, so the result is checked.
     let sql = "revoke create on schema public from public;
                select exists (select from pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
                               where n.nspname = 'public' and a.grantee = 0 and a.privilege_type = 'CREATE')";
@@ -124,7 +124,7 @@ async fn revoke_create_on_public(operator: &Operator) -> Result<Hardening> {
         Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) => {
             return Ok(Hardening::NotAllowed);
         }
-        // Eight setups at once write the same catalogue row; one of them wins, which is all that is wanted.
+        // Eight concurrent setups write the same catalogue row; it is enough that one of them succeeds.
         Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::INTERNAL_ERROR) => {
             return Ok(Hardening::Revoked);
         }

@@ -7,9 +7,9 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 /// The name of a tenant: `^[a-z][a-z0-9_]{0,47}$`.
 ///
-/// A slug is refused, never repaired: lower-casing `Acme` or turning `my-co` into `my_co` would let two customers meet in
-/// one schema. Forty-eight bytes leave room for every name that is made from a slug within PostgreSQL's limit of 63 bytes,
-/// past which the server truncates with no more than a notice.
+/// An invalid slug is refused, never corrected: converting `Acme` to lower case or `my-co` to `my_co` could put two
+/// customers into one schema. Forty-eight bytes leave room for every name that is derived from a slug within PostgreSQL's
+/// limit of 63 bytes; the server truncates longer names with only a notice.
 ///
 /// ```
 /// let slug: cgk::TenantSlug = "acme".parse()?;
@@ -21,10 +21,10 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 pub struct TenantSlug(Arc<str>);
 
 impl TenantSlug {
-    /// The longest slug, in bytes.
+    /// The maximum length of a slug, in bytes.
     pub const BYTES_MAX: usize = 48;
 
-    /// The slug as text.
+    /// Returns the slug as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -127,11 +127,11 @@ impl fmt::Debug for TenantSlug {
     }
 }
 
-/// A text that is no tenant slug.
+/// The text is not a tenant slug.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a tenant slug: {problem}")]
 pub struct InvalidSlug {
-    /// What was given, cut off after 80 characters.
+    /// The given text, cut after 80 characters.
     pub text: String,
     /// What is wrong with it.
     pub problem: SlugProblem,
@@ -141,13 +141,13 @@ pub struct InvalidSlug {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SlugProblem {
-    /// Nothing was given.
+    /// The text is empty.
     #[error("it is empty")]
     Empty,
     /// The first character is not a lower-case letter.
     #[error("it must start with a letter a-z")]
     Start,
-    /// A character stands in it that is neither a lower-case letter, a digit nor an underscore.
+    /// It contains a character that is not a lower-case letter, a digit or an underscore.
     #[error("{found:?} is not one of a-z, 0-9 and _")]
     Character {
         /// The first such character.
@@ -156,7 +156,7 @@ pub enum SlugProblem {
     /// It is longer than [`TenantSlug::BYTES_MAX`].
     #[error("it has {bytes} characters; the maximum is {max}", max = TenantSlug::BYTES_MAX)]
     TooLong {
-        /// How long it is.
+        /// Its length.
         bytes: usize,
     },
 }

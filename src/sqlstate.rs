@@ -1,4 +1,4 @@
-//! What a SQLSTATE means for the one who got it.
+//! The meaning of a SQLSTATE for the caller.
 
 use tokio_postgres::error::{Severity, SqlState};
 
@@ -15,10 +15,10 @@ pub(crate) fn is_passing(state: &SqlState) -> bool {
     .contains(state)
 }
 
-/// Whether two sessions changed the same row of the catalogue at the same time, and this one lost: `grant` on a shared table,
-/// `create or replace function`, `create extension if not exists`, `alter role`. PostgreSQL has no state of its own for it;
-/// the messages below are internal ones, which it does not translate. A unique violation counts only on a table of the
-/// catalogue: on a user's table it says something about the user's rows.
+/// Whether two sessions changed the same row of the catalogue at the same time, and this one lost: `grant` on a shared
+/// table, `create or replace function`, `create extension if not exists`, `alter role`. PostgreSQL has no separate SQLSTATE
+/// for it; the messages below are internal ones, which it does not translate. A unique violation counts only on a table of
+/// the catalogue: on a user's table it concerns the user's rows.
 pub(crate) fn is_catalogue_race(error: &tokio_postgres::error::DbError) -> bool {
     if *error.code() == SqlState::UNIQUE_VIOLATION {
         return error.schema() == Some("pg_catalog");
@@ -32,28 +32,29 @@ pub(crate) fn is_catalogue_race(error: &tokio_postgres::error::DbError) -> bool 
     *error.code() == SqlState::INTERNAL_ERROR && RACES.iter().any(|text| error.message().starts_with(text))
 }
 
-/// Whether a plan that the session kept is out of date: a table or type it uses was changed. The server plans anew the next
-/// time. PostgreSQL has no state of its own for it; the routine's name is the same in every version and language.
+/// Whether a plan that the session kept is out of date, because a table or type that it uses was changed. The server makes a
+/// new plan the next time. PostgreSQL has no separate SQLSTATE for it; the routine's name is the same in every version and
+/// language.
 pub(crate) fn is_stale_plan(error: &tokio_postgres::error::DbError) -> bool {
     *error.code() == SqlState::FEATURE_NOT_SUPPORTED && error.routine() == Some("RevalidateCachedQuery")
 }
 
-/// Whether it is the server that cannot go on, whatever it is asked to do: out of disk, read-only, or not taking connections
-/// yet. What one schema needs too much of, locks for instance (53200), is not among it. Neither is a shutdown: it ends the
-/// connection ([`is_lost`]), and a statement that merely raises its code does not.
+/// Whether the server itself cannot continue, with any statement: out of disk, read-only, or not accepting connections yet.
+/// A limit that one schema exceeds, for instance of locks (53200), is not included. Neither is a shutdown: it ends the
+/// connection ([`is_lost`]), and a statement that only raises its code does not.
 pub(crate) fn is_the_servers(state: &SqlState) -> bool {
     [SqlState::CANNOT_CONNECT_NOW, SqlState::DISK_FULL, SqlState::READ_ONLY_SQL_TRANSACTION].contains(state)
 }
 
-/// Whether the connection is gone: nothing more can be asked of it.
+/// Whether the connection is lost: it cannot be used any more.
 ///
-/// An answer of the server says so by its severity and never by its SQLSTATE: any ERROR may carry 57P01 or a code of class
-/// 08, as one of `dblink` or a RAISE does, and leaves the connection as it was. FATAL and PANIC end it, whatever the code is:
-/// a shutdown (57P01), a timeout of the idle session (57P05), of the idle transaction (25P03) or of the whole one (25P04).
+/// For a response of the server, the severity decides and not the SQLSTATE: any ERROR can have 57P01 or a code of class 08,
+/// for instance from `dblink` or a RAISE, and does not affect the connection. FATAL and PANIC end it, with any code: a
+/// shutdown (57P01), a timeout of the idle session (57P05), of the idle transaction (25P03) or of the whole one (25P04).
 pub(crate) fn is_lost(error: &tokio_postgres::Error) -> bool {
     match error.as_db_error() {
         Some(answer) => matches!(answer.parsed_severity(), Some(Severity::Fatal | Severity::Panic)),
-        // Without an answer from the server it is either the connection, or the driver refusing a parameter or a row.
+        // Without a response from the server it is either the connection, or the driver refusing a parameter or a row.
         None => {
             error.is_closed()
                 || (std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>())
@@ -62,14 +63,14 @@ pub(crate) fn is_lost(error: &tokio_postgres::Error) -> bool {
     }
 }
 
-/// Whether the driver refused a statement and sent nothing of it: a value of another type than the parameter has, another number of
-/// parameters than the statement has, more than the protocol can count, a zero byte in a text.
+/// Whether the driver refused a statement and sent nothing: a value with a type other than the parameter's, a wrong number
+/// of parameters, more than the protocol allows, a zero byte in a text.
 pub(crate) fn is_unsent(error: &tokio_postgres::Error) -> bool {
     if error.as_db_error().is_some() {
         return false;
     }
-    // The driver keeps the kind of its errors to itself, and calls some of what it could not write a response that it could not
-    // read. The texts below are of what it writes alone.
+    // The driver does not expose the kind of its errors, and some encoding errors look like decoding errors. The texts below
+    // are only used for encoding.
     const UNWRITABLE: [&str; 3] =
         ["string contains embedded null", "value too large to transmit", "message length overflow"];
     let unwritable = |cause: &(dyn std::error::Error + 'static)| {
@@ -82,29 +83,29 @@ pub(crate) fn is_unsent(error: &tokio_postgres::Error) -> bool {
         || (text.starts_with("expected ") && text.contains(" parameters but got "))
 }
 
-/// Whether driver and server disagree about whose turn it is, as after a COPY FROM STDIN that was sent as a query: the server
-/// waits for data that nobody will send, and answers nothing else.
+/// Whether driver and server are out of sync, for instance after a COPY FROM STDIN that was sent as a query: the server
+/// waits for data that never arrives, and sends no other response.
 pub(crate) fn is_out_of_step(error: &tokio_postgres::Error) -> bool {
-    // The driver keeps the kind of its errors to itself.
+    // The driver does not expose the kind of its errors.
     error.code().is_none() && error.to_string() == "unexpected message from server"
 }
 
-/// What a failure says about what was known of the statement that it happened to.
+/// What a failure means for the cached facts about the statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StatementVerdict {
-    /// Nothing.
+    /// They are still valid.
     Good,
-    /// The types of its parameters may have changed since the server was asked for them.
+    /// The types of its parameters may have changed since they were requested.
     Stale,
     /// The session has lost its prepared statements.
     AllGone,
 }
 
-/// Judges what was known of a statement by how it failed.
+/// Determines from a failure whether the cached facts about a statement are valid.
 pub(crate) fn verdict_on_statement(error: &tokio_postgres::Error) -> StatementVerdict {
     match error.code() {
         Some(&SqlState::INVALID_SQL_STATEMENT_NAME) => StatementVerdict::AllGone,
-        // A type that was dropped, as an enum is when it is made anew: PostgreSQL has no state of its own for it.
+        // A type was dropped, for instance an enum that is recreated: PostgreSQL has no separate SQLSTATE for it.
         Some(&SqlState::INTERNAL_ERROR)
             if error
                 .as_db_error()
@@ -112,12 +113,12 @@ pub(crate) fn verdict_on_statement(error: &tokio_postgres::Error) -> StatementVe
         {
             StatementVerdict::Stale
         }
-        // Names and types that do not fit any more.
+        // Names and types that no longer match.
         Some(state) if state.code().starts_with("42") && *state != SqlState::INSUFFICIENT_PRIVILEGE => {
             StatementVerdict::Stale
         }
         Some(_) => StatementVerdict::Good,
-        // The driver could not write a parameter in the type that it was told earlier.
+        // The driver could not encode a parameter with the cached type.
         None if std::error::Error::source(error).is_some() => StatementVerdict::Stale,
         None => StatementVerdict::Good,
     }

@@ -1,10 +1,10 @@
-//! Work in a task of its own, for a caller that waits for it.
+//! Runs work in a separate task, for a caller that waits for it.
 
 use std::future::Future;
 use tokio::task::{AbortHandle, JoinError};
 use tracing::Instrument as _;
 
-/// Ends the task with the caller.
+/// Aborts the task with the caller.
 struct Ends(AbortHandle);
 
 impl Drop for Ends {
@@ -13,8 +13,8 @@ impl Drop for Ends {
     }
 }
 
-/// Runs a future in a task of its own and waits for it. A caller that is not polled any more, as one that a `select!` has left
-/// behind, holds nothing up: what the future waits for and holds goes on without it. A caller that is dropped ends the task.
+/// Runs a future in a separate task and waits for it. A caller that is no longer polled, for instance after a `select!`,
+/// blocks nothing: the future continues without it. If the caller is dropped, the task is aborted.
 pub(crate) async fn in_own_task<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
     let task = tokio::spawn(work.in_current_span());
     let _ends = Ends(task.abort_handle());
@@ -45,9 +45,9 @@ mod tests {
         assert!(own.as_mut().now_or_never().is_none());
         tokio::task::yield_now().await;
         drop(held);
-        // Nobody polls it, and the lock is free again.
+        // The call is not polled, and the lock is free again.
         drop(lock.lock().await);
-        // The control: the same within the caller keeps what it was given.
+        // The control case: the same work inside the caller keeps the lock.
         let held = lock.lock().await;
         assert!(within.as_mut().now_or_never().is_none());
         drop(held);

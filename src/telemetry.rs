@@ -1,21 +1,21 @@
-//! What the library counts, by the facade of the crate `metrics` (feature `metrics`): the names are all here. Without the feature
-//! nothing is counted and nothing is computed.
+//! The metrics of the library, through the facade of the crate `metrics` (feature `metrics`): all names are in this file.
+//! Without the feature nothing is counted or computed.
 //!
 //! | name | kind | labels | what is counted |
 //! |---|---|---|---|
 //! | `cgk_transactions_total` | counter | `outcome`: `committed`, `failed`, `dropped` | transactions and single statements of tenants and of the platform |
-//! | `cgk_transaction_duration_seconds` | histogram | `outcome` | the same, with the wait for a connection |
-//! | `cgk_pool_wait_seconds` | histogram | `outcome`: `taken`, `timeout`, `failed` | waits for a connection of the pool, those included that made one |
-//! | `cgk_connections_retired_total` | counter | `reason`: `age`, `tenants`, `unanswered`, `unusable` | connections that left the pool before they broke off |
+//! | `cgk_transaction_duration_seconds` | histogram | `outcome` | the same, including the wait for a connection |
+//! | `cgk_pool_wait_seconds` | histogram | `outcome`: `taken`, `timeout`, `failed` | waits for a connection of the pool, including those that opened one |
+//! | `cgk_connections_retired_total` | counter | `reason`: `age`, `tenants`, `unanswered`, `unusable` | connections that left the pool before they were lost |
 //! | `cgk_migrated_schemas_total` | counter | `result`: `migrated`, `skipped`, `failed` | schemas of runs over the fleet |
 //! | `cgk_http_requests_total` | counter | `method`, `path` (the route's pattern), `status` | requests that went through `cgk::axum::TenantLayer` |
 //! | `cgk_http_request_duration_seconds` | histogram | the same | the same |
 //!
-//! No label names a tenant, a user or a text of the caller's: each has a bounded number of values.
+//! No label contains a tenant, a user or a text of the caller: each has a bounded number of values.
 
 use std::time::{Duration, Instant};
 
-/// How a transaction ended.
+/// The outcome of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Committed,
@@ -29,13 +29,13 @@ pub(crate) enum Outcome {
 pub(crate) enum Retired {
     Age,
     Tenants,
-    /// An answer was still awaited on it.
+    /// A response was still pending on it.
     Unanswered,
-    /// A transaction left it in a state that is not the one it had.
+    /// A transaction left it in a different state.
     Unusable,
 }
 
-/// How the wait for a connection ended.
+/// The result of waiting for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waited {
     Taken,
@@ -43,7 +43,7 @@ pub(crate) enum Waited {
     Failed,
 }
 
-/// Counts a transaction when it is dropped, with the outcome that was noted last.
+/// Counts a transaction when it is dropped, with the last recorded outcome.
 pub(crate) struct TransactionTimer {
     #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nothing is counted"))]
     began: Option<Instant>,
@@ -122,7 +122,7 @@ pub(crate) fn request_answered(method: &http::Method, path: Option<&str>, status
     #[cfg(feature = "metrics")]
     {
         use http::Method;
-        // Any token is a method; a caller could make any number of them.
+        // Any token is a valid method, so a caller could send any number of different ones.
         let known =
             [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
         let method = known.iter().find(|known| *known == method).map_or("other", Method::as_str).to_owned();

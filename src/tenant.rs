@@ -7,7 +7,7 @@ use std::{error::Error as StdError, fmt, str::FromStr, time::SystemTime};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
-/// The identity of an organization, the registry row behind a tenant. In SQL a `uuid`, in JSON its text.
+/// The id of an organization, the registry row of a tenant. In SQL a `uuid`, in JSON its text.
 ///
 /// ```
 /// let id: cgk::OrganizationId = "0195f0a0-0000-7000-8000-000000000001".parse()?;
@@ -18,16 +18,16 @@ use uuid::Uuid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrganizationId(pub Uuid);
 
-/// A text that is no organization's id.
+/// The text is not an organization's id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not an organization's id, which is a UUID")]
 pub struct InvalidOrganizationId {
-    /// What was given, cut off after 80 characters.
+    /// The given text, cut after 80 characters.
     pub text: String,
 }
 
 impl OrganizationId {
-    /// The id as a UUID.
+    /// Returns the id as a UUID.
     pub fn uuid(self) -> Uuid {
         self.0
     }
@@ -102,19 +102,19 @@ impl fmt::Display for OrganizationId {
     }
 }
 
-/// What the registry says of a tenant.
+/// The registry's row of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tenant {
-    /// The organization's identity.
+    /// The organization's id.
     pub id: OrganizationId,
-    /// The tenant's name, which names the schema too.
+    /// The tenant's slug, from which the schema's name is derived.
     pub slug: TenantSlug,
-    /// The name for people.
+    /// The display name.
     pub name: String,
     /// Whether the tenant may be used.
     pub status: TenantStatus,
-    /// When the registry row was written.
+    /// When the registry row was created.
     pub created_at: SystemTime,
 }
 
@@ -124,17 +124,17 @@ pub struct Tenant {
 pub enum TenantStatus {
     /// In use.
     Active,
-    /// Locked: `with_tenant` refuses.
+    /// Locked: `with_tenant` refuses it.
     Suspended,
-    /// Registered, not yet provisioned: `with_tenant` refuses.
+    /// Registered, not yet created: `with_tenant` refuses it.
     Onboarding,
-    /// A status that this version does not know, of a newer version or of your own: `with_tenant` refuses, and the schema is
-    /// migrated and compared as every other.
+    /// A status that this version does not know, from a newer version or your own: `with_tenant` refuses it, and the schema
+    /// is migrated and compared like every other.
     Other(String),
 }
 
 impl TenantStatus {
-    /// The value in the column `status` of the registry.
+    /// Returns the value in the column `status` of the registry.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Active => "active",
@@ -144,8 +144,8 @@ impl TenantStatus {
         }
     }
 
-    /// Whether a tenant of this status must have its schema. One that is being set up has none yet; what a status means that
-    /// this version does not know cannot be said.
+    /// Whether a tenant with this status must have a schema. One that is being set up has none yet; for an unknown status
+    /// this is not known.
     pub(crate) fn needs_schema(&self) -> bool {
         matches!(self, Self::Active | Self::Suspended)
     }
@@ -154,7 +154,8 @@ impl TenantStatus {
 impl fmt::Display for TenantStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Somebody else's text goes into messages: what could end a line or move a cursor is written out.
+            // The text comes from other users and is used in messages: characters that end a line or move a cursor are
+            // escaped.
             Self::Other(text) => write!(f, "{}", text.escape_debug()),
             known => f.write_str(known.as_str()),
         }
@@ -170,17 +171,17 @@ impl From<&str> for TenantStatus {
     }
 }
 
-/// A row of the registry that is no tenant to cgk. It is reported and never touched, and stops nothing for the others.
+/// A row of the registry that is not a valid tenant. It is reported and never changed, and does not affect other tenants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StrangeRow {
     /// Its id as text, if it has one.
     pub id: Option<String>,
-    /// Its slug as it stands there, if it has one: any text.
+    /// Its slug as stored, if it has one: any text.
     pub slug: Option<String>,
-    /// Its status as it stands there, if it has one: any text.
+    /// Its status as stored, if it has one: any text.
     pub status: Option<String>,
-    /// Why it cannot be read as a tenant.
+    /// Why it is not a valid tenant.
     pub why: String,
 }
 

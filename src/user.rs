@@ -1,9 +1,9 @@
-//! The identity of a user, which every layer shares.
+//! The id of a user, which every layer shares.
 
 use crate::row_id::row_id;
 
 row_id!(
-    /// The identity of a user, a row of `public.users`.
+    /// The id of a user, a row of `public.users`.
     ///
     /// ```
     /// let id: cgk::UserId = "0195f0a0-0000-7000-8000-000000000001".parse()?;

@@ -9,12 +9,12 @@ use std::{fmt, str::FromStr};
 pub struct Version(i64);
 
 impl Version {
-    /// Takes a number from 1 on.
+    /// Creates a version from a positive number.
     pub fn new(number: i64) -> Option<Self> {
         (number > 0).then_some(Self(number))
     }
 
-    /// The number.
+    /// Returns the number.
     pub fn get(self) -> i64 {
         self.0
     }
@@ -46,16 +46,16 @@ impl FromStr for Version {
     }
 }
 
-/// A text that is no migration version.
+/// The text is not a migration version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a migration version: use a number from 1 to 9223372036854775807")]
 pub struct InvalidVersion {
-    /// What was given.
+    /// The given text.
     pub text: String,
 }
 
-/// The checksum of a migration's text: `sha256:` and 64 hexadecimal digits, taken over the text without a byte-order mark
-/// and with every line ending written as a line feed, so that a checkout on Windows is no edit.
+/// The checksum of a migration's text: `sha256:` and 64 hexadecimal digits. It is computed without a byte-order mark and
+/// with every line ending as a line feed, so that a checkout on Windows does not count as an edit.
 ///
 /// ```
 /// use cgk::migrate::Checksum;
@@ -68,18 +68,18 @@ pub struct InvalidVersion {
 pub struct Checksum(String);
 
 impl Checksum {
-    /// The checksum of a migration's text.
+    /// Computes the checksum of a migration's text.
     pub fn of(sql: &str) -> Self {
         let text = sql.strip_prefix('\u{feff}').unwrap_or(sql).replace("\r\n", "\n").replace('\r', "\n");
         Self(format!("sha256:{}", hex(&Sha256::digest(text.as_bytes()))))
     }
 
-    /// What a ledger holds, whoever wrote it.
+    /// The text in a ledger, also if another program wrote it.
     pub(crate) fn recorded(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The checksum as the ledger holds it.
+    /// Returns the checksum as stored in the ledger.
     pub fn as_str(&self) -> &str {
         &self.0
     }

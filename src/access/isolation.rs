@@ -1,8 +1,8 @@
-//! What a tenant's role may touch: its own schema, and nothing else.
+//! The rights of a tenant's role: its own schema, and nothing else.
 //!
-//! The role cannot log in and owns nothing. It gets USAGE on its schema and DML on the tables there, present and to come;
-//! no CREATE anywhere, so it can shadow nothing that others call; nothing on the ledger. The schema's owner is whoever
-//! created it, and every later migration runs as that owner, because default privileges belong to the role that creates.
+//! The role cannot log in and owns nothing. It has USAGE on its schema and DML on the existing and future tables there; no
+//! CREATE anywhere, so it cannot create an object that others then use; no rights on the ledger. The role that created the
+//! schema owns it, and every later migration runs as that owner, because default privileges belong to the creating role.
 
 use crate::{
     db::{Operator, ServerFacts},
@@ -13,21 +13,21 @@ use crate::{
 };
 use tokio_postgres::types::{ToSql, Type};
 
-/// Creates the role, if need be, and lets the operator's own login act as it.
+/// Creates the role if necessary, and lets the operator's own login act as it.
 pub(crate) fn role_sql(facts: &ServerFacts, role: &RoleName, presence: RoleState) -> String {
     let mut sql = String::new();
     if presence == RoleState::Absent {
         sql.push_str(&format!("create role {} nologin nosuperuser nobypassrls noinherit;\n", role.quoted()));
     }
-    // A superuser may act as anybody.
+    // A superuser may act as any role.
     if !facts.superuser && presence != RoleState::Usable {
         sql.push_str(&membership_sql(facts, role, "current_user"));
     }
     sql
 }
 
-/// Lets logins, quoted and separated by commas, act as a tenant's role. From PostgreSQL 16 on a membership can allow just
-/// that and lend no rights meanwhile; before, the login itself must be NOINHERIT.
+/// Lets logins, quoted and separated by commas, act as a tenant's role. From PostgreSQL 16 on, a membership can allow only
+/// that, without inheriting rights; in older versions the login itself must be NOINHERIT.
 pub(crate) fn membership_sql(facts: &ServerFacts, role: &RoleName, logins: &str) -> String {
     format!("grant {} to {logins}{};\n", role.quoted(), membership_options(facts))
 }
@@ -36,19 +36,19 @@ pub(crate) fn membership_options(facts: &ServerFacts) -> &'static str {
     if facts.major() >= 16 { " with inherit false, set true" } else { "" }
 }
 
-/// The error of an operator who may not hand a role of this name on.
+/// The error of an operator who may not grant a role of this name to others.
 pub(crate) fn lacks_admin(facts: &ServerFacts, role: &RoleName) -> Error {
     let grant = format!("grant {} to {} with admin option", role.quoted(), quoted(&facts.role));
     facts.lacks(format!("grant role {}, which another role made", role.as_str()), grant)
 }
 
-/// Takes from a role what a grant on all tables gave it on the ledger.
+/// Revokes from a role the rights on the ledger that a grant on all tables gave it.
 pub(crate) fn protect_ledger_sql(schema: &SchemaName, role: &Ident) -> String {
     format!("revoke all on {} from {};\n", schema.qualified(LEDGER_TABLE), role.quoted())
 }
 
-/// Grants on a schema that the current role owns, for what will be made in it. The grantee is the tenant's role, or in path
-/// mode the login of a service.
+/// Grants on a schema that the current role owns, for future objects. The grantee is the tenant's role, or in path mode the
+/// login of a service.
 pub(crate) fn grants_to_come_sql(schema: &SchemaName, grantee: &Ident) -> String {
     let (schema, role) = (schema.quoted(), grantee.quoted());
     format!(
@@ -59,7 +59,7 @@ alter default privileges in schema {schema} grant usage, select, update on seque
     )
 }
 
-/// [`grants_to_come_sql`], and the same for what is there.
+/// [`grants_to_come_sql`], and the same for existing objects.
 pub(crate) fn grants_sql(schema: &SchemaName, grantee: &Ident) -> String {
     let role = grantee.quoted();
     let tables = for_each_sql(schema, TABLES, "grant select, insert, update, delete on table", &format!("to {role}"));
@@ -67,7 +67,7 @@ pub(crate) fn grants_sql(schema: &SchemaName, grantee: &Ident) -> String {
     grants_to_come_sql(schema, grantee) + &tables + &sequences
 }
 
-/// Takes back what [`grants_sql`] gave.
+/// Revokes what [`grants_sql`] granted.
 pub(crate) fn revoke_sql(schema: &SchemaName, grantee: &Ident) -> String {
     let from = format!("from {}", grantee.quoted());
     let tables = for_each_sql(schema, TABLES, "revoke all on table", &from);
@@ -81,8 +81,8 @@ alter default privileges in schema {schema} revoke all on sequences {from};
     )
 }
 
-/// The roles of other databases' tenants that have rights on a schema. A copy of a database brings them along, and so does
-/// a restored dump of one schema.
+/// The roles of other databases' tenants with rights on a schema. A copy of a database contains them, and so does a restored
+/// dump of one schema.
 pub(crate) async fn roles_of_other_databases(operator: &Operator, schema: &SchemaName) -> Result<Vec<Ident>> {
     let doing = || while_doing(format!("look for other databases' roles on schema {:?}", schema.as_str()));
     let sql = "select distinct r.rolname::pg_catalog.text from pg_catalog.pg_namespace n
@@ -100,13 +100,13 @@ pub(crate) async fn roles_of_other_databases(operator: &Operator, schema: &Schem
     Ok(names.map_err(doing())?.into_iter().filter_map(|name| Ident::new(name).ok()).collect())
 }
 
-/// What stands for TABLE in a GRANT, and for SEQUENCE: values of `pg_class.relkind`.
+/// The values of `pg_class.relkind` for TABLE in a GRANT, and for SEQUENCE.
 const TABLES: &str = "'r', 'p', 'v', 'm', 'f'";
 const SEQUENCES: &str = "'S'";
 
-/// One statement that names every relation of these kinds in a schema. ON ALL TABLES IN SCHEMA would do the same after
-/// reading the whole of pg_class, five times, which at 1,000 tenants takes longer than everything else: no index leads from
-/// a schema to its relations, but one of pg_depend does.
+/// One statement that names every relation of these kinds in a schema. ON ALL TABLES IN SCHEMA would have the same effect
+/// after reading the whole of pg_class, five times, which with 1,000 tenants takes longer than everything else: no index
+/// leads from a schema to its relations, but one of pg_depend does.
 fn for_each_sql(schema: &SchemaName, kinds: &str, before: &str, after: &str) -> String {
     let (schema, before, after) = (literal(schema.as_str()), literal(before), literal(after));
     let body = format!(

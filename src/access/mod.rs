@@ -1,4 +1,4 @@
-//! What roles and logins may do: the rights of a tenant's role, and the logins of services.
+//! The rights of roles and logins: of a tenant's role, and of the logins of services.
 
 pub(crate) mod isolation;
 pub mod login;

@@ -1,4 +1,4 @@
-//! What schemas hold, as the catalogue says it: one query for a schema, a fleet and what the migrations give.
+//! Reads the objects of schemas from the catalogue: one query for a schema, a fleet and the expected objects.
 
 pub(crate) mod stamp;
 
@@ -11,30 +11,30 @@ use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use tokio_postgres::SimpleQueryRow;
 
-/// The queries of earlier versions, whose records are translated by asking both. When `objects.sql` changes after a
-/// release, the released text is added here.
+/// The queries of earlier versions, whose records are translated by running both. If `objects.sql` changes after a release,
+/// add the released text here.
 const EARLIER: &[&str] = &[include_str!("earlier/001.sql")];
 
 const QUERY: &str = include_str!("objects.sql");
 
-/// The logins of services that `setup:database --app-role` admitted.
+/// The service logins that `setup:database --app-role` admitted.
 const LOGINS: &str = "select coalesce(pg_catalog.array_agg(r.oid), '{}') from pg_catalog.pg_policy p
      join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::pg_catalog.text = 'cgk_login_' || r.rolname::pg_catalog.text
      where p.polrelid = pg_catalog.to_regclass('public.organizations')";
 
-/// A text of the catalogue's query, of this version or of an earlier one.
+/// A text of the catalogue query, of this version or of an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Query(&'static str);
 
 impl Query {
     pub(crate) const CURRENT: Self = Self(QUERY);
 
-    /// The one that has a digest; `None` where this version does not know it.
+    /// The query with a digest; `None` if this version does not know it.
     pub(crate) fn with_digest(digest: &str) -> Option<Self> {
         std::iter::once(&QUERY).chain(EARLIER).map(|text| Self(text)).find(|query| query.digest() == digest)
     }
 
-    /// What a record of its answers names it by.
+    /// The key of a query in a record.
     pub(crate) fn digest(self) -> String {
         let mut digest = hex(&Sha256::digest(self.0.as_bytes()));
         digest.truncate(16);
@@ -42,21 +42,22 @@ impl Query {
     }
 }
 
-/// What stands before a row of one of the queries here, so that an answer can be taken apart, and told from rows of a file.
+/// Marks a row of one of these queries, to split a response, and to distinguish it from rows of a file.
 pub(crate) const OBJECT: &str = "cgk:object";
 pub(crate) const FINGERPRINT: &str = "cgk:fingerprint";
 
-/// The catalogue of some schemas in one value each: equal for schemas that hold the same under another name.
+/// The objects of a schema as one value: equal for schemas with the same objects under another schema name.
 ///
-/// Comparable within one server and one run only. Two 64-bit hashes are summed over the objects, so that nothing is sorted.
+/// Comparable within one server and one run only. Two 64-bit hashes are summed over the objects, so that no sorting is
+/// needed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint(pub(crate) String);
 
-/// Which schemas a query is about: the text of `s (nsp, schema, owner, role)`.
+/// Which schemas a query reads: the text of `s (nsp, schema, owner, role)`.
 pub(crate) enum Schemas<'a> {
     /// Some tenants, whose roles end in this tag.
     These { tag: &'a str, names: &'a [SchemaName] },
-    /// One, and the role that counts as its tenant's.
+    /// One, and the role that stands for its tenant's.
     One { schema: &'a SchemaName, role: Option<&'a RoleName> },
 }
 
@@ -89,8 +90,8 @@ impl Schemas<'_> {
     }
 }
 
-/// The settings of a transaction under which the catalogue is read. The texts that the server makes of defaults, constraints
-/// and views depend on them, and must not depend on how a database or a login is set.
+/// The settings of a transaction that reads the catalogue. The server's texts of defaults, constraints and views depend on
+/// them, and must not depend on the settings of a database or a login.
 pub(crate) fn settings_sql(search_path: &str) -> String {
     const SETTINGS: [(&str, &str); 9] = [
         ("jit", "off"),
@@ -108,8 +109,8 @@ pub(crate) fn settings_sql(search_path: &str) -> String {
     format!("select {}, {}", set("search_path", search_path), others.join(", "))
 }
 
-/// Rows of `fingerprint`, the schema, its fingerprint. For an empty search path, under which every name is written with its
-/// schema: the schema's own is then taken out of the texts.
+/// Rows of `fingerprint`, the schema, its fingerprint. For an empty search path, with which every name includes its schema;
+/// the schema's own name is then removed from the texts.
 pub(crate) fn fingerprint_sql(schemas: &Schemas<'_>, isolation: Isolation) -> String {
     format!(
         "{} select '{FINGERPRINT}', f.schema, pg_catalog.concat_ws(':', count(*),
@@ -122,33 +123,33 @@ pub(crate) fn fingerprint_sql(schemas: &Schemas<'_>, isolation: Isolation) -> St
     )
 }
 
-/// Rows of `object`, kind, parent, name, facts. For a search path that begins with the one schema that is asked for: its own
-/// names are then written without it, and nobody else's are.
+/// Rows of `object`, kind, parent, name, facts. For a search path that starts with the one selected schema: only its own
+/// names are then written without a schema.
 pub(crate) fn objects_sql(schemas: &Schemas<'_>, isolation: Isolation) -> String {
     objects_sql_of(Query::CURRENT, schemas, isolation)
 }
 
-/// The same by the query of some version.
+/// The same with the query of a given version.
 pub(crate) fn objects_sql_of(query: Query, schemas: &Schemas<'_>, isolation: Isolation) -> String {
     format!("{} select '{OBJECT}', o.kind, o.parent, o.name, o.facts from object o", with(query, schemas, isolation))
 }
 
-/// The rows of [`objects_sql`] in an answer: kind, parent, name, facts.
+/// The rows of [`objects_sql`] in a response: kind, parent, name, facts.
 pub(crate) fn objects(answer: &Answer) -> impl Iterator<Item = [&str; 4]> {
     answer.rows.iter().filter_map(|(_, row)| object(row))
 }
 
-/// A row of [`objects_sql`]; `None` for another.
+/// A row of [`objects_sql`]; `None` for any other row.
 pub(crate) fn object(row: &SimpleQueryRow) -> Option<[&str; 4]> {
     (row.len() == 5 && row.get(0) == Some(OBJECT)).then(|| [1, 2, 3, 4].map(|index| row.get(index).unwrap_or_default()))
 }
 
-/// The rows of [`fingerprint_sql`] in an answer.
+/// The rows of [`fingerprint_sql`] in a response.
 pub(crate) fn fingerprints(answer: &Answer) -> impl Iterator<Item = (&str, Fingerprint)> {
     answer.rows.iter().filter_map(|(_, row)| fingerprint(row))
 }
 
-/// A row of [`fingerprint_sql`]; `None` for another.
+/// A row of [`fingerprint_sql`]; `None` for any other row.
 pub(crate) fn fingerprint(row: &SimpleQueryRow) -> Option<(&str, Fingerprint)> {
     let is_one = row.len() == 3 && row.get(0) == Some(FINGERPRINT);
     is_one.then(|| Some((row.get(1)?, Fingerprint(row.get(2)?.to_owned()))))?
@@ -171,12 +172,13 @@ fn with(query: Query, schemas: &Schemas<'_>, isolation: Isolation) -> String {
             [acl, owner, role, default, except] => ([acl, owner, role, default], Some(except)),
             _ => unreachable!("a marker has four or five fields"),
         };
-        // Of the ledger. What the tenant's role may do there is told apart from this.
+        // On the ledger. The rights of the tenant's role are checked separately.
         let except = except.map_or_else(String::new, |right| {
             format!(" and a.privilege_type <> {} and a.grantee is distinct from {role}", literal(&right.to_uppercase()))
         });
         let default = if default.is_empty() { "null".to_owned() } else { literal(default) };
-        // Without roles a service's login has the rights itself, and what a role of the tenant's name may do is no matter.
+        // Without roles, a service login has the rights itself, and the rights of a role with the tenant's name do not
+        // matter.
         let others = match isolation {
             Isolation::Role => String::new(),
             Isolation::Path => format!(

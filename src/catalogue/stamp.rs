@@ -1,35 +1,35 @@
-//! Whether the catalogue's rows about a schema are the same as at an earlier look, without reading what they say.
+//! Checks whether the catalogue's rows about a schema are unchanged since an earlier check, without reading their content.
 //!
-//! A stamp is made of the places and the inserting transactions (`ctid`, `xmin`) of all rows that the query of this module's
-//! parent reads about a schema. A change writes a new row, and PostgreSQL changes rows of these catalogues in place only where
-//! no migration has a say (the numbers of rows and pages). VACUUM FREEZE keeps `xmin` as it is read. So equal stamps of one database
-//! mean an equal fingerprint, if the [shared part](shared_sql) is equal too: the names of roles, of extensions' objects and of all that
-//! a schema's objects can name outside of it.
+//! A stamp is computed from the positions and the inserting transactions (`ctid`, `xmin`) of all rows that the query of the
+//! parent module reads about a schema. A change writes a new row; PostgreSQL changes rows of these catalogues in place only
+//! for values that migrations do not control (the numbers of rows and pages). VACUUM FREEZE keeps the visible `xmin`. So
+//! equal stamps of one database mean equal fingerprints, if the [shared part](shared_sql) is equal too: the names of roles,
+//! of extensions' objects and of everything outside of a schema that its objects can refer to.
 
 use super::Schemas;
 use crate::ident::{hex, literal};
 use sha2::{Digest as _, Sha256};
 
-/// What stands before a row of a stamp.
+/// Marks a row of a stamp.
 const STAMP: &str = "cgk:stamp";
 
-/// Which rows are found how: of many schemas by reading the catalogues whole, of few by index.
+/// How rows are found: for many schemas by reading the whole catalogues, for few by index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
     Scan,
     Lookup,
 }
 
-/// Which rows a stamp is made of. Those of its parts [add up](Stamp::add) to the whole.
+/// Which rows a stamp covers. The stamps of the parts [add up](Stamp::add) to the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rows {
     All,
-    /// Of columns, about half of all.
+    /// Rows of columns, about half of all.
     Columns,
     Others,
 }
 
-/// What the rows of a schema add up to.
+/// The sum over the rows of a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     role: String,
@@ -37,10 +37,10 @@ pub(crate) struct Stamp {
     hash: i64,
 }
 
-/// Up to so many schemas are looked up by index.
+/// At most this many schemas are looked up by index.
 const LOOKUP_MAX: usize = 50;
 
-/// Objects that have a schema of their own: catalogue, column of the schema, which of them.
+/// Objects with their own schema: catalogue, column of the schema, condition.
 const OBJECTS: [(&str, &str, &str); 10] = [
     ("pg_proc", "pronamespace", "true"),
     ("pg_default_acl", "defaclnamespace", "true"),
@@ -54,8 +54,8 @@ const OBJECTS: [(&str, &str, &str); 10] = [
     ("pg_opfamily", "opfnamespace", "true"),
 ];
 
-/// Rows that hang on an object: catalogue, the column that names the object, the set of the objects, and what tells the rows
-/// apart, as a number.
+/// Rows that depend on an object: catalogue, the column that refers to the object, the set of the objects, and a number that
+/// distinguishes the rows.
 const PARTS: [(&str, &str, &str, &str); 20] = [
     ("pg_attribute", "attrelid", "rel", "x.attrelid::pg_catalog.int8 * 65536 + x.attnum"),
     ("pg_attrdef", "adrelid", "rel", "x.oid::pg_catalog.int8"),
@@ -85,7 +85,7 @@ const PARTS: [(&str, &str, &str, &str); 20] = [
     ("pg_publication_namespace", "pnnspid", "s", "x.oid::pg_catalog.int8"),
 ];
 
-/// What can have a comment that is compared: the catalogue, and where its objects are in the query.
+/// Objects whose comments are compared: the catalogue, and where its objects are in the query.
 const COMMENTED: [(&str, &str); 16] = [
     ("pg_class", "rel"),
     ("pg_constraint", "pg_constraint"),
@@ -105,7 +105,7 @@ const COMMENTED: [(&str, &str); 16] = [
     ("pg_event_trigger", "pg_event_trigger"),
 ];
 
-/// What has no schema, or is rare, and can have a comment that is compared: one look at all of them.
+/// Objects without a schema, or rare ones, whose comments are compared: all of them are read.
 const SHARED_COMMENTED: [&str; 3] = ["pg_cast", "pg_ts_parser", "pg_ts_template"];
 
 /// Catalogues without schemas whose names the query reads.
@@ -120,8 +120,8 @@ const SHARED: [&str; 8] = [
     "pg_ts_parser",
 ];
 
-/// Types that are compared, and those of tables' rows, which tell nothing new but cost less than to be told from composite types.
-/// Not those of arrays, which follow what they belong to.
+/// Types that are compared, and those of tables' rows, which add no information but are cheaper to include than to exclude.
+/// Array types are excluded, because they follow their element type.
 const IS_TYPE: &str = "(x.typtype in ('e', 'd', 'r', 'c') or (x.typtype = 'b' and x.typelem = 0))";
 
 /// Rows of a mark, a schema, its stamp. `major` is the server's version.
@@ -130,7 +130,7 @@ pub(crate) fn stamps_sql(schemas: &Schemas<'_>, rows: Rows, major: u32) -> Strin
         Schemas::These { names, .. } if names.len() > LOOKUP_MAX => Reach::Scan,
         Schemas::These { .. } | Schemas::One { .. } => Reach::Lookup,
     };
-    // Fresh catalogues have no statistics, and then the planner would join a million rows by loops.
+    // New catalogues have no statistics, and then the planner would join a million rows with nested loops.
     let set = |nestloop: &str| format!("select pg_catalog.set_config('enable_nestloop', '{nestloop}', true)");
     let (before, after) = match reach {
         Reach::Scan => (set("off") + ";\n", ";\n".to_owned() + &set("on")),
@@ -145,7 +145,7 @@ from s left join (select x.nsp, pg_catalog.count(*) as rows, pg_catalog.bit_xor(
     )
 }
 
-/// One row of a mark, an empty name and a stamp: of everything that objects of a tenant's schema can name outside of it.
+/// One row of a mark, an empty name and a stamp of everything outside of a tenant's schema that its objects can refer to.
 pub(crate) fn shared_sql(tag: &str, major: u32) -> String {
     let number = |catalogue: &str| number(catalogue) + 100;
     let shared = SHARED.iter().map(|catalogue| {
@@ -155,7 +155,7 @@ pub(crate) fn shared_sql(tag: &str, major: u32) -> String {
         };
         format!("select {} from pg_catalog.{catalogue} x {filter}", hash("x.oid::pg_catalog.int8", number(catalogue)))
     });
-    // Of what the server is born with nothing says in which schema it is.
+    // For built-in objects nothing shows in which schema they are.
     let born = ["pg_class", "pg_type"].into_iter().chain(OBJECTS.iter().map(|(catalogue, ..)| *catalogue));
     let born = born.map(|catalogue| {
         let hash = hash("x.oid::pg_catalog.int8", number(catalogue));
@@ -200,7 +200,7 @@ from (select pg_catalog.count(*) as rows, pg_catalog.bit_xor(x.hash) as hash fro
 }
 
 impl Stamp {
-    /// As [`Display`](std::fmt::Display) writes it.
+    /// Parses the format of [`Display`](std::fmt::Display).
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
         let (role, rows, hash) = (parts.next()?.to_owned(), parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
@@ -220,20 +220,20 @@ impl std::fmt::Display for Stamp {
     }
 }
 
-/// What stamps of two versions of cgk are told apart by.
+/// Distinguishes the stamps of different versions of cgk.
 pub(crate) fn query_digest() -> String {
     let mut digest = hex(&Sha256::digest(concat!(include_str!("stamp.rs"), include_str!("mod.rs")).as_bytes()));
     digest.truncate(16);
     digest
 }
 
-/// A row of [`stamps_sql`]: schema and stamp; `None` for another.
+/// A row of [`stamps_sql`]: schema and stamp; `None` for any other row.
 pub(crate) fn stamp(row: &tokio_postgres::SimpleQueryRow) -> Option<(&str, Stamp)> {
     let (schema, text) = marked(row)?;
     (!schema.is_empty()).then(|| Some((schema, Stamp::parse(text)?)))?
 }
 
-/// The row of [`shared_sql`]; `None` for another.
+/// The row of [`shared_sql`]; `None` for any other row.
 pub(crate) fn shared(row: &tokio_postgres::SimpleQueryRow) -> Option<&str> {
     marked(row).filter(|(schema, _)| schema.is_empty()).map(|(_, text)| text)
 }
@@ -242,7 +242,7 @@ fn marked(row: &tokio_postgres::SimpleQueryRow) -> Option<(&str, &str)> {
     (row.len() == 3 && row.get(0) == Some(STAMP)).then(|| Some((row.get(1)?, row.get(2)?)))?
 }
 
-/// `stamped (nsp, hash)` of the schemas of `s`, and what leads to it.
+/// `stamped (nsp, hash)` of the schemas of `s`, and the queries before it.
 fn rows_sql(reach: Reach, wanted: Rows, major: u32) -> String {
     let mut sets = vec![held(), relations(reach), constraints(reach), types()];
     let object = |(catalogue, column, _): &(&str, &str, &str)| {
@@ -291,7 +291,7 @@ fn rows_sql(reach: Reach, wanted: Rows, major: u32) -> String {
      where x.classoid = 'pg_catalog.{catalogue}'::pg_catalog.regclass"
         ));
     }
-    // What no row is made of is not read either.
+    // Rows that no stamp uses are not read.
     rows.retain(|row| match wanted {
         Rows::All => true,
         Rows::Columns => row.contains("from pg_catalog.pg_attribute x"),
@@ -301,7 +301,7 @@ fn rows_sql(reach: Reach, wanted: Rows, major: u32) -> String {
     sets.join(",\n")
 }
 
-/// What a schema holds by pg_depend, as in the parent's query.
+/// The objects of a schema according to pg_depend, as in the parent's query.
 fn held() -> String {
     "held as materialized (
     select d.classid, d.objid from s join pg_catalog.pg_depend d
@@ -353,7 +353,7 @@ fn constraints(reach: Reach) -> String {
     }
 }
 
-/// The types that are compared are all held by their schema, whatever the reach; of those there are few.
+/// The compared types all belong to their schema, whatever the reach; there are few of them.
 fn types() -> String {
     format!(
         "pg_type as materialized (select x.oid, s.nsp, {} as hash from pg_catalog.pg_type x join s on s.nsp = x.typnamespace where {IS_TYPE})",
@@ -361,7 +361,7 @@ fn types() -> String {
     )
 }
 
-/// A number for each catalogue, so that rows of two of them are never taken for each other.
+/// A number for each catalogue, so that rows of two catalogues are never confused.
 fn number(catalogue: &str) -> usize {
     const OTHERS: [&str; 4] = ["pg_class", "pg_constraint", "pg_type", "pg_depend"];
     let mut all = OTHERS.iter().chain(&SHARED);
@@ -370,7 +370,7 @@ fn number(catalogue: &str) -> usize {
     all.by_ref().chain(objects).chain(parts).position(|name| *name == catalogue).expect("every catalogue has a place")
 }
 
-/// The hash of a row, from its key, its place and the transaction that wrote it.
+/// The hash of a row, from its key, its position and the transaction that wrote it.
 fn hash(key: &str, class: usize) -> String {
     format!(
         "pg_catalog.hashtextextended(x.xmin::pg_catalog.text, pg_catalog.hashtidextended(x.ctid, ({key}) * 512 + {class}))"

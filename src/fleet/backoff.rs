@@ -1,4 +1,4 @@
-//! What is tried again, after which pause.
+//! What is retried, and after which pause.
 
 use crate::{
     error::{Error, MigrationError},
@@ -8,13 +8,13 @@ use rand::RngExt as _;
 use std::time::Duration;
 use tokio_postgres::error::{DbError, SqlState};
 
-/// How often work is tried that a lock timeout, a deadlock or a serialization failure undid.
+/// How often work is tried after a lock timeout, a deadlock or a serialization failure.
 const TRIES_MAX: u32 = 5;
-/// How often work that collides with the work beside it is tried before it is done by itself.
+/// How often work that conflicts with parallel work is tried before it runs alone.
 const TRIES_BESIDE_MAX: u32 = 2;
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 
-/// The pauses between tries of one schema.
+/// The pauses between attempts at one schema.
 pub(crate) struct Backoff {
     tries: u32,
     pause: Duration,
@@ -25,9 +25,9 @@ impl Backoff {
         Self { tries: 0, pause: BACKOFF_FIRST }
     }
 
-    /// Whether work that failed like this is to be tried with nobody beside it: it collided with what others do to the
-    /// shared schema or the catalogue, and would again. A key that was there already is the other's in a shared table, and
-    /// it is tried once; in a table of the tenant's own it never is. Ask before [`after`](Self::after).
+    /// Whether failed work should be retried without parallel work: it conflicted with other changes of the shared schema or
+    /// the catalogue, and would again. A duplicate key in a shared table belongs to another tenant, and the work is retried
+    /// once; a duplicate key in the tenant's own table is never retried. Call this before [`after`](Self::after).
     pub(crate) fn wants_to_be_alone(&mut self, error: &Error, schema: &SchemaName) -> bool {
         if self.tries + 1 >= TRIES_MAX {
             return false;
@@ -44,10 +44,10 @@ impl Backoff {
         alone
     }
 
-    /// How long to wait after a failure before the next try; `None` when there is to be none.
+    /// How long to wait after a failure before the next attempt; `None` if there is none.
     pub(crate) fn after(&mut self, error: &Error) -> Option<Duration> {
         self.tries += 1;
-        // Waiting for one's turn has a patience of its own.
+        // The wait for a lock has its own limit.
         if self.tries >= TRIES_MAX
             || !error.is_passing()
             || matches!(error, Error::Migration(MigrationError::Locked { .. }))
@@ -60,7 +60,7 @@ impl Backoff {
     }
 }
 
-/// Whether a unique violation is one of a table outside of the schema, where another tenant's migration may have been quicker.
+/// Whether a unique violation is in a table outside of the schema, where another tenant's migration may have been faster.
 fn is_shared_key(error: &Error, schema: &SchemaName) -> bool {
     let whole = !matches!(error, Error::Migration(MigrationError::Failed(failure)) if !failure.committed.is_empty());
     whole

@@ -1,14 +1,14 @@
-//! How work under way is cancelled.
+//! Cancels running work.
 
 use super::interrupt::Interrupt;
 use crate::{db::Operator, error::Error};
 use std::{future::Future, pin::pin, time::Duration};
 use tokio_postgres::error::SqlState;
 
-/// How long cancelled work may go on before it is asked to end once more.
+/// How long cancelled work may continue before the cancel request is repeated.
 const CANCEL_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// Lets work be cancelled by the second stage of an interrupt; the work's own answer tells what became of it.
+/// Lets the second stage of an interrupt cancel the work; the result of the work shows what happened.
 pub(crate) async fn cancellable<T>(operator: &Operator, interrupt: &Interrupt, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     tokio::select! {
@@ -16,7 +16,7 @@ pub(crate) async fn cancellable<T>(operator: &Operator, interrupt: &Interrupt, w
         outcome = &mut work => return outcome,
         () = interrupt.cancelling() => {}
     }
-    // A request that comes between two messages of the work meets nothing, and is sent again.
+    // A request between two messages of the work has no effect, and is repeated.
     loop {
         let asking = async {
             operator.cancel().await;
@@ -30,7 +30,7 @@ pub(crate) async fn cancellable<T>(operator: &Operator, interrupt: &Interrupt, w
     }
 }
 
-/// Whether an error is how work ends that [`cancellable`] cancelled.
+/// Whether an error is the result of a cancellation by [`cancellable`].
 pub(crate) fn was_cancelled(interrupt: &Interrupt, error: &Error) -> bool {
     interrupt.is_cancelling() && error.sqlstate() == Some(&SqlState::QUERY_CANCELED)
 }

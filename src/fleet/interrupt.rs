@@ -1,10 +1,10 @@
-//! How a run is asked to end before it is done.
+//! Stops a run early.
 
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Asks a run to end early, in two stages: to begin nothing more, and then to give up what is under way as well. Cheap to
-/// clone; every clone speaks to the same run.
+/// Stops a run early, in two stages: first it starts nothing more, then it also cancels the running work. Cheap to clone;
+/// all clones control the same run.
 ///
 /// ```
 /// let interrupt = cgk::migrate::Interrupt::new();
@@ -32,22 +32,22 @@ impl Default for Interrupt {
 }
 
 impl Interrupt {
-    /// One that asks for nothing yet.
+    /// Creates an interrupt in the initial state.
     pub fn new() -> Self {
         Self { stage: Arc::new(watch::Sender::new(Stage::Idle)) }
     }
 
-    /// Asks the run to begin no further schema.
+    /// Asks the run to start no further schema.
     pub fn stop(&self) {
         self.raise(Stage::Stopping);
     }
 
-    /// Asks the run to cancel the schemas under way as well; the server rolls them back.
+    /// Asks the run to cancel the running schemas as well; the server rolls them back.
     pub fn cancel(&self) {
         self.raise(Stage::Cancelling);
     }
 
-    /// Whether a run is under way that listens.
+    /// Returns whether a run is using this interrupt.
     pub fn is_heard(&self) -> bool {
         *self.stage.borrow() >= Stage::Running
     }

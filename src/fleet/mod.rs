@@ -1,8 +1,7 @@
-//! Work over many tenants: which tenants, on how many connections, in which order, what is tried again, and how all of it
-//! ends early.
+//! Work over many tenants: which tenants, on how many connections, in which order, what is retried, and how it stops early.
 //!
-//! A verb over many tenants implements [`worker::TenantWork`], one attempt at one tenant, and hands its jobs to a
-//! [`worker::WorkerPool`]. Which tenants there are is the verb's own question to the registry, cut down by a
+//! An operation over many tenants implements [`worker::TenantWork`], one attempt at one tenant, and passes its jobs to a
+//! [`worker::WorkerPool`]. The operation itself queries the registry for its tenants, filtered by a
 //! [`selection::Selection`].
 
 pub(crate) mod backoff;

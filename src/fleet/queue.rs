@@ -1,4 +1,4 @@
-//! The queue that workers share: what comes back is done later, and nobody waits behind it.
+//! The queue that workers share: returned jobs are done later, and no job waits behind them.
 
 use super::interrupt::Interrupt;
 use std::{
@@ -9,19 +9,19 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// What becomes of a job after a try.
+/// What happens with a job after an attempt.
 pub(crate) enum Returned<J> {
     Done,
     Now(J),
     At(Instant, J),
-    /// When all others are done, with nobody beside it: it collides with them.
+    /// Run it after all others, without parallel work, because it conflicts with them.
     Alone(J),
 }
 
 /// The jobs that wait for a worker.
 pub(crate) struct Queue<'i, J> {
     waiting: Mutex<Waiting<J>>,
-    /// A job came back.
+    /// A job was returned.
     changed: Notify,
     interrupt: &'i Interrupt,
 }
@@ -30,11 +30,11 @@ struct Waiting<J> {
     ready: VecDeque<J>,
     /// Not before its time.
     later: Vec<(Instant, J)>,
-    /// Each by itself, behind all others.
+    /// One at a time, after all others.
     alone: VecDeque<J>,
-    /// With a worker just now, and may come back.
+    /// Taken by a worker now, and may be returned.
     out: usize,
-    /// Whether the one that is with a worker must have none beside it.
+    /// Whether the taken job must run without parallel work.
     alone_out: bool,
     stopped: bool,
 }
@@ -52,11 +52,11 @@ impl<'i, J> Queue<'i, J> {
         Self { waiting: Mutex::new(waiting), changed: Notify::new(), interrupt }
     }
 
-    /// The next job; `None` when there is none left or the run is to end.
+    /// The next job; `None` if there is none left or the run must stop.
     pub(crate) async fn next(&self) -> Option<J> {
         loop {
             let mut changed = pin!(self.changed.notified());
-            // Before the look, so that what comes back meanwhile is noticed.
+            // Before the check, so that a job returned in the meantime is noticed.
             changed.as_mut().enable();
             let next_due = {
                 let mut waiting = self.waiting();
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use futures_util::FutureExt as _;
 
-    /// The next job, if one can be had without waiting.
+    /// The next job, if one is available without waiting.
     fn now(queue: &Queue<'_, u32>) -> Option<u32> {
         queue.next().now_or_never().flatten()
     }
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(now(&queue), Some(1));
         assert_eq!(now(&queue), None, "one at a time");
         queue.put(Returned::Now(1));
-        // Others that come back go first, side by side again.
+        // Returned jobs run first, in parallel again.
         assert_eq!(now(&queue), Some(1));
         queue.put(Returned::Done);
         assert_eq!(now(&queue), Some(2));

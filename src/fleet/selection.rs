@@ -1,10 +1,10 @@
-//! Which schemas a run is about.
+//! Which schemas a run covers.
 
 use crate::slug::TenantSlug;
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeSet, fmt, num::NonZeroU32, str::FromStr};
 
-/// Which schemas a run is about.
+/// Which schemas a run covers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
     /// The shared schema, then every tenant. The default.
@@ -12,14 +12,14 @@ pub enum Scope {
     Everything,
     /// Only the shared schema.
     Public,
-    /// Every tenant; the shared schema must be already at head.
+    /// Every tenant; the shared schema must already be at head.
     Tenants,
-    /// These tenants; the shared schema must be already at head. Their ledgers are read row by row, so this also finds one
-    /// whose rows somebody changed by hand, which its digest does not tell.
+    /// These tenants; the shared schema must already be at head. All rows of their ledgers are read, so this also detects
+    /// rows that were changed by hand, which the digest does not show.
     Only(Vec<TenantSlug>),
 }
 
-/// A scope, less some tenants.
+/// A scope without some tenants.
 ///
 /// ```
 /// use cgk::migrate::{Scope, Selection};
@@ -46,19 +46,19 @@ impl From<&Scope> for Selection {
 }
 
 impl Selection {
-    /// Leaves these tenants out. One that is not in the registry is an error of the plan: it is misspelt, and the tenant that
-    /// was meant would be migrated.
+    /// Excludes these tenants. A tenant that is not in the registry is an error of the plan: the name may be misspelled, and
+    /// the intended tenant would be migrated.
     pub fn excluding(mut self, slugs: impl IntoIterator<Item = TenantSlug>) -> Self {
         self.exclude.extend(slugs);
         self
     }
 
-    /// Takes the same exclusions and part of another scope.
+    /// Applies the same exclusions and part to another scope.
     pub fn of(self, scope: Scope) -> Self {
         Self { scope, ..self }
     }
 
-    /// Takes one part of the fleet alone.
+    /// Selects only one part of the fleet.
     pub fn part(mut self, part: Part) -> Self {
         self.part = Some(part);
         self
@@ -80,7 +80,7 @@ impl Selection {
     }
 }
 
-/// For people and the history of runs: `everything`, `tenants except 2, part 1/3`.
+/// For display and the history of runs: `everything`, `tenants except 2, part 1/3`.
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.scope {
@@ -99,8 +99,8 @@ impl fmt::Display for Selection {
     }
 }
 
-/// One of several parts of a fleet, as `1/3`, for machines that share one. A tenant's part depends on its slug alone, so it
-/// stays where it is while others come and go.
+/// One of several parts of a fleet, as `1/3`, for machines that share one. A tenant's part depends only on its slug, so it
+/// does not change when other tenants are added or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     number: NonZeroU32,
@@ -108,7 +108,7 @@ pub struct Part {
 }
 
 impl Part {
-    /// Part `number`, from 1 on, of `of`.
+    /// Creates part `number` of `of`, counted from 1.
     pub fn new(number: u32, of: u32) -> Option<Self> {
         let (number, of) = (NonZeroU32::new(number)?, NonZeroU32::new(of)?);
         (number <= of).then_some(Self { number, of })
@@ -138,11 +138,11 @@ impl FromStr for Part {
     }
 }
 
-/// A text that is no part of a fleet.
+/// The text is not a part of a fleet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a part of a fleet: use for example 1/3, 2/3 or 3/3")]
 pub struct InvalidPart {
-    /// What was given.
+    /// The given text.
     pub text: String,
 }
 

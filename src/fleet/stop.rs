@@ -1,39 +1,39 @@
-//! Why work over many tenants ends before it is done.
+//! Why work over many tenants stops early.
 
 use crate::{
     error::{ConnectionError, Error},
     sqlstate,
 };
 
-/// Why a run ended before it was done. What it did stays done, and the next run goes on from there.
+/// Why a run stopped early. Completed work stays, and the next run continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stop {
-    /// Why.
+    /// The reason.
     pub reason: StopReason,
-    /// How many tenants still have something pending because of that. They are as they were.
+    /// How many tenants still have pending work because of that. They are unchanged.
     pub left: usize,
 }
 
-/// Why a run ended before it was done.
+/// Why a run stopped early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
     /// A canary failed.
     Canary,
-    /// As many tenants failed as were allowed to.
+    /// The maximum number of failures was reached.
     Failures,
-    /// Somebody asked for it through an [`Interrupt`](super::interrupt::Interrupt).
+    /// It was requested with an [`Interrupt`](super::interrupt::Interrupt).
     Interrupted,
-    /// The server is gone, is shutting down or has no space left; the last failed tenant tells which.
+    /// The server is unreachable, is shutting down or has no space left; the last failed tenant shows which.
     Unavailable,
-    /// All or nothing was asked for, and something failed: everything was rolled back.
+    /// All-or-nothing was requested, and something failed: everything was rolled back.
     RolledBack,
 }
 
 impl StopReason {
     const ALL: [Self; 5] = [Self::Canary, Self::Failures, Self::Interrupted, Self::Unavailable, Self::RolledBack];
 
-    /// One word for programs and the history.
+    /// Returns one word for programs and the history.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Canary => "canary",
@@ -49,7 +49,7 @@ impl StopReason {
     }
 }
 
-/// Whether an error is the server's state and not the schema's: going on would fail everywhere.
+/// Whether an error comes from the server's state and not from the schema: every further tenant would fail.
 pub(crate) fn ends_everything(error: &Error) -> bool {
     matches!(error, Error::Connection(ConnectionError::Lost { .. }))
         || (error.sqlstate().is_some_and(sqlstate::is_the_servers) && !error.is_read_only_file())

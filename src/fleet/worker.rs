@@ -1,7 +1,7 @@
-//! The workers: each takes the next tenant, on a connection of its own.
+//! The workers: each takes the next tenant and uses its own connection.
 //!
-//! A tenant that another session is at, or that a lock timeout undid, goes back to the queue and holds up nobody. All of it
-//! happens in the caller's task, which only waits, so that a fleet costs the client one core at most.
+//! A tenant that another session is working on, or that a lock timeout rolled back, returns to the queue and blocks no other
+//! tenant. Everything runs in the caller's task, which mostly waits, so that a fleet costs the client at most one core.
 
 use super::{
     backoff::Backoff,
@@ -27,56 +27,56 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What is done to one tenant after another: an attempt, and what becomes of its outcome.
+/// The work for one tenant after another: an attempt, and the handling of its result.
 pub(crate) trait TenantWork {
-    /// A tenant, and what is known of it.
+    /// A tenant, with the known facts about it.
     type Job;
-    /// What an attempt did that did not fail.
+    /// The result of a successful attempt.
     type Done;
 
     /// The tenant of a job.
     fn slug(job: &Self::Job) -> &TenantSlug;
 
-    /// Tries once; `number` counts from 1. What it changes is committed whole or not at all, for it may be tried again. The
-    /// second stage of the interrupt cancels its statement, and it is awaited to its end all the same.
+    /// Tries once; `number` counts from 1. Its changes are committed completely or not at all, because it may be tried
+    /// again. The second stage of the interrupt cancels its statement, and the attempt is still awaited until its end.
     async fn attempt(&self, operator: &Operator, job: &mut Self::Job, number: u32) -> Result<Attempt<Self::Done>>;
 
-    /// Whether a failed attempt is repeated at once although its error is none that passes by itself: because the next one
-    /// goes about it in another way.
+    /// Whether a failed attempt is repeated immediately although its error is not temporary: because the next one works in a
+    /// different way.
     async fn recovers(&self, operator: &Operator, job: &mut Self::Job, error: &Error) -> bool {
         let _ = (operator, job, error);
         false
     }
 
-    /// Whether every other tenant would fail like this, so that no further one is begun.
+    /// Whether every other tenant would fail in the same way, so that no further one is started.
     fn ends_run(&self, error: &Error) -> bool {
         ends_everything(error)
     }
 
-    /// Takes the outcome of a tenant that is not tried again.
+    /// Takes the result of a tenant that is not tried again.
     async fn finish(&self, operator: &Operator, job: Self::Job, finished: Finished<Self::Done>);
 }
 
-/// How an attempt ended that did not fail.
+/// The result of a successful attempt.
 pub(crate) enum Attempt<D> {
     /// The tenant is done.
     Done(D),
-    /// Another session holds the tenant's lock: it comes again behind all others, and this counts as no attempt.
+    /// Another session holds the tenant's lock: it is tried again after all others, and this does not count as an attempt.
     Locked,
-    /// Another session changed the tenant meanwhile: it comes again behind all others.
+    /// Another session changed the tenant in the meantime: it is tried again after all others.
     Changed,
 }
 
 /// A tenant that is not tried again.
 pub(crate) struct Finished<D> {
     pub(crate) result: Result<D>,
-    /// How often it was tried.
+    /// The number of attempts.
     pub(crate) attempts: u32,
-    /// Since it was first taken.
+    /// The time since it was first taken.
     pub(crate) elapsed: Duration,
 }
 
-/// The workers of one run. It may be given jobs more than once; the failures of all of them count together.
+/// The workers of one run. It may get jobs more than once; the failures of all of them are added up.
 pub(crate) struct WorkerPool<'r> {
     operator: &'r Operator,
     interrupt: &'r Interrupt,
@@ -86,27 +86,27 @@ pub(crate) struct WorkerPool<'r> {
 }
 
 impl<'r> WorkerPool<'r> {
-    /// As many workers as `wanted`, or as the fleet and the server suggest.
+    /// As many workers as `wanted`, or as appropriate for the fleet and the server.
     pub(crate) fn new(operator: &'r Operator, interrupt: &'r Interrupt, wanted: Option<NonZeroUsize>) -> Self {
         Self { operator, interrupt, wanted, failures_max: None, failures: AtomicUsize::new(0) }
     }
 
-    /// Begins no further tenant once so many have failed, of which `failed` have already.
+    /// Starts no further tenant after this many failures, of which `failed` have already happened.
     pub(crate) fn failures_max(mut self, max: Option<usize>, failed: usize) -> Self {
         self.failures_max = max;
         self.failures = AtomicUsize::new(failed);
         self
     }
 
-    /// Works until every job is finished or something ends the run early, and says what that was.
+    /// Works until every job is finished or something stops the run early, and returns the reason.
     ///
-    /// Dropped, what is under way may still be committed by the server.
+    /// If the future is dropped, the server may still commit running work.
     pub(crate) async fn work<W: TenantWork>(&self, work: &W, jobs: Vec<W::Job>) -> Option<Stop> {
         let count = workers(self.operator, self.wanted, jobs.len()).await;
         self.work_on(work, jobs, count).await
     }
 
-    /// As [`work`](Self::work), one tenant at a time.
+    /// Like [`work`](Self::work), one tenant at a time.
     pub(crate) async fn work_one_by_one<W: TenantWork>(&self, work: &W, jobs: Vec<W::Job>) -> Option<Stop> {
         self.work_on(work, jobs, 1).await
     }
@@ -160,7 +160,7 @@ impl<W: TenantWork> Run<'_, W> {
         }
     }
 
-    /// Tries a tenant once; gives it back when it is to be tried again, and when.
+    /// Tries a tenant once; returns it to the queue with a time if it is to be tried again.
     async fn turn(&self, operator: &Operator, mut turn: Turn<W::Job>) -> Returned<Turn<W::Job>> {
         turn.began.get_or_insert_with(Instant::now);
         turn.attempts += 1;

@@ -1,4 +1,4 @@
-//! The triggers that keep an organization in the registry while its schema stands.
+//! The triggers that keep an organization in the registry while its schema exists.
 
 use crate::{
     db::{Operator, message, milliseconds},
@@ -11,20 +11,20 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// Whether the registry refuses to give up an organization whose schema stands.
+/// Whether the registry protects an organization whose schema exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegistryGuard {
-    /// Its triggers are there.
+    /// Its triggers exist.
     Present,
-    /// This run made them.
+    /// This run created them.
     Made,
-    /// The operator may not make them: another role owns the registry, or plpgsql may not be used.
+    /// The operator may not create them: another role owns the registry, or plpgsql may not be used.
     NotAllowed,
-    /// The registry is a view, which can have no such trigger.
+    /// The registry is a view, which cannot have such triggers.
     NotPossible,
 }
 
-/// The statements that make the guard. They replace what is there under its names.
+/// The statements that create the triggers. They replace objects with the same names.
 const GUARD: &str = include_str!("registry_guard.sql");
 
 /// The triggers, each with its `pg_trigger.tgtype`: for each row (1), before (2), on insert (4), delete (8), update (16),
@@ -32,15 +32,15 @@ const GUARD: &str = include_str!("registry_guard.sql");
 const TRIGGERS: [(&str, i16); 3] =
     [("cgk_registry_delete", 1 | 8), ("cgk_registry_update", 1 | 16), ("cgk_registry_truncate", 2 | 32)];
 
-/// What the catalogue says of the guard.
+/// The state of the triggers in the catalogue.
 pub(crate) enum GuardFound {
-    /// The registry is no table, or not there.
+    /// The registry is not a table, or does not exist.
     NotPossible,
-    /// Each trigger that does not guard, and why; none where all is as it should be.
+    /// Each trigger that does not work, and why; empty if all work.
     Wrong(Vec<(&'static str, &'static str)>),
 }
 
-/// Looks whether each trigger is there, is enabled, and calls the function as [`guard_registry`] makes it. Writes nothing.
+/// Checks whether each trigger exists, is enabled, and calls the function as created by [`guard_registry`]. Writes nothing.
 pub(crate) async fn look(operator: &Operator) -> Result<GuardFound> {
     let doing = || while_doing("look at the guard of the registry");
     let sql = "select w.name, t.oid is not null, t.tgenabled in ('O', 'A'), t.tgtype = w.type
@@ -72,8 +72,8 @@ pub(crate) async fn look(operator: &Operator) -> Result<GuardFound> {
     Ok(GuardFound::Wrong(wrong))
 }
 
-/// Makes the triggers that keep an organization in the registry while its schema stands; one that is missing, disabled or
-/// changed is made anew.
+/// Creates the triggers that keep an organization in the registry while its schema exists; a missing, disabled or changed
+/// one is created again.
 pub(crate) async fn guard_registry(operator: &Operator) -> Result<RegistryGuard> {
     let doing = || while_doing("guard the registry");
     match look(operator).await? {

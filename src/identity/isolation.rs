@@ -1,5 +1,5 @@
-//! How a database keeps its tenants apart, written down as a function that returns a constant: the statement that enters a
-//! tenant calls it, and the server works it out when it plans.
+//! How a database separates its tenants, recorded as a function that returns a constant: the statement that enters a tenant
+//! calls it, and the server evaluates it during planning.
 
 use crate::{
     config::{Isolation, IsolationModes},
@@ -14,13 +14,13 @@ use crate::{
 };
 use tokio_postgres::{error::SqlState, types::Type};
 
-/// How the database keeps tenants apart: as it is written down, or else as its tenants show.
+/// How the database separates tenants: the recorded value, or else as its tenants show.
 pub(crate) async fn of(operator: &Operator) -> Result<IsolationModes> {
     let configured = IsolationModes::only(operator.config().isolation());
     Ok(known(operator).await?.unwrap_or(configured))
 }
 
-/// The same; `None` where nothing is written down and no tenant shows it.
+/// The same; `None` if nothing is recorded and no tenant shows it.
 pub(crate) async fn known(operator: &Operator) -> Result<Option<IsolationModes>> {
     let doing = || while_doing("look at the isolation of the database");
     match isolation_modes(operator.client()).await.map_err(doing())? {
@@ -29,9 +29,9 @@ pub(crate) async fn known(operator: &Operator) -> Result<Option<IsolationModes>>
     }
 }
 
-/// What the tenants of a database show, in which an earlier version wrote nothing down: a tenant's role that may use the
-/// tenant's schema, or none; and rights of admitted logins on the schemas, which only path isolation gives them. Where it is
-/// both, the fleet is on its way to what is configured.
+/// What the tenants of a database show if an earlier version recorded nothing: a tenant's role that may use the tenant's
+/// schema, or none; and rights of admitted logins on the schemas, which only path isolation grants them. If both exist, the
+/// fleet is changing to the configured isolation.
 async fn found(operator: &Operator) -> Result<Option<IsolationModes>> {
     let doing = || while_doing("look at how tenants are kept apart");
     let configured = operator.config().isolation();
@@ -65,7 +65,7 @@ async fn found(operator: &Operator) -> Result<Option<IsolationModes>> {
     })
 }
 
-/// Writes it down, unless it is written already.
+/// Records it, unless it is already recorded.
 pub(crate) async fn record(operator: &Operator, modes: IsolationModes) -> Result<()> {
     let doing = || while_doing("write down the isolation of the database");
     if isolation_modes(operator.client()).await.map_err(doing())?.is_some() {
@@ -73,7 +73,7 @@ pub(crate) async fn record(operator: &Operator, modes: IsolationModes) -> Result
     }
     match message::run(operator.client(), &sql(operator, "create", modes)).await.map_err(doing())?.complete() {
         Ok(_) => Ok(()),
-        // Somebody else was quicker; the lock made us wait until they had.
+        // Another session was faster, and the lock made this one wait.
         Err(error) if error.code() == Some(&SqlState::DUPLICATE_FUNCTION) => {
             let modes = isolation_modes(operator.client()).await.map_err(doing())?;
             refuse_isolation(&operator.facts().database, modes, operator.config())
@@ -82,9 +82,9 @@ pub(crate) async fn record(operator: &Operator, modes: IsolationModes) -> Result
     }
 }
 
-/// The beginning of a message that makes a tenant: waits for a change of the isolation that is being written down, and raises
-/// `division_by_zero` where the database does not accept the operator's any more. The change in its turn waits for the message.
-/// Empty where no setup has written the isolation down.
+/// The start of a message that creates a tenant: waits for a running change of the isolation, and raises `division_by_zero`
+/// if the database no longer accepts the operator's. The change, in turn, waits for the message. Empty if no setup has
+/// recorded the isolation.
 pub(crate) fn demand_sql(operator: &Operator) -> String {
     if operator.facts().isolation.is_none() {
         return String::new();
@@ -96,14 +96,14 @@ pub(crate) fn demand_sql(operator: &Operator) -> String {
     )
 }
 
-/// Refuses an operator whose isolation the database has given up since the operator connected.
+/// Refuses an operator whose isolation the database no longer accepts since the operator connected.
 pub(crate) async fn refuse_changed(operator: &Operator) -> Result<()> {
     let modes =
         isolation_modes(operator.client()).await.map_err(while_doing("look at the isolation of the database"))?;
     refuse_isolation(&operator.facts().database, modes, operator.config())
 }
 
-/// Begins a transaction in which nobody else makes a tenant or writes an isolation down. The caller ends it.
+/// Starts a transaction during which no other session can create a tenant or record an isolation. The caller ends it.
 pub(crate) async fn begin_alone(operator: &Operator) -> Result<()> {
     let sql = format!(
         "begin; set transaction isolation level read committed; set local lock_timeout = {}; select pg_catalog.pg_advisory_xact_lock({})",
@@ -114,7 +114,7 @@ pub(crate) async fn begin_alone(operator: &Operator) -> Result<()> {
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
 
-/// Writes down another one. Plans that were made from the old one are made again.
+/// Records another one. Existing plans are discarded and made again.
 pub(crate) async fn replace(operator: &Operator, modes: IsolationModes) -> Result<()> {
     let doing = || while_doing("change the isolation of the database");
     let sql = sql(operator, "create or replace", modes);

@@ -1,9 +1,9 @@
-//! Whether the database notifies of every change: the triggers of the migrations 010, 012 and 016, as the catalogue has
-//! them.
+//! Checks whether the database sends notifications of all changes: the triggers of the migrations 010, 012 and 016, as found
+//! in the catalogue.
 
 use std::fmt::Write as _;
 
-/// Bits of `pg_trigger.tgtype`. A trigger of ours runs after a statement, and so has no other bit.
+/// Bits of `pg_trigger.tgtype`. A trigger of cgk runs after a statement, and so has no other bit.
 const INSERT: u8 = 4;
 const DELETE: u8 = 8;
 const UPDATE: u8 = 16;
@@ -11,13 +11,13 @@ const TRUNCATE: u8 = 32;
 
 struct Table {
     name: &'static str,
-    /// The function of all its triggers but the one for TRUNCATE.
+    /// The function of all its triggers except the one for TRUNCATE.
     function: &'static str,
     events: &'static [(&'static str, u8)],
 }
 
 const ALL: &[(&str, u8)] = &[("insert", INSERT), ("update", UPDATE), ("delete", DELETE), ("truncate", TRUNCATE)];
-/// Nobody can have seen the token of a row that is inserted.
+/// The token of an inserted row cannot have been cached.
 const CHANGES: &[(&str, u8)] = &[("update", UPDATE), ("delete", DELETE), ("truncate", TRUNCATE)];
 
 const TABLES: &[Table] = &[
@@ -29,9 +29,9 @@ const TABLES: &[Table] = &[
     Table { name: "organization_domains", function: "cgk_organization_domains_changed", events: ALL },
 ];
 
-/// A query of one row and one column: why changes are not notified; null where they are.
+/// A query with one row and one column: why changes are not notified; null if they are.
 ///
-/// A table that is not there has no changes; the registry must be. What logical replication writes fires no statement-level
+/// A missing table has no changes; only the registry must exist. Writes of logical replication fire no statement-level
 /// trigger, whatever the trigger's mode. Locks: none.
 pub(crate) fn unnotified_sql() -> String {
     let (mut triggers, mut tables) = (String::new(), String::new());

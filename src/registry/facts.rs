@@ -1,4 +1,4 @@
-//! What registry and catalogue say of one slug.
+//! The facts of registry and catalogue about one slug.
 
 use crate::{
     binding::Binding,
@@ -11,11 +11,11 @@ use crate::{
 };
 use tokio_postgres::Row;
 
-/// What registry and catalogue say of one slug.
+/// The facts of registry and catalogue about one slug.
 #[derive(Clone, Debug)]
 pub(crate) struct TenantFacts {
     pub(crate) tenant: Option<Tenant>,
-    /// The schema's owner, and so whether there is one.
+    /// The schema's owner; `None` if the schema does not exist.
     pub(crate) owner: Option<Ident>,
     /// The comment on the schema.
     pub(crate) schema_comment: Option<String>,
@@ -25,20 +25,20 @@ pub(crate) struct TenantFacts {
     pub(crate) has_role: bool,
     /// Whether the role may use the schema.
     pub(crate) role_admitted: bool,
-    /// Whether the operator may act as the role; looked up for a single tenant only, as is the next.
+    /// Whether the operator may act as the role; read for a single tenant only, like the next field.
     pub(crate) role_usable: bool,
-    /// Whether the operator may let others act as the role.
+    /// Whether the operator may grant the role to others.
     pub(crate) role_grantable: bool,
 }
 
 impl TenantFacts {
-    /// The organization that the schema belongs to, if it is another one than the registry's.
+    /// The organization that the schema belongs to, if it differs from the registry's.
     pub(crate) fn other_organization(&self) -> Option<String> {
         let tenant = self.tenant.as_ref()?;
         Binding::of(self.schema_comment.as_deref()).other_than(tenant.id).map(ToOwned::to_owned)
     }
 
-    /// Whether the schema is there and belongs to no organization yet.
+    /// Whether the schema exists and is not bound to an organization yet.
     pub(crate) fn is_unbound(&self) -> bool {
         self.owner.is_some() && Binding::of(self.schema_comment.as_deref()) == Binding::None
     }
@@ -56,7 +56,7 @@ impl TenantFacts {
         }
     }
 
-    /// Whether the role is there, and whether the operator may act as it.
+    /// Whether the role exists, and whether the operator may act as it.
     pub(crate) fn presence(&self) -> RoleState {
         match (self.has_role, self.role_usable) {
             (false, _) => RoleState::Absent,
@@ -67,7 +67,7 @@ impl TenantFacts {
 }
 
 impl TenantFacts {
-    /// Reads the columns behind the registry's own.
+    /// Reads the columns after the registry's own.
     pub(super) fn of_row(row: &Row, slug: &TenantSlug, tenant: Option<Tenant>) -> Result<Self> {
         let doing = || while_doing("read the registry");
         let owner: Option<String> = row.try_get(5).map_err(doing())?;
@@ -97,7 +97,7 @@ pub(crate) fn role_of(operator: &Operator, slug: &TenantSlug) -> Option<RoleName
     }
 }
 
-/// Whether a role is there, and whether the operator may act as it.
+/// Whether a role exists, and whether the operator may act as it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RoleState {
     Absent,

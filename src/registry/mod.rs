@@ -1,5 +1,5 @@
-//! The registry of tenants, the table `public.organizations`: which tenants there are, and what catalogue and registry say of
-//! each. Who needs a tenant's row, or the list of tenants, asks here.
+//! The registry of tenants, the table `public.organizations`: which tenants exist, and the facts of catalogue and registry
+//! about each. Code that needs a tenant's row, or the list of tenants, uses this module.
 
 #[cfg(any(feature = "migrate", feature = "platform"))]
 mod change_notices;
@@ -15,5 +15,5 @@ pub(crate) use presence::{REGISTRY_IS_HIDDEN, require, require_sight};
 pub(crate) use read::{Facts, RegistryRow, Slugs, facts_of, facts_of_all, facts_of_fleet, facts_rows};
 pub(crate) use rows::{activate_sql, demand_sql, insert_sql};
 
-/// The table, as it is named in SQL.
+/// The table, as named in SQL.
 const TABLE: &str = "public.organizations";

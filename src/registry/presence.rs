@@ -1,4 +1,4 @@
-//! Whether there is a registry, and whether the current role may see its rows.
+//! Whether the registry exists, and whether the current role can see its rows.
 
 use crate::{
     db::Operator,
@@ -7,11 +7,11 @@ use crate::{
 };
 use tokio_postgres::error::SqlState;
 
-/// How a policy is named under which a login reads the registry and nothing else: this and the login's name. Drift knows it.
+/// The prefix of the policy with which a login only reads the registry; the login's name follows. Drift knows it.
 const READER_POLICY: &str = "cgk_reader_";
 
-/// A condition: row level security lets the current role see no row of the registry. Of the policies for everybody, the one
-/// of the bundled migrations is known to be for tenants' roles only; any other may be for this role.
+/// A condition: row level security shows the current role no row of the registry. Of the policies for PUBLIC, the one of the
+/// bundled migrations is known to apply only to tenants' roles; any other may apply to this role.
 pub(crate) const REGISTRY_IS_HIDDEN: &str =
     "(pg_catalog.row_security_active('public.organizations'::pg_catalog.regclass)
     and not exists (select from pg_catalog.pg_policy p, pg_catalog.unnest(p.polroles) m (role)
@@ -19,7 +19,7 @@ pub(crate) const REGISTRY_IS_HIDDEN: &str =
                     and p.polname <> 'organizations_tenant'
                     and (m.role = 0 or pg_catalog.pg_has_role(m.role, 'usage'))))";
 
-/// Says clearly when there is no registry, instead of letting a query fail on it.
+/// Returns a clear error if there is no registry, instead of a failing query.
 pub(crate) async fn require(operator: &Operator) -> Result<()> {
     let row = operator
         .client()
@@ -52,7 +52,7 @@ pub(crate) async fn require(operator: &Operator) -> Result<()> {
     }
 }
 
-/// Refuses where row level security hides the registry's rows: an empty fleet would look like one without tenants.
+/// Refuses if row level security hides the registry's rows: a hidden fleet would look like one without tenants.
 pub(crate) async fn require_sight(operator: &Operator) -> Result<()> {
     let doing = || while_doing("look at the row level security of the registry");
     let sql = format!(
@@ -60,14 +60,14 @@ pub(crate) async fn require_sight(operator: &Operator) -> Result<()> {
          where c.oid = 'public.organizations'::pg_catalog.regclass and {REGISTRY_IS_HIDDEN}"
     );
     let rows = match operator.client().query_typed(&sql, &[]).await {
-        // No registry at all is for others to say.
+        // Other code reports a missing registry.
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(()),
         rows => rows.map_err(doing())?,
     };
     let Some(row) = rows.first() else { return Ok(()) };
     let owner: String = row.try_get(0).map_err(doing())?;
     let role = &operator.facts().role;
-    // Who may create neither schemas nor roles is here to read.
+    // A role that can create neither schemas nor roles only reads.
     let grant = match operator.facts().creates_schemas || operator.facts().creates_roles {
         true => format!("grant {} to {}", quoted(&owner), quoted(role)),
         false => format!(

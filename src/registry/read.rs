@@ -13,7 +13,7 @@ use futures_util::{Stream, TryStreamExt as _};
 use std::{collections::BTreeMap, pin::pin};
 use tokio_postgres::{Row, error::SqlState, types::Type};
 
-/// What registry and catalogue say of one slug, whether or not the registry knows it.
+/// The facts of registry and catalogue about one slug, whether or not it is registered.
 pub(crate) async fn facts_of(operator: &Operator, slug: &TenantSlug) -> Result<TenantFacts> {
     let slugs = std::slice::from_ref(slug);
     let mut rows = std::pin::pin!(facts_rows(operator, Slugs::named(slugs)).await?);
@@ -26,20 +26,20 @@ pub(crate) async fn facts_of(operator: &Operator, slug: &TenantSlug) -> Result<T
     }
 }
 
-/// What registry and catalogue say of many slugs.
+/// The facts of registry and catalogue about many slugs.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) tenants: BTreeMap<TenantSlug, TenantFacts>,
-    /// The rows of the registry that are no tenants.
+    /// The rows of the registry that are not tenants.
     pub(crate) strange: Vec<StrangeRow>,
 }
 
-/// The same of many slugs, in one query.
+/// The same for many slugs, in one query.
 pub(crate) async fn facts_of_all(operator: &Operator, slugs: &[TenantSlug]) -> Result<Facts> {
     collect(operator, Slugs::named(slugs)).await
 }
 
-/// The same of every tenant of the registry.
+/// The same for every tenant of the registry.
 pub(crate) async fn facts_of_fleet(operator: &Operator) -> Result<Facts> {
     collect(operator, Slugs::fleet()).await
 }
@@ -56,17 +56,17 @@ async fn collect(operator: &Operator, slugs: Slugs) -> Result<Facts> {
     Ok(facts)
 }
 
-/// A row of the answer.
+/// A row of the response.
 pub(crate) enum RegistryRow {
-    /// A slug, and what is known of it.
+    /// A slug, and its facts.
     Tenant(TenantSlug, Box<TenantFacts>),
-    /// A row of the registry that is no tenant.
+    /// A row of the registry that is not a tenant.
     Strange(StrangeRow),
 }
 
 /// The slugs to look up.
 pub(crate) struct Slugs {
-    /// The text of `s (slug, o)`, `o` being the registry's row.
+    /// The text of `s (slug, o)`, where `o` is the registry's row.
     from: &'static str,
     named: Vec<String>,
 }
@@ -81,7 +81,7 @@ impl Slugs {
         }
     }
 
-    /// These, whether or not the registry knows them.
+    /// These slugs, whether or not they are registered.
     pub(crate) fn named(slugs: &[TenantSlug]) -> Self {
         Self {
             from: "(select w.slug, coalesce(o.registered, false) as registered, o.id, o.name, o.status, o.created_at
@@ -98,8 +98,8 @@ pub(crate) async fn facts_rows(
     slugs: Slugs,
 ) -> Result<impl Stream<Item = Result<RegistryRow>> + Send + use<>> {
     let (usable, grantable) = acting_sql(operator, &slugs);
-    // Names are compared as text: comparing with the type `name` would cut off what is too long and call it equal. The second
-    // comparison is what the index answers.
+    // Names are compared as text: a comparison as type `name` would cut long names and then treat them as equal. The second
+    // comparison uses the index.
     let sql = format!(
         "select s.slug, s.id::pg_catalog.text, coalesce(s.name::pg_catalog.text, ''), s.status::pg_catalog.text,
                 case when pg_catalog.isfinite(s.created_at) then s.created_at::pg_catalog.timestamptz
@@ -138,15 +138,15 @@ pub(crate) async fn facts_rows(
     }
 }
 
-/// Expressions: whether the operator may act as the role `r`, and whether it may let others. Asked of one tenant only: for
-/// a fleet each answer would walk all memberships anew.
+/// Expressions: whether the operator may act as the role `r`, and whether it may grant it to others. Used for one tenant
+/// only: for a fleet each evaluation would read all memberships again.
 fn acting_sql(operator: &Operator, slugs: &Slugs) -> (String, String) {
     match (slugs.named.len() == 1, operator.facts().major() >= 16) {
         (false, _) => ("false".into(), "false".into()),
         (true, true) => {
             (member_sql("set", "and m.set_option"), member_sql("member with admin option", "and m.admin_option"))
         }
-        // Before PostgreSQL 16 whoever may create roles may hand them on.
+        // Before PostgreSQL 16 a role with CREATEROLE may grant them to others.
         (true, false) => (
             member_sql("member", ""),
             "(select m.rolcreaterole or m.rolsuper from pg_catalog.pg_roles m where m.rolname = current_user)".into(),
@@ -154,8 +154,8 @@ fn acting_sql(operator: &Operator, slugs: &Slugs) -> (String, String) {
     }
 }
 
-/// Whether the operator is a member of the role `r`. The server answers that by collecting everything that the operator is a
-/// member of, which may be all tenants' roles; a membership of its own is one row that an index finds.
+/// Whether the operator is a member of the role `r`. The server's function collects all memberships of the operator, which
+/// may be all tenants' roles; its own membership is one row, found by index.
 fn member_sql(privilege: &str, option: &str) -> String {
     format!(
         "case when exists (select from pg_catalog.pg_auth_members m where m.roleid = r.oid {option}
@@ -164,7 +164,7 @@ fn member_sql(privilege: &str, option: &str) -> String {
     )
 }
 
-/// Reads a row of the answer; `last` is the slug of the one before, because equal ones follow each other.
+/// Reads a row of the response; `last` is the slug of the previous one, because equal ones follow each other.
 fn found_in(row: &Row, last: &mut Option<TenantSlug>) -> Result<RegistryRow> {
     let doing = || while_doing("read the registry");
     let text = |index: usize| row.try_get::<_, Option<String>>(index).map_err(doing());

@@ -8,8 +8,8 @@ use crate::{
     tenant::{OrganizationId, TenantStatus},
 };
 
-/// Writes a tenant's row; runs in the message that makes its schema, and so cannot be without it. A trigger of the
-/// application's may change what else is in the row.
+/// Writes a tenant's row; runs in the message that creates its schema, so both exist or neither. A trigger of the
+/// application may change the other columns of the row.
 pub(crate) fn insert_sql(id: OrganizationId, slug: &TenantSlug, name: &str, status: &TenantStatus) -> String {
     format!(
         "insert into {TABLE} (id, slug, name, status) values ({}, {}, {}, {});\n{}",
@@ -21,7 +21,8 @@ pub(crate) fn insert_sql(id: OrganizationId, slug: &TenantSlug, name: &str, stat
     )
 }
 
-/// Ends the message with a division by zero unless this organization still has the slug: what follows is meant for it alone.
+/// Fails with a division by zero unless this organization still has the slug: the following statements are only for this
+/// organization.
 pub(crate) fn demand_sql(id: OrganizationId, slug: &TenantSlug) -> String {
     format!("select 1 / (case when {} then 1 else 0 end);\n", is_there(id, slug))
 }
@@ -35,7 +36,7 @@ fn is_there(id: OrganizationId, slug: &TenantSlug) -> String {
     )
 }
 
-/// Marks a tenant that was registered before as ready for use.
+/// Marks a previously registered tenant as ready for use.
 pub(crate) fn activate_sql(slug: &TenantSlug) -> String {
     format!(
         "update {TABLE} set status = 'active' where slug = {0} and status = 'onboarding';\n{1}",

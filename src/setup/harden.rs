@@ -1,4 +1,4 @@
-//! Takes rights from PUBLIC that text injected into a statement lives on.
+//! Revokes rights from PUBLIC that injected SQL would use.
 
 use crate::{
     db::{Operator, message},
@@ -11,22 +11,22 @@ use tokio_postgres::error::SqlState;
 /// Whether hardening changes anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HardeningMode {
-    /// What is missing is done.
+    /// Missing measures are applied.
     Apply,
-    /// It is only found out what is missing; nothing is written.
+    /// Missing measures are only listed; nothing is written.
     DryRun,
 }
 
-/// What hardening found and did, measure by measure.
+/// The result of hardening, measure by measure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HardeningReport {
-    /// Each measure, in the order in which they are taken.
+    /// Each measure, in order.
     pub measures: Vec<MeasureReport>,
 }
 
 impl HardeningReport {
-    /// Whether every measure is in place.
+    /// Returns whether every measure is in place.
     pub fn is_complete(&self) -> bool {
         self.measures.iter().all(|measure| matches!(measure.state, MeasureState::InPlace | MeasureState::Applied))
     }
@@ -36,14 +36,14 @@ impl HardeningReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Measure {
-    /// Only the logins that cgk uses may call `set_config`, by which an expression changes role, path or organization.
+    /// Only the logins that cgk uses may call `set_config`, with which an expression can change role, path or organization.
     SetConfig,
-    /// Only the roles that migrate may use trusted languages, in which a block or function runs any statement.
+    /// Only the roles that migrate may use trusted languages, in which a block or function can run any statement.
     Languages,
     /// Only the roles that migrate may create temporary objects.
     Temporary,
-    /// Only the roles that migrate may end or cancel other sessions of their login, by `pg_terminate_backend` and
-    /// `pg_cancel_backend`. A login can still do it by the protocol's cancel request, which no statement sends.
+    /// Only the roles that migrate may end or cancel other sessions of their login, with `pg_terminate_backend` and
+    /// `pg_cancel_backend`. A login can still do this with the protocol's cancel request, which is not a statement.
     Sessions,
 }
 
@@ -51,58 +51,59 @@ impl Measure {
     const ALL: [Self; 4] = [Self::SetConfig, Self::Languages, Self::Temporary, Self::Sessions];
 }
 
-/// What became of a measure.
+/// The state of a measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MeasureState {
-    /// There was nothing to do.
+    /// Nothing had to be done.
     InPlace,
-    /// This run did it.
+    /// This run applied it.
     Applied,
-    /// It is to be done; this was a dry run.
+    /// It is not applied yet; this was a dry run.
     Pending,
-    /// The operator may not do it: the statements are for a superuser, or for who owns the object.
+    /// The operator may not apply it: a superuser or the object's owner must run the statements.
     NotAllowed,
 }
 
-/// A measure and what became of it.
+/// A measure and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MeasureReport {
     /// The measure.
     pub measure: Measure,
-    /// What became of it.
+    /// Its state.
     pub state: MeasureState,
-    /// The statements that were run or are to be run; empty where there was nothing to do.
+    /// The statements that were run or must be run; empty if there were none.
     pub statements: Vec<String>,
 }
 
-/// Takes from PUBLIC the right to call `set_config`, to use trusted languages, to create temporary objects and to end other
-/// sessions, and gives them to the roles that need them: the operator, the owners of the database, the registry and the tenants' schemas, and, of
-/// `set_config` alone, the admitted logins of services. Logins that are admitted later get theirs from
-/// [`login::admit`](crate::login::admit).
+/// Revokes from PUBLIC the right to call `set_config`, to use trusted languages, to create temporary objects and to end
+/// other sessions, and grants them to the roles that need them: the operator, the owners of the database, the registry and
+/// the tenants' schemas, and, `set_config` only, the admitted logins of services. Logins that are admitted later get their
+/// grant from [`login::admit`](crate::login::admit).
 ///
-/// With role isolation this keeps a text that is pasted into a statement from changing role, path or organization there. With
-/// path isolation the services' login keeps `set_config`, and with it the way to other tenants; but a text can no longer change
-/// the login itself or end its sessions.
+/// With role isolation, SQL text that is pasted into a statement can then no longer change role, path or organization. With
+/// path isolation, the services' login keeps `set_config`, and with it access to other tenants; but such a text can no
+/// longer change the login itself or end its sessions.
 ///
-/// May be run again at any time. Other roles that call `set_config`, such as one that runs `pg_dump`, must be granted it by hand.
+/// May be run again at any time. Other roles that call `set_config`, for instance to run `pg_dump`, need a manual grant.
 ///
 /// # Locks
 ///
-/// Rows of the catalogue, briefly.
+/// Rows of the catalogue, for a short time.
 ///
 /// # Committed when
 ///
-/// Each measure by itself: its grants and its revocation together.
+/// Each measure separately: its grants and its revocation together.
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: there is no registry. A measure that the operator may not take is no error but a line of the report.
+/// Kind `NotReady`: the database has no registry. A measure that the operator may not apply is not an error but a line of
+/// the report.
 ///
 /// # Cancel safety
 ///
-/// Dropped, each measure is in place or not at all.
+/// If the future is dropped, each measure is either applied or not.
 pub async fn harden(operator: &Operator, mode: HardeningMode) -> Result<HardeningReport> {
     registry::require(operator).await?;
     let mut measures = Vec::new();
@@ -122,7 +123,7 @@ async fn apply(operator: &Operator, measure: Measure, statements: &[String]) -> 
     let doing = || while_doing("take rights from everybody");
     let answer = message::run(operator.client(), &statements.join(";\n")).await.map_err(doing())?;
     match answer.complete() {
-        // Who is not the owner gets a warning from the server and no error, so the outcome is looked up.
+        // If the operator is not the owner, the server returns a warning and no error, so the result is checked.
         Ok(_) if missing(operator, measure).await?.is_empty() => Ok(MeasureState::Applied),
         Ok(_) => Ok(MeasureState::NotAllowed),
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(MeasureState::NotAllowed),
@@ -130,11 +131,11 @@ async fn apply(operator: &Operator, measure: Measure, statements: &[String]) -> 
     }
 }
 
-/// The statements that a measure still takes.
+/// The statements that a measure still needs.
 async fn missing(operator: &Operator, measure: Measure) -> Result<Vec<String>> {
     let mut statements = Vec::new();
     for Right { name, kind, public_has, needs } in rights(operator, measure).await? {
-        // An operator who can hand the right on can also admit another login later.
+        // An operator with the grant option can also admit another login later.
         for (role, hands_on) in needs {
             let option = if hands_on { " with grant option" } else { "" };
             statements.push(format!("grant {kind} {name} to {}{option}", quoted(&role)));
@@ -148,16 +149,16 @@ async fn missing(operator: &Operator, measure: Measure) -> Result<Vec<String>> {
 
 /// A right that PUBLIC has or had on one object.
 struct Right {
-    /// The object as GRANT names it.
+    /// The object as written in GRANT.
     name: String,
-    /// The privilege and the kind of object, as GRANT names them.
+    /// The privilege and the kind of object, as written in GRANT.
     kind: &'static str,
     public_has: bool,
-    /// The roles that need it and were not granted it, each with whether it must be able to hand it on.
+    /// The roles that need it and lack it, each with whether it needs the grant option.
     needs: Vec<(String, bool)>,
 }
 
-/// The roles that need a right of their own once PUBLIC has none: those that migrate, and the services' logins.
+/// The roles that need their own right when PUBLIC has none: those that migrate, and the service logins.
 const NEEDS: &str = "
 needs (oid, migrates) as (
     select r.oid, bool_or(n.migrates)

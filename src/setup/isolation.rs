@@ -1,4 +1,4 @@
-//! How a database keeps its tenants apart, and its change in two steps with the restart of services in between.
+//! How a database separates its tenants, and the change of this in two steps, with a restart of the services in between.
 
 use crate::{
     access::login,
@@ -11,38 +11,39 @@ use crate::{
 /// A step of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IsolationChange {
-    /// The database gets the isolation of the configuration and accepts the other one besides, so that services can be
+    /// The database gets the isolation of the configuration and also accepts the other one, so that services can be
     /// restarted one by one.
     Start,
-    /// The database accepts nothing but the isolation of the configuration.
+    /// The database accepts only the isolation of the configuration.
     Finish,
 }
 
-/// Changes how the database keeps its tenants apart, and returns how it does from then on. Run again, a step changes nothing.
+/// Changes how the database separates its tenants, and returns the new state. Repeating a step changes nothing.
 ///
-/// Nothing of a tenant is touched. Before services with role isolation are started, [`lifecycle::isolate`](crate::lifecycle::isolate)
-/// makes the tenants' roles; before those with path isolation, [`login::admit`](crate::login::admit) gives their login its rights.
-/// [`login::complete`](crate::login::complete) does the same for tenants that were made since.
+/// Tenants are not changed. Before you start services with role isolation, create the tenants' roles with
+/// [`lifecycle::isolate`](crate::lifecycle::isolate); before those with path isolation, grant their login its rights with
+/// [`login::admit`](crate::login::admit). [`login::complete`](crate::login::complete) does the same for tenants that were
+/// created since.
 ///
 /// # Locks
 ///
-/// An advisory lock against others who write down what the database is, briefly; to finish, also against those who make tenants, for
-/// whom it waits.
+/// An advisory lock against other changes of the database's recorded state, for a short time; to finish, also against the
+/// creation of tenants, for which it waits.
 ///
 /// # Committed when
 ///
-/// At once. Every transaction of a service that begins later sees it, on connections that are open already too, but for those
-/// that were opened before the first setup wrote any isolation down.
+/// Immediately. It applies to every later transaction of a service, also on open connections, except connections that were
+/// opened before the first setup recorded an isolation.
 ///
 /// # Errors
 ///
-/// Those of [`Operator::connect`]. [`SetupError::IsolationMismatch`]: what is to be finished was not started.
-/// [`SetupError::TenantsLockedOut`]: tenants lack a role, or an admitted login lacks the right to enter them. Kind `NotReady`: the
-/// database is not set up.
+/// The errors of [`Operator::connect`]. [`SetupError::IsolationMismatch`]: the change to finish was not started.
+/// [`SetupError::TenantsLockedOut`]: tenants lack a role, or an admitted login lacks the right to enter them. Kind
+/// `NotReady`: the database is not set up.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the step is done or not.
+/// If the future is dropped, the step is either done or not.
 pub async fn change_isolation(config: &Config, step: IsolationChange) -> Result<IsolationModes> {
     let (operator, identity) = Operator::connect_to_any(config).await?;
     let database = operator.facts().database.clone();
@@ -69,7 +70,7 @@ pub async fn change_isolation(config: &Config, step: IsolationChange) -> Result<
     Ok(wanted)
 }
 
-/// Gives up the isolation that the database had before, where every tenant can be entered without it.
+/// Removes the database's previous isolation, if every tenant can be entered without it.
 async fn finish(operator: &Operator) -> Result<IsolationModes> {
     let isolation = operator.config().isolation();
     identity::isolation::begin_alone(operator).await?;
@@ -86,16 +87,16 @@ async fn finish(operator: &Operator) -> Result<IsolationModes> {
     Ok(modes)
 }
 
-/// How the database keeps its tenants apart: as it is written down, or, where no setup has done that, as its tenants show; the
-/// configuration decides where there are none.
+/// Returns how the database separates its tenants: the recorded value, or, if no setup has recorded one, as its tenants
+/// show; if there are no tenants, the configuration's.
 ///
 /// # Errors
 ///
-/// Kinds `Unavailable` and `Failed`: the server.
+/// Kinds `Unavailable` and `Failed`, from the server.
 ///
 /// # Cancel safety
 ///
-/// Writes nothing.
+/// Nothing is changed.
 pub async fn isolation(operator: &Operator) -> Result<IsolationModes> {
     identity::isolation::of(operator).await
 }

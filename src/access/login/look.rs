@@ -1,4 +1,4 @@
-//! What the catalogue says of a login. Writes nothing.
+//! Reads the state of a login from the catalogue. Writes nothing.
 
 use super::{LoginName, SharedTables};
 use crate::{
@@ -14,10 +14,10 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// What the name of a login's policies begins with; the login's own name follows.
+/// The prefix of the names of a login's policies; the login's own name follows.
 pub(super) const POLICY_PREFIX: &str = "cgk_login_";
 
-/// A login that the database has admitted, and one tenant.
+/// An admitted login, and one tenant.
 pub(crate) struct Admitted {
     pub(crate) name: Ident,
     /// Whether it may enter that tenant.
@@ -46,11 +46,11 @@ pub(crate) async fn admitted(operator: &Operator, slug: &TenantSlug) -> Result<V
         .collect()
 }
 
-/// Of which logins the names are asked for.
+/// Which logins to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Of {
     AnyIsolation,
-    /// Those that the configured isolation serves.
+    /// Those that work with the configured isolation.
     ThisIsolation,
 }
 
@@ -70,11 +70,12 @@ pub(super) async fn admitted_names(operator: &Operator, of: Of) -> Result<Vec<Id
     rows.iter().map(|row| ident(row.try_get(0).map_err(doing())?)).collect()
 }
 
-/// A condition on a login's policy. A login made for role mode is shown all rows of the shared tables whenever it is itself. With
-/// rights of its own on a schema it could be so inside a tenant; setting the database up in path mode changes its policies first.
+/// A condition on a login's policy. A login for role mode can see all rows of the shared tables when it is the current role.
+/// With its own rights on a schema it could be the current role inside a tenant; a setup in path mode changes its policies
+/// first.
 const NOT_BY_ROLE_ALONE: &str = " and pg_catalog.pg_get_expr(p.polqual, p.polrelid) <> 'true'";
 
-/// The name of what a login needs in order to enter a tenant: its role, or its schema.
+/// The name of the object that a login needs in order to enter a tenant: its role, or its schema.
 fn object_of(operator: &Operator, slug: &TenantSlug) -> String {
     match operator.config().isolation() {
         Isolation::Role => RoleName::of_tenant(slug, &operator.facts().database_tag()).as_str().to_owned(),
@@ -91,7 +92,7 @@ fn member_sql(operator: &Operator, login: &str, role: &str) -> String {
     )
 }
 
-/// A condition: the login may use the schema of that name by its own rights.
+/// A condition: the login may use the schema of that name with its own rights.
 fn usage_sql(login: &str, schema: &str) -> String {
     format!(
         "coalesce((select pg_catalog.has_schema_privilege({login}, n.oid, 'usage') from pg_catalog.pg_namespace n
@@ -99,19 +100,19 @@ fn usage_sql(login: &str, schema: &str) -> String {
     )
 }
 
-/// How a login stands with one tenant.
+/// The rights of a login on one tenant.
 pub(super) struct TenantRights {
     pub(super) slug: TenantSlug,
     /// The schema's owner.
     pub(super) owner: Option<Ident>,
-    /// Whether there is what the login needs: the tenant's role, or its schema with a ledger.
+    /// Whether the object that the login needs exists: the tenant's role, or its schema with a ledger.
     pub(super) is_ready: bool,
     pub(super) may_enter: bool,
-    /// Whether it may use the schema by itself.
+    /// Whether it may use the schema with its own rights.
     pub(super) direct: bool,
 }
 
-/// How a login stands with every tenant of the registry.
+/// The rights of a login on every tenant of the registry.
 pub(super) async fn tenants(operator: &Operator, name: &LoginName) -> Result<Vec<TenantRights>> {
     let doing = || while_doing("look at the tenants");
     let by_role = operator.config().isolation() == Isolation::Role;
@@ -134,7 +135,7 @@ pub(super) async fn tenants(operator: &Operator, name: &LoginName) -> Result<Vec
     let rows = run(operator, &sql, &[name.as_str(), tag.as_str()]).await.map_err(doing())?;
     rows.iter()
         .filter_map(|row| match row.try_get::<_, Option<String>>(0).map_err(doing()) {
-            // A row that is no tenant has no schema and no role of ours.
+            // A row that is not a tenant has no schema and no role of cgk.
             Ok(slug) => Some(Ok((row, slug?.parse().ok()?))),
             Err(error) => Some(Err(error)),
         })
@@ -154,24 +155,24 @@ pub(super) async fn tenants(operator: &Operator, name: &LoginName) -> Result<Vec
         .collect()
 }
 
-/// How many tenants' schemas a login may use by itself.
+/// How many tenants' schemas a login may use with its own rights.
 pub(super) async fn direct_rights(operator: &Operator, name: &LoginName) -> Result<usize> {
     Ok(tenants(operator, name).await?.iter().filter(|tenant| tenant.direct).count())
 }
 
-/// What is there of a login.
+/// The existing state of a login.
 pub(super) struct Found {
     pub(super) exists: bool,
     pub(super) may_connect: bool,
     pub(super) sees_public: bool,
-    /// Whether it may call set_config, by a grant of its own or, before hardening, as everybody.
+    /// Whether it may call set_config, by its own grant or, before hardening, through PUBLIC.
     pub(super) calls_set_config: bool,
     /// Whether its search path in this database is empty.
     pub(super) has_empty_path: bool,
     pub(super) shared_tables: SharedTables,
-    /// The registry's owner, where the operator cannot do what that may.
+    /// The registry's owner, if the operator lacks that role's rights.
     pub(super) registry_owner: Option<Ident>,
-    /// Why a service must not log in with it, and the statement that mends that.
+    /// Why a service must not log in with it, and the statement that fixes it.
     unfit: Option<(String, String)>,
 }
 
@@ -226,8 +227,8 @@ impl Found {
         })
     }
 
-    /// Refuses a role that is there and may do what the login of a service must not be able to. It is not cut down: somebody
-    /// made it so.
+    /// Refuses an existing role with a right that the login of a service must not have. Its rights are not reduced, because
+    /// they were set on purpose.
     pub(super) fn refuse_unfit(&self, name: &LoginName) -> Result<()> {
         match &self.unfit {
             Some((why, fix)) => Err(Error::Setup(SetupError::LoginUnfit {
@@ -240,7 +241,7 @@ impl Found {
     }
 }
 
-/// Why a role cannot be the login of a service, and what mends that.
+/// Why a role cannot be the login of a service, and how to fix it.
 fn unfit(name: &LoginName, row: &Row) -> Result<Option<(String, String)>, tokio_postgres::Error> {
     let role = name.ident().quoted();
     let is = |index: usize| row.try_get::<_, Option<bool>>(index).map(Option::unwrap_or_default);

@@ -1,8 +1,9 @@
-//! The login of a service: may act as each tenant, reads of the registry what entering takes, and has no other rights.
+//! The login of a service: it may act as each tenant, can read the columns of the registry that are needed to enter one, and
+//! has no other rights.
 //!
-//! Which logins a database has admitted is written in one place that only the registry's owner can write: a policy of
-//! `public.organizations` for that login alone. With it `tenant::create` finds them, whoever runs it, and it shows the login
-//! the registry's rows once row level security is on.
+//! The admitted logins of a database are recorded in one place that only the registry's owner can write: a policy of
+//! `public.organizations` for that login alone. `tenant::create` finds the logins through it, whichever role runs it, and it
+//! shows the login the registry's rows when row level security is on.
 
 mod look;
 mod name;
@@ -25,100 +26,102 @@ use tokio_postgres::error::SqlState;
 
 pub(crate) use look::{Admitted, admitted};
 
-/// How often admission starts over because somebody else was at the same login.
+/// How often an admission is repeated because another session changed the same login.
 const TRIES_MAX: u32 = 4;
-/// How many tenants' roles one message grants: newer servers lock each to the end of it.
+/// How many tenants' roles one message grants: newer servers lock each of them until the end of the message.
 const ROLES_PER_MESSAGE_MAX: usize = 200;
-/// How many tenants' schemas one message grants or revokes, so that what fails takes little with it.
+/// How many tenants' schemas one message grants or revokes, so that a failure affects few of them.
 const SCHEMAS_PER_MESSAGE_MAX: usize = 20;
 
-/// What is wanted of a login.
+/// Options of a service login.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LoginOptions {
-    /// What of the shared tables it may use; `None` leaves it as it is, and a new login gets [`SharedTables::Registry`].
+    /// Its rights on the shared tables; `None` does not change them, and a new login gets [`SharedTables::Registry`].
     pub shared_tables: Option<SharedTables>,
-    /// Whether a login that is there already gets another password.
+    /// Whether an existing login gets another password.
     pub password: PasswordWish,
-    /// What becomes of rights on tenants' schemas that the login has itself, from path mode, when tenants have roles.
+    /// What happens to the login's own rights on tenants' schemas, from path mode, when tenants have roles.
     pub direct_rights: DirectRights,
 }
 
-/// What of the shared tables a login may use.
+/// The rights of a login on the shared tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SharedTables {
-    /// Identity, slug and status of every organization: what entering a tenant takes.
+    /// Id, slug and status of every organization: required to enter a tenant.
     Registry,
-    /// Reading and writing all of them, for [`Db::platform`](crate::Db::platform).
+    /// Read and write access to all of them, for [`Db::platform`](crate::Db::platform).
     All,
 }
 
-/// Whether a login that is there already gets another password.
+/// Whether an existing login gets another password.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PasswordWish {
-    /// It keeps the one it has.
+    /// It keeps its password.
     #[default]
     Keep,
     /// It gets a new one; the old one is refused from then on.
     New,
 }
 
-/// What becomes of rights on tenants' schemas that a login has itself.
+/// What happens to a login's own rights on tenants' schemas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DirectRights {
     /// They stay: a service that still runs in path mode needs them.
     #[default]
     Keep,
-    /// They are taken away, where the isolation is by role, on every tenant whose role it may act as.
+    /// With role isolation, they are revoked on every tenant whose role it may act as.
     Revoke,
 }
 
-/// What became of an admission.
+/// The result of an admission.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Admission {
     /// The login.
     pub name: LoginName,
-    /// Whether this run made it.
+    /// Whether this run created it.
     pub created: bool,
-    /// The password, if this run set one. It is kept nowhere else.
+    /// The password, if this run set one. It is not stored anywhere else.
     pub password: Option<Password>,
-    /// What of the shared tables it may use.
+    /// Its rights on the shared tables.
     pub shared_tables: SharedTables,
     /// How many tenants it may enter.
     pub tenants: usize,
-    /// Tenants that it may not enter: they have no role or schema yet, or letting it in failed.
+    /// Tenants that it may not enter: they have no role or schema yet, or granting access failed.
     pub left_out: Vec<TenantSlug>,
-    /// Why letting it into tenants stopped. What was done before stays, the password above all.
+    /// Why granting access to tenants stopped. Earlier steps stay, above all the password.
     pub failure: Option<Error>,
-    /// How many tenants' schemas it may use past the tenant's role: rights left over from path mode.
+    /// How many tenants' schemas it may use without the tenant's role: rights left over from path mode.
     pub direct: usize,
 }
 
-/// Makes a login for services, or checks and completes one that is there.
+/// Creates a login for services, or checks and completes an existing one.
 ///
-/// In role mode it may act as every tenant's role there is and inherits nothing of them; in path mode it may read and write
-/// in every tenant's schema. [`lifecycle::create`](crate::lifecycle::create) does the same for tenants that are made later.
-/// Outside of a tenant its search path in this database is empty. A new login gets a random password, of which the server is
-/// sent the SCRAM verifier only.
+/// In role mode it may act as every existing tenant's role and inherits no rights from them; in path mode it may read and
+/// write in every tenant's schema. [`lifecycle::create`](crate::lifecycle::create) does the same for later tenants. Outside
+/// of a tenant its search path in this database is empty. A new login gets a random password; only its SCRAM verifier is
+/// sent to the server.
 ///
 /// # Locks
 ///
-/// An advisory lock against others who admit. Where a policy is made or changed, its table, against everybody, briefly.
+/// An advisory lock against concurrent admissions. If a policy is created or changed, its table, exclusively and for a short
+/// time.
 ///
 /// # Committed when
 ///
-/// The login and its rights on shared tables together; then the tenants, some at a time. Run again, it goes on.
+/// The login and its rights on shared tables together; then the tenants, several at a time. Another run continues the work.
 ///
 /// # Errors
 ///
-/// Kind `Denied`: the operator may not create roles, does not own the registry, or may not hand a tenant's role on. `Conflict`:
-/// a role of that name is there and has rights that the login of a service must not have. `NotReady`: there is no registry.
+/// Kind `Denied`: the operator may not create roles, does not own the registry, or may not grant a tenant's role to others.
+/// `Conflict`: a role of that name exists and has rights that the login of a service must not have. `NotReady`: the database
+/// has no registry.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the server may still finish what it was sent. The password of a login that was just made is then known to
-/// nobody; [`PasswordWish::New`] sets another.
+/// If the future is dropped, the server may still execute the statements that were sent. The password of a newly created
+/// login is then lost; [`PasswordWish::New`] sets another.
 pub async fn admit(operator: &Operator, name: &LoginName, options: &LoginOptions) -> Result<Admission> {
     registry::require(operator).await?;
     for _ in 0..TRIES_MAX {
@@ -126,7 +129,7 @@ pub async fn admit(operator: &Operator, name: &LoginName, options: &LoginOptions
         found.refuse_unfit(name)?;
         check_privileges(operator, &found)?;
         if found.exists && options.direct_rights == DirectRights::Revoke {
-            // First what replaces them, or the tenants made since would be closed to it.
+            // The replacements first; otherwise tenants created since could not be entered with it.
             admit_to_tenants(operator, name).await?;
             revoke_direct(operator, name).await?;
         }
@@ -136,14 +139,14 @@ pub async fn admit(operator: &Operator, name: &LoginName, options: &LoginOptions
         let doing = || while_doing(format!("admit login {:?}", name.as_str()));
         match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
             Ok(_) => {}
-            // Somebody else made it first; the lock made us wait until they had.
+            // Another session created it first, and the lock made this one wait.
             Err(error) if error.code() == Some(&SqlState::DUPLICATE_OBJECT) => continue,
             Err(error) => return Err(doing()(error)),
         }
         let failure = admit_to_tenants(operator, name).await.err();
         let tenants = match look::tenants(operator, name).await {
             Ok(tenants) => tenants,
-            // A password that was set is not lost for a question that was not answered.
+            // A password that was set must not be lost because of an unanswered query.
             Err(_) if failure.is_some() => Vec::new(),
             Err(error) => return Err(error),
         };
@@ -182,7 +185,7 @@ fn check_privileges(operator: &Operator, found: &Found) -> Result<()> {
     Ok(())
 }
 
-/// The login itself and its rights on what is shared, in one message and so in one transaction.
+/// The login itself and its rights on shared objects, in one message and so in one transaction.
 async fn base_sql(
     operator: &Operator,
     name: &LoginName,
@@ -213,14 +216,15 @@ async fn base_sql(
         let _ = writeln!(sql, "grant usage on schema public to {login};");
     }
     if !found.calls_set_config {
-        // On a hardened database PUBLIC may not, and entering a tenant takes it.
+        // On a hardened database PUBLIC may not call it, and entering a tenant needs it.
         let _ = writeln!(sql, "grant execute on function pg_catalog.set_config(text, text, boolean) to {login};");
     }
     if !found.has_empty_path {
         let _ = writeln!(sql, "alter role {login} in database {database} set search_path = '';");
     }
     let form = match operator.config().isolation() {
-        // With rights of its own on tenants' schemas the login can serve path mode, and is told from a tenant by a setting.
+        // With its own rights on tenants' schemas the login may also work in path mode, where a setting identifies the
+        // tenant.
         Isolation::Role if !found.exists || look::direct_rights(operator, name).await? == 0 => tables::Form::Everything,
         _ => tables::Form::Setting,
     };
@@ -228,7 +232,7 @@ async fn base_sql(
     Ok(sql)
 }
 
-/// Lets the login into every tenant that it cannot enter and that is ready for it.
+/// Grants the login access to every tenant that it cannot enter and that is ready for it.
 async fn admit_to_tenants(operator: &Operator, name: &LoginName) -> Result<()> {
     let tenants = look::tenants(operator, name).await?;
     let missing: Vec<&TenantRights> = tenants.iter().filter(|tenant| !tenant.may_enter && tenant.is_ready).collect();
@@ -249,20 +253,20 @@ async fn admit_to_tenants(operator: &Operator, name: &LoginName) -> Result<()> {
     Ok(())
 }
 
-/// The admitted logins that may use schemas of tenants by rights of their own, as path isolation needs it.
+/// Returns the admitted logins that may use tenants' schemas with their own rights, as path isolation requires.
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: there is no registry. Kinds `Unavailable` and `Failed`: the server.
+/// Kind `NotReady`: the database has no registry. Kinds `Unavailable` and `Failed`, from the server.
 ///
 /// # Cancel safety
 ///
-/// Writes nothing.
+/// Nothing is changed.
 pub async fn with_direct_rights(operator: &Operator) -> Result<Vec<LoginName>> {
     registry::require(operator).await?;
     let mut direct = Vec::new();
     for login in look::admitted_names(operator, look::Of::AnyIsolation).await? {
-        // A name that `admit` refuses was admitted by no version of cgk.
+        // No version of cgk has admitted a name that `admit` refuses.
         let Ok(name) = login.as_str().parse::<LoginName>() else { continue };
         if look::direct_rights(operator, &name).await? > 0 {
             direct.push(name);
@@ -276,12 +280,12 @@ pub(crate) async fn admitted_names(operator: &Operator) -> Result<Vec<Ident>> {
     look::admitted_names(operator, look::Of::AnyIsolation).await
 }
 
-/// The admitted logins that enter tenants under the configured isolation. With path isolation these are the ones that have rights on
-/// some tenant's schema already: the others were made for roles, and [`admit`] is what changes that.
+/// The admitted logins that enter tenants under the configured isolation. With path isolation these are the logins that
+/// already have rights on some tenant's schema: the others were created for roles, and [`admit`] changes that.
 async fn serving(operator: &Operator) -> Result<Vec<LoginName>> {
     let mut serving = Vec::new();
     for login in look::admitted_names(operator, look::Of::ThisIsolation).await? {
-        // A name that `admit` refuses was admitted by no version of cgk.
+        // No version of cgk has admitted a name that `admit` refuses.
         let Ok(name) = login.as_str().parse::<LoginName>() else { continue };
         if operator.config().isolation() == Isolation::Role || look::direct_rights(operator, &name).await? > 0 {
             serving.push(name);
@@ -290,26 +294,26 @@ async fn serving(operator: &Operator) -> Result<Vec<LoginName>> {
     Ok(serving)
 }
 
-/// Lets every admitted login into the tenants that it cannot enter yet under the configured isolation, as into those that were made
-/// under the other one while both are accepted. A tenant without a role is passed over
+/// Grants every admitted login access to the tenants that it cannot enter yet under the configured isolation, for instance
+/// tenants created under the other one while both are accepted. A tenant without a role is skipped
 /// ([`lifecycle::isolate`](crate::lifecycle::isolate)).
 ///
 /// # Locks
 ///
-/// An advisory lock against others who admit.
+/// An advisory lock against concurrent admissions.
 ///
 /// # Committed when
 ///
-/// Some tenants at a time. Run again, it goes on.
+/// Several tenants at a time. Another run continues the work.
 ///
 /// # Errors
 ///
-/// Kind `Denied`: the operator may not hand a tenant's role on, or act as the owner of a tenant's schema. Kind `NotReady`: there is
-/// no registry.
+/// Kind `Denied`: the operator may not grant a tenant's role to others, or act as the owner of a tenant's schema. Kind
+/// `NotReady`: the database has no registry.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the server may still finish what it was sent.
+/// If the future is dropped, the server may still execute the statements that were sent.
 pub async fn complete(operator: &Operator) -> Result<()> {
     registry::require(operator).await?;
     for name in serving(operator).await? {
@@ -318,8 +322,8 @@ pub async fn complete(operator: &Operator) -> Result<()> {
     Ok(())
 }
 
-/// The tenants with a schema and a ledger that cannot be entered under the configured isolation, by one of the admitted logins or, without
-/// a role, at all.
+/// The tenants with a schema and a ledger that one of the admitted logins cannot enter under the configured isolation, or
+/// that no login can enter because the role is missing.
 pub(crate) async fn locked_out(operator: &Operator) -> Result<Vec<TenantSlug>> {
     let fleet = registry::facts_of_fleet(operator).await?;
     let by_role = operator.config().isolation() == Isolation::Role;
@@ -338,8 +342,8 @@ pub(crate) async fn locked_out(operator: &Operator) -> Result<Vec<TenantSlug>> {
     Ok(locked_out.into_iter().collect())
 }
 
-/// Takes from logins everything that [`admit`] gave them on what is shared: policies, rights, and with the registry's policy
-/// the mark that they are admitted. The logins themselves stay; other databases may know them.
+/// Revokes from logins everything that [`admit`] granted them on shared objects: policies, rights, and with the registry's
+/// policy the mark that they are admitted. The logins themselves stay; other databases may use them.
 pub(crate) async fn dismiss(operator: &Operator, logins: &[Ident]) -> Result<()> {
     if logins.is_empty() {
         return Ok(());
@@ -352,7 +356,7 @@ pub(crate) async fn dismiss(operator: &Operator, logins: &[Ident]) -> Result<()>
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
 
-/// Begins a message: its timeouts, and the turn among those who change logins.
+/// The start of a message: its timeouts, and the lock against concurrent changes of logins.
 fn turn_sql(operator: &Operator) -> String {
     let session = operator.session();
     format!(
@@ -383,7 +387,7 @@ async fn grant_roles(operator: &Operator, name: &LoginName, roles: &[RoleName]) 
     }
 }
 
-/// Takes away what a login may do in tenants' schemas by itself, where it may act as the tenant's role instead.
+/// Revokes a login's own rights in tenants' schemas if it may act as the tenant's role.
 async fn revoke_direct(operator: &Operator, name: &LoginName) -> Result<()> {
     if operator.config().isolation() != Isolation::Role {
         return Ok(());
@@ -443,7 +447,7 @@ pub(crate) fn enter_by_role_sql(facts: &ServerFacts, role: &RoleName, logins: &[
     isolation::membership_sql(facts, role, &names.join(", "))
 }
 
-/// Lets a login read and write in a tenant's schema, which the current role owns; the ledger stays closed.
+/// Lets a login read and write in a tenant's schema, which the current role owns, except the ledger.
 pub(crate) fn enter_by_path_sql(schema: &SchemaName, login: &Ident) -> String {
     isolation::grants_sql(schema, login) + &isolation::protect_ledger_sql(schema, login)
 }

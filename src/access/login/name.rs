@@ -1,11 +1,11 @@
-//! The name and the password of a service's login.
+//! The name and the password of a service login.
 
 use crate::ident::Ident;
 use rand::distr::{Alphanumeric, SampleString as _};
 use std::{fmt, str::FromStr};
 
-/// The name of a service's login: 1 to 48 of a–z, 0–9 and `_`, beginning with a letter, and not with `pg_` or `cgk_`, which
-/// are the server's names and those of tenants' roles.
+/// The name of a service login: 1 to 48 of a–z, 0–9 and `_`, starting with a letter, and not with `pg_` or `cgk_`, which are
+/// reserved for the server and for tenants' roles.
 ///
 /// ```
 /// use cgk::login::LoginName;
@@ -16,7 +16,7 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LoginName(Ident);
 
-/// A text that cannot be the name of a service's login.
+/// The text cannot be the name of a service login.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} cannot name a login: 1 to 48 of a-z, 0-9 and _ can, beginning with a letter and not with pg_ or cgk_; \
@@ -27,13 +27,13 @@ pub struct InvalidLogin {
     pub text: String,
 }
 
-/// The longest name in bytes: with the prefix of its policies it stays an identifier.
+/// The maximum length in bytes: with the prefix of its policies it is still a valid identifier.
 const NAME_BYTES_MAX: usize = 48;
-/// Words that SQL takes for something else where a role may stand, some even in quotes.
+/// Words with a special meaning in SQL where a role is expected, some even in quotes.
 const RESERVED: [&str; 5] = ["public", "none", "current_user", "current_role", "session_user"];
 
 impl LoginName {
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
@@ -71,17 +71,18 @@ impl FromStr for LoginName {
 pub struct Password(String);
 
 impl Password {
-    /// 40 letters and digits: 238 bits, and nothing that a URL would have to encode.
+    /// 40 letters and digits: 238 bits, and no character that needs encoding in a URL.
     pub(crate) fn random() -> Self {
         Self(Alphanumeric.sample_string(&mut rand::rng(), 40))
     }
 
-    /// The password itself, to be shown once.
+    /// Returns the password, to show it once.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What the server keeps of it. Sent instead of the password, which a failing or slow statement would put into the log.
+    /// The form that the server stores. It is sent instead of the password, because the log may contain failing or slow
+    /// statements.
     pub(crate) fn verifier(&self) -> String {
         postgres_protocol::password::scram_sha_256(self.0.as_bytes())
     }

@@ -1,4 +1,4 @@
-//! What a login may do with the shared tables, and the policies that show it their rows.
+//! The rights of a login on the shared tables, and the policies that show it their rows.
 
 use super::{
     LoginName, SharedTables,
@@ -12,12 +12,12 @@ use crate::{
 };
 use std::fmt::Write as _;
 
-/// Which rows a login sees.
+/// Which rows a login can see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// All: whenever a tenant is on, the role in force is the tenant's and not this one. Costs nothing a row.
+    /// All: inside a tenant, the current role is the tenant's and not this one. Costs nothing per row.
     Everything,
-    /// All outside of a tenant and the organization's own inside, told apart by the setting that entering makes.
+    /// All outside of a tenant and the organization's own inside, distinguished by the setting of the entry.
     Setting,
 }
 
@@ -25,17 +25,17 @@ const OUTSIDE: &str = "(select coalesce(pg_catalog.current_setting('app.current_
 const INSIDE: &str =
     "(select nullif(pg_catalog.current_setting('app.current_organization_id', true), '')::pg_catalog.uuid)";
 
-/// A table of the shared schema that the operator can grant.
+/// A shared table on which the operator can grant rights.
 struct SharedTable {
     name: Ident,
     has_rls: bool,
-    /// The column that says whose a row is.
+    /// The column with the organization of a row.
     tenant_column: Option<&'static str>,
     /// Whether the login has a policy there, and whether that shows everything.
     policy: Option<Form>,
 }
 
-/// Brings a login's rights on the shared tables, and the policies, to what is wanted.
+/// Changes a login's rights on the shared tables, and the policies, to the requested ones.
 pub(super) async fn rights_sql(
     operator: &Operator,
     name: &LoginName,
@@ -59,7 +59,7 @@ pub(super) async fn rights_sql(
     Ok(sql)
 }
 
-/// Takes from a login its policies and rights on everything that is shared.
+/// Revokes a login's policies and rights on all shared objects.
 pub(super) async fn dismiss_sql(operator: &Operator, login: &Ident) -> Result<String> {
     let doing = || while_doing("look at the policies of a login");
     let policy = ident(format!("{POLICY_PREFIX}{}", login.as_str()))?;
@@ -80,14 +80,14 @@ alter default privileges in schema public revoke all on sequences from {name};\n
     Ok(sql_text)
 }
 
-/// What happens to a right.
+/// What to do with a right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Right {
     Given,
     Taken,
 }
 
-/// Gives or takes reading and writing in all shared tables, those to come included.
+/// Grants or revokes read and write access to all existing and future shared tables.
 fn every_right_sql(name: &LoginName, tables: &[SharedTable], sequences: &[Ident], right: Right) -> String {
     let public = SchemaName::public();
     let login = name.ident().quoted();
@@ -109,11 +109,11 @@ alter default privileges in schema public {verb} {on_sequences} on sequences {to
     sql
 }
 
-/// Makes, changes or drops a login's policy of a table.
+/// Creates, changes or drops a login's policy of a table.
 fn policy_sql(name: &LoginName, table: &SharedTable, shared: SharedTables, form: Form) -> Result<String> {
     let (policy, login) = (policy_of(name)?.quoted(), name.ident().quoted());
     let on = SchemaName::public().qualified(table.name.as_str());
-    // The registry's is also the mark of an admitted login, and is made with or without row level security.
+    // The registry's policy is also the mark of an admitted login, and is created with or without row level security.
     let wanted = table.name.as_str() == "organizations" || (shared == SharedTables::All && table.has_rls);
     let condition = match (form, table.tenant_column) {
         (Form::Everything, _) => "true".to_owned(),
