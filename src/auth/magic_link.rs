@@ -108,7 +108,7 @@ impl MagicLinks<'_> {
     ///
     /// # Errors
     ///
-    /// As [`redeem`](Self::redeem).
+    /// Same as [`redeem`](Self::redeem).
     ///
     /// # Cancel safety
     ///

@@ -74,15 +74,15 @@ impl<E: From<Error> + Send> TenantDb<E> {
     ///
     /// # Locks
     ///
-    /// As [`Db::with_tenant`].
+    /// Same as [`Db::with_tenant`].
     ///
     /// # Errors
     ///
-    /// As [`ContextTenant::transaction`].
+    /// Same as [`ContextTenant::transaction`].
     ///
     /// # Cancel safety
     ///
-    /// As [`Db::with_tenant`].
+    /// Same as [`Db::with_tenant`].
     pub async fn transaction<T: Send, F: TenantFn<T, E>>(&self, body: F) -> Result<T, E> {
         self.tenant().transaction(body).await
     }
@@ -91,11 +91,11 @@ impl<E: From<Error> + Send> TenantDb<E> {
     ///
     /// # Errors
     ///
-    /// As [`ContextTenant::transaction`].
+    /// Same as [`ContextTenant::transaction`].
     ///
     /// # Cancel safety
     ///
-    /// As [`Db::with_tenant`].
+    /// Same as [`Db::with_tenant`].
     pub async fn transaction_in<T: Send, F: TenantFn<T, E>>(&self, options: &TxOptions, body: F) -> Result<T, E> {
         self.tenant().transaction_in(options, body).await
     }
@@ -104,11 +104,11 @@ impl<E: From<Error> + Send> TenantDb<E> {
     ///
     /// # Errors
     ///
-    /// As [`ContextTenant::query`].
+    /// Same as [`ContextTenant::query`].
     ///
     /// # Cancel safety
     ///
-    /// As [`ContextTenant::query`].
+    /// Same as [`ContextTenant::query`].
     pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, E> {
         self.tenant().query(sql, params).await
     }
@@ -117,11 +117,11 @@ impl<E: From<Error> + Send> TenantDb<E> {
     ///
     /// # Errors
     ///
-    /// As [`ContextTenant::query_as`].
+    /// Same as [`ContextTenant::query_as`].
     ///
     /// # Cancel safety
     ///
-    /// As [`ContextTenant::query_as`].
+    /// Same as [`ContextTenant::query_as`].
     pub async fn query_as<T: FromRow<How>, How>(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<T>, E> {
         self.tenant().query_as(sql, params).await
     }
@@ -130,11 +130,11 @@ impl<E: From<Error> + Send> TenantDb<E> {
     ///
     /// # Errors
     ///
-    /// As [`ContextTenant::query_one`].
+    /// Same as [`ContextTenant::query_one`].
     ///
     /// # Cancel safety
     ///
-    /// As [`ContextTenant::query_one`].
+    /// Same as [`ContextTenant::query_one`].
     pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, E> {
         self.tenant().query_one(sql, params).await
     }
@@ -143,11 +143,11 @@ impl<E: From<Error> + Send> TenantDb<E> {
     ///
     /// # Errors
     ///
-    /// As [`ContextTenant::query_opt`].
+    /// Same as [`ContextTenant::query_opt`].
     ///
     /// # Cancel safety
     ///
-    /// As [`ContextTenant::query_opt`].
+    /// Same as [`ContextTenant::query_opt`].
     pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, E> {
         self.tenant().query_opt(sql, params).await
     }
@@ -156,11 +156,11 @@ impl<E: From<Error> + Send> TenantDb<E> {
     ///
     /// # Errors
     ///
-    /// As [`ContextTenant::execute`].
+    /// Same as [`ContextTenant::execute`].
     ///
     /// # Cancel safety
     ///
-    /// As [`ContextTenant::execute`].
+    /// Same as [`ContextTenant::execute`].
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, E> {
         self.tenant().execute(sql, params).await
     }

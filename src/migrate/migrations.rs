@@ -94,7 +94,7 @@ impl Migrations {
     ///
     /// # Errors
     ///
-    /// As [`Migrations::from_directory`].
+    /// Same as [`Migrations::from_directory`].
     pub fn load(from: &MigrationsFrom) -> Result<Self> {
         match from {
             MigrationsFrom::Bundled => Ok(Self::bundled()),

@@ -197,7 +197,7 @@ pub async fn serve(
 ///
 /// # Cancel safety
 ///
-/// As [`serve`].
+/// Same as [`serve`].
 pub async fn serve_due(
     config: &Config,
     migrations: &Migrations,

@@ -178,7 +178,7 @@ impl Resolver {
     ///
     /// # Cancel safety
     ///
-    /// As [`tenant`](Self::tenant).
+    /// Same as [`tenant`](Self::tenant).
     pub async fn domain(&self, name: &DomainName) -> Result<Option<TenantIdentity>> {
         match &self.shared.find(Subject::Domain(name.clone())).await?.found {
             Found::Domain(Some((tenant, status))) => active(tenant.clone(), status).map(Some),
@@ -195,7 +195,7 @@ impl Resolver {
     ///
     /// # Errors
     ///
-    /// As [`Sessions::verify`](crate::auth::Sessions::verify).
+    /// Same as [`Sessions::verify`](crate::auth::Sessions::verify).
     ///
     /// # Cancel safety
     ///
@@ -218,7 +218,7 @@ impl Resolver {
     ///
     /// # Errors
     ///
-    /// As [`ApiKeys::verify`](crate::auth::ApiKeys::verify).
+    /// Same as [`ApiKeys::verify`](crate::auth::ApiKeys::verify).
     ///
     /// # Cancel safety
     ///

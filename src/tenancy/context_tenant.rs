@@ -60,7 +60,7 @@ impl<E: From<Error> + Send> ContextTenant<'_, E> {
     ///
     /// # Locks
     ///
-    /// As [`Db::with_tenant`].
+    /// Same as [`Db::with_tenant`].
     ///
     /// # Errors
     ///
@@ -69,7 +69,7 @@ impl<E: From<Error> + Send> ContextTenant<'_, E> {
     ///
     /// # Cancel safety
     ///
-    /// As [`Db::with_tenant`].
+    /// Same as [`Db::with_tenant`].
     pub fn transaction<T: Send, F: TenantFn<T, E>>(&self, body: F) -> impl Future<Output = Result<T, E>> + Send {
         self.context.quietly(self.db.with_tenant(&self.context.slug, body))
     }
@@ -78,11 +78,11 @@ impl<E: From<Error> + Send> ContextTenant<'_, E> {
     ///
     /// # Errors
     ///
-    /// As [`transaction`](Self::transaction).
+    /// Same as [`transaction`](Self::transaction).
     ///
     /// # Cancel safety
     ///
-    /// As [`Db::with_tenant`].
+    /// Same as [`Db::with_tenant`].
     pub fn transaction_in<T: Send, F: TenantFn<T, E>>(
         &self,
         options: &TxOptions,
@@ -135,12 +135,12 @@ impl<E: From<Error> + Send> ContextTenant<'_, E> {
     ///
     /// # Errors
     ///
-    /// As [`TenantHandle::query_as`](crate::TenantHandle::query_as), and
+    /// Same as [`TenantHandle::query_as`](crate::TenantHandle::query_as), and
     /// [`TenantError::ContextStale`](crate::TenantError::ContextStale).
     ///
     /// # Cancel safety
     ///
-    /// As [`TenantHandle::query_as`](crate::TenantHandle::query_as).
+    /// Same as [`TenantHandle::query_as`](crate::TenantHandle::query_as).
     pub async fn query_as<T: FromRow<How>, How>(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<T>, E> {
         self.context.quietly(self.db.tenant(&self.context.slug).query_as(sql, params)).await
     }

@@ -273,11 +273,11 @@ impl<E: From<Error> + Send> Db<E> {
     ///
     /// # Errors
     ///
-    /// As [`with_tenant`](Self::with_tenant).
+    /// Same as [`with_tenant`](Self::with_tenant).
     ///
     /// # Cancel safety
     ///
-    /// As [`with_tenant`](Self::with_tenant).
+    /// Same as [`with_tenant`](Self::with_tenant).
     pub fn with_tenant_in<T: Send, F: TenantFn<T, E>>(
         &self,
         slug: &TenantSlug,

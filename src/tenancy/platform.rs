@@ -85,11 +85,11 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     ///
     /// # Errors
     ///
-    /// As [`transaction`](Self::transaction).
+    /// Same as [`transaction`](Self::transaction).
     ///
     /// # Cancel safety
     ///
-    /// As [`transaction`](Self::transaction).
+    /// Same as [`transaction`](Self::transaction).
     pub fn transaction_in<T: Send, F: PlatformFn<T, E>>(
         &self,
         options: &TxOptions,

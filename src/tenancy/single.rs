@@ -238,7 +238,7 @@ macro_rules! single_statements {
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query).
+            /// Same as [`query`](Self::query).
             pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, E> {
                 recorded(span(self.single.of, "execute"), self.single.execute(sql, params)).await
             }
@@ -247,7 +247,7 @@ macro_rules! single_statements {
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query).
+            /// Same as [`query`](Self::query).
             pub async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, E> {
                 recorded(span(self.single.of, "query_typed"), self.single.query_typed(sql, params)).await
             }
@@ -256,7 +256,7 @@ macro_rules! single_statements {
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query).
+            /// Same as [`query`](Self::query).
             pub async fn execute_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<u64, E> {
                 recorded(span(self.single.of, "execute_typed"), self.single.execute_typed(sql, params)).await
             }

@@ -107,7 +107,7 @@ impl<'t, U: bytes::Buf + Send + 'static> CopyIn<'t, U> {
     ///
     /// # Errors
     ///
-    /// As [`TenantTx::query`](super::TenantTx::query).
+    /// Same as [`TenantTx::query`](super::TenantTx::query).
     pub async fn finish(mut self) -> Result<u64> {
         poll_fn(|cx| self.poll_finish(cx)).await
     }
@@ -174,7 +174,7 @@ impl<'t> BinaryCopyIn<'t> {
     ///
     /// # Errors
     ///
-    /// As [`TenantTx::query`](super::TenantTx::query).
+    /// Same as [`TenantTx::query`](super::TenantTx::query).
     pub async fn write(&mut self, values: &[&(dyn ToSql + Sync)]) -> Result<()> {
         let written = self.writer.as_mut().write(values).await;
         written.map_err(|source| self.shared.failed(self.shared.failures.next(), source))
@@ -184,7 +184,7 @@ impl<'t> BinaryCopyIn<'t> {
     ///
     /// # Errors
     ///
-    /// As [`TenantTx::query`](super::TenantTx::query).
+    /// Same as [`TenantTx::query`](super::TenantTx::query).
     pub async fn finish(mut self) -> Result<u64> {
         let rows = self.writer.as_mut().finish().await;
         if let Some(awaited) = self.awaited.take() {

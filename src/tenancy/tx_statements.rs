@@ -86,7 +86,7 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query).
+            /// Same as [`query`](Self::query).
             pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
                 self.shared.execute(sql, params).await
             }
@@ -107,7 +107,7 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query).
+            /// Same as [`query`](Self::query).
             pub async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
                 self.shared.query_typed(sql, params).await
             }
@@ -116,7 +116,7 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query).
+            /// Same as [`query`](Self::query).
             pub async fn execute_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<u64> {
                 self.shared.execute_typed(sql, params).await
             }
@@ -207,7 +207,7 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`query`](Self::query).
+            /// Same as [`query`](Self::query).
             pub async fn savepoint(&mut self) -> Result<Savepoint<'_, $Tx<'_>>> {
                 // The borrow of `self` allows only the innermost savepoint to be used, so the depth is a unique name.
                 let depth = self.depth + 1;

@@ -40,11 +40,11 @@ use std::{collections::BTreeSet, time::Instant};
 ///
 /// # Errors
 ///
-/// As [`run_with`].
+/// Same as [`run_with`].
 ///
 /// # Cancel safety
 ///
-/// As [`run_with`].
+/// Same as [`run_with`].
 pub async fn run(
     operator: &Operator,
     migrations: &Migrations,

@@ -120,7 +120,7 @@ pub async fn history(operator: &Operator, limit: u32) -> Result<Vec<RunRecord>> 
 ///
 /// # Errors
 ///
-/// As [`history`].
+/// Same as [`history`].
 pub async fn run_detail(operator: &Operator, id: &str) -> Result<Option<RunDetail>> {
     let filter = "where pg_catalog.starts_with(r.id::pg_catalog.text, pg_catalog.lower($1)) limit 2";
     let mut found = runs(operator, filter, &[(&id, Type::TEXT)]).await?;
@@ -141,7 +141,7 @@ pub async fn run_detail(operator: &Operator, id: &str) -> Result<Option<RunDetai
 ///
 /// # Errors
 ///
-/// As [`history`].
+/// Same as [`history`].
 pub async fn failed_last(operator: &Operator) -> Result<Vec<TenantSlug>> {
     let doing = || while_doing("read the history");
     let sql = "select s.tenant
