@@ -67,7 +67,7 @@
 //! | `testing` | `cgk::testing`: a temporary private PostgreSQL server and a database per test; turns `migrate` on |
 
 #![warn(missing_docs)]
-// Without `migrate`, a good part of the lower layers is used by nothing. The build with all features looks for dead code.
+// Without `migrate`, much of the lower layers is unused. The build with all features checks for dead code.
 #![cfg_attr(not(feature = "migrate"), allow(dead_code, unreachable_pub, unused_imports))]
 
 #[cfg(feature = "migrate")]
@@ -158,7 +158,7 @@ pub use tenant::{InvalidOrganizationId, OrganizationId, StrangeRow, Tenant, Tena
 pub use tokio_postgres;
 pub use user::UserId;
 
-// The code of README and guide is compiled with the tests of the documentation.
+// The code of README and guide is compiled with the documentation tests.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/setup/DATABASE.md")]
 #[doc = include_str!("../README.md")]

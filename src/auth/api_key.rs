@@ -129,7 +129,7 @@ const CREATE: &str = "insert into public.api_keys (organization_id, key_hash, na
       from public.organizations o where o.id = $1
     returning id, name, scopes, created_at, expires_at, last_used_at, revoked_at";
 
-// A row that another transaction has locked is not waited for: no verification stands behind another one of the same key.
+// A row that another transaction has locked is skipped, so a verification never waits for another one of the same key.
 const VERIFY: &str = "with found as (
         select k.id, k.name, k.scopes, o.id as organization_id, o.slug, o.status::pg_catalog.text as status, k.key_hash,
                k.revoked_at is not null as revoked, coalesce(k.expires_at <= current_timestamp, false) as expired,
@@ -144,7 +144,7 @@ const VERIFY: &str = "with found as (
     used as (update public.api_keys k set last_used_at = current_timestamp from due where k.id = due.id)
     select id, name, scopes, organization_id, slug, status, key_hash, revoked, expired, remaining from found";
 
-// The old key's row first: of two rotations at once the second finds it as the first has left it.
+// The old key's row first: the second of two concurrent rotations then sees the changes of the first.
 const END: &str = "update public.api_keys
        set revoked_at = case when $3::pg_catalog.float8 is null then current_timestamp end,
            expires_at = case when $3 is null then expires_at

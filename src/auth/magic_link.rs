@@ -145,7 +145,8 @@ impl MagicLinks<'_> {
             };
         }
         let why = judge(platform.query_opt(LOOK, &[&hash.bytes(), &purpose]).await?, &hash);
-        // Open now, and not then: it was locked by a transaction that was rolled back, or by nothing that can be told.
+        // Open now, but not at the time of the update: a transaction that was rolled back had locked it, or the reason is
+        // unknown.
         Err(why.err().unwrap_or(Rejection::Unknown.into()))
     }
 

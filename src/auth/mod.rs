@@ -157,7 +157,7 @@ const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 /// A time span for `make_interval(secs => …)`.
 fn seconds(span: Duration, what: &'static str) -> Result<f64> {
     match span {
-        // Less than the server's clock can tell.
+        // Less than the precision of the server's clock.
         _ if span < Duration::from_millis(1) => Err(AuthError::Invalid { what, why: "it must be longer than zero" }),
         _ if span > CENTURY => Err(AuthError::Invalid { what, why: "it must be at most a hundred years" }),
         _ => Ok(span.as_secs_f64()),

@@ -44,7 +44,7 @@ impl Hasher {
     /// Compares a password with a stored hash, if there is one. A failed comparison costs at least one hash with the current
     /// settings, also if the password is too long to be valid.
     pub(super) async fn compare(&self, password: &str, stored: Option<&str>) -> Compared {
-        // One that is too long is compared with the hash of no user, by none of its bytes.
+        // A password that is too long is compared with the dummy hash, as an empty one.
         let (password, stored) = if password.len() > BYTES_MAX { ("", None) } else { (password, stored) };
         let (password, stored) = (password.to_owned(), stored.map(ToOwned::to_owned));
         self.run(move || compare_evenly(&password, stored.as_deref(), compare)).await
@@ -52,7 +52,7 @@ impl Hasher {
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let slots = Arc::clone(&self.slots);
-        // In a task of its own: a call that is not polled any more is given no slot that it would keep.
+        // In a separate task: otherwise a call that is no longer polled would keep its slot.
         in_own_task(async move {
             let slot = slots.acquire_owned().await.expect("the semaphore is never closed");
             on_a_thread(slot, work).await
@@ -88,7 +88,7 @@ fn hash(password: &str) -> String {
 /// Compares a password with a stored hash. If this fails at a lower cost than a current hash, the password is also compared
 /// with a dummy hash.
 fn compare_evenly(password: &str, stored: Option<&str>, mut compare: impl FnMut(&str, &str) -> Compared) -> Compared {
-    // Made by the first comparison, of whatever user.
+    // Created by the first comparison.
     let of_nobody = of_nobody();
     let compared = stored.map_or(Compared::Wrong, |stored| compare(password, stored));
     if matches!(compared, Compared::Wrong) && !stored.is_some_and(costs_as_much) {
@@ -182,7 +182,7 @@ mod tests {
         assert!(matches!(compare("hunter43", &weak("hunter42")), Compared::Wrong));
         let Compared::Renewed(renewed) = compare("hunter42", &weak("hunter42")) else { panic!("not renewed") };
         assert!(matches!(compare("hunter42", &renewed), Compared::Right));
-        // Of another algorithm, or no hash at all.
+        // Of another algorithm, or not a hash.
         for foreign in ["$2b$12$abcdefghijklmnopqrstuuVXuT5Y5Ie8Rb6Yl9UaZ9eA1Hk1r3U6K", "x", "", "$argon2id$"] {
             assert!(matches!(compare("hunter42", foreign), Compared::Wrong), "{foreign}");
         }
@@ -206,13 +206,13 @@ mod tests {
         assert_eq!(compared_with("hunter43", Some(&today)), (true, vec!["stored"]));
         assert_eq!(compared_with("hunter43", Some(&stronger)), (true, vec!["stored"]));
         assert_eq!(compared_with("hunter43", None), (true, vec!["of nobody"]));
-        // The password of nobody opens nothing.
+        // The password of the dummy hash is never accepted.
         assert_eq!(compared_with("nobody", None), (true, vec!["of nobody"]));
         let cut = today.rsplit_once('$').unwrap().0;
         for cheap in [&weak("hunter42"), "$2b$12$abcdefghijklmnopqrstuuVXuT5Y5Ie8Rb6Yl9UaZ9eA1Hk1r3U6K", "x", cut] {
             assert_eq!(compared_with("hunter43", Some(cheap)), (true, vec!["stored", "of nobody"]), "{cheap}");
         }
-        // The right one is compared once; a weak hash is made anew then, which costs the same.
+        // The right password is compared once; a weak hash is then renewed, which costs the same.
         assert_eq!(compared_with("hunter42", Some(&weak("hunter42"))), (false, vec!["stored"]));
     }
 }

@@ -81,8 +81,8 @@ pub struct Sessions<'a> {
     pub(super) auth: &'a Auth,
 }
 
-// The rows of user and membership are locked against a change of status, password or role until the session is there, so that
-// whoever makes the change finds the session and can revoke it.
+// The rows of user and membership are locked against a change of status, password or role until the session exists, so that
+// the transaction with such a change finds the session and can revoke it.
 const ISSUE: &str = "with who as (
         select u.id, u.email, m.role::pg_catalog.text as role,
                case when m.confirmed_at is null and u.status = 'active' then 'invited' else u.status::pg_catalog.text end as status,

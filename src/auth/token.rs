@@ -187,7 +187,7 @@ mod tests {
     fn the_checksum_is_crc32() {
         assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
         assert_eq!(crc32(b""), 0);
-        // 0xFFFFFFFF is the greatest, and fits in six digits.
+        // 0xFFFFFFFF is the largest value, and fits in six digits.
         assert!(62_u64.pow(6) > u64::from(u32::MAX));
     }
 
@@ -203,7 +203,7 @@ mod tests {
             assert!(TokenHash::of_presented(text, kind, &other).is_err());
             for wrong in TokenKind::ALL.into_iter().filter(|wrong| *wrong != kind) {
                 assert!(TokenHash::of_presented(text, wrong, &own).is_err());
-                // Nor does another prefix make it one: the checksum covers the prefix.
+                // Another prefix does not make it valid either: the checksum covers the prefix.
                 let moved = text.replacen(&kind.prefix(&own), &wrong.prefix(&own), 1);
                 assert!(TokenHash::of_presented(&moved, wrong, &own).is_err());
             }

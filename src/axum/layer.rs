@@ -131,7 +131,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The one that is ready answers; its clone waits until it is.
+        // The ready service handles the request; its clone must become ready first.
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
         let shared = Arc::clone(&self.layer.shared);
@@ -189,7 +189,7 @@ where
         Ok(found) => Arc::new(found),
         Err(refused) => return Ok(Problem::from(refused).into_response()),
     };
-    // What a layer in front of this one has found is of the same request.
+    // The result of an outer layer is about the same request.
     if parts.extensions.get::<Resolved>().is_some_and(|outer| !outer.found.agrees_with(&found)) {
         return Ok(Problem::from(RequestError::Disagreement).into_response());
     }
@@ -202,9 +202,9 @@ where
     parts.extensions.insert(Resolved { found, context: context.clone(), db: shared.db.clone() });
     let rest = async move { ready.call(Request::from_parts(parts, body)).await };
     let response = match context {
-        // In the span above, which says all that the span of `TenantContext::scope` would.
+        // In the span above, which has all the fields of the span of `TenantContext::scope`.
         Some(context) => context.quietly(rest).await?,
-        // Nor in that of a layer in front, or of a handler that asks a router itself: it would be another's.
+        // Not in the context of an outer layer, or of a handler that calls a router itself: it would be another request's.
         None => TenantContext::outside(rest).await?,
     };
     Ok(response.into_response())

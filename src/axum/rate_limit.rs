@@ -59,7 +59,7 @@ impl RequestLimit {
     }
 
     fn quota(&self) -> Quota {
-        // Four billion in a second are one in less than a nanosecond.
+        // Four billion per second are more than one per nanosecond.
         Quota::with_period(self.interval.max(Duration::from_nanos(1)))
             .expect("it is longer than zero")
             .allow_burst(self.burst)

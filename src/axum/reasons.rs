@@ -16,7 +16,7 @@ const DENIED: &str = "access is denied";
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        // One that an application has returned from a closure with the default error type.
+        // A problem that an application returned from a closure with the default error type.
         let error = match error {
             Error::Application(own) => match own.downcast::<Self>() {
                 Ok(problem) => return *problem,

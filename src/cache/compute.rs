@@ -128,7 +128,7 @@ impl TenantCache {
         };
         match shared {
             Some(shared) => shared,
-            // Others asked for the same key with another type.
+            // Other calls requested the same key with another type.
             None => compute().await.map_err(Arc::new),
         }
     }
@@ -192,7 +192,7 @@ impl Inner {
         }
         let lease_ms = u64::try_from(self.settings.lease.as_millis()).unwrap_or(u64::MAX);
         let (began, mut pause) = (Instant::now(), POLL_MIN);
-        // Who computes beside a call that does not end has waited already.
+        // A call that computes beside a slow one has already waited.
         let wait_max = if turn.is_alone { self.settings.wait_max } else { Duration::ZERO };
         loop {
             match scripts::take(&self.connection, names, token, lease_ms, over).await {

@@ -33,7 +33,7 @@ impl Connection {
         let client =
             Client::open(url).map_err(|_| CacheError::Invalid { what: "the URL of the cache's Redis", why })?;
         if url.starts_with("rediss:") || url.starts_with("valkeys:") {
-            // Refused where another task was quicker, and then there is a default as well.
+            // This fails if another task was faster, and then there is a default as well.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         Ok(Self {
@@ -48,7 +48,7 @@ impl Connection {
     /// Sends a command and waits for the response, at most for the limit of one operation. It runs in its own task, so that
     /// an operation that is no longer polled neither delays the next connect nor fills the queue of the connection.
     pub(super) async fn run<T: FromRedisValue + Send + 'static>(self: &Arc<Self>, cmd: Cmd) -> Result<T> {
-        // While Redis is left alone there is nothing to wait for.
+        // During the pause after a failure there is nothing to wait for.
         self.current()?;
         let connection = Arc::clone(self);
         in_own_task(async move { connection.run_here(&cmd).await }).await

@@ -265,7 +265,7 @@ mod tests {
             .collect();
         let (mut second, mut others) = (None, Vec::new());
         for task in waiting {
-            // The first to compute never ends; one other begins after an hour, and ends after half an hour.
+            // The first computation never ends; another one starts after an hour, and ends after half an hour.
             let flight = Arc::clone(&flight);
             others.push(tokio::spawn(async move {
                 match task.await.unwrap() {
@@ -291,7 +291,7 @@ mod tests {
             }
         }
         assert!(second.is_some());
-        // Late, it changes nothing for those who come.
+        // A late result changes nothing for later calls.
         first.finish(Outcome::Value(vec![1]));
         assert_eq!(value(flight.part(HOUR, HOUR).await), [2]);
     }
@@ -319,7 +319,7 @@ mod tests {
         let join = |began, seen| flights.join(id, "k", began, seen);
         let early = flights.tick();
         let first = join(early, Seen::Missing(None));
-        // Not begun yet: whoever asks is early enough.
+        // It has not started yet, so a new call is early enough.
         assert!(Arc::ptr_eq(&first, &join(flights.tick(), Seen::Missing(None))));
         let turn = first.turn(HOUR).unwrap();
         turn.computes(HOUR);
@@ -327,13 +327,13 @@ mod tests {
         let late = flights.tick();
         assert!(Arc::ptr_eq(&first, &join(late, Seen::Missing(Some(first.token)))));
         assert!(Arc::ptr_eq(&first, &join(late, Seen::Nothing)));
-        // Its token is gone from Redis, or another one is there: something was deleted since it began.
+        // Its token is missing in Redis, or another one is there: the key was deleted since it started.
         let second = join(late, Seen::Missing(None));
         assert!(!Arc::ptr_eq(&first, &second));
         let turn = second.turn(HOUR).unwrap();
         turn.computes(HOUR);
         assert!(!Arc::ptr_eq(&second, &join(flights.tick(), Seen::Missing(Some(new_id())))));
-        // Another tenant's is another one.
+        // The same key of another tenant is another computation.
         let other = flights.join(OrganizationId(Uuid::max()), "k", early, Seen::Nothing);
         assert!(!Arc::ptr_eq(&second, &other));
     }
@@ -346,7 +346,7 @@ mod tests {
         flights.detach(id, "k");
         let newer = flights.join(id, "k", 0, Seen::Nothing);
         assert!(!Arc::ptr_eq(&flight, &newer));
-        // The older one takes the newer one's entry with it no more than another tenant's.
+        // The older one does not remove the newer one's entry, just as it does not remove another tenant's.
         drop(flight);
         assert!(Arc::ptr_eq(&newer, &flights.join(id, "k", 0, Seen::Nothing)));
         let kept = flights.join(other, "k", 0, Seen::Nothing);

@@ -85,7 +85,7 @@ mod tests {
                     prop_assert_eq!(left == right, same, "{:?} {:?}", left, right);
                 }
             }
-            // What a cluster hashes is the organization, whatever the key.
+            // A cluster hashes only the organization, whatever the key is.
             let slot = a[1].split_once('{').unwrap().1.split_once('}').unwrap().0.to_owned();
             prop_assert_eq!(slot, Uuid::from_u128(one.0).simple().to_string());
         }

@@ -51,7 +51,7 @@ impl Address {
         };
         let hosts = hosts(&parts.hosts, &parts.ports, pg.get_hostaddrs())?;
         if parts.hosts.is_empty() {
-            // The driver needs a host name for TLS; libpq takes the address for it.
+            // The driver needs a host name for TLS; libpq uses the address instead.
             for address in pg.get_hostaddrs().to_vec() {
                 pg.host(address.to_string());
             }

@@ -65,7 +65,7 @@ mod tests {
             let modes = IsolationModes::parse(text).unwrap();
             assert_eq!(modes.text(), text);
             assert_eq!([Isolation::Role, Isolation::Path].map(|mode| modes.accepts(mode)), accepted, "{text}");
-            // public.cgk_isolation() takes the last four characters for the isolation of a service that says nothing.
+            // public.cgk_isolation() uses the last four characters as the isolation of a service that sets none.
             assert_eq!(&text[text.len() - 4..], modes.leaving.unwrap_or(modes.mode).as_str());
         }
         for text in ["", "roles", "path path", "path,role"] {

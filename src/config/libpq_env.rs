@@ -60,7 +60,7 @@ fn from_password_file(parts: &mut Parts, sources: &Sources) -> Result<Vec<String
         (None, Some(home)) => PathBuf::from(home).join(".pgpass"),
         (None, None) => return Ok(Vec::new()),
     };
-    // As libpq: a file that is not there or cannot be read is no error, the server decides whether a password is needed.
+    // As in libpq, a missing or unreadable file is not an error: the server decides whether a password is needed.
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(Vec::new()) };
     if others_may_read(&path) {
         return Ok(vec![format!(
@@ -69,7 +69,7 @@ fn from_password_file(parts: &mut Parts, sources: &Sources) -> Result<Vec<String
         )]);
     }
     let host = match parts.hosts.first() {
-        // libpq looks its own socket up as localhost.
+        // libpq looks up its default socket as localhost.
         None => "localhost",
         Some(directory) if directory.starts_with('/') => "localhost",
         Some(host) => host,

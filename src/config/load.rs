@@ -54,7 +54,7 @@ pub(super) fn load(mut overrides: Overrides, sources: &Sources) -> Result<Config
 
 /// A misspelled variable would have no effect, so report it.
 fn unknown_variables(sources: &Sources) -> Vec<String> {
-    // Those of the private server and of the tests.
+    // The variables of the private server and of the tests.
     const OTHERS: [&str; 14] = [
         "CGK_ARGUMENTS",
         "CGK_BENCH_",

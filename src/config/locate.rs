@@ -96,7 +96,7 @@ pub(super) fn direct_address(
         return Ok(None);
     };
     let address = Parts::parse(&text).and_then(|parts| completed(parts, plaintext, sources)).and_then(|address| {
-        // Somebody who calls an address direct is believed about a port, not about a host that says otherwise.
+        // For an explicitly direct URL, the port is not treated as a sign of a pooler, but a host name is.
         match pooler::detect(&address) {
             Some(pooler) if !matches!(pooler.sign, Sign::Port(_)) => Err(pooler.problem()),
             _ => Ok(address),

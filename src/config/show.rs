@@ -73,7 +73,7 @@ impl Config {
             .into_iter()
             .map(|(name, value)| SettingOrigin { name, value, origin: self.origins.get(name) })
             .collect();
-        // How the connection is encrypted follows from the URL as a whole: from its host, where it says nothing of TLS.
+        // The encryption of the connection follows from the URL as a whole: from its host, if it contains no TLS options.
         let (value, origin) = (Some(self.address.tls.to_string()), Origin::FollowsFrom("database_url"));
         settings.insert(1, SettingOrigin { name: "tls", value, origin });
         let rules = self.drift_ignore.len();

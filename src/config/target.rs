@@ -72,7 +72,7 @@ impl Target {
         if let Some(user) = &self.user {
             write!(f, "{}{password}@", percent::encode(user))?;
         }
-        // A URL has room for socket directories in the query only, unless they are percent-encoded beyond reading.
+        // A URL can contain socket directories only in the query, unless they are percent-encoded and unreadable.
         let alone = match &self.hosts[..] {
             [TargetHost::Socket { directory, port }] => Some((directory, port)),
             _ => None,

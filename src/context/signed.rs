@@ -34,7 +34,7 @@ impl SigningKey {
 
     fn mac(&self, tenant: &str, caller: &str) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("a key of any length is taken");
-        // With their lengths, so that no part of one can pass for a part of another.
+        // With their lengths, so that a part cannot be shifted between the two headers.
         for part in [DOMAIN, tenant.as_bytes(), caller.as_bytes()] {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);
@@ -132,7 +132,7 @@ mod tests {
             let mut without = one.clone();
             without.remove(header);
             assert_eq!(read(&[key(1)], &without).unwrap_err().header, header);
-            // Of another message that the same key has signed.
+            // From another message that the same key has signed.
             let mut mixed = one.clone();
             mixed.insert(header, other[header].clone());
             assert_eq!(read(&[key(1)], &mixed).unwrap_err().header, SIGNATURE);
@@ -150,7 +150,7 @@ mod tests {
             forged.insert(SIGNATURE, wrong.to_owned());
             assert_eq!(read(&[key(1)], &forged).unwrap_err().header, SIGNATURE, "{wrong}");
         }
-        // The two headers, cut at another place.
+        // The two headers, divided at another position.
         let mut shifted = one.clone();
         let (tenant, caller) = (one[TENANT].clone(), one[CALLER].clone());
         shifted.insert(TENANT, format!("{tenant}{}", &caller[..1]));

@@ -189,7 +189,7 @@ impl Domains {
     pub(crate) async fn owner(&self, name: &DomainName) -> Result<Option<(OrganizationId, TenantSlug, TenantStatus)>> {
         let Some(row) = self.db.platform().query_opt(OWNER, &[&name.as_str()]).await? else { return Ok(None) };
         let slug: &str = row.get(1);
-        // A row that is no tenant has no domain.
+        // A row that is not a tenant has no domain.
         Ok(slug.parse().ok().map(|slug| (row.get(0), slug, TenantStatus::from(row.get::<_, &str>(2)))))
     }
 }

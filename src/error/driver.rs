@@ -47,7 +47,7 @@ impl fmt::Display for DriverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.server() {
             Some(answer) => write!(f, "{}: {} ({})", answer.severity(), answer.message(), answer.code().code()),
-            // Some of these the driver calls a response that it could not read.
+            // The driver reports some of these as a response that it could not decode.
             None if crate::sqlstate::is_unsent(&self.0) && self.0.to_string().contains("response") => {
                 f.write_str("error encoding message to server")
             }
@@ -58,7 +58,7 @@ impl fmt::Display for DriverError {
 
 impl StdError for DriverError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        // The server's answer is in the text already, and its own text would have the DETAIL.
+        // The server's response is already in the text, and its own text would contain the DETAIL.
         if self.server().is_some() { None } else { self.0.source() }
     }
 }

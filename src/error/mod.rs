@@ -117,7 +117,7 @@ impl Error {
     /// did not send, because of a parameter or a zero byte in its text, is [`Invalid`](ErrorKind::Invalid).
     pub fn kind(&self) -> ErrorKind {
         match self.entry().1 {
-            // The session could write when the connection was made: a statement of the file's made it read-only.
+            // The session could write when the connection was opened: a statement of the file made it read-only.
             ErrorKind::Failed if self.is_read_only_file() => ErrorKind::Failed,
             ErrorKind::Failed if self.sqlstate().is_some_and(crate::sqlstate::is_the_servers) => ErrorKind::Unavailable,
             ErrorKind::Failed if self.is_unsent() => ErrorKind::Invalid,
@@ -172,7 +172,7 @@ impl Error {
         if let Self::Shared(error) = self {
             return error.is_passing();
         }
-        // What was committed before it failed is not done again by the same plan.
+        // The same plan does not repeat work that was committed before the failure.
         let in_the_middle =
             matches!(self, Self::Migration(MigrationError::Failed(failure)) if !failure.committed.is_empty());
         !in_the_middle
@@ -204,7 +204,7 @@ impl Error {
         let mut report = self.to_string();
         for cause in std::iter::successors(self.source(), |&cause| cause.source()) {
             let cause = cause.to_string();
-            // A cause that the text before it has said already.
+            // A cause that is already part of the text.
             if !report.contains(&cause) {
                 report.push_str(": ");
                 report.push_str(&cause);

@@ -245,7 +245,7 @@ struct Server<'a> {
 impl<'a> Server<'a> {
     async fn connect(config: &Config, migrations: &'a Migrations, options: &'a ServeOptions) -> Result<Self> {
         let operator = Operator::connect(config).await?;
-        // Before any request has cost an attempt.
+        // Before any attempt is counted.
         lifecycle::check_rights(&operator).await?;
         let queue = Queue::new(operator.sibling().await?);
         let db = Db::connect(config).await?;
@@ -265,7 +265,7 @@ impl<'a> Server<'a> {
         let mut listener = None;
         while !self.options.interrupt.is_stopping() {
             if listener.is_none() {
-                // Before the look at the queue: what is asked for in between is notified.
+                // Before the queue is read: a request that arrives in between causes a notification.
                 listener = match self.direct.listen(std::slice::from_ref(&channel)).await {
                     Ok(listener) => Some(listener),
                     Err(error) => {

@@ -76,7 +76,7 @@ async fn listen(db: Db<ProvisioningError>, notices: broadcast::Sender<Notice>) {
                 let _ = notices.send(Notice::Any);
                 while let Ok(notification) = listener.recv().await {
                     let id = notification.payload().split_once(' ').and_then(|(_, id)| id.parse().ok());
-                    // Nobody may be waiting at the moment.
+                    // There may be no waiting call at the moment.
                     let _ = notices.send(id.map_or(Notice::Any, Notice::Of));
                 }
             }
@@ -129,7 +129,7 @@ async fn noticed(notices: &mut broadcast::Receiver<Notice>, id: ProvisioningId) 
         match notices.recv().await {
             Ok(Notice::Of(other)) if other != id => {}
             Ok(_) | Err(RecvError::Lagged(_)) => return,
-            // The task has ended: there are no notices. The caller's time limit is what is left.
+            // The task has ended: there are no notifications. Only the caller's time limit is left.
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }

@@ -208,7 +208,7 @@ async fn named(
         source => RequestError::Database { source },
     };
     let Some(name) = names.first() else {
-        // Nothing, or the domain alone: what is unknown beside it has no name either.
+        // Nothing, or the domain alone: an unknown part beside it names no tenant either.
         return match domain {
             Some(_) if unknown => Err(RequestError::Disagreement),
             Some(domain) => resolver.domain(domain).await.map_err(refused)?.ok_or(RequestError::TenantUnknown),

@@ -62,7 +62,7 @@ impl TenantRules {
                 RequestPart::Path { prefix } => {
                     let path = path_of(parts);
                     check_segments(path)?;
-                    // The longest alone, so that a prefix within another one is none of its tenants.
+                    // Only the longest one, so that a nested prefix is not a tenant of the outer one.
                     if self.longest_prefix_of(path) == Some(prefix) {
                         claims.add(NamedBy::Path, behind(path, prefix));
                     }
@@ -95,7 +95,7 @@ impl TenantRules {
         if let Some(tenant) = self.custom_domains.get(&host) {
             return Ok(Named::Tenant(tenant.clone()));
         }
-        // The longest first, so that a base domain within another one is none of its tenants.
+        // The longest first, so that a nested base domain is not a tenant of the outer one.
         let base = self.base_domains.iter().find(|base| host.is_within(base));
         let domain = || DomainName::of_host(&host).filter(|_| self.verified_domains);
         Ok(match base {
@@ -137,7 +137,7 @@ fn below(host: &HostName, base: &HostName) -> Named {
         return Named::Nothing;
     }
     match host.label_before(base) {
-        // The ASCII form of an internationalized name is no slug, even where it could be read as one.
+        // The ASCII form of an internationalized name is not a slug, even if it has the form of one.
         Some(label) if !label.starts_with("xn--") => slug(&label.replace('-', "_")),
         _ => Named::Unknown,
     }

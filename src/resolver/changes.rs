@@ -60,7 +60,7 @@ impl Changes {
     /// Records that everything may have changed.
     pub(super) fn everything(&self) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        // The change before the point: who sees the new point began to look after the change.
+        // The change before the point: a lookup that sees the new point started after the change.
         let next = self.next();
         self.all.store(next, Ordering::SeqCst);
         self.now.store(next, Ordering::SeqCst);
@@ -99,7 +99,7 @@ mod tests {
         assert_ne!(acme, globex);
         let first = changes.now();
         assert!(changes.none_since(first, &[acme, globex]));
-        // sha256('slug:acme') begins with these digits.
+        // sha256('slug:acme') starts with these digits.
         changes.noticed(&format!("{:04x}", acme.0 << 4));
         assert!(!changes.none_since(first, &[globex, acme]) && changes.none_since(first, &[globex]));
         assert!(changes.none_since(changes.now(), &[acme]));

@@ -325,7 +325,7 @@ impl Remembered {
         for _ in 0..JOINS_MAX {
             let (question, whose) = Questions::join_or_ask(self, &key);
             let entry = question.await.map_err(Error::Shared)?;
-            // The answer to another's question may be older than a change that was seen before this call.
+            // The answer to an earlier query may be older than a change that this call has already seen.
             if whose == Whose::Own || self.holds(&entry) {
                 return Ok(entry);
             }

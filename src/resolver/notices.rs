@@ -100,7 +100,7 @@ impl Notices {
             self.heard.send_replace(Some(asked));
             return;
         }
-        // What was looked up before may have changed while nothing was received.
+        // Cached answers may have changed while no notifications arrived.
         self.changes.everything();
         self.heard.send_replace(Some(asked));
         self.state.send_replace(NoticeState::Received);
@@ -109,11 +109,11 @@ impl Notices {
 
     fn become_unnotified(&self, state: NoticeState) {
         let (NoticeState::NotReceived { why } | NoticeState::Unavailable { why }) = &state else { return };
-        // Once for each reason, and not at each try.
+        // Once per reason, and not at each attempt.
         if *self.state.borrow() != state {
             tracing::warn!(target: "cgk::resolver", %why, "changes of tenants and credentials are not received; answers are used for a short time only");
         }
-        // The state last: whoever waits for it finds everything else as it says.
+        // The state last: when a waiting call sees it, everything else matches it.
         self.heard.send_replace(None);
         self.state.send_replace(state);
     }
@@ -162,12 +162,12 @@ async fn receive_all<E: Send + 'static>(db: &Db<E>, notices: &Notices) -> String
 /// Processes notifications until the connection is lost or silent; returns the reason.
 async fn follow(mut listener: Listener, notices: &Notices, pause: &mut Duration) -> String {
     let silence_max = notices.silence_max;
-    // The first question is sent at once.
+    // The first query is sent immediately.
     let mut due = tokio::time::interval((silence_max / 4).max(Duration::from_millis(1)));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let question = registry::unnotified_sql();
     let mut asked = Instant::now();
-    // The question on its way.
+    // The query in flight.
     let mut ping = None;
     loop {
         tokio::select! {
@@ -183,7 +183,7 @@ async fn follow(mut listener: Listener, notices: &Notices, pause: &mut Duration)
                     Ok(Err(error)) => return Error::report(&error),
                     Err(_) => return format!("the server has not answered in {silence_max:?}"),
                 };
-                // What was committed before the question has been received by now.
+                // Everything committed before the query has arrived by now.
                 while let Some(notification) = listener.try_recv() {
                     notices.changes.noticed(notification.payload());
                 }

@@ -74,7 +74,7 @@ impl Questions {
         let number = questions.numbers.fetch_add(1, Ordering::Relaxed);
         let listed = || Listed { remembered: Arc::clone(remembered), subject: subject.clone(), number };
         let (begin, begun) = oneshot::channel();
-        // Not under the lock: a runtime that is shut down drops a new task at once, and what is dropped takes the lock.
+        // Not under the lock: a runtime that shuts down drops a new task immediately, and its drop takes the lock.
         let question = ask(remembered, subject, Some((listed(), begun)));
         {
             let mut asked = questions.asked();
@@ -126,7 +126,7 @@ fn ask(remembered: &Arc<Remembered>, subject: &Subject, listed: Option<(Listed, 
             _ = &mut nobody_waits => return Err(Arc::new(unanswered(&"no call waits for the answer"))),
             turn = remembered.questions.turn() => turn.map_err(Arc::new)?,
         };
-        // From now on others can join it, whether somebody waits or not.
+        // From now on others can join it, whether or not a call still waits.
         let _kept = listed.as_ref().and_then(Listed::question);
         let answer = remembered.ask(&subject).await;
         drop(turn);
@@ -137,7 +137,7 @@ fn ask(remembered: &Arc<Remembered>, subject: &Subject, listed: Option<(Listed, 
     };
     let task = tokio::spawn(asking.in_current_span());
     let answer: Asking = Box::pin(async move {
-        // Dropped with the last who waits, which the task sees.
+        // Dropped with the last waiting call, which the task notices.
         let _waiting = waiting;
         task.await.unwrap_or_else(|error| Err(Arc::new(unanswered(&error))))
     });
@@ -166,7 +166,7 @@ impl Listed {
 impl Drop for Listed {
     fn drop(&mut self) {
         let mut asked = self.remembered.questions.asked();
-        // Another one may be asked by now, of those who came after the last had gone.
+        // There may already be another query, from calls that came after the last one had gone.
         if asked.get(&self.subject).is_some_and(|(number, _)| *number == self.number) {
             asked.remove(&self.subject);
         }

@@ -2,7 +2,7 @@
 
 use super::{Token, TokenKind, name::Name};
 
-/// A place between tokens.
+/// A position between tokens.
 pub(super) struct Cursor<'a> {
     pub(super) tokens: &'a [Token],
     pub(super) at: usize,
@@ -50,7 +50,7 @@ impl<'a> Cursor<'a> {
         Some(word)
     }
 
-    /// The kind of object: one word, or those pairs that belong together.
+    /// The kind of object: one word, or one of the known pairs of words.
     pub(super) fn kind(&mut self) -> Option<String> {
         for pair in [["materialized", "view"], ["foreign", "table"], ["event", "trigger"], ["default", "privileges"]] {
             if self.take(&pair) {
@@ -73,7 +73,7 @@ impl<'a> Cursor<'a> {
         Some(name)
     }
 
-    /// Names with commas between them.
+    /// Names separated by commas.
     pub(super) fn names(&mut self) -> Vec<Name> {
         let mut names = Vec::new();
         loop {

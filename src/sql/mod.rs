@@ -1,9 +1,9 @@
-//! Reads SQL text: where statements and comments begin and end, what kind a statement is, which names it says, and how it is
-//! rewritten. Pure; no database.
+//! Parses SQL text: where statements and comments start and end, the kind of a statement, the names in it, and how to
+//! rewrite it. Pure; no database.
 //!
-//! The reading is for what is said before a server is asked: lints, locks, the list of a file's statements. What is run is
-//! the server's to read: a statement that runs by itself is sent in a form in which the server refuses a second one, and a
-//! COMMIT that the reading did not see fails at the server (`migrate/guard.rs`).
+//! The result is used before a server is involved: for lints, locks, the list of a file's statements. For execution the
+//! server's parser decides: a single statement is sent in a form in which the server refuses a second one, and a COMMIT that
+//! this parser missed fails at the server (`migrate/guard.rs`).
 
 mod cursor;
 mod detach;

@@ -1,8 +1,8 @@
-//! Names with Unicode escapes: `U&"d\0061t\+000061"`, and the escape character that UESCAPE names.
+//! Names with Unicode escapes: `U&"d\0061t\+000061"`, and the escape character of UESCAPE.
 
 use super::token::{Token, TokenKind};
 
-/// A text with its escapes undone, or as it was where they cannot be.
+/// A text with its escapes decoded, or unchanged if that is not possible.
 pub(super) enum Unescaped {
     Done(String),
     /// The server refuses it.
@@ -17,7 +17,7 @@ impl Unescaped {
     }
 }
 
-/// Undoes `\0061`, `\+000061` and `\\`, with another escape character where one is given.
+/// Decodes `\0061`, `\+000061` and `\\`, or with another escape character if one is given.
 pub(super) fn unescape(raw: &str, escape: char) -> Unescaped {
     let mut done = String::with_capacity(raw.len());
     let mut units: Vec<u16> = Vec::new();
@@ -38,7 +38,7 @@ pub(super) fn unescape(raw: &str, escape: char) -> Unescaped {
             }
         };
         match code {
-            // A character beyond the first plane may be written as two surrogates.
+            // A character above U+FFFF may be written as two surrogates.
             Some(code) => match (u16::try_from(code), char::from_u32(code)) {
                 (Ok(unit), _) => units.push(unit),
                 (_, Some(c)) => {
@@ -62,7 +62,7 @@ fn flush(units: &mut Vec<u16>, done: &mut String) {
     units.clear();
 }
 
-/// Reads `U&"…" UESCAPE '!'` as the name that it is, when its last token has been read.
+/// Decodes `U&"…" UESCAPE '!'` when its last token has been read.
 pub(super) fn apply_uescape(text: &str, tokens: &mut Vec<Token>) {
     let [.., name, word, string] = tokens.as_slice() else { return };
     let is_escaped = |token: &Token| text.as_bytes().get(token.at).is_some_and(|first| matches!(first, b'u' | b'U'));

@@ -1,8 +1,8 @@
-//! What the server refuses because a statement runs concurrently, asked where that word is left out.
+//! Finds errors that the server raises only with CONCURRENTLY, for statements in which that word is omitted.
 //!
-//! A schema that is only being made is carried out in a transaction, and so without CONCURRENTLY and VACUUM. What the server has
-//! against the statement as it is written would then be said in no rehearsal and by no new tenant, but by every tenant that is
-//! there. These statements raise the server's error. Forms that the server refuses with and without the word need none.
+//! A new schema is created in a transaction, and so without CONCURRENTLY and VACUUM. Without this check, the server's error
+//! for the original statement would not occur in the rehearsal or for a new tenant, but only for every existing tenant.
+//! These statements raise the server's error. Forms that the server refuses with and without the word need none.
 
 use super::{
     Statement, Token,
@@ -11,8 +11,7 @@ use super::{
 };
 use crate::ident::literal;
 
-/// A statement that fails as the server would if the statement of this text were carried out as it is written; `None` where
-/// nothing is left out of it.
+/// A statement that fails as the server would for the original text; `None` if nothing is omitted from it.
 pub(crate) fn check(statement: &Statement, text: &str) -> Option<String> {
     let body = match shape::of(statement) {
         Shape::CreateIndex { name, table, concurrently: true, if_not_exists } => {
@@ -61,7 +60,7 @@ fn raise_sql(message: &str) -> String {
     format!("raise exception using errcode = '0A000', message = {}", literal(message))
 }
 
-/// What the server has against the options of a VACUUM, of those that it looks at only where no transaction is open.
+/// The server's error for the options of a VACUUM, for those that it checks only outside of a transaction.
 fn vacuum_refused(statement: &Statement, names_tables: bool) -> Option<String> {
     let options: Vec<_> = shape::options(&statement.tokens).collect();
     let says = |name: &str, on: bool| options.iter().any(|(option, value)| *option == name && *value == Some(on));
@@ -132,7 +131,7 @@ begin
     end if;
 end";
 
-/// The server reads the options before it looks whether it is in a transaction, but for those of [`vacuum_refused`].
+/// The server checks the options before it checks whether it is in a transaction, except those of [`vacuum_refused`].
 const VACUUM: &str = "
 begin
 {there}    execute {statement};

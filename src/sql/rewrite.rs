@@ -1,4 +1,4 @@
-//! Rewrites a text at the places of its tokens; everything else stays, byte for byte.
+//! Rewrites a text at the positions of its tokens; everything else stays unchanged.
 
 use super::{
     Statement, Token, TokenKind, detach,
@@ -6,7 +6,7 @@ use super::{
 };
 use std::ops::Range;
 
-/// Replacements to be made in a text.
+/// Replacements in a text.
 #[derive(Default)]
 pub(crate) struct Edits(Vec<(Range<usize>, String)>);
 
@@ -19,14 +19,14 @@ impl Edits {
         self.replace(at..at, text);
     }
 
-    /// Replaces by a text that is no longer, and fills up with blanks: what stands behind keeps its place.
+    /// Replaces a range by a text that is not longer, padded with blanks, so that later positions do not change.
     fn replace_in_place(&mut self, range: Range<usize>, with: &str) {
         let length = range.len();
         debug_assert!(with.len() <= length);
         self.replace(range, format!("{with:length$}"));
     }
 
-    /// Where in the text as it was an offset in the text as it becomes belongs.
+    /// Converts an offset in the rewritten text to an offset in the original text.
     pub(crate) fn original_offset(mut self, offset: usize) -> usize {
         self.0.sort_by_key(|(range, _)| range.start);
         let (mut grown, mut shrunk) = (0, 0);
@@ -43,12 +43,12 @@ impl Edits {
         offset + shrunk - grown
     }
 
-    /// The text with the replacements made.
+    /// Returns the text with the replacements.
     pub(crate) fn apply(self, text: &str) -> String {
         self.apply_within(text, 0..text.len())
     }
 
-    /// A part of a text with the replacements made, all of which are in it.
+    /// Returns a part of a text with the replacements, all of which are inside the part.
     pub(crate) fn apply_within(mut self, text: &str, part: Range<usize>) -> String {
         self.0.sort_by_key(|(range, _)| range.start);
         let (mut made, mut done) = (String::with_capacity(part.len()), part.start);
@@ -62,8 +62,9 @@ impl Edits {
     }
 }
 
-/// Makes a statement one that can run inside a transaction: CONCURRENTLY left out, VACUUM left undone. The same length, but for a
-/// DETACH, which becomes a statement of another length that leaves the same behind. Says whether it can be done.
+/// Converts a statement so that it can run inside a transaction: without CONCURRENTLY and without VACUUM. The length stays
+/// the same, except for a DETACH, which becomes a statement with the same result and another length. Returns whether this is
+/// possible.
 pub(crate) fn within_a_transaction(statement: &Statement, edits: &mut Edits) -> bool {
     let shape = shape::of(statement);
     match &shape {
@@ -91,7 +92,7 @@ pub(crate) fn within_a_transaction(statement: &Statement, edits: &mut Edits) -> 
             continue;
         }
         if matches!(shape, Shape::Reindex { .. }) && index > 0 && !before_names(statement, index) {
-            // `reindex (concurrently, verbose)`: a list of options may not be empty.
+            // `reindex (concurrently, verbose)`: a list of options must not be empty.
             let end = statement.tokens[index..].iter().take_while(|token| !token.is_sign(',') && !token.is_sign(')'));
             let end = end.last().map_or(token.end, |last| last.end);
             edits.replace_in_place(token.at..end, "verbose off");
@@ -103,7 +104,7 @@ pub(crate) fn within_a_transaction(statement: &Statement, edits: &mut Edits) -> 
     true
 }
 
-/// Whether a word stands outside the parentheses of the options.
+/// Whether a word is outside of the parentheses of the options.
 fn before_names(statement: &Statement, index: usize) -> bool {
     let depth = statement.tokens[..index].iter().fold(0i32, |depth, token| match token.kind {
         TokenKind::Sign('(') => depth + 1,
@@ -113,7 +114,7 @@ fn before_names(statement: &Statement, index: usize) -> bool {
     depth == 0
 }
 
-/// Whether a string of a statement speaks of the end of a transaction; a guess, and wrong in the safe direction.
+/// Whether a string of a statement mentions the end of a transaction; this is a guess that may have false positives.
 fn mentions_commit(statement: &Statement) -> bool {
     let ends = |text: &str| {
         let text = text.to_ascii_lowercase();
@@ -122,8 +123,8 @@ fn mentions_commit(statement: &Statement) -> bool {
     statement.tokens.iter().filter_map(Token::text).any(ends)
 }
 
-/// The text with the comments in ASCII, byte for byte as long: a database of another encoding than UTF-8 refuses a character
-/// that it has not, even in a comment.
+/// The text with its comments in ASCII and the same length in bytes: a database with an encoding other than UTF-8 refuses a
+/// character that the encoding lacks, even in a comment.
 pub(crate) fn ascii_comments(text: &str, comments: &[Range<usize>]) -> String {
     let mut edits = Edits::default();
     for comment in comments.iter().filter(|comment| !text[(*comment).clone()].is_ascii()) {
@@ -133,10 +134,10 @@ pub(crate) fn ascii_comments(text: &str, comments: &[Range<usize>]) -> String {
     edits.apply(text)
 }
 
-/// Replaces a schema's name where it qualifies another.
+/// Replaces a schema's name where it qualifies another name.
 pub(crate) fn rename_schema(statement: &Statement, schema: &str, quoted: &str, edits: &mut Edits) {
     for (index, pair) in statement.tokens.windows(2).enumerate() {
-        // `a.public.b` is no schema's name, and neither is the second part of `t.public.x`.
+        // In `a.public.b` it is not a schema, and neither is the second part of `t.public.x`.
         let is_first = index == 0 || !statement.tokens[index - 1].is_sign('.');
         if is_first && pair[0].name() == Some(schema) && pair[1].is_sign('.') {
             edits.replace(pair[0].at..pair[0].end, quoted);
@@ -195,7 +196,7 @@ mod tests {
             let place = if word == "alter" { made.find("do '").unwrap() } else { made.find(word).unwrap() };
             assert_eq!(edits().original_offset(place), text.find(word).unwrap(), "{word}");
         }
-        // Within what was replaced, a place is in it.
+        // An offset inside a replacement is converted to an offset inside the original.
         let inside = edits().original_offset(made.find("coalesce").unwrap());
         assert!(text[..inside].contains("concurrentl"), "{inside}");
     }

@@ -1,8 +1,8 @@
-//! Cuts a text into statements and their tokens by the rules of PostgreSQL's own scanner (`scan.l`).
+//! Splits a text into statements and their tokens by the rules of PostgreSQL's own scanner (`scan.l`).
 //!
-//! Strings, names in quotes, comments, dollar-quoted texts and `BEGIN ATOMIC` bodies hide semicolons and keywords exactly as
-//! they do for the server. Nothing is rewritten: a statement is a range of the text.
-//! Strings are read as with `standard_conforming_strings = on`, which cgk's sessions have and files must not switch off.
+//! Strings, quoted names, comments, dollar-quoted texts and `BEGIN ATOMIC` bodies hide semicolons and keywords exactly as
+//! they do for the server. Nothing is rewritten: a statement is a range of the text. Strings are read as with
+//! `standard_conforming_strings = on`, which cgk's sessions have and files must not switch off.
 
 use super::{
     names,
@@ -10,7 +10,7 @@ use super::{
 };
 use std::ops::Range;
 
-/// Why a text cannot be read to its end.
+/// Why a text cannot be scanned to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unreadable {
     pub(crate) at: usize,
@@ -23,15 +23,15 @@ impl Unreadable {
     }
 }
 
-/// A text, cut.
+/// A split text.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cut {
     pub(crate) statements: Vec<Statement>,
-    /// Where the comments stand: those from `--` to the end of their lines, and `/* … */`.
+    /// The ranges of the comments: from `--` to the end of the line, and `/* … */`.
     pub(crate) comments: Vec<Range<usize>>,
 }
 
-/// Cuts a text into its statements, and finds its comments.
+/// Splits a text into its statements, and finds its comments.
 pub(crate) fn cut(text: &str) -> Result<Cut, Unreadable> {
     let mut found = Vec::new();
     let mut tokens: Vec<Token> = Vec::new();
@@ -53,7 +53,7 @@ pub(crate) fn cut(text: &str) -> Result<Cut, Unreadable> {
         names::apply_uescape(text, &mut tokens);
     }
     if let Some(at) = nesting.parentheses.first() {
-        // Sent as it is, it would swallow what follows the file in its message.
+        // If it were sent unchanged, the text after the file in the message would become a part of it.
         return Err(Unreadable::unclosed(*at, "a parenthesis"));
     }
     if let Some((at, _)) = nesting.blocks.first() {
@@ -69,7 +69,7 @@ fn close(found: &mut Vec<Statement>, tokens: &mut Vec<Token>) {
     }
 }
 
-/// Where a COPY stands behind whose semicolon data follows: no scanner of SQL can read on.
+/// The position of a COPY that is followed by data: a SQL scanner cannot continue there.
 fn data_follows(statement: &Statement) -> Option<usize> {
     let first = statement.tokens.first()?;
     let from_client =
@@ -77,12 +77,12 @@ fn data_follows(statement: &Statement) -> Option<usize> {
     (first.word() == Some("copy") && from_client).then_some(first.at)
 }
 
-/// How deep inside parentheses and `BEGIN ATOMIC … END` the scanner is.
+/// The nesting depth of parentheses and `BEGIN ATOMIC … END`.
 #[derive(Default)]
 struct Nesting {
-    /// Where the open ones stand.
+    /// The positions of the open ones.
     parentheses: Vec<usize>,
-    /// Where each open `begin atomic` stands, and how many parentheses were open there.
+    /// The position of each open `begin atomic`, and the number of parentheses that were open there.
     blocks: Vec<(usize, usize)>,
 }
 
@@ -95,7 +95,7 @@ impl Nesting {
         let depth = self.parentheses.len();
         match &token.kind {
             TokenKind::Sign('(') => self.parentheses.push(token.at),
-            // One that opens nothing is the server's to refuse; it closes no block.
+            // The server refuses one without an opening parenthesis; it closes no block.
             TokenKind::Sign(')') if self.blocks.last().is_none_or(|(_, open)| *open < depth) => {
                 self.parentheses.pop();
             }
@@ -103,7 +103,7 @@ impl Nesting {
                 "atomic" if before.last().and_then(Token::word) == Some("begin") && makes_routine(before) => {
                     self.blocks.push((token.at, depth));
                 }
-                // The grammar has END at the beginning of a statement of the body, where no name and no CASE ends.
+                // In the grammar, END is at the start of a statement of the body, where no name and no CASE can end.
                 "end"
                     if self.blocks.last().is_some_and(|(at, open)| {
                         *open == depth && before.last().is_some_and(|last| last.is_sign(';') || last.at == *at)
@@ -118,7 +118,7 @@ impl Nesting {
     }
 }
 
-/// Whether a statement, or one inside a `begin atomic`, makes a function or procedure: elsewhere `begin atomic` are names.
+/// Whether a statement, or one inside a `begin atomic`, creates a function or procedure: elsewhere `begin atomic` are names.
 fn makes_routine(tokens: &[Token]) -> bool {
     let start = tokens.iter().rposition(|token| token.is_sign(';')).map_or(0, |at| at + 1);
     let words: Vec<&str> = tokens[start..].iter().map_while(Token::word).take(4).collect();
@@ -132,7 +132,7 @@ fn makes_routine(tokens: &[Token]) -> bool {
 struct Scanner<'a> {
     text: &'a str,
     at: usize,
-    /// Where the last token ended, if it was a number: letters that touch it are no name.
+    /// The end of the last token, if it was a number: letters directly after it are not a name.
     number_end: Option<usize>,
     comments: Vec<Range<usize>>,
 }
@@ -222,7 +222,7 @@ impl Scanner<'_> {
         Err(Unreadable::unclosed(start, "a comment"))
     }
 
-    /// A string whose quote stands behind a prefix, with all its continuations.
+    /// A string whose quote follows a prefix, with all its continuations.
     fn string(&mut self, prefix: usize, escapes: Escapes) -> Result<String, Unreadable> {
         let start = self.at;
         self.at += prefix;
@@ -236,7 +236,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// A name in double quotes behind a prefix, a doubled quote inside it undone.
+    /// A name in double quotes after a prefix, with doubled quotes decoded.
     fn quoted_name(&mut self, prefix: usize) -> Result<String, Unreadable> {
         let start = self.at;
         self.at += prefix;
@@ -244,7 +244,7 @@ impl Scanner<'_> {
         name.map(|name| name.replace("\"\"", "\"")).ok_or_else(|| Unreadable::unclosed(start, "a quoted name"))
     }
 
-    /// What is between the quote at the current place and its end.
+    /// The text between the quote at the current position and its end.
     fn delimited(&mut self, quote: char, escapes: Escapes) -> Option<String> {
         let start = self.at + quote.len_utf8();
         let mut chars = self.text[start..].char_indices().peekable();
@@ -259,7 +259,7 @@ impl Scanner<'_> {
         None
     }
 
-    /// `$$` or `$name$` at the current place; a `$1` is a parameter.
+    /// `$$` or `$name$` at the current position; a `$1` is a parameter.
     fn dollar_tag(&self) -> Option<String> {
         let inner = &self.rest()[1..];
         let end = inner.find('$')?;
@@ -286,8 +286,8 @@ enum Escapes {
     Backslash,
 }
 
-/// The bytes between a string's closing quote and the quote that goes on with it: blanks and `--` comments with a line end
-/// among them. The comment before the first line end may touch the quote.
+/// The bytes between a string's closing quote and the opening quote of its continuation: blanks and `--` comments with a
+/// line end among them. The comment before the first line end may directly follow the quote.
 fn continuation(rest: &str) -> Option<usize> {
     let mut at = 0;
     let mut lines = 0usize;
@@ -306,12 +306,12 @@ fn continuation(rest: &str) -> Option<usize> {
     }
 }
 
-/// The length of a line without its end. The server ends a comment at a carriage return as well.
+/// The length of a line without its line end. The server also ends a comment at a carriage return.
 fn line_length(text: &str) -> usize {
     text.find(['\n', '\r']).unwrap_or(text.len())
 }
 
-/// The server's own list of blanks; a no-break space is none of them.
+/// The server's own list of blanks, which does not include the no-break space.
 fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c')
 }

@@ -1,7 +1,7 @@
-//! What a statement does to which relations, as far as its words tell.
+//! Classifies a statement by its effect on relations, as far as its words show it.
 //!
-//! No grammar of SQL: the forms that change schemas, read from their leading words. What is not recognised is
-//! [`Shape::Other`], and nobody draws conclusions from it.
+//! This is not a SQL grammar: it recognizes the forms that change schemas by their leading words. Everything else is
+//! [`Shape::Other`], from which no conclusions are drawn.
 
 pub(crate) use super::name::Name;
 use super::{Statement, Token, TokenKind, cursor::Cursor};
@@ -12,7 +12,7 @@ pub(crate) enum Shape {
     CreateTable {
         name: Name,
         if_not_exists: bool,
-        /// The tables that its foreign keys point at.
+        /// The tables that its foreign keys refer to.
         references: Vec<Name>,
         /// `inherits`, `like`, `partition of`, `as select … from`.
         sources: Vec<(Source, Name)>,
@@ -31,7 +31,7 @@ pub(crate) enum Shape {
         or_replace: bool,
         /// The table of a trigger, rule, policy or of statistics.
         on: Option<Name>,
-        /// What a view, or a foreign table's definition, reads.
+        /// The relations that a view, or a foreign table's definition, reads.
         reads: Vec<Name>,
     },
     DropIndex {
@@ -64,7 +64,7 @@ pub(crate) enum Shape {
     },
     Lock {
         tables: Vec<Name>,
-        /// In upper case; `ACCESS EXCLUSIVE` where none is given.
+        /// In upper case; `ACCESS EXCLUSIVE` by default.
         mode: String,
     },
     Vacuum {
@@ -86,7 +86,7 @@ pub(crate) enum Shape {
     },
     Select {
         reads: Vec<Name>,
-        /// `for update` and its kin.
+        /// `for update` and similar clauses.
         locks_rows: bool,
     },
     Comment {
@@ -112,7 +112,7 @@ pub(crate) struct Action {
 }
 
 impl Shape {
-    /// Whether CONCURRENTLY keeps it out of a transaction; `refresh … concurrently` is not kept out.
+    /// Whether CONCURRENTLY prevents it from running in a transaction; `refresh … concurrently` can run in one.
     pub(crate) fn is_concurrent(&self) -> bool {
         match self {
             Self::CreateIndex { concurrently, .. }
@@ -140,19 +140,19 @@ impl Action {
         self.tokens.first().map_or(0, |token| token.at)
     }
 
-    /// The tables that the action's foreign keys point at.
+    /// The tables that the action's foreign keys refer to.
     pub(crate) fn references(&self) -> Vec<Name> {
         references(&self.tokens)
     }
 
-    /// The name behind a phrase of words.
+    /// The name after a sequence of words.
     pub(crate) fn name_after(&self, phrase: &[&str]) -> Option<Name> {
         let start = position(&self.tokens, phrase)? + phrase.len();
         Cursor { tokens: &self.tokens, at: start }.name()
     }
 }
 
-/// Whether words follow one another somewhere, outside strings and quotes.
+/// Whether words follow one another anywhere outside of strings and quotes.
 pub(crate) fn has(tokens: &[Token], phrase: &[&str]) -> bool {
     position(tokens, phrase).is_some()
 }
@@ -163,7 +163,7 @@ fn position(tokens: &[Token], phrase: &[&str]) -> Option<usize> {
         .position(|window| window.iter().zip(phrase).all(|(token, word)| token.word() == Some(word)))
 }
 
-/// Reads a statement's form.
+/// Classifies a statement.
 pub(crate) fn of(statement: &Statement) -> Shape {
     let tokens = &statement.tokens;
     let mut cursor = Cursor { tokens, at: 0 };
@@ -326,7 +326,7 @@ fn comment(cursor: &mut Cursor<'_>) -> Option<Shape> {
     cursor.take(&["on"]).then_some(())?;
     let kind = cursor.kind()?;
     let mut name = cursor.name()?;
-    // A column's name ends in the column: `t.c`, `s.t.c`.
+    // A column's name ends with the column: `t.c`, `s.t.c`.
     if kind == "column" {
         if cursor.peek_sign('.') {
             name = Name { schema: name.schema, name: name.name, at: name.at };
@@ -338,7 +338,7 @@ fn comment(cursor: &mut Cursor<'_>) -> Option<Shape> {
     Some(Shape::Comment { kind, name, on })
 }
 
-/// Queries and what changes rows.
+/// Queries and statements that change rows.
 fn rows(verb: &str, cursor: &mut Cursor<'_>) -> Shape {
     let tokens = cursor.tokens;
     let reads = reads(tokens);
@@ -350,7 +350,7 @@ fn rows(verb: &str, cursor: &mut Cursor<'_>) -> Shape {
             table,
         })
     };
-    // Behind WITH the verb stands at depth zero, like any other.
+    // After WITH the verb is at depth zero, like any other.
     let (verb, at) = if verb == "with" {
         let Some(found) = outer_verb(tokens) else { return Shape::Other };
         found
@@ -400,10 +400,10 @@ fn outer_verb(tokens: &[Token]) -> Option<(&'static str, usize)> {
     None
 }
 
-/// The tables behind FROM, JOIN and USING; a function's or a subquery's parenthesis is none.
+/// The tables after FROM, JOIN and USING, without functions and subqueries.
 fn reads(tokens: &[Token]) -> Vec<Name> {
     let mut found: Vec<Name> = Vec::new();
-    // The word before each parenthesis that is open.
+    // The word before each open parenthesis.
     let mut open: Vec<Option<&str>> = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
         match token.kind {
@@ -443,7 +443,7 @@ fn reads(tokens: &[Token]) -> Vec<Name> {
     found
 }
 
-/// Words that can follow a table's name and are no alias.
+/// Words that can follow a table's name and are not an alias.
 const KEYWORDS: &[&str] = &[
     "where",
     "join",
@@ -476,7 +476,7 @@ const KEYWORDS: &[&str] = &[
     "tablesample",
 ];
 
-/// The names that a WITH gives.
+/// The names that a WITH defines.
 fn common_tables(tokens: &[Token]) -> Vec<String> {
     tokens
         .windows(3)
@@ -499,18 +499,19 @@ fn references(tokens: &[Token]) -> Vec<Name> {
     found
 }
 
-/// The name behind a word, from a place on.
+/// The name after a word, from a position on.
 fn after(tokens: &[Token], from: usize, phrase: &[&str]) -> Option<Name> {
     let start = position(tokens.get(from..)?, phrase)? + from + phrase.len();
     Cursor { tokens, at: start }.name()
 }
 
-/// Whether a list of options right behind the first word switches one on.
+/// Whether a list of options directly after the first word switches one on.
 fn options_say(tokens: &[Token], option: &str) -> bool {
     options(tokens).any(|(name, value)| name == option && value != Some(false))
 }
 
-/// The options in a list right behind the first word, and whether each is switched on or off; `None` where that is said by a number.
+/// The options in a list directly after the first word, and whether each is switched on or off; `None` if the value is a
+/// number.
 pub(super) fn options(tokens: &[Token]) -> impl Iterator<Item = (&str, Option<bool>)> {
     let list = tokens.get(1).filter(|token| token.is_sign('(')).and(tokens.get(2..)).unwrap_or_default();
     let list = list.split(|token| token.is_sign(')')).next().unwrap_or_default();

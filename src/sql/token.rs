@@ -1,22 +1,22 @@
-//! What SQL text is read into: statements and their tokens.
+//! The result of scanning SQL text: statements and their tokens.
 
 use std::ops::Range;
 
 /// One statement of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Statement {
-    /// Where it stands, from its first token to its last; the semicolon is not part of it.
+    /// Its range, from its first token to its last, without the semicolon.
     pub(crate) range: Range<usize>,
-    /// Its tokens, comments left out.
+    /// Its tokens, without comments.
     pub(crate) tokens: Vec<Token>,
 }
 
-/// A token, as far as lints need it.
+/// A token, with the details that lints need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
-    /// Where it starts in the text.
+    /// Its start in the text.
     pub(crate) at: usize,
-    /// Where it ends.
+    /// Its end.
     pub(crate) end: usize,
     pub(crate) kind: TokenKind,
 }
@@ -34,7 +34,7 @@ pub(crate) enum TokenKind {
 }
 
 impl Statement {
-    /// The lower-case words at the beginning, up to the first token that is none.
+    /// The lower-case words at the start, up to the first token that is not a word.
     pub(crate) fn leading_words(&self) -> Vec<&str> {
         self.tokens.iter().map_while(|token| token.word()).collect()
     }

@@ -1,13 +1,14 @@
-//! The words with which a text can begin, end or time its transaction, wherever they stand in it: in a comment, a literal or a name
-//! as well. A text without such a word cannot do what the word does, because the server knows these commands by letters only.
+//! Searches a text for the words that can start, end or time its transaction, anywhere in the text, also in a comment, a
+//! literal or a name. A text without such a word cannot have the word's effect, because the server recognizes these commands
+//! only by their letters.
 
-/// Which of the words are somewhere in a text.
+/// Which of the words occur in a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TransactionWords {
     /// `begin`, `start`.
     pub(crate) begins: bool,
-    /// `commit`, `end`, `prepare`, and those of [`rolls_back`](Self::rolls_back); `close`, with which a file can close the cursor
-    /// that keeps it from ending its transaction.
+    /// `commit`, `end`, `prepare`, and the words of [`rolls_back`](Self::rolls_back); `close`, with which a file could close
+    /// the cursor that prevents it from ending its transaction.
     pub(crate) ends: bool,
     /// `rollback`, `abort`.
     pub(crate) rolls_back: bool,
@@ -28,7 +29,7 @@ impl TransactionWords {
         }
     }
 
-    /// Those of both texts.
+    /// The words of both texts.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             begins: self.begins || other.begins,

@@ -32,12 +32,12 @@ impl Account {
 /// Makes a program run like the server: as its user, and without environment variables that change PostgreSQL.
 pub(super) fn isolate(command: &mut Command, account: Option<Account>) {
     for (name, _) in std::env::vars_os() {
-        // cargo sets LD_LIBRARY_PATH for what it runs.
+        // cargo sets LD_LIBRARY_PATH for its child processes.
         if ["PG", "LD_", "DYLD_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(&name);
         }
     }
-    // With another locale, macOS makes the postmaster multi-threaded, which it then refuses to be.
+    // With another locale, macOS makes the postmaster multi-threaded, and then it refuses to start.
     command.env("LC_ALL", "C");
     // The caller's directory may be closed to the other user.
     command.current_dir("/");

@@ -105,7 +105,7 @@ impl TestServer {
     }
 
     fn kept(&self) -> Keep {
-        // A private server takes what is not dropped in time with it.
+        // If a database is not dropped in time, it disappears with the private server.
         if self.own.is_some() { Keep::UntilDropped } else { Keep::OnFailure }
     }
 }
@@ -247,7 +247,7 @@ pub async fn create_database(server: &Config, name: &Ident, template: Option<&st
 async fn create_on(operator: &Operator, name: &Ident, template: Option<&str>) -> Result<()> {
     let template = template.map(|name| Ident::new(name).expect("a database's name is an identifier").quoted());
     let mut sql = format!("create database {} template {}", name.quoted(), template.as_deref().unwrap_or("template0"));
-    // Copying the files beats writing them through the log where nothing is flushed, as on a private server.
+    // Copying the files is faster than writing them through the log if nothing is flushed, as on a private server.
     if operator.facts().major() >= 15 && template.is_some() && fsync_is_off(operator).await? {
         sql.push_str(" strategy file_copy");
     }
@@ -288,7 +288,7 @@ pub async fn drop_database(server: &Config, name: &Ident) -> Result<()> {
         .await
         .map_err(doing())?;
     let roles: Vec<String> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
-    // A few hundred a message: each dropped role holds a lock to the end of it.
+    // A few hundred per message: each dropped role holds a lock until the end of the message.
     for roles in roles.chunks(200) {
         let sql: String = roles
             .iter()

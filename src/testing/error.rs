@@ -62,8 +62,8 @@ pub enum LocalServerError {
     },
 
     /// No server was found and none could be fetched; the message says why, and lists possible solutions.
-    // All of it stands in the message, and so not in the sources, because the ones who meet this error, test harnesses,
-    // print nothing else.
+    // The message contains everything, so the sources do not, because test harnesses, which show this error, print only the
+    // message.
     #[error("no PostgreSQL found on this machine, and {}\n{ADVICE}", with_causes(why))]
     Unavailable {
         /// Why none was fetched.

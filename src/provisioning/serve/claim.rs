@@ -91,7 +91,7 @@ impl Queue {
         let random: f64 = rand::rng().random_range(0.5..1.5);
         let [first, max] = [options.pause_first, options.pause_max].map(|pause| pause.min(PAUSE_LIMIT).as_secs_f64());
         let idle = milliseconds(options.attempt_time_max.saturating_add(IDLE_SLACK));
-        // One that another server has taken in between is passed over.
+        // A request that another server has taken in between is skipped.
         loop {
             if self.claims.load(Ordering::Relaxed) {
                 self.end("rollback").await?;
