@@ -181,9 +181,8 @@ impl Sessions<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the user is no member of the organization. `Rejected`: the user or the organization is not active, or the
-    /// membership is not confirmed. `Invalid`: the
-    /// lifetime in the settings. `Database`.
+    /// `NotFound`: the user is not a member of the organization. `Rejected`: the user or the organization is not active, or
+    /// the membership is not confirmed. `Invalid`: the lifetime in the settings. `Database`.
     ///
     /// # Cancel safety
     ///

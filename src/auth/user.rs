@@ -205,7 +205,7 @@ impl Users<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: it is not the home of such a user. `Invalid`: the password. `Database`.
+    /// `NotFound`: the organization is not the home of such a user. `Invalid`: the password. `Database`.
     ///
     /// # Cancel safety
     ///
@@ -216,8 +216,8 @@ impl Users<'_> {
         self.change(organization, user, set, &hash).await
     }
 
-    /// Sets a user's status, and revokes all the user's sessions, in every organization. As for
-    /// [`set_password`](Self::set_password), the organization is the user's home.
+    /// Sets a user's status, and revokes all the user's sessions, in every organization. `organization` is the user's home
+    /// organization, as in [`set_password`](Self::set_password).
     ///
     /// # Locks
     ///

@@ -111,7 +111,7 @@ impl From<DomainError> for Problem {
 }
 
 impl Problem {
-    /// A database that cannot be asked is 503; what it refused is as the error says.
+    /// 503 if the database is not available; otherwise the status of the error.
     fn of_database(status: StatusCode, error: Error) -> Self {
         match status {
             StatusCode::SERVICE_UNAVAILABLE => {

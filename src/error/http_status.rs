@@ -1,4 +1,4 @@
-//! The HTTP status and the cause of errors that contain an error of this library.
+//! The HTTP status of errors that wrap an error of this library, and whether shared tables are missing.
 
 use super::{Error, ErrorKind};
 use http::StatusCode;

@@ -72,7 +72,7 @@ impl Migrations {
         Self::of_directory(directory, read_directory(directory)?)
     }
 
-    /// The same of a directory in which either set may still be without files, and which need not exist.
+    /// The same for a directory in which either set may have no files yet, and which may not exist.
     pub(crate) fn from_unfinished_directory(directory: &Path) -> Result<Self> {
         Self::of_directory(directory, read_unfinished(directory)?)
     }
@@ -83,7 +83,7 @@ impl Migrations {
         Self { public: read.public, tenant: read.tenant, accepted, origin }.checked(read.unreadable)
     }
 
-    /// Itself, if there is no problem beside those that were found before, and none of those.
+    /// Returns the sets if there are no problems, including the ones found before.
     fn checked(self, mut problems: Vec<FileProblem>) -> Result<Self> {
         let errors = lint::errors(&self.public, &self.tenant, &mut self.accepted.clone());
         problems.extend(errors.into_iter().map(FileProblem::from));

@@ -6,7 +6,7 @@ use crate::{
     tenant::OrganizationId,
 };
 
-/// A query of users with the columns that [`read`] reads: one row a membership, with the role in that organization.
+/// A query of users with the columns that [`read`] reads: one row per membership, with the role in that organization.
 macro_rules! users {
     ($rest:literal) => {
         concat!(

@@ -36,7 +36,7 @@ pub(in crate::migrate) fn read_directory(directory: &Path) -> Result<Directory> 
     })
 }
 
-/// Reads a directory in which either set may still be without a file or a folder, and which need not exist.
+/// Reads a directory in which either set may have no files or folder yet, and which may not exist.
 pub(in crate::migrate) fn read_unfinished(directory: &Path) -> Result<Directory> {
     read(directory, |folder| match folder.try_exists() {
         Ok(false) => Ok(Folder::default()),
