@@ -12,6 +12,8 @@ use crate::{
 const PREFIX: &str = "cgk organization ";
 /// The length of an id as text.
 const ID_BYTES: usize = 36;
+/// What follows the id while the tenant is being dropped.
+const BEING_DROPPED: &str = "\ncgk: this tenant is being dropped";
 
 /// The organization that a schema belongs to, according to its comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,36 @@ pub(crate) fn comment_sql(schema: &SchemaName, id: OrganizationId, comment: Opti
     };
     let comment = literal(&format!("{PREFIX}{id}{kept}"));
     format!("comment on schema {} is {comment};\n", schema.quoted())
+}
+
+/// Writes the id into the comment on a schema, and that the tenant is being dropped. Only the schema's owner may do that.
+pub(crate) fn mark_dropped_sql(schema: &SchemaName, id: OrganizationId, comment: Option<&str>) -> String {
+    let kept = match (Binding::of(comment), comment) {
+        (Binding::None, Some(comment)) => format!("\n{comment}"),
+        (Binding::To(_), Some(comment)) => {
+            let rest = comment.get(PREFIX.len() + ID_BYTES..).unwrap_or_default();
+            rest.strip_prefix(BEING_DROPPED).unwrap_or(rest).to_owned()
+        }
+        (_, None) => String::new(),
+    };
+    let comment = literal(&format!("{PREFIX}{id}{BEING_DROPPED}{kept}"));
+    format!("comment on schema {} is {comment};\n", schema.quoted())
+}
+
+/// A condition: the comment on the schema of this name says that the organization's tenant is being dropped.
+pub(crate) fn marked_dropped_sql(schema: &str, id: OrganizationId) -> String {
+    format!(
+        "exists (select from pg_catalog.pg_namespace n where n.nspname::pg_catalog.text = {} and pg_catalog.starts_with({}, {}))",
+        literal(schema),
+        comment_of_sql("n.oid"),
+        literal(&format!("{PREFIX}{id}{BEING_DROPPED}")),
+    )
+}
+
+/// Whether the comment on a schema says that its tenant is being dropped.
+pub(crate) fn is_being_dropped(comment: Option<&str>) -> bool {
+    let rest = comment.and_then(|comment| comment.strip_prefix(PREFIX)).and_then(|rest| rest.get(ID_BYTES..));
+    rest.is_some_and(|rest| rest.starts_with(BEING_DROPPED))
 }
 
 /// A condition: the comment on the schema names no other organization. A schema without such a comment passes. Both
@@ -109,6 +141,22 @@ mod tests {
         assert_eq!(Binding::of(Some(&written(None))).other_than(other), Some(&*ID.to_string()));
         for comment in ["cgk organization ", "cgk organization x", "cgk organization 0123É"] {
             assert!(Binding::of(Some(comment)).other_than(ID).is_some(), "{comment}");
+        }
+    }
+
+    #[test]
+    fn a_comment_says_that_the_tenant_is_being_dropped() {
+        let marked = |comment: Option<&str>| {
+            let sql = mark_dropped_sql(&SchemaName::public(), ID, comment);
+            sql.split_once('\'').unwrap().1.trim_end_matches("';\n").to_owned()
+        };
+        for before in [None, Some("ours"), Some(&*written(None)), Some(&*written(Some("ours")))] {
+            assert!(!is_being_dropped(before), "{before:?}");
+            let comment = marked(before);
+            assert!(is_being_dropped(Some(&comment)), "{comment}");
+            assert_eq!(Binding::of(Some(&comment)), Binding::To(ID.to_string()));
+            assert_eq!(marked(Some(&comment)), comment);
+            assert_eq!(comment.ends_with("\nours"), before.is_some_and(|before| before.ends_with("ours")));
         }
     }
 

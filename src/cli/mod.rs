@@ -60,6 +60,15 @@ enum Command {
     /// List the tenants and the state of their schemas
     #[command(name = "tenant:list", after_help = tenant::list::EXAMPLES)]
     TenantList,
+    /// Keep services out of a tenant
+    #[command(name = "tenant:suspend", after_help = tenant::suspend::EXAMPLES)]
+    TenantSuspend(tenant::suspend::Arguments),
+    /// Let services into a suspended tenant again
+    #[command(name = "tenant:activate", after_help = tenant::activate::EXAMPLES)]
+    TenantActivate(tenant::activate::Arguments),
+    /// Drop a tenant with all its rows
+    #[command(name = "tenant:drop", after_help = tenant::drop::EXAMPLES)]
+    TenantDrop(tenant::drop::Arguments),
     /// Compare tenants with their migrations
     #[command(name = "tenant:verify", after_help = tenant::verify::EXAMPLES)]
     TenantVerify(tenant::verify::Arguments),
@@ -180,6 +189,10 @@ impl Command {
                 "each schema is committed completely or not at all; run `cgk setup:database` again"
             }
             Self::TenantCreate(_) => "each tenant is created completely or not at all; run the command again",
+            Self::TenantSuspend(_) | Self::TenantActivate(_) => {
+                "the change is complete or was not made: `cgk tenant:list` shows it"
+            }
+            Self::TenantDrop(_) => "what is dropped is lost; run the command again to continue",
             Self::Provision(_) => {
                 "each tenant is created completely or not at all; a server of the queue makes the next attempt"
             }
@@ -304,6 +317,9 @@ async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Re
         Command::SetupDatabase(arguments) => setup::database::run(&session, arguments).await,
         Command::TenantCreate(arguments) => tenant::create::run(&session, arguments).await,
         Command::TenantList => tenant::list::run(&session).await,
+        Command::TenantSuspend(arguments) => tenant::suspend::run(&session, arguments).await,
+        Command::TenantActivate(arguments) => tenant::activate::run(&session, arguments).await,
+        Command::TenantDrop(arguments) => tenant::drop::run(&session, arguments).await,
         Command::TenantVerify(arguments) => tenant::verify::run(&session, arguments).await,
         Command::Provision(arguments) => provision::run::run(&session, arguments).await,
         Command::ProvisionList(arguments) => provision::list::run(&session, arguments).await,

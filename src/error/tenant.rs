@@ -6,6 +6,7 @@ use crate::{
     slug::TenantSlug,
     tenant::{OrganizationId, TenantStatus},
 };
+use std::time::Duration;
 
 /// Why a tenant cannot be entered, or its schema cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +113,30 @@ pub enum TenantError {
         /// The schema.
         schema: SchemaName,
     },
+    /// Transactions of the tenant are still under way, and what was asked for waits for them.
+    #[error("tenant {tenant} is still in use after {waited:?}: {sessions}")]
+    InUse {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// How long was waited.
+        waited: Duration,
+        /// The sessions that are inside, in words.
+        sessions: String,
+    },
+    /// The tenant is being dropped: a part of it may be gone.
+    #[error("tenant {tenant} is being dropped")]
+    BeingDropped {
+        /// The tenant.
+        tenant: TenantSlug,
+    },
+    /// Something outside of the tenant depends on it or belongs to its role. Nothing was dropped.
+    #[error("tenant {tenant} cannot be dropped: {}", by.join("; "))]
+    DropBlocked {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// What that is.
+        by: Vec<String>,
+    },
 }
 
 impl TenantError {
@@ -131,6 +156,9 @@ impl TenantError {
             Self::NoContext => ("CGK0411", Refused),
             Self::SchemaGone { .. } => ("CGK0407", NotReady),
             Self::RoleInUse { .. } => ("CGK0412", Conflict),
+            Self::InUse { .. } => ("CGK0860", Locked),
+            Self::BeingDropped { .. } => ("CGK0861", Conflict),
+            Self::DropBlocked { .. } => ("CGK0862", Conflict),
         }
     }
 }

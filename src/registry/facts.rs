@@ -1,7 +1,7 @@
 //! The facts of registry and catalogue about one slug.
 
 use crate::{
-    binding::Binding,
+    binding::{self, Binding},
     config::Isolation,
     db::Operator,
     error::{Error, Result, TenantError, while_doing},
@@ -52,6 +52,16 @@ impl TenantFacts {
                 expected: tenant.id,
                 found,
             })),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a tenant that is being dropped.
+    pub(crate) fn refuse_being_dropped(&self) -> Result<()> {
+        match &self.tenant {
+            Some(tenant) if binding::is_being_dropped(self.schema_comment.as_deref()) => {
+                Err(Error::Tenant(TenantError::BeingDropped { tenant: tenant.slug.clone() }))
+            }
             _ => Ok(()),
         }
     }

@@ -51,3 +51,27 @@ pub(crate) fn activate_sql(slug: &TenantSlug) -> String {
         ),
     )
 }
+
+/// Sets the status of an organization that has one of these.
+pub(crate) fn set_status_sql(id: OrganizationId, from: &[&str], to: &str) -> String {
+    let (id, status) = (literal(&id.to_string()), literal(to));
+    let from: Vec<String> = from.iter().map(|status| literal(status)).collect();
+    format!(
+        "update {TABLE} set status = {status} where id = {id}::pg_catalog.uuid and status::pg_catalog.text in ({});\n{}",
+        from.join(", "),
+        row_check::demand_sql(TABLE, &has_status(&id, &status), ""),
+    )
+}
+
+fn has_status(id: &str, status: &str) -> String {
+    format!("exists (select from {TABLE} where id = {id}::pg_catalog.uuid and status::pg_catalog.text = {status})")
+}
+
+/// Deletes an organization's row. The guard of the registry refuses that while its schema stands.
+pub(crate) fn delete_sql(id: OrganizationId) -> String {
+    let id = literal(&id.to_string());
+    format!(
+        "delete from {TABLE} where id = {id}::pg_catalog.uuid;\n{}",
+        row_check::demand_sql(TABLE, &format!("not exists (select from {TABLE} where id = {id}::pg_catalog.uuid)"), ""),
+    )
+}

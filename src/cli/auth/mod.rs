@@ -163,7 +163,7 @@ fn note_hidden(printer: &Printer, hidden: usize, noun: &str) {
 }
 
 /// A span of time, as `90days`, `24h` or `30min`.
-fn span(text: &str) -> Result<Duration, String> {
+pub(in crate::cli) fn span(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text.trim())
         .map_err(|_| "write a number with a unit, for example 90days, 24h or 30min".to_owned())
 }

@@ -94,6 +94,7 @@ impl StateView {
             SchemaState::Missing => view("missing", None, None),
             SchemaState::HalfProvisioned { missing } => view("half_provisioned", None, Some(missing.clone())),
             SchemaState::OtherOrganization { found } => view("other_organization", None, Some(belongs_to(found))),
+            SchemaState::BeingDropped => view("being_dropped", None, None),
             _ => view("unknown", None, None),
         }
     }
@@ -107,6 +108,7 @@ impl StateView {
             SchemaState::Missing => ("no schema".into(), Look::Bad),
             SchemaState::HalfProvisioned { missing } => (format!("lacks {missing}"), Look::Bad),
             SchemaState::OtherOrganization { found } => (belongs_to(found), Look::Bad),
+            SchemaState::BeingDropped => ("being dropped".into(), Look::Bad),
             _ => ("unknown".into(), Look::Warning),
         }
     }

@@ -1,7 +1,36 @@
 //! The commands about tenants.
 
+pub(in crate::cli) mod activate;
+mod confirm;
 pub(in crate::cli) mod create;
 pub(in crate::cli) mod create_many;
+pub(in crate::cli) mod drop;
 pub(in crate::cli) mod list;
 pub(in crate::cli) mod slugs;
+pub(in crate::cli) mod suspend;
 pub(in crate::cli) mod verify;
+
+use serde::Serialize;
+
+/// A session inside a tenant.
+#[derive(Serialize)]
+struct SessionView<'a> {
+    pid: Option<i32>,
+    login: &'a str,
+    application: &'a str,
+    state: &'a str,
+    ms: Option<u64>,
+}
+
+impl<'a> SessionView<'a> {
+    fn all(sessions: &'a [cgk::lifecycle::EnteredSession]) -> Vec<Self> {
+        let view = |session: &'a cgk::lifecycle::EnteredSession| Self {
+            pid: session.pid,
+            login: &session.login,
+            application: &session.application,
+            state: &session.state,
+            ms: session.age.map(super::ui::time::milliseconds),
+        };
+        sessions.iter().map(view).collect()
+    }
+}

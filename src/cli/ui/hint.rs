@@ -132,6 +132,15 @@ fn tenant(refused: &TenantError) -> Option<String> {
             schema.as_str()
         ),
         TenantError::SchemaGone { tenant, schema, .. } => schema_gone(tenant, schema),
+        TenantError::InUse { .. } => {
+            "Wait until these transactions end, or end their sessions, and run the command again. `cgk tenant:suspend` ends them \
+             itself with --terminate."
+                .into()
+        }
+        TenantError::BeingDropped { tenant } => format!("Run `cgk tenant:drop {tenant}` to the end."),
+        TenantError::DropBlocked { tenant, .. } => {
+            format!("Drop or move what is named, and run `cgk tenant:drop {tenant}` again.")
+        }
         TenantError::RoleInUse { tenant, role, .. } => format!(
             "Another organization had the slug, and its role is left. If nothing of it is needed, run `drop owned by {role}` as a \
              superuser in each database that is named, then `drop role {role}` and `cgk tenant:create {tenant}`."

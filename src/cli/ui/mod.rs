@@ -7,6 +7,7 @@ pub(in crate::cli) mod progress;
 pub(in crate::cli) mod progress_bar;
 pub(in crate::cli) mod report;
 pub(in crate::cli) mod server_detail;
+pub(in crate::cli) mod size;
 pub(in crate::cli) mod style;
 pub(in crate::cli) mod table;
 pub(in crate::cli) mod time;

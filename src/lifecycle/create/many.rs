@@ -289,6 +289,7 @@ async fn verified(
             }
             SchemaState::HalfProvisioned { missing } => not_ready(slug.clone(), status, &missing),
             SchemaState::Missing => not_ready(slug.clone(), status, "its schema"),
+            SchemaState::BeingDropped => Error::Tenant(TenantError::BeingDropped { tenant: slug.clone() }),
             SchemaState::Behind { pending } => {
                 not_ready(slug.clone(), status, &crate::migration::count(pending, "migration"))
             }

@@ -270,6 +270,7 @@ async fn try_once(
     }
     refuse_foreign_schema(&schema, facts)?;
     facts.refuse_other_organization()?;
+    facts.refuse_being_dropped()?;
     let onboarding = facts.tenant.as_ref().is_some_and(|tenant| tenant.status == TenantStatus::Onboarding);
     refuse_to_replace(&schema, facts, options)?;
     if options.new_organization && onboarding && facts.is_unbound() {

@@ -230,6 +230,7 @@ impl<'a> TenantPlanner<'_, 'a> {
                 Some(Step::Refuse(Error::Migration(MigrationError::Diverged(divergence.clone()))))
             }
             SchemaState::OtherOrganization { .. } => tenant.facts.refuse_other_organization().err().map(Step::Refuse),
+            SchemaState::BeingDropped => Some(Step::Skip { reason: "it is being dropped".into() }),
             SchemaState::Missing => Some(not_ready(format!("there is no schema {}", schema.as_str()))),
             SchemaState::HalfProvisioned { missing } => {
                 let role = role_of(self.operator, slug).map(|role| format!(" {}", role.as_str())).unwrap_or_default();

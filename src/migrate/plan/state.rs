@@ -47,6 +47,8 @@ pub enum SchemaState {
         /// The organization in the comment on the schema.
         found: String,
     },
+    /// The tenant is being dropped: a part of it may be gone.
+    BeingDropped,
 }
 
 impl SchemaState {
@@ -167,7 +169,8 @@ pub(crate) async fn each_tenant(
                 }
                 continue;
             };
-            if facts.owner.is_some() && !facts.has_ledger && facts.other_organization().is_none() {
+            let is_being_dropped = facts.refuse_being_dropped().is_err();
+            if facts.owner.is_some() && !facts.has_ledger && facts.other_organization().is_none() && !is_being_dropped {
                 // Another object may have its name.
                 unread.push((tenant, facts));
                 continue;
@@ -229,6 +232,8 @@ fn by_facts(facts: &TenantFacts, isolation: Isolation) -> Option<SchemaState> {
         Some(SchemaState::Missing)
     } else if let Some(found) = facts.other_organization() {
         Some(SchemaState::OtherOrganization { found })
+    } else if facts.refuse_being_dropped().is_err() {
+        Some(SchemaState::BeingDropped)
     } else if isolation == Isolation::Role && !facts.has_role {
         half("its role")
     } else if isolation == Isolation::Role && !facts.role_admitted {

@@ -1,0 +1,42 @@
+//! Whether a person means it: what is about to be lost must be named.
+
+use anyhow::{Context as _, Result};
+use cgk::TenantSlug;
+use std::io::{self, IsTerminal as _};
+
+use crate::cli::{
+    exit::Exit,
+    ui::{printer::Printer, report::Refusal},
+};
+
+/// Refuses unless the tenant was named a second time: by the flag, or typed on the terminal.
+pub(super) async fn confirm(printer: &Printer, slug: &TenantSlug, flag: Option<&str>) -> Result<()> {
+    let named = match flag {
+        Some(named) => named.to_owned(),
+        None if io::stdin().is_terminal() && !printer.is_json() => ask(printer, slug).await?,
+        None => {
+            let message =
+                format!("standard input is not a terminal, so nobody can confirm that tenant {slug} is dropped");
+            return Err(refused(message, format!("Add --confirm {slug}. Nothing was changed.")));
+        }
+    };
+    if named.trim() == slug.as_str() {
+        return Ok(());
+    }
+    Err(refused(format!("the name given is not {slug}"), "Nothing was changed.".into()))
+}
+
+fn refused(message: String, hint: String) -> anyhow::Error {
+    Refusal { message, hint, exit: Exit::Usage }.into()
+}
+
+/// The thread that reads is left alone by a signal.
+async fn ask(printer: &Printer, slug: &TenantSlug) -> Result<String> {
+    let doing = "could not read from the terminal";
+    printer.prompt(&format!("Type {slug} to drop the tenant: "));
+    let read = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        io::stdin().read_line(&mut line).map(|_| line)
+    });
+    read.await.context(doing)?.context(doing)
+}

@@ -1,0 +1,191 @@
+//! `cgk tenant:drop`
+
+use anyhow::Result;
+use cgk::{
+    Operator, TenantSlug,
+    lifecycle::{self, DropObserver, DropOptions, DropPreview},
+};
+use clap::Args;
+use serde::Serialize;
+use std::{
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
+
+use super::{SessionView, confirm::confirm};
+use crate::cli::{
+    auth::span,
+    exit::Exit,
+    number,
+    session::Session,
+    ui::{
+        printer::Printer,
+        size,
+        style::{GOOD, WARNING, count, paint, sanitize},
+        table::{Grid, Look},
+        time,
+    },
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk tenant:drop acme --plan          what would be lost; nothing is changed
+  cgk tenant:drop acme                 asks for the slug
+  cgk tenant:drop acme --confirm acme
+
+The tenant is suspended first and cannot be activated again. If the command stops, run it again: it \
+             continues. What is dropped is lost; make a dump before.";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Slug of the tenant
+    #[arg(value_name = "TENANT")]
+    slug: String,
+    /// The slug once more, instead of typing it
+    #[arg(long, value_name = "TENANT", conflicts_with = "plan")]
+    confirm: Option<String>,
+    /// Show what would be lost, and change nothing
+    #[arg(long)]
+    plan: bool,
+    /// How long each step waits for what others hold, for example 10s [default: session.migration_wait]
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    wait: Option<Duration>,
+    /// Number of locks one transaction may take; a table takes about 9 [default: an eighth of the server's]
+    #[arg(long, value_name = "N", value_parser = number::at_least_one)]
+    locks: Option<NonZeroUsize>,
+}
+
+/// What would be lost, or is.
+#[derive(Serialize)]
+struct Answer<'a> {
+    v: u32,
+    tenant: &'a str,
+    id: String,
+    name: &'a str,
+    status: &'a str,
+    schema: Option<&'a str>,
+    role: Option<&'a str>,
+    tables: u64,
+    rows_estimated: u64,
+    bytes: u64,
+    large_objects: u64,
+    blocked_by: &'a [String],
+    sessions: Vec<SessionView<'a>>,
+    has_begun: bool,
+    /// Whether it is gone.
+    dropped: bool,
+    ms: u64,
+    exit: Exit,
+}
+
+impl<'a> Answer<'a> {
+    fn of(preview: &'a DropPreview, dropped: bool, ms: u64, exit: Exit) -> Self {
+        Self {
+            v: crate::cli::JSON_VERSION,
+            tenant: preview.tenant.slug.as_str(),
+            id: preview.tenant.id.to_string(),
+            name: &preview.tenant.name,
+            status: preview.tenant.status.as_str(),
+            schema: preview.schema.as_ref().map(cgk::ident::SchemaName::as_str),
+            role: preview.role.as_ref().map(cgk::ident::RoleName::as_str),
+            tables: preview.tables,
+            rows_estimated: preview.rows_estimated,
+            bytes: preview.bytes,
+            large_objects: preview.large_objects,
+            blocked_by: &preview.blocked_by,
+            sessions: SessionView::all(&preview.sessions),
+            has_begun: preview.has_begun,
+            dropped,
+            ms,
+            exit,
+        }
+    }
+}
+
+pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    let printer = session.printer;
+    let slug: TenantSlug = arguments.slug.parse()?;
+    let operator = Operator::connect(&session.config()?).await?;
+    session.warn_of_service_login(&operator);
+    session.say_database(&operator);
+    let preview = lifecycle::preview_drop(&operator, &slug).await?;
+    show(printer, &preview, arguments.plan);
+    if arguments.plan {
+        let exit = if preview.blocked_by.is_empty() { Exit::Done } else { Exit::Failed };
+        printer.record(&Answer::of(&preview, false, 0, exit));
+        return Ok(exit);
+    }
+    if preview.blocked_by.is_empty() {
+        confirm(printer, &slug, arguments.confirm.as_deref()).await?;
+    }
+    let mut options = DropOptions::default();
+    if let Some(wait) = arguments.wait {
+        options = options.wait(wait);
+    }
+    if let Some(locks) = arguments.locks {
+        options = options.locks_per_batch(locks.get());
+    }
+    let began = Instant::now();
+    let dropped = lifecycle::drop_tenant(&operator, &slug, &options, &mut Told { printer }).await?;
+    let elapsed = began.elapsed();
+    printer.record(&Answer::of(&preview, true, time::milliseconds(elapsed), Exit::Done));
+    printer.output(format!(
+        "{} tenant {slug}: {} in {}, {}",
+        paint(GOOD, "dropped"),
+        match dropped.relations {
+            1 => "1 table".to_owned(),
+            relations => format!("{relations} tables and views"),
+        },
+        count(dropped.batches, "transaction"),
+        time::elapsed(elapsed)
+    ));
+    Ok(Exit::Done)
+}
+
+/// What would be lost, for people: the answer of `--plan`, and otherwise said before the question.
+fn show(printer: &Printer, preview: &DropPreview, is_answer: bool) {
+    let mut grid = Grid::new(&["TENANT", "STATUS", "TABLES", "ROWS (ESTIMATE)", "SIZE", "ROLE"]);
+    grid.row([
+        (preview.tenant.slug.as_str(), Look::Plain),
+        (preview.tenant.status.to_string().as_str(), Look::Plain),
+        (preview.tables.to_string().as_str(), Look::Plain),
+        (preview.rows_estimated.to_string().as_str(), Look::Plain),
+        (size::of(preview.bytes).as_str(), Look::Plain),
+        (preview.role.as_ref().map_or("none", cgk::ident::RoleName::as_str), Look::Faint),
+    ]);
+    if is_answer {
+        printer.output(grid);
+    } else {
+        printer.info(grid);
+    }
+    if preview.large_objects > 0 {
+        printer.info(format!(
+            "{} of its role go with it.",
+            count(usize::try_from(preview.large_objects).unwrap_or(usize::MAX), "large object")
+        ));
+    }
+    if preview.has_begun {
+        printer.info("An earlier run began to drop it; this one continues.");
+    }
+    for session in &preview.sessions {
+        printer.info(format!("{} {}", paint(WARNING, "in the tenant now:"), sanitize(&session.to_string())));
+    }
+    if is_answer {
+        for reason in &preview.blocked_by {
+            printer.warn(format!("it cannot be dropped: {}", sanitize(reason)));
+        }
+    }
+}
+
+/// Says how far it is.
+struct Told<'a> {
+    printer: &'a Printer,
+}
+
+impl DropObserver for Told<'_> {
+    fn dropped(&mut self, relations: usize, of: usize) {
+        if self.printer.is_verbose() {
+            self.printer.info(format!("{relations} of {of} tables and views dropped"));
+        }
+    }
+}

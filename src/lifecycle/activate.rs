@@ -1,0 +1,95 @@
+//! Lets services enter a suspended tenant again.
+
+use crate::{
+    binding,
+    db::{Operator, message, milliseconds},
+    error::{Error, Result, TenantError, while_doing},
+    ident::{SchemaName, literal},
+    registry,
+    slug::TenantSlug,
+    tenant::{Tenant, TenantStatus},
+};
+use tokio_postgres::error::SqlState;
+
+/// What became of an activation.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Activated {
+    /// The tenant as it is now.
+    pub tenant: Tenant,
+    /// Whether it was active before.
+    pub was_active: bool,
+}
+
+/// Lets services enter a suspended tenant again, from the moment it returns on.
+///
+/// # Locks
+///
+/// The tenant's row.
+///
+/// # Committed when
+///
+/// At once.
+///
+/// # Errors
+///
+/// Kind `NotFound`: there is no such tenant. `NotReady`: it is still being created, or its schema is gone. `Conflict`: its schema
+/// belongs to another organization, or the tenant is being dropped. `Suspended` ([`TenantError::StatusUnknown`]): its status
+/// is one that cgk does not know. `Unavailable` ([`TenantError::Changed`]): somebody else changed the tenant meanwhile.
+///
+/// # Cancel safety
+///
+/// Dropped, the tenant may be active already.
+pub async fn activate(operator: &Operator, slug: &TenantSlug) -> Result<Activated> {
+    operator.facts().require_writable()?;
+    let facts = registry::facts_of(operator, slug).await?;
+    let Some(tenant) = facts.tenant.clone() else {
+        registry::require(operator).await?;
+        return Err(Error::Tenant(TenantError::NotFound { tenant: slug.clone() }));
+    };
+    facts.refuse_other_organization()?;
+    facts.refuse_being_dropped()?;
+    let (name, status) = (slug.clone(), tenant.status.clone());
+    match &tenant.status {
+        TenantStatus::Active => return Ok(Activated { tenant, was_active: true }),
+        TenantStatus::Suspended => {}
+        TenantStatus::Onboarding => {
+            let missing = "it is still being created".into();
+            return Err(Error::Tenant(TenantError::NotReady { tenant: name, status, missing }));
+        }
+        TenantStatus::Other(_) => return Err(Error::Tenant(TenantError::StatusUnknown { tenant: name, status })),
+    }
+    let schema = SchemaName::of_tenant(slug);
+    if facts.owner.is_none() {
+        return Err(Error::Tenant(TenantError::SchemaGone { tenant: name, status, schema }));
+    }
+    let doing = || while_doing(format!("activate tenant {slug}"));
+    operator.reset_session().await.map_err(doing())?;
+    // Whoever drops the tenant locks its row first and marks the schema in the same transaction.
+    let sql = format!(
+        "set transaction isolation level read committed;
+select pg_catalog.set_config('lock_timeout', {}, true);
+select from public.organizations where id = {}::pg_catalog.uuid for update;
+{}select 1 / (case when exists (select from pg_catalog.pg_namespace n where n.nspname::pg_catalog.text = {}
+    and {} is not distinct from {}) then 1 else 0 end);
+{}",
+        literal(&milliseconds(operator.session().lock_timeout)),
+        literal(&tenant.id.to_string()),
+        registry::demand_sql(tenant.id, slug),
+        literal(schema.as_str()),
+        binding::comment_of_sql("n.oid"),
+        facts.schema_comment.as_deref().map_or_else(|| "null".into(), literal),
+        registry::set_status_sql(tenant.id, &["suspended"], "active"),
+    );
+    match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
+        Ok(_) => {}
+        Err(error) if error.code() == Some(&SqlState::DIVISION_BY_ZERO) => {
+            return Err(Error::Tenant(TenantError::Changed { tenant: name }));
+        }
+        Err(error) => return Err(doing()(error)),
+    }
+    match registry::facts_of(operator, slug).await?.tenant {
+        Some(now) if now.id == tenant.id => Ok(Activated { tenant: now, was_active: false }),
+        _ => Err(Error::Tenant(TenantError::Changed { tenant: name })),
+    }
+}

@@ -1,0 +1,255 @@
+//! What a tenant consists of, and what outside of it depends on it. Reads only.
+
+use super::batches::{Relation, RelationKind};
+use crate::{
+    db::Operator,
+    error::{Error, Result, while_doing},
+    ident::{Ident, RoleName, SchemaName, literal},
+    migration::LEDGER_TABLE,
+    slug::TenantSlug,
+    tenant::OrganizationId,
+};
+use tokio_postgres::types::{ToSql, Type};
+
+/// How many things outside of the tenant are named.
+const NAMED_MAX: i64 = 10;
+
+/// What would be lost.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Contents {
+    pub(super) tables: u64,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    pub(super) large_objects: u64,
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// The relations of a schema are found by their dependency on it: no index of pg_class leads there.
+fn relations_of(schema: &SchemaName, joined: &str) -> String {
+    format!(
+        "pg_catalog.pg_namespace n
+join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.refobjid = n.oid
+                           and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objsubid = 0
+join pg_catalog.pg_class c on c.oid = d.objid
+{joined} where n.nspname::pg_catalog.text = {}",
+        literal(schema.as_str())
+    )
+}
+
+/// The tables, their rows as the server estimates them, and what all of it takes on disk.
+pub(super) async fn contents(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>) -> Result<Contents> {
+    let doing = || while_doing(format!("look what schema {:?} holds", schema.as_str()));
+    let sql = format!(
+        "select coalesce(pg_catalog.sum(case when c.relkind in ('r', 'p', 'f') then 1 else 0 end), 0)::pg_catalog.int8,
+       coalesce(pg_catalog.sum(case when c.relkind in ('r', 'f', 'm') then greatest(c.reltuples, 0) else 0 end), 0)::pg_catalog.int8,
+       coalesce(pg_catalog.sum(case when c.relkind in ('r', 'm') then pg_catalog.pg_total_relation_size(c.oid) else 0 end), 0)::pg_catalog.int8,
+       (select pg_catalog.count(*) from pg_catalog.pg_largeobject_metadata l join pg_catalog.pg_roles r on r.oid = l.lomowner
+         where r.rolname::pg_catalog.text = $1)
+from {}",
+        relations_of(schema, "")
+    );
+    let role = role.map_or("", RoleName::as_str);
+    let rows = operator.client().query_typed(&sql, &[(&role, Type::TEXT)]).await.map_err(doing())?;
+    let Some(row) = rows.first() else { return Ok(Contents::default()) };
+    let number = |index: usize| row.try_get::<_, i64>(index).map(unsigned).map_err(doing());
+    Ok(Contents { tables: number(0)?, rows: number(1)?, bytes: number(2)?, large_objects: number(3)? })
+}
+
+/// The relations that are dropped in batches, without the ledger, which goes with the schema; and which table needs which.
+pub(super) async fn relations(operator: &Operator, schema: &SchemaName) -> Result<(Vec<Relation>, Vec<(i64, i64)>)> {
+    let doing = || while_doing(format!("look which tables schema {:?} has", schema.as_str()));
+    // A table, its row type and the array of that, its toast table and the index of that; of an index and of a constraint one
+    // each, of a default value and the sequence behind it three.
+    let sql = format!(
+        "select c.oid::pg_catalog.int8, c.relname::pg_catalog.text, c.relkind::pg_catalog.text,
+       5 + 2 * (select pg_catalog.count(*) from pg_catalog.pg_index i where i.indrelid = c.oid)
+         + (select pg_catalog.count(*) from pg_catalog.pg_constraint k where k.conrelid = c.oid)
+         + (select pg_catalog.count(*) from pg_catalog.pg_trigger t where t.tgrelid = c.oid)
+         + 3 * (select pg_catalog.count(*) from pg_catalog.pg_attrdef f where f.adrelid = c.oid)
+from {} and c.relkind in ('r', 'p', 'f', 'v', 'm') and c.relname <> '{LEDGER_TABLE}'",
+        relations_of(schema, "")
+    );
+    let rows = operator.client().query_typed(&sql, &[]).await.map_err(doing())?;
+    let mut relations = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let (name, kind): (String, String) = (row.try_get(1).map_err(doing())?, row.try_get(2).map_err(doing())?);
+        let name = Ident::new(name).map_err(|error| Error::Unexpected {
+            doing: format!("read the tables of schema {:?}", schema.as_str()),
+            found: error.to_string(),
+        })?;
+        let locks: i64 = row.try_get(3).map_err(doing())?;
+        let Some(kind) = RelationKind::of(&kind) else { continue };
+        let locks = usize::try_from(locks).unwrap_or(usize::MAX);
+        relations.push(Relation { oid: row.try_get(0).map_err(doing())?, name, kind, locks });
+    }
+    let sql = format!(
+        "select k.conrelid::pg_catalog.int8, k.confrelid::pg_catalog.int8 from {}
+union select h.inhrelid::pg_catalog.int8, h.inhparent::pg_catalog.int8 from {}",
+        relations_of(schema, "join pg_catalog.pg_constraint k on k.conrelid = c.oid and k.contype = 'f'"),
+        relations_of(schema, "join pg_catalog.pg_inherits h on h.inhrelid = c.oid"),
+    );
+    let rows = operator.client().query_typed(&sql, &[]).await.map_err(doing())?;
+    let pair = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
+    let needs: Result<Vec<(i64, i64)>, tokio_postgres::Error> = rows.iter().map(pair).collect();
+    Ok((relations, needs.map_err(doing())?))
+}
+
+/// What is about to be dropped.
+pub(super) enum Dropped<'a> {
+    Schema,
+    Relations(&'a [Relation]),
+}
+
+/// A query: the objects outside of a schema that depend on what is about to be dropped, in words. Whatever DROP … CASCADE would
+/// take along is either inside, or is named here.
+///
+/// The server's own parts of a table of the schema (its toast table, the triggers of its foreign keys on other tables) are
+/// inside, and so is a publication's list of tables.
+pub(super) fn dependents_sql(schema: &SchemaName, dropped: &Dropped<'_>) -> String {
+    let name = literal(schema.as_str());
+    let seed = match dropped {
+        Dropped::Schema => format!(
+            "select 'pg_catalog.pg_namespace'::pg_catalog.regclass::pg_catalog.oid, s.oid from pg_catalog.pg_namespace s
+     where s.nspname::pg_catalog.text = {name}
+    union
+    select m.classid, m.objid from pg_catalog.pg_namespace s
+      join pg_catalog.pg_depend m on m.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and m.refobjid = s.oid
+     where s.nspname::pg_catalog.text = {name} and m.deptype = 'n'
+       and m.classid <> 'pg_catalog.pg_extension'::pg_catalog.regclass"
+        ),
+        Dropped::Relations(relations) => {
+            let oids: Vec<String> = relations.iter().map(|relation| relation.oid.to_string()).collect();
+            format!(
+                "select 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, r.oid
+      from pg_catalog.unnest('{{{}}}'::pg_catalog.oid[]) r (oid)",
+                oids.join(",")
+            )
+        }
+    };
+    format!(
+        "with recursive dropped (classid, objid) as (
+    {seed}
+    union
+    select p.classid, p.objid from dropped o
+      join pg_catalog.pg_depend p on p.refclassid = o.classid and p.refobjid = o.objid
+     where p.deptype in ('a', 'i', 'P', 'S')
+), dependent as (
+    select distinct p.classid, p.objid, p.objsubid from dropped o
+      join pg_catalog.pg_depend p on p.refclassid = o.classid and p.refobjid = o.objid
+)
+select (select pg_catalog.concat(i.type, ' ', i.identity) from pg_catalog.pg_identify_object(p.classid, p.objid, p.objsubid) i) as what
+from dependent p, pg_catalog.pg_namespace s
+where s.nspname::pg_catalog.text = {name} and coalesce(case p.classid
+    when 'pg_catalog.pg_class'::pg_catalog.regclass then
+        (select c.relnamespace from pg_catalog.pg_class c where c.oid = p.objid)
+    when 'pg_catalog.pg_type'::pg_catalog.regclass then
+        (select t.typnamespace from pg_catalog.pg_type t where t.oid = p.objid)
+    when 'pg_catalog.pg_proc'::pg_catalog.regclass then
+        (select f.pronamespace from pg_catalog.pg_proc f where f.oid = p.objid)
+    when 'pg_catalog.pg_constraint'::pg_catalog.regclass then
+        (select k.connamespace from pg_catalog.pg_constraint k where k.oid = p.objid)
+    when 'pg_catalog.pg_attrdef'::pg_catalog.regclass then
+        (select c.relnamespace from pg_catalog.pg_attrdef a join pg_catalog.pg_class c on c.oid = a.adrelid where a.oid = p.objid)
+    when 'pg_catalog.pg_rewrite'::pg_catalog.regclass then
+        (select c.relnamespace from pg_catalog.pg_rewrite w join pg_catalog.pg_class c on c.oid = w.ev_class where w.oid = p.objid)
+    when 'pg_catalog.pg_trigger'::pg_catalog.regclass then
+        (select case when t.tgisinternal then s.oid else c.relnamespace end
+           from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid where t.oid = p.objid)
+    when 'pg_catalog.pg_policy'::pg_catalog.regclass then
+        (select c.relnamespace from pg_catalog.pg_policy y join pg_catalog.pg_class c on c.oid = y.polrelid where y.oid = p.objid)
+    when 'pg_catalog.pg_default_acl'::pg_catalog.regclass then
+        (select f.defaclnamespace from pg_catalog.pg_default_acl f where f.oid = p.objid)
+    when 'pg_catalog.pg_publication_rel'::pg_catalog.regclass then s.oid
+    when pg_catalog.to_regclass('pg_catalog.pg_publication_namespace') then s.oid
+    else (select m.oid from pg_catalog.pg_identify_object(p.classid, p.objid, p.objsubid) i
+            join pg_catalog.pg_namespace m on pg_catalog.quote_ident(m.nspname::pg_catalog.text) = i.schema)
+    end not in (s.oid, 'pg_toast'::pg_catalog.regnamespace), true)
+order by what"
+    )
+}
+
+/// What outside of the tenant stands in the way: what depends on its objects, what its role owns outside of its schema, and rows
+/// of shared tables that keep the registry's row.
+pub(super) async fn blockers(
+    operator: &Operator,
+    slug: &TenantSlug,
+    id: OrganizationId,
+    role: Option<&RoleName>,
+) -> Result<Vec<String>> {
+    let schema = SchemaName::of_tenant(slug);
+    let doing = || while_doing(format!("look what depends on tenant {slug}"));
+    let mut found = Vec::new();
+    let sql = format!("{} limit {NAMED_MAX}", dependents_sql(&schema, &Dropped::Schema));
+    for row in operator.client().query_typed(&sql, &[]).await.map_err(doing())? {
+        let what: String = row.try_get(0).map_err(doing())?;
+        found.push(format!("{what} depends on it"));
+    }
+    if let Some(role) = role {
+        let sql = format!(
+            "select (select pg_catalog.concat(i.type, ' ', i.identity) from pg_catalog.pg_identify_object(d.classid, d.objid, 0) i) from pg_catalog.pg_shdepend d
+             join pg_catalog.pg_roles r on d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = r.oid
+             where r.rolname::pg_catalog.text = $1 and d.deptype = 'o'
+               and d.dbid = (select b.oid from pg_catalog.pg_database b where b.datname = pg_catalog.current_database())
+               and d.classid <> 'pg_catalog.pg_largeobject'::pg_catalog.regclass
+               and (pg_catalog.pg_identify_object(d.classid, d.objid, 0)).schema is distinct from $2
+             order by 1 limit {NAMED_MAX}"
+        );
+        let params: [(&(dyn ToSql + Sync), Type); 2] = [(&role.as_str(), Type::TEXT), (&schema.as_str(), Type::TEXT)];
+        for row in operator.client().query_typed(&sql, &params).await.map_err(doing())? {
+            let what: String = row.try_get(0).map_err(doing())?;
+            found.push(format!("its role owns {what}"));
+        }
+        let elsewhere = "select b.datname::pg_catalog.text from pg_catalog.pg_shdepend d
+             join pg_catalog.pg_roles r on d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = r.oid
+             join pg_catalog.pg_database b on b.oid = d.dbid and b.datname <> pg_catalog.current_database()
+             where r.rolname::pg_catalog.text = $1 group by 1 order by 1";
+        for row in operator.client().query_typed(elsewhere, &params[..1]).await.map_err(doing())? {
+            let database: String = row.try_get(0).map_err(doing())?;
+            found.push(format!("its role has objects or rights in database {database:?}"));
+        }
+    }
+    found.extend(keeping_rows(operator, slug, id).await?);
+    Ok(found)
+}
+
+/// Tables whose rows do not let the registry's row go.
+async fn keeping_rows(operator: &Operator, slug: &TenantSlug, id: OrganizationId) -> Result<Vec<String>> {
+    let doing = || while_doing(format!("look which shared tables keep tenant {slug}"));
+    let sql = "
+select n.nspname::pg_catalog.text, c.relname::pg_catalog.text, a.attname::pg_catalog.text
+from pg_catalog.pg_constraint k
+join pg_catalog.pg_class c on c.oid = k.conrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = k.conkey[1]
+join pg_catalog.pg_attribute o on o.attrelid = k.confrelid and o.attnum = k.confkey[1] and o.attname = 'id'
+where k.contype = 'f' and k.confrelid = pg_catalog.to_regclass('public.organizations') and k.confdeltype in ('a', 'r')
+  and k.conparentid = 0 and n.nspname::pg_catalog.text <> $1
+order by 1, 2, 3";
+    let schema = SchemaName::of_tenant(slug);
+    let rows = operator.client().query_typed(sql, &[(&schema.as_str(), Type::TEXT)]).await.map_err(doing())?;
+    let mut found = Vec::new();
+    for row in &rows {
+        let name = |index: usize| -> Result<Ident> {
+            let text: String = row.try_get(index).map_err(doing())?;
+            Ident::new(text).map_err(|error| Error::Unexpected {
+                doing: format!("look which shared tables keep tenant {slug}"),
+                found: error.to_string(),
+            })
+        };
+        let (schema, table, column) = (name(0)?, name(1)?, name(2)?);
+        let sql = format!(
+            "select exists (select from {}.{} where {} = $1)",
+            schema.quoted(),
+            table.quoted(),
+            column.quoted()
+        );
+        let kept = operator.client().query_typed(&sql, &[(&id.uuid(), Type::UUID)]).await.map_err(doing())?;
+        if kept.first().map(|row| row.try_get(0)).transpose().map_err(doing())? == Some(true) {
+            found.push(format!("table {}.{} has rows of it", schema.as_str(), table.as_str()));
+        }
+    }
+    Ok(found)
+}

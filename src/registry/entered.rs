@@ -1,0 +1,143 @@
+//! Who is inside a tenant: the sessions whose transactions hold its lock, and waiting until none does.
+
+use crate::{
+    db::{Operator, message, milliseconds},
+    error::{Error, Result, TenantError, while_doing},
+    ident::literal,
+    lock,
+    slug::TenantSlug,
+};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+use tokio_postgres::{error::SqlState, types::Type};
+
+/// How long the tenant's lock is waited for at once. Whoever enters meanwhile waits behind it, and no longer than this.
+pub(crate) const SHORT_LOCK_WAIT: Duration = Duration::from_millis(200);
+/// Between two waits, for those who wait behind.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How many sessions an error names.
+const NAMED_MAX: usize = 5;
+
+/// A session whose transaction is inside a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EnteredSession {
+    /// The server process; none for a prepared transaction.
+    pub pid: Option<i32>,
+    /// The login.
+    pub login: String,
+    /// What the session calls itself.
+    pub application: String,
+    /// What it does, in the words of `pg_stat_activity`. Empty where the operator may not see it.
+    pub state: String,
+    /// How long ago its transaction began, where that can be seen.
+    pub age: Option<Duration>,
+}
+
+impl fmt::Display for EnteredSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "process {pid}")?,
+            None => f.write_str("a prepared transaction")?,
+        }
+        let age = self.age.map(|age| format!("for {} s", age.as_secs())).unwrap_or_default();
+        let texts = [self.login.as_str(), &self.application, &self.state, &age];
+        let known: Vec<&str> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+        if known.is_empty() { Ok(()) } else { write!(f, " ({})", known.join(", ")) }
+    }
+}
+
+/// The sessions inside a tenant, the longest first.
+pub(crate) async fn entered_sessions(operator: &Operator, slug: &TenantSlug) -> Result<Vec<EnteredSession>> {
+    let doing = || while_doing(format!("look who is inside tenant {slug}"));
+    let sql = "
+select l.pid, coalesce(a.usename::pg_catalog.text, ''), coalesce(a.application_name, ''), coalesce(a.state, ''),
+       (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - a.xact_start) * 1000)::pg_catalog.int8
+from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a on a.pid = l.pid
+where l.locktype = 'advisory' and l.objsubid = 1 and l.granted and l.mode = 'ShareLock'
+  and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())
+  and (l.classid::pg_catalog.int8 << 32) | l.objid::pg_catalog.int8 = $1
+group by 1, 2, 3, 4, 5 order by 5 desc nulls last, 1";
+    let rows = operator.client().query_typed(sql, &[(&lock::tenant_key(slug), Type::INT8)]).await.map_err(doing())?;
+    let read = |row: &tokio_postgres::Row| -> Result<EnteredSession, tokio_postgres::Error> {
+        let age: Option<i64> = row.try_get(4)?;
+        Ok(EnteredSession {
+            pid: row.try_get(0)?,
+            login: row.try_get(1)?,
+            application: row.try_get(2)?,
+            state: row.try_get(3)?,
+            age: age.map(|age| Duration::from_millis(age.try_into().unwrap_or(0))),
+        })
+    };
+    rows.iter().map(read).collect::<Result<_, _>>().map_err(doing())
+}
+
+/// Waits until no transaction is inside a tenant that nobody can enter any more.
+///
+/// The lock is asked for again and again and let go at once: a transaction that goes on for long does not make those wait who
+/// are refused anyway.
+///
+/// # Errors
+///
+/// [`TenantError::InUse`]: somebody is inside when `wait` is over.
+pub(crate) async fn wait_until_left(operator: &Operator, slug: &TenantSlug, wait: Duration) -> Result<()> {
+    let doing = || while_doing(format!("wait for the transactions of tenant {slug}"));
+    let sql = format!(
+        "select pg_catalog.set_config('statement_timeout', '0', true), pg_catalog.set_config('lock_timeout', {}, true);
+select pg_catalog.pg_advisory_xact_lock({});",
+        literal(&milliseconds(SHORT_LOCK_WAIT)),
+        lock::tenant_key(slug),
+    );
+    let began = Instant::now();
+    loop {
+        match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
+            Ok(_) => return Ok(()),
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {}
+            Err(error) => return Err(doing()(error)),
+        }
+        if began.elapsed() >= wait {
+            return Err(in_use(operator, slug, wait).await?);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The error of a tenant in which somebody still is.
+async fn in_use(operator: &Operator, slug: &TenantSlug, waited: Duration) -> Result<Error> {
+    let sessions = entered_sessions(operator, slug).await?;
+    let mut named: Vec<String> = sessions.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+    match sessions.len().saturating_sub(NAMED_MAX) {
+        0 if named.is_empty() => named.push("another command".into()),
+        0 => {}
+        more => named.push(format!("and {more} more")),
+    }
+    Ok(Error::Tenant(TenantError::InUse { tenant: slug.clone(), waited, sessions: named.join(", ") }))
+}
+
+/// Ends the sessions inside a tenant, and says which.
+///
+/// # Errors
+///
+/// Kind `Denied`: the operator may not end a session of another role's.
+pub(crate) async fn terminate(operator: &Operator, slug: &TenantSlug) -> Result<Vec<EnteredSession>> {
+    let doing = || while_doing(format!("end the sessions inside tenant {slug}"));
+    let sessions = entered_sessions(operator, slug).await?;
+    let pids: Vec<i32> = sessions.iter().filter_map(|session| session.pid).collect();
+    // Only those that still hold the lock: a process id may be another session's by now.
+    let sql = "
+select pg_catalog.pg_terminate_backend(l.pid) from pg_catalog.pg_locks l
+where l.locktype = 'advisory' and l.objsubid = 1 and l.granted and l.mode = 'ShareLock' and l.pid = any ($2)
+  and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())
+  and (l.classid::pg_catalog.int8 << 32) | l.objid::pg_catalog.int8 = $1";
+    let key = lock::tenant_key(slug);
+    match operator.client().query_typed(sql, &[(&key, Type::INT8), (&pids, Type::INT4_ARRAY)]).await {
+        Ok(_) => Ok(sessions),
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            let role = crate::ident::quoted(&operator.facts().role);
+            Err(operator.facts().lacks("end the sessions of other roles", format!("grant pg_signal_backend to {role}")))
+        }
+        Err(error) => Err(doing()(error)),
+    }
+}

@@ -1,0 +1,159 @@
+//! `tenant:drop` refuses where something outside of the tenant would go with it, before anything is done.
+
+use crate::{
+    fixture::{dropped, enters, left_of, picture, refused_as, until},
+    stage::{Stage, must_end, slug},
+};
+use cgk::{
+    Error, ErrorKind, TenantError,
+    lifecycle::{self, DropOptions},
+    migrate::Silent,
+};
+
+const ITEMS: &str = "create table tenant_acme.items (id int primary key, n int);
+    create type tenant_acme.mood as enum ('good');
+    create function tenant_acme.twice(n int) returns int language sql immutable as 'select 2 * n';
+    create sequence tenant_acme.numbers;";
+
+/// What depends on the tenant, how that is said, and what takes it away.
+const DEPENDENTS: &[(&str, &str, &str)] = &[
+    ("create view public.all_items as select * from tenant_acme.items", "rule ", "drop view public.all_items"),
+    (
+        "create table public.notes (item int references tenant_acme.items)",
+        "table constraint",
+        "drop table public.notes",
+    ),
+    ("create table public.moods (m tenant_acme.mood)", "table column public.moods.m", "drop table public.moods"),
+    ("create table public.moods (m tenant_acme.mood[])", "table column public.moods.m", "drop table public.moods"),
+    ("create table public.rows (r tenant_acme.items)", "table column public.rows.r", "drop table public.rows"),
+    (
+        "create table public.numbered (n bigint default nextval('tenant_acme.numbers'))",
+        "default value",
+        "drop table public.numbered",
+    ),
+    (
+        "create table public.doubled (n int); create index doubled_twice on public.doubled (tenant_acme.twice(n))",
+        "index public.",
+        "drop table public.doubled",
+    ),
+    (
+        "create function public.count_items() returns bigint begin atomic select count(*) from tenant_acme.items; end",
+        "function public.",
+        "drop function public.count_items()",
+    ),
+    ("create table public.more () inherits (tenant_acme.items)", "table public.more", "drop table public.more"),
+    (
+        "create table tenant_globex.notes (item int references tenant_acme.items)",
+        "table constraint",
+        "drop table tenant_globex.notes",
+    ),
+    (
+        "create operator public.@#@ (function = tenant_acme.twice, rightarg = int)",
+        "operator",
+        "drop operator public.@#@ (none, int)",
+    ),
+];
+
+async fn refusal(stage: &Stage) -> Vec<String> {
+    let operator = stage.operator().await;
+    let preview = lifecycle::preview_drop(&operator, &slug("acme")).await.unwrap();
+    let result = lifecycle::drop_tenant(&operator, &slug("acme"), &DropOptions::default(), &mut Silent).await;
+    let Err(Error::Tenant(TenantError::DropBlocked { by, .. })) = result else { panic!("{result:?}") };
+    assert_eq!(by, preview.blocked_by);
+    by
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_depends_on_the_tenant_is_named_and_nothing_is_done() {
+    let stage = Stage::set().await;
+    stage.run(ITEMS).await;
+    let picture_before = picture(&stage, "acme").await;
+    for (create, named, remove) in DEPENDENTS {
+        stage.run(create).await;
+        let by = refusal(&stage).await;
+        assert!(by.len() == 1 && by[0].starts_with(named) && by[0].ends_with("depends on it"), "{create}: {by:?}");
+        assert_eq!(refused_nothing(&stage).await, Ok(()), "{create}");
+        stage.run(remove).await;
+        assert_eq!(picture(&stage, "acme").await, picture_before, "{create}");
+    }
+    // The control: without them it is dropped.
+    dropped(&stage, "acme").await;
+    assert_eq!(left_of(&stage, "acme").await, [false; 3]);
+}
+
+async fn refused_nothing(stage: &Stage) -> Result<(), String> {
+    enters(&stage.db, "acme").await.map_err(|error| error.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_keep_the_organization_are_named() {
+    let stage = Stage::set().await;
+    let billing = "insert into billing (organization_id, provider_customer_id, plan, status)
+                   select id, 'cus_1', 'pro', 'active' from organizations where slug = ";
+    // Another tenant's rows keep nobody else.
+    stage.run(&format!("{billing} 'globex'; {billing} 'acme'")).await;
+    assert_eq!(refusal(&stage).await, ["table public.billing has rows of it"]);
+    enters(&stage.db, "acme").await.unwrap();
+    stage.run("delete from billing where organization_id = (select id from organizations where slug = 'acme')").await;
+    dropped(&stage, "acme").await;
+    assert_eq!(stage.count("select count(*) from billing").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_role_owns_elsewhere_is_named() {
+    let stage = Stage::set().await;
+    let role =
+        "do $$ begin execute format('alter table public.owned owner to %I', 'cgk_acme_' || cgk_database_tag()); end $$";
+    stage.run(&format!("create table public.owned (id int); {role}")).await;
+    assert_eq!(refusal(&stage).await, ["its role owns table public.owned"]);
+    enters(&stage.db, "acme").await.unwrap();
+    stage.run("alter table public.owned owner to current_user").await;
+    // A right alone goes with the role.
+    stage.run("do $$ begin execute format('grant select on public.owned to %I', 'cgk_acme_' || cgk_database_tag()); end $$").await;
+    dropped(&stage, "acme").await;
+    assert_eq!(stage.count("select count(*) from public.owned").await, 0);
+}
+
+/// What comes to depend on a table after the look is not taken along: the batch that would do so is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_depends_on_it_later_is_not_taken_along() {
+    let stage = Stage::set().await;
+    stage.run(ITEMS).await;
+    // Holds up the first batch.
+    stage.run("begin; lock table tenant_acme.items in access share mode").await;
+    let operator = stage.operator().await;
+    let dropping = tokio::spawn(async move {
+        lifecycle::drop_tenant(&operator, &slug("acme"), &DropOptions::default(), &mut Silent).await
+    });
+    until(
+        &stage,
+        "it waits for the table",
+        "select exists (select from pg_locks where not granted and relation = 'tenant_acme.items'::regclass)",
+    )
+    .await;
+    stage.run("create view public.all_items as select * from tenant_acme.items; commit").await;
+    let error = must_end(dropping).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Tenant(TenantError::DropBlocked { .. })), "{error:?}");
+    assert_eq!(stage.count("select count(*) from public.all_items").await, 0);
+    // It has begun: nobody enters, and without the view it goes on.
+    assert_eq!(refused_as(&stage.db, "acme").await, ErrorKind::Suspended);
+    stage.run("drop view public.all_items").await;
+    assert!(dropped(&stage, "acme").await.was_begun);
+    assert_eq!(left_of(&stage, "acme").await, [false; 3]);
+}
+
+/// A schema that is another organization's, or nobody's, is not dropped for having the name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_is_not_the_tenants_is_left_alone() {
+    let stage = Stage::set().await;
+    let operator = stage.operator().await;
+    let refused = async || {
+        let result = lifecycle::drop_tenant(&operator, &slug("acme"), &DropOptions::default(), &mut Silent).await;
+        assert!(left_of(&stage, "acme").await[1]);
+        result.unwrap_err().code()
+    };
+    stage.run("comment on schema tenant_acme is 'cgk organization 00000000-0000-0000-0000-000000000000'").await;
+    assert_eq!(refused().await, "CGK0406");
+    stage.run("drop schema tenant_acme cascade; create schema tenant_acme").await;
+    assert_eq!(refused().await, "CGK0404");
+}

@@ -1,0 +1,12 @@
+//! What operators do in a tenant's life, on a real database: `cgk::lifecycle` and the commands `tenant:…`.
+
+mod drop_blocked;
+mod drop_contents;
+mod drop_steps;
+mod fixture;
+#[path = "../platform/stage.rs"]
+#[allow(dead_code)]
+mod stage;
+#[allow(dead_code)]
+mod support;
+mod suspend;
