@@ -54,7 +54,7 @@ impl<'c> PlatformTx<'c> {
     }
 }
 
-/// A transaction of a tenant or of the platform, inside a savepoint of [`Statements::savepoint`].
+/// A transaction of a tenant or of the platform, inside a savepoint of [`Statements::savepoint`](super::Statements::savepoint).
 pub struct AnyTx<'c> {
     pub(super) shared: &'c Shared,
     /// The number of enclosing savepoints.

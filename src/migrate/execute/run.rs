@@ -74,7 +74,7 @@ pub async fn run(
 /// # Cancel safety
 ///
 /// If the future is dropped, the server may still commit the running schemas; the others are unchanged. The next run
-/// continues. To stop a run and get its result, use an [`Interrupt`].
+/// continues. To stop a run and get its result, use an [`Interrupt`](crate::migrate::Interrupt).
 ///
 /// Before anything else, schemas that an earlier version created are bound to their organizations by the comment on the
 /// schema, 50 in a transaction. After the shared schema, missing triggers of the registry are created.
