@@ -103,6 +103,10 @@ async fn the_owner_of_schemas_that_the_operator_may_not_act_as_is_named() {
 /// Runs an admission of a new login, and something else between the message that makes the login and the one that lets it
 /// into tenants: the first waits for the registry, behind it somebody asks for the lock on logins and has it before the second.
 async fn between_the_messages(stage: &Stage, config: Config, then: &str) -> Admission {
+    between_the_messages_of(stage, config, then).await.unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+async fn between_the_messages_of(stage: &Stage, config: Config, then: &str) -> cgk::Result<Admission> {
     let (holder, next) = (Raw::on(&stage.database).await, Raw::on(&stage.database).await);
     let operator = Operator::connect(&config).await.unwrap();
     let name = app_name(&stage.database);
@@ -129,7 +133,7 @@ async fn between_the_messages(stage: &Stage, config: Config, then: &str) -> Admi
     next.run(then).await;
     let admission = must_end("the admission", admission).await.unwrap();
     next.run(&format!("select pg_advisory_unlock({key})")).await;
-    admission.unwrap_or_else(|error| panic!("{error:?}"))
+    admission
 }
 
 /// Its password is said although nothing can be asked any more.
@@ -187,4 +191,38 @@ async fn an_admission_that_changes_nothing_waits_for_nobody() {
     let again = admit(&stage, &operator).await;
     assert_eq!((again.created, again.tenants, again.failure.is_none()), (false, 2, true));
     holder.run("commit").await;
+}
+
+#[tokio::test]
+async fn what_was_cancelled_on_the_schema_of_another_owner_is_no_missing_privilege() {
+    let stage = Stage::set().await;
+    let raw = Raw::on(&stage.database).await;
+    let (owner, _) = login_role(&stage.database, &raw, "superuser").await;
+    raw.run(&format!("alter schema tenant_acme owner to {owner}")).await;
+    let config = patient(&stage.config()).with_isolation(Isolation::Path);
+    let cancel = format!("select pg_cancel_backend(pid) {WAITING}");
+    let admission = between_the_messages(&stage, config.clone(), &cancel).await;
+    let state = admission.failure.as_ref().and_then(Error::sqlstate);
+    assert_eq!(state.map(|state| state.code()), Some("57014"), "{admission:?}");
+    // The control: the owner is acted as.
+    let whole = admit(&stage, &Operator::connect(&config).await.unwrap()).await;
+    assert_eq!((whole.tenants, whole.failure.is_none()), (2, true));
+    raw.run("alter schema tenant_acme owner to current_user").await;
+}
+
+/// The tenants are counted once all are let in; a count that fails is an error and not a login without tenants.
+#[tokio::test]
+async fn a_count_that_fails_after_everything_else_is_an_error() {
+    for isolation in [Isolation::Role, Isolation::Path] {
+        let stage = Stage::set().await;
+        let config = patient(&stage.config()).with_isolation(isolation);
+        let let_go = format!("select pg_advisory_unlock({})", lock::logins_key());
+        let rename = format!("alter table organizations rename column slug to name_in_urls; {let_go}");
+        let error = between_the_messages_of(&stage, config.clone(), &rename).await.unwrap_err();
+        assert_eq!(error.sqlstate().map(|state| state.code()), Some("42703"), "{error:?}");
+        stage.sql("alter table organizations rename column name_in_urls to slug").await;
+        // The control: it had let the login in, and only the count had failed.
+        let whole = admit(&stage, &Operator::connect(&config).await.unwrap()).await;
+        assert_eq!((whole.created, whole.tenants, whole.failure.is_none()), (false, 2, true));
+    }
 }

@@ -1,6 +1,7 @@
 //! Roles and logins.
 
 pub(crate) mod admission_failures;
+mod completion;
 pub(crate) mod harden;
 pub(crate) mod limits;
 pub(crate) mod login_rights;

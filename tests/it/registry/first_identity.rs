@@ -75,3 +75,49 @@ async fn of_several_tags_that_schemas_are_granted_to_its_own_counts() {
     assert_eq!(set_up(&database).await.unwrap(), own);
     raw.run(&format!("drop owned by {acme}, {globex}; drop role {acme}, {globex}")).await;
 }
+
+/// Only one reason is another setup's: that its table is there. The wait for its turn ends by a cancellation here.
+#[tokio::test]
+async fn a_setup_that_is_cancelled_says_so_although_another_has_written_the_identity() {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let (raw, holder) = (Raw::on(&database).await, Raw::on(&database).await);
+    let rename = |from: &str, to: &str| {
+        format!(
+            "alter table cgk_database{from} rename to cgk_database{to};
+                 alter function cgk_database_tag{from}() rename to cgk_database_tag{to}"
+        )
+    };
+    raw.run(&rename("", "_later")).await;
+    holder.run(&format!("select pg_advisory_lock({KEY})")).await;
+    let operator = patient_operator(&database).await;
+    let setup =
+        tokio::spawn(async move { setup::setup(&operator, &Migrations::bundled(), &mut Silent).await.map(drop) });
+    let waiting = "from pg_locks where locktype = 'advisory' and not granted
+                   and database = (select oid from pg_database where datname = current_database())";
+    raw.wait_until(&format!("select count(*) = 1 {waiting}")).await;
+    raw.run(&rename("_later", "")).await;
+    raw.run(&format!("select pg_cancel_backend(pid) {waiting}")).await;
+    let error = must_end("the setup", setup).await.unwrap().unwrap_err();
+    assert_eq!(error.sqlstate().map(|state| state.code()), Some("57014"), "{error:?}");
+    holder.run(&format!("select pg_advisory_unlock({KEY})")).await;
+    // The control: nothing else was wrong.
+    assert_eq!(set_up(&database).await.unwrap(), DatabaseTag::of(database.name()));
+}
+
+/// Without a role that may use a schema the registry says that the database is no new one: roles with the tag of its name are its own.
+#[tokio::test]
+async fn a_registry_whose_roles_were_not_granted_anything_keeps_the_tag_of_its_name() {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    database.with_tenants(&["acme"]).await.unwrap();
+    let raw = Raw::on(&database).await;
+    let own = DatabaseTag::of(database.name());
+    raw.run(&format!(
+        "drop table cgk_database;
+         create or replace function current_tenant_slug() returns text stable parallel safe return null;
+         drop function cgk_database_tag();
+         revoke usage on schema tenant_acme from cgk_acme_{}",
+        own.as_str()
+    ))
+    .await;
+    assert_eq!(set_up(&database).await.unwrap(), own);
+}
