@@ -4,7 +4,7 @@ use crate::{
     sandbox::{Cut, Proxy},
     stage::{Stage, slug},
 };
-use cgk::{Db, Error, ErrorKind, Retry, TenantTx, TxOptions};
+use cgk::{Db, Error, ErrorKind, Retry, TenantError, TenantTx, TxOptions};
 use futures_util::FutureExt;
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -314,4 +314,26 @@ async fn an_unknown_commit_is_never_run_again() {
         }
     }
     assert!(unknown > 0, "no commit was cut: this proves nothing");
+}
+
+/// An entry that was refused by what was there a moment ago is tried again.
+#[tokio::test]
+async fn a_tenant_that_is_right_again_at_the_second_look_is_entered_by_the_next_try() {
+    let stage = set().await;
+    // Asked at the entry, whose transaction is undone, and again by the look at the reason.
+    stage
+        .sql(
+            "create or replace function cgk_isolation_modes() returns text language plpgsql security definer as $$ begin
+                 update public.organizations set status = 'active' where slug = 'acme'; return 'path role'; end $$",
+        )
+        .await;
+    let suspend = "update organizations set status = 'suspended' where slug = 'acme'";
+    stage.sql(suspend).await;
+    // The control: a single try is told so.
+    let (outcome, _) = attempt(&stage, &quick(1), 0, &[]).await;
+    let Err(AppError::Database(error)) = outcome else { panic!("{outcome:?}") };
+    assert!(matches!(error, Error::Tenant(TenantError::Changed { .. })), "{error:?}");
+    stage.sql(suspend).await;
+    attempt(&stage, &quick(2), 0, &[]).await.0.unwrap();
+    assert_eq!(stage.marks("acme", "retry").await, (1, 0));
 }
