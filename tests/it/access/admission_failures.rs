@@ -31,7 +31,8 @@ fn options() -> LoginOptions {
 
 /// An operator who owns the registry and made none of the tenants.
 async fn owner_of_the_registry(stage: &Stage, raw: &Raw, isolation: Isolation) -> (String, Operator) {
-    let (role, config) = login_role(&stage.database, raw, "nosuperuser nocreaterole").await;
+    // Without INHERIT it has the rights of an owner only by acting as that.
+    let (role, config) = login_role(&stage.database, raw, "nosuperuser nocreaterole noinherit").await;
     raw.run(&format!(
         "alter table organizations owner to {role}; create policy of_the_owner on organizations to {role} using (true);
          grant select on schema_migrations, tenant_acme.schema_migrations, tenant_globex.schema_migrations to {role}"

@@ -10,6 +10,7 @@ use crate::{
 use cgk::{
     Config, Db, Error, ErrorKind, Operator, SetupError,
     config::Isolation,
+    ident::{DatabaseTag, RoleName},
     lifecycle::{self, CreateManyOptions, CreateOptions, NewTenant},
     login::{self, DirectRights, LoginOptions, SharedTables},
     migrate::{Migrations, Silent},
@@ -90,7 +91,12 @@ async fn without_a_login_a_tenant_without_a_role_keeps_it_open_as_well() {
     setup::change_isolation(&config(ROLE), IsolationChange::Start).await.unwrap();
     let finish = || async { setup::change_isolation(&config(ROLE), IsolationChange::Finish).await };
     assert_eq!(locked_out(finish().await), ["acme"]);
-    lifecycle::isolate(&Operator::connect(&config(ROLE)).await.unwrap()).await.unwrap();
+    let operator = Operator::connect(&config(ROLE)).await.unwrap();
+    lifecycle::isolate(&operator).await.unwrap();
+    let role = RoleName::of_tenant(&slug("acme"), &DatabaseTag::of(database.name())).quoted();
+    Raw::on(&database).await.run(&format!("revoke usage on schema tenant_acme from {role}")).await;
+    assert_eq!(locked_out(finish().await), ["acme"], "a role that may not use its schema");
+    lifecycle::isolate(&operator).await.unwrap();
     finish().await.unwrap();
 }
 
