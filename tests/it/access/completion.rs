@@ -1,10 +1,11 @@
-//! `login::complete` lets logins into more tenants only under the isolation that they serve already.
+//! What a login is given beside the tenants that it is admitted to: what everybody has elsewhere, and no further tenants unless
+//! it serves the configured isolation already.
 
 use crate::stage::Stage;
 use cgk::{
     Operator,
     config::Isolation,
-    login::{self, SharedTables},
+    login::{self, LoginOptions, SharedTables},
 };
 
 #[tokio::test]
@@ -34,4 +35,24 @@ async fn a_login_that_uses_no_schema_by_itself_is_let_into_none() {
     stage.sql(&format!("grant usage on schema tenant_acme to {login}")).await;
     complete().await;
     assert_eq!(enters().await, 11);
+}
+
+#[tokio::test]
+async fn a_login_is_given_by_name_what_was_taken_from_everybody() {
+    let stage = Stage::set().await;
+    let (login, database) = (stage.app_name(), stage.database.name());
+    stage
+        .sql(&format!("revoke connect on database {database} from public; revoke usage on schema public from public"))
+        .await;
+    let may = async |role: &str| {
+        let connect = format!("has_database_privilege('{role}', current_database(), 'connect')::int");
+        stage
+            .number(&format!("select 10::bigint * {connect} + has_schema_privilege('{role}', 'public', 'usage')::int"))
+            .await
+    };
+    // The control: a role that is not admitted.
+    assert_eq!(may(&stage.role("acme")).await / 10, 0);
+    let operator = Operator::connect(&stage.config()).await.unwrap();
+    login::admit(&operator, &login, &LoginOptions::default()).await.unwrap();
+    assert_eq!(may(login.as_str()).await, 11);
 }

@@ -255,3 +255,13 @@ async fn a_right_that_is_given_later_is_noticed_at_the_next_entry() {
     raw.run("drop schema extensions cascade").await;
     entered(db).await.unwrap();
 }
+
+/// The connection that looked at the database serves on, unless its statements know nothing of further schemas.
+#[tokio::test]
+async fn the_first_connection_is_kept_where_there_are_no_further_schemas() {
+    for (search_path, kept) in [("public", 1), ("public, extensions", 0)] {
+        let database = database(search_path).await;
+        let db: Db = Db::connect(database.config()).await.unwrap();
+        assert_eq!(db.pool_status().size, kept, "{search_path}");
+    }
+}

@@ -5,7 +5,10 @@
 use crate::{
     sandbox::{Files, Raw, migrate_all, plan_all},
     stage::slug,
-    support::score,
+    support::{
+        patience::{must_end, patient_operator},
+        score,
+    },
 };
 use cgk::{
     Db, Error, MigrationError, Operator, TenantError, TenantStatus,
@@ -280,4 +283,32 @@ async fn runs_that_bind_at_once_do_not_disturb_each_other() {
         }
         assert!(shop.comment("acme").await.is_some() && shop.comment("globex").await.is_some(), "round {round}");
     }
+}
+
+/// Between the look at the registry and the message that makes the schema the slug may change hands: the schema is made for
+/// whoever has it then.
+#[tokio::test]
+async fn a_slug_that_changes_hands_while_its_creation_waits_gets_the_schema_of_the_new_organization() {
+    let shop = Shop::open().await;
+    let insert = |name: &str| format!("insert into organizations (slug, name) values ('hooli', '{name}')");
+    shop.raw.run(&insert("first")).await;
+    let holder = Raw::on(&shop.database).await;
+    let key = cgk::lock::migration_key(&cgk::ident::SchemaName::of_tenant(&slug("hooli")));
+    holder.run(&format!("select pg_advisory_lock({key})")).await;
+    let operator = patient_operator(&shop.database).await;
+    let db = shop.db.clone();
+    let creation = tokio::spawn(async move {
+        let options = CreateOptions::default();
+        lifecycle::create(&operator, &db, &Migrations::bundled(), &slug("hooli"), &options).await
+    });
+    let waiting = "select exists (select from pg_locks where locktype = 'advisory' and not granted
+                   and database = (select oid from pg_database where datname = current_database()))";
+    shop.raw.wait_until(waiting).await;
+    shop.raw.run(&format!("delete from organizations where slug = 'hooli'; {}", insert("second"))).await;
+    holder.run(&format!("select pg_advisory_unlock({key})")).await;
+    must_end("the creation", creation).await.unwrap().unwrap();
+    let id: String = shop.raw.one("select id::text from organizations where slug = 'hooli' and name = 'second'").await;
+    let comment: String = shop.raw.one("select obj_description('tenant_hooli'::regnamespace)").await;
+    assert_eq!(comment, format!("cgk organization {id}"));
+    assert_eq!(shop.db.platform().find_tenant(&slug("hooli")).await.unwrap().status, TenantStatus::Active);
 }

@@ -328,11 +328,17 @@ async fn a_tenant_that_is_right_again_at_the_second_look_is_entered_by_the_next_
         )
         .await;
     let suspend = "update organizations set status = 'suspended' where slug = 'acme'";
+    let session = async || -> i32 {
+        stage.db.tenant(&slug("acme")).query_one("select pg_backend_pid()", &[]).await.unwrap().get(0)
+    };
+    let before = session().await;
     stage.sql(suspend).await;
     // The control: a single try is told so.
     let (outcome, _) = attempt(&stage, &quick(1), 0, &[]).await;
     let Err(AppError::Database(error)) = outcome else { panic!("{outcome:?}") };
     assert!(matches!(error, Error::Tenant(TenantError::Changed { .. })), "{error:?}");
+    // It may be the session's fault, so that is given up.
+    assert_ne!(session().await, before);
     stage.sql(suspend).await;
     attempt(&stage, &quick(2), 0, &[]).await.0.unwrap();
     assert_eq!(stage.marks("acme", "retry").await, (1, 0));

@@ -44,3 +44,26 @@ async fn a_statement_that_fails_by_itself_runs_once() {
         assert_eq!(stage.number("select last_value from tenant_acme.tries").await, calls);
     }
 }
+
+/// Types that the server has just told are not outdated: a failure that looks like that is no reason to send the statement again.
+#[tokio::test]
+async fn a_statement_whose_types_were_just_told_runs_once_whatever_it_fails_with() {
+    let stage = Stage::set().await;
+    stage
+        .sql(
+            "create sequence tenant_acme.tries; grant usage on sequence tenant_acme.tries to public;
+             create function public.fails() returns int8 language plpgsql as
+               $$ begin raise exception 'made up' using errcode = '42883'; end $$",
+        )
+        .await;
+    let (acme, one) = (slug("acme"), 1_i64);
+    let with_types = "select $1::int8 + nextval('tries') + public.fails()";
+    let without = "select nextval('tries') + public.fails()";
+    // The control is the last one: its types are known from before, and it is run a second time.
+    for (sql, tries) in [(with_types, 1), (without, 2), (without, 3), (with_types, 5)] {
+        let params: &[&(dyn tokio_postgres::types::ToSql + Sync)] = if sql == with_types { &[&one] } else { &[] };
+        let error = stage.db.tenant(&acme).query(sql, params).await.unwrap_err();
+        assert_eq!(error.sqlstate().map(|state| state.code()), Some("42883"), "{error:?}");
+        assert_eq!(stage.number("select last_value from tenant_acme.tries").await, tries, "{sql}");
+    }
+}
