@@ -12,7 +12,7 @@ use crate::{
 const PREFIX: &str = "cgk organization ";
 /// The length of an id as text.
 const ID_BYTES: usize = 36;
-/// What follows the id while the tenant is being dropped.
+/// The text after the id while the tenant is being dropped.
 const BEING_DROPPED: &str = "\ncgk: this tenant is being dropped";
 
 /// The organization that a schema belongs to, according to its comment.
@@ -57,7 +57,7 @@ pub(crate) fn comment_sql(schema: &SchemaName, id: OrganizationId, comment: Opti
     format!("comment on schema {} is {comment};\n", schema.quoted())
 }
 
-/// Writes the id into the comment on a schema, and that the tenant is being dropped. Only the schema's owner may do that.
+/// Writes into the comment on a schema the id, and that the tenant is being dropped. Only the schema's owner may do this.
 pub(crate) fn mark_dropped_sql(schema: &SchemaName, id: OrganizationId, comment: Option<&str>) -> String {
     let kept = match (Binding::of(comment), comment) {
         (Binding::None, Some(comment)) => format!("\n{comment}"),

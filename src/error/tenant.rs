@@ -113,28 +113,28 @@ pub enum TenantError {
         /// The schema.
         schema: SchemaName,
     },
-    /// Transactions of the tenant are still under way, and what was asked for waits for them.
+    /// Transactions of the tenant are still running, and the operation must wait for them.
     #[error("tenant {tenant} is still in use after {waited:?}: {sessions}")]
     InUse {
         /// The tenant.
         tenant: TenantSlug,
-        /// How long was waited.
+        /// How long the operation waited.
         waited: Duration,
-        /// The sessions that are inside, in words.
+        /// The sessions that are inside, as text.
         sessions: String,
     },
-    /// The tenant is being dropped: a part of it may be gone.
+    /// The tenant is being dropped: a part of it may be missing.
     #[error("tenant {tenant} is being dropped")]
     BeingDropped {
         /// The tenant.
         tenant: TenantSlug,
     },
-    /// Something outside of the tenant depends on it or belongs to its role. Nothing was dropped.
+    /// An object outside of the tenant depends on it or belongs to its role. Nothing was dropped.
     #[error("tenant {tenant} cannot be dropped: {}", by.join("; "))]
     DropBlocked {
         /// The tenant.
         tenant: TenantSlug,
-        /// What that is.
+        /// The objects, as text.
         by: Vec<String>,
     },
 }

@@ -1,4 +1,4 @@
-//! Who is inside a tenant: the sessions whose transactions hold its lock, and waiting until none does.
+//! Finds the sessions inside a tenant, whose transactions hold its lock, and waits until there are none.
 
 use crate::{
     db::{Operator, message, milliseconds},
@@ -13,9 +13,9 @@ use std::{
 };
 use tokio_postgres::{error::SqlState, types::Type};
 
-/// How long the tenant's lock is waited for at once. Whoever enters meanwhile waits behind it, and no longer than this.
+/// The longest single wait for the tenant's lock. New entries wait behind it, and at most this long.
 pub(crate) const SHORT_LOCK_WAIT: Duration = Duration::from_millis(200);
-/// Between two waits, for those who wait behind.
+/// The pause between two waits, for the sessions that wait behind.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How many sessions an error names.
 const NAMED_MAX: usize = 5;
@@ -24,15 +24,15 @@ const NAMED_MAX: usize = 5;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EnteredSession {
-    /// The server process; none for a prepared transaction.
+    /// The server process; `None` for a prepared transaction.
     pub pid: Option<i32>,
     /// The login.
     pub login: String,
-    /// What the session calls itself.
+    /// The session's `application_name`.
     pub application: String,
-    /// What it does, in the words of `pg_stat_activity`. Empty where the operator may not see it.
+    /// Its state, as shown in `pg_stat_activity`. Empty if the operator may not see it.
     pub state: String,
-    /// How long ago its transaction began, where that can be seen.
+    /// How long ago its transaction started, if that is visible.
     pub age: Option<Duration>,
 }
 
@@ -74,14 +74,14 @@ group by 1, 2, 3, 4, 5 order by 5 desc nulls last, 1";
     rows.iter().map(read).collect::<Result<_, _>>().map_err(doing())
 }
 
-/// Waits until no transaction is inside a tenant that nobody can enter any more.
+/// Waits until no transaction is inside a tenant that no session can enter any more.
 ///
-/// The lock is asked for again and again and let go at once: a transaction that goes on for long does not make those wait who
-/// are refused anyway.
+/// The lock is requested repeatedly and released immediately, so that a long transaction does not delay entries that are
+/// refused in any case.
 ///
 /// # Errors
 ///
-/// [`TenantError::InUse`]: somebody is inside when `wait` is over.
+/// [`TenantError::InUse`]: a transaction is still inside when `wait` is over.
 pub(crate) async fn wait_until_left(operator: &Operator, slug: &TenantSlug, wait: Duration) -> Result<()> {
     let doing = || while_doing(format!("wait for the transactions of tenant {slug}"));
     let sql = format!(
@@ -104,7 +104,7 @@ select pg_catalog.pg_advisory_xact_lock({});",
     }
 }
 
-/// The error of a tenant in which somebody still is.
+/// The error if a transaction is still inside a tenant.
 async fn in_use(operator: &Operator, slug: &TenantSlug, waited: Duration) -> Result<Error> {
     let sessions = entered_sessions(operator, slug).await?;
     let mut named: Vec<String> = sessions.iter().take(NAMED_MAX).map(ToString::to_string).collect();
@@ -116,16 +116,16 @@ async fn in_use(operator: &Operator, slug: &TenantSlug, waited: Duration) -> Res
     Ok(Error::Tenant(TenantError::InUse { tenant: slug.clone(), waited, sessions: named.join(", ") }))
 }
 
-/// Ends the sessions inside a tenant, and says which.
+/// Ends the sessions inside a tenant, and returns them.
 ///
 /// # Errors
 ///
-/// Kind `Denied`: the operator may not end a session of another role's.
+/// Kind `Denied`: the operator may not end a session of another role.
 pub(crate) async fn terminate(operator: &Operator, slug: &TenantSlug) -> Result<Vec<EnteredSession>> {
     let doing = || while_doing(format!("end the sessions inside tenant {slug}"));
     let sessions = entered_sessions(operator, slug).await?;
     let pids: Vec<i32> = sessions.iter().filter_map(|session| session.pid).collect();
-    // Only those that still hold the lock: a process id may be another session's by now.
+    // Only sessions that still hold the lock: another session may have the process id by now.
     let sql = "
 select pg_catalog.pg_terminate_backend(l.pid) from pg_catalog.pg_locks l
 where l.locktype = 'advisory' and l.objsubid = 1 and l.granted and l.mode = 'ShareLock' and l.pid = any ($2)

@@ -52,7 +52,7 @@ pub(crate) fn activate_sql(slug: &TenantSlug) -> String {
     )
 }
 
-/// Sets the status of an organization that has one of these.
+/// Sets the status of an organization whose current status is one of `from`.
 pub(crate) fn set_status_sql(id: OrganizationId, from: &[&str], to: &str) -> String {
     let (id, status) = (literal(&id.to_string()), literal(to));
     let from: Vec<String> = from.iter().map(|status| literal(status)).collect();
@@ -67,7 +67,7 @@ fn has_status(id: &str, status: &str) -> String {
     format!("exists (select from {TABLE} where id = {id}::pg_catalog.uuid and status::pg_catalog.text = {status})")
 }
 
-/// Deletes an organization's row. The guard of the registry refuses that while its schema stands.
+/// Deletes an organization's row. The registry's triggers refuse this while its schema exists.
 pub(crate) fn delete_sql(id: OrganizationId) -> String {
     let id = literal(&id.to_string());
     format!(

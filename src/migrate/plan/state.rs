@@ -47,7 +47,7 @@ pub enum SchemaState {
         /// The organization in the comment on the schema.
         found: String,
     },
-    /// The tenant is being dropped: a part of it may be gone.
+    /// The tenant is being dropped: a part of it may be missing.
     BeingDropped,
 }
 
