@@ -4,7 +4,7 @@ use super::{
     ApiKeyId, Auth, AuthError, CENTURY, Rejection, SecretToken, TenantIdentity, TokenKind, Verified, active_tenant,
     error::Result, remaining, seconds, token::TokenHash,
 };
-use crate::tenant::OrganizationId;
+use crate::{tenancy::PlatformTx, tenant::OrganizationId};
 use std::time::{Duration, SystemTime};
 use tokio_postgres::Row;
 
@@ -73,6 +73,11 @@ impl NewApiKey {
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
+    }
+
+    /// Its name, scopes and lifetime.
+    pub(crate) fn parts(&self) -> (&str, &[String], Option<Duration>) {
+        (&self.name, &self.scopes, self.lifetime)
     }
 
     /// The rules of the table, so that an invalid key is reported without a query.
@@ -159,6 +164,18 @@ const PURGE: &str = "delete from public.api_keys k
                 or revoked_at < current_timestamp - pg_catalog.make_interval(secs => $1)
              order by id limit $2 for update skip locked) old
      where k.id = old.id";
+
+/// Makes a key of this token, in a transaction.
+pub(crate) async fn create_key(
+    tx: &PlatformTx<'_>,
+    organization: OrganizationId,
+    key: &NewApiKey,
+    token: &SecretToken,
+) -> Result<ApiKeyId> {
+    let (lifetime, hash) = (key.check()?, token.hash());
+    let row = tx.query_opt(CREATE, &[&organization.0, &hash.bytes(), &key.name, &key.scopes, &lifetime]).await?;
+    Ok(info(&row.ok_or(AuthError::NotFound { what: "organization" })?).id)
+}
 
 impl ApiKeys<'_> {
     /// Creates a key of an organization. Only this call returns the token.

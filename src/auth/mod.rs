@@ -42,6 +42,7 @@ mod tenant;
 mod token;
 mod user;
 
+pub(crate) use api_key::create_key;
 pub use api_key::{ApiKey, ApiKeyInfo, ApiKeyRotation, ApiKeys, NewApiKey};
 pub use error::{AuthError, Rejection, Result};
 pub use ids::{ApiKeyId, MagicLinkId, SessionId, UserId};

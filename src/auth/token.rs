@@ -54,16 +54,19 @@ pub enum TokenKind {
     ApiKey,
     /// `<brand>_lnk_…`
     MagicLink,
+    /// `<brand>_inv_…`
+    Invitation,
 }
 
 impl TokenKind {
-    const ALL: [Self; 3] = [Self::Session, Self::ApiKey, Self::MagicLink];
+    const ALL: [Self; 4] = [Self::Session, Self::ApiKey, Self::MagicLink, Self::Invitation];
 
     fn prefix(self, brand: &TokenBrand) -> String {
         let kind = match self {
             Self::Session => "ses",
             Self::ApiKey => "key",
             Self::MagicLink => "lnk",
+            Self::Invitation => "inv",
         };
         format!("{}_{kind}_", brand.0)
     }
@@ -97,7 +100,7 @@ pub struct SecretToken {
 }
 
 impl SecretToken {
-    pub(super) fn generate(kind: TokenKind, brand: &TokenBrand) -> Self {
+    pub(crate) fn generate(kind: TokenKind, brand: &TokenBrand) -> Self {
         let mut text = kind.prefix(brand);
         let prefix_bytes = text.len();
         text.extend(rand::rng().sample_iter(Alphanumeric).take(RANDOM_CHARS).map(char::from));
@@ -111,7 +114,7 @@ impl SecretToken {
         &self.text
     }
 
-    pub(super) fn hash(&self) -> TokenHash {
+    pub(crate) fn hash(&self) -> TokenHash {
         TokenHash::of(&self.text)
     }
 }
@@ -132,7 +135,7 @@ impl TokenHash {
     }
 
     /// The hash of a text in the format of this kind of token. Any other text is not a token, and no query is needed.
-    pub(super) fn of_presented(text: &str, kind: TokenKind, brand: &TokenBrand) -> Result<Self> {
+    pub(crate) fn of_presented(text: &str, kind: TokenKind, brand: &TokenBrand) -> Result<Self> {
         let prefix = kind.prefix(brand);
         let Some(rest) = text.strip_prefix(&prefix) else { return Err(AuthError::Malformed) };
         if rest.len() != RANDOM_CHARS + CHECKSUM_CHARS || !rest.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
@@ -150,7 +153,7 @@ impl TokenHash {
     }
 
     /// Whether this is the stored hash. The row was found through the index; this comparison does not rely on the index.
-    pub(super) fn is(&self, stored: &[u8]) -> bool {
+    pub(crate) fn is(&self, stored: &[u8]) -> bool {
         self.0.ct_eq(stored).into()
     }
 }

@@ -40,8 +40,10 @@ const GROUPS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "Users and keys",
+        "Organizations, users and keys",
         &[
+            "org:list",
+            "org:show",
             "user:create",
             "user:list",
             "user:disable",
@@ -51,6 +53,10 @@ const GROUPS: &[(&str, &[&str])] = &[
             "member:add",
             "member:role",
             "member:remove",
+            "invite:create",
+            "invite:list",
+            "invite:resend",
+            "invite:revoke",
             "key:create",
             "key:list",
             "key:rotate",

@@ -9,9 +9,11 @@ mod exit;
 mod global;
 mod help;
 mod init;
+pub(crate) mod invite;
 pub(crate) mod member;
 pub(crate) mod migrate;
 mod number;
+pub(crate) mod org;
 pub(crate) mod provision;
 mod reaper;
 mod session;
@@ -105,6 +107,12 @@ enum Command {
     /// Compare every schema with its migrations and list orphans
     #[command(after_help = drift::EXAMPLES)]
     Drift(drift::Arguments),
+    /// List the organizations behind the tenants
+    #[command(name = "org:list", after_help = org::list::EXAMPLES)]
+    OrgList(org::list::Arguments),
+    /// Show an organization and its owners
+    #[command(name = "org:show", after_help = org::show::EXAMPLES)]
+    OrgShow(org::show::Arguments),
     /// Create a user of a tenant
     #[command(name = "user:create", after_help = auth::user::create::EXAMPLES)]
     UserCreate(auth::user::create::Arguments),
@@ -132,6 +140,18 @@ enum Command {
     /// Remove a member from a tenant
     #[command(name = "member:remove", after_help = member::remove::EXAMPLES)]
     MemberRemove(member::MemberArguments),
+    /// Invite an address to a tenant and print the token once
+    #[command(name = "invite:create", after_help = invite::create::EXAMPLES)]
+    InviteCreate(invite::create::Arguments),
+    /// List the invitations to a tenant
+    #[command(name = "invite:list", after_help = invite::list::EXAMPLES)]
+    InviteList(invite::list::Arguments),
+    /// Give an invitation another token and print it once
+    #[command(name = "invite:resend", after_help = invite::resend::EXAMPLES)]
+    InviteResend(invite::InvitationArguments),
+    /// Take back an invitation
+    #[command(name = "invite:revoke", after_help = invite::revoke::EXAMPLES)]
+    InviteRevoke(invite::InvitationArguments),
     /// Create an API key of a tenant and print its token once
     #[command(name = "key:create", after_help = auth::key::create::EXAMPLES)]
     KeyCreate(auth::key::create::Arguments),
@@ -209,6 +229,9 @@ impl Command {
             Self::UserMerge(_) => "the users are one or two as before: `cgk user:list --duplicates` shows it",
             Self::MemberAdd(_) | Self::MemberRole(_) | Self::MemberRemove(_) => {
                 "the change is complete or was not made: `cgk member:list` shows it"
+            }
+            Self::InviteCreate(_) | Self::InviteResend(_) | Self::InviteRevoke(_) => {
+                "the change is complete or was not made: `cgk invite:list` shows it; an invitation without its token is sent again"
             }
             Self::KeyCreate(_) | Self::KeyRotate(_) | Self::KeyRevoke(_) => {
                 "the change is complete or was not made: `cgk key:list` shows it; revoke a key whose token you do not have"
@@ -332,6 +355,8 @@ async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Re
         Command::MigrateNew(arguments) => migrate::new::run(&session, arguments),
         Command::MigrateLint(arguments) => migrate::lint::run(&session, arguments),
         Command::Drift(arguments) => drift::run(&session, arguments).await,
+        Command::OrgList(arguments) => org::list::run(&session, arguments).await,
+        Command::OrgShow(arguments) => org::show::run(&session, arguments).await,
         Command::UserCreate(arguments) => auth::user::create::run(&session, arguments).await,
         Command::UserList(arguments) => auth::user::list::run(&session, arguments).await,
         Command::UserDisable(arguments) => auth::user::disable::run(&session, arguments).await,
@@ -341,6 +366,10 @@ async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Re
         Command::MemberAdd(arguments) => member::add::run(&session, arguments).await,
         Command::MemberRole(arguments) => member::role::run(&session, arguments).await,
         Command::MemberRemove(arguments) => member::remove::run(&session, arguments).await,
+        Command::InviteCreate(arguments) => invite::create::run(&session, arguments).await,
+        Command::InviteList(arguments) => invite::list::run(&session, arguments).await,
+        Command::InviteResend(arguments) => invite::resend::run(&session, arguments).await,
+        Command::InviteRevoke(arguments) => invite::revoke::run(&session, arguments).await,
         Command::KeyCreate(arguments) => auth::key::create::run(&session, arguments).await,
         Command::KeyList(arguments) => auth::key::list::run(&session, arguments).await,
         Command::KeyRotate(arguments) => auth::key::rotate::run(&session, arguments).await,

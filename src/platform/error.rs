@@ -1,8 +1,9 @@
 //! Why an operation of the platform failed.
 
-use crate::error::Error;
+use crate::{error::Error, slug::TenantSlug};
 use http::StatusCode;
 use std::time::SystemTime;
+use tokio_postgres::error::SqlState;
 
 /// The result of this module's functions.
 pub type Result<T, E = PlatformError> = std::result::Result<T, E>;
@@ -37,6 +38,30 @@ pub enum PlatformError {
     /// The organization would have no owner any more who is confirmed and may sign in.
     #[error("the organization needs another owner first")]
     LastOwner,
+    /// There is an open invitation of this address into the organization: it can be sent again, or revoked.
+    #[error("the address is invited to the organization already")]
+    AlreadyInvited,
+    /// The invitation's time is over; it can be sent again.
+    #[error("the invitation has expired")]
+    InvitationExpired,
+    /// The invitation was accepted before.
+    #[error("the invitation was accepted before")]
+    InvitationUsed,
+    /// The invitation was taken back.
+    #[error("the invitation was revoked")]
+    InvitationRevoked,
+    /// The invitation is for another address than that of whoever accepts it.
+    #[error("the invitation is for another e-mail address")]
+    OtherAddress,
+    /// The user may not sign in, and so not become a member.
+    #[error("the user is disabled")]
+    UserDisabled,
+    /// There is a tenant of this slug, or a schema that an earlier one has left.
+    #[error("the name {slug} is taken")]
+    SlugTaken {
+        /// The slug.
+        slug: TenantSlug,
+    },
     /// Rows of this table point at the user, and cannot point at another one.
     #[error("rows of the table {table} belong to the user")]
     Referenced {
@@ -95,12 +120,28 @@ impl PlatformError {
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Self::AlreadyMember | Self::LastOwner | Self::Referenced { .. } => StatusCode::CONFLICT,
+            Self::OtherAddress | Self::UserDisabled => StatusCode::FORBIDDEN,
+            Self::InvitationExpired | Self::InvitationUsed | Self::InvitationRevoked => StatusCode::GONE,
+            Self::SlugTaken { .. }
+            | Self::AlreadyInvited
+            | Self::AlreadyMember
+            | Self::LastOwner
+            | Self::Referenced { .. } => StatusCode::CONFLICT,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::AlreadySubscribed | Self::TrialUsed | Self::IdempotencyConflict { .. } => StatusCode::CONFLICT,
             Self::QuotaExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::TablesMissing { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Database(error) => error.status_of_database(),
         }
+    }
+}
+
+/// The error of a role that is not one of the database's.
+pub(crate) fn refuse_unknown_role(error: PlatformError) -> PlatformError {
+    match error {
+        PlatformError::Database(source) if source.sqlstate() == Some(&SqlState::INVALID_TEXT_REPRESENTATION) => {
+            PlatformError::Invalid { what: "the role", why: "the database has no such role".into() }
+        }
+        other => other,
     }
 }

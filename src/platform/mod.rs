@@ -13,13 +13,15 @@ mod allowance;
 mod duplicates;
 mod error;
 mod events;
+mod invitations;
 mod members;
-mod organization;
+mod organizations;
 mod page;
 mod permissions;
 mod plans;
 mod quota;
 mod record;
+mod sign_ups;
 mod subscriptions;
 
 pub use actor::Actor;
@@ -34,11 +36,14 @@ pub use events::{
 };
 #[cfg(feature = "webhooks")]
 pub use events::{InvalidWebhook, Webhook, WebhookSecret};
+pub use invitations::{Accepted, Invitation, InvitationId, InvitationState, Invitations, Invitee, NewInvitation};
 pub use members::{Member, Members, MembershipId, NewMember};
+pub use organizations::{CreatedOrganization, Organization, OrganizationChange, Organizations};
 pub use page::{Cursor, InvalidCursor, Page, PageRequest};
 pub use permissions::Permission;
 pub use plans::{Entitlement, Issuance, Plan, PlanDefinition, PlanId, Plans, UsageType};
 pub use quota::{Consumption, Grant, GrantId, GrantSource, NewGrant, Quota, QuotaBalance};
+pub use sign_ups::{NewSignUp, SignUpId, SignUpState, SignUps, SignedUp};
 pub use subscriptions::{
     Cancellation, NewSubscription, RenewalPeriod, RenewalReport, Subscription, SubscriptionId, SubscriptionStatus,
     Subscriptions,

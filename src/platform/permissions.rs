@@ -85,7 +85,7 @@ const OF_KEY: &str = "select $3::pg_catalog.text = any (k.scopes)
      where k.organization_id = $1 and k.id = $2 and k.revoked_at is null
        and (k.expires_at is null or k.expires_at > current_timestamp)";
 
-/// Refuses an actor who may not do this in the organization. Who has locked the organization with [`lock`](super::organization::lock)
+/// Refuses an actor who may not do this in the organization. Who has locked the organization with [`lock`](super::organizations::lock)
 /// knows that no operation of the platform changes the answer before its transaction ends.
 ///
 /// # Errors

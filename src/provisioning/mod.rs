@@ -44,6 +44,7 @@ mod waiting;
 
 pub use error::{ProvisioningError, Result};
 pub use request::{NewOrganization, Requested, request};
+pub(crate) use request::{check_name, check_settings};
 #[cfg(feature = "migrate")]
 pub use serve::{Attempt, AttemptOutcome, ServeOptions, ServeReport, serve, serve_due};
 

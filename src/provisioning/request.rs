@@ -31,6 +31,11 @@ impl NewOrganization {
         self.settings = settings;
         self
     }
+
+    /// Its slug, name and settings.
+    pub(crate) fn parts(&self) -> (&TenantSlug, &str, &serde_json::Value) {
+        (&self.slug, &self.name, &self.settings)
+    }
 }
 
 /// The result of [`request`].
@@ -68,17 +73,28 @@ const INSERT_REQUEST: &str = "insert into public.provisioning_requests (organiza
 ///
 /// If the future is dropped, the rows may or may not be written; end the transaction.
 pub async fn request(tx: &PlatformTx<'_>, new: &NewOrganization) -> Result<Requested> {
-    let chars = new.name.chars().count();
-    // The column's check counts blanks as btrim does: spaces only.
-    if chars > NAME_CHARS_MAX || new.name.trim_matches(' ').is_empty() || new.name.contains('\0') {
-        return Err(ProvisioningError::Invalid { what: "the name", why: "it must have 1 to 200 characters" });
-    }
-    if !new.settings.is_object() {
-        return Err(ProvisioningError::Invalid { what: "the settings", why: "they must be a JSON object" });
-    }
+    check_name(&new.name)?;
+    check_settings(&new.settings)?;
     let row = tx.query_opt(INSERT_ORGANIZATION, &[&new.slug.as_str(), &new.name, &new.settings]).await?;
     let row = row.ok_or_else(|| ProvisioningError::SlugTaken { slug: new.slug.clone() })?;
     let organization_id: OrganizationId = row.get(0);
     let id = ProvisioningId(tx.query_one(INSERT_REQUEST, &[&organization_id]).await?.get(0));
     Ok(Requested { id, organization_id })
+}
+
+/// The rule of the column, so that a wrong name is told without the database.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    // The column's check counts blanks as btrim does: spaces only.
+    match name.chars().count() > NAME_CHARS_MAX || name.trim_matches(' ').is_empty() || name.contains('\0') {
+        true => Err(ProvisioningError::Invalid { what: "the name", why: "it must have 1 to 200 characters" }),
+        false => Ok(()),
+    }
+}
+
+/// The same of the settings.
+pub(crate) fn check_settings(settings: &serde_json::Value) -> Result<()> {
+    match settings.is_object() {
+        true => Ok(()),
+        false => Err(ProvisioningError::Invalid { what: "the settings", why: "they must be a JSON object" }),
+    }
 }

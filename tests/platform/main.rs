@@ -3,14 +3,17 @@
 mod audit;
 mod duplicates;
 mod events;
+mod invitations;
 mod members;
 mod members_attacks;
 mod memberships_carried_over;
+mod organizations;
 mod plans;
 mod quota;
 mod quota_model;
 mod relay_load;
 mod shared_tables;
+mod sign_ups;
 mod stage;
 mod subscriptions;
 mod support;

@@ -5,7 +5,10 @@ use crate::support::cgk::Shell;
 use cgk::{
     OrganizationId, UserId,
     auth::{Auth, AuthSettings, ClientInfo, Rejection, UserRole},
-    platform::{Actor, Members, NewMember, PageRequest, Permission, PlatformError},
+    platform::{
+        Actor, Members, NewMember, NewSubscription, PageRequest, Permission, PlatformError, Quota, QuotaKind,
+        Subscriptions,
+    },
 };
 use insta::assert_snapshot;
 use std::collections::BTreeSet;
@@ -432,4 +435,23 @@ async fn what_people_and_programs_see() {
     stage.run("drop table memberships cascade").await;
     let answer = shell.run(&["member:list", "acme"]);
     assert!(answer.code == 1 && answer.stderr.contains("--from-builtin memberships"), "{}", answer.stderr);
+}
+
+/// The seat of a member is given back when it leaves, in the same transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seat_is_given_back_when_its_member_leaves() {
+    let stage = Stage::set().await;
+    stage.user(stage.acme, "first@example.com", "owner").await;
+    let plan = NewSubscription::to("hobby".parse().unwrap());
+    Subscriptions::new(&stage.db).subscribe(stage.acme, &plan).await.unwrap();
+    let (members, quota) = (Members::new(&stage.db), Quota::new(&stage.db));
+    let used = async || {
+        let left = quota.left(stage.acme).await.unwrap();
+        left.iter().find(|balance| balance.kind == QuotaKind::SEATS).unwrap().used
+    };
+    let member = members.add(stage.acme, &NewMember::of_address("ada@example.com")).await.unwrap();
+    quota.consume(stage.acme, &QuotaKind::SEATS, 1, &member.seat_key()).await.unwrap();
+    assert_eq!(used().await, 1);
+    members.remove(stage.acme, member.user_id).await.unwrap();
+    assert_eq!(used().await, 0);
 }

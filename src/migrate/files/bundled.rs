@@ -25,6 +25,7 @@ pub(crate) const PUBLIC: &[(&str, &str)] = bundled!("public":
     "019_plans.sql"
     "020_subscriptions.sql"
     "021_grants.sql"
+    "022_sign_ups.sql"
 );
 
 pub(crate) const ACCEPTED: &str = include_str!("../../../migrations/accepted.txt");

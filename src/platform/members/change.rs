@@ -4,9 +4,9 @@ use super::{Member, Members, NewMember, Who, find, person_of_address};
 use crate::{
     auth::UserRole,
     platform::{
-        Actor, PlatformError,
-        error::Result,
-        organization,
+        Actor, PlatformError, Quota,
+        error::{Result, refuse_unknown_role},
+        organizations,
         permissions::{Permission, demand},
         record::Change,
     },
@@ -15,7 +15,6 @@ use crate::{
     user::UserId,
 };
 use serde_json::{Value, json};
-use tokio_postgres::error::SqlState;
 
 const ADD: &str = "insert into public.memberships (organization_id, user_id, role, confirmed_at)
     values ($1, $2, $3::pg_catalog.text::public.user_role, current_timestamp)
@@ -67,7 +66,7 @@ impl Members {
         let actor = self.actor();
         let platform = self.db.platform();
         let member = platform.transaction(async |tx| {
-            organization::lock(tx, organization).await?;
+            organizations::lock(tx, organization).await?;
             demand(tx, &actor, organization, Permission::to_manage(&new.role)).await?;
             let (user, is_new) = match &new.who {
                 Who::User(user) => (*user, false),
@@ -78,7 +77,7 @@ impl Members {
             };
             join(tx, &actor, organization, user, &new.role, is_new).await
         });
-        member.await.map_err(unknown_role)
+        member.await.map_err(refuse_unknown_role)
     }
 
     /// Gives a member another role; the same one again is no change.
@@ -100,7 +99,7 @@ impl Members {
         let actor = self.actor();
         let platform = self.db.platform();
         let member = platform.transaction(async |tx| {
-            organization::lock(tx, organization).await?;
+            organizations::lock(tx, organization).await?;
             demand(tx, &actor, organization, Permission::to_manage(role)).await?;
             let before = lock(tx, organization, user).await?;
             demand(tx, &actor, organization, Permission::to_manage(&before)).await?;
@@ -116,10 +115,11 @@ impl Members {
             record(tx, &actor, "cgk.membership.role_changed", &member, Some(before), Some(after)).await?;
             Ok(member)
         });
-        member.await.map_err(unknown_role)
+        member.await.map_err(refuse_unknown_role)
     }
 
-    /// Removes a member, whose sessions in the organization end with it. A user may always remove itself: it leaves.
+    /// Removes a member, whose sessions in the organization end with it, and whose seat is given back
+    /// ([`Member::seat_key`]). A user may always remove itself: it leaves.
     ///
     /// The user stays, with its other memberships, and also without any.
     ///
@@ -138,7 +138,7 @@ impl Members {
         let actor = self.actor();
         let platform = self.db.platform();
         let removed = platform.transaction(async |tx| {
-            organization::lock(tx, organization).await?;
+            organizations::lock(tx, organization).await?;
             let leaves = actor == Actor::User(user);
             if !leaves {
                 demand(tx, &actor, organization, Permission::MembersManage).await?;
@@ -152,6 +152,7 @@ impl Members {
             }
             let member = find(tx, organization, user).await?;
             tx.execute(REMOVE, &[&organization, &user]).await?;
+            Quota::new(&self.db).release_in(tx, organization, &member.seat_key()).await?;
             let before = state(&member, &role);
             record(tx, &actor, "cgk.membership.removed", &member, Some(before), None).await
         });
@@ -159,21 +160,22 @@ impl Members {
     }
 }
 
-/// Makes a user a confirmed member. `is_new`: the user was made by this transaction, and with it a membership.
+/// Makes a user a confirmed member. `replaces`: a trigger of this transaction may have confirmed the membership, whose role is the one
+/// that is given here.
 pub(crate) async fn join(
     tx: &PlatformTx<'_>,
     actor: &Actor,
     organization: OrganizationId,
     user: UserId,
     role: &UserRole,
-    is_new: bool,
+    replaces: bool,
 ) -> Result<Member> {
     let locked = tx.query_opt(LOCK_USER, &[&user]).await?;
     locked.ok_or(PlatformError::NotFound { what: "user" })?;
     if tx.query_opt(SAME_ADDRESS, &[&organization, &user]).await?.is_some() {
         return Err(PlatformError::AlreadyMember);
     }
-    let added = tx.query_opt(ADD, &[&organization, &user, &role.as_str(), &is_new]).await?;
+    let added = tx.query_opt(ADD, &[&organization, &user, &role.as_str(), &replaces]).await?;
     added.ok_or(PlatformError::AlreadyMember)?;
     let member = find(tx, organization, user).await?;
     let after = state(&member, role);
@@ -218,14 +220,4 @@ async fn record(
         after,
     };
     change.record(tx).await
-}
-
-/// The error of a role that is not one of the database's.
-fn unknown_role(error: PlatformError) -> PlatformError {
-    match error {
-        PlatformError::Database(source) if source.sqlstate() == Some(&SqlState::INVALID_TEXT_REPRESENTATION) => {
-            PlatformError::Invalid { what: "the role", why: "the database has no such role".into() }
-        }
-        other => other,
-    }
 }

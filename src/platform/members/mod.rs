@@ -17,7 +17,8 @@
 mod change;
 mod person;
 
-pub(crate) use person::person_of_address;
+pub(crate) use change::join;
+pub(crate) use person::{Person, accept_person, person_of_address};
 
 use super::{
     Actor, PlatformError,
@@ -78,6 +79,14 @@ pub struct Member {
     pub confirmed_at: Option<SystemTime>,
     /// When the user was added.
     pub created_at: SystemTime,
+}
+
+impl Member {
+    /// The key under which a service consumes the member's seat ([`Quota::consume`](super::Quota::consume)); [`Members::remove`] gives
+    /// back what was taken under it.
+    pub fn seat_key(&self) -> String {
+        format!("membership/{}", self.id)
+    }
 }
 
 /// Who is added to an organization.

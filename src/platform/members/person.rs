@@ -52,3 +52,44 @@ pub(crate) async fn person_of_address(
     }
     Err(PlatformError::Busy)
 }
+
+const SAME_ADDRESS: &str = r#"select u.status::pg_catalog.text,
+           pg_catalog.lower(u.email collate pg_catalog."C") = pg_catalog.lower($2 collate pg_catalog."C")
+      from public.users u where u.id = $1 for no key update"#;
+
+// A user who was invited to its home and has not been there yet. That it reads the mail of its address is shown now; that it accepts the
+// other invitation is not.
+const ACTIVATE: &str = "update public.users set status = 'active' where id = $1 and status = 'invited'";
+
+const HOME_UNCONFIRMED: &str = "select m.id from public.memberships m join public.users u on u.id = m.user_id
+     where u.id = $1 and u.status = 'invited' and m.organization_id = u.organization_id and m.organization_id <> $2
+       and m.confirmed_at is null";
+
+const IS_HOME: &str = "select from public.users where id = $1 and organization_id = $2";
+
+/// Takes a person into an organization who has shown that the address is theirs: refuses one of another address or who is disabled, and
+/// activates one who was invited. Gives whether the membership may be there already, made with the user or confirmed by this.
+pub(crate) async fn accept_person(
+    tx: &PlatformTx<'_>,
+    person: Person,
+    email: &str,
+    organization: OrganizationId,
+) -> Result<bool> {
+    let row = tx.query_opt(SAME_ADDRESS, &[&person.id, &email]).await?;
+    let row = row.ok_or(PlatformError::NotFound { what: "user" })?;
+    match (row.get(0), row.get(1)) {
+        (_, false) => Err(PlatformError::OtherAddress),
+        ("disabled", _) => Err(PlatformError::UserDisabled),
+        ("invited", _) => {
+            let home = tx.query_opt(HOME_UNCONFIRMED, &[&person.id, &organization]).await?;
+            tx.execute(ACTIVATE, &[&person.id]).await?;
+            if let Some(home) = home {
+                let membership: uuid::Uuid = home.get(0);
+                tx.execute("update public.memberships set confirmed_at = null where id = $1", &[&membership]).await?;
+            }
+            // Where the organization is the home, that has confirmed the membership.
+            Ok(tx.query_opt(IS_HOME, &[&person.id, &organization]).await?.is_some())
+        }
+        _ => Ok(person.is_new),
+    }
+}

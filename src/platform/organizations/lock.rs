@@ -1,6 +1,6 @@
 //! What the operations on one organization share.
 
-use super::{PlatformError, error::Result};
+use crate::platform::{PlatformError, error::Result};
 use crate::{tenancy::PlatformTx, tenant::OrganizationId};
 
 // Foreign keys that point at the row do not wait for this lock.

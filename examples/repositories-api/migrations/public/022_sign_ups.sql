@@ -1,0 +1,1 @@
+../../../../migrations/public/022_sign_ups.sql

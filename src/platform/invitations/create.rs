@@ -1,0 +1,187 @@
+//! Invitations are created, sent again, and taken back.
+
+use super::{Invitation, InvitationId, InvitationState, Invitations, LIFETIME, LIFETIME_MAX, NewInvitation, find};
+use crate::{
+    auth::{SecretToken, check_email},
+    platform::{
+        Actor, PlatformError,
+        error::{Result, refuse_unknown_role},
+        organizations,
+        permissions::{Permission, demand},
+        record::Change,
+    },
+    tenancy::PlatformTx,
+    tenant::OrganizationId,
+};
+use serde_json::json;
+use std::time::Duration;
+
+const IS_MEMBER: &str = r#"select from public.memberships m join public.users u on u.id = m.user_id
+     where m.organization_id = $1 and m.confirmed_at is not null
+       and pg_catalog.lower(u.email collate pg_catalog."C") = pg_catalog.lower($2 collate pg_catalog."C")"#;
+
+/// Its time is over, so it makes room for another one.
+const END_EXPIRED: &str = r#"update public.invitations set revoked_at = pg_catalog.clock_timestamp()
+     where organization_id = $1 and accepted_at is null and revoked_at is null and expires_at <= pg_catalog.clock_timestamp()
+       and pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($2 collate pg_catalog."C")"#;
+
+const CREATE: &str = "insert into public.invitations (organization_id, email, role, token_hash, expires_at, invited_by)
+    values ($1, $2, $3::pg_catalog.text::public.user_role, $4, current_timestamp + pg_catalog.make_interval(secs => $5), $6)
+    on conflict do nothing returning id";
+
+const RESEND: &str = "update public.invitations
+       set token_hash = $3, expires_at = current_timestamp + pg_catalog.make_interval(secs => $4)
+     where organization_id = $1 and id = $2 and accepted_at is null and revoked_at is null";
+
+const REVOKE: &str = "update public.invitations set revoked_at = current_timestamp
+     where organization_id = $1 and id = $2 and accepted_at is null and revoked_at is null";
+
+impl Invitations {
+    /// Invites the person of an address. The token is had here and never again; who loses it has the invitation
+    /// [sent again](Self::resend).
+    ///
+    /// How many invitations a member may send is for the caller to limit.
+    ///
+    /// # Locks
+    ///
+    /// The organization's row, to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyInvited`: there is an open invitation of this address. `AlreadyMember`. `NotFound`: there is no such organization, or the
+    /// actor is no member. `Forbidden`: the actor may not give this role. `Invalid`: the address, the role or the lifetime.
+    /// `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, an invitation may exist whose token is not known to anybody.
+    pub async fn create(&self, organization: OrganizationId, new: &NewInvitation) -> Result<(Invitation, SecretToken)> {
+        let lifetime = check(new)?;
+        let (actor, token) = (self.actor(), self.new_token());
+        let (hash, role) = (token.hash(), new.role.as_str());
+        let by = match actor {
+            Actor::User(user) => Some(user),
+            _ => None,
+        };
+        let platform = self.db.platform();
+        let created = platform.transaction(async |tx| {
+            organizations::lock(tx, organization).await?;
+            demand(tx, &actor, organization, Permission::to_manage(&new.role)).await?;
+            if tx.query_opt(IS_MEMBER, &[&organization, &new.email]).await?.is_some() {
+                return Err(PlatformError::AlreadyMember);
+            }
+            tx.execute(END_EXPIRED, &[&organization, &new.email]).await?;
+            let row = tx
+                .query_opt(CREATE, &[&organization, &new.email, &role, &hash.bytes(), &lifetime.as_secs_f64(), &by])
+                .await?;
+            let id = row.ok_or(PlatformError::AlreadyInvited)?.get(0);
+            let invitation = find(tx, organization, id).await?;
+            record(tx, &actor, "cgk.invitation.created", &invitation).await?;
+            Ok(invitation)
+        });
+        Ok((created.await.map_err(refuse_unknown_role)?, token))
+    }
+
+    /// Gives an open or expired invitation another token and seven days; the token before is unknown from then on.
+    ///
+    /// # Locks
+    ///
+    /// The organization's row and the invitation's, to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `InvitationUsed`, `InvitationRevoked`: it has ended. `NotFound`: the organization has no such invitation, or the actor is no
+    /// member. `Forbidden`. `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may have a token that is not known to anybody.
+    pub async fn resend(&self, organization: OrganizationId, id: InvitationId) -> Result<(Invitation, SecretToken)> {
+        let (actor, token) = (self.actor(), self.new_token());
+        let hash = token.hash();
+        let platform = self.db.platform();
+        let sent = platform.transaction(async |tx| {
+            organizations::lock(tx, organization).await?;
+            let before = find_to_manage(tx, &actor, organization, id).await?;
+            if tx.execute(RESEND, &[&organization, &id, &hash.bytes(), &LIFETIME.as_secs_f64()]).await? == 0 {
+                return Err(ended(before.state));
+            }
+            let invitation = find(tx, organization, id).await?;
+            record(tx, &actor, "cgk.invitation.resent", &invitation).await?;
+            Ok(invitation)
+        });
+        Ok((sent.await?, token))
+    }
+
+    /// Takes back an invitation; one that was taken back stays as it is.
+    ///
+    /// # Locks
+    ///
+    /// As [`resend`](Self::resend).
+    ///
+    /// # Errors
+    ///
+    /// `InvitationUsed`: somebody is a member by it. `NotFound`; `Forbidden`; `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may have been revoked or not.
+    pub async fn revoke(&self, organization: OrganizationId, id: InvitationId) -> Result<()> {
+        let actor = self.actor();
+        let platform = self.db.platform();
+        let revoked = platform.transaction(async |tx| {
+            organizations::lock(tx, organization).await?;
+            let invitation = find_to_manage(tx, &actor, organization, id).await?;
+            if tx.execute(REVOKE, &[&organization, &id]).await? == 0 {
+                return match invitation.state {
+                    InvitationState::Revoked => Ok(()),
+                    other => Err(ended(other)),
+                };
+            }
+            record(tx, &actor, "cgk.invitation.revoked", &invitation).await
+        });
+        revoked.await
+    }
+}
+
+/// The lifetime of an invitation that can be stored.
+fn check(new: &NewInvitation) -> Result<Duration> {
+    let invalid = |what, why: &str| PlatformError::Invalid { what, why: why.to_owned() };
+    check_email(&new.email).map_err(|_| invalid("the e-mail address", "it must be name@domain, without spaces"))?;
+    match new.lifetime {
+        short if short < Duration::from_secs(1) => Err(invalid("the lifetime", "it must be a second or more")),
+        long if long > LIFETIME_MAX => Err(invalid("the lifetime", "it must be at most a year")),
+        fits => Ok(fits),
+    }
+}
+
+async fn find_to_manage(
+    tx: &PlatformTx<'_>,
+    actor: &Actor,
+    organization: OrganizationId,
+    id: InvitationId,
+) -> Result<Invitation> {
+    demand(tx, actor, organization, Permission::MembersManage).await?;
+    let invitation = find(tx, organization, id).await?;
+    demand(tx, actor, organization, Permission::to_manage(&invitation.role)).await?;
+    Ok(invitation)
+}
+
+fn ended(state: InvitationState) -> PlatformError {
+    match state {
+        InvitationState::Revoked => PlatformError::InvitationRevoked,
+        _ => PlatformError::InvitationUsed,
+    }
+}
+
+async fn record(tx: &PlatformTx<'_>, actor: &Actor, name: &'static str, invitation: &Invitation) -> Result<()> {
+    let change = Change {
+        actor,
+        organization: Some(invitation.organization_id),
+        name,
+        resource: ("invitation", invitation.id.to_string()),
+        before: None,
+        after: Some(json!({ "email": invitation.email, "role": invitation.role.as_str() })),
+    };
+    change.record(tx).await
+}

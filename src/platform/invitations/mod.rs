@@ -1,0 +1,280 @@
+//! Invitations into organizations, sent by e-mail: the table `public.invitations`.
+//!
+//! The token of an invitation is random (256 bits), is had once, as a [`SecretToken`], and only its SHA-256 is stored.
+//!
+//! ```no_run
+//! use cgk::{auth::UserRole, platform::{Actor, Invitations, Invitee, NewInvitation, PlatformError}};
+//!
+//! # fn mail(to: &str, token: &str) {}
+//! async fn invite(db: &cgk::Db, acme: cgk::OrganizationId, ada: cgk::UserId) -> Result<(), PlatformError> {
+//!     let invitations = Invitations::new(db);
+//!     let new = NewInvitation::of_address("ben@example.com").role(UserRole::Admin);
+//!     let (invitation, token) = invitations.clone().acting_as(Actor::User(ada)).create(acme, &new).await?;
+//!     mail(&invitation.email, token.reveal());
+//!     // Ben follows the link. Whoever has its token reads the mail of the address.
+//!     let accepted = invitations.accept(token.reveal(), &Invitee::Address(invitation.email)).await?;
+//!     println!("{} is {}", accepted.member.email, accepted.member.role);
+//!     Ok(())
+//! }
+//! ```
+
+mod accept;
+mod create;
+
+pub use accept::{Accepted, Invitee};
+
+use super::{
+    Actor, PlatformError,
+    error::Result,
+    page::{Cursor, Page, PageRequest},
+    permissions::{Permission, demand},
+};
+use crate::{
+    auth::{SecretToken, TokenBrand, TokenHash, TokenKind, UserRole},
+    row_id::row_id,
+    tenancy::{Db, PlatformTx},
+    tenant::OrganizationId,
+    user::UserId,
+};
+use std::time::{Duration, SystemTime};
+use tokio_postgres::Row;
+
+row_id!(
+    /// The identity of an invitation, a row of `public.invitations`.
+    InvitationId
+);
+
+/// How long an invitation may be accepted, unless it says otherwise.
+const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The longest one.
+const LIFETIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Where an invitation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum InvitationState {
+    /// It may be accepted.
+    Open,
+    /// Its time is over. It can be sent again.
+    Expired,
+    /// Somebody is a member by it.
+    Accepted,
+    /// It was taken back.
+    Revoked,
+}
+
+impl InvitationState {
+    /// As programs see it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Expired => "expired",
+            Self::Accepted => "accepted",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// Refuses an invitation that cannot be accepted.
+    fn demand_open(self) -> Result<()> {
+        match self {
+            Self::Open => Ok(()),
+            Self::Expired => Err(PlatformError::InvitationExpired),
+            Self::Accepted => Err(PlatformError::InvitationUsed),
+            Self::Revoked => Err(PlatformError::InvitationRevoked),
+        }
+    }
+}
+
+/// An invitation. Its token is not known to anybody but its holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Invitation {
+    /// The invitation.
+    pub id: InvitationId,
+    /// Where to.
+    pub organization_id: OrganizationId,
+    /// The address that it was sent to.
+    pub email: String,
+    /// What the member will be.
+    pub role: UserRole,
+    /// Where it stands, as of the server's clock when it was read.
+    pub state: InvitationState,
+    /// When it ends.
+    pub expires_at: SystemTime,
+    /// Who has invited; `None`: the service or an operator, or a user who is deleted.
+    pub invited_by: Option<UserId>,
+    /// Who has accepted it; also `None` when that user is deleted.
+    pub accepted_by: Option<UserId>,
+    /// When it was created.
+    pub created_at: SystemTime,
+}
+
+/// Who is invited.
+#[derive(Clone, Debug)]
+pub struct NewInvitation {
+    email: String,
+    role: UserRole,
+    lifetime: Duration,
+}
+
+impl NewInvitation {
+    /// The person of an address, as a member, for seven days.
+    pub fn of_address(email: &str) -> Self {
+        Self { email: email.to_owned(), role: UserRole::Member, lifetime: LIFETIME }
+    }
+
+    /// With this role.
+    pub fn role(mut self, role: UserRole) -> Self {
+        self.role = role;
+        self
+    }
+
+    /// It may be accepted for so long, at most a year.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+}
+
+/// The operations on invitations. Cheap to clone.
+///
+/// Each is one transaction of [`Db::platform`]. One that changes something locks the organization's row first. What happens to an
+/// invitation happens once: it is accepted or revoked.
+#[derive(Clone, Debug)]
+pub struct Invitations {
+    db: Db<PlatformError>,
+    actor: Option<Actor>,
+    brand: TokenBrand,
+}
+
+/// A query of invitations with the columns that [`read`] reads.
+macro_rules! invitations {
+    ($rest:literal) => {
+        concat!(
+            "select i.id, i.organization_id, i.email, i.role::pg_catalog.text,
+                    case when i.accepted_at is not null then 'accepted'
+                         when i.revoked_at is not null then 'revoked'
+                         when i.expires_at <= pg_catalog.clock_timestamp() then 'expired'
+                         else 'open' end,
+                    i.expires_at, i.invited_by, i.accepted_by, i.created_at, i.token_hash
+               from public.invitations i ",
+            $rest
+        )
+    };
+}
+
+const FIND: &str = invitations!("where i.organization_id = $1 and i.id = $2");
+const OF_TOKEN: &str = invitations!("where i.token_hash = $1");
+const LIST: &str = invitations!(
+    "where i.organization_id = $1 and (i.created_at, i.id) > ($2, $3) order by i.created_at, i.id limit $4"
+);
+
+impl Invitations {
+    /// The invitations of this database's organizations.
+    pub fn new<E>(db: &Db<E>) -> Self {
+        Self { db: db.errors(), actor: None, brand: TokenBrand::default() }
+    }
+
+    /// The same, and this is who does it. Otherwise it is [`Actor::current`]; of an invitation that is accepted, the user who does
+    /// it.
+    pub fn acting_as(mut self, actor: Actor) -> Self {
+        self.actor = Some(actor);
+        self
+    }
+
+    /// The same with tokens that begin with another name than `cgk`.
+    pub fn brand(mut self, brand: TokenBrand) -> Self {
+        self.brand = brand;
+        self
+    }
+
+    fn actor(&self) -> Actor {
+        self.actor.clone().unwrap_or_else(Actor::current)
+    }
+
+    fn new_token(&self) -> SecretToken {
+        SecretToken::generate(TokenKind::Invitation, &self.brand)
+    }
+
+    /// A text that no token has belongs to no invitation, and the database is not asked.
+    fn hash(&self, token: &str) -> Result<TokenHash> {
+        TokenHash::of_presented(token, TokenKind::Invitation, &self.brand).map_err(|_| unknown())
+    }
+
+    /// A page of an organization's invitations, those included that have ended, oldest first.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` and `Forbidden`: the actor is no member, or may not see them. `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn list(&self, organization: OrganizationId, page: &PageRequest) -> Result<Page<Invitation>> {
+        let (actor, (at, id)) = (self.actor(), page.start());
+        let platform = self.db.platform();
+        let rows = platform.transaction(async |tx| {
+            demand(tx, &actor, organization, Permission::MembersRead).await?;
+            Ok(tx.query(LIST, &[&organization, &at, &id, &page.rows()]).await?)
+        });
+        Ok(page.page(rows.await?.iter().map(read).collect(), |row| Cursor::at(row.created_at, row.id)))
+    }
+
+    /// The invitation of a token, if it may be accepted now: for the page that its link opens. It changes nothing, because scanners of
+    /// mail open links too.
+    ///
+    /// # Locks
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Self::accept).
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn verify(&self, token: &str) -> Result<Invitation> {
+        let hash = self.hash(token)?;
+        let invitation = of_token(self.db.platform().query_opt(OF_TOKEN, &[&hash.bytes()]).await?, &hash)?;
+        invitation.state.demand_open()?;
+        Ok(invitation)
+    }
+}
+
+/// The invitation of a row that an index has found by the hash.
+fn of_token(row: Option<Row>, hash: &TokenHash) -> Result<Invitation> {
+    row.filter(|row| hash.is(row.get(9))).as_ref().map(read).ok_or_else(unknown)
+}
+
+/// An invitation of an organization, in a transaction.
+async fn find(tx: &PlatformTx<'_>, organization: OrganizationId, id: InvitationId) -> Result<Invitation> {
+    tx.query_opt(FIND, &[&organization, &id]).await?.as_ref().map(read).ok_or_else(unknown)
+}
+
+fn unknown() -> PlatformError {
+    PlatformError::NotFound { what: "invitation" }
+}
+
+fn read(row: &Row) -> Invitation {
+    Invitation {
+        id: row.get(0),
+        organization_id: row.get(1),
+        email: row.get(2),
+        role: row.get::<_, &str>(3).into(),
+        state: match row.get(4) {
+            "accepted" => InvitationState::Accepted,
+            "revoked" => InvitationState::Revoked,
+            "expired" => InvitationState::Expired,
+            _ => InvitationState::Open,
+        },
+        expires_at: row.get(5),
+        invited_by: row.get(6),
+        accepted_by: row.get(7),
+        created_at: row.get(8),
+    }
+}
