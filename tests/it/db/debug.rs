@@ -1,9 +1,11 @@
-//! What handles show of themselves: where they lead, and no password.
+//! What handles show of themselves: where they lead, and no password; and what one that only reads cannot do.
 
-use crate::stage::{Stage, as_login};
+use crate::stage::{Stage, as_login, slug};
 use cgk::{
     Db, Operator,
+    lifecycle::{self, CreateOptions},
     login::{self, LoginOptions},
+    migrate::Migrations,
 };
 
 #[tokio::test]
@@ -22,4 +24,22 @@ async fn handles_show_where_they_lead_and_no_password() {
         assert!(!shown.contains(password.reveal()), "{shown}");
     }
     assert_eq!(format!("{password:?}"), "Password(***)");
+}
+
+#[tokio::test]
+async fn an_operator_that_only_reads_is_refused_by_the_server() {
+    let stage = Stage::set().await;
+    let (hooli, options) = (slug("hooli"), CreateOptions::default());
+    let operator = stage.database.operator().await.unwrap();
+    let create = async || {
+        lifecycle::create(&operator, &stage.db, &Migrations::bundled(), &hooli, &options)
+            .await
+            .map(|made| made.tenant.slug)
+    };
+    operator.read_only().await.unwrap();
+    let error = create().await.unwrap_err();
+    assert_eq!(error.sqlstate().map(|state| state.code()), Some("25006"), "{error:?}");
+    // The control: another one makes the tenant.
+    let operator = stage.database.operator().await.unwrap();
+    lifecycle::create(&operator, &stage.db, &Migrations::bundled(), &hooli, &options).await.unwrap();
 }

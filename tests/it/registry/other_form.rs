@@ -30,3 +30,18 @@ async fn a_column_that_is_missing_is_no_missing_table_and_no_missing_right() {
         assert_eq!(error.sqlstate().map(|state| state.code()), Some("42703"), "{error:?}");
     }
 }
+
+/// How tenants are kept apart is not guessed: what fails while the database is asked is no missing function.
+#[tokio::test]
+async fn an_isolation_that_cannot_be_read_is_an_error() {
+    let stage = Stage::set().await;
+    let with_body = async |body: &str| {
+        let function = "create or replace function cgk_isolation_modes() returns text language plpgsql as";
+        stage.sql(&format!("{function} $$ begin {body}; end $$")).await;
+        Db::<Error>::connect(&stage.config()).await.map(drop)
+    };
+    let error = with_body("raise exception 'made up'").await.unwrap_err();
+    assert_eq!(error.sqlstate().map(|state| state.code()), Some("P0001"), "{error:?}");
+    // The control: the function itself is fine.
+    with_body("return 'path role'").await.unwrap();
+}
