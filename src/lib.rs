@@ -56,6 +56,7 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
+//! | `analytics` (default) | [`analytics`]: the JSON of the template of that name, as types |
 //! | `cli` (default) | the program `cgk` and its dependencies; services turn it off with `default-features = false` |
 //! | `metrics` | counters and histograms through the facade of the crate `metrics`: transactions, the pool, runs over all tenants, requests |
 //! | `migrate` (default) | [`setup`], [`lifecycle`], [`migrate`](mod@migrate), [`drift`], [`templates`]: everything that changes schemas or compares them |
@@ -72,6 +73,8 @@
 
 #[cfg(feature = "migrate")]
 mod access;
+#[cfg(feature = "analytics")]
+pub mod analytics;
 #[cfg(feature = "platform")]
 pub mod auth;
 #[cfg(feature = "axum")]
@@ -170,3 +173,6 @@ struct ServicePage;
 #[cfg(all(doctest, feature = "platform"))]
 #[doc = include_str!("../docs/platform.md")]
 struct PlatformPage;
+#[cfg(all(doctest, feature = "analytics"))]
+#[doc = include_str!("../docs/templates.md")]
+struct TemplatesPage;

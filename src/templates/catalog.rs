@@ -60,6 +60,12 @@ const TEMPLATES: &[Content] = &[
         example: ["workspace.sql"],
         tests: ["workspace.sql"],
     }),
+    content!("analytics" {
+        public: &[],
+        tenant: files!("analytics" "tenant": "001_datasets.sql" "002_dashboards.sql" "003_automations.sql"),
+        example: ["analytics.sql"],
+        tests: ["analytics.sql"],
+    }),
     content!("flags" {
         public: &[],
         tenant: files!("flags" "tenant": "001_environments.sql" "002_features.sql" "003_feature_rules.sql"

@@ -320,10 +320,14 @@ impl<'a> Planning<'a> {
     }
 
     fn refuse_taken_relations(&self, new: &NewMigration) -> Result<(), TemplateError> {
+        let own = self.project.migrations.set(new.set).files();
+        if own.is_empty() {
+            return Ok(());
+        }
         let alone = Migrations::empty().with_files([(new.set, new.file.as_str(), new.sql)])?;
         let made: Vec<String> =
             alone.set(new.set).files().iter().flat_map(lint::relations).map(|(relation, _)| relation).collect();
-        for own in self.project.migrations.set(new.set).files() {
+        for own in own {
             if let Some((relation, _)) = lint::relations(own).into_iter().find(|(relation, _)| made.contains(relation))
             {
                 let (file, template) = (own.path().to_owned(), new.template.clone());

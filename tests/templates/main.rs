@@ -1,6 +1,8 @@
 //! `cgk init` and the templates: what is written, and that each template keeps its promises on a real server.
 
 mod adding;
+mod analytics;
+mod analytics_json;
 mod init;
 mod stage;
 mod support;

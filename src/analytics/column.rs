@@ -1,0 +1,123 @@
+//! The columns of a dataset.
+
+use super::{ColumnName, InvalidValue, Label, Scale, present};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// The columns of a dataset: 1 to 500, each name once. The column `datasets.columns`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Column>", into = "Vec<Column>")]
+pub struct Columns(Vec<Column>);
+
+impl Columns {
+    /// Checks the number of the columns and their names.
+    ///
+    /// # Errors
+    ///
+    /// None or more than 500 columns, or two of one name.
+    pub fn new(columns: Vec<Column>) -> Result<Self, InvalidValue> {
+        let names: BTreeSet<&ColumnName> = columns.iter().map(|column| &column.name).collect();
+        match (1..=500).contains(&columns.len()) && names.len() == columns.len() {
+            true => Ok(Self(columns)),
+            false => Err(InvalidValue::new("a dataset", "has 1 to 500 columns, each name once")),
+        }
+    }
+
+    /// The columns, in their order.
+    pub fn items(&self) -> &[Column] {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<Column>> for Columns {
+    type Error = InvalidValue;
+
+    fn try_from(columns: Vec<Column>) -> Result<Self, InvalidValue> {
+        Self::new(columns)
+    }
+}
+
+impl From<Columns> for Vec<Column> {
+    fn from(columns: Columns) -> Self {
+        columns.0
+    }
+}
+
+/// A column of a dataset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// Its name.
+    pub name: ColumnName,
+    /// What its values are.
+    pub kind: ColumnType,
+    /// Whether a value may be missing.
+    pub nullable: bool,
+    /// What it is, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub description: Option<Label>,
+}
+
+impl Column {
+    /// A column that has a value in every row, and no description.
+    pub fn new(name: ColumnName, kind: ColumnType) -> Self {
+        Self { name, kind, nullable: false, description: None }
+    }
+}
+
+/// What the values of a column are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ColumnType {
+    /// Text.
+    Text {},
+    /// Whole numbers.
+    Integer {},
+    /// Numbers.
+    Number {
+        /// How many digits are shown behind the point.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+        scale: Option<Scale>,
+    },
+    /// True or false.
+    Boolean {},
+    /// Days.
+    Date {},
+    /// Points in time.
+    Timestamp {},
+    /// One of these.
+    Choice {
+        /// The values.
+        values: Choices,
+    },
+}
+
+/// The values of a choice: 1 to 100, each once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Label>", into = "Vec<Label>")]
+pub struct Choices(Vec<Label>);
+
+impl Choices {
+    /// The values, in their order.
+    pub fn items(&self) -> &[Label] {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<Label>> for Choices {
+    type Error = InvalidValue;
+
+    fn try_from(values: Vec<Label>) -> Result<Self, InvalidValue> {
+        let different: BTreeSet<&Label> = values.iter().collect();
+        match (1..=100).contains(&values.len()) && different.len() == values.len() {
+            true => Ok(Self(values)),
+            false => Err(InvalidValue::new("a choice", "has 1 to 100 values, each once")),
+        }
+    }
+}
+
+impl From<Choices> for Vec<Label> {
+    fn from(values: Choices) -> Self {
+        values.0
+    }
+}
