@@ -291,19 +291,20 @@ async fn a_rehearsal_finds_a_file_that_hides_a_trigger_on_the_ledger() {
     assert_eq!(versions(&raw, "tenant_acme").await, [1]);
 }
 
+/// A tenant's schema that was made by hand, with a ledger that has no rows.
+const UNRECORDED: &str = "create schema tenant_acme; create table tenant_acme.m1 (id int);
+    create table tenant_acme.schema_migrations (version bigint primary key, name text not null, checksum text not null,
+        applied_at timestamptz not null default clock_timestamp(), applied_by text not null default session_user,
+        duration_ms bigint not null, cgk_version text not null, repairs jsonb);";
+
 #[tokio::test]
 async fn a_baseline_whose_rows_are_not_written_is_undone() {
     for (make, remove) in [OBSTACLES[0], OBSTACLES[4], OBSTACLES[5], OBSTACLES[8]] {
         let database = TestServer::shared().set_up_database().await.unwrap();
         let (files, raw) = (Files::of_tenants(FIRST), Raw::on(&database).await);
         let operator = database.operator().await.unwrap();
-        let ledger: String = "create schema tenant_acme; create table tenant_acme.m1 (id int);
-            create table tenant_acme.schema_migrations (version bigint primary key, name text not null, checksum text not null,
-                applied_at timestamptz not null default clock_timestamp(), applied_by text not null default session_user,
-                duration_ms bigint not null, cgk_version text not null, repairs jsonb);"
-            .into();
         raw.run(FUNCTIONS).await;
-        raw.run(&ledger).await;
+        raw.run(UNRECORDED).await;
         raw.run(&on_ledger(make)).await;
         let adopted = lifecycle::baseline(&operator, &files.load(), &slug("acme"), &BaselineOptions::default()).await;
         match adopted.unwrap_err() {
@@ -319,6 +320,28 @@ async fn a_baseline_whose_rows_are_not_written_is_undone() {
         lifecycle::baseline(&operator, &files.load(), &slug("acme"), &BaselineOptions::default()).await.unwrap();
         assert_eq!(versions(&raw, "tenant_acme").await, [1]);
     }
+}
+
+/// Only a constraint of the ledger says that a row of the ledger was not written.
+#[tokio::test]
+async fn a_baseline_that_a_constraint_of_another_table_refuses_does_not_name_the_ledger() {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let (files, raw) = (Files::of_tenants(FIRST), Raw::on(&database).await);
+    let operator = database.operator().await.unwrap();
+    raw.run(UNRECORDED).await;
+    let adopt = async || {
+        lifecycle::baseline(&operator, &files.load(), &slug("acme"), &BaselineOptions::default()).await.map(drop)
+    };
+    for (table, is_ledger) in [(LEDGER, true), ("public.organizations", false)] {
+        raw.run(&format!("alter table {table} add constraint refused check (false) not valid")).await;
+        let error = adopt().await.unwrap_err();
+        let named = matches!(error, Error::Migration(MigrationError::RowNotWritten { .. }));
+        assert_eq!(named, is_ledger, "{table}: {error:?}");
+        assert!(format!("{error:?}").contains("23514"), "{table}: {error:?}");
+        raw.run(&format!("alter table {table} drop constraint refused")).await;
+    }
+    // The control: nothing else was wrong.
+    adopt().await.unwrap();
 }
 
 #[tokio::test]
