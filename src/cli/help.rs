@@ -65,6 +65,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "session:revoke",
         ],
     ),
+    ("Events and audit", &["events:relay", "events:list", "events:retry", "audit:list", "audit:retain"]),
     ("Other", &["completions", "help"]),
 ];
 

@@ -1,10 +1,12 @@
 //! The command line: one file a command, and nothing decided here that the library decides.
 
+pub(crate) mod audit;
 pub(crate) mod auth;
 mod completions;
 mod demo;
 pub(crate) mod domain;
 mod drift;
+pub(crate) mod events;
 mod exit;
 mod global;
 mod help;
@@ -182,6 +184,21 @@ enum Command {
     /// Take a custom domain from a tenant
     #[command(name = "domain:remove", after_help = domain::remove::EXAMPLES)]
     DomainRemove(domain::Arguments),
+    /// Deliver domain events to a webhook
+    #[command(name = "events:relay", after_help = events::relay::EXAMPLES)]
+    EventsRelay(events::relay::Arguments),
+    /// List domain events
+    #[command(name = "events:list", after_help = events::list::EXAMPLES)]
+    EventsList(events::list::Arguments),
+    /// Deliver events again that were given up
+    #[command(name = "events:retry", after_help = events::retry::EXAMPLES)]
+    EventsRetry(events::retry::Arguments),
+    /// List what was changed, by whom
+    #[command(name = "audit:list", after_help = audit::list::EXAMPLES)]
+    AuditList(audit::list::Arguments),
+    /// Create the months of the audit log, and remove old ones
+    #[command(name = "audit:retain", after_help = audit::retain::EXAMPLES)]
+    AuditRetain(audit::retain::Arguments),
     /// Run a complete demo on a temporary private server
     #[command(after_help = demo::EXAMPLES)]
     Demo,
@@ -240,6 +257,9 @@ impl Command {
             Self::DomainAdd(_) | Self::DomainVerify(_) | Self::DomainRemove(_) => {
                 "the change is complete or was not made: `cgk domain:list` shows it"
             }
+            Self::EventsRelay(_) => "what was delivered and not yet committed is delivered again",
+            Self::EventsRetry(_) => "the events are pending again or were not changed: `cgk events:list` shows it",
+            Self::AuditRetain(_) => "months were created or removed as a whole; run the command again",
             Self::Demo => "the demo removed everything it created",
             _ => "nothing was changed",
         }
@@ -380,6 +400,11 @@ async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Re
         Command::DomainList(arguments) => domain::list::run(&session, arguments).await,
         Command::DomainVerify(arguments) => domain::verify::run(&session, arguments).await,
         Command::DomainRemove(arguments) => domain::remove::run(&session, arguments).await,
+        Command::EventsRelay(arguments) => events::relay::run(&session, arguments).await,
+        Command::EventsList(arguments) => events::list::run(&session, arguments).await,
+        Command::EventsRetry(arguments) => events::retry::run(&session, arguments).await,
+        Command::AuditList(arguments) => audit::list::run(&session, arguments).await,
+        Command::AuditRetain(arguments) => audit::retain::run(&session, arguments).await,
         Command::Demo => demo::run(&session).await,
         Command::Completions(arguments) => Ok(completions::run(printer, arguments)),
         Command::ExitCodes => {

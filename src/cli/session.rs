@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use cgk::{
-    Config, Db, Operator, Tenant, TenantSlug,
+    Config, Db, Operator, OrganizationId, Tenant, TenantSlug,
     config::{Isolation, Target, TargetHost, TlsMode},
     migrate::Migrations,
     platform::Actor,
@@ -84,6 +84,14 @@ impl Session<'_> {
         let db = self.connect().await?;
         let tenant = db.platform().find_tenant(&slug).await?;
         Ok((db, tenant))
+    }
+
+    /// Connects as a service does, and finds the organization of a tenant, where one is named.
+    pub(crate) async fn organization(&self, slug: Option<&str>) -> Result<(Db, Option<OrganizationId>)> {
+        match slug {
+            Some(slug) => self.tenant(slug).await.map(|(db, tenant)| (db, Some(tenant.id))),
+            None => Ok((self.connect().await?, None)),
+        }
     }
 
     /// Names the cause of the refusals that follow.

@@ -140,7 +140,8 @@ mod tests {
         }
         // A verb of several nouns: all of them, that of tenants first.
         assert_eq!(meant("create", Some("acme"), &commands()), ["tenant:create", "user:create", "key:create"]);
-        let lists = ["tenant:list", "provision:list", "user:list", "key:list", "session:list", "domain:list"];
+        let lists = ["tenant", "provision", "user", "member", "key", "session", "domain", "events", "audit"];
+        let lists = lists.map(|noun| format!("{noun}:list"));
         assert_eq!(meant("list", None, &commands()), lists);
     }
 

@@ -54,8 +54,8 @@ pub(super) fn load(mut overrides: Overrides, sources: &Sources) -> Result<Config
 
 /// A misspelled variable would have no effect, so report it.
 fn unknown_variables(sources: &Sources) -> Vec<String> {
-    // The variables of the private server and of the tests.
-    const OTHERS: [&str; 14] = [
+    // The variables of single commands, of the private server and of the tests.
+    const OTHERS: [&str; 17] = [
         "CGK_ARGUMENTS",
         "CGK_BENCH_",
         "CGK_BINARY",
@@ -69,7 +69,10 @@ fn unknown_variables(sources: &Sources) -> Vec<String> {
         "CGK_FAULTS",
         "CGK_NO_DOWNLOAD",
         "CGK_PG_",
+        "CGK_RELAY_",
+        "CGK_SECRET_KEYS",
         "CGK_TEST_",
+        "CGK_WEBHOOK_SECRET",
     ];
     let settings = [
         REMOTE_PLAINTEXT,

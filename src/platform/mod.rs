@@ -10,6 +10,7 @@
 
 mod actor;
 mod allowance;
+mod audit;
 mod duplicates;
 mod error;
 mod events;
@@ -26,6 +27,7 @@ mod subscriptions;
 
 pub use actor::Actor;
 pub use allowance::{Allowance, PlanKey, QuotaKind};
+pub use audit::{AuditEvent, AuditFilter, AuditId, AuditLog};
 pub use duplicates::{Duplicate, DuplicateUsers};
 pub use error::{PlatformError, Result};
 #[cfg(feature = "redis")]

@@ -13,6 +13,9 @@ const LIMIT_DEFAULT: u32 = 50;
 /// The first day of year 1, before every row, in seconds before 1970.
 const BEFORE_EPOCH: Duration = Duration::from_secs(62_135_596_800);
 
+/// The first day of year 9000, after every row, in seconds since 1970.
+const AFTER_EVERYTHING: Duration = Duration::from_secs(221_845_392_000);
+
 /// Where a page ended. Its text goes to the client, which sends it back for the next page.
 ///
 /// ```
@@ -103,6 +106,14 @@ impl PageRequest {
         }
     }
 
+    /// The time and the id that the rows come before, in a list that has the newest first.
+    pub(crate) fn start_of_newest(&self) -> (SystemTime, Uuid) {
+        match self.after {
+            Some(cursor) => (cursor.created_at, cursor.id),
+            None => (SystemTime::UNIX_EPOCH + AFTER_EVERYTHING, Uuid::max()),
+        }
+    }
+
     /// One row more than the page has, which tells whether there is a next one.
     pub(crate) fn rows(&self) -> i64 {
         i64::from(self.limit) + 1
@@ -118,7 +129,7 @@ impl PageRequest {
     }
 }
 
-/// A page of a list, oldest rows first.
+/// A page of a list, oldest rows first; of the audit log, the newest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Page<T> {

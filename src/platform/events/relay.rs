@@ -192,6 +192,25 @@ impl<S: EventSink> Relay<S> {
         }
     }
 
+    /// [`run_until`](Self::run_until), ended by an [`Interrupt`](crate::migrate::Interrupt): `stop` after the deliveries under way,
+    /// `cancel` at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_until`](Self::run_until).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run_until`](Self::run_until).
+    #[cfg(feature = "migrate")]
+    pub async fn run(&self, interrupt: &crate::migrate::Interrupt) -> Result<RelayReport> {
+        interrupt.listen();
+        tokio::select! {
+            outcome = self.run_until(interrupt.stopping()) => outcome,
+            () = interrupt.cancelling() => Ok(self.report()),
+        }
+    }
+
     /// Delivers what is due, and returns when nothing is left that is due and that no other relay is delivering.
     ///
     /// # Locks

@@ -1,0 +1,4 @@
+//! The commands about the audit log.
+
+pub(crate) mod list;
+pub(crate) mod retain;

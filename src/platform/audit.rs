@@ -1,0 +1,225 @@
+//! The audit log, as it is read and kept.
+
+use super::{
+    Actor, PlatformError, Result,
+    page::{Cursor, Page, PageRequest},
+};
+use crate::{
+    db::Operator,
+    error::{Error, while_doing},
+    row_id::row_id,
+    tenancy::Db,
+    tenant::OrganizationId,
+};
+use serde_json::Value;
+use std::time::SystemTime;
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
+use uuid::Uuid;
+
+row_id!(
+    /// The identity of a line of the audit log, a row of `public.audit_events`.
+    AuditId
+);
+
+/// A line of the audit log.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct AuditEvent {
+    /// The line.
+    pub id: AuditId,
+    /// The organization; `None`: it is about none.
+    pub organization_id: Option<OrganizationId>,
+    /// When.
+    pub occurred_at: SystemTime,
+    /// Who: `user`, `api_key`, `system` or `operator`.
+    pub actor_kind: String,
+    /// Which one of its kind.
+    pub actor_id: Option<String>,
+    /// What was done, such as `cgk.membership.removed`.
+    pub action: String,
+    /// Of which kind the resource is.
+    pub resource_kind: String,
+    /// Which one of its kind.
+    pub resource_id: String,
+    /// What it was.
+    pub before: Option<Value>,
+    /// What it became.
+    pub after: Option<Value>,
+    /// In which request.
+    pub request_id: Option<String>,
+}
+
+/// Which lines are listed; all of them, unless it says otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditFilter {
+    /// Those of an organization.
+    pub organization: Option<OrganizationId>,
+    /// Those of an actor.
+    pub actor: Option<Actor>,
+    /// Those of an action.
+    pub action: Option<String>,
+    /// Those about resources of a kind, such as `membership`.
+    pub resource_kind: Option<String>,
+    /// Those about one resource.
+    pub resource_id: Option<String>,
+    /// Those from this time on.
+    pub from: Option<SystemTime>,
+    /// Those before this time.
+    pub until: Option<SystemTime>,
+}
+
+/// The lines of all organizations, or of one by its index.
+fn list_sql(of_one: bool) -> String {
+    let organization = match of_one {
+        true => "a.organization_id = $4",
+        false => "$4::pg_catalog.uuid is null",
+    };
+    format!(
+        "select a.id, a.organization_id, a.occurred_at, a.actor_kind, a.actor_id, a.action, a.resource_kind, a.resource_id,
+                a.before, a.after, a.request_id
+           from public.audit_events a
+          where (a.occurred_at, a.id) < ($1, $2) and a.occurred_at >= $3 and {organization}
+            and ($5::pg_catalog.text is null or a.actor_kind = $5) and ($6::pg_catalog.text is null or a.actor_id = $6)
+            and ($7::pg_catalog.text is null or a.action = $7) and ($8::pg_catalog.text is null or a.resource_kind = $8)
+            and ($9::pg_catalog.text is null or a.resource_id = $9)
+          order by a.occurred_at desc, a.id desc limit $10"
+    )
+}
+
+const MAKE: &str = "select public.cgk_make_audit_partitions($1)";
+const DROP: &str = "select public.cgk_drop_audit_partitions($1)";
+
+/// The audit log. Cheap to clone.
+///
+/// What the operations of [`platform`](crate::platform) change is in it, written in the same transaction. The database lets nobody
+/// change or remove a line; months that are old enough go as a whole, with [`drop_months`](Self::drop_months). Whoever owns the
+/// tables can still drop them or their triggers.
+///
+/// ```no_run
+/// use cgk::platform::{AuditFilter, AuditLog, PageRequest, PlatformError};
+///
+/// async fn newest(db: &cgk::Db, acme: cgk::OrganizationId) -> Result<(), PlatformError> {
+///     let mut filter = AuditFilter::default();
+///     filter.organization = Some(acme);
+///     let page = AuditLog::new(db).list(&filter, &PageRequest::default()).await?;
+///     for event in page.items {
+///         println!("{} {} {}", event.action, event.resource_kind, event.resource_id);
+///     }
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct AuditLog {
+    db: Db<PlatformError>,
+}
+
+impl AuditLog {
+    /// The audit log of this database.
+    pub fn new<E>(db: &Db<E>) -> Self {
+        Self { db: db.errors() }
+    }
+
+    /// Lines, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn list(&self, filter: &AuditFilter, page: &PageRequest) -> Result<Page<AuditEvent>> {
+        let (mut before, mut id) = page.start_of_newest();
+        if let Some(until) = filter.until.filter(|until| *until < before) {
+            (before, id) = (until, Uuid::nil());
+        }
+        let from = filter.from.unwrap_or(SystemTime::UNIX_EPOCH);
+        let organization = filter.organization.map(OrganizationId::uuid);
+        let actor_kind = filter.actor.as_ref().map(Actor::kind);
+        let actor_id = filter.actor.as_ref().and_then(Actor::id);
+        let rows = page.rows();
+        let params: [&(dyn ToSql + Sync); 10] = [
+            &before,
+            &id,
+            &from,
+            &organization,
+            &actor_kind,
+            &actor_id,
+            &filter.action,
+            &filter.resource_kind,
+            &filter.resource_id,
+            &rows,
+        ];
+        let found = self.db.platform().query(&list_sql(organization.is_some()), &params).await?;
+        let events = found.iter().map(read).collect();
+        Ok(page.page(events, |event: &AuditEvent| Cursor::at(event.occurred_at, event.id)))
+    }
+
+    /// Makes the partitions of this month and of so many that follow, and moves what is in the default partition into the partitions of
+    /// its months. Returns how many partitions it made. To be run once a month or more often; until then new lines are in the default
+    /// partition, and none is lost. `operator` has the rights of the log's owner.
+    ///
+    /// # Locks
+    ///
+    /// The log against other changes of its partitions; where rows are moved, against everybody, until they are.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Locked`: the log was in use for longer than `session.lock_timeout`; nothing is changed. Kind `Denied`: the role is not
+    /// that of the owner.
+    ///
+    /// # Cancel safety
+    ///
+    /// One transaction: all is done, or nothing.
+    pub async fn make_months(operator: &Operator, months_ahead: u32) -> Result<u32, Error> {
+        let months = i32::try_from(months_ahead).unwrap_or(i32::MAX);
+        count(operator, MAKE, (&months, Type::INT4), "make the partitions of the audit log").await
+    }
+
+    /// Removes the partitions of the months that had ended by this time. Returns how many. `operator` has the rights of the log's owner.
+    ///
+    /// # Locks
+    ///
+    /// The log against everybody, while the partitions are dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`make_months`](Self::make_months); and a time to come is refused by the database.
+    ///
+    /// # Cancel safety
+    ///
+    /// One transaction: all are removed, or none.
+    pub async fn drop_months(operator: &Operator, ended_by: SystemTime) -> Result<u32, Error> {
+        count(operator, DROP, (&ended_by, Type::TIMESTAMPTZ), "remove months of the audit log").await
+    }
+}
+
+async fn count(
+    operator: &Operator,
+    sql: &str,
+    parameter: (&(dyn ToSql + Sync), Type),
+    doing: &str,
+) -> Result<u32, Error> {
+    let rows = operator.client().query_typed(sql, &[parameter]).await.map_err(while_doing(doing))?;
+    Ok(rows.first().map_or(0, |row| u32::try_from(row.get::<_, i32>(0)).unwrap_or_default()))
+}
+
+fn read(row: &Row) -> AuditEvent {
+    AuditEvent {
+        id: row.get(0),
+        organization_id: row.get(1),
+        occurred_at: row.get(2),
+        actor_kind: row.get(3),
+        actor_id: row.get(4),
+        action: row.get(5),
+        resource_kind: row.get(6),
+        resource_id: row.get(7),
+        before: row.get(8),
+        after: row.get(9),
+        request_id: row.get(10),
+    }
+}
