@@ -119,6 +119,8 @@ pub mod resolver;
 mod row_check;
 mod row_id;
 mod search_path;
+#[cfg(feature = "platform")]
+pub mod secret;
 #[cfg(feature = "migrate")]
 pub mod setup;
 mod slug;

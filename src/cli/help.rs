@@ -65,7 +65,10 @@ const GROUPS: &[(&str, &[&str])] = &[
             "session:revoke",
         ],
     ),
-    ("Events and audit", &["events:relay", "events:list", "events:retry", "audit:list", "audit:retain"]),
+    (
+        "Events, audit, secrets",
+        &["events:relay", "events:list", "events:retry", "audit:list", "audit:retain", "secret:rotate"],
+    ),
     ("Other", &["completions", "help"]),
 ];
 

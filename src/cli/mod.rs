@@ -18,6 +18,7 @@ mod number;
 pub(crate) mod org;
 pub(crate) mod provision;
 mod reaper;
+pub(crate) mod secret;
 mod session;
 pub(crate) mod setup;
 mod signal;
@@ -199,6 +200,9 @@ enum Command {
     /// Create the months of the audit log, and remove old ones
     #[command(name = "audit:retain", after_help = audit::retain::EXAMPLES)]
     AuditRetain(audit::retain::Arguments),
+    /// Seal secrets with the current key
+    #[command(name = "secret:rotate", after_help = secret::rotate::EXAMPLES)]
+    SecretRotate(secret::rotate::Arguments),
     /// Run a complete demo on a temporary private server
     #[command(after_help = demo::EXAMPLES)]
     Demo,
@@ -260,6 +264,7 @@ impl Command {
             Self::EventsRelay(_) => "what was delivered and not yet committed is delivered again",
             Self::EventsRetry(_) => "the events are pending again or were not changed: `cgk events:list` shows it",
             Self::AuditRetain(_) => "months were created or removed as a whole; run the command again",
+            Self::SecretRotate(_) => "every secret can be opened; run `cgk secret:rotate` again for the rest",
             Self::Demo => "the demo removed everything it created",
             _ => "nothing was changed",
         }
@@ -405,6 +410,7 @@ async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Re
         Command::EventsRetry(arguments) => events::retry::run(&session, arguments).await,
         Command::AuditList(arguments) => audit::list::run(&session, arguments).await,
         Command::AuditRetain(arguments) => audit::retain::run(&session, arguments).await,
+        Command::SecretRotate(arguments) => secret::rotate::run(&session, arguments).await,
         Command::Demo => demo::run(&session).await,
         Command::Completions(arguments) => Ok(completions::run(printer, arguments)),
         Command::ExitCodes => {

@@ -10,7 +10,7 @@ use super::origin::Origin;
 use super::overrides::Overrides;
 use super::settings::{Isolation, MigrationsFrom, PoolSettings, Pooling, RemotePlaintext, SessionSettings};
 use super::value::{self, DURATION_MAX, Span};
-use super::{Config, locate};
+use super::{Config, Hidden, locate};
 use crate::ident::Ident;
 use crate::search_path::parse_list;
 
@@ -25,6 +25,7 @@ const STATEMENT_TIMEOUT: Names = names("session.statement_timeout", "CGK_STATEME
 const MIGRATION_TIMEOUT: Names = names("session.migration_statement_timeout", "CGK_MIGRATION_STATEMENT_TIMEOUT", "");
 const MIGRATION_WAIT: Names = names("session.migration_wait", "CGK_MIGRATION_WAIT", "");
 const IDLE_TIMEOUT: Names = names("session.idle_in_transaction_timeout", "CGK_IDLE_IN_TRANSACTION_TIMEOUT", "");
+const SECRET_KEYS: Names = names("secret_keys", "CGK_SECRET_KEYS", "");
 const POOL_SIZE_MAX: Names = names("pool.size_max", "CGK_POOL_SIZE_MAX", "");
 const POOL_WAIT: Names = names("pool.wait", "CGK_POOL_WAIT", "");
 const POOL_AGE: Names = names("pool.connection_age_max", "CGK_POOL_CONNECTION_AGE_MAX", "");
@@ -44,6 +45,7 @@ pub(super) fn load(mut overrides: Overrides, sources: &Sources) -> Result<Config
     config.direct = direct;
     config.origins.absorb(std::mem::take(&mut layers.origins));
     choose(&mut config, overrides, &mut layers, sources)?;
+    config.secret_keys = layers.variable(SECRET_KEYS)?.map(|found| Hidden(found.text));
     config.origins.absorb(layers.origins);
     config.config_file = Some(layers.file.path).filter(|path| !path.as_os_str().is_empty());
     config.notices.extend(layers.dotenv.notices);

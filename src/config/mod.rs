@@ -122,13 +122,30 @@ pub struct Config {
     session: SessionSettings,
     pool: PoolSettings,
     drift_ignore: Vec<IgnoreRule>,
+    secret_keys: Option<Hidden>,
     /// The `cgk.toml` that was read.
     config_file: Option<std::path::PathBuf>,
     origins: Origins,
     notices: Vec<String>,
 }
 
+/// A text that no log may show.
+#[derive(Clone)]
+struct Hidden(String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
 impl Config {
+    /// The text of `CGK_SECRET_KEYS`.
+    #[cfg(feature = "platform")]
+    pub(crate) fn secret_keys(&self) -> Option<&str> {
+        self.secret_keys.as_ref().map(|hidden| hidden.0.as_str())
+    }
+
     /// Returns the differences that `drift` and `verify` count and show as ignored: `[drift] ignore` of `cgk.toml`.
     pub fn drift_ignore(&self) -> &[IgnoreRule] {
         &self.drift_ignore
@@ -412,6 +429,7 @@ impl Config {
             session,
             pool: PoolSettings::default(),
             drift_ignore: Vec::new(),
+            secret_keys: None,
             config_file: None,
             origins,
             notices,

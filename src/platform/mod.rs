@@ -46,6 +46,7 @@ pub use permissions::Permission;
 pub use plans::{Entitlement, Issuance, Plan, PlanDefinition, PlanId, Plans, UsageType};
 pub use quota::{Consumption, Grant, GrantId, GrantSource, NewGrant, Quota, QuotaBalance};
 pub use sign_ups::{NewSignUp, SignUpId, SignUpState, SignUps, SignedUp};
+pub(crate) use record::Change;
 pub use subscriptions::{
     Cancellation, NewSubscription, RenewalPeriod, RenewalReport, Subscription, SubscriptionId, SubscriptionStatus,
     Subscriptions,

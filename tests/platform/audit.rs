@@ -1,6 +1,11 @@
 //! The audit log: append-only by the database, a partition a month, read by tenants as their own.
 
 use crate::stage::{Stage, slug};
+use cgk::{
+    drift,
+    migrate::{Migrations, Scope},
+    platform::{Actor, AuditFilter, AuditLog, PageRequest},
+};
 use tokio_postgres::error::SqlState;
 
 const ROW: &str =
@@ -110,4 +115,86 @@ async fn a_login_of_path_mode_reads_inside_a_tenant_that_tenants_lines() {
     let rows = stage.db.tenant(&slug("acme")).query("select resource_id from public.audit_events", &[]).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<String>>(), ["acme"]);
     assert_eq!(stage.db.platform().query("select id from public.audit_events", &[]).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_the_log_follows_the_one_before_the_newest_first() {
+    let stage = Stage::set().await;
+    for number in 0..5 {
+        stage.run(&format!("insert into public.audit_events (organization_id, actor_kind, actor_id, action, resource_kind, resource_id)
+            values ('{}', 'operator', 'ann', 'cgk.thing.made', 'thing', '{number}')", stage.acme)).await;
+    }
+    stage.run(ROW).await;
+    let log = AuditLog::new(&stage.db);
+    let mut filter = AuditFilter::default();
+    filter.organization = Some(stage.acme);
+    filter.actor = Some(Actor::Operator("ann".into()));
+    let (mut seen, mut request) = (Vec::new(), PageRequest::default().limit(2));
+    loop {
+        let page = log.list(&filter, &request).await.unwrap();
+        seen.extend(page.items.iter().map(|event| event.resource_id.clone()));
+        let Some(next) = page.next else { break };
+        request = request.after(next);
+    }
+    assert_eq!(seen, ["4", "3", "2", "1", "0"]);
+    // The control: the others are there.
+    assert_eq!(log.list(&AuditFilter::default(), &PageRequest::default()).await.unwrap().items.len(), 7);
+    let mut one = AuditFilter::default();
+    (one.resource_kind, one.resource_id) = (Some("thing".into()), Some("3".into()));
+    assert_eq!(log.list(&one, &PageRequest::default()).await.unwrap().items.len(), 1);
+    one.until = Some(std::time::SystemTime::UNIX_EPOCH);
+    assert_eq!(log.list(&one, &PageRequest::default()).await.unwrap().items.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn months_are_made_ahead_and_go_as_a_whole() {
+    let stage = Stage::set().await;
+    let line = |age: &str| {
+        format!(
+            "insert into public.audit_events (actor_kind, action, resource_kind, resource_id, occurred_at)
+        values ('system', 'cgk.thing.made', 'thing', '{age}', now() - interval '{age}')"
+        )
+    };
+    for age in ["0 days", "100 days", "400 days", "40 years"] {
+        stage.run(&line(age)).await;
+    }
+    let operator = stage.operator().await;
+    // This month and the next two, and the two that there are lines of.
+    assert_eq!(AuditLog::make_months(&operator, 2).await.unwrap(), 5);
+    assert_eq!(AuditLog::make_months(&operator, 2).await.unwrap(), 0);
+    let in_default =
+        "select count(*) from public.audit_events where tableoid = 'public.audit_events_default'::regclass";
+    assert_eq!(stage.count(in_default).await, 1);
+    assert_eq!(count(&stage).await, 4);
+    let ago = |days: u64| std::time::SystemTime::now() - std::time::Duration::from_secs(days * 24 * 3600);
+    assert_eq!(AuditLog::drop_months(&operator, ago(200)).await.unwrap(), 1);
+    assert_eq!(count(&stage).await, 3);
+    let to_come = AuditLog::drop_months(&operator, ago(0) + std::time::Duration::from_secs(3600)).await.unwrap_err();
+    assert_eq!(to_come.sqlstate(), Some(&SqlState::INVALID_PARAMETER_VALUE));
+    assert_eq!(count(&stage).await, 3);
+    // A month that an insert cannot find is no reason for it to fail.
+    stage.run(&line("200 days")).await;
+    assert_eq!(stage.count(in_default).await, 2);
+}
+
+/// Partitions are made and removed by a clock; none of that is drift.
+#[tokio::test(flavor = "multi_thread")]
+async fn months_are_no_drift() {
+    let stage = Stage::set().await;
+    let operator = stage.operator().await;
+    let migrations = Migrations::bundled();
+    let drift = async || {
+        let report = drift::verify(&operator, &migrations, &Scope::Public).await.unwrap();
+        report.schemas().flat_map(|schema| schema.differences.iter().map(ToString::to_string)).collect::<Vec<_>>()
+    };
+    assert_eq!(drift().await, [""; 0]);
+    stage.run(ROW).await;
+    AuditLog::make_months(&operator, 1).await.unwrap();
+    assert_eq!(drift().await, [""; 0]);
+    // The control: a partition that anybody may read is.
+    let month: String =
+        stage.rows("select 'audit_events_' || to_char(now() at time zone 'UTC', 'YYYY_MM')", &[]).await[0].get(0);
+    stage.run(&format!("grant delete on public.{month} to public")).await;
+    let found = drift().await;
+    assert!(found.iter().any(|difference| difference.contains(&month)), "{found:?}");
 }

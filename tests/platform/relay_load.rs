@@ -87,7 +87,9 @@ fn relay(db: &Db, inbox: &Inbox, random: &Arc<Mutex<StdRng>>) -> JoinHandle<()> 
     options.batch_max = 20;
     options.poll_interval = std::time::Duration::from_millis(20);
     let relay = Relay::new(db, sink, options);
-    tokio::spawn(async move { drop(relay.run_until(std::future::pending()).await.unwrap()) })
+    tokio::spawn(async move {
+        relay.run_until(std::future::pending()).await.unwrap();
+    })
 }
 
 struct Outcome {

@@ -24,6 +24,10 @@ pub(crate) const DOMAINS_MISSING: &str = "Run `cgk migrate --public` if migratio
 pub(crate) const PLATFORM_MISSING: &str = "Run `cgk migrate --public` if migrations are pending. In a shared set of your own, add \
              the bundled files that are missing: `cgk migrate:new memberships --public --from-builtin memberships`.";
 
+/// How keys for secrets are written.
+pub(crate) const SECRET_KEYS: &str = "Set CGK_SECRET_KEYS to an id, a colon and 32 random bytes in base64: \
+             `echo 2026:$(head -c 32 /dev/urandom | base64)`. Keep it with the secrets of the deployment: without it nothing can be opened.";
+
 pub(crate) fn of(error: &Error) -> Option<String> {
     let text = match error {
         Error::InvalidSlug(_) => {

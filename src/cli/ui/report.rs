@@ -10,6 +10,7 @@ use cgk::{
     platform::PlatformError,
     provisioning::ProvisioningError,
     templates::TemplateError,
+    secret::SecretError,
     testing::LocalServerError,
 };
 use serde::Serialize;
@@ -126,6 +127,8 @@ impl Report {
         }
         if let Some(error) = error.downcast_ref::<TemplateError>() {
             return Self::of_template(error);
+        if let Some(error) = error.downcast_ref::<SecretError>() {
+            return Self::of_secret(error);
         }
         if let Some(refusal) = error.downcast_ref::<Refusal>() {
             return Self { hint: Some(refusal.hint.clone()), ..Self::plain("refused", &refusal.message, refusal.exit) };
@@ -269,6 +272,14 @@ impl Report {
         };
         let message = without_here(&error.to_string());
         Self { causes: causes(error.source()), hint: hint::of_template(error), ..Self::plain(kind, &message, exit) }
+    fn of_secret(error: &SecretError) -> Self {
+        match error {
+            SecretError::Platform(error) => Self::of_platform(error),
+            SecretError::NoKeys | SecretError::InvalidKeys { .. } => {
+                Self { hint: Some(hint::SECRET_KEYS.into()), ..Self::plain("invalid", &error.to_string(), Exit::Usage) }
+            }
+            _ => Self::plain("refused", &error.to_string(), Exit::Failed),
+        }
     }
 
     fn of_configuration(error: &ConfigError) -> Self {

@@ -1,0 +1,3 @@
+//! The command about secrets at rest.
+
+pub(crate) mod rotate;
