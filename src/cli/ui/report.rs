@@ -9,8 +9,8 @@ use cgk::{
     migrate::{Divergence, MigrationFailure, Place},
     platform::PlatformError,
     provisioning::ProvisioningError,
-    templates::TemplateError,
     secret::SecretError,
+    templates::TemplateError,
     testing::LocalServerError,
 };
 use serde::Serialize;
@@ -127,6 +127,7 @@ impl Report {
         }
         if let Some(error) = error.downcast_ref::<TemplateError>() {
             return Self::of_template(error);
+        }
         if let Some(error) = error.downcast_ref::<SecretError>() {
             return Self::of_secret(error);
         }
@@ -272,6 +273,8 @@ impl Report {
         };
         let message = without_here(&error.to_string());
         Self { causes: causes(error.source()), hint: hint::of_template(error), ..Self::plain(kind, &message, exit) }
+    }
+
     fn of_secret(error: &SecretError) -> Self {
         match error {
             SecretError::Platform(error) => Self::of_platform(error),
