@@ -45,8 +45,8 @@ pub use page::{Cursor, InvalidCursor, Page, PageRequest};
 pub use permissions::Permission;
 pub use plans::{Entitlement, Issuance, Plan, PlanDefinition, PlanId, Plans, UsageType};
 pub use quota::{Consumption, Grant, GrantId, GrantSource, NewGrant, Quota, QuotaBalance};
-pub use sign_ups::{NewSignUp, SignUpId, SignUpState, SignUps, SignedUp};
 pub(crate) use record::Change;
+pub use sign_ups::{NewSignUp, SignUpId, SignUpState, SignUps, SignedUp};
 pub use subscriptions::{
     Cancellation, NewSubscription, RenewalPeriod, RenewalReport, Subscription, SubscriptionId, SubscriptionStatus,
     Subscriptions,
