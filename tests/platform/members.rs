@@ -455,3 +455,24 @@ async fn a_seat_is_given_back_when_its_member_leaves() {
     members.remove(stage.acme, member.user_id).await.unwrap();
     assert_eq!(used().await, 0);
 }
+
+/// Another tenant than its home does not disable a person, and says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_names_the_home_where_a_user_cannot_be_disabled() {
+    let stage = Stage::set().await;
+    let ada = stage.user(stage.acme, "ada@example.com", "owner").await;
+    Members::new(&stage.db).add(stage.globex, &NewMember::user(ada)).await.unwrap();
+    let shell = Shell::on(&stage.database);
+    assert_snapshot!(shell.transcript(&["user:disable globex ada@example.com", "user:disable acme ada@example.com"]), @"
+    $ cgk user:disable globex ada@example.com
+    --- stderr
+    error: user ada@example.com is a member of tenant globex, and another tenant is its home
+      help: `cgk member:remove globex ada@example.com` removes it from this tenant alone.
+    --- exit 1
+
+    $ cgk user:disable acme ada@example.com
+    --- stdout
+    disabled user ada@example.com of tenant acme and revoked its sessions
+    --- exit 0
+    ");
+}

@@ -7,12 +7,16 @@ pub(crate) mod list;
 pub(crate) mod merge;
 
 use anyhow::Result;
-use cgk::auth::{User, UserRole, UserStatus};
+use cgk::auth::{AuthError, User, UserRole, UserStatus};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::Target;
-use crate::cli::{exit::Exit, session::Session, ui::time};
+use crate::cli::{
+    exit::Exit,
+    session::Session,
+    ui::{report::Refusal, style::sanitize, time},
+};
 
 /// One user of a tenant.
 #[derive(Args, Debug)]
@@ -85,7 +89,17 @@ fn record(session: &Session<'_>, target: &Target, user: &User) {
 /// Sets the status of a user who was found by this text.
 async fn set_status(target: &Target, user: &mut User, text: &str, status: UserStatus) -> Result<()> {
     let set = target.auth.users().set_status(target.tenant.id, user.id, &status).await;
-    set.map_err(|error| target.missing(error, "user", text))?;
+    set.map_err(|error| match error {
+        // It was found a moment ago, as a member.
+        AuthError::NotFound { .. } => {
+            let slug = &target.tenant.slug;
+            let message =
+                format!("user {} is a member of tenant {slug}, and another tenant is its home", sanitize(text));
+            let hint = format!("`cgk member:remove {slug} {}` removes it from this tenant alone.", sanitize(text));
+            Refusal { message, hint, exit: Exit::Failed }.into()
+        }
+        other => anyhow::Error::from(other),
+    })?;
     user.status = status;
     Ok(())
 }
