@@ -58,8 +58,10 @@
 //! |---|---|
 //! | `analytics` (default) | [`analytics`]: the JSON of the template of that name, as types |
 //! | `cli` (default) | the program `cgk` and its dependencies; services turn it off with `default-features = false` |
+//! | `flags` (default) | [`flags`]: feature flags and usage, on the tables of the template `flags`; turns `platform` on |
 //! | `metrics` | counters and histograms through the facade of the crate `metrics`: transactions, the pool, runs over all tenants, requests |
 //! | `migrate` (default) | [`setup`], [`lifecycle`], [`migrate`](mod@migrate), [`drift`], [`templates`]: everything that changes schemas or compares them |
+//! | `open-feature` | `cgk::flags::FlagProvider`: a provider for the crate `open-feature`; turns `flags` on |
 //! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; [`request`], [`resolver`], [`domains`] and [`ownership`]: find the tenant of a request and check who owns a record; [`provisioning`]: tenants that a service requests; [`platform`]: the members of organizations, the audit record and its actors; services turn it on with `features = ["platform"]` |
 //! | `axum` | `cgk::axum`: a layer, extractors and error responses for services on axum 0.8; turns `platform` on |
 //! | `derive` | [`FromRow`] for structs with `#[derive(FromRow)]` of the crate `postgres-from-row` |
@@ -92,6 +94,8 @@ pub mod domains;
 #[cfg(feature = "migrate")]
 pub mod drift;
 mod error;
+#[cfg(feature = "flags")]
+pub mod flags;
 #[cfg(feature = "migrate")]
 pub(crate) mod fleet;
 #[cfg(feature = "platform")]
@@ -178,3 +182,6 @@ struct PlatformPage;
 #[cfg(all(doctest, feature = "analytics"))]
 #[doc = include_str!("../docs/templates.md")]
 struct TemplatesPage;
+#[cfg(all(doctest, feature = "flags"))]
+#[doc = include_str!("../docs/flags.md")]
+struct FlagsPage;

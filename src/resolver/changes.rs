@@ -11,11 +11,11 @@ const MARKS: usize = 4096;
 
 /// A digest of the name of something that can change, computed as migration 010 does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark(u16);
+pub(crate) struct Mark(u16);
 
 impl Mark {
     /// The mark of a name such as `slug:acme`.
-    pub(super) fn of(name: &str) -> Self {
+    pub(crate) fn of(name: &str) -> Self {
         let digest = Sha256::digest(name.as_bytes());
         Self::of_number(u16::from_be_bytes([digest[0], digest[1]]))
     }
@@ -28,10 +28,10 @@ impl Mark {
 
 /// A point in the sequence of changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Point(u64);
+pub(crate) struct Point(u64);
 
 /// When each mark last changed.
-pub(super) struct Changes {
+pub(crate) struct Changes {
     /// Held by the writer: one point stands for one write.
     writing: Mutex<()>,
     now: AtomicU64,
@@ -41,24 +41,24 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let zero = || AtomicU64::new(0);
         Self { writing: Mutex::default(), now: zero(), all: zero(), marks: (0..MARKS).map(|_| zero()).collect() }
     }
 
     /// The current point. A lookup that starts now has seen all changes up to it.
-    pub(super) fn now(&self) -> Point {
+    pub(crate) fn now(&self) -> Point {
         Point(self.now.load(Ordering::SeqCst))
     }
 
     /// Returns whether none of these can have changed since a lookup that started at this point.
-    pub(super) fn none_since(&self, began: Point, marks: &[Mark]) -> bool {
+    pub(crate) fn none_since(&self, began: Point, marks: &[Mark]) -> bool {
         let before = |changed: &AtomicU64| changed.load(Ordering::SeqCst) <= began.0;
         before(&self.all) && marks.iter().all(|mark| before(&self.marks[usize::from(mark.0)]))
     }
 
     /// Records that everything may have changed.
-    pub(super) fn everything(&self) {
+    pub(crate) fn everything(&self) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         // The change before the point: a lookup that sees the new point started after the change.
         let next = self.next();
@@ -67,7 +67,7 @@ impl Changes {
     }
 
     /// Records the content of a notification. If it cannot be parsed, anything may have changed.
-    pub(super) fn noticed(&self, payload: &str) {
+    pub(crate) fn noticed(&self, payload: &str) {
         let marks: Option<Vec<Mark>> = payload.split(',').map(mark).collect();
         let Some(marks) = marks else { return self.everything() };
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);

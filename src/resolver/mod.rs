@@ -23,10 +23,10 @@
 //! that the other one needs. Inside a tenant's transaction each call fails
 //! ([`PlatformInsideTenant`](crate::TransactionError::PlatformInsideTenant)): find the tenant before you enter it.
 
-mod changes;
+pub(crate) mod changes;
 mod entry;
 mod lookup;
-mod notices;
+pub(crate) mod notices;
 mod questions;
 mod settings;
 

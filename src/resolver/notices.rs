@@ -46,8 +46,8 @@ pub enum NoticeState {
 }
 
 /// The state that the receiving task shares with the lookups.
-pub(super) struct Notices {
-    pub(super) changes: Changes,
+pub(crate) struct Notices {
+    pub(crate) changes: Changes,
     state: watch::Sender<NoticeState>,
     /// When the last answered query was sent; `None`: notifications do not arrive.
     heard: watch::Sender<Option<Instant>>,
@@ -59,7 +59,7 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    pub(super) fn new(silence_max: Duration) -> Self {
+    pub(crate) fn new(silence_max: Duration) -> Self {
         let state = NoticeState::NotReceived { why: "the connection is being made".into() };
         Self {
             changes: Changes::new(),
@@ -72,21 +72,21 @@ impl Notices {
     }
 
     /// Suppresses the log line when receiving stops.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn state(&self) -> watch::Receiver<NoticeState> {
+    pub(crate) fn state(&self) -> watch::Receiver<NoticeState> {
         self.state.subscribe()
     }
 
     /// Whether every change has arrived that was committed longer ago than the longest silence.
-    pub(super) fn are_received(&self) -> bool {
+    pub(crate) fn are_received(&self) -> bool {
         self.heard.borrow().is_some_and(|heard| heard.elapsed() < self.silence_max)
     }
 
     /// Waits until every change that was committed before this call is processed, or until notifications no longer arrive.
-    pub(super) async fn caught_up(&self) {
+    pub(crate) async fn caught_up(&self) {
         let called = Instant::now();
         let mut heard = self.heard.subscribe();
         self.wanted.notify_one();
@@ -120,7 +120,7 @@ impl Notices {
 }
 
 /// Lives as long as the receiving task. Its drop records that notifications no longer arrive.
-pub(super) struct Ending(pub(super) Arc<Notices>);
+pub(crate) struct Ending(pub(crate) Arc<Notices>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
@@ -132,7 +132,7 @@ impl Drop for Ending {
 }
 
 /// Receives notifications until the task is aborted, the pool is closed, or notifications are not possible.
-pub(super) async fn receive<E: Send + 'static>(db: Db<E>, ending: Ending) {
+pub(crate) async fn receive<E: Send + 'static>(db: Db<E>, ending: Ending) {
     let notices = &ending.0;
     let why = tokio::select! {
         why = receive_all(&db, notices) => NoticeState::Unavailable { why },

@@ -6,8 +6,17 @@ mod platform;
 
 mod append_only;
 mod constraints;
+mod explained;
 mod isolation;
+mod limits;
+mod loaded;
+mod logged;
 mod months;
+#[cfg(feature = "open-feature")]
+mod open_feature;
+mod page;
+mod plans;
 mod recorded;
+mod remembered;
 mod stage;
 mod usage_sql;

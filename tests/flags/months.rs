@@ -1,6 +1,13 @@
 //! The months of the partitioned tables.
 
-use crate::{platform::slug, stage::Stage};
+use crate::{
+    platform::{must_end, patient, slug},
+    stage::Stage,
+};
+use cgk::{
+    Operator,
+    flags::{self, FlagsError, Maintained, Retention},
+};
 
 const EVENTS: &str = "
     insert into usage_metrics (idempotency_key, metric, quantity, occurred_at)
@@ -88,4 +95,47 @@ async fn months_are_those_of_utc() {
     }
     let name = "select distinct right(tableoid::regclass::text, 7) = to_char(now() at time zone 'UTC', 'YYYY_MM') from usage_metrics";
     assert!(stage.watch.query_one(name, &[]).await.unwrap().get::<_, bool>(0));
+}
+
+/// By the library, with the operator's login.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_maintains_the_months_of_a_tenant() {
+    let stage = Stage::set().await;
+    stage.run(EVENTS).await;
+    let operator = stage.database.operator().await.unwrap();
+    let mut retention = Retention::default();
+    retention.usage_months = 0;
+    retention.evaluation_months = 1200;
+    let done = flags::maintain(&operator, &slug("acme"), &retention).await.unwrap();
+    assert_eq!((done.added, done.dropped), (2 * (31 + 2), 30));
+    assert_eq!(stage.count("select count(*) from usage_metrics").await, 1);
+    assert_eq!(stage.count("select count(*) from evaluation_logs").await, 31);
+    assert_eq!(flags::maintain(&operator, &slug("acme"), &retention).await.unwrap(), Maintained::default());
+    // Of another tenant nothing was touched.
+    let of_globex = "select count(*) from pg_inherits where inhparent = 'tenant_globex.usage_metrics'::regclass";
+    assert_eq!(stage.count(of_globex).await, 1);
+
+    retention.months_ahead = 25;
+    let refused = flags::maintain(&operator, &slug("acme"), &retention).await.unwrap_err();
+    assert!(matches!(refused, FlagsError::Invalid { .. }));
+    let missing = flags::maintain(&operator, &slug("nobody"), &Retention::default()).await.unwrap_err();
+    assert!(matches!(missing, FlagsError::TablesMissing { .. }), "{missing:?}");
+}
+
+/// Whoever compares or migrates the schema is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_waits_for_a_migration() {
+    let stage = Stage::set().await;
+    let key = cgk::lock::migration_key(&cgk::ident::SchemaName::of_tenant(&slug("acme")));
+    stage.run(&format!("begin; select pg_advisory_xact_lock_shared({key})")).await;
+    let config = patient(stage.database.config());
+    let maintained = tokio::spawn(async move {
+        let operator = Operator::connect(&config).await.unwrap();
+        flags::maintain(&operator, &slug("acme"), &Retention::default()).await.unwrap()
+    });
+    let waiting =
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    must_end(async { while stage.count(waiting).await == 0 {} }).await;
+    stage.run("commit").await;
+    assert_eq!(must_end(maintained).await.unwrap().added, 6);
 }

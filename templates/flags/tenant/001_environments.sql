@@ -57,6 +57,7 @@ create trigger environments_set_updated_at
 create trigger environments_notify_change
     after insert or update or delete or truncate on environments
     for each statement execute function flags_notify_change();
+alter table environments enable always trigger environments_notify_change;
 
 -- Makes what is missing of the three environments of a project.
 create function create_environments(project text) returns setof environments

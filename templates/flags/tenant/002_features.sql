@@ -65,6 +65,7 @@ create trigger features_set_updated_at
 create trigger features_notify_change
     after insert or update or delete or truncate on features
     for each statement execute function flags_notify_change();
+alter table features enable always trigger features_notify_change;
 
 -- Where somebody stands in a rollout: 0 to 99,999. The first 13 hexadecimal digits of the SHA-256 of
 -- '<key of the feature>:<key of whoever asks>' in UTF-8, modulo 100,000. 52 bits: every language's numbers hold them.

@@ -67,5 +67,6 @@ create trigger feature_rules_set_updated_at
 create trigger feature_rules_notify_change
     after insert or update or delete or truncate on feature_rules
     for each statement execute function flags_notify_change();
+alter table feature_rules enable always trigger feature_rules_notify_change;
 
 comment on table feature_rules is 'What a feature is in one environment: the first rule whose conditions hold decides.';

@@ -1,0 +1,67 @@
+//! Where features are switched: an environment of a project.
+
+use std::fmt;
+
+/// An environment of a project, by its names.
+///
+/// ```
+/// use cgk::flags::{Environment, Stage};
+/// assert_eq!(Environment::of(Stage::Prod).to_string(), "default/prod");
+/// assert_eq!(Environment::of(Stage::Dev).project("web").to_string(), "web/dev");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Environment {
+    project: String,
+    stage: Stage,
+}
+
+/// The environments that every project has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// `dev`: where developers try things.
+    Dev,
+    /// `staging`: where a release is tried.
+    Staging,
+    /// `prod`: where customers are.
+    Prod,
+}
+
+impl Stage {
+    /// Its name in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Staging => "staging",
+            Self::Prod => "prod",
+        }
+    }
+}
+
+impl Environment {
+    /// This environment of the project `default`.
+    pub fn of(stage: Stage) -> Self {
+        Self { project: "default".into(), stage }
+    }
+
+    /// The same of another project.
+    pub fn project(mut self, project: impl Into<String>) -> Self {
+        self.project = project.into();
+        self
+    }
+
+    /// The project's name.
+    pub fn project_name(&self) -> &str {
+        &self.project
+    }
+
+    /// Which of the project's environments it is.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+}
+
+impl fmt::Display for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.project, self.stage.name())
+    }
+}

@@ -1,0 +1,111 @@
+//! What is used, and events of use.
+
+use super::error::{FlagsError, Result};
+use serde_json::{Map, Value};
+use std::time::SystemTime;
+
+/// The largest quantity of one event.
+pub(super) const QUANTITY_MAX: u64 = 1_000_000_000_000_000;
+/// The longest key of an event.
+const KEY_CHARS_MAX: usize = 255;
+
+/// What is used.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Metric {
+    /// Calls of the product's interface: a counter, added up by month.
+    ApiCalls,
+    /// Bytes, or what the product counts: a level, of which the last one holds.
+    Storage,
+    /// People who can sign in: a level.
+    Seats,
+    /// A counter of the product's own, such as `exports`.
+    Custom(String),
+}
+
+impl Metric {
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::ApiCalls => "api_calls",
+            Self::Storage => "storage",
+            Self::Seats => "seats",
+            Self::Custom(_) => "custom",
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Custom(name) => name,
+            _ => "",
+        }
+    }
+}
+
+impl std::fmt::Display for Metric {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Custom(name) => name,
+            other => other.kind(),
+        })
+    }
+}
+
+/// Something that was used. Its key is counted once: an event may be sent again.
+///
+/// ```
+/// use cgk::flags::{Metric, UsageEvent};
+/// let call = UsageEvent::new("request-7f3a", Metric::ApiCalls, 1);
+/// let seats = UsageEvent::new("members-2026-11-27", Metric::Seats, 12).at(std::time::SystemTime::now());
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct UsageEvent {
+    pub(super) key: String,
+    pub(super) metric: Metric,
+    pub(super) quantity: u64,
+    pub(super) occurred_at: SystemTime,
+    pub(super) attributes: Map<String, Value>,
+}
+
+impl UsageEvent {
+    /// An event that occurs now. The key stands for this event alone in the organization, such as a request's id.
+    pub fn new(key: impl Into<String>, metric: Metric, quantity: u64) -> Self {
+        Self { key: key.into(), metric, quantity, occurred_at: SystemTime::now(), attributes: Map::new() }
+    }
+
+    /// When it occurred, which decides about its month.
+    pub fn at(mut self, occurred_at: SystemTime) -> Self {
+        self.occurred_at = occurred_at;
+        self
+    }
+
+    /// With something more that is to be known of it.
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.attributes.insert(name.into(), value.into());
+        self
+    }
+
+    /// Refuses what the tables would refuse, with a name.
+    pub(super) fn check(&self) -> Result<()> {
+        let invalid = |what, why: &str| Err(FlagsError::Invalid { what, why: why.into() });
+        if self.key.is_empty() || self.key.chars().count() > KEY_CHARS_MAX || self.key.contains('\0') {
+            return invalid("the key of a usage event", "it has 1 to 255 characters and no NUL");
+        }
+        if self.quantity > QUANTITY_MAX {
+            return invalid("the quantity of a usage event", "it is at most 10^15");
+        }
+        check_name(&self.metric)
+    }
+}
+
+/// Refuses a custom metric whose name the tables would refuse.
+pub(super) fn check_name(metric: &Metric) -> Result<()> {
+    let Metric::Custom(name) = metric else { return Ok(()) };
+    let mut letters = name.bytes();
+    let first = letters.next().is_some_and(|byte| byte.is_ascii_lowercase());
+    let others = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.-".contains(&byte);
+    if first && name.len() <= 100 && letters.all(others) {
+        return Ok(());
+    }
+    let why = "it begins with a letter, and has up to 100 small letters, digits, and _ . -".into();
+    Err(FlagsError::Invalid { what: "the name of a custom metric", why })
+}

@@ -1,0 +1,101 @@
+//! Whom a feature is evaluated for.
+
+use std::collections::HashMap;
+
+/// Whom a feature is evaluated for: a key that decides about rollouts, and attributes that rules look at.
+///
+/// ```
+/// use cgk::flags::Subject;
+/// let ada = Subject::new("user-7").with("email", "ada@example.com").with("age", 36).with("beta", true);
+/// let visitor = Subject::anonymous().with("country", "NZ");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Subject {
+    key: Option<String>,
+    attributes: HashMap<String, Attribute>,
+}
+
+/// A value of an attribute.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Attribute {
+    /// A text, compared byte by byte.
+    Text(String),
+    /// A number.
+    Number(f64),
+    /// Yes or no.
+    Bool(bool),
+    /// Several texts, such as the groups of a user. A condition holds if it holds for one of them; `not_in`, if for all.
+    Texts(Vec<String>),
+}
+
+impl Subject {
+    /// A subject with a key, such as the id of a user or of an organization. The key decides who is in a rollout.
+    pub fn new(key: impl Into<String>) -> Self {
+        Self { key: Some(key.into()), attributes: HashMap::new() }
+    }
+
+    /// A subject without a key: in no rollout that is for a part of all.
+    pub fn anonymous() -> Self {
+        Self::default()
+    }
+
+    /// With an attribute.
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<Attribute>) -> Self {
+        self.attributes.insert(name.into(), value.into());
+        self
+    }
+
+    /// The key.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// The value of an attribute.
+    pub fn attribute(&self, name: &str) -> Option<&Attribute> {
+        self.attributes.get(name)
+    }
+}
+
+impl From<&str> for Attribute {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Attribute {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<bool> for Attribute {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<f64> for Attribute {
+    fn from(number: f64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<i32> for Attribute {
+    fn from(number: i32) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<i64> for Attribute {
+    /// Above 2^53 to the nearest number that a double holds; no rule can name one so large.
+    fn from(number: i64) -> Self {
+        Self::Number(number as f64)
+    }
+}
+
+impl From<Vec<String>> for Attribute {
+    fn from(texts: Vec<String>) -> Self {
+        Self::Texts(texts)
+    }
+}
