@@ -30,8 +30,12 @@ const KEY_CHARS_MAX: usize = 255;
 const WRITE: &str = "
     insert into evaluation_logs (feature_key, environment, targeting_key, is_on, reason, weight, evaluated_at)
     select l.feature_key, l.environment, l.targeting_key, l.is_on, l.reason, $7, l.evaluated_at
-      from pg_catalog.unnest($1::pg_catalog.text[], $2::pg_catalog.text[], $3::pg_catalog.text[], $4::pg_catalog.bool[],
-                             $5::pg_catalog.text[], $6::pg_catalog.timestamptz[])
+      from rows from (pg_catalog.unnest($1::pg_catalog.text[]),
+                            pg_catalog.unnest($2::pg_catalog.text[]),
+                            pg_catalog.unnest($3::pg_catalog.text[]),
+                            pg_catalog.unnest($4::pg_catalog.bool[]),
+                            pg_catalog.unnest($5::pg_catalog.text[]),
+                            pg_catalog.unnest($6::pg_catalog.timestamptz[]))
            as l (feature_key, environment, targeting_key, is_on, reason, evaluated_at)";
 
 /// How evaluations are sampled and written.

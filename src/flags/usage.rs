@@ -16,8 +16,12 @@ const RECORD: &str = "
       from record_usage((select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                                     'key', e.key, 'metric', e.metric, 'name', e.name, 'quantity', e.quantity,
                                     'occurred_at', e.occurred_at, 'attributes', e.attributes::pg_catalog.jsonb))
-                           from pg_catalog.unnest($1::pg_catalog.text[], $2::pg_catalog.text[], $3::pg_catalog.text[],
-                                                  $4::pg_catalog.int8[], $5::pg_catalog.timestamptz[], $6::pg_catalog.text[])
+                           from rows from (pg_catalog.unnest($1::pg_catalog.text[]),
+                            pg_catalog.unnest($2::pg_catalog.text[]),
+                            pg_catalog.unnest($3::pg_catalog.text[]),
+                            pg_catalog.unnest($4::pg_catalog.int8[]),
+                            pg_catalog.unnest($5::pg_catalog.timestamptz[]),
+                            pg_catalog.unnest($6::pg_catalog.text[]))
                                 as e (key, metric, name, quantity, occurred_at, attributes))) as u";
 
 /// Without a subscription, an organization may use nothing of what some plan limits.

@@ -32,3 +32,22 @@ async fn the_statements_of_the_page_run_where_it_says() {
     assert_eq!(stage.count("select count(*) from feature_rules").await, 3);
     assert_eq!(stage.count("select count(*) from public.usage_limits").await, 2);
 }
+
+/// What a project gets beside the migrations.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_and_the_test_of_the_template_run() {
+    let stage = Stage::set().await;
+    let test = include_str!("../../templates/flags/tests/flags.sql");
+    for text in [include_str!("../../templates/flags/example/flags.sql"), test] {
+        let (_, rest) = text.split_once("begin;\n").unwrap();
+        stage.run("begin").await;
+        stage.run(rest).await;
+    }
+    for table in ["features", "usage_keys", "flag_audit_events where resource_kind = 'feature'"] {
+        assert_eq!(stage.count(&format!("select count(*) from {table}")).await, 0, "{table}");
+    }
+    // The control: without a trigger, the test fails.
+    stage.run("drop trigger features_keep_key on features").await;
+    stage.run("begin").await;
+    assert!(stage.refused_all(test.split_once("begin;\n").unwrap().1).await.contains("a key was changed"));
+}

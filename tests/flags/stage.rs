@@ -31,7 +31,10 @@ pub(crate) fn migrations() -> &'static Migrations {
         let folder = std::env::temp_dir().join(format!("cgk-flags-{}-{:016x}", std::process::id(), rand_of()));
         Migrations::write_bundled(&folder).unwrap();
         fs::remove_dir_all(folder.join("tenant")).unwrap();
-        fs::remove_file(folder.join("accepted.txt")).unwrap();
+        // Without the lines about the tenants' set that is left out.
+        let accepted = fs::read_to_string(folder.join("accepted.txt")).unwrap();
+        let accepted: String = accepted.split_inclusive('\n').filter(|line| !line.starts_with("tenant/")).collect();
+        fs::write(folder.join("accepted.txt"), accepted).unwrap();
         fs::create_dir(folder.join("tenant")).unwrap();
         for set in ["public", "tenant"] {
             for file in files(set) {
@@ -96,6 +99,14 @@ impl Stage {
             Ok(rows) => panic!("{sql}: {rows} rows"),
             Err(error) => error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error:?}")).clone(),
         }
+    }
+
+    /// What the server says against a file of the observer's; its transaction is rolled back.
+    #[expect(clippy::disallowed_methods, reason = "the observer's session is not the library's")]
+    pub(crate) async fn refused_all(&self, sql: &str) -> String {
+        let error = self.watch.batch_execute(sql).await.expect_err("the file ran");
+        self.run("rollback").await;
+        error.as_db_error().map(|error| error.message().to_owned()).unwrap_or_default()
     }
 
     /// The single number that the observer reads.
