@@ -113,7 +113,7 @@ impl Feature {
     }
 
     fn decide(&self, subject: &Subject) -> (bool, Reason) {
-        // A rule takes from those who have it by their plan; it gives it to nobody else.
+        // A rule takes a feature from those whose plan includes it, and gives it to no others.
         if self.kind == Kind::Plan(false) {
             return (false, Reason::Plan);
         }

@@ -108,7 +108,7 @@ impl std::fmt::Debug for Flags {
 }
 
 impl Flags {
-    /// Remembers nothing yet. It begins to listen for changes in a task of its own, on a connection beside the pool, until its
+    /// Creates a handle that remembers nothing yet. It begins to listen for changes in a task of its own, on a connection beside the pool, until its
     /// last clone is dropped; calls do not wait for that.
     ///
     /// # Panics
@@ -121,7 +121,7 @@ impl Flags {
         Self { shared, _receiving: Arc::new(Receiving { task, notices }) }
     }
 
-    /// The features of a tenant in an environment, from memory where that still holds.
+    /// Returns the features of a tenant in an environment, from memory where that still holds.
     ///
     /// Several calls at once load it once. Inside a transaction it is loaded on a connection of its own unless it is
     /// remembered, and not as that transaction sees it: that is [`load`].
@@ -141,7 +141,7 @@ impl Flags {
         self.shared.find(slug, environment).await
     }
 
-    /// Whether a feature is on for a subject.
+    /// Returns whether a feature is on for a subject.
     ///
     /// # Errors
     ///
@@ -162,7 +162,7 @@ impl Flags {
         evaluation.map(|evaluation| evaluation.is_on).ok_or_else(|| FlagsError::NoSuchFeature { key: key.into() })
     }
 
-    /// Whether changes are received.
+    /// Returns whether changes are received.
     pub fn state(&self) -> NoticeState {
         let state = self.shared.notices.state().borrow().clone();
         match state {
@@ -195,7 +195,7 @@ impl Flags {
         self.state()
     }
 
-    /// What it has done and holds. Asks nobody.
+    /// Returns what it has done and holds, without asking the database.
     pub fn status(&self) -> FlagsStatus {
         FlagsStatus {
             snapshots: self.shared.snapshots(),

@@ -72,7 +72,7 @@ impl Remembered {
             self.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(Arc::clone(&entry.snapshot));
         }
-        // Inside a transaction nobody is waited for: they may need the connection that is held here.
+        // Inside a transaction no other call is waited for: it may need the connection that is held here.
         if !is_inside_transaction() {
             for _ in 0..JOINS_MAX {
                 self.entries.remove_if(&key, |entry| !self.holds(entry));

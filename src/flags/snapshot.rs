@@ -8,7 +8,7 @@ use super::{
 use crate::tenant::OrganizationId;
 use std::collections::HashMap;
 
-/// The features of a tenant in one environment, as they were at one moment. Evaluating one asks nobody and waits for nothing.
+/// The features of a tenant in one environment, as they were at one moment. Evaluating one sends nothing and waits for nothing.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     environment: Environment,
@@ -28,7 +28,7 @@ impl Snapshot {
         Self { environment, organization, is_notified, features }
     }
 
-    /// What a feature is for a subject; `None`: there is no such feature.
+    /// Evaluates a feature for a subject; `None`: there is no such feature.
     ///
     /// An organization whose plan does not include a feature of kind plan does not have it. Otherwise the first rule of the
     /// environment whose conditions all hold decides, and where there is none, the feature itself.
@@ -36,7 +36,7 @@ impl Snapshot {
         self.features.get(key).map(|feature| feature.evaluate(subject))
     }
 
-    /// Whether a feature is on for a subject; one that is not there is off.
+    /// Returns whether a feature is on for a subject; one that is not there is off.
     pub fn is_on(&self, key: &str, subject: &Subject) -> bool {
         self.evaluate(key, subject).is_some_and(|evaluation| evaluation.is_on)
     }

@@ -1,8 +1,8 @@
-//! Whom a feature is evaluated for.
+//! The subject that a feature is evaluated for.
 
 use std::collections::HashMap;
 
-/// Whom a feature is evaluated for: a key that decides about rollouts, and attributes that rules look at.
+/// The subject that a feature is evaluated for: a key that decides about rollouts, and attributes that rules look at.
 ///
 /// ```
 /// use cgk::flags::Subject;

@@ -67,11 +67,11 @@ const TEMPLATES: &[Content] = &[
         tests: ["analytics.sql"],
     }),
     content!("flags" {
-        public: &[],
+        public: files!("flags" "public": "001_plan_features.sql"),
         tenant: files!("flags" "tenant": "001_environments.sql" "002_features.sql" "003_feature_rules.sql"
             "004_flag_audit_events.sql" "005_evaluation_logs.sql" "006_usage_metrics.sql" "007_maintenance.sql"),
-        example: [],
-        tests: [],
+        example: ["flags.sql"],
+        tests: ["flags.sql"],
     }),
 ];
 

@@ -167,11 +167,9 @@ async fn a_dropped_record_can_be_made_again() {
     {
         let acme = slug("acme");
         let mut record = std::pin::pin!(usage.record(&acme, &events));
-        let waiting =
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
         tokio::select! {
             _ = &mut record => panic!("the table is locked"),
-            () = async { while stage.count(waiting).await == 0 {} } => {}
+            () = stage.until_one_waits() => {}
         }
     }
     stage.run("commit").await;

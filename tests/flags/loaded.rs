@@ -66,6 +66,7 @@ async fn what_is_not_there_is_said() {
     let nobody = flags.snapshot(&slug("nobody"), &prod).await.unwrap_err();
     assert!(matches!(&nobody, FlagsError::Database(error) if error.kind() == cgk::ErrorKind::NotFound), "{nobody:?}");
     stage.run("alter table feature_rules rename to former_rules").await;
+    flags.forget_all();
     let missing = flags.snapshot(&slug("acme"), &prod).await.unwrap_err();
     assert!(matches!(missing, FlagsError::TablesMissing { .. }), "{missing:?}");
 }

@@ -73,9 +73,7 @@ async fn what_is_too_much_is_left_out_and_counted() {
         let log = log.clone();
         async move { log.flush().await }
     });
-    let waiting =
-        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    must_end(async { while stage.count(waiting).await == 0 {} }).await;
+    stage.until_one_waits().await;
     let flags = Flags::new(&stage.db, FlagsSettings::default());
     let prod = Environment::of(flags::Stage::Prod);
     let snapshot = flags.snapshot(&slug("acme"), &prod).await.unwrap();

@@ -133,9 +133,7 @@ async fn maintenance_waits_for_a_migration() {
         let operator = Operator::connect(&config).await.unwrap();
         flags::maintain(&operator, &slug("acme"), &Retention::default()).await.unwrap()
     });
-    let waiting =
-        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    must_end(async { while stage.count(waiting).await == 0 {} }).await;
+    stage.until_one_waits().await;
     stage.run("commit").await;
     assert_eq!(must_end(maintained).await.unwrap().added, 6);
 }

@@ -195,11 +195,9 @@ async fn a_dropped_call_holds_nobody_up() {
     let (acme, environment) = (slug("acme"), prod());
     {
         let mut snapshot = std::pin::pin!(flags.snapshot(&acme, &environment));
-        let waiting =
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
         tokio::select! {
             _ = &mut snapshot => panic!("the table is locked"),
-            () = async { while stage.count(waiting).await == 0 {} } => {}
+            () = stage.until_one_waits() => {}
         }
     }
     stage.run("commit").await;

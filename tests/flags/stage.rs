@@ -1,6 +1,6 @@
 //! What the tests stand on: a database whose tenants `acme` and `globex` have the tables of the template.
 
-use crate::platform::{app_login, connect, patient, slug};
+use crate::platform::{app_login, connect, must_end, patient, slug};
 use cgk::{
     Db, Operator,
     config::Isolation,
@@ -112,6 +112,19 @@ impl Stage {
     /// The single number that the observer reads.
     pub(crate) async fn count(&self, sql: &str) -> i64 {
         self.watch.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
+    }
+
+    /// Waits until a session of this database waits for a lock. Also inside the observer's transaction, which sees the sessions as
+    /// they were at its first look unless it asks to look anew.
+    pub(crate) async fn until_one_waits(&self) {
+        let waiting =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        let look = async {
+            while self.count(waiting).await == 0 {
+                self.run("select pg_stat_clear_snapshot()").await;
+            }
+        };
+        must_end(look).await;
     }
 
     /// The single text that the observer reads.
