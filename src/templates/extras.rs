@@ -3,7 +3,7 @@
 use super::{
     catalog::{Files, Template},
     error::TemplateError,
-    plan::InitPlan,
+    planned::InitPlan,
 };
 use std::{
     fs,

@@ -16,9 +16,11 @@ mod catalog;
 mod error;
 mod extras;
 mod plan;
+mod planned;
 mod record;
 mod write;
 
 pub use catalog::{Template, all, find};
 pub use error::TemplateError;
-pub use plan::{InitMode, InitOptions, InitPlan, PlannedFile, PlannedTemplate, plan};
+pub use plan::{InitMode, InitOptions, plan};
+pub use planned::{InitPlan, PlannedFile, PlannedTemplate};

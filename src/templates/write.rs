@@ -2,7 +2,7 @@
 
 use super::{
     error::TemplateError,
-    plan::{InitPlan, PlannedFile},
+    planned::{InitPlan, PlannedFile},
 };
 use std::{
     fs,

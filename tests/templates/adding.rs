@@ -125,6 +125,8 @@ fn a_file_that_cannot_be_written_takes_the_others_back() {
     folder.write("migrations/accepted.txt", "# mine\n");
     let before = folder.files();
     let plan = folder.plan(&adding(&["shop"])).unwrap();
+    let extended: Vec<_> = plan.files().iter().filter(|file| file.is_extended()).map(|file| file.path()).collect();
+    assert_eq!(extended, ["accepted.txt", "templates.toml"].map(|name| folder.migrations().join(name)));
     let last_but_one = plan.files()[plan.files().len() - 2].path().to_owned();
     // It was not there when the plan was made.
     fs::create_dir_all(last_but_one.join("x")).unwrap();

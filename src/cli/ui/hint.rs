@@ -537,7 +537,7 @@ pub(super) fn of_template(error: &TemplateError) -> Option<String> {
             "What was written before was removed again. Correct the cause and run the command again.".to_owned()
         }
         TemplateError::Write { left, .. } => {
-            let left: Vec<String> = left.iter().map(|path| super::report::display_path(path)).collect();
+            let left: Vec<String> = left.iter().map(|path| format!("{path:?}")).collect();
             format!(
                 "These files could not be removed again: {}. Run the command again to complete them.",
                 left.join(", ")
