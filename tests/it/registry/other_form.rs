@@ -31,17 +31,20 @@ async fn a_column_that_is_missing_is_no_missing_table_and_no_missing_right() {
     }
 }
 
-/// How tenants are kept apart is not guessed: what fails while the database is asked is no missing function.
+/// Which database it is and how it keeps tenants apart is not guessed: what fails while it is asked is no missing function.
 #[tokio::test]
-async fn an_isolation_that_cannot_be_read_is_an_error() {
+async fn an_identity_or_isolation_that_cannot_be_read_is_an_error() {
     let stage = Stage::set().await;
-    let with_body = async |body: &str| {
-        let function = "create or replace function cgk_isolation_modes() returns text language plpgsql as";
+    let with_body = async |function: &str, body: &str| {
+        let function = format!("create or replace function {function}() returns text language plpgsql as");
         stage.sql(&format!("{function} $$ begin {body}; end $$")).await;
         Db::<Error>::connect(&stage.config()).await.map(drop)
     };
-    let error = with_body("raise exception 'made up'").await.unwrap_err();
+    let failing = "raise exception 'made up'";
+    let error = with_body("cgk_isolation_modes", failing).await.unwrap_err();
     assert_eq!(error.sqlstate().map(|state| state.code()), Some("P0001"), "{error:?}");
     // The control: the function itself is fine.
-    with_body("return 'path role'").await.unwrap();
+    with_body("cgk_isolation_modes", "return 'path role'").await.unwrap();
+    let error = with_body("cgk_database_tag", failing).await.unwrap_err();
+    assert_eq!(error.sqlstate().map(|state| state.code()), Some("P0001"), "{error:?}");
 }
