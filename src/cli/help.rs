@@ -13,7 +13,9 @@ const GROUPS: &[(&str, &[&str])] = &[
         &[
             "tenant:create",
             "tenant:list",
+            "tenant:show",
             "tenant:verify",
+            "tenant:rename",
             "tenant:suspend",
             "tenant:activate",
             "tenant:drop",

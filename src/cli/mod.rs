@@ -64,7 +64,13 @@ enum Command {
     TenantCreate(tenant::create::Arguments),
     /// List the tenants and the state of their schemas
     #[command(name = "tenant:list", after_help = tenant::list::EXAMPLES)]
-    TenantList,
+    TenantList(tenant::list::Arguments),
+    /// Show everything about one tenant
+    #[command(name = "tenant:show", after_help = tenant::show::EXAMPLES)]
+    TenantShow(tenant::show::Arguments),
+    /// Give a tenant another slug or name
+    #[command(name = "tenant:rename", after_help = tenant::rename::EXAMPLES)]
+    TenantRename(tenant::rename::Arguments),
     /// Keep services out of a tenant
     #[command(name = "tenant:suspend", after_help = tenant::suspend::EXAMPLES)]
     TenantSuspend(tenant::suspend::Arguments),
@@ -230,7 +236,7 @@ impl Command {
                 "each schema is committed completely or not at all; run `cgk setup:database` again"
             }
             Self::TenantCreate(_) => "each tenant is created completely or not at all; run the command again",
-            Self::TenantSuspend(_) | Self::TenantActivate(_) => {
+            Self::TenantSuspend(_) | Self::TenantActivate(_) | Self::TenantRename(_) => {
                 "the change is complete or was not made: `cgk tenant:list` shows it"
             }
             Self::TenantDrop(_) => "what is dropped is lost; run the command again to continue",
@@ -364,7 +370,9 @@ async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Re
         Command::Init(arguments) => init::run(&session, arguments),
         Command::SetupDatabase(arguments) => setup::database::run(&session, arguments).await,
         Command::TenantCreate(arguments) => tenant::create::run(&session, arguments).await,
-        Command::TenantList => tenant::list::run(&session).await,
+        Command::TenantList(arguments) => tenant::list::run(&session, arguments).await,
+        Command::TenantShow(arguments) => tenant::show::run(&session, arguments).await,
+        Command::TenantRename(arguments) => tenant::rename::run(&session, arguments).await,
         Command::TenantSuspend(arguments) => tenant::suspend::run(&session, arguments).await,
         Command::TenantActivate(arguments) => tenant::activate::run(&session, arguments).await,
         Command::TenantDrop(arguments) => tenant::drop::run(&session, arguments).await,

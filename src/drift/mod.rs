@@ -53,6 +53,17 @@ use crate::{
 use inspect::{InspectOutcome, Wanted, inspect};
 use reference::References;
 
+/// Those of some schemas in which the last comparison found no difference and that have not changed since, by name. Reads only;
+/// none where the operator may not read the record of comparisons.
+pub(crate) async fn unchanged_since_comparison(
+    operator: &Operator,
+    schemas: &[SchemaName],
+) -> Result<std::collections::HashSet<String>> {
+    let stamps = stamps::Stamps::read(operator).await?;
+    let unchanged = stamps.unchanged(&[operator], schemas).await?;
+    Ok(unchanged.into_keys().collect())
+}
+
 /// Compares schemas, ledgers and roles with the objects of the migrations.
 ///
 /// [`Scope::Everything`] also searches for schemas and roles that look like a tenant's and are not in the registry. Tenants

@@ -129,6 +129,14 @@ pub enum TenantError {
         /// The tenant.
         tenant: TenantSlug,
     },
+    /// The tenant cannot have the new slug. Nothing was changed.
+    #[error("tenant {tenant} cannot be renamed: {}", by.join("; "))]
+    RenameBlocked {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// The reasons, as text.
+        by: Vec<String>,
+    },
     /// An object outside of the tenant depends on it or belongs to its role. Nothing was dropped.
     #[error("tenant {tenant} cannot be dropped: {}", by.join("; "))]
     DropBlocked {
@@ -158,6 +166,7 @@ impl TenantError {
             Self::RoleInUse { .. } => ("CGK0412", Conflict),
             Self::InUse { .. } => ("CGK0860", Locked),
             Self::BeingDropped { .. } => ("CGK0861", Conflict),
+            Self::RenameBlocked { .. } => ("CGK0863", Conflict),
             Self::DropBlocked { .. } => ("CGK0862", Conflict),
         }
     }

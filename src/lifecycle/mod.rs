@@ -5,9 +5,12 @@ mod baseline;
 mod create;
 mod drop;
 mod isolate;
+mod list;
+mod rename;
+mod show;
 mod suspend;
 
-pub use crate::registry::EnteredSession;
+pub use crate::registry::{EnteredSession, SchemaContents};
 pub use activate::{Activated, activate};
 pub use baseline::{BaselineOptions, Baselined, Baselining, baseline, baseline_public};
 pub use create::{
@@ -16,4 +19,7 @@ pub use create::{
 };
 pub use drop::{DropObserver, DropOptions, DropPreview, Dropped, drop_tenant, preview_drop};
 pub use isolate::{IsolateReport, NewIdentity, isolate, new_identity, without_role};
+pub use list::{ListContents, ListDirection, ListOptions, ListSort, ListedTenant, StateFilter, TenantList, list};
+pub use rename::{RenameOptions, Renamed, rename};
+pub use show::{LastComparison, LastMigration, TenantDetails, show};
 pub use suspend::{RemainingSessions, SuspendOptions, Suspended, suspend};

@@ -1,4 +1,4 @@
-//! Suspends a tenant: nobody enters it any more, and nobody is left inside.
+//! Suspends a tenant: every entry is refused, and no transaction is left in it.
 
 use crate::{
     db::{Operator, message, milliseconds},
@@ -79,7 +79,7 @@ pub struct Suspended {
 ///
 /// # Errors
 ///
-/// Kind `NotFound`: there is no such tenant. `NotReady`: it is still being created; nobody can enter it. `Suspended`
+/// Kind `NotFound`: there is no such tenant. `NotReady`: it is still being created, and cannot be entered. `Suspended`
 /// ([`TenantError::StatusUnknown`]): its status is one that cgk does not know. `Locked` ([`TenantError::InUse`]): transactions are
 /// still inside when the time is over; **the tenant is suspended**. `Unavailable` ([`TenantError::Changed`]): somebody else changed
 /// the tenant meanwhile. `Denied`: the operator may not end sessions of other roles.
@@ -98,7 +98,7 @@ pub async fn suspend(operator: &Operator, slug: &TenantSlug, options: &SuspendOp
         TenantStatus::Active => false,
         TenantStatus::Suspended => true,
         status @ TenantStatus::Onboarding => {
-            let missing = "it is still being created, and nobody can enter it".into();
+            let missing = "it is still being created, and cannot be entered".into();
             let (tenant, status) = (slug.clone(), status.clone());
             return Err(Error::Tenant(TenantError::NotReady { tenant, status, missing }));
         }

@@ -98,22 +98,29 @@ select pg_catalog.pg_advisory_xact_lock({});",
             Err(error) => return Err(doing()(error)),
         }
         if began.elapsed() >= wait {
-            return Err(in_use(operator, slug, wait).await?);
+            return Err(error_of(slug, wait, &entered_sessions(operator, slug).await?));
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// The error if a transaction is still inside a tenant.
-async fn in_use(operator: &Operator, slug: &TenantSlug, waited: Duration) -> Result<Error> {
+/// The error of a tenant whose lock other sessions hold; `None` where none holds it as a transaction of the tenant does.
+pub(crate) async fn in_use(operator: &Operator, slug: &TenantSlug, waited: Duration) -> Result<Option<Error>> {
     let sessions = entered_sessions(operator, slug).await?;
+    if sessions.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(error_of(slug, waited, &sessions)))
+}
+
+fn error_of(slug: &TenantSlug, waited: Duration, sessions: &[EnteredSession]) -> Error {
     let mut named: Vec<String> = sessions.iter().take(NAMED_MAX).map(ToString::to_string).collect();
     match sessions.len().saturating_sub(NAMED_MAX) {
         0 if named.is_empty() => named.push("another command".into()),
         0 => {}
         more => named.push(format!("and {more} more")),
     }
-    Ok(Error::Tenant(TenantError::InUse { tenant: slug.clone(), waited, sessions: named.join(", ") }))
+    Error::Tenant(TenantError::InUse { tenant: slug.clone(), waited, sessions: named.join(", ") })
 }
 
 /// Ends the sessions inside a tenant, and returns them.

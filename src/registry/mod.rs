@@ -4,6 +4,8 @@
 #[cfg(any(feature = "migrate", feature = "platform"))]
 mod change_notices;
 #[cfg(feature = "migrate")]
+mod contents;
+#[cfg(feature = "migrate")]
 mod entered;
 mod facts;
 mod presence;
@@ -13,13 +15,17 @@ mod rows;
 #[cfg(any(feature = "migrate", feature = "platform"))]
 pub(crate) use change_notices::unnotified_sql;
 #[cfg(feature = "migrate")]
+pub use contents::SchemaContents;
+#[cfg(feature = "migrate")]
+pub(crate) use contents::contents_of;
+#[cfg(feature = "migrate")]
 pub use entered::EnteredSession;
 #[cfg(feature = "migrate")]
-pub(crate) use entered::{SHORT_LOCK_WAIT, entered_sessions, terminate, wait_until_left};
+pub(crate) use entered::{SHORT_LOCK_WAIT, entered_sessions, in_use, terminate, wait_until_left};
 pub(crate) use facts::{RoleState, TenantFacts, role_of};
 pub(crate) use presence::{REGISTRY_IS_HIDDEN, require, require_sight};
 pub(crate) use read::{Facts, RegistryRow, Slugs, facts_of, facts_of_all, facts_of_fleet, facts_rows};
-pub(crate) use rows::{activate_sql, delete_sql, demand_sql, insert_sql, set_status_sql};
+pub(crate) use rows::{activate_sql, delete_sql, demand_sql, insert_sql, rename_sql, set_status_sql};
 
 /// The table, as named in SQL.
 const TABLE: &str = "public.organizations";

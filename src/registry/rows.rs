@@ -75,3 +75,13 @@ pub(crate) fn delete_sql(id: OrganizationId) -> String {
         row_check::demand_sql(TABLE, &format!("not exists (select from {TABLE} where id = {id}::pg_catalog.uuid)"), ""),
     )
 }
+
+/// Gives an organization another slug and another name for people.
+pub(crate) fn rename_sql(id: OrganizationId, slug: &TenantSlug, name: &str) -> String {
+    let (id, slug, name) = (literal(&id.to_string()), literal(slug.as_str()), literal(name));
+    let row = format!("id = {id}::pg_catalog.uuid and slug = {slug} and name::pg_catalog.text = {name}");
+    format!(
+        "update {TABLE} set slug = {slug}, name = {name} where id = {id}::pg_catalog.uuid;\n{}",
+        row_check::demand_sql(TABLE, &format!("exists (select from {TABLE} where {row})"), ""),
+    )
+}

@@ -4,6 +4,9 @@ mod drop_blocked;
 mod drop_contents;
 mod drop_steps;
 mod fixture;
+mod plain_operator;
+mod rename;
+mod show;
 #[path = "../platform/stage.rs"]
 #[allow(dead_code)]
 mod stage;

@@ -15,8 +15,7 @@ pub(super) async fn confirm(printer: &Printer, slug: &TenantSlug, flag: Option<&
         Some(named) => named.to_owned(),
         None if io::stdin().is_terminal() && !printer.is_json() => ask(printer, slug).await?,
         None => {
-            let message =
-                format!("standard input is not a terminal, so nobody can confirm that tenant {slug} is dropped");
+            let message = format!("standard input is not a terminal, so the slug cannot be typed");
             return Err(refused(message, format!("Add --confirm {slug}. Nothing was changed.")));
         }
     };

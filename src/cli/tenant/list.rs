@@ -3,8 +3,10 @@
 use anyhow::Result;
 use cgk::{
     StrangeRow, TenantStatus,
-    migrate::{self, SchemaState, TenantState},
+    lifecycle::{self, ListContents, ListDirection, ListOptions, ListSort, ListedTenant, SchemaContents, StateFilter},
+    migrate::{SchemaState, TenantState},
 };
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::cli::{
@@ -12,6 +14,7 @@ use crate::cli::{
     session::{self, Session},
     ui::{
         printer::Printer,
+        size,
         style::{COMMAND, count, paint, sanitize},
         table::{Grid, Look},
         time,
@@ -21,7 +24,70 @@ use crate::cli::{
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk tenant:list
+  cgk tenant:list --status suspended
+  cgk tenant:list --state behind --state broken
+  cgk tenant:list --wide --sort size     with tables, rows and size
   cgk tenant:list --json";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Only tenants with this status, for example suspended; can be repeated
+    #[arg(long, value_name = "STATUS")]
+    status: Vec<String>,
+    /// Only tenants whose schemas are in this state; can be repeated
+    #[arg(long, value_name = "STATE")]
+    state: Vec<StateArg>,
+    /// Order: by slug, name, time of creation, or size (the largest first)
+    #[arg(long, value_name = "KEY", default_value = "slug", hide_possible_values = true)]
+    sort: SortArg,
+    /// Reverse the order
+    #[arg(long)]
+    reverse: bool,
+    /// Show organization id, tables, rows (estimate) and size as well
+    #[arg(long)]
+    wide: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StateArg {
+    AtHead,
+    Behind,
+    Broken,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SortArg {
+    Slug,
+    Name,
+    Created,
+    Size,
+}
+
+impl Arguments {
+    fn options(&self) -> ListOptions {
+        let mut options = ListOptions::default();
+        options.statuses = self.status.iter().map(|status| TenantStatus::from(status.as_str())).collect();
+        let state = |state: &StateArg| match state {
+            StateArg::AtHead => StateFilter::AtHead,
+            StateArg::Behind => StateFilter::Behind,
+            StateArg::Broken => StateFilter::Broken,
+        };
+        options.states = self.state.iter().map(state).collect();
+        options.sort = match self.sort {
+            SortArg::Slug => ListSort::Slug,
+            SortArg::Name => ListSort::Name,
+            SortArg::Created => ListSort::Created,
+            SortArg::Size => ListSort::Size,
+        };
+        if self.reverse {
+            options.direction = ListDirection::Backward;
+        }
+        if self.wide {
+            options.contents = ListContents::Included;
+        }
+        options
+    }
+}
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -72,6 +138,16 @@ pub(crate) struct TenantView<'a> {
     #[serde(flatten)]
     state: StateView,
     created_at: String,
+    #[serde(flatten)]
+    contents: Option<ContentsView>,
+}
+
+/// What a schema holds, where that was looked at.
+#[derive(Serialize)]
+struct ContentsView {
+    tables: u64,
+    rows_estimated: u64,
+    bytes: u64,
 }
 
 /// Where a schema stands.
@@ -126,7 +202,17 @@ impl<'a> TenantView<'a> {
             head: tenant.head.as_ref().map(ToString::to_string),
             state: StateView::of(&tenant.state),
             created_at: time::rfc3339(row.created_at),
+            contents: None,
         }
+    }
+
+    fn with_contents(tenant: &'a ListedTenant) -> Self {
+        let view = |contents: SchemaContents| ContentsView {
+            tables: contents.tables,
+            rows_estimated: contents.rows_estimated,
+            bytes: contents.bytes,
+        };
+        Self { contents: tenant.contents.map(view), ..Self::of(&tenant.state) }
     }
 }
 
@@ -145,38 +231,57 @@ pub(crate) fn status_look(status: &TenantStatus) -> Look {
     }
 }
 
-pub(crate) async fn run(session: &Session<'_>) -> Result<Exit> {
+pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
     let (_, migrations, operator) = session.open().await?;
     session.say_database(&operator);
-    let fleet = migrate::look(&operator, &migrations).await?;
+    let fleet = lifecycle::list(&operator, &migrations, &arguments.options()).await?;
     printer.record(&Answer {
         v: crate::cli::JSON_VERSION,
         target: session::TargetView::of(&operator),
-        tenants: fleet.tenants.iter().map(TenantView::of).collect(),
+        tenants: fleet.tenants.iter().map(TenantView::with_contents).collect(),
         strange: StrangeView::all(&fleet.strange),
         exit: Exit::Done,
     });
     warn_of_strange(printer, &fleet.strange);
-    if fleet.tenants.is_empty() {
+    if fleet.registered == 0 {
         printer.info(format!("There are no tenants yet. Create one: {}", paint(COMMAND, "cgk tenant:create <slug>")));
         return Ok(Exit::Done);
     }
-    let mut grid = Grid::new(&["TENANT", "NAME", "STATUS", "SCHEMA", "MIGRATIONS", "CREATED"]);
+    if fleet.tenants.is_empty() {
+        printer.info("No tenant matches.");
+        return Ok(Exit::Done);
+    }
+    let mut headings = vec!["TENANT", "NAME", "STATUS", "SCHEMA", "MIGRATIONS", "CREATED"];
+    if arguments.wide {
+        headings.extend(["TABLES", "ROWS (ESTIMATE)", "SIZE", "ORGANIZATION"]);
+    }
+    let mut grid = Grid::new(&headings);
     for tenant in &fleet.tenants {
-        let row = &tenant.tenant;
-        let (words, look) = StateView::words(&tenant.state);
-        grid.row([
-            (row.slug.as_str(), Look::Plain),
-            (row.name.as_str(), Look::Plain),
-            (row.status.to_string().as_str(), status_look(&row.status)),
-            (schema(row).as_str(), Look::Faint),
-            (words.as_str(), look),
-            (time::date(row.created_at).as_str(), Look::Faint),
-        ]);
+        let row = &tenant.state.tenant;
+        let (words, look) = StateView::words(&tenant.state.state);
+        let mut cells = vec![
+            (row.slug.to_string(), Look::Plain),
+            (row.name.clone(), Look::Plain),
+            (row.status.to_string(), status_look(&row.status)),
+            (schema(row), Look::Faint),
+            (words, look),
+            (time::date(row.created_at), Look::Faint),
+        ];
+        if arguments.wide {
+            let contents = tenant.contents.unwrap_or_default();
+            cells.extend([
+                (contents.tables.to_string(), Look::Plain),
+                (contents.rows_estimated.to_string(), Look::Plain),
+                (size::of(contents.bytes), Look::Plain),
+                (row.id.to_string(), Look::Faint),
+            ]);
+        }
+        grid.row(cells.iter().map(|(text, look)| (text.as_str(), *look)));
     }
     printer.output(grid);
-    let behind = fleet.tenants.iter().filter(|tenant| matches!(tenant.state, SchemaState::Behind { .. })).count();
+    let is_behind = |tenant: &&ListedTenant| matches!(tenant.state.state, SchemaState::Behind { .. });
+    let behind = fleet.tenants.iter().filter(is_behind).count();
     if behind > 0 {
         let next = paint(COMMAND, "cgk migrate");
         printer.info(format!("{} behind. Next: {next}", count(behind, "tenant")));

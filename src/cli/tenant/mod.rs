@@ -6,6 +6,8 @@ pub(in crate::cli) mod create;
 pub(in crate::cli) mod create_many;
 pub(in crate::cli) mod drop;
 pub(in crate::cli) mod list;
+pub(in crate::cli) mod rename;
+pub(in crate::cli) mod show;
 pub(in crate::cli) mod slugs;
 pub(in crate::cli) mod suspend;
 pub(in crate::cli) mod verify;

@@ -26,7 +26,7 @@ Examples:
   cgk tenant:suspend acme --wait 10s --terminate
   cgk tenant:suspend acme --json
 
-From the first moment nobody enters the tenant. The command then waits for the transactions that are \
+Every entry is refused at once. The command then waits for the transactions that are \
              inside. With exit code 0 none is left; with 6 some are, and the tenant is suspended. `cgk tenant:activate` \
              lets services in again.";
 

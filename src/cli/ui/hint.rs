@@ -142,6 +142,9 @@ fn tenant(refused: &TenantError) -> Option<String> {
                 .into()
         }
         TenantError::BeingDropped { tenant } => format!("Run `cgk tenant:drop {tenant}` to the end."),
+        TenantError::RenameBlocked { .. } => {
+            "Choose another slug, or drop or rename what is named. Functions find the schema's tables without its name.".into()
+        }
         TenantError::DropBlocked { tenant, .. } => {
             format!("Drop or move what is named, and run `cgk tenant:drop {tenant}` again.")
         }

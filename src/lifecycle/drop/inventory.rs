@@ -14,19 +14,6 @@ use tokio_postgres::types::{ToSql, Type};
 /// How many things outside of the tenant are named.
 const NAMED_MAX: i64 = 10;
 
-/// What would be lost.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Contents {
-    pub(super) tables: u64,
-    pub(super) rows: u64,
-    pub(super) bytes: u64,
-    pub(super) large_objects: u64,
-}
-
-fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
-}
-
 /// The relations of a schema are found by their dependency on it: no index of pg_class leads there.
 fn relations_of(schema: &SchemaName, joined: &str) -> String {
     format!(
@@ -39,23 +26,15 @@ join pg_catalog.pg_class c on c.oid = d.objid
     )
 }
 
-/// The tables, their rows as the server estimates them, and what all of it takes on disk.
-pub(super) async fn contents(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>) -> Result<Contents> {
-    let doing = || while_doing(format!("look what schema {:?} holds", schema.as_str()));
-    let sql = format!(
-        "select coalesce(pg_catalog.sum(case when c.relkind in ('r', 'p', 'f') then 1 else 0 end), 0)::pg_catalog.int8,
-       coalesce(pg_catalog.sum(case when c.relkind in ('r', 'f', 'm') then greatest(c.reltuples, 0) else 0 end), 0)::pg_catalog.int8,
-       coalesce(pg_catalog.sum(case when c.relkind in ('r', 'm') then pg_catalog.pg_total_relation_size(c.oid) else 0 end), 0)::pg_catalog.int8,
-       (select pg_catalog.count(*) from pg_catalog.pg_largeobject_metadata l join pg_catalog.pg_roles r on r.oid = l.lomowner
-         where r.rolname::pg_catalog.text = $1)
-from {}",
-        relations_of(schema, "")
-    );
+/// How many large objects a role owns.
+pub(super) async fn large_objects(operator: &Operator, role: Option<&RoleName>) -> Result<u64> {
+    let doing = || while_doing("count the large objects of a tenant's role");
+    let sql = "select pg_catalog.count(*) from pg_catalog.pg_largeobject_metadata l join pg_catalog.pg_roles r on r.oid = l.lomowner
+         where r.rolname::pg_catalog.text = $1";
     let role = role.map_or("", RoleName::as_str);
-    let rows = operator.client().query_typed(&sql, &[(&role, Type::TEXT)]).await.map_err(doing())?;
-    let Some(row) = rows.first() else { return Ok(Contents::default()) };
-    let number = |index: usize| row.try_get::<_, i64>(index).map(unsigned).map_err(doing());
-    Ok(Contents { tables: number(0)?, rows: number(1)?, bytes: number(2)?, large_objects: number(3)? })
+    let row = operator.client().query_typed_one(sql, &[(&role, Type::TEXT)]).await.map_err(doing())?;
+    let number: i64 = row.try_get(0).map_err(doing())?;
+    Ok(u64::try_from(number).unwrap_or(0))
 }
 
 /// The relations that are dropped in batches, without the ledger, which goes with the schema; and which table needs which.

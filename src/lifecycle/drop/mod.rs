@@ -126,14 +126,15 @@ struct Doomed {
 pub async fn preview_drop(operator: &Operator, slug: &TenantSlug) -> Result<DropPreview> {
     let doomed = look(operator, slug).await?;
     let role = doomed.role.as_ref();
-    let contents = inventory::contents(operator, &doomed.schema, role).await?;
+    let schemas = std::slice::from_ref(&doomed.schema);
+    let contents = registry::contents_of(operator, schemas).await?.remove(doomed.schema.as_str()).unwrap_or_default();
     Ok(DropPreview {
         schema: doomed.facts.owner.is_some().then(|| doomed.schema.clone()),
         role: doomed.role.clone(),
         tables: contents.tables,
-        rows_estimated: contents.rows,
+        rows_estimated: contents.rows_estimated,
         bytes: contents.bytes,
-        large_objects: contents.large_objects,
+        large_objects: inventory::large_objects(operator, role).await?,
         blocked_by: inventory::blockers(operator, slug, doomed.tenant.id, role).await?,
         sessions: registry::entered_sessions(operator, slug).await?,
         has_begun: doomed.has_begun(),
@@ -152,7 +153,7 @@ pub async fn preview_drop(operator: &Operator, slug: &TenantSlug) -> Result<Drop
 ///
 /// # Committed when
 ///
-/// First the tenant is suspended and its schema marked; from then on nobody enters it, and it cannot be activated. The
+/// First the tenant is suspended and its schema marked; from then on every entry is refused, and it cannot be activated. The
 /// transactions inside are waited for. Then each batch of tables, and in the end the schema, the role and the registry's row
 /// together. Stopped anywhere, the same call goes on; once begun it is not undone.
 ///
@@ -431,7 +432,7 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
         }
     }
 
-    /// Sends a step until nobody holds what it needs.
+    /// Sends a step until it gets its locks, or the wait is over.
     async fn send(&self, sql: &str) -> Result<Step> {
         let what = || format!("drop tenant {}", self.slug());
         let began = Instant::now();

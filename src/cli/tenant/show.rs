@@ -1,0 +1,141 @@
+//! `cgk tenant:show`
+
+use anyhow::Result;
+use cgk::{
+    TenantSlug,
+    lifecycle::{self, LastComparison, TenantDetails},
+};
+use clap::Args;
+use serde::Serialize;
+
+use super::{SessionView, list::StateView};
+use crate::cli::{
+    exit::Exit,
+    session::{self, Session},
+    ui::{
+        size,
+        style::{FAINT, count, paint, sanitize},
+        time,
+    },
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk tenant:show acme
+  cgk tenant:show acme --json
+
+Rows are the server's estimate. `compared` is clean if the last `cgk drift` or `cgk tenant:verify` found no \
+             difference and the schema has not changed since.";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Slug of the tenant
+    #[arg(value_name = "TENANT")]
+    slug: String,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    v: u32,
+    target: session::TargetView,
+    tenant: &'a str,
+    id: String,
+    name: &'a str,
+    status: &'a str,
+    schema: &'a str,
+    head: Option<String>,
+    #[serde(flatten)]
+    state: StateView,
+    created_at: String,
+    last_migration: Option<MigrationView<'a>>,
+    owner: Option<&'a str>,
+    role: Option<&'a str>,
+    tables: Option<u64>,
+    rows_estimated: Option<u64>,
+    bytes: Option<u64>,
+    compared: &'static str,
+    sessions: Vec<SessionView<'a>>,
+    exit: Exit,
+}
+
+#[derive(Serialize)]
+struct MigrationView<'a> {
+    migration: String,
+    applied_at: String,
+    applied_by: &'a str,
+}
+
+pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    let printer = session.printer;
+    let slug: TenantSlug = arguments.slug.parse()?;
+    let (_, migrations, operator) = session.open().await?;
+    session.say_database(&operator);
+    let found = lifecycle::show(&operator, &migrations, &slug).await?;
+    let tenant = &found.tenant;
+    printer.record(&Answer {
+        v: crate::cli::JSON_VERSION,
+        target: session::TargetView::of(&operator),
+        tenant: tenant.slug.as_str(),
+        id: tenant.id.to_string(),
+        name: &tenant.name,
+        status: tenant.status.as_str(),
+        schema: found.schema.as_str(),
+        head: found.head.as_ref().map(ToString::to_string),
+        state: StateView::of(&found.state),
+        created_at: time::rfc3339(tenant.created_at),
+        last_migration: found.last_migration.as_ref().map(|last| MigrationView {
+            migration: last.id.to_string(),
+            applied_at: time::rfc3339(last.applied_at),
+            applied_by: &last.applied_by,
+        }),
+        owner: found.owner.as_deref(),
+        role: found.role.as_ref().map(cgk::ident::RoleName::as_str),
+        tables: found.contents.map(|contents| contents.tables),
+        rows_estimated: found.contents.map(|contents| contents.rows_estimated),
+        bytes: found.contents.map(|contents| contents.bytes),
+        compared: compared(&found),
+        sessions: SessionView::all(&found.sessions),
+        exit: Exit::Done,
+    });
+    for (label, text) in lines(&found) {
+        printer.output(format!("{} {}", paint(FAINT, format!("{label:14}")), sanitize(&text)));
+    }
+    Ok(Exit::Done)
+}
+
+fn compared(found: &TenantDetails) -> &'static str {
+    match found.comparison {
+        LastComparison::Clean => "clean",
+        LastComparison::Outdated => "outdated",
+    }
+}
+
+fn lines(found: &TenantDetails) -> Vec<(&'static str, String)> {
+    let tenant = &found.tenant;
+    let (state, _) = StateView::words(&found.state);
+    let head = found.head.as_ref().map(|head| format!("{head}, ")).unwrap_or_default();
+    let mut lines = vec![
+        ("tenant", tenant.slug.to_string()),
+        ("name", tenant.name.clone()),
+        ("status", tenant.status.to_string()),
+        ("organization", tenant.id.to_string()),
+        ("created", time::rfc3339(tenant.created_at)),
+        ("schema", found.schema.as_str().to_owned()),
+        ("owner", found.owner.clone().unwrap_or_else(|| "none".into())),
+        ("role", found.role.as_ref().map_or("none", cgk::ident::RoleName::as_str).to_owned()),
+        ("migrations", format!("{head}{state}")),
+    ];
+    if let Some(last) = &found.last_migration {
+        let at = time::rfc3339(last.applied_at);
+        lines.push(("last migration", format!("{} at {at} by {}", last.id, last.applied_by)));
+    }
+    if let Some(contents) = found.contents {
+        lines.push(("tables", contents.tables.to_string()));
+        lines.push(("rows", format!("{} (estimate)", contents.rows_estimated)));
+        lines.push(("size", size::of(contents.bytes)));
+    }
+    lines.push(("compared", compared(found).to_owned()));
+    lines.push(("in it now", count(found.sessions.len(), "transaction")));
+    lines.extend(found.sessions.iter().map(|session| ("", session.to_string())));
+    lines
+}

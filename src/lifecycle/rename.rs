@@ -1,0 +1,267 @@
+//! Gives a tenant another slug, another name for people, or both.
+
+use crate::{
+    access::isolation,
+    binding,
+    db::{Operator, milliseconds},
+    error::{Error, MigrationError, Result, TenantError, while_doing},
+    ident::{RoleName, SchemaName, literal},
+    lock,
+    migrate::execute::schema_lock::{self, Hold},
+    registry::{self, SHORT_LOCK_WAIT, TenantFacts},
+    slug::TenantSlug,
+    tenant::{Tenant, TenantStatus},
+};
+use std::time::{Duration, Instant};
+use tokio_postgres::{error::SqlState, types::Type};
+
+/// Between two tries at what somebody else holds.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How many functions an error names.
+const NAMED_MAX: u32 = 10;
+
+/// What a tenant is to be called.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RenameOptions {
+    /// The new slug; with it schema and role get new names. Default: as it is.
+    pub slug: Option<TenantSlug>,
+    /// The new name for people. Default: as it is.
+    pub name: Option<String>,
+    /// How long transactions inside the tenant, and migrations of it, are waited for. Default: the operator's
+    /// `session.migration_wait`.
+    pub wait: Option<Duration>,
+}
+
+impl RenameOptions {
+    /// Sets the new slug.
+    pub fn slug(mut self, slug: TenantSlug) -> Self {
+        self.slug = Some(slug);
+        self
+    }
+
+    /// Sets the new name for people.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets how long others are waited for.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = Some(wait);
+        self
+    }
+}
+
+/// What became of a rename.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Renamed {
+    /// The tenant as it was.
+    pub before: Tenant,
+    /// The tenant as it is.
+    pub tenant: Tenant,
+}
+
+/// Gives a tenant another slug, another name for people, or both. With the slug, schema and role get their new names; rows,
+/// rights, ledger and the organization's id stay, and whoever could enter it still can, by the new slug.
+///
+/// Transactions that are inside finish first, as the tenant that they entered. From the commit on, the old slug is unknown,
+/// and free for another tenant.
+///
+/// # Locks
+///
+/// For a new slug the schema's migration lock, the lock of both slugs ([`lock::tenant_key`](crate::lock::tenant_key)) and the
+/// tenant's row, to the end of one short transaction. They are asked for again and again, each time for 200 ms at most: so long
+/// do those wait who enter meanwhile.
+///
+/// # Committed when
+///
+/// Registry, schema and role together, or nothing.
+///
+/// # Errors
+///
+/// Kind `NotFound`: there is no such tenant; after an interruption it may have the new slug already. `Conflict`: the new slug, or its
+/// schema or role, is there already, or functions name the old schema in their text ([`TenantError::RenameBlocked`]); the schema belongs
+/// to another organization; the tenant is being dropped. `NotReady`: it is still being created, or its schema is gone. `Locked`:
+/// transactions are inside ([`TenantError::InUse`]) or it is being migrated for longer than the wait; nothing is changed.
+/// `Denied`: the operator may not rename the role. `Unavailable` ([`TenantError::Changed`]): somebody else changed it meanwhile.
+///
+/// # Cancel safety
+///
+/// Dropped, the server may still commit it.
+pub async fn rename(operator: &Operator, slug: &TenantSlug, options: &RenameOptions) -> Result<Renamed> {
+    operator.facts().require_writable()?;
+    let facts = registry::facts_of(operator, slug).await?;
+    let Some(before) = facts.tenant.clone() else {
+        registry::require(operator).await?;
+        return Err(Error::Tenant(TenantError::NotFound { tenant: slug.clone() }));
+    };
+    facts.refuse_other_organization()?;
+    facts.refuse_being_dropped()?;
+    let to = options.slug.as_ref().filter(|to| *to != slug);
+    let name = options.name.as_deref().filter(|name| *name != before.name);
+    operator.reset_session().await.map_err(while_doing(format!("rename tenant {slug}")))?;
+    let wait = options.wait.unwrap_or(operator.session().migration_wait);
+    let run = Rename { operator, facts: &facts, before: &before, name, wait };
+    match to {
+        Some(to) => {
+            run.check(to).await?;
+            run.send(&run.slug_sql(to)).await?;
+        }
+        None if name.is_some() => run.send(&(run.opening() + &run.row_sql(slug))).await?,
+        None => {}
+    }
+    let now = registry::facts_of(operator, to.unwrap_or(slug)).await?;
+    match now.tenant {
+        Some(tenant) if tenant.id == before.id => Ok(Renamed { before, tenant }),
+        _ => Err(Error::Tenant(TenantError::Changed { tenant: slug.clone() })),
+    }
+}
+
+struct Rename<'o> {
+    operator: &'o Operator,
+    facts: &'o TenantFacts,
+    before: &'o Tenant,
+    name: Option<&'o str>,
+    wait: Duration,
+}
+
+impl Rename<'_> {
+    fn doing(&self) -> impl FnOnce(tokio_postgres::Error) -> Error + use<> {
+        while_doing(format!("rename tenant {}", self.before.slug))
+    }
+
+    /// Refuses, before anything is done, what cannot be renamed.
+    async fn check(&self, to: &TenantSlug) -> Result<()> {
+        let slug = &self.before.slug;
+        let schema = SchemaName::of_tenant(slug);
+        let (tenant, status) = (slug.clone(), self.before.status.clone());
+        if status == TenantStatus::Onboarding {
+            let missing = "it is still being created".into();
+            return Err(Error::Tenant(TenantError::NotReady { tenant, status, missing }));
+        }
+        if self.facts.owner.is_none() {
+            return Err(Error::Tenant(TenantError::SchemaGone { tenant, status, schema }));
+        }
+        let own = self.operator.facts();
+        if self.facts.has_role && !own.superuser && !self.facts.role_grantable {
+            return Err(isolation::lacks_admin(own, &RoleName::of_tenant(slug, &own.database_tag())));
+        }
+        let mut by = Vec::new();
+        let there = registry::facts_of(self.operator, to).await?;
+        if let Some(other) = &there.tenant {
+            by.push(format!("{to} is the slug of organization {}", other.id));
+        }
+        if there.owner.is_some() {
+            by.push(format!("schema {} exists", SchemaName::of_tenant(to).as_str()));
+        }
+        if there.has_role {
+            by.push(format!("role {} exists", RoleName::of_tenant(to, &own.database_tag()).as_str()));
+        }
+        by.extend(self.functions_that_name(&schema).await?);
+        if by.is_empty() { Ok(()) } else { Err(Error::Tenant(TenantError::RenameBlocked { tenant, by })) }
+    }
+
+    /// Functions whose text or settings name the schema: they would look for it under its old name.
+    async fn functions_that_name(&self, schema: &SchemaName) -> Result<Vec<String>> {
+        let sql = format!(
+            "select p.oid::pg_catalog.regprocedure::pg_catalog.text from pg_catalog.pg_proc p
+             where pg_catalog.concat_ws(' ', p.prosrc, pg_catalog.array_to_string(p.proconfig, ' ')) ~ ('\\m' || $1 || '\\M')
+             order by 1 limit {NAMED_MAX}"
+        );
+        let rows = self.operator.client().query_typed(&sql, &[(&schema.as_str(), Type::TEXT)]).await;
+        let rows = rows.map_err(self.doing())?;
+        let names: Result<Vec<String>, tokio_postgres::Error> = rows.iter().map(|row| row.try_get(0)).collect();
+        let names = names.map_err(self.doing())?;
+        Ok(names.into_iter().map(|name| format!("function {name} names {} in its text", schema.as_str())).collect())
+    }
+
+    fn opening(&self) -> String {
+        format!(
+            "set transaction isolation level read committed;
+select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('statement_timeout', '0', true),
+       pg_catalog.set_config('search_path', '', true);
+{}",
+            literal(&milliseconds(SHORT_LOCK_WAIT)),
+            schema_lock::lock_sql(&SchemaName::of_tenant(&self.before.slug), Hold::Exclusive),
+        )
+    }
+
+    /// The registry's row.
+    fn row_sql(&self, to: &TenantSlug) -> String {
+        let Tenant { id, slug, .. } = self.before;
+        let name = self.name.unwrap_or(&self.before.name);
+        registry::demand_sql(*id, slug) + &registry::rename_sql(*id, to, name)
+    }
+
+    /// The locks, then the schema, the role and the row.
+    fn slug_sql(&self, to: &TenantSlug) -> String {
+        let (own, slug) = (self.operator.facts(), &self.before.slug);
+        let (schema, new_schema) = (SchemaName::of_tenant(slug), SchemaName::of_tenant(to));
+        let mut sql = self.opening();
+        let mut keys = [lock::tenant_key(slug), lock::tenant_key(to)];
+        keys.sort_unstable();
+        let migration_key = lock::migration_key(&new_schema);
+        for key in [migration_key].iter().chain(&keys) {
+            sql.push_str(&format!("select pg_catalog.pg_advisory_xact_lock({key});\n"));
+        }
+        let owner = self.facts.owner.as_ref().filter(|owner| !own.superuser && owner.as_str() != own.role);
+        if let Some(owner) = owner {
+            sql.push_str(&format!("set local role {};\n", owner.quoted()));
+        }
+        sql.push_str(&format!("alter schema {} rename to {};\n", schema.quoted(), new_schema.quoted()));
+        if self.facts.is_unbound() {
+            sql.push_str(&binding::comment_sql(&new_schema, self.before.id, self.facts.schema_comment.as_deref()));
+        }
+        sql.push_str("reset role;\n");
+        if self.facts.has_role {
+            let tag = own.database_tag();
+            let (from, to) = (RoleName::of_tenant(slug, &tag), RoleName::of_tenant(to, &tag));
+            sql.push_str(&format!("alter role {} rename to {};\n", from.quoted(), to.quoted()));
+        }
+        sql + &self.row_sql(to)
+    }
+
+    /// Sends it until it gets its locks, or the wait is over.
+    async fn send(&self, sql: &str) -> Result<()> {
+        let slug = &self.before.slug;
+        let schema = SchemaName::of_tenant(slug);
+        let what = || format!("rename tenant {slug}");
+        let changed = || Error::Tenant(TenantError::Changed { tenant: slug.clone() });
+        let began = Instant::now();
+        loop {
+            let refused = match schema_lock::run(self.operator, &schema, sql, SHORT_LOCK_WAIT, what).await {
+                Ok(answer) => match answer.error {
+                    None => return Ok(()),
+                    Some(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => None,
+                    Some(error) => Some(error),
+                },
+                Err(Error::Migration(MigrationError::Locked { .. })) => None,
+                Err(error) => return Err(error),
+            };
+            match refused {
+                None if began.elapsed() < self.wait => tokio::time::sleep(PAUSE).await,
+                None => {
+                    let inside = registry::in_use(self.operator, slug, self.wait).await?;
+                    let locked = Error::Migration(MigrationError::Locked { schema, waited: self.wait });
+                    return Err(inside.unwrap_or(locked));
+                }
+                Some(error) => {
+                    return Err(match error.code() {
+                        // Somebody else took one of the names, or changed the tenant.
+                        Some(
+                            &(SqlState::DIVISION_BY_ZERO
+                            | SqlState::DUPLICATE_SCHEMA
+                            | SqlState::DUPLICATE_OBJECT
+                            | SqlState::UNIQUE_VIOLATION
+                            | SqlState::INVALID_SCHEMA_NAME
+                            | SqlState::UNDEFINED_OBJECT),
+                        ) => changed(),
+                        _ => self.doing()(error),
+                    });
+                }
+            }
+        }
+    }
+}
