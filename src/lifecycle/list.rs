@@ -45,7 +45,7 @@ pub enum ListSort {
     /// By slug.
     #[default]
     Slug,
-    /// By the name for people.
+    /// By the name for people, whether in capitals or not.
     Name,
     /// By when they were registered, the oldest first.
     Created,
@@ -143,7 +143,7 @@ pub async fn list(operator: &Operator, migrations: &Migrations, options: &ListOp
     // They come sorted by slug, and keep that order where they are equal.
     match options.sort {
         ListSort::Slug => {}
-        ListSort::Name => tenants.sort_by(|one, other| one.state.tenant.name.cmp(&other.state.tenant.name)),
+        ListSort::Name => tenants.sort_by_cached_key(|tenant| tenant.state.tenant.name.to_lowercase()),
         ListSort::Created => tenants.sort_by_key(|tenant| tenant.state.tenant.created_at),
         ListSort::Size => tenants.sort_by_key(|tenant| Reverse(tenant.contents.map(|contents| contents.bytes))),
     }

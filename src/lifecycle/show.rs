@@ -61,7 +61,8 @@ pub struct LastMigration {
 pub enum LastComparison {
     /// It found no difference, and the schema has not changed since.
     Clean,
-    /// There was none, it found differences, or the schema has changed since: `drift` and `tenant:verify` compare.
+    /// There was none, it found differences, or the schema has changed since. Comparisons of up to 20 tenants are not recorded. To
+    /// compare, call [`drift::verify`](crate::drift::verify).
     Outdated,
 }
 

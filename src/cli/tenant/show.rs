@@ -24,8 +24,8 @@ Examples:
   cgk tenant:show acme
   cgk tenant:show acme --json
 
-Rows are the server's estimate. `compared` is clean if the last `cgk drift` or `cgk tenant:verify` found no \
-             difference and the schema has not changed since.";
+Rows are the server's estimate. `compared` is clean if the last `cgk drift` of a fleet of more than 20 tenants \
+             found no difference and the schema has not changed since.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
