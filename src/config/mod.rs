@@ -122,6 +122,7 @@ pub struct Config {
     session: SessionSettings,
     pool: PoolSettings,
     drift_ignore: Vec<IgnoreRule>,
+    #[cfg_attr(not(feature = "platform"), allow(dead_code, reason = "the platform's secrets use it"))]
     secret_keys: Option<Hidden>,
     /// The `cgk.toml` that was read.
     config_file: Option<std::path::PathBuf>,
@@ -131,6 +132,7 @@ pub struct Config {
 
 /// A text that no log may show.
 #[derive(Clone)]
+#[cfg_attr(not(feature = "platform"), allow(dead_code, reason = "the platform's secrets use it"))]
 struct Hidden(String);
 
 impl std::fmt::Debug for Hidden {

@@ -54,7 +54,7 @@ const fn is_type(text: &[u8]) -> bool {
     let mut after_letter = false;
     while index < text.len() {
         let letter = text[index].is_ascii_alphanumeric();
-        if !letter && !(after_letter && matches!(text[index], b'.' | b'-' | b'_')) {
+        if !(letter || after_letter && matches!(text[index], b'.' | b'-' | b'_')) {
             return false;
         }
         after_letter = letter;

@@ -103,8 +103,7 @@ impl Webhook {
         if secrets.is_empty() {
             return Err(invalid("there must be a secret to sign with"));
         }
-        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let mut roots = roots;
+        let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         for certificate in rustls_native_certs::load_native_certs().certs {
             // One that cannot be read is trusted by nobody.
             let _ = roots.add(certificate);
