@@ -336,6 +336,48 @@ begin
 end
 $$;
 
+-- A confirmed member has a seat, from its confirmation to its removal, whichever way both come about. Here it is counted; whether there
+-- is one left is asked by who adds a member (cgk::platform::Members). The function is the owner's: who changes members need not have
+-- rights on quota.
+create function cgk_memberships_seat() returns trigger
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tg_op <> 'INSERT' and old.confirmed_at is not null
+       and (tg_op = 'DELETE' or new.confirmed_at is null or new.organization_id <> old.organization_id) then
+        perform public.cgk_quota_release(old.organization_id, 'membership/' || old.id);
+    end if;
+    if tg_op <> 'DELETE' and new.confirmed_at is not null then
+        insert into public.quota_usage (organization_id, kind)
+        select new.organization_id, k.name from public.quota_kinds k where k.name = 'seats' and k.usage_type = 'allocated'
+        on conflict (organization_id, kind) do nothing;
+        perform 1 from public.quota_usage u where u.organization_id = new.organization_id and u.kind = 'seats' for no key update;
+        if found then
+            insert into public.quota_consumptions as c (organization_id, idempotency_key, kind, amount)
+            values (new.organization_id, 'membership/' || new.id, 'seats', 1)
+            on conflict (organization_id, idempotency_key) do update set released_at = null where c.released_at is not null;
+            if found then
+                update public.quota_usage u set allocated = u.allocated + 1
+                 where u.organization_id = new.organization_id and u.kind = 'seats';
+            end if;
+        end if;
+    end if;
+    return null;
+end
+$$;
+
+create trigger memberships_seat
+    after insert or delete or update of confirmed_at, organization_id on memberships
+    for each row execute function cgk_memberships_seat();
+
+insert into quota_usage (organization_id, kind, allocated)
+select m.organization_id, 'seats', count(*) from memberships m where m.confirmed_at is not null group by m.organization_id
+on conflict (organization_id, kind) do update set allocated = excluded.allocated;
+insert into quota_consumptions (organization_id, idempotency_key, kind, amount)
+select m.organization_id, 'membership/' || m.id, 'seats', 1 from memberships m where m.confirmed_at is not null;
+
 select cgk_protect_shared_table('quota_usage', 'organization_id', '{organization_id,kind,allocated}');
 select cgk_protect_shared_table('grants', 'organization_id',
     '{id,organization_id,kind,source,renewal,amount,carried,spent,balance,starts_at,expires_at,revoked_at,created_at,updated_at}');

@@ -6,10 +6,12 @@ use crate::{
     domains::DomainError,
     error::{Error, ErrorKind, TenantError},
     ownership::{ResourceNotFound, TenantAccessDenied},
+    platform::PlatformError,
     provisioning::ProvisioningError,
     request::RequestError,
 };
 use http::StatusCode;
+use std::time::{Duration, SystemTime};
 use tokio_postgres::error::SqlState;
 
 const DENIED: &str = "access is denied";
@@ -106,6 +108,28 @@ impl From<DomainError> for Problem {
             DomainError::Database(error) => Self::of_database(status, error),
             DomainError::TablesMissing { source } => Self::new(status).code(source.code()).caused_by(source.report()),
             error => Self::new(status).detail(error.to_string()),
+        }
+    }
+}
+
+/// A quota that is exceeded has the members `left` and `asked`, and `retry-after` where it is known when there is more.
+impl From<PlatformError> for Problem {
+    fn from(error: PlatformError) -> Self {
+        let problem = Self::new(error.status());
+        match error {
+            PlatformError::Database(source) => Self::of_database(problem.status(), source),
+            PlatformError::TablesMissing { source } => problem.code(source.code()).caused_by(source.report()),
+            PlatformError::QuotaExceeded { left, asked, resets_at } => {
+                let problem = problem.detail(error.to_string()).member("left", left).member("asked", asked);
+                match resets_at {
+                    // A moment that has just passed is one to ask again at.
+                    Some(at) => {
+                        problem.retry_after(at.duration_since(SystemTime::now()).unwrap_or(Duration::from_secs(1)))
+                    }
+                    None => problem,
+                }
+            }
+            error => problem.detail(error.to_string()),
         }
     }
 }

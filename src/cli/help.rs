@@ -71,6 +71,18 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Events, audit, secrets",
         &["events:relay", "events:list", "events:retry", "audit:list", "audit:retain", "secret:rotate"],
     ),
+    (
+        "Plans and quota",
+        &[
+            "plan:list",
+            "subscription:show",
+            "subscription:change",
+            "subscription:cancel",
+            "subscription:renew",
+            "quota:show",
+            "quota:grant",
+        ],
+    ),
     ("Other", &["completions", "help"]),
 ];
 

@@ -16,12 +16,15 @@ pub(crate) mod member;
 pub(crate) mod migrate;
 mod number;
 pub(crate) mod org;
+pub(crate) mod plan;
 pub(crate) mod provision;
+pub(crate) mod quota;
 mod reaper;
 pub(crate) mod secret;
 mod session;
 pub(crate) mod setup;
 mod signal;
+pub(crate) mod subscription;
 mod suggest;
 pub(crate) mod tenant;
 pub(crate) mod ui;
@@ -161,6 +164,27 @@ enum Command {
     /// Take back an invitation
     #[command(name = "invite:revoke", after_help = invite::revoke::EXAMPLES)]
     InviteRevoke(invite::InvitationArguments),
+    /// List the plans and what each of them includes
+    #[command(name = "plan:list", after_help = plan::list::EXAMPLES)]
+    PlanList(plan::list::Arguments),
+    /// Show the subscription of a tenant
+    #[command(name = "subscription:show", after_help = subscription::show::EXAMPLES)]
+    SubscriptionShow(subscription::show::Arguments),
+    /// Change the plan of a tenant, or subscribe it to one
+    #[command(name = "subscription:change", after_help = subscription::change::EXAMPLES)]
+    SubscriptionChange(subscription::change::Arguments),
+    /// Cancel the subscription of a tenant
+    #[command(name = "subscription:cancel", after_help = subscription::cancel::EXAMPLES)]
+    SubscriptionCancel(subscription::cancel::Arguments),
+    /// Renew subscriptions whose period has ended
+    #[command(name = "subscription:renew", after_help = subscription::renew::EXAMPLES)]
+    SubscriptionRenew(subscription::renew::Arguments),
+    /// Show what a tenant has left of its quota
+    #[command(name = "quota:show", after_help = quota::show::EXAMPLES)]
+    QuotaShow(quota::show::Arguments),
+    /// Grant a tenant more than its plan includes
+    #[command(name = "quota:grant", after_help = quota::grant::EXAMPLES)]
+    QuotaGrant(quota::grant::Arguments),
     /// Create an API key of a tenant and print its token once
     #[command(name = "key:create", after_help = auth::key::create::EXAMPLES)]
     KeyCreate(auth::key::create::Arguments),
@@ -260,6 +284,13 @@ impl Command {
             Self::InviteCreate(_) | Self::InviteResend(_) | Self::InviteRevoke(_) => {
                 "the change is complete or was not made: `cgk invite:list` shows it; an invitation without its token is sent again"
             }
+            Self::SubscriptionChange(_) | Self::SubscriptionCancel(_) => {
+                "the change is complete or was not made: `cgk subscription:show` shows it"
+            }
+            Self::SubscriptionRenew(_) => {
+                "each subscription is renewed completely or not at all; run the command again"
+            }
+            Self::QuotaGrant(_) => "the grant was made or was not made: `cgk quota:show --grants` shows it",
             Self::KeyCreate(_) | Self::KeyRotate(_) | Self::KeyRevoke(_) => {
                 "the change is complete or was not made: `cgk key:list` shows it; revoke a key whose token you do not have"
             }
@@ -403,6 +434,13 @@ async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Re
         Command::InviteList(arguments) => invite::list::run(&session, arguments).await,
         Command::InviteResend(arguments) => invite::resend::run(&session, arguments).await,
         Command::InviteRevoke(arguments) => invite::revoke::run(&session, arguments).await,
+        Command::PlanList(arguments) => plan::list::run(&session, arguments).await,
+        Command::SubscriptionShow(arguments) => subscription::show::run(&session, arguments).await,
+        Command::SubscriptionChange(arguments) => subscription::change::run(&session, arguments).await,
+        Command::SubscriptionCancel(arguments) => subscription::cancel::run(&session, arguments).await,
+        Command::SubscriptionRenew(arguments) => subscription::renew::run(&session, arguments).await,
+        Command::QuotaShow(arguments) => quota::show::run(&session, arguments).await,
+        Command::QuotaGrant(arguments) => quota::grant::run(&session, arguments).await,
         Command::KeyCreate(arguments) => auth::key::create::run(&session, arguments).await,
         Command::KeyList(arguments) => auth::key::list::run(&session, arguments).await,
         Command::KeyRotate(arguments) => auth::key::rotate::run(&session, arguments).await,

@@ -140,9 +140,10 @@ mod tests {
         }
         // A verb of several nouns: all of them, that of tenants first.
         assert_eq!(meant("create", Some("acme"), &commands()), ["tenant:create", "user:create", "key:create"]);
-        let lists = ["tenant", "provision", "user", "member", "key", "session", "domain", "events", "audit"];
-        let lists = lists.map(|noun| format!("{noun}:list"));
-        assert_eq!(meant("list", None, &commands()), lists);
+        let lists = meant("list", None, &commands());
+        assert!(lists[0] == "tenant:list" && lists.iter().all(|name| name.ends_with(":list")), "{lists:?}");
+        let all = commands().iter().filter(|name| name.ends_with(":list")).count();
+        assert_eq!(lists.len(), all);
     }
 
     #[test]

@@ -39,6 +39,19 @@ impl From<u64> for Allowance {
     }
 }
 
+/// A number, or `unlimited`.
+impl std::str::FromStr for Allowance {
+    type Err = PlatformError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "unlimited" {
+            return Ok(Self::Unlimited);
+        }
+        let why = "it is a number, or `unlimited`".to_owned();
+        text.parse().map(Self::Limited).map_err(|_| PlatformError::Invalid { what: "the amount", why })
+    }
+}
+
 impl fmt::Display for Allowance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -164,6 +177,9 @@ mod tests {
         for amount in [AMOUNT_MAX + 1, u64::MAX] {
             assert!(matches!(amount_column(amount), Err(PlatformError::Invalid { .. })));
         }
+        assert_eq!("7".parse::<Allowance>().unwrap(), Allowance::Limited(7));
+        assert_eq!("unlimited".parse::<Allowance>().unwrap(), Allowance::Unlimited);
+        assert!("-1".parse::<Allowance>().is_err() && "".parse::<Allowance>().is_err());
         assert_eq!(serde_json::to_string(&[Allowance::Limited(3), Allowance::Unlimited]).unwrap(), "[3,null]");
         assert_eq!(format!("{} {}", Allowance::Limited(3), Allowance::Unlimited), "3 unlimited");
     }

@@ -11,10 +11,11 @@ use cgk::{
     auth::AuthError,
     axum::{Problem, TenantDb},
     domains::{DomainName, Domains},
+    platform::PlatformError,
     provisioning::{self, NewOrganization, ProvisioningError},
 };
 use http::{Request, StatusCode};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// What a handler does wrong, by name.
 async fn failing(db: TenantDb, Path(what): Path<String>) -> Result<String, Problem> {
@@ -207,5 +208,31 @@ async fn what_was_asked_of_queue_and_domains_is_told_and_the_database_is_not() {
     stage.db.close(Duration::from_secs(600)).await;
     for problem in [Problem::from(domains.list(acme).await.unwrap_err()), request("initech").await.into()] {
         assert_eq!(seen(problem), (503, "it cannot be answered just now".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_quota_that_is_exceeded_says_when_to_ask_again() {
+    use axum::response::IntoResponse as _;
+    let exceeded = |resets_at| PlatformError::QuotaExceeded { left: 2, asked: 5, resets_at };
+    let known = Problem::from(exceeded(Some(SystemTime::now() + Duration::from_secs(7200)))).into_response();
+    assert_eq!(known.status(), StatusCode::TOO_MANY_REQUESTS);
+    let seconds: u64 = known.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((7000..=7200).contains(&seconds), "{seconds}");
+    let body = axum::body::to_bytes(known.into_body(), usize::MAX).await.unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((body["left"].as_u64(), body["asked"].as_u64(), body["status"].as_u64()), (Some(2), Some(5), Some(429)));
+    // A moment that has passed meanwhile is one to ask again at; one that is not known is not made up.
+    let passed = Problem::from(exceeded(Some(SystemTime::UNIX_EPOCH))).into_response();
+    assert_eq!(passed.headers()["retry-after"], "1");
+    let unknown = Problem::from(exceeded(None)).into_response();
+    assert!(unknown.status() == StatusCode::TOO_MANY_REQUESTS && !unknown.headers().contains_key("retry-after"));
+    for (error, status) in [
+        (PlatformError::AlreadySubscribed, 409),
+        (PlatformError::NotFound { what: "plan" }, 404),
+        (PlatformError::Database(Error::Application("secret value".into())), 500),
+    ] {
+        let problem = Problem::from(error);
+        assert!(problem.status().as_u16() == status && !problem.to_string().contains("secret"), "{problem}");
     }
 }

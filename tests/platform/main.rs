@@ -9,6 +9,7 @@ mod members_attacks;
 mod memberships_carried_over;
 mod organizations;
 mod plans;
+mod plans_cli;
 mod quota;
 mod quota_model;
 mod relay_load;

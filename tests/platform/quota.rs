@@ -4,7 +4,8 @@ use crate::stage::{Stage, must_end, run, slug};
 use cgk::{
     OrganizationId,
     platform::{
-        Allowance, NewGrant, NewSubscription, Plans, PlatformError, Quota, QuotaKind, Subscriptions, UsageType,
+        Actor, Allowance, Members, NewGrant, NewMember, NewSubscription, PageRequest, Plans, PlatformError, Quota,
+        QuotaKind, Subscriptions, UsageType,
     },
 };
 use std::time::{Duration, SystemTime};
@@ -372,6 +373,90 @@ async fn old_consumptions_are_forgotten_and_what_is_in_use_is_kept() {
     assert_eq!(kept.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>(), ["kept", "new"]);
     assert_eq!(runs_left(&stage).await, 8);
     assert!(quota.release(stage.acme, "kept").await.unwrap());
+}
+
+/// A confirmed member has a seat from its confirmation to its removal, also one that came by an insert into users.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_take_seats_and_give_them_back() {
+    let stage = Stage::set().await;
+    let (members, quota) = (Members::new(&stage.db), Quota::new(&stage.db));
+    let seats = async || {
+        let balances = quota.left(stage.acme).await.unwrap();
+        balances.iter().find(|balance| balance.kind == QuotaKind::SEATS).map_or((0, None), |b| (b.used, b.left.limit()))
+    };
+    let add = async |name: &str| members.add(stage.acme, &NewMember::of_address(&format!("{name}@example.com"))).await;
+    // Nobody has granted seats: there is no limit, and they are counted.
+    let ada = stage.user(stage.acme, "ada@example.com", "owner").await;
+    for name in ["ben", "cleo", "dan"] {
+        add(name).await.unwrap();
+    }
+    assert_eq!(seats().await, (4, Some(0)));
+    // More members than seats: those who are there stay, and nobody is added.
+    Subscriptions::new(&stage.db).subscribe(stage.acme, &NewSubscription::to("hobby".parse().unwrap())).await.unwrap();
+    assert_eq!(seats().await, (4, Some(0)));
+    let refused = add("eve").await;
+    assert!(matches!(refused, Err(PlatformError::QuotaExceeded { left: 0, asked: 1, .. })), "{refused:?}");
+    assert_eq!(stage.count("select count(*) from users where email like 'eve%'").await, 0);
+    assert_eq!(seats().await, (4, Some(0)));
+    for member in members.list(stage.acme, &PageRequest::default()).await.unwrap().items {
+        if member.user_id != ada {
+            members.remove(stage.acme, member.user_id).await.unwrap();
+        }
+    }
+    assert_eq!(seats().await, (1, Some(2)));
+    add("eve").await.unwrap();
+    add("fay").await.unwrap();
+    assert!(matches!(add("gus").await, Err(PlatformError::QuotaExceeded { .. })));
+    // What the service counts beside them comes on top.
+    members
+        .remove(stage.acme, members.list(stage.acme, &PageRequest::default()).await.unwrap().items[2].user_id)
+        .await
+        .unwrap();
+    quota.consume(stage.acme, &QuotaKind::SEATS, 1, "guest").await.unwrap();
+    assert!(matches!(add("gus").await, Err(PlatformError::QuotaExceeded { .. })));
+    // Of a membership that is unconfirmed and confirmed again.
+    stage.run("update memberships set confirmed_at = null where role = 'owner'").await;
+    assert_eq!(seats().await, (2, Some(1)));
+    stage.run("update memberships set confirmed_at = now() where role = 'owner'").await;
+    assert_eq!(seats().await, (3, Some(0)));
+    // The organization goes, and all of it.
+    stage.run("delete from users; delete from organizations where slug = 'acme'").await;
+    for table in ["grants", "quota_usage", "quota_consumptions", "subscriptions", "memberships"] {
+        assert_eq!(stage.count(&format!("select count(*) from {table}")).await, 0, "{table}");
+    }
+}
+
+/// A user does what its role allows; an API key what its scopes name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_sees_and_changes_what_its_role_allows() {
+    let stage = Stage::set().await;
+    let owner = stage.user(stage.acme, "ada@example.com", "owner").await;
+    let admin = stage.user(stage.acme, "ben@example.com", "admin").await;
+    let member = stage.user(stage.acme, "cleo@example.com", "member").await;
+    let foreign = stage.user(stage.globex, "dan@example.com", "owner").await;
+    let as_user = |user| Subscriptions::new(&stage.db).acting_as(Actor::User(user));
+    let hobby = NewSubscription::to("hobby".parse().unwrap());
+    let grant = NewGrant::purchase(QuotaKind::RUNS, 1);
+    for user in [admin, member] {
+        let refused = as_user(user).subscribe(stage.acme, &hobby).await;
+        assert!(matches!(refused, Err(PlatformError::Forbidden { permission: "billing:manage" })), "{refused:?}");
+        let refused = Quota::new(&stage.db).acting_as(Actor::User(user)).grant(stage.acme, &grant).await;
+        assert!(matches!(refused, Err(PlatformError::Forbidden { .. })), "{refused:?}");
+    }
+    as_user(owner).subscribe(stage.acme, &hobby).await.unwrap();
+    as_user(admin).current(stage.acme).await.unwrap();
+    let refused = as_user(member).current(stage.acme).await;
+    assert!(matches!(refused, Err(PlatformError::Forbidden { permission: "billing:read" })), "{refused:?}");
+    let refused = Quota::new(&stage.db).acting_as(Actor::User(member)).left(stage.acme).await;
+    assert!(matches!(refused, Err(PlatformError::Forbidden { .. })), "{refused:?}");
+    for outcome in [
+        as_user(foreign).current(stage.acme).await,
+        as_user(foreign).change_plan(stage.acme, &"team".parse().unwrap()).await,
+        as_user(foreign).cancel(stage.acme, cgk::platform::Cancellation::Now).await,
+    ] {
+        assert!(matches!(outcome, Err(PlatformError::NotFound { what: "organization" })), "{outcome:?}");
+    }
+    assert_eq!(stage.count("select count(*) from grants where revoked_at is null").await, 3);
 }
 
 const TABLES: [&str; 3] = ["subscriptions", "grants", "quota_usage"];

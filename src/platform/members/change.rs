@@ -8,6 +8,7 @@ use crate::{
         error::{Result, refuse_unknown_role},
         organizations,
         permissions::{Permission, demand},
+        quota::demand_seat,
         record::Change,
     },
     tenancy::PlatformTx,
@@ -55,7 +56,7 @@ impl Members {
     ///
     /// # Errors
     ///
-    /// `AlreadyMember`: the user, or another one of the same address. `NotFound`: there is no such organization or user.
+    /// `AlreadyMember`: the user, or another one of the same address. `QuotaExceeded`: the organization has no seat left. `NotFound`: there is no such organization or user.
     /// `Forbidden`: the actor may not add one of this role. `Invalid`: the address, or a role that the database does not know.
     /// `Busy`: the person of the address is being made and removed again and again. `TablesMissing`; `Database`.
     ///
@@ -177,6 +178,7 @@ pub(crate) async fn join(
     }
     let added = tx.query_opt(ADD, &[&organization, &user, &role.as_str(), &replaces]).await?;
     added.ok_or(PlatformError::AlreadyMember)?;
+    demand_seat(tx, organization).await?;
     let member = find(tx, organization, user).await?;
     let after = state(&member, role);
     record(tx, actor, "cgk.membership.created", &member, None, Some(after)).await?;

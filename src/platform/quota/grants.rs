@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     platform::{
-        actor::Actor,
         error::{PlatformError, Result},
+        permissions::{Permission, demand},
         record::Change,
     },
     tenancy::PlatformTx,
@@ -62,26 +62,36 @@ impl Quota {
     ///
     /// # Errors
     ///
-    /// `TablesMissing`; `Database`.
+    /// `NotFound` and `Forbidden`: the actor is no member, or may not see them. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// It changes nothing.
     pub async fn grants(&self, organization: OrganizationId) -> Result<Vec<Grant>> {
-        Ok(self.db.platform().query(LIST, &[&organization, &false]).await?.iter().map(Grant::read).collect())
+        self.list(organization, false).await
     }
 
     /// As [`grants`](Self::grants), those included that are expired or revoked.
     ///
     /// # Errors
     ///
-    /// `TablesMissing`; `Database`.
+    /// As [`grants`](Self::grants). `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// It changes nothing.
     pub async fn all_grants(&self, organization: OrganizationId) -> Result<Vec<Grant>> {
-        Ok(self.db.platform().query(LIST, &[&organization, &true]).await?.iter().map(Grant::read).collect())
+        self.list(organization, true).await
+    }
+
+    async fn list(&self, organization: OrganizationId, ended_too: bool) -> Result<Vec<Grant>> {
+        let actor = self.actor();
+        let platform = self.db.platform();
+        let rows = platform.transaction(async |tx| {
+            demand(tx, &actor, organization, Permission::BillingRead).await?;
+            Ok(tx.query(LIST, &[&organization, &ended_too]).await?)
+        });
+        Ok(rows.await?.iter().map(Grant::read).collect())
     }
 
     /// Grants what was bought, or what a promocode gives. With a reference that was granted before, to the same amount: that grant is
@@ -93,8 +103,8 @@ impl Quota {
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no such organization or kind. `IdempotencyConflict`: the reference was granted with another amount. `Invalid`:
-    /// the amount is more than 10^15, it expires before it counts, or the reference is empty or longer than 255 characters.
+    /// `NotFound`: there is no such organization or kind. `IdempotencyConflict`: the reference was granted with another amount. `Forbidden`: the
+    /// actor may not. `Invalid`: the amount is more than 10^15, it expires before it counts, or the reference is empty or longer than 255 characters.
     /// `TablesMissing`; `Database`. Nothing is committed then.
     ///
     /// # Cancel safety
@@ -120,6 +130,7 @@ impl Quota {
     pub async fn grant_in(&self, tx: &PlatformTx<'_>, organization: OrganizationId, new: &NewGrant) -> Result<Grant> {
         let (kind, source, reference) = (new.kind.as_str(), new.source.as_str(), new.reference.as_deref());
         let (amount, seconds) = (new.amount.column()?, new.expires_in.map(|after| after.as_secs_f64()));
+        demand(tx, &self.actor(), organization, Permission::BillingManage).await?;
         tx.execute(PREPARE, &[&organization, &kind]).await?;
         let row = tx
             .query_opt(GRANT, &[&organization, &kind, &source, &amount, &reference, &new.expires_at, &seconds])
@@ -148,7 +159,7 @@ impl Quota {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization has no such grant. `TablesMissing`; `Database`.
+    /// `NotFound`: the organization has no such grant. `Forbidden`. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
@@ -157,6 +168,7 @@ impl Quota {
         self.db
             .platform()
             .transaction(async |tx| {
+                demand(tx, &self.actor(), organization, Permission::BillingManage).await?;
                 let row = tx.query_opt(LOCK, &[&organization, &grant]).await?;
                 let before = row.as_ref().map(Grant::read).ok_or(PlatformError::NotFound { what: "grant" })?;
                 if before.revoked_at.is_some() {
@@ -170,9 +182,8 @@ impl Quota {
     }
 
     async fn record(&self, tx: &PlatformTx<'_>, name: &'static str, grant: &Grant) -> Result<()> {
-        let actor = self.actor.clone().unwrap_or_else(Actor::current);
         let change = Change {
-            actor: &actor,
+            actor: &self.actor(),
             organization: Some(grant.organization_id),
             name,
             resource: ("grant", grant.id.to_string()),

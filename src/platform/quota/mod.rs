@@ -2,13 +2,17 @@
 
 mod grants;
 mod model;
+mod seats;
 
 pub use model::{Consumption, Grant, GrantId, GrantSource, NewGrant, QuotaBalance};
+
+pub(crate) use seats::demand_seat;
 
 use super::{
     actor::Actor,
     allowance::{Allowance, QuotaKind, amount_column, unsigned},
     error::{PlatformError, Result},
+    permissions::{Permission, demand},
 };
 use crate::{
     tenancy::{Db, PlatformTx},
@@ -43,7 +47,12 @@ use tokio_postgres::{
 /// }
 /// ```
 ///
-/// Consumptions are rows of `quota_consumptions`, and not written to the audit log or the outbox one by one. Grants are.
+/// Consumptions are rows of `quota_consumptions`, and not written to the audit log or the outbox one by one. Grants are. To consume and to
+/// release takes no permission: the service does it for whoever asks. To see what is left takes `billing:read`, to grant
+/// `billing:manage`.
+///
+/// Seats are counted by the confirmed members of the organization, whichever way they come and go; a consumption of
+/// [`QuotaKind::SEATS`] of your own comes on top. An organization that was never granted seats has as many members as it likes.
 #[derive(Clone, Debug)]
 pub struct Quota {
     db: Db<PlatformError>,
@@ -86,6 +95,10 @@ impl Quota {
     pub fn acting_as(mut self, actor: Actor) -> Self {
         self.actor = Some(actor);
         self
+    }
+
+    fn actor(&self) -> Actor {
+        self.actor.clone().unwrap_or_else(Actor::current)
     }
 
     /// Takes an amount from what an organization has left of a kind, all of it or nothing, in one round trip. Never more than is left,
@@ -192,13 +205,19 @@ impl Quota {
     ///
     /// # Errors
     ///
-    /// `TablesMissing`; `Database`.
+    /// `NotFound` and `Forbidden`: the actor is no member, or may not see it. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// It changes nothing.
     pub async fn left(&self, organization: OrganizationId) -> Result<Vec<QuotaBalance>> {
-        Ok(self.db.platform().query(LEFT, &[&organization]).await?.iter().map(QuotaBalance::read).collect())
+        let actor = self.actor();
+        let platform = self.db.platform();
+        let rows = platform.transaction(async |tx| {
+            demand(tx, &actor, organization, Permission::BillingRead).await?;
+            Ok(tx.query(LEFT, &[&organization]).await?)
+        });
+        Ok(rows.await?.iter().map(QuotaBalance::read).collect())
     }
 
     /// Forgets consumptions that are older than `age`, at most ten thousand of them, and returns how many. What is allocated and was not

@@ -12,6 +12,7 @@ use super::{
     actor::Actor,
     allowance::PlanKey,
     error::{PlatformError, Result},
+    permissions::{Permission, demand},
     record::Change,
 };
 use crate::{
@@ -26,7 +27,7 @@ const TRIAL_MAX: Duration = Duration::from_secs(3653 * 24 * 60 * 60);
 
 /// The operations on subscriptions. Cheap to clone.
 ///
-/// An organization has one subscription that has not ended. What its plan includes is granted to it for each period
+/// To see a subscription takes `billing:read`, to change it `billing:manage` ([`Permission`]). An organization has one subscription that has not ended. What its plan includes is granted to it for each period
 /// ([`Quota`](super::Quota)). No payment is made here: a service calls these operations when its payment provider says so, and keeps the
 /// provider's ids in `billing`.
 ///
@@ -73,7 +74,7 @@ impl Subscriptions {
     /// # Errors
     ///
     /// `NotFound`: there is no such organization, or no such plan on sale. `AlreadySubscribed`: it has a subscription;
-    /// [`change_plan`](Self::change_plan) changes it. `TrialUsed`: it has had a trial. `Invalid`: a trial of no length or over ten years,
+    /// [`change_plan`](Self::change_plan) changes it. `TrialUsed`: it has had a trial. `Forbidden`. `Invalid`: a trial of no length or over ten years,
     /// together with the end of the period, a period of no months or over 120, or one that has ended. `TablesMissing`; `Database`.
     /// Nothing is committed then.
     ///
@@ -105,6 +106,7 @@ impl Subscriptions {
         new: &NewSubscription,
     ) -> Result<Subscription> {
         let (trial, months) = lengths(new)?;
+        demand(tx, &self.actor(), organization, Permission::BillingManage).await?;
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
             [&organization, &new.plan.as_str(), &trial, &months, &new.period_end];
         let row = tx.query_opt(sql::SUBSCRIBE, &parameters).await.map_err(ended)?;
@@ -126,14 +128,14 @@ impl Subscriptions {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `TablesMissing`; `Database`.
+    /// `NotFound`: there is none, or the actor is no member. `Forbidden`: the actor may not see it. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// It changes nothing.
     pub async fn current(&self, organization: OrganizationId) -> Result<Subscription> {
-        let row = self.db.platform().query_opt(sql::CURRENT, &[&organization]).await?;
-        row.as_ref().map(Subscription::read).ok_or(MISSING)
+        let found = self.read(organization, sql::CURRENT).await?;
+        found.into_iter().next().ok_or(MISSING)
     }
 
     /// The subscriptions of an organization, those included that have ended, newest first; at most a thousand.
@@ -146,7 +148,17 @@ impl Subscriptions {
     ///
     /// It changes nothing.
     pub async fn history(&self, organization: OrganizationId) -> Result<Vec<Subscription>> {
-        Ok(self.db.platform().query(sql::HISTORY, &[&organization]).await?.iter().map(Subscription::read).collect())
+        self.read(organization, sql::HISTORY).await
+    }
+
+    async fn read(&self, organization: OrganizationId, query: &str) -> Result<Vec<Subscription>> {
+        let actor = self.actor();
+        let platform = self.db.platform();
+        let rows = platform.transaction(async |tx| {
+            demand(tx, &actor, organization, Permission::BillingRead).await?;
+            Ok(tx.query(query, &[&organization]).await?)
+        });
+        Ok(rows.await?.iter().map(Subscription::read).collect())
     }
 
     /// Changes the plan, at once: in one transaction what the old plan granted is revoked and what the new one includes is granted, to
@@ -159,7 +171,7 @@ impl Subscriptions {
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no subscription, or no such plan on sale. `TablesMissing`; `Database`. Nothing is committed then.
+    /// `NotFound`: there is no subscription, or no such plan on sale. `Forbidden`. `TablesMissing`; `Database`. Nothing is committed then.
     ///
     /// # Cancel safety
     ///
@@ -168,7 +180,7 @@ impl Subscriptions {
         self.db
             .platform()
             .transaction(async |tx| {
-                let (before, _) = lock(tx, organization).await?.ok_or(MISSING)?;
+                let (before, _) = self.lock(tx, organization).await?;
                 if before.plan == *plan {
                     return Ok(before);
                 }
@@ -188,7 +200,7 @@ impl Subscriptions {
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no subscription that has not ended. `TablesMissing`; `Database`.
+    /// `NotFound`: there is no subscription that has not ended. `Forbidden`. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
@@ -197,7 +209,7 @@ impl Subscriptions {
         self.db
             .platform()
             .transaction(async |tx| {
-                let (before, _) = lock(tx, organization).await?.ok_or(MISSING)?;
+                let (before, _) = self.lock(tx, organization).await?;
                 match when {
                     Cancellation::Now => self.end(tx, &before).await,
                     Cancellation::AtPeriodEnd => self.set_cancel_at_period_end(tx, before, true).await,
@@ -214,7 +226,7 @@ impl Subscriptions {
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no subscription that has not ended. `TablesMissing`; `Database`.
+    /// `NotFound`: there is no subscription that has not ended. `Forbidden`. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
@@ -223,7 +235,7 @@ impl Subscriptions {
         self.db
             .platform()
             .transaction(async |tx| {
-                let (before, _) = lock(tx, organization).await?.ok_or(MISSING)?;
+                let (before, _) = self.lock(tx, organization).await?;
                 self.set_cancel_at_period_end(tx, before, false).await
             })
             .await
@@ -238,7 +250,7 @@ impl Subscriptions {
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no subscription that has not ended. `TablesMissing`; `Database`.
+    /// `NotFound`: there is no subscription that has not ended. `Forbidden`. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
@@ -247,10 +259,20 @@ impl Subscriptions {
         self.db
             .platform()
             .transaction(async |tx| {
-                let (before, _) = lock(tx, organization).await?.ok_or(MISSING)?;
+                let (before, _) = self.lock(tx, organization).await?;
                 self.set_status(tx, before, &SubscriptionStatus::PastDue, "cgk.subscription.past_due").await
             })
             .await
+    }
+
+    /// The subscription that has not ended, locked, for an actor who may change it; and whether its period has ended.
+    async fn lock(&self, tx: &PlatformTx<'_>, organization: OrganizationId) -> Result<(Subscription, bool)> {
+        demand(tx, &self.actor(), organization, Permission::BillingManage).await?;
+        lock(tx, organization).await?.ok_or(MISSING)
+    }
+
+    fn actor(&self) -> Actor {
+        self.actor.clone().unwrap_or_else(Actor::current)
     }
 
     async fn end(&self, tx: &PlatformTx<'_>, before: &Subscription) -> Result<Subscription> {
@@ -306,9 +328,8 @@ impl Subscriptions {
             let row = tx.query_one(sql::CHANGE_GRANTS, &[&after.id, &change]).await?;
             facts["grants"] = json!({ "revoked": row.get::<_, i32>(0), "issued": row.get::<_, serde_json::Value>(1) });
         }
-        let actor = self.actor.clone().unwrap_or_else(Actor::current);
         let change = Change {
-            actor: &actor,
+            actor: &self.actor(),
             organization: Some(after.organization_id),
             name,
             resource: ("subscription", after.id.to_string()),

@@ -30,7 +30,7 @@ impl Subscriptions {
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no subscription that has not ended. `Invalid`: the period ends before it starts. `TablesMissing`;
+    /// `NotFound`: there is no subscription that has not ended. `Forbidden`. `Invalid`: the period ends before it starts. `TablesMissing`;
     /// `Database`. Nothing is committed then.
     ///
     /// # Cancel safety
@@ -40,7 +40,7 @@ impl Subscriptions {
         self.db
             .platform()
             .transaction(async |tx| {
-                let (before, due) = lock(tx, organization).await?.ok_or(super::MISSING)?;
+                let (before, due) = self.lock(tx, organization).await?;
                 let row = match period {
                     RenewalPeriod::Next if due && before.cancel_at_period_end => return self.end(tx, &before).await,
                     RenewalPeriod::Next if due => tx.query_opt(sql::RENEW_NEXT, &[&before.id]).await?,

@@ -1,0 +1,3 @@
+//! The commands about plans.
+
+pub(crate) mod list;

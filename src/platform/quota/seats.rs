@@ -1,0 +1,36 @@
+//! The seats of members. Who has one is counted by a trigger of the memberships; here it is asked whether there was one left.
+
+use crate::{
+    platform::{
+        allowance::unsigned,
+        error::{PlatformError, Result},
+    },
+    tenancy::PlatformTx,
+    tenant::OrganizationId,
+};
+
+const SEATS: &str = "select u.allocated, pg_catalog.count(g.id) > 0,
+           coalesce(pg_catalog.bool_or(g.amount is null) filter (where live.is_live), false),
+           coalesce(pg_catalog.sum(g.amount) filter (where live.is_live), 0)::pg_catalog.int8
+      from public.quota_usage u
+      left join public.grants g on g.organization_id = u.organization_id and g.kind = u.kind
+     cross join lateral (select g.revoked_at is null and coalesce(g.expires_at, 'infinity') > pg_catalog.now()
+                                and g.starts_at <= pg_catalog.now()) as live (is_live)
+     where u.organization_id = $1 and u.kind = 'seats'
+     group by u.allocated";
+
+/// Refuses where the organization has more members than seats, once it was granted seats at all. The caller has just added a confirmed
+/// member, which is counted.
+///
+/// # Errors
+///
+/// `QuotaExceeded`. `Database`.
+pub(crate) async fn demand_seat(tx: &PlatformTx<'_>, organization: OrganizationId) -> Result<()> {
+    let Some(row) = tx.query_opt(SEATS, &[&organization]).await? else { return Ok(()) };
+    let (allocated, limited, unlimited, granted): (i64, bool, bool, i64) =
+        (row.get(0), row.get(1), row.get(2), row.get(3));
+    if !limited || unlimited || allocated <= granted {
+        return Ok(());
+    }
+    Err(PlatformError::QuotaExceeded { left: unsigned((granted - allocated + 1).max(0)), asked: 1, resets_at: None })
+}

@@ -1,0 +1,58 @@
+//! `cgk plan:list`, `subscription:…` and `quota:…`, run as processes.
+
+use crate::{stage::Stage, support::cgk::Shell};
+use insta::assert_snapshot;
+use regex::Regex;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_and_programs_see() {
+    let stage = Stage::set().await;
+    let shell = Shell::on(&stage.database);
+    let text = shell.transcript(&[
+        "plan:list",
+        "plan:list --json",
+        "subscription:show acme",
+        "quota:show acme",
+        "subscription:change acme platinum",
+        "subscription:change acme Team!",
+        "subscription:change acme hobby --trial 14days",
+        "subscription:change acme team",
+        "subscription:show acme --json",
+        "quota:show acme",
+        "quota:grant acme credits 500",
+        "quota:grant acme runs 1000 --promocode --reference SPRING --expires-in 30days",
+        "quota:grant acme runs 1000 --promocode --reference SPRING --expires-in 30days",
+        "quota:grant acme runs 7 --promocode --reference SPRING",
+        "quota:grant acme seats unlimited --json",
+        "quota:grant acme exports 1",
+        "quota:grant acme runs many",
+        "quota:show acme --grants",
+        "quota:show acme --json",
+        "subscription:renew acme",
+        "subscription:renew --due",
+        "subscription:cancel acme",
+        "subscription:cancel acme --undo",
+        "subscription:cancel acme --now",
+        "subscription:cancel acme --now",
+        "subscription:show acme --history",
+        "subscription:show nosuch",
+    ]);
+    let instants = Regex::new(r"\d{4}-\d\d-\d\dT[0-9:]+Z").unwrap().replace_all(&text, "<instant>").into_owned();
+    let days = Regex::new(r"\d{4}-\d\d-\d\d").unwrap().replace_all(&instants, "<date>    ").into_owned();
+    assert_snapshot!(days);
+    assert_eq!(stage.count("select count(*) from grants where source <> 'subscription'").await, 3);
+    let by_operator = "select count(*) from audit_events where actor_kind = 'operator' and action like 'cgk.%'";
+    assert_eq!(stage.count(by_operator).await, 8);
+
+    stage.run("update subscriptions set status = 'active', canceled_at = null, period_start = now() - interval '40 days', period_end = now() - interval '10 days', period_anchor = now() - interval '40 days'").await;
+    let due = shell.run(&["subscription:renew", "--due", "--json"]);
+    assert_eq!(
+        (due.code, due.stdout.contains("\"renewed\":1,\"ended\":0,\"past_due\":0")),
+        (0, true),
+        "{}",
+        due.stdout
+    );
+    stage.run("drop table grants, quota_consumptions cascade").await;
+    let answer = shell.run(&["quota:show", "acme"]);
+    assert!(answer.code == 1 && answer.stderr.contains("cgk migrate"), "{}", answer.stderr);
+}
