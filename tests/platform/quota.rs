@@ -420,7 +420,9 @@ async fn members_take_seats_and_give_them_back() {
     stage.run("update memberships set confirmed_at = now() where role = 'owner'").await;
     assert_eq!(seats().await, (3, Some(0)));
     // The organization goes, and all of it.
-    stage.run("delete from users; delete from organizations where slug = 'acme'").await;
+    stage
+        .run("drop schema tenant_acme cascade; delete from users; delete from organizations where slug = 'acme'")
+        .await;
     for table in ["grants", "quota_usage", "quota_consumptions", "subscriptions", "memberships"] {
         assert_eq!(stage.count(&format!("select count(*) from {table}")).await, 0, "{table}");
     }

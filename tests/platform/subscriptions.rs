@@ -414,7 +414,8 @@ async fn what_billing_says_is_carried_over() {
     let stage = Stage::set().await;
     stage
         .run(
-            "drop function cgk_quota_consume, cgk_quota_release, cgk_quota_resets_at, cgk_change_subscription_grants;
+            "drop function cgk_memberships_seat cascade;
+             drop function cgk_quota_consume, cgk_quota_release, cgk_quota_resets_at, cgk_change_subscription_grants;
              drop table grants, quota_consumptions, quota_usage, subscriptions cascade;
              drop function cgk_subscription_period;
              drop type grant_source; drop type subscription_status;
