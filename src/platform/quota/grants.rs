@@ -19,7 +19,7 @@ const LIST: &str = concat!(
     grant_columns!(),
     " from public.grants g where g.organization_id = $1
        and ($2 or g.revoked_at is null and coalesce(g.expires_at, 'infinity') > pg_catalog.now())
-     order by g.created_at desc, g.id limit 1000"
+     order by g.created_at desc, g.kind, g.id limit 1000"
 );
 
 /// The row that is locked by whoever takes of the kind.
