@@ -82,8 +82,8 @@ pub struct Member {
 }
 
 impl Member {
-    /// The key under which a service consumes the member's seat ([`Quota::consume`](super::Quota::consume)); [`Members::remove`] gives
-    /// back what was taken under it.
+    /// The key under which the member's seat is counted while the membership is confirmed. A service that consumes it by
+    /// [`Quota::consume`](super::Quota::consume) too counts it once.
     pub fn seat_key(&self) -> String {
         format!("membership/{}", self.id)
     }
