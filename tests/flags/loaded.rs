@@ -97,7 +97,7 @@ async fn a_transaction_loads_what_it_has_changed_itself() {
 async fn a_bucket_is_the_same_in_sql() {
     let stage = Stage::set().await;
     let seed: u64 = std::env::var("CGK_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(14);
-    println!("seed {seed}");
+    crate::stage::say(&format!("seed {seed}"));
     let keys: Vec<String> = (0..2000).map(|n| format!("{seed}-{n}-\u{fc}\u{1f600}'\\")).collect();
     let rows = stage.watch.query("select k, flag_bucket('beta', k) from unnest($1::text[]) k", &[&keys]).await.unwrap();
     assert_eq!(rows.len(), 2000);

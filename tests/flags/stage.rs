@@ -132,3 +132,9 @@ impl Stage {
         self.watch.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
     }
 }
+
+/// Says something that is shown with a failing test.
+#[expect(clippy::print_stderr, reason = "the test harness shows it when the test fails")]
+pub(crate) fn say(text: &str) {
+    eprintln!("{text}");
+}

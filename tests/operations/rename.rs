@@ -112,7 +112,7 @@ async fn writers_beside_renames_never_reach_another_tenant() {
                 match db.with_tenant(&slug(name), async |tx| tx.execute(insert, &[&organization]).await).await {
                     Ok(_) => written += 1,
                     Err(error) => {
-                        assert!(matches!(error.code(), "CGK0401" | "CGK0403" | "CGK0408"), "{name}: {error:?}")
+                        assert!(matches!(error.code(), "CGK0401" | "CGK0403" | "CGK0408"), "{name}: {error:?}");
                     }
                 }
             }

@@ -463,7 +463,7 @@ async fn random_operations_are_those_of_the_model() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let operations = number("CGK_QUOTA_OPERATIONS").unwrap_or(4000);
     let seed = number("CGK_QUOTA_SEED").unwrap_or_else(rand::random);
-    eprintln!("CGK_QUOTA_OPERATIONS={operations} CGK_QUOTA_SEED={seed}");
+    crate::stage::say(&format!("CGK_QUOTA_OPERATIONS={operations} CGK_QUOTA_SEED={seed}"));
     compare_with_the_model(Arc::new(Stage::set_with_pool(8).await), operations, seed).await.unwrap();
 }
 
@@ -537,6 +537,10 @@ async fn compare_with_the_model(stage: Arc<Stage>, operations: u64, seed: u64) -
     assert_eq!(must_end(quota.left(shared)).await.unwrap()[0].left, Allowance::Limited(left));
     let beyond = quota.consume(shared, &QuotaKind::RUNS, left + 1, "beyond").await;
     assert!(matches!(beyond, Err(PlatformError::QuotaExceeded { left: found, .. }) if found == left), "{beyond:?}");
-    eprintln!("{} taken of {bought} at the shared organization, {} times exceeded", taken.len(), exceeded.len());
+    crate::stage::say(&format!(
+        "{} taken of {bought} at the shared organization, {} times exceeded",
+        taken.len(),
+        exceeded.len()
+    ));
     Ok(())
 }

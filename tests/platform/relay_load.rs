@@ -101,7 +101,7 @@ async fn run(kills: usize) -> Outcome {
     let count = number("CGK_RELAY_EVENTS", 1_500);
     let organizations = number("CGK_RELAY_ORGANIZATIONS", 20);
     let seed: u64 = rand::random();
-    println!("seed {seed}, {count} events of {organizations} organizations, {kills} kills");
+    crate::stage::say(&format!("seed {seed}, {count} events of {organizations} organizations, {kills} kills"));
     let stage = Stage::set_with_pool(WRITERS + RELAYS * 4 + 4).await;
     let ids: Vec<OrganizationId> = (0..organizations).map(|_| OrganizationId(uuid::Uuid::new_v4())).collect();
     let (ids, inbox) = (Arc::new(ids), Inbox::new());
@@ -132,7 +132,7 @@ async fn run(kills: usize) -> Outcome {
     let pending = "select count(*) from public.domain_events where status <> 'delivered'";
     must_end_of_load(async {
         while stage.count(pending).await > 0 {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     })
     .await;
@@ -171,7 +171,7 @@ fn check(events: &[CloudEvent], expected: usize, kills: usize) -> Outcome {
         assert_eq!(field("number"), *number, "{event:?}");
     }
     assert_eq!(seen.len(), expected, "none is lost, and none of those that were rolled back came");
-    println!("{} deliveries of {expected} events, {duplicates} twice", events.len());
+    crate::stage::say(&format!("{} deliveries of {expected} events, {duplicates} twice", events.len()));
     Outcome { duplicates, kills }
 }
 

@@ -167,3 +167,9 @@ pub(crate) async fn connect(database: &TestDatabase) -> Client {
 pub(crate) async fn must_end<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(HANG, work).await.expect("this does not end")
 }
+
+/// Says something that is shown with a failing test.
+#[expect(clippy::print_stderr, reason = "the test harness shows it when the test fails")]
+pub(crate) fn say(text: &str) {
+    eprintln!("{text}");
+}

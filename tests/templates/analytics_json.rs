@@ -20,7 +20,7 @@ struct Draw(u64);
 impl Draw {
     fn new(what: &str) -> Self {
         let seed = rand::random();
-        println!("seed of {what}: {seed}");
+        crate::stage::say(&format!("seed of {what}: {seed}"));
         Self(seed)
     }
 
@@ -309,9 +309,8 @@ impl Draw {
                     1 => items.push(items[at].clone()),
                     2 => items.insert(at, self.junk()),
                     3 => {
-                        *items =
-                            std::iter::repeat_n(items[at].clone(), self.pick(&[2, 10, 11, 20, 21, 50, 51, 100, 101]))
-                                .collect()
+                        let times = self.pick(&[2, 10, 11, 20, 21, 50, 51, 100, 101]);
+                        *items = std::iter::repeat_n(items[at].clone(), times).collect();
                     }
                     _ => self.change(&mut items[at]),
                 }
@@ -375,7 +374,7 @@ where
         assert_eq!(accepted, read.is_ok(), "{check} says {accepted} to {stored}, and the type {read:?}");
         counts[usize::from(accepted)] += 1;
     }
-    println!("{check}: of {CHANGED} changed texts {} are accepted", counts[1]);
+    crate::stage::say(&format!("{check}: of {CHANGED} changed texts {} are accepted", counts[1]));
     assert!(counts.iter().all(|count| *count > CHANGED / 50), "{counts:?}");
 }
 

@@ -138,16 +138,13 @@ impl Stage {
     }
 
     /// The SQLSTATE and the constraint of a statement that must be refused.
-    #[track_caller]
-    pub(crate) fn refusal<'a>(&'a self, tenant: &'a str, sql: &'a str) -> impl Future<Output = (String, String)> + 'a {
-        async move {
-            let error: Error = match self.db.tenant(&slug(tenant)).execute(sql, &[]).await {
-                Err(error) => error,
-                Ok(rows) => panic!("accepted, {rows} rows: {sql}"),
-            };
-            let state = error.sqlstate().unwrap_or_else(|| panic!("{sql}: {error:?}")).code().to_owned();
-            (state, error.constraint().unwrap_or_default().to_owned())
-        }
+    pub(crate) async fn refusal(&self, tenant: &str, sql: &str) -> (String, String) {
+        let error: Error = match self.db.tenant(&slug(tenant)).execute(sql, &[]).await {
+            Err(error) => error,
+            Ok(rows) => panic!("accepted, {rows} rows: {sql}"),
+        };
+        let state = error.sqlstate().unwrap_or_else(|| panic!("{sql}: {error:?}")).code().to_owned();
+        (state, error.constraint().unwrap_or_default().to_owned())
     }
 
     /// Names of constraints and unique indexes of a schema's tables, without those of NOT NULL, which PostgreSQL 18 names.
@@ -208,4 +205,10 @@ async fn service(database: &TestDatabase, operator: &Operator) -> Config {
     let admission = login::admit(operator, &name, &options).await.unwrap();
     let password = admission.password.as_ref().unwrap().reveal();
     Config::from_url(&database.config().url_of(admission.name.as_str(), Some(password))).unwrap()
+}
+
+/// Says something that is shown with a failing test.
+#[expect(clippy::print_stderr, reason = "the test harness shows it when the test fails")]
+pub(crate) fn say(text: &str) {
+    eprintln!("{text}");
 }

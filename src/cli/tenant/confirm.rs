@@ -15,8 +15,8 @@ pub(super) async fn confirm(printer: &Printer, slug: &TenantSlug, flag: Option<&
         Some(named) => named.to_owned(),
         None if io::stdin().is_terminal() && !printer.is_json() => ask(printer, slug).await?,
         None => {
-            let message = format!("standard input is not a terminal, so the slug cannot be typed");
-            return Err(refused(message, format!("Add --confirm {slug}. Nothing was changed.")));
+            let message = "standard input is not a terminal, so the slug cannot be typed";
+            return Err(refused(message.into(), format!("Add --confirm {slug}. Nothing was changed.")));
         }
     };
     if named.trim() == slug.as_str() {

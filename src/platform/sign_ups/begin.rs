@@ -40,9 +40,8 @@ impl SignUps {
         let hash = request_hash(new);
         let platform = self.db.platform();
         let begun = platform.transaction(async |tx| {
-            match tx.query_opt(CLAIM, &[&key, &hash.as_slice()]).await? {
-                Some(row) => self.make(tx, new, row.get(0)).await?,
-                None => {}
+            if let Some(row) = tx.query_opt(CLAIM, &[&key, &hash.as_slice()]).await? {
+                self.make(tx, new, row.get(0)).await?;
             }
             // Deleted with its organization a moment ago, it is made by the next call.
             let row = tx.query_opt(FIND, &[&key]).await?.ok_or(PlatformError::Busy)?;
