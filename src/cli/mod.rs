@@ -107,7 +107,7 @@ enum Command {
     /// Adopt an existing schema without running its migrations
     #[command(name = "migrate:baseline", after_help = migrate::baseline::EXAMPLES)]
     MigrateBaseline(migrate::baseline::Arguments),
-    /// Update ledgers after a migration file was edited or removed
+    /// Update ledgers after a file was edited or removed
     #[command(name = "migrate:repair", after_help = migrate::repair::EXAMPLES, override_usage = migrate::repair::USAGE)]
     MigrateRepair(migrate::repair::Arguments),
     /// Create the next migration file
@@ -224,7 +224,7 @@ enum Command {
     /// Deliver events again that were given up
     #[command(name = "events:retry", after_help = events::retry::EXAMPLES)]
     EventsRetry(events::retry::Arguments),
-    /// List what was changed, by whom
+    /// List the changes, and who made them
     #[command(name = "audit:list", after_help = audit::list::EXAMPLES)]
     AuditList(audit::list::Arguments),
     /// Create the months of the audit log, and remove old ones

@@ -139,7 +139,10 @@ mod tests {
             assert_eq!(meant(written, next, &commands()), [wanted], "{written} {next:?}");
         }
         // A verb of several nouns: all of them, that of tenants first.
-        assert_eq!(meant("create", Some("acme"), &commands()), ["tenant:create", "user:create", "key:create"]);
+        assert_eq!(
+            meant("create", Some("acme"), &commands()),
+            ["tenant:create", "user:create", "invite:create", "key:create"]
+        );
         let lists = meant("list", None, &commands());
         assert!(lists[0] == "tenant:list" && lists.iter().all(|name| name.ends_with(":list")), "{lists:?}");
         let all = commands().iter().filter(|name| name.ends_with(":list")).count();

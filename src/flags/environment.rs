@@ -7,7 +7,9 @@ use std::fmt;
 /// ```
 /// use cgk::flags::{Environment, Stage};
 /// assert_eq!(Environment::of(Stage::Prod).to_string(), "default/prod");
-/// assert_eq!(Environment::of(Stage::Dev).project("web").to_string(), "web/dev");
+/// let web = Environment::of(Stage::Dev).project("web");
+/// assert_eq!((web.project_name(), web.stage()), ("web", Stage::Dev));
+/// assert_eq!(web.to_string(), "web/dev");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Environment {

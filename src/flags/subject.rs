@@ -7,6 +7,7 @@ use std::collections::HashMap;
 /// ```
 /// use cgk::flags::Subject;
 /// let ada = Subject::new("user-7").with("email", "ada@example.com").with("age", 36).with("beta", true);
+/// assert_eq!(ada.attribute("email"), Some(&"ada@example.com".into()));
 /// let visitor = Subject::anonymous().with("country", "NZ");
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]

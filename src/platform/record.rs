@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-/// What was changed, by whom.
+/// A change, and who made it.
 pub(crate) struct Change<'a> {
     pub(crate) actor: &'a Actor,
     pub(crate) organization: Option<OrganizationId>,

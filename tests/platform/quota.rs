@@ -567,3 +567,27 @@ async fn a_login_of_path_mode_reaches_inside_a_tenant_that_tenants_rows() {
     let release = format!("select 1 where public.cgk_quota_release('{globex}', 'secret-key')");
     assert_eq!(stage.db.platform().query(&release, &[]).await.unwrap().len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_in_a_transaction_is_committed_with_it_and_ended_ones_are_listed_on_request() {
+    let stage = Stage::set().await;
+    let quota = Quota::new(&stage.db);
+    let db: cgk::Db<PlatformError> = stage.db.errors();
+    let bought = NewGrant::purchase(QuotaKind::RUNS, 5);
+    let undone: Result<(), _> = db
+        .platform()
+        .transaction(async |tx| {
+            quota.grant_in(tx, stage.acme, &bought).await?;
+            Err(PlatformError::NotFound { what: "product" })
+        })
+        .await;
+    assert!(undone.is_err());
+    assert_eq!(runs_left(&stage).await, 0);
+    let grant = db.platform().transaction(async |tx| quota.grant_in(tx, stage.acme, &bought).await).await.unwrap();
+    assert_eq!(runs_left(&stage).await, 5);
+
+    quota.revoke_grant(stage.acme, grant.id).await.unwrap();
+    assert!(quota.grants(stage.acme).await.unwrap().is_empty());
+    let all = quota.all_grants(stage.acme).await.unwrap();
+    assert_eq!(all.iter().map(|grant| grant.id).collect::<Vec<_>>(), [grant.id]);
+}

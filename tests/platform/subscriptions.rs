@@ -438,3 +438,28 @@ async fn what_billing_says_is_carried_over() {
     assert_eq!(stage.count("select count(*) from subscriptions").await, 2);
     assert_eq!(stage.count("select count(*) from billing").await, 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_in_a_transaction_is_committed_with_it() {
+    let stage = Stage::set().await;
+    let subscriptions = Subscriptions::new(&stage.db);
+    let db: cgk::Db<PlatformError> = stage.db.errors();
+    let undone: Result<(), _> = db
+        .platform()
+        .transaction(async |tx| {
+            subscriptions.subscribe_in(tx, stage.acme, &to("hobby")).await?;
+            Err(PlatformError::NotFound { what: "invoice" })
+        })
+        .await;
+    assert!(undone.is_err());
+    assert!(subscriptions.current(stage.acme).await.is_err());
+    // What it refuses does not end the transaction.
+    let platform = db.platform();
+    let made = platform.transaction(async |tx| {
+        let refused = subscriptions.subscribe_in(tx, stage.acme, &to("platinum")).await;
+        assert!(matches!(refused, Err(PlatformError::NotFound { what: "plan" })), "{refused:?}");
+        subscriptions.subscribe_in(tx, stage.acme, &to("hobby")).await
+    });
+    let made = made.await.unwrap();
+    assert_eq!(subscriptions.current(stage.acme).await.unwrap().id, made.id);
+}

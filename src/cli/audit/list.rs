@@ -22,7 +22,7 @@ Examples:
   cgk audit:list --action cgk.membership.removed
   cgk audit:list --json             with what each resource was and became
 
-Lists what was changed, by whom: the newest first, 100 at a time.";
+Lists the changes, and who made them: the newest first, 100 at a time.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {

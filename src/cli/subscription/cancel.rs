@@ -13,7 +13,7 @@ Examples:
   cgk subscription:cancel acme --now    at once, with what it granted
   cgk subscription:cancel acme --undo   keep it after all
 
-Nothing is paid back here, and no payment provider is told.";
+Nothing is paid back, and cgk does not notify a payment provider.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
