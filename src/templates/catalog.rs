@@ -197,7 +197,7 @@ impl Template {
 fn migrations(set: Set, files: Files) -> Vec<TemplateFile> {
     let split = |(file, sql): &(&'static str, &'static str)| {
         let (number, name) = file.strip_suffix(".sql").and_then(|stem| stem.split_once('_')).expect(NAMED);
-        let is_bundled = [bundled::PUBLIC, bundled::TENANT].iter().any(|of| std::ptr::eq(*of, files));
+        let is_bundled = [bundled::PUBLIC, bundled::TENANT].iter().any(|of| of.contains(&(*file, *sql)));
         TemplateFile { set, number: number.parse().expect(NAMED), is_bundled, name, sql }
     };
     files.iter().map(split).collect()

@@ -30,11 +30,11 @@ async fn published(database: &TestDatabase) -> (Operator, Files, Raw) {
     let raw = Raw::on(database).await;
     let columns =
         if raw.one::<i32>("select current_setting('server_version_num')::int").await >= 150_000 { "(id)" } else { "" };
-    files.public("800_x.sql", "create table plans (id int primary key, name text)");
+    files.public("800_x.sql", "create table offers (id int primary key, name text)");
     let operator = database.operator().await.unwrap();
     setup::setup(&operator, &files.load(), &mut Silent).await.unwrap();
     // Taken as it is.
-    raw.run(&format!("create publication plans_out for table plans {columns}; delete from cgk_references")).await;
+    raw.run(&format!("create publication offers_out for table offers {columns}; delete from cgk_references")).await;
     migrate::rehearse(&operator, &files.load()).await.unwrap();
     assert_eq!(differences(&operator, &files).await, Vec::<String>::new());
     (operator, files, raw)
@@ -44,7 +44,7 @@ async fn published(database: &TestDatabase) -> (Operator, Files, Raw) {
 async fn as_earlier(raw: &Raw) {
     raw.run(&format!(
         "update cgk_references set context = regexp_replace(context, '^query [0-9a-f]+', 'query {}'),
-             objects = (select array_agg(regexp_replace(o, 'publications=plans_out \\([^)]*\\)', 'publications=plans_out ([1])') order by n)
+             objects = (select array_agg(regexp_replace(o, 'publications=offers_out \\([^)]*\\)', 'publications=offers_out ([1])') order by n)
                         from unnest(objects) with ordinality u (o, n))
          where set_name = 'public'",
         digest(EARLIER)
@@ -53,10 +53,11 @@ async fn as_earlier(raw: &Raw) {
 }
 
 const BY_HAND: &str = "alter table users add column by_hand text; create table public.by_hand (i int);
-    alter table plans alter column name set default 'x'";
+    alter table offers alter column name set default 'x'";
 
 fn named(found: &[String]) -> bool {
-    found.len() == 3 && found.iter().all(|line| line.contains("by_hand") || line.contains("column plans.name: default"))
+    found.len() == 3
+        && found.iter().all(|line| line.contains("by_hand") || line.contains("column offers.name: default"))
 }
 
 #[tokio::test]
@@ -94,7 +95,7 @@ async fn a_migration_of_the_shared_schema_after_an_upgrade_takes_nothing_by_hand
     let found = differences(&operator, &files).await;
     assert!(named(&found), "{found:?}");
     // Taken back by hand, nothing is left.
-    raw.run("alter table users drop column by_hand; drop table public.by_hand; alter table plans alter column name drop default").await;
+    raw.run("alter table users drop column by_hand; drop table public.by_hand; alter table offers alter column name drop default").await;
     assert_eq!(differences(&operator, &files).await, Vec::<String>::new());
 }
 

@@ -315,7 +315,7 @@ async fn later_migrations_of_the_shared_schema_bless_nothing() {
     raw.run("alter table users add column by_hand text; create table public.by_hand (i int)").await;
     files.public(
         "800_x.sql",
-        "create schema billing_x; create table plans (id int); alter table users add column nick text",
+        "create schema billing_x; create table offers (id int); alter table users add column nick text",
     );
     cgk::setup::setup(&operator, &files.load(), &mut Silent).await.unwrap();
     let report = drift::verify(&operator, &files.load(), &Scope::Public).await.unwrap();
