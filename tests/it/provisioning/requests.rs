@@ -105,8 +105,25 @@ async fn tenants_see_nothing_of_the_queue() {
 #[tokio::test]
 async fn a_login_of_an_older_database_sees_the_queue() {
     let site = Site::set().await;
-    let sql = "drop table organization_domains, provisioning_requests;
-         drop type provisioning_status; drop function cgk_provisioning_changed, cgk_organization_domains_changed;
+    let sql = "do $$
+         declare item record;
+         begin
+             for item in select c.oid::regclass as name from pg_class c
+                          where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
+                            and c.relname::text !~ '^(cgk_.*|schema_migrations|organizations|users|sessions|api_keys|billing|magic_links)$'
+             loop execute format('drop table %s cascade', item.name); end loop;
+             for item in select p.oid::regprocedure as name from pg_proc p
+                          where p.pronamespace = 'public'::regnamespace and p.proname::text ~ '^cgk_'
+                            and p.proname::text !~ '^cgk_(database_tag|isolation|isolation_modes|guard_registry|extension_schemas|search_path|refuse|join|forget|enter|check_path|left|check|table_truncated|notify_changes|(organizations|users|sessions|api_keys)_changed)$'
+             loop execute format('drop function %s cascade', item.name); end loop;
+             for item in select t.oid::regtype as name from pg_type t
+                          where t.typnamespace = 'public'::regnamespace and t.typtype = 'e'
+                            and t.typname::text !~ '^(organization|user|billing|magic_link)_'
+             loop execute format('drop type %s', item.name); end loop;
+         end $$;
+         alter table users drop column holds_address; drop index sessions_user_id_idx;
+         alter table sessions add constraint sessions_organization_id_user_id_fkey
+             foreign key (organization_id, user_id) references users (organization_id, id) on delete cascade;
          delete from schema_migrations where version > 10; comment on table schema_migrations is null;
          delete from cgk_migration_files where set = 'public' and version > 10";
     site.platform.stage.sql(sql).await;
