@@ -6,7 +6,7 @@ use ::axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// The default for how long a client waits before it tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -20,7 +20,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 ///
 /// | source | status |
 /// |---|---|
-/// | [`RequestError`](crate::request::RequestError), [`AuthError`](crate::auth::AuthError), [`TenantAccessDenied`](crate::ownership::TenantAccessDenied), [`ResourceNotFound`](crate::ownership::ResourceNotFound) | their own |
+/// | [`RequestError`](crate::request::RequestError), [`AuthError`](crate::auth::AuthError), [`DomainError`](crate::domains::DomainError), [`ProvisioningError`](crate::provisioning::ProvisioningError), [`PlatformError`](crate::platform::PlatformError), [`TenantAccessDenied`](crate::ownership::TenantAccessDenied), [`ResourceNotFound`](crate::ownership::ResourceNotFound), and with their features `flags::FlagsError` | their own |
+/// | with the feature `redis`, a `cache::CacheError`: Redis is not available | 503 |
+/// | any other `cache::CacheError` | 500 |
 /// | [`Error`](crate::Error) for which a retry can succeed, or the database is not available | 503 |
 /// | constraint violation: unique, exclusion or foreign key | 409 |
 /// | constraint violation: check or not null | 422 |
@@ -36,7 +38,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// let response = Problem::new(StatusCode::CONFLICT).detail("the order is shipped").into_response();
 /// assert_eq!(response.headers()["content-type"], "application/problem+json");
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "it is answered when the handler returns it"]
 pub struct Problem {
     status: StatusCode,
@@ -137,6 +139,13 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+/// `?` converts what several callers share, such as the error of `TenantCache::get_or_compute`.
+impl From<Arc<Self>> for Problem {
+    fn from(shared: Arc<Self>) -> Self {
+        Arc::unwrap_or_clone(shared)
+    }
+}
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {

@@ -1,6 +1,10 @@
 //! Maps each error of this crate to a response that discloses little.
 
 use super::problem::Problem;
+#[cfg(feature = "redis")]
+use crate::cache::CacheError;
+#[cfg(feature = "flags")]
+use crate::flags::FlagsError;
 use crate::{
     auth::AuthError,
     domains::DomainError,
@@ -15,6 +19,7 @@ use std::time::{Duration, SystemTime};
 use tokio_postgres::error::SqlState;
 
 const DENIED: &str = "access is denied";
+const UNAVAILABLE: &str = "it cannot be answered just now";
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
@@ -45,7 +50,7 @@ fn answer_to(error: &Error) -> (StatusCode, Option<&'static str>) {
             _ => (StatusCode::CONFLICT, Some("it conflicts with what is stored")),
         };
     }
-    let unavailable = (StatusCode::SERVICE_UNAVAILABLE, Some("it cannot be answered just now"));
+    let unavailable = (StatusCode::SERVICE_UNAVAILABLE, Some(UNAVAILABLE));
     match error.kind() {
         _ if error.is_retryable() => unavailable,
         ErrorKind::Unavailable | ErrorKind::Locked | ErrorKind::NotReady => unavailable,
@@ -120,26 +125,60 @@ impl From<PlatformError> for Problem {
             PlatformError::Database(source) => Self::of_database(problem.status(), source),
             PlatformError::TablesMissing { source } => problem.code(source.code()).caused_by(source.report()),
             PlatformError::QuotaExceeded { left, asked, resets_at } => {
-                let problem = problem.detail(error.to_string()).member("left", left).member("asked", asked);
-                match resets_at {
-                    // A moment that has just passed is one to ask again at.
-                    Some(at) => {
-                        problem.retry_after(at.duration_since(SystemTime::now()).unwrap_or(Duration::from_secs(1)))
-                    }
-                    None => problem,
-                }
+                let problem = problem.detail(error.to_string());
+                problem.member("left", left).member("asked", asked).retry_at(resets_at)
             }
             error => problem.detail(error.to_string()),
         }
     }
 }
 
+/// A limit that is reached has the members `limit`, `used` and `asked`, and `retry-after` if it is known when the counter
+/// starts again.
+#[cfg(feature = "flags")]
+impl From<FlagsError> for Problem {
+    fn from(error: FlagsError) -> Self {
+        let problem = Self::new(error.status());
+        match error {
+            FlagsError::Database(source) => Self::of_database(problem.status(), source),
+            FlagsError::TablesMissing { source } => problem.code(source.code()).caused_by(source.report()),
+            FlagsError::LimitReached { limit, used, asked, resets_at, .. } => {
+                let problem = problem.detail(error.to_string());
+                problem.member("limit", limit).member("used", used).member("asked", asked).retry_at(resets_at)
+            }
+            error => problem.detail(error.to_string()),
+        }
+    }
+}
+
+/// An error of the cache is in the log, and the client gets a fixed text.
+#[cfg(feature = "redis")]
+impl From<CacheError> for Problem {
+    fn from(error: CacheError) -> Self {
+        let problem = match error {
+            CacheError::TimedOut { .. } | CacheError::Unavailable { .. } | CacheError::Refused { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE).detail(UNAVAILABLE)
+            }
+            _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR),
+        };
+        problem.caused_by(error)
+    }
+}
+
 impl Problem {
+    /// Sets the header `retry-after` to the time until then, and to a second if it has passed meanwhile.
+    fn retry_at(self, at: Option<SystemTime>) -> Self {
+        match at {
+            Some(at) => self.retry_after(at.duration_since(SystemTime::now()).unwrap_or(Duration::from_secs(1))),
+            None => self,
+        }
+    }
+
     /// 503 if the database is not available; otherwise the status of the error.
     fn of_database(status: StatusCode, error: Error) -> Self {
         match status {
             StatusCode::SERVICE_UNAVAILABLE => {
-                Self::new(status).code(error.code()).caused_by(error.report()).detail("it cannot be answered just now")
+                Self::new(status).code(error.code()).caused_by(error.report()).detail(UNAVAILABLE)
             }
             _ => error.into(),
         }

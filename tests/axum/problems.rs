@@ -236,3 +236,50 @@ async fn a_quota_that_is_exceeded_says_when_to_ask_again() {
         assert!(problem.status().as_u16() == status && !problem.to_string().contains("secret"), "{problem}");
     }
 }
+
+#[tokio::test]
+async fn a_limit_of_usage_says_when_its_counter_starts_again() {
+    use axum::response::IntoResponse as _;
+    use cgk::flags::FlagsError;
+    let reached = |resets_at| FlagsError::LimitReached { metric: "api_calls".into(), limit: 100, used: 99, asked: 2, resets_at };
+    let known = Problem::from(reached(Some(SystemTime::now() + Duration::from_secs(7200)))).into_response();
+    let seconds: u64 = known.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!(known.status() == StatusCode::TOO_MANY_REQUESTS && (7000..=7200).contains(&seconds), "{seconds}");
+    let body = axum::body::to_bytes(known.into_body(), usize::MAX).await.unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!([&body["limit"], &body["used"], &body["asked"]], [100, 99, 2]);
+    let unknown = Problem::from(reached(None)).into_response();
+    assert!(unknown.status() == StatusCode::TOO_MANY_REQUESTS && !unknown.headers().contains_key("retry-after"));
+    for (error, status) in [
+        (FlagsError::NoSuchFeature { key: "dark".into() }, 404),
+        (FlagsError::Database(Error::Application("secret value".into())), 500),
+    ] {
+        let problem = Problem::from(error);
+        assert!(problem.status().as_u16() == status && !problem.to_string().contains("secret"), "{problem}");
+    }
+}
+
+/// An error that many callers share is answered to each of them like one of its own.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn an_error_of_the_cache_is_a_problem() {
+    use axum::response::IntoResponse as _;
+    use cgk::cache::CacheError;
+    use std::sync::Arc;
+    for (error, status) in [
+        (CacheError::TimedOut { limit: Duration::from_secs(1) }, 503),
+        (CacheError::Unavailable { source: Some("redis://secret".into()) }, 503),
+        (CacheError::Refused { message: "secret".into() }, 503),
+        (CacheError::Recursive, 500),
+    ] {
+        let shared = Arc::new(Problem::from(error));
+        let another = Arc::clone(&shared);
+        for problem in [Problem::from(shared), Problem::from(another)] {
+            assert!(problem.status().as_u16() == status && !problem.to_string().contains("secret"), "{problem}");
+            let response = problem.into_response();
+            assert_eq!(response.headers().contains_key("retry-after"), status == 503);
+            let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            assert!(!String::from_utf8_lossy(&body).contains("secret"));
+        }
+    }
+}

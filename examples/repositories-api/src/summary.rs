@@ -8,14 +8,13 @@ use crate::{
         problems::{NotFound, Refusals},
     },
 };
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State};
 use cgk::{
     auth::TenantIdentity,
     axum::{Problem, Require, Tenant, TenantDb},
-    cache::CacheError,
 };
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -31,14 +30,6 @@ pub struct Summary {
     pub jobs: i64,
 }
 
-#[derive(Debug, thiserror::Error)]
-enum SummaryError {
-    #[error(transparent)]
-    Database(#[from] cgk::Error),
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-}
-
 /// Counts the repositories and jobs of an organization.
 #[utoipa::path(get, path = "/organizations/{organization_id}/summary", tag = "organizations",
     params(("organization_id" = Uuid, Path)),
@@ -50,17 +41,15 @@ pub async fn show_summary(
     Tenant(tenant): Tenant,
     db: TenantDb,
 ) -> Result<Json<Summary>, Problem> {
-    let count = async move || -> Result<Summary, SummaryError> {
+    let count = async move || -> Result<Summary, Problem> {
         let sql = "select (select count(*) from repositories where organization_id = $1),
                           (select count(*) from jobs where organization_id = $1)";
         let row = db.query_one(sql, &[&own.organization]).await?;
-        let read = || Ok((row.try_get(0)?, row.try_get(1)?));
-        let (repositories, jobs) = read().map_err(|error: tokio_postgres::Error| cgk::Error::from(error))?;
-        Ok(Summary { organization_id: own.organization.0, repositories, jobs })
+        Ok(Summary { organization_id: own.organization.0, repositories: row.try_get(0)?, jobs: row.try_get(1)? })
     };
     let summary = match &app.caches {
-        Some(caches) => caches.tenant(&tenant).get_or_compute(KEY, LIFETIME, count).await.map_err(answer)?,
-        None => count().await.map_err(|error| answer(Arc::new(error)))?,
+        Some(caches) => caches.tenant(&tenant).get_or_compute(KEY, LIFETIME, count).await?,
+        None => count().await?,
     };
     Ok(Json(summary))
 }
@@ -72,15 +61,4 @@ pub async fn forget(app: &App, tenant: &TenantIdentity) {
     {
         tracing::warn!(tenant = %tenant.slug, error = %error, "a summary could not be forgotten");
     }
-}
-
-/// One failure is that of all who waited for the same computation, and so it is shared.
-fn answer(error: Arc<SummaryError>) -> Problem {
-    let status = match &*error {
-        SummaryError::Database(error) if error.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
-        SummaryError::Database(error) if error.kind() == cgk::ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        SummaryError::Database(error) if error.kind() == cgk::ErrorKind::Suspended => StatusCode::FORBIDDEN,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    Problem::new(status).caused_by(error)
 }
