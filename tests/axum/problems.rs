@@ -241,7 +241,8 @@ async fn a_quota_that_is_exceeded_says_when_to_ask_again() {
 async fn a_limit_of_usage_says_when_its_counter_starts_again() {
     use axum::response::IntoResponse as _;
     use cgk::flags::FlagsError;
-    let reached = |resets_at| FlagsError::LimitReached { metric: "api_calls".into(), limit: 100, used: 99, asked: 2, resets_at };
+    let reached =
+        |resets_at| FlagsError::LimitReached { metric: "api_calls".into(), limit: 100, used: 99, asked: 2, resets_at };
     let known = Problem::from(reached(Some(SystemTime::now() + Duration::from_secs(7200)))).into_response();
     let seconds: u64 = known.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!(known.status() == StatusCode::TOO_MANY_REQUESTS && (7000..=7200).contains(&seconds), "{seconds}");
