@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod auth;
 mod completions;
+pub(crate) mod config;
 mod demo;
 pub(crate) mod domain;
 mod drift;
@@ -62,6 +63,9 @@ enum Command {
     /// Set up the database, or check that it is set up
     #[command(name = "setup:database", after_help = setup::database::EXAMPLES)]
     SetupDatabase(setup::database::Arguments),
+    /// Show every setting and where its value comes from
+    #[command(name = "config:show", after_help = config::show::EXAMPLES)]
+    ConfigShow(config::show::Arguments),
     /// Create tenants: registry row, schema, role and tables
     #[command(name = "tenant:create", after_help = tenant::create::EXAMPLES)]
     TenantCreate(tenant::create::Arguments),
@@ -400,6 +404,7 @@ async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Re
     match &cli.command {
         Command::Init(arguments) => init::run(&session, arguments),
         Command::SetupDatabase(arguments) => setup::database::run(&session, arguments).await,
+        Command::ConfigShow(arguments) => config::show::run(&session, arguments),
         Command::TenantCreate(arguments) => tenant::create::run(&session, arguments).await,
         Command::TenantList(arguments) => tenant::list::run(&session, arguments).await,
         Command::TenantShow(arguments) => tenant::show::run(&session, arguments).await,

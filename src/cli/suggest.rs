@@ -13,6 +13,7 @@ const LIKENESS_MIN: f64 = 0.8;
 const ALIASES: &[(&str, &str)] = &[
     ("add", "tenant:create"),
     ("check", "drift"),
+    ("config", "config:show"),
     ("db:create", "setup:database"),
     ("db:migrate", "migrate"),
     ("db:setup", "setup:database"),
@@ -23,6 +24,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("ls", "tenant:list"),
     ("migration:new", "migrate:new"),
     ("new", "tenant:create"),
+    ("settings", "config:show"),
     ("setup", "setup:database"),
     ("tenant:add", "tenant:create"),
     ("tenant:ls", "tenant:list"),

@@ -45,7 +45,10 @@ pub(super) fn load(mut overrides: Overrides, sources: &Sources) -> Result<Config
     config.direct = direct;
     config.origins.absorb(std::mem::take(&mut layers.origins));
     choose(&mut config, overrides, &mut layers, sources)?;
-    config.secret_keys = layers.variable(SECRET_KEYS)?.map(|found| Hidden(found.text));
+    if let Some(found) = layers.variable(SECRET_KEYS)? {
+        layers.origins.set(SECRET_KEYS.key, found.origin);
+        config.secret_keys = Some(Hidden(found.text));
+    }
     config.origins.absorb(layers.origins);
     config.config_file = Some(layers.file.path).filter(|path| !path.as_os_str().is_empty());
     config.notices.extend(layers.dotenv.notices);

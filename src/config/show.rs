@@ -68,6 +68,7 @@ impl Config {
             (age_max, Some(value::show(pool.connection_age_max))),
             (tenants_max, Some(pool.tenants_per_connection_max.to_string())),
             (descriptions_max, Some(pool.descriptions_max.to_string())),
+            ("secret_keys", self.secret_keys.as_ref().map(|_| "***".to_owned())),
         ];
         let mut settings: Vec<_> = values
             .into_iter()

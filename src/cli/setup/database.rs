@@ -19,6 +19,7 @@ use super::{
     lines::{NotBoundView, ok, warning},
 };
 use crate::cli::{
+    config::show::SettingView,
     exit::Exit,
     session::{self, Session},
     ui::{
@@ -149,22 +150,11 @@ struct AppRoleView {
     direct: usize,
 }
 
-#[derive(Serialize)]
-struct SettingView {
-    name: &'static str,
-    value: Option<String>,
-    origin: String,
-}
-
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
     let config = session.config()?;
     printer.output(paint(HEADING, "Configuration"));
-    let settings: Vec<SettingView> = config
-        .settings()
-        .into_iter()
-        .map(|setting| SettingView { name: setting.name, value: setting.value, origin: setting.origin.to_string() })
-        .collect();
+    let settings = SettingView::all(&config);
     printer.output(configuration(&settings, printer.is_verbose()));
     let migrations = session.migrations(&config)?;
 
@@ -464,7 +454,7 @@ fn configuration(settings: &[SettingView], everything: bool) -> String {
     const ALWAYS: [&str; 3] = ["database_url", "isolation", "migrations"];
     let rows: Vec<(String, String)> = settings
         .iter()
-        .filter(|setting| everything || ALWAYS.contains(&setting.name) || setting.origin != "default")
+        .filter(|setting| everything || ALWAYS.contains(&setting.name) || !setting.is_default())
         .filter(|setting| everything || setting.value.is_some())
         .map(|setting| {
             let value = setting.value.as_deref().unwrap_or("none");

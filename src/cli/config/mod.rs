@@ -1,0 +1,3 @@
+//! The commands about the configuration.
+
+pub(crate) mod show;

@@ -1,0 +1,74 @@
+//! `cgk config:show`
+
+use anyhow::Result;
+use cgk::Config;
+use clap::Args;
+use serde::Serialize;
+
+use crate::cli::{
+    exit::Exit,
+    session::Session,
+    ui::table::{Grid, Look},
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk config:show
+  cgk config:show --changed    only what is not at its default
+  cgk config:show --json
+
+Shows every setting, its value and where the value comes from, without connecting to the database. Passwords and keys \
+             are shown as ***.";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Show only the settings that are not at their default
+    #[arg(long)]
+    changed: bool,
+}
+
+/// A setting as it is shown.
+#[derive(Serialize)]
+pub(crate) struct SettingView {
+    pub(crate) name: &'static str,
+    pub(crate) value: Option<String>,
+    pub(crate) origin: String,
+}
+
+impl SettingView {
+    /// All settings of a configuration.
+    pub(crate) fn all(config: &Config) -> Vec<Self> {
+        let settings = config.settings().into_iter();
+        settings.map(|of| Self { name: of.name, value: of.value, origin: of.origin.to_string() }).collect()
+    }
+
+    pub(crate) fn is_default(&self) -> bool {
+        self.origin == "default"
+    }
+}
+
+#[derive(Serialize)]
+struct Answer {
+    v: u32,
+    settings: Vec<SettingView>,
+    exit: Exit,
+}
+
+pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    let mut settings = SettingView::all(&session.config()?);
+    if arguments.changed {
+        settings.retain(|setting| !setting.is_default());
+    }
+    let mut grid = Grid::new(&["SETTING", "VALUE", "FROM"]);
+    for setting in &settings {
+        let (value, look) = match &setting.value {
+            Some(value) => (value.as_str(), Look::Plain),
+            None => ("none", Look::Faint),
+        };
+        let origin = if setting.is_default() { Look::Faint } else { Look::Plain };
+        grid.row([(setting.name, Look::Plain), (value, look), (setting.origin.as_str(), origin)]);
+    }
+    session.printer.output(grid);
+    session.printer.record(&Answer { v: crate::cli::JSON_VERSION, settings, exit: Exit::Done });
+    Ok(Exit::Done)
+}
