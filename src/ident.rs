@@ -115,6 +115,16 @@ impl RoleName {
         Self(Ident(format!("{ROLE_PREFIX}{slug}_{}", database.0)))
     }
 
+    /// The role that reads the shared tables for one person, or for support staff, in the database with that tag. No tenant has a
+    /// role of this name, because a slug begins with a letter.
+    pub(crate) fn of_reader(reader: Reader, database: &DatabaseTag) -> Self {
+        let kind = match reader {
+            Reader::User => "user",
+            Reader::Admin => "admin",
+        };
+        Self(Ident(format!("{ROLE_PREFIX}_{kind}_{}", database.0)))
+    }
+
     /// A role that exists on every server, in place of a tenant's in a schema that is rolled back. It gets no permanent
     /// rights.
     pub(crate) fn stand_in() -> Self {
@@ -135,6 +145,16 @@ impl RoleName {
     pub(crate) fn ident(&self) -> &Ident {
         &self.0
     }
+}
+
+/// Who reads the shared tables as a role of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// A person: the organizations that it is a member of.
+    User,
+    /// Support staff: all organizations.
+    #[cfg_attr(not(feature = "platform"), expect(dead_code, reason = "platform::admin uses it"))]
+    Admin,
 }
 
 /// Represents a database in the names of its roles: ten hexadecimal digits. The first setup records the first digits of the

@@ -159,8 +159,8 @@ pub use tenancy::Derived;
 pub use tenancy::frame;
 pub use tenancy::{
     AnyTx, BinaryCopyIn, BinaryCopyOut, Closed, Columns, ContextTenant, CopyIn, CopyOut, Db, FromRow, Listener,
-    Platform, PlatformFn, PlatformFnMany, PlatformTx, PoolStatus, Retry, Rows, Savepoint, StatementFuture, Statements,
-    TenantFn, TenantFnMany, TenantHandle, TenantTx, TxOptions, current_tenant,
+    Platform, PlatformFn, PlatformFnMany, PlatformTx, PoolStatus, ReaderFn, ReaderTx, Retry, Rows, Savepoint,
+    StatementFuture, Statements, TenantFn, TenantFnMany, TenantHandle, TenantTx, TxOptions, current_tenant,
 };
 pub use tenant::{InvalidOrganizationId, OrganizationId, StrangeRow, Tenant, TenantStatus};
 /// The driver. Parameters, rows and types in this library's interface are its types, so use this version.

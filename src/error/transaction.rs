@@ -109,6 +109,12 @@ pub enum TransactionError {
         /// The tenant.
         tenant: TenantSlug,
     },
+    /// A task inside a tenant requested access for a person or for support staff, which reaches other organizations.
+    #[error("the shared tables were to be read as another role inside tenant {tenant}")]
+    ReaderInsideTenant {
+        /// The tenant.
+        tenant: TenantSlug,
+    },
 }
 
 impl TransactionError {
@@ -128,6 +134,7 @@ impl TransactionError {
             Self::PlatformRefused { .. } => ("CGK0507", Refused),
             Self::PlatformCommitUnknown { .. } => ("CGK0508", CommitUnknown),
             Self::PlatformInsideTenant { .. } => ("CGK0509", Refused),
+            Self::ReaderInsideTenant { .. } => ("CGK0740", Refused),
         }
     }
 

@@ -9,6 +9,7 @@
 //! unless it says otherwise with `acting_as`.
 
 mod actor;
+mod admin;
 mod allowance;
 mod audit;
 mod duplicates;

@@ -1,6 +1,6 @@
 //! The bounds of the closure that [`Db::with_tenant`](crate::Db::with_tenant) takes.
 
-use super::{PlatformTx, TenantTx};
+use super::{PlatformTx, ReaderTx, TenantTx};
 use std::future::Future;
 
 mod sealed {
@@ -76,6 +76,27 @@ pub trait PlatformFn<T, E>:
 impl<F, T, E> PlatformFn<T, E> for F where
     F: for<'t, 'c> AsyncFnOnce(&'t mut PlatformTx<'c>) -> Result<T, E>
         + for<'t, 'c> sealed::SendFnOnce<&'t mut PlatformTx<'c>, Result<T, E>, Fut: Send>
+        + Send
+{
+}
+
+/// The body of a transaction that reads the shared tables as a role: write `async |tx| { … }`, or pass an
+/// `async fn(&mut ReaderTx<'_>) -> Result<T, E>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the body of a transaction that reads the shared tables",
+    note = "write `async |tx| {{ … Ok(value) }}`; `|tx| async move {{ … }}` and `|tx| Box::pin(…)` do not fit",
+    note = "what lives across an `.await` in the body must be `Send`"
+)]
+pub trait ReaderFn<T, E>:
+    for<'t, 'c> AsyncFnOnce(&'t mut ReaderTx<'c>) -> Result<T, E>
+    + for<'t, 'c> sealed::SendFnOnce<&'t mut ReaderTx<'c>, Result<T, E>, Fut: Send>
+    + Send
+{
+}
+
+impl<F, T, E> ReaderFn<T, E> for F where
+    F: for<'t, 'c> AsyncFnOnce(&'t mut ReaderTx<'c>) -> Result<T, E>
+        + for<'t, 'c> sealed::SendFnOnce<&'t mut ReaderTx<'c>, Result<T, E>, Fut: Send>
         + Send
 {
 }

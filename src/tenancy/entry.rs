@@ -99,6 +99,10 @@ impl Entry {
                 let begin = reset + &begin(options, isolation, session, config.pooling());
                 (Message::send(client, &format!("{begin}; {}", target.enter_sql(nonce))).await?, None, None)
             }
+            Scope::Reader(target) => {
+                let begin = reset + &begin(options, isolation, session, config.pooling());
+                (Message::send(client, &format!("{begin}; {}", target.enter_sql(nonce))).await?, None, None)
+            }
         };
         Ok(Self { message, check, context, error: None, organization: None })
     }

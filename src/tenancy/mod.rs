@@ -19,6 +19,7 @@ mod options;
 mod platform;
 mod pooled;
 pub(crate) mod protocol;
+mod reader;
 mod retry;
 mod row;
 mod savepoint;
@@ -34,7 +35,7 @@ mod stream;
 mod tx;
 mod tx_statements;
 
-pub use body::{PlatformFn, PlatformFnMany, TenantFn, TenantFnMany};
+pub use body::{PlatformFn, PlatformFnMany, ReaderFn, TenantFn, TenantFnMany};
 pub use context_tenant::ContextTenant;
 pub use current::current_tenant;
 #[cfg(any(feature = "platform", feature = "redis"))]
@@ -51,7 +52,7 @@ pub use service::{Closed, PoolStatus};
 pub use single::TenantHandle;
 pub use statements::{StatementFuture, Statements};
 pub use stream::{BinaryCopyIn, BinaryCopyOut, CopyIn, CopyOut, Rows};
-pub use tx::{AnyTx, PlatformTx, TenantTx};
+pub use tx::{AnyTx, PlatformTx, ReaderTx, TenantTx};
 
 use crate::{
     config::Config,

@@ -6,8 +6,9 @@ use super::{
 };
 use crate::{
     error::{DriverError, Error, SetupError, TenantError, TransactionError},
-    ident::{literal, quoted},
+    ident::{Reader, RoleName, literal, quoted},
     search_path::SearchPath,
+    user::UserId,
 };
 use std::fmt;
 use tokio_postgres::error::SqlState;
@@ -17,6 +18,17 @@ use tokio_postgres::error::SqlState;
 pub(super) enum Scope {
     Tenant(TenantTarget),
     Platform(PlatformTarget),
+    Reader(ReaderTarget),
+}
+
+/// The shared tables, as a role that reads what its policies let through.
+#[derive(Clone, Debug)]
+pub(super) struct ReaderTarget {
+    pub(super) platform: PlatformTarget,
+    pub(super) reader: Reader,
+    pub(super) role: RoleName,
+    /// The person; `None` for support staff.
+    pub(super) user: Option<UserId>,
 }
 
 /// The shared tables, across all organizations.
@@ -36,6 +48,7 @@ impl fmt::Display for Scope {
         match self {
             Self::Tenant(target) => write!(f, "tenant {}", target.slug),
             Self::Platform(_) => f.write_str("the platform"),
+            Self::Reader(target) => write!(f, "role {}", target.role.as_str()),
         }
     }
 }
@@ -50,7 +63,7 @@ impl Scope {
     pub(super) fn key(&self) -> &str {
         match self {
             Self::Tenant(target) => target.slug.as_str(),
-            Self::Platform(_) => "",
+            Self::Platform(_) | Self::Reader(_) => "",
         }
     }
 
@@ -59,6 +72,7 @@ impl Scope {
         match self {
             Self::Tenant(target) => target.guard(nonce),
             Self::Platform(target) => target.guard(nonce),
+            Self::Reader(target) => target.guard(nonce),
         }
     }
 
@@ -66,7 +80,7 @@ impl Scope {
     pub(super) fn entry_refused(&self) -> Error {
         match self {
             Self::Tenant(target) => TenantError::EntryRefused { tenant: target.slug.clone() }.into(),
-            Self::Platform(_) => TransactionError::PlatformRefused { why: REFUSED.into(), failed: None }.into(),
+            Self::Platform(_) | Self::Reader(_) => TransactionError::PlatformRefused { why: REFUSED.into(), failed: None }.into(),
         }
     }
 
@@ -77,7 +91,7 @@ impl Scope {
         match self {
             Self::Tenant(target) => TransactionError::Statement { tenant: target.slug.clone(), cause }.into(),
             Self::Platform(target) if by_row_security => target.row_security_is_off(cause),
-            Self::Platform(_) => TransactionError::PlatformStatement { cause }.into(),
+            Self::Platform(_) | Self::Reader(_) => TransactionError::PlatformStatement { cause }.into(),
         }
     }
 
@@ -85,7 +99,7 @@ impl Scope {
     pub(super) fn statement_dropped(&self) -> Error {
         match self {
             Self::Tenant(target) => TransactionError::StatementDropped { tenant: target.slug.clone() }.into(),
-            Self::Platform(_) => TransactionError::PlatformRefused { why: DROPPED.into(), failed: None }.into(),
+            Self::Platform(_) | Self::Reader(_) => TransactionError::PlatformRefused { why: DROPPED.into(), failed: None }.into(),
         }
     }
 
@@ -102,7 +116,7 @@ impl Scope {
     pub(super) fn tampered(&self) -> Error {
         match self {
             Self::Tenant(target) => TransactionError::Tampered { tenant: target.slug.clone() }.into(),
-            Self::Platform(_) => TransactionError::PlatformRefused { why: TAMPERED.into(), failed: None }.into(),
+            Self::Platform(_) | Self::Reader(_) => TransactionError::PlatformRefused { why: TAMPERED.into(), failed: None }.into(),
         }
     }
 
@@ -110,7 +124,7 @@ impl Scope {
     pub(super) fn aborted(&self, failed: Option<SqlState>) -> Error {
         match self {
             Self::Tenant(target) => TransactionError::Aborted { tenant: target.slug.clone(), failed }.into(),
-            Self::Platform(_) => TransactionError::PlatformRefused { why: IGNORED.into(), failed }.into(),
+            Self::Platform(_) | Self::Reader(_) => TransactionError::PlatformRefused { why: IGNORED.into(), failed }.into(),
         }
     }
 
@@ -119,7 +133,7 @@ impl Scope {
         let cause = source.into();
         match self {
             Self::Tenant(target) => TransactionError::CommitUnknown { tenant: target.slug.clone(), cause }.into(),
-            Self::Platform(_) => TransactionError::PlatformCommitUnknown { cause }.into(),
+            Self::Platform(_) | Self::Reader(_) => TransactionError::PlatformCommitUnknown { cause }.into(),
         }
     }
 }
@@ -127,6 +141,50 @@ impl Scope {
 /// The server's function that refuses a statement because `row_security` is off. The message cannot be compared, because it
 /// is translated.
 const ROW_SECURITY_CHECK: &str = "check_enable_rls";
+
+impl ReaderTarget {
+    /// Enters the shared tables as the role, or raises an error. The role comes last: a hardened database denies it set_config.
+    pub(super) fn enter_sql(&self, nonce: Nonce) -> String {
+        let user = format!("set local app.current_user_id = {}", literal(&self.user_id()));
+        let role = format!("set local role {}", self.role.quoted());
+        format!("{}; {user}; {role}; {}", self.platform.enter_sql(nonce), self.guard(nonce))
+    }
+
+    /// The value of the setting; empty for support staff.
+    fn user_id(&self) -> String {
+        self.user.map(|user| user.to_string()).unwrap_or_default()
+    }
+
+    fn guard(&self, nonce: Nonce) -> String {
+        let [organization, user] = ["app.current_organization_id", "app.current_user_id"]
+            .map(|name| format!("pg_catalog.current_setting('{name}', true)"));
+        let expected = [
+            literal(&nonce.to_string()),
+            literal(&self.platform.path),
+            literal(""),
+            literal(&self.user_id()),
+            literal("public"),
+            literal(self.role.as_str()),
+        ];
+        demand_same(&[TX, PATH, &organization, &user, "current_schema", "current_user"], &expected)
+    }
+
+    /// Why the role could not be taken, by the error of SET ROLE.
+    pub(super) fn refused(&self, source: tokio_postgres::Error) -> Result<Error, tokio_postgres::Error> {
+        let login = &self.platform.login;
+        let grant = match (source.code(), self.reader) {
+            (Some(&SqlState::INVALID_PARAMETER_VALUE), _) | (Some(&SqlState::INSUFFICIENT_PRIVILEGE), Reader::User) => {
+                format!("cgk setup:database --app-role {login} --app-tables all")
+            }
+            (Some(&SqlState::INSUFFICIENT_PRIVILEGE), Reader::Admin) => {
+                format!("grant {} to {}", self.role.quoted(), quoted(login))
+            }
+            _ => return Err(source),
+        };
+        let needed = format!("act as role {}", self.role.as_str());
+        Ok(SetupError::Privilege { role: login.clone(), needed, grant, source: Some(source.into()) }.into())
+    }
+}
 
 impl PlatformTarget {
     /// Enters the platform for one transaction, or raises an error.

@@ -10,7 +10,7 @@ use super::{
     failure::Aborted,
     lease::Lease,
     protocol::{Nonce, TenantTarget},
-    scope::{PlatformTarget, Scope},
+    scope::{PlatformTarget, ReaderTarget, Scope},
     shared::Shared,
 };
 use crate::{
@@ -18,10 +18,11 @@ use crate::{
     context::TenantContext,
     db::{message::Answer, pool},
     error::{ConnectionError, Error, MigrationError, Result, SetupError, TenantError, TransactionError, while_doing},
-    ident::{RoleName, SchemaName},
+    ident::{Reader, RoleName, SchemaName},
     slug::TenantSlug,
     sqlstate,
     telemetry::{Outcome, TransactionTimer},
+    user::UserId,
 };
 use futures_util::FutureExt as _;
 use std::{future::Future, sync::Arc};
@@ -65,6 +66,8 @@ pub(super) enum Behind {
 pub(super) enum Of<'a> {
     Tenant(&'a TenantSlug),
     Platform,
+    /// Reads the shared tables as a role, for a person or for support staff.
+    Reader(Option<UserId>),
 }
 
 /// The log fields of a transaction or single statement: `operation`, `tenant`, and `outcome` after its end: `committed` or
@@ -110,6 +113,12 @@ impl<E> Db<E> {
                 }
                 (None, Scope::Platform(self.platform_target()))
             }
+            Of::Reader(user) => {
+                if let Some(tenant) = current_tenant() {
+                    return Err(TransactionError::ReaderInsideTenant { tenant }.into());
+                }
+                (None, Scope::Reader(self.reader_target(user)))
+            }
         };
         let context = TaskContext { held: self.hold(tenant)?, tenant: tenant.cloned() };
         // The context of the call, if it belongs to this tenant.
@@ -150,6 +159,12 @@ impl<E> Db<E> {
             login: self.inner.config.target().user().unwrap_or_default().to_owned(),
             database: self.inner.database.clone(),
         }
+    }
+
+    fn reader_target(&self, user: Option<UserId>) -> ReaderTarget {
+        let reader = if user.is_some() { Reader::User } else { Reader::Admin };
+        let role = RoleName::of_reader(reader, &self.inner.tag);
+        ReaderTarget { platform: self.platform_target(), reader, role, user }
     }
 
     fn tenant_target(&self, slug: &TenantSlug) -> TenantTarget {
@@ -211,6 +226,13 @@ impl<E> Db<E> {
         match shared.scope.clone() {
             Scope::Tenant(target) => self.why_tenant_refused(shared, target, refusal).await,
             Scope::Platform(target) => self.why_platform_refused(shared, target, refusal).await,
+            Scope::Reader(target) => match target.refused(refusal) {
+                Ok(error) => {
+                    shared.lease.roll_back().await;
+                    error
+                }
+                Err(refusal) => self.why_platform_refused(shared, target.platform, refusal).await,
+            },
         }
     }
 

@@ -172,7 +172,7 @@ impl<E: From<Error> + Send> Single<'_, E> {
         let cause = source.into();
         match self.of {
             Of::Tenant(slug) => TransactionError::Statement { tenant: slug.clone(), cause }.into(),
-            Of::Platform => TransactionError::PlatformStatement { cause }.into(),
+            Of::Platform | Of::Reader(_) => TransactionError::PlatformStatement { cause }.into(),
         }
     }
 }

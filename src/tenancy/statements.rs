@@ -19,6 +19,7 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for crate::tenancy::TenantTx<'_> {}
     impl Sealed for crate::tenancy::PlatformTx<'_> {}
+    impl Sealed for crate::tenancy::ReaderTx<'_> {}
     impl Sealed for crate::tenancy::AnyTx<'_> {}
 }
 

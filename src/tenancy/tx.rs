@@ -26,7 +26,7 @@ impl<'c> TenantTx<'c> {
     pub fn slug(&self) -> &TenantSlug {
         match &self.shared.scope {
             Scope::Tenant(target) => &target.slug,
-            Scope::Platform(_) => unreachable!("a tenant's transaction is made for a tenant"),
+            Scope::Platform(_) | Scope::Reader(_) => unreachable!("a tenant's transaction is made for a tenant"),
         }
     }
 
@@ -54,7 +54,22 @@ impl<'c> PlatformTx<'c> {
     }
 }
 
-/// A transaction of a tenant or of the platform, inside a savepoint of [`Statements::savepoint`](super::Statements::savepoint).
+/// A transaction that reads the shared tables as a role whose policies say which rows: those of a person
+/// ([`Db::as_user`](crate::Db::as_user)), or all of them for support staff. Like [`TenantTx`], it has statements and savepoints,
+/// but no access to the connection.
+pub struct ReaderTx<'c> {
+    pub(super) shared: &'c Shared,
+    /// The number of enclosing savepoints.
+    pub(super) depth: usize,
+}
+
+impl<'c> ReaderTx<'c> {
+    pub(super) fn new(shared: &'c Shared) -> Self {
+        Self { shared, depth: 0 }
+    }
+}
+
+/// A transaction of a tenant, of the platform or of a reader, inside a savepoint of [`Statements::savepoint`](super::Statements::savepoint).
 pub struct AnyTx<'c> {
     pub(super) shared: &'c Shared,
     /// The number of enclosing savepoints.

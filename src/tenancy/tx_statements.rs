@@ -5,7 +5,7 @@ use super::{
     savepoint::Savepoint,
     statements::{StatementFuture, Statements},
     stream::{BinaryCopyIn, BinaryCopyOut, CopyIn, CopyOut, Rows},
-    tx::{AnyTx, PlatformTx, TenantTx},
+    tx::{AnyTx, PlatformTx, ReaderTx, TenantTx},
 };
 use crate::error::Result;
 use bytes::Buf;
@@ -319,4 +319,5 @@ macro_rules! statements {
 
 statements!(TenantTx);
 statements!(PlatformTx);
+statements!(ReaderTx);
 statements!(AnyTx);

@@ -1,5 +1,7 @@
 //! `cgk::platform`: what a product builds around its tenants, on a real database.
 
+mod admin;
+mod as_user;
 mod audit;
 mod duplicates;
 mod events;

@@ -46,6 +46,14 @@ pub(crate) async fn admitted(operator: &Operator, slug: &TenantSlug) -> Result<V
         .collect()
 }
 
+/// Whether the bundled migration is applied that creates the roles which read the shared tables.
+pub(super) async fn has_readers(operator: &Operator) -> Result<bool> {
+    let doing = || while_doing("look for the function that admits readers");
+    let sql = "select pg_catalog.to_regprocedure('public.cgk_admit_reader(name)') is not null";
+    let row = operator.client().query_typed_one(sql, &[]).await.map_err(doing())?;
+    row.try_get(0).map_err(doing())
+}
+
 /// Which logins to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Of {

@@ -229,6 +229,10 @@ async fn base_sql(
         _ => tables::Form::Setting,
     };
     sql.push_str(&tables::rights_sql(operator, name, found, shared, form).await?);
+    if shared == SharedTables::All && look::has_readers(operator).await? {
+        // The role of Db::as_user. Where the operator may not create or grant it, that function says which right is missing.
+        let _ = writeln!(sql, "select public.cgk_admit_reader({});", literal(name.as_str()));
+    }
     Ok(sql)
 }
 
@@ -352,6 +356,7 @@ pub(crate) async fn dismiss(operator: &Operator, logins: &[Ident]) -> Result<()>
     for login in logins {
         sql.push_str(&tables::dismiss_sql(operator, login).await?);
     }
+    sql.push_str(&tables::dismiss_readers_sql(operator).await?);
     let doing = || while_doing("take the rights of another database's logins");
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }

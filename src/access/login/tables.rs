@@ -80,6 +80,21 @@ alter default privileges in schema public revoke all on sequences from {name};\n
     Ok(sql_text)
 }
 
+/// Drops the policies of the other database's roles that read the shared tables.
+pub(super) async fn dismiss_readers_sql(operator: &Operator) -> Result<String> {
+    let doing = || while_doing("look at the policies of readers");
+    let sql = "select p.polname::pg_catalog.text, c.relname::pg_catalog.text from pg_catalog.pg_policy p
+               join pg_catalog.pg_class c on c.oid = p.polrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+               where n.nspname = 'public' and pg_catalog.starts_with(p.polname::pg_catalog.text, 'cgk_reader_cgk__')";
+    let public = SchemaName::public();
+    let mut sql_text = String::new();
+    for row in run(operator, sql, &[]).await.map_err(doing())? {
+        let (policy, table): (String, String) = (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?);
+        let _ = writeln!(sql_text, "drop policy {} on {};", ident(policy)?.quoted(), public.qualified(&table));
+    }
+    Ok(sql_text)
+}
+
 /// What to do with a right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Right {
