@@ -41,7 +41,7 @@ impl<E: From<Error> + Send> Db<E> {
     /// # Errors
     ///
     /// The error of the body. `Denied`: the login may not act as that role, because `cgk setup:database --app-role NAME --app-tables
-    /// all` has not been run since the migration `023_shared_table_readers`. `Refused`: the task is inside a tenant
+    /// all` has not been run since the migration `023_readers`. `Refused`: the task is inside a tenant
     /// ([`TransactionError::ReaderInsideTenant`](crate::TransactionError::ReaderInsideTenant)), or the body changed the role, the path
     /// or the user, or ended the transaction; and the others of [`Platform::transaction`](super::Platform::transaction).
     ///

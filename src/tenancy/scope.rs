@@ -80,7 +80,9 @@ impl Scope {
     pub(super) fn entry_refused(&self) -> Error {
         match self {
             Self::Tenant(target) => TenantError::EntryRefused { tenant: target.slug.clone() }.into(),
-            Self::Platform(_) | Self::Reader(_) => TransactionError::PlatformRefused { why: REFUSED.into(), failed: None }.into(),
+            Self::Platform(_) | Self::Reader(_) => {
+                TransactionError::PlatformRefused { why: REFUSED.into(), failed: None }.into()
+            }
         }
     }
 
@@ -99,7 +101,9 @@ impl Scope {
     pub(super) fn statement_dropped(&self) -> Error {
         match self {
             Self::Tenant(target) => TransactionError::StatementDropped { tenant: target.slug.clone() }.into(),
-            Self::Platform(_) | Self::Reader(_) => TransactionError::PlatformRefused { why: DROPPED.into(), failed: None }.into(),
+            Self::Platform(_) | Self::Reader(_) => {
+                TransactionError::PlatformRefused { why: DROPPED.into(), failed: None }.into()
+            }
         }
     }
 
@@ -116,7 +120,9 @@ impl Scope {
     pub(super) fn tampered(&self) -> Error {
         match self {
             Self::Tenant(target) => TransactionError::Tampered { tenant: target.slug.clone() }.into(),
-            Self::Platform(_) | Self::Reader(_) => TransactionError::PlatformRefused { why: TAMPERED.into(), failed: None }.into(),
+            Self::Platform(_) | Self::Reader(_) => {
+                TransactionError::PlatformRefused { why: TAMPERED.into(), failed: None }.into()
+            }
         }
     }
 
@@ -124,7 +130,9 @@ impl Scope {
     pub(super) fn aborted(&self, failed: Option<SqlState>) -> Error {
         match self {
             Self::Tenant(target) => TransactionError::Aborted { tenant: target.slug.clone(), failed }.into(),
-            Self::Platform(_) | Self::Reader(_) => TransactionError::PlatformRefused { why: IGNORED.into(), failed }.into(),
+            Self::Platform(_) | Self::Reader(_) => {
+                TransactionError::PlatformRefused { why: IGNORED.into(), failed }.into()
+            }
         }
     }
 

@@ -21,9 +21,8 @@ fn staff() -> Actor {
 async fn number(stage: &Stage, from: &str) -> Result<i64, PlatformError> {
     let sql = format!("select count(*) from {from}");
     let staff = staff();
-    let work = stage
-        .db
-        .dangerously_as_admin(&staff, "ticket 4711", async |tx| Ok(tx.query_one(&sql, &[]).await?.get(0)));
+    let work =
+        stage.db.dangerously_as_admin(&staff, "ticket 4711", async |tx| Ok(tx.query_one(&sql, &[]).await?.get(0)));
     work.await
 }
 

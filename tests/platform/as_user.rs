@@ -122,7 +122,9 @@ async fn what_ends_a_membership_ends_the_sight() {
         .db
         .as_user(ben, async |tx| {
             let before = tx.query(SLUGS, &[]).await?.len();
-            stage.run("delete from memberships using users u where u.id = user_id and u.email = 'ben@example.com'").await;
+            stage
+                .run("delete from memberships using users u where u.id = user_id and u.email = 'ben@example.com'")
+                .await;
             Ok((before, tx.query(SLUGS, &[]).await?.len()))
         })
         .await
@@ -215,9 +217,8 @@ async fn who_the_person_is_can_be_changed_inside_only_without_hardening() {
     // A tenant's statements cannot become a person's either.
     let role = format!("cgk__user_{}", cgk::ident::DatabaseTag::of(stage.database.name()).as_str());
     let acme = slug("acme");
-    let from_tenant = stage.db.with_tenant(&acme, async |tx| {
-        tx.query("select set_config('role', $1, true)", &[&role]).await
-    });
+    let from_tenant =
+        stage.db.with_tenant(&acme, async |tx| tx.query("select set_config('role', $1, true)", &[&role]).await);
     assert_eq!(from_tenant.await.unwrap_err().sqlstate().unwrap().code(), "42501");
 }
 
@@ -267,7 +268,8 @@ async fn it_is_refused_inside_a_tenant_and_without_the_role() {
     stage.run(&format!("select cgk_admit_reader('{login}')")).await;
     assert_eq!(slugs(&stage.db, ada).await, ["acme", "initech"]);
     let operator = stage.operator().await;
-    let report = cgk::drift::verify(&operator, &cgk::migrate::Migrations::bundled(), &cgk::migrate::Scope::Public).await;
+    let report =
+        cgk::drift::verify(&operator, &cgk::migrate::Migrations::bundled(), &cgk::migrate::Scope::Public).await;
     let found: Vec<String> =
         report.unwrap().schemas().flat_map(|schema| schema.differences.iter().map(ToString::to_string)).collect();
     assert_eq!(found, [""; 0]);

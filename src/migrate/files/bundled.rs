@@ -30,7 +30,7 @@ pub(crate) const PUBLIC: &[(&str, &str)] = bundled!("public":
     "020_subscriptions.sql"
     "021_grants.sql"
     "022_sign_ups.sql"
-    "023_shared_table_readers.sql"
+    "023_readers.sql"
 );
 
 pub(crate) const ACCEPTED: &str = include_str!("../../../migrations/accepted.txt");

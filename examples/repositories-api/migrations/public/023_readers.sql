@@ -1,0 +1,1 @@
+../../../../migrations/public/023_readers.sql

@@ -1,1 +1,0 @@
-../../../../migrations/public/023_shared_table_readers.sql
