@@ -140,7 +140,7 @@ async fn tables(operator: &Operator) -> Result<Vec<String>> {
         .client()
         .query_typed(
             "select c.relname::pg_catalog.text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-             where n.nspname = 'public' and c.relkind in ('r', 'p')
+             where n.nspname = 'public' and c.relkind in ('r', 'p') and not c.relispartition
                and not pg_catalog.starts_with(c.relname::pg_catalog.text, 'cgk_') order by 1",
             &[],
         )

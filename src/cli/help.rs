@@ -81,6 +81,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "subscription:renew",
             "quota:show",
             "quota:grant",
+            "quota:prune",
         ],
     ),
     ("Other", &["completions", "help"]),

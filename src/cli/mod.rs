@@ -189,6 +189,9 @@ enum Command {
     /// Grant a tenant more than its plan includes
     #[command(name = "quota:grant", after_help = quota::grant::EXAMPLES)]
     QuotaGrant(quota::grant::Arguments),
+    /// Remove old consumptions of quota
+    #[command(name = "quota:prune", after_help = quota::prune::EXAMPLES)]
+    QuotaPrune(quota::prune::Arguments),
     /// Create an API key of a tenant and print its token once
     #[command(name = "key:create", after_help = auth::key::create::EXAMPLES)]
     KeyCreate(auth::key::create::Arguments),
@@ -294,6 +297,7 @@ impl Command {
             Self::SubscriptionRenew(_) => {
                 "each subscription is renewed completely or not at all; run the command again"
             }
+            Self::QuotaPrune(_) => "what was removed stays removed; run the command again",
             Self::QuotaGrant(_) => "the grant was made or was not made: `cgk quota:show --grants` shows it",
             Self::KeyCreate(_) | Self::KeyRotate(_) | Self::KeyRevoke(_) => {
                 "the change is complete or was not made: `cgk key:list` shows it; revoke a key whose token you do not have"
@@ -445,6 +449,7 @@ async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Re
         Command::SubscriptionCancel(arguments) => subscription::cancel::run(&session, arguments).await,
         Command::SubscriptionRenew(arguments) => subscription::renew::run(&session, arguments).await,
         Command::QuotaShow(arguments) => quota::show::run(&session, arguments).await,
+        Command::QuotaPrune(arguments) => quota::prune::run(&session, arguments).await,
         Command::QuotaGrant(arguments) => quota::grant::run(&session, arguments).await,
         Command::KeyCreate(arguments) => auth::key::create::run(&session, arguments).await,
         Command::KeyList(arguments) => auth::key::list::run(&session, arguments).await,

@@ -90,6 +90,8 @@ fn list_sql(of_one: bool) -> String {
     )
 }
 
+const HAS_KEEP: &str = "select pg_catalog.to_regprocedure('public.cgk_keep_audit_months()') is not null";
+const KEEP: &str = "select public.cgk_keep_audit_months()";
 const MAKE: &str = "select public.cgk_make_audit_partitions($1)";
 const DROP: &str = "select public.cgk_drop_audit_partitions($1)";
 
@@ -157,6 +159,50 @@ impl AuditLog {
         let found = self.db.platform().query(&list_sql(organization.is_some()), &params).await?;
         let events = found.iter().map(read).collect();
         Ok(page.page(events, |event: &AuditEvent| Cursor::at(event.occurred_at, event.id)))
+    }
+
+    /// Makes the partitions of this month and the next three where they are missing, without moving a line: a month of which lines are
+    /// in the default partition already is left to [`make_months`](Self::make_months). Returns how many it made. Every
+    /// [`Relay`](super::Relay) and `cgk migrate` does this, so call it yourself only where neither runs. The login needs the right to
+    /// write the log.
+    ///
+    /// # Locks
+    ///
+    /// Where a month is missing: the log against other changes of its partitions, and the default partition against everybody. It waits a
+    /// tenth of a second for them, and then makes none.
+    ///
+    /// # Errors
+    ///
+    /// `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// One transaction: all are made, or none.
+    pub async fn keep_months(&self) -> Result<u32> {
+        let platform = self.db.platform();
+        let rows = platform.query_typed(KEEP, &[]).await?;
+        Ok(rows.first().map_or(0, |row| u32::try_from(row.get::<_, i32>(0)).unwrap_or_default()))
+    }
+
+    /// [`keep_months`](Self::keep_months) on an operator's connection; does nothing in a database without the audit log.
+    ///
+    /// # Errors
+    ///
+    /// From the server.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`keep_months`](Self::keep_months).
+    pub async fn keep_months_of(operator: &Operator) -> Result<u32, Error> {
+        let doing = || while_doing("make the months of the audit log");
+        let row = operator.client().query_typed_one(HAS_KEEP, &[]).await.map_err(doing())?;
+        match row.try_get(0).map_err(doing())? {
+            true => {
+                let rows = operator.client().query_typed(KEEP, &[]).await.map_err(doing())?;
+                Ok(rows.first().map_or(0, |row| u32::try_from(row.get::<_, i32>(0)).unwrap_or_default()))
+            }
+            false => Ok(0),
+        }
     }
 
     /// Makes the partitions of this month and of so many that follow, and moves what is in the default partition into the partitions of

@@ -9,5 +9,6 @@ mod metered;
 mod nested;
 mod page;
 mod problems;
+mod quota;
 mod service;
 mod stage;

@@ -198,3 +198,76 @@ async fn months_are_no_drift() {
     let found = drift().await;
     assert!(found.iter().any(|difference| difference.contains(&month)), "{found:?}");
 }
+
+async fn months(stage: &Stage) -> Vec<String> {
+    let sql = "select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid
+                where i.inhparent = 'public.audit_events'::regclass and c.relname <> 'audit_events_default' order by 1";
+    stage.rows(sql, &[]).await.iter().map(|row| row.get(0)).collect()
+}
+
+/// By the clock of the call: the last moment of January makes February, and its first line is in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_of_a_month_finds_its_partition() {
+    let stage = Stage::set().await;
+    let line = |at: &str| {
+        format!(
+            "insert into public.audit_events (actor_kind, action, resource_kind, resource_id, occurred_at)
+             values ('system', 'cgk.thing.made', 'thing', 'x', '{at}') returning tableoid::regclass::text"
+        )
+    };
+    let place = async |at: &str| stage.rows(&line(at), &[]).await[0].get::<_, String>(0);
+    // The control: without its month a line is in the default partition, and not refused.
+    assert_eq!(place("2030-12-31 23:59:59.999999+00").await, "audit_events_default");
+    let add = |moment: &str| format!("select public.cgk_add_audit_months(1, '{moment}')::int8");
+    assert_eq!(stage.count(&add("2031-01-31 23:59:59.999999+00")).await, 2);
+    for (at, month) in [("2031-01-31 23:59:59.999999+00", "01"), ("2031-02-01 00:00:00+00", "02")] {
+        assert_eq!(place(at).await, format!("audit_events_2031_{month}"), "{at}");
+    }
+    assert_eq!(stage.count(&add("2031-02-01 00:00:00+00")).await, 1);
+    assert_eq!(stage.count(&add("2031-02-01 00:00:00+00")).await, 0);
+    assert_eq!(months(&stage).await, ["audit_events_2031_01", "audit_events_2031_02", "audit_events_2031_03"]);
+    // A month that has lines in the default partition is left to `audit:retain`; the next one is made.
+    assert_eq!(place("2031-05-01 00:00:00+00").await, "audit_events_default");
+    assert_eq!(stage.count(&add("2031-05-15 00:00:00+00")).await, 1);
+    assert_eq!(months(&stage).await.last().unwrap(), "audit_events_2031_06");
+    // As unchangeable as the others.
+    let changed = stage.watch.execute("delete from public.audit_events_2031_06", &[]).await.unwrap_err();
+    assert_eq!(changed.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_and_migrate_make_the_months_ahead_and_a_tenant_none() {
+    let stage = Stage::set().await;
+    let keep = "select public.cgk_keep_audit_months()";
+    let acme = slug("acme");
+    let by_tenant = stage.db.tenant(&acme).query_one(keep, &[]).await.unwrap();
+    assert_eq!((by_tenant.get::<_, i32>(0), months(&stage).await.len()), (0, 0));
+    // While somebody holds the default partition, none is made and nothing fails.
+    let holder = stage.holder("lock table audit_events_default in share mode").await;
+    let log = AuditLog::new(&stage.db);
+    assert_eq!(log.keep_months().await.unwrap(), 0);
+    crate::stage::run(&holder, "rollback").await;
+    assert_eq!(log.keep_months().await.unwrap(), 4);
+    assert_eq!(log.keep_months().await.unwrap(), 0);
+
+    let stage = Stage::set().await;
+    let answer = crate::support::cgk::Shell::on(&stage.database).run(&["migrate"]);
+    assert_eq!((answer.code, months(&stage).await.len()), (0, 4), "{}", answer.stderr);
+    let stage = Stage::set_path_mode().await;
+    assert_eq!(stage.db.tenant(&acme).query_one(keep, &[]).await.unwrap().get::<_, i32>(0), 0);
+    assert_eq!(AuditLog::new(&stage.db).keep_months().await.unwrap(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_makes_the_months_ahead() {
+    use cgk::platform::{CloudEvent, Relay, RelayOptions, callback};
+    let stage = Stage::set().await;
+    let sink = callback(|_: CloudEvent| async { Ok(()) });
+    let relay = Relay::new(&stage.db, sink, RelayOptions::default());
+    let made = crate::stage::must_end(relay.run_until(async {
+        while months(&stage).await.len() < 4 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }));
+    made.await.unwrap();
+}

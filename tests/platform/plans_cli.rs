@@ -28,6 +28,8 @@ async fn what_people_and_programs_see() {
         "quota:grant acme runs many",
         "quota:show acme --grants",
         "quota:show acme --json",
+        "quota:prune",
+        "quota:prune --older-than 1h",
         "subscription:renew acme",
         "subscription:renew --due",
         "subscription:cancel acme",
@@ -52,6 +54,15 @@ async fn what_people_and_programs_see() {
         "{}",
         due.stdout
     );
+    // Balances stay, and so does what is not old.
+    let consumptions = "insert into quota_consumptions (organization_id, kind, idempotency_key, amount, created_at)
+        select id, 'runs', k, 1, now() - a from organizations, (values ('old', interval '91 days'), ('new', '1 day')) v (k, a)
+        where slug = 'acme'";
+    stage.run(consumptions).await;
+    let pruned = shell.run(&["quota:prune", "--json"]);
+    assert_eq!((pruned.code, pruned.stdout.contains("\"removed\":1")), (0, true), "{}", pruned.stdout);
+    assert_eq!(stage.count("select count(*) from quota_consumptions").await, 1);
+
     stage.run("drop table grants, quota_consumptions cascade").await;
     let answer = shell.run(&["quota:show", "acme"]);
     assert!(answer.code == 1 && answer.stderr.contains("cgk migrate"), "{}", answer.stderr);

@@ -4,6 +4,7 @@ use anyhow::Result;
 use cgk::{
     TenantSlug,
     migrate::{self, Canary, Part, RunOptions, SavedPlan, Scope, Selection, Target, Version},
+    platform::AuditLog,
 };
 use clap::Args;
 use std::{
@@ -175,6 +176,12 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let strange = plan.strange.clone();
     let report = migrate::run_with(&operator, &migrations, plan, &options, &mut progress).await?;
     drop(progress);
+    // The run is done, whatever comes of this. Nothing is lost without a month: its lines are in the default partition.
+    if !arguments.which.tenants
+        && let Err(error) = AuditLog::keep_months_of(&operator).await
+    {
+        tracing::warn!(%error, "no month of the audit log was made");
+    }
     Ok(report::show(session, &report, &strange, began))
 }
 

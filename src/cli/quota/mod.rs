@@ -1,6 +1,7 @@
 //! The commands about the quota of one tenant.
 
 pub(crate) mod grant;
+pub(crate) mod prune;
 pub(crate) mod show;
 
 use anyhow::Result;

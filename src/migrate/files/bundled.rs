@@ -31,6 +31,7 @@ pub(crate) const PUBLIC: &[(&str, &str)] = bundled!("public":
     "021_grants.sql"
     "022_sign_ups.sql"
     "023_readers.sql"
+    "026_audit_months.sql"
 );
 
 pub(crate) const ACCEPTED: &str = include_str!("../../../migrations/accepted.txt");

@@ -9,7 +9,7 @@ use crate::{
     db::milliseconds,
     error::{ConnectionError, Error, ErrorKind},
     ident::Ident,
-    platform::{PlatformError, Result},
+    platform::{AuditLog, PlatformError, Result},
     tenancy::Db,
 };
 use std::{
@@ -26,8 +26,8 @@ use uuid::Uuid;
 
 /// The pause after the database could not be asked.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
-/// How often what was delivered is removed.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+/// How often what was delivered is removed, and the months of the audit log are looked after.
+const KEEP_UP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How events are delivered.
 #[derive(Clone, Debug)]
@@ -171,7 +171,7 @@ impl<S: EventSink> Relay<S> {
         }
         let mut helpers = JoinSet::new();
         helpers.spawn(listen(self.inner.db.clone(), wake));
-        helpers.spawn(prune(Outbox::new(&self.inner.db), self.inner.options.keep_delivered));
+        helpers.spawn(keep_up(self.inner.db.clone(), self.inner.options.keep_delivered));
         let mut stop = std::pin::pin!(stop);
         let mut is_stopping = false;
         loop {
@@ -392,15 +392,22 @@ async fn listen(db: Db<PlatformError>, wake: watch::Sender<()>) {
     }
 }
 
-/// Removes from time to time what was delivered long ago.
-async fn prune(outbox: Outbox, age: Option<Duration>) {
-    let Some(age) = age else { return };
+/// From time to time removes what was delivered long ago, and makes the months of the audit log that come next.
+async fn keep_up(db: Db<PlatformError>, age: Option<Duration>) {
+    let (outbox, log) = (Outbox::new(&db), AuditLog::new(&db));
     loop {
-        match outbox.prune(age).await {
-            Ok(0) => {}
-            Ok(removed) => tracing::debug!(removed, "old events were removed"),
-            Err(error) => tracing::debug!(%error, "old events were not removed"),
+        if let Some(age) = age {
+            match outbox.prune(age).await {
+                Ok(0) => {}
+                Ok(removed) => tracing::debug!(removed, "old events were removed"),
+                Err(error) => tracing::debug!(%error, "old events were not removed"),
+            }
         }
-        tokio::time::sleep(PRUNE_INTERVAL).await;
+        match log.keep_months().await {
+            Ok(0) => {}
+            Ok(made) => tracing::debug!(made, "months of the audit log were made"),
+            Err(error) => tracing::debug!(%error, "no month of the audit log was made"),
+        }
+        tokio::time::sleep(KEEP_UP_INTERVAL).await;
     }
 }

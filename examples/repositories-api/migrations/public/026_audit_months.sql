@@ -1,0 +1,1 @@
+../../../../migrations/public/026_audit_months.sql
