@@ -253,6 +253,10 @@ async fn a_service_and_migrate_make_the_months_ahead_and_a_tenant_none() {
     let stage = Stage::set().await;
     let answer = crate::support::cgk::Shell::on(&stage.database).run(&["migrate"]);
     assert_eq!((answer.code, months(&stage).await.len()), (0, 4), "{}", answer.stderr);
+    let operator = stage.operator().await;
+    assert_eq!(AuditLog::keep_months_of(&operator).await.unwrap(), 0);
+    stage.run("drop function cgk_keep_audit_months()").await;
+    assert_eq!(AuditLog::keep_months_of(&operator).await.unwrap(), 0);
     let stage = Stage::set_path_mode().await;
     assert_eq!(stage.db.tenant(&acme).query_one(keep, &[]).await.unwrap().get::<_, i32>(0), 0);
     assert_eq!(AuditLog::new(&stage.db).keep_months().await.unwrap(), 4);
