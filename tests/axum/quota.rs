@@ -30,11 +30,11 @@ fn body(answer: &Answer) -> (u16, &str) {
 async fn an_api_key_has_its_quota_until_429_and_again_in_the_next_period() {
     let stage = Stage::set().await;
     let (acme, globex) = (&stage.of["acme"], &stage.of["globex"]);
-    let plan = PlanDefinition::new("two-runs".parse().unwrap()).includes(Entitlement::each_period(QuotaKind::RUNS, 2));
+    let plan = PlanDefinition::new("two_runs".parse().unwrap()).includes(Entitlement::each_period(QuotaKind::RUNS, 2));
     Plans::new(&stage.db).define(&plan).await.unwrap();
     let subscriptions = Subscriptions::new(&stage.db);
     for organization in [acme.organization, globex.organization] {
-        let new = NewSubscription::to("two-runs".parse().unwrap());
+        let new = NewSubscription::to("two_runs".parse().unwrap());
         subscriptions.subscribe(organization, &new).await.unwrap();
     }
     let app = Router::new().route("/runs", post(start_run)).with_state(stage.db.clone());
