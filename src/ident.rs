@@ -153,7 +153,6 @@ pub(crate) enum Reader {
     /// A person: the organizations that it is a member of.
     User,
     /// Support staff: all organizations.
-    #[cfg_attr(not(feature = "platform"), expect(dead_code, reason = "platform::admin uses it"))]
     Admin,
 }
 
