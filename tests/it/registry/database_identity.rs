@@ -10,7 +10,7 @@ use cgk::{
     Config, Db, Error, Operator, SetupError, drift,
     ident::DatabaseTag,
     lifecycle::{self, CreateOptions, Creation},
-    login::{self, Admission, LoginName, LoginOptions, PasswordWish},
+    login::{self, Admission, LoginName, LoginOptions, PasswordWish, SharedTables},
     migrate::{Migrations, Scope, Silent},
     setup::{self, RegistryGuard},
     testing::{TestDatabase, TestServer},
@@ -146,12 +146,18 @@ async fn a_copy_is_refused_until_it_has_an_identity_of_its_own() {
     let shop = Shop::open().await;
     let old = shop.database.name().to_owned();
     let role = format!("cgk_acme_{}", DatabaseTag::of(&old).as_str());
+    let mut all = LoginOptions::default();
+    all.shared_tables = Some(SharedTables::All);
+    login::admit(&shop.database.operator().await.unwrap(), &shop.admission.name, &all).await.unwrap();
     server()
         .await
         .run(&format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{old}'"))
         .await;
     let copy = fresh("copy");
     let raw = shop.copy(&copy).await;
+    // The roles that read the shared tables are the original's too.
+    let readers = "select count(*) from pg_policy where polname ~ '^cgk_reader_cgk__'";
+    assert!(raw.one::<i64>(readers).await > 0);
 
     assert!(
         matches!(Operator::connect(&shop.config(&copy)).await, Err(Error::Setup(SetupError::DatabaseCopied { database })) if database == copy)
@@ -166,6 +172,7 @@ async fn a_copy_is_refused_until_it_has_an_identity_of_its_own() {
 
     let renewed = lifecycle::new_identity(&shop.config(&copy)).await.unwrap();
     assert!(renewed.was_copy && renewed.failed.is_empty(), "{renewed:?}");
+    assert_eq!(raw.one::<i64>(readers).await, 0);
     assert_eq!((renewed.finished.len(), renewed.logins.as_slice()), (2, &[shop.login().to_owned()][..]));
     assert_eq!(by_hand(&shop.url(&copy), &role).await, Err("42501".into()));
     let own_role = format!("cgk_acme_{}", DatabaseTag::of(&copy).as_str());
