@@ -89,6 +89,8 @@ mod catalogue;
 pub mod config;
 mod context;
 pub(crate) mod db;
+#[cfg(feature = "migrate")]
+pub mod doctor;
 #[cfg(feature = "platform")]
 pub mod domains;
 #[cfg(feature = "migrate")]

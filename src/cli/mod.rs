@@ -5,6 +5,7 @@ pub(crate) mod auth;
 mod completions;
 pub(crate) mod config;
 mod demo;
+mod doctor;
 pub(crate) mod domain;
 mod drift;
 pub(crate) mod events;
@@ -66,6 +67,9 @@ enum Command {
     /// Show every setting and where its value comes from
     #[command(name = "config:show", after_help = config::show::EXAMPLES)]
     ConfigShow(config::show::Arguments),
+    /// Look at the database for what is wrong, and change nothing
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::Arguments),
     /// Create tenants: registry row, schema, role and tables
     #[command(name = "tenant:create", after_help = tenant::create::EXAMPLES)]
     TenantCreate(tenant::create::Arguments),
@@ -409,6 +413,7 @@ async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Re
         Command::Init(arguments) => init::run(&session, arguments),
         Command::SetupDatabase(arguments) => setup::database::run(&session, arguments).await,
         Command::ConfigShow(arguments) => config::show::run(&session, arguments),
+        Command::Doctor(arguments) => doctor::run(&session, arguments).await,
         Command::TenantCreate(arguments) => tenant::create::run(&session, arguments).await,
         Command::TenantList(arguments) => tenant::list::run(&session, arguments).await,
         Command::TenantShow(arguments) => tenant::show::run(&session, arguments).await,

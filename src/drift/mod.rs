@@ -64,6 +64,11 @@ pub(crate) async fn unchanged_since_comparison(
     Ok(unchanged.into_keys().collect())
 }
 
+/// Schemas and roles that look like a tenant's and are not in the registry. Reads only.
+pub(crate) async fn strays(operator: &Operator) -> Result<Vec<Difference>> {
+    fleet::strays(operator).await
+}
+
 /// Compares schemas, ledgers and roles with the objects of the migrations.
 ///
 /// [`Scope::Everything`] also searches for schemas and roles that look like a tenant's and are not in the registry. Tenants

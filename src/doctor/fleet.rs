@@ -1,0 +1,132 @@
+//! Schemas, ledgers and drift.
+
+use super::{Found, Verdict, are, could_not_look};
+use crate::{
+    db::Operator,
+    drift,
+    error::{Error, ErrorKind, Result},
+    ident::SchemaName,
+    migrate::{
+        Migrations, Scope,
+        plan::state::{FleetState, SchemaState},
+    },
+    tenant::TenantStatus,
+};
+
+/// A larger fleet is not compared; the records of its last comparison are read.
+const COMPARED_MAX: usize = 20;
+
+type State<'a> = std::result::Result<&'a FleetState, &'a Error>;
+
+pub(super) fn shared_schema(state: State<'_>) -> Result<Found> {
+    let state = match state {
+        Ok(state) => state,
+        Err(error) if error.kind() == ErrorKind::NotReady => {
+            return Ok(Found::of(Verdict::Failed, error.report()).fix("cgk setup:database"));
+        }
+        Err(error) => return Ok(could_not_look(error)),
+    };
+    let head = state.public_head.as_ref().map_or_else(|| "no migration".to_owned(), ToString::to_string);
+    Ok(match &state.public {
+        SchemaState::AtHead => Found::good(format!("at {head}")),
+        SchemaState::Behind { pending } => {
+            let pending = are(*pending, "migration", "migrations");
+            Found::of(Verdict::Warning, format!("at {head}; {pending} pending")).fix("cgk migrate --public")
+        }
+        _ => Found::of(Verdict::Failed, "its ledger differs from the files").fix("cgk migrate:status shows how"),
+    })
+}
+
+pub(super) fn tenants(state: State<'_>) -> Result<Found> {
+    let Ok(state) = state else { return Ok(Found::unknown("could not look: see fleet.shared_schema")) };
+    let (mut behind, mut wrong) = (Vec::new(), Vec::new());
+    for found in &state.tenants {
+        let slug = &found.tenant.slug;
+        match &found.state {
+            SchemaState::AtHead => {}
+            SchemaState::Behind { pending } => {
+                behind.push(format!("{slug}: {} pending", are(*pending, "migration", "migrations")))
+            }
+            SchemaState::BeingDropped => {
+                behind.push(format!("{slug}: is being dropped; cgk tenant:drop {slug} continues"))
+            }
+            SchemaState::Missing if found.tenant.status == TenantStatus::Onboarding => {
+                behind.push(format!("{slug}: is being created; cgk tenant:create {slug} completes it"));
+            }
+            SchemaState::Missing => wrong.push(format!("{slug}: has no schema")),
+            SchemaState::HalfProvisioned { missing } => {
+                wrong.push(format!("{slug}: {missing} is missing; cgk tenant:create {slug} completes it"));
+            }
+            SchemaState::Diverged(_) => wrong.push(format!("{slug}: its ledger differs from the files")),
+            SchemaState::OtherOrganization { found } => wrong.push(format!("{slug}: its schema belongs to {found}")),
+        }
+    }
+    wrong.extend(state.strange.iter().map(|row| format!("{row}")));
+    if !wrong.is_empty() {
+        let found = format!("{} not usable", are(wrong.len(), "tenant", "tenants"));
+        return Ok(Found::of(Verdict::Failed, found)
+            .naming(wrong.into_iter().chain(behind))
+            .fix("cgk migrate:status --all"));
+    }
+    if !behind.is_empty() {
+        let found = format!("{} not at the newest migration", are(behind.len(), "tenant", "tenants"));
+        return Ok(Found::of(Verdict::Warning, found).naming(behind).fix("cgk migrate"));
+    }
+    Ok(Found::good(format!("{} at the newest migration", are(state.tenants.len(), "tenant", "tenants"))))
+}
+
+/// Schemas and roles that look like a tenant's, without a row of the registry.
+pub(super) async fn strays(operator: &Operator) -> Result<Found> {
+    let strays = drift::strays(operator).await?;
+    if strays.is_empty() {
+        return Ok(Found::good("every schema and role that looks like a tenant's is in the registry"));
+    }
+    let found = format!(
+        "{} named like a tenant's, and not in the registry",
+        are(strays.len(), "schema or role", "schemas and roles")
+    );
+    let names = strays.iter().map(ToString::to_string);
+    Ok(Found::of(Verdict::Warning, found)
+        .naming(names)
+        .fix("cgk drift explains each; back it up and drop it, or adopt it"))
+}
+
+pub(super) async fn drift(operator: &Operator, migrations: &Migrations, state: State<'_>) -> Result<Found> {
+    let Ok(state) = state else { return Ok(Found::unknown("could not look: see fleet.shared_schema")) };
+    if state.tenants.len() <= COMPARED_MAX {
+        return compared(operator, migrations).await;
+    }
+    let schemas: Vec<SchemaName> =
+        state.tenants.iter().map(|found| SchemaName::of_tenant(&found.tenant.slug)).collect();
+    let unchanged = drift::unchanged_since_comparison(operator, &schemas).await?;
+    let changed: Vec<String> =
+        schemas.iter().map(|schema| schema.as_str().to_owned()).filter(|name| !unchanged.contains(name)).collect();
+    if changed.is_empty() {
+        return Ok(Found::good("no schema has changed since the last comparison, which found no difference"));
+    }
+    let found = format!("{} not compared since its last change, or differs", are(changed.len(), "schema", "schemas"));
+    Ok(Found::unknown(found).naming(changed).fix("cgk drift"))
+}
+
+async fn compared(operator: &Operator, migrations: &Migrations) -> Result<Found> {
+    let report = drift::verify(operator, migrations, &Scope::Everything).await?;
+    let mut different: Vec<String> = report.rights.iter().map(|difference| format!("rights: {difference}")).collect();
+    let mut not_compared = Vec::new();
+    for schema in report.schemas() {
+        let name = schema.schema.as_str();
+        different.extend(schema.differences.iter().map(|difference| format!("{name}: {difference}")));
+        not_compared.extend(schema.not_compared.map(|reason| format!("{name}: {reason}")));
+    }
+    if !different.is_empty() {
+        let found =
+            format!("{} found between schemas and migrations", are(different.len(), "difference", "differences"));
+        return Ok(Found::of(Verdict::Failed, found)
+            .naming(different)
+            .fix("cgk drift --sql shows statements to review"));
+    }
+    if !not_compared.is_empty() {
+        let found = format!("{} not compared", are(not_compared.len(), "schema", "schemas"));
+        return Ok(Found::unknown(found).naming(not_compared).fix("cgk drift"));
+    }
+    Ok(Found::good("every schema is as its migrations create it"))
+}

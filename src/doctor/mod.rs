@@ -1,0 +1,205 @@
+//! Looks at a database for what breaks cgk, blocks its migrations or weakens the isolation of tenants. Changes nothing.
+//!
+//! ```no_run
+//! # async fn example(operator: &cgk::Operator, migrations: &cgk::migrate::Migrations) -> cgk::Result<()> {
+//! use cgk::doctor::{DoctorOptions, Verdict};
+//! for check in cgk::doctor::examine(operator, migrations, &DoctorOptions::default()).await?.checks {
+//!     if check.verdict != Verdict::Good {
+//!         println!("{}: {}", check.name, check.found);
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+
+mod access;
+mod activity;
+mod fleet;
+mod objects;
+mod platform;
+mod server;
+
+use crate::{
+    db::Operator,
+    error::{Error, ErrorKind, Result, while_doing},
+    migrate::Migrations,
+};
+use std::time::Duration;
+use tokio_postgres::Row;
+
+/// How many objects a check names. The number of all of them is in its text.
+const NAMED_MAX: usize = 20;
+
+/// What a check found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Nothing is wrong.
+    Good,
+    /// The check could not look, for instance because the role may not read something. The text contains the reason.
+    Unknown,
+    /// It works, and may fail later or be slower than necessary.
+    Warning,
+    /// It does not work, or tenants are not isolated as documented.
+    Failed,
+}
+
+/// One check and its result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Check {
+    /// Its name, which stays the same between versions: `server.version`.
+    pub name: &'static str,
+    /// The result.
+    pub verdict: Verdict,
+    /// What was found, in one sentence.
+    pub found: String,
+    /// The objects concerned, at most 20 of them.
+    pub objects: Vec<String>,
+    /// The command or statement that corrects it, if there is one.
+    pub fix: Option<String>,
+}
+
+/// All checks, in a fixed order.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Diagnosis {
+    /// The checks.
+    pub checks: Vec<Check>,
+}
+
+impl Diagnosis {
+    /// Returns the worst verdict; [`Verdict::Good`] if there are no checks.
+    pub fn worst(&self) -> Verdict {
+        self.checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Good)
+    }
+}
+
+/// The limits of the checks.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DoctorOptions {
+    /// From which age a transaction of another session counts as one that blocks migrations.
+    pub transaction_age_max: Duration,
+    /// From which age a domain event that is not delivered counts as one that nobody delivers.
+    pub event_age_max: Duration,
+}
+
+impl Default for DoctorOptions {
+    fn default() -> Self {
+        Self { transaction_age_max: Duration::from_secs(300), event_age_max: Duration::from_secs(3600) }
+    }
+}
+
+/// The result of a check, without its name.
+struct Found {
+    verdict: Verdict,
+    found: String,
+    objects: Vec<String>,
+    fix: Option<String>,
+}
+
+impl Found {
+    fn of(verdict: Verdict, found: impl Into<String>) -> Self {
+        Self { verdict, found: found.into(), objects: Vec::new(), fix: None }
+    }
+
+    fn good(found: impl Into<String>) -> Self {
+        Self::of(Verdict::Good, found)
+    }
+
+    fn unknown(reason: impl Into<String>) -> Self {
+        Self::of(Verdict::Unknown, reason)
+    }
+
+    fn naming(mut self, objects: impl IntoIterator<Item = String>) -> Self {
+        self.objects = objects.into_iter().take(NAMED_MAX).collect();
+        self
+    }
+
+    fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = Some(fix.into());
+        self
+    }
+}
+
+/// Runs every check. It makes the operator's session read-only, so use a connection of its own.
+///
+/// A check that cannot look, because the role may not read something, has the verdict [`Verdict::Unknown`]; the others run.
+/// It works on a standby and for a login that may only read.
+///
+/// # Locks
+///
+/// None that a migration waits for: the statements read the catalogue, the registry and the ledgers. A fleet of at most 20
+/// tenants is compared with its migrations as by [`drift::verify`](crate::drift::verify()), with that function's locks; of a
+/// larger fleet the records of the last comparison are read.
+///
+/// # Errors
+///
+/// Kind `Unavailable`: the connection is lost. Other errors are verdicts.
+///
+/// # Cancel safety
+///
+/// Writes nothing.
+pub async fn examine(operator: &Operator, migrations: &Migrations, options: &DoctorOptions) -> Result<Diagnosis> {
+    operator.read_only().await?;
+    let mut diagnosis = Diagnosis::default();
+    diagnosis.add("server.version", Ok(server::version(operator)))?;
+    diagnosis.add("server.settings", server::settings(operator).await)?;
+    diagnosis.add("server.connections", server::connections(operator).await)?;
+    diagnosis.add("server.locks", server::locks(operator).await)?;
+    diagnosis.add("server.transaction_ids", server::transaction_ids(operator).await)?;
+    diagnosis.add("server.old_transactions", activity::old_transactions(operator, options).await)?;
+    diagnosis.add("server.prepared_transactions", activity::prepared_transactions(operator, options).await)?;
+    diagnosis.add("access.operator", Ok(access::operator(operator)))?;
+    diagnosis.add("access.public_schema", Ok(access::public_schema(operator)))?;
+    diagnosis.add("access.logins", access::logins(operator).await)?;
+    diagnosis.add("access.role_settings", access::role_settings(operator).await)?;
+    diagnosis.add("access.shared_tables", access::shared_tables(operator).await)?;
+    diagnosis.add("objects.indexes", objects::indexes(operator).await)?;
+    diagnosis.add("objects.functions", objects::functions(operator).await)?;
+    diagnosis.add("objects.shared_views", objects::shared_views(operator).await)?;
+    diagnosis.add("objects.foreign_keys", objects::foreign_keys(operator).await)?;
+    let state = crate::migrate::plan::state::look(operator, migrations).await;
+    diagnosis.add("fleet.shared_schema", fleet::shared_schema(state.as_ref()))?;
+    diagnosis.add("fleet.tenants", fleet::tenants(state.as_ref()))?;
+    diagnosis.add("fleet.strays", fleet::strays(operator).await)?;
+    diagnosis.add("fleet.drift", fleet::drift(operator, migrations, state.as_ref()).await)?;
+    diagnosis.add("platform.events", platform::events(operator, options).await)?;
+    diagnosis.add("platform.audit_months", platform::audit_months(operator).await)?;
+    Ok(diagnosis)
+}
+
+impl Diagnosis {
+    fn add(&mut self, name: &'static str, found: Result<Found>) -> Result<()> {
+        let found = match found {
+            Ok(found) => found,
+            Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+            Err(error) => could_not_look(&error),
+        };
+        let Found { verdict, found, objects, fix } = found;
+        self.checks.push(Check { name, verdict, found, objects, fix });
+        Ok(())
+    }
+}
+
+fn could_not_look(error: &Error) -> Found {
+    Found::unknown(format!("could not look: {}", error.report()))
+}
+
+/// The rows of a query without parameters.
+async fn rows(operator: &Operator, doing: &str, sql: &str) -> Result<Vec<Row>> {
+    operator.client().query_typed(sql, &[]).await.map_err(while_doing(doing.to_owned()))
+}
+
+/// The texts of a query's first column.
+async fn texts(operator: &Operator, doing: &str, sql: &str) -> Result<Vec<String>> {
+    let rows = rows(operator, doing, sql).await?;
+    rows.iter().map(|row| row.try_get(0).map_err(while_doing(doing.to_owned()))).collect()
+}
+
+/// "1 index is", "3 indexes are".
+fn are(number: usize, one: &str, many: &str) -> String {
+    match number {
+        1 => format!("1 {one} is"),
+        _ => format!("{number} {many} are"),
+    }
+}
