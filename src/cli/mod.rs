@@ -67,7 +67,7 @@ enum Command {
     /// Show every setting and where its value comes from
     #[command(name = "config:show", after_help = config::show::EXAMPLES)]
     ConfigShow(config::show::Arguments),
-    /// Look at the database for what is wrong, and change nothing
+    /// Look for problems in the database; change nothing
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::Arguments),
     /// Create tenants: registry row, schema, role and tables

@@ -41,7 +41,9 @@ pub(super) async fn old_transactions(operator: &Operator, options: &DoctorOption
             "{} open for a long time; migrations wait for their locks",
             are(old.len(), "transaction", "transactions")
         );
-        return Ok(Found::of(Verdict::Warning, found).naming(old).fix("end them, or select pg_terminate_backend(PID)"));
+        return Ok(Found::of(Verdict::Warning, found)
+            .naming(old)
+            .fix("end them, or end the process: select pg_catalog.pg_terminate_backend(PID)"));
     }
     if hidden > 0 {
         let role = crate::ident::quoted(&operator.facts().role);
