@@ -207,12 +207,16 @@ fn tell(session: &Session<'_>, place: &Place, plan: &InitPlan) {
     for path in &kept {
         printer.info(format!("kept {path}: it is there already"));
     }
+    for path in &extended {
+        printer.info(format!("extended {path}"));
+    }
     let new: usize = plan.templates().iter().map(|template| template.migrations).sum();
     if plan.files().is_empty() {
         printer.info("Nothing to add.");
-    } else {
+    } else if !written.is_empty() {
         let migrations = count(new, "migration");
-        printer.info(format!("{} {}, {migrations} among them:", paint(GOOD, "wrote"), count(written.len(), "file")));
+        let among = if new == 0 { format!("{migrations} among them") } else { format!("{migrations} among them:") };
+        printer.info(format!("{} {}, {among}", paint(GOOD, "wrote"), count(written.len(), "file")));
         for template in plan.templates().iter().filter(|template| template.migrations > 0) {
             printer.info(format!("  {}", described(template)));
         }

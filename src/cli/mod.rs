@@ -274,7 +274,7 @@ impl Command {
             Self::TenantSuspend(_) | Self::TenantActivate(_) | Self::TenantRename(_) => {
                 "the change is complete or was not made: `cgk tenant:list` shows it"
             }
-            Self::TenantDrop(_) => "what is dropped is lost; run the command again to continue",
+            Self::TenantDrop(_) => "a drop that has begun is not undone; run the command again to continue it",
             Self::Provision(_) => {
                 "each tenant is created completely or not at all; a server of the queue makes the next attempt"
             }

@@ -38,7 +38,8 @@ pub struct Maintained {
     pub dropped: u32,
 }
 
-/// Makes the months to come of a tenant's usage and evaluations, moves what has no month yet into one, and drops what is older
+/// Makes the months to come of a tenant's usage and evaluations, moves what has no month yet into one, unless that is later
+/// than those, and drops what is older
 /// than it is to be kept. Safe to run again; nothing is lost where it is not run, but the default partitions grow.
 ///
 /// An event whose month was dropped would be counted again if it was sent again: keep usage longer than senders try.

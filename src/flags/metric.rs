@@ -2,12 +2,15 @@
 
 use super::error::{FlagsError, Result};
 use serde_json::{Map, Value};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// The largest quantity of one event.
 pub(super) const QUANTITY_MAX: u64 = 1_000_000_000_000_000;
 /// The longest key of an event.
 const KEY_CHARS_MAX: usize = 255;
+/// The times that the tables take, from the first of January 2000 to the last of December 2999, in seconds since 1970.
+const TIMES: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(946_684_800)..=Duration::from_secs(32_503_593_600);
 
 /// What is used.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -93,7 +96,23 @@ impl UsageEvent {
         if self.quantity > QUANTITY_MAX {
             return invalid("the quantity of a usage event", "it is at most 10^15");
         }
+        if !self.occurred_at.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|time| TIMES.contains(&time)) {
+            return invalid("the time of a usage event", "it is from 2000 to 2999");
+        }
+        if self.attributes.iter().any(|(name, value)| name.contains('\0') || has_nul(value)) {
+            return invalid("the attributes of a usage event", "no text in them has a NUL");
+        }
         check_name(&self.metric)
+    }
+}
+
+/// Whether a text in it has a NUL, which PostgreSQL's JSON cannot hold.
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(has_nul),
+        Value::Object(members) => members.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        _ => false,
     }
 }
 

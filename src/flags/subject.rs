@@ -31,9 +31,10 @@ pub enum Attribute {
 }
 
 impl Subject {
-    /// A subject with a key, such as the id of a user or of an organization. The key decides who is in a rollout.
+    /// A subject with a key, such as the id of a user or of an organization. The key decides who is in a rollout. An empty one
+    /// is none: all who have no name yet would be in a rollout together, or out of it.
     pub fn new(key: impl Into<String>) -> Self {
-        Self { key: Some(key.into()), attributes: HashMap::new() }
+        Self { key: Some(key.into()).filter(|key| !key.is_empty()), attributes: HashMap::new() }
     }
 
     /// A subject without a key: in no rollout that is for a part of all.

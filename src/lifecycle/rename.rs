@@ -1,5 +1,7 @@
 //! Gives a tenant another slug, another name for people, or both.
 
+mod names;
+
 use crate::{
     access::isolation,
     binding,
@@ -13,12 +15,10 @@ use crate::{
     tenant::{Tenant, TenantStatus},
 };
 use std::time::{Duration, Instant};
-use tokio_postgres::{error::SqlState, types::Type};
+use tokio_postgres::error::SqlState;
 
 /// Between two tries at what somebody else holds.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How many functions an error names.
-const NAMED_MAX: u32 = 10;
 
 /// What a tenant is to be called.
 #[derive(Clone, Debug, Default)]
@@ -82,7 +82,8 @@ pub struct Renamed {
 /// # Errors
 ///
 /// Kind `NotFound`: there is no such tenant; after an interruption it may have the new slug already. `Conflict`: the new slug, or its
-/// schema or role, is there already, or functions name the old schema in their text ([`TenantError::RenameBlocked`]); the schema belongs
+/// schema or role, is there already, or something names the old schema as text ([`TenantError::RenameBlocked`]): a function, a default
+/// value, a constraint, a view, an index, a policy, the arguments of a trigger or the settings of a role; the schema belongs
 /// to another organization; the tenant is being dropped. `NotReady`: it is still being created, or its schema is gone. `Locked`:
 /// transactions are inside ([`TenantError::InUse`]) or it is being migrated for longer than the wait; nothing is changed.
 /// `Denied`: the operator may not rename the role. `Unavailable` ([`TenantError::Changed`]): somebody else changed it meanwhile.
@@ -107,7 +108,14 @@ pub async fn rename(operator: &Operator, slug: &TenantSlug, options: &RenameOpti
     match to {
         Some(to) => {
             run.check(to).await?;
-            run.send(&run.slug_sql(to)).await?;
+            match run.send(&run.slug_sql(to)).await {
+                // Perhaps somebody else took the name meanwhile.
+                Err(Error::Tenant(TenantError::Changed { tenant })) => {
+                    run.check(to).await?;
+                    return Err(Error::Tenant(TenantError::Changed { tenant }));
+                }
+                sent => sent?,
+            }
         }
         None if name.is_some() => run.send(&(run.opening() + &run.row_sql(slug))).await?,
         None => {}
@@ -159,22 +167,8 @@ impl Rename<'_> {
         if there.has_role {
             by.push(format!("role {} exists", RoleName::of_tenant(to, &own.database_tag()).as_str()));
         }
-        by.extend(self.functions_that_name(&schema).await?);
+        by.extend(names::of_schema(self.operator, slug).await?);
         if by.is_empty() { Ok(()) } else { Err(Error::Tenant(TenantError::RenameBlocked { tenant, by })) }
-    }
-
-    /// Functions whose text or settings name the schema: they would look for it under its old name.
-    async fn functions_that_name(&self, schema: &SchemaName) -> Result<Vec<String>> {
-        let sql = format!(
-            "select p.oid::pg_catalog.regprocedure::pg_catalog.text from pg_catalog.pg_proc p
-             where pg_catalog.concat_ws(' ', p.prosrc, pg_catalog.array_to_string(p.proconfig, ' ')) ~ ('\\m' || $1 || '\\M')
-             order by 1 limit {NAMED_MAX}"
-        );
-        let rows = self.operator.client().query_typed(&sql, &[(&schema.as_str(), Type::TEXT)]).await;
-        let rows = rows.map_err(self.doing())?;
-        let names: Result<Vec<String>, tokio_postgres::Error> = rows.iter().map(|row| row.try_get(0)).collect();
-        let names = names.map_err(self.doing())?;
-        Ok(names.into_iter().map(|name| format!("function {name} names {} in its text", schema.as_str())).collect())
     }
 
     fn opening(&self) -> String {

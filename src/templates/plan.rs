@@ -16,7 +16,7 @@ use crate::{
     version::Version,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -70,7 +70,7 @@ pub fn plan(root: &Path, migrations: &Path, options: &InitOptions) -> Result<Ini
         .iter()
         .map(|name| catalog::find(name).ok_or_else(|| TemplateError::Unknown { name: name.clone() }));
     let mut named = named.collect::<Result<Vec<_>, _>>()?;
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     named.retain(|template| seen.insert(template.name().to_owned()));
 
     let project = Project::read(migrations)?;
@@ -200,6 +200,8 @@ impl<'a> Planning<'a> {
                 continue;
             }
             match self.standing(file, had, name)? {
+                // Perhaps the run that wrote it was killed before it wrote what is accepted about it.
+                Standing::SameText(id) => self.accept(file, &id),
                 Standing::There => {}
                 Standing::New => self.number(file, name)?,
             }
@@ -217,8 +219,8 @@ impl<'a> Planning<'a> {
     fn standing(&self, file: &TemplateFile, had: bool, template: &str) -> Result<Standing, TemplateError> {
         let checksum = Checksum::of(file.sql);
         let own = self.project.migrations.set(file.set).files();
-        if own.iter().any(|own| *own.checksum() == checksum) {
-            return Ok(Standing::There);
+        if let Some(own) = own.iter().find(|own| *own.checksum() == checksum) {
+            return Ok(Standing::SameText(own.id().clone()));
         }
         match own.iter().find(|own| own.id().name == file.name) {
             None => Ok(Standing::New),
@@ -234,14 +236,24 @@ impl<'a> Planning<'a> {
         let version = next.ok_or(TemplateError::NoVersionLeft { version: *newest })?;
         *newest = version.get();
         let id = MigrationId { version, name: file.name.to_owned() };
-        let bundled = format!("{}/{:03}_{}.sql", file.set, file.number, file.name);
-        if file.is_bundled {
-            let lines = catalog::accepted_of(&bundled).map(|rest| format!("{}/{id}.sql  {rest}\n", file.set));
-            self.accepted.extend(lines);
-        }
+        self.accept(file, &id);
         let (set, template) = (file.set, template.to_owned());
         self.migrations.push(NewMigration { set, template, file: format!("{id}.sql"), sql: file.sql });
         Ok(())
+    }
+
+    /// Adds the lines of `accepted.txt` about a file, but for those that are there.
+    fn accept(&mut self, file: &TemplateFile, id: &MigrationId) {
+        if !file.is_bundled {
+            return;
+        }
+        let bundled = format!("{}/{:03}_{}.sql", file.set, file.number, file.name);
+        let name = format!("{}/{id}.sql", file.set);
+        let own = self.project.accepted_text.as_deref().unwrap_or_default();
+        let start = |line: &str| line.split_whitespace().take(2).map(ToOwned::to_owned).collect::<Vec<_>>();
+        let there: BTreeSet<Vec<String>> = own.lines().map(start).collect();
+        let lines = catalog::accepted_of(&bundled).map(|rest| format!("{name}  {rest}\n"));
+        self.accepted.extend(lines.filter(|line| !there.contains(&start(line))));
     }
 
     /// Refuses what could not be used beside the project's own files.
@@ -313,6 +325,8 @@ impl<'a> Planning<'a> {
 }
 
 enum Standing {
+    /// A file of its text, under this name.
+    SameText(MigrationId),
     There,
     New,
 }

@@ -73,6 +73,12 @@ async fn what_cannot_be_stored_is_refused_before_anything_is_sent() {
         UsageEvent::new("x", Metric::Custom(String::new()), 1),
         UsageEvent::new("x", Metric::Custom("Exports".into()), 1),
         UsageEvent::new("x", Metric::Custom(format!("a{}", "b".repeat(100))), 1),
+        UsageEvent::new("x", Metric::Seats, 1).at(SystemTime::UNIX_EPOCH),
+        UsageEvent::new("x", Metric::Seats, 1).at(time(946_684_799)),
+        UsageEvent::new("x", Metric::Seats, 1).at(time(32_503_593_601)),
+        UsageEvent::new("x", Metric::Seats, 1).with("a\0b", 1),
+        UsageEvent::new("x", Metric::Seats, 1).with("a", serde_json::json!([{"b": "c\0d"}])),
+        UsageEvent::new("x", Metric::Seats, 1).with("a", serde_json::json!({"b\0c": 1})),
     ] {
         let refused = usage.record(&slug("acme"), &[good.clone(), bad.clone()]).await.unwrap_err();
         assert!(matches!(refused, FlagsError::Invalid { .. }), "{bad:?}: {refused:?}");
@@ -80,6 +86,13 @@ async fn what_cannot_be_stored_is_refused_before_anything_is_sent() {
     }
     assert_eq!(stage.count("select count(*) from usage_keys").await, 0);
     assert_eq!(usage.record(&slug("acme"), &[good]).await.unwrap().recorded, 1);
+    // The first and the last time that the table takes.
+    let ends = [946_684_800, 32_503_593_600].map(|at| UsageEvent::new(at.to_string(), Metric::Seats, 1).at(time(at)));
+    assert_eq!(usage.record(&slug("acme"), &ends).await.unwrap().recorded, 2);
+}
+
+fn time(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,10 +27,11 @@ async fn rows_move_into_their_months_and_old_months_are_dropped() {
     stage.run(EVENTS).await;
     assert_eq!(stage.count("select count(*) from usage_metrics_default").await, 31);
     // Months of both tables: 31 that have rows, this one and two to come.
-    let (added, dropped) = maintain(&stage).await;
-    assert_eq!(added, 2 * (31 + 2));
+    let all = "select added, dropped from flags_maintain(2, interval '31 months', interval '31 months')";
+    let row = stage.watch.query_one(all, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i32>(0), row.get::<_, i32>(1)), (2 * (31 + 2), 0));
     // This month and 25, and this month and 3, are kept.
-    assert_eq!(dropped, (31 - 26) + (31 - 4));
+    assert_eq!(maintain(&stage).await, (0, (31 - 26) + (31 - 4)));
     for (table, kept) in [("usage_metrics", 26), ("evaluation_logs", 4), ("usage_keys", 26)] {
         assert_eq!(stage.count(&format!("select count(*) from {table}")).await, kept, "{table}");
     }
@@ -43,7 +44,35 @@ async fn rows_move_into_their_months_and_old_months_are_dropped() {
     stage.run("insert into usage_metrics (idempotency_key, metric, quantity, occurred_at)
                values ('next', 'seats', 1, now() + interval '1 month'), ('far', 'seats', 1, now() + interval '40 months')").await;
     assert_eq!(stage.count("select count(*) from usage_metrics_default").await, 1);
-    assert_eq!(maintain(&stage).await, (1, 0));
+    assert_eq!(maintain(&stage).await, (0, 0));
+    assert_eq!(stage.count("select count(*) from usage_metrics where idempotency_key = 'far'").await, 1);
+}
+
+/// Events of a thousand years, from a client whose clock is wrong or who means ill, make no partitions: those of months that are
+/// kept move there, older ones go, and later ones wait in the default partition.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_any_time_make_no_more_months_than_are_kept() {
+    let stage = Stage::set().await;
+    let spread =
+        "select record_usage(jsonb_agg(jsonb_build_object('key', 'k' || n, 'metric', 'api_calls', 'quantity', 1,
+                      'occurred_at', '2000-01-15 00:00+00'::timestamptz + make_interval(months => n))))
+                    from generate_series(0, 11000) n";
+    stage.db.tenant(&slug("acme")).query(spread, &[]).await.unwrap();
+    let partitions = "select count(*) from pg_inherits where inhparent = 'usage_metrics'::regclass";
+    // Of the usage this month, 25 before and two to come; of the evaluations this month and two.
+    assert_eq!(maintain(&stage).await, (25 + 3 + 3, 0));
+    assert_eq!(stage.count(partitions).await, 25 + 3 + 1);
+    let later = stage.count("select count(*) from usage_metrics_default").await;
+    assert!(later > 10_000, "{later}");
+    assert_eq!(stage.count("select count(*) from usage_metrics").await, 25 + 3 + later);
+    let further = "select count(*) from usage_metrics
+                    where occurred_at >= (date_trunc('month', now() at time zone 'UTC') + interval '3 months') at time zone 'UTC'";
+    assert_eq!(stage.count(further).await, later);
+    assert_eq!(maintain(&stage).await, (0, 0));
+    // A month that comes nearer gets its rows.
+    let nearer = stage.watch.query_one("select added, dropped from flags_maintain(4)", &[]).await.unwrap();
+    assert_eq!((nearer.get::<_, i32>(0), nearer.get::<_, i32>(1)), (2 * 2, 0));
+    assert_eq!(stage.count("select count(*) from usage_metrics_default").await, later - 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +136,7 @@ async fn an_operator_maintains_the_months_of_a_tenant() {
     retention.usage_months = 0;
     retention.evaluation_months = 1200;
     let done = flags::maintain(&operator, &slug("acme"), &retention).await.unwrap();
-    assert_eq!((done.added, done.dropped), (2 * (31 + 2), 30));
+    assert_eq!((done.added, done.dropped), (1 + 2 + 31 + 2, 0));
     assert_eq!(stage.count("select count(*) from usage_metrics").await, 1);
     assert_eq!(stage.count("select count(*) from evaluation_logs").await, 31);
     assert_eq!(flags::maintain(&operator, &slug("acme"), &retention).await.unwrap(), Maintained::default());

@@ -93,6 +93,9 @@ async fn errors_have_the_codes_of_the_standard() {
     assert_eq!(client.get_int_value("ratio", None, None).await.map_err(code), Err(EvaluationErrorCode::TypeMismatch));
     let half = client.get_bool_value("half", None, None).await.map_err(code);
     assert_eq!(half, Err(EvaluationErrorCode::TargetingKeyMissing));
+    let empty = open_feature::EvaluationContext::default().with_targeting_key("");
+    let half = client.get_bool_value("half", Some(&empty), None).await.map_err(code);
+    assert_eq!(half, Err(EvaluationErrorCode::TargetingKeyMissing));
 
     let mut api = OpenFeature::default();
     api.set_provider(FlagProvider::of_tenant(&flags, prod(), &slug("nobody"))).await;

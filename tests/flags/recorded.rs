@@ -51,3 +51,27 @@ async fn a_change_is_recorded_with_the_user_of_the_context() {
     let login = stage.text("select actor from flag_audit_events where action = 'feature.changed'").await;
     assert!(login.starts_with("login:app_"), "{login}");
 }
+
+/// The record is written where the tables are, and not where the session would find one of its name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_temporary_table_does_not_take_the_record() {
+    let stage = Stage::set().await;
+    let recorded = stage
+        .db
+        .with_tenant(&slug("acme"), async |tx| {
+            tx.execute("insert into features (key, name) values ('beta', 'Beta')", &[]).await?;
+            tx.execute("create temporary table flag_audit_events (like flag_audit_events including all)", &[]).await?;
+            let path: String = tx.query_one("select current_setting('search_path')", &[]).await?.get(0);
+            tx.query("select set_config('search_path', 'pg_temp, tenant_acme, public', true)", &[]).await?;
+            tx.execute("update features set enabled = true", &[]).await?;
+            let hidden: i64 = tx.query_one("select count(*) from flag_audit_events", &[]).await?.get(0);
+            let recorded: i64 = tx.query_one("select count(*) from tenant_acme.flag_audit_events", &[]).await?.get(0);
+            tx.query("select set_config('search_path', $1, true)", &[&path]).await?;
+            Ok((hidden, recorded))
+        })
+        .await
+        .unwrap();
+    assert_eq!(recorded, (0, 2));
+    let changed = "select count(*) from flag_audit_events where action = 'feature.changed'";
+    assert_eq!(stage.count(changed).await, 1);
+}

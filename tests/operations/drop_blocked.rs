@@ -99,6 +99,68 @@ async fn rows_that_keep_the_organization_are_named() {
     assert_eq!(stage.count("select count(*) from billing").await, 1);
 }
 
+/// What refuses to let the registry's row go, how that is said, and what takes it away.
+const KEEPERS: &[(&str, &str, &str)] = &[
+    (
+        "create table public.notes (author uuid references public.users);
+         insert into public.notes select id from public.users",
+        r#"violates foreign key constraint "notes_author_fkey" on table "notes""#,
+        "drop table public.notes",
+    ),
+    (
+        "create table public.by_slug (slug text references public.organizations (slug));
+         insert into public.by_slug values ('acme')",
+        r#"violates foreign key constraint "by_slug_slug_fkey""#,
+        "drop table public.by_slug",
+    ),
+    (
+        "create table public.notes (author uuid references public.users deferrable initially deferred);
+         insert into public.notes select id from public.users",
+        r#"violates foreign key constraint "notes_author_fkey" on table "notes""#,
+        "drop table public.notes",
+    ),
+    (
+        "create function public.keep() returns trigger language plpgsql as
+             $$ begin raise exception '% is kept', old.slug; end $$;
+         create trigger keep before delete on public.organizations for each row execute function public.keep()",
+        "acme is kept",
+        "drop function public.keep() cascade",
+    ),
+    (
+        "create function public.keep() returns trigger language plpgsql as
+             $$ begin raise exception '% is kept', old.slug; end $$;
+         create constraint trigger keep after delete on public.organizations deferrable initially deferred
+             for each row execute function public.keep()",
+        "acme is kept",
+        "drop function public.keep() cascade",
+    ),
+];
+
+/// Found out before the first table is dropped, by a deletion that is taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_keeps_the_registrys_row_is_found_before_anything_is_dropped() {
+    let stage = Stage::set().await;
+    stage.run("insert into public.users (organization_id, email) select id, 'a@x' from public.organizations where slug = 'acme'").await;
+    let everything =
+        "select count(*) from (select id from public.organizations union all select id from public.users) a";
+    let (before, rows) = (picture(&stage, "acme").await, stage.count(everything).await);
+    let operator = stage.operator().await;
+    for (create, named, remove) in KEEPERS {
+        stage.run(create).await;
+        let result = lifecycle::drop_tenant(&operator, &slug("acme"), &DropOptions::default(), &mut Silent).await;
+        let Err(Error::Tenant(TenantError::DropBlocked { by, .. })) = result else { panic!("{create}: {result:?}") };
+        assert!(by.len() == 1 && by[0].contains(named), "{create}: {by:?}");
+        stage.run(remove).await;
+        assert_eq!(picture(&stage, "acme").await, before, "{create}");
+        assert_eq!(stage.count(everything).await, rows, "{create}");
+        enters(&stage.db, "acme").await.unwrap();
+    }
+    // The control: without them it is dropped, and the user with it.
+    dropped(&stage, "acme").await;
+    assert_eq!(left_of(&stage, "acme").await, [false; 3]);
+    assert_eq!(stage.count("select count(*) from public.users where email = 'a@x'").await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_its_role_owns_elsewhere_is_named() {
     let stage = Stage::set().await;

@@ -65,9 +65,18 @@ async fn every_step_can_fail(stage: &Stage) {
         assert_eq!(picture(stage, "acme").await, acme, "{step}");
         enters(&stage.db, "acme").await.unwrap();
     }
-    // Each call takes one step and fails at the next: the tables, the schema, the row.
+    // Nor where the row, which is the last step, cannot be deleted: the first call tries that before all others.
+    fail_at(stage, "step 1").await;
+    let error = attempt().await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "tenant acme cannot be dropped: its row in the registry cannot be deleted: failing at step 1"
+    );
+    assert_eq!(picture(stage, "acme").await, acme);
+    enters(&stage.db, "acme").await.unwrap();
+    // Each call takes one step, the first one that of trying, and fails at the next: the tables, the schema, the row.
     for number in 0..tables.len() + 2 {
-        let step = format!("step {}", if number == 0 { 1 } else { 2 });
+        let step = "step 2".to_owned();
         fail_at(stage, &step).await;
         let error = attempt().await.unwrap_err();
         assert!(error.report().to_string().contains(&format!("failing at {step}")), "{number}: {error:?}");

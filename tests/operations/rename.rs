@@ -167,6 +167,57 @@ async fn a_failure_at_any_step_changes_nothing() {
     enters(&stage.db, "apex").await.unwrap();
 }
 
+/// What says the schema's name as text, how that is said, and what takes it away.
+const NAMING: &[(&str, &str, &str)] = &[
+    (
+        "create function public.count_all() returns bigint language sql as 'select count(*) from Tenant_ACME.customers'",
+        "function public.count_all()",
+        "drop function public.count_all()",
+    ),
+    (
+        "create function public.named() returns bool begin atomic select to_regclass('tenant_acme.customers') is null; end",
+        "function public.named()",
+        "drop function public.named()",
+    ),
+    (
+        "create table tenant_acme.numbered (n bigint default nextval(('tenant_acme' || '.numbers')::regclass))",
+        "default value of tenant_acme.numbered.n",
+        "drop table tenant_acme.numbered",
+    ),
+    (
+        "create table tenant_acme.checked (n int constraint ok check (to_regclass('tenant_acme.customers') is not null))",
+        "constraint ok of tenant_acme.checked",
+        "drop table tenant_acme.checked",
+    ),
+    (
+        "create domain tenant_acme.here as int constraint ok check (to_regclass('tenant_acme.customers') is not null)",
+        "constraint ok of tenant_acme.here",
+        "drop domain tenant_acme.here",
+    ),
+    (
+        "create view public.there as select to_regclass('tenant_acme.customers') is not null as is_there",
+        "view public.there",
+        "drop view public.there",
+    ),
+    (
+        "create table tenant_acme.found (t text); create index found_here on tenant_acme.found (t) where t <> 'tenant_acme.found'",
+        "index tenant_acme.found_here",
+        "drop table tenant_acme.found",
+    ),
+    (
+        "create table tenant_acme.seen (n int);
+         create policy own on tenant_acme.seen using (to_regclass('tenant_acme.customers') is not null)",
+        "policy own of tenant_acme.seen",
+        "drop table tenant_acme.seen",
+    ),
+    (
+        "create function public.told() returns trigger language plpgsql as 'begin return null; end';
+         create trigger tells after insert on tenant_acme.customers for each row execute function public.told('tenant_acme.customers')",
+        "trigger tells of tenant_acme.customers",
+        "drop function public.told() cascade",
+    ),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_renamed_is_refused_and_named() {
     let stage = Stage::set().await;
@@ -186,7 +237,22 @@ async fn what_cannot_be_renamed_is_refused_and_named() {
     stage.run("create function tenant_acme.count_all() returns bigint language sql as 'select count(*) from tenant_acme.customers'").await;
     assert!(refused("acme", "apex").await.to_string().contains("function tenant_acme.count_all() names tenant_acme"));
     stage.run("drop function tenant_acme.count_all()").await;
-    // A longer name that only begins like it is another one.
+    for (create, named, remove) in NAMING {
+        stage.run(create).await;
+        let error = refused("acme", "apex").await;
+        assert_eq!(
+            error.to_string(),
+            format!("tenant acme cannot be renamed: {named} names tenant_acme in its text"),
+            "{create}"
+        );
+        stage.run(remove).await;
+    }
+    assert_eq!(picture(&stage, "acme").await, before);
+    // A longer name that only begins like it is another one. What is parsed goes along: a view, a default value, a function's body.
+    stage.run("create view tenant_acme.seen as select * from tenant_acme.customers;
+               create table tenant_acme.numbered (n bigserial check (tenant_acme.numbered.n > 0));
+               create function tenant_acme.parsed() returns bigint begin atomic select count(*) from tenant_acme.customers; end").await;
+    let before = picture(&stage, "acme").await;
     stage.run("create function public.other() returns text language sql as $$ select 'tenant_acme_2' $$").await;
     assert_eq!(picture(&stage, "acme").await, before);
     stage.run("update organizations set status = 'onboarding' where slug = 'acme'").await;
@@ -195,6 +261,16 @@ async fn what_cannot_be_renamed_is_refused_and_named() {
     // The control: suspended, it can be renamed, and stays suspended.
     lifecycle::rename(&operator, &slug("acme"), &to("apex")).await.unwrap();
     assert_eq!(refused_as(&stage.db, "apex").await, ErrorKind::Suspended);
+    assert_eq!(stage.count("select tenant_apex.parsed() + count(*) from tenant_apex.seen").await, 0);
+    // A setting of its role as well.
+    let role = "do $$ begin execute format('alter role %I in database %I set search_path = tenant_apex',
+                                           'cgk_apex_' || cgk_database_tag(), current_database()); end $$";
+    stage.run(role).await;
+    let error = refused("apex", "acme").await.to_string();
+    assert!(
+        error.contains("setting of role cgk_apex_") && error.ends_with(" names tenant_apex in its text"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -96,25 +96,34 @@ fn a_template_that_is_there_is_not_added_again() {
 /// A run that is killed has written whole files and no record of them.
 #[test]
 fn an_interrupted_run_is_completed_by_the_next_one() {
+    for template in ["workspace", "shop"] {
+        is_completed_by_the_next_run(template);
+    }
+}
+
+fn is_completed_by_the_next_run(template: &str) {
     let complete = Folder::new();
-    complete.add(&["workspace"]);
+    complete.add(&[template]);
     let plan = complete.plan(&InitOptions::default()).unwrap();
     assert!(plan.files().is_empty());
     let files: Vec<String> = {
         let fresh = Folder::new();
-        let plan = fresh.plan(&adding(&["workspace"])).unwrap();
+        let plan = fresh.plan(&adding(&[template])).unwrap();
         plan.files().iter().map(|file| file.path().strip_prefix(fresh.path()).unwrap().display().to_string()).collect()
     };
     assert_eq!(files.last().unwrap(), "migrations/templates.toml");
-    // Within the shared set, at its end, within the tenants' set, and before the settings and the record.
-    let public = files.iter().filter(|file| file.starts_with("migrations/public/")).count();
-    for cut in [0, 1, public, public + 1, files.len() - 4, files.len() - 1] {
+    // Within the shared set, at its end, within the tenants' set, before and after what is accepted about them, and before the
+    // settings and the record.
+    let count = |folder: &str| files.iter().filter(|file| file.starts_with(folder)).count();
+    let public = count("migrations/public/");
+    let all = public + count("migrations/tenant/");
+    for cut in [0, 1, public, public + 1, all, all + 1, files.len() - 4, files.len() - 1] {
         let folder = Folder::new();
         for file in &files[..cut] {
             folder.write(file, &complete.read(file));
         }
-        folder.add(&["workspace"]);
-        assert_eq!(folder.files(), complete.files(), "cut before {}", files[cut]);
+        folder.add(&[template]);
+        assert_eq!(folder.files(), complete.files(), "{template}, cut before {}", files[cut]);
     }
 }
 

@@ -143,7 +143,7 @@ fn tenant(refused: &TenantError) -> Option<String> {
         }
         TenantError::BeingDropped { tenant } => format!("Run `cgk tenant:drop {tenant}` to the end."),
         TenantError::RenameBlocked { .. } => {
-            "Choose another slug, or drop or rename what is named. Functions find the schema's tables without its name.".into()
+            "Choose another slug, or change what is named: inside the tenant its tables are found without the schema's name.".into()
         }
         TenantError::DropBlocked { tenant, .. } => {
             format!("Drop or move what is named, and run `cgk tenant:drop {tenant}` again.")

@@ -98,6 +98,8 @@ fn what_each_kind_is_for_whom() {
             assert_eq!((found.is_on, found.reason), expected, "{name}: {subject:?}");
             assert_eq!(*found.value, if expected.0 { json!("new") } else { json!("old") }, "{name}");
         }
+        // An empty key is none: everybody without a name would stand at one place.
+        assert_eq!(feature.evaluate(&Subject::new("")), feature.evaluate(&nobody), "{name}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod batches;
 mod inventory;
+mod row;
 
 use crate::{
     access::isolation,
@@ -25,6 +26,7 @@ use tokio_postgres::{error::SqlState, types::Type};
 const LOCKS_PART: i64 = 8;
 /// Large objects removed in one transaction.
 const LARGE_OBJECTS_MAX: u32 = 200;
+const MORE_LOCKS: &str = "it takes more locks than the server has: raise max_locks_per_transaction";
 /// Between two tries at what somebody else has locked.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -149,10 +151,12 @@ pub async fn preview_drop(operator: &Operator, slug: &TenantSlug) -> Result<Drop
 /// # Locks
 ///
 /// For each step the schema's migration lock, and `access exclusive` on the tables of one batch; where a table has a foreign key to
-/// a shared one, PostgreSQL locks that as well, to the end of the batch. No lock is waited for longer than 200 ms at once.
+/// a shared one, PostgreSQL locks that as well, to the end of the batch. Before the first step the registry's row and all rows that go
+/// with it, for as long as it takes to delete them. No lock is waited for longer than 200 ms at once.
 ///
 /// # Committed when
 ///
+/// Before anything is done, the registry's row is deleted in a transaction that is rolled back, to see whether that is possible.
 /// First the tenant is suspended and its schema marked; from then on every entry is refused, and it cannot be activated. The
 /// transactions inside are waited for. Then each batch of tables, and in the end the schema, the role and the registry's row
 /// together. Stopped anywhere, the same call goes on; once begun it is not undone.
@@ -160,8 +164,8 @@ pub async fn preview_drop(operator: &Operator, slug: &TenantSlug) -> Result<Drop
 /// # Errors
 ///
 /// Kind `NotFound`: there is no such tenant; after an interruption that may mean it is gone. `Conflict`: something outside of the
-/// tenant depends on it ([`TenantError::DropBlocked`]; before the first step nothing is done), or its schema belongs to another
-/// organization. `Locked`: others hold it or its tables for longer than the wait. `Denied`: the operator may not drop the role.
+/// tenant depends on it, or the registry's row cannot be deleted ([`TenantError::DropBlocked`]; before the first step nothing is
+/// done), or its schema belongs to another organization. `Locked`: others hold it or its tables for longer than the wait. `Denied`: the operator may not drop the role.
 /// `Unavailable` ([`TenantError::Changed`]): somebody else changed it meanwhile.
 ///
 /// # Cancel safety
@@ -180,6 +184,9 @@ pub async fn drop_tenant(
     run.require_rights()?;
     run.refuse_blocked().await?;
     operator.reset_session().await.map_err(while_doing(format!("drop tenant {slug}")))?;
+    if !run.doomed.has_begun() {
+        run.try_to_delete_row().await?;
+    }
     run.mark().await?;
     registry::wait_until_left(operator, slug, run.wait).await?;
     let (relations, batches) = run.drop_relations(observer).await?;
@@ -322,7 +329,7 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
                         let schema = self.doomed.schema.clone();
                         return Err(Error::Unexpected {
                             doing: format!("drop one table of schema {:?}", schema.as_str()),
-                            found: "it takes more locks than the server has: raise max_locks_per_transaction".into(),
+                            found: MORE_LOCKS.into(),
                         });
                     }
                     // Another call is at it as well, or somebody else dropped a table.
@@ -428,7 +435,11 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
         sql.push_str(&registry::delete_sql(self.doomed.id()));
         match self.send(&sql).await? {
             Step::Done => Ok(()),
-            Step::Stale | Step::TooManyLocks => Err(self.changed()),
+            Step::Stale => Err(self.changed()),
+            Step::TooManyLocks => Err(Error::Unexpected {
+                doing: format!("drop schema {:?} with what is left in it", schema.as_str()),
+                found: MORE_LOCKS.into(),
+            }),
         }
     }
 

@@ -31,7 +31,8 @@ create trigger flag_audit_events_refuse_change
 -- Also where session_replication_role is replica.
 alter table flag_audit_events enable always trigger flag_audit_events_refuse_change;
 
--- Writes down a change of a row. The user is the one that cgk has entered the tenant for; without one it is the login.
+-- Writes down a change of a row. The user is the one that cgk has entered the tenant for; without one it is the login. The schema is
+-- that of the table: a temporary table of the session's own would otherwise be written to where the session puts it first.
 create function flags_record_change() returns trigger
     language plpgsql
 as $$
@@ -42,11 +43,12 @@ begin
     if before - 'updated_at' is not distinct from after - 'updated_at' then
         return null;
     end if;
-    insert into flag_audit_events (actor, action, resource_kind, resource_id, metadata)
-    values (coalesce('user:' || nullif(current_setting('app.current_user_id', true), ''), 'login:' || session_user),
+    execute format('insert into %I.flag_audit_events (actor, action, resource_kind, resource_id, metadata)
+                    values ($1, $2, $3, $4, $5)', tg_table_schema)
+      using coalesce('user:' || nullif(current_setting('app.current_user_id', true), ''), 'login:' || session_user),
             tg_argv[0] || case tg_op when 'INSERT' then '.created' when 'UPDATE' then '.changed' else '.deleted' end,
             tg_argv[0], coalesce(after, before) ->> 'id',
-            jsonb_strip_nulls(jsonb_build_object('before', before, 'after', after)));
+            jsonb_strip_nulls(jsonb_build_object('before', before, 'after', after));
     return null;
 end
 $$;
@@ -56,9 +58,10 @@ create function flags_record_truncate() returns trigger
     language plpgsql
 as $$
 begin
-    insert into flag_audit_events (actor, action, resource_kind, resource_id)
-    values (coalesce('user:' || nullif(current_setting('app.current_user_id', true), ''), 'login:' || session_user),
-            tg_argv[0] || '.truncated', tg_argv[0], '*');
+    execute format('insert into %I.flag_audit_events (actor, action, resource_kind, resource_id)
+                    values ($1, $2, $3, ''*'')', tg_table_schema)
+      using coalesce('user:' || nullif(current_setting('app.current_user_id', true), ''), 'login:' || session_user),
+            tg_argv[0] || '.truncated', tg_argv[0];
     return null;
 end
 $$;

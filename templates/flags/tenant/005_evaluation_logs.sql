@@ -28,7 +28,7 @@ create table evaluation_logs (
 
 create index evaluation_logs_feature_key_idx on evaluation_logs (feature_key, evaluated_at desc);
 
--- Whatever has no month yet. flags_maintain moves it into months.
+-- Whatever has no month yet. flags_maintain moves it into the months that are kept.
 create table evaluation_logs_default partition of evaluation_logs default;
 
 create trigger evaluation_logs_refuse_change

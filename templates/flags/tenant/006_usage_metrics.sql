@@ -28,7 +28,7 @@ create table usage_metrics (
 -- The events of a metric in a period.
 create index usage_metrics_metric_idx on usage_metrics (metric, name, occurred_at);
 
--- Whatever has no month yet. flags_maintain (007) moves it into months.
+-- Whatever has no month yet. flags_maintain (007) moves it into the months that are kept.
 create table usage_metrics_default partition of usage_metrics default;
 
 -- A key is unique over all months, which no index of a partitioned table can say.

@@ -3,16 +3,20 @@
 --
 -- Without it nothing is lost: rows without a month are in the default partition, and stay there until it runs.
 
--- Makes the months of a table from this one on, and those of the rows that are in its default partition, which move there.
--- Returns the number of partitions that it made.
+-- Makes the months of a table from this one on, and those of the rows in its default partition, which move there. A row that is
+-- older than what is kept goes with the default partition. One that is of a later month than those that are made stays
+-- there: whoever writes decides about its time, and a wrong clock must not make a partition for each month of a
+-- thousand years. Returns the number of partitions that it made.
 --
 -- Where there is something to make, the table is locked against everybody (ACCESS EXCLUSIVE) to the end of the transaction.
-create function flags_add_partitions(parent text, time_column text, months_ahead integer) returns integer
+create function flags_add_partitions(parent text, time_column text, kept_from timestamptz, months_ahead integer) returns integer
     language plpgsql
 as $$
 declare
     rest   constant text := parent || '_default';
+    later  constant text := parent || '_later';
     now_is constant timestamp := date_trunc('month', now() at time zone 'UTC');
+    ends   constant timestamptz := (now_is + make_interval(months => months_ahead + 1)) at time zone 'UTC';
     months constant timestamp[] := array(select generate_series(now_is, now_is + make_interval(months => months_ahead),
                                                                 interval '1 month'));
     filled boolean;
@@ -23,22 +27,25 @@ declare
 begin
     -- One at a time.
     execute format('lock table %I in share update exclusive mode', parent);
-    execute format('select exists (select from %I)', rest) into filled;
+    execute format('select exists (select from %I where %I < %L)', rest, time_column, ends) into filled;
     if not filled and not exists (select from unnest(months) as m (month)
                                    where to_regclass(quote_ident(parent || to_char(m.month, '_YYYY_MM'))) is null) then
         return 0;
     end if;
 
     execute format('lock table %I in access exclusive mode', parent);
-    for month in execute format('select distinct date_trunc(''month'', %I at time zone ''UTC'') from %I order by 1', time_column, rest)
-    loop
-        part := parent || to_char(month, '_YYYY_MM');
-        execute format('create table %I (like %I including all)', part, parent);
-        execute format('insert into %I select * from %I where %I >= %L and %I < %L', part, rest,
-                       time_column, month at time zone 'UTC', time_column, (month + interval '1 month') at time zone 'UTC');
-        moved := moved || part;
-    end loop;
-    if cardinality(moved) > 0 then
+    if filled then
+        for month in
+            execute format('select distinct date_trunc(''month'', %1$I at time zone ''UTC'') from %2$I
+                             where %1$I >= %3$L and %1$I < %4$L order by 1', time_column, rest, kept_from, ends)
+        loop
+            part := parent || to_char(month, '_YYYY_MM');
+            execute format('create table %I (like %I including all)', part, parent);
+            execute format('insert into %I select * from %I where %I >= %L and %I < %L', part, rest,
+                           time_column, month at time zone 'UTC', time_column, (month + interval '1 month') at time zone 'UTC');
+            moved := moved || part;
+        end loop;
+        execute format('create table %I as select * from %I where %I >= %L', later, rest, time_column, ends);
         execute format('drop table %I', rest);
         foreach part in array moved loop
             month := to_date(right(part, 7), 'YYYY_MM');
@@ -49,6 +56,8 @@ begin
         end loop;
         execute format('create table %I partition of %I default', rest, parent);
         perform flags_protect_partition(parent, rest);
+        execute format('insert into %I select * from %I', rest, later);
+        execute format('drop table %I', later);
     end if;
 
     foreach month in array months loop
@@ -113,8 +122,8 @@ begin
         raise exception 'months_ahead is from 0 to 24, and what is kept is no negative time'
             using errcode = 'invalid_parameter_value';
     end if;
-    added := flags_add_partitions('usage_metrics', 'occurred_at', months_ahead)
-           + flags_add_partitions('evaluation_logs', 'evaluated_at', months_ahead);
+    added := flags_add_partitions('usage_metrics', 'occurred_at', usage_from, months_ahead)
+           + flags_add_partitions('evaluation_logs', 'evaluated_at', logs_from, months_ahead);
     dropped := flags_drop_partitions('usage_metrics', usage_from) + flags_drop_partitions('evaluation_logs', logs_from);
     delete from usage_keys where occurred_at < usage_from;
 end

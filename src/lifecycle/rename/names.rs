@@ -1,0 +1,77 @@
+//! What says the name of a schema as text: it would look for the schema under its old name. What the server has parsed, as a view has
+//! its tables, goes along with a rename and is not meant.
+
+use crate::{
+    db::{Operator, message},
+    error::{Result, while_doing},
+    ident::{SchemaName, literal},
+    slug::TenantSlug,
+};
+
+/// How many things an error names.
+const NAMED_MAX: u32 = 10;
+
+/// What names the schema as text, in words.
+pub(super) async fn of_schema(operator: &Operator, slug: &TenantSlug) -> Result<Vec<String>> {
+    let doing = || while_doing(format!("look what names the schema of tenant {slug}"));
+    let answer = message::run(operator.client(), &sql(&SchemaName::of_tenant(slug))).await.map_err(doing())?;
+    let answer = answer.complete().map_err(doing())?;
+    // The first row is that of the search path.
+    let found = answer.rows.iter().skip(1).filter_map(|(_, row)| row.get(0));
+    Ok(found.map(ToOwned::to_owned).collect())
+}
+
+/// Under the search path of the schema alone the server leaves its name out wherever it has parsed it. Written with capitals, an
+/// unquoted name is the same one. Expressions are those of the schema, and of what belongs to no tenant.
+fn sql(schema: &SchemaName) -> String {
+    let name = schema.as_str();
+    format!(
+        r"select pg_catalog.set_config('search_path', {path}, true);
+with place as (
+    select n.oid, n.nspname from pg_catalog.pg_namespace n
+     where n.nspname::pg_catalog.text = {name}
+        or not pg_catalog.starts_with(n.nspname::pg_catalog.text, 'tenant_')
+           and not pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_') and n.nspname <> 'information_schema'
+), relation as (
+    select c.oid, pg_catalog.concat(p.nspname, '.', c.relname) as name, c.relkind
+      from pg_catalog.pg_class c join place p on p.oid = c.relnamespace
+), said (what, text) as (
+    select pg_catalog.concat('function ', (select i.identity from pg_catalog.pg_identify_object(
+                                                   'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid, 0) i)),
+           pg_catalog.concat_ws(' ', p.prosrc, pg_catalog.array_to_string(p.proconfig, ' '),
+                                case when p.prosqlbody is not null then pg_catalog.pg_get_function_sqlbody(p.oid) end)
+      from pg_catalog.pg_proc p
+    union all
+    select pg_catalog.concat('default value of ', r.name, '.', a.attname), pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+      from relation r join pg_catalog.pg_attrdef d on d.adrelid = r.oid
+      join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
+    union all
+    select pg_catalog.concat('constraint ', k.conname, ' of ', r.name), pg_catalog.pg_get_constraintdef(k.oid)
+      from relation r join pg_catalog.pg_constraint k on k.conrelid = r.oid where k.contype = 'c'
+    union all
+    select pg_catalog.concat('constraint ', k.conname, ' of ', p.nspname, '.', t.typname), pg_catalog.pg_get_constraintdef(k.oid)
+      from place p join pg_catalog.pg_type t on t.typnamespace = p.oid join pg_catalog.pg_constraint k on k.contypid = t.oid
+    union all
+    select pg_catalog.concat('view ', r.name), pg_catalog.pg_get_viewdef(r.oid) from relation r where r.relkind in ('v', 'm')
+    union all
+    select pg_catalog.concat('index ', r.name),
+           pg_catalog.concat_ws(' ', pg_catalog.pg_get_expr(i.indexprs, i.indrelid), pg_catalog.pg_get_expr(i.indpred, i.indrelid))
+      from relation r join pg_catalog.pg_index i on i.indexrelid = r.oid where i.indexprs is not null or i.indpred is not null
+    union all
+    select pg_catalog.concat('policy ', y.polname, ' of ', r.name),
+           pg_catalog.concat_ws(' ', pg_catalog.pg_get_expr(y.polqual, y.polrelid), pg_catalog.pg_get_expr(y.polwithcheck, y.polrelid))
+      from relation r join pg_catalog.pg_policy y on y.polrelid = r.oid
+    union all
+    select pg_catalog.concat('trigger ', t.tgname, ' of ', r.name), pg_catalog.encode(t.tgargs, 'escape')
+      from relation r join pg_catalog.pg_trigger t on t.tgrelid = r.oid where not t.tgisinternal and t.tgnargs > 0
+    union all
+    select pg_catalog.concat('setting of role ', u.rolname), pg_catalog.array_to_string(s.setconfig, ' ')
+      from pg_catalog.pg_db_role_setting s join pg_catalog.pg_roles u on u.oid = s.setrole
+     where s.setdatabase in (0, (select b.oid from pg_catalog.pg_database b where b.datname = pg_catalog.current_database()))
+)
+select pg_catalog.concat(s.what, ' names ', {name}::pg_catalog.text, ' in its text') from said s
+ where s.text ~* ('\m' || {name} || '\M') order by 1 limit {NAMED_MAX}",
+        path = literal(&format!("{}, pg_catalog", schema.quoted())),
+        name = literal(name),
+    )
+}
