@@ -315,6 +315,35 @@ async fn what_cannot_be_delivered_is_given_up_and_delivered_when_asked_for() {
     assert!(inbox.events.lock().unwrap().iter().any(|event| event.r#type == "cgk.event.retried"));
 }
 
+/// jsonb holds what JSON in Rust does not. A tenant can write it; neither the relay nor another organization may suffer from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_cannot_be_read_is_given_up_and_holds_nobody_up() {
+    let stage = Stage::set().await;
+    let own = stage.acme;
+    for (subject, data) in [
+        ("deep", "(repeat('[', 200) || repeat(']', 200))::jsonb"),
+        ("number", "'{\"n\": 1e400}'::jsonb"),
+        ("control", "(repeat('[', 100) || repeat(']', 100))::jsonb"),
+    ] {
+        let sql = format!(
+            "insert into public.domain_events (organization_id, type, subject, data) values ('{own}', 'a', '{subject}', {data})"
+        );
+        stage.db.with_tenant(&slug("acme"), async |tx| tx.execute(&sql, &[]).await).await.unwrap();
+    }
+    emit(&stage.db, stage.globex, "other").await;
+    let inbox = Inbox::new();
+    let report = Relay::new(&stage.db, inbox.sink(), options()).deliver_due().await.unwrap();
+    assert_eq!((report.delivered, report.failed, report.dead), (2, 0, 2));
+    let mut subjects = inbox.subjects();
+    subjects.sort();
+    assert_eq!(subjects, ["control", "other"]);
+    let dead = EventFilter { status: Some(EventStatus::Dead), ..EventFilter::default() };
+    let mut errors: Vec<String> =
+        Outbox::new(&stage.db).list(&dead).await.unwrap().into_iter().filter_map(|event| event.error).collect();
+    errors.sort();
+    assert!(errors[0].contains("number out of range") && errors[1].contains("recursion limit"), "{errors:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn all_that_was_given_up_is_asked_for_at_once_by_organization() {
     let stage = Stage::set().await;

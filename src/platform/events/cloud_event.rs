@@ -1,6 +1,6 @@
 //! An event as it is delivered.
 
-use super::EventId;
+use super::{EventId, SinkError};
 use crate::tenant::OrganizationId;
 use serde::Serialize;
 use serde_json::Value;
@@ -69,8 +69,14 @@ pub(super) const COLUMNS: &str =
     pg_catalog.to_char(e.occurred_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), e.attempts";
 
 impl CloudEvent {
-    pub(super) fn read(row: &Row, source: &str) -> Self {
-        Self {
+    /// An error is final: jsonb holds more than JSON in Rust does, such as 1e400 or lists more than 128 deep, and a tenant
+    /// writes what it likes.
+    pub(super) fn read(row: &Row, source: &str) -> Result<Self, SinkError> {
+        let unreadable = |error: tokio_postgres::Error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            SinkError::new(&format_args!("the event cannot be read: {error}: {cause}")).final_one()
+        };
+        Ok(Self {
             specversion: "1.0",
             id: row.get(0),
             source: source.to_owned(),
@@ -81,9 +87,9 @@ impl CloudEvent {
             actor_kind: row.get(5),
             actor_id: row.get(6),
             request_id: row.get(7),
-            data: row.get(8),
-            time: row.get(9),
+            data: row.try_get(8).map_err(unreadable)?,
+            time: row.try_get(9).map_err(unreadable)?,
             datacontenttype: "application/json",
-        }
+        })
     }
 }

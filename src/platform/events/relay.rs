@@ -1,7 +1,7 @@
 //! The relay: delivers what is in the outbox.
 
 use super::{
-    CloudEvent, EventSink, Outbox, SinkError,
+    CloudEvent, EventId, EventSink, Outbox, SinkError,
     outbox::CHANNEL,
     queue::{self, Due},
 };
@@ -321,19 +321,23 @@ impl<S: EventSink> Inner<S> {
                     if *stopped.borrow() || began.elapsed() >= self.options.batch_time_max {
                         break;
                     }
-                    let event = CloudEvent::read(row, &self.options.source);
+                    let id: EventId = row.get(0);
                     let attempts = u32::try_from(row.get::<_, i32>(10)).unwrap_or_default() + 1;
-                    match self.deliver(&event).await {
-                        Ok(()) => delivered.push(event.id.0),
+                    let outcome = match CloudEvent::read(row, &self.options.source) {
+                        Ok(event) => self.deliver(&event).await,
+                        Err(error) => Err(error),
+                    };
+                    match outcome {
+                        Ok(()) => delivered.push(id.0),
                         Err(error) if error.is_final || attempts >= self.options.attempts_max => {
-                            tracing::warn!(?event, %error, "an event was given up");
-                            queue::dead(tx, event.id.0, &error.to_string()).await?;
+                            tracing::warn!(event = %id.0, queue = %due.queue, %error, "an event was given up");
+                            queue::dead(tx, id.0, &error.to_string()).await?;
                             batch.dead += 1;
                         }
                         Err(error) => {
-                            tracing::debug!(?event, %error, "an event was not delivered");
+                            tracing::debug!(event = %id.0, queue = %due.queue, %error, "an event was not delivered");
                             let pause = self.pause(attempts, &error);
-                            queue::failed(tx, due.queue, event.id.0, &error.to_string(), pause).await?;
+                            queue::failed(tx, due.queue, id.0, &error.to_string(), pause).await?;
                             batch.failed += 1;
                             break;
                         }
