@@ -1,21 +1,16 @@
-//! The identity of a database, how it separates tenants, and the protection of its registry: a table, functions and triggers
-//! in `public`.
+//! The identity of a database, and how it separates tenants: a table and functions in `public`.
 //!
 //! Roles belong to the whole server and contain a tag that represents the database. The tag is recorded once, together with
 //! the database's OID: a renamed database keeps both, and a copy has another OID, which shows that it is a copy.
 
-mod guard;
 pub(crate) mod isolation;
-
-pub use guard::RegistryGuard;
-pub(crate) use guard::{GuardFound, guard_registry, look as look_at_guard};
 
 use crate::{
     config::{Isolation, IsolationModes},
     db::{Operator, identity::Identity, message, milliseconds},
     error::{Error, Result, SetupError, while_doing},
     ident::{DatabaseTag, literal},
-    lock,
+    lock, registry,
 };
 use tokio_postgres::{
     error::SqlState,
@@ -79,8 +74,7 @@ async fn tag_of(operator: &Operator) -> Result<DatabaseTag> {
 
 /// Gives a copy its own identity; a database with its own identity keeps it. Returns whether it was a copy.
 pub(crate) async fn renew(operator: &Operator) -> Result<bool> {
-    let doing = || while_doing("look at the identity of the database");
-    let (name, identity) = crate::db::identity::read(operator.client()).await.map_err(doing())?;
+    let (name, identity) = operator.identity().await?;
     match identity {
         Identity::Recorded(_) => Ok(false),
         Identity::Unrecorded => {
@@ -99,8 +93,7 @@ pub(crate) async fn renew(operator: &Operator) -> Result<bool> {
 
 /// Whether the database has its own identity.
 pub(crate) async fn is_own(operator: &Operator) -> Result<bool> {
-    let doing = || while_doing("look at the identity of the database");
-    let (_, identity) = crate::db::identity::read(operator.client()).await.map_err(doing())?;
+    let (_, identity) = operator.identity().await?;
     Ok(matches!(identity, Identity::Recorded(_)))
 }
 
@@ -110,7 +103,7 @@ async fn first_tag(operator: &Operator) -> Result<DatabaseTag> {
     let of_name = DatabaseTag::of(name);
     let granted = granted_tags(operator).await?;
     match granted.as_slice() {
-        [] if has_registry(operator).await? => Ok(of_name),
+        [] if registry::exists(operator).await? => Ok(of_name),
         [] => free_tag(operator, name).await,
         tags if tags.contains(&of_name) => Ok(of_name),
         [tag] if !is_anothers(operator, tag).await? => Ok(tag.clone()),
@@ -125,10 +118,6 @@ async fn free_tag(operator: &Operator, name: &str) -> Result<DatabaseTag> {
                and pg_catalog.starts_with(r.rolname::pg_catalog.text, 'cgk_') and pg_catalog.right(r.rolname::pg_catalog.text, 11) = '_' || $1)";
     let taken = truth(operator, sql, tag.as_str()).await?;
     Ok(if taken { DatabaseTag::random() } else { tag })
-}
-
-async fn has_registry(operator: &Operator) -> Result<bool> {
-    truth(operator, "select pg_catalog.to_regclass($1) is not null", "public.organizations").await
 }
 
 /// Whether the tag belongs to the name of another database on this server.
@@ -147,15 +136,17 @@ async fn truth(operator: &Operator, sql: &str, text: &str) -> Result<bool> {
 
 /// The tags of the tenants' roles that may use their tenants' schemas.
 async fn granted_tags(operator: &Operator) -> Result<Vec<DatabaseTag>> {
-    if !has_registry(operator).await? {
+    if !registry::exists(operator).await? {
         return Ok(Vec::new());
     }
     let doing = || while_doing("look at the roles of tenants");
-    let sql = "select distinct pg_catalog.right(r.rolname::pg_catalog.text, 10) from public.organizations o
-               join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || o.slug::pg_catalog.text
+    let sql = format!(
+        "select distinct pg_catalog.right(r.rolname::pg_catalog.text, 10) from {}
                cross join pg_catalog.aclexplode(n.nspacl) a join pg_catalog.pg_roles r on r.oid = a.grantee
-               where pg_catalog.left(r.rolname::pg_catalog.text, -10) = 'cgk_' || o.slug::pg_catalog.text || '_' and not r.rolcanlogin";
-    let rows = operator.client().query_typed(sql, &[]).await.map_err(doing())?;
+               where pg_catalog.left(r.rolname::pg_catalog.text, -10) = 'cgk_' || o.slug::pg_catalog.text || '_' and not r.rolcanlogin",
+        registry::sql::TENANT_SCHEMAS
+    );
+    let rows = operator.client().query_typed(&sql, &[]).await.map_err(doing())?;
     let tags: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
     Ok(tags.map_err(doing())?.iter().filter_map(|tag| DatabaseTag::recorded(tag)).collect())
 }
@@ -193,12 +184,10 @@ comment on function public.cgk_database_tag() is
     match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
         Ok(_) => operator.facts().record_tag(tag.clone()),
         // Another session was faster, and the lock made this one wait.
-        Err(error) if error.code() == Some(&SqlState::DUPLICATE_TABLE) => {
-            match crate::db::identity::read(operator.client()).await.map_err(doing())?.1 {
-                Identity::Recorded(tag) => operator.facts().record_tag(tag),
-                _ => return Err(doing()(error)),
-            }
-        }
+        Err(error) if error.code() == Some(&SqlState::DUPLICATE_TABLE) => match operator.identity().await?.1 {
+            Identity::Recorded(tag) => operator.facts().record_tag(tag),
+            _ => return Err(doing()(error)),
+        },
         Err(error) => return Err(doing()(error)),
     }
     Ok(())

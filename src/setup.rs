@@ -16,7 +16,7 @@ use crate::{
     registry,
 };
 
-pub use crate::identity::RegistryGuard;
+pub use crate::registry::RegistryGuard;
 pub use isolation::{IsolationChange, change_isolation, isolation};
 
 /// The result of a setup.
@@ -89,7 +89,7 @@ pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut 
         changes_not_notified: if has_sessions { changes_not_notified(operator).await? } else { None },
         tables,
         hardened,
-        registry_guard: identity::guard_registry(operator).await?,
+        registry_guard: registry::guard_registry(operator).await?,
         bound: migrate::execute::bind::bind_fleet(operator).await?,
     })
 }

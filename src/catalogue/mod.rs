@@ -6,6 +6,7 @@ use crate::{
     config::Isolation,
     db::message::Answer,
     ident::{RoleName, SchemaName, hex, literal},
+    registry::sql::ADMITTED_LOGINS,
 };
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
@@ -16,11 +17,6 @@ use tokio_postgres::SimpleQueryRow;
 const EARLIER: &[&str] = &[include_str!("earlier/001.sql")];
 
 const QUERY: &str = include_str!("objects.sql");
-
-/// The service logins that `setup:database --app-role` admitted.
-const LOGINS: &str = "select coalesce(pg_catalog.array_agg(r.oid), '{}') from pg_catalog.pg_policy p
-     join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::pg_catalog.text = 'cgk_login_' || r.rolname::pg_catalog.text
-     where p.polrelid = pg_catalog.to_regclass('public.organizations')";
 
 /// A text of the catalogue query, of this version or of an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +155,8 @@ fn with(query: Query, schemas: &Schemas<'_>, isolation: Isolation) -> String {
     let (first, rest) = query.0.split_once("member as").expect("the query begins with `member`");
     debug_assert!(first.lines().all(|line| line.starts_with("--")));
     let mut sql = format!(
-        "with s (nsp, schema, owner, role) as materialized ({}),\nlogin (oids) as materialized ({LOGINS}),\nmember as",
+        "with s (nsp, schema, owner, role) as materialized ({}),\nlogin (oids) as materialized (
+    select coalesce(pg_catalog.array_agg(r.oid), '{{}}') from {ADMITTED_LOGINS}),\nmember as",
         schemas.sql()
     );
     let mut parts = rest.split("{grants ");

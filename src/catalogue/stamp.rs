@@ -7,7 +7,10 @@
 //! of extensions' objects and of everything outside of a schema that its objects can refer to.
 
 use super::Schemas;
-use crate::ident::{hex, literal};
+use crate::{
+    ident::{hex, literal},
+    registry,
+};
 use sha2::{Digest as _, Sha256};
 
 /// Marks a row of a stamp.
@@ -177,7 +180,7 @@ pub(crate) fn shared_sql(tag: &str, major: u32) -> String {
     });
     let all: Vec<String> = shared.chain(born).chain([extensions]).chain(comments).collect();
     format!(
-        "with tenant (name) as materialized (select o.slug::pg_catalog.text from public.organizations o),
+        "with tenant (name) as materialized ({slugs}),
 s (nsp, schema, owner, role) as materialized (
     select n.oid, n.nspname::pg_catalog.text, n.nspowner, null::pg_catalog.oid from pg_catalog.pg_namespace n
     where not pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_temp_') and not pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_toast')
@@ -196,6 +199,7 @@ from (select pg_catalog.count(*) as rows, pg_catalog.bit_xor(x.hash) as hash fro
         rows = rows_sql(Reach::Lookup, Rows::All, major),
         all = all.join("\n    union all "),
         tag = literal(tag),
+        slugs = registry::sql::SLUGS,
     )
 }
 

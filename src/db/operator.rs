@@ -3,6 +3,7 @@
 use super::{
     connect::refused,
     identity::{self, Identity},
+    own_objects::{OwnObject, OwnObjects},
     search_path::{Caller, refuse_writable, search_path},
     tls,
 };
@@ -100,6 +101,8 @@ pub struct ServerFacts {
     tag: Arc<OnceLock<DatabaseTag>>,
     /// Whether a transaction of the session is READ COMMITTED by default.
     pub(crate) reads_committed: bool,
+    /// Which of cgk's own objects existed when the connection was opened.
+    pub(super) objects: OwnObjects,
     /// The database's encoding, for instance `UTF8`.
     pub encoding: String,
     /// How the database separated tenants when the connection was opened; `None` if no setup has recorded it.
@@ -208,11 +211,14 @@ impl Operator {
             }));
         }
         let doing = || while_doing(format!("look at the database at {}", config.target()));
-        let (_, identity) = identity::read(&client).await.map_err(doing())?;
+        let identity = match facts.objects.has(OwnObject::DatabaseTag) {
+            true => identity::read(&client).await.map_err(doing())?.1,
+            false => Identity::Unrecorded,
+        };
         if let Identity::Recorded(tag) = &identity {
             facts.record_tag(tag.clone());
         }
-        if identity != Identity::Unrecorded {
+        if identity != Identity::Unrecorded && facts.objects.has(OwnObject::IsolationModes) {
             facts.isolation = identity::isolation_modes(&client).await.map_err(doing())?;
         }
         let search_path = search_path(&client, config, &facts.database_tag(), Caller::Operator).await?;
@@ -236,6 +242,34 @@ impl Operator {
     /// statements with these schemas in the search path.
     pub(crate) async fn refuse_writable_path(&self) -> Result<()> {
         refuse_writable(&self.client, &self.search_path, &self.facts.database_tag(), Caller::Operator).await
+    }
+
+    /// Whether an object of cgk's own exists. Sends nothing if it existed when the connection was opened.
+    pub(crate) async fn has(&self, object: OwnObject) -> Result<bool> {
+        if self.facts.objects.has(object) {
+            return Ok(true);
+        }
+        let doing = || while_doing("look for cgk's own objects");
+        let rows = self.client.query_typed(&format!("select {}", object.exists_sql()), &[]).await.map_err(doing())?;
+        rows.first().map(|row| row.try_get(0)).transpose().map(Option::unwrap_or_default).map_err(doing())
+    }
+
+    /// [`identity::read`], without a statement that fails.
+    pub(crate) async fn identity(&self) -> Result<(String, Identity)> {
+        if !self.has(OwnObject::DatabaseTag).await? {
+            return Ok((self.facts.database.clone(), Identity::Unrecorded));
+        }
+        let doing = || while_doing("look at the identity of the database");
+        identity::read(&self.client).await.map_err(doing())
+    }
+
+    /// [`identity::isolation_modes`], without a statement that fails.
+    pub(crate) async fn isolation_modes(&self) -> Result<Option<IsolationModes>> {
+        if !self.has(OwnObject::IsolationModes).await? {
+            return Ok(None);
+        }
+        let doing = || while_doing("look at the isolation of the database");
+        identity::isolation_modes(&self.client).await.map_err(doing())
     }
 
     /// Opens another connection of the same kind, without reading the server's facts again.
@@ -345,6 +379,7 @@ const CREATES_IN_PUBLIC: &str = "(select case
      from pg_catalog.pg_namespace n where n.nspname = 'public')";
 
 async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, Overridden)> {
+    let objects = OwnObjects::sql();
     let doing = || while_doing(format!("look at the server at {}", config.target()));
     let rows = client
         .query_typed(
@@ -364,7 +399,8 @@ async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, Overridd
                             join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                             where n.nspname = 'public' and c.relname = 'organizations'
                             and p.polname::pg_catalog.text = 'cgk_login_' || current_user::pg_catalog.text),
-                    pg_catalog.current_setting('default_transaction_isolation') = 'read committed'
+                    pg_catalog.current_setting('default_transaction_isolation') = 'read committed',
+                    {objects}
              from pg_catalog.pg_roles r where r.rolname = current_user"),
             &[],
         )
@@ -397,6 +433,7 @@ async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, Overridd
         encoding: row.try_get(12).map_err(doing())?,
         isolation: None,
         reads_committed: row.try_get(17).map_err(doing())?,
+        objects: OwnObjects::of(row.try_get(18).map_err(doing())?),
     };
     Ok((facts, overridden))
 }

@@ -6,6 +6,7 @@ use crate::{
     db::Operator,
     error::{Result, while_doing},
     ident::quoted,
+    registry,
 };
 
 /// What the connected role may do.
@@ -58,12 +59,9 @@ pub(super) async fn logins(operator: &Operator) -> Result<Found> {
                pg_catalog.concat_ws(', ', case when r.rolsuper then 'a superuser' end,
                                     case when r.rolbypassrls then 'ignores row-level security' end,
                                     case when r.rolcreaterole then 'may create roles' end)
-        from pg_catalog.pg_policy p
-        join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::pg_catalog.text = 'cgk_login_' || r.rolname::pg_catalog.text
-        where p.polrelid = pg_catalog.to_regclass('public.organizations')
-        order by 1";
+        from {admitted_logins} order by 1";
     let (mut all, mut wrong) = (0, Vec::new());
-    for row in rows(operator, doing, sql).await? {
+    for row in rows(operator, doing, &registry::sql::fill(sql)).await? {
         let (name, too_much): (String, String) =
             (row.try_get(0).map_err(while_doing(doing))?, row.try_get(1).map_err(while_doing(doing))?);
         all += 1;

@@ -2,8 +2,9 @@
 //! others.
 
 use super::{
-    binding, fix,
-    inspect::{InspectOutcome, Inspection, TRIES_MAX, Wanted, inspect, is_moving},
+    binding, detailed, fix,
+    group::{DriftGroupKey, Groups, RoleLook},
+    inspect::{TRIES_MAX, is_moving},
     judge, login_rights,
     reference::References,
     report::{Difference, NotCompared, SchemaDrift},
@@ -36,22 +37,6 @@ use tokio_postgres::types::Type;
 const LEDGERS_IN_FLIGHT_MAX: usize = 64;
 /// Up to this many tenants are inspected one by one; for more, the fingerprints of the whole fleet are cheaper.
 const ONE_BY_ONE_MAX: usize = 20;
-
-/// The result of the quick check for a tenant. Tenants with the same result are equal in everything that is compared.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct DriftGroupKey {
-    fingerprint: Option<Fingerprint>,
-    comment: Option<String>,
-    /// The digest of the ledger's rows.
-    ledger: Option<String>,
-    role: RoleLook,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum RoleLook {
-    There,
-    Missing,
-}
 
 /// Compares the tenants of a scope, ordered by slug.
 pub(super) async fn tenants(
@@ -105,9 +90,7 @@ pub(super) async fn tenants(
     for (schema, found) in login_rights::findings(operator, whose).await? {
         roles.entry(schema).or_default().extend(found);
     }
-    for (likeness, slugs) in groups {
-        closely(operator, migrations, likeness, slugs, &mut references, &mut done).await?;
-    }
+    done.extend(detailed::compare(operator, migrations, references, groups).await?);
     for drift in done.values_mut().filter(|drift| !drift.is_without_schema()) {
         let found = roles.remove(drift.schema.as_str()).unwrap_or_default();
         drift.differences.splice(0..0, found);
@@ -117,8 +100,6 @@ pub(super) async fn tenants(
     }
     Ok((done.into_values().collect(), strange))
 }
-
-type Groups = Vec<(Option<DriftGroupKey>, Vec<TenantSlug>)>;
 
 /// Records the tenants without differences, and groups the others by their differences.
 async fn quickly(
@@ -177,64 +158,6 @@ async fn quickly(
     let mut groups: Groups = groups.into_iter().map(|(likeness, slugs)| (Some(likeness), slugs)).collect();
     groups.sort_by(|(_, a), (_, b)| a.cmp(b));
     Ok((groups, roles))
-}
-
-/// Inspects one tenant of a group under its lock. If its state is still that of the quick check, the differences apply to
-/// the whole group; if it has changed, each tenant is inspected separately.
-async fn closely(
-    operator: &Operator,
-    migrations: &Migrations,
-    likeness: Option<DriftGroupKey>,
-    slugs: Vec<TenantSlug>,
-    references: &mut References<'_>,
-    done: &mut BTreeMap<TenantSlug, SchemaDrift>,
-) -> Result<()> {
-    let source = migrations.set(Set::Tenant);
-    let wanted = if likeness.is_some() { Wanted::ObjectsAndFingerprint } else { Wanted::Objects };
-    let mut stand_in: Option<(TenantSlug, SchemaDrift)> = None;
-    for slug in slugs {
-        let schema = SchemaName::of_tenant(&slug);
-        if let Some((first, drift)) = &stand_in {
-            let mut drift = SchemaDrift { schema, slug: Some(slug.clone()), ..drift.clone() };
-            rename_role(operator, first, &slug, &mut drift.differences);
-            done.insert(slug, drift);
-            continue;
-        }
-        let role = role_of(operator, &slug);
-        let drift = match inspect(operator, &schema, role.as_ref(), wanted).await? {
-            InspectOutcome::Busy => judge::busy(&schema, Some(&slug)),
-            InspectOutcome::Gone => judge::gone(&schema, Some(&slug)),
-            InspectOutcome::At(found) => {
-                let drift = judge::judge(&schema, Some(&slug), role.as_ref(), &found, source, references).await?;
-                if likeness.as_ref().is_some_and(|likeness| likeness.still_holds(&found)) {
-                    stand_in = Some((slug.clone(), drift.clone()));
-                }
-                drift
-            }
-        };
-        done.insert(slug, drift);
-    }
-    Ok(())
-}
-
-impl DriftGroupKey {
-    fn still_holds(&self, found: &Inspection) -> bool {
-        let super::inspect::Ledger::Rows(rows) = &found.ledger else { return false };
-        self.fingerprint.is_some()
-            && self.fingerprint == found.fingerprint
-            && self.comment == found.comment
-            && self.ledger.as_deref() == Some(LedgerDigest::of(rows).as_str())
-    }
-}
-
-/// The only name that can occur in a difference of a group's representative.
-fn rename_role(operator: &Operator, from: &TenantSlug, to: &TenantSlug, differences: &mut [Difference]) {
-    let (Some(from), Some(to)) = (role_of(operator, from), role_of(operator, to)) else { return };
-    for difference in differences.iter_mut().filter(|difference| difference.kind == "role") {
-        if difference.object == from.as_str() {
-            difference.object = to.as_str().to_owned();
-        }
-    }
 }
 
 /// At most this many connections compute the fingerprints, each for a part of the tenants.
@@ -329,13 +252,15 @@ pub(super) async fn strays(operator: &Operator) -> Result<Vec<Difference>> {
                 where c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p'))
          from pg_catalog.pg_namespace n
          where pg_catalog.starts_with(n.nspname::pg_catalog.text, 'tenant_') and substr(n.nspname::pg_catalog.text, 8) ~ '^[a-z][a-z0-9_]{{0,47}}$'
-           and not exists (select from public.organizations o where o.slug::pg_catalog.text = substr(n.nspname::pg_catalog.text, 8))
+           and not {is_schema}
          union all
          select 'role', r.rolname::pg_catalog.text, false from pg_catalog.pg_roles r
          where pg_catalog.starts_with(r.rolname::pg_catalog.text, 'cgk_') and right(r.rolname::pg_catalog.text, 11) = '_' || $1 and not r.rolcanlogin
-           and not exists (select from public.organizations o where 'cgk_' || o.slug::pg_catalog.text || '_' || $1 = r.rolname::pg_catalog.text)
+           and not {is_role}
            and substr(r.rolname::pg_catalog.text, 5, length(r.rolname::pg_catalog.text) - 15) ~ '^[a-z][a-z0-9_]{{0,47}}$'
-         order by 1 desc, 2"
+         order by 1 desc, 2",
+        is_schema = registry::sql::IS_TENANT_SCHEMA,
+        is_role = registry::sql::is_tenant_role_sql("r.rolname::pg_catalog.text", "$1"),
     );
     let doing = || while_doing("look for schemas of no tenant");
     let rows = operator.client().query_typed(&sql, &[(&tag.as_str(), Type::TEXT)]).await.map_err(doing())?;

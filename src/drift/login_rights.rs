@@ -15,6 +15,7 @@ use crate::{
     db::{Operator, message, milliseconds},
     error::{Result, while_doing},
     ident::{SchemaName, literal, quoted},
+    registry::{self, sql::TENANT_SCHEMAS},
 };
 
 const RIGHTS: &str = include_str!("login_rights.sql");
@@ -47,14 +48,15 @@ fn script(operator: &Operator, whose: Whose<'_>) -> String {
         Whose::These(_) if !schemas.is_empty() => format!("n.nspname in ({})", schemas.join(", ")),
         Whose::These(_) | Whose::Shared => "false".to_owned(),
     };
-    let sql = RIGHTS.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
+    let sql = registry::sql::fill(RIGHTS);
+    let sql = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
     format!(
         "set transaction isolation level read committed, read only;
 {};
 select pg_catalog.set_config('statement_timeout', {}, true);
 with t (schema, nsp, owner) as materialized (
     select distinct n.nspname::pg_catalog.text, n.oid, n.nspowner
-    from public.organizations o join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || o.slug::pg_catalog.text
+    from {TENANT_SCHEMAS}
     where {these}
 ),
 {sql};

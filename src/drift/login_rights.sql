@@ -2,9 +2,8 @@
 -- schema, login, object, column, the schema's owner, the rights that are too many, those that are missing.
 -- Stands after `with t (schema, nsp, owner) as materialized (…),`, the tenants.
 login as materialized (
-    select r.oid, r.rolname::pg_catalog.text as name from pg_catalog.pg_policy p
-    join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::pg_catalog.text = 'cgk_login_' || r.rolname::pg_catalog.text
-    where p.polrelid = pg_catalog.to_regclass('public.organizations') and not r.rolsuper
+    select r.oid, r.rolname::pg_catalog.text as name from {admitted_logins}
+    where not r.rolsuper
       -- One that was admitted under role isolation has rights as a tenant's role only.
       and pg_catalog.pg_get_expr(p.polqual, p.polrelid) <> 'true'
 ),

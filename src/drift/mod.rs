@@ -25,8 +25,10 @@
 
 mod binding;
 mod compare;
+mod detailed;
 mod fix;
 mod fleet;
+mod group;
 mod ignore;
 mod inspect;
 mod judge;

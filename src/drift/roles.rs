@@ -3,6 +3,8 @@
 //! No migration grants any of these, so there is no reference to compare with: cgk creates a tenant's role without
 //! attributes, memberships and settings, and each of them is a finding, with the statement that removes it.
 
+mod shared;
+
 use super::report::{Change, Difference, FixStatement};
 use crate::{
     catalogue::settings_sql,
@@ -11,9 +13,10 @@ use crate::{
     error::{Result, while_doing},
     ident::{RoleName, SchemaName, literal, quoted},
     migrate::LEDGER_TABLE,
-    registry::role_of,
+    registry::{self, role_of},
     slug::TenantSlug,
 };
+use shared::of_shared;
 use std::collections::HashMap;
 
 const ROLES: &str = include_str!("roles.sql");
@@ -53,12 +56,12 @@ pub(super) async fn findings(operator: &Operator, whose: Whose<'_>, shared: bool
     Ok(all)
 }
 
-fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
-    let tag = literal(operator.facts().database_tag().as_str());
-    let tenants = match (operator.config().isolation(), whose) {
+/// The condition on a tenant's schema and role.
+fn condition(operator: &Operator, whose: Whose<'_>) -> String {
+    match (operator.config().isolation(), whose) {
         (Isolation::Path, _) | (_, Whose::Shared) => "and false".to_owned(),
         (Isolation::Role, Whose::Fleet) => {
-            "and exists (select from public.organizations o where n.nspname::pg_catalog.text = 'tenant_' || o.slug::pg_catalog.text)".into()
+            format!("and {}", registry::sql::IS_TENANT_SCHEMA)
         }
         (Isolation::Role, Whose::These(slugs)) => {
             let names: Vec<_> = slugs.iter().map(|slug| literal(SchemaName::of_tenant(slug).as_str())).collect();
@@ -68,7 +71,12 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
             // Both use an index.
             format!("and n.nspname in ({}) and r.rolname in ({})", list(&names), list(&roles))
         }
-    };
+    }
+}
+
+fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
+    let tag = literal(operator.facts().database_tag().as_str());
+    let tenants = condition(operator, whose);
     // The memberships of a few tenants are found by index; those of a login are needed for the shared findings.
     let memberships = match whose {
         Whose::These(_) if !shared => {
@@ -94,7 +102,7 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
     };
     let further: Vec<_> = operator.search_path().further().iter().map(|schema| literal(schema.as_str())).collect();
     // From PostgreSQL 16 on, the membership defines whether rights are inherited, and the attribute is only its default.
-    let sql = branches(shared)
+    let sql = registry::sql::fill(&branches(shared))
         .replace(", ('inherit', l.rolinherit)", inherit_attribute)
         .replace("{inherits}", inherits)
         .replace("{granted_by}", granted_by)
@@ -187,136 +195,12 @@ fn of_tenant(operator: &Operator, schema: &str, role: &RoleName, kind: &str, a: 
         ),
         "reads registry" => about_role(
             format!("reads all of organizations by policy {a}: a hole in isolation"),
-            format!("drop policy {} on public.organizations", quoted(a)),
+            registry::sql::drop_policy_sql(&quoted(a)),
         ),
         "writes ledger" => {
             let ledger = format!("{}.{}", quoted(schema), quoted(LEDGER_TABLE));
             let fix = format!("revoke all on {ledger} from {role}");
             Some(wrong("ledger", LEDGER_TABLE, "the tenant's role may write it".into(), &[fix]))
-        }
-        _ => None,
-    }
-}
-
-/// A finding about a service login, or about PUBLIC.
-fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Difference> {
-    let login = quoted(a);
-    let database = quoted(&operator.facts().database);
-    let about_login = |what: String, fix: String| Some(wrong("login", a, what, &[fix]));
-    let everyone = |what: &str, fix: String| Some(wrong("role", "public (everyone)", what.to_owned(), &[fix]));
-    let place = |place: &str| if place == "database" { format!("database {database}") } else { "schema public".into() };
-    let shown = |place: &str| match place {
-        "database" => format!("database {}", operator.facts().database),
-        _ => "schema public".into(),
-    };
-    match kind {
-        "login attribute" => about_login(attribute(b).to_owned(), format!("alter role {login} no{b}")),
-        "login member" => {
-            let (group, granted_by) = split(b);
-            about_login(
-                format!("is a member of {group}, which is not a tenant's role"),
-                format!("revoke {} from {login}{granted_by}", quoted(group)),
-            )
-        }
-        "login has member" => {
-            let (member, granted_by) = split(b);
-            about_login(
-                format!("role {member} may act as it, and so as every tenant: a hole in isolation"),
-                format!("revoke {login} from {}{granted_by} cascade", quoted(member)),
-            )
-        }
-        "built-in" => {
-            let what = "stands among the server's own, where calls of every tenant and of cgk may find it".to_owned();
-            Some(wrong(a, b, what, &[format!("drop {a} {b}")]))
-        }
-        "login setting" => {
-            let setting = dotted(b.split('=').next().unwrap_or_default());
-            let fixes = [
-                format!("alter role {login} reset {setting}"),
-                format!("alter role {login} in database {database} set search_path = ''"),
-            ];
-            Some(wrong("login", a, format!("has the setting {b}"), &fixes))
-        }
-        "login path" => about_login(
-            "has no empty search path in this database: outside of a tenant it finds the tables of public".into(),
-            format!("alter role {login} in database {database} set search_path = ''"),
-        ),
-        "login owns" => {
-            about_login(format!("owns {b}"), format!("reassign owned by {login} to {}", quoted(&operator.facts().role)))
-        }
-        "login writes ledger" => {
-            let ledger = format!("{}.{}", quoted(b), quoted(LEDGER_TABLE));
-            about_login(
-                format!("may write the ledger {b}.{LEDGER_TABLE}"),
-                format!("revoke all on {ledger} from {login}"),
-            )
-        }
-        "login creates" => about_login(
-            format!("may create objects in {}", shown(b)),
-            format!("revoke create on {} from {login}", place(b)),
-        ),
-        "everyone creates" => everyone(
-            &format!("may create objects in {}", shown(b)),
-            format!("revoke create on {} from public", place(b)),
-        ),
-        "login creates in" => about_login(
-            format!("may create objects in schema {b}, which is in every search path"),
-            format!("revoke create on schema {} from {login}", quoted(b)),
-        ),
-        "everyone creates in" => everyone(
-            &format!("may create objects in schema {b}, which is in every search path"),
-            format!("revoke create on schema {} from public", quoted(b)),
-        ),
-        "login has on shared" => {
-            let (table, rights) = b.split_once(SEPARATOR)?;
-            about_login(
-                format!("has {rights} on {table}, which cgk gives no login"),
-                format!("revoke {rights} on {table} from {login}"),
-            )
-        }
-        "everyone setting" => {
-            let setting = dotted(b.split('=').next().unwrap_or_default());
-            let (place, fix) = match a {
-                "" => ("every database", format!("alter role all reset {setting}")),
-                _ => ("this database", format!("alter database {database} reset {setting}")),
-            };
-            everyone(&format!("begins each session in {place} with {b}"), fix)
-        }
-        "everyone mapping" => everyone(
-            &format!("has a user mapping for server {a}, with which every tenant reaches it"),
-            format!("drop user mapping for public server {a}"),
-        ),
-        "publishes all" => {
-            let what = "publishes every table of the database, of all tenants and of the shared schema".to_owned();
-            Some(wrong("publication", a, what, &[format!("drop publication {}", quoted(a))]))
-        }
-        "everyone has" => everyone(
-            &format!("has rights on {}, which every tenant has too: a hole in isolation", named(a, b)),
-            revoke(a, b, "public"),
-        ),
-        "partition" | "inherits" => {
-            let (relation, fix) = match kind {
-                "partition" => ("is a partition of", format!("alter table {b} detach partition {a}")),
-                _ => ("inherits from", format!("alter table {a} no inherit {b}")),
-            };
-            let text = format!("{relation} {b}, through which its rows can be read: a hole in isolation");
-            Some(wrong("table", a, text, &[fix]))
-        }
-        "child" => {
-            let text = format!(
-                "everyone has rights on it, and the policies of its parent {b} do not cover it: a hole in isolation"
-            );
-            Some(wrong("table", a, text, &[format!("revoke all on {a} from public")]))
-        }
-        "default right" => {
-            let mut parts = b.split(SEPARATOR);
-            let mut part = || parts.next().unwrap_or_default();
-            let (what, grantee, rights) = (part(), part(), part());
-            let fix = format!("alter default privileges for role {login} revoke {rights} on {what} from {grantee}");
-            let who = if grantee == "public" { "everyone" } else { grantee };
-            let text =
-                format!("{who} gets {rights} on all that {a} creates, in tenants' schemas too: a hole in isolation");
-            Some(wrong("default rights", &format!("{what} in every schema"), text, &[fix]))
         }
         _ => None,
     }

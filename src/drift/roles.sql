@@ -9,13 +9,11 @@ office as materialized (
     select r.oid from pg_catalog.pg_roles r where r.rolsuper or r.rolcreaterole
     union select h.owner from here h
     union select n.nspowner from pg_catalog.pg_namespace n where n.nspname = 'public'
-    union select c.relowner from pg_catalog.pg_class c where c.oid = pg_catalog.to_regclass('public.organizations')
+    union select c.relowner from pg_catalog.pg_class c where c.oid = {registry_oid}
 ),
 -- Logins of services, as `setup:database --app-role` marks them.
 login as materialized (
-    select r.* from pg_catalog.pg_policy p
-    join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::pg_catalog.text = 'cgk_login_' || r.rolname::pg_catalog.text
-    where p.polrelid = pg_catalog.to_regclass('public.organizations')
+    select r.* from {admitted_logins}
 ),
 member as materialized (
     select m.roleid, m.member, x.rolname::pg_catalog.text as role, g.rolname::pg_catalog.text as group_role, {inherits} as inherits,
@@ -193,7 +191,7 @@ union all
 union all
     -- A policy under which a login reads the registry, given to a tenant's role.
     select t.schema, 'reads registry', p.polname::pg_catalog.text, '' from t join pg_catalog.pg_policy p on t.oid = any (p.polroles)
-    where p.polrelid = pg_catalog.to_regclass('public.organizations') and pg_catalog.starts_with(p.polname::pg_catalog.text, 'cgk_reader_')
+    where p.polrelid = {registry_oid} and pg_catalog.starts_with(p.polname::pg_catalog.text, 'cgk_reader_')
 union all
     -- Whoever reads the parent reads the child's rows too, and of a child in public the parent's policies say nothing.
     select '', case when c.relnamespace <> p.relnamespace then case when c.relispartition then 'partition' else 'inherits' end else 'child' end,

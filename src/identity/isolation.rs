@@ -5,12 +5,12 @@ use crate::{
     config::{Isolation, IsolationModes},
     db::{
         Operator,
-        identity::{accepts_sql, isolation_modes, refuse_isolation},
+        identity::{accepts_sql, refuse_isolation},
         message, milliseconds,
     },
     error::{Result, while_doing},
     ident::literal,
-    lock,
+    lock, registry,
 };
 use tokio_postgres::{error::SqlState, types::Type};
 
@@ -22,8 +22,7 @@ pub(crate) async fn of(operator: &Operator) -> Result<IsolationModes> {
 
 /// The same; `None` if nothing is recorded and no tenant shows it.
 pub(crate) async fn known(operator: &Operator) -> Result<Option<IsolationModes>> {
-    let doing = || while_doing("look at the isolation of the database");
-    match isolation_modes(operator.client()).await.map_err(doing())? {
+    match operator.isolation_modes().await? {
         Some(modes) => Ok(Some(modes)),
         None => found(operator).await,
     }
@@ -35,26 +34,23 @@ pub(crate) async fn known(operator: &Operator) -> Result<Option<IsolationModes>>
 async fn found(operator: &Operator) -> Result<Option<IsolationModes>> {
     let doing = || while_doing("look at how tenants are kept apart");
     let configured = operator.config().isolation();
-    let sql = "select pg_catalog.to_regclass('public.organizations') is not null";
-    let rows = operator.client().query_typed(sql, &[]).await.map_err(doing())?;
-    if !rows.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or(false) {
+    if !registry::exists(operator).await? {
         return Ok(None);
     }
-    let sql = "
+    let sql = registry::sql::fill(
+        "
         with tenant (nsp, role) as (
-            select n.oid, r.oid from public.organizations o
-            join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || o.slug::pg_catalog.text
+            select n.oid, r.oid from {tenant_schemas}
             join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = 'schema_migrations' and c.relkind in ('r', 'p')
             left join pg_catalog.pg_roles r on r.rolname::pg_catalog.text = 'cgk_' || o.slug::pg_catalog.text || '_' || $1
                                            and pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage'))
         select exists (select from tenant t where t.role is not null),
                exists (select from tenant t where t.role is null)
-               or exists (select from tenant t, pg_catalog.pg_policy p join pg_catalog.pg_roles l
-                          on p.polroles = array[l.oid] and p.polname::pg_catalog.text = 'cgk_login_' || l.rolname::pg_catalog.text
-                          where p.polrelid = pg_catalog.to_regclass('public.organizations')
-                            and pg_catalog.has_schema_privilege(l.oid, t.nsp, 'usage'))";
+               or exists (select from tenant t, {admitted_logins}
+                          where pg_catalog.has_schema_privilege(r.oid, t.nsp, 'usage'))",
+    );
     let tag = super::tag_of(operator).await?;
-    let rows = operator.client().query_typed(sql, &[(&tag.as_str(), Type::TEXT)]).await.map_err(doing())?;
+    let rows = operator.client().query_typed(&sql, &[(&tag.as_str(), Type::TEXT)]).await.map_err(doing())?;
     let Some(row) = rows.first() else { return Ok(None) };
     let (by_role, by_path): (bool, bool) = (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?);
     Ok(match (by_role, by_path) {
@@ -68,14 +64,14 @@ async fn found(operator: &Operator) -> Result<Option<IsolationModes>> {
 /// Records it, unless it is already recorded.
 pub(crate) async fn record(operator: &Operator, modes: IsolationModes) -> Result<()> {
     let doing = || while_doing("write down the isolation of the database");
-    if isolation_modes(operator.client()).await.map_err(doing())?.is_some() {
+    if operator.isolation_modes().await?.is_some() {
         return Ok(());
     }
     match message::run(operator.client(), &sql(operator, "create", modes)).await.map_err(doing())?.complete() {
         Ok(_) => Ok(()),
         // Another session was faster, and the lock made this one wait.
         Err(error) if error.code() == Some(&SqlState::DUPLICATE_FUNCTION) => {
-            let modes = isolation_modes(operator.client()).await.map_err(doing())?;
+            let modes = operator.isolation_modes().await?;
             refuse_isolation(&operator.facts().database, modes, operator.config())
         }
         Err(error) => Err(doing()(error)),
@@ -98,8 +94,7 @@ pub(crate) fn demand_sql(operator: &Operator) -> String {
 
 /// Refuses an operator whose isolation the database no longer accepts since the operator connected.
 pub(crate) async fn refuse_changed(operator: &Operator) -> Result<()> {
-    let modes =
-        isolation_modes(operator.client()).await.map_err(while_doing("look at the isolation of the database"))?;
+    let modes = operator.isolation_modes().await?;
     refuse_isolation(&operator.facts().database, modes, operator.config())
 }
 

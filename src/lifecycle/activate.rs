@@ -69,12 +69,11 @@ pub async fn activate(operator: &Operator, slug: &TenantSlug) -> Result<Activate
     let sql = format!(
         "set transaction isolation level read committed;
 select pg_catalog.set_config('lock_timeout', {}, true);
-select from public.organizations where id = {}::pg_catalog.uuid for update;
-{}select 1 / (case when exists (select from pg_catalog.pg_namespace n where n.nspname::pg_catalog.text = {}
+{}{}select 1 / (case when exists (select from pg_catalog.pg_namespace n where n.nspname::pg_catalog.text = {}
     and {} is not distinct from {}) then 1 else 0 end);
 {}",
         literal(&milliseconds(operator.session().lock_timeout)),
-        literal(&tenant.id.to_string()),
+        registry::sql::lock_row_sql(tenant.id),
         registry::demand_sql(tenant.id, slug),
         literal(schema.as_str()),
         binding::comment_of_sql("n.oid"),

@@ -4,7 +4,7 @@ mod foreign;
 
 use crate::{
     access::isolation,
-    access::login,
+    access::login::{self, Admitted},
     binding::{self, Binding},
     db::{Operator, milliseconds},
     drift::{self, Comparison},
@@ -23,7 +23,7 @@ use crate::{
     slug::TenantSlug,
     tenant::{OrganizationId, TenantStatus},
 };
-use tokio_postgres::{error::SqlState, types::Type};
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 /// How often adoption starts over because somebody else was at the same schema.
@@ -160,12 +160,7 @@ async fn refuse_known_organization(operator: &Operator, schema: &SchemaName, fac
     let Ok(uuid) = id.parse::<Uuid>() else {
         return refuse(format!("the comment on it names organization {id}, which is not a valid id"));
     };
-    let doing = || while_doing("look for an organization in the registry");
-    let sql = "select o.slug::pg_catalog.text from public.organizations o where o.id = $1";
-    let rows = operator.client().query_typed(sql, &[(&uuid, Type::UUID)]).await.map_err(doing())?;
-    let Some(row) = rows.first() else { return Ok(()) };
-    let other: Option<String> = row.try_get(0).map_err(doing())?;
-    let other = other.unwrap_or_default();
+    let Some(other) = registry::slug_of(operator, uuid).await? else { return Ok(()) };
     refuse(format!("it belongs to organization {id}, which is tenant {} in the registry", other.escape_debug()))
 }
 
@@ -388,74 +383,25 @@ impl<'a> Adoption<'a> {
 
     /// Registry row, role and grants around what is written into the schema; `false` if the schema has changed meanwhile.
     async fn write(&self, options: &BaselineOptions, guard: &str, within: &str, recorded: &str) -> Result<bool> {
-        let session = self.operator.session();
-        let set_local = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
-        // Without this a killed client's message runs on, and commits.
-        let notices = match self.operator.facts().notices_lost_clients {
-            true => format!(", {}", set_local("client_connection_check_interval", "1000")),
-            false => String::new(),
-        };
         let logins = match self.slug {
             Some(slug) => login::admitted(self.operator, slug).await?,
             None => Vec::new(),
         };
         // A schema that was restored from a dump of another database's carries that one's grants.
         let foreign = isolation::roles_of_other_databases(self.operator, self.schema).await?;
-        let mut sql = format!(
-            "set transaction isolation level read committed;
-select {}, {}{notices};
-{}select {}, {};
-{guard}",
-            set_local("lock_timeout", &milliseconds(session.migration_wait)),
-            set_local("statement_timeout", "0"),
-            schema_lock::lock_sql(self.schema, Hold::Exclusive),
-            set_local("lock_timeout", &milliseconds(session.lock_timeout)),
-            set_local("statement_timeout", &milliseconds(session.migration_statement_timeout)),
-        );
-        if self.slug.is_some() {
-            sql.push_str(&identity::isolation::demand_sql(self.operator));
-        }
+        let mut sql = self.opening(guard);
+        // Once: an organization that the registry does not know gets a new id each time.
         let id = self.facts.as_ref().map(organization);
-        if let (Some(slug), Some(facts), Some(id)) = (self.slug, &self.facts, id) {
-            sql.push_str(&match &facts.tenant {
-                None => {
-                    let name = options.name.as_deref().unwrap_or(slug.as_str());
-                    registry::insert_sql(id, slug, name, &TenantStatus::Active)
-                }
-                Some(_) => registry::demand_sql(id, slug) + &registry::activate_sql(slug),
-            });
-            if let Some(role) = &self.role {
-                let presence = if facts.has_role { RoleState::Present } else { RoleState::Absent };
-                sql.push_str(&isolation::role_sql(self.operator.facts(), role, presence));
-                sql.push_str(&login::enter_by_role_sql(self.operator.facts(), role, &logins));
-            }
-        }
-        let owner = self.facts.as_ref().and_then(|facts| facts.owner.as_ref());
-        if let Some(owner) = owner.filter(|owner| owner.as_str() != self.operator.facts().role) {
-            sql.push_str(&format!("set local role {};\n", owner.quoted()));
-        }
-        for role in &foreign {
-            sql.push_str(&isolation::revoke_sql(self.schema, role));
-        }
-        if let Some(role) = &self.role {
-            sql.push_str(&isolation::grants_sql(self.schema, role.ident()));
-        }
-        if let (Some(facts), Some(id)) = (&self.facts, id) {
-            sql.push_str(&binding::comment_sql(self.schema, id, facts.schema_comment.as_deref()));
-        }
-        sql.push_str(within);
-        if self.role.is_none() {
-            for login in &logins {
-                sql.push_str(&login::enter_by_path_sql(self.schema, &login.name));
-            }
-        }
+        self.register(options, id, &logins, &mut sql);
+        self.own(id, &foreign, &logins, within, &mut sql);
         // The record of the fleet's files is the operator's, whoever owns the schema.
         sql.push_str("reset role;\n");
         sql.push_str(recorded);
         let what = || format!("adopt schema {:?}", self.schema.as_str());
         let doing = || while_doing(what());
         self.operator.reset_session().await.map_err(doing())?;
-        let answer = schema_lock::run(self.operator, self.schema, &sql, session.migration_wait, what).await?;
+        let wait = self.operator.session().migration_wait;
+        let answer = schema_lock::run(self.operator, self.schema, &sql, wait, what).await?;
         let Some(source) = answer.error else { return Ok(true) };
         let somebody_was_quicker = [
             SqlState::DIVISION_BY_ZERO,
@@ -468,7 +414,7 @@ select {}, {}{notices};
                 identity::isolation::refuse_changed(self.operator).await?;
                 Ok(false)
             }
-            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Err(self.denied(owner, source)),
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Err(self.denied(source)),
             _ if row_check::is_constraint_of(&source, LEDGER_TABLE) => {
                 let table = self.schema.qualified(LEDGER_TABLE);
                 Err(Error::Migration(MigrationError::RowNotWritten { table, source: Some(source.into()) }))
@@ -477,9 +423,78 @@ select {}, {}{notices};
         }
     }
 
-    fn denied(&self, owner: Option<&Ident>, source: tokio_postgres::Error) -> Error {
+    /// The start of the message: its time limits, the schema's lock, and the check that the schema is as it was read.
+    fn opening(&self, guard: &str) -> String {
+        let session = self.operator.session();
+        let set_local = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
+        // Without this a killed client's message runs on, and commits.
+        let notices = match self.operator.facts().notices_lost_clients {
+            true => format!(", {}", set_local("client_connection_check_interval", "1000")),
+            false => String::new(),
+        };
+        format!(
+            "set transaction isolation level read committed;
+select {}, {}{notices};
+{}select {}, {};
+{guard}",
+            set_local("lock_timeout", &milliseconds(session.migration_wait)),
+            set_local("statement_timeout", "0"),
+            schema_lock::lock_sql(self.schema, Hold::Exclusive),
+            set_local("lock_timeout", &milliseconds(session.lock_timeout)),
+            set_local("statement_timeout", &milliseconds(session.migration_statement_timeout)),
+        )
+    }
+
+    /// The registry's row and the tenant's role.
+    fn register(&self, options: &BaselineOptions, id: Option<OrganizationId>, logins: &[Admitted], sql: &mut String) {
+        if self.slug.is_some() {
+            sql.push_str(&identity::isolation::demand_sql(self.operator));
+        }
+        if let (Some(slug), Some(facts), Some(id)) = (self.slug, &self.facts, id) {
+            sql.push_str(&match &facts.tenant {
+                None => {
+                    let name = options.name.as_deref().unwrap_or(slug.as_str());
+                    registry::insert_sql(id, slug, name, &TenantStatus::Active)
+                }
+                Some(_) => registry::demand_sql(id, slug) + &registry::activate_sql(slug),
+            });
+            if let Some(role) = &self.role {
+                let presence = if facts.has_role { RoleState::Present } else { RoleState::Absent };
+                sql.push_str(&isolation::role_sql(self.operator.facts(), role, presence));
+                sql.push_str(&login::enter_by_role_sql(self.operator.facts(), role, logins));
+            }
+        }
+    }
+
+    fn owner(&self) -> Option<&Ident> {
+        self.facts.as_ref().and_then(|facts| facts.owner.as_ref())
+    }
+
+    /// What the schema's owner does: rights, the binding to the organization, and what is written into the schema.
+    fn own(&self, id: Option<OrganizationId>, foreign: &[Ident], logins: &[Admitted], within: &str, sql: &mut String) {
+        if let Some(owner) = self.owner().filter(|owner| owner.as_str() != self.operator.facts().role) {
+            sql.push_str(&format!("set local role {};\n", owner.quoted()));
+        }
+        for role in foreign {
+            sql.push_str(&isolation::revoke_sql(self.schema, role));
+        }
+        if let Some(role) = &self.role {
+            sql.push_str(&isolation::grants_sql(self.schema, role.ident()));
+        }
+        if let (Some(facts), Some(id)) = (&self.facts, id) {
+            sql.push_str(&binding::comment_sql(self.schema, id, facts.schema_comment.as_deref()));
+        }
+        sql.push_str(within);
+        if self.role.is_none() {
+            for login in logins {
+                sql.push_str(&login::enter_by_path_sql(self.schema, &login.name));
+            }
+        }
+    }
+
+    fn denied(&self, source: tokio_postgres::Error) -> Error {
         let role = &self.operator.facts().role;
-        let owner = owner.map_or_else(|| "the owner of everything in it".into(), Ident::quoted);
+        let owner = self.owner().map_or_else(|| "the owner of everything in it".into(), Ident::quoted);
         Error::Setup(SetupError::Privilege {
             role: role.clone(),
             needed: format!("act as {owner}, the owner of schema {:?} and of what is in it", self.schema.as_str()),

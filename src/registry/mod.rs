@@ -8,9 +8,13 @@ mod contents;
 #[cfg(feature = "migrate")]
 mod entered;
 mod facts;
+mod find;
+#[cfg(feature = "migrate")]
+mod guard;
 mod presence;
 mod read;
 mod rows;
+pub(crate) mod sql;
 
 #[cfg(any(feature = "migrate", feature = "platform"))]
 pub(crate) use change_notices::unnotified_sql;
@@ -23,9 +27,14 @@ pub use entered::EnteredSession;
 #[cfg(feature = "migrate")]
 pub(crate) use entered::{SHORT_LOCK_WAIT, entered_sessions, in_use, terminate, wait_until_left};
 pub(crate) use facts::{RoleState, TenantFacts, role_of};
-pub(crate) use presence::{REGISTRY_IS_HIDDEN, require, require_sight};
+pub(crate) use find::{FIND, found_tenant, slug_of};
+#[cfg(feature = "migrate")]
+pub use guard::RegistryGuard;
+#[cfg(feature = "migrate")]
+pub(crate) use guard::{GuardFound, guard_registry, look_at_guard};
+pub(crate) use presence::{REGISTRY_IS_HIDDEN, exists, require, require_sight};
 pub(crate) use read::{Facts, RegistryRow, Slugs, facts_of, facts_of_all, facts_of_fleet, facts_rows};
-pub(crate) use rows::{activate_sql, delete_sql, demand_sql, insert_sql, rename_sql, set_status_sql};
+pub(crate) use rows::{activate_sql, delete_sql, demand_sql, insert_sql, is_there_sql, rename_sql, set_status_sql};
 
 /// The table, as named in SQL.
 const TABLE: &str = "public.organizations";

@@ -1,5 +1,6 @@
 //! Whether the registry exists, and whether the current role can see its rows.
 
+use super::sql;
 use crate::{
     db::Operator,
     error::{Error, Result, SetupError, while_doing},
@@ -18,6 +19,14 @@ pub(crate) const REGISTRY_IS_HIDDEN: &str =
                     where p.polrelid = 'public.organizations'::pg_catalog.regclass and p.polpermissive
                     and p.polname <> 'organizations_tenant'
                     and (m.role = 0 or pg_catalog.pg_has_role(m.role, 'usage'))))";
+
+/// Whether there is a registry.
+pub(crate) async fn exists(operator: &Operator) -> Result<bool> {
+    let doing = || while_doing("look for the registry");
+    let sql = format!("select {} is not null", sql::OID);
+    let rows = operator.client().query_typed(&sql, &[]).await.map_err(doing())?;
+    rows.first().map(|row| row.try_get(0)).transpose().map(Option::unwrap_or_default).map_err(doing())
+}
 
 /// Returns a clear error if there is no registry, instead of a failing query.
 pub(crate) async fn require(operator: &Operator) -> Result<()> {

@@ -17,18 +17,18 @@ pub(crate) fn insert_sql(id: OrganizationId, slug: &TenantSlug, name: &str, stat
         literal(slug.as_str()),
         literal(name),
         literal(status.as_str()),
-        row_check::demand_sql(TABLE, &is_there(id, slug), ""),
+        row_check::demand_sql(TABLE, &is_there_sql(id, slug), ""),
     )
 }
 
 /// Fails with a division by zero unless this organization still has the slug: the following statements are only for this
 /// organization.
 pub(crate) fn demand_sql(id: OrganizationId, slug: &TenantSlug) -> String {
-    format!("select 1 / (case when {} then 1 else 0 end);\n", is_there(id, slug))
+    format!("select 1 / (case when {} then 1 else 0 end);\n", is_there_sql(id, slug))
 }
 
 /// A condition: the organization has the slug.
-fn is_there(id: OrganizationId, slug: &TenantSlug) -> String {
+pub(crate) fn is_there_sql(id: OrganizationId, slug: &TenantSlug) -> String {
     format!(
         "exists (select from {TABLE} o where o.slug = {} and o.id = {}::pg_catalog.uuid)",
         literal(slug.as_str()),

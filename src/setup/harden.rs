@@ -164,11 +164,10 @@ needs (oid, migrates) as (
     select r.oid, bool_or(n.migrates)
     from (select r.oid, true from pg_catalog.pg_roles r where r.rolname = current_user
           union all select d.datdba, true from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()
-          union all select c.relowner, true from pg_catalog.pg_class c where c.oid = 'public.organizations'::pg_catalog.regclass
-          union all select n.nspowner, true from public.organizations o
-                    join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || o.slug
+          union all select c.relowner, true from pg_catalog.pg_class c where c.oid = {required_registry_oid}
+          union all select n.nspowner, true from {tenant_schemas}
           union all select m.role, false from pg_catalog.pg_policy p cross join pg_catalog.unnest(p.polroles) m (role)
-                    where p.polrelid = 'public.organizations'::pg_catalog.regclass
+                    where p.polrelid = {required_registry_oid}
                       and pg_catalog.starts_with(p.polname::pg_catalog.text, 'cgk_login_')) n (oid, migrates)
     join pg_catalog.pg_roles r on r.oid = n.oid
     where not r.rolsuper
@@ -208,8 +207,9 @@ async fn rights(operator: &Operator, measure: Measure) -> Result<Vec<Right>> {
         ),
     };
     let hands_on = measure == Measure::SetConfig;
+    let needs = registry::sql::fill(NEEDS);
     let sql = format!(
-        "with {NEEDS}, objects (name, acl) as ({objects})
+        "with {needs}, objects (name, acl) as ({objects})
          select o.name,
                 exists (select from pg_catalog.aclexplode(o.acl) a where a.grantee = 0 and a.privilege_type = '{privilege}'),
                 array(select pg_catalog.pg_get_userbyid(w.oid)::pg_catalog.text from needs w

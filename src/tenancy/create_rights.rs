@@ -5,7 +5,7 @@
 //! login that may create. Checks that need more, of an owner or of a membership that is not inherited, run when a service
 //! connects ([`refuse_writable`](crate::db::search_path::refuse_writable)).
 
-use crate::{ident::literal, search_path::SearchPath};
+use crate::{ident::literal, registry, search_path::SearchPath};
 
 const PUBLIC: &str = "pg_catalog.has_schema_privilege('public', 'create')";
 
@@ -23,7 +23,7 @@ pub(super) fn role_creates_sql(path: &SearchPath) -> String {
 /// Whether the login, as the current role, may create there and is not the operator's. A login with the rights of the
 /// registry's owner can do anything in `public`, whatever is revoked from it.
 pub(super) fn login_creates_sql(path: &SearchPath) -> String {
-    format!("{} and not {OPERATOR}", role_creates_sql(path))
+    format!("{} and not {}", role_creates_sql(path), is_operator_sql())
 }
 
 /// [`login_creates_sql`], and whether PUBLIC may create, which is unsafe for the operator's login too. For transactions that
@@ -38,9 +38,14 @@ pub(super) fn login_or_everybody_creates_sql(path: &SearchPath) -> String {
     });
     let everybody = "pg_catalog.has_schema_privilege('public', 'public', 'create')".to_owned();
     let everybody: Vec<String> = [everybody].into_iter().chain(further).collect();
-    format!("{} and ({} or not {OPERATOR})", role_creates_sql(path), everybody.join(" or "))
+    format!("{} and ({} or not {})", role_creates_sql(path), everybody.join(" or "), is_operator_sql())
 }
 
 /// Before the first setup there is no registry, and there are no tenants to separate.
-const OPERATOR: &str = "coalesce(pg_catalog.pg_has_role((select c.relowner from pg_catalog.pg_class c \
-                        where c.oid operator(pg_catalog.=) pg_catalog.to_regclass('public.organizations')::pg_catalog.oid), 'usage'), true)";
+fn is_operator_sql() -> String {
+    format!(
+        "coalesce(pg_catalog.pg_has_role((select c.relowner from pg_catalog.pg_class c \
+         where c.oid operator(pg_catalog.=) {}::pg_catalog.oid), 'usage'), true)",
+        registry::sql::OID
+    )
+}

@@ -1,12 +1,12 @@
 //! Finds out why a tenant could not be entered.
 
 use super::{
-    protocol::{DIAGNOSE, TenantTarget},
+    explain::{Diagnosis, diagnose_sql},
+    protocol::TenantTarget,
     scope::PlatformTarget,
     shared::Shared,
 };
 use crate::{
-    binding::Binding,
     config::Config,
     db::{
         identity, message,
@@ -14,11 +14,11 @@ use crate::{
     },
     error::{Error, Result, SetupError, TenantError, while_doing},
     ident::{DatabaseTag, RoleName},
-    registry::REGISTRY_IS_HIDDEN,
-    tenant::{OrganizationId, TenantStatus},
+    registry,
+    slug::TenantSlug,
+    tenant::OrganizationId,
 };
-use tokio_postgres::{Client, error::SqlState, types::Type};
-use uuid::Uuid;
+use tokio_postgres::{Client, Row, error::SqlState, types::Type};
 
 /// The login, quoted, its `row_security`, and the statement that resets it to its default if it was set.
 const LOGIN: &str = "
@@ -31,12 +31,6 @@ select pg_catalog.quote_ident(current_user), s.setting,
          else 'alter role ' || pg_catalog.quote_ident(current_user) || ' set row_security = on'
        end
 from pg_catalog.pg_settings s where s.name = 'row_security'";
-
-/// Whether row level security hides the whole registry from this login.
-async fn hidden(client: &Client) -> Result<bool, tokio_postgres::Error> {
-    let rows = client.query_typed(&format!("select {REGISTRY_IS_HIDDEN}"), &[]).await?;
-    rows.first().map_or(Ok(false), |row| row.try_get(0))
-}
 
 /// Checks, after a rollback, whether others may create in the search path, which blocks the platform. The session is not
 /// scrubbed.
@@ -55,7 +49,7 @@ pub(super) async fn diagnose(
     tag: &DatabaseTag,
     config: &Config,
 ) -> Result<Option<Error>> {
-    let TenantTarget { slug, schema, role, .. } = target;
+    let slug = &target.slug;
     let client = shared.lease.connection().client();
     let doing = || while_doing(format!("find out why tenant {slug} cannot be entered"));
     // The caller that returns the connection runs the scrub; it would make the session end at an error below.
@@ -64,113 +58,56 @@ pub(super) async fn diagnose(
     if let Err(error) = identity::refuse_isolation(database, modes, config) {
         return Ok(Some(error));
     }
-    let role_name = role.as_ref().map_or("", RoleName::as_str);
-    let looked = client
-        .query_typed(
-            DIAGNOSE,
-            &[(&slug.as_str(), Type::TEXT), (&schema.as_str(), Type::TEXT), (&role_name, Type::TEXT)],
-        )
-        .await;
-    let rows = match looked {
+    let rows = match look(client, target).await {
         Ok(rows) => rows,
-        Err(source) if source.code() == Some(&SqlState::UNDEFINED_TABLE) => {
-            return Ok(Some(Error::Setup(SetupError::NotSetUp {
-                database: database.to_owned(),
-                missing: "there is no table public.organizations".into(),
-            })));
-        }
-        Err(source) if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            let rows = client.query_typed(LOGIN, &[]).await.map_err(doing())?;
-            let get = |index: usize| -> Result<String> {
-                rows.first().map(|row| row.try_get(index)).transpose().map(Option::unwrap_or_default).map_err(doing())
-            };
-            let login = get(0)?;
-            if get(1)? == "off" {
-                return Ok(Some(Error::Setup(SetupError::Privilege {
-                    needed: "read public.organizations: row_security is off, so the server refuses what a policy would filter".into(),
-                    grant: get(2)?,
-                    role: login,
-                    source: Some(source.into()),
-                })));
-            }
-            return Ok(Some(Error::Setup(SetupError::Privilege {
-                needed: "read public.organizations".into(),
-                grant: format!("grant select (id, slug, status) on public.organizations to {login}"),
-                role: login,
-                source: Some(source.into()),
-            })));
-        }
-        Err(source) => return Err(doing()(source)),
+        Err(source) => return unreadable(client, database, slug, source).await.map(Some),
     };
     let Some(row) = rows.first() else { return Ok(None) };
-    let get = |index: usize| row.try_get::<_, bool>(index).map_err(doing());
-    let status: Option<String> = row.try_get(0).map_err(doing())?;
-    let login: String = row.try_get(5).map_err(doing())?;
-    let tenant = slug.clone();
-    let Some(status) = status else {
-        return Ok(Some(match hidden(client).await.map_err(doing())? {
-            true => Error::Setup(SetupError::Privilege {
-                needed: "read public.organizations: row level security shows it no row".into(),
-                grant: format!("cgk setup:database --app-role {login}"),
-                role: login,
-                source: None,
-            }),
-            false => Error::Tenant(TenantError::NotFound { tenant }),
-        }));
-    };
-    let status = TenantStatus::from(&*status);
-    match status {
-        TenantStatus::Suspended => return Ok(Some(Error::Tenant(TenantError::Suspended { tenant }))),
-        TenantStatus::Other(_) => return Ok(Some(Error::Tenant(TenantError::StatusUnknown { tenant, status }))),
-        TenantStatus::Active | TenantStatus::Onboarding => {}
+    let found = Diagnosis::of_row(row).map_err(doing())?;
+    if let Some(error) = found.explain(target) {
+        return Ok(Some(error));
     }
-    let not_ready = |missing: String| {
-        let (tenant, status) = (tenant.clone(), status.clone());
-        Ok(Some(Error::Tenant(TenantError::NotReady { tenant, status, missing })))
-    };
-    if !get(1)? {
-        return not_ready(format!("there is no schema {}", schema.as_str()));
-    }
-    let id: Option<Uuid> = row.try_get(8).map_err(doing())?;
-    let comment: Option<String> = row.try_get(9).map_err(doing())?;
-    if let Some(expected) = id.map(OrganizationId)
-        && let Some(found) = Binding::of(comment.as_deref()).other_than(expected)
-    {
-        let (schema, found) = (schema.clone(), found.to_owned());
-        return Ok(Some(Error::Tenant(TenantError::OrganizationMismatch { tenant, schema, expected, found })));
-    }
-    if let Some(role) = role {
-        if !get(2)? {
-            return not_ready(format!("there is no role {}", role.as_str()));
-        }
-        if !get(4)? {
-            return not_ready(format!("role {} may not use schema {}", role.as_str(), schema.as_str()));
-        }
-        if !get(3)? {
-            return Ok(Some(Error::Setup(SetupError::Privilege {
-                needed: format!("act as role {}", role.as_str()),
-                // The grant is repeated with the option, because a membership WITH SET FALSE may exist.
-                grant: format!("grant {} to {login}{}", role.quoted(), if get(7)? { " with set true" } else { "" }),
-                role: login,
-                source: None,
-            })));
-        }
-    }
-    if role.is_none() && !get(6)? {
-        return Ok(Some(Error::Setup(SetupError::Privilege {
-            needed: format!("use schema {}", schema.as_str()),
-            grant: format!("grant usage on schema {} to {login}", schema.quoted()),
-            role: login,
-            source: None,
-        })));
-    }
-    if status == TenantStatus::Onboarding {
-        return not_ready("it is still being set up".into());
-    }
-    if let (Some(expected), Some(found)) = (shared.expected, id.map(OrganizationId))
+    if let (Some(expected), Some(found)) = (shared.expected, found.id.map(OrganizationId))
         && expected != found
     {
-        return Ok(Some(Error::Tenant(TenantError::ContextStale { tenant, expected, found })));
+        return Ok(Some(Error::Tenant(TenantError::ContextStale { tenant: slug.clone(), expected, found })));
     }
     Ok(refuse_writable(client, &target.further, tag, Caller::Service).await.err())
+}
+
+/// Reads the registry and the catalogue.
+async fn look(client: &Client, target: &TenantTarget) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let role = target.role.as_ref().map_or("", RoleName::as_str);
+    let (slug, schema) = (target.slug.as_str(), target.schema.as_str());
+    client.query_typed(&diagnose_sql(), &[(&slug, Type::TEXT), (&schema, Type::TEXT), (&role, Type::TEXT)]).await
+}
+
+/// Why the registry cannot be read.
+async fn unreadable(
+    client: &Client,
+    database: &str,
+    slug: &TenantSlug,
+    source: tokio_postgres::Error,
+) -> Result<Error> {
+    let doing = || while_doing(format!("find out why tenant {slug} cannot be entered"));
+    if source.code() == Some(&SqlState::UNDEFINED_TABLE) {
+        let missing = "there is no table public.organizations".into();
+        return Ok(Error::Setup(SetupError::NotSetUp { database: database.to_owned(), missing }));
+    }
+    if source.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+        return Err(doing()(source));
+    }
+    let rows = client.query_typed(LOGIN, &[]).await.map_err(doing())?;
+    let get = |index: usize| -> Result<String> {
+        rows.first().map(|row| row.try_get(index)).transpose().map(Option::unwrap_or_default).map_err(doing())
+    };
+    let login = get(0)?;
+    let (needed, grant) = match get(1)?.as_str() {
+        "off" => (
+            "read public.organizations: row_security is off, so the server refuses what a policy would filter",
+            get(2)?,
+        ),
+        _ => ("read public.organizations", registry::sql::grant_read_sql(&login)),
+    };
+    Ok(Error::Setup(SetupError::Privilege { needed: needed.into(), grant, role: login, source: Some(source.into()) }))
 }

@@ -3,14 +3,11 @@
 use super::{Db, TenantFnMany, TenantTx, TxOptions, session::Of};
 use crate::{
     error::{Error, Result},
+    registry,
     slug::TenantSlug,
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{future::Future, pin::Pin};
-
-/// The tenants that are entered: the active ones of the registry.
-const ACTIVE: &str =
-    "select o.slug from public.organizations o where o.status operator(pg_catalog.=) 'active' order by o.slug";
 
 /// The result of one tenant.
 type OfTenant<T, E> = (TenantSlug, Result<T, E>);
@@ -59,7 +56,7 @@ impl<E: From<Error> + Send> Db<E> {
         body: F,
     ) -> impl Future<Output = Result<Vec<OfTenant<T, E>>, E>> + Send {
         async move {
-            let rows = self.platform().query_typed(ACTIVE, &[]).await?;
+            let rows = self.platform().query_typed(registry::sql::ACTIVE_SLUGS, &[]).await?;
             let slugs = rows.iter().filter_map(|row| row.try_get::<_, &str>(0).ok()?.parse::<TenantSlug>().ok());
             let mut slugs: Vec<TenantSlug> = slugs.filter(|slug| filter(slug)).collect();
             slugs.reverse();

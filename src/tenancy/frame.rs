@@ -22,7 +22,7 @@
 //! # What the caller must do
 //!
 //! - Wait for the response to `enter` before the first statement. If it failed, send [`Frame::roll_back`] and send no
-//!   statement.
+//!   statement. [`Frame::diagnose`] and [`Frame::explain`] find the reason.
 //! - Send `roll_back` if `leave` was not sent or if [`Frame::judge`] requires it. If that fails, or if the future was
 //!   dropped, close the connection: a cancel request may arrive late and reach the next user.
 //! - Close the connection unless [`Frame::is_clean`] returns that the session contains no statement prepared by SQL.
@@ -31,14 +31,15 @@
 use super::{
     TxOptions,
     exit::{self, CommitOutcome, Connection, departure},
+    explain::{Diagnosis, diagnose_sql},
     protocol::{Nonce, TenantTarget, begin_locked},
     statement_form::{StatementForm, statement_form},
 };
 use crate::{
     config::{Isolation, Pooling, SessionSettings},
     db::pool::IsolationCheck,
-    error::Result,
-    ident::{DatabaseTag, RoleName, SchemaName},
+    error::{Error, Result},
+    ident::{DatabaseTag, RoleName, SchemaName, literal},
     search_path::SearchPath,
     slug::TenantSlug,
 };
@@ -126,6 +127,47 @@ impl Frame {
     /// Returns the message that commits, unless the session has left the tenant or the transaction, and resets the session.
     pub fn leave(&self) -> String {
         exit::commit(&self.target.guard(self.nonce), Pooling::Direct)
+    }
+
+    /// Returns a query that reads why the tenant could not be entered, after [`enter`](Self::enter) failed and
+    /// [`roll_back`](Self::roll_back) was sent. It has one row, for [`explain`](Self::explain), changes nothing and takes no
+    /// lock beyond those of a query.
+    ///
+    /// If the query itself fails with `42P01`, the database has no registry; with `42501`, the login may not read it.
+    pub fn diagnose(&self) -> String {
+        let role = self.target.role.as_ref().map_or("", RoleName::as_str);
+        let values = [self.target.slug.as_str(), self.target.schema.as_str(), role];
+        let literals = values.map(|value| format!("{}::pg_catalog.text", literal(value)));
+        let mut sql = diagnose_sql();
+        for (number, text) in literals.iter().enumerate() {
+            sql = sql.replace(&format!("${}", number + 1), text);
+        }
+        sql
+    }
+
+    /// Explains a row of [`diagnose`](Self::diagnose), whose columns are texts as the server sends them. `None`: nothing is
+    /// wrong with the tenant. Then the database refuses this isolation, or roles other than the operator's may create objects
+    /// in the search path; or the tenant has changed since.
+    ///
+    /// ```
+    /// use cgk::{ErrorKind, TxOptions, config::Isolation, frame::Frames, ident::DatabaseTag};
+    ///
+    /// let frames = Frames::new(DatabaseTag::of("shop"), Isolation::Role);
+    /// let frame = frames.frame(&"acme".parse()?, &TxOptions::default());
+    /// let row = ["suspended", "t", "t", "t", "t", "app", "f", "t", "6a7c8f0e-0d8e-4b57-9c39-1f3c2d0e9b11", "", "f"];
+    /// let error = frame.explain(row.map(Some)).expect("a suspended tenant cannot be entered");
+    /// assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Suspended, "tenant acme is suspended"));
+    /// # Ok::<(), cgk::InvalidSlug>(())
+    /// ```
+    pub fn explain<'a>(&self, columns: impl IntoIterator<Item = Option<&'a str>>) -> Option<Error> {
+        let columns: Vec<Option<&str>> = columns.into_iter().collect();
+        match Diagnosis::of_text(&columns) {
+            Some(found) => found.explain(&self.target),
+            None => Some(Error::Unexpected {
+                doing: format!("find out why tenant {} cannot be entered", self.target.slug),
+                found: format!("no row of the query, but {} columns", columns.len()),
+            }),
+        }
     }
 
     /// Returns the message that rolls back and resets the session.

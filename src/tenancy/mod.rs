@@ -10,6 +10,7 @@ mod diagnosis;
 mod each;
 mod entry;
 pub(crate) mod exit;
+mod explain;
 mod failure;
 mod find;
 pub mod frame;

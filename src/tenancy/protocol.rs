@@ -19,7 +19,7 @@ use crate::{
         pool::{IsolationCheck, STAY_ON_ERROR},
     },
     ident::{RoleName, SchemaName, literal},
-    lock,
+    lock, registry,
     search_path::SearchPath,
     slug::TenantSlug,
 };
@@ -214,11 +214,10 @@ pub(crate) fn enter_sql(mode: Isolation, check: IsolationCheck, path: &SearchPat
         ),
         Isolation::Path => ("", String::new(), login_or_everybody_creates_sql(path)),
     };
+    let belongs = binding::belongs_sql("$4::pg_catalog.text", "o.id::pg_catalog.text");
     format!(
         "{ENTER_MARK} select pg_catalog.set_config('search_path', $1::pg_catalog.text, true), \
-         pg_catalog.set_config('app.current_organization_id', coalesce((select o.id::pg_catalog.text \
-         from public.organizations o where o.slug operator(pg_catalog.=) $3::pg_catalog.text \
-         and o.status operator(pg_catalog.=) 'active' and {belongs} and not ({login_creates})), ''), true), \
+         pg_catalog.set_config('app.current_organization_id', coalesce({id}, ''), true), \
          pg_catalog.set_config('cgk.tx', pg_catalog.hashtextextended(\
          pg_catalog.current_setting('app.current_organization_id'), $2::pg_catalog.text::pg_catalog.int8)::pg_catalog.text, \
          true), {set_role}\
@@ -226,29 +225,9 @@ pub(crate) fn enter_sql(mode: Isolation, check: IsolationCheck, path: &SearchPat
          pg_catalog.current_schema()::pg_catalog.text operator(pg_catalog.=) $4::pg_catalog.text{role_is} \
          and pg_catalog.current_setting('app.current_organization_id') operator(pg_catalog.<>) ''::pg_catalog.text \
          then 1 else 0 end)",
-        belongs = binding::belongs_sql("$4::pg_catalog.text", "o.id::pg_catalog.text"),
+        id = registry::sql::active_id_sql("$3::pg_catalog.text", &format!("{belongs} and not ({login_creates})")),
     )
 }
-
-/// Reads the registry and the catalogue for a tenant that could not be entered. Parameters, all text: slug, schema, role.
-/// From PostgreSQL 16 on, a member of a role may lack the right to act as it; older servers do not have the keyword for
-/// that.
-pub(crate) const DIAGNOSE: &str = "
-select (select coalesce(o.status::pg_catalog.text, 'null') from public.organizations o where o.slug = $1),
-       exists (select from pg_catalog.pg_namespace n where n.nspname::pg_catalog.text = $2),
-       exists (select from pg_catalog.pg_roles r where r.rolname::pg_catalog.text = $3),
-       coalesce((select pg_catalog.pg_has_role(current_user, r.oid,
-                   case when pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 160000 then 'set' else 'member' end)
-                 from pg_catalog.pg_roles r where r.rolname::pg_catalog.text = $3), false),
-       coalesce((select pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage') from pg_catalog.pg_roles r,
-                 pg_catalog.pg_namespace n where r.rolname::pg_catalog.text = $3 and n.nspname::pg_catalog.text = $2), false),
-       current_user::pg_catalog.text,
-       coalesce((select pg_catalog.has_schema_privilege(n.oid, 'usage') from pg_catalog.pg_namespace n
-                 where n.nspname::pg_catalog.text = $2), false),
-       pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 160000,
-       (select o.id from public.organizations o where o.slug = $1),
-       (select d.description from pg_catalog.pg_description d join pg_catalog.pg_namespace n on n.oid = d.objoid
-         where d.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.objsubid = 0 and n.nspname::pg_catalog.text = $2)";
 
 #[cfg(test)]
 mod tests {

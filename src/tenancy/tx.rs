@@ -5,7 +5,7 @@ use crate::{error::Result, slug::TenantSlug, tenant::OrganizationId};
 
 /// A transaction that sees only one tenant.
 ///
-/// It has statements and savepoints, but no access to the underlying connection. A statement is sent when its future is
+/// It has statements and savepoints; the underlying connection is accessible only through [`client`](Self::client). A statement is sent when its future is
 /// first polled, in that order, so several may be in flight at once (`tokio::join!`). All of them must be polled until they
 /// end, because the server responds in order. Parameters and rows are types of tokio-postgres.
 ///
@@ -40,8 +40,7 @@ impl<'c> TenantTx<'c> {
     }
 }
 
-/// A transaction on the shared tables, across all organizations. Like [`TenantTx`], it has statements and savepoints, but no
-/// access to the connection.
+/// A transaction on the shared tables, across all organizations. Like [`TenantTx`], it has statements and savepoints.
 pub struct PlatformTx<'c> {
     pub(super) shared: &'c Shared,
     /// The number of enclosing savepoints.

@@ -121,6 +121,51 @@ macro_rules! statements {
                 self.shared.execute_typed(sql, params).await
             }
 
+            /// Returns the driver's client inside of this transaction, for generated code and for libraries that need one:
+            /// it has `prepare`, accepts [`ToStatement`](tokio_postgres::ToStatement), and returns the driver's error. Waits
+            /// until the transaction is open.
+            ///
+            /// ```no_run
+            /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> Result<(), cgk::Error> {
+            /// let open: Vec<i64> = db
+            ///     .with_tenant(&slug, async |tx| {
+            ///         let client = tx.client().await?;
+            ///         let statement = client.prepare("select id from orders where not paid").await?;
+            ///         let rows = client.query(&statement, &[]).await?;
+            ///         Ok(rows.iter().map(|row| row.get(0)).collect())
+            ///     })
+            ///     .await?;
+            /// # Ok(()) }
+            /// ```
+            ///
+            /// # What is guarded
+            ///
+            /// The end of the transaction: it commits only if the session is still in the same transaction, tenant, role,
+            /// search path and organization; and the session is reset afterwards. A connection that keeps a statement which
+            /// SQL prepared is not used again.
+            ///
+            /// # What is not guarded
+            ///
+            /// The form of a statement is not checked before it is sent. Text such as `commit` or `set local role none`
+            /// reaches the server: what such a text committed stays committed, although the call then fails, and statements
+            /// after it run with the rights of the login. So never build a text for it from input. Behind a transaction
+            /// pooler a named prepared statement can collide with one of another client. A
+            /// [`cancel_token`](tokio_postgres::Client::cancel_token) that is used after the transaction cancels a statement
+            /// of the next one.
+            ///
+            /// # Errors
+            ///
+            /// The transaction could not be opened. The client's own errors are the driver's; after one, the transaction
+            /// can only roll back.
+            ///
+            /// # Cancel safety
+            ///
+            /// Sends nothing. A statement of the client whose future is dropped is treated like one of this transaction.
+            pub async fn client(&self) -> Result<&tokio_postgres::Client> {
+                self.shared.entered().await?;
+                Ok(self.shared.client())
+            }
+
             /// Runs a query and streams its rows, for results that do not fit into memory.
             ///
             /// While the rows are read, no other statement can be sent: the server responds in order, so a statement inside

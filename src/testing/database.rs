@@ -8,12 +8,17 @@ use crate::{
     ident::{DatabaseTag, Ident, quoted},
     identity,
     lifecycle::{self, CreateOptions},
-    migrate::{Migrations, Silent},
-    setup,
+    migrate::Migrations,
     slug::TenantSlug,
     tenancy::Db,
 };
-use std::sync::{OnceLock, mpsc};
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
+};
+use tokio::sync::OnceCell;
 use tokio_postgres::types::Type;
 
 /// The variable that names another server for the tests. `DATABASE_URL` is never used, because tests drop databases.
@@ -24,7 +29,18 @@ pub const TEST_DATABASE_URL: &str = "CGK_TEST_DATABASE_URL";
 pub struct TestServer {
     config: Config,
     own: Option<LocalServer>,
-    template: tokio::sync::OnceCell<String>,
+    /// The names of the databases that others are copies of.
+    templates: Mutex<HashMap<Template, Arc<OnceCell<String>>>>,
+}
+
+/// What a template contains.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Template(pub(super) String);
+
+impl fmt::Debug for TestServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestServer").field("is_private", &self.own.is_some()).finish_non_exhaustive()
+    }
 }
 
 impl TestServer {
@@ -40,18 +56,18 @@ impl TestServer {
     }
 
     fn begin() -> Result<Self, String> {
-        let template = tokio::sync::OnceCell::new();
+        let templates = Mutex::default();
         match super::variable(TEST_DATABASE_URL) {
             Some(url) => {
                 let config = Config::from_url(&url.to_string_lossy())
                     .map_err(|error| format!("{TEST_DATABASE_URL}: {error}"))?;
-                Ok(Self { config, own: None, template })
+                Ok(Self { config, own: None, templates })
             }
             None => {
                 let server = LocalServer::start_default(&|line| tracing::info!("{line}"))
                     .map_err(|error: LocalServerError| error.to_string())?;
                 let config = Config::from_url(&server.url("postgres")).map_err(|error| error.to_string())?;
-                Ok(Self { config, own: Some(server), template })
+                Ok(Self { config, own: Some(server), templates })
             }
         }
     }
@@ -76,32 +92,24 @@ impl TestServer {
         TestDatabase::create(&self.config, self.kept(), None).await
     }
 
-    /// Creates a database with the bundled migrations. On a private server it is cloned from a template, in milliseconds. On
-    /// another server no template is created, because it would remain there.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`TestServer::database`].
-    pub async fn set_up_database(&self) -> Result<TestDatabase> {
-        if self.own.is_none() {
-            return self.build().await;
-        }
-        let template = self
-            .template
+    /// Creates a copy of a template, which the first call builds.
+    pub(super) async fn copy_of(
+        &self,
+        key: &Template,
+        build: impl Future<Output = Result<TestDatabase>>,
+    ) -> Result<TestDatabase> {
+        let cell = {
+            let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(templates.entry(key.clone()).or_default())
+        };
+        let template = cell
             .get_or_try_init(|| async {
-                let mut template = self.build().await?;
+                let mut template = build.await?;
                 template.keep = Keep::Always;
                 Ok::<_, Error>(template.name.as_str().to_owned())
             })
             .await?;
         TestDatabase::create(&self.config, self.kept(), Some(template)).await
-    }
-
-    async fn build(&self) -> Result<TestDatabase> {
-        let database = self.database().await?;
-        let operator = Operator::connect(database.config()).await?;
-        setup::setup(&operator, &Migrations::bundled(), &mut Silent).await?;
-        Ok(database)
     }
 
     fn kept(&self) -> Keep {
@@ -117,6 +125,8 @@ pub struct TestDatabase {
     config: Config,
     name: Ident,
     keep: Keep,
+    /// The configuration with the login of a service.
+    service: Option<Config>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +154,7 @@ impl TestDatabase {
             let (operator, _) = Operator::connect_to_any(&config).await?;
             identity::renew(&operator).await?;
         }
-        Ok(Self { server: server.clone(), config, name, keep })
+        Ok(Self { server: server.clone(), config, name, keep, service: None })
     }
 
     /// Returns the configuration to connect to the database.
@@ -173,6 +183,35 @@ impl TestDatabase {
     /// The errors of [`Db::connect`].
     pub async fn db(&self) -> Result<Db> {
         Db::connect(&self.config).await
+    }
+
+    /// Returns the configuration of a service; `None` without
+    /// [`service_login`](super::TestDatabaseBuilder::service_login).
+    pub fn service_config(&self) -> Option<&Config> {
+        self.service.as_ref()
+    }
+
+    /// Opens a service's handle with the login of a service, which has no other rights.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Failed`: the database was built without a login. The errors of [`Db::connect`].
+    pub async fn service(&self) -> Result<Db> {
+        match &self.service {
+            Some(config) => Db::connect(config).await,
+            None => Err(Error::Unexpected {
+                doing: "connect as a service".into(),
+                found: "the test's database was built without a login of a service".into(),
+            }),
+        }
+    }
+
+    pub(super) fn set_config(&mut self, config: Config) {
+        self.config = config;
+    }
+
+    pub(super) fn set_service(&mut self, config: Config) {
+        self.service = Some(config);
     }
 
     /// Creates tenants with the bundled migrations and returns a handle to enter them.

@@ -27,6 +27,7 @@
 //! ```
 
 mod account;
+mod builder;
 mod database;
 mod error;
 mod fetch;
@@ -37,6 +38,7 @@ mod program;
 mod server;
 mod unpack;
 
+pub use builder::TestDatabaseBuilder;
 pub use database::{TEST_DATABASE_URL, TestDatabase, TestServer, create_database, drop_database};
 pub use error::LocalServerError;
 pub use fetch::{DEFAULT_MAJOR, fetch};

@@ -21,6 +21,7 @@ mod support {
     pub(crate) mod cgk;
     pub(crate) mod fleet;
     pub(crate) mod json_schema;
+    pub(crate) mod log;
     pub(crate) mod patience;
     pub(crate) mod score;
     #[cfg(target_os = "linux")]

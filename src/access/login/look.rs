@@ -7,15 +7,13 @@ use crate::{
     error::{Error, Result, SetupError, while_doing},
     ident::{Ident, RoleName, SchemaName, quoted},
     migration::LEDGER_TABLE,
+    registry::sql::{ADMITTED_LOGINS, REQUIRED_OID, TENANTS},
     slug::TenantSlug,
 };
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
 };
-
-/// The prefix of the names of a login's policies; the login's own name follows.
-pub(super) const POLICY_PREFIX: &str = "cgk_login_";
 
 /// An admitted login, and one tenant.
 pub(crate) struct Admitted {
@@ -28,14 +26,10 @@ pub(crate) struct Admitted {
 pub(crate) async fn admitted(operator: &Operator, slug: &TenantSlug) -> Result<Vec<Admitted>> {
     let doing = || while_doing("look for the logins of services");
     let (may_enter, fits) = match operator.config().isolation() {
-        Isolation::Role => (member_sql(operator, "r.oid", "$1"), ""),
+        Isolation::Role => (member_sql(operator, "r.oid", "$1"), "true"),
         Isolation::Path => (usage_sql("r.oid", "$1"), NOT_BY_ROLE_ALONE),
     };
-    let sql = format!(
-        "select r.rolname::pg_catalog.text, {may_enter} from pg_catalog.pg_policy p
-         join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::pg_catalog.text = '{POLICY_PREFIX}' || r.rolname
-         where p.polrelid = pg_catalog.to_regclass('public.organizations'){fits} order by 1"
-    );
+    let sql = format!("select r.rolname::pg_catalog.text, {may_enter} from {ADMITTED_LOGINS} where {fits} order by 1");
     let rows =
         operator.client().query_typed(&sql, &[(&object_of(operator, slug), Type::TEXT)]).await.map_err(doing())?;
     rows.iter()
@@ -67,13 +61,9 @@ pub(super) async fn admitted_names(operator: &Operator, of: Of) -> Result<Vec<Id
     let doing = || while_doing("look for the logins of services");
     let fits = match (of, operator.config().isolation()) {
         (Of::ThisIsolation, Isolation::Path) => NOT_BY_ROLE_ALONE,
-        _ => "",
+        _ => "true",
     };
-    let sql = format!(
-        "select r.rolname::pg_catalog.text from pg_catalog.pg_policy p
-         join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::pg_catalog.text = '{POLICY_PREFIX}' || r.rolname
-         where p.polrelid = pg_catalog.to_regclass('public.organizations'){fits} order by 1"
-    );
+    let sql = format!("select r.rolname::pg_catalog.text from {ADMITTED_LOGINS} where {fits} order by 1");
     let rows = run(operator, &sql, &[]).await.map_err(doing())?;
     rows.iter().map(|row| ident(row.try_get(0).map_err(doing())?)).collect()
 }
@@ -81,7 +71,7 @@ pub(super) async fn admitted_names(operator: &Operator, of: Of) -> Result<Vec<Id
 /// A condition on a login's policy. A login for role mode can see all rows of the shared tables when it is the current role.
 /// With its own rights on a schema it could be the current role inside a tenant; a setup in path mode changes its policies
 /// first.
-const NOT_BY_ROLE_ALONE: &str = " and pg_catalog.pg_get_expr(p.polqual, p.polrelid) <> 'true'";
+const NOT_BY_ROLE_ALONE: &str = "pg_catalog.pg_get_expr(p.polqual, p.polrelid) <> 'true'";
 
 /// The name of the object that a login needs in order to enter a tenant: its role, or its schema.
 fn object_of(operator: &Operator, slug: &TenantSlug) -> String {
@@ -127,9 +117,8 @@ pub(super) async fn tenants(operator: &Operator, name: &LoginName) -> Result<Vec
     let sql = format!(
         "select o.slug::pg_catalog.text, pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text, k.oid is not null, t.oid is not null, {member},
                 coalesce(pg_catalog.has_schema_privilege(l.oid, n.oid, 'usage'), false)
-         from public.organizations o
+         from {TENANTS}
          left join pg_catalog.pg_roles l on l.rolname::pg_catalog.text = $1
-         left join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || o.slug
          left join pg_catalog.pg_class k on k.relnamespace = n.oid and k.relname = '{LEDGER_TABLE}' and k.relkind in ('r', 'p')
          left join pg_catalog.pg_roles t on t.rolname::pg_catalog.text = 'cgk_' || o.slug || '_' || $2
          order by o.slug collate \"C\"",
@@ -214,7 +203,7 @@ impl Found {
                                      where p.oid = 'pg_catalog.set_config(text, text, boolean)'::pg_catalog.regprocedure
                                        and a.grantee = 0))
              from pg_catalog.pg_class c left join pg_catalog.pg_roles r on r.rolname::pg_catalog.text = $1
-             where c.oid = 'public.organizations'::pg_catalog.regclass"
+             where c.oid = {REQUIRED_OID}"
         );
         let rows = run(operator, &sql, &[name.as_str()]).await.map_err(doing())?;
         let row = rows.first().ok_or_else(|| Error::Unexpected {

@@ -2,13 +2,14 @@
 
 use super::{
     LoginName, SharedTables,
-    look::{Found, POLICY_PREFIX, ident, run},
+    look::{Found, ident, run},
 };
 use crate::{
     db::Operator,
     error::{Result, while_doing},
     ident::{Ident, SchemaName},
     migration::LEDGER_TABLE,
+    registry::{self, sql::LOGIN_POLICY_PREFIX},
 };
 use std::fmt::Write as _;
 
@@ -52,7 +53,7 @@ pub(super) async fn rights_sql(
         (SharedTables::Registry, SharedTables::Registry) => String::new(),
     };
     let login = name.ident().quoted();
-    let _ = writeln!(sql, "grant select (id, slug, status) on public.organizations to {login};");
+    let _ = writeln!(sql, "{};", registry::sql::grant_read_sql(&login));
     for table in &tables {
         sql.push_str(&policy_sql(name, table, shared, form)?);
     }
@@ -62,7 +63,7 @@ pub(super) async fn rights_sql(
 /// Revokes a login's policies and rights on all shared objects.
 pub(super) async fn dismiss_sql(operator: &Operator, login: &Ident) -> Result<String> {
     let doing = || while_doing("look at the policies of a login");
-    let policy = ident(format!("{POLICY_PREFIX}{}", login.as_str()))?;
+    let policy = ident(format!("{LOGIN_POLICY_PREFIX}{}", login.as_str()))?;
     let sql = "select c.relname::pg_catalog.text from pg_catalog.pg_policy p join pg_catalog.pg_class c on c.oid = p.polrelid
                join pg_catalog.pg_namespace n on n.oid = c.relnamespace where n.nspname = 'public' and p.polname::pg_catalog.text = $1";
     let (public, name) = (SchemaName::public(), login.quoted());
@@ -144,7 +145,7 @@ fn policy_sql(name: &LoginName, table: &SharedTable, shared: SharedTables, form:
 }
 
 fn policy_of(name: &LoginName) -> Result<Ident> {
-    ident(format!("{POLICY_PREFIX}{}", name.as_str()))
+    ident(format!("{LOGIN_POLICY_PREFIX}{}", name.as_str()))
 }
 
 async fn look(operator: &Operator, name: &LoginName) -> Result<Vec<SharedTable>> {

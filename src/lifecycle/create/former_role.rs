@@ -4,6 +4,7 @@ use crate::{
     db::Operator,
     error::{Error, Result, TenantError, while_doing},
     ident::RoleName,
+    registry,
     slug::TenantSlug,
 };
 use tokio_postgres::types::{ToSql, Type};
@@ -13,9 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 const HOLDS: &str = "
 with role as (select r.* from pg_catalog.pg_roles r where r.rolname = $1),
 login as (
-    select r.oid from pg_catalog.pg_policy p
-    join pg_catalog.pg_roles r on p.polroles = array[r.oid] and p.polname::pg_catalog.text = 'cgk_login_' || r.rolname::pg_catalog.text
-    where p.polrelid = pg_catalog.to_regclass('public.organizations')
+    select r.oid from {admitted_logins}
 ),
 line (text) as (
     select pg_catalog.format('it %s in %s (%s)', case d.deptype when 'o' then 'owns objects' else 'has rights' end,
@@ -40,17 +39,14 @@ union all
     where r.rolsuper or r.rolcanlogin or r.rolcreaterole or r.rolcreatedb or r.rolreplication or r.rolbypassrls
 )
 select pg_catalog.string_agg(l.text, '; ' order by l.text collate pg_catalog.\"C\") from line l
-where not exists (
-    select from public.organizations o
-    where o.slug::pg_catalog.text = $2
-      and (o.status::pg_catalog.text <> 'onboarding'
-           or exists (select from pg_catalog.pg_namespace n where n.nspname::pg_catalog.text = 'tenant_' || $2)))";
+where not ";
 
 /// Refuses a role that is there already and has anything that the new organization would take over.
 pub(super) async fn refuse_role_in_use(operator: &Operator, slug: &TenantSlug, role: &RoleName) -> Result<()> {
     let doing = || while_doing(format!("look at what role {:?} has", role.as_str()));
     let params: [(&(dyn ToSql + Sync), Type); 2] = [(&role.as_str(), Type::NAME), (&slug.as_str(), Type::TEXT)];
-    let rows = operator.client().query_typed(HOLDS, &params).await.map_err(doing())?;
+    let sql = registry::sql::fill(HOLDS) + &registry::sql::is_created_sql("$2");
+    let rows = operator.client().query_typed(&sql, &params).await.map_err(doing())?;
     let holds: Option<String> = rows.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.flatten();
     match holds {
         None => Ok(()),

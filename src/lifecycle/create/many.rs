@@ -213,6 +213,7 @@ struct TenantCreator<'r, 'o> {
 }
 
 impl TenantWork for TenantCreator<'_, '_> {
+    const OPERATION: &'static str = "create";
     type Job = Job;
     type Done = Creation;
 

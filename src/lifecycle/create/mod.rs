@@ -2,13 +2,13 @@
 
 mod former_role;
 mod many;
+mod provision;
 
 pub use many::{CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcome, NewTenant, create_many};
 
 use crate::{
     access::isolation,
     access::login::{self, Admitted},
-    binding,
     config::Isolation,
     db::{Operator, message, run_files::Commits},
     error::{ConnectionError, Error, MigrationError, Result, TenantError, while_doing},
@@ -19,7 +19,7 @@ use crate::{
         execute::{
             apply,
             grouping::Grouping,
-            unit::{ApplyOutcome, LedgerPresence, Purpose, Sessions, Unit},
+            unit::{ApplyOutcome, Purpose, Sessions, Unit},
         },
         fileset::{FleetFiles, census::count_schemas, record::FileRecord},
         ledger,
@@ -29,10 +29,10 @@ use crate::{
     registry::{self, TenantFacts, role_of},
     slug::TenantSlug,
     tenancy::Db,
-    tenant::{OrganizationId, Tenant, TenantStatus},
+    tenant::{Tenant, TenantStatus},
 };
+use provision::Provision;
 use std::sync::atomic::{AtomicBool, Ordering};
-use uuid::Uuid;
 
 /// How often creation starts over because somebody else was at the same tenant.
 const TRIES_MAX: u32 = 4;
@@ -261,31 +261,11 @@ async fn try_once(
     fresh: Option<&Fresh<'_>>,
     replay: &Replay,
 ) -> Result<Option<Made>> {
-    let grouping = replay.grouping();
     let schema = SchemaName::of_tenant(slug);
     let role = role_of(operator, slug);
-    if facts.owner.is_some() && !facts.has_ledger {
-        // Something else may have its name.
-        ledger::refuse_unfit(operator, &schema).await?;
-    }
-    refuse_foreign_schema(&schema, facts)?;
-    facts.refuse_other_organization()?;
-    facts.refuse_being_dropped()?;
-    let onboarding = facts.tenant.as_ref().is_some_and(|tenant| tenant.status == TenantStatus::Onboarding);
-    refuse_to_replace(&schema, facts, options)?;
-    if options.new_organization && onboarding && facts.is_unbound() {
-        let why = "it belongs to no organization, and the tenant is new".into();
-        return Err(Error::Tenant(TenantError::SchemaNotOurs { schema, why }));
-    }
-    // Schema and role are committed together: a role without the schema is of an earlier tenant.
-    let role_is_older = facts.has_role && (facts.tenant.is_none() || (onboarding && facts.owner.is_none()));
-    if let Some(role) = role.as_ref().filter(|_| role_is_older) {
-        former_role::refuse_role_in_use(operator, slug, role).await?;
-    }
-    let needs_role = role.is_some() && !(facts.has_role && facts.role_admitted);
-    let registered = facts.tenant.is_some();
-    // Pending migrations of a whole tenant are `migrate`'s business.
-    let whole = registered && !onboarding && facts.has_ledger && !needs_role && !facts.is_unbound();
+    refuse_unsuitable(operator, slug, role.as_ref(), facts, options).await?;
+    let onboarding = is_onboarding(facts);
+    let whole = is_whole(facts, role.as_ref());
     let existed = || Ok(Some(Made { creation: Creation::Existed, applied: Vec::new() }));
     // One of many: those that are there already are not visited.
     if whole && fresh.is_some() {
@@ -300,13 +280,7 @@ async fn try_once(
         }
     };
     let needs_logins = logins.iter().any(|login| !login.may_enter);
-    let planned = match fresh.filter(|_| !facts.has_ledger) {
-        Some(fresh) => fresh.plan.for_schema(schema.clone()),
-        None => {
-            let rows = if facts.has_ledger { ledger::read(operator, &schema).await?.rows } else { Vec::new() };
-            plan::plan(migrations.set(Set::Tenant), &schema, rows, Target::Head).map_err(MigrationError::Diverged)?
-        }
-    };
+    let planned = plan_of(operator, migrations, &schema, facts, fresh).await?;
     if whole && !needs_logins {
         return existed();
     }
@@ -321,87 +295,113 @@ async fn try_once(
         check_role(operator, facts, role, needs_logins)?;
     }
 
-    // What no transaction can hold comes after the one that makes the tenant, and until then nobody may enter it.
+    // What no transaction can hold comes after the one that makes the tenant, and until then nothing may enter it.
     let is_new = facts.owner.is_none();
-    let grouping = match (is_new && !apply::is_born_in_steps(&planned)) || !(is_new || onboarding) {
-        true => grouping,
-        false => Grouping::FileByFile,
-    };
+    let in_one = if is_new { !apply::is_born_in_steps(&planned) } else { !onboarding };
+    let grouping = if in_one { replay.grouping() } else { Grouping::FileByFile };
     let in_steps = if is_new { grouping == Grouping::FileByFile } else { onboarding || planned.needs_quiet() };
-    let mut provision = identity::isolation::demand_sql(operator);
-    let id = match &facts.tenant {
-        None => {
-            let name = options.name.as_deref().unwrap_or(slug.as_str());
-            let id = OrganizationId(Uuid::new_v4());
-            let status = if in_steps { TenantStatus::Onboarding } else { TenantStatus::Active };
-            provision.push_str(&registry::insert_sql(id, slug, name, &status));
-            id
-        }
-        Some(tenant) => {
-            provision.push_str(&registry::demand_sql(tenant.id, slug));
-            if !in_steps {
-                provision.push_str(&registry::activate_sql(slug));
-            }
-            tenant.id
-        }
+    let role = role.as_ref();
+    let (provision, ledger) =
+        Provision { operator, slug, schema: &schema, options, facts, role, logins, in_steps }.sql();
+    let unit = Unit {
+        plan: &planned,
+        role,
+        provision,
+        ledger,
+        owner: provision::other_owner(operator, facts).cloned(),
+        commits: Commits::WithMessage,
+        grouping,
+        sessions: if is_new || onboarding { Sessions::None } else { Sessions::Any },
+        purpose: Purpose::Use,
+        files: Some((&replay.files, Set::Tenant)),
     };
-    if let Some(role) = &role {
-        provision.push_str(&isolation::role_sql(operator.facts(), role, facts.presence()));
-        provision.push_str(&login::enter_by_role_sql(operator.facts(), role, logins));
+    Ok(match apply_and_activate(operator, migrations, slug, &unit, in_steps).await? {
+        ApplyOutcome::Stale | ApplyOutcome::Locked => None,
+        ApplyOutcome::Applied => Some(Made {
+            creation: if facts.tenant.is_none() && is_new { Creation::New } else { Creation::Finished },
+            applied: planned.pending.iter().map(|file| file.id().clone()).collect(),
+        }),
+    })
+}
+
+/// Whether the registry has the tenant as one that is still being created.
+fn is_onboarding(facts: &TenantFacts) -> bool {
+    facts.tenant.as_ref().is_some_and(|tenant| tenant.status == TenantStatus::Onboarding)
+}
+
+/// Whether the tenant is there, with everything but, at most, migrations and the rights of logins. Pending migrations of such a
+/// tenant are `migrate`'s business.
+fn is_whole(facts: &TenantFacts, role: Option<&RoleName>) -> bool {
+    let needs_role = role.is_some() && !(facts.has_role && facts.role_admitted);
+    facts.tenant.is_some() && !is_onboarding(facts) && facts.has_ledger && !needs_role && !facts.is_unbound()
+}
+
+/// Refuses a schema, a role or a row of the registry that the tenant must not get.
+async fn refuse_unsuitable(
+    operator: &Operator,
+    slug: &TenantSlug,
+    role: Option<&RoleName>,
+    facts: &TenantFacts,
+    options: &CreateOptions,
+) -> Result<()> {
+    let schema = SchemaName::of_tenant(slug);
+    if facts.owner.is_some() && !facts.has_ledger {
+        // Something else may have its name.
+        ledger::refuse_unfit(operator, &schema).await?;
     }
-    if facts.owner.is_none() {
-        // Never IF NOT EXISTS: a schema that is there already is somebody's.
-        provision.push_str(&format!("create schema {};\n", schema.quoted()));
+    refuse_foreign_schema(&schema, facts)?;
+    facts.refuse_other_organization()?;
+    facts.refuse_being_dropped()?;
+    let onboarding = is_onboarding(facts);
+    refuse_to_replace(&schema, facts, options)?;
+    if options.new_organization && onboarding && facts.is_unbound() {
+        let why = "it belongs to no organization, and the tenant is new".into();
+        return Err(Error::Tenant(TenantError::SchemaNotOurs { schema, why }));
     }
-    let owner = facts.owner.clone().filter(|owner| owner.as_str() != operator.facts().role);
-    if let Some(owner) = &owner {
-        provision.push_str(&format!("set local role {};\n", owner.quoted()));
+    // Schema and role are committed together: a role without the schema is of an earlier tenant.
+    let role_is_older = facts.has_role && (facts.tenant.is_none() || (onboarding && facts.owner.is_none()));
+    match role.filter(|_| role_is_older) {
+        Some(role) => former_role::refuse_role_in_use(operator, slug, role).await,
+        None => Ok(()),
     }
-    if facts.owner.is_none() || facts.is_unbound() {
-        provision.push_str(&binding::comment_sql(&schema, id, facts.schema_comment.as_deref()));
+}
+
+/// The files that the tenant lacks.
+async fn plan_of<'a>(
+    operator: &Operator,
+    migrations: &'a Migrations,
+    schema: &SchemaName,
+    facts: &TenantFacts,
+    fresh: Option<&Fresh<'a>>,
+) -> Result<Plan<'a>> {
+    if let Some(fresh) = fresh.filter(|_| !facts.has_ledger) {
+        return Ok(fresh.plan.for_schema(schema.clone()));
     }
-    let mut ledger = if facts.has_ledger { LedgerPresence::Present } else { LedgerPresence::Absent };
-    // Nothing is in a new schema yet but, at most, the ledger.
-    let grants = if facts.owner.is_some() { isolation::grants_sql } else { isolation::grants_to_come_sql };
-    if let Some(role) = &role {
-        provision.push_str(&grants(&schema, role.ident()));
-        if facts.has_ledger {
-            provision.push_str(&isolation::protect_ledger_sql(&schema, role.ident()));
-        }
-    } else if !logins.is_empty() {
-        if !facts.has_ledger {
-            // Here, and not by the migrations' own message: what protects it from the logins stands behind it.
-            provision.push_str(&ledger::create_sql(&schema, None));
-            ledger = LedgerPresence::Present;
-        }
-        for login in logins {
-            provision.push_str(&grants(&schema, &login.name));
-            provision.push_str(&isolation::protect_ledger_sql(&schema, &login.name));
-        }
-    }
-    let commits = Commits::WithMessage;
-    let files = Some((&replay.files, Set::Tenant));
-    let sessions = if is_new || onboarding { Sessions::None } else { Sessions::Any };
-    let (plan, role, purpose) = (&planned, role.as_ref(), Purpose::Use);
-    let unit = Unit { plan, role, provision, ledger, owner, commits, grouping, sessions, purpose, files };
-    let landing = match apply::apply(operator, &unit).await {
-        Ok(landing) => landing,
+    let rows = if facts.has_ledger { ledger::read(operator, schema).await?.rows } else { Vec::new() };
+    let planned = plan::plan(migrations.set(Set::Tenant), schema, rows, Target::Head);
+    Ok(planned.map_err(MigrationError::Diverged)?)
+}
+
+/// Applies what is missing; a tenant that was made in steps is activated after the last one.
+async fn apply_and_activate(
+    operator: &Operator,
+    migrations: &Migrations,
+    slug: &TenantSlug,
+    unit: &Unit<'_>,
+    in_steps: bool,
+) -> Result<ApplyOutcome> {
+    let outcome = match apply::apply(operator, unit).await {
+        Ok(outcome) => outcome,
         Err(mut error) => {
             count_schemas(operator, migrations, Set::Tenant, &mut error).await;
             return Err(error);
         }
     };
-    if in_steps && landing == ApplyOutcome::Applied {
+    if in_steps && outcome == ApplyOutcome::Applied {
         let activated = message::run(operator.client(), &registry::activate_sql(slug)).await;
         activated.and_then(message::Answer::complete).map_err(while_doing(format!("activate tenant {slug}")))?;
     }
-    Ok(match landing {
-        ApplyOutcome::Stale | ApplyOutcome::Locked => None,
-        ApplyOutcome::Applied => Some(Made {
-            creation: if registered || facts.owner.is_some() { Creation::Finished } else { Creation::New },
-            applied: planned.pending.iter().map(|file| file.id().clone()).collect(),
-        }),
-    })
+    Ok(outcome)
 }
 
 /// A schema that is there must show that cgk made it: a registry row and a ledger of ours.

@@ -6,6 +6,7 @@ use crate::{
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal},
     migration::LEDGER_TABLE,
+    registry,
     slug::TenantSlug,
     tenant::OrganizationId,
 };
@@ -204,11 +205,15 @@ join pg_catalog.pg_class c on c.oid = k.conrelid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = k.conkey[1]
 join pg_catalog.pg_attribute o on o.attrelid = k.confrelid and o.attnum = k.confkey[1] and o.attname = 'id'
-where k.contype = 'f' and k.confrelid = pg_catalog.to_regclass('public.organizations') and k.confdeltype in ('a', 'r')
+where k.contype = 'f' and k.confrelid = {registry_oid} and k.confdeltype in ('a', 'r')
   and k.conparentid = 0 and n.nspname::pg_catalog.text <> $1
 order by 1, 2, 3";
     let schema = SchemaName::of_tenant(slug);
-    let rows = operator.client().query_typed(sql, &[(&schema.as_str(), Type::TEXT)]).await.map_err(doing())?;
+    let rows = operator
+        .client()
+        .query_typed(&registry::sql::fill(sql), &[(&schema.as_str(), Type::TEXT)])
+        .await
+        .map_err(doing())?;
     let mut found = Vec::new();
     for row in &rows {
         let name = |index: usize| -> Result<Ident> {

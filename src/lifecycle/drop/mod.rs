@@ -273,11 +273,10 @@ impl Run<'_> {
             "set transaction isolation level read committed;
 select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('statement_timeout', '0', true),
        pg_catalog.set_config('search_path', '', true);
-{}select from public.organizations where id = {}::pg_catalog.uuid for update;
-{}",
+{}{}{}",
             literal(&milliseconds(SHORT_LOCK_WAIT)),
             schema_lock::lock_sql(&self.doomed.schema, Hold::Exclusive),
-            literal(&self.doomed.id().to_string()),
+            registry::sql::lock_row_sql(self.doomed.id()),
             registry::demand_sql(self.doomed.id(), self.slug()),
         )
     }

@@ -41,11 +41,12 @@ impl Unbound {
     /// Writes the comment, unless the registry or the comment has changed since it was read.
     fn sql(&self) -> String {
         let schema = SchemaName::of_tenant(&self.slug);
-        let (name, slug, id) = (literal(schema.as_str()), literal(self.slug.as_str()), literal(&self.id.to_string()));
+        let name = literal(schema.as_str());
         let comment = self.comment.as_deref().map_or_else(|| "null".into(), literal);
         let mut sql = format!(
-            "select 1 / (case when exists (select from public.organizations o where o.slug = {slug} and o.id = {id}::pg_catalog.uuid)
+            "select 1 / (case when {is_there}
                               and {found} is not distinct from {comment}::pg_catalog.text then 1 else 0 end);\n",
+            is_there = registry::is_there_sql(self.id, &self.slug),
             found = binding::comment_of_sql(&format!("pg_catalog.to_regnamespace({name})::pg_catalog.oid")),
         );
         if let Some(owner) = &self.owner {

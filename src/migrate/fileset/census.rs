@@ -2,7 +2,7 @@
 //! each distinct state.
 
 use crate::{
-    db::Operator,
+    db::{Operator, own_objects::OwnObject},
     error::{Error, MigrationError, Result, while_doing},
     ident::SchemaName,
     migrate::{
@@ -11,7 +11,7 @@ use crate::{
         migrations::Migrations,
     },
     migration::Set,
-    registry,
+    registry::{self, sql::IS_TENANT_SCHEMA},
     slug::TenantSlug,
     version::Version,
 };
@@ -42,6 +42,10 @@ impl Census {
     /// Counts the ledgers of the shared schema and of every tenant in the registry. Writes nothing. A ledger of another
     /// tool, or one that the role may not read, is left out.
     pub(crate) async fn take(operator: &Operator) -> Result<Self> {
+        // Without a registry there is no fleet.
+        if !operator.has(OwnObject::Registry).await? {
+            return Ok(Self::default());
+        }
         let doing = || while_doing("count which migrations the schemas have");
         // A ledger without a comment counts as a state of its own.
         let sql = format!(
@@ -50,12 +54,12 @@ impl Census {
              join pg_catalog.pg_namespace n on n.oid = c.relnamespace
              where c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
                and (n.nspname = 'public'
-                    or exists (select from public.organizations o where n.nspname::pg_catalog.text = 'tenant_' || o.slug::pg_catalog.text))
+                    or {IS_TENANT_SCHEMA})
              group by n.nspname = 'public', coalesce(pg_catalog.obj_description(c.oid, 'pg_class'), n.nspname::pg_catalog.text)
              order by 2 desc limit $1"
         );
         let rows = match operator.client().query_typed(&sql, &[(&STATES_MAX, Type::INT8)]).await {
-            // Without a registry there is no fleet.
+            // It was dropped in the meantime.
             Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(Self::default()),
             // Another program's table has the registry's name: the error names the table and the missing columns.
             Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => {

@@ -2,7 +2,7 @@
 
 use super::{FleetFiles, Table, census::Census, mismatches};
 use crate::{
-    db::{Operator, message},
+    db::{Operator, message, own_objects::OwnObject},
     error::{Result, while_doing},
     ident::literal,
     lock,
@@ -40,8 +40,13 @@ impl FleetFiles {
                           and not pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool,
                           f.set, f.version, f.name, f.checksum
                    from (values (1)) v (one) left join public.cgk_migration_files f on true order by f.set, f.version";
-        let absent = match operator.client().query_typed(sql, &[]).await {
-            Ok(rows) => return Self::of_rows(&rows),
+        let found = match operator.has(OwnObject::MigrationFiles).await? {
+            true => operator.client().query_typed(sql, &[]).await.map(Some),
+            false => Ok(None),
+        };
+        let absent = match found {
+            Ok(Some(rows)) => return Self::of_rows(&rows),
+            Ok(None) => Table::Absent,
             Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Table::Absent,
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Table::Hidden,
             Err(error) => return Err(doing()(error)),

@@ -9,6 +9,7 @@ use crate::{
     db::Operator,
     error::{Result, while_doing},
     fleet::stop::StopReason,
+    registry,
     slug::TenantSlug,
 };
 use std::time::{Duration, SystemTime};
@@ -144,13 +145,15 @@ pub async fn run_detail(operator: &Operator, id: &str) -> Result<Option<RunDetai
 /// Same as [`history`].
 pub async fn failed_last(operator: &Operator) -> Result<Vec<TenantSlug>> {
     let doing = || while_doing("read the history");
-    let sql = "select s.tenant
+    let sql = format!(
+        "select s.tenant
                from (select distinct on (tenant) tenant, result from public.cgk_run_schemas
                      where tenant is not null and result in ('migrated', 'failed')
                      order by tenant, done_at desc) s
-               join public.organizations o on o.slug = s.tenant
-               where s.result = 'failed' order by s.tenant collate \"C\"";
-    let rows = match operator.client().query_typed(sql, &[]).await {
+               where s.result = 'failed' and {} order by s.tenant collate \"C\"",
+        registry::sql::is_registered_sql("s.tenant")
+    );
+    let rows = match operator.client().query_typed(&sql, &[]).await {
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(Vec::new()),
         rows => rows.map_err(doing())?,
     };

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     catalogue::Query,
-    db::{Operator, message},
+    db::{Operator, message, own_objects::OwnObject},
     error::{Result, while_doing},
     fleet::interrupt::Interrupt,
     ident::{SchemaName, literal},
@@ -170,6 +170,9 @@ struct RecordedRows {
 
 /// Reads the records as this version of cgk would have written them; `None` if their table does not exist.
 async fn read_rows(operator: &Operator) -> Result<Option<RecordedRows>> {
+    if !operator.has(OwnObject::References).await? {
+        return Ok(None);
+    }
     let sql = format!(
         "select ledger, objects, context, context = {} from public.cgk_references where set_name = 'public' and isolation = $1",
         record::texts_sql()

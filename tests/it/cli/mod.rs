@@ -10,6 +10,7 @@ pub(crate) mod lint;
 pub(crate) mod named_commands;
 pub(crate) mod newcomer;
 pub(crate) mod refusals;
+pub(crate) mod server_log;
 pub(crate) mod settings;
 #[cfg(target_os = "linux")]
 pub(crate) mod terminal;

@@ -11,6 +11,7 @@ pub(crate) mod imports;
 pub(crate) mod layering;
 pub(crate) mod plain_english;
 pub(crate) mod public_api;
+pub(crate) mod registry_sql;
 pub(crate) mod security_page;
 pub(crate) mod service_example;
 pub(crate) mod sql_names;

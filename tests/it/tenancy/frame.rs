@@ -99,6 +99,60 @@ async fn a_with_tenant_over_another_connection_keeps_the_tenant_apart() {
     assert_eq!(stage.number("select count(*) from tenant_globex.marks where tag = 'next'").await, 11);
 }
 
+/// The row of [`Frame::diagnose`], as texts.
+#[expect(clippy::disallowed_methods, reason = "another driver's way of sending a message")]
+async fn diagnosed(client: &Client, frame: &Frame) -> Option<cgk::Error> {
+    let answer = client.simple_query(&frame.diagnose()).await.unwrap();
+    let row = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let row = row.expect("one row");
+    frame.explain((0..row.len()).map(|column| row.get(column)))
+}
+
+#[tokio::test]
+async fn a_refused_entry_is_explained_as_the_library_explains_it() {
+    let stage = Stage::set().await;
+    let (client, connection) = address(stage.database.name()).connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let frames = Frames::new(DatabaseTag::of(stage.database.name()), Isolation::Role);
+    // The control: nothing is wrong with a tenant that can be entered.
+    assert!(diagnosed(&client, &frames.frame(&slug("globex"), &TxOptions::default())).await.is_none());
+    let role = stage.role("acme");
+    for (name, sql, undo) in [
+        ("acme", "select 1", "select 1"),
+        (
+            "acme",
+            "update organizations set status = 'suspended' where slug = 'acme'",
+            "update organizations set status = 'active' where slug = 'acme'",
+        ),
+        (
+            "acme",
+            &format!("revoke usage on schema tenant_acme from \"{role}\""),
+            &format!("grant usage on schema tenant_acme to \"{role}\""),
+        ),
+        (
+            "acme",
+            "comment on schema tenant_acme is 'cgk organization 00000000-0000-0000-0000-000000000001'",
+            "comment on schema tenant_acme is null",
+        ),
+        ("acme", "alter schema tenant_acme rename to acme_away", "alter schema acme_away rename to tenant_acme"),
+        ("unknown", "select 1", "select 1"),
+    ] {
+        stage.sql(sql).await;
+        let frame = frames.frame(&slug(name), &TxOptions::default());
+        let entered = with_tenant(&client, &frame, &[]).await;
+        let found = diagnosed(&client, &frame).await.map(|error| (error.code(), error.to_string()));
+        let library = stage.db.with_tenant(&slug(name), async |_| Ok(())).await.err();
+        assert_eq!(found, library.map(|error| (error.code(), error.to_string())), "{sql}");
+        assert_eq!(found.is_some(), matches!(entered, Ended::NotEntered(_)), "{sql}: {entered:?} {found:?}");
+        stage.sql(undo).await;
+    }
+    let frame = frames.frame(&slug("acme"), &TxOptions::default());
+    assert_eq!(frame.explain([Some("x")]).unwrap().code(), "CGK0902");
+}
+
 #[test]
 fn the_session_and_a_lost_connection_are_judged() {
     let frame = Frames::new(DatabaseTag::of("shop"), Isolation::Path).frame(&slug("acme"), &TxOptions::default());

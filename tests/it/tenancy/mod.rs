@@ -3,6 +3,7 @@
 pub(crate) mod attacks;
 pub(crate) mod begin;
 pub(crate) mod cancel;
+pub(crate) mod client;
 pub(crate) mod commit;
 pub(crate) mod compile;
 pub(crate) mod dropped;

@@ -2,7 +2,7 @@
 
 use crate::{
     stage::{Stage, slug},
-    support::patience::must_end,
+    support::{log::Log, patience::must_end},
 };
 use cgk::{
     Closed, ConnectionError, Db, Error, ErrorKind, PoolStatus, Statements,
@@ -10,12 +10,7 @@ use cgk::{
     ident::Ident,
     login::SharedTables,
 };
-use std::{
-    error::Error as StdError,
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 use tokio::sync::{Barrier, Notify};
 
 const NONE: Duration = Duration::ZERO;
@@ -269,42 +264,19 @@ async fn errors_of_other_libraries_pass_through_the_default_handle() {
     stage.next_user(&stage.db, "acme").await;
 }
 
-/// A text that several writers share.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_log_line_says_operation_tenant_and_outcome() {
-    use tracing_subscriber::fmt::format::FmtSpan;
     let stage = Stage::set().await;
     let app = stage.app(Isolation::Role, SharedTables::All).await;
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter("cgk=debug")
-        .with_span_events(FmtSpan::CLOSE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    let guard = log.listen("cgk=debug");
     let acme = slug("acme");
     stage.db.with_tenant(&acme, async |tx| tx.query("select 1", &[]).await).await.unwrap();
     stage.db.tenant(&acme).query("select 1 / 0", &[]).await.unwrap_err();
     app.platform().transaction(async |tx| tx.query("select 2", &[]).await).await.unwrap();
     app.platform().query_one("select 3", &[]).await.unwrap();
     drop(guard);
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     for line in [
         "cgk{operation=\"with_tenant\" tenant=\"acme\" outcome=\"committed\"}",
         "cgk{operation=\"query\" tenant=\"acme\" outcome=\"failed\"}",

@@ -25,7 +25,7 @@ pub enum RegistryGuard {
 }
 
 /// The statements that create the triggers. They replace objects with the same names.
-const GUARD: &str = include_str!("registry_guard.sql");
+const GUARD: &str = include_str!("guard.sql");
 
 /// The triggers, each with its `pg_trigger.tgtype`: for each row (1), before (2), on insert (4), delete (8), update (16),
 /// truncate (32).
@@ -41,7 +41,7 @@ pub(crate) enum GuardFound {
 }
 
 /// Checks whether each trigger exists, is enabled, and calls the function as created by [`guard_registry`]. Writes nothing.
-pub(crate) async fn look(operator: &Operator) -> Result<GuardFound> {
+pub(crate) async fn look_at_guard(operator: &Operator) -> Result<GuardFound> {
     let doing = || while_doing("look at the guard of the registry");
     let sql = "select w.name, t.oid is not null, t.tgenabled in ('O', 'A'), t.tgtype = w.type
                       and p.proname = 'cgk_guard_registry' and p.pronamespace = c.relnamespace and p.prosrc = $3
@@ -76,7 +76,7 @@ pub(crate) async fn look(operator: &Operator) -> Result<GuardFound> {
 /// one is created again.
 pub(crate) async fn guard_registry(operator: &Operator) -> Result<RegistryGuard> {
     let doing = || while_doing("guard the registry");
-    match look(operator).await? {
+    match look_at_guard(operator).await? {
         GuardFound::NotPossible => return Ok(RegistryGuard::NotPossible),
         GuardFound::Wrong(wrong) if wrong.is_empty() => return Ok(RegistryGuard::Present),
         GuardFound::Wrong(_) => {}

@@ -1,0 +1,131 @@
+//! The detailed comparison of the tenants that the quick check has not decided, by the workers of the fleet.
+//!
+//! The quick check itself is no work for single tenants: it computes the fingerprints of many schemas in one query, which
+//! costs a fraction of a query per schema.
+
+use super::{
+    group::{DriftGroupKey, Groups},
+    inspect::{InspectOutcome, Wanted, inspect},
+    judge,
+    reference::References,
+    report::{Difference, SchemaDrift},
+};
+use crate::{
+    db::Operator,
+    error::{Error, Result},
+    fleet::{
+        interrupt::Interrupt,
+        worker::{Attempt, Finished, TenantWork, WorkerPool},
+    },
+    ident::SchemaName,
+    migrate::{Migrations, Set},
+    registry::role_of,
+    slug::TenantSlug,
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+/// Compares each group, and returns the result of every tenant in it.
+pub(super) async fn compare(
+    operator: &Operator,
+    migrations: &Migrations,
+    references: References<'_>,
+    groups: Groups,
+) -> Result<BTreeMap<TenantSlug, SchemaDrift>> {
+    let jobs = groups.into_iter().filter_map(|(likeness, slugs)| {
+        let first = slugs.first()?.clone();
+        Some(Group { first, likeness, slugs })
+    });
+    let interrupt = Interrupt::default();
+    let comparison = DetailedComparison {
+        migrations,
+        references: tokio::sync::Mutex::new(references),
+        found: Mutex::new(Ok(BTreeMap::new())),
+    };
+    WorkerPool::new(operator, &interrupt, None).work(&comparison, jobs.collect()).await;
+    comparison.found.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tenants that are equal in everything that the quick check compares.
+struct Group {
+    first: TenantSlug,
+    likeness: Option<DriftGroupKey>,
+    slugs: Vec<TenantSlug>,
+}
+
+struct DetailedComparison<'a> {
+    migrations: &'a Migrations,
+    /// Computed when the first tenant needs them; the others wait for it.
+    references: tokio::sync::Mutex<References<'a>>,
+    /// The results, or the first error.
+    found: Mutex<Result<BTreeMap<TenantSlug, SchemaDrift>>>,
+}
+
+impl TenantWork for DetailedComparison<'_> {
+    const OPERATION: &'static str = "drift";
+    type Job = Group;
+    type Done = Vec<(TenantSlug, SchemaDrift)>;
+
+    fn slug(group: &Group) -> &TenantSlug {
+        &group.first
+    }
+
+    /// Inspects one tenant of the group under its lock. If its state is still that of the quick check, the differences apply
+    /// to the whole group; if it has changed, each tenant is inspected separately.
+    async fn attempt(&self, operator: &Operator, group: &mut Group, _: u32) -> Result<Attempt<Self::Done>> {
+        let source = self.migrations.set(Set::Tenant);
+        let wanted = if group.likeness.is_some() { Wanted::ObjectsAndFingerprint } else { Wanted::Objects };
+        let mut done: Self::Done = Vec::with_capacity(group.slugs.len());
+        // The tenant whose differences apply to the others.
+        let mut example: Option<usize> = None;
+        for slug in &group.slugs {
+            let schema = SchemaName::of_tenant(slug);
+            if let Some((first, drift)) = example.map(|example| &done[example]) {
+                let mut drift = SchemaDrift { schema, slug: Some(slug.clone()), ..drift.clone() };
+                rename_role(operator, first, slug, &mut drift.differences);
+                done.push((slug.clone(), drift));
+                continue;
+            }
+            let role = role_of(operator, slug);
+            let drift = match inspect(operator, &schema, role.as_ref(), wanted).await? {
+                InspectOutcome::Busy => judge::busy(&schema, Some(slug)),
+                InspectOutcome::Gone => judge::gone(&schema, Some(slug)),
+                InspectOutcome::At(found) => {
+                    if group.likeness.as_ref().is_some_and(|likeness| likeness.still_holds(&found)) {
+                        example = Some(done.len());
+                    }
+                    let mut references = self.references.lock().await;
+                    judge::judge(&schema, Some(slug), role.as_ref(), &found, source, &mut references).await?
+                }
+            };
+            done.push((slug.clone(), drift));
+        }
+        Ok(Attempt::Done(done))
+    }
+
+    /// An error is one of the comparison: its report would not be complete.
+    fn ends_run(&self, _: &Error) -> bool {
+        true
+    }
+
+    async fn finish(&self, _: &Operator, _: Group, finished: Finished<Self::Done>) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&mut *found, finished.result) {
+            (Ok(found), Ok(done)) => found.extend(done),
+            (Ok(_), Err(error)) => *found = Err(error),
+            (Err(_), _) => {}
+        }
+    }
+}
+
+/// The only name that can occur in a difference of a group's representative.
+fn rename_role(operator: &Operator, from: &TenantSlug, to: &TenantSlug, differences: &mut [Difference]) {
+    let (Some(from), Some(to)) = (role_of(operator, from), role_of(operator, to)) else { return };
+    for difference in differences.iter_mut().filter(|difference| difference.kind == "role") {
+        if difference.object == from.as_str() {
+            difference.object = to.as_str().to_owned();
+        }
+    }
+}
