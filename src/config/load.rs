@@ -175,32 +175,12 @@ fn choose(
         }
     }
     config.drift_ignore = file.drift.ignore;
-    let migrations = pick_migrations(overrides.migrations, file.migrations, layers, sources)?;
+    let migrations = pick_migrations(overrides.migrations.clone(), file.migrations, layers, sources)?;
     put(&mut config.migrations, migrations.map(MigrationsFrom::Directory));
 
-    let time = value::duration;
-    let SessionSettings {
-        application_name,
-        lock_timeout,
-        statement_timeout,
-        migration_statement_timeout,
-        migration_wait,
-        idle_in_transaction_timeout,
-    } = &mut config.session;
-    put(
-        application_name,
-        layers.pick(APPLICATION_NAME, None, |text| Ok(text.to_owned()), file.session.application_name)?,
-    );
-    let flag = bounded(LOCK_TIMEOUT, overrides.lock_timeout)?;
-    put(lock_timeout, layers.pick(LOCK_TIMEOUT, flag, time, span(file.session.lock_timeout))?);
-    let flag = bounded(STATEMENT_TIMEOUT, overrides.statement_timeout)?;
-    put(statement_timeout, layers.pick(STATEMENT_TIMEOUT, flag, time, span(file.session.statement_timeout))?);
-    let migration = span(file.session.migration_statement_timeout);
-    put(migration_statement_timeout, layers.pick(MIGRATION_TIMEOUT, None, time, migration)?);
-    put(migration_wait, layers.pick(MIGRATION_WAIT, None, time, span(file.session.migration_wait))?);
-    let idle = span(file.session.idle_in_transaction_timeout);
-    put(idle_in_transaction_timeout, layers.pick(IDLE_TIMEOUT, None, time, idle)?);
+    choose_session(&mut config.session, &overrides, layers, file.session)?;
 
+    let time = value::duration;
     let PoolSettings { size_max, wait, connection_age_max, tenants_per_connection_max, descriptions_max } =
         &mut config.pool;
     put(wait, layers.pick(POOL_WAIT, None, time, span(file.pool.wait))?);
@@ -214,6 +194,35 @@ fn choose(
     count(size_max, POOL_SIZE_MAX, file.pool.size_max)?;
     count(tenants_per_connection_max, POOL_TENANTS, file.pool.tenants_per_connection_max)?;
     count(descriptions_max, POOL_DESCRIPTIONS, file.pool.descriptions_max)
+}
+
+/// Chooses the settings of sessions.
+fn choose_session(
+    session: &mut SessionSettings,
+    overrides: &Overrides,
+    layers: &mut Layers<'_>,
+    file: super::file::SessionSection,
+) -> Result<(), ConfigError> {
+    let time = value::duration;
+    let SessionSettings {
+        application_name,
+        lock_timeout,
+        statement_timeout,
+        migration_statement_timeout,
+        migration_wait,
+        idle_in_transaction_timeout,
+    } = session;
+    put(application_name, layers.pick(APPLICATION_NAME, None, |text| Ok(text.to_owned()), file.application_name)?);
+    let flag = bounded(LOCK_TIMEOUT, overrides.lock_timeout)?;
+    put(lock_timeout, layers.pick(LOCK_TIMEOUT, flag, time, span(file.lock_timeout))?);
+    let flag = bounded(STATEMENT_TIMEOUT, overrides.statement_timeout)?;
+    put(statement_timeout, layers.pick(STATEMENT_TIMEOUT, flag, time, span(file.statement_timeout))?);
+    let migration = span(file.migration_statement_timeout);
+    put(migration_statement_timeout, layers.pick(MIGRATION_TIMEOUT, None, time, migration)?);
+    put(migration_wait, layers.pick(MIGRATION_WAIT, None, time, span(file.migration_wait))?);
+    let idle = span(file.idle_in_transaction_timeout);
+    put(idle_in_transaction_timeout, layers.pick(IDLE_TIMEOUT, None, time, idle)?);
+    Ok(())
 }
 
 fn put<T>(setting: &mut T, value: Option<T>) {

@@ -10,5 +10,6 @@ pub(crate) mod connection;
 pub(crate) mod interrupt;
 pub(crate) mod queue;
 pub(crate) mod selection;
+pub(crate) mod span;
 pub(crate) mod stop;
 pub(crate) mod worker;

@@ -9,6 +9,7 @@ use super::{
     connection::{WorkerConnection, workers},
     interrupt::Interrupt,
     queue::{Queue, Returned},
+    span,
     stop::{Stop, StopReason, ends_everything},
 };
 use crate::{
@@ -26,9 +27,12 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tracing::Instrument as _;
 
 /// The work for one tenant after another: an attempt, and the handling of its result.
 pub(crate) trait TenantWork {
+    /// The name of the operation, for the log.
+    const OPERATION: &'static str;
     /// A tenant, with the known facts about it.
     type Job;
     /// The result of a successful attempt.
@@ -164,17 +168,28 @@ impl<W: TenantWork> Run<'_, W> {
     async fn turn(&self, operator: &Operator, mut turn: Turn<W::Job>) -> Returned<Turn<W::Job>> {
         turn.began.get_or_insert_with(Instant::now);
         turn.attempts += 1;
+        let span = span::of_tenant(W::OPERATION, W::slug(&turn.job), turn.attempts);
+        let (returned, outcome) = self.attempt(operator, turn).instrument(span.clone()).await;
+        span.record("outcome", outcome);
+        returned
+    }
+
+    /// Returns the turn, and the outcome of the attempt for the log.
+    async fn attempt(&self, operator: &Operator, mut turn: Turn<W::Job>) -> (Returned<Turn<W::Job>>, &'static str) {
         let interrupt = self.pool.interrupt;
         let attempt = self.work.attempt(operator, &mut turn.job, turn.attempts);
         match cancellable(operator, interrupt, attempt).await {
-            Ok(Attempt::Done(done)) => self.finish(operator, turn, Ok(done)).await,
+            Ok(Attempt::Done(done)) => (self.finish(operator, turn, Ok(done)).await, "done"),
             Ok(Attempt::Locked) => {
                 turn.attempts -= 1;
-                Returned::Now(turn)
+                (Returned::Now(turn), "locked")
             }
-            Ok(Attempt::Changed) => Returned::Now(turn),
-            Err(error) if was_cancelled(interrupt, &error) => Returned::Now(turn),
-            Err(error) => self.again_or_failed(operator, turn, error).await,
+            Ok(Attempt::Changed) => (Returned::Now(turn), "changed"),
+            Err(error) if was_cancelled(interrupt, &error) => (Returned::Now(turn), "cancelled"),
+            Err(error) => match self.again_or_failed(operator, turn, error).await {
+                Returned::Done => (Returned::Done, "failed"),
+                again => (again, "retried"),
+            },
         }
     }
 

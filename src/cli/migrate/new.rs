@@ -81,17 +81,8 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
         let hint = "--from-builtin is for your own copy of an older release's files.".to_owned();
         bail!(Refusal { message, hint, exit: Exit::Usage });
     }
-    // The name is looked at before a folder full of files is written for its sake.
-    if !migrate::is_name(&arguments.name) {
-        let message = format!("{:?} cannot be the name of a migration", arguments.name);
-        let hint = "Use only a-z, A-Z, 0-9 and _: cgk migrate:new gift_cards".to_owned();
-        bail!(Refusal { message, hint, exit: Exit::Usage });
-    }
-    if let Some(file) = of_the_same_name(&directory.join(set.folder()), &arguments.name) {
-        let message = format!("{} has this name already; no other file was made", display_path(&file));
-        let hint = "Edit that file if it is not applied yet; otherwise choose another name.".to_owned();
-        bail!(Refusal { message, hint, exit: Exit::Usage });
-    }
+    // The name is checked before a folder full of files is written for it.
+    check_name(&directory.join(set.folder()), &arguments.name)?;
     let (mut written, mut config) = (Vec::new(), ConfigFile::Named);
     if bundled {
         written = Migrations::write_bundled(&directory).map_err(|error| {
@@ -140,6 +131,20 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
         None => format!("The file is empty: add SQL, then run {next}"),
     });
     Ok(Exit::Done)
+}
+
+fn check_name(folder: &Path, name: &str) -> Result<()> {
+    if !migrate::is_name(name) {
+        let message = format!("{name:?} cannot be the name of a migration");
+        let hint = "Use only a-z, A-Z, 0-9 and _: cgk migrate:new gift_cards".to_owned();
+        bail!(Refusal { message, hint, exit: Exit::Usage });
+    }
+    if let Some(file) = of_the_same_name(folder, name) {
+        let message = format!("{} has this name already; no other file was made", display_path(&file));
+        let hint = "Edit that file if it is not applied yet; otherwise choose another name.".to_owned();
+        bail!(Refusal { message, hint, exit: Exit::Usage });
+    }
+    Ok(())
 }
 
 /// The file of a set that has a name, whatever its version. The next one would be a second migration.

@@ -160,12 +160,25 @@ pub(crate) fn show(
         show_warnings(printer, &files, &warnings);
     }
     if printer.is_verbose() {
-        for file in public.iter().copied().chain(tenants.values().map(|planned| planned.file)) {
-            let tool = file.tool().map(|tool| format!(" (written for {tool})")).unwrap_or_default();
-            let heading = format!("{}{tool}", paint(HEADING, display_path(file.path())));
-            printer.output(format!("\n{heading}\n{}", sanitize(file.sql().trim_end())));
-        }
+        show_texts(printer, public.iter().copied().chain(tenants.values().map(|planned| planned.file)));
     }
+    show_not_migrated(printer, plan);
+    if !plan.is_empty() && next == Next::Migrate {
+        printer.info(format!("Nothing was changed. Next: {}", paint(COMMAND, "cgk migrate")));
+    }
+}
+
+/// The SQL of each file.
+fn show_texts<'a>(printer: &Printer, files: impl Iterator<Item = &'a MigrationFile>) {
+    for file in files {
+        let tool = file.tool().map(|tool| format!(" (written for {tool})")).unwrap_or_default();
+        let heading = format!("{}{tool}", paint(HEADING, display_path(file.path())));
+        printer.output(format!("\n{heading}\n{}", sanitize(file.sql().trim_end())));
+    }
+}
+
+/// The tenants that a run skips or refuses, each with the reason.
+fn show_not_migrated(printer: &Printer, plan: &FleetPlan<'_>) {
     for tenant in &plan.tenants {
         match &tenant.step {
             Step::Apply(_) => {}
@@ -180,9 +193,6 @@ pub(crate) fn show(
                 }
             }
         }
-    }
-    if !plan.is_empty() && next == Next::Migrate {
-        printer.info(format!("Nothing was changed. Next: {}", paint(COMMAND, "cgk migrate")));
     }
 }
 

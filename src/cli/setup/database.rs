@@ -1,34 +1,37 @@
 //! `cgk setup:database`
 
-use anyhow::Result;
-use cgk::{
-    Config, Operator,
-    config::Isolation,
-    lifecycle,
-    login::{self, Admission, DirectRights, LoginName, LoginOptions, PasswordWish, SharedTables},
-    migrate::{MigrationId, Migrations},
-    setup::{self, Hardening, HardeningMode, HardeningReport, MeasureState, RegistryGuard},
-};
-use clap::{Args, ValueEnum};
-use serde::Serialize;
-use std::time::Instant;
+mod summary;
+mod text;
+
+pub(crate) use text::span;
 
 use super::{
     identity,
     isolation::{self, Finish, Start},
-    lines::{NotBoundView, ok, warning},
+    lines::{ok, warning},
 };
 use crate::cli::{
     config::show::SettingView,
     exit::Exit,
-    session::{self, Session},
+    session::Session,
     ui::{
         progress::Progress,
         report::Report,
-        style::{COMMAND, FAINT, HEADING, count, paint, sanitize},
-        table, time,
+        style::{COMMAND, HEADING, count, paint, sanitize},
+        time,
     },
 };
+use anyhow::Result;
+use cgk::{
+    Config, Error, Operator,
+    config::Isolation,
+    lifecycle,
+    login::{self, Admission, DirectRights, LoginName, LoginOptions, PasswordWish, SharedTables},
+    setup::{self, HardeningMode, HardeningReport, MeasureState},
+};
+use clap::{Args, ValueEnum};
+use std::time::Instant;
+use summary::{AppRoleView, DryRunSummary, MeasureView, Summary};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -88,74 +91,12 @@ enum ChangeStep {
     Finish,
 }
 
-#[derive(Serialize)]
-struct Summary {
-    event: &'static str,
-    applied: Vec<String>,
-    head: Option<String>,
-    tables: Vec<String>,
-    public_hardening: &'static str,
-    registry_guard: &'static str,
-    /// Why services are not notified of changes of tenants and credentials.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    changes_not_notified: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    new_identity: Option<identity::View>,
-    /// Tenants whose schemas this run bound to their organizations.
-    tenants_bound: Vec<String>,
-    /// Tenants whose schemas it could not bind, or that belong to another organization.
-    tenants_not_bound: Vec<NotBoundView>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    app_role: Option<AppRoleView>,
-    /// `role` or `path`.
-    isolation: &'static str,
-    /// What the database accepts besides, while a change is not finished.
-    isolation_leaving: Option<&'static str>,
-    tenants_isolated: Vec<String>,
-    tenants_without_role: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hardening: Option<Vec<MeasureView>>,
-    settings: Vec<SettingView>,
-    /// Why tenants cannot be created yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    not_ready: Option<Report>,
-    ms: u64,
-    exit: Exit,
-}
-
-#[derive(Serialize)]
-struct DryRunSummary {
-    event: &'static str,
-    hardening: Vec<MeasureView>,
-    exit: Exit,
-}
-
-#[derive(Serialize)]
-struct MeasureView {
-    measure: &'static str,
-    /// `in_place`, `applied`, `pending` or `not_allowed`.
-    state: &'static str,
-    statements: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct AppRoleView {
-    name: String,
-    created: bool,
-    /// With the password; only in the run that set it.
-    url: Option<String>,
-    tables: &'static str,
-    tenants: usize,
-    left_out: Vec<String>,
-    direct: usize,
-}
-
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
     let config = session.config()?;
-    printer.output(paint(HEADING, "Configuration"));
     let settings = SettingView::all(&config);
-    printer.output(configuration(&settings, printer.is_verbose()));
+    printer.output(paint(HEADING, "Configuration"));
+    printer.output(text::configuration(&settings, printer.is_verbose()));
     let migrations = session.migrations(&config)?;
 
     let renewed = match arguments.new_identity {
@@ -166,100 +107,98 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let operator = Operator::connect(&config).await?;
     session.warn_of_service_login(&operator);
     session.introduce("setup:database", &operator, &migrations);
-    printer.output(format!("\n{}", paint(HEADING, "Connection")));
-    for line in connection(&operator) {
-        printer.output(line);
-    }
-
+    section(session, "Connection", text::connection(&operator));
     if arguments.dry_run {
-        let hardening = harden(session, &operator, HardeningMode::DryRun).await?;
-        let exit = if hardening.is_complete() { Exit::Done } else { Exit::Pending };
-        printer.record(&DryRunSummary { event: "summary", hardening: MeasureView::all(&hardening), exit });
-        return Ok(exit);
+        return dry_run(session, &operator).await;
     }
     if let Some(renewed) = &renewed {
-        printer.output(format!("\n{}", paint(HEADING, "Identity")));
-        for line in identity::lines(renewed) {
-            printer.output(line);
-        }
+        section(session, "Identity", identity::lines(renewed));
     }
 
-    printer.output(format!("\n{}", paint(HEADING, "Shared schema")));
+    heading(session, "Shared schema");
     let began = Instant::now();
     let report = setup::setup(&operator, &migrations, &mut Progress::new(printer)).await?;
-    for line in shared_schema(&report, &migrations, began) {
-        printer.output(line);
-    }
+    lines(session, text::shared_schema(&report, &migrations, began));
     let tenants = tenants(session, &operator, arguments).await?;
     if arguments.leaves_isolation() {
         login::complete(&operator).await?;
     }
     let modes = isolation::finish(&operator, arguments.finish()).await?;
-    if let Some(line) = isolation::line(modes) {
-        printer.output(line);
-    }
-    let admission = match &arguments.app_role {
-        Some(name) => {
-            printer.output(format!("\n{}", paint(HEADING, "Login of services")));
-            let admission = login::admit(&operator, name, &arguments.login_options()).await?;
-            for line in login_lines(&admission, &config) {
-                printer.output(line);
-            }
-            Some(admission)
-        }
-        None => None,
-    };
+    lines(session, isolation::line(modes));
+    let admission = admit(session, &operator, &config, arguments).await?;
     let hardening = match arguments.harden {
         true => Some(harden(session, &operator, HardeningMode::Apply).await?),
         false => None,
     };
-    // Told, and no error: the password that was just shown must not be hidden by one.
-    let stopped = admission.as_ref().and_then(|admission| admission.failure.as_ref());
-    if let Some(failure) = stopped {
+    // Shown, and no error: the password that was just shown must not be hidden by one.
+    let failure = admission.as_ref().and_then(|admission| admission.failure.as_ref());
+    if let Some(failure) = failure {
         printer.error(Report::of_library(failure).render(&[]));
     }
-    let unfinished = renewed.as_ref().is_some_and(|renewed| !renewed.failed.is_empty());
-    let partial = unfinished || tenants.failed || !report.bound.failed.is_empty() || stopped.is_some();
-    let exit = if partial { Exit::Partial } else { Exit::Done };
-    let exit = match &hardening {
-        Some(report) if exit == Exit::Done && !report.is_complete() => Exit::Failed,
-        _ => exit,
-    };
     // A database in which the next command must fail is not ready.
     let not_ready = lifecycle::check_rights(&operator).await.err();
-    let exit = if exit == Exit::Done && not_ready.is_some() { Exit::Failed } else { exit };
+    let unfinished = renewed.as_ref().is_some_and(|renewed| !renewed.failed.is_empty());
+    let exit = match () {
+        () if unfinished || tenants.failed || !report.bound.failed.is_empty() || failure.is_some() => Exit::Partial,
+        () if hardening.as_ref().is_some_and(|report| !report.is_complete()) || not_ready.is_some() => Exit::Failed,
+        () => Exit::Done,
+    };
+    let has_tenants = report.bound.tenants > 0;
     printer.record(&Summary {
-        event: "summary",
-        applied: report.applied.iter().map(ToString::to_string).collect(),
-        head: report.head.as_ref().map(ToString::to_string),
-        tables: report.tables,
-        public_hardening: match report.hardened {
-            Hardening::NotNeeded => "not_needed",
-            Hardening::Revoked => "revoked",
-            Hardening::NotAllowed => "not_allowed",
-        },
-        registry_guard: match report.registry_guard {
-            RegistryGuard::Present => "present",
-            RegistryGuard::Made => "made",
-            RegistryGuard::NotAllowed => "not_allowed",
-            RegistryGuard::NotPossible => "not_possible",
-        },
-        changes_not_notified: report.changes_not_notified,
         new_identity: renewed.as_ref().map(identity::View::of),
-        tenants_bound: report.bound.bound.iter().map(ToString::to_string).collect(),
-        tenants_not_bound: report.bound.failed.iter().map(NotBoundView::of).collect(),
         app_role: admission.as_ref().map(|admission| AppRoleView::of(admission, &config)),
-        isolation: modes.mode.as_str(),
-        isolation_leaving: modes.leaving.map(Isolation::as_str),
-        tenants_isolated: tenants.isolated,
-        tenants_without_role: tenants.without_role,
         hardening: hardening.as_ref().map(MeasureView::all),
-        settings,
         not_ready: not_ready.as_ref().map(Report::of_library),
         ms: time::milliseconds(began.elapsed()),
         exit,
+        ..Summary::of(report, modes, tenants, settings)
     });
-    if let Some(error) = &not_ready {
+    conclude(session, exit, not_ready.as_ref(), has_tenants);
+    Ok(exit)
+}
+
+/// Writes the heading of a later section.
+fn heading(session: &Session<'_>, name: &str) {
+    session.printer.output(format!("\n{}", paint(HEADING, name)));
+}
+
+/// Writes a heading and the lines below it.
+fn section(session: &Session<'_>, name: &str, below: impl IntoIterator<Item = String>) {
+    heading(session, name);
+    lines(session, below);
+}
+
+fn lines(session: &Session<'_>, lines: impl IntoIterator<Item = String>) {
+    for line in lines {
+        session.printer.output(line);
+    }
+}
+
+async fn dry_run(session: &Session<'_>, operator: &Operator) -> Result<Exit> {
+    let hardening = harden(session, operator, HardeningMode::DryRun).await?;
+    let exit = if hardening.is_complete() { Exit::Done } else { Exit::Pending };
+    session.printer.record(&DryRunSummary { event: "summary", hardening: MeasureView::all(&hardening), exit });
+    Ok(exit)
+}
+
+/// Creates or completes the login for services.
+async fn admit(
+    session: &Session<'_>,
+    operator: &Operator,
+    config: &Config,
+    arguments: &Arguments,
+) -> Result<Option<Admission>> {
+    let Some(name) = &arguments.app_role else { return Ok(None) };
+    heading(session, "Login of services");
+    let admission = login::admit(operator, name, &arguments.login_options()).await?;
+    lines(session, text::login_lines(&admission, config));
+    Ok(Some(admission))
+}
+
+/// Says what is next, or why the next command fails.
+fn conclude(session: &Session<'_>, exit: Exit, not_ready: Option<&Error>, has_tenants: bool) {
+    let printer = session.printer;
+    if let Some(error) = not_ready {
         printer.error(format!("\n{}", Report::of_library(error).render(&[])));
         printer.info(format!(
             "\nThe shared schema is set up, but {} fails until this is fixed.",
@@ -267,16 +206,15 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         ));
     }
     if exit == Exit::Done {
-        let next = if report.bound.tenants > 0 { "cgk migrate:status" } else { "cgk tenant:create <slug>" };
+        let next = if has_tenants { "cgk migrate:status" } else { "cgk tenant:create <slug>" };
         printer.info(format!("\nThe database is ready. Next: {}", paint(COMMAND, next)));
     }
-    Ok(exit)
 }
 
 /// Hardens the database, or shows what that would do.
 async fn harden(session: &Session<'_>, operator: &Operator, mode: HardeningMode) -> Result<HardeningReport> {
     let printer = session.printer;
-    printer.output(format!("\n{}", paint(HEADING, "Hardening")));
+    heading(session, "Hardening");
     let report = setup::harden(operator, mode).await?;
     for measure in &report.measures {
         let name = MeasureView::name(measure.measure);
@@ -310,7 +248,7 @@ async fn tenants(session: &Session<'_>, operator: &Operator, arguments: &Argumen
     if arguments.isolate_tenants || arguments.leaves_isolation() && !lifecycle::without_role(operator).await?.is_empty()
     {
         let report = lifecycle::isolate(operator).await?;
-        printer.output(format!("\n{}", paint(HEADING, "Tenants")));
+        heading(session, "Tenants");
         let done = count(report.finished.len(), "tenant");
         printer.output(ok(match operator.config().isolation() {
             Isolation::Role => format!("created the role of {done}"),
@@ -365,189 +303,5 @@ impl Arguments {
         options.password = if self.new_password { PasswordWish::New } else { PasswordWish::Keep };
         options.direct_rights = if self.revoke_direct { DirectRights::Revoke } else { DirectRights::Keep };
         options
-    }
-}
-
-impl MeasureView {
-    fn all(report: &HardeningReport) -> Vec<Self> {
-        let view = |measure: &setup::MeasureReport| Self {
-            measure: Self::name(measure.measure),
-            state: match measure.state {
-                MeasureState::InPlace => "in_place",
-                MeasureState::Applied => "applied",
-                MeasureState::Pending => "pending",
-                _ => "not_allowed",
-            },
-            statements: measure.statements.clone(),
-        };
-        report.measures.iter().map(view).collect()
-    }
-
-    fn name(measure: setup::Measure) -> &'static str {
-        match measure {
-            setup::Measure::SetConfig => "set_config",
-            setup::Measure::Languages => "languages",
-            setup::Measure::Sessions => "sessions",
-            _ => "temporary",
-        }
-    }
-}
-
-impl AppRoleView {
-    fn of(admission: &Admission, config: &Config) -> Self {
-        let login = admission.name.as_str();
-        Self {
-            name: login.to_owned(),
-            created: admission.created,
-            url: admission.password.as_ref().map(|password| config.url_of(login, Some(password.reveal()))),
-            tables: match admission.shared_tables {
-                SharedTables::Registry => "registry",
-                SharedTables::All => "all",
-            },
-            tenants: admission.tenants,
-            left_out: admission.left_out.iter().map(ToString::to_string).collect(),
-            direct: admission.direct,
-        }
-    }
-}
-
-fn login_lines(admission: &Admission, config: &Config) -> Vec<String> {
-    let name = &admission.name;
-    let mut lines = vec![
-        ok(match admission.created {
-            true => format!("created role {name} (can log in, cannot create objects)"),
-            false => format!("role {name} exists; it cannot create objects"),
-        }),
-        ok(match admission.shared_tables {
-            SharedTables::Registry => "it can read id, slug and status of organizations".into(),
-            SharedTables::All => "it can read and write the shared tables, outside of tenants".into(),
-        }),
-        ok(format!("it can enter {} and every tenant created later", count(admission.tenants, "tenant"))),
-    ];
-    if !admission.left_out.is_empty() {
-        let what = match (&admission.failure, config.isolation()) {
-            (Some(_), _) => "fix the error below and run this again",
-            (None, Isolation::Role) => "run cgk setup:database --isolate-tenants, or cgk tenant:create SLUG",
-            (None, Isolation::Path) => "cgk tenant:create SLUG creates what is missing",
-        };
-        lines.push(warning(format!("{} cannot be entered yet: {what}", count(admission.left_out.len(), "tenant"))));
-    }
-    if admission.direct > 0 {
-        lines.push(warning(format!(
-            "it still has direct rights on {} from path isolation; when every service uses role isolation, add \
-             --revoke-direct",
-            count(admission.direct, "schema")
-        )));
-    }
-    match &admission.password {
-        Some(password) => lines.push(format!(
-            "\nThe URL for services. It is shown only once:\nDATABASE_URL={}",
-            config.url_of(name.as_str(), Some(password.reveal()))
-        )),
-        None => lines.push(ok(format!("its password did not change; --app-role {name} --new-password sets a new one"))),
-    }
-    lines
-}
-
-/// What is not at its default, and what always matters.
-fn configuration(settings: &[SettingView], everything: bool) -> String {
-    const ALWAYS: [&str; 3] = ["database_url", "isolation", "migrations"];
-    let rows: Vec<(String, String)> = settings
-        .iter()
-        .filter(|setting| everything || ALWAYS.contains(&setting.name) || !setting.is_default())
-        .filter(|setting| everything || setting.value.is_some())
-        .map(|setting| {
-            let value = setting.value.as_deref().unwrap_or("none");
-            (setting.name.to_owned(), format!("{value}  ({})", setting.origin))
-        })
-        .collect();
-    table::facts(FAINT, &rows)
-}
-
-fn connection(operator: &Operator) -> Vec<String> {
-    let facts = operator.facts();
-    let rights = [
-        (facts.creates_schemas, "schemas"),
-        (facts.creates_in_public == Some(true), "tables in public"),
-        (facts.creates_roles, "roles"),
-    ];
-    let wanted = |what: &str| what != "roles" || operator.config().isolation() == Isolation::Role;
-    let may: Vec<_> = rights.iter().filter(|(may, _)| *may).map(|(_, what)| *what).collect();
-    let may_not: Vec<_> = rights.iter().filter(|(may, what)| !*may && wanted(what)).map(|(_, what)| *what).collect();
-    let mut lines = vec![
-        ok(format!("connected to {} as {}", session::place(operator), sanitize(&facts.role))),
-        ok(format!("PostgreSQL {} (supported: 14 and newer)", session::short_version(&facts.version))),
-        ok(format!("encryption: {}", session::encryption(operator))),
-    ];
-    if !may.is_empty() {
-        lines.push(ok(format!("role {} may create {}", sanitize(&facts.role), may.join(", "))));
-    }
-    if !may_not.is_empty() {
-        lines.push(warning(format!("role {} may not create {}", sanitize(&facts.role), may_not.join(", "))));
-    }
-    lines
-}
-
-fn shared_schema(report: &setup::SetupReport, migrations: &Migrations, began: Instant) -> Vec<String> {
-    let mut lines = Vec::new();
-    lines.push(match report.applied.as_slice() {
-        [] => ok("nothing to apply".into()),
-        applied => ok(format!(
-            "{} applied in {}: {}",
-            count(applied.len(), "migration"),
-            time::elapsed(began.elapsed()),
-            span(applied)
-        )),
-    });
-    match &report.head {
-        Some(head) => lines.push(ok(format!("at {head}, the newest of {migrations}"))),
-        None => lines.push(ok(format!("no migrations in {migrations}"))),
-    }
-    lines.push(ok(format!("tables: {}", report.tables.join(", "))));
-    match report.hardened {
-        Hardening::NotNeeded => {}
-        Hardening::Revoked => lines.push(ok("revoked the right of every role to create tables in public".into())),
-        Hardening::NotAllowed => lines.push(warning(
-            "every role may create in public, so cgk makes, migrates and enters no tenant (CGK0304); let its owner run: revoke \
-             create on schema public from public;"
-                .into(),
-        )),
-    }
-    match report.registry_guard {
-        RegistryGuard::Present | RegistryGuard::Made => {}
-        RegistryGuard::NotAllowed => lines.push(warning(
-            "organizations with a schema can be deleted from the registry: run this command as the owner of \
-             public.organizations, with usage on plpgsql"
-                .into(),
-        )),
-        RegistryGuard::NotPossible => lines.push(warning(
-            "organizations with a schema can be deleted from the registry, because public.organizations is a view"
-                .into(),
-        )),
-    }
-    if let Some(why) = &report.changes_not_notified {
-        lines.push(warning(format!(
-            "services are not notified of revoked credentials and suspended tenants, and see them a few seconds later: {}; \
-             docs/service.md says how to add the migration",
-            sanitize(why)
-        )));
-    }
-    if !report.bound.bound.is_empty() {
-        let bound = count(report.bound.bound.len(), "schema");
-        lines.push(ok(format!("stored the organization's id on {bound}")));
-    }
-    for (slug, error) in &report.bound.failed {
-        lines.push(warning(format!("tenant {slug}: {}", sanitize(&Report::of_library(error).short()))));
-    }
-    lines
-}
-
-/// `001_organizations … 010_change_notices`
-pub(crate) fn span(ids: &[MigrationId]) -> String {
-    match ids {
-        [] => String::new(),
-        [only] => only.to_string(),
-        [first, second] => format!("{first}, {second}"),
-        [first, .., last] => format!("{first} … {last}"),
     }
 }

@@ -7,7 +7,7 @@ use super::{
     options::{Canary, RunOptions},
     report::{Outcome, RunReport, RunStart, SchemaOutcome},
     report_sink::ReportSink,
-    tenants::{Job, TenantMigration},
+    tenants::{Job, OPERATION, TenantMigration},
     unit::{LedgerPresence, LockWait},
 };
 use crate::{
@@ -17,11 +17,12 @@ use crate::{
         backoff::Backoff,
         cancel::{cancellable, was_cancelled},
         selection::Scope,
+        span,
         stop::{Stop, StopReason},
         worker::WorkerPool,
     },
     ident::SchemaName,
-    identity::{self, RegistryGuard},
+    identity,
     migrate::{
         fileset::record::FileRecord,
         history::writer::HistoryWriter,
@@ -30,11 +31,11 @@ use crate::{
         rehearsal,
     },
     migration::Set,
-    registry,
+    registry::{self, RegistryGuard},
     slug::TenantSlug,
     telemetry,
 };
-use std::{collections::BTreeSet, time::Instant};
+use std::{collections::BTreeSet, future::Future, time::Instant};
 
 /// Calls [`run_with`] with the default options.
 ///
@@ -85,6 +86,21 @@ pub async fn run_with(
     options: &RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<RunReport> {
+    let span = span::of_run(OPERATION);
+    let outcome = |result: &Result<RunReport>| match result {
+        Ok(report) if report.failed() > 0 || report.stopped.is_some() => "incomplete",
+        result => span::of_result(result),
+    };
+    span::recorded(span, Box::pin(run_within(operator, migrations, planned, options, observer)), outcome).await
+}
+
+async fn run_within(
+    operator: &Operator,
+    migrations: &Migrations,
+    planned: FleetPlan<'_>,
+    options: &RunOptions,
+    observer: &mut dyn Observer,
+) -> Result<RunReport> {
     if planned.public.is_some() || !planned.tenants.is_empty() {
         operator.facts().require_writable()?;
     }
@@ -102,7 +118,9 @@ pub async fn run_with(
     if migrates_public {
         identity::ensure(operator).await?;
     }
-    bind(operator, &planned.unbound, observer).await?;
+    if !planned.unbound.is_empty() {
+        step("bind", bind(operator, &planned.unbound, observer)).await?;
+    }
     let files = match planned.files.begin(operator, migrations).await {
         Ok(files) => files,
         Err(error @ Error::Connection(ConnectionError::Lost { .. })) => return Err(error),
@@ -114,9 +132,12 @@ pub async fn run_with(
     let recorder = HistoryWriter::begin(operator, &planned, options, observer).await;
     let mut report = RunReport::new(planned.at_head);
     report.id = recorder.id();
+    if let Some(id) = report.id {
+        tracing::Span::current().record("run", tracing::field::display(id));
+    }
     let mut sink = ReportSink { observer, report, recorder: &recorder };
     let done = match options.together {
-        true => all_or_nothing(operator, migrations, planned, &files, options, &mut sink).await,
+        true => step("together", all_or_nothing(operator, migrations, planned, &files, options, &mut sink)).await,
         false => one_by_one(operator, migrations, planned, &files, options, &mut sink).await,
     };
     let ReportSink { observer, report, .. } = sink;
@@ -128,9 +149,14 @@ pub async fn run_with(
     done.map(|()| report)
 }
 
+/// Does a step of the run in its span.
+async fn step<T>(name: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    span::recorded(span::of_step(OPERATION, name), work, span::of_result).await
+}
+
 /// Creates the triggers of a registry that this run may have created. If this fails, the tenants are still migrated.
 async fn guard_registry(operator: &Operator, observer: &mut dyn Observer) {
-    let told = match identity::guard_registry(operator).await {
+    let told = match registry::guard_registry(operator).await {
         Ok(RegistryGuard::Present | RegistryGuard::Made | RegistryGuard::NotPossible) => return,
         Ok(RegistryGuard::NotAllowed) => "the operator does not own the registry".to_owned(),
         Err(error) => error.to_string(),
@@ -180,12 +206,12 @@ async fn one_by_one(
     let FleetPlan { public, tenants, public_ledger, selection, .. } = planned;
     if let Some(public) = public {
         let mut outcome = None;
-        let recorded = rehearsal::shared::recorded(operator, &options.interrupt, async || {
+        let work = rehearsal::shared::recorded(operator, &options.interrupt, async || {
             let plan = public.clone();
             outcome = Some(migrate_public(operator, migrations, plan, public_ledger, files, options).await?);
             Ok(())
-        })
-        .await;
+        });
+        let recorded = step("shared_schema", work).await;
         if let Some(outcome) = outcome {
             sink.settled(outcome, Some(&public));
         }
@@ -207,14 +233,14 @@ async fn one_by_one(
     let refused = sink.report.failed();
     let pool = WorkerPool::new(operator, &options.interrupt, options.jobs).failures_max(options.failures_max, refused);
     let work = TenantMigration::new(migrations, options, files, sink);
-    let mut stopped = work.work(&pool, canaries).await;
+    let mut stopped = work.step("canaries", &pool, canaries).await;
     let canary_failed = work.sink().report.failed() > refused;
     if stopped.is_none() && canary_failed {
         stopped = Some(Stop { reason: StopReason::Canary, left: 0 });
     }
     let stopped = match stopped {
         Some(stop) => Some(Stop { left: stop.left + rest.len(), ..stop }),
-        None => work.work(&pool, rest).await,
+        None => work.step("tenants", &pool, rest).await,
     };
     work.sink().report.stopped = stopped;
     Ok(())
@@ -228,7 +254,7 @@ async fn rehearse(
     sink: &mut ReportSink<'_>,
 ) -> Result<()> {
     sink.observer.rehearsing();
-    match rehearsal::rehearse_until(operator, migrations, &options.interrupt).await {
+    match step("rehearsal", rehearsal::rehearse_until(operator, migrations, &options.interrupt)).await {
         Ok(rehearsal) => {
             sink.observer.rehearsed(&rehearsal);
             Ok(())

@@ -11,6 +11,7 @@ use crate::{
     db::Operator,
     error::{Error, MigrationError, Result},
     fleet::{
+        span,
         stop::Stop,
         worker::{Attempt, Finished, TenantWork, WorkerPool},
     },
@@ -28,6 +29,9 @@ use crate::{
 use std::sync::{Mutex, MutexGuard};
 use tokio::sync::OnceCell;
 use tokio_postgres::error::SqlState;
+
+/// The name of the operation, for the log.
+pub(crate) const OPERATION: &str = "migrate";
 
 /// A tenant with pending migrations.
 pub(crate) struct Job<'a> {
@@ -63,10 +67,18 @@ impl<'a, 's, 'o> TenantMigration<'a, 's, 'o> {
         Self { migrations, options, files, census: OnceCell::new(), sink: Mutex::new(sink) }
     }
 
+    /// Does a step of the run: the jobs of some of its tenants.
+    pub(crate) async fn step(&self, name: &'static str, pool: &WorkerPool<'_>, jobs: Vec<Job<'a>>) -> Option<Stop> {
+        if jobs.is_empty() {
+            return None;
+        }
+        span::recorded(span::of_step(OPERATION, name), self.work(pool, jobs), span::of_work).await
+    }
+
     /// Works until every job is done or the run is stopped: first the jobs that can run in parallel, then, one at a time,
     /// those with a file that runs without a transaction. CREATE INDEX CONCURRENTLY waits for every older snapshot in the
     /// database, so it and the transactions of other tenants would block each other.
-    pub(crate) async fn work(&self, pool: &WorkerPool<'_>, jobs: Vec<Job<'a>>) -> Option<Stop> {
+    async fn work(&self, pool: &WorkerPool<'_>, jobs: Vec<Job<'a>>) -> Option<Stop> {
         let recorder = self.sink().recorder;
         let (quiet, together): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.plan.needs_quiet());
         if let Some(mut stop) = recorder.while_working(pool.work(self, together)).await {
@@ -106,6 +118,7 @@ impl<'a, 's, 'o> TenantMigration<'a, 's, 'o> {
 }
 
 impl<'a> TenantWork for TenantMigration<'a, '_, '_> {
+    const OPERATION: &'static str = OPERATION;
     type Job = Job<'a>;
     type Done = Vec<MigrationId>;
 

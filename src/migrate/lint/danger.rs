@@ -83,9 +83,7 @@ fn of_shape(
         Shape::CreateTable { name, references, sources, .. } => {
             qualified(name, faults);
             to_public(references, known, faults);
-            let is_parent = |source: &Source| matches!(source, Source::Inherits | Source::PartitionOf);
-            let parents = sources.iter().filter(|(source, _)| is_parent(source));
-            parents.for_each(|(_, parent)| below_shared(parent, parent.at, known, faults));
+            below_parents(sources, known, faults);
         }
         Shape::CreateIndex { table, concurrently: false, .. } if !is_fresh(table) => {
             let reason = format!("CREATE INDEX on {} stops all writes to it until the index is built", table.shown());
@@ -140,6 +138,13 @@ fn of_shape(
         }
         _ => {}
     }
+}
+
+/// The parents of a new table.
+fn below_parents(sources: &[(Source, Name)], known: &Known<'_>, faults: &mut Vec<Fault>) {
+    let is_parent = |source: &Source| matches!(source, Source::Inherits | Source::PartitionOf);
+    let parents = sources.iter().filter(|(source, _)| is_parent(source));
+    parents.for_each(|(_, parent)| below_shared(parent, parent.at, known, faults));
 }
 
 fn of_action(kind: &str, table: &Name, action: &Action, fresh: bool, known: &Known<'_>, faults: &mut Vec<Fault>) {

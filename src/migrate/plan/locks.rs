@@ -177,28 +177,19 @@ impl MigrationFile {
 
 type Found = Vec<(Name, LockMode, String)>;
 
+/// The same lock on each of these tables.
+fn each(names: &[Name], mode: LockMode, reason: &str) -> Found {
+    names.iter().map(|name| (name.clone(), mode, reason.to_owned())).collect()
+}
+
+fn one(name: &Name, mode: LockMode, reason: &str) -> Found {
+    each(std::slice::from_ref(name), mode, reason)
+}
+
 fn of_shape(shape: &Shape, statement: &Statement) -> Found {
-    use LockMode::{
-        AccessExclusive, AccessShare, Exclusive, RowExclusive, RowShare, Share, ShareRowExclusive, ShareUpdateExclusive,
-    };
-    let each = |names: &[Name], mode: LockMode, reason: &str| -> Found {
-        names.iter().map(|name| (name.clone(), mode, reason.to_owned())).collect()
-    };
-    let one = |name: &Name, mode, reason: &str| each(std::slice::from_ref(name), mode, reason);
+    use LockMode::{AccessExclusive, AccessShare, Exclusive, RowExclusive, RowShare, Share, ShareUpdateExclusive};
     match shape {
-        Shape::CreateTable { references, sources, .. } => {
-            let mut found = each(references, ShareRowExclusive, "foreign key");
-            for (source, name) in sources {
-                let (mode, reason) = match source {
-                    Source::Inherits => (ShareUpdateExclusive, "inherits"),
-                    Source::Like => (AccessShare, "like"),
-                    Source::PartitionOf => (AccessExclusive, "new partition"),
-                    Source::Reads => (AccessShare, "query"),
-                };
-                found.push((name.clone(), mode, reason.into()));
-            }
-            found
-        }
+        Shape::CreateTable { references, sources, .. } => of_new_table(references, sources),
         Shape::CreateIndex { table, concurrently, .. } => {
             let (mode, reason) = if *concurrently {
                 (ShareUpdateExclusive, "create index concurrently")
@@ -208,14 +199,9 @@ fn of_shape(shape: &Shape, statement: &Statement) -> Found {
             one(table, mode, reason)
         }
         Shape::Create { kind, name, or_replace, on, reads, .. } => {
+            let replaced = name.as_ref().filter(|_| *or_replace);
             let mut found = each(reads, AccessShare, "query");
-            match (kind.as_str(), name, on) {
-                ("trigger", _, Some(on)) => found.extend(one(on, ShareRowExclusive, "create trigger")),
-                ("rule" | "policy", _, Some(on)) => found.extend(one(on, AccessExclusive, &format!("create {kind}"))),
-                ("statistics", _, Some(on)) => found.extend(one(on, ShareUpdateExclusive, "create statistics")),
-                ("view", Some(name), _) if *or_replace => found.extend(one(name, AccessExclusive, "replace view")),
-                _ => {}
-            }
+            found.extend(of_new_object(kind, replaced, on.as_ref()));
             found
         }
         Shape::DropIndex { names, concurrently } => {
@@ -226,13 +212,7 @@ fn of_shape(shape: &Shape, statement: &Statement) -> Found {
             };
             each(names, mode, reason)
         }
-        Shape::Drop { kind, names, on } => match (kind.as_str(), on) {
-            ("table" | "view" | "materialized view" | "sequence" | "foreign table", _) => {
-                each(names, AccessExclusive, &format!("drop {kind}"))
-            }
-            ("trigger" | "rule" | "policy", Some(on)) => one(on, AccessExclusive, &format!("drop {kind}")),
-            _ => Found::new(),
-        },
+        Shape::Drop { kind, names, on } => of_drop(kind, names, on.as_ref()),
         Shape::AlterTable { kind, table, actions } => {
             actions.iter().flat_map(|action| of_action(kind, table, action)).collect()
         }
@@ -263,18 +243,58 @@ fn of_shape(shape: &Shape, statement: &Statement) -> Found {
             if *locks_rows { RowShare } else { AccessShare },
             if *locks_rows { "select for update" } else { "query" },
         ),
-        Shape::Comment { kind, name, on } => match (kind.as_str(), on) {
-            ("table" | "column" | "view" | "materialized view" | "index" | "sequence" | "foreign table", _) => {
-                one(name, ShareUpdateExclusive, "comment")
-            }
-            ("constraint" | "trigger" | "rule" | "policy", Some(on))
-                if !shape::has(&statement.tokens, &["on", "domain"]) =>
-            {
-                one(on, AccessShare, "comment")
-            }
-            _ => Found::new(),
-        },
+        Shape::Comment { kind, name, on } => of_comment(kind, name, on.as_ref(), statement),
         Shape::Reindex { .. } | Shape::Cluster { .. } | Shape::Other => Found::new(),
+    }
+}
+
+fn of_new_table(references: &[Name], sources: &[(Source, Name)]) -> Found {
+    let mut found = each(references, LockMode::ShareRowExclusive, "foreign key");
+    for (source, name) in sources {
+        let (mode, reason) = match source {
+            Source::Inherits => (LockMode::ShareUpdateExclusive, "inherits"),
+            Source::Like => (LockMode::AccessShare, "like"),
+            Source::PartitionOf => (LockMode::AccessExclusive, "new partition"),
+            Source::Reads => (LockMode::AccessShare, "query"),
+        };
+        found.push((name.clone(), mode, reason.into()));
+    }
+    found
+}
+
+/// `replaced` is the name of an object that OR REPLACE may replace, `on` the table of a trigger, rule, policy or of
+/// statistics.
+fn of_new_object(kind: &str, replaced: Option<&Name>, on: Option<&Name>) -> Found {
+    match (kind, replaced, on) {
+        ("trigger", _, Some(on)) => one(on, LockMode::ShareRowExclusive, "create trigger"),
+        ("rule" | "policy", _, Some(on)) => one(on, LockMode::AccessExclusive, &format!("create {kind}")),
+        ("statistics", _, Some(on)) => one(on, LockMode::ShareUpdateExclusive, "create statistics"),
+        ("view", Some(name), _) => one(name, LockMode::AccessExclusive, "replace view"),
+        _ => Found::new(),
+    }
+}
+
+fn of_drop(kind: &str, names: &[Name], on: Option<&Name>) -> Found {
+    match (kind, on) {
+        ("table" | "view" | "materialized view" | "sequence" | "foreign table", _) => {
+            each(names, LockMode::AccessExclusive, &format!("drop {kind}"))
+        }
+        ("trigger" | "rule" | "policy", Some(on)) => one(on, LockMode::AccessExclusive, &format!("drop {kind}")),
+        _ => Found::new(),
+    }
+}
+
+fn of_comment(kind: &str, name: &Name, on: Option<&Name>, statement: &Statement) -> Found {
+    match (kind, on) {
+        ("table" | "column" | "view" | "materialized view" | "index" | "sequence" | "foreign table", _) => {
+            one(name, LockMode::ShareUpdateExclusive, "comment")
+        }
+        ("constraint" | "trigger" | "rule" | "policy", Some(on))
+            if !shape::has(&statement.tokens, &["on", "domain"]) =>
+        {
+            one(on, LockMode::AccessShare, "comment")
+        }
+        _ => Found::new(),
     }
 }
 

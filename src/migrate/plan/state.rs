@@ -144,16 +144,11 @@ pub(crate) async fn each_tenant(
     let (mut unread, mut unknown, mut any) = (Vec::new(), None, false);
     {
         // No other query is sent until the last row is read: the driver stops reading while a response is not consumed.
-        let mut rows = pin!(
-            registry::facts_rows(
-                operator,
-                match whom {
-                    TenantFilter::All => Slugs::fleet(),
-                    TenantFilter::These(slugs) | TenantFilter::Made(slugs) => Slugs::named(slugs),
-                }
-            )
-            .await?
-        );
+        let slugs = match whom {
+            TenantFilter::All => Slugs::fleet(),
+            TenantFilter::These(slugs) | TenantFilter::Made(slugs) => Slugs::named(slugs),
+        };
+        let mut rows = pin!(registry::facts_rows(operator, slugs).await?);
         while let Some(found) = rows.try_next().await? {
             any = true;
             let (slug, facts) = match found {
@@ -197,32 +192,35 @@ pub(crate) async fn each_tenant(
     if let Some(tenant) = unknown {
         return Err(Error::Tenant(TenantError::NotFound { tenant }));
     }
-    let read = unread.into_iter().map(|(tenant, facts)| async move {
-        let schema = SchemaName::of_tenant(&tenant.slug);
-        let read = match ledger::read(operator, &schema).await {
-            // It concerns one tenant only, so the others are still read.
-            Err(Error::Migration(MigrationError::LedgerRefused { why, .. })) => {
-                let missing = format!("its ledger ({why})");
-                let state = SchemaState::HalfProvisioned { missing };
-                return Ok(TenantState { tenant, state, head: None, facts, rows: None });
-            }
-            read => read?,
-        };
-        if !read.ledger_exists {
-            let missing = format!("its ledger, {}.{LEDGER_TABLE}", schema.as_str());
-            let state = SchemaState::HalfProvisioned { missing };
-            return Ok(TenantState { tenant, state, head: None, facts, rows: None });
-        }
-        let head = read.rows.last().map(|row| row.id.clone());
-        let is_beginning = read.rows.iter().zip(source.files()).all(|(row, file)| row.id == *file.id());
-        let rows = (!is_beginning).then(|| read.rows.clone());
-        Ok::<_, Error>(TenantState { tenant, state: by_rows(source, &schema, read.rows), head, facts, rows })
-    });
+    let read = unread.into_iter().map(|(tenant, facts)| of_ledger(operator, source, tenant, facts));
     let mut read = pin!(stream::iter(read).buffered(LEDGERS_IN_FLIGHT_MAX));
     while let Some(tenant) = read.next().await {
         visit(tenant?);
     }
     Ok(())
+}
+
+/// Reads the rows of a tenant's ledger.
+async fn of_ledger(operator: &Operator, source: &Source, tenant: Tenant, facts: TenantFacts) -> Result<TenantState> {
+    let schema = SchemaName::of_tenant(&tenant.slug);
+    let read = match ledger::read(operator, &schema).await {
+        // It concerns one tenant only, so the others are still read.
+        Err(Error::Migration(MigrationError::LedgerRefused { why, .. })) => {
+            let missing = format!("its ledger ({why})");
+            let state = SchemaState::HalfProvisioned { missing };
+            return Ok(TenantState { tenant, state, head: None, facts, rows: None });
+        }
+        read => read?,
+    };
+    if !read.ledger_exists {
+        let missing = format!("its ledger, {}.{LEDGER_TABLE}", schema.as_str());
+        let state = SchemaState::HalfProvisioned { missing };
+        return Ok(TenantState { tenant, state, head: None, facts, rows: None });
+    }
+    let head = read.rows.last().map(|row| row.id.clone());
+    let is_beginning = read.rows.iter().zip(source.files()).all(|(row, file)| row.id == *file.id());
+    let rows = (!is_beginning).then(|| read.rows.clone());
+    Ok(TenantState { tenant, state: by_rows(source, &schema, read.rows), head, facts, rows })
 }
 
 /// Problems of a tenant that are known before its ledger is read.

@@ -20,6 +20,7 @@ pub(crate) mod rehearsal_cost;
 pub(crate) mod repair;
 pub(crate) mod run;
 pub(crate) mod session_reset;
+pub(crate) mod spans;
 pub(crate) mod sql_reading;
 pub(crate) mod without_concurrently;
 pub(crate) mod wrong_files;

@@ -1,0 +1,161 @@
+//! The lines that `cgk setup:database` writes for people.
+
+use super::super::lines::{ok, warning};
+use crate::cli::{
+    config::show::SettingView,
+    session,
+    ui::{
+        report::Report,
+        style::{FAINT, count, sanitize},
+        table, time,
+    },
+};
+use cgk::{
+    Config, Operator,
+    config::Isolation,
+    login::{Admission, SharedTables},
+    migrate::{MigrationId, Migrations},
+    setup::{Hardening, RegistryGuard, SetupReport},
+};
+use std::time::Instant;
+
+/// What is not at its default, and what always matters.
+pub(super) fn configuration(settings: &[SettingView], everything: bool) -> String {
+    const ALWAYS: [&str; 3] = ["database_url", "isolation", "migrations"];
+    let rows: Vec<(String, String)> = settings
+        .iter()
+        .filter(|setting| everything || ALWAYS.contains(&setting.name) || !setting.is_default())
+        .filter(|setting| everything || setting.value.is_some())
+        .map(|setting| {
+            let value = setting.value.as_deref().unwrap_or("none");
+            (setting.name.to_owned(), format!("{value}  ({})", setting.origin))
+        })
+        .collect();
+    table::facts(FAINT, &rows)
+}
+
+pub(super) fn connection(operator: &Operator) -> Vec<String> {
+    let facts = operator.facts();
+    let rights = [
+        (facts.creates_schemas, "schemas"),
+        (facts.creates_in_public == Some(true), "tables in public"),
+        (facts.creates_roles, "roles"),
+    ];
+    let wanted = |what: &str| what != "roles" || operator.config().isolation() == Isolation::Role;
+    let may: Vec<_> = rights.iter().filter(|(may, _)| *may).map(|(_, what)| *what).collect();
+    let may_not: Vec<_> = rights.iter().filter(|(may, what)| !*may && wanted(what)).map(|(_, what)| *what).collect();
+    let mut lines = vec![
+        ok(format!("connected to {} as {}", session::place(operator), sanitize(&facts.role))),
+        ok(format!("PostgreSQL {} (supported: 14 and newer)", session::short_version(&facts.version))),
+        ok(format!("encryption: {}", session::encryption(operator))),
+    ];
+    if !may.is_empty() {
+        lines.push(ok(format!("role {} may create {}", sanitize(&facts.role), may.join(", "))));
+    }
+    if !may_not.is_empty() {
+        lines.push(warning(format!("role {} may not create {}", sanitize(&facts.role), may_not.join(", "))));
+    }
+    lines
+}
+
+pub(super) fn shared_schema(report: &SetupReport, migrations: &Migrations, began: Instant) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.push(match report.applied.as_slice() {
+        [] => ok("nothing to apply".into()),
+        applied => ok(format!(
+            "{} applied in {}: {}",
+            count(applied.len(), "migration"),
+            time::elapsed(began.elapsed()),
+            span(applied)
+        )),
+    });
+    match &report.head {
+        Some(head) => lines.push(ok(format!("at {head}, the newest of {migrations}"))),
+        None => lines.push(ok(format!("no migrations in {migrations}"))),
+    }
+    lines.push(ok(format!("tables: {}", report.tables.join(", "))));
+    match report.hardened {
+        Hardening::NotNeeded => {}
+        Hardening::Revoked => lines.push(ok("revoked the right of every role to create tables in public".into())),
+        Hardening::NotAllowed => lines.push(warning(
+            "every role may create in public, so cgk makes, migrates and enters no tenant (CGK0304); let its owner run: revoke \
+             create on schema public from public;"
+                .into(),
+        )),
+    }
+    match report.registry_guard {
+        RegistryGuard::Present | RegistryGuard::Made => {}
+        RegistryGuard::NotAllowed => lines.push(warning(
+            "organizations with a schema can be deleted from the registry: run this command as the owner of \
+             public.organizations, with usage on plpgsql"
+                .into(),
+        )),
+        RegistryGuard::NotPossible => lines.push(warning(
+            "organizations with a schema can be deleted from the registry, because public.organizations is a view"
+                .into(),
+        )),
+    }
+    if let Some(why) = &report.changes_not_notified {
+        lines.push(warning(format!(
+            "services are not notified of revoked credentials and suspended tenants, and see them a few seconds later: {}; \
+             docs/service.md says how to add the migration",
+            sanitize(why)
+        )));
+    }
+    if !report.bound.bound.is_empty() {
+        let bound = count(report.bound.bound.len(), "schema");
+        lines.push(ok(format!("stored the organization's id on {bound}")));
+    }
+    for (slug, error) in &report.bound.failed {
+        lines.push(warning(format!("tenant {slug}: {}", sanitize(&Report::of_library(error).short()))));
+    }
+    lines
+}
+
+pub(super) fn login_lines(admission: &Admission, config: &Config) -> Vec<String> {
+    let name = &admission.name;
+    let mut lines = vec![
+        ok(match admission.created {
+            true => format!("created role {name} (can log in, cannot create objects)"),
+            false => format!("role {name} exists; it cannot create objects"),
+        }),
+        ok(match admission.shared_tables {
+            SharedTables::Registry => "it can read id, slug and status of organizations".into(),
+            SharedTables::All => "it can read and write the shared tables, outside of tenants".into(),
+        }),
+        ok(format!("it can enter {} and every tenant created later", count(admission.tenants, "tenant"))),
+    ];
+    if !admission.left_out.is_empty() {
+        let what = match (&admission.failure, config.isolation()) {
+            (Some(_), _) => "fix the error below and run this again",
+            (None, Isolation::Role) => "run cgk setup:database --isolate-tenants, or cgk tenant:create SLUG",
+            (None, Isolation::Path) => "cgk tenant:create SLUG creates what is missing",
+        };
+        lines.push(warning(format!("{} cannot be entered yet: {what}", count(admission.left_out.len(), "tenant"))));
+    }
+    if admission.direct > 0 {
+        lines.push(warning(format!(
+            "it still has direct rights on {} from path isolation; when every service uses role isolation, add \
+             --revoke-direct",
+            count(admission.direct, "schema")
+        )));
+    }
+    match &admission.password {
+        Some(password) => lines.push(format!(
+            "\nThe URL for services. It is shown only once:\nDATABASE_URL={}",
+            config.url_of(name.as_str(), Some(password.reveal()))
+        )),
+        None => lines.push(ok(format!("its password did not change; --app-role {name} --new-password sets a new one"))),
+    }
+    lines
+}
+
+/// `001_organizations … 010_change_notices`
+pub(crate) fn span(ids: &[MigrationId]) -> String {
+    match ids {
+        [] => String::new(),
+        [only] => only.to_string(),
+        [first, second] => format!("{first}, {second}"),
+        [first, .., last] => format!("{first} … {last}"),
+    }
+}

@@ -1,0 +1,255 @@
+//! The messages of a migration without a transaction: their parts, their guards, and their settings.
+
+use super::super::{
+    concurrent::Concurrent,
+    script::{Script, set_local},
+    step_log::{self, Progress},
+    transactionality::is_setting,
+    unit,
+};
+use crate::{
+    db::{Operator, message, milliseconds},
+    error::{Error, Result},
+    ident::{Ident, RoleName, literal},
+    lock,
+    migrate::{files::file::MigrationFile, fileset::record::FileRecord, plan::Plan},
+    migration::Set,
+    version::Checksum,
+};
+use tokio_postgres::error::SqlState;
+
+/// One attempt at one file.
+pub(super) struct Stepper<'a> {
+    pub(super) operator: &'a Operator,
+    pub(super) role: Option<&'a RoleName>,
+    pub(super) owner: Option<&'a Ident>,
+    pub(super) plan: &'a Plan<'a>,
+    pub(super) file: &'a MigrationFile,
+    /// The text of each statement for this database's encoding, without CONCURRENTLY if no session uses the schema.
+    pub(super) texts: Vec<String>,
+    /// Checks for statements whose text was simplified: they fail if the server would refuse the original statement.
+    pub(super) checks: Vec<Option<String>>,
+    pub(super) files: Option<(&'a FileRecord, Set)>,
+    /// The backend that holds the lock.
+    pub(super) pid: i32,
+}
+
+/// A setting of the file must not apply to cgk's own statements.
+pub(super) const OWN_TIMEOUT: &str = "set local statement_timeout = 0;";
+
+/// The parts of a message of this module.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Session,
+    /// The backend is still the one that took the lock.
+    Backend,
+    /// The lock is still held.
+    Held,
+    /// The ledger still matches the plan.
+    Check,
+    /// The server would execute the original statement of the file.
+    Written,
+    /// The session is still in its schema.
+    Place,
+    Record,
+    /// The ledger's row is written.
+    Ledger,
+}
+
+/// How the transaction of a message is controlled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transaction {
+    /// The implicit one, which ends with the message.
+    Implicit,
+    /// One that this message starts and a later one ends.
+    Explicit,
+}
+
+/// Why a statement was not executed.
+pub(super) enum Failed {
+    /// It cannot share a transaction.
+    NeedsToBeAlone,
+    With(Error),
+}
+
+/// The server's error for a message.
+pub(super) struct Refused {
+    pub(super) state: Option<SqlState>,
+    pub(super) number: Option<usize>,
+    pub(super) source: tokio_postgres::Error,
+}
+
+impl Refused {
+    /// Whether a condition of cgk's failed, and not a statement.
+    pub(super) fn is_demand(&self) -> bool {
+        self.state == Some(SqlState::DIVISION_BY_ZERO)
+    }
+}
+
+impl Stepper<'_> {
+    /// The start of a message that is one transaction: its settings and the guards.
+    pub(super) fn script(&self, transaction: Transaction) -> Script<Part> {
+        let mut script = Script::new();
+        if transaction == Transaction::Explicit {
+            script.line("begin;");
+        }
+        script.line("reset role; reset all;");
+        let settings: Vec<String> =
+            self.session_settings().iter().map(|(name, value)| set_local(name, value)).collect();
+        script.part(Part::Session, &settings);
+        if let Some(owner) = self.owner {
+            script.line(&format!("set local role {};", owner.quoted()));
+        }
+        self.guard(&mut script);
+        script
+    }
+
+    /// Prepares the session for the next statement; with `done`, records the previous one first.
+    pub(super) async fn enter_session(&self, progress: &Progress, done: Option<usize>) -> Result<()> {
+        let mut script = Script::new();
+        script.line("reset role; reset all;");
+        let settings = self.session_settings();
+        script.part(Part::Session, &settings.iter().map(|(name, value)| set(name, value)).collect::<Vec<_>>());
+        if let Some(owner) = self.owner {
+            script.line(&format!("set role {};", owner.quoted()));
+        }
+        self.guard(&mut script);
+        script.part(Part::Place, &[]);
+        script.demand(&self.in_place());
+        if let Some(done) = done {
+            script.part(Part::Record, &[]);
+            let checksum = self.checksum(done).expect("the statement is one of the file's");
+            script.line(&self.update_sql(done, false, &checksum));
+        }
+        // Last, because what the file has SET must not apply to cgk's own statements.
+        script.part(Part::Session, &[]);
+        script.line(&self.settings_before(progress.done));
+        self.send(&script, None).await.map_err(|(part, error)| self.error(part, error))
+    }
+
+    /// Records whether the next statement is started.
+    pub(super) async fn announce(&self, progress: &Progress) -> Result<()> {
+        let mut script = self.script(Transaction::Implicit);
+        script.part(Part::Record, &[]);
+        let carried_out = progress.done + usize::from(progress.begun);
+        let checksum = self.checksum(carried_out).expect("the statement is one of the file's");
+        script.line(&self.update_sql(progress.done, progress.begun, &checksum));
+        self.send(&script, None).await.map_err(|(part, error)| self.error(part, error))
+    }
+
+    /// Checks the state of the session after the statement, and records it.
+    pub(super) fn record(&self, script: &mut Script<Part>, done: usize) {
+        script.part(Part::Place, &[]);
+        script.demand(&self.in_place());
+        script.part(Part::Record, &[]);
+        let checksum = self.checksum(done).expect("the statement is one of the file's");
+        script.line(&self.update_sql(done, false, &checksum));
+    }
+
+    /// Sends a message; an error includes the part in which it occurred. `number` is the statement of the file in the
+    /// message.
+    pub(super) async fn send(
+        &self,
+        script: &Script<Part>,
+        number: Option<usize>,
+    ) -> Result<(), (Option<Part>, Refused)> {
+        let refused = |source: tokio_postgres::Error| Refused { state: source.code().cloned(), number, source };
+        let mut answer = match message::run_keeping(self.operator.client(), &script.sql, script.kept()).await {
+            Ok(answer) => answer,
+            Err(source) => return Err((None, refused(source))),
+        };
+        let Some(source) = answer.error.take() else { return Ok(()) };
+        let reached = source.as_db_error().and_then(|error| script.reached(&answer, error, |_| false));
+        Err((reached.map(|reached| reached.kind), refused(source)))
+    }
+
+    /// The checksum of the first statements; comments between them are not included.
+    pub(super) fn checksum(&self, statements: usize) -> Option<Checksum> {
+        let texts = self.file.statements().get(..statements)?.iter();
+        let texts: Vec<&str> = texts.map(|statement| &self.file.sql()[statement.range.clone()]).collect();
+        Some(Checksum::of(&texts.join(";\n")))
+    }
+
+    pub(super) fn text(&self, number: usize) -> &str {
+        &self.texts[number]
+    }
+
+    /// The original statement of the file, including CONCURRENTLY.
+    pub(super) fn written(&self, number: usize) -> String {
+        let sql = self.file.sql_for(&self.operator.facts().encoding);
+        sql[self.file.statements()[number].range.clone()].to_owned()
+    }
+
+    fn guard(&self, script: &mut Script<Part>) {
+        script.part(Part::Backend, &[]);
+        script.demand(&format!("pg_catalog.pg_backend_pid() = {}", self.pid));
+        script.part(Part::Held, &[]);
+        let key = lock::steps_key(&self.plan.schema).cast_unsigned();
+        script.demand(&format!(
+            "exists (select from pg_catalog.pg_locks where locktype = 'advisory' and pid = pg_catalog.pg_backend_pid() \
+             and classid = {} and objid = {} and objsubid = 1 and mode = 'ExclusiveLock' and granted)",
+            key >> 32,
+            key & 0xffff_ffff,
+        ));
+    }
+
+    fn in_place(&self) -> String {
+        let role = self.owner.map_or(self.operator.facts().role.as_str(), Ident::as_str);
+        format!(
+            "{} and current_user::pg_catalog.text = {}::pg_catalog.text",
+            unit::in_schema(&self.plan.schema),
+            literal(role)
+        )
+    }
+
+    fn session_settings(&self) -> Vec<(&'static str, String)> {
+        let session = self.operator.session();
+        let mut settings = vec![
+            ("lock_timeout", milliseconds(session.lock_timeout)),
+            ("statement_timeout", milliseconds(session.migration_statement_timeout)),
+            ("search_path", self.operator.search_path().of(&self.plan.schema)),
+        ];
+        // Without this, the statement of a killed client would run to its end, with its lock.
+        if self.operator.facts().notices_lost_clients {
+            settings.push(("client_connection_check_interval", "1000".into()));
+        }
+        settings
+    }
+
+    /// The settings of a statement, beyond cgk's own: a longer timeout for statements that block no other session while they
+    /// wait, and what the file itself has SET so far, in whichever session.
+    pub(super) fn settings_before(&self, number: usize) -> String {
+        let mut settings = String::new();
+        if Concurrent::of(&self.file.statements()[number.min(self.file.statements().len() - 1)])
+            .is_some_and(|concurrent| concurrent.waits_quietly())
+        {
+            let wait = milliseconds(self.operator.session().migration_wait);
+            settings.push_str(&format!("select {};\n", set("lock_timeout", &wait)));
+        }
+        for (index, statement) in self.file.statements()[..number].iter().enumerate() {
+            if is_setting(statement) {
+                settings.push_str(self.text(index));
+                settings.push_str("\n;\n");
+            }
+        }
+        settings
+    }
+
+    fn update_sql(&self, done: usize, begun: bool, checksum: &Checksum) -> String {
+        step_log::update_sql(&self.plan.schema, self.file.id(), done, begun, checksum)
+    }
+}
+
+/// The first row of the response.
+pub(super) async fn ask(operator: &Operator, sql: &str) -> Result<Vec<Option<String>>, tokio_postgres::Error> {
+    let answer = message::run(operator.client(), sql).await?.complete()?;
+    let row = answer.rows.first().map(|(_, row)| row);
+    Ok(row.map_or_else(Vec::new, |row| {
+        (0..row.len()).map(|column| row.try_get(column).ok().flatten().map(ToOwned::to_owned)).collect()
+    }))
+}
+
+/// Sets a configuration parameter of the session.
+pub(super) fn set(name: &str, value: &str) -> String {
+    format!("pg_catalog.set_config('{name}', {}, false)", literal(value))
+}

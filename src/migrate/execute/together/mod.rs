@@ -1,0 +1,82 @@
+//! Builds and sends one message with all files of a schema that share one transaction, and interprets the response.
+
+mod script;
+mod verdict;
+
+use super::{
+    poll::PollBackoff,
+    script::MARKS,
+    step_log,
+    unit::{ApplyOutcome, LockWait, Unit},
+};
+use crate::{
+    db::{
+        Operator,
+        message::{Answer, Kept},
+        run_files::Commits,
+    },
+    error::{Error, MigrationError, Result, while_doing},
+    sql::TransactionWords,
+};
+use script::script_of;
+use verdict::{Verdict, judge};
+
+/// Tries once to send one message.
+pub(in crate::migrate) async fn together(operator: &Operator, unit: &Unit<'_>, turn: LockWait) -> Result<ApplyOutcome> {
+    let script = script_of(operator, unit, turn);
+    let schema = &unit.plan.schema;
+    let mut patience = PollBackoff::of(operator);
+    loop {
+        let answer = operator
+            .run_files(script.sql.clone(), words_of(unit), unit.commits, script.kept())
+            .await
+            .map_err(while_doing(format!("migrate schema {:?}", schema.as_str())))?;
+        match judge(&script, operator, unit, answer)? {
+            Verdict::Landed(landing) => {
+                if let (ApplyOutcome::Applied, Commits::WithMessage, Some((record, set))) =
+                    (landing, unit.commits, unit.files)
+                {
+                    record.note(set, &unit.plan.pending);
+                }
+                return Ok(landing);
+            }
+            Verdict::HalfDone => return Err(step_log::refused(operator, schema).await?),
+            // An open transaction would block other sessions while it waits, and it is already aborted.
+            Verdict::Busy if turn == LockWait::NoWait || unit.commits == Commits::Later => {
+                return Ok(ApplyOutcome::Locked);
+            }
+            Verdict::Busy => {
+                if !patience.wait().await {
+                    let waited = operator.session().migration_wait;
+                    return Err(Error::Migration(MigrationError::Locked { schema: schema.clone(), waited }));
+                }
+            }
+        }
+    }
+}
+
+/// Creates a schema in one message, returns what [`Purpose::RollBack`] observes, and rolls it back.
+///
+/// Locks: same as [`attempt`]. Committed when: never.
+pub(crate) async fn observe(operator: &Operator, unit: &Unit<'_>) -> Result<Answer> {
+    let script = script_of(operator, unit, LockWait::Block);
+    let schema = &unit.plan.schema;
+    let doing = || while_doing(format!("migrate schema {:?}", schema.as_str()));
+    let mut answer = operator
+        .run_files(script.sql.clone(), words_of(unit), unit.commits, Kept::Marked(MARKS.into()))
+        .await
+        .map_err(doing())?;
+    let Some(error) = answer.error.take() else { return Ok(answer) };
+    let failed = Answer { error: Some(error), ..answer };
+    match judge(&script, operator, unit, failed)? {
+        Verdict::Landed(_) | Verdict::Busy | Verdict::HalfDone => Err(Error::Unexpected {
+            doing: format!("rehearse in schema {:?}", schema.as_str()),
+            found: "the schema is in use".into(),
+        }),
+    }
+}
+
+/// The transaction keywords in the texts of a unit's files.
+fn words_of(unit: &Unit<'_>) -> TransactionWords {
+    unit.plan.pending.iter().fold(TransactionWords::default(), |words, file| words.and(file.words()))
+}

@@ -1,0 +1,142 @@
+//! Finds words, and the tables that they name, anywhere in a statement.
+
+use super::super::{Token, TokenKind, cursor::Cursor, name::Name};
+
+/// Whether words follow one another anywhere outside of strings and quotes.
+pub(crate) fn has(tokens: &[Token], phrase: &[&str]) -> bool {
+    position(tokens, phrase).is_some()
+}
+
+pub(super) fn position(tokens: &[Token], phrase: &[&str]) -> Option<usize> {
+    tokens
+        .windows(phrase.len())
+        .position(|window| window.iter().zip(phrase).all(|(token, word)| token.word() == Some(word)))
+}
+
+/// The name after a word, from a position on.
+pub(super) fn after(tokens: &[Token], from: usize, phrase: &[&str]) -> Option<Name> {
+    let start = position(tokens.get(from..)?, phrase)? + from + phrase.len();
+    Cursor { tokens, at: start }.name()
+}
+
+pub(super) fn references(tokens: &[Token]) -> Vec<Name> {
+    let mut found = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        if token.word() == Some("references")
+            && let Some(name) = (Cursor { tokens, at: at + 1 }).name()
+        {
+            found.push(name);
+        }
+    }
+    found
+}
+
+/// The tables after FROM, JOIN and USING, without functions and subqueries.
+pub(super) fn reads(tokens: &[Token]) -> Vec<Name> {
+    let mut found: Vec<Name> = Vec::new();
+    // The word before each open parenthesis.
+    let mut open: Vec<Option<&str>> = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        match token.kind {
+            TokenKind::Sign('(') => open.push(at.checked_sub(1).and_then(|before| tokens[before].word())),
+            TokenKind::Sign(')') => drop(open.pop()),
+            _ => {}
+        }
+        let is_list = matches!(token.word(), Some("from" | "join" | "using"));
+        // `extract(epoch from x)` and `is distinct from x` name no table.
+        let in_function =
+            open.last().is_some_and(|word| matches!(word, Some("extract" | "substring" | "trim" | "overlay")));
+        let distinct = at.checked_sub(1).is_some_and(|before| tokens[before].word() == Some("distinct"));
+        if !is_list || in_function || distinct {
+            continue;
+        }
+        let mut cursor = Cursor { tokens, at: at + 1 };
+        loop {
+            cursor.take(&["only"]);
+            cursor.take(&["lateral"]);
+            let Some(name) = cursor.name() else { break };
+            if !cursor.peek_sign('(') {
+                found.push(name);
+            } else {
+                break;
+            }
+            cursor.take(&["as"]);
+            if cursor.peek_word().is_some_and(|word| !KEYWORDS.contains(&word)) {
+                cursor.at += 1;
+            }
+            if !cursor.take_sign(',') {
+                break;
+            }
+        }
+    }
+    let names: Vec<String> = common_tables(tokens);
+    found.retain(|name| name.schema.is_some() || !names.contains(&name.name));
+    found
+}
+
+/// Words that can follow a table's name and are not an alias.
+const KEYWORDS: &[&str] = &[
+    "where",
+    "join",
+    "left",
+    "right",
+    "inner",
+    "outer",
+    "full",
+    "cross",
+    "natural",
+    "on",
+    "using",
+    "group",
+    "order",
+    "limit",
+    "having",
+    "union",
+    "intersect",
+    "except",
+    "set",
+    "returning",
+    "when",
+    "for",
+    "offset",
+    "fetch",
+    "window",
+    "values",
+    "select",
+    "with",
+    "tablesample",
+];
+
+/// The names that a WITH defines.
+fn common_tables(tokens: &[Token]) -> Vec<String> {
+    tokens
+        .windows(3)
+        .filter(|window| {
+            window[1].word() == Some("as") && (window[2].is_sign('(') || window[2].word() == Some("materialized"))
+        })
+        .filter_map(|window| window[0].name().map(ToOwned::to_owned))
+        .collect()
+}
+
+/// Whether a list of options directly after the first word switches one on.
+pub(super) fn options_say(tokens: &[Token], option: &str) -> bool {
+    options(tokens).any(|(name, value)| name == option && value != Some(false))
+}
+
+/// The options in a list directly after the first word, and whether each is switched on or off; `None` if the value is a
+/// number.
+pub(in crate::sql) fn options(tokens: &[Token]) -> impl Iterator<Item = (&str, Option<bool>)> {
+    let list = tokens.get(1).filter(|token| token.is_sign('(')).and(tokens.get(2..)).unwrap_or_default();
+    let list = list.split(|token| token.is_sign(')')).next().unwrap_or_default();
+    list.split(|token| token.is_sign(',')).filter_map(|one| {
+        let value = match one.get(1) {
+            None => Some(true),
+            Some(token) => match token.word().or(token.text()) {
+                Some("false" | "off") => Some(false),
+                Some(_) => Some(true),
+                None => None,
+            },
+        };
+        Some((one.first()?.word()?, value))
+    })
+}
