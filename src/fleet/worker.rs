@@ -31,8 +31,8 @@ use tracing::Instrument as _;
 
 /// The work for one tenant after another: an attempt, and the handling of its result.
 pub(crate) trait TenantWork {
-    /// The name of the operation, for the log.
-    const OPERATION: &'static str;
+    /// The name of the operation, for the log; each operation has its own.
+    const OPERATION: &'static str = "fleet";
     /// A tenant, with the known facts about it.
     type Job;
     /// The result of a successful attempt.
