@@ -345,6 +345,40 @@ async fn an_event_that_cannot_be_read_is_given_up_and_the_others_are_delivered()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_event_holds_is_limited_by_its_text() {
+    let stage = Stage::set().await;
+    let own = stage.acme;
+    let insert = async |columns: &str, values: &str| {
+        let sql = format!(
+            "insert into public.domain_events (organization_id, type, {columns}) values ('{own}', 'a', {values})"
+        );
+        stage.db.with_tenant(&slug("acme"), async |tx| tx.execute(&sql, &[]).await).await
+    };
+    // Little space, much text: 60 bytes are left for the braces.
+    for (columns, within, beyond) in [
+        ("data", "jsonb_build_object('a', repeat('x', 1048516))", "jsonb_build_object('a', repeat('x', 1048577))"),
+        (
+            "data",
+            "(select jsonb_agg(1e1000) from generate_series(1, 900))",
+            "(select jsonb_agg(1e1000) from generate_series(1, 1100))",
+        ),
+        ("request_id", "repeat('x', 500)", "repeat('x', 501)"),
+        ("actor_kind, actor_id", "repeat('x', 100), repeat('x', 500)", "'user', repeat('x', 501)"),
+        ("actor_kind, actor_id", "'user', '1'", "repeat('x', 101), '1'"),
+    ] {
+        insert(columns, within).await.unwrap_or_else(|error| panic!("{columns}: {within}: {}", error.report()));
+        let refused = insert(columns, beyond).await.unwrap_err();
+        assert_eq!(refused.sqlstate().map(|state| state.code()), Some("23514"), "{columns}: {beyond}");
+    }
+    // Text that the server cannot even write.
+    let endless = "(select jsonb_agg(1e131071) from generate_series(1, 9000))";
+    assert!(insert("data", endless).await.is_err());
+    let inbox = Inbox::new();
+    let report = Relay::new(&stage.db, inbox.sink(), options()).deliver_due().await.unwrap();
+    assert_eq!(report.delivered + report.dead, 5, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_that_was_given_up_is_asked_for_at_once_by_organization() {
     let stage = Stage::set().await;
     for organization in [stage.acme, stage.acme, stage.globex] {

@@ -32,6 +32,7 @@ pub(crate) const PUBLIC: &[(&str, &str)] = bundled!("public":
     "022_sign_ups.sql"
     "023_readers.sql"
     "026_audit_months.sql"
+    "027_event_limits.sql"
 );
 
 pub(crate) const ACCEPTED: &str = include_str!("../../../migrations/accepted.txt");

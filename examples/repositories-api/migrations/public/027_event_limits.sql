@@ -1,0 +1,1 @@
+../../../../migrations/public/027_event_limits.sql
