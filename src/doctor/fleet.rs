@@ -45,10 +45,10 @@ pub(super) fn tenants(state: State<'_>) -> Result<Found> {
         match &found.state {
             SchemaState::AtHead => {}
             SchemaState::Behind { pending } => {
-                behind.push(format!("{slug}: {} pending", are(*pending, "migration", "migrations")))
+                behind.push(format!("{slug}: {} pending", are(*pending, "migration", "migrations")));
             }
             SchemaState::BeingDropped => {
-                behind.push(format!("{slug}: is being dropped; cgk tenant:drop {slug} continues"))
+                behind.push(format!("{slug}: is being dropped; cgk tenant:drop {slug} continues"));
             }
             SchemaState::Missing if found.tenant.status == TenantStatus::Onboarding => {
                 behind.push(format!("{slug}: is being created; cgk tenant:create {slug} completes it"));

@@ -161,9 +161,7 @@ impl<'s> TestDatabaseBuilder<'s> {
 /// Creates the login, and returns the configuration with it.
 async fn admit(database: &TestDatabase, tables: SharedTables) -> Result<Config> {
     let operator = database.operator().await?;
-    let mut options = LoginOptions::default();
-    options.shared_tables = Some(tables);
-    options.password = PasswordWish::New;
+    let options = LoginOptions { shared_tables: Some(tables), password: PasswordWish::New, ..LoginOptions::default() };
     let name = format!("app_{}", DatabaseTag::of(database.name()).as_str());
     let name = name
         .parse()
