@@ -151,7 +151,8 @@ pub use config::Config;
 pub use context::{InvalidContext, SigningKey, TenantContext};
 pub use db::{Operator, ServerFacts};
 pub use error::{
-    ConnectionError, DriverError, Error, ErrorKind, MigrationError, Result, SetupError, TenantError, TransactionError,
+    ConnectionError, DriverError, Error, ErrorKind, ExecError, MigrationError, Result, SetupError, TenantError,
+    TransactionError,
 };
 #[cfg(feature = "derive")]
 pub use postgres_from_row;

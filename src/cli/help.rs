@@ -19,6 +19,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "tenant:suspend",
             "tenant:activate",
             "tenant:drop",
+            "tenant:exec",
             "provision",
             "provision:list",
             "provision:retry",

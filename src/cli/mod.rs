@@ -88,6 +88,9 @@ enum Command {
     /// Let services into a suspended tenant again
     #[command(name = "tenant:activate", after_help = tenant::activate::EXAMPLES)]
     TenantActivate(tenant::activate::Arguments),
+    /// Run SQL in tenants
+    #[command(name = "tenant:exec", after_help = tenant::exec::EXAMPLES)]
+    TenantExec(tenant::exec::Arguments),
     /// Drop a tenant with all its rows
     #[command(name = "tenant:drop", after_help = tenant::drop::EXAMPLES)]
     TenantDrop(tenant::drop::Arguments),
@@ -274,6 +277,9 @@ impl Command {
             Self::TenantSuspend(_) | Self::TenantActivate(_) | Self::TenantRename(_) => {
                 "the change is complete or was not made: `cgk tenant:list` shows it"
             }
+            Self::TenantExec(_) => {
+                "each tenant is committed completely or not at all; without --write nothing was changed"
+            }
             Self::TenantDrop(_) => "a drop that has begun is not undone; run the command again to continue it",
             Self::Provision(_) => {
                 "each tenant is created completely or not at all; a server of the queue makes the next attempt"
@@ -420,6 +426,7 @@ async fn dispatch(cli: &Cli, printer: &Printer, shutdown: &ShutdownSignal) -> Re
         Command::TenantRename(arguments) => tenant::rename::run(&session, arguments).await,
         Command::TenantSuspend(arguments) => tenant::suspend::run(&session, arguments).await,
         Command::TenantActivate(arguments) => tenant::activate::run(&session, arguments).await,
+        Command::TenantExec(arguments) => tenant::exec::run(&session, arguments).await,
         Command::TenantDrop(arguments) => tenant::drop::run(&session, arguments).await,
         Command::TenantVerify(arguments) => tenant::verify::run(&session, arguments).await,
         Command::Provision(arguments) => provision::run::run(&session, arguments).await,

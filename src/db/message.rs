@@ -77,6 +77,16 @@ impl Message {
     }
 }
 
+/// Sends one statement and streams its response: rows as text, and at the end the number of rows. The driver reads from the
+/// socket only as fast as the stream is read. The caller has verified that the text is one statement.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the other place that speaks the simple-query protocol, for rows as text"
+)]
+pub(crate) async fn stream(client: &Client, sql: &str) -> Result<SimpleQueryStream, Error> {
+    client.simple_query_raw(sql).await
+}
+
 /// Sends a message and waits for its response.
 pub(crate) async fn run(client: &Client, sql: &str) -> Result<Answer, Error> {
     run_keeping(client, sql, Kept::All).await

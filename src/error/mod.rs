@@ -6,6 +6,7 @@
 
 mod connection;
 mod driver;
+mod exec;
 #[cfg(feature = "platform")]
 mod http_status;
 mod kind;
@@ -17,6 +18,7 @@ mod transaction;
 
 pub use connection::ConnectionError;
 pub use driver::DriverError;
+pub use exec::ExecError;
 pub use kind::ErrorKind;
 pub use migration::MigrationError;
 pub use migration_failure::{MigrationFailure, Unfinished};
@@ -73,6 +75,9 @@ pub enum Error {
     /// Migrations were not read, planned or applied.
     #[error(transparent)]
     Migration(#[from] MigrationError),
+    /// SQL for many tenants was refused.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
 
     /// Any other statement failed.
     #[error("could not {doing}")]
@@ -240,6 +245,7 @@ impl Error {
             Self::InvalidSlug(_)
             | Self::Config(_)
             | Self::Tenant(_)
+            | Self::Exec(_)
             | Self::Application(_)
             | Self::Unexpected { .. } => None,
         }
@@ -255,6 +261,7 @@ impl Error {
             Self::Tenant(error) => error.entry(),
             Self::Transaction(error) => error.entry(),
             Self::Migration(error) => error.entry(),
+            Self::Exec(error) => error.entry(),
             Self::Database { .. } => ("CGK0901", ErrorKind::Failed),
             Self::Unexpected { .. } => ("CGK0902", ErrorKind::Failed),
             Self::Shared(error) => error.entry(),

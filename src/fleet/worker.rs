@@ -52,6 +52,13 @@ pub(crate) trait TenantWork {
         false
     }
 
+    /// Whether a failed attempt may be repeated if its error is temporary. False if a part of its result is already with the
+    /// caller.
+    fn may_repeat(&self, job: &Self::Job) -> bool {
+        let _ = job;
+        true
+    }
+
     /// Whether every other tenant would fail in the same way, so that no further one is started.
     fn ends_run(&self, error: &Error) -> bool {
         ends_everything(error)
@@ -199,6 +206,9 @@ impl<W: TenantWork> Run<'_, W> {
         mut turn: Turn<W::Job>,
         error: Error,
     ) -> Returned<Turn<W::Job>> {
+        if !self.work.may_repeat(&turn.job) {
+            return self.finish(operator, turn, Err(error)).await;
+        }
         let slug = W::slug(&turn.job);
         if turn.backoff.wants_to_be_alone(&error, &SchemaName::of_tenant(slug)) {
             tracing::info!(tenant = %slug, %error, "trying again, alone");

@@ -4,6 +4,7 @@ mod activate;
 mod baseline;
 mod create;
 mod drop;
+mod exec;
 mod isolate;
 mod list;
 mod rename;
@@ -18,6 +19,9 @@ pub use create::{
     NewTenant, check_rights, create, create_many,
 };
 pub use drop::{DropObserver, DropOptions, DropPreview, Dropped, drop_tenant, preview_drop};
+pub use exec::{
+    ExecAccess, ExecColumn, ExecObserver, ExecOptions, ExecOutcome, ExecReport, ExecRow, ExecScript, Executed, exec,
+};
 pub use isolate::{IsolateReport, NewIdentity, isolate, new_identity, without_role};
 pub use list::{ListContents, ListDirection, ListOptions, ListSort, ListedTenant, StateFilter, TenantList, list};
 pub use rename::{RenameOptions, Renamed, rename};

@@ -33,6 +33,7 @@ mod single;
 mod statement_form;
 mod statements;
 mod stream;
+pub(crate) mod text_rows;
 mod tx;
 mod tx_statements;
 

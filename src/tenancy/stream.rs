@@ -61,7 +61,7 @@ impl Stream for CopyOut<'_> {
 }
 
 /// Forwards a stream of the driver; after its end no statement is running.
-fn stream_next<T>(
+pub(super) fn stream_next<T>(
     stream: Pin<&mut impl Stream<Item = Result<T, tokio_postgres::Error>>>,
     shared: &Shared,
     awaited: &mut Option<AwaitedStatement<'_>>,

@@ -4,6 +4,8 @@ mod doctor;
 mod drop_blocked;
 mod drop_contents;
 mod drop_steps;
+mod exec;
+mod exec_command;
 mod fixture;
 mod plain_operator;
 mod rename;

@@ -237,7 +237,7 @@ fn options(how: &How) -> Result<RunOptions> {
     Ok(options)
 }
 
-fn canary(text: &str) -> Result<Canary> {
+pub(in crate::cli) fn canary(text: &str) -> Result<Canary> {
     if let Ok(number) = text.parse::<NonZeroUsize>() {
         return Ok(Canary::First(number.get()));
     }

@@ -1,7 +1,8 @@
 //! What to do about an error, as a sentence that can be followed.
 
 use cgk::{
-    ConnectionError, Error, MigrationError, SetupError, TenantError, TenantSlug, TenantStatus, TransactionError,
+    ConnectionError, Error, ExecError, MigrationError, SetupError, TenantError, TenantSlug, TenantStatus,
+    TransactionError,
     ident::SchemaName,
     migrate::{Divergence, FileMismatch, MigrationFailure, MigrationId, Mismatch, Set, Unfinished},
     templates::TemplateError,
@@ -37,6 +38,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::Setup(refused) => setup(refused)?,
         Error::Tenant(refused) => tenant(refused)?,
         Error::Migration(refused) => migrations(error, refused)?,
+        Error::Exec(refused) => exec(refused)?,
         Error::Transaction(TransactionError::PlatformInsideTenant { .. }) => {
             "Call db.platform() before or after with_tenant, not inside its closure.".into()
         }
@@ -155,6 +157,20 @@ fn tenant(refused: &TenantError) -> Option<String> {
         _ => return None,
     };
     Some(text)
+}
+
+fn exec(refused: &ExecError) -> Option<String> {
+    let text = match refused {
+        ExecError::Empty => "Give a statement with --sql, or a file with --file.",
+        ExecError::Copy { .. } => "A SELECT with --csv prints rows; psql runs COPY.",
+        ExecError::Parameters { .. } => "Write the values into the SQL.",
+        ExecError::ReadOnly { .. } => "If the change is meant, run it with --write.",
+        ExecError::ColumnsRefused { .. } => {
+            "Give each column its own name (AS), print another format, or run one statement at a time."
+        }
+        _ => return None,
+    };
+    Some(text.into())
 }
 
 fn migrations(error: &Error, refused: &MigrationError) -> Option<String> {

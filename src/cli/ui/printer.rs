@@ -115,6 +115,16 @@ impl Printer {
         self.write_out(&text.to_string());
     }
 
+    /// Rows of the answer, byte for byte where standard output is no terminal: they are no text of ours, and escape sequences
+    /// in them are data.
+    pub(crate) fn data(&self, text: &str) {
+        if io::stdout().is_terminal() {
+            self.write_out(text);
+        } else if matches!(*self.state(), Output::Open) {
+            self.note(above_bar(|| io::stdout().lock().write_all(text.as_bytes())));
+        }
+    }
+
     /// Something that is wrong, as an annotation for GitHub Actions; nothing elsewhere.
     pub(crate) fn annotate(&self, annotation: &Annotation<'_>) {
         if self.format == Format::Github {

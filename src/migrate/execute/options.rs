@@ -2,7 +2,7 @@
 
 use super::report::RunReport;
 use crate::{fleet::interrupt::Interrupt, slug::TenantSlug};
-use std::num::NonZeroUsize;
+use std::{collections::BTreeSet, num::NonZeroUsize};
 
 /// How a plan is executed.
 #[derive(Clone, Debug, Default)]
@@ -87,4 +87,22 @@ pub enum Canary {
     First(usize),
     /// These tenants. A tenant without pending migrations counts as successful.
     These(Vec<TenantSlug>),
+}
+
+impl Canary {
+    /// Splits the jobs of a run into canaries and others.
+    pub(crate) fn split<J>(&self, jobs: Vec<J>, slug: impl Fn(&J) -> &TenantSlug) -> (Vec<J>, Vec<J>) {
+        match self {
+            Self::None => (Vec::new(), jobs),
+            Self::First(number) => {
+                let mut canaries = jobs;
+                let rest = canaries.split_off((*number).min(canaries.len()));
+                (canaries, rest)
+            }
+            Self::These(slugs) => {
+                let slugs: BTreeSet<&TenantSlug> = slugs.iter().collect();
+                jobs.into_iter().partition(|job| slugs.contains(slug(job)))
+            }
+        }
+    }
 }

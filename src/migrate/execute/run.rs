@@ -32,10 +32,9 @@ use crate::{
     },
     migration::Set,
     registry::{self, RegistryGuard},
-    slug::TenantSlug,
     telemetry,
 };
-use std::{collections::BTreeSet, future::Future, time::Instant};
+use std::{future::Future, time::Instant};
 
 /// Calls [`run_with`] with the default options.
 ///
@@ -228,7 +227,7 @@ async fn one_by_one(
         sink.report.stopped = Some(Stop { reason: StopReason::Failures, left: jobs.len() });
         return Ok(());
     }
-    let (canaries, rest) = split(jobs, &options.canary);
+    let (canaries, rest) = options.canary.split(jobs, |job| &job.slug);
     sink.report.canaries = canaries.len();
     let refused = sink.report.failed();
     let pool = WorkerPool::new(operator, &options.interrupt, options.jobs).failures_max(options.failures_max, refused);
@@ -323,22 +322,6 @@ fn no_schema_has_it(mut error: Error) -> Error {
         failure.schemas_with_file = Some(0);
     }
     error
-}
-
-/// Splits the jobs into canaries and others.
-fn split<'a>(jobs: Vec<Job<'a>>, canary: &Canary) -> (Vec<Job<'a>>, Vec<Job<'a>>) {
-    match canary {
-        Canary::None => (Vec::new(), jobs),
-        Canary::First(number) => {
-            let mut canaries = jobs;
-            let rest = canaries.split_off((*number).min(canaries.len()));
-            (canaries, rest)
-        }
-        Canary::These(slugs) => {
-            let slugs: BTreeSet<&TenantSlug> = slugs.iter().collect();
-            jobs.into_iter().partition(|job| slugs.contains(&job.slug))
-        }
-    }
 }
 
 /// With a misspelled canary, all tenants would be migrated first.

@@ -1,0 +1,89 @@
+//! Rows as CSV (RFC 4180) with LF line ends. NULL is an empty field, an empty text is `""`.
+
+use cgk::{
+    TenantSlug,
+    lifecycle::{ExecColumn, ExecObserver, ExecOutcome, ExecRow},
+};
+
+use crate::cli::ui::printer::Printer;
+
+/// So many bytes are collected before they are written.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+pub(super) struct Lines<'a> {
+    printer: &'a Printer,
+    /// The statement with the result, and the names of its columns.
+    header: Option<(usize, Vec<String>)>,
+    buffer: String,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(printer: &'a Printer) -> Self {
+        Self { printer, header: None, buffer: String::new() }
+    }
+
+    fn flush(&mut self) {
+        self.printer.data(&self.buffer);
+        self.buffer.clear();
+    }
+}
+
+impl ExecObserver for Lines<'_> {
+    fn columns(&mut self, _: &TenantSlug, statement: usize, columns: &[ExecColumn]) -> Result<(), String> {
+        let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+        match &self.header {
+            None => {
+                let fields = std::iter::once("tenant").chain(names.iter().map(String::as_str)).map(Some);
+                self.buffer.push_str(&line(fields));
+                self.header = Some((statement, names));
+                Ok(())
+            }
+            Some((other, _)) if *other != statement => {
+                Err(format!("CSV has one result, and statement {other} has one already"))
+            }
+            Some((_, header)) if *header != names => {
+                Err(format!("its columns are {}; the CSV has {}", names.join(", "), header.join(", ")))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn row(&mut self, tenant: &TenantSlug, _: usize, row: &ExecRow<'_>) {
+        self.buffer.push_str(&line(std::iter::once(Some(tenant.as_str())).chain(row.values())));
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.flush();
+        }
+    }
+
+    fn tenant(&mut self, _: &ExecOutcome) {
+        self.flush();
+    }
+}
+
+/// Rows of tenants that were cancelled.
+impl Drop for Lines<'_> {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+fn line<'v>(fields: impl Iterator<Item = Option<&'v str>>) -> String {
+    let fields: Vec<String> = fields.map(|field| field.map(quoted).unwrap_or_default()).collect();
+    fields.join(",") + "\n"
+}
+
+fn quoted(field: &str) -> String {
+    let plain = !field.is_empty() && !field.contains(['"', ',', '\n', '\r']) && field.trim() == field;
+    if plain { field.to_owned() } else { format!("\"{}\"", field.replace('"', "\"\"")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_differs_from_an_empty_text() {
+        let fields = [Some("acme"), None, Some(""), Some("a \"b\",\nc"), Some(" x")];
+        assert_eq!(line(fields.into_iter()), "acme,,\"\",\"a \"\"b\"\",\nc\",\" x\"\n");
+    }
+}

@@ -1,0 +1,85 @@
+//! The end of `cgk tenant:exec`.
+
+use cgk::{lifecycle::ExecReport, migrate::StopReason};
+use serde::Serialize;
+use std::time::Instant;
+
+use crate::cli::{
+    exit::Exit,
+    session::Session,
+    ui::{
+        report::Report,
+        style::{BAD, GOOD, WARNING, count, paint},
+        time,
+    },
+};
+
+#[derive(Serialize)]
+struct Summary {
+    event: &'static str,
+    done: usize,
+    failed: usize,
+    returned: u64,
+    affected: u64,
+    stopped: Option<&'static str>,
+    left: usize,
+    ms: u64,
+    exit: Exit,
+}
+
+pub(super) fn show(session: &Session<'_>, report: &ExecReport, write: bool, began: Instant) -> Exit {
+    let printer = session.printer;
+    let exit = exit(session, report);
+    let left = report.stopped.as_ref().map_or(0, |stop| stop.left);
+    let executed = || report.tenants.iter().filter_map(|tenant| tenant.result.as_ref().ok());
+    let (returned, affected) = (executed().map(|done| done.returned).sum(), executed().map(|done| done.affected).sum());
+    printer.record(&Summary {
+        event: "summary",
+        done: report.succeeded(),
+        failed: report.failed(),
+        returned,
+        affected,
+        stopped: report.stopped.as_ref().map(|stop| stop.reason.as_str()),
+        left,
+        ms: time::milliseconds(began.elapsed()),
+        exit,
+    });
+    if printer.is_json() {
+        return exit;
+    }
+    let counts = [
+        (report.succeeded(), paint(GOOD, "done")),
+        (report.failed(), paint(BAD, "failed")),
+        (left, paint(WARNING, "left")),
+    ];
+    let mut parts: Vec<String> =
+        counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "tenant"))).collect();
+    if parts.is_empty() {
+        parts.push("no tenant is selected".to_owned());
+    }
+    let rows = [(returned, "returned"), (affected, "changed")];
+    let rows = rows
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, what)| format!("{} {what}", count(usize::try_from(*n).unwrap_or(usize::MAX), "row")));
+    parts.extend(rows);
+    // The rows alone are the answer.
+    printer.info(format!("\n{} ({}).", parts.join(", "), time::elapsed(began.elapsed())));
+    Report::tell_each_once(printer, report.failures());
+    if report.stopped.is_some() && write {
+        printer.info("Tenants that are done are committed; a further run would run the SQL in them again.");
+    }
+    exit
+}
+
+fn exit(session: &Session<'_>, report: &ExecReport) -> Exit {
+    match report.stopped.as_ref().map(|stop| stop.reason) {
+        Some(StopReason::Interrupted) => session.shutdown.exit(),
+        Some(StopReason::Unavailable) => {
+            let last = report.tenants.iter().rev().find_map(|tenant| tenant.result.as_ref().err());
+            last.map_or(Exit::Unavailable, |error| error.kind().into())
+        }
+        _ if report.failed() > 0 => Exit::Partial,
+        _ => Exit::Done,
+    }
+}

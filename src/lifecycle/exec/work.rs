@@ -1,0 +1,167 @@
+//! One attempt at one tenant.
+
+use super::{ExecAccess, ExecColumn, ExecObserver, ExecOptions, ExecOutcome, ExecRow, ExecScript, Executed};
+use crate::{
+    db::Operator,
+    error::{Error, ExecError, Result},
+    fleet::{
+        interrupt::Interrupt,
+        worker::{Attempt, Finished, TenantWork},
+    },
+    slug::TenantSlug,
+    tenancy::{Db, TenantTx, TxOptions},
+};
+use futures_util::TryStreamExt as _;
+use std::sync::{Mutex, MutexGuard};
+use tokio_postgres::{SimpleQueryMessage, error::SqlState};
+
+/// A tenant, and how far the last attempt at it came.
+pub(super) struct Job {
+    pub(super) slug: TenantSlug,
+    rows_passed: u64,
+    /// The statement that is running.
+    statement: Option<usize>,
+}
+
+impl Job {
+    pub(super) fn new(slug: TenantSlug) -> Self {
+        Self { slug, rows_passed: 0, statement: None }
+    }
+}
+
+pub(super) struct TenantExec<'r, 'o> {
+    db: &'r Db,
+    script: &'r ExecScript,
+    access: ExecAccess,
+    transaction: TxOptions,
+    interrupt: &'r Interrupt,
+    sink: Mutex<Sink<'o>>,
+}
+
+struct Sink<'o> {
+    observer: &'o mut dyn ExecObserver,
+    outcomes: Vec<ExecOutcome>,
+}
+
+impl<'r, 'o> TenantExec<'r, 'o> {
+    pub(super) fn new(
+        db: &'r Db,
+        script: &'r ExecScript,
+        options: &'r ExecOptions,
+        observer: &'o mut dyn ExecObserver,
+    ) -> Self {
+        let transaction = TxOptions::default().wait_for_entry();
+        let transaction = match options.access {
+            ExecAccess::ReadOnly => transaction.read_only(),
+            ExecAccess::Write => transaction.read_write(),
+        };
+        let sink = Mutex::new(Sink { observer, outcomes: Vec::new() });
+        Self { db, script, access: options.access, transaction, interrupt: &options.interrupt, sink }
+    }
+
+    pub(super) fn failed(&self) -> usize {
+        self.sink().outcomes.iter().filter(|outcome| outcome.result.is_err()).count()
+    }
+
+    pub(super) fn into_outcomes(self) -> Vec<ExecOutcome> {
+        self.sink.into_inner().expect("nothing panics while it is held").outcomes
+    }
+
+    fn sink(&self) -> MutexGuard<'_, Sink<'o>> {
+        self.sink.lock().expect("nothing panics while it is held")
+    }
+
+    /// Runs the statements in order.
+    async fn statements(&self, tx: &mut TenantTx<'_>, job: &mut Job) -> Result<Executed> {
+        let mut done = Executed::default();
+        for (index, sql) in self.script.statements().iter().enumerate() {
+            job.statement = Some(index + 1);
+            self.statement(tx, job, index + 1, sql, &mut done).await?;
+        }
+        job.statement = None;
+        Ok(done)
+    }
+
+    /// A change in a read-only transaction is the statement's fault, and says nothing about the server.
+    fn refusal(&self, error: Error, job: &Job) -> Error {
+        match job.statement {
+            Some(statement)
+                if self.access == ExecAccess::ReadOnly
+                    && error.sqlstate() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) =>
+            {
+                ExecError::ReadOnly { tenant: job.slug.clone(), statement }.into()
+            }
+            _ => error,
+        }
+    }
+
+    async fn statement(
+        &self,
+        tx: &mut TenantTx<'_>,
+        job: &mut Job,
+        number: usize,
+        sql: &str,
+        done: &mut Executed,
+    ) -> Result<()> {
+        let described = tx.described(sql).await?;
+        if !described.params().is_empty() {
+            return Err(ExecError::Parameters { statement: number }.into());
+        }
+        let columns = ExecColumn::all(&described);
+        drop(described);
+        if !columns.is_empty() {
+            let told = self.sink().observer.columns(&job.slug, number, &columns);
+            let tenant = job.slug.clone();
+            told.map_err(|problem| ExecError::ColumnsRefused { tenant, statement: number, problem })?;
+        }
+        let mut parts = tx.text_rows(sql).await?;
+        while let Some(part) = parts.try_next().await? {
+            match part {
+                SimpleQueryMessage::Row(row) => {
+                    job.rows_passed += 1;
+                    done.returned += 1;
+                    self.sink().observer.row(&job.slug, number, &ExecRow(&row));
+                }
+                SimpleQueryMessage::CommandComplete(rows) if columns.is_empty() => done.affected += rows,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TenantWork for TenantExec<'_, '_> {
+    const OPERATION: &'static str = "exec";
+    type Job = Job;
+    type Done = Executed;
+
+    fn slug(job: &Job) -> &TenantSlug {
+        &job.slug
+    }
+
+    async fn attempt(&self, _: &Operator, job: &mut Job, _: u32) -> Result<Attempt<Executed>> {
+        job.statement = None;
+        let slug = job.slug.clone();
+        let work = self.db.with_tenant_in(&slug, &self.transaction, async |tx| self.statements(tx, job).await);
+        tokio::select! {
+            biased;
+            done = work => done.map(Attempt::Done).map_err(|error| self.refusal(error, job)),
+            // Dropped, it is cancelled and rolled back; the queue gives out nothing more, and the tenant counts as left.
+            () = self.interrupt.cancelling() => Ok(Attempt::Changed),
+        }
+    }
+
+    fn may_repeat(&self, job: &Job) -> bool {
+        job.rows_passed == 0
+    }
+
+    async fn finish(&self, _: &Operator, job: Job, finished: Finished<Executed>) {
+        let Finished { result, elapsed, .. } = finished;
+        let Job { slug, rows_passed, statement } = job;
+        let failed_statement = statement.filter(|_| result.is_err());
+        let outcome = ExecOutcome { slug, result, failed_statement, rows_passed, elapsed };
+        let mut sink = self.sink();
+        sink.observer.tenant(&outcome);
+        sink.outcomes.push(outcome);
+    }
+}
