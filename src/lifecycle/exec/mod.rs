@@ -110,12 +110,9 @@ async fn selected(operator: &Operator, selection: &Selection) -> Result<Vec<Tena
 async fn check_canaries(slugs: &[TenantSlug], canary: &Canary, operator: &Operator) -> Result<()> {
     let Canary::These(canaries) = canary else { return Ok(()) };
     let selected: BTreeSet<&TenantSlug> = slugs.iter().collect();
-    for slug in canaries.iter().filter(|slug| !selected.contains(slug)) {
-        let known = registry::facts_of(operator, slug).await?.tenant.is_some();
-        return Err(match known {
-            true => Error::Migration(MigrationError::CanaryLeftOut { tenant: slug.clone() }),
-            false => Error::Tenant(TenantError::NotFound { tenant: slug.clone() }),
-        });
-    }
-    Ok(())
+    let Some(slug) = canaries.iter().find(|slug| !selected.contains(slug)) else { return Ok(()) };
+    Err(match registry::facts_of(operator, slug).await?.tenant {
+        Some(_) => Error::Migration(MigrationError::CanaryLeftOut { tenant: slug.clone() }),
+        None => Error::Tenant(TenantError::NotFound { tenant: slug.clone() }),
+    })
 }
