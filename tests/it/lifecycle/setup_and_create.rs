@@ -113,7 +113,7 @@ async fn eight_setups_at_once_also_take_the_right_of_everyone_away() {
     assert_eq!(applied, 24);
     assert_eq!(
         versions(&raw, "public").await,
-        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 21, 22, 23, 26]
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 21, 22, 23, 26, 27]
     );
     assert!(!raw.one::<bool>(EVERYONE_CREATES).await);
 }
