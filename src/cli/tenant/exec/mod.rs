@@ -25,7 +25,7 @@ Examples:
   cgk tenant:exec --file - --all --exclude acme --json < report.sql
 
 Each tenant is one transaction, as its role; without --write it is read-only. If a tenant fails, nothing of it is \
-             committed, and the others continue. Rows are printed while they arrive; those of a tenant that fails later \
+             committed, and the others continue. Rows are printed piece by piece; those of a tenant that fails later \
              do not count. Ctrl-C lets tenants in progress finish and starts no other; a second Ctrl-C cancels them.";
 
 #[derive(Args, Debug)]
