@@ -8,6 +8,7 @@ use crate::{
 };
 use cgk::{
     Db, OrganizationId,
+    config::SessionSettings,
     platform::{CloudEvent, Event, Relay, SinkError, callback},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -106,7 +107,10 @@ async fn run(kills: usize) -> Outcome {
     let ids: Vec<OrganizationId> = (0..organizations).map(|_| OrganizationId(uuid::Uuid::new_v4())).collect();
     let (ids, inbox) = (Arc::new(ids), Inbox::new());
     let random = Arc::new(Mutex::new(StdRng::seed_from_u64(seed)));
-    let mut relays: Vec<_> = (0..RELAYS).map(|_| relay(&stage.db, &inbox, &random)).collect();
+    // With a pool of their own: a session that is ended must not be a writer's meanwhile.
+    let session = SessionSettings { application_name: "relay".into(), ..stage.db.config().session().clone() };
+    let relays_db = Db::connect(&stage.db.config().clone().with_session(session)).await.unwrap();
+    let mut relays: Vec<_> = (0..RELAYS).map(|_| relay(&relays_db, &inbox, &random)).collect();
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| tokio::spawn(write(stage.db.clone(), Arc::clone(&ids), writer, count / WRITERS, seed)))
         .collect();
@@ -118,10 +122,10 @@ async fn run(kills: usize) -> Outcome {
         if kill % 2 == 0 {
             relays[of].abort();
             let _ = (&mut relays[of]).await;
-            relays[of] = relay(&stage.db, &inbox, &random);
+            relays[of] = relay(&relays_db, &inbox, &random);
         } else {
             let victims = "select count(pg_terminate_backend(pid)) from pg_stat_activity
-                where datname = current_database() and application_name <> 'observer' and state = 'idle in transaction'
+                where datname = current_database() and application_name = 'relay' and state = 'idle in transaction'
                   and query like '%domain_event%' and query not like '%insert into%'";
             stage.count(victims).await;
         }

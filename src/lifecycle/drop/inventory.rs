@@ -120,8 +120,8 @@ pub(super) fn dependents_sql(schema: &SchemaName, dropped: &Dropped<'_>) -> Stri
     select distinct p.classid, p.objid, p.objsubid from dropped o
       join pg_catalog.pg_depend p on p.refclassid = o.classid and p.refobjid = o.objid
 )
-select (select pg_catalog.concat(i.type, ' ', i.identity) from pg_catalog.pg_identify_object(p.classid, p.objid, p.objsubid) i) as what
-from dependent p, pg_catalog.pg_namespace s
+select pg_catalog.concat(i.type, ' ', i.identity) as what
+from (select p.classid, p.objid, p.objsubid from dependent p, pg_catalog.pg_namespace s
 where s.nspname::pg_catalog.text = {name} and coalesce(case p.classid
     when 'pg_catalog.pg_class'::pg_catalog.regclass then
         (select c.relnamespace from pg_catalog.pg_class c where c.oid = p.objid)
@@ -146,7 +146,9 @@ where s.nspname::pg_catalog.text = {name} and coalesce(case p.classid
     when pg_catalog.to_regclass('pg_catalog.pg_publication_namespace') then s.oid
     else (select m.oid from pg_catalog.pg_identify_object(p.classid, p.objid, p.objsubid) i
             join pg_catalog.pg_namespace m on pg_catalog.quote_ident(m.nspname::pg_catalog.text) = i.schema)
-    end not in (s.oid, 'pg_toast'::pg_catalog.regnamespace), true)
+    end not in (s.oid, 'pg_toast'::pg_catalog.regnamespace), true) offset 0) o
+cross join lateral pg_catalog.pg_identify_object(o.classid, o.objid, o.objsubid) i
+where i.identity is not null
 order by what"
     )
 }
@@ -169,12 +171,13 @@ pub(super) async fn blockers(
     }
     if let Some(role) = role {
         let sql = format!(
-            "select (select pg_catalog.concat(i.type, ' ', i.identity) from pg_catalog.pg_identify_object(d.classid, d.objid, 0) i) from pg_catalog.pg_shdepend d
+            "select pg_catalog.concat(i.type, ' ', i.identity) from pg_catalog.pg_shdepend d
              join pg_catalog.pg_roles r on d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = r.oid
+             cross join lateral pg_catalog.pg_identify_object(d.classid, d.objid, 0) i
              where r.rolname::pg_catalog.text = $1 and d.deptype = 'o'
                and d.dbid = (select b.oid from pg_catalog.pg_database b where b.datname = pg_catalog.current_database())
                and d.classid <> 'pg_catalog.pg_largeobject'::pg_catalog.regclass
-               and (pg_catalog.pg_identify_object(d.classid, d.objid, 0)).schema is distinct from $2
+               and i.identity is not null and i.schema is distinct from $2
              order by 1 limit {NAMED_MAX}"
         );
         let params: [(&(dyn ToSql + Sync), Type); 2] = [(&role.as_str(), Type::TEXT), (&schema.as_str(), Type::TEXT)];
