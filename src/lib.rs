@@ -152,7 +152,7 @@ pub use context::{InvalidContext, SigningKey, TenantContext};
 pub use db::{Operator, ServerFacts};
 pub use error::{
     ConnectionError, DriverError, Error, ErrorKind, ExecError, MigrationError, Result, SetupError, TenantError,
-    TransactionError,
+    TransactionError, TransferError,
 };
 #[cfg(feature = "derive")]
 pub use postgres_from_row;

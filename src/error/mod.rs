@@ -15,6 +15,7 @@ mod migration_failure;
 mod setup;
 mod tenant;
 mod transaction;
+mod transfer;
 
 pub use connection::ConnectionError;
 pub use driver::DriverError;
@@ -25,6 +26,7 @@ pub use migration_failure::{MigrationFailure, Unfinished};
 pub use setup::SetupError;
 pub use tenant::TenantError;
 pub use transaction::TransactionError;
+pub use transfer::TransferError;
 
 use crate::{config::ConfigError, slug::InvalidSlug};
 use std::{error::Error as StdError, fmt, sync::Arc};
@@ -78,6 +80,9 @@ pub enum Error {
     /// SQL for many tenants was refused.
     #[error(transparent)]
     Exec(#[from] ExecError),
+    /// A tenant was not exported, imported or copied.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
 
     /// Any other statement failed.
     #[error("could not {doing}")]
@@ -246,6 +251,7 @@ impl Error {
             | Self::Config(_)
             | Self::Tenant(_)
             | Self::Exec(_)
+            | Self::Transfer(_)
             | Self::Application(_)
             | Self::Unexpected { .. } => None,
         }
@@ -262,6 +268,7 @@ impl Error {
             Self::Transaction(error) => error.entry(),
             Self::Migration(error) => error.entry(),
             Self::Exec(error) => error.entry(),
+            Self::Transfer(error) => error.entry(),
             Self::Database { .. } => ("CGK0901", ErrorKind::Failed),
             Self::Unexpected { .. } => ("CGK0902", ErrorKind::Failed),
             Self::Shared(error) => error.entry(),

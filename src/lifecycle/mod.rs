@@ -10,6 +10,7 @@ mod list;
 mod rename;
 mod show;
 mod suspend;
+pub(crate) mod transfer;
 
 pub use crate::registry::{EnteredSession, SchemaContents};
 pub use activate::{Activated, activate};

@@ -1,5 +1,7 @@
 //! What to do about an error, as a sentence that can be followed.
 
+mod transfer;
+
 use cgk::{
     ConnectionError, Error, ExecError, MigrationError, SetupError, TenantError, TenantSlug, TenantStatus,
     TransactionError,
@@ -39,6 +41,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::Tenant(refused) => tenant(refused)?,
         Error::Migration(refused) => migrations(error, refused)?,
         Error::Exec(refused) => exec(refused)?,
+        Error::Transfer(refused) => transfer::of(refused)?,
         Error::Transaction(TransactionError::PlatformInsideTenant { .. }) => {
             "Call db.platform() before or after with_tenant, not inside its closure.".into()
         }

@@ -21,7 +21,7 @@ pub(in crate::migrate) mod report_sink;
 pub(crate) mod run;
 pub(crate) mod schema_lock;
 pub(in crate::migrate) mod script;
-pub(in crate::migrate) mod step_log;
+pub(crate) mod step_log;
 pub(in crate::migrate) mod tenants;
 pub(in crate::migrate) mod together;
 pub(in crate::migrate) mod transactionality;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The table of the step log.
-pub(in crate::migrate) const STEPS_TABLE: &str = "schema_migration_steps";
+pub(crate) const STEPS_TABLE: &str = "schema_migration_steps";
 
 /// The progress of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,401 @@
+//! Which data a tenant's schema has: tables with the columns that can be copied, sequences, foreign keys, triggers and
+//! materialized views.
+//!
+//! This is the surface for every verb that copies a tenant, whether through a file or on the server:
+//!
+//! 1. Read the contents of the source ([`Contents::read`]) in the transaction that reads the rows, and refuse what cannot be
+//!    copied ([`Contents::refuse_uncopyable`]).
+//! 2. Create the target's schema with its migrations, and read its contents too.
+//! 3. Run [`load::before_sql`](super::load::before_sql) with the contents of the target, in the transaction that loads.
+//! 4. Load the rows of each table in any order: [`Table::copy_out_sql`] into [`Table::copy_in_sql`], with the same columns.
+//!    On one server `insert into … select` works as well, with `overriding system value`, and not for the enumerations and
+//!    domains of the schema, whose types differ between two schemas.
+//! 5. Run [`load::after_sql`](super::load::after_sql), which also sets the sequences of the source.
+//! 6. Commit. If anything fails before, roll back: nothing stays changed.
+//!
+//! # Rules
+//!
+//! - Partitioned tables are copied through their root: the target's partitions may be others than the source's. A table that
+//!   others inherit from is copied without the rows of its children, which are tables of their own.
+//! - Generated columns are not copied. Identity columns are: COPY writes the given values.
+//! - Foreign keys are dropped before the load and added after it, with the same definition. So cycles, self references and
+//!   the order of tables do not matter, and each key is checked once, for all rows.
+//! - Triggers of users do not fire: they are disabled by name, and get their earlier state after the load. `DISABLE TRIGGER`
+//!   needs the table's owner; `session_replication_role` would need a superuser.
+//! - Row security that is forced on the owner is not forced during the load. In the source it is refused, unless the role
+//!   bypasses it, because rows would be missing.
+//! - Unlogged tables are copied like others. Foreign tables are not copied, because their rows are elsewhere. Materialized
+//!   views are refreshed. The ledger is not data, and neither are tables of extensions.
+//! - A column of large objects is refused: it holds only their numbers, and the objects do not belong to the schema.
+
+use super::fields::Fields;
+use crate::{
+    db::Operator,
+    error::{Result, TransferError},
+    ident::{SchemaName, literal, quoted},
+    migrate::execute::step_log::STEPS_TABLE,
+    migration::LEDGER_TABLE,
+};
+use std::collections::BTreeSet;
+use tokio_postgres::Row;
+
+/// The data of a schema.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Contents {
+    /// Largest first.
+    pub(crate) tables: Vec<Table>,
+    pub(crate) sequences: Vec<Sequence>,
+    pub(crate) foreign_keys: Vec<ForeignKey>,
+    /// The triggers of users, those of partitioned tables before those of their partitions.
+    pub(crate) triggers: Vec<Trigger>,
+    /// The populated materialized views, in an order in which they can be refreshed.
+    pub(crate) materialized_views: Vec<String>,
+    /// The foreign tables, whose rows are not in the schema.
+    pub(crate) foreign_tables: Vec<String>,
+    /// What cannot be copied, in words.
+    pub(crate) uncopyable: Vec<String>,
+}
+
+/// A table that has rows of its own: a plain one, or the root of a partitioned one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Table {
+    pub(crate) name: String,
+    pub(crate) kind: TableKind,
+    /// The columns that can be copied, in their order.
+    pub(crate) columns: Vec<Column>,
+    /// Whether row security applies to the owner too.
+    pub(crate) forces_row_security: bool,
+    /// Its size on disk with TOAST, without indexes; of a partitioned table, that of its partitions.
+    pub(crate) bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TableKind {
+    Plain,
+    Partitioned,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    /// Whether its default value is the transaction's organization, the setting `app.current_organization_id`.
+    pub(crate) is_organization: bool,
+}
+
+/// A sequence: of its own, of a serial or of an identity column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sequence {
+    pub(crate) name: String,
+    pub(crate) last_value: i64,
+    pub(crate) is_called: bool,
+}
+
+/// A foreign key of a table, not one that a partition has from its root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ForeignKey {
+    pub(crate) table: String,
+    pub(crate) name: String,
+    /// Its definition as SQL, with qualified names.
+    pub(crate) definition: String,
+    pub(crate) comment: Option<String>,
+    pub(crate) columns: Vec<String>,
+    /// The referenced table, if it is in the same schema.
+    pub(crate) referenced: Option<String>,
+    pub(crate) referenced_columns: Vec<String>,
+}
+
+/// A trigger of a user, on a table or on a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trigger {
+    pub(crate) table: String,
+    pub(crate) name: String,
+    pub(crate) state: TriggerState,
+}
+
+/// When a trigger fires, according to `session_replication_role`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TriggerState {
+    Origin,
+    Replica,
+    Always,
+    Disabled,
+}
+
+impl Contents {
+    /// Reads the contents of a schema, with the values of its sequences. It sees the catalogue of the connection's
+    /// transaction; the values of sequences are always the current ones.
+    pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Self> {
+        let what = format!("read the tables of schema {:?}", schema.as_str());
+        let fields = Fields { operator, what };
+        let mut contents = Self::default();
+        for row in fields.rows(&tables_sql(schema)).await? {
+            contents.add_table(&fields, &row)?;
+        }
+        for row in fields.rows(&foreign_keys_sql(schema)).await? {
+            contents.foreign_keys.push(foreign_key(&fields, &row)?);
+        }
+        for row in fields.rows(&triggers_sql(schema)).await? {
+            let state: String = fields.of(&row, 2)?;
+            let state = match state.as_str() {
+                "R" => TriggerState::Replica,
+                "A" => TriggerState::Always,
+                "D" => TriggerState::Disabled,
+                _ => TriggerState::Origin,
+            };
+            contents.triggers.push(Trigger { table: fields.of(&row, 0)?, name: fields.of(&row, 1)?, state });
+        }
+        for row in fields.rows(&others_sql(schema)).await? {
+            let (kind, name): (String, String) = (fields.of(&row, 0)?, fields.of(&row, 1)?);
+            match kind.as_str() {
+                "m" => contents.materialized_views.push(name),
+                "f" => contents.foreign_tables.push(name),
+                "p" => contents.uncopyable.push(format!("partition {name} is a foreign table")),
+                _ => contents.sequences.push(Sequence { name, last_value: 0, is_called: false }),
+            }
+        }
+        contents.read_sequences(&fields, schema).await?;
+        Ok(contents)
+    }
+
+    fn add_table(&mut self, fields: &Fields<'_>, row: &Row) -> Result<()> {
+        let (name, kind): (String, String) = (fields.of(row, 0)?, fields.of(row, 1)?);
+        let (bytes, columns): (i64, Vec<String>) = (fields.of(row, 3)?, fields.of(row, 4)?);
+        let (organization, large): (Vec<bool>, Vec<bool>) = (fields.of(row, 5)?, fields.of(row, 6)?);
+        let lost = columns.iter().zip(large).filter(|(_, large)| *large);
+        self.uncopyable.extend(lost.map(|(column, _)| format!("column {name}.{column} has the type of large objects")));
+        let column = |(name, is_organization)| Column { name, is_organization };
+        self.tables.push(Table {
+            kind: if kind == "p" { TableKind::Partitioned } else { TableKind::Plain },
+            columns: columns.into_iter().zip(organization).map(column).collect(),
+            forces_row_security: fields.of(row, 2)?,
+            bytes: bytes.unsigned_abs(),
+            name,
+        });
+        Ok(())
+    }
+
+    async fn read_sequences(&mut self, fields: &Fields<'_>, schema: &SchemaName) -> Result<()> {
+        if self.sequences.is_empty() {
+            return Ok(());
+        }
+        let each = self.sequences.iter().enumerate().map(|(number, sequence)| {
+            format!("select {number}, s.last_value, s.is_called from {} s", of(schema, &sequence.name))
+        });
+        let sql = each.collect::<Vec<_>>().join("\nunion all ");
+        for row in fields.rows(&sql).await? {
+            let number: i32 = fields.of(&row, 0)?;
+            let sequence = usize::try_from(number).ok().and_then(|number| self.sequences.get_mut(number));
+            if let Some(sequence) = sequence {
+                (sequence.last_value, sequence.is_called) = (fields.of(&row, 1)?, fields.of(&row, 2)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses, by name, what cannot be copied. `bypasses` is whether the role reads rows that row security hides.
+    pub(crate) fn refuse_uncopyable(&self, schema: &SchemaName, bypasses: RowSecurity) -> Result<()> {
+        let mut objects = self.uncopyable.clone();
+        if bypasses == RowSecurity::Applies {
+            let forced = self.tables.iter().filter(|table| table.forces_row_security);
+            objects.extend(forced.map(|table| format!("table {} forces row-level security on its owner", table.name)));
+        }
+        if objects.is_empty() {
+            return Ok(());
+        }
+        Err(TransferError::NotCopyable { schema: schema.clone(), objects }.into())
+    }
+
+    pub(crate) fn table(&self, name: &str) -> Option<&Table> {
+        self.tables.iter().find(|table| table.name == name)
+    }
+
+    /// The columns, as table and column, that contain the tenant's organization: those whose default value is the
+    /// transaction's organization, and those that reference such a column by a foreign key.
+    ///
+    /// A copy of a tenant for another organization replaces in them the source's id, and only that value.
+    pub(crate) fn organization_columns(&self) -> BTreeSet<(String, String)> {
+        let of_table = |table: &Table| {
+            let own = table.columns.iter().filter(|column| column.is_organization);
+            own.map(|column| (table.name.clone(), column.name.clone())).collect::<Vec<_>>()
+        };
+        let mut found: BTreeSet<(String, String)> = self.tables.iter().flat_map(of_table).collect();
+        loop {
+            let before = found.len();
+            for key in &self.foreign_keys {
+                let Some(referenced) = &key.referenced else { continue };
+                for (column, target) in key.columns.iter().zip(&key.referenced_columns) {
+                    if found.contains(&(referenced.clone(), target.clone())) {
+                        found.insert((key.table.clone(), column.clone()));
+                    }
+                }
+            }
+            if found.len() == before {
+                return found;
+            }
+        }
+    }
+}
+
+/// Whether row security hides rows from the role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowSecurity {
+    Applies,
+    Bypassed,
+}
+
+impl RowSecurity {
+    /// Whether a table that forces row security hides rows from the operator.
+    pub(crate) async fn of(operator: &Operator) -> Result<Self> {
+        let fields = Fields { operator, what: "look whether the role bypasses row-level security".into() };
+        let sql = "select r.rolsuper or r.rolbypassrls from pg_catalog.pg_roles r where r.rolname = current_user";
+        let rows = fields.rows(sql).await?;
+        let bypasses = rows.first().map(|row| fields.of(row, 0)).transpose()?.unwrap_or(false);
+        Ok(if bypasses { Self::Bypassed } else { Self::Applies })
+    }
+}
+
+impl Table {
+    /// Returns the statement that writes the table's rows, as text.
+    pub(crate) fn copy_out_sql(&self, schema: &SchemaName) -> String {
+        let table = of(schema, &self.name);
+        match self.kind {
+            TableKind::Plain => format!("copy {table}{} to stdout", self.column_list()),
+            TableKind::Partitioned => format!("copy (select {} from {table}) to stdout", self.column_names()),
+        }
+    }
+
+    /// Returns the statement that loads rows with this table's columns. `created` is whether the same transaction created
+    /// the table: the rows of a plain table are then frozen, so that no VACUUM writes them again.
+    pub(crate) fn copy_in_sql(&self, schema: &SchemaName, created: Creation) -> String {
+        let frozen = created == Creation::SameTransaction && self.kind == TableKind::Plain;
+        let table = of(schema, &self.name);
+        format!("copy {table}{} from stdin{}", self.column_list(), if frozen { " with (freeze)" } else { "" })
+    }
+
+    /// The columns as a list for SQL, without parentheses.
+    pub(crate) fn column_names(&self) -> String {
+        self.columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn column_list(&self) -> String {
+        // An empty list is not allowed; without one, the columns are those that are not generated.
+        if self.columns.is_empty() { String::new() } else { format!(" ({})", self.column_names()) }
+    }
+}
+
+/// Which transaction created a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Creation {
+    /// The one that loads it.
+    SameTransaction,
+    Earlier,
+}
+
+/// An object of the schema for SQL text.
+pub(super) fn of(schema: &SchemaName, name: &str) -> String {
+    format!("{}.{}", schema.quoted(), quoted(name))
+}
+
+fn foreign_key(fields: &Fields<'_>, row: &Row) -> Result<ForeignKey> {
+    Ok(ForeignKey {
+        table: fields.of(row, 0)?,
+        name: fields.of(row, 1)?,
+        definition: fields.of(row, 2)?,
+        comment: fields.of(row, 3)?,
+        columns: fields.of(row, 4)?,
+        referenced: fields.of(row, 5)?,
+        referenced_columns: fields.of(row, 6)?,
+    })
+}
+
+/// The relations of a schema as `c`, without those of extensions; `joined` are further joins.
+fn relations(schema: &SchemaName, joined: &str, condition: &str) -> String {
+    format!(
+        "pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname::pg_catalog.text = {}
+{joined}
+where not exists (select from pg_catalog.pg_depend e where e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                  and e.objid = c.oid and e.deptype = 'e') and {condition}",
+        literal(schema.as_str())
+    )
+}
+
+fn tables_sql(schema: &SchemaName) -> String {
+    let columns = |expression: &str| {
+        format!(
+            "array(select {expression} from pg_catalog.pg_attribute a
+               join pg_catalog.pg_type t on t.oid = a.atttypid
+               left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+             where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+             order by a.attnum)"
+        )
+    };
+    let condition = format!(
+        "c.relkind in ('r', 'p') and not c.relispartition
+  and c.relname::pg_catalog.text not in ('{LEDGER_TABLE}', '{}')",
+        STEPS_TABLE
+    );
+    format!(
+        "select c.relname::pg_catalog.text, c.relkind::pg_catalog.text, c.relrowsecurity and c.relforcerowsecurity,
+       (case c.relkind when 'p' then (select coalesce(sum(pg_catalog.pg_table_size(p.relid)), 0)
+                                      from pg_catalog.pg_partition_tree(c.oid) p where p.isleaf)
+             else pg_catalog.pg_table_size(c.oid) end)::pg_catalog.int8 as bytes,
+       {}, {}, {}
+from {} order by bytes desc, c.relname",
+        columns("a.attname::pg_catalog.text"),
+        columns("coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid) like '%app.current_organization_id%', false)"),
+        columns("coalesce(nullif(t.typbasetype, 0), t.oid) = 'pg_catalog.oid'::pg_catalog.regtype or t.typname = 'lo'"),
+        relations(schema, "", &condition)
+    )
+}
+
+fn foreign_keys_sql(schema: &SchemaName) -> String {
+    let names = |table: &str, key: &str| {
+        format!(
+            "array(select a.attname::pg_catalog.text
+             from pg_catalog.unnest({key}) with ordinality k (attnum, place)
+             join pg_catalog.pg_attribute a on a.attrelid = {table} and a.attnum = k.attnum order by k.place)"
+        )
+    };
+    format!(
+        "select f.relname::pg_catalog.text, f.conname::pg_catalog.text, f.definition, f.comment, {}, f.referenced, {}
+from (select c.relname, k.*, pg_catalog.pg_get_constraintdef(k.oid) as definition,
+             pg_catalog.obj_description(k.oid, 'pg_constraint') as comment,
+             (select r.relname::pg_catalog.text from pg_catalog.pg_class r
+              where r.oid = k.confrelid and r.relnamespace = c.relnamespace) as referenced
+      from {}) f
+order by f.relname, f.conname",
+        names("f.conrelid", "f.conkey"),
+        names("f.confrelid", "f.confkey"),
+        relations(
+            schema,
+            "join pg_catalog.pg_constraint k on k.conrelid = c.oid and k.contype = 'f' and k.conparentid = 0",
+            "true"
+        )
+    )
+}
+
+fn triggers_sql(schema: &SchemaName) -> String {
+    format!(
+        "select c.relname::pg_catalog.text, t.tgname::pg_catalog.text, t.tgenabled::pg_catalog.text
+from {}
+order by case when c.relispartition
+              then (select pg_catalog.count(*) from pg_catalog.pg_partition_ancestors(c.oid)) else 0 end,
+         c.relname, t.tgname",
+        relations(
+            schema,
+            "join pg_catalog.pg_trigger t on t.tgrelid = c.oid and not t.tgisinternal",
+            "c.relkind in ('r', 'p')"
+        )
+    )
+}
+
+/// Sequences, populated materialized views and foreign tables; a view of views is created after them.
+fn others_sql(schema: &SchemaName) -> String {
+    format!(
+        "select case when c.relkind = 'f' and c.relispartition then 'p' else c.relkind::pg_catalog.text end,
+       c.relname::pg_catalog.text
+from {} order by c.relkind, c.oid",
+        relations(schema, "", "(c.relkind in ('S', 'f') or c.relkind = 'm' and c.relispopulated)")
+    )
+}
