@@ -28,3 +28,7 @@ pub use list::{ListContents, ListDirection, ListOptions, ListSort, ListedTenant,
 pub use rename::{RenameOptions, Renamed, rename};
 pub use show::{LastComparison, LastMigration, TenantDetails, show};
 pub use suspend::{RemainingSessions, SuspendOptions, Suspended, suspend};
+pub use transfer::{
+    Archive, ExistingFile, ExportOptions, Exported, ImportOptions, Imported, TransferObserver, export, export_to_file,
+    import,
+};

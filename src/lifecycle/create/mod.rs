@@ -3,6 +3,9 @@
 mod former_role;
 mod many;
 mod provision;
+mod within;
+
+pub(super) use within::{NewTenantParts, needs_steps};
 
 pub use many::{CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcome, NewTenant, create_many};
 
@@ -29,7 +32,7 @@ use crate::{
     registry::{self, TenantFacts, role_of},
     slug::TenantSlug,
     tenancy::Db,
-    tenant::{Tenant, TenantStatus},
+    tenant::{OrganizationId, Tenant, TenantStatus},
 };
 use provision::Provision;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +51,8 @@ pub struct CreateOptions {
     /// Whether a service has written the registry's row: the tenant is new, though it is registered, and gets nothing that is
     /// there already under its name.
     pub(crate) new_organization: bool,
+    /// The organization of a new tenant. Default: a new one.
+    pub(crate) organization: Option<OrganizationId>,
 }
 
 /// What is done for a tenant that the registry calls active or suspended and whose schema is gone.
@@ -135,6 +140,20 @@ pub async fn create(
     slug: &TenantSlug,
     options: &CreateOptions,
 ) -> Result<Created> {
+    let created = create_unentered(operator, migrations, slug, options).await?;
+    if created.tenant.status == TenantStatus::Active {
+        enter(db, slug).await?;
+    }
+    Ok(created)
+}
+
+/// The same without entering the tenant.
+pub(super) async fn create_unentered(
+    operator: &Operator,
+    migrations: &Migrations,
+    slug: &TenantSlug,
+    options: &CreateOptions,
+) -> Result<Created> {
     require_ready(operator, migrations).await?;
     encodable::check_all(operator, migrations).await?;
     let replay = Replay::of(operator, migrations).await?;
@@ -150,11 +169,7 @@ pub async fn create(
         };
         if let Some(made) = tried {
             replay.record(operator, migrations).await;
-            let created = finished(operator, slug, made).await?;
-            if created.tenant.status == TenantStatus::Active {
-                enter(db, slug).await?;
-            }
-            return Ok(created);
+            return finished(operator, slug, made).await;
         }
     }
     Err(Error::Migration(MigrationError::Contended { schema: SchemaName::of_tenant(slug), tries: TRIES_MAX }))

@@ -58,7 +58,7 @@ impl Provision<'_> {
         match &self.facts.tenant {
             None => {
                 let name = self.options.name.as_deref().unwrap_or(self.slug.as_str());
-                let id = OrganizationId(Uuid::new_v4());
+                let id = self.options.organization.unwrap_or_else(|| OrganizationId(Uuid::new_v4()));
                 let status = if self.in_steps { TenantStatus::Onboarding } else { TenantStatus::Active };
                 sql.push_str(&registry::insert_sql(id, self.slug, name, &status));
                 id

@@ -8,22 +8,16 @@ use std::fmt::Write as _;
 /// texts. With the tenant's search path, the functions of its constraints find what they name, and names in values of types
 /// such as `regclass` have no schema.
 pub(crate) fn settings_sql(search_path: &str) -> String {
-    const SETTINGS: [&str; 5] = [
-        "('lc_monetary', 'C', true)",
-        "('row_security', 'off', true)",
-        "('statement_timeout', '0', true)",
-        "('idle_in_transaction_session_timeout', '0', true)",
-        "('client_encoding', 'UTF8', true)",
-    ];
-    let mut sql = crate::catalogue::settings_sql(search_path);
-    for setting in SETTINGS {
-        let _ = write!(sql, ", pg_catalog.set_config{setting}");
-    }
-    sql
+    format!(
+        "{}, pg_catalog.set_config('lc_monetary', 'C', true), pg_catalog.set_config('row_security', 'off', true),
+       (select pg_catalog.count(pg_catalog.set_config(s.name, '0', true)) from pg_catalog.pg_settings s
+        where s.name in ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'));\n",
+        crate::catalogue::settings_sql(search_path)
+    )
 }
 
-/// The statements before the load: drop the foreign keys, disable the triggers, lift forced row security. `contents` are
-/// those of the schema that is loaded. Only the owner of its tables may do this.
+/// The statements before the load: drop the foreign keys, disable the triggers, lift forced row security, and remove the rows
+/// that the migrations inserted, because the source has its own. `contents` are those of the schema that is loaded. Only the owner of its tables may do this.
 pub(crate) fn before_sql(schema: &SchemaName, contents: &Contents) -> String {
     let mut sql = String::new();
     for key in &contents.foreign_keys {
@@ -35,6 +29,10 @@ pub(crate) fn before_sql(schema: &SchemaName, contents: &Contents) -> String {
     }
     for table in contents.tables.iter().filter(|table| table.forces_row_security) {
         let _ = writeln!(sql, "alter table {} no force row level security;", of(schema, &table.name));
+    }
+    let tables: Vec<String> = contents.tables.iter().map(|table| of(schema, &table.name)).collect();
+    if !tables.is_empty() {
+        let _ = writeln!(sql, "truncate table {};", tables.join(", "));
     }
     sql
 }

@@ -1,7 +1,13 @@
-//! The data of tenants on their way: what is shared by the export to a file, the import from one, and the copy of a tenant.
+//! The data of tenants on their way: into a file, out of one, and what a copy of a tenant needs of both.
 
-#![allow(dead_code)]
-
+mod archive;
 pub(crate) mod contents;
+mod export;
 mod fields;
+mod import;
 pub(crate) mod load;
+mod rows;
+
+pub use archive::Archive;
+pub use export::{ExistingFile, ExportOptions, Exported, TransferObserver, export, export_to_file};
+pub use import::{ImportOptions, Imported, import};

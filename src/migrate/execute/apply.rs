@@ -13,7 +13,7 @@ use super::{
     unit::{ApplyOutcome, LedgerPresence, LockWait, Unit},
 };
 use crate::{
-    db::Operator,
+    db::{Operator, run_files::Commits},
     error::{Error, MigrationError, Result},
     fleet::backoff::Backoff,
     migrate::{files::file::MigrationFile, plan::Plan},
@@ -117,7 +117,8 @@ fn pieces<'a>(unit: &Unit<'a>) -> Vec<Piece<'a>> {
     let together = unit.grouping == Grouping::Together;
     let needs_beginning = !unit.provision.is_empty() || unit.ledger == LedgerPresence::Absent;
     // A schema that is being created has no other users.
-    if together && unit.is_birth() && !is_born_in_steps(unit.plan) {
+    let is_birth = unit.is_birth() || (unit.commits == Commits::Later && !unit.provision.is_empty());
+    if together && is_birth && !is_born_in_steps(unit.plan) {
         return vec![Piece { how: How::Together, files: unit.plan.pending.to_vec() }];
     }
     let mut pieces: Vec<Piece<'a>> = Vec::new();

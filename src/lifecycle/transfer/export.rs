@@ -1,0 +1,436 @@
+//! Writes a tenant into a file.
+
+use super::{
+    archive::{Block, Head, HeadTable, Output, PIECE_BYTES_MAX, Tail, TailSequence, TailTable},
+    contents::{Contents, RowSecurity, Table},
+    fields::Fields,
+    load::settings_sql,
+    rows::RowSum,
+};
+use crate::{
+    db::{Operator, message},
+    error::{Error, Result, TenantError, TransferError, while_doing},
+    ident::{SchemaName, literal},
+    lock,
+    migrate::{
+        execute::schema_lock::{self, Hold},
+        ledger,
+    },
+    registry,
+    slug::TenantSlug,
+    tenant::{Tenant, TenantStatus},
+};
+use bytes::BytesMut;
+use futures_util::{TryStreamExt as _, future::try_join_all};
+use std::{
+    fs,
+    io::{self, Write},
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+use tokio::task::JoinHandle;
+
+/// More makes the files a few per cent smaller and takes several times as long.
+const ZSTD_LEVEL: i32 = 1;
+
+/// Receives how far an export or an import is.
+pub trait TransferObserver: Send {
+    /// So many bytes of the tenant's rows, as text, are done. `of` is how many there are; for an export it is an estimate.
+    fn moved(&mut self, tenant: &TenantSlug, bytes: u64, of: u64) {
+        let _ = (tenant, bytes, of);
+    }
+}
+
+/// Receives nothing.
+impl TransferObserver for crate::migrate::Silent {}
+
+/// How a tenant is exported.
+#[derive(Clone, Debug, Default)]
+pub struct ExportOptions {
+    jobs: Option<NonZeroUsize>,
+    existing: ExistingFile,
+}
+
+/// What is done if the file exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExistingFile {
+    /// Nothing: [`TransferError::FileExists`]. The default.
+    #[default]
+    Refuse,
+    /// It is replaced when the new one is complete.
+    Replace,
+}
+
+impl ExportOptions {
+    /// How many tables at once, with a connection each. Default: one.
+    pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
+        self.jobs = Some(jobs);
+        self
+    }
+
+    /// What is done if the file exists. Default: it is refused.
+    pub fn existing(mut self, existing: ExistingFile) -> Self {
+        self.existing = existing;
+        self
+    }
+}
+
+/// What was exported.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Exported {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// How many tables.
+    pub tables: usize,
+    /// How many rows.
+    pub rows: u64,
+    /// The size of the rows as text.
+    pub text_bytes: u64,
+    /// The size of the file.
+    pub file_bytes: u64,
+    /// Foreign tables, whose rows are not in the file.
+    pub left_out: Vec<String>,
+}
+
+/// Writes the data of a tenant: the rows of its tables, the values of its sequences, its ledger and its organization, as one
+/// snapshot. The file contains no definitions of tables; [`import`](super::import()) creates them with the migrations.
+///
+/// # Locks
+///
+/// Until the end, on a connection of its own, the tenant's lock ([`lock::tenant_key`]) and the schema's migration lock, both
+/// shared: the tenant is used as before, and its migrations, a rename and a drop wait. The snapshot keeps VACUUM in the whole
+/// database from removing newer rows.
+///
+/// # Committed when
+///
+/// Writes nothing to the database.
+///
+/// # Errors
+///
+/// Kind `NotFound`: there is no such tenant. `NotReady`: it is still being created, or its schema is gone. `Conflict`: it is
+/// being dropped, or its schema belongs to another organization. `Refused`: it contains what cannot be copied
+/// ([`TransferError::NotCopyable`]), or `output` cannot be written ([`TransferError::File`]). `Locked`: it is being migrated
+/// for longer than `session.migration_wait`.
+///
+/// # Cancel safety
+///
+/// If the future is dropped, the output ends early, and no import takes it.
+pub async fn export(
+    operator: &Operator,
+    slug: &TenantSlug,
+    output: impl Write + Send + 'static,
+    options: &ExportOptions,
+    observer: &mut dyn TransferObserver,
+) -> Result<Exported> {
+    let source = Source::lock(operator, slug).await?;
+    let output = Output::new(output);
+    let written = source.write(&output, options, observer).await;
+    let finished = output.finish().await;
+    let (tail, tables) = match (written, &finished) {
+        // The channel is closed because writing failed.
+        (Ok(None), Err(_)) => (None, 0),
+        (written, _) => written?.map_or((None, 0), |(tail, tables)| (Some(tail), tables)),
+    };
+    let doing = format!("write the export of tenant {slug}");
+    let file_bytes = finished.map_err(|source| TransferError::File { doing: doing.clone(), source })?;
+    let tail = tail.ok_or_else(|| Error::Unexpected { doing, found: "the output ended early".into() })?;
+    Ok(Exported {
+        tenant: source.tenant,
+        tables,
+        rows: tail.tables.iter().map(|table| table.rows).sum(),
+        text_bytes: tail.tables.iter().map(|table| table.bytes).sum(),
+        file_bytes,
+        left_out: tail.left_out,
+    })
+}
+
+/// Exports a tenant like [`export`], into a file that appears under its name when it is complete and on disk. Until then it is
+/// beside it, as `.NAME.partial-…`.
+///
+/// # Errors
+///
+/// Those of [`export`]. Kind `Conflict`: the file exists ([`ExistingFile`]).
+///
+/// # Cancel safety
+///
+/// If the future is dropped, the partial file is removed. A killed process leaves it.
+pub async fn export_to_file(
+    operator: &Operator,
+    slug: &TenantSlug,
+    path: &Path,
+    options: &ExportOptions,
+    observer: &mut dyn TransferObserver,
+) -> Result<Exported> {
+    let refuse = options.existing == ExistingFile::Refuse;
+    if refuse && path.exists() {
+        return Err(TransferError::FileExists { path: path.to_owned() }.into());
+    }
+    let failed = |source| TransferError::File { doing: format!("write {}", path.display()), source };
+    let partial = Partial::beside(path).map_err(failed)?;
+    let file = fs::File::options().write(true).create_new(true).open(&partial.0).map_err(failed)?;
+    let exported = export(operator, slug, file.try_clone().map_err(failed)?, options, observer).await?;
+    tokio::task::spawn_blocking(move || file.sync_all()).await.map_err(io::Error::other).flatten().map_err(failed)?;
+    if refuse {
+        // Unlike a rename, it fails if the file has appeared meanwhile.
+        match fs::hard_link(&partial.0, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(TransferError::FileExists { path: path.to_owned() }.into());
+            }
+            Ok(()) => return Ok(exported),
+            // The file system has no hard links.
+            Err(_) => {}
+        }
+    }
+    fs::rename(&partial.0, path).map_err(failed)?;
+    Ok(exported)
+}
+
+/// A file that is not complete; removed when dropped.
+struct Partial(PathBuf);
+
+impl Partial {
+    fn beside(path: &Path) -> io::Result<Self> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let unique = &uuid::Uuid::new_v4().simple().to_string()[..8];
+        Ok(Self(path.with_file_name(format!(".{}.partial-{unique}", name.to_string_lossy()))))
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // After a rename there is nothing to remove.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A tenant that nobody migrates, renames or drops.
+struct Source<'o> {
+    operator: &'o Operator,
+    tenant: Tenant,
+    schema: SchemaName,
+    /// Holds the locks in a transaction.
+    _lock: Operator,
+}
+
+impl<'o> Source<'o> {
+    async fn lock(operator: &'o Operator, slug: &TenantSlug) -> Result<Self> {
+        registry::require(operator).await?;
+        let schema = SchemaName::of_tenant(slug);
+        let holder = operator.sibling().await?;
+        let wait = operator.session().migration_wait;
+        let doing = || format!("lock tenant {slug}");
+        // The attempt before may have failed in its transaction.
+        let sql = format!(
+            "rollback;\nbegin isolation level read committed;\nselect {}, {}, {};\nselect pg_catalog.pg_advisory_xact_lock_shared({});\n{}",
+            "pg_catalog.set_config('statement_timeout', '0', true)",
+            format_args!("pg_catalog.set_config('lock_timeout', {}, true)", literal(&crate::db::milliseconds(wait))),
+            "(select pg_catalog.count(pg_catalog.set_config(s.name, '0', true)) from pg_catalog.pg_settings s
+              where s.name in ('idle_in_transaction_session_timeout', 'transaction_timeout'))",
+            lock::tenant_key(slug),
+            schema_lock::lock_sql(&schema, Hold::Shared)
+        );
+        let answer = schema_lock::run(&holder, &schema, &sql, wait, doing).await?;
+        answer.complete().map_err(while_doing(doing()))?;
+        let facts = registry::facts_of(&holder, slug).await?;
+        let Some(tenant) = facts.tenant.clone() else {
+            return Err(Error::Tenant(TenantError::NotFound { tenant: slug.clone() }));
+        };
+        facts.refuse_other_organization()?;
+        facts.refuse_being_dropped()?;
+        let status = tenant.status.clone();
+        if status == TenantStatus::Onboarding {
+            let missing = "it is still being created".into();
+            return Err(Error::Tenant(TenantError::NotReady { tenant: slug.clone(), status, missing }));
+        }
+        if facts.owner.is_none() || !facts.has_ledger {
+            return Err(Error::Tenant(TenantError::SchemaGone { tenant: slug.clone(), status, schema }));
+        }
+        Ok(Self { operator, tenant, schema, _lock: holder })
+    }
+
+    /// Writes everything; `None` if the output has failed. Returns the tail and the number of tables.
+    async fn write(
+        &self,
+        output: &Output,
+        options: &ExportOptions,
+        observer: &mut dyn TransferObserver,
+    ) -> Result<Option<(Tail, usize)>> {
+        let first = self.operator.sibling().await?;
+        let path = self.operator.search_path().of(&self.schema);
+        begin(&first, &settings_sql(&path)).await?;
+        let contents = Contents::read(&first, &self.schema).await?;
+        contents.refuse_uncopyable(&self.schema, RowSecurity::of(&first).await?)?;
+        let head = self.head(&first, &contents).await?;
+        if !output.send(Block::Head(head)).await {
+            return Ok(None);
+        }
+        let mut connections = vec![first];
+        let jobs = options.jobs.map_or(1, NonZeroUsize::get).min(contents.tables.len());
+        if jobs > 1 {
+            let fields = Fields { operator: &connections[0], what: "share the snapshot of an export".into() };
+            let rows = fields.rows("select pg_catalog.pg_export_snapshot()").await?;
+            let snapshot: String = rows.first().map(|row| fields.of(row, 0)).transpose()?.unwrap_or_default();
+            for _ in 1..jobs {
+                let sibling = self.operator.sibling().await?;
+                let set = format!("set transaction snapshot {};\n", literal(&snapshot));
+                begin(&sibling, &(set + &settings_sql(&path))).await?;
+                connections.push(sibling);
+            }
+        }
+        let total = contents.tables.iter().map(|table| table.bytes).sum();
+        let run = Run {
+            schema: &self.schema,
+            tables: &contents.tables,
+            next: AtomicUsize::new(0),
+            output,
+            progress: Mutex::new(Progress { slug: &self.tenant.slug, done: 0, total, observer }),
+        };
+        let workers = try_join_all(connections.iter().map(|connection| run.work(connection))).await?;
+        let mut sums: Vec<(usize, RowSum)> = Vec::with_capacity(contents.tables.len());
+        for worker in workers {
+            let Some(done) = worker else { return Ok(None) };
+            sums.extend(done);
+        }
+        sums.sort_by_key(|(table, _)| *table);
+        let tail = Tail {
+            tables: sums.iter().map(|(_, sum)| tail_table(sum)).collect(),
+            sequences: contents.sequences.iter().map(tail_sequence).collect(),
+            left_out: contents.foreign_tables.clone(),
+        };
+        if !output.send(Block::Tail(tail.clone())).await {
+            return Ok(None);
+        }
+        Ok(Some((tail, contents.tables.len())))
+    }
+
+    async fn head(&self, connection: &Operator, contents: &Contents) -> Result<Head> {
+        let fields = Fields { operator: connection, what: "look at the time of the snapshot".into() };
+        let rows = fields
+            .rows(
+                "select pg_catalog.to_char(pg_catalog.now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')::pg_catalog.text",
+            )
+            .await?;
+        let created_at = rows.first().map(|row| fields.of(row, 0)).transpose()?.unwrap_or_default();
+        let facts = connection.facts();
+        let table = |table: &Table| HeadTable {
+            name: table.name.clone(),
+            columns: table.columns.iter().map(|column| column.name.clone()).collect(),
+        };
+        Ok(Head {
+            cgk: env!("CARGO_PKG_VERSION").into(),
+            created_at,
+            server_version: facts.version.clone(),
+            database: facts.database.clone(),
+            database_tag: facts.database_tag().as_str().to_owned(),
+            organization: self.tenant.id.to_string(),
+            slug: self.tenant.slug.to_string(),
+            name: self.tenant.name.clone(),
+            ledger: ledger::read(connection, &self.schema).await?.rows.iter().map(Into::into).collect(),
+            tables: contents.tables.iter().map(table).collect(),
+        })
+    }
+}
+
+async fn begin(connection: &Operator, settings: &str) -> Result<()> {
+    let doing = || while_doing("begin the transaction of an export");
+    let sql = format!("begin isolation level repeatable read, read only;\n{settings}");
+    message::run(connection.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
+}
+
+pub(super) fn tail_table(sum: &RowSum) -> TailTable {
+    TailTable { rows: sum.rows, bytes: sum.bytes, checksum: sum.checksum() }
+}
+
+fn tail_sequence(sequence: &super::contents::Sequence) -> TailSequence {
+    let (last_value, is_called) = (sequence.last_value, sequence.is_called);
+    TailSequence { name: sequence.name.clone(), last_value, is_called }
+}
+
+struct Progress<'r> {
+    slug: &'r TenantSlug,
+    done: u64,
+    total: u64,
+    observer: &'r mut dyn TransferObserver,
+}
+
+/// The workers of one export share it.
+struct Run<'r> {
+    schema: &'r SchemaName,
+    tables: &'r [Table],
+    next: AtomicUsize,
+    output: &'r Output,
+    progress: Mutex<Progress<'r>>,
+}
+
+/// A piece that is being counted and compressed.
+type Compressing = JoinHandle<io::Result<(RowSum, Vec<u8>)>>;
+
+impl Run<'_> {
+    /// Writes tables until none is left; `None` if the output has failed.
+    async fn work(&self, connection: &Operator) -> Result<Option<Vec<(usize, RowSum)>>> {
+        let mut done = Vec::new();
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(table) = self.tables.get(number) else { return Ok(Some(done)) };
+            match self.table(connection, number, table).await? {
+                Some(sum) => done.push((number, sum)),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Writes a table. While a piece is compressed, the next one arrives.
+    async fn table(&self, connection: &Operator, number: usize, table: &Table) -> Result<Option<RowSum>> {
+        let doing = || while_doing(format!("read table {} of schema {:?}", table.name, self.schema.as_str()));
+        let rows = connection.client().copy_out(&table.copy_out_sql(self.schema)).await.map_err(doing())?;
+        let mut rows = pin!(rows);
+        let mut text = BytesMut::with_capacity(2 * PIECE_BYTES_MAX);
+        let (mut sum, mut under_way): (Option<RowSum>, Option<Compressing>) = (Some(RowSum::default()), None);
+        loop {
+            let row = rows.try_next().await.map_err(doing())?;
+            let is_end = row.is_none();
+            text.extend_from_slice(&row.unwrap_or_default());
+            while text.len() >= PIECE_BYTES_MAX || (is_end && !text.is_empty()) {
+                let piece = text.split_to(text.len().min(PIECE_BYTES_MAX)).freeze();
+                self.advance(piece.len());
+                if let Some(before) = under_way.take() {
+                    let Some(counted) = self.send(number, before).await? else { return Ok(None) };
+                    sum = Some(counted);
+                }
+                let mut sum = sum.take().unwrap_or_default();
+                under_way = Some(tokio::task::spawn_blocking(move || {
+                    sum.add(&piece);
+                    zstd::bulk::compress(&piece, ZSTD_LEVEL).map(|frame| (sum, frame))
+                }));
+            }
+            if is_end {
+                break;
+            }
+        }
+        match under_way {
+            Some(last) => self.send(number, last).await,
+            None => Ok(sum),
+        }
+    }
+
+    async fn send(&self, number: usize, piece: Compressing) -> Result<Option<RowSum>> {
+        let failed = |source| TransferError::File { doing: "compress rows".into(), source };
+        let (sum, frame) = piece.await.map_err(io::Error::other).flatten().map_err(failed)?;
+        let table = u32::try_from(number).map_err(io::Error::other).map_err(failed)?;
+        Ok(self.output.send(Block::Rows { table, frame }).await.then_some(sum))
+    }
+
+    fn advance(&self, bytes: usize) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.done += bytes as u64;
+        let (done, total) = (progress.done, progress.total.max(progress.done));
+        let slug = progress.slug;
+        progress.observer.moved(slug, done, total);
+    }
+}
