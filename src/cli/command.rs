@@ -42,6 +42,12 @@ pub(super) enum Command {
     /// Run SQL in tenants
     #[command(name = "tenant:exec", after_help = tenant::exec::EXAMPLES)]
     TenantExec(tenant::exec::Arguments),
+    /// Write a tenant's rows into a file
+    #[command(name = "tenant:export", after_help = tenant::export::EXAMPLES)]
+    TenantExport(tenant::export::Arguments),
+    /// Create a tenant from an exported file
+    #[command(name = "tenant:import", after_help = tenant::import::EXAMPLES)]
+    TenantImport(tenant::import::Arguments),
     /// Drop a tenant with all its rows
     #[command(name = "tenant:drop", after_help = tenant::drop::EXAMPLES)]
     TenantDrop(tenant::drop::Arguments),
@@ -231,6 +237,10 @@ impl Command {
             Self::TenantExec(_) => {
                 "each tenant is committed completely or not at all; without --write nothing was changed"
             }
+            Self::TenantExport(_) => "no half file is left under its name; the database was not changed",
+            Self::TenantImport(_) => {
+                "the tenant is complete or was not created: `cgk tenant:list` shows it; `cgk tenant:create` continues one that is onboarding"
+            }
             Self::TenantDrop(_) => "a drop that has begun is not undone; run the command again to continue it",
             Self::Provision(_) => {
                 "each tenant is created completely or not at all; a server of the queue makes the next attempt"
@@ -290,6 +300,8 @@ impl Command {
             Self::TenantSuspend(arguments) => tenant::suspend::run(&session, arguments).await,
             Self::TenantActivate(arguments) => tenant::activate::run(&session, arguments).await,
             Self::TenantExec(arguments) => tenant::exec::run(&session, arguments).await,
+            Self::TenantExport(arguments) => tenant::export::run(&session, arguments).await,
+            Self::TenantImport(arguments) => tenant::import::run(&session, arguments).await,
             Self::TenantDrop(arguments) => tenant::drop::run(&session, arguments).await,
             Self::TenantVerify(arguments) => tenant::verify::run(&session, arguments).await,
             Self::Provision(arguments) => provision::run::run(&session, arguments).await,

@@ -20,6 +20,8 @@ const GROUPS: &[(&str, &[&str])] = &[
             "tenant:activate",
             "tenant:drop",
             "tenant:exec",
+            "tenant:export",
+            "tenant:import",
             "provision",
             "provision:list",
             "provision:retry",

@@ -29,6 +29,6 @@ pub use rename::{RenameOptions, Renamed, rename};
 pub use show::{LastComparison, LastMigration, TenantDetails, show};
 pub use suspend::{RemainingSessions, SuspendOptions, Suspended, suspend};
 pub use transfer::{
-    Archive, ExistingFile, ExportOptions, Exported, ImportOptions, Imported, TransferObserver, export, export_to_file,
-    import,
+    Archive, ExistingFile, ExportManyOptions, ExportObserver, ExportOptions, ExportOutcome, ExportReport, ExportResult,
+    Exported, ImportOptions, Imported, TransferObserver, export, export_many, export_to_file, import,
 };

@@ -16,3 +16,5 @@ mod stage;
 #[allow(dead_code)]
 mod support;
 mod suspend;
+mod transfer;
+mod transfer_fixture;

@@ -6,6 +6,8 @@ pub(in crate::cli) mod create;
 pub(in crate::cli) mod create_many;
 pub(in crate::cli) mod drop;
 pub(in crate::cli) mod exec;
+pub(in crate::cli) mod export;
+pub(in crate::cli) mod import;
 pub(in crate::cli) mod list;
 pub(in crate::cli) mod rename;
 pub(in crate::cli) mod show;

@@ -1,6 +1,7 @@
 //! What a person or a program sees: text, tables, progress, errors.
 
 pub(in crate::cli) mod bar_line;
+pub(in crate::cli) mod bytes_bar;
 pub(in crate::cli) mod hint;
 pub(in crate::cli) mod printer;
 pub(in crate::cli) mod progress;

@@ -5,7 +5,7 @@ mod many;
 mod provision;
 mod within;
 
-pub(super) use within::{NewTenantParts, needs_steps};
+pub(super) use within::{NewTenantParts, needs_steps, record_reference};
 
 pub use many::{CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcome, NewTenant, create_many};
 

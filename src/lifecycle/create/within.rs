@@ -9,7 +9,7 @@ use crate::{
     error::Result,
     ident::{RoleName, SchemaName},
     migrate::{
-        Migrations, Plan, Set, encodable,
+        self, Migrations, Plan, Set, encodable,
         execute::{
             apply,
             grouping::Grouping,
@@ -93,4 +93,16 @@ impl<'a> NewTenantParts<'a> {
 /// Whether the set is known to work only file by file, and not in one transaction.
 pub(in crate::lifecycle) async fn needs_steps(operator: &Operator, migrations: &Migrations) -> Result<bool> {
     Ok(rehearsal::known_grouping(operator, migrations).await? == Some(Grouping::FileByFile))
+}
+
+/// Records what the migrations create, if no rehearsal did; drift compares with it. The tenant exists either way.
+pub(in crate::lifecycle) async fn record_reference(operator: &Operator, migrations: &Migrations) {
+    let recorded = match rehearsal::known_grouping(operator, migrations).await {
+        Ok(Some(_)) => return,
+        Ok(None) => migrate::rehearse(operator, migrations).await.map(drop),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = recorded {
+        tracing::warn!(%error, "no record of what the migrations create");
+    }
 }

@@ -264,12 +264,11 @@ impl Table {
         }
     }
 
-    /// Returns the statement that loads rows with this table's columns. `created` is whether the same transaction created
-    /// the table: the rows of a plain table are then frozen, so that no VACUUM writes them again.
-    pub(crate) fn copy_in_sql(&self, schema: &SchemaName, created: Creation) -> String {
-        let frozen = created == Creation::SameTransaction && self.kind == TableKind::Plain;
-        let table = of(schema, &self.name);
-        format!("copy {table}{} from stdin{}", self.column_list(), if frozen { " with (freeze)" } else { "" })
+    /// Returns the statement that loads rows with this table's columns, in the transaction that created the table. The rows
+    /// of a plain table are frozen, so that no VACUUM writes them again.
+    pub(crate) fn copy_in_sql(&self, schema: &SchemaName) -> String {
+        let frozen = if self.kind == TableKind::Plain { " with (freeze)" } else { "" };
+        format!("copy {}{} from stdin{frozen}", of(schema, &self.name), self.column_list())
     }
 
     /// The columns as a list for SQL, without parentheses.
@@ -281,14 +280,6 @@ impl Table {
         // An empty list is not allowed; without one, the columns are those that are not generated.
         if self.columns.is_empty() { String::new() } else { format!(" ({})", self.column_names()) }
     }
-}
-
-/// Which transaction created a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Creation {
-    /// The one that loads it.
-    SameTransaction,
-    Earlier,
 }
 
 /// An object of the schema for SQL text.

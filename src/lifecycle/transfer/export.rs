@@ -420,7 +420,7 @@ impl Run<'_> {
     }
 
     async fn send(&self, number: usize, piece: Compressing) -> Result<Option<RowSum>> {
-        let failed = |source| TransferError::File { doing: "compress rows".into(), source };
+        let failed = |source| TransferError::File { doing: "write compressed rows".into(), source };
         let (sum, frame) = piece.await.map_err(io::Error::other).flatten().map_err(failed)?;
         let table = u32::try_from(number).map_err(io::Error::other).map_err(failed)?;
         Ok(self.output.send(Block::Rows { table, frame }).await.then_some(sum))

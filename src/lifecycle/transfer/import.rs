@@ -2,7 +2,7 @@
 
 use super::{
     archive::Archive,
-    contents::{Contents, Creation, RowSecurity, Sequence, Table},
+    contents::{Contents, RowSecurity, Sequence, Table},
     export::TransferObserver,
     load::{after_sql, before_sql, settings_sql},
     rows::{RowSum, ValueMap},
@@ -124,14 +124,18 @@ pub async fn import(
         None => newer_than_all(&schema),
     };
     refuse_existing(operator, &slug, id).await?;
-    let parts = NewTenantParts::check(operator, migrations, &slug, &making).await?;
+    // If the future is dropped, it is closed, and the server rolls back.
+    let connection = operator.sibling().await?;
+    let parts = NewTenantParts::check(&connection, migrations, &slug, &making).await?;
     let by = parts.existing();
     if !by.is_empty() {
         return Err(TransferError::Exists { tenant: slug, by }.into());
     }
     refuse_steps(operator, migrations, &slug, &files).await?;
-    let load = Load { operator, slug: &slug, schema: &schema, id, archive: Arc::new(archive), parts: &parts };
+    let load =
+        Load { operator: &connection, slug: &slug, schema: &schema, id, archive: Arc::new(archive), parts: &parts };
     let mapped_columns = load.run(&files, !newer.pending.is_empty(), observer).await?;
+    create::record_reference(operator, migrations).await;
     let mut migrated = 0;
     if !newer.pending.is_empty() {
         migrated = create::create_unentered(operator, migrations, &slug, &making).await?.applied.len();
@@ -183,22 +187,18 @@ impl Load<'_> {
     async fn run(&self, files: &Plan<'_>, has_newer: bool, observer: &mut dyn TransferObserver) -> Result<usize> {
         let operator = self.operator;
         let doing = || while_doing(format!("import tenant {}", self.slug));
-        let _undivided = operator.undivided().await;
-        operator.reset_session().await.map_err(doing())?;
-        // Whatever ends here, the next user of the connection resets it.
-        operator.mark_session();
         if guard::is_needed(operator, files) {
             self.send(guard::READ_ONLY_BUT_OURS).await?;
         }
         self.send("begin isolation level read committed, read write").await?;
-        let done = self.inside(files, has_newer, observer).await;
-        operator.mark_session();
-        let ended = match &done {
-            Ok(_) => self.send("commit").await,
-            Err(_) => Ok(drop(self.send("rollback").await)),
-        };
-        let _ = operator.reset_session().await;
-        ended.and(done)
+        match self.inside(files, has_newer, observer).await {
+            Ok(mapped_columns) => {
+                let committed = message::run(operator.client(), "commit").await.map_err(doing())?;
+                committed.complete().map(|_| mapped_columns).map_err(doing())
+            }
+            // The connection ends with this call, and the server rolls back.
+            Err(error) => Err(error),
+        }
     }
 
     async fn inside(&self, files: &Plan<'_>, has_newer: bool, observer: &mut dyn TransferObserver) -> Result<usize> {
@@ -278,7 +278,7 @@ impl Load<'_> {
         progress: &mut Progress<'_>,
     ) -> Result<RowSum> {
         let doing = || while_doing(format!("load table {} of schema {:?}", table.name, self.schema.as_str()));
-        let copy = table.copy_in_sql(self.schema, Creation::SameTransaction);
+        let copy = table.copy_in_sql(self.schema);
         let rows = self.operator.client().copy_in::<_, Bytes>(&copy).await.map_err(doing())?;
         let mut rows = pin!(rows);
         let (pieces, mut waiting) = mpsc::channel(PIECES_WAITING_MAX);

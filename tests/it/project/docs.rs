@@ -17,6 +17,7 @@ const ERRORS: [&str; 7] = [
     include_str!("../../../src/error/mod.rs"),
     include_str!("../../../src/error/connection.rs"),
     include_str!("../../../src/error/exec.rs"),
+    include_str!("../../../src/error/transfer.rs"),
     include_str!("../../../src/error/setup.rs"),
     include_str!("../../../src/error/tenant.rs"),
     include_str!("../../../src/error/transaction.rs"),

@@ -1,0 +1,236 @@
+//! Exports many tenants into a folder.
+
+use super::{
+    archive::Archive,
+    export::{ExistingFile, ExportOptions, Exported, TransferObserver, export_to_file},
+};
+use crate::{
+    db::Operator,
+    error::{Error, Result, TenantError, TransferError},
+    fleet::{
+        interrupt::Interrupt,
+        selection::{Scope, Selection},
+        stop::Stop,
+        worker::{Attempt, Finished, TenantWork, WorkerPool},
+    },
+    registry,
+    slug::TenantSlug,
+    tenant::OrganizationId,
+};
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+/// How many tenants are exported.
+#[derive(Clone, Debug, Default)]
+pub struct ExportManyOptions {
+    jobs: Option<NonZeroUsize>,
+    existing: ExistingFile,
+    interrupt: Interrupt,
+}
+
+impl ExportManyOptions {
+    /// How many tenants at once, each with two connections. Default: up to four, fewer for a small fleet or a server with few
+    /// free connections.
+    pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
+        self.jobs = Some(jobs);
+        self
+    }
+
+    /// What is done with a whole export of the same tenant: with [`ExistingFile::Refuse`], the default, the tenant is skipped.
+    pub fn existing(mut self, existing: ExistingFile) -> Self {
+        self.existing = existing;
+        self
+    }
+
+    /// Lets the run be stopped early: exports in progress finish at the first stage, and are cancelled at the second.
+    pub fn interrupt(mut self, interrupt: &Interrupt) -> Self {
+        self.interrupt = interrupt.clone();
+        self
+    }
+}
+
+/// What became of a tenant.
+#[derive(Debug)]
+pub enum ExportResult {
+    /// It is in a new file.
+    Exported(Box<Exported>),
+    /// Its file is whole, and of the same organization.
+    Skipped,
+}
+
+/// What became of a tenant, and where.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ExportOutcome {
+    /// The tenant.
+    pub slug: TenantSlug,
+    /// Its file.
+    pub path: PathBuf,
+    /// What was done, or why it failed.
+    pub result: Result<ExportResult>,
+    /// The time since it was first tried.
+    pub elapsed: Duration,
+}
+
+/// What became of all of them.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct ExportReport {
+    /// The tenants in the order in which they were done.
+    pub tenants: Vec<ExportOutcome>,
+    /// Why the run ended early, if it did.
+    pub stopped: Option<Stop>,
+}
+
+impl ExportReport {
+    /// Returns the tenants that failed, with their errors.
+    pub fn failures(&self) -> impl Iterator<Item = (&TenantSlug, &Error)> {
+        self.tenants.iter().filter_map(|tenant| Some((&tenant.slug, tenant.result.as_ref().err()?)))
+    }
+}
+
+/// Receives the tenants as they are done.
+pub trait ExportObserver: Send {
+    /// So many tenants are selected.
+    fn selected(&mut self, tenants: usize) {
+        let _ = tenants;
+    }
+
+    /// A tenant is done or has failed.
+    fn tenant(&mut self, outcome: &ExportOutcome) {
+        let _ = outcome;
+    }
+}
+
+/// Receives nothing.
+impl ExportObserver for crate::migrate::Silent {}
+
+/// Exports the selected tenants, each into a file `<slug>.cgk` of a folder, which must exist. Each file is a snapshot of its
+/// own. A file that is a whole export of the same organization is not written again, so that a run continues the one before; a
+/// damaged one is replaced, and a file that is no export is an error of its tenant. A tenant that fails does not stop the others.
+///
+/// Locks, errors and cancel safety are those of [`export_to_file`], per tenant. With `Scope::Tenants` tenants that are still
+/// being created fail.
+///
+/// # Errors
+///
+/// Kind `NotReady`: there is no registry. `NotFound`: a selected tenant is not in it. An error in one tenant is in its outcome.
+pub async fn export_many(
+    operator: &Operator,
+    selection: &Selection,
+    folder: &Path,
+    options: &ExportManyOptions,
+    observer: &mut dyn ExportObserver,
+) -> Result<ExportReport> {
+    registry::require(operator).await?;
+    options.interrupt.listen();
+    let jobs = selected(operator, selection).await?;
+    observer.selected(jobs.len());
+    let work = Work { folder, options, sink: Mutex::new(Sink { observer, tenants: Vec::new() }) };
+    let stopped = WorkerPool::new(operator, &options.interrupt, options.jobs).work(&work, jobs).await;
+    let tenants = work.sink.into_inner().unwrap_or_else(PoisonError::into_inner).tenants;
+    Ok(ExportReport { tenants, stopped })
+}
+
+async fn selected(operator: &Operator, selection: &Selection) -> Result<Vec<Job>> {
+    let facts = match &selection.scope {
+        Scope::Only(slugs) => registry::facts_of_all(operator, slugs).await?,
+        Scope::Public => return Ok(Vec::new()),
+        _ => registry::facts_of_fleet(operator).await?,
+    };
+    let mut jobs = Vec::with_capacity(facts.tenants.len());
+    for (slug, facts) in facts.tenants {
+        let Some(tenant) = facts.tenant else { return Err(Error::Tenant(TenantError::NotFound { tenant: slug })) };
+        if selection.takes(&slug) {
+            jobs.push(Job { slug, organization: tenant.id });
+        }
+    }
+    Ok(jobs)
+}
+
+struct Job {
+    slug: TenantSlug,
+    organization: OrganizationId,
+}
+
+struct Work<'r> {
+    folder: &'r Path,
+    options: &'r ExportManyOptions,
+    sink: Mutex<Sink<'r>>,
+}
+
+struct Sink<'r> {
+    observer: &'r mut dyn ExportObserver,
+    tenants: Vec<ExportOutcome>,
+}
+
+impl Work<'_> {
+    fn path(&self, slug: &TenantSlug) -> PathBuf {
+        self.folder.join(format!("{slug}.cgk"))
+    }
+
+    /// Whether the tenant's file is whole.
+    async fn is_whole(&self, job: &Job) -> Result<bool> {
+        let path = self.path(&job.slug);
+        if self.options.existing == ExistingFile::Replace || !path.exists() {
+            return Ok(false);
+        }
+        let opened = tokio::task::spawn_blocking({
+            let path = path.clone();
+            move || Archive::open(&path)
+        });
+        let failed = |source| TransferError::File { doing: format!("read {}", path.display()), source };
+        match opened.await.map_err(std::io::Error::other).map_err(failed)? {
+            Ok(archive) if archive.organization() == job.organization => Ok(true),
+            Ok(_) | Err(Error::Transfer(TransferError::NotAnExport)) => {
+                Err(TransferError::FileExists { path: path.clone() }.into())
+            }
+            Err(Error::Transfer(TransferError::Damaged { .. })) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Receives nothing; the observer of the run gets whole tenants.
+struct Unheard;
+
+impl TransferObserver for Unheard {}
+
+impl TenantWork for Work<'_> {
+    const OPERATION: &'static str = "export";
+    type Job = Job;
+    type Done = ExportResult;
+
+    fn slug(job: &Job) -> &TenantSlug {
+        &job.slug
+    }
+
+    async fn attempt(&self, operator: &Operator, job: &mut Job, _: u32) -> Result<Attempt<ExportResult>> {
+        if self.is_whole(job).await? {
+            return Ok(Attempt::Done(ExportResult::Skipped));
+        }
+        let path = self.path(&job.slug);
+        let options = ExportOptions::default().existing(ExistingFile::Replace);
+        let mut unheard = Unheard;
+        tokio::select! {
+            biased;
+            done = export_to_file(operator, &job.slug, &path, &options, &mut unheard) => {
+                done.map(|exported| Attempt::Done(ExportResult::Exported(Box::new(exported))))
+            }
+            // The queue gives out nothing more, and the tenant counts as left.
+            () = self.options.interrupt.cancelling() => Ok(Attempt::Changed),
+        }
+    }
+
+    async fn finish(&self, _: &Operator, job: Job, finished: Finished<ExportResult>) {
+        let path = self.path(&job.slug);
+        let outcome = ExportOutcome { path, slug: job.slug, result: finished.result, elapsed: finished.elapsed };
+        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        sink.observer.tenant(&outcome);
+        sink.tenants.push(outcome);
+    }
+}
