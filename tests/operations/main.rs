@@ -17,4 +17,6 @@ mod stage;
 mod support;
 mod suspend;
 mod transfer;
+mod transfer_command;
+mod transfer_faults;
 mod transfer_fixture;

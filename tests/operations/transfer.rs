@@ -45,9 +45,9 @@ async fn everything_arrives_as_it_was() {
     // What comes after the load works as before: triggers fire, sequences and identities go on.
     let acme = "tenant_acme";
     target
-        .run(&format!("insert into {acme}.touched (id) values (99); insert into {acme}.always (v) values ('new')"))
+        .run(&format!("set search_path = {acme}; insert into {acme}.touched (id) values (99); reset search_path; insert into {acme}.always (v) values ('new')"))
         .await;
-    assert_eq!(target.count(&format!("select count(*) from {acme}.audit where note = 'touched 99'")).await, 1);
+    assert_eq!(target.count(&format!("select count(*) from {acme}.audit where note = 'touched 99'")).await, 2);
     assert_eq!(target.count(&format!("select max(id) from {acme}.always")).await, 51);
     assert_eq!(target.count(&format!("select nextval('{acme}.alone')")).await, 43);
 }

@@ -112,9 +112,9 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let line =
         format!("{} tenant {slug}: {} in {}", paint(GOOD, "exported"), contents(&exported), time::elapsed(elapsed));
     if is_stream {
-        printer.info(line)
+        printer.info(line);
     } else {
-        printer.output(line)
+        printer.output(line);
     }
     warn_of_left_out(session, &slug, &exported);
     Ok(Exit::Done)
