@@ -295,5 +295,6 @@ async fn a_file_is_replaced_only_if_asked() {
     lifecycle::export_to_file(&operator, &slug("acme"), &file, &options, &mut Silent).await.unwrap();
     let archive = Archive::open(&file).unwrap();
     assert_eq!((archive.slug(), archive.name(), folder.files()), (&slug("acme"), "acme", 1));
+    assert_eq!(archive.text_bytes(), 0);
     assert!(archive.file_bytes() > 0 && archive.created_at().ends_with('Z') && archive.ledger().len() > 3);
 }
