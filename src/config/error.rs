@@ -9,7 +9,7 @@ use super::origin::Origin;
 /// Why a configuration was not accepted.
 ///
 /// The message is one lower-case line that names the setting, the source of its value and the problem.
-/// [`mend`](ConfigError::mend) is a sentence that says what to do. Neither contains the connection URL, a password, or a
+/// [`advice`](ConfigError::advice) is a sentence that says what to do. Neither contains the connection URL, a password, or a
 /// line of a file that may contain one.
 #[derive(Debug, thiserror::Error)]
 #[error("{details}")]
@@ -25,7 +25,7 @@ struct Details {
     setting: Cow<'static, str>,
     origin: Option<Origin>,
     problem: String,
-    mend: String,
+    advice: String,
 }
 
 /// The kinds of [`ConfigError`], for callers that react to one of them.
@@ -61,8 +61,8 @@ impl ConfigError {
     }
 
     /// Returns what to do about it, as a sentence.
-    pub fn mend(&self) -> &str {
-        &self.details.mend
+    pub fn advice(&self) -> &str {
+        &self.details.advice
     }
 
     /// Returns the kind of the error.
@@ -90,25 +90,25 @@ impl fmt::Display for Details {
 pub(crate) struct Problem {
     kind: ConfigErrorKind,
     what: String,
-    mend: String,
+    advice: String,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl Problem {
-    pub(crate) fn new(kind: ConfigErrorKind, what: impl Into<String>, mend: impl Into<String>) -> Problem {
-        Problem { kind, what: what.into(), mend: mend.into(), source: None }
+    pub(crate) fn new(kind: ConfigErrorKind, what: impl Into<String>, advice: impl Into<String>) -> Problem {
+        Problem { kind, what: what.into(), advice: advice.into(), source: None }
     }
 
-    pub(crate) fn invalid(what: impl Into<String>, mend: impl Into<String>) -> Problem {
-        Problem::new(ConfigErrorKind::Invalid, what, mend)
+    pub(crate) fn invalid(what: impl Into<String>, advice: impl Into<String>) -> Problem {
+        Problem::new(ConfigErrorKind::Invalid, what, advice)
     }
 
-    pub(crate) fn refused(what: impl Into<String>, mend: impl Into<String>) -> Problem {
-        Problem::new(ConfigErrorKind::Refused, what, mend)
+    pub(crate) fn refused(what: impl Into<String>, advice: impl Into<String>) -> Problem {
+        Problem::new(ConfigErrorKind::Refused, what, advice)
     }
 
-    pub(crate) fn unreadable(what: impl Into<String>, mend: impl Into<String>) -> Problem {
-        Problem::new(ConfigErrorKind::Unreadable, what, mend)
+    pub(crate) fn unreadable(what: impl Into<String>, advice: impl Into<String>) -> Problem {
+        Problem::new(ConfigErrorKind::Unreadable, what, advice)
     }
 
     pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Problem {
@@ -118,7 +118,7 @@ impl Problem {
 
     /// Adds the setting that the value belongs to and the source of the value.
     pub(crate) fn of(self, setting: impl Into<Cow<'static, str>>, origin: Option<Origin>) -> ConfigError {
-        let Problem { kind, what: problem, mend, source } = self;
-        ConfigError { details: Box::new(Details { kind, setting: setting.into(), origin, problem, mend }), source }
+        let Problem { kind, what: problem, advice, source } = self;
+        ConfigError { details: Box::new(Details { kind, setting: setting.into(), origin, problem, advice }), source }
     }
 }

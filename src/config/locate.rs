@@ -131,12 +131,12 @@ fn below_flags(
     if let Some(Found { text, origin }) = &in_file {
         let parts = Parts::parse(text).map_err(|problem| problem.of(url.key, Some(origin.clone())))?;
         if parts.password.is_some() {
-            let mend = format!(
+            let advice = format!(
                 "Put the URL into .env as {}, or into a file of its own that {} names.",
                 url.variable, file.key
             );
             let what = "has a password, but cgk.toml is for version control";
-            return Err(Problem::refused(what, mend).of(url.key, Some(origin.clone())));
+            return Err(Problem::refused(what, advice).of(url.key, Some(origin.clone())));
         }
     }
     let named =

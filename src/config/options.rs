@@ -155,7 +155,7 @@ const IGNORED: &[(&str, &str)] = &[
 
 fn refusal(key: &str, secrecy: KeySecrecy) -> Problem {
     let schema = "Remove it: the tenant's slug chooses the schema, and platform tables are in public.";
-    let (known, mend) = match key {
+    let (known, advice) = match key {
         "schema" => ("schema", schema),
         "currentSchema" => ("currentSchema", schema),
         "search_path" => ("search_path", schema),
@@ -183,7 +183,7 @@ fn refusal(key: &str, secrecy: KeySecrecy) -> Problem {
         }
         _ => return refuse("has an unknown option", UNKNOWN_AFTER_PASSWORD),
     };
-    refuse(format!("has the option `{known}`, which cannot be honoured"), mend)
+    refuse(format!("has the option `{known}`, which cannot be honoured"), advice)
 }
 
 const UNKNOWN_AFTER_PASSWORD: &str = "Remove the option. In a key=value string, put a password with blanks between \
@@ -194,8 +194,8 @@ pub(super) fn is_word(key: &str) -> bool {
     key.len() <= 40 && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
 }
 
-fn refuse(what: impl Into<String>, mend: impl Into<String>) -> Problem {
-    Problem::refused(what, mend)
+fn refuse(what: impl Into<String>, advice: impl Into<String>) -> Problem {
+    Problem::refused(what, advice)
 }
 
 fn boolean(value: &str, key: &str) -> Result<bool, Problem> {

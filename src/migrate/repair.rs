@@ -133,7 +133,7 @@ pub async fn repair(
     let mut all = Vec::with_capacity(targets.len());
     for slug in targets {
         let schema = schema_of(slug.as_ref());
-        let work = async || mend(operator, migrations, set_of(slug.as_ref()), &schema, repair).await;
+        let work = async || repair_schema(operator, migrations, set_of(slug.as_ref()), &schema, repair).await;
         let repaired = match &slug {
             None => rehearsal::shared::with_new_ledger(operator, work).await,
             Some(_) => work().await,
@@ -209,7 +209,7 @@ fn file_of(migrations: &Migrations, set: Set, version: Version) -> Option<&Migra
     migrations.set(set).files().iter().find(|file| file.id().version == version)
 }
 
-async fn mend(
+async fn repair_schema(
     operator: &Operator,
     migrations: &Migrations,
     set: Set,
@@ -224,10 +224,10 @@ async fn mend(
             return Err(refuse("its schema_migrations is another tool's"));
         }
         let read = ledger::read(operator, schema).await?;
-        let Some(mending) = mending(migrations, set, schema, repair, &read.rows) else {
+        let Some(changes) = changes(migrations, set, schema, repair, &read.rows) else {
             return Ok(RepairOutcome::NotApplied);
         };
-        let mut what = mending.what;
+        let mut what = changes.what;
         if !read.comment_agrees() {
             what.push("comment written anew".into());
         }
@@ -235,12 +235,12 @@ async fn mend(
             return Ok(RepairOutcome::NothingToDo);
         }
         let mut sql = String::new();
-        if !mending.sql.is_empty() && !table.has(REPAIRS) {
+        if !changes.sql.is_empty() && !table.has(REPAIRS) {
             sql.push_str(&ledger::upgrade_sql(schema));
         }
-        sql.push_str(&mending.sql);
-        sql.push_str(&ledger::demand_sql(schema, &mending.rows));
-        sql.push_str(&ledger::comment_sql(schema, &mending.rows));
+        sql.push_str(&changes.sql);
+        sql.push_str(&ledger::demand_sql(schema, &changes.rows));
+        sql.push_str(&ledger::comment_sql(schema, &changes.rows));
         if write(operator, schema, &table.owner, &read.rows, &sql).await? {
             return Ok(RepairOutcome::Repaired { what });
         }
@@ -249,36 +249,36 @@ async fn mend(
 }
 
 /// The changes of a repair to some rows.
-struct Mending {
+struct Changes {
     sql: String,
     rows: Vec<Applied>,
     what: Vec<String>,
 }
 
 /// `None` if the repair concerns a row that does not exist.
-fn mending(
+fn changes(
     migrations: &Migrations,
     set: Set,
     schema: &SchemaName,
     repair: &Repair,
     rows: &[Applied],
-) -> Option<Mending> {
+) -> Option<Changes> {
     let table = schema.qualified(LEDGER_TABLE);
-    let mut mending = Mending { sql: String::new(), rows: rows.to_vec(), what: Vec::new() };
+    let mut changes = Changes { sql: String::new(), rows: rows.to_vec(), what: Vec::new() };
     match repair {
         Repair::Comment => {}
         Repair::Accept { version, reason } => {
             let file = file_of(migrations, set, *version)?;
             let is_meant = |row: &Applied| row.id.version == *version || file.earlier_id() == Some(&row.id);
-            let row = mending.rows.iter_mut().find(|row| is_meant(row))?;
+            let row = changes.rows.iter_mut().find(|row| is_meant(row))?;
             if *row != Applied::of(file) {
                 let detail = format!("was {} {}", row.id, row.checksum.as_str());
-                mending.what.push(format!(
+                changes.what.push(format!(
                     "ledger updated: {1} now has the checksum of {0}",
                     crate::migration::printable(file.path()),
                     row.id
                 ));
-                mending.sql = format!(
+                changes.sql = format!(
                     "update {table} set version = {}, name = {}, checksum = {} where version = {};\n{}",
                     version.get(),
                     literal(&file.id().name),
@@ -290,17 +290,17 @@ fn mending(
             }
         }
         Repair::Forget { version, reason } => {
-            let at = mending.rows.iter().position(|row| row.id.version == *version)?;
-            let row = mending.rows.remove(at);
+            let at = changes.rows.iter().position(|row| row.id.version == *version)?;
+            let row = changes.rows.remove(at);
             let detail = format!("was {} {}", row.id, row.checksum.as_str());
-            mending.what.push(format!("{} forgotten", row.id));
-            mending.sql = format!("delete from {table} where version = {};\n", version.get());
-            if let Some(newest) = mending.rows.iter().map(|row| row.id.version).max() {
-                mending.sql.push_str(&ledger::note_sql(schema, newest, "forget", reason, &detail));
+            changes.what.push(format!("{} forgotten", row.id));
+            changes.sql = format!("delete from {table} where version = {};\n", version.get());
+            if let Some(newest) = changes.rows.iter().map(|row| row.id.version).max() {
+                changes.sql.push_str(&ledger::note_sql(schema, newest, "forget", reason, &detail));
             }
         }
     }
-    Some(mending)
+    Some(changes)
 }
 
 /// Writes a ledger in one message if it is unchanged since it was read; otherwise returns `false`.

@@ -255,25 +255,25 @@ fn unfit(name: &LoginName, row: &Row) -> Result<Option<(String, String)>, tokio_
         let why = "is the operator's own role; a service's login must be another one";
         return Ok(Some((why.into(), "cgk setup:database --app-role ANOTHER_NAME".into())));
     }
-    for (index, why, mend) in attributes {
+    for (index, why, advice) in attributes {
         if is(index)? {
-            return Ok(Some((why.into(), format!("alter role {role} {mend}"))));
+            return Ok(Some((why.into(), format!("alter role {role} {advice}"))));
         }
     }
     if let Some(mighty) = row.try_get::<_, Option<String>>(14)? {
-        let mend = format!("revoke {} from {role}", quoted(&mighty));
+        let advice = format!("revoke {} from {role}", quoted(&mighty));
         return Ok(Some((
             format!("may act as {mighty:?}, which sees past row level security or owns the tables"),
-            mend,
+            advice,
         )));
     }
     if let Some(inherited) = row.try_get::<_, Option<String>>(15)? {
-        let mend = format!("grant {} to {role} with inherit false", quoted(&inherited));
-        return Ok(Some((format!("inherits the rights of role {inherited:?}"), mend)));
+        let advice = format!("grant {} to {role} with inherit false", quoted(&inherited));
+        return Ok(Some((format!("inherits the rights of role {inherited:?}"), advice)));
     }
     if is(16)? {
-        let mend = "cgk setup:database --app-role ANOTHER_NAME".into();
-        return Ok(Some(("owns a table, a schema or a database".into(), mend)));
+        let advice = "cgk setup:database --app-role ANOTHER_NAME".into();
+        return Ok(Some(("owns a table, a schema or a database".into(), advice)));
     }
     Ok(None)
 }

@@ -222,7 +222,7 @@ impl<'a> FindingView<'a> {
             severity: severity(finding),
             lint: finding.lint.name(),
             reason: &finding.reason,
-            fix: finding.lint.mend(),
+            fix: finding.lint.advice(),
         }
     }
 }
@@ -239,7 +239,7 @@ fn line(finding: &Finding) -> String {
     let place = place(finding);
     let look = if finding.severity() == Severity::Error { BAD } else { WARNING };
     let what = paint(look, format!("{} {}", severity(finding), finding.lint));
-    let (reason, fix) = (sanitize(&finding.reason), finding.lint.mend());
+    let (reason, fix) = (sanitize(&finding.reason), finding.lint.advice());
     format!("{}: {what}: {reason}\n  {} {fix}", sanitize(&place), paint(FAINT, "help:"))
 }
 
@@ -250,7 +250,7 @@ fn place(finding: &Finding) -> String {
 
 /// Beside the file's line, where the answer is for GitHub Actions.
 fn annotate(printer: &Printer, finding: &Finding) {
-    let message = format!("{}\n{}", finding.reason, finding.lint.mend());
+    let message = format!("{}\n{}", finding.reason, finding.lint.advice());
     let file = display_path(&finding.file);
     printer.annotate(&Annotation {
         level: severity(finding),

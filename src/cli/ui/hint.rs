@@ -331,7 +331,7 @@ fn migration(failure: &MigrationFailure) -> String {
             ),
         },
     };
-    // What no edit of the file can mend is the same whoever has it; an edit is not for a file that others have.
+    // An error that no edit of the file removes has the same hint for every file. Do not advise an edit of an applied file.
     let edits = matches!(failure.sqlstate.code(), "25001" | "25006");
     if edits && failure.schemas_with_file.is_some_and(|number| number > 0) {
         return again;

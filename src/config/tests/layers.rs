@@ -267,7 +267,7 @@ fn a_password_in_the_file_is_refused() {
         let variables: &[_] = if key == "direct_url" { &[URL] } else { &[] };
         let error = scratch.load(variables).unwrap_err();
         assert_eq!((error.setting(), error.kind()), (key, ConfigErrorKind::Refused));
-        assert!(error.mend().contains(".env"), "{}", error.mend());
+        assert!(error.advice().contains(".env"), "{}", error.advice());
     }
 }
 

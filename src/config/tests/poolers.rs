@@ -24,7 +24,7 @@ fn ddl_over_a_transaction_pooler_names_the_direct_host() {
         let error = Config::from_url(url).unwrap().for_ddl().unwrap_err();
         assert_eq!(error.kind(), ConfigErrorKind::Pooler, "{url}");
         assert!(error.to_string().contains(sign), "{url}: {error}");
-        assert!(error.mend().contains(direct) && error.mend().contains("CGK_DIRECT_URL"), "{url}: {}", error.mend());
+        assert!(error.advice().contains(direct) && error.advice().contains("CGK_DIRECT_URL"), "{url}: {}", error.advice());
     }
 }
 

@@ -72,16 +72,16 @@ const CASES: &[(&str, ConfigErrorKind, &str, &str)] = &[
 
 #[test]
 fn says_what_is_wrong_and_what_to_do() {
-    for &(url, kind, problem, mend) in CASES {
+    for &(url, kind, problem, advice) in CASES {
         let error = Config::from_url(url).err().unwrap_or_else(|| panic!("{url} was accepted"));
         assert_eq!(error.kind(), kind, "{url}: {error}");
         assert_eq!(error.setting(), "database_url", "{url}");
         assert!(error.problem().contains(problem), "{url}: {error}");
-        assert!(error.mend().contains(mend), "{url}: {}", error.mend());
+        assert!(error.advice().contains(advice), "{url}: {}", error.advice());
         assert_eq!(error.is_missing_url(), kind == MissingUrl);
         let line = error.to_string();
         assert!(!line.contains('\n') && !line.ends_with('.') && line.starts_with("database_url: "), "{line}");
-        assert!(error.mend().ends_with('.') && error.mend().starts_with(char::is_uppercase), "{}", error.mend());
+        assert!(error.advice().ends_with('.') && error.advice().starts_with(char::is_uppercase), "{}", error.advice());
     }
 }
 

@@ -10,7 +10,7 @@ use crate::config::{Config, ConfigError, Overrides, percent};
 
 /// Everything an error may show: the message, its causes, the advice and the debug form.
 fn everything(error: &ConfigError) -> String {
-    let mut text = format!("{error} {} {error:?}", error.mend());
+    let mut text = format!("{error} {} {error:?}", error.advice());
     let mut source = error.source();
     while let Some(cause) = source {
         text.push_str(&format!(" {cause} {cause:?}"));

@@ -51,12 +51,12 @@ impl fmt::Display for Severity {
 }
 
 macro_rules! lints {
-    ($($variant:ident $name:literal $severity:ident $mend:literal)*) => {
+    ($($variant:ident $name:literal $severity:ident $advice:literal)*) => {
         /// A rule for migration files. Its name is stable, because acceptances refer to it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Lint {
-            $(#[doc = concat!("`", $name, "`: ", $mend)] $variant,)*
+            $(#[doc = concat!("`", $name, "`: ", $advice)] $variant,)*
         }
 
         impl Lint {
@@ -74,53 +74,53 @@ macro_rules! lints {
             }
 
             /// Returns what to do instead, as a sentence.
-            pub fn mend(self) -> &'static str {
-                match self { $(Self::$variant => $mend),* }
+            pub fn advice(self) -> &'static str {
+                match self { $(Self::$variant => $advice),* }
             }
         }
     };
 }
 
 lints! {
-    File "file" Error "Give the file a name and a text that can be read."
-    TransactionControl "transaction-control" Error "Leave BEGIN and COMMIT out: cgk makes the transaction."
-    OutsideTransaction "outside-transaction" Error "Put `-- cgk:no-transaction` on the first line of a file of its own."
-    BeyondTheSchema "beyond-the-schema" Error "Run it by hand: it is not about one schema."
-    SearchPath "search-path" Error "Leave it out: cgk sets role and search path for each schema."
-    OtherTenant "other-tenant" Error "Leave the schema's name out."
-    ClientCommand "client-command" Error "Write SQL that the server can run by itself."
-    RelationInBothSets "relation-in-both-sets" Error "Give one of the two another name."
-    Marker "marker" Error "Make `-- cgk:no-transaction` the file's first line."
-    UnnamedIndex "unnamed-index" Error "Name the index, so that one that was left invalid can be found again."
-    Directive "directive" Error "Say it in other words, or take the line out."
-    ExtensionInTenant "extension-in-tenant" Error "Move it into a file of the shared set: an extension exists once in a database."
-    RollbackSection "rollback-section" Error "Move the rollback into a file 001_x.down.sql; a comment that is no heading, say otherwise or accept."
+    File "file" Error "Rename the file, or correct its text."
+    TransactionControl "transaction-control" Error "Remove BEGIN and COMMIT: cgk opens and ends the transaction."
+    OutsideTransaction "outside-transaction" Error "Move it to a file of its own that begins with `-- cgk:no-transaction`."
+    BeyondTheSchema "beyond-the-schema" Error "Run it by hand: it does not concern one schema."
+    SearchPath "search-path" Error "Remove it: cgk sets the role and the search path for each schema."
+    OtherTenant "other-tenant" Error "Remove the name of the schema."
+    ClientCommand "client-command" Error "Write SQL that the server executes itself."
+    RelationInBothSets "relation-in-both-sets" Error "Rename one of the two."
+    Marker "marker" Error "Move `-- cgk:no-transaction` to the first line of the file."
+    UnnamedIndex "unnamed-index" Error "Name the index, so that cgk finds it again if it becomes invalid."
+    Directive "directive" Error "Reword the line or remove it."
+    ExtensionInTenant "extension-in-tenant" Error "Move it to a file of the shared set: an extension exists once in a database."
+    RollbackSection "rollback-section" Error "Move the rollback to a file 001_x.down.sql; reword or accept a comment that is no heading."
     ProtectedName "protected-name" Error "Do not change cgk's own tables; rename yours."
-    ProtectedMention "protected-mention" Error "Leave cgk's own tables alone, and call yours something else."
+    ProtectedMention "protected-mention" Error "Do not use cgk's own tables; rename yours."
     SessionStrings "session-strings" Error "Write E'…' for strings with backslashes."
-    UnseenCharacter "unseen-character" Error "Type it anew."
-    SetLocal "set-local" Error "Write SET without LOCAL: it holds to the end of the file."
+    UnseenCharacter "unseen-character" Error "Delete the invisible character."
+    SetLocal "set-local" Error "Write SET without LOCAL: it lasts until the end of the file."
 
-    Accept "accept" Warning "Write `-- cgk:accept <lint> <reason>` before the statement that it is about."
-    RewritesTable "rewrites-table" Warning "Add a new column, fill it in batches, and switch over."
+    Accept "accept" Warning "Write `-- cgk:accept <lint> <reason>` before the statement that it accepts."
+    RewritesTable "rewrites-table" Warning "Add a new column, fill it in batches, then use it instead."
     ConstraintNotValid "constraint-not-valid" Warning "Add it NOT VALID, and VALIDATE CONSTRAINT in a later file."
     SetNotNull "set-not-null" Warning "First add and validate a check (column is not null); then it needs no scan."
     RequiredColumn "required-column" Warning "Give it a default, or add it without NOT NULL first."
     IndexNotConcurrent "index-not-concurrent" Warning "Use CONCURRENTLY, in a file with `-- cgk:no-transaction` on its first line."
     ConstraintBuildsIndex "constraint-builds-index" Warning "Build a unique index CONCURRENTLY first, then ADD CONSTRAINT … USING INDEX."
     ForeignKeyToPublic "foreign-key-to-public" Warning "Store the id without a foreign key."
-    TypePerTenant "type-per-tenant" Warning "Use text with a check, or make the type in the shared schema."
+    TypePerTenant "type-per-tenant" Warning "Use text with a check, or create the type in the shared schema."
     DropsData "drops-data" Warning "Stop using it in one release, and drop it in a later one."
     Renames "renames" Warning "Add the new name beside the old one, and drop the old one in a later release."
     SessionSetting "session-setting" Warning "Use SET LOCAL; either ends with the file."
-    IfNotExists "if-not-exists" Warning "Leave IF NOT EXISTS out: what is there already may be something else."
-    LocksTable "locks-table" Warning "Leave the lock to the statements that need one."
-    SchemaQualified "schema-qualified" Warning "Leave the schema's name out: the file is run in the schema it is for."
-    DatabaseWide "database-wide" Warning "Run it once, by hand or in the shared set; what it makes is in no schema."
-    PredefinedRole "predefined-role" Warning "Grant what is needed on single objects: such a role sees every tenant."
+    IfNotExists "if-not-exists" Warning "Remove IF NOT EXISTS: an object with this name can be a different one."
+    LocksTable "locks-table" Warning "Remove it: each statement takes the lock that it needs."
+    SchemaQualified "schema-qualified" Warning "Remove the name of the schema: the file runs in each schema of its set."
+    DatabaseWide "database-wide" Warning "Run it once, by hand or in the shared set: it does not concern one schema."
+    PredefinedRole "predefined-role" Warning "Grant rights on single objects: such a role can read every tenant."
     GrantToPublic "grant-to-public" Warning "Name the roles that need it: PUBLIC is every tenant's role and every login."
-    SharedParent "shared-parent" Warning "Give each tenant a table of its own: what is in a child is read through the parent by all."
-    UnsetSearchPath "unset-search-path" Warning "Add `set search_path from current` to the function: a restore runs it under another path."
+    SharedParent "shared-parent" Warning "Give each tenant its own table: everybody who reads the parent reads the rows of its children."
+    UnsetSearchPath "unset-search-path" Warning "Add `set search_path from current` to the function: a restore calls it with another path."
     WritesEveryRow "writes-every-row" Warning "Write in batches, in a file with `-- cgk:no-transaction` on its first line."
 }
 
@@ -179,7 +179,7 @@ pub struct Finding {
     pub line: Option<usize>,
     /// The rule.
     pub lint: Lint,
-    /// The problem, as one lower-case line. The advice is [`Lint::mend`].
+    /// The problem, as one lower-case line. The advice is [`Lint::advice`].
     pub reason: String,
 }
 
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(names.len(), Lint::ALL.len());
         for lint in Lint::ALL {
             assert_eq!(Lint::of_name(lint.name()), Some(*lint));
-            assert!(lint.mend().ends_with('.'), "{lint}");
+            assert!(lint.advice().ends_with('.'), "{lint}");
         }
     }
 

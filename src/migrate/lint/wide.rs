@@ -24,19 +24,23 @@ pub(super) fn of_database(statement: &Statement, faults: &mut Vec<Fault>) {
             Some(format!("{verb} event trigger").to_uppercase())
         }
         ["alter", "database", ..] => Some("ALTER DATABASE".into()),
+        // Without IN SCHEMA it is about the objects of every schema, those of all tenants among them.
+        ["alter", "default", "privileges", ..] if !shape::has(&statement.tokens, &["in", "schema"]) => {
+            Some("ALTER DEFAULT PRIVILEGES without IN SCHEMA".into())
+        }
         ["reassign" | "drop", "owned", ..] => Some(format!("{} OWNED", words[0].to_uppercase())),
         _ => None,
     };
     if let Some(found) = found {
         let reason =
-            format!("{found} is about the whole database or server, and the file runs in each schema of its set");
+            format!("{found} concerns the whole database or server, and the file runs in each schema of its set");
         faults.push((start, Lint::DatabaseWide, reason));
     }
     // `grant pg_read_all_data to x`: a grant of privileges contains ON.
     if words.first() == Some(&"grant") && !shape::has(&statement.tokens, &["on"]) {
         let names = statement.tokens.iter().skip(1).take_while(|token| token.word() != Some("to"));
         for token in names.filter(|token| token.name().is_some_and(|name| name.starts_with("pg_"))) {
-            let reason = format!("{} reaches into every schema, whoever's it is", token.name().unwrap_or_default());
+            let reason = format!("{} can read every schema, also those of other tenants", token.name().unwrap_or_default());
             faults.push((token.at, Lint::PredefinedRole, reason));
         }
     }
@@ -60,7 +64,7 @@ pub(super) fn of_grant(statement: &Statement, faults: &mut Vec<Fault>) {
     }
     let Some(to) = tokens.iter().rposition(|token| token.word() == Some("to")).filter(|to| *to > on) else { return };
     if let Some(public) = tokens[to..].iter().find(|token| token.name() == Some("public")) {
-        let reason = "PUBLIC is everybody: the roles of all tenants, and every login of the server".into();
+        let reason = "PUBLIC includes the roles of all tenants and every login of the server".into();
         faults.push((public.at, Lint::GrantToPublic, reason));
     }
 }
@@ -86,8 +90,8 @@ pub(super) fn of_functions(statement: &Statement, pathless: &mut BTreeSet<String
                 for call in calls {
                     let Some(name) = call[0].name().filter(|name| pathless.contains(*name)) else { continue };
                     let reason = format!(
-                        "the server keeps calling {name}, which has no search path of its own: a restored dump does not \
-                         find what it names"
+                        "the server calls {name} later, and it sets no search path: a restored dump does not find the \
+                         objects that it uses"
                     );
                     faults.push((call[0].at, Lint::UnsetSearchPath, reason));
                 }
@@ -156,6 +160,8 @@ mod tests {
             "create event trigger e on ddl_command_end execute function f()",
             "alter database d set a = 1",
             "drop owned by r",
+            "alter default privileges revoke execute on functions from public",
+            "alter default privileges for role r grant select on tables to app",
         ] {
             assert_eq!(found(text), [Lint::DatabaseWide], "{text}");
         }
@@ -179,17 +185,19 @@ mod tests {
             "grant usage, select on sequence s to public",
             "grant usage on schema x to public",
             "alter default privileges in schema x grant select on tables to public",
-            "alter default privileges for role r grant insert on tables to app, public",
+            "alter default privileges for role r in schema x grant insert on tables to app, public",
         ] {
             assert_eq!(found(text), [Lint::GrantToPublic], "{text}");
         }
+        let everywhere = found("alter default privileges grant select on tables to public");
+        assert_eq!(everywhere, [Lint::DatabaseWide, Lint::GrantToPublic]);
         for text in [
             "grant select on public.t to app",
             "grant select on all tables in schema public to app",
             "grant execute on function f() to public",
             "grant usage on type e to public",
             "revoke select on t from public",
-            "alter default privileges revoke execute on functions from public",
+            "alter default privileges in schema x revoke execute on functions from public",
             "grant r to x",
             "create policy p on t to public using (true)",
         ] {

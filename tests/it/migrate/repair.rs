@@ -30,7 +30,7 @@ fn only(slug: &str) -> Scope {
     Scope::Only(vec![slug.parse::<TenantSlug>().unwrap()])
 }
 
-async fn mend(operator: &Operator, migrations: &Migrations, scope: &Scope, repair: &Repair) -> Vec<RepairOutcome> {
+async fn outcomes_of(operator: &Operator, migrations: &Migrations, scope: &Scope, repair: &Repair) -> Vec<RepairOutcome> {
     migrate::repair(operator, migrations, scope, repair).await.unwrap().into_iter().map(|one| one.outcome).collect()
 }
 
@@ -52,7 +52,7 @@ async fn an_edited_file_is_accepted_and_the_reason_kept() {
     assert!(
         drift::verify(&operator, &migrations, &Scope::Tenants).await.unwrap().tenants.iter().all(|t| !t.is_clean())
     );
-    let done = mend(&operator, &migrations, &only("acme"), &accept(1)).await;
+    let done = outcomes_of(&operator, &migrations, &only("acme"), &accept(1)).await;
     assert!(matches!(&done[..], [RepairOutcome::Repaired { what }] if what.len() == 1), "{done:?}");
     let kept = note(&raw, "tenant_acme", 1).await;
     assert!(kept.starts_with("accept | it's a comment | was 001_first sha256:") && kept.ends_with("| t"), "{kept}");
@@ -61,8 +61,8 @@ async fn an_edited_file_is_accepted_and_the_reason_kept() {
     assert!(report.tenants[0].is_clean() && !report.tenants[1].is_clean());
     assert_eq!(picture(&raw, "tenant_globex").await, first);
     // Again: nothing to do, and one more for the rest; then every look agrees.
-    assert!(matches!(&mend(&operator, &migrations, &only("acme"), &accept(1)).await[..], [RepairOutcome::NothingToDo]));
-    let done = mend(&operator, &migrations, &Scope::Tenants, &accept(1)).await;
+    assert!(matches!(&outcomes_of(&operator, &migrations, &only("acme"), &accept(1)).await[..], [RepairOutcome::NothingToDo]));
+    let done = outcomes_of(&operator, &migrations, &Scope::Tenants, &accept(1)).await;
     assert!(matches!(&done[..], [RepairOutcome::NothingToDo, RepairOutcome::Repaired { .. }]), "{done:?}");
     let look = migrate::look(&operator, &migrations).await.unwrap();
     assert!(look.tenants.iter().all(|tenant| matches!(tenant.state, SchemaState::AtHead)));
@@ -82,11 +82,11 @@ async fn a_row_without_a_file_is_forgotten() {
     assert_eq!(error.kind(), ErrorKind::Conflict, "its file is there: {error}");
     files.without("002_second.sql");
     let migrations = files.load();
-    let done = mend(&operator, &migrations, &Scope::Tenants, &forget(2)).await;
+    let done = outcomes_of(&operator, &migrations, &Scope::Tenants, &forget(2)).await;
     assert!(matches!(&done[..], [RepairOutcome::Repaired { .. }]), "{done:?}");
     assert!(note(&raw, "tenant_acme", 1).await.starts_with("forget | withdrawn | was 002_second sha256:"));
     assert!(matches!(
-        &mend(&operator, &migrations, &Scope::Tenants, &forget(2)).await[..],
+        &outcomes_of(&operator, &migrations, &Scope::Tenants, &forget(2)).await[..],
         [RepairOutcome::NotApplied]
     ));
     // What it made is still there, and is said.
@@ -110,7 +110,7 @@ async fn a_missing_or_false_comment_is_written_anew() {
     .await;
     // What plain `migrate` believes: the comment says head.
     assert_eq!(migrate_all(&operator, &migrations).await.unwrap().at_head, 4);
-    let done = mend(&operator, &migrations, &Scope::Tenants, &Repair::Comment).await;
+    let done = outcomes_of(&operator, &migrations, &Scope::Tenants, &Repair::Comment).await;
     let mended: Vec<bool> = done.iter().map(|outcome| matches!(outcome, RepairOutcome::Repaired { .. })).collect();
     assert_eq!(mended, [true, true, true, false], "acme, false, globex, whole");
     assert_eq!(raw.one::<String>(comment).await, right);
@@ -130,7 +130,7 @@ async fn a_ledger_of_an_earlier_version_gets_the_column() {
     assert_eq!(migrate_all(&operator, &files.load()).await.unwrap().migrated(), 1);
     assert!(!drift::verify(&operator, &files.load(), &Scope::Tenants).await.unwrap().has_drift());
     files.tenant("001_first.sql", "create table m1 (id int);");
-    let done = mend(&operator, &files.load(), &Scope::Tenants, &accept(1)).await;
+    let done = outcomes_of(&operator, &files.load(), &Scope::Tenants, &accept(1)).await;
     assert!(matches!(&done[..], [RepairOutcome::Repaired { .. }]), "{done:?}");
     assert!(note(&raw, "tenant_acme", 1).await.starts_with("accept"));
     assert!(!drift::verify(&operator, &files.load(), &Scope::Tenants).await.unwrap().has_drift());
@@ -148,7 +148,7 @@ async fn what_cannot_be_repaired_is_left_as_it_is() {
     let error = migrate::repair(&operator, &migrations, &Scope::Tenants, &unexplained).await.unwrap_err();
     assert!(matches!(error, Error::Migration(MigrationError::LedgerRefused { .. })), "{error:?}");
     files.tenant("001_first.sql", "create table m1 (id int);");
-    let done = mend(&operator, &files.load(), &Scope::Tenants, &accept(1)).await;
+    let done = outcomes_of(&operator, &files.load(), &Scope::Tenants, &accept(1)).await;
     assert!(
         matches!(
             &done[..],
@@ -167,13 +167,13 @@ async fn what_cannot_be_repaired_is_left_as_it_is() {
     let mut session = database.config().session().clone();
     session.migration_wait = std::time::Duration::from_millis(50);
     let hasty = Operator::connect(&database.config().clone().with_session(session)).await.unwrap();
-    let done = mend(&hasty, &migrations, &only("acme"), &accept(1)).await;
+    let done = outcomes_of(&hasty, &migrations, &only("acme"), &accept(1)).await;
     assert!(
         matches!(&done[..], [RepairOutcome::Failed { error: Error::Migration(MigrationError::Locked { .. }) }]),
         "{done:?}"
     );
     raw.run("rollback").await;
-    let done = mend(&hasty, &migrations, &only("acme"), &accept(1)).await;
+    let done = outcomes_of(&hasty, &migrations, &only("acme"), &accept(1)).await;
     assert!(matches!(&done[..], [RepairOutcome::Repaired { .. }]), "{done:?}");
 }
 
@@ -185,7 +185,7 @@ async fn the_shared_schema_is_repaired_against_its_own_set() {
     files.public("100_more.sql", "create table public.shared_thing (id int)");
     let migrations = files.load();
     assert!(drift::verify(&operator, &migrations, &Scope::Public).await.unwrap().has_drift());
-    let done = mend(&operator, &migrations, &Scope::Public, &accept(100)).await;
+    let done = outcomes_of(&operator, &migrations, &Scope::Public, &accept(100)).await;
     assert!(matches!(&done[..], [RepairOutcome::Repaired { .. }]), "{done:?}");
     assert!(note(&raw, "public", 100).await.starts_with("accept"));
     assert!(!drift::verify(&operator, &migrations, &Scope::Everything).await.unwrap().has_drift());
@@ -199,7 +199,7 @@ async fn several_at_once_repair_once() {
     let mut runs = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let (operator, migrations) = (crate::support::patience::patient_operator(&database).await, files.load());
-        runs.spawn(async move { mend(&operator, &migrations, &Scope::Tenants, &accept(1)).await.pop().unwrap() });
+        runs.spawn(async move { outcomes_of(&operator, &migrations, &Scope::Tenants, &accept(1)).await.pop().unwrap() });
     }
     let done = runs.join_all().await;
     let count = |wanted: fn(&RepairOutcome) -> bool| done.iter().filter(|outcome| wanted(outcome)).count();

@@ -207,10 +207,10 @@ impl Report {
         let library = "CGK0102";
         let mut report = Self { code: Some(library), ..Self::plain("invalid", &error.to_string(), Exit::Usage) };
         report.causes = causes(error.source());
-        report.hint = Some(error.mend().to_owned());
+        report.hint = Some(error.advice().to_owned());
         if error.is_missing_url() {
             report.message = "DATABASE_URL is not set".into();
-            report.hint = Some(format!("{} To try cgk on a temporary server: cgk demo", error.mend()));
+            report.hint = Some(format!("{} To try cgk on a temporary server: cgk demo", error.advice()));
         }
         report
     }
