@@ -1,6 +1,9 @@
-//! Takes over a schema that other hands made: writes the ledger that says what is there, and runs nothing.
+//! Adopts a schema that another tool or a person made: compares it, writes its ledger, runs no migration.
 
 mod foreign;
+mod report;
+
+pub use report::{BaselineOptions, Baselined, Baselining};
 
 use crate::{
     access::isolation,
@@ -29,50 +32,6 @@ use uuid::Uuid;
 /// How often adoption starts over because somebody else was at the same schema.
 const TRIES_MAX: u32 = 4;
 
-/// How a schema is taken over.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct BaselineOptions {
-    /// The newest migration that the schema holds. Default: what `from_table` says, else the newest file.
-    pub version: Option<Version>,
-    /// The table in which another tool kept what it had applied.
-    pub from_table: Option<String>,
-    /// Why the schema is taken over although it differs as [`accept`](Self::accept) says; kept in the ledger.
-    pub accept_differences: Option<String>,
-    /// The differences that are accepted, each as kind and name (`index orders_at`) or as the whole line. A right of others than
-    /// the tenant's role, which lets them reach the tenant's rows, is accepted by its whole line only.
-    pub accept: Vec<String>,
-    /// The tenant's name for people, where the registry does not know it. Default: the slug.
-    pub name: Option<String>,
-}
-
-/// What became of an adoption.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Baselined {
-    /// The schema.
-    pub schema: SchemaName,
-    /// The tenant; `None` for the shared schema.
-    pub slug: Option<TenantSlug>,
-    /// The newest migration in its ledger.
-    pub head: Option<MigrationId>,
-    /// What was done.
-    pub baselining: Baselining,
-    /// What differs from the migrations and was accepted.
-    pub accepted: Vec<drift::Difference>,
-}
-
-/// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Baselining {
-    /// The ledger was written.
-    Adopted,
-    /// The ledger was there, and what else a tenant needs was made.
-    Finished,
-    /// It was cgk's already; nothing was done.
-    Existed,
-}
-
 /// Takes over a tenant's schema: registry row, role and rights, and a ledger that says which migrations are in it.
 ///
 /// Before anything is written the schema is compared with what those migrations give. No migration is run.
@@ -91,7 +50,7 @@ pub enum Baselining {
 /// # Errors
 ///
 /// Kind `Drift` ([`MigrationError::BaselineDiffers`]): the schema is not what the migrations give, each difference named. `Conflict`
-/// ([`MigrationError::LedgerRefused`]): there is no such schema, its `schema_migrations` is another tool's or says something else, or
+/// ([`MigrationError::LedgerRefused`]): there is no such schema, its `schema_migrations` belongs to another tool or has another version, or
 /// `from_table` does not fit the files. `Denied`: the operator may not act as the schema's owner, or not make roles.
 ///
 /// # Cancel safety
@@ -223,7 +182,7 @@ impl<'a> Adoption<'a> {
         if let Some(foreign) = table.as_ref().filter(|table| !table.is_ours()) {
             let columns = foreign.columns.join(", ");
             return Err(self.refuse(format!(
-                "its schema_migrations is another tool's{}, with the columns {columns}",
+                "its schema_migrations belongs to another tool{}, with the columns {columns}",
                 foreign::named(&foreign.columns)
             )));
         }
@@ -293,7 +252,7 @@ impl<'a> Adoption<'a> {
             Ok(record) => Ok(record),
             Err(error @ Error::Connection(ConnectionError::Lost { .. })) => Err(error),
             Err(error) => {
-                tracing::warn!(%error, "which files the fleet has is not recorded");
+                tracing::warn!(%error, "the files of the fleet were not recorded");
                 Ok(FileRecord::unwritten())
             }
         }

@@ -83,7 +83,8 @@ pub(in crate::migrate) fn problem(file: &MigrationFile, character: char, encodin
     let at = file.sql_for(encoding).find(character)?;
     let place = Place::of(file.sql(), at);
     let problem = format!(
-        "the database's encoding {encoding} has no {character:?}, at column {}; write it without, or make the database in UTF8",
+        "the database's encoding {encoding} has no {character:?}, at column {}; remove it, or create the database \
+         with the encoding UTF8",
         place.column
     );
     Some(FileProblem { file: file.path().to_owned(), line: Some(place.line), problem })

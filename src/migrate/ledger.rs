@@ -213,7 +213,8 @@ pub(crate) fn upgrade_sql(schema: &SchemaName) -> String {
 pub(crate) fn note_sql(schema: &SchemaName, on: Version, action: &str, reason: &str, detail: &str) -> String {
     let table = schema.qualified(LEDGER_TABLE);
     format!(
-        "update {} set {REPAIRS} = coalesce({REPAIRS}, '[]'::pg_catalog.jsonb) || pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(\
+        "update {} set {REPAIRS} = coalesce({REPAIRS}, '[]'::pg_catalog.jsonb) || \
+         pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(\
          'action', {}::pg_catalog.text, 'reason', {}::pg_catalog.text, 'detail', {}::pg_catalog.text, 'at', pg_catalog.clock_timestamp(), 'by', session_user::pg_catalog.text))
          where version = {};\n{}",
         table,
@@ -224,7 +225,8 @@ pub(crate) fn note_sql(schema: &SchemaName, on: Version, action: &str, reason: &
         row_check::demand_sql(
             &table,
             &format!(
-                "exists (select from {table} where version = {} and pg_catalog.jsonb_extract_path_text({REPAIRS}, '-1', 'action') = {} \
+                "exists (select from {table} where version = {} and pg_catalog.jsonb_extract_path_text({REPAIRS}, \
+                 '-1', 'action') = {} \
                  and pg_catalog.jsonb_extract_path_text({REPAIRS}, '-1', 'reason') = {})",
                 on.get(),
                 literal(action),
@@ -290,7 +292,7 @@ async fn refuse_foreign(operator: &Operator, schema: &SchemaName) -> Result<()> 
     match table(operator, schema).await? {
         Some(foreign) if !foreign.is_ours() => {
             let columns = foreign.columns.join(", ");
-            let why = format!("its {LEDGER_TABLE} is another tool's, with the columns {columns}");
+            let why = format!("its {LEDGER_TABLE} belongs to another tool: its columns are {columns}");
             Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }))
         }
         _ => Ok(()),

@@ -198,7 +198,7 @@ fn check(schema: &SchemaName, migrations: &Migrations, set: Set, repair: &Repair
     match (repair, file_of(migrations, set, version)) {
         (Repair::Accept { .. }, None) => Err(Error::Migration(MigrationError::NoSuchVersion { set, version })),
         (Repair::Forget { .. }, Some(file)) => refuse(format!(
-            "{} is there: forgotten, it would be applied again",
+            "{} exists: without its ledger row it would be applied again",
             crate::migration::printable(file.path())
         )),
         _ => Ok(()),
@@ -221,7 +221,7 @@ async fn repair_schema(
             |why: &str| Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why: why.into() });
         let table = ledger::table(operator, schema).await?.ok_or_else(|| refuse("there is none"))?;
         if !table.is_ours() {
-            return Err(refuse("its schema_migrations is another tool's"));
+            return Err(refuse("its schema_migrations belongs to another tool"));
         }
         let read = ledger::read(operator, schema).await?;
         let Some(changes) = changes(migrations, set, schema, repair, &read.rows) else {

@@ -59,7 +59,7 @@ fn file_with_text(folder: &Path, checksum: &Checksum) -> Option<String> {
 fn write_next(directory: &Path, set: Set, name: &str, text: Option<&str>) -> Result<PathBuf> {
     let folder = directory.join(set.folder());
     if !is_name(name) {
-        let problem = format!("{name:?} cannot be the name of a migration: only a-z, A-Z, 0-9 and _ may stand in it");
+        let problem = format!("{name:?} cannot be the name of a migration: use only a-z, A-Z, 0-9 and _");
         return Err(Error::Migration(MigrationError::Invalid {
             problems: vec![FileProblem { file: folder, line: None, problem }],
         }));
@@ -68,7 +68,7 @@ fn write_next(directory: &Path, set: Set, name: &str, text: Option<&str>) -> Res
         let (path, problem) = (path.to_owned(), problem.to_owned());
         move |source| Error::Migration(MigrationError::Unreadable { path, problem, source: Some(source) })
     };
-    fs::create_dir_all(&folder).map_err(unusable(&folder, "the folder cannot be made"))?;
+    fs::create_dir_all(&folder).map_err(unusable(&folder, "the folder cannot be created"))?;
     loop {
         let version = next_version(&folder)?;
         let file = format!("{version}_{name}.sql");
@@ -93,9 +93,9 @@ pub fn is_name(name: &str) -> bool {
 }
 
 const RULES: &str = "\
--- Plain SQL, without schema names and without BEGIN or COMMIT: cgk sets the schema and makes the transaction.
--- CREATE INDEX CONCURRENTLY and its like need a file of their own with `-- cgk:no-transaction` as its first line.
--- Once it has been applied anywhere, never edit it; write the next one.
+-- Plain SQL without schema names, BEGIN or COMMIT: cgk sets the schema and opens the transaction.
+-- CREATE INDEX CONCURRENTLY and similar statements need a file of their own that begins with `-- cgk:no-transaction`.
+-- Do not edit a file that was applied anywhere; write a new one.
 ";
 
 fn next_version(folder: &Path) -> Result<Version> {
@@ -126,7 +126,7 @@ fn next_version(folder: &Path) -> Result<Version> {
         Some(next) if problems.is_empty() => Ok(next),
         Some(_) => Err(Error::Migration(MigrationError::Invalid { problems })),
         None => {
-            let problem = format!("version {newest} is the last that there can be");
+            let problem = format!("version {newest} is the highest possible version");
             Err(Error::Migration(MigrationError::Invalid {
                 problems: vec![FileProblem { file: folder.to_owned(), line: None, problem }],
             }))

@@ -96,7 +96,7 @@ begin
             message = pg_catalog.format('table \"%s\" is one of the shared schema''s', found.relname);
     elsif exists (select from pg_catalog.pg_class c where c.relnamespace = found.relnamespace
                   and c.relname = {index}::pg_catalog.name and c.relkind not in ('i', 'I')) then
-        raise exception using errcode = '42809', message = 'a relation of that name is there and is no index';
+        raise exception using errcode = '42809', message = 'a relation with this name exists and is not an index';
     end if;
 end";
 

@@ -50,7 +50,7 @@ pub enum TemplateError {
         template: String,
     },
     /// Versions have come to their end.
-    #[error("version {version} is the last that there can be")]
+    #[error("version {version} is the highest possible version")]
     NoVersionLeft {
         /// The newest version of the set.
         version: i64,

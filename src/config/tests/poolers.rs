@@ -24,7 +24,11 @@ fn ddl_over_a_transaction_pooler_names_the_direct_host() {
         let error = Config::from_url(url).unwrap().for_ddl().unwrap_err();
         assert_eq!(error.kind(), ConfigErrorKind::Pooler, "{url}");
         assert!(error.to_string().contains(sign), "{url}: {error}");
-        assert!(error.advice().contains(direct) && error.advice().contains("CGK_DIRECT_URL"), "{url}: {}", error.advice());
+        assert!(
+            error.advice().contains(direct) && error.advice().contains("CGK_DIRECT_URL"),
+            "{url}: {}",
+            error.advice()
+        );
     }
 }
 

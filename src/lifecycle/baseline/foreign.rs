@@ -13,7 +13,7 @@ use tokio_postgres::types::Type;
 pub(super) fn named(columns: &[String]) -> &'static str {
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
     match columns.as_slice() {
-        ["version", "dirty"] => " (golang-migrate's)",
+        ["version", "dirty"] => " (golang-migrate)",
         ["version"] => " (that of Rails or dbmate)",
         _ => "",
     }

@@ -249,7 +249,7 @@ async fn files_of_fleet(operator: &Operator, migrations: &Migrations) -> Result<
         Ok(record) => Ok(record),
         Err(error @ Error::Connection(ConnectionError::Lost { .. })) => Err(error),
         Err(error) => {
-            tracing::warn!(%error, "which files the fleet has is not recorded");
+            tracing::warn!(%error, "the files of the fleet were not recorded");
             Ok(FileRecord::unwritten())
         }
     }

@@ -118,7 +118,7 @@ fn refuse_steps(planned: &FleetPlan<'_>) -> Result<()> {
     if files.is_empty() {
         return Ok(());
     }
-    let problem = "runs without a transaction and cannot be part of the one that everything is in";
+    let problem = "runs without a transaction and cannot be part of one transaction for the whole fleet";
     let problems =
         files.into_iter().map(|file| FileProblem { file: file.to_owned(), line: Some(1), problem: problem.into() });
     Err(Error::Migration(MigrationError::Invalid { problems: problems.collect() }))

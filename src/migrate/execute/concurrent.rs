@@ -124,9 +124,9 @@ impl Concurrent {
         let Self::CreateIndex { index, .. } = self else { return Ok(()) };
         let found = match find(operator, schema, index).await? {
             Found::Valid => return Ok(()),
-            Found::Nothing => "there is no such index in the schema",
+            Found::Nothing => "the index does not exist in the schema",
             Found::Invalid => "the index is not valid",
-            Found::Other => "a relation of that name is there and is no index",
+            Found::Other => "a relation with this name exists and is not an index",
         };
         Err(unexpected(schema, index, found.into()))
     }
@@ -173,7 +173,7 @@ async fn refuse_shared_table(operator: &Operator, schema: &SchemaName, index: &s
     };
     let (own, any): (bool, bool) = (column(0)?, column(1)?);
     if any && !own {
-        return Err(unexpected(schema, index, format!("table {table:?} is one of the shared schema's")));
+        return Err(unexpected(schema, index, format!("table {table:?} belongs to the shared schema")));
     }
     Ok(())
 }

@@ -72,10 +72,10 @@ impl Broken {
     pub(crate) fn problem(self) -> &'static str {
         match self {
             Self::Commit => {
-                "the file ends the transaction that it is part of; the server refused the COMMIT, and nothing of the file stays"
+                "the file ends its transaction; the server refused the COMMIT, and no change of the file remains"
             }
             Self::Gone => {
-                "the file ends the transaction that it is part of with a ROLLBACK, or closes all cursors; nothing of the file stays"
+                "the file ends its transaction with a ROLLBACK, or closes all cursors; no change of the file remains"
             }
         }
     }

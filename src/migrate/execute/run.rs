@@ -124,7 +124,7 @@ async fn run_within(
         Ok(files) => files,
         Err(error @ Error::Connection(ConnectionError::Lost { .. })) => return Err(error),
         Err(error) => {
-            observer.notice(&format!("which files the fleet has is not recorded: {error}"));
+            observer.notice(&format!("the files of the fleet were not recorded: {error}"));
             FileRecord::unwritten()
         }
     };

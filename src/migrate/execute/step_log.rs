@@ -43,7 +43,7 @@ impl Progress {
     }
 
     pub(in crate::migrate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Option<Self>> {
-        let doing = || while_doing(format!("read how far the migration of schema {:?} has got", schema.as_str()));
+        let doing = || while_doing(format!("read the progress of the migration of schema {:?}", schema.as_str()));
         let table = schema.qualified(STEPS_TABLE);
         let there = format!("select pg_catalog.to_regclass({}) is not null", literal(&table));
         let there = operator.client().query_typed(&there, &[]).await.map_err(doing())?;
@@ -130,7 +130,8 @@ pub(in crate::migrate) fn update_sql(
 fn demand_sql(schema: &SchemaName, id: &MigrationId, done: usize, begun: bool, checksum: &Checksum) -> String {
     let table = schema.qualified(STEPS_TABLE);
     let condition = format!(
-        "exists (select from {table} where version = {} and name = {} and done = {done} and begun = {begun} and checksum = {})",
+        "exists (select from {table} where version = {} and name = {} and done = {done} and begun = {begun} and \
+         checksum = {})",
         id.version.get(),
         literal(&id.name),
         literal(checksum.as_str()),

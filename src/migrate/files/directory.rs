@@ -184,8 +184,8 @@ fn one_migration(folder: &Path, left_aside: &mut Vec<PathBuf>) -> Result<Result<
                 let table = text.parse::<toml::Table>().unwrap_or_default();
                 let runs_in = table.get("run_in_transaction").and_then(toml::Value::as_bool);
                 if table.len() != 1 || runs_in.is_none() {
-                    let what = "says something else than run_in_transaction = true or false, which is all of diesel's \
-                                that cgk knows";
+                    let what = "contains something other than run_in_transaction = true or false, the only setting of \
+                        diesel that cgk reads";
                     return problem(&path, what);
                 }
                 transactional = runs_in;
@@ -194,7 +194,10 @@ fn one_migration(folder: &Path, left_aside: &mut Vec<PathBuf>) -> Result<Result<
             "down.sql" | "snapshot.json" => left_aside.push(path),
             name if name.starts_with('.') || name == "README.md" => left_aside.push(path),
             _ if holds_one(&path) && found.is_none() => found = Some(path),
-            _ => return problem(&path, "stands beside a folder's one migration, and cgk does not know what for"),
+            _ => {
+                let what = "is a further SQL file in the folder of one migration, and cgk does not know its purpose";
+                return problem(&path, what);
+            }
         }
     }
     let path = found.expect("there is one");

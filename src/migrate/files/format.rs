@@ -44,7 +44,8 @@ pub(in crate::migrate) fn up_part(text: &str) -> Result<UpPart, Fault> {
                 return Err((line.start, format!("is a directive of {found} in a file with directives of {other}")));
             }
             (None, false, _) if !implicit => {
-                return Err((line.start, format!("begins the way back of {found}, and no line begins the way there")));
+                let why = format!("begins the rollback section of {found}, but no line begins the migration section");
+                return Err((line.start, why));
             }
             (None, false, _) => {
                 run.push(begins..line.start);
@@ -54,11 +55,11 @@ pub(in crate::migrate) fn up_part(text: &str) -> Result<UpPart, Fault> {
             (Some(_), true, _) => {
                 return Err((
                     line.start,
-                    format!("begins the way there of {found} a second time; make it a file of its own"),
+                    format!("begins the migration section of {found} a second time; move it to a file of its own"),
                 ));
             }
             (Some(_), false, Some(_)) => {
-                return Err((line.start, format!("begins the way back of {found} a second time")));
+                return Err((line.start, format!("begins the rollback section of {found} a second time")));
             }
             (Some(_), false, None) => {
                 run.push(begins..line.start);
@@ -87,7 +88,7 @@ pub(in crate::migrate) fn up_part(text: &str) -> Result<UpPart, Fault> {
         Ok(head) if head.statements.is_empty() => Ok(UpPart { text, tool }),
         Ok(head) => {
             let at = head.statements[0].range.start;
-            Err((at, format!("stands before the line that begins the way there of {}", tool.unwrap_or_default())))
+            Err((at, format!("is before the line that begins the migration section of {}", tool.unwrap_or_default())))
         }
         Err(error) => Err((error.at, error.problem)),
     }

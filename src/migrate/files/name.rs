@@ -2,7 +2,8 @@
 
 use crate::{migration::MigrationId, version::Version};
 
-const SHAPE: &str = "is no migration's name: 001_what_it_does.sql is the shape, a number, _ and a name";
+const SHAPE: &str = "is not the name of a migration: the form is 001_what_it_does.sql, with a number, _ and a name";
+const NO_NAME: &str = "the form is 001_what_it_does.sql";
 
 /// Files beside migrations that are not migrations, and that no tool would run.
 pub(in crate::migrate) fn is_left_aside(file_name: &str) -> bool {
@@ -25,8 +26,9 @@ pub(in crate::migrate) fn parse(file_name: &str) -> Result<MigrationId, String> 
         return Err(if lower.ends_with(".sql") {
             "must end in .sql, in lower case".into()
         } else if lower.ends_with(".sql.conf") {
-            "looks like a script configuration of Flyway, which cgk does not read: write `-- cgk:no-transaction` on the \
-             migration's first line where it says executeInTransaction=false, and remove this file"
+            "looks like a script configuration of Flyway, which cgk does not read: if it says \
+             executeInTransaction=false, write `-- cgk:no-transaction` on the first line of the migration; then \
+             remove this file"
                 .into()
         } else {
             SHAPE.into()
@@ -38,8 +40,8 @@ pub(in crate::migrate) fn parse(file_name: &str) -> Result<MigrationId, String> 
     let stem = stem.strip_suffix(".up").unwrap_or(stem);
     if stem.starts_with("R__") {
         return Err(
-            "looks like a repeatable migration of Flyway, and cgk runs each file once: give it a number, and each \
-                    later state of it a file of its own"
+            "looks like a repeatable migration of Flyway, and cgk runs each file once: give it a number, and write \
+             each later version as a new file"
                 .into(),
         );
     }
@@ -54,8 +56,8 @@ pub(in crate::migrate) fn parse(file_name: &str) -> Result<MigrationId, String> 
         let (number, name) = rest.split_once("__").ok_or(SHAPE)?;
         if number.contains(['_', '.']) && number.bytes().all(|b| b.is_ascii_digit() || b == b'_' || b == b'.') {
             return Err(format!(
-                "version {number:?} is one of Flyway's with several parts, and cgk's are whole numbers: number the files \
-                 of the set anew, in their order"
+                "version {number:?} has several parts, as in Flyway, and a version of cgk is one whole number: \
+                 renumber the files of the set in their order"
             ));
         }
         return id(number, name);
@@ -114,7 +116,7 @@ fn dated(stem: &str, separator: char) -> Result<Option<(String, &str)>, String> 
 fn separator(stem: &str) -> String {
     let digits = stem.len() - stem.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     match stem[digits..].chars().next() {
-        Some(c) if digits > 0 => format!("has {c:?} behind its number {}, where _ belongs", &stem[..digits]),
+        Some(c) if digits > 0 => format!("has {c:?} after its number {}; write _ there", &stem[..digits]),
         _ => SHAPE.into(),
     }
 }
@@ -125,16 +127,17 @@ fn id(number: &str, name: &str) -> Result<MigrationId, String> {
     }
     if number.bytes().all(|b| b == b'0') {
         return Err(format!(
-            "has version {number}, and versions begin at 1: drizzle and diesel begin at 0; rename the files, in their order"
+            "has version {number}, but versions begin at 1 (drizzle and diesel begin at 0): renumber the files in \
+             their order"
         ));
     }
     let version: Version =
         number.parse().map_err(|_| format!("has version {number}, which is not between 1 and {}", i64::MAX))?;
     if let Some(c) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ' '))) {
-        return Err(format!("has {c:?} in its name, where a-z, A-Z, 0-9, _, -, . and blanks can stand"));
+        return Err(format!("has {c:?} in its name; a name can contain a-z, A-Z, 0-9, _, -, . and spaces"));
     }
     if name.trim_matches(['.', ' ', '-']).is_empty() {
-        return Err(format!("has no name behind its number {number}; {SHAPE}"));
+        return Err(format!("has no name after its number {number}; {NO_NAME}"));
     }
     // `001_x.undo.sql` is a down migration.
     if let Some(word) = name.split('.').skip(1).find(|part| WAYS.contains(part)) {
@@ -197,30 +200,30 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_name_is_said() {
         for (name, part) in [
-            ("002-foo.sql", "'-' behind its number 002"),
+            ("002-foo.sql", "'-' after its number 002"),
             ("003_x.SQL", "lower case"),
             ("x.sql", "001_what_it_does.sql"),
             ("001.sql", "001_what_it_does.sql"),
-            ("001_.sql", "no name behind its number 001"),
+            ("001_.sql", "no name after its number 001"),
             ("0_x.sql", "versions begin at 1"),
             ("0000_first.sql", "drizzle"),
             ("V0__x.sql", "versions begin at 1"),
             ("V1_x.sql", "001_what_it_does.sql"),
             ("v1__x.sql", "001_what_it_does.sql"),
-            ("V1_1__x.sql", "\"1_1\" is one of Flyway's"),
-            ("V1.1__x.sql", "\"1.1\" is one of Flyway's"),
+            ("V1_1__x.sql", "\"1_1\" has several parts, as in Flyway"),
+            ("V1.1__x.sql", "\"1.1\" has several parts, as in Flyway"),
             ("R__views.sql", "repeatable migration of Flyway"),
             ("B2__x.sql", "baseline of Flyway"),
             ("V1__x.sql.conf", "executeInTransaction"),
             ("|1__x.sql", "001_what_it_does.sql"),
             ("001_ü.sql", "'ü' in its name"),
             ("99999999999999999999_x.sql", "not between 1 and"),
-            ("1.2_x.sql", "'.' behind its number 1"),
+            ("1.2_x.sql", "'.' after its number 1"),
             ("001_x.sql~", "001_what_it_does.sql"),
             ("001_x.down.up.sql", ".down in its name"),
             ("001_x.rollback.sql", ".rollback in its name"),
-            ("2020_01_02.sql", "no name behind its number 20200102000000"),
-            ("2020_01_02_000003.sql", "no name behind its number 20200102000003"),
+            ("2020_01_02.sql", "no name after its number 20200102000000"),
+            ("2020_01_02_000003.sql", "no name after its number 20200102000003"),
         ] {
             let problem = parse(name).unwrap_err();
             assert!(problem.contains(part), "{name}: {problem}");

@@ -96,7 +96,7 @@ impl FleetFiles {
         let record = |is_writable| FileRecord { known: Mutex::new(known), is_writable };
         match self.table {
             Table::Writable if !stale.is_empty() => {
-                let doing = || while_doing("take out of public.cgk_migration_files what no schema has");
+                let doing = || while_doing("remove from public.cgk_migration_files the files that no schema has");
                 message::run(operator.client(), &stale).await.map_err(doing())?.complete().map_err(doing())?;
                 return Ok(record(true));
             }
@@ -104,9 +104,10 @@ impl FleetFiles {
             Table::ReadOnly | Table::Hidden => return Ok(record(false)),
             Table::Absent => {}
         }
-        let doing = || while_doing("make the table public.cgk_migration_files");
+        let doing = || while_doing("create the table public.cgk_migration_files");
         let mut sql = format!(
-            "select pg_catalog.set_config('lock_timeout', {}, true);\nselect pg_catalog.pg_advisory_xact_lock({});\n{CREATE}",
+            "select pg_catalog.set_config('lock_timeout', {}, true);\nselect \
+             pg_catalog.pg_advisory_xact_lock({});\n{CREATE}",
             literal(&crate::db::milliseconds(operator.session().migration_wait)),
             lock::files_key()
         );

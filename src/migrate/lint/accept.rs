@@ -195,7 +195,7 @@ fn acceptance(text: &str, place: Place) -> Result<Lint, String> {
     let text = text.trim();
     let (name, reason) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     match Lint::of_name(name) {
-        _ if name.is_empty() => Err("accepts nothing: the name of a warning and a reason belong here".into()),
+        _ if name.is_empty() => Err("accepts nothing: write the name of a warning and a reason".into()),
         None => Err(format!("there is no warning {name:?}")),
         Some(Lint::Accept) => Err("accept cannot be accepted".into()),
         Some(lint) if !lint.is_acceptable() => Err(format!("{lint} is an error and cannot be accepted")),

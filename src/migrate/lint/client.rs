@@ -21,7 +21,7 @@ pub(super) fn client_side(statement: &Statement) -> Option<Fault> {
                 return fault(token.at, reason);
             }
             TokenKind::Sign('{') if touches(before, '$') => {
-                let reason = "${…} is a placeholder, of Flyway for instance, and cgk fills none in";
+                let reason = "${…} is a placeholder, for example of Flyway; cgk does not replace placeholders";
                 return fault(token.at - 1, reason.into());
             }
             TokenKind::Sign('{' | '}') => {
@@ -29,7 +29,7 @@ pub(super) fn client_side(statement: &Statement) -> Option<Fault> {
                 return fault(token.at, reason.into());
             }
             TokenKind::Sign('=') if touches(before, '%') && index > 1 && statement.tokens[index - 2].is_sign('<') => {
-                return fault(token.at - 2, "<%= … %> is a template, and cgk fills none in".into());
+                return fault(token.at - 2, "<%= … %> is a template; cgk does not expand templates".into());
             }
             // `a::b`, `f(x := 1)` and `a[1:n]` are SQL.
             TokenKind::Sign(':') if brackets == 0 && !touches(before, ':') => {
@@ -37,14 +37,15 @@ pub(super) fn client_side(statement: &Statement) -> Option<Fault> {
                 if name.is_some() {
                     return fault(
                         token.at,
-                        ":name is a variable of psql or a placeholder, and cgk fills none in".into(),
+                        ":name is a psql variable or a placeholder; cgk does not replace it".into(),
                     );
                 }
             }
             TokenKind::Word(word) => {
                 if let Some((offset, c)) = word.char_indices().find(|(_, c)| is_unseen(*c)) {
                     let reason = format!(
-                        "the character U+{:04X} is invisible, and the server takes it as part of a name; remove it or write a space",
+                        "the character U+{:04X} is invisible, and the server takes it as part of a name; remove it or \
+                         write a space",
                         u32::from(c)
                     );
                     return Some((token.at + offset, Lint::UnseenCharacter, reason));
@@ -59,7 +60,7 @@ pub(super) fn client_side(statement: &Statement) -> Option<Fault> {
             matches!(pair[0].word(), Some("from" | "to")) && matches!(pair[1].word(), Some("stdin" | "stdout"))
         });
     copies.then(|| {
-        let reason = "COPY with STDIN or STDOUT needs a client that feeds it; use INSERT";
+        let reason = "COPY with STDIN or STDOUT needs a client that sends or reads the rows; use INSERT";
         (first.at, Lint::ClientCommand, reason.into())
     })
 }

@@ -90,7 +90,9 @@ fn of_shape(
             faults.push((start, Lint::IndexNotConcurrent, reason));
         }
         Shape::DropIndex { names, concurrently: false } if !names.iter().all(is_fresh) => {
-            let reason = "DROP INDEX waits for every transaction on the table, and all others wait behind it".into();
+            let reason = "DROP INDEX waits for every transaction on the table, and later transactions wait for \
+                it"
+            .into();
             faults.push((start, Lint::IndexNotConcurrent, reason));
         }
         Shape::Reindex { concurrently: false, .. } => {
@@ -101,7 +103,8 @@ fn of_shape(
                 qualified(name, faults);
             }
             if let (Set::Tenant, "type" | "domain") = (known.set, kind.as_str()) {
-                let reason = "a type of each tenant's own: prepared statements break when they meet another tenant's";
+                let reason = "each tenant gets its own type: a prepared statement fails with the type of another \
+                    tenant";
                 faults.push((start, Lint::TypePerTenant, reason.into()));
             }
         }
@@ -120,7 +123,7 @@ fn of_shape(
             faults.push((start, Lint::DropsData, "TRUNCATE cannot be undone".into()));
         }
         Shape::Lock { mode, .. } => {
-            faults.push((start, Lint::LocksTable, format!("LOCK TABLE keeps {mode} to the end of the migration")));
+            faults.push((start, Lint::LocksTable, format!("LOCK TABLE holds {mode} until the end of the migration")));
         }
         Shape::Vacuum { full: true, .. } => {
             let reason = "VACUUM FULL rewrites the whole table and blocks reads".into();
@@ -133,7 +136,7 @@ fn of_shape(
         Shape::Write { verb: verb @ ("update" | "delete"), table, has_where: false, .. } if !is_fresh(table) => {
             let verb = verb.to_uppercase();
             let reason =
-                format!("{verb} without WHERE locks every row of {} to the end of the migration", table.shown());
+                format!("{verb} without WHERE locks every row of {} until the end of the migration", table.shown());
             faults.push((start, Lint::WritesEveryRow, reason));
         }
         _ => {}
@@ -166,7 +169,7 @@ fn of_action(kind: &str, table: &Name, action: &Action, fresh: bool, known: &Kno
     }
     match words.as_slice() {
         ["set", "schema", ..] => {
-            let reason = "SET SCHEMA moves the table away from where the next file looks for it".into();
+            let reason = "SET SCHEMA moves the table to a schema in which later files do not look".into();
             faults.push((at, Lint::SchemaQualified, reason));
         }
         ["set", what @ ("logged" | "unlogged" | "access" | "tablespace"), ..] => {
@@ -212,11 +215,11 @@ fn of_new_column(at: usize, action: &Action, table: &Name, faults: &mut Vec<Faul
     let volatile = has("default") && VOLATILE.iter().any(|function| has(function));
     let stored = has("generated") && (has("stored") || has("identity"));
     if volatile || stored || (fills_itself && !has("generated")) {
-        rewrites(at, "a column with a value of its own for each row", table, faults);
+        rewrites(at, "a column whose value differs in each row", table, faults);
     }
     let required = action.has(&["not", "null"]) && !has("default") && !fills_itself;
     if required || action.has(&["primary", "key"]) && !fills_itself && !has("default") {
-        let reason = format!("it fails where {} has rows: they have no value for the column", table.shown());
+        let reason = format!("it fails if {} has rows: they have no value for the column", table.shown());
         faults.push((at, Lint::RequiredColumn, reason));
     }
     if action.has(&["references"]) || action.has(&["check"]) {
@@ -267,7 +270,8 @@ fn column(action: &Action, verb: &str) -> Option<String> {
 fn to_public(references: &[Name], known: &Known<'_>, faults: &mut Vec<Fault>) {
     for name in references.iter().filter(|name| known.set == Set::Tenant && known.is_shared(name)) {
         let reason = format!(
-            "a foreign key to {} of the shared schema: each tenant's makes deletes there slower, and making it locks the table",
+            "a foreign key to {} in the shared schema: every tenant's key makes deletes there slower, and creating \
+             one locks that table",
             name.shown()
         );
         faults.push((name.at, Lint::ForeignKeyToPublic, reason));
@@ -278,7 +282,7 @@ fn to_public(references: &[Name], known: &Known<'_>, faults: &mut Vec<Fault>) {
 fn below_shared(parent: &Name, at: usize, known: &Known<'_>, faults: &mut Vec<Fault>) {
     if known.set == Set::Tenant && known.is_shared(parent) {
         let reason = format!(
-            "who reads {} of the shared schema reads the rows of this table too, and those of every other tenant's",
+            "a query on {} of the shared schema also returns the rows of this table, and those of every other tenant",
             parent.shown()
         );
         faults.push((at, Lint::SharedParent, reason));
@@ -289,7 +293,7 @@ fn qualified(name: &Name, faults: &mut Vec<Fault>) {
     // Another tenant's name is a separate error.
     if let Some(schema) = name.schema.as_deref().filter(|schema| !schema.starts_with("tenant_") && *schema != "pg_temp")
     {
-        let reason = format!("{:?} names the schema {schema:?} and not the one that is migrated", name.shown());
+        let reason = format!("{:?} names schema {schema:?} instead of the migrated schema", name.shown());
         faults.push((name.at, Lint::SchemaQualified, reason));
     }
 }
@@ -302,7 +306,7 @@ fn of_words(statement: &Statement, transactional: bool, faults: &mut Vec<Fault>)
             .windows(3)
             .find(|three| three.iter().zip(["if", "not", "exists"]).all(|(token, word)| token.word() == Some(word)))
     {
-        let reason = "IF NOT EXISTS takes what is there for what was meant".into();
+        let reason = "IF NOT EXISTS accepts an existing object that can be a different one".into();
         faults.push((found[0].at, Lint::IfNotExists, reason));
     }
     let setting = match words.as_slice() {
@@ -312,7 +316,7 @@ fn of_words(statement: &Statement, transactional: bool, faults: &mut Vec<Fault>)
         _ => false,
     };
     if transactional && setting {
-        let reason = "SET reads as if it lasted, and ends with the file".into();
+        let reason = "SET looks permanent, but it ends with the file".into();
         faults.push((statement.range.start, Lint::SessionSetting, reason));
     }
 }

@@ -12,7 +12,7 @@ const PREFIX: &str = "cgk_";
 pub(super) fn protected_names(statement: &Statement) -> Option<Fault> {
     let tokens = &statement.tokens;
     let first = tokens.first().and_then(Token::word)?;
-    let reason = |name: &str| format!("{name} is cgk's own, and no file may make, change, read or drop it");
+    let reason = |name: &str| format!("{name} belongs to cgk: a file must not create, change, read or drop it");
     let named = tokens.iter().find_map(|token| {
         let name = token.name()?;
         (is_ledger(name)).then(|| (token.at, Lint::ProtectedName, reason(name)))
@@ -26,7 +26,7 @@ pub(super) fn protected_names(statement: &Statement) -> Option<Fault> {
         tokens.iter().filter(|_| runs_text && first != "create" || makes_routine(tokens)).find_map(|token| {
             let name =
                 [STEPS_TABLE, LEDGER_TABLE].into_iter().find(|name| mentions(token.text().unwrap_or(""), name))?;
-            let reason = format!("the text of a block or a function says {name}, which is cgk's own");
+            let reason = format!("the text of a block or a function contains {name}, which belongs to cgk");
             Some((token.at, Lint::ProtectedMention, reason))
         });
     if mentioned.is_some() {

@@ -49,7 +49,7 @@ pub(super) fn rollback_sections(file: &MigrationFile) -> Vec<(usize, Finding)> {
 
 fn misplaced_marker(file: &MigrationFile, at: usize) -> Option<Finding> {
     let line = file.sql()[at..].lines().next()?;
-    let reason = "`-- cgk:no-transaction` counts on the file's first line only";
+    let reason = "`-- cgk:no-transaction` works only on the first line of the file";
     (at > 0 && is_marker(line)).then(|| Finding::at(file, at, Lint::Marker, reason))
 }
 
@@ -62,7 +62,7 @@ pub(super) fn across(public: &Source, tenant: &Source) -> Vec<Finding> {
         for (name, at) in relations(file) {
             if let Some(other) = shared.get(&name) {
                 let reason = format!(
-                    "relation {name:?} is also made by {}; a name may stand in one of the two sets only",
+                    "relation {name:?} is also created by {}; a name can exist in only one of the two sets",
                     crate::migration::printable(other.path())
                 );
                 problems.push(Finding::at(file, at, Lint::RelationInBothSets, reason));
@@ -98,7 +98,8 @@ fn extensions(public: &Source, tenant: &Source) -> Vec<Finding> {
                 continue;
             }
             let reason = format!(
-                "{verb} EXTENSION in a tenant's file: an extension exists once in a database, and the first tenant's run \
+                "{verb} EXTENSION in a tenant's file: an extension exists once in a database, and the first tenant's \
+                 run \
                  changes it for all"
             );
             problems.push(Finding::at(file, statement.range.start, Lint::ExtensionInTenant, reason));
@@ -113,7 +114,7 @@ fn stepwise(statement: &Statement) -> Option<Fault> {
         return Some((statement.range.start, Lint::UnnamedIndex, "CREATE INDEX CONCURRENTLY without a name".into()));
     }
     let local = matches!(statement.leading_words().as_slice(), ["set", "local", ..] | ["set", "constraints", ..]);
-    let reason = "holds for one transaction, and each statement of this file is one";
+    let reason = "lasts for one transaction, and each statement of this file is its own transaction";
     local.then(|| (statement.range.start, Lint::SetLocal, reason.to_owned()))
 }
 
@@ -129,7 +130,7 @@ fn transaction_control(statement: &Statement) -> Option<Fault> {
     Some((
         statement.range.start,
         Lint::TransactionControl,
-        format!("{found} in a migration: each schema is migrated in one transaction of cgk's, which must stay whole"),
+        format!("{found} in a migration: cgk migrates each schema in one transaction, which a file must not end"),
     ))
 }
 
@@ -142,8 +143,8 @@ fn inside_only(statement: &Statement) -> Option<Fault> {
         _ => return None,
     };
     let reason = format!(
-        "{found} cannot run inside the transaction that a migration is; `-- cgk:no-transaction` on the first line of the \
-         file runs its statements one by one"
+        "{found} cannot run inside the transaction of a migration; with `-- cgk:no-transaction` on the first line of \
+         the file, cgk runs its statements one by one"
     );
     Some((statement.range.start, Lint::OutsideTransaction, reason))
 }
@@ -155,7 +156,7 @@ fn beyond_the_schema(statement: &Statement) -> Option<Fault> {
         ["alter", "system", ..] => "ALTER SYSTEM",
         _ => return None,
     };
-    let reason = format!("{found} is not about one schema, and a migration is run once in each");
+    let reason = format!("{found} does not concern one schema, and a migration runs once in each schema");
     Some((statement.range.start, Lint::BeyondTheSchema, reason))
 }
 
@@ -170,8 +171,8 @@ fn session_state(statement: &Statement) -> Option<Fault> {
         ["off", "false", "no", "0"].contains(&value.as_str()) || token.is_sign('0')
     });
     if sets_strings && is_off {
-        let reason = "changes how psql reads the strings behind it, and here the whole file is read before it holds; write \
-                      E'…' where a backslash is one";
+        let reason = "changes how later strings are read, but cgk reads the whole file before the setting applies; \
+            write E'…' for a string with escapes";
         return Some((statement.range.start, Lint::SessionStrings, reason.into()));
     }
     let setting = match words.as_slice() {

@@ -40,7 +40,8 @@ pub(super) fn of_database(statement: &Statement, faults: &mut Vec<Fault>) {
     if words.first() == Some(&"grant") && !shape::has(&statement.tokens, &["on"]) {
         let names = statement.tokens.iter().skip(1).take_while(|token| token.word() != Some("to"));
         for token in names.filter(|token| token.name().is_some_and(|name| name.starts_with("pg_"))) {
-            let reason = format!("{} can read every schema, also those of other tenants", token.name().unwrap_or_default());
+            let reason =
+                format!("{} can read every schema, also those of other tenants", token.name().unwrap_or_default());
             faults.push((token.at, Lint::PredefinedRole, reason));
         }
     }

@@ -193,7 +193,7 @@ impl Memory {
             .iter()
             .map(|row| row.try_get(0))
             .collect::<Result<_, _>>()
-            .map_err(while_doing("read what the migrations make"))?;
+            .map_err(while_doing("read the recorded result of the migrations"))?;
         Ok(digests.iter().map(|digest| !recorded.contains(digest.as_str())).collect())
     }
 }
@@ -207,7 +207,8 @@ fn digest_of(source: &Source) -> String {
 /// restored dump changes some of them.
 pub(crate) fn texts_sql() -> String {
     format!(
-        "pg_catalog.concat_ws(' ', 'query', {}::pg_catalog.text, 'server', pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000,
+        "pg_catalog.concat_ws(' ', 'query', {}::pg_catalog.text, 'server', \
+         pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000,
              'database', (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()))",
         literal(&catalogue::Query::CURRENT.digest())
     )
@@ -253,11 +254,11 @@ pub(crate) fn reading(operator: &Operator, error: tokio_postgres::Error) -> Erro
     match error.code() {
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Setup(SetupError::Privilege {
             role: role.clone(),
-            needed: "read what the migrations make, in public.cgk_references".into(),
+            needed: "read the recorded result of the migrations, in public.cgk_references".into(),
             grant: format!("grant select on public.cgk_references, public.cgk_rehearsals to {}", quoted(role)),
             source: Some(error.into()),
         }),
-        _ => while_doing("read what the migrations make")(error),
+        _ => while_doing("read the recorded result of the migrations")(error),
     }
 }
 
@@ -274,7 +275,7 @@ pub(crate) async fn given(operator: &Operator, applied: &[Applied]) -> Result<Op
         Err(error) if is_missing_table(&error) => return Ok(None),
         rows => rows.map_err(|error| reading(operator, error))?,
     };
-    let doing = || while_doing("read what the migrations make");
+    let doing = || while_doing("read the recorded result of the migrations");
     let Some(row) = rows.first() else { return Ok(None) };
     Ok(Some(Snapshot { fingerprint: row.try_get(0).map_err(doing())?, objects: row.try_get(1).map_err(doing())? }))
 }
@@ -334,7 +335,7 @@ on conflict (isolation) do update set context = excluded.context, file_by_file =
     for (files, snapshot) in snapshots {
         sql.push_str(&write_sql(Set::Tenant, &isolation, digests[*files].as_str(), *files, snapshot));
     }
-    let doing = || while_doing("record what the migrations make");
+    let doing = || while_doing("record the result of the migrations");
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
 

@@ -31,7 +31,7 @@ pub(super) async fn hold<T>(
     let sql = format!("select pg_catalog.pg_advisory_unlock({key});");
     let released = message::run(operator.client(), &sql).await.and_then(Answer::complete);
     let done = done?;
-    released.map_err(while_doing(format!("give up the lock of schema {:?}", schema.as_str())))?;
+    released.map_err(while_doing(format!("release the lock of schema {:?}", schema.as_str())))?;
     Ok(done)
 }
 

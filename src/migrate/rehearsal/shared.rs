@@ -174,14 +174,15 @@ async fn read_rows(operator: &Operator) -> Result<Option<RecordedRows>> {
         return Ok(None);
     }
     let sql = format!(
-        "select ledger, objects, context, context = {} from public.cgk_references where set_name = 'public' and isolation = $1",
+        "select ledger, objects, context, context = {} from public.cgk_references where set_name = 'public' and \
+         isolation = $1",
         record::texts_sql()
     );
     let found = match operator.client().query_typed(&sql, &[(&ANY_ISOLATION, Type::TEXT)]).await {
         Err(error) if record::is_missing_table(&error) => return Ok(None),
         found => found.map_err(|error| record::reading(operator, error))?,
     };
-    let doing = || while_doing("read what the migrations make");
+    let doing = || while_doing("read the recorded result of the migrations");
     let mut read = RecordedRows::default();
     let mut now = translate::Looks::default();
     for row in found {
@@ -210,6 +211,6 @@ async fn write(operator: &Operator, rows: &[(&str, &Snapshot)], first: &str) -> 
     for (ledger, snapshot) in rows {
         sql.push_str(&record::write_sql(Set::Public, &isolation, ledger, 0, snapshot));
     }
-    let doing = || while_doing("record what the migrations make");
+    let doing = || while_doing("record the result of the migrations");
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }

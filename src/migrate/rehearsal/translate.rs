@@ -35,7 +35,7 @@ impl Looks {
                 let (translated, taken) = without_new_rights(&objects, &carried_over(&objects, &earlier, &current));
                 if !taken.is_empty() {
                     tracing::warn!(
-                        "what earlier versions did not record is taken as it is found: {}",
+                        "cgk accepts objects as they are that earlier versions did not record: {}",
                         taken.join("; ")
                     );
                 }
@@ -43,7 +43,7 @@ impl Looks {
             }
             Some(_) => Ok(objects),
             None => {
-                tracing::warn!(query = digest, "the record of the shared schema is that of an unknown version of cgk");
+                tracing::warn!(query = digest, "an unknown version of cgk wrote the record of the shared schema");
                 Ok(objects)
             }
         }

@@ -225,8 +225,16 @@ async fn ledgers_that_do_not_fit_are_refused() {
     )
     .await;
     for (tenant, table, why) in [
-        ("golang", None, "its schema_migrations is another tool's (golang-migrate's), with the columns version, dirty"),
-        ("rails", None, "its schema_migrations is another tool's (that of Rails or dbmate), with the columns version"),
+        (
+            "golang",
+            None,
+            "its schema_migrations belongs to another tool (golang-migrate), with the columns version, dirty",
+        ),
+        (
+            "rails",
+            None,
+            "its schema_migrations belongs to another tool (that of Rails or dbmate), with the columns version",
+        ),
         ("failed", Some("_sqlx_migrations"), "its table _sqlx_migrations says that version 002 did not succeed"),
         ("dirty", Some("old"), "its table old says that version 002 did not succeed"),
         ("gap", Some("old"), "its table old and the files of the set do not have the same versions: 001"),

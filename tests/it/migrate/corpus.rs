@@ -65,7 +65,7 @@ fn what_is_not_understood_is_refused_with_its_file() {
         ("001_x.sql", "--liquibase formatted sql\n--changeset a:1\nselect 1", "Liquibase"),
         ("001_x.sql", "\\restrict abc\nselect 1", "psql command"),
         ("001_x.sql", "copy t from stdin;\n1\tO'Brien\n\\.\n", "COPY"),
-        ("001_x.sql", "insert into t values (:id)", "variable of psql"),
+        ("001_x.sql", "insert into t values (:id)", "psql variable"),
         ("001_x.sql", "create table {{ .name }} ()", "template"),
         ("001_x.sql", "create table ${name} ()", "Flyway"),
         ("001_x.sql", "<<<<<<< HEAD\nselect 1;\n=======\nselect 2;\n>>>>>>> x\n", "conflict markers"),

@@ -168,7 +168,7 @@ fn texts_that_break_the_unit_are_refused_with_their_line() {
 #[test]
 fn a_relation_in_both_sets_is_refused() {
     let found = problems(&[("001_x.sql", "select 1;\ncreate table USERS (id int)")]);
-    assert!(found[0].starts_with("001_x.sql:2: relation \"users\" is also made by"), "{found:?}");
+    assert!(found[0].starts_with("001_x.sql:2: relation \"users\" is also created by"), "{found:?}");
 }
 
 #[test]

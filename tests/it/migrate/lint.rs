@@ -85,7 +85,8 @@ fn each_danger_is_seen() {
         ("alter database d set work_mem = '1GB'", "database-wide"),
         ("grant pg_read_all_data to r", "predefined-role"),
         ("grant select on t to public", "grant-to-public"),
-        ("alter default privileges grant select on tables to app, public", "grant-to-public"),
+        ("alter default privileges revoke execute on functions from public", "database-wide"),
+        ("alter default privileges in schema other grant select on tables to app, public", "grant-to-public"),
         ("create table n (a text) inherits (shared)", "shared-parent"),
         ("create table n (a text) inherits (t, public.shared)", "shared-parent"),
         ("create table n partition of shared for values in (1)", "shared-parent"),
@@ -373,5 +374,5 @@ fn a_bundled_text_may_make_what_is_cgks_own_and_no_other_may() {
     // The control: one statement more.
     files.public("001_enter.sql", &format!("{enter}select 1;\n"));
     let Err(cgk::Error::Migration(cgk::MigrationError::Invalid { problems })) = files.try_load() else { panic!() };
-    assert!(problems.iter().any(|problem| problem.problem.contains("cgk_enter is cgk's own")), "{problems:#?}");
+    assert!(problems.iter().any(|problem| problem.problem.contains("cgk_enter belongs to cgk")), "{problems:#?}");
 }

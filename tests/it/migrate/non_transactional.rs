@@ -401,7 +401,7 @@ async fn an_index_that_was_there_before_is_not_taken_for_the_files_own() {
     // Nor is a table that is not this schema's.
     files.tenant("002_i.sql", "-- cgk:no-transaction\ncreate index concurrently users_x on users (password_hash)");
     let report = migrate_all(&operator, &files.load()).await.unwrap();
-    assert!(failure(&report, "acme").to_string().contains("\"users\" is one of the shared schema's"), "{report:?}");
+    assert!(failure(&report, "acme").to_string().contains("\"users\" belongs to the shared schema"), "{report:?}");
     assert!(!exists(&raw, "public.users_x").await);
 }
 

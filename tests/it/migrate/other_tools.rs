@@ -1,4 +1,4 @@
-//! Files of other tools, a row each: the way there is run, or the file is refused with a reason. The way back is never run.
+//! Files of other tools, a row each: the up section is run, or the file is refused with a reason. The down section is never run.
 
 use crate::sandbox::Files;
 use cgk::{
@@ -12,14 +12,14 @@ enum Expected {
     Runs(&'static [&'static str]),
     /// The file is refused, and the reason says so.
     Refused(&'static str),
-    /// Another file holds the way back: it is no migration.
+    /// Another file holds the down section: it is no migration.
     LeftAside,
 }
 use Expected::{LeftAside, Refused, Runs};
 
 const UP: &[&str] = &["create table g (a int)"];
 
-/// Tool, file name, text. Wherever there is a way back, it is `drop table orders`.
+/// Tool, file name, text. Each down section is `drop table orders`.
 const TOOLS: &[(&str, &str, &str, Expected)] = &[
     ("dbmate", "002_g.sql", "-- migrate:up\ncreate table g (a int);\n-- migrate:down\ndrop table orders;", Runs(UP)),
     (

@@ -30,7 +30,12 @@ fn only(slug: &str) -> Scope {
     Scope::Only(vec![slug.parse::<TenantSlug>().unwrap()])
 }
 
-async fn outcomes_of(operator: &Operator, migrations: &Migrations, scope: &Scope, repair: &Repair) -> Vec<RepairOutcome> {
+async fn outcomes_of(
+    operator: &Operator,
+    migrations: &Migrations,
+    scope: &Scope,
+    repair: &Repair,
+) -> Vec<RepairOutcome> {
     migrate::repair(operator, migrations, scope, repair).await.unwrap().into_iter().map(|one| one.outcome).collect()
 }
 
@@ -61,7 +66,10 @@ async fn an_edited_file_is_accepted_and_the_reason_kept() {
     assert!(report.tenants[0].is_clean() && !report.tenants[1].is_clean());
     assert_eq!(picture(&raw, "tenant_globex").await, first);
     // Again: nothing to do, and one more for the rest; then every look agrees.
-    assert!(matches!(&outcomes_of(&operator, &migrations, &only("acme"), &accept(1)).await[..], [RepairOutcome::NothingToDo]));
+    assert!(matches!(
+        &outcomes_of(&operator, &migrations, &only("acme"), &accept(1)).await[..],
+        [RepairOutcome::NothingToDo]
+    ));
     let done = outcomes_of(&operator, &migrations, &Scope::Tenants, &accept(1)).await;
     assert!(matches!(&done[..], [RepairOutcome::NothingToDo, RepairOutcome::Repaired { .. }]), "{done:?}");
     let look = migrate::look(&operator, &migrations).await.unwrap();
@@ -199,7 +207,9 @@ async fn several_at_once_repair_once() {
     let mut runs = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let (operator, migrations) = (crate::support::patience::patient_operator(&database).await, files.load());
-        runs.spawn(async move { outcomes_of(&operator, &migrations, &Scope::Tenants, &accept(1)).await.pop().unwrap() });
+        runs.spawn(
+            async move { outcomes_of(&operator, &migrations, &Scope::Tenants, &accept(1)).await.pop().unwrap() },
+        );
     }
     let done = runs.join_all().await;
     let count = |wanted: fn(&RepairOutcome) -> bool| done.iter().filter(|outcome| wanted(outcome)).count();

@@ -24,7 +24,7 @@ impl Stepper<'_> {
             (Some(Part::Held), _) if refused.is_demand() => {
                 let file = self.file.path().display();
                 let found = format!(
-                    "the session no longer holds the lock of its migration; a statement of {file} gave up all locks \
+                    "the session no longer holds the lock of its migration; a statement of {file} released all locks \
                      (pg_advisory_unlock_all, discard all), or another session ended this one's"
                 );
                 Error::Unexpected { doing, found }

@@ -211,7 +211,7 @@ impl Stepper<'_> {
     }
 
     async fn release(&self) -> Result<()> {
-        let doing = format!("give up the lock of schema {:?}", self.plan.schema.as_str());
+        let doing = format!("release the lock of schema {:?}", self.plan.schema.as_str());
         self.operator.discard_all().await.map_err(while_doing(doing))
     }
 }

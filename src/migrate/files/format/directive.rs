@@ -13,7 +13,7 @@ pub(super) enum Directive {
     Refused(&'static str, &'static str),
 }
 
-const UNKNOWN: &str = "cgk does not know what it is to do; take the line out, or write what it does as SQL";
+const UNKNOWN: &str = "cgk does not know this directive; remove the line, or write its effect as SQL";
 
 /// The meaning of a line if it is a comment from its first character on.
 pub(super) fn directive(line: &str) -> Option<Directive> {
@@ -70,8 +70,7 @@ pub(super) fn said(text: &str) -> Option<Directive> {
     Some(found)
 }
 
-const CHANGESETS: &str =
-    "each changeset is a migration of its own; write each into a file of its own, without directives";
+const CHANGESETS: &str = "each changeset is one migration; write each to its own file, without directives";
 
 /// goose, and tools with the same syntax.
 fn of_goose(head: &str, rest: &[&str]) -> Option<Directive> {
@@ -90,7 +89,7 @@ fn of_goose(head: &str, rest: &[&str]) -> Option<Directive> {
         // The server determines where a statement ends.
         ["statementbegin" | "statementend"] | ["envsub", "off"] => Directive::Nothing,
         ["no", "transaction"] => Directive::NoTransaction,
-        ["envsub", ..] => Directive::Refused(tool, "cgk puts no variables of the environment into SQL"),
+        ["envsub", ..] => Directive::Refused(tool, "cgk does not replace environment variables in SQL"),
         _ => Directive::Refused(tool, UNKNOWN),
     })
 }

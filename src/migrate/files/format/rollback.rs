@@ -23,7 +23,7 @@ pub(super) fn headings(text: &str, comments: &[Range<usize>], statements: &[Stat
             continue;
         }
         let reason = format!(
-            "{:?} looks like the heading of a rollback, and the statements behind it are run",
+            "{:?} looks like the heading of a rollback, and cgk would run the statements after it",
             without_marks(heading.trim())
         );
         found.push((next, (comment.start, reason)));
