@@ -200,6 +200,65 @@ async fn an_older_file_is_migrated_after_the_load() {
     no_drift(&target, &new).await;
 }
 
+/// A newer migration that the rows do not allow: the tenant stays `onboarding` with its rows, and `create` continues.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_file_that_cannot_be_migrated_is_continued_by_create() {
+    let old = ("900_old.sql", "create table notes (id int primary key, v text)");
+    let (before, after) = (set(&[old]), set(&[old, ("901_new.sql", "alter table notes alter v set not null")]));
+    let source = Stage::bare(&before).await;
+    create(&source, &before, "acme").await;
+    source.run("insert into tenant_acme.notes values (1, null)").await;
+    let folder = Folder::new();
+    export(&source, "acme", &folder.path("x"), &ExportOptions::default()).await;
+    let target = Stage::bare(&after).await;
+    let failed = import(&target, &after, &folder.path("x"), &ImportOptions::default()).await.unwrap_err();
+    assert_eq!(failed.sqlstate().unwrap().code(), "23502", "{failed:?}");
+    assert_eq!(target.count("select count(*) from organizations where status = 'onboarding'").await, 1);
+    target.run("update tenant_acme.notes set v = ''").await;
+    create(&target, &after, "acme").await;
+    assert_eq!(target.count("select count(*) from organizations where status = 'active'").await, 1);
+    assert_eq!(target.count("select count(*) from tenant_acme.notes").await, 1);
+    no_drift(&target, &after).await;
+}
+
+/// Partitions that no migration created.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_of_a_schedule_are_created() {
+    let migrations = set(&[(
+        "900_a.sql",
+        "create table visits (at timestamptz not null, v text) partition by range (at);
+         create table visits_first partition of visits for values from (minvalue) to ('2026-01-01 00:00:00+00');
+         create index on visits (at)",
+    )]);
+    let stage = Stage::bare(&migrations).await;
+    create(&stage, &migrations, "acme").await;
+    stage
+        .run(
+            "set search_path = tenant_acme;
+             create table visits_2026_01 partition of visits for values from ('2026-01-01 00:00:00+00') to ('2026-02-01 00:00:00+00');
+             create table \"visits rest\" partition of visits default;
+             insert into visits select timestamptz '2025-12-20 00:00:00+00' + n * interval '1 day', 'v' from generate_series(1, 90) n;
+             reset search_path",
+        )
+        .await;
+    let folder = Folder::new();
+    export(&stage, "acme", &folder.path("x"), &ExportOptions::default()).await;
+    let copy = ImportOptions::default().slug(slug("copy"));
+    import(&stage, &migrations, &folder.path("x"), &copy).await.unwrap();
+    assert_eq!(contents(&stage, "copy").await, contents(&stage, "acme").await);
+    assert_eq!(stage.count("select count(*) from tenant_copy.visits_2026_01").await, 31);
+    stage.db.tenant(&slug("copy")).query("select 1 from visits", &[]).await.unwrap();
+    no_drift(&stage, &migrations).await;
+
+    // Partitions of partitions are named.
+    stage.run("create table tenant_acme.deep partition of tenant_acme.visits for values from ('2030-01-01') to ('2031-01-01') partition by hash (v)").await;
+    export(&stage, "acme", &folder.path("deep"), &ExportOptions::default()).await;
+    let other = ImportOptions::default().slug(slug("other"));
+    let refused = import(&stage, &migrations, &folder.path("deep"), &other).await.unwrap_err();
+    assert!(refused.to_string().contains("partition deep"), "{refused}");
+    assert_eq!(left_of(&stage, "other").await, [false; 3]);
+}
+
 /// What is refused leaves nothing: no row, no schema, no role.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_is_refused_and_nothing_is_created() {

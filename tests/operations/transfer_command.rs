@@ -170,3 +170,29 @@ async fn ctrl_c_leaves_no_half_file() {
     assert_eq!(answer.status.code(), Some(130), "{}", String::from_utf8_lossy(&answer.stderr));
     assert_eq!(fs::read_dir(shell.folder()).unwrap().count(), 0);
 }
+
+/// The file is written before anything is removed, and brings the tenant back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_exports_first() {
+    let stage = Stage::set().await;
+    stage.run(ROWS).await;
+    let shell = Shell::on(&stage.database);
+    let drop = |file: &str| shell.run(&["tenant:drop", "acme", "--confirm", "acme", "--json", "--export", file]);
+    shell.write("mine", "mine");
+    let status = "select count(*) from organizations where slug = 'acme' and status = 'active'";
+    let answer = drop("mine");
+    assert!(answer.code == 1 && answer.stdout.contains("CGK0889"), "{answer:?}");
+    assert_eq!(stage.count(status).await, 1);
+    // An export that fails removes nothing, and says what is left to do.
+    let answer = drop("none/acme.cgk");
+    assert!(answer.code == 1 && answer.stdout.contains("CGK0881"), "{answer:?}");
+    assert!(answer.stderr.contains("cgk tenant:activate acme"), "{answer:?}");
+    assert_eq!((stage.count(status).await, stage.count("select count(*) from tenant_acme.customers").await), (0, 2));
+
+    let answer = drop("acme.cgk");
+    assert_eq!((answer.code, &json(&answer.stdout)[0]["export"]), (0, &"acme.cgk".into()), "{answer:?}");
+    assert_eq!(left_of(&stage, "acme").await, [false; 3]);
+    assert_eq!(shell.run(&["tenant:import", "acme.cgk"]).code, 0);
+    assert_eq!(stage.count("select count(*) from tenant_acme.customers").await, 2);
+    assert_eq!(stage.count(status).await, 1);
+}

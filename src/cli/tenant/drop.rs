@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 use cgk::{
-    Operator, TenantSlug,
-    lifecycle::{self, DropObserver, DropOptions, DropPreview},
+    Operator, TenantSlug, TransferError,
+    lifecycle::{self, DropObserver, DropOptions, DropPreview, ExportOptions, SuspendOptions},
 };
 use clap::Args;
 use serde::Serialize;
 use std::{
     num::NonZeroUsize,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,7 @@ use crate::cli::{
     number,
     session::Session,
     ui::{
+        bytes_bar::BytesBar,
         printer::Printer,
         size,
         style::{GOOD, WARNING, count, paint, sanitize},
@@ -31,10 +33,10 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk tenant:drop acme --plan          what would be lost; nothing is changed
   cgk tenant:drop acme                 asks for the slug
-  cgk tenant:drop acme --confirm acme
+  cgk tenant:drop acme --confirm acme --export acme.cgk
 
 The tenant is suspended first and cannot be activated again. If the command stops, run it again: it \
-             continues. What is dropped is lost; make a dump before.";
+             continues. What is dropped is lost. --export suspends the tenant, writes the file, and then drops it.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
@@ -47,6 +49,9 @@ pub(crate) struct Arguments {
     /// Show what would be lost, and change nothing
     #[arg(long)]
     plan: bool,
+    /// Export the tenant into this file before anything is removed
+    #[arg(long, value_name = "FILE", conflicts_with = "plan")]
+    export: Option<PathBuf>,
     /// How long each step waits for what others hold, for example 10s [default: session.migration_wait]
     #[arg(long, value_name = "TIME", value_parser = span)]
     wait: Option<Duration>,
@@ -74,6 +79,9 @@ struct Answer<'a> {
     has_begun: bool,
     /// Whether it is gone.
     dropped: bool,
+    /// The file that it was exported into.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    export: Option<String>,
     ms: u64,
     exit: Exit,
 }
@@ -96,6 +104,7 @@ impl<'a> Answer<'a> {
             sessions: SessionView::all(&preview.sessions),
             has_begun: preview.has_begun,
             dropped,
+            export: None,
             ms,
             exit,
         }
@@ -126,9 +135,13 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         options = options.locks_per_batch(locks.get());
     }
     let began = Instant::now();
+    if let Some(path) = &arguments.export {
+        export_before(session, &operator, &slug, path, arguments.wait).await?;
+    }
     let dropped = lifecycle::drop_tenant(&operator, &slug, &options, &mut Told { printer }).await?;
     let elapsed = began.elapsed();
-    printer.record(&Answer::of(&preview, true, time::milliseconds(elapsed), Exit::Done));
+    let answer = Answer::of(&preview, true, time::milliseconds(elapsed), Exit::Done);
+    printer.record(&Answer { export: arguments.export.as_ref().map(|path| path.display().to_string()), ..answer });
     printer.output(format!(
         "{} tenant {slug}: {} in {}, {}",
         paint(GOOD, "dropped"),
@@ -140,6 +153,44 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         time::elapsed(elapsed)
     ));
     Ok(Exit::Done)
+}
+
+/// Suspends the tenant, so that nothing is written after the export, and exports it. If that fails, it stays suspended.
+async fn export_before(
+    session: &Session<'_>,
+    operator: &Operator,
+    slug: &TenantSlug,
+    path: &Path,
+    wait: Option<Duration>,
+) -> Result<()> {
+    if path.exists() {
+        return Err(cgk::Error::from(TransferError::FileExists { path: path.to_owned() }).into());
+    }
+    let printer = session.printer;
+    let mut options = SuspendOptions::default();
+    if let Some(wait) = wait {
+        options = options.wait(wait);
+    }
+    let suspended = lifecycle::suspend(operator, slug, &options).await?;
+    let mut bar = BytesBar::new(printer, "exporting");
+    let exported = lifecycle::export_to_file(operator, slug, path, &ExportOptions::default(), &mut bar).await;
+    drop(bar);
+    match exported {
+        Ok(exported) => {
+            let rows = count(usize::try_from(exported.rows).unwrap_or(usize::MAX), "row");
+            let size = size::of(exported.file_bytes);
+            printer.info(format!("{} tenant {slug}: {rows}, {size} in the file", paint(GOOD, "exported")));
+            Ok(())
+        }
+        Err(error) => {
+            if !suspended.was_suspended {
+                printer.warn(format!(
+                    "tenant {slug} is suspended: `cgk tenant:activate {slug}` lets services into it again"
+                ));
+            }
+            Err(error.into())
+        }
+    }
 }
 
 /// What would be lost, for people: the answer of `--plan`, and otherwise said before the question.

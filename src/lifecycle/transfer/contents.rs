@@ -15,7 +15,8 @@
 //!
 //! # Rules
 //!
-//! - Partitioned tables are copied through their root: the target's partitions may be others than the source's. A table that
+//! - Partitioned tables are copied through their root: the target's partitions may be others than the source's. Partitions that
+//!   no migration created can be created before ([`load::partitions_sql`](super::load::partitions_sql)). A table that
 //!   others inherit from is copied without the rows of its children, which are tables of their own.
 //! - Generated columns are not copied. Identity columns are: COPY writes the given values.
 //! - Foreign keys are dropped before the load and added after it, with the same definition. So cycles, self references and
@@ -52,6 +53,8 @@ pub(crate) struct Contents {
     pub(crate) materialized_views: Vec<String>,
     /// The foreign tables, whose rows are not in the schema.
     pub(crate) foreign_tables: Vec<String>,
+    /// The partitions, those of a root before their own.
+    pub(crate) partitions: Vec<Partition>,
     /// What cannot be copied, in words.
     pub(crate) uncopyable: Vec<String>,
 }
@@ -104,6 +107,17 @@ pub(crate) struct ForeignKey {
     pub(crate) referenced_columns: Vec<String>,
 }
 
+/// A partition of a table in the same schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Partition {
+    pub(crate) name: String,
+    pub(crate) parent: String,
+    /// Which rows it has, as SQL: `FOR VALUES …` or `DEFAULT`.
+    pub(crate) bound: String,
+    /// Whether it has rows itself, and no partitions.
+    pub(crate) is_leaf: bool,
+}
+
 /// A trigger of a user, on a table or on a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trigger {
@@ -143,6 +157,11 @@ impl Contents {
                 _ => TriggerState::Origin,
             };
             contents.triggers.push(Trigger { table: fields.of(&row, 0)?, name: fields.of(&row, 1)?, state });
+        }
+        for row in fields.rows(&partitions_sql(schema)).await? {
+            let (name, parent) = (fields.of(&row, 0)?, fields.of(&row, 1)?);
+            let (bound, is_leaf) = (fields.of(&row, 2)?, fields.of(&row, 3)?);
+            contents.partitions.push(Partition { name, parent, bound, is_leaf });
         }
         for row in fields.rows(&others_sql(schema)).await? {
             let (kind, name): (String, String) = (fields.of(&row, 0)?, fields.of(&row, 1)?);
@@ -377,6 +396,21 @@ order by case when c.relispartition
             schema,
             "join pg_catalog.pg_trigger t on t.tgrelid = c.oid and not t.tgisinternal",
             "c.relkind in ('r', 'p')"
+        )
+    )
+}
+
+fn partitions_sql(schema: &SchemaName) -> String {
+    format!(
+        "select c.relname::pg_catalog.text, p.relname::pg_catalog.text,
+       pg_catalog.pg_get_expr(c.relpartbound, c.oid), c.relkind = 'r'
+from {}
+order by (select pg_catalog.count(*) from pg_catalog.pg_partition_ancestors(c.oid)), c.relname",
+        relations(
+            schema,
+            "join pg_catalog.pg_inherits i on i.inhrelid = c.oid
+join pg_catalog.pg_class p on p.oid = i.inhparent and p.relnamespace = c.relnamespace",
+            "c.relispartition and c.relkind in ('r', 'p')"
         )
     )
 }

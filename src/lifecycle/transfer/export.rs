@@ -1,8 +1,8 @@
 //! Writes a tenant into a file.
 
 use super::{
-    archive::{Block, Head, HeadTable, Output, PIECE_BYTES_MAX, Tail, TailSequence, TailTable},
-    contents::{Contents, RowSecurity, Table},
+    archive::{Block, Head, HeadPartition, HeadTable, Output, PIECE_BYTES_MAX, Tail, TailSequence, TailTable},
+    contents::{Contents, Partition, RowSecurity, Table},
     fields::Fields,
     load::settings_sql,
     rows::RowSum,
@@ -322,6 +322,12 @@ impl<'o> Source<'o> {
             name: table.name.clone(),
             columns: table.columns.iter().map(|column| column.name.clone()).collect(),
         };
+        let partition = |partition: &Partition| HeadPartition {
+            name: partition.name.clone(),
+            parent: partition.parent.clone(),
+            bound: partition.bound.clone(),
+            is_leaf: partition.is_leaf,
+        };
         Ok(Head {
             cgk: env!("CARGO_PKG_VERSION").into(),
             created_at,
@@ -333,6 +339,7 @@ impl<'o> Source<'o> {
             name: self.tenant.name.clone(),
             ledger: ledger::read(connection, &self.schema).await?.rows.iter().map(Into::into).collect(),
             tables: contents.tables.iter().map(table).collect(),
+            partitions: contents.partitions.iter().map(partition).collect(),
         })
     }
 }

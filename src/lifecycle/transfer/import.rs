@@ -1,10 +1,10 @@
 //! Creates a tenant from a file.
 
 use super::{
-    archive::Archive,
-    contents::{Contents, RowSecurity, Sequence, Table},
+    archive::{Archive, HeadPartition},
+    contents::{Contents, Partition, RowSecurity, Sequence, Table},
     export::TransferObserver,
-    load::{after_sql, before_sql, settings_sql},
+    load::{after_sql, before_sql, partitions_sql, settings_sql},
     rows::{RowSum, ValueMap},
 };
 use crate::{
@@ -214,7 +214,7 @@ impl Load<'_> {
         }
         let path = self.operator.search_path().of(self.schema);
         self.send(&settings_sql(&path)).await?;
-        let contents = Contents::read(self.operator, self.schema).await?;
+        let contents = self.contents().await?;
         contents.refuse_uncopyable(self.schema, RowSecurity::Bypassed)?;
         let tables = self.tables(&contents)?;
         self.send(&before_sql(self.schema, &contents)).await?;
@@ -241,6 +241,25 @@ impl Load<'_> {
         let sequences: Vec<Sequence> = tail.iter().map(sequence).collect();
         self.send(&after_sql(self.schema, &contents, &sequences)).await?;
         Ok(mapped_columns)
+    }
+
+    /// The contents of the new schema, after the partitions were created that no migration creates.
+    async fn contents(&self) -> Result<Contents> {
+        let contents = Contents::read(self.operator, self.schema).await?;
+        let partition = |partition: &HeadPartition| Partition {
+            name: partition.name.clone(),
+            parent: partition.parent.clone(),
+            bound: partition.bound.clone(),
+            is_leaf: partition.is_leaf,
+        };
+        let of_file: Vec<Partition> = self.archive.head.partitions.iter().map(partition).collect();
+        let sql = partitions_sql(self.schema, &of_file, &contents);
+        let sql = sql.map_err(|objects| TransferError::NotInSet { objects })?;
+        if sql.is_empty() {
+            return Ok(contents);
+        }
+        self.send(&sql).await?;
+        Contents::read(self.operator, self.schema).await
     }
 
     /// The tables of the file, as the target has them. Refuses what the migrations have not created.

@@ -1,6 +1,6 @@
 //! What is done in a new schema before its rows are loaded, and after.
 
-use super::contents::{Contents, Sequence, TriggerState, of};
+use super::contents::{Contents, Partition, Sequence, TriggerState, of};
 use crate::ident::{SchemaName, literal, quoted};
 use std::fmt::Write as _;
 
@@ -14,6 +14,61 @@ pub(crate) fn settings_sql(search_path: &str) -> String {
         where s.name in ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'));\n",
         crate::catalogue::settings_sql(search_path)
     )
+}
+
+/// The statements that create the partitions of the source that the target lacks, because a schedule or a service created them
+/// and not a migration. Before [`before_sql`]; the contents of the target are read again after them.
+///
+/// # Errors
+///
+/// The partitions that cannot be created, in words: those with partitions of their own, and those whose bounds are not just
+/// values.
+pub(crate) fn partitions_sql(
+    schema: &SchemaName,
+    source: &[Partition],
+    target: &Contents,
+) -> Result<String, Vec<String>> {
+    let (mut sql, mut refused) = (String::new(), Vec::new());
+    for partition in source {
+        let is_there = target.partitions.iter().any(|own| own.name == partition.name);
+        if is_there || target.table(&partition.name).is_some() {
+            continue;
+        }
+        if !partition.is_leaf || !is_bound(&partition.bound) {
+            refused.push(format!("partition {}", partition.name));
+            continue;
+        }
+        let (name, parent) = (of(schema, &partition.name), of(schema, &partition.parent));
+        let _ = writeln!(sql, "create table {name} partition of {parent} {};", partition.bound);
+    }
+    if refused.is_empty() { Ok(sql) } else { Err(refused) }
+}
+
+/// Whether a text is a partition's bound as the server writes it, and calls nothing: a file can contain any text.
+fn is_bound(text: &str) -> bool {
+    const WORDS: [&str; 13] = [
+        "FOR",
+        "VALUES",
+        "IN",
+        "FROM",
+        "TO",
+        "WITH",
+        "DEFAULT",
+        "MINVALUE",
+        "MAXVALUE",
+        "NULL",
+        "modulus",
+        "remainder",
+        "true",
+    ];
+    // Outside of the literals there are words, numbers and punctuation.
+    text.split('\'').step_by(2).all(|part| {
+        let is_separator = |c: char| c.is_whitespace() || matches!(c, '(' | ')' | ',');
+        let is_number = |word: &str| word.parse::<f64>().is_ok();
+        part.split(is_separator)
+            .all(|word| word.is_empty() || WORDS.contains(&word) || word == "false" || is_number(word))
+    }) && text.matches('\'').count() % 2 == 0
+        && !text.contains('\\')
 }
 
 /// The statements before the load: drop the foreign keys, disable the triggers, lift forced row security, and remove the rows
@@ -71,4 +126,33 @@ pub(crate) fn after_sql(schema: &SchemaName, contents: &Contents, sequences: &[S
         let _ = writeln!(sql, "refresh materialized view {};", of(schema, view));
     }
     sql
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_is_values_and_nothing_else() {
+        for bound in [
+            "DEFAULT",
+            "FOR VALUES FROM ('2026-01-01') TO ('2026-02-01 00:00:00+00')",
+            "FOR VALUES FROM (MINVALUE, 1) TO (-5, MAXVALUE)",
+            "FOR VALUES IN ('a''b', NULL, 'now(); drop', 1.5e10, true)",
+            "FOR VALUES WITH (modulus 4, remainder 3)",
+        ] {
+            assert!(is_bound(bound), "{bound}");
+        }
+        for bound in [
+            "FOR VALUES FROM (now()) TO (MAXVALUE)",
+            "DEFAULT; drop table x",
+            "FOR VALUES IN ('a') -- x",
+            "FOR VALUES IN ('a",
+            "FOR VALUES IN (E'\\'')",
+            "FOR VALUES IN (\"x\")",
+            "FOR VALUES IN ($1)",
+        ] {
+            assert!(!is_bound(bound), "{bound}");
+        }
+    }
 }

@@ -49,6 +49,7 @@ pub(super) struct Head {
     pub(super) name: String,
     pub(super) ledger: Vec<LedgerRow>,
     pub(super) tables: Vec<HeadTable>,
+    pub(super) partitions: Vec<HeadPartition>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +63,15 @@ pub(super) struct LedgerRow {
 pub(super) struct HeadTable {
     pub(super) name: String,
     pub(super) columns: Vec<String>,
+}
+
+/// A partition, because services create some that no migration does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HeadPartition {
+    pub(super) name: String,
+    pub(super) parent: String,
+    pub(super) bound: String,
+    pub(super) is_leaf: bool,
 }
 
 /// What is known after the rows.
