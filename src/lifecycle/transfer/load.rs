@@ -67,7 +67,7 @@ fn is_bound(text: &str) -> bool {
         let is_number = |word: &str| word.parse::<f64>().is_ok();
         part.split(is_separator)
             .all(|word| word.is_empty() || WORDS.contains(&word) || word == "false" || is_number(word))
-    }) && text.matches('\'').count() % 2 == 0
+    }) && text.matches('\'').count().is_multiple_of(2)
         && !text.contains('\\')
 }
 
