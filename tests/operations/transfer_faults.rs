@@ -2,7 +2,7 @@
 
 use crate::{
     fixture::left_of,
-    stage::{Stage, connect, must_end, run, slug},
+    stage::{Stage, app_login, connect, must_end, run, slug},
     transfer_fixture::{Folder, contents, create, export, import, rich, set},
 };
 use cgk::{
@@ -242,4 +242,36 @@ async fn an_export_holds_the_tenants_locks_shared() {
     assert_eq!(looks.1, Some([3, 3]), "the tenant's, the migrations' and the steps'");
     gone(&stage).await;
     assert_eq!(stage.count("select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())").await, 0);
+}
+
+/// Files that run without a transaction are part of an import, and service logins get their access to the new tenant.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_without_a_transaction_are_part_of_an_import() {
+    let migrations = set(&[
+        ("900_a.sql", "create table a (id int primary key, v text)"),
+        ("901_index.sql", "-- cgk:no-transaction\ncreate index concurrently a_v on a (v);\n"),
+        ("902_more.sql", "alter table a add column more int default 7"),
+    ]);
+    for isolation in [Isolation::Role, Isolation::Path] {
+        let database = TestServer::shared().database().await.unwrap();
+        let config = database.config().clone().with_isolation(isolation);
+        let operator = Operator::connect(&config).await.unwrap();
+        setup::setup(&operator, &migrations, &mut Silent).await.unwrap();
+        let db = Db::connect(&app_login(&database, isolation).await.with_isolation(isolation)).await.unwrap();
+        lifecycle::create(&operator, &db, &migrations, &slug("acme"), &Default::default()).await.unwrap();
+        db.tenant(&slug("acme")).execute("insert into a values (1, 'x')", &[]).await.unwrap();
+        let folder = Folder::new();
+        let file = folder.path("x");
+        lifecycle::export_to_file(&operator, &slug("acme"), &file, &ExportOptions::default(), &mut Silent)
+            .await
+            .unwrap();
+        let copy = ImportOptions::default().slug(slug("copy"));
+        let archive = Archive::open(&file).unwrap();
+        lifecycle::import(&operator, &migrations, archive, &copy, &mut Silent).await.unwrap();
+        let rows = db.tenant(&slug("copy")).query("select v, more from a", &[]).await.unwrap();
+        assert_eq!((rows[0].get::<_, &str>(0), rows[0].get::<_, i32>(1)), ("x", 7), "{isolation:?}");
+        let watch = connect(&database).await;
+        let valid = "select count(*) from pg_index where indrelid = 'tenant_copy.a'::regclass and indisvalid";
+        assert_eq!(watch.query_one(valid, &[]).await.unwrap().get::<_, i64>(0), 2, "{isolation:?}");
+    }
 }
