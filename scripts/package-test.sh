@@ -64,6 +64,39 @@ PY
 try "archive" "$scratch/cgk"
 ldd cgk 2>&1 | grep -qE "not a dynamic executable|statically linked" || fail "the binary is not static"
 
+# The whole command, on a private server of its own.
+./cgk demo --quiet >demo.log 2>&1 || fail "demo: $(tail -5 demo.log)"
+echo "ok demo"
+
+# A server that takes TLS alone, by a name that must be looked up and a certificate that must be verified.
+programs=${CGK_PG_BIN:-$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)}
+if [ -x "$programs/initdb" ] && command -v openssl >/dev/null; then
+    server() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
+    mkdir tls && chmod 711 . && chmod 777 tls
+    (
+        cd tls
+        server "$programs/initdb" -D data -U postgres -A trust --no-sync >initdb.log
+        server openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+            -keyout data/server.key -out data/server.crt 2>openssl.log
+        server sh -c 'printf "hostssl all all all trust\nlocal all all trust\n" >data/pg_hba.conf; chmod 600 data/server.key'
+        cp data/server.crt authority.pem
+    )
+    tls_port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    server "$programs/pg_ctl" -s -w -D tls/data -l "$scratch/tls/log" -o "-p $tls_port -c ssl=on -c fsync=off -c listen_addresses=localhost -k $scratch/tls" start
+    trap 'kill $silent; server "$programs/pg_ctl" -s -m immediate -D "$scratch/tls/data" stop; rm -rf "$scratch"' EXIT
+    server createdb -h "$scratch/tls" -p "$tls_port" -U postgres app
+    url="postgresql://postgres@localhost:$tls_port/app?sslmode=verify-full"
+    DATABASE_URL="$url&sslrootcert=$scratch/tls/authority.pem" ./cgk setup:database >tls.log 2>&1 || fail "TLS: $(tail -5 tls.log)"
+    # The controls: an authority that nobody trusts, and no TLS.
+    for refused in "$url" "postgresql://postgres@localhost:$tls_port/app?sslmode=disable"; do
+        code=0; DATABASE_URL=$refused ./cgk migrate --check >tls.log 2>&1 || code=$?
+        [ $code != 0 ] && [ $code -lt 128 ] || fail "TLS: $refused exits $code"
+    done
+    echo "ok TLS"
+else
+    echo "-- no PostgreSQL or no openssl here: TLS was not tried"
+fi
+
 # The composite action, with the binary that is here: the command's exit code is the step's.
 code=0
 CGK_BINARY=$scratch/cgk CGK_ARGUMENTS="--public --json" DATABASE_URL=postgresql://x@127.0.0.1:1/x "$action" >action.log 2>&1 || code=$?
@@ -78,13 +111,19 @@ wheel/bin/pip install --quiet --disable-pip-version-check --no-index "$out"/cgk-
 try "wheel" "$scratch/wheel/bin/cgk"
 
 mkdir npm
-(cd npm && npm init -y >/dev/null && npm install --silent --offline --no-audit --no-fund --omit=optional "$out"/cgk-linux-x64-*.tgz >/dev/null &&
-    tar -xzf "$out"/cgk-[0-9]*.tgz && mkdir -p node_modules/.bin && mv package node_modules/cgk &&
-    ln -sf ../cgk/bin/cgk.js node_modules/.bin/cgk && chmod +x node_modules/cgk/bin/cgk.js)
+(cd npm && npm init -y >/dev/null &&
+    npm install --silent --offline --no-audit --no-fund "$out"/cgk-linux-x64-*.tgz "$out"/cgk-[0-9]*.tgz >/dev/null)
 [ "$(sha256sum <npm/node_modules/cgk-linux-x64/bin/cgk)" = "$sum" ] || fail "the npm package holds another binary"
 try "npm" "$scratch/npm/node_modules/.bin/cgk"
 
-dpkg-deb --extract "$out"/cgk_*.deb deb
+# dpkg installs it into a root directory of its own; anybody else unpacks it.
+if [ "$(id -u)" = 0 ]; then
+    mkdir -p deb/var/lib/dpkg/{info,updates} && touch deb/var/lib/dpkg/{status,available}
+    dpkg --root="$scratch/deb" --log=/dev/null --force-script-chrootless --install "$out"/cgk_*.deb >/dev/null
+    dpkg-query --admindir="$scratch/deb/var/lib/dpkg" --show --showformat '${Status}' cgk | grep -q "install ok installed" || fail "dpkg has not installed it"
+else
+    dpkg-deb --extract "$out"/cgk_*.deb deb
+fi
 [ "$(sha256sum <deb/usr/bin/cgk)" = "$sum" ] || fail "the Debian package holds another binary"
 try "deb" "$scratch/deb/usr/bin/cgk"
 
@@ -102,3 +141,13 @@ if docker info >/dev/null 2>&1; then
 else
     echo "-- no Docker daemon: the container file was not built"
 fi
+
+# The crate, as a registry would have it: its own files are enough to build the command.
+mkdir crate && tar -xzf "$out"/cgk-*.crate -C crate --strip-components 1
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$scratch/target} cargo build --quiet --locked --bin cgk --manifest-path crate/Cargo.toml
+built=${CARGO_TARGET_DIR:-$scratch/target}/debug/cgk
+[ "$("$built" --version)" = "$version" ] || fail "crate: another version"
+"$built" demo --quiet >demo.log 2>&1 || fail "crate: demo: $(tail -5 demo.log)"
+echo "ok crate"
+
+"$(dirname "$action")/../scripts/workflow-test.sh"

@@ -46,7 +46,8 @@ npm_packages() {
     local staged=$work/npm
     rm -rf "$staged" && mkdir -p "$staged/cgk-linux-x64/bin"
     cp -r packaging/npm/cgk "$staged/cgk"
-    sed -i "s/\"0\.0\.0\"/\"$version\"/" "$staged/cgk/package.json"
+    # Names of packages that are not built here would be left to whoever registers them first.
+    (cd "$staged/cgk" && npm pkg set "version=$version" "optionalDependencies.cgk-linux-x64=$version")
     cp "$bin" "$staged/cgk-linux-x64/bin/cgk"
     cat >"$staged/cgk-linux-x64/package.json" <<JSON
 {
@@ -74,6 +75,13 @@ container() {
     cp /etc/ssl/certs/ca-certificates.crt "$out/container/"
 }
 
+crate() {
+    step "crate"
+    # The test of the packages builds it.
+    cargo package --quiet --locked --no-verify --allow-dirty 2>/dev/null
+    cp "$work/package/cgk-$version.crate" "$out/"
+}
+
 rm -rf "$out" && mkdir -p "$out"
 tools
 binary
@@ -81,5 +89,6 @@ wheel
 npm_packages
 debian
 container
+crate
 ls -l "$out" >&2
 if [ "${1:-}" = --test ]; then scripts/package-test.sh "$out"; fi
