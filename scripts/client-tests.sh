@@ -1,21 +1,38 @@
 #!/usr/bin/env bash
 # Tests examples/clients: services in other languages that enter tenants by cgk_enter, on a direct connection and behind
 # PgBouncer in transaction mode. Installs the packages of Python and Node, in pinned versions, into target/clients; Debian's
-# packages where it may. Options are passed on to the test binary: scripts/client-tests.sh -- --nocapture
+# packages where it may. With --available it is no error if a package cannot be installed; --all also installs what Go, Java and
+# Ruby need. Further options are passed on to the test binary: scripts/client-tests.sh -- --nocapture
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:/usr/sbin"
 root=$PWD/target/clients
 examples=$PWD/examples/clients
 
+available='' all=''
+while :; do
+    case ${1:-} in
+        --available) available=1 ;;
+        --all) all=1 ;;
+        *) break ;;
+    esac
+    shift
+done
+
+absent() {
+    echo "-- the clients in other languages were not tested: $1" >&2
+    exit $((available ? 0 : 1))
+}
+
 # Packages of the system, where that takes no questions.
 need() {
     command -v "$1" >/dev/null && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-        apt-get install -y -qq "$2" >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq "$2" >/dev/null; }
+        apt-get install -y -qq "$2" >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq "$2" >/dev/null; } ||
+            true
     fi
-    command -v "$1" >/dev/null || { echo "$1 is needed: install $2" >&2; exit 1; }
+    command -v "$1" >/dev/null || absent "$1 is needed: install $2"
 }
 need pgbouncer pgbouncer
 need python3 python3-venv
@@ -32,14 +49,15 @@ cd "$root/python"
 if ! cmp -s requirements.txt venv/requirements.txt; then
     rm -rf venv
     python3 -m venv venv
-    venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-check.txt
+    venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-check.txt ||
+        absent "Python's packages cannot be installed"
     cp requirements.txt venv/requirements.txt
 fi
 venv/bin/mypy --strict tenant_*.py
 
 cd "$root/node"
 if ! cmp -s package-lock.json node_modules/.package-lock-installed.json; then
-    npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+    npm ci --no-audit --no-fund --ignore-scripts --loglevel=error || absent "Node's packages cannot be installed"
     cp package-lock.json node_modules/.package-lock-installed.json
 fi
 # `prisma generate` would download the engine of Prisma's migrations, which nothing here uses.
@@ -62,8 +80,7 @@ ln -sfn ../node/node_modules node_modules
 
 # Go, Java and Ruby with Debian's packages, where those are there: their registries are not used. --all installs them.
 debian=/usr/share/gocode/src/github.com/jackc/pgx/v4
-if [ "${1:-}" = --all ]; then
-    shift
+if [ -n "$all" ]; then
     need go golang-go
     need javac default-jdk-headless
     need ruby ruby

@@ -77,7 +77,7 @@ if [ -x "$programs/initdb" ] && command -v openssl >/dev/null; then
         cd tls
         server "$programs/initdb" -D data -U postgres -A trust --no-sync >initdb.log
         server openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
-            -keyout data/server.key -out data/server.crt 2>openssl.log
+            -addext basicConstraints=critical,CA:FALSE -keyout data/server.key -out data/server.crt 2>openssl.log
         server sh -c 'printf "hostssl all all all trust\nlocal all all trust\n" >data/pg_hba.conf; chmod 600 data/server.key'
         cp data/server.crt authority.pem
     )
@@ -88,9 +88,9 @@ if [ -x "$programs/initdb" ] && command -v openssl >/dev/null; then
     url="postgresql://postgres@localhost:$tls_port/app?sslmode=verify-full"
     DATABASE_URL="$url&sslrootcert=$scratch/tls/authority.pem" ./cgk setup:database >tls.log 2>&1 || fail "TLS: $(tail -5 tls.log)"
     # The controls: an authority that nobody trusts, and no TLS.
-    for refused in "$url" "postgresql://postgres@localhost:$tls_port/app?sslmode=disable"; do
-        code=0; DATABASE_URL=$refused ./cgk migrate --check >tls.log 2>&1 || code=$?
-        [ $code != 0 ] && [ $code -lt 128 ] || fail "TLS: $refused exits $code"
+    for refused in "$url=invalid peer certificate" "postgresql://postgres@localhost:$tls_port/app?sslmode=disable=no pg_hba.conf entry"; do
+        if DATABASE_URL=${refused%=*} ./cgk migrate --check >tls.log 2>&1; then fail "TLS: ${refused%=*} connects"; fi
+        grep -q "${refused##*=}" tls.log || fail "TLS: ${refused%=*}: $(cat tls.log)"
     done
     echo "ok TLS"
 else
