@@ -115,6 +115,9 @@ mkdir npm
     npm install --silent --offline --no-audit --no-fund "$out"/cgk-linux-x64-*.tgz "$out"/cgk-[0-9]*.tgz >/dev/null)
 [ "$(sha256sum <npm/node_modules/cgk-linux-x64/bin/cgk)" = "$sum" ] || fail "the npm package holds another binary"
 try "npm" "$scratch/npm/node_modules/.bin/cgk"
+mkdir alone && tar -xzf "$out"/cgk-[0-9]*.tgz -C alone
+code=0; node alone/package/bin/cgk.js --version 2>alone/log || code=$?
+[ $code = 1 ] && grep -q "package cgk-linux-x64 is not installed" alone/log || fail "npm without the platform's package exits $code: $(cat alone/log)"
 
 # dpkg installs it into a root directory of its own; anybody else unpacks it.
 if [ "$(id -u)" = 0 ]; then
