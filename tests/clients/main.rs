@@ -79,19 +79,24 @@ async fn control_weaker_functions_fail_the_specification() {
     let enter =
         "create or replace function public.cgk_enter(tenant text, statement_timeout text default '', lock_timeout text
         default '', idle_timeout text default '') returns text language plpgsql as";
-    let set_for_the_session = format!(
-        "{enter} $$ begin
-            perform set_config('search_path', 'tenant_' || tenant || ', public', false), set_config('cgk.tenant', tenant || ' cgk_' || tenant || '_' || public.cgk_database_tag(), false),
-                    set_config('role', 'cgk_' || tenant || '_' || public.cgk_database_tag(), false);
-            return tenant;
-        end $$"
-    );
+    // What cgk_check compares, so that it finds nothing: the weaker functions do all but one thing as cgk_enter does.
+    let entered = |role: &str, locally: bool| {
+        format!(
+            "perform set_config('app.current_organization_id', 'x', {locally}),
+                set_config('cgk.tenant', concat_ws(' ', tenant, {role}, 'x', extract(epoch from now())), {locally}),
+                set_config('search_path', concat('tenant_', tenant, ', public, pg_temp'), {locally})"
+        )
+    };
+    let role = "concat('cgk_', tenant, '_', public.cgk_database_tag())";
+    let set_for_the_session =
+        format!("{enter} $$ begin {}, set_config('role', {role}, false); return tenant; end $$", entered(role, false));
     let never_checks =
         "create or replace function public.cgk_check(tenant text) returns text language sql return tenant";
     let path_alone = format!(
-        "{enter} $$ begin perform set_config('search_path', 'tenant_' || tenant || ', public', true); return tenant; end $$;
+        "{enter} $$ begin {}; return tenant; end $$;
         grant usage on schema tenant_acme, tenant_globex to public;
-        grant all on tenant_acme.marks, tenant_globex.marks to public"
+        grant all on tenant_acme.marks, tenant_globex.marks to public",
+        entered("current_user", true)
     );
     for (weaker, check) in [
         (set_for_the_session.as_str(), "the session is clean after a commit"),
