@@ -48,6 +48,9 @@ pub(super) enum Command {
     /// Create a tenant from an exported file
     #[command(name = "tenant:import", after_help = tenant::import::EXAMPLES)]
     TenantImport(tenant::import::Arguments),
+    /// Open psql in a tenant
+    #[command(name = "tenant:shell", after_help = tenant::shell::EXAMPLES)]
+    TenantShell(tenant::shell::Arguments),
     /// Drop a tenant with all its rows
     #[command(name = "tenant:drop", after_help = tenant::drop::EXAMPLES)]
     TenantDrop(tenant::drop::Arguments),
@@ -302,6 +305,7 @@ impl Command {
             Self::TenantExec(arguments) => tenant::exec::run(&session, arguments).await,
             Self::TenantExport(arguments) => tenant::export::run(&session, arguments).await,
             Self::TenantImport(arguments) => tenant::import::run(&session, arguments).await,
+            Self::TenantShell(arguments) => tenant::shell::run(&session, arguments).await,
             Self::TenantDrop(arguments) => tenant::drop::run(&session, arguments).await,
             Self::TenantVerify(arguments) => tenant::verify::run(&session, arguments).await,
             Self::Provision(arguments) => provision::run::run(&session, arguments).await,

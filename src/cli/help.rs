@@ -22,6 +22,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "tenant:exec",
             "tenant:export",
             "tenant:import",
+            "tenant:shell",
             "provision",
             "provision:list",
             "provision:retry",

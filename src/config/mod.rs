@@ -62,6 +62,7 @@ mod ignore;
 mod isolation_modes;
 mod layers;
 mod libpq_env;
+mod libpq_variables;
 mod load;
 mod locate;
 mod options;
@@ -87,6 +88,7 @@ pub(crate) use error::Problem;
 pub use error::{ConfigError, ConfigErrorKind};
 pub use ignore::IgnoreRule;
 pub use isolation_modes::IsolationModes;
+pub(crate) use libpq_variables::Variable;
 pub use origin::{Origin, SettingOrigin};
 pub use overrides::Overrides;
 pub use settings::{Isolation, MigrationsFrom, PoolSettings, Pooling, RemotePlaintext, SessionSettings};
@@ -403,6 +405,11 @@ impl Config {
     /// Returns the driver's settings, without the session timeouts.
     pub(crate) fn pg(&self) -> &tokio_postgres::Config {
         &self.address.pg
+    }
+
+    /// Returns the address as environment variables of libpq, password included; those without a value must be removed.
+    pub(crate) fn libpq_variables(&self, system_roots: &Path) -> Vec<Variable> {
+        self.address.libpq_variables(system_roots)
     }
 
     /// A configuration with the settings of the URL and defaults for everything else.

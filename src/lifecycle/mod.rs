@@ -8,6 +8,7 @@ mod exec;
 mod isolate;
 mod list;
 mod rename;
+mod shell;
 mod show;
 mod suspend;
 pub(crate) mod transfer;
@@ -26,6 +27,7 @@ pub use exec::{
 pub use isolate::{IsolateReport, NewIdentity, isolate, new_identity, without_role};
 pub use list::{ListContents, ListDirection, ListOptions, ListSort, ListedTenant, StateFilter, TenantList, list};
 pub use rename::{RenameOptions, Renamed, rename};
+pub use shell::{ShellAccess, ShellOptions, TenantShell, shell};
 pub use show::{LastComparison, LastMigration, TenantDetails, show};
 pub use suspend::{RemainingSessions, SuspendOptions, Suspended, suspend};
 pub use transfer::{

@@ -9,6 +9,7 @@ mod exec_command;
 mod fixture;
 mod plain_operator;
 mod rename;
+mod shell;
 mod show;
 #[path = "../platform/stage.rs"]
 #[allow(dead_code)]

@@ -1,0 +1,162 @@
+//! Prepares `psql` for one tenant.
+
+use crate::{
+    config::Config,
+    db::{Operator, milliseconds},
+    error::{Error, Result},
+    slug::TenantSlug,
+    tenancy::{Db, TxOptions},
+};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
+
+/// How long to wait until the connection that entered the tenant is closed.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Whether the transactions of a shell may write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShellAccess {
+    /// Transactions are read-only unless the user of psql says otherwise.
+    #[default]
+    ReadOnly,
+    /// Transactions can write.
+    Write,
+}
+
+/// How [`shell`] prepares psql.
+#[derive(Clone, Debug)]
+pub struct ShellOptions {
+    access: ShellAccess,
+    system_roots: PathBuf,
+}
+
+impl Default for ShellOptions {
+    fn default() -> Self {
+        Self { access: ShellAccess::ReadOnly, system_roots: "system".into() }
+    }
+}
+
+impl ShellOptions {
+    /// Whether transactions may write. Default: they may not.
+    pub fn access(mut self, access: ShellAccess) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// From which file psql reads the system's certificate authorities, if the configuration trusts those. Default: the word
+    /// `system`, which psql knows from version 16 on.
+    pub fn system_roots(mut self, file: impl Into<PathBuf>) -> Self {
+        self.system_roots = file.into();
+        self
+    }
+}
+
+/// A tenant that psql can be started in.
+#[derive(Clone, Debug)]
+pub struct TenantShell {
+    config: Config,
+    slug: TenantSlug,
+    options: ShellOptions,
+    role: Option<String>,
+    settings: String,
+}
+
+/// Prepares psql for one tenant: enters the tenant once, as [`Db::with_tenant`](crate::Db::with_tenant) does, and reads the
+/// role, the search path and the organization that psql is to start with.
+///
+/// The session of psql is the operator's. It starts with these values, and RESET ROLE returns to the tenant's role; but its
+/// user can leave the tenant with SET ROLE NONE, SET SESSION AUTHORIZATION or DISCARD ALL, and can set
+/// `default_transaction_read_only` to off. This protects from mistakes, and not from somebody who has the operator's rights.
+/// The session holds no lock of cgk: a suspension, rename or drop does not wait for it, except for locks that its statements
+/// hold.
+///
+/// # Locks
+///
+/// The tenant's lock, shared, during the check. Nothing is committed.
+///
+/// # Errors
+///
+/// Those of `with_tenant`: for example kind `NotFound` or `Suspended`.
+///
+/// # Cancel safety
+///
+/// If the future is dropped, the check is rolled back.
+pub async fn shell(operator: &Operator, slug: &TenantSlug, options: &ShellOptions) -> Result<TenantShell> {
+    let db: Db = Db::connect(&operator.config().clone().with_pool_size_max(1)).await?;
+    let sql = "select pg_catalog.current_setting('search_path'), pg_catalog.current_setting('app.current_organization_id'),
+                      current_user::pg_catalog.text";
+    let read_only = TxOptions::default().read_only();
+    let row = db.with_tenant_in(slug, &read_only, async |tx| tx.query_one(sql, &[]).await).await;
+    db.close(CLOSE_WAIT_MAX).await;
+    let row = row?;
+    let text = |column: usize| row.try_get::<_, String>(column).map_err(Error::from);
+    let (path, organization, user) = (text(0)?, text(1)?, text(2)?);
+    let role = Some(user).filter(|user| *user != operator.facts().role);
+    let read_only = if options.access == ShellAccess::ReadOnly { "on" } else { "off" };
+    let timeout = milliseconds(operator.session().lock_timeout);
+    let mut settings = vec![
+        ("search_path", path.as_str()),
+        ("app.current_organization_id", &organization),
+        ("default_transaction_read_only", read_only),
+        ("lock_timeout", &timeout),
+    ];
+    settings.extend(role.as_deref().map(|role| ("role", role)));
+    let own = operator.config().driver().get_options().map(str::to_owned);
+    let given = settings.iter().map(|(name, value)| format!("-c {name}={}", escaped(value)));
+    let settings = own.into_iter().chain(given).collect::<Vec<_>>().join(" ");
+    Ok(TenantShell { config: operator.config().clone(), slug: slug.clone(), options: options.clone(), role, settings })
+}
+
+/// A value for the server's command line, which it splits at blanks.
+fn escaped(value: &str) -> String {
+    value.chars().fold(String::new(), |mut text, c| {
+        if c.is_whitespace() || c == '\\' {
+            text.push('\\');
+        }
+        text.push(c);
+        text
+    })
+}
+
+impl TenantShell {
+    /// Returns the tenant's role; `None` under path isolation, where psql stays the operator.
+    pub fn role(&self) -> Option<&str> {
+        self.role.as_deref()
+    }
+
+    /// Returns the command that starts this program, a psql, with these arguments. The password is in its environment, and
+    /// not among its arguments. The prompt shows the tenant, unless the user's psqlrc file sets another.
+    pub fn command(&self, psql: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = OsString>) -> Command {
+        let mut command = Command::new(psql);
+        let mark = if self.options.access == ShellAccess::Write { " write" } else { "" };
+        for (name, sign) in [("PROMPT1", "%R%x%# "), ("PROMPT2", "%R%x%# ")] {
+            command.arg("-v").arg(format!("{name}={}{mark} @ %/{sign}", self.slug));
+        }
+        command.args(arguments);
+        let own = [
+            ("PGAPPNAME", Some(format!("cgk shell {}", self.slug).into())),
+            ("PGOPTIONS", Some(self.settings.clone().into())),
+        ];
+        for (name, value) in self.config.libpq_variables(&self.options.system_roots).into_iter().chain(own) {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_with_blanks_is_one_value() {
+        assert_eq!(escaped(r#""a b", public\x"#), r#""a\ b",\ public\\x"#);
+    }
+}
