@@ -47,7 +47,9 @@ impl Address {
     fn tls_variables(&self, system_roots: &Path) -> [Variable; 4] {
         let (mode, roots, client) = match &self.tls {
             TlsMode::Disable => ("disable", None, None),
-            TlsMode::Verify { roots: RootCerts::System, client } => ("verify-full", Some(system_roots), client.as_ref()),
+            TlsMode::Verify { roots: RootCerts::System, client } => {
+                ("verify-full", Some(system_roots), client.as_ref())
+            }
             TlsMode::Verify { roots: RootCerts::File(file), client } => ("verify-full", Some(&**file), client.as_ref()),
         };
         [

@@ -69,8 +69,8 @@ pub struct TenantShell {
 /// role, the search path and the organization that psql is to start with.
 ///
 /// The session of psql is the operator's. It starts with these values, and RESET ROLE returns to the tenant's role; but its
-/// user can leave the tenant with SET ROLE NONE, SET SESSION AUTHORIZATION or DISCARD ALL, and can set
-/// `default_transaction_read_only` to off. This protects from mistakes, and not from somebody who has the operator's rights.
+/// user can leave the tenant with SET ROLE NONE or SET SESSION AUTHORIZATION, and can set `default_transaction_read_only` to
+/// off. This protects from mistakes, and not from somebody who has the operator's rights.
 /// The session holds no lock of cgk: a suspension, rename or drop does not wait for it, except for locks that its statements
 /// hold.
 ///
@@ -87,7 +87,8 @@ pub struct TenantShell {
 /// If the future is dropped, the check is rolled back.
 pub async fn shell(operator: &Operator, slug: &TenantSlug, options: &ShellOptions) -> Result<TenantShell> {
     let db: Db = Db::connect(&operator.config().clone().with_pool_size_max(1)).await?;
-    let sql = "select pg_catalog.current_setting('search_path'), pg_catalog.current_setting('app.current_organization_id'),
+    let sql =
+        "select pg_catalog.current_setting('search_path'), pg_catalog.current_setting('app.current_organization_id'),
                       current_user::pg_catalog.text";
     let read_only = TxOptions::default().read_only();
     let row = db.with_tenant_in(slug, &read_only, async |tx| tx.query_one(sql, &[]).await).await;

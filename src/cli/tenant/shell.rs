@@ -61,7 +61,8 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     session.warn_of_service_login(&operator);
     let access = if arguments.write { ShellAccess::Write } else { ShellAccess::ReadOnly };
     let mut options = ShellOptions::default().access(access);
-    if let (TlsMode::Verify { roots: RootCerts::System, .. }, ..FINDS_SYSTEM_ROOTS) = (operator.config().tls(), version) {
+    if let (TlsMode::Verify { roots: RootCerts::System, .. }, ..FINDS_SYSTEM_ROOTS) = (operator.config().tls(), version)
+    {
         options = options.system_roots(system_roots(version)?);
     }
     let shell = lifecycle::shell(&operator, &slug, &options).await?;
@@ -70,7 +71,11 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         None => "as the operator: isolation by path, so a schema that you name is not refused".to_owned(),
     };
     let writes = if arguments.write { "transactions write" } else { "transactions are read-only" };
-    session.printer.info(format!("tenant {slug} of {}, {}, {writes}", session::place(&operator), paint(WARNING, sanitize(&who))));
+    session.printer.info(format!(
+        "tenant {slug} of {}, {}, {writes}",
+        session::place(&operator),
+        paint(WARNING, sanitize(&who))
+    ));
     drop(operator);
     // It takes the place of this process: its exit code is the command's, and Ctrl-C is its own.
     Err(unusable(&shell.command(PSQL, arguments.psql.iter().cloned()).exec()).into())
