@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     write: bool,
     /// Arguments of psql, after --
-    #[arg(last = true, value_name = "PSQL ARGUMENT")]
+    #[arg(last = true, value_name = "ARG")]
     psql: Vec<OsString>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         paint(WARNING, sanitize(&who))
     ));
     drop(operator);
-    // It takes the place of this process: its exit code is the command's, and Ctrl-C is its own.
+    // It replaces this process: its exit code is the command's, and Ctrl-C is its own.
     Err(unusable(&shell.command(PSQL, arguments.psql.iter().cloned()).exec()).into())
 }
 
