@@ -62,6 +62,7 @@ mod ignore;
 mod isolation_modes;
 mod layers;
 mod libpq_env;
+#[cfg(feature = "migrate")]
 mod libpq_variables;
 mod load;
 mod locate;
@@ -88,6 +89,7 @@ pub(crate) use error::Problem;
 pub use error::{ConfigError, ConfigErrorKind};
 pub use ignore::IgnoreRule;
 pub use isolation_modes::IsolationModes;
+#[cfg(feature = "migrate")]
 pub(crate) use libpq_variables::Variable;
 pub use origin::{Origin, SettingOrigin};
 pub use overrides::Overrides;
@@ -408,6 +410,7 @@ impl Config {
     }
 
     /// Returns the address as environment variables of libpq, password included; those without a value must be removed.
+    #[cfg(feature = "migrate")]
     pub(crate) fn libpq_variables(&self, system_roots: &Path) -> Vec<Variable> {
         self.address.libpq_variables(system_roots)
     }
