@@ -8,6 +8,7 @@ mod exec;
 mod exec_command;
 mod fixture;
 mod plain_operator;
+mod processes;
 mod rename;
 mod shell;
 mod show;
