@@ -15,6 +15,78 @@ const ID_BYTES: usize = 36;
 /// The text after the id while the tenant is being dropped.
 const BEING_DROPPED: &str = "\ncgk: this tenant is being dropped";
 
+/// The text after the id, and after that one, while the tenant waits to be dropped: a [`PlannedDrop`] follows.
+const DROP_AFTER: &str = "\ncgk: this tenant is dropped after ";
+
+/// When a tenant is dropped, as the comment on its schema says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PlannedDrop {
+    /// From when on, in seconds since 1970.
+    pub(crate) after: u64,
+    /// Whether the tenant was active before; otherwise it was suspended.
+    pub(crate) was_active: bool,
+}
+
+impl PlannedDrop {
+    const ACTIVE: &str = " seconds since 1970; it was active";
+    const SUSPENDED: &str = " seconds since 1970; it was suspended";
+
+    /// Parses the comment on a schema.
+    pub(crate) fn of(comment: Option<&str>) -> Option<Self> {
+        Self::split(rest(comment)?).0
+    }
+
+    /// The planned drop at the beginning of what follows the id, and the text after it.
+    fn split(rest: &str) -> (Option<Self>, &str) {
+        let parse = || {
+            let text = rest.strip_prefix(BEING_DROPPED).unwrap_or(rest).strip_prefix(DROP_AFTER)?;
+            let (after, text) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+            let after = after.parse().ok()?;
+            let active = text.strip_prefix(Self::ACTIVE).map(|left| (true, left));
+            let (was_active, left) = active.or_else(|| Some((false, text.strip_prefix(Self::SUSPENDED)?)))?;
+            Some((Self { after, was_active }, left))
+        };
+        parse().map_or((None, rest), |(planned, left)| (Some(planned), left))
+    }
+}
+
+/// What follows the id in the comment on a schema; `None` if it contains no id.
+fn rest(comment: Option<&str>) -> Option<&str> {
+    comment?.strip_prefix(PREFIX)?.get(ID_BYTES..)
+}
+
+/// Writes into the comment on a schema the id, and when the tenant is dropped, or takes that out of it. Only the schema's owner may
+/// do this.
+pub(crate) fn plan_drop_sql(
+    schema: &SchemaName,
+    id: OrganizationId,
+    comment: Option<&str>,
+    planned: Option<PlannedDrop>,
+) -> String {
+    let kept = match (rest(comment), comment) {
+        (Some(rest), _) => PlannedDrop::split(rest).1.to_owned(),
+        (None, Some(comment)) => format!("\n{comment}"),
+        (None, None) => String::new(),
+    };
+    let planned = planned.map_or_else(String::new, |PlannedDrop { after, was_active }| {
+        let was = if was_active { PlannedDrop::ACTIVE } else { PlannedDrop::SUSPENDED };
+        format!("{DROP_AFTER}{after}{was}")
+    });
+    let comment = literal(&format!("{PREFIX}{id}{planned}{kept}"));
+    format!("comment on schema {} is {comment};\n", schema.quoted())
+}
+
+/// A statement that fails with a division by zero unless the schema of this name exists and still has this comment.
+pub(crate) fn demand_comment_sql(schema: &SchemaName, comment: Option<&str>) -> String {
+    format!(
+        "select 1 / (case when exists (select from pg_catalog.pg_namespace n where n.nspname::pg_catalog.text = {}
+    and {} is not distinct from {}) then 1 else 0 end);\n",
+        literal(schema.as_str()),
+        comment_of_sql("n.oid"),
+        comment.map_or_else(|| "null".into(), literal),
+    )
+}
+
 /// The organization that a schema belongs to, according to its comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Binding {
@@ -83,8 +155,7 @@ pub(crate) fn marked_dropped_sql(schema: &str, id: OrganizationId) -> String {
 
 /// Whether the comment on a schema says that its tenant is being dropped.
 pub(crate) fn is_being_dropped(comment: Option<&str>) -> bool {
-    let rest = comment.and_then(|comment| comment.strip_prefix(PREFIX)).and_then(|rest| rest.get(ID_BYTES..));
-    rest.is_some_and(|rest| rest.starts_with(BEING_DROPPED))
+    rest(comment).is_some_and(|rest| rest.starts_with(BEING_DROPPED))
 }
 
 /// A condition: the comment on the schema names no other organization. A schema without such a comment passes. Both
@@ -132,6 +203,38 @@ mod tests {
             let comment = written(before);
             assert_eq!(Binding::of(Some(&comment)), Binding::To(ID.to_string()), "{comment}");
             assert_eq!(Binding::of(Some(&comment)).other_than(ID), None);
+        }
+    }
+
+    #[test]
+    fn a_planned_drop_is_read_as_it_was_written() {
+        let written = |comment: Option<&str>, planned| {
+            let sql = plan_drop_sql(&SchemaName::public(), ID, comment, planned);
+            sql.split_once('\'').unwrap().1.trim_end_matches("';\n").to_owned()
+        };
+        for before in [None, Some("Acme's data")] {
+            let bound = super::tests::written(before);
+            for before in [before, Some(bound.as_str())] {
+                for was_active in [true, false] {
+                    let planned = PlannedDrop { after: 1_798_394_400, was_active };
+                    let comment = written(before, Some(planned)).replace("''", "'");
+                    assert_eq!(PlannedDrop::of(Some(&comment)), Some(planned), "{comment}");
+                    assert_eq!(Binding::of(Some(&comment)), Binding::To(ID.to_string()));
+                    assert!(!is_being_dropped(Some(&comment)));
+                    // Another date takes the place of the first one, and without one the text is as before.
+                    let later = PlannedDrop { after: 1_900_000_000, was_active };
+                    let moved = written(Some(&comment), Some(later)).replace("''", "'");
+                    assert_eq!(PlannedDrop::of(Some(&moved)), Some(later));
+                    assert_eq!(written(Some(&moved), None), bound);
+                    // Begun, it still has its date.
+                    let begun = mark_dropped_sql(&SchemaName::public(), ID, Some(&comment));
+                    let begun = begun.split_once('\'').unwrap().1.trim_end_matches("';\n").replace("''", "'");
+                    assert_eq!(PlannedDrop::of(Some(&begun)), Some(planned), "{begun}");
+                }
+            }
+        }
+        for other in [None, Some(""), Some("Acme"), Some(super::tests::written(None).as_str())] {
+            assert_eq!(PlannedDrop::of(other), None, "{other:?}");
         }
     }
 

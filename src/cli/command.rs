@@ -54,6 +54,9 @@ pub(super) enum Command {
     /// Drop a tenant with all its rows
     #[command(name = "tenant:drop", after_help = tenant::drop::EXAMPLES)]
     TenantDrop(tenant::drop::Arguments),
+    /// Take back a drop that is planned for later
+    #[command(name = "tenant:undrop", after_help = tenant::undrop::EXAMPLES)]
+    TenantUndrop(tenant::undrop::Arguments),
     /// Compare tenants with their migrations
     #[command(name = "tenant:verify", after_help = tenant::verify::EXAMPLES)]
     TenantVerify(tenant::verify::Arguments),
@@ -234,7 +237,7 @@ impl Command {
                 "each schema is committed completely or not at all; run `cgk setup:database` again"
             }
             Self::TenantCreate(_) => "each tenant is created completely or not at all; run the command again",
-            Self::TenantSuspend(_) | Self::TenantActivate(_) | Self::TenantRename(_) => {
+            Self::TenantSuspend(_) | Self::TenantActivate(_) | Self::TenantRename(_) | Self::TenantUndrop(_) => {
                 "the change is complete or was not made: `cgk tenant:list` shows it"
             }
             Self::TenantExec(_) => {
@@ -307,6 +310,7 @@ impl Command {
             Self::TenantImport(arguments) => tenant::import::run(&session, arguments).await,
             Self::TenantShell(arguments) => tenant::shell::run(&session, arguments).await,
             Self::TenantDrop(arguments) => tenant::drop::run(&session, arguments).await,
+            Self::TenantUndrop(arguments) => tenant::undrop::run(&session, arguments).await,
             Self::TenantVerify(arguments) => tenant::verify::run(&session, arguments).await,
             Self::Provision(arguments) => provision::run::run(&session, arguments).await,
             Self::ProvisionList(arguments) => provision::list::run(&session, arguments).await,

@@ -19,6 +19,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "tenant:suspend",
             "tenant:activate",
             "tenant:drop",
+            "tenant:undrop",
             "tenant:exec",
             "tenant:export",
             "tenant:import",

@@ -6,7 +6,7 @@ use crate::{
     slug::TenantSlug,
     tenant::{OrganizationId, TenantStatus},
 };
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Why a tenant cannot be entered, or its schema cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +129,22 @@ pub enum TenantError {
         /// The tenant.
         tenant: TenantSlug,
     },
+    /// The tenant is suspended until it is dropped at a given time.
+    #[error("tenant {tenant} is suspended and is to be dropped")]
+    DropPlanned {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// When it may be dropped.
+        after: SystemTime,
+    },
+    /// The tenant is not one to drop now. Nothing was dropped.
+    #[error("tenant {tenant} is not dropped: {why}")]
+    DropNotDue {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// The reason, as text.
+        why: String,
+    },
     /// The tenant cannot have the new slug. Nothing was changed.
     #[error("tenant {tenant} cannot be renamed: {}", by.join("; "))]
     RenameBlocked {
@@ -166,6 +182,8 @@ impl TenantError {
             Self::RoleInUse { .. } => ("CGK0412", Conflict),
             Self::InUse { .. } => ("CGK0860", Locked),
             Self::BeingDropped { .. } => ("CGK0861", Conflict),
+            Self::DropPlanned { .. } => ("CGK0920", Conflict),
+            Self::DropNotDue { .. } => ("CGK0921", Conflict),
             Self::RenameBlocked { .. } => ("CGK0863", Conflict),
             Self::DropBlocked { .. } => ("CGK0862", Conflict),
         }

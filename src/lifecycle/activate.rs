@@ -34,7 +34,7 @@ pub struct Activated {
 /// # Errors
 ///
 /// Kind `NotFound`: there is no such tenant. `NotReady`: it is still being created, or its schema is gone. `Conflict`: its schema
-/// belongs to another organization, or the tenant is being dropped. `Suspended` ([`TenantError::StatusUnknown`]): its status
+/// belongs to another organization, or the tenant is being dropped or is to be dropped ([`TenantError::DropPlanned`]). `Suspended` ([`TenantError::StatusUnknown`]): its status
 /// is one that cgk does not know. `Unavailable` ([`TenantError::Changed`]): somebody else changed the tenant meanwhile.
 ///
 /// # Cancel safety
@@ -59,6 +59,9 @@ pub async fn activate(operator: &Operator, slug: &TenantSlug) -> Result<Activate
         }
         TenantStatus::Other(_) => return Err(Error::Tenant(TenantError::StatusUnknown { tenant: name, status })),
     }
+    if let Some(after) = facts.drop_after() {
+        return Err(Error::Tenant(TenantError::DropPlanned { tenant: name, after }));
+    }
     let schema = SchemaName::of_tenant(slug);
     if facts.owner.is_none() {
         return Err(Error::Tenant(TenantError::SchemaGone { tenant: name, status, schema }));
@@ -69,15 +72,11 @@ pub async fn activate(operator: &Operator, slug: &TenantSlug) -> Result<Activate
     let sql = format!(
         "set transaction isolation level read committed;
 select pg_catalog.set_config('lock_timeout', {}, true);
-{}{}select 1 / (case when exists (select from pg_catalog.pg_namespace n where n.nspname::pg_catalog.text = {}
-    and {} is not distinct from {}) then 1 else 0 end);
-{}",
+{}{}{}{}",
         literal(&milliseconds(operator.session().lock_timeout)),
         registry::sql::lock_row_sql(tenant.id),
         registry::demand_sql(tenant.id, slug),
-        literal(schema.as_str()),
-        binding::comment_of_sql("n.oid"),
-        facts.schema_comment.as_deref().map_or_else(|| "null".into(), literal),
+        binding::demand_comment_sql(&schema, facts.schema_comment.as_deref()),
         registry::set_status_sql(tenant.id, &["suspended"], "active"),
     );
     match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {

@@ -20,7 +20,10 @@ pub use create::{
     CreateManyOptions, CreateManyReport, CreateObserver, CreateOptions, CreateOutcome, Created, Creation, LostSchema,
     NewTenant, check_rights, create, create_many,
 };
-pub use drop::{DropObserver, DropOptions, DropPreview, Dropped, drop_tenant, preview_drop};
+pub use drop::{
+    DropObserver, DropOptions, DropPreview, DropSchedule, Dropped, DueDrop, ScheduledDrop, Undropped, drop_due,
+    drop_tenant, planned_drops, preview_drop, schedule_drop, undrop,
+};
 pub use exec::{
     ExecAccess, ExecColumn, ExecObserver, ExecOptions, ExecOutcome, ExecReport, ExecRow, ExecScript, Executed, exec,
 };

@@ -40,6 +40,8 @@ pub struct TenantDetails {
     pub contents: Option<SchemaContents>,
     /// Whether the last comparison with the migrations counts.
     pub comparison: LastComparison,
+    /// From when on it may be dropped, if that is planned.
+    pub drop_after: Option<SystemTime>,
     /// The sessions that are inside it now.
     pub sessions: Vec<EnteredSession>,
 }
@@ -98,6 +100,7 @@ pub async fn show(operator: &Operator, migrations: &Migrations, slug: &TenantSlu
     let tag = operator.facts().database_tag();
     let has_role = found.facts.has_role && operator.config().isolation() == Isolation::Role;
     Ok(TenantDetails {
+        drop_after: found.drop_after(),
         state: found.state,
         head: found.head,
         last_migration,

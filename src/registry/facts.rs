@@ -1,7 +1,7 @@
 //! The facts of registry and catalogue about one slug.
 
 use crate::{
-    binding::{self, Binding},
+    binding::{self, Binding, PlannedDrop},
     config::Isolation,
     db::Operator,
     error::{Error, Result, TenantError, while_doing},
@@ -9,6 +9,7 @@ use crate::{
     slug::TenantSlug,
     tenant::Tenant,
 };
+use std::time::{Duration, SystemTime};
 use tokio_postgres::Row;
 
 /// The facts of registry and catalogue about one slug.
@@ -64,6 +65,12 @@ impl TenantFacts {
             }
             _ => Ok(()),
         }
+    }
+
+    /// From when on the tenant may be dropped, if that is planned.
+    pub(crate) fn drop_after(&self) -> Option<SystemTime> {
+        let planned = PlannedDrop::of(self.schema_comment.as_deref())?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(planned.after))
     }
 
     /// Whether the role exists, and whether the operator may act as it.

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{SessionView, confirm::confirm};
+use super::{SessionView, confirm::confirm, drop_later};
 use crate::cli::{
     auth::span,
     exit::Exit,
@@ -34,6 +34,9 @@ Examples:
   cgk tenant:drop acme --plan          what would be lost; nothing is changed
   cgk tenant:drop acme                 asks for the slug
   cgk tenant:drop acme --confirm acme --export acme.cgk
+  cgk tenant:drop acme --after 30d     suspends it now; `cgk tenant:undrop acme` takes it back
+  cgk tenant:drop --due                drops the tenants whose time has come; for cron
+  cgk tenant:drop --due --plan         which ones wait, and until when
 
 The tenant is suspended first and cannot be activated again. If the command stops, run it again: it \
              continues. What is dropped is lost. --export suspends the tenant, writes the file, and then drops it.";
@@ -41,8 +44,8 @@ The tenant is suspended first and cannot be activated again. If the command stop
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     /// Slug of the tenant
-    #[arg(value_name = "TENANT")]
-    slug: String,
+    #[arg(value_name = "TENANT", required_unless_present = "due")]
+    slug: Option<String>,
     /// The slug once more, instead of typing it
     #[arg(long, value_name = "TENANT", conflicts_with = "plan")]
     confirm: Option<String>,
@@ -52,6 +55,12 @@ pub(crate) struct Arguments {
     /// Export the tenant into this file before anything is removed
     #[arg(long, value_name = "FILE", conflicts_with = "plan")]
     export: Option<PathBuf>,
+    /// Suspend the tenant now, and let --due drop it after this time, for example 30d
+    #[arg(long, value_name = "TIME", value_parser = span, conflicts_with_all = ["plan", "confirm", "export", "locks", "due"])]
+    after: Option<Duration>,
+    /// Drop the tenants whose time, set with --after, has come
+    #[arg(long, conflicts_with_all = ["slug", "confirm", "export"])]
+    due: bool,
     /// How long each step waits for what others hold, for example 10s [default: session.migration_wait]
     #[arg(long, value_name = "TIME", value_parser = span)]
     wait: Option<Duration>,
@@ -113,10 +122,23 @@ impl<'a> Answer<'a> {
 
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
-    let slug: TenantSlug = arguments.slug.parse()?;
+    let slug: Option<TenantSlug> = arguments.slug.as_deref().map(str::parse).transpose()?;
     let operator = Operator::connect(&session.config()?).await?;
     session.warn_of_service_login(&operator);
     session.say_database(&operator);
+    let mut options = DropOptions::default();
+    if let Some(wait) = arguments.wait {
+        options = options.wait(wait);
+    }
+    if let Some(locks) = arguments.locks {
+        options = options.locks_per_batch(locks.get());
+    }
+    let slug = match (slug, arguments.after) {
+        (None, _) if arguments.plan => return drop_later::waiting(printer, &operator).await,
+        (None, _) => return drop_later::due(printer, &operator, &options, &mut Told { printer }).await,
+        (Some(slug), Some(after)) => return drop_later::schedule(printer, &operator, &slug, after, &options).await,
+        (Some(slug), None) => slug,
+    };
     let preview = lifecycle::preview_drop(&operator, &slug).await?;
     show(printer, &preview, arguments.plan);
     if arguments.plan {
@@ -126,13 +148,6 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     if preview.blocked_by.is_empty() {
         confirm(printer, &slug, arguments.confirm.as_deref()).await?;
-    }
-    let mut options = DropOptions::default();
-    if let Some(wait) = arguments.wait {
-        options = options.wait(wait);
-    }
-    if let Some(locks) = arguments.locks {
-        options = options.locks_per_batch(locks.get());
     }
     let began = Instant::now();
     if let Some(path) = &arguments.export {

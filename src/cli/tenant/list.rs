@@ -138,6 +138,8 @@ pub(crate) struct TenantView<'a> {
     #[serde(flatten)]
     state: StateView,
     created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drop_after: Option<String>,
     #[serde(flatten)]
     contents: Option<ContentsView>,
 }
@@ -202,6 +204,7 @@ impl<'a> TenantView<'a> {
             head: tenant.head.as_ref().map(ToString::to_string),
             state: StateView::of(&tenant.state),
             created_at: time::rfc3339(row.created_at),
+            drop_after: tenant.drop_after().map(time::rfc3339),
             contents: None,
         }
     }
@@ -228,6 +231,15 @@ pub(crate) fn status_look(status: &TenantStatus) -> Look {
     match status {
         TenantStatus::Active => Look::Plain,
         _ => Look::Warning,
+    }
+}
+
+/// The status in words, and until when a planned drop waits.
+fn status(tenant: &TenantState) -> String {
+    let status = &tenant.tenant.status;
+    match tenant.drop_after() {
+        Some(after) => format!("{status}, dropped after {}", time::date(after)),
+        None => status.to_string(),
     }
 }
 
@@ -263,7 +275,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         let mut cells = vec![
             (row.slug.to_string(), Look::Plain),
             (row.name.clone(), Look::Plain),
-            (row.status.to_string(), status_look(&row.status)),
+            (status(&tenant.state), status_look(&row.status)),
             (schema(row), Look::Faint),
             (words, look),
             (time::date(row.created_at), Look::Faint),

@@ -5,6 +5,7 @@ mod confirm;
 pub(in crate::cli) mod create;
 pub(in crate::cli) mod create_many;
 pub(in crate::cli) mod drop;
+mod drop_later;
 pub(in crate::cli) mod exec;
 pub(in crate::cli) mod export;
 pub(in crate::cli) mod import;
@@ -14,6 +15,7 @@ pub(in crate::cli) mod shell;
 pub(in crate::cli) mod show;
 pub(in crate::cli) mod slugs;
 pub(in crate::cli) mod suspend;
+pub(in crate::cli) mod undrop;
 pub(in crate::cli) mod verify;
 
 use serde::Serialize;

@@ -47,6 +47,8 @@ struct Answer<'a> {
     #[serde(flatten)]
     state: StateView,
     created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drop_after: Option<String>,
     last_migration: Option<MigrationView<'a>>,
     owner: Option<&'a str>,
     role: Option<&'a str>,
@@ -83,6 +85,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         head: found.head.as_ref().map(ToString::to_string),
         state: StateView::of(&found.state),
         created_at: time::rfc3339(tenant.created_at),
+        drop_after: found.drop_after.map(time::rfc3339),
         last_migration: found.last_migration.as_ref().map(|last| MigrationView {
             migration: last.id.to_string(),
             applied_at: time::rfc3339(last.applied_at),
@@ -125,6 +128,9 @@ fn lines(found: &TenantDetails) -> Vec<(&'static str, String)> {
         ("role", found.role.as_ref().map_or("none", cgk::ident::RoleName::as_str).to_owned()),
         ("migrations", format!("{head}{state}")),
     ];
+    if let Some(after) = found.drop_after {
+        lines.push(("dropped after", time::rfc3339(after)));
+    }
     if let Some(last) = &found.last_migration {
         let at = time::rfc3339(last.applied_at);
         lines.push(("last migration", format!("{} at {at} by {}", last.id, last.applied_by)));

@@ -145,6 +145,12 @@ fn tenant(refused: &TenantError) -> Option<String> {
                 .into()
         }
         TenantError::BeingDropped { tenant } => format!("Run `cgk tenant:drop {tenant}` to the end."),
+        TenantError::DropPlanned { tenant, .. } => {
+            format!("Run `cgk tenant:undrop {tenant}` to keep it; `cgk tenant:show {tenant}` shows the date.")
+        }
+        TenantError::DropNotDue { tenant, .. } => {
+            format!("Run `cgk tenant:undrop {tenant}` to keep it, or `cgk tenant:suspend {tenant}` so that it is dropped.")
+        }
         TenantError::RenameBlocked { .. } => {
             "Choose another slug, or change what is named: inside the tenant its tables are found without the schema's name.".into()
         }

@@ -3,6 +3,8 @@
 
 mod batches;
 mod inventory;
+mod large_objects;
+mod later;
 mod row;
 
 use crate::{
@@ -17,15 +19,15 @@ use crate::{
     slug::TenantSlug,
     tenant::{OrganizationId, Tenant},
 };
+pub use later::{DropSchedule, DueDrop, ScheduledDrop, Undropped, drop_due, planned_drops, schedule_drop, undrop};
+
 use batches::{Relation, RelationKind};
 use inventory::{Dropped as DroppedObjects, dependents_sql};
 use std::time::{Duration, Instant};
-use tokio_postgres::{error::SqlState, types::Type};
+use tokio_postgres::error::SqlState;
 
 /// The part of the server's lock table that one batch may take.
 const LOCKS_PART: i64 = 8;
-/// Large objects removed in one transaction.
-const LARGE_OBJECTS_MAX: u32 = 200;
 const MORE_LOCKS: &str = "it takes more locks than the server has: raise max_locks_per_transaction";
 /// Between two tries at what somebody else has locked.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -177,23 +179,17 @@ pub async fn drop_tenant(
     options: &DropOptions,
     observer: &mut dyn DropObserver,
 ) -> Result<Dropped> {
-    operator.facts().require_writable()?;
     let doomed = look(operator, slug).await?;
-    let wait = options.wait.unwrap_or(operator.session().migration_wait);
-    let run = Run { operator, wait, locks_per_batch: options.locks_per_batch, doomed };
-    run.require_rights()?;
-    run.refuse_blocked().await?;
-    operator.reset_session().await.map_err(while_doing(format!("drop tenant {slug}")))?;
-    if !run.doomed.has_begun() {
-        run.try_to_delete_row().await?;
-    }
-    run.mark().await?;
-    registry::wait_until_left(operator, slug, run.wait).await?;
-    let (relations, batches) = run.drop_relations(observer).await?;
-    run.remove_large_objects().await?;
-    run.finish().await?;
-    let was_begun = run.doomed.has_begun();
-    Ok(Dropped { tenant: run.doomed.tenant, relations, batches, was_begun })
+    Run::of(operator, options, doomed, Occasion::Asked).drop(observer).await
+}
+
+/// Why a tenant is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Occasion {
+    /// It was named.
+    Asked,
+    /// The planned time has come; if the plan changes meanwhile, the tenant is kept.
+    Due,
 }
 
 async fn look(operator: &Operator, slug: &TenantSlug) -> Result<Doomed> {
@@ -229,6 +225,7 @@ struct Run<'o> {
     wait: Duration,
     locks_per_batch: Option<usize>,
     doomed: Doomed,
+    occasion: Occasion,
 }
 
 /// What became of a message.
@@ -240,7 +237,30 @@ enum Step {
     TooManyLocks,
 }
 
-impl Run<'_> {
+impl<'o> Run<'o> {
+    fn of(operator: &'o Operator, options: &DropOptions, doomed: Doomed, occasion: Occasion) -> Self {
+        let wait = options.wait.unwrap_or(operator.session().migration_wait);
+        Self { operator, wait, locks_per_batch: options.locks_per_batch, doomed, occasion }
+    }
+
+    /// Does all of it.
+    async fn drop(self, observer: &mut dyn DropObserver) -> Result<Dropped> {
+        self.operator.facts().require_writable()?;
+        self.require_rights()?;
+        self.refuse_blocked().await?;
+        self.operator.reset_session().await.map_err(self.doing())?;
+        if !self.doomed.has_begun() {
+            self.try_to_delete_row().await?;
+        }
+        self.mark().await?;
+        registry::wait_until_left(self.operator, self.slug(), self.wait).await?;
+        let (relations, batches) = self.drop_relations(observer).await?;
+        self.remove_large_objects().await?;
+        self.finish().await?;
+        let was_begun = self.doomed.has_begun();
+        Ok(Dropped { tenant: self.doomed.tenant, relations, batches, was_begun })
+    }
+
     fn slug(&self) -> &TenantSlug {
         &self.doomed.tenant.slug
     }
@@ -292,8 +312,13 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
         let Doomed { tenant, facts, schema, .. } = &self.doomed;
         let mut sql = self.opening();
         let status = tenant.status.as_str();
-        sql.push_str(&registry::set_status_sql(tenant.id, &[status, "active", "suspended"], "suspended"));
+        let from: &[&str] =
+            if self.occasion == Occasion::Due { &["suspended"] } else { &[status, "active", "suspended"] };
+        sql.push_str(&registry::set_status_sql(tenant.id, from, "suspended"));
         if facts.owner.is_some() {
+            if self.occasion == Occasion::Due {
+                sql.push_str(&binding::demand_comment_sql(schema, facts.schema_comment.as_deref()));
+            }
             sql.push_str(&self.as_owner());
             sql.push_str(&binding::mark_dropped_sql(schema, tenant.id, facts.schema_comment.as_deref()));
         }
@@ -380,35 +405,6 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
     fn demand_marked(&self) -> String {
         let marked = binding::marked_dropped_sql(self.doomed.schema.as_str(), self.doomed.id());
         format!("select 1 / (case when {marked} then 1 else 0 end);\n")
-    }
-
-    /// What the tenant's role has outside of the schema and goes with it.
-    async fn remove_large_objects(&self) -> Result<()> {
-        let Some(role) = &self.doomed.role else { return Ok(()) };
-        let sql = "select exists (select from pg_catalog.pg_largeobject_metadata l join pg_catalog.pg_roles r on r.oid = l.lomowner
-                   where r.rolname::pg_catalog.text = $1)";
-        loop {
-            let rows =
-                self.operator.client().query_typed(sql, &[(&role.as_str(), Type::TEXT)]).await.map_err(self.doing())?;
-            if rows.first().map(|row| row.try_get(0)).transpose().map_err(self.doing())? != Some(true) {
-                return Ok(());
-            }
-            let some = format!(
-                "{}{}select pg_catalog.lo_unlink(l.oid) from (select m.oid from pg_catalog.pg_largeobject_metadata m
-    where m.lomowner = (select r.oid from pg_catalog.pg_roles r where r.rolname = current_user) limit {LARGE_OBJECTS_MAX}) l;\n",
-                self.opening(),
-                self.as_role(role),
-            );
-            match self.send(&some).await? {
-                Step::Done => {}
-                Step::Stale | Step::TooManyLocks => return Err(self.changed()),
-            }
-        }
-    }
-
-    fn as_role(&self, role: &RoleName) -> String {
-        let (own, presence) = (self.operator.facts(), self.doomed.facts.presence());
-        format!("{}set local role {};\n", isolation::role_sql(own, role, presence), role.quoted())
     }
 
     /// The schema, the role and the registry's row, together.

@@ -17,7 +17,7 @@ use crate::{
     tenant::{StrangeRow, Tenant},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-use std::pin::pin;
+use std::{pin::pin, time::SystemTime};
 
 /// How many ledgers are requested concurrently on the one connection, if a comment was not enough.
 const LEDGERS_IN_FLIGHT_MAX: usize = 64;
@@ -85,6 +85,13 @@ pub struct TenantState {
     pub(crate) facts: TenantFacts,
     /// The rows of its ledger, if they differ from those of the set's files because of earlier ids.
     pub(crate) rows: Option<Vec<Applied>>,
+}
+
+impl TenantState {
+    /// Returns from when on the tenant may be dropped, if [`schedule_drop`](crate::lifecycle::schedule_drop) planned that.
+    pub fn drop_after(&self) -> Option<SystemTime> {
+        self.facts.drop_after()
+    }
 }
 
 /// Reads the state of the shared schema and of every tenant in the registry.

@@ -1,0 +1,39 @@
+//! Removes the large objects of a tenant's role.
+
+use super::{Run, Step};
+use crate::{access::isolation, error::Result, ident::RoleName};
+use tokio_postgres::types::Type;
+
+/// Large objects removed in one transaction.
+const LARGE_OBJECTS_MAX: u32 = 200;
+
+impl Run<'_> {
+    /// What the tenant's role has outside of the schema and goes with it.
+    pub(super) async fn remove_large_objects(&self) -> Result<()> {
+        let Some(role) = &self.doomed.role else { return Ok(()) };
+        let sql = "select exists (select from pg_catalog.pg_largeobject_metadata l join pg_catalog.pg_roles r on r.oid = l.lomowner
+                   where r.rolname::pg_catalog.text = $1)";
+        loop {
+            let rows =
+                self.operator.client().query_typed(sql, &[(&role.as_str(), Type::TEXT)]).await.map_err(self.doing())?;
+            if rows.first().map(|row| row.try_get(0)).transpose().map_err(self.doing())? != Some(true) {
+                return Ok(());
+            }
+            let some = format!(
+                "{}{}select pg_catalog.lo_unlink(l.oid) from (select m.oid from pg_catalog.pg_largeobject_metadata m
+    where m.lomowner = (select r.oid from pg_catalog.pg_roles r where r.rolname = current_user) limit {LARGE_OBJECTS_MAX}) l;\n",
+                self.opening(),
+                self.as_role(role),
+            );
+            match self.send(&some).await? {
+                Step::Done => {}
+                Step::Stale | Step::TooManyLocks => return Err(self.changed()),
+            }
+        }
+    }
+
+    fn as_role(&self, role: &RoleName) -> String {
+        let (own, presence) = (self.operator.facts(), self.doomed.facts.presence());
+        format!("{}set local role {};\n", isolation::role_sql(own, role, presence), role.quoted())
+    }
+}
