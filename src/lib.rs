@@ -118,6 +118,8 @@ pub mod platform;
 #[cfg(feature = "platform")]
 pub mod provisioning;
 mod registry;
+#[cfg(feature = "report")]
+pub mod report;
 #[cfg(feature = "platform")]
 pub mod request;
 #[cfg(feature = "platform")]
@@ -151,7 +153,7 @@ pub use config::Config;
 pub use context::{InvalidContext, SigningKey, TenantContext};
 pub use db::{Operator, ServerFacts};
 pub use error::{
-    ConnectionError, DriverError, Error, ErrorKind, ExecError, MigrationError, Result, SetupError, TenantError,
+    ConnectionError, DriverError, Error, ErrorKind, ExecError, MigrationError, ReportError, Result, SetupError, TenantError,
     TransactionError, TransferError,
 };
 #[cfg(feature = "derive")]

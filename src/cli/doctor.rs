@@ -82,20 +82,11 @@ impl<'a> CheckView<'a> {
     fn of(check: &'a Check) -> Self {
         Self {
             check: check.name,
-            verdict: word(check.verdict),
+            verdict: check.verdict.name(),
             found: &check.found,
             objects: &check.objects,
             fix: check.fix.as_deref(),
         }
-    }
-}
-
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Good => "ok",
-        Verdict::Unknown => "unknown",
-        Verdict::Warning => "warning",
-        Verdict::Failed => "failed",
     }
 }
 
@@ -106,7 +97,7 @@ fn lines(check: &Check) -> Vec<String> {
         Verdict::Warning => WARNING,
         Verdict::Failed => BAD,
     };
-    let verdict = paint(style, format!("{:8}", word(check.verdict)));
+    let verdict = paint(style, format!("{:8}", check.verdict.name()));
     let mut lines = vec![format!("{verdict} {:28} {}", check.name, sanitize(&check.found))];
     lines.extend(check.objects.iter().map(|object| format!("           - {}", sanitize(object))));
     lines.extend(check.fix.iter().map(|fix| format!("           fix: {}", paint(COMMAND, sanitize(fix)))));
@@ -120,7 +111,7 @@ fn summary(diagnosis: &Diagnosis) -> String {
     let parts: Vec<String> = [Verdict::Good, Verdict::Unknown, Verdict::Warning, Verdict::Failed]
         .into_iter()
         .filter(|verdict| of(*verdict) > 0)
-        .map(|verdict| format!("{} {}", of(verdict), word(verdict)))
+        .map(|verdict| format!("{} {}", of(verdict), verdict.name()))
         .collect();
     format!("{}: {}.", count(checks.len(), "check"), parts.join(", "))
 }

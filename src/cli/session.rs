@@ -158,17 +158,7 @@ pub(crate) fn place(operator: &Operator) -> String {
 }
 
 fn host(target: &Target) -> String {
-    let hosts: Vec<String> = target
-        .hosts()
-        .iter()
-        .map(|host| match host {
-            TargetHost::Network { name, port } if name.contains(':') => format!("[{name}]:{port}"),
-            TargetHost::Network { name, port } => format!("{name}:{port}"),
-            TargetHost::Socket { directory, .. } => format!("socket {directory}"),
-            _ => "?".into(),
-        })
-        .collect();
-    hosts.join(",")
+    target.hosts().iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// The version without the packager's remark.

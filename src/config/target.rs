@@ -103,6 +103,17 @@ impl fmt::Display for Target {
     }
 }
 
+/// `db.example.com:5432`, `[::1]:5432`, `socket /var/run/postgresql`.
+impl fmt::Display for TargetHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network { name, port } if name.contains(':') => write!(f, "[{name}]:{port}"),
+            Self::Network { name, port } => write!(f, "{name}:{port}"),
+            Self::Socket { directory, .. } => write!(f, "socket {directory}"),
+        }
+    }
+}
+
 impl TargetHost {
     /// Returns the port.
     pub fn port(&self) -> u16 {

@@ -3,7 +3,7 @@
 use super::{Found, Verdict, are, could_not_look};
 use crate::{
     db::Operator,
-    drift,
+    drift::{self, DriftReport},
     error::{Error, ErrorKind, Result},
     ident::SchemaName,
     migrate::{
@@ -12,11 +12,10 @@ use crate::{
     },
     tenant::TenantStatus,
 };
+use std::collections::HashSet;
 
-/// A larger fleet is not compared; the records of its last comparison are read.
-const COMPARED_MAX: usize = 20;
-
-type State<'a> = std::result::Result<&'a FleetState, &'a Error>;
+/// What was found of the fleet's schemas.
+pub(crate) type State<'a> = std::result::Result<&'a FleetState, &'a Error>;
 
 pub(super) fn shared_schema(state: State<'_>) -> Result<Found> {
     let state = match state {
@@ -91,25 +90,57 @@ pub(super) async fn strays(operator: &Operator) -> Result<Found> {
         .fix("cgk drift explains each; back it up and drop it, or adopt it"))
 }
 
-pub(super) async fn drift(operator: &Operator, migrations: &Migrations, state: State<'_>) -> Result<Found> {
-    let Ok(state) = state else { return Ok(Found::unknown("could not look: see fleet.shared_schema")) };
-    if state.tenants.len() <= COMPARED_MAX {
-        return compared(operator, migrations).await;
+/// What is known of the differences between schemas and migrations.
+#[derive(Debug)]
+pub(crate) enum KnownDrift {
+    /// Every schema was compared now.
+    Compared(Box<DriftReport>),
+    /// The records of the last comparison were read.
+    Recorded {
+        /// All tenants' schemas.
+        schemas: Vec<SchemaName>,
+        /// Those that were without differences and have not changed since, by name.
+        unchanged: HashSet<String>,
+    },
+    /// The fleet could not be read.
+    NoFleet,
+}
+
+/// Compares a fleet of at most so many tenants; of a larger one the records of the last comparison are read.
+pub(crate) async fn known_drift(
+    operator: &Operator,
+    migrations: &Migrations,
+    state: State<'_>,
+    compared_max: usize,
+) -> Result<KnownDrift> {
+    let Ok(state) = state else { return Ok(KnownDrift::NoFleet) };
+    if state.tenants.len() <= compared_max {
+        let report = drift::verify(operator, migrations, &Scope::Everything).await?;
+        return Ok(KnownDrift::Compared(Box::new(report)));
     }
     let schemas: Vec<SchemaName> =
         state.tenants.iter().map(|found| SchemaName::of_tenant(&found.tenant.slug)).collect();
     let unchanged = drift::unchanged_since_comparison(operator, &schemas).await?;
-    let changed: Vec<String> =
-        schemas.iter().map(|schema| schema.as_str().to_owned()).filter(|name| !unchanged.contains(name)).collect();
-    if changed.is_empty() {
-        return Ok(Found::good("no schema has changed since the last comparison, which found no difference"));
-    }
-    let found = format!("{} not compared since its last change, or differs", are(changed.len(), "schema", "schemas"));
-    Ok(Found::unknown(found).naming(changed).fix("cgk drift"))
+    Ok(KnownDrift::Recorded { schemas, unchanged })
 }
 
-async fn compared(operator: &Operator, migrations: &Migrations) -> Result<Found> {
-    let report = drift::verify(operator, migrations, &Scope::Everything).await?;
+pub(super) fn drift(known: std::result::Result<&KnownDrift, &Error>) -> Found {
+    let (schemas, unchanged) = match known {
+        Ok(KnownDrift::Compared(report)) => return compared(report),
+        Ok(KnownDrift::Recorded { schemas, unchanged }) => (schemas, unchanged),
+        Ok(KnownDrift::NoFleet) => return Found::unknown("could not look: see fleet.shared_schema"),
+        Err(error) => return could_not_look(error),
+    };
+    let names = schemas.iter().map(|schema| schema.as_str().to_owned());
+    let changed: Vec<String> = names.filter(|name| !unchanged.contains(name)).collect();
+    if changed.is_empty() {
+        return Found::good("no schema has changed since the last comparison, which found no difference");
+    }
+    let found = format!("{} not compared since its last change, or differs", are(changed.len(), "schema", "schemas"));
+    Found::unknown(found).naming(changed).fix("cgk drift")
+}
+
+fn compared(report: &DriftReport) -> Found {
     let mut different: Vec<String> = report.rights.iter().map(|difference| format!("rights: {difference}")).collect();
     let mut not_compared = Vec::new();
     for schema in report.schemas() {
@@ -120,13 +151,13 @@ async fn compared(operator: &Operator, migrations: &Migrations) -> Result<Found>
     if !different.is_empty() {
         let found =
             format!("{} found between schemas and migrations", are(different.len(), "difference", "differences"));
-        return Ok(Found::of(Verdict::Failed, found)
+        return Found::of(Verdict::Failed, found)
             .naming(different)
-            .fix("cgk drift --sql shows statements to review"));
+            .fix("cgk drift --sql shows statements to review");
     }
     if !not_compared.is_empty() {
         let found = format!("{} not compared", are(not_compared.len(), "schema", "schemas"));
-        return Ok(Found::unknown(found).naming(not_compared).fix("cgk drift"));
+        return Found::unknown(found).naming(not_compared).fix("cgk drift");
     }
-    Ok(Found::good("every schema is as its migrations create it"))
+    Found::good("every schema is as its migrations create it")
 }

@@ -18,6 +18,8 @@ mod objects;
 mod platform;
 mod server;
 
+pub(crate) use fleet::{KnownDrift, State, known_drift};
+
 use crate::{
     db::Operator,
     error::{Error, ErrorKind, Result, while_doing},
@@ -28,6 +30,8 @@ use tokio_postgres::Row;
 
 /// How many objects a check names. The number of all of them is in its text.
 const NAMED_MAX: usize = 20;
+/// A larger fleet is not compared; the records of its last comparison are read.
+pub(crate) const COMPARED_MAX: usize = 20;
 
 /// What a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +44,18 @@ pub enum Verdict {
     Warning,
     /// It does not work, or tenants are not isolated as documented.
     Failed,
+}
+
+impl Verdict {
+    /// Returns its name: `ok`, `unknown`, `warning` or `failed`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Good => "ok",
+            Self::Unknown => "unknown",
+            Self::Warning => "warning",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// One check and its result.
@@ -141,6 +157,18 @@ impl Found {
 /// Writes nothing.
 pub async fn examine(operator: &Operator, migrations: &Migrations, options: &DoctorOptions) -> Result<Diagnosis> {
     operator.read_only().await?;
+    let state = crate::migrate::plan::state::look(operator, migrations).await;
+    let drift = fleet::known_drift(operator, migrations, state.as_ref(), COMPARED_MAX).await;
+    diagnose(operator, options, state.as_ref(), drift.as_ref()).await
+}
+
+/// The checks, with what is already known of the fleet.
+pub(crate) async fn diagnose(
+    operator: &Operator,
+    options: &DoctorOptions,
+    state: State<'_>,
+    drift: std::result::Result<&KnownDrift, &Error>,
+) -> Result<Diagnosis> {
     let mut diagnosis = Diagnosis::default();
     diagnosis.add("server.version", Ok(server::version(operator)))?;
     diagnosis.add("server.settings", server::settings(operator).await)?;
@@ -158,11 +186,10 @@ pub async fn examine(operator: &Operator, migrations: &Migrations, options: &Doc
     diagnosis.add("objects.functions", objects::functions(operator).await)?;
     diagnosis.add("objects.shared_views", objects::shared_views(operator).await)?;
     diagnosis.add("objects.foreign_keys", objects::foreign_keys(operator).await)?;
-    let state = crate::migrate::plan::state::look(operator, migrations).await;
-    diagnosis.add("fleet.shared_schema", fleet::shared_schema(state.as_ref()))?;
-    diagnosis.add("fleet.tenants", fleet::tenants(state.as_ref()))?;
+    diagnosis.add("fleet.shared_schema", fleet::shared_schema(state))?;
+    diagnosis.add("fleet.tenants", fleet::tenants(state))?;
     diagnosis.add("fleet.strays", fleet::strays(operator).await)?;
-    diagnosis.add("fleet.drift", fleet::drift(operator, migrations, state.as_ref()).await)?;
+    diagnosis.add("fleet.drift", Ok(fleet::drift(drift)))?;
     diagnosis.add("platform.events", platform::events(operator, options).await)?;
     diagnosis.add("platform.audit_months", platform::audit_months(operator).await)?;
     Ok(diagnosis)

@@ -12,6 +12,7 @@ mod http_status;
 mod kind;
 mod migration;
 mod migration_failure;
+mod report;
 mod setup;
 mod tenant;
 mod transaction;
@@ -23,6 +24,7 @@ pub use exec::ExecError;
 pub use kind::ErrorKind;
 pub use migration::MigrationError;
 pub use migration_failure::{MigrationFailure, Unfinished};
+pub use report::ReportError;
 pub use setup::SetupError;
 pub use tenant::TenantError;
 pub use transaction::TransactionError;
@@ -83,6 +85,9 @@ pub enum Error {
     /// A tenant was not exported, imported or copied.
     #[error(transparent)]
     Transfer(#[from] TransferError),
+    /// An earlier report cannot be compared with the fleet.
+    #[error(transparent)]
+    Report(#[from] ReportError),
 
     /// Any other statement failed.
     #[error("could not {doing}")]
@@ -252,6 +257,7 @@ impl Error {
             | Self::Tenant(_)
             | Self::Exec(_)
             | Self::Transfer(_)
+            | Self::Report(_)
             | Self::Application(_)
             | Self::Unexpected { .. } => None,
         }
@@ -269,6 +275,7 @@ impl Error {
             Self::Migration(error) => error.entry(),
             Self::Exec(error) => error.entry(),
             Self::Transfer(error) => error.entry(),
+            Self::Report(error) => error.entry(),
             Self::Database { .. } => ("CGK0901", ErrorKind::Failed),
             Self::Unexpected { .. } => ("CGK0902", ErrorKind::Failed),
             Self::Shared(error) => error.entry(),

@@ -22,6 +22,8 @@ pub(crate) use change_notices::unnotified_sql;
 pub use contents::SchemaContents;
 #[cfg(feature = "migrate")]
 pub(crate) use contents::contents_of;
+#[cfg(feature = "report")]
+pub(crate) use contents::{SizeMethod, contents_by};
 #[cfg(feature = "migrate")]
 pub use entered::EnteredSession;
 #[cfg(feature = "migrate")]

@@ -164,17 +164,15 @@ pub(crate) struct StateView {
 
 impl StateView {
     pub(crate) fn of(state: &SchemaState) -> Self {
-        let view = |state, pending, detail| Self { state, pending, detail };
-        match state {
-            SchemaState::AtHead => view("at_head", Some(0), None),
-            SchemaState::Behind { pending } => view("behind", Some(*pending), None),
-            SchemaState::Diverged(divergence) => view("diverged", None, Some(divergence.summary())),
-            SchemaState::Missing => view("missing", None, None),
-            SchemaState::HalfProvisioned { missing } => view("half_provisioned", None, Some(missing.clone())),
-            SchemaState::OtherOrganization { found } => view("other_organization", None, Some(belongs_to(found))),
-            SchemaState::BeingDropped => view("being_dropped", None, None),
-            _ => view("unknown", None, None),
-        }
+        let (pending, detail) = match state {
+            SchemaState::AtHead => (Some(0), None),
+            SchemaState::Behind { pending } => (Some(*pending), None),
+            SchemaState::Diverged(divergence) => (None, Some(divergence.summary())),
+            SchemaState::HalfProvisioned { missing } => (None, Some(missing.clone())),
+            SchemaState::OtherOrganization { found } => (None, Some(belongs_to(found))),
+            _ => (None, None),
+        };
+        Self { state: state.name(), pending, detail }
     }
 
     /// The state in words, and how it looks.

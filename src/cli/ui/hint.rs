@@ -4,7 +4,7 @@ mod migration;
 mod transfer;
 
 use cgk::{
-    ConnectionError, Error, ExecError, SetupError, TenantError, TenantSlug, TenantStatus, TransactionError,
+    ConnectionError, Error, ExecError, ReportError, SetupError, TenantError, TenantSlug, TenantStatus, TransactionError,
     ident::SchemaName, templates::TemplateError,
 };
 use std::error::Error as StdError;
@@ -40,6 +40,12 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::Migration(refused) => migration::of(error, refused)?,
         Error::Exec(refused) => exec(refused)?,
         Error::Transfer(refused) => transfer::of(refused)?,
+        Error::Report(ReportError::NotAReport { .. }) => {
+            "Give --compare a file that `cgk report --data FILE` wrote.".into()
+        }
+        Error::Report(ReportError::OtherFleet { .. }) => {
+            "Give --compare a report of this database, or leave it out.".into()
+        }
         Error::Transaction(TransactionError::PlatformInsideTenant { .. }) => {
             "Call db.platform() before or after with_tenant, not inside its closure.".into()
         }

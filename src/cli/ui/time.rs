@@ -1,16 +1,7 @@
 //! Times and dates for people and for programs.
 
+pub(crate) use cgk::report::duration_text as elapsed;
 use std::time::{Duration, SystemTime};
-
-/// `12 ms`, `1.3 s`, `2 min 5 s`.
-pub(crate) fn elapsed(duration: Duration) -> String {
-    let milliseconds = duration.as_millis();
-    match duration.as_secs() {
-        0 => format!("{milliseconds} ms"),
-        1..60 => format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100),
-        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
-    }
-}
 
 /// `90days`, `1h 30m`: as a flag is written.
 pub(crate) fn span(duration: Duration) -> String {
@@ -42,11 +33,5 @@ mod tests {
         assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(at(1_795_385_109), "2026-11-22T22:05:09Z");
         assert_eq!(date(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01");
-    }
-
-    #[test]
-    fn times_are_short() {
-        let text = |ms| elapsed(Duration::from_millis(ms));
-        assert_eq!((text(12), text(1_349), text(125_000)), ("12 ms".into(), "1.3 s".into(), "2 min 5 s".into()));
     }
 }

@@ -56,6 +56,19 @@ impl SchemaState {
     pub fn is_at_head(&self) -> bool {
         matches!(self, Self::AtHead)
     }
+
+    /// Returns the state's name, which stays the same between versions: `at_head`, `half_provisioned`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::AtHead => "at_head",
+            Self::Behind { .. } => "behind",
+            Self::Diverged(_) => "diverged",
+            Self::Missing => "missing",
+            Self::HalfProvisioned { .. } => "half_provisioned",
+            Self::OtherOrganization { .. } => "other_organization",
+            Self::BeingDropped => "being_dropped",
+        }
+    }
 }
 
 /// The shared schema and the whole fleet.

@@ -1,0 +1,113 @@
+//! The recorded runs, slow tenants and failures.
+
+use super::parts::{Column, bar, mark, nothing, table, time};
+use crate::report::{
+    model::{FailingTenant, FleetReport, ReportedRun, SlowTenant},
+    text::{duration_text, number},
+};
+use maud::{Markup, html};
+
+/// Characters of a run's id that are shown, as in `cgk migrate:history`.
+const ID_SHOWN: usize = 8;
+
+pub(super) fn body(report: &FleetReport) -> Markup {
+    if let Some(unread) = report.unread.iter().find(|unread| unread.part == "runs") {
+        return nothing(&format!("Not read: {}", unread.reason));
+    }
+    if report.runs.is_empty() {
+        return nothing("No run of cgk migrate is recorded.");
+    }
+    html! {
+        (runs(report))
+        @if !report.failing.is_empty() { (failing(report)) }
+        @if !report.slow.is_empty() { (slow(report)) }
+    }
+}
+
+fn milliseconds(run: &ReportedRun) -> u64 {
+    run.took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)).unwrap_or_default()
+}
+
+fn runs(report: &FleetReport) -> Markup {
+    let most = report.runs.iter().map(milliseconds).max().unwrap_or_default();
+    let row = |run: &ReportedRun| {
+        let (class, word) = result(run);
+        let fill = if class == "good" { "fill" } else { "fill-bad" };
+        vec![
+            html! { (time(run.started_at)) },
+            html! { code { (run.run[..ID_SHOWN]) } },
+            html! { (run.selection) @if run.target != "head" { ", to " (run.target) } },
+            html! {
+                (mark(class, word))
+                @if let Some(error) = &run.error { br; span class="names" { (error) } }
+            },
+            html! { (number(run.migrated)) },
+            html! { (number(run.failed)) },
+            html! { (run.took.map(duration_text).unwrap_or_default()) },
+            bar(milliseconds(run), most, fill),
+        ]
+    };
+    let columns = [
+        ("Started", Column::Short),
+        ("Run", Column::Wide),
+        ("Selection", Column::Wide),
+        ("Result", Column::Text),
+        ("Migrated", Column::Number),
+        ("Failed", Column::Number),
+        ("Time", Column::Number),
+        ("", Column::Bars),
+    ];
+    table("The latest runs", &columns, report.runs.iter().map(row).collect())
+}
+
+/// How the result looks, and what it is.
+fn result(run: &ReportedRun) -> (&'static str, &'static str) {
+    match (run.state, run.failed, &run.error) {
+        ("running", ..) => ("unknown", "running"),
+        ("died", ..) => ("bad", "killed"),
+        (_, 0, None) if run.left == 0 => ("good", "done"),
+        (_, 0, None) => ("warning", "stopped early"),
+        (_, _, Some(_)) => ("bad", "failed"),
+        _ => ("bad", "some tenants failed"),
+    }
+}
+
+fn failing(report: &FleetReport) -> Markup {
+    let row = |failed: &FailingTenant| {
+        vec![
+            html! { (failed.tenant) },
+            html! { (time(failed.failed_at)) },
+            html! { code { (failed.sqlstate.as_deref().unwrap_or_default()) } },
+            html! { (failed.message.as_deref().unwrap_or_default()) },
+        ]
+    };
+    let columns =
+        [("Tenant", Column::Text), ("When", Column::Short), ("SQLSTATE", Column::Wide), ("Error", Column::Text)];
+    let more = report.failing_count - report.failing.len();
+    html! {
+        (table("Tenants that failed in their last run", &columns, report.failing.iter().map(row).collect()))
+        @if more > 0 { (nothing(&format!("{} more.", number(more as u64)))) }
+    }
+}
+
+fn slow(report: &FleetReport) -> Markup {
+    let milliseconds = |tenant: &SlowTenant| u64::try_from(tenant.longest.as_millis()).unwrap_or(u64::MAX);
+    let most = report.slow.first().map(milliseconds).unwrap_or_default();
+    let row = |tenant: &SlowTenant| {
+        vec![
+            html! { (tenant.tenant) },
+            html! { (number(tenant.runs)) },
+            html! { (duration_text(tenant.average)) },
+            html! { (duration_text(tenant.longest)) },
+            bar(milliseconds(tenant), most, "fill"),
+        ]
+    };
+    let columns = [
+        ("Tenant", Column::Text),
+        ("Runs", Column::Number),
+        ("Average", Column::Number),
+        ("Longest", Column::Number),
+        ("", Column::Bars),
+    ];
+    table("The slowest tenants in the recorded runs", &columns, report.slow.iter().map(row).collect())
+}
