@@ -2,7 +2,7 @@
 
 use super::{
     audit, auth, completions, config, demo, doctor, domain, drift, events, exit::Exit, init, invite, member, migrate,
-    org, plan, provision, quota, reaper, secret, session::Session, setup, subscription, tenant,
+    org, plan, provision, quota, reaper, report, secret, session::Session, setup, subscription, tenant,
 };
 use anyhow::Result;
 use clap::Subcommand;
@@ -93,6 +93,9 @@ pub(super) enum Command {
     /// Compare every schema with its migrations and list orphans
     #[command(after_help = drift::EXAMPLES)]
     Drift(drift::Arguments),
+    /// Write a page about the whole fleet, or serve it
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::Arguments),
     /// List the organizations behind the tenants
     #[command(name = "org:list", after_help = org::list::EXAMPLES)]
     OrgList(org::list::Arguments),
@@ -323,6 +326,7 @@ impl Command {
             Self::MigrateNew(arguments) => migrate::new::run(&session, arguments),
             Self::MigrateLint(arguments) => migrate::lint::run(&session, arguments),
             Self::Drift(arguments) => drift::run(&session, arguments).await,
+            Self::Report(arguments) => report::run(&session, arguments).await,
             Self::OrgList(arguments) => org::list::run(&session, arguments).await,
             Self::OrgShow(arguments) => org::show::run(&session, arguments).await,
             Self::UserCreate(arguments) => auth::user::create::run(&session, arguments).await,

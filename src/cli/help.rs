@@ -7,7 +7,7 @@ use super::{Cli, exit::Exit};
 
 /// Which command stands under which heading.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Setup", &["init", "setup:database", "config:show", "doctor", "demo"]),
+    ("Setup", &["init", "setup:database", "config:show", "doctor", "report", "demo"]),
     (
         "Tenants",
         &[

@@ -23,6 +23,7 @@ pub(crate) mod plan;
 pub(crate) mod provision;
 pub(crate) mod quota;
 mod reaper;
+mod report;
 pub(crate) mod secret;
 mod session;
 pub(crate) mod setup;

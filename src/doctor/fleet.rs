@@ -151,9 +151,7 @@ fn compared(report: &DriftReport) -> Found {
     if !different.is_empty() {
         let found =
             format!("{} found between schemas and migrations", are(different.len(), "difference", "differences"));
-        return Found::of(Verdict::Failed, found)
-            .naming(different)
-            .fix("cgk drift --sql shows statements to review");
+        return Found::of(Verdict::Failed, found).naming(different).fix("cgk drift --sql shows statements to review");
     }
     if !not_compared.is_empty() {
         let found = format!("{} not compared", are(not_compared.len(), "schema", "schemas"));

@@ -9,16 +9,8 @@ use crate::{
 use std::collections::{BTreeMap, HashMap};
 
 /// The states in the order in which a report shows them.
-const STATES: [&str; 8] = [
-    "at_head",
-    "behind",
-    "ahead",
-    "diverged",
-    "missing",
-    "half_provisioned",
-    "other_organization",
-    "being_dropped",
-];
+const STATES: [&str; 8] =
+    ["at_head", "behind", "ahead", "diverged", "missing", "half_provisioned", "other_organization", "being_dropped"];
 
 pub(super) fn reported(state: &FleetState, contents: &HashMap<String, SchemaContents>) -> Vec<ReportedTenant> {
     let reported = state.tenants.iter().map(|found| {
@@ -83,24 +75,18 @@ pub(super) fn by_status(tenants: &[ReportedTenant], named_max: usize) -> Vec<Ten
 
 /// Names of migrations begin with their number, of at least three digits.
 pub(super) fn by_version(tenants: &[ReportedTenant], named_max: usize) -> Vec<TenantGroup> {
-    let mut groups =
-        grouped(tenants, named_max, |tenant| tenant.head.clone().unwrap_or_else(|| "none".to_owned()));
+    let mut groups = grouped(tenants, named_max, |tenant| tenant.head.clone().unwrap_or_else(|| "none".to_owned()));
     let version = |group: &TenantGroup| group.key.split('_').next().and_then(|number| number.parse::<u64>().ok());
     groups.sort_by(|a, b| version(b).cmp(&version(a)).then_with(|| a.key.cmp(&b.key)));
     groups
 }
 
-fn grouped(
-    tenants: &[ReportedTenant],
-    named_max: usize,
-    key: impl Fn(&ReportedTenant) -> String,
-) -> Vec<TenantGroup> {
+fn grouped(tenants: &[ReportedTenant], named_max: usize, key: impl Fn(&ReportedTenant) -> String) -> Vec<TenantGroup> {
     let mut groups: BTreeMap<String, TenantGroup> = BTreeMap::new();
     for tenant in tenants {
         let key = key(tenant);
-        let group = groups
-            .entry(key)
-            .or_insert_with_key(|key| TenantGroup { key: key.clone(), tenants: 0, named: Vec::new() });
+        let group =
+            groups.entry(key).or_insert_with_key(|key| TenantGroup { key: key.clone(), tenants: 0, named: Vec::new() });
         group.tenants += 1;
         if group.named.len() < named_max {
             group.named.push(tenant.tenant.clone());

@@ -53,8 +53,7 @@ fn checks(report: &FleetReport, verdict: Verdict) -> usize {
 pub(super) fn figures(report: &FleetReport) -> Markup {
     let (tenants, at_head) = (report.tenants.len() as u64, at_head(report) as u64);
     let failed = checks(report, Verdict::Failed);
-    let active: usize =
-        report.statuses.iter().filter(|group| group.key == "active").map(|group| group.tenants).sum();
+    let active: usize = report.statuses.iter().filter(|group| group.key == "active").map(|group| group.tenants).sum();
     let others = report.checks.len() - failed - checks(report, Verdict::Good);
     html! {
         h2 class="skip" { "Key figures" }

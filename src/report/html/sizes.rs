@@ -89,8 +89,7 @@ fn largest(report: &FleetReport, sizes: &Sizes) -> Markup {
             html! {},
         ]);
     }
-    let columns =
-        [("Tenant", Column::Text), ("Size", Column::Number), ("Part", Column::Number), ("", Column::Bars)];
+    let columns = [("Tenant", Column::Text), ("Size", Column::Number), ("Part", Column::Number), ("", Column::Bars)];
     html! { div { (table("The largest tenants", &columns, rows)) } }
 }
 

@@ -32,10 +32,7 @@ pub(super) fn areas(values: &[f64]) -> Vec<Area> {
         let row: Vec<f64> = rest.drain(..taken).collect();
         areas.extend(place(&row, &mut free));
     }
-    areas
-        .into_iter()
-        .map(|area| Area { x: area.x / ASPECT, width: area.width / ASPECT, ..area })
-        .collect()
+    areas.into_iter().map(|area| Area { x: area.x / ASPECT, width: area.width / ASPECT, ..area }).collect()
 }
 
 /// The ratio of the sides of the least square rectangle in a row.
@@ -126,7 +123,10 @@ mod tests {
                 let share = area.width * area.height / 10_000.0;
                 assert!((share - value / total).abs() < 1e-9, "{area:?} for {value} of {total}");
                 let inside = area.x >= -1e-9 && area.y >= -1e-9;
-                assert!(inside && area.x + area.width <= 100.0 + 1e-9 && area.y + area.height <= 100.0 + 1e-9, "{area:?}");
+                assert!(
+                    inside && area.x + area.width <= 100.0 + 1e-9 && area.y + area.height <= 100.0 + 1e-9,
+                    "{area:?}"
+                );
             }
             for (index, one) in areas.iter().enumerate() {
                 for other in &areas[index + 1..] {

@@ -76,7 +76,11 @@ fn states(report: &FleetReport) -> Markup {
     let all = report.tenants.len() as u64;
     let row = |group: &TenantGroup| {
         let (word, class, fill) = look(&group.key);
-        let named = if group.key == "at_head" { html! {} } else { names(&group.named, group.tenants) };
+        let named = if group.key == "at_head" {
+            html! {}
+        } else {
+            names(&group.named, group.tenants)
+        };
         vec![
             mark(class, word),
             html! { (number(group.tenants as u64)) },
@@ -150,7 +154,11 @@ fn versions(report: &FleetReport) -> Markup {
 
 fn statuses(report: &FleetReport) -> Markup {
     let row = |group: &TenantGroup| {
-        let named = if group.key == "active" { html! {} } else { names(&group.named, group.tenants) };
+        let named = if group.key == "active" {
+            html! {}
+        } else {
+            names(&group.named, group.tenants)
+        };
         vec![html! { (group.key) }, html! { (number(group.tenants as u64)) }, named]
     };
     let columns = [("Status", Column::Text), ("Tenants", Column::Number), ("Which", Column::Text)];

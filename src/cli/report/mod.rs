@@ -1,0 +1,145 @@
+//! `cgk report`
+
+mod address;
+mod request;
+mod serve;
+
+use address::Loopback;
+use anyhow::Result;
+use cgk::{
+    Operator,
+    migrate::Migrations,
+    report::{self, DriftWish, EarlierReport, FleetReport, ReportOptions},
+};
+use clap::Args;
+use serde::Serialize;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::cli::{
+    exit::Exit,
+    session::{Session, TargetView},
+    ui::{
+        report::{Refusal, display_path},
+        style::count,
+    },
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cgk report                                     write fleet.html
+  cgk report --out status.html --data status.json
+  cgk report --compare last-week.json            with growth since then
+  cgk report --drift                             compare every schema first
+  cgk report --json                              the data, and no page
+  cgk report --serve                             on a free port of 127.0.0.1
+
+Writes nothing to the database; a login that may only read and a standby suffice. The page is one file without \
+             scripts. It names tenants and sizes: keep it as private as the registry.";
+
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// File for the page [default: fleet.html; with --json none]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// File for the same data as JSON
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// Show growth since an earlier report, a file that --data wrote
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// Compare every schema with the migrations, also in a large fleet
+    #[arg(long)]
+    drift: bool,
+    /// How many tenants a list names
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    top: u16,
+    /// Serve the page to browsers on this machine until Ctrl-C [default: a free port]
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true, default_missing_value = "127.0.0.1:0", conflicts_with_all = ["out", "data"])]
+    serve: Option<Loopback>,
+}
+
+/// The answer, and what `--data` writes.
+#[derive(Serialize)]
+struct Answer<'a> {
+    v: u32,
+    target: TargetView,
+    #[serde(flatten)]
+    report: &'a FleetReport,
+    exit: Exit,
+}
+
+impl<'a> Answer<'a> {
+    fn of(operator: &Operator, report: &'a FleetReport) -> Self {
+        Self { v: crate::cli::JSON_VERSION, target: TargetView::of(operator), report, exit: Exit::Done }
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string(self).expect("a record has text keys and no failing parts")
+    }
+}
+
+pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
+    let printer = session.printer;
+    let options = arguments.options()?;
+    let (config, migrations, operator) = session.open().await?;
+    session.say_database(&operator);
+    if let Some(address) = arguments.serve {
+        return serve::run(session, address, serve::Source::new(config, migrations, operator, options)).await;
+    }
+    let report = report::examine(&operator, &migrations, &options).await?;
+    let answer = Answer::of(&operator, &report);
+    let page = match &arguments.out {
+        None if printer.is_json() => None,
+        out => Some(out.clone().unwrap_or_else(|| "fleet.html".into())),
+    };
+    if let Some(file) = &page {
+        write(file, &report::html(&report))?;
+    }
+    if let Some(file) = &arguments.data {
+        write(file, &format!("{}\n", answer.text()))?;
+    }
+    printer.record(&answer);
+    for file in page.iter().chain(&arguments.data) {
+        printer.output(display_path(file));
+    }
+    printer.info(format!("Report about {}.", count(report.tenants.len(), "tenant")));
+    for unread in &report.unread {
+        printer.warn(format!("{} not in the report: {}", unread.part, unread.reason));
+    }
+    Ok(Exit::Done)
+}
+
+impl Arguments {
+    fn options(&self) -> Result<ReportOptions> {
+        let mut options = ReportOptions::default();
+        options.named_max = self.top.into();
+        if self.drift {
+            options.drift = DriftWish::Compared;
+        }
+        if let Some(file) = &self.compare {
+            let json = fs::read_to_string(file).map_err(|error| Refusal::file("read", file, &error))?;
+            options.earlier = Some(EarlierReport::parse(&json)?);
+        }
+        Ok(options)
+    }
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    Ok(fs::write(file, text).map_err(|error| Refusal::file("write", file, &error))?)
+}
+
+/// The page and the JSON of one report.
+struct Rendered {
+    page: String,
+    json: String,
+}
+
+impl Rendered {
+    async fn of(operator: &Operator, migrations: &Migrations, options: &ReportOptions) -> cgk::Result<Self> {
+        let report = report::examine(operator, migrations, options).await?;
+        Ok(Self { page: report::html(&report), json: Answer::of(operator, &report).text() })
+    }
+}
