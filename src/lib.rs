@@ -67,6 +67,7 @@
 //! | `derive` | [`FromRow`] for structs with `#[derive(FromRow)]` of the crate `postgres-from-row` |
 //! | `rate-limit` | `cgk::axum::TenantRateLimit`, a request limit per tenant; turns `axum` on |
 //! | `redis` | `cgk::cache`: a cache per tenant, stored in Redis |
+//! | `report` | [`report`]: the whole fleet as data and as an HTML page; turns `migrate` on |
 //! | `testing` | `cgk::testing`: a temporary private PostgreSQL server and a database per test; turns `migrate` on |
 
 #![warn(missing_docs)]

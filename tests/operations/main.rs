@@ -11,6 +11,7 @@ mod fixture;
 mod plain_operator;
 mod processes;
 mod rename;
+mod report;
 mod shell;
 mod show;
 #[path = "../platform/stage.rs"]

@@ -18,6 +18,7 @@ const ERRORS: [&str; 8] = [
     include_str!("../../../src/error/connection.rs"),
     include_str!("../../../src/error/exec.rs"),
     include_str!("../../../src/error/transfer.rs"),
+    include_str!("../../../src/error/report.rs"),
     include_str!("../../../src/error/setup.rs"),
     include_str!("../../../src/error/tenant.rs"),
     include_str!("../../../src/error/transaction.rs"),
