@@ -18,7 +18,10 @@ mod objects;
 mod platform;
 mod server;
 
-pub(crate) use fleet::{KnownDrift, State, known_drift};
+pub(crate) use fleet::KnownDrift;
+use fleet::State;
+#[cfg(feature = "report")]
+pub(crate) use fleet::known_drift;
 
 use crate::{
     db::Operator,

@@ -25,6 +25,7 @@ pub struct SchemaContents {
 pub(crate) enum SizeMethod {
     /// The server looks at the files. A table that is locked against everybody is waited for.
     Files,
+    #[cfg_attr(not(feature = "report"), expect(dead_code, reason = "only a report estimates"))]
     /// The pages that the server counted when it last vacuumed or analyzed the tables; no table is locked.
     Catalogue,
 }

@@ -15,6 +15,8 @@ pub(super) enum Column {
     Bars,
     /// Left out on a narrow screen.
     Wide,
+    /// Left out on a narrow screen, and in one line elsewhere.
+    WideShort,
 }
 
 impl Column {
@@ -25,6 +27,7 @@ impl Column {
             Self::Number => Some("number"),
             Self::Bars => Some("chart"),
             Self::Wide => Some("wide"),
+            Self::WideShort => Some("wide short"),
         }
     }
 }
@@ -33,7 +36,7 @@ impl Column {
 pub(super) fn table(caption: &str, columns: &[(&str, Column)], rows: Vec<Vec<Markup>>) -> Markup {
     html! {
         div class="scroll" role="region" tabindex="0" aria-label=(caption) {
-            table {
+            table class=[(columns.len() > 4).then_some("many")] {
                 caption { (caption) }
                 thead {
                     tr {

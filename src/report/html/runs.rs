@@ -49,7 +49,7 @@ fn runs(report: &FleetReport) -> Markup {
     };
     let columns = [
         ("Started", Column::Short),
-        ("Run", Column::Wide),
+        ("Run", Column::WideShort),
         ("Selection", Column::Wide),
         ("Result", Column::Text),
         ("Migrated", Column::Number),

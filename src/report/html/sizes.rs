@@ -24,7 +24,7 @@ pub(super) fn body(report: &FleetReport) -> Markup {
     html! {
         p {
             (size_text(sizes.bytes)) " in " (number(sizes.tables)) " tables of " (count(sizes.tenants, "tenant"))
-            ", about " (number(sizes.rows_estimated)) " rows. Half of the tenants take at most " (size_text(sizes.median_bytes))
+            ", about " (number(sizes.rows_estimated)) " rows by the server's estimate. Half of the tenants take at most " (size_text(sizes.median_bytes))
             ", 95 of 100 at most " (size_text(sizes.p95_bytes)) "."
             @if sizes.source == SizeSource::Estimated {
                 " Sizes are estimates of the catalogue: a table was locked, or there are too many to look at."

@@ -104,7 +104,7 @@ fn room(area: &Area) -> Option<&'static str> {
         (_, ..17.0) => None,
         (26.0.., _) => Some("any"),
         (13.0.., _) => Some("medium"),
-        (8.5.., _) => Some("wide"),
+        (7.0.., _) => Some("wide"),
         _ => None,
     }
 }

@@ -79,8 +79,8 @@ impl Page {
         assert!(levels[0] == 1 && levels.windows(2).all(|pair| pair[1] <= pair[0] + 1), "{levels:?}");
         let tables = elements(html, "table");
         assert_eq!(tables.len(), self.tables.len());
+        let headings = Regex::new(r"<th(?: [^>]*)?>").unwrap();
         for table in tables {
-            let headings = Regex::new(r"<th(?: [^>]*)?>").unwrap();
             assert!(headings.find_iter(table).all(|th| th.as_str().contains("scope=")), "{table:.300}");
         }
         for drawing in Regex::new(r#"(?s)<svg class="(\w+)"[^>]*>"#).unwrap().captures_iter(html) {
