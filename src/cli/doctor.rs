@@ -9,7 +9,10 @@ use std::time::Duration;
 use crate::cli::{
     exit::Exit,
     session::{self, Session},
-    ui::style::{BAD, COMMAND, FAINT, GOOD, WARNING, count, paint, sanitize},
+    ui::{
+        style::{BAD, COMMAND, FAINT, GOOD, WARNING, count, paint, sanitize},
+        wrap,
+    },
 };
 
 pub(crate) const EXAMPLES: &str = "\
@@ -97,9 +100,11 @@ fn lines(check: &Check) -> Vec<String> {
         Verdict::Warning => WARNING,
         Verdict::Failed => BAD,
     };
+    let width = wrap::width();
     let verdict = paint(style, format!("{:8}", check.verdict.name()));
-    let mut lines = vec![format!("{verdict} {:28} {}", check.name, sanitize(&check.found))];
-    lines.extend(check.objects.iter().map(|object| format!("           - {}", sanitize(object))));
+    let mut lines = vec![wrap::hanging(&format!("{verdict} {:28} ", check.name), &sanitize(&check.found), width)];
+    lines.extend(check.objects.iter().map(|object| wrap::hanging("           - ", &sanitize(object), width)));
+    // In one line: it is copied.
     lines.extend(check.fix.iter().map(|fix| format!("           fix: {}", paint(COMMAND, sanitize(fix)))));
     lines
 }

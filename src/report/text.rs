@@ -56,11 +56,12 @@ pub(super) fn count(count: usize, noun: &str) -> String {
     format!("{} {noun}{many}", number(count as u64))
 }
 
-/// `12.5 %`; what is not nothing is never `0.0 %`.
+/// `12.5 %`; what is not nothing is never `0.0 %`, and what is not all of it is never `100.0 %`.
 pub(super) fn percent(part: u64, whole: u64) -> String {
-    let thousandths = u128::from(part) * 1000 / u128::from(whole.max(1));
+    let thousandths = (u128::from(part) * 2000 / u128::from(whole.max(1))).div_ceil(2);
     match (part, thousandths) {
         (1.., 0) => "< 0.1 %".into(),
+        (_, 1000..) if part < whole => "> 99.9 %".into(),
         _ => format!("{}.{} %", thousandths / 10, thousandths % 10),
     }
 }
@@ -86,6 +87,7 @@ mod tests {
         assert_eq!([0, 999, 1000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(percent(1, 10_000), "< 0.1 %");
         assert_eq!((percent(0, 0), percent(1, 8), percent(8, 8)), ("0.0 %".into(), "12.5 %".into(), "100.0 %".into()));
+        assert_eq!((percent(2, 12), percent(9_999, 10_000)), ("16.7 %".into(), "> 99.9 %".into()));
         assert_eq!(count(1, "tenant") + &count(2000, " tenant"), "1 tenant2,000  tenants");
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_385_109);
         assert_eq!((instant(time).as_str(), minute(time).as_str()), ("2026-11-22T22:05:09Z", "2026-11-22 22:05 UTC"));

@@ -12,3 +12,4 @@ pub(in crate::cli) mod size;
 pub(in crate::cli) mod style;
 pub(in crate::cli) mod table;
 pub(in crate::cli) mod time;
+pub(in crate::cli) mod wrap;

@@ -119,7 +119,7 @@ fn unusable(report: &FleetReport) -> Markup {
     let columns = [
         ("Tenant", Column::Text),
         ("Name", Column::Wide),
-        ("Status", Column::Text),
+        ("Status", Column::Wide),
         ("State", Column::Text),
         ("What", Column::Text),
     ];
