@@ -4,8 +4,8 @@ mod migration;
 mod transfer;
 
 use cgk::{
-    ConnectionError, Error, ExecError, ReportError, SetupError, TenantError, TenantSlug, TenantStatus, TransactionError,
-    ident::SchemaName, templates::TemplateError,
+    ConnectionError, Error, ExecError, ReportError, SetupError, TenantError, TenantSlug, TenantStatus,
+    TransactionError, ident::SchemaName, templates::TemplateError,
 };
 use std::error::Error as StdError;
 

@@ -93,6 +93,29 @@ async fn without_colours_nothing_is_coloured_and_a_dumb_terminal_gets_lines() {
     assert!(!left.written.contains('\u{1b}'), "{:?}", left.written);
 }
 
+/// The lines of a finding are broken between words and stand below each other; in a pipe each is one line. What corrects it is
+/// always one line, for it is copied.
+#[tokio::test]
+async fn a_finding_is_broken_between_words() {
+    let (_database, shell) = fleet().await;
+    let piped = shell.run(&["doctor", "-q"]).stdout;
+    for columns in [80, 120] {
+        let left = Terminal::start(shell.command(&["doctor", "-q"]), columns).end();
+        let lines: Vec<&str> = left.written.lines().map(|line| line.trim_end_matches('\r')).collect();
+        let plain: Vec<String> = lines.iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect();
+        let mut broken = 0;
+        for line in plain.iter().filter(|line| !line.starts_with("           fix: ")) {
+            let longest_word = line.split_whitespace().map(|word| word.chars().count()).max().unwrap_or_default();
+            assert!(line.chars().count() <= columns.into() || longest_word + 38 > columns.into(), "{columns}: {line}");
+            broken += usize::from(line.starts_with(&" ".repeat(38)));
+        }
+        assert!(broken > 0 || columns == 120, "no finding is longer than {columns} columns: {plain:#?}");
+        let words = |text: &str| text.split_whitespace().map(ToOwned::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(&plain.join("\n")), words(&piped), "the words are the same");
+    }
+    assert!(piped.lines().any(|line| line.chars().count() > 80));
+}
+
 #[tokio::test]
 async fn a_watched_status_is_repainted() {
     let (database, shell) = fleet().await;
