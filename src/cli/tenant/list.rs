@@ -26,7 +26,7 @@ Examples:
   cgk tenant:list
   cgk tenant:list --status suspended
   cgk tenant:list --state behind --state broken
-  cgk tenant:list --wide --sort size     with tables, rows and size
+  cgk tenant:list --wide --sort size     with schema, tables, rows, size
   cgk tenant:list --json";
 
 #[derive(Args, Debug)]
@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
     /// Reverse the order
     #[arg(long)]
     reverse: bool,
-    /// Show organization id, tables, rows (estimate) and size as well
+    /// Show schema, tables, rows (estimate), size and organization id as well
     #[arg(long)]
     wide: bool,
 }
@@ -262,9 +262,9 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         printer.info("No tenant matches.");
         return Ok(Exit::Done);
     }
-    let mut headings = vec!["TENANT", "NAME", "STATUS", "SCHEMA", "MIGRATIONS", "CREATED"];
+    let mut headings = vec!["TENANT", "NAME", "STATUS", "MIGRATIONS", "CREATED"];
     if arguments.wide {
-        headings.extend(["TABLES", "ROWS (ESTIMATE)", "SIZE", "ORGANIZATION"]);
+        headings.extend(["SCHEMA", "TABLES", "ROWS (ESTIMATE)", "SIZE", "ORGANIZATION"]);
     }
     let mut grid = Grid::new(&headings);
     for tenant in &fleet.tenants {
@@ -274,13 +274,13 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
             (row.slug.to_string(), Look::Plain),
             (row.name.clone(), Look::Plain),
             (status(&tenant.state), status_look(&row.status)),
-            (schema(row), Look::Faint),
             (words, look),
             (time::date(row.created_at), Look::Faint),
         ];
         if arguments.wide {
             let contents = tenant.contents.unwrap_or_default();
             cells.extend([
+                (schema(row), Look::Faint),
                 (contents.tables.to_string(), Look::Plain),
                 (contents.rows_estimated.to_string(), Look::Plain),
                 (size::of(contents.bytes), Look::Plain),

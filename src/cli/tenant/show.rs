@@ -15,7 +15,7 @@ use crate::cli::{
     ui::{
         size,
         style::{FAINT, count, paint, sanitize},
-        time,
+        time, wrap,
     },
 };
 
@@ -100,8 +100,10 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         sessions: SessionView::all(&found.sessions),
         exit: Exit::Done,
     });
+    let width = wrap::width();
     for (label, text) in lines(&found) {
-        printer.output(format!("{} {}", paint(FAINT, format!("{label:14}")), sanitize(&text)));
+        let lead = format!("{} ", paint(FAINT, format!("{label:14}")));
+        printer.output(wrap::hanging(&lead, &sanitize(&text), width));
     }
     Ok(Exit::Done)
 }

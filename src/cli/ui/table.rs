@@ -4,7 +4,7 @@ use clap::builder::styling::Style;
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets::NOTHING};
 use std::{collections::BTreeMap, fmt, io::IsTerminal};
 
-use super::style::{FAINT, paint, sanitize};
+use super::style::{BAD, FAINT, GOOD, HEADING, WARNING, paint, sanitize};
 
 /// How a cell looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +16,22 @@ pub(crate) enum Look {
     Faint,
 }
 
+impl Look {
+    fn paint(self, text: &str) -> String {
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Good => paint(GOOD, text),
+            Self::Warning => paint(WARNING, text),
+            Self::Bad => paint(BAD, text),
+            Self::Faint => paint(FAINT, text),
+        }
+    }
+}
+
 pub(crate) struct Grid {
     table: Table,
+    headings: Vec<String>,
+    rows: Vec<Vec<(String, Look)>>,
     /// The longest word of each column.
     words: Vec<usize>,
     /// A line under the table.
@@ -38,15 +52,16 @@ impl Grid {
         table.set_header(headings.iter().map(|heading| Cell::new(heading).add_attribute(Attribute::Bold)));
         space(&mut table);
         let words = headings.iter().map(|heading| longest_word(heading)).collect();
-        Self { table, words, footer: None }
+        let headings = headings.iter().map(|heading| (*heading).to_owned()).collect();
+        Self { table, headings, rows: Vec::new(), words, footer: None }
     }
 
     pub(crate) fn row<'a>(&mut self, cells: impl IntoIterator<Item = (&'a str, Look)>) {
         let words = &mut self.words;
-        self.table.add_row(cells.into_iter().enumerate().map(|(column, (text, look))| {
-            let text = sanitize(text);
+        let cells: Vec<_> = cells.into_iter().map(|(text, look)| (sanitize(text), look)).collect();
+        self.table.add_row(cells.iter().enumerate().map(|(column, (text, look))| {
             if let Some(longest) = words.get_mut(column) {
-                *longest = longest_word(&text).max(*longest);
+                *longest = longest_word(text).max(*longest);
             }
             let cell = Cell::new(text);
             match look {
@@ -57,6 +72,7 @@ impl Grid {
                 Look::Faint => cell.add_attribute(Attribute::Dim),
             }
         }));
+        self.rows.push(cells);
     }
 }
 
@@ -126,14 +142,13 @@ fn space(table: &mut Table) {
 
 impl Grid {
     /// The table with its first column in one piece, and no word of the others broken: what is broken in two cannot be copied.
-    /// Where they do not fit beside each other, the terminal breaks the lines.
-    fn arranged(&self) -> Table {
+    /// `None` where they do not fit beside each other.
+    fn arranged(&self) -> Option<Table> {
         let mut table = self.table.clone();
         let name = usize::from(table.column_max_content_widths().first().copied().unwrap_or_default());
         let words: usize = self.words.iter().skip(1).map(|longest| longest + GAP).sum();
-        if table.width().is_some_and(|width| name + GAP + words > usize::from(width)) {
-            table.set_content_arrangement(ContentArrangement::Disabled);
-            return table;
+        if table.width().is_some_and(|width| name + words > usize::from(width)) {
+            return None;
         }
         let last = self.words.len().saturating_sub(1);
         for (index, (column, longest)) in table.column_iter_mut().zip(&self.words).enumerate() {
@@ -145,13 +160,26 @@ impl Grid {
                 ColumnConstraint::LowerBoundary(width)
             });
         }
-        table
+        Some(table)
+    }
+
+    /// Each row as lines of its own, a heading and a cell each, as psql shows what is too wide; empty cells are left out.
+    fn stacked(&self) -> String {
+        let indent = self.headings.iter().map(|heading| heading.chars().count()).max().unwrap_or_default();
+        let block = |row: &Vec<(String, Look)>| {
+            let cells = self.headings.iter().zip(row).filter(|(_, (text, _))| !text.is_empty());
+            let line = |(heading, (text, look)): (&String, &(String, Look))| {
+                format!("{}  {}", paint(HEADING, format!("{heading:indent$}")), look.paint(text))
+            };
+            cells.map(line).collect::<Vec<_>>().join("\n")
+        };
+        self.rows.iter().map(block).collect::<Vec<_>>().join("\n\n")
     }
 }
 
 impl fmt::Display for Grid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.arranged().to_string();
+        let text = self.arranged().map_or_else(|| self.stacked(), |table| table.to_string());
         let lines: Vec<_> = text.lines().map(trimmed).collect();
         f.write_str(&lines.join("\n"))?;
         match &self.footer {
@@ -241,6 +269,20 @@ mod tests {
                 assert!(plain.split_whitespace().any(|shown| shown == word), "{width}: {word}\n{plain}");
             }
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_stacked() {
+        let shown = |width: u16| {
+            let mut grid = Grid::new(&["TENANT", "NAME", "STATUS"]);
+            grid.table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+            grid.row([("acme_international", Look::Plain), ("Acme", Look::Plain), ("active", Look::Good)]);
+            grid.row([("globex", Look::Plain), ("", Look::Plain), ("suspended", Look::Warning)]);
+            anstream::adapter::strip_str(&grid.to_string()).to_string()
+        };
+        let stacked = "TENANT  acme_international\nNAME    Acme\nSTATUS  active\n\nTENANT  globex\nSTATUS  suspended";
+        assert_eq!(shown(34), stacked);
+        assert_eq!(shown(35).lines().count(), 3, "{}", shown(35));
     }
 
     #[test]
