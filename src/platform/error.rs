@@ -56,6 +56,9 @@ pub enum PlatformError {
     /// The user may not sign in, and so not become a member.
     #[error("the user is disabled")]
     UserDisabled,
+    /// The account at the provider is linked to another user.
+    #[error("the account is linked to another user")]
+    AccountLinked,
     /// There is a tenant of this slug, or a schema that an earlier one has left.
     #[error("the name {slug} is taken")]
     SlugTaken {
@@ -126,6 +129,7 @@ impl PlatformError {
             | Self::AlreadyInvited
             | Self::AlreadyMember
             | Self::LastOwner
+            | Self::AccountLinked
             | Self::Referenced { .. } => StatusCode::CONFLICT,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::AlreadySubscribed | Self::TrialUsed | Self::IdempotencyConflict { .. } => StatusCode::CONFLICT,

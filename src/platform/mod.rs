@@ -25,6 +25,7 @@ mod quota;
 mod record;
 mod sign_ups;
 mod subscriptions;
+mod user_accounts;
 
 pub use actor::Actor;
 pub use allowance::{Allowance, PlanKey, QuotaKind};
@@ -52,3 +53,4 @@ pub use subscriptions::{
     Cancellation, NewSubscription, RenewalPeriod, RenewalReport, Subscription, SubscriptionId, SubscriptionStatus,
     Subscriptions,
 };
+pub use user_accounts::{UserAccount, UserAccountId, UserAccounts};

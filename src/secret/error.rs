@@ -27,13 +27,13 @@ pub enum SecretError {
         id: String,
     },
     /// It was not sealed by this module, not for this place, or it was changed.
-    #[error("the value was not sealed for this column and organization, or it was changed")]
+    #[error("the value was not sealed for this column and row, or it was changed")]
     NotOpened,
     /// The system has no random bytes.
     #[error("the secret could not be sealed")]
     NotSealed,
-    /// There is no such organization.
-    #[error("there is no such organization")]
+    /// There is no such organization or account.
+    #[error("there is no such organization or account")]
     NotFound,
     /// The database could not be asked, or did not do it.
     #[error(transparent)]

@@ -8,6 +8,7 @@ use ring::{
     rand::{SecureRandom as _, SystemRandom},
 };
 use std::{fmt, str::FromStr, sync::Arc};
+use uuid::Uuid;
 
 /// The first byte of what is sealed: the format.
 const FORMAT: u8 = 1;
@@ -51,20 +52,25 @@ impl fmt::Debug for SecretKeys {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SecretPlace<'a> {
     column: &'a str,
-    organization: OrganizationId,
+    owner: Uuid,
 }
 
 impl<'a> SecretPlace<'a> {
     /// A column, such as `accounts.refresh_token`, of an organization's row. A column that is renamed keeps the name here that its
     /// secrets were sealed with.
     pub fn new(column: &'a str, organization: OrganizationId) -> Self {
-        Self { column, organization }
+        Self { column, owner: organization.0 }
+    }
+
+    /// A column of a row that belongs to no organization, by the row's id.
+    pub fn of_row(column: &'a str, row: Uuid) -> Self {
+        Self { column, owner: row }
     }
 
     /// Each part with its length, so that no part of one can pass for a part of another.
     fn bound_to(&self, key_id: &str) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for part in [DOMAIN, key_id.as_bytes(), self.organization.0.as_bytes(), self.column.as_bytes()] {
+        for part in [DOMAIN, key_id.as_bytes(), self.owner.as_bytes(), self.column.as_bytes()] {
             bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
             bytes.extend_from_slice(part);
         }

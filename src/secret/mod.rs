@@ -7,6 +7,7 @@
 //!
 //! [`SecretKeys::seal`] and [`SecretKeys::open`] are for columns of your own; [`Secrets`] has those of the shared tables.
 
+mod accounts;
 mod error;
 mod keys;
 mod rotate;

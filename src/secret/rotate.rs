@@ -58,8 +58,8 @@ pub struct Rotation {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Secrets {
-    db: Db<SecretError>,
-    keys: SecretKeys,
+    pub(super) db: Db<SecretError>,
+    pub(super) keys: SecretKeys,
     actor: Option<Actor>,
 }
 
@@ -124,7 +124,7 @@ impl Secrets {
     ///
     /// # Locks
     ///
-    /// Each organization's row, for one transaction.
+    /// Each organization's or account's row, for one transaction.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ impl Secrets {
         let (mut rotation, mut after) = (Rotation::default(), Uuid::nil());
         loop {
             let rows = self.db.platform().query(FOUND, &[&after, &ROWS_AT_ONCE]).await?;
-            let Some(last) = rows.last() else { return Ok(rotation) };
+            let Some(last) = rows.last() else { break };
             after = last.get(0);
             for row in &rows {
                 let (organization, sealed): (OrganizationId, Vec<u8>) = (row.get(0), row.get(1));
@@ -154,6 +154,8 @@ impl Secrets {
                 }
             }
         }
+        self.rotate_accounts(&mut rotation).await?;
+        Ok(rotation)
     }
 
     async fn reseal(&self, organization: OrganizationId, old: &[u8], plain: &PlainSecret) -> Result<u64> {

@@ -253,6 +253,11 @@ async fn a_service_and_migrate_make_the_months_ahead_and_a_tenant_none() {
     let stage = Stage::set().await;
     let answer = crate::support::cgk::Shell::on(&stage.database).run(&["migrate"]);
     assert_eq!((answer.code, months(&stage).await.len()), (0, 4), "{}", answer.stderr);
+    // And so does setup:database, so that `cgk doctor` finds them in a new database.
+    stage.run("do $$ begin execute (select string_agg(format('drop table %s', inhrelid::regclass), ';') from pg_inherits where inhparent = 'public.audit_events'::regclass and inhrelid <> 'public.audit_events_default'::regclass); end $$").await;
+    assert_eq!(months(&stage).await.len(), 0);
+    let answer = crate::support::cgk::Shell::on(&stage.database).run(&["setup:database"]);
+    assert_eq!((answer.code, months(&stage).await.len()), (0, 4), "{}", answer.stderr);
     let operator = stage.operator().await;
     assert_eq!(AuditLog::keep_months_of(&operator).await.unwrap(), 0);
     stage.run("drop function cgk_keep_audit_months()").await;

@@ -68,12 +68,12 @@ pub(crate) fn options() -> RelayOptions {
     options
 }
 
-async fn emit(db: &Db, organization: OrganizationId, subject: &str) {
+pub(crate) async fn emit(db: &Db, organization: OrganizationId, subject: &str) {
     let event = shipped(subject).organization(organization);
     db.platform().transaction(async |tx| tx.emit(&event).await).await.unwrap();
 }
 
-fn code(error: &cgk::Error) -> String {
+pub(crate) fn code(error: &cgk::Error) -> String {
     error.sqlstate().unwrap_or_else(|| panic!("{error:?}")).code().to_owned()
 }
 

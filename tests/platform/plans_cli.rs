@@ -24,6 +24,7 @@ async fn what_people_and_programs_see() {
         "quota:grant acme runs 1000 --promocode --reference SPRING --expires-in 30days",
         "quota:grant acme runs 7 --promocode --reference SPRING",
         "quota:grant acme seats unlimited --json",
+        "quota:grant acme credits 0",
         "quota:grant acme exports 1",
         "quota:grant acme runs many",
         "quota:show acme --grants",

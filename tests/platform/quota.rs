@@ -125,6 +125,9 @@ async fn what_expires_soonest_is_spent_first_and_what_is_expired_counts_nothing(
 async fn a_purchase_is_granted_once() {
     let stage = Stage::set_with_pool(17).await;
     let quota = Quota::new(&stage.db);
+    let nothing = quota.grant(stage.acme, &NewGrant::purchase(QuotaKind::CREDITS, 0)).await.unwrap_err();
+    assert!(matches!(nothing, PlatformError::Invalid { what: "the amount", .. }), "{nothing:?}");
+    assert_eq!(stage.count("select count(*) from grants").await, 0);
     let bought = NewGrant::purchase(QuotaKind::CREDITS, 500).reference("pi_1");
     let holder = stage.holder("select from organizations where slug = 'acme' for update").await;
     let mut tasks = Vec::new();

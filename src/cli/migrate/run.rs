@@ -4,7 +4,6 @@ use anyhow::Result;
 use cgk::{
     TenantSlug,
     migrate::{self, Canary, Part, RunOptions, SavedPlan, Scope, Selection, Target, Version},
-    platform::AuditLog,
 };
 use clap::Args;
 use std::{
@@ -18,6 +17,7 @@ use super::{
     report,
 };
 use crate::cli::{
+    audit,
     exit::Exit,
     number,
     session::{Session, TargetView},
@@ -176,11 +176,8 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let strange = plan.strange.clone();
     let report = migrate::run_with(&operator, &migrations, plan, &options, &mut progress).await?;
     drop(progress);
-    // The run is done, whatever comes of this. Nothing is lost without a month: its lines are in the default partition.
-    if !arguments.which.tenants
-        && let Err(error) = AuditLog::keep_months_of(&operator).await
-    {
-        tracing::warn!(%error, "no month of the audit log was made");
+    if !arguments.which.tenants {
+        audit::keep_months(&operator).await;
     }
     Ok(report::show(session, &report, &strange, began))
 }

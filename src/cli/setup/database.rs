@@ -11,6 +11,7 @@ use super::{
     lines::{ok, warning},
 };
 use crate::cli::{
+    audit,
     config::show::SettingView,
     exit::Exit,
     session::Session,
@@ -118,6 +119,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     heading(session, "Shared schema");
     let began = Instant::now();
     let report = setup::setup(&operator, &migrations, &mut Progress::new(printer)).await?;
+    audit::keep_months(&operator).await;
     lines(session, text::shared_schema(&report, &migrations, began));
     let tenants = tenants(session, &operator, arguments).await?;
     if arguments.leaves_isolation() {

@@ -33,6 +33,8 @@ pub(crate) const PUBLIC: &[(&str, &str)] = bundled!("public":
     "023_readers.sql"
     "026_audit_months.sql"
     "027_event_limits.sql"
+    "028_user_accounts.sql"
+    "029_event_rules.sql"
 );
 
 pub(crate) const ACCEPTED: &str = include_str!("../../../migrations/accepted.txt");

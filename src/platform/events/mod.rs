@@ -8,6 +8,7 @@ mod queue;
 mod redis_stream;
 mod relay;
 mod sink;
+mod suspects;
 #[cfg(feature = "webhooks")]
 mod webhook;
 

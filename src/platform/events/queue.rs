@@ -18,7 +18,7 @@ use uuid::Uuid;
 /// How many queues one look finds.
 const QUEUES_AT_ONCE: i64 = 64;
 /// How many events are numbered at once.
-const NUMBERED_AT_ONCE: i64 = 1000;
+pub(super) const NUMBERED_AT_ONCE: i64 = 1000;
 
 /// One step of the recursion a queue: it costs as many index entries as there are queues, not events.
 const DUE: &str = "
@@ -69,6 +69,10 @@ const FAILED: &str = "
     update public.domain_event_queues
        set attempt_at = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $4) where queue_id = $3";
 
+const PUT_OFF: &str = "
+    update public.domain_event_queues
+       set attempt_at = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $2) where queue_id = $1";
+
 const NEXT_DUE: &str = "
     select pg_catalog.extract('epoch', pg_catalog.min(q.attempt_at) - pg_catalog.clock_timestamp())::pg_catalog.float8
       from public.domain_event_queues q where q.attempt_at > pg_catalog.clock_timestamp()";
@@ -98,7 +102,7 @@ pub(super) async fn next_due(db: &Db<PlatformError>) -> Result<Option<Duration>>
 pub(super) async fn number(db: &Db<PlatformError>, queue: Uuid, idle_max: &str) -> Result<()> {
     db.platform()
         .transaction(async |tx| {
-            tx.execute(ENSURE, &[&queue]).await?;
+            ensure(tx, queue).await?;
             // A statement of its own: the next one sees what was committed before the lock was granted.
             if let Some(last) = lock(tx, queue, idle_max).await? {
                 tx.execute(NUMBER, &[&queue, &last, &NUMBERED_AT_ONCE]).await?;
@@ -106,6 +110,12 @@ pub(super) async fn number(db: &Db<PlatformError>, queue: Uuid, idle_max: &str) 
             Ok(())
         })
         .await
+}
+
+/// Creates the queue's row if it is missing. A statement of its own: the next one sees the row.
+pub(super) async fn ensure(tx: &PlatformTx<'_>, queue: Uuid) -> Result<()> {
+    tx.execute(ENSURE, &[&queue]).await?;
+    Ok(())
 }
 
 /// Locks a queue to the end of the transaction and returns its last number; `None`: another relay has it, or it is not due.
@@ -139,5 +149,11 @@ pub(super) async fn dead(tx: &PlatformTx<'_>, event: Uuid, error: &str) -> Resul
 /// Notes that an attempt failed, and puts the queue off.
 pub(super) async fn failed(tx: &PlatformTx<'_>, queue: Uuid, event: Uuid, error: &str, pause: Duration) -> Result<()> {
     tx.execute(FAILED, &[&event, &error, &queue, &pause.as_secs_f64()]).await?;
+    Ok(())
+}
+
+/// Puts the queue off.
+pub(super) async fn put_off(tx: &PlatformTx<'_>, queue: Uuid, pause: Duration) -> Result<()> {
+    tx.execute(PUT_OFF, &[&queue, &pause.as_secs_f64()]).await?;
     Ok(())
 }

@@ -4,6 +4,7 @@ use super::{
     CloudEvent, EventId, EventSink, Outbox, SinkError,
     outbox::CHANNEL,
     queue::{self, Due},
+    suspects,
 };
 use crate::{
     db::milliseconds,
@@ -301,20 +302,39 @@ impl<S: EventSink> Inner<S> {
         Ok(worked)
     }
 
-    /// One batch of a queue; false where another relay has it.
+    /// One batch of a queue; false where another relay has it. A row that makes the statements fail stops no other queue: it is
+    /// given up.
     async fn batch(&self, due: Due, stopped: &watch::Receiver<bool>) -> Result<bool> {
         let idle_max = milliseconds((self.options.batch_time_max + self.options.delivery_time_max) * 2);
+        let batch = match self.try_batch(due, stopped, &idle_max).await {
+            Err(error) if suspects::is_of_row(&error) => {
+                let (numbered, pause) = (self.batch_max(), self.options.pause_max);
+                let found = suspects::isolate(&self.db, due.queue, &idle_max, numbered, pause, &error).await?;
+                Batch { delivered: 0, failed: found.is_put_off.into(), dead: found.dead }
+            }
+            outcome => outcome?,
+        };
+        self.counts.delivered.fetch_add(batch.delivered, Ordering::Relaxed);
+        self.counts.failed.fetch_add(batch.failed, Ordering::Relaxed);
+        self.counts.dead.fetch_add(batch.dead, Ordering::Relaxed);
+        Ok(batch.delivered + batch.failed + batch.dead > 0)
+    }
+
+    fn batch_max(&self) -> i64 {
+        self.options.batch_max.max(1).into()
+    }
+
+    async fn try_batch(&self, due: Due, stopped: &watch::Receiver<bool>, idle_max: &str) -> Result<Batch> {
         if due.has_new {
-            queue::number(&self.db, due.queue, &idle_max).await?;
+            queue::number(&self.db, due.queue, idle_max).await?;
         }
-        let batch = self
-            .db
+        self.db
             .platform()
             .transaction(async |tx| {
-                if queue::lock(tx, due.queue, &idle_max).await?.is_none() {
+                if queue::lock(tx, due.queue, idle_max).await?.is_none() {
                     return Ok(Batch::default());
                 }
-                let rows = queue::next(tx, due.queue, self.options.batch_max.max(1).into()).await?;
+                let rows = queue::next(tx, due.queue, self.batch_max()).await?;
                 let (mut batch, mut delivered) = (Batch::default(), Vec::with_capacity(rows.len()));
                 let began = Instant::now();
                 for row in &rows {
@@ -347,11 +367,7 @@ impl<S: EventSink> Inner<S> {
                 batch.delivered = delivered.len() as u64;
                 Ok(batch)
             })
-            .await?;
-        self.counts.delivered.fetch_add(batch.delivered, Ordering::Relaxed);
-        self.counts.failed.fetch_add(batch.failed, Ordering::Relaxed);
-        self.counts.dead.fetch_add(batch.dead, Ordering::Relaxed);
-        Ok(batch.delivered + batch.failed + batch.dead > 0)
+            .await
     }
 
     async fn deliver(&self, event: &CloudEvent) -> Result<(), SinkError> {

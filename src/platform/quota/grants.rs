@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     platform::{
+        allowance::Allowance,
         error::{PlatformError, Result},
         permissions::{Permission, demand},
         record::Change,
@@ -104,7 +105,7 @@ impl Quota {
     /// # Errors
     ///
     /// `NotFound`: there is no such organization or kind. `IdempotencyConflict`: the reference was granted with another amount. `Forbidden`: the
-    /// actor may not. `Invalid`: the amount is more than 10^15, it expires before it counts, or the reference is empty or longer than 255 characters.
+    /// actor may not. `Invalid`: the amount is zero or more than 10^15, it expires before it counts, or the reference is empty or longer than 255 characters.
     /// `TablesMissing`; `Database`. Nothing is committed then.
     ///
     /// # Cancel safety
@@ -129,6 +130,9 @@ impl Quota {
     /// As any statement of the transaction.
     pub async fn grant_in(&self, tx: &PlatformTx<'_>, organization: OrganizationId, new: &NewGrant) -> Result<Grant> {
         let (kind, source, reference) = (new.kind.as_str(), new.source.as_str(), new.reference.as_deref());
+        if new.amount == Allowance::Limited(0) {
+            return Err(PlatformError::Invalid { what: "the amount", why: "it must be at least 1".into() });
+        }
         let (amount, seconds) = (new.amount.column()?, new.expires_in.map(|after| after.as_secs_f64()));
         demand(tx, &self.actor(), organization, Permission::BillingManage).await?;
         tx.execute(PREPARE, &[&organization, &kind]).await?;

@@ -1,0 +1,1 @@
+../../../../migrations/public/028_user_accounts.sql

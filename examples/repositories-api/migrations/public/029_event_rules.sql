@@ -1,0 +1,1 @@
+../../../../migrations/public/029_event_rules.sql

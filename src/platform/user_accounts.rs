@@ -1,0 +1,245 @@
+//! Accounts of users at providers of sign-ins.
+
+use super::{
+    Actor, PlatformError,
+    error::Result,
+    record::Change,
+};
+use crate::{
+    row_id::row_id,
+    tenancy::{Db, PlatformTx},
+    user::UserId,
+};
+use serde_json::json;
+use std::time::SystemTime;
+use tokio_postgres::Row;
+
+row_id!(
+    /// The identity of an account at a provider, a row of `public.user_accounts`.
+    UserAccountId
+);
+
+/// An account of a user at a provider of sign-ins, without its tokens: [`Secrets`](crate::secret::Secrets) has those.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UserAccount {
+    /// The account.
+    pub id: UserAccountId,
+    /// The user.
+    pub user_id: UserId,
+    /// The provider, such as the issuer of OpenID Connect.
+    pub provider: String,
+    /// The provider's id of the person.
+    pub subject: String,
+    /// The address at the provider, as it was when the account was last linked.
+    pub email: Option<String>,
+    /// When it was linked first.
+    pub linked_at: SystemTime,
+    /// Whether sealed tokens are stored.
+    pub has_tokens: bool,
+}
+
+/// The operations on accounts at providers of sign-ins. Cheap to clone.
+///
+/// ```no_run
+/// use cgk::{Db, UserId, platform::{PlatformError, UserAccounts}};
+///
+/// /// After the provider has verified the person: the user that the account is linked to.
+/// async fn signed_in(db: &Db, issuer: &str, subject: &str) -> Result<Option<UserId>, PlatformError> {
+///     Ok(UserAccounts::new(db).find(issuer, subject).await?.map(|account| account.user_id))
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct UserAccounts {
+    db: Db<PlatformError>,
+    actor: Option<Actor>,
+}
+
+macro_rules! columns {
+    () => {
+        "a.id, a.user_id, a.provider, a.subject, a.email, a.linked_at, a.tokens is not null"
+    };
+}
+
+const LOCK_USER: &str = "select u.organization_id from public.users u where u.id = $1 for no key update";
+
+// A row that exists and is another user's is not changed, and so not returned.
+const LINK: &str = concat!(
+    "insert into public.user_accounts as a (user_id, provider, subject, email) values ($1, $2, $3, $4)
+     on conflict (provider, subject) do update set email = coalesce(excluded.email, a.email) where a.user_id = excluded.user_id
+     returning ",
+    columns!(),
+    // Of a row that this statement has inserted.
+    ", a.xmax = 0"
+);
+
+const FIND: &str =
+    concat!("select ", columns!(), " from public.user_accounts a where a.provider = $1 and a.subject = $2");
+
+const LIST: &str =
+    concat!("select ", columns!(), " from public.user_accounts a where a.user_id = $1 order by a.linked_at, a.id limit 1000");
+
+const UNLINK: &str = concat!(
+    "delete from public.user_accounts a where a.id = $2 and a.user_id = $1 returning ",
+    columns!()
+);
+
+impl UserAccounts {
+    /// The accounts of this database.
+    pub fn new<E>(db: &Db<E>) -> Self {
+        Self { db: db.errors(), actor: None }
+    }
+
+    /// The same, and this is who does it. Otherwise it is [`Actor::current`].
+    pub fn acting_as(mut self, actor: Actor) -> Self {
+        self.actor = Some(actor);
+        self
+    }
+
+    /// Links an account to a user. If it is linked to that user already, its address is updated and nothing else.
+    ///
+    /// Call it only after the provider has verified the person. An e-mail address from a provider is no proof that an existing user is
+    /// that person, unless you trust the provider to verify addresses.
+    ///
+    /// # Locks
+    ///
+    /// The user's row, to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: there is no such user. `AccountLinked`: the account is another user's. `Invalid`: the provider has 1 to 500
+    /// characters, the subject 1 to 255, the address 1 to 320. `Forbidden`: the actor is an API key, or another user.
+    /// `TablesMissing`: migration `028_user_accounts` is not applied. `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may have been linked or not; the same call again gives the same.
+    pub async fn link(&self, user: UserId, provider: &str, subject: &str, email: Option<&str>) -> Result<UserAccount> {
+        let actor = self.actor(user)?;
+        for (what, text, max) in [("the provider", provider, 500), ("the subject", subject, 255)] {
+            check(what, text, max)?;
+        }
+        email.map_or(Ok(()), |email| check("the address", email, 320))?;
+        let platform = self.db.platform();
+        let linked = platform.transaction(async |tx| {
+            let home = tx.query_opt(LOCK_USER, &[&user]).await?.ok_or(PlatformError::NotFound { what: "user" })?;
+            let row = tx.query_opt(LINK, &[&user, &provider, &subject, &email]).await?;
+            let row = row.ok_or(PlatformError::AccountLinked)?;
+            let account = read(&row);
+            if row.get(7) {
+                self.record(tx, &actor, &home, "cgk.user_account.linked", &account).await?;
+            }
+            Ok(account)
+        });
+        linked.await
+    }
+
+    /// The account of a subject at a provider; `None` if it is linked to no user.
+    ///
+    /// # Errors
+    ///
+    /// `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn find(&self, provider: &str, subject: &str) -> Result<Option<UserAccount>> {
+        // The database takes no text with a NUL, so nobody has such an account.
+        if provider.contains('\0') || subject.contains('\0') {
+            return Ok(None);
+        }
+        Ok(self.db.platform().query_opt(FIND, &[&provider, &subject]).await?.as_ref().map(read))
+    }
+
+    /// The accounts of a user in the order in which they were linked; at most a thousand.
+    ///
+    /// # Errors
+    ///
+    /// `Forbidden`: the actor is an API key, or another user. `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn list(&self, user: UserId) -> Result<Vec<UserAccount>> {
+        self.actor(user)?;
+        Ok(self.db.platform().query(LIST, &[&user]).await?.iter().map(read).collect())
+    }
+
+    /// Removes an account of a user, with its tokens. The user may have no other way to sign in; check that first.
+    ///
+    /// # Locks
+    ///
+    /// The user's row and the account's, to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the user has no such account. `Forbidden`: the actor is an API key, or another user. `TablesMissing`; `Database`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may have been removed or not.
+    pub async fn unlink(&self, user: UserId, account: UserAccountId) -> Result<()> {
+        let actor = self.actor(user)?;
+        let platform = self.db.platform();
+        let unlinked = platform.transaction(async |tx| {
+            let home = tx.query_opt(LOCK_USER, &[&user]).await?.ok_or(PlatformError::NotFound { what: "account" })?;
+            let row = tx.query_opt(UNLINK, &[&user, &account]).await?;
+            let row = row.ok_or(PlatformError::NotFound { what: "account" })?;
+            self.record(tx, &actor, &home, "cgk.user_account.unlinked", &read(&row)).await
+        });
+        unlinked.await
+    }
+
+    /// The actor, who must be the user itself, the service or an operator.
+    fn actor(&self, user: UserId) -> Result<Actor> {
+        match self.actor.clone().unwrap_or_else(Actor::current) {
+            Actor::ApiKey(_) => Err(PlatformError::Forbidden { permission: "accounts:manage" }),
+            Actor::User(other) if other != user => Err(PlatformError::Forbidden { permission: "accounts:manage" }),
+            actor => Ok(actor),
+        }
+    }
+
+    /// Recorded for the home organization. Neither subject nor address is in the log.
+    async fn record(
+        &self,
+        tx: &PlatformTx<'_>,
+        actor: &Actor,
+        home: &Row,
+        name: &'static str,
+        account: &UserAccount,
+    ) -> Result<()> {
+        let facts = json!({ "user_id": account.user_id, "provider": account.provider });
+        let is_linked = name.ends_with(".linked");
+        let change = Change {
+            actor,
+            organization: Some(home.get(0)),
+            name,
+            resource: ("user_account", account.id.to_string()),
+            before: (!is_linked).then(|| facts.clone()),
+            after: is_linked.then_some(facts),
+        };
+        change.record(tx).await
+    }
+}
+
+fn check(what: &'static str, text: &str, chars_max: usize) -> Result<()> {
+    match text.chars().count() {
+        count if count == 0 || count > chars_max || text.contains('\0') => {
+            let why = format!("it must have 1 to {chars_max} characters, none of them NUL");
+            Err(PlatformError::Invalid { what, why })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read(row: &Row) -> UserAccount {
+    UserAccount {
+        id: row.get(0),
+        user_id: row.get(1),
+        provider: row.get(2),
+        subject: row.get(3),
+        email: row.get(4),
+        linked_at: row.get(5),
+        has_tokens: row.get(6),
+    }
+}

@@ -1,0 +1,96 @@
+//! The sealed tokens of accounts at providers of sign-ins.
+
+use super::{PlainSecret, Result, Rotation, SecretError, SecretPlace, Secrets, key_id};
+use crate::platform::UserAccountId;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+/// The name that the tokens are sealed with.
+const TOKENS: &str = "user_accounts.tokens";
+/// How many rows one look finds.
+const ROWS_AT_ONCE: i64 = 100;
+
+const SET: &str = "update public.user_accounts set tokens = $2, tokens_key_id = $3 where id = $1";
+const GET: &str = "select tokens from public.user_accounts where id = $1";
+const EXISTS: &str = "select pg_catalog.to_regclass('public.user_accounts') is not null";
+const FOUND: &str = "
+    select id, tokens from public.user_accounts where tokens is not null and id > $1 order by id limit $2";
+/// Only if it is still what was opened.
+const RESEAL: &str = "
+    update public.user_accounts set tokens = $3, tokens_key_id = $4 where id = $1 and tokens = $2";
+
+impl Secrets {
+    /// Stores what the provider of an account has issued, such as a refresh token, sealed for this account; `None` removes it. At
+    /// most 16,000 bytes.
+    ///
+    /// # Locks
+    ///
+    /// The account's row, for one transaction.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: there is no such account. `NotSealed`; `Platform`, also for more bytes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may have been stored or not.
+    pub async fn set_account_tokens(&self, account: UserAccountId, tokens: Option<&[u8]>) -> Result<()> {
+        let sealed = tokens.map(|tokens| self.keys.seal(place(account), tokens)).transpose()?;
+        let key = sealed.as_ref().map(|_| self.keys.current());
+        match self.db.platform().execute(SET, &[&account, &sealed, &key]).await? {
+            0 => Err(SecretError::NotFound),
+            _ => Ok(()),
+        }
+    }
+
+    /// The tokens of an account; `None`: there are none.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `UnknownKey`; `NotOpened`; `Platform`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn account_tokens(&self, account: UserAccountId) -> Result<Option<PlainSecret>> {
+        let row = self.db.platform().query_opt(GET, &[&account]).await?.ok_or(SecretError::NotFound)?;
+        let sealed: Option<Vec<u8>> = row.get(0);
+        sealed.map(|sealed| self.keys.open(place(account), &sealed)).transpose()
+    }
+
+    /// Seals the tokens with the first key. Nothing to do in a database without accounts.
+    pub(super) async fn rotate_accounts(&self, rotation: &mut Rotation) -> Result<()> {
+        if !self.db.platform().query_one(EXISTS, &[]).await?.get::<_, bool>(0) {
+            return Ok(());
+        }
+        let mut after = Uuid::nil();
+        loop {
+            let rows = self.db.platform().query(FOUND, &[&after, &ROWS_AT_ONCE]).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.get(0);
+            for row in &rows {
+                let (account, sealed): (UserAccountId, Vec<u8>) = (row.get(0), row.get(1));
+                if key_id(&sealed) == Some(self.keys.current()) {
+                    rotation.current += 1;
+                    continue;
+                }
+                let plain = match self.keys.open(place(account), &sealed) {
+                    Ok(plain) => plain,
+                    Err(error) => {
+                        tracing::warn!(%account, %error, "a secret was left as it is");
+                        rotation.unopened += 1;
+                        continue;
+                    }
+                };
+                let new = self.keys.seal(place(account), plain.reveal())?;
+                let params: [&(dyn ToSql + Sync); 4] = [&account, &sealed, &new, &self.keys.current()];
+                rotation.resealed += self.db.platform().execute(RESEAL, &params).await?;
+            }
+        }
+    }
+}
+
+/// A token that is copied to another account does not open there.
+fn place(account: UserAccountId) -> SecretPlace<'static> {
+    SecretPlace::of_row(TOKENS, account.uuid())
+}
