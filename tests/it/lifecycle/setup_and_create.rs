@@ -85,7 +85,7 @@ async fn setup_makes_the_registry_and_may_be_run_again() {
     let error = migrate::look(&operator, &Migrations::bundled()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotReady);
     let report = set_up(&operator).await.unwrap();
-    assert_eq!((report.applied.len(), report.head.unwrap().to_string().as_str()), (24, "027_event_limits"));
+    assert_eq!((report.applied.len(), report.head.unwrap().to_string().as_str()), (26, "029_event_rules"));
     assert!(report.tables.contains(&"organizations".to_owned()));
     let before = picture(&raw, "public").await;
     assert!(set_up(&operator).await.unwrap().applied.is_empty());
@@ -110,10 +110,10 @@ async fn eight_setups_at_once_also_take_the_right_of_everyone_away() {
         assert_eq!(report.hardened, Hardening::Revoked);
         applied += report.applied.len();
     }
-    assert_eq!(applied, 24);
+    assert_eq!(applied, 26);
     assert_eq!(
         versions(&raw, "public").await,
-        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 21, 22, 23, 26, 27]
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 21, 22, 23, 26, 27, 28, 29]
     );
     assert!(!raw.one::<bool>(EVERYONE_CREATES).await);
 }
@@ -133,7 +133,7 @@ async fn a_right_that_the_operator_may_not_revoke_is_reported() {
     .await;
     let operator = Operator::connect(&config).await.unwrap();
     let report = set_up(&operator).await.unwrap();
-    assert_eq!((report.hardened, report.applied.len()), (Hardening::NotAllowed, 24));
+    assert_eq!((report.hardened, report.applied.len()), (Hardening::NotAllowed, 26));
     assert!(raw.one::<bool>(EVERYONE_CREATES).await);
 }
 
