@@ -6,6 +6,7 @@
 //! | `cgk_transactions_total` | counter | `outcome`: `committed`, `failed`, `dropped` | transactions and single statements of tenants and of the platform |
 //! | `cgk_transaction_duration_seconds` | histogram | `outcome` | the same, including the wait for a connection |
 //! | `cgk_pool_wait_seconds` | histogram | `outcome`: `taken`, `timeout`, `failed` | waits for a connection of the pool, including those that opened one |
+//! | `cgk_pool_connections`, `cgk_pool_available`, `cgk_pool_waiting` | gauge | `pool`: the `application_name` of its sessions | the connections of the pool, those that are not in use, and the calls that wait for one; set when a connection is taken, returned or discarded |
 //! | `cgk_connections_retired_total` | counter | `reason`: `age`, `tenants`, `unanswered`, `unusable` | connections that left the pool before they were lost |
 //! | `cgk_migrated_schemas_total` | counter | `result`: `migrated`, `skipped`, `failed` | schemas of runs over the fleet |
 //! | `cgk_http_requests_total` | counter | `method`, `path` (the route's pattern), `status` | requests that went through `cgk::axum::TenantLayer` |
@@ -89,6 +90,22 @@ pub(crate) fn pool_waited(waited: Duration, how: Waited) {
     ::metrics::histogram!("cgk_pool_wait_seconds", "outcome" => outcome).record(waited);
     #[cfg(not(feature = "metrics"))]
     let _ = (waited, outcome);
+}
+
+/// Records how many connections a pool has, how many are not in use, and how many calls wait. Two pools of one name overwrite each other.
+pub(crate) fn pool_load(pool: &std::sync::Arc<str>, load: impl FnOnce() -> (usize, usize, usize)) {
+    #[cfg(feature = "metrics")]
+    {
+        let (size, available, waiting) = load();
+        let values =
+            [("cgk_pool_connections", size), ("cgk_pool_available", available), ("cgk_pool_waiting", waiting)];
+        for (name, value) in values {
+            let value = u32::try_from(value).unwrap_or(u32::MAX);
+            ::metrics::gauge!(name, "pool" => std::sync::Arc::clone(pool)).set(f64::from(value));
+        }
+    }
+    #[cfg(not(feature = "metrics"))]
+    let _ = (pool, load);
 }
 
 /// Counts a connection that is not used again.

@@ -83,6 +83,8 @@ pub(crate) struct ConnectionManager {
     search_path: OnceLock<SearchPath>,
     isolation: Isolation,
     pooling: Pooling,
+    /// The name of the pool in metrics.
+    name: Arc<str>,
 }
 
 impl Connection {
@@ -148,6 +150,7 @@ impl ConnectionManager {
             search_path: OnceLock::new(),
             isolation: config.isolation(),
             pooling: config.pooling(),
+            name: config.session().application_name.as_str().into(),
         })
     }
 
@@ -256,10 +259,19 @@ pub(crate) fn build(config: &Config, entry_sql: EntrySql) -> Result<Pool> {
     Ok(pool)
 }
 
+/// Records the load of the pool in gauges. Called when a connection is taken and when it is returned or discarded.
+pub(crate) fn record_load(pool: &Pool) {
+    telemetry::pool_load(&pool.manager().name, || {
+        let status = pool.status();
+        (status.size, status.available, status.waiting)
+    });
+}
+
 /// Takes a connection; the configuration limits the wait.
 pub(crate) async fn take(pool: &Pool, config: &Config) -> Result<Lease> {
     let began = Instant::now();
     let taken = pool.get().await;
+    record_load(pool);
     let waited = match &taken {
         Ok(_) => Waited::Taken,
         Err(managed::PoolError::Timeout(_)) => Waited::Timeout,

@@ -106,6 +106,7 @@ impl Lease {
             return self.discard();
         }
         drop(self.object.take());
+        pool::record_load(&self.pool);
     }
 
     /// Discards a connection that may be unsafe; no statement is running on it.
@@ -113,6 +114,7 @@ impl Lease {
         if let Some(object) = self.object.take() {
             telemetry::connection_retired(Retired::Unusable);
             drop(Object::take(object));
+            pool::record_load(&self.pool);
         }
     }
 
@@ -185,6 +187,7 @@ impl Drop for Cleaning {
         if let Some(object) = self.object.take() {
             drop(Object::take(object));
         }
+        pool::record_load(&self.pool);
     }
 }
 

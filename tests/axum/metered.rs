@@ -5,7 +5,7 @@ use axum::{Router, routing};
 use cgk::axum::{Problem, TenantDb, TenantLayer};
 use http::Method;
 use metrics::{
-    Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
 use std::{
     collections::BTreeMap,
@@ -29,6 +29,21 @@ impl CounterFn for Number {
 
     fn absolute(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+impl GaugeFn for Number {
+    fn increment(&self, _: f64) {
+        unreachable!("gauges are set")
+    }
+
+    fn decrement(&self, _: f64) {
+        unreachable!("gauges are set")
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number of connections")]
+    fn set(&self, value: f64) {
+        self.0.store(value as u64, Ordering::Relaxed);
     }
 }
 
@@ -64,8 +79,8 @@ impl Recorder for Counted {
         Counter::from_arc(self.number(key))
     }
 
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.number(key))
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
@@ -125,6 +140,15 @@ async fn requests_transactions_and_the_pool_are_counted_without_a_tenant_in_any_
     }
     assert_eq!(counted.get("cgk_transactions_total outcome=dropped"), before + 1, "{}", counted.names());
     let names = counted.names();
+    let pool = format!("pool={}", stage.db.config().session().application_name);
+    let gauges = || ["connections", "available", "waiting"].map(|what| counted.get(&format!("cgk_pool_{what} {pool}")));
+    // The dropped call's connection is rolled back in its own task. A call that must wait for it shows that it is back.
+    stage.db.ping().await.unwrap();
+    assert_eq!(gauges(), [1, 1, 0], "{names}");
+    let acme = "acme".parse().unwrap();
+    let inside = stage.db.with_tenant(&acme, async |_| Ok(gauges())).await.unwrap();
+    assert_eq!(inside, [1, 0, 0]);
+    assert_eq!(gauges(), [1, 1, 0]);
     for secret in ["acme", "globex", "1001", "cgk_ses", "@"] {
         assert!(!names.contains(secret), "{secret} is in\n{names}");
     }

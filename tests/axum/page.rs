@@ -45,6 +45,24 @@ fn app(db: &cgk::Db) -> Result<Router, InvalidRule> {
 
 use crate::stage::{Stage, ask, bearer, problem};
 
+mod program {
+    use super::app;
+
+    // ---
+    /// The service: the URL of its login is in `DATABASE_URL`, in the environment or in `.env`.
+    #[tokio::main]
+    async fn main() -> Result<(), Box<dyn std::error::Error>> {
+        let db: cgk::Db = cgk::Db::connect(&cgk::Config::load()?).await?;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+        axum::serve(listener, app(&db)?).await?;
+        Ok(())
+    }
+    // ---
+
+    /// That it compiles; it would listen until it is stopped.
+    pub(super) const MAIN: fn() -> Result<(), Box<dyn std::error::Error>> = main;
+}
+
 #[tokio::test]
 async fn the_service_of_the_page_does_what_the_page_says() {
     let stage = Stage::set().await;
@@ -71,4 +89,10 @@ fn the_page_has_this_code() {
     let (_, page) = page.split_once("<!-- axum -->\n```rust,ignore\n").unwrap();
     let (page, _) = page.split_once("```\n").unwrap();
     assert_eq!(page, code);
+    let _ = program::MAIN;
+    let (code, page) = (read("tests/axum/page.rs"), read("docs/service.md"));
+    let code = code.split("    // ---\n").nth(1).unwrap().replace("\n    ", "\n");
+    let (_, page) = page.split_once("<!-- axum main -->\n```rust,ignore\n").unwrap();
+    let (page, _) = page.split_once("```\n").unwrap();
+    assert_eq!(page, code.trim_start());
 }

@@ -8,6 +8,7 @@ mod failures;
 mod model;
 mod server;
 mod stampede;
+mod stream;
 mod values;
 mod waiting;
 
