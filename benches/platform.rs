@@ -24,7 +24,8 @@ const SHIPPED: EventType = EventType::from_static("order.shipped");
 const KEY: &str = "select k.id, o.id, o.slug from api_keys k join organizations o on o.id = k.organization_id
     where k.key_hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now()) and o.status = 'active'";
 const WORK: &str = "select count(*) from products";
-const INSERT: &str = "insert into public.domain_events (organization_id, type, data) values ($1, 'order.shipped', '{}')";
+const INSERT: &str =
+    "insert into public.domain_events (organization_id, type, data) values ($1, 'order.shipped', '{}')";
 const TAKE: &str = "select id, data from domain_events where queue_id = $1 and status = 'pending' order by position
     limit 100 for update";
 const DONE: &str = "update domain_events set status = 'delivered', finished_at = clock_timestamp() where id = any ($1)";

@@ -97,8 +97,7 @@ pub(crate) fn pool_load(pool: &std::sync::Arc<str>, load: impl FnOnce() -> (usiz
     #[cfg(feature = "metrics")]
     {
         let (size, available, waiting) = load();
-        let values =
-            [("cgk_pool_connections", size), ("cgk_pool_available", available), ("cgk_pool_waiting", waiting)];
+        let values = [("cgk_pool_connections", size), ("cgk_pool_available", available), ("cgk_pool_waiting", waiting)];
         for (name, value) in values {
             let value = u32::try_from(value).unwrap_or(u32::MAX);
             ::metrics::gauge!(name, "pool" => std::sync::Arc::clone(pool)).set(f64::from(value));

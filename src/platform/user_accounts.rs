@@ -1,10 +1,6 @@
 //! Accounts of users at providers of sign-ins.
 
-use super::{
-    Actor, PlatformError,
-    error::Result,
-    record::Change,
-};
+use super::{Actor, PlatformError, error::Result, record::Change};
 use crate::{
     row_id::row_id,
     tenancy::{Db, PlatformTx},
@@ -76,13 +72,14 @@ const LINK: &str = concat!(
 const FIND: &str =
     concat!("select ", columns!(), " from public.user_accounts a where a.provider = $1 and a.subject = $2");
 
-const LIST: &str =
-    concat!("select ", columns!(), " from public.user_accounts a where a.user_id = $1 order by a.linked_at, a.id limit 1000");
-
-const UNLINK: &str = concat!(
-    "delete from public.user_accounts a where a.id = $2 and a.user_id = $1 returning ",
-    columns!()
+const LIST: &str = concat!(
+    "select ",
+    columns!(),
+    " from public.user_accounts a where a.user_id = $1 order by a.linked_at, a.id limit 1000"
 );
+
+const UNLINK: &str =
+    concat!("delete from public.user_accounts a where a.id = $2 and a.user_id = $1 returning ", columns!());
 
 impl UserAccounts {
     /// The accounts of this database.

@@ -86,7 +86,9 @@ async fn with_limits(stage: &Stage, check: &str) {
 
 fn bad_row(stage: &Stage, subject: &str, data: &str) -> String {
     let organization = stage.acme;
-    format!("insert into public.domain_events (organization_id, type, subject, data) values ('{organization}', 'a', '{subject}', {data})")
+    format!(
+        "insert into public.domain_events (organization_id, type, subject, data) values ('{organization}', 'a', '{subject}', {data})"
+    )
 }
 
 /// In whatever case: types that begin with `cgk.`, and the kind of actor that stands for the command line.
@@ -95,11 +97,15 @@ async fn a_tenant_says_nothing_in_the_name_of_the_platform() {
     for stage in [Stage::set().await, Stage::set_path_mode().await] {
         let own = stage.acme;
         let insert = |event_type: &str, kind: &str| {
-            format!("insert into public.domain_events (organization_id, type, actor_kind) values ('{own}', '{event_type}', '{kind}')")
+            format!(
+                "insert into public.domain_events (organization_id, type, actor_kind) values ('{own}', '{event_type}', '{kind}')"
+            )
         };
         let as_tenant =
             async |sql: &str| stage.db.with_tenant(&slug("acme"), async |tx| tx.execute(sql, &[]).await).await;
-        for (event_type, kind) in [("cgk.x", "user"), ("CGK.x", "user"), ("cGk.x", "user"), ("a", "operator"), ("a", "OPERATOR")] {
+        for (event_type, kind) in
+            [("cgk.x", "user"), ("CGK.x", "user"), ("cGk.x", "user"), ("a", "operator"), ("a", "OPERATOR")]
+        {
             let refused = as_tenant(&insert(event_type, kind)).await.unwrap_err();
             assert_eq!(code(&refused), "42501", "{event_type} {kind}");
         }

@@ -274,7 +274,8 @@ impl Own {
     }
 
     async fn grant(&mut self, kind: &'static str) {
-        let amount = if self.random.below(20) == 0 { Allowance::Unlimited } else { (1 + self.random.below(200)).into() };
+        let amount =
+            if self.random.below(20) == 0 { Allowance::Unlimited } else { (1 + self.random.below(200)).into() };
         let promocode = self.random.below(2) == 0;
         let name: QuotaKind = kind.parse().unwrap();
         let mut new = if promocode { NewGrant::promocode(name, amount) } else { NewGrant::purchase(name, amount) };

@@ -5,7 +5,7 @@ use cgk::{
     UserId,
     auth::ApiKeyId,
     platform::{Actor, DuplicateUsers, PlatformError, UserAccountId, UserAccounts},
-    secret::{SecretError, SecretKeys, Secrets, key_id},
+    secret::{SecretError, SecretKeys, SecretPlace, Secrets, key_id},
 };
 use uuid::Uuid;
 
@@ -60,9 +60,13 @@ async fn what_cannot_be_linked_and_who_may_link() {
     let (stage, ann, ben) = with_users().await;
     let accounts = UserAccounts::new(&stage.db);
     let long = "s".repeat(256);
-    for (provider, subject, email) in
-        [("", "1", None), (ISSUER, "", None), (ISSUER, long.as_str(), None), (ISSUER, "a\0", None), (ISSUER, "1", Some(""))]
-    {
+    for (provider, subject, email) in [
+        ("", "1", None),
+        (ISSUER, "", None),
+        (ISSUER, long.as_str(), None),
+        (ISSUER, "a\0", None),
+        (ISSUER, "1", Some("")),
+    ] {
         let refused = accounts.link(ann, provider, subject, email).await.unwrap_err();
         assert!(matches!(refused, PlatformError::Invalid { .. }), "{refused:?}");
     }
@@ -120,6 +124,8 @@ async fn tokens_are_stored_sealed_for_their_account_and_get_another_key() {
     assert!(accounts.find(ISSUER, "1").await.unwrap().unwrap().has_tokens);
     let stored: Vec<u8> = stage.rows("select tokens from user_accounts where tokens is not null", &[]).await[0].get(0);
     assert!(key_id(&stored) == Some("2025") && !stored.windows(6).any(|part| part == b"hidden"));
+    let place = SecretPlace::of_row("user_accounts.tokens", first.id.uuid());
+    assert_eq!(keys(OLD).open(place, &stored).unwrap().reveal(), TOKENS);
     // Copied to another account it does not open; and the database takes nothing that is not sealed.
     stage.run("update user_accounts b set tokens = a.tokens, tokens_key_id = a.tokens_key_id from user_accounts a where a.subject = '1' and b.subject = '2'").await;
     let moved = secrets.account_tokens(second.id).await.unwrap_err();

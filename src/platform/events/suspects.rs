@@ -103,8 +103,9 @@ async fn with_lock(
 
 /// Reads and changes the row as a delivery does.
 async fn probe(tx: &PlatformTx<'_>, event: Uuid) -> Result<()> {
-    let sql =
-        format!("update public.domain_events e set attempts = e.attempts where e.id = $1 and e.status = 'pending' returning {COLUMNS}");
+    let sql = format!(
+        "update public.domain_events e set attempts = e.attempts where e.id = $1 and e.status = 'pending' returning {COLUMNS}"
+    );
     tx.query_opt(&sql, &[&event]).await?;
     Ok(())
 }
