@@ -28,10 +28,16 @@ async fn due(operator: &Operator) -> Vec<(String, Result<(), &'static str>)> {
 
 fn drop_of(_: lifecycle::Dropped) {}
 
+/// The tenant without the registry's row, which says when it was changed last.
+async fn contents(stage: &Stage, tenant: &str) -> String {
+    let picture = picture(stage, tenant).await;
+    picture.lines().filter(|line| !line.starts_with('{')).collect::<Vec<_>>().join("\n")
+}
+
 async fn a_tenant_waits_and_comes_back_or_goes(stage: &Stage) {
     let operator = stage.operator().await;
     let acme = slug("acme");
-    let (before, globex) = (picture(stage, "acme").await, picture(stage, "globex").await);
+    let (before, globex) = (contents(stage, "acme").await, picture(stage, "globex").await);
     let planned = lifecycle::schedule_drop(&operator, &acme, 30 * DAY, &options()).await.unwrap();
     assert_eq!((planned.tenant.status, planned.was_after), (TenantStatus::Suspended, None));
     assert_eq!(refused_as(&stage.db, "acme").await, ErrorKind::Suspended);
@@ -58,7 +64,7 @@ async fn a_tenant_waits_and_comes_back_or_goes(stage: &Stage) {
     // Taken back, everything is as before.
     let kept = lifecycle::undrop(&operator, &acme, &options()).await.unwrap();
     assert_eq!((kept.tenant.status, kept.was_after), (TenantStatus::Active, Some(planned.after)));
-    assert_eq!(picture(stage, "acme").await, before);
+    assert_eq!(contents(stage, "acme").await, before);
     enters(&stage.db, "acme").await.unwrap();
     assert_eq!(lifecycle::undrop(&operator, &acme, &options()).await.unwrap().was_after, None);
 
