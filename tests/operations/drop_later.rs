@@ -35,7 +35,8 @@ async fn contents(stage: &Stage, tenant: &str) -> String {
 }
 
 async fn a_tenant_waits_and_comes_back_or_goes(stage: &Stage) {
-    let operator = stage.operator().await;
+    let config = stage.database.config().clone().with_isolation(stage.db.config().isolation());
+    let operator = Operator::connect(&config).await.unwrap();
     let acme = slug("acme");
     let (before, globex) = (contents(stage, "acme").await, picture(stage, "globex").await);
     let planned = lifecycle::schedule_drop(&operator, &acme, 30 * DAY, &options()).await.unwrap();
@@ -49,7 +50,7 @@ async fn a_tenant_waits_and_comes_back_or_goes(stage: &Stage) {
     for (from, to) in [("acme", "apex"), ("apex", "acme")] {
         lifecycle::rename(&operator, &slug(from), &RenameOptions::default().slug(slug(to))).await.unwrap();
     }
-    let own = Db::connect(stage.database.config()).await.unwrap();
+    let own = Db::connect(&config).await.unwrap();
     lifecycle::create(&operator, &own, &Migrations::bundled(), &acme, &Default::default()).await.unwrap();
     let found = lifecycle::show(&operator, &Migrations::bundled(), &acme).await.unwrap();
     assert_eq!((found.drop_after, found.tenant.status), (Some(planned.after), TenantStatus::Suspended));
