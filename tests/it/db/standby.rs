@@ -132,6 +132,7 @@ async fn who_only_looks_is_served_by_a_read_only_role_on_a_standby() {
         (&["migrate:history"], 0),
         (&["tenant:list"], 0),
         (&["doctor"], 0),
+        (&["report"], 0),
     ] {
         let answer = shell.run(arguments);
         assert_eq!(answer.code, code, "{arguments:?}: {}{}", answer.stdout, answer.stderr);
