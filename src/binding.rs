@@ -213,7 +213,7 @@ mod tests {
             sql.split_once('\'').unwrap().1.trim_end_matches("';\n").to_owned()
         };
         for before in [None, Some("Acme's data")] {
-            let bound = super::tests::written(before);
+            let bound = super::tests::written(before).replace("''", "'");
             for before in [before, Some(bound.as_str())] {
                 for was_active in [true, false] {
                     let planned = PlannedDrop { after: 1_798_394_400, was_active };
@@ -225,7 +225,7 @@ mod tests {
                     let later = PlannedDrop { after: 1_900_000_000, was_active };
                     let moved = written(Some(&comment), Some(later)).replace("''", "'");
                     assert_eq!(PlannedDrop::of(Some(&moved)), Some(later));
-                    assert_eq!(written(Some(&moved), None), bound);
+                    assert_eq!(written(Some(&moved), None).replace("''", "'"), bound);
                     // Begun, it still has its date.
                     let begun = mark_dropped_sql(&SchemaName::public(), ID, Some(&comment));
                     let begun = begun.split_once('\'').unwrap().1.trim_end_matches("';\n").replace("''", "'");

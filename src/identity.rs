@@ -7,7 +7,7 @@ pub(crate) mod isolation;
 
 use crate::{
     config::{Isolation, IsolationModes},
-    db::{Operator, identity::Identity, message, milliseconds},
+    db::{Operator, identity::Identity, message, milliseconds, own_table},
     error::{Error, Result, SetupError, while_doing},
     ident::{DatabaseTag, literal},
     lock, registry,
@@ -168,8 +168,7 @@ select pg_catalog.pg_advisory_xact_lock({key});
     database_oid pg_catalog.oid not null,
     recorded_at pg_catalog.timestamptz not null default pg_catalog.now()
 );
-revoke all on public.cgk_database from public;
-comment on table public.cgk_database is 'Which database this is. Written by cgk setup:database.';
+{close}comment on table public.cgk_database is 'Which database this is. Written by cgk setup:database.';
 insert into public.cgk_database (tag, database_oid) values ({tag}, {oid}::pg_catalog.oid);
 create or replace function public.cgk_database_tag() returns pg_catalog.text stable parallel safe
     return case when {OWN_OID} = {oid}::pg_catalog.text then {tag}::pg_catalog.text end;
@@ -180,6 +179,7 @@ comment on function public.cgk_database_tag() is
         key = lock::database_key(),
         tag = literal(tag.as_str()),
         oid = literal(&oid),
+        close = own_table::close_sql(&["public.cgk_database"]),
     );
     match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
         Ok(_) => operator.facts().record_tag(tag.clone()),

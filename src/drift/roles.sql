@@ -145,7 +145,9 @@ union all
     from login l, pg_catalog.pg_class c cross join lateral pg_catalog.aclexplode(c.relacl) a
     where {shared} and a.grantee = l.oid and c.relowner <> l.oid
       and c.relnamespace = (select n.oid from pg_catalog.pg_namespace n where n.nspname = 'public') and c.relkind in ('r', 'p', 'v', 'm', 'f')
-      and a.privilege_type in ('MAINTAIN', 'REFERENCES', 'TRIGGER', 'TRUNCATE')
+      and (a.privilege_type in ('MAINTAIN', 'REFERENCES', 'TRIGGER', 'TRUNCATE')
+           -- Tables of cgk's own: a login gets nothing on them.
+           or c.relkind = 'r' and pg_catalog.starts_with(c.relname::pg_catalog.text, 'cgk_'))
     group by l.rolname, c.oid
 union all
     -- What everyone may do, every tenant may. Objects of schemas are compared with them; these are in none.

@@ -2,7 +2,7 @@
 
 use super::{FleetFiles, Table, census::Census, mismatches};
 use crate::{
-    db::{Operator, message, own_objects::OwnObject},
+    db::{Operator, message, own_objects::OwnObject, own_table},
     error::{Result, while_doing},
     ident::literal,
     lock,
@@ -27,7 +27,6 @@ const CREATE: &str = "create table public.cgk_migration_files (
     cgk_version pg_catalog.text not null,
     primary key (set, version)
 );
-revoke all on public.cgk_migration_files from public;
 comment on table public.cgk_migration_files is 'The migration files that this database has had; cgk refuses another set.';
 ";
 
@@ -107,9 +106,10 @@ impl FleetFiles {
         let doing = || while_doing("create the table public.cgk_migration_files");
         let mut sql = format!(
             "select pg_catalog.set_config('lock_timeout', {}, true);\nselect \
-             pg_catalog.pg_advisory_xact_lock({});\n{CREATE}",
+             pg_catalog.pg_advisory_xact_lock({});\n{CREATE}{}",
             literal(&crate::db::milliseconds(operator.session().migration_wait)),
-            lock::files_key()
+            lock::files_key(),
+            own_table::close_sql(&["public.cgk_migration_files"])
         );
         for (set, rows) in [(Set::Public, &self.public), (Set::Tenant, &self.tenant)] {
             rows.iter().for_each(|row| sql.push_str(&insert_sql(set, row)));

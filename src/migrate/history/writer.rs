@@ -1,7 +1,7 @@
 //! Writes the history of a run in batches, beside the run itself.
 
 use crate::{
-    db::{Operator, message},
+    db::{Operator, message, own_table},
     error::{Error, MigrationError, Result, while_doing},
     lock,
     migrate::{
@@ -65,7 +65,6 @@ create table public.cgk_run_schemas (
     primary key (run_id, schema)
 );
 create index cgk_runs_started_at_idx on public.cgk_runs (started_at);
-revoke all on public.cgk_runs, public.cgk_run_schemas from public;
 comment on table public.cgk_runs is 'Runs of cgk migrate; cgk migrate:history shows them.';
 comment on table public.cgk_run_schemas is 'The result of every schema in a run of cgk migrate.';
 ";
@@ -285,8 +284,9 @@ async fn create_tables(operator: &Operator) -> Result<()> {
     let sql = format!(
         "select pg_catalog.pg_advisory_xact_lock({});
          select 1 / (case when pg_catalog.to_regclass('public.cgk_runs') is null then 1 else 0 end);
-         {TABLES}",
-        lock::history_key()
+         {TABLES}{}",
+        lock::history_key(),
+        own_table::close_sql(&["public.cgk_runs", "public.cgk_run_schemas"])
     );
     let answer = message::run(operator.client(), &sql).await.map_err(doing())?;
     match answer.complete() {

@@ -10,6 +10,7 @@ use crate::{
     db::{
         Operator,
         message::{self, Answer},
+        own_table,
     },
     error::{Error, Result, SetupError, while_doing},
     ident::{SchemaName, literal, quoted},
@@ -59,7 +60,6 @@ create table public.cgk_stamps (
     next_transaction pg_catalog.int8 not null,
     primary key (isolation, schema_name)
 );
-revoke all on public.cgk_rehearsals, public.cgk_references, public.cgk_stamps from public;
 comment on table public.cgk_rehearsals is 'The set of tenant migrations that cgk rehearsed last.';
 comment on table public.cgk_references is 'What the migrations make, by the number of files; cgk drift compares with it.';
 comment on table public.cgk_stamps is 'Schemas that cgk drift found as they should be, and by what it tells that they have not changed.';
@@ -286,8 +286,9 @@ pub(crate) async fn create_tables(operator: &Operator) -> Result<()> {
     let sql = format!(
         "select pg_catalog.pg_advisory_xact_lock({});
          select 1 / (case when pg_catalog.to_regclass('public.cgk_rehearsals') is null then 1 else 0 end);
-         {TABLES}",
-        lock::references_key()
+         {TABLES}{}",
+        lock::references_key(),
+        own_table::close_sql(&["public.cgk_rehearsals", "public.cgk_references", "public.cgk_stamps"])
     );
     let answer = message::run(operator.client(), &sql).await.map_err(doing())?;
     match answer.complete() {

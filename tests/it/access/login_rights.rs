@@ -1,7 +1,15 @@
 //! What a service's login is given beside its tenants, counted in the catalogue: the list in docs/security.md, and no more.
 
-use crate::stage::{Stage, slug};
-use cgk::{Db, config::Isolation, login::SharedTables};
+use crate::{
+    sandbox::{Files, migrate_all},
+    stage::{Stage, slug},
+};
+use cgk::{
+    Db, Operator,
+    config::Isolation,
+    login::SharedTables,
+    migrate::{Migrations, Set},
+};
 
 /// Every right that is written down for the login outside of tenants' schemas, with what it is on; "*" where it may hand it on.
 async fn granted(stage: &Stage) -> Vec<String> {
@@ -137,4 +145,26 @@ async fn a_login_has_what_is_documented_and_no_more() {
         stage.app(isolation, SharedTables::Registry).await;
         assert_eq!(held(&stage).await, of_each(&["SELECT"], &OPEN), "{isolation:?}");
     }
+}
+
+/// The login has rights on every table that is created later in the shared schema, but not on those that cgk creates for itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_cgks_own_that_are_made_later_are_closed() {
+    let stage = Stage::set().await;
+    stage.app(Isolation::Role, SharedTables::All).await;
+    let runs = "select count(*) from pg_class where oid = to_regclass('public.cgk_runs')";
+    assert_eq!(stage.number(runs).await, 0, "the history begins with the first run that migrates");
+    let files = Files::of_tenants(&[("900_more.sql", "create table more ()")]);
+    for file in Migrations::bundled().set(Set::Tenant).files() {
+        files.tenant(file.path().file_name().unwrap().to_str().unwrap(), file.sql());
+    }
+    let operator = Operator::connect(&stage.config()).await.unwrap();
+    migrate_all(&operator, &files.load()).await.unwrap();
+    assert_eq!(stage.number(runs).await, 1);
+    let on_own = "select count(*) from pg_class c, aclexplode(c.relacl) a
+                  where c.relnamespace = 'public'::regnamespace and starts_with(c.relname, 'cgk_') and a.grantee <> c.relowner";
+    assert_eq!(stage.number(on_own).await, 0);
+    // The control: any other table is open to it.
+    stage.sql("create table public.cgk_like ()").await;
+    assert_eq!(stage.number(on_own).await, 4);
 }

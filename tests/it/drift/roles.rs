@@ -190,6 +190,10 @@ const PLANTED: &[(&str, &str)] = &[
         "grant references on public.organizations to {app}",
         "login {app}: has references on public.organizations, which cgk gives no login",
     ),
+    (
+        "grant select on public.cgk_references to {app}",
+        "login {app}: has select on public.cgk_references, which cgk gives no login",
+    ),
     ("grant create on database {database} to {app}", "login {app}: may create objects in database {database}"),
     ("create table public.hers (); alter table public.hers owner to {app}", "login {app}: owns table public.hers"),
     ("grant create on schema public to public", "role public (everyone): may create objects in schema public"),

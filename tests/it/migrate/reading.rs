@@ -256,12 +256,12 @@ async fn a_table_of_another_tool_is_never_the_ledger() {
         let migrations = files.load();
         let report = migrate_all(&operator, &migrations).await.unwrap();
         let error = failure(&report, "acme");
-        assert!(error.to_string().contains("another tool's"), "{columns}: {error}");
+        assert!(error.to_string().contains("belongs to another tool"), "{columns}: {error}");
         assert_eq!((report.migrated(), report.failed()), (1, 1), "{columns}: the other tenant is migrated");
         assert!(!exists(&raw, "tenant_acme.next").await, "{columns}");
         let state = migrate::look(&operator, &migrations).await.unwrap();
         assert!(
-            matches!(&state.tenants[0].state, SchemaState::HalfProvisioned { missing } if missing.contains("another tool's"))
+            matches!(&state.tenants[0].state, SchemaState::HalfProvisioned { missing } if missing.contains("belongs to another tool"))
         );
         let db = database.db().await.unwrap();
         let made = create(&operator, &db, &migrations, &"acme".parse().unwrap(), &CreateOptions::default()).await;
@@ -275,7 +275,7 @@ async fn a_table_of_another_tool_is_never_the_ledger() {
         let operator = database.operator().await.unwrap();
         let error = setup::setup(&operator, &Migrations::bundled(), &mut Silent).await.unwrap_err();
         assert!(
-            matches!(&error, Error::Migration(MigrationError::LedgerRefused { why, .. }) if why.contains("another tool's")),
+            matches!(&error, Error::Migration(MigrationError::LedgerRefused { why, .. }) if why.contains("belongs to another tool")),
             "{columns}: {error:?}"
         );
         assert_eq!(error.kind(), ErrorKind::Conflict);
