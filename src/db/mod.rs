@@ -5,6 +5,7 @@ pub(crate) mod identity;
 pub(crate) mod message;
 mod operator;
 pub(crate) mod own_objects;
+#[cfg(feature = "migrate")]
 pub(crate) mod own_table;
 pub(crate) mod pool;
 #[cfg(feature = "migrate")]
