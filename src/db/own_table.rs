@@ -1,5 +1,30 @@
 //! Tables of cgk's own in the shared schema.
 
+use super::{Operator, message};
+use crate::ident::literal;
+use tokio_postgres::error::SqlState;
+
+/// Creates tables in one transaction, closed as [`close_sql`] says, unless the first of them exists. If another session was faster,
+/// that is also a success; `lock` is the key of the lock that makes such sessions wait for each other.
+pub(crate) async fn create(
+    operator: &Operator,
+    lock: i64,
+    tables: &[&str],
+    definitions: &str,
+) -> Result<(), tokio_postgres::Error> {
+    let first = literal(tables.first().copied().unwrap_or_default());
+    let sql = format!(
+        "select pg_catalog.pg_advisory_xact_lock({lock});
+         select 1 / (case when pg_catalog.to_regclass({first}) is null then 1 else 0 end);
+         {definitions}{}",
+        close_sql(tables)
+    );
+    match message::run(operator.client(), &sql).await?.complete() {
+        Err(error) if error.code() == Some(&SqlState::DIVISION_BY_ZERO) => Ok(()),
+        outcome => outcome.map(drop),
+    }
+}
+
 /// The statement that takes all rights on new tables from everyone but their owner. Besides PUBLIC these can be logins of services:
 /// `setup:database --app-tables all` gives them rights on whatever is created later in the shared schema, by default privileges.
 /// The names are qualified, and need no quotes.

@@ -1,7 +1,7 @@
 //! Writes the history of a run in batches, beside the run itself.
 
 use crate::{
-    db::{Operator, message, own_table},
+    db::{Operator, own_table},
     error::{Error, MigrationError, Result, while_doing},
     lock,
     migrate::{
@@ -280,19 +280,9 @@ async fn insert_run(operator: &Operator, id: Uuid, planned: &FleetPlan<'_>) -> R
 
 /// Creates the tables; if another run was faster, that is also a success.
 async fn create_tables(operator: &Operator) -> Result<()> {
-    let doing = || while_doing("make the tables of the history");
-    let sql = format!(
-        "select pg_catalog.pg_advisory_xact_lock({});
-         select 1 / (case when pg_catalog.to_regclass('public.cgk_runs') is null then 1 else 0 end);
-         {TABLES}{}",
-        lock::history_key(),
-        own_table::close_sql(&["public.cgk_runs", "public.cgk_run_schemas"])
-    );
-    let answer = message::run(operator.client(), &sql).await.map_err(doing())?;
-    match answer.complete() {
-        Err(error) if error.code() == Some(&SqlState::DIVISION_BY_ZERO) => Ok(()),
-        outcome => outcome.map(drop).map_err(doing()),
-    }
+    let tables = ["public.cgk_runs", "public.cgk_run_schemas"];
+    let created = own_table::create(operator, lock::history_key(), &tables, TABLES).await;
+    created.map_err(while_doing("make the tables of the history"))
 }
 
 async fn insert(operator: &Operator, id: Uuid, entries: &[Entry]) -> Result<()> {

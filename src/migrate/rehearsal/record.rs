@@ -282,19 +282,9 @@ pub(crate) async fn given(operator: &Operator, applied: &[Applied]) -> Result<Op
 
 /// Creates the tables; if another run was faster, that is also a success.
 pub(crate) async fn create_tables(operator: &Operator) -> Result<()> {
-    let doing = || while_doing("create the tables of the rehearsal");
-    let sql = format!(
-        "select pg_catalog.pg_advisory_xact_lock({});
-         select 1 / (case when pg_catalog.to_regclass('public.cgk_rehearsals') is null then 1 else 0 end);
-         {TABLES}{}",
-        lock::references_key(),
-        own_table::close_sql(&["public.cgk_rehearsals", "public.cgk_references", "public.cgk_stamps"])
-    );
-    let answer = message::run(operator.client(), &sql).await.map_err(doing())?;
-    match answer.complete() {
-        Err(error) if error.code() == Some(&SqlState::DIVISION_BY_ZERO) => Ok(()),
-        outcome => outcome.map(drop).map_err(doing()),
-    }
+    let tables = ["public.cgk_rehearsals", "public.cgk_references", "public.cgk_stamps"];
+    let created = own_table::create(operator, lock::references_key(), &tables, TABLES).await;
+    created.map_err(while_doing("create the tables of the rehearsal"))
 }
 
 /// Records a rehearsal, in one transaction: its result, and the objects of the schema after these numbers of files. Records
