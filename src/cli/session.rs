@@ -4,12 +4,13 @@ use anyhow::Result;
 use cgk::{
     Config, Db, Operator, OrganizationId, Tenant, TenantSlug,
     config::{Isolation, Target, TargetHost, TlsMode},
-    migrate::Migrations,
+    migrate::{Migrations, Stop, StopReason},
     platform::Actor,
 };
 use serde::Serialize;
 
 use super::{
+    exit::Exit,
     global::Globals,
     signal::ShutdownSignal,
     ui::{
@@ -91,6 +92,24 @@ impl Session<'_> {
         match slug {
             Some(slug) => self.tenant(slug).await.map(|(db, tenant)| (db, Some(tenant.id))),
             None => Ok((self.connect().await?, None)),
+        }
+    }
+
+    /// Connects as the operator, for a command without migrations.
+    pub(crate) async fn operator(&self) -> Result<Operator> {
+        let operator = Operator::connect(&self.config()?).await?;
+        self.warn_of_service_login(&operator);
+        Ok(operator)
+    }
+
+    /// The exit code of a run over many tenants. `last` is the last tenant's error, which decides if the run ended because the
+    /// server could not be reached.
+    pub(crate) fn exit_of_run(&self, stopped: Option<&Stop>, last: Option<&cgk::Error>, failed: usize) -> Exit {
+        match stopped.map(|stop| stop.reason) {
+            Some(StopReason::Interrupted) => self.shutdown.exit(),
+            Some(StopReason::Unavailable) => last.map_or(Exit::Unavailable, |error| error.kind().into()),
+            _ if failed > 0 => Exit::Partial,
+            _ => Exit::Done,
         }
     }
 

@@ -1,7 +1,7 @@
 //! `cgk audit:retain`
 
 use anyhow::Result;
-use cgk::{Operator, platform::AuditLog};
+use cgk::platform::AuditLog;
 use clap::Args;
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
@@ -41,8 +41,7 @@ struct Answer {
 
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
-    let operator = Operator::connect(&session.config()?).await?;
-    session.warn_of_service_login(&operator);
+    let operator = session.operator().await?;
     let created = AuditLog::make_months(&operator, arguments.months).await?;
     let removed = match arguments.keep {
         Some(keep) => {

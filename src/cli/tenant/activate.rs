@@ -1,7 +1,7 @@
 //! `cgk tenant:activate`
 
 use anyhow::Result;
-use cgk::{Operator, TenantSlug, lifecycle};
+use cgk::{TenantSlug, lifecycle};
 use clap::Args;
 use serde::Serialize;
 
@@ -36,8 +36,7 @@ struct Answer<'a> {
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
     let slug: TenantSlug = arguments.slug.parse()?;
-    let operator = Operator::connect(&session.config()?).await?;
-    session.warn_of_service_login(&operator);
+    let operator = session.operator().await?;
     session.say_database(&operator);
     let activated = lifecycle::activate(&operator, &slug).await?;
     printer.record(&Answer {

@@ -119,15 +119,8 @@ fn word(creation: Creation) -> &'static str {
 }
 
 fn exit(session: &Session<'_>, report: &CreateManyReport) -> Exit {
-    match report.stopped.as_ref().map(|stop| stop.reason) {
-        Some(StopReason::Interrupted) => session.shutdown.exit(),
-        Some(StopReason::Unavailable) => {
-            let last = report.tenants.iter().rev().find_map(|tenant| tenant.result.as_ref().err());
-            last.map_or(Exit::Unavailable, |error| error.kind().into())
-        }
-        _ if report.failed() > 0 => Exit::Partial,
-        _ => Exit::Done,
-    }
+    let last = report.tenants.iter().rev().find_map(|tenant| tenant.result.as_ref().err());
+    session.exit_of_run(report.stopped.as_ref(), last, report.failed())
 }
 
 fn grid(report: &CreateManyReport, everything: bool) -> Grid {

@@ -123,8 +123,7 @@ impl<'a> Answer<'a> {
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
     let slug: Option<TenantSlug> = arguments.slug.as_deref().map(str::parse).transpose()?;
-    let operator = Operator::connect(&session.config()?).await?;
-    session.warn_of_service_login(&operator);
+    let operator = session.operator().await?;
     session.say_database(&operator);
     let mut options = DropOptions::default();
     if let Some(wait) = arguments.wait {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use cgk::{
-    Operator, TenantSlug,
+    TenantSlug,
     ident::SchemaName,
     lifecycle::{self, RenameOptions},
 };
@@ -69,8 +69,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     if let Some(wait) = arguments.wait {
         options = options.wait(wait);
     }
-    let operator = Operator::connect(&session.config()?).await?;
-    session.warn_of_service_login(&operator);
+    let operator = session.operator().await?;
     session.say_database(&operator);
     let renamed = lifecycle::rename(&operator, &slug, &options).await?;
     let (before, now) = (&renamed.before, &renamed.tenant);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use cgk::{
-    Operator, TenantSlug,
+    TenantSlug,
     lifecycle::{self, DropOptions},
 };
 use clap::Args;
@@ -49,8 +49,7 @@ struct Answer<'a> {
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
     let slug: TenantSlug = arguments.slug.parse()?;
-    let operator = Operator::connect(&session.config()?).await?;
-    session.warn_of_service_login(&operator);
+    let operator = session.operator().await?;
     session.say_database(&operator);
     let mut options = DropOptions::default();
     if let Some(wait) = arguments.wait {

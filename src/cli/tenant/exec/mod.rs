@@ -7,7 +7,6 @@ mod table;
 
 use anyhow::Result;
 use cgk::{
-    Operator,
     lifecycle::{self, ExecAccess, ExecOptions, ExecScript},
     migrate::{Part, Scope, Selection},
 };
@@ -83,8 +82,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let script = script(arguments)?;
     let selection = selection(&arguments.which)?;
     let options = options(arguments)?.interrupt(&session.shutdown.interrupt);
-    let operator = Operator::connect(&session.config()?).await?;
-    session.warn_of_service_login(&operator);
+    let operator = session.operator().await?;
     json::start(printer, &operator, &script, arguments.write);
     session.say_database(&operator);
     let began = Instant::now();

@@ -1,6 +1,6 @@
 //! The end of `cgk tenant:exec`.
 
-use cgk::{lifecycle::ExecReport, migrate::StopReason};
+use cgk::lifecycle::ExecReport;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -73,13 +73,6 @@ pub(super) fn show(session: &Session<'_>, report: &ExecReport, write: bool, bega
 }
 
 fn exit(session: &Session<'_>, report: &ExecReport) -> Exit {
-    match report.stopped.as_ref().map(|stop| stop.reason) {
-        Some(StopReason::Interrupted) => session.shutdown.exit(),
-        Some(StopReason::Unavailable) => {
-            let last = report.tenants.iter().rev().find_map(|tenant| tenant.result.as_ref().err());
-            last.map_or(Exit::Unavailable, |error| error.kind().into())
-        }
-        _ if report.failed() > 0 => Exit::Partial,
-        _ => Exit::Done,
-    }
+    let last = report.tenants.iter().rev().find_map(|tenant| tenant.result.as_ref().err());
+    session.exit_of_run(report.stopped.as_ref(), last, report.failed())
 }

@@ -14,9 +14,8 @@ use crate::cli::{
 };
 use anyhow::Result;
 use cgk::{
-    Operator,
     lifecycle::{self, ExportManyOptions, ExportObserver, ExportOutcome, ExportReport, ExportResult},
-    migrate::{Scope, Selection, StopReason},
+    migrate::{Scope, Selection},
 };
 use serde::Serialize;
 use std::time::Instant;
@@ -60,8 +59,7 @@ struct Summary {
 
 pub(super) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
-    let operator = Operator::connect(&session.config()?).await?;
-    session.warn_of_service_login(&operator);
+    let operator = session.operator().await?;
     std::fs::create_dir_all(&arguments.to).map_err(|error| Refusal::file("create", &arguments.to, &error))?;
     printer.record(&Start {
         event: "start",
@@ -147,12 +145,7 @@ fn show(session: &Session<'_>, report: &ExportReport, began: Instant) -> Exit {
     let skipped = number(|result| matches!(result, ExportResult::Skipped));
     let failed = report.failures().count();
     let left = report.stopped.as_ref().map_or(0, |stop| stop.left);
-    let exit = match report.stopped.as_ref().map(|stop| stop.reason) {
-        Some(StopReason::Interrupted) => session.shutdown.exit(),
-        Some(StopReason::Unavailable) => Exit::Unavailable,
-        _ if failed > 0 => Exit::Partial,
-        _ => Exit::Done,
-    };
+    let exit = session.exit_of_run(report.stopped.as_ref(), None, failed);
     printer.record(&Summary {
         event: "summary",
         exported,

@@ -4,7 +4,7 @@ mod many;
 
 use anyhow::Result;
 use cgk::{
-    Operator, TenantSlug,
+    TenantSlug,
     lifecycle::{self, ExistingFile, ExportOptions, Exported},
 };
 use clap::Args;
@@ -79,8 +79,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let printer = session.printer;
     let is_stream = arguments.to == Path::new("-");
     refuse_stream(session, is_stream)?;
-    let operator = Operator::connect(&session.config()?).await?;
-    session.warn_of_service_login(&operator);
+    let operator = session.operator().await?;
     session.say_database(&operator);
     let mut options = ExportOptions::default().existing(existing(arguments));
     if let Some(jobs) = arguments.jobs {
