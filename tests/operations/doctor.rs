@@ -1,17 +1,17 @@
 //! `cgk doctor`: each check sees the fault that it is for, and nothing on a healthy database.
 
 use crate::{
+    fixture::plain_operator,
     stage::{Stage, connect, slug},
     support::cgk::Shell,
 };
 use cgk::{
     Config, Db, Operator,
     doctor::{self, Check, DoctorOptions, Verdict},
-    ident::DatabaseTag,
     lifecycle::{self, CreateOptions},
     migrate::{Migrations, Set, Silent},
     setup,
-    testing::{LocalServer, LocalServerOptions, TestDatabase, TestServer},
+    testing::{LocalServer, LocalServerOptions, TestDatabase},
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -42,18 +42,9 @@ fn not_good(checks: &Checks) -> Vec<&Check> {
 
 /// A database with two tenants whose operator is no superuser.
 async fn healthy() -> (TestDatabase, Config) {
-    let database = TestServer::shared().database().await.unwrap();
+    let (database, config) = plain_operator().await;
     let watch = connect(&database).await;
-    let role = format!("cgk_t{:08x}_{}", rand::random::<u32>(), DatabaseTag::of(database.name()).as_str());
-    for sql in [
-        format!("create role {role} login password 'secret' nosuperuser createrole"),
-        format!("alter database {} owner to {role}", database.name()),
-        "revoke create on schema public from public".to_owned(),
-        format!("grant create, usage on schema public to {role}"),
-    ] {
-        watch.execute(&sql, &[]).await.unwrap();
-    }
-    let config = Config::from_url(&database.config().url_of(&role, Some("secret"))).unwrap();
+    watch.execute("revoke create on schema public from public", &[]).await.unwrap();
     let operator = Operator::connect(&config).await.unwrap();
     let migrations = Migrations::bundled();
     setup::setup(&operator, &migrations, &mut Silent).await.unwrap();
@@ -61,7 +52,7 @@ async fn healthy() -> (TestDatabase, Config) {
     for tenant in ["acme", "globex"] {
         lifecycle::create(&operator, &db, &migrations, &slug(tenant), &CreateOptions::default()).await.unwrap();
     }
-    crate::stage::run(&watch, &months(&role)).await;
+    crate::stage::run(&watch, &months(config.target().user().unwrap())).await;
     (database, config)
 }
 

@@ -1,7 +1,12 @@
 //! What the tests share beside the stage.
 
-use crate::stage::{HANG, Stage, slug};
-use cgk::{Db, Error, ErrorKind, lifecycle};
+use crate::stage::{HANG, Stage, connect, slug};
+use cgk::{
+    Config, Db, Error, ErrorKind,
+    ident::DatabaseTag,
+    lifecycle,
+    testing::{TestDatabase, TestServer},
+};
 use std::time::Instant;
 
 /// Waits until the observer's query says true.
@@ -14,6 +19,22 @@ pub(crate) async fn until(stage: &Stage, what: &str, sql: &str) {
         assert!(began.elapsed() < HANG, "{what}: {sql}");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
+}
+
+/// A database whose operator owns it and is no superuser, and that operator's configuration.
+pub(crate) async fn plain_operator() -> (TestDatabase, Config) {
+    let database = TestServer::shared().database().await.unwrap();
+    let watch = connect(&database).await;
+    let role = format!("cgk_t{:08x}_{}", rand::random::<u32>(), DatabaseTag::of(database.name()).as_str());
+    for sql in [
+        format!("create role {role} login password 'secret' nosuperuser createrole"),
+        format!("alter database {} owner to {role}", database.name()),
+        format!("grant create, usage on schema public to {role}"),
+    ] {
+        watch.execute(&sql, &[]).await.unwrap();
+    }
+    let config = Config::from_url(&database.config().url_of(&role, Some("secret"))).unwrap();
+    (database, config)
 }
 
 /// Whether a service can be in the tenant.

@@ -1,29 +1,21 @@
 //! An operator that is no superuser: it may create schemas and roles, and owns what it created.
 
-use crate::stage::{connect, slug};
+use crate::{
+    fixture::plain_operator,
+    stage::{connect, slug},
+};
 use cgk::{
-    Config, Db, ErrorKind, Operator,
-    ident::DatabaseTag,
+    Db, ErrorKind, Operator,
     lifecycle::{self, CreateOptions, DropOptions, RemainingSessions, RenameOptions, SuspendOptions},
     migrate::{Migrations, Silent},
     setup,
-    testing::TestServer,
 };
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_suspends_renames_and_drops_its_tenants() {
-    let database = TestServer::shared().database().await.unwrap();
+    let (database, config) = plain_operator().await;
     let watch = connect(&database).await;
-    let role = format!("cgk_t{:08x}_{}", rand::random::<u32>(), DatabaseTag::of(database.name()).as_str());
-    for sql in [
-        format!("create role {role} login password 'secret' nosuperuser createrole"),
-        format!("alter database {} owner to {role}", database.name()),
-        format!("grant create, usage on schema public to {role}"),
-    ] {
-        watch.execute(&sql, &[]).await.unwrap();
-    }
-    let config = Config::from_url(&database.config().url_of(&role, Some("secret"))).unwrap();
     let operator = Operator::connect(&config).await.unwrap();
     assert!(!operator.facts().superuser);
     let migrations = Migrations::bundled();

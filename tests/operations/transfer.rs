@@ -3,7 +3,7 @@
 use crate::{
     fixture::left_of,
     stage::{Stage, must_end, run, slug},
-    transfer_fixture::{Folder, contents, create, export, import, rich, set},
+    transfer_fixture::{Folder, bare, contents, create, export, import, rich, set},
 };
 use cgk::{
     Error, ErrorKind, TransferError, drift,
@@ -24,7 +24,7 @@ async fn everything_arrives_as_it_was() {
     assert!(exported.rows > 250 && exported.left_out.is_empty(), "{exported:?}");
     assert_eq!(contents(&source, "acme").await, before);
 
-    let target = Stage::bare(&migrations).await;
+    let target = bare(&migrations).await;
     let imported = import(&target, &migrations, &file, &ImportOptions::default()).await.unwrap();
     assert_eq!((imported.rows, imported.tables), (exported.rows, exported.tables));
     assert_eq!((imported.tenant.id, imported.tenant.name.as_str()), (exported.tenant.id, "Acme & Söhne"));
@@ -112,7 +112,7 @@ async fn random_tables_arrive_as_they_were() {
         ));
     }
     let migrations = set(&[("900_random.sql", &tables)]);
-    let stage = Stage::bare(&migrations).await;
+    let stage = bare(&migrations).await;
     create(&stage, &migrations, "acme").await;
     stage
         .run(&format!(
@@ -153,7 +153,7 @@ async fn the_file_is_one_snapshot() {
         }
     }
     let migrations = set(&[("900_two.sql", "create table big (id int, v text); create table small (id int)")]);
-    let stage = Stage::bare(&migrations).await;
+    let stage = bare(&migrations).await;
     create(&stage, &migrations, "acme").await;
     stage
         .run(
@@ -187,12 +187,12 @@ async fn an_older_file_is_migrated_after_the_load() {
         ("900_old.sql", "create table notes (id int primary key, v text); insert into notes values (0, 'seed')"),
         ("901_new.sql", "alter table notes add column long int; update notes set long = length(v)"),
     ]);
-    let source = Stage::bare(&old).await;
+    let source = bare(&old).await;
     create(&source, &old, "acme").await;
     source.run("insert into tenant_acme.notes values (1, 'three')").await;
     let folder = Folder::new();
     export(&source, "acme", &folder.path("x"), &ExportOptions::default()).await;
-    let target = Stage::bare(&new).await;
+    let target = bare(&new).await;
     let imported: Imported = import(&target, &new, &folder.path("x"), &ImportOptions::default()).await.unwrap();
     assert_eq!((imported.migrated, imported.rows), (1, 2));
     assert_eq!(imported.tenant.status, cgk::TenantStatus::Active);
@@ -205,12 +205,12 @@ async fn an_older_file_is_migrated_after_the_load() {
 async fn an_older_file_that_cannot_be_migrated_is_continued_by_create() {
     let old = ("900_old.sql", "create table notes (id int primary key, v text)");
     let (before, after) = (set(&[old]), set(&[old, ("901_new.sql", "alter table notes alter v set not null")]));
-    let source = Stage::bare(&before).await;
+    let source = bare(&before).await;
     create(&source, &before, "acme").await;
     source.run("insert into tenant_acme.notes values (1, null)").await;
     let folder = Folder::new();
     export(&source, "acme", &folder.path("x"), &ExportOptions::default()).await;
-    let target = Stage::bare(&after).await;
+    let target = bare(&after).await;
     let failed = import(&target, &after, &folder.path("x"), &ImportOptions::default()).await.unwrap_err();
     assert_eq!(failed.sqlstate().unwrap().code(), "23502", "{failed:?}");
     assert_eq!(target.count("select count(*) from organizations where status = 'onboarding'").await, 1);
@@ -230,7 +230,7 @@ async fn partitions_of_a_schedule_are_created() {
          create table visits_first partition of visits for values from (minvalue) to ('2026-01-01 00:00:00+00');
          create index on visits (at)",
     )]);
-    let stage = Stage::bare(&migrations).await;
+    let stage = bare(&migrations).await;
     create(&stage, &migrations, "acme").await;
     stage
         .run(
@@ -263,14 +263,14 @@ async fn partitions_of_a_schedule_are_created() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_is_refused_and_nothing_is_created() {
     let migrations = set(&[("900_a.sql", "create table notes (id int primary key)")]);
-    let source = Stage::bare(&migrations).await;
+    let source = bare(&migrations).await;
     create(&source, &migrations, "acme").await;
     // A table, a column and a sequence beside the migrations.
     source.run("create table tenant_acme.extra (id serial); alter table tenant_acme.notes add column more text").await;
     let folder = Folder::new();
     let file = folder.path("x");
     export(&source, "acme", &file, &ExportOptions::default()).await;
-    let target = Stage::bare(&migrations).await;
+    let target = bare(&migrations).await;
     let refused = import(&target, &migrations, &file, &ImportOptions::default()).await.unwrap_err();
     match &refused {
         Error::Transfer(TransferError::NotInSet { objects }) => {
@@ -283,7 +283,7 @@ async fn what_does_not_fit_is_refused_and_nothing_is_created() {
     for (other, code) in
         [(set(&[("900_a.sql", "create table notes (id int primary key, n int)")]), "CGK0604"), (set(&[]), "CGK0604")]
     {
-        let target = Stage::bare(&other).await;
+        let target = bare(&other).await;
         let refused = import(&target, &other, &file, &ImportOptions::default()).await.unwrap_err();
         assert_eq!((refused.kind(), refused.code()), (ErrorKind::Drift, code), "{refused:?}");
         assert_eq!(left_of(&target, "acme").await, [false; 3]);
@@ -306,12 +306,12 @@ async fn what_does_not_fit_is_refused_and_nothing_is_created() {
 async fn rows_that_break_a_foreign_key_are_refused() {
     let migrations =
         set(&[("900_a.sql", "create table up (id int primary key); create table down (up_id int references up)")]);
-    let source = Stage::bare(&migrations).await;
+    let source = bare(&migrations).await;
     create(&source, &migrations, "acme").await;
     source.run("set session_replication_role = replica; insert into tenant_acme.down values (7); reset session_replication_role").await;
     let folder = Folder::new();
     export(&source, "acme", &folder.path("x"), &ExportOptions::default()).await;
-    let target = Stage::bare(&migrations).await;
+    let target = bare(&migrations).await;
     let refused = import(&target, &migrations, &folder.path("x"), &ImportOptions::default()).await.unwrap_err();
     assert_eq!(refused.constraint(), Some("down_up_id_fkey"), "{refused:?}");
     assert_eq!(left_of(&target, "acme").await, [false; 3]);
@@ -324,7 +324,7 @@ async fn what_cannot_be_copied_is_named() {
         "900_a.sql",
         "create table docs (id int, body oid); create domain lo_ref as oid; create table more (x lo_ref)",
     )]);
-    let stage = Stage::bare(&migrations).await;
+    let stage = bare(&migrations).await;
     create(&stage, &migrations, "acme").await;
     let operator = stage.operator().await;
     let folder = Folder::new();
@@ -341,7 +341,7 @@ async fn what_cannot_be_copied_is_named() {
 /// A file that exists stays, unless it is to be replaced.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_replaced_only_if_asked() {
-    let stage = Stage::bare(&set(&[])).await;
+    let stage = bare(&set(&[])).await;
     create(&stage, &set(&[]), "acme").await;
     let folder = Folder::new();
     let file = folder.path("x");

@@ -1,14 +1,13 @@
 //! Exports and imports that do not go as planned: damaged files, killed sessions, dropped calls.
 
 use crate::{
-    fixture::left_of,
+    fixture::{left_of, plain_operator},
     stage::{Stage, app_login, connect, must_end, run, slug},
-    transfer_fixture::{Folder, contents, create, export, import, rich, set},
+    transfer_fixture::{Folder, bare, contents, create, export, import, rich, set},
 };
 use cgk::{
-    Config, Db, Error, ErrorKind, Operator, TenantSlug, TransferError,
+    Db, Error, ErrorKind, Operator, TenantSlug, TransferError,
     config::Isolation,
-    ident::DatabaseTag,
     lifecycle::{self, Archive, ExportOptions, ImportOptions, TransferObserver},
     migrate::Silent,
     setup,
@@ -90,7 +89,7 @@ impl TransferObserver for Stops {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_import_leaves_nothing() {
     let migrations = set(&[("900_a.sql", "create table a (id int, v text); create table b (id int, v text)")]);
-    let stage = Stage::bare(&migrations).await;
+    let stage = bare(&migrations).await;
     create(&stage, &migrations, "acme").await;
     for table in ["a", "b"] {
         let fill = "select n, repeat(md5(n::text), 30) from generate_series(1, 3000) n";
@@ -139,7 +138,7 @@ async fn gone(stage: &Stage) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_export_leaves_no_file() {
     let migrations = set(&[("900_a.sql", "create table a (id int, v text)")]);
-    let stage = Stage::bare(&migrations).await;
+    let stage = bare(&migrations).await;
     create(&stage, &migrations, "acme").await;
     stage.run("insert into tenant_acme.a select n, repeat(md5(n::text), 30) from generate_series(1, 5000) n").await;
     let folder = Folder::new();
@@ -177,17 +176,8 @@ async fn a_plain_operator_exports_and_imports_in_both_modes() {
          create trigger stop before insert on a for each row execute function stop();",
     )]);
     for isolation in [Isolation::Role, Isolation::Path] {
-        let database = TestServer::shared().database().await.unwrap();
+        let (database, config) = plain_operator().await;
         let watch = connect(&database).await;
-        let role = format!("cgk_t{:08x}_{}", rand::random::<u32>(), DatabaseTag::of(database.name()).as_str());
-        for sql in [
-            format!("create role {role} login password 'secret' nosuperuser createrole"),
-            format!("alter database {} owner to {role}", database.name()),
-            format!("grant create, usage on schema public to {role}"),
-        ] {
-            watch.execute(&sql, &[]).await.unwrap();
-        }
-        let config = Config::from_url(&database.config().url_of(&role, Some("secret"))).unwrap();
         let config = config.with_isolation(isolation);
         let operator = Operator::connect(&config).await.unwrap();
         setup::setup(&operator, &migrations, &mut Silent).await.unwrap();
@@ -232,7 +222,7 @@ async fn an_export_holds_the_tenants_locks_shared() {
             }
         }
     }
-    let stage = Stage::bare(&set(&[])).await;
+    let stage = bare(&set(&[])).await;
     create(&stage, &set(&[]), "acme").await;
     stage.run("insert into tenant_acme.customers (email) values ('a@x')").await;
     let operator = stage.operator().await;

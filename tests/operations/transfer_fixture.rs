@@ -1,12 +1,25 @@
 //! A tenant with everything that a tenant can have, and how it is compared.
 
-use crate::stage::{Stage, must_end, slug};
+use crate::stage::{Stage, connect, must_end, slug};
 use cgk::{
-    Db,
+    Db, Operator, OrganizationId,
     lifecycle::{self, Archive, CreateOptions, ExportOptions, Exported, ImportOptions, Imported},
     migrate::{Migrations, Set, Silent},
+    setup,
+    testing::TestServer,
 };
 use std::path::{Path, PathBuf};
+
+/// A database without tenants, set up with these migrations; the pool is the operator's.
+pub(crate) async fn bare(migrations: &Migrations) -> Stage {
+    let database = TestServer::shared().database().await.unwrap();
+    let operator = Operator::connect(database.config()).await.unwrap();
+    setup::setup(&operator, migrations, &mut Silent).await.unwrap();
+    let db = Db::connect(database.config()).await.unwrap();
+    let watch = connect(&database).await;
+    let none = OrganizationId(uuid::Uuid::nil());
+    Stage { database, db, acme: none, globex: none, watch }
+}
 
 /// The types, and what surrounds them.
 pub(crate) const RICH: &str = r#"
@@ -125,7 +138,7 @@ pub(crate) async fn create(stage: &Stage, migrations: &Migrations, tenant: &str)
 /// A database with one rich tenant.
 pub(crate) async fn rich(tenant: &str) -> (Stage, Migrations) {
     let migrations = set(&[("900_rich.sql", RICH)]);
-    let stage = Stage::bare(&migrations).await;
+    let stage = bare(&migrations).await;
     let (operator, db) = (stage.operator().await, Db::connect(stage.database.config()).await.unwrap());
     let options = CreateOptions::default().name("Acme & Söhne");
     let created = lifecycle::create(&operator, &db, &migrations, &slug(tenant), &options).await.unwrap();

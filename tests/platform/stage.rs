@@ -6,8 +6,6 @@ use cgk::{
     config::{Isolation, SessionSettings},
     ident::DatabaseTag,
     login::{self, LoginOptions, PasswordWish, SharedTables},
-    migrate::{Migrations, Silent},
-    setup,
     testing::{TEST_DATABASE_URL, TestDatabase, TestServer},
 };
 use std::{future::Future, time::Duration};
@@ -59,18 +57,6 @@ impl Stage {
         let db = Db::connect(&config.with_pool_size_max(size)).await.unwrap();
         let (acme, globex) = (organization(&watch, "acme").await, organization(&watch, "globex").await);
         Self { database, db, acme, globex, watch }
-    }
-
-    /// Without tenants, set up with these migrations; the pool is the operator's.
-    #[allow(dead_code)]
-    pub(crate) async fn bare(migrations: &Migrations) -> Self {
-        let database = TestServer::shared().database().await.unwrap();
-        let operator = Operator::connect(database.config()).await.unwrap();
-        setup::setup(&operator, migrations, &mut Silent).await.unwrap();
-        let db = Db::connect(database.config()).await.unwrap();
-        let watch = connect(&database).await;
-        let none = OrganizationId(uuid::Uuid::nil());
-        Self { database, db, acme: none, globex: none, watch }
     }
 
     /// An operator's connection.
