@@ -221,7 +221,7 @@ mod tests {
                     assert_eq!(PlannedDrop::of(Some(&comment)), Some(planned), "{comment}");
                     assert_eq!(Binding::of(Some(&comment)), Binding::To(ID.to_string()));
                     assert!(!is_being_dropped(Some(&comment)));
-                    // Another date takes the place of the first one, and without one the text is as before.
+                    // Another date replaces the first one, and without a date the text is as before.
                     let later = PlannedDrop { after: 1_900_000_000, was_active };
                     let moved = written(Some(&comment), Some(later)).replace("''", "'");
                     assert_eq!(PlannedDrop::of(Some(&moved)), Some(later));

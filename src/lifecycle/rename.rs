@@ -86,7 +86,7 @@ pub struct Renamed {
 /// value, a constraint, a view, an index, a policy, the arguments of a trigger or the settings of a role; the schema belongs
 /// to another organization; the tenant is being dropped. `NotReady`: it is still being created, or its schema is gone. `Locked`:
 /// transactions are inside ([`TenantError::InUse`]) or it is being migrated for longer than the wait; nothing is changed.
-/// `Denied`: the operator may not rename the role. `Unavailable` ([`TenantError::Changed`]): somebody else changed it meanwhile.
+/// `Denied`: the operator may not rename the role. `Unavailable` ([`TenantError::Changed`]): another session changed it meanwhile.
 ///
 /// # Cancel safety
 ///

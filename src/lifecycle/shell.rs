@@ -70,7 +70,7 @@ pub struct TenantShell {
 ///
 /// The session of psql is the operator's. It starts with these values, and RESET ROLE returns to the tenant's role; but its
 /// user can leave the tenant with SET ROLE NONE or SET SESSION AUTHORIZATION, and can set `default_transaction_read_only` to
-/// off. This protects from mistakes, and not from somebody who has the operator's rights.
+/// off. This protects from mistakes, and not from a person with the operator's rights.
 /// The session holds no lock of cgk: a suspension, rename or drop does not wait for it, except for locks that its statements
 /// hold.
 ///

@@ -141,7 +141,7 @@ impl UserAccounts {
     ///
     /// It changes nothing.
     pub async fn find(&self, provider: &str, subject: &str) -> Result<Option<UserAccount>> {
-        // The database takes no text with a NUL, so nobody has such an account.
+        // The database takes no text with a NUL, so there is no such account.
         if provider.contains('\0') || subject.contains('\0') {
             return Ok(None);
         }

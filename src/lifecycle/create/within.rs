@@ -68,7 +68,7 @@ impl<'a> NewTenantParts<'a> {
         existing
     }
 
-    /// Creates the tenant in the open transaction. `in_steps` is whether it stays `onboarding`, so that nobody can enter it.
+    /// Creates the tenant in the open transaction. `in_steps` is whether it stays `onboarding`, so that it cannot be entered.
     pub(in crate::lifecycle) async fn create(&self, plan: &Plan<'_>, in_steps: bool) -> Result<ApplyOutcome> {
         let role = self.role.as_ref();
         let (operator, slug, schema) = (self.operator, self.slug, &self.schema);

@@ -115,7 +115,7 @@ pub async fn schedule_drop(
 /// # Errors
 ///
 /// Kind `NotFound`: there is no such tenant. `Conflict`: its drop has begun, or its schema belongs to another organization. `Locked`: it is
-/// being migrated for longer than the wait. `Unavailable` ([`TenantError::Changed`]): somebody else changed it meanwhile.
+/// being migrated for longer than the wait. `Unavailable` ([`TenantError::Changed`]): another session changed it meanwhile.
 ///
 /// # Cancel safety
 ///
@@ -232,7 +232,7 @@ fn requires_use(doomed: &Doomed) -> Result<bool> {
 }
 
 impl Run<'_> {
-    /// Writes the plan and the status, unless somebody else changed the plan meanwhile.
+    /// Writes the plan and the status, unless another session changed the plan meanwhile.
     async fn plan(&self, planned: Option<PlannedDrop>, status: &str) -> Result<()> {
         let Doomed { tenant, facts, schema, .. } = &self.doomed;
         let comment = facts.schema_comment.as_deref();

@@ -168,7 +168,7 @@ pub async fn preview_drop(operator: &Operator, slug: &TenantSlug) -> Result<Drop
 /// Kind `NotFound`: there is no such tenant; after an interruption that may mean it is gone. `Conflict`: something outside of the
 /// tenant depends on it, or the registry's row cannot be deleted ([`TenantError::DropBlocked`]; before the first step nothing is
 /// done), or its schema belongs to another organization. `Locked`: others hold it or its tables for longer than the wait. `Denied`: the operator may not drop the role.
-/// `Unavailable` ([`TenantError::Changed`]): somebody else changed it meanwhile.
+/// `Unavailable` ([`TenantError::Changed`]): another session changed it meanwhile.
 ///
 /// # Cancel safety
 ///

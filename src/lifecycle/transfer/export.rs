@@ -209,7 +209,7 @@ impl Drop for Partial {
     }
 }
 
-/// A tenant that nobody migrates, renames or drops.
+/// A tenant that cannot be migrated, renamed or dropped meanwhile.
 struct Source<'o> {
     operator: &'o Operator,
     tenant: Tenant,
