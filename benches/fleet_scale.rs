@@ -425,7 +425,9 @@ impl Recipe {
         let message = seen.iter().find(|message| message.kind == b'Q' && message.text.contains("create schema"));
         let message = message.expect("a message that makes the schema").text.trim_end_matches('\0').to_owned();
         let id: uuid::Uuid = raw.one(&format!("select id from public.organizations where slug = '{RECORDED}'")).await;
-        raw.run(&format!("delete from public.organizations where slug = '{RECORDED}'")).await;
+        let remove =
+            "drop schema tenant_{RECORDED} cascade; delete from public.organizations where slug = '{RECORDED}'";
+        raw.run(&remove.replace("{RECORDED}", RECORDED)).await;
         // Without what only cgk writes: marks, locks, checks, the ledger and its comment.
         Self { message: without_bookkeeping(&message), id: id.to_string() }
     }
