@@ -2,7 +2,8 @@
 //!
 //! The template's tables (`cgk init --template analytics`) keep these values as `jsonb`. What a type of this module can hold, the
 //! tables' CHECKs accept, and what they accept, the type reads: a value that some other program writes is refused by the database
-//! if this module could not read it.
+//! if this module could not read it. The types also read what serde takes for the same value (a kind's number instead of its name,
+//! values of an object without their keys), and write it as the tables want it.
 //!
 //! Values are checked when they are made, and cannot be wrong afterwards. As parameters and columns of statements they are
 //! [`Columns`], [`WidgetConfig`], [`Filters`] and [`Automation`] themselves:
