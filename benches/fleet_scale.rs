@@ -441,13 +441,18 @@ impl Recipe {
 /// The schema, the role, the grants and the files' own statements.
 fn without_bookkeeping(message: &str) -> String {
     let mut kept = String::new();
-    let mut ledger = false;
+    let (mut ledger, mut record) = (false, false);
     for line in message.lines() {
         let start = line.trim_start();
-        if start.starts_with("create table") && start.contains("schema_migrations") {
-            ledger = true;
-        }
+        ledger |= start.starts_with("create table") && start.contains("schema_migrations");
+        record |= start.starts_with("insert into public.cgk_migration_files");
         let own = ledger
+            || record
+            || start.starts_with("select (case when")
+            || start.starts_with("declare cgk_transaction")
+            || start.starts_with("close cgk_transaction")
+            || start.starts_with("close all;")
+            || start.starts_with("set constraints all immediate; close all;")
             || start.starts_with("select 'cgk:")
             || start.starts_with("select pg_catalog.pg_advisory")
             || start.starts_with("select 1 / (case")
@@ -466,9 +471,8 @@ fn without_bookkeeping(message: &str) -> String {
             kept.push_str(line);
             kept.push('\n');
         }
-        if ledger && line.trim() == ");" {
-            ledger = false;
-        }
+        ledger &= line.trim() != ");";
+        record &= !line.trim_end().ends_with(';');
     }
     kept
 }
