@@ -39,7 +39,8 @@ impl Operator {
     /// Sends a message with statements of a user's files on a reset session, and resets it again. `words` are the
     /// transaction keywords of the files.
     ///
-    /// With [`Commits::Later`] the caller marks the session after the transaction has ended.
+    /// With [`Commits::Later`] the caller resets the session before the transaction begins and after it has ended: a reset in
+    /// between would roll it back. The session stays marked until then.
     ///
     /// Cancel safety: if the future is dropped, the session stays marked, and the next message starts with a reset.
     pub(crate) async fn run_files(
@@ -49,11 +50,13 @@ impl Operator {
         commits: Commits,
         kept: Kept,
     ) -> Result<Answer, Error> {
-        self.reset_session().await?;
+        if commits == Commits::WithMessage {
+            self.reset_session().await?;
+        }
         sql.push_str(&within_transaction(commits, words));
         self.mark_session();
         let answer = message::run_keeping(self.client(), &sql, kept).await?;
-        if answer.error.is_none() {
+        if commits == Commits::WithMessage && answer.error.is_none() {
             self.session_is_marked().store(false, Ordering::Release);
         } else if commits == Commits::WithMessage {
             // Other writers on this connection, such as the history of a run, must not get a read-only session. The error of

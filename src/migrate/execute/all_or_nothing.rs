@@ -162,16 +162,14 @@ async fn attempt(
     interrupt: &Interrupt,
 ) -> Result<Option<Vec<Duration>>, Failed> {
     operator.reset_session().await.map_err(while_doing("reset the session"))?;
+    operator.mark_session();
     if parts.iter().any(|part| guard::is_needed(operator, &part.plan)) {
-        operator.mark_session();
         command(operator, guard::READ_ONLY_BUT_OURS).await?;
         command(operator, "begin isolation level read committed, read write").await?;
     } else {
         command(operator, "begin isolation level read committed").await?;
     }
     let done = inside(operator, parts, files, interrupt).await;
-    // The statement that ends the transaction runs deferred triggers.
-    operator.mark_session();
     if !matches!(done, Ok(Some(_))) {
         // A lost connection was rolled back by the server.
         let _ = command(operator, "rollback").await;

@@ -521,6 +521,31 @@ async fn all_or_nothing_is_all_or_nothing() {
     assert_eq!(migrate::failed_last(&fleet.operator).await.unwrap(), []);
 }
 
+/// A word that could end a transaction, such as in the name of a column, makes cgk protect the transaction against the file. It
+/// is one transaction all the same.
+#[tokio::test]
+async fn all_or_nothing_is_that_too_where_a_file_has_a_word_of_transactions() {
+    let fleet = fleet(5).await;
+    fleet.raw.run("insert into tenant_t04.m1 values (null)").await;
+    fleet.files.public("100_shared.sql", "create table shared_thing (aborted_at timestamptz)");
+    fleet.files.tenant("002_strict.sql", "create table m2 (abort_at date); alter table m1 alter id set not null");
+    let migrations = fleet.files.load();
+    let before = [picture(&fleet.raw, "public").await, picture(&fleet.raw, "tenant_t00").await];
+    let options = RunOptions::default().all_or_nothing();
+    let report = fleet.run(&migrations, &options).await;
+    assert_eq!(stopped(&report), Some((StopReason::RolledBack, 4)), "{report:#?}");
+    assert_eq!([picture(&fleet.raw, "public").await, picture(&fleet.raw, "tenant_t00").await], before);
+    assert_eq!(fleet.with("m2").await, Vec::<String>::new());
+
+    fleet.raw.run("delete from tenant_t04.m1").await;
+    let report = fleet.run(&migrations, &options).await;
+    assert_eq!((report.migrated(), stopped(&report), fleet.with("m2").await.len()), (5, None, 5), "{report:#?}");
+    // The session is as before: the next run on it may write.
+    fleet.files.tenant("003_more.sql", "create table m3 ()");
+    let report = fleet.run(&fleet.files.load(), &RunOptions::default()).await;
+    assert_eq!(report.migrated(), 5, "{report:#?}");
+}
+
 async fn detail_of(fleet: &Fleet, report: &RunReport) -> migrate::RunDetail {
     let id = report.id.expect("it is recorded").to_string();
     migrate::run_detail(&fleet.operator, &id).await.unwrap().unwrap()
