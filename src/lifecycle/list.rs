@@ -110,7 +110,8 @@ impl StateFilter {
 ///
 /// # Locks
 ///
-/// With contents, `access share` on each table for the moment in which its size is taken.
+/// With contents, `access share` on each table for the moment in which its size is taken. If a table stays locked longer than
+/// `session.lock_timeout`, all sizes are the estimates of the catalogue ([`SizeSource`](super::SizeSource)).
 ///
 /// # Errors
 ///

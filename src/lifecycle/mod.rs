@@ -13,7 +13,7 @@ mod show;
 mod suspend;
 pub(crate) mod transfer;
 
-pub use crate::registry::{EnteredSession, SchemaContents};
+pub use crate::registry::{EnteredSession, SchemaContents, SizeSource};
 pub use activate::{Activated, activate};
 pub use baseline::{BaselineOptions, Baselined, Baselining, baseline, baseline_public};
 pub use create::{

@@ -72,7 +72,8 @@ pub enum LastComparison {
 ///
 /// # Locks
 ///
-/// `access share` on the ledger, and on each table for the moment in which its size is taken.
+/// `access share` on the ledger, and on each table for the moment in which its size is taken. If a table stays locked longer
+/// than `session.lock_timeout`, the size is the estimate of the catalogue ([`SizeSource`](super::SizeSource)).
 ///
 /// # Errors
 ///

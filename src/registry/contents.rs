@@ -1,12 +1,16 @@
 //! What schemas hold: how many tables and rows, and what they take on disk.
 
 use crate::{
-    db::Operator,
+    db::{Operator, milliseconds},
     error::{Result, while_doing},
     ident::SchemaName,
 };
+use serde::Serialize;
 use std::collections::HashMap;
-use tokio_postgres::types::Type;
+use tokio_postgres::{
+    error::SqlState,
+    types::{ToSql, Type},
+};
 
 /// What a tenant's schema holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,24 +22,28 @@ pub struct SchemaContents {
     pub rows_estimated: u64,
     /// What tables and their indexes take on disk.
     pub bytes: u64,
+    /// Where that number comes from.
+    pub size_source: SizeSource,
 }
 
-/// How the size of tables is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SizeMethod {
-    /// The server looks at the files. A table that is locked against everybody is waited for.
-    Files,
-    #[cfg_attr(not(feature = "report"), expect(dead_code, reason = "only a report estimates"))]
-    /// The pages that the server counted when it last vacuumed or analyzed the tables; no table is locked.
-    Catalogue,
+/// Where sizes come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SizeSource {
+    /// The server looked at the files.
+    #[default]
+    Measured,
+    /// The catalogue: the pages at the last vacuum or analyze of each table. A table stayed locked while it was to be
+    /// measured, or measuring took longer than `session.statement_timeout`.
+    Estimated,
 }
 
-impl SizeMethod {
+impl SizeSource {
     /// The bytes of the relation `c`, its indexes and its TOAST table.
     fn sql(self) -> &'static str {
         match self {
-            Self::Files => "pg_catalog.pg_total_relation_size(c.oid)",
-            Self::Catalogue => {
+            Self::Measured => "pg_catalog.pg_total_relation_size(c.oid)",
+            Self::Estimated => {
                 "(c.relpages
          + coalesce((select t.relpages from pg_catalog.pg_class t where t.oid = c.reltoastrelid), 0)
          + coalesce((select pg_catalog.sum(x.relpages) from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid = i.indexrelid
@@ -47,19 +55,52 @@ impl SizeMethod {
 }
 
 /// What these schemas hold, by name; one that is not there is left out. One query; the server looks at the files of each table.
-/// A table that is locked against everybody is waited for.
+/// If a table stays locked longer than `session.lock_timeout`, or the files take too long to look at, all sizes are those of
+/// the catalogue.
 pub(crate) async fn contents_of(
     operator: &Operator,
     schemas: &[SchemaName],
 ) -> Result<HashMap<String, SchemaContents>> {
-    contents_by(operator, schemas, SizeMethod::Files).await
+    limit(operator, Limit::Session).await?;
+    let measured = contents_from(operator, schemas, SizeSource::Measured).await;
+    limit(operator, Limit::None).await?;
+    match measured {
+        Err(error) if took_too_long(error.sqlstate()) => contents_from(operator, schemas, SizeSource::Estimated).await,
+        measured => measured,
+    }
 }
 
-/// The same with the sizes of this method.
-pub(crate) async fn contents_by(
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    /// The session's statements fail that wait or run longer than the configuration allows.
+    Session,
+    None,
+}
+
+async fn limit(operator: &Operator, limit: Limit) -> Result<()> {
+    let session = operator.session();
+    let (lock, statement) = match limit {
+        Limit::Session => (milliseconds(session.lock_timeout), milliseconds(session.statement_timeout)),
+        Limit::None => ("0".to_owned(), "0".to_owned()),
+    };
+    let sql = "select pg_catalog.set_config('lock_timeout', $1, false), pg_catalog.set_config('statement_timeout', $2, false)";
+    let params: [(&(dyn ToSql + Sync), Type); 2] = [(&lock, Type::TEXT), (&statement, Type::TEXT)];
+    operator
+        .client()
+        .query_typed(sql, &params)
+        .await
+        .map(drop)
+        .map_err(while_doing("limit the time of the next statement"))
+}
+
+fn took_too_long(state: Option<&SqlState>) -> bool {
+    state.is_some_and(|state| [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED].contains(state))
+}
+
+async fn contents_from(
     operator: &Operator,
     schemas: &[SchemaName],
-    method: SizeMethod,
+    size_source: SizeSource,
 ) -> Result<HashMap<String, SchemaContents>> {
     let doing = || while_doing("look what schemas hold");
     // The relations of a schema are found by their dependency on it: no index of pg_class leads there.
@@ -74,13 +115,14 @@ left join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_namespace'::pg
                                 and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objsubid = 0
 left join pg_catalog.pg_class c on c.oid = d.objid
 where n.nspname::pg_catalog.text = any ($1) group by 1",
-        method.sql()
+        size_source.sql()
     );
     let names: Vec<&str> = schemas.iter().map(SchemaName::as_str).collect();
     let rows = operator.client().query_typed(&sql, &[(&names, Type::TEXT_ARRAY)]).await.map_err(doing())?;
     let read = |row: &tokio_postgres::Row| -> Result<(String, SchemaContents), tokio_postgres::Error> {
         let number = |index: usize| row.try_get::<_, i64>(index).map(|number| u64::try_from(number).unwrap_or(0));
-        let contents = SchemaContents { tables: number(1)?, rows_estimated: number(2)?, bytes: number(3)? };
+        let contents =
+            SchemaContents { tables: number(1)?, rows_estimated: number(2)?, bytes: number(3)?, size_source };
         Ok((row.try_get(0)?, contents))
     };
     rows.iter().map(read).collect::<Result<_, _>>().map_err(doing())

@@ -19,11 +19,9 @@ pub(crate) mod sql;
 #[cfg(any(feature = "migrate", feature = "platform"))]
 pub(crate) use change_notices::unnotified_sql;
 #[cfg(feature = "migrate")]
-pub use contents::SchemaContents;
-#[cfg(feature = "migrate")]
 pub(crate) use contents::contents_of;
-#[cfg(feature = "report")]
-pub(crate) use contents::{SizeMethod, contents_by};
+#[cfg(feature = "migrate")]
+pub use contents::{SchemaContents, SizeSource};
 #[cfg(feature = "migrate")]
 pub use entered::EnteredSession;
 #[cfg(feature = "migrate")]

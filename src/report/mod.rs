@@ -23,8 +23,7 @@ pub use growth::EarlierReport;
 pub use html::html;
 pub use model::{
     DriftSource, DriftedSchema, FailingTenant, FleetReport, Growth, ReportPlace, ReportedCheck, ReportedDrift,
-    ReportedRun, ReportedTenant, SharedSchema, SizeBucket, SizeSource, Sizes, SlowTenant, TenantGroup, TenantGrowth,
-    Unread,
+    ReportedRun, ReportedTenant, SharedSchema, SizeBucket, Sizes, SlowTenant, TenantGroup, TenantGrowth, Unread,
 };
 pub use text::{duration_text, size_text};
 

@@ -1,6 +1,9 @@
 //! The data of a report. Its JSON is what `cgk report --json` prints; keys are added, never renamed.
 
-use crate::doctor::{Check, Verdict};
+use crate::{
+    doctor::{Check, Verdict},
+    lifecycle::SizeSource,
+};
 use serde::{Serialize, Serializer};
 use std::time::{Duration, SystemTime};
 
@@ -123,17 +126,6 @@ pub struct ReportedTenant {
     pub bytes: Option<u64>,
     /// What it took at the earlier report.
     pub bytes_before: Option<u64>,
-}
-
-/// Where sizes come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SizeSource {
-    /// The server looked at the files.
-    Measured,
-    /// The catalogue: the pages at the last vacuum or analyze of each table. A table stayed locked while it was to be
-    /// measured, or measuring took longer than `session.statement_timeout`.
-    Estimated,
 }
 
 /// The sizes of the fleet.

@@ -1,59 +1,26 @@
 //! What the tenants take on disk.
 
-use super::model::{ReportedTenant, SizeBucket, SizeSource, Sizes};
+use super::model::{ReportedTenant, SizeBucket, Sizes};
 use crate::{
-    db::{Operator, milliseconds},
-    error::{Result, while_doing},
+    db::Operator,
+    error::Result,
     ident::SchemaName,
     migrate::FleetState,
-    registry::{SchemaContents, SizeMethod, contents_by},
+    registry::{SchemaContents, SizeSource, contents_of},
 };
 use std::collections::HashMap;
-use tokio_postgres::{
-    error::SqlState,
-    types::{ToSql, Type},
-};
 
-/// The contents of every tenant's schema, by the schema's name. If a table stays locked, or the files of all tables take too
-/// long to look at, the sizes are those of the catalogue.
+/// The contents of every tenant's schema, by the schema's name, and where their sizes come from.
 pub(super) async fn read(
     operator: &Operator,
     state: &FleetState,
 ) -> Result<(HashMap<String, SchemaContents>, SizeSource)> {
     let schemas: Vec<SchemaName> =
         state.tenants.iter().map(|found| SchemaName::of_tenant(&found.tenant.slug)).collect();
-    limit(operator, true).await?;
-    let measured = contents_by(operator, &schemas, SizeMethod::Files).await;
-    limit(operator, false).await?;
-    match measured {
-        Ok(contents) => Ok((contents, SizeSource::Measured)),
-        Err(error) if took_too_long(error.sqlstate()) => {
-            let contents = contents_by(operator, &schemas, SizeMethod::Catalogue).await?;
-            Ok((contents, SizeSource::Estimated))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Lets the session's statements fail that wait or run longer than the configuration allows, or lifts these limits.
-async fn limit(operator: &Operator, limited: bool) -> Result<()> {
-    let session = operator.session();
-    let (lock, statement) = match limited {
-        true => (milliseconds(session.lock_timeout), milliseconds(session.statement_timeout)),
-        false => ("0".to_owned(), "0".to_owned()),
-    };
-    let sql = "select pg_catalog.set_config('lock_timeout', $1, false), pg_catalog.set_config('statement_timeout', $2, false)";
-    let params: [(&(dyn ToSql + Sync), Type); 2] = [(&lock, Type::TEXT), (&statement, Type::TEXT)];
-    operator
-        .client()
-        .query_typed(sql, &params)
-        .await
-        .map(drop)
-        .map_err(while_doing("limit the time of the next statement"))
-}
-
-fn took_too_long(state: Option<&SqlState>) -> bool {
-    state.is_some_and(|state| [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED].contains(state))
+    let contents = contents_of(operator, &schemas).await?;
+    // All are from one query.
+    let source = contents.values().next().map(|contents| contents.size_source).unwrap_or_default();
+    Ok((contents, source))
 }
 
 pub(super) fn summary(tenants: &[ReportedTenant], source: SizeSource) -> Sizes {

@@ -5,13 +5,16 @@ use crate::{
     support::cgk::Shell,
 };
 use cgk::{
-    ErrorKind,
+    ErrorKind, Operator,
+    config::SessionSettings,
     lifecycle::{
-        self, LastComparison, ListContents, ListDirection, ListOptions, ListSort, StateFilter, SuspendOptions,
+        self, LastComparison, ListContents, ListDirection, ListOptions, ListSort, SizeSource, StateFilter,
+        SuspendOptions,
     },
     migrate::{Migrations, SchemaState},
 };
 use serde_json::Value;
+use std::time::Duration;
 
 const ROWS: &str =
     "create table tenant_acme.numbers as select generate_series(1, 5000) as n; analyze tenant_acme.numbers";
@@ -68,6 +71,46 @@ async fn a_comparison_counts_until_the_schema_changes() {
     assert_eq!(compared().await, LastComparison::Clean);
     stage.run("alter table tenant_acme.customers add column added int").await;
     assert_eq!(compared().await, LastComparison::Outdated);
+}
+
+/// A table that a migration alters, say: nothing waits for its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_table_is_not_waited_for() {
+    let stage = Stage::set().await;
+    stage.run(ROWS).await;
+    stage.run("vacuum (analyze) tenant_acme.numbers").await;
+    let config = stage.database.config();
+    let session = SessionSettings { lock_timeout: Duration::from_millis(1), ..config.session().clone() };
+    let operator = Operator::connect(&config.clone().with_session(session)).await.unwrap();
+    let migrations = Migrations::bundled();
+    let shown = async || lifecycle::show(&operator, &migrations, &slug("acme")).await.unwrap().contents.unwrap();
+    let measured = shown().await;
+    assert_eq!(measured.size_source, SizeSource::Measured);
+
+    let holder = connect(&stage.database).await;
+    crate::stage::run(&holder, "begin; lock table tenant_acme.orders in access exclusive mode").await;
+    let estimated = shown().await;
+    assert_eq!(estimated.size_source, SizeSource::Estimated);
+    assert_eq!((estimated.tables, estimated.rows_estimated), (measured.tables, measured.rows_estimated));
+    let table = stage.count("select pg_relation_size('tenant_acme.numbers')").await.unsigned_abs();
+    assert!(estimated.bytes >= table, "{} of {table}", estimated.bytes);
+    let mut list = ListOptions::default();
+    list.contents = ListContents::Included;
+    let listed = lifecycle::list(&operator, &migrations, &list).await.unwrap();
+    assert_eq!(listed.tenants[0].contents.unwrap().size_source, SizeSource::Estimated);
+    let shell = Shell::on(&stage.database);
+    for (arguments, said) in [
+        (&["tenant:show", "acme"][..], "(estimate: a table is locked"),
+        (&["tenant:list", "--wide"], "Sizes are estimates"),
+    ] {
+        let answer = shell.run(&[arguments, &["--lock-timeout", "1ms"]].concat());
+        assert!(
+            answer.code == 0 && (answer.stdout.clone() + &answer.stderr).contains(said),
+            "{}{}",
+            answer.stdout,
+            answer.stderr
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,9 @@
 use anyhow::Result;
 use cgk::{
     StrangeRow, TenantStatus,
-    lifecycle::{self, ListContents, ListDirection, ListOptions, ListSort, ListedTenant, SchemaContents, StateFilter},
+    lifecycle::{
+        self, ListContents, ListDirection, ListOptions, ListSort, ListedTenant, SchemaContents, SizeSource, StateFilter,
+    },
     migrate::{SchemaState, TenantState},
 };
 use clap::{Args, ValueEnum};
@@ -150,6 +152,7 @@ struct ContentsView {
     tables: u64,
     rows_estimated: u64,
     bytes: u64,
+    size_source: SizeSource,
 }
 
 /// Where a schema stands.
@@ -212,6 +215,7 @@ impl<'a> TenantView<'a> {
             tables: contents.tables,
             rows_estimated: contents.rows_estimated,
             bytes: contents.bytes,
+            size_source: contents.size_source,
         };
         Self { contents: tenant.contents.map(view), ..Self::of(&tenant.state) }
     }
@@ -290,6 +294,10 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         grid.row(cells.iter().map(|(text, look)| (text.as_str(), *look)));
     }
     printer.output(grid);
+    let is_estimated = |contents: SchemaContents| contents.size_source == SizeSource::Estimated;
+    if fleet.tenants.iter().any(|tenant| tenant.contents.is_some_and(is_estimated)) {
+        printer.info("Sizes are estimates: a table is locked, or measuring took too long.");
+    }
     let is_behind = |tenant: &&ListedTenant| matches!(tenant.state.state, SchemaState::Behind { .. });
     let behind = fleet.tenants.iter().filter(is_behind).count();
     if behind > 0 {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use cgk::{
     TenantSlug,
-    lifecycle::{self, LastComparison, TenantDetails},
+    lifecycle::{self, LastComparison, SizeSource, TenantDetails},
 };
 use clap::Args;
 use serde::Serialize;
@@ -55,6 +55,7 @@ struct Answer<'a> {
     tables: Option<u64>,
     rows_estimated: Option<u64>,
     bytes: Option<u64>,
+    size_source: Option<SizeSource>,
     compared: &'static str,
     sessions: Vec<SessionView<'a>>,
     exit: Exit,
@@ -96,6 +97,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         tables: found.contents.map(|contents| contents.tables),
         rows_estimated: found.contents.map(|contents| contents.rows_estimated),
         bytes: found.contents.map(|contents| contents.bytes),
+        size_source: found.contents.map(|contents| contents.size_source),
         compared: compared(&found),
         sessions: SessionView::all(&found.sessions),
         exit: Exit::Done,
@@ -140,7 +142,13 @@ fn lines(found: &TenantDetails) -> Vec<(&'static str, String)> {
     if let Some(contents) = found.contents {
         lines.push(("tables", contents.tables.to_string()));
         lines.push(("rows", format!("{} (estimate)", contents.rows_estimated)));
-        lines.push(("size", size::of(contents.bytes)));
+        let bytes = size::of(contents.bytes);
+        lines.push(match contents.size_source {
+            SizeSource::Measured => ("size", bytes),
+            SizeSource::Estimated => {
+                ("size", format!("{bytes} (estimate: a table is locked, or measuring took too long)"))
+            }
+        });
     }
     lines.push(("compared", compared(found).to_owned()));
     lines.push(("in it now", count(found.sessions.len(), "transaction")));

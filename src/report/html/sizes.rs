@@ -4,9 +4,12 @@ use super::{
     parts::{Column, bar, nothing, table},
     treemap::{self, Cell},
 };
-use crate::report::{
-    model::{FleetReport, ReportedTenant, SizeBucket, SizeSource, Sizes},
-    text::{count, number, percent, size_text},
+use crate::{
+    lifecycle::SizeSource,
+    report::{
+        model::{FleetReport, ReportedTenant, SizeBucket, Sizes},
+        text::{count, number, percent, size_text},
+    },
 };
 use maud::{Markup, html};
 

@@ -6,7 +6,8 @@ use super::{
 };
 use cgk::{
     ErrorKind,
-    report::{self, DriftSource, DriftWish, EarlierReport, FleetReport, ReportOptions, SizeSource, size_text},
+    lifecycle::SizeSource,
+    report::{self, DriftSource, DriftWish, EarlierReport, FleetReport, ReportOptions, size_text},
 };
 use serde_json::Value;
 
