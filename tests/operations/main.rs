@@ -22,5 +22,6 @@ mod support;
 mod suspend;
 mod transfer;
 mod transfer_command;
+mod transfer_edges;
 mod transfer_faults;
 mod transfer_fixture;
