@@ -51,7 +51,7 @@ pub enum TenantError {
     },
     /// The tenant could not be entered, but a moment later the cause was gone: its status or its schema was being changed.
     /// Nothing was done; a retry is likely to succeed.
-    #[error("tenant {tenant} was changing while it was entered")]
+    #[error("tenant {tenant} was changed by another session")]
     Changed {
         /// The tenant.
         tenant: TenantSlug,
@@ -145,6 +145,14 @@ pub enum TenantError {
         /// The reason, as text.
         why: String,
     },
+    /// What was seen of the tenant before its drop is not so any more. Nothing is dropped.
+    #[error("tenant {tenant} is not dropped: {why}")]
+    DropOutdated {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// What is different.
+        why: String,
+    },
     /// The tenant cannot have the new slug. Nothing was changed.
     #[error("tenant {tenant} cannot be renamed: {}", by.join("; "))]
     RenameBlocked {
@@ -184,6 +192,7 @@ impl TenantError {
             Self::BeingDropped { .. } => ("CGK0861", Conflict),
             Self::DropPlanned { .. } => ("CGK0920", Conflict),
             Self::DropNotDue { .. } => ("CGK0921", Conflict),
+            Self::DropOutdated { .. } => ("CGK0922", Conflict),
             Self::RenameBlocked { .. } => ("CGK0863", Conflict),
             Self::DropBlocked { .. } => ("CGK0862", Conflict),
         }

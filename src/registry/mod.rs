@@ -34,7 +34,10 @@ pub use guard::RegistryGuard;
 pub(crate) use guard::{GuardFound, guard_registry, look_at_guard};
 pub(crate) use presence::{REGISTRY_IS_HIDDEN, exists, require, require_sight};
 pub(crate) use read::{Facts, RegistryRow, Slugs, facts_of, facts_of_all, facts_of_fleet, facts_rows};
-pub(crate) use rows::{activate_sql, delete_sql, demand_sql, insert_sql, is_there_sql, rename_sql, set_status_sql};
+pub(crate) use rows::{
+    activate_sql, delete_sql, demand_row_version_sql, demand_sql, insert_sql, is_there_sql, rename_sql, row_version,
+    set_status_sql,
+};
 
 /// The table, as named in SQL.
 const TABLE: &str = "public.organizations";

@@ -2,11 +2,14 @@
 
 use super::TABLE;
 use crate::{
+    db::Operator,
+    error::{Result, while_doing},
     ident::literal,
     row_check,
     slug::TenantSlug,
     tenant::{OrganizationId, TenantStatus},
 };
+use tokio_postgres::types::Type;
 
 /// Writes a tenant's row; runs in the message that creates its schema, so both exist or neither. A trigger of the
 /// application may change the other columns of the row.
@@ -33,6 +36,23 @@ pub(crate) fn is_there_sql(id: OrganizationId, slug: &TenantSlug) -> String {
         "exists (select from {TABLE} o where o.slug = {} and o.id = {}::pg_catalog.uuid)",
         literal(slug.as_str()),
         literal(&id.to_string()),
+    )
+}
+
+/// The version of an organization's row: another one after every update of it. `None` if there is no such row.
+pub(crate) async fn row_version(operator: &Operator, id: OrganizationId) -> Result<Option<String>> {
+    let doing = || while_doing("read the registry");
+    let sql = format!("select o.xmin::pg_catalog.text from {TABLE} o where o.id = $1");
+    let rows = operator.client().query_typed(&sql, &[(&id.uuid(), Type::UUID)]).await.map_err(doing())?;
+    rows.first().map(|row| row.try_get(0)).transpose().map_err(doing())
+}
+
+/// Fails with a division by zero unless an organization's row still has this version ([`row_version`]).
+pub(crate) fn demand_row_version_sql(id: OrganizationId, version: &str) -> String {
+    format!(
+        "select 1 / (case when exists (select from {TABLE} o where o.id = {}::pg_catalog.uuid and o.xmin::pg_catalog.text = {}) then 1 else 0 end);\n",
+        literal(&id.to_string()),
+        literal(version),
     )
 }
 

@@ -154,7 +154,8 @@ async fn an_interrupted_drop_is_continued_when_it_is_due() {
     lifecycle::schedule_drop(&operator, &acme, Duration::ZERO, &options()).await.unwrap();
     stage
         .run(
-            "create function public.fail() returns event_trigger language plpgsql as $$ begin raise 'failing'; end $$;
+            "create function public.fail() returns event_trigger language plpgsql as $$ begin
+               if exists (select from pg_event_trigger_dropped_objects() o where o.object_name = 'orders') then raise 'failing'; end if; end $$;
               create event trigger fail on sql_drop when tag in ('DROP TABLE') execute function public.fail()",
         )
         .await;

@@ -65,18 +65,19 @@ async fn every_step_can_fail(stage: &Stage) {
         assert_eq!(picture(stage, "acme").await, acme, "{step}");
         enters(&stage.db, "acme").await.unwrap();
     }
-    // Nor where the row, which is the last step, cannot be deleted: the first call tries that before all others.
-    fail_at(stage, "step 1").await;
-    let error = attempt().await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "tenant acme cannot be dropped: its row in the registry cannot be deleted: failing at step 1"
-    );
-    assert_eq!(picture(stage, "acme").await, acme);
-    enters(&stage.db, "acme").await.unwrap();
-    // Each call takes one step, the first one that of trying, and fails at the next: the tables, the schema, the row.
+    // Nor where no table, or the row, which is the last step, can be deleted: the first call tries both before all others.
+    for (step, refused) in
+        [("step 1", "no table of it can be dropped"), ("step 2", "its row in the registry cannot be deleted")]
+    {
+        fail_at(stage, step).await;
+        let error = attempt().await.unwrap_err();
+        assert_eq!(error.to_string(), format!("tenant acme cannot be dropped: {refused}: failing at {step}"));
+        assert_eq!(picture(stage, "acme").await, acme);
+        enters(&stage.db, "acme").await.unwrap();
+    }
+    // Each call takes one step, the first one the two of trying, and fails at the next: the tables, the schema, the row.
     for number in 0..tables.len() + 2 {
-        let step = "step 2".to_owned();
+        let step = if number == 0 { "step 3" } else { "step 2" }.to_owned();
         fail_at(stage, &step).await;
         let error = attempt().await.unwrap_err();
         assert!(error.report().to_string().contains(&format!("failing at {step}")), "{number}: {error:?}");

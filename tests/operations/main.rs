@@ -3,6 +3,7 @@
 mod doctor;
 mod drop_blocked;
 mod drop_contents;
+mod drop_expected;
 mod drop_later;
 mod drop_steps;
 mod exec;

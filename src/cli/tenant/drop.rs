@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use cgk::{
-    Operator, TenantSlug, TransferError,
-    lifecycle::{self, DropObserver, DropOptions, DropPreview, ExportOptions, SuspendOptions},
+    Operator, TenantError, TenantSlug, TenantStatus, TransferError,
+    lifecycle::{self, Archive, DropObserver, DropOptions, DropPreview, ExportOptions, SuspendOptions},
 };
 use clap::Args;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{SessionView, confirm::confirm, drop_later};
+use super::{SessionView, confirm::confirm, drop_later, export::warn_of_left_out};
 use crate::cli::{
     auth::span,
     exit::Exit,
@@ -145,13 +145,23 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         printer.record(&Answer::of(&preview, false, 0, exit));
         return Ok(exit);
     }
-    if preview.blocked_by.is_empty() {
+    options = options.same_organization(&preview);
+    let began = if preview.blocked_by.is_empty() {
         confirm(printer, &slug, arguments.confirm.as_deref()).await?;
-    }
-    let began = Instant::now();
-    if let Some(path) = &arguments.export {
-        export_before(session, &operator, &slug, path, arguments.wait).await?;
-    }
+        let began = Instant::now();
+        match &arguments.export {
+            Some(path) if preview.has_begun => require_export(printer, &preview, path)?,
+            Some(path) => {
+                let exported = export_before(session, &operator, &preview, path, arguments.wait).await?;
+                options = options.unchanged_since(&exported);
+            }
+            None => {}
+        }
+        began
+    } else {
+        // It is refused below, before anything is done.
+        Instant::now()
+    };
     let dropped = lifecycle::drop_tenant(&operator, &slug, &options, &mut Told { printer }).await?;
     let elapsed = began.elapsed();
     let answer = Answer::of(&preview, true, time::milliseconds(elapsed), Exit::Done);
@@ -169,14 +179,30 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     Ok(Exit::Done)
 }
 
-/// Suspends the tenant, so that nothing is written after the export, and exports it. If that fails, it stays suspended.
+/// An earlier run has begun to drop the tenant, so it cannot be exported any more. Its file must be there.
+fn require_export(printer: &Printer, preview: &DropPreview, path: &Path) -> Result<()> {
+    let tenant = &preview.tenant;
+    if !path.exists() {
+        return Err(cgk::Error::from(TenantError::BeingDropped { tenant: tenant.slug.clone() }).into());
+    }
+    let archive = Archive::open(path)?;
+    if archive.organization() != tenant.id {
+        return Err(cgk::Error::from(TransferError::FileExists { path: path.to_owned() }).into());
+    }
+    printer.info(format!("An earlier run exported it into {}.", sanitize(&path.display().to_string())));
+    Ok(())
+}
+
+/// Suspends the tenant, and exports it. Returns how it was before the export: it is dropped only if it is still so, because
+/// otherwise there may be newer rows. If the export fails, it stays suspended.
 async fn export_before(
     session: &Session<'_>,
     operator: &Operator,
-    slug: &TenantSlug,
+    shown: &DropPreview,
     path: &Path,
     wait: Option<Duration>,
-) -> Result<()> {
+) -> Result<DropPreview> {
+    let slug = &shown.tenant.slug;
     if path.exists() {
         return Err(cgk::Error::from(TransferError::FileExists { path: path.to_owned() }).into());
     }
@@ -186,6 +212,11 @@ async fn export_before(
         options = options.wait(wait);
     }
     let suspended = lifecycle::suspend(operator, slug, &options).await?;
+    let before = lifecycle::preview_drop(operator, slug).await?;
+    if before.tenant.id != shown.tenant.id || before.tenant.status != TenantStatus::Suspended {
+        let why = "another session changed it meanwhile".into();
+        return Err(cgk::Error::from(TenantError::DropOutdated { tenant: slug.clone(), why }).into());
+    }
     let mut bar = BytesBar::new(printer, "exporting");
     let exported = lifecycle::export_to_file(operator, slug, path, &ExportOptions::default(), &mut bar).await;
     drop(bar);
@@ -194,7 +225,8 @@ async fn export_before(
             let rows = count(usize::try_from(exported.rows).unwrap_or(usize::MAX), "row");
             let size = size::of(exported.file_bytes);
             printer.info(format!("{} tenant {slug}: {rows}, {size} in the file", paint(GOOD, "exported")));
-            Ok(())
+            warn_of_left_out(session, slug, &exported);
+            Ok(before)
         }
         Err(error) => {
             if !suspended.was_suspended {

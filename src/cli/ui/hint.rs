@@ -157,6 +157,9 @@ fn tenant(refused: &TenantError) -> Option<String> {
         TenantError::DropNotDue { tenant, .. } => {
             format!("Run `cgk tenant:undrop {tenant}` to keep it, or `cgk tenant:suspend {tenant}` so that it is dropped.")
         }
+        TenantError::DropOutdated { tenant, .. } => {
+            format!("Look at it with `cgk tenant:show {tenant}`. To drop it all the same, run the command again.")
+        }
         TenantError::RenameBlocked { .. } => {
             "Choose another slug, or change what is named: inside the tenant its tables are found without the schema's name.".into()
         }

@@ -1,6 +1,9 @@
 //! What a tenant consists of, and what outside of it depends on it. Reads only.
 
-use super::batches::{Relation, RelationKind};
+use super::{
+    Doomed,
+    batches::{Relation, RelationKind},
+};
 use crate::{
     db::Operator,
     error::{Error, Result, while_doing},
@@ -155,16 +158,11 @@ order by what"
 
 /// What outside of the tenant stands in the way: what depends on its objects, what its role owns outside of its schema, and rows
 /// of shared tables that keep the registry's row.
-pub(super) async fn blockers(
-    operator: &Operator,
-    slug: &TenantSlug,
-    id: OrganizationId,
-    role: Option<&RoleName>,
-) -> Result<Vec<String>> {
-    let schema = SchemaName::of_tenant(slug);
+pub(super) async fn blockers(operator: &Operator, doomed: &Doomed) -> Result<Vec<String>> {
+    let (slug, schema, role) = (&doomed.tenant.slug, &doomed.schema, doomed.role.as_ref());
     let doing = || while_doing(format!("look what depends on tenant {slug}"));
     let mut found = Vec::new();
-    let sql = format!("{} limit {NAMED_MAX}", dependents_sql(&schema, &Dropped::Schema));
+    let sql = format!("{} limit {NAMED_MAX}", dependents_sql(schema, &Dropped::Schema));
     for row in operator.client().query_typed(&sql, &[]).await.map_err(doing())? {
         let what: String = row.try_get(0).map_err(doing())?;
         found.push(format!("{what} depends on it"));
@@ -194,7 +192,26 @@ pub(super) async fn blockers(
             found.push(format!("its role has objects or rights in database {database:?}"));
         }
     }
-    found.extend(keeping_rows(operator, slug, id).await?);
+    found.extend(tables_of_others(operator, doomed).await?);
+    found.extend(keeping_rows(operator, slug, doomed.id()).await?);
+    Ok(found)
+}
+
+/// Tables that the role that drops the schema may not lock.
+async fn tables_of_others(operator: &Operator, doomed: &Doomed) -> Result<Vec<String>> {
+    let Some(owner) = &doomed.facts.owner else { return Ok(Vec::new()) };
+    let doing = || while_doing(format!("look who owns the tables of tenant {}", doomed.tenant.slug));
+    let sql = format!(
+        "select c.relname::pg_catalog.text, r.rolname::pg_catalog.text from {} and c.relkind in ('r', 'p', 'f', 'v', 'm')
+           and not pg_catalog.pg_has_role($1, c.relowner, 'USAGE') order by 1 limit {NAMED_MAX}",
+        relations_of(&doomed.schema, "join pg_catalog.pg_roles r on r.oid = c.relowner")
+    );
+    let rows = operator.client().query_typed(&sql, &[(&owner.as_str(), Type::NAME)]).await.map_err(doing())?;
+    let mut found = Vec::new();
+    for row in &rows {
+        let (table, other): (String, String) = (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?);
+        found.push(format!("table {table} of its schema belongs to role {other}, and not to {}", owner.as_str()));
+    }
     Ok(found)
 }
 

@@ -27,7 +27,8 @@ impl Run<'_> {
             );
             match self.send(&some).await? {
                 Step::Done => {}
-                Step::Stale | Step::TooManyLocks => return Err(self.changed()),
+                Step::Stale(error) => return Err(self.doing()(error)),
+                Step::TooManyLocks => return Err(self.changed()),
             }
         }
     }

@@ -95,6 +95,7 @@ pub async fn schedule_drop(
     run.require_rights()?;
     run.refuse_blocked().await?;
     operator.reset_session().await.map_err(run.doing())?;
+    run.try_to_delete().await?;
     run.plan(Some(planned), "suspended").await?;
     registry::wait_until_left(operator, slug, run.wait).await?;
     let (tenant, after) = run.now().await?;
@@ -243,7 +244,8 @@ impl Run<'_> {
         sql.push_str(&binding::plan_drop_sql(schema, tenant.id, comment, planned));
         match self.send(&sql).await? {
             Step::Done => Ok(()),
-            Step::Stale | Step::TooManyLocks => Err(self.changed()),
+            Step::Stale(error) => Err(self.doing()(error)),
+            Step::TooManyLocks => Err(self.changed()),
         }
     }
 

@@ -2,6 +2,7 @@
 //! whichever was the last, the same call goes on.
 
 mod batches;
+mod expected;
 mod inventory;
 mod large_objects;
 mod later;
@@ -13,7 +14,6 @@ use crate::{
     db::{Operator, milliseconds},
     error::{Error, MigrationError, Result, TenantError, while_doing},
     ident::{DatabaseTag, RoleName, SchemaName, literal},
-    lock,
     migrate::execute::schema_lock::{self, Hold},
     registry::{self, EnteredSession, SHORT_LOCK_WAIT, TenantFacts},
     slug::TenantSlug,
@@ -22,6 +22,7 @@ use crate::{
 pub use later::{DropSchedule, DueDrop, ScheduledDrop, Undropped, drop_due, planned_drops, schedule_drop, undrop};
 
 use batches::{Relation, RelationKind};
+use expected::Expected;
 use inventory::{Dropped as DroppedObjects, dependents_sql};
 use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
@@ -57,6 +58,8 @@ pub struct DropPreview {
     pub sessions: Vec<EnteredSession>,
     /// Whether an earlier call began to drop it.
     pub has_begun: bool,
+    row_version: Option<String>,
+    schema_comment: Option<String>,
 }
 
 /// How a tenant is dropped.
@@ -69,6 +72,7 @@ pub struct DropOptions {
     /// How many locks one transaction may take; a table takes about nine, and at least one is dropped at once. Default: an eighth
     /// of what the server has.
     pub locks_per_batch: Option<usize>,
+    expected: Option<Expected>,
 }
 
 impl DropOptions {
@@ -139,9 +143,11 @@ pub async fn preview_drop(operator: &Operator, slug: &TenantSlug) -> Result<Drop
         rows_estimated: contents.rows_estimated,
         bytes: contents.bytes,
         large_objects: inventory::large_objects(operator, role).await?,
-        blocked_by: inventory::blockers(operator, slug, doomed.tenant.id, role).await?,
+        blocked_by: inventory::blockers(operator, &doomed).await?,
         sessions: registry::entered_sessions(operator, slug).await?,
         has_begun: doomed.has_begun(),
+        row_version: registry::row_version(operator, doomed.id()).await?,
+        schema_comment: doomed.facts.schema_comment,
         tenant: doomed.tenant,
     })
 }
@@ -180,6 +186,9 @@ pub async fn drop_tenant(
     observer: &mut dyn DropObserver,
 ) -> Result<Dropped> {
     let doomed = look(operator, slug).await?;
+    if let Some(expected) = &options.expected {
+        expected.refuse_other(&doomed)?;
+    }
     Run::of(operator, options, doomed, Occasion::Asked).drop(observer).await
 }
 
@@ -226,13 +235,14 @@ struct Run<'o> {
     locks_per_batch: Option<usize>,
     doomed: Doomed,
     occasion: Occasion,
+    expected: Option<Expected>,
 }
 
 /// What became of a message.
 enum Step {
     Done,
-    /// The tables are not those that were looked up.
-    Stale,
+    /// A table is not there: another session dropped it, or a trigger of the application has named one without its schema.
+    Stale(tokio_postgres::Error),
     /// The server's lock table has no room for it.
     TooManyLocks,
 }
@@ -240,7 +250,8 @@ enum Step {
 impl<'o> Run<'o> {
     fn of(operator: &'o Operator, options: &DropOptions, doomed: Doomed, occasion: Occasion) -> Self {
         let wait = options.wait.unwrap_or(operator.session().migration_wait);
-        Self { operator, wait, locks_per_batch: options.locks_per_batch, doomed, occasion }
+        let (locks_per_batch, expected) = (options.locks_per_batch, options.expected.clone());
+        Self { operator, wait, locks_per_batch, doomed, occasion, expected }
     }
 
     /// Does all of it.
@@ -250,7 +261,7 @@ impl<'o> Run<'o> {
         self.refuse_blocked().await?;
         self.operator.reset_session().await.map_err(self.doing())?;
         if !self.doomed.has_begun() {
-            self.try_to_delete_row().await?;
+            self.try_to_delete().await?;
         }
         self.mark().await?;
         registry::wait_until_left(self.operator, self.slug(), self.wait).await?;
@@ -279,12 +290,15 @@ impl<'o> Run<'o> {
     }
 
     async fn refuse_blocked(&self) -> Result<()> {
-        let (slug, role) = (self.slug(), self.doomed.role.as_ref());
-        let by = inventory::blockers(self.operator, slug, self.doomed.id(), role).await?;
+        let by = inventory::blockers(self.operator, &self.doomed).await?;
         if by.is_empty() {
             return Ok(());
         }
-        Err(Error::Tenant(TenantError::DropBlocked { tenant: slug.clone(), by }))
+        Err(self.blocked(by))
+    }
+
+    fn blocked(&self, by: Vec<String>) -> Error {
+        Error::Tenant(TenantError::DropBlocked { tenant: self.slug().clone(), by })
     }
 
     /// The beginning of every step: its locks, and that the tenant is still the one that was looked up.
@@ -312,9 +326,13 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
         let Doomed { tenant, facts, schema, .. } = &self.doomed;
         let mut sql = self.opening();
         let status = tenant.status.as_str();
-        let from: &[&str] =
-            if self.occasion == Occasion::Due { &["suspended"] } else { &[status, "active", "suspended"] };
-        sql.push_str(&registry::set_status_sql(tenant.id, from, "suspended"));
+        sql.push_str(&self.demand_unchanged_sql());
+        let from = match (self.occasion, self.unchanged_status()) {
+            (Occasion::Due, _) => vec!["suspended"],
+            (Occasion::Asked, Some(unchanged)) => vec![unchanged],
+            (Occasion::Asked, None) => vec![status, "active", "suspended"],
+        };
+        sql.push_str(&registry::set_status_sql(tenant.id, &from, "suspended"));
         if facts.owner.is_some() {
             if self.occasion == Occasion::Due {
                 sql.push_str(&binding::demand_comment_sql(schema, facts.schema_comment.as_deref()));
@@ -322,9 +340,12 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
             sql.push_str(&self.as_owner());
             sql.push_str(&binding::mark_dropped_sql(schema, tenant.id, facts.schema_comment.as_deref()));
         }
-        match self.send(&sql).await? {
-            Step::Done => Ok(()),
-            Step::Stale | Step::TooManyLocks => Err(self.changed()),
+        match self.send(&sql).await {
+            Ok(Step::Done) => Ok(()),
+            Ok(Step::Stale(error)) => Err(self.doing()(error)),
+            Ok(Step::TooManyLocks) => Err(self.changed()),
+            Err(error @ Error::Tenant(TenantError::Changed { .. })) => Err(self.not_unchanged().unwrap_or(error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -356,8 +377,14 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
                             found: MORE_LOCKS.into(),
                         });
                     }
-                    // Another call is at it as well, or somebody else dropped a table.
-                    Step::Stale => continue 'looked,
+                    Step::Stale(error) => {
+                        let (left, _) = inventory::relations(self.operator, &self.doomed.schema).await?;
+                        // All of them are still there, so it is not one of them that was not found.
+                        if batch.iter().all(|wanted| left.iter().any(|relation| relation.oid == wanted.oid)) {
+                            return Err(self.doing()(error));
+                        }
+                        continue 'looked;
+                    }
                 }
                 gone += batch.len();
                 done += 1;
@@ -407,37 +434,6 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
         format!("select 1 / (case when {marked} then 1 else 0 end);\n")
     }
 
-    /// The schema, the role and the registry's row, together.
-    async fn finish(&self) -> Result<()> {
-        let Doomed { facts, schema, role, .. } = &self.doomed;
-        let mut sql = self.opening();
-        sql.push_str(&format!("select pg_catalog.pg_advisory_xact_lock({});\n", lock::tenant_key(self.slug())));
-        if facts.owner.is_some() {
-            sql.push_str(&self.demand_marked());
-            sql.push_str(&demand_none(&dependents_sql(schema, &DroppedObjects::Schema)));
-            sql.push_str(&format!("{}drop schema {} cascade;\nreset role;\n", self.as_owner(), schema.quoted()));
-        }
-        if let Some(role) = role {
-            let name = role.quoted();
-            // Takes the rights that it has on shared objects; whatever it owned is gone by now. Only a member with its rights may.
-            let own = self.operator.facts();
-            if !own.superuser {
-                let options = if own.major() >= 16 { " with inherit true, set true" } else { "" };
-                sql.push_str(&format!("grant {name} to current_user{options};\n"));
-            }
-            sql.push_str(&format!("drop owned by {name};\ndrop role {name};\n"));
-        }
-        sql.push_str(&registry::delete_sql(self.doomed.id()));
-        match self.send(&sql).await? {
-            Step::Done => Ok(()),
-            Step::Stale => Err(self.changed()),
-            Step::TooManyLocks => Err(Error::Unexpected {
-                doing: format!("drop schema {:?} with what is left in it", schema.as_str()),
-                found: MORE_LOCKS.into(),
-            }),
-        }
-    }
-
     /// Sends a step until it gets its locks, or the wait is over.
     async fn send(&self, sql: &str) -> Result<Step> {
         let what = || format!("drop tenant {}", self.slug());
@@ -462,7 +458,7 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
                     let (schema, waited) = (self.doomed.schema.clone(), self.wait);
                     return Err(Error::Migration(MigrationError::Locked { schema, waited }));
                 }
-                Some(&SqlState::UNDEFINED_TABLE) => return Ok(Step::Stale),
+                Some(&SqlState::UNDEFINED_TABLE) => return Ok(Step::Stale(refused)),
                 Some(&SqlState::OUT_OF_MEMORY) => return Ok(Step::TooManyLocks),
                 Some(&SqlState::DIVISION_BY_ZERO) => {
                     self.refuse_blocked().await?;

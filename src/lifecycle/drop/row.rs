@@ -1,17 +1,25 @@
-//! Whether the registry's row can be deleted, found out before anything is dropped.
+//! The last step, which deletes the registry's row; and whether it and the drop of a table are possible, found out before anything is
+//! dropped.
 
-use super::{Doomed, Run, Step};
+use super::{
+    Doomed, MORE_LOCKS, Run, Step, demand_none,
+    inventory::{Dropped as DroppedObjects, dependents_sql},
+};
 use crate::{
     binding,
-    error::{Error, Result, TenantError},
+    error::{Error, Result},
+    lock,
+    migration::LEDGER_TABLE,
     registry, row_check,
     tenant::OrganizationId,
 };
+use tokio_postgres::error::SqlState;
 
 impl Run<'_> {
-    /// Deletes the registry's row as the last step does, and rolls back: a row further away than the tables that refer to the registry,
-    /// or a trigger, would otherwise refuse it when the tables are gone.
-    pub(super) async fn try_to_delete_row(&self) -> Result<()> {
+    /// Drops the ledger and deletes the registry's row as later steps do, and rolls back: an event trigger, a row further away than
+    /// the tables that refer to the registry, or a trigger, would otherwise refuse it when tables are gone.
+    pub(super) async fn try_to_delete(&self) -> Result<()> {
+        self.try_to_drop_ledger().await?;
         let Doomed { facts, schema, .. } = &self.doomed;
         let mut sql = self.opening();
         if facts.owner.is_some() {
@@ -26,14 +34,74 @@ impl Run<'_> {
         sql.push_str("set constraints all immediate;\nrollback;\n");
         match self.send(&sql).await {
             Ok(Step::Done) => Ok(()),
-            Ok(Step::Stale | Step::TooManyLocks) => Err(self.changed()),
+            Ok(Step::Stale(error)) => Err(self.doing()(error)),
+            Ok(Step::TooManyLocks) => Err(self.changed()),
             Err(error) => match error.server().filter(|answer| row_check::is_refusal(answer)) {
                 Some(answer) => {
-                    let by = vec![format!("its row in the registry cannot be deleted: {}", answer.message())];
-                    Err(Error::Tenant(TenantError::DropBlocked { tenant: self.slug().clone(), by }))
+                    Err(self.blocked(vec![format!("its row in the registry cannot be deleted: {}", answer.message())]))
                 }
                 None => Err(error),
             },
         }
     }
+
+    async fn try_to_drop_ledger(&self) -> Result<()> {
+        let Doomed { facts, schema, .. } = &self.doomed;
+        if facts.owner.is_none() || !facts.has_ledger {
+            return Ok(());
+        }
+        let ledger = schema.qualified(LEDGER_TABLE);
+        let sql = format!("{}{}drop table {ledger};\nrollback;\n", self.opening(), self.as_owner());
+        let refused = |message: &str| self.blocked(vec![format!("no table of it can be dropped: {message}")]);
+        match self.send(&sql).await {
+            Ok(Step::Done) => Ok(()),
+            Ok(Step::TooManyLocks) => Err(self.changed()),
+            Ok(Step::Stale(error)) => match error.as_db_error() {
+                Some(answer) => Err(refused(answer.message())),
+                None => Err(self.doing()(error)),
+            },
+            Err(error) => match error.server().filter(|answer| is_refusal_of_the_application(answer.code())) {
+                Some(answer) => Err(refused(answer.message())),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// The schema, the role and the registry's row, together.
+    pub(super) async fn finish(&self) -> Result<()> {
+        let Doomed { facts, schema, role, .. } = &self.doomed;
+        let mut sql = self.opening();
+        sql.push_str(&format!("select pg_catalog.pg_advisory_xact_lock({});\n", lock::tenant_key(self.slug())));
+        if facts.owner.is_some() {
+            sql.push_str(&self.demand_marked());
+            sql.push_str(&demand_none(&dependents_sql(schema, &DroppedObjects::Schema)));
+            sql.push_str(&format!("{}drop schema {} cascade;\nreset role;\n", self.as_owner(), schema.quoted()));
+        }
+        if let Some(role) = role {
+            let name = role.quoted();
+            // Takes the rights that it has on shared objects; whatever it owned is gone by now. Only a member with its rights may.
+            let own = self.operator.facts();
+            if !own.superuser {
+                let options = if own.major() >= 16 { " with inherit true, set true" } else { "" };
+                sql.push_str(&format!("grant {name} to current_user{options};\n"));
+            }
+            sql.push_str(&format!("drop owned by {name};\ndrop role {name};\n"));
+        }
+        sql.push_str(&registry::delete_sql(self.doomed.id()));
+        match self.send(&sql).await? {
+            Step::Done => Ok(()),
+            Step::Stale(error) => Err(self.doing()(error)),
+            Step::TooManyLocks => Err(Error::Unexpected {
+                doing: format!("drop schema {:?} with what is left in it", schema.as_str()),
+                found: MORE_LOCKS.into(),
+            }),
+        }
+    }
+}
+
+/// Whether a trigger, and not the server's state or a missing right, has refused a statement.
+fn is_refusal_of_the_application(state: &SqlState) -> bool {
+    let code = state.code();
+    !["08", "40", "53", "55", "57", "58", "XX"].iter().any(|class| code.starts_with(class))
+        && *state != SqlState::INSUFFICIENT_PRIVILEGE
 }

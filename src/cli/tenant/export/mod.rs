@@ -144,7 +144,7 @@ fn contents(exported: &Exported) -> String {
     )
 }
 
-fn warn_of_left_out(session: &Session<'_>, slug: &TenantSlug, exported: &Exported) {
+pub(in crate::cli::tenant) fn warn_of_left_out(session: &Session<'_>, slug: &TenantSlug, exported: &Exported) {
     for table in &exported.left_out {
         let table = crate::cli::ui::style::sanitize(table);
         session.printer.warn(format!("the rows of foreign table {table} of tenant {slug} are not in the file"));

@@ -17,7 +17,9 @@ pub(super) fn of(refused: &TransferError) -> Option<String> {
             "An import is one transaction. Change the file so that it can run in one, in a set of your own."
         }
         TransferError::NotEqual { .. } => "Nothing is committed. Export the tenant again, or report this.",
-        TransferError::FileExists { .. } => "Give another name, or replace the file with --force.",
+        TransferError::FileExists { .. } => {
+            "Give another name, or remove the file. tenant:export also replaces it with --force."
+        }
         _ => return None,
     };
     Some(text.into())
