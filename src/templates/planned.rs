@@ -12,6 +12,7 @@ pub struct InitPlan {
     pub(super) files: Vec<PlannedFile>,
     pub(super) templates: Vec<PlannedTemplate>,
     pub(super) kept: Vec<PathBuf>,
+    pub(super) gitignore_lacks_env: bool,
 }
 
 /// A file that would be written.
@@ -67,6 +68,11 @@ impl InitPlan {
     /// Files of the user's that stand where the plan would have written, and that stay as they are.
     pub fn kept(&self) -> &[PathBuf] {
         &self.kept
+    }
+
+    /// Whether the folder has a `.gitignore` that does not name `.env`, the file that holds a password.
+    pub fn gitignore_lacks_env(&self) -> bool {
+        self.gitignore_lacks_env
     }
 }
 

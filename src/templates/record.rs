@@ -13,8 +13,9 @@ use std::{
 pub(super) const FILE: &str = "templates.toml";
 
 const HEADING: &str = "\
-# Which files of cgk's templates this project was given. `cgk init` writes this file, and `cgk init --upgrade` reads it to know
-# which files are new. Keep it under version control, and do not edit it.
+# The files of cgk's templates that this project was given. `cgk init` writes
+# this file, and `cgk init --upgrade` reads it to find new ones. Keep it under
+# version control, and do not edit it.
 ";
 
 /// What a project was given.

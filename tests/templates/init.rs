@@ -12,7 +12,7 @@ use std::fs;
 
 /// Runs the program and expects it to succeed.
 #[track_caller]
-fn done(shell: &Shell, line: &str) -> String {
+pub(crate) fn done(shell: &Shell, line: &str) -> String {
     let words: Vec<&str> = line.split(' ').collect();
     let answer = shell.run(&words);
     assert_eq!(answer.code, 0, "cgk {line}\n{}\n{}", answer.stdout, answer.stderr);
@@ -20,7 +20,7 @@ fn done(shell: &Shell, line: &str) -> String {
 }
 
 /// From the folder's files to tenants that are as the files say and that pass the project's tests.
-async fn the_project_works(shell: &Shell, database: &TestDatabase) {
+pub(crate) async fn the_project_works(shell: &Shell, database: &TestDatabase) {
     done(shell, "migrate:lint --deny-warnings");
     done(shell, "setup:database");
     done(shell, "tenant:create acme globex");
@@ -69,9 +69,14 @@ async fn an_empty_folder_becomes_a_project_that_works() {
     let shell = Shell::on(&database);
     let written = done(&shell, "init");
     assert!(written.lines().any(|line| line == "migrations/tenant/001_keep_updated_at.sql"), "{written}");
-    for file in
-        ["cgk.toml", ".env.example", ".github/workflows/cgk.yml", "migrations/README.md", "migrations/templates.toml"]
-    {
+    for file in [
+        "cgk.toml",
+        ".env.example",
+        ".gitignore",
+        ".github/workflows/cgk.yml",
+        "migrations/README.md",
+        "migrations/templates.toml",
+    ] {
         assert!(written.lines().any(|line| line == file), "{file}: {written}");
         assert!(shell.folder().join(file).exists(), "{file}");
     }
@@ -154,8 +159,36 @@ fn a_configuration_that_names_no_folder_gets_a_line_to_add() {
     shell.write("cgk.toml", "isolation = \"role\"\n");
     let answer = shell.run(&["init"]);
     assert_eq!(answer.code, 0, "{}", answer.stderr);
-    assert!(answer.stderr.contains("add this line at the top of cgk.toml"), "{}", answer.stderr);
+    let line = "Add this line at the top of cgk.toml: migrations = \"migrations\"";
+    assert!(answer.stderr.contains(line), "{}", answer.stderr);
     assert_eq!(fs::read_to_string(shell.folder().join("cgk.toml")).unwrap(), "isolation = \"role\"\n");
+}
+
+/// `.env` will hold a password: a `.gitignore` that does not name it gets a line to add.
+#[test]
+fn a_gitignore_keeps_env_out_of_version_control() {
+    for (own, lacks) in [
+        ("/target\n", true),
+        ("", true),
+        (".env.example\n# .env\n!.env\n", true),
+        ("/target\n .env \n", false),
+        ("/.env\n", false),
+        ("**/.env*\n", false),
+    ] {
+        let shell = Shell::new();
+        shell.write(".gitignore", own);
+        let answer = shell.run(&["init", "--json"]);
+        assert_eq!(answer.code, 0, "{}", answer.stderr);
+        let json: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+        assert_eq!(json["gitignore"], if lacks { "needs_line" } else { "unchanged" }, "{own}");
+        let line = "Add this line at the top of .gitignore: .env";
+        assert_eq!(answer.stderr.contains(line), lacks, "{own}: {}", answer.stderr);
+        assert_eq!(fs::read_to_string(shell.folder().join(".gitignore")).unwrap(), own);
+    }
+    let shell = Shell::new();
+    let written: serde_json::Value = serde_json::from_str(&done(&shell, "init --json")).unwrap();
+    assert_eq!(written["gitignore"], "written");
+    assert!(fs::read_to_string(shell.folder().join(".gitignore")).unwrap().lines().any(|line| line == ".env"));
 }
 
 #[test]

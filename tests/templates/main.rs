@@ -3,8 +3,10 @@
 mod adding;
 mod analytics;
 mod analytics_json;
+mod examples;
 mod init;
 mod stage;
 mod support;
 mod upgrade;
+mod workflow;
 mod workspace;

@@ -1,11 +1,16 @@
 //! `cgk init --upgrade`: what a newer cgk brings is added, and what the user did stays.
 
-use crate::stage::{Folder, adding};
+use crate::{
+    init::{done, the_project_works},
+    stage::{Folder, adding},
+    support::cgk::{Shell, sql},
+};
 use cgk::{
     migrate::Migrations,
-    templates::{InitMode, InitOptions, TemplateError},
+    templates::{self, InitMode, InitOptions, TemplateError},
+    testing::TestServer,
 };
-use std::fs;
+use std::{collections::BTreeSet, fs, path::Path};
 
 fn upgrade(names: &[&str]) -> InitOptions {
     let mut options = adding(names);
@@ -14,15 +19,68 @@ fn upgrade(names: &[&str]) -> InitOptions {
 }
 
 /// Makes the project what an older cgk had made of it: without these migrations.
-fn as_of_an_older_cgk(folder: &Folder, files: &[(&str, &str)]) {
-    let mut record = folder.read("migrations/templates.toml");
+fn as_of_an_older_cgk(project: &Path, files: &[(String, String)]) {
+    let migrations = project.join("migrations");
+    let mut record = fs::read_to_string(migrations.join("templates.toml")).unwrap();
     for (file, name) in files {
         let line = format!("    \"{name}\",\n");
         assert!(record.contains(&line), "{record}");
         record = record.replace(&line, "");
-        fs::remove_file(folder.migrations().join(file)).unwrap();
+        fs::remove_file(migrations.join(file)).unwrap();
     }
-    folder.write("migrations/templates.toml", &record);
+    fs::write(migrations.join("templates.toml"), &record).unwrap();
+    // What the shop accepts is about its files.
+    if let Ok(accepted) = fs::read_to_string(migrations.join("accepted.txt")) {
+        let is_gone = |line: &&str| files.iter().any(|(file, _)| line.starts_with(file));
+        let left: String = accepted.split_inclusive('\n').filter(|line| !is_gone(line)).collect();
+        fs::write(migrations.join("accepted.txt"), left).unwrap();
+    }
+}
+
+/// The migrations of a set, and their names, but for the first ones.
+fn later_files(project: &Path, set: &str, first: usize) -> Vec<(String, String)> {
+    let folder = project.join("migrations").join(set);
+    let mut files: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    files.sort();
+    let name = |file: &str| file[file.find('_').unwrap() + 1..].trim_end_matches(".sql").to_owned();
+    files[first.min(files.len())..].iter().map(|file| (format!("{set}/{file}"), name(file))).collect()
+}
+
+/// Tenants of the oldest version of each template, and of one without its newest file, are upgraded: the new files are applied after the user's own, and then a
+/// tenant has what a new one has, and what the files say.
+#[tokio::test]
+async fn the_tenants_of_every_template_are_upgraded() {
+    let mut upgraded = 0;
+    for template in templates::all() {
+        let all = template.migrations(cgk::migrate::Set::Tenant);
+        for first in BTreeSet::from([1, all - 1]).into_iter().filter(|first| (1..all).contains(first)) {
+            let database = TestServer::shared().database().await.unwrap();
+            let shell = Shell::on(&database);
+            done(&shell, &format!("init --template {}", template.name()));
+            let mut missing = later_files(shell.folder(), "tenant", first);
+            assert_eq!(missing.len(), all - first);
+            // And the newest file of the shared set, of the template or of cgk.
+            let public = fs::read_dir(shell.folder().join("migrations/public")).unwrap().count();
+            missing.extend(later_files(shell.folder(), "public", public - 1));
+            as_of_an_older_cgk(shell.folder(), &missing);
+            shell.write("migrations/tenant/050_mine.sql", "create table mine (id int primary key);\n");
+            done(&shell, "setup:database");
+            done(&shell, "tenant:create acme");
+            sql(&database, "insert into tenant_acme.mine values (7)").await;
+
+            let added = done(&shell, "init --upgrade");
+            assert_eq!(added.lines().filter(|line| line.ends_with(".sql")).count(), missing.len(), "{added}");
+            assert!(added.contains(&format!("migrations/tenant/051_{}.sql", missing[0].1)), "{added}");
+            let pending = shell.run(&["migrate", "--check"]);
+            assert_eq!(pending.code, 3, "{}", pending.stderr);
+            done(&shell, "migrate");
+            done(&shell, "tenant:create initech");
+            the_project_works(&shell, &database).await;
+            upgraded += 1;
+        }
+    }
+    assert_eq!(upgraded, 8, "two versions of shop, workspace, analytics and flags");
 }
 
 #[test]
@@ -31,7 +89,8 @@ fn new_files_get_the_next_numbers_and_the_others_are_not_touched() {
     folder.add(&["workspace"]);
     let newest = Migrations::bundled().set(cgk::migrate::Set::Public).head().unwrap().clone();
     let public = format!("public/{newest}.sql");
-    as_of_an_older_cgk(&folder, &[("tenant/003_jobs.sql", "jobs"), (&public, &newest.name)]);
+    let missing = [("tenant/003_jobs.sql".into(), "jobs".into()), (public, newest.name.clone())];
+    as_of_an_older_cgk(folder.path(), &missing);
     folder.write("migrations/tenant/003_mine.sql", "create table mine (id int primary key);\n");
     let own_public = format!("migrations/public/{newest}.sql").replace(&newest.name, "mine");
     folder.write(&own_public, "create table shared_mine (id int primary key);\n");
