@@ -6,8 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:/usr/sbin"
-root=$PWD/target/clients
-examples=$PWD/examples/clients
+top=$PWD
+root=$top/target/clients
+examples=$top/examples/clients
 
 available='' all=''
 while :; do
@@ -38,72 +39,94 @@ need pgbouncer pgbouncer
 need python3 python3-venv
 need node nodejs
 need npm npm
-
-# Copies what changed, so that a second run compiles little.
-mkdir -p "$root/python" "$root/node/src"
-cp "$examples"/python/* tests/clients/spec.py "$root/python/"
-cp -r "$examples"/node/* "$root/node/"
-cp tests/clients/spec.ts "$root/node/src/"
-
-cd "$root/python"
-if ! cmp -s requirements.txt venv/requirements.txt; then
-    rm -rf venv
-    python3 -m venv venv
-    venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-check.txt ||
-        absent "Python's packages cannot be installed"
-    cp requirements.txt venv/requirements.txt
-fi
-venv/bin/mypy --strict tenant_*.py
-
-cd "$root/node"
-if ! cmp -s package-lock.json node_modules/.package-lock-installed.json; then
-    npm ci --no-audit --no-fund --ignore-scripts --loglevel=error || absent "Node's packages cannot be installed"
-    cp package-lock.json node_modules/.package-lock-installed.json
-fi
-# `prisma generate` would download the engine of Prisma's migrations, which nothing here uses.
-export PRISMA_SCHEMA_ENGINE_BINARY=${PRISMA_SCHEMA_ENGINE_BINARY:-/bin/true}
-npm run --silent build >build.log 2>&1 || { cat build.log >&2; exit 1; }
-
-# The projects of docs/other-languages.md.
-cp "$examples/django_project/shop.py" "$root/python/"
-mkdir -p "$root/prisma_project/src"
-cd "$root/prisma_project"
-cp -r "$examples/prisma_project/prisma" .
-cp "$examples/prisma_project/server.ts" "$examples/node/src/prisma.ts" src/
-cp "$examples/prisma_project/tsconfig.json" .
-# Nothing else of the page is a file. Its packages are those that are installed above, in pinned versions.
-rm -f prisma.config.ts
-echo '{}' >package.json
-npm pkg set type=module
-ln -sfn ../node/node_modules node_modules
-{ npx --no-install prisma generate && npx --no-install tsc; } >build.log 2>&1 || { cat build.log >&2; exit 1; }
-
 # Go, Java and Ruby with Debian's packages, where those are there: their registries are not used. --all installs them.
-debian=/usr/share/gocode/src/github.com/jackc/pgx/v4
+pgx=/usr/share/gocode/src/github.com/jackc/pgx/v4
 if [ -n "$all" ]; then
     need go golang-go
     need javac default-jdk-headless
     need ruby ruby
-    [ -d $debian ] && [ -e /usr/share/java/spring3-jdbc.jar ] && ruby -e 'require "active_record"' 2>/dev/null ||
+    [ -d $pgx ] && [ -e /usr/share/java/spring3-jdbc.jar ] && ruby -e 'require "active_record"' 2>/dev/null ||
         apt-get install -y -qq --no-install-recommends golang-github-jackc-pgx-v4-dev libpostgresql-jdbc-java \
             libspring-jdbc-java libspring-transaction-java ruby-pg ruby-activerecord >/dev/null
 fi
-if command -v go >/dev/null && [ -d $debian ]; then
-    mkdir -p "$root/go/src/cgk/tenant" "$root/go/src/spec"
-    cp "$examples/go/tenant.go" "$root/go/src/cgk/tenant/"
-    cp "$root/../../tests/clients/spec.go" "$root/go/src/spec/"
-    GO111MODULE=off GOPATH="$root/go:/usr/share/gocode" GOFLAGS= go build -o "$root/go/spec" spec
-fi
-if command -v javac >/dev/null && [ -e /usr/share/java/spring3-jdbc.jar ] && [ -e /usr/share/java/postgresql.jar ]; then
-    mkdir -p "$root/java"
-    cp /usr/share/java/{postgresql,spring3-jdbc,spring3-transaction,spring3-core,spring3-beans,commons-logging}.jar "$root/java/"
-    javac -Xlint:all,-classfile,-path -cp "$root/java/*" -d "$root/java" "$examples"/java/*.java "$root/../../tests/clients/Spec.java"
-fi
-if command -v ruby >/dev/null && ruby -e 'require "active_record"; require "pg"' 2>/dev/null; then
-    mkdir -p "$root/ruby"
-    cp "$examples/ruby/tenant.rb" "$root/../../tests/clients/spec.rb" "$root/ruby/"
-fi
 
-cd "$root/../.."
+# The parts are made side by side, each in a folder of its own; 75: its packages cannot be installed.
+python_() {
+    cp "$examples"/python/* "$examples/django_project/shop.py" "$top/tests/clients/spec.py" .
+    if ! cmp -s requirements.txt venv/requirements.txt; then
+        rm -rf venv
+        python3 -m venv venv
+        venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-check.txt || exit 75
+        cp requirements.txt venv/requirements.txt
+    fi
+    venv/bin/mypy --strict tenant_*.py
+}
+
+node_() {
+    cp -r "$examples"/node/* .
+    cp "$top/tests/clients/spec.ts" src/
+    if ! cmp -s package-lock.json node_modules/.package-lock-installed.json; then
+        npm ci --no-audit --no-fund --ignore-scripts --loglevel=error || exit 75
+        cp package-lock.json node_modules/.package-lock-installed.json
+    fi
+    # `prisma generate` would download the engine of Prisma's migrations, which nothing here uses.
+    export PRISMA_SCHEMA_ENGINE_BINARY=${PRISMA_SCHEMA_ENGINE_BINARY:-/bin/true}
+    npm run --silent build
+    # The project of docs/other-languages.md. Its packages are those that are installed above, in pinned versions.
+    mkdir -p "$root/prisma_project/src"
+    cd "$root/prisma_project"
+    cp -r "$examples/prisma_project/prisma" "$examples/prisma_project/tsconfig.json" .
+    cp "$examples/prisma_project/server.ts" "$examples/node/src/prisma.ts" src/
+    rm -f prisma.config.ts
+    echo '{}' >package.json
+    npm pkg set type=module
+    ln -sfn ../node/node_modules node_modules
+    npx --no-install prisma generate
+    npx --no-install tsc
+}
+
+go_() {
+    command -v go >/dev/null && [ -d $pgx ] || return 0
+    mkdir -p src/cgk/tenant src/spec
+    cp "$examples/go/tenant.go" src/cgk/tenant/
+    cp "$top/tests/clients/spec.go" src/spec/
+    GO111MODULE=off GOPATH="$PWD:/usr/share/gocode" GOFLAGS='' go build -o spec spec
+}
+
+java_() {
+    command -v javac >/dev/null && [ -e /usr/share/java/spring3-jdbc.jar ] && [ -e /usr/share/java/postgresql.jar ] || return 0
+    cp /usr/share/java/{postgresql,spring3-jdbc,spring3-transaction,spring3-core,spring3-beans,commons-logging}.jar .
+    javac -Xlint:all,-classfile,-path -cp '*' -d . "$examples"/java/*.java "$top/tests/clients/Spec.java"
+}
+
+ruby_() {
+    command -v ruby >/dev/null && ruby -e 'require "active_record"; require "pg"' 2>/dev/null || return 0
+    cp "$examples/ruby/tenant.rb" "$top/tests/clients/spec.rb" .
+}
+
+part() {
+    mkdir -p "$root/$1"
+    cd "$root/$1"
+    "${1}_" >part.log 2>&1
+}
+
 exec </dev/null
+declare -A running
+for name in python node go java ruby; do
+    (part $name) &
+    running[$name]=$!
+done
+(cargo test --quiet --test clients --no-run) &
+running[cargo]=$!
+failed=''
+for name in "${!running[@]}"; do
+    code=0
+    wait "${running[$name]}" || code=$?
+    [ $code = 0 ] && continue
+    [ $name = cargo ] || cat "$root/$name/part.log" >&2
+    [ $code = 75 ] && missing=$name || failed="$failed $name"
+done
+[ -z "$failed" ] || { echo "these could not be built:$failed" >&2; exit 1; }
+[ -z "${missing:-}" ] || absent "the packages of $missing cannot be installed"
+
 cargo test --test clients "$@"

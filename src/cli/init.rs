@@ -256,7 +256,7 @@ fn lines_to_add(session: &Session<'_>, place: &Place, plan: &InitPlan) {
         printer.warn(format!("{CONFIG_FILE} does not name the migrations: cgk uses its bundled ones"));
         line(CONFIG_FILE, &format!("migrations = \"{}\"", sanitize(&folder.display().to_string())));
     }
-    if plan.gitignore_lacks_env() {
+    if plan.gitignore_lacks_env() && place.config != ConfigFile::Unchanged {
         printer.warn(format!("{GITIGNORE} does not name .env, which holds a password"));
         line(GITIGNORE, ".env");
     }

@@ -37,7 +37,7 @@ class Async:
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
 
     def wait(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(60)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(600)  # what has not ended by then hangs
 
     def run(self, slug: str, *steps: Step) -> list[Any]:
         return self.wait(self.transaction(slug, *steps))

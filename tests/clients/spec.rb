@@ -4,7 +4,7 @@ require_relative "tenant"
 
 ActiveRecord::Base.establish_connection(
   adapter: "postgresql", host: ENV["PGHOST"], port: ENV["PGPORT"], username: ENV["PGUSER"], password: ENV["PGPASSWORD"],
-  database: ENV["PGDATABASE"], prepared_statements: false, pool: 8
+  database: ENV["PGDATABASE"], prepared_statements: false, pool: 8, checkout_timeout: 600
 )
 class Mark < ActiveRecord::Base
   self.primary_key = "n"
@@ -59,6 +59,7 @@ end
 check("outside of a tenant") { fails("42P01") { Mark.count } }
 count = ENV["CGK_CLIENT_ALTERNATIONS"].to_i
 check("#{count} alternating transactions on 8 connections") do
+  ActiveRecord::Base.connection_pool.release_connection # this thread's, which a worker needs
   workers = (0...8).map do |first|
     Thread.new do
       ActiveRecord::Base.connection_pool.with_connection do |connection|

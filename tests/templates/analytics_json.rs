@@ -421,8 +421,10 @@ async fn a_form_that_only_serde_reads_is_written_as_the_tables_have_it() {
     }
     let stage = Stage::with(&["analytics"]).await;
     // The number of a kind for its name, values without their keys, and a name as a key.
-    is_rewritten::<Schedule>(&stage, "analytics_is_schedule", r#"{"every": 0, "minute": 59}"#).await;
-    is_rewritten::<Channels>(&stage, "analytics_are_channels", r#"[["email", {"address": "a@b.c"}]]"#).await;
+    let hourly = r#"{"type": "scheduled_report", "schedule": {"every": 0, "minute": 59}, "time_zone": "UTC", "format": "pdf",
+                     "channels": [{"type": "email", "address": "a@b.c"}]}"#;
+    is_rewritten::<Automation>(&stage, "analytics_is_automation", hourly).await;
+    is_rewritten::<Channels>(&stage, "analytics_are_channels", r#"[["email", "a@b.c"]]"#).await;
     is_rewritten::<Columns>(&stage, "analytics_are_columns", r#"[["a", {"type": "text"}, false]]"#).await;
     let sum = r#"{"type": "number", "column": "a", "aggregate": {"sum": null}}"#;
     is_rewritten::<WidgetConfig>(&stage, "analytics_is_widget_config", sum).await;

@@ -1,6 +1,6 @@
 -- A dataset, a dashboard with a widget, and an alert with a run. Nothing of it stays.
 --
---     psql "$DATABASE_URL" -f examples/cgk/analytics.sql
+--     psql "$DATABASE_URL" -P pager=off -f examples/cgk/analytics.sql
 --
 -- The tenant acme must exist: cgk tenant:create acme
 

@@ -1,6 +1,6 @@
 -- A feature, its rules, and what was used, from the beginning to the end. Nothing of it stays.
 --
---     psql "$DATABASE_URL" -f examples/cgk/flags.sql
+--     psql "$DATABASE_URL" -P pager=off -f examples/cgk/flags.sql
 --
 -- The tenant acme must exist: cgk tenant:create acme
 

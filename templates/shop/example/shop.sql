@@ -1,6 +1,6 @@
 -- A product, a customer, an order and a review. Nothing of it stays.
 --
---     psql "$DATABASE_URL" -f examples/cgk/shop.sql
+--     psql "$DATABASE_URL" -P pager=off -f examples/cgk/shop.sql
 --
 -- The tenant acme must exist: cgk tenant:create acme
 

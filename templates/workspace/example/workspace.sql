@@ -1,6 +1,6 @@
 -- A project, a repository and a job, from the beginning to the end. Nothing of it stays.
 --
---     psql "$DATABASE_URL" -f examples/cgk/workspace.sql
+--     psql "$DATABASE_URL" -P pager=off -f examples/cgk/workspace.sql
 --
 -- The tenant acme must exist: cgk tenant:create acme
 
