@@ -119,6 +119,9 @@ fn an_example_can_be_added_later() {
     folder.add(&["workspace"]);
     folder.write("Cargo.toml", "[dependencies]\ncgk = \"0.1\"\ntokio = \"1\"\n");
     folder.write("examples/cgk/workspace.sql", "-- mine\n");
+    assert!(!folder.plan(&Default::default()).unwrap().gitignore_lacks_env());
+    folder.write(".gitignore", "/target\n");
+    assert!(folder.plan(&Default::default()).unwrap().gitignore_lacks_env());
     let mut expected = folder.files();
     folder.add(&[]);
     assert_eq!(folder.files(), expected);
