@@ -54,9 +54,9 @@ pub(crate) fn connector(mode: &TlsMode) -> Result<MakeRustlsConnect, ConfigError
 }
 
 fn root_store(roots: &RootCerts) -> Result<RootCertStore, ConfigError> {
-    let mut store = RootCertStore::empty();
     match roots {
         RootCerts::File(path) => {
+            let mut store = RootCertStore::empty();
             for certificate in certificates(path, "sslrootcert")? {
                 store.add(certificate).map_err(|error| {
                     let what = format!("the file {} has a certificate that cannot be a root", path.display());
@@ -65,20 +65,26 @@ fn root_store(roots: &RootCerts) -> Result<RootCertStore, ConfigError> {
                         .of("sslrootcert", None)
                 })?;
             }
+            Ok(store)
         }
         RootCerts::System => {
             let native = rustls_native_certs::load_native_certs();
             for error in &native.errors {
                 tracing::debug!(%error, "could not read one of the system's certificates");
             }
-            store.add_parsable_certificates(native.certs);
-            // Minimal container images contain no certificates.
-            if store.is_empty() {
-                store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-            }
+            Ok(of_system(native.certs))
         }
     }
-    Ok(store)
+}
+
+/// The system's certificates; Mozilla's if the system has none, as in minimal container images.
+fn of_system(certificates: Vec<CertificateDer<'static>>) -> RootCertStore {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(certificates);
+    if store.is_empty() {
+        store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    store
 }
 
 fn certificates(path: &Path, option: &'static str) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
@@ -141,8 +147,12 @@ mod tests {
     }
 
     #[test]
-    fn system_roots_are_never_empty() {
+    fn mozillas_roots_are_trusted_only_if_the_system_has_none() {
         assert!(!root_store(&RootCerts::System).unwrap().is_empty());
+        assert_eq!(of_system(Vec::new()).len(), webpki_roots::TLS_SERVER_ROOTS.len());
+        assert_eq!(of_system(certificates(&data("authority.pem"), "sslrootcert").unwrap()).len(), 1);
+        let unreadable = vec![CertificateDer::from(vec![0; 8])];
+        assert_eq!(of_system(unreadable).len(), webpki_roots::TLS_SERVER_ROOTS.len());
     }
 
     #[test]

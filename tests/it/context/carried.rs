@@ -100,6 +100,20 @@ async fn a_message_takes_it_along_to_a_worker() {
     assert_eq!((done[1].0.slug.as_str(), &done[1].0.user_id, done[1].1), ("globex", &None, 2));
 }
 
+#[test]
+fn a_context_has_what_it_was_given_up_to_320_characters() {
+    let ada = context(1, "acme").user(UserId(Uuid::from_u128(7)), "ada@example.com").role("owner").role("admin");
+    assert_eq!(ada.user_id, Some(UserId(Uuid::from_u128(7))));
+    assert_eq!(
+        (ada.email.as_deref(), ada.roles.as_slice()),
+        (Some("ada@example.com"), ["owner", "admin"].map(String::from).as_slice())
+    );
+    assert!(ada.has_role("owner") && ada.has_role("admin") && !ada.has_role("Owner") && !ada.has_role(""));
+    let cut = "ü".repeat(320);
+    let long = context(1, "acme").user(UserId(Uuid::from_u128(7)), &"ü".repeat(400)).role(&"ü".repeat(400));
+    assert_eq!((long.email.as_deref(), long.roles.as_slice()), (Some(cut.as_str()), std::slice::from_ref(&cut)));
+}
+
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

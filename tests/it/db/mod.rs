@@ -2,6 +2,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod debug;
+pub(crate) mod encrypted;
 pub(crate) mod extension_schemas;
 pub(crate) mod public_functions;
 pub(crate) mod split_answers;

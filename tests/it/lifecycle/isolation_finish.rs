@@ -203,3 +203,55 @@ async fn a_creation_that_comes_too_late_makes_nothing() {
     let schemas: i64 = raw.one("select count(*) from pg_namespace where nspname like 'tenant_late%'").await;
     assert_eq!((there, schemas), (0, 0));
 }
+
+/// A step that was done is not done again, even where it could not be done any more; a step of the other isolation is refused.
+#[tokio::test]
+async fn a_step_that_is_repeated_changes_nothing() {
+    let (database, _app) = path_fleet().await;
+    let raw = Raw::on(&database).await;
+    let after = async |isolation, step| {
+        let config = database.config().clone().with_isolation(isolation);
+        let modes = setup::change_isolation(&config, step).await.unwrap();
+        let stored: String = raw.one("select cgk_isolation_modes()").await;
+        (modes.mode, modes.leaving, stored)
+    };
+    for step in [IsolationChange::Start, IsolationChange::Finish] {
+        assert_eq!(after(PATH, step).await, (PATH, None, "path".into()), "{step:?}");
+    }
+    // No tenant has a role yet, so this change could not be finished.
+    for _ in 0..2 {
+        assert_eq!(after(ROLE, IsolationChange::Start).await, (ROLE, Some(PATH), "role path".into()));
+    }
+    let other = setup::change_isolation(&database.config().clone().with_isolation(PATH), IsolationChange::Finish).await;
+    assert_mismatch(other.map(drop), ROLE, PATH);
+    assert_eq!(raw.one::<String>("select cgk_isolation_modes()").await, "role path");
+
+    lifecycle::isolate(&Operator::connect(database.config()).await.unwrap()).await.unwrap();
+    assert_eq!(after(ROLE, IsolationChange::Finish).await, (ROLE, None, "role".into()));
+    // Now a tenant is locked out, and what was finished stays so.
+    let role = RoleName::of_tenant(&slug("acme"), &DatabaseTag::of(database.name())).quoted();
+    raw.run(&format!("revoke usage on schema tenant_acme from {role}")).await;
+    for step in [IsolationChange::Finish, IsolationChange::Start] {
+        assert_eq!(after(ROLE, step).await, (ROLE, None, "role".into()), "{step:?}");
+    }
+}
+
+/// In a database of an earlier version, which has recorded nothing, a step records what the database is, even if it changes
+/// nothing.
+#[tokio::test]
+async fn a_step_records_the_identity_and_the_isolation_of_an_earlier_version() {
+    let (database, app) = path_fleet().await;
+    let raw = Raw::on(&database).await;
+    let forget =
+        "drop table cgk_database; create or replace function current_tenant_slug() returns text stable parallel safe
+                  return null; drop function cgk_database_tag(); drop function cgk_isolation_modes() cascade";
+    raw.run(forget).await;
+    let recorded = "select coalesce(to_regproc('cgk_database_tag')::text, '') || ' ' || coalesce(to_regproc('cgk_isolation_modes')::text, '')";
+    assert_eq!(raw.one::<String>(recorded).await, " ", "the control");
+    let modes = setup::change_isolation(&database.config().clone().with_isolation(PATH), IsolationChange::Start).await;
+    assert_eq!(modes.map(|modes| (modes.mode, modes.leaving)).unwrap(), (PATH, None));
+    assert_eq!(raw.one::<String>(recorded).await, "cgk_database_tag cgk_isolation_modes");
+    assert_eq!(raw.one::<String>("select cgk_isolation_modes()").await, "path");
+    assert_eq!(raw.one::<String>("select cgk_database_tag()").await, DatabaseTag::of(database.name()).as_str());
+    enters(&app, "acme").await.unwrap();
+}

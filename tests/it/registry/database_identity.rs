@@ -212,6 +212,8 @@ async fn a_database_of_an_earlier_version_gets_the_tag_that_its_roles_carry() {
     assert!(matches!(error, Error::Setup(SetupError::DatabaseCopied { .. })), "{error:?}");
     assert!(lifecycle::new_identity(&shop.config(&copy)).await.unwrap().was_copy);
     assert_eq!(customers(&Db::connect(&shop.config(&copy)).await.unwrap(), "acme").await.unwrap(), 1);
+    let recorded: String = raw(&copy).await.one("select cgk_database_tag()").await;
+    assert_eq!(recorded, DatabaseTag::of(&copy).as_str(), "the identity was not recorded");
 
     // Renamed while the earlier version was in use.
     server().await.run(&end).await;
