@@ -232,4 +232,38 @@ mod tests {
             assert!(!condition.holds(&Subject::anonymous().with("b", "x")), "{json}");
         }
     }
+
+    #[test]
+    fn a_condition_that_cannot_be_met_or_stored_is_refused() {
+        let made = |attribute: &str, operator: &str, values: &str| {
+            let json = format!(r#"{{"attribute": {attribute}, "operator": "{operator}", "values": {values}}}"#);
+            serde_json::from_str::<Condition>(&json)
+        };
+        for (attribute, operator, values) in [
+            (r#""a""#, "in", r#"["", "x", true, 1e15, -1e15]"#),
+            (r#""a""#, "not_in", "[3]"),
+            (r#""a""#, "starts_with", r#"["x", "y"]"#),
+            (r#""a""#, "less", "[1e15]"),
+        ] {
+            assert!(made(attribute, operator, values).is_ok(), "{attribute} {operator} {values}");
+        }
+        for (attribute, operator, values, why) in [
+            (r#""""#, "in", r#"["x"]"#, "no attribute"),
+            (r#""a""#, "in", "[]", "no values"),
+            (r#""a""#, "in", "[1, 1000000000000001]", "too large"),
+            (r#""a""#, "less", "[-1000000000000001]", "too large"),
+            (r#""a\u0000""#, "in", r#"["x"]"#, "NUL"),
+            (r#""a""#, "in", r#"["x", "y\u0000"]"#, "NUL"),
+            (r#""a""#, "starts_with", r#"["x", ""]"#, "does not compare"),
+            (r#""a""#, "ends_with", r#"["x", 3]"#, "does not compare"),
+            (r#""a""#, "contains", "[true]", "does not compare"),
+            (r#""a""#, "less", "[1, 2]", "does not compare"),
+            (r#""a""#, "less_or_equal", r#"["1"]"#, "does not compare"),
+            (r#""a""#, "greater", "[true]", "does not compare"),
+            (r#""a""#, "greater_or_equal", "[1, 2]", "does not compare"),
+        ] {
+            let error = made(attribute, operator, values).unwrap_err().to_string();
+            assert!(error.contains(why), "{attribute} {operator} {values}: {error}");
+        }
+    }
 }

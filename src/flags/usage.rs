@@ -113,7 +113,6 @@ impl Usage {
         }
         let mut all = Recorded::default();
         for batch in events.chunks(BATCH_MAX) {
-            refuse_clash(batch)?;
             let texts = |of: fn(&UsageEvent) -> &str| batch.iter().map(of).collect::<Vec<_>>();
             let (keys, metrics, names) =
                 (texts(|event| &event.key), texts(|event| event.metric.kind()), texts(|event| event.metric.name()));
@@ -178,18 +177,6 @@ impl Usage {
 
 fn attributes(event: &UsageEvent) -> String {
     serde_json::Value::Object(event.attributes.clone()).to_string()
-}
-
-/// Refuses two events of one key in one call that are not the same: only one of them would be counted.
-fn refuse_clash(batch: &[UsageEvent]) -> Result<()> {
-    let mut of_key = std::collections::HashMap::new();
-    for event in batch {
-        let first = *of_key.entry(event.key.as_str()).or_insert(event);
-        if (&first.metric, first.quantity) != (&event.metric, event.quantity) {
-            return Err(FlagsError::UsageConflict { key: event.key.clone() });
-        }
-    }
-    Ok(())
 }
 
 /// The function names the key in the detail of its error.

@@ -49,6 +49,9 @@ async fn a_conflict_is_named_and_nothing_of_its_batch_is_recorded() {
     let conflict = usage.record(&slug("acme"), &other).await.unwrap_err();
     assert!(matches!(&conflict, FlagsError::UsageConflict { key } if key == "a"), "{conflict:?}");
     assert_eq!(conflict.status().as_u16(), 409);
+    // Alone in its call.
+    let conflict = usage.record(&slug("acme"), &other[1..]).await.unwrap_err();
+    assert!(matches!(&conflict, FlagsError::UsageConflict { key } if key == "a"), "{conflict:?}");
     // In one call.
     let twice = [UsageEvent::new("c", Metric::Seats, 1), UsageEvent::new("c", Metric::Storage, 1)];
     let conflict = usage.record(&slug("acme"), &twice).await.unwrap_err();
@@ -72,6 +75,8 @@ async fn what_cannot_be_stored_is_refused_before_anything_is_sent() {
         UsageEvent::new("x", Metric::Seats, 1_000_000_000_000_001),
         UsageEvent::new("x", Metric::Custom(String::new()), 1),
         UsageEvent::new("x", Metric::Custom("Exports".into()), 1),
+        UsageEvent::new("x", Metric::Custom("exports csv".into()), 1),
+        UsageEvent::new("x", Metric::Custom("exPorts".into()), 1),
         UsageEvent::new("x", Metric::Custom(format!("a{}", "b".repeat(100))), 1),
         UsageEvent::new("x", Metric::Seats, 1).at(SystemTime::UNIX_EPOCH),
         UsageEvent::new("x", Metric::Seats, 1).at(time(946_684_799)),
@@ -86,6 +91,9 @@ async fn what_cannot_be_stored_is_refused_before_anything_is_sent() {
     }
     assert_eq!(stage.count("select count(*) from usage_keys").await, 0);
     assert_eq!(usage.record(&slug("acme"), &[good]).await.unwrap().recorded, 1);
+    // The longest key, whose characters are not its bytes, and the longest name, with each of the characters it may have.
+    let longest = UsageEvent::new("ü".repeat(255), Metric::Custom(format!("a0_.-{}", "z".repeat(95))), 1);
+    assert_eq!(usage.record(&slug("acme"), &[longest]).await.unwrap().recorded, 1);
     // The first and the last time that the table takes.
     let ends = [946_684_800, 32_503_593_600].map(|at| UsageEvent::new(at.to_string(), Metric::Seats, 1).at(time(at)));
     assert_eq!(usage.record(&slug("acme"), &ends).await.unwrap().recorded, 2);
@@ -148,8 +156,11 @@ async fn a_plan_limits_what_it_names() {
         matches!(&seats, FlagsError::LimitReached { metric, resets_at: None, .. } if metric == "seats"),
         "{seats:?}"
     );
-    assert!(usage.check(&acme, &Metric::Custom("exports".into()), 1).await.is_err());
+    let exports = usage.check(&acme, &Metric::Custom("exports".into()), 1).await.unwrap_err();
+    assert_eq!(exports.to_string(), "the limit of 0 for exports is reached: 0 used, 1 more asked for");
     assert!(usage.check(&acme, &Metric::Custom("imports".into()), 1).await.is_ok());
+    let unnamed = usage.allowance(&acme, &Metric::Custom("Exports".into())).await.unwrap_err();
+    assert!(matches!(unnamed, FlagsError::Invalid { .. }), "{unnamed:?}");
     usage.record(&acme, &[UsageEvent::new("3", Metric::Seats, 2)]).await.unwrap();
     assert!(usage.check(&acme, &Metric::Seats, 1).await.is_ok());
 

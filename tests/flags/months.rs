@@ -6,8 +6,10 @@ use crate::{
 };
 use cgk::{
     Operator,
+    config::SessionSettings,
     flags::{self, FlagsError, Maintained, Retention},
 };
+use std::time::Duration;
 
 const EVENTS: &str = "
     insert into usage_metrics (idempotency_key, metric, quantity, occurred_at)
@@ -144,9 +146,14 @@ async fn an_operator_maintains_the_months_of_a_tenant() {
     let of_globex = "select count(*) from pg_inherits where inhparent = 'tenant_globex.usage_metrics'::regclass";
     assert_eq!(stage.count(of_globex).await, 1);
 
-    retention.months_ahead = 25;
-    let refused = flags::maintain(&operator, &slug("acme"), &retention).await.unwrap_err();
-    assert!(matches!(refused, FlagsError::Invalid { .. }));
+    for (ahead, usage, evaluation) in [(25, 0, 0), (0, 1201, 0), (0, 0, 1201)] {
+        (retention.months_ahead, retention.usage_months, retention.evaluation_months) = (ahead, usage, evaluation);
+        let refused = flags::maintain(&operator, &slug("acme"), &retention).await.unwrap_err();
+        assert!(matches!(refused, FlagsError::Invalid { .. }), "{retention:?}: {refused:?}");
+    }
+    // The control: the most that is kept. Of both tables, 22 more months ahead.
+    (retention.months_ahead, retention.usage_months, retention.evaluation_months) = (24, 1200, 1200);
+    assert_eq!(flags::maintain(&operator, &slug("acme"), &retention).await.unwrap().added, 2 * 22);
     let missing = flags::maintain(&operator, &slug("nobody"), &Retention::default()).await.unwrap_err();
     assert!(matches!(missing, FlagsError::TablesMissing { .. }), "{missing:?}");
 }
@@ -163,6 +170,14 @@ async fn maintenance_waits_for_a_migration() {
         flags::maintain(&operator, &slug("acme"), &Retention::default()).await.unwrap()
     });
     stage.until_one_waits().await;
+    // Who does not wait that long gets the server's error, which says nothing about the tables.
+    let session = SessionSettings { lock_timeout: Duration::from_millis(1), ..Default::default() };
+    let hasty = Operator::connect(&stage.database.config().clone().with_session(session)).await.unwrap();
+    let error = flags::maintain(&hasty, &slug("acme"), &Retention::default()).await.unwrap_err();
+    assert!(
+        matches!(&error, FlagsError::Database(error) if error.sqlstate().is_some_and(|state| state.code() == "55P03")),
+        "{error:?}"
+    );
     stage.run("commit").await;
     assert_eq!(must_end(maintained).await.unwrap().added, 6);
 }

@@ -43,7 +43,7 @@ async fn a_change_is_seen_by_the_next_call_and_nothing_else_is_loaded_anew() {
     assert_eq!(loads_after(&flags, "acme").await, 1);
     assert_eq!(loads_after(&flags, "globex").await, 2);
     assert_eq!(loads_after(&flags, "acme").await, 2);
-    assert_eq!(flags.status().hits, 1);
+    assert_eq!((flags.status().hits, flags.status().snapshots), (1, 2));
 
     let nobody = Subject::anonymous();
     let mut loads = 2;
@@ -74,6 +74,9 @@ async fn a_change_is_seen_by_the_next_call_and_nothing_else_is_loaded_anew() {
     // What is rolled back is no change.
     stage.run("begin; update features set enabled = false; rollback").await;
     assert_eq!(loads_after(&flags, "acme").await, loads + 2);
+    flags.forget_all();
+    assert_eq!(flags.status().snapshots, 0);
+    assert_eq!(loads_after(&flags, "acme").await, loads + 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,4 +205,24 @@ async fn a_dropped_call_holds_nobody_up() {
     }
     stage.run("commit").await;
     must_end(flags.snapshot(&acme, &environment)).await.unwrap();
+}
+
+/// The connection for notices ends with the last handle, and not before.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_handle_ends_the_connection_for_notices() {
+    let stage = Stage::set().await;
+    let sessions = async || {
+        let of_the_service =
+            "select count(*) from pg_stat_activity where datname = current_database() and usename like 'app\\_%'";
+        stage.count(of_the_service).await
+    };
+    let before = sessions().await;
+    let flags = notified(&stage).await;
+    let other = flags.clone();
+    assert_eq!(sessions().await, before + 1);
+    drop(flags);
+    assert_eq!(must_end(other.caught_up()).await, NoticeState::Received);
+    assert_eq!(sessions().await, before + 1);
+    drop(other);
+    must_end(async { while sessions().await > before {} }).await;
 }

@@ -103,6 +103,18 @@ fn what_each_kind_is_for_whom() {
     }
 }
 
+/// A rollout of so many buckets is for those below; the first that is not is the bucket of that number.
+#[test]
+fn a_rollout_ends_before_the_bucket_of_its_number() {
+    let ada = Subject::new("ada");
+    let own = bucket("beta", "ada");
+    for (buckets, is_on) in [(own, false), (own + 1, true)] {
+        let beta = feature(Kind::Percentage(buckets), true, json!([]));
+        let found = beta.evaluate(&ada);
+        assert_eq!((found.is_on, found.reason.to_string()), (is_on, "rollout".to_owned()), "{buckets}");
+    }
+}
+
 /// As `flag_bucket` of the tables says, and any other program that follows the recipe.
 #[test]
 fn a_bucket_is_what_the_recipe_says() {
