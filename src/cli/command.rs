@@ -48,6 +48,9 @@ pub(super) enum Command {
     /// Create a tenant from an exported file
     #[command(name = "tenant:import", after_help = tenant::import::EXAMPLES)]
     TenantImport(tenant::import::Arguments),
+    /// Copy a tenant to a new one, on the server
+    #[command(name = "tenant:clone", after_help = tenant::clone::EXAMPLES)]
+    TenantClone(tenant::clone::Arguments),
     /// Open psql in a tenant
     #[command(name = "tenant:shell", after_help = tenant::shell::EXAMPLES)]
     TenantShell(tenant::shell::Arguments),
@@ -247,7 +250,7 @@ impl Command {
                 "each tenant is committed completely or not at all; without --write nothing was changed"
             }
             Self::TenantExport(_) => "no half file is left under its name; the database was not changed",
-            Self::TenantImport(_) => {
+            Self::TenantImport(_) | Self::TenantClone(_) => {
                 "the tenant is complete or was not created: `cgk tenant:list` shows it; `cgk tenant:create` continues one that is onboarding"
             }
             Self::TenantDrop(_) => "a drop that has begun is not undone; run the command again to continue it",
@@ -311,6 +314,7 @@ impl Command {
             Self::TenantExec(arguments) => tenant::exec::run(&session, arguments).await,
             Self::TenantExport(arguments) => tenant::export::run(&session, arguments).await,
             Self::TenantImport(arguments) => tenant::import::run(&session, arguments).await,
+            Self::TenantClone(arguments) => tenant::clone::run(&session, arguments).await,
             Self::TenantShell(arguments) => tenant::shell::run(&session, arguments).await,
             Self::TenantDrop(arguments) => tenant::drop::run(&session, arguments).await,
             Self::TenantUndrop(arguments) => tenant::undrop::run(&session, arguments).await,

@@ -23,6 +23,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "tenant:exec",
             "tenant:export",
             "tenant:import",
+            "tenant:clone",
             "tenant:shell",
             "provision",
             "provision:list",

@@ -251,12 +251,12 @@ impl Error {
             Self::Migration(error) => error.driver(),
             Self::Database { source, .. } => Some(source),
             Self::Driver(error) => Some(error),
+            Self::Transfer(error) => error.driver(),
             Self::Shared(error) => error.driver(),
             Self::InvalidSlug(_)
             | Self::Config(_)
             | Self::Tenant(_)
             | Self::Exec(_)
-            | Self::Transfer(_)
             | Self::Report(_)
             | Self::Application(_)
             | Self::Unexpected { .. } => None,

@@ -1,6 +1,6 @@
 //! What is wrong with the data of a tenant on its way into a file, out of one, or into another tenant.
 
-use super::ErrorKind;
+use super::{DriverError, ErrorKind};
 use crate::{ident::SchemaName, slug::TenantSlug};
 
 /// A tenant was not exported, imported or copied.
@@ -40,14 +40,14 @@ pub enum TransferError {
         /// What does not match.
         problem: String,
     },
-    /// The migration set does not create what the file contains data of.
-    #[error("the migrations do not create what the file contains: {}", objects.join(", "))]
+    /// The migration set does not create what the source, a file or a tenant, contains data of.
+    #[error("the migrations do not create what the tenant contains: {}", objects.join(", "))]
     NotInSet {
         /// The tables, columns and sequences.
         objects: Vec<String>,
     },
     /// The tenant, its schema, its role or its organization exists.
-    #[error("could not import tenant {tenant}: {}", by.join(", "))]
+    #[error("could not create tenant {tenant}: {}", by.join(", "))]
     Exists {
         /// The tenant.
         tenant: TenantSlug,
@@ -55,14 +55,14 @@ pub enum TransferError {
         by: Vec<String>,
     },
     /// The schema cannot be created in one transaction.
-    #[error("could not import tenant {tenant}: its migrations cannot run in one transaction ({file})")]
+    #[error("could not create tenant {tenant}: its migrations cannot run in one transaction ({file})")]
     NotInOneTransaction {
         /// The tenant.
         tenant: TenantSlug,
         /// The first file that needs more.
         file: String,
     },
-    /// What was loaded is not what was exported. Nothing is committed.
+    /// What was loaded or copied is not what the source has. Nothing is committed.
     #[error("table {table} differs after the load: {problem}")]
     NotEqual {
         /// The table.
@@ -75,6 +75,26 @@ pub enum TransferError {
     FileExists {
         /// The file.
         path: std::path::PathBuf,
+    },
+    /// The text is not a mask.
+    #[error("the mask is not valid: {problem}")]
+    MaskInvalid {
+        /// What is wrong, with the line.
+        problem: String,
+    },
+    /// The mask has expressions for what the source does not have, or for what cannot be set: generated columns, partitions.
+    #[error("the mask names what cannot be masked: {}", names.join(", "))]
+    MaskUnknown {
+        /// The tables and columns.
+        names: Vec<String>,
+    },
+    /// An expression of the mask failed, or its values do not fit the table. Nothing is committed.
+    #[error("could not mask table {table}")]
+    MaskRefused {
+        /// The table.
+        table: String,
+        /// The error of the server.
+        source: DriverError,
     },
 }
 
@@ -93,6 +113,16 @@ impl TransferError {
             Self::NotInOneTransaction { .. } => ("CGK0887", Refused),
             Self::NotEqual { .. } => ("CGK0888", Refused),
             Self::FileExists { .. } => ("CGK0889", Conflict),
+            Self::MaskInvalid { .. } => ("CGK0950", Invalid),
+            Self::MaskUnknown { .. } => ("CGK0951", Invalid),
+            Self::MaskRefused { .. } => ("CGK0952", Refused),
+        }
+    }
+
+    pub(super) fn driver(&self) -> Option<&DriverError> {
+        match self {
+            Self::MaskRefused { source, .. } => Some(source),
+            _ => None,
         }
     }
 }

@@ -34,6 +34,7 @@ pub use shell::{ShellAccess, ShellOptions, TenantShell, shell};
 pub use show::{LastComparison, LastMigration, TenantDetails, show};
 pub use suspend::{RemainingSessions, SuspendOptions, Suspended, suspend};
 pub use transfer::{
-    Archive, ExistingFile, ExportManyOptions, ExportObserver, ExportOptions, ExportOutcome, ExportReport, ExportResult,
-    Exported, ImportOptions, Imported, TransferObserver, export, export_many, export_to_file, import,
+    Archive, CloneOptions, CloneRows, Cloned, ExistingFile, ExportManyOptions, ExportObserver, ExportOptions,
+    ExportOutcome, ExportReport, ExportResult, Exported, ImportOptions, Imported, Mask, TransferObserver, clone_tenant,
+    export, export_many, export_to_file, import,
 };

@@ -1,5 +1,6 @@
 //! What operators do in a tenant's life, on a real database: `cgk::lifecycle` and the commands `tenant:…`.
 
+mod clone;
 mod doctor;
 mod drop_blocked;
 mod drop_contents;

@@ -1,6 +1,7 @@
 //! The commands about tenants.
 
 pub(in crate::cli) mod activate;
+pub(in crate::cli) mod clone;
 mod confirm;
 pub(in crate::cli) mod create;
 pub(in crate::cli) mod create_many;

@@ -8,8 +8,8 @@
 //! 2. Create the target's schema with its migrations, and read its contents too.
 //! 3. Run [`load::before_sql`](super::load::before_sql) with the contents of the target, in the transaction that loads.
 //! 4. Load the rows of each table in any order: [`Table::copy_out_sql`] into [`Table::copy_in_sql`], with the same columns.
-//!    On one server `insert into … select` works as well, with `overriding system value`, and not for the enumerations and
-//!    domains of the schema, whose types differ between two schemas.
+//!    On one server `insert into … select` works as well ([`Table::insert_sql`]): types of the schema itself go through their
+//!    text ([`ColumnForm`]), because those of two schemas differ.
 //! 5. Run [`load::after_sql`](super::load::after_sql), which also sets the sequences of the source.
 //! 6. Commit. If anything fails before, roll back: nothing stays changed.
 //!
@@ -83,6 +83,22 @@ pub(crate) struct Column {
     pub(crate) name: String,
     /// Whether its default value is the transaction's organization, the setting `app.current_organization_id`.
     pub(crate) is_organization: bool,
+    /// How its values get into a column of the same name in another schema.
+    pub(crate) form: ColumnForm,
+    /// Its type as SQL, under the search path of the transaction.
+    pub(crate) type_name: String,
+}
+
+/// How values get from one schema into another, on one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ColumnForm {
+    /// As they are.
+    Value,
+    /// As text: the type is one of the schema, or contains one.
+    Text,
+    /// As text that was written under the search path of the source: the type contains the identity of an object, as `regclass`
+    /// does, and the object can be one of the schema.
+    NameText,
 }
 
 /// A sequence: of its own, of a serial or of an identity column.
@@ -180,12 +196,18 @@ impl Contents {
         let (name, kind): (String, String) = (fields.of(row, 0)?, fields.of(row, 1)?);
         let (bytes, columns): (i64, Vec<String>) = (fields.of(row, 3)?, fields.of(row, 4)?);
         let (organization, large): (Vec<bool>, Vec<bool>) = (fields.of(row, 5)?, fields.of(row, 6)?);
+        let (forms, types): (Vec<String>, Vec<String>) = (fields.of(row, 7)?, fields.of(row, 8)?);
         let lost = columns.iter().zip(large).filter(|(_, large)| *large);
         self.uncopyable.extend(lost.map(|(column, _)| format!("column {name}.{column} has the type of large objects")));
-        let column = |(name, is_organization)| Column { name, is_organization };
+        let forms = forms.iter().map(|form| match form.as_str() {
+            "name" => ColumnForm::NameText,
+            "text" => ColumnForm::Text,
+            _ => ColumnForm::Value,
+        });
+        let column = |(((name, is_organization), form), type_name)| Column { name, is_organization, form, type_name };
         self.tables.push(Table {
             kind: if kind == "p" { TableKind::Partitioned } else { TableKind::Plain },
-            columns: columns.into_iter().zip(organization).map(column).collect(),
+            columns: columns.into_iter().zip(organization).zip(forms).zip(types).map(column).collect(),
             forces_row_security: fields.of(row, 2)?,
             bytes: bytes.unsigned_abs(),
             name,
@@ -290,6 +312,25 @@ impl Table {
         format!("copy {}{} from stdin{frozen}", of(schema, &self.name), self.column_list())
     }
 
+    /// Returns the table's rows for a `select`: `from …`.
+    pub(crate) fn rows_sql(&self, schema: &SchemaName) -> String {
+        // The rows of children are those of other tables; the rows of partitions are the root's.
+        let only = if self.kind == TableKind::Plain { "only " } else { "" };
+        format!("from {only}{}", of(schema, &self.name))
+    }
+
+    /// Returns the statement that copies rows from a table of the same name in another schema, with this table's columns;
+    /// `values` are the expressions for them.
+    pub(crate) fn insert_sql(&self, from: &SchemaName, to: &SchemaName, values: &[String]) -> String {
+        format!(
+            "insert into {}{} overriding system value\nselect {}\n{}",
+            of(to, &self.name),
+            self.column_list(),
+            values.join(",\n       "),
+            self.rows_sql(from)
+        )
+    }
+
     /// The columns as a list for SQL, without parentheses.
     pub(crate) fn column_names(&self) -> String {
         self.columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>().join(", ")
@@ -350,14 +391,35 @@ fn tables_sql(schema: &SchemaName) -> String {
        (case c.relkind when 'p' then (select coalesce(sum(pg_catalog.pg_table_size(p.relid)), 0)
                                       from pg_catalog.pg_partition_tree(c.oid) p where p.isleaf)
              else pg_catalog.pg_table_size(c.oid) end)::pg_catalog.int8 as bytes,
-       {}, {}, {}
+       {}, {}, {}, {}, {}
 from {} order by bytes desc, c.relname",
         columns("a.attname::pg_catalog.text"),
         columns("coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid) like '%app.current_organization_id%', false)"),
         columns("coalesce(nullif(t.typbasetype, 0), t.oid) = 'pg_catalog.oid'::pg_catalog.regtype or t.typname = 'lo'"),
+        columns(FORM),
+        columns("pg_catalog.format_type(a.atttypid, a.atttypmod)"),
         relations(schema, "", &condition)
     )
 }
+
+/// The [`ColumnForm`] of a column `a` of a table `c`: looks at its type and at the types that are part of it.
+const FORM: &str = "(with recursive part (id) as (
+        select a.atttypid
+        union
+        select i.id from part p join pg_catalog.pg_type y on y.oid = p.id
+        cross join lateral (
+            select y.typbasetype where y.typbasetype <> 0
+            union all select y.typelem where y.typcategory = 'A'
+            union all select m.atttypid from pg_catalog.pg_attribute m
+                      where m.attrelid = y.typrelid and m.attnum > 0 and not m.attisdropped
+            union all select r.rngsubtype from pg_catalog.pg_range r where y.oid in (r.rngtypid, r.rngmultitypid)
+        ) i (id))
+    select case when pg_catalog.bool_or(y.typnamespace = 'pg_catalog'::pg_catalog.regnamespace and y.typname in
+                     ('regclass', 'regcollation', 'regconfig', 'regdictionary', 'regoper', 'regoperator', 'regproc',
+                      'regprocedure', 'regtype')) then 'name'
+                when pg_catalog.bool_or(y.typnamespace = c.relnamespace) then 'text'
+                else 'value' end
+    from part p join pg_catalog.pg_type y on y.oid = p.id)";
 
 fn foreign_keys_sql(schema: &SchemaName) -> String {
     let names = |table: &str, key: &str| {

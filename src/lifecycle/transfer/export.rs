@@ -6,19 +6,15 @@ use super::{
     fields::Fields,
     load::settings_sql,
     rows::RowSum,
+    source::Source,
 };
 use crate::{
     db::{Operator, message},
-    error::{Error, Result, TenantError, TransferError, while_doing},
+    error::{Error, Result, TransferError, while_doing},
     ident::{SchemaName, literal},
-    lock,
-    migrate::{
-        execute::schema_lock::{self, Hold},
-        ledger,
-    },
-    registry,
+    migrate::ledger,
     slug::TenantSlug,
-    tenant::{Tenant, TenantStatus},
+    tenant::Tenant,
 };
 use bytes::BytesMut;
 use futures_util::{TryStreamExt as _, future::try_join_all};
@@ -128,9 +124,9 @@ pub async fn export(
     options: &ExportOptions,
     observer: &mut dyn TransferObserver,
 ) -> Result<Exported> {
-    let source = Source::lock(operator, slug).await?;
+    let run = Export { operator, source: Source::lock(operator, slug).await? };
     let output = Output::new(output);
-    let written = source.write(&output, options, observer).await;
+    let written = run.write(&output, options, observer).await;
     let finished = output.finish().await;
     let (tail, tables) = match (written, &finished) {
         // The channel is closed because writing failed.
@@ -141,7 +137,7 @@ pub async fn export(
     let file_bytes = finished.map_err(|source| TransferError::File { doing: doing.clone(), source })?;
     let tail = tail.ok_or_else(|| Error::Unexpected { doing, found: "the output ended early".into() })?;
     Ok(Exported {
-        tenant: source.tenant,
+        tenant: run.source.tenant,
         tables,
         rows: tail.tables.iter().map(|table| table.rows).sum(),
         text_bytes: tail.tables.iter().map(|table| table.bytes).sum(),
@@ -209,51 +205,13 @@ impl Drop for Partial {
     }
 }
 
-/// A tenant that cannot be migrated, renamed or dropped meanwhile.
-struct Source<'o> {
+/// One export.
+struct Export<'o> {
     operator: &'o Operator,
-    tenant: Tenant,
-    schema: SchemaName,
-    /// Holds the locks in a transaction.
-    _lock: Operator,
+    source: Source,
 }
 
-impl<'o> Source<'o> {
-    async fn lock(operator: &'o Operator, slug: &TenantSlug) -> Result<Self> {
-        registry::require(operator).await?;
-        let schema = SchemaName::of_tenant(slug);
-        let holder = operator.sibling().await?;
-        let wait = operator.session().migration_wait;
-        let doing = || format!("lock tenant {slug}");
-        // The attempt before may have failed in its transaction.
-        let sql = format!(
-            "rollback;\nbegin isolation level read committed;\nselect {}, {}, {};\nselect pg_catalog.pg_advisory_xact_lock_shared({});\n{}",
-            "pg_catalog.set_config('statement_timeout', '0', true)",
-            format_args!("pg_catalog.set_config('lock_timeout', {}, true)", literal(&crate::db::milliseconds(wait))),
-            "(select pg_catalog.count(pg_catalog.set_config(s.name, '0', true)) from pg_catalog.pg_settings s
-              where s.name in ('idle_in_transaction_session_timeout', 'transaction_timeout'))",
-            lock::tenant_key(slug),
-            schema_lock::lock_sql(&schema, Hold::Shared)
-        );
-        let answer = schema_lock::run(&holder, &schema, &sql, wait, doing).await?;
-        answer.complete().map_err(while_doing(doing()))?;
-        let facts = registry::facts_of(&holder, slug).await?;
-        let Some(tenant) = facts.tenant.clone() else {
-            return Err(Error::Tenant(TenantError::NotFound { tenant: slug.clone() }));
-        };
-        facts.refuse_other_organization()?;
-        facts.refuse_being_dropped()?;
-        let status = tenant.status.clone();
-        if status == TenantStatus::Onboarding {
-            let missing = "it is still being created".into();
-            return Err(Error::Tenant(TenantError::NotReady { tenant: slug.clone(), status, missing }));
-        }
-        if facts.owner.is_none() || !facts.has_ledger {
-            return Err(Error::Tenant(TenantError::SchemaGone { tenant: slug.clone(), status, schema }));
-        }
-        Ok(Self { operator, tenant, schema, _lock: holder })
-    }
-
+impl Export<'_> {
     /// Writes everything; `None` if the output has failed. Returns the tail and the number of tables.
     async fn write(
         &self,
@@ -262,10 +220,10 @@ impl<'o> Source<'o> {
         observer: &mut dyn TransferObserver,
     ) -> Result<Option<(Tail, usize)>> {
         let first = self.operator.sibling().await?;
-        let path = self.operator.search_path().of(&self.schema);
+        let path = self.operator.search_path().of(&self.source.schema);
         begin(&first, &settings_sql(&path)).await?;
-        let contents = Contents::read(&first, &self.schema).await?;
-        contents.refuse_uncopyable(&self.schema, RowSecurity::of(&first).await?)?;
+        let contents = Contents::read(&first, &self.source.schema).await?;
+        contents.refuse_uncopyable(&self.source.schema, RowSecurity::of(&first).await?)?;
         let head = self.head(&first, &contents).await?;
         if !output.send(Block::Head(head)).await {
             return Ok(None);
@@ -285,11 +243,11 @@ impl<'o> Source<'o> {
         }
         let total = contents.tables.iter().map(|table| table.bytes).sum();
         let run = Run {
-            schema: &self.schema,
+            schema: &self.source.schema,
             tables: &contents.tables,
             next: AtomicUsize::new(0),
             output,
-            progress: Mutex::new(Progress { slug: &self.tenant.slug, done: 0, total, observer }),
+            progress: Mutex::new(Progress { slug: &self.source.tenant.slug, done: 0, total, observer }),
         };
         let workers = try_join_all(connections.iter().map(|connection| run.work(connection))).await?;
         let mut sums: Vec<(usize, RowSum)> = Vec::with_capacity(contents.tables.len());
@@ -334,10 +292,10 @@ impl<'o> Source<'o> {
             server_version: facts.version.clone(),
             database: facts.database.clone(),
             database_tag: facts.database_tag().as_str().to_owned(),
-            organization: self.tenant.id.to_string(),
-            slug: self.tenant.slug.to_string(),
-            name: self.tenant.name.clone(),
-            ledger: ledger::read(connection, &self.schema).await?.rows.iter().map(Into::into).collect(),
+            organization: self.source.tenant.id.to_string(),
+            slug: self.source.tenant.slug.to_string(),
+            name: self.source.tenant.name.clone(),
+            ledger: ledger::read(connection, &self.source.schema).await?.rows.iter().map(Into::into).collect(),
             tables: contents.tables.iter().map(table).collect(),
             partitions: contents.partitions.iter().map(partition).collect(),
         })

@@ -1,22 +1,19 @@
 //! Creates a tenant from a file.
 
 use super::{
-    archive::{Archive, HeadPartition},
-    contents::{Contents, Partition, RowSecurity, Sequence, Table},
+    archive::{Archive, HeadPartition, HeadTable, TailSequence},
+    contents::{Partition, RowSecurity, Sequence, Table},
     export::TransferObserver,
-    load::{after_sql, before_sql, partitions_sql, settings_sql},
+    load::{after_sql, before_sql, settings_sql},
     rows::{RowSum, ValueMap},
+    target::{Files, Target, tables_of},
 };
 use crate::{
-    db::{Operator, message},
-    error::{Error, MigrationError, Result, TenantError, TransferError, while_doing},
+    db::Operator,
+    error::{Error, Result, TransferError, while_doing},
     ident::SchemaName,
-    lifecycle::create::{self, CreateOptions, NewTenantParts},
-    migrate::{
-        Migrations, Plan, Set, Target,
-        execute::{apply, guard, unit::ApplyOutcome},
-        plan::plan,
-    },
+    lifecycle::create::{CreateOptions, NewTenantParts},
+    migrate::Migrations,
     registry,
     slug::TenantSlug,
     tenant::{OrganizationId, Tenant},
@@ -115,14 +112,7 @@ pub async fn import(
     let mut making = CreateOptions::default().name(name);
     making.organization = Some(id);
     let schema = SchemaName::of_tenant(&slug);
-    let set = migrations.set(Set::Tenant);
-    let newer = plan(set, &schema, archive.ledger().to_vec(), Target::Head).map_err(MigrationError::Diverged)?;
-    let files = match archive.ledger().last() {
-        Some(last) => {
-            plan(set, &schema, Vec::new(), Target::Version(last.id.version)).map_err(MigrationError::Diverged)?
-        }
-        None => newer_than_all(&schema),
-    };
+    let files = Files::of(migrations, &schema, archive.ledger())?;
     refuse_existing(operator, &slug, id).await?;
     // If the future is dropped, it is closed, and the server rolls back.
     let connection = operator.sibling().await?;
@@ -131,24 +121,14 @@ pub async fn import(
     if !by.is_empty() {
         return Err(TransferError::Exists { tenant: slug, by }.into());
     }
-    refuse_steps(operator, migrations, &slug, &files).await?;
-    let load =
-        Load { operator: &connection, slug: &slug, schema: &schema, id, archive: Arc::new(archive), parts: &parts };
-    let mapped_columns = load.run(&files, !newer.pending.is_empty(), observer).await?;
-    create::record_reference(operator, migrations).await;
-    let mut migrated = 0;
-    if !newer.pending.is_empty() {
-        migrated = create::create_unentered(operator, migrations, &slug, &making).await?.applied.len();
-    }
-    let tenant = registry::facts_of(operator, &slug).await?.tenant;
-    let tenant = tenant.ok_or_else(|| Error::Tenant(TenantError::NotFound { tenant: slug.clone() }))?;
+    files.refuse_steps(operator, migrations, &slug).await?;
+    let target =
+        Target { operator: &connection, slug: &slug, schema: &schema, id, files: &files, parts: &parts };
+    let load = Load { target: &target, archive: Arc::new(archive) };
+    let mapped_columns = target.in_transaction("read committed", load.inside(observer)).await?;
+    let (tenant, migrated) = files.finish(operator, migrations, &slug, &making).await?;
     let (tables, rows) = (load.archive.tables(), load.archive.rows());
     Ok(Imported { tenant, tables, rows, is_new_organization, mapped_columns, migrated })
-}
-
-/// The plan of a tenant without migrations.
-fn newer_than_all<'a>(schema: &SchemaName) -> Plan<'a> {
-    Plan { schema: schema.clone(), applied: Vec::new().into(), pending: Vec::new().into() }
 }
 
 async fn refuse_existing(operator: &Operator, slug: &TenantSlug, id: OrganizationId) -> Result<()> {
@@ -162,65 +142,28 @@ async fn refuse_existing(operator: &Operator, slug: &TenantSlug, id: Organizatio
     }
 }
 
-async fn refuse_steps(operator: &Operator, migrations: &Migrations, slug: &TenantSlug, files: &Plan<'_>) -> Result<()> {
-    let is_in_steps = apply::is_born_in_steps(files) || create::needs_steps(operator, migrations).await?;
-    if !is_in_steps {
-        return Ok(());
-    }
-    let file = files.pending.iter().find(|file| !file.is_transactional()).or_else(|| files.pending.first());
-    let file = file.map(|file| file.id().to_string()).unwrap_or_default();
-    Err(TransferError::NotInOneTransaction { tenant: slug.clone(), file }.into())
-}
-
 /// One import.
 struct Load<'a> {
-    operator: &'a Operator,
-    slug: &'a TenantSlug,
-    schema: &'a SchemaName,
-    id: OrganizationId,
+    target: &'a Target<'a>,
     archive: Arc<Archive>,
-    parts: &'a NewTenantParts<'a>,
 }
 
 impl Load<'_> {
-    /// The transaction; returns how many columns were mapped.
-    async fn run(&self, files: &Plan<'_>, has_newer: bool, observer: &mut dyn TransferObserver) -> Result<usize> {
-        let operator = self.operator;
-        let doing = || while_doing(format!("import tenant {}", self.slug));
-        if guard::is_needed(operator, files) {
-            self.send(guard::READ_ONLY_BUT_OURS).await?;
-        }
-        self.send("begin isolation level read committed, read write").await?;
-        match self.inside(files, has_newer, observer).await {
-            Ok(mapped_columns) => {
-                let committed = message::run(operator.client(), "commit").await.map_err(doing())?;
-                committed.complete().map(|_| mapped_columns).map_err(doing())
-            }
-            // The connection ends with this call, and the server rolls back.
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn inside(&self, files: &Plan<'_>, has_newer: bool, observer: &mut dyn TransferObserver) -> Result<usize> {
-        match self.parts.create(files, has_newer).await? {
-            ApplyOutcome::Applied => {}
-            ApplyOutcome::Stale => {
-                return Err(Error::Tenant(TenantError::Changed { tenant: self.slug.clone() }));
-            }
-            ApplyOutcome::Locked => {
-                let (schema, waited) = (self.schema.clone(), self.operator.session().migration_wait);
-                return Err(Error::Migration(MigrationError::Locked { schema, waited }));
-            }
-        }
-        let path = self.operator.search_path().of(self.schema);
-        self.send(&settings_sql(&path)).await?;
-        let contents = self.contents().await?;
-        contents.refuse_uncopyable(self.schema, RowSecurity::Bypassed)?;
-        let tables = self.tables(&contents)?;
-        self.send(&before_sql(self.schema, &contents)).await?;
-        let mut progress = Progress { slug: self.slug, done: 0, total: self.archive.text_bytes(), observer };
+    /// What the transaction does; returns how many columns were mapped.
+    async fn inside(&self, observer: &mut dyn TransferObserver) -> Result<usize> {
+        let (target, archive) = (self.target, &self.archive);
+        target.create().await?;
+        target.send(&settings_sql(&target.operator.search_path().of(target.schema))).await?;
+        let partitions: Vec<Partition> = archive.head.partitions.iter().map(partition).collect();
+        let contents = target.contents(&partitions).await?;
+        contents.refuse_uncopyable(target.schema, RowSecurity::Bypassed)?;
+        let sequences: Vec<Sequence> = archive.tail.sequences.iter().map(sequence).collect();
+        let names = sequences.iter().map(|sequence| sequence.name.as_str());
+        let tables = tables_of(&contents, archive.head.tables.iter().map(names_of), names)?;
+        target.send(&before_sql(target.schema, &contents)).await?;
+        let mut progress = Progress { slug: target.slug, done: 0, total: archive.text_bytes(), observer };
         let mapped =
-            if self.id == self.archive.organization() { Default::default() } else { contents.organization_columns() };
+            if target.id == archive.organization() { Default::default() } else { contents.organization_columns() };
         let mut mapped_columns = 0;
         for (number, table) in tables.iter().enumerate() {
             let is_mapped: Vec<bool> = table
@@ -232,60 +175,8 @@ impl Load<'_> {
             let loaded = self.load(number, table, is_mapped, &mut progress).await?;
             self.compare(table, &loaded).await?;
         }
-        let tail = &self.archive.tail.sequences;
-        let sequence = |sequence: &super::archive::TailSequence| Sequence {
-            name: sequence.name.clone(),
-            last_value: sequence.last_value,
-            is_called: sequence.is_called,
-        };
-        let sequences: Vec<Sequence> = tail.iter().map(sequence).collect();
-        self.send(&after_sql(self.schema, &contents, &sequences)).await?;
+        target.send(&after_sql(target.schema, &contents, &sequences)).await?;
         Ok(mapped_columns)
-    }
-
-    /// The contents of the new schema, after the partitions were created that no migration creates.
-    async fn contents(&self) -> Result<Contents> {
-        let contents = Contents::read(self.operator, self.schema).await?;
-        let partition = |partition: &HeadPartition| Partition {
-            name: partition.name.clone(),
-            parent: partition.parent.clone(),
-            bound: partition.bound.clone(),
-            is_leaf: partition.is_leaf,
-        };
-        let of_file: Vec<Partition> = self.archive.head.partitions.iter().map(partition).collect();
-        let sql = partitions_sql(self.schema, &of_file, &contents);
-        let sql = sql.map_err(|objects| TransferError::NotInSet { objects })?;
-        if sql.is_empty() {
-            return Ok(contents);
-        }
-        self.send(&sql).await?;
-        Contents::read(self.operator, self.schema).await
-    }
-
-    /// The tables of the file, as the target has them. Refuses what the migrations have not created.
-    fn tables(&self, contents: &Contents) -> Result<Vec<Table>> {
-        let mut objects = Vec::new();
-        let mut tables = Vec::with_capacity(self.archive.tables());
-        for of_file in &self.archive.head.tables {
-            let Some(table) = contents.table(&of_file.name) else {
-                objects.push(format!("table {}", of_file.name));
-                continue;
-            };
-            let mut columns = Vec::with_capacity(of_file.columns.len());
-            for name in &of_file.columns {
-                match table.columns.iter().find(|column| column.name == *name) {
-                    Some(column) => columns.push(column.clone()),
-                    None => objects.push(format!("column {}.{name}", of_file.name)),
-                }
-            }
-            tables.push(Table { columns, ..table.clone() });
-        }
-        for sequence in &self.archive.tail.sequences {
-            if !contents.sequences.iter().any(|own| own.name == sequence.name) {
-                objects.push(format!("sequence {}", sequence.name));
-            }
-        }
-        if objects.is_empty() { Ok(tables) } else { Err(TransferError::NotInSet { objects }.into()) }
     }
 
     /// Loads a table; returns the sum of the rows that were sent.
@@ -296,12 +187,12 @@ impl Load<'_> {
         is_mapped: Vec<bool>,
         progress: &mut Progress<'_>,
     ) -> Result<RowSum> {
-        let doing = || while_doing(format!("load table {} of schema {:?}", table.name, self.schema.as_str()));
-        let copy = table.copy_in_sql(self.schema);
-        let rows = self.operator.client().copy_in::<_, Bytes>(&copy).await.map_err(doing())?;
+        let doing = || while_doing(format!("load table {} of schema {:?}", table.name, self.target.schema.as_str()));
+        let copy = table.copy_in_sql(self.target.schema);
+        let rows = self.target.operator.client().copy_in::<_, Bytes>(&copy).await.map_err(doing())?;
         let mut rows = pin!(rows);
         let (pieces, mut waiting) = mpsc::channel(PIECES_WAITING_MAX);
-        let (archive, from, to) = (self.archive.clone(), self.archive.organization().to_string(), self.id.to_string());
+        let (archive, from, to) = (self.archive.clone(), self.archive.organization().to_string(), self.target.id.to_string());
         let reader = tokio::task::spawn_blocking(move || {
             let map = is_mapped.contains(&true).then(|| ValueMap::new(&from, &to, is_mapped));
             read(&archive, number, map, &pieces)
@@ -331,8 +222,8 @@ impl Load<'_> {
 
     /// Reads a loaded table as an export does, and compares it with what was sent.
     async fn compare(&self, table: &Table, sent: &RowSum) -> Result<()> {
-        let doing = || while_doing(format!("compare table {} of schema {:?}", table.name, self.schema.as_str()));
-        let rows = self.operator.client().copy_out(&table.copy_out_sql(self.schema)).await.map_err(doing())?;
+        let doing = || while_doing(format!("compare table {} of schema {:?}", table.name, self.target.schema.as_str()));
+        let rows = self.target.operator.client().copy_out(&table.copy_out_sql(self.target.schema)).await.map_err(doing())?;
         let mut rows = pin!(rows);
         let mut found = RowSum::default();
         while let Some(row) = rows.try_next().await.map_err(doing())? {
@@ -345,11 +236,21 @@ impl Load<'_> {
         };
         Err(TransferError::NotEqual { table: table.name.clone(), problem }.into())
     }
+}
 
-    async fn send(&self, sql: &str) -> Result<()> {
-        let doing = || while_doing(format!("import tenant {}", self.slug));
-        message::run(self.operator.client(), sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
-    }
+/// A table and its columns.
+fn names_of(of_file: &HeadTable) -> (&str, Vec<&str>) {
+    (&of_file.name, of_file.columns.iter().map(String::as_str).collect())
+}
+
+fn partition(of_file: &HeadPartition) -> Partition {
+    let HeadPartition { name, parent, bound, is_leaf } = of_file.clone();
+    Partition { name, parent, bound, is_leaf }
+}
+
+fn sequence(of_file: &TailSequence) -> Sequence {
+    let TailSequence { name, last_value, is_called } = of_file.clone();
+    Sequence { name, last_value, is_called }
 }
 
 struct Progress<'r> {

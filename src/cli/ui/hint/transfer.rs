@@ -12,13 +12,22 @@ pub(super) fn of(refused: &TransferError) -> Option<String> {
         TransferError::NewerFormat { .. } => "Import it with the version of cgk that wrote it, or a newer one.",
         TransferError::Damaged { .. } => "Use another copy of the file, or export the tenant again.",
         TransferError::NotInSet { .. } => "Use the migrations that the tenant had: --migrations.",
-        TransferError::Exists { .. } => "Import it under another slug with --as, or drop what exists.",
+        TransferError::Exists { .. } => "Choose another slug (tenant:import: --as), or drop what exists.",
         TransferError::NotInOneTransaction { .. } => {
-            "An import is one transaction. Change the file so that it can run in one, in a set of your own."
+            "The rows are loaded in the same transaction. Change the file so that it can run in one, in a set of your own."
         }
-        TransferError::NotEqual { .. } => "Nothing is committed. Export the tenant again, or report this.",
+        TransferError::NotEqual { .. } => "Nothing is committed. A rule on the table or a mask can change the number of rows; if there is none, report this.",
         TransferError::FileExists { .. } => {
             "Give another name, or remove the file. tenant:export also replaces it with --force."
+        }
+        TransferError::MaskInvalid { .. } => {
+            "Write a table [tables.NAME] for each table, with lines: column = \"SQL expression\"."
+        }
+        TransferError::MaskUnknown { .. } => {
+            "Name tables and columns of the source that are not generated, as they are written there."
+        }
+        TransferError::MaskRefused { .. } => {
+            "Nothing is created. Change the expressions of the mask: the values must fit types and constraints of the table."
         }
         _ => return None,
     };

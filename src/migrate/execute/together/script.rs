@@ -78,9 +78,9 @@ impl<'a> Builder<'a, '_> {
             (Commits::WithMessage, true) => self.script.line(guard::BEGIN_GUARDED),
             // The first statement of a committing message starts its transaction, with the session's default.
             (Commits::WithMessage, false) if self.operator.facts().reads_committed => {}
-            (Commits::WithMessage, false) | (Commits::Later, _) => {
-                self.script.line("set transaction isolation level read committed;");
-            }
+            (Commits::WithMessage, false) => self.script.line("set transaction isolation level read committed;"),
+            // The caller has begun it.
+            (Commits::Later, _) => {}
         }
         // statement_timeout is fixed when a statement starts, so clear it in a separate statement first.
         if turn == LockWait::Block {

@@ -1,0 +1,314 @@
+//! Creates a tenant from another one, on the server.
+
+use super::{
+    contents::{Column, ColumnForm, Contents, RowSecurity, Table},
+    export::TransferObserver,
+    load::{after_sql, before_sql, settings_sql},
+    mask::Mask,
+    source::Source,
+    target::{Files, Target, tables_of},
+};
+use crate::{
+    db::{Operator, message},
+    error::{Error, Result, TransferError, while_doing},
+    ident::{SchemaName, literal, quoted},
+    lifecycle::create::{CreateOptions, NewTenantParts},
+    migrate::{Migrations, ledger},
+    slug::TenantSlug,
+    sqlstate,
+    tenant::{OrganizationId, Tenant},
+};
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+/// A function of the new schema, until its rows are copied: the text of a value under the search path of the source.
+const NAME_TEXT: &str = "cgk_text_of_source";
+
+/// How a tenant is cloned.
+#[derive(Clone, Debug, Default)]
+pub struct CloneOptions {
+    name: Option<String>,
+    rows: CloneRows,
+}
+
+/// Which rows a clone gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CloneRows {
+    /// Those of the source. The default.
+    #[default]
+    All,
+    /// Those of the source, with other values in some columns.
+    Masked(Mask),
+    /// None of the source: only those that its migrations insert.
+    SchemaOnly,
+}
+
+impl CloneOptions {
+    /// Sets the name for people. Default: the slug.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets which rows are copied. Default: all.
+    pub fn rows(mut self, rows: CloneRows) -> Self {
+        self.rows = rows;
+        self
+    }
+}
+
+/// What was cloned.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Cloned {
+    /// The new tenant.
+    pub tenant: Tenant,
+    /// The source.
+    pub source: Tenant,
+    /// How many tables were copied.
+    pub tables: usize,
+    /// How many rows.
+    pub rows: u64,
+    /// How many columns have values of a mask.
+    pub masked_columns: usize,
+    /// Values that contained the source's organization: how many columns were mapped to the new one.
+    pub mapped_columns: usize,
+    /// How many migrations were applied after the copy, because the source is older than the set.
+    pub migrated: usize,
+    /// Foreign tables, whose rows were not copied.
+    pub left_out: Vec<String>,
+}
+
+/// Creates a tenant as a copy of another one, with a new organization: its migrations up to those of the source, then the rows
+/// and the values of sequences, which the server copies from schema to schema as of one snapshot, and then the migrations that
+/// are newer than the source. Before the commit the rows of every table are counted in both. Generated columns are computed anew,
+/// triggers do not fire, and foreign keys are checked at the end.
+///
+/// The new organization's id replaces that of the source as in [`import`](super::import()): in columns that are filled with the
+/// transaction's organization. A suspended tenant can be cloned; the copy is active.
+///
+/// # Locks
+///
+/// On the source, until the commit, those of [`export`](super::export()): it is read and written as before; its migrations, a rename and a
+/// drop wait. The snapshot keeps VACUUM in the whole database from removing newer rows. For the new tenant those of
+/// [`create`](crate::lifecycle::create()). A foreign key of the migrations to a shared table locks that table against writes until the commit.
+///
+/// # Committed when
+///
+/// Everything together, or nothing, up to the migrations of the source. If the set has newer ones, the tenant is `onboarding`
+/// until they are applied, and cannot be entered; if that fails, `cgk tenant:create` continues it.
+///
+/// # Errors
+///
+/// Kind `NotFound`: there is no such source. `NotReady`: it is still being created, or its schema is gone. `Conflict`: the new
+/// tenant exists ([`TransferError::Exists`]), or the migrations do not create what the source contains
+/// ([`TransferError::NotInSet`]). `Drift`: the source's ledger is not one of the set. `Invalid`: the mask names what the source
+/// does not have ([`TransferError::MaskUnknown`]). `Refused`: the source contains what cannot be copied
+/// ([`TransferError::NotCopyable`]), its migrations cannot run in one transaction, an expression of the mask fails or its values
+/// break a constraint ([`TransferError::MaskRefused`]), or the number of rows differs ([`TransferError::NotEqual`]). `Locked`:
+/// the source is being migrated for longer than `session.migration_wait`. Those of [`create`](crate::lifecycle::create()).
+///
+/// # Cancel safety
+///
+/// If the future is dropped before the commit, nothing is left.
+pub async fn clone_tenant(
+    operator: &Operator,
+    migrations: &Migrations,
+    from: &TenantSlug,
+    to: &TenantSlug,
+    options: &CloneOptions,
+    observer: &mut dyn TransferObserver,
+) -> Result<Cloned> {
+    let source = Source::lock(operator, from).await?;
+    // The snapshot of the transaction is older than its own locks.
+    source.keep_isolation().await?;
+    let mut making = CreateOptions::default().name(options.name.as_deref().unwrap_or(to.as_str()));
+    let id = OrganizationId(Uuid::new_v4());
+    making.organization = Some(id);
+    let schema = SchemaName::of_tenant(to);
+    let files = Files::of(migrations, &schema, &ledger::read(operator, &source.schema).await?.rows)?;
+    let connection = operator.sibling().await?;
+    let parts = NewTenantParts::check(&connection, migrations, to, &making).await?;
+    let by = parts.existing();
+    if !by.is_empty() {
+        return Err(TransferError::Exists { tenant: to.clone(), by }.into());
+    }
+    files.refuse_steps(operator, migrations, to).await?;
+    let target = Target { operator: &connection, slug: to, schema: &schema, id, files: &files, parts: &parts };
+    let run = Run { target: &target, source: &source, rows: &options.rows };
+    let copied = target.in_transaction("repeatable read", run.inside(observer)).await?;
+    let (tenant, migrated) = files.finish(operator, migrations, to, &making).await?;
+    let masked_columns = run.mask().map_or(0, Mask::columns);
+    let Copied { tables, rows, mapped_columns, left_out } = copied;
+    Ok(Cloned { tenant, source: source.tenant, tables, rows, masked_columns, mapped_columns, migrated, left_out })
+}
+
+/// One clone.
+struct Run<'a> {
+    target: &'a Target<'a>,
+    source: &'a Source,
+    rows: &'a CloneRows,
+}
+
+#[derive(Default)]
+struct Copied {
+    tables: usize,
+    rows: u64,
+    mapped_columns: usize,
+    left_out: Vec<String>,
+}
+
+impl Run<'_> {
+    fn mask(&self) -> Option<&Mask> {
+        match self.rows {
+            CloneRows::Masked(mask) => Some(mask),
+            CloneRows::All | CloneRows::SchemaOnly => None,
+        }
+    }
+
+    /// What the transaction does.
+    async fn inside(&self, observer: &mut dyn TransferObserver) -> Result<Copied> {
+        let (target, source) = (self.target, &self.source.schema);
+        let operator = target.operator;
+        let search_path = operator.search_path();
+        target.send(&settings_sql(&search_path.of(source))).await?;
+        let of_source = Contents::read(operator, source).await?;
+        if *self.rows != CloneRows::SchemaOnly {
+            of_source.refuse_uncopyable(source, RowSecurity::of(operator).await?)?;
+        }
+        if let Some(mask) = self.mask() {
+            mask.check(&of_source)?;
+        }
+        target.create().await?;
+        target.send(&settings_sql(&search_path.of(target.schema))).await?;
+        if operator.facts().notices_lost_clients {
+            // Else a killed client's statement continues to its end.
+            target.send("select pg_catalog.set_config('client_connection_check_interval', '1000', true)").await?;
+        }
+        let contents = target.contents(&of_source.partitions).await?;
+        let sequences = of_source.sequences.iter().map(|sequence| sequence.name.as_str());
+        let tables = tables_of(&contents, of_source.tables.iter().map(names_of), sequences)?;
+        if *self.rows == CloneRows::SchemaOnly {
+            return Ok(Copied::default());
+        }
+        target.send(&before_sql(target.schema, &contents)).await?;
+        let mapped = contents.organization_columns();
+        let copied = self.copy(&tables, &mapped, &of_source, observer).await?;
+        self.compare(&tables).await?;
+        let after = after_sql(target.schema, &contents, &of_source.sequences);
+        let done = message::run(operator.client(), &after).await.and_then(message::Answer::complete);
+        done.map_err(|error| self.refused(None, error))?;
+        Ok(copied)
+    }
+
+    /// Copies the tables one after another.
+    async fn copy(
+        &self,
+        tables: &[Table],
+        mapped: &BTreeSet<(String, String)>,
+        of_source: &Contents,
+        observer: &mut dyn TransferObserver,
+    ) -> Result<Copied> {
+        let target = self.target;
+        let is_name = |column: &Column| column.form == ColumnForm::NameText;
+        let needs_names = tables.iter().any(|table| table.columns.iter().any(is_name));
+        let name_text = format!("{}.{NAME_TEXT}", target.schema.quoted());
+        if needs_names {
+            let path = target.operator.search_path().of(&self.source.schema);
+            target
+                .send(&format!(
+                    "create function {name_text}(value anyelement) returns pg_catalog.text language sql stable
+                     set search_path = {path} as 'select $1::pg_catalog.text'"
+                ))
+                .await?;
+        }
+        let total = of_source.tables.iter().map(|table| table.bytes).sum();
+        let mut copied = Copied { left_out: of_source.foreign_tables.clone(), ..Copied::default() };
+        let mut bytes = 0;
+        for table in tables {
+            let masks = self.mask().and_then(|mask| mask.of_table(&table.name));
+            let value = |column: &Column| {
+                let is_mapped = mapped.contains(&(table.name.clone(), column.name.clone()));
+                match masks.and_then(|masks| masks.get(&column.name)) {
+                    // It may end in a comment.
+                    Some(expression) => format!("({expression}\n)"),
+                    None if is_mapped => self.mapped(column, &name_text),
+                    None => copied_value(column, &name_text),
+                }
+            };
+            let values: Vec<String> = table.columns.iter().map(value).collect();
+            let sql = table.insert_sql(&self.source.schema, target.schema, &values);
+            // One statement, however a mask is written.
+            let inserted = target.operator.client().execute_typed(&sql, &[]).await;
+            copied.rows += inserted.map_err(|error| self.refused(masks.map(|_| table), error))?;
+            copied.tables += 1;
+            copied.mapped_columns +=
+                table.columns.iter().filter(|own| mapped.contains(&(table.name.clone(), own.name.clone()))).count();
+            bytes += of_source.table(&table.name).map_or(0, |table| table.bytes);
+            observer.moved(target.slug, bytes, total);
+        }
+        if needs_names {
+            target.send(&format!("drop function {name_text}(anyelement)")).await?;
+        }
+        Ok(copied)
+    }
+
+    /// The value of a column that contains the organization.
+    fn mapped(&self, column: &Column, name_text: &str) -> String {
+        let (from, to) = (literal(&self.source.tenant.id.to_string()), literal(&self.target.id.to_string()));
+        format!(
+            "case when {}::pg_catalog.text = {from} then {to}::{} else {} end",
+            quoted(&column.name),
+            column.type_name,
+            copied_value(column, name_text)
+        )
+    }
+
+    /// Counts the rows of all tables in both schemas, as the transaction's snapshot shows them: a rule can change what an INSERT
+    /// does, and a mask can return several rows.
+    async fn compare(&self, tables: &[Table]) -> Result<()> {
+        let doing = || while_doing(format!("compare tenants {} and {}", self.source.tenant.slug, self.target.slug));
+        let count = |table: &Table, schema| format!("(select pg_catalog.count(*) {})", table.rows_sql(schema));
+        for table in tables {
+            let counts = [count(table, &self.source.schema), count(table, self.target.schema)];
+            let sql = format!("select {}", counts.join(", "));
+            let rows = self.target.operator.client().query_typed(&sql, &[]).await.map_err(doing())?;
+            let Some(row) = rows.first() else { continue };
+            let (wanted, found): (i64, i64) = (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?);
+            if wanted != found {
+                let problem = format!("it has {found} rows, and the source has {wanted}");
+                return Err(TransferError::NotEqual { table: table.name.clone(), problem }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// An error while rows are copied: that of a mask, if there is one for the table, or for any table if none is given.
+    fn refused(&self, table: Option<&Table>, source: tokio_postgres::Error) -> Error {
+        let (from, to) = (&self.source.tenant.slug, self.target.slug);
+        let is_of_rows = source.code().is_some_and(|state| {
+            !sqlstate::is_lost(&source) && !sqlstate::is_passing(state) && !sqlstate::is_the_servers(state)
+        });
+        let of_server = source.as_db_error().and_then(|answer| answer.table()).map(ToOwned::to_owned);
+        let table = table.map(|table| table.name.clone()).or(of_server.filter(|_| self.mask().is_some()));
+        match table {
+            Some(table) if is_of_rows => TransferError::MaskRefused { table, source: source.into() }.into(),
+            _ => while_doing(format!("copy the rows of tenant {from} to tenant {to}"))(source),
+        }
+    }
+}
+
+/// A table and the columns that are copied.
+fn names_of(table: &Table) -> (&str, Vec<&str>) {
+    (&table.name, table.columns.iter().map(|column| column.name.as_str()).collect())
+}
+
+/// A column of the source as a value for the same column of the target.
+fn copied_value(column: &Column, name_text: &str) -> String {
+    let (name, type_name) = (quoted(&column.name), &column.type_name);
+    match column.form {
+        ColumnForm::Value => name,
+        ColumnForm::Text => format!("{name}::pg_catalog.text::{type_name}"),
+        ColumnForm::NameText => format!("{name_text}({name})::{type_name}"),
+    }
+}
