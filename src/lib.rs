@@ -154,7 +154,7 @@ pub use config::Config;
 pub use context::{InvalidContext, SigningKey, TenantContext};
 pub use db::{Operator, ServerFacts};
 pub use error::{
-    ConnectionError, DriverError, Error, ErrorKind, ExecError, MigrationError, ReportError, Result, SetupError,
+    ConnectionError, DriverError, Error, ErrorKind, ExecError, MigrationError, ReportError, Result, SeedError, SetupError,
     TenantError, TransactionError, TransferError,
 };
 #[cfg(feature = "derive")]

@@ -87,6 +87,11 @@ pub(crate) fn stamps_key() -> i64 {
     key("cgk:stamps")
 }
 
+/// The lock on creating the table of the seeds.
+pub(crate) fn seeds_key() -> i64 {
+    key("cgk:seeds")
+}
+
 /// The lock on service logins, held during an admission until the end of its transaction.
 ///
 /// ```

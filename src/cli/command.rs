@@ -51,6 +51,9 @@ pub(super) enum Command {
     /// Copy a tenant to a new one, on the server
     #[command(name = "tenant:clone", after_help = tenant::clone::EXAMPLES)]
     TenantClone(tenant::clone::Arguments),
+    /// Run SQL files in tenants, each file once per tenant
+    #[command(name = "tenant:seed", after_help = tenant::seed::EXAMPLES)]
+    TenantSeed(tenant::seed::Arguments),
     /// Open psql in a tenant
     #[command(name = "tenant:shell", after_help = tenant::shell::EXAMPLES)]
     TenantShell(tenant::shell::Arguments),
@@ -249,6 +252,9 @@ impl Command {
             Self::TenantExec(_) => {
                 "each tenant is committed completely or not at all; without --write nothing was changed"
             }
+            Self::TenantSeed(_) => {
+                "each tenant is committed completely or not at all; run the command again to continue"
+            }
             Self::TenantExport(_) => "no half file is left under its name; the database was not changed",
             Self::TenantImport(_) | Self::TenantClone(_) => {
                 "the tenant is complete or was not created: `cgk tenant:list` shows it; `cgk tenant:create` continues one that is onboarding"
@@ -315,6 +321,7 @@ impl Command {
             Self::TenantExport(arguments) => tenant::export::run(&session, arguments).await,
             Self::TenantImport(arguments) => tenant::import::run(&session, arguments).await,
             Self::TenantClone(arguments) => tenant::clone::run(&session, arguments).await,
+            Self::TenantSeed(arguments) => tenant::seed::run(&session, arguments).await,
             Self::TenantShell(arguments) => tenant::shell::run(&session, arguments).await,
             Self::TenantDrop(arguments) => tenant::drop::run(&session, arguments).await,
             Self::TenantUndrop(arguments) => tenant::undrop::run(&session, arguments).await,

@@ -24,6 +24,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "tenant:export",
             "tenant:import",
             "tenant:clone",
+            "tenant:seed",
             "tenant:shell",
             "provision",
             "provision:list",

@@ -13,6 +13,7 @@ mod kind;
 mod migration;
 mod migration_failure;
 mod report;
+mod seed;
 mod setup;
 mod tenant;
 mod transaction;
@@ -25,6 +26,7 @@ pub use kind::ErrorKind;
 pub use migration::MigrationError;
 pub use migration_failure::{MigrationFailure, Unfinished};
 pub use report::ReportError;
+pub use seed::SeedError;
 pub use setup::SetupError;
 pub use tenant::TenantError;
 pub use transaction::TransactionError;
@@ -88,6 +90,9 @@ pub enum Error {
     /// An earlier report cannot be compared with the fleet.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// The files of seeds were refused.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
 
     /// Any other statement failed.
     #[error("could not {doing}")]
@@ -258,6 +263,7 @@ impl Error {
             | Self::Tenant(_)
             | Self::Exec(_)
             | Self::Report(_)
+            | Self::Seed(_)
             | Self::Application(_)
             | Self::Unexpected { .. } => None,
         }
@@ -276,6 +282,7 @@ impl Error {
             Self::Exec(error) => error.entry(),
             Self::Transfer(error) => error.entry(),
             Self::Report(error) => error.entry(),
+            Self::Seed(error) => error.entry(),
             Self::Database { .. } => ("CGK0901", ErrorKind::Failed),
             Self::Unexpected { .. } => ("CGK0902", ErrorKind::Failed),
             Self::Shared(error) => error.entry(),

@@ -8,6 +8,7 @@ mod exec;
 mod isolate;
 mod list;
 mod rename;
+mod seed;
 mod shell;
 mod show;
 mod suspend;
@@ -30,6 +31,7 @@ pub use exec::{
 pub use isolate::{IsolateReport, NewIdentity, isolate, new_identity, without_role};
 pub use list::{ListContents, ListDirection, ListOptions, ListSort, ListedTenant, StateFilter, TenantList, list};
 pub use rename::{RenameOptions, Renamed, rename};
+pub use seed::{SeedFile, SeedObserver, SeedOptions, SeedOutcome, SeedReport, SeedSet, Seeded, seed};
 pub use shell::{ShellAccess, ShellOptions, TenantShell, shell};
 pub use show::{LastComparison, LastMigration, TenantDetails, show};
 pub use suspend::{RemainingSessions, SuspendOptions, Suspended, suspend};

@@ -14,6 +14,8 @@ mod guard;
 mod presence;
 mod read;
 mod rows;
+#[cfg(feature = "migrate")]
+mod seeds;
 pub(crate) mod sql;
 
 #[cfg(any(feature = "migrate", feature = "platform"))]
@@ -38,6 +40,8 @@ pub(crate) use rows::{
     activate_sql, delete_sql, demand_row_version_sql, demand_sql, insert_sql, is_there_sql, rename_sql, row_version,
     set_status_sql,
 };
+#[cfg(feature = "migrate")]
+pub(crate) use seeds::{Seeds, copy_seeds_sql, create_seeds, record_seeds_sql, seeds_exist, seeds_of};
 
 /// The table, as named in SQL.
 const TABLE: &str = "public.organizations";

@@ -77,7 +77,11 @@ impl Entry {
         };
         let (message, check, context) = match scope {
             Scope::Tenant(target) => {
-                let begin = reset + &begin_locked(&target.slug, options, isolation, session, config.pooling());
+                let mut begin = reset + &begin_locked(&target.slug, options, isolation, session, config.pooling());
+                if let Some(sql) = options.sql_before_entry() {
+                    begin.push_str("; ");
+                    begin.push_str(sql);
+                }
                 match connection.entry_statement() {
                     Some(statement) => {
                         let message = Message::send(client, &begin).await?;

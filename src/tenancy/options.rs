@@ -6,6 +6,8 @@ pub struct TxOptions {
     isolation: Option<IsolationLevel>,
     access: Option<Access>,
     start: Start,
+    /// Statements of the login, before it enters the tenant.
+    before_entry: Option<String>,
 }
 
 /// When the body of a transaction starts.
@@ -80,6 +82,18 @@ impl TxOptions {
     pub fn wait_for_entry(mut self) -> Self {
         self.start = Start::Entered;
         self
+    }
+
+    /// Runs statements as the login, after it has the tenant's lock and before it enters the tenant, in the same transaction. If one
+    /// fails, the tenant is not entered; unless the tenant itself is the reason, the error is
+    /// [`TenantError::Changed`](crate::TenantError::Changed).
+    pub(crate) fn before_entry(mut self, sql: String) -> Self {
+        self.before_entry = Some(sql);
+        self
+    }
+
+    pub(super) fn sql_before_entry(&self) -> Option<&str> {
+        self.before_entry.as_deref()
     }
 
     pub(super) fn waits_for_entry(&self) -> bool {

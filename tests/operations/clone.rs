@@ -444,20 +444,20 @@ async fn the_command_clones() {
     assert_eq!(answer.code, 0, "{}", answer.stderr);
     assert!(answer.stdout.starts_with("cloned tenant acme to copy (copy): "), "{}", answer.stdout);
     assert!(answer.stdout.contains("2 rows"), "{}", answer.stdout);
-    shell.write("mask.toml", "[tables.customers]\nemail = \"'x' || id\"\n");
+    shell.write("mask.toml", "[tables.customers]\nemail = \"id || '@x'\"\n");
     let answer = shell.run(&["tenant:clone", "acme", "masked", "--mask", "mask.toml", "--name", "Masked", "--json"]);
     let record: serde_json::Value = serde_json::from_str(answer.stdout.trim()).unwrap();
     let keys = ["tenant", "name", "status", "from_tenant"].map(|key| record[key].as_str().unwrap_or_default());
     assert_eq!((answer.code, keys), (0, ["masked", "Masked", "active", "acme"]), "{}", answer.stderr);
     let numbers = ["rows", "masked_columns", "migrated", "exit"].map(|key| record[key].as_u64().unwrap());
     assert_eq!(numbers, [2, 1, 0, 0]);
-    assert_eq!(stage.count("select count(*) from tenant_masked.customers where email = 'x' || id").await, 2);
+    assert_eq!(stage.count("select count(*) from tenant_masked.customers where email = id || '@x'").await, 2);
     let answer = shell.run(&["tenant:clone", "acme", "empty", "--schema-only"]);
     assert_eq!((answer.code, stage.count("select count(*) from tenant_empty.customers").await), (0, 0));
 
     shell.write("bad.toml", "[tables.customers]\nemail = 1\n");
-    shell.write("wrong.toml", "[tables.customers]\nemail = \"'same'\"\nmail = \"null\"\n");
-    shell.write("same.toml", "[tables.customers]\nemail = \"'same'\"\n");
+    shell.write("wrong.toml", "[tables.customers]\nemail = \"'same@x'\"\nmail = \"null\"\n");
+    shell.write("same.toml", "[tables.customers]\nemail = \"'same@x'\"\n");
     for (arguments, exit, says) in [
         (&["acme", "copy"][..], 1, "CGK0886"),
         (&["akme", "other"], 1, "CGK0401"),

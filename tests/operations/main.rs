@@ -14,6 +14,7 @@ mod plain_operator;
 mod processes;
 mod rename;
 mod report;
+mod seed;
 mod shell;
 mod show;
 #[path = "../platform/stage.rs"]

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use std::{num::NonZeroUsize, path::PathBuf, time::Instant};
 
-use super::{create_many, slugs};
+use super::{create_many, seed, slugs};
 use crate::cli::{
     exit::Exit,
     number,
@@ -45,6 +45,9 @@ pub(crate) struct Arguments {
     /// Create an empty schema for a tenant whose schema was lost, with its data
     #[arg(long)]
     recreate_empty: bool,
+    /// Run the seeds of the project in the new tenants (see tenant:seed)
+    #[arg(long)]
+    seed: bool,
     /// File with one tenant per line: slug,name; - reads standard input
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
@@ -73,7 +76,11 @@ struct Summary<'a> {
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     match (arguments.slugs.as_slice(), &arguments.from) {
         ([slug], None) => one(session, &slug.parse()?, arguments).await,
-        _ => create_many::run(session, &tenants(arguments)?, arguments.jobs, arguments.max_failures).await,
+        _ => {
+            let (jobs, failures_max) = (arguments.jobs, arguments.max_failures);
+            let how = create_many::How { jobs, failures_max, seed: arguments.seed };
+            create_many::run(session, &tenants(arguments)?, how).await
+        }
     }
 }
 
@@ -100,6 +107,7 @@ fn tenants(arguments: &Arguments) -> Result<Vec<NewTenant>> {
 async fn one(session: &Session<'_>, slug: &TenantSlug, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
     let (config, migrations, operator) = session.open().await?;
+    let seeds = arguments.seed.then(|| seed::of_project(&config)).transpose()?;
     session.introduce("tenant:create", &operator, &migrations);
     let db = Db::connect(&config).await?;
     let mut options = CreateOptions::default();
@@ -113,6 +121,10 @@ async fn one(session: &Session<'_>, slug: &TenantSlug, arguments: &Arguments) ->
     let created = lifecycle::create(&operator, &db, &migrations, slug, &options).await?;
     let ms = time::milliseconds(began.elapsed());
     printer.output(sentence(&created, began));
+    let exit = match &seeds {
+        Some(seeds) => seed::of_new(session, &operator, seeds, vec![slug.clone()]).await?,
+        None => Exit::Done,
+    };
     printer.record(&Summary {
         event: "summary",
         tenant: slug.as_str(),
@@ -127,7 +139,7 @@ async fn one(session: &Session<'_>, slug: &TenantSlug, arguments: &Arguments) ->
         },
         applied: created.applied.iter().map(ToString::to_string).collect(),
         ms,
-        exit: Exit::Done,
+        exit,
     });
     if let Some(name) = &arguments.name
         && *name != created.tenant.name
@@ -142,7 +154,7 @@ async fn one(session: &Session<'_>, slug: &TenantSlug, arguments: &Arguments) ->
             paint(COMMAND, "cgk tenant:list")
         ));
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 fn sentence(created: &Created, began: Instant) -> String {

@@ -9,6 +9,7 @@ use cgk::{
 use serde::Serialize;
 use std::{num::NonZeroUsize, time::Instant};
 
+use super::seed;
 use crate::cli::{
     exit::Exit,
     session::Session,
@@ -45,28 +46,38 @@ struct Summary {
     exit: Exit,
 }
 
-pub(crate) async fn run(
-    session: &Session<'_>,
-    tenants: &[NewTenant],
-    jobs: Option<NonZeroUsize>,
-    failures_max: Option<NonZeroUsize>,
-) -> Result<Exit> {
+/// How the tenants are created.
+pub(crate) struct How {
+    pub(crate) jobs: Option<NonZeroUsize>,
+    pub(crate) failures_max: Option<NonZeroUsize>,
+    /// Whether they are seeded.
+    pub(crate) seed: bool,
+}
+
+pub(crate) async fn run(session: &Session<'_>, tenants: &[NewTenant], how: How) -> Result<Exit> {
     let printer = session.printer;
     let (config, migrations, operator) = session.open().await?;
+    let seeds = how.seed.then(|| seed::of_project(&config)).transpose()?;
     session.introduce("tenant:create", &operator, &migrations);
     let db = Db::connect(&config).await?;
     let mut options = CreateManyOptions::default().interrupt(&session.shutdown.interrupt);
-    if let Some(jobs) = jobs {
+    if let Some(jobs) = how.jobs {
         options = options.jobs(jobs);
     }
-    if let Some(failures) = failures_max {
+    if let Some(failures) = how.failures_max {
         options = options.failures_max(failures);
     }
     let began = Instant::now();
     let mut progress = Progress { printer, bar: ProgressBar::new(printer, "creating", tenants.len()) };
     let report = lifecycle::create_many(&operator, &db, &migrations, tenants, &options, &mut progress).await?;
     drop(progress);
-    let exit = exit(session, &report);
+    let mut exit = exit(session, &report);
+    let is_created = |tenant: &&CreateOutcome| tenant.result.is_ok();
+    let created: Vec<_> = report.tenants.iter().filter(is_created).map(|tenant| tenant.slug.clone()).collect();
+    if let Some(seeds) = seeds.filter(|_| !created.is_empty() && report.stopped.is_none()) {
+        let of_seeds = seed::of_new(session, &operator, &seeds, created).await?;
+        exit = if exit == Exit::Done { of_seeds } else { exit };
+    }
     printer.record(&Summary {
         event: "summary",
         created: report.count(Creation::New),

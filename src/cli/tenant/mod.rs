@@ -12,6 +12,7 @@ pub(in crate::cli) mod export;
 pub(in crate::cli) mod import;
 pub(in crate::cli) mod list;
 pub(in crate::cli) mod rename;
+pub(in crate::cli) mod seed;
 pub(in crate::cli) mod shell;
 pub(in crate::cli) mod show;
 pub(in crate::cli) mod slugs;

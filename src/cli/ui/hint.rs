@@ -4,7 +4,7 @@ mod migration;
 mod transfer;
 
 use cgk::{
-    ConnectionError, Error, ExecError, ReportError, SetupError, TenantError, TenantSlug, TenantStatus,
+    ConnectionError, Error, ExecError, ReportError, SeedError, SetupError, TenantError, TenantSlug, TenantStatus,
     TransactionError, ident::SchemaName, templates::TemplateError,
 };
 use std::error::Error as StdError;
@@ -40,6 +40,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::Migration(refused) => migration::of(error, refused)?,
         Error::Exec(refused) => exec(refused)?,
         Error::Transfer(refused) => transfer::of(refused)?,
+        Error::Seed(refused) => seed(refused)?,
         Error::Report(ReportError::NotAReport { .. }) => {
             "Give --compare a file that `cgk report --data FILE` wrote.".into()
         }
@@ -184,6 +185,18 @@ fn exec(refused: &ExecError) -> Option<String> {
         ExecError::ColumnsRefused { .. } => {
             "Give each column its own name (AS), print another format, or run one statement at a time."
         }
+        _ => return None,
+    };
+    Some(text.into())
+}
+
+fn seed(refused: &SeedError) -> Option<String> {
+    let text = match refused {
+        SeedError::Unreadable { .. } | SeedError::NoFiles { .. } => {
+            "Create files *.sql in seeds/tenant next to the migrations, or name their folder with --dir."
+        }
+        SeedError::Invalid { .. } => "Correct the file. Seeds contain statements of SQL, without COPY.",
+        SeedError::Unknown { .. } => "Give --again the name of a file in the folder, without .sql.",
         _ => return None,
     };
     Some(text.into())

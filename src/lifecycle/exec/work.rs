@@ -1,6 +1,6 @@
 //! One attempt at one tenant.
 
-use super::{ExecAccess, ExecColumn, ExecObserver, ExecOptions, ExecOutcome, ExecRow, ExecScript, Executed};
+use super::{ExecAccess, ExecColumn, ExecObserver, ExecOptions, ExecOutcome, ExecRow, ExecScript, Executed, run_statement};
 use crate::{
     db::Operator,
     error::{Error, ExecError, Result},
@@ -11,9 +11,8 @@ use crate::{
     slug::TenantSlug,
     tenancy::{Db, TenantTx, TxOptions},
 };
-use futures_util::TryStreamExt as _;
 use std::sync::{Mutex, MutexGuard};
-use tokio_postgres::{SimpleQueryMessage, error::SqlState};
+use tokio_postgres::{SimpleQueryRow, error::SqlState};
 
 /// A tenant, and how far the last attempt at it came.
 pub(super) struct Job {
@@ -103,29 +102,20 @@ impl<'r, 'o> TenantExec<'r, 'o> {
         sql: &str,
         done: &mut Executed,
     ) -> Result<()> {
-        let described = tx.described(sql).await?;
-        if !described.params().is_empty() {
-            return Err(ExecError::Parameters { statement: number }.into());
-        }
-        let columns = ExecColumn::all(&described);
-        drop(described);
-        if !columns.is_empty() {
-            let told = self.sink().observer.columns(&job.slug, number, &columns);
-            let tenant = job.slug.clone();
-            told.map_err(|problem| ExecError::ColumnsRefused { tenant, statement: number, problem })?;
-        }
-        let mut parts = tx.text_rows(sql).await?;
-        while let Some(part) = parts.try_next().await? {
-            match part {
-                SimpleQueryMessage::Row(row) => {
-                    job.rows_passed += 1;
-                    done.returned += 1;
-                    self.sink().observer.row(&job.slug, number, &ExecRow(&row));
-                }
-                SimpleQueryMessage::CommandComplete(rows) if columns.is_empty() => done.affected += rows,
-                _ => {}
-            }
-        }
+        let slug = job.slug.clone();
+        let columns = |columns: &[ExecColumn]| {
+            let told = self.sink().observer.columns(&slug, number, columns);
+            told.map_err(|problem| {
+                ExecError::ColumnsRefused { tenant: slug.clone(), statement: number, problem }.into()
+            })
+        };
+        let row = |row: &SimpleQueryRow| {
+            job.rows_passed += 1;
+            self.sink().observer.row(&slug, number, &ExecRow(row));
+        };
+        let executed = run_statement(tx, number, sql, columns, row).await?;
+        done.returned += executed.returned;
+        done.affected += executed.affected;
         Ok(())
     }
 }

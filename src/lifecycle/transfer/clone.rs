@@ -14,6 +14,7 @@ use crate::{
     ident::{SchemaName, literal, quoted},
     lifecycle::create::{CreateOptions, NewTenantParts},
     migrate::{Migrations, ledger},
+    registry,
     slug::TenantSlug,
     sqlstate,
     tenant::{OrganizationId, Tenant},
@@ -83,6 +84,8 @@ pub struct Cloned {
 /// and the values of sequences, which the server copies from schema to schema as of one snapshot, and then the migrations that
 /// are newer than the source. Before the commit the rows of every table are counted in both. Generated columns are computed anew,
 /// triggers do not fire, and foreign keys are checked at the end.
+///
+/// The copy counts as seeded where the source was ([`seed`](crate::lifecycle::seed())), unless its rows are left out.
 ///
 /// The new organization's id replaces that of the source as in [`import`](super::import()): in columns that are filled with the
 /// transaction's organization. A suspended tenant can be cloned; the copy is active.
@@ -198,6 +201,9 @@ impl Run<'_> {
         let after = after_sql(target.schema, &contents, &of_source.sequences);
         let done = message::run(operator.client(), &after).await.and_then(message::Answer::complete);
         done.map_err(|error| self.refused(None, error))?;
+        if registry::seeds_exist(operator).await? {
+            target.send(&registry::copy_seeds_sql(self.source.tenant.id, target.id)).await?;
+        }
         Ok(copied)
     }
 

@@ -1,0 +1,109 @@
+//! The files of seeds.
+
+use crate::{
+    error::{Result, SeedError},
+    lifecycle::exec::ExecScript,
+    version::Checksum,
+};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// The seeds of a project, in the order of their names.
+///
+/// ```
+/// use cgk::lifecycle::SeedSet;
+///
+/// let seeds = SeedSet::default().with_file("demo", "insert into customers (email) values ('ada@example.com')")?;
+/// assert_eq!(seeds.files()[0].name(), "demo");
+/// # Ok::<(), cgk::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct SeedSet {
+    files: Vec<SeedFile>,
+}
+
+/// A file of SQL that each tenant gets once.
+#[derive(Clone, Debug)]
+pub struct SeedFile {
+    name: String,
+    checksum: Checksum,
+    script: ExecScript,
+}
+
+impl SeedSet {
+    /// Reads the files `*.sql` of a folder. Hidden files and folders in it are ignored.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Refused`: the folder or a file cannot be read ([`SeedError::Unreadable`]). `Invalid`: it contains no such file, or a
+    /// file contains no statement, contains COPY, or cannot be split into statements.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let unreadable = |path: &Path, source| SeedError::Unreadable { path: path.to_owned(), source };
+        let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+        let entries = entries.map_err(|source| unreadable(folder, source))?;
+        let mut seeds = Self::default();
+        for path in entries.into_iter().map(|entry| entry.path()) {
+            if let Some(name) = name_of(&path) {
+                let text = fs::read_to_string(&path).map_err(|source| unreadable(&path, source))?;
+                seeds.add(name, &text)?;
+            }
+        }
+        if seeds.files.is_empty() {
+            return Err(SeedError::NoFiles { folder: folder.to_owned() }.into());
+        }
+        Ok(seeds)
+    }
+
+    /// Adds a file. One of the same name is replaced.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Invalid`: the text contains no statement, contains COPY, or cannot be split into statements.
+    pub fn with_file(mut self, name: impl Into<String>, sql: &str) -> Result<Self> {
+        self.add(name.into(), sql)?;
+        Ok(self)
+    }
+
+    fn add(&mut self, name: String, sql: &str) -> Result<()> {
+        let sql = sql.strip_prefix('\u{feff}').unwrap_or(sql);
+        let script = ExecScript::parse(sql)
+            .map_err(|error| SeedError::Invalid { name: name.clone(), problem: error.to_string() })?;
+        let file = SeedFile { checksum: Checksum::of(sql), name, script };
+        match self.files.binary_search_by(|other| other.name.cmp(&file.name)) {
+            Ok(place) => self.files[place] = file,
+            Err(place) => self.files.insert(place, file),
+        }
+        Ok(())
+    }
+
+    /// Returns the files.
+    pub fn files(&self) -> &[SeedFile] {
+        &self.files
+    }
+}
+
+impl SeedFile {
+    /// Returns its name, without `.sql`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the checksum of its text.
+    pub fn checksum(&self) -> &Checksum {
+        &self.checksum
+    }
+
+    pub(super) fn statements(&self) -> &[String] {
+        self.script.statements()
+    }
+}
+
+/// The name of a seed; `None` if the path is no file of SQL.
+fn name_of(path: &Path) -> Option<String> {
+    let name = PathBuf::from(path.file_name()?);
+    let is_sql = name.extension().is_some_and(|extension| extension == "sql");
+    let stem = name.file_stem()?.to_string_lossy().into_owned();
+    (is_sql && !stem.starts_with('.') && path.is_file()).then_some(stem)
+}
