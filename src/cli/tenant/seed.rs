@@ -260,7 +260,8 @@ impl SeedObserver for Lines<'_> {
         }
         for name in changed {
             let name = sanitize(name);
-            printer.warn(format!("seed {name} was changed after it ran in tenant {slug}; --again {name} runs it again"));
+            printer
+                .warn(format!("seed {name} was changed after it ran in tenant {slug}; --again {name} runs it again"));
         }
     }
 }

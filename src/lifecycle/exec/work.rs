@@ -1,6 +1,8 @@
 //! One attempt at one tenant.
 
-use super::{ExecAccess, ExecColumn, ExecObserver, ExecOptions, ExecOutcome, ExecRow, ExecScript, Executed, run_statement};
+use super::{
+    ExecAccess, ExecColumn, ExecObserver, ExecOptions, ExecOutcome, ExecRow, ExecScript, Executed, run_statement,
+};
 use crate::{
     db::Operator,
     error::{Error, ExecError, Result},

@@ -49,7 +49,8 @@ pub async fn seed(
     options: &SeedOptions,
     observer: &mut dyn SeedObserver,
 ) -> Result<SeedReport> {
-    if let Some(name) = options.again.iter().find(|name| !seeds.files().iter().any(|file| file.name() == name.as_str())) {
+    if let Some(name) = options.again.iter().find(|name| !seeds.files().iter().any(|file| file.name() == name.as_str()))
+    {
         return Err(SeedError::Unknown { name: name.clone() }.into());
     }
     let (canary, failures_max, jobs) = (&options.canary, options.failures_max, options.jobs);

@@ -3,7 +3,7 @@
 use super::{
     contents::{Column, ColumnForm, Contents, RowSecurity, Table},
     export::TransferObserver,
-    load::{after_sql, before_sql, settings_sql},
+    load::{after_sql, before_sql, lock_sql, settings_sql},
     mask::Mask,
     source::Source,
     target::{Files, Target, tables_of},
@@ -92,8 +92,8 @@ pub struct Cloned {
 ///
 /// # Locks
 ///
-/// On the source, until the commit, those of [`export`](super::export()): it is read and written as before; its migrations, a rename and a
-/// drop wait. The snapshot keeps VACUUM in the whole database from removing newer rows. For the new tenant those of
+/// On the source, until the commit, those of [`export`](super::export()): it is read and written as before; its migrations, a rename, a
+/// drop, and a TRUNCATE of its tables wait. The snapshot keeps VACUUM in the whole database from removing newer rows. For the new tenant those of
 /// [`create`](crate::lifecycle::create()). A foreign key of the migrations to a shared table locks that table against writes until the commit.
 ///
 /// # Committed when
@@ -182,6 +182,9 @@ impl Run<'_> {
         if let Some(mask) = self.mask() {
             mask.check(&of_source)?;
         }
+        target.send(&lock_sql(source, &of_source)).await?;
+        // Row security of the registry applies again.
+        target.send("reset all").await?;
         target.create().await?;
         target.send(&settings_sql(&search_path.of(target.schema))).await?;
         if operator.facts().notices_lost_clients {

@@ -4,7 +4,7 @@ use super::{
     archive::{Block, Head, HeadPartition, HeadTable, Output, PIECE_BYTES_MAX, Tail, TailSequence, TailTable},
     contents::{Contents, Partition, RowSecurity, Table},
     fields::Fields,
-    load::settings_sql,
+    load::{lock_sql, settings_sql},
     rows::RowSum,
     source::Source,
 };
@@ -100,7 +100,7 @@ pub struct Exported {
 /// # Locks
 ///
 /// Until the end, on a connection of its own, the tenant's lock ([`lock::tenant_key`]) and the schema's migration lock, both
-/// shared: the tenant is used as before, and its migrations, a rename and a drop wait. The snapshot keeps VACUUM in the whole
+/// shared: the tenant is used as before, and its migrations, a rename, a drop, and a TRUNCATE of its tables wait. The snapshot keeps VACUUM in the whole
 /// database from removing newer rows.
 ///
 /// # Committed when
@@ -224,6 +224,7 @@ impl Export<'_> {
         begin(&first, &settings_sql(&path)).await?;
         let contents = Contents::read(&first, &self.source.schema).await?;
         contents.refuse_uncopyable(&self.source.schema, RowSecurity::of(&first).await?)?;
+        send(&first, &lock_sql(&self.source.schema, &contents)).await?;
         let head = self.head(&first, &contents).await?;
         if !output.send(Block::Head(head)).await {
             return Ok(None);
@@ -303,9 +304,12 @@ impl Export<'_> {
 }
 
 async fn begin(connection: &Operator, settings: &str) -> Result<()> {
+    send(connection, &format!("begin isolation level repeatable read, read only;\n{settings}")).await
+}
+
+async fn send(connection: &Operator, sql: &str) -> Result<()> {
     let doing = || while_doing("begin the transaction of an export");
-    let sql = format!("begin isolation level repeatable read, read only;\n{settings}");
-    message::run(connection.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
+    message::run(connection.client(), sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
 
 pub(super) fn tail_table(sum: &RowSum) -> TailTable {

@@ -122,8 +122,7 @@ pub async fn import(
         return Err(TransferError::Exists { tenant: slug, by }.into());
     }
     files.refuse_steps(operator, migrations, &slug).await?;
-    let target =
-        Target { operator: &connection, slug: &slug, schema: &schema, id, files: &files, parts: &parts };
+    let target = Target { operator: &connection, slug: &slug, schema: &schema, id, files: &files, parts: &parts };
     let load = Load { target: &target, archive: Arc::new(archive) };
     let mapped_columns = target.in_transaction("read committed", load.inside(observer)).await?;
     let (tenant, migrated) = files.finish(operator, migrations, &slug, &making).await?;
@@ -192,7 +191,8 @@ impl Load<'_> {
         let rows = self.target.operator.client().copy_in::<_, Bytes>(&copy).await.map_err(doing())?;
         let mut rows = pin!(rows);
         let (pieces, mut waiting) = mpsc::channel(PIECES_WAITING_MAX);
-        let (archive, from, to) = (self.archive.clone(), self.archive.organization().to_string(), self.target.id.to_string());
+        let (archive, from, to) =
+            (self.archive.clone(), self.archive.organization().to_string(), self.target.id.to_string());
         let reader = tokio::task::spawn_blocking(move || {
             let map = is_mapped.contains(&true).then(|| ValueMap::new(&from, &to, is_mapped));
             read(&archive, number, map, &pieces)
@@ -223,7 +223,8 @@ impl Load<'_> {
     /// Reads a loaded table as an export does, and compares it with what was sent.
     async fn compare(&self, table: &Table, sent: &RowSum) -> Result<()> {
         let doing = || while_doing(format!("compare table {} of schema {:?}", table.name, self.target.schema.as_str()));
-        let rows = self.target.operator.client().copy_out(&table.copy_out_sql(self.target.schema)).await.map_err(doing())?;
+        let rows =
+            self.target.operator.client().copy_out(&table.copy_out_sql(self.target.schema)).await.map_err(doing())?;
         let mut rows = pin!(rows);
         let mut found = RowSum::default();
         while let Some(row) = rows.try_next().await.map_err(doing())? {

@@ -16,6 +16,17 @@ pub(crate) fn settings_sql(search_path: &str) -> String {
     )
 }
 
+/// The statement that keeps the rows of a source where they are until the transaction ends: TRUNCATE and changes of the tables
+/// wait, and so they cannot remove rows that the snapshot still contains. Empty if there are no tables.
+pub(super) fn lock_sql(schema: &SchemaName, source: &Contents) -> String {
+    let tables: Vec<String> = source.tables.iter().map(|table| of(schema, &table.name)).collect();
+    if tables.is_empty() {
+        tables.concat()
+    } else {
+        format!("lock table {} in access share mode;\n", tables.join(", "))
+    }
+}
+
 /// The statements that create the partitions of the source that the target lacks, because a schedule or a service created them
 /// and not a migration. Before [`before_sql`]; the contents of the target are read again after them.
 ///

@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 
 /// Values that a copy of a tenant does not get, and the SQL expressions that it gets for them, by table and column.
 ///
-/// An expression reads the source's row: names of columns without a table are those of the row. Tables and functions without a
-/// schema are those of the copy, so a function of the tenant can be used. An expression is part of the statement that copies the table, so NULL
-/// stays NULL in `md5(email)`.
+/// An expression reads the source's row: names of columns without a table are those of the row. Functions without a schema are
+/// those of the copy, which are the same. So are tables, and they may still be empty: name those of the source with its schema.
 ///
 /// ```
 /// use cgk::lifecycle::Mask;

@@ -16,7 +16,9 @@ pub(super) fn of(refused: &TransferError) -> Option<String> {
         TransferError::NotInOneTransaction { .. } => {
             "The rows are loaded in the same transaction. Change the file so that it can run in one, in a set of your own."
         }
-        TransferError::NotEqual { .. } => "Nothing is committed. A rule on the table or a mask can change the number of rows; if there is none, report this.",
+        TransferError::NotEqual { .. } => {
+            "Nothing is committed. A rule on the table or a mask can change the number of rows; if there is none, report this."
+        }
         TransferError::FileExists { .. } => {
             "Give another name, or remove the file. tenant:export also replaces it with --force."
         }
