@@ -19,6 +19,7 @@ const ERRORS: [&str; 9] = [
     include_str!("../../../src/error/exec.rs"),
     include_str!("../../../src/error/transfer.rs"),
     include_str!("../../../src/error/report.rs"),
+    include_str!("../../../src/error/seed.rs"),
     include_str!("../../../src/error/setup.rs"),
     include_str!("../../../src/error/tenant.rs"),
     include_str!("../../../src/error/transaction.rs"),
