@@ -13,7 +13,7 @@ const FLEET: &str = include_str!("../../../docs/fleet.md");
 const MIGRATIONS: &str = include_str!("../../../docs/migrations.md");
 const LANGUAGES: &str = include_str!("../../../docs/other-languages.md");
 const ENTER: &str = include_str!("../../../migrations/public/009_enter.sql");
-const ERRORS: [&str; 9] = [
+const ERRORS: [&str; 10] = [
     include_str!("../../../src/error/mod.rs"),
     include_str!("../../../src/error/connection.rs"),
     include_str!("../../../src/error/exec.rs"),
