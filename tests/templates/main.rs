@@ -1,6 +1,7 @@
 //! `cgk init` and the templates: what is written, and that each template keeps its promises on a real server.
 
 mod adding;
+mod again;
 mod analytics;
 mod analytics_json;
 mod examples;
