@@ -259,6 +259,7 @@ impl Command {
             Self::TenantImport(_) | Self::TenantClone(_) => {
                 "the tenant is complete or was not created: `cgk tenant:list` shows it; `cgk tenant:create` continues one that is onboarding"
             }
+            Self::TenantDrop(_) if tenant::confirm::asks() => "nothing was changed",
             Self::TenantDrop(_) => "a drop that has begun is not undone; run the command again to continue it",
             Self::Provision(_) => {
                 "each tenant is created completely or not at all; a server of the queue makes the next attempt"

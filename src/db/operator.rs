@@ -281,6 +281,12 @@ impl Operator {
         Ok(Self { client, tls, config, facts, overridden, marked, search_path, undivided: Mutex::default() })
     }
 
+    /// Opens another connection with these start-up options, which are not added to those of the configuration.
+    pub(crate) async fn probe(&self, options: &str) -> Result<Client> {
+        let mut address = self.config.pg().clone();
+        connected(&self.config, address.options(options), &self.tls).await
+    }
+
     /// Makes the server refuse every write of this connection from now on.
     ///
     /// # Errors
@@ -359,6 +365,10 @@ async fn open(config: &Config, tls: &MakeRustlsConnect, overridden: Overridden) 
         let options = address.get_options().map_or_else(String::new, |options| format!("{options} "));
         address.options(format!("{options}-c {setting}"));
     }
+    connected(config, &address, tls).await
+}
+
+async fn connected(config: &Config, address: &tokio_postgres::Config, tls: &MakeRustlsConnect) -> Result<Client> {
     let (client, connection) = address.connect(tls.clone()).await.map_err(|error| refused(config, error))?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {

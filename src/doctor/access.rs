@@ -76,7 +76,8 @@ pub(super) async fn logins(operator: &Operator) -> Result<Found> {
     Ok(Found::of(Verdict::Failed, found).naming(wrong).fix("alter role NAME nosuperuser nobypassrls nocreaterole"))
 }
 
-/// Settings of roles that cgk made: a session that resets itself gets them, and they were not made by cgk.
+/// Settings of roles that cgk made: a session that resets itself gets them, and they were not made by cgk. The empty search path of
+/// a login of a service was.
 pub(super) async fn role_settings(operator: &Operator) -> Result<Found> {
     let sql = format!(
         "select pg_catalog.quote_ident(r.rolname::pg_catalog.text) || ': ' || c.setting
@@ -87,6 +88,7 @@ pub(super) async fn role_settings(operator: &Operator) -> Result<Found> {
            and (r.rolname::pg_catalog.text ~ '^cgk_[a-z][a-z0-9_]*_{tag}$'
                 or exists (select from pg_catalog.pg_policy p where p.polroles = array[r.oid]
                            and p.polname::pg_catalog.text = 'cgk_login_' || r.rolname::pg_catalog.text)
+                   and c.setting <> 'search_path=\"\"'
                    and pg_catalog.split_part(c.setting, '=', 1) in ('search_path', 'role', 'session_authorization', 'row_security'))
          order by 1",
         tag = operator.facts().database_tag().as_str()

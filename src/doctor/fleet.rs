@@ -10,6 +10,7 @@ use crate::{
         Migrations, Scope,
         plan::state::{FleetState, SchemaState},
     },
+    registry,
     tenant::TenantStatus,
 };
 use std::collections::HashSet;
@@ -38,7 +39,8 @@ pub(super) fn shared_schema(state: State<'_>) -> Result<Found> {
 
 pub(super) fn tenants(state: State<'_>) -> Result<Found> {
     let Ok(state) = state else { return Ok(Found::unknown("could not look: see fleet.shared_schema")) };
-    let (mut behind, mut wrong) = (Vec::new(), Vec::new());
+    let (mut behind, mut unfinished, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+    let mut continues = None;
     for found in &state.tenants {
         let slug = &found.tenant.slug;
         match &found.state {
@@ -47,10 +49,12 @@ pub(super) fn tenants(state: State<'_>) -> Result<Found> {
                 behind.push(format!("{slug}: {} pending", are(*pending, "migration", "migrations")));
             }
             SchemaState::BeingDropped => {
-                behind.push(format!("{slug}: is being dropped; cgk tenant:drop {slug} continues"));
+                unfinished.push(format!("{slug}: is being dropped; cgk tenant:drop {slug} continues"));
+                continues.get_or_insert(format!("cgk tenant:drop {slug}"));
             }
             SchemaState::Missing if found.tenant.status == TenantStatus::Onboarding => {
-                behind.push(format!("{slug}: is being created; cgk tenant:create {slug} completes it"));
+                unfinished.push(format!("{slug}: is being created; cgk tenant:create {slug} completes it"));
+                continues.get_or_insert(format!("cgk tenant:create {slug}"));
             }
             SchemaState::Missing => wrong.push(format!("{slug}: has no schema")),
             SchemaState::HalfProvisioned { missing } => {
@@ -64,18 +68,24 @@ pub(super) fn tenants(state: State<'_>) -> Result<Found> {
     if !wrong.is_empty() {
         let found = format!("{} not usable", are(wrong.len(), "tenant", "tenants"));
         return Ok(Found::of(Verdict::Failed, found)
-            .naming(wrong.into_iter().chain(behind))
+            .naming(wrong.into_iter().chain(unfinished).chain(behind))
             .fix("cgk migrate:status --all"));
     }
     if !behind.is_empty() {
         let found = format!("{} not at the newest migration", are(behind.len(), "tenant", "tenants"));
-        return Ok(Found::of(Verdict::Warning, found).naming(behind).fix("cgk migrate"));
+        return Ok(Found::of(Verdict::Warning, found).naming(behind.into_iter().chain(unfinished)).fix("cgk migrate"));
+    }
+    if let Some(fix) = continues {
+        let found = format!("{} being created or dropped", are(unfinished.len(), "tenant", "tenants"));
+        return Ok(Found::of(Verdict::Warning, found).naming(unfinished).fix(fix));
     }
     Ok(Found::good(format!("{} at the newest migration", are(state.tenants.len(), "tenant", "tenants"))))
 }
 
 /// Schemas and roles that look like a tenant's, without a row of the registry.
 pub(super) async fn strays(operator: &Operator) -> Result<Found> {
+    // To a role that the registry is hidden from, every tenant would look like a stray.
+    registry::require_sight(operator).await?;
     let strays = drift::strays(operator).await?;
     if strays.is_empty() {
         return Ok(Found::good("every schema and role that looks like a tenant's is in the registry"));

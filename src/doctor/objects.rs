@@ -46,7 +46,7 @@ pub(super) async fn functions(operator: &Operator) -> Result<Found> {
     );
     Ok(Found::of(Verdict::Failed, found)
         .naming(unsafe_ones)
-        .fix("alter function NAME set search_path = pg_catalog, pg_temp"))
+        .fix("alter routine NAME set search_path = pg_catalog, pg_temp"))
 }
 
 /// Views of the shared schema that were bound to one tenant's tables: every tenant would read that tenant's rows.

@@ -68,6 +68,15 @@ pub enum ConnectionError {
         /// How long the call waited.
         waited: Duration,
     },
+    /// A connection was opened with settings, and the session does not have them: a pooler between cgk and the server ignores
+    /// the start-up parameter `options`.
+    #[error("{target} did not apply the settings that the connection was opened with ({setting})")]
+    OptionsIgnored {
+        /// The address without its password.
+        target: String,
+        /// The first setting that the session does not have.
+        setting: &'static str,
+    },
     /// The connection goes through a transaction pooler, and this operation does not work there.
     #[error("{operation} cannot work through a transaction pooler")]
     PoolerRefused {
@@ -90,6 +99,7 @@ impl ConnectionError {
             Self::PoolerRefused { .. } => ("CGK0207", Invalid),
             Self::PoolClosed => ("CGK0208", Unavailable),
             Self::NoAnswer { .. } => ("CGK0209", Unavailable),
+            Self::OptionsIgnored { .. } => ("CGK0980", Invalid),
         }
     }
 

@@ -82,9 +82,9 @@ pub struct Renamed {
 /// # Errors
 ///
 /// Kind `NotFound`: there is no such tenant; after an interruption it may have the new slug already. `Conflict`: the new slug, or its
-/// schema or role, is there already, or something names the old schema as text ([`TenantError::RenameBlocked`]): a function, a default
-/// value, a constraint, a view, an index, a policy, the arguments of a trigger or the settings of a role; the schema belongs
-/// to another organization; the tenant is being dropped. `NotReady`: it is still being created, or its schema is gone. `Locked`:
+/// schema or role, is there already, or something names the old schema as text ([`TenantError::RenameBlocked`]): a function and the
+/// default values of its arguments, a default value of a column or domain, a constraint, a view, a rule, an index, a policy, the
+/// arguments and the condition of a trigger, or the settings of a role or of the database; the schema belongs to another organization; the tenant is being dropped. `NotReady`: it is still being created, or its schema is gone. `Locked`:
 /// transactions are inside ([`TenantError::InUse`]) or it is being migrated for longer than the wait; nothing is changed.
 /// `Denied`: the operator may not rename the role. `Unavailable` ([`TenantError::Changed`]): another session changed it meanwhile.
 ///

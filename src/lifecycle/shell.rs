@@ -3,7 +3,7 @@
 use crate::{
     config::Config,
     db::{Operator, milliseconds},
-    error::{Error, Result},
+    error::{ConnectionError, Error, Result, while_doing},
     slug::TenantSlug,
     tenancy::{Db, TxOptions},
 };
@@ -68,6 +68,9 @@ pub struct TenantShell {
 /// Prepares psql for one tenant: enters the tenant once, as [`Db::with_tenant`](crate::Db::with_tenant) does, and reads the
 /// role, the search path and the organization that psql is to start with.
 ///
+/// Then it opens a connection as psql will open it, and refuses if that one does not have these values: psql gets them as start-up
+/// options, which a pooler may ignore. A pooler that passes options on for some connections only is not recognised.
+///
 /// The session of psql is the operator's. It starts with these values, and RESET ROLE returns to the tenant's role; but its
 /// user can leave the tenant with SET ROLE NONE or SET SESSION AUTHORIZATION, and can set `default_transaction_read_only` to
 /// off. This protects from mistakes, and not from a person with the operator's rights.
@@ -80,7 +83,8 @@ pub struct TenantShell {
 ///
 /// # Errors
 ///
-/// Those of `with_tenant`: for example kind `NotFound` or `Suspended`.
+/// Those of `with_tenant`: for example kind `NotFound` or `Suspended`. Kind `Invalid` ([`ConnectionError::OptionsIgnored`]): a
+/// pooler ignores the start-up options.
 ///
 /// # Cancel safety
 ///
@@ -109,7 +113,32 @@ pub async fn shell(operator: &Operator, slug: &TenantSlug, options: &ShellOption
     let own = operator.config().driver().get_options().map(str::to_owned);
     let given = settings.iter().map(|(name, value)| format!("-c {name}={}", escaped(value)));
     let settings = own.into_iter().chain(given).collect::<Vec<_>>().join(" ");
+    let user = role.as_deref().unwrap_or(&operator.facts().role);
+    let expected = [
+        ("role", user),
+        ("search_path", &path),
+        ("app.current_organization_id", &organization),
+        ("default_transaction_read_only", read_only),
+    ];
+    refuse_ignored(operator, &settings, &expected).await?;
     Ok(TenantShell { config: operator.config().clone(), slug: slug.clone(), options: options.clone(), role, settings })
+}
+
+/// Opens a connection with these start-up options, and refuses if its session does not have the settings.
+async fn refuse_ignored(operator: &Operator, options: &str, expected: &[(&'static str, &str); 4]) -> Result<()> {
+    let sql = "select current_user::pg_catalog.text, pg_catalog.current_setting('search_path'),
+                      coalesce(pg_catalog.current_setting('app.current_organization_id', true), ''),
+                      pg_catalog.current_setting('default_transaction_read_only')";
+    let doing = || while_doing("check the settings of a new connection");
+    let rows = operator.probe(options).await?.query_typed(sql, &[]).await.map_err(doing())?;
+    for (column, (setting, expected)) in expected.iter().enumerate() {
+        let found: Option<&str> = rows.first().map(|row| row.try_get(column)).transpose().map_err(doing())?;
+        if found != Some(*expected) {
+            let target = operator.config().target().to_string();
+            return Err(ConnectionError::OptionsIgnored { target, setting }.into());
+        }
+    }
+    Ok(())
 }
 
 /// A value for the server's command line, which it splits at blanks.

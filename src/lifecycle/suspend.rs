@@ -8,7 +8,7 @@ use crate::{
     slug::TenantSlug,
     tenant::{Tenant, TenantStatus},
 };
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio_postgres::error::SqlState;
 
 /// How long sessions that were ended may take to roll back.
@@ -58,6 +58,9 @@ pub struct Suspended {
     pub was_suspended: bool,
     /// How long its last transactions were waited for.
     pub waited: Duration,
+    /// From when on it may be dropped, if [`schedule_drop`](super::schedule_drop) planned that: it is then not activated again
+    /// before [`undrop`](super::undrop).
+    pub drop_after: Option<SystemTime>,
     /// The sessions that were ended.
     pub terminated: Vec<EnteredSession>,
 }
@@ -135,9 +138,11 @@ pub async fn suspend(operator: &Operator, slug: &TenantSlug, options: &SuspendOp
         waited => waited?,
     }
     // Somebody may have activated it while it was waited for.
-    match registry::facts_of(operator, slug).await?.tenant {
+    let facts = registry::facts_of(operator, slug).await?;
+    let drop_after = facts.drop_after();
+    match facts.tenant {
         Some(now) if now.id == tenant.id && now.status == TenantStatus::Suspended => {
-            Ok(Suspended { tenant: now, was_suspended, waited: began.elapsed(), terminated })
+            Ok(Suspended { tenant: now, was_suspended, waited: began.elapsed(), drop_after, terminated })
         }
         _ => Err(Error::Tenant(TenantError::Changed { tenant: slug.clone() })),
     }

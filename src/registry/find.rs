@@ -12,8 +12,7 @@ use uuid::Uuid;
 
 /// A query: the row of the tenant with the slug `$1`, for [`found_tenant`].
 pub(crate) const FIND: &str = "select o.id, o.name::pg_catalog.text, o.status::pg_catalog.text,
-           case when pg_catalog.isfinite(o.created_at) then o.created_at::pg_catalog.timestamptz
-                else 'epoch'::pg_catalog.timestamptz end
+           coalesce(o.created_at::pg_catalog.timestamptz, 'epoch'::pg_catalog.timestamptz)
       from public.organizations o where o.slug = $1";
 
 /// Reads a row of [`FIND`].

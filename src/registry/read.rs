@@ -102,8 +102,7 @@ pub(crate) async fn facts_rows(
     // comparison uses the index.
     let sql = format!(
         "select s.slug, s.id::pg_catalog.text, coalesce(s.name::pg_catalog.text, ''), s.status::pg_catalog.text,
-                case when pg_catalog.isfinite(s.created_at) then s.created_at::pg_catalog.timestamptz
-                     else 'epoch'::pg_catalog.timestamptz end,
+                coalesce(s.created_at::pg_catalog.timestamptz, 'epoch'::pg_catalog.timestamptz),
                 pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text,
                 c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class'), r.oid is not null,
                 coalesce(pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage'), false),

@@ -25,7 +25,7 @@ pub use model::{
     DriftSource, DriftedSchema, FailingTenant, FleetReport, Growth, ReportPlace, ReportedCheck, ReportedDrift,
     ReportedRun, ReportedTenant, SharedSchema, SizeBucket, Sizes, SlowTenant, TenantGroup, TenantGrowth, Unread,
 };
-pub use text::{duration_text, size_text};
+pub use text::{duration_text, instant_text, size_text};
 
 use crate::{
     config::Isolation,

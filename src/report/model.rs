@@ -358,7 +358,7 @@ impl FleetReport {
 }
 
 fn instant<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&super::text::instant(*time))
+    serializer.serialize_str(&super::instant_text(*time))
 }
 
 fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -27,14 +27,57 @@ pub fn duration_text(duration: Duration) -> String {
     }
 }
 
-/// `2026-11-22T08:05:09Z`.
-pub(super) fn instant(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time.max(SystemTime::UNIX_EPOCH)).to_string()
+/// The first second after the last year of a PostgreSQL server, 294276, in seconds since 1970.
+const INFINITY_FROM: i128 = 9_224_318_016_000;
+/// The first second of the first year of a PostgreSQL server, 4714 BC, in seconds since 1970.
+const MINUS_INFINITY_BEFORE: i128 = -210_895_056_000;
+const DAY_SECONDS: i128 = 86_400;
+
+/// `2026-11-22T08:05:09Z`, in UTC. A time that a server can hold and RFC 3339 cannot is written as the server writes it:
+/// `10000-01-01T00:00:00Z`, `0044-03-15T00:00:00Z BC`, `infinity`, `-infinity`.
+pub fn instant_text(time: SystemTime) -> String {
+    let seconds = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i128::from(since.as_secs()),
+        // Rounded down, as times after 1970 are.
+        Err(before) => {
+            let before = before.duration();
+            -i128::from(before.as_secs()) - i128::from(before.subsec_nanos() > 0)
+        }
+    };
+    match seconds {
+        INFINITY_FROM.. => "infinity".into(),
+        ..MINUS_INFINITY_BEFORE => "-infinity".into(),
+        _ => {
+            let (year, month, day) = civil(seconds.div_euclid(DAY_SECONDS));
+            let second = seconds.rem_euclid(DAY_SECONDS);
+            // There is no year 0: it is the first one before Christ.
+            let (year, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
+            let (hours, minutes, second) = (second / 3600, second / 60 % 60, second % 60);
+            format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{second:02}Z{era}")
+        }
+    }
+}
+
+/// Year, month and day of the Gregorian calendar, from the days since 1970. Years are counted from March 1 on, so that the day
+/// of a leap year is the last one: <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>
+fn civil(days: i128) -> (i128, i128, i128) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (year + era * 400 + i128::from(month <= 2), month, day)
 }
 
 /// `2026-11-22 08:05 UTC`.
 pub(super) fn minute(time: SystemTime) -> String {
-    format!("{} UTC", instant(time)[..16].replace('T', " "))
+    let text = instant_text(time);
+    match text.split_once('T') {
+        Some((date, time)) => format!("{date} {} UTC", &time[..5]),
+        None => text,
+    }
 }
 
 /// `10,000`.
@@ -90,6 +133,31 @@ mod tests {
         assert_eq!((percent(2, 12), percent(9_999, 10_000)), ("16.7 %".into(), "> 99.9 %".into()));
         assert_eq!(count(1, "tenant") + &count(2000, " tenant"), "1 tenant2,000  tenants");
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_385_109);
-        assert_eq!((instant(time).as_str(), minute(time).as_str()), ("2026-11-22T22:05:09Z", "2026-11-22 22:05 UTC"));
+        assert_eq!((instant_text(time).as_str(), minute(time).as_str()), ("2026-11-22T22:05:09Z", "2026-11-22 22:05 UTC"));
+    }
+
+    #[test]
+    fn times_that_rfc_3339_cannot_hold_are_written_too() {
+        let at = |seconds: i64| match seconds {
+            0.. => SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.unsigned_abs()),
+            _ => SystemTime::UNIX_EPOCH - Duration::from_secs(seconds.unsigned_abs()),
+        };
+        for (seconds, text, minute_text) in [
+            (951_782_400, "2000-02-29T00:00:00Z", "2000-02-29 00:00 UTC"),
+            (-1, "1969-12-31T23:59:59Z", "1969-12-31 23:59 UTC"),
+            (-2_208_988_800, "1900-01-01T00:00:00Z", "1900-01-01 00:00 UTC"),
+            (253_402_300_799, "9999-12-31T23:59:59Z", "9999-12-31 23:59 UTC"),
+            (253_402_300_800, "10000-01-01T00:00:00Z", "10000-01-01 00:00 UTC"),
+            (9_224_318_015_999, "294276-12-31T23:59:59Z", "294276-12-31 23:59 UTC"),
+            (9_224_318_016_000, "infinity", "infinity"),
+            (i64::MAX, "infinity", "infinity"),
+            (-62_135_596_801, "0001-12-31T23:59:59Z BC", "0001-12-31 23:59 UTC"),
+            (-210_895_056_000, "4714-01-01T00:00:00Z BC", "4714-01-01 00:00 UTC"),
+            (-210_895_056_001, "-infinity", "-infinity"),
+            (i64::MIN / 2, "-infinity", "-infinity"),
+        ] {
+            assert_eq!((instant_text(at(seconds)).as_str(), minute(at(seconds)).as_str()), (text, minute_text));
+        }
+        assert_eq!(instant_text(SystemTime::UNIX_EPOCH - Duration::from_nanos(1)), "1969-12-31T23:59:59Z");
     }
 }

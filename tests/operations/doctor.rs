@@ -206,6 +206,87 @@ async fn each_check_sees_the_fault_that_it_is_for() {
     }
 }
 
+/// To a login that may not read the registry every tenant looks like a stray.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_without_the_registry_does_not_know_what_a_stray_is() {
+    let (database, config) = healthy().await;
+    let watch = connect(&database).await;
+    watch.execute("create schema tenant_lost", &[]).await.unwrap();
+    let (migrations, options) = (Migrations::bundled(), DoctorOptions::default());
+    let tag = cgk::ident::DatabaseTag::of(database.name());
+    let role = format!("cgk_t{:08x}_{}", rand::random::<u32>(), tag.as_str());
+    watch.execute(&format!("create role {role} login password 'secret'"), &[]).await.unwrap();
+    let reader = Config::from_url(&database.config().url_of(&role, Some("secret"))).unwrap();
+    for grant in ["select", "grant pg_read_all_data to <role>"] {
+        watch.batch_execute(&grant.replace("<role>", &role)).await.unwrap();
+        let checks = examined(&reader, &migrations, &options).await;
+        for name in ["fleet.strays", "fleet.tenants", "fleet.drift", "platform.events"] {
+            let check = &checks[name];
+            assert!(check.verdict == Verdict::Unknown && check.objects.is_empty(), "{grant}: {check:#?}");
+        }
+    }
+    // The control: the operator sees the registry, and names only what is not in it.
+    let strays = &examined(&config, &migrations, &options).await["fleet.strays"];
+    assert!(strays.verdict == Verdict::Warning && strays.objects.len() == 1, "{strays:?}");
+    let policy = format!("create policy cgk_reader_x on public.organizations for select to {role} using (true)");
+    watch.execute(&policy, &[]).await.unwrap();
+    let strays = &examined(&reader, &migrations, &options).await["fleet.strays"];
+    assert!(strays.verdict == Verdict::Warning && strays.objects.len() == 1, "{strays:?}");
+}
+
+/// cgk gives a service's login an empty search path itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_search_path_of_an_app_role_is_no_fault() {
+    let stage = Stage::set().await;
+    let (migrations, options) = (Migrations::bundled(), DoctorOptions::default());
+    let login = stage.db.config().target().user().unwrap().to_owned();
+    let setting = |change: &str| {
+        format!("do $$ begin execute format('alter role {login} in database %I {change}', current_database()); end $$")
+    };
+    let empty = stage
+        .count(&format!(
+            "select count(*) from pg_db_role_setting s where s.setrole = '{login}'::regrole and 'search_path=\"\"' = any (s.setconfig)"
+        ))
+        .await;
+    assert_eq!(empty, 1, "setup:database sets it");
+    let check = examined(stage.database.config(), &migrations, &options).await["access.role_settings"].clone();
+    assert_eq!(check.verdict, Verdict::Good, "{check:?}");
+    stage.run(&setting("set search_path = tenant_acme")).await;
+    let check = examined(stage.database.config(), &migrations, &options).await["access.role_settings"].clone();
+    assert!(check.verdict == Verdict::Failed && check.objects[0].contains("search_path=tenant_acme"), "{check:?}");
+}
+
+/// What a fix says works for what it is about.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fixes_of_procedures_and_dropped_tenants_fit() {
+    let stage = Stage::set().await;
+    let (migrations, options) = (Migrations::bundled(), DoctorOptions::default());
+    let config = stage.database.config();
+    stage.run("create procedure public.pr(int) language sql security definer as 'select 1'").await;
+    stage.run("create function public.fn(int) returns int language sql security definer as 'select 1'").await;
+    let check = examined(config, &migrations, &options).await["objects.functions"].clone();
+    assert_eq!(check.objects, ["public.fn(integer)", "public.pr(integer)"], "{check:?}");
+    for object in &check.objects {
+        stage.run(&check.fix.as_ref().unwrap().replace("NAME", object)).await;
+    }
+    assert_eq!(examined(config, &migrations, &options).await["objects.functions"].verdict, Verdict::Good);
+
+    let mark = "do $$ begin execute format('comment on schema tenant_acme is %L', substr(
+                    obj_description('tenant_acme'::regnamespace, 'pg_namespace'), 1, length('cgk organization ') + 36)
+                    || E'\\ncgk: this tenant is being dropped'); end $$";
+    stage.run(mark).await;
+    let checks = examined(config, &migrations, &options).await;
+    let tenants = &checks["fleet.tenants"];
+    assert_eq!((tenants.verdict, tenants.fix.as_deref()), (Verdict::Warning, Some("cgk tenant:drop acme")), "{tenants:?}");
+    assert!(tenants.found.contains("being created or dropped"), "{tenants:?}");
+    // With a tenant that is behind, it is that one that `cgk migrate` concerns.
+    let newer = migrations.clone().with_file(Set::Tenant, "900_new.sql", "create table later (id int)").unwrap();
+    let checks = examined(config, &newer, &options).await;
+    let tenants = &checks["fleet.tenants"];
+    assert_eq!(tenants.fix.as_deref(), Some("cgk migrate"), "{tenants:?}");
+    assert!(tenants.found.starts_with("1 tenant is not at the newest") && tenants.objects.len() == 2, "{tenants:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn transactions_logins_and_connections() {
     let stage = Stage::set().await;

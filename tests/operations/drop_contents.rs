@@ -213,6 +213,34 @@ async fn the_command_wants_the_slug_twice() {
     shown(&["tenant:drop", "acme", "--confirm", "acme"], 1, "CGK0401");
 }
 
+/// Ctrl-C at the question ends the command before it has done anything, and it says so.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_at_the_question_changes_nothing() {
+    let stage = Stage::set().await;
+    let shell = Shell::on(&stage.database);
+    let before = picture(&stage, "acme").await;
+    let pty = rustix_openpty::openpty(None, None).unwrap();
+    let mut command = shell.command(&["tenant:drop", "acme"]);
+    let input = pty.user.try_clone().unwrap();
+    let mut child = command.stdin(Stdio::from(input)).stderr(Stdio::from(pty.user)).spawn().unwrap();
+    drop(command);
+    let mut terminal = File::from(pty.controller);
+    let (mut screen, mut buffer) = (String::new(), [0; 1024]);
+    let mut interrupted = false;
+    while let Ok(length @ 1..) = terminal.read(&mut buffer) {
+        screen.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        if !interrupted && screen.contains("Type acme to drop the tenant: ") {
+            interrupted = true;
+            let pid = child.id().to_string();
+            assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        }
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{screen}");
+    assert!(screen.contains("interrupted: nothing was changed"), "{screen}");
+    assert_eq!(picture(&stage, "acme").await, before);
+}
+
 /// On a terminal it asks; another word changes nothing.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]

@@ -216,6 +216,34 @@ const NAMING: &[(&str, &str, &str)] = &[
         "trigger tells of tenant_acme.customers",
         "drop function public.told() cascade",
     ),
+    (
+        "create function public.argued(a text default 'tenant_acme.customers') returns text language sql as 'select a'",
+        "function public.argued(text)",
+        "drop function public.argued(text)",
+    ),
+    (
+        "create domain public.place as text default 'tenant_acme.customers'",
+        "default value of public.place",
+        "drop domain public.place",
+    ),
+    (
+        "create table tenant_acme.ruled (n text);
+         create rule other as on insert to tenant_acme.ruled do also select to_regclass('tenant_acme.customers')",
+        "rule other of tenant_acme.ruled",
+        "drop table tenant_acme.ruled",
+    ),
+    (
+        "create function public.told() returns trigger language plpgsql as 'begin return null; end';
+         create trigger tells after insert on tenant_acme.customers for each row
+             when (new.email <> 'tenant_acme.customers') execute function public.told()",
+        "trigger tells of tenant_acme.customers",
+        "drop function public.told() cascade",
+    ),
+    (
+        "do $$ begin execute format('alter database %I set search_path = tenant_acme, public', current_database()); end $$",
+        "setting of the database",
+        "do $$ begin execute format('alter database %I reset search_path', current_database()); end $$",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,6 +278,11 @@ async fn what_cannot_be_renamed_is_refused_and_named() {
     assert_eq!(picture(&stage, "acme").await, before);
     // A longer name that only begins like it is another one. What is parsed goes along: a view, a default value, a function's body.
     stage.run("create view tenant_acme.seen as select * from tenant_acme.customers;
+               create table tenant_acme.followed (n int);
+               create rule follows as on insert to tenant_acme.followed do also select count(*) from tenant_acme.customers;
+               create function tenant_acme.nothing() returns trigger language plpgsql as 'begin return null; end';
+               create trigger nothing after insert on tenant_acme.followed for each row when (new.n > 0)
+                   execute function tenant_acme.nothing();
                create table tenant_acme.numbered (n bigserial check (tenant_acme.numbered.n > 0));
                create function tenant_acme.parsed() returns bigint begin atomic select count(*) from tenant_acme.customers; end").await;
     let before = picture(&stage, "acme").await;

@@ -7,12 +7,17 @@ use crate::{
 };
 use cgk::{
     ErrorKind, Operator,
-    config::Isolation,
+    config::{Isolation, TargetHost},
     lifecycle::{self, ShellAccess, ShellOptions},
 };
 use std::{
     io::Write as _,
+    path::Path,
     process::{Command, Stdio},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
+    net::{TcpListener, UnixStream},
 };
 
 fn in_acme(shell: &Shell, flags: &[&str], statements: &[&str]) -> Answer {
@@ -70,6 +75,58 @@ async fn without_write_transactions_are_read_only() {
         0
     );
     assert_eq!(stage.count(rows).await, 2);
+}
+
+/// Listens on a port of this machine, and passes on to the server what is said there, as it is or as a pooler that ignores the
+/// start-up parameter `options`.
+async fn pooler(stage: &Stage, keeps_options: bool) -> u16 {
+    let [TargetHost::Socket { directory, port }] = stage.database.config().target().hosts() else {
+        panic!("this test needs the private server")
+    };
+    let server = Path::new(directory).join(format!(".s.PGSQL.{port}"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = UnixStream::connect(&server).await.unwrap();
+            tokio::spawn(async move {
+                let length = client.read_u32().await.unwrap();
+                let mut body = vec![0; length as usize - 4];
+                client.read_exact(&mut body).await.unwrap();
+                // The version, then names and values, each ended by a zero byte.
+                let (version, names) = body.split_at(4);
+                let words: Vec<&[u8]> = names.split(|byte| *byte == 0).collect();
+                let kept = words.chunks(2).filter(|pair| keeps_options || pair[0] != b"options");
+                let names: Vec<u8> = kept.flatten().flat_map(|word| [*word, b"\0"].concat()).collect();
+                let message = [&(names.len() as u32 + 8 - 1).to_be_bytes(), version, &names[..names.len() - 1]].concat();
+                server.write_all(&message).await.unwrap();
+                let _ = copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_ignores_the_options_is_refused() {
+    let stage = Stage::set().await;
+    let user = stage.database.config().target().user().unwrap().to_owned();
+    let who = "select current_user";
+    for (isolation, keeps_options) in [("role", true), ("role", false), ("path", false)] {
+        let port = pooler(&stage, keeps_options).await;
+        let url = format!("postgresql://{user}@127.0.0.1:{port}/{}?sslmode=disable", stage.database.name());
+        let shell = Shell::on(&stage.database).set("DATABASE_URL", &url).set("CGK_ISOLATION", isolation);
+        let answer = in_acme(&shell, &[], &[who]);
+        if keeps_options {
+            assert_eq!((answer.code, answer.stdout.trim()), (0, &*role(&stage, "acme").await), "{}", answer.stderr);
+        } else {
+            assert!(answer.code != 0 && answer.stdout.is_empty(), "{}{}", answer.stdout, answer.stderr);
+            let setting = if isolation == "role" { "(role)" } else { "(search_path)" };
+            for part in ["CGK0980", setting, "CGK_DIRECT_URL"] {
+                assert!(answer.stderr.contains(part), "{part}: {}", answer.stderr);
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

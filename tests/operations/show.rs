@@ -167,3 +167,80 @@ async fn the_commands_show_the_same() {
     assert!(answer.code == 0 && answer.stderr.contains("No tenant matches."), "{}", answer.stderr);
     assert_eq!(shell.run(&["tenant:list", "--state", "gone"]).code, 2);
 }
+
+/// Dates that RFC 3339 cannot hold end no command, in text or JSON.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_date_beyond_every_calendar_is_shown_as_the_server_writes_it() {
+    let stage = Stage::set().await;
+    let shell = Shell::on(&stage.database);
+    stage.run("update tenant_acme.schema_migrations set applied_at = 'infinity'").await;
+    for (date, shown, day) in [
+        ("10000-01-01 00:00:00+00", "10000-01-01T00:00:00Z", "10000-01-01"),
+        ("294276-12-31 23:59:59+00", "294276-12-31T23:59:59Z", "294276-12-31"),
+        ("1900-05-06 07:08:09+00", "1900-05-06T07:08:09Z", "1900-05-06"),
+        ("0044-03-15 00:00:00+00 BC", "0044-03-15T00:00:00Z BC", "0044-03-15 BC"),
+        ("infinity", "infinity", "infinity"),
+        ("-infinity", "-infinity", "-infinity"),
+    ] {
+        stage.run(&format!("update organizations set created_at = '{date}' where slug = 'acme'")).await;
+        let text = |arguments: &[&str]| {
+            let answer = shell.run(arguments);
+            assert_eq!(answer.code, 0, "{date} {arguments:?}: {}{}", answer.stdout, answer.stderr);
+            answer.stdout
+        };
+        let list = text(&["tenant:list"]);
+        assert!(list.lines().any(|line| line.starts_with("acme ") && line.ends_with(day)), "{date}: {list}");
+        let show = text(&["tenant:show", "acme"]);
+        assert!(show.contains(shown) && show.contains(" infinity"), "{date}: {show}");
+        let json: Value = serde_json::from_str(&text(&["tenant:show", "acme", "--json"])).unwrap();
+        assert_eq!((&json["created_at"], &json["last_migration"]["applied_at"]), (&shown.into(), &"infinity".into()));
+        let json: Value = serde_json::from_str(&text(&["tenant:list", "--json"])).unwrap();
+        assert_eq!(json["tenants"][0]["created_at"], shown);
+        for others in [&["migrate:status"][..], &["migrate:status", "--json"], &["report", "--json"], &["report"]] {
+            text(others);
+        }
+    }
+    // The plan of a drop, in the comment on the schema.
+    for (seconds, shown) in [("253402300800", "10000-01-01"), ("9223372036854775807", "infinity")] {
+        stage
+            .run(&format!(
+                "do $$ begin execute format('comment on schema tenant_acme is %L', regexp_replace(
+                     obj_description('tenant_acme'::regnamespace, 'pg_namespace'), '^(cgk organization [0-9a-f-]{{36}}).*$',
+                     E'\\\\1\\ncgk: this tenant is dropped after {seconds} seconds since 1970; it was active')); end $$;
+                 update organizations set status = 'suspended' where slug = 'acme'"
+            ))
+            .await;
+        for arguments in [&["tenant:list"][..], &["tenant:show", "acme"], &["tenant:drop", "--due", "--plan"]] {
+            let answer = shell.run(arguments);
+            assert!(answer.code == 0 && answer.stdout.contains(shown), "{arguments:?}: {}{}", answer.stdout, answer.stderr);
+        }
+        for arguments in [&["tenant:list", "--json"][..], &["migrate:status", "--json"], &["report", "--json"]] {
+            assert_eq!(shell.run(arguments).code, 0, "{arguments:?}");
+        }
+    }
+}
+
+/// Text of the server is never a command to GitHub Actions.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_or_an_error_is_no_command_of_a_workflow() {
+    let stage = Stage::set().await;
+    let shell = Shell::on(&stage.database);
+    stage.run(r"update organizations set name = E'Acme\n::warning::name' where slug = 'acme'").await;
+    let raises = r"do $$ begin raise exception E'x\n::warning::message' using detail = E'y\n  ::stop-commands::z'; end $$";
+    let rows = r"select E'::error::row\n ::error::row' as v";
+    for arguments in [
+        &["tenant:list"][..],
+        &["tenant:show", "acme"],
+        &["tenant:exec", "--sql", raises, "--tenant", "acme"],
+        &["tenant:exec", "--sql", rows, "--tenant", "acme"],
+    ] {
+        for (format, is_checked) in [("text", false), ("github", true)] {
+            let answer = shell.run(&[arguments, &["--format", format]].concat());
+            let said = answer.stdout + &answer.stderr;
+            assert!(said.contains(if is_checked { "%3A:" } else { "::" }), "{arguments:?}: {said}");
+            // cgk's own annotations are whole: what they hold is escaped.
+            let raw = said.lines().filter(|line| line.trim_start().starts_with("::") && !line.contains(" title=cgk"));
+            assert_eq!(raw.count() == 0, is_checked, "{arguments:?} {format}: {said}");
+        }
+    }
+}

@@ -253,3 +253,22 @@ async fn the_commands_say_what_they_did() {
     shown(&["tenant:suspend"], 2, "TENANT");
     shown(&["tenant:activate", "unknown", "--json"], 1, r#""code":"CGK0401""#);
 }
+
+/// A planned drop is taken back by `tenant:undrop`, and `tenant:activate` is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_with_a_planned_drop_is_told_what_undoes_it() {
+    let stage = Stage::set().await;
+    let shell = Shell::on(&stage.database);
+    let said = shell.run(&["tenant:suspend", "acme"]).stderr;
+    assert!(said.contains("Undo: cgk tenant:activate acme") && !said.contains("undrop"), "{said}");
+    assert_eq!(shell.run(&["tenant:drop", "acme", "--after", "30d"]).code, 0);
+    let said = shell.run(&["tenant:suspend", "acme"]).stderr;
+    assert!(said.contains("Undo: cgk tenant:undrop acme") && said.contains("drops it after 20"), "{said}");
+    let suspended = lifecycle::suspend(&stage.operator().await, &slug("acme"), &SuspendOptions::default()).await.unwrap();
+    assert!(suspended.drop_after.is_some());
+    let answer = shell.run(&["tenant:suspend", "acme", "--json"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert!(json["drop_after"].as_str().is_some_and(|after| after.ends_with('Z')), "{json}");
+    crate::support::json_schema::check(&answer);
+    assert_eq!(shell.run(&["tenant:undrop", "acme"]).code, 0);
+}

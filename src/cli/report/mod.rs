@@ -22,6 +22,7 @@ use crate::cli::{
     exit::Exit,
     session::{Session, TargetView},
     ui::{
+        printer::Printer,
         report::{Refusal, display_path},
         style::count,
     },
@@ -41,10 +42,10 @@ Writes nothing to the database; a login that may only read and a standby suffice
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// File for the page [default: fleet.html; with --json none]
+    /// File for the page, - for standard output [default: fleet.html; with --json none]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// File for the same data as JSON
+    /// File for the same data as JSON, - for standard output
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// Show growth since an earlier report, a file that --data wrote
@@ -84,6 +85,11 @@ impl<'a> Answer<'a> {
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
     let options = arguments.options()?;
+    let page = match &arguments.out {
+        None if printer.is_json() => None,
+        out => Some(out.clone().unwrap_or_else(|| "fleet.html".into())),
+    };
+    refuse_shared(page.as_deref(), arguments.data.as_deref(), printer.is_json())?;
     let (config, migrations, operator) = session.open().await?;
     session.say_database(&operator);
     if let Some(address) = arguments.serve {
@@ -91,18 +97,14 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     let report = report::examine(&operator, &migrations, &options).await?;
     let answer = Answer::of(&operator, &report);
-    let page = match &arguments.out {
-        None if printer.is_json() => None,
-        out => Some(out.clone().unwrap_or_else(|| "fleet.html".into())),
-    };
     if let Some(file) = &page {
-        write(file, &report::html(&report))?;
+        write(printer, file, &report::html(&report))?;
     }
     if let Some(file) = &arguments.data {
-        write(file, &format!("{}\n", answer.text()))?;
+        write(printer, file, &format!("{}\n", answer.text()))?;
     }
     printer.record(&answer);
-    for file in page.iter().chain(&arguments.data) {
+    for file in page.iter().chain(&arguments.data).filter(|file| !is_standard_output(file)) {
         printer.output(display_path(file));
     }
     printer.info(format!("Report about {}.", count(report.tenants.len(), "tenant")));
@@ -127,7 +129,31 @@ impl Arguments {
     }
 }
 
-fn write(file: &Path, text: &str) -> Result<()> {
+fn is_standard_output(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+/// Refuses two answers for one place, of which one would be lost or unreadable.
+fn refuse_shared(page: Option<&Path>, data: Option<&Path>, is_json: bool) -> Result<(), Refusal> {
+    let answers = [page, data].into_iter().flatten().filter(|file| is_standard_output(file)).count() + usize::from(is_json);
+    let place = |file: &Path| std::path::absolute(file).ok();
+    let shared = match (page, data) {
+        (Some(page), Some(data)) if place(page) == place(data) => display_path(page),
+        (page, data) if answers > 1 && (page.is_some() || data.is_some()) => "standard output".into(),
+        _ => return Ok(()),
+    };
+    Err(Refusal {
+        message: format!("page, data and --json need a place each, and {shared} is named twice"),
+        hint: "Name different files with --out and --data. Nothing was changed.".into(),
+        exit: Exit::Usage,
+    })
+}
+
+fn write(printer: &Printer, file: &Path, text: &str) -> Result<()> {
+    if is_standard_output(file) {
+        printer.data(text);
+        return Ok(());
+    }
     Ok(fs::write(file, text).map_err(|error| Refusal::file("write", file, &error))?)
 }
 

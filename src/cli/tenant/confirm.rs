@@ -2,12 +2,22 @@
 
 use anyhow::{Context as _, Result};
 use cgk::TenantSlug;
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use crate::cli::{
     exit::Exit,
     ui::{printer::Printer, report::Refusal},
 };
+
+/// Set while the question is open: a signal then ends the command before it has done anything.
+static ASKS: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn asks() -> bool {
+    ASKS.load(Ordering::Relaxed)
+}
 
 /// Refuses unless the tenant was named a second time: by the flag, or typed on the terminal.
 pub(super) async fn confirm(printer: &Printer, slug: &TenantSlug, flag: Option<&str>) -> Result<()> {
@@ -32,10 +42,13 @@ fn refused(message: String, hint: String) -> anyhow::Error {
 /// The thread that reads is left alone by a signal.
 async fn ask(printer: &Printer, slug: &TenantSlug) -> Result<String> {
     let doing = "could not read from the terminal";
+    ASKS.store(true, Ordering::Relaxed);
     printer.prompt(&format!("Type {slug} to drop the tenant: "));
     let read = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         io::stdin().read_line(&mut line).map(|_| line)
     });
-    read.await.context(doing)?.context(doing)
+    let typed = read.await.context(doing)?.context(doing);
+    ASKS.store(false, Ordering::Relaxed);
+    typed
 }

@@ -2,7 +2,7 @@
 
 pub(in crate::cli) mod activate;
 pub(in crate::cli) mod clone;
-mod confirm;
+pub(super) mod confirm;
 pub(in crate::cli) mod create;
 pub(in crate::cli) mod create_many;
 pub(in crate::cli) mod drop;

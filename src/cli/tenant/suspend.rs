@@ -51,6 +51,8 @@ struct Answer<'a> {
     status: &'a str,
     was_suspended: bool,
     waited_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drop_after: Option<String>,
     terminated: Vec<SessionView<'a>>,
     exit: Exit,
 }
@@ -78,6 +80,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         status: suspended.tenant.status.as_str(),
         was_suspended: suspended.was_suspended,
         waited_ms: time::milliseconds(suspended.waited),
+        drop_after: suspended.drop_after.map(time::rfc3339),
         terminated: SessionView::all(&suspended.terminated),
         exit: Exit::Done,
     });
@@ -89,6 +92,13 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         true => format!("tenant {slug} is suspended, as before; no transaction is in it{ended}"),
         false => format!("{} tenant {slug}; no transaction is in it{ended}", paint(GOOD, "suspended")),
     });
-    printer.info(format!("Undo: {}", paint(COMMAND, format!("cgk tenant:activate {slug}"))));
+    let undo = match suspended.drop_after {
+        Some(after) => {
+            printer.info(format!("`cgk tenant:drop --due` drops it after {}.", time::rfc3339(after)));
+            "undrop"
+        }
+        None => "activate",
+    };
+    printer.info(format!("Undo: {}", paint(COMMAND, format!("cgk tenant:{undo} {slug}"))));
     Ok(Exit::Done)
 }

@@ -1,5 +1,6 @@
 //! The bar's place on the terminal, which everything else that writes there leaves free.
 
+use super::workflow::harmless;
 use indicatif::ProgressBar as Bar;
 use std::{
     io,
@@ -23,7 +24,10 @@ pub(crate) struct LogWriter;
 
 impl io::Write for LogWriter {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        above_bar(|| io::stderr().write(buffer))
+        // A line of the log is one call.
+        let text = String::from_utf8_lossy(buffer);
+        above_bar(|| io::stderr().write_all(harmless(&text).as_bytes()))?;
+        Ok(buffer.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

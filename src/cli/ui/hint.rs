@@ -67,6 +67,9 @@ fn connection(error: &Error, refused: &ConnectionError) -> Option<String> {
         ConnectionError::Lost { .. } => {
             "Each schema is committed completely or not at all. Run the same command again.".into()
         }
+        ConnectionError::OptionsIgnored { .. } => {
+            "Set CGK_DIRECT_URL to the address of the server itself: a pooler in front of it ignores the parameter `options`.".into()
+        }
         ConnectionError::PoolerRefused { .. } => "Set CGK_DIRECT_URL to the address of the server itself.".into(),
         _ => by_sqlstate(error)?,
     };

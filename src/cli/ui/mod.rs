@@ -12,4 +12,5 @@ pub(in crate::cli) mod size;
 pub(in crate::cli) mod style;
 pub(in crate::cli) mod table;
 pub(in crate::cli) mod time;
+mod workflow;
 pub(in crate::cli) mod wrap;

@@ -13,6 +13,7 @@ use std::{
 use super::{
     bar_line::above_bar,
     style::{WARNING, paint},
+    workflow::{self, harmless},
 };
 
 pub(crate) struct Printer {
@@ -71,6 +72,9 @@ enum Output {
 
 impl Printer {
     pub(crate) fn new(format: Format, volume: Volume) -> Self {
+        if format == Format::Github {
+            workflow::reads();
+        }
         Self { format, volume, output: Mutex::default() }
     }
 
@@ -115,20 +119,20 @@ impl Printer {
         self.write_out(&text.to_string());
     }
 
-    /// Rows of the answer, byte for byte where standard output is no terminal: they are no text of ours, and escape sequences
+    /// Rows of the answer, byte for byte where standard output is no terminal and is not read by GitHub Actions: they are no text of ours, and escape sequences
     /// in them are data.
     pub(crate) fn data(&self, text: &str) {
         if io::stdout().is_terminal() {
             self.write_out(text);
         } else if matches!(*self.state(), Output::Open) {
-            self.note(above_bar(|| io::stdout().lock().write_all(text.as_bytes())));
+            self.note(above_bar(|| io::stdout().lock().write_all(harmless(text).as_bytes())));
         }
     }
 
     /// Something that is wrong, as an annotation for GitHub Actions; nothing elsewhere.
     pub(crate) fn annotate(&self, annotation: &Annotation<'_>) {
         if self.format == Format::Github {
-            self.write_out(&format!("{annotation}\n"));
+            self.write_as_it_is(&format!("{annotation}\n"));
         }
     }
 
@@ -148,12 +152,12 @@ impl Printer {
     /// Something that must be said.
     pub(crate) fn error(&self, text: impl Display) {
         // Where standard error cannot be written there is nobody left to tell.
-        let _ = above_bar(|| writeln!(anstream::stderr(), "{text}"));
+        let _ = above_bar(|| writeln!(anstream::stderr(), "{}", harmless(&text.to_string())));
     }
 
     /// A question on standard error; what is typed follows on the same line.
     pub(crate) fn prompt(&self, text: &str) {
-        let _ = above_bar(|| write!(anstream::stderr(), "{text}").and_then(|()| anstream::stderr().flush()));
+        let _ = above_bar(|| write!(anstream::stderr(), "{}", harmless(text)).and_then(|()| anstream::stderr().flush()));
     }
 
     /// Starts a new screen on a terminal that has one. These codes are no colours: `NO_COLOR` leaves them.
@@ -175,6 +179,10 @@ impl Printer {
     }
 
     fn write_out(&self, text: &str) {
+        self.write_as_it_is(&harmless(text));
+    }
+
+    fn write_as_it_is(&self, text: &str) {
         if matches!(*self.state(), Output::Open) {
             self.note(above_bar(|| anstream::stdout().lock().write_all(text.as_bytes())));
         }

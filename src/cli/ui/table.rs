@@ -169,6 +169,7 @@ impl Grid {
         let block = |row: &Vec<(String, Look)>| {
             let cells = self.headings.iter().zip(row).filter(|(_, (text, _))| !text.is_empty());
             let line = |(heading, (text, look)): (&String, &(String, Look))| {
+                let text = &text.replace('\n', &format!("\n{:indent$}  ", ""));
                 format!("{}  {}", paint(HEADING, format!("{heading:indent$}")), look.paint(text))
             };
             cells.map(line).collect::<Vec<_>>().join("\n")
@@ -215,7 +216,10 @@ fn trimmed(line: &str) -> String {
 pub(crate) fn facts(style: Style, rows: &[(String, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
     rows.iter()
-        .map(|(name, value)| format!("  {style}{name:width$}{style:#}  {}", sanitize(value)))
+        .map(|(name, value)| {
+            let value = sanitize(value).replace('\n', &format!("\n{:width$}    ", ""));
+            format!("  {style}{name:width$}{style:#}  {value}")
+        })
         .collect::<Vec<_>>()
         .join("\n")
 }
@@ -283,6 +287,22 @@ mod tests {
         let stacked = "TENANT  acme_international\nNAME    Acme\nSTATUS  active\n\nTENANT  globex\nSTATUS  suspended";
         assert_eq!(shown(34), stacked);
         assert_eq!(shown(35).lines().count(), 3, "{}", shown(35));
+    }
+
+    #[test]
+    fn a_cell_of_several_lines_adds_no_field() {
+        let name = "Acme\nSTATUS  active";
+        let mut grid = Grid::new(&["TENANT", "NAME", "STATUS"]);
+        grid.table.set_content_arrangement(ContentArrangement::Dynamic).set_width(10);
+        grid.row([("acme", Look::Plain), (name, Look::Warning), ("suspended", Look::Plain)]);
+        let rows = [("name".to_owned(), name.to_owned()), ("status".to_owned(), "suspended".to_owned())];
+        for (text, indent) in [(grid.to_string(), 0), (facts(HEADING, &rows), 2)] {
+            let text = anstream::adapter::strip_str(&text).to_string();
+            let field = |line: &str| line.len() - line.trim_start().len() == indent;
+            let fields: Vec<_> = text.lines().filter(|line| field(line)).map(|line| line.trim_start()).collect();
+            let status: Vec<_> = fields.iter().filter(|line| line.to_lowercase().starts_with("status")).collect();
+            assert!(status.len() == 1 && status[0].ends_with("  suspended"), "{text}");
+        }
     }
 
     #[test]

@@ -39,7 +39,8 @@ with place as (
     select pg_catalog.concat('function ', (select i.identity from pg_catalog.pg_identify_object(
                                                    'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid, 0) i)),
            pg_catalog.concat_ws(' ', p.prosrc, pg_catalog.array_to_string(p.proconfig, ' '),
-                                case when p.prosqlbody is not null then pg_catalog.pg_get_function_sqlbody(p.oid) end)
+                                case when p.prosqlbody is not null then pg_catalog.pg_get_function_sqlbody(p.oid) end,
+                                pg_catalog.pg_get_expr(p.proargdefaults, 0))
       from pg_catalog.pg_proc p
     union all
     select pg_catalog.concat('default value of ', r.name, '.', a.attname), pg_catalog.pg_get_expr(d.adbin, d.adrelid)
@@ -52,6 +53,12 @@ with place as (
     select pg_catalog.concat('constraint ', k.conname, ' of ', p.nspname, '.', t.typname), pg_catalog.pg_get_constraintdef(k.oid)
       from place p join pg_catalog.pg_type t on t.typnamespace = p.oid join pg_catalog.pg_constraint k on k.contypid = t.oid
     union all
+    select pg_catalog.concat('default value of ', p.nspname, '.', t.typname), pg_catalog.pg_get_expr(t.typdefaultbin, 0)
+      from place p join pg_catalog.pg_type t on t.typnamespace = p.oid where t.typdefaultbin is not null
+    union all
+    select pg_catalog.concat('rule ', w.rulename, ' of ', r.name), pg_catalog.pg_get_ruledef(w.oid, true)
+      from relation r join pg_catalog.pg_rewrite w on w.ev_class = r.oid where w.rulename <> '_RETURN'
+    union all
     select pg_catalog.concat('view ', r.name), pg_catalog.pg_get_viewdef(r.oid) from relation r where r.relkind in ('v', 'm')
     union all
     select pg_catalog.concat('index ', r.name),
@@ -62,11 +69,11 @@ with place as (
            pg_catalog.concat_ws(' ', pg_catalog.pg_get_expr(y.polqual, y.polrelid), pg_catalog.pg_get_expr(y.polwithcheck, y.polrelid))
       from relation r join pg_catalog.pg_policy y on y.polrelid = r.oid
     union all
-    select pg_catalog.concat('trigger ', t.tgname, ' of ', r.name), pg_catalog.encode(t.tgargs, 'escape')
-      from relation r join pg_catalog.pg_trigger t on t.tgrelid = r.oid where not t.tgisinternal and t.tgnargs > 0
+    select pg_catalog.concat('trigger ', t.tgname, ' of ', r.name), pg_catalog.pg_get_triggerdef(t.oid, true)
+      from relation r join pg_catalog.pg_trigger t on t.tgrelid = r.oid where not t.tgisinternal
     union all
-    select pg_catalog.concat('setting of role ', u.rolname), pg_catalog.array_to_string(s.setconfig, ' ')
-      from pg_catalog.pg_db_role_setting s join pg_catalog.pg_roles u on u.oid = s.setrole
+    select coalesce('setting of role ' || u.rolname::pg_catalog.text, 'setting of the database'), pg_catalog.array_to_string(s.setconfig, ' ')
+      from pg_catalog.pg_db_role_setting s left join pg_catalog.pg_roles u on u.oid = s.setrole
      where s.setdatabase in (0, (select b.oid from pg_catalog.pg_database b where b.datname = pg_catalog.current_database()))
 )
 select pg_catalog.concat(s.what, ' names ', {name}::pg_catalog.text, ' in its text') from said s

@@ -107,7 +107,7 @@ pub(super) fn names(named: &[String], all: usize) -> Markup {
 }
 
 pub(super) fn time(time: SystemTime) -> Markup {
-    html! { time datetime=(crate::report::text::instant(time)) { (minute(time)) } }
+    html! { time datetime=(crate::report::instant_text(time)) { (minute(time)) } }
 }
 
 /// A line where a section has nothing to show, or could not be read.

@@ -41,6 +41,35 @@ async fn the_command_writes_page_and_data_of_the_same_report() {
     assert!(read(&shell, "fleet.html").contains("No tenant has another size."));
 }
 
+/// `-` is standard output, and two answers never share a place.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_goes_to_standard_output_and_nothing_is_written_twice() {
+    let fleet = Fleet::of(&["acme"]).await;
+    let shell = Shell::on(&fleet.database);
+    let answer = shell.run(&["report", "--out", "-", "--data", "a.json"]);
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    let html = answer.stdout.strip_suffix("a.json\n").unwrap_or_else(|| panic!("{}", answer.stdout));
+    Page::of(html.to_owned()).check();
+    let answer = shell.run(&["report", "--out", "a.html", "--data", "-", "-q"]);
+    let data: Value = serde_json::from_str(answer.stdout.strip_suffix("a.html\n").unwrap()).unwrap();
+    assert_eq!((answer.code, &data["tenants"][0]["tenant"]), (0, &"acme".into()));
+    assert!(!shell.folder().join("-").exists());
+    fs::remove_file(shell.folder().join("a.html")).unwrap();
+    for arguments in [
+        &["--out", "x", "--data", "x"][..],
+        &["--out", "x", "--data", "./x"],
+        &["--data", "fleet.html"],
+        &["--out", "-", "--data", "-"],
+        &["--out", "-", "--json"],
+        &["--data", "-", "--json"],
+    ] {
+        let answer = shell.run(&[&["report"], arguments].concat());
+        assert_eq!((answer.code, answer.stdout.lines().count() <= 1), (2, true), "{arguments:?}: {}", answer.stdout);
+        assert!((answer.stdout + &answer.stderr).contains("is named twice"), "{arguments:?}");
+        assert!(["x", "fleet.html"].iter().all(|file| !shell.folder().join(file).exists()), "{arguments:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_is_refused() {
     let fleet = Fleet::of(&["acme"]).await;
