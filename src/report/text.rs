@@ -133,7 +133,10 @@ mod tests {
         assert_eq!((percent(2, 12), percent(9_999, 10_000)), ("16.7 %".into(), "> 99.9 %".into()));
         assert_eq!(count(1, "tenant") + &count(2000, " tenant"), "1 tenant2,000  tenants");
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_385_109);
-        assert_eq!((instant_text(time).as_str(), minute(time).as_str()), ("2026-11-22T22:05:09Z", "2026-11-22 22:05 UTC"));
+        assert_eq!(
+            (instant_text(time).as_str(), minute(time).as_str()),
+            ("2026-11-22T22:05:09Z", "2026-11-22 22:05 UTC")
+        );
     }
 
     #[test]

@@ -265,7 +265,7 @@ async fn the_fixes_of_procedures_and_dropped_tenants_fit() {
     stage.run("create procedure public.pr(int) language sql security definer as 'select 1'").await;
     stage.run("create function public.fn(int) returns int language sql security definer as 'select 1'").await;
     let check = examined(config, &migrations, &options).await["objects.functions"].clone();
-    assert_eq!(check.objects, ["public.fn(integer)", "public.pr(integer)"], "{check:?}");
+    assert_eq!(check.objects, ["public.fn(integer)", "public.pr(IN integer)"], "{check:?}");
     for object in &check.objects {
         stage.run(&check.fix.as_ref().unwrap().replace("NAME", object)).await;
     }
@@ -277,7 +277,11 @@ async fn the_fixes_of_procedures_and_dropped_tenants_fit() {
     stage.run(mark).await;
     let checks = examined(config, &migrations, &options).await;
     let tenants = &checks["fleet.tenants"];
-    assert_eq!((tenants.verdict, tenants.fix.as_deref()), (Verdict::Warning, Some("cgk tenant:drop acme")), "{tenants:?}");
+    assert_eq!(
+        (tenants.verdict, tenants.fix.as_deref()),
+        (Verdict::Warning, Some("cgk tenant:drop acme")),
+        "{tenants:?}"
+    );
     assert!(tenants.found.contains("being created or dropped"), "{tenants:?}");
     // With a tenant that is behind, it is that one that `cgk migrate` concerns.
     let newer = migrations.clone().with_file(Set::Tenant, "900_new.sql", "create table later (id int)").unwrap();

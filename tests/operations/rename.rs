@@ -218,7 +218,7 @@ const NAMING: &[(&str, &str, &str)] = &[
     ),
     (
         "create function public.argued(a text default 'tenant_acme.customers') returns text language sql as 'select a'",
-        "function public.argued(text)",
+        "function public.argued(pg_catalog.text)",
         "drop function public.argued(text)",
     ),
     (

@@ -98,7 +98,8 @@ async fn pooler(stage: &Stage, keeps_options: bool) -> u16 {
                 let words: Vec<&[u8]> = names.split(|byte| *byte == 0).collect();
                 let kept = words.chunks(2).filter(|pair| keeps_options || pair[0] != b"options");
                 let names: Vec<u8> = kept.flatten().flat_map(|word| [*word, b"\0"].concat()).collect();
-                let message = [&(names.len() as u32 + 8 - 1).to_be_bytes(), version, &names[..names.len() - 1]].concat();
+                let message =
+                    [&(names.len() as u32 + 8 - 1).to_be_bytes(), version, &names[..names.len() - 1]].concat();
                 server.write_all(&message).await.unwrap();
                 let _ = copy_bidirectional(&mut client, &mut server).await;
             });

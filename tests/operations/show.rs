@@ -212,7 +212,12 @@ async fn a_date_beyond_every_calendar_is_shown_as_the_server_writes_it() {
             .await;
         for arguments in [&["tenant:list"][..], &["tenant:show", "acme"], &["tenant:drop", "--due", "--plan"]] {
             let answer = shell.run(arguments);
-            assert!(answer.code == 0 && answer.stdout.contains(shown), "{arguments:?}: {}{}", answer.stdout, answer.stderr);
+            assert!(
+                answer.code == 0 && answer.stdout.contains(shown),
+                "{arguments:?}: {}{}",
+                answer.stdout,
+                answer.stderr
+            );
         }
         for arguments in [&["tenant:list", "--json"][..], &["migrate:status", "--json"], &["report", "--json"]] {
             assert_eq!(shell.run(arguments).code, 0, "{arguments:?}");
@@ -226,7 +231,8 @@ async fn a_name_or_an_error_is_no_command_of_a_workflow() {
     let stage = Stage::set().await;
     let shell = Shell::on(&stage.database);
     stage.run(r"update organizations set name = E'Acme\n::warning::name' where slug = 'acme'").await;
-    let raises = r"do $$ begin raise exception E'x\n::warning::message' using detail = E'y\n  ::stop-commands::z'; end $$";
+    let raises =
+        r"do $$ begin raise exception E'x\n::warning::message' using detail = E'y\n  ::stop-commands::z'; end $$";
     let rows = r"select E'::error::row\n ::error::row' as v";
     for arguments in [
         &["tenant:list"][..],

@@ -264,7 +264,8 @@ async fn a_tenant_with_a_planned_drop_is_told_what_undoes_it() {
     assert_eq!(shell.run(&["tenant:drop", "acme", "--after", "30d"]).code, 0);
     let said = shell.run(&["tenant:suspend", "acme"]).stderr;
     assert!(said.contains("Undo: cgk tenant:undrop acme") && said.contains("drops it after 20"), "{said}");
-    let suspended = lifecycle::suspend(&stage.operator().await, &slug("acme"), &SuspendOptions::default()).await.unwrap();
+    let suspended =
+        lifecycle::suspend(&stage.operator().await, &slug("acme"), &SuspendOptions::default()).await.unwrap();
     assert!(suspended.drop_after.is_some());
     let answer = shell.run(&["tenant:suspend", "acme", "--json"]).stdout;
     let json: serde_json::Value = serde_json::from_str(&answer).unwrap();

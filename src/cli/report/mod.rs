@@ -104,8 +104,14 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         write(printer, file, &format!("{}\n", answer.text()))?;
     }
     printer.record(&answer);
-    for file in page.iter().chain(&arguments.data).filter(|file| !is_standard_output(file)) {
-        printer.output(display_path(file));
+    let files = || page.iter().chain(&arguments.data);
+    // Standard output holds the names of the files, or one of the answers alone.
+    let holds_answer = files().any(|file| is_standard_output(file));
+    for file in files().filter(|file| !is_standard_output(file)) {
+        match holds_answer {
+            true => printer.info(display_path(file)),
+            false => printer.output(display_path(file)),
+        }
     }
     printer.info(format!("Report about {}.", count(report.tenants.len(), "tenant")));
     for unread in &report.unread {
@@ -135,7 +141,8 @@ fn is_standard_output(file: &Path) -> bool {
 
 /// Refuses two answers for one place, of which one would be lost or unreadable.
 fn refuse_shared(page: Option<&Path>, data: Option<&Path>, is_json: bool) -> Result<(), Refusal> {
-    let answers = [page, data].into_iter().flatten().filter(|file| is_standard_output(file)).count() + usize::from(is_json);
+    let answers =
+        [page, data].into_iter().flatten().filter(|file| is_standard_output(file)).count() + usize::from(is_json);
     let place = |file: &Path| std::path::absolute(file).ok();
     let shared = match (page, data) {
         (Some(page), Some(data)) if place(page) == place(data) => display_path(page),

@@ -157,7 +157,8 @@ impl Printer {
 
     /// A question on standard error; what is typed follows on the same line.
     pub(crate) fn prompt(&self, text: &str) {
-        let _ = above_bar(|| write!(anstream::stderr(), "{}", harmless(text)).and_then(|()| anstream::stderr().flush()));
+        let _ =
+            above_bar(|| write!(anstream::stderr(), "{}", harmless(text)).and_then(|()| anstream::stderr().flush()));
     }
 
     /// Starts a new screen on a terminal that has one. These codes are no colours: `NO_COLOR` leaves them.
