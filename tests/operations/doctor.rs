@@ -218,7 +218,7 @@ async fn a_login_without_the_registry_does_not_know_what_a_stray_is() {
     watch.execute(&format!("create role {role} login password 'secret'"), &[]).await.unwrap();
     let reader = Config::from_url(&database.config().url_of(&role, Some("secret"))).unwrap();
     for grant in ["select", "grant pg_read_all_data to <role>"] {
-        watch.batch_execute(&grant.replace("<role>", &role)).await.unwrap();
+        crate::stage::run(&watch, &grant.replace("<role>", &role)).await;
         let checks = examined(&reader, &migrations, &options).await;
         for name in ["fleet.strays", "fleet.tenants", "fleet.drift", "platform.events"] {
             let check = &checks[name];
