@@ -61,7 +61,7 @@ impl Exit {
             Self::Drift => "drift: an applied migration was edited or is missing, or a schema differs",
             Self::NoReference => "a schema was not compared: no record of what its migrations create",
             Self::Interrupted => "interrupted by Ctrl-C",
-            Self::Terminated => "interrupted by SIGTERM",
+            Self::Terminated => "interrupted by SIGTERM or SIGHUP",
         }
     }
 

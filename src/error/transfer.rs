@@ -76,6 +76,30 @@ pub enum TransferError {
         /// The file.
         path: std::path::PathBuf,
     },
+    /// Another session holds a table so that it cannot be read.
+    #[error("could not read tenant {tenant}: {tables} locked for more than {waited:?}")]
+    TableLocked {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// The tables with the processes that lock them, in words.
+        tables: String,
+        /// How long it was waited for.
+        waited: std::time::Duration,
+    },
+    /// A path names something else than a file with contents: a pipe, a device, a folder, a symbolic link.
+    #[error("{path:?} is not a regular file")]
+    NotAFile {
+        /// The path.
+        path: std::path::PathBuf,
+    },
+    /// The tenant and its rows are committed, and what follows the commit failed.
+    #[error("tenant {tenant} is created with all its rows, and a step after that failed")]
+    Unfinished {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// What failed.
+        source: Box<super::Error>,
+    },
     /// The text is not a mask.
     #[error("the mask is not valid: {problem}")]
     MaskInvalid {
@@ -113,6 +137,9 @@ impl TransferError {
             Self::NotInOneTransaction { .. } => ("CGK0887", Refused),
             Self::NotEqual { .. } => ("CGK0888", Refused),
             Self::FileExists { .. } => ("CGK0889", Conflict),
+            Self::TableLocked { .. } => ("CGK0890", Locked),
+            Self::NotAFile { .. } => ("CGK0891", Refused),
+            Self::Unfinished { source, .. } => ("CGK0892", source.kind()),
             Self::MaskInvalid { .. } => ("CGK0950", Invalid),
             Self::MaskUnknown { .. } => ("CGK0951", Invalid),
             Self::MaskRefused { .. } => ("CGK0952", Refused),
@@ -122,6 +149,7 @@ impl TransferError {
     pub(super) fn driver(&self) -> Option<&DriverError> {
         match self {
             Self::MaskRefused { source, .. } => Some(source),
+            Self::Unfinished { source, .. } => source.driver(),
             _ => None,
         }
     }

@@ -25,6 +25,8 @@ mod support;
 mod suspend;
 mod transfer;
 mod transfer_command;
+mod transfer_contents;
 mod transfer_edges;
 mod transfer_faults;
 mod transfer_fixture;
+mod transfer_locks;

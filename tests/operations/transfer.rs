@@ -212,7 +212,8 @@ async fn an_older_file_that_cannot_be_migrated_is_continued_by_create() {
     export(&source, "acme", &folder.path("x"), &ExportOptions::default()).await;
     let target = bare(&after).await;
     let failed = import(&target, &after, &folder.path("x"), &ImportOptions::default()).await.unwrap_err();
-    assert_eq!(failed.sqlstate().unwrap().code(), "23502", "{failed:?}");
+    assert_eq!((failed.code(), failed.sqlstate().unwrap().code()), ("CGK0892", "23502"), "{failed:?}");
+    assert!(failed.to_string().starts_with("tenant acme is created with all its rows"), "{failed}");
     assert_eq!(target.count("select count(*) from organizations where status = 'onboarding'").await, 1);
     target.run("update tenant_acme.notes set v = ''").await;
     create(&target, &after, "acme").await;
@@ -322,7 +323,8 @@ async fn rows_that_break_a_foreign_key_are_refused() {
 async fn what_cannot_be_copied_is_named() {
     let migrations = set(&[(
         "900_a.sql",
-        "create table docs (id int, body oid); create domain lo_ref as oid; create table more (x lo_ref)",
+        "create table docs (id int, body oid); create domain lo_ref as oid; create domain deeper as lo_ref;
+         create table more (x lo_ref, y deeper, z oid[], fine oidvector)",
     )]);
     let stage = bare(&migrations).await;
     create(&stage, &migrations, "acme").await;
@@ -333,6 +335,7 @@ async fn what_cannot_be_copied_is_named() {
     let refused = lifecycle::export_to_file(&operator, &slug("acme"), &file, &options, &mut Silent).await.unwrap_err();
     let text = refused.to_string();
     assert!(text.contains("docs.body") && text.contains("more.x"), "{text}");
+    assert!(text.contains("more.y") && text.contains("more.z") && !text.contains("fine"), "{text}");
     assert_eq!((refused.code(), folder.files()), ("CGK0880", 0));
     let missing = lifecycle::export_to_file(&operator, &slug("akme"), &file, &options, &mut Silent).await.unwrap_err();
     assert_eq!((missing.kind(), folder.files()), (ErrorKind::NotFound, 0));

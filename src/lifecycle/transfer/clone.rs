@@ -3,7 +3,7 @@
 use super::{
     contents::{Column, ColumnForm, Contents, RowSecurity, Table},
     export::TransferObserver,
-    load::{after_sql, before_sql, lock_sql, settings_sql},
+    load::{after_sql, before_sql, settings_sql},
     mask::Mask,
     source::Source,
     target::{Files, Target, tables_of},
@@ -122,7 +122,7 @@ pub async fn clone_tenant(
     options: &CloneOptions,
     observer: &mut dyn TransferObserver,
 ) -> Result<Cloned> {
-    let source = Source::lock(operator, from).await?;
+    let source = Source::lock(operator, from, "tenant:clone").await?;
     // The snapshot of the transaction is older than its own locks.
     source.keep_isolation().await?;
     let mut making = CreateOptions::default().name(options.name.as_deref().unwrap_or(to.as_str()));
@@ -174,15 +174,16 @@ impl Run<'_> {
         let (target, source) = (self.target, &self.source.schema);
         let operator = target.operator;
         let search_path = operator.search_path();
+        let locked = self.source.table_names().await?;
+        self.source.lock_tables(operator, &locked).await?;
         target.send(&settings_sql(&search_path.of(source))).await?;
-        let of_source = Contents::read(operator, source).await?;
+        let of_source = self.source.contents(operator, &locked).await?;
         if *self.rows != CloneRows::SchemaOnly {
             of_source.refuse_uncopyable(source, RowSecurity::of(operator).await?)?;
         }
         if let Some(mask) = self.mask() {
             mask.check(&of_source)?;
         }
-        target.send(&lock_sql(source, &of_source)).await?;
         // Row security of the registry applies again.
         target.send("reset all").await?;
         target.create().await?;
@@ -207,6 +208,7 @@ impl Run<'_> {
         if registry::seeds_exist(operator).await? {
             target.send(&registry::copy_seeds_sql(self.source.tenant.id, target.id)).await?;
         }
+        self.source.refuse_unlocked().await?;
         Ok(copied)
     }
 

@@ -20,7 +20,8 @@
 //!   others inherit from is copied without the rows of its children, which are tables of their own.
 //! - Generated columns are not copied. Identity columns are: COPY writes the given values.
 //! - Foreign keys are dropped before the load and added after it, with the same definition. So cycles, self references and
-//!   the order of tables do not matter, and each key is checked once, for all rows.
+//!   the order of tables do not matter, and each key is checked once, for all rows. Likewise checks that are not validated or
+//!   call functions, which can read tables that are loaded later.
 //! - Triggers of users do not fire: they are disabled by name, and get their earlier state after the load. `DISABLE TRIGGER`
 //!   needs the table's owner; `session_replication_role` would need a superuser.
 //! - Row security that is forced on the owner is not forced during the load. In the source it is refused, unless the role
@@ -29,13 +30,13 @@
 //!   views are refreshed. The ledger is not data, and neither are tables of extensions.
 //! - A column of large objects is refused: it holds only their numbers, and the objects do not belong to the schema.
 
+mod sql;
+
 use super::fields::Fields;
 use crate::{
     db::Operator,
     error::{Result, TransferError},
-    ident::{SchemaName, literal, quoted},
-    migrate::execute::step_log::STEPS_TABLE,
-    migration::LEDGER_TABLE,
+    ident::{SchemaName, quoted},
 };
 use std::collections::BTreeSet;
 use tokio_postgres::Row;
@@ -47,6 +48,8 @@ pub(crate) struct Contents {
     pub(crate) tables: Vec<Table>,
     pub(crate) sequences: Vec<Sequence>,
     pub(crate) foreign_keys: Vec<ForeignKey>,
+    /// The checks that rows can fail while they are loaded, those of children before those of their parents.
+    pub(crate) checks: Vec<Check>,
     /// The triggers of users, those of partitioned tables before those of their partitions.
     pub(crate) triggers: Vec<Trigger>,
     /// The populated materialized views, in an order in which they can be refreshed.
@@ -123,6 +126,17 @@ pub(crate) struct ForeignKey {
     pub(crate) referenced_columns: Vec<String>,
 }
 
+/// A check of a table that is not validated, or that calls functions which can read other tables; not one that is only
+/// inherited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Check {
+    pub(crate) table: String,
+    pub(crate) name: String,
+    /// Its definition as SQL, under the search path of the transaction.
+    pub(crate) definition: String,
+    pub(crate) comment: Option<String>,
+}
+
 /// A partition of a table in the same schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Partition {
@@ -158,13 +172,18 @@ impl Contents {
         let what = format!("read the tables of schema {:?}", schema.as_str());
         let fields = Fields { operator, what };
         let mut contents = Self::default();
-        for row in fields.rows(&tables_sql(schema)).await? {
+        for row in fields.rows(&sql::tables_sql(schema)).await? {
             contents.add_table(&fields, &row)?;
         }
-        for row in fields.rows(&foreign_keys_sql(schema)).await? {
+        for row in fields.rows(&sql::foreign_keys_sql(schema)).await? {
             contents.foreign_keys.push(foreign_key(&fields, &row)?);
         }
-        for row in fields.rows(&triggers_sql(schema)).await? {
+        for row in fields.rows(&sql::checks_sql(schema)).await? {
+            let (table, name) = (fields.of(&row, 0)?, fields.of(&row, 1)?);
+            let (definition, comment) = (fields.of(&row, 2)?, fields.of(&row, 3)?);
+            contents.checks.push(Check { table, name, definition, comment });
+        }
+        for row in fields.rows(&sql::triggers_sql(schema)).await? {
             let state: String = fields.of(&row, 2)?;
             let state = match state.as_str() {
                 "R" => TriggerState::Replica,
@@ -174,12 +193,12 @@ impl Contents {
             };
             contents.triggers.push(Trigger { table: fields.of(&row, 0)?, name: fields.of(&row, 1)?, state });
         }
-        for row in fields.rows(&partitions_sql(schema)).await? {
+        for row in fields.rows(&sql::partitions_sql(schema)).await? {
             let (name, parent) = (fields.of(&row, 0)?, fields.of(&row, 1)?);
             let (bound, is_leaf) = (fields.of(&row, 2)?, fields.of(&row, 3)?);
             contents.partitions.push(Partition { name, parent, bound, is_leaf });
         }
-        for row in fields.rows(&others_sql(schema)).await? {
+        for row in fields.rows(&sql::others_sql(schema)).await? {
             let (kind, name): (String, String) = (fields.of(&row, 0)?, fields.of(&row, 1)?);
             match kind.as_str() {
                 "m" => contents.materialized_views.push(name),
@@ -231,6 +250,14 @@ impl Contents {
             }
         }
         Ok(())
+    }
+
+    /// The names of all tables with rows of their own, the ledger too.
+    pub(super) async fn table_names(operator: &Operator, schema: &SchemaName) -> Result<Vec<String>> {
+        let fields = Fields { operator, what: format!("list the tables of schema {:?}", schema.as_str()) };
+        let tables = sql::relations(schema, "", "c.relkind in ('r', 'p') and not c.relispartition");
+        let rows = fields.rows(&format!("select c.relname::pg_catalog.text from {tables} order by 1")).await?;
+        rows.iter().map(|row| fields.of(row, 0)).collect()
     }
 
     /// Refuses, by name, what cannot be copied. `bypasses` is whether the role reads rows that row security hides.
@@ -357,132 +384,4 @@ fn foreign_key(fields: &Fields<'_>, row: &Row) -> Result<ForeignKey> {
         referenced: fields.of(row, 5)?,
         referenced_columns: fields.of(row, 6)?,
     })
-}
-
-/// The relations of a schema as `c`, without those of extensions; `joined` are further joins.
-fn relations(schema: &SchemaName, joined: &str, condition: &str) -> String {
-    format!(
-        "pg_catalog.pg_class c
-join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname::pg_catalog.text = {}
-{joined}
-where not exists (select from pg_catalog.pg_depend e where e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-                  and e.objid = c.oid and e.deptype = 'e') and {condition}",
-        literal(schema.as_str())
-    )
-}
-
-fn tables_sql(schema: &SchemaName) -> String {
-    let columns = |expression: &str| {
-        format!(
-            "array(select {expression} from pg_catalog.pg_attribute a
-               join pg_catalog.pg_type t on t.oid = a.atttypid
-               left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-             where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
-             order by a.attnum)"
-        )
-    };
-    let condition = format!(
-        "c.relkind in ('r', 'p') and not c.relispartition
-  and c.relname::pg_catalog.text not in ('{LEDGER_TABLE}', '{}')",
-        STEPS_TABLE
-    );
-    format!(
-        "select c.relname::pg_catalog.text, c.relkind::pg_catalog.text, c.relrowsecurity and c.relforcerowsecurity,
-       (case c.relkind when 'p' then (select coalesce(sum(pg_catalog.pg_table_size(p.relid)), 0)
-                                      from pg_catalog.pg_partition_tree(c.oid) p where p.isleaf)
-             else pg_catalog.pg_table_size(c.oid) end)::pg_catalog.int8 as bytes,
-       {}, {}, {}, {}, {}
-from {} order by bytes desc, c.relname",
-        columns("a.attname::pg_catalog.text"),
-        columns("coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid) like '%app.current_organization_id%', false)"),
-        columns("coalesce(nullif(t.typbasetype, 0), t.oid) = 'pg_catalog.oid'::pg_catalog.regtype or t.typname = 'lo'"),
-        columns(FORM),
-        columns("pg_catalog.format_type(a.atttypid, a.atttypmod)"),
-        relations(schema, "", &condition)
-    )
-}
-
-/// The [`ColumnForm`] of a column `a` of a table `c`: looks at its type and at the types that are part of it.
-const FORM: &str = "(with recursive part (id) as (
-        select a.atttypid
-        union
-        select i.id from part p join pg_catalog.pg_type y on y.oid = p.id
-        cross join lateral (
-            select y.typbasetype where y.typbasetype <> 0
-            union all select y.typelem where y.typcategory = 'A'
-            union all select m.atttypid from pg_catalog.pg_attribute m
-                      where m.attrelid = y.typrelid and m.attnum > 0 and not m.attisdropped
-            union all select r.rngsubtype from pg_catalog.pg_range r where y.oid in (r.rngtypid, r.rngmultitypid)
-        ) i (id))
-    select case when pg_catalog.bool_or(y.typnamespace = 'pg_catalog'::pg_catalog.regnamespace and y.typname in
-                     ('regclass', 'regcollation', 'regconfig', 'regdictionary', 'regoper', 'regoperator', 'regproc',
-                      'regprocedure', 'regtype')) then 'name'
-                when pg_catalog.bool_or(y.typnamespace = c.relnamespace) then 'text'
-                else 'value' end
-    from part p join pg_catalog.pg_type y on y.oid = p.id)";
-
-fn foreign_keys_sql(schema: &SchemaName) -> String {
-    let names = |table: &str, key: &str| {
-        format!(
-            "array(select a.attname::pg_catalog.text
-             from pg_catalog.unnest({key}) with ordinality k (attnum, place)
-             join pg_catalog.pg_attribute a on a.attrelid = {table} and a.attnum = k.attnum order by k.place)"
-        )
-    };
-    format!(
-        "select f.relname::pg_catalog.text, f.conname::pg_catalog.text, f.definition, f.comment, {}, f.referenced, {}
-from (select c.relname, k.*, pg_catalog.pg_get_constraintdef(k.oid) as definition,
-             pg_catalog.obj_description(k.oid, 'pg_constraint') as comment,
-             (select r.relname::pg_catalog.text from pg_catalog.pg_class r
-              where r.oid = k.confrelid and r.relnamespace = c.relnamespace) as referenced
-      from {}) f
-order by f.relname, f.conname",
-        names("f.conrelid", "f.conkey"),
-        names("f.confrelid", "f.confkey"),
-        relations(
-            schema,
-            "join pg_catalog.pg_constraint k on k.conrelid = c.oid and k.contype = 'f' and k.conparentid = 0",
-            "true"
-        )
-    )
-}
-
-fn triggers_sql(schema: &SchemaName) -> String {
-    format!(
-        "select c.relname::pg_catalog.text, t.tgname::pg_catalog.text, t.tgenabled::pg_catalog.text
-from {}
-order by case when c.relispartition
-              then (select pg_catalog.count(*) from pg_catalog.pg_partition_ancestors(c.oid)) else 0 end,
-         c.relname, t.tgname",
-        relations(
-            schema,
-            "join pg_catalog.pg_trigger t on t.tgrelid = c.oid and not t.tgisinternal",
-            "c.relkind in ('r', 'p')"
-        )
-    )
-}
-
-fn partitions_sql(schema: &SchemaName) -> String {
-    format!(
-        "select c.relname::pg_catalog.text, p.relname::pg_catalog.text,
-       pg_catalog.pg_get_expr(c.relpartbound, c.oid), c.relkind = 'r'
-from {}
-order by (select pg_catalog.count(*) from pg_catalog.pg_partition_ancestors(c.oid)), c.relname",
-        relations(
-            schema,
-            "join pg_catalog.pg_inherits i on i.inhrelid = c.oid
-join pg_catalog.pg_class p on p.oid = i.inhparent and p.relnamespace = c.relnamespace",
-            "c.relispartition and c.relkind in ('r', 'p')"
-        )
-    )
-}
-
-/// Sequences, populated materialized views and foreign tables; a view of views is created after them.
-fn others_sql(schema: &SchemaName) -> String {
-    format!(
-        "select case when c.relkind = 'f' and c.relispartition then 'p' else c.relkind::pg_catalog.text end,
-       c.relname::pg_catalog.text
-from {} order by c.relkind, c.oid",
-        relations(schema, "", "(c.relkind in ('S', 'f') or c.relkind = 'm' and c.relispopulated)")
-    )
 }

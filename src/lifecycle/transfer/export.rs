@@ -4,7 +4,7 @@ use super::{
     archive::{Block, Head, HeadPartition, HeadTable, Output, PIECE_BYTES_MAX, Tail, TailSequence, TailTable},
     contents::{Contents, Partition, RowSecurity, Table},
     fields::Fields,
-    load::{lock_sql, settings_sql},
+    load::settings_sql,
     rows::RowSum,
     source::Source,
 };
@@ -100,8 +100,9 @@ pub struct Exported {
 /// # Locks
 ///
 /// Until the end, on a connection of its own, the tenant's lock ([`lock::tenant_key`]) and the schema's migration lock, both
-/// shared: the tenant is used as before, and its migrations, a rename, a drop, and a TRUNCATE of its tables wait. The snapshot keeps VACUUM in the whole
-/// database from removing newer rows.
+/// shared, and on each connection that reads, `access share` on every table, taken before the snapshot and waited for as long
+/// as `session.lock_timeout`: the tenant is used as before, and its migrations, a rename, a drop, and TRUNCATE and ALTER TABLE
+/// of its tables wait. The snapshot keeps VACUUM in the whole database from removing newer rows.
 ///
 /// # Committed when
 ///
@@ -112,7 +113,9 @@ pub struct Exported {
 /// Kind `NotFound`: there is no such tenant. `NotReady`: it is still being created, or its schema is gone. `Conflict`: it is
 /// being dropped, or its schema belongs to another organization. `Refused`: it contains what cannot be copied
 /// ([`TransferError::NotCopyable`]), or `output` cannot be written ([`TransferError::File`]). `Locked`: it is being migrated
-/// for longer than `session.migration_wait`.
+/// for longer than `session.migration_wait`, or a table is locked against readers ([`TransferError::TableLocked`]). `Drift`: a
+/// migration of it has stopped half way. `Unavailable`: the server has ended a session of the export, also that with the locks;
+/// or tables were created or dropped meanwhile ([`TenantError::Changed`](crate::TenantError::Changed)).
 ///
 /// # Cancel safety
 ///
@@ -124,7 +127,7 @@ pub async fn export(
     options: &ExportOptions,
     observer: &mut dyn TransferObserver,
 ) -> Result<Exported> {
-    let run = Export { operator, source: Source::lock(operator, slug).await? };
+    let run = Export { operator, source: Source::lock(operator, slug, "tenant:export").await? };
     let output = Output::new(output);
     let written = run.write(&output, options, observer).await;
     let finished = output.finish().await;
@@ -151,7 +154,8 @@ pub async fn export(
 ///
 /// # Errors
 ///
-/// Those of [`export`]. Kind `Conflict`: the file exists ([`ExistingFile`]).
+/// Those of [`export`]. Kind `Conflict`: the file exists ([`ExistingFile`]). `Refused`: the path is a symbolic link, a device,
+/// a pipe or a folder ([`TransferError::NotAFile`]).
 ///
 /// # Cancel safety
 ///
@@ -164,8 +168,10 @@ pub async fn export_to_file(
     observer: &mut dyn TransferObserver,
 ) -> Result<Exported> {
     let refuse = options.existing == ExistingFile::Refuse;
-    if refuse && path.exists() {
-        return Err(TransferError::FileExists { path: path.to_owned() }.into());
+    match path.symlink_metadata() {
+        Ok(_) if refuse => return Err(TransferError::FileExists { path: path.to_owned() }.into()),
+        Ok(found) if !found.is_file() => return Err(TransferError::NotAFile { path: path.to_owned() }.into()),
+        _ => {}
     }
     let failed = |source| TransferError::File { doing: format!("write {}", path.display()), source };
     let partial = Partial::beside(path).map_err(failed)?;
@@ -178,12 +184,16 @@ pub async fn export_to_file(
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(TransferError::FileExists { path: path.to_owned() }.into());
             }
-            Ok(()) => return Ok(exported),
+            Ok(()) => {
+                partial.sync_folder().map_err(failed)?;
+                return Ok(exported);
+            }
             // The file system has no hard links.
             Err(_) => {}
         }
     }
     fs::rename(&partial.0, path).map_err(failed)?;
+    partial.sync_folder().map_err(failed)?;
     Ok(exported)
 }
 
@@ -195,6 +205,17 @@ impl Partial {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let unique = &uuid::Uuid::new_v4().simple().to_string()[..8];
         Ok(Self(path.with_file_name(format!(".{}.partial-{unique}", name.to_string_lossy()))))
+    }
+}
+
+impl Partial {
+    /// Writes the names in its folder to the disk. File systems that cannot do that say that it is invalid.
+    fn sync_folder(&self) -> io::Result<()> {
+        let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match fs::File::open(folder)?.sync_all() {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            synced => synced,
+        }
     }
 }
 
@@ -221,10 +242,12 @@ impl Export<'_> {
     ) -> Result<Option<(Tail, usize)>> {
         let first = self.operator.sibling().await?;
         let path = self.operator.search_path().of(&self.source.schema);
-        begin(&first, &settings_sql(&path)).await?;
-        let contents = Contents::read(&first, &self.source.schema).await?;
+        let locked = self.source.table_names().await?;
+        send(&first, BEGIN).await?;
+        self.source.lock_tables(&first, &locked).await?;
+        send(&first, &settings_sql(&path)).await?;
+        let contents = self.source.contents(&first, &locked).await?;
         contents.refuse_uncopyable(&self.source.schema, RowSecurity::of(&first).await?)?;
-        send(&first, &lock_sql(&self.source.schema, &contents)).await?;
         let head = self.head(&first, &contents).await?;
         if !output.send(Block::Head(head)).await {
             return Ok(None);
@@ -237,8 +260,10 @@ impl Export<'_> {
             let snapshot: String = rows.first().map(|row| fields.of(row, 0)).transpose()?.unwrap_or_default();
             for _ in 1..jobs {
                 let sibling = self.operator.sibling().await?;
-                let set = format!("set transaction snapshot {};\n", literal(&snapshot));
-                begin(&sibling, &(set + &settings_sql(&path))).await?;
+                send(&sibling, &format!("{BEGIN};\nset transaction snapshot {}", literal(&snapshot))).await?;
+                // Else a TRUNCATE that waits for the first connection would block this one.
+                self.source.lock_tables(&sibling, &locked).await?;
+                send(&sibling, &settings_sql(&path)).await?;
                 connections.push(sibling);
             }
         }
@@ -262,6 +287,7 @@ impl Export<'_> {
             sequences: contents.sequences.iter().map(tail_sequence).collect(),
             left_out: contents.foreign_tables.clone(),
         };
+        self.source.refuse_unlocked().await?;
         if !output.send(Block::Tail(tail.clone())).await {
             return Ok(None);
         }
@@ -303,9 +329,7 @@ impl Export<'_> {
     }
 }
 
-async fn begin(connection: &Operator, settings: &str) -> Result<()> {
-    send(connection, &format!("begin isolation level repeatable read, read only;\n{settings}")).await
-}
+const BEGIN: &str = "begin isolation level repeatable read, read only";
 
 async fn send(connection: &Operator, sql: &str) -> Result<()> {
     let doing = || while_doing("begin the transaction of an export");

@@ -10,21 +10,11 @@ use std::fmt::Write as _;
 pub(crate) fn settings_sql(search_path: &str) -> String {
     format!(
         "{}, pg_catalog.set_config('lc_monetary', 'C', true), pg_catalog.set_config('row_security', 'off', true),
+       pg_catalog.set_config('xmloption', 'content', true), pg_catalog.set_config('array_nulls', 'on', true),
        (select pg_catalog.count(pg_catalog.set_config(s.name, '0', true)) from pg_catalog.pg_settings s
         where s.name in ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'));\n",
         crate::catalogue::settings_sql(search_path)
     )
-}
-
-/// The statement that keeps the rows of a source where they are until the transaction ends: TRUNCATE and changes of the tables
-/// wait, and so they cannot remove rows that the snapshot still contains. Empty if there are no tables.
-pub(super) fn lock_sql(schema: &SchemaName, source: &Contents) -> String {
-    let tables: Vec<String> = source.tables.iter().map(|table| of(schema, &table.name)).collect();
-    if tables.is_empty() {
-        tables.concat()
-    } else {
-        format!("lock table {} in access share mode;\n", tables.join(", "))
-    }
 }
 
 /// The statements that create the partitions of the source that the target lacks, because a schedule or a service created them
@@ -55,7 +45,8 @@ pub(crate) fn partitions_sql(
     if refused.is_empty() { Ok(sql) } else { Err(refused) }
 }
 
-/// Whether a text is a partition's bound as the server writes it, and calls nothing: a file can contain any text.
+/// Whether a text is a partition's bound as the server writes it, and calls nothing: a file can contain any text. A literal
+/// has no prefix, so that with [`settings_sql`] a backslash in it is one.
 fn is_bound(text: &str) -> bool {
     const WORDS: [&str; 13] = [
         "FOR",
@@ -79,15 +70,18 @@ fn is_bound(text: &str) -> bool {
         part.split(is_separator)
             .all(|word| word.is_empty() || WORDS.contains(&word) || word == "false" || is_number(word))
     }) && text.matches('\'').count().is_multiple_of(2)
-        && !text.contains('\\')
 }
 
-/// The statements before the load: drop the foreign keys, disable the triggers, lift forced row security, and remove the rows
+/// The statements before the load: drop the foreign keys and the checks that the order of rows can break, disable the triggers, lift forced row security, and remove the rows
 /// that the migrations inserted, because the source has its own. `contents` are those of the schema that is loaded. Only the owner of its tables may do this.
 pub(crate) fn before_sql(schema: &SchemaName, contents: &Contents) -> String {
     let mut sql = String::new();
     for key in &contents.foreign_keys {
         let _ = writeln!(sql, "alter table {} drop constraint {};", of(schema, &key.table), quoted(&key.name));
+    }
+    // Those of parents first: while a table inherits a check, it cannot be dropped there.
+    for check in contents.checks.iter().rev() {
+        let _ = writeln!(sql, "alter table {} drop constraint {};", of(schema, &check.table), quoted(&check.name));
     }
     for trigger in contents.triggers.iter().filter(|trigger| trigger.state != TriggerState::Disabled) {
         let (table, name) = (of(schema, &trigger.table), quoted(&trigger.name));
@@ -103,7 +97,7 @@ pub(crate) fn before_sql(schema: &SchemaName, contents: &Contents) -> String {
     sql
 }
 
-/// The statements after the load: run deferred checks, add the foreign keys, which checks them, restore triggers and row
+/// The statements after the load: run deferred checks, add the foreign keys and the checks, which checks them, restore triggers and row
 /// security, set the sequences to the values of `sequences`, and refresh the materialized views.
 pub(crate) fn after_sql(schema: &SchemaName, contents: &Contents, sequences: &[Sequence]) -> String {
     // A table with pending checks cannot be altered.
@@ -112,6 +106,16 @@ pub(crate) fn after_sql(schema: &SchemaName, contents: &Contents, sequences: &[S
         let (table, name) = (of(schema, &key.table), quoted(&key.name));
         let _ = writeln!(sql, "alter table {table} add constraint {name} {};", key.definition);
         if let Some(comment) = &key.comment {
+            let _ = writeln!(sql, "comment on constraint {name} on {table} is {};", literal(comment));
+        }
+    }
+    for check in &contents.checks {
+        let (table, name) = (of(schema, &check.table), quoted(&check.name));
+        let _ = writeln!(sql, "alter table {table} add constraint {name} {};", check.definition);
+    }
+    for check in &contents.checks {
+        if let Some(comment) = &check.comment {
+            let (table, name) = (of(schema, &check.table), quoted(&check.name));
             let _ = writeln!(sql, "comment on constraint {name} on {table} is {};", literal(comment));
         }
     }
@@ -151,6 +155,7 @@ mod tests {
             "FOR VALUES FROM (MINVALUE, 1) TO (-5, MAXVALUE)",
             "FOR VALUES IN ('a''b', NULL, 'now(); drop', 1.5e10, true)",
             "FOR VALUES WITH (modulus 4, remainder 3)",
+            "FOR VALUES IN ('back\\slash', '\\')",
         ] {
             assert!(is_bound(bound), "{bound}");
         }
@@ -160,6 +165,9 @@ mod tests {
             "FOR VALUES IN ('a') -- x",
             "FOR VALUES IN ('a",
             "FOR VALUES IN (E'\\'')",
+            "FOR VALUES IN (E'\\', now(), '')",
+            "FOR VALUES IN (U&'\\0027')",
+            "FOR VALUES IN (\\)",
             "FOR VALUES IN (\"x\")",
             "FOR VALUES IN ($1)",
         ] {

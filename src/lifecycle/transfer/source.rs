@@ -1,15 +1,23 @@
 //! The tenant whose data is read.
 
+use super::{
+    contents::{Contents, of},
+    fields::Fields,
+};
 use crate::{
-    db::{Operator, message},
-    error::{Error, Result, TenantError, while_doing},
+    db::{Operator, message, milliseconds},
+    error::{Error, Result, TenantError, TransferError, while_doing},
     ident::{SchemaName, literal},
     lock,
-    migrate::execute::schema_lock::{self, Hold},
+    migrate::execute::{
+        schema_lock::{self, Hold},
+        step_log::Progress,
+    },
     registry,
     slug::TenantSlug,
     tenant::{Tenant, TenantStatus},
 };
+use tokio_postgres::error::SqlState;
 
 /// A tenant that cannot be migrated, renamed or dropped until this value is dropped. It is used as before.
 pub(super) struct Source {
@@ -20,18 +28,21 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Takes the tenant's lock and the schema's migration lock, both shared, on a connection of its own.
-    pub(super) async fn lock(operator: &Operator, slug: &TenantSlug) -> Result<Self> {
+    /// Takes the tenant's lock and the schema's migration lock, both shared, on a connection of its own, which has the
+    /// command in its `application_name`.
+    pub(super) async fn lock(operator: &Operator, slug: &TenantSlug, command: &str) -> Result<Self> {
         registry::require(operator).await?;
         let schema = SchemaName::of_tenant(slug);
         let holder = operator.sibling().await?;
         let wait = operator.session().migration_wait;
         let doing = || format!("lock tenant {slug}");
+        let name = format!("{} {command}", operator.session().application_name);
         // The attempt before may have failed in its transaction.
         let sql = format!(
-            "rollback;\nbegin isolation level read committed;\nselect {}, {}, {};\nselect pg_catalog.pg_advisory_xact_lock_shared({});\n{}",
+            "rollback;\nbegin isolation level read committed;\nselect {}, {}, {}, {};\nselect pg_catalog.pg_advisory_xact_lock_shared({});\n{}",
             "pg_catalog.set_config('statement_timeout', '0', true)",
-            format_args!("pg_catalog.set_config('lock_timeout', {}, true)", literal(&crate::db::milliseconds(wait))),
+            format_args!("pg_catalog.set_config('application_name', {}, true)", literal(name.trim())),
+            format_args!("pg_catalog.set_config('lock_timeout', {}, true)", literal(&milliseconds(wait))),
             "(select pg_catalog.count(pg_catalog.set_config(s.name, '0', true)) from pg_catalog.pg_settings s
               where s.name in ('idle_in_transaction_session_timeout', 'transaction_timeout'))",
             lock::tenant_key(slug),
@@ -53,7 +64,73 @@ impl Source {
         if facts.owner.is_none() || !facts.has_ledger {
             return Err(Error::Tenant(TenantError::SchemaGone { tenant: slug.clone(), status, schema }));
         }
+        if let Some(progress) = Progress::read(&holder, &schema).await? {
+            return Err(progress.refused(&schema, "it is not complete: run `cgk migrate` before the tenant is copied"));
+        }
         Ok(Self { tenant, schema, lock: holder })
+    }
+
+    /// The tables whose rows can be read, with the ledger.
+    pub(super) async fn table_names(&self) -> Result<Vec<String>> {
+        Contents::table_names(&self.lock, &self.schema).await
+    }
+
+    /// Locks tables against everything that removes or rewrites rows outside of snapshots: TRUNCATE, ALTER TABLE, DROP. Has to
+    /// be the first statement of the reader's transaction, because the next one takes its snapshot: then no such change lies
+    /// between both.
+    pub(super) async fn lock_tables(&self, reader: &Operator, tables: &[String]) -> Result<()> {
+        let waited = reader.session().lock_timeout;
+        let names: Vec<String> = tables.iter().map(|table| of(&self.schema, table)).collect();
+        let sql = format!(
+            "set local lock_timeout = {};\nlock table {} in access share mode",
+            literal(&milliseconds(waited)),
+            names.join(", ")
+        );
+        match message::run(reader.client(), &sql).await.and_then(message::Answer::complete) {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                let tables = self.locked_tables().await?;
+                Err(TransferError::TableLocked { tenant: self.tenant.slug.clone(), tables, waited }.into())
+            }
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Err(self.changed()),
+            Err(error) => Err(while_doing(format!("lock the tables of tenant {}", self.tenant.slug))(error)),
+        }
+    }
+
+    /// Reads the contents in the snapshot of the reader, whose tables are those that were locked.
+    pub(super) async fn contents(&self, reader: &Operator, locked: &[String]) -> Result<Contents> {
+        let contents = Contents::read(reader, &self.schema).await?;
+        if contents.tables.iter().all(|table| locked.contains(&table.name)) {
+            Ok(contents)
+        } else {
+            Err(self.changed())
+        }
+    }
+
+    /// Refuses if the server has ended the session with the locks, because a migration can have begun since.
+    pub(super) async fn refuse_unlocked(&self) -> Result<()> {
+        let doing = || while_doing(format!("keep tenant {} locked until its rows were read", self.tenant.slug));
+        message::run(self.lock.client(), "select").await.map_err(doing())?.complete().map(drop).map_err(doing())
+    }
+
+    fn changed(&self) -> Error {
+        Error::Tenant(TenantError::Changed { tenant: self.tenant.slug.clone() })
+    }
+
+    /// The tables that others lock against readers, in words.
+    async fn locked_tables(&self) -> Result<String> {
+        let fields = Fields { operator: &self.lock, what: "look who locks the tables".into() };
+        let sql = format!(
+            "select coalesce(pg_catalog.string_agg(distinct pg_catalog.format('%s (process %s)', c.relname, l.pid), ', '),
+                             'a table') || ' is'
+             from pg_catalog.pg_locks l join pg_catalog.pg_class c on c.oid = l.relation
+             join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+             where l.mode = 'AccessExclusiveLock' and n.nspname::pg_catalog.text = {} and c.relkind in ('r', 'p')
+               and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())",
+            literal(self.schema.as_str())
+        );
+        let rows = fields.rows(&sql).await?;
+        rows.first().map_or_else(|| Ok(String::new()), |row| fields.of(row, 0))
     }
 
     /// Waits for a change of the database's isolation, and makes the next one wait as long.

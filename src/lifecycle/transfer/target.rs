@@ -62,8 +62,25 @@ impl<'a> Files<'a> {
         Err(TransferError::NotInOneTransaction { tenant: slug.clone(), file }.into())
     }
 
-    /// Applies the newer ones to the tenant, and activates it. Returns it, and how many were applied.
+    /// Applies the newer ones to the tenant, and activates it. Returns it, and how many were applied. An error says that the
+    /// tenant is there.
     pub(super) async fn finish(
+        &self,
+        operator: &Operator,
+        migrations: &Migrations,
+        slug: &TenantSlug,
+        making: &CreateOptions,
+    ) -> Result<(Tenant, usize)> {
+        let finished = async {
+            // The server can have ended a session that was idle during the load.
+            let operator = operator.sibling().await?;
+            self.finish_with(&operator, migrations, slug, making).await
+        };
+        let unfinished = |source: Error| TransferError::Unfinished { tenant: slug.clone(), source: source.into() };
+        finished.await.map_err(|source| unfinished(source).into())
+    }
+
+    async fn finish_with(
         &self,
         operator: &Operator,
         migrations: &Migrations,

@@ -15,7 +15,7 @@ pub(crate) const STEPS_TABLE: &str = "schema_migration_steps";
 
 /// The progress of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::migrate) struct Progress {
+pub(crate) struct Progress {
     pub(in crate::migrate) id: MigrationId,
     /// The number of executed statements.
     pub(in crate::migrate) done: usize,
@@ -27,7 +27,7 @@ pub(in crate::migrate) struct Progress {
 
 impl Progress {
     /// The error if the file differs from the one that was started.
-    pub(in crate::migrate) fn refused(&self, schema: &SchemaName, problem: &str) -> Error {
+    pub(crate) fn refused(&self, schema: &SchemaName, problem: &str) -> Error {
         let begun = if self.begun { ", and one more is started" } else { "" };
         let statements = crate::migration::count(self.done, "statement");
         let problem = format!("{statements} of it done{begun}, and {problem}");
@@ -42,7 +42,7 @@ impl Progress {
         self.done == 0 && !self.begun
     }
 
-    pub(in crate::migrate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Option<Self>> {
+    pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Option<Self>> {
         let doing = || while_doing(format!("read the progress of the migration of schema {:?}", schema.as_str()));
         let table = schema.qualified(STEPS_TABLE);
         let there = format!("select pg_catalog.to_regclass({}) is not null", literal(&table));

@@ -88,7 +88,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let began = Instant::now();
     let mut bar = BytesBar::new(printer, "exporting");
     let exported = match is_stream {
-        true => lifecycle::export(&operator, &slug, std::io::stdout(), &options, &mut bar).await?,
+        true => lifecycle::export(&operator, &slug, standard_output()?, &options, &mut bar).await?,
         false => lifecycle::export_to_file(&operator, &slug, &arguments.to, &options, &mut bar).await?,
     };
     drop(bar);
@@ -117,6 +117,13 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     warn_of_left_out(session, &slug, &exported);
     Ok(Exit::Done)
+}
+
+/// Standard output without the lock of the standard library: a reader that has stopped reading must not block the message of
+/// an interruption.
+fn standard_output() -> std::io::Result<std::fs::File> {
+    use std::os::fd::AsFd as _;
+    std::io::stdout().as_fd().try_clone_to_owned().map(Into::into)
 }
 
 fn existing(arguments: &Arguments) -> ExistingFile {

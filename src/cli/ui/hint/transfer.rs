@@ -22,6 +22,17 @@ pub(super) fn of(refused: &TransferError) -> Option<String> {
         TransferError::FileExists { .. } => {
             "Give another name, or remove the file. tenant:export also replaces it with --force."
         }
+        TransferError::TableLocked { .. } => {
+            "Wait until those sessions end, or raise session.lock_timeout; then run the command again."
+        }
+        TransferError::NotAFile { .. } => {
+            "Give the name of a file. For a pipe or a device write -: `tenant:export --to -`, `tenant:import -`."
+        }
+        TransferError::Unfinished { tenant, .. } => {
+            return Some(format!(
+                "Run `cgk tenant:create {tenant}`: it applies the newer migrations and activates the tenant."
+            ));
+        }
         TransferError::MaskInvalid { .. } => {
             "Write a table [tables.NAME] for each table, with lines: column = \"SQL expression\"."
         }

@@ -38,9 +38,13 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// Kind `Invalid`: it is not an export, has a newer format, or is damaged. `Refused`: it cannot be read.
+    /// Kind `Invalid`: it is not an export, has a newer format, or is damaged. `Refused`: it cannot be read, or is a pipe or
+    /// another thing that cannot be read twice ([`spool`](Self::spool) takes those).
     pub fn open(path: &Path) -> Result<Self> {
         let unreadable = |source| TransferError::File { doing: format!("read {}", path.display()), source };
+        if !path.metadata().map_err(unreadable)?.is_file() {
+            return Err(TransferError::NotAFile { path: path.to_owned() }.into());
+        }
         Self::check(File::open(path).map_err(unreadable)?)
     }
 
@@ -52,6 +56,12 @@ impl Archive {
     /// As [`open`](Self::open).
     pub fn spool(mut input: impl Read, folder: &Path) -> Result<Self> {
         let unwritable = |source| TransferError::File { doing: format!("write to {}", folder.display()), source };
+        let mut first = Vec::new();
+        input.by_ref().take(MAGIC.len() as u64).read_to_end(&mut first).map_err(unwritable)?;
+        if first != MAGIC {
+            return Err(TransferError::NotAnExport.into());
+        }
+        let mut input = MAGIC.chain(input);
         let path = folder.join(format!("cgk-{}", uuid::Uuid::new_v4()));
         let file = File::options().read(true).write(true).create_new(true).open(&path).map_err(unwritable)?;
         // From here on the file ends with the program.

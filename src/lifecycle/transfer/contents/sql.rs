@@ -1,0 +1,169 @@
+//! The queries on the catalogue.
+
+use crate::{
+    ident::{SchemaName, literal},
+    migrate::execute::step_log::STEPS_TABLE,
+    migration::LEDGER_TABLE,
+};
+
+/// The relations of a schema as `c`, without those of extensions; `joined` are further joins.
+pub(super) fn relations(schema: &SchemaName, joined: &str, condition: &str) -> String {
+    format!(
+        "pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname::pg_catalog.text = {}
+{joined}
+where not exists (select from pg_catalog.pg_depend e where e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                  and e.objid = c.oid and e.deptype = 'e') and {condition}",
+        literal(schema.as_str())
+    )
+}
+
+pub(super) fn tables_sql(schema: &SchemaName) -> String {
+    let columns = |expression: &str| {
+        format!(
+            "array(select {expression} from pg_catalog.pg_attribute a
+               join pg_catalog.pg_type t on t.oid = a.atttypid
+               left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+             where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+             order by a.attnum)"
+        )
+    };
+    let condition = format!(
+        "c.relkind in ('r', 'p') and not c.relispartition
+  and c.relname::pg_catalog.text not in ('{LEDGER_TABLE}', '{}')",
+        STEPS_TABLE
+    );
+    format!(
+        "select c.relname::pg_catalog.text, c.relkind::pg_catalog.text, c.relrowsecurity and c.relforcerowsecurity,
+       (case c.relkind when 'p' then (select coalesce(sum(pg_catalog.pg_table_size(p.relid)), 0)
+                                      from pg_catalog.pg_partition_tree(c.oid) p where p.isleaf)
+             else pg_catalog.pg_table_size(c.oid) end)::pg_catalog.int8 as bytes,
+       {}, {}, {}, {}, {}
+from {} order by bytes desc, c.relname",
+        columns("a.attname::pg_catalog.text"),
+        columns("coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid) like '%app.current_organization_id%', false)"),
+        columns(&of_parts("pg_catalog.bool_or(y.oid = 'pg_catalog.oid'::pg_catalog.regtype or y.typname = 'lo')")),
+        columns(&of_parts(FORM)),
+        columns("pg_catalog.format_type(a.atttypid, a.atttypmod)"),
+        relations(schema, "", &condition)
+    )
+}
+
+/// An aggregate of the types `y` that are part of the type of a column `a`, and of itself. An `oidvector` has no large objects.
+fn of_parts(aggregate: &str) -> String {
+    format!(
+        "(with recursive part (id) as ({PARTS}) select {aggregate} from part p join pg_catalog.pg_type y on y.oid = p.id)"
+    )
+}
+
+const PARTS: &str = "
+        select a.atttypid
+        union
+        select i.id from part p join pg_catalog.pg_type y on y.oid = p.id
+        cross join lateral (
+            select y.typbasetype where y.typbasetype <> 0
+            union all select y.typelem where y.typcategory = 'A' and y.oid <> 'pg_catalog.oidvector'::pg_catalog.regtype
+            union all select m.atttypid from pg_catalog.pg_attribute m
+                      where m.attrelid = y.typrelid and m.attnum > 0 and not m.attisdropped
+            union all select r.rngsubtype from pg_catalog.pg_range r where y.oid in (r.rngtypid, r.rngmultitypid)
+        ) i (id)";
+
+/// The [`ColumnForm`] of a column of a table `c`.
+const FORM: &str =
+    "case when pg_catalog.bool_or(y.typnamespace = 'pg_catalog'::pg_catalog.regnamespace and y.typname in
+                     ('regclass', 'regcollation', 'regconfig', 'regdictionary', 'regoper', 'regoperator', 'regproc',
+                      'regprocedure', 'regtype')) then 'name'
+                when pg_catalog.bool_or(y.typnamespace = c.relnamespace) then 'text'
+                else 'value' end";
+
+pub(super) fn foreign_keys_sql(schema: &SchemaName) -> String {
+    let names = |table: &str, key: &str| {
+        format!(
+            "array(select a.attname::pg_catalog.text
+             from pg_catalog.unnest({key}) with ordinality k (attnum, place)
+             join pg_catalog.pg_attribute a on a.attrelid = {table} and a.attnum = k.attnum order by k.place)"
+        )
+    };
+    format!(
+        "select f.relname::pg_catalog.text, f.conname::pg_catalog.text, f.definition, f.comment, {}, f.referenced, {}
+from (select c.relname, k.*, pg_catalog.pg_get_constraintdef(k.oid) as definition,
+             pg_catalog.obj_description(k.oid, 'pg_constraint') as comment,
+             (select r.relname::pg_catalog.text from pg_catalog.pg_class r
+              where r.oid = k.confrelid and r.relnamespace = c.relnamespace) as referenced
+      from {}) f
+order by f.relname, f.conname",
+        names("f.conrelid", "f.conkey"),
+        names("f.confrelid", "f.confkey"),
+        relations(
+            schema,
+            "join pg_catalog.pg_constraint k on k.conrelid = c.oid and k.contype = 'f' and k.conparentid = 0",
+            "true"
+        )
+    )
+}
+
+pub(super) fn checks_sql(schema: &SchemaName) -> String {
+    let calls = "exists (select from pg_catalog.pg_depend d
+             where d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and d.objid = k.oid
+               and d.refclassid in ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass))";
+    let inherited = "(with recursive up (id) as (
+        select c.oid union select i.inhparent from up u join pg_catalog.pg_inherits i on i.inhrelid = u.id)
+    select pg_catalog.count(*) from up)";
+    format!(
+        "select c.relname::pg_catalog.text, k.conname::pg_catalog.text, pg_catalog.pg_get_constraintdef(k.oid),
+       pg_catalog.obj_description(k.oid, 'pg_constraint')
+from {} order by {inherited} desc, c.relname, k.conname",
+        relations(
+            schema,
+            "join pg_catalog.pg_constraint k on k.conrelid = c.oid and k.contype = 'c' and k.conislocal",
+            &format!("c.relkind in ('r', 'p') and (not k.convalidated or {calls})")
+        )
+    )
+}
+
+pub(super) fn triggers_sql(schema: &SchemaName) -> String {
+    format!(
+        "select c.relname::pg_catalog.text, t.tgname::pg_catalog.text, t.tgenabled::pg_catalog.text
+from {}
+order by case when c.relispartition
+              then (select pg_catalog.count(*) from pg_catalog.pg_partition_ancestors(c.oid)) else 0 end,
+         c.relname, t.tgname",
+        relations(
+            schema,
+            "join pg_catalog.pg_trigger t on t.tgrelid = c.oid and not t.tgisinternal",
+            "c.relkind in ('r', 'p')"
+        )
+    )
+}
+
+pub(super) fn partitions_sql(schema: &SchemaName) -> String {
+    format!(
+        "select c.relname::pg_catalog.text, p.relname::pg_catalog.text,
+       pg_catalog.pg_get_expr(c.relpartbound, c.oid), c.relkind = 'r'
+from {}
+order by (select pg_catalog.count(*) from pg_catalog.pg_partition_ancestors(c.oid)), c.relname",
+        relations(
+            schema,
+            "join pg_catalog.pg_inherits i on i.inhrelid = c.oid
+join pg_catalog.pg_class p on p.oid = i.inhparent and p.relnamespace = c.relnamespace",
+            "c.relispartition and c.relkind in ('r', 'p')"
+        )
+    )
+}
+
+/// Sequences, populated materialized views and foreign tables. Whatever a view reads, it reaches more than that does.
+pub(super) fn others_sql(schema: &SchemaName) -> String {
+    let reached = "(with recursive below (id) as (
+        select c.oid
+        union
+        select d.refobjid from below b join pg_catalog.pg_rewrite r on r.ev_class = b.id
+        join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.objid = r.oid
+         and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass)
+    select pg_catalog.count(*) from below)";
+    format!(
+        "select case when c.relkind = 'f' and c.relispartition then 'p' else c.relkind::pg_catalog.text end,
+       c.relname::pg_catalog.text
+from {} order by c.relkind, case c.relkind when 'm' then {reached} else 0 end, c.oid",
+        relations(schema, "", "(c.relkind in ('S', 'f') or c.relkind = 'm' and c.relispopulated)")
+    )
+}
