@@ -159,7 +159,7 @@ async fn a_run_is_stopped_between_tenants() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_leaves_no_half_file() {
     let stage = Stage::set().await;
-    let shell = Shell::on(&stage.database).set("CGK_LOCK_TIMEOUT", "10m");
+    let shell = Shell::on(&stage.database).set("CGK_LOCK_TIMEOUT", "10min");
     let _holder = stage.holder("lock table tenant_acme.customers in access exclusive mode").await;
     let child = shell.start(&["tenant:export", "acme", "--to", "acme.cgk"]);
     stage.until_waiting(1).await;

@@ -8,7 +8,7 @@ use crate::{
 use cgk::{
     ErrorKind, drift,
     lifecycle::{self, CloneOptions, ExportOptions, ImportOptions},
-    migrate::{Migrations, Scope, Silent},
+    migrate::{Migrations, Scope, Silent, Target},
 };
 
 /// Imports and clones `acme`, and compares rows, constraints and drift.
@@ -131,8 +131,9 @@ async fn a_tenant_that_is_half_migrated_is_not_exported() {
         "-- cgk:no-transaction\ncreate table half (id int);\ncreate unique index concurrently half_done on customers (left(email, 1));\n",
     )]);
     let operator = stage.operator().await;
-    let run = cgk::migrate::run(&operator, &after, &Scope::Tenants.into(), &Default::default(), &mut Silent).await;
-    assert_eq!(run.unwrap().failures().count(), 1);
+    let plan = cgk::migrate::plan_fleet(&operator, &after, Scope::Tenants, Target::Head).await.unwrap();
+    let run = cgk::migrate::run(&operator, &after, plan, &mut Silent).await.unwrap();
+    assert_eq!(run.failed(), 1);
     let folder = Folder::new();
     let (acme, options) = (slug("acme"), ExportOptions::default());
     let refused =

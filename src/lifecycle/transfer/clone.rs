@@ -175,7 +175,7 @@ impl Run<'_> {
         let operator = target.operator;
         let search_path = operator.search_path();
         let locked = self.source.table_names().await?;
-        self.source.lock_tables(operator, &locked).await?;
+        self.source.lock_tables(operator, &locked, operator.session().lock_timeout).await?;
         target.send(&settings_sql(&search_path.of(source))).await?;
         let of_source = self.source.contents(operator, &locked).await?;
         if *self.rows != CloneRows::SchemaOnly {

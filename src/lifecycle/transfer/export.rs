@@ -13,6 +13,7 @@ use crate::{
     error::{Error, Result, TransferError, while_doing},
     ident::{SchemaName, literal},
     migrate::ledger,
+    registry::SHORT_LOCK_WAIT,
     slug::TenantSlug,
     tenant::Tenant,
 };
@@ -244,7 +245,7 @@ impl Export<'_> {
         let path = self.operator.search_path().of(&self.source.schema);
         let locked = self.source.table_names().await?;
         send(&first, BEGIN).await?;
-        self.source.lock_tables(&first, &locked).await?;
+        self.source.lock_tables(&first, &locked, first.session().lock_timeout).await?;
         send(&first, &settings_sql(&path)).await?;
         let contents = self.source.contents(&first, &locked).await?;
         contents.refuse_uncopyable(&self.source.schema, RowSecurity::of(&first).await?)?;
@@ -261,8 +262,11 @@ impl Export<'_> {
             for _ in 1..jobs {
                 let sibling = self.operator.sibling().await?;
                 send(&sibling, &format!("{BEGIN};\nset transaction snapshot {}", literal(&snapshot))).await?;
-                // Else a TRUNCATE that waits for the first connection would block this one.
-                self.source.lock_tables(&sibling, &locked).await?;
+                match self.source.lock_tables(&sibling, &locked, SHORT_LOCK_WAIT).await {
+                    // A TRUNCATE waits for the first connection, and this one would wait for it.
+                    Err(Error::Transfer(TransferError::TableLocked { .. })) => break,
+                    taken => taken?,
+                }
                 send(&sibling, &settings_sql(&path)).await?;
                 connections.push(sibling);
             }

@@ -17,6 +17,7 @@ use crate::{
     slug::TenantSlug,
     tenant::{Tenant, TenantStatus},
 };
+use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 /// A tenant that cannot be migrated, renamed or dropped until this value is dropped. It is used as before.
@@ -78,8 +79,7 @@ impl Source {
     /// Locks tables against everything that removes or rewrites rows outside of snapshots: TRUNCATE, ALTER TABLE, DROP. Has to
     /// be the first statement of the reader's transaction, because the next one takes its snapshot: then no such change lies
     /// between both.
-    pub(super) async fn lock_tables(&self, reader: &Operator, tables: &[String]) -> Result<()> {
-        let waited = reader.session().lock_timeout;
+    pub(super) async fn lock_tables(&self, reader: &Operator, tables: &[String], waited: Duration) -> Result<()> {
         let names: Vec<String> = tables.iter().map(|table| of(&self.schema, table)).collect();
         let sql = format!(
             "set local lock_timeout = {};\nlock table {} in access share mode",
