@@ -100,7 +100,7 @@ pub struct Exported {
 ///
 /// # Locks
 ///
-/// Until the end, on a connection of its own, the tenant's lock ([`lock::tenant_key`]) and the schema's migration lock, both
+/// Until the end, on a connection of its own, the tenant's lock ([`tenant_key`](crate::lock::tenant_key)) and the schema's migration lock, both
 /// shared, and on each connection that reads, `access share` on every table, taken before the snapshot and waited for as long
 /// as `session.lock_timeout`: the tenant is used as before, and its migrations, a rename, a drop, and TRUNCATE and ALTER TABLE
 /// of its tables wait. The snapshot keeps VACUUM in the whole database from removing newer rows.
