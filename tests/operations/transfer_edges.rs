@@ -1,6 +1,7 @@
 //! What a file cannot carry: it says so, and a tenant is not half there.
 
 use crate::{
+    fixture::left_of,
     stage::slug,
     support::cgk::Shell,
     transfer_fixture::{Folder, bare, contents, create, export, import, set},
@@ -49,7 +50,5 @@ async fn a_set_that_needs_several_transactions_is_refused_before_anything_is_mad
     let error = import(&stage, &migrations, &folder.path("x"), &options).await.unwrap_err();
     assert_eq!((error.code(), error.kind()), ("CGK0887", ErrorKind::Refused), "{error:?}");
     assert!(error.to_string().contains("901_alone"), "{error}");
-    assert_eq!(stage.count("select count(*) from pg_namespace where nspname = 'tenant_copy'").await, 0);
-    assert_eq!(stage.count("select count(*) from organizations where slug = 'copy'").await, 0);
-    assert_eq!(stage.count("select count(*) from pg_roles where rolname ~ '^cgk_copy_'").await, 0);
+    assert_eq!(left_of(&stage, "copy").await, [false; 3]);
 }
