@@ -1,18 +1,17 @@
 //! `tenant:clone`: the copy is what the source was at one moment, and nothing else changes.
 
 use crate::{
-    fixture::{left_of, plain_operator},
+    fixture::{left_of, plain_acme},
     stage::{Stage, connect, must_end, run, slug},
     support::cgk::Shell,
     transfer_fixture::{bare, contents, create, rich, set},
 };
 use cgk::{
-    Db, Error, ErrorKind, Operator, TenantSlug, TransferError,
+    Error, ErrorKind, Operator, TenantSlug, TransferError,
     config::Isolation,
     drift,
     lifecycle::{self, CloneOptions, CloneRows, Cloned, Mask, SuspendOptions, TransferObserver},
     migrate::{self, Migrations, Scope, Silent, Target},
-    setup,
 };
 use tokio_postgres::Client;
 
@@ -346,13 +345,7 @@ async fn a_plain_operator_clones_in_both_modes() {
          create trigger stop before insert on a for each row execute function stop();",
     )]);
     for isolation in [Isolation::Role, Isolation::Path] {
-        let (database, config) = plain_operator().await;
-        let watch = connect(&database).await;
-        let config = config.with_isolation(isolation);
-        let operator = Operator::connect(&config).await.unwrap();
-        setup::setup(&operator, &migrations, &mut Silent).await.unwrap();
-        let db = Db::connect(&config).await.unwrap();
-        lifecycle::create(&operator, &db, &migrations, &slug("acme"), &Default::default()).await.unwrap();
+        let (_database, operator, db, watch) = plain_acme(&migrations, isolation).await;
         let rows = "alter table tenant_acme.a disable trigger user;
                     insert into tenant_acme.a select n, nullif(n - 1, 0), 'x', 'tenant_acme.a' from generate_series(1, 100) n;
                     alter table tenant_acme.a enable trigger user";

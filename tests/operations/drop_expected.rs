@@ -1,16 +1,16 @@
 //! `tenant:drop` drops what was seen, and finds out before it begins whether it can go on.
 
 use crate::{
-    fixture::{dropped, enters, left_of, picture, plain_operator},
+    fixture::{dropped, enters, left_of, picture, plain_acme},
     stage::{Stage, connect, must_end, slug},
     support::cgk::Shell,
     transfer_fixture::Folder,
 };
 use cgk::{
-    Db, Error, ErrorKind, Operator, TenantError,
-    lifecycle::{self, CreateOptions, DropOptions, RenameOptions, SuspendOptions},
+    Db, Error, ErrorKind, TenantError,
+    config::Isolation,
+    lifecycle::{self, DropOptions, RenameOptions, SuspendOptions},
     migrate::{Migrations, Silent},
-    setup,
 };
 use std::time::Duration;
 
@@ -171,13 +171,7 @@ async fn a_blocked_tenant_is_not_suspended_for_its_export() {
 /// A table that a DBA has restored into the schema. The operator is no superuser.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_of_another_role_is_named_before_anything_is_dropped() {
-    let (database, config) = plain_operator().await;
-    let watch = connect(&database).await;
-    let operator = Operator::connect(&config).await.unwrap();
-    let migrations = Migrations::bundled();
-    setup::setup(&operator, &migrations, &mut Silent).await.unwrap();
-    let db: Db = Db::connect(&config).await.unwrap();
-    lifecycle::create(&operator, &db, &migrations, &slug("acme"), &CreateOptions::default()).await.unwrap();
+    let (_database, operator, db, watch) = plain_acme(&Migrations::bundled(), Isolation::Role).await;
     watch.execute("create table tenant_acme.restored (id int)", &[]).await.unwrap();
     let error = must_end(lifecycle::drop_tenant(&operator, &slug("acme"), &DropOptions::default(), &mut Silent))
         .await

@@ -2,12 +2,16 @@
 
 use crate::stage::{HANG, Stage, connect, slug};
 use cgk::{
-    Config, Db, Error, ErrorKind,
+    Config, Db, Error, ErrorKind, Operator,
+    config::Isolation,
     ident::DatabaseTag,
     lifecycle,
+    migrate::{Migrations, Silent},
+    setup,
     testing::{TestDatabase, TestServer},
 };
 use std::time::Instant;
+use tokio_postgres::Client;
 
 /// Waits until the observer's query says true.
 pub(crate) async fn until(stage: &Stage, what: &str, sql: &str) {
@@ -35,6 +39,18 @@ pub(crate) async fn plain_operator() -> (TestDatabase, Config) {
     }
     let config = Config::from_url(&database.config().url_of(&role, Some("secret"))).unwrap();
     (database, config)
+}
+
+/// Such an operator in a database that it has set up, with the tenant acme, its pool and an observer.
+pub(crate) async fn plain_acme(migrations: &Migrations, isolation: Isolation) -> (TestDatabase, Operator, Db, Client) {
+    let (database, config) = plain_operator().await;
+    let watch = connect(&database).await;
+    let config = config.with_isolation(isolation);
+    let operator = Operator::connect(&config).await.unwrap();
+    setup::setup(&operator, migrations, &mut Silent).await.unwrap();
+    let db = Db::connect(&config).await.unwrap();
+    lifecycle::create(&operator, &db, migrations, &slug("acme"), &Default::default()).await.unwrap();
+    (database, operator, db, watch)
 }
 
 /// Whether a service can be in the tenant.

@@ -1,7 +1,7 @@
 //! Exports and imports that do not go as planned: damaged files, killed sessions, dropped calls.
 
 use crate::{
-    fixture::{left_of, plain_operator},
+    fixture::{left_of, plain_acme},
     stage::{Stage, app_login, connect, must_end, run, slug},
     transfer_fixture::{Folder, bare, contents, create, export, import, rich, set},
 };
@@ -176,13 +176,7 @@ async fn a_plain_operator_exports_and_imports_in_both_modes() {
          create trigger stop before insert on a for each row execute function stop();",
     )]);
     for isolation in [Isolation::Role, Isolation::Path] {
-        let (database, config) = plain_operator().await;
-        let watch = connect(&database).await;
-        let config = config.with_isolation(isolation);
-        let operator = Operator::connect(&config).await.unwrap();
-        setup::setup(&operator, &migrations, &mut Silent).await.unwrap();
-        let db = Db::connect(&config).await.unwrap();
-        lifecycle::create(&operator, &db, &migrations, &slug("acme"), &Default::default()).await.unwrap();
+        let (_database, operator, db, watch) = plain_acme(&migrations, isolation).await;
         let rows = "alter table tenant_acme.a disable trigger user;
                     insert into tenant_acme.a select n, nullif(n - 1, 0), 'x' from generate_series(1, 100) n;
                     alter table tenant_acme.a enable trigger user";
