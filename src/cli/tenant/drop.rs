@@ -146,22 +146,20 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         return Ok(exit);
     }
     options = options.same_organization(&preview);
-    let began = if preview.blocked_by.is_empty() {
+    // One that is blocked is refused below, before anything is done.
+    let is_blocked = !preview.blocked_by.is_empty();
+    if !is_blocked {
         confirm(printer, &slug, arguments.confirm.as_deref()).await?;
-        let began = Instant::now();
-        match &arguments.export {
-            Some(path) if preview.has_begun => require_export(printer, &preview, path)?,
-            Some(path) => {
-                let exported = export_before(session, &operator, &preview, path, arguments.wait).await?;
-                options = options.unchanged_since(&exported);
-            }
-            None => {}
+    }
+    let began = Instant::now();
+    match arguments.export.as_deref().filter(|_| !is_blocked) {
+        Some(path) if preview.has_begun => require_export(printer, &preview, path)?,
+        Some(path) => {
+            let exported = export_before(session, &operator, &preview, path, arguments.wait).await?;
+            options = options.unchanged_since(&exported);
         }
-        began
-    } else {
-        // It is refused below, before anything is done.
-        Instant::now()
-    };
+        None => {}
+    }
     let dropped = lifecycle::drop_tenant(&operator, &slug, &options, &mut Told { printer }).await?;
     let elapsed = began.elapsed();
     let answer = Answer::of(&preview, true, time::milliseconds(elapsed), Exit::Done);
