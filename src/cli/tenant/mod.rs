@@ -11,6 +11,7 @@ pub(in crate::cli) mod exec;
 pub(in crate::cli) mod export;
 pub(in crate::cli) mod import;
 pub(in crate::cli) mod list;
+mod pace;
 pub(in crate::cli) mod rename;
 pub(in crate::cli) mod seed;
 pub(in crate::cli) mod shell;

@@ -10,16 +10,13 @@ use cgk::{
 use clap::Args;
 use serde::Serialize;
 use std::{
-    num::NonZeroUsize,
     path::{Path, PathBuf},
     time::Instant,
 };
 
-use super::slugs;
+use super::{pace::Pace, slugs};
 use crate::cli::{
     exit::Exit,
-    migrate::run::canary,
-    number,
     session::{Session, TargetView, isolation},
     ui::{
         printer::Printer,
@@ -57,18 +54,8 @@ pub(crate) struct Arguments {
     /// Run this seed also in tenants that have had it
     #[arg(long, value_name = "NAME")]
     again: Vec<String>,
-    /// Number of tenants at the same time, two connections each [default: up to 4]
-    #[arg(short, long, value_name = "N", value_parser = number::at_least_one)]
-    jobs: Option<NonZeroUsize>,
-    /// Run in N tenants (or the listed ones) first; stop if any of them fails
-    #[arg(long, value_name = "N|SLUG,…")]
-    canary: Option<String>,
-    /// Stop starting tenants after N have failed
-    #[arg(long, value_name = "N", value_parser = number::at_least_one)]
-    max_failures: Option<NonZeroUsize>,
-    /// Stop starting tenants after the first failure
-    #[arg(long, conflicts_with = "max_failures")]
-    fail_fast: bool,
+    #[command(flatten)]
+    pace: Pace,
 }
 
 #[derive(Serialize)]
@@ -174,13 +161,13 @@ fn options(arguments: &Arguments) -> Result<SeedOptions> {
     for name in &arguments.again {
         options = options.again(name.strip_suffix(".sql").unwrap_or(name));
     }
-    if let Some(jobs) = arguments.jobs {
+    if let Some(jobs) = arguments.pace.jobs {
         options = options.jobs(jobs);
     }
-    if let Some(text) = &arguments.canary {
-        options = options.canary(canary(text)?);
+    if let Some(canary) = arguments.pace.canary()? {
+        options = options.canary(canary);
     }
-    if let Some(failures) = arguments.max_failures.or(arguments.fail_fast.then_some(NonZeroUsize::MIN)) {
+    if let Some(failures) = arguments.pace.failures_max() {
         options = options.failures_max(failures);
     }
     Ok(options)

@@ -11,10 +11,10 @@ use cgk::{
     migrate::{Part, Scope, Selection},
 };
 use clap::Args;
-use std::{num::NonZeroUsize, path::PathBuf, time::Instant};
+use std::{path::PathBuf, time::Instant};
 
-use super::slugs;
-use crate::cli::{exit::Exit, migrate::run::canary, number, session::Session, ui::report::Refusal};
+use super::{pace::Pace, slugs};
+use crate::cli::{exit::Exit, session::Session, ui::report::Refusal};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -40,18 +40,8 @@ pub(crate) struct Arguments {
     /// Let the SQL change rows; without it the transactions are read-only
     #[arg(long)]
     write: bool,
-    /// Number of tenants at the same time, two connections each [default: up to 4]
-    #[arg(short, long, value_name = "N", value_parser = number::at_least_one)]
-    jobs: Option<NonZeroUsize>,
-    /// Run in N tenants (or the listed ones) first; stop if any of them fails
-    #[arg(long, value_name = "N|SLUG,…")]
-    canary: Option<String>,
-    /// Stop starting tenants after N have failed
-    #[arg(long, value_name = "N", value_parser = number::at_least_one)]
-    max_failures: Option<NonZeroUsize>,
-    /// Stop starting tenants after the first failure
-    #[arg(long, conflicts_with = "max_failures")]
-    fail_fast: bool,
+    #[command(flatten)]
+    pace: Pace,
     /// Print the rows as CSV with the tenant in the first column; for one statement with a result
     #[arg(long, conflicts_with_all = ["json", "format"])]
     csv: bool,
@@ -139,13 +129,13 @@ fn options(arguments: &Arguments) -> Result<ExecOptions> {
     if arguments.write {
         options = options.access(ExecAccess::Write);
     }
-    if let Some(jobs) = arguments.jobs {
+    if let Some(jobs) = arguments.pace.jobs {
         options = options.jobs(jobs);
     }
-    if let Some(text) = &arguments.canary {
-        options = options.canary(canary(text)?);
+    if let Some(canary) = arguments.pace.canary()? {
+        options = options.canary(canary);
     }
-    if let Some(failures) = arguments.max_failures.or(arguments.fail_fast.then_some(NonZeroUsize::MIN)) {
+    if let Some(failures) = arguments.pace.failures_max() {
         options = options.failures_max(failures);
     }
     Ok(options)
