@@ -1,15 +1,12 @@
 //! The context of a request in handlers, in tasks of their own and in the log; who is let in; whose a record is.
 
 use crate::{
+    log::Log,
     service::{layer, routes, service},
     stage::{Answer, Stage, ask, bearer, get, must_end, problem},
 };
 use axum::{Router, middleware::from_extractor};
 use cgk::axum::{Owner, Require};
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
 
 #[tokio::test]
 async fn handlers_and_tasks_are_in_the_context_of_their_request() {
@@ -149,43 +146,12 @@ async fn every_call_of_the_handle_is_in_its_tenant() {
     }
 }
 
-/// A writer that keeps what is logged.
-#[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    pub(crate) fn begin(&self) -> tracing::subscriber::DefaultGuard {
-        let log = self.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
-            .with_writer(move || log.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
 #[tokio::test]
 async fn the_span_of_a_request_says_what_it_was() {
     let stage = Stage::set().await;
     let app = service(&stage);
     let log = Log::default();
-    let guard = log.begin();
+    let guard = log.listen("info");
     let answer = get(&app, "/notes/7", &stage.of["acme"].session).await;
     let refused = get(&app, "/notes/7?token=x", "cgk_ses_x").await;
     drop(guard);

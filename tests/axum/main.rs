@@ -4,6 +4,8 @@ mod context;
 mod dropped;
 mod layers;
 mod limits;
+#[path = "../it/support/log.rs"]
+mod log;
 mod matrix;
 mod metered;
 mod nested;

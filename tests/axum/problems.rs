@@ -1,7 +1,7 @@
 //! Errors as answers: their status, their members, and what they never say.
 
 use crate::{
-    context::Log,
+    log::Log,
     service::{layer, routes},
     stage::{Stage, ask, bearer, get, problem},
 };
@@ -57,7 +57,7 @@ async fn an_error_says_its_kind_and_nothing_of_the_database() {
     let stage = Stage::set().await;
     let app = routes(&stage).route("/failing/{what}", routing::post(failing)).layer(layer(&stage));
     let log = Log::default();
-    let guard = log.begin();
+    let guard = log.listen("info");
     for (what, status, code, detail) in [
         ("unique", 409, Some("CGK"), "it conflicts with what is stored"),
         ("check", 422, Some("CGK"), "a value is not allowed"),
@@ -120,7 +120,7 @@ async fn a_missing_layer_is_named_in_the_log() {
     let app = Router::new().layer(layer(&stage)).merge(routes(&stage));
     for path in ["/tenant", "/caller", "/context", "/notes", "/owner"] {
         let log = Log::default();
-        let guard = log.begin();
+        let guard = log.listen("info");
         let answer = ask(&app, Request::get(path).header("host", "acme.example.com"), "").await;
         drop(guard);
         let json = answer.json();
@@ -140,7 +140,7 @@ async fn a_missing_layer_is_named_in_the_log() {
 fn a_cause_is_for_the_log_alone() {
     use axum::response::IntoResponse as _;
     let log = Log::default();
-    let guard = log.begin();
+    let guard = log.listen("info");
     let problem =
         Problem::new(StatusCode::BAD_GATEWAY).detail("the shop does not answer").caused_by("shop at 10.0.0.7");
     assert_eq!((problem.status(), problem.to_string().as_str()), (StatusCode::BAD_GATEWAY, "the shop does not answer"));

@@ -1,10 +1,8 @@
 //! Where a context is reachable: in the task and all that it awaits, and elsewhere only where it was taken along.
 
+use crate::support::log::Log;
 use cgk::{OrganizationId, TenantContext, TenantError, UserId};
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 use uuid::Uuid;
 
 fn context(n: u128, slug: &str) -> TenantContext {
@@ -114,31 +112,16 @@ fn a_context_has_what_it_was_given_up_to_320_characters() {
     assert_eq!((long.email.as_deref(), long.roles.as_slice()), (Some(cut.as_str()), std::slice::from_ref(&cut)));
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn every_line_of_the_log_says_of_which_request_it_is() {
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    let guard = log.listen("info");
     let ada = context(1, "acme").user(UserId(Uuid::from_u128(7)), "ada@example.com").request_id("r1");
     ada.scope(async { tracing::info!("inside") }).await;
     context(2, "globex").request_id("r2").in_scope(|| tracing::info!("program"));
     tracing::info!("outside");
     drop(guard);
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     let line = |word: &str| text.lines().find(|line| line.contains(word)).unwrap();
     let inside = line("inside");
     for field in [
