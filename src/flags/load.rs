@@ -39,7 +39,7 @@ pub(super) const LOAD: &str = include_str!("load.sql");
 ///
 /// # Cancel safety
 ///
-/// It changes nothing.
+/// If the future is dropped, nothing changes: the function only reads.
 pub async fn load(tx: &impl Statements, environment: &Environment) -> Result<Snapshot> {
     let (project, stage) = (environment.project_name(), environment.stage().name());
     let rows = tx.query(LOAD, &[&project, &stage]).await?;

@@ -56,7 +56,7 @@ pub struct Maintained {
 ///
 /// # Cancel safety
 ///
-/// Dropped, the server finishes or rolls back; either is whole.
+/// If the future is dropped, the server finishes or rolls back; either is whole.
 pub async fn maintain(operator: &Operator, slug: &TenantSlug, retention: &Retention) -> Result<Maintained> {
     let Retention { months_ahead, usage_months, evaluation_months } = retention;
     if *months_ahead > 24 || *usage_months > 1200 || *evaluation_months > 1200 {

@@ -136,7 +136,7 @@ impl Flags {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn snapshot(&self, slug: &TenantSlug, environment: &Environment) -> Result<Arc<Snapshot>> {
         self.shared.find(slug, environment).await
     }
@@ -145,11 +145,11 @@ impl Flags {
     ///
     /// # Errors
     ///
-    /// As [`snapshot`](Self::snapshot). `NoSuchFeature`: what is asked for by a wrong name should be seen.
+    /// Same as [`snapshot`](Self::snapshot). `NoSuchFeature`: what is asked for by a wrong name should be seen.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn is_on(
         &self,
         slug: &TenantSlug,

@@ -106,7 +106,7 @@ impl Usage {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, each thousand is recorded or not.
+    /// If the future is dropped, each thousand is recorded or not.
     pub async fn record(&self, slug: &TenantSlug, events: &[UsageEvent]) -> Result<Recorded> {
         for event in events {
             event.check()?;
@@ -139,7 +139,7 @@ impl Usage {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn allowance(&self, slug: &TenantSlug, metric: &Metric) -> Result<Allowance> {
         check_name(metric)?;
         let row = self.db.tenant(slug).query_one(ALLOWANCE, &[&metric.kind(), &metric.name()]).await?;
@@ -155,11 +155,11 @@ impl Usage {
     ///
     /// # Errors
     ///
-    /// As [`allowance`](Self::allowance). `LimitReached`: status 429.
+    /// Same as [`allowance`](Self::allowance). `LimitReached`: status 429.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn check(&self, slug: &TenantSlug, metric: &Metric, asked: u64) -> Result<Allowance> {
         let allowance = self.allowance(slug, metric).await?;
         match (allowance.limit, allowance.left()) {

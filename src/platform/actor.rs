@@ -1,28 +1,28 @@
-//! Who changes something.
+//! Who makes a change.
 
 use crate::{auth::ApiKeyId, context::TenantContext, user::UserId};
 
-/// Who changes something. It is written into the audit log and into events.
+/// The author of a change. The audit log and the events store it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Actor {
     /// A person.
     User(UserId),
-    /// A program that has shown a key of an organization.
+    /// A program that authenticated with an API key of an organization.
     ApiKey(ApiKeyId),
-    /// The service itself, or a job of it.
+    /// The service itself, or one of its background jobs.
     System,
-    /// Somebody on the command line; the name is that of the database login.
+    /// A person at the command line, identified by the name of the database login.
     Operator(String),
 }
 
 impl Actor {
-    /// The user of the [`TenantContext`] that the caller is in; without one, [`Actor::System`].
+    /// Returns the user of the caller's [`TenantContext`]. Without a context, returns [`Actor::System`].
     pub fn current() -> Self {
         TenantContext::current().ok().and_then(|context| context.user_id).map_or(Self::System, Self::User)
     }
 
-    /// What kind of actor it is, as the tables say it.
+    /// Returns the kind of the actor, as the tables store it.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::User(_) => "user",
@@ -32,7 +32,7 @@ impl Actor {
         }
     }
 
-    /// Which one of its kind; the service itself has no id.
+    /// Returns the id of the actor within its kind. The service itself has no id.
     pub fn id(&self) -> Option<String> {
         match self {
             Self::User(id) => Some(id.to_string()),

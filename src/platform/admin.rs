@@ -1,21 +1,23 @@
-//! The way in for support staff: all organizations, by a role that is granted by hand, and never without a line in the audit log.
+//! Access to all organizations for support staff. An operator grants it, and every access is recorded in the audit log.
 
 use super::{Actor, Change, PlatformError, Result};
 use crate::tenancy::{Db, ReaderFn};
 use serde_json::json;
 
-/// The most characters of a reason.
+/// The maximum length of a reason, in characters.
 const REASON_CHARS_MAX: usize = 500;
 
 impl<E> Db<E> {
-    /// Runs `body` in a read-only transaction that sees the rows of all organizations, for support staff. It reads the columns that
-    /// tenants read of their own rows, so no hash and no token.
+    /// Runs `body` in a read-only transaction that sees the rows of all organizations, for support staff. It can read
+    /// the columns that tenants can read of their own rows. Hashes and tokens are not among them.
     ///
-    /// Who does it, and why, is written to the audit log as `cgk.admin.entered` and committed before the transaction begins: an
-    /// access that fails, or whose body returns an error, is recorded too. Without that line nothing is read.
+    /// The actor and the reason are written to the audit log as `cgk.admin.entered`. That line is committed before the
+    /// transaction starts, so an access that fails, or whose body returns an error, is recorded too. If the line cannot
+    /// be written, nothing is read.
     ///
-    /// An ordinary service cannot call it: its login may not act as the role `cgk__admin_<tag>`. Give the support tool a login of its
-    /// own with `cgk setup:database --app-role NAME --app-tables all`, and grant it the role; the error says how.
+    /// An ordinary service cannot call this function, because its login cannot act as the role `cgk__admin_<tag>`.
+    /// Create a separate login for the support tool with `cgk setup:database --app-role NAME --app-tables all`, and
+    /// grant the role to it. The error shows the statement to run.
     ///
     /// ```no_run
     /// use cgk::{UserId, platform::{Actor, PlatformError}};
@@ -30,16 +32,18 @@ impl<E> Db<E> {
     ///
     /// # Locks
     ///
-    /// None, except those of the statements.
+    /// None, except those of the statements in the body.
     ///
     /// # Errors
     ///
-    /// The error of the body. `Invalid`: the reason is empty, or longer than 500 characters. `TablesMissing`, and `Database` with the
-    /// kinds of [`Db::as_user`]: above all `Denied`, when the login may not act as the role or may not write the audit log.
+    /// The error of the body. `Invalid`: the reason is empty, is longer than 500 characters or contains a zero byte.
+    /// `TablesMissing`. `Database`, with the kinds of [`Db::as_user`]. The usual kind is `Denied`: the login cannot act
+    /// as the role, or cannot write to the audit log.
     ///
     /// # Cancel safety
     ///
-    /// The line may be written or not. If it is not, nothing was read.
+    /// If the future is dropped, the line in the audit log may or may not be written. If it is not written, nothing was
+    /// read.
     pub async fn dangerously_as_admin<T: Send, F: ReaderFn<T, PlatformError>>(
         &self,
         actor: &Actor,

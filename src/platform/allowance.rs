@@ -1,22 +1,22 @@
-//! How much of something an organization may use, and the short names of plans and kinds of quota.
+//! How much an organization may use, and the short names of plans and quota kinds.
 
 use super::error::{PlatformError, Result};
 use std::{borrow::Cow, fmt};
 
-/// The most that one grant gives and one consumption takes, so that sums are far from the end of a `bigint`.
+/// The maximum amount of one grant or one consumption. It keeps sums far below the limit of `bigint`.
 pub(super) const AMOUNT_MAX: u64 = 1_000_000_000_000_000;
 
-/// How much may be used: a number, or without a limit. In JSON a number, or null.
+/// How much may be used: a number, or unlimited. In JSON it is a number or null.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Allowance {
-    /// So much.
+    /// At most this amount.
     Limited(u64),
-    /// Without a limit.
+    /// No limit.
     Unlimited,
 }
 
 impl Allowance {
-    /// The number; `None` without a limit.
+    /// Returns the limit, or `None` if there is no limit.
     pub fn limit(self) -> Option<u64> {
         match self {
             Self::Limited(limit) => Some(limit),
@@ -39,7 +39,7 @@ impl From<u64> for Allowance {
     }
 }
 
-/// A number, or `unlimited`.
+/// Parses a number, or `unlimited`.
 impl std::str::FromStr for Allowance {
     type Err = PlatformError;
 
@@ -67,14 +67,14 @@ impl serde::Serialize for Allowance {
     }
 }
 
-/// A number of the database's that a constraint keeps at zero or above.
+/// Converts a number from the database. A constraint ensures that it is zero or more.
 pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
 }
 
 /// # Errors
 ///
-/// `Invalid`: more than 10^15.
+/// `Invalid`: the amount is more than 10^15.
 pub(super) fn amount_column(amount: u64) -> Result<i64> {
     match i64::try_from(amount) {
         Ok(column) if amount <= AMOUNT_MAX => Ok(column),
@@ -82,7 +82,7 @@ pub(super) fn amount_column(amount: u64) -> Result<i64> {
     }
 }
 
-/// The one form of a short name, that of the tables' constraints.
+/// Checks a short name against the format that the tables' constraints require.
 fn check(what: &'static str, text: &str) -> Result<()> {
     let fits = text.len() <= 48
         && text.starts_with(|first: char| first.is_ascii_lowercase())
@@ -98,17 +98,17 @@ macro_rules! short_name {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
         ///
-        /// 1 to 48 lower-case letters, digits and underscores, a letter first.
+        /// 1 to 48 lower-case letters, digits and underscores. The first character is a letter.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Cow<'static, str>);
 
         impl $name {
-            /// The text.
+            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
-            /// Of a row whose constraint has checked it.
+            /// Creates the name from a row. The constraint of the table has checked it.
             pub(super) fn of_row(text: &str) -> Self {
                 Self(text.to_owned().into())
             }
@@ -137,7 +137,7 @@ macro_rules! short_name {
 }
 
 short_name! {
-    /// The key of a plan, by which code and the command line name it, such as `team`.
+    /// The key of a plan, such as `team`. Code and the command line use it.
     PlanKey, "the key of a plan"
 }
 
@@ -151,7 +151,7 @@ impl QuotaKind {
     pub const SEATS: Self = Self(Cow::Borrowed("seats"));
     /// Runs of whatever the product runs.
     pub const RUNS: Self = Self(Cow::Borrowed("runs"));
-    /// Credits, as of a prepaid account.
+    /// Credits of a prepaid account.
     pub const CREDITS: Self = Self(Cow::Borrowed("credits"));
 }
 

@@ -1,4 +1,4 @@
-//! The audit log, as it is read and kept.
+//! Reads the audit log and maintains its monthly partitions.
 
 use super::{
     Actor, PlatformError, Result,
@@ -20,7 +20,7 @@ use tokio_postgres::{
 use uuid::Uuid;
 
 row_id!(
-    /// The identity of a line of the audit log, a row of `public.audit_events`.
+    /// The id of a line of the audit log, a row of `public.audit_events`.
     AuditId
 );
 
@@ -28,51 +28,51 @@ row_id!(
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct AuditEvent {
-    /// The line.
+    /// The id of the line.
     pub id: AuditId,
-    /// The organization; `None`: it is about none.
+    /// The organization. `None`: the line is about no organization.
     pub organization_id: Option<OrganizationId>,
-    /// When.
+    /// When it happened.
     pub occurred_at: SystemTime,
-    /// Who: `user`, `api_key`, `system` or `operator`.
+    /// The kind of the actor: `user`, `api_key`, `system` or `operator`.
     pub actor_kind: String,
-    /// Which one of its kind.
+    /// The id of the actor within its kind.
     pub actor_id: Option<String>,
     /// What was done, such as `cgk.membership.removed`.
     pub action: String,
-    /// Of which kind the resource is.
+    /// The kind of the resource.
     pub resource_kind: String,
-    /// Which one of its kind.
+    /// The id of the resource within its kind.
     pub resource_id: String,
-    /// What it was.
+    /// The state before the change.
     pub before: Option<Value>,
-    /// What it became.
+    /// The state after the change.
     pub after: Option<Value>,
-    /// In which request.
+    /// The id of the request.
     pub request_id: Option<String>,
 }
 
-/// Which lines are listed; all of them, unless it says otherwise.
+/// Which lines are listed. Default: all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuditFilter {
-    /// Those of an organization.
+    /// Lines of this organization.
     pub organization: Option<OrganizationId>,
-    /// Those of an actor.
+    /// Lines of this actor.
     pub actor: Option<Actor>,
-    /// Those of an action.
+    /// Lines of this action.
     pub action: Option<String>,
-    /// Those about resources of a kind, such as `membership`.
+    /// Lines about this kind of resource, such as `membership`.
     pub resource_kind: Option<String>,
-    /// Those about one resource.
+    /// Lines about this resource.
     pub resource_id: Option<String>,
-    /// Those from this time on.
+    /// Lines from this time on.
     pub from: Option<SystemTime>,
-    /// Those before this time.
+    /// Lines before this time.
     pub until: Option<SystemTime>,
 }
 
-/// The lines of all organizations, or of one by its index.
+/// Returns the query for the lines of all organizations, or of one organization by its index.
 fn list_sql(of_one: bool) -> String {
     let organization = match of_one {
         true => "a.organization_id = $4",
@@ -97,9 +97,9 @@ const DROP: &str = "select public.cgk_drop_audit_partitions($1)";
 
 /// The audit log. Cheap to clone.
 ///
-/// What the operations of [`platform`](crate::platform) change is in it, written in the same transaction. The database lets nobody
-/// change or remove a line; months that are old enough go as a whole, with [`drop_months`](Self::drop_months). Whoever owns the
-/// tables can still drop them or their triggers.
+/// Every change that the operations of [`platform`](crate::platform) make is recorded here, in the same transaction.
+/// The database does not allow any role to change or delete a line. Old months are removed as a whole with
+/// [`drop_months`](Self::drop_months). The owner of the tables can still drop the tables or their triggers.
 ///
 /// ```no_run
 /// use cgk::platform::{AuditFilter, AuditLog, PageRequest, PlatformError};
@@ -120,12 +120,12 @@ pub struct AuditLog {
 }
 
 impl AuditLog {
-    /// The audit log of this database.
+    /// Creates the handle for the audit log of this database.
     pub fn new<E>(db: &Db<E>) -> Self {
         Self { db: db.errors() }
     }
 
-    /// Lines, the newest first.
+    /// Returns lines of the audit log, newest first.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl AuditLog {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn list(&self, filter: &AuditFilter, page: &PageRequest) -> Result<Page<AuditEvent>> {
         let (mut before, mut id) = page.start_of_newest();
         if let Some(until) = filter.until.filter(|until| *until < before) {
@@ -161,15 +161,16 @@ impl AuditLog {
         Ok(page.page(events, |event: &AuditEvent| Cursor::at(event.occurred_at, event.id)))
     }
 
-    /// Makes the partitions of this month and the next three where they are missing, without moving a line: a month of which lines are
-    /// in the default partition already is left to [`make_months`](Self::make_months). Returns how many it made. Every
-    /// [`Relay`](super::Relay) and `cgk migrate` does this, so call it yourself only where neither runs. The login needs the right to
-    /// write the log.
+    /// Creates the missing partitions of this month and the next three, without moving a line. Returns how many it
+    /// created. If the default partition already has lines of a month, that month is skipped: use
+    /// [`make_months`](Self::make_months) for it. Every [`Relay`](super::Relay) and `cgk migrate` call this function,
+    /// so call it yourself only where neither runs. The login needs the right to write to the log.
     ///
     /// # Locks
     ///
-    /// Where a month is missing: the log against other changes of its partitions, and the default partition against everybody. It waits a
-    /// tenth of a second for them, and then makes none.
+    /// If a month is missing: a lock on the log against other changes of its partitions, and an exclusive lock on the
+    /// default partition. The function waits a tenth of a second for them. If it does not get them, it creates no
+    /// partition.
     ///
     /// # Errors
     ///
@@ -177,22 +178,23 @@ impl AuditLog {
     ///
     /// # Cancel safety
     ///
-    /// One transaction: all are made, or none.
+    /// If the future is dropped, either all partitions are created or none: it is one transaction.
     pub async fn keep_months(&self) -> Result<u32> {
         let platform = self.db.platform();
         let rows = platform.query_typed(KEEP, &[]).await?;
         Ok(rows.first().map_or(0, |row| u32::try_from(row.get::<_, i32>(0)).unwrap_or_default()))
     }
 
-    /// [`keep_months`](Self::keep_months) on an operator's connection; does nothing in a database without the audit log.
+    /// Does the same as [`keep_months`](Self::keep_months) on an operator's connection. Does nothing in a database
+    /// without the audit log.
     ///
     /// # Errors
     ///
-    /// From the server.
+    /// The errors of the server.
     ///
     /// # Cancel safety
     ///
-    /// As [`keep_months`](Self::keep_months).
+    /// Same as [`keep_months`](Self::keep_months).
     pub async fn keep_months_of(operator: &Operator) -> Result<u32, Error> {
         let doing = || while_doing("make the months of the audit log");
         let row = operator.client().query_typed_one(HAS_KEEP, &[]).await.map_err(doing())?;
@@ -205,40 +207,43 @@ impl AuditLog {
         }
     }
 
-    /// Makes the partitions of this month and of so many that follow, and moves what is in the default partition into the partitions of
-    /// its months. Returns how many partitions it made. To be run once a month or more often; until then new lines are in the default
-    /// partition, and none is lost. `operator` has the rights of the log's owner.
+    /// Creates the partitions of this month and of the next `months_ahead` months. Moves the lines that are in the
+    /// default partition into the partitions of their months. Returns how many partitions it created. Run it at least
+    /// once a month. Until then new lines go to the default partition, and none is lost. `operator` needs the rights of
+    /// the log's owner.
     ///
     /// # Locks
     ///
-    /// The log against other changes of its partitions; where rows are moved, against everybody, until they are.
+    /// A lock on the log against other changes of its partitions. If rows are moved: an exclusive lock on the log until
+    /// they are moved.
     ///
     /// # Errors
     ///
-    /// Kind `Locked`: the log was in use for longer than `session.lock_timeout`; nothing is changed. Kind `Denied`: the role is not
-    /// that of the owner.
+    /// Kind `Locked`: the log was in use for longer than `session.lock_timeout`, and nothing is changed. Kind `Denied`:
+    /// the role is not the owner of the log.
     ///
     /// # Cancel safety
     ///
-    /// One transaction: all is done, or nothing.
+    /// If the future is dropped, either everything is done or nothing: it is one transaction.
     pub async fn make_months(operator: &Operator, months_ahead: u32) -> Result<u32, Error> {
         let months = i32::try_from(months_ahead).unwrap_or(i32::MAX);
         count(operator, MAKE, (&months, Type::INT4), "make the partitions of the audit log").await
     }
 
-    /// Removes the partitions of the months that had ended by this time. Returns how many. `operator` has the rights of the log's owner.
+    /// Removes the partitions of the months that ended before this time. Returns how many it removed. `operator` needs
+    /// the rights of the log's owner.
     ///
     /// # Locks
     ///
-    /// The log against everybody, while the partitions are dropped.
+    /// An exclusive lock on the log while the partitions are dropped.
     ///
     /// # Errors
     ///
-    /// As [`make_months`](Self::make_months); and a time to come is refused by the database.
+    /// Same as [`make_months`](Self::make_months). In addition, the database refuses a time in the future.
     ///
     /// # Cancel safety
     ///
-    /// One transaction: all are removed, or none.
+    /// If the future is dropped, either all partitions are removed or none: it is one transaction.
     pub async fn drop_months(operator: &Operator, ended_by: SystemTime) -> Result<u32, Error> {
         count(operator, DROP, (&ended_by, Type::TIMESTAMPTZ), "remove months of the audit log").await
     }

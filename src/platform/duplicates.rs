@@ -1,4 +1,5 @@
-//! Users who are one person: several rows of one address, from before a person was one user over all organizations.
+//! Finds and merges users who are the same person: several rows with one address, from before one user could be in many
+//! organizations.
 
 use super::{
     Actor, PlatformError,
@@ -16,28 +17,29 @@ use serde_json::json;
 use std::time::SystemTime;
 use tokio_postgres::Row;
 
-/// A user whose address another user has, who is the person of it.
+/// A user whose address also belongs to another user, who is the person of that address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Duplicate {
-    /// The user.
+    /// The user to merge.
     pub id: UserId,
     /// The user's home organization.
     pub organization_id: OrganizationId,
     /// The slug of that organization.
     pub slug: String,
-    /// The address.
+    /// The e-mail address.
     pub email: String,
     /// The user to merge it into.
     pub person: UserId,
-    /// When it was made.
+    /// When the user was created.
     pub created_at: SystemTime,
 }
 
-/// The operations on users who are one person. Cheap to clone.
+/// Operations on users who are the same person. Cheap to clone.
 ///
-/// A database from before migration 016 may have one address in several organizations, and whoever inserts into `users` without
-/// knowing of memberships makes further ones. None of them is refused, and none is merged by itself.
+/// A database from before migration 016 may have one address in several organizations. Code that inserts into `users`
+/// without using memberships creates more of them. The database does not refuse such users and does not merge them
+/// automatically.
 #[derive(Clone, Debug)]
 pub struct DuplicateUsers {
     db: Db<PlatformError>,
@@ -72,8 +74,8 @@ const JOIN: &str = "insert into public.memberships (organization_id, user_id, ro
                        else least(public.memberships.role, excluded.role) end,
            confirmed_at = coalesce(public.memberships.confirmed_at, excluded.confirmed_at)";
 
-// One row for each column that points at users(id) alone, and for each foreign key of more columns, which cannot be moved.
-// Memberships are joined, and sessions end with them.
+// One row for each single-column foreign key to users(id), and for each foreign key of several columns, which cannot be
+// moved. Memberships are excluded, because they are merged separately. Sessions are deleted with their memberships.
 const REFERENCES: &str = "select n.nspname::pg_catalog.text, c.relname::pg_catalog.text, a.attname::pg_catalog.text,
            pg_catalog.cardinality(k.conkey) = 1
       from pg_catalog.pg_constraint k
@@ -87,18 +89,18 @@ const REFERENCES: &str = "select n.nspname::pg_catalog.text, c.relname::pg_catal
      order by 1, 2, 3";
 
 impl DuplicateUsers {
-    /// The duplicates of this database.
+    /// Creates the handle for the duplicates of this database.
     pub fn new<E>(db: &Db<E>) -> Self {
         Self { db: db.errors(), actor: None }
     }
 
-    /// The same, and this is who does it. Otherwise it is [`Actor::current`].
+    /// Sets the actor of the operations. Default: [`Actor::current`].
     pub fn acting_as(mut self, actor: Actor) -> Self {
         self.actor = Some(actor);
         self
     }
 
-    /// A page of the users who are duplicates, over all organizations.
+    /// Returns a page of the duplicate users of all organizations.
     ///
     /// # Locks
     ///
@@ -110,7 +112,7 @@ impl DuplicateUsers {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn list(&self, page: &PageRequest) -> Result<Page<Duplicate>> {
         self.actor()?;
         let (at, id) = page.start();
@@ -118,24 +120,26 @@ impl DuplicateUsers {
         Ok(page.page(rows.iter().map(read).collect(), |row| Cursor::at(row.created_at, row.id)))
     }
 
-    /// Merges a user into another one of the same address, and deletes it. Its memberships become those of `person`, with the
-    /// stronger role where both are members of one organization; the columns of other tables that point at it point at `person`
-    /// then. Its sessions end, and its password is gone: that of `person` counts.
+    /// Merges a user into another user of the same address, and deletes it. Its memberships become memberships of
+    /// `person`. Where both are members of one organization, the stronger role is used. Columns of other tables that
+    /// point at the duplicate are changed to point at `person`. The sessions of the duplicate end. Its password is
+    /// deleted, and the password of `person` is used.
     ///
     /// # Locks
     ///
-    /// The rows of the organizations that either is a member of, of both users, and of what points at the duplicate, to the end of
-    /// the transaction.
+    /// The rows of the organizations that either user is a member of, the rows of both users, and the rows that point
+    /// at the duplicate, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: one of the users. `Invalid`: they are the same, have different addresses, or `person` is disabled. `Referenced`:
-    /// rows point at the duplicate by a foreign key of more columns than one; move them first. `Forbidden`: the actor is a user or an API
-    /// key. `TablesMissing`; `Database`, also where a table takes no second row of `person`, and nothing is changed then.
+    /// `NotFound`: one of the users does not exist. `Invalid`: they are the same user, they have different addresses,
+    /// or only `person` is disabled. `Referenced`: rows point at the duplicate through a foreign key of several
+    /// columns; move them first. `Forbidden`: the actor is a user or an API key. `TablesMissing`. `Database`, also
+    /// where a table does not accept a second row of `person`; then nothing is changed.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, all of it may have been done or nothing.
+    /// If the future is dropped, either everything is committed or nothing.
     pub async fn merge(&self, duplicate: UserId, person: UserId) -> Result<()> {
         let actor = self.actor()?;
         let platform = self.db.platform();
@@ -145,7 +149,7 @@ impl DuplicateUsers {
             move_references(tx, duplicate, person).await?;
             tx.execute(JOIN, &[&duplicate, &person]).await?;
             tx.execute("delete from public.users where id = $1", &[&duplicate]).await?;
-            // The one that held the address may be gone now.
+            // The user that held the address may have been deleted by the merge.
             let holds = r#"update public.users u set holds_address = true,
                        status = case when $2 and u.status = 'invited' then 'active' else u.status end
                  where u.id = $1
@@ -167,7 +171,8 @@ impl DuplicateUsers {
         merged.await
     }
 
-    /// The actor, who must be the service itself or an operator: it is about no organization.
+    /// Returns the actor. It must be the service itself or an operator, because the operation belongs to no
+    /// organization.
     fn actor(&self) -> Result<Actor> {
         match self.actor.clone().unwrap_or_else(Actor::current) {
             Actor::User(_) | Actor::ApiKey(_) => Err(PlatformError::Forbidden { permission: "users:merge" }),
@@ -183,7 +188,7 @@ struct LockedUser {
     address: String,
 }
 
-/// Locks both users, and refuses those that are not one person.
+/// Locks both users, and returns an error if they are not the same person.
 async fn locked(tx: &PlatformTx<'_>, duplicate: UserId, person: UserId) -> Result<(LockedUser, LockedUser)> {
     let rows = tx.query(LOCK_USERS, &[&duplicate, &person]).await?;
     let mut users: Vec<LockedUser> = rows
@@ -208,7 +213,7 @@ async fn locked(tx: &PlatformTx<'_>, duplicate: UserId, person: UserId) -> Resul
     }
 }
 
-/// Lets everything that points at one user point at the other.
+/// Changes all references from one user to the other.
 async fn move_references(tx: &PlatformTx<'_>, duplicate: UserId, person: UserId) -> Result<()> {
     for row in tx.query(REFERENCES, &[]).await? {
         let (schema, table, column): (&str, &str, &str) = (row.get(0), row.get(1), row.get(2));

@@ -1,108 +1,108 @@
-//! Why an operation of the platform failed.
+//! The errors of the operations of the platform.
 
 use crate::{error::Error, slug::TenantSlug};
 use http::StatusCode;
 use std::time::SystemTime;
 use tokio_postgres::error::SqlState;
 
-/// The result of this module's functions.
+/// The result type of this module's functions.
 pub type Result<T, E = PlatformError> = std::result::Result<T, E>;
 
-/// Why an operation of the platform failed. Its text may be sent to the client.
+/// The reason why an operation of the platform failed. Its text is safe to send to the client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlatformError {
-    /// There is nothing of this id, or not in this organization.
+    /// This id does not exist, or not in this organization.
     #[error("there is no such {what}")]
     NotFound {
         /// What was looked for.
         what: &'static str,
     },
-    /// What was given cannot be stored.
+    /// A given value cannot be stored.
     #[error("{what} cannot be used: {why}")]
     Invalid {
-        /// What.
+        /// The value.
         what: &'static str,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// The actor's role does not have the permission that this takes.
+    /// The actor's role does not have the required permission.
     #[error("this takes the permission {permission}")]
     Forbidden {
         /// The name of the permission.
         permission: &'static str,
     },
-    /// The user, or another one of the same address, is a member of the organization.
+    /// The user, or another user of the same address, is already a member of the organization.
     #[error("the user is a member of the organization already")]
     AlreadyMember,
-    /// The organization would have no owner any more who is confirmed and may sign in.
+    /// After the change the organization would have no owner who is confirmed and may sign in.
     #[error("the organization needs another owner first")]
     LastOwner,
-    /// There is an open invitation of this address into the organization: it can be sent again, or revoked.
+    /// An open invitation of this address to the organization exists. It can be sent again or revoked.
     #[error("the address is invited to the organization already")]
     AlreadyInvited,
-    /// The invitation's time is over; it can be sent again.
+    /// The invitation has expired. It can be sent again.
     #[error("the invitation has expired")]
     InvitationExpired,
-    /// The invitation was accepted before.
+    /// The invitation was already accepted.
     #[error("the invitation was accepted before")]
     InvitationUsed,
-    /// The invitation was taken back.
+    /// The invitation was revoked.
     #[error("the invitation was revoked")]
     InvitationRevoked,
-    /// The invitation is for another address than that of whoever accepts it.
+    /// The invitation was sent to another address than the address of the user who accepts it.
     #[error("the invitation is for another e-mail address")]
     OtherAddress,
-    /// The user may not sign in, and so not become a member.
+    /// The user may not sign in, so the user cannot become a member.
     #[error("the user is disabled")]
     UserDisabled,
-    /// The account at the provider is linked to another user.
+    /// The account at the provider is already linked to another user.
     #[error("the account is linked to another user")]
     AccountLinked,
-    /// There is a tenant of this slug, or a schema that an earlier one has left.
+    /// A tenant with this slug exists, or the schema of an earlier tenant with this slug.
     #[error("the name {slug} is taken")]
     SlugTaken {
         /// The slug.
         slug: TenantSlug,
     },
-    /// Rows of this table point at the user, and cannot point at another one.
+    /// Rows of this table point at the user, and they cannot be changed to point at another user.
     #[error("rows of the table {table} belong to the user")]
     Referenced {
-        /// The table, with its schema.
+        /// The name of the table, with its schema.
         table: String,
     },
-    /// Others change the same thing again and again; the same call may succeed later.
+    /// Concurrent calls keep changing the same rows. The same call may succeed later.
     #[error("others are changing the same thing; try again")]
     Busy,
     /// The organization has a subscription that has not ended.
     #[error("the organization has a subscription")]
     AlreadySubscribed,
-    /// The organization has had its trial.
+    /// The organization has already used its trial.
     #[error("the organization has had a trial")]
     TrialUsed,
-    /// Less is left than was asked for.
+    /// The remaining quota is smaller than the requested amount.
     #[error("the quota is exceeded: {left} left of {asked} asked for")]
     QuotaExceeded {
-        /// How much is left.
+        /// The remaining amount.
         left: u64,
-        /// How much was asked for.
+        /// The requested amount.
         asked: u64,
-        /// When more is granted by itself, if that is known.
+        /// When more is granted automatically, if that is known.
         resets_at: Option<SystemTime>,
     },
-    /// The key of an operation that counts once was used before, for something else.
+    /// The idempotency key was already used for a different operation.
     #[error("the idempotency key cannot be used: {why}")]
     IdempotencyConflict {
-        /// Why.
+        /// The reason.
         why: &'static str,
     },
-    /// The shared tables are not the bundled ones, or not all of them: `cgk migrate` has not applied the newest files.
+    /// The shared tables are missing or are not the bundled ones: `cgk migrate` has not applied the newest files.
     #[error("this needs the bundled shared tables")]
     TablesMissing {
-        /// What the server said is missing.
+        /// The error of the server that names what is missing.
         source: Error,
     },
-    /// The database could not be asked, or did not do it.
+    /// The database did not answer, or returned an error.
     #[error("the database could not be asked")]
     Database(#[source] Error),
 }
@@ -117,7 +117,7 @@ impl From<Error> for PlatformError {
 }
 
 impl PlatformError {
-    /// The HTTP status to answer with.
+    /// Returns the HTTP status for the response.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
@@ -140,7 +140,7 @@ impl PlatformError {
     }
 }
 
-/// The error of a role that is not one of the database's.
+/// Converts the error of a role that the database does not know.
 pub(crate) fn refuse_unknown_role(error: PlatformError) -> PlatformError {
     match error {
         PlatformError::Database(source) if source.sqlstate() == Some(&SqlState::INVALID_TEXT_REPRESENTATION) => {

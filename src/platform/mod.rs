@@ -1,12 +1,12 @@
-//! What a product builds around its tenants, on the shared tables of the bundled public set: who belongs to an organization,
-//! what it has bought and what is left of it, what happened, and who did it.
+//! The parts that a product needs around its tenants, on the shared tables of the bundled public set: members, plans,
+//! subscriptions, quota, events and the audit log.
 //!
-//! Every operation is one transaction of [`Db::platform`](crate::Db::platform), unless it says otherwise: what it changes,
-//! the event that says so and its line in the audit log are committed together or not at all. The login needs rights on the
-//! shared tables, `cgk setup:database --app-role NAME --app-tables all`.
+//! Unless its documentation says otherwise, every operation is one transaction of
+//! [`Db::platform`](crate::Db::platform). The change, its event and its line in the audit log are committed together or
+//! not at all. The login needs rights on the shared tables: `cgk setup:database --app-role NAME --app-tables all`.
 //!
-//! Who does it is the [`Actor`]: the user or API key of the [`TenantContext`](crate::TenantContext) that the caller is in,
-//! unless it says otherwise with `acting_as`.
+//! The [`Actor`] is the author of a change. Default: the user or API key of the caller's
+//! [`TenantContext`](crate::TenantContext). Use `acting_as` to set another one.
 
 mod actor;
 mod admin;

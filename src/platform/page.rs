@@ -1,4 +1,4 @@
-//! Pages of a list: by the key of the last row that was seen, so that a page costs the same wherever it is.
+//! Pages of a list. A page starts after the key of the last row of the previous page, so every page costs the same.
 
 use std::{
     fmt,
@@ -7,16 +7,16 @@ use std::{
 };
 use uuid::Uuid;
 
-/// The longest page.
+/// The maximum length of a page.
 const LIMIT_MAX: u32 = 1000;
 const LIMIT_DEFAULT: u32 = 50;
-/// The first day of year 1, before every row, in seconds before 1970.
+/// The first day of year 1, in seconds before 1970. It is before every row.
 const BEFORE_EPOCH: Duration = Duration::from_secs(62_135_596_800);
 
-/// The first day of year 9000, after every row, in seconds since 1970.
+/// The first day of year 9000, in seconds since 1970. It is after every row.
 const AFTER_EVERYTHING: Duration = Duration::from_secs(221_845_392_000);
 
-/// Where a page ended. Its text goes to the client, which sends it back for the next page.
+/// The end of a page. Send its text to the client. The client sends it back to get the next page.
 ///
 /// ```
 /// use cgk::platform::Cursor;
@@ -31,7 +31,7 @@ pub struct Cursor {
     id: Uuid,
 }
 
-/// A text that is no cursor of a page.
+/// A text that is not a valid cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this is no cursor of a page")]
 pub struct InvalidCursor;
@@ -59,7 +59,7 @@ impl FromStr for Cursor {
         let (micros, id) = text.split_once('.').ok_or(InvalidCursor)?;
         let micros: i64 = micros.parse().map_err(|_| InvalidCursor)?;
         let since = Duration::from_micros(micros.unsigned_abs());
-        // What the server's type for points in time can hold, with room to spare.
+        // A limit that is well inside the range of the server's timestamp type.
         let created_at = match micros {
             0.. => SystemTime::UNIX_EPOCH.checked_add(since),
             _ if since > BEFORE_EPOCH => None,
@@ -72,7 +72,7 @@ impl FromStr for Cursor {
     }
 }
 
-/// Which page of a list: 50 rows from the start unless it says otherwise.
+/// Which page of a list to return. Default: the first 50 rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRequest {
     after: Option<Cursor>,
@@ -86,19 +86,19 @@ impl Default for PageRequest {
 }
 
 impl PageRequest {
-    /// The rows behind the end of another page.
+    /// Returns the rows after the end of another page.
     pub fn after(mut self, cursor: Cursor) -> Self {
         self.after = Some(cursor);
         self
     }
 
-    /// At most so many rows: at least one, at most 1,000.
+    /// Sets the maximum number of rows: 1 to 1,000.
     pub fn limit(mut self, rows: u32) -> Self {
         self.limit = rows.clamp(1, LIMIT_MAX);
         self
     }
 
-    /// The time and the id that the rows come after.
+    /// Returns the time and the id after which the rows come.
     pub(crate) fn start(&self) -> (SystemTime, Uuid) {
         match self.after {
             Some(cursor) => (cursor.created_at, cursor.id),
@@ -106,7 +106,7 @@ impl PageRequest {
         }
     }
 
-    /// The time and the id that the rows come before, in a list that has the newest first.
+    /// Returns the time and the id before which the rows come, in a list that is sorted newest first.
     pub(crate) fn start_of_newest(&self) -> (SystemTime, Uuid) {
         match self.after {
             Some(cursor) => (cursor.created_at, cursor.id),
@@ -114,12 +114,12 @@ impl PageRequest {
         }
     }
 
-    /// One row more than the page has, which tells whether there is a next one.
+    /// Returns one row more than the page has, to detect whether there is a next page.
     pub(crate) fn rows(&self) -> i64 {
         i64::from(self.limit) + 1
     }
 
-    /// The page of the rows that were found.
+    /// Returns the page of the rows that were found.
     pub(crate) fn page<T>(&self, mut rows: Vec<T>, cursor: impl Fn(&T) -> Cursor) -> Page<T> {
         let limit = self.limit as usize;
         let more = rows.len() > limit;
@@ -129,13 +129,13 @@ impl PageRequest {
     }
 }
 
-/// A page of a list, oldest rows first; of the audit log, the newest.
+/// A page of a list, oldest rows first. In the audit log the newest rows are first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Page<T> {
     /// The rows.
     pub items: Vec<T>,
-    /// Where the next page begins; `None`: this is the last one.
+    /// The start of the next page. `None`: this is the last page.
     pub next: Option<Cursor>,
 }
 

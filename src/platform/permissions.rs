@@ -1,13 +1,13 @@
-//! What each role may do in its organization: one table, and one function that checks it.
+//! The permissions of each role in its organization: one table, and one function that checks it.
 
 use super::{Actor, PlatformError, error::Result};
 use crate::{auth::UserRole, tenancy::PlatformTx, tenant::OrganizationId};
 
-/// Defines the permissions, their names, and the roles that have each.
+/// Defines the permissions, their names, and the roles that have each of them.
 macro_rules! permissions {
     ($($(#[$doc:meta])* $variant:ident = $name:literal: $($role:ident)+;)+) => {
-        /// Something that a member may do in its organization, if its role has it. An API key has it, if it is one of the
-        /// key's scopes.
+        /// A permission of a member in its organization, given by its role. An API key has a permission if it is one of
+        /// the key's scopes.
         ///
         /// | permission | roles |
         /// |---|---|
@@ -25,17 +25,18 @@ macro_rules! permissions {
         }
 
         impl Permission {
-            /// All of them.
+            /// All permissions.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// Its name, which is also that of the scope that gives it to an API key.
+            /// Returns the name. The scope that gives the permission to an API key has the same name.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)+
                 }
             }
 
-            /// Whether members of this role have it. A role that this version does not know has none.
+            /// Returns whether members of this role have the permission. A role that this version does not know has no
+            /// permission.
             pub fn is_granted_to(self, role: &UserRole) -> bool {
                 match self {
                     $(Self::$variant => matches!(role, $(UserRole::$role)|+),)+
@@ -46,28 +47,28 @@ macro_rules! permissions {
 }
 
 permissions! {
-    /// To see the organization's name, settings and status.
+    /// See the organization's name, settings and status.
     OrganizationRead = "organization:read": Owner Admin Member;
-    /// To change the organization's name and settings.
+    /// Change the organization's name and settings.
     OrganizationUpdate = "organization:update": Owner Admin;
-    /// To give the organization up.
+    /// Suspend the organization.
     OrganizationDelete = "organization:delete": Owner;
-    /// To see who is a member.
+    /// See the members.
     MembersRead = "members:read": Owner Admin Member;
-    /// To add, invite and remove admins and members, and to change their roles.
+    /// Add, invite and remove admins and members, and change their roles.
     MembersManage = "members:manage": Owner Admin;
-    /// The same of owners.
+    /// Add, invite and remove owners, and change their roles.
     OwnersManage = "owners:manage": Owner;
-    /// To see plan, subscription and quota.
+    /// See the plan, the subscription and the quota.
     BillingRead = "billing:read": Owner Admin;
-    /// To change them.
+    /// Change the plan, the subscription and the quota.
     BillingManage = "billing:manage": Owner;
-    /// To see who has done what.
+    /// See the audit log.
     AuditRead = "audit:read": Owner Admin;
 }
 
 impl Permission {
-    /// What it takes to give a role, to take it away, or to invite to it.
+    /// Returns the permission that is needed to give a role, to remove it, or to invite to it.
     pub(crate) fn to_manage(role: &UserRole) -> Self {
         match role {
             UserRole::Admin | UserRole::Member => Self::MembersManage,
@@ -85,13 +86,14 @@ const OF_KEY: &str = "select $3::pg_catalog.text = any (k.scopes)
      where k.organization_id = $1 and k.id = $2 and k.revoked_at is null
        and (k.expires_at is null or k.expires_at > current_timestamp)";
 
-/// Refuses an actor who may not do this in the organization. Who has locked the organization with [`lock`](super::organizations::lock)
-/// knows that no operation of the platform changes the answer before its transaction ends.
+/// Returns an error if an actor does not have this permission in the organization. If the caller has locked the
+/// organization with [`lock`](super::organizations::lock), no operation of the platform changes the answer before the
+/// transaction ends.
 ///
 /// # Errors
 ///
-/// `NotFound`: the actor is no member, so whether there is such an organization is not told. `Forbidden`: its role does not have
-/// the permission. `Database`.
+/// `NotFound`: the actor is not a member, so the error does not show whether the organization exists. `Forbidden`: its
+/// role does not have the permission. `Database`.
 pub(crate) async fn demand(
     tx: &PlatformTx<'_>,
     actor: &Actor,

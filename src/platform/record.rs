@@ -1,4 +1,4 @@
-//! What every changing operation of the platform writes: its line in the audit log and the domain event that says so.
+//! Writes the line in the audit log and the domain event of every change that the platform makes.
 
 use super::{Actor, Result};
 use crate::{context::TenantContext, tenancy::PlatformTx, tenant::OrganizationId};
@@ -6,17 +6,17 @@ use serde_json::{Map, Value};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-/// A change, and who made it.
+/// A change, and its actor.
 pub(crate) struct Change<'a> {
     pub(crate) actor: &'a Actor,
     pub(crate) organization: Option<OrganizationId>,
-    /// Both the audit log's action and the event's type, such as `cgk.membership.removed`, in the past tense.
+    /// The audit log's action and the event's type, in the past tense, such as `cgk.membership.removed`.
     pub(crate) name: &'static str,
-    /// Of which kind the resource is, and which one it is: `("membership", id)`.
+    /// The kind and the id of the resource: `("membership", id)`.
     pub(crate) resource: (&'static str, String),
-    /// What it was; no secrets, no hashes of tokens.
+    /// The state before the change. It must not contain secrets or hashes of tokens.
     pub(crate) before: Option<Value>,
-    /// What it became; no secrets, no hashes of tokens.
+    /// The state after the change. It must not contain secrets or hashes of tokens.
     pub(crate) after: Option<Value>,
 }
 
@@ -29,7 +29,7 @@ const RECORD: &str = "
     values ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 impl Change<'_> {
-    /// Writes both rows, in one statement. The request's id is that of the [`TenantContext`] that the caller is in.
+    /// Writes both rows, in one statement. The id of the request comes from the caller's [`TenantContext`].
     pub(crate) async fn record(&self, tx: &PlatformTx<'_>) -> Result<()> {
         let (kind, id) = (self.resource.0, self.resource.1.as_str());
         let context = TenantContext::if_current();
@@ -52,7 +52,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// The event's data: the resource, and what it was and became.
+    /// Returns the event's data: the resource, and its state before and after the change.
     fn data(&self) -> Value {
         let mut data = Map::new();
         data.insert("resource".into(), serde_json::json!({ "kind": self.resource.0, "id": self.resource.1 }));

@@ -1,4 +1,4 @@
-//! Accounts of users at providers of sign-ins.
+//! Accounts of users at sign-in providers.
 
 use super::{Actor, PlatformError, error::Result, record::Change};
 use crate::{
@@ -11,31 +11,32 @@ use std::time::SystemTime;
 use tokio_postgres::Row;
 
 row_id!(
-    /// The identity of an account at a provider, a row of `public.user_accounts`.
+    /// The id of an account at a provider, a row of `public.user_accounts`.
     UserAccountId
 );
 
-/// An account of a user at a provider of sign-ins, without its tokens: [`Secrets`](crate::secret::Secrets) has those.
+/// An account of a user at a sign-in provider, without its tokens. [`Secrets`](crate::secret::Secrets) stores the
+/// tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UserAccount {
-    /// The account.
+    /// The id of the account.
     pub id: UserAccountId,
     /// The user.
     pub user_id: UserId,
-    /// The provider, such as the issuer of OpenID Connect.
+    /// The provider, such as its OpenID Connect issuer.
     pub provider: String,
-    /// The provider's id of the person.
+    /// The id of the person at the provider.
     pub subject: String,
-    /// The address at the provider, as it was when the account was last linked.
+    /// The address at the provider, when the account was last linked.
     pub email: Option<String>,
-    /// When it was linked first.
+    /// When it was first linked.
     pub linked_at: SystemTime,
-    /// Whether sealed tokens are stored.
+    /// Whether encrypted tokens are stored.
     pub has_tokens: bool,
 }
 
-/// The operations on accounts at providers of sign-ins. Cheap to clone.
+/// Operations on accounts at sign-in providers. Cheap to clone.
 ///
 /// ```no_run
 /// use cgk::{Db, UserId, platform::{PlatformError, UserAccounts}};
@@ -59,13 +60,13 @@ macro_rules! columns {
 
 const LOCK_USER: &str = "select u.organization_id from public.users u where u.id = $1 for no key update";
 
-// A row that exists and is another user's is not changed, and so not returned.
+// If the row belongs to another user, it is not changed, so it is not returned.
 const LINK: &str = concat!(
     "insert into public.user_accounts as a (user_id, provider, subject, email) values ($1, $2, $3, $4)
      on conflict (provider, subject) do update set email = coalesce(excluded.email, a.email) where a.user_id = excluded.user_id
      returning ",
     columns!(),
-    // Of a row that this statement has inserted.
+    // True for a row that this statement has inserted.
     ", a.xmax = 0"
 );
 
@@ -82,35 +83,35 @@ const UNLINK: &str =
     concat!("delete from public.user_accounts a where a.id = $2 and a.user_id = $1 returning ", columns!());
 
 impl UserAccounts {
-    /// The accounts of this database.
+    /// Creates the handle for the accounts of this database.
     pub fn new<E>(db: &Db<E>) -> Self {
         Self { db: db.errors(), actor: None }
     }
 
-    /// The same, and this is who does it. Otherwise it is [`Actor::current`].
+    /// Sets the actor of the operations. Default: [`Actor::current`].
     pub fn acting_as(mut self, actor: Actor) -> Self {
         self.actor = Some(actor);
         self
     }
 
-    /// Links an account to a user. If it is linked to that user already, its address is updated and nothing else.
+    /// Links an account to a user. If it is already linked to that user, only its address is updated.
     ///
-    /// Call it only after the provider has verified the person. An e-mail address from a provider is no proof that an existing user is
-    /// that person, unless you trust the provider to verify addresses.
+    /// Call it only after the provider has verified the person. An e-mail address from a provider does not prove that
+    /// an existing user is that person, unless you trust the provider to verify addresses.
     ///
     /// # Locks
     ///
-    /// The user's row, to the end of the transaction.
+    /// The user's row, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no such user. `AccountLinked`: the account is another user's. `Invalid`: the provider has 1 to 500
-    /// characters, the subject 1 to 255, the address 1 to 320. `Forbidden`: the actor is an API key, or another user.
-    /// `TablesMissing`: migration `028_user_accounts` is not applied. `Database`.
+    /// `NotFound`: the user does not exist. `AccountLinked`: the account belongs to another user. `Invalid`: the
+    /// provider must have 1 to 500 characters, the subject 1 to 255, the address 1 to 320. `Forbidden`: the actor is an
+    /// API key, or another user. `TablesMissing`: migration `028_user_accounts` is not applied. `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been linked or not; the same call again gives the same.
+    /// If the future is dropped, the change may or may not be committed. The same call again has the same result.
     pub async fn link(&self, user: UserId, provider: &str, subject: &str, email: Option<&str>) -> Result<UserAccount> {
         let actor = self.actor(user)?;
         for (what, text, max) in [("the provider", provider, 500), ("the subject", subject, 255)] {
@@ -131,7 +132,7 @@ impl UserAccounts {
         linked.await
     }
 
-    /// The account of a subject at a provider; `None` if it is linked to no user.
+    /// Returns the account of a subject at a provider. `None`: it is linked to no user.
     ///
     /// # Errors
     ///
@@ -139,16 +140,16 @@ impl UserAccounts {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn find(&self, provider: &str, subject: &str) -> Result<Option<UserAccount>> {
-        // The database takes no text with a NUL, so there is no such account.
+        // Text in the database cannot contain NUL, so there is no such account.
         if provider.contains('\0') || subject.contains('\0') {
             return Ok(None);
         }
         Ok(self.db.platform().query_opt(FIND, &[&provider, &subject]).await?.as_ref().map(read))
     }
 
-    /// The accounts of a user in the order in which they were linked; at most a thousand.
+    /// Returns the accounts of a user in the order in which they were linked, at most 1,000.
     ///
     /// # Errors
     ///
@@ -156,25 +157,26 @@ impl UserAccounts {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn list(&self, user: UserId) -> Result<Vec<UserAccount>> {
         self.actor(user)?;
         Ok(self.db.platform().query(LIST, &[&user]).await?.iter().map(read).collect())
     }
 
-    /// Removes an account of a user, with its tokens. The user may have no other way to sign in; check that first.
+    /// Removes an account of a user, with its tokens. The user may have no other way to sign in: check that first.
     ///
     /// # Locks
     ///
-    /// The user's row and the account's, to the end of the transaction.
+    /// The rows of the user and the account, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: the user has no such account. `Forbidden`: the actor is an API key, or another user. `TablesMissing`; `Database`.
+    /// `NotFound`: the user has no such account. `Forbidden`: the actor is an API key, or another user.
+    /// `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been removed or not.
+    /// If the future is dropped, the change may or may not be committed.
     pub async fn unlink(&self, user: UserId, account: UserAccountId) -> Result<()> {
         let actor = self.actor(user)?;
         let platform = self.db.platform();
@@ -187,7 +189,7 @@ impl UserAccounts {
         unlinked.await
     }
 
-    /// The actor, who must be the user itself, the service or an operator.
+    /// Returns the actor. It must be the user itself, the service or an operator.
     fn actor(&self, user: UserId) -> Result<Actor> {
         match self.actor.clone().unwrap_or_else(Actor::current) {
             Actor::ApiKey(_) => Err(PlatformError::Forbidden { permission: "accounts:manage" }),
@@ -196,7 +198,7 @@ impl UserAccounts {
         }
     }
 
-    /// Recorded for the home organization. Neither subject nor address is in the log.
+    /// Records the change for the home organization. The log contains neither the subject nor the address.
     async fn record(
         &self,
         tx: &PlatformTx<'_>,

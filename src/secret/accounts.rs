@@ -33,7 +33,7 @@ impl Secrets {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been stored or not.
+    /// If the future is dropped, the change may or may not be committed.
     pub async fn set_account_tokens(&self, account: UserAccountId, tokens: Option<&[u8]>) -> Result<()> {
         let sealed = tokens.map(|tokens| self.keys.seal(place(account), tokens)).transpose()?;
         let key = sealed.as_ref().map(|_| self.keys.current());
@@ -51,7 +51,7 @@ impl Secrets {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn account_tokens(&self, account: UserAccountId) -> Result<Option<PlainSecret>> {
         let row = self.db.platform().query_opt(GET, &[&account]).await?.ok_or(SecretError::NotFound)?;
         let sealed: Option<Vec<u8>> = row.get(0);

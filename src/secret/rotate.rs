@@ -83,12 +83,12 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no such organization. `Platform`: the database did not do it, as for a domain that is another
+    /// `NotFound`: the organization does not exist. `Platform`: the database did not do it, as for a domain that is another
     /// organization's. `NotSealed`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been stored or not.
+    /// If the future is dropped, the change may or may not be committed.
     pub async fn set_shopify(&self, organization: OrganizationId, store_domain: &str, token: &[u8]) -> Result<()> {
         let sealed = self.keys.seal(SecretPlace::new(SHOPIFY, organization), token)?;
         let key = self.keys.current();
@@ -112,7 +112,7 @@ impl Secrets {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn shopify_access_token(&self, organization: OrganizationId) -> Result<Option<PlainSecret>> {
         let row = self.db.platform().query_opt(GET, &[&organization]).await?.ok_or(SecretError::NotFound)?;
         let sealed: Option<Vec<u8>> = row.get(0);
@@ -132,7 +132,7 @@ impl Secrets {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, some are sealed anew; every one can be opened.
+    /// If the future is dropped, some are sealed anew; every one can be opened.
     pub async fn rotate(&self) -> Result<Rotation> {
         let (mut rotation, mut after) = (Rotation::default(), Uuid::nil());
         loop {

@@ -1,4 +1,4 @@
-//! An event as it is delivered.
+//! An event in the format of its delivery.
 
 use super::{EventId, SinkError};
 use crate::tenant::OrganizationId;
@@ -7,46 +7,46 @@ use serde_json::Value;
 use std::fmt;
 use tokio_postgres::Row;
 
-/// An event as it is delivered: CloudEvents 1.0. Serialized, it is the JSON of that specification.
+/// An event in the format of its delivery: CloudEvents 1.0. It serializes to the JSON of that specification.
 ///
-/// Beside the attributes of the specification it has `organizationid`, `sequence`, `actorkind`, `actorid` and `requestid`.
+/// In addition to the standard attributes it has `organizationid`, `sequence`, `actorkind`, `actorid` and `requestid`.
 #[derive(Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct CloudEvent {
     specversion: &'static str,
-    /// The id. An event that comes twice has the same.
+    /// The id. An event that is delivered twice has the same id both times.
     pub id: EventId,
-    /// Who says it: [`RelayOptions::source`](super::RelayOptions::source).
+    /// The source of the event: [`RelayOptions::source`](super::RelayOptions::source).
     pub source: String,
     /// Its type, such as `order.shipped`.
     pub r#type: String,
-    /// What it is about.
+    /// The subject of the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// When it was written, by RFC 3339.
+    /// When it was written, in RFC 3339 format.
     pub time: String,
     datacontenttype: &'static str,
-    /// The organization; `None`: it is of none.
+    /// The organization. `None`: the event belongs to no organization.
     #[serde(rename = "organizationid", skip_serializing_if = "Option::is_none")]
     pub organization_id: Option<OrganizationId>,
-    /// Its place in the order of its organization's events, from 1 on without gaps. In JSON twenty digits, as the sequence
-    /// extension of CloudEvents wants it.
+    /// The position of the event among its organization's events. It starts at 1 and has no gaps. In JSON it has twenty
+    /// digits, as the sequence extension of CloudEvents requires.
     #[serde(serialize_with = "digits")]
     pub sequence: u64,
-    /// Who did it: `user`, `api_key`, `system` or `operator`.
+    /// The kind of the actor: `user`, `api_key`, `system` or `operator`.
     #[serde(rename = "actorkind", skip_serializing_if = "Option::is_none")]
     pub actor_kind: Option<String>,
-    /// Which one of its kind.
+    /// The id of the actor within its kind.
     #[serde(rename = "actorid", skip_serializing_if = "Option::is_none")]
     pub actor_id: Option<String>,
-    /// In which request.
+    /// The id of the request.
     #[serde(rename = "requestid", skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-    /// What receivers are to know of it.
+    /// The data for the receivers.
     pub data: Value,
 }
 
-/// Without the data, which may be about persons.
+/// Omits the data, because it may contain personal data.
 impl fmt::Debug for CloudEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CloudEvent")
@@ -63,16 +63,17 @@ fn digits<S: serde::Serializer>(sequence: &u64, serializer: S) -> Result<S::Ok, 
     serializer.collect_str(&format_args!("{sequence:020}"))
 }
 
-/// The columns that [`CloudEvent::read`] reads, in this order. Of an event that was written before its data was limited, or where it is
-/// not, more than the limit is not read: a relay must not need as much memory as a tenant likes.
+/// The columns that [`CloudEvent::read`] reads, in this order. Data over the limit is not read, so that a tenant cannot
+/// make the relay use too much memory. Such data exists if the event was written before the limit existed, or where the
+/// limit is missing.
 pub(super) const COLUMNS: &str =
     "e.id, e.type, e.subject, e.organization_id, e.sequence, e.actor_kind, e.actor_id, e.request_id,
     case when pg_catalog.octet_length(e.data::pg_catalog.text) <= 1048576 then e.data end,
     pg_catalog.to_char(e.occurred_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), e.attempts";
 
 impl CloudEvent {
-    /// An error is final: jsonb holds more than JSON in Rust does, such as 1e400 or lists more than 128 deep, and a tenant
-    /// writes what it likes.
+    /// An error is final. jsonb can store values that JSON in Rust cannot, such as 1e400 or lists nested more than 128
+    /// levels deep, and a tenant can write them.
     pub(super) fn read(row: &Row, source: &str) -> Result<Self, SinkError> {
         let unreadable = |error: tokio_postgres::Error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();

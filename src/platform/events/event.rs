@@ -1,18 +1,19 @@
-//! What an application says happened.
+//! The events that an application writes.
 
 use super::EventId;
 use crate::tenant::OrganizationId;
 use serde_json::Value;
 use std::{borrow::Cow, fmt, str::FromStr};
 
-/// The longest type, in bytes.
+/// The maximum length of a type, in bytes.
 const TYPE_BYTES_MAX: usize = 200;
-/// The longest subject that is kept, in characters.
+/// The maximum length of a stored subject, in characters.
 const SUBJECT_CHARS_MAX: usize = 500;
 
-/// The type of an event, such as `order.shipped`: letters, digits, and `.`, `-` or `_` between them, 200 at most.
+/// The type of an event, such as `order.shipped`: letters and digits, with `.`, `-` or `_` between them, at most 200
+/// characters.
 ///
-/// Types that begin with `cgk.` are those of cgk's own operations; the database takes none from a tenant's role.
+/// Types that start with `cgk.` are reserved for cgk's own operations. The database refuses them from a tenant's role.
 ///
 /// ```
 /// use cgk::platform::EventType;
@@ -23,32 +24,32 @@ const SUBJECT_CHARS_MAX: usize = 500;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EventType(Cow<'static, str>);
 
-/// A text that is no event's type.
+/// A text that is not a valid event type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no event's type: letters, digits, and `.`, `-` or `_` between them, 200 at most")]
 pub struct InvalidEventType {
-    /// What was given, cut off after 80 characters.
+    /// The given text, truncated to 80 characters.
     pub text: String,
 }
 
 impl EventType {
-    /// A type that stands in the program. In a `const`, the compiler checks it.
+    /// Creates a type from a literal. In a `const`, the compiler checks it.
     ///
     /// # Panics
     ///
-    /// If it is no type.
+    /// If the text is not a valid type.
     pub const fn from_static(text: &'static str) -> Self {
         assert!(is_type(text.as_bytes()), "an event's type has letters, digits, and `.`, `-` or `_` between them");
         Self(Cow::Borrowed(text))
     }
 
-    /// Its text.
+    /// Returns the text of the type.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The check of the column.
+/// Does the same check as the constraint of the column.
 const fn is_type(text: &[u8]) -> bool {
     let mut index = 0;
     let mut after_letter = false;
@@ -80,7 +81,7 @@ impl fmt::Display for EventType {
     }
 }
 
-/// Something that happened, to be told to others after the transaction has committed.
+/// A domain event. It is delivered after its transaction has committed.
 ///
 /// ```
 /// use cgk::platform::{Event, EventType};
@@ -97,32 +98,33 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event with a new id.
+    /// Creates an event with a new id.
     pub fn new(event_type: EventType) -> Self {
         let id = EventId(uuid::Uuid::now_v7());
         Self { id, event_type, organization: None, subject: None, data: Value::Object(serde_json::Map::new()) }
     }
 
-    /// Its id. Receivers tell by it that an event came twice.
+    /// Returns the id. Receivers use it to detect an event that is delivered twice.
     pub fn id(&self) -> EventId {
         self.id
     }
 
-    /// Of an organization. In a tenant's transaction an event is of that tenant's organization, and need not say so.
+    /// Sets the organization. In a tenant's transaction the event always belongs to the tenant's organization, so this
+    /// call is not needed.
     pub fn organization(mut self, organization: OrganizationId) -> Self {
         self.organization = Some(organization);
         self
     }
 
-    /// What it is about, such as `order/17`. It is cut after 500 characters; NUL characters are left out.
+    /// Sets the subject, such as `order/17`. It is truncated to 500 characters. NUL characters are removed.
     pub fn subject(mut self, subject: &str) -> Self {
         let kept: String = subject.chars().filter(|character| *character != '\0').take(SUBJECT_CHARS_MAX).collect();
         self.subject = (!kept.is_empty()).then_some(kept);
         self
     }
 
-    /// What receivers are to know of it, up to 1 MiB. The database takes no text with a NUL character. No secrets: it is stored
-    /// and sent as it is.
+    /// Sets the data for the receivers, at most 1 MiB. The database refuses text with a NUL character. Do not put
+    /// secrets into it: the data is stored and sent in plain text.
     pub fn data(mut self, data: Value) -> Self {
         self.data = data;
         self

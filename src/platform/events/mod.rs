@@ -1,4 +1,5 @@
-//! Domain events: written in the transaction that they tell of (the outbox), delivered after it by a relay.
+//! Domain events. They are written in the transaction of their change (the outbox), and a relay delivers them after it
+//! commits.
 
 mod cloud_event;
 mod event;
@@ -25,6 +26,6 @@ pub use webhook::{InvalidWebhook, Webhook, WebhookSecret};
 use crate::row_id::row_id;
 
 row_id!(
-    /// The identity of a domain event, a row of `public.domain_events`.
+    /// The id of a domain event, a row of `public.domain_events`.
     EventId
 );

@@ -1,4 +1,4 @@
-//! The outbox: how events get in, and what an operator does with them.
+//! The outbox: writes, lists, retries and prunes events.
 
 use super::{Event, EventId};
 use crate::{
@@ -15,14 +15,14 @@ use std::{
 };
 use tokio_postgres::{Row, types::Type};
 
-/// The channel of migration 015.
+/// The notification channel of migration 015.
 pub(super) const CHANNEL: &str = "cgk_events";
-/// How many rows one statement removes.
+/// How many rows one statement deletes.
 const PRUNED_AT_ONCE: i64 = 1000;
-/// The longest page.
+/// The maximum length of a page.
 const PAGE_MAX: u32 = 1000;
 
-/// The organization of the transaction is that of the tenant that it has entered.
+/// The organization is that of the tenant that the transaction has entered.
 const EMIT: &str = "
     insert into public.domain_events (id, organization_id, type, subject, data, actor_kind, actor_id, request_id)
     values ($1, coalesce($2, nullif(pg_catalog.current_setting('app.current_organization_id', true), '')::pg_catalog.uuid),
@@ -47,8 +47,8 @@ async fn emit(tx: &impl Statements, event: &Event) -> Result<EventId, Error> {
 }
 
 impl TenantTx<'_> {
-    /// Writes a domain event of this tenant's organization: it is delivered if the transaction commits, and never otherwise. One
-    /// statement. The user and the request are those of the [`TenantContext`] that the caller is in.
+    /// Writes a domain event of this tenant's organization, with one statement. The event is delivered only if the
+    /// transaction commits. The user and the request id come from the caller's [`TenantContext`].
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db, acme: cgk::TenantSlug) -> cgk::Result<()> {
@@ -64,49 +64,49 @@ impl TenantTx<'_> {
     ///
     /// # Errors
     ///
-    /// The statement's. Refused by the database: an event of another organization, and one whose type begins with `cgk.`. The
-    /// bundled shared tables must be there up to `015_domain_events`.
+    /// The error of the statement. The database refuses an event of another organization, and a type that starts with
+    /// `cgk.`. The bundled shared tables must be applied up to `015_domain_events`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been written or not; end the transaction.
+    /// If the future is dropped, the event may or may not be written: end the transaction.
     pub async fn emit(&self, event: &Event) -> Result<EventId, Error> {
         emit(self, event).await
     }
 }
 
 impl PlatformTx<'_> {
-    /// Writes a domain event, of the organization that it names or of none: it is delivered if the transaction commits, and never
-    /// otherwise. One statement. [`Outbox::emit`] is the same.
+    /// Writes a domain event of the organization that it names, or of none, with one statement. The event is delivered
+    /// only if the transaction commits. [`Outbox::emit`] does the same.
     ///
     /// # Errors
     ///
-    /// The statement's.
+    /// The error of the statement.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been written or not; end the transaction.
+    /// If the future is dropped, the event may or may not be written: end the transaction.
     pub async fn emit(&self, event: &Event) -> Result<EventId, Error> {
         emit(self, event).await
     }
 }
 
-/// Where an event stands.
+/// The status of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventStatus {
-    /// It is to be delivered.
+    /// It is waiting for delivery.
     Pending,
-    /// It is delivered.
+    /// It was delivered.
     Delivered,
-    /// It was given up, until [`Outbox::retry`] asks for it.
+    /// Its delivery has failed for good. It is not tried again until [`Outbox::retry`] is called.
     Dead,
     /// A status that this version does not know.
     Other(String),
 }
 
 impl EventStatus {
-    /// The value in the database.
+    /// Returns the value in the database.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Pending => "pending",
@@ -138,42 +138,42 @@ impl fmt::Display for EventStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EventRecord {
-    /// The event.
+    /// The id of the event.
     pub id: EventId,
-    /// The organization; `None`: it is of none.
+    /// The organization. `None`: the event belongs to no organization.
     pub organization_id: Option<OrganizationId>,
-    /// Where it stands in the order in which events were written; [`EventFilter::before`] takes it.
+    /// Its position in the order in which all events were written. Pass it to [`EventFilter::before`].
     pub position: i64,
-    /// Its place in the order of its organization's events; `None`: no relay has seen it.
+    /// Its position among its organization's events. `None`: no relay has numbered it yet.
     pub sequence: Option<i64>,
     /// Its type.
     pub event_type: String,
-    /// What it is about.
+    /// The subject.
     pub subject: Option<String>,
-    /// Where it stands.
+    /// The status.
     pub status: EventStatus,
-    /// How many attempts were made.
+    /// The number of delivery attempts.
     pub attempts: i32,
-    /// What the last attempt failed with.
+    /// The error of the last attempt.
     pub error: Option<String>,
     /// When it was written.
     pub occurred_at: SystemTime,
-    /// When it was delivered or given up.
+    /// When it was delivered or marked as dead.
     pub finished_at: Option<SystemTime>,
 }
 
 /// Which events are listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
-    /// Those of an organization.
+    /// Events of this organization.
     pub organization: Option<OrganizationId>,
-    /// Those that stand there.
+    /// Events with this status.
     pub status: Option<EventStatus>,
-    /// Those of a type.
+    /// Events of this type.
     pub event_type: Option<String>,
-    /// Those before this position: the last one of the page before.
+    /// Events before this position: the position of the last event of the previous page.
     pub before: Option<i64>,
-    /// At most so many; a hundred unless set, a thousand at most.
+    /// The maximum number of events. Default: 100. Maximum: 1,000.
     pub limit: Option<u32>,
 }
 
@@ -200,7 +200,7 @@ const PRUNE: &str = "
          order by e.finished_at limit $2 for update skip locked) old
      where d.id = old.id";
 
-/// The outbox, as an application and its operators see it. Cheap to clone.
+/// The outbox, for an application and its operators. Cheap to clone.
 ///
 /// ```no_run
 /// use cgk::platform::{Event, EventType, Outbox, PlatformError};
@@ -224,31 +224,31 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// The outbox of this database.
+    /// Creates the handle for the outbox of this database.
     pub fn new<E>(db: &Db<E>) -> Self {
         Self { db: db.errors(), actor: None }
     }
 
-    /// With the one who does it; without, it is [`Actor::current`].
+    /// Sets the actor. Default: [`Actor::current`].
     pub fn acting_as(mut self, actor: Actor) -> Self {
         self.actor = Some(actor);
         self
     }
 
-    /// Writes a domain event in the transaction. In a tenant's transaction, [`TenantTx::emit`] is the same.
+    /// Writes a domain event in the transaction. In a tenant's transaction, [`TenantTx::emit`] does the same.
     ///
     /// # Errors
     ///
-    /// `TablesMissing`; `Database`: the transaction cannot commit any more.
+    /// `TablesMissing`; `Database`. After an error the transaction cannot commit.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been written or not; end the transaction.
+    /// If the future is dropped, the event may or may not be written: end the transaction.
     pub async fn emit(tx: &impl Statements, event: &Event) -> Result<EventId> {
         Ok(emit(tx, event).await?)
     }
 
-    /// Events, the last written first.
+    /// Returns events, the last written first.
     ///
     /// # Errors
     ///
@@ -256,7 +256,7 @@ impl Outbox {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn list(&self, filter: &EventFilter) -> Result<Vec<EventRecord>> {
         let status = filter.status.as_ref().map(EventStatus::as_str);
         let organization = filter.organization.map(OrganizationId::uuid);
@@ -266,19 +266,20 @@ impl Outbox {
         Ok(rows.iter().map(read).collect())
     }
 
-    /// Has an event delivered that was given up. It keeps its place: it comes before what follows it and is still to be delivered.
+    /// Schedules a dead event for delivery again. It keeps its position, so it is delivered before the later events
+    /// that are still pending.
     ///
     /// # Locks
     ///
-    /// The event's row, for one transaction.
+    /// The row of the event, until the end of one transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no such event among those that were given up. `TablesMissing`; `Database`.
+    /// `NotFound`: no dead event has this id. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been asked for or not.
+    /// If the future is dropped, the change may or may not be committed.
     pub async fn retry(&self, id: EventId) -> Result<()> {
         let actor = self.actor();
         self.db
@@ -295,17 +296,17 @@ impl Outbox {
                     before: None,
                     after: Some(json!({ "type": event_type })),
                 };
-                // Its event wakes the relays.
+                // The event of this change wakes the relays.
                 change.record(tx).await
             })
             .await
     }
 
-    /// Has all events delivered that were given up, or all of an organization; returns how many.
+    /// Schedules all dead events, or those of one organization, for delivery again. Returns how many.
     ///
     /// # Locks
     ///
-    /// Their rows, for one transaction.
+    /// The rows of the events, until the end of one transaction.
     ///
     /// # Errors
     ///
@@ -313,7 +314,7 @@ impl Outbox {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, all may have been asked for or none.
+    /// If the future is dropped, either everything is committed or nothing.
     pub async fn retry_all(&self, organization: Option<OrganizationId>) -> Result<u64> {
         let actor = self.actor();
         self.db
@@ -336,11 +337,11 @@ impl Outbox {
             .await
     }
 
-    /// Removes what was delivered longer ago than this; returns how many events. A relay does it by itself.
+    /// Deletes the events that were delivered longer ago than `age`. Returns how many. A relay does this automatically.
     ///
     /// # Locks
     ///
-    /// The rows that it removes, a thousand at a time; those that somebody else has locked are left out.
+    /// The rows that it deletes, a thousand at a time. Rows that another transaction has locked are skipped.
     ///
     /// # Errors
     ///
@@ -348,7 +349,7 @@ impl Outbox {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, some are removed.
+    /// If the future is dropped, some of the events are deleted.
     pub async fn prune(&self, age: Duration) -> Result<u64> {
         let mut removed = 0;
         loop {

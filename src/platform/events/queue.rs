@@ -1,10 +1,11 @@
-//! The queues of the outbox, one an organization: which are due, who delivers, and in which order.
+//! The queues of the outbox, one for each organization: which are due, which relay delivers, and in which order.
 //!
-//! Events are written in the order of `position`, which is not the order in which they become visible: a transaction that wrote
-//! early may commit late. A relay that remembered the last position would lose such an event. So nothing is remembered: each event has
-//! a status, and whoever has a queue locked gives what it sees there for the first time the next numbers of the queue
-//! (`sequence`), and commits them before it delivers anything. What commits later gets later numbers. A snapshot that shows a
-//! transaction shows every one that had committed before it began; so what was caused by an event has a later number.
+//! Events are written in the order of `position`. They become visible in another order: a transaction that wrote early
+//! may commit late. A relay that remembered the last position would lose such an event. For this reason no position is
+//! remembered, and each event has a status. The relay that has a queue locked assigns the next numbers of the queue
+//! (`sequence`) to the events that it sees for the first time. It commits these numbers before it delivers anything.
+//! Events that commit later get higher numbers. A snapshot that shows a transaction also shows every transaction that
+//! had committed before it began. So an event that was caused by another event has a higher number than its cause.
 
 use super::cloud_event::COLUMNS;
 use crate::{
@@ -15,12 +16,12 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// How many queues one look finds.
+/// The maximum number of queues that one query finds.
 const QUEUES_AT_ONCE: i64 = 64;
-/// How many events are numbered at once.
+/// How many events are numbered at a time.
 pub(super) const NUMBERED_AT_ONCE: i64 = 1000;
 
-/// One step of the recursion a queue: it costs as many index entries as there are queues, not events.
+/// The recursion makes one step for each queue. Its cost depends on the number of queues, not of events.
 const DUE: &str = "
     with recursive pending (queue_id) as (
         (select e.queue_id from public.domain_events e where e.status = 'pending' and e.queue_id >= $1
@@ -38,7 +39,7 @@ const DUE: &str = "
 
 const ENSURE: &str = "insert into public.domain_event_queues (queue_id) values ($1) on conflict (queue_id) do nothing";
 
-/// The time is looked at again after the lock: another relay may have put the queue off meanwhile.
+/// Checks the time again after the lock is granted, because another relay may have postponed the queue meanwhile.
 const LOCK: &str = "
     select q.last_sequence, pg_catalog.set_config('idle_in_transaction_session_timeout', $2, true)
       from public.domain_event_queues q
@@ -77,7 +78,7 @@ const NEXT_DUE: &str = "
     select pg_catalog.extract('epoch', pg_catalog.min(q.attempt_at) - pg_catalog.clock_timestamp())::pg_catalog.float8
       from public.domain_event_queues q where q.attempt_at > pg_catalog.clock_timestamp()";
 
-/// A queue that has something to deliver.
+/// A queue that has events to deliver.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Due {
     pub(super) queue: Uuid,
@@ -85,25 +86,25 @@ pub(super) struct Due {
     pub(super) has_new: bool,
 }
 
-/// The queues that are due, from this one on in the order of their ids; the last of them is not the last of all if there are so many as
-/// one look finds.
+/// Returns the due queues, starting with this one, in the order of their ids. If it returns the maximum of one query,
+/// there may be more.
 pub(super) async fn due(db: &Db<PlatformError>, from: Uuid) -> Result<Vec<Due>> {
     let rows = db.platform().query(DUE, &[&from, &QUEUES_AT_ONCE]).await?;
     Ok(rows.iter().map(|row| Due { queue: row.get(0), has_new: row.get(1) }).collect())
 }
 
-/// In how long the next queue that was put off is due.
+/// Returns the time until the next postponed queue is due.
 pub(super) async fn next_due(db: &Db<PlatformError>) -> Result<Option<Duration>> {
     let seconds: Option<f64> = db.platform().query_one(NEXT_DUE, &[]).await?.get(0);
     Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)))
 }
 
-/// Gives the events that have none their numbers, and commits that. Nothing where another relay has the queue.
+/// Assigns numbers to the events that have none, and commits them. Does nothing if another relay has the queue.
 pub(super) async fn number(db: &Db<PlatformError>, queue: Uuid, idle_max: &str) -> Result<()> {
     db.platform()
         .transaction(async |tx| {
             ensure(tx, queue).await?;
-            // A statement of its own: the next one sees what was committed before the lock was granted.
+            // This is a separate statement, so that the next one sees what was committed before the lock was granted.
             if let Some(last) = lock(tx, queue, idle_max).await? {
                 tx.execute(NUMBER, &[&queue, &last, &NUMBERED_AT_ONCE]).await?;
             }
@@ -112,18 +113,19 @@ pub(super) async fn number(db: &Db<PlatformError>, queue: Uuid, idle_max: &str) 
         .await
 }
 
-/// Creates the queue's row if it is missing. A statement of its own: the next one sees the row.
+/// Creates the queue's row if it is missing. This is a separate statement, so that the next one sees the row.
 pub(super) async fn ensure(tx: &PlatformTx<'_>, queue: Uuid) -> Result<()> {
     tx.execute(ENSURE, &[&queue]).await?;
     Ok(())
 }
 
-/// Locks a queue to the end of the transaction and returns its last number; `None`: another relay has it, or it is not due.
+/// Locks a queue until the end of the transaction and returns its last number. `None`: another relay has the queue, or
+/// it is not due.
 pub(super) async fn lock(tx: &PlatformTx<'_>, queue: Uuid, idle_max: &str) -> Result<Option<i64>> {
     Ok(tx.query_opt(LOCK, &[&queue, &idle_max]).await?.map(|row| row.get(0)))
 }
 
-/// The next events of a queue that have numbers.
+/// Returns the next numbered events of a queue.
 pub(super) async fn next(tx: &PlatformTx<'_>, queue: Uuid, limit: i64) -> Result<Vec<Row>> {
     let sql = format!(
         "select {COLUMNS} from public.domain_events e
@@ -132,7 +134,7 @@ pub(super) async fn next(tx: &PlatformTx<'_>, queue: Uuid, limit: i64) -> Result
     Ok(tx.query(&sql, &[&queue, &limit]).await?)
 }
 
-/// Notes what was delivered.
+/// Marks events as delivered.
 pub(super) async fn delivered(tx: &PlatformTx<'_>, events: &[Uuid]) -> Result<()> {
     if !events.is_empty() {
         tx.execute(DELIVERED, &[&events]).await?;
@@ -140,19 +142,19 @@ pub(super) async fn delivered(tx: &PlatformTx<'_>, events: &[Uuid]) -> Result<()
     Ok(())
 }
 
-/// Notes that an event is given up.
+/// Marks an event as dead.
 pub(super) async fn dead(tx: &PlatformTx<'_>, event: Uuid, error: &str) -> Result<()> {
     tx.execute(DEAD, &[&event, &error]).await?;
     Ok(())
 }
 
-/// Notes that an attempt failed, and puts the queue off.
+/// Records a failed attempt, and postpones the queue.
 pub(super) async fn failed(tx: &PlatformTx<'_>, queue: Uuid, event: Uuid, error: &str, pause: Duration) -> Result<()> {
     tx.execute(FAILED, &[&event, &error, &queue, &pause.as_secs_f64()]).await?;
     Ok(())
 }
 
-/// Puts the queue off.
+/// Postpones the queue.
 pub(super) async fn put_off(tx: &PlatformTx<'_>, queue: Uuid, pause: Duration) -> Result<()> {
     tx.execute(PUT_OFF, &[&queue, &pause.as_secs_f64()]).await?;
     Ok(())

@@ -5,12 +5,14 @@ use redis::{AsyncConnectionConfig, Client, Cmd, aio::MultiplexedConnection};
 use std::{fmt, time::Duration};
 use tokio::sync::Mutex;
 
-/// How long Redis may take to connect or to answer.
+/// The maximum time to connect to Redis or to wait for its answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Appends events to a Redis stream (XADD), each as the fields `id`, `type` and `event`, which is the CloudEvent as JSON.
+/// Appends events to a Redis stream (XADD). Each entry has the fields `id`, `type` and `event`, which is the CloudEvent
+/// as JSON.
 ///
-/// Redis numbers what it takes, so an event that comes twice stands in the stream twice, with the same `id`.
+/// Redis assigns its own ids to entries. An event that is delivered twice is in the stream twice, with the same `id`
+/// field.
 ///
 /// ```no_run
 /// # async fn example(db: cgk::Db) -> Result<(), Box<dyn std::error::Error>> {
@@ -23,11 +25,11 @@ pub struct RedisStream {
     client: Client,
     stream: String,
     length_max: Option<u64>,
-    /// The connection, until it fails.
+    /// The connection. It is removed after an error.
     connection: Mutex<Option<MultiplexedConnection>>,
 }
 
-/// Without the URL, which has a password.
+/// Omits the URL, because it contains a password.
 impl fmt::Debug for RedisStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStream").field("stream", &self.stream).finish_non_exhaustive()
@@ -35,21 +37,22 @@ impl fmt::Debug for RedisStream {
 }
 
 impl RedisStream {
-    /// A stream on the Redis of a URL: `redis://`, `rediss://` or `unix://`. Nothing is connected yet.
+    /// Creates a sink for a stream on the Redis server of a URL: `redis://`, `rediss://` or `unix://`. Does not connect
+    /// yet.
     ///
     /// # Errors
     ///
-    /// The URL is none of those. The error does not show it.
+    /// The URL has none of these schemes. The error does not show the URL.
     pub fn new(url: &str, stream: &str) -> Result<Self, SinkError> {
         let client = Client::open(url).map_err(|_| SinkError::new("the URL must be redis://, rediss:// or unix://"))?;
         if url.starts_with("rediss:") || url.starts_with("valkeys:") {
-            // Refused where another task was quicker, and then there is a default as well.
+            // This fails if another task has already installed a provider. Then a default exists as well.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         Ok(Self { client, stream: stream.to_owned(), length_max: None, connection: Mutex::default() })
     }
 
-    /// Redis forgets the oldest entries when there are about so many more.
+    /// Sets the approximate maximum length of the stream. Redis deletes the oldest entries above it.
     pub fn length_max(mut self, entries: u64) -> Self {
         self.length_max = Some(entries);
         self

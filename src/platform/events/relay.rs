@@ -1,4 +1,4 @@
-//! The relay: delivers what is in the outbox.
+//! The relay: delivers the events of the outbox.
 
 use super::{
     CloudEvent, EventId, EventSink, Outbox, SinkError,
@@ -25,36 +25,38 @@ use std::{
 use tokio::{sync::watch, task::JoinSet};
 use uuid::Uuid;
 
-/// The pause after the database could not be asked.
+/// The pause after an error of the database.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
-/// How often what was delivered is removed, and the months of the audit log are looked after.
+/// How often delivered events are deleted and the partitions of the audit log are created.
 const KEEP_UP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How events are delivered.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RelayOptions {
-    /// The attribute `source` of the CloudEvents: who says it. `cgk` unless set.
+    /// The attribute `source` of the CloudEvents. Default: `cgk`.
     pub source: String,
-    /// From so many organizations this relay delivers at once, each with a connection of the pool. Four unless set.
+    /// The number of organizations that this relay delivers from at the same time. Each uses one connection of the
+    /// pool. Default: 4.
     pub workers: NonZeroUsize,
-    /// So many events of an organization are delivered before their delivery is committed; a relay that is killed delivers at
-    /// most so many of each organization twice. 100 unless set.
+    /// The maximum number of events of an organization in one batch. The delivery is committed after each batch. A
+    /// relay that is killed may deliver up to this number of events of each organization twice. Default: 100.
     pub batch_max: u32,
-    /// After this time a batch ends early. Ten seconds unless set.
+    /// The maximum duration of a batch. After it the batch ends early. Default: 10 seconds.
     pub batch_time_max: Duration,
-    /// How long one delivery may take. 15 seconds unless set.
+    /// The maximum duration of one delivery. Default: 15 seconds.
     pub delivery_time_max: Duration,
-    /// How often an event is tried before it is given up. 20 unless set; with the pauses below some two hours.
+    /// The number of attempts before an event is marked as dead. Default: 20. With the default pauses, this takes about
+    /// two hours.
     pub attempts_max: u32,
-    /// The pause of an organization after the first failed attempt; it doubles with each one. A second unless set. Each is made
-    /// shorter or longer by up to a half, at random.
+    /// The pause of an organization after the first failed attempt. Default: 1 second. It doubles with each failed
+    /// attempt. Each pause is changed by a random amount of up to a half.
     pub pause_first: Duration,
-    /// The longest pause. Ten minutes unless set.
+    /// The maximum pause. Default: 10 minutes.
     pub pause_max: Duration,
-    /// How often the outbox is looked at when no notice has come. Five seconds unless set.
+    /// How often the outbox is checked if no notification arrives. Default: 5 seconds.
     pub poll_interval: Duration,
-    /// How long events are kept that were delivered; `None`: for ever. Seven days unless set.
+    /// How long delivered events are stored. `None`: without limit. Default: 7 days.
     pub keep_delivered: Option<Duration>,
 }
 
@@ -75,27 +77,30 @@ impl Default for RelayOptions {
     }
 }
 
-/// What was delivered.
+/// The counts of a relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RelayReport {
-    /// The events that were delivered.
+    /// The number of delivered events.
     pub delivered: u64,
-    /// The attempts that failed and are made again.
+    /// The number of failed attempts that will be repeated.
     pub failed: u64,
-    /// The events that were given up.
+    /// The number of events that were marked as dead.
     pub dead: u64,
 }
 
-/// Delivers the events of the outbox to a sink, at least once, and those of one organization one after the other.
+/// Delivers the events of the outbox to a sink, at least once. The events of one organization are delivered one after
+/// the other.
 ///
-/// Any number of relays may run on one database. From one organization only one of them delivers at a time: it has the
-/// organization's row in `domain_event_queues` locked. If it dies, the lock ends with its connection, and another relay delivers again
-/// what it had delivered and not yet committed; nothing else is delivered twice while the database answers.
+/// Any number of relays can run on one database. Only one of them delivers from an organization at a time: it has a
+/// lock on the organization's row in `domain_event_queues`. If that relay dies, its connection closes and the lock
+/// ends. Another relay then delivers again what was delivered but not yet committed. Nothing else is delivered twice
+/// while the database answers.
 ///
-/// The order is that in which a relay first sees the events ([`CloudEvent::sequence`]): those of one transaction as they were
-/// written; of two transactions of which one began after the other had committed, as they were committed. An event that
-/// cannot be delivered holds up its organization, and no other, until it is delivered or given up.
+/// The order is the order in which a relay first sees the events ([`CloudEvent::sequence`]). Events of one transaction
+/// are in the order in which they were written. If one transaction began after another had committed, its events come
+/// later. An event that cannot be delivered blocks its organization, and no other, until it is delivered or marked as
+/// dead.
 ///
 /// ```no_run
 /// use cgk::platform::{CloudEvent, Relay, RelayOptions, callback};
@@ -129,7 +134,7 @@ struct Counts {
     dead: AtomicU64,
 }
 
-/// How far a queue has come.
+/// The state of a batch of one queue.
 #[derive(Clone, Copy, Debug, Default)]
 struct Batch {
     delivered: u64,
@@ -138,30 +143,32 @@ struct Batch {
 }
 
 impl<S: EventSink> Relay<S> {
-    /// A relay from this database to a sink.
+    /// Creates a relay from this database to a sink.
     pub fn new<E>(db: &Db<E>, sink: S, options: RelayOptions) -> Self {
         Self { inner: Arc::new(Inner { db: db.errors(), sink, options, counts: Counts::default() }) }
     }
 
-    /// Delivers until `stop` ends, then finishes the deliveries under way. It wakes by NOTIFY, on a connection beside the pool, and
-    /// every [`RelayOptions::poll_interval`] besides. When the database does not answer it tries again, for as long as it takes.
+    /// Delivers events until `stop` completes, then finishes the running deliveries. It waits for notifications
+    /// (NOTIFY) on a connection outside the pool, and also checks every [`RelayOptions::poll_interval`]. While the
+    /// database does not answer, it retries without limit.
     ///
     /// # Locks
     ///
-    /// Of each organization that it delivers from, the row in `domain_event_queues` for as long as a batch takes. No lock that an
-    /// application waits for.
+    /// For each organization that it delivers from: the row in `domain_event_queues`, for the duration of a batch.
+    /// Applications never wait for this lock.
     ///
     /// # Committed when
     ///
-    /// The numbers of new events before they are delivered; that they were delivered, after each batch.
+    /// The numbers of new events are committed before the events are delivered. The status "delivered" is committed
+    /// after each batch.
     ///
     /// # Errors
     ///
-    /// `TablesMissing`; `Database`: an error by which trying again does not help, such as a missing right.
+    /// `TablesMissing`. `Database`: an error that a retry cannot fix, such as a missing right.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, what was delivered and not yet committed is delivered again.
+    /// If the future is dropped, events that were delivered but not yet committed are delivered again.
     pub async fn run_until(&self, stop: impl Future<Output = ()>) -> Result<RelayReport> {
         let (stopping, stopped) = watch::channel(false);
         let (wake, woken) = watch::channel(());
@@ -193,16 +200,16 @@ impl<S: EventSink> Relay<S> {
         }
     }
 
-    /// [`run_until`](Self::run_until), ended by an [`Interrupt`](crate::migrate::Interrupt): `stop` after the deliveries under way,
-    /// `cancel` at once.
+    /// Does the same as [`run_until`](Self::run_until) until an [`Interrupt`](crate::migrate::Interrupt): `stop` ends
+    /// it after the running deliveries, `cancel` ends it immediately.
     ///
     /// # Errors
     ///
-    /// As [`run_until`](Self::run_until).
+    /// Same as [`run_until`](Self::run_until).
     ///
     /// # Cancel safety
     ///
-    /// As [`run_until`](Self::run_until).
+    /// Same as [`run_until`](Self::run_until).
     #[cfg(feature = "migrate")]
     pub async fn run(&self, interrupt: &crate::migrate::Interrupt) -> Result<RelayReport> {
         interrupt.listen();
@@ -212,11 +219,11 @@ impl<S: EventSink> Relay<S> {
         }
     }
 
-    /// Delivers what is due, and returns when nothing is left that is due and that no other relay is delivering.
+    /// Delivers the due events. Returns when no event is due, except those that another relay is delivering.
     ///
     /// # Locks
     ///
-    /// As [`run_until`](Self::run_until).
+    /// Same as [`run_until`](Self::run_until).
     ///
     /// # Errors
     ///
@@ -224,14 +231,14 @@ impl<S: EventSink> Relay<S> {
     ///
     /// # Cancel safety
     ///
-    /// As [`run_until`](Self::run_until).
+    /// Same as [`run_until`](Self::run_until).
     pub async fn deliver_due(&self) -> Result<RelayReport> {
         let (_stopping, stopped) = watch::channel(false);
         while self.inner.pass(&stopped).await? {}
         Ok(self.report())
     }
 
-    /// What this relay has delivered so far.
+    /// Returns the counts of this relay so far.
     pub fn report(&self) -> RelayReport {
         let counts = &self.inner.counts;
         RelayReport {
@@ -243,10 +250,10 @@ impl<S: EventSink> Relay<S> {
 }
 
 impl<S: EventSink> Inner<S> {
-    /// What one worker does.
+    /// Runs one worker.
     async fn work(&self, mut stopped: watch::Receiver<bool>, mut woken: watch::Receiver<()>) -> Result<()> {
         while !*stopped.borrow() {
-            // Before the look: what is written after it is noticed.
+            // This comes before the check for due queues, so that what is written after the check is noticed.
             woken.mark_unchanged();
             let wait = match self.pass(&stopped).await {
                 Ok(true) => continue,
@@ -262,7 +269,7 @@ impl<S: EventSink> Inner<S> {
                 Err(error) => return Err(error),
             };
             tokio::select! {
-                // Without the task that listens there are no notices.
+                // If the listening task has ended, there are no notifications.
                 changed = woken.changed() => if changed.is_err() { tokio::time::sleep(wait).await },
                 () = tokio::time::sleep(wait) => {}
                 () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => {}
@@ -273,12 +280,12 @@ impl<S: EventSink> Inner<S> {
 
     async fn wait(&self) -> Result<Duration> {
         let due = queue::next_due(&self.db).await?.unwrap_or(Duration::MAX);
-        // A little late rather than a little early, which would be once more in vain.
+        // Wakes a little late. If it woke a little early, it would have to check again.
         Ok(due.saturating_add(Duration::from_millis(5)).min(self.options.poll_interval))
     }
 
-    /// One batch of each queue that is due, beginning anywhere, so that workers seldom want the same one. Returns whether anything was
-    /// delivered, tried or given up.
+    /// Delivers one batch of each due queue. The start is random, so that workers rarely want the same queue. Returns
+    /// whether anything was delivered, tried or marked as dead.
     async fn pass(&self, stopped: &watch::Receiver<bool>) -> Result<bool> {
         let start = Uuid::from_u128(rand::random());
         let mut worked = false;
@@ -302,8 +309,8 @@ impl<S: EventSink> Inner<S> {
         Ok(worked)
     }
 
-    /// One batch of a queue; false where another relay has it. A row that makes the statements fail stops no other queue: it is
-    /// given up.
+    /// Delivers one batch of a queue. Returns false if another relay has the queue. A row that makes the statements
+    /// fail does not block other queues: its event is marked as dead.
     async fn batch(&self, due: Due, stopped: &watch::Receiver<bool>) -> Result<bool> {
         let idle_max = milliseconds((self.options.batch_time_max + self.options.delivery_time_max) * 2);
         let batch = match self.try_batch(due, stopped, &idle_max).await {
@@ -378,7 +385,7 @@ impl<S: EventSink> Inner<S> {
         }
     }
 
-    /// How long a queue is put off after so many attempts.
+    /// Returns how long a queue is postponed after this number of attempts.
     fn pause(&self, attempts: u32, error: &SinkError) -> Duration {
         let doubled = self.options.pause_first.saturating_mul(1 << (attempts - 1).min(30));
         let pause = doubled.min(self.options.pause_max).mul_f64(rand::random_range(0.5..1.5));
@@ -386,15 +393,15 @@ impl<S: EventSink> Inner<S> {
     }
 }
 
-/// Whether the error may be gone when the same is done again. That a commit's outcome is unknown does no harm: what was delivered is
-/// committed, or comes again.
+/// Returns whether a retry may succeed. An unknown outcome of a commit is harmless: either the delivery is committed,
+/// or the event is delivered again.
 fn can_pass(error: &PlatformError) -> bool {
     let PlatformError::Database(error) = error else { return false };
     error.is_retryable()
         || matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Locked | ErrorKind::CommitUnknown)
 }
 
-/// Wakes the workers when something was written.
+/// Wakes the workers when an event was written.
 async fn listen(db: Db<PlatformError>, wake: watch::Sender<()>) {
     let channel = Ident::new(CHANNEL).expect("a short name is an identifier");
     loop {
@@ -412,7 +419,7 @@ async fn listen(db: Db<PlatformError>, wake: watch::Sender<()>) {
     }
 }
 
-/// From time to time removes what was delivered long ago, and makes the months of the audit log that come next.
+/// Regularly deletes old delivered events, and creates the next partitions of the audit log.
 async fn keep_up(db: Db<PlatformError>, age: Option<Duration>) {
     let (outbox, log) = (Outbox::new(&db), AuditLog::new(&db));
     loop {

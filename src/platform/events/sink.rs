@@ -1,17 +1,16 @@
-//! Where events are delivered to.
+//! The destinations of events.
 
 use super::CloudEvent;
 use std::{fmt, future::Future, time::Duration};
 
-/// Where a relay delivers events to.
-/// A closure becomes one by [`callback`].
+/// A destination to which a relay delivers events. [`callback`] makes one from a closure.
 pub trait EventSink: Send + Sync + 'static {
-    /// Takes one event. When it has returned `Ok` the event counts as delivered, and the next one of the same organization
-    /// follows; before that none does. An event may come twice, with the same id.
+    /// Delivers one event. After it returns `Ok`, the event counts as delivered and the next event of the same
+    /// organization follows. An event may be delivered twice, with the same id.
     fn deliver<'a>(&'a self, event: &'a CloudEvent) -> impl Future<Output = Result<(), SinkError>> + Send + 'a;
 }
 
-/// Why an event was not delivered.
+/// The reason why an event was not delivered.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct SinkError {
@@ -21,27 +20,28 @@ pub struct SinkError {
 }
 
 impl SinkError {
-    /// The event is tried again after a pause. What is said is stored with the event and shown to operators: no secrets.
+    /// Creates an error after which the event is tried again after a pause. The text is stored with the event and shown
+    /// to operators, so it must not contain secrets.
     pub fn new(why: &(impl fmt::Display + ?Sized)) -> Self {
-        // A text of the database has no NUL.
+        // Text in the database cannot contain NUL.
         let message = why.to_string().chars().filter(|character| *character != '\0').take(MESSAGE_CHARS_MAX).collect();
         Self { message, retry_after: None, is_final: false }
     }
 
-    /// The event is given up at once: trying again cannot help.
+    /// Makes the error final: the event is marked as dead immediately, because a retry cannot help.
     pub fn final_one(mut self) -> Self {
         self.is_final = true;
         self
     }
 
-    /// The event is tried again after this time, within [`RelayOptions::pause_max`](super::RelayOptions::pause_max).
+    /// Sets the pause before the next attempt, at most [`RelayOptions::pause_max`](super::RelayOptions::pause_max).
     pub fn retry_after(mut self, pause: Duration) -> Self {
         self.retry_after = Some(pause);
         self
     }
 }
 
-/// As much of a message as the column takes.
+/// The maximum length of a message in the column.
 const MESSAGE_CHARS_MAX: usize = 4000;
 
 impl<F, Fut> EventSink for Callback<F>
@@ -54,11 +54,11 @@ where
     }
 }
 
-/// A closure as a sink; from [`callback`].
+/// A sink made from a closure by [`callback`].
 #[derive(Clone, Debug)]
 pub struct Callback<F>(F);
 
-/// A closure as a sink.
+/// Makes a sink from a closure.
 ///
 /// ```
 /// # use cgk::platform::{callback, CloudEvent, EventSink};

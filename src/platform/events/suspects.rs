@@ -1,7 +1,9 @@
-//! Finds the event that makes the statements of a queue fail, and gives it up, so that the other events are delivered.
+//! Finds the event that makes the statements of a queue fail, and marks it as dead, so that the other events are
+//! delivered.
 //!
-//! A row may hold what its constraints no longer allow, or what the server cannot write as text. Statements over many rows fail then
-//! without naming the row; so each event is tried in a transaction of its own.
+//! A row may contain data that its constraints no longer allow, or that the server cannot write as text. Then
+//! statements over many rows fail without naming the row. For this reason each event is tried in a separate
+//! transaction.
 
 use super::{SinkError, cloud_event::COLUMNS, queue};
 use crate::{
@@ -11,7 +13,7 @@ use crate::{
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Those that the failed statements may have read or changed.
+/// The events that the failed statements may have read or changed.
 const SUSPECTS: &str = "
     (select e.id from public.domain_events e
       where e.queue_id = $1 and e.status = 'pending' and e.sequence is not null order by e.sequence limit $2)
@@ -19,26 +21,27 @@ const SUSPECTS: &str = "
     (select e.id from public.domain_events e
       where e.queue_id = $1 and e.status = 'pending' and e.sequence is null order by e.sequence, e.position limit $3)";
 
-/// What was done with the suspects of a queue.
+/// The result of the check of a queue's events.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Isolated {
-    /// So many were given up.
+    /// The number of events that were marked as dead.
     pub(super) dead: u64,
-    /// Whether the queue is put off, because no event was found, or one cannot be given up.
+    /// Whether the queue is postponed, because no event was found or an event cannot be marked as dead.
     pub(super) is_put_off: bool,
 }
 
-/// Whether the error is about a row and not about the connection, the rights or the tables.
+/// Returns whether the error is about a row, and not about the connection, the rights or the tables.
 pub(super) fn is_of_row(error: &PlatformError) -> bool {
     let PlatformError::Database(error) = error else { return false };
-    // Data that is invalid, breaks a constraint, is too much or damaged.
+    // Data that is invalid, violates a constraint, is too large or is damaged.
     error.sqlstate().is_some_and(|state| {
         let code = state.code();
         code == "53200" || ["22", "23", "54", "XX"].iter().any(|class| code.starts_with(class))
     })
 }
 
-/// Tries each event of the queue, and gives up those that fail for what their rows hold. `numbered` is the size of a batch.
+/// Tries each event of the queue. Marks those as dead whose rows make the statements fail. `numbered` is the size of a
+/// batch.
 pub(super) async fn isolate(
     db: &Db<PlatformError>,
     queue: Uuid,
@@ -55,7 +58,7 @@ pub(super) async fn isolate(
         let probed = platform.transaction(async |tx| with_lock(tx, queue, idle_max, probe(tx, event)).await).await;
         let failed = match probed {
             Ok(true) => continue,
-            // Another relay has the queue, and finds the same.
+            // Another relay has the queue, and will find the same.
             Ok(false) => return Ok(isolated),
             Err(error) if is_of_row(&error) => described(&error),
             Err(error) => return Err(error),
@@ -85,14 +88,14 @@ pub(super) async fn isolate(
     Ok(isolated)
 }
 
-/// False where another relay has the queue.
+/// Returns false if another relay has the queue.
 async fn with_lock(
     tx: &PlatformTx<'_>,
     queue: Uuid,
     idle_max: &str,
     work: impl Future<Output = Result<()>>,
 ) -> Result<bool> {
-    // What failed may have rolled the row back.
+    // The failure may have rolled the row back.
     queue::ensure(tx, queue).await?;
     if queue::lock(tx, queue, idle_max).await?.is_none() {
         return Ok(false);
@@ -110,7 +113,7 @@ async fn probe(tx: &PlatformTx<'_>, event: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Without the server's text, which may quote the row.
+/// Describes the error without the server's text, which may quote the row.
 fn described(error: &PlatformError) -> String {
     let code = match error {
         PlatformError::Database(error) => error.sqlstate().map_or("none", |state| state.code()),

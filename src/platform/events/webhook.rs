@@ -1,4 +1,4 @@
-//! An HTTP webhook as a sink, signed as <https://www.standardwebhooks.com> says.
+//! An HTTP webhook as a sink, signed as <https://www.standardwebhooks.com> specifies.
 
 use super::{CloudEvent, EventSink, SinkError};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -18,12 +18,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// What secrets of Standard Webhooks begin with.
+/// The prefix of Standard Webhooks secrets.
 const PREFIX: &str = "whsec_";
-/// The length of secrets in bytes, by the specification.
+/// The allowed length of a secret in bytes, from the specification.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// A secret that sender and receiver share: `whsec_` and 24 to 64 random bytes in base64.
+/// A secret that the sender and the receiver share: `whsec_` followed by 24 to 64 random bytes in base64.
 ///
 /// ```
 /// use cgk::platform::WebhookSecret;
@@ -52,18 +52,19 @@ impl FromStr for WebhookSecret {
     }
 }
 
-/// Why there is no such webhook.
+/// The reason why a webhook cannot be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct InvalidWebhook {
     why: &'static str,
 }
 
-/// Sends each event to a URL by POST: the CloudEvent as JSON (`application/cloudevents+json`), with the headers `webhook-id`,
-/// `webhook-timestamp` and `webhook-signature` of Standard Webhooks. Any status of 2xx is success. 410 gives the event up at once;
-/// `retry-after` in seconds is respected. Redirections are not followed.
+/// Sends each event to a URL by POST: the CloudEvent as JSON (`application/cloudevents+json`), with the headers
+/// `webhook-id`, `webhook-timestamp` and `webhook-signature` of Standard Webhooks. Any 2xx status is success. After
+/// status 410 the event is marked as dead immediately. A `retry-after` header in seconds is respected. Redirects are
+/// not followed.
 ///
-/// The URL is the operator's: whoever lets others choose it lets them send requests from the relay's network.
+/// Only the operator should set the URL. A user who can set it can send requests from the relay's network.
 ///
 /// ```no_run
 /// # async fn example(db: cgk::Db) -> Result<(), Box<dyn std::error::Error>> {
@@ -78,7 +79,7 @@ pub struct Webhook {
     secrets: Vec<WebhookSecret>,
 }
 
-/// Without the path and the query, which often hold a secret.
+/// Omits the path and the query, because they often contain a secret.
 impl fmt::Debug for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Webhook").field("host", &self.uri.host()).finish_non_exhaustive()
@@ -86,11 +87,12 @@ impl fmt::Debug for Webhook {
 }
 
 impl Webhook {
-    /// A webhook at this URL, signed with each of the secrets: while one is replaced there are two. Nothing is connected yet.
+    /// Creates a webhook for this URL. Each secret makes one signature. Use two secrets while one is being replaced.
+    /// Does not connect yet.
     ///
     /// # Errors
     ///
-    /// The URL is neither https:// nor http://, it has a user in it, or there is no secret.
+    /// The URL is neither https:// nor http://, it contains a user, or there is no secret.
     pub fn new(url: &str, secrets: &[WebhookSecret]) -> Result<Self, InvalidWebhook> {
         let invalid = |why| InvalidWebhook { why };
         let uri: Uri = url.parse().map_err(|_| invalid("the address is no URL"))?;
@@ -105,7 +107,7 @@ impl Webhook {
         }
         let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         for certificate in rustls_native_certs::load_native_certs().certs {
-            // One that cannot be read is trusted by nobody.
+            // A certificate that cannot be read is skipped.
             let _ = roots.add(certificate);
         }
         let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
@@ -132,7 +134,7 @@ impl Webhook {
     }
 }
 
-/// `v1,<base64>` of each secret, with a space between them.
+/// Returns `v1,<base64>` for each secret, separated by spaces.
 fn signatures(secrets: &[WebhookSecret], id: &str, now: u64, body: &[u8]) -> String {
     let sign = |secret: &WebhookSecret| {
         let mut mac = Hmac::<Sha256>::new_from_slice(&secret.0).expect("a key of any length is taken");
@@ -145,10 +147,10 @@ fn signatures(secrets: &[WebhookSecret], id: &str, now: u64, body: &[u8]) -> Str
 
 impl EventSink for Webhook {
     async fn deliver(&self, event: &CloudEvent) -> Result<(), SinkError> {
-        // The time of this attempt: receivers refuse what is too old.
+        // The time of this attempt, because receivers refuse old timestamps.
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let answer = self.client.request(self.request(event, now)?).await;
-        // The driver's text names neither path nor body.
+        // The text of the HTTP client contains neither path nor body.
         let answer = answer.map_err(|error| SinkError::new(&causes(&error)))?;
         let status = answer.status();
         if status.is_success() {
@@ -182,7 +184,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
-    /// The example of the specification's libraries.
+    /// The example from the libraries of the specification.
     #[test]
     fn a_signature_is_that_of_standard_webhooks() {
         let secret: WebhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().unwrap();

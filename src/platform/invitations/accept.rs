@@ -1,4 +1,4 @@
-//! An invitation is accepted, once.
+//! Accepts an invitation, once.
 
 use super::{Invitation, Invitations, OF_TOKEN, of_token};
 use crate::{
@@ -18,24 +18,24 @@ use serde_json::json;
 /// Who accepts an invitation.
 #[derive(Clone, Debug)]
 pub enum Invitee {
-    /// A user who is signed in. Its address must be that of the invitation.
+    /// A signed-in user. The user's address must be that of the invitation.
     User(UserId),
-    /// Whoever has shown that this address is theirs, if only by the token that was sent there. Where it has no user yet, one is made,
-    /// without a password, whose home is the organization.
+    /// A person who has proved that this address is theirs, for example by the token that was sent to it. If no user
+    /// has the address, one is created without a password. Its home is the organization.
     Address(String),
 }
 
-/// What has come of an invitation.
+/// The result of accepting an invitation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Accepted {
     /// The new member.
     pub member: Member,
-    /// Whether its user was made by this.
+    /// Whether the user was created by this call.
     pub is_new_user: bool,
 }
 
-// Whatever looks at the clock looks at that of the moment: the transaction may have waited.
+// Conditions on time use clock_timestamp(), because the transaction may have waited for a lock.
 const CLAIM: &str = "update public.invitations set accepted_at = pg_catalog.clock_timestamp()
      where id = $1 and token_hash = $2 and accepted_at is null and revoked_at is null
        and expires_at > pg_catalog.clock_timestamp()";
@@ -43,22 +43,25 @@ const CLAIM: &str = "update public.invitations set accepted_at = pg_catalog.cloc
 const SET_ACCEPTED_BY: &str = "update public.invitations set accepted_by = $2 where id = $1";
 
 impl Invitations {
-    /// Accepts an invitation: of any number of calls with its token, at whatever time, one succeeds. The user is a confirmed member
-    /// then, with the invitation's role.
+    /// Accepts an invitation. Of any number of calls with its token, only one succeeds. The user becomes a confirmed
+    /// member with the invitation's role.
     ///
     /// # Locks
     ///
-    /// The organization's row, the invitation's, the user's and the membership's, to the end of the transaction.
+    /// The rows of the organization, the invitation, the user and the membership, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: no invitation has this token, or there is no such user. `InvitationExpired`, `InvitationUsed`,
-    /// `InvitationRevoked`. `OtherAddress`: it was sent to another address. `AlreadyMember`. `UserDisabled`. In all of these the
-    /// invitation stays as it is. `Busy`; `TablesMissing`; `Database`.
+    /// `NotFound`: no invitation has this token, or the user does not exist. `InvitationExpired`, `InvitationUsed`,
+    /// `InvitationRevoked`: the invitation has ended. `OtherAddress`: it was sent to another address. `AlreadyMember`:
+    /// the user is a member of the organization. `UserDisabled`: the user may not sign in. `QuotaExceeded`: the
+    /// organization has no seat left. In all of these cases the invitation does not change. `Busy`; `TablesMissing`;
+    /// `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, all of it may have been done or nothing; the same call says `InvitationUsed` where it was.
+    /// If the future is dropped, either everything is committed or nothing. If it was committed, the same call returns
+    /// `InvitationUsed`.
     pub async fn accept(&self, token: &str, invitee: &Invitee) -> Result<Accepted> {
         let hash = self.hash(token)?;
         let platform = self.db.platform();
@@ -66,7 +69,7 @@ impl Invitations {
             let found = look(tx, &hash).await?;
             organizations::lock(tx, found.organization_id).await?;
             if tx.execute(CLAIM, &[&found.id, &hash.bytes()]).await? == 0 {
-                // Somebody else was quicker, or it has another token since.
+                // Another call accepted it first, or it has a new token now.
                 look(tx, &hash).await?;
                 return Err(PlatformError::Busy);
             }
@@ -89,14 +92,15 @@ impl Invitations {
     }
 }
 
-/// The invitation of a token, if it may be accepted.
+/// Returns the invitation of a token, if it may be accepted.
 async fn look(tx: &PlatformTx<'_>, hash: &TokenHash) -> Result<Invitation> {
     let invitation = of_token(tx.query_opt(OF_TOKEN, &[&hash.bytes()]).await?, hash)?;
     invitation.state.demand_open()?;
     Ok(invitation)
 }
 
-/// The user who accepts, who has the invitation's address, and whether its membership may be there already, made with the user.
+/// Returns the user who accepts, after checking the address. Also returns whether the membership may already exist,
+/// created with the user.
 async fn invited_user(tx: &PlatformTx<'_>, invitation: &Invitation, invitee: &Invitee) -> Result<(Person, bool)> {
     let person = match invitee {
         Invitee::User(user) => Person { id: *user, is_new: false },

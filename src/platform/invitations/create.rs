@@ -1,4 +1,4 @@
-//! Invitations are created, sent again, and taken back.
+//! Creates, resends and revokes invitations.
 
 use super::{Invitation, InvitationId, InvitationState, Invitations, LIFETIME, LIFETIME_MAX, NewInvitation, find};
 use crate::{
@@ -20,7 +20,7 @@ const IS_MEMBER: &str = r#"select from public.memberships m join public.users u 
      where m.organization_id = $1 and m.confirmed_at is not null
        and pg_catalog.lower(u.email collate pg_catalog."C") = pg_catalog.lower($2 collate pg_catalog."C")"#;
 
-/// Its time is over, so it makes room for another one.
+/// Ends an expired invitation, so that a new one can be created.
 const END_EXPIRED: &str = r#"update public.invitations set revoked_at = pg_catalog.clock_timestamp()
      where organization_id = $1 and accepted_at is null and revoked_at is null and expires_at <= pg_catalog.clock_timestamp()
        and pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($2 collate pg_catalog."C")"#;
@@ -37,24 +37,24 @@ const REVOKE: &str = "update public.invitations set revoked_at = current_timesta
      where organization_id = $1 and id = $2 and accepted_at is null and revoked_at is null";
 
 impl Invitations {
-    /// Invites the person of an address. The token is had here and never again; who loses it has the invitation
-    /// [sent again](Self::resend).
+    /// Invites the person of an address. The token is returned only here. If it is lost, [send the invitation
+    /// again](Self::resend).
     ///
-    /// How many invitations a member may send is for the caller to limit.
+    /// The number of invitations is not limited. The caller must limit it.
     ///
     /// # Locks
     ///
-    /// The organization's row, to the end of the transaction.
+    /// The organization's row, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `AlreadyInvited`: there is an open invitation of this address. `AlreadyMember`. `NotFound`: there is no such organization, or the
-    /// actor is no member. `Forbidden`: the actor may not give this role. `Invalid`: the address, the role or the lifetime.
-    /// `TablesMissing`; `Database`.
+    /// `AlreadyInvited`: an open invitation of this address exists. `AlreadyMember`: the person is a member.
+    /// `NotFound`: the organization does not exist, or the actor is not a member. `Forbidden`: the actor may not give
+    /// this role. `Invalid`: the address, the role or the lifetime. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, an invitation may exist whose token is not known to anybody.
+    /// If the future is dropped, an invitation may exist whose token nobody has. Send it again to get a new token.
     pub async fn create(&self, organization: OrganizationId, new: &NewInvitation) -> Result<(Invitation, SecretToken)> {
         let lifetime = check(new)?;
         let (actor, token) = (self.actor(), self.new_token());
@@ -82,20 +82,20 @@ impl Invitations {
         Ok((created.await.map_err(refuse_unknown_role)?, token))
     }
 
-    /// Gives an open or expired invitation another token and seven days; the token before is unknown from then on.
+    /// Gives an open or expired invitation a new token and seven more days. The old token stops working.
     ///
     /// # Locks
     ///
-    /// The organization's row and the invitation's, to the end of the transaction.
+    /// The rows of the organization and the invitation, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `InvitationUsed`, `InvitationRevoked`: it has ended. `NotFound`: the organization has no such invitation, or the actor is no
-    /// member. `Forbidden`. `TablesMissing`; `Database`.
+    /// `InvitationUsed`, `InvitationRevoked`: the invitation has ended. `NotFound`: the organization has no such
+    /// invitation, or the actor is not a member. `Forbidden`. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have a token that is not known to anybody.
+    /// If the future is dropped, the invitation may have a new token that nobody has.
     pub async fn resend(&self, organization: OrganizationId, id: InvitationId) -> Result<(Invitation, SecretToken)> {
         let (actor, token) = (self.actor(), self.new_token());
         let hash = token.hash();
@@ -113,19 +113,19 @@ impl Invitations {
         Ok((sent.await?, token))
     }
 
-    /// Takes back an invitation; one that was taken back stays as it is.
+    /// Revokes an invitation. A revoked invitation does not change.
     ///
     /// # Locks
     ///
-    /// As [`resend`](Self::resend).
+    /// Same as [`resend`](Self::resend).
     ///
     /// # Errors
     ///
-    /// `InvitationUsed`: somebody is a member by it. `NotFound`; `Forbidden`; `TablesMissing`; `Database`.
+    /// `InvitationUsed`: the invitation was accepted. `NotFound`; `Forbidden`; `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been revoked or not.
+    /// If the future is dropped, the change may or may not be committed.
     pub async fn revoke(&self, organization: OrganizationId, id: InvitationId) -> Result<()> {
         let actor = self.actor();
         let platform = self.db.platform();
@@ -144,7 +144,7 @@ impl Invitations {
     }
 }
 
-/// The lifetime of an invitation that can be stored.
+/// Returns the lifetime of an invitation, if it can be stored.
 fn check(new: &NewInvitation) -> Result<Duration> {
     let invalid = |what, why: &str| PlatformError::Invalid { what, why: why.to_owned() };
     check_email(&new.email).map_err(|_| invalid("the e-mail address", "it must be name@domain, without spaces"))?;

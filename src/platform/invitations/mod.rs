@@ -1,6 +1,7 @@
 //! Invitations into organizations, sent by e-mail: the table `public.invitations`.
 //!
-//! The token of an invitation is random (256 bits), is had once, as a [`SecretToken`], and only its SHA-256 is stored.
+//! The token of an invitation is random (256 bits). It is returned once, as a [`SecretToken`]. Only its SHA-256 is
+//! stored.
 //!
 //! ```no_run
 //! use cgk::{auth::UserRole, platform::{Actor, Invitations, Invitee, NewInvitation, PlatformError}};
@@ -40,31 +41,31 @@ use std::time::{Duration, SystemTime};
 use tokio_postgres::Row;
 
 row_id!(
-    /// The identity of an invitation, a row of `public.invitations`.
+    /// The id of an invitation, a row of `public.invitations`.
     InvitationId
 );
 
-/// How long an invitation may be accepted, unless it says otherwise.
+/// The default time for which an invitation may be accepted.
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
-/// The longest one.
+/// The maximum time for which an invitation may be accepted.
 const LIFETIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// Where an invitation stands.
+/// The state of an invitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InvitationState {
     /// It may be accepted.
     Open,
-    /// Its time is over. It can be sent again.
+    /// It has expired. It can be sent again.
     Expired,
-    /// Somebody is a member by it.
+    /// It was accepted.
     Accepted,
-    /// It was taken back.
+    /// It was revoked.
     Revoked,
 }
 
 impl InvitationState {
-    /// As programs see it.
+    /// Returns the name of the state, for programs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -74,7 +75,7 @@ impl InvitationState {
         }
     }
 
-    /// Refuses an invitation that cannot be accepted.
+    /// Returns an error if the invitation cannot be accepted.
     fn demand_open(self) -> Result<()> {
         match self {
             Self::Open => Ok(()),
@@ -85,31 +86,31 @@ impl InvitationState {
     }
 }
 
-/// An invitation. Its token is not known to anybody but its holder.
+/// An invitation. It does not contain the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Invitation {
-    /// The invitation.
+    /// The id of the invitation.
     pub id: InvitationId,
-    /// Where to.
+    /// The organization.
     pub organization_id: OrganizationId,
     /// The address that it was sent to.
     pub email: String,
-    /// What the member will be.
+    /// The role of the future member.
     pub role: UserRole,
-    /// Where it stands, as of the server's clock when it was read.
+    /// Its state, by the server's clock when it was read.
     pub state: InvitationState,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: SystemTime,
-    /// Who has invited; `None`: the service or an operator, or a user who is deleted.
+    /// The user who sent the invitation. `None`: the service or an operator sent it, or the user was deleted.
     pub invited_by: Option<UserId>,
-    /// Who has accepted it; also `None` when that user is deleted.
+    /// The user who accepted it. `None`: it is not accepted, or that user was deleted.
     pub accepted_by: Option<UserId>,
     /// When it was created.
     pub created_at: SystemTime,
 }
 
-/// Who is invited.
+/// The invitation to create.
 #[derive(Clone, Debug)]
 pub struct NewInvitation {
     email: String,
@@ -118,18 +119,18 @@ pub struct NewInvitation {
 }
 
 impl NewInvitation {
-    /// The person of an address, as a member, for seven days.
+    /// Invites the person of an address as a member, for seven days.
     pub fn of_address(email: &str) -> Self {
         Self { email: email.to_owned(), role: UserRole::Member, lifetime: LIFETIME }
     }
 
-    /// With this role.
+    /// Sets the role.
     pub fn role(mut self, role: UserRole) -> Self {
         self.role = role;
         self
     }
 
-    /// It may be accepted for so long, at most a year.
+    /// Sets how long it may be accepted, at most 366 days.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
@@ -138,8 +139,8 @@ impl NewInvitation {
 
 /// The operations on invitations. Cheap to clone.
 ///
-/// Each is one transaction of [`Db::platform`]. One that changes something locks the organization's row first. What happens to an
-/// invitation happens once: it is accepted or revoked.
+/// Each operation is one transaction of [`Db::platform`]. Operations that change something lock the organization's row
+/// first. An invitation ends only once: it is accepted or revoked.
 #[derive(Clone, Debug)]
 pub struct Invitations {
     db: Db<PlatformError>,
@@ -147,7 +148,7 @@ pub struct Invitations {
     brand: TokenBrand,
 }
 
-/// A query of invitations with the columns that [`read`] reads.
+/// A query of invitations, with the columns that [`read`] reads.
 macro_rules! invitations {
     ($rest:literal) => {
         concat!(
@@ -170,19 +171,19 @@ const LIST: &str = invitations!(
 );
 
 impl Invitations {
-    /// The invitations of this database's organizations.
+    /// Creates the handle for the invitations of this database's organizations.
     pub fn new<E>(db: &Db<E>) -> Self {
         Self { db: db.errors(), actor: None, brand: TokenBrand::default() }
     }
 
-    /// The same, and this is who does it. Otherwise it is [`Actor::current`]; of an invitation that is accepted, the user who does
-    /// it.
+    /// Sets the actor of the operations. Default: [`Actor::current`]. When an invitation is accepted, the default is
+    /// the user who accepts it.
     pub fn acting_as(mut self, actor: Actor) -> Self {
         self.actor = Some(actor);
         self
     }
 
-    /// The same with tokens that begin with another name than `cgk`.
+    /// Uses tokens that start with this name instead of `cgk`.
     pub fn brand(mut self, brand: TokenBrand) -> Self {
         self.brand = brand;
         self
@@ -196,12 +197,13 @@ impl Invitations {
         SecretToken::generate(TokenKind::Invitation, &self.brand)
     }
 
-    /// A text that no token has belongs to no invitation, and the database is not asked.
+    /// Returns the hash of a token. A text that cannot be a token belongs to no invitation, so the database is not
+    /// asked.
     fn hash(&self, token: &str) -> Result<TokenHash> {
         TokenHash::of_presented(token, TokenKind::Invitation, &self.brand).map_err(|_| unknown())
     }
 
-    /// A page of an organization's invitations, those included that have ended, oldest first.
+    /// Returns a page of an organization's invitations, oldest first, including those that have ended.
     ///
     /// # Locks
     ///
@@ -209,11 +211,11 @@ impl Invitations {
     ///
     /// # Errors
     ///
-    /// `NotFound` and `Forbidden`: the actor is no member, or may not see them. `TablesMissing`; `Database`.
+    /// `NotFound`: the actor is not a member. `Forbidden`: the actor may not see them. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn list(&self, organization: OrganizationId, page: &PageRequest) -> Result<Page<Invitation>> {
         let (actor, (at, id)) = (self.actor(), page.start());
         let platform = self.db.platform();
@@ -224,8 +226,8 @@ impl Invitations {
         Ok(page.page(rows.await?.iter().map(read).collect(), |row| Cursor::at(row.created_at, row.id)))
     }
 
-    /// The invitation of a token, if it may be accepted now: for the page that its link opens. It changes nothing, because scanners of
-    /// mail open links too.
+    /// Returns the invitation of a token, if it may be accepted now. Use it for the page that the link opens. It
+    /// changes nothing, because mail scanners open links too.
     ///
     /// # Locks
     ///
@@ -233,11 +235,11 @@ impl Invitations {
     ///
     /// # Errors
     ///
-    /// As [`accept`](Self::accept).
+    /// Same as [`accept`](Self::accept).
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn verify(&self, token: &str) -> Result<Invitation> {
         let hash = self.hash(token)?;
         let invitation = of_token(self.db.platform().query_opt(OF_TOKEN, &[&hash.bytes()]).await?, &hash)?;
@@ -246,12 +248,12 @@ impl Invitations {
     }
 }
 
-/// The invitation of a row that an index has found by the hash.
+/// Returns the invitation of a row that was found by its hash.
 fn of_token(row: Option<Row>, hash: &TokenHash) -> Result<Invitation> {
     row.filter(|row| hash.is(row.get(9))).as_ref().map(read).ok_or_else(unknown)
 }
 
-/// An invitation of an organization, in a transaction.
+/// Returns an invitation of an organization, in a transaction.
 async fn find(tx: &PlatformTx<'_>, organization: OrganizationId, id: InvitationId) -> Result<Invitation> {
     tx.query_opt(FIND, &[&organization, &id]).await?.as_ref().map(read).ok_or_else(unknown)
 }

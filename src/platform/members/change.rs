@@ -1,4 +1,4 @@
-//! Members are added, get another role, and are removed.
+//! Adds and removes members, and changes their roles.
 
 use super::{Member, Members, NewMember, Who, find, person_of_address};
 use crate::{
@@ -24,7 +24,7 @@ const ADD: &str = "insert into public.memberships (organization_id, user_id, rol
      where public.memberships.confirmed_at is null or $4
     returning id";
 
-// The user first: whoever changes a user and by that its membership locks them in this order too.
+// The user is locked first: a change of a user that also changes its membership locks them in this order too.
 const LOCK_USER: &str = "select u.status::pg_catalog.text from public.users u where u.id = $1 for no key update";
 
 const LOCK_MEMBERSHIP: &str = "select m.role::pg_catalog.text from public.memberships m
@@ -35,34 +35,35 @@ const SET_ROLE: &str = "update public.memberships set role = $3::pg_catalog.text
 
 const REMOVE: &str = "delete from public.memberships where organization_id = $1 and user_id = $2";
 
-// An owner who can act. It is locked, so that it is not disabled before this transaction ends.
+// An owner who may act. The user is locked, so that it cannot be disabled before this transaction ends.
 const OTHER_OWNER: &str = "select from public.memberships m join public.users u on u.id = m.user_id
      where m.organization_id = $1 and m.user_id <> $2 and m.role = 'owner' and m.confirmed_at is not null
        and u.status = 'active'
      order by u.id limit 1 for share of u";
 
-// Another user of the same address, who was made before a person was one user.
+// Another user of the same address, created before one user could be in many organizations.
 const SAME_ADDRESS: &str = r#"select from public.memberships m join public.users u on u.id = m.user_id
      where m.organization_id = $1 and m.user_id <> $2
        and pg_catalog.lower(u.email collate pg_catalog."C")
            = (select pg_catalog.lower(w.email collate pg_catalog."C") from public.users w where w.id = $2)"#;
 
 impl Members {
-    /// Adds a member, confirmed. One that is invited is confirmed, with the role that is given here.
+    /// Adds a confirmed member. An invited member is confirmed, with the role that is given here.
     ///
     /// # Locks
     ///
-    /// The organization's row, the user's and the membership's, to the end of the transaction.
+    /// The rows of the organization, the user and the membership, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `AlreadyMember`: the user, or another one of the same address. `QuotaExceeded`: the organization has no seat left. `NotFound`: there is no such organization or user.
-    /// `Forbidden`: the actor may not add one of this role. `Invalid`: the address, or a role that the database does not know.
-    /// `Busy`: the person of the address is being made and removed again and again. `TablesMissing`; `Database`.
+    /// `AlreadyMember`: the user, or another one of the same address, is a member. `QuotaExceeded`: the organization
+    /// has no seat left. `NotFound`: the organization or the user does not exist. `Forbidden`: the actor may not add a
+    /// member with this role. `Invalid`: the address, or a role that the database does not know. `Busy`: other
+    /// transactions keep creating and deleting the person of the address. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the member may have been added or not.
+    /// If the future is dropped, the change may or may not be committed.
     pub async fn add(&self, organization: OrganizationId, new: &NewMember) -> Result<Member> {
         let actor = self.actor();
         let platform = self.db.platform();
@@ -81,21 +82,21 @@ impl Members {
         member.await.map_err(refuse_unknown_role)
     }
 
-    /// Gives a member another role; the same one again is no change.
+    /// Changes the role of a member. The same role again is no change.
     ///
     /// # Locks
     ///
-    /// As [`add`](Self::add); and another owner's user, shared.
+    /// Same as [`add`](Self::add). In addition, a shared lock on the user row of another owner.
     ///
     /// # Errors
     ///
-    /// `LastOwner`: there would be no owner any more who is confirmed and active. `NotFound`: the organization has no such
-    /// member. `Forbidden`: it takes `owners:manage` where either role is the owner's. `Invalid`: the database does not know the
-    /// role. `TablesMissing`; `Database`.
+    /// `LastOwner`: the organization would have no owner who is confirmed and active. `NotFound`: the organization has
+    /// no such member. `Forbidden`: the actor's role does not allow it; `owners:manage` is needed if the old or the new
+    /// role is owner. `Invalid`: the database does not know the role. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the role may have been changed or not.
+    /// If the future is dropped, the change may or may not be committed.
     pub async fn set_role(&self, organization: OrganizationId, user: UserId, role: &UserRole) -> Result<Member> {
         let actor = self.actor();
         let platform = self.db.platform();
@@ -119,22 +120,22 @@ impl Members {
         member.await.map_err(refuse_unknown_role)
     }
 
-    /// Removes a member, whose sessions in the organization end with it, and whose seat is given back
-    /// ([`Member::seat_key`]). A user may always remove itself: it leaves.
+    /// Removes a member. Its sessions in the organization end, and its seat becomes free ([`Member::seat_key`]). A user
+    /// may always remove itself.
     ///
-    /// The user stays, with its other memberships, and also without any.
+    /// The user still exists, with its other memberships or without any.
     ///
     /// # Locks
     ///
-    /// As [`set_role`](Self::set_role), and the rows of the sessions.
+    /// Same as [`set_role`](Self::set_role), and the rows of the sessions.
     ///
     /// # Errors
     ///
-    /// As [`set_role`](Self::set_role).
+    /// Same as [`set_role`](Self::set_role).
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the member may have been removed or not.
+    /// If the future is dropped, the change may or may not be committed.
     pub async fn remove(&self, organization: OrganizationId, user: UserId) -> Result<()> {
         let actor = self.actor();
         let platform = self.db.platform();
@@ -161,8 +162,8 @@ impl Members {
     }
 }
 
-/// Makes a user a confirmed member. `replaces`: a trigger of this transaction may have confirmed the membership, whose role is the one
-/// that is given here.
+/// Makes a user a confirmed member. `replaces`: a trigger of this transaction may already have confirmed the
+/// membership; then its role is replaced by the role given here.
 pub(crate) async fn join(
     tx: &PlatformTx<'_>,
     actor: &Actor,
@@ -185,7 +186,7 @@ pub(crate) async fn join(
     Ok(member)
 }
 
-/// Locks the user and the membership; gives the role.
+/// Locks the user and the membership. Returns the role.
 async fn lock(tx: &PlatformTx<'_>, organization: OrganizationId, user: UserId) -> Result<UserRole> {
     let missing = || PlatformError::NotFound { what: "member" };
     tx.query_opt(LOCK_USER, &[&user]).await?.ok_or_else(missing)?;
@@ -193,7 +194,7 @@ async fn lock(tx: &PlatformTx<'_>, organization: OrganizationId, user: UserId) -
     Ok(row.get::<_, &str>(0).into())
 }
 
-/// Refuses unless there is another owner beside this user.
+/// Returns an error if there is no owner other than this user.
 async fn keep_an_owner(tx: &PlatformTx<'_>, organization: OrganizationId, user: UserId) -> Result<()> {
     match tx.query_opt(OTHER_OWNER, &[&organization, &user]).await? {
         Some(_) => Ok(()),

@@ -1,7 +1,7 @@
-//! Who belongs to an organization, and as what: the table `public.memberships`.
+//! The members of an organization and their roles: the table `public.memberships`.
 //!
-//! A user is one person over all organizations. `users.organization_id` names the home organization; whether somebody may enter
-//! an organization, and as what, is the membership.
+//! A user is one person in all organizations. `users.organization_id` names the home organization. The membership
+//! decides whether a user may enter an organization, and with which role.
 //!
 //! ```no_run
 //! use cgk::{auth::UserRole, platform::{Actor, Members, NewMember, PlatformError}};
@@ -37,9 +37,9 @@ use std::time::SystemTime;
 use tokio_postgres::Row;
 
 row_id!(
-    /// The identity of a membership, a row of `public.memberships`.
+    /// The id of a membership, a row of `public.memberships`.
     ///
-    /// The ids of different tables are different types, and none stands in another's place:
+    /// The ids of different tables are different types, so one cannot be used in place of another:
     ///
     /// ```compile_fail,E0308
     /// fn remove(organization: cgk::OrganizationId, user: cgk::UserId) {}
@@ -63,7 +63,7 @@ row_id!(
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Member {
-    /// The membership.
+    /// The id of the membership.
     pub id: MembershipId,
     /// The organization.
     pub organization_id: OrganizationId,
@@ -71,25 +71,25 @@ pub struct Member {
     pub user_id: UserId,
     /// The user's address.
     pub email: String,
-    /// What the user may do in this organization.
+    /// The user's role in this organization.
     pub role: UserRole,
-    /// Whether the user may sign in at all.
+    /// The status of the user. It says whether the user may sign in at all.
     pub status: UserStatus,
-    /// Since when the user may enter the organization; `None`: it is invited.
+    /// Since when the user may enter the organization. `None`: the user is invited but not confirmed.
     pub confirmed_at: Option<SystemTime>,
     /// When the user was added.
     pub created_at: SystemTime,
 }
 
 impl Member {
-    /// The key under which the member's seat is counted while the membership is confirmed. A service that consumes it by
-    /// [`Quota::consume`](super::Quota::consume) too counts it once.
+    /// Returns the key under which the member's seat is counted while the membership is confirmed. If a service also
+    /// consumes it by [`Quota::consume`](super::Quota::consume), it is counted once.
     pub fn seat_key(&self) -> String {
         format!("membership/{}", self.id)
     }
 }
 
-/// Who is added to an organization.
+/// The member to add to an organization.
 #[derive(Clone, Debug)]
 pub struct NewMember {
     pub(super) who: Who,
@@ -103,18 +103,19 @@ pub(super) enum Who {
 }
 
 impl NewMember {
-    /// A user who is there already, as a member.
+    /// Adds an existing user as a member.
     pub fn user(user: UserId) -> Self {
         Self { who: Who::User(user), role: UserRole::Member }
     }
 
-    /// The person of an address, as a member; where there is none yet, one is made, without a password, whose home is the
-    /// organization. Whoever calls it knows that the address is the person's: somebody who is to show it first is invited.
+    /// Adds the person of an address as a member. If there is no such person, a user without a password is created
+    /// whose home is the organization. The caller must know that the address belongs to the person. If the person still
+    /// has to prove it, use an invitation.
     pub fn of_address(email: &str) -> Self {
         Self { who: Who::Address(email.to_owned()), role: UserRole::Member }
     }
 
-    /// With this role.
+    /// Sets the role.
     pub fn role(mut self, role: UserRole) -> Self {
         self.role = role;
         self
@@ -123,15 +124,16 @@ impl NewMember {
 
 /// The operations on the members of organizations. Cheap to clone.
 ///
-/// Each is one transaction of [`Db::platform`]. One that changes something locks the organization's row first, so those of one
-/// organization come one after the other, and of two owners who leave at once the second one finds that it is the last.
+/// Each operation is one transaction of [`Db::platform`]. Operations that change something lock the organization's row
+/// first, so the operations of one organization run one after the other. If two owners leave at the same time, the
+/// second one gets `LastOwner`.
 #[derive(Clone, Debug)]
 pub struct Members {
     pub(super) db: Db<PlatformError>,
     pub(super) actor: Option<Actor>,
 }
 
-/// A query of members with the columns that [`read`] reads.
+/// A query of members, with the columns that [`read`] reads.
 macro_rules! members {
     ($rest:literal) => {
         concat!(
@@ -152,12 +154,12 @@ const OF_USER: &str = members!(
 );
 
 impl Members {
-    /// The members of this database's organizations.
+    /// Creates the handle for the members of this database's organizations.
     pub fn new<E>(db: &Db<E>) -> Self {
         Self { db: db.errors(), actor: None }
     }
 
-    /// The same, and this is who does it. Otherwise it is [`Actor::current`].
+    /// Sets the actor of the operations. Default: [`Actor::current`].
     pub fn acting_as(mut self, actor: Actor) -> Self {
         self.actor = Some(actor);
         self
@@ -167,7 +169,7 @@ impl Members {
         self.actor.clone().unwrap_or_else(Actor::current)
     }
 
-    /// A page of an organization's members, in the order in which they came.
+    /// Returns a page of an organization's members, in the order in which they were added.
     ///
     /// # Locks
     ///
@@ -175,11 +177,11 @@ impl Members {
     ///
     /// # Errors
     ///
-    /// `NotFound` and `Forbidden`: the actor is no member, or may not see them. `TablesMissing`; `Database`.
+    /// `NotFound`: the actor is not a member. `Forbidden`: the actor may not see them. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn list(&self, organization: OrganizationId, page: &PageRequest) -> Result<Page<Member>> {
         let (actor, (at, id)) = (self.actor(), page.start());
         let platform = self.db.platform();
@@ -190,7 +192,7 @@ impl Members {
         Ok(page.page(rows.await?.iter().map(read).collect(), cursor))
     }
 
-    /// A member of an organization, also one that is invited.
+    /// Returns a member of an organization, including one that is only invited.
     ///
     /// # Locks
     ///
@@ -198,11 +200,11 @@ impl Members {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization has no such member. As [`list`](Self::list).
+    /// `NotFound`: the organization has no such member. Also the errors of [`list`](Self::list).
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn get(&self, organization: OrganizationId, user: UserId) -> Result<Member> {
         let actor = self.actor();
         let platform = self.db.platform();
@@ -213,7 +215,7 @@ impl Members {
         member.await
     }
 
-    /// A page of a user's confirmed memberships: the organizations that the user may enter.
+    /// Returns a page of a user's confirmed memberships: the organizations that the user may enter.
     ///
     /// # Locks
     ///
@@ -225,7 +227,7 @@ impl Members {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn of_user(&self, user: UserId, page: &PageRequest) -> Result<Page<Member>> {
         match self.actor() {
             Actor::User(actor) if actor != user => return Err(PlatformError::NotFound { what: "user" }),
@@ -237,26 +239,27 @@ impl Members {
         Ok(page.page(rows.iter().map(read).collect(), cursor))
     }
 
-    /// Refuses the actor unless it may do this in the organization: for what a service does beside these operations.
+    /// Returns an error if the actor does not have this permission in the organization. Use it for your service's own
+    /// operations.
     ///
     /// # Locks
     ///
-    /// None: the answer holds for the moment.
+    /// None: the permission may change right after the call.
     ///
     /// # Errors
     ///
-    /// `NotFound`: the actor is no member. `Forbidden`. `TablesMissing`; `Database`.
+    /// `NotFound`: the actor is not a member. `Forbidden`. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn demand(&self, organization: OrganizationId, permission: Permission) -> Result<()> {
         let actor = self.actor();
         self.db.platform().transaction(async |tx| demand(tx, &actor, organization, permission).await).await
     }
 }
 
-/// A member, in a transaction.
+/// Returns a member, in a transaction.
 pub(super) async fn find(tx: &PlatformTx<'_>, organization: OrganizationId, user: UserId) -> Result<Member> {
     let row = tx.query_opt(FIND, &[&organization, &user]).await?;
     row.as_ref().map(read).ok_or(PlatformError::NotFound { what: "member" })

@@ -1,4 +1,4 @@
-//! The person of an address: found, or made.
+//! Finds or creates the person of an e-mail address.
 
 use crate::{
     auth::check_email,
@@ -12,11 +12,11 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Person {
     pub(crate) id: UserId,
-    /// Whether it was made by this call.
+    /// Whether this call created the user.
     pub(crate) is_new: bool,
 }
 
-// The row that holds the address, or the oldest one where it was deleted.
+// The row that holds the address, or the oldest row if that one was deleted.
 const FIND: &str = r#"select id from public.users
      where pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($1 collate pg_catalog."C")
      order by holds_address desc, created_at, id limit 1"#;
@@ -24,11 +24,11 @@ const FIND: &str = r#"select id from public.users
 const MAKE: &str = r#"insert into public.users (organization_id, email, status) values ($1, $2, 'active')
     on conflict do nothing returning id, holds_address"#;
 
-/// How often somebody else may be making the same person meanwhile.
+/// How often the search is repeated if another transaction creates the same person.
 const ATTEMPTS_MAX: usize = 5;
 
-/// The person of an address. Where there is none, an active user without a password is made whose home is the organization; its
-/// membership there is the one that migration 016 gives each new user.
+/// Returns the person of an address. If there is none, creates an active user without a password whose home is the
+/// organization. Migration 016 gives each new user its membership there.
 pub(crate) async fn person_of_address(
     tx: &PlatformTx<'_>,
     email: &str,
@@ -47,7 +47,7 @@ pub(crate) async fn person_of_address(
         if row.get(1) {
             return Ok(Person { id, is_new: true });
         }
-        // Another transaction has made the person between the two statements.
+        // Another transaction has created the person between the two statements.
         tx.execute("delete from public.users where id = $1", &[&id]).await?;
     }
     Err(PlatformError::Busy)
@@ -57,8 +57,8 @@ const SAME_ADDRESS: &str = r#"select u.status::pg_catalog.text,
            pg_catalog.lower(u.email collate pg_catalog."C") = pg_catalog.lower($2 collate pg_catalog."C")
       from public.users u where u.id = $1 for no key update"#;
 
-// A user who was invited to its home and has not been there yet. That it reads the mail of its address is shown now; that it accepts the
-// other invitation is not.
+// A user who was invited to its home and has not accepted yet. The user has now proved that it can read the mail of its
+// address. It has not accepted the other invitation.
 const ACTIVATE: &str = "update public.users set status = 'active' where id = $1 and status = 'invited'";
 
 const HOME_UNCONFIRMED: &str = "select m.id from public.memberships m join public.users u on u.id = m.user_id
@@ -67,8 +67,9 @@ const HOME_UNCONFIRMED: &str = "select m.id from public.memberships m join publi
 
 const IS_HOME: &str = "select from public.users where id = $1 and organization_id = $2";
 
-/// Takes a person into an organization who has shown that the address is theirs: refuses one of another address or who is disabled, and
-/// activates one who was invited. Gives whether the membership may be there already, made with the user or confirmed by this.
+/// Prepares a person, who has proved that the address is theirs, to become a member. Returns an error if the address
+/// differs or the person is disabled. Activates an invited person. Returns whether the membership may already exist,
+/// created with the user or confirmed by this call.
 pub(crate) async fn accept_person(
     tx: &PlatformTx<'_>,
     person: Person,
@@ -87,7 +88,7 @@ pub(crate) async fn accept_person(
                 let membership: uuid::Uuid = home.get(0);
                 tx.execute("update public.memberships set confirmed_at = null where id = $1", &[&membership]).await?;
             }
-            // Where the organization is the home, that has confirmed the membership.
+            // If the organization is the home, the activation has confirmed the membership.
             Ok(tx.query_opt(IS_HOME, &[&person.id, &organization]).await?.is_some())
         }
         _ => Ok(person.is_new),

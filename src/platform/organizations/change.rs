@@ -1,4 +1,4 @@
-//! Organizations are created, changed, and given up.
+//! Creates, changes and suspends organizations.
 
 use super::{Organization, Organizations, find, lock};
 use crate::{
@@ -17,17 +17,17 @@ use crate::{
 };
 use serde_json::{Value, json};
 
-/// An organization that was created, and the request for its tenant.
+/// A new organization, and the request for its tenant.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CreatedOrganization {
-    /// The organization, `onboarding` until the tenant is there.
+    /// The organization. Its status is `onboarding` until the tenant exists.
     pub organization: Organization,
-    /// What [`Provisioning::wait`](crate::provisioning::Provisioning::wait) waits for.
+    /// The request to pass to [`Provisioning::wait`](crate::provisioning::Provisioning::wait).
     pub request: ProvisioningId,
 }
 
-/// What is to be different; what it does not name stays.
+/// The changes to an organization. What is not set does not change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OrganizationChange {
     name: Option<String>,
@@ -35,13 +35,13 @@ pub struct OrganizationChange {
 }
 
 impl OrganizationChange {
-    /// Another name: 1 to 200 characters that are not all blank.
+    /// Sets the name: 1 to 200 characters that are not all blank.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Other settings, a JSON object that replaces the one before.
+    /// Sets the settings: a JSON object that replaces the previous one.
     pub fn settings(mut self, settings: Value) -> Self {
         self.settings = Some(settings);
         self
@@ -55,23 +55,25 @@ const UPDATE: &str = "update public.organizations
 const SUSPEND: &str = "update public.organizations set status = 'suspended' where id = $1 and status <> 'suspended'";
 
 impl Organizations {
-    /// Creates an organization with its owner, confirmed, and requests its tenant: the status is `onboarding` until
-    /// `cgk provision` has created it, then `active`.
+    /// Creates an organization with a confirmed owner, and requests its tenant. The status is `onboarding` until `cgk
+    /// provision` has created the tenant, then `active`.
     ///
-    /// A call whose answer was lost is not repeated by this: [`SignUps`](crate::platform::SignUps) has a key for it.
+    /// If the answer is lost, do not repeat this call: it is not idempotent. [`SignUps`](crate::platform::SignUps) has
+    /// an idempotency key.
     ///
     /// # Locks
     ///
-    /// The slug, against others who ask for it, and the owner's user, to the end of the transaction.
+    /// The slug, against other calls that use it, and the row of the owner's user, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `SlugTaken`: by another organization, or by a schema that one has left. `NotFound`: there is no such user. `Forbidden`: the actor
-    /// is another user, or an API key. `Invalid`: the name or the settings. `TablesMissing`; `Database`.
+    /// `SlugTaken`: another organization has the slug, or the schema of an earlier organization still exists.
+    /// `NotFound`: the user does not exist. `Forbidden`: the actor is another user, or an API key. `Invalid`: the name
+    /// or the settings. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, all of it may have been written or nothing.
+    /// If the future is dropped, either everything is committed or nothing.
     pub async fn create(&self, new: &NewOrganization, owner: UserId) -> Result<CreatedOrganization> {
         let actor = self.demand_creator(owner)?;
         let platform = self.db.platform();
@@ -87,16 +89,16 @@ impl Organizations {
     ///
     /// # Locks
     ///
-    /// The organization's row, to the end of the transaction.
+    /// The organization's row, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is none, or the actor is no member. `Forbidden`. `Invalid`: the name or the settings. `TablesMissing`;
-    /// `Database`.
+    /// `NotFound`: the organization does not exist, or the actor is not a member. `Forbidden`. `Invalid`: the name or
+    /// the settings. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been changed or not.
+    /// If the future is dropped, the change may or may not be committed.
     pub async fn update(&self, id: OrganizationId, change: &OrganizationChange) -> Result<Organization> {
         if let Some(name) = &change.name {
             provisioning::check_name(name).map_err(of_provisioning)?;
@@ -120,20 +122,22 @@ impl Organizations {
         changed.await
     }
 
-    /// Gives an organization up: it is suspended, and nobody can enter its tenant. Its rows and its schema stay until an operator
-    /// removes them. One that is suspended already stays as it is.
+    /// Suspends an organization, so that its tenant cannot be entered. Its rows and its schema are not deleted until an
+    /// operator removes them. A suspended organization does not change.
     ///
     /// # Locks
     ///
-    /// The organization's row, to the end of the transaction. Transactions that are inside the tenant go on to their end.
+    /// The organization's row, until the end of the transaction. Transactions that are already inside the tenant
+    /// continue until they end.
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is none, or the actor is no member. `Forbidden`: the actor is no owner. `TablesMissing`; `Database`.
+    /// `NotFound`: the organization does not exist, or the actor is not a member. `Forbidden`: the actor is not an
+    /// owner. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been suspended or not.
+    /// If the future is dropped, the change may or may not be committed.
     pub async fn delete(&self, id: OrganizationId) -> Result<Organization> {
         let actor = self.actor();
         let platform = self.db.platform();
@@ -153,7 +157,7 @@ impl Organizations {
     }
 }
 
-/// Writes an organization and the request for its tenant; its owner joins next.
+/// Creates the row of an organization and the request for its tenant. The caller adds the owner next.
 pub(crate) async fn create_in(
     tx: &PlatformTx<'_>,
     actor: &Actor,
@@ -165,7 +169,7 @@ pub(crate) async fn create_in(
     Ok(CreatedOrganization { organization, request: requested.id })
 }
 
-/// The same error, of this module.
+/// Converts the error to the error type of this module.
 pub(crate) fn of_provisioning(error: ProvisioningError) -> PlatformError {
     match error {
         ProvisioningError::SlugTaken { slug } => PlatformError::SlugTaken { slug },
@@ -183,7 +187,7 @@ async fn record(
     before: Option<&Organization>,
     after: &Organization,
 ) -> Result<()> {
-    // Settings are the product's own, and may hold what a log should not.
+    // The settings are left out: they belong to the product and may contain data that a log must not contain.
     let state = |one: &Organization| json!({ "slug": one.slug, "name": one.name, "status": one.status.as_str() });
     let change = Change {
         actor,

@@ -1,4 +1,4 @@
-//! Organizations: the table `public.organizations`, as their members and operators see it.
+//! Organizations: the table `public.organizations`, for members and operators.
 //!
 //! ```no_run
 //! use cgk::{TenantSlug, UserId, platform::{Actor, OrganizationChange, Organizations, PlatformError}};
@@ -40,32 +40,32 @@ use tokio_postgres::Row;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Organization {
-    /// The organization.
+    /// The id of the organization.
     pub id: OrganizationId,
-    /// Names its tenant.
+    /// The slug of its tenant.
     pub slug: String,
-    /// For people.
+    /// The name that people read.
     pub name: String,
     /// Whether its tenant can be entered.
     pub status: TenantStatus,
-    /// A JSON object of the product's own.
+    /// The product's own settings, a JSON object.
     pub settings: serde_json::Value,
     /// When it was created.
     pub created_at: SystemTime,
-    /// When its row was changed last.
+    /// When its row was last changed.
     pub updated_at: SystemTime,
 }
 
 /// The operations on organizations. Cheap to clone.
 ///
-/// Each is one transaction of [`Db::platform`].
+/// Each operation is one transaction of [`Db::platform`].
 #[derive(Clone, Debug)]
 pub struct Organizations {
     db: Db<PlatformError>,
     actor: Option<Actor>,
 }
 
-/// A query of organizations with the columns that [`read`] reads.
+/// A query of organizations, with the columns that [`read`] reads.
 macro_rules! organizations {
     ($rest:literal) => {
         concat!(
@@ -86,12 +86,12 @@ const OF_USER: &str = organizations!(
 );
 
 impl Organizations {
-    /// The organizations of this database.
+    /// Creates the handle for the organizations of this database.
     pub fn new<E>(db: &Db<E>) -> Self {
         Self { db: db.errors(), actor: None }
     }
 
-    /// The same, and this is who does it. Otherwise it is [`Actor::current`].
+    /// Sets the actor of the operations. Default: [`Actor::current`].
     pub fn acting_as(mut self, actor: Actor) -> Self {
         self.actor = Some(actor);
         self
@@ -101,7 +101,7 @@ impl Organizations {
         self.actor.clone().unwrap_or_else(Actor::current)
     }
 
-    /// An organization.
+    /// Returns an organization.
     ///
     /// # Locks
     ///
@@ -109,11 +109,11 @@ impl Organizations {
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is none of this id, or the actor is no member. `Forbidden`. `TablesMissing`; `Database`.
+    /// `NotFound`: no organization has this id, or the actor is not a member. `Forbidden`. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn get(&self, id: OrganizationId) -> Result<Organization> {
         let actor = self.actor();
         let platform = self.db.platform();
@@ -124,7 +124,7 @@ impl Organizations {
         found.await
     }
 
-    /// An organization, by the slug of its tenant.
+    /// Returns an organization by the slug of its tenant.
     ///
     /// # Locks
     ///
@@ -132,11 +132,11 @@ impl Organizations {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
+    /// Same as [`get`](Self::get).
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn by_slug(&self, slug: &TenantSlug) -> Result<Organization> {
         let actor = self.actor();
         let platform = self.db.platform();
@@ -148,7 +148,8 @@ impl Organizations {
         found.await
     }
 
-    /// A page of the organizations, oldest first: of a user those that it is a confirmed member of, of the service and operators all.
+    /// Returns a page of organizations, oldest first. A user gets the organizations of its confirmed memberships. The
+    /// service and operators get all.
     ///
     /// # Locks
     ///
@@ -160,7 +161,7 @@ impl Organizations {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn list(&self, page: &PageRequest) -> Result<Page<Organization>> {
         let ((at, id), limit) = (page.start(), page.rows());
         let platform = self.db.platform();
@@ -172,7 +173,7 @@ impl Organizations {
         Ok(page.page(rows.iter().map(read).collect(), |row| Cursor::at(row.created_at, row.id)))
     }
 
-    /// Whether a user may own an organization that this actor creates.
+    /// Returns an error if the user may not own an organization that this actor creates.
     fn demand_creator(&self, owner: UserId) -> Result<Actor> {
         match self.actor() {
             Actor::User(user) if user != owner => Err(PlatformError::Forbidden { permission: "organizations:create" }),
@@ -182,7 +183,7 @@ impl Organizations {
     }
 }
 
-/// An organization, in a transaction.
+/// Returns an organization, in a transaction.
 async fn find(tx: &PlatformTx<'_>, id: OrganizationId) -> Result<Organization> {
     tx.query_opt(FIND, &[&id]).await?.as_ref().map(read).ok_or_else(unknown)
 }

@@ -14,10 +14,10 @@ use crate::tenancy::{Db, PlatformTx};
 use serde_json::json;
 use tokio_postgres::Row;
 
-/// The operations on plans. Cheap to clone.
+/// Operations on plans. Cheap to clone.
 ///
-/// The bundled migrations define `hobby`, `team`, `scale` and `enterprise`, which include `seats`, `runs` and `credits`; a product
-/// [defines](Self::define) its own, or these anew.
+/// The bundled migrations define `hobby`, `team`, `scale` and `enterprise`. They include `seats`, `runs` and `credits`.
+/// A product [defines](Self::define) its own plans, or redefines these.
 ///
 /// ```no_run
 /// use cgk::platform::{Allowance, Entitlement, PlanDefinition, Plans, PlatformError, QuotaKind, UsageType};
@@ -41,7 +41,7 @@ pub struct Plans {
     actor: Option<Actor>,
 }
 
-/// A query of plans with the columns that [`read`] reads.
+/// A query of plans, with the columns that [`read`] reads.
 macro_rules! plans {
     ($rest:literal) => {
         concat!(
@@ -76,18 +76,18 @@ const DEFINE_KIND: &str = "insert into public.quota_kinds (name, usage_type)
 const KIND: &str = "select usage_type::pg_catalog.text from public.quota_kinds where name = $1";
 
 impl Plans {
-    /// The plans of this database.
+    /// Creates the handle for the plans of this database.
     pub fn new<E>(db: &Db<E>) -> Self {
         Self { db: db.errors(), actor: None }
     }
 
-    /// The same operations, done by somebody else than [`Actor::current`].
+    /// Sets the actor of the operations. Default: [`Actor::current`].
     pub fn acting_as(mut self, actor: Actor) -> Self {
         self.actor = Some(actor);
         self
     }
 
-    /// The plans on sale, oldest first; at most a thousand.
+    /// Returns the plans on sale, oldest first, at most 1,000.
     ///
     /// # Errors
     ///
@@ -95,12 +95,12 @@ impl Plans {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn list(&self) -> Result<Vec<Plan>> {
         Ok(self.db.platform().query(LIST, &[&false]).await?.iter().map(read).collect())
     }
 
-    /// As [`list`](Self::list), those included that were withdrawn from sale.
+    /// Same as [`list`](Self::list), but includes the plans that were withdrawn from sale.
     ///
     /// # Errors
     ///
@@ -108,12 +108,12 @@ impl Plans {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn list_all(&self) -> Result<Vec<Plan>> {
         Ok(self.db.platform().query(LIST, &[&true]).await?.iter().map(read).collect())
     }
 
-    /// A plan, on sale or not.
+    /// Returns a plan, on sale or not.
     ///
     /// # Errors
     ///
@@ -121,27 +121,28 @@ impl Plans {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn find(&self, key: &PlanKey) -> Result<Plan> {
         let row = self.db.platform().query_opt(FIND, &[&key.as_str()]).await?;
         row.as_ref().map(read).ok_or(PlatformError::NotFound { what: "plan" })
     }
 
-    /// Defines a plan, or defines it anew: it is on sale, and includes what is said here and nothing else. Subscriptions to it keep what
-    /// they were granted, and are granted by the new definition from their next period or change of plan on.
+    /// Defines or redefines a plan. The plan is on sale, and includes exactly what is given here. Existing
+    /// subscriptions keep what they were granted. They get grants by the new definition from their next period or
+    /// change of plan.
     ///
     /// # Locks
     ///
-    /// The plan's row, for the transaction.
+    /// The plan's row, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `Invalid`: the name, or a kind is included twice in the same way. `NotFound`: there is no such kind of quota. `TablesMissing`;
-    /// `Database`. Nothing is committed then.
+    /// `Invalid`: the name, or a kind is included twice with the same issuance. `NotFound`: the kind of quota does not
+    /// exist. `TablesMissing`; `Database`. In these cases nothing is committed.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before COMMIT is sent, nothing is committed.
+    /// If the future is dropped before COMMIT is sent, nothing is committed.
     pub async fn define(&self, plan: &PlanDefinition) -> Result<Plan> {
         let name = plan.checked_name()?;
         let kinds: Vec<&str> = plan.entitlements.iter().map(|e| e.kind.as_str()).collect();
@@ -164,11 +165,11 @@ impl Plans {
             .await
     }
 
-    /// Withdraws a plan from sale. Subscriptions to it go on and are renewed.
+    /// Withdraws a plan from sale. Existing subscriptions to it continue and are renewed.
     ///
     /// # Locks
     ///
-    /// The plan's row, for the transaction.
+    /// The plan's row, until the end of the transaction.
     ///
     /// # Errors
     ///
@@ -176,7 +177,7 @@ impl Plans {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before COMMIT is sent, nothing is committed.
+    /// If the future is dropped before COMMIT is sent, nothing is committed.
     pub async fn archive(&self, key: &PlanKey) -> Result<Plan> {
         self.db
             .platform()
@@ -192,11 +193,11 @@ impl Plans {
             .await
     }
 
-    /// Defines a kind of quota. It stays what it is: a kind that exists with the other type of use is an error.
+    /// Defines a kind of quota. The type of use of a kind cannot be changed.
     ///
     /// # Locks
     ///
-    /// None of its own.
+    /// None except those of the statement.
     ///
     /// # Errors
     ///
@@ -204,7 +205,7 @@ impl Plans {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been defined or not.
+    /// If the future is dropped, the change may or may not be committed.
     pub async fn define_kind(&self, kind: &QuotaKind, usage: UsageType) -> Result<()> {
         let platform = self.db.platform();
         if platform.execute(DEFINE_KIND, &[&kind.as_str(), &usage.as_str()]).await? == 1 {
@@ -234,7 +235,7 @@ impl Plans {
     }
 }
 
-/// A plan as the audit log keeps it.
+/// Returns a plan in the format of the audit log.
 fn facts(plan: &Plan) -> serde_json::Value {
     let entitlement = |e: &Entitlement| json!({ "kind": e.kind, "issuance": e.issuance.as_str(), "amount": e.amount });
     json!({

@@ -1,4 +1,4 @@
-//! What a plan is.
+//! The types of a plan.
 
 use crate::platform::{
     allowance::{Allowance, PlanKey, QuotaKind},
@@ -8,21 +8,21 @@ use crate::row_id::row_id;
 use std::{collections::BTreeSet, time::SystemTime};
 
 row_id! {
-    /// The identity of a plan, a row of `public.plans`.
+    /// The id of a plan, a row of `public.plans`.
     PlanId
 }
 
-/// What becomes of quota that is used.
+/// What happens to quota when it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UsageType {
-    /// It is gone until more is granted, as a call that was made.
+    /// It is used up until more is granted, like an API call.
     Consumed,
-    /// It is in use until it is given back, as the seat of a member.
+    /// It is in use until it is released, like the seat of a member.
     Allocated,
 }
 
 impl UsageType {
-    /// The value in the database.
+    /// Returns the value in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Consumed => "consumed",
@@ -38,14 +38,14 @@ impl UsageType {
 /// How often a plan grants what it includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Issuance {
-    /// Anew in each period of the subscription.
+    /// Again in each period of the subscription.
     EachPeriod,
-    /// Once to an organization, whatever plans it has later.
+    /// Once for an organization, even if the plan changes later.
     Once,
 }
 
 impl Issuance {
-    /// The value in the database.
+    /// Returns the value in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::EachPeriod => "period",
@@ -58,24 +58,24 @@ impl Issuance {
     }
 }
 
-/// One thing that a plan includes.
+/// One item that a plan includes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entitlement {
-    /// Of which kind.
+    /// The kind of quota.
     pub kind: QuotaKind,
-    /// How often.
+    /// How often it is granted.
     pub issuance: Issuance,
-    /// How much.
+    /// The amount.
     pub amount: Allowance,
 }
 
 impl Entitlement {
-    /// So much in each period.
+    /// Grants this amount in each period.
     pub fn each_period(kind: QuotaKind, amount: impl Into<Allowance>) -> Self {
         Self { kind, issuance: Issuance::EachPeriod, amount: amount.into() }
     }
 
-    /// So much once.
+    /// Grants this amount once.
     pub fn once(kind: QuotaKind, amount: impl Into<Allowance>) -> Self {
         Self { kind, issuance: Issuance::Once, amount: amount.into() }
     }
@@ -85,21 +85,21 @@ impl Entitlement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Plan {
-    /// The plan.
+    /// The id of the plan.
     pub id: PlanId,
-    /// What code and the command line say.
+    /// The key that code and the command line use.
     pub key: PlanKey,
-    /// What people read.
+    /// The name that people read.
     pub name: String,
     /// What it includes, by kind.
     pub entitlements: Vec<Entitlement>,
     /// When it was withdrawn from sale.
     pub archived_at: Option<SystemTime>,
-    /// When it was defined first.
+    /// When it was first defined.
     pub created_at: SystemTime,
 }
 
-/// What a plan is to be.
+/// The definition of a plan.
 #[derive(Clone, Debug)]
 pub struct PlanDefinition {
     pub(super) key: PlanKey,
@@ -108,18 +108,18 @@ pub struct PlanDefinition {
 }
 
 impl PlanDefinition {
-    /// A plan that includes nothing yet. Its name is its key.
+    /// Creates a plan that includes nothing yet. Its name is its key.
     pub fn new(key: PlanKey) -> Self {
         Self { key, name: None, entitlements: Vec::new() }
     }
 
-    /// The name that people read.
+    /// Sets the name that people read.
     pub fn name(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
         self
     }
 
-    /// One thing more that it includes.
+    /// Adds an item.
     pub fn includes(mut self, entitlement: Entitlement) -> Self {
         self.entitlements.push(entitlement);
         self
@@ -127,7 +127,7 @@ impl PlanDefinition {
 
     /// # Errors
     ///
-    /// `Invalid`: the name is empty or longer than 200 characters, or a kind is included twice in the same way.
+    /// `Invalid`: the name is empty or longer than 200 characters, or a kind is included twice with the same issuance.
     pub(super) fn checked_name(&self) -> Result<&str> {
         let name = self.name.as_deref().unwrap_or(self.key.as_str());
         if name.trim().is_empty() || name.chars().count() > 200 {

@@ -1,4 +1,4 @@
-//! Grants that do not come from a subscription, and the list of all.
+//! Grants that do not come from a subscription, and the list of all grants.
 
 use super::{
     Quota,
@@ -23,7 +23,7 @@ const LIST: &str = concat!(
      order by g.created_at desc, g.kind, g.id limit 1000"
 );
 
-/// The row that is locked by whoever takes of the kind.
+/// Creates the row that every consumption of the kind locks.
 const PREPARE: &str = "insert into public.quota_usage (organization_id, kind)
     select o.id, k.name from public.organizations o cross join public.quota_kinds k where o.id = $1 and k.name = $2
     on conflict (organization_id, kind) do nothing";
@@ -59,28 +59,28 @@ const REVOKE: &str = concat!(
 );
 
 impl Quota {
-    /// The grants of an organization that count or will count, newest first; at most a thousand.
+    /// Returns the grants of an organization that are active or start later, newest first, at most 1,000.
     ///
     /// # Errors
     ///
-    /// `NotFound` and `Forbidden`: the actor is no member, or may not see them. `TablesMissing`; `Database`.
+    /// `NotFound`: the actor is not a member. `Forbidden`: the actor may not see them. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn grants(&self, organization: OrganizationId) -> Result<Vec<Grant>> {
         self.list(organization, false).await
     }
 
-    /// As [`grants`](Self::grants), those included that are expired or revoked.
+    /// Same as [`grants`](Self::grants), but includes expired and revoked grants.
     ///
     /// # Errors
     ///
-    /// As [`grants`](Self::grants). `TablesMissing`; `Database`.
+    /// Same as [`grants`](Self::grants).
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn all_grants(&self, organization: OrganizationId) -> Result<Vec<Grant>> {
         self.list(organization, true).await
     }
@@ -95,39 +95,41 @@ impl Quota {
         Ok(rows.await?.iter().map(Grant::read).collect())
     }
 
-    /// Grants what was bought, or what a promocode gives. With a reference that was granted before, to the same amount: that grant is
-    /// returned as it is now, and nothing is granted again.
+    /// Grants an amount that was bought or that comes from a promocode. If the same reference was already granted with
+    /// the same amount, nothing is granted again, and the existing grant is returned in its current state.
     ///
     /// # Locks
     ///
-    /// The organization's row against its deletion, for the transaction.
+    /// The organization's row, against its deletion, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no such organization or kind. `IdempotencyConflict`: the reference was granted with another amount. `Forbidden`: the
-    /// actor may not. `Invalid`: the amount is zero or more than 10^15, it expires before it counts, or the reference is empty or longer than 255 characters.
-    /// `TablesMissing`; `Database`. Nothing is committed then.
+    /// `NotFound`: the organization or the kind does not exist. `IdempotencyConflict`: the reference was granted with
+    /// another amount. `Forbidden`: the actor does not have the permission. `Invalid`: the amount is zero or more than
+    /// 10^15, the grant expires before it starts, or the reference is empty or longer than 255 characters.
+    /// `TablesMissing`; `Database`. In these cases nothing is committed.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before COMMIT is sent, nothing is committed. With a reference, the same call again grants once.
+    /// If the future is dropped before COMMIT is sent, nothing is committed. If a reference is set, the same call again
+    /// grants only once.
     pub async fn grant(&self, organization: OrganizationId, new: &NewGrant) -> Result<Grant> {
         self.db.platform().transaction(async |tx| self.grant_in(tx, organization, new).await).await
     }
 
-    /// As [`grant`](Self::grant), in a transaction of the caller's.
+    /// Same as [`grant`](Self::grant), in the caller's transaction.
     ///
     /// # Locks
     ///
-    /// As [`grant`](Self::grant), to the end of the transaction.
+    /// Same as [`grant`](Self::grant), until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// As [`grant`](Self::grant).
+    /// Same as [`grant`](Self::grant).
     ///
     /// # Cancel safety
     ///
-    /// As any statement of the transaction.
+    /// If the future is dropped, end the transaction: the statement may or may not have run.
     pub async fn grant_in(&self, tx: &PlatformTx<'_>, organization: OrganizationId, new: &NewGrant) -> Result<Grant> {
         let (kind, source, reference) = (new.kind.as_str(), new.source.as_str(), new.reference.as_deref());
         if new.amount == Allowance::Limited(0) {
@@ -155,11 +157,11 @@ impl Quota {
         }
     }
 
-    /// Revokes a grant: it counts nothing from now on. What was spent of it stays spent.
+    /// Revokes a grant: it no longer counts. What was already spent is not returned.
     ///
     /// # Locks
     ///
-    /// The grant's row, for the transaction: it waits for whoever spends of it.
+    /// The grant's row, until the end of the transaction. The call waits for transactions that spend from the grant.
     ///
     /// # Errors
     ///
@@ -167,7 +169,7 @@ impl Quota {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before COMMIT is sent, nothing is committed.
+    /// If the future is dropped before COMMIT is sent, nothing is committed.
     pub async fn revoke_grant(&self, organization: OrganizationId, grant: GrantId) -> Result<Grant> {
         self.db
             .platform()
@@ -198,7 +200,7 @@ impl Quota {
     }
 }
 
-/// What the table's constraints refuse.
+/// Converts an error of the tables' constraints.
 fn not_stored(error: crate::Error) -> PlatformError {
     let (what, why) = match error.constraint() {
         Some("grants_expires_at_check") => ("the expiry", "it is in the past"),

@@ -24,11 +24,11 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// The operations on quota. Cheap to clone.
+/// Operations on quota. Cheap to clone.
 ///
-/// What an organization may use of a kind is the sum of its grants of that kind which have started, have not expired and are not revoked:
-/// those of its subscription, and those that were bought or came by a promocode ([`NewGrant`]). A grant without a limit is used
-/// first, then the one that expires soonest.
+/// An organization may use the sum of its active grants of a kind. A grant is active if it has started, has not expired
+/// and is not revoked. Grants come from its subscription, from purchases and from promocodes ([`NewGrant`]). An
+/// unlimited grant is used first, then the grant that expires soonest.
 ///
 /// ```no_run
 /// use cgk::platform::{PlatformError, Quota, QuotaKind};
@@ -47,12 +47,13 @@ use tokio_postgres::{
 /// }
 /// ```
 ///
-/// Consumptions are rows of `quota_consumptions`, and not written to the audit log or the outbox one by one. Grants are. To consume and to
-/// release takes no permission: the service does it for whoever asks. To see what is left takes `billing:read`, to grant
-/// `billing:manage`.
+/// Consumptions are rows of `quota_consumptions`. They are not written to the audit log or the outbox one by one.
+/// Grants are. Consuming and releasing need no permission: the service does it on behalf of its users. Seeing what is
+/// left needs `billing:read`. Granting needs `billing:manage`.
 ///
-/// Seats are counted by the confirmed members of the organization, whichever way they come and go; a consumption of
-/// [`QuotaKind::SEATS`] of your own comes on top. An organization that was never granted seats has as many members as it likes.
+/// The confirmed members of the organization are counted as seats, however they are added and removed. Your own
+/// consumptions of [`QuotaKind::SEATS`] are added to this count. If an organization was never granted seats, the number
+/// of its members is not limited.
 #[derive(Clone, Debug)]
 pub struct Quota {
     db: Db<PlatformError>,
@@ -75,7 +76,7 @@ const LEFT: &str = "select u.kind, k.usage_type::pg_catalog.text,
      where u.organization_id = $1
      group by u.organization_id, u.kind, u.allocated, k.usage_type order by u.kind collate pg_catalog.\"C\"";
 
-/// What is allocated and not given back is kept, whatever its age.
+/// Allocated amounts that are not released are never deleted, whatever their age.
 const PRUNE: &str = "delete from public.quota_consumptions c using public.quota_kinds k
      where k.name = c.kind and c.created_at < pg_catalog.now() - pg_catalog.make_interval(secs => $1)
        and (k.usage_type = 'consumed' or c.released_at is not null)
@@ -86,12 +87,12 @@ const PRUNE: &str = "delete from public.quota_consumptions c using public.quota_
             limit 10000))";
 
 impl Quota {
-    /// The quota of this database's organizations.
+    /// Creates the handle for the quota of this database's organizations.
     pub fn new<E>(db: &Db<E>) -> Self {
         Self { db: db.errors(), actor: None }
     }
 
-    /// The same operations, done by somebody else than [`Actor::current`].
+    /// Sets the actor of the operations. Default: [`Actor::current`].
     pub fn acting_as(mut self, actor: Actor) -> Self {
         self.actor = Some(actor);
         self
@@ -101,25 +102,26 @@ impl Quota {
         self.actor.clone().unwrap_or_else(Actor::current)
     }
 
-    /// Takes an amount from what an organization has left of a kind, all of it or nothing, in one round trip. Never more than is left,
-    /// however many take at the same time.
+    /// Takes an amount from what an organization has left of a kind, all of it or nothing, in one round trip. It never
+    /// takes more than is left, even with many concurrent calls.
     ///
-    /// The key stands for what the amount is taken for, such as `run:<id>`: it counts once in its organization. A call that is made again
-    /// with the same key and the same amount, because its answer was lost, changes nothing.
+    /// The key identifies what the amount is used for, such as `run:<id>`. A key counts once in its organization. If
+    /// the answer is lost, call again with the same key and the same amount: it changes nothing.
     ///
     /// # Locks
     ///
-    /// The organization's row of this kind in `quota_usage`, for one statement: whoever takes of the same kind at the same time waits.
+    /// The organization's row of this kind in `quota_usage`, until the end of one statement. Concurrent consumptions of
+    /// the same kind wait.
     ///
     /// # Errors
     ///
-    /// `QuotaExceeded`: less is left; nothing was taken. `IdempotencyConflict`: the key was counted for another amount or kind, or was
-    /// released. `NotFound`: there is no such organization or kind. `Invalid`: the amount is zero or more than 10^15, or the key is
-    /// empty or longer than 255 characters. `TablesMissing`; `Database`.
+    /// `QuotaExceeded`: less is left, and nothing was taken. `IdempotencyConflict`: the key was used for another amount
+    /// or kind, or was released. `NotFound`: the organization or the kind does not exist. `Invalid`: the amount is zero
+    /// or more than 10^15, or the key is empty or longer than 255 characters. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been taken or not; the same call again takes it once.
+    /// If the future is dropped, the amount may or may not be taken. The same call again takes it once.
     pub async fn consume(
         &self,
         organization: OrganizationId,
@@ -134,20 +136,20 @@ impl Quota {
         outcome(rows.first(), amount)
     }
 
-    /// As [`consume`](Self::consume), in a transaction of the caller's: it is taken when that commits. After an error that is not of the
-    /// database the transaction goes on.
+    /// Same as [`consume`](Self::consume), in the caller's transaction. The amount is taken when that transaction
+    /// commits. After an error that is not `Database` the transaction can continue.
     ///
     /// # Locks
     ///
-    /// As [`consume`](Self::consume), to the end of the transaction.
+    /// Same as [`consume`](Self::consume), until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// As [`consume`](Self::consume).
+    /// Same as [`consume`](Self::consume).
     ///
     /// # Cancel safety
     ///
-    /// As any statement of the transaction.
+    /// If the future is dropped, end the transaction: the statement may or may not have run.
     pub async fn consume_in(
         &self,
         tx: &PlatformTx<'_>,
@@ -163,12 +165,12 @@ impl Quota {
         outcome(rows.first(), amount)
     }
 
-    /// Gives back what was taken under a key. `false`: there is nothing to give back under it, or it was given back before. What was
-    /// taken from a grant that has expired is not given back to another one.
+    /// Releases what was taken under a key. Returns `false` if nothing was taken under the key, or if it was already
+    /// released. If the amount was taken from a grant that has since expired, no other grant gets it back.
     ///
     /// # Locks
     ///
-    /// As [`consume`](Self::consume).
+    /// Same as [`consume`](Self::consume).
     ///
     /// # Errors
     ///
@@ -176,40 +178,40 @@ impl Quota {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been given back or not; the same call again gives it back once.
+    /// If the future is dropped, the amount may or may not be released. The same call again releases it once.
     pub async fn release(&self, organization: OrganizationId, key: &str) -> Result<bool> {
         let sent: [(&(dyn ToSql + Sync), Type); 2] = [(&organization, Type::UUID), (&key, Type::TEXT)];
         let rows = self.db.platform().query_typed(RELEASE, &sent).await?;
         Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
-    /// As [`release`](Self::release), in a transaction of the caller's.
+    /// Same as [`release`](Self::release), in the caller's transaction.
     ///
     /// # Locks
     ///
-    /// As [`consume`](Self::consume), to the end of the transaction.
+    /// Same as [`consume`](Self::consume), until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// As [`release`](Self::release).
+    /// Same as [`release`](Self::release).
     ///
     /// # Cancel safety
     ///
-    /// As any statement of the transaction.
+    /// If the future is dropped, end the transaction: the statement may or may not have run.
     pub async fn release_in(&self, tx: &PlatformTx<'_>, organization: OrganizationId, key: &str) -> Result<bool> {
         let sent: [(&(dyn ToSql + Sync), Type); 2] = [(&organization, Type::UUID), (&key, Type::TEXT)];
         Ok(tx.query_typed(RELEASE, &sent).await?.first().is_some_and(|row| row.get(0)))
     }
 
-    /// What an organization has left, by kind: every kind that it was ever granted or has used.
+    /// Returns what an organization has left of each kind that it was ever granted or has used.
     ///
     /// # Errors
     ///
-    /// `NotFound` and `Forbidden`: the actor is no member, or may not see it. `TablesMissing`; `Database`.
+    /// `NotFound`: the actor is not a member. `Forbidden`: the actor may not see it. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn left(&self, organization: OrganizationId) -> Result<Vec<QuotaBalance>> {
         let actor = self.actor();
         let platform = self.db.platform();
@@ -220,12 +222,13 @@ impl Quota {
         Ok(rows.await?.iter().map(QuotaBalance::read).collect())
     }
 
-    /// Forgets consumptions that are older than `age`, at most ten thousand of them, and returns how many. What is allocated and was not
-    /// given back is kept. A key that is forgotten counts again: choose an age that no repetition of a call reaches, such as 90 days.
+    /// Deletes consumptions that are older than `age`, at most 10,000 at a time. Returns how many. Allocated amounts
+    /// that are not released are not deleted. A deleted key counts again when it is used, so choose an age after which
+    /// no call is repeated, such as 90 days.
     ///
     /// # Locks
     ///
-    /// The rows that are deleted, for one statement.
+    /// The rows that are deleted, until the end of one statement.
     ///
     /// # Errors
     ///
@@ -233,7 +236,7 @@ impl Quota {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, they may have been forgotten or not.
+    /// If the future is dropped, the rows may or may not be deleted.
     pub async fn prune(&self, age: Duration) -> Result<u64> {
         self.db.platform().execute(PRUNE, &[&age.as_secs_f64()]).await
     }
@@ -249,7 +252,7 @@ fn parameters<'p>(
     [(organization, organization_type), (kind, kind_type), (amount, amount_type), (key, key_type)]
 }
 
-/// The amount as a column, if it and the key can be stored.
+/// Returns the amount as a column value, if the amount and the key can be stored.
 fn checked(amount: u64, key: &str) -> Result<i64> {
     if amount == 0 {
         return Err(PlatformError::Invalid { what: "the amount", why: "it is zero".into() });

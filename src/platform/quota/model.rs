@@ -1,4 +1,4 @@
-//! What is granted, and what is left.
+//! The types of grants and of what is left.
 
 use crate::{
     platform::{
@@ -16,24 +16,24 @@ use std::{
 use tokio_postgres::Row;
 
 row_id! {
-    /// The identity of a grant, a row of `public.grants`.
+    /// The id of a grant, a row of `public.grants`.
     GrantId
 }
 
-/// Where a grant comes from.
+/// The source of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GrantSource {
-    /// A plan includes it; a change of the plan revokes it.
+    /// The plan of a subscription. A change of the plan revokes the grant.
     Subscription,
     /// A promocode.
     Promocode,
-    /// It was bought.
+    /// A purchase.
     Purchase,
 }
 
 impl GrantSource {
-    /// The value in the database.
+    /// Returns the value in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Subscription => "subscription",
@@ -57,27 +57,27 @@ impl fmt::Display for GrantSource {
     }
 }
 
-/// What an organization may use, from one source.
+/// An amount that an organization may use, from one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Grant {
-    /// The grant.
+    /// The id of the grant.
     pub id: GrantId,
-    /// Whose it is.
+    /// The organization.
     pub organization_id: OrganizationId,
-    /// Of which kind.
+    /// The kind of quota.
     pub kind: QuotaKind,
-    /// Where it comes from.
+    /// The source.
     pub source: GrantSource,
-    /// The subscription that it comes from.
+    /// The subscription, if the grant comes from one.
     pub subscription_id: Option<SubscriptionId>,
-    /// How much.
+    /// The amount.
     pub amount: Allowance,
-    /// What is left of it. Of a kind that is allocated: as much as was granted.
+    /// What is left of it. For an allocated kind: the granted amount.
     pub balance: Allowance,
-    /// From when on it counts.
+    /// When it starts to count.
     pub starts_at: SystemTime,
-    /// From when on it counts nothing.
+    /// When it stops counting.
     pub expires_at: Option<SystemTime>,
     /// When it was revoked.
     pub revoked_at: Option<SystemTime>,
@@ -87,7 +87,7 @@ pub struct Grant {
     pub created_at: SystemTime,
 }
 
-/// The columns that [`Grant::read`] reads, of `g`.
+/// The columns that [`Grant::read`] reads, from `g`.
 macro_rules! grant_columns {
     () => {
         "g.id, g.organization_id, g.kind, g.source::pg_catalog.text, g.subscription_id, g.amount, g.balance, g.starts_at, g.expires_at,
@@ -114,7 +114,7 @@ impl Grant {
         }
     }
 
-    /// A grant as the audit log keeps it.
+    /// Returns a grant in the format of the audit log.
     pub(super) fn facts(&self) -> serde_json::Value {
         serde_json::json!({
             "kind": self.kind,
@@ -126,7 +126,7 @@ impl Grant {
     }
 }
 
-/// A grant that is to be, from another source than a subscription.
+/// The grant to create, from a purchase or a promocode.
 #[derive(Clone, Debug)]
 pub struct NewGrant {
     pub(super) kind: QuotaKind,
@@ -138,7 +138,7 @@ pub struct NewGrant {
 }
 
 impl NewGrant {
-    /// What was bought. It does not expire, unless something else is said.
+    /// Creates a grant of what was bought. By default it does not expire.
     pub fn purchase(kind: QuotaKind, amount: impl Into<Allowance>) -> Self {
         Self {
             kind,
@@ -150,25 +150,26 @@ impl NewGrant {
         }
     }
 
-    /// What a promocode gives.
+    /// Creates a grant of what a promocode gives.
     pub fn promocode(kind: QuotaKind, amount: impl Into<Allowance>) -> Self {
         Self { source: GrantSource::Promocode, ..Self::purchase(kind, amount) }
     }
 
-    /// The id of the purchase or promocode. An organization is granted a kind once for it, however often it is reported.
+    /// Sets the id of the purchase or promocode. An organization gets only one grant of a kind for it, however often it
+    /// is reported.
     pub fn reference(mut self, reference: &str) -> Self {
         self.reference = Some(reference.to_owned());
         self
     }
 
-    /// It counts nothing from then on.
+    /// Sets the time at which the grant stops counting.
     pub fn expires_at(mut self, at: SystemTime) -> Self {
         self.expires_at = Some(at);
         self.expires_in = None;
         self
     }
 
-    /// It counts nothing when so long has passed, by the server's clock.
+    /// Sets the time after which the grant stops counting, by the server's clock.
     pub fn expires_in(mut self, after: Duration) -> Self {
         self.expires_in = Some(after);
         self.expires_at = None;
@@ -182,19 +183,20 @@ impl NewGrant {
 pub struct QuotaBalance {
     /// The kind.
     pub kind: QuotaKind,
-    /// What becomes of it when it is used.
+    /// What happens to it when it is used.
     pub usage_type: UsageType,
-    /// How much is granted now, from all sources.
+    /// The amount of all active grants.
     pub granted: Allowance,
-    /// How much of that is used; of a kind that is allocated it can be more than is granted, after a change to a smaller plan.
+    /// The amount in use. For an allocated kind it can be more than is granted, after a change to a smaller plan.
     pub used: u64,
-    /// How much is left.
+    /// The amount that is left.
     pub left: Allowance,
-    /// When more is granted by itself, if that is known.
+    /// When more is granted automatically, if that is known.
     pub resets_at: Option<SystemTime>,
 }
 
-/// The columns: kind, type of use, whether unlimited, sums of amount, balance and use, allocated, when it resets.
+/// The columns: kind, type of use, whether unlimited, sums of amount, balance and use, allocated, time of the next
+/// grant.
 impl QuotaBalance {
     pub(super) fn read(row: &Row) -> Self {
         let usage_type = UsageType::of_row(row.get(1));
@@ -218,12 +220,12 @@ impl QuotaBalance {
     }
 }
 
-/// What a consumption has come to.
+/// The result of a consumption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Consumption {
-    /// What is left now.
+    /// The amount that is left now.
     pub left: Allowance,
-    /// Whether the key was counted before, for the same; nothing was taken again then.
+    /// Whether the key was already counted for the same amount. Then nothing was taken again.
     pub repeated: bool,
 }

@@ -1,4 +1,4 @@
-//! The seats of members. Who has one is counted by a trigger of the memberships; here it is asked whether there was one left.
+//! The seats of members. A trigger on the memberships counts them. This module checks whether a seat was left.
 
 use crate::{
     platform::{
@@ -19,8 +19,8 @@ const SEATS: &str = "select u.allocated, pg_catalog.count(g.id) > 0,
      where u.organization_id = $1 and u.kind = 'seats'
      group by u.allocated";
 
-/// Refuses where the organization has more members than seats, once it was granted seats at all. The caller has just added a confirmed
-/// member, which is counted.
+/// Returns an error if the organization was ever granted seats and has more members than seats. The caller has just
+/// added a confirmed member, and that member is counted.
 ///
 /// # Errors
 ///

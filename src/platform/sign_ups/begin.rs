@@ -1,4 +1,4 @@
-//! The first transaction of a sign-up: all that needs no schema.
+//! The first transaction of a sign-up: everything that needs no schema.
 
 use super::{NewSignUp, SignUpId, SignUpState, SignUps, SignedUp};
 use crate::{
@@ -16,7 +16,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio_postgres::Row;
 
-/// The longest key, in characters.
+/// The maximum length of a key, in characters.
 const KEY_CHARS_MAX: usize = 255;
 
 // A second call with the same key waits here for the first one, and then finds its row.
@@ -30,7 +30,7 @@ const FIND: &str = "select s.id, s.user_id, s.is_new_user, s.organization_id, r.
 const SET: &str = "update public.sign_ups set organization_id = $2, user_id = $3, is_new_user = $4 where id = $1";
 
 impl SignUps {
-    /// Makes what is not there yet, in one transaction, or finds what is.
+    /// Creates everything in one transaction, or finds the sign-up that already has this key.
     pub(super) async fn begin(&self, key: &str, new: &NewSignUp) -> Result<SignedUp> {
         let invalid = |what, why: &str| PlatformError::Invalid { what, why: why.to_owned() };
         if key.is_empty() || key.chars().count() > KEY_CHARS_MAX || key.contains('\0') {
@@ -43,7 +43,7 @@ impl SignUps {
             if let Some(row) = tx.query_opt(CLAIM, &[&key, &hash.as_slice()]).await? {
                 self.make(tx, new, row.get(0)).await?;
             }
-            // Deleted with its organization a moment ago, it is made by the next call.
+            // If it was deleted with its organization a moment ago, the next call creates it.
             let row = tx.query_opt(FIND, &[&key]).await?.ok_or(PlatformError::Busy)?;
             match row.get::<_, &[u8]>(6) == hash {
                 true => Ok(read(&row)),
@@ -53,9 +53,9 @@ impl SignUps {
         begun.await
     }
 
-    /// User, organization, owner, subscription and the request for the tenant.
+    /// Creates the user, the organization, the owner, the subscription and the request for the tenant.
     async fn make(&self, tx: &PlatformTx<'_>, new: &NewSignUp, sign_up: SignUpId) -> Result<()> {
-        // The service makes the organization, before there is a user whose home it can be.
+        // The service creates the organization, before there is a user whose home it can be.
         let created = create_in(tx, &Actor::System, &new.organization).await?;
         let organization = created.organization.id;
         let person = person_of_address(tx, &new.email, organization).await?;
@@ -83,14 +83,15 @@ impl SignUps {
     }
 }
 
-/// Tells whether the same key comes with the same request.
+/// Returns a hash that shows whether a repeated key comes with the same request.
 fn request_hash(new: &NewSignUp) -> [u8; 32] {
     let (slug, name, settings) = new.organization.parts();
     let key = new.api_key.as_ref().map(|key| {
         let (name, scopes, lifetime) = key.parts();
         json!([name, scopes, lifetime.map(|lifetime| lifetime.as_secs())])
     });
-    // As JSON, so that no two requests have one text; the letter case of the address is not a difference.
+    // The request is hashed as JSON, so that no two requests have the same text. The letter case of the address is
+    // ignored.
     let plan = new.plan.as_ref().map(|plan| (plan.as_str(), new.trial.map(|length| length.as_secs())));
     let text = json!([new.email.to_ascii_lowercase(), slug.as_str(), name, settings, plan, key]).to_string();
     Sha256::digest(text.as_bytes()).into()

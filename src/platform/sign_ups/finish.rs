@@ -1,4 +1,4 @@
-//! The second transaction of a sign-up, when the tenant is there.
+//! The second transaction of a sign-up, when the tenant exists.
 
 use super::{NewSignUp, SignUpState, SignUps, SignedUp};
 use crate::{
@@ -12,7 +12,7 @@ const LOCK: &str = "select finished_at is not null, api_key_id from public.sign_
 const FINISH: &str = "update public.sign_ups set finished_at = current_timestamp, api_key_id = $2 where id = $1";
 
 impl SignUps {
-    /// Creates the API key, unless a call before has.
+    /// Creates the API key, unless an earlier call has created it.
     pub(super) async fn finish(&self, begun: SignedUp, new: &NewSignUp) -> Result<SignedUp> {
         let token = SecretToken::generate(TokenKind::ApiKey, &self.brand);
         let actor = Actor::User(begun.user_id);

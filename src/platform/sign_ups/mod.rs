@@ -1,7 +1,8 @@
-//! Sign-up, end to end: a person whose address was shown becomes the owner of a new organization with a tenant, a plan and an API key.
+//! Complete sign-up: a person with a verified address becomes the owner of a new organization with a tenant, a plan and
+//! an API key.
 //!
-//! A call is repeated with the same key until it is done, however often its process was killed: what is there already is found, and
-//! the rest is made.
+//! Repeat a call with the same key until it is done, even if its process was killed. It finds what already exists and
+//! creates the rest.
 //!
 //! ```no_run
 //! use cgk::{TenantSlug, auth::NewApiKey, provisioning::NewOrganization};
@@ -37,11 +38,11 @@ use crate::{
 use std::time::Duration;
 
 row_id!(
-    /// The identity of a sign-up, a row of `public.sign_ups`.
+    /// The id of a sign-up, a row of `public.sign_ups`.
     SignUpId
 );
 
-/// What a person signs up for.
+/// The contents of a sign-up.
 #[derive(Clone, Debug)]
 pub struct NewSignUp {
     email: String,
@@ -52,66 +53,67 @@ pub struct NewSignUp {
 }
 
 impl NewSignUp {
-    /// The person of this address, and an organization without a plan. Whoever calls it knows that the address is the person's.
+    /// Creates a sign-up of the person of this address, and an organization without a plan. The caller must have
+    /// verified the address.
     pub fn of_address(email: &str, organization: NewOrganization) -> Self {
         Self { email: email.to_owned(), organization, plan: None, trial: None, api_key: None }
     }
 
-    /// With a subscription to a plan, and the grants that it includes.
+    /// Adds a subscription to a plan, with the grants that the plan includes.
     pub fn plan(mut self, plan: PlanKey) -> Self {
         self.plan = Some(plan);
         self
     }
 
-    /// The plan is tried out first.
+    /// Starts the subscription with a trial.
     pub fn trial(mut self, length: Duration) -> Self {
         self.trial = Some(length);
         self
     }
 
-    /// With a first API key, which is created when the tenant is there.
+    /// Adds a first API key. It is created when the tenant exists.
     pub fn api_key(mut self, key: NewApiKey) -> Self {
         self.api_key = Some(key);
         self
     }
 }
 
-/// Where a sign-up stands.
+/// The state of a sign-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SignUpState {
     /// The tenant is being created.
     Pending,
-    /// All of it is there.
+    /// Everything is created.
     Done,
-    /// The tenant could not be created. `cgk provision:retry` tries it again; then the same call goes on.
+    /// The tenant could not be created. After `cgk provision:retry`, the same call continues the sign-up.
     Failed,
 }
 
-/// What a sign-up has made.
+/// The result of a sign-up.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SignedUp {
-    /// The sign-up.
+    /// The id of the sign-up.
     pub id: SignUpId,
-    /// Where it stands.
+    /// Its state.
     pub state: SignUpState,
     /// The owner.
     pub user_id: UserId,
-    /// Whether the user was made by this sign-up.
+    /// Whether this sign-up created the user.
     pub is_new_user: bool,
     /// The organization.
     pub organization_id: OrganizationId,
     /// The request for its tenant.
     pub request: ProvisioningId,
-    /// The first API key, when it is done and one was asked for.
+    /// The first API key, if one was requested and the sign-up is done.
     pub api_key: Option<ApiKeyId>,
-    /// The key's token, in the answer of the call that has created it and in no other: it is not stored. Where that answer was lost,
-    /// [`ApiKeys::rotate`](crate::auth::ApiKeys::rotate) makes another one.
+    /// The token of the API key. Only the call that creates the key returns it, because it is not stored. If that
+    /// answer is lost, [`ApiKeys::rotate`](crate::auth::ApiKeys::rotate) creates a new token.
     pub token: Option<SecretToken>,
 }
 
-/// Sign-ups. Cheap to clone; one for the whole service.
+/// Operations on sign-ups. Cheap to clone; use one for the whole service.
 #[derive(Clone, Debug)]
 pub struct SignUps {
     db: Db<PlatformError>,
@@ -120,35 +122,38 @@ pub struct SignUps {
 }
 
 impl SignUps {
-    /// The sign-ups of this database.
+    /// Creates the handle for the sign-ups of this database.
     pub fn new<E>(db: &Db<E>) -> Self {
         Self { db: db.errors(), provisioning: Provisioning::new(db), brand: TokenBrand::default() }
     }
 
-    /// The same with API keys that begin with another name than `cgk`.
+    /// Uses API keys that start with this name instead of `cgk`.
     pub fn brand(mut self, brand: TokenBrand) -> Self {
         self.brand = brand;
         self
     }
 
-    /// Signs a person up, or goes on with the sign-up of this key; waits for the tenant at most `time_max`.
+    /// Signs a person up, or continues the sign-up of this key. Waits at most `time_max` for the tenant.
     ///
-    /// Two transactions with the creation of the tenant between them: the first has user, organization, owner, subscription, grants and the
-    /// request for the tenant, with their events; `cgk provision` creates the tenant; the second has the API key. Who does it is the user.
+    /// There are two transactions, and `cgk provision` creates the tenant between them. The first creates the user, the
+    /// organization, the owner, the subscription, the grants and the request for the tenant, with their events. The
+    /// second creates the API key. The actor is the user.
     ///
     /// # Locks
     ///
-    /// The key and the slug, against others who use them, and the user, to the end of the first transaction; the sign-up's row in the
-    /// second.
+    /// In the first transaction, until its end: the key and the slug, against other calls that use them, and the user.
+    /// In the second: the row of the sign-up.
     ///
     /// # Errors
     ///
-    /// `IdempotencyConflict`: the key belongs to a sign-up for something else. `SlugTaken`, `UserDisabled`, `Invalid`, and `NotFound` for
-    /// the plan: nothing was made, and the key is free. `Busy`; `TablesMissing`; `Database`: the same call finds what is there.
+    /// `IdempotencyConflict`: the key belongs to a sign-up with other contents. `SlugTaken`, `UserDisabled`, `Invalid`,
+    /// and `NotFound` for the plan: nothing is created, and the key can be used again. `Busy`; `TablesMissing`;
+    /// `Database`: the same call finds what already exists.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any moment, the same call goes on. Dropped at the end, the API key may exist and its token not be known to anybody.
+    /// If the future is dropped, the same call continues the sign-up. If it is dropped at the end, the API key may
+    /// exist although nobody has its token.
     pub async fn sign_up(&self, key: &str, new: &NewSignUp, time_max: Duration) -> Result<SignedUp> {
         let begun = self.begin(key, new).await?;
         let waited = self.provisioning.wait(begun.request, time_max).await.map_err(of_provisioning)?;

@@ -1,4 +1,4 @@
-//! Subscriptions: which plan an organization has, for which period.
+//! Subscriptions: the plan of an organization, and its period.
 
 mod model;
 mod renewal;
@@ -22,14 +22,15 @@ use crate::{
 use serde_json::json;
 use std::time::Duration;
 
-/// The longest trial: ten years.
+/// The maximum length of a trial: ten years.
 const TRIAL_MAX: Duration = Duration::from_secs(3653 * 24 * 60 * 60);
 
-/// The operations on subscriptions. Cheap to clone.
+/// Operations on subscriptions. Cheap to clone.
 ///
-/// To see a subscription takes `billing:read`, to change it `billing:manage` ([`Permission`]). An organization has one subscription that has not ended. What its plan includes is granted to it for each period
-/// ([`Quota`](super::Quota)). No payment is made here: a service calls these operations when its payment provider says so, and keeps the
-/// provider's ids in `billing`.
+/// Seeing a subscription needs `billing:read`. Changing it needs `billing:manage` ([`Permission`]). An organization has
+/// at most one subscription that has not ended. In each period it is granted what its plan includes
+/// ([`Quota`](super::Quota)). This module makes no payments. A service calls these operations when its payment provider
+/// reports a payment, and stores the provider's ids in `billing`.
 ///
 /// ```no_run
 /// use cgk::platform::{Cancellation, NewSubscription, PlatformError, RenewalPeriod, Subscriptions};
@@ -54,12 +55,12 @@ pub struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// The subscriptions of this database.
+    /// Creates the handle for the subscriptions of this database.
     pub fn new<E>(db: &Db<E>) -> Self {
         Self { db: db.errors(), actor: None }
     }
 
-    /// The same operations, done by somebody else than [`Actor::current`].
+    /// Sets the actor of the operations. Default: [`Actor::current`].
     pub fn acting_as(mut self, actor: Actor) -> Self {
         self.actor = Some(actor);
         self
@@ -69,36 +70,37 @@ impl Subscriptions {
     ///
     /// # Locks
     ///
-    /// The organization's row against its deletion, and the organization's quota, for the transaction.
+    /// The organization's row, against its deletion, and the organization's quota, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no such organization, or no such plan on sale. `AlreadySubscribed`: it has a subscription;
-    /// [`change_plan`](Self::change_plan) changes it. `TrialUsed`: it has had a trial. `Forbidden`. `Invalid`: a trial of no length or over ten years,
-    /// together with the end of the period, a period of no months or over 120, or one that has ended. `TablesMissing`; `Database`.
-    /// Nothing is committed then.
+    /// `NotFound`: the organization does not exist, or no plan on sale has this key. `AlreadySubscribed`: it has a
+    /// subscription; use [`change_plan`](Self::change_plan). `TrialUsed`: it has already had a trial. `Forbidden`.
+    /// `Invalid`: the trial has no length, is longer than ten years, or is combined with an end of the period. Also
+    /// `Invalid`: a period of no months or more than 120, or one that has already ended. `TablesMissing`; `Database`.
+    /// In these cases nothing is committed.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before COMMIT is sent, nothing is committed.
+    /// If the future is dropped before COMMIT is sent, nothing is committed.
     pub async fn subscribe(&self, organization: OrganizationId, new: &NewSubscription) -> Result<Subscription> {
         self.db.platform().transaction(async |tx| self.subscribe_in(tx, organization, new).await).await
     }
 
-    /// As [`subscribe`](Self::subscribe), in a transaction of the caller's, with whatever belongs to it.
+    /// Same as [`subscribe`](Self::subscribe), in the caller's transaction, together with the caller's other changes.
     ///
     /// # Locks
     ///
-    /// As [`subscribe`](Self::subscribe), to the end of the transaction.
+    /// Same as [`subscribe`](Self::subscribe), until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// As [`subscribe`](Self::subscribe). After `NotFound`, `AlreadySubscribed`, `TrialUsed` and an `Invalid` length the transaction goes
-    /// on.
+    /// Same as [`subscribe`](Self::subscribe). After `NotFound`, `AlreadySubscribed`, `TrialUsed` and an `Invalid`
+    /// length the transaction can continue.
     ///
     /// # Cancel safety
     ///
-    /// As any statement of the transaction.
+    /// If the future is dropped, end the transaction: the statement may or may not have run.
     pub async fn subscribe_in(
         &self,
         tx: &PlatformTx<'_>,
@@ -124,21 +126,22 @@ impl Subscriptions {
         Ok(subscription)
     }
 
-    /// The subscription of an organization that has not ended.
+    /// Returns the subscription of an organization that has not ended.
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is none, or the actor is no member. `Forbidden`: the actor may not see it. `TablesMissing`; `Database`.
+    /// `NotFound`: there is no such subscription, or the actor is not a member. `Forbidden`: the actor may not see it.
+    /// `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn current(&self, organization: OrganizationId) -> Result<Subscription> {
         let found = self.read(organization, sql::CURRENT).await?;
         found.into_iter().next().ok_or(MISSING)
     }
 
-    /// The subscriptions of an organization, those included that have ended, newest first; at most a thousand.
+    /// Returns the subscriptions of an organization, newest first, at most 1,000. It includes those that have ended.
     ///
     /// # Errors
     ///
@@ -146,7 +149,7 @@ impl Subscriptions {
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing.
+    /// If the future is dropped, nothing changes: the function only reads.
     pub async fn history(&self, organization: OrganizationId) -> Result<Vec<Subscription>> {
         self.read(organization, sql::HISTORY).await
     }
@@ -161,21 +164,22 @@ impl Subscriptions {
         Ok(rows.await?.iter().map(Subscription::read).collect())
     }
 
-    /// Changes the plan, at once: in one transaction what the old plan granted is revoked and what the new one includes is granted, to
-    /// the end of the period. What was used in the period counts under the new plan. What was bought, or came by a promocode, stays. To
-    /// the plan that it has: nothing is changed.
+    /// Changes the plan immediately. One transaction revokes what the old plan granted and grants what the new plan
+    /// includes, until the end of the period. What was used in the period counts under the new plan. Purchases and
+    /// promocodes are not affected. If the organization already has this plan, nothing changes.
     ///
     /// # Locks
     ///
-    /// The subscription's row, then the organization's quota, for the transaction.
+    /// The subscription's row, then the organization's quota, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no subscription, or no such plan on sale. `Forbidden`. `TablesMissing`; `Database`. Nothing is committed then.
+    /// `NotFound`: there is no subscription, or no plan on sale has this key. `Forbidden`. `TablesMissing`; `Database`.
+    /// In these cases nothing is committed.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before COMMIT is sent, nothing is committed.
+    /// If the future is dropped before COMMIT is sent, nothing is committed.
     pub async fn change_plan(&self, organization: OrganizationId, plan: &PlanKey) -> Result<Subscription> {
         self.db
             .platform()
@@ -192,11 +196,12 @@ impl Subscriptions {
             .await
     }
 
-    /// Cancels a subscription, at once or at the end of its period.
+    /// Cancels a subscription, immediately or at the end of its period.
     ///
     /// # Locks
     ///
-    /// The subscription's row, and at once also the organization's quota, for the transaction.
+    /// The subscription's row, until the end of the transaction. If the cancellation is immediate, also the
+    /// organization's quota.
     ///
     /// # Errors
     ///
@@ -204,7 +209,7 @@ impl Subscriptions {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before COMMIT is sent, nothing is committed.
+    /// If the future is dropped before COMMIT is sent, nothing is committed.
     pub async fn cancel(&self, organization: OrganizationId, when: Cancellation) -> Result<Subscription> {
         self.db
             .platform()
@@ -218,11 +223,11 @@ impl Subscriptions {
             .await
     }
 
-    /// Takes a cancellation at the end of the period back.
+    /// Withdraws a scheduled cancellation.
     ///
     /// # Locks
     ///
-    /// The subscription's row, for the transaction.
+    /// The subscription's row, until the end of the transaction.
     ///
     /// # Errors
     ///
@@ -230,7 +235,7 @@ impl Subscriptions {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before COMMIT is sent, nothing is committed.
+    /// If the future is dropped before COMMIT is sent, nothing is committed.
     pub async fn resume(&self, organization: OrganizationId) -> Result<Subscription> {
         self.db
             .platform()
@@ -241,12 +246,12 @@ impl Subscriptions {
             .await
     }
 
-    /// Notes that a payment has not come. What was granted stays until the end of the period; [`renew`](Self::renew) makes the
-    /// subscription active again.
+    /// Records that a payment was not received. What was granted can be used until the end of the period.
+    /// [`renew`](Self::renew) makes the subscription active again.
     ///
     /// # Locks
     ///
-    /// The subscription's row, for the transaction.
+    /// The subscription's row, until the end of the transaction.
     ///
     /// # Errors
     ///
@@ -254,7 +259,7 @@ impl Subscriptions {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before COMMIT is sent, nothing is committed.
+    /// If the future is dropped before COMMIT is sent, nothing is committed.
     pub async fn mark_past_due(&self, organization: OrganizationId) -> Result<Subscription> {
         self.db
             .platform()
@@ -265,7 +270,8 @@ impl Subscriptions {
             .await
     }
 
-    /// The subscription that has not ended, locked, for an actor who may change it; and whether its period has ended.
+    /// Locks and returns the subscription that has not ended, for an actor who may change it. Also returns whether its
+    /// period has ended.
     async fn lock(&self, tx: &PlatformTx<'_>, organization: OrganizationId) -> Result<(Subscription, bool)> {
         demand(tx, &self.actor(), organization, Permission::BillingManage).await?;
         lock(tx, organization).await?.ok_or(MISSING)
@@ -314,7 +320,7 @@ impl Subscriptions {
         Ok(after)
     }
 
-    /// What every change ends with: the grants that follow from it, and the record of it.
+    /// The last step of every change: updates the grants, and records the change.
     async fn finish(
         &self,
         tx: &PlatformTx<'_>,
@@ -342,13 +348,13 @@ impl Subscriptions {
 
 const MISSING: PlatformError = PlatformError::NotFound { what: "subscription" };
 
-/// The subscription that has not ended, locked, and whether its period has ended.
+/// Locks and returns the subscription that has not ended. Also returns whether its period has ended.
 async fn lock(tx: &PlatformTx<'_>, organization: OrganizationId) -> Result<Option<(Subscription, bool)>> {
     let row = tx.query_opt(sql::LOCK, &[&organization]).await?;
     Ok(row.map(|row| (Subscription::read(&row), row.get(12))))
 }
 
-/// The trial in seconds and the months of a period, checked.
+/// Returns the checked length of the trial in seconds, and the months of a period.
 fn lengths(new: &NewSubscription) -> Result<(Option<f64>, i32)> {
     let invalid = |what, why: &str| PlatformError::Invalid { what, why: why.into() };
     if new.trial.is_some_and(|trial| trial.is_zero() || trial > TRIAL_MAX) {
@@ -363,7 +369,7 @@ fn lengths(new: &NewSubscription) -> Result<(Option<f64>, i32)> {
     }
 }
 
-/// A period that ends before it starts, by the table's constraint.
+/// Converts the constraint's error for a period that ends before it starts.
 fn ended(error: crate::Error) -> PlatformError {
     match error.constraint() {
         Some("subscriptions_period_check") => {

@@ -1,4 +1,4 @@
-//! What a subscription is, and what can be asked of it.
+//! The types of a subscription and of its changes.
 
 use crate::{
     platform::{allowance::PlanKey, plans::PlanId},
@@ -13,19 +13,19 @@ use std::{
 use tokio_postgres::Row;
 
 row_id! {
-    /// The identity of a subscription, a row of `public.subscriptions`.
+    /// The id of a subscription, a row of `public.subscriptions`.
     SubscriptionId
 }
 
-/// Where a subscription stands.
+/// The status of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SubscriptionStatus {
-    /// It is tried out.
+    /// It is in its trial.
     Trialing,
-    /// It is paid, or costs nothing.
+    /// It is paid, or is free.
     Active,
-    /// A payment has not come. What was granted stays until the period's end.
+    /// A payment was not received. What was granted can be used until the end of the period.
     PastDue,
     /// It has ended.
     Canceled,
@@ -34,7 +34,7 @@ pub enum SubscriptionStatus {
 }
 
 impl SubscriptionStatus {
-    /// The value in the database.
+    /// Returns the value in the database.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Trialing => "trialing",
@@ -64,37 +64,37 @@ impl fmt::Display for SubscriptionStatus {
     }
 }
 
-/// A subscription.
+/// A subscription of an organization to a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Subscription {
-    /// The subscription.
+    /// The id of the subscription.
     pub id: SubscriptionId,
-    /// Whose it is.
+    /// The organization.
     pub organization_id: OrganizationId,
     /// Its plan.
     pub plan_id: PlanId,
     /// The key of its plan.
     pub plan: PlanKey,
-    /// Where it stands.
+    /// Its status.
     pub status: SubscriptionStatus,
     /// When its trial ends or ended.
     pub trial_ends_at: Option<SystemTime>,
-    /// How many months a period has.
+    /// The length of a period in months.
     pub period_months: u32,
-    /// When the period began.
+    /// When the period started.
     pub period_start: SystemTime,
     /// When the period ends.
     pub period_end: SystemTime,
-    /// Whether it ends then, instead of being renewed.
+    /// Whether it ends at the end of the period instead of being renewed.
     pub cancel_at_period_end: bool,
     /// When it ended.
     pub canceled_at: Option<SystemTime>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: SystemTime,
 }
 
-/// The columns that [`Subscription::read`] reads, of `s` and its plan `p`.
+/// The columns that [`Subscription::read`] reads, from `s` and its plan `p`.
 macro_rules! subscription_columns {
     () => {
         "s.id, s.organization_id, s.plan_id, p.key, s.status::pg_catalog.text, s.trial_ends_at, s.period_months, s.period_start,
@@ -121,7 +121,7 @@ impl Subscription {
         }
     }
 
-    /// A subscription as the audit log keeps it.
+    /// Returns a subscription in the format of the audit log.
     pub(super) fn facts(&self) -> serde_json::Value {
         let seconds = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         json!({
@@ -135,7 +135,7 @@ impl Subscription {
     }
 }
 
-/// A subscription that is to be.
+/// The subscription to create.
 #[derive(Clone, Debug)]
 pub struct NewSubscription {
     pub(super) plan: PlanKey,
@@ -145,47 +145,48 @@ pub struct NewSubscription {
 }
 
 impl NewSubscription {
-    /// To a plan, from now on, for periods of a month.
+    /// Creates a subscription to a plan that starts now and has periods of one month.
     pub fn to(plan: PlanKey) -> Self {
         Self { plan, trial: None, period_months: 1, period_end: None }
     }
 
-    /// Tried out first. The trial is the first period; an organization has one trial.
+    /// Starts with a trial. The trial is the first period. An organization can have only one trial.
     pub fn trial(mut self, length: Duration) -> Self {
         self.trial = Some(length);
         self
     }
 
-    /// For periods of so many months, 1 to 120.
+    /// Sets the length of a period in months: 1 to 120.
     pub fn period_months(mut self, months: u32) -> Self {
         self.period_months = months;
         self
     }
 
-    /// With a first period that ends then, as a payment provider says. Not together with a trial.
+    /// Sets the end of the first period, as the payment provider reports it. It cannot be combined with a trial.
     pub fn period_end(mut self, end: SystemTime) -> Self {
         self.period_end = Some(end);
         self
     }
 }
 
-/// When a subscription is to end.
+/// When a subscription ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cancellation {
-    /// At once: what it granted is revoked.
+    /// Immediately: what it granted is revoked.
     Now,
     /// At the end of the period, instead of being renewed. Until then nothing changes.
     AtPeriodEnd,
 }
 
-/// For which period a subscription is renewed.
+/// The period for which a subscription is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RenewalPeriod {
-    /// For the one that follows, by the calendar. While the current one runs there is nothing to renew, so that a call that comes twice
-    /// renews once. If several have passed, the one that is running now.
+    /// The next period, by the calendar. While the current period is running there is nothing to renew, so a repeated
+    /// call renews only once. If several periods have passed, the one that is running now.
     Next,
-    /// For this one, as a payment provider's invoice names it. One that starts no later than the current one is a repetition, and renews
-    /// nothing. One that starts before the current one ends cuts that one short, as at the end of a trial.
+    /// This period, as the invoice of a payment provider names it. If it does not start later than the current period,
+    /// the call is a repetition and renews nothing. If it starts before the current period ends, the current period
+    /// ends early, as at the end of a trial.
     Exactly {
         /// When it starts.
         start: SystemTime,
@@ -194,14 +195,14 @@ pub enum RenewalPeriod {
     },
 }
 
-/// What [`Subscriptions::renew_due`](super::Subscriptions::renew_due) has done.
+/// The result of [`Subscriptions::renew_due`](super::Subscriptions::renew_due).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RenewalReport {
-    /// Renewed for the next period.
+    /// The organizations whose subscription was renewed for the next period.
     pub renewed: Vec<OrganizationId>,
-    /// Ended, as was asked for earlier.
+    /// The organizations whose subscription ended, because it was scheduled for cancellation.
     pub ended: Vec<OrganizationId>,
-    /// Trials that are over and not paid: they are past due.
+    /// The organizations whose trial is over and not paid. Their subscription is past due.
     pub past_due: Vec<OrganizationId>,
 }

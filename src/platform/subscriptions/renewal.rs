@@ -1,4 +1,4 @@
-//! From one period to the next.
+//! Renews subscriptions for the next period.
 
 use super::{
     Subscriptions, lock,
@@ -11,7 +11,7 @@ use crate::{
     tenant::OrganizationId,
 };
 
-/// How a subscription that was due was left.
+/// The result of the renewal of one due subscription.
 enum Outcome {
     Renewed,
     Ended,
@@ -20,22 +20,22 @@ enum Outcome {
 }
 
 impl Subscriptions {
-    /// Renews a subscription: it is active, its period is the new one, and what its plan includes in each period is granted for that. A
-    /// call that comes again for the same period changes nothing. A subscription that was to be canceled at the end of its period is
-    /// ended instead by [`RenewalPeriod::Next`].
+    /// Renews a subscription. It becomes active with the new period, and is granted what its plan includes in each
+    /// period. A repeated call for the same period changes nothing. If the subscription is scheduled for cancellation,
+    /// [`RenewalPeriod::Next`] ends it instead.
     ///
     /// # Locks
     ///
-    /// The subscription's row, then the organization's quota, for the transaction.
+    /// The subscription's row, then the organization's quota, until the end of the transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no subscription that has not ended. `Forbidden`. `Invalid`: the period ends before it starts. `TablesMissing`;
-    /// `Database`. Nothing is committed then.
+    /// `NotFound`: there is no subscription that has not ended. `Forbidden`. `Invalid`: the period ends before it
+    /// starts. `TablesMissing`; `Database`. In these cases nothing is committed.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before COMMIT is sent, nothing is committed.
+    /// If the future is dropped before COMMIT is sent, nothing is committed.
     pub async fn renew(&self, organization: OrganizationId, period: RenewalPeriod) -> Result<Subscription> {
         self.db
             .platform()
@@ -65,21 +65,22 @@ impl Subscriptions {
             .await
     }
 
-    /// Renews the subscriptions whose period has ended, at most a thousand of them; call it again until the report is empty. Active ones
-    /// are renewed, those that were to be canceled end, and trials that are over become past due. One that a payment provider bills (a row
-    /// of `billing` that has not ended) is only ended: the provider says when it is renewed.
+    /// Renews the subscriptions whose period has ended, at most 1,000 of them. Call it again until the report is empty.
+    /// Active subscriptions are renewed, those scheduled for cancellation end, and trials that are over become past
+    /// due. If a payment provider bills a subscription (a row of `billing` that has not ended), it is only ended and
+    /// never renewed here: the provider reports its renewals.
     ///
     /// # Locks
     ///
-    /// As [`renew`](Self::renew), for one subscription after the other: each is a transaction of its own.
+    /// Same as [`renew`](Self::renew), for one subscription after the other. Each is a separate transaction.
     ///
     /// # Errors
     ///
-    /// `TablesMissing`; `Database`. What was renewed before stays.
+    /// `TablesMissing`; `Database`. The renewals before the error are committed.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, some are renewed and the others are not; the next call renews those.
+    /// If the future is dropped, some subscriptions are renewed. The next call renews the others.
     pub async fn renew_due(&self) -> Result<RenewalReport> {
         let mut report = RenewalReport::default();
         for row in self.db.platform().query(sql::DUE, &[]).await? {
@@ -95,7 +96,7 @@ impl Subscriptions {
     }
 
     async fn renew_if_due(&self, tx: &PlatformTx<'_>, organization: OrganizationId) -> Result<Outcome> {
-        // Another process may have renewed or ended it since.
+        // Another process may have renewed or ended it meanwhile.
         let Some((before, true)) = lock(tx, organization).await? else { return Ok(Outcome::NotDue) };
         if before.cancel_at_period_end {
             self.end(tx, &before).await?;

@@ -1,4 +1,4 @@
-//! The statements on subscriptions.
+//! The SQL statements for subscriptions.
 
 use super::model::subscription_columns;
 
@@ -15,7 +15,7 @@ macro_rules! subscriptions {
 }
 
 pub(super) const CURRENT: &str = subscriptions!("where s.organization_id = $1 and s.status <> 'canceled'");
-/// With a further column: whether the period has ended.
+/// Also returns whether the period has ended.
 pub(super) const LOCK: &str = concat!(
     "select ",
     subscription_columns!(),
@@ -50,12 +50,12 @@ pub(super) const SUBSCRIBE: &str = concat!(
     subscription_columns!(),
     " from s join public.plans p on p.id = s.plan_id"
 );
-/// Why [`SUBSCRIBE`] did nothing.
+/// Returns why [`SUBSCRIBE`] did nothing.
 pub(super) const WHY_NOT: &str = "select exists (select from public.organizations o where o.id = $1),
            exists (select from public.plans p where p.key = $2 and p.archived_at is null),
            exists (select from public.subscriptions s where s.organization_id = $1 and s.status <> 'canceled')";
 
-/// A change of the subscription `$1`, which is locked.
+/// Changes the subscription `$1`, which is locked.
 macro_rules! change {
     ($set:literal) => {
         concat!(
@@ -68,7 +68,7 @@ macro_rules! change {
     };
 }
 
-/// No row: there is no such plan on sale.
+/// Returns no row if no plan on sale has this key.
 pub(super) const CHANGE_PLAN: &str = change!(
     "plan_id = wanted.id from public.plans wanted where s.id = $1 and wanted.key = $2 and wanted.archived_at is null"
 );
@@ -84,14 +84,15 @@ pub(super) const RENEW_NEXT: &str = change!(
               where o.id = $1) as following
       where s.id = $1 and s.period_end <= pg_catalog.now()"
 );
-/// No row: the period is a repetition.
+/// Returns no row if the period is a repetition.
 pub(super) const RENEW_EXACTLY: &str = change!(
     "status = 'active', period_anchor = $2, period_start = $2, period_end = $3 where s.id = $1 and s.period_start < $2"
 );
 
 pub(super) const CHANGE_GRANTS: &str = "select revoked, issued from public.cgk_change_subscription_grants($1, $2)";
 
-/// What [`RENEW_NEXT`] is for, and what has to end. A subscription that a payment provider bills is renewed when the provider says so.
+/// The subscriptions to renew with [`RENEW_NEXT`] or to end. A subscription that a payment provider bills is renewed
+/// when the provider reports it.
 pub(super) const DUE: &str = "select s.organization_id from public.subscriptions s
     where s.status <> 'canceled' and s.period_end <= pg_catalog.now()
       and (s.cancel_at_period_end
