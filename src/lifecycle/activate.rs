@@ -1,4 +1,4 @@
-//! Lets services enter a suspended tenant again.
+//! Activates a suspended tenant, so that services can enter it again.
 
 use crate::{
     binding,
@@ -11,35 +11,38 @@ use crate::{
 };
 use tokio_postgres::error::SqlState;
 
-/// What became of an activation.
+/// The result of an activation.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Activated {
-    /// The tenant as it is now.
+    /// The tenant after the call.
     pub tenant: Tenant,
     /// Whether it was active before.
     pub was_active: bool,
 }
 
-/// Lets services enter a suspended tenant again, from the moment it returns on.
+/// Activates a suspended tenant. When this returns `Ok`, services can enter the tenant.
 ///
 /// # Locks
 ///
-/// The tenant's row.
+/// The tenant's row in the registry.
 ///
 /// # Committed when
 ///
-/// At once.
+/// Immediately, in one transaction.
 ///
 /// # Errors
 ///
-/// Kind `NotFound`: there is no such tenant. `NotReady`: it is still being created, or its schema is gone. `Conflict`: its schema
-/// belongs to another organization, or the tenant is being dropped or is to be dropped ([`TenantError::DropPlanned`]). `Suspended` ([`TenantError::StatusUnknown`]): its status
-/// is one that cgk does not know. `Unavailable` ([`TenantError::Changed`]): somebody else changed the tenant meanwhile.
+/// - Kind `NotFound`: there is no such tenant.
+/// - Kind `NotReady`: the tenant is still being created, or its schema does not exist.
+/// - Kind `Conflict`: the schema belongs to another organization, the tenant is being dropped, or its drop is planned
+///   ([`TenantError::DropPlanned`]).
+/// - Kind `Suspended` ([`TenantError::StatusUnknown`]): cgk does not know the tenant's status.
+/// - Kind `Unavailable` ([`TenantError::Changed`]): another session changed the tenant meanwhile.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the tenant may be active already.
+/// If the future is dropped, the tenant may already be active.
 pub async fn activate(operator: &Operator, slug: &TenantSlug) -> Result<Activated> {
     operator.facts().require_writable()?;
     let facts = registry::facts_of(operator, slug).await?;
@@ -68,7 +71,7 @@ pub async fn activate(operator: &Operator, slug: &TenantSlug) -> Result<Activate
     }
     let doing = || while_doing(format!("activate tenant {slug}"));
     operator.reset_session().await.map_err(doing())?;
-    // Whoever drops the tenant locks its row first and marks the schema in the same transaction.
+    // A session that drops the tenant locks its row first and marks the schema in the same transaction.
     let sql = format!(
         "set transaction isolation level read committed;
 select pg_catalog.set_config('lock_timeout', {}, true);

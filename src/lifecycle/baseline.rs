@@ -1,4 +1,4 @@
-//! Adopts a schema that another tool or a person made: compares it, writes its ledger, runs no migration.
+//! Adopts a schema that another tool or a person created: compares it and writes its ledger. No migration runs.
 
 mod foreign;
 mod report;
@@ -29,33 +29,37 @@ use crate::{
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-/// How often adoption starts over because somebody else was at the same schema.
+/// How often the adoption starts again because another session changed the same schema.
 const TRIES_MAX: u32 = 4;
 
-/// Takes over a tenant's schema: registry row, role and rights, and a ledger that says which migrations are in it.
+/// Adopts an existing schema as a tenant: creates its registry row, its role, its rights, and a ledger that lists the
+/// migrations that the schema already contains.
 ///
-/// Before anything is written the schema is compared with what those migrations give. No migration is run.
+/// Before anything is written, the schema is compared with the result of those migrations. No migration runs.
 ///
-/// A schema that was restored from the dump of another database brings the grants to that database's tenants' roles along.
-/// Their rights are taken.
+/// A schema that was restored from the dump of another database also has the grants to the tenant roles of that
+/// database. These grants are revoked.
 ///
 /// # Locks
 ///
-/// The schema's migration lock, to the end of the message.
+/// The schema's migration lock, until the transaction ends.
 ///
 /// # Committed when
 ///
-/// Everything together. Interrupted before that, nothing is left; running it again finds a schema that is cgk's already.
+/// Everything in one transaction. If the call is interrupted before the commit, nothing is changed. If it is
+/// interrupted after the commit, the next call finds that cgk already manages the schema.
 ///
 /// # Errors
 ///
-/// Kind `Drift` ([`MigrationError::BaselineDiffers`]): the schema is not what the migrations give, each difference named. `Conflict`
-/// ([`MigrationError::LedgerRefused`]): there is no such schema, its `schema_migrations` belongs to another tool or has another version, or
-/// `from_table` does not fit the files. `Denied`: the operator may not act as the schema's owner, or not make roles.
+/// - Kind `Drift` ([`MigrationError::BaselineDiffers`]): the schema differs from the result of the migrations. The
+///   error lists each difference.
+/// - Kind `Conflict` ([`MigrationError::LedgerRefused`]): there is no such schema, its `schema_migrations` belongs to
+///   another tool or contains another version, or `from_table` does not match the files.
+/// - Kind `Denied`: the operator may not act as the schema's owner, or may not create roles.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the server may still finish and commit; running again tells.
+/// If the future is dropped, the server may still finish and commit. Call it again to find out.
 pub async fn baseline(
     operator: &Operator,
     migrations: &Migrations,
@@ -66,11 +70,12 @@ pub async fn baseline(
     adopt(operator, migrations, Some(slug), options).await
 }
 
-/// Takes over the shared schema, as [`baseline`] does a tenant's; no role and no registry row belong to it.
+/// Adopts the shared schema, as [`baseline`] does with a tenant's schema. The shared schema has no role and no registry
+/// row.
 ///
 /// # Errors
 ///
-/// As [`baseline`].
+/// Those of [`baseline`].
 pub async fn baseline_public(
     operator: &Operator,
     migrations: &Migrations,
@@ -101,8 +106,8 @@ async fn adopt(
     Err(Error::Migration(MigrationError::Contended { schema, tries: TRIES_MAX }))
 }
 
-/// The organization that a schema is adopted for: the registry's, or where the registry does not know the tenant, as after the
-/// restore of a dump, the one that the comment on the schema names.
+/// Returns the organization that a schema is adopted for. It is the one in the registry. If the registry does not
+/// contain the tenant, as after the restore of a dump, it is the one in the comment on the schema.
 fn organization(facts: &TenantFacts) -> OrganizationId {
     let dumped = match Binding::of(facts.schema_comment.as_deref()) {
         Binding::To(id) => id.parse().ok(),
@@ -111,8 +116,8 @@ fn organization(facts: &TenantFacts) -> OrganizationId {
     facts.tenant.as_ref().map_or_else(|| OrganizationId(dumped.unwrap_or_else(Uuid::new_v4)), |tenant| tenant.id)
 }
 
-/// Refuses a schema that the registry does not know by its name, and whose organization it knows by another: a dump of one
-/// tenant restored as a second one.
+/// Refuses a schema whose name is not in the registry, but whose organization is registered under another name. This
+/// happens if the dump of one tenant is restored as a second tenant.
 async fn refuse_known_organization(operator: &Operator, schema: &SchemaName, facts: &TenantFacts) -> Result<()> {
     let (None, Binding::To(id)) = (&facts.tenant, Binding::of(facts.schema_comment.as_deref())) else { return Ok(()) };
     let refuse = |why: String| Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }));
@@ -123,7 +128,7 @@ async fn refuse_known_organization(operator: &Operator, schema: &SchemaName, fac
     refuse(format!("it belongs to organization {id}, which is tenant {} in the registry", other.escape_debug()))
 }
 
-/// One try.
+/// One attempt.
 struct Adoption<'a> {
     operator: &'a Operator,
     migrations: &'a Migrations,
@@ -167,7 +172,7 @@ impl<'a> Adoption<'a> {
         self.role.is_some() && self.facts.as_ref().is_some_and(|facts| !facts.has_role)
     }
 
-    /// Whether the registry and the role know the tenant already.
+    /// Whether the registry row and the role of the tenant exist already.
     fn is_whole(&self) -> bool {
         let Some(facts) = &self.facts else { return true };
         let active = facts.tenant.as_ref().is_some_and(|tenant| tenant.status != TenantStatus::Onboarding);
@@ -227,7 +232,7 @@ impl<'a> Adoption<'a> {
         Ok(Some(self.done(head, Baselining::Adopted, compared.differences)))
     }
 
-    /// A difference as it is shown.
+    /// Returns the text of a difference for messages.
     fn line(&self, difference: &drift::Difference) -> String {
         match self.set == Set::Tenant && difference.grants_to_others() {
             true => format!("{difference}: a hole in isolation"),
@@ -242,7 +247,7 @@ impl<'a> Adoption<'a> {
         options.accept_differences.is_some() && options.accept.iter().any(is_it)
     }
 
-    /// Refuses files that are not the fleet's, and begins to record what the schema is taken to hold.
+    /// Refuses migration files that differ from those of the fleet, and starts to record the files.
     async fn files_of_fleet(&self) -> Result<FileRecord> {
         let files = FleetFiles::load(self.operator).await?;
         for set in [Set::Public, Set::Tenant] {
@@ -258,7 +263,7 @@ impl<'a> Adoption<'a> {
         }
     }
 
-    /// The ledger is ours and says something: if that is what was asked for, the rest of the tenant is made.
+    /// Creates the missing parts of the tenant, if the schema already has a ledger of cgk with the requested version.
     async fn finish(
         &self,
         options: &BaselineOptions,
@@ -291,7 +296,7 @@ impl<'a> Adoption<'a> {
         Baselined { schema: self.schema.clone(), slug: self.slug.cloned(), head, baselining, accepted }
     }
 
-    /// The newest migration that the schema is taken to hold.
+    /// Returns the newest migration that the schema is assumed to contain.
     async fn upto(&self, options: &BaselineOptions) -> Result<Option<Version>> {
         let source = self.migrations.set(self.set);
         let told = match &options.from_table {
@@ -340,20 +345,21 @@ impl<'a> Adoption<'a> {
         sql
     }
 
-    /// Registry row, role and grants around what is written into the schema; `false` if the schema has changed meanwhile.
+    /// Writes the registry row, the role and the grants, and the given statements in the schema. Returns `false` if the
+    /// schema has changed meanwhile.
     async fn write(&self, options: &BaselineOptions, guard: &str, within: &str, recorded: &str) -> Result<bool> {
         let logins = match self.slug {
             Some(slug) => login::admitted(self.operator, slug).await?,
             None => Vec::new(),
         };
-        // A schema that was restored from a dump of another database's carries that one's grants.
+        // A schema that was restored from the dump of another database has that database's grants.
         let foreign = isolation::roles_of_other_databases(self.operator, self.schema).await?;
         let mut sql = self.opening(guard);
-        // Once: an organization that the registry does not know gets a new id each time.
+        // Computed once: an organization that is not in the registry gets a new id on each call.
         let id = self.facts.as_ref().map(organization);
         self.register(options, id, &logins, &mut sql);
         self.own(id, &foreign, &logins, within, &mut sql);
-        // The record of the fleet's files is the operator's, whoever owns the schema.
+        // The operator writes the record of the fleet's files, no matter who owns the schema.
         sql.push_str("reset role;\n");
         sql.push_str(recorded);
         let what = || format!("adopt schema {:?}", self.schema.as_str());
@@ -382,11 +388,12 @@ impl<'a> Adoption<'a> {
         }
     }
 
-    /// The start of the message: its time limits, the schema's lock, and the check that the schema is as it was read.
+    /// Returns the start of the transaction: its timeouts, the schema's lock, and the check that the schema has not
+    /// changed.
     fn opening(&self, guard: &str) -> String {
         let session = self.operator.session();
         let set_local = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
-        // Without this a killed client's message runs on, and commits.
+        // Without this, the server continues the statements of a killed client, and commits them.
         let notices = match self.operator.facts().notices_lost_clients {
             true => format!(", {}", set_local("client_connection_check_interval", "1000")),
             false => String::new(),
@@ -404,7 +411,7 @@ select {}, {}{notices};
         )
     }
 
-    /// The registry's row and the tenant's role.
+    /// Adds the registry row and the tenant's role.
     fn register(&self, options: &BaselineOptions, id: Option<OrganizationId>, logins: &[Admitted], sql: &mut String) {
         if self.slug.is_some() {
             sql.push_str(&identity::isolation::demand_sql(self.operator));
@@ -429,7 +436,7 @@ select {}, {}{notices};
         self.facts.as_ref().and_then(|facts| facts.owner.as_ref())
     }
 
-    /// What the schema's owner does: rights, the binding to the organization, and what is written into the schema.
+    /// Adds what the schema's owner runs: rights, the binding to the organization, and the statements in the schema.
     fn own(&self, id: Option<OrganizationId>, foreign: &[Ident], logins: &[Admitted], within: &str, sql: &mut String) {
         if let Some(owner) = self.owner().filter(|owner| owner.as_str() != self.operator.facts().role) {
             sql.push_str(&format!("set local role {};\n", owner.quoted()));

@@ -1,4 +1,5 @@
-//! Gives every tenant its role, as a fleet needs that was made under path isolation or restored on another server.
+//! Creates the missing role of every tenant: for a fleet that was created under path isolation, or restored on another
+//! server.
 
 use crate::{
     access::isolation,
@@ -13,22 +14,23 @@ use crate::{
 };
 use tokio_postgres::error::SqlState;
 
-/// What became of a fleet.
+/// The result of a fleet.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct IsolateReport {
-    /// Tenants that got their role, or its rights.
+    /// Tenants that got their role or its rights.
     pub finished: Vec<TenantSlug>,
-    /// Tenants for which that failed, and why.
+    /// Tenants that failed, with their errors.
     pub failed: Vec<(TenantSlug, Error)>,
 }
 
-/// The tenants that have a schema and a ledger and cannot be entered under role isolation, because their role or its right to
-/// the schema is missing. None under path isolation, which needs neither.
+/// Returns the tenants that have a schema and a ledger, but cannot be entered under role isolation, because their role
+/// or its right to the schema is missing. Under path isolation, which needs neither, the result is empty.
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: there is no registry. Kinds `Unavailable` and `Failed`: the server.
+/// - Kind `NotReady`: there is no registry.
+/// - Kinds `Unavailable` and `Failed`: an error of the server.
 ///
 /// # Cancel safety
 ///
@@ -44,24 +46,25 @@ pub async fn without_role(operator: &Operator) -> Result<Vec<TenantSlug>> {
     Ok(fleet.tenants.into_iter().filter(|(_, facts)| lacking(facts)).map(|(slug, _)| slug).collect())
 }
 
-/// Makes the role of every tenant [`without_role`], with its rights, and lets the admitted logins act as it. Their schemas
-/// and rows stay as they are, and services under path isolation go on working meanwhile.
+/// Creates the role of every tenant in [`without_role`], with its rights, and lets the admitted logins act as it.
+/// Schemas and rows are not changed, and services under path isolation continue to work meanwhile.
 ///
 /// # Locks
 ///
-/// Each schema's migration lock, to the end of its message. A grant locks no table against readers or writers.
+/// Each schema's migration lock, until its transaction ends. A grant locks no table against readers or writers.
 ///
 /// # Committed when
 ///
-/// One tenant at a time, whole. Run again, it goes on with the rest.
+/// One tenant at a time, completely. A second call continues with the remaining tenants.
 ///
 /// # Errors
 ///
-/// As [`without_role`]; kind `Denied`: the operator may not create roles. What fails for one tenant is in the report.
+/// Those of [`without_role`]. Kind `Denied`: the operator may not create roles. An error in one tenant is in the
+/// report.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the server may still finish the tenant under way.
+/// If the future is dropped, the server may still finish the current tenant.
 pub async fn isolate(operator: &Operator) -> Result<IsolateReport> {
     let mut report = IsolateReport::default();
     let lacking = without_role(operator).await?;
@@ -79,42 +82,46 @@ pub async fn isolate(operator: &Operator) -> Result<IsolateReport> {
     Ok(report)
 }
 
-/// What a copy of a database became.
+/// The result of [`new_identity`].
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct NewIdentity {
-    /// Whether it was a copy; otherwise it had an identity of its own and kept it.
+    /// Whether the database was a copy. If it was not, it already had its own identity, which was not changed.
     pub was_copy: bool,
-    /// Logins of services that the other database had admitted, and that this one admits no more.
+    /// Logins of services that the other database had admitted. They are no longer admitted in this one.
     pub logins: Vec<String>,
-    /// Tenants that have their own role and rights, and on which no role of another database has any.
+    /// Tenants that have their own role and rights now, and on which no role of another database has any right.
     pub finished: Vec<TenantSlug>,
-    /// Tenants for which that failed, and why.
+    /// Tenants that failed, with their errors.
     pub failed: Vec<(TenantSlug, Error)>,
 }
 
-/// Gives a copy of a database an identity of its own: a tag that no other database's roles carry, a role and its rights for
-/// every tenant, and no right of the other database's roles and logins on its schemas and shared tables. The other database
-/// is not touched. A database that was moved to another server, or upgraded in a way that gave it another OID, is a copy too.
+/// Creates a separate identity for the copy of a database. It gets its own tag, which is part of the role names, and a
+/// role with its rights for every tenant. The rights of the other database's roles and logins on its schemas and shared
+/// tables are revoked. The other database is not changed. A database that was moved to another server is a copy too,
+/// and so is one that got another OID in an upgrade.
 ///
 /// # Locks
 ///
-/// Each shared table against everybody, briefly, where a policy is dropped. Then each schema's migration lock, to the end of
-/// its message.
+/// Each shared table exclusively, for a short time, if a policy is dropped. Then each schema's migration lock, until
+/// its transaction ends.
 ///
 /// # Committed when
 ///
-/// The identity; then the logins, all together; then one tenant at a time. Run again, it goes on with the rest.
+/// First the identity, then the logins in one transaction, then one tenant at a time. A second call continues with the
+/// remaining tenants.
 ///
 /// # Errors
 ///
-/// Kind `Denied`: the operator may not make roles, or does not own the shared tables. `Conflict`: there is no registry. What
-/// fails for one tenant is in the report.
+/// - Kind `Denied`: the operator may not create roles, or does not own the shared tables.
+/// - Kind `Conflict`: there is no registry.
+///
+/// An error in one tenant is in the report.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the server may still finish what it was sent. Running again goes on; until then the tenants that are left cannot
-/// be entered.
+/// If the future is dropped, the server may still finish the current transaction. Call it again to continue. Until
+/// then, the remaining tenants cannot be entered.
 pub async fn new_identity(config: &Config) -> Result<NewIdentity> {
     let (operator, _) = Operator::connect_to_any(config).await?;
     operator.refuse_isolation()?;
@@ -125,7 +132,7 @@ pub async fn new_identity(config: &Config) -> Result<NewIdentity> {
         return Err(operator.facts().lacks("create roles, which isolation = \"role\" needs", grant));
     }
     require_own_tables(&operator).await?;
-    // The logins first: a role that is made for a tenant is given to those that are admitted.
+    // The logins are first, because a new role of a tenant is granted to the admitted logins.
     let logins =
         if crate::identity::is_own(&operator).await? { Vec::new() } else { login::admitted_names(&operator).await? };
     let fleet = registry::facts_of_fleet(&operator).await?;
@@ -148,7 +155,7 @@ pub async fn new_identity(config: &Config) -> Result<NewIdentity> {
     Ok(report)
 }
 
-/// Refuses where the role may not write down the identity, or create what is missing: a copy has another owner, as a rule.
+/// Refuses a role that may not record the identity or create missing tables. Usually a copy has another owner.
 async fn require_own_tables(operator: &Operator) -> Result<()> {
     let doing = || while_doing("look at the rights on the shared schema");
     let sql = "select pg_catalog.has_schema_privilege('public', 'create')";
@@ -164,7 +171,7 @@ async fn require_own_tables(operator: &Operator) -> Result<()> {
     Err(operator.facts().lacks("create tables in schema public", grant))
 }
 
-/// Takes the rights on a tenant's schema from the roles of other databases, and from these logins.
+/// Revokes the rights on a tenant's schema from the roles of other databases, and from these logins.
 async fn clear_one(operator: &Operator, slug: &TenantSlug, owner: Option<&Ident>, logins: &[Ident]) -> Result<()> {
     let (own, schema) = (operator.facts(), SchemaName::of_tenant(slug));
     let what = || format!("take the rights of other databases' roles on schema {:?}", schema.as_str());
@@ -217,7 +224,7 @@ async fn isolate_one(operator: &Operator, slug: &TenantSlug) -> Result<()> {
     operator.reset_session().await.map_err(doing())?;
     match schema_lock::run(operator, &schema, &sql, session.migration_wait, what).await?.complete() {
         Ok(_) => Ok(()),
-        // Another run made the role while this one waited for the lock.
+        // Another run created the role while this one waited for the lock.
         Err(error) if error.code() == Some(&SqlState::DUPLICATE_OBJECT) => {
             let facts = registry::facts_of(operator, slug).await?;
             if facts.role_admitted { Ok(()) } else { Err(doing()(error)) }

@@ -1,4 +1,4 @@
-//! The tenants of the registry, filtered and sorted.
+//! Lists the tenants of the registry, filtered and sorted.
 
 use crate::{
     db::Operator,
@@ -10,88 +10,88 @@ use crate::{
 };
 use std::{cmp::Reverse, collections::HashMap};
 
-/// Which tenants are listed, in which order.
+/// Filters and order of a list.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ListOptions {
-    /// Only tenants with one of these statuses; empty for any.
+    /// Only tenants with one of these statuses. Empty: any status.
     pub statuses: Vec<TenantStatus>,
-    /// Only tenants whose schemas are in one of these states; empty for any.
+    /// Only tenants whose schemas are in one of these states. Empty: any state.
     pub states: Vec<StateFilter>,
     /// The order.
     pub sort: ListSort,
-    /// Whether the order is turned around.
+    /// Whether the order is reversed.
     pub direction: ListDirection,
-    /// Whether the contents of their schemas are looked at.
+    /// Whether tables, rows and sizes are read.
     pub contents: ListContents,
 }
 
-/// A state of a schema, to list those that are in it.
+/// A filter for the state of schemas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StateFilter {
-    /// Everything is applied.
+    /// All migrations are applied.
     AtHead,
     /// Migrations are pending.
     Behind,
-    /// Anything else: something is missing, or the ledger and the files do not agree.
+    /// Any other state: something is missing, or the ledger and the files do not match.
     Broken,
 }
 
-/// The order of a list.
+/// The sort order of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ListSort {
     /// By slug.
     #[default]
     Slug,
-    /// By the name for people, whether in capitals or not.
+    /// By the display name, case-insensitive.
     Name,
-    /// By when they were registered, the oldest first.
+    /// By registration time, the oldest first.
     Created,
-    /// By what they take on disk, the largest first.
+    /// By size on disk, the largest first.
     Size,
 }
 
-/// Whether the order of a list is turned around.
+/// Whether the order of a list is reversed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListDirection {
-    /// As it is.
+    /// The order of [`ListSort`].
     #[default]
     Forward,
-    /// Turned around.
+    /// The reverse order.
     Backward,
 }
 
-/// Whether a list says what schemas hold.
+/// Whether a list includes the contents of schemas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListContents {
-    /// Only where the order needs it.
+    /// Only if the order needs them.
     #[default]
     LeftOut,
-    /// Tables, rows and size of every tenant. The server looks at the files of each table.
+    /// The tables, rows and size of every tenant. The server reads the size of each table's files.
     Included,
 }
 
-/// The tenants that were asked for.
+/// The result of [`list`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TenantList {
     /// The tenants.
     pub tenants: Vec<ListedTenant>,
-    /// How many there are in the registry.
+    /// The number of tenants in the registry.
     pub registered: usize,
-    /// The rows of the registry that are no tenants.
+    /// Rows of the registry that are not valid tenants.
     pub strange: Vec<StrangeRow>,
 }
 
-/// One tenant of a list.
+/// One tenant in a list.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ListedTenant {
-    /// The tenant, and where its schema stands.
+    /// The tenant, and the state of its schema.
     pub state: TenantState,
-    /// What its schema holds, where that was looked at and there is one.
+    /// The contents of its schema; `None` if they were not read or there is no schema.
     pub contents: Option<SchemaContents>,
 }
 
@@ -110,12 +110,13 @@ impl StateFilter {
 ///
 /// # Locks
 ///
-/// With contents, `access share` on each table for the moment in which its size is taken. If a table stays locked longer than
-/// `session.lock_timeout`, all sizes are the estimates of the catalogue ([`SizeSource`](super::SizeSource)).
+/// If contents are read, `access share` on each table while its size is read. If a table is locked for longer than
+/// `session.lock_timeout`, all sizes are estimates from the catalogue ([`SizeSource`](super::SizeSource)).
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: there is no registry. Kinds `Unavailable` and `Failed`: the server.
+/// - Kind `NotReady`: there is no registry.
+/// - Kinds `Unavailable` and `Failed`: an error of the server.
 ///
 /// # Cancel safety
 ///
@@ -141,7 +142,7 @@ pub async fn list(operator: &Operator, migrations: &Migrations, options: &ListOp
             ListedTenant { state, contents }
         })
         .collect();
-    // They come sorted by slug, and keep that order where they are equal.
+    // The list is already sorted by slug. The sort is stable, so equal tenants stay in that order.
     match options.sort {
         ListSort::Slug => {}
         ListSort::Name => tenants.sort_by_cached_key(|tenant| tenant.state.tenant.name.to_lowercase()),

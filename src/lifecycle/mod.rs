@@ -1,4 +1,4 @@
-//! What happens to a tenant in its life, one verb a file.
+//! Tenant lifecycle operations, one per file.
 
 mod activate;
 mod baseline;

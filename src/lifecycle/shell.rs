@@ -20,14 +20,14 @@ const CLOSE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Whether the transactions of a shell may write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ShellAccess {
-    /// Transactions are read-only unless the user of psql says otherwise.
+    /// Transactions are read-only, unless the user of psql changes that.
     #[default]
     ReadOnly,
     /// Transactions can write.
     Write,
 }
 
-/// How [`shell`] prepares psql.
+/// Options for [`shell`].
 #[derive(Clone, Debug)]
 pub struct ShellOptions {
     access: ShellAccess,
@@ -41,21 +41,21 @@ impl Default for ShellOptions {
 }
 
 impl ShellOptions {
-    /// Whether transactions may write. Default: they may not.
+    /// Sets whether transactions may write. Default: they may not.
     pub fn access(mut self, access: ShellAccess) -> Self {
         self.access = access;
         self
     }
 
-    /// From which file psql reads the system's certificate authorities, if the configuration trusts those. Default: the word
-    /// `system`, which psql knows from version 16 on.
+    /// Sets the file with the system's certificate authorities for psql. It is used if the configuration trusts these.
+    /// Default: the word `system`, which psql supports since version 16.
     pub fn system_roots(mut self, file: impl Into<PathBuf>) -> Self {
         self.system_roots = file.into();
         self
     }
 }
 
-/// A tenant that psql can be started in.
+/// A tenant in which psql can be started.
 #[derive(Clone, Debug)]
 pub struct TenantShell {
     config: Config,
@@ -65,17 +65,20 @@ pub struct TenantShell {
     settings: String,
 }
 
-/// Prepares psql for one tenant: enters the tenant once, as [`Db::with_tenant`](crate::Db::with_tenant) does, and reads the
-/// role, the search path and the organization that psql is to start with.
+/// Prepares psql for one tenant: enters the tenant once, as [`Db::with_tenant`](crate::Db::with_tenant) does, and reads
+/// the role, the search path and the organization with which psql starts.
 ///
-/// Then it opens a connection as psql will open it, and refuses if that one does not have these values: psql gets them as start-up
-/// options, which a pooler may ignore. A pooler that passes options on for some connections only is not recognised.
+/// Then it opens a connection in the same way as psql does, and refuses if the session does not have these values. psql
+/// sets them with start-up options, which a pooler may ignore. A pooler that passes options on only for some
+/// connections is not detected.
 ///
-/// The session of psql is the operator's. It starts with these values, and RESET ROLE returns to the tenant's role; but its
-/// user can leave the tenant with SET ROLE NONE or SET SESSION AUTHORIZATION, and can set `default_transaction_read_only` to
-/// off. This protects from mistakes, and not from a person with the operator's rights.
-/// The session holds no lock of cgk: a suspension, rename or drop does not wait for it, except for locks that its statements
-/// hold.
+/// The session of psql belongs to the operator. It starts with these values, and RESET ROLE returns to the tenant's
+/// role. But its user can leave the tenant with SET ROLE NONE or SET SESSION AUTHORIZATION, and can set
+/// `default_transaction_read_only` to off. This prevents mistakes. It is no protection against a person with the
+/// operator's rights.
+///
+/// The session has no lock of cgk. A suspension, rename or drop only waits for locks of its statements, not for the
+/// session.
 ///
 /// # Locks
 ///
@@ -83,8 +86,8 @@ pub struct TenantShell {
 ///
 /// # Errors
 ///
-/// Those of `with_tenant`: for example kind `NotFound` or `Suspended`. Kind `Invalid` ([`ConnectionError::OptionsIgnored`]): a
-/// pooler ignores the start-up options.
+/// Those of `with_tenant`, for example kind `NotFound` or `Suspended`. Kind `Invalid`
+/// ([`ConnectionError::OptionsIgnored`]): a pooler ignores the start-up options.
 ///
 /// # Cancel safety
 ///
@@ -124,7 +127,7 @@ pub async fn shell(operator: &Operator, slug: &TenantSlug, options: &ShellOption
     Ok(TenantShell { config: operator.config().clone(), slug: slug.clone(), options: options.clone(), role, settings })
 }
 
-/// Opens a connection with these start-up options, and refuses if its session does not have the settings.
+/// Opens a connection with these start-up options. Refuses if its session does not have the expected settings.
 async fn refuse_ignored(operator: &Operator, options: &str, expected: &[(&'static str, &str); 4]) -> Result<()> {
     let sql = "select current_user::pg_catalog.text, pg_catalog.current_setting('search_path'),
                       coalesce(pg_catalog.current_setting('app.current_organization_id', true), ''),
@@ -141,7 +144,7 @@ async fn refuse_ignored(operator: &Operator, options: &str, expected: &[(&'stati
     Ok(())
 }
 
-/// A value for the server's command line, which it splits at blanks.
+/// Escapes a value for the server's command line, which the server splits at spaces.
 fn escaped(value: &str) -> String {
     value.chars().fold(String::new(), |mut text, c| {
         if c.is_whitespace() || c == '\\' {
@@ -153,13 +156,13 @@ fn escaped(value: &str) -> String {
 }
 
 impl TenantShell {
-    /// Returns the tenant's role; `None` under path isolation, where psql stays the operator.
+    /// Returns the tenant's role; `None` under path isolation, where psql keeps the operator's role.
     pub fn role(&self) -> Option<&str> {
         self.role.as_deref()
     }
 
-    /// Returns the command that starts this program, a psql, with these arguments. The password is in its environment, and
-    /// not among its arguments. The prompt shows the tenant, unless the user's psqlrc file sets another.
+    /// Returns the command that starts the given psql program with these arguments. The password is in its environment,
+    /// not in its arguments. The prompt shows the tenant, unless the user's psqlrc file sets another prompt.
     pub fn command(&self, psql: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = OsString>) -> Command {
         let mut command = Command::new(psql);
         let mark = if self.options.access == ShellAccess::Write { " write" } else { "" };

@@ -1,4 +1,4 @@
-//! Everything about one tenant.
+//! Reads all facts about one tenant.
 
 use crate::{
     config::Isolation,
@@ -18,31 +18,31 @@ use crate::{
 };
 use std::time::SystemTime;
 
-/// Everything about one tenant.
+/// All facts about one tenant.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TenantDetails {
-    /// The registry's row.
+    /// The tenant's row in the registry.
     pub tenant: Tenant,
-    /// Its schema's name.
+    /// The name of its schema.
     pub schema: SchemaName,
-    /// Where its schema stands.
+    /// The state of its schema.
     pub state: SchemaState,
     /// The newest migration applied to it.
     pub head: Option<MigrationId>,
-    /// The migration that was applied last, by the clock.
+    /// The migration with the latest time.
     pub last_migration: Option<LastMigration>,
     /// The schema's owner.
     pub owner: Option<String>,
-    /// The tenant's role, where it has one.
+    /// The tenant's role; `None` if it has none.
     pub role: Option<RoleName>,
-    /// What the schema holds; `None` where there is none.
+    /// The contents of the schema; `None` if there is none.
     pub contents: Option<SchemaContents>,
-    /// Whether the last comparison with the migrations counts.
+    /// Whether the last comparison with the migrations is still valid.
     pub comparison: LastComparison,
-    /// From when on it may be dropped, if that is planned.
+    /// The time from which it may be dropped, if its drop is planned.
     pub drop_after: Option<SystemTime>,
-    /// The sessions that are inside it now.
+    /// The sessions that are in the tenant now.
     pub sessions: Vec<EnteredSession>,
 }
 
@@ -50,34 +50,35 @@ pub struct TenantDetails {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LastMigration {
-    /// Which.
+    /// Its version and name.
     pub id: MigrationId,
-    /// When.
+    /// When it was applied.
     pub applied_at: SystemTime,
-    /// By which login.
+    /// The login that applied it.
     pub applied_by: String,
 }
 
-/// Whether the last comparison of a schema with its migrations counts.
+/// Whether the last comparison of a schema with its migrations is still valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LastComparison {
-    /// It found no difference, and the schema has not changed since.
+    /// The comparison found no difference, and the schema has not changed since.
     Clean,
-    /// There was none, it found differences, or the schema has changed since. Comparisons of up to 20 tenants are not recorded. To
-    /// compare, call [`drift::verify`](crate::drift::verify).
+    /// There was no comparison, it found differences, or the schema has changed since. Comparisons of up to 20 tenants
+    /// are not recorded. To compare, call [`drift::verify`](crate::drift::verify).
     Outdated,
 }
 
-/// Looks at everything about one tenant. Writes nothing.
+/// Returns all facts about one tenant. Writes nothing.
 ///
 /// # Locks
 ///
-/// `access share` on the ledger, and on each table for the moment in which its size is taken. If a table stays locked longer
-/// than `session.lock_timeout`, the size is the estimate of the catalogue ([`SizeSource`](super::SizeSource)).
+/// `access share` on the ledger, and on each table while its size is read. If a table is locked for longer than
+/// `session.lock_timeout`, the size is an estimate from the catalogue ([`SizeSource`](super::SizeSource)).
 ///
 /// # Errors
 ///
-/// Kind `NotFound`: there is no such tenant. `NotReady`: there is no registry.
+/// - Kind `NotFound`: there is no such tenant.
+/// - Kind `NotReady`: there is no registry.
 ///
 /// # Cancel safety
 ///

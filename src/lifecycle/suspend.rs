@@ -1,4 +1,4 @@
-//! Suspends a tenant: every entry is refused, and no transaction is left in it.
+//! Suspends a tenant: every entry is refused, and no transaction remains in it.
 
 use crate::{
     db::{Operator, message, milliseconds},
@@ -11,85 +11,88 @@ use crate::{
 use std::time::{Duration, Instant, SystemTime};
 use tokio_postgres::error::SqlState;
 
-/// How long sessions that were ended may take to roll back.
+/// How long terminated sessions may take to roll back.
 const ROLLBACK_WAIT: Duration = Duration::from_secs(30);
 
-/// How a tenant is suspended.
+/// Options for [`suspend`].
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct SuspendOptions {
-    /// How long the transactions under way may go on. Default: the operator's `session.migration_wait`.
+    /// How long running transactions may continue. Default: the operator's `session.migration_wait`.
     pub wait: Option<Duration>,
-    /// What becomes of those that go on longer.
+    /// What happens to transactions that run longer.
     pub remaining: RemainingSessions,
 }
 
-/// What becomes of the sessions whose transactions are inside the tenant when the time is over.
+/// What happens to sessions whose transactions are still in the tenant when the wait ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RemainingSessions {
-    /// They go on, and the call is an error that names them. The tenant is suspended.
+    /// They continue, and the call returns an error that names them. The tenant is suspended.
     #[default]
     Keep,
-    /// The server ends them; their transactions are rolled back.
+    /// The server terminates them and rolls their transactions back.
     Terminate,
 }
 
 impl SuspendOptions {
-    /// Sets how long the transactions under way may go on.
+    /// Sets how long running transactions may continue.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = Some(wait);
         self
     }
 
-    /// Sets what becomes of those that go on longer.
+    /// Sets what happens to transactions that run longer.
     pub fn remaining(mut self, remaining: RemainingSessions) -> Self {
         self.remaining = remaining;
         self
     }
 }
 
-/// What became of a suspension.
+/// The result of a suspension.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Suspended {
-    /// The tenant as it is now.
+    /// The tenant after the call.
     pub tenant: Tenant,
-    /// Whether it was suspended before.
+    /// Whether it was already suspended.
     pub was_suspended: bool,
-    /// How long its last transactions were waited for.
+    /// How long the call waited for running transactions.
     pub waited: Duration,
-    /// From when on it may be dropped, if [`schedule_drop`](super::schedule_drop) planned that: it is then not activated again
-    /// before [`undrop`](super::undrop).
+    /// The time from which it may be dropped, if [`schedule_drop`](super::schedule_drop) has planned that. Then it
+    /// cannot be activated before [`undrop`](super::undrop).
     pub drop_after: Option<SystemTime>,
-    /// The sessions that were ended.
+    /// The terminated sessions.
     pub terminated: Vec<EnteredSession>,
 }
 
-/// Suspends a tenant, and waits until its last transaction has ended. When this returns `Ok`, no transaction is inside the tenant
-/// and none can begin, in any process and by any way in: `with_tenant`, `Db::tenant`, a frame, `cgk_enter`.
+/// Suspends a tenant, and waits until its last transaction has ended. When this returns `Ok`, no transaction is in the
+/// tenant and none can start, in any process and with any function: `with_tenant`, `Db::tenant`, a frame, `cgk_enter`.
 ///
-/// From the moment the status is committed every way in is refused; what is waited for are the transactions that were
-/// inside already. Migrations and this crate's other verbs still work on a suspended tenant.
+/// When the status is committed, every new entry is refused. The call then waits for the transactions that were already
+/// in the tenant. Migrations and the other operations of this crate still work on a suspended tenant.
 ///
 /// # Locks
 ///
-/// The tenant's row, and then the tenant's lock ([`lock::tenant_key`](crate::lock::tenant_key)) for an instant. While it waits for
-/// that, whoever is about to be refused waits 200 ms at most.
+/// The tenant's row, then for a moment the tenant's lock ([`lock::tenant_key`](crate::lock::tenant_key)). While the
+/// call waits for this lock, an entry that is going to be refused waits at most 200 ms.
 ///
 /// # Committed when
 ///
-/// The status at once, before anything is waited for. Run again, it goes on waiting.
+/// The status is committed immediately, before the wait. A second call continues the wait.
 ///
 /// # Errors
 ///
-/// Kind `NotFound`: there is no such tenant. `NotReady`: it is still being created, and cannot be entered. `Suspended`
-/// ([`TenantError::StatusUnknown`]): its status is one that cgk does not know. `Locked` ([`TenantError::InUse`]): transactions are
-/// still inside when the time is over; **the tenant is suspended**. `Unavailable` ([`TenantError::Changed`]): somebody else changed
-/// the tenant meanwhile. `Denied`: the operator may not end sessions of other roles.
+/// - Kind `NotFound`: there is no such tenant.
+/// - Kind `NotReady`: the tenant is still being created, and cannot be entered.
+/// - Kind `Suspended` ([`TenantError::StatusUnknown`]): cgk does not know the tenant's status.
+/// - Kind `Locked` ([`TenantError::InUse`]): transactions are still in the tenant when the wait ends. **The tenant is
+///   suspended.**
+/// - Kind `Unavailable` ([`TenantError::Changed`]): another session changed the tenant meanwhile.
+/// - Kind `Denied`: the operator may not terminate sessions of other roles.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the tenant may be suspended already; run it again.
+/// If the future is dropped, the tenant may already be suspended. Call it again.
 pub async fn suspend(operator: &Operator, slug: &TenantSlug, options: &SuspendOptions) -> Result<Suspended> {
     operator.facts().require_writable()?;
     let facts = registry::facts_of(operator, slug).await?;
@@ -137,7 +140,7 @@ pub async fn suspend(operator: &Operator, slug: &TenantSlug, options: &SuspendOp
         }
         waited => waited?,
     }
-    // Somebody may have activated it while it was waited for.
+    // Another session may have activated it during the wait.
     let facts = registry::facts_of(operator, slug).await?;
     let drop_after = facts.drop_after();
     match facts.tenant {

@@ -1,4 +1,4 @@
-//! What other tools' tables say of the migrations that they applied.
+//! Reads the tables in which other tools record their applied migrations.
 
 use crate::{
     db::Operator,
@@ -9,7 +9,7 @@ use crate::{
 use std::collections::BTreeSet;
 use tokio_postgres::types::Type;
 
-/// Which tool calls a table of these columns `schema_migrations`, for a message.
+/// Returns the tool that uses a `schema_migrations` table with these columns, for a message.
 pub(super) fn named(columns: &[String]) -> &'static str {
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
     match columns.as_slice() {
@@ -19,8 +19,8 @@ pub(super) fn named(columns: &[String]) -> &'static str {
     }
 }
 
-/// The newest version that another tool's table says is applied. Every version in it must be that of a file, and every
-/// older file must be in it.
+/// Returns the newest version that the table of another tool records as applied. Refuses the table if it contains a
+/// version without a file, or lacks the version of an older file.
 pub(super) async fn newest(
     operator: &Operator,
     schema: &SchemaName,
@@ -39,7 +39,8 @@ pub(super) async fn newest(
     let version = version.ok_or_else(|| {
         refuse(format!("its table {table} has no column version, but {}; say --version instead", columns.join(", ")))
     })?;
-    // refinery, Diesel, Rails: a row is an applied version. sqlx and Flyway note success, goose and golang-migrate a state.
+    // In the tables of refinery, Diesel and Rails, each row is an applied version. sqlx and Flyway record success,
+    // goose and golang-migrate a state.
     let sound = if has("success") {
         "success"
     } else if has("dirty") {
@@ -57,7 +58,7 @@ pub(super) async fn newest(
     for row in operator.client().query_typed(&sql, &[]).await.map_err(doing())? {
         let text: String = row.try_get(0).map_err(doing())?;
         let (sound, applied): (bool, bool) = (row.try_get(1).map_err(doing())?, row.try_get(2).map_err(doing())?);
-        // goose begins with a row of version 0.
+        // goose starts with a row for version 0.
         if text.bytes().all(|byte| byte == b'0') {
             continue;
         }
@@ -78,7 +79,7 @@ pub(super) async fn newest(
     }
     let Some(newest) = versions.last().copied() else { return Ok(None) };
     let files: BTreeSet<Version> = source.files().iter().map(|file| file.id().version).collect();
-    // golang-migrate keeps the newest version alone.
+    // golang-migrate stores only the newest version.
     let expected: BTreeSet<Version> = if has("dirty") {
         files.contains(&newest).then_some(newest).into_iter().collect()
     } else {

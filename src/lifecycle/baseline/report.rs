@@ -1,4 +1,4 @@
-//! How a schema is adopted, and the result.
+//! Options for the adoption of a schema, and the result.
 
 use crate::{
     drift::Difference,
@@ -7,20 +7,21 @@ use crate::{
     slug::TenantSlug,
 };
 
-/// How a schema is adopted.
+/// Options for the adoption of a schema.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct BaselineOptions {
-    /// The newest migration that the schema holds. Default: the version in `from_table`, else the newest file.
+    /// The newest migration that the schema contains. Default: the version in `from_table`, or without one the newest
+    /// file.
     pub version: Option<Version>,
     /// The table in which another tool recorded its applied migrations.
     pub from_table: Option<String>,
-    /// Why the schema is adopted although it differs as [`accept`](Self::accept) says; kept in the ledger.
+    /// Why the schema is adopted in spite of the differences in [`accept`](Self::accept). The ledger stores this text.
     pub accept_differences: Option<String>,
-    /// The differences that are accepted, each as kind and name (`index orders_at`) or as the whole line. A right of others than
-    /// the tenant's role, which lets them reach the tenant's rows, is accepted by its whole line only.
+    /// The accepted differences, each as kind and name (`index orders_at`) or as the whole line. A right with which
+    /// roles other than the tenant's can access the tenant's rows is only accepted by its whole line.
     pub accept: Vec<String>,
-    /// The tenant's name for people, where the registry does not know it. Default: the slug.
+    /// The tenant's display name, if the registry does not contain the tenant. Default: the slug.
     pub name: Option<String>,
 }
 
@@ -34,19 +35,19 @@ pub struct Baselined {
     pub slug: Option<TenantSlug>,
     /// The newest migration in its ledger.
     pub head: Option<MigrationId>,
-    /// What was done.
+    /// What the call changed.
     pub baselining: Baselining,
-    /// What differs from the migrations and was accepted.
+    /// The accepted differences.
     pub accepted: Vec<Difference>,
 }
 
-/// What was done.
+/// What the call changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Baselining {
     /// The ledger was written.
     Adopted,
-    /// The ledger existed; the rest that a tenant needs was created.
+    /// The ledger existed already. The missing parts of the tenant were created.
     Finished,
-    /// The schema had a ledger of cgk; nothing was done.
+    /// The schema already had a ledger of cgk. Nothing was changed.
     Existed,
 }

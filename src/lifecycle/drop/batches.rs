@@ -1,4 +1,4 @@
-//! In which order the relations of a schema are dropped, and how many at once.
+//! Splits the relations of a schema into batches, and defines the order in which they are dropped.
 
 use crate::ident::Ident;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ pub(super) struct Relation {
     pub(super) oid: i64,
     pub(super) name: Ident,
     pub(super) kind: RelationKind,
-    /// How many locks its DROP takes, about.
+    /// The approximate number of locks that its DROP takes.
     pub(super) locks: usize,
 }
 
@@ -22,7 +22,7 @@ pub(super) enum RelationKind {
 }
 
 impl RelationKind {
-    /// Of a value of `pg_class.relkind`.
+    /// Returns the kind for a value of `pg_class.relkind`.
     pub(super) fn of(kind: &str) -> Option<Self> {
         match kind {
             "v" => Some(Self::View),
@@ -47,11 +47,12 @@ impl RelationKind {
     }
 }
 
-/// Cuts the relations into batches that take no more locks than the budget; one relation that takes more is a batch by itself.
+/// Splits the relations into batches that take no more locks than the budget. A relation that needs more locks than
+/// that is in a batch of its own.
 ///
-/// Views come first, the newest before those that it may stand on. A table comes before those that it needs: `needs` pairs a
-/// table with one that it references or inherits from. Where tables need each other, the newest comes first. So no DROP takes
-/// along what a later batch counts.
+/// Views are first, the newest before the older ones that it may read. Then each table is before those that it needs:
+/// `needs` pairs a table with one that it references or inherits from. If tables need each other, the newest is first.
+/// Because of this order, no DROP removes an object that is counted in a later batch.
 pub(super) fn batches(relations: Vec<Relation>, needs: &[(i64, i64)], budget: usize) -> Vec<Vec<Relation>> {
     let (mut views, tables): (Vec<_>, Vec<_>) = relations.into_iter().partition(|relation| relation.kind.is_view());
     views.sort_by_key(|view| std::cmp::Reverse(view.oid));
@@ -70,7 +71,7 @@ pub(super) fn batches(relations: Vec<Relation>, needs: &[(i64, i64)], budget: us
     all
 }
 
-/// The tables, each before those that it needs.
+/// Sorts the tables: each before those that it needs.
 fn in_order(tables: Vec<Relation>, needs: &[(i64, i64)]) -> Vec<Relation> {
     let mut left: BTreeMap<i64, Relation> = tables.into_iter().map(|table| (table.oid, table)).collect();
     let mut needed_by: BTreeMap<i64, usize> = BTreeMap::new();
@@ -122,7 +123,7 @@ mod tests {
         use RelationKind::{MaterializedView, Table, View};
         let relations = [(1, Table), (2, View), (3, MaterializedView), (4, Table), (5, Table)];
         let relations: Vec<_> = relations.map(|(oid, kind)| relation(oid, kind, 1)).into();
-        // 1 references 4, and 4 references 5, which was made last.
+        // 1 references 4, and 4 references 5, which is the newest.
         assert_eq!(oids(&batches(relations, &[(1, 4), (4, 5), (5, 5)], 100)), [[3, 2, 1, 4, 5]]);
     }
 

@@ -1,4 +1,4 @@
-//! What the caller has seen of a tenant, and what must still be so when it is dropped.
+//! Conditions from an earlier preview that must still be true when a tenant is dropped.
 
 use super::{Doomed, DropOptions, DropPreview, Run};
 use crate::{
@@ -8,11 +8,11 @@ use crate::{
     tenant::{OrganizationId, TenantStatus},
 };
 
-/// What must still be so.
+/// The conditions for a drop.
 #[derive(Clone, Debug)]
 pub(super) struct Expected {
     organization: OrganizationId,
-    /// `None`: whatever else has changed.
+    /// `None`: other changes are allowed.
     unchanged: Option<Unchanged>,
 }
 
@@ -24,14 +24,15 @@ struct Unchanged {
 }
 
 impl DropOptions {
-    /// Drops the tenant only if it is the organization of this preview. Without this, it is whichever has the slug by then.
+    /// Drops the tenant only if its organization is the one in this preview. Without this, the tenant that has the slug
+    /// at that time is dropped.
     pub fn same_organization(mut self, preview: &DropPreview) -> Self {
         self.expected = Some(Expected { organization: preview.tenant.id, unchanged: None });
         self
     }
 
-    /// Drops the tenant only if its registry row and the comment on its schema are those of this preview. If the tenant was
-    /// suspended at the preview, nothing was written in it since.
+    /// Drops the tenant only if its registry row and the comment on its schema are the same as in this preview. If the
+    /// tenant was suspended at the time of the preview, nothing was written in it since.
     pub fn unchanged_since(mut self, preview: &DropPreview) -> Self {
         let unchanged = Unchanged {
             status: preview.tenant.status.clone(),
@@ -44,7 +45,7 @@ impl DropOptions {
 }
 
 impl Expected {
-    /// Refuses another organization with the same slug.
+    /// Refuses a tenant that has the same slug and another organization.
     pub(super) fn refuse_other(&self, doomed: &Doomed) -> Result<()> {
         if self.organization == doomed.id() {
             return Ok(());
@@ -56,7 +57,7 @@ impl Expected {
 }
 
 impl Run<'_> {
-    /// Statements that fail with a division by zero if something has changed.
+    /// Returns statements that fail with a division by zero if something has changed.
     pub(super) fn demand_unchanged_sql(&self) -> String {
         let Some(Unchanged { row_version, comment, .. }) = self.unchanged() else { return String::new() };
         let Doomed { tenant, facts, schema, .. } = &self.doomed;
@@ -67,12 +68,12 @@ impl Run<'_> {
         sql
     }
 
-    /// The only status that the tenant may have, if nothing may have changed.
+    /// Returns the only status that the tenant may have, if no change is allowed.
     pub(super) fn unchanged_status(&self) -> Option<&str> {
         self.unchanged().map(|unchanged| unchanged.status.as_str())
     }
 
-    /// The error if something has changed.
+    /// Returns the error for a tenant that has changed; `None` if changes are allowed.
     pub(super) fn not_unchanged(&self) -> Option<Error> {
         self.unchanged()?;
         let why = "another session changed it meanwhile, so there may be newer rows".into();

@@ -1,4 +1,4 @@
-//! What a tenant consists of, and what outside of it depends on it. Reads only.
+//! Finds the parts of a tenant, and the objects outside of it that depend on them. Only reads.
 
 use super::{
     Doomed,
@@ -15,10 +15,10 @@ use crate::{
 };
 use tokio_postgres::types::{ToSql, Type};
 
-/// How many things outside of the tenant are named.
+/// How many objects outside of the tenant an error lists.
 const NAMED_MAX: i64 = 10;
 
-/// The relations of a schema are found by their dependency on it: no index of pg_class leads there.
+/// Selects the relations of a schema by their dependency on it, because pg_class has no index on the schema.
 fn relations_of(schema: &SchemaName, joined: &str) -> String {
     format!(
         "pg_catalog.pg_namespace n
@@ -30,7 +30,7 @@ join pg_catalog.pg_class c on c.oid = d.objid
     )
 }
 
-/// How many large objects a role owns.
+/// Returns how many large objects a role owns.
 pub(super) async fn large_objects(operator: &Operator, role: Option<&RoleName>) -> Result<u64> {
     let doing = || while_doing("count the large objects of a tenant's role");
     let sql = "select pg_catalog.count(*) from pg_catalog.pg_largeobject_metadata l join pg_catalog.pg_roles r on r.oid = l.lomowner
@@ -41,11 +41,12 @@ pub(super) async fn large_objects(operator: &Operator, role: Option<&RoleName>) 
     Ok(u64::try_from(number).unwrap_or(0))
 }
 
-/// The relations that are dropped in batches, without the ledger, which goes with the schema; and which table needs which.
+/// Returns the relations that are dropped in batches, and which table needs which other one. The ledger is not
+/// included: it is dropped with the schema.
 pub(super) async fn relations(operator: &Operator, schema: &SchemaName) -> Result<(Vec<Relation>, Vec<(i64, i64)>)> {
     let doing = || while_doing(format!("look which tables schema {:?} has", schema.as_str()));
-    // A table, its row type and the array of that, its toast table and the index of that; of an index and of a constraint one
-    // each, of a default value and the sequence behind it three.
+    // Locks for a table: the table, its row type, the array type of that, its toast table and the index of that. An
+    // index and a constraint need one lock each. A default value needs three, with the sequence of the column.
     let sql = format!(
         "select c.oid::pg_catalog.int8, c.relname::pg_catalog.text, c.relkind::pg_catalog.text,
        5 + 2 * (select pg_catalog.count(*) from pg_catalog.pg_index i where i.indrelid = c.oid)
@@ -80,17 +81,17 @@ union select h.inhrelid::pg_catalog.int8, h.inhparent::pg_catalog.int8 from {}",
     Ok((relations, needs.map_err(doing())?))
 }
 
-/// What is about to be dropped.
+/// The objects that are about to be dropped.
 pub(super) enum Dropped<'a> {
     Schema,
     Relations(&'a [Relation]),
 }
 
-/// A query: the objects outside of a schema that depend on what is about to be dropped, in words. Whatever DROP … CASCADE would
-/// take along is either inside, or is named here.
+/// Returns a query that describes the objects outside of a schema that depend on what is about to be dropped. Every
+/// object that DROP … CASCADE would remove is either in the schema, or in the result.
 ///
-/// The server's own parts of a table of the schema (its toast table, the triggers of its foreign keys on other tables) are
-/// inside, and so is a publication's list of tables.
+/// The server's own parts of a table (its toast table, and the triggers of its foreign keys on other tables) count as
+/// objects in the schema. So does the list of tables of a publication.
 pub(super) fn dependents_sql(schema: &SchemaName, dropped: &Dropped<'_>) -> String {
     let name = literal(schema.as_str());
     let seed = match dropped {
@@ -156,8 +157,8 @@ order by what"
     )
 }
 
-/// What outside of the tenant stands in the way: what depends on its objects, what its role owns outside of its schema, and rows
-/// of shared tables that keep the registry's row.
+/// Returns what prevents the drop: objects outside of the tenant that depend on it, objects that its role owns outside
+/// of its schema, and rows of shared tables that prevent the deletion of the registry row.
 pub(super) async fn blockers(operator: &Operator, doomed: &Doomed) -> Result<Vec<String>> {
     let (slug, schema, role) = (&doomed.tenant.slug, &doomed.schema, doomed.role.as_ref());
     let doing = || while_doing(format!("look what depends on tenant {slug}"));
@@ -197,7 +198,7 @@ pub(super) async fn blockers(operator: &Operator, doomed: &Doomed) -> Result<Vec
     Ok(found)
 }
 
-/// Tables that the role that drops the schema may not lock.
+/// Returns the tables that the role that drops the schema may not lock.
 async fn tables_of_others(operator: &Operator, doomed: &Doomed) -> Result<Vec<String>> {
     let Some(owner) = &doomed.facts.owner else { return Ok(Vec::new()) };
     let doing = || while_doing(format!("look who owns the tables of tenant {}", doomed.tenant.slug));
@@ -215,7 +216,7 @@ async fn tables_of_others(operator: &Operator, doomed: &Doomed) -> Result<Vec<St
     Ok(found)
 }
 
-/// Tables whose rows do not let the registry's row go.
+/// Returns the tables whose rows prevent the deletion of the registry row.
 async fn keeping_rows(operator: &Operator, slug: &TenantSlug, id: OrganizationId) -> Result<Vec<String>> {
     let doing = || while_doing(format!("look which shared tables keep tenant {slug}"));
     let sql = "

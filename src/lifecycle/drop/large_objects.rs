@@ -1,14 +1,14 @@
-//! Removes the large objects of a tenant's role.
+//! Deletes the large objects of a tenant's role.
 
 use super::{Run, Step};
 use crate::{access::isolation, error::Result, ident::RoleName};
 use tokio_postgres::types::Type;
 
-/// Large objects removed in one transaction.
+/// The number of large objects that one transaction deletes.
 const LARGE_OBJECTS_MAX: u32 = 200;
 
 impl Run<'_> {
-    /// What the tenant's role has outside of the schema and goes with it.
+    /// Deletes the large objects of the tenant's role, which are outside of the schema.
     pub(super) async fn remove_large_objects(&self) -> Result<()> {
         let Some(role) = &self.doomed.role else { return Ok(()) };
         let sql = "select exists (select from pg_catalog.pg_largeobject_metadata l join pg_catalog.pg_roles r on r.oid = l.lomowner

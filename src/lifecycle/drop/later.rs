@@ -1,5 +1,6 @@
-//! Suspends a tenant that is to be dropped later, takes that back, and drops those whose time has come. The time is in the comment on
-//! the schema, beside the organization's id: a rename keeps it, and only the schema's owner changes it.
+//! Plans the drop of a tenant and suspends it, cancels a planned drop, and drops the tenants that are due. The time is
+//! stored in the comment on the schema, beside the organization's id: a rename does not change it, and only the
+//! schema's owner can.
 
 use super::{Doomed, DropObserver, DropOptions, Dropped, Occasion, Run, Step, look};
 use crate::{
@@ -13,25 +14,25 @@ use crate::{
 };
 use std::time::{Duration, SystemTime};
 
-/// A tenant that is dropped later.
+/// A tenant whose drop is planned.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ScheduledDrop {
-    /// The tenant as it is now, suspended.
+    /// The tenant after the call, suspended.
     pub tenant: Tenant,
-    /// From when on [`drop_due`] drops it, by the server's clock.
+    /// The time from which [`drop_due`] drops it, by the server's clock.
     pub after: SystemTime,
     /// The time that was planned before.
     pub was_after: Option<SystemTime>,
 }
 
-/// A tenant whose drop was taken back.
+/// A tenant whose planned drop was cancelled.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Undropped {
-    /// The tenant as it is now.
+    /// The tenant after the call.
     pub tenant: Tenant,
-    /// The time that was planned; `None` if none was, and nothing was changed.
+    /// The time that was planned. `None` if no drop was planned; then nothing was changed.
     pub was_after: Option<SystemTime>,
 }
 
@@ -41,42 +42,48 @@ pub struct Undropped {
 pub struct DropSchedule {
     /// The tenant.
     pub tenant: Tenant,
-    /// From when on it may be dropped.
+    /// The time from which it may be dropped.
     pub after: SystemTime,
-    /// Whether that time has come, by the server's clock.
+    /// Whether that time has passed, by the server's clock.
     pub is_due: bool,
 }
 
-/// What [`drop_due`] did with one tenant.
+/// The result of [`drop_due`] for one tenant.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct DueDrop {
-    /// The tenant as it was, and its time.
+    /// The tenant before the call, and the planned time.
     pub schedule: DropSchedule,
-    /// What became of it.
+    /// The result, or the error.
     pub result: Result<Dropped>,
 }
 
-/// Suspends a tenant now, and plans its drop: from the given time on [`drop_due`] drops it. Until then [`undrop`] takes it back.
-/// Called again, it changes the time.
+/// Suspends a tenant, and plans its drop: from the given time on, [`drop_due`] drops it. Until then, [`undrop`] cancels
+/// the plan. A second call changes the time.
 ///
 /// # Locks
 ///
-/// The schema's migration lock and the registry's row, for one short transaction; no lock is waited for longer than 200 ms at once.
+/// The schema's migration lock and the registry row, during one short transaction. Each attempt to take a lock waits at
+/// most 200 ms.
 ///
 /// # Committed when
 ///
-/// Status and time together. Then the transactions inside are waited for, as by [`suspend`](crate::lifecycle::suspend).
+/// The status and the time together. After the commit, it waits for the transactions in the tenant, as
+/// [`suspend`](crate::lifecycle::suspend) does.
 ///
 /// # Errors
 ///
-/// Kind `NotFound`: there is no such tenant. `Conflict`: it is being dropped, its schema belongs to another organization, or something
-/// outside of it depends on it ([`TenantError::DropBlocked`]); nothing is changed. `NotReady`: it is still being created, or its schema is
-/// gone. `Suspended` ([`TenantError::StatusUnknown`]): its status is one that cgk does not know. `Locked` ([`TenantError::InUse`]):
-/// transactions are still inside when the wait is over; **the tenant is suspended and its drop is planned**.
+/// - Kind `NotFound`: there is no such tenant.
+/// - Kind `Conflict`: the tenant is being dropped, its schema belongs to another organization, or an object outside of
+///   the tenant depends on it ([`TenantError::DropBlocked`]). Nothing is changed.
+/// - Kind `NotReady`: the tenant is still being created, or its schema does not exist.
+/// - Kind `Suspended` ([`TenantError::StatusUnknown`]): cgk does not know the tenant's status.
+/// - Kind `Locked` ([`TenantError::InUse`]): transactions are still in the tenant when the wait ends. **The tenant is
+///   suspended and its drop is planned.**
 ///
 /// # Cancel safety
 ///
+/// If the future is dropped, the server may still commit. Call it again.
 /// Dropped, the server may still commit it; run it again.
 pub async fn schedule_drop(
     operator: &Operator,
@@ -103,7 +110,7 @@ pub async fn schedule_drop(
     Ok(ScheduledDrop { tenant, after, was_after })
 }
 
-/// Takes a planned drop back: the tenant has the status that it had before.
+/// Cancels a planned drop. The tenant gets the status that it had before.
 ///
 /// # Locks
 ///
@@ -111,15 +118,18 @@ pub async fn schedule_drop(
 ///
 /// # Committed when
 ///
-/// Status and time together.
+/// The status and the time together.
 ///
 /// # Errors
 ///
-/// Kind `NotFound`: there is no such tenant. `Conflict`: its drop has begun, or its schema belongs to another organization. `Locked`: it is
-/// being migrated for longer than the wait. `Unavailable` ([`TenantError::Changed`]): another session changed it meanwhile.
+/// - Kind `NotFound`: there is no such tenant.
+/// - Kind `Conflict`: its drop has started, or its schema belongs to another organization.
+/// - Kind `Locked`: a migration of the tenant takes longer than the wait.
+/// - Kind `Unavailable` ([`TenantError::Changed`]): another session changed the tenant meanwhile.
 ///
 /// # Cancel safety
 ///
+/// If the future is dropped, the server may still commit. Call it again.
 /// Dropped, the server may still commit it; run it again.
 pub async fn undrop(operator: &Operator, slug: &TenantSlug, options: &DropOptions) -> Result<Undropped> {
     operator.facts().require_writable()?;
@@ -136,11 +146,12 @@ pub async fn undrop(operator: &Operator, slug: &TenantSlug, options: &DropOption
     Ok(Undropped { tenant, was_after })
 }
 
-/// The planned drops, by slug. Writes nothing.
+/// Returns the planned drops, sorted by slug. Writes nothing.
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: there is no registry. Kinds `Unavailable` and `Failed`, from the server.
+/// - Kind `NotReady`: there is no registry.
+/// - Kinds `Unavailable` and `Failed`: an error of the server.
 pub async fn planned_drops(operator: &Operator) -> Result<Vec<DropSchedule>> {
     registry::require(operator).await?;
     let facts = registry::facts_of_fleet(operator).await?;
@@ -152,11 +163,12 @@ pub async fn planned_drops(operator: &Operator) -> Result<Vec<DropSchedule>> {
     Ok(facts.tenants.into_values().filter_map(planned).collect())
 }
 
-/// Drops the tenants whose planned time has come, one after another, as [`drop_tenant`](crate::lifecycle::drop_tenant) does. A drop that
-/// was interrupted is continued.
+/// Drops the tenants whose planned time has passed, one after another, as
+/// [`drop_tenant`](crate::lifecycle::drop_tenant) does. It also continues a drop that was interrupted.
 ///
-/// A tenant is kept if its drop is taken back or its time is changed before its own drop begins, and if it is not suspended
-/// ([`TenantError::DropNotDue`]). One that fails does not stop the others.
+/// A tenant is not dropped if the plan is cancelled or its time is changed before the drop of this tenant starts. It is
+/// not dropped either if it is not suspended ([`TenantError::DropNotDue`]). A tenant that fails does not stop the
+/// others.
 ///
 /// # Errors
 ///
@@ -164,7 +176,7 @@ pub async fn planned_drops(operator: &Operator) -> Result<Vec<DropSchedule>> {
 ///
 /// # Cancel safety
 ///
-/// That of [`drop_tenant`](crate::lifecycle::drop_tenant): called again, it continues.
+/// That of [`drop_tenant`](crate::lifecycle::drop_tenant). Call it again to continue.
 pub async fn drop_due(
     operator: &Operator,
     options: &DropOptions,
@@ -197,10 +209,10 @@ async fn drop_one_due(
     Run::of(operator, options, doomed, Occasion::Due).drop(observer).await
 }
 
-/// Seconds since 1970 in the year 9999: what a date can be written with.
+/// The end of the year 9999 in seconds since 1970: the latest time that a date can express.
 const AFTER_MAX: u64 = 253_402_300_799;
 
-/// The server's clock, in seconds since 1970.
+/// Returns the server's time, in seconds since 1970.
 async fn now(operator: &Operator) -> Result<u64> {
     let doing = || while_doing("read the server's clock");
     let sql = "select pg_catalog.floor(extract(epoch from pg_catalog.clock_timestamp()))::pg_catalog.int8";
@@ -213,7 +225,7 @@ fn time(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(AFTER_MAX))
 }
 
-/// Whether the tenant is active; one that is neither active nor suspended, or has no schema, is refused.
+/// Whether the tenant is active. Refuses a tenant that is neither active nor suspended, or that has no schema.
 fn requires_use(doomed: &Doomed) -> Result<bool> {
     doomed.facts.refuse_being_dropped()?;
     let (tenant, status) = (doomed.tenant.slug.clone(), doomed.tenant.status.clone());
@@ -233,7 +245,7 @@ fn requires_use(doomed: &Doomed) -> Result<bool> {
 }
 
 impl Run<'_> {
-    /// Writes the plan and the status, unless another session changed the plan meanwhile.
+    /// Writes the plan and the status. Fails if another session has changed the plan meanwhile.
     async fn plan(&self, planned: Option<PlannedDrop>, status: &str) -> Result<()> {
         let Doomed { tenant, facts, schema, .. } = &self.doomed;
         let comment = facts.schema_comment.as_deref();
@@ -249,7 +261,7 @@ impl Run<'_> {
         }
     }
 
-    /// The tenant as it is now, and when it is dropped.
+    /// Returns the tenant with its current data, and the time of its planned drop.
     async fn now(&self) -> Result<(Tenant, Option<SystemTime>)> {
         let facts = registry::facts_of(self.operator, self.slug()).await?;
         let after = facts.drop_after();

@@ -1,5 +1,5 @@
-//! Drops a tenant: its tables in batches, then schema, role and registry row. Each step is a transaction of its own, and
-//! whichever was the last, the same call goes on.
+//! Drops a tenant: its tables in batches, then the schema, the role and the registry row. Each step is a transaction of
+//! its own. If a call is interrupted, the same call continues after the last finished step.
 
 mod batches;
 mod expected;
@@ -27,50 +27,50 @@ use inventory::{Dropped as DroppedObjects, dependents_sql};
 use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
 
-/// The part of the server's lock table that one batch may take.
+/// The fraction of the server's lock table that one batch may use: one part of this many.
 const LOCKS_PART: i64 = 8;
 const MORE_LOCKS: &str = "it takes more locks than the server has: raise max_locks_per_transaction";
-/// Between two tries at what somebody else has locked.
+/// The pause between two attempts to take a lock that another session holds.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What would be lost with a tenant.
+/// The data and objects that are lost when a tenant is dropped.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DropPreview {
     /// The tenant.
     pub tenant: Tenant,
-    /// Its schema; `None` where there is none.
+    /// Its schema; `None` if there is none.
     pub schema: Option<SchemaName>,
-    /// Its role; `None` where there is none.
+    /// Its role; `None` if there is none.
     pub role: Option<RoleName>,
     /// How many tables it has.
     pub tables: u64,
-    /// How many rows, as the server estimates them.
+    /// The number of rows, as the server estimates it.
     pub rows_estimated: u64,
-    /// What tables and indexes take on disk.
+    /// The size of its tables and indexes on disk.
     pub bytes: u64,
-    /// Large objects that belong to its role.
+    /// The number of large objects that its role owns.
     pub large_objects: u64,
-    /// What keeps it from being dropped, in words: objects outside of its schema that depend on it, objects that its role owns
-    /// elsewhere, rows of shared tables that keep the registry's row.
+    /// The objects that prevent the drop: objects outside of the schema that depend on it, objects that its role owns
+    /// in other schemas, and rows of shared tables that prevent the deletion of the registry row.
     pub blocked_by: Vec<String>,
-    /// Sessions that are inside it now.
+    /// The sessions that are in the tenant now.
     pub sessions: Vec<EnteredSession>,
-    /// Whether an earlier call began to drop it.
+    /// Whether an earlier call has started to drop it.
     pub has_begun: bool,
     row_version: Option<String>,
     schema_comment: Option<String>,
 }
 
-/// How a tenant is dropped.
+/// Options for the drop of a tenant.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct DropOptions {
-    /// How long each step waits for what others hold: transactions inside the tenant, locks on its tables. Default: the
-    /// operator's `session.migration_wait`.
+    /// How long each step waits for other sessions: for transactions in the tenant, and for locks on its tables.
+    /// Default: the operator's `session.migration_wait`.
     pub wait: Option<Duration>,
-    /// How many locks one transaction may take; a table takes about nine, and at least one is dropped at once. Default: an eighth
-    /// of what the server has.
+    /// How many locks one transaction may take. A table needs about nine. Each transaction drops at least one table.
+    /// Default: an eighth of the server's lock table.
     pub locks_per_batch: Option<usize>,
     expected: Option<Expected>,
 }
@@ -82,39 +82,39 @@ impl DropOptions {
         self
     }
 
-    /// Sets how long each step waits for what others hold.
+    /// Sets how long each step waits for other sessions.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = Some(wait);
         self
     }
 }
 
-/// A tenant that is gone.
+/// The result of a drop.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Dropped {
-    /// The tenant as it was.
+    /// The tenant before the drop.
     pub tenant: Tenant,
     /// How many tables and views this call dropped.
     pub relations: usize,
-    /// In how many transactions.
+    /// The number of transactions that dropped them.
     pub batches: usize,
-    /// Whether an earlier call had begun.
+    /// Whether an earlier call had started the drop.
     pub was_begun: bool,
 }
 
-/// Told how far a tenant is dropped.
+/// Receives the progress of a drop.
 pub trait DropObserver: Send {
-    /// So many of its tables and views are gone; so many were there.
+    /// `relations` tables and views of `of` are dropped.
     fn dropped(&mut self, relations: usize, of: usize) {
         let _ = (relations, of);
     }
 }
 
-/// Hears nothing.
+/// Ignores every event.
 impl DropObserver for crate::migrate::Silent {}
 
-/// What is known of a tenant that is to be dropped.
+/// The facts about a tenant that is to be dropped.
 struct Doomed {
     tenant: Tenant,
     facts: TenantFacts,
@@ -122,11 +122,12 @@ struct Doomed {
     role: Option<RoleName>,
 }
 
-/// Looks what would be lost with a tenant. Writes nothing.
+/// Returns what is lost when a tenant is dropped. Writes nothing.
 ///
 /// # Errors
 ///
-/// Kind `NotFound`: there is no such tenant. `Conflict`: its schema belongs to another organization, or is not cgk's.
+/// - Kind `NotFound`: there is no such tenant.
+/// - Kind `Conflict`: its schema belongs to another organization, or not to cgk.
 ///
 /// # Cancel safety
 ///
@@ -152,33 +153,42 @@ pub async fn preview_drop(operator: &Operator, slug: &TenantSlug) -> Result<Drop
     })
 }
 
-/// Drops a tenant with all its rows, for good: the tables in batches below the server's limit of locks, then schema, role, rights
-/// and the registry's row. Other tenants and the shared tables are not touched, but for the rows that go with the organization's
-/// row by `on delete cascade`.
+/// Drops a tenant with all its rows. This cannot be undone. It drops the tables in batches below the server's limit of
+/// locks, then the schema, the role, the rights and the registry row. Other tenants and the shared tables are not
+/// changed, except for rows that `on delete cascade` deletes together with the organization's row.
 ///
 /// # Locks
 ///
-/// For each step the schema's migration lock, and `access exclusive` on the tables of one batch; where a table has a foreign key to
-/// a shared one, PostgreSQL locks that as well, to the end of the batch. Before the first step the registry's row and all rows that go
-/// with it, for as long as it takes to delete them. No lock is waited for longer than 200 ms at once.
+/// - Each step: the schema's migration lock, and `access exclusive` on the tables of one batch. If a table has a
+///   foreign key to a shared table, PostgreSQL also locks the shared table until the end of the batch.
+/// - Before the first step: the registry row and all rows that are deleted with it, during a test of the deletion.
+///
+/// Each attempt to take a lock waits at most 200 ms.
 ///
 /// # Committed when
 ///
-/// Before anything is done, the registry's row is deleted in a transaction that is rolled back, to see whether that is possible.
-/// First the tenant is suspended and its schema marked; from then on every entry is refused, and it cannot be activated. The
-/// transactions inside are waited for. Then each batch of tables, and in the end the schema, the role and the registry's row
-/// together. Stopped anywhere, the same call goes on; once begun it is not undone.
+/// 1. Before the first step, the registry row is deleted in a transaction that is rolled back. This tests whether the
+///    deletion is possible.
+/// 2. The first step suspends the tenant and marks its schema. After this commit, every entry is refused and the tenant
+///    cannot be activated. The call then waits for the transactions in the tenant.
+/// 3. Each batch of tables commits separately.
+/// 4. The last step drops the schema, the role and the registry row in one transaction.
+///
+/// If it stops at any point, the same call continues. A drop that has started cannot be undone.
 ///
 /// # Errors
 ///
-/// Kind `NotFound`: there is no such tenant; after an interruption that may mean it is gone. `Conflict`: something outside of the
-/// tenant depends on it, or the registry's row cannot be deleted ([`TenantError::DropBlocked`]; before the first step nothing is
-/// done), or its schema belongs to another organization. `Locked`: others hold it or its tables for longer than the wait. `Denied`: the operator may not drop the role.
-/// `Unavailable` ([`TenantError::Changed`]): another session changed it meanwhile.
+/// - Kind `NotFound`: there is no such tenant. After an interruption, this can mean that the drop has finished.
+/// - Kind `Conflict`: an object outside of the tenant depends on it, or the registry row cannot be deleted
+///   ([`TenantError::DropBlocked`]; if this happens before the first step, nothing is changed), or its schema belongs
+///   to another organization.
+/// - Kind `Locked`: other sessions hold the tenant or its tables for longer than the wait.
+/// - Kind `Denied`: the operator may not drop the role.
+/// - Kind `Unavailable` ([`TenantError::Changed`]): another session changed the tenant meanwhile.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the server may still finish the step under way; calling it again goes on.
+/// If the future is dropped, the server may still finish the current step. Call it again to continue.
 pub async fn drop_tenant(
     operator: &Operator,
     slug: &TenantSlug,
@@ -195,9 +205,9 @@ pub async fn drop_tenant(
 /// Why a tenant is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Occasion {
-    /// It was named.
+    /// The caller named it.
     Asked,
-    /// The planned time has come; if the plan changes meanwhile, the tenant is kept.
+    /// Its planned time has passed. If the plan changes meanwhile, the tenant is not dropped.
     Due,
 }
 
@@ -238,12 +248,13 @@ struct Run<'o> {
     expected: Option<Expected>,
 }
 
-/// What became of a message.
+/// The result of one transaction.
 enum Step {
     Done,
-    /// A table is not there: another session dropped it, or a trigger of the application has named one without its schema.
+    /// A table does not exist: another session dropped it, or a trigger of the application used a name without a
+    /// schema.
     Stale(tokio_postgres::Error),
-    /// The server's lock table has no room for it.
+    /// The server's lock table is full.
     TooManyLocks,
 }
 
@@ -254,7 +265,7 @@ impl<'o> Run<'o> {
         Self { operator, wait, locks_per_batch, doomed, occasion, expected }
     }
 
-    /// Does all of it.
+    /// Runs the complete drop.
     async fn drop(self, observer: &mut dyn DropObserver) -> Result<Dropped> {
         self.operator.facts().require_writable()?;
         self.require_rights()?;
@@ -280,7 +291,7 @@ impl<'o> Run<'o> {
         while_doing(format!("drop tenant {}", self.slug()))
     }
 
-    /// Refuses, before anything is done, where the role could not be dropped in the end.
+    /// Refuses, before anything is changed, if the operator could not drop the role in the last step.
     fn require_rights(&self) -> Result<()> {
         let (own, facts) = (self.operator.facts(), &self.doomed.facts);
         match &self.doomed.role {
@@ -301,7 +312,7 @@ impl<'o> Run<'o> {
         Error::Tenant(TenantError::DropBlocked { tenant: self.slug().clone(), by })
     }
 
-    /// The beginning of every step: its locks, and that the tenant is still the one that was looked up.
+    /// Returns the start of every step: its locks, and the check that the tenant is still the same.
     fn opening(&self) -> String {
         format!(
             "set transaction isolation level read committed;
@@ -379,7 +390,7 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
                     }
                     Step::Stale(error) => {
                         let (left, _) = inventory::relations(self.operator, &self.doomed.schema).await?;
-                        // All of them are still there, so it is not one of them that was not found.
+                        // All of them still exist, so the missing table is not one of them.
                         if batch.iter().all(|wanted| left.iter().any(|relation| relation.oid == wanted.oid)) {
                             return Err(self.doing()(error));
                         }
@@ -413,7 +424,7 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
             (!names.is_empty()).then(|| names.join(", "))
         };
         let mut sql = self.opening() + &self.demand_marked() + &self.as_owner();
-        // Whoever makes something that depends on a table locks it.
+        // A session that creates an object that depends on a table locks that table.
         if let Some(names) = names(&|kind| kind == RelationKind::Table, "only ") {
             sql.push_str(&format!("lock table {names} in access exclusive mode;\n"));
         }
@@ -428,13 +439,13 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
         sql
     }
 
-    /// Demands that the schema still has the mark.
+    /// Returns the check that the schema still has the mark.
     fn demand_marked(&self) -> String {
         let marked = binding::marked_dropped_sql(self.doomed.schema.as_str(), self.doomed.id());
         format!("select 1 / (case when {marked} then 1 else 0 end);\n")
     }
 
-    /// Sends a step until it gets its locks, or the wait is over.
+    /// Sends a step again until it gets its locks, or the wait ends.
     async fn send(&self, sql: &str) -> Result<Step> {
         let what = || format!("drop tenant {}", self.slug());
         let began = Instant::now();
@@ -470,7 +481,7 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
     }
 }
 
-/// A statement that ends in a division by zero where a query has rows.
+/// Returns a statement that fails with a division by zero if a query returns rows.
 fn demand_none(query: &str) -> String {
     format!("select 1 / (case when exists ({query}) then 0 else 1 end);\n")
 }

@@ -1,5 +1,5 @@
-//! The last step, which deletes the registry's row; and whether it and the drop of a table are possible, found out before anything is
-//! dropped.
+//! Deletes the registry row in the last step. Before anything is dropped, tests whether this step and the drop of a
+//! table are possible.
 
 use super::{
     Doomed, MORE_LOCKS, Run, Step, demand_none,
@@ -16,21 +16,21 @@ use crate::{
 use tokio_postgres::error::SqlState;
 
 impl Run<'_> {
-    /// Drops the ledger and deletes the registry's row as later steps do, and rolls back: an event trigger, a row further away than
-    /// the tables that refer to the registry, or a trigger, would otherwise refuse it when tables are gone.
+    /// Drops the ledger and deletes the registry row as later steps do, and rolls back. Otherwise an event trigger, a
+    /// trigger, or a row that refers to the registry indirectly could refuse the deletion after the tables are dropped.
     pub(super) async fn try_to_delete(&self) -> Result<()> {
         self.try_to_drop_ledger().await?;
         let Doomed { facts, schema, .. } = &self.doomed;
         let mut sql = self.opening();
         if facts.owner.is_some() {
-            // To the registry's guard it is another organization's schema.
+            // For the registry's guard, the schema then belongs to another organization.
             let other = OrganizationId(uuid::Uuid::nil());
             sql.push_str(&self.as_owner());
             sql.push_str(&binding::comment_sql(schema, other, None));
             sql.push_str("reset role;\n");
         }
         sql.push_str(&registry::delete_sql(self.doomed.id()));
-        // Also what would be refused at the end of the transaction only.
+        // This also finds checks that would fail only at the end of the transaction.
         sql.push_str("set constraints all immediate;\nrollback;\n");
         match self.send(&sql).await {
             Ok(Step::Done) => Ok(()),
@@ -67,7 +67,7 @@ impl Run<'_> {
         }
     }
 
-    /// The schema, the role and the registry's row, together.
+    /// Drops the schema and the role, and deletes the registry row, in one transaction.
     pub(super) async fn finish(&self) -> Result<()> {
         let Doomed { facts, schema, role, .. } = &self.doomed;
         let mut sql = self.opening();
@@ -79,7 +79,8 @@ impl Run<'_> {
         }
         if let Some(role) = role {
             let name = role.quoted();
-            // Takes the rights that it has on shared objects; whatever it owned is gone by now. Only a member with its rights may.
+            // Revokes its rights on shared objects. The objects that it owned are dropped by now. Only a member with
+            // the role's rights may do this.
             let own = self.operator.facts();
             if !own.superuser {
                 let options = if own.major() >= 16 { " with inherit true, set true" } else { "" };
@@ -99,7 +100,7 @@ impl Run<'_> {
     }
 }
 
-/// Whether a trigger, and not the server's state or a missing right, has refused a statement.
+/// Whether a trigger refused the statement. `false` if the server's state or a missing right is the cause.
 fn is_refusal_of_the_application(state: &SqlState) -> bool {
     let code = state.code();
     !["08", "40", "53", "55", "57", "58", "XX"].iter().any(|class| code.starts_with(class))

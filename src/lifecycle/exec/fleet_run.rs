@@ -1,4 +1,4 @@
-//! A run over selected tenants: which they are, the connections, canaries first.
+//! A run over selected tenants: its selection, its connections, and its canaries.
 
 use crate::{
     db::Operator,
@@ -21,7 +21,7 @@ use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
 /// How long to wait for transactions that were cancelled.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// How a run works through its tenants.
+/// The options of a run over many tenants.
 pub(in crate::lifecycle) struct FleetRun<'r> {
     pub(in crate::lifecycle) operator: &'r Operator,
     pub(in crate::lifecycle) interrupt: &'r Interrupt,
@@ -31,7 +31,8 @@ pub(in crate::lifecycle) struct FleetRun<'r> {
 }
 
 impl FleetRun<'_> {
-    /// Returns the selected tenants by slug. Refuses a tenant that is not in the registry, and a canary that is not selected.
+    /// Returns the selected tenants, sorted by slug. Refuses a tenant that is not in the registry, and a canary that is
+    /// not selected.
     pub(in crate::lifecycle) async fn tenants(&self, selection: &Selection) -> Result<Vec<Tenant>> {
         registry::require(self.operator).await?;
         self.interrupt.listen();
@@ -40,14 +41,15 @@ impl FleetRun<'_> {
         Ok(tenants)
     }
 
-    /// Connects a pool for so many tenants; also returns the number of workers.
+    /// Connects a pool for this many tenants. Also returns the number of workers.
     pub(in crate::lifecycle) async fn connect(&self, tenants: usize) -> Result<(Db, usize)> {
         let workers = connection::workers(self.operator, self.jobs, tenants).await.max(1);
         let db = Db::connect(&self.operator.config().clone().with_pool_size_max(workers)).await?;
         Ok((db, workers))
     }
 
-    /// Works on the canaries, and on the others if none of them failed. `failed` is how many have failed so far.
+    /// Processes the canaries, and the other tenants if no canary failed. `failed` is the number of tenants that have
+    /// failed so far.
     pub(in crate::lifecycle) async fn work<W: TenantWork>(
         &self,
         work: &W,
@@ -76,7 +78,7 @@ impl FleetRun<'_> {
     }
 }
 
-/// The tenants of the registry that are selected, by slug.
+/// Returns the selected tenants of the registry, sorted by slug.
 async fn selected(operator: &Operator, selection: &Selection) -> Result<Vec<Tenant>> {
     let facts = match &selection.scope {
         Scope::Only(slugs) => registry::facts_of_all(operator, slugs).await?,
@@ -99,7 +101,7 @@ async fn selected(operator: &Operator, selection: &Selection) -> Result<Vec<Tena
     Ok(tenants)
 }
 
-/// With a misspelled canary, all tenants would be first.
+/// Refuses a canary that is not selected, for example a misspelled one.
 async fn check_canaries(tenants: &[Tenant], canary: &Canary, operator: &Operator) -> Result<()> {
     let Canary::These(canaries) = canary else { return Ok(()) };
     let selected: BTreeSet<&TenantSlug> = tenants.iter().map(|tenant| &tenant.slug).collect();

@@ -17,13 +17,13 @@ pub(super) use statement::run_statement;
 use crate::{db::Operator, error::Result, fleet::selection::Selection};
 use work::{Job, TenantExec};
 
-/// Runs SQL in the selected tenants, each in one transaction like that of [`Db::with_tenant`](crate::Db::with_tenant): as
-/// the tenant's role (under path isolation as the operator), and refused if it ends the transaction or leaves the tenant.
-/// Rows are passed to the observer while they arrive, so memory does not grow with their number.
+/// Runs SQL in the selected tenants, each in one transaction like that of [`Db::with_tenant`](crate::Db::with_tenant).
+/// The SQL runs as the tenant's role, or under path isolation as the operator. It is refused if it ends the transaction
+/// or leaves the tenant. The observer receives rows while they arrive, so memory use does not depend on their number.
 ///
-/// A tenant that fails does not stop the others. It is tried again after a conflict with other sessions, unless the observer
-/// has already received rows of it. `Selection::from(Scope::Everything)` selects every tenant of the registry, also those
-/// that are suspended: they are refused and count as failed, unless they are excluded.
+/// A tenant that fails does not stop the others. After a conflict with other sessions it is tried again, unless the
+/// observer has already received rows of it. `Selection::from(Scope::Everything)` selects every tenant of the registry.
+/// This includes suspended tenants: they are refused and count as failed, unless they are excluded.
 ///
 /// # Locks
 ///
@@ -35,8 +35,11 @@ use work::{Job, TenantExec};
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: there is no registry. `NotFound`: a selected or excluded tenant or a canary is not in the registry.
-/// `Invalid`: a canary is not one of the selected tenants. Nothing was run then. An error in one tenant is in its outcome.
+/// - Kind `NotReady`: there is no registry.
+/// - Kind `NotFound`: a selected or excluded tenant or a canary is not in the registry.
+/// - Kind `Invalid`: a canary is not one of the selected tenants.
+///
+/// After these errors, no SQL was run. An error in one tenant is in its outcome.
 ///
 /// # Cancel safety
 ///

@@ -1,4 +1,4 @@
-//! How SQL runs in many tenants.
+//! Options for SQL in many tenants.
 
 use crate::{fleet::interrupt::Interrupt, migrate::Canary};
 use std::num::NonZeroUsize;
@@ -13,7 +13,7 @@ pub enum ExecAccess {
     Write,
 }
 
-/// How [`exec`](super::exec()) works through its tenants.
+/// Options for [`exec`](super::exec()).
 #[derive(Clone, Debug, Default)]
 pub struct ExecOptions {
     pub(super) access: ExecAccess,
@@ -30,8 +30,8 @@ impl ExecOptions {
         self
     }
 
-    /// How many tenants at once, each with two connections: one for its transaction, and one that waits to cancel. Default:
-    /// up to four, fewer for a small fleet or a server with few free connections.
+    /// Sets how many tenants are processed at once. Each uses two connections: one for its transaction, and one to
+    /// cancel it. Default: up to four, fewer for a small fleet or a server with few free connections.
     pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
         self.jobs = Some(jobs);
         self
@@ -49,7 +49,7 @@ impl ExecOptions {
         self
     }
 
-    /// Lets the run be stopped early.
+    /// Sets the value with which the run can be stopped early.
     pub fn interrupt(mut self, interrupt: &Interrupt) -> Self {
         self.interrupt = interrupt.clone();
         self

@@ -1,4 +1,4 @@
-//! What became of each tenant, and who is told of rows.
+//! The result of each tenant, and the observer that receives rows.
 
 use crate::{
     error::{Error, Result},
@@ -12,7 +12,7 @@ use tokio_postgres::{SimpleQueryRow, Statement};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExecColumn {
-    /// Its name; two columns can have the same.
+    /// Its name. Two columns can have the same name.
     pub name: String,
     /// The name of its type, such as `int8`.
     pub type_name: String,
@@ -28,7 +28,7 @@ impl ExecColumn {
     }
 }
 
-/// A row of a result, as the server writes it as text.
+/// A row of a result. Its values are the texts that the server sends.
 #[derive(Debug)]
 pub struct ExecRow<'a>(pub(super) &'a SimpleQueryRow);
 
@@ -41,12 +41,13 @@ impl ExecRow<'_> {
 
 /// Receives the results while they arrive. Results of several tenants may alternate, row by row.
 pub trait ExecObserver: Send {
-    /// A statement in a tenant returns rows with these columns; its rows follow. `statement` counts from 1. It can be called
-    /// again for the same tenant if the attempt failed before its first row.
+    /// Called when a statement in a tenant returns rows with these columns. Its rows follow. `statement` counts from 1.
+    /// This can be called again for the same tenant if the attempt failed before its first row.
     ///
     /// # Errors
     ///
-    /// Why these columns cannot be shown: the tenant's transaction is rolled back, and the tenant has failed.
+    /// Returns an error if these columns cannot be shown. The tenant's transaction is then rolled back, and the tenant
+    /// counts as failed.
     fn columns(
         &mut self,
         tenant: &TenantSlug,
@@ -57,18 +58,18 @@ pub trait ExecObserver: Send {
         Ok(())
     }
 
-    /// The next row. It counts only if the tenant does not fail later.
+    /// Called for the next row. The row is not valid if the tenant fails later.
     fn row(&mut self, tenant: &TenantSlug, statement: usize, row: &ExecRow<'_>) {
         let _ = (tenant, statement, row);
     }
 
-    /// A tenant is done or has failed.
+    /// Called when a tenant has succeeded or failed.
     fn tenant(&mut self, outcome: &ExecOutcome) {
         let _ = outcome;
     }
 }
 
-/// Receives nothing.
+/// Ignores every event.
 impl ExecObserver for crate::migrate::Silent {}
 
 /// What the SQL did in a tenant.
@@ -81,29 +82,30 @@ pub struct Executed {
     pub affected: u64,
 }
 
-/// What became of a tenant.
+/// The result of one tenant.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ExecOutcome {
     /// The tenant.
     pub slug: TenantSlug,
-    /// What was done; or why it failed, and then nothing of it is committed.
+    /// The result, or the error. After an error nothing is committed in this tenant.
     pub result: Result<Executed>,
-    /// The statement that failed, from 1; none if the transaction was refused at its start or at its end.
+    /// The number of the statement that failed, from 1. `None` if the transaction was refused at its start or at its
+    /// end.
     pub failed_statement: Option<usize>,
-    /// The rows that the observer received, also of a tenant that failed.
+    /// The number of rows that the observer received. It also counts rows of a tenant that failed.
     pub rows_passed: u64,
-    /// The time since it was first tried.
+    /// The time since its first attempt.
     pub elapsed: Duration,
 }
 
-/// What became of all of them.
+/// The results of all tenants.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct ExecReport {
-    /// The tenants in the order in which they were done.
+    /// The tenants in the order in which they were finished.
     pub tenants: Vec<ExecOutcome>,
-    /// Why the run ended early, if it did.
+    /// Why the run ended early; `None` if it did not.
     pub stopped: Option<Stop>,
 }
 

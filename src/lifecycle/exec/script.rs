@@ -5,7 +5,7 @@ use crate::{
     sql,
 };
 
-/// SQL to run in tenants: one statement or several, without parameters and without COPY.
+/// The SQL for [`exec`](super::exec()): one statement or several, without parameters and without COPY.
 ///
 /// ```
 /// use cgk::lifecycle::ExecScript;
@@ -20,7 +20,7 @@ pub struct ExecScript {
 }
 
 impl ExecScript {
-    /// Splits a text into its statements. The server checks later that each of them is one.
+    /// Splits a text into its statements. The server checks later that each of them is a single statement.
     ///
     /// # Errors
     ///
@@ -34,7 +34,7 @@ impl ExecScript {
         if cut.statements.is_empty() {
             return Err(ExecError::Empty.into());
         }
-        // Its data is neither rows nor text, and a COPY FROM STDIN would wait for data that does not come.
+        // The data of a COPY is neither rows nor text, and a COPY FROM STDIN would wait for data that is never sent.
         let is_copy = |statement: &sql::Statement| statement.leading_words().first() == Some(&"copy");
         if let Some(index) = cut.statements.iter().position(is_copy) {
             return Err(ExecError::Copy { statement: index + 1 }.into());

@@ -1,4 +1,4 @@
-//! One statement of a text in a tenant.
+//! Runs one statement of a script in a tenant.
 
 use super::{ExecColumn, Executed};
 use crate::{
@@ -8,8 +8,8 @@ use crate::{
 use futures_util::TryStreamExt as _;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
-/// Runs a statement without parameters; `number` counts from 1. The server checks that the text is one statement. `on_columns` is
-/// called if it returns rows, before the first one, and `on_row` for each.
+/// Runs a statement without parameters. `number` counts from 1. The server checks that the text is a single statement.
+/// If the statement returns rows, `on_columns` is called before the first row, and `on_row` for each row.
 pub(in crate::lifecycle) async fn run_statement(
     tx: &mut TenantTx<'_>,
     number: usize,

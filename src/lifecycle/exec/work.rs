@@ -16,11 +16,11 @@ use crate::{
 use std::sync::{Mutex, MutexGuard};
 use tokio_postgres::{SimpleQueryRow, error::SqlState};
 
-/// A tenant, and how far the last attempt at it came.
+/// A tenant, and the progress of the last attempt in it.
 pub(super) struct Job {
     pub(super) slug: TenantSlug,
     rows_passed: u64,
-    /// The statement that is running.
+    /// The number of the statement that is running.
     statement: Option<usize>,
 }
 
@@ -83,7 +83,7 @@ impl<'r, 'o> TenantExec<'r, 'o> {
         Ok(done)
     }
 
-    /// A change in a read-only transaction is the statement's fault, and says nothing about the server.
+    /// Replaces the error of a change in a read-only transaction: the statement causes it, not the state of the server.
     fn refusal(&self, error: Error, job: &Job) -> Error {
         match job.statement {
             Some(statement)
@@ -138,7 +138,8 @@ impl TenantWork for TenantExec<'_, '_> {
         tokio::select! {
             biased;
             done = work => done.map(Attempt::Done).map_err(|error| self.refusal(error, job)),
-            // Dropped, it is cancelled and rolled back; the queue gives out nothing more, and the tenant counts as left.
+            // The future of the attempt is dropped, so its transaction is cancelled and rolled back. The queue has
+            // stopped, and the tenant counts as not started.
             () = self.interrupt.cancelling() => Ok(Attempt::Changed),
         }
     }

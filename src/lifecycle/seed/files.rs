@@ -56,7 +56,7 @@ impl SeedSet {
         Ok(seeds)
     }
 
-    /// Adds a file. One of the same name is replaced.
+    /// Adds a file. Replaces a file of the same name.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl SeedFile {
     }
 }
 
-/// The name of a seed; `None` if the path is no file of SQL.
+/// Returns the name of a seed; `None` if the path is not an SQL file.
 fn name_of(path: &Path) -> Option<String> {
     let name = PathBuf::from(path.file_name()?);
     let is_sql = name.extension().is_some_and(|extension| extension == "sql");

@@ -16,13 +16,14 @@ use crate::{
 };
 use work::{Job, TenantSeed};
 
-/// Runs the files that a tenant has not had, in the order of their names, in each selected tenant: as the tenant's role (under
-/// path isolation as the operator), with the checks of [`with_tenant`](crate::Db::with_tenant). What has run is recorded in the table
-/// `public.cgk_seeds`, which is created if it does not exist and which tenants cannot read. A file that was changed after it ran is named
-/// in the outcome and not run again, unless [`SeedOptions::again`] names it.
+/// In each selected tenant, runs the files that have not run in it, in the order of their names. They run as the
+/// tenant's role (under path isolation as the operator), with the checks of [`with_tenant`](crate::Db::with_tenant).
+/// Files that have run are recorded in the table `public.cgk_seeds`. It is created if it does not exist, and tenants
+/// cannot read it. If a file was changed after it ran, it does not run again, unless [`SeedOptions::again`] names it.
+/// The outcome lists it.
 ///
-/// A tenant that fails does not stop the others. It is tried again after a conflict with other sessions. Two sessions at once
-/// run each file once.
+/// A tenant that fails does not stop the others. It is tried again after a conflict with other sessions. If two
+/// sessions run at once, each file still runs once.
 ///
 /// # Locks
 ///
@@ -30,13 +31,15 @@ use work::{Job, TenantSeed};
 ///
 /// # Committed when
 ///
-/// One tenant at a time, its rows and their records together, completely or not at all.
+/// One tenant at a time: its rows and the records of its files together, completely or not at all.
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: there is no registry. `NotFound`: a selected or excluded tenant or a canary is not in the registry.
-/// `Invalid`: a canary is not one of the selected tenants, or no file has a name of [`SeedOptions::again`]. Nothing was run then. An
-/// error in one tenant is in its outcome.
+/// - Kind `NotReady`: there is no registry.
+/// - Kind `NotFound`: a selected or excluded tenant or a canary is not in the registry.
+/// - Kind `Invalid`: a canary is not one of the selected tenants, or no file has a name of [`SeedOptions::again`].
+///
+/// After these errors, no file was run. An error in one tenant is in its outcome.
 ///
 /// # Cancel safety
 ///

@@ -1,4 +1,4 @@
-//! How seeds run in many tenants, and the result in each.
+//! Options for seeds in many tenants, and the result of each tenant.
 
 use crate::{
     error::{Error, Result},
@@ -8,7 +8,7 @@ use crate::{
 };
 use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
 
-/// How [`seed`](super::seed()) works through its tenants.
+/// Options for [`seed`](super::seed()).
 #[derive(Clone, Debug, Default)]
 pub struct SeedOptions {
     pub(super) again: BTreeSet<String>,
@@ -19,14 +19,14 @@ pub struct SeedOptions {
 }
 
 impl SeedOptions {
-    /// Runs this file also in tenants that it ran in before.
+    /// Also runs this file in tenants in which it has already run.
     pub fn again(mut self, name: impl Into<String>) -> Self {
         self.again.insert(name.into());
         self
     }
 
-    /// How many tenants at once, each with two connections: one for its transaction, and one that waits to cancel. Default:
-    /// up to four, fewer for a small fleet or a server with few free connections.
+    /// Sets how many tenants are processed at once. Each uses two connections: one for its transaction, and one to
+    /// cancel it. Default: up to four, fewer for a small fleet or a server with few free connections.
     pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
         self.jobs = Some(jobs);
         self
@@ -44,57 +44,58 @@ impl SeedOptions {
         self
     }
 
-    /// Lets the run be stopped early.
+    /// Sets the value with which the run can be stopped early.
     pub fn interrupt(mut self, interrupt: &Interrupt) -> Self {
         self.interrupt = interrupt.clone();
         self
     }
 }
 
-/// What the seeds did in a tenant.
+/// The result of the seeds in a tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Seeded {
-    /// The files that ran, by name; none if the tenant has had all of them.
+    /// The files that ran, by name. Empty if all files had already run in the tenant.
     pub ran: Vec<String>,
-    /// The files that were changed after they ran, and did not run again.
+    /// The files that were changed after they ran. They did not run again.
     pub changed: Vec<String>,
     /// The rows that statements inserted, updated or deleted.
     pub affected: u64,
 }
 
-/// The result in a tenant.
+/// The result of one tenant.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SeedOutcome {
     /// The tenant.
     pub slug: TenantSlug,
-    /// What was done; or why it failed, and then nothing of it is committed.
+    /// The result, or the error. After an error nothing is committed in this tenant.
     pub result: Result<Seeded>,
-    /// The file that failed, and its statement, from 1; none if the transaction was refused at its start or at its end.
+    /// The file that failed, and the number of its statement, from 1. `None` if the transaction was refused at its
+    /// start or at its end.
     pub failed_at: Option<(String, usize)>,
-    /// The time since it was first tried.
+    /// The time since its first attempt.
     pub elapsed: Duration,
 }
 
 /// Receives the result of each tenant when it is known.
 pub trait SeedObserver: Send {
-    /// A tenant is done or has failed.
+    /// Called when a tenant has succeeded or failed.
     fn tenant(&mut self, outcome: &SeedOutcome) {
         let _ = outcome;
     }
 }
 
-/// Receives nothing.
+/// Ignores every event.
 impl SeedObserver for crate::migrate::Silent {}
 
-/// The results in all tenants.
+/// The results of all tenants.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct SeedReport {
-    /// The tenants in the order in which they were done.
+    /// The tenants in the order in which they were finished.
     pub tenants: Vec<SeedOutcome>,
-    /// Why the run ended early, if it did.
+    /// Why the run ended early; `None` if it did not.
     pub stopped: Option<Stop>,
 }
 

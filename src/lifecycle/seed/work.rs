@@ -13,7 +13,7 @@ use crate::{
 };
 use std::sync::{Mutex, MutexGuard};
 
-/// A tenant, the seeds that it has, and how far the last attempt at it came.
+/// A tenant, its recorded seeds, and the progress of the last attempt in it.
 pub(super) struct Job {
     tenant: Tenant,
     recorded: Seeds,
@@ -61,7 +61,7 @@ impl<'r, 'o> TenantSeed<'r, 'o> {
         self.sink.lock().expect("nothing panics while it is held")
     }
 
-    /// The files to run, and the names of those that were changed and do not run.
+    /// Returns the files to run, and the names of those that were changed and do not run.
     fn pending(&self, recorded: &Seeds) -> (Vec<&'r SeedFile>, Vec<String>) {
         let (mut pending, mut changed) = (Vec::new(), Vec::new());
         for file in self.seeds.files() {
@@ -75,7 +75,7 @@ impl<'r, 'o> TenantSeed<'r, 'o> {
         (pending, changed)
     }
 
-    /// Looks again at a tenant that another session may have seeded or changed.
+    /// Reads the state of a tenant again, because another session may have seeded or changed it.
     async fn look_again(&self, operator: &Operator, job: &mut Job) -> Result<()> {
         let slug = job.tenant.slug.clone();
         let tenant = registry::facts_of(operator, &slug).await?.tenant;
@@ -128,7 +128,8 @@ impl TenantWork for TenantSeed<'_, '_> {
                 let ran = pending.iter().map(|file| file.name().to_owned()).collect();
                 Ok(Attempt::Done(Seeded { ran, changed, affected: affected? }))
             }
-            // Dropped, it is cancelled and rolled back; the queue gives out nothing more, and the tenant counts as left.
+            // The future of the attempt is dropped, so its transaction is cancelled and rolled back. The queue has
+            // stopped, and the tenant counts as not started.
             () = self.options.interrupt.cancelling() => Ok(Attempt::Changed),
         }
     }
