@@ -1,4 +1,4 @@
-//! Creates a tenant from another one, on the server.
+//! Creates a tenant as a copy of another one, on the same server.
 
 use super::{
     contents::{Column, ColumnForm, Contents, RowSecurity, Table},
@@ -22,10 +22,11 @@ use crate::{
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
-/// A function of the new schema, until its rows are copied: the text of a value under the search path of the source.
+/// A function that exists in the new schema while rows are copied. It returns the text of a value under the source's
+/// search path.
 const NAME_TEXT: &str = "cgk_text_of_source";
 
-/// How a tenant is cloned.
+/// Options for a clone.
 #[derive(Clone, Debug, Default)]
 pub struct CloneOptions {
     name: Option<String>,
@@ -35,17 +36,17 @@ pub struct CloneOptions {
 /// Which rows a clone gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CloneRows {
-    /// Those of the source. The default.
+    /// All rows of the source. The default.
     #[default]
     All,
-    /// Those of the source, with other values in some columns.
+    /// All rows of the source, with other values in some columns.
     Masked(Mask),
-    /// None of the source: only those that its migrations insert.
+    /// No rows of the source: only those that its migrations insert.
     SchemaOnly,
 }
 
 impl CloneOptions {
-    /// Sets the name for people. Default: the slug.
+    /// Sets the display name. Default: the slug.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -58,7 +59,7 @@ impl CloneOptions {
     }
 }
 
-/// What was cloned.
+/// The result of a clone.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Cloned {
@@ -66,54 +67,62 @@ pub struct Cloned {
     pub tenant: Tenant,
     /// The source.
     pub source: Tenant,
-    /// How many tables were copied.
+    /// The number of copied tables.
     pub tables: usize,
-    /// How many rows.
+    /// The number of copied rows.
     pub rows: u64,
-    /// How many columns have values of a mask.
+    /// The number of columns that got values from the mask.
     pub masked_columns: usize,
-    /// Values that contained the source's organization: how many columns were mapped to the new one.
+    /// The number of columns in which the source's organization was replaced by the new one.
     pub mapped_columns: usize,
-    /// How many migrations were applied after the copy, because the source is older than the set.
+    /// The number of migrations that were applied after the copy, because the source is older than the set.
     pub migrated: usize,
     /// Foreign tables, whose rows were not copied.
     pub left_out: Vec<String>,
 }
 
-/// Creates a tenant as a copy of another one, with a new organization: its migrations up to those of the source, then the rows
-/// and the values of sequences, which the server copies from schema to schema as of one snapshot, and then the migrations that
-/// are newer than the source. Before the commit the rows of every table are counted in both. Generated columns are computed anew,
-/// triggers do not fire, and foreign keys are checked at the end.
+/// Creates a tenant as a copy of another one, with a new organization. First it applies the migrations up to those of
+/// the source. Then the server copies the rows and the values of sequences from schema to schema, as of one snapshot.
+/// Then it applies the migrations that are newer than the source. Before the commit, the rows of every table are
+/// counted in both schemas. Generated columns are computed again, triggers do not fire, and foreign keys are checked at
+/// the end.
 ///
-/// The copy counts as seeded where the source was ([`seed`](crate::lifecycle::seed())), unless its rows are left out.
+/// The copy has the same recorded seeds as the source ([`seed`](crate::lifecycle::seed())), unless its rows are left
+/// out.
 ///
-/// The new organization's id replaces that of the source as in [`import`](super::import()): in columns that are filled with the
-/// transaction's organization. A suspended tenant can be cloned; the copy is active.
+/// As in [`import`](super::import()), the new organization's id replaces that of the source in columns that are filled
+/// with the transaction's organization. A suspended tenant can be cloned. The copy is active.
 ///
 /// # Locks
 ///
-/// On the source, until the commit, those of [`export`](super::export()): it is read and written as before; its migrations, a rename, a
-/// drop, and a TRUNCATE of its tables wait. The snapshot keeps VACUUM in the whole database from removing newer rows. For the new tenant those of
-/// [`create`](crate::lifecycle::create()). A foreign key of the migrations to a shared table locks that table against writes until the commit.
+/// - On the source, until the commit, those of [`export`](super::export()). Reads and writes continue. Migrations, a
+///   rename, a drop, and a TRUNCATE of its tables wait. In the whole database, VACUUM cannot remove rows that are newer
+///   than the snapshot.
+/// - For the new tenant, those of [`create`](crate::lifecycle::create()). If a migration adds a foreign key to a shared
+///   table, that table is locked against writes until the commit.
 ///
 /// # Committed when
 ///
-/// Everything together, or nothing, up to the migrations of the source. If the set has newer ones, the tenant is `onboarding`
-/// until they are applied, and cannot be entered; if that fails, `cgk tenant:create` continues it.
+/// Everything up to the migrations of the source in one transaction. If the set has newer migrations, the tenant is
+/// `onboarding` until they are applied, and cannot be entered. If one of them fails, `cgk tenant:create` continues.
 ///
 /// # Errors
 ///
-/// Kind `NotFound`: there is no such source. `NotReady`: it is still being created, or its schema is gone. `Conflict`: the new
-/// tenant exists ([`TransferError::Exists`]), or the migrations do not create what the source contains
-/// ([`TransferError::NotInSet`]). `Drift`: the source's ledger is not one of the set. `Invalid`: the mask names what the source
-/// does not have ([`TransferError::MaskUnknown`]). `Refused`: the source contains what cannot be copied
-/// ([`TransferError::NotCopyable`]), its migrations cannot run in one transaction, an expression of the mask fails or its values
-/// break a constraint ([`TransferError::MaskRefused`]), or the number of rows differs ([`TransferError::NotEqual`]). `Locked`:
-/// the source is being migrated for longer than `session.migration_wait`. Those of [`create`](crate::lifecycle::create()).
+/// - Kind `NotFound`: there is no such source.
+/// - Kind `NotReady`: the source is still being created, or its schema does not exist.
+/// - Kind `Conflict`: the new tenant exists ([`TransferError::Exists`]), or the migrations do not create what the
+///   source contains ([`TransferError::NotInSet`]).
+/// - Kind `Drift`: the source's ledger does not match the set.
+/// - Kind `Invalid`: the mask names a table or column that the source does not have ([`TransferError::MaskUnknown`]).
+/// - Kind `Refused`: the source contains objects that cannot be copied ([`TransferError::NotCopyable`]), its migrations
+///   cannot run in one transaction, an expression of the mask fails or its values violate a constraint
+///   ([`TransferError::MaskRefused`]), or the numbers of rows differ ([`TransferError::NotEqual`]).
+/// - Kind `Locked`: a migration of the source takes longer than `session.migration_wait`.
+/// - Those of [`create`](crate::lifecycle::create()).
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped before the commit, nothing is left.
+/// If the future is dropped before the commit, nothing is changed.
 pub async fn clone_tenant(
     operator: &Operator,
     migrations: &Migrations,
@@ -123,7 +132,7 @@ pub async fn clone_tenant(
     observer: &mut dyn TransferObserver,
 ) -> Result<Cloned> {
     let source = Source::lock(operator, from, "tenant:clone").await?;
-    // The snapshot of the transaction is older than its own locks.
+    // The transaction's snapshot is taken before its own locks.
     source.keep_isolation().await?;
     let mut making = CreateOptions::default().name(options.name.as_deref().unwrap_or(to.as_str()));
     let id = OrganizationId(Uuid::new_v4());
@@ -169,7 +178,7 @@ impl Run<'_> {
         }
     }
 
-    /// What the transaction does.
+    /// Runs the statements of the transaction.
     async fn inside(&self, observer: &mut dyn TransferObserver) -> Result<Copied> {
         let (target, source) = (self.target, &self.source.schema);
         let operator = target.operator;
@@ -184,12 +193,12 @@ impl Run<'_> {
         if let Some(mask) = self.mask() {
             mask.check(&of_source)?;
         }
-        // Row security of the registry applies again.
+        // From here on, row security of the registry applies again.
         target.send("reset all").await?;
         target.create().await?;
         target.send(&settings_sql(&search_path.of(target.schema))).await?;
         if operator.facts().notices_lost_clients {
-            // Else a killed client's statement continues to its end.
+            // Without this, the server finishes the statement of a killed client.
             target.send("select pg_catalog.set_config('client_connection_check_interval', '1000', true)").await?;
         }
         let contents = target.contents(&of_source.partitions).await?;
@@ -241,7 +250,7 @@ impl Run<'_> {
             let value = |column: &Column| {
                 let is_mapped = mapped.contains(&(table.name.clone(), column.name.clone()));
                 match masks.and_then(|masks| masks.get(&column.name)) {
-                    // It may end in a comment.
+                    // The expression can end with a comment.
                     Some(expression) => format!("({expression}\n)"),
                     None if is_mapped => self.mapped(column, &name_text),
                     None => copied_value(column, &name_text),
@@ -249,7 +258,7 @@ impl Run<'_> {
             };
             let values: Vec<String> = table.columns.iter().map(value).collect();
             let sql = table.insert_sql(&self.source.schema, target.schema, &values);
-            // One statement, however a mask is written.
+            // `execute_typed` sends one statement only, whatever text a mask contains.
             let inserted = target.operator.client().execute_typed(&sql, &[]).await;
             copied.rows += inserted.map_err(|error| self.refused(masks.map(|_| table), error))?;
             copied.tables += 1;
@@ -264,7 +273,7 @@ impl Run<'_> {
         Ok(copied)
     }
 
-    /// The value of a column that contains the organization.
+    /// Returns the value for a column that contains the organization.
     fn mapped(&self, column: &Column, name_text: &str) -> String {
         let (from, to) = (literal(&self.source.tenant.id.to_string()), literal(&self.target.id.to_string()));
         format!(
@@ -275,8 +284,8 @@ impl Run<'_> {
         )
     }
 
-    /// Counts the rows of all tables in both schemas, as the transaction's snapshot shows them: a rule can change what an INSERT
-    /// does, and a mask can return several rows.
+    /// Compares the numbers of rows of all tables in both schemas, in the transaction's snapshot. They can differ
+    /// because a rule can change what an INSERT does, and a mask can return several rows.
     async fn compare(&self, tables: &[Table]) -> Result<()> {
         let doing = || while_doing(format!("compare tenants {} and {}", self.source.tenant.slug, self.target.slug));
         let count = |table: &Table, schema| format!("(select pg_catalog.count(*) {})", table.rows_sql(schema));
@@ -294,7 +303,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// An error while rows are copied: that of a mask, if there is one for the table, or for any table if none is given.
+    /// Returns the error for a failed copy of rows. It is an error of the mask if the mask has an expression for the
+    /// table, or, if no table is given, for any table.
     fn refused(&self, table: Option<&Table>, source: tokio_postgres::Error) -> Error {
         let (from, to) = (&self.source.tenant.slug, self.target.slug);
         let is_of_rows = source.code().is_some_and(|state| {
@@ -309,12 +319,12 @@ impl Run<'_> {
     }
 }
 
-/// A table and the columns that are copied.
+/// Returns a table and the columns that are copied.
 fn names_of(table: &Table) -> (&str, Vec<&str>) {
     (&table.name, table.columns.iter().map(|column| column.name.as_str()).collect())
 }
 
-/// A column of the source as a value for the same column of the target.
+/// Returns the value of a column of the source for the same column of the target.
 fn copied_value(column: &Column, name_text: &str) -> String {
     let (name, type_name) = (quoted(&column.name), &column.type_name);
     match column.form {

@@ -1,34 +1,35 @@
-//! Which data a tenant's schema has: tables with the columns that can be copied, sequences, foreign keys, triggers and
-//! materialized views.
+//! Reads which data a tenant's schema has: tables with the columns that can be copied, sequences, foreign keys,
+//! triggers and materialized views.
 //!
-//! This is the surface for every verb that copies a tenant, whether through a file or on the server:
+//! Every operation that copies a tenant uses this module, whether through a file or on the server:
 //!
-//! 1. Read the contents of the source ([`Contents::read`]) in the transaction that reads the rows, and refuse what cannot be
-//!    copied ([`Contents::refuse_uncopyable`]).
+//! 1. Read the contents of the source ([`Contents::read`]) in the transaction that reads the rows, and refuse what
+//!    cannot be copied ([`Contents::refuse_uncopyable`]).
 //! 2. Create the target's schema with its migrations, and read its contents too.
 //! 3. Run [`load::before_sql`](super::load::before_sql) with the contents of the target, in the transaction that loads.
-//! 4. Load the rows of each table in any order: [`Table::copy_out_sql`] into [`Table::copy_in_sql`], with the same columns.
-//!    On one server `insert into … select` works as well ([`Table::insert_sql`]): types of the schema itself go through their
-//!    text ([`ColumnForm`]), because those of two schemas differ.
-//! 5. Run [`load::after_sql`](super::load::after_sql), which also sets the sequences of the source.
-//! 6. Commit. If anything fails before, roll back: nothing stays changed.
+//! 4. Load the rows of each table in any order: [`Table::copy_out_sql`] into [`Table::copy_in_sql`], with the same
+//!    columns. On one server `insert into … select` works as well ([`Table::insert_sql`]). Values of the schema's own
+//!    types are then converted to text ([`ColumnForm`]), because the two schemas have different types.
+//! 5. Run [`load::after_sql`](super::load::after_sql), which also sets the sequences to the values of the source.
+//! 6. Commit. If anything fails before, roll back: nothing is changed.
 //!
 //! # Rules
 //!
-//! - Partitioned tables are copied through their root: the target's partitions may be others than the source's. Partitions that
-//!   no migration created can be created before ([`load::partitions_sql`](super::load::partitions_sql)). A table that
-//!   others inherit from is copied without the rows of its children, which are tables of their own.
+//! - Partitioned tables are copied through their root, because the target can have other partitions than the source.
+//!   Partitions that no migration created can be created before
+//!   ([`load::partitions_sql`](super::load::partitions_sql)). A table that others inherit from is copied without the
+//!   rows of its children, which are separate tables.
 //! - Generated columns are not copied. Identity columns are: COPY writes the given values.
-//! - Foreign keys are dropped before the load and added after it, with the same definition. So cycles, self references and
-//!   the order of tables do not matter, and each key is checked once, for all rows. Likewise checks that are not validated or
-//!   call functions, which can read tables that are loaded later.
-//! - Triggers of users do not fire: they are disabled by name, and get their earlier state after the load. `DISABLE TRIGGER`
-//!   needs the table's owner; `session_replication_role` would need a superuser.
-//! - Row security that is forced on the owner is not forced during the load. In the source it is refused, unless the role
-//!   bypasses it, because rows would be missing.
-//! - Unlogged tables are copied like others. Foreign tables are not copied, because their rows are elsewhere. Materialized
-//!   views are refreshed. The ledger is not data, and neither are tables of extensions.
-//! - A column of large objects is refused: it holds only their numbers, and the objects do not belong to the schema.
+//! - Foreign keys are dropped before the load and added after it, with the same definition. So cycles, self references
+//!   and the order of tables do not matter, and each key is checked once, for all rows. The same applies to checks that
+//!   are not validated, and to checks that call functions, which can read tables that are loaded later.
+//! - Triggers of users do not fire: they are disabled by name, and get their previous state after the load. `DISABLE
+//!   TRIGGER` needs the table's owner; `session_replication_role` would need a superuser.
+//! - If row security is forced on the owner, it is not forced during the load. In the source it is refused, unless the
+//!   role bypasses it, because rows would be missing.
+//! - Unlogged tables are copied like others. Foreign tables are not copied, because their rows are elsewhere.
+//!   Materialized views are refreshed. The ledger is not data, and neither are tables of extensions.
+//! - A column of large objects is refused: it contains only their numbers, and the objects do not belong to the schema.
 
 mod sql;
 
@@ -44,21 +45,21 @@ use tokio_postgres::Row;
 /// The data of a schema.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Contents {
-    /// Largest first.
+    /// The tables, the largest first.
     pub(crate) tables: Vec<Table>,
     pub(crate) sequences: Vec<Sequence>,
     pub(crate) foreign_keys: Vec<ForeignKey>,
-    /// The checks that rows can fail while they are loaded, those of children before those of their parents.
+    /// The checks that can fail while rows are loaded. Those of children are before those of their parents.
     pub(crate) checks: Vec<Check>,
-    /// The triggers of users, those of partitioned tables before those of their partitions.
+    /// The triggers of users. Those of partitioned tables are before those of their partitions.
     pub(crate) triggers: Vec<Trigger>,
     /// The populated materialized views, in an order in which they can be refreshed.
     pub(crate) materialized_views: Vec<String>,
     /// The foreign tables, whose rows are not in the schema.
     pub(crate) foreign_tables: Vec<String>,
-    /// The partitions, those of a root before their own.
+    /// The partitions. Those of a root are before their own partitions.
     pub(crate) partitions: Vec<Partition>,
-    /// What cannot be copied, in words.
+    /// Descriptions of the objects that cannot be copied.
     pub(crate) uncopyable: Vec<String>,
 }
 
@@ -67,11 +68,11 @@ pub(crate) struct Contents {
 pub(crate) struct Table {
     pub(crate) name: String,
     pub(crate) kind: TableKind,
-    /// The columns that can be copied, in their order.
+    /// The columns that can be copied, in the order of the table.
     pub(crate) columns: Vec<Column>,
     /// Whether row security applies to the owner too.
     pub(crate) forces_row_security: bool,
-    /// Its size on disk with TOAST, without indexes; of a partitioned table, that of its partitions.
+    /// Its size on disk with TOAST, without indexes. For a partitioned table, the size of its partitions.
     pub(crate) bytes: u64,
 }
 
@@ -86,25 +87,25 @@ pub(crate) struct Column {
     pub(crate) name: String,
     /// Whether its default value is the transaction's organization, the setting `app.current_organization_id`.
     pub(crate) is_organization: bool,
-    /// How its values get into a column of the same name in another schema.
+    /// How its values are copied to a column of the same name in another schema.
     pub(crate) form: ColumnForm,
     /// Its type as SQL, under the search path of the transaction.
     pub(crate) type_name: String,
 }
 
-/// How values get from one schema into another, on one server.
+/// How values are copied from one schema to another, on one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ColumnForm {
-    /// As they are.
+    /// Unchanged.
     Value,
     /// As text: the type is one of the schema, or contains one.
     Text,
-    /// As text that was written under the search path of the source: the type contains the identity of an object, as `regclass`
-    /// does, and the object can be one of the schema.
+    /// As text that was written under the search path of the source. The type contains the identity of an object, as
+    /// `regclass` does, and the object can be in the schema.
     NameText,
 }
 
-/// A sequence: of its own, of a serial or of an identity column.
+/// A sequence: a separate one, or that of a serial or identity column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sequence {
     pub(crate) name: String,
@@ -112,7 +113,7 @@ pub(crate) struct Sequence {
     pub(crate) is_called: bool,
 }
 
-/// A foreign key of a table, not one that a partition has from its root.
+/// A foreign key of a table. Foreign keys that a partition inherits from its root are not included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ForeignKey {
     pub(crate) table: String,
@@ -121,13 +122,13 @@ pub(crate) struct ForeignKey {
     pub(crate) definition: String,
     pub(crate) comment: Option<String>,
     pub(crate) columns: Vec<String>,
-    /// The referenced table, if it is in the same schema.
+    /// The referenced table; `None` if it is in another schema.
     pub(crate) referenced: Option<String>,
     pub(crate) referenced_columns: Vec<String>,
 }
 
-/// A check of a table that is not validated, or that calls functions which can read other tables; not one that is only
-/// inherited.
+/// A check of a table that is not validated, or that calls functions, which can read other tables. Inherited checks are
+/// not included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Check {
     pub(crate) table: String,
@@ -142,9 +143,9 @@ pub(crate) struct Check {
 pub(crate) struct Partition {
     pub(crate) name: String,
     pub(crate) parent: String,
-    /// Which rows it has, as SQL: `FOR VALUES …` or `DEFAULT`.
+    /// The values of its rows, as SQL: `FOR VALUES …` or `DEFAULT`.
     pub(crate) bound: String,
-    /// Whether it has rows itself, and no partitions.
+    /// Whether it contains rows itself, instead of partitions.
     pub(crate) is_leaf: bool,
 }
 
@@ -166,8 +167,8 @@ pub(crate) enum TriggerState {
 }
 
 impl Contents {
-    /// Reads the contents of a schema, with the values of its sequences. It sees the catalogue of the connection's
-    /// transaction; the values of sequences are always the current ones.
+    /// Reads the contents of a schema, with the values of its sequences. It reads the catalogue in the connection's
+    /// transaction. The values of sequences are always the current ones.
     pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Self> {
         let what = format!("read the tables of schema {:?}", schema.as_str());
         let fields = Fields { operator, what };
@@ -252,7 +253,7 @@ impl Contents {
         Ok(())
     }
 
-    /// The names of all tables with rows of their own, the ledger too.
+    /// Returns the names of all tables that contain rows themselves, including the ledger.
     pub(super) async fn table_names(operator: &Operator, schema: &SchemaName) -> Result<Vec<String>> {
         let fields = Fields { operator, what: format!("list the tables of schema {:?}", schema.as_str()) };
         let tables = sql::relations(schema, "", "c.relkind in ('r', 'p') and not c.relispartition");
@@ -260,7 +261,8 @@ impl Contents {
         rows.iter().map(|row| fields.of(row, 0)).collect()
     }
 
-    /// Refuses, by name, what cannot be copied. `bypasses` is whether the role reads rows that row security hides.
+    /// Refuses contents that cannot be copied, and names them. `bypasses` is whether the role reads rows that row
+    /// security hides.
     pub(crate) fn refuse_uncopyable(&self, schema: &SchemaName, bypasses: RowSecurity) -> Result<()> {
         let mut objects = self.uncopyable.clone();
         if bypasses == RowSecurity::Applies {
@@ -277,10 +279,11 @@ impl Contents {
         self.tables.iter().find(|table| table.name == name)
     }
 
-    /// The columns, as table and column, that contain the tenant's organization: those whose default value is the
-    /// transaction's organization, and those that reference such a column by a foreign key.
+    /// Returns the columns, as table and column, that contain the tenant's organization: those whose default value is
+    /// the transaction's organization, and those that reference such a column with a foreign key.
     ///
-    /// A copy of a tenant for another organization replaces in them the source's id, and only that value.
+    /// When a tenant is copied for another organization, the source's id is replaced in these columns. Other values are
+    /// not changed.
     pub(crate) fn organization_columns(&self) -> BTreeSet<(String, String)> {
         let of_table = |table: &Table| {
             let own = table.columns.iter().filter(|column| column.is_organization);
@@ -339,15 +342,15 @@ impl Table {
         format!("copy {}{} from stdin{frozen}", of(schema, &self.name), self.column_list())
     }
 
-    /// Returns the table's rows for a `select`: `from …`.
+    /// Returns the `from …` clause for the table's rows.
     pub(crate) fn rows_sql(&self, schema: &SchemaName) -> String {
-        // The rows of children are those of other tables; the rows of partitions are the root's.
+        // The rows of children belong to other tables. The rows of partitions belong to the root.
         let only = if self.kind == TableKind::Plain { "only " } else { "" };
         format!("from {only}{}", of(schema, &self.name))
     }
 
-    /// Returns the statement that copies rows from a table of the same name in another schema, with this table's columns;
-    /// `values` are the expressions for them.
+    /// Returns the statement that copies rows from a table of the same name in another schema. `values` are the
+    /// expressions for this table's columns.
     pub(crate) fn insert_sql(&self, from: &SchemaName, to: &SchemaName, values: &[String]) -> String {
         format!(
             "insert into {}{} overriding system value\nselect {}\n{}",
@@ -358,18 +361,18 @@ impl Table {
         )
     }
 
-    /// The columns as a list for SQL, without parentheses.
+    /// Returns the columns as a list for SQL, without parentheses.
     pub(crate) fn column_names(&self) -> String {
         self.columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>().join(", ")
     }
 
     fn column_list(&self) -> String {
-        // An empty list is not allowed; without one, the columns are those that are not generated.
+        // SQL does not allow an empty list. Without a list, the columns are those that are not generated.
         if self.columns.is_empty() { String::new() } else { format!(" ({})", self.column_names()) }
     }
 }
 
-/// An object of the schema for SQL text.
+/// Returns the qualified name of an object of the schema, for SQL text.
 pub(super) fn of(schema: &SchemaName, name: &str) -> String {
     format!("{}.{}", schema.quoted(), quoted(name))
 }

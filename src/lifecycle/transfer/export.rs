@@ -1,4 +1,4 @@
-//! Writes a tenant into a file.
+//! Writes a tenant to a file.
 
 use super::{
     archive::{Block, Head, HeadPartition, HeadTable, Output, PIECE_BYTES_MAX, Tail, TailSequence, TailTable},
@@ -32,60 +32,61 @@ use std::{
 };
 use tokio::task::JoinHandle;
 
-/// More makes the files a few per cent smaller and takes several times as long.
+/// A higher level makes files a few per cent smaller, and takes several times as long.
 const ZSTD_LEVEL: i32 = 1;
 
-/// Receives how far an export or an import is.
+/// Receives the progress of an export or an import.
 pub trait TransferObserver: Send {
-    /// So many bytes of the tenant's rows, as text, are done. `of` is how many there are; for an export it is an estimate.
+    /// Called when `bytes` bytes of the tenant's rows, as text, are finished. `of` is the total; for an export it is an
+    /// estimate.
     fn moved(&mut self, tenant: &TenantSlug, bytes: u64, of: u64) {
         let _ = (tenant, bytes, of);
     }
 }
 
-/// Receives nothing.
+/// Ignores every event.
 impl TransferObserver for crate::migrate::Silent {}
 
-/// How a tenant is exported.
+/// Options for an export.
 #[derive(Clone, Debug, Default)]
 pub struct ExportOptions {
     jobs: Option<NonZeroUsize>,
     existing: ExistingFile,
 }
 
-/// What is done if the file exists.
+/// What an export does if the file exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExistingFile {
-    /// Nothing: [`TransferError::FileExists`]. The default.
+    /// Refuses it with [`TransferError::FileExists`]. The default.
     #[default]
     Refuse,
-    /// It is replaced when the new one is complete.
+    /// Replaces it when the new file is complete.
     Replace,
 }
 
 impl ExportOptions {
-    /// How many tables at once, with a connection each. Default: one.
+    /// Sets how many tables are read at once, with a connection each. Default: one.
     pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
         self.jobs = Some(jobs);
         self
     }
 
-    /// What is done if the file exists. Default: it is refused.
+    /// Sets what happens if the file exists. Default: the export is refused.
     pub fn existing(mut self, existing: ExistingFile) -> Self {
         self.existing = existing;
         self
     }
 }
 
-/// What was exported.
+/// The result of an export.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Exported {
     /// The tenant.
     pub tenant: Tenant,
-    /// How many tables.
+    /// The number of tables.
     pub tables: usize,
-    /// How many rows.
+    /// The number of rows.
     pub rows: u64,
     /// The size of the rows as text.
     pub text_bytes: u64,
@@ -95,15 +96,21 @@ pub struct Exported {
     pub left_out: Vec<String>,
 }
 
-/// Writes the data of a tenant: the rows of its tables, the values of its sequences, its ledger and its organization, as one
-/// snapshot. The file contains no definitions of tables; [`import`](super::import()) creates them with the migrations.
+/// Exports the data of a tenant: the rows of its tables, the values of its sequences, its ledger and its organization,
+/// as one snapshot. The file contains no definitions of tables. [`import`](super::import()) creates them with the
+/// migrations.
 ///
 /// # Locks
 ///
-/// Until the end, on a connection of its own, the tenant's lock ([`tenant_key`](crate::lock::tenant_key)) and the schema's migration lock, both
-/// shared, and on each connection that reads, `access share` on every table, taken before the snapshot and waited for as long
-/// as `session.lock_timeout`: the tenant is used as before, and its migrations, a rename, a drop, and TRUNCATE and ALTER TABLE
-/// of its tables wait. The snapshot keeps VACUUM in the whole database from removing newer rows.
+/// Until the export ends:
+///
+/// - on a separate connection, the tenant's lock ([`tenant_key`](crate::lock::tenant_key)) and the schema's migration
+///   lock, both shared
+/// - on each connection that reads, `access share` on every table. These locks are taken before the snapshot, and each
+///   waits at most `session.lock_timeout`.
+///
+/// Services can use the tenant as before. Its migrations, a rename, a drop, and TRUNCATE and ALTER TABLE of its tables
+/// wait. In the whole database, VACUUM cannot remove rows that are newer than the snapshot.
 ///
 /// # Committed when
 ///
@@ -111,16 +118,20 @@ pub struct Exported {
 ///
 /// # Errors
 ///
-/// Kind `NotFound`: there is no such tenant. `NotReady`: it is still being created, or its schema is gone. `Conflict`: it is
-/// being dropped, or its schema belongs to another organization. `Refused`: it contains what cannot be copied
-/// ([`TransferError::NotCopyable`]), or `output` cannot be written ([`TransferError::File`]). `Locked`: it is being migrated
-/// for longer than `session.migration_wait`, or a table is locked against readers ([`TransferError::TableLocked`]). `Drift`: a
-/// migration of it has stopped half way. `Unavailable`: the server has ended a session of the export, also that with the locks;
-/// or tables were created or dropped meanwhile ([`TenantError::Changed`](crate::TenantError::Changed)).
+/// - Kind `NotFound`: there is no such tenant.
+/// - Kind `NotReady`: the tenant is still being created, or its schema does not exist.
+/// - Kind `Conflict`: the tenant is being dropped, or its schema belongs to another organization.
+/// - Kind `Refused`: the tenant contains objects that cannot be copied ([`TransferError::NotCopyable`]), or `output`
+///   cannot be written ([`TransferError::File`]).
+/// - Kind `Locked`: a migration of the tenant takes longer than `session.migration_wait`, or a table is locked against
+///   readers ([`TransferError::TableLocked`]).
+/// - Kind `Drift`: a migration of the tenant has stopped halfway.
+/// - Kind `Unavailable`: the server has terminated a session of the export, or tables were created or dropped meanwhile
+///   ([`TenantError::Changed`](crate::TenantError::Changed)).
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped, the output ends early, and no import takes it.
+/// If the future is dropped, the output is incomplete, and every import refuses it.
 pub async fn export(
     operator: &Operator,
     slug: &TenantSlug,
@@ -133,7 +144,7 @@ pub async fn export(
     let written = run.write(&output, options, observer).await;
     let finished = output.finish().await;
     let (tail, tables) = match (written, &finished) {
-        // The channel is closed because writing failed.
+        // The channel is closed because a write failed.
         (Ok(None), Err(_)) => (None, 0),
         (written, _) => written?.map_or((None, 0), |(tail, tables)| (Some(tail), tables)),
     };
@@ -150,17 +161,19 @@ pub async fn export(
     })
 }
 
-/// Exports a tenant like [`export`], into a file that appears under its name when it is complete and on disk. Until then it is
-/// beside it, as `.NAME.partial-…`.
+/// Exports a tenant like [`export`], to a file. The file gets its name when it is complete and on disk. Until then, its
+/// name is `.NAME.partial-…` in the same folder.
 ///
 /// # Errors
 ///
-/// Those of [`export`]. Kind `Conflict`: the file exists ([`ExistingFile`]). `Refused`: the path is a symbolic link, a device,
-/// a pipe or a folder ([`TransferError::NotAFile`]).
+/// Those of [`export`].
+///
+/// - Kind `Conflict`: the file exists ([`ExistingFile`]).
+/// - Kind `Refused`: the path is a symbolic link, a device, a pipe or a folder ([`TransferError::NotAFile`]).
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped, the partial file is removed. A killed process leaves it.
+/// If the future is dropped, the partial file is deleted. A killed process does not delete it.
 pub async fn export_to_file(
     operator: &Operator,
     slug: &TenantSlug,
@@ -180,7 +193,7 @@ pub async fn export_to_file(
     let exported = export(operator, slug, file.try_clone().map_err(failed)?, options, observer).await?;
     tokio::task::spawn_blocking(move || file.sync_all()).await.map_err(io::Error::other).flatten().map_err(failed)?;
     if refuse {
-        // Unlike a rename, it fails if the file has appeared meanwhile.
+        // Unlike a rename, this fails if the file was created meanwhile.
         match fs::hard_link(&partial.0, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(TransferError::FileExists { path: path.to_owned() }.into());
@@ -189,7 +202,7 @@ pub async fn export_to_file(
                 partial.sync_folder().map_err(failed)?;
                 return Ok(exported);
             }
-            // The file system has no hard links.
+            // The file system does not support hard links.
             Err(_) => {}
         }
     }
@@ -198,7 +211,7 @@ pub async fn export_to_file(
     Ok(exported)
 }
 
-/// A file that is not complete; removed when dropped.
+/// An incomplete file. It is deleted when this value is dropped.
 struct Partial(PathBuf);
 
 impl Partial {
@@ -210,7 +223,7 @@ impl Partial {
 }
 
 impl Partial {
-    /// Writes the names in its folder to the disk. File systems that cannot do that say that it is invalid.
+    /// Writes the file names of its folder to disk. File systems that do not support this return that it is invalid.
     fn sync_folder(&self) -> io::Result<()> {
         let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         match fs::File::open(folder)?.sync_all() {
@@ -222,7 +235,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // After a rename there is nothing to remove.
+        // After a rename, there is no file to delete.
         let _ = fs::remove_file(&self.0);
     }
 }
@@ -234,7 +247,7 @@ struct Export<'o> {
 }
 
 impl Export<'_> {
-    /// Writes everything; `None` if the output has failed. Returns the tail and the number of tables.
+    /// Writes everything. Returns the tail and the number of tables; `None` if the output has failed.
     async fn write(
         &self,
         output: &Output,
@@ -263,7 +276,7 @@ impl Export<'_> {
                 let sibling = self.operator.sibling().await?;
                 send(&sibling, &format!("{BEGIN};\nset transaction snapshot {}", literal(&snapshot))).await?;
                 match self.source.lock_tables(&sibling, &locked, SHORT_LOCK_WAIT).await {
-                    // A TRUNCATE waits for the first connection, and this one would wait for it.
+                    // A TRUNCATE waits for the first connection, and this connection would wait for the TRUNCATE.
                     Err(Error::Transfer(TransferError::TableLocked { .. })) => break,
                     taken => taken?,
                 }
@@ -356,7 +369,7 @@ struct Progress<'r> {
     observer: &'r mut dyn TransferObserver,
 }
 
-/// The workers of one export share it.
+/// The shared state of the workers of one export.
 struct Run<'r> {
     schema: &'r SchemaName,
     tables: &'r [Table],
@@ -369,7 +382,7 @@ struct Run<'r> {
 type Compressing = JoinHandle<io::Result<(RowSum, Vec<u8>)>>;
 
 impl Run<'_> {
-    /// Writes tables until none is left; `None` if the output has failed.
+    /// Writes tables until none remains. Returns `None` if the output has failed.
     async fn work(&self, connection: &Operator) -> Result<Option<Vec<(usize, RowSum)>>> {
         let mut done = Vec::new();
         loop {
@@ -382,7 +395,7 @@ impl Run<'_> {
         }
     }
 
-    /// Writes a table. While a piece is compressed, the next one arrives.
+    /// Writes a table. While a piece is compressed, the next one is received.
     async fn table(&self, connection: &Operator, number: usize, table: &Table) -> Result<Option<RowSum>> {
         let doing = || while_doing(format!("read table {} of schema {:?}", table.name, self.schema.as_str()));
         let rows = connection.client().copy_out(&table.copy_out_sql(self.schema)).await.map_err(doing())?;

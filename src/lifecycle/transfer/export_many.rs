@@ -1,4 +1,4 @@
-//! Exports many tenants into a folder.
+//! Exports many tenants to a folder.
 
 use super::{
     archive::Archive,
@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-/// How many tenants are exported.
+/// Options for an export of many tenants.
 #[derive(Clone, Debug, Default)]
 pub struct ExportManyOptions {
     jobs: Option<NonZeroUsize>,
@@ -33,36 +33,38 @@ pub struct ExportManyOptions {
 }
 
 impl ExportManyOptions {
-    /// How many tenants at once, each with two connections. Default: up to four, fewer for a small fleet or a server with few
-    /// free connections.
+    /// Sets how many tenants are exported at once, with two connections each. Default: up to four, fewer for a small
+    /// fleet or a server with few free connections.
     pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
         self.jobs = Some(jobs);
         self
     }
 
-    /// What is done with a whole export of the same tenant: with [`ExistingFile::Refuse`], the default, the tenant is skipped.
+    /// Sets what happens if the folder contains a complete export of the same tenant. With [`ExistingFile::Refuse`],
+    /// the default, the tenant is skipped.
     pub fn existing(mut self, existing: ExistingFile) -> Self {
         self.existing = existing;
         self
     }
 
-    /// Lets the run be stopped early: exports in progress finish at the first stage, and are cancelled at the second.
+    /// Sets the value with which the run can be stopped early. At its first stage, exports in progress finish. At its
+    /// second stage, they are cancelled.
     pub fn interrupt(mut self, interrupt: &Interrupt) -> Self {
         self.interrupt = interrupt.clone();
         self
     }
 }
 
-/// What became of a tenant.
+/// The result of a successful attempt.
 #[derive(Debug)]
 pub enum ExportResult {
-    /// It is in a new file.
+    /// The tenant was written to a new file.
     Exported(Box<Exported>),
-    /// Its file is whole, and of the same organization.
+    /// The tenant's file existed already. It is complete, and of the same organization.
     Skipped,
 }
 
-/// What became of a tenant, and where.
+/// The result of one tenant.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ExportOutcome {
@@ -70,19 +72,19 @@ pub struct ExportOutcome {
     pub slug: TenantSlug,
     /// Its file.
     pub path: PathBuf,
-    /// What was done, or why it failed.
+    /// The result, or the error.
     pub result: Result<ExportResult>,
-    /// The time since it was first tried.
+    /// The time since its first attempt.
     pub elapsed: Duration,
 }
 
-/// What became of all of them.
+/// The results of all tenants.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct ExportReport {
-    /// The tenants in the order in which they were done.
+    /// The tenants in the order in which they were finished.
     pub tenants: Vec<ExportOutcome>,
-    /// Why the run ended early, if it did.
+    /// Why the run ended early; `None` if it did not.
     pub stopped: Option<Stop>,
 }
 
@@ -93,32 +95,36 @@ impl ExportReport {
     }
 }
 
-/// Receives the tenants as they are done.
+/// Receives the result of each tenant when it is known.
 pub trait ExportObserver: Send {
-    /// So many tenants are selected.
+    /// Called with the number of selected tenants.
     fn selected(&mut self, tenants: usize) {
         let _ = tenants;
     }
 
-    /// A tenant is done or has failed.
+    /// Called when a tenant has succeeded or failed.
     fn tenant(&mut self, outcome: &ExportOutcome) {
         let _ = outcome;
     }
 }
 
-/// Receives nothing.
+/// Ignores every event.
 impl ExportObserver for crate::migrate::Silent {}
 
-/// Exports the selected tenants, each into a file `<slug>.cgk` of a folder, which must exist. Each file is a snapshot of its
-/// own. A file that is a whole export of the same organization is not written again, so that a run continues the one before; a
-/// damaged one is replaced, and a file that is no export is an error of its tenant. A tenant that fails does not stop the others.
+/// Exports the selected tenants, each to a file `<slug>.cgk` in a folder, which must exist. Each file has its own
+/// snapshot. A file that is a complete export of the same organization is not written again, so a run continues the
+/// previous one. A damaged file is replaced. A file that is not an export is an error of its tenant. A tenant that
+/// fails does not stop the others.
 ///
-/// Locks, errors and cancel safety are those of [`export_to_file`], per tenant. With `Scope::Tenants` tenants that are still
-/// being created fail.
+/// Locks, errors and cancel safety are those of [`export_to_file`], per tenant. With `Scope::Tenants`, tenants that are
+/// still being created fail.
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: there is no registry. `NotFound`: a selected tenant is not in it. An error in one tenant is in its outcome.
+/// - Kind `NotReady`: there is no registry.
+/// - Kind `NotFound`: a selected tenant is not in the registry.
+///
+/// An error in one tenant is in its outcome.
 pub async fn export_many(
     operator: &Operator,
     selection: &Selection,
@@ -173,7 +179,7 @@ impl Work<'_> {
         self.folder.join(format!("{slug}.cgk"))
     }
 
-    /// Whether the tenant's file is whole.
+    /// Whether the tenant's file is complete.
     async fn is_whole(&self, job: &Job) -> Result<bool> {
         let path = self.path(&job.slug);
         if self.options.existing == ExistingFile::Replace || !path.exists() {
@@ -195,7 +201,7 @@ impl Work<'_> {
     }
 }
 
-/// Receives nothing; the observer of the run gets whole tenants.
+/// Ignores the progress of one export. The observer of the run receives complete tenants only.
 struct Unheard;
 
 impl TransferObserver for Unheard {}
@@ -221,7 +227,7 @@ impl TenantWork for Work<'_> {
             done = export_to_file(operator, &job.slug, &path, &options, &mut unheard) => {
                 done.map(|exported| Attempt::Done(ExportResult::Exported(Box::new(exported))))
             }
-            // The queue gives out nothing more, and the tenant counts as left.
+            // The queue has stopped, and the tenant counts as not started.
             () = self.options.interrupt.cancelling() => Ok(Attempt::Changed),
         }
     }

@@ -1,4 +1,4 @@
-//! Rows of the catalogue, read with the operation in their errors.
+//! Reads rows of the catalogue. Errors contain the operation.
 
 use crate::{
     db::Operator,
@@ -6,10 +6,10 @@ use crate::{
 };
 use tokio_postgres::{Row, types::FromSql};
 
-/// A connection and what it is used for.
+/// A connection, and the operation that it is used for.
 pub(super) struct Fields<'o> {
     pub(super) operator: &'o Operator,
-    /// The operation, for errors.
+    /// The operation, for error messages.
     pub(super) what: String,
 }
 

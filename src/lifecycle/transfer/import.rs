@@ -24,10 +24,10 @@ use std::{pin::pin, sync::Arc};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-/// How many pieces of rows wait for the server.
+/// How many pieces of rows can wait for the server.
 const PIECES_WAITING_MAX: usize = 4;
 
-/// How a tenant is imported.
+/// Options for an import.
 #[derive(Clone, Debug, Default)]
 pub struct ImportOptions {
     slug: Option<TenantSlug>,
@@ -41,59 +41,61 @@ impl ImportOptions {
         self
     }
 
-    /// Sets the name for people. Default: that of the file; for another slug, the slug.
+    /// Sets the display name. Default: that of the file; if another slug is set, the slug.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 }
 
-/// What was imported.
+/// The result of an import.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Imported {
     /// The tenant.
     pub tenant: Tenant,
-    /// How many tables have rows from the file, or had none in it.
+    /// The number of tables that were loaded, including those without rows in the file.
     pub tables: usize,
-    /// How many rows.
+    /// The number of rows.
     pub rows: u64,
-    /// Whether the tenant has another organization than that of the file.
+    /// Whether the tenant has another organization than the file.
     pub is_new_organization: bool,
-    /// Values that contained the organization's id: how many columns were mapped to the new one.
+    /// The number of columns in which the file's organization was replaced by the new one.
     pub mapped_columns: usize,
-    /// How many migrations were applied after the load, because the file is older than the set.
+    /// The number of migrations that were applied after the load, because the file is older than the set.
     pub migrated: usize,
 }
 
-/// Creates a tenant with the data of a file: its migrations up to those of the file, then the rows and sequences, all in one
-/// transaction, and then the migrations that are newer than the file. Before the commit every table is read again and compared
-/// with the file, by the number of its rows and their checksum.
+/// Creates a tenant with the data of a file. One transaction applies the migrations up to those of the file, and loads
+/// the rows and sequences. Then the migrations that are newer than the file are applied. Before the commit, every table
+/// is read again and compared with the file, by its number of rows and their checksum.
 ///
-/// With the slug of the file, the tenant keeps its organization's id. With another slug it gets a new one, and the rows get it
-/// too, where they have the old one in a column that is filled with the transaction's organization: a column whose default
-/// value reads `app.current_organization_id`, or that references such a column. Other values, and ids inside of texts or JSON,
-/// stay as they are.
+/// With the slug of the file, the tenant keeps its organization's id. With another slug it gets a new id. The rows get
+/// the new id too, if they have the old one in a column that is filled with the transaction's organization. This is a
+/// column whose default value reads `app.current_organization_id`, or that references such a column. Other values, and
+/// ids inside of texts or JSON, are not changed.
 ///
 /// # Locks
 ///
-/// Those of [`create`](crate::lifecycle::create()), until the commit. A foreign key of the migrations to a shared table locks
-/// that table against writes for as long.
+/// Those of [`create`](crate::lifecycle::create()), until the commit. If a migration adds a foreign key to a shared
+/// table, that table is locked against writes until the commit.
 ///
 /// # Committed when
 ///
-/// Everything together, or nothing, up to the migrations of the file. If the set has newer ones, the tenant is `onboarding`
-/// until they are applied, and cannot be entered; if that fails, `cgk tenant:create` continues it.
+/// Everything up to the migrations of the file in one transaction. If the set has newer migrations, the tenant is
+/// `onboarding` until they are applied, and cannot be entered. If one of them fails, `cgk tenant:create` continues.
 ///
 /// # Errors
 ///
-/// Kind `Conflict`: the tenant or its organization exists ([`TransferError::Exists`]), or the migrations do not create what the
-/// file contains ([`TransferError::NotInSet`]). `Drift`: the file's ledger is not that of the set. `Refused`: the migrations
-/// cannot run in one transaction, or the loaded rows differ from the file. Those of [`create`](crate::lifecycle::create()).
+/// - Kind `Conflict`: the tenant or its organization exists ([`TransferError::Exists`]), or the migrations do not
+///   create what the file contains ([`TransferError::NotInSet`]).
+/// - Kind `Drift`: the file's ledger does not match the set.
+/// - Kind `Refused`: the migrations cannot run in one transaction, or the loaded rows differ from the file.
+/// - Those of [`create`](crate::lifecycle::create()).
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped before the commit, nothing is left.
+/// If the future is dropped before the commit, nothing is changed.
 pub async fn import(
     operator: &Operator,
     migrations: &Migrations,
@@ -114,7 +116,7 @@ pub async fn import(
     let schema = SchemaName::of_tenant(&slug);
     let files = Files::of(migrations, &schema, archive.ledger())?;
     refuse_existing(operator, &slug, id).await?;
-    // If the future is dropped, it is closed, and the server rolls back.
+    // If the future is dropped, this connection is closed, and the server rolls back.
     let connection = operator.sibling().await?;
     let parts = NewTenantParts::check(&connection, migrations, &slug, &making).await?;
     let by = parts.existing();
@@ -148,7 +150,7 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// What the transaction does; returns how many columns were mapped.
+    /// Runs the statements of the transaction. Returns how many columns were mapped.
     async fn inside(&self, observer: &mut dyn TransferObserver) -> Result<usize> {
         let (target, archive) = (self.target, &self.archive);
         target.create().await?;
@@ -178,7 +180,7 @@ impl Load<'_> {
         Ok(mapped_columns)
     }
 
-    /// Loads a table; returns the sum of the rows that were sent.
+    /// Loads a table. Returns the sum of the rows that were sent.
     async fn load(
         &self,
         number: usize,
@@ -205,7 +207,7 @@ impl Load<'_> {
             doing: format!("read the rows of table {}", table.name),
             found: source.to_string(),
         };
-        // Without `finish`, the rows that were sent are not inserted.
+        // Without `finish`, the server does not insert the rows that were sent.
         let (of_file, sent) = reader.await.map_err(unread)??;
         let wanted = &self.archive.tail.tables[number];
         if of_file.checksum() != wanted.checksum || of_file.rows != wanted.rows {
@@ -220,7 +222,7 @@ impl Load<'_> {
         Ok(sent)
     }
 
-    /// Reads a loaded table as an export does, and compares it with what was sent.
+    /// Reads a loaded table as an export does, and compares it with the rows that were sent.
     async fn compare(&self, table: &Table, sent: &RowSum) -> Result<()> {
         let doing = || while_doing(format!("compare table {} of schema {:?}", table.name, self.target.schema.as_str()));
         let rows =
@@ -239,7 +241,7 @@ impl Load<'_> {
     }
 }
 
-/// A table and its columns.
+/// Returns a table and its columns.
 fn names_of(of_file: &HeadTable) -> (&str, Vec<&str>) {
     (&of_file.name, of_file.columns.iter().map(String::as_str).collect())
 }
@@ -268,7 +270,7 @@ impl Progress<'_> {
     }
 }
 
-/// Reads a table of the file; returns the sums of its rows, as they are in the file and as they are sent.
+/// Reads a table of the file. Returns the sums of its rows, as they are in the file and as they are sent.
 fn read(
     archive: &Archive,
     table: usize,

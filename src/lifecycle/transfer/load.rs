@@ -1,12 +1,12 @@
-//! What is done in a new schema before its rows are loaded, and after.
+//! Statements that run in a new schema before its rows are loaded, and after.
 
 use super::contents::{Contents, Partition, Sequence, TriggerState, of};
 use crate::ident::{SchemaName, literal, quoted};
 use std::fmt::Write as _;
 
-/// The settings of a transaction that writes or loads rows as text: the same on both sides, so that equal rows are equal
-/// texts. With the tenant's search path, the functions of its constraints find what they name, and names in values of types
-/// such as `regclass` have no schema.
+/// Returns the settings of a transaction that writes or loads rows as text. They are the same on both sides, so that
+/// equal rows are equal texts. With the tenant's search path, the functions of its constraints find the objects that
+/// they name, and names in values of types such as `regclass` have no schema.
 pub(crate) fn settings_sql(search_path: &str) -> String {
     format!(
         "{}, pg_catalog.set_config('lc_monetary', 'C', true), pg_catalog.set_config('row_security', 'off', true),
@@ -17,13 +17,14 @@ pub(crate) fn settings_sql(search_path: &str) -> String {
     )
 }
 
-/// The statements that create the partitions of the source that the target lacks, because a schedule or a service created them
-/// and not a migration. Before [`before_sql`]; the contents of the target are read again after them.
+/// Returns the statements that create the source's partitions that the target does not have, because a schedule or a
+/// service created them instead of a migration. They run before [`before_sql`]. Read the contents of the target again
+/// after them.
 ///
 /// # Errors
 ///
-/// The partitions that cannot be created, in words: those with partitions of their own, and those whose bounds are not just
-/// values.
+/// Describes the partitions that cannot be created: those with partitions of their own, and those whose bounds contain
+/// more than values.
 pub(crate) fn partitions_sql(
     schema: &SchemaName,
     source: &[Partition],
@@ -45,8 +46,8 @@ pub(crate) fn partitions_sql(
     if refused.is_empty() { Ok(sql) } else { Err(refused) }
 }
 
-/// Whether a text is a partition's bound as the server writes it, and calls nothing: a file can contain any text. A literal
-/// has no prefix, so that with [`settings_sql`] a backslash in it is one.
+/// Whether a text is a partition's bound as the server writes it, without function calls. A file can contain any text.
+/// A literal has no prefix, so with [`settings_sql`] a backslash in it has no special meaning.
 fn is_bound(text: &str) -> bool {
     const WORDS: [&str; 13] = [
         "FOR",
@@ -63,7 +64,7 @@ fn is_bound(text: &str) -> bool {
         "remainder",
         "true",
     ];
-    // Outside of the literals there are words, numbers and punctuation.
+    // Outside of the literals, only words, numbers and punctuation are allowed.
     text.split('\'').step_by(2).all(|part| {
         let is_separator = |c: char| c.is_whitespace() || matches!(c, '(' | ')' | ',');
         let is_number = |word: &str| word.parse::<f64>().is_ok();
@@ -72,14 +73,16 @@ fn is_bound(text: &str) -> bool {
     }) && text.matches('\'').count().is_multiple_of(2)
 }
 
-/// The statements before the load: drop the foreign keys and the checks that the order of rows can break, disable the triggers, lift forced row security, and remove the rows
-/// that the migrations inserted, because the source has its own. `contents` are those of the schema that is loaded. Only the owner of its tables may do this.
+/// Returns the statements that run before the load. They drop the foreign keys and the checks that depend on the order
+/// of rows, disable the triggers, and lift forced row security. They delete the rows that the migrations inserted,
+/// because the source has its own. `contents` are those of the schema that is loaded. Only the owner of its tables may
+/// do this.
 pub(crate) fn before_sql(schema: &SchemaName, contents: &Contents) -> String {
     let mut sql = String::new();
     for key in &contents.foreign_keys {
         let _ = writeln!(sql, "alter table {} drop constraint {};", of(schema, &key.table), quoted(&key.name));
     }
-    // Those of parents first: while a table inherits a check, it cannot be dropped there.
+    // The checks of parents are first: an inherited check cannot be dropped from the child.
     for check in contents.checks.iter().rev() {
         let _ = writeln!(sql, "alter table {} drop constraint {};", of(schema, &check.table), quoted(&check.name));
     }
@@ -97,10 +100,11 @@ pub(crate) fn before_sql(schema: &SchemaName, contents: &Contents) -> String {
     sql
 }
 
-/// The statements after the load: run deferred checks, add the foreign keys and the checks, which checks them, restore triggers and row
-/// security, set the sequences to the values of `sequences`, and refresh the materialized views.
+/// Returns the statements that run after the load. They run deferred checks, add the foreign keys and the checks, which
+/// also checks the rows, restore triggers and row security, set the sequences to the values of `sequences`, and refresh
+/// the materialized views.
 pub(crate) fn after_sql(schema: &SchemaName, contents: &Contents, sequences: &[Sequence]) -> String {
-    // A table with pending checks cannot be altered.
+    // A table with pending deferred checks cannot be altered.
     let mut sql = "set constraints all immediate;\n".to_owned();
     for key in &contents.foreign_keys {
         let (table, name) = (of(schema, &key.table), quoted(&key.name));

@@ -1,14 +1,15 @@
-//! Which values of a copy differ from those of its source.
+//! Masks: SQL expressions that replace values in a copy.
 
 use super::contents::Contents;
 use crate::error::{Result, TransferError};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// Values that a copy of a tenant does not get, and the SQL expressions that it gets for them, by table and column.
+/// SQL expressions that replace values of the source in a copy, by table and column.
 ///
-/// An expression reads the source's row: names of columns without a table are those of the row. Functions without a schema are
-/// those of the copy, which are the same. So are tables, and they may still be empty: name those of the source with its schema.
+/// An expression reads the source's row: column names without a table are columns of that row. Functions without a
+/// schema are those of the copy, which are the same as those of the source. Tables without a schema are also those of
+/// the copy, and they can still be empty. To read a table of the source, write its schema.
 ///
 /// ```
 /// use cgk::lifecycle::Mask;
@@ -51,17 +52,17 @@ impl Mask {
         self
     }
 
-    /// How many columns have an expression.
+    /// Returns how many columns have an expression.
     pub(super) fn columns(&self) -> usize {
         self.tables.values().map(BTreeMap::len).sum()
     }
 
-    /// The expressions for a table, by column.
+    /// Returns the expressions for a table, by column.
     pub(super) fn of_table(&self, table: &str) -> Option<&BTreeMap<String, String>> {
         self.tables.get(table).filter(|columns| !columns.is_empty())
     }
 
-    /// Refuses tables and columns that the source does not have, or that cannot be set.
+    /// Refuses tables and columns that the source does not have, or whose values cannot be set.
     pub(super) fn check(&self, source: &Contents) -> Result<()> {
         let mut unknown = Vec::new();
         for (name, columns) in &self.tables {

@@ -1,4 +1,4 @@
-//! The data of tenants on their way: into a file, out of one, and from tenant to tenant.
+//! Copies the data of tenants: to a file, from a file, and from tenant to tenant.
 
 mod archive;
 mod clone;

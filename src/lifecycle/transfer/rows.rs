@@ -1,9 +1,10 @@
-//! The text of COPY, as it passes: counted, with a checksum that does not depend on the order of rows, and with another
-//! organization.
+//! Processes the text of COPY while it is sent: counts rows, computes a checksum that does not depend on their order,
+//! and replaces the organization.
 
 use sha2::{Digest as _, Sha256};
 
-/// The number of rows and the sum of their SHA-256, each cut to 128 bits. The same rows in another order have the same sum.
+/// The number of rows, and the sum of their SHA-256 values, each truncated to 128 bits. The same rows in another order
+/// have the same sum.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RowSum {
     row: Sha256,
@@ -13,12 +14,12 @@ pub(super) struct RowSum {
 }
 
 impl RowSum {
-    /// Adds the next piece of the text, which can end inside of a row.
+    /// Adds the next piece of the text. It can end inside of a row.
     pub(super) fn add(&mut self, piece: &[u8]) {
         self.bytes += piece.len() as u64;
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
             self.row.update(part);
-            // A line end inside of a value is written as a backslash and a letter.
+            // COPY writes a line end inside of a value as a backslash and a letter.
             if part.last() == Some(&b'\n') {
                 let digest = self.row.finalize_reset();
                 let mut number = [0; 16];
@@ -34,14 +35,14 @@ impl RowSum {
     }
 }
 
-/// Replaces a value in some columns, if it is the whole value.
+/// Replaces a value in some columns, if it is the complete value of the column.
 pub(super) struct ValueMap {
     from: Vec<u8>,
     to: Vec<u8>,
-    /// By the place of the column in the row.
+    /// Whether a column is mapped, by its position in the row.
     is_mapped: Vec<bool>,
     column: usize,
-    /// The part of a mapped value that has passed, while it can still be equal.
+    /// The part of a mapped value that was read already, while it can still be equal.
     held: Vec<u8>,
     differs: bool,
 }
@@ -52,7 +53,7 @@ impl ValueMap {
         Self { from, to, is_mapped, column: 0, held: Vec::new(), differs: false }
     }
 
-    /// Maps the next piece of the text, which can end inside of a value.
+    /// Maps the next piece of the text. It can end inside of a value.
     pub(super) fn map(&mut self, piece: &[u8]) -> Vec<u8> {
         let mut mapped = Vec::with_capacity(piece.len() + self.held.len());
         for byte in piece {

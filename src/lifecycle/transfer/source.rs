@@ -20,17 +20,17 @@ use crate::{
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
-/// A tenant that cannot be migrated, renamed or dropped until this value is dropped. It is used as before.
+/// A tenant that cannot be migrated, renamed or dropped until this value is dropped. Services can use it as before.
 pub(super) struct Source {
     pub(super) tenant: Tenant,
     pub(super) schema: SchemaName,
-    /// Holds the locks in a transaction.
+    /// The connection whose transaction has the locks.
     lock: Operator,
 }
 
 impl Source {
-    /// Takes the tenant's lock and the schema's migration lock, both shared, on a connection of its own, which has the
-    /// command in its `application_name`.
+    /// Takes the tenant's lock and the schema's migration lock, both shared, on a separate connection. Its
+    /// `application_name` contains the command.
     pub(super) async fn lock(operator: &Operator, slug: &TenantSlug, command: &str) -> Result<Self> {
         registry::require(operator).await?;
         let schema = SchemaName::of_tenant(slug);
@@ -38,7 +38,7 @@ impl Source {
         let wait = operator.session().migration_wait;
         let doing = || format!("lock tenant {slug}");
         let name = format!("{} {command}", operator.session().application_name);
-        // The attempt before may have failed in its transaction.
+        // The previous attempt may have failed in its transaction.
         let sql = format!(
             "rollback;\nbegin isolation level read committed;\nselect {}, {}, {}, {};\nselect pg_catalog.pg_advisory_xact_lock_shared({});\n{}",
             "pg_catalog.set_config('statement_timeout', '0', true)",
@@ -71,14 +71,14 @@ impl Source {
         Ok(Self { tenant, schema, lock: holder })
     }
 
-    /// The tables whose rows can be read, with the ledger.
+    /// Returns the tables whose rows can be read, including the ledger.
     pub(super) async fn table_names(&self) -> Result<Vec<String>> {
         Contents::table_names(&self.lock, &self.schema).await
     }
 
-    /// Locks tables against everything that removes or rewrites rows outside of snapshots: TRUNCATE, ALTER TABLE, DROP. Has to
-    /// be the first statement of the reader's transaction, because the next one takes its snapshot: then no such change lies
-    /// between both.
+    /// Locks tables against all changes that remove or rewrite rows outside of snapshots: TRUNCATE, ALTER TABLE, DROP.
+    /// This must be the first statement of the reader's transaction. The next statement takes the snapshot, so no such
+    /// change can happen between the two.
     pub(super) async fn lock_tables(&self, reader: &Operator, tables: &[String], waited: Duration) -> Result<()> {
         let names: Vec<String> = tables.iter().map(|table| of(&self.schema, table)).collect();
         let sql = format!(
@@ -97,7 +97,7 @@ impl Source {
         }
     }
 
-    /// Reads the contents in the snapshot of the reader, whose tables are those that were locked.
+    /// Reads the contents in the reader's snapshot. Checks that its tables are those that were locked.
     pub(super) async fn contents(&self, reader: &Operator, locked: &[String]) -> Result<Contents> {
         let contents = Contents::read(reader, &self.schema).await?;
         if contents.tables.iter().all(|table| locked.contains(&table.name)) {
@@ -107,7 +107,8 @@ impl Source {
         }
     }
 
-    /// Refuses if the server has ended the session with the locks, because a migration can have begun since.
+    /// Refuses if the server has terminated the session with the locks, because a migration can have started since
+    /// then.
     pub(super) async fn refuse_unlocked(&self) -> Result<()> {
         let doing = || while_doing(format!("keep tenant {} locked until its rows were read", self.tenant.slug));
         message::run(self.lock.client(), "select").await.map_err(doing())?.complete().map(drop).map_err(doing())
@@ -117,7 +118,7 @@ impl Source {
         Error::Tenant(TenantError::Changed { tenant: self.tenant.slug.clone() })
     }
 
-    /// The tables that others lock against readers, in words.
+    /// Describes the tables that other sessions lock against readers.
     async fn locked_tables(&self) -> Result<String> {
         let fields = Fields { operator: &self.lock, what: "look who locks the tables".into() };
         let sql = format!(
@@ -133,7 +134,7 @@ impl Source {
         rows.first().map_or_else(|| Ok(String::new()), |row| fields.of(row, 0))
     }
 
-    /// Waits for a change of the database's isolation, and makes the next one wait as long.
+    /// Waits for a change of the database's isolation mode. The next such change waits for this transaction.
     pub(super) async fn keep_isolation(&self) -> Result<()> {
         let doing = || while_doing(format!("lock tenant {}", self.tenant.slug));
         let sql = format!("select pg_catalog.pg_advisory_xact_lock_shared({})", lock::database_key());

@@ -1,4 +1,4 @@
-//! The tenant that gets the data: its migrations, and the transaction that creates it with its rows.
+//! The tenant that receives the data: its migrations, and the transaction that creates it with its rows.
 
 use super::{
     contents::{Contents, Partition, Table},
@@ -19,15 +19,15 @@ use crate::{
     tenant::{OrganizationId, Tenant},
 };
 
-/// The migrations of a new tenant: those of its source, which are applied in one transaction with the rows, and those that are
-/// newer, which are applied after it.
+/// The migrations of a new tenant. Those of its source are applied in one transaction with the rows. Newer ones are
+/// applied after it.
 pub(super) struct Files<'a> {
     same: Plan<'a>,
     newer: Plan<'a>,
 }
 
 impl<'a> Files<'a> {
-    /// Refuses a ledger that is not one of the set.
+    /// Returns the migrations for a ledger. Refuses a ledger that does not match the set.
     pub(super) fn of(migrations: &'a Migrations, schema: &SchemaName, ledger: &[Applied]) -> Result<Self> {
         let set = migrations.set(Set::Tenant);
         let newer = plan::plan(set, schema, ledger.to_vec(), plan::Target::Head).map_err(MigrationError::Diverged)?;
@@ -62,8 +62,8 @@ impl<'a> Files<'a> {
         Err(TransferError::NotInOneTransaction { tenant: slug.clone(), file }.into())
     }
 
-    /// Applies the newer ones to the tenant, and activates it. Returns it, and how many were applied. An error says that the
-    /// tenant is there.
+    /// Applies the newer migrations to the tenant, and activates it. Returns the tenant, and how many migrations were
+    /// applied. An error states that the tenant exists.
     pub(super) async fn finish(
         &self,
         operator: &Operator,
@@ -72,7 +72,7 @@ impl<'a> Files<'a> {
         making: &CreateOptions,
     ) -> Result<(Tenant, usize)> {
         let finished = async {
-            // The server can have ended a session that was idle during the load.
+            // The server may have terminated a session that was idle during the load.
             let operator = operator.sibling().await?;
             self.finish_with(&operator, migrations, slug, making).await
         };
@@ -98,9 +98,9 @@ impl<'a> Files<'a> {
     }
 }
 
-/// Where a tenant is created.
+/// The new tenant, and the connection that creates it.
 pub(super) struct Target<'a> {
-    /// A connection of its own: if the future is dropped, it is closed, and the server rolls back.
+    /// A separate connection. If the future is dropped, it is closed, and the server rolls back.
     pub(super) operator: &'a Operator,
     pub(super) slug: &'a TenantSlug,
     pub(super) schema: &'a SchemaName,
@@ -110,7 +110,7 @@ pub(super) struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Runs the body in a transaction, and commits what it did. After an error, the connection has to be closed.
+    /// Runs the body in a transaction, and commits. After an error, the connection must be closed.
     pub(super) async fn in_transaction<T>(&self, isolation: &str, body: impl Future<Output = Result<T>>) -> Result<T> {
         let doing = || while_doing(format!("create tenant {}", self.slug));
         if guard::is_needed(self.operator, &self.files.same) {
@@ -134,7 +134,7 @@ impl Target<'_> {
         }
     }
 
-    /// The contents of the new schema, after the partitions of the source were created that no migration creates.
+    /// Returns the contents of the new schema. First creates the partitions of the source that no migration creates.
     pub(super) async fn contents(&self, of_source: &[Partition]) -> Result<Contents> {
         let contents = Contents::read(self.operator, self.schema).await?;
         let sql = partitions_sql(self.schema, of_source, &contents);
@@ -152,8 +152,8 @@ impl Target<'_> {
     }
 }
 
-/// The tables and columns of a source as the target has them. Refuses tables, columns and sequences that the target's
-/// migrations have not created.
+/// Pairs the tables and columns of a source with those of the target. Refuses tables, columns and sequences that the
+/// target's migrations have not created.
 pub(super) fn tables_of<'s>(
     target: &Contents,
     tables: impl Iterator<Item = (&'s str, Vec<&'s str>)>,

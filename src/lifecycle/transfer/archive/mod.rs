@@ -1,8 +1,8 @@
-//! The file of an exported tenant.
+//! The file format of an exported tenant.
 //!
-//! It starts with [`MAGIC`] and the number of the format, as four bytes. Then there are blocks: a byte for the kind, the
-//! length as four bytes, and so many bytes. At the end there is the SHA-256 of everything before. All numbers are
-//! little-endian.
+//! The file starts with [`MAGIC`] and the number of the format, as four bytes. Blocks follow: one byte for the kind,
+//! the length as four bytes, and the content of that length. The last part is the SHA-256 of everything before it. All
+//! numbers are little-endian.
 //!
 //! | kind | content |
 //! |---|---|
@@ -10,8 +10,8 @@
 //! | 2 | rows: the number of the table as four bytes, and a zstd frame with a piece of its COPY text, at most [`PIECE_BYTES_MAX`] |
 //! | 3 | the last block: [`Tail`] as JSON |
 //!
-//! The pieces of several tables can alternate; those of one table are in order. So a file can be written into a pipe, and
-//! checked while it is read from one. The rows themselves are read table by table, which needs a file.
+//! The pieces of different tables can alternate; the pieces of one table are in order. So a file can be written to a
+//! pipe, and can be checked while it is read from one. The rows themselves are read table by table, which needs a file.
 
 mod reader;
 mod writer;
@@ -30,10 +30,10 @@ use serde::{Deserialize, Serialize};
 const MAGIC: &[u8; 12] = b"cgk tenant\r\n";
 /// The format that this version writes, and the newest that it reads.
 const FORMAT: u32 = 1;
-/// How much text a block of rows contains.
+/// The maximum size of the text in a block of rows.
 pub(super) const PIECE_BYTES_MAX: usize = 1 << 20;
 
-/// What is known before the rows.
+/// The data that is known before the rows are read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Head {
     /// The version of cgk.
@@ -42,7 +42,7 @@ pub(super) struct Head {
     pub(super) created_at: String,
     pub(super) server_version: String,
     pub(super) database: String,
-    /// The tag that the database has recorded, which stands for it in the names of its roles.
+    /// The tag in the database's record. It is a part of the names of its roles.
     pub(super) database_tag: String,
     pub(super) organization: String,
     pub(super) slug: String,
@@ -65,7 +65,7 @@ pub(super) struct HeadTable {
     pub(super) columns: Vec<String>,
 }
 
-/// A partition, because services create some that no migration does.
+/// A partition. The file contains partitions because services create some that no migration creates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct HeadPartition {
     pub(super) name: String,
@@ -74,10 +74,10 @@ pub(super) struct HeadPartition {
     pub(super) is_leaf: bool,
 }
 
-/// What is known after the rows.
+/// The data that is known after the rows are read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tail {
-    /// In the order of the head.
+    /// One entry per table, in the order of the head.
     pub(super) tables: Vec<TailTable>,
     pub(super) sequences: Vec<TailSequence>,
     /// Foreign tables, whose rows are not in the file.
@@ -87,7 +87,7 @@ pub(super) struct Tail {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TailTable {
     pub(super) rows: u64,
-    /// Of COPY text, before compression.
+    /// The size of the COPY text, before compression.
     pub(super) bytes: u64,
     pub(super) checksum: String,
 }
@@ -107,7 +107,7 @@ impl From<&Applied> for LedgerRow {
 }
 
 impl LedgerRow {
-    /// The row of a ledger; `None` if it cannot be one.
+    /// Returns the row of a ledger; `None` if the data is not a valid row.
     fn applied(&self) -> Option<Applied> {
         let id = MigrationId { version: Version::new(self.version)?, name: self.name.clone() };
         Some(Applied { id, checksum: Checksum::recorded(self.checksum.clone()) })

@@ -1,4 +1,4 @@
-//! Checks a file as a whole, and reads the rows of its tables.
+//! Checks a complete file, and reads the rows of its tables.
 
 use super::{FORMAT, Head, LedgerRow, MAGIC, PIECE_BYTES_MAX, Tail};
 use crate::{
@@ -14,12 +14,12 @@ use std::{
     path::Path,
 };
 
-/// The largest block of another kind than rows.
+/// The maximum size of a block that does not contain rows.
 const JSON_BYTES_MAX: usize = 256 << 20;
-/// The largest block of rows: text that does not get smaller grows by less than this.
+/// The maximum size of a block of rows. Text that cannot be compressed grows by less than this margin.
 const ROWS_BYTES_MAX: usize = PIECE_BYTES_MAX + (64 << 10);
 
-/// A file of an exported tenant, checked as a whole: nothing is missing, and nothing was changed.
+/// The checked file of an exported tenant: nothing is missing, and nothing was changed.
 #[derive(Debug)]
 pub struct Archive {
     file: File,
@@ -28,7 +28,7 @@ pub struct Archive {
     slug: TenantSlug,
     organization: OrganizationId,
     ledger: Vec<Applied>,
-    /// The place and the length of each frame, by table.
+    /// The position and the length of each frame, by table.
     frames: Vec<Vec<(u64, usize)>>,
     bytes: u64,
 }
@@ -38,8 +38,9 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// Kind `Invalid`: it is not an export, has a newer format, or is damaged. `Refused`: it cannot be read, or is a pipe or
-    /// another thing that cannot be read twice ([`spool`](Self::spool) takes those).
+    /// - Kind `Invalid`: the file is not an export, has a newer format, or is damaged.
+    /// - Kind `Refused`: it cannot be read, or it cannot be read twice, as a pipe. Use [`spool`](Self::spool) for
+    ///   those.
     pub fn open(path: &Path) -> Result<Self> {
         let unreadable = |source| TransferError::File { doing: format!("read {}", path.display()), source };
         if !path.metadata().map_err(unreadable)?.is_file() {
@@ -48,12 +49,12 @@ impl Archive {
         Self::check(File::open(path).map_err(unreadable)?)
     }
 
-    /// Copies an export that cannot be read twice, such as standard input, to a temporary file without a name in the folder
-    /// for those, and checks it meanwhile. This blocks.
+    /// Copies an export that cannot be read twice, such as standard input, to a temporary file in `folder`, and checks
+    /// it meanwhile. The file has no name and disappears when the program ends. This blocks.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// Those of [`open`](Self::open).
     pub fn spool(mut input: impl Read, folder: &Path) -> Result<Self> {
         let unwritable = |source| TransferError::File { doing: format!("write to {}", folder.display()), source };
         let mut first = Vec::new();
@@ -64,7 +65,7 @@ impl Archive {
         let mut input = MAGIC.chain(input);
         let path = folder.join(format!("cgk-{}", uuid::Uuid::new_v4()));
         let file = File::options().read(true).write(true).create_new(true).open(&path).map_err(unwritable)?;
-        // From here on the file ends with the program.
+        // From here on, the file disappears when the program ends.
         std::fs::remove_file(&path).map_err(unwritable)?;
         let mut spooled = BufWriter::with_capacity(PIECE_BYTES_MAX, &file);
         io::copy(&mut input, &mut spooled).and_then(|_| spooled.flush()).map_err(unwritable)?;
@@ -125,7 +126,7 @@ impl Archive {
         self.organization
     }
 
-    /// Returns the name of the exported tenant for people.
+    /// Returns the display name of the exported tenant.
     pub fn name(&self) -> &str {
         &self.head.name
     }
@@ -160,7 +161,8 @@ impl Archive {
         self.bytes
     }
 
-    /// Reads the rows of a table, piece by piece. This blocks. It ends early, without an error, when `take` returns false.
+    /// Reads the rows of a table, piece by piece. This blocks. It stops early, without an error, when `take` returns
+    /// false.
     pub(in crate::lifecycle::transfer) fn read_rows(
         &self,
         table: usize,
@@ -200,7 +202,7 @@ struct Input<'f> {
 }
 
 impl Input<'_> {
-    /// Fills the buffer; false if the file ends before that.
+    /// Fills the buffer. Returns false if the file ends before the buffer is full.
     fn fill(&mut self, buffer: &mut [u8]) -> Result<bool> {
         match self.file.read_exact(buffer) {
             Ok(()) => {
@@ -221,7 +223,7 @@ impl Input<'_> {
     fn block(&mut self) -> Result<(u8, Vec<u8>)> {
         let [kind] = self.array()?;
         let length = u32::from_le_bytes(self.array()?) as usize;
-        // The length of a damaged file must not decide how much memory is taken.
+        // The length in a damaged file must not decide how much memory is allocated.
         if !(1..=3).contains(&kind) || length > if kind == 2 { ROWS_BYTES_MAX } else { JSON_BYTES_MAX } {
             return Err(damaged(format!("there is no block at byte {}", self.at)));
         }

@@ -5,12 +5,12 @@ use sha2::{Digest as _, Sha256};
 use std::io::{self, Write};
 use tokio::{sync::mpsc, task::JoinHandle};
 
-/// How many blocks wait for a slow disk or pipe.
+/// How many blocks can wait for a slow disk or pipe.
 const BLOCKS_WAITING_MAX: usize = 8;
 
 pub(in crate::lifecycle::transfer) enum Block {
     Head(Head),
-    /// A piece of a table's rows, compressed.
+    /// A compressed piece of a table's rows.
     Rows {
         table: u32,
         frame: Vec<u8>,
@@ -18,8 +18,8 @@ pub(in crate::lifecycle::transfer) enum Block {
     Tail(Tail),
 }
 
-/// Writes blocks in a thread for blocking work, in the order in which they arrive. Without a tail the file stays unfinished,
-/// and no reader takes it.
+/// Writes blocks in a thread for blocking work, in the order in which they arrive. Without a tail the file is
+/// incomplete, and every reader refuses it.
 pub(in crate::lifecycle::transfer) struct Output {
     blocks: mpsc::Sender<Block>,
     thread: JoinHandle<io::Result<u64>>,
@@ -31,12 +31,12 @@ impl Output {
         Self { blocks, thread: tokio::task::spawn_blocking(move || write(output, waiting)) }
     }
 
-    /// Returns false if the thread has ended with an error, which [`finish`](Self::finish) returns.
+    /// Sends a block. Returns false if the thread has ended with an error, which [`finish`](Self::finish) returns.
     pub(in crate::lifecycle::transfer) async fn send(&self, block: Block) -> bool {
         self.blocks.send(block).await.is_ok()
     }
 
-    /// Waits until everything is written; returns the size of the file.
+    /// Waits until everything is written. Returns the size of the file.
     pub(in crate::lifecycle::transfer) async fn finish(self) -> io::Result<u64> {
         drop(self.blocks);
         self.thread.await.map_err(io::Error::other)?

@@ -6,7 +6,7 @@ use crate::{
     migration::LEDGER_TABLE,
 };
 
-/// The relations of a schema as `c`, without those of extensions; `joined` are further joins.
+/// Selects the relations of a schema as `c`, without those of extensions. `joined` contains further joins.
 pub(super) fn relations(schema: &SchemaName, joined: &str, condition: &str) -> String {
     format!(
         "pg_catalog.pg_class c
@@ -49,7 +49,8 @@ from {} order by bytes desc, c.relname",
     )
 }
 
-/// An aggregate of the types `y` that are part of the type of a column `a`, and of itself. An `oidvector` has no large objects.
+/// Returns an aggregate over the types `y` that are part of the type of a column `a`, and that type. An `oidvector` has
+/// no large objects.
 fn of_parts(aggregate: &str) -> String {
     format!(
         "(with recursive part (id) as ({PARTS}) select {aggregate} from part p join pg_catalog.pg_type y on y.oid = p.id)"
@@ -68,7 +69,7 @@ const PARTS: &str = "
             union all select r.rngsubtype from pg_catalog.pg_range r where y.oid in (r.rngtypid, r.rngmultitypid)
         ) i (id)";
 
-/// The [`ColumnForm`] of a column of a table `c`.
+/// The expression for the [`ColumnForm`] of a column of a table `c`.
 const FORM: &str =
     "case when pg_catalog.bool_or(y.typnamespace = 'pg_catalog'::pg_catalog.regnamespace and y.typname in
                      ('regclass', 'regcollation', 'regconfig', 'regdictionary', 'regoper', 'regoperator', 'regproc',
@@ -151,7 +152,9 @@ join pg_catalog.pg_class p on p.oid = i.inhparent and p.relnamespace = c.relname
     )
 }
 
-/// Sequences, populated materialized views and foreign tables. Whatever a view reads, it reaches more than that does.
+/// Returns the query for sequences, populated materialized views and foreign tables. Materialized views are sorted by
+/// the number of relations that they read, directly or indirectly. A view reads more relations than each view that it
+/// reads.
 pub(super) fn others_sql(schema: &SchemaName) -> String {
     let reached = "(with recursive below (id) as (
         select c.oid
