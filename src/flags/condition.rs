@@ -1,14 +1,15 @@
-//! What a rule asks of a subject: the JSON of the column `conditions`, as a type that cannot be wrong.
+//! The conditions of a rule: the JSON of the column `conditions`, as a validated type.
 
 use super::subject::{Attribute, Subject};
 use serde::{Deserialize, Serialize};
 
-/// The largest number of a condition: doubles hold every whole number up to it.
+/// The maximum number in a condition. A double represents every whole number up to it exactly.
 const NUMBER_MAX: f64 = 1e15;
 
-/// What a rule asks of one attribute. In JSON `{"attribute": "plan", "operator": "in", "values": ["pro", "team"]}`.
+/// A condition of a rule on one attribute. In JSON: `{"attribute": "plan", "operator": "in", "values": ["pro",
+/// "team"]}`.
 ///
-/// An attribute that the subject does not have meets no condition, `not_in` included.
+/// If the subject does not have the attribute, no condition holds, not even `not_in`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Condition {
@@ -22,23 +23,23 @@ pub struct Condition {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Operator {
-    /// It is one of the values.
+    /// The attribute equals one of the values.
     In,
-    /// It is none of the values.
+    /// The attribute equals none of the values.
     NotIn,
-    /// It begins with one of the values, which are texts.
+    /// The attribute starts with one of the values. The values are texts.
     StartsWith,
-    /// It ends with one of the values, which are texts.
+    /// The attribute ends with one of the values. The values are texts.
     EndsWith,
-    /// One of the values is in it; they are texts.
+    /// The attribute contains one of the values. The values are texts.
     Contains,
-    /// It is less than the one value, a number.
+    /// The attribute is less than the single value, a number.
     Less,
-    /// It is less than the one value, a number, or equal.
+    /// The attribute is less than or equal to the single value, a number.
     LessOrEqual,
-    /// It is greater than the one value, a number.
+    /// The attribute is greater than the single value, a number.
     Greater,
-    /// It is greater than the one value, a number, or equal.
+    /// The attribute is greater than or equal to the single value, a number.
     GreaterOrEqual,
 }
 
@@ -48,13 +49,13 @@ pub enum Operator {
 pub enum Scalar {
     /// A text, compared byte by byte.
     Text(String),
-    /// Yes or no.
+    /// True or false.
     Bool(bool),
-    /// A number, of at most 10^15 and at least -10^15.
+    /// A number from -10^15 to 10^15.
     Number(f64),
 }
 
-/// A condition that nothing can meet or that would not be read as it was meant.
+/// A condition that can never hold, or that would be interpreted differently from what it says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no condition: {0}")]
 pub struct InvalidCondition(&'static str);
@@ -76,7 +77,7 @@ impl TryFrom<Unchecked> for Condition {
 }
 
 impl Condition {
-    /// A condition.
+    /// Creates a condition.
     ///
     /// ```
     /// use cgk::flags::{Condition, Operator, Scalar};
@@ -88,7 +89,8 @@ impl Condition {
     ///
     /// # Errors
     ///
-    /// No attribute or no value, values that the operator does not compare with, a number that is too large, a NUL in a text.
+    /// There is no attribute or no value, the operator cannot compare the values, a number is too large, or a text
+    /// contains NUL.
     pub fn new(
         attribute: impl Into<String>,
         operator: Operator,
@@ -126,7 +128,7 @@ impl Condition {
         }
     }
 
-    /// Whether it holds for a subject.
+    /// Returns whether the condition holds for a subject.
     pub fn holds(&self, subject: &Subject) -> bool {
         match subject.attribute(&self.attribute) {
             None => false,
@@ -140,7 +142,7 @@ impl Condition {
         }
     }
 
-    /// The operators that look for equality; the others hold for nothing.
+    /// Evaluates the operators for equality. The other operators never hold.
     fn holds_for(&self, equals: impl Fn(&Scalar) -> bool) -> bool {
         match self.operator {
             Operator::In => self.values.iter().any(equals),
@@ -168,7 +170,7 @@ impl Condition {
             Operator::LessOrEqual => than(|number, value| number <= value),
             Operator::Greater => than(|number, value| number > value),
             Operator::GreaterOrEqual => than(|number, value| number >= value),
-            // NaN is in no list, and not outside of one.
+            // NaN equals no value, but `not_in` does not hold for it either.
             Operator::NotIn if number.is_nan() => false,
             _ => self.holds_for(|value| matches!(value, Scalar::Number(value) if *value == number)),
         }

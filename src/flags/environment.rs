@@ -1,8 +1,8 @@
-//! Where features are switched: an environment of a project.
+//! The environments of a project, in which features are switched on and off.
 
 use std::fmt;
 
-/// An environment of a project, by its names.
+/// An environment of a project, identified by its names.
 ///
 /// ```
 /// use cgk::flags::{Environment, Stage};
@@ -20,16 +20,16 @@ pub struct Environment {
 /// The environments that every project has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
-    /// `dev`: where developers try things.
+    /// `dev`: for development.
     Dev,
-    /// `staging`: where a release is tried.
+    /// `staging`: for testing a release.
     Staging,
-    /// `prod`: where customers are.
+    /// `prod`: for customers.
     Prod,
 }
 
 impl Stage {
-    /// Its name in the table.
+    /// Returns the name in the table.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dev => "dev",
@@ -40,23 +40,23 @@ impl Stage {
 }
 
 impl Environment {
-    /// This environment of the project `default`.
+    /// Returns this environment of the project `default`.
     pub fn of(stage: Stage) -> Self {
         Self { project: "default".into(), stage }
     }
 
-    /// The same of another project.
+    /// Sets the project.
     pub fn project(mut self, project: impl Into<String>) -> Self {
         self.project = project.into();
         self
     }
 
-    /// The project's name.
+    /// Returns the name of the project.
     pub fn project_name(&self) -> &str {
         &self.project
     }
 
-    /// Which of the project's environments it is.
+    /// Returns which of the project's environments it is.
     pub fn stage(&self) -> Stage {
         self.stage
     }

@@ -1,4 +1,4 @@
-//! Why an operation on features or usage failed.
+//! The errors of operations on features and usage.
 
 use super::environment::Environment;
 use crate::error::Error;
@@ -9,57 +9,57 @@ use tokio_postgres::error::SqlState;
 /// The result of this module's functions.
 pub type Result<T, E = FlagsError> = std::result::Result<T, E>;
 
-/// Why an operation on features or usage failed. Its text may be sent to the client.
+/// The reason why an operation on features or usage failed. Its text is safe to send to the client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlagsError {
     /// The tenant has no such environment.
     #[error("there is no environment {environment}")]
     NoSuchEnvironment {
-        /// What was looked for.
+        /// The requested environment.
         environment: Environment,
     },
-    /// The tenant has no feature of this key.
+    /// The tenant has no feature with this key.
     #[error("there is no feature {key:?}")]
     NoSuchFeature {
-        /// What was looked for.
+        /// The requested key.
         key: String,
     },
-    /// What was given cannot be stored.
+    /// A given value cannot be stored.
     #[error("{what} cannot be used: {why}")]
     Invalid {
-        /// What.
+        /// The value.
         what: &'static str,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// A usage event has the key of another one that is recorded; nothing of the call was recorded.
+    /// A usage event has the key of another event that is already recorded. Nothing of its batch was recorded.
     #[error("the usage event {key:?} is recorded with another content")]
     UsageConflict {
-        /// The key.
+        /// The key of the event.
         key: String,
     },
-    /// More than the plan allows.
+    /// The requested amount would exceed what the plan allows.
     #[error("the limit of {limit} for {metric} is reached: {used} used, {asked} more asked for")]
     LimitReached {
-        /// What is limited, as the tables name it.
+        /// The limited metric, as the tables name it.
         metric: String,
-        /// What the plan allows.
+        /// The amount that the plan allows.
         limit: u64,
-        /// What was used.
+        /// The amount already used.
         used: u64,
-        /// What was asked for beyond that.
+        /// The additional amount that was requested.
         asked: u64,
-        /// When a counter begins anew; a level does not by itself.
+        /// When the counter is reset. `None` for a level, which is not reset automatically.
         resets_at: Option<SystemTime>,
     },
-    /// The tables of the template `flags` are missing, or not all of them are there.
+    /// The tables of the template `flags` are missing or incomplete.
     #[error("this needs the tables of the template flags")]
     TablesMissing {
-        /// What the server said is missing.
+        /// The error of the server that names what is missing.
         source: Error,
     },
-    /// The tenant could not be entered, or the database did not do it.
+    /// The tenant could not be entered, or the database returned an error.
     #[error("the database could not be asked")]
     Database(#[source] Error),
 }
@@ -75,7 +75,7 @@ impl From<Error> for FlagsError {
 }
 
 impl FlagsError {
-    /// The HTTP status to answer with.
+    /// Returns the HTTP status for the response.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NoSuchEnvironment { .. } | Self::NoSuchFeature { .. } => StatusCode::NOT_FOUND,

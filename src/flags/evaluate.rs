@@ -1,4 +1,4 @@
-//! What a feature is for a subject: a pure function of what was loaded.
+//! Evaluates a feature for a subject: a pure function of the loaded data.
 
 use super::{condition::Condition, subject::Subject};
 use serde::Deserialize;
@@ -6,14 +6,15 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fmt;
 
-/// How many buckets there are: a thousandth of a percent each.
+/// The number of buckets. Each is a thousandth of a percent.
 pub(super) const BUCKETS: u32 = 100_000;
 
-/// Where a subject stands in the rollout of a feature: 0 to 99,999. The same key has the same bucket in every process and
-/// every language; a feature of `p` percent is on for the buckets below `p * 1000`, so a higher `p` keeps whoever is in.
+/// Returns the bucket of a subject in the rollout of a feature: 0 to 99,999. The same key has the same bucket in every
+/// process and in every language. A feature of `p` percent is on for the buckets below `p * 1000`, so a higher `p`
+/// never excludes a subject that was included.
 ///
-/// The first 13 hexadecimal digits of the SHA-256 of `<feature key>:<targeting key>` in UTF-8, as a number, modulo 100,000.
-/// The function `flag_bucket` of the template's tables is the same in SQL.
+/// The bucket is computed from the SHA-256 of `<feature key>:<targeting key>` in UTF-8: its first 13 hexadecimal
+/// digits, as a number, modulo 100,000. The function `flag_bucket` of the template's tables computes the same in SQL.
 ///
 /// ```
 /// assert_eq!(cgk::flags::bucket("new_checkout", "user-42"), 70192);
@@ -24,13 +25,13 @@ pub fn bucket(feature_key: &str, targeting_key: &str) -> u32 {
     u32::try_from(first % u64::from(BUCKETS)).expect("less than 100,000 is a u32")
 }
 
-/// What decides about a feature where no rule of the environment does.
+/// The kind of a feature. It decides if no rule of the environment does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Boolean,
-    /// On for the buckets below.
+    /// On for the buckets below this number.
     Percentage(u32),
-    /// Whether the organization's plan includes it.
+    /// Whether the organization's plan includes the feature.
     Plan(bool),
 }
 
@@ -42,52 +43,52 @@ pub(super) struct Feature {
     pub(super) enabled: bool,
     pub(super) on_value: Value,
     pub(super) off_value: Value,
-    /// By position.
+    /// The rules, ordered by position.
     pub(super) rules: Vec<Rule>,
 }
 
-/// The first rule whose conditions hold decides.
+/// A rule. The first rule whose conditions hold decides.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rule {
     pub(super) conditions: Vec<Condition>,
     pub(super) enabled: bool,
-    /// On for the buckets below.
+    /// On for the buckets below this number.
     pub(super) buckets: Option<u32>,
 }
 
-/// What a feature is for a subject, and why.
+/// The value of a feature for a subject, and the reason.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Evaluation<'a> {
-    /// Whether it is on.
+    /// Whether the feature is on.
     pub is_on: bool,
-    /// The feature's value for that.
+    /// The feature's value for this state.
     pub value: &'a Value,
-    /// What decided.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// What decided about a feature.
+/// The reason for the result of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The feature itself, which is on for everybody.
+    /// The feature itself. It is on for all subjects.
     Default,
     /// A rule of the environment.
     Rule,
-    /// The subject's bucket, for a rule or the feature itself.
+    /// The subject's bucket, in the rollout of a rule or of the feature.
     Rollout,
     /// The organization's plan.
     Plan,
-    /// The feature itself, which is off.
+    /// The feature itself. It is off.
     Disabled,
-    /// A rollout, and the subject has no key: it is off.
+    /// The feature is off, because it has a rollout and the subject has no key.
     TargetingKeyMissing,
 }
 
 impl Reason {
-    /// Its name in the table `evaluation_logs`.
+    /// Returns the name in the table `evaluation_logs`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Default => "default",
@@ -113,7 +114,8 @@ impl Feature {
     }
 
     fn decide(&self, subject: &Subject) -> (bool, Reason) {
-        // A rule takes a feature from those whose plan includes it, and gives it to no others.
+        // A rule can switch off a feature that the plan includes. It cannot switch on a feature that the plan does not
+        // include.
         if self.kind == Kind::Plan(false) {
             return (false, Reason::Plan);
         }
@@ -133,7 +135,7 @@ impl Feature {
     }
 
     fn roll_out(&self, buckets: u32, subject: &Subject) -> (bool, Reason) {
-        // All and none take no key.
+        // A rollout to all or to none needs no key.
         if buckets == 0 || buckets >= BUCKETS {
             return (buckets > 0, Reason::Rollout);
         }

@@ -1,4 +1,4 @@
-//! Writes a sample of evaluations into the tenants' tables, in the background.
+//! Writes a sample of evaluations to the tenants' tables, in the background.
 
 use super::{
     environment::Environment,
@@ -22,9 +22,9 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-/// How many evaluations one statement writes.
+/// The maximum number of evaluations that one statement writes.
 const BATCH_MAX: usize = 500;
-/// The longest key of a subject that is kept; the rest is cut off.
+/// The maximum stored length of a subject's key. The rest is cut off.
 const KEY_CHARS_MAX: usize = 255;
 
 const WRITE: &str = "
@@ -42,11 +42,11 @@ const WRITE: &str = "
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LogSettings {
-    /// One of so many evaluations is written, at random. A hundred unless set.
+    /// One evaluation out of this number is written, at random. Default: 100.
     pub one_in: NonZeroU32,
-    /// How long evaluations wait to be written together. Five seconds unless set.
+    /// How long evaluations are collected before they are written together. Default: 5 seconds.
     pub interval: Duration,
-    /// How many may wait; further ones are left out and counted. 10,000 unless set.
+    /// How many evaluations may wait. More are dropped and counted. Default: 10,000.
     pub waiting_max: usize,
 }
 
@@ -57,8 +57,8 @@ impl Default for LogSettings {
     }
 }
 
-/// Writes a sample of evaluations into `evaluation_logs` of their tenants, in a task of its own. Recording one waits for nothing
-/// and never fails; what cannot be written is left out. Cheap to clone.
+/// Writes a sample of evaluations to `evaluation_logs` of their tenants, in a separate task. Recording an evaluation
+/// does not wait and does not fail. Evaluations that cannot be written are dropped. Cheap to clone.
 ///
 /// ```no_run
 /// # async fn example(db: cgk::Db, flags: cgk::flags::Flags, acme: cgk::TenantSlug) -> cgk::flags::Result<()> {
@@ -86,13 +86,13 @@ struct Counts {
     left_out: AtomicU64,
 }
 
-/// What became of the evaluations that were sampled.
+/// The counts of the sampled evaluations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogStatus {
-    /// How many were written.
+    /// The number of written evaluations.
     pub written: u64,
-    /// How many were not: too many waited, or the database did not take them.
+    /// The number of dropped evaluations: too many were waiting, or the database refused them.
     pub left_out: u64,
 }
 
@@ -111,11 +111,12 @@ struct Line {
 }
 
 impl EvaluationLog {
-    /// Begins to write in a task of its own. It ends when the last clone is dropped, and has written what was recorded before.
+    /// Starts writing in a separate task. The task ends after the last clone is dropped and everything recorded before
+    /// is written.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime.
+    /// If it is called outside of a Tokio runtime.
     pub fn new<E>(db: &Db<E>, settings: LogSettings) -> Self {
         let (sender, receiver) = mpsc::channel(settings.waiting_max.max(1));
         let counts = Arc::new(Counts::default());
@@ -131,7 +132,7 @@ impl EvaluationLog {
         Self { sender, one_in: settings.one_in, counts }
     }
 
-    /// Records an evaluation, if it is one of the sample.
+    /// Records an evaluation if it is part of the sample.
     pub fn record(
         &self,
         slug: &TenantSlug,
@@ -143,7 +144,7 @@ impl EvaluationLog {
         if self.one_in.get() > 1 && rand::rng().random_range(0..self.one_in.get()) != 0 {
             return;
         }
-        // A text of PostgreSQL has no NUL, and the column does not take an empty key.
+        // Text in PostgreSQL cannot contain NUL, and the column does not accept an empty key.
         let plain = |key: &str| key.chars().filter(|c| *c != '\0').take(KEY_CHARS_MAX).collect::<String>();
         let line = Line {
             feature: key.into(),
@@ -158,20 +159,20 @@ impl EvaluationLog {
         }
     }
 
-    /// Waits until what was recorded before is written, or left out.
+    /// Waits until everything recorded before is written or dropped.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped; it is written all the same.
+    /// If the future is dropped, everything is still written.
     pub async fn flush(&self) {
         let (done, written) = oneshot::channel();
         if self.sender.send(Message::Flush(done)).await.is_ok() {
-            // The runtime is shutting down where there is no answer.
+            // There is no answer if the runtime is shutting down.
             let _ = written.await;
         }
     }
 
-    /// What became of the evaluations so far.
+    /// Returns the counts of the evaluations so far.
     pub fn status(&self) -> LogStatus {
         LogStatus {
             written: self.counts.written.load(Ordering::Relaxed),
@@ -184,7 +185,7 @@ struct Writer {
     db: Db<FlagsError>,
     weight: i32,
     waiting: HashMap<TenantSlug, Vec<Line>>,
-    /// Of all tenants together.
+    /// The number for all tenants together.
     count: usize,
     count_max: usize,
     counts: Arc<Counts>,
@@ -225,7 +226,7 @@ impl Writer {
         }
     }
 
-    /// Writes what waits for a tenant. A tenant that cannot be entered is no reason to keep it.
+    /// Writes the waiting evaluations of a tenant. If the tenant cannot be entered, they are dropped.
     async fn write(&mut self, slug: &TenantSlug) {
         let Some(lines) = self.waiting.remove(slug) else { return };
         self.count -= lines.len();

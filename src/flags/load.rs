@@ -1,4 +1,4 @@
-//! Loads the features of a tenant and their rules in one environment, in one statement.
+//! Loads the features of a tenant and their rules in one environment, with one statement.
 
 use super::{
     environment::Environment,
@@ -10,11 +10,11 @@ use crate::{error::Error, tenancy::Statements, tenant::OrganizationId};
 use serde::de::DeserializeOwned;
 use tokio_postgres::Row;
 
-/// Run inside the tenant, with the names of project and environment.
+/// Runs inside the tenant, with the names of the project and the environment.
 pub(super) const LOAD: &str = include_str!("load.sql");
 
-/// Loads the features and rules of an environment in a transaction of a tenant: what that transaction sees, its own changes
-/// included. Outside of one, [`Flags::snapshot`](super::Flags::snapshot) remembers them.
+/// Loads the features and rules of an environment in a transaction of a tenant. The result includes the transaction's
+/// own changes. Outside of a transaction, use [`Flags::snapshot`](super::Flags::snapshot), which caches them.
 ///
 /// ```no_run
 /// # async fn example(db: cgk::Db<cgk::flags::FlagsError>, acme: cgk::TenantSlug) -> cgk::flags::Result<()> {
@@ -55,7 +55,7 @@ pub(super) fn read(rows: &[Row], environment: &Environment) -> Result<Snapshot> 
     let is_notified = column(first, 9)?;
     let mut features = Vec::with_capacity(rows.len());
     for row in rows {
-        // Without a key: the environment is there, and there are no features.
+        // If there is no key, the environment exists and has no features.
         if let Some(key) = column::<Option<String>>(row, 0)? {
             features.push(feature(row, key)?);
         }
@@ -95,7 +95,7 @@ fn json<T: DeserializeOwned>(key: &str, text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| unexpected(format!("of the feature {key:?}: {error}")))
 }
 
-/// The constraints of the tables keep this from being there.
+/// Returns the error for a value that the constraints of the tables do not allow.
 fn unexpected(found: impl ToString) -> FlagsError {
     FlagsError::Database(Error::Unexpected { doing: "read the features of a tenant".into(), found: found.to_string() })
 }

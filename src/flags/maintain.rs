@@ -1,4 +1,5 @@
-//! The months of a tenant's usage and evaluations: made ahead of time, and dropped when they are old.
+//! The monthly partitions of a tenant's usage and evaluations. They are created in advance and dropped when they are
+//! old.
 
 use super::error::{FlagsError, Result};
 use crate::{
@@ -10,15 +11,16 @@ use crate::{
 };
 use tokio_postgres::error::SqlState;
 
-/// For how long usage and evaluations are kept.
+/// How long usage and evaluations are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retention {
-    /// How many months are made ahead. Two unless set; 24 at most.
+    /// The number of months whose partitions are created in advance. Default: 2. Maximum: 24.
     pub months_ahead: u32,
-    /// How many months of usage events are kept beside this one. 25 unless set. The totals are kept for ever.
+    /// The number of months for which usage events are stored, in addition to the current month. Default: 25. The
+    /// totals are never deleted.
     pub usage_months: u32,
-    /// How many months of evaluations are kept beside this one. Three unless set.
+    /// The number of months for which evaluations are stored, in addition to the current month. Default: 3.
     pub evaluation_months: u32,
 }
 
@@ -28,35 +30,39 @@ impl Default for Retention {
     }
 }
 
-/// What was done to the months of a tenant.
+/// The result of maintaining a tenant's partitions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Maintained {
-    /// How many partitions were made.
+    /// The number of created partitions.
     pub added: u32,
-    /// How many partitions were dropped.
+    /// The number of dropped partitions.
     pub dropped: u32,
 }
 
-/// Makes the months to come of a tenant's usage and evaluations, moves what has no month yet into one, unless that is later
-/// than those, and drops what is older
-/// than it is to be kept. Safe to run again; nothing is lost where it is not run, but the default partitions grow.
+/// Maintains the partitions of a tenant's usage and evaluations. It creates the partitions of the coming months. It
+/// moves rows from the default partitions to the partitions of their months, except rows of later months. It drops
+/// partitions that are older than the retention. Running it again is safe. If it does not run, nothing is lost, but the
+/// default partitions grow.
 ///
-/// An event whose month was dropped would be counted again if it was sent again: keep usage longer than senders try.
+/// If an event is sent again after its month was dropped, it is counted again. So store usage for longer than senders
+/// retry.
 ///
 /// # Locks
 ///
-/// To the end of its one transaction: the tenant's lock, shared ([`lock::tenant_key`]); its migrations' lock
-/// ([`lock::migration_key`]); where partitions are made or dropped, the table of that kind, against everybody.
+/// Until the end of its single transaction: the tenant's lock, shared ([`lock::tenant_key`]); the lock of its
+/// migrations ([`lock::migration_key`]); if partitions are created or dropped, an exclusive lock on the table of that
+/// kind.
 ///
 /// # Errors
 ///
-/// `Invalid`: more than 24 months ahead. `TablesMissing`: the tenant does not have the template's tables. `Database`: kind
-/// `Locked` where a lock was not to be had in `session.lock_timeout`, `Denied` for a login that does not own the schema.
+/// `Invalid`: more than 24 months in advance. `TablesMissing`: the tenant does not have the template's tables.
+/// `Database`: kind `Locked` if a lock was not granted within `session.lock_timeout`; kind `Denied` if the login does
+/// not own the schema.
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped, the server finishes or rolls back; either is whole.
+/// If the future is dropped, the server either completes the transaction or rolls it back.
 pub async fn maintain(operator: &Operator, slug: &TenantSlug, retention: &Retention) -> Result<Maintained> {
     let Retention { months_ahead, usage_months, evaluation_months } = retention;
     if *months_ahead > 24 || *usage_months > 1200 || *evaluation_months > 1200 {

@@ -1,28 +1,28 @@
-//! What is used, and events of use.
+//! Metrics, and usage events.
 
 use super::error::{FlagsError, Result};
 use serde_json::{Map, Value};
 use std::time::{Duration, SystemTime};
 
-/// The largest quantity of one event.
+/// The maximum quantity of one event.
 pub(super) const QUANTITY_MAX: u64 = 1_000_000_000_000_000;
-/// The longest key of an event.
+/// The maximum length of an event's key.
 const KEY_CHARS_MAX: usize = 255;
-/// The times that the tables take, from the first of January 2000 to the last of December 2999, in seconds since 1970.
+/// The times that the tables accept: from 1 January 2000 to 31 December 2999, in seconds since 1970.
 const TIMES: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(946_684_800)..=Duration::from_secs(32_503_593_600);
 
-/// What is used.
+/// A metric of usage.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Metric {
-    /// Calls of the product's interface: a counter, added up by month.
+    /// Calls of the product's API: a counter, summed by month.
     ApiCalls,
-    /// Bytes, or what the product counts: a level, of which the last one holds.
+    /// Bytes, or another unit of the product: a level, of which the last value counts.
     Storage,
-    /// People who can sign in: a level.
+    /// Users who can sign in: a level.
     Seats,
-    /// A counter of the product's own, such as `exports`.
+    /// The product's own counter, such as `exports`.
     Custom(String),
 }
 
@@ -53,7 +53,7 @@ impl std::fmt::Display for Metric {
     }
 }
 
-/// Something that was used. Its key is counted once: an event may be sent again.
+/// A usage event. Each key is counted once, so an event may be sent again.
 ///
 /// ```
 /// use cgk::flags::{Metric, UsageEvent};
@@ -70,24 +70,25 @@ pub struct UsageEvent {
 }
 
 impl UsageEvent {
-    /// An event that occurs now. The key stands for this event alone in the organization, such as a request's id.
+    /// Creates an event that happens now. The key identifies this event within the organization, for example the id of
+    /// a request.
     pub fn new(key: impl Into<String>, metric: Metric, quantity: u64) -> Self {
         Self { key: key.into(), metric, quantity, occurred_at: SystemTime::now(), attributes: Map::new() }
     }
 
-    /// When it occurred, which decides about its month.
+    /// Sets when it happened. The time determines its month.
     pub fn at(mut self, occurred_at: SystemTime) -> Self {
         self.occurred_at = occurred_at;
         self
     }
 
-    /// With something more that is to be known of it.
+    /// Adds an attribute with more information.
     pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.attributes.insert(name.into(), value.into());
         self
     }
 
-    /// Refuses what the tables would refuse, with a name.
+    /// Returns an error that names what the tables would refuse.
     pub(super) fn check(&self) -> Result<()> {
         let invalid = |what, why: &str| Err(FlagsError::Invalid { what, why: why.into() });
         if self.key.is_empty() || self.key.chars().count() > KEY_CHARS_MAX || self.key.contains('\0') {
@@ -106,7 +107,7 @@ impl UsageEvent {
     }
 }
 
-/// Whether a text in it has a NUL, which PostgreSQL's JSON cannot hold.
+/// Returns whether a text in the value contains NUL, which PostgreSQL's JSON cannot store.
 fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
@@ -116,7 +117,7 @@ fn has_nul(value: &Value) -> bool {
     }
 }
 
-/// Refuses a custom metric whose name the tables would refuse.
+/// Returns an error if the tables would refuse the name of a custom metric.
 pub(super) fn check_name(metric: &Metric) -> Result<()> {
     let Metric::Custom(name) = metric else { return Ok(()) };
     let mut letters = name.bytes();

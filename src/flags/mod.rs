@@ -1,8 +1,8 @@
 //! Feature flags and usage, on the tables of the template `flags`.
 //!
 //! Every organization has its own environments, features and rules, in its own schema. A [`Flags`] loads those of one
-//! environment in one statement, remembers them, and evaluates them in the process: no evaluation asks the database. When
-//! something changes, the database notifies every process, and the next call loads it anew.
+//! environment with one statement, caches them, and evaluates them in the process. An evaluation does not query the
+//! database. After a change the database notifies every process, and the next call loads the data again.
 //!
 //! ```no_run
 //! # async fn example(db: cgk::Db, acme: cgk::TenantSlug) -> cgk::flags::Result<()> {
@@ -19,12 +19,12 @@
 //!
 //! | a change | is seen |
 //! |---|---|
-//! | while notices are received | by every call that begins after the notice came in |
+//! | while notifications are received | by every call that starts after the notification arrived |
 //! | after the connection was lost | at most `time_max_unnotified` after the change |
 //! | while the connection is silent without being closed | at most `silence_max` or `time_max_unnotified` after it, whichever is longer |
 //! | after a trigger was disabled | at most `time_max` after the change |
 //!
-//! What the tables mean is said in `docs/flags.md`.
+//! `docs/flags.md` explains the tables.
 
 mod condition;
 mod environment;
@@ -69,11 +69,11 @@ use remembered::Remembered;
 use std::sync::{Arc, atomic::Ordering};
 use tokio::task::AbortHandle;
 
-/// Evaluates the features of tenants. Cheap to clone; the clones share what is remembered.
+/// Evaluates the features of tenants. Cheap to clone; all clones share one cache.
 #[derive(Clone)]
 pub struct Flags {
     shared: Arc<Remembered>,
-    /// Ends with the last clone.
+    /// Stops when the last clone is dropped.
     _receiving: Arc<Receiving>,
 }
 
@@ -89,15 +89,15 @@ impl Drop for Receiving {
     }
 }
 
-/// What a [`Flags`] has done and holds.
+/// The counts of a [`Flags`], and the size of its cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FlagsStatus {
-    /// The snapshots that are remembered, those included that may not be used any more.
+    /// The number of cached snapshots, including those that are no longer valid.
     pub snapshots: usize,
-    /// The calls that were answered from memory.
+    /// The number of calls that were answered from the cache.
     pub hits: u64,
-    /// How often a snapshot was loaded.
+    /// The number of times that a snapshot was loaded.
     pub loads: u64,
 }
 
@@ -108,12 +108,12 @@ impl std::fmt::Debug for Flags {
 }
 
 impl Flags {
-    /// Creates a handle that remembers nothing yet. It begins to listen for changes in a task of its own, on a connection beside the pool, until its
-    /// last clone is dropped; calls do not wait for that.
+    /// Creates a handle with an empty cache. A separate task listens for changes, on a connection outside the pool,
+    /// until the last clone is dropped. Calls do not wait for this connection.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime.
+    /// If it is called outside of a Tokio runtime.
     pub fn new<E: Send + 'static>(db: &Db<E>, settings: FlagsSettings) -> Self {
         let notices = Arc::new(Notices::new(settings.silence_max));
         let task = tokio::spawn(receive(db.clone(), Ending(Arc::clone(&notices)))).abort_handle();
@@ -121,18 +121,18 @@ impl Flags {
         Self { shared, _receiving: Arc::new(Receiving { task, notices }) }
     }
 
-    /// Returns the features of a tenant in an environment, from memory where that still holds.
+    /// Returns the features of a tenant in an environment, from the cache if the cached snapshot is still valid.
     ///
-    /// Several calls at once load it once. Inside a transaction it is loaded on a connection of its own unless it is
-    /// remembered, and not as that transaction sees it: that is [`load`].
+    /// Concurrent calls load a snapshot only once. Inside a transaction, a snapshot that is not cached is loaded on a
+    /// separate connection, so it does not include the transaction's changes. To include them, use [`load`].
     ///
     /// # Locks
     ///
-    /// As [`Db::tenant`], where it is loaded.
+    /// Those of [`Db::tenant`], if the snapshot is loaded.
     ///
     /// # Errors
     ///
-    /// `NoSuchEnvironment`; `TablesMissing`; `Database`: also where the tenant cannot be entered.
+    /// `NoSuchEnvironment`; `TablesMissing`; `Database`, also if the tenant cannot be entered.
     ///
     /// # Cancel safety
     ///
@@ -145,7 +145,7 @@ impl Flags {
     ///
     /// # Errors
     ///
-    /// Same as [`snapshot`](Self::snapshot). `NoSuchFeature`: what is asked for by a wrong name should be seen.
+    /// Same as [`snapshot`](Self::snapshot). In addition `NoSuchFeature`, so that a mistyped key is noticed.
     ///
     /// # Cancel safety
     ///
@@ -162,7 +162,7 @@ impl Flags {
         evaluation.map(|evaluation| evaluation.is_on).ok_or_else(|| FlagsError::NoSuchFeature { key: key.into() })
     }
 
-    /// Returns whether changes are received.
+    /// Returns whether notifications of changes are received.
     pub fn state(&self) -> NoticeState {
         let state = self.shared.notices.state().borrow().clone();
         match state {
@@ -173,29 +173,30 @@ impl Flags {
         }
     }
 
-    /// Waits until changes are received. On a standby and behind a transaction pooler they never are.
+    /// Waits until notifications of changes are received. On a standby and behind a transaction pooler this never
+    /// happens.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped.
+    /// The future may be dropped. Nothing changes.
     pub async fn until_notified(&self) {
         let mut state = self.shared.notices.state();
-        // The sender lives as long as this handle.
+        // The sender exists at least as long as this handle.
         let _ = state.wait_for(|state| *state == NoticeState::Received).await;
     }
 
-    /// Waits until every change is taken in that was committed before this call, by one round trip to the server, and returns
-    /// whether that was possible.
+    /// Waits until every change that was committed before this call is processed. It needs one round trip to the
+    /// server. Returns whether that was possible.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped.
+    /// The future may be dropped. Nothing changes.
     pub async fn caught_up(&self) -> NoticeState {
         self.shared.notices.caught_up().await;
         self.state()
     }
 
-    /// Returns what it has done and holds, without asking the database.
+    /// Returns the counts and the size of the cache, without a query.
     pub fn status(&self) -> FlagsStatus {
         FlagsStatus {
             snapshots: self.shared.snapshots(),
@@ -204,7 +205,7 @@ impl Flags {
         }
     }
 
-    /// Forgets everything that is remembered.
+    /// Clears the cache.
     pub fn forget_all(&self) {
         self.shared.forget_all();
     }

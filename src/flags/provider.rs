@@ -1,4 +1,4 @@
-//! A provider of OpenFeature: an application asks by that interface, and needs none of cgk's.
+//! An OpenFeature provider, so that an application can use that interface instead of cgk's.
 
 use super::{
     Flags,
@@ -15,10 +15,10 @@ use open_feature::{
     provider::{FeatureProvider, ProviderMetadata, ResolutionDetails},
 };
 
-/// A provider of OpenFeature on the features of tenants, for an application that is written for the crate `open-feature`.
+/// An OpenFeature provider for the features of tenants, for applications that use the crate `open-feature`.
 ///
-/// The targeting key and the custom fields of the evaluation context are the [`Subject`]'s key and attributes; a time is the
-/// number of seconds since 1970, and a structure no attribute. The variant is `on` or `off`.
+/// The targeting key and the custom fields of the evaluation context become the key and the attributes of the
+/// [`Subject`]. A time becomes the number of seconds since 1970. A structure is ignored. The variant is `on` or `off`.
 ///
 /// | reason of cgk | reason of OpenFeature |
 /// |---|---|
@@ -27,7 +27,7 @@ use open_feature::{
 /// | [`Reason::Rollout`] | `SPLIT` |
 /// | [`Reason::Plan`] | `PLAN` |
 /// | [`Reason::Disabled`] | `DISABLED` |
-/// | [`Reason::TargetingKeyMissing`] | the error `TARGETING_KEY_MISSING`: the caller's default holds |
+/// | [`Reason::TargetingKeyMissing`] | the error `TARGETING_KEY_MISSING`: the caller's default is used |
 ///
 /// ```no_run
 /// # async fn example(db: cgk::Db, acme: cgk::TenantSlug) {
@@ -48,26 +48,26 @@ use open_feature::{
 pub struct FlagProvider {
     flags: Flags,
     environment: Environment,
-    /// `None`: that of the context that the caller is in.
+    /// `None`: the tenant of the caller's context.
     tenant: Option<TenantSlug>,
     log: Option<EvaluationLog>,
     metadata: ProviderMetadata,
 }
 
 impl FlagProvider {
-    /// The features of one tenant, for a client of its own (`set_named_provider`).
+    /// Creates a provider for the features of one tenant, for a named client (`set_named_provider`).
     pub fn of_tenant(flags: &Flags, environment: Environment, tenant: &TenantSlug) -> Self {
         Self { tenant: Some(tenant.clone()), ..Self::of_context(flags, environment) }
     }
 
-    /// The features of the tenant whose [`TenantContext`] the caller is in. Outside of one, every question is the error
-    /// `INVALID_CONTEXT`.
+    /// Creates a provider for the tenant of the caller's [`TenantContext`]. Outside of a context, every evaluation
+    /// returns the error `INVALID_CONTEXT`.
     pub fn of_context(flags: &Flags, environment: Environment) -> Self {
         let metadata = ProviderMetadata::new("cgk");
         Self { flags: flags.clone(), environment, tenant: None, log: None, metadata }
     }
 
-    /// With a log, to which a sample of the answers is written.
+    /// Sets a log, to which a sample of the evaluations is written.
     pub fn with_log(mut self, log: &EvaluationLog) -> Self {
         self.log = Some(log.clone());
         self
@@ -181,7 +181,7 @@ fn subject(context: &EvaluationContext) -> Subject {
     })
 }
 
-/// OpenFeature has no null: a structure leaves it out, and nothing else can stand for it.
+/// OpenFeature has no null. In a structure the field is omitted; elsewhere there is no replacement.
 fn open_feature_value(value: &serde_json::Value) -> Option<Value> {
     Some(match value {
         serde_json::Value::Null => return None,

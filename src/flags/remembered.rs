@@ -1,4 +1,4 @@
-//! Snapshots that are remembered, and loaded anew when the database says that something has changed.
+//! The cache of snapshots. A snapshot is loaded again after the database notifies of a change.
 
 use super::{
     environment::Environment,
@@ -26,17 +26,17 @@ use std::{
     time::Instant,
 };
 
-/// How often a snapshot that others have asked for is waited for before one asks for oneself.
+/// How often a call waits for a snapshot that another call is loading, before it loads one itself.
 const JOINS_MAX: usize = 3;
 
 type Key = (TenantSlug, Environment);
 
-/// A snapshot, and since when it is known.
+/// A snapshot, and the time of its query.
 struct Entry {
     snapshot: Arc<Snapshot>,
-    /// Taken before the question was sent.
+    /// Taken before the query was sent.
     began: Point,
-    /// Taken before the question was sent.
+    /// Taken before the query was sent.
     asked_at: Instant,
     marks: [Mark; 4],
 }
@@ -65,20 +65,20 @@ impl Remembered {
         self.entries.clear();
     }
 
-    /// What is remembered and still holds; else what the database says.
+    /// Returns the cached snapshot if it is still valid. Otherwise loads one from the database.
     pub(super) async fn find(self: &Arc<Self>, slug: &TenantSlug, environment: &Environment) -> Result<Arc<Snapshot>> {
         let key = (slug.clone(), environment.clone());
         if let Some(entry) = self.entries.get(&key).filter(|entry| self.holds(entry)) {
             self.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(Arc::clone(&entry.snapshot));
         }
-        // Inside a transaction no other call is waited for: it may need the connection that is held here.
+        // Inside a transaction, do not wait for another call: it may need the connection that this transaction uses.
         if !is_inside_transaction() {
             for _ in 0..JOINS_MAX {
                 self.entries.remove_if(&key, |entry| !self.holds(entry));
                 let (this, wanted) = (Arc::clone(self), key.clone());
                 let entry = in_own_task(async move { this.join_or_load(&wanted).await }).await?;
-                // What another has loaded may be older than a change that was seen before this call.
+                // The snapshot that another call loaded may be older than a change that was received before this call.
                 if self.holds(&entry) {
                     return Ok(Arc::clone(&entry.snapshot));
                 }
@@ -87,7 +87,7 @@ impl Remembered {
         Ok(Arc::clone(&self.load(&key).await?.snapshot))
     }
 
-    /// Of several at once, one loads and the others wait for it.
+    /// Of several concurrent calls, one loads the snapshot and the others wait for it.
     async fn join_or_load(&self, key: &Key) -> Result<Arc<Entry>> {
         self.entries.get_or_insert_async(key, async { self.load(key).await }).await
     }
@@ -98,7 +98,7 @@ impl Remembered {
         let (project, stage) = (environment.project_name(), environment.stage().name());
         let rows = self.db.tenant(slug).query(LOAD, &[&project, &stage]).await?;
         let snapshot = read(&rows, environment)?;
-        // As the triggers of the tables name them, and that of the registry.
+        // The names that the triggers of the tables and of the registry use.
         let marks = [
             Mark::of(&format!("flags:{}", SchemaName::of_tenant(slug).as_str())),
             Mark::of("flags:plans"),

@@ -1,8 +1,8 @@
-//! How many snapshots are remembered, and for how long.
+//! The settings of the snapshot cache.
 
 use std::time::Duration;
 
-/// How many snapshots [`Flags`](super::Flags) remembers, and for how long.
+/// The size and the time limits of the snapshot cache of a [`Flags`](super::Flags).
 ///
 /// ```
 /// use cgk::flags::FlagsSettings;
@@ -12,15 +12,15 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FlagsSettings {
-    /// How many snapshots are remembered, one for each tenant and environment; those that are asked for least are forgotten
-    /// first. 1,000 unless set.
+    /// The maximum number of cached snapshots, one for each tenant and environment. The least used ones are removed
+    /// first. Default: 1,000.
     pub snapshots_max: usize,
-    /// How long a snapshot is used while changes are notified. Five minutes unless set.
+    /// How long a snapshot is used while notifications of changes are received. Default: 5 minutes.
     pub time_max: Duration,
-    /// How long a snapshot is used while changes are not notified. Five seconds unless set; zero: every call asks the database
-    /// then.
+    /// How long a snapshot is used while notifications are not received. Default: 5 seconds. With zero, every call
+    /// queries the database during that time.
     pub time_max_unnotified: Duration,
-    /// How long the connection that receives notices may be silent before they count as not received. Five seconds unless set.
+    /// How long the connection for notifications may be silent before it counts as failed. Default: 5 seconds.
     pub silence_max: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The features of a tenant in one environment, as they were at one moment.
+//! The features of a tenant in one environment, at one point in time.
 
 use super::{
     environment::Environment,
@@ -8,7 +8,7 @@ use super::{
 use crate::tenant::OrganizationId;
 use std::collections::HashMap;
 
-/// The features of a tenant in one environment, as they were at one moment. Evaluating one sends nothing and waits for nothing.
+/// The features of a tenant in one environment, at one point in time. An evaluation sends no query and does not wait.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     environment: Environment,
@@ -28,35 +28,36 @@ impl Snapshot {
         Self { environment, organization, is_notified, features }
     }
 
-    /// Evaluates a feature for a subject; `None`: there is no such feature.
+    /// Evaluates a feature for a subject. Returns `None` if the feature does not exist.
     ///
-    /// An organization whose plan does not include a feature of kind plan does not have it. Otherwise the first rule of the
-    /// environment whose conditions all hold decides, and where there is none, the feature itself.
+    /// A feature of kind plan is off if the organization's plan does not include it. Otherwise the first rule of the
+    /// environment whose conditions all hold decides. If there is no such rule, the feature itself decides.
     pub fn evaluate(&self, key: &str, subject: &Subject) -> Option<Evaluation<'_>> {
         self.features.get(key).map(|feature| feature.evaluate(subject))
     }
 
-    /// Returns whether a feature is on for a subject; one that is not there is off.
+    /// Returns whether a feature is on for a subject. A feature that does not exist is off.
     pub fn is_on(&self, key: &str, subject: &Subject) -> bool {
         self.evaluate(key, subject).is_some_and(|evaluation| evaluation.is_on)
     }
 
-    /// The keys of all features, in no order.
+    /// Returns the keys of all features, in no particular order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.features.keys().map(String::as_str)
     }
 
-    /// The environment.
+    /// Returns the environment.
     pub fn environment(&self) -> &Environment {
         &self.environment
     }
 
-    /// Whose features they are.
+    /// Returns the organization that the features belong to.
     pub fn organization(&self) -> OrganizationId {
         self.organization
     }
 
-    /// Whether the database notifies of changes of what was loaded: the triggers are there and on.
+    /// Returns whether the database sends notifications of changes to the loaded data: the triggers exist and are
+    /// enabled.
     pub(super) fn is_notified(&self) -> bool {
         self.is_notified
     }

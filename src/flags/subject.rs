@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-/// The subject that a feature is evaluated for: a key that decides about rollouts, and attributes that rules look at.
+/// The subject that a feature is evaluated for: a key for rollouts, and attributes for the conditions of rules.
 ///
 /// ```
 /// use cgk::flags::Subject;
@@ -24,36 +24,38 @@ pub enum Attribute {
     Text(String),
     /// A number.
     Number(f64),
-    /// Yes or no.
+    /// True or false.
     Bool(bool),
-    /// Several texts, such as the groups of a user. A condition holds if it holds for one of them; `not_in`, if for all.
+    /// Several texts, such as the groups of a user. A condition holds if it holds for one of them; `not_in` must hold
+    /// for all of them.
     Texts(Vec<String>),
 }
 
 impl Subject {
-    /// A subject with a key, such as the id of a user or of an organization. The key decides who is in a rollout. An empty one
-    /// is none: all who have no name yet would be in a rollout together, or out of it.
+    /// Creates a subject with a key, such as the id of a user or of an organization. The key decides whether the
+    /// subject is in a rollout. An empty key counts as no key. Otherwise all subjects without a name would have the
+    /// same bucket.
     pub fn new(key: impl Into<String>) -> Self {
         Self { key: Some(key.into()).filter(|key| !key.is_empty()), attributes: HashMap::new() }
     }
 
-    /// A subject without a key: in no rollout that is for a part of all.
+    /// Creates a subject without a key. It is in no partial rollout.
     pub fn anonymous() -> Self {
         Self::default()
     }
 
-    /// With an attribute.
+    /// Adds an attribute.
     pub fn with(mut self, name: impl Into<String>, value: impl Into<Attribute>) -> Self {
         self.attributes.insert(name.into(), value.into());
         self
     }
 
-    /// The key.
+    /// Returns the key.
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
     }
 
-    /// The value of an attribute.
+    /// Returns the value of an attribute.
     pub fn attribute(&self, name: &str) -> Option<&Attribute> {
         self.attributes.get(name)
     }
@@ -90,7 +92,7 @@ impl From<i32> for Attribute {
 }
 
 impl From<i64> for Attribute {
-    /// Above 2^53 to the nearest number that a double holds; no rule can name one so large.
+    /// A number above 2^53 becomes the nearest double. No rule can contain such a large number.
     fn from(number: i64) -> Self {
         Self::Number(number as f64)
     }

@@ -1,4 +1,4 @@
-//! Records what organizations use, and compares it with what their plans allow.
+//! Records the usage of organizations, and compares it with the limits of their plans.
 
 use super::{
     error::{FlagsError, Result},
@@ -8,7 +8,7 @@ use crate::{slug::TenantSlug, tenancy::Db};
 use std::time::SystemTime;
 use tokio_postgres::error::SqlState;
 
-/// How many events one statement records.
+/// The maximum number of events that one statement records.
 const BATCH_MAX: usize = 1000;
 
 const RECORD: &str = "
@@ -24,7 +24,7 @@ const RECORD: &str = "
                             pg_catalog.unnest($6::pg_catalog.text[]))
                                 as e (key, metric, name, quantity, occurred_at, attributes))) as u";
 
-/// Without a subscription, an organization may use nothing of what some plan limits.
+/// Without a subscription, the limit is zero for every metric that some plan limits.
 const ALLOWANCE: &str = "
     select usage_of($1, $2), s.plan_id is not null, l.quantity_max,
            exists (select from public.usage_limits a where a.metric = $1 and a.name = $2),
@@ -36,7 +36,7 @@ const ALLOWANCE: &str = "
             and s.status <> 'canceled'
       left join public.usage_limits l on l.plan_id = s.plan_id and l.metric = $1 and l.name = $2";
 
-/// Records what organizations use, and compares it with what their plans allow. Cheap to clone.
+/// Records the usage of organizations, and compares it with the limits of their plans. Cheap to clone.
 ///
 /// ```no_run
 /// # async fn example(db: cgk::Db, acme: cgk::TenantSlug) -> cgk::flags::Result<()> {
@@ -48,65 +48,65 @@ const ALLOWANCE: &str = "
 /// # Ok(()) }
 /// ```
 ///
-/// A check and a record are two things, so that several at once may go over a limit by what is under way between them. What must
-/// never go over is a quota ([`platform`](crate::platform)).
+/// Checking and recording are separate calls, so concurrent requests may exceed a limit slightly. If a limit must never
+/// be exceeded, use a quota ([`platform`](crate::platform)).
 #[derive(Clone, Debug)]
 pub struct Usage {
     db: Db<FlagsError>,
 }
 
-/// What became of events.
+/// The result of recording events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recorded {
-    /// How many are counted now.
+    /// The number of events that this call has counted.
     pub recorded: u64,
-    /// How many were counted before.
+    /// The number of events that were already counted.
     pub repeated: u64,
 }
 
-/// What an organization has used, and what it may use.
+/// What an organization has used, and its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Allowance {
-    /// Of a counter in this month of UTC, of a level the last that is known.
+    /// For a counter: the usage in the current month (UTC). For a level: the last known value.
     pub used: u64,
-    /// What its plan allows; `None`: no limit.
+    /// The limit of the plan. `None`: no limit.
     pub limit: Option<u64>,
-    /// When a counter begins anew; `None`: a level, which does not by itself.
+    /// When the counter is reset. `None`: it is a level, which is not reset automatically.
     pub resets_at: Option<SystemTime>,
 }
 
 impl Allowance {
-    /// What is left; `None`: no limit.
+    /// Returns what is left. `None`: no limit.
     pub fn left(&self) -> Option<u64> {
         self.limit.map(|limit| limit.saturating_sub(self.used))
     }
 }
 
 impl Usage {
-    /// The usage of the tenants of this database.
+    /// Creates the handle for the usage of the tenants of this database.
     pub fn new<E>(db: &Db<E>) -> Self {
         Self { db: db.errors() }
     }
 
-    /// Records events of one organization, a thousand a transaction. An event whose key is recorded is passed over, so after an
-    /// error, also one that says nothing of the outcome, all of them may be sent again.
+    /// Records events of one organization, in transactions of 1,000 events. Events whose key is already recorded are
+    /// skipped. So after any error, including one that leaves the outcome unknown, all events may be sent again.
     ///
     /// # Locks
     ///
-    /// The totals of the months that are added to, each to the end of its transaction. Calls with the same events in different
-    /// orders do not block each other for ever.
+    /// The totals of the affected months, each until the end of its transaction. Concurrent calls with the same events
+    /// in different orders do not deadlock.
     ///
     /// # Errors
     ///
-    /// `Invalid`: an event that cannot be stored; nothing is recorded. `UsageConflict`: the key of an event is that of another
-    /// one, in this call or before; nothing of its thousand is recorded, and what stood before it is. `TablesMissing`;
-    /// `Database`.
+    /// `Invalid`: an event cannot be stored; nothing is recorded. `UsageConflict`: the key of an event already belongs
+    /// to another event, in this call or an earlier one. Nothing of its batch of 1,000 is recorded; the earlier batches
+    /// are. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, each thousand is recorded or not.
+    /// If the future is dropped, each batch of 1,000 is either recorded completely or not at all.
     pub async fn record(&self, slug: &TenantSlug, events: &[UsageEvent]) -> Result<Recorded> {
         for event in events {
             event.check()?;
@@ -128,10 +128,10 @@ impl Usage {
         Ok(all)
     }
 
-    /// What an organization has used of a metric, and what it may use.
+    /// Returns what an organization has used of a metric, and its limit.
     ///
-    /// A metric that its plan has no row for in `usage_limits` is not limited. Without a subscription, what some plan limits is
-    /// limited to nothing.
+    /// A metric is not limited if the plan has no row for it in `usage_limits`. Without a subscription, the limit is
+    /// zero for every metric that some plan limits.
     ///
     /// # Errors
     ///
@@ -151,11 +151,11 @@ impl Usage {
         Ok(Allowance { used: row.get::<_, i64>(0).unsigned_abs(), limit, resets_at: row.get(4) })
     }
 
-    /// [`allowance`](Self::allowance), and an error if so much more would go over it.
+    /// Same as [`allowance`](Self::allowance), but returns an error if the additional amount would exceed the limit.
     ///
     /// # Errors
     ///
-    /// Same as [`allowance`](Self::allowance). `LimitReached`: status 429.
+    /// Same as [`allowance`](Self::allowance). In addition `LimitReached`, with status 429.
     ///
     /// # Cancel safety
     ///
@@ -179,7 +179,7 @@ fn attributes(event: &UsageEvent) -> String {
     serde_json::Value::Object(event.attributes.clone()).to_string()
 }
 
-/// The function names the key in the detail of its error.
+/// Finds the conflicting key. The database function names it in the detail of its error.
 fn conflict(error: FlagsError, batch: &[UsageEvent]) -> FlagsError {
     let FlagsError::Database(source) = &error else { return error };
     if source.sqlstate() != Some(&SqlState::UNIQUE_VIOLATION) {

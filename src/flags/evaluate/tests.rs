@@ -11,7 +11,7 @@ fn rule(conditions: serde_json::Value, enabled: bool, buckets: Option<u32>) -> s
     json!({"conditions": conditions, "enabled": enabled, "buckets": buckets})
 }
 
-/// Each case for staff, for somebody else, and for a visitor without a key.
+/// Each case is checked for a staff member, for another user, and for a visitor without a key.
 #[test]
 fn what_each_kind_is_for_whom() {
     use Reason::{Default, Disabled, Plan, Rollout, Rule, TargetingKeyMissing};
@@ -98,12 +98,12 @@ fn what_each_kind_is_for_whom() {
             assert_eq!((found.is_on, found.reason), expected, "{name}: {subject:?}");
             assert_eq!(*found.value, if expected.0 { json!("new") } else { json!("old") }, "{name}");
         }
-        // An empty key is none: everybody without a name would stand at one place.
+        // An empty key counts as no key. Otherwise all visitors without a name would have the same bucket.
         assert_eq!(feature.evaluate(&Subject::new("")), feature.evaluate(&nobody), "{name}");
     }
 }
 
-/// A rollout of so many buckets is for those below; the first that is not is the bucket of that number.
+/// A rollout to `n` buckets includes the buckets below `n`. Bucket `n` is the first one that is excluded.
 #[test]
 fn a_rollout_ends_before_the_bucket_of_its_number() {
     let ada = Subject::new("ada");
@@ -115,7 +115,7 @@ fn a_rollout_ends_before_the_bucket_of_its_number() {
     }
 }
 
-/// As `flag_bucket` of the tables says, and any other program that follows the recipe.
+/// The same result as `flag_bucket` of the tables, and as any other program that follows the recipe.
 #[test]
 fn a_bucket_is_what_the_recipe_says() {
     for (feature, key, expected) in [
@@ -128,7 +128,8 @@ fn a_bucket_is_what_the_recipe_says() {
     }
 }
 
-/// Within six standard deviations of the binomial distribution. A failure names the seed, and `CGK_SEED` sets it.
+/// The result is within six standard deviations of the binomial distribution. A failure prints the seed. `CGK_SEED`
+/// sets it.
 #[test]
 fn a_percentage_is_that_part_of_all() {
     let seed = std::env::var("CGK_SEED").unwrap_or_else(|_| "2026-11".into());
@@ -142,12 +143,12 @@ fn a_percentage_is_that_part_of_all() {
             assert!((on - mean).abs() < 6.0 * deviation, "{name}, {percent} percent: {on} of {subjects}, seed {seed}");
         }
     }
-    // The control: a count that is off by a tenth is seen.
+    // Positive control: the test detects a count that is wrong by a tenth.
     let deviation = (f64::from(subjects) * 0.25).sqrt();
     assert!(f64::from(subjects) * 0.05 > 6.0 * deviation);
 }
 
-/// Who is in one rollout is not who is in another: a quarter is in both halves.
+/// Two rollouts are independent: a quarter of the subjects is in both halves.
 #[test]
 fn rollouts_of_two_features_are_independent() {
     let subjects = 50_000u32;
