@@ -6,60 +6,60 @@ use super::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What an automation does. The column `automations.definition`.
+/// The action of an automation. The column `automations.definition`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Automation {
     /// Sends a message when a number of a dataset crosses a threshold.
     ThresholdAlert {
-        /// Of which column.
+        /// The column.
         column: ColumnName,
-        /// Which number.
+        /// The number that is computed.
         aggregate: Aggregate,
-        /// On which side of the threshold it is sent.
+        /// The side of the threshold on which the message is sent.
         comparison: Comparison,
         /// The threshold.
         threshold: Finite,
-        /// How far it looks back.
+        /// The time span of the data, in minutes before now.
         window_minutes: WindowMinutes,
-        /// How long no other message is sent after one.
+        /// The minimum time between two messages, in minutes.
         cooldown_minutes: Minutes,
-        /// Where it is sent.
+        /// The recipients.
         channels: Channels,
     },
     /// Sends a dashboard at fixed times.
     ScheduledReport {
-        /// When.
+        /// The times.
         schedule: Schedule,
-        /// By the clock of which zone.
+        /// The time zone of the schedule.
         time_zone: TimeZoneName,
-        /// As what.
+        /// The format of the report.
         format: ReportFormat,
-        /// Where it is sent.
+        /// The recipients.
         channels: Channels,
     },
 }
 
-/// Where something is sent.
+/// The recipients of a message or a report.
 pub type Channels = List<Channel, 1, 20>;
 
-/// Where something is sent.
+/// A recipient of a message or a report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Channel {
-    /// By mail.
+    /// An e-mail.
     Email {
-        /// To this address.
+        /// The address.
         address: EmailAddress,
     },
-    /// To another service.
+    /// A request to another service.
     Webhook {
-        /// At this address.
+        /// The URL.
         url: HttpsUrl,
     },
 }
 
-/// On which side of a threshold an alert is sent.
+/// The side of a threshold on which an alert is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Comparison {
@@ -74,7 +74,7 @@ pub enum Comparison {
 }
 
 impl Comparison {
-    /// Whether an alert is sent for a measured number.
+    /// Returns whether an alert is sent for a measured number.
     pub fn holds(self, measured: f64, threshold: Finite) -> bool {
         let threshold = threshold.get();
         match self {
@@ -86,7 +86,7 @@ impl Comparison {
     }
 }
 
-/// As what a report is sent.
+/// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReportFormat {
@@ -98,38 +98,38 @@ pub enum ReportFormat {
     Xlsx,
 }
 
-/// When a report is sent.
+/// The times at which a report is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "every", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Schedule {
     /// Every hour.
     Hour {
-        /// At this minute.
+        /// The minute.
         minute: Minute,
     },
     /// Every day.
     Day {
-        /// At this hour.
+        /// The hour.
         hour: Hour,
-        /// At this minute.
+        /// The minute.
         minute: Minute,
     },
     /// Every week.
     Week {
-        /// On this day.
+        /// The day of the week.
         weekday: Weekday,
-        /// At this hour.
+        /// The hour.
         hour: Hour,
-        /// At this minute.
+        /// The minute.
         minute: Minute,
     },
     /// Every month.
     Month {
-        /// On this day, or on the last one of a shorter month.
+        /// The day. In a shorter month, the last day.
         day: Day,
-        /// At this hour.
+        /// The hour.
         hour: Hour,
-        /// At this minute.
+        /// The minute.
         minute: Minute,
     },
 }

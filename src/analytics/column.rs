@@ -4,17 +4,17 @@ use super::{ColumnName, InvalidValue, Label, Scale, present};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// The columns of a dataset: 1 to 500, each name once. The column `datasets.columns`.
+/// The columns of a dataset: 1 to 500, with unique names. The column `datasets.columns`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Column>", into = "Vec<Column>")]
 pub struct Columns(Vec<Column>);
 
 impl Columns {
-    /// Checks the number of the columns and their names.
+    /// Creates the columns. Checks their number and their names.
     ///
     /// # Errors
     ///
-    /// None or more than 500 columns, or two of one name.
+    /// There is no column, there are more than 500, or two have the same name.
     pub fn new(columns: Vec<Column>) -> Result<Self, InvalidValue> {
         let names: BTreeSet<&ColumnName> = columns.iter().map(|column| &column.name).collect();
         match (1..=500).contains(&columns.len()) && names.len() == columns.len() {
@@ -23,7 +23,7 @@ impl Columns {
         }
     }
 
-    /// The columns, in their order.
+    /// Returns the columns, in their order.
     pub fn items(&self) -> &[Column] {
         &self.0
     }
@@ -49,23 +49,23 @@ impl From<Columns> for Vec<Column> {
 pub struct Column {
     /// Its name.
     pub name: ColumnName,
-    /// What its values are.
+    /// The type of its values.
     pub kind: ColumnType,
     /// Whether a value may be missing.
     pub nullable: bool,
-    /// What it is, for people.
+    /// A description for people.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub description: Option<Label>,
 }
 
 impl Column {
-    /// A column that has a value in every row, and no description.
+    /// Creates a column that has a value in every row, and no description.
     pub fn new(name: ColumnName, kind: ColumnType) -> Self {
         Self { name, kind, nullable: false, description: None }
     }
 }
 
-/// What the values of a column are.
+/// The type of a column's values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ColumnType {
@@ -75,7 +75,7 @@ pub enum ColumnType {
     Integer {},
     /// Numbers.
     Number {
-        /// How many digits are shown behind the point.
+        /// The number of digits shown after the decimal point.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
         scale: Option<Scale>,
     },
@@ -85,20 +85,20 @@ pub enum ColumnType {
     Date {},
     /// Points in time.
     Timestamp {},
-    /// One of these.
+    /// One of a list of values.
     Choice {
         /// The values.
         values: Choices,
     },
 }
 
-/// The values of a choice: 1 to 100, each once.
+/// The values of a choice: 1 to 100, all different.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Label>", into = "Vec<Label>")]
 pub struct Choices(Vec<Label>);
 
 impl Choices {
-    /// The values, in their order.
+    /// Returns the values, in their order.
     pub fn items(&self) -> &[Label] {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Lists of a length.
+//! Lists with a minimum and a maximum length.
 
 use super::InvalidValue;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub struct List<T, const MIN: usize, const MAX: usize>(Vec<T>);
 
 impl<T, const MIN: usize, const MAX: usize> List<T, MIN, MAX> {
-    /// The items.
+    /// Returns the items.
     pub fn items(&self) -> &[T] {
         &self.0
     }

@@ -1,12 +1,13 @@
-//! The JSON of the template `analytics`, as types: columns of a dataset, what a widget shows, alerts and scheduled reports.
+//! The JSON of the template `analytics`, as types: columns of a dataset, what a widget shows, alerts and scheduled
+//! reports.
 //!
-//! The template's tables (`cgk init --template analytics`) keep these values as `jsonb`. What a type of this module can hold, the
-//! tables' CHECKs accept, and what they accept, the type reads: a value that some other program writes is refused by the database
-//! if this module could not read it. The types also read what serde takes for the same value (a kind's number instead of its name,
-//! values of an object without their keys), and write it as the tables want it.
+//! The template's tables (`cgk init --template analytics`) store these values as `jsonb`. The types and the tables'
+//! CHECK constraints accept the same values. So the database refuses a value from another program if this module cannot
+//! read it. The types also read other forms that serde accepts for the same value: the number of a kind instead of its
+//! name, or an object's values without their keys. They write the form that the tables require.
 //!
-//! Values are checked when they are made, and cannot be wrong afterwards. As parameters and columns of statements they are
-//! [`Columns`], [`WidgetConfig`], [`Filters`] and [`Automation`] themselves:
+//! Values are checked when they are created, so they are always valid. [`Columns`], [`WidgetConfig`], [`Filters`] and
+//! [`Automation`] can be used directly as parameters and columns of statements:
 //!
 //! ```no_run
 //! use cgk::analytics::{Column, ColumnType, Columns};
@@ -52,7 +53,7 @@ impl InvalidValue {
     }
 }
 
-/// Makes a type a parameter and a column of type `jsonb`.
+/// Implements conversion to and from `jsonb` for a type.
 macro_rules! jsonb {
     ($($name:ty),* $(,)?) => {$(
         impl ::tokio_postgres::types::ToSql for $name {
@@ -83,7 +84,7 @@ macro_rules! jsonb {
 
 jsonb!(Columns, WidgetConfig, Filters, Automation);
 
-/// Reads a key that may be left out; null is no value.
+/// Reads an optional key. The key may be missing, but its value must not be null.
 fn present<'de, D: serde::Deserializer<'de>, T: serde::Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {

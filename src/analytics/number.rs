@@ -1,8 +1,8 @@
-//! Numbers of a range.
+//! Numbers in a range.
 
 use super::InvalidValue;
 
-/// Defines a whole number that is checked when it is made.
+/// Defines a whole number that is checked when it is created.
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident, $what:literal, $low:literal, $high:literal, $rule:literal) => {
         $(#[$doc])*
@@ -11,7 +11,7 @@ macro_rules! number {
         pub struct $name(u32);
 
         impl $name {
-            /// The number.
+            /// Returns the number.
             pub fn get(self) -> u32 {
                 self.0
             }
@@ -34,19 +34,19 @@ macro_rules! number {
 }
 
 number!(
-    /// How many digits a number shows behind the point: 0 to 20.
+    /// The number of digits that are shown after the decimal point: 0 to 20.
     Scale, "a scale", 0, 20, "is 0 to 20"
 );
 number!(
-    /// How many rows a table shows: 1 to 1,000.
+    /// The number of rows that a table shows: 1 to 1,000.
     RowsMax, "the number of rows", 1, 1000, "is 1 to 1,000"
 );
 number!(
-    /// How far an alert looks back, in minutes: 1 to a year.
+    /// The time span of the data of an alert, in minutes: 1 minute to 1 year.
     WindowMinutes, "a window", 1, 525_600, "is 1 minute to a year"
 );
 number!(
-    /// A time in minutes: 0 to a year.
+    /// A time span in minutes: 0 to 1 year.
     Minutes, "a time", 0, 525_600, "is 0 minutes to a year"
 );
 number!(
@@ -62,20 +62,20 @@ number!(
     Weekday, "a day of the week", 1, 7, "is 1 to 7"
 );
 number!(
-    /// A day of a month. A month without it has the report on its last day.
+    /// A day of a month. In a month without this day, the last day is used.
     Day, "a day of the month", 1, 31, "is 1 to 31"
 );
 
-/// A number of at most 1e300, kept with 15 significant digits. One nearer to zero than 1e-300 is zero.
+/// A number of at most 1e300, rounded to 15 significant digits. A number nearer to zero than 1e-300 becomes zero.
 ///
-/// With 15 digits a number is the same after it was written as JSON and read again, by whatever parser; with the 17 that a
-/// double may need, it is not.
+/// With 15 digits, a number does not change when it is written as JSON and read again by any parser. With 17 digits,
+/// which a double may need, it may change.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
 pub struct Finite(f64);
 
 impl Finite {
-    /// The number.
+    /// Returns the number.
     pub fn get(self) -> f64 {
         self.0
     }

@@ -1,8 +1,8 @@
-//! Texts of a form.
+//! Texts in a specified format.
 
 use super::InvalidValue;
 
-/// Defines a text that is checked when it is made.
+/// Defines a text that is checked when it is created.
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $holds:expr) => {
         $(#[$doc])*
@@ -11,7 +11,7 @@ macro_rules! text {
         pub struct $name(String);
 
         impl $name {
-            /// The text.
+            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -49,7 +49,7 @@ macro_rules! text {
 }
 
 text!(
-    /// The name of a column of a dataset: a-z, 0-9 and _, at most 63, not beginning with a digit.
+    /// The name of a column of a dataset: a-z, 0-9 and _, at most 63 characters. The first character is not a digit.
     ColumnName,
     "the name of a column",
     "is a-z, 0-9 and _, at most 63, and does not begin with a digit",
@@ -76,7 +76,7 @@ text!(
 );
 
 text!(
-    /// An address that mail is sent to: ASCII, at most 320 characters, with one @.
+    /// An e-mail address: ASCII, at most 320 characters, with one @.
     EmailAddress,
     "an e-mail address",
     "is ASCII without spaces, at most 320, with one @ between two parts",
@@ -87,7 +87,7 @@ text!(
 );
 
 text!(
-    /// An address that is called: https, ASCII, at most 2,000 characters.
+    /// A URL to call: https, ASCII, at most 2,000 characters.
     HttpsUrl,
     "a URL",
     "begins with https:// and is ASCII without spaces, at most 2,000",
@@ -95,7 +95,7 @@ text!(
 );
 
 text!(
-    /// The name of a time zone, as `Europe/Berlin`. Whether there is such a zone is not checked.
+    /// The name of a time zone, such as `Europe/Berlin`. Whether the zone exists is not checked.
     TimeZoneName,
     "the name of a time zone",
     "is ASCII letters, digits, _, +, - and /, at most 64, and begins with a letter",
@@ -105,7 +105,7 @@ text!(
     }
 );
 
-/// ASCII that is seen, and no space.
+/// Returns whether the text contains only visible ASCII characters and no space.
 fn is_printable(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())
 }

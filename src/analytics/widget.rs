@@ -1,29 +1,29 @@
-//! What a widget of a dashboard shows.
+//! The contents of a dashboard's widgets.
 
 use super::{ColumnName, Finite, Label, List, Markdown, RowsMax, present};
 use serde::{Deserialize, Serialize};
 
-/// What a widget shows. The column `widgets.config`.
+/// The contents of a widget. The column `widgets.config`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum WidgetConfig {
     /// One number.
     Number {
-        /// Of which column.
+        /// The column.
         column: ColumnName,
-        /// Which number.
+        /// The number that is computed.
         aggregate: Aggregate,
-        /// What stands behind it.
+        /// The unit that is shown after the number.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
         unit: Option<Label>,
     },
-    /// Rows.
+    /// A table of rows.
     Table {
-        /// Which columns, in this order.
+        /// The columns, in this order.
         columns: List<ColumnName, 1, 50>,
-        /// How many rows.
+        /// The maximum number of rows.
         rows_max: RowsMax,
-        /// In which order.
+        /// The order of the rows.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
         sort: Option<Sort>,
     },
@@ -33,12 +33,12 @@ pub enum WidgetConfig {
         shape: ChartShape,
         /// The column of the horizontal axis.
         x: ColumnName,
-        /// What is drawn.
+        /// The series that are drawn.
         series: List<Series, 1, 10>,
         /// Whether the series are drawn on top of each other.
         stacked: bool,
     },
-    /// A text, which needs no dataset.
+    /// A text. It needs no dataset.
     Text {
         /// The text.
         markdown: Markdown,
@@ -59,21 +59,21 @@ pub enum ChartShape {
     Pie,
 }
 
-/// What is computed of the values of a column.
+/// The number that is computed from the values of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Aggregate {
-    /// How many there are.
+    /// The number of values.
     Count,
-    /// How many different ones there are.
+    /// The number of different values.
     CountDistinct,
-    /// Their sum.
+    /// The sum.
     Sum,
-    /// Their arithmetic mean.
+    /// The arithmetic mean.
     Average,
-    /// The least.
+    /// The minimum.
     Minimum,
-    /// The greatest.
+    /// The maximum.
     Maximum,
 }
 
@@ -81,11 +81,11 @@ pub enum Aggregate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Series {
-    /// Of which column.
+    /// The column.
     pub column: ColumnName,
-    /// What is computed for each place of the axis.
+    /// The number that is computed for each value on the axis.
     pub aggregate: Aggregate,
-    /// How it is called; without, by its column.
+    /// The label. `None`: the name of the column.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub label: Option<Label>,
 }
@@ -94,9 +94,9 @@ pub struct Series {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sort {
-    /// By which column.
+    /// The column to sort by.
     pub column: ColumnName,
-    /// Which way.
+    /// The direction.
     pub direction: Direction,
 }
 
@@ -104,45 +104,45 @@ pub struct Sort {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// The least first.
+    /// The smallest value first.
     Ascending,
-    /// The greatest first.
+    /// The largest value first.
     Descending,
 }
 
-/// Which rows a widget is about: those that every filter lets through. The column `widgets.filters`.
+/// The filters of a widget. A row must match every filter. The column `widgets.filters`.
 pub type Filters = List<Filter, 0, 20>;
 
-/// Which rows a widget is about.
+/// A filter on the rows of a widget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Filter {
-    /// Those with this value.
+    /// Rows with this value.
     Equals {
-        /// In which column.
+        /// The column.
         column: ColumnName,
         /// The value.
         value: FilterValue,
     },
-    /// Those with one of these values.
+    /// Rows with one of these values.
     OneOf {
-        /// In which column.
+        /// The column.
         column: ColumnName,
         /// The values.
         values: List<Label, 1, 100>,
     },
-    /// Those from one number to another, both included.
+    /// Rows with a number between two numbers, both included.
     Between {
-        /// In which column.
+        /// The column.
         column: ColumnName,
-        /// The least.
+        /// The minimum.
         low: Finite,
-        /// The greatest.
+        /// The maximum.
         high: Finite,
     },
 }
 
-/// What a value is compared with.
+/// The value to compare with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum FilterValue {
