@@ -12,6 +12,7 @@ struct Content {
     readme: &'static str,
     public: Files,
     tenant: Files,
+    seeds: Files,
     example: Files,
     tests: Files,
 }
@@ -26,6 +27,7 @@ macro_rules! content {
     ($template:literal {
         public: $public:expr,
         tenant: $tenant:expr,
+        seeds: [$($seed:literal)*],
         example: [$($example:literal)*],
         tests: [$($test:literal)*],
     }) => {
@@ -34,6 +36,7 @@ macro_rules! content {
             readme: include_str!(concat!("../../templates/", $template, "/README.md")),
             public: $public,
             tenant: $tenant,
+            seeds: files!($template "seeds": $($seed)*),
             example: files!($template "example": $($example)*),
             tests: files!($template "tests": $($test)*),
         }
@@ -45,24 +48,28 @@ const TEMPLATES: &[Content] = &[
     content!("empty" {
         public: &[],
         tenant: files!("empty" "tenant": "001_keep_updated_at.sql"),
+        seeds: [],
         example: [],
         tests: [],
     }),
     content!("shop" {
         public: &[],
         tenant: bundled::TENANT,
+        seeds: ["shop.sql"],
         example: ["shop.rs" "shop.sql"],
         tests: ["shop.sql"],
     }),
     content!("workspace" {
         public: &[],
         tenant: files!("workspace" "tenant": "001_projects.sql" "002_repositories.sql" "003_jobs.sql"),
+        seeds: ["workspace.sql"],
         example: ["workspace.rs" "workspace.sql"],
         tests: ["workspace.sql"],
     }),
     content!("analytics" {
         public: &[],
         tenant: files!("analytics" "tenant": "001_datasets.sql" "002_dashboards.sql" "003_automations.sql"),
+        seeds: ["analytics.sql"],
         example: ["analytics.rs" "analytics.sql"],
         tests: ["analytics.sql"],
     }),
@@ -70,6 +77,7 @@ const TEMPLATES: &[Content] = &[
         public: files!("flags" "public": "001_plan_features.sql"),
         tenant: files!("flags" "tenant": "001_environments.sql" "002_features.sql" "003_feature_rules.sql"
             "004_flag_audit_events.sql" "005_evaluation_logs.sql" "006_usage_metrics.sql" "007_maintenance.sql"),
+        seeds: ["flags.sql"],
         example: ["flags.rs" "flags.sql"],
         tests: ["flags.sql"],
     }),
@@ -98,6 +106,7 @@ pub struct Template {
     feature: Option<String>,
     readme: &'static str,
     files: Vec<TemplateFile>,
+    seeds: Files,
     example: Files,
     tests: Files,
 }
@@ -130,7 +139,18 @@ pub(super) fn platform() -> Template {
     let files = migrations(Set::Public, bundled::PUBLIC);
     let version = files.last().map_or(0, |file| u32::try_from(file.number).unwrap_or(u32::MAX));
     let description = "The shared tables that cgk works with".to_owned();
-    Template { name: PLATFORM.into(), version, description, feature: None, readme: "", files, example: &[], tests: &[] }
+    let (feature, readme) = (None, "");
+    Template {
+        name: PLATFORM.into(),
+        version,
+        description,
+        feature,
+        readme,
+        files,
+        seeds: &[],
+        example: &[],
+        tests: &[],
+    }
 }
 
 /// Whether it is the shared tables, and no template that can be named.
@@ -156,6 +176,7 @@ impl Template {
             feature: about.feature,
             readme: content.readme,
             files,
+            seeds: content.seeds,
             example: content.example,
             tests: content.tests,
         }
@@ -191,6 +212,10 @@ impl Template {
 
     pub(super) fn readme(&self) -> &'static str {
         self.readme
+    }
+
+    pub(super) fn seeds(&self) -> Files {
+        self.seeds
     }
 
     pub(super) fn example(&self) -> Files {
@@ -257,6 +282,7 @@ mod tests {
             };
             assert_eq!(folder(&home.join("public")), listed(content.public), "{}", template.name);
             assert_eq!(folder(&tenant), listed(content.tenant), "{}", template.name);
+            assert_eq!(folder(&home.join("seeds")), listed(content.seeds), "{}", template.name);
             assert_eq!(folder(&home.join("example")), listed(content.example), "{}", template.name);
             assert_eq!(folder(&home.join("tests")), listed(content.tests), "{}", template.name);
             assert!(!template.files.is_empty() && template.version > 0);

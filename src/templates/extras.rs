@@ -1,4 +1,4 @@
-//! What a project has besides migrations: settings, an example of the environment, a workflow, examples and tests.
+//! What a project has besides migrations: settings, an example of the environment, a workflow, seeds, examples and tests.
 
 use super::{
     catalog::{Files, Template},
@@ -16,7 +16,7 @@ const GITIGNORE: &str = include_str!("project/gitignore");
 /// Where cgk is installed from, where this build does not know it.
 const REPOSITORY: &str = "https://github.com/OWNER/cgk";
 
-/// Plans what is not there yet. Examples and tests come with a template that is new to the project, or that is named.
+/// Plans what is not there yet. Seeds, examples and tests come with a template that is new to the project, or that is named.
 pub(super) fn plan(
     root: &Path,
     migrations: &Path,
@@ -37,6 +37,9 @@ pub(super) fn plan(
         let readme = migrations.join("templates").join(format!("{}.md", template.name()));
         plan.add_unless_there(readme, template.readme());
         let has_rust = manifest.builds(template.feature());
+        // Where `cgk tenant:seed` looks for them.
+        let seeds = migrations.parent().unwrap_or(root).join("seeds/tenant");
+        template.seeds().iter().for_each(|(name, text)| plan.add_unless_there(seeds.join(name), text));
         for (folder, files) in [("examples", template.example()), ("tests", template.tests())] {
             add_files(plan, &root.join(folder), files, has_rust);
         }

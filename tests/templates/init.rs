@@ -28,6 +28,30 @@ pub(crate) async fn the_project_works(shell: &Shell, database: &TestDatabase) {
     done(shell, "migrate --check");
     done(shell, "tenant:verify --all");
     done(shell, "drift");
+    the_scripts_pass(shell, database).await;
+    let seeds = sql_files(shell, "seeds/tenant").len();
+    if seeds > 0 {
+        // Once, in the tenant that is named, and the scripts pass beside these rows too.
+        let (ran, unchanged) = (("seeded".to_owned(), seeds), ("unchanged".to_owned(), 0));
+        assert_eq!(seeded(shell, "acme"), ran);
+        assert_eq!(seeded(shell, "acme"), unchanged);
+        assert_eq!(seeded(shell, "globex"), ran);
+        done(shell, "tenant:create initech --seed");
+        assert_eq!(seeded(shell, "initech"), unchanged);
+        the_scripts_pass(shell, database).await;
+    }
+}
+
+/// The result of `tenant:seed` for a tenant, and how many seeds ran.
+fn seeded(shell: &Shell, tenant: &str) -> (String, usize) {
+    let lines = done(shell, &format!("tenant:seed {tenant} --json"));
+    let records = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let record = records.into_iter().find(|record| record["event"] == "tenant").unwrap_or_else(|| panic!("{lines}"));
+    (record["result"].as_str().unwrap().to_owned(), record["seeds"].as_array().unwrap().len())
+}
+
+/// Runs the examples and the tests that `cgk init` has written.
+async fn the_scripts_pass(shell: &Shell, database: &TestDatabase) {
     for folder in ["examples/cgk", "tests/cgk"] {
         for (name, text) in sql_files(shell, folder) {
             run_script(database, &text).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));

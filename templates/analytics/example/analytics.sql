@@ -21,14 +21,15 @@ select b.id, s.id, 'Revenue',
          "series": [{"column": "amount", "aggregate": "sum", "label": "Revenue"}]}',
        '[{"type": "between", "column": "amount", "low": 0, "high": 1000}]',
        b.created_by
-  from dashboards b, datasets s;
+  from dashboards b, datasets s
+ where b.name = 'Sales' and s.name = 'Orders';
 
 insert into automations (dataset_id, name, definition, created_by)
 select id, 'Revenue is low',
        '{"type": "threshold_alert", "column": "amount", "aggregate": "sum", "comparison": "below", "threshold": 100,
          "window_minutes": 60, "cooldown_minutes": 240, "channels": [{"type": "email", "address": "ada@example.com"}]}',
        created_by
-  from datasets;
+  from datasets where name = 'Orders';
 
 -- What a worker does: claim, commit, measure, record, and say when the next time is.
 with due as (select * from claim_automations())

@@ -15,14 +15,15 @@ declare
 begin
     insert into datasets (name, columns, created_by)
     values ('Orders', '[{"name": "amount", "kind": {"type": "number"}, "nullable": true}]', someone) returning id into dataset;
-    assert (select org_id::text = current_setting('app.current_organization_id') from datasets);
+    assert (select org_id::text = current_setting('app.current_organization_id') from datasets where id = dataset);
     begin
-        update datasets set org_id = gen_random_uuid();
+        update datasets set org_id = gen_random_uuid() where id = dataset;
         raise exception 'a row was given to another organization';
     exception when check_violation then null;
     end;
     begin
-        update datasets set columns = '[{"name": "amount", "kind": {"type": "money"}, "nullable": true}]';
+        update datasets set columns = '[{"name": "amount", "kind": {"type": "money"}, "nullable": true}]'
+         where id = dataset;
         raise exception 'a type of columns was accepted that there is not';
     exception when check_violation then null;
     end;
@@ -46,9 +47,9 @@ begin
     assert (select count(*) from automation_runs) = 1 and not exists (select from claim_automations());
 
     -- All of it goes with what it belongs to.
-    delete from dashboards;
-    assert not exists (select from widgets) and not exists (select from automations)
-       and not exists (select from automation_runs) and exists (select from datasets);
+    delete from dashboards where id = dashboard;
+    assert not exists (select from widgets where dashboard_id = dashboard) and not exists (select from automation_runs)
+       and not exists (select from automations where dashboard_id = dashboard) and exists (select from datasets where id = dataset);
 end
 $$;
 

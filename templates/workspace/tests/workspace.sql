@@ -55,7 +55,7 @@ begin
 
     -- All of it goes with the project.
     assert delete_project(project) and purge_projects('0 days') = 1;
-    assert not exists (select from repositories) and not exists (select from jobs);
+    assert not exists (select from repositories where id = repository) and not exists (select from jobs where id = job.id);
 end
 $$;
 
