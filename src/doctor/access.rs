@@ -1,4 +1,4 @@
-//! Roles and rights.
+//! Checks of roles and rights.
 
 use super::{Found, Verdict, are, rows, texts};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     registry,
 };
 
-/// What the connected role may do.
+/// Checks the rights of the connected role.
 pub(super) fn operator(operator: &Operator) -> Found {
     let facts = operator.facts();
     let role = quoted(&facts.role);
@@ -41,7 +41,7 @@ pub(super) fn operator(operator: &Operator) -> Found {
         .fix("cgk setup:database names the statement that grants each right")
 }
 
-/// Whether other roles could create objects that tenants would use.
+/// Checks whether other roles could create objects that tenants would use.
 pub(super) fn public_schema(operator: &Operator) -> Found {
     match operator.facts().everyone_creates_in_public {
         false => Found::good("only roles that were granted the right may create objects in public"),
@@ -50,8 +50,9 @@ pub(super) fn public_schema(operator: &Operator) -> Found {
     }
 }
 
-/// The logins of services, as far as the catalogue shows them: roles that may act as a tenant's role and are not the operator.
-/// A superuser, and a role that ignores policies, sees the rows of every tenant in the shared tables.
+/// Checks the logins of services, as far as the catalogue shows them: roles that may act as a tenant's role and are not
+/// the operator. A superuser, and a role that bypasses policies, can read the rows of every tenant in the shared
+/// tables.
 pub(super) async fn logins(operator: &Operator) -> Result<Found> {
     let doing = "list the logins of services";
     let sql = "
@@ -76,8 +77,8 @@ pub(super) async fn logins(operator: &Operator) -> Result<Found> {
     Ok(Found::of(Verdict::Failed, found).naming(wrong).fix("alter role NAME nosuperuser nobypassrls nocreaterole"))
 }
 
-/// Settings of roles that cgk made: a session that resets itself gets them, and they were not made by cgk. The empty search path of
-/// a login of a service was.
+/// Checks for settings of roles that cgk created. A session that resets itself gets these settings. cgk sets only one
+/// itself: the empty search path of a service's login.
 pub(super) async fn role_settings(operator: &Operator) -> Result<Found> {
     let sql = format!(
         "select pg_catalog.quote_ident(r.rolname::pg_catalog.text) || ': ' || c.setting
@@ -102,7 +103,8 @@ pub(super) async fn role_settings(operator: &Operator) -> Result<Found> {
     Ok(Found::of(Verdict::Failed, found).naming(wrong).fix("alter role NAME reset SETTING"))
 }
 
-/// Shared tables that tenants' roles may read and that have rows of several organizations, without policies.
+/// Checks for shared tables without policies that tenants' roles may read and that contain rows of several
+/// organizations.
 pub(super) async fn shared_tables(operator: &Operator) -> Result<Found> {
     let sql = format!(
         "select 'public.' || pg_catalog.quote_ident(c.relname::pg_catalog.text)

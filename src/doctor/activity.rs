@@ -1,4 +1,4 @@
-//! Other sessions: transactions that a migration would wait for.
+//! Checks of other sessions: transactions that a migration would wait for.
 
 use super::{DoctorOptions, Found, Verdict, are, rows};
 use crate::{
@@ -7,11 +7,11 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Transactions of this database that are older than the limit. A migration waits for the locks that they hold, `create index
-/// concurrently` for their snapshots, and vacuum removes nothing that they could see.
+/// Checks for transactions of this database that are older than the limit. A migration waits for their locks, `create
+/// index concurrently` waits for their snapshots, and vacuum cannot remove rows that they can still see.
 pub(super) async fn old_transactions(operator: &Operator, options: &DoctorOptions) -> Result<Found> {
     let doing = "list the sessions";
-    // The times of other users' sessions are null for a role without pg_read_all_stats.
+    // For a role without pg_read_all_stats, the times of other users' sessions are null.
     let sql = format!(
         "select a.pid, coalesce(a.usename::pg_catalog.text, ''), coalesce(a.application_name, ''), coalesce(a.state, ''),
                 extract(epoch from pg_catalog.clock_timestamp() - a.xact_start)::pg_catalog.int8,
@@ -54,7 +54,7 @@ pub(super) async fn old_transactions(operator: &Operator, options: &DoctorOption
     Ok(Found::good("no transaction of another session is old"))
 }
 
-/// Seconds, minutes or hours, whichever is readable.
+/// Returns the duration in seconds, minutes or hours.
 fn humantime(age: Duration) -> String {
     match age.as_secs() {
         seconds @ ..120 => format!("{seconds} s"),
@@ -63,7 +63,7 @@ fn humantime(age: Duration) -> String {
     }
 }
 
-/// Prepared transactions keep their locks over a restart, and no session shows them.
+/// Checks for prepared transactions. They keep their locks over a restart, and no session shows them.
 pub(super) async fn prepared_transactions(operator: &Operator, options: &DoctorOptions) -> Result<Found> {
     let sql = format!(
         "select 'prepared transaction ' || pg_catalog.quote_literal(p.gid) || ' of ' || p.owner::pg_catalog.text

@@ -1,4 +1,4 @@
-//! Schemas, ledgers and drift.
+//! Checks of schemas, ledgers and drift.
 
 use super::{Found, Verdict, are, could_not_look};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 use std::collections::HashSet;
 
-/// What was found of the fleet's schemas.
+/// The state of the fleet's schemas, or the error if it could not be read.
 pub(crate) type State<'a> = std::result::Result<&'a FleetState, &'a Error>;
 
 pub(super) fn shared_schema(state: State<'_>) -> Result<Found> {
@@ -82,9 +82,9 @@ pub(super) fn tenants(state: State<'_>) -> Result<Found> {
     Ok(Found::good(format!("{} at the newest migration", are(state.tenants.len(), "tenant", "tenants"))))
 }
 
-/// Schemas and roles that look like a tenant's, without a row of the registry.
+/// Checks for schemas and roles that have the name of a tenant's, but no row in the registry.
 pub(super) async fn strays(operator: &Operator) -> Result<Found> {
-    // To a role that the registry is hidden from, every tenant would look like a stray.
+    // If row security hides the registry from the role, every tenant would look like an orphan.
     registry::require_sight(operator).await?;
     let strays = drift::strays(operator).await?;
     if strays.is_empty() {
@@ -100,23 +100,23 @@ pub(super) async fn strays(operator: &Operator) -> Result<Found> {
         .fix("cgk drift explains each; back it up and drop it, or adopt it"))
 }
 
-/// What is known of the differences between schemas and migrations.
+/// The known differences between schemas and migrations.
 #[derive(Debug)]
 pub(crate) enum KnownDrift {
-    /// Every schema was compared now.
+    /// Every schema was compared in this call.
     Compared(Box<DriftReport>),
     /// The records of the last comparison were read.
     Recorded {
         /// All tenants' schemas.
         schemas: Vec<SchemaName>,
-        /// Those that were without differences and have not changed since, by name.
+        /// The names of the schemas that had no differences and have not changed since.
         unchanged: HashSet<String>,
     },
-    /// The fleet could not be read.
+    /// The state of the fleet could not be read.
     NoFleet,
 }
 
-/// Compares a fleet of at most so many tenants; of a larger one the records of the last comparison are read.
+/// Compares a fleet that has at most this many tenants. For a larger fleet, reads the records of the last comparison.
 pub(crate) async fn known_drift(
     operator: &Operator,
     migrations: &Migrations,

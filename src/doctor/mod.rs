@@ -1,4 +1,5 @@
-//! Looks at a database for what breaks cgk, blocks its migrations or weakens the isolation of tenants. Changes nothing.
+//! Checks a database for problems that break cgk, block its migrations or weaken the isolation of tenants. Changes
+//! nothing.
 //!
 //! ```no_run
 //! # async fn example(operator: &cgk::Operator, migrations: &cgk::migrate::Migrations) -> cgk::Result<()> {
@@ -31,19 +32,20 @@ use crate::{
 use std::time::Duration;
 use tokio_postgres::Row;
 
-/// How many objects a check names. The number of all of them is in its text.
+/// How many objects a check lists. Its text contains the total number.
 const NAMED_MAX: usize = 20;
-/// A larger fleet is not compared; the records of its last comparison are read.
+/// The largest fleet that is compared. For a larger one, the records of its last comparison are read.
 pub(crate) const COMPARED_MAX: usize = 20;
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// Nothing is wrong.
     Good,
-    /// The check could not look, for instance because the role may not read something. The text contains the reason.
+    /// The check could not run, for example because the role has no right to read something. The text contains the
+    /// reason.
     Unknown,
-    /// It works, and may fail later or be slower than necessary.
+    /// It works, but it can fail later or be slower than necessary.
     Warning,
     /// It does not work, or tenants are not isolated as documented.
     Failed,
@@ -65,19 +67,19 @@ impl Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Check {
-    /// Its name, which stays the same between versions: `server.version`.
+    /// Its name, for example `server.version`. It is the same in all versions.
     pub name: &'static str,
     /// The result.
     pub verdict: Verdict,
-    /// What was found, in one sentence.
+    /// A description of the result, in one sentence.
     pub found: String,
     /// The objects concerned, at most 20 of them.
     pub objects: Vec<String>,
-    /// The command or statement that corrects it, if there is one.
+    /// The command or statement that fixes the problem, if there is one.
     pub fix: Option<String>,
 }
 
-/// All checks, in a fixed order.
+/// The results of all checks, in a fixed order.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Diagnosis {
@@ -96,9 +98,9 @@ impl Diagnosis {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DoctorOptions {
-    /// From which age a transaction of another session counts as one that blocks migrations.
+    /// The age from which a transaction of another session counts as one that blocks migrations.
     pub transaction_age_max: Duration,
-    /// From which age a domain event that is not delivered counts as one that nobody delivers.
+    /// The age from which an undelivered domain event counts as a problem.
     pub event_age_max: Duration,
 }
 
@@ -140,16 +142,16 @@ impl Found {
     }
 }
 
-/// Runs every check. It makes the operator's session read-only, so use a connection of its own.
+/// Runs every check. It makes the operator's session read-only, so use a separate connection.
 ///
-/// A check that cannot look, because the role may not read something, has the verdict [`Verdict::Unknown`]; the others run.
-/// It works on a standby and for a login that may only read.
+/// A check that cannot run, because the role has no right to read something, has the verdict [`Verdict::Unknown`]. The
+/// other checks still run. This works on a standby and for a login that may only read.
 ///
 /// # Locks
 ///
-/// None that a migration waits for: the statements read the catalogue, the registry and the ledgers. A fleet of at most 20
-/// tenants is compared with its migrations as by [`drift::verify`](crate::drift::verify()), with that function's locks; of a
-/// larger fleet the records of the last comparison are read.
+/// None that a migration waits for: the statements read the catalogue, the registry and the ledgers. A fleet of at most
+/// 20 tenants is compared with its migrations as by [`drift::verify`](crate::drift::verify()), with that function's
+/// locks. For a larger fleet, the records of the last comparison are read.
 ///
 /// # Errors
 ///
@@ -165,7 +167,7 @@ pub async fn examine(operator: &Operator, migrations: &Migrations, options: &Doc
     diagnose(operator, options, state.as_ref(), drift.as_ref()).await
 }
 
-/// The checks, with what is already known of the fleet.
+/// Runs the checks with the already known state of the fleet.
 pub(crate) async fn diagnose(
     operator: &Operator,
     options: &DoctorOptions,
@@ -215,18 +217,18 @@ fn could_not_look(error: &Error) -> Found {
     Found::unknown(format!("could not look: {}", error.report()))
 }
 
-/// The rows of a query without parameters.
+/// Returns the rows of a query without parameters.
 async fn rows(operator: &Operator, doing: &str, sql: &str) -> Result<Vec<Row>> {
     operator.client().query_typed(sql, &[]).await.map_err(while_doing(doing.to_owned()))
 }
 
-/// The texts of a query's first column.
+/// Returns the texts in the first column of a query.
 async fn texts(operator: &Operator, doing: &str, sql: &str) -> Result<Vec<String>> {
     let rows = rows(operator, doing, sql).await?;
     rows.iter().map(|row| row.try_get(0).map_err(while_doing(doing.to_owned()))).collect()
 }
 
-/// "1 index is", "3 indexes are".
+/// Returns a text such as "1 index is" or "3 indexes are".
 fn are(number: usize, one: &str, many: &str) -> String {
     match number {
         1 => format!("1 {one} is"),

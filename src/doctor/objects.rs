@@ -1,12 +1,12 @@
-//! Objects in the shared schema and in tenants' schemas.
+//! Checks of objects in the shared schema and in tenants' schemas.
 
 use super::{Found, Verdict, are, texts};
 use crate::{db::Operator, error::Result};
 
-/// The schemas that checks of objects look at: `public`, and those whose names are a tenant's.
+/// The schemas whose objects are checked: `public`, and those with the name of a tenant's schema.
 const IN_OUR_SCHEMAS: &str = "(n.nspname = 'public' or pg_catalog.starts_with(n.nspname::pg_catalog.text, 'tenant_'))";
 
-/// Indexes that a failed `create index concurrently` left. One that is being built now does not count.
+/// Checks for indexes that a failed `create index concurrently` left. Indexes that are being built now do not count.
 pub(super) async fn indexes(operator: &Operator) -> Result<Found> {
     let sql = format!(
         "select pg_catalog.quote_ident(n.nspname::pg_catalog.text) || '.' || pg_catalog.quote_ident(c.relname::pg_catalog.text)
@@ -24,7 +24,7 @@ pub(super) async fn indexes(operator: &Operator) -> Result<Found> {
     Ok(Found::of(Verdict::Warning, found).naming(invalid).fix("reindex index concurrently NAME, or drop it"))
 }
 
-/// Functions that run with the rights of their owner and look names up in the caller's search path.
+/// Checks for functions that run with the rights of their owner and look up names in the caller's search path.
 pub(super) async fn functions(operator: &Operator) -> Result<Found> {
     let sql = format!(
         "select pg_catalog.quote_ident(n.nspname::pg_catalog.text) || '.' || pg_catalog.quote_ident(p.proname::pg_catalog.text)
@@ -49,7 +49,7 @@ pub(super) async fn functions(operator: &Operator) -> Result<Found> {
         .fix("alter routine NAME set search_path = pg_catalog, pg_temp"))
 }
 
-/// Views of the shared schema that were bound to one tenant's tables: every tenant would read that tenant's rows.
+/// Checks for views of the shared schema that read one tenant's tables. Every tenant would read that tenant's rows.
 pub(super) async fn shared_views(operator: &Operator) -> Result<Found> {
     let sql = "
         select distinct 'public.' || pg_catalog.quote_ident(v.relname::pg_catalog.text) || ' reads ' || pg_catalog.quote_ident(t.nspname::pg_catalog.text)
@@ -75,7 +75,7 @@ pub(super) async fn shared_views(operator: &Operator) -> Result<Found> {
         .fix("drop view NAME; create it in each tenant, by a tenant migration"))
 }
 
-/// Foreign keys from tenants into the shared schema: a delete there reads every tenant's table.
+/// Checks for foreign keys from tenants to the shared schema. A delete in the shared table reads every tenant's table.
 pub(super) async fn foreign_keys(operator: &Operator) -> Result<Found> {
     let sql = "
         select 'to public.' || pg_catalog.quote_ident(r.relname::pg_catalog.text) || ': ' || count(distinct c.connamespace)

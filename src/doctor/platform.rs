@@ -1,4 +1,4 @@
-//! The shared tables of the business layer, if the database has them.
+//! Checks of the shared tables of the business layer, if the database has them.
 
 use super::{DoctorOptions, Found, Verdict, are, rows};
 use crate::{
@@ -13,7 +13,8 @@ async fn has(operator: &Operator, table: &str) -> Result<bool> {
     rows.first().map_or(Ok(false), |row| row.try_get(0).map_err(while_doing(doing)))
 }
 
-/// Whether row level security shows the role no row of a shared table: the policies for PUBLIC are those of the tenants' roles.
+/// Whether row level security hides all rows of a shared table from the role. The policies for PUBLIC are those for
+/// tenants' roles.
 async fn is_hidden(operator: &Operator, table: &str) -> Result<bool> {
     let doing = "look at the row level security of a shared table";
     let sql = format!(
@@ -27,7 +28,7 @@ async fn is_hidden(operator: &Operator, table: &str) -> Result<bool> {
     rows.first().map_or(Ok(false), |row| row.try_get(0).map_err(while_doing(doing)))
 }
 
-/// Domain events that wait for longer than the limit, or were given up.
+/// Checks for domain events that wait longer than the limit, or that are marked as failed.
 pub(super) async fn events(operator: &Operator, options: &DoctorOptions) -> Result<Found> {
     if !has(operator, "domain_events").await? {
         return Ok(Found::good("this database has no domain events"));
@@ -64,8 +65,8 @@ pub(super) async fn events(operator: &Operator, options: &DoctorOptions) -> Resu
     }
 }
 
-/// Whether the audit log has a partition for this month and the next one. Without it, rows go to the default partition, and
-/// creating the month later has to move them under a lock.
+/// Checks whether the audit log has a partition for this month and the next one. Without a partition, rows are stored
+/// in the default partition, and creating the month later must move them under a lock.
 pub(super) async fn audit_months(operator: &Operator) -> Result<Found> {
     if !has(operator, "audit_events").await? {
         return Ok(Found::good("this database has no audit log"));

@@ -1,4 +1,4 @@
-//! The server: version, settings, connections, locks, transaction ids.
+//! Checks of the server: version, settings, connections, locks, transaction ids.
 
 use super::{Found, Verdict, rows};
 use crate::{
@@ -6,8 +6,8 @@ use crate::{
     error::{Result, while_doing},
 };
 
-/// The minor versions that correct CVE-2024-10978, by which a role can be reset to another one than the session's.
-/// Source: PostgreSQL's security page; later major versions were released with the correction.
+/// The minor versions that fix CVE-2024-10978, with which a role can be reset to another role than the session's.
+/// Source: PostgreSQL's security page. Later major versions already contained the fix.
 const ROLE_RESET_CORRECTED: [(u32, u32); 4] = [(14, 14), (15, 9), (16, 5), (17, 1)];
 
 pub(super) fn version(operator: &Operator) -> Found {
@@ -24,7 +24,7 @@ pub(super) fn version(operator: &Operator) -> Found {
     }
 }
 
-/// Settings with which data can be lost, and settings that switch off what cgk relies on.
+/// Checks for settings that risk data loss, and for settings that disable features that cgk needs.
 pub(super) async fn settings(operator: &Operator) -> Result<Found> {
     let doing = "read the server's settings";
     let sql = "
@@ -64,7 +64,8 @@ pub(super) async fn connections(operator: &Operator) -> Result<Found> {
     .fix("reduce pool.size_max, use a pooler, or raise max_connections"))
 }
 
-/// A transaction that touches every table of the database, such as that of pg_dump, needs a lock for each.
+/// Checks the size of the lock table. A transaction that uses every table, such as that of pg_dump, needs a lock for
+/// each.
 pub(super) async fn locks(operator: &Operator) -> Result<Found> {
     let doing = "count tables and locks";
     let sql = "
@@ -88,7 +89,7 @@ pub(super) async fn locks(operator: &Operator) -> Result<Found> {
     .fix("back tenants up one at a time (pg_dump -n), or raise max_locks_per_transaction"))
 }
 
-/// From which age of the oldest transaction id vacuum is far behind; the server stops at 2,146,483,648.
+/// The age of the oldest transaction id from which vacuum is far behind. The server stops at 2,146,483,648.
 const AGE_WARNING: i64 = 500_000_000;
 const AGE_FAILED: i64 = 1_500_000_000;
 

@@ -1,4 +1,4 @@
-//! What is retried, and after which pause.
+//! Decides which failures are retried, and after which pause.
 
 use crate::{
     error::{Error, MigrationError},
@@ -25,15 +25,16 @@ impl Backoff {
         Self { tries: 0, pause: BACKOFF_FIRST }
     }
 
-    /// Whether failed work should be retried without parallel work: it conflicted with other changes of the shared schema or
-    /// the catalogue, and would again. A duplicate key in a shared table belongs to another tenant, and the work is retried
-    /// once; a duplicate key in the tenant's own table is never retried. Call this before [`after`](Self::after).
+    /// Whether failed work should be retried without parallel work, because it conflicted with other changes of the
+    /// shared schema or the catalogue, and would conflict again. A duplicate key in a shared table belongs to another
+    /// tenant, and the work is retried once. A duplicate key in the tenant's own table is never retried. Call this
+    /// before [`after`](Self::after).
     pub(crate) fn wants_to_be_alone(&mut self, error: &Error, schema: &SchemaName) -> bool {
         if self.tries + 1 >= TRIES_MAX {
             return false;
         }
         if is_shared_key(error, schema) {
-            // Its next failure is the last.
+            // Its next failure is final.
             self.tries = TRIES_MAX - 1;
             return true;
         }
@@ -44,10 +45,10 @@ impl Backoff {
         alone
     }
 
-    /// How long to wait after a failure before the next attempt; `None` if there is none.
+    /// Returns how long to wait after a failure before the next attempt; `None` if there is no next attempt.
     pub(crate) fn after(&mut self, error: &Error) -> Option<Duration> {
         self.tries += 1;
-        // The wait for a lock has its own limit.
+        // A wait for a lock has a separate limit.
         if self.tries >= TRIES_MAX
             || !error.is_passing()
             || matches!(error, Error::Migration(MigrationError::Locked { .. }))
@@ -60,7 +61,8 @@ impl Backoff {
     }
 }
 
-/// Whether a unique violation is in a table outside of the schema, where another tenant's migration may have been faster.
+/// Whether a unique violation is in a table outside of the schema, where another tenant's migration may have written
+/// first.
 fn is_shared_key(error: &Error, schema: &SchemaName) -> bool {
     let whole = !matches!(error, Error::Migration(MigrationError::Failed(failure)) if !failure.committed.is_empty());
     whole

@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 /// How long cancelled work may continue before the cancel request is repeated.
 const CANCEL_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// Lets the second stage of an interrupt cancel the work; the result of the work shows what happened.
+/// Runs work, and cancels it at the second stage of an interrupt. The result of the work shows what happened.
 pub(crate) async fn cancellable<T>(operator: &Operator, interrupt: &Interrupt, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     tokio::select! {
@@ -16,7 +16,7 @@ pub(crate) async fn cancellable<T>(operator: &Operator, interrupt: &Interrupt, w
         outcome = &mut work => return outcome,
         () = interrupt.cancelling() => {}
     }
-    // A request between two messages of the work has no effect, and is repeated.
+    // A cancel request has no effect between two messages of the work, so it is repeated.
     loop {
         let asking = async {
             operator.cancel().await;

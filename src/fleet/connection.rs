@@ -1,14 +1,14 @@
-//! The connections of workers, and their number.
+//! Opens the connections of workers, and computes their number.
 
 use crate::db::Operator;
 use std::{num::NonZeroUsize, ops::Deref};
 
-/// The default number of tenants at once. More was not faster on the tested servers, and live traffic needs resources too.
+/// The default number of tenants at once. More was not faster on the tested servers, and services need resources too.
 const JOBS_DEFAULT: usize = 4;
 /// With fewer tenants per worker, another connection costs more than it saves.
 const TENANTS_PER_WORKER_MIN: usize = 4;
 
-/// The number of workers for a number of tenants; `wanted` is the requested number.
+/// Returns the number of workers for a number of tenants. `wanted` is the requested number.
 pub(crate) async fn workers(operator: &Operator, wanted: Option<NonZeroUsize>, tenants: usize) -> usize {
     if let Some(wanted) = wanted {
         return wanted.get().min(tenants);
@@ -17,19 +17,19 @@ pub(crate) async fn workers(operator: &Operator, wanted: Option<NonZeroUsize>, t
     if wanted == 1 {
         return 1;
     }
-    // A quarter of the free connections, so that services can still connect.
+    // Uses a quarter of the free connections, so that services can still connect.
     let free = operator.free_connections().await.unwrap_or(0);
     wanted.min(free / 4).max(1)
 }
 
-/// A worker's connection: the first worker uses the operator's, every other one its own.
+/// A worker's connection. The first worker uses the operator's, every other worker a separate one.
 pub(crate) enum WorkerConnection<'o> {
     Operators(&'o Operator),
     Own(Box<Operator>),
 }
 
 impl<'o> WorkerConnection<'o> {
-    /// Connects; `None` if the server has no free connection, and then there is one worker less.
+    /// Connects. Returns `None` if the server has no free connection. Then there is one worker less.
     pub(crate) async fn open(operator: &'o Operator, number: usize) -> Option<Self> {
         if number == 0 {
             return Some(Self::Operators(operator));

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Stops a run early, in two stages: first it starts nothing more, then it also cancels the running work. Cheap to clone;
-/// all clones control the same run.
+/// Stops a run early, in two stages. At the first stage, no new work starts. At the second, running work is also
+/// cancelled. A clone is cheap, and all clones control the same run.
 ///
 /// ```
 /// let interrupt = cgk::migrate::Interrupt::new();
@@ -42,7 +42,7 @@ impl Interrupt {
         self.raise(Stage::Stopping);
     }
 
-    /// Asks the run to cancel the running schemas as well; the server rolls them back.
+    /// Asks the run to cancel the running schemas as well. The server rolls them back.
     pub fn cancel(&self) {
         self.raise(Stage::Cancelling);
     }
@@ -64,12 +64,12 @@ impl Interrupt {
         *self.stage.borrow() >= Stage::Cancelling
     }
 
-    /// Waits until the run is asked to stop; cancel safe.
+    /// Waits until the run is asked to stop. If the future is dropped, nothing is lost.
     pub(crate) async fn stopping(&self) {
         self.reached(Stage::Stopping).await;
     }
 
-    /// Waits until the run is asked to cancel; cancel safe.
+    /// Waits until the run is asked to cancel. If the future is dropped, nothing is lost.
     pub(crate) async fn cancelling(&self) {
         self.reached(Stage::Cancelling).await;
     }

@@ -1,7 +1,7 @@
-//! Work over many tenants: which tenants, on how many connections, in which order, what is retried, and how it stops early.
+//! Work over many tenants: selection, connections, order, retries, and early stops.
 //!
-//! An operation over many tenants implements [`worker::TenantWork`], one attempt at one tenant, and passes its jobs to a
-//! [`worker::WorkerPool`]. The operation itself queries the registry for its tenants, filtered by a
+//! An operation over many tenants implements [`worker::TenantWork`], which is one attempt at one tenant. It passes its
+//! jobs to a [`worker::WorkerPool`]. The operation itself reads its tenants from the registry, filtered by a
 //! [`selection::Selection`].
 
 pub(crate) mod backoff;

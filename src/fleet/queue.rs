@@ -1,4 +1,4 @@
-//! The queue that workers share: returned jobs are done later, and no job waits behind them.
+//! The queue that workers share. A returned job is tried again later, and other jobs do not wait for it.
 
 use super::interrupt::Interrupt;
 use std::{
@@ -28,11 +28,11 @@ pub(crate) struct Queue<'i, J> {
 
 struct Waiting<J> {
     ready: VecDeque<J>,
-    /// Not before its time.
+    /// The jobs that must wait, each with its time.
     later: Vec<(Instant, J)>,
-    /// One at a time, after all others.
+    /// The jobs that run one at a time, after all others.
     alone: VecDeque<J>,
-    /// Taken by a worker now, and may be returned.
+    /// The number of jobs that workers have taken and may return.
     out: usize,
     /// Whether the taken job must run without parallel work.
     alone_out: bool,
@@ -52,11 +52,11 @@ impl<'i, J> Queue<'i, J> {
         Self { waiting: Mutex::new(waiting), changed: Notify::new(), interrupt }
     }
 
-    /// The next job; `None` if there is none left or the run must stop.
+    /// Returns the next job; `None` if there is none left or the run must stop.
     pub(crate) async fn next(&self) -> Option<J> {
         loop {
             let mut changed = pin!(self.changed.notified());
-            // Before the check, so that a job returned in the meantime is noticed.
+            // This is before the check, so that a job that is returned meanwhile is noticed.
             changed.as_mut().enable();
             let next_due = {
                 let mut waiting = self.waiting();
@@ -105,7 +105,7 @@ impl<'i, J> Queue<'i, J> {
         self.changed.notify_waiters();
     }
 
-    /// How many jobs were not done.
+    /// Returns how many jobs were not finished.
     pub(crate) fn left(&self) -> usize {
         let waiting = self.waiting();
         waiting.ready.len() + waiting.later.len() + waiting.alone.len()
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use futures_util::FutureExt as _;
 
-    /// The next job, if one is available without waiting.
+    /// Returns the next job, if one is available without waiting.
     fn now(queue: &Queue<'_, u32>) -> Option<u32> {
         queue.next().now_or_never().flatten()
     }

@@ -12,14 +12,14 @@ pub enum Scope {
     Everything,
     /// Only the shared schema.
     Public,
-    /// Every tenant; the shared schema must already be at head.
+    /// Every tenant. The shared schema must already be at head.
     Tenants,
-    /// These tenants; the shared schema must already be at head. All rows of their ledgers are read, so this also detects
-    /// rows that were changed by hand, which the digest does not show.
+    /// These tenants. The shared schema must already be at head. All rows of their ledgers are read, so this also
+    /// detects rows that were changed by hand, which the digest does not show.
     Only(Vec<TenantSlug>),
 }
 
-/// A scope without some tenants.
+/// A scope, without some of its tenants.
 ///
 /// ```
 /// use cgk::migrate::{Scope, Selection};
@@ -46,14 +46,14 @@ impl From<&Scope> for Selection {
 }
 
 impl Selection {
-    /// Excludes these tenants. A tenant that is not in the registry is an error of the plan: the name may be misspelled, and
-    /// the intended tenant would be migrated.
+    /// Excludes these tenants. A tenant that is not in the registry is an error of the plan: its name may be
+    /// misspelled, and the intended tenant would be migrated.
     pub fn excluding(mut self, slugs: impl IntoIterator<Item = TenantSlug>) -> Self {
         self.exclude.extend(slugs);
         self
     }
 
-    /// Applies the same exclusions and part to another scope.
+    /// Returns the same exclusions and part for another scope.
     pub fn of(self, scope: Scope) -> Self {
         Self { scope, ..self }
     }
@@ -80,7 +80,7 @@ impl Selection {
     }
 }
 
-/// For display and the history of runs: `everything`, `tenants except 2, part 1/3`.
+/// The text for display and for the history of runs: `everything`, `tenants except 2, part 1/3`.
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.scope {
@@ -99,8 +99,8 @@ impl fmt::Display for Selection {
     }
 }
 
-/// One of several parts of a fleet, as `1/3`, for machines that share one. A tenant's part depends only on its slug, so it
-/// does not change when other tenants are added or removed.
+/// One of several parts of a fleet, as `1/3`, for several machines that share the work. A tenant's part depends only on
+/// its slug, so it does not change when other tenants are added or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     number: NonZeroU32,
@@ -108,7 +108,7 @@ pub struct Part {
 }
 
 impl Part {
-    /// Creates part `number` of `of`, counted from 1.
+    /// Creates part `number` of `of`. Numbers start at 1.
     pub fn new(number: u32, of: u32) -> Option<Self> {
         let (number, of) = (NonZeroU32::new(number)?, NonZeroU32::new(of)?);
         (number <= of).then_some(Self { number, of })
@@ -138,7 +138,7 @@ impl FromStr for Part {
     }
 }
 
-/// The text is not a part of a fleet.
+/// The error for a text that is not a part of a fleet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a part of a fleet: use for example 1/3, 2/3 or 3/3")]
 pub struct InvalidPart {

@@ -1,29 +1,30 @@
-//! The spans of an operation over many tenants: one for the whole, one for each step, and one for each attempt at a tenant.
+//! The spans of an operation over many tenants: one for the operation, one for each step, and one for each attempt at a
+//! tenant.
 //!
-//! All have the level `debug`, the target `cgk::fleet` and the fields `operation` and `outcome`; `outcome` is recorded at the
-//! end, and is missing if the future was dropped.
+//! All have the level `debug`, the target `cgk::fleet` and the fields `operation` and `outcome`. `outcome` is recorded
+//! at the end. It is missing if the future was dropped.
 
 use super::stop::Stop;
 use crate::slug::TenantSlug;
 use std::future::Future;
 use tracing::{Instrument as _, Span, field::Empty};
 
-/// The whole operation.
+/// Returns the span of the complete operation.
 pub(crate) fn of_run(operation: &'static str) -> Span {
     tracing::debug_span!(target: "cgk::fleet", "cgk", operation, run = Empty, outcome = Empty)
 }
 
-/// A step, which concerns several tenants or the shared schema.
+/// Returns the span of a step that concerns several tenants or the shared schema.
 pub(crate) fn of_step(operation: &'static str, step: &'static str) -> Span {
     tracing::debug_span!(target: "cgk::fleet", "cgk", operation, step, outcome = Empty)
 }
 
-/// An attempt at a tenant; `attempt` counts from 1.
+/// Returns the span of an attempt at a tenant. `attempt` starts at 1.
 pub(crate) fn of_tenant(operation: &'static str, slug: &TenantSlug, attempt: u32) -> Span {
     tracing::debug_span!(target: "cgk::fleet", "cgk", operation, tenant = slug.as_str(), attempt, outcome = Empty)
 }
 
-/// Runs work inside its span, and records there what its result says.
+/// Runs work inside its span, and records its outcome there.
 pub(crate) async fn recorded<T>(
     span: Span,
     work: impl Future<Output = T>,
@@ -34,12 +35,12 @@ pub(crate) async fn recorded<T>(
     result
 }
 
-/// The outcome of a step: `done` or `failed`.
+/// Returns the outcome of a step: `done` or `failed`.
 pub(crate) fn of_result<T, E>(result: &Result<T, E>) -> &'static str {
     if result.is_ok() { "done" } else { "failed" }
 }
 
-/// The outcome of the work of a pool: `done` or `stopped`. Each tenant has its own.
+/// Returns the outcome of the work of a pool: `done` or `stopped`. Each tenant has a separate outcome.
 pub(crate) fn of_work(stopped: &Option<Stop>) -> &'static str {
     if stopped.is_none() { "done" } else { "stopped" }
 }

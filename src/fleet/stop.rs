@@ -5,13 +5,13 @@ use crate::{
     sqlstate,
 };
 
-/// Why a run stopped early. Completed work stays, and the next run continues.
+/// Why a run stopped early. Committed work is kept, and the next run continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stop {
     /// The reason.
     pub reason: StopReason,
-    /// How many tenants still have pending work because of that. They are unchanged.
+    /// How many tenants still have pending work. They are unchanged.
     pub left: usize,
 }
 
@@ -22,9 +22,10 @@ pub enum StopReason {
     Canary,
     /// The maximum number of failures was reached.
     Failures,
-    /// It was requested with an [`Interrupt`](super::interrupt::Interrupt).
+    /// An [`Interrupt`](super::interrupt::Interrupt) requested it.
     Interrupted,
-    /// The server is unreachable, is shutting down or has no space left; the last failed tenant shows which.
+    /// The server is unreachable, is shutting down or has no space left. The error of the last failed tenant contains
+    /// the reason.
     Unavailable,
     /// All-or-nothing was requested, and something failed: everything was rolled back.
     RolledBack,
@@ -49,7 +50,7 @@ impl StopReason {
     }
 }
 
-/// Whether an error comes from the server's state and not from the schema: every further tenant would fail.
+/// Whether the server's state causes the error, and not the schema. Then every further tenant would fail too.
 pub(crate) fn ends_everything(error: &Error) -> bool {
     matches!(error, Error::Connection(ConnectionError::Lost { .. }))
         || (error.sqlstate().is_some_and(sqlstate::is_the_servers) && !error.is_read_only_file())

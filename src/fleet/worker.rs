@@ -1,7 +1,8 @@
-//! The workers: each takes the next tenant and uses its own connection.
+//! The workers of a run. Each worker takes the next tenant and uses its own connection.
 //!
-//! A tenant that another session is working on, or that a lock timeout rolled back, returns to the queue and blocks no other
-//! tenant. Everything runs in the caller's task, which mostly waits, so that a fleet costs the client at most one core.
+//! A tenant that is locked by another session, or that was rolled back by a lock timeout, returns to the queue and does
+//! not block other tenants. Everything runs in the caller's task, which mostly waits. A run therefore uses at most one
+//! core of the client.
 
 use super::{
     backoff::Backoff,
@@ -29,31 +30,32 @@ use std::{
 };
 use tracing::Instrument as _;
 
-/// The work for one tenant after another: an attempt, and the handling of its result.
+/// The work at each tenant: an attempt, and the handling of its result.
 pub(crate) trait TenantWork {
-    /// The name of the operation, for the log; each operation has its own.
+    /// The name of the operation for the log. Each operation has a different one.
     const OPERATION: &'static str = "fleet";
     /// A tenant, with the known facts about it.
     type Job;
     /// The result of a successful attempt.
     type Done;
 
-    /// The tenant of a job.
+    /// Returns the tenant of a job.
     fn slug(job: &Self::Job) -> &TenantSlug;
 
-    /// Tries once; `number` counts from 1. Its changes are committed completely or not at all, because it may be tried
-    /// again. The second stage of the interrupt cancels its statement, and the attempt is still awaited until its end.
+    /// Makes one attempt. `number` starts at 1. Its changes must be committed completely or not at all, because it may
+    /// be repeated. The second stage of the interrupt cancels its statement. The pool still waits until the attempt
+    /// ends.
     async fn attempt(&self, operator: &Operator, job: &mut Self::Job, number: u32) -> Result<Attempt<Self::Done>>;
 
-    /// Whether a failed attempt is repeated immediately although its error is not temporary: because the next one works in a
-    /// different way.
+    /// Whether a failed attempt is repeated immediately although its error is not temporary, because the next attempt
+    /// works in a different way.
     async fn recovers(&self, operator: &Operator, job: &mut Self::Job, error: &Error) -> bool {
         let _ = (operator, job, error);
         false
     }
 
-    /// Whether a failed attempt may be repeated if its error is temporary. False if a part of its result is already with the
-    /// caller.
+    /// Whether a failed attempt may be repeated if its error is temporary. Returns false if the caller already has a
+    /// part of its result.
     fn may_repeat(&self, job: &Self::Job) -> bool {
         let _ = job;
         true
@@ -64,17 +66,18 @@ pub(crate) trait TenantWork {
         ends_everything(error)
     }
 
-    /// Takes the result of a tenant that is not tried again.
+    /// Receives the result of a tenant that is not tried again.
     async fn finish(&self, operator: &Operator, job: Self::Job, finished: Finished<Self::Done>);
 }
 
 /// The result of a successful attempt.
 pub(crate) enum Attempt<D> {
-    /// The tenant is done.
+    /// The tenant is finished.
     Done(D),
-    /// Another session holds the tenant's lock: it is tried again after all others, and this does not count as an attempt.
+    /// Another session has the tenant's lock. The tenant is tried again after all others, and this does not count as an
+    /// attempt.
     Locked,
-    /// Another session changed the tenant in the meantime: it is tried again after all others.
+    /// Another session changed the tenant meanwhile. It is tried again after all others.
     Changed,
 }
 
@@ -83,11 +86,11 @@ pub(crate) struct Finished<D> {
     pub(crate) result: Result<D>,
     /// The number of attempts.
     pub(crate) attempts: u32,
-    /// The time since it was first taken.
+    /// The time since its first attempt.
     pub(crate) elapsed: Duration,
 }
 
-/// The workers of one run. It may get jobs more than once; the failures of all of them are added up.
+/// The workers of one run. It can be called several times. The failures of all calls are added.
 pub(crate) struct WorkerPool<'r> {
     operator: &'r Operator,
     interrupt: &'r Interrupt,
@@ -97,19 +100,19 @@ pub(crate) struct WorkerPool<'r> {
 }
 
 impl<'r> WorkerPool<'r> {
-    /// As many workers as `wanted`, or as appropriate for the fleet and the server.
+    /// Creates a pool of `wanted` workers. `None`: a number that suits the fleet and the server.
     pub(crate) fn new(operator: &'r Operator, interrupt: &'r Interrupt, wanted: Option<NonZeroUsize>) -> Self {
         Self { operator, interrupt, wanted, failures_max: None, failures: AtomicUsize::new(0) }
     }
 
-    /// Starts no further tenant after this many failures, of which `failed` have already happened.
+    /// Starts no further tenant after this many failures. `failed` of them have already happened.
     pub(crate) fn failures_max(mut self, max: Option<usize>, failed: usize) -> Self {
         self.failures_max = max;
         self.failures = AtomicUsize::new(failed);
         self
     }
 
-    /// Works until every job is finished or something stops the run early, and returns the reason.
+    /// Works until every job is finished, or until something stops the run early. Returns the reason for an early stop.
     ///
     /// If the future is dropped, the server may still commit running work.
     pub(crate) async fn work<W: TenantWork>(&self, work: &W, jobs: Vec<W::Job>) -> Option<Stop> {
@@ -117,7 +120,7 @@ impl<'r> WorkerPool<'r> {
         self.work_on(work, jobs, count).await
     }
 
-    /// Like [`work`](Self::work), one tenant at a time.
+    /// Like [`work`](Self::work), but one tenant at a time.
     pub(crate) async fn work_one_by_one<W: TenantWork>(&self, work: &W, jobs: Vec<W::Job>) -> Option<Stop> {
         self.work_on(work, jobs, 1).await
     }
@@ -136,12 +139,12 @@ impl<'r> WorkerPool<'r> {
     }
 }
 
-/// A tenant's turn in the queue.
+/// A tenant in the queue.
 struct Turn<J> {
     job: J,
     backoff: Backoff,
     attempts: u32,
-    /// When it was first taken.
+    /// When its first attempt started.
     began: Option<Instant>,
 }
 
@@ -171,7 +174,7 @@ impl<W: TenantWork> Run<'_, W> {
         }
     }
 
-    /// Tries a tenant once; returns it to the queue with a time if it is to be tried again.
+    /// Makes one attempt at a tenant. Returns it to the queue, with a time, if it must be tried again.
     async fn turn(&self, operator: &Operator, mut turn: Turn<W::Job>) -> Returned<Turn<W::Job>> {
         turn.began.get_or_insert_with(Instant::now);
         turn.attempts += 1;

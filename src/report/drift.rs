@@ -1,4 +1,4 @@
-//! What is known of differences between schemas and migrations.
+//! The known differences between schemas and migrations.
 
 use super::model::{DriftSource, DriftedSchema, ReportedDrift};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     error::Result,
 };
 
-/// How many differences of one schema are shown.
+/// How many differences of one schema the report shows.
 const DIFFERENCES_MAX: usize = 5;
 
 pub(super) fn summary(known: Result<KnownDrift>, named_max: usize) -> ReportedDrift {

@@ -1,4 +1,4 @@
-//! An earlier report, and what has grown since.
+//! Reads an earlier report, and compares sizes with it.
 
 use super::{
     ReportOptions,
@@ -12,7 +12,7 @@ use std::{
     time::SystemTime,
 };
 
-/// What is needed of an earlier report's JSON.
+/// The fields of an earlier report's JSON that the comparison needs.
 #[derive(Clone, Debug, Deserialize)]
 pub struct EarlierReport {
     #[serde(deserialize_with = "instant")]
@@ -28,11 +28,11 @@ struct EarlierTenant {
 }
 
 impl EarlierReport {
-    /// Reads the JSON of a report, as `cgk report --data FILE` writes it.
+    /// Reads the JSON of a report that `cgk report --data FILE` has written.
     ///
     /// # Errors
     ///
-    /// Kind `Invalid`: it is not the JSON of a report.
+    /// Kind `Invalid`: the text is not the JSON of a report.
     pub fn parse(json: &str) -> Result<Self> {
         Ok(serde_json::from_str(json).map_err(|source| ReportError::NotAReport { source })?)
     }
@@ -43,8 +43,8 @@ fn instant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::
     humantime::parse_rfc3339(&text).map_err(de::Error::custom)
 }
 
-/// Compares with the earlier report, if there is one and sizes are known. A tenant is found by the id of its organization,
-/// which a new slug does not change.
+/// Compares with the earlier report, if there is one and sizes are known. Tenants are matched by the id of their
+/// organization, which does not change with the slug.
 pub(super) fn compared(
     options: &ReportOptions,
     tenants: &mut [ReportedTenant],

@@ -1,4 +1,5 @@
-//! A report about the whole fleet: its versions, sizes, runs, differences and findings, as data and as one HTML page.
+//! A report about the complete fleet: its versions, sizes, runs, differences and problems, as data and as one HTML
+//! page.
 //!
 //! ```no_run
 //! # async fn example(operator: &cgk::Operator, migrations: &cgk::migrate::Migrations) -> cgk::Result<()> {
@@ -36,11 +37,11 @@ use crate::{
 };
 use std::time::SystemTime;
 
-/// What a report contains.
+/// Options for a report.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReportOptions {
-    /// How many tenants a list names; the others are counted.
+    /// How many tenants a list names. The report only counts the others.
     pub named_max: usize,
     /// How many runs are listed.
     pub runs_max: u32,
@@ -55,7 +56,7 @@ pub struct ReportOptions {
 /// Whether a report compares every schema with the migrations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DriftWish {
-    /// A fleet of at most 20 tenants is compared; of a larger one the records of the last comparison are read.
+    /// A fleet of at most 20 tenants is compared. For a larger one, the records of the last comparison are read.
     #[default]
     Recorded,
     /// Every schema is compared.
@@ -74,22 +75,23 @@ impl Default for ReportOptions {
     }
 }
 
-/// Reads everything that a report contains. It makes the operator's session read-only, so use a connection of its own.
+/// Reads all data of a report. It makes the operator's session read-only, so use a separate connection.
 ///
 /// It works on a standby and for a login that may only read. A part that the login may not read is left out, and
-/// [`FleetReport::unread`] says why. The number of statements does not depend on the number of tenants, except that the
-/// ledger of a tenant is read whose comment does not tell its state.
+/// [`FleetReport::unread`] contains the reason. The number of statements does not depend on the number of tenants, with
+/// one exception: if the comment on a ledger does not show the tenant's state, the ledger itself is read.
 ///
 /// # Locks
 ///
-/// `access share` on each table for the moment in which its size is taken. If a table stays locked longer than
-/// `session.lock_timeout`, all sizes are the estimates of the catalogue instead, which locks nothing. A comparison has the
-/// locks of [`drift::verify`](crate::drift::verify()).
+/// `access share` on each table while its size is read. If a table is locked for longer than `session.lock_timeout`,
+/// all sizes are estimates from the catalogue, which need no lock. A comparison has the locks of
+/// [`drift::verify`](crate::drift::verify()).
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: there is no registry. `Conflict`: no tenant of the earlier report is in this fleet. `Unavailable` and
-/// `Failed`: the server.
+/// - Kind `NotReady`: there is no registry.
+/// - Kind `Conflict`: no tenant of the earlier report is in this fleet.
+/// - Kinds `Unavailable` and `Failed`: an error of the server.
 ///
 /// # Cancel safety
 ///
@@ -135,7 +137,7 @@ pub async fn examine(operator: &Operator, migrations: &Migrations, options: &Rep
     })
 }
 
-/// The value, or nothing and a line about why.
+/// Returns the value. If the part may not be read, returns `None` and adds the reason to `unread`.
 fn unless_unreadable<T>(part: &'static str, read: Result<T>, unread: &mut Vec<Unread>) -> Result<Option<T>> {
     match read {
         Ok(value) => Ok(Some(value)),

@@ -1,4 +1,4 @@
-//! The data of a report. Its JSON is what `cgk report --json` prints; keys are added, never renamed.
+//! The data of a report. `cgk report --json` prints it as JSON. Keys are added, never renamed.
 
 use crate::{
     doctor::{Check, Verdict},
@@ -7,7 +7,7 @@ use crate::{
 use serde::{Serialize, Serializer};
 use std::time::{Duration, SystemTime};
 
-/// Everything that a report says.
+/// All data of a report.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct FleetReport {
@@ -16,7 +16,7 @@ pub struct FleetReport {
     /// When it was written.
     #[serde(serialize_with = "instant")]
     pub generated_at: SystemTime,
-    /// The server and database; not in the JSON, which names its target elsewhere.
+    /// The server and database. They are not in the JSON, which contains its target elsewhere.
     #[serde(skip)]
     pub place: ReportPlace,
     /// How many tenants a list names at most.
@@ -25,25 +25,25 @@ pub struct FleetReport {
     pub public: SharedSchema,
     /// The newest migration of the tenants' set.
     pub newest: Option<String>,
-    /// The tenants by the state of their schemas, the good one first.
+    /// The tenants by the state of their schemas. The state without problems is first.
     pub states: Vec<TenantGroup>,
     /// The tenants by their status.
     pub statuses: Vec<TenantGroup>,
-    /// The tenants by the newest migration applied to them, the newest first; `none` if there is none.
+    /// The tenants by the newest migration applied to them, the newest first. The key is `none` if there is none.
     pub versions: Vec<TenantGroup>,
     /// The rows of the registry that are not tenants.
     pub strange: Vec<String>,
     /// The sizes of the fleet; `None` if they could not be read.
     pub sizes: Option<Sizes>,
-    /// What has grown since the earlier report, if there is one.
+    /// The growth since the earlier report, if there is one.
     pub growth: Option<Growth>,
     /// The newest runs of `cgk migrate`, newest first.
     pub runs: Vec<ReportedRun>,
     /// The tenants with the longest migrations in the recorded runs, the slowest first.
     pub slow: Vec<SlowTenant>,
-    /// The tenants whose newest recorded result is a failure, as many as a list names.
+    /// The tenants whose newest recorded result is a failure. The length is limited by `named_max`.
     pub failing: Vec<FailingTenant>,
-    /// How many such tenants there are.
+    /// The total number of these tenants.
     pub failing_count: usize,
     /// Differences between schemas and migrations.
     pub drift: ReportedDrift,
@@ -51,7 +51,7 @@ pub struct FleetReport {
     pub checks: Vec<ReportedCheck>,
     /// The parts that could not be read.
     pub unread: Vec<Unread>,
-    /// Every tenant of the registry, by slug.
+    /// Every tenant of the registry, sorted by slug.
     pub tenants: Vec<ReportedTenant>,
 }
 
@@ -85,15 +85,15 @@ pub struct SharedSchema {
     pub pending: Option<usize>,
 }
 
-/// Tenants that have something in common.
+/// Tenants with the same state, status or migration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TenantGroup {
-    /// What they have in common: a state, a status or a migration.
+    /// The state, status or migration.
     pub key: String,
-    /// How many they are.
+    /// The number of tenants.
     pub tenants: usize,
-    /// The first of them, by slug.
+    /// The first of them, sorted by slug.
     pub named: Vec<String>,
 }
 
@@ -105,26 +105,26 @@ pub struct ReportedTenant {
     pub tenant: String,
     /// The id of its organization.
     pub id: String,
-    /// Its name for people.
+    /// Its display name.
     pub name: String,
     /// Its status.
     pub status: String,
     /// The newest migration applied to it.
     pub head: Option<String>,
-    /// The state of its schema: `ahead` if it only has newer migrations than the files, or a name of
+    /// The state of its schema: `ahead` if its only difference is newer migrations than the files, or a name of
     /// [`SchemaState`](crate::migrate::SchemaState).
     pub state: &'static str,
     /// How many migrations are pending, if the state says so.
     pub pending: Option<usize>,
     /// What is missing or differs.
     pub detail: Option<String>,
-    /// How many tables it has.
+    /// The number of its tables.
     pub tables: Option<u64>,
-    /// How many rows, as the server estimates.
+    /// The number of its rows, as the server estimates it.
     pub rows_estimated: Option<u64>,
-    /// What it takes on disk.
+    /// Its size on disk.
     pub bytes: Option<u64>,
-    /// What it took at the earlier report.
+    /// Its size on disk in the earlier report.
     pub bytes_before: Option<u64>,
 }
 
@@ -132,23 +132,23 @@ pub struct ReportedTenant {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Sizes {
-    /// Where they come from.
+    /// The source of the sizes.
     pub source: SizeSource,
-    /// How many tenants have a schema.
+    /// The number of tenants that have a schema.
     pub tenants: usize,
-    /// What all of them take on disk.
+    /// The total size of all tenants on disk.
     pub bytes: u64,
-    /// Their tables.
+    /// The total number of tables.
     pub tables: u64,
-    /// Their rows, as the server estimates.
+    /// The total number of rows, as the server estimates it.
     pub rows_estimated: u64,
-    /// Half of the tenants are at most this large.
+    /// The median size: half of the tenants are at most this large.
     pub median_bytes: u64,
-    /// 95 of 100 tenants are at most this large.
+    /// The 95th percentile: 95 of 100 tenants are at most this large.
     pub p95_bytes: u64,
-    /// The largest.
+    /// The size of the largest tenant.
     pub largest_bytes: u64,
-    /// How many tenants are of which size; without the empty ranges at both ends.
+    /// The number of tenants per range of sizes, without the empty ranges at both ends.
     pub buckets: Vec<SizeBucket>,
 }
 
@@ -156,48 +156,48 @@ pub struct Sizes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SizeBucket {
-    /// The smallest size in it.
+    /// The lower bound of the range, inclusive.
     pub from_bytes: u64,
-    /// The smallest size above it.
+    /// The upper bound of the range, exclusive.
     pub below_bytes: u64,
-    /// How many tenants there are in it.
+    /// The number of tenants in the range.
     pub tenants: usize,
 }
 
-/// What has grown since an earlier report.
+/// The growth since an earlier report.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Growth {
     /// When the earlier report was written.
     #[serde(serialize_with = "instant")]
     pub since: SystemTime,
-    /// What its tenants took on disk.
+    /// The total size of its tenants on disk.
     pub bytes_before: u64,
-    /// What the tenants take now.
+    /// The total size of the tenants now.
     pub bytes_now: u64,
-    /// How many tenants it names.
+    /// The number of tenants in the earlier report.
     pub tenants_before: usize,
-    /// The tenants that are new, by slug, as many as a list names.
+    /// The new tenants, sorted by slug. The length is limited by `named_max`.
     pub appeared: Vec<String>,
-    /// How many are new.
+    /// The number of new tenants.
     pub appeared_count: usize,
-    /// The tenants that are gone, by their slugs at that time, as many as a list names.
+    /// The tenants that no longer exist, with their slugs at that time. The length is limited by `named_max`.
     pub gone: Vec<String>,
-    /// How many are gone.
+    /// The number of tenants that no longer exist.
     pub gone_count: usize,
-    /// The tenants that have changed most, as many as a list names.
+    /// The tenants whose size has changed most. The length is limited by `named_max`.
     pub changed: Vec<TenantGrowth>,
 }
 
-/// How much a tenant has grown.
+/// The growth of one tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TenantGrowth {
     /// Its slug.
     pub tenant: String,
-    /// What it took at the earlier report.
+    /// Its size in the earlier report.
     pub bytes_before: u64,
-    /// What it takes now.
+    /// Its size now.
     pub bytes: u64,
 }
 
@@ -212,24 +212,24 @@ pub struct ReportedRun {
     /// When it started.
     #[serde(serialize_with = "instant")]
     pub started_at: SystemTime,
-    /// How long it took, if it ended, in milliseconds.
+    /// Its duration in milliseconds, if it has ended.
     #[serde(rename = "ms", serialize_with = "optional_milliseconds")]
     pub took: Option<Duration>,
     /// The role that ran it.
     pub started_by: String,
     /// The selected schemas.
     pub selection: String,
-    /// `head`, or a version.
+    /// The target: `head`, or a version.
     pub target: String,
-    /// Tenants that it planned to visit.
+    /// The number of tenants that it planned to visit.
     pub planned: u64,
-    /// Tenants that it migrated.
+    /// The number of tenants that it migrated.
     pub migrated: u64,
-    /// Tenants that failed.
+    /// The number of tenants that failed.
     pub failed: u64,
-    /// Tenants that were skipped.
+    /// The number of tenants that were skipped.
     pub skipped: u64,
-    /// Tenants that it did not reach.
+    /// The number of tenants that it did not reach.
     pub left: u64,
     /// Why it stopped early.
     pub stopped: Option<&'static str>,
@@ -237,18 +237,18 @@ pub struct ReportedRun {
     pub error: Option<String>,
 }
 
-/// A tenant whose migrations take long.
+/// A tenant whose migrations are slow.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct SlowTenant {
     /// Its slug.
     pub tenant: String,
-    /// In how many recorded runs it was migrated or failed.
+    /// The number of recorded runs in which it was migrated or failed.
     pub runs: u64,
-    /// How long the longest of them took in this tenant, in milliseconds.
+    /// The duration of the longest of them in this tenant, in milliseconds.
     #[serde(rename = "ms_longest", serialize_with = "milliseconds")]
     pub longest: Duration,
-    /// How long they took on average, in milliseconds.
+    /// Their average duration, in milliseconds.
     #[serde(rename = "ms_average", serialize_with = "milliseconds")]
     pub average: Duration,
 }
@@ -268,7 +268,7 @@ pub struct FailingTenant {
     pub failed_at: SystemTime,
 }
 
-/// Where a report knows of differences from.
+/// The source of a report's differences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DriftSource {
@@ -276,7 +276,7 @@ pub enum DriftSource {
     Compared,
     /// The records of the last comparison were read.
     Recorded,
-    /// Nothing is known: the reason is in the check `fleet.drift`.
+    /// The differences are unknown. The check `fleet.drift` contains the reason.
     Unknown,
 }
 
@@ -284,30 +284,30 @@ pub enum DriftSource {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ReportedDrift {
-    /// Where this is known from.
+    /// The source of the data.
     pub source: DriftSource,
-    /// Schemas without differences.
+    /// The number of schemas without differences.
     pub clean: usize,
-    /// Schemas with differences.
+    /// The number of schemas with differences.
     pub different: usize,
-    /// Schemas that were not compared; if the records were read, those that were not compared since their last change, or
-    /// differ.
+    /// The number of schemas that were not compared. If the records were read, it is the number of schemas that were
+    /// not compared since their last change, or that differ.
     pub not_compared: usize,
-    /// Schemas that are not clean, as many as a list names.
+    /// The schemas with differences, and those that were not compared. The length is limited by `named_max`.
     pub schemas: Vec<DriftedSchema>,
-    /// Wrong rights, and schemas and roles without a tenant, as many as a list names.
+    /// Wrong rights, and schemas and roles without a tenant. The length is limited by `named_max`.
     pub others: Vec<String>,
 }
 
-/// A schema that is not clean.
+/// A schema that has differences or was not compared.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct DriftedSchema {
     /// Its name.
     pub schema: String,
-    /// How many differences it has.
+    /// The number of its differences.
     pub count: usize,
-    /// The first of them.
+    /// The first of its differences.
     pub differences: Vec<String>,
     /// Why it was not compared.
     pub not_compared: Option<String>,
@@ -322,11 +322,11 @@ pub struct ReportedCheck {
     /// Its result.
     #[serde(serialize_with = "verdict")]
     pub verdict: Verdict,
-    /// What was found.
+    /// The description of the result.
     pub found: String,
     /// The objects concerned.
     pub objects: Vec<String>,
-    /// What corrects it.
+    /// The command or statement that fixes the problem.
     pub fix: Option<String>,
 }
 
@@ -334,9 +334,9 @@ pub struct ReportedCheck {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Unread {
-    /// `sizes` or `runs`.
+    /// The name of the part: `sizes` or `runs`.
     pub part: &'static str,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -348,7 +348,7 @@ impl From<Check> for ReportedCheck {
 }
 
 impl FleetReport {
-    /// The tenants that take most on disk, the largest first.
+    /// Returns the largest tenants by size on disk, the largest first.
     pub fn largest(&self, limit: usize) -> Vec<&ReportedTenant> {
         let mut sized: Vec<_> = self.tenants.iter().filter(|tenant| tenant.bytes.is_some()).collect();
         sized.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.tenant.cmp(&b.tenant)));

@@ -1,4 +1,4 @@
-//! The recorded runs of `cgk migrate`.
+//! Reads the recorded runs of `cgk migrate`.
 
 use super::{
     ReportOptions,

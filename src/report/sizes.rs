@@ -1,4 +1,4 @@
-//! What the tenants take on disk.
+//! Reads the tenants' sizes on disk.
 
 use super::model::{ReportedTenant, SizeBucket, Sizes};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 use std::collections::HashMap;
 
-/// The contents of every tenant's schema, by the schema's name, and where their sizes come from.
+/// Returns the contents of every tenant's schema, by the schema's name, and the source of their sizes.
 pub(super) async fn read(
     operator: &Operator,
     state: &FleetState,
@@ -18,7 +18,7 @@ pub(super) async fn read(
     let schemas: Vec<SchemaName> =
         state.tenants.iter().map(|found| SchemaName::of_tenant(&found.tenant.slug)).collect();
     let contents = contents_of(operator, &schemas).await?;
-    // All are from one query.
+    // All values are from one query.
     let source = contents.values().next().map(|contents| contents.size_source).unwrap_or_default();
     Ok((contents, source))
 }
@@ -40,13 +40,13 @@ pub(super) fn summary(tenants: &[ReportedTenant], source: SizeSource) -> Sizes {
     }
 }
 
-/// The smallest value that so many of 100 are not above.
+/// Returns the smallest value that is not exceeded by this many percent of the values.
 fn percentile(sorted: &[u64], percent: usize) -> u64 {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
 }
 
-/// Ranges that begin at 0, 1 MB, 4 MB, 16 MB and so on. Below 1 MB they begin at 64 kB and 256 kB.
+/// Returns ranges that start at 0, 1 MB, 4 MB, 16 MB and so on. Below 1 MB they start at 64 kB and 256 kB.
 fn buckets(sorted: &[u64]) -> Vec<SizeBucket> {
     let edges: Vec<u64> = std::iter::once(0).chain((16..62).step_by(2).map(|power| 1 << power)).collect();
     let of = |pair: &[u64]| SizeBucket {

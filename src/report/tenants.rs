@@ -1,4 +1,4 @@
-//! The tenants of a report, one by one and in groups.
+//! Reads the tenants of a report, and groups them.
 
 use super::model::{ReportedTenant, SharedSchema, TenantGroup};
 use crate::{
@@ -44,7 +44,7 @@ pub(super) fn shared_schema(state: &FleetState, migrations: &Migrations) -> Shar
     }
 }
 
-/// A state's name, how many migrations are pending, and what is missing or differs.
+/// Returns the name of a state, the number of pending migrations, and what is missing or differs.
 fn described(state: &SchemaState) -> (&'static str, Option<usize>, Option<String>) {
     match state {
         SchemaState::AtHead => (state.name(), Some(0), None),
@@ -73,7 +73,7 @@ pub(super) fn by_status(tenants: &[ReportedTenant], named_max: usize) -> Vec<Ten
     groups
 }
 
-/// Names of migrations begin with their number, of at least three digits.
+/// Groups the tenants by migration. Names of migrations start with a number of at least three digits.
 pub(super) fn by_version(tenants: &[ReportedTenant], named_max: usize) -> Vec<TenantGroup> {
     let mut groups = grouped(tenants, named_max, |tenant| tenant.head.clone().unwrap_or_else(|| "none".to_owned()));
     let version = |group: &TenantGroup| group.key.split('_').next().and_then(|number| number.parse::<u64>().ok());

@@ -1,10 +1,10 @@
-//! Sizes, durations and times for people.
+//! Formats sizes, durations and times as text.
 
 use std::time::{Duration, SystemTime};
 
 const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
 
-/// `512 B`, `8.0 kB`, `1.3 GB`: in steps of 1024, as PostgreSQL writes them.
+/// Returns a size as `512 B`, `8.0 kB` or `1.3 GB`. The steps are 1024, as in PostgreSQL.
 pub fn size_text(bytes: u64) -> String {
     if bytes < 1024 {
         return format!("{bytes} B");
@@ -17,7 +17,7 @@ pub fn size_text(bytes: u64) -> String {
     format!("{}.{} {}", whole / 10, whole % 10, UNITS[unit])
 }
 
-/// `12 ms`, `1.3 s`, `2 min 5 s`.
+/// Returns a duration as `12 ms`, `1.3 s` or `2 min 5 s`.
 pub fn duration_text(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     match duration.as_secs() {
@@ -33,8 +33,8 @@ const INFINITY_FROM: i128 = 9_224_318_016_000;
 const MINUS_INFINITY_BEFORE: i128 = -210_895_056_000;
 const DAY_SECONDS: i128 = 86_400;
 
-/// `2026-11-22T08:05:09Z`, in UTC. A time that a server can hold and RFC 3339 cannot is written as the server writes it:
-/// `10000-01-01T00:00:00Z`, `0044-03-15T00:00:00Z BC`, `infinity`, `-infinity`.
+/// Returns a time as `2026-11-22T08:05:09Z`, in UTC. A time that PostgreSQL supports and RFC 3339 does not is written
+/// as the server writes it: `10000-01-01T00:00:00Z`, `0044-03-15T00:00:00Z BC`, `infinity`, `-infinity`.
 pub fn instant_text(time: SystemTime) -> String {
     let seconds = match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => i128::from(since.as_secs()),
@@ -50,7 +50,7 @@ pub fn instant_text(time: SystemTime) -> String {
         _ => {
             let (year, month, day) = civil(seconds.div_euclid(DAY_SECONDS));
             let second = seconds.rem_euclid(DAY_SECONDS);
-            // There is no year 0: it is the first one before Christ.
+            // There is no year 0: it is 1 BC.
             let (year, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
             let (hours, minutes, second) = (second / 3600, second / 60 % 60, second % 60);
             format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{second:02}Z{era}")
@@ -58,8 +58,8 @@ pub fn instant_text(time: SystemTime) -> String {
     }
 }
 
-/// Year, month and day of the Gregorian calendar, from the days since 1970. Years are counted from March 1 on, so that the day
-/// of a leap year is the last one: <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>
+/// Returns year, month and day of the Gregorian calendar for a number of days since 1970. Years start on March 1, so
+/// that the leap day is the last day: <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>
 fn civil(days: i128) -> (i128, i128, i128) {
     let days = days + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -71,7 +71,7 @@ fn civil(days: i128) -> (i128, i128, i128) {
     (year + era * 400 + i128::from(month <= 2), month, day)
 }
 
-/// `2026-11-22 08:05 UTC`.
+/// Returns a time as `2026-11-22 08:05 UTC`.
 pub(super) fn minute(time: SystemTime) -> String {
     let text = instant_text(time);
     match text.split_once('T') {
@@ -80,7 +80,7 @@ pub(super) fn minute(time: SystemTime) -> String {
     }
 }
 
-/// `10,000`.
+/// Returns a number as `10,000`.
 pub(super) fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -93,13 +93,13 @@ pub(super) fn number(number: u64) -> String {
     text
 }
 
-/// `1 tenant`, `10,000 tenants`.
+/// Returns a number and its noun, as `1 tenant` or `10,000 tenants`.
 pub(super) fn count(count: usize, noun: &str) -> String {
     let many = if count == 1 { "" } else { "s" };
     format!("{} {noun}{many}", number(count as u64))
 }
 
-/// `12.5 %`; what is not nothing is never `0.0 %`, and what is not all of it is never `100.0 %`.
+/// Returns a percentage as `12.5 %`. A part above zero is never `0.0 %`, and a part below the whole is never `100.0 %`.
 pub(super) fn percent(part: u64, whole: u64) -> String {
     let thousandths = (u128::from(part) * 2000 / u128::from(whole.max(1))).div_ceil(2);
     match (part, thousandths) {

@@ -1,4 +1,4 @@
-//! The checks of `cgk doctor`, and differences from the migrations.
+//! Shows the checks of `cgk doctor`, and the differences from the migrations.
 
 use super::parts::{Column, mark, nothing, table};
 use crate::{
@@ -19,7 +19,7 @@ fn class(verdict: Verdict) -> &'static str {
     }
 }
 
-/// What failed comes first; what is good is one line each.
+/// Failed checks are first. Each check without a problem is one line.
 pub(super) fn body(report: &FleetReport) -> Markup {
     let mut checks: Vec<&ReportedCheck> = report.checks.iter().collect();
     checks.sort_by_key(|check| std::cmp::Reverse(check.verdict));

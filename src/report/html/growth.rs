@@ -1,4 +1,4 @@
-//! What has grown since an earlier report.
+//! Shows the growth since an earlier report.
 
 use super::parts::{Column, bar, names, nothing, table, time};
 use crate::report::{
@@ -46,7 +46,7 @@ pub(super) fn body(growth: &Growth) -> Markup {
     }
 }
 
-/// `+1.2 MB (+ 12.5 %)`.
+/// Returns a text such as `+1.2 MB (+ 12.5 %)`.
 fn change(before: u64, now: u64) -> String {
     let sign = if now >= before { "+" } else { "−" };
     let size = size_text(now.abs_diff(before));

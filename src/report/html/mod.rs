@@ -1,6 +1,7 @@
-//! The page: HTML with its style inside, no script, and nothing that is loaded. A policy in its head forbids both.
+//! The HTML page. It contains its style, has no script, and loads nothing. A policy in its head forbids scripts and
+//! loading.
 //!
-//! Every value is escaped by the template; the only text that is not is the style, which is part of the program.
+//! The template escapes every value. The only text that is not escaped is the style, which is part of the program.
 
 mod checks;
 mod growth;
@@ -18,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 const STYLE: &str = include_str!("style.css");
 
-/// The report as one HTML page of at most a few hundred kilobytes for any number of tenants.
+/// Returns the report as one HTML page. It has at most a few hundred kilobytes for any number of tenants.
 ///
 /// ```no_run
 /// # fn example(report: &cgk::report::FleetReport) -> std::io::Result<()> {
@@ -92,7 +93,7 @@ fn sections(report: &FleetReport) -> Vec<Section> {
     sections
 }
 
-/// Nothing is loaded, and only this style counts.
+/// Returns the policy: nothing is loaded, and only this style is used.
 fn policy() -> String {
     let hash = STANDARD.encode(Sha256::digest(STYLE.as_bytes()));
     format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'")
@@ -105,7 +106,7 @@ mod tests {
 
     type Colours = HashMap<String, [f64; 3]>;
 
-    /// The colours of a block of variables.
+    /// Returns the colours in a block of CSS variables.
     fn colours(block: &str) -> Colours {
         let channel = |text: &str| f64::from(u8::from_str_radix(text, 16).unwrap()) / 255.0;
         let declarations = block.split(['{', '}', ';']).filter_map(|part| part.trim().split_once(": #"));
@@ -114,7 +115,7 @@ mod tests {
             .collect()
     }
 
-    /// The contrast of two colours, as the accessibility guidelines (WCAG 2) define it.
+    /// Returns the contrast of two colours, as the accessibility guidelines (WCAG 2) define it.
     fn contrast(one: [f64; 3], other: [f64; 3]) -> f64 {
         let linear = |c: f64| if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) };
         let luminance = |c: [f64; 3]| 0.2126 * linear(c[0]) + 0.7152 * linear(c[1]) + 0.0722 * linear(c[2]);
@@ -122,7 +123,7 @@ mod tests {
         (a.max(b) + 0.05) / (a.min(b) + 0.05)
     }
 
-    /// The variables of light, dark and print.
+    /// Returns the variables of the light, dark and print themes.
     fn themes() -> Vec<Colours> {
         STYLE.split(":root {").skip(1).map(|part| colours(part.split('}').next().unwrap())).collect()
     }
@@ -141,7 +142,7 @@ mod tests {
                 assert!(found >= 4.5, "{text} on {ground}: {found:.2}");
             }
         }
-        // The control.
+        // The control: these two colours have too little contrast.
         assert!(contrast([0.5; 3], [0.6; 3]) < 2.0);
     }
 

@@ -1,4 +1,4 @@
-//! What stands above and below the sections.
+//! Shows the parts above and below the sections.
 
 use super::parts::time;
 use crate::{
@@ -26,7 +26,7 @@ pub(super) fn header(report: &FleetReport) -> Markup {
     }
 }
 
-/// One sentence about tenants and one about checks.
+/// Returns one sentence about tenants and one about checks.
 fn summary(report: &FleetReport) -> String {
     let tenants = report.tenants.len();
     let at_head = at_head(report);

@@ -1,21 +1,21 @@
-//! Tables, bars and lists of names.
+//! Renders tables, bars and lists of names.
 
 use crate::report::text::{count, minute};
 use maud::{Markup, html};
 use std::time::SystemTime;
 
-/// How a column is set.
+/// The layout of a column.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Column {
     Text,
-    /// In one line.
+    /// Text without line breaks.
     Short,
     Number,
-    /// Bars; a screen reader skips them, because the number stands in another cell.
+    /// Bars. A screen reader skips them, because another cell contains the number.
     Bars,
-    /// Left out on a narrow screen.
+    /// Text that is hidden on a narrow screen.
     Wide,
-    /// Left out on a narrow screen, and in one line elsewhere.
+    /// Text without line breaks that is hidden on a narrow screen.
     WideShort,
 }
 
@@ -32,7 +32,8 @@ impl Column {
     }
 }
 
-/// A table whose first column names the row. If it is wider than the screen, it can be scrolled, with the keyboard too.
+/// Renders a table whose first column names the row. If it is wider than the screen, it can be scrolled, also with the
+/// keyboard.
 pub(super) fn table(caption: &str, columns: &[(&str, Column)], rows: Vec<Vec<Markup>>) -> Markup {
     html! {
         div class="scroll" role="region" tabindex="0" aria-label=(caption) {
@@ -68,7 +69,7 @@ pub(super) fn table(caption: &str, columns: &[(&str, Column)], rows: Vec<Vec<Mar
     }
 }
 
-/// A bar that shows a part of the whole. `fill` is a class of the style.
+/// Renders a bar that shows a part of the whole. `fill` is a class of the style.
 pub(super) fn bar(part: u64, whole: u64, fill: &str) -> Markup {
     html! {
         svg class="bar" width="100%" height="12" focusable="false" {
@@ -78,7 +79,7 @@ pub(super) fn bar(part: u64, whole: u64, fill: &str) -> Markup {
     }
 }
 
-/// `12.345%`, for a length in SVG.
+/// Returns a text such as `12.345%`, for a length in SVG.
 pub(super) fn share(part: u64, whole: u64) -> String {
     length(part as f64 / whole.max(1) as f64 * 100.0)
 }
@@ -87,12 +88,12 @@ pub(super) fn length(percent: f64) -> String {
     format!("{percent:.3}%")
 }
 
-/// A word with a colour and a shape beside it; the word alone says it too.
+/// Renders a word with a colour and a shape beside it. The word alone has the same meaning.
 pub(super) fn mark(class: &str, word: &str) -> Markup {
     html! { span class={ "mark " (class) } { (word) } }
 }
 
-/// `acme, globex and 3 more`.
+/// Returns a text such as `acme, globex and 3 more`.
 pub(super) fn names(named: &[String], all: usize) -> Markup {
     let more = all.saturating_sub(named.len());
     html! {
@@ -110,7 +111,7 @@ pub(super) fn time(time: SystemTime) -> Markup {
     html! { time datetime=(crate::report::instant_text(time)) { (minute(time)) } }
 }
 
-/// A line where a section has nothing to show, or could not be read.
+/// Renders the line of a section that is empty or could not be read.
 pub(super) fn nothing(text: &str) -> Markup {
     html! { p class="muted" { (text) } }
 }

@@ -1,4 +1,4 @@
-//! The recorded runs, slow tenants and failures.
+//! Shows the recorded runs, slow tenants and failures.
 
 use super::parts::{Column, bar, mark, nothing, table, time};
 use crate::report::{
@@ -7,7 +7,7 @@ use crate::report::{
 };
 use maud::{Markup, html};
 
-/// Characters of a run's id that are shown, as in `cgk migrate:history`.
+/// How many characters of a run's id are shown, as in `cgk migrate:history`.
 const ID_SHOWN: usize = 8;
 
 pub(super) fn body(report: &FleetReport) -> Markup {
@@ -60,7 +60,7 @@ fn runs(report: &FleetReport) -> Markup {
     table("The latest runs", &columns, report.runs.iter().map(row).collect())
 }
 
-/// How the result looks, and what it is.
+/// Returns the style and the text of a run's result.
 fn result(run: &ReportedRun) -> (&'static str, &'static str) {
     match (run.state, run.failed, &run.error) {
         ("running", ..) => ("unknown", "running"),

@@ -1,4 +1,4 @@
-//! What the tenants take on disk.
+//! Shows the tenants' sizes on disk.
 
 use super::{
     parts::{Column, bar, nothing, table},
@@ -13,7 +13,7 @@ use crate::{
 };
 use maud::{Markup, html};
 
-/// More rectangles than this are too small to tell apart.
+/// The maximum number of rectangles. More would be too small to distinguish.
 const CELLS_MAX: usize = 24;
 
 pub(super) fn body(report: &FleetReport) -> Markup {

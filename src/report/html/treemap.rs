@@ -1,4 +1,5 @@
-//! A treemap: areas as large as the tenants, in rectangles as square as possible.
+//! Draws a treemap: the area of each rectangle is proportional to the tenant's size, and its shape is as square as
+//! possible.
 
 use super::parts::length;
 use maud::{Markup, html};
@@ -12,11 +13,11 @@ pub(super) struct Area {
     pub(super) height: f64,
 }
 
-/// How much wider than high the drawing is, roughly, on a common screen.
+/// The approximate ratio of width to height of the drawing on a common screen.
 const ASPECT: f64 = 3.0;
 
-/// Gives each value an area; the values must be positive and sorted, the largest first. The squarified layout: a row along
-/// the shorter side takes values as long as that makes its rectangles more square.
+/// Returns an area for each value. The values must be positive and sorted, the largest first. This is the squarified
+/// layout: values are added to a row along the shorter side while its rectangles become more square.
 pub(super) fn areas(values: &[f64]) -> Vec<Area> {
     let total: f64 = values.iter().sum();
     let mut free = Area { x: 0.0, y: 0.0, width: 100.0 * ASPECT, height: 100.0 };
@@ -35,7 +36,7 @@ pub(super) fn areas(values: &[f64]) -> Vec<Area> {
     areas.into_iter().map(|area| Area { x: area.x / ASPECT, width: area.width / ASPECT, ..area }).collect()
 }
 
-/// The ratio of the sides of the least square rectangle in a row.
+/// Returns the ratio of the sides of the least square rectangle in a row.
 fn worst(row: &[f64], side: f64) -> f64 {
     let sum: f64 = row.iter().sum();
     let ratio = |area: &f64| {
@@ -45,7 +46,7 @@ fn worst(row: &[f64], side: f64) -> f64 {
     row.iter().map(ratio).fold(0.0, f64::max)
 }
 
-/// Puts a row along the shorter side of what is free.
+/// Places a row along the shorter side of the free area.
 fn place(row: &[f64], free: &mut Area) -> Vec<Area> {
     let sum: f64 = row.iter().sum();
     let upright = free.height <= free.width;
@@ -77,7 +78,8 @@ pub(super) struct Cell {
     pub(super) class: &'static str,
 }
 
-/// Draws the cells, the largest first. Texts are where there is room for them; all of them are in the table below.
+/// Draws the cells, the largest first. Only cells with enough room have a text. The table below the drawing contains
+/// all texts.
 pub(super) fn draw(cells: &[Cell], description: &str) -> Markup {
     let values: Vec<f64> = cells.iter().map(|cell| cell.bytes as f64).collect();
     html! {
@@ -98,7 +100,7 @@ pub(super) fn draw(cells: &[Cell], description: &str) -> Markup {
     }
 }
 
-/// On which screens a text fits into an area: all, all but the narrowest, or wide ones only.
+/// Returns on which screens a text fits into an area: all, all but the narrowest, or only wide ones.
 fn room(area: &Area) -> Option<&'static str> {
     match (area.width, area.height) {
         (_, ..17.0) => None,

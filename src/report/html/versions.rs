@@ -1,4 +1,4 @@
-//! At which migration the tenants are, and in which state and status.
+//! Shows the migrations, states and statuses of the tenants.
 
 use super::parts::{Column, bar, length, mark, names, nothing, table};
 use crate::report::{
@@ -7,7 +7,7 @@ use crate::report::{
 };
 use maud::{Markup, html};
 
-/// How a state is called, how its word looks and how its bar.
+/// Returns the text of a state, the style of this text, and the style of its bar.
 fn look(state: &str) -> (&'static str, &'static str, &'static str) {
     match state {
         "at_head" => ("at the newest migration", "good", "fill-good"),
@@ -49,7 +49,7 @@ pub(super) fn body(report: &FleetReport) -> Markup {
     }
 }
 
-/// One bar for the whole fleet.
+/// Renders one bar for the complete fleet.
 fn stack(report: &FleetReport) -> Markup {
     let all = report.tenants.len() as f64;
     let mut from = 0.0;
@@ -99,7 +99,7 @@ fn states(report: &FleetReport) -> Markup {
     table("Tenants by state of their schemas", &columns, report.states.iter().map(row).collect())
 }
 
-/// What is missing or differs, tenant by tenant.
+/// Lists what is missing or differs, per tenant.
 fn unusable(report: &FleetReport) -> Markup {
     let is_whole = |state: &str| state == "at_head" || state == "behind";
     let found: Vec<_> = report.tenants.iter().filter(|tenant| !is_whole(tenant.state)).collect();
