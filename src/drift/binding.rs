@@ -11,7 +11,7 @@ use crate::{
     slug::TenantSlug,
 };
 
-/// The problem with the comment on a tenant's schema.
+/// Returns the problem with the comment on a tenant's schema.
 pub(super) fn of_schema(slug: &TenantSlug, facts: &TenantFacts) -> Option<Difference> {
     let tenant = facts.tenant.as_ref()?;
     let schema = SchemaName::of_tenant(slug);
@@ -30,7 +30,7 @@ pub(super) fn of_schema(slug: &TenantSlug, facts: &TenantFacts) -> Option<Differ
     Some(Difference { fix, ..Difference::wrong("schema", schema.as_str(), what) })
 }
 
-/// The problems with the triggers that keep an organization in the registry while its schema exists.
+/// Returns the problems with the triggers that keep an organization in the registry while its schema exists.
 pub(super) async fn of_registry(operator: &Operator) -> Result<Vec<Difference>> {
     let GuardFound::Wrong(wrong) = registry::look_at_guard(operator).await? else { return Ok(Vec::new()) };
     let difference = |(name, what): (&str, &str)| {

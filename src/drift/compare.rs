@@ -1,4 +1,4 @@
-//! Compares the objects of a schema with the expected ones: pure.
+//! Compares the objects of a schema with the expected ones. Runs no queries.
 
 use super::{
     fix,
@@ -9,7 +9,7 @@ use super::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The differences between `found` and the objects of the migrations.
+/// Returns the differences between `found` and the objects of the migrations.
 pub(super) fn differences(given: &Catalogue, found: &Catalogue) -> Vec<Difference> {
     let with_partitions = partitions::added(given, found);
     let given = with_partitions.as_ref().unwrap_or(given);
@@ -44,13 +44,14 @@ pub(super) fn differences(given: &Catalogue, found: &Catalogue) -> Vec<Differenc
     all
 }
 
-/// The index of a constraint has no definition of its own: the constraint's line contains it.
+/// Whether an index belongs to a constraint. Such an index has no definition of its own: the constraint's line contains
+/// it.
 fn is_told_by_its_constraint(key: &Key, here: &Catalogue, there: &Catalogue) -> bool {
     let constraint = Key { kind: "constraint".into(), ..key.clone() };
     key.kind == "index" && here.objects.contains_key(&constraint) && !there.objects.contains_key(&constraint)
 }
 
-/// Ordered by table, the table itself first.
+/// Returns the sort key: differences are sorted by table, and the table itself is first.
 fn place(key: &Key) -> (&str, bool, &str, &str) {
     let table = if key.parent.is_empty() { &key.name } else { &key.parent };
     (table, !key.parent.is_empty(), &key.kind, &key.name)
@@ -68,11 +69,11 @@ fn aspects<'a>(
     })
 }
 
-/// Equal, or equal after a dump is restored.
+/// Whether two values are equal, or become equal after a dump is restored.
 fn is_same(aspect: &str, given: Option<&String>, found: Option<&String>) -> bool {
     let is_expression = match aspect {
         "definition" | "default" | "generated" | "using" | "check" | "arguments" => true,
-        // The server never parses and rewrites the text of other bodies.
+        // The server does not parse and rewrite the text of other bodies.
         "body" => given.is_some_and(|body| body.starts_with("BEGIN ATOMIC")),
         _ => false,
     };
@@ -82,14 +83,14 @@ fn is_same(aspect: &str, given: Option<&String>, found: Option<&String>) -> bool
 
 fn difference(key: &Key, change: Change) -> Difference {
     let object = match (key.kind.as_str(), key.parent.as_str()) {
-        // The name of an index is unique in the whole schema.
+        // The name of an index is unique in the schema.
         (_, "") | ("index" | "statistics", _) => key.name.clone(),
         (_, parent) => format!("{parent}.{}", key.name),
     };
     Difference::new(&key.kind, object, change)
 }
 
-/// Only if the same columns are in another order: a missing or added column has its own line.
+/// Returns tables whose columns are the same but in another order. A missing or added column has a separate line.
 fn column_orders<'a>(given: &'a Catalogue, found: &'a Catalogue) -> impl Iterator<Item = Difference> + 'a {
     given.columns.iter().filter_map(|(table, wanted)| {
         let actual = found.columns.get(table)?;

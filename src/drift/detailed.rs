@@ -1,7 +1,7 @@
-//! The detailed comparison of the tenants that the quick check has not decided, by the workers of the fleet.
+//! Compares in detail the tenants for which the quick check has no final result. The workers of the fleet do this.
 //!
-//! The quick check itself is no work for single tenants: it computes the fingerprints of many schemas in one query, which
-//! costs a fraction of a query per schema.
+//! The quick check itself does not process single tenants: it computes the fingerprints of many schemas in one query,
+//! which costs a fraction of a query per schema.
 
 use super::{
     group::{DriftGroupKey, Groups},
@@ -57,7 +57,7 @@ struct Group {
 
 struct DetailedComparison<'a> {
     migrations: &'a Migrations,
-    /// Computed when the first tenant needs them; the others wait for it.
+    /// Read when the first tenant needs them. The other tenants wait for that.
     references: tokio::sync::Mutex<References<'a>>,
     /// The results, or the first error.
     found: Mutex<Result<BTreeMap<TenantSlug, SchemaDrift>>>,
@@ -72,8 +72,8 @@ impl TenantWork for DetailedComparison<'_> {
         &group.first
     }
 
-    /// Inspects one tenant of the group under its lock. If its state is still that of the quick check, the differences apply
-    /// to the whole group; if it has changed, each tenant is inspected separately.
+    /// Inspects one tenant of the group under its lock. If its state is still that of the quick check, the differences
+    /// apply to the complete group. If it has changed, each tenant is inspected separately.
     async fn attempt(&self, operator: &Operator, group: &mut Group, _: u32) -> Result<Attempt<Self::Done>> {
         let source = self.migrations.set(Set::Tenant);
         let wanted = if group.likeness.is_some() { Wanted::ObjectsAndFingerprint } else { Wanted::Objects };
@@ -105,7 +105,7 @@ impl TenantWork for DetailedComparison<'_> {
         Ok(Attempt::Done(done))
     }
 
-    /// An error is one of the comparison: its report would not be complete.
+    /// Every error ends the comparison, because its report would not be complete.
     fn ends_run(&self, _: &Error) -> bool {
         true
     }
@@ -120,7 +120,7 @@ impl TenantWork for DetailedComparison<'_> {
     }
 }
 
-/// The only name that can occur in a difference of a group's representative.
+/// Replaces the tenant's role, which is the only name of a tenant that the differences of a group can contain.
 fn rename_role(operator: &Operator, from: &TenantSlug, to: &TenantSlug, differences: &mut [Difference]) {
     let (Some(from), Some(to)) = (role_of(operator, from), role_of(operator, to)) else { return };
     for difference in differences.iter_mut().filter(|difference| difference.kind == "role") {

@@ -1,5 +1,5 @@
-//! Compares all tenants: one query for their fingerprints, a small one for each ledger, and a detailed comparison of the
-//! others.
+//! Compares all tenants: one query for their fingerprints, a small one for each ledger, and a detailed comparison of
+//! the tenants that differ.
 
 use super::{
     binding, detailed, fix,
@@ -35,10 +35,10 @@ use tokio_postgres::types::Type;
 
 /// How many ledgers are requested concurrently on the one connection.
 const LEDGERS_IN_FLIGHT_MAX: usize = 64;
-/// Up to this many tenants are inspected one by one; for more, the fingerprints of the whole fleet are cheaper.
+/// Up to this many tenants are inspected one by one. For more, the fingerprints of the complete fleet are cheaper.
 const ONE_BY_ONE_MAX: usize = 20;
 
-/// Compares the tenants of a scope, ordered by slug.
+/// Compares the tenants of a scope. The result is sorted by slug.
 pub(super) async fn tenants(
     operator: &Operator,
     migrations: &Migrations,
@@ -131,7 +131,7 @@ async fn quickly(
         let schema = SchemaName::of_tenant(&slug);
         let Seen { fingerprint, stamp } = fingerprints.remove(schema.as_str()).unwrap_or_default();
         let digest = LedgerDigest::in_comment(facts.comment.as_deref());
-        // Rows and comment agree, and both say that the tenant has this many of the files.
+        // Rows and comment match, and both show that the tenant has this many of the files.
         let length = match (&digest, &ledger) {
             (Some(digest), Some(rows)) if digest.as_str() == rows => prefixes.length_of(digest),
             _ => None,
@@ -165,12 +165,13 @@ const CONNECTIONS_MAX: usize = 4;
 /// With fewer tenants per connection, another connection costs more than it saves.
 const TENANTS_PER_CONNECTION_MIN: usize = 250;
 
-/// The operator's connection, and additional ones depending on the size of the fleet and the server's free connections.
+/// Returns the operator's connection and additional ones. Their number depends on the fleet and on the server's free
+/// connections.
 async fn connections(operator: &Operator, tenants: usize) -> Vec<Operator> {
     let wanted = (tenants / TENANTS_PER_CONNECTION_MIN).clamp(1, CONNECTIONS_MAX) - 1;
     let mut more = Vec::new();
     if wanted > 0 {
-        // A quarter of the free connections, so that services can still connect.
+        // Uses a quarter of the free connections, so that services can still connect.
         let free = operator.free_connections().await.unwrap_or(0) / 4;
         for _ in 0..wanted.min(free) {
             match operator.sibling().await {
@@ -182,7 +183,7 @@ async fn connections(operator: &Operator, tenants: usize) -> Vec<Operator> {
     more
 }
 
-/// What the quick check found for a schema; nothing if objects kept changing during the query.
+/// The result of the quick check for a schema. It is empty if objects kept changing during the query.
 #[derive(Debug, Default)]
 struct Seen {
     fingerprint: Option<Fingerprint>,
@@ -190,7 +191,8 @@ struct Seen {
     stamp: Option<Stamp>,
 }
 
-/// The fingerprints of schemas, by schema: stored ones for unchanged schemas, and newly computed ones for the others.
+/// Returns the fingerprints of schemas, by schema: stored ones for unchanged schemas, and newly computed ones for the
+/// others.
 async fn fingerprints_of(
     operators: &[&Operator],
     schemas: &[SchemaName],
@@ -238,13 +240,13 @@ async fn part_of(operator: &Operator, schemas: &[SchemaName], with_stamps: bool)
     Ok(HashMap::new())
 }
 
-/// The digest of a ledger's rows; `None` requires a detailed comparison.
+/// Returns the digest of a ledger's rows. `None` requires a detailed comparison.
 async fn ledger_of(operator: &Operator, slug: &TenantSlug) -> Option<String> {
     let sql = format!("select {}", ledger::digest_sql(&SchemaName::of_tenant(slug)));
     operator.client().query_typed(&sql, &[]).await.ok()?.first()?.try_get(0).ok()
 }
 
-/// Schemas and roles that look like a tenant's and are not in the registry.
+/// Returns schemas and roles that have the name of a tenant's and are not in the registry.
 pub(super) async fn strays(operator: &Operator) -> Result<Vec<Difference>> {
     let tag = operator.facts().database_tag();
     let sql = format!(

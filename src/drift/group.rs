@@ -1,4 +1,4 @@
-//! Groups of tenants that the quick check found equal.
+//! Groups of tenants with the same result of the quick check.
 
 use super::inspect::{Inspection, Ledger};
 use crate::{catalogue::Fingerprint, migrate::ledger::LedgerDigest, slug::TenantSlug};
@@ -19,11 +19,11 @@ pub(super) enum RoleLook {
     Missing,
 }
 
-/// Groups of tenants that are equal, each with what they have in common if that is known.
+/// Groups of equal tenants, each with its key if it is known.
 pub(super) type Groups = Vec<(Option<DriftGroupKey>, Vec<TenantSlug>)>;
 
 impl DriftGroupKey {
-    /// Whether the state at the inspection is that of the quick check.
+    /// Whether the state at the inspection is still that of the quick check.
     pub(super) fn still_holds(&self, found: &Inspection) -> bool {
         let Ledger::Rows(rows) = &found.ledger else { return false };
         self.fingerprint.is_some()

@@ -1,5 +1,5 @@
-//! Moves known differences out of the drift of a report: they are counted and shown, but do not count as drift. In addition
-//! to the rules of the configuration, this file has rules for the ledgers of other tools.
+//! Moves known differences to a separate list of the report. They are counted and shown, but do not count as drift. In
+//! addition to the rules of the configuration, this file has rules for the ledgers of other tools.
 
 use super::{
     objects::Catalogue,
@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{config::IgnoreRule, ident::SchemaName};
 
-/// Tables in which other tools record what they applied, the tool, and columns that identify the table. The rows from before
-/// cgk stay there, or the tool continues to manage a part of the database.
+/// Tables in which other tools record what they applied, with the tool, and columns that identify the table. Such a
+/// table exists because rows from before cgk are kept, or because the tool still manages a part of the database.
 const LEDGERS: &[(&str, &str, &[&str])] = &[
     ("_prisma_migrations", "Prisma", &["checksum", "migration_name", "started_at"]),
     ("__diesel_schema_migrations", "Diesel", &["version", "run_on"]),
@@ -31,14 +31,14 @@ const LEDGERS: &[(&str, &str, &[&str])] = &[
     ("kysely_migration_lock", "Kysely", &["is_locked"]),
 ];
 
-/// The tool of a ledger, if an unexpected table is one.
+/// Returns the tool of a ledger, if an unexpected table is one.
 pub(super) fn foreign_ledger(difference: &Difference) -> Option<String> {
     let (name, tool, _) = LEDGERS.iter().find(|(name, ..)| *name == difference.object)?;
     (difference.kind == "table" && difference.change == Change::Unexpected)
         .then(|| format!("{name} is the ledger of {tool}; cgk leaves it alone"))
 }
 
-/// Unmarks a table that only has the name of another tool's ledger, or that other roles may access, so that it counts as a
+/// Unmarks a table that has only the name of another tool's ledger, or that other roles may access. It then counts as a
 /// difference.
 pub(super) fn doubt(differences: &mut [Difference], found: &Catalogue) {
     for difference in differences.iter_mut().filter(|difference| foreign_ledger(difference).is_some()) {

@@ -13,13 +13,13 @@ use crate::{
 };
 use tokio_postgres::error::SqlState;
 
-/// How often a schema is read again because it was changed, other than by a migration, while it was read.
+/// How often a schema is read again because something other than a migration changed it while it was read.
 pub(super) const TRIES_MAX: u32 = 5;
 
-/// A schema at one moment.
+/// The state of a schema at one moment.
 #[derive(Debug)]
 pub(super) struct Inspection {
-    /// If it was requested.
+    /// `None` if it was not requested.
     pub(super) fingerprint: Option<Fingerprint>,
     pub(super) catalogue: Catalogue,
     pub(super) ledger: Ledger,
@@ -33,7 +33,7 @@ pub(super) struct Inspection {
 #[derive(Debug)]
 pub(super) enum Ledger {
     Absent,
-    /// A table of that name exists, with these columns, and is not cgk's.
+    /// A table of that name exists, with these columns, and it is not cgk's.
     Foreign {
         columns: String,
     },
@@ -42,7 +42,7 @@ pub(super) enum Ledger {
     Rows(Vec<Applied>),
 }
 
-/// Which data of a schema is read. A fingerprint takes as long as the objects.
+/// Which data of a schema is read. Reading a fingerprint takes as long as reading the objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     Objects,
@@ -58,8 +58,8 @@ pub(super) enum InspectOutcome {
     Gone,
 }
 
-/// Reads a schema in one message, with shared migration locks: it waits for a running migration, at most
-/// `session.lock_timeout`, and a migration waits for it for some milliseconds. Writes nothing.
+/// Reads a schema in one transaction, with shared migration locks. It waits for a running migration, at most
+/// `session.lock_timeout`. A migration waits for it for some milliseconds. Writes nothing.
 pub(super) async fn inspect(
     operator: &Operator,
     schema: &SchemaName,
@@ -91,7 +91,7 @@ pub(super) async fn inspect(
                 _ => return Err(doing()(answer.error.expect("it was there above"))),
             },
             (Some(error), _) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(InspectOutcome::Busy),
-            // An object was dropped after the query found it and before the server's function described it.
+            // An object was dropped after the query had found it and before the server's function described it.
             (Some(error), _) if is_moving(error) && tries < TRIES_MAX => continue,
             (Some(_), _) => return Err(doing()(answer.error.expect("it was there above"))),
         };
@@ -109,7 +109,7 @@ pub(super) async fn inspect(
     }
 }
 
-/// Whether the server failed on an object that was changed at the same time.
+/// Whether the server failed because an object was changed at the same time.
 pub(super) fn is_moving(error: &tokio_postgres::Error) -> bool {
     let states = [
         SqlState::INTERNAL_ERROR,

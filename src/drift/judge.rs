@@ -62,13 +62,13 @@ pub(super) async fn judge(
     Ok(drift)
 }
 
-/// A registered schema, or the shared one, that does not exist.
+/// Returns the result for a registered schema, or the shared one, that does not exist.
 pub(super) fn gone(schema: &SchemaName, slug: Option<&TenantSlug>) -> SchemaDrift {
     let missing = Difference::new("schema", schema.as_str(), Change::Missing);
     SchemaDrift { differences: vec![missing], ..empty(schema, slug) }
 }
 
-/// A schema that is being migrated.
+/// Returns the result for a schema that is being migrated.
 pub(super) fn busy(schema: &SchemaName, slug: Option<&TenantSlug>) -> SchemaDrift {
     not_compared(schema, slug, NotCompared::Busy)
 }
@@ -92,7 +92,7 @@ fn empty(schema: &SchemaName, slug: Option<&TenantSlug>) -> SchemaDrift {
     }
 }
 
-/// The indexes of the rows' files in the set; `None` if a row has no file.
+/// Returns the indexes of the rows' files in the set; `None` if a row has no file.
 pub(super) fn places(source: &Source, rows: &[Applied]) -> Option<Vec<usize>> {
     let place = |row: &Applied| source.place_of(&row.id);
     let mut places = rows.iter().map(place).collect::<Option<Vec<_>>>()?;
@@ -109,7 +109,7 @@ fn no_ledger(ledger: &Ledger) -> Difference {
     Difference::new("ledger", LEDGER_TABLE, change)
 }
 
-/// The differences between rows, comment and files.
+/// Returns the differences between rows, comment and files.
 fn ledger_differences(
     schema: &SchemaName,
     source: &Source,

@@ -1,9 +1,9 @@
-//! Under path isolation: compares the rights of service logins on tenants' schemas with those that cgk grants.
+//! Under path isolation, compares the rights of service logins on tenants' schemas with those that cgk grants.
 //!
-//! They are not in the record of the migrations, because logins change. cgk grants each login the same rights on every
-//! schema ([`isolation::grants_sql`](crate::isolation)): an extra or missing right is a finding, with the statement that
-//! fixes it. Under role isolation a login has no rights on a tenant's schema, and the comparison of the catalogue reports
-//! one that has.
+//! These rights are not in the record of the migrations, because logins change. cgk grants each login the same rights
+//! on every schema ([`isolation::grants_sql`](crate::isolation)). An extra or missing right is a finding, with the
+//! statement that fixes it. Under role isolation, a login has no rights on a tenant's schema, and the comparison of the
+//! catalogue reports a login that has some.
 
 use super::{
     report::{Change, Difference, FixStatement},

@@ -1,11 +1,11 @@
 //! Drift: differences between the catalogue and the objects that the migrations create.
 //!
-//! The expected objects are recorded: for the tenants' set by its rehearsal ([`rehearse`](crate::migrate::rehearse())), for
-//! the shared schema by its migrations. No user code is run, and no tenant is written to. The server computes a fingerprint
-//! of every tenant. Only for tenants with a different fingerprint, the objects are read and compared by name. If more than
-//! twenty tenants are compared, those without differences are recorded in `public.cgk_stamps`, with a stamp of their
-//! catalogue rows; as long as the stamp is the same, no fingerprint is computed again. A tenant that is behind is compared
-//! with the objects of its own migrations.
+//! The expected objects are recorded: for the tenants' set by its rehearsal ([`rehearse`](crate::migrate::rehearse())),
+//! for the shared schema by its migrations. A comparison runs no user code and writes to no tenant. The server computes
+//! a fingerprint of every tenant. Only if a tenant has another fingerprint, its objects are read and compared by name.
+//! If more than twenty tenants are compared, those without differences are recorded in `public.cgk_stamps`, with a
+//! stamp of their catalogue rows. While the stamp is unchanged, the fingerprint is not computed again. A tenant that is
+//! behind is compared with the objects of its own migrations.
 //!
 //! ```no_run
 //! # async fn example() -> cgk::Result<()> {
@@ -55,8 +55,8 @@ use crate::{
 use inspect::{InspectOutcome, Wanted, inspect};
 use reference::References;
 
-/// Those of some schemas in which the last comparison found no difference and that have not changed since, by name. Reads only;
-/// none where the operator may not read the record of comparisons.
+/// Returns the names of schemas that had no difference in the last comparison and have not changed since. Only reads.
+/// The result is empty if the operator may not read the record of comparisons.
 pub(crate) async fn unchanged_since_comparison(
     operator: &Operator,
     schemas: &[SchemaName],
@@ -66,40 +66,42 @@ pub(crate) async fn unchanged_since_comparison(
     Ok(unchanged.into_keys().collect())
 }
 
-/// Schemas and roles that look like a tenant's and are not in the registry. Reads only.
+/// Returns schemas and roles that have the name of a tenant's and are not in the registry. Only reads.
 pub(crate) async fn strays(operator: &Operator) -> Result<Vec<Difference>> {
     fleet::strays(operator).await
 }
 
 /// Compares schemas, ledgers and roles with the objects of the migrations.
 ///
-/// [`Scope::Everything`] also searches for schemas and roles that look like a tenant's and are not in the registry. Tenants
-/// without a schema are skipped and do not count as drift if they are being set up, or if this version does not know their
-/// status.
+/// [`Scope::Everything`] also searches for schemas and roles that have the name of a tenant's and are not in the
+/// registry. A tenant without a schema is skipped and does not count as drift if it is being set up, or if this version
+/// does not know its status.
 ///
 /// # Requirements
 ///
 /// Read access to the ledgers, to `public.organizations`, and to the records in `public.cgk_references`. With access to
-/// `public.cgk_stamps`, a second comparison of a large fleet is faster. It works in a read-only session and on a standby. If
-/// there is no record, or one of another major version of the server or of another database, the schema is not compared
-/// ([`NotCompared::NoReference`]); the others are.
+/// `public.cgk_stamps`, a second comparison of a large fleet is faster. It works in a read-only session and on a
+/// standby. If there is no record for a schema, or one of another major version of the server or of another database,
+/// this schema is not compared ([`NotCompared::NoReference`]).
 ///
 /// # Locks
 ///
-/// A shared migration lock of each schema while that schema is read; schemas without differences are not locked at all. So
-/// the comparison waits for a tenant that is being migrated, up to `session.lock_timeout`, and never reports it as drift.
+/// A shared migration lock of each schema while that schema is read. Schemas without differences are not locked. So the
+/// comparison waits for a tenant that is being migrated, up to `session.lock_timeout`, and never reports it as drift.
 ///
 /// # Committed when
 ///
-/// Nothing in tenants or in the shared schema, with one exception: if more than twenty tenants are compared, and the login
-/// may write `public.cgk_stamps` (its owner may; a read-only session and a standby may not), one transaction at the end
-/// records there which tenants have no differences. It does not wait for another comparison that is recording at the same
-/// time.
+/// Nothing is written to tenants or to the shared schema, with one exception. If more than twenty tenants are compared,
+/// and the login may write `public.cgk_stamps`, one transaction at the end records there which tenants have no
+/// differences. The owner of the table may write it; a read-only session and a standby may not. This transaction does
+/// not wait for another comparison that is recording at the same time.
 ///
 /// # Errors
 ///
-/// Kind `NotFound`: a tenant of [`Scope::Only`] is not in the registry. `NotReady`: the database has no registry. `Denied`:
-/// the role may not read the records. `Failed`: the server.
+/// - Kind `NotFound`: a tenant of [`Scope::Only`] is not in the registry.
+/// - Kind `NotReady`: the database has no registry.
+/// - Kind `Denied`: the role may not read the records.
+/// - Kind `Failed`: an error of the server.
 ///
 /// # Cancel safety
 ///
@@ -142,7 +144,7 @@ async fn public(operator: &Operator, migrations: &Migrations) -> Result<SchemaDr
 #[derive(Debug)]
 pub(crate) struct Comparison {
     pub(crate) differences: Vec<Difference>,
-    /// A message that starts with this fails with 22012 if the schema has changed since.
+    /// A transaction that starts with this text fails with 22012 if the schema has changed since.
     pub(crate) guard: String,
 }
 
@@ -182,7 +184,7 @@ pub(crate) async fn compare_up_to(
         }
     };
     let mut given = reference.catalogue.for_schema(schema);
-    // It has none yet, or another tool's table of that name.
+    // It has no ledger yet, or another tool's table of that name.
     given.forget_table(LEDGER_TABLE);
     found.catalogue.forget_table(LEDGER_TABLE);
     given.forget_grants_to_the_tenant();
@@ -203,7 +205,7 @@ select 1 / (case when f.text = {} then 1 else 0 end) from ({}) f (kind, schema, 
         catalogue::fingerprint_sql(&schemas, operator.config().isolation()),
     );
     let mut differences = compare::differences(&given, &found.catalogue);
-    // The other tool's ledger may stay, and the schema is not refused because of it.
+    // The other tool's ledger is allowed, and the schema is not refused because of it.
     ignore::doubt(&mut differences, &found.catalogue);
     differences.retain(|difference| ignore::foreign_ledger(difference).is_none());
     fix::fill(&mut differences, schema, role, found.owner.as_ref());

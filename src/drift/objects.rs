@@ -1,4 +1,4 @@
-//! The objects of a schema: pure.
+//! The objects of a schema. Runs no queries.
 
 use crate::{
     catalogue,
@@ -8,7 +8,7 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Kind, parent and name of an object; the parent is empty for independent objects.
+/// The kind, parent and name of an object. The parent is empty for independent objects.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     pub(super) kind: String,
@@ -34,7 +34,7 @@ pub(super) struct Catalogue {
 }
 
 impl Catalogue {
-    /// The objects of a response to the query of [`catalogue`].
+    /// Returns the objects of a response to the query of [`catalogue`].
     pub(super) fn of(answer: &Answer) -> Self {
         let mut catalogue = Self::default();
         for [kind, parent, name, facts] in catalogue::objects(answer) {
@@ -43,7 +43,7 @@ impl Catalogue {
         catalogue
     }
 
-    /// The objects of a record: kind, parent, name and facts of each.
+    /// Returns the objects of a record: kind, parent, name and facts of each.
     pub(super) fn of_record(objects: &[String]) -> Self {
         let mut catalogue = Self::default();
         for row in objects.chunks_exact(4) {
@@ -52,7 +52,7 @@ impl Catalogue {
         catalogue
     }
 
-    /// The same for one schema: a record contains a placeholder for the schema's name.
+    /// Returns a copy for one schema. A record contains a placeholder for the schema's name.
     pub(super) fn for_schema(&self, schema: &SchemaName) -> Self {
         let mut catalogue = self.clone();
         for value in catalogue.objects.values_mut().flat_map(BTreeMap::values_mut) {
@@ -74,9 +74,9 @@ impl Catalogue {
         self.objects.insert(Key { kind: kind.into(), parent: parent.into(), name: name.into() }, facts);
     }
 
-    /// The columns of a table, view or type in order.
+    /// Returns the columns of a table, view or type in order.
     pub(super) fn columns_of(&self, relation: &str) -> Vec<String> {
-        // A name may itself contain the comma, and then the list is split incorrectly: only existing columns count.
+        // A name can contain a comma, and then the list is split incorrectly. So only existing columns count.
         let list = self.columns.get(relation).map_or("", String::as_str);
         let named = list.split(", ").map(ToOwned::to_owned);
         named.filter(|name| self.objects.contains_key(&Key::of("column", relation, name))).collect()
@@ -89,7 +89,7 @@ impl Catalogue {
         }
     }
 
-    /// The kind of the independent object with this name.
+    /// Returns the kind of the independent object with this name.
     pub(super) fn kind_of(&self, name: &str) -> Option<&str> {
         const KINDS: [&str; 6] = ["table", "view", "materialized view", "foreign table", "type", "domain"];
         KINDS.into_iter().find(|kind| self.objects.contains_key(&Key::of(kind, "", name)))
@@ -103,20 +103,20 @@ impl Catalogue {
         matches!(self.kind_of(name), Some("view" | "materialized view"))
     }
 
-    /// The sequence that belongs to a column.
+    /// Returns the sequence that belongs to a column.
     pub(super) fn sequence_of(&self, table: &str, column: &str) -> Option<(&str, &Facts)> {
         let column = format!("{table}.{column}");
         let owned = |(key, facts): &(&Key, &Facts)| key.kind == "sequence" && facts.get("owned by") == Some(&column);
         self.objects.iter().find(owned).map(|(key, facts)| (key.name.as_str(), facts))
     }
 
-    /// The identity column, if that is what a sequence belongs to.
+    /// Returns the identity column of a sequence; `None` if the sequence does not belong to one.
     pub(super) fn identity_of(&self, sequence: &Key) -> Option<&Facts> {
         let (table, column) = self.objects.get(sequence)?.get("owned by")?.split_once('.')?;
         self.objects.get(&Key::of("column", table, column)).filter(|facts| facts.contains_key("identity"))
     }
 
-    /// The index of a table's replica identity.
+    /// Returns the index of a table's replica identity.
     pub(super) fn replica_index_of(&self, table: &str) -> Option<&str> {
         let is_it = |(key, facts): &(&Key, &Facts)| {
             key.kind == "index" && key.parent == table && facts.contains_key("replica identity")
@@ -124,7 +124,7 @@ impl Catalogue {
         self.objects.iter().find(is_it).map(|(key, _)| key.name.as_str())
     }
 
-    /// Whether a trigger of a table is not simply enabled.
+    /// Whether a table has a trigger that is disabled, or enabled in another way than the default.
     pub(super) fn has_quiet_trigger(&self, table: &str) -> bool {
         let is_quiet = |facts: &Facts| facts.get("state").is_some_and(|state| state != "enabled");
         self.objects.iter().any(|(key, facts)| key.kind == "trigger" && key.parent == table && is_quiet(facts))
@@ -137,7 +137,7 @@ impl Catalogue {
         self.columns.remove(table);
     }
 
-    /// Removes a schema's own name from the texts; the server wrote it because the reader may not use the schema.
+    /// Removes a schema's own name from the texts. The server wrote it because the reader may not use the schema.
     pub(super) fn unqualify(&mut self, schema: &str) {
         let own = format!("{schema}.");
         for value in self.objects.values_mut().flat_map(BTreeMap::values_mut) {
@@ -148,8 +148,8 @@ impl Catalogue {
             old.into_iter().map(|(key, facts)| (Key { name: without_word(&key.name, &own), ..key }, facts)).collect();
     }
 
-    /// Excludes from the shared schema the objects that migrations do not control: the history of runs, the rights on the
-    /// schema itself, and additional rights of single roles on its tables, above all of service logins.
+    /// Excludes from the shared schema the objects that migrations do not control: the history of runs, the rights on
+    /// the schema itself, and additional rights of single roles on its tables, mainly those of service logins.
     pub(super) fn forget_what_is_no_migrations(&mut self, given: &mut Self) {
         let own: Vec<String> =
             self.objects.keys().filter(|key| key.kind == "table").map(|key| key.name.clone()).collect();
@@ -168,7 +168,7 @@ impl Catalogue {
         self.objects.retain(|key, _| !is_own(key));
         given.objects.retain(|key, _| key.kind != "schema");
         self.objects.retain(|key, _| key.kind != "schema");
-        // Only its owner may write the ledger.
+        // Only the owner of the ledger may write it.
         let is_ledger = |key: &Key| key.kind == "table" && key.name == LEDGER_TABLE;
         for (key, facts) in self.objects.iter_mut().filter(|(key, _)| !is_ledger(key)) {
             let Some(grants) = facts.remove("grants") else { continue };
@@ -185,7 +185,7 @@ impl Catalogue {
             .retain(|key, facts| key.kind != "default rights" || !facts.is_empty() || given.objects.contains_key(key));
     }
 
-    /// Excludes the rights of the tenant's role if it does not exist (yet).
+    /// Excludes the rights of the tenant's role if the role does not exist (yet).
     pub(super) fn forget_grants_to_the_tenant(&mut self) {
         self.objects.retain(|_, facts| {
             if let Some(grants) = facts.remove("grants") {
@@ -201,13 +201,13 @@ impl Catalogue {
     }
 }
 
-/// The table that an object depends on; empty if there is none.
+/// Returns the table that an object depends on; empty if there is none.
 pub(super) fn table_of<'a>(key: &'a Key, facts: &'a BTreeMap<String, String>) -> &'a str {
     let owner = facts.get("owned by").and_then(|column| column.split('.').next());
     owner.unwrap_or(&key.parent)
 }
 
-/// A text without a word, unless the word is the end of a longer one.
+/// Returns a text without a word, unless the word is the end of a longer one.
 fn without_word(text: &str, word: &str) -> String {
     let mut parts = text.split(word);
     let mut clean = parts.next().unwrap_or_default().to_owned();

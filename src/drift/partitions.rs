@@ -1,16 +1,16 @@
-//! Partitions that no migration created, of tables that the migrations partition: a schedule, pg_partman or a person creates
-//! them over time. They are not drift if they allow no more access than their table.
+//! Accepts partitions that no migration created, of tables that the migrations partition. A schedule, pg_partman or a
+//! person creates them over time. They are not drift if they allow no more access than their table.
 
 use super::objects::{Catalogue, Facts, Key};
 
-/// Objects of a partition that are compared and that the server does not enforce.
+/// The objects of a partition that are compared, because the server does not enforce that they match the table.
 const OWN_KINDS: [&str; 3] = ["trigger", "rule", "policy"];
 
-/// The objects of the migrations, and the allowed form of additional partitions; `None` if there are none.
+/// Returns the objects of the migrations, and the allowed form of additional partitions; `None` if there are none.
 ///
-/// The columns, constraints and indexes of a partition are accepted: the server ensures that they match its table. Its owner
-/// must be the schema's; its rights must not exceed those of the table, and its row security must not be weaker; its
-/// triggers, rules and policies must be those of the table.
+/// The columns, constraints and indexes of a partition are accepted: the server ensures that they match its table. Its
+/// owner must be the schema's. Its rights must not exceed those of the table, and its row security must not be weaker.
+/// Its triggers, rules and policies must be those of the table.
 pub(super) fn added(given: &Catalogue, found: &Catalogue) -> Option<Catalogue> {
     let mut all: Option<Catalogue> = None;
     for (key, facts) in &found.objects {
@@ -35,10 +35,10 @@ pub(super) fn added(given: &Catalogue, found: &Catalogue) -> Option<Catalogue> {
     all
 }
 
-/// The migrations' partitioned table that a partition belongs to, also through nested partitions.
+/// Returns the migrations' partitioned table that a partition belongs to, also through nested partitions.
 fn partitioned(given: &Catalogue, found: &Catalogue, partition: &Key) -> Option<Key> {
     let mut key = partition.clone();
-    // A cycle is impossible; the limit prevents an endless loop if a catalogue has one.
+    // The limit prevents an endless loop if the catalogue contains a cycle, which should be impossible.
     for _ in 0..found.objects.len() {
         let facts = found.objects.get(&key).filter(|facts| facts.contains_key("partition"))?;
         key = Key { name: facts.get("inherits")?.clone(), ..key };
@@ -49,7 +49,7 @@ fn partitioned(given: &Catalogue, found: &Catalogue, partition: &Key) -> Option<
     None
 }
 
-/// The found properties of an object, with the ones that must not differ taken from its counterpart in the table.
+/// Returns the found properties of an object, but with the table's value for the properties that must not differ.
 fn may_be(found: &Facts, table: &Facts) -> Facts {
     let mut facts = found.clone();
     if facts.contains_key("owner") {
@@ -69,7 +69,8 @@ fn may_be(found: &Facts, table: &Facts) -> Facts {
     facts
 }
 
-/// The common rights of two lists of grants, in the order of the first: `bob: insert, select; everyone: select`.
+/// Returns the common rights of two lists of grants, in the order of the first: `bob: insert, select; everyone:
+/// select`.
 fn common(grants: &str, others: &str) -> String {
     let parts = |text: &str| -> Vec<(String, Vec<String>)> {
         let split = |held: &str| {

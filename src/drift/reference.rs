@@ -1,7 +1,8 @@
-//! The recorded objects of the migrations: of the tenants' set from a rehearsal, of the shared schema from its migrations.
+//! Reads the recorded objects of the migrations: of the tenants' set from a rehearsal, of the shared schema from its
+//! migrations.
 //!
-//! A comparison runs no user code. The only exception is the adoption of a shared schema that cgk never migrated, because it
-//! has no record: there the files are run in an empty schema in a transaction that is rolled back.
+//! A comparison runs no user code. The only exception is the adoption of a shared schema that cgk never migrated,
+//! because it has no record. Then the files run in an empty schema in a transaction that is rolled back.
 
 use super::objects::Catalogue;
 use crate::{
@@ -36,7 +37,7 @@ impl<'a> References<'a> {
         Self { operator, migrations, set, read: HashMap::new() }
     }
 
-    /// The objects that the files with these indexes create, in this order; `None` if they are not recorded.
+    /// Returns the objects that the files with these indexes create, in this order; `None` if they are not recorded.
     pub(super) async fn of(&mut self, applied: &[usize]) -> Result<Option<&Reference>> {
         if !self.read.contains_key(applied) {
             let reference = read(self.operator, self.migrations, self.set, applied).await?;
@@ -62,8 +63,8 @@ async fn read(operator: &Operator, migrations: &Migrations, set: Set, applied: &
     }))
 }
 
-/// The objects that the files with these indexes create, for a schema to adopt. If the objects of the tenants' files are not
-/// recorded, the files are tried in a temporary schema.
+/// Returns the objects that the files with these indexes create, for a schema to adopt. If the objects of the tenants'
+/// files are not recorded, the files run in a temporary schema.
 pub(super) async fn to_adopt(
     operator: &Operator,
     migrations: &Migrations,
@@ -74,7 +75,7 @@ pub(super) async fn to_adopt(
         let files: Vec<_> = applied.iter().map(|index| &migrations.set(set).files()[*index]).collect();
         return build(operator, set, &files).await;
     }
-    // A prefix of the set can be adopted even if the whole set does not apply.
+    // A prefix of the set can be adopted even if the complete set cannot be applied.
     match migrate::rehearse(operator, migrations).await {
         Ok(_)
         | Err(
@@ -90,8 +91,8 @@ pub(super) async fn to_adopt(
     Ok(Reference { fingerprint: Fingerprint(made.fingerprint), catalogue: Catalogue::of_record(&made.objects) })
 }
 
-/// One message without BEGIN, and so one implicit transaction, whose last statement rolls it back. An error or a lost
-/// connection rolls it back as well, so nothing can remain.
+/// Runs the files in one message without BEGIN, so in one implicit transaction. Its last statement rolls it back. An
+/// error or a lost connection rolls it back as well, so nothing can remain.
 async fn build(operator: &Operator, set: Set, files: &[&MigrationFile]) -> Result<Reference> {
     operator.facts().require_schema_creation()?;
     encodable::check(operator, files).await?;
@@ -137,7 +138,7 @@ fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &Sche
     let mut sql = String::from("set transaction isolation level read committed;\n");
     sql.push_str(&format!("{};\ncreate schema {};\n", settings(""), schema.quoted()));
     if set == Set::Public {
-        // Functions that the shared set may call and no migration creates.
+        // Functions that no migration creates and that the shared set may call.
         for function in ["cgk_database_tag", "cgk_isolation_modes"] {
             let function = schema.qualified(function);
             sql.push_str(&format!(
@@ -150,7 +151,7 @@ fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &Sche
     }
     for (index, file) in files.iter().enumerate() {
         let path = operator.search_path().of(schema);
-        // As during a migration: a file may SET any setting.
+        // As during a migration, because a file can SET any setting.
         sql.push_str(&format!("reset all;\n{};\nselect '{mark}{index}';\n", settings(&path)));
         let text = transactional(file, set, schema, &operator.facts().encoding);
         sql.push_str(&format!("{}\n{text}\n;\n{}\n", guard::open_sql(), guard::close_sql()));
@@ -170,13 +171,13 @@ fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &Sche
     sql
 }
 
-/// A file's text for a transaction in another schema: without CONCURRENTLY, without maintenance statements, and with the
-/// temporary schema's name instead of the shared schema's.
+/// Returns a file's text for a transaction in another schema: without CONCURRENTLY, without maintenance statements, and
+/// with the temporary schema's name instead of the shared schema's.
 fn transactional(file: &MigrationFile, set: Set, schema: &SchemaName, encoding: &str) -> String {
     let mut edits = Edits::default();
     for statement in file.statements() {
         match statement.leading_words().as_slice() {
-            // With USING it marks an index, and runs inside a transaction.
+            // With USING, CLUSTER marks an index, and can run inside a transaction.
             ["cluster", ..] if statement.tokens.iter().any(|token| token.word() == Some("using")) => {}
             ["vacuum" | "checkpoint" | "analyze" | "cluster", ..] | ["alter", "system", ..] => {
                 edits.replace(statement.range.clone(), "select");

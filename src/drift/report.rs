@@ -9,19 +9,20 @@ use std::fmt;
 pub struct DriftReport {
     /// The shared schema, if it was selected.
     pub public: Option<SchemaDrift>,
-    /// The selected tenants, by slug.
+    /// The selected tenants, sorted by slug.
     pub tenants: Vec<SchemaDrift>,
-    /// Incorrect rights, memberships and settings of service logins and of PUBLIC, whatever the migrations contain, and
-    /// missing triggers of the registry; checked together with the shared schema.
+    /// Incorrect rights, memberships and settings of service logins and of PUBLIC, and missing triggers of the
+    /// registry. They do not depend on the migrations, and are checked together with the shared schema.
     pub rights: Vec<Difference>,
-    /// Schemas and roles that look like a tenant's and that no row of the registry names; checked with
-    /// [`Scope::Everything`](crate::migrate::Scope::Everything) only. They are reported and never changed.
+    /// Schemas and roles that have the name of a tenant's and are not in the registry. They are checked only with
+    /// [`Scope::Everything`](crate::migrate::Scope::Everything). They are reported and never changed.
     pub strays: Vec<Difference>,
-    /// Rights and strays that match a rule of [`Config::drift_ignore`](crate::Config::drift_ignore). Not drift.
+    /// Rights and orphans that match a rule of [`Config::drift_ignore`](crate::Config::drift_ignore). They do not count
+    /// as drift.
     pub ignored: Vec<IgnoredDifference>,
-    /// The rows of the registry that are not tenants. Not drift.
+    /// The rows of the registry that are not valid tenants. They do not count as drift.
     pub strange: Vec<StrangeRow>,
-    /// Rules without a match; only with [`Scope::Everything`](crate::migrate::Scope::Everything).
+    /// Rules without a match. Only filled with [`Scope::Everything`](crate::migrate::Scope::Everything).
     pub unused_rules: Vec<IgnoreRule>,
 }
 
@@ -59,7 +60,7 @@ impl DriftReport {
     }
 }
 
-/// One schema compared with the objects of its migrations.
+/// The comparison of one schema with the objects of its migrations.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SchemaDrift {
@@ -67,13 +68,13 @@ pub struct SchemaDrift {
     pub schema: SchemaName,
     /// The tenant; `None` for the shared schema.
     pub slug: Option<TenantSlug>,
-    /// The newest migration in its ledger, up to which it is compared.
+    /// The newest migration in its ledger. The schema is compared with the objects up to this migration.
     pub head: Option<MigrationId>,
     /// All differences; empty if there are none.
     pub differences: Vec<Difference>,
     /// Known and intended differences, which match a rule of [`Config::drift_ignore`](crate::Config::drift_ignore).
     pub ignored: Vec<IgnoredDifference>,
-    /// Why its objects were not compared, if they were not.
+    /// Why its objects were not compared; `None` if they were.
     pub not_compared: Option<NotCompared>,
 }
 
@@ -81,17 +82,17 @@ pub struct SchemaDrift {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotCompared {
-    /// The tenant is registered, and its schema does not exist yet. Not drift.
+    /// The tenant is registered, and its schema does not exist yet. This is not drift.
     SettingUp,
-    /// This version does not know its status, and it has no schema. Not drift.
+    /// This version does not know the tenant's status, and the tenant has no schema. This is not drift.
     UnknownStatus,
-    /// A run was migrating it for longer than `session.lock_timeout`. It may or may not have drift.
+    /// A run was migrating it for longer than `session.lock_timeout`. It can have drift.
     Busy,
-    /// It has no readable ledger; the differences include this.
+    /// It has no readable ledger. The differences contain this.
     NoLedger,
-    /// Some of its migrations have no file here; the differences include them.
+    /// Some of its migrations have no file here. The differences contain them.
     UnknownMigrations,
-    /// Its expected objects are not recorded, or were recorded by another server or database. It may or may not have drift;
+    /// Its expected objects are not recorded, or were recorded by another server or database. It can have drift.
     /// [`rehearse`](crate::migrate::rehearse()) or the next run creates the record.
     NoReference,
 }
@@ -110,7 +111,7 @@ impl fmt::Display for NotCompared {
 }
 
 impl SchemaDrift {
-    /// Returns whether it was compared and nothing differs.
+    /// Returns whether it was compared and has no differences.
     pub fn is_clean(&self) -> bool {
         self.differences.is_empty() && self.not_compared.is_none()
     }
@@ -128,20 +129,21 @@ impl SchemaDrift {
 pub struct Difference {
     /// Its kind: `table`, `column`, `index`, `constraint`, `trigger`, `policy`, `function`, `ledger`, `role`, …
     pub kind: String,
-    /// Its name in the schema; for a column or constraint, with its table.
+    /// Its name in the schema. A column or constraint is named with its table.
     pub object: String,
-    /// The difference.
+    /// What differs.
     pub change: Change,
-    /// The statements that would remove the difference, for a person to review; cgk never runs them. Empty if none are
-    /// known. Created, changed and dropped objects are named with their schema; definitions and expressions are texts of the
-    /// server for a search path of the schema alone. [`SchemaDrift::fix_script`] sets that path and orders the statements.
+    /// The statements that would remove the difference, for review. cgk never runs them. The list is empty if none are
+    /// known. Created, changed and dropped objects are named with their schema. Definitions and expressions are texts
+    /// of the server for a search path of that schema alone. [`SchemaDrift::fix_script`] sets that path and orders the
+    /// statements.
     pub fix: Vec<FixStatement>,
-    /// What in the files may have caused the difference without a manual change: a clock or a random value. A likely cause,
-    /// not a proof.
+    /// What in the files may have caused the difference without a manual change: the time or a random value. It is a
+    /// likely cause, not a proof.
     pub note: Option<String>,
 }
 
-/// When a statement is run: objects that others need are created first, and dropped last.
+/// The order of the statements: objects that others need are created first, and dropped last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     #[default]
@@ -179,7 +181,7 @@ pub struct FixStatement {
     pub sql: String,
     /// Whether it deletes rows or an object that may be needed.
     pub loses_data: bool,
-    /// What to know before you run it.
+    /// What a person must know before running it.
     pub note: Option<String>,
     pub(super) phase: Phase,
 }
@@ -196,12 +198,12 @@ pub enum Change {
     Differs {
         /// The aspect: `type`, `default`, `definition`, `grants`, …
         aspect: String,
-        /// The current value, if there is one.
+        /// The current value; `None` if there is none.
         found: Option<String>,
-        /// The value of the migrations, if there is one.
+        /// The value of the migrations; `None` if there is none.
         given: Option<String>,
     },
-    /// Any other problem, as text.
+    /// Any other problem.
     Wrong {
         /// The problem.
         what: String,
@@ -257,7 +259,7 @@ impl fmt::Display for Difference {
 /// How many characters of a value are shown in a line.
 const SHOWN_MAX: usize = 100;
 
-/// Both values; long or multi-line values are cut around the position where they differ.
+/// Shortens both values. Long or multi-line values are cut around the position where they differ.
 fn shortened(found: Option<&str>, given: Option<&str>) -> (Option<String>, Option<String>) {
     let long = |text: Option<&str>| text.is_some_and(|text| text.contains('\n') || text.chars().count() > SHOWN_MAX);
     if !long(found) && !long(given) {

@@ -1,18 +1,18 @@
-//! Converts an expression to the text that the server writes after a dump was restored: pure.
+//! Converts an expression to the text that the server writes after a dump is restored. Runs no queries.
 //!
-//! `x between 1 and 5 and y > 0` is an AND inside an AND, which PostgreSQL writes as
-//! `(((x >= 1) AND (x <= 5)) AND (y > 0))`. When it parses that text, for instance to restore a dump, it makes one AND of
-//! three operands. A list of values that are all converted to another type, as in `varchar in ('a', 'b')`, is written as one
-//! array with a cast, and parsed as an array of casts.
+//! `x between 1 and 5 and y > 0` is an AND inside an AND. PostgreSQL writes it as `(((x >= 1) AND (x <= 5)) AND (y >
+//! 0))`. When it parses that text, for example to restore a dump, it creates one AND of three operands. Another example
+//! is a list of values that are all converted to another type, as in `varchar in ('a', 'b')`. PostgreSQL writes it as
+//! one array with a cast, and parses that text as an array of casts.
 
 use std::ops::Range;
 
-/// The text that the server would write after it parsed this one.
+/// Returns the text that the server would write after it has parsed this one.
 pub(super) fn restored(text: &str) -> String {
     flattened(&cast_in_arrays(text))
 }
 
-/// A text with `(ARRAY[a, b])::t[]` written as `ARRAY[(a)::t, (b)::t]`, and a varchar that is converted to text as text.
+/// Rewrites `(ARRAY[a, b])::t[]` as `ARRAY[(a)::t, (b)::t]`, and a varchar that is converted to text as text.
 fn cast_in_arrays(text: &str) -> String {
     let mut text: Vec<char> = text.chars().collect();
     while let Some((range, with)) = cast_array(&text) {
@@ -21,7 +21,7 @@ fn cast_in_arrays(text: &str) -> String {
     text.into_iter().collect()
 }
 
-/// The first such cast, and its replacement.
+/// Returns the first such cast, and its replacement.
 fn cast_array(text: &[char]) -> Option<(Range<usize>, String)> {
     let code = outside_of_quotes(text);
     let at = |place: usize, word: &str| word.chars().enumerate().all(|(i, c)| text.get(place + i) == Some(&c));
@@ -44,8 +44,8 @@ fn cast_array(text: &[char]) -> Option<(Range<usize>, String)> {
     })
 }
 
-/// A varchar literal, or an array, that is cast to text, or that follows an operator of texts: there the server omits the
-/// cast when it makes a CHECK from a partition's bounds.
+/// Finds a varchar literal, or an array, that is cast to text, or that follows a text operator. In the latter case the
+/// server omits the cast when it creates a CHECK from a partition's bounds.
 fn varchar(text: &[char], code: &[bool], start: usize) -> Option<(Range<usize>, String)> {
     const VARCHAR: &str = "::character varying";
     let is = |place: usize, word: &str| word.chars().enumerate().all(|(i, c)| text.get(place + i) == Some(&c));
@@ -74,7 +74,7 @@ fn varchar(text: &[char], code: &[bool], start: usize) -> Option<(Range<usize>, 
     operand.ends_with(")::text").then(|| (open..end, format!("{literal}::text{brackets}")))
 }
 
-/// The type name in a cast to an array, and the end of the cast.
+/// Returns the type name in a cast to an array, and the end of the cast.
 fn array_type(text: &[char], start: usize) -> Option<(String, usize)> {
     let cast: String = text[start.min(text.len())..].iter().collect();
     let name = cast.strip_prefix("::")?.split_once("[]")?.0;
@@ -83,7 +83,7 @@ fn array_type(text: &[char], start: usize) -> Option<(String, usize)> {
     (is_name && is_whole).then(|| (name.to_owned(), start + 2 + name.chars().count() + 2))
 }
 
-/// The positions of the elements between commas.
+/// Returns the positions of the elements between commas.
 fn elements(text: &[char], code: &[bool], within: Range<usize>) -> Vec<Range<usize>> {
     let (mut depth, mut start, mut all) = (0, within.start, Vec::new());
     for place in within.clone().filter(|place| code[*place]) {
@@ -101,8 +101,8 @@ fn elements(text: &[char], code: &[bool], within: Range<usize>) -> Vec<Range<usi
     all
 }
 
-/// A text without the parentheses that the server would omit after parsing: those around an AND that is the first operand of
-/// an AND, and likewise for OR. The meaning does not change.
+/// Removes the parentheses that the server would omit after parsing: those around an AND that is the first operand of
+/// an AND, and the same for OR. The meaning does not change.
 fn flattened(text: &str) -> String {
     let mut text: Vec<char> = text.chars().collect();
     while let Some((open, close)) = nested(&text) {
@@ -112,7 +112,7 @@ fn flattened(text: &str) -> String {
     text.into_iter().collect()
 }
 
-/// The first such pair of parentheses.
+/// Returns the first such pair of parentheses.
 fn nested(text: &[char]) -> Option<(usize, usize)> {
     let code = outside_of_quotes(text);
     let is = |place: usize, c: char| code[place] && text[place] == c;
@@ -126,7 +126,7 @@ fn nested(text: &[char]) -> Option<(usize, usize)> {
     })
 }
 
-/// Which characters are outside of strings and quoted names.
+/// Returns which characters are outside of strings and quoted names.
 fn outside_of_quotes(text: &[char]) -> Vec<bool> {
     let mut quote = None;
     let of_char = |c: &char| match quote {
@@ -160,8 +160,8 @@ fn closing(text: &[char], code: &[bool], open: usize) -> Option<usize> {
     None
 }
 
-/// Whether a text consists of operands joined by one and the same word, each in parentheses or without a blank. A query or a
-/// CASE contains blanks, and does not match.
+/// Whether a text consists of operands that the same word joins, each in parentheses or without a space. A query or a
+/// CASE contains spaces, and does not match.
 fn joins(text: &[char], code: &[bool], word: &[char]) -> bool {
     let (mut depth, mut place, mut words) = (0, 0, 0);
     while place < text.len() {

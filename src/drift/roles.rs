@@ -1,7 +1,7 @@
-//! Finds rights that a tenant's role, a service login or PUBLIC should not have, whatever their origin.
+//! Finds rights that a tenant's role, a service login or PUBLIC should not have.
 //!
-//! No migration grants any of these, so there is no reference to compare with: cgk creates a tenant's role without
-//! attributes, memberships and settings, and each of them is a finding, with the statement that removes it.
+//! No migration grants any of these, so there is no reference to compare with. cgk creates a tenant's role without
+//! attributes, memberships and settings. Each of them is a finding, with the statement that removes it.
 
 mod shared;
 
@@ -24,15 +24,15 @@ const ROLES: &str = include_str!("roles.sql");
 /// Which roles are checked.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Whose<'a> {
-    /// Every tenant's.
+    /// The roles of all tenants.
     Fleet,
-    /// Those of these tenants.
+    /// The roles of these tenants.
     These(&'a [TenantSlug]),
-    /// No tenant's: only rights on the shared schema, of service logins and of PUBLIC.
+    /// No tenant's role: only rights of service logins and of PUBLIC on the shared schema.
     Shared,
 }
 
-/// Findings of tenants by schema; those of logins and of PUBLIC have the name of the shared schema.
+/// The findings by schema. Those of logins and of PUBLIC have the name of the shared schema.
 pub(super) type RoleFindings = HashMap<String, Vec<Difference>>;
 
 /// Reads the roles in one query. Writes nothing.
@@ -56,7 +56,7 @@ pub(super) async fn findings(operator: &Operator, whose: Whose<'_>, shared: bool
     Ok(all)
 }
 
-/// The condition on a tenant's schema and role.
+/// Returns the condition on a tenant's schema and role.
 fn condition(operator: &Operator, whose: Whose<'_>) -> String {
     match (operator.config().isolation(), whose) {
         (Isolation::Path, _) | (_, Whose::Shared) => "and false".to_owned(),
@@ -85,8 +85,8 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
         }
         _ => "pg_catalog.pg_auth_members",
     };
-    // From PostgreSQL 16 on, several roles can grant the same membership, and REVOKE removes only the grant of the current
-    // role, or for a superuser of the named one.
+    // Since PostgreSQL 16, several roles can grant the same membership. REVOKE removes only the grant of the current
+    // role, or, run by a superuser, that of the named role.
     let (inherits, inherit_attribute, granted_by) = match operator.facts().major() {
         16.. => (
             "m.inherit_option",
@@ -101,7 +101,7 @@ fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
         _ => "",
     };
     let further: Vec<_> = operator.search_path().further().iter().map(|schema| literal(schema.as_str())).collect();
-    // From PostgreSQL 16 on, the membership defines whether rights are inherited, and the attribute is only its default.
+    // Since PostgreSQL 16, the membership defines whether rights are inherited, and the attribute is only its default.
     let sql = registry::sql::fill(&branches(shared))
         .replace(", ('inherit', l.rolinherit)", inherit_attribute)
         .replace("{inherits}", inherits)
@@ -134,14 +134,15 @@ with t (schema, nsp, owner, oid, name) as materialized (
     )
 }
 
-/// The query, without the branches for the shared findings: planning them takes longer than checking one tenant.
+/// Returns the query. Without `shared`, it omits the branches for the shared findings, because planning them takes
+/// longer than checking one tenant.
 fn branches(shared: bool) -> String {
     let (findings, end) = ROLES.rsplit_once("\n)\nselect").expect("the query ends with its select");
     let needed = findings.split("\nunion all\n").filter(|branch| shared || !branch.contains("{shared}"));
     format!("{}\n)\nselect{end}", needed.collect::<Vec<_>>().join("\nunion all\n"))
 }
 
-/// A finding about a tenant's role.
+/// Returns a finding about a tenant's role.
 fn of_tenant(operator: &Operator, schema: &str, role: &RoleName, kind: &str, a: &str, b: &str) -> Option<Difference> {
     let (name, role) = (role.as_str(), role.quoted());
     let about_role = |what: String, fix: String| Some(wrong("role", name, what, &[fix]));
@@ -206,15 +207,15 @@ fn of_tenant(operator: &Operator, schema: &str, role: &RoleName, kind: &str, a: 
     }
 }
 
-/// Separates the texts of one column of the query; it does not occur in names that the server quotes.
+/// Separates the texts in one column of the query. It does not occur in names that the server quotes.
 const SEPARATOR: char = '\u{1f}';
 
-/// The first text of a column of the query, and the rest.
+/// Returns the first text of a column of the query, and the rest.
 fn split(texts: &str) -> (&str, &str) {
     texts.split_once(SEPARATOR).unwrap_or((texts, ""))
 }
 
-/// An object as the server describes it, with usual names for some kinds.
+/// Returns an object as the server describes it, with usual names for some kinds.
 fn named(kind: &str, identity: &str) -> String {
     match kind {
         "parameter ACL" => format!("parameter {identity}"),
@@ -222,9 +223,9 @@ fn named(kind: &str, identity: &str) -> String {
     }
 }
 
-/// The statements after which the server has no entry for a role's default privileges: it drops an entry that equals the
-/// built-in defaults. For a single schema these are empty; for all schemas, the owner has all rights, and PUBLIC has those
-/// on functions and types.
+/// Returns the statements after which the server has no entry for a role's default privileges. The server drops an
+/// entry that equals the built-in defaults. For a single schema, these are empty. For all schemas, the owner has all
+/// rights, and PUBLIC has the rights on functions and types.
 fn without_default_rights<'g>(
     identity: &str,
     every_schema: bool,
@@ -262,12 +263,12 @@ fn attribute(name: &str) -> &'static str {
     }
 }
 
-/// The name of a setting, possibly with a prefix.
+/// Returns the name of a setting, which can have a prefix.
 fn dotted(setting: &str) -> String {
     setting.split('.').map(quoted).collect::<Vec<_>>().join(".")
 }
 
-/// Revokes all rights on an object. The identity is the server's text, already quoted.
+/// Returns a statement that revokes all rights on an object. The identity is the server's text, already quoted.
 fn revoke(kind: &str, identity: &str, role: &str) -> String {
     match kind {
         // The identity has the form "for role x in schema y on tables".
@@ -276,7 +277,7 @@ fn revoke(kind: &str, identity: &str, role: &str) -> String {
             None => format!("alter default privileges revoke all on {identity} from {role}"),
         },
         "table column" => {
-            // Revoking them on the table also revokes them on its columns.
+            // Revoking the rights on the table also revokes those on its columns.
             format!("revoke all on {} from {role}", before_last_name(identity))
         }
         "view" | "materialized view" | "foreign table" | "table" => format!("revoke all on {identity} from {role}"),
@@ -288,7 +289,7 @@ fn revoke(kind: &str, identity: &str, role: &str) -> String {
     }
 }
 
-/// A quoted name without its last part; a dot inside of quotes belongs to a name.
+/// Returns a quoted name without its last part. A dot inside of quotes belongs to a name.
 fn before_last_name(identity: &str) -> &str {
     let (mut quoted, mut end) = (false, identity.len());
     for (index, byte) in identity.bytes().enumerate() {

@@ -1,6 +1,9 @@
-//! The stamps of an earlier comparison: a schema with the same stamp still has the same fingerprint, and is not read again.
+//! The stamps of an earlier comparison. A schema with the same stamp still has the same fingerprint, and is not read
+//! again.
 //!
-//! They are in `public.cgk_stamps`, which a rehearsal creates. A login that may not read it works without it; a login that
+//! They are in `public.cgk_stamps`, which a rehearsal creates. A login that may not read the table works without it. A
+//! login that may not write it does not change it, and neither does a standby. It contains only schemas without
+//! differences.
 //! may not write it, and a standby, do not change it. It contains only schemas without differences.
 
 use crate::{
@@ -17,7 +20,7 @@ use crate::{
 use futures_util::future::try_join;
 use std::collections::HashMap;
 
-/// A schema's stamp, and the stamp of the shared part, from one snapshot.
+/// The stamp of a schema and the stamp of the shared part, from one snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     own: stamp::Stamp,
@@ -34,11 +37,11 @@ pub(super) struct Stamps {
     context: String,
 }
 
-/// A transaction number is reused after 2^32 others; stored stamps are used for half of that.
+/// A transaction number is used again after 2^32 others. Stored stamps are valid for half of that.
 const TRANSACTIONS_MAX: i64 = 1 << 31;
 
 impl Stamps {
-    /// Reads them; none if the table does not exist or may not be read.
+    /// Reads the stamps. The result is empty if the table does not exist or may not be read.
     pub(super) async fn read(operator: &Operator) -> Result<Self> {
         let doing = || while_doing("read the stamps of the last comparison");
         let tag = operator.facts().database_tag();
@@ -97,9 +100,9 @@ where k.isolation = {isolation} and k.context = {context}
         self.may_write
     }
 
-    /// The fingerprints of the schemas that have not changed since. Two connections share the work. Their snapshots may
-    /// differ: a row that exists in both existed all the time, so a schema that is unchanged in both was unchanged at the
-    /// earlier snapshot.
+    /// Returns the fingerprints of the schemas that have not changed since. Two connections share the work. Their
+    /// snapshots can differ. A row that exists in both existed between them too, so a schema that is unchanged in both
+    /// was unchanged at the earlier snapshot.
     pub(super) async fn unchanged(
         &self,
         operators: &[&Operator],
@@ -127,8 +130,8 @@ where k.isolation = {isolation} and k.context = {context}
         Ok(unchanged.collect())
     }
 
-    /// Stores the stamps of schemas without differences. With `whole_fleet`, those of all others are removed. It does not
-    /// wait: if another comparison is writing, or the table cannot be written, nothing is stored.
+    /// Stores the stamps of schemas without differences. With `whole_fleet`, the stamps of all others are deleted. It
+    /// does not wait: if another comparison is writing, or the table cannot be written, nothing is stored.
     pub(super) async fn keep(
         &self,
         operator: &Operator,
@@ -178,19 +181,20 @@ on conflict (isolation, schema_name) do update set context = excluded.context, s
     }
 }
 
-/// Precedes [`now_sql`]: one snapshot for the stamps and for the statements after them.
+/// Returns the start of the transaction, before [`now_sql`]: one snapshot for the stamps and for the statements after
+/// them.
 pub(super) fn opening_sql(operator: &Operator) -> String {
     format!(
         "set transaction isolation level repeatable read, read only;
 {};
 select pg_catalog.set_config('statement_timeout', {}, true), pg_catalog.set_config('work_mem', '64MB', true);\n",
         settings_sql(""),
-        // Ten thousand tenants take longer than the statement timeout of a service.
+        // For ten thousand tenants this takes longer than the statement timeout of a service.
         literal(&milliseconds(operator.session().migration_statement_timeout)),
     )
 }
 
-/// Statements that return the current stamps of schemas.
+/// Returns statements that read the current stamps of schemas.
 pub(super) fn now_sql(operator: &Operator, schemas: &[SchemaName]) -> String {
     format!("{};\n{}", shared(operator), own(operator, schemas, Rows::All))
 }
@@ -210,7 +214,7 @@ async fn now(operator: &Operator, schemas: &[SchemaName], rows: Rows, shared: &s
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())
 }
 
-/// The results of [`now_sql`].
+/// Returns the results of [`now_sql`].
 pub(super) fn of_answer(answer: &message::Answer) -> HashMap<String, Stamp> {
     let rows = || answer.rows.iter().map(|(_, row)| row);
     let shared = rows().find_map(stamp::shared).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! Explains differences without a manual change: a file that uses the time or a random value produces a different result in
-//! every schema.
+//! Explains differences without a manual change: a file that uses the time or a random value produces a different
+//! result in every schema.
 //!
-//! Two conditions must be met: the value or name differs only in its digits, and a file of the ledger calls such a function.
-//! That is a likely cause and not a proof, so it remains a difference.
+//! Two conditions must be met: the value or name differs only in its digits, and a file of the ledger calls such a
+//! function. This is a likely cause and not a proof, so the difference still counts.
 
 use super::{
     objects::{Catalogue, Key},
@@ -28,12 +28,12 @@ const CALLED: [&str; 13] = [
 ];
 const NAMED: [&str; 5] = ["current_timestamp", "current_date", "current_time", "localtimestamp", "localtime"];
 
-/// How many digits must differ: a length that was changed by hand has fewer.
+/// How many digits must differ. A length that was changed by hand has fewer.
 const DIGITS_MIN: usize = 6;
-/// How many files are named.
+/// How many files a note names.
 const FILES_MAX: usize = 2;
 
-/// Adds to the differences of a schema which of its files may have caused them.
+/// Adds a note to the differences of a schema: which of its files may have caused them.
 pub(super) fn note(differences: &mut [Difference], given: &Catalogue, found: &Catalogue, files: &[&MigrationFile]) {
     let is_it = |difference: &Difference| match &difference.change {
         Change::Differs { found: Some(found), given: Some(given), .. } => differ_in_digits(found, given),
@@ -77,8 +77,8 @@ fn differ_in_digits(a: &str, b: &str) -> bool {
     a != b && a_rest == b_rest && a_digits.min(b_digits) >= DIGITS_MIN
 }
 
-/// A text in which each run of hexadecimal digits that contains a decimal digit is replaced by one character, and the number
-/// of these digits.
+/// Replaces each run of hexadecimal digits that contains a decimal digit by one character. Also returns the number of
+/// these digits.
 fn parted(text: &str) -> (String, usize) {
     let (mut rest, mut digits) = (String::new(), 0);
     let mut run = String::new();
@@ -103,7 +103,7 @@ fn parted(text: &str) -> (String, usize) {
     (rest, digits)
 }
 
-/// The first such function that a file's text calls; comments are ignored.
+/// Returns the first such function that a file's text calls. Comments are ignored.
 fn called(file: &MigrationFile) -> Option<&'static str> {
     let mut text = file.sql().to_ascii_lowercase().into_bytes();
     for comment in file.comments() {
@@ -118,7 +118,7 @@ fn stands_in(text: &str, name: &str, fits: impl Fn(&str) -> bool) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(name).any(|(at, _)| {
         let behind = &text[at + name.len()..];
-        // A column's default is stored as written, and evaluated for each row.
+        // A column's default is stored as it is written, and evaluated for each row.
         let is_default = text[..at].trim_end().ends_with("default");
         !text[..at].ends_with(is_part) && !is_default && !behind.starts_with(is_part) && fits(behind)
     })

@@ -8,7 +8,7 @@ use crate::{
     ident::quoted,
 };
 
-/// The statements for one aspect of an object that exists on both sides.
+/// Returns the statements for one aspect of an object that exists on both sides.
 pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     let (Some(wanted), Some(held)) = (given.objects.get(key), found.objects.get(key)) else { return Vec::new() };
     match aspect {
@@ -46,7 +46,7 @@ pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalog
     }
 }
 
-/// Dropped and created again.
+/// Returns statements that drop an object and create it again.
 fn again(key: &Key, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     let made = create::object(key, given, None);
     match remove::first(key, found) {
@@ -97,7 +97,7 @@ fn view(key: &Key, aspect: &str, given: &Catalogue, found: &Catalogue) -> Vec<Fi
     }
 }
 
-/// CREATE OR REPLACE VIEW must not change a column.
+/// Whether the columns of a view are unchanged. CREATE OR REPLACE VIEW must not change a column.
 fn has_the_same_columns(key: &Key, given: &Catalogue, found: &Catalogue) -> bool {
     let types = |catalogue: &Catalogue| -> Vec<(String, Option<String>)> {
         let of = |column: String| {
@@ -128,8 +128,8 @@ fn constraint(
             }
             again(key, given, found)
         }
-        // There is no statement for one foreign key's triggers, and the statement for all triggers of a table may affect
-        // others.
+        // There is no statement for the triggers of one foreign key, and the statement for all triggers of a table can
+        // affect others.
         "enforcing triggers" if !wanted.contains_key(aspect) && !given.has_quiet_trigger(&key.parent) => {
             vec![
                 run(Phase::Settings, format!("alter table {table} enable trigger all"))
@@ -179,7 +179,7 @@ fn index(key: &Key, aspect: &str, wanted: &Facts, held: &Facts, found: &Catalogu
     }
 }
 
-/// A missing label can be added; an extra one cannot be removed.
+/// Adds missing labels. An extra label cannot be removed.
 fn labels(key: &Key, wanted: &Facts, held: &Facts) -> Vec<FixStatement> {
     let list = |facts: &Facts| -> Vec<String> {
         let text = fact(facts, "labels").unwrap_or_default();
@@ -212,11 +212,11 @@ fn domain(key: &Key, aspect: &str, wanted: &Facts) -> Vec<FixStatement> {
     vec![run(Phase::Settings, format!("alter domain {} {clause}", own(&key.name)))]
 }
 
-/// Changes an existing function to the expected one.
+/// Returns statements that change an existing function to the expected one.
 fn replace_function(key: &Key, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     let Some(create) = function::create(key, given) else { return Vec::new() };
     let (wanted, held) = (&given.objects[key], &found.objects[key]);
-    // The server refuses these changes with CREATE OR REPLACE.
+    // CREATE OR REPLACE cannot make these changes.
     if !["returns", "arguments"].iter().any(|aspect| wanted.get(*aspect) != held.get(*aspect)) {
         return vec![create];
     }

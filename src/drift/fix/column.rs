@@ -1,4 +1,4 @@
-//! Columns of tables and attributes of composite types.
+//! Statements for columns of tables and attributes of composite types.
 
 use super::{FixStatement, Phase, fact, lose, own, run, sequence};
 use crate::{
@@ -10,7 +10,7 @@ pub(super) fn collation(facts: &Facts) -> String {
     fact(facts, "collation").map(|name| format!(" collate {name}")).unwrap_or_default()
 }
 
-/// A column in the form of CREATE TABLE.
+/// Returns a column in the form of CREATE TABLE.
 pub(super) fn definition(table: &str, column: &str, given: &Catalogue) -> Option<String> {
     let key = Key { kind: "column".into(), parent: table.into(), name: column.into() };
     let facts = given.objects.get(&key)?;
@@ -33,24 +33,24 @@ fn is_not_null(facts: &Facts) -> bool {
     fact(facts, "not null").is_some_and(|text| text.starts_with("yes"))
 }
 
-/// Whether a NOT NULL has a property; these exist from PostgreSQL 18 on.
+/// Whether a NOT NULL has a property. These exist since PostgreSQL 18.
 fn has(facts: &Facts, property: &str) -> bool {
     fact(facts, "not null").is_some_and(|text| text.split(", ").any(|word| word == property))
 }
 
-/// The clause that names a NOT NULL, if it has an explicit name.
+/// Returns the clause that names a NOT NULL; empty if it has no explicit name.
 fn named_not_null(facts: &Facts) -> String {
     fact(facts, "not null constraint").map(|name| format!(" constraint {}", quoted(name))).unwrap_or_default()
 }
 
-/// A NOT NULL as a constraint of the table: this form supports all properties.
+/// Adds a NOT NULL as a constraint of the table, because this form supports all properties.
 fn add_not_null(column: &str, facts: &Facts) -> String {
     let properties: String =
         ["no inherit", "not valid"].iter().filter(|word| has(facts, word)).map(|word| format!(" {word}")).collect();
     format!("add{} not null {}{properties}", named_not_null(facts), quoted(column))
 }
 
-/// Changes the NOT NULL of a column to the expected one.
+/// Returns statements that change the NOT NULL of a column to the expected one.
 fn not_null(key: &Key, aspect: &str, wanted: &Facts, held: &Facts) -> Vec<FixStatement> {
     let table = own(&key.parent);
     let alter = |clause: String| run(Phase::Columns, format!("alter table {table} {clause}"));
@@ -81,7 +81,7 @@ fn not_null(key: &Key, aspect: &str, wanted: &Facts, held: &Facts) -> Vec<FixSta
     }
 }
 
-/// `(a * 2) stored` as a clause.
+/// Returns a text such as `(a * 2) stored` as a clause.
 fn generation(text: &str) -> String {
     let (expression, kind) = text.rsplit_once(' ').unwrap_or((text, "stored"));
     format!("generated always as ({expression}) {kind}")
@@ -96,7 +96,7 @@ fn identity_options(key: &Key, given: &Catalogue) -> String {
     }
 }
 
-/// A column of the migrations that a table lacks.
+/// Returns the statements for a column of the migrations that a table does not have.
 pub(super) fn missing(key: &Key, facts: &Facts, given: &Catalogue, found: Option<&Catalogue>) -> Vec<FixStatement> {
     let name = quoted(&key.name);
     if given.kind_of(&key.parent) == Some("type") {
@@ -135,7 +135,8 @@ pub(super) fn missing(key: &Key, facts: &Facts, given: &Catalogue, found: Option
     all
 }
 
-/// The properties of a column that CREATE TABLE and ADD COLUMN do not support, except comment and rights.
+/// Returns statements for the properties of a column that CREATE TABLE and ADD COLUMN do not support, except comment
+/// and rights.
 pub(super) fn trimmings(key: &Key, given: &Catalogue) -> Vec<FixStatement> {
     let Some(facts) = given.objects.get(key) else { return Vec::new() };
     ["storage", "compression", "statistics target", "options"]
@@ -163,7 +164,7 @@ fn options(key: &Key, wanted: Option<&str>, held: Option<&str>) -> FixStatement 
     run(Phase::Settings, format!("alter table {} alter column {} {clause}", own(&key.parent), quoted(&key.name)))
 }
 
-/// `set (…)`, or `reset (…)` if there is nothing to set.
+/// Returns `set (…)`, or `reset (…)` if there is nothing to set.
 pub(super) fn option_clause(wanted: Option<&str>, held: Option<&str>) -> String {
     match wanted {
         Some(options) => format!("set ({options})"),
@@ -174,7 +175,7 @@ pub(super) fn option_clause(wanted: Option<&str>, held: Option<&str>) -> String 
     }
 }
 
-/// The default storage of a type.
+/// Returns the default storage of a type.
 fn usual_storage(facts: &Facts) -> &'static str {
     match fact(facts, "type").unwrap_or_default() {
         array if array.ends_with("[]") => "extended",
@@ -183,7 +184,7 @@ fn usual_storage(facts: &Facts) -> &'static str {
     }
 }
 
-/// One aspect of a column that differs.
+/// Returns the statements for one aspect of a column that differs.
 pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     let (wanted, held) = (&given.objects[key], &found.objects[key]);
     let kind = given.kind_of(&key.parent).unwrap_or("table");
@@ -197,7 +198,7 @@ pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalog
             let sql = format!("alter type {} alter attribute {name} type {of}{}", own(&key.parent), collation(wanted));
             vec![run(Phase::Types, sql)]
         }
-        // The view's own line contains it.
+        // The line of the view contains it.
         "type" | "collation" | "not null" if given.is_view(&key.parent) => Vec::new(),
         "type" | "collation" => {
             let Some(of) = fact(wanted, "type") else { return Vec::new() };
@@ -241,7 +242,7 @@ fn widens(from: &str, to: &str) -> bool {
     }
 }
 
-/// The length of a `character varying`, if the type is one and has one.
+/// Returns the length of a `character varying`; `None` for another type. A type without a length returns `Some(None)`.
 fn length(name: &str) -> Option<Option<u32>> {
     let rest = name.strip_prefix("character varying")?;
     match rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) {

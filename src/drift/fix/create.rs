@@ -6,8 +6,8 @@ use crate::{
     ident::quoted,
 };
 
-/// The statements for an object of the migrations, with its dependent objects. `found` contains the existing objects, if
-/// there are any.
+/// Returns the statements for an object of the migrations, with its dependent objects. `found` contains the existing
+/// objects, if there are any.
 pub(super) fn object(key: &Key, given: &Catalogue, found: Option<&Catalogue>) -> Vec<FixStatement> {
     let Some(facts) = given.objects.get(key) else { return Vec::new() };
     let mut all = match key.kind.as_str() {
@@ -93,7 +93,7 @@ fn new_table(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
     all
 }
 
-/// A view or materialized view.
+/// Returns the statement for a view or materialized view.
 pub(super) fn relation_by_definition(key: &Key, facts: &Facts) -> Vec<FixStatement> {
     let Some(definition) = fact(facts, "definition") else { return Vec::new() };
     let replace = if key.kind == "view" { "or replace " } else { "" };
@@ -144,7 +144,7 @@ fn trigger(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
     definition(Phase::Triggers, facts).into_iter().chain(state(key, facts)).collect()
 }
 
-/// Whether a trigger or rule fires.
+/// Returns the statement that sets whether a trigger or rule fires.
 pub(super) fn state(key: &Key, facts: &Facts) -> Option<FixStatement> {
     let word = match fact(facts, "state")? {
         "enabled" => return None,

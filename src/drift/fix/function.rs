@@ -1,4 +1,4 @@
-//! Functions and procedures.
+//! Statements for functions and procedures.
 
 use super::{FixStatement, Phase, SCHEMA, fact, own, run};
 use crate::{
@@ -6,13 +6,13 @@ use crate::{
     ident::{literal, quoted},
 };
 
-/// The quoted name with its types; `None` for a name with a parenthesis, which cannot be separated from them.
+/// Returns the quoted name with its types; `None` for a name with a parenthesis, which cannot be separated from them.
 pub(super) fn name(key: &Key) -> Option<String> {
     let (name, arguments) = key.name.split_once('(')?;
     (!arguments.contains('(')).then(|| format!("{}({arguments}", own(name)))
 }
 
-/// The complete CREATE OR REPLACE FUNCTION.
+/// Returns the complete CREATE OR REPLACE FUNCTION.
 pub(super) fn create(key: &Key, catalogue: &Catalogue) -> Option<FixStatement> {
     let facts = catalogue.objects.get(key).filter(|_| matches!(key.kind.as_str(), "function" | "procedure"))?;
     let name = name(key)?;
@@ -74,9 +74,9 @@ fn attributes(key: &Key, facts: &Facts) -> String {
     sql
 }
 
-/// Settings of a function, such as `search_path=<schema>, public, work_mem=1MB`.
+/// Returns the settings of a function from a text such as `search_path=<schema>, public, work_mem=1MB`.
 fn settings(text: &str) -> Vec<(String, String)> {
-    // The server stores lists of names quoted where needed.
+    // The server stores lists of names with quotes where they are needed.
     const LISTS: [&str; 6] = [
         "search_path",
         "temp_tablespaces",

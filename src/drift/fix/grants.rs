@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const PASSING_ON: &str = " and to pass that on";
 
-/// Rights by role; each with its grant option.
+/// Returns the rights by role, each with its grant option.
 fn parsed(list: Option<&str>) -> BTreeMap<&str, BTreeSet<&str>> {
     let entries = list.unwrap_or_default().split("; ").filter_map(|held| held.split_once(": "));
     entries.map(|(who, rights)| (who, rights.split(", ").collect())).collect()
@@ -20,7 +20,7 @@ fn grantee(who: &str) -> String {
     }
 }
 
-/// The object of a right: `on` and `in`, and the columns. `None` for objects without grants.
+/// Returns the object of a right for `on` and `in`, and the columns; `None` for objects without grants.
 fn place(key: &Key) -> Option<(String, String)> {
     let on = match key.kind.as_str() {
         "schema" => format!("on schema {SCHEMA}"),
@@ -39,7 +39,7 @@ fn place(key: &Key) -> Option<(String, String)> {
     Some((on, String::new()))
 }
 
-/// The statements that change the rights of `found` to those of `given`.
+/// Returns the statements that change the rights of `found` to those of `given`.
 pub(super) fn changes(key: &Key, given: Option<&str>, found: Option<&str>) -> Vec<FixStatement> {
     let Some((on, columns)) = place(key) else { return Vec::new() };
     let prefix = match (key.kind.as_str(), key.name.split_once(" of ")) {
@@ -75,7 +75,8 @@ pub(super) fn changes(key: &Key, given: Option<&str>, found: Option<&str>) -> Ve
     all
 }
 
-/// The statements that set the rights of a new object; for functions and types, the server grants some to PUBLIC.
+/// Returns the statements that set the rights of a new object. For functions and types, the server grants some to
+/// PUBLIC.
 pub(super) fn of_new(key: &Key, given: Option<&str>) -> Vec<FixStatement> {
     let by_itself = match key.kind.as_str() {
         "function" | "procedure" | "aggregate" => Some("everyone: execute"),

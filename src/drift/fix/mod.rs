@@ -1,5 +1,5 @@
-//! The statements that would remove a difference: pure, computed from the expected and the found objects. They are for a
-//! person to read; cgk does not run them.
+//! Computes the statements that would remove a difference, from the expected and the found objects. Runs no queries.
+//! The statements are for review; cgk does not run them.
 //!
 //! The name of a created, changed or dropped object includes its schema. Definitions and expressions are texts of the
 //! server, written for a search path of that schema alone, which the script of [`script`] sets.
@@ -21,13 +21,14 @@ use super::{
 };
 use crate::ident::{Ident, RoleName, SchemaName, quoted};
 
-/// Placeholders in statements for the quoted names of the schema, its tenant's role and its owner: tenants with the same
-/// differences share the comparison. Private characters, which do not occur in names that the server quotes.
+/// Placeholders in statements for the quoted names of the schema, its tenant's role and its owner, because tenants with
+/// the same differences share the comparison. They are private characters, which do not occur in names that the server
+/// quotes.
 const SCHEMA: &str = "\u{f8f0}";
 const ROLE: &str = "\u{f8f1}";
 const OWNER: &str = "\u{f8f2}";
 
-/// The statements for one difference. Empty if none are known.
+/// Returns the statements for one difference; empty if none are known.
 pub(super) fn statements(key: &Key, change: &Change, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     match change {
         Change::Missing => create::object(key, given, Some(found)),
@@ -64,7 +65,7 @@ fn run(phase: Phase, sql: impl Into<String>) -> FixStatement {
     FixStatement { sql: sql.into(), loses_data: false, note: None, phase }
 }
 
-/// A statement that deletes rows, or an object that may be needed.
+/// Returns a statement that deletes rows, or an object that may be needed.
 fn lose(phase: Phase, sql: impl Into<String>) -> FixStatement {
     FixStatement { loses_data: true, ..run(phase, sql) }
 }
@@ -80,7 +81,7 @@ impl FixStatement {
     }
 }
 
-/// An object of the schema, quoted and with its schema.
+/// Returns the quoted name of an object with its schema.
 fn own(name: &str) -> String {
     format!("{SCHEMA}.{}", quoted(name))
 }
@@ -89,7 +90,7 @@ fn fact<'a>(facts: &'a Facts, aspect: &str) -> Option<&'a str> {
     facts.get(aspect).map(String::as_str)
 }
 
-/// The kind and name of an object in COMMENT ON, GRANT and OWNER TO.
+/// Returns the kind and name of an object for COMMENT ON, GRANT and OWNER TO.
 fn address(key: &Key) -> Option<(&'static str, String)> {
     let kind = match key.kind.as_str() {
         "table" => "table",

@@ -6,7 +6,7 @@ use crate::{
     ident::quoted,
 };
 
-/// The statements for an object that exists but should not.
+/// Returns the statements for an object that exists but should not.
 pub(super) fn object(key: &Key, found: &Catalogue) -> Vec<FixStatement> {
     let Some(facts) = found.objects.get(key) else { return Vec::new() };
     match key.kind.as_str() {
@@ -41,7 +41,7 @@ pub(super) fn object(key: &Key, found: &Catalogue) -> Vec<FixStatement> {
     }
 }
 
-/// DROP of an object that depends on others and has no dependent objects; none for anything else.
+/// Returns the DROP of an object that depends on others and has no dependent objects; `None` for any other object.
 pub(super) fn dependent(key: &Key, catalogue: &Catalogue) -> Option<String> {
     let name = quoted(&key.name);
     Some(match key.kind.as_str() {
@@ -55,7 +55,7 @@ pub(super) fn dependent(key: &Key, catalogue: &Catalogue) -> Option<String> {
     })
 }
 
-/// DROP of an object that is created again immediately.
+/// Returns the DROP of an object that is created again immediately.
 pub(super) fn first(key: &Key, catalogue: &Catalogue) -> Option<FixStatement> {
     dependent(key, catalogue).map(|sql| run(Phase::DropDependents, sql))
 }

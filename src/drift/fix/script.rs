@@ -1,4 +1,4 @@
-//! A script of the statements, to be reviewed and then run with psql.
+//! Writes the statements as a script, which a person reviews and then runs with psql.
 
 use super::Phase;
 use crate::drift::{Difference, DriftReport, SchemaDrift};
@@ -6,10 +6,10 @@ use std::{collections::HashSet, fmt::Write as _};
 
 impl SchemaDrift {
     /// Returns the statements that would change the schema back to the state of its migrations, as a script of one
-    /// transaction, in an executable order. Statements that delete rows, or objects that may be needed, are commented out. A
-    /// difference without a known statement is a comment. Empty if nothing differs.
+    /// transaction, in an executable order. Statements that delete rows, or objects that may be needed, are commented
+    /// out. A difference without a known statement is a comment. The text is empty if nothing differs.
     ///
-    /// The script is for review. Nothing in this crate runs it.
+    /// The script is for review. This crate does not run it.
     pub fn fix_script(&self) -> String {
         if self.differences.is_empty() {
             return String::new();
@@ -53,7 +53,7 @@ fn script(whose: &str, settings: &str, differences: &[Difference]) -> String {
         return sql;
     }
     let _ = write!(sql, "begin;\n{settings}");
-    // Stable: the statements of a phase keep their order.
+    // The sort is stable: the statements of a phase keep their order.
     steps.sort_by_key(|(phase, ..)| *phase);
     let (mut said, mut last): (HashSet<&str>, Option<&Difference>) = (HashSet::new(), None);
     for (_, difference, place) in steps {
@@ -68,7 +68,7 @@ fn script(whose: &str, settings: &str, differences: &[Difference]) -> String {
         if let Some(note) = &fix.note {
             let _ = writeln!(sql, "-- note: {}", line(note));
         }
-        // A terminal would interpret them.
+        // A terminal would interpret control characters.
         if fix.sql.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
             sql.push_str("-- a statement with control characters is left out; --json has it.\n");
         } else if fix.loses_data {
@@ -86,7 +86,7 @@ fn script(whose: &str, settings: &str, differences: &[Difference]) -> String {
     sql
 }
 
-/// A text in a form that is safe in a one-line comment.
+/// Returns a text in a form that is safe in a one-line comment.
 fn line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c }).collect()
 }

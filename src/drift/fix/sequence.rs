@@ -1,4 +1,4 @@
-//! Sequences, including those of identity columns.
+//! Statements for sequences, including those of identity columns.
 
 use super::{FixStatement, Phase, fact, own, run};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     ident::quoted,
 };
 
-/// None for the sequence of an identity column, which creates its own.
+/// Returns no statement for the sequence of an identity column, because the column creates it.
 pub(super) fn create(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
     if given.identity_of(key).is_some() {
         return Vec::new();
@@ -25,7 +25,7 @@ pub(super) fn create(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStat
     all
 }
 
-/// The options of a sequence, for CREATE SEQUENCE and for an identity column.
+/// Returns the options of a sequence, for CREATE SEQUENCE and for an identity column.
 pub(super) fn options(facts: &Facts) -> String {
     let mut sql = String::new();
     for (aspect, word) in [
@@ -43,7 +43,7 @@ pub(super) fn options(facts: &Facts) -> String {
     sql
 }
 
-/// `table.column` of a sequence that belongs to a column.
+/// Returns `table.column` for a sequence that belongs to a column.
 pub(super) fn owned_by(column: &str) -> String {
     match column.split_once('.') {
         Some((table, column)) => format!("{}.{}", own(table), quoted(column)),

@@ -6,7 +6,7 @@ use crate::{
     ident::quoted,
 };
 
-/// One aspect of a table; `given` finds the index of a replica identity.
+/// Returns the statements for one aspect of a table. `given` contains the index of a replica identity.
 pub(super) fn aspect(key: &Key, aspect: &str, wanted: &Facts, held: &Facts, given: &Catalogue) -> Vec<FixStatement> {
     let name = own(&key.name);
     let alter = |clause: String| vec![run(Phase::Settings, format!("alter table {name} {clause}"))];
@@ -47,7 +47,7 @@ pub(super) fn aspect(key: &Key, aspect: &str, wanted: &Facts, held: &Facts, give
     }
 }
 
-/// The parents of a table: inheritance or partitioning.
+/// Returns the statements for the parents of a table: inheritance or partitioning.
 fn parents(name: &str, wanted: &Facts, held: &Facts) -> Vec<FixStatement> {
     let mut all = Vec::new();
     let pair =
@@ -75,7 +75,7 @@ fn parents(name: &str, wanted: &Facts, held: &Facts) -> Vec<FixStatement> {
     all
 }
 
-/// None if a publication contains only some columns or rows.
+/// Returns no statement if a publication contains only some columns or rows.
 fn publications(name: &str, wanted: Option<&str>, held: Option<&str>) -> Vec<FixStatement> {
     let list = |text: Option<&str>| text.map(|text| text.split(", ").map(str::to_owned).collect::<Vec<_>>());
     let (wanted, held) = (list(wanted).unwrap_or_default(), list(held).unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Owner, rights and comment of an object.
+//! Statements for the owner, rights and comment of an object.
 
 use super::{FixStatement, OWNER, Phase, address, fact, grants, own, run};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     ident::{literal, quoted},
 };
 
-/// Owner, rights and comment of a new object.
+/// Returns the statements for the owner, rights and comment of a new object.
 pub(super) fn of_new(key: &Key, given: &Catalogue) -> Vec<FixStatement> {
     let Some(facts) = given.objects.get(key) else { return Vec::new() };
     let mut all = Vec::new();
@@ -28,7 +28,7 @@ pub(super) fn comment(key: &Key, text: Option<&str>, catalogue: &Catalogue) -> O
     Some(run(Phase::Comments, format!("comment on {} is {text}", commented(key, catalogue)?)))
 }
 
-/// `on` and the object, for a comment.
+/// Returns `on` and the object, for a comment.
 fn commented(key: &Key, catalogue: &Catalogue) -> Option<String> {
     let on_table = |kind: &str| format!("{kind} {} on {}", quoted(&key.name), own(&key.parent));
     Some(match key.kind.as_str() {

@@ -3,7 +3,7 @@
 use super::{SEPARATOR, attribute, dotted, named, revoke, split, wrong};
 use crate::{db::Operator, drift::report::Difference, ident::quoted, migrate::LEDGER_TABLE};
 
-/// A row of the query that names no tenant's schema: its kind, and its two texts.
+/// Returns the finding for a row of the query that names no tenant's schema: its kind, and its two texts.
 pub(super) fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Difference> {
     if kind.starts_with("everyone") {
         of_everyone(operator, kind, a, b)
@@ -14,7 +14,7 @@ pub(super) fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Op
     }
 }
 
-/// The place of a right to create, as in GRANT.
+/// Returns the object of a right to create, as in GRANT.
 fn place(operator: &Operator, place: &str) -> String {
     match place {
         "database" => format!("database {}", quoted(&operator.facts().database)),
@@ -22,7 +22,7 @@ fn place(operator: &Operator, place: &str) -> String {
     }
 }
 
-/// The same, for a reader.
+/// Returns the same object for messages.
 fn shown(operator: &Operator, place: &str) -> String {
     match place {
         "database" => format!("database {}", operator.facts().database),
