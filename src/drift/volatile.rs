@@ -33,7 +33,7 @@ const DIGITS_MIN: usize = 6;
 /// How many files a note names.
 const FILES_MAX: usize = 2;
 
-/// Adds a note to the differences of a schema: which of its files may have caused them.
+/// Adds a note to those differences of a schema that one of its files may have caused.
 pub(super) fn note(differences: &mut [Difference], given: &Catalogue, found: &Catalogue, files: &[&MigrationFile]) {
     let is_it = |difference: &Difference| match &difference.change {
         Change::Differs { found: Some(found), given: Some(given), .. } => differ_in_digits(found, given),

@@ -1,7 +1,7 @@
 //! Checks, before anything runs, whether the database's encoding contains every character of the migration files.
 //!
-//! A server with the encoding LATIN1 refuses a message that contains `€`, and reports the character by its bytes. Without
-//! this check that would happen at the first schema whose message contains the file, when other schemas have already been
+//! A server with the encoding LATIN1 refuses a message that contains `€`, and reports the character by its bytes.
+//! Without this check, that would happen at the first schema whose message contains the file, after other schemas were
 //! migrated.
 
 use super::{files::file::MigrationFile, migrations::Migrations};
@@ -19,17 +19,17 @@ use tokio_postgres::{
 /// How many characters are reported at once.
 const NAMED_MAX: usize = 20;
 
-/// Refuses files with a character that the database's encoding does not contain, each with its line. Comments do not count:
-/// they are sent in ASCII.
+/// Refuses files with a character that the database's encoding does not contain, and reports each with its line.
+/// Comments do not count: they are sent in ASCII.
 ///
-/// No query is needed for UTF8. For other encodings it takes one round trip, and one more for each missing character.
+/// UTF8 needs no query. Another encoding takes one round trip, and one more for each missing character.
 pub(crate) async fn check_all(operator: &Operator, migrations: &Migrations) -> Result<()> {
     let files: Vec<&MigrationFile> =
         [Set::Public, Set::Tenant].into_iter().flat_map(|set| migrations.set(set).files()).collect();
     check(operator, &files).await
 }
 
-/// [`check_all`] for some files.
+/// Does the same as [`check_all`] for some files.
 pub(crate) async fn check(operator: &Operator, files: &[&MigrationFile]) -> Result<()> {
     let encoding = operator.facts().encoding.as_str();
     // SQL_ASCII accepts every byte.
@@ -49,7 +49,7 @@ pub(crate) async fn check(operator: &Operator, files: &[&MigrationFile]) -> Resu
     if problems.is_empty() { Ok(()) } else { Err(Error::Migration(MigrationError::Invalid { problems })) }
 }
 
-/// One of the characters that an encoding does not contain.
+/// Returns one of the characters that an encoding does not contain.
 async fn first_missing(operator: &Operator, characters: &BTreeSet<char>, encoding: &str) -> Result<Option<char>> {
     let doing = || while_doing(format!("look for the files' characters in the encoding {encoding}"));
     let text: String = characters.iter().collect();
@@ -68,7 +68,7 @@ async fn first_missing(operator: &Operator, characters: &BTreeSet<char>, encodin
     }
 }
 
-/// The character in an error.
+/// Returns the character in an error.
 pub(in crate::migrate) fn untranslatable(error: &DbError) -> Option<char> {
     if *error.code() != SqlState::UNTRANSLATABLE_CHARACTER {
         return None;
@@ -78,7 +78,7 @@ pub(in crate::migrate) fn untranslatable(error: &DbError) -> Option<char> {
     String::from_utf8(bytes.collect()).ok()?.chars().next()
 }
 
-/// The position of a character in a file, outside of its comments.
+/// Returns the position of a character in a file, outside of its comments.
 pub(in crate::migrate) fn problem(file: &MigrationFile, character: char, encoding: &str) -> Option<FileProblem> {
     let at = file.sql_for(encoding).find(character)?;
     let place = Place::of(file.sql(), at);
@@ -94,8 +94,8 @@ pub(in crate::migrate) fn problem(file: &MigrationFile, character: char, encodin
 mod tests {
     use super::*;
 
-    /// Every database can store the text that is sent of a bundled file. The older files have other characters in their
-    /// comments, and an applied file is not edited.
+    /// Every database can store the text of a bundled file as it is sent. Some bundled files have non-ASCII characters
+    /// in their comments, and an applied file is not edited.
     #[test]
     fn the_bundled_files_are_ascii() {
         let bundled = Migrations::bundled();
@@ -104,7 +104,7 @@ mod tests {
         for file in files(Set::Public).chain(files(Set::Tenant)) {
             assert!(file.sql_for("LATIN1").is_ascii(), "{}", file.path().display());
         }
-        // The control case: such characters exist, and they are in comments.
+        // The control: such characters exist, and they are in comments.
         assert!(files(Set::Public).any(|file| !file.sql().is_ascii()));
         for file in files(Set::Public).filter(|file| file.id().version.get() > 8) {
             assert!(file.sql().is_ascii(), "{}", file.path().display());

@@ -1,8 +1,9 @@
 //! Records the fleet's set of files in the database, so that a different set is refused before anything is changed.
 //!
-//! The table `public.cgk_migration_files` has a row for every file that any schema has, written in the transaction in which
-//! the first schema got it. The ledgers are authoritative for their schemas: they are counted ([`census`]) if the table is
-//! missing, and to report how many schemas have a file. A recorded file that no ledger has does not count.
+//! The table `public.cgk_migration_files` has a row for every file that any schema has. The transaction that applies
+//! the file to the first schema writes it. The ledgers are authoritative for their schemas. They are counted
+//! ([`census`]) if the table is missing, and to report how many schemas have a file. A recorded file that no ledger has
+//! does not count.
 
 pub(crate) mod census;
 pub(crate) mod record;
@@ -52,9 +53,9 @@ impl FleetFiles {
         }
     }
 
-    /// Refuses a set of files that is not the fleet's. Writes nothing; a matching set costs nothing.
+    /// Refuses a set of files that differs from the fleet's. Writes nothing. If the set matches, no query is needed.
     ///
-    /// `except` is a version that the caller checks differently, for instance in a repair.
+    /// `except` is a version that the caller checks differently, for example in a repair.
     pub(crate) async fn check(
         &self,
         operator: &Operator,
@@ -94,8 +95,8 @@ fn recorded(rows: &[Applied], version: Version) -> Option<&Applied> {
     rows.iter().find(|row| row.id.version == version)
 }
 
-/// Where a set of files differs from the recorded one. A file after the newest recorded one is the fleet's next. Dated files
-/// are also found by the ids that earlier versions of cgk gave them, as in a ledger.
+/// Returns where a set of files differs from the recorded one. A file after the newest recorded one is a new file of
+/// the fleet. Dated files are also found by the ids that earlier versions of cgk gave them, as in a ledger.
 fn mismatches(recorded: &[Applied], source: &Source) -> Vec<FileMismatch> {
     let rows: Vec<(&Applied, Option<&MigrationFile>)> =
         recorded.iter().map(|row| (row, source.place_of(&row.id).map(|place| &source.files()[place]))).collect();

@@ -1,8 +1,8 @@
 //! The ledger: the table `schema_migrations` of every migrated schema. It is authoritative for that schema.
 //!
-//! The table's comment contains its head and a digest of its rows, written in the same transaction. So one catalogue query
-//! returns the state of the whole fleet, and `pg_dump -n` includes it. If the comment is missing or unknown, the rows
-//! decide.
+//! The table's comment contains its head and a digest of its rows, written in the same transaction. So one catalogue
+//! query returns the state of the complete fleet, and `pg_dump -n` includes it. If the comment is missing or unknown,
+//! the rows are read.
 
 use super::files::{file::MigrationFile, source::Source};
 use crate::{
@@ -31,13 +31,13 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// The row for a file.
+    /// Returns the row for a file.
     pub(crate) fn of(file: &MigrationFile) -> Self {
         Self { id: file.id().clone(), checksum: file.checksum().clone() }
     }
 }
 
-/// The content of a ledger as one value: sha256 of its rows ordered by version.
+/// The content of a ledger as one value: the sha256 of its rows, sorted by version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LedgerDigest(String);
 
@@ -49,8 +49,8 @@ impl LedgerDigest {
         Self(hex(&Sha256::digest(text.as_bytes())))
     }
 
-    /// The digest of every prefix of a set's files, starting with the empty one. Each one continues the one before it, so a
-    /// set of thousands of files is hashed once.
+    /// Returns the digest of every prefix of a set's files, starting with the empty one. Each digest continues the
+    /// previous one, so a set of thousands of files is hashed once.
     pub(crate) fn of_beginnings(files: &[MigrationFile]) -> Vec<Self> {
         let mut hash = Sha256::new();
         let mut all = vec![Self(hex(&hash.clone().finalize()))];
@@ -64,7 +64,7 @@ impl LedgerDigest {
         all
     }
 
-    /// The digest in a ledger's comment; `None` if there is no comment that this version understands.
+    /// Returns the digest in a ledger's comment; `None` if there is no comment that this version understands.
     pub(crate) fn in_comment(comment: Option<&str>) -> Option<Self> {
         let mut words = comment?.split(' ');
         (words.next() == Some(COMMENT_FORMAT)).then_some(())?;
@@ -89,7 +89,7 @@ impl Prefixes {
         Self(LedgerDigest::of_beginnings(source.files()).into_iter().zip(0..).collect())
     }
 
-    /// How many of the set's files a ledger with this digest contains.
+    /// Returns how many of the set's files a ledger with this digest contains.
     pub(crate) fn length_of(&self, digest: &LedgerDigest) -> Option<usize> {
         self.0.get(digest).copied()
     }
@@ -97,7 +97,7 @@ impl Prefixes {
 
 const COMMENT_FORMAT: &str = "cgk:1";
 
-/// Creates a ledger. The tenant's role gets no rights on it: default privileges would let it write.
+/// Creates a ledger. The tenant's role gets no rights on it. Otherwise default privileges could allow it to write.
 pub(crate) fn create_sql(schema: &SchemaName, role: Option<&RoleName>) -> String {
     let table = schema.qualified(LEDGER_TABLE);
     let mut sql = format!(
@@ -120,8 +120,8 @@ revoke all on {table} from public;
     sql
 }
 
-/// Records one file; `cgk.started` was set when the file started.
-/// `demanded` is a condition; if it is false, the statement fails with a division by zero.
+/// Records one file. `cgk.started` was set when the file started. If the condition `demanded` is false, the statement
+/// fails with a division by zero.
 pub(crate) fn insert_sql(schema: &SchemaName, file: &MigrationFile, demanded: &str) -> String {
     format!(
         "insert into {} (version, name, checksum, duration_ms, cgk_version) values ({}, {}, {}, \
@@ -140,14 +140,14 @@ pub(crate) fn demand_sql(schema: &SchemaName, rows: &[Applied]) -> String {
     demand_digest_sql(schema, &LedgerDigest::of(rows))
 }
 
-/// The same for rows with this digest.
+/// Checks the same for rows with this digest.
 pub(crate) fn demand_digest_sql(schema: &SchemaName, digest: &LedgerDigest) -> String {
     let table = schema.qualified(LEDGER_TABLE);
     let digest = literal(digest.as_str());
     row_check::demand_sql(&table, &format!("{DIGEST} = {digest}"), &format!("from {table}"))
 }
 
-/// Checks that the ledger contains a file's row, and possibly others.
+/// Checks that the ledger contains a file's row. It may contain others.
 pub(crate) fn demand_row_sql(schema: &SchemaName, file: &MigrationFile) -> String {
     let table = schema.qualified(LEDGER_TABLE);
     let condition = format!(
@@ -164,7 +164,7 @@ pub(crate) fn comment_sql(schema: &SchemaName, rows: &[Applied]) -> String {
     comment_digest_sql(schema, rows, &LedgerDigest::of(rows))
 }
 
-/// The same with a given digest of the rows.
+/// Writes the same with a given digest of the rows.
 pub(crate) fn comment_digest_sql(schema: &SchemaName, rows: &[Applied], digest: &LedgerDigest) -> String {
     let head = rows.iter().map(|row| row.id.version.get()).max().unwrap_or(0);
     let comment = format!("{COMMENT_FORMAT} head={head} applied={} sha256={}", rows.len(), digest.as_str());
@@ -172,14 +172,14 @@ pub(crate) fn comment_digest_sql(schema: &SchemaName, rows: &[Applied], digest: 
     format!("comment on table {table} is {};\n", literal(&comment))
 }
 
-/// An expression: the digest of the current rows, computed by the server.
+/// Returns an expression: the digest of the current rows, computed by the server.
 pub(crate) fn digest_sql(schema: &SchemaName) -> String {
     format!("(select {DIGEST} from {})", schema.qualified(LEDGER_TABLE))
 }
 
-/// [`digest_sql`] without its SELECT: an aggregate over a ledger's rows. It is a fifth of the server's work for a small
-/// migration. It is therefore one function instead of operators, and in a message of [`apply`](super::execute::apply) it is
-/// not a subquery: this makes it a quarter cheaper.
+/// [`digest_sql`] without its SELECT: an aggregate over a ledger's rows. It takes a fifth of the server's work for a
+/// small migration. It is therefore one function instead of operators, and in a message of
+/// [`apply`](super::execute::apply) it is not a subquery. This makes it a quarter cheaper.
 pub(crate) const DIGEST: &str = "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(coalesce(pg_catalog.string_agg(\
     pg_catalog.concat_ws(' ', version, name, checksum), E'\\n' order by version), ''), 'UTF8')), 'hex')";
 
@@ -200,8 +200,8 @@ pub(crate) fn adopt_sql(schema: &SchemaName, files: &[&MigrationFile]) -> String
     format!("insert into {table} (version, name, checksum, duration_ms, cgk_version) values\n{};\n", values.join(",\n"))
 }
 
-/// The column for manual changes of a ledger; ledgers of earlier versions get it with their first repair. It is not part of
-/// the digest.
+/// The column for manual changes of a ledger. Ledgers of earlier versions get it with their first repair. It is not
+/// part of the digest.
 pub(crate) const REPAIRS: &str = "repairs";
 
 /// Adds the column for repairs to an earlier version's ledger.
@@ -209,7 +209,7 @@ pub(crate) fn upgrade_sql(schema: &SchemaName) -> String {
     format!("alter table {} add column {REPAIRS} jsonb;\n", schema.qualified(LEDGER_TABLE))
 }
 
-/// Records on the row of a version what was done, why, when and by which role.
+/// Records on the row of a version what was changed, why, when and by which role.
 pub(crate) fn note_sql(schema: &SchemaName, on: Version, action: &str, reason: &str, detail: &str) -> String {
     let table = schema.qualified(LEDGER_TABLE);
     format!(
@@ -252,7 +252,7 @@ impl LedgerState {
     }
 }
 
-/// The columns of a schema's ledger and the ledger's owner; `None` if there is no table of that name.
+/// Returns the columns of a schema's ledger and the ledger's owner; `None` if there is no table of that name.
 pub(crate) async fn table(operator: &Operator, schema: &SchemaName) -> Result<Option<LedgerTable>> {
     let doing = || while_doing(format!("look at the ledger of schema {:?}", schema.as_str()));
     let sql = "select pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text,
@@ -299,8 +299,9 @@ async fn refuse_foreign(operator: &Operator, schema: &SchemaName) -> Result<()> 
     }
 }
 
-/// The object with a ledger's name in a schema: its kind, its comment, and the required columns that a row of cgk would
-/// leave empty. A type uses the name of a table as well. No row if the schema does not exist.
+/// Returns a query for the object with a ledger's name in a schema: its kind, its comment, and the required columns
+/// that a row of cgk would leave empty. A type can also have the name of a table. The query returns no row if the
+/// schema does not exist.
 fn look_sql() -> String {
     format!(
         "select case when c.oid is null then case when t.oid is not null then 'type' end
@@ -323,7 +324,7 @@ pub(crate) async fn refuse_unfit(operator: &Operator, schema: &SchemaName) -> Re
     read(operator, schema).await.map(drop)
 }
 
-/// Reads one schema's ledger in two round trips; writes nothing.
+/// Reads one schema's ledger in two round trips. Writes nothing.
 ///
 /// # Errors
 ///
@@ -345,8 +346,8 @@ pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Led
     let mut comment: Option<String> = found.try_get(1).map_err(doing())?;
     let mut rows = Vec::new();
     if ledger_exists {
-        // Reads the comment again: if it were older than the rows, it would seem to differ from them. The last columns are
-        // read so that a table of another tool, which lacks some of them, is not treated as a ledger.
+        // This reads the comment again: if it were older than the rows, it would seem to differ from them. The last
+        // columns are read so that a table of another tool, which lacks some of them, is not treated as a ledger.
         let table = schema.qualified(LEDGER_TABLE);
         let sql = format!(
             "select version, name, checksum, pg_catalog.obj_description({}::pg_catalog.regclass, 'pg_class'),

@@ -19,8 +19,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Both sets of migrations, read and checked. A value of this type contains no errors: an unknown file name, a duplicate
-/// version or a statement that cannot run inside a transaction is reported before any database is used.
+/// Both sets of migrations, read and checked. A value of this type contains no errors. An unknown file name, a
+/// duplicate version or a statement that cannot run inside a transaction is reported before any database is used.
 #[derive(Clone, Debug)]
 pub struct Migrations {
     public: Source,
@@ -51,7 +51,7 @@ impl Migrations {
         }
     }
 
-    /// No file in either set: what others are added to, to be read by themselves.
+    /// Returns sets without files, to which single files are added for parsing.
     pub(crate) fn empty() -> Self {
         let (public, tenant) = (Source::parse(Set::Public, Vec::new()).0, Source::parse(Set::Tenant, Vec::new()).0);
         Self { public, tenant, accepted: Accepted::default(), origin: Origin::Bundled }
@@ -65,14 +65,14 @@ impl Migrations {
     ///
     /// # Errors
     ///
-    /// [`MigrationError::Unreadable`] if a folder or file cannot be read; [`MigrationError::Invalid`] with all problems of
-    /// names, versions and texts.
+    /// - [`MigrationError::Unreadable`]: a folder or file cannot be read.
+    /// - [`MigrationError::Invalid`]: the error lists all problems of names, versions and texts.
     pub fn from_directory(directory: impl AsRef<Path>) -> Result<Self> {
         let directory = directory.as_ref();
         Self::of_directory(directory, read_directory(directory)?)
     }
 
-    /// The same for a directory in which either set may have no files yet, and which may not exist.
+    /// Does the same for a directory that may not exist, and in which either set may have no files yet.
     pub(crate) fn from_unfinished_directory(directory: &Path) -> Result<Self> {
         Self::of_directory(directory, read_unfinished(directory)?)
     }
@@ -83,7 +83,7 @@ impl Migrations {
         Self { public: read.public, tenant: read.tenant, accepted, origin }.checked(read.unreadable)
     }
 
-    /// Returns the sets if there are no problems, including the ones found before.
+    /// Returns the sets if there are no problems, including those that were found before.
     fn checked(self, mut problems: Vec<FileProblem>) -> Result<Self> {
         let errors = lint::errors(&self.public, &self.tenant, &mut self.accepted.clone());
         problems.extend(errors.into_iter().map(FileProblem::from));
@@ -94,7 +94,7 @@ impl Migrations {
     ///
     /// # Errors
     ///
-    /// Same as [`Migrations::from_directory`].
+    /// Those of [`Migrations::from_directory`].
     pub fn load(from: &MigrationsFrom) -> Result<Self> {
         match from {
             MigrationsFrom::Bundled => Ok(Self::bundled()),
@@ -102,7 +102,8 @@ impl Migrations {
         }
     }
 
-    /// Returns the same sets with one more file, with the given name and text; it is checked like a file from a directory.
+    /// Returns the same sets with one more file, with the given name and text. It is checked like a file from a
+    /// directory.
     ///
     /// ```
     /// use cgk::migrate::{Migrations, Set};
@@ -115,12 +116,12 @@ impl Migrations {
     ///
     /// # Errors
     ///
-    /// [`MigrationError::Invalid`] with all problems of the name, the version and the text.
+    /// [`MigrationError::Invalid`]: the error lists all problems of the name, the version and the text.
     pub fn with_file(self, set: Set, name: &str, sql: impl Into<String>) -> Result<Self> {
         self.with_files([(set, name, sql)])
     }
 
-    /// The same with several files, checked once.
+    /// Does the same with several files, which are checked once.
     pub(crate) fn with_files<'a, S: Into<String>>(
         mut self,
         files: impl IntoIterator<Item = (Set, &'a str, S)>,
@@ -140,7 +141,7 @@ impl Migrations {
         self.checked(problems)
     }
 
-    /// The same with another text of the file that lists what is accepted.
+    /// Does the same with another text of the file that lists what is accepted.
     pub(crate) fn with_accepted(mut self, path: &Path, text: &str) -> Self {
         self.accepted = Accepted::parse(path, text);
         self
@@ -201,7 +202,7 @@ impl fmt::Display for Migrations {
 mod tests {
     use super::*;
 
-    /// A file in the folder that is missing in the list above would be missing in the binary.
+    /// A file that is in the folder but not in the list above would not be in the binary.
     #[test]
     fn the_bundled_sets_are_the_folders() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");

@@ -1,8 +1,8 @@
 //! Migrations: files, plans, ledgers, for one schema and for the whole fleet.
 //!
-//! [`Migrations`] are read and checked before a database is used. [`plan`] returns what a schema needs, as a value;
-//! [`plan_fleet`] does so for all schemas, and [`run`] executes that value. Every schema has a ledger, `schema_migrations`,
-//! whose rows are written in the same transaction as the migrations.
+//! [`Migrations`] are read and checked before a database is used. [`plan`] returns what a schema needs, as a value.
+//! [`plan_fleet`] does the same for all schemas, and [`run`] executes that value. Every schema has a ledger,
+//! `schema_migrations`, whose rows are written in the same transaction as the migrations.
 //!
 //! ```no_run
 //! # async fn example() -> cgk::Result<()> {

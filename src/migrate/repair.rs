@@ -1,4 +1,4 @@
-//! Makes a ledger agree with the files again, after an operator has decided that the files are right.
+//! Corrects a ledger that differs from the files, after an operator has decided that the files are right.
 
 use super::{
     execute::schema_lock::{self, Hold},
@@ -26,22 +26,23 @@ const TRIES_MAX: u32 = 4;
 /// The kind of repair of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repair {
-    /// The file of this version was edited after it was applied, and its current content counts as applied: the row gets the
-    /// file's name and checksum. Nothing of the file is executed.
+    /// The file of this version was edited after it was applied, and its current content counts as applied. The row
+    /// gets the file's name and checksum. The file is not executed.
     Accept {
         /// The version.
         version: Version,
-        /// The reason, which is stored in the ledger.
+        /// The reason. The ledger stores it.
         reason: String,
     },
-    /// The file of this version was removed permanently: the row is removed too. The objects that it created stay.
+    /// The file of this version was removed permanently. The row is removed too. The objects that it created are not
+    /// changed.
     Forget {
         /// The version.
         version: Version,
-        /// The reason, which is stored in the ledger.
+        /// The reason. The ledger stores it.
         reason: String,
     },
-    /// The comment is missing, or does not match the rows: it is written again.
+    /// The comment is missing, or does not match the rows. It is written again.
     Comment,
 }
 
@@ -65,9 +66,9 @@ pub enum RepairOutcome {
         /// The changes, as text.
         what: Vec<String>,
     },
-    /// It is already correct.
+    /// It was already correct.
     NothingToDo,
-    /// The migration was not applied to this schema; nothing was changed.
+    /// The migration was not applied to this schema. Nothing was changed.
     NotApplied,
     /// It is unchanged.
     Failed {
@@ -76,11 +77,12 @@ pub enum RepairOutcome {
     },
 }
 
-/// Repairs the ledgers of a scope, in one transaction each. A failed one is a line of the result, and the others continue.
+/// Repairs the ledgers of a scope, in one transaction each. A failed one is a line of the result, and the others
+/// continue.
 ///
-/// The reason is stored in the ledger, in the column `repairs` of the version's row, or of the newest row if the version's
-/// own is removed. A ledger of an earlier version gets that column with its first repair. The objects of the schema are not
-/// checked: [`drift::verify`](crate::drift::verify()) reports the remaining differences.
+/// The reason is stored in the ledger, in the column `repairs` of the version's row, or of the newest row if the
+/// version's own row is removed. A ledger of an earlier version gets that column with its first repair. The objects of
+/// the schema are not checked: [`drift::verify`](crate::drift::verify()) reports the remaining differences.
 ///
 /// # Locks
 ///
@@ -93,15 +95,17 @@ pub enum RepairOutcome {
 ///
 /// # Errors
 ///
-/// Kind `Invalid` ([`MigrationError::NoSuchVersion`]): the version to accept has no file. Kind `Conflict`: the file of the
-/// version to forget exists, or the reason is empty; nothing was changed. Kind `Drift` ([`MigrationError::WrongFiles`]): in
-/// another version than this one, the files are not the fleet's; nothing was changed. Kind `NotFound`: a tenant is not in
-/// the registry. Kind `Unavailable`: the connection is lost.
+/// - Kind `Invalid` ([`MigrationError::NoSuchVersion`]): the version to accept has no file. Nothing was changed.
+/// - Kind `Conflict`: the file of the version to forget exists, or the reason is empty. Nothing was changed.
+/// - Kind `Drift` ([`MigrationError::WrongFiles`]): the files differ from the fleet's in another version than this one.
+///   Nothing was changed.
+/// - Kind `NotFound`: a tenant is not in the registry.
+/// - Kind `Unavailable`: the connection is lost.
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped, the server may still finish and commit the current schema; the next run then finds nothing to
-/// do there.
+/// If the future is dropped, the server may still finish and commit the current schema. The next run then finds nothing
+/// to do there.
 pub async fn repair(
     operator: &Operator,
     migrations: &Migrations,
@@ -153,14 +157,15 @@ pub async fn repair(
         }
     }
     let is_mended = |repaired: &Repaired| matches!(repaired.outcome, RepairOutcome::Repaired { .. });
-    // The objects that the accepted files create, for drift.
+    // Records the objects that the accepted files create, for drift.
     if all.iter().any(|one| one.slug.is_some() && is_mended(one)) {
         told(rehearsal::rehearse(operator, migrations).await.map(drop));
     }
     Ok(all)
 }
 
-/// Without a record, drift compares nothing and reports that; the ledgers are repaired in both cases.
+/// Logs a failure to record. Without a record, drift compares nothing and reports that. The ledgers are repaired in
+/// both cases.
 fn told(recorded: Result<()>) {
     if let Err(error) = recorded {
         tracing::warn!(%error, "no record of what the migrations create");
@@ -185,7 +190,7 @@ async fn slugs(operator: &Operator, scope: &Scope) -> Result<Vec<TenantSlug>> {
     }
 }
 
-/// Refusals that need no ledger.
+/// Refuses repairs that are wrong for every ledger.
 fn check(schema: &SchemaName, migrations: &Migrations, set: Set, repair: &Repair) -> Result<()> {
     let refuse = |why: String| Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }));
     let (version, reason) = match repair {
@@ -255,7 +260,7 @@ struct Changes {
     what: Vec<String>,
 }
 
-/// `None` if the repair concerns a row that does not exist.
+/// Returns the changes; `None` if the repair concerns a row that does not exist.
 fn changes(
     migrations: &Migrations,
     set: Set,
@@ -303,7 +308,7 @@ fn changes(
     Some(changes)
 }
 
-/// Writes a ledger in one message if it is unchanged since it was read; otherwise returns `false`.
+/// Writes a ledger in one message if it is unchanged since it was read. Otherwise returns `false`.
 async fn write(operator: &Operator, schema: &SchemaName, owner: &str, rows: &[Applied], sql: &str) -> Result<bool> {
     let session = operator.session();
     let set_local = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));

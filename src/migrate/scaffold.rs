@@ -17,18 +17,19 @@ use std::{
 ///
 /// # Errors
 ///
-/// [`MigrationError::Invalid`]: the name contains other characters than a-z, A-Z, 0-9 and _, or a `.sql` file of the folder
-/// has a name without a version. [`MigrationError::Unreadable`]: the operating system's errors.
+/// - [`MigrationError::Invalid`]: the name contains other characters than a-z, A-Z, 0-9 and _, or a `.sql` file of the
+///   folder has a name without a version.
+/// - [`MigrationError::Unreadable`]: an error of the operating system.
 pub fn new_file(directory: &Path, set: Set, name: &str) -> Result<PathBuf> {
     write_next(directory, set, name, None)
 }
 
-/// Writes the next file of a set with the text of a bundled migration of that set, given by its name without the version.
-/// Use it to add a migration that a newer release bundles to a set that was copied earlier.
+/// Writes the next file of a set with the text of a bundled migration of that set, given by its name without the
+/// version. Use it to add a migration that a newer release bundles to a set that was copied earlier.
 ///
 /// # Errors
 ///
-/// Same as [`new_file`]; and [`MigrationError::Invalid`] if no bundled migration has that name, or a file of the folder
+/// Those of [`new_file`]. [`MigrationError::Invalid`]: no bundled migration has that name, or a file of the folder
 /// already has its text.
 pub fn new_file_from_bundled(directory: &Path, set: Set, name: &str, bundled: &str) -> Result<PathBuf> {
     let migrations = Migrations::bundled();
@@ -48,7 +49,7 @@ pub fn new_file_from_bundled(directory: &Path, set: Set, name: &str, bundled: &s
     write_next(directory, set, name, Some(file.sql()))
 }
 
-/// The name of a file with this text.
+/// Returns the name of a file with this text.
 fn file_with_text(folder: &Path, checksum: &Checksum) -> Option<String> {
     let paths = fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     paths
@@ -80,7 +81,7 @@ fn write_next(directory: &Path, set: Set, name: &str, text: Option<&str>) -> Res
         };
         match fs::File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes())) {
             Ok(()) => return Ok(path),
-            // Another process took the version at this moment.
+            // Another process has just used this version.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(unusable(&path, "the file cannot be written")(error)),
         }

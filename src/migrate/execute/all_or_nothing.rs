@@ -1,8 +1,8 @@
 //! All or nothing: migrates the shared schema and every tenant in one transaction.
 //!
-//! For small fleets whose schemas must never differ. The transaction holds the locks of all schemas at once. The number of
-//! locks of the first tenant is the estimate for the others: if they would not fit into the server's lock table, everything
-//! is rolled back before the second tenant is started.
+//! This is for small fleets whose schemas must never differ. The transaction holds the locks of all schemas at once.
+//! The number of locks of the first tenant is the estimate for the others. If they would not fit into the server's lock
+//! table, everything is rolled back before the second tenant starts.
 
 use super::{
     apply,
@@ -37,7 +37,7 @@ use crate::{
 use std::time::{Duration, Instant};
 use std::{collections::BTreeSet, path::Path};
 
-/// The share of the lock table that one run may use; the rest is for other sessions.
+/// The fraction of the lock table that one run may use. The rest is for other sessions.
 const LOCK_TABLE_SHARE: (u64, u64) = (3, 4);
 
 struct Part<'a> {
@@ -87,7 +87,7 @@ pub(crate) async fn run(
             return Ok(());
         }
         let Some(Failed { part, error }) = failed else { continue };
-        // It is already rolled back, so it blocks no other session while it waits.
+        // The transaction is already rolled back, so it blocks no other session during the wait.
         let is_busy = matches!(error, Error::Migration(MigrationError::Locked { .. }));
         if is_busy && patience.get_or_insert_with(|| PollBackoff::of(operator)).wait().await {
             attempts -= 1;
@@ -107,7 +107,7 @@ pub(crate) async fn run(
     }
 }
 
-/// A file without a transaction cannot be part of one.
+/// Refuses a file without a transaction, because it cannot be part of one.
 fn refuse_steps(planned: &FleetPlan<'_>) -> Result<()> {
     let tenants = planned.tenants.iter().filter_map(|tenant| match &tenant.step {
         Step::Apply(plan) => Some(plan),
@@ -124,7 +124,7 @@ fn refuse_steps(planned: &FleetPlan<'_>) -> Result<()> {
     Err(Error::Migration(MigrationError::Invalid { problems: problems.collect() }))
 }
 
-/// The error, and the part that failed, if there is one.
+/// The error, and the part that failed if there is one.
 struct Failed {
     part: Option<usize>,
     error: Error,
@@ -136,7 +136,7 @@ impl From<Error> for Failed {
     }
 }
 
-/// Returns the work; tenants that cannot be migrated are reported at once.
+/// Returns the work. Tenants that cannot be migrated are reported immediately.
 fn parts<'a>(operator: &Operator, planned: FleetPlan<'a>, sink: &mut ReportSink<'_>) -> Vec<Part<'a>> {
     let public =
         planned.public.map(|plan| Part { slug: None, plan, ledger: planned.public_ledger, role: None, owner: None });
@@ -153,8 +153,8 @@ fn tenants(parts: &[Part<'_>]) -> usize {
     parts.iter().filter(|part| part.slug.is_some()).count()
 }
 
-/// One attempt at everything; returns the duration of each part, or `None` if it was asked to stop. A failed attempt changes
-/// nothing.
+/// Makes one attempt at everything. Returns the duration of each part, or `None` if it was asked to stop. A failed
+/// attempt changes nothing.
 async fn attempt(
     operator: &Operator,
     parts: &[Part<'_>],
@@ -171,7 +171,7 @@ async fn attempt(
     }
     let done = inside(operator, parts, files, interrupt).await;
     if !matches!(done, Ok(Some(_))) {
-        // A lost connection was rolled back by the server.
+        // If the connection is lost, the server has rolled back.
         let _ = command(operator, "rollback").await;
         let _ = operator.reset_session().await;
         return done;
@@ -246,7 +246,7 @@ async fn command(operator: &Operator, sql: &str) -> Result<()> {
     message::run(operator.client(), sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
 
-/// How many entries of the lock table this session's transaction uses.
+/// Returns how many entries of the lock table this session's transaction uses.
 async fn locks_held(operator: &Operator) -> Result<u64> {
     number(operator, "select count(*) from pg_catalog.pg_locks where pid = pg_catalog.pg_backend_pid()").await
 }

@@ -1,10 +1,10 @@
 //! Applies one schema's migrations in pieces. A piece is one message ([`together`]), whose implicit transaction contains
 //! everything, or a file that runs without a transaction ([`non_transactional`]).
 //!
-//! Provisioning, the statements of all files, the ledger's rows and its comment are committed together or not at all. Only a
-//! file that runs without a transaction divides them: the files before it are one message, the file itself runs statement by
-//! statement (`non_transactional.rs`), the files after it are one message again. After each piece the ledger records what is
-//! done.
+//! Provisioning, the statements of all files, the ledger's rows and its comment are committed together or not at all.
+//! Only a file that runs without a transaction divides them. The files before it are one message. The file itself runs
+//! statement by statement (`non_transactional.rs`). The files after it are one message again. After each piece, the
+//! ledger records the applied files.
 
 use super::{
     grouping::Grouping,
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 /// Applies a unit, and repeats it if a lock timeout, a deadlock or a serialization failure rolled it back.
 ///
-/// Locks and cancel safety: same as [`attempt`].
+/// Locks and cancel safety: those of [`attempt`].
 pub(crate) async fn apply(operator: &Operator, unit: &Unit<'_>) -> Result<ApplyOutcome> {
     let mut backoff = Backoff::new();
     loop {
@@ -34,7 +34,7 @@ pub(crate) async fn apply(operator: &Operator, unit: &Unit<'_>) -> Result<ApplyO
     }
 }
 
-/// Waits before the next attempt, or returns the error if there is none.
+/// Waits before the next attempt. Returns the error if there is no next attempt.
 async fn pause_after(error: Error, backoff: &mut Backoff, plan: &Plan<'_>) -> Result<()> {
     let Some(pause) = backoff.after(&error) else { return Err(error) };
     tracing::info!(schema = plan.schema.as_str(), %error, "trying again");
@@ -42,12 +42,13 @@ async fn pause_after(error: Error, backoff: &mut Backoff, plan: &Plan<'_>) -> Re
     Ok(())
 }
 
-/// Tries a unit once. If a file without a transaction divides it, the later pieces are retried here: the first one is
-/// committed, and the same unit could not be repeated. `committed` contains every migration whose piece is committed.
+/// Tries a unit once. If a file without a transaction divides it, the later pieces are retried here, because the first
+/// piece is committed and the same unit could not be repeated. `committed` contains every migration whose piece is
+/// committed.
 ///
-/// Locks: the schema's migration lock ([`lock::migration_key`]) and the locks of the files, until the end of the message;
-/// while a file runs statement by statement, its lock ([`lock::steps_key`]), until the end of the file.
-/// Cancel safety: if the future is dropped, the server may still finish and commit the running message. The ledger shows the
+/// Locks: the schema's migration lock ([`lock::migration_key`]) and the locks of the files, until the end of the
+/// message. While a file runs statement by statement, its lock ([`lock::steps_key`]), until the end of the file. Cancel
+/// safety: if the future is dropped, the server may still finish and commit the running message. The ledger shows the
 /// result, and so does the step log of a partially applied file.
 pub(crate) async fn attempt(
     operator: &Operator,
@@ -95,8 +96,8 @@ pub(crate) async fn attempt(
     Ok(ApplyOutcome::Applied)
 }
 
-/// Whether a new schema cannot get these files in one transaction, because a file without one needs more than a transaction
-/// allows.
+/// Whether a new schema cannot get these files in one transaction, because a file without a transaction contains
+/// statements that no transaction allows.
 pub(crate) fn is_born_in_steps(plan: &Plan<'_>) -> bool {
     plan.pending.iter().any(|file| !file.is_transactional() && within_a_transaction(file, "UTF8").is_none())
 }

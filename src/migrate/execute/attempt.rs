@@ -1,4 +1,4 @@
-//! One attempt at one schema, with a new plan if another run was faster.
+//! Makes one attempt at one schema. Plans again if another run changed the schema first.
 
 use super::{
     apply,
@@ -18,7 +18,7 @@ use crate::{
     migration::{MigrationId, Set},
 };
 
-/// How often a schema that another run keeps changing is planned again.
+/// How often the plan is made again for a schema that another run keeps changing.
 const REPLANS_MAX: u32 = 4;
 
 /// The work for one schema.
@@ -28,7 +28,7 @@ pub(crate) struct Task<'a> {
     pub(crate) ledger: LedgerPresence,
     pub(crate) role: Option<RoleName>,
     pub(crate) owner: Option<Ident>,
-    /// Whether a schema that no longer matches the plan is an error.
+    /// Whether it is an error if a schema no longer matches the plan.
     pub(crate) exact: bool,
     /// The record of the fleet's files.
     pub(crate) files: Option<&'a FileRecord>,
@@ -43,7 +43,7 @@ pub(crate) enum AttemptOutcome {
     Locked,
 }
 
-/// Tries once, and plans again if another run was faster.
+/// Tries once. Plans again if another run changed the schema first.
 pub(crate) async fn attempt<'a>(
     operator: &Operator,
     migrations: &'a Migrations,
@@ -91,8 +91,8 @@ pub(crate) async fn attempt<'a>(
         let whole = read.ledger_exists && read.comment_agrees();
         let target = upto.map_or(Target::Head, Target::Version);
         task.plan = plan(migrations.set(task.set), &schema, read.rows, target).map_err(MigrationError::Diverged)?;
-        // If the comment caused this attempt although the rows are complete, the comment is rewritten; otherwise every run
-        // would repeat this.
+        // If the rows are complete and only the comment caused this attempt, the comment is rewritten. Otherwise every
+        // run would repeat this.
         if task.plan.pending.is_empty() && whole {
             return Ok(AttemptOutcome::Done(applied));
         }

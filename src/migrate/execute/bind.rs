@@ -22,7 +22,7 @@ pub(crate) struct Unbound {
     pub(crate) id: OrganizationId,
     /// The schema's owner, if it is not the operator: only the owner may comment on the schema.
     pub(crate) owner: Option<Ident>,
-    /// The current comment on the schema. It is kept after the id.
+    /// The current comment on the schema. The new comment contains it after the id.
     comment: Option<String>,
 }
 
@@ -66,10 +66,10 @@ impl Unbound {
 pub struct BindReport {
     /// The tenants that are bound now.
     pub bound: Vec<TenantSlug>,
-    /// The tenants that could not be bound, and why, and those whose schema belongs to a different organization than in the
-    /// registry.
+    /// The tenants that could not be bound, with their errors. This includes tenants whose schema belongs to a
+    /// different organization than in the registry.
     pub failed: Vec<(TenantSlug, Error)>,
-    /// How many tenants were checked: all of the registry.
+    /// The number of checked tenants: all tenants of the registry.
     pub tenants: usize,
 }
 
@@ -85,11 +85,11 @@ pub struct BindReport {
 ///
 /// # Errors
 ///
-/// Kinds `Unavailable` and `Failed`, from the server. Errors of a single tenant are in the report.
+/// Kinds `Unavailable` and `Failed`: an error of the server. Errors of a single tenant are in the report.
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped, the server may still execute the running message; the next run continues.
+/// If the future is dropped, the server may still execute the running message. The next run continues.
 pub(crate) async fn bind_fleet(operator: &Operator) -> Result<BindReport> {
     let mut unbound = Vec::new();
     let mut refused = Vec::new();
@@ -105,7 +105,7 @@ pub(crate) async fn bind_fleet(operator: &Operator) -> Result<BindReport> {
     Ok(report)
 }
 
-/// Binds these schemas. A message that fails is repeated schema by schema.
+/// Binds these schemas. If a message fails, each of its schemas is tried separately.
 pub(crate) async fn bind(operator: &Operator, unbound: &[Unbound]) -> Result<BindReport> {
     let mut report = BindReport::default();
     for some in unbound.chunks(SCHEMAS_PER_MESSAGE_MAX) {
@@ -137,7 +137,7 @@ select pg_catalog.set_config('lock_timeout', {}, true);\n",
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
 
-/// Why a schema could not be bound; `None` if another run was faster.
+/// Returns why a schema could not be bound; `None` if another run has bound it.
 async fn refusal(operator: &Operator, schema: &Unbound, error: Error) -> Result<Option<(TenantSlug, Error)>> {
     let own = operator.facts();
     let refused = match error.sqlstate() {

@@ -1,9 +1,10 @@
 //! Detects and removes what an interrupted CONCURRENTLY statement leaves behind.
 //!
-//! `CREATE INDEX CONCURRENTLY` that fails or is killed leaves an INVALID index: no query uses it, every write updates it,
-//! and `IF NOT EXISTS` treats it as the intended index. `REINDEX CONCURRENTLY` leaves a copy, `DROP INDEX CONCURRENTLY` an
-//! index that is no longer updated, `DETACH PARTITION CONCURRENTLY` a partition between two states. If the client was
-//! killed, the server may also have completed the statement. The catalogue shows which of these happened.
+//! A `CREATE INDEX CONCURRENTLY` that fails or is killed leaves an INVALID index: no query uses it, every write updates
+//! it, and `IF NOT EXISTS` treats it as the intended index. `REINDEX CONCURRENTLY` leaves a copy. `DROP INDEX
+//! CONCURRENTLY` leaves an index that is no longer updated. `DETACH PARTITION CONCURRENTLY` leaves a partition that is
+//! not completely detached. If the client was killed, the server may also have completed the statement. The catalogue
+//! shows which of these happened.
 
 use crate::{
     db::{Operator, message},
@@ -16,7 +17,7 @@ use crate::{
 };
 use tokio_postgres::types::{ToSql, Type};
 
-/// A CONCURRENTLY statement, with what is needed to find its remains.
+/// A CONCURRENTLY statement, with the names that are needed to find its remains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::migrate) enum Concurrent {
     CreateIndex {
@@ -26,7 +27,7 @@ pub(in crate::migrate) enum Concurrent {
     DropIndex {
         index: String,
     },
-    /// Of one index, or of all indexes of a table.
+    /// REINDEX of one index, or of all indexes of a table.
     Reindex {
         index: Option<String>,
         table: Option<String>,
@@ -40,7 +41,7 @@ pub(in crate::migrate) enum Concurrent {
 /// What to do, depending on the existing objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::migrate) enum Outlook {
-    /// The statement was completed, by a server that had lost its client.
+    /// A server that had lost its client has completed the statement.
     Done,
     Run,
     RunInstead(String),
@@ -62,7 +63,7 @@ impl Concurrent {
             Shape::CreateIndex { name: Some(name), table, concurrently: true, .. } => {
                 Some(Self::CreateIndex { index: clipped(&name), table: clipped(&table) })
             }
-            // The server accepts one name.
+            // Here the server accepts only one name.
             Shape::DropIndex { names, concurrently: true } => {
                 names.first().map(|name| Self::DropIndex { index: clipped(name) })
             }
@@ -80,7 +81,7 @@ impl Concurrent {
         }
     }
 
-    /// Whether it blocks no reads and writes while it waits, so that it may wait longer than others.
+    /// Whether it blocks no reads and writes while it waits. Then it may wait longer than others.
     pub(in crate::migrate) fn waits_quietly(&self) -> bool {
         !matches!(self, Self::Detach { .. })
     }
@@ -162,7 +163,8 @@ fn unexpected(schema: &SchemaName, index: &str, found: String) -> Error {
     Error::Unexpected { doing: format!("create index {index:?} in schema {:?}", schema.as_str()), found }
 }
 
-/// A name without a schema may refer to a table of the shared schema, and the index would be created there, once per tenant.
+/// Refuses a table of the shared schema, which a name without a schema can refer to. The index would be created there,
+/// once per tenant.
 async fn refuse_shared_table(operator: &Operator, schema: &SchemaName, index: &str, table: &str) -> Result<()> {
     let sql = "select coalesce(bool_or(n.nspname = $1), false), count(*) > 0
                from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -183,7 +185,7 @@ fn half_way(schema: &SchemaName, doing: &str) -> Error {
     Error::Unexpected { doing, found: "it is incomplete; the next attempt completes it".into() }
 }
 
-/// A name as the server stores it.
+/// Returns a name as the server stores it.
 fn clipped(name: &Name) -> String {
     let mut end = name.name.len().min(IDENT_BYTES_MAX);
     while !name.name.is_char_boundary(end) {
@@ -192,7 +194,7 @@ fn clipped(name: &Name) -> String {
     name.name[..end].to_owned()
 }
 
-/// A name is compared as a name and not as text: a cast would prevent the use of an index, and the catalogue of a large
+/// Compares a name as a name and not as text. A cast would prevent the use of an index, and the catalogue of a large
 /// fleet is large.
 async fn query(operator: &Operator, sql: &str, params: &[&str]) -> Result<Vec<tokio_postgres::Row>> {
     let params: Vec<(&(dyn ToSql + Sync), Type)> =
@@ -216,7 +218,7 @@ async fn find(operator: &Operator, schema: &SchemaName, index: &str) -> Result<F
     })
 }
 
-/// The INVALID copies that REINDEX CONCURRENTLY creates beside the indexes that it replaces.
+/// Returns the INVALID copies that REINDEX CONCURRENTLY creates beside the indexes that it replaces.
 async fn copies(
     operator: &Operator,
     schema: &SchemaName,

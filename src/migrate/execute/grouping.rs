@@ -1,9 +1,10 @@
-//! How many transactions are used for the pending files of one schema.
+//! Decides how many transactions the pending files of one schema use.
 //!
-//! By default, one transaction contains all of them: all or nothing, in one round trip. But files that were released one by
-//! one may need the commits between them: a value added to an enum cannot be used before its commit (always on PostgreSQL 14
-//! to 16), `alter table` is refused while deferred constraints are pending, and `now()` is the same in all of them. File by
-//! file, each file and its ledger row are one transaction, as they were when they were released.
+//! By default, one transaction contains all of them: all or nothing, in one round trip. But files that were released
+//! separately may need the commits between them. A value added to an enum cannot be used before its commit (always on
+//! PostgreSQL 14 to 16), `alter table` is refused while deferred constraints are pending, and `now()` is the same in
+//! all of them. With one transaction per file, each file and its ledger row are committed together, as they were when
+//! they were released.
 
 use crate::{
     error::{Error, MigrationError},
@@ -21,10 +22,10 @@ pub(crate) enum Grouping {
 }
 
 impl Grouping {
-    /// The grouping for another attempt at a schema that failed; `None` if another grouping cannot help.
+    /// Returns the grouping for another attempt at a schema that failed; `None` if another grouping cannot help.
     ///
-    /// The first file of a transaction runs under the same conditions as in its own transaction, so its failure does not
-    /// depend on the grouping, unless it is detected at the end of the transaction.
+    /// The first file of a transaction runs under the same conditions as in its own transaction, so its failure does
+    /// not depend on the grouping, unless the failure is detected at the end of the transaction.
     pub(crate) fn after(self, error: &Error, plan: &Plan<'_>) -> Option<Self> {
         let [first, _, ..] = &*plan.pending else { return None };
         if self == Self::FileByFile {

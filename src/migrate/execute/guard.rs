@@ -1,13 +1,14 @@
-//! Protects the transaction of a message from the files in it. The server decides, not cgk's reading of the files.
+//! Protects the transaction of a message from the files in it. The server decides whether a file ended the transaction,
+//! not cgk's parser.
 //!
-//! A cursor WITH HOLD is executed when its transaction commits. This cursor then reads a parameter that does not exist, so a
-//! COMMIT before the cursor is closed fails and rolls everything back, even if cgk did not detect that COMMIT. A ROLLBACK
-//! removes the cursor, and then closing it fails. It costs two statements per file and creates no table, no function and no
-//! session object. A file without any of the relevant words needs none.
+//! A cursor WITH HOLD is executed when its transaction commits. The cursor reads a parameter that does not exist. So a
+//! COMMIT before the cursor is closed fails and rolls everything back, even if cgk did not detect that COMMIT. A
+//! ROLLBACK removes the cursor, and then closing it fails. This needs two statements per file, and creates no table, no
+//! function and no session object. A file without any of the relevant words does not need it.
 //!
-//! After a ROLLBACK the server starts a transaction without the cursor, and a COMMIT there would keep the statements between
-//! the two. So all transactions of the session are read-only except cgk's own, which is explicitly read-write: writes after
-//! a ROLLBACK are refused. This is only needed if the message contains the word.
+//! After a ROLLBACK, the server starts a transaction without the cursor, and a COMMIT there would commit the statements
+//! between the two. So all transactions of the session are read-only, except cgk's own, which is explicitly read-write.
+//! Writes after a ROLLBACK are then refused. This is only needed if the message contains the word.
 
 use crate::{
     db::Operator,
@@ -17,29 +18,29 @@ use tokio_postgres::error::{DbError, SqlState};
 
 const CURSOR: &str = "cgk_transaction";
 
-/// The name of a nonexistent parameter: the server reports it if a COMMIT comes too early.
+/// The name of a nonexistent parameter. The server reports it if a COMMIT comes too early.
 const COMMITTED: &str = "cgk.transaction_ended_inside_a_migration_file";
 
-/// From here on a COMMIT fails.
+/// Returns the statement after which a COMMIT fails.
 pub(crate) fn open_sql() -> String {
     format!("declare {CURSOR} no scroll cursor with hold for select pg_catalog.current_setting('{COMMITTED}');")
 }
 
-/// Checks that the transaction is still the one of [`open_sql`], and lets it commit.
+/// Returns the statement that checks that the transaction is still the one of [`open_sql`], and allows its commit.
 pub(crate) fn close_sql() -> String {
     format!("close {CURSOR};")
 }
 
-/// Makes the transactions of the session read-only, in a separate transaction, so that no ROLLBACK undoes it. The reset of
-/// the session removes it.
+/// Makes the transactions of the session read-only, in a separate transaction, so that no ROLLBACK reverts this. The
+/// reset of the session removes it.
 pub(crate) const READ_ONLY_BUT_OURS: &str = "begin; set session characteristics as transaction read only; commit;";
 
 /// The start of a message whose files contain a ROLLBACK anywhere in their texts.
 pub(crate) const BEGIN_GUARDED: &str = "begin; set session characteristics as transaction read only; commit;
 set transaction isolation level read committed, read write;";
 
-/// Whether a file of a plan may contain a ROLLBACK that cgk did not detect: the server knows two keywords for it, written in
-/// letters only. If the session cannot write at all, no protection is needed.
+/// Whether a file of a plan may contain a ROLLBACK that cgk did not detect. The server has two keywords for it, written
+/// only in letters. If the session cannot write at all, no protection is needed.
 pub(crate) fn is_needed(operator: &Operator, plan: &Plan<'_>) -> bool {
     !operator.facts().read_only && plan.pending.iter().any(|file| file.words().rolls_back)
 }
@@ -68,7 +69,7 @@ impl Broken {
         }
     }
 
-    /// The same as a message.
+    /// Returns the same as a message.
     pub(crate) fn problem(self) -> &'static str {
         match self {
             Self::Commit => {
@@ -135,7 +136,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_cannot_end_its_transaction_however_it_hides_it() {
         let (_database, operator) = database().await;
-        // The control case: without the guard, half of such a text is committed.
+        // The control: without the guard, the part of such a text before the COMMIT is committed.
         let answer = message::run(operator.client(), "create table guarded_not (); commit; select 1/0").await.unwrap();
         assert!(answer.error.is_some());
         assert_eq!(relations(&operator).await, "guarded_not 0");
@@ -153,7 +154,7 @@ mod tests {
             ("rollback; begin; create table guarded_b (); commit; select 1", "with a ROLLBACK", ""),
             ("reset all; rollback; create table guarded_b (); commit", "with a ROLLBACK", ""),
             ("create table guarded_a (); close all", "closes all cursors", ""),
-            // A text that removes the write protection is executed, and is reported all the same.
+            // A text that removes the write protection is executed, but it is also reported.
             (
                 "rollback; begin read write; create table guarded_c (); commit; select 1",
                 "with a ROLLBACK",
@@ -177,7 +178,7 @@ mod tests {
     async fn a_hidden_begin_leaves_no_transaction_open() {
         let (database, operator) = database().await;
         let other = Operator::connect(database.config()).await.unwrap();
-        // The control case: such a message alone is not yet committed when the response arrives.
+        // The control: such a message alone is not yet committed when the response arrives.
         message::run(other.client(), "begin; create table guarded_open ()").await.unwrap().complete().unwrap();
         assert_eq!(relations(&operator).await, " 0");
         drop(other);
@@ -200,7 +201,7 @@ mod tests {
         for text in [
             "create table guarded_a (); create table guarded_b ()",
             "create table guarded_a (); commit; create table guarded_b ()",
-            // On its own, because it contains CONCURRENTLY.
+            // In a separate file, because it contains CONCURRENTLY.
             "create index concurrently guarded_a on public.users (name); drop table public.users",
         ] {
             let file = MigrationFile::unchecked("900_x.sql", &format!("-- cgk:no-transaction\n{text}")).taken_for_one();

@@ -1,9 +1,11 @@
 //! Applies a plan: one schema, or all schemas of a fleet.
 //!
-//! `run.rs` goes over the fleet and passes the tenants to the workers of `src/fleet` as defined in `tenants.rs`;
-//! `attempt.rs` applies one schema's plan and plans again if another run was faster; `apply.rs` divides one schema's files
-//! into pieces; `together.rs` sends a piece as one message; `non_transactional.rs` runs a file that cannot share a
-//! transaction, statement by statement; `all_or_nothing.rs` applies every schema in one transaction.
+//! - `run.rs` processes the fleet. It passes the tenants to the workers of `src/fleet`, as `tenants.rs` defines.
+//! - `attempt.rs` applies one schema's plan, and plans again if another run changed the schema first.
+//! - `apply.rs` divides one schema's files into pieces.
+//! - `together/` sends a piece as one message.
+//! - `non_transactional/` runs a file that cannot share a transaction, statement by statement.
+//! - `all_or_nothing.rs` applies every schema in one transaction.
 
 pub(in crate::migrate) mod all_or_nothing;
 pub(crate) mod apply;

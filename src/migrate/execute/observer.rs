@@ -5,35 +5,35 @@ use crate::{migrate::rehearsal::Rehearsal, slug::TenantSlug};
 
 /// Receives the progress of a run. The library displays nothing; a program can implement this to do so.
 pub trait Observer: Send {
-    /// The run knows its work and has changed nothing yet.
+    /// Called when the work is known, before anything is changed.
     fn started(&mut self, start: &RunStart) {
         let _ = start;
     }
 
-    /// The rehearsal of the tenants' set starts.
+    /// Called when the rehearsal of the tenants' set starts.
     fn rehearsing(&mut self) {}
 
-    /// The migration of a tenant starts.
+    /// Called when the migration of a tenant starts.
     fn begun(&mut self, tenant: &TenantSlug) {
         let _ = tenant;
     }
 
-    /// A tenant waits for a lock of another session, and is tried again later.
+    /// Called when a tenant waits for a lock of another session. It is tried again later.
     fn waiting(&mut self, tenant: &TenantSlug) {
         let _ = tenant;
     }
 
-    /// The tenants' set was rehearsed, now or before; the tenants follow.
+    /// Called when the tenants' set is rehearsed, now or before. The tenants follow.
     fn rehearsed(&mut self, rehearsal: &Rehearsal) {
         let _ = rehearsal;
     }
 
-    /// A notice that does not stop the run.
+    /// Called with a notice that does not stop the run.
     fn notice(&mut self, text: &str) {
         tracing::warn!("{text}");
     }
 
-    /// One schema is finished.
+    /// Called when one schema is finished.
     fn schema(&mut self, outcome: &SchemaOutcome) {
         let _ = outcome;
     }

@@ -18,8 +18,9 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
-    /// How many tenants are migrated at once, each on its own connection. Default: up to four, fewer for a small fleet or a
-    /// server with few free connections. If the server has no free connection, the run continues with those it has.
+    /// Sets how many tenants are migrated at once, each on a separate connection. Default: up to four, fewer for a
+    /// small fleet or a server with few free connections. If the server has no free connection, the run continues with
+    /// those it has.
     pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
         self.jobs = Some(jobs);
         self
@@ -37,7 +38,7 @@ impl RunOptions {
         self
     }
 
-    /// Makes it possible to stop the run early.
+    /// Sets the value with which the run can be stopped early.
     pub fn interrupt(mut self, interrupt: &Interrupt) -> Self {
         self.interrupt = interrupt.clone();
         self
@@ -49,8 +50,9 @@ impl RunOptions {
         self
     }
 
-    /// Migrates the shared schema and every tenant in one transaction, which commits all or nothing: for small fleets. It
-    /// holds the locks of every schema until its end, and is refused if they do not fit into the server's lock table.
+    /// Migrates the shared schema and every tenant in one transaction, which commits all or nothing. This is for small
+    /// fleets. The transaction holds the locks of every schema until its end. It is refused if they do not fit into the
+    /// server's lock table.
     pub fn all_or_nothing(mut self) -> Self {
         self.together = true;
         self
@@ -63,8 +65,8 @@ impl RunOptions {
         self
     }
 
-    /// Executes the plan exactly or not at all: a schema that another run changed in the meantime fails; it is not planned
-    /// again.
+    /// Executes the plan exactly or not at all. If another run has changed a schema meanwhile, the schema fails and is
+    /// not planned again.
     pub fn exactly_as_planned(mut self) -> Self {
         self.exact = true;
         self
@@ -80,7 +82,7 @@ impl RunOptions {
 /// Which tenants are migrated first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Canary {
-    /// None in particular. The default.
+    /// No canaries. The default.
     #[default]
     None,
     /// The first tenants of the plan.

@@ -1,4 +1,4 @@
-//! The pauses between two attempts to get a lock without waiting in the server.
+//! Pauses between attempts to get a lock without waiting in the server.
 
 use crate::db::Operator;
 use rand::RngExt as _;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const POLL_FIRST: Duration = Duration::from_millis(20);
 const POLL_MAX: Duration = Duration::from_millis(500);
 
-/// Pauses between two checks of something that another session must end, up to a limit.
+/// The pauses between checks of something that another session must end, up to a limit.
 pub(crate) struct PollBackoff {
     began: Instant,
     wait: Duration,
@@ -23,7 +23,7 @@ impl PollBackoff {
         Self { began: Instant::now(), wait, pause: POLL_FIRST }
     }
 
-    /// Waits a little; returns false when the limit is reached.
+    /// Waits for the next pause. Returns false when the limit is reached.
     pub(in crate::migrate) async fn wait(&mut self) -> bool {
         let left = self.wait.saturating_sub(self.began.elapsed());
         if left.is_zero() {

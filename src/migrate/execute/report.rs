@@ -8,11 +8,11 @@ use uuid::Uuid;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunStart {
-    /// Migrations that the shared schema will get.
+    /// The number of migrations that the shared schema will get.
     pub public_pending: usize,
-    /// Tenants that will be visited.
+    /// The number of tenants that will be visited.
     pub tenants_to_visit: usize,
-    /// Tenants that are at head and will not be visited.
+    /// The number of tenants that are at head and will not be visited.
     pub tenants_at_head: usize,
 }
 
@@ -26,7 +26,7 @@ pub struct SchemaOutcome {
     pub slug: Option<TenantSlug>,
     /// The result.
     pub result: Outcome,
-    /// How long it took, including waits between attempts.
+    /// The time it took, including waits between attempts.
     pub elapsed: Duration,
     /// The number of attempts.
     pub attempts: u32,
@@ -35,14 +35,14 @@ pub struct SchemaOutcome {
 /// The result of one schema.
 #[derive(Debug)]
 pub enum Outcome {
-    /// These migrations were applied; none if another run had already applied them.
+    /// These migrations were applied. The list is empty if another run had already applied them.
     Migrated {
-        /// In this order.
+        /// The migrations, in the order in which they were applied.
         applied: Vec<MigrationId>,
     },
     /// It was skipped.
     Skipped {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// It could not be migrated and is unchanged.
@@ -60,11 +60,11 @@ pub struct RunReport {
     pub public: Option<SchemaOutcome>,
     /// The visited tenants, in the order in which they finished.
     pub tenants: Vec<SchemaOutcome>,
-    /// How many tenants were at head and not visited.
+    /// The number of tenants that were at head and not visited.
     pub at_head: usize,
-    /// How many tenants were migrated first, as canaries.
+    /// The number of tenants that were migrated first, as canaries.
     pub canaries: usize,
-    /// Why the run stopped early, if it did.
+    /// Why the run stopped early; `None` if it did not.
     pub stopped: Option<Stop>,
     /// The id of the run in [`history`](crate::migrate::history()); `None` if nothing was recorded.
     pub id: Option<Uuid>,

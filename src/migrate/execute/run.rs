@@ -1,4 +1,4 @@
-//! Executes a plan for everything: the shared schema first, then the tenants, several at once.
+//! Executes a plan for the fleet: the shared schema first, then the tenants, several at once.
 
 use super::{
     attempt::{self, AttemptOutcome},
@@ -40,11 +40,11 @@ use std::{future::Future, time::Instant};
 ///
 /// # Errors
 ///
-/// Same as [`run_with`].
+/// Those of [`run_with`].
 ///
 /// # Cancel safety
 ///
-/// Same as [`run_with`].
+/// That of [`run_with`].
 pub async fn run(
     operator: &Operator,
     migrations: &Migrations,
@@ -56,28 +56,36 @@ pub async fn run(
 
 /// Executes a plan: the shared schema first, then the tenants, several at once. Between the two, the tenants' set is
 /// rehearsed ([`rehearse`](crate::migrate::rehearse())): if a new tenant could not be created, no tenant is changed. A
-/// failed tenant is a line of the report and does not stop the others, unless the options say so. Each schema is committed
-/// separately, so the next run continues an interrupted one. Several concurrent runs share the work: a run does not wait for
-/// a schema of another run while it has others to migrate, and nothing is applied twice.
+/// failed tenant is a line of the report and does not stop the others, unless the options say so. Several concurrent
+/// runs share the work: a run does not wait for a schema of another run while it can migrate others, and nothing is
+/// applied twice.
+///
+/// Before that, schemas that an earlier version created are bound to their organizations by the comment on the schema,
+/// 50 in a transaction. After the shared schema, missing triggers of the registry are created.
 ///
 /// # Locks
 ///
 /// Per schema, until the end of its message: its migration lock, and the locks of its migrations.
 ///
+/// # Committed when
+///
+/// Each schema separately. The next run continues an interrupted one.
+///
 /// # Errors
 ///
-/// Any error of the shared schema; then no tenant was changed. Kind `Conflict`: tenants are to be migrated, and PUBLIC or a
-/// tenant's role may create in `public` ([`SetupError::SearchPathUnfit`](crate::SetupError::SearchPathUnfit)). Kind
-/// `NotFound`: a named canary is not in the registry. Kind `Invalid`: it is not one of the selected tenants. If the server
-/// is lost during the run, this is not an error but [`StopReason::Unavailable`], and the report contains what was done.
+/// - Any error of the shared schema. Then no tenant was changed.
+/// - Kind `Conflict`: tenants are selected, and PUBLIC or a tenant's role may create objects in `public`
+///   ([`SetupError::SearchPathUnfit`](crate::SetupError::SearchPathUnfit)).
+/// - Kind `NotFound`: a named canary is not in the registry.
+/// - Kind `Invalid`: a named canary is not one of the selected tenants.
+///
+/// If the server is lost during the run, this is not an error but [`StopReason::Unavailable`], and the report contains
+/// the results so far.
 ///
 /// # Cancel safety
 ///
 /// If the future is dropped, the server may still commit the running schemas; the others are unchanged. The next run
 /// continues. To stop a run and get its result, use an [`Interrupt`](crate::migrate::Interrupt).
-///
-/// Before anything else, schemas that an earlier version created are bound to their organizations by the comment on the
-/// schema, 50 in a transaction. After the shared schema, missing triggers of the registry are created.
 pub async fn run_with(
     operator: &Operator,
     migrations: &Migrations,
@@ -148,7 +156,7 @@ async fn run_within(
     done.map(|()| report)
 }
 
-/// Does a step of the run in its span.
+/// Runs a step in its span.
 async fn step<T>(name: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
     span::recorded(span::of_step(OPERATION, name), work, span::of_result).await
 }
@@ -164,7 +172,7 @@ async fn guard_registry(operator: &Operator, observer: &mut dyn Observer) {
 }
 
 /// Binds the schemas of an earlier version to their organizations. A schema that cannot be bound is reported and still
-/// migrated: its binding is unchanged.
+/// migrated. Its binding is unchanged.
 async fn bind(operator: &Operator, unbound: &[Unbound], observer: &mut dyn Observer) -> Result<()> {
     for (slug, error) in bind::bind(operator, unbound).await?.failed {
         observer.notice(&format!("tenant {slug}: its schema was not bound to its organization: {error}"));
@@ -172,8 +180,8 @@ async fn bind(operator: &Operator, unbound: &[Unbound], observer: &mut dyn Obser
     Ok(())
 }
 
-/// Migrates everything in one transaction. It includes pending migrations of the shared schema. The tenants' set may need
-/// those, so it can be rehearsed only if there are none.
+/// Migrates everything in one transaction. It includes pending migrations of the shared schema. The tenants' set may
+/// need these, so it is rehearsed only if there are none.
 async fn all_or_nothing(
     operator: &Operator,
     migrations: &Migrations,
@@ -316,7 +324,8 @@ async fn migrate_public(
     }
 }
 
-/// The shared schema is the only schema of its set, and it does not have the file that failed.
+/// Sets the count in the error to zero: the shared schema is the only schema of its set, and it does not have the
+/// failed file.
 fn no_schema_has_it(mut error: Error) -> Error {
     if let Error::Migration(MigrationError::Failed(failure)) = &mut error {
         failure.schemas_with_file = Some(0);
@@ -324,7 +333,7 @@ fn no_schema_has_it(mut error: Error) -> Error {
     error
 }
 
-/// With a misspelled canary, all tenants would be migrated first.
+/// Refuses a canary that is not selected, for example a misspelled one.
 async fn check_canaries(operator: &Operator, planned: &FleetPlan<'_>, canary: &Canary) -> Result<()> {
     let Canary::These(slugs) = canary else { return Ok(()) };
     for slug in slugs {

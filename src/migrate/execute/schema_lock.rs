@@ -1,6 +1,6 @@
-//! Takes the locks of one schema for work outside of its migrations: to change or compare a schema, first wait for its
-//! migration lock, and then try the lock of a migration without a transaction ([`lock::steps_key`]), for which sessions must
-//! not wait in the server.
+//! Takes the locks of one schema for work outside of its migrations. To change or compare a schema, first wait for its
+//! migration lock. Then try the lock of a migration without a transaction ([`lock::steps_key`]), for which sessions
+//! must not wait in the server.
 
 use super::{poll::PollBackoff, script::demand};
 use crate::{
@@ -18,16 +18,17 @@ use tokio_postgres::error::SqlState;
 /// The first column of the row that confirms both locks.
 const LOCKED: &str = "cgk:locked";
 
-/// How the migration lock is held.
+/// The mode of the migration lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
-    /// To change the schema.
+    /// For a change of the schema.
     Exclusive,
-    /// To read it consistently.
+    /// For a consistent read.
     Shared,
 }
 
-/// Statements that take the schema's locks, until the end of the message. The caller sets `lock_timeout` before.
+/// Returns statements that take the schema's locks, until the end of the message. The caller sets `lock_timeout`
+/// before.
 pub(crate) fn lock_sql(schema: &SchemaName, hold: Hold) -> String {
     let key = lock::migration_key(schema);
     let migration = match hold {
@@ -38,13 +39,13 @@ pub(crate) fn lock_sql(schema: &SchemaName, hold: Hold) -> String {
     format!("select {migration};\nselect {steps};\nselect '{LOCKED}';\n")
 }
 
-/// Sends a message in which [`lock_sql`] comes before everything that may fail. While a migration without a transaction is
-/// running in the schema, it sends the message again, for up to `wait`. The response may contain an error of the statements
-/// after the locks.
+/// Sends a message in which [`lock_sql`] is before everything that may fail. While a migration without a transaction is
+/// running in the schema, it sends the message again, for up to `wait`. The response may contain an error of the
+/// statements after the locks.
 ///
 /// # Errors
 ///
-/// [`MigrationError::Locked`]: the schema was not free in time; nothing was done.
+/// [`MigrationError::Locked`]: the schema was not free in time. Nothing was changed.
 pub(crate) async fn run(
     operator: &Operator,
     schema: &SchemaName,

@@ -17,7 +17,7 @@ pub(in crate::migrate) const MARKS: &str = "cgk:";
 pub(in crate::migrate) struct Script<K> {
     pub(in crate::migrate) sql: String,
     parts: Vec<Part<K>>,
-    /// The prefix of the markers; no row of a migration can start with it.
+    /// The prefix of the markers. No row of a migration can start with it.
     mark: String,
 }
 
@@ -27,7 +27,7 @@ struct Part<K> {
     start: usize,
 }
 
-/// Where a response ended.
+/// The point at which a response ended.
 pub(in crate::migrate) struct Reached<K> {
     pub(in crate::migrate) kind: K,
     /// How many statements of the part were completed.
@@ -54,7 +54,7 @@ impl<K: Copy> Script<K> {
         self.parts.push(Part { kind, start: self.sql.len() });
     }
 
-    /// Only the markers of the response are needed.
+    /// Returns what to keep of the response: only the markers are needed.
     pub(in crate::migrate) fn kept(&self) -> Kept {
         Kept::Marked(self.mark.clone())
     }
@@ -69,8 +69,8 @@ impl<K: Copy> Script<K> {
         self.line(&format!("select {};", demand(condition)));
     }
 
-    /// The part that an error belongs to. After a syntax error nothing was executed: only its position identifies the part,
-    /// and only parts of these kinds can have one.
+    /// Returns the part that an error belongs to. After a syntax error, nothing was executed. Then only its position
+    /// identifies the part, and only parts of these kinds can have one.
     pub(in crate::migrate) fn reached(
         &self,
         answer: &Answer,
@@ -84,8 +84,8 @@ impl<K: Copy> Script<K> {
         });
         let (index, completed) = match (marked, position) {
             (Some(found), _) => found,
-            // The position may be after a file whose last statement is incomplete; the text there is cgk's own and has no
-            // errors.
+            // The position may be after a file whose last statement is incomplete. The text there is cgk's own and has
+            // no errors.
             (None, Some(position)) => {
                 (self.parts.iter().rposition(|part| is_theirs(part.kind) && part.start <= position)?, 0)
             }
@@ -97,7 +97,7 @@ impl<K: Copy> Script<K> {
     }
 }
 
-/// An expression that fails with a division by zero unless a condition is true.
+/// Returns an expression that fails with a division by zero unless a condition is true.
 pub(in crate::migrate) fn demand(condition: &str) -> String {
     format!("1 / (case when {condition} then 1 else 0 end)")
 }
@@ -107,7 +107,7 @@ pub(in crate::migrate) fn set_local(name: &str, value: &str) -> String {
     format!("pg_catalog.set_config('{name}', {}, true)", literal(value))
 }
 
-/// The position of an error in a file: as reported by the server, or the first incomplete statement.
+/// Returns the position of an error in a file: as reported by the server, or the first incomplete statement.
 pub(in crate::migrate) fn place(file: &MigrationFile, completed: usize, offset: Option<usize>) -> Option<Place> {
     let end = file.statements().last().map_or(0, |statement| statement.range.end);
     let within = offset.map(|within| within.min(end));
@@ -123,7 +123,7 @@ fn original_position(error: &DbError) -> Option<usize> {
     }
 }
 
-/// The position of an error in a text, in bytes, as reported by the server.
+/// Returns the position of an error in a text, in bytes, as reported by the server.
 pub(in crate::migrate) fn offset_in(text: &str, error: &DbError) -> Option<usize> {
     original_position(error).map(|position| byte_of_character(text, position))
 }

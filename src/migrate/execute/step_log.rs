@@ -19,14 +19,14 @@ pub(crate) struct Progress {
     pub(in crate::migrate) id: MigrationId,
     /// The number of executed statements.
     pub(in crate::migrate) done: usize,
-    /// Whether the next one was announced; the catalogue shows its result.
+    /// Whether the next statement was announced. The catalogue shows its result.
     pub(in crate::migrate) begun: bool,
     /// The checksum of the executed and announced statements.
     pub(in crate::migrate) checksum: Checksum,
 }
 
 impl Progress {
-    /// The error if the file differs from the one that was started.
+    /// Returns the error for a file that differs from the one that was started.
     pub(crate) fn refused(&self, schema: &SchemaName, problem: &str) -> Error {
         let begun = if self.begun { ", and one more is started" } else { "" };
         let statements = crate::migration::count(self.done, "statement");
@@ -65,11 +65,11 @@ impl Progress {
     }
 }
 
-/// The error if another file is partially applied in the schema than the next one.
+/// Returns the error for a schema in which another file than the next one is partially applied.
 pub(in crate::migrate) async fn refused(operator: &Operator, schema: &SchemaName) -> Result<Error> {
     Ok(match Progress::read(operator, schema).await? {
         Some(found) => found.refused(schema, "its file is missing or was moved"),
-        // It was finished at this moment.
+        // Another run has just finished it.
         None => Error::Migration(MigrationError::Contended { schema: schema.clone(), tries: 1 }),
     })
 }
@@ -126,7 +126,7 @@ pub(in crate::migrate) fn update_sql(
     )
 }
 
-/// Checks that the record has the written content: a statement that is not recorded would be executed a second time.
+/// Checks that the record has the written content. Otherwise a statement that is not recorded would be executed again.
 fn demand_sql(schema: &SchemaName, id: &MigrationId, done: usize, begun: bool, checksum: &Checksum) -> String {
     let table = schema.qualified(STEPS_TABLE);
     let condition = format!(

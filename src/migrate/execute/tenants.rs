@@ -52,7 +52,8 @@ pub(crate) struct TenantMigration<'a, 's, 'o> {
     migrations: &'a Migrations,
     options: &'s RunOptions,
     files: &'s FileRecord,
-    /// What the ledgers contained when the first migration failed, and how many tenants were done by then.
+    /// The contents of the ledgers when the first migration failed, and the number of tenants that were finished by
+    /// then.
     census: OnceCell<(Census, usize)>,
     sink: Mutex<&'s mut ReportSink<'o>>,
 }
@@ -67,7 +68,7 @@ impl<'a, 's, 'o> TenantMigration<'a, 's, 'o> {
         Self { migrations, options, files, census: OnceCell::new(), sink: Mutex::new(sink) }
     }
 
-    /// Does a step of the run: the jobs of some of its tenants.
+    /// Runs a step: the jobs of some of its tenants.
     pub(crate) async fn step(&self, name: &'static str, pool: &WorkerPool<'_>, jobs: Vec<Job<'a>>) -> Option<Stop> {
         if jobs.is_empty() {
             return None;
@@ -75,9 +76,9 @@ impl<'a, 's, 'o> TenantMigration<'a, 's, 'o> {
         span::recorded(span::of_step(OPERATION, name), self.work(pool, jobs), span::of_work).await
     }
 
-    /// Works until every job is done or the run is stopped: first the jobs that can run in parallel, then, one at a time,
-    /// those with a file that runs without a transaction. CREATE INDEX CONCURRENTLY waits for every older snapshot in the
-    /// database, so it and the transactions of other tenants would block each other.
+    /// Works until every job is finished or the run is stopped. First it runs the jobs that can run in parallel, then,
+    /// one at a time, those with a file that runs without a transaction. CREATE INDEX CONCURRENTLY waits for every
+    /// older snapshot in the database, so it and the transactions of other tenants would block each other.
     async fn work(&self, pool: &WorkerPool<'_>, jobs: Vec<Job<'a>>) -> Option<Stop> {
         let recorder = self.sink().recorder;
         let (quiet, together): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.plan.needs_quiet());
@@ -88,8 +89,8 @@ impl<'a, 's, 'o> TenantMigration<'a, 's, 'o> {
         recorder.while_working(pool.work_one_by_one(self, quiet)).await
     }
 
-    /// Adds to an error how many schemas already have the file. The ledgers are counted once per run; the progress of the
-    /// run is added.
+    /// Adds to an error how many schemas already have the file. The ledgers are counted once per run, and the progress
+    /// of the run is added.
     async fn counted(&self, operator: &Operator, mut error: Error) -> Error {
         let Error::Migration(MigrationError::Failed(failure)) = &mut error else { return error };
         let files = self.migrations.set(Set::Tenant).files();
@@ -145,7 +146,7 @@ impl<'a> TenantWork for TenantMigration<'a, '_, '_> {
             AttemptOutcome::Done(applied) => Attempt::Done(applied),
             AttemptOutcome::Locked => {
                 self.sink().observer.waiting(&job.slug);
-                // All others first; the other run is probably finished by then.
+                // All other tenants are first. The other run has probably finished by then.
                 job.lock_wait = LockWait::Block;
                 Attempt::Locked
             }

@@ -11,8 +11,8 @@ use crate::{
     },
 };
 
-/// Whether a statement is known to be refused inside a transaction. Other statements are tried there first, and the server
-/// decides.
+/// Whether a statement is known to be refused inside a transaction. Other statements are first tried in a transaction,
+/// and the server decides.
 pub(in crate::migrate) fn runs_alone(statement: &Statement) -> bool {
     Concurrent::of(statement).is_some()
         || match shape::of(statement) {
@@ -27,15 +27,15 @@ pub(in crate::migrate) fn is_setting(statement: &Statement) -> bool {
     matches!(statement.leading_words().first(), Some(&"set" | &"reset"))
 }
 
-/// The text of a file for one transaction, for a schema that no other session uses: without CONCURRENTLY and without VACUUM,
-/// and before each such statement a check that fails if the server would refuse the original statement. `None` if a
-/// statement must run on its own for another reason.
+/// Returns the text of a file for one transaction, for a schema that no other session uses. It has no CONCURRENTLY and
+/// no VACUUM. Before each such statement, it has a check that fails if the server would refuse the original statement.
+/// `None` if a statement must run alone for another reason.
 pub(in crate::migrate) fn within_a_transaction(file: &MigrationFile, encoding: &str) -> Option<String> {
     let (edits, is_whole) = edits(file);
     is_whole.then(|| edits.apply(&file.sql_for(encoding)))
 }
 
-/// The statements of a file separately, each as in [`within_a_transaction`] if that is possible.
+/// Returns the statements of a file separately, each as in [`within_a_transaction`] if that is possible.
 pub(in crate::migrate) fn statements_within_a_transaction(file: &MigrationFile, encoding: &str) -> Vec<String> {
     let sql = file.sql_for(encoding);
     let within = |statement: &Statement| {
@@ -46,8 +46,8 @@ pub(in crate::migrate) fn statements_within_a_transaction(file: &MigrationFile, 
     file.statements().iter().map(within).collect()
 }
 
-/// For each statement that is simplified in [`statements_within_a_transaction`], a statement that fails if the server would
-/// refuse the original one.
+/// Returns a check for each statement that [`statements_within_a_transaction`] simplifies. It fails if the server would
+/// refuse the original statement.
 pub(in crate::migrate) fn checks_of_statements(file: &MigrationFile, encoding: &str) -> Vec<Option<String>> {
     let sql = file.sql_for(encoding);
     file.statements().iter().map(|statement| refusal::check(statement, &sql[statement.range.clone()])).collect()
@@ -78,7 +78,7 @@ pub(in crate::migrate) fn original_offset(file: &MigrationFile, offset: usize) -
 fn edits(file: &MigrationFile) -> (Edits, bool) {
     let mut edits = Edits::default();
     let mut is_whole = true;
-    // The same text for every encoding, so that positions are always the same.
+    // The text is the same for every encoding, so that positions are always the same.
     let sql = rewrite::ascii_comments(file.sql(), file.comments());
     for statement in file.statements() {
         if let Some(check) = refusal::check(statement, &sql[statement.range.clone()]) {

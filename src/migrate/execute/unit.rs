@@ -36,16 +36,16 @@ pub(crate) enum Purpose<'a> {
         observe: &'a str,
         wanted: &'a [bool],
     },
-    /// It will be dropped: a file's effects outside the schema would remain, so they are refused.
+    /// It will be dropped. Effects of a file outside of the schema would remain, so they are refused.
     Drop,
 }
 
 /// Which sessions may use the schema during the migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sessions {
-    /// Any: CONCURRENTLY is executed as written.
+    /// Any session. CONCURRENTLY is executed as written.
     Any,
-    /// None: the schema is new, or its tenant cannot be entered yet. CONCURRENTLY is omitted.
+    /// No session: the schema is new, or its tenant cannot be entered yet. CONCURRENTLY is omitted.
     None,
 }
 
@@ -61,16 +61,17 @@ pub(crate) enum LedgerPresence {
 pub(crate) enum ApplyOutcome {
     /// Committed.
     Applied,
-    /// The schema no longer matches the plan; already committed pieces stay. Read its state and plan again.
+    /// The schema no longer matches the plan. Pieces that are already committed are kept. Read its state and plan
+    /// again.
     Stale,
-    /// Another run is working on the schema; nothing was done.
+    /// Another run is working on the schema. Nothing was changed.
     Locked,
 }
 
 /// What to do while another run is working on the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LockWait {
-    /// Wait, as long as configured.
+    /// Wait, for the configured time.
     Block,
     /// Try again later.
     NoWait,
@@ -82,7 +83,7 @@ impl Unit<'_> {
         self.ledger == LedgerPresence::Absent && !self.provision.is_empty()
     }
 
-    /// The statements that observe the schema after this many files.
+    /// Returns the statements that observe the schema after this many files.
     pub(in crate::migrate) fn observed_after(&self, files: usize) -> Option<&str> {
         match self.purpose {
             Purpose::RollBack { observe, wanted } if wanted.get(files) == Some(&true) => Some(observe),
@@ -96,7 +97,7 @@ pub(in crate::migrate) fn left_the_schema(doing: String, file: &MigrationFile) -
     Error::Unexpected { doing, found }
 }
 
-/// A condition: unqualified names refer to this schema.
+/// Returns a condition: unqualified names refer to this schema.
 pub(in crate::migrate) fn in_schema(schema: &SchemaName) -> String {
     format!("pg_catalog.current_schema()::pg_catalog.text = {}::pg_catalog.text", literal(schema.as_str()))
 }

@@ -1,11 +1,11 @@
-//! The bundled sets.
+//! Recognizes the files of the bundled sets.
 
 use crate::version::Checksum;
 use std::{collections::HashSet, sync::LazyLock};
 
 /// Whether this is the checksum of a bundled migration's text.
 pub(in crate::migrate) fn is_bundled(checksum: &Checksum) -> bool {
-    // Computed once: the lint asks for every statement.
+    // Computed once, because the lint calls this for every statement.
     static CHECKSUMS: LazyLock<HashSet<Checksum>> =
         LazyLock::new(|| [PUBLIC, TENANT].into_iter().flatten().map(|(_, text)| Checksum::of(text)).collect());
     CHECKSUMS.contains(checksum)

@@ -36,7 +36,7 @@ pub(in crate::migrate) fn read_directory(directory: &Path) -> Result<Directory> 
     })
 }
 
-/// Reads a directory in which either set may have no files or folder yet, and which may not exist.
+/// Reads a directory that may not exist, and in which either set may have no files or folder yet.
 pub(in crate::migrate) fn read_unfinished(directory: &Path) -> Result<Directory> {
     read(directory, |folder| match folder.try_exists() {
         Ok(false) => Ok(Folder::default()),
@@ -95,7 +95,7 @@ fn misplaced(directory: &Path) -> Result<Vec<FileProblem>> {
 
 type Folder = (Vec<FileText>, Vec<PathBuf>, Vec<FileProblem>);
 
-/// The texts of a folder's `.sql` files, the ignored files, and the files that must not be there.
+/// Returns the texts of a folder's `.sql` files, the ignored files, and the files that must not be there.
 fn read_folder(folder: &Path) -> Result<Folder> {
     let unreadable = |path: &Path, problem: &str, source: io::Error| {
         Error::Migration(MigrationError::Unreadable {
@@ -154,7 +154,7 @@ fn read_text(path: &Path) -> Result<Result<String, FileProblem>> {
     }))
 }
 
-/// The migration in a folder, in the layout of diesel, Prisma and Hasura.
+/// Returns the migration in a folder, in the layout of diesel, Prisma and Hasura.
 fn one_migration(folder: &Path, left_aside: &mut Vec<PathBuf>) -> Result<Result<FileText, FileProblem>> {
     let problem = |file: &Path, problem: &str| {
         Ok(Err(FileProblem { file: file.to_owned(), line: None, problem: problem.to_owned() }))

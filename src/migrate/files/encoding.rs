@@ -1,4 +1,4 @@
-//! Decodes bytes as UTF-8; the error reports the actual encoding or the position.
+//! Decodes bytes as UTF-8. An error contains the actual encoding or the position.
 
 /// Why bytes are not text.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(in crate::migrate) fn decode(bytes: Vec<u8>) -> Result<String, NoText> {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
             return whole("is UTF-16, by its first two bytes; save it as UTF-8");
         }
-        // ASCII letters in UTF-16 are a zero byte each.
+        // In UTF-16, one byte of each ASCII letter is zero.
         [first, second, ..] if (*first == 0) != (*second == 0) => {
             return whole("looks like UTF-16 without a byte-order mark; save it as UTF-8");
         }

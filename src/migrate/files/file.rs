@@ -1,4 +1,4 @@
-//! One migration file: its name, its text, and what follows from them.
+//! One migration file: its name, its text, and the data derived from them.
 
 use super::{format, name};
 use crate::{
@@ -21,7 +21,7 @@ pub struct MigrationFile {
     /// The id that earlier versions of cgk gave it, if different.
     earlier: Option<MigrationId>,
     path: PathBuf,
-    /// The whole text, from which the checksum is computed.
+    /// The complete text, from which the checksum is computed.
     text: String,
     /// The text in which the parts that are not run are blank.
     sql: String,
@@ -48,7 +48,8 @@ impl MigrationFile {
         &self.path
     }
 
-    /// Returns its text. If the file also contains a rollback section, that part is blank; line numbers do not change.
+    /// Returns its text. If the file also contains a rollback section, that section is blank. Line numbers do not
+    /// change.
     pub fn sql(&self) -> &str {
         &self.sql
     }
@@ -58,7 +59,7 @@ impl MigrationFile {
         self.tool
     }
 
-    /// Returns the checksum of its whole text, including the down section and all comments.
+    /// Returns the checksum of its complete text, including the down section and all comments.
     pub fn checksum(&self) -> &Checksum {
         &self.checksum
     }
@@ -74,7 +75,7 @@ impl MigrationFile {
         self.statements.iter().map(|statement| &self.sql[statement.range.clone()])
     }
 
-    /// The transaction keywords in its text.
+    /// Returns the transaction keywords in its text.
     pub(crate) fn words(&self) -> sql::TransactionWords {
         self.words
     }
@@ -91,7 +92,7 @@ impl MigrationFile {
         &self.rollback_headings
     }
 
-    /// The id of this migration in a ledger of an earlier version of cgk, if different.
+    /// Returns the id of this migration in a ledger of an earlier version of cgk, if it is different.
     pub(crate) fn earlier_id(&self) -> Option<&MigrationId> {
         self.earlier.as_ref()
     }
@@ -100,8 +101,8 @@ impl MigrationFile {
         &self.comments
     }
 
-    /// The text for a server with this encoding: if the encoding lacks a character, the comments are converted to ASCII,
-    /// because the server reads them as well. The position of every other byte stays the same.
+    /// Returns the text for a server with this encoding. If the encoding lacks a character, the comments are converted
+    /// to ASCII, because the server reads them as well. The position of every other byte stays the same.
     pub(crate) fn sql_for(&self, encoding: &str) -> Cow<'_, str> {
         match encoding {
             "UTF8" | "SQL_ASCII" => Cow::Borrowed(&self.sql),
@@ -109,13 +110,13 @@ impl MigrationFile {
         }
     }
 
-    /// A file without lint checks.
+    /// Returns a file without lint checks.
     #[cfg(test)]
     pub(crate) fn unchecked(name: &str, text: &str) -> Self {
         Self::parse(FileText::of(name.into(), text)).unwrap()
     }
 
-    /// The file with all its statements treated as one, as if they had been parsed incorrectly.
+    /// Returns the file with all its statements treated as one, as if they had been parsed incorrectly.
     #[cfg(test)]
     pub(in crate::migrate) fn taken_for_one(mut self) -> Self {
         let end = self.statements.last().unwrap().range.end;
@@ -124,7 +125,7 @@ impl MigrationFile {
         self
     }
 
-    /// The name of its file, or of folder and file if a folder is one migration.
+    /// Returns the name of its file, or of folder and file if a folder is one migration.
     pub(crate) fn name_in_set(&self) -> String {
         let parts: Vec<_> = self.path.iter().rev().take(1 + usize::from(holds_one(&self.path))).collect();
         parts.into_iter().rev().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
@@ -179,7 +180,7 @@ pub(super) fn holds_one(path: &Path) -> bool {
 
 const FOLDER_FILES: &[&str] = &["up.sql", "migration.sql"];
 
-/// Refuses texts that are not migrations, whatever their name.
+/// Refuses texts that are not migrations, independent of their name.
 fn no_migration(text: &str) -> Result<(), format::Fault> {
     if let Some(at) = text.find('\0') {
         return Err((at, "holds a zero byte".into()));
@@ -201,7 +202,7 @@ fn no_migration(text: &str) -> Result<(), format::Fault> {
 pub(in crate::migrate) struct FileText {
     pub(super) path: PathBuf,
     pub(super) text: String,
-    /// What an accompanying file says, if there is one.
+    /// What an accompanying file specifies, if there is one.
     pub(super) transactional: Option<bool>,
 }
 
@@ -210,7 +211,7 @@ impl FileText {
         Self { path, text: text.into(), transactional: None }
     }
 
-    /// Reads a file again, together with others.
+    /// Returns a text that is read again, together with others.
     pub(in crate::migrate) fn again(file: &MigrationFile) -> Self {
         Self { path: file.path.clone(), text: file.text.clone(), transactional: Some(file.transactional) }
     }

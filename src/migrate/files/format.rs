@@ -1,8 +1,8 @@
 //! Reads files of other tools that contain more than the statements to run: a down section after the up section, and
 //! directives in comments.
 //!
-//! Directives are lines. Those that divide a file are searched before the text is parsed as SQL, as their tools do it. All
-//! others count if they are comments of the remaining text.
+//! Directives are lines. Those that divide a file are searched for before the text is parsed as SQL, as their tools do.
+//! All others count only if they are comments of the remaining text.
 
 mod directive;
 mod rollback;
@@ -107,8 +107,8 @@ pub(in crate::migrate) struct Said {
 
 /// Reads the directives in the comments of a text.
 ///
-/// Tools read a directive in a `--` comment that is the only text on its line. In a block comment or after a statement it is
-/// not a directive, but it may still be the heading of a rollback.
+/// Tools read a directive in a `--` comment that is the only text on its line. In a block comment or after a statement
+/// it is not a directive, but it may still be the heading of a rollback.
 pub(in crate::migrate) fn directives(text: &str, comments: &[Range<usize>], statements: &[Statement]) -> Said {
     let mut found = Said { rollbacks: rollback::headings(text, comments, statements), ..Said::default() };
     for comment in comments {
@@ -132,13 +132,13 @@ pub(in crate::migrate) fn directives(text: &str, comments: &[Range<usize>], stat
 
 const NOT_A_LINE: &str = "no tool reads it in a block comment or behind a statement; write it in a line of its own";
 
-/// The text of a block comment on one line; nothing if it has several lines.
+/// Returns the text of a block comment on one line; empty if it has several lines.
 fn one_line(comment: &str) -> &str {
     let text = rollback::without_marks(comment);
     if text.contains(['\n', '\r']) { "" } else { text }
 }
 
-/// The lines of a text without their line ends; a carriage return ends a line.
+/// Returns the lines of a text without their line ends. A carriage return ends a line.
 fn lines(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     let mut start = 0;
     std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! Parses names of files and folders into a version and a name, or returns why this is not possible.
+//! Parses names of files and folders into a version and a name. An error says why this is not possible.
 
 use crate::{migration::MigrationId, version::Version};
 
@@ -69,7 +69,7 @@ pub(in crate::migrate) fn parse(file_name: &str) -> Result<MigrationId, String> 
     id(number, name)
 }
 
-/// Reads the name of a folder that holds one migration: `20240101000000_x`, and diesel's `2024-01-01-000000_x`.
+/// Reads the name of a folder that contains one migration: `20240101000000_x`, and diesel's `2024-01-01-000000_x`.
 pub(in crate::migrate) fn parse_folder(name: &str) -> Result<MigrationId, String> {
     if let Some((number, name)) = dated(name, '-')? {
         return id(&number, name);
@@ -78,7 +78,7 @@ pub(in crate::migrate) fn parse_folder(name: &str) -> Result<MigrationId, String
     id(number, name)
 }
 
-/// How versions of cgk without support for dated names read them: `2020_01_01_000001_x.sql` was version 2020,
+/// Reads a name as versions of cgk without support for dated names did: `2020_01_01_000001_x.sql` was version 2020,
 /// `01_01_000001_x`.
 pub(in crate::migrate) fn parse_as_earlier(file_name: &str) -> Option<MigrationId> {
     let stem = file_name.strip_suffix(".sql")?;
@@ -88,14 +88,14 @@ pub(in crate::migrate) fn parse_as_earlier(file_name: &str) -> Option<MigrationI
     id(number, name).ok()
 }
 
-/// The id that this version gives a file that an earlier one recorded, if the two differ.
+/// Returns the id that this version gives a file that an earlier one recorded, if the two differ.
 pub(in crate::migrate) fn as_read_now(recorded: &MigrationId) -> MigrationId {
     let stem = format!("{}_{}", recorded.version.get(), recorded.name);
     let read = dated(&stem, '_').ok().flatten().and_then(|(number, name)| id(&number, name).ok());
     read.unwrap_or_else(|| recorded.clone())
 }
 
-/// `2020_01_01_000001_name`: the parts of a timestamp become one number.
+/// Reads `2020_01_01_000001_name`: the parts of a timestamp become one number.
 fn dated(stem: &str, separator: char) -> Result<Option<(String, &str)>, String> {
     let parts: Vec<&str> = stem.splitn(5, [separator, '_']).collect();
     let digits = |index: usize, length: usize| {
@@ -107,7 +107,7 @@ fn dated(stem: &str, separator: char) -> Result<Option<(String, &str)>, String> 
     if digits(3, 6) {
         return Ok(Some((parts[..4].concat(), parts.get(4).copied().unwrap_or_default())));
     }
-    // A day counts as its first moment, so that days and timestamps have one order; two files of one day are refused as
+    // A day counts as its first moment, so that days and timestamps have one order. Two files of one day are refused as
     // duplicates.
     let name = stem.splitn(4, [separator, '_']).nth(3).unwrap_or_default();
     Ok(Some((format!("{}000000", parts[..3].concat()), name)))

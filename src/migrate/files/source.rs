@@ -1,4 +1,4 @@
-//! One set of migrations: its files ordered by version.
+//! One set of migrations: its files, sorted by version.
 
 use super::file::{FileText, MigrationFile};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 use std::{collections::BTreeMap, path::PathBuf};
 
-/// One set of migrations, ordered by version.
+/// One set of migrations, sorted by version.
 #[derive(Clone, Debug)]
 pub struct Source {
     set: Set,
@@ -26,8 +26,8 @@ impl Source {
         &self.files
     }
 
-    /// The index of the file for a ledger's row: the one of its version, or a dated one whose row an earlier version of cgk
-    /// recorded under the year alone. The text may differ.
+    /// Returns the index of the file for a ledger's row: the one of its version, or a dated one whose row an earlier
+    /// version of cgk recorded with the year as its version. The text may differ.
     pub(crate) fn place_of(&self, row: &MigrationId) -> Option<usize> {
         let of_version = self.files.binary_search_by_key(&row.version, |file| file.id().version).ok();
         of_version.or_else(|| self.files.iter().position(|file| file.earlier_id() == Some(row)))
@@ -49,12 +49,12 @@ impl Source {
         Version::new(next).expect("one more than a positive version is positive")
     }
 
-    /// Replaces the files; the ignored files stay.
+    /// Replaces the files. The ignored files do not change.
     pub(in crate::migrate) fn replace_files(&mut self, read: Source) {
         self.files = read.files;
     }
 
-    /// Parses a set from texts; the problems are returned beside it.
+    /// Parses a set from texts. Also returns the problems.
     pub(in crate::migrate) fn parse(set: Set, texts: Vec<FileText>) -> (Self, Vec<FileProblem>) {
         let mut problems = Vec::new();
         let mut files: BTreeMap<Version, MigrationFile> = BTreeMap::new();

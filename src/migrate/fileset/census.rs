@@ -33,7 +33,7 @@ pub(crate) struct Census {
 #[derive(Clone, Debug)]
 struct State {
     set: Set,
-    /// With the ids of this version.
+    /// The rows, with the ids of this version.
     rows: Vec<Applied>,
     schemas: usize,
 }
@@ -47,7 +47,7 @@ impl Census {
             return Ok(Self::default());
         }
         let doing = || while_doing("count which migrations the schemas have");
-        // A ledger without a comment counts as a state of its own.
+        // A ledger without a comment counts as a separate state.
         let sql = format!(
             "select pg_catalog.min(n.nspname::pg_catalog.text), pg_catalog.count(*)
              from pg_catalog.pg_class c
@@ -59,7 +59,7 @@ impl Census {
              order by 2 desc limit $1"
         );
         let rows = match operator.client().query_typed(&sql, &[(&STATES_MAX, Type::INT8)]).await {
-            // It was dropped in the meantime.
+            // It was dropped meanwhile.
             Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(Self::default()),
             // Another program's table has the registry's name: the error names the table and the missing columns.
             Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => {
@@ -88,25 +88,25 @@ impl Census {
         Ok(Self { states: states.into_iter().flatten().collect() })
     }
 
-    /// How many schemas of a set have exactly this row.
+    /// Returns how many schemas of a set have exactly this row.
     pub(crate) fn with(&self, set: Set, row: &Applied) -> usize {
         let row = now(row);
         self.count(set, |rows| rows.contains(&row))
     }
 
-    /// How many schemas of a set have the version, with any file.
+    /// Returns how many schemas of a set have the version, with any file.
     pub(crate) fn with_version(&self, set: Set, version: Version) -> usize {
         self.count(set, |rows| rows.iter().any(|row| row.id.version == version))
     }
 
-    /// How many schemas of a set do not have the version but have a later one.
+    /// Returns how many schemas of a set do not have the version but have a later one.
     pub(crate) fn past(&self, set: Set, version: Version) -> usize {
         self.count(set, |rows| {
             rows.iter().any(|row| row.id.version > version) && rows.iter().all(|row| row.id.version != version)
         })
     }
 
-    /// For every version, the file that most schemas have.
+    /// Returns, for every version, the file that most schemas have.
     pub(crate) fn files(&self, set: Set) -> Vec<Applied> {
         let mut counts: BTreeMap<Version, Vec<(&Applied, usize)>> = BTreeMap::new();
         for state in self.states.iter().filter(|state| state.set == set) {
@@ -132,7 +132,7 @@ impl Census {
     }
 }
 
-/// A row as this version writes it.
+/// Returns a row as this version writes it.
 fn now(row: &Applied) -> Applied {
     Applied { id: as_read_now(&row.id), checksum: row.checksum.clone() }
 }

@@ -117,7 +117,7 @@ impl FleetFiles {
         operator.reset_session().await.map_err(doing())?;
         match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
             Ok(_) => Ok(record(true)),
-            // Another run was faster.
+            // Another run has created it.
             Err(error) if error.code() == Some(&SqlState::DUPLICATE_TABLE) => {
                 Box::pin(Self::load(operator).await?.begin(operator, migrations)).await
             }
@@ -134,13 +134,13 @@ pub(crate) struct FileRecord {
 }
 
 impl FileRecord {
-    /// A record that is not written, because the role may not.
+    /// Returns a record that is not written, because the role may not write it.
     pub(crate) fn unwritten() -> Self {
         Self { known: Mutex::default(), is_writable: false }
     }
 
-    /// Statements that record files that are not recorded yet; they fail with a division by zero if another run has recorded
-    /// a different file for the version. Empty if all are recorded.
+    /// Returns statements that record the files that are not recorded yet. They fail with a division by zero if another
+    /// run has recorded a different file for the version. Empty if all are recorded.
     pub(crate) fn sql(&self, set: Set, files: &[&MigrationFile]) -> String {
         if !self.is_writable {
             return String::new();
@@ -150,7 +150,7 @@ impl FileRecord {
         new.map(|file| insert_sql(set, &Applied::of(file))).collect()
     }
 
-    /// Remembers that files are committed.
+    /// Stores in this value that files are committed.
     pub(crate) fn note(&self, set: Set, files: &[&MigrationFile]) {
         let mut known = self.known.lock().expect("nothing panics while it is held");
         known.extend(files.iter().map(|file| (set, file.id().version)));
@@ -174,8 +174,8 @@ fn key(set: Set, version: Version) -> String {
     format!("set = {} and version = {}", literal(set.folder()), version.get())
 }
 
-/// After a repair: when no ledger has the recorded file of a version any more, the record follows the ledgers. A version
-/// that no ledger has is removed.
+/// Updates the record after a repair. If no ledger has the recorded file of a version any more, the record is set to
+/// the file in the ledgers. A version that no ledger has is deleted.
 pub(crate) async fn follow_ledgers(
     operator: &Operator,
     migrations: &Migrations,

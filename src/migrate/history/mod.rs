@@ -1,4 +1,4 @@
-//! The history of runs, in two tables of the shared schema: for operators, and for `--retry-failed`.
+//! The history of runs, in two tables of the shared schema. It is for operators, and for `--retry-failed`.
 
 pub(in crate::migrate) mod read;
 #[cfg(feature = "report")]

@@ -1,9 +1,9 @@
 //! The history of runs, in two tables in the shared schema: who ran what, when, and the result for every tenant.
 //!
 //! It is a record for operators and for `--retry-failed`. Only the ledger is authoritative for a schema. So a run that
-//! cannot write its history reports this and continues. Rows are written in batches beside the work, and a killed run may
-//! lack the last second of them. A run without anything to apply is not recorded. The newest 200 runs are kept; successful
-//! tenants are kept for the newest 20 runs only.
+//! cannot write its history reports this and continues. Rows are written in batches beside the work. The last second of
+//! a killed run may be missing. A run without anything to apply is not recorded. The newest 200 runs are stored;
+//! successful tenants are stored only for the newest 20 runs.
 
 use crate::{
     db::Operator,
@@ -28,9 +28,9 @@ pub struct RunRecord {
     pub id: Uuid,
     /// When it started.
     pub started_at: SystemTime,
-    /// When it ended, if it did.
+    /// When it ended; `None` if it did not.
     pub finished_at: Option<SystemTime>,
-    /// Whether it ended, is running or died.
+    /// Whether it ended, is running or was killed.
     pub state: RunState,
     /// The role that ran it.
     pub started_by: String,
@@ -42,17 +42,17 @@ pub struct RunRecord {
     pub selection: String,
     /// `head`, or a version.
     pub target: String,
-    /// Tenants that it planned to visit.
+    /// The number of tenants that it planned to visit.
     pub planned: u64,
-    /// Tenants that were already at head.
+    /// The number of tenants that were already at head.
     pub at_head: u64,
-    /// Tenants that it migrated.
+    /// The number of tenants that it migrated.
     pub migrated: u64,
-    /// Tenants that failed.
+    /// The number of tenants that failed.
     pub failed: u64,
-    /// Tenants that were skipped.
+    /// The number of tenants that were skipped.
     pub skipped: u64,
-    /// Tenants that it did not reach.
+    /// The number of tenants that it did not reach.
     pub left: u64,
     /// Why it stopped early.
     pub stopped: Option<StopReason>,
@@ -91,13 +91,13 @@ pub struct SchemaRecord {
     pub sqlstate: Option<String>,
     /// The error, or why it was skipped.
     pub message: Option<String>,
-    /// How long it took.
+    /// The time it took.
     pub duration: Duration,
-    /// When it was done.
+    /// When it was finished.
     pub done_at: SystemTime,
 }
 
-/// A run and its schemas; unsuccessful ones come first.
+/// A run and its schemas. Unsuccessful ones are first.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunDetail {
@@ -107,11 +107,12 @@ pub struct RunDetail {
     pub schemas: Vec<SchemaRecord>,
 }
 
-/// Returns the newest runs, newest first. Read-only; empty if nothing was ever recorded.
+/// Returns the newest runs, newest first. Only reads. The result is empty if nothing was ever recorded.
 ///
 /// # Errors
 ///
-/// Kinds `Unavailable` and `Failed`, from the server; also if the role may not read the history (42501).
+/// Kinds `Unavailable` and `Failed`: an error of the server. This includes a role that may not read the history
+/// (42501).
 pub async fn history(operator: &Operator, limit: u32) -> Result<Vec<RunRecord>> {
     let limit = i64::from(limit);
     runs(operator, "order by r.started_at desc limit $1", &[(&limit, Type::INT8)]).await
@@ -121,7 +122,7 @@ pub async fn history(operator: &Operator, limit: u32) -> Result<Vec<RunRecord>> 
 ///
 /// # Errors
 ///
-/// Same as [`history`].
+/// Those of [`history`].
 pub async fn run_detail(operator: &Operator, id: &str) -> Result<Option<RunDetail>> {
     let filter = "where pg_catalog.starts_with(r.id::pg_catalog.text, pg_catalog.lower($1)) limit 2";
     let mut found = runs(operator, filter, &[(&id, Type::TEXT)]).await?;
@@ -142,7 +143,7 @@ pub async fn run_detail(operator: &Operator, id: &str) -> Result<Option<RunDetai
 ///
 /// # Errors
 ///
-/// Same as [`history`].
+/// Those of [`history`].
 pub async fn failed_last(operator: &Operator) -> Result<Vec<TenantSlug>> {
     let doing = || while_doing("read the history");
     let sql = format!(

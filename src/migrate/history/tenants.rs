@@ -1,4 +1,4 @@
-//! Tenants in the recorded runs: which take long, and which failed last.
+//! Reads tenants in the recorded runs: the slowest, and those that failed last.
 
 use crate::{
     db::Operator,
@@ -12,7 +12,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// A tenant, and how long its migrations took in the recorded runs.
+/// A tenant, and the duration of its migrations in the recorded runs.
 pub(crate) struct TenantTimes {
     pub(crate) tenant: String,
     pub(crate) runs: u64,
@@ -26,11 +26,12 @@ pub(crate) struct TenantFailure {
     pub(crate) sqlstate: Option<String>,
     pub(crate) message: Option<String>,
     pub(crate) failed_at: SystemTime,
-    /// How many such tenants there are.
+    /// The total number of these tenants.
     pub(crate) of: usize,
 }
 
-/// The registered tenants with the longest migrations, the slowest first. One query; empty if nothing was ever recorded.
+/// Returns the registered tenants with the longest migrations, the slowest first. One query. Empty if nothing was ever
+/// recorded.
 pub(crate) async fn slowest(operator: &Operator, limit: i64) -> Result<Vec<TenantTimes>> {
     let sql = format!(
         "select s.tenant, pg_catalog.count(*), pg_catalog.max(s.duration_ms), pg_catalog.avg(s.duration_ms)::pg_catalog.int8
@@ -51,7 +52,7 @@ pub(crate) async fn slowest(operator: &Operator, limit: i64) -> Result<Vec<Tenan
     .await
 }
 
-/// The registered tenants whose newest recorded result is a failure, the newest first. One query.
+/// Returns the registered tenants whose newest recorded result is a failure, the newest first. One query.
 pub(crate) async fn failing(operator: &Operator, limit: i64) -> Result<Vec<TenantFailure>> {
     let sql = format!(
         "select s.tenant, s.sqlstate, s.message, s.done_at, pg_catalog.count(*) over ()

@@ -69,7 +69,7 @@ comment on table public.cgk_runs is 'Runs of cgk migrate; cgk migrate:history sh
 comment on table public.cgk_run_schemas is 'The result of every schema in a run of cgk migrate.';
 ";
 
-/// Writes one run's history; does nothing if that is disabled or not possible.
+/// Writes one run's history. Does nothing if that is disabled or not possible.
 pub(crate) struct HistoryWriter<'o> {
     operator: &'o Operator,
     id: Option<Uuid>,
@@ -113,7 +113,7 @@ impl<'o> HistoryWriter<'o> {
         self.id
     }
 
-    /// Adds the result of a schema; it is written a little later.
+    /// Adds the result of a schema. It is written a little later.
     pub(crate) fn note(&self, outcome: &SchemaOutcome, plan: Option<&Plan<'_>>) {
         if self.id.is_none() {
             return;
@@ -125,7 +125,7 @@ impl<'o> HistoryWriter<'o> {
         }
     }
 
-    /// Does the work, and writes the results in the meantime.
+    /// Runs the work, and writes the results meanwhile.
     pub(crate) async fn while_working<T>(&self, work: impl Future<Output = T>) -> T {
         if self.id.is_none() {
             return work.await;
@@ -155,7 +155,7 @@ impl<'o> HistoryWriter<'o> {
     pub(crate) async fn end(&self, report: &RunReport, error: Option<&Error>, observer: &mut dyn Observer) {
         let Some(id) = self.id else { return };
         let mut ended = self.try_end(id, report, error).await;
-        // A cancel request that arrived late.
+        // A cancel request arrived late.
         if ended.as_ref().is_err_and(|error| error.sqlstate() == Some(&SqlState::QUERY_CANCELED)) {
             ended = self.try_end(id, report, error).await;
         }
@@ -278,7 +278,7 @@ async fn insert_run(operator: &Operator, id: Uuid, planned: &FleetPlan<'_>) -> R
     written.map(drop).map_err(while_doing("write the history of this run"))
 }
 
-/// Creates the tables; if another run was faster, that is also a success.
+/// Creates the tables. If another run has created them, that is also a success.
 async fn create_tables(operator: &Operator) -> Result<()> {
     let tables = ["public.cgk_runs", "public.cgk_run_schemas"];
     let created = own_table::create(operator, lock::history_key(), &tables, TABLES).await;
@@ -316,7 +316,7 @@ async fn insert(operator: &Operator, id: Uuid, entries: &[Entry]) -> Result<()> 
     written.map(drop).map_err(while_doing("write the history of this run"))
 }
 
-/// An error with the server's own message, which contains no row values.
+/// Returns an error with the server's own message, which contains no row values.
 fn in_full(error: &Error) -> String {
     let said = match error {
         Error::Migration(MigrationError::Failed(failure)) => Some(failure.message.clone()),

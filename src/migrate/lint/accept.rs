@@ -1,4 +1,4 @@
-//! Accepted warnings: recorded with a reason, and reported when they no longer accept anything.
+//! Accepted warnings. They have a reason, and are reported when they no longer accept anything.
 
 use super::{Finding, Lint};
 use crate::{
@@ -11,8 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The file beside the folders of the two sets: accepts findings, also errors, in files that were applied and must not be
-/// edited.
+/// The file beside the folders of the two sets. It accepts findings, including errors, in files that were applied and
+/// must not be edited.
 pub(crate) const ACCEPTED_FILE: &str = "accepted.txt";
 
 const DIRECTIVE: &str = "cgk:accept";
@@ -60,7 +60,7 @@ enum Scope {
 }
 
 impl Accepted {
-    /// Reads the file of a directory; without one, nothing is accepted.
+    /// Reads the file of a directory. Without a file, nothing is accepted.
     pub(in crate::migrate) fn read(directory: &Path) -> Result<Self> {
         let path = directory.join(ACCEPTED_FILE);
         match fs::read_to_string(&path) {
@@ -96,7 +96,7 @@ impl Accepted {
         taken
     }
 
-    /// The problems of lines that accepted nothing.
+    /// Returns the problems of lines that accepted nothing.
     pub(super) fn left_over(self) -> Vec<Finding> {
         let Self { path, lines } = self;
         let finding = |line: AcceptedLine| Finding {
@@ -112,8 +112,8 @@ impl Accepted {
     }
 }
 
-/// Removes accepted findings, and adds the problems of the acceptances in the file itself. Each finding comes with the
-/// number of its statement.
+/// Removes accepted findings, and adds the problems of the acceptances in the file itself. Each finding has the number
+/// of its statement.
 pub(super) fn sort_out(
     file: &MigrationFile,
     set: Set,
@@ -144,7 +144,7 @@ pub(super) fn sort_out(
     left
 }
 
-/// The findings that no comment of the file accepts.
+/// Returns the findings that no comment of the file accepts.
 pub(super) fn not_accepted(
     file: &MigrationFile,
     found: Vec<(usize, Finding)>,

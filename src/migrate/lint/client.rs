@@ -65,7 +65,7 @@ pub(super) fn client_side(statement: &Statement) -> Option<Fault> {
     })
 }
 
-/// Blanks and characters of other scripts that PostgreSQL treats as letters.
+/// Whether a character is a space or a letter of another script that PostgreSQL treats as a letter.
 fn is_unseen(c: char) -> bool {
     matches!(c, '\u{80}'..='\u{a0}' | '\u{ad}' | '\u{1680}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}'
         | '\u{205f}'..='\u{206f}' | '\u{3000}' | '\u{feff}')

@@ -23,9 +23,9 @@ pub(super) struct Known<'a> {
     tables: BTreeSet<String>,
     /// Table and column of every `check (column is not null)` that is valid for all rows.
     not_null: BTreeSet<(String, String)>,
-    /// The same, not validated yet, by table and constraint.
+    /// The same for checks that are not validated yet, by table and constraint.
     unproven: Vec<(String, String, String)>,
-    /// Functions without a fixed search path: they use the caller's.
+    /// Functions without a fixed search path. They use the caller's.
     functions: BTreeSet<String>,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Known<'a> {
     }
 }
 
-/// The warnings of one file, each with the number of its statement.
+/// Returns the warnings of one file, each with the number of its statement.
 pub(super) fn file(file: &MigrationFile, known: &mut Known<'_>) -> Vec<(usize, Finding)> {
     let mut fresh: BTreeSet<String> = BTreeSet::new();
     let mut found = Vec::new();
@@ -143,7 +143,7 @@ fn of_shape(
     }
 }
 
-/// The parents of a new table.
+/// Adds the warnings about the parents of a new table.
 fn below_parents(sources: &[(Source, Name)], known: &Known<'_>, faults: &mut Vec<Fault>) {
     let is_parent = |source: &Source| matches!(source, Source::Inherits | Source::PartitionOf);
     let parents = sources.iter().filter(|(source, _)| is_parent(source));
@@ -254,7 +254,7 @@ fn rewrites(at: usize, what: &str, table: &Name, faults: &mut Vec<Fault>) {
     faults.push((at, Lint::RewritesTable, reason));
 }
 
-/// `alter column c type …`, `alter c set data type …`
+/// Whether an action is `alter column c type …` or `alter c set data type …`.
 fn changes_type(action: &Action) -> bool {
     action.has(&["set", "data", "type"]) || {
         let skipped = 1 + usize::from(action.tokens.get(1).and_then(|token| token.word()) == Some("column"));
@@ -278,7 +278,7 @@ fn to_public(references: &[Name], known: &Known<'_>, faults: &mut Vec<Fault>) {
     }
 }
 
-/// A tenant's table that inherits from a shared one, or is a partition of it.
+/// Adds the warning about a tenant's table that inherits from a shared one, or is a partition of it.
 fn below_shared(parent: &Name, at: usize, known: &Known<'_>, faults: &mut Vec<Fault>) {
     if known.set == Set::Tenant && known.is_shared(parent) {
         let reason = format!(
@@ -359,7 +359,7 @@ fn learn(shape: &Shape, known: &mut Known<'_>, fresh: &mut BTreeSet<String>) {
     }
 }
 
-/// Constraint and column of `add constraint x check (c is not null)`.
+/// Returns constraint and column of `add constraint x check (c is not null)`.
 fn checks_not_null(action: &Action) -> Option<(String, String)> {
     let constraint = action.name_after(&["add", "constraint"]).map_or_else(String::new, |name| name.name);
     let inner = action.tokens.iter().position(|token| token.word() == Some("check"))?;

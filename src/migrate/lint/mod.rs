@@ -1,12 +1,16 @@
 //! Checks migration files without a server: errors, which prevent a run, and warnings.
 //!
-//! There are two severities. An error would break a guarantee while it looks like success, and no run starts while there is
-//! one. A warning is a statement that locks, loses data or surprises. It stops nothing. To accept an intended warning, there
-//! are three ways: a comment `-- cgk:accept <lint> <reason>` in the lines before the statement; the same comment at the top
-//! of the file, followed by an empty line, for the whole file; or, for files that were applied and must not be edited, a
-//! line of `accepted.txt` beside the folders of the two sets. An error can be accepted only in `accepted.txt`, and only if
-//! the file can still be executed and recorded as a whole ([`Lint::is_acceptable`]). Only `rollback-section`, a guess about
-//! a comment, can be accepted in the file as well.
+//! There are two severities. An error would break a guarantee although the run seems to succeed, so no run starts while
+//! there is one. A warning is a statement that locks, loses data or has surprising effects. It does not stop a run.
+//! There are three ways to accept an intended warning:
+//!
+//! - a comment `-- cgk:accept <lint> <reason>` in the lines before the statement
+//! - the same comment at the top of the file, followed by an empty line, for the complete file
+//! - for files that were applied and must not be edited, a line of `accepted.txt` beside the folders of the two sets
+//!
+//! An error can be accepted only in `accepted.txt`, and only if the file can still be executed and recorded completely
+//! ([`Lint::is_acceptable`]). The exception is `rollback-section`, a guess about a comment, which can be accepted in
+//! the file as well.
 
 mod accept;
 mod client;
@@ -29,7 +33,7 @@ use std::{
 pub(crate) use accept::{ACCEPTED_FILE, Accepted};
 pub(crate) use unit::relations;
 
-/// A problem in a statement: its position, its rule, the reason.
+/// A problem in a statement: its position, its rule and the reason.
 type Fault = (usize, Lint, String);
 
 /// Whether a finding prevents a run.
@@ -37,7 +41,7 @@ type Fault = (usize, Lint, String);
 pub enum Severity {
     /// No run starts while there is one.
     Error,
-    /// Useful to know; stops nothing.
+    /// For information. It does not stop a run.
     Warning,
 }
 
@@ -125,8 +129,8 @@ lints! {
 }
 
 impl Lint {
-    /// Returns whether a line of `accepted.txt` can accept it: every warning, and those errors after which a file can still
-    /// be executed in its schema, in its transaction, and be recorded.
+    /// Returns whether a line of `accepted.txt` can accept it. That is possible for every warning, and for errors after
+    /// which a file can still be executed in its schema, in its transaction, and be recorded.
     pub fn is_acceptable(self) -> bool {
         match self {
             Self::Accept
@@ -152,7 +156,7 @@ impl Lint {
         }
     }
 
-    /// Whether a comment of the file can accept it: every warning, and the one error that is a guess about a comment.
+    /// Whether a comment in the file can accept it: every warning, and the one error that is a guess about a comment.
     pub(super) fn is_acceptable_in_file(self) -> bool {
         self == Self::RollbackSection || self.severity() == Severity::Warning
     }
@@ -175,7 +179,7 @@ impl fmt::Display for Lint {
 pub struct Finding {
     /// The file, or the folder if the finding concerns the whole set.
     pub file: PathBuf,
-    /// The line, counted from 1, if it is known.
+    /// The line, counted from 1; `None` if it is not known.
     pub line: Option<usize>,
     /// The rule.
     pub lint: Lint,
@@ -200,7 +204,7 @@ impl From<Finding> for FileProblem {
     }
 }
 
-/// The errors of both sets that `accepted.txt` does not accept.
+/// Returns the errors of both sets that `accepted.txt` does not accept.
 pub(super) fn errors(public: &Source, tenant: &Source, accepted: &mut Accepted) -> Vec<Finding> {
     let of_file = |file: &MigrationFile| {
         unit::file(file).into_iter().chain(accept::not_accepted(file, unit::rollback_sections(file)))
@@ -223,12 +227,13 @@ pub(super) fn errors(public: &Source, tenant: &Source, accepted: &mut Accepted) 
     found
 }
 
-/// Returns all findings for a directory of migrations: files in order, and errors first in each file. Needs no database.
+/// Returns all findings for a directory of migrations, sorted by file, with errors first in each file. Needs no
+/// database.
 ///
 /// # Errors
 ///
-/// [`MigrationError::Unreadable`](crate::MigrationError::Unreadable) if a folder or file cannot be read. A problem in the
-/// files is not an error here but a finding.
+/// [`MigrationError::Unreadable`](crate::MigrationError::Unreadable) if a folder or file cannot be read. A problem in
+/// the files is not an error here but a finding.
 pub fn lint_directory(directory: impl AsRef<Path>) -> Result<Vec<Finding>> {
     let directory = directory.as_ref();
     let read = read_directory(directory)?;
@@ -245,13 +250,13 @@ pub fn lint_directory(directory: impl AsRef<Path>) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// The warnings about files that contain no errors except accepted ones.
+/// Returns the warnings about files that contain no errors except accepted ones.
 pub(super) fn warnings_alone(public: &Source, tenant: &Source, mut accepted: Accepted) -> Vec<Finding> {
     errors(public, tenant, &mut accepted);
     warnings(public, tenant, accepted)
 }
 
-/// The warnings that are not accepted, and the problems of acceptances that no error has used.
+/// Returns the warnings that are not accepted, and the problems of acceptances that no error has used.
 fn warnings(public: &Source, tenant: &Source, mut unused: Accepted) -> Vec<Finding> {
     let shared: BTreeSet<String> = unit::surviving(public).into_keys().collect();
     let mut findings = Vec::new();
@@ -259,7 +264,7 @@ fn warnings(public: &Source, tenant: &Source, mut unused: Accepted) -> Vec<Findi
         let mut known = danger::Known::of(source.set(), &shared);
         for file in source.files() {
             let mut found = danger::file(file, &mut known);
-            // It is an error, and so already reported; here only its comment is needed.
+            // It is an error, so it is already reported. Here only its comment is needed.
             found.extend(unit::rollback_sections(file));
             let left = accept::sort_out(file, source.set(), found, &mut unused);
             findings.extend(left.into_iter().filter(|finding| finding.severity() == Severity::Warning));

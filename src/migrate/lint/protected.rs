@@ -1,4 +1,4 @@
-//! Protects cgk's own tables and functions: a file that changes them would make the ledger incorrect.
+//! Protects cgk's own tables and functions. A file that changes them would make the ledger incorrect.
 
 use super::{Fault, Lint};
 use crate::{
@@ -20,7 +20,7 @@ pub(super) fn protected_names(statement: &Statement) -> Option<Fault> {
     if named.is_some() {
         return named;
     }
-    // Text that runs later or inside a string is not parsed as SQL here; mentioning the name is enough.
+    // Text that runs later or inside a string is not parsed as SQL here. A mention of the name is enough.
     let runs_text = matches!(first, "do" | "create" | "execute" | "prepare");
     let mentioned =
         tokens.iter().filter(|_| runs_text && first != "create" || makes_routine(tokens)).find_map(|token| {
@@ -32,8 +32,8 @@ pub(super) fn protected_names(statement: &Statement) -> Option<Fault> {
     if mentioned.is_some() {
         return mentioned;
     }
-    // Reading and calling cgk's public objects is allowed; the object of the statement and the tables that it writes are
-    // not.
+    // Reading and calling cgk's public objects is allowed. They must not be the object of the statement or a table that
+    // it writes.
     matches!(
         first,
         "create"
@@ -65,7 +65,7 @@ fn makes_routine(tokens: &[Token]) -> bool {
     words.first() == Some(&"create") && words.iter().any(|word| matches!(*word, "function" | "procedure"))
 }
 
-/// The names at the positions where a statement says what it changes.
+/// Returns the names at the positions where a statement says what it changes.
 fn changed_names(tokens: &[Token]) -> Vec<&Token> {
     const BEFORE: &[&str] = &[
         "table",

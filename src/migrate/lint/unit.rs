@@ -1,8 +1,8 @@
 //! Finds statements that a migration must not contain, from its text, before a server receives it.
 //!
-//! Each of these would break a guarantee while it looks like success: a `COMMIT` in the middle leaves half a migration, a
-//! changed search path creates the following tables in another schema, `CONCURRENTLY` cannot run in the transaction that
-//! makes a migration atomic.
+//! Each of these would break a guarantee although the run seems to succeed. A `COMMIT` in the middle leaves half a
+//! migration. A changed search path creates the following tables in another schema. `CONCURRENTLY` cannot run in the
+//! transaction that makes a migration atomic.
 
 use super::{Fault, Finding, Lint, client::client_side, protected::protected_names};
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// The errors of one file.
+/// Returns the errors of one file.
 pub(super) fn file(file: &MigrationFile) -> Vec<Finding> {
     let mut found: Vec<Finding> =
         file.comments().iter().filter_map(|range| misplaced_marker(file, range.start)).collect();
@@ -33,7 +33,7 @@ pub(super) fn file(file: &MigrationFile) -> Vec<Finding> {
             session_state(statement),
             other_tenant(statement),
             client_side(statement),
-            // cgk's own objects come from a bundled migration, under any version that a set of your own gives it.
+            // A bundled migration creates cgk's own objects. A set of your own can contain it with any version.
             protected_names(statement).filter(|_| !is_bundled(file.checksum())),
         ];
         found.extend(faults.into_iter().flatten().map(|(at, lint, reason)| Finding::at(file, at, lint, reason)));
@@ -41,7 +41,8 @@ pub(super) fn file(file: &MigrationFile) -> Vec<Finding> {
     found
 }
 
-/// The comments of a file that look like the heading of a rollback, each with the number of the following statement.
+/// Returns the comments of a file that look like the heading of a rollback, each with the number of the following
+/// statement.
 pub(super) fn rollback_sections(file: &MigrationFile) -> Vec<(usize, Finding)> {
     let found = file.rollback_headings().iter();
     found.map(|(next, (at, reason))| (*next, Finding::at(file, *at, Lint::RollbackSection, reason.clone()))).collect()
@@ -53,8 +54,8 @@ fn misplaced_marker(file: &MigrationFile, at: usize) -> Option<Finding> {
     (at > 0 && is_marker(line)).then(|| Finding::at(file, at, Lint::Marker, reason))
 }
 
-/// The problems between the two sets: if a relation name is in both, a query whose tenant table is missing reads the shared
-/// table instead of failing.
+/// Returns the problems between the two sets. If a relation name is in both, a query whose tenant table is missing
+/// reads the shared table instead of failing.
 pub(super) fn across(public: &Source, tenant: &Source) -> Vec<Finding> {
     let shared = surviving(public);
     let mut problems = extensions(public, tenant);
@@ -72,8 +73,8 @@ pub(super) fn across(public: &Source, tenant: &Source) -> Vec<Finding> {
     problems
 }
 
-/// Checks what a tenant's file does to extensions. The first tenant creates it, and for the others it exists already or is
-/// gone; if no schema is named, its functions are in that tenant's schema.
+/// Checks what a tenant's file does to extensions. The first tenant creates or drops the extension. For the others it
+/// exists already, or no longer exists. If no schema is named, its functions are in that tenant's schema.
 ///
 /// An extension with IF NOT EXISTS is allowed if the shared set creates it, or if its schema is not a tenant's.
 fn extensions(public: &Source, tenant: &Source) -> Vec<Finding> {
@@ -108,7 +109,7 @@ fn extensions(public: &Source, tenant: &Source) -> Vec<Finding> {
     problems
 }
 
-/// Rules only for files without a transaction.
+/// Finds problems that only matter in files without a transaction.
 fn stepwise(statement: &Statement) -> Option<Fault> {
     if let Shape::CreateIndex { name: None, concurrently: true, .. } = shape::of(statement) {
         return Some((statement.range.start, Lint::UnnamedIndex, "CREATE INDEX CONCURRENTLY without a name".into()));
@@ -134,7 +135,7 @@ fn transaction_control(statement: &Statement) -> Option<Fault> {
     ))
 }
 
-/// Statements that cannot run inside a transaction.
+/// Finds statements that cannot run inside a transaction.
 fn inside_only(statement: &Statement) -> Option<Fault> {
     let found = match shape::of(statement) {
         shape if shape.is_concurrent() => "CONCURRENTLY",
@@ -190,7 +191,7 @@ fn session_state(statement: &Statement) -> Option<Fault> {
     }
 }
 
-/// `set_config('search_path', …)`, as `pg_dump` writes it.
+/// Finds `set_config('search_path', …)`, as `pg_dump` writes it.
 fn function_call(statement: &Statement) -> Option<Fault> {
     statement.tokens.windows(3).find_map(|window| match window {
         [function, open, Token { kind: TokenKind::Text(name), .. }]
@@ -242,8 +243,8 @@ const BEFORE_RELATIONS: &[&str] = &[
     "function",
 ];
 
-/// The relations that exist after a whole set was executed, and the files that created them. Dropped, renamed and temporary
-/// ones do not count.
+/// Returns the relations that exist after a complete set was executed, and the files that created them. Dropped,
+/// renamed and temporary ones do not count.
 pub(super) fn surviving(source: &Source) -> BTreeMap<String, &MigrationFile> {
     let mut there: BTreeMap<String, (&MigrationFile, Option<String>)> = BTreeMap::new();
     for file in source.files() {
@@ -282,7 +283,7 @@ pub(super) fn surviving(source: &Source) -> BTreeMap<String, &MigrationFile> {
 
 const RELATIONS: &[&str] = &["table", "view", "materialized view", "sequence", "foreign table"];
 
-/// The tables, views, sequences and indexes that a file creates and keeps, with the positions of their names.
+/// Returns the tables, views, sequences and indexes that a file creates and keeps, with the positions of their names.
 pub(crate) fn relations(file: &MigrationFile) -> Vec<(String, usize)> {
     file.statements().iter().filter_map(created_relation).collect()
 }

@@ -1,5 +1,5 @@
-//! Warnings about effects outside of the migrated schema: objects of the database and of the server, roles that can read
-//! everything, functions that another session calls with another search path.
+//! Warnings about effects outside of the migrated schema: objects of the database and of the server, roles that can
+//! read everything, and functions that another session calls with another search path.
 
 use super::{Fault, Lint};
 use crate::sql::{
@@ -8,7 +8,7 @@ use crate::sql::{
 };
 use std::collections::BTreeSet;
 
-/// Objects that are in no schema, and rights that apply to all of them.
+/// Finds objects that are in no schema, and rights that apply to all of them.
 pub(super) fn of_database(statement: &Statement, faults: &mut Vec<Fault>) {
     let start = statement.range.start;
     let words = statement.leading_words();
@@ -24,7 +24,7 @@ pub(super) fn of_database(statement: &Statement, faults: &mut Vec<Fault>) {
             Some(format!("{verb} event trigger").to_uppercase())
         }
         ["alter", "database", ..] => Some("ALTER DATABASE".into()),
-        // Without IN SCHEMA it is about the objects of every schema, those of all tenants among them.
+        // Without IN SCHEMA, it applies to the objects of every schema, including those of all tenants.
         ["alter", "default", "privileges", ..] if !shape::has(&statement.tokens, &["in", "schema"]) => {
             Some("ALTER DEFAULT PRIVILEGES without IN SCHEMA".into())
         }
@@ -36,7 +36,7 @@ pub(super) fn of_database(statement: &Statement, faults: &mut Vec<Fault>) {
             format!("{found} concerns the whole database or server, and the file runs in each schema of its set");
         faults.push((start, Lint::DatabaseWide, reason));
     }
-    // `grant pg_read_all_data to x`: a grant of privileges contains ON.
+    // `grant pg_read_all_data to x`. A grant of privileges contains ON.
     if words.first() == Some(&"grant") && !shape::has(&statement.tokens, &["on"]) {
         let names = statement.tokens.iter().skip(1).take_while(|token| token.word() != Some("to"));
         for token in names.filter(|token| token.name().is_some_and(|name| name.starts_with("pg_"))) {
@@ -47,7 +47,8 @@ pub(super) fn of_database(statement: &Statement, faults: &mut Vec<Fault>) {
     }
 }
 
-/// Rights for PUBLIC on relations that contain rows, now or as a default. Functions and types belong to PUBLIC by default.
+/// Finds rights for PUBLIC on relations that contain rows, now or as a default. Functions and types are granted to
+/// PUBLIC by default.
 pub(super) fn of_grant(statement: &Statement, faults: &mut Vec<Fault>) {
     let tokens = &statement.tokens;
     let words = statement.leading_words();
@@ -70,7 +71,7 @@ pub(super) fn of_grant(statement: &Statement, faults: &mut Vec<Fault>) {
     }
 }
 
-/// Functions without a fixed search path, used where the server calls them later: in generated columns, in indexes, in
+/// Finds functions without a fixed search path that the server calls later: in generated columns, in indexes, in
 /// checks. A restore evaluates these with an empty path, and the function then does not find its objects.
 pub(super) fn of_functions(statement: &Statement, pathless: &mut BTreeSet<String>, faults: &mut Vec<Fault>) {
     let tokens = &statement.tokens;
@@ -102,7 +103,7 @@ pub(super) fn of_functions(statement: &Statement, pathless: &mut BTreeSet<String
     }
 }
 
-/// The parentheses after `generated always as` and `check`, and those of an index.
+/// Returns the parentheses after `generated always as` and `check`, and those of an index.
 fn kept_expressions(tokens: &[Token]) -> Vec<std::ops::Range<usize>> {
     let is_index = tokens.iter().take(4).any(|token| token.word() == Some("index"));
     let mut found = Vec::new();

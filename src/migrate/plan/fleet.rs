@@ -1,4 +1,4 @@
-//! Plans a whole run: the work for the shared schema and each tenant, as a value.
+//! Plans a run: the work for the shared schema and each tenant, as a value.
 
 use super::{
     Plan, Target, plan,
@@ -23,15 +23,15 @@ use crate::{
 };
 use std::collections::HashMap;
 
-/// The plan of a run. It is computed from the current state and never changed, and is either printed or executed.
+/// The plan of a run. It is computed from the current state and never changed. It is either printed or executed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FleetPlan<'a> {
     /// The work for the shared schema; `None` if it is at head or not part of the run.
     pub public: Option<Plan<'a>>,
-    /// The work for the tenants, by slug. Tenants at head are not listed.
+    /// The work for the tenants, sorted by slug. Tenants at head are not listed.
     pub tenants: Vec<PlannedTenant<'a>>,
-    /// How many tenants are at head and will not be visited.
+    /// The number of tenants that are at head and will not be visited.
     pub at_head: usize,
     /// The version that the tenants are migrated to.
     pub target: Target,
@@ -61,8 +61,8 @@ pub struct PlannedTenant<'a> {
 pub enum Step<'a> {
     /// Apply these migrations.
     Apply(Plan<'a>),
-    /// Skip it, for a reason that is not an error: it is still being set up, or it is incomplete and has a status that this
-    /// version does not know.
+    /// Skip it, for a reason that is not an error. It is still being set up, or it is incomplete and has a status that
+    /// this version does not know.
     Skip {
         /// The reason.
         reason: String,
@@ -78,18 +78,18 @@ impl FleetPlan<'_> {
     }
 }
 
-/// Plans a run. Read-only: it works for a role without write privileges and on a standby.
+/// Plans a run. Only reads: it works for a role without write privileges and on a standby.
 ///
-/// The fleet costs one query. The client's memory grows with the number of tenants that have pending work, not with the
-/// fleet.
+/// The state of the fleet is one query. The client's memory use depends on the number of tenants with pending work, not
+/// on the size of the fleet.
 ///
 /// # Errors
 ///
-/// Kind `Drift`: ledger and files of the shared schema differ, or the files are not the fleet's
-/// ([`MigrationError::WrongFiles`]); if only a single tenant differs, it is a [`Step::Refuse`]. Kind `NotFound`: a tenant of
-/// [`Scope::Only`], or one to leave out, is not in the registry. Kind `Invalid`: the target version has no file, or a file
-/// contains a character that the database's encoding lacks. Kind `NotReady`: tenants are selected while the shared schema is
-/// not at head, or there is no registry.
+/// - Kind `Drift`: ledger and files of the shared schema differ, or the files differ from the fleet's
+///   ([`MigrationError::WrongFiles`]). If only a single tenant differs, it is a [`Step::Refuse`].
+/// - Kind `NotFound`: a tenant of [`Scope::Only`] or an excluded tenant is not in the registry.
+/// - Kind `Invalid`: the target version has no file, or a file contains a character that the database's encoding lacks.
+/// - Kind `NotReady`: tenants are selected while the shared schema is not at head, or there is no registry.
 pub async fn plan_fleet<'a>(
     operator: &Operator,
     migrations: &'a Migrations,
@@ -129,15 +129,15 @@ pub async fn plan_fleet<'a>(
         unbound: vec![],
         files,
     };
-    // Before the first migration of the shared schema there is no registry, and so no tenant.
+    // Before the first migration of the shared schema, there is no registry and so no tenant.
     if !public_only && (!pending || registry_exists(operator).await?) {
         plan_tenants(operator, migrations, &mut planned).await?;
     }
     Ok(planned)
 }
 
-/// Refuses while the shared schema lacks migrations, because a new tenant relies on them. If a ledger differs from the
-/// files, the check of the files reports it.
+/// Refuses if the shared schema lacks migrations, because a new tenant needs them. If a ledger differs from the files,
+/// the check of the files reports it.
 pub(crate) async fn require_shared_schema(operator: &Operator, migrations: &Migrations) -> Result<()> {
     let schema = SchemaName::public();
     let rows = ledger::read(operator, &schema).await?.rows;
@@ -187,7 +187,7 @@ async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, plann
     Ok(())
 }
 
-/// Plans tenants; tenants with the same state share one plan.
+/// Plans tenants. Tenants with the same state share one plan.
 struct TenantPlanner<'o, 'a> {
     operator: &'o Operator,
     migrations: &'a Migrations,
@@ -197,7 +197,7 @@ struct TenantPlanner<'o, 'a> {
 }
 
 impl<'a> TenantPlanner<'_, 'a> {
-    /// The work for a tenant; `None` if there is none.
+    /// Returns the work for a tenant; `None` if there is none.
     fn step(&mut self, tenant: &TenantState) -> Option<Step<'a>> {
         let slug = &tenant.tenant.slug;
         let schema = SchemaName::of_tenant(slug);
@@ -223,7 +223,7 @@ impl<'a> TenantPlanner<'_, 'a> {
                     }
                     None => self.behind(*pending, schema),
                 };
-                // Nothing is pending up to the target: for this run the tenant is at head.
+                // Nothing is pending up to the target, so for this run the tenant is at head.
                 (!planned.pending.is_empty()).then_some(Step::Apply(planned))
             }
             SchemaState::Diverged(divergence) => {

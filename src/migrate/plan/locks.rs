@@ -1,9 +1,9 @@
 //! Determines which tables a migration locks, in which mode, and what that blocks: from the text, without a server.
 //!
-//! Based on PostgreSQL's documentation: "Explicit Locking", section "Table-Level Locks", and the reference pages of the
-//! commands, above all ALTER TABLE. What the text does not show is left out: tables used by functions and triggers, the
-//! table of an index that is only named, the referenced tables of dropped foreign keys. Partitions are locked like their
-//! parent. `tests/it/migrate/locks.rs` runs each form and compares with `pg_locks`.
+//! The source is PostgreSQL's documentation: "Explicit Locking", section "Table-Level Locks", and the reference pages
+//! of the commands, mainly ALTER TABLE. What the text does not show is left out: tables used by functions and triggers,
+//! the table of an index that is only named, and the referenced tables of dropped foreign keys. Partitions are locked
+//! like their parent. `tests/it/migrate/locks.rs` runs each form and compares with `pg_locks`.
 
 use crate::{
     migrate::files::file::MigrationFile,
@@ -17,7 +17,7 @@ use std::{
     fmt,
 };
 
-/// A table-level lock mode; a later one is stronger.
+/// A table-level lock mode. A later one is stronger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum LockMode {
@@ -27,7 +27,7 @@ pub enum LockMode {
     RowShare,
     /// Taken by writes.
     RowExclusive,
-    /// Blocks other changes of the schema only.
+    /// Blocks only other changes of the schema.
     ShareUpdateExclusive,
     /// Blocks writes.
     Share,
@@ -177,7 +177,7 @@ impl MigrationFile {
 
 type Found = Vec<(Name, LockMode, String)>;
 
-/// The same lock on each of these tables.
+/// Returns the same lock on each of these tables.
 fn each(names: &[Name], mode: LockMode, reason: &str) -> Found {
     names.iter().map(|name| (name.clone(), mode, reason.to_owned())).collect()
 }
@@ -262,8 +262,8 @@ fn of_new_table(references: &[Name], sources: &[(Source, Name)]) -> Found {
     found
 }
 
-/// `replaced` is the name of an object that OR REPLACE may replace, `on` the table of a trigger, rule, policy or of
-/// statistics.
+/// Returns the locks of a statement that creates an object. `replaced` is the name of an object that OR REPLACE may
+/// replace. `on` is the table of a trigger, rule, policy or of statistics.
 fn of_new_object(kind: &str, replaced: Option<&Name>, on: Option<&Name>) -> Found {
     match (kind, replaced, on) {
         ("trigger", _, Some(on)) => one(on, LockMode::ShareRowExclusive, "create trigger"),
@@ -350,7 +350,7 @@ fn of_action(kind: &str, table: &Name, action: &Action) -> Found {
     found
 }
 
-/// Parameters that affect only later writes and maintenance.
+/// Whether all parameters affect only later writes and maintenance.
 fn only_light_parameters(action: &Action) -> bool {
     let names = action.tokens.split(|token| token.is_sign('(') || token.is_sign(',')).skip(1);
     let mut names = names.filter_map(|part| part.first().and_then(|token| token.name()));
@@ -363,7 +363,7 @@ fn only_light_parameters(action: &Action) -> bool {
     })
 }
 
-/// `alter column c set (n_distinct = 5)`
+/// Whether an action is of the form `alter column c set (n_distinct = 5)`.
 fn sets_attribute_options(action: &Action) -> bool {
     action.tokens.windows(2).any(|pair| matches!(pair[0].word(), Some("set" | "reset")) && pair[1].is_sign('('))
 }

@@ -1,7 +1,7 @@
-//! Computes the work for one schema: a pure function of the files, the ledger and the target.
+//! Computes the work for one schema from the files, the ledger and the target. Runs no queries.
 //!
-//! The rules for order and divergence are refinery's: its runner gets an executor that records what it is asked to run and
-//! runs nothing. refinery stops at the first difference, so cgk collects all of them before.
+//! The rules for order and divergence are refinery's. Its runner gets an executor that records what it is asked to run
+//! and runs nothing. refinery stops at the first difference, so cgk first collects all of them.
 
 pub(crate) mod fleet;
 pub(in crate::migrate) mod locks;
@@ -26,12 +26,12 @@ pub enum Target {
     Version(Version),
 }
 
-/// The work for one schema. The lists are shared: ten thousand tenants with the same state share one copy.
+/// The work for one schema. The lists are shared: all tenants with the same state share one copy.
 #[derive(Clone, Debug)]
 pub struct Plan<'a> {
     /// The schema.
     pub schema: SchemaName,
-    /// The content of its ledger, lowest version first.
+    /// The content of its ledger, the lowest version first.
     pub applied: Arc<[Applied]>,
     /// The files to apply, in this order.
     pub pending: Arc<[&'a MigrationFile]>,
@@ -39,17 +39,17 @@ pub struct Plan<'a> {
 
 impl Plan<'_> {
     /// Returns whether a pending file runs without a transaction. Such a file waits for every older transaction in the
-    /// database, so a fleet migrates these schemas one at a time, after the others.
+    /// database. So these schemas are migrated one at a time, after the others.
     pub fn needs_quiet(&self) -> bool {
         self.pending.iter().any(|file| !file.is_transactional())
     }
 
-    /// The same for another schema with the same state.
+    /// Returns the same plan for another schema with the same state.
     pub(crate) fn for_schema(&self, schema: SchemaName) -> Self {
         Self { schema, ..self.clone() }
     }
 
-    /// Returns the content of the ledger after the plan was executed.
+    /// Returns the content that the ledger has after the plan was executed.
     pub fn applied_after(&self) -> Vec<Applied> {
         self.applied.iter().cloned().chain(self.pending.iter().map(|file| Applied::of(file))).collect()
     }
@@ -80,7 +80,7 @@ fn divergence(source: &Source, schema: &SchemaName, applied: &[Applied]) -> Opti
     let places: Vec<Option<usize>> = applied.iter().map(|row| source.place_of(&row.id)).collect();
     let newest_place = places.iter().flatten().max().copied();
     let rows: BTreeSet<usize> = places.iter().flatten().copied().collect();
-    // A row newer than every file comes after all of them.
+    // A row that is newer than every file is after all of them.
     let newest_row = applied.last().map(|row| row.id.version);
     let is_passed_over = |place: usize, file: &MigrationFile| {
         !rows.contains(&place) && (Some(place) < newest_place || Some(file.id().version) < newest_row)
@@ -104,15 +104,15 @@ fn divergence(source: &Source, schema: &SchemaName, applied: &[Applied]) -> Opti
     (!agrees).then_some(found)
 }
 
-/// Whether a row belongs to exactly this file, by its id or by the one that earlier versions of cgk gave dated files.
+/// Whether a row belongs to exactly this file, by its id or by the id that earlier versions of cgk gave dated files.
 pub(super) fn is_applied_as(file: &MigrationFile, row: &Applied) -> bool {
     (*file.id() == row.id || file.earlier_id() == Some(&row.id)) && file.checksum() == &row.checksum
 }
 
-/// Asks refinery's runner what it would apply.
+/// Returns the files that refinery's runner would apply.
 fn pending<'a>(source: &'a Source, applied: &[Applied], target: Target) -> Vec<&'a MigrationFile> {
-    // refinery's versions have 32 bits, so it gets ordinals; its 64-bit switch would change the checksums of every other
-    // user of refinery in the same build.
+    // refinery's versions have 32 bits, so it gets ordinals. Its 64-bit switch would change the checksums of every
+    // other user of refinery in the same build.
     let ordinal = |index: usize| i32::try_from(index + 1).expect("a set has fewer than two thousand million files");
     let files: Vec<Migration> = source
         .files()

@@ -102,7 +102,7 @@ impl SavedPlan {
         }
     }
 
-    /// Returns the selection: plan it again before you call [`differences`](Self::differences).
+    /// Returns the selection. Plan it again before you call [`differences`](Self::differences).
     ///
     /// # Errors
     ///
@@ -127,7 +127,8 @@ impl SavedPlan {
         self.target.and_then(Version::new).map_or(Target::Head, Target::Version)
     }
 
-    /// Returns how a plan made now differs, one line per difference; empty if the saved plan may be executed.
+    /// Returns how a plan made now differs, one line per difference. The result is empty if the saved plan may be
+    /// executed.
     pub fn differences(&self, operator: &Operator, planned: &FleetPlan<'_>) -> Vec<String> {
         let now = Self::of(operator, planned);
         let mut found = Vec::new();
@@ -159,7 +160,8 @@ impl SavedPlan {
     }
 }
 
-/// `001_a … 003_c pending`; two texts also differ if only the content of a file or of a ledger differs.
+/// Returns a text such as `001_a … 003_c pending`. Two texts also differ if only the content of a file or of a ledger
+/// differs.
 fn told(steps: Option<&SavedSteps>) -> String {
     let Some(steps) = steps else { return "nothing to apply".into() };
     let short = |text: &str| text.trim_start_matches("sha256:").chars().take(8).collect::<String>();

@@ -1,4 +1,4 @@
-//! Reads the state of every schema, in a constant number of round trips for any number of tenants. Writes nothing.
+//! Reads the state of every schema. The number of round trips does not depend on the number of tenants. Writes nothing.
 
 use super::{Target, plan};
 use crate::{
@@ -26,20 +26,20 @@ const LEDGERS_IN_FLIGHT_MAX: usize = 64;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SchemaState {
-    /// Everything is applied.
+    /// All migrations are applied.
     AtHead,
     /// This many migrations are pending.
     Behind {
         /// Their number.
         pending: usize,
     },
-    /// Ledger and files differ; if only [`Divergence::ahead`] is set, newer files were applied here.
+    /// Ledger and files differ. If only [`Divergence::ahead`] is set, newer files were applied here.
     Diverged(Box<Divergence>),
     /// The schema does not exist.
     Missing,
-    /// The schema exists, but another object that it needs is missing.
+    /// The schema exists, but another required object is missing.
     HalfProvisioned {
-        /// What is not there.
+        /// The missing object.
         missing: String,
     },
     /// The schema belongs to a different organization than the slug in the registry.
@@ -47,7 +47,7 @@ pub enum SchemaState {
         /// The organization in the comment on the schema.
         found: String,
     },
-    /// The tenant is being dropped: a part of it may be missing.
+    /// The tenant is being dropped. A part of it may be missing.
     BeingDropped,
 }
 
@@ -57,7 +57,7 @@ impl SchemaState {
         matches!(self, Self::AtHead)
     }
 
-    /// Returns the state's name, which stays the same between versions: `at_head`, `half_provisioned`.
+    /// Returns the state's name, which is the same in all versions: `at_head`, `half_provisioned`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::AtHead => "at_head",
@@ -71,7 +71,7 @@ impl SchemaState {
     }
 }
 
-/// The shared schema and the whole fleet.
+/// The state of the shared schema and of all tenants.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FleetState {
@@ -79,9 +79,9 @@ pub struct FleetState {
     pub public: SchemaState,
     /// The newest migration applied to the shared schema.
     pub public_head: Option<MigrationId>,
-    /// Each tenant of the registry, by slug.
+    /// The tenants of the registry, sorted by slug.
     pub tenants: Vec<TenantState>,
-    /// The rows of the registry that are not tenants.
+    /// The rows of the registry that are not valid tenants.
     pub strange: Vec<StrangeRow>,
 }
 
@@ -89,7 +89,7 @@ pub struct FleetState {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TenantState {
-    /// The registry's row.
+    /// The tenant's row in the registry.
     pub tenant: Tenant,
     /// The state of its schema.
     pub state: SchemaState,
@@ -101,7 +101,8 @@ pub struct TenantState {
 }
 
 impl TenantState {
-    /// Returns from when on the tenant may be dropped, if [`schedule_drop`](crate::lifecycle::schedule_drop) planned that.
+    /// Returns the time from which the tenant may be dropped, if [`schedule_drop`](crate::lifecycle::schedule_drop) has
+    /// planned that.
     pub fn drop_after(&self) -> Option<SystemTime> {
         self.facts.drop_after()
     }
@@ -111,7 +112,8 @@ impl TenantState {
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: the database has no registry. Kinds `Unavailable` and `Failed`, from the server.
+/// - Kind `NotReady`: the database has no registry.
+/// - Kinds `Unavailable` and `Failed`: an error of the server.
 pub async fn look(operator: &Operator, migrations: &Migrations) -> Result<FleetState> {
     let (public, public_head) = look_at_public(operator, migrations).await?;
     registry::require(operator).await?;
@@ -121,7 +123,7 @@ pub async fn look(operator: &Operator, migrations: &Migrations) -> Result<FleetS
     Ok(FleetState { public, public_head, tenants, strange })
 }
 
-/// Reads the state of the shared schema only; needs no registry.
+/// Reads the state of the shared schema only. Needs no registry.
 pub(crate) async fn look_at_public(
     operator: &Operator,
     migrations: &Migrations,
@@ -141,17 +143,17 @@ pub(crate) async fn look_at_public(
 /// Which tenants to read, and in which depth.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TenantFilter<'a> {
-    /// The fleet: the digests in the ledgers' comments are trusted.
+    /// All tenants. The digests in the ledgers' comments are trusted.
     All,
-    /// These tenants, which must be in the registry: the rows of every ledger are read.
+    /// These tenants, which must be in the registry. The rows of every ledger are read.
     These(&'a [TenantSlug]),
-    /// These tenants, whose ledgers were just written: the digests are trusted. Tenants that are not in the registry are
-    /// skipped.
+    /// These tenants, whose ledgers were just written. The digests are trusted. Tenants that are not in the registry
+    /// are skipped.
     Made(&'a [TenantSlug]),
 }
 
-/// Reads the fleet in one query, and the rows of those ledgers whose comment is missing or unknown. Tenants are passed on as
-/// the server returns them, so that discarded ones use no memory. Those whose rows must be read come last.
+/// Reads the fleet in one query, and the rows of ledgers whose comment is missing or unknown. Tenants are passed on as
+/// the server returns them, so that discarded ones use no memory. Those whose rows must be read are last.
 pub(crate) async fn each_tenant(
     operator: &Operator,
     migrations: &Migrations,
@@ -186,7 +188,7 @@ pub(crate) async fn each_tenant(
             };
             let is_being_dropped = facts.refuse_being_dropped().is_err();
             if facts.owner.is_some() && !facts.has_ledger && facts.other_organization().is_none() && !is_being_dropped {
-                // Another object may have its name.
+                // Another object may have the ledger's name.
                 unread.push((tenant, facts));
                 continue;
             }
@@ -205,7 +207,7 @@ pub(crate) async fn each_tenant(
             }
         }
     }
-    // If row level security hides the registry's rows, it looks empty, so this is checked first.
+    // If row level security hides the registry's rows, the registry looks empty. So this is checked first.
     if !any || unknown.is_some() {
         registry::require_sight(operator).await?;
     }
@@ -224,7 +226,7 @@ pub(crate) async fn each_tenant(
 async fn of_ledger(operator: &Operator, source: &Source, tenant: Tenant, facts: TenantFacts) -> Result<TenantState> {
     let schema = SchemaName::of_tenant(&tenant.slug);
     let read = match ledger::read(operator, &schema).await {
-        // It concerns one tenant only, so the others are still read.
+        // The error concerns only one tenant, so the others are still read.
         Err(Error::Migration(MigrationError::LedgerRefused { why, .. })) => {
             let missing = format!("its ledger ({why})");
             let state = SchemaState::HalfProvisioned { missing };
@@ -243,7 +245,7 @@ async fn of_ledger(operator: &Operator, source: &Source, tenant: Tenant, facts: 
     Ok(TenantState { tenant, state: by_rows(source, &schema, read.rows), head, facts, rows })
 }
 
-/// Problems of a tenant that are known before its ledger is read.
+/// Returns a problem of a tenant that is known before its ledger is read.
 fn by_facts(facts: &TenantFacts, isolation: Isolation) -> Option<SchemaState> {
     let half = |missing: &str| Some(SchemaState::HalfProvisioned { missing: missing.into() });
     if facts.owner.is_none() {

@@ -9,7 +9,7 @@ pub(super) fn keyed(objects: &[String]) -> BTreeMap<Key<'_>, &str> {
     rows.map(|row| ([row[0].as_str(), row[1].as_str(), row[2].as_str()], row[3].as_str())).collect()
 }
 
-/// The recorded objects with the changes of a migration: `before` and `after` are the snapshots.
+/// Returns the recorded objects with the changes of a migration. `before` and `after` are the snapshots.
 pub(super) fn carried_over(given: &[String], before: &[String], after: &[String]) -> Vec<String> {
     let (given, before, after) = (keyed(given), keyed(before), keyed(after));
     let mut made: BTreeMap<Key<'_>, String> = given.iter().map(|(key, facts)| (*key, (*facts).to_owned())).collect();
@@ -27,7 +27,7 @@ pub(super) fn carried_over(given: &[String], before: &[String], after: &[String]
     made.into_iter().flat_map(flat).collect()
 }
 
-/// The recorded facts of one object, with the aspects that differ between two snapshots.
+/// Returns the recorded facts of one object, with the changes of the aspects that differ between two snapshots.
 fn changed(key: &Key<'_>, known: &str, old: &str, new: &str) -> String {
     if key[0] == "columns" || known == old {
         return new.to_owned();
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn only_what_a_migration_changed_reaches_the_record() {
         let given = rows(&[["column", "t", "a", "type=int\u{1f}default=1"], ["table", "", "t", "owner=x"]]);
-        // Created by hand: a default, a table.
+        // A default and a table that were created by hand.
         let before = rows(&[
             ["column", "t", "a", "type=int\u{1f}default=2"],
             ["table", "", "hand", "owner=x"],

@@ -11,7 +11,7 @@ use crate::{
     ident::SchemaName,
 };
 
-/// The current shared schema, as a version's query describes it.
+/// Reads the current shared schema, as the query of a version describes it.
 pub(super) async fn look(operator: &Operator, query: Query) -> Result<Snapshot> {
     let schema = SchemaName::public();
     let schemas = Schemas::One { schema: &schema, role: None };
@@ -29,9 +29,8 @@ pub(super) async fn look(operator: &Operator, query: Query) -> Result<Snapshot> 
     Ok(Snapshot { fingerprint: String::new(), objects: objects(&answer) })
 }
 
-/// The objects of the migrations, without the tables that cgk creates itself. The functions of cgk come with the bundled
-/// files.
-/// bundled files.
+/// Returns the objects of the migrations, without the tables that cgk creates itself. The functions of cgk are created
+/// by the bundled files.
 fn objects(answer: &Answer) -> Vec<String> {
     let is_own = |name: &str| name.starts_with("cgk_");
     catalogue::objects(answer)

@@ -1,11 +1,10 @@
 //! The rehearsal: applies the tenants' set from an empty schema, as for a new tenant, before any tenant is changed.
 //!
-//! It uses a separate schema and the same code that creates a tenant. First it uses one transaction, which is rolled back,
-//! so it leaves nothing, whatever the files do. If that fails, it applies file by file in the schema `cgk_rehearsal`, which
-//! is dropped afterwards; if a run is killed, the schema remains and the next rehearsal drops it. The objects of the schema
-//! after each file are recorded (`record.rs`); drift compares tenants with them. A set that was already rehearsed is not
-//! rehearsed again.
-//! recorded (`record.rs`): it is what drift compares tenants with. A set that was rehearsed is not rehearsed again.
+//! It uses a separate schema and the same code that creates a tenant. First it uses one transaction, which is rolled
+//! back, so no change remains, whatever the files do. If that fails, it applies file by file in the schema
+//! `cgk_rehearsal`, which is dropped afterwards. If a run is killed, the schema remains and the next rehearsal drops
+//! it. The objects of the schema after each file are recorded (`record.rs`), and drift compares tenants with them. A
+//! set that was already rehearsed is not rehearsed again.
 
 mod carry;
 mod found;
@@ -45,7 +44,7 @@ use tokio_postgres::error::SqlState;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rehearsal {
-    /// Whether this call did it; false if the same set was already rehearsed.
+    /// Whether this call rehearsed it. False if the same set was already rehearsed.
     pub is_new: bool,
     /// Whether a new tenant gets its files in one transaction each, because a single transaction fails.
     pub file_by_file: bool,
@@ -56,29 +55,31 @@ pub struct Rehearsal {
 ///
 /// # Locks
 ///
-/// A session lock, so that only one rehearsal at a time runs in a database; another one waits for up to
-/// `session.migration_wait`. Also the locks of the files on the shared schema: a foreign key to a shared table blocks
-/// writers of that table until the transaction ends, as when a tenant is created.
+/// - A session lock, so that only one rehearsal at a time runs in a database. Another one waits for up to
+///   `session.migration_wait`.
+/// - The locks of the files on the shared schema. A foreign key to a shared table blocks writers of that table until
+///   the transaction ends, as when a tenant is created.
 ///
 /// # Committed when
 ///
-/// With one transaction, only the record of the result. File by file, each file in a schema that is dropped at the end; a
-/// file that writes outside of the schema is refused there ([`MigrationError::NotRehearsable`]). Effects that a transaction
-/// does not roll back remain, such as the values of sequences in the shared schema.
+/// With one transaction, only the record of the result. File by file, each file is committed in a schema that is
+/// dropped at the end. A file that writes outside of the schema is refused there ([`MigrationError::NotRehearsable`]).
+/// Effects that a transaction does not roll back remain, such as the values of sequences in the shared schema.
 ///
 /// # Errors
 ///
-/// [`MigrationError::Rehearsal`]: a new tenant could not be created. Kind `Locked`: another rehearsal is running. Kind
-/// `Denied`: the role may not create schemas.
+/// - [`MigrationError::Rehearsal`]: a new tenant could not be created.
+/// - Kind `Locked`: another rehearsal is running.
+/// - Kind `Denied`: the role may not create schemas.
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped, a schema `cgk_rehearsal` may remain; the next rehearsal drops it.
+/// If the future is dropped, a schema `cgk_rehearsal` may remain. The next rehearsal drops it.
 pub async fn rehearse(operator: &Operator, migrations: &Migrations) -> Result<Rehearsal> {
     rehearse_until(operator, migrations, &Interrupt::default()).await
 }
 
-/// [`rehearse`], which the second stage of an interrupt stops.
+/// Does the same as [`rehearse`]. The second stage of an interrupt stops it.
 pub(crate) async fn rehearse_until(
     operator: &Operator,
     migrations: &Migrations,
@@ -91,7 +92,7 @@ pub(crate) async fn rehearse_until(
     }
 }
 
-/// How a new tenant gets its files, if the set was already rehearsed. Read-only.
+/// Returns how a new tenant gets its files, if the set was already rehearsed. Only reads.
 pub(crate) async fn known_grouping(operator: &Operator, migrations: &Migrations) -> Result<Option<Grouping>> {
     Ok(Memory::read(operator, migrations).await?.known)
 }
@@ -100,9 +101,9 @@ fn known(grouping: Grouping) -> Rehearsal {
     Rehearsal { is_new: false, file_by_file: grouping == Grouping::FileByFile }
 }
 
-/// Finds out which objects the first files of the tenants' set create, by applying them, and records the result.
+/// Applies the first files of the tenants' set to find the objects that they create, and records the result.
 ///
-/// Locks, errors and cancel safety: same as [`rehearse`].
+/// Locks, errors and cancel safety: those of [`rehearse`].
 pub(crate) async fn try_first(operator: &Operator, migrations: &Migrations, files: usize) -> Result<Snapshot> {
     locked(operator, &Interrupt::default(), async |own| {
         let memory = Memory::prepare(own, migrations).await?;
@@ -125,7 +126,7 @@ async fn locked<T>(
     work: impl AsyncFnOnce(&Operator) -> Result<T>,
 ) -> Result<T> {
     operator.facts().require_schema_creation()?;
-    // A separate session: it has no state of an earlier schema, and all state of the files ends with it.
+    // This is a separate session: it has no state of an earlier schema, and all state of the files ends with it.
     let own = operator.sibling().await?;
     session_lock::hold(operator, interrupt, lock::rehearsal_key(), &SchemaName::rehearsal(), async || {
         cancellable(&own, interrupt, work(&own)).await
@@ -148,12 +149,12 @@ async fn rehearse_locked(operator: &Operator, migrations: &Migrations) -> Result
     Ok(Rehearsal { is_new: true, file_by_file: grouping == Grouping::FileByFile })
 }
 
-/// How many prefixes are observed before it is known that the files apply. The catalogue query costs as much as about ten
-/// files, and more the more a transaction has changed: a large set is first tried, and then observed.
+/// How many prefixes are observed before it is known that the files apply. The catalogue query costs as much as about
+/// ten files, and costs more after many changes in the transaction. So a large set is first tried, and then observed.
 const OBSERVED_UNTRIED_MAX: usize = 16;
 
-/// Applies the first files of the set to an empty schema. Returns the objects after each selected number of files; the last
-/// element of `wanted` stands for all of them.
+/// Applies the first files of the set to an empty schema. Returns the objects after each selected number of files. The
+/// last element of `wanted` is the one for all files.
 async fn run(operator: &Operator, migrations: &Migrations, wanted: &[bool]) -> Result<(Grouping, Observed)> {
     let source = migrations.set(Set::Tenant);
     let mut planned =
@@ -205,7 +206,7 @@ fn observed(snapshots: Vec<Snapshot>, wanted: &[bool], schema: &SchemaName) -> R
     Ok(files.into_iter().zip(snapshots.into_iter().map(|snapshot| snapshot.anonymous(schema))).collect())
 }
 
-/// Whether an error comes from the files and not from the server's state.
+/// Whether the files cause an error, and not the server's state.
 pub(crate) fn is_of_the_files(error: &Error) -> bool {
     let passing = error.is_passing() || ends_everything(error) || error.sqlstate() == Some(&SqlState::QUERY_CANCELED);
     let of_files = matches!(
@@ -218,7 +219,7 @@ pub(crate) fn is_of_the_files(error: &Error) -> bool {
     !passing && of_files
 }
 
-/// If a statement of a file runs into a timeout, this counts as an error of the file, although another attempt may finish in
+/// Converts an error. A timeout of a statement counts as an error of the file, although another attempt may finish in
 /// time.
 fn failed(error: Error) -> Error {
     let is_cancelled = error.sqlstate() == Some(&SqlState::QUERY_CANCELED);
@@ -229,12 +230,12 @@ fn failed(error: Error) -> Error {
     }
 }
 
-/// The role that stands for the tenant's: it gets the same grants.
+/// Returns the role that replaces the tenant's role. It gets the same grants.
 fn role(operator: &Operator) -> Option<RoleName> {
     (operator.config().isolation() == Isolation::Role).then(RoleName::stand_in)
 }
 
-/// Creates the schema, as for a tenant; the registry has no row for it.
+/// Creates the schema, as for a tenant. The registry has no row for it.
 fn provision(schema: &SchemaName, role: Option<&RoleName>) -> String {
     let mut sql = format!("create schema {};\n", schema.quoted());
     if let Some(role) = role {
@@ -303,7 +304,7 @@ async fn file_by_file(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) 
     observed(snapshots, wanted, &schema)
 }
 
-/// Statements that return the objects of the schema.
+/// Returns statements that read the objects of the schema.
 fn observe_sql(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>) -> String {
     let schemas = Schemas::One { schema, role };
     let isolation = operator.config().isolation();
@@ -328,7 +329,8 @@ fn mark_sql(schema: &SchemaName) -> String {
     format!("comment on schema {} is {};\n", schema.quoted(), literal(MARK))
 }
 
-/// Drops the schema of a file-by-file rehearsal. A schema of that name without the mark stays, and is an error.
+/// Drops the schema of a file-by-file rehearsal. A schema of that name without the mark is not dropped, and is an
+/// error.
 async fn drop_schema(operator: &Operator) -> Result<()> {
     let schema = SchemaName::rehearsal();
     let sql = format!(

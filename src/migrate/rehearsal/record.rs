@@ -69,15 +69,15 @@ comment on table public.cgk_stamps is 'Schemas that cgk drift found as they shou
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub(crate) fingerprint: String,
-    /// Kind, parent, name and facts of each object, one after the other.
+    /// The kind, parent, name and facts of each object, one after the other.
     pub(crate) objects: Vec<String>,
 }
 
-/// Replaces the name of the schema itself in a record: a function or a default may contain it.
+/// Replaces the name of the schema itself in a record, because a function or a default can contain it.
 pub(crate) const OWN_NAME: &str = "\u{1}";
 
 impl Snapshot {
-    /// The same without the schema's own name in the texts, wherever it is a whole word.
+    /// Returns the snapshot without the schema's own name in the texts, wherever it is a complete word.
     pub(super) fn anonymous(mut self, schema: &SchemaName) -> Self {
         for text in &mut self.objects {
             *text = with_word_replaced(text, schema.as_str(), OWN_NAME);
@@ -99,7 +99,7 @@ fn with_word_replaced(text: &str, word: &str, by: &str) -> String {
     replaced + rest
 }
 
-/// The snapshots in a response, in order.
+/// Returns the snapshots in a response, in order.
 pub(super) fn snapshots(answer: &Answer) -> Vec<Snapshot> {
     let (mut all, mut next) = (Vec::new(), Snapshot::default());
     for (_, row) in &answer.rows {
@@ -164,7 +164,7 @@ impl Memory {
         let remembered: Option<String> = row.try_get(0).map_err(doing())?;
         let file_by_file: Option<bool> = row.try_get(1).map_err(doing())?;
         let depends: String = row.try_get(2).map_err(doing())?;
-        // A digest contains no blank.
+        // A digest contains no space.
         let is_current =
             remembered.as_deref().and_then(|known| known.split_once(' ')).is_some_and(|(_, known)| known == depends);
         let context = format!("{} {depends}", digest_of(migrations.set(Set::Tenant)));
@@ -176,7 +176,7 @@ impl Memory {
         Ok(Self { known, has_leftover: row.try_get(3).map_err(doing())?, is_current, context })
     }
 
-    /// For each number of files, whether its objects are not recorded. A release adds files to recorded ones.
+    /// Returns, for each number of files, whether its objects are not recorded. A release adds files to recorded ones.
     pub(super) async fn unrecorded(&self, operator: &Operator, migrations: &Migrations) -> Result<Vec<bool>> {
         let digests = LedgerDigest::of_beginnings(migrations.set(Set::Tenant).files());
         if !self.is_current {
@@ -203,8 +203,8 @@ fn digest_of(source: &Source) -> String {
     LedgerDigest::of(&rows).as_str().to_owned()
 }
 
-/// An expression: what a record depends on besides the files. The texts depend on the query and the major version, and a
-/// restored dump changes some of them.
+/// Returns an expression for the conditions of a record in addition to the files. The texts depend on the query and the
+/// major version, and a restored dump changes some of them.
 pub(crate) fn texts_sql() -> String {
     format!(
         "pg_catalog.concat_ws(' ', 'query', {}::pg_catalog.text, 'server', \
@@ -214,12 +214,12 @@ pub(crate) fn texts_sql() -> String {
     )
 }
 
-/// The digest of the catalogue query in a record's context.
+/// Returns the digest of the catalogue query in a record's context.
 pub(super) fn query_in(context: &str) -> &str {
     context.strip_prefix("query ").and_then(|rest| rest.split(' ').next()).unwrap_or_default()
 }
 
-/// [`texts_sql`], and the objects of the shared schema.
+/// Returns [`texts_sql`], and the objects of the shared schema.
 fn depends_sql() -> String {
     let ledger = SchemaName::public().qualified(ledger::LEDGER_TABLE);
     format!(
@@ -248,7 +248,7 @@ pub(crate) fn is_denied(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
 }
 
-/// The error of a failed read, with the missing right if that is the cause.
+/// Returns the error of a failed read. If a missing right is the cause, it names the right.
 pub(crate) fn reading(operator: &Operator, error: tokio_postgres::Error) -> Error {
     let role = &operator.facts().role;
     match error.code() {
@@ -262,7 +262,7 @@ pub(crate) fn reading(operator: &Operator, error: tokio_postgres::Error) -> Erro
     }
 }
 
-/// The objects that the first files of the tenants' set create; `None` if they are not recorded.
+/// Returns the objects that the first files of the tenants' set create; `None` if they are not recorded.
 pub(crate) async fn given(operator: &Operator, applied: &[Applied]) -> Result<Option<Snapshot>> {
     let sql = format!(
         "select fingerprint, objects from public.cgk_references
@@ -280,17 +280,17 @@ pub(crate) async fn given(operator: &Operator, applied: &[Applied]) -> Result<Op
     Ok(Some(Snapshot { fingerprint: row.try_get(0).map_err(doing())?, objects: row.try_get(1).map_err(doing())? }))
 }
 
-/// Creates the tables; if another run was faster, that is also a success.
+/// Creates the tables. If another run has created them, that is also a success.
 pub(crate) async fn create_tables(operator: &Operator) -> Result<()> {
     let tables = ["public.cgk_rehearsals", "public.cgk_references", "public.cgk_stamps"];
     let created = own_table::create(operator, lock::references_key(), &tables, TABLES).await;
     created.map_err(while_doing("create the tables of the rehearsal"))
 }
 
-/// Records a rehearsal, in one transaction: its result, and the objects of the schema after these numbers of files. Records
-/// of other files or other conditions are deleted. `memory` was read before the rehearsal: changes since then make the next
-/// run rehearse again. Without a result, the set was not rehearsed as a whole: the objects of its first files are added to
-/// the record.
+/// Records a rehearsal, in one transaction: its result, and the objects of the schema after these numbers of files.
+/// Records of other files or other conditions are deleted. `memory` was read before the rehearsal, so a change since
+/// then makes the next run rehearse again. Without a result, the set was not rehearsed completely: the objects of its
+/// first files are added to the record.
 pub(super) async fn write(
     operator: &Operator,
     migrations: &Migrations,

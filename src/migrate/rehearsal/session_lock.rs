@@ -1,4 +1,5 @@
-//! A lock that lasts longer than a transaction: for work in several transactions, one run at a time in a database.
+//! A lock that lasts longer than a transaction, so that work in several transactions runs only once at a time in a
+//! database.
 
 use crate::{
     db::{
@@ -12,13 +13,13 @@ use crate::{
 };
 use std::time::Instant;
 
-/// Runs work while the operator's session holds a lock, and releases it. The lock also ends with the session: if the work is
-/// dropped, or the client is killed, it is held until the server has ended the running statement.
+/// Runs work while the operator's session holds a lock, and releases it. The lock also ends with the session. If the
+/// future is dropped, or the client is killed, it is held until the server has ended the running statement.
 ///
 /// # Errors
 ///
-/// [`MigrationError::Locked`] for `schema`: the lock was not free within `session.migration_wait`, or until the second stage
-/// of the interrupt; nothing was done.
+/// [`MigrationError::Locked`] for `schema`: the lock was not free within `session.migration_wait`, or until the second
+/// stage of the interrupt. Nothing was changed.
 pub(super) async fn hold<T>(
     operator: &Operator,
     interrupt: &Interrupt,

@@ -1,16 +1,16 @@
 //! The record of the shared schema: the objects that its migrations created.
 //!
-//! The shared schema's files are never rehearsed. Its objects are read before and after a migration, and the differences are
-//! applied to the record, so objects that were created by hand are not recorded. The first snapshot is kept until the record
-//! is written, so that the next run completes the work of a killed one. A database of an earlier version has no record; its
-//! current objects become the record.
+//! The shared schema's files are never rehearsed. Its objects are read before and after a migration, and the
+//! differences are applied to the record. So objects that were created by hand are not recorded. The first snapshot is
+//! stored until the record is written, so that the next run completes the work of a killed one. A database of an
+//! earlier version has no record, and its current objects become the record.
 //!
 //! A record of another version of cgk is translated (`translate.rs`), so that an upgrade adds no manual changes to it. A
 //! record of another major version of the server, of a restored dump, or of an unknown query stays unchanged, and drift
 //! reports every difference.
 //!
-//! From the first snapshot to the record, only one run may work: a second run that reads the schema during the migration
-//! would treat its new tables as created by hand.
+//! From the first snapshot to the record, only one run may work. A second run that reads the schema during the
+//! migration would treat its new tables as created by hand.
 
 use super::{
     carry::carried_over,
@@ -31,7 +31,7 @@ use crate::{
 use std::collections::BTreeMap;
 use tokio_postgres::types::Type;
 
-/// The record's isolation: the same for both, because no role stands for a tenant's.
+/// The isolation in the record. It is the same for both modes, because the record contains no tenant's role.
 pub(crate) const ANY_ISOLATION: &str = "any";
 /// The record during a migration: the snapshot before it, and the previous record.
 const BEFORE: &str = "before";
@@ -57,13 +57,13 @@ pub(crate) async fn recorded<T>(
     .await
 }
 
-/// Changes the ledger of the shared schema but not the schema: the record's key is the ledger's digest, so the record is
-/// moved.
+/// Changes the ledger of the shared schema but not the schema. The record's key is the ledger's digest, so the record
+/// gets a new key.
 ///
 /// # Errors
 ///
-/// The errors of the work. Kind `Locked`: another run migrates the shared schema. Without a record, drift compares nothing
-/// and reports that; a failure to write it is logged.
+/// The errors of the work. Kind `Locked`: another run migrates the shared schema. Without a record, drift compares
+/// nothing and reports that. A failure to write it is logged.
 pub(crate) async fn with_new_ledger<T>(operator: &Operator, work: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
     locked(operator, &Interrupt::default(), async || {
         let known = given(operator).await.unwrap_or_default();
@@ -104,7 +104,7 @@ async fn begin(operator: &Operator) -> Result<()> {
     write(operator, &[(BEFORE, &before), (GIVEN, &given)], "").await
 }
 
-/// Ends it, whether it succeeded or not: records the changes.
+/// Ends a migration, whether it succeeded or not: records the changes.
 async fn end(operator: &Operator) -> Result<()> {
     let rows = read_rows(operator).await?.unwrap_or_default().rows;
     let (Some(before), Some(given)) = (rows.get(BEFORE), rows.get(GIVEN)) else { return Ok(()) };
@@ -116,14 +116,14 @@ async fn end(operator: &Operator) -> Result<()> {
         .await
 }
 
-/// Records the current shared schema if there is no record for this state. A record of another version is translated and
-/// written again.
+/// Records the current shared schema if there is no record for this state. A record of another version is translated
+/// and written again.
 pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
     if is_recorded(operator).await? {
         return Ok(());
     }
     locked(operator, &Interrupt::default(), async || {
-        // Another run may have recorded it in the meantime.
+        // Another run may have recorded it meanwhile.
         if is_recorded(operator).await? {
             return Ok(());
         }
@@ -145,7 +145,7 @@ async fn is_recorded(operator: &Operator) -> Result<bool> {
     Ok(is_new || rows.as_ref().is_some_and(|found| found.rows.contains_key(&digest) && !found.are_translated))
 }
 
-/// The recorded objects of the shared schema for its current ledger; `None` if there is no such record.
+/// Returns the recorded objects of the shared schema for its current ledger; `None` if there is no such record.
 pub(crate) async fn given(operator: &Operator) -> Result<Option<Vec<String>>> {
     let Some(RecordedRows { mut rows, .. }) = read_rows(operator).await? else { return Ok(None) };
     let (digest, _) = ledger_digest(operator).await?;
@@ -199,7 +199,7 @@ async fn read_rows(operator: &Operator) -> Result<Option<RecordedRows>> {
     Ok(Some(read))
 }
 
-/// The digest of the current ledger, and whether there is none yet.
+/// Returns the digest of the current ledger, and whether there is no ledger yet.
 async fn ledger_digest(operator: &Operator) -> Result<(String, bool)> {
     let read = ledger::read(operator, &SchemaName::public()).await?;
     Ok((LedgerDigest::of(&read.rows).as_str().to_owned(), read.rows.is_empty()))

@@ -21,7 +21,8 @@ pub(super) struct Looks {
 }
 
 impl Looks {
-    /// A record's objects in the format of this version's query. A record of an unknown query is not changed. Read-only.
+    /// Returns a record's objects in the format of this version's query. A record of an unknown query is not changed.
+    /// Only reads.
     pub(super) async fn translated(
         &mut self,
         operator: &Operator,
@@ -60,7 +61,8 @@ impl Looks {
     }
 }
 
-/// The translated objects without rights that are not in the record, and the other new aspects of the recorded objects.
+/// Removes rights that are not in the record from the translated objects. Also returns the other new aspects of the
+/// recorded objects.
 fn without_new_rights(record: &[String], translated: &[String]) -> (Vec<String>, Vec<String>) {
     let known = keyed(record);
     let (mut kept, mut taken) = (Vec::new(), Vec::new());

@@ -52,7 +52,7 @@ impl Stepper<'_> {
         }
     }
 
-    /// The error of a statement of the file; `offset` counts from the start of the statement.
+    /// Returns the error of a statement of the file. `offset` counts from the start of the statement.
     pub(super) fn failure(&self, number: usize, offset: Option<usize>, source: tokio_postgres::Error) -> Error {
         let doing = format!("migrate schema {:?}", self.plan.schema.as_str());
         let db_error = source.as_db_error().filter(|_| !sqlstate::is_lost(&source));

@@ -1,12 +1,14 @@
-//! Runs a migration without a transaction: statement by statement, recording each one, and continuing after an interruption.
+//! Runs a migration without a transaction: statement by statement. Each statement is recorded, and a run continues
+//! after an interruption.
 //!
-//! A statement that can share a transaction is recorded in the same transaction, so it is executed exactly once. A statement
-//! that cannot (`CREATE INDEX CONCURRENTLY`, `VACUUM`, a procedure that commits) is announced before and recorded after. If
-//! a run was interrupted between the two, the next one checks the catalogue for the result (`concurrent.rs`). The record is
-//! the table `schema_migration_steps`, which exists only while a file is partially applied.
+//! A statement that can share a transaction is recorded in the same transaction, so it is executed exactly once. A
+//! statement that cannot (`CREATE INDEX CONCURRENTLY`, `VACUUM`, a procedure that commits) is announced before and
+//! recorded after. If a run was interrupted between the two, the next one checks the catalogue for the result
+//! (`concurrent.rs`). The record is the table `schema_migration_steps`, which exists only while a file is partially
+//! applied.
 //!
-//! All of this uses the operator's own connection and a session lock that is requested repeatedly, without waiting in the
-//! server: see [`lock::steps_key`].
+//! All of this uses the operator's own connection and a session lock. The lock is requested repeatedly, without waiting
+//! in the server: see [`lock::steps_key`].
 
 mod failure;
 mod statement;
@@ -27,10 +29,10 @@ use crate::{
 };
 use stepper::{Failed, Part, Stepper, Transaction, ask};
 
-/// Runs the single file of a plan, as far as possible in one attempt; the next attempt continues from there.
+/// Runs the single file of a plan, as far as possible in one attempt. The next attempt continues from there.
 ///
-/// Cancel safety: if the future is dropped, the server may still execute the current statement, and the connection keeps the
-/// lock until it is closed or used for the next file. The next run continues from there.
+/// Cancel safety: if the future is dropped, the server may still execute the current statement, and the connection
+/// keeps the lock until it is closed or used for the next file. The next run continues from there.
 pub(in crate::migrate) async fn run(operator: &Operator, unit: &Unit<'_>, turn: LockWait) -> Result<ApplyOutcome> {
     let (plan, role, owner) = (unit.plan, unit.role, unit.owner.as_ref());
     let [file] = &*plan.pending else { unreachable!("a piece that goes step by step is one file") };
@@ -54,12 +56,12 @@ pub(in crate::migrate) async fn run(operator: &Operator, unit: &Unit<'_>, turn: 
     let stepper = Stepper { operator, role, owner, plan, file, files: unit.files, texts, checks, pid };
     let result = stepper.carry_out().await;
     let released = stepper.release().await;
-    // The first error is the one that is reported.
+    // If both fail, the first error is reported.
     let landing = result?;
     released.map(|()| landing)
 }
 
-/// Requests the lock until it is free; returns the session's backend if it got the lock.
+/// Requests the lock until it is free. Returns the session's backend if it got the lock.
 async fn take_lock(operator: &Operator, schema: &SchemaName, turn: LockWait) -> Result<Option<i32>> {
     let doing = || while_doing(format!("take the lock of schema {:?}", schema.as_str()));
     // This also releases the lock of a dropped run on this connection.
@@ -92,7 +94,7 @@ impl Stepper<'_> {
         Ok(ApplyOutcome::Applied)
     }
 
-    /// Finds the record of an earlier run, or creates one; `None` if the ledger no longer matches the plan.
+    /// Finds the record of an earlier run, or creates one. Returns `None` if the ledger no longer matches the plan.
     async fn begin(&self) -> Result<Option<Progress>> {
         let schema = &self.plan.schema;
         let found = Progress::read(self.operator, schema).await?;
@@ -118,7 +120,7 @@ impl Stepper<'_> {
                 script.line(&step_log::insert_sql(schema, &fresh));
                 Ok(fresh)
             }
-            // It is checked below only: if another run was faster, the record is about a later file.
+            // It is checked only below: if another run has finished this file, the record is about a later file.
             Some(found) => self.continued(found),
             None => {
                 script.line(&step_log::create_sql(schema, self.role));
@@ -150,7 +152,7 @@ impl Stepper<'_> {
     /// Executes the next statement.
     async fn step(&self, progress: &mut Progress) -> Result<()> {
         let statement = &self.file.statements()[progress.done];
-        // A statement that was announced is finished in the same way as it was started.
+        // An announced statement is finished in the same way as it was started.
         let is_changed = !progress.begun && *self.text(progress.done) != self.written(progress.done);
         let mut outcome = match runs_alone(statement) && !is_changed {
             true => Err(Failed::NeedsToBeAlone),
@@ -198,7 +200,7 @@ impl Stepper<'_> {
         Ok(())
     }
 
-    /// Removes the step log of a file of which nothing was executed.
+    /// Deletes the step log of a file if none of its statements were executed.
     async fn forget(&self) {
         let mut script = self.script(Transaction::Implicit);
         script.part(Part::Record, &[]);

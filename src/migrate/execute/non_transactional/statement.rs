@@ -1,4 +1,4 @@
-//! Executes one statement of a file: in a transaction with its record, or on its own.
+//! Executes one statement of a file: in a transaction with its record, or alone.
 
 use super::{
     super::{
@@ -16,11 +16,11 @@ use crate::{
 use tokio_postgres::error::SqlState;
 
 impl Stepper<'_> {
-    /// A statement and its record in one transaction, in three messages. The statement is a separate message, so that the
-    /// server refuses a text that contains several; its record is sent with it.
+    /// Runs a statement and its record in one transaction, in three messages. The statement is a separate message, so
+    /// that the server refuses a text that contains several statements. Its record is sent with it.
     ///
-    /// The transaction must be open first: BEGIN fails if a cancel request arrives during it, and a statement already sent
-    /// would then run in its own transaction without being recorded.
+    /// The transaction must be open first. BEGIN fails if a cancel request arrives during it, and a statement that is
+    /// already sent would then run in its own transaction without being recorded.
     pub(super) async fn recorded(&self, progress: &Progress) -> Result<(), Failed> {
         let number = progress.done;
         let mut before = self.script(Transaction::Explicit);
@@ -67,7 +67,7 @@ impl Stepper<'_> {
         }
     }
 
-    /// The server's error for a statement in a transaction.
+    /// Returns the server's error for a statement in a transaction.
     fn refused(&self, number: usize, source: tokio_postgres::Error) -> Failed {
         let alone = [SqlState::ACTIVE_SQL_TRANSACTION, SqlState::INVALID_TRANSACTION_TERMINATION];
         if source.code().is_some_and(|state| alone.contains(state)) {
@@ -77,7 +77,7 @@ impl Stepper<'_> {
         Failed::With(self.failure(number, offset, source))
     }
 
-    /// Runs a statement on its own: announces, executes, verifies and records it.
+    /// Runs a statement alone: announces, executes, verifies and records it.
     pub(super) async fn alone(&self, progress: &mut Progress) -> Result<(), Failed> {
         let number = progress.done;
         let statement = &self.file.statements()[number];
@@ -112,7 +112,7 @@ impl Stepper<'_> {
         self.enter_session(progress, Some(number + 1)).await.map_err(Failed::With)
     }
 
-    /// Sends one statement on its own: the server refuses a text that contains several.
+    /// Sends one statement alone. The server refuses a text that contains several statements.
     async fn execute(&self, number: usize, text: &str) -> Result<()> {
         message::run_single(self.operator.client(), text).await.map_err(|source| {
             let offset = source.as_db_error().and_then(|error| script::offset_in(text, error));
@@ -120,8 +120,8 @@ impl Stepper<'_> {
         })
     }
 
-    /// After a statement that the server refused: removes its remains and its announcement. If they cannot be removed now,
-    /// the announcement stays, and the next attempt finds it.
+    /// Removes the remains and the announcement of a statement that the server refused. If they cannot be removed now,
+    /// the announcement remains, and the next attempt finds it.
     async fn take_back(&self, progress: &mut Progress, concurrent: Option<&Concurrent>) {
         let removed = match concurrent {
             Some(concurrent) => {
@@ -133,7 +133,8 @@ impl Stepper<'_> {
                     Err(error) => Err(while_doing("set a timeout")(error)),
                 }
             }
-            // The effects of a procedure before it failed stay; it is run again as a whole, whether or not it was edited.
+            // The effects of a procedure before its failure are kept. It is run again completely, whether or not it was
+            // edited.
             None => Ok(()),
         };
         let taken_back = match removed {

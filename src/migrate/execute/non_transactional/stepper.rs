@@ -1,4 +1,4 @@
-//! The messages of a migration without a transaction: their parts, their guards, and their settings.
+//! Builds the messages of a migration without a transaction: their parts, their guards, and their settings.
 
 use super::super::{
     concurrent::Concurrent,
@@ -25,9 +25,10 @@ pub(super) struct Stepper<'a> {
     pub(super) owner: Option<&'a Ident>,
     pub(super) plan: &'a Plan<'a>,
     pub(super) file: &'a MigrationFile,
-    /// The text of each statement for this database's encoding, without CONCURRENTLY if no session uses the schema.
+    /// The text of each statement for this database's encoding. It has no CONCURRENTLY if no session uses the schema.
     pub(super) texts: Vec<String>,
-    /// Checks for statements whose text was simplified: they fail if the server would refuse the original statement.
+    /// Checks for statements whose text was simplified. A check fails if the server would refuse the original
+    /// statement.
     pub(super) checks: Vec<Option<String>>,
     pub(super) files: Option<(&'a FileRecord, Set)>,
     /// The backend that holds the lock.
@@ -41,27 +42,27 @@ pub(super) const OWN_TIMEOUT: &str = "set local statement_timeout = 0;";
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Session,
-    /// The backend is still the one that took the lock.
+    /// Checks that the backend is still the one that took the lock.
     Backend,
-    /// The lock is still held.
+    /// Checks that the lock is still held.
     Held,
-    /// The ledger still matches the plan.
+    /// Checks that the ledger still matches the plan.
     Check,
-    /// The server would execute the original statement of the file.
+    /// Checks that the server would execute the original statement of the file.
     Written,
-    /// The session is still in its schema.
+    /// Checks that the session still uses its schema.
     Place,
     Record,
-    /// The ledger's row is written.
+    /// Writes the ledger's row.
     Ledger,
 }
 
 /// How the transaction of a message is controlled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Transaction {
-    /// The implicit one, which ends with the message.
+    /// The implicit transaction, which ends with the message.
     Implicit,
-    /// One that this message starts and a later one ends.
+    /// A transaction that this message starts and a later one ends.
     Explicit,
 }
 
@@ -80,14 +81,14 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    /// Whether a condition of cgk's failed, and not a statement.
+    /// Whether a condition of cgk failed, and not a statement.
     pub(super) fn is_demand(&self) -> bool {
         self.state == Some(SqlState::DIVISION_BY_ZERO)
     }
 }
 
 impl Stepper<'_> {
-    /// The start of a message that is one transaction: its settings and the guards.
+    /// Returns the start of a message that is one transaction: its settings and the guards.
     pub(super) fn script(&self, transaction: Transaction) -> Script<Part> {
         let mut script = Script::new();
         if transaction == Transaction::Explicit {
@@ -104,7 +105,7 @@ impl Stepper<'_> {
         script
     }
 
-    /// Prepares the session for the next statement; with `done`, records the previous one first.
+    /// Prepares the session for the next statement. With `done`, first records the previous one.
     pub(super) async fn enter_session(&self, progress: &Progress, done: Option<usize>) -> Result<()> {
         let mut script = Script::new();
         script.line("reset role; reset all;");
@@ -121,7 +122,7 @@ impl Stepper<'_> {
             let checksum = self.checksum(done).expect("the statement is one of the file's");
             script.line(&self.update_sql(done, false, &checksum));
         }
-        // Last, because what the file has SET must not apply to cgk's own statements.
+        // This is last, because settings of the file must not apply to cgk's own statements.
         script.part(Part::Session, &[]);
         script.line(&self.settings_before(progress.done));
         self.send(&script, None).await.map_err(|(part, error)| self.error(part, error))
@@ -146,7 +147,7 @@ impl Stepper<'_> {
         script.line(&self.update_sql(done, false, &checksum));
     }
 
-    /// Sends a message; an error includes the part in which it occurred. `number` is the statement of the file in the
+    /// Sends a message. An error includes the part in which it occurred. `number` is the statement of the file in the
     /// message.
     pub(super) async fn send(
         &self,
@@ -163,7 +164,7 @@ impl Stepper<'_> {
         Err((reached.map(|reached| reached.kind), refused(source)))
     }
 
-    /// The checksum of the first statements; comments between them are not included.
+    /// Returns the checksum of the first statements. Comments between them are not included.
     pub(super) fn checksum(&self, statements: usize) -> Option<Checksum> {
         let texts = self.file.statements().get(..statements)?.iter();
         let texts: Vec<&str> = texts.map(|statement| &self.file.sql()[statement.range.clone()]).collect();
@@ -174,7 +175,7 @@ impl Stepper<'_> {
         &self.texts[number]
     }
 
-    /// The original statement of the file, including CONCURRENTLY.
+    /// Returns the original statement of the file, including CONCURRENTLY.
     pub(super) fn written(&self, number: usize) -> String {
         let sql = self.file.sql_for(&self.operator.facts().encoding);
         sql[self.file.statements()[number].range.clone()].to_owned()
@@ -216,8 +217,8 @@ impl Stepper<'_> {
         settings
     }
 
-    /// The settings of a statement, beyond cgk's own: a longer timeout for statements that block no other session while they
-    /// wait, and what the file itself has SET so far, in whichever session.
+    /// Returns the settings of a statement in addition to cgk's own: a longer timeout for statements that block no
+    /// other session while they wait, and the settings that the file itself has SET so far, in any session.
     pub(super) fn settings_before(&self, number: usize) -> String {
         let mut settings = String::new();
         if Concurrent::of(&self.file.statements()[number.min(self.file.statements().len() - 1)])
@@ -240,7 +241,7 @@ impl Stepper<'_> {
     }
 }
 
-/// The first row of the response.
+/// Returns the first row of the response.
 pub(super) async fn ask(operator: &Operator, sql: &str) -> Result<Vec<Option<String>>, tokio_postgres::Error> {
     let answer = message::run(operator.client(), sql).await?.complete()?;
     let row = answer.rows.first().map(|(_, row)| row);

@@ -21,7 +21,7 @@ use crate::{
 use script::script_of;
 use verdict::{Verdict, judge};
 
-/// Tries once to send one message.
+/// Sends one message once, and interprets the response.
 pub(in crate::migrate) async fn together(operator: &Operator, unit: &Unit<'_>, turn: LockWait) -> Result<ApplyOutcome> {
     let script = script_of(operator, unit, turn);
     let schema = &unit.plan.schema;
@@ -41,7 +41,7 @@ pub(in crate::migrate) async fn together(operator: &Operator, unit: &Unit<'_>, t
                 return Ok(landing);
             }
             Verdict::HalfDone => return Err(step_log::refused(operator, schema).await?),
-            // An open transaction would block other sessions while it waits, and it is already aborted.
+            // An open transaction would block other sessions during the wait, and it is already aborted.
             Verdict::Busy if turn == LockWait::NoWait || unit.commits == Commits::Later => {
                 return Ok(ApplyOutcome::Locked);
             }
@@ -55,9 +55,9 @@ pub(in crate::migrate) async fn together(operator: &Operator, unit: &Unit<'_>, t
     }
 }
 
-/// Creates a schema in one message, returns what [`Purpose::RollBack`] observes, and rolls it back.
+/// Creates a schema in one message, returns the observations that [`Purpose::RollBack`] requests, and rolls it back.
 ///
-/// Locks: same as [`attempt`]. Committed when: never.
+/// Locks: those of [`attempt`]. Nothing is committed.
 pub(crate) async fn observe(operator: &Operator, unit: &Unit<'_>) -> Result<Answer> {
     let script = script_of(operator, unit, LockWait::Block);
     let schema = &unit.plan.schema;
@@ -76,7 +76,7 @@ pub(crate) async fn observe(operator: &Operator, unit: &Unit<'_>) -> Result<Answ
     }
 }
 
-/// The transaction keywords in the texts of a unit's files.
+/// Returns the transaction keywords in the texts of a unit's files.
 fn words_of(unit: &Unit<'_>) -> TransactionWords {
     unit.plan.pending.iter().fold(TransactionWords::default(), |words, file| words.and(file.words()))
 }

@@ -1,4 +1,4 @@
-//! Builds the message.
+//! Builds the message of a unit.
 
 use super::super::{
     guard,
@@ -26,10 +26,10 @@ use std::borrow::Cow;
 #[derive(Clone, Copy)]
 pub(super) enum PartKind<'a> {
     Provision,
-    /// Whether the ledger still matches the plan, and no file is partially applied.
+    /// Checks that the ledger matches the plan, and that no file is partially applied.
     Check,
     File(&'a MigrationFile),
-    /// Whether a file changed only its schema, for schemas that are dropped afterwards.
+    /// Checks that a file changed only its schema. Only for schemas that are dropped afterwards.
     Outside(&'a MigrationFile),
     /// The file's ledger row.
     Record(&'a MigrationFile),
@@ -38,7 +38,7 @@ pub(super) enum PartKind<'a> {
     Files,
 }
 
-/// Builds the message of a unit.
+/// Returns the message of a unit.
 pub(super) fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait) -> Script<PartKind<'a>> {
     let session = operator.session();
     let timeouts = [
@@ -61,7 +61,7 @@ struct Builder<'a, 'u> {
     operator: &'u Operator,
     unit: &'u Unit<'a>,
     script: Script<PartKind<'a>>,
-    /// The settings of a file: its time limits, its search path, and whether the server notices a lost client.
+    /// The settings of a file: its timeouts, its search path, and whether the server notices a lost client.
     timeouts: [String; 2],
     path: String,
     notices: Option<String>,
@@ -73,13 +73,14 @@ const STARTED: &str = "pg_catalog.set_config('cgk.started', pg_catalog.clock_tim
 impl<'a> Builder<'a, '_> {
     /// Starts the transaction.
     fn begin(&mut self, turn: LockWait) {
-        // Whatever the database's default is, the check after the lock must see what the previous lock holder committed.
+        // Whatever the database's default is, the check after the lock must see what the previous lock holder
+        // committed.
         match (self.unit.commits, guard::is_needed(self.operator, self.unit.plan)) {
             (Commits::WithMessage, true) => self.script.line(guard::BEGIN_GUARDED),
-            // The first statement of a committing message starts its transaction, with the session's default.
+            // The first statement of a message that commits starts the transaction, with the session's default.
             (Commits::WithMessage, false) if self.operator.facts().reads_committed => {}
             (Commits::WithMessage, false) => self.script.line("set transaction isolation level read committed;"),
-            // The caller has begun it.
+            // The caller has started it.
             (Commits::Later, _) => {}
         }
         // statement_timeout is fixed when a statement starts, so clear it in a separate statement first.
@@ -88,12 +89,12 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
-    /// Takes the locks and applies the settings; makes what the schema lacks.
+    /// Takes the locks and applies the settings. Creates the missing parts of the schema.
     ///
-    /// One statement for everything that needs no table access, because each statement costs the server as much as a small
-    /// migration. Its columns are evaluated from left to right. The wait for the lock may take longer than any lock or
-    /// statement of a migration. The steps lock is only tried: a waiting statement has a snapshot, and CREATE INDEX
-    /// CONCURRENTLY waits for snapshots.
+    /// Everything that needs no table access is one statement, because each statement costs the server as much as a
+    /// small migration. Its columns are evaluated from left to right. The wait for the lock may take longer than any
+    /// lock or statement of a migration. The steps lock is only tried: a waiting statement has a snapshot, and CREATE
+    /// INDEX CONCURRENTLY waits for snapshots.
     fn open(&mut self, turn: LockWait) {
         let unit = self.unit;
         let schema = &unit.plan.schema;
@@ -126,14 +127,15 @@ impl<'a> Builder<'a, '_> {
         self.script.part(PartKind::Check, &[]);
     }
 
-    /// Checks that the ledger matches the plan. A separate statement after the lock: its snapshot is taken when it starts.
+    /// Checks that the ledger matches the plan. This is a separate statement after the lock, because its snapshot is
+    /// taken when it starts.
     fn check(&mut self) {
         let (unit, plan) = (self.unit, self.unit.plan);
         let schema = &plan.schema;
         let digest = literal(LedgerDigest::of(&plan.applied).as_str());
         let as_planned = demand(&format!("{} and {} = {digest}", in_schema(schema), ledger::DIGEST));
         let from_ledger = format!("from {}", schema.qualified(ledger::LEDGER_TABLE));
-        // A different error than the one of the neighbouring check.
+        // It fails with another error than the check beside it.
         let steps_table = literal(&schema.qualified(STEPS_TABLE));
         let whole = format!(
             "(case when pg_catalog.to_regclass({steps_table}) is null then '1' else 'steps pending' end)::pg_catalog.int4"
@@ -155,7 +157,7 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
-    /// The files, each with its row of the ledger.
+    /// Adds the files, each with its ledger row.
     fn files(&mut self) {
         let (unit, schema) = (self.unit, &self.unit.plan.schema);
         let role = literal(unit.owner.as_ref().map_or(self.operator.facts().role.as_str(), Ident::as_str));
@@ -180,8 +182,8 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
-    /// Resets the session for the next file. A file leaves no session state for the next one: if it were released separately,
-    /// the next one would not see it.
+    /// Resets the session for the next file. The next file must not see session state of a file, as if both were
+    /// released separately.
     fn between(&mut self, file: &'a MigrationFile) {
         self.script.line(BETWEEN_FILES);
         if guard::may_end(file) {
@@ -193,22 +195,22 @@ impl<'a> Builder<'a, '_> {
         self.script.part(PartKind::File(file), &settings);
     }
 
-    /// The text of a file.
+    /// Adds the text of a file.
     fn text(&mut self, file: &MigrationFile) {
         let encoding = self.operator.facts().encoding.as_str();
         let text = match file.is_transactional() {
             true => file.sql_for(encoding),
             false => within_a_transaction(file, encoding).map_or_else(|| file.sql_for(encoding), Cow::Owned),
         };
-        // A file may end in a comment or without a semicolon.
+        // A file may end with a comment or without a semicolon.
         self.script.line(&format!("{text}\n;"));
-        // What the file has SET must not apply to cgk's statements after it.
+        // Settings of the file must not apply to cgk's statements after it.
         if file.words().timeouts {
             self.script.line("set local statement_timeout = 0;");
         }
     }
 
-    /// Checks the ledger, comments it, and records the files of the fleet; a rehearsal is rolled back instead.
+    /// Checks the ledger, writes its comment, and records the files of the fleet. A rehearsal is rolled back instead.
     fn end(&mut self) {
         let (unit, plan) = (self.unit, self.unit.plan);
         let (schema, applied) = (&plan.schema, plan.applied_after());
@@ -231,8 +233,8 @@ impl<'a> Builder<'a, '_> {
     }
 }
 
-/// A condition: the transaction wrote to nothing outside a schema, and created no extension in it, which others could start
-/// to use. A foreign key only reads the referenced table.
+/// Returns a condition: the transaction wrote to nothing outside of a schema, and created no extension in it, which
+/// others could start to use. A foreign key only reads the referenced table.
 fn keeps_to(schema: &SchemaName) -> String {
     let schema = literal(schema.as_str());
     format!(

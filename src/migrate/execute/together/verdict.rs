@@ -1,4 +1,4 @@
-//! Interprets the response: what was done, and which file an error belongs to.
+//! Interprets the response: whether it was committed, and which file an error belongs to.
 
 use super::{
     super::{
@@ -21,7 +21,7 @@ use tokio_postgres::error::{DbError, SqlState};
 
 pub(super) enum Verdict {
     Landed(ApplyOutcome),
-    /// Another session is working on the schema; nothing was done.
+    /// Another session is working on the schema. Nothing was changed.
     Busy,
     HalfDone,
 }
@@ -35,7 +35,7 @@ const CREATED_BEFORE: [SqlState; 5] = [
     SqlState::DUPLICATE_TABLE,
 ];
 
-/// What the response says about the message.
+/// Returns the result of the message.
 pub(super) fn judge(
     script: &Script<PartKind<'_>>,
     operator: &Operator,
@@ -66,7 +66,7 @@ pub(super) fn judge(
     of_part(operator, unit, reached, source)
 }
 
-/// What an error in a part of the message says.
+/// Returns the result for an error in a part of the message.
 fn of_part(
     operator: &Operator,
     unit: &Unit<'_>,
@@ -84,7 +84,7 @@ fn of_part(
             waited: operator.session().migration_wait,
         })),
         None if failed_demand => Ok(Verdict::Busy),
-        // The server read nothing of the message.
+        // The server did not parse the message.
         None if *state == SqlState::UNTRANSLATABLE_CHARACTER => Err(match untranslatable(operator, unit, db_error) {
             Some(problem) => Error::Migration(MigrationError::Invalid { problems: vec![problem] }),
             None => while_doing(doing)(source),
@@ -97,7 +97,8 @@ fn of_part(
         Some(PartKind::Provision) if *state == SqlState::INSUFFICIENT_PRIVILEGE && unit.owner.is_some() => {
             Err(not_the_owner(operator, unit, source))
         }
-        // Another session created it first, and the lock made this one wait. If a check failed, the registry has changed.
+        // Another session created the schema first, and the lock made this one wait. If a check failed, the registry
+        // has changed.
         Some(PartKind::Provision) if CREATED_BEFORE.contains(state) => Ok(Verdict::Landed(ApplyOutcome::Stale)),
         Some(PartKind::Record(_))
             if reached.as_ref().is_some_and(|reached| reached.completed == 0) && row_check::is_refusal(db_error) =>
@@ -107,11 +108,11 @@ fn of_part(
                 source: Some(source.into()),
             }))
         }
-        // Another role may not even write the ledger's row.
+        // The file changed to a role that may not write the ledger's row, or a check failed.
         Some(PartKind::Record(file)) if failed_demand || *state == SqlState::INSUFFICIENT_PRIVILEGE => {
             Err(left_the_schema(doing, file))
         }
-        // It dropped or renamed the ledger, or the whole schema, in a way that no lint detects.
+        // The file dropped or renamed the ledger, or the complete schema, in a way that no lint detects.
         Some(PartKind::Record(file))
             if [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME].contains(state)
                 && db_error.message().contains(ledger::LEDGER_TABLE) =>
@@ -129,7 +130,7 @@ fn of_part(
     }
 }
 
-/// The file that ended the transaction of its message, if an error shows this.
+/// Returns the file that ended the transaction of its message, if an error shows this.
 fn transaction_ended<'a>(kind: PartKind<'a>, error: &DbError, is_armed: bool) -> Option<(&'a MigrationFile, Broken)> {
     // The start time of a file is lost with its transaction.
     let forgotten = [SqlState::INVALID_DATETIME_FORMAT, SqlState::UNDEFINED_OBJECT].contains(error.code());
@@ -145,12 +146,12 @@ fn transaction_ended<'a>(kind: PartKind<'a>, error: &DbError, is_armed: bool) ->
     }
 }
 
-/// The only file of a message that failed at its end, where deferred constraints are checked. With several files, the
-/// failing one is unknown; file by file, each has its own end.
+/// Returns the only file of a message that failed at its end, where deferred constraints are checked. With several
+/// files, the failing one is unknown. With one transaction per file, each has its own end.
 fn ended_with<'a>(unit: &Unit<'a>, reached: &Reached<PartKind<'a>>) -> Option<&'a MigrationFile> {
     let [file] = &*unit.plan.pending else { return None };
-    // Before the end there are the ledger's row, the guard if the file has one, the check of the ledger and the comment;
-    // then the row of the fleet's files, if it is new.
+    // Before the end, there are the ledger's row, the guard if the file has one, the check of the ledger and the
+    // comment. Then the row of the fleet's files follows, if it is new.
     let is_end = match reached.kind {
         PartKind::Record(_) => reached.completed >= 3 + usize::from(guard::may_end(file)),
         PartKind::Files => reached.completed >= 1,
@@ -159,7 +160,7 @@ fn ended_with<'a>(unit: &Unit<'a>, reached: &Reached<PartKind<'a>>) -> Option<&'
     is_end.then_some(file)
 }
 
-/// The error of a file that ended the transaction of its message.
+/// Returns the error for a file that ended the transaction of its message.
 fn ended_transaction(
     schema: &SchemaName,
     file: &MigrationFile,
@@ -168,7 +169,7 @@ fn ended_transaction(
 ) -> Error {
     match failure(schema, file, None, source) {
         Error::Migration(MigrationError::Failed(failure)) => {
-            // Without a place: the position that the server reported is not the file's.
+            // No position is given: the position that the server reported is not in the file.
             let message = broken.problem().to_owned();
             Error::Migration(MigrationError::Failed(Box::new(MigrationFailure { message, hint: None, ..*failure })))
         }
@@ -176,7 +177,7 @@ fn ended_transaction(
     }
 }
 
-/// The character of a file that the database's encoding does not have.
+/// Returns the character of a file that the database's encoding does not have.
 fn untranslatable(operator: &Operator, unit: &Unit<'_>, error: &DbError) -> Option<FileProblem> {
     let character = encodable::untranslatable(error)?;
     let encoding = operator.facts().encoding.as_str();
@@ -194,7 +195,7 @@ fn not_the_owner(operator: &Operator, unit: &Unit<'_>, source: tokio_postgres::E
     })
 }
 
-/// The place in the file as it is written.
+/// Returns the position in the original file.
 fn place(unit: &Unit<'_>, file: &MigrationFile, reached: &Reached<PartKind<'_>>) -> Option<Place> {
     let (done, offset) = (reached.completed, reached.offset);
     let (done, offset) = match unit.sessions {

@@ -1,4 +1,4 @@
-//! The directives of other tools: the meaning of one line for the tool that it was written for.
+//! The directives of other tools: what one line means for the tool that it was written for.
 
 /// The meaning of a line for its tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(super) enum Directive {
 
 const UNKNOWN: &str = "cgk does not know this directive; remove the line, or write its effect as SQL";
 
-/// The meaning of a line if it is a comment from its first character on.
+/// Returns the meaning of a line that is a comment from its first character on.
 pub(super) fn directive(line: &str) -> Option<Directive> {
     let line = line.trim();
     match line.strip_prefix("--!") {
@@ -40,7 +40,7 @@ fn of_play(words: &[String]) -> Option<Directive> {
     }
 }
 
-/// The meaning of a comment's text, with or without the leading dashes.
+/// Returns the meaning of a comment's text, with or without the leading dashes.
 pub(super) fn said(text: &str) -> Option<Directive> {
     let all = words(text);
     if let Some(found) = of_play(&all) {
@@ -72,7 +72,7 @@ pub(super) fn said(text: &str) -> Option<Directive> {
 
 const CHANGESETS: &str = "each changeset is one migration; write each to its own file, without directives";
 
-/// goose, and tools with the same syntax.
+/// Returns the meaning of a line for goose, and for tools with the same syntax.
 fn of_goose(head: &str, rest: &[&str]) -> Option<Directive> {
     let tool = match head {
         "+goose" => "goose",

@@ -5,9 +5,9 @@ use super::Fault;
 use crate::sql::Statement;
 use std::ops::Range;
 
-/// The headings that are followed by a statement, with the number of that statement.
+/// Returns the headings that are followed by a statement, with the number of that statement.
 ///
-/// If the rollback itself is commented out, the heading does not count: no rollback statement would run.
+/// If the rollback itself is commented out, the heading does not count, because no rollback statement would run.
 pub(super) fn headings(text: &str, comments: &[Range<usize>], statements: &[Statement]) -> Vec<(usize, Fault)> {
     let is_inside = |at: usize| statements.iter().any(|statement| statement.range.contains(&at));
     let mut found = Vec::new();
@@ -58,7 +58,7 @@ fn ends_statement(line: &str) -> bool {
         && (words(text).iter().any(|word| is_verb(word)) || line.starts_with("--  ") || line.starts_with("  "))
 }
 
-/// A comment's text without the comment marks.
+/// Returns a comment's text without the comment marks.
 pub(super) fn without_marks(comment: &str) -> &str {
     let text = comment.trim_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '/' | '*' | '#' | '='));
     text.trim()
@@ -165,7 +165,7 @@ fn ends_in_direction(words: &[String]) -> bool {
     words.last().is_some_and(|word| word != "down" && word != "downs" && direction(&[word.as_str()]).is_some())
 }
 
-/// How many words at the start name the down direction.
+/// Returns how many words at the start name the down direction.
 fn direction(words: &[&str]) -> Option<usize> {
     match words {
         ["roll" | "rolling", "back", ..] | ["back", "out", ..] | ["tear", "down", ..] => Some(2),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::sql::cut;
 
-/// The statements that are run, and whether without a transaction.
+/// Returns the statements that run, the tool, and whether the file runs without a transaction.
 fn run(text: &str) -> Result<(Vec<String>, Option<&'static str>, bool), Fault> {
     let part = up_part(text)?;
     assert_eq!(part.text.len(), text.len());
@@ -108,7 +108,7 @@ fn what_is_not_understood_is_refused_with_its_tool() {
     }
 }
 
-/// Each with a statement behind it.
+/// Each is followed by a statement.
 #[test]
 fn the_heading_of_a_rollback_is_told_from_other_comments() {
     let refused = |comment: &str| {
@@ -187,7 +187,7 @@ fn the_heading_of_a_rollback_is_told_from_other_comments() {
     ] {
         assert!(refused(comment).is_none(), "{comment:?}");
     }
-    // In a statement or a function, and with nothing behind it.
+    // In a statement or a function, or without a following statement.
     for text in [
         "do $$\nbegin\n-- rollback\nend $$",
         "create table a (\n-- down\nb int)",
@@ -196,6 +196,6 @@ fn the_heading_of_a_rollback_is_told_from_other_comments() {
     ] {
         assert!(run(text).is_ok(), "{text:?}");
     }
-    // Behind a statement in its line, where no tool looks for it.
+    // After a statement on the same line, where no tool looks for it.
     assert!(run("create table g (a int); -- migrate:down\ndrop table a").is_err());
 }
