@@ -149,7 +149,7 @@ short_name! {
 impl QuotaKind {
     /// Members of an organization.
     pub const SEATS: Self = Self(Cow::Borrowed("seats"));
-    /// Runs of whatever the product runs.
+    /// Runs of the product's jobs.
     pub const RUNS: Self = Self(Cow::Borrowed("runs"));
     /// Credits of a prepaid account.
     pub const CREDITS: Self = Self(Cow::Borrowed("credits"));

@@ -72,8 +72,8 @@ pub(super) const COLUMNS: &str =
     pg_catalog.to_char(e.occurred_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), e.attempts";
 
 impl CloudEvent {
-    /// An error is final. jsonb can store values that JSON in Rust cannot, such as 1e400 or lists nested more than 128
-    /// levels deep, and a tenant can write them.
+    /// Reads an event from a row. An error is final: jsonb can store values that JSON in Rust cannot, such as 1e400 or
+    /// lists nested more than 128 levels deep, and a tenant can write them.
     pub(super) fn read(row: &Row, source: &str) -> Result<Self, SinkError> {
         let unreadable = |error: tokio_postgres::Error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();

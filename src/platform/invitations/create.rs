@@ -54,7 +54,7 @@ impl Invitations {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, an invitation may exist whose token nobody has. Send it again to get a new token.
+    /// If the future is dropped, an invitation may exist whose token is lost. Send it again to get a new token.
     pub async fn create(&self, organization: OrganizationId, new: &NewInvitation) -> Result<(Invitation, SecretToken)> {
         let lifetime = check(new)?;
         let (actor, token) = (self.actor(), self.new_token());
@@ -95,7 +95,7 @@ impl Invitations {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the invitation may have a new token that nobody has.
+    /// If the future is dropped, the invitation may have a new token that is lost.
     pub async fn resend(&self, organization: OrganizationId, id: InvitationId) -> Result<(Invitation, SecretToken)> {
         let (actor, token) = (self.actor(), self.new_token());
         let hash = token.hash();

@@ -153,7 +153,7 @@ impl SignUps {
     /// # Cancel safety
     ///
     /// If the future is dropped, the same call continues the sign-up. If it is dropped at the end, the API key may
-    /// exist although nobody has its token.
+    /// exist although its token is lost.
     pub async fn sign_up(&self, key: &str, new: &NewSignUp, time_max: Duration) -> Result<SignedUp> {
         let begun = self.begin(key, new).await?;
         let waited = self.provisioning.wait(begun.request, time_max).await.map_err(of_provisioning)?;

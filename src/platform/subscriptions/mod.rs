@@ -320,7 +320,7 @@ impl Subscriptions {
         Ok(after)
     }
 
-    /// The last step of every change: updates the grants, and records the change.
+    /// Finishes every change: updates the grants, and records the change.
     async fn finish(
         &self,
         tx: &PlatformTx<'_>,
