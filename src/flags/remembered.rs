@@ -87,7 +87,7 @@ impl Remembered {
         Ok(Arc::clone(&self.load(&key).await?.snapshot))
     }
 
-    /// Of several concurrent calls, one loads the snapshot and the others wait for it.
+    /// Loads a snapshot, or waits for the call that is already loading it.
     async fn join_or_load(&self, key: &Key) -> Result<Arc<Entry>> {
         self.entries.get_or_insert_async(key, async { self.load(key).await }).await
     }

@@ -92,7 +92,7 @@ impl From<i32> for Attribute {
 }
 
 impl From<i64> for Attribute {
-    /// A number above 2^53 becomes the nearest double. No rule can contain such a large number.
+    /// Converts a number. A number above 2^53 becomes the nearest double. No rule can contain such a large number.
     fn from(number: i64) -> Self {
         Self::Number(number as f64)
     }
