@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ApiKey {
-    /// The key.
+    /// The id of the key.
     pub id: ApiKeyId,
     /// The organization, which is active.
     pub tenant: TenantIdentity,
@@ -33,7 +33,7 @@ impl ApiKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ApiKeyInfo {
-    /// The key.
+    /// The id of the key.
     pub id: ApiKeyId,
     /// Its name, for display.
     pub name: String,
@@ -43,7 +43,8 @@ pub struct ApiKeyInfo {
     pub created_at: SystemTime,
     /// When it expires; `None`: never.
     pub expires_at: Option<SystemTime>,
-    /// When it was last used, approximately: see [`AuthSettings::key_use_interval`](super::AuthSettings::key_use_interval).
+    /// When it was last used, approximately: see
+    /// [`AuthSettings::key_use_interval`](super::AuthSettings::key_use_interval).
     pub last_used_at: Option<SystemTime>,
     /// When it was revoked.
     pub revoked_at: Option<SystemTime>,
@@ -58,7 +59,7 @@ pub struct NewApiKey {
 }
 
 impl NewApiKey {
-    /// A key with this name, without scopes and without expiry.
+    /// Creates the description of a key with this name, without scopes and without expiry.
     pub fn named(name: &str) -> Self {
         Self { name: name.to_owned(), scopes: Vec::new(), lifetime: None }
     }
@@ -75,12 +76,12 @@ impl NewApiKey {
         self
     }
 
-    /// Its name, scopes and lifetime.
+    /// Returns its name, scopes and lifetime.
     pub(crate) fn parts(&self) -> (&str, &[String], Option<Duration>) {
         (&self.name, &self.scopes, self.lifetime)
     }
 
-    /// The rules of the table, so that an invalid key is reported without a query.
+    /// Checks the rules of the table, so that an invalid key is reported without a query.
     fn check(&self) -> Result<Option<f64>> {
         let name = &self.name;
         if name.chars().count() > 200 || name.trim_matches(' ').is_empty() || name.contains('\0') {
@@ -105,12 +106,12 @@ pub struct ApiKeyRotation {
 }
 
 impl ApiKeyRotation {
-    /// The old key is revoked immediately, and the new one does not expire.
+    /// Creates a rotation that revokes the old key immediately. The new key does not expire.
     pub fn at_once() -> Self {
         Self::default()
     }
 
-    /// The old key stays valid beside the new one for this time, unless it expires earlier.
+    /// Sets how long the old key stays valid beside the new one, unless it expires earlier.
     pub fn overlap(mut self, overlap: Duration) -> Self {
         self.overlap = Some(overlap);
         self
@@ -149,7 +150,7 @@ const VERIFY: &str = "with found as (
     used as (update public.api_keys k set last_used_at = current_timestamp from due where k.id = due.id)
     select id, name, scopes, organization_id, slug, status, key_hash, revoked, expired, remaining from found";
 
-// The old key's row first: the second of two concurrent rotations then sees the changes of the first.
+// The row of the old key is locked first, so that the second of two concurrent rotations sees the changes of the first.
 const END: &str = "update public.api_keys
        set revoked_at = case when $3::pg_catalog.float8 is null then current_timestamp end,
            expires_at = case when $3 is null then expires_at
@@ -165,7 +166,7 @@ const PURGE: &str = "delete from public.api_keys k
              order by id limit $2 for update skip locked) old
      where k.id = old.id";
 
-/// Makes a key of this token, in a transaction.
+/// Creates a key with this token, in a transaction.
 pub(crate) async fn create_key(
     tx: &PlatformTx<'_>,
     organization: OrganizationId,
@@ -210,8 +211,8 @@ impl ApiKeys<'_> {
     ///
     /// # Errors
     ///
-    /// `Malformed`: the text is not an API key; no query was sent. `Rejected`: the key is unknown, revoked or expired, or
-    /// its organization is not active. `Database`, also if the server is read-only.
+    /// `Malformed`: the text is not an API key; no query was sent. `Rejected`: the key is unknown, revoked or expired,
+    /// or its organization is not active. `Database`, also if the server is read-only.
     ///
     /// # Cancel safety
     ///
@@ -333,8 +334,8 @@ impl ApiKeys<'_> {
         self.changed(self.auth.db.platform().execute(END, &[&organization.0, &key.0, &after]).await?)
     }
 
-    /// Deletes at most `rows_max` keys that expired or were revoked longer ago than this, and returns their number. If it is
-    /// less than `rows_max`, there are no more.
+    /// Deletes at most `rows_max` keys that expired or were revoked longer ago than this, and returns their number. If
+    /// it is less than `rows_max`, there are no more.
     ///
     /// # Locks
     ///

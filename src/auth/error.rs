@@ -81,8 +81,8 @@ pub enum Rejection {
 }
 
 impl AuthError {
-    /// Returns the HTTP status of the response: 401 for a credential that is not accepted, 403 if the organization is not
-    /// active, 404, 409, 422, and 503 or 500 for the database.
+    /// Returns the HTTP status of the response: 401 for a credential that is not accepted, 403 if the organization is
+    /// not active, 404, 409, 422, and 503 or 500 for the database.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Rejected { reason: Rejection::OrganizationInactive } => StatusCode::FORBIDDEN,

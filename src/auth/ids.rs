@@ -4,15 +4,15 @@ use crate::row_id::row_id;
 pub use crate::user::UserId;
 
 row_id!(
-    /// The identity of a session, a row of `public.sessions`.
+    /// The id of a session, a row of `public.sessions`.
     SessionId
 );
 row_id!(
-    /// The identity of an API key, a row of `public.api_keys`.
+    /// The id of an API key, a row of `public.api_keys`.
     ApiKeyId
 );
 row_id!(
-    /// The identity of a magic link, a row of `public.magic_links`.
+    /// The id of a magic link, a row of `public.magic_links`.
     MagicLinkId
 );
 

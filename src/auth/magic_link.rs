@@ -34,7 +34,7 @@ impl LinkPurpose {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MagicLink {
-    /// The link.
+    /// The id of the link.
     pub id: MagicLinkId,
     /// The address that it was sent to.
     pub email: String,
@@ -58,7 +58,7 @@ const ISSUE: &str = "insert into public.magic_links (email, token_hash, purpose,
     values ($1, $2, $3::pg_catalog.text::public.magic_link_purpose, current_timestamp + pg_catalog.make_interval(secs => $4))
     returning id, email, created_at, expires_at, used_at";
 
-// One statement: a second one waits for the row, and then finds it used.
+// One statement: a second call waits for the row, and then finds it used.
 const REDEEM: &str = "update public.magic_links set used_at = current_timestamp
      where token_hash = $1 and purpose = $2::pg_catalog.text::public.magic_link_purpose
        and used_at is null and expires_at > current_timestamp
@@ -119,7 +119,7 @@ impl MagicLinks<'_> {
         judge(row, &hash)
     }
 
-    /// Uses a link. Of all calls with the same token, exactly one can succeed.
+    /// Redeems a link. Of all calls with the same token, only one can succeed.
     ///
     /// # Locks
     ///
@@ -127,9 +127,9 @@ impl MagicLinks<'_> {
     ///
     /// # Errors
     ///
-    /// `Malformed`: the text is not a link token; no query was sent. `Rejected`: the link is unknown, was used or revoked
-    /// ([`Rejection::Used`]), is expired or has another purpose; it is not changed. `Database`; if the outcome of the commit
-    /// is unknown, the link may be used up.
+    /// `Malformed`: the text is not a link token; no query was sent. `Rejected`: the link is unknown, was used or
+    /// revoked ([`Rejection::Used`]), is expired or has another purpose; it is not changed. `Database`; if the outcome
+    /// of the commit is unknown, the link may be used up.
     ///
     /// # Cancel safety
     ///
@@ -145,8 +145,8 @@ impl MagicLinks<'_> {
             };
         }
         let why = judge(platform.query_opt(LOOK, &[&hash.bytes(), &purpose]).await?, &hash);
-        // Open now, but not at the time of the update: a transaction that was rolled back had locked it, or the reason is
-        // unknown.
+        // Open now, but not at the time of the update: a transaction that was rolled back had locked it, or the reason
+        // is unknown.
         Err(why.err().unwrap_or(Rejection::Unknown.into()))
     }
 

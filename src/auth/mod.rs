@@ -1,4 +1,5 @@
-//! Authentication: users with passwords, sessions, API keys and magic links, on the shared tables of the bundled public set.
+//! Authentication: users with passwords, sessions, API keys and magic links, on the shared tables of the bundled public
+//! set.
 //!
 //! | what | for | issued by | checked by |
 //! |---|---|---|---|
@@ -6,8 +7,8 @@
 //! | [`ApiKeys`] | a program of an organization | [`ApiKeys::create`] | [`ApiKeys::verify`] |
 //! | [`MagicLinks`] | a person with access to the mailbox of an address, once | [`MagicLinks::issue`] | [`MagicLinks::redeem`] |
 //!
-//! A token is random (256 bits) and is returned once, as a [`SecretToken`]. Only its SHA-256 is stored. It has a prefix and
-//! a checksum: a text that is truncated, altered or of another kind is refused without a query.
+//! A token is random (256 bits) and is returned once, as a [`SecretToken`]. Only its SHA-256 is stored. It has a prefix
+//! and a checksum: a text that is truncated, altered or of another kind is refused without a query.
 //!
 //! ```no_run
 //! # async fn example(db: cgk::Db) -> Result<(), Box<dyn std::error::Error>> {
@@ -25,11 +26,12 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Every operation is one transaction of [`Db::platform`], unless its documentation says otherwise: it is committed when the
-//! call returns `Ok`, and a dropped call is either fully committed or not at all. The login needs rights on the shared
-//! tables, `cgk setup:database --app-role NAME --app-tables all`. A call from a task inside a tenant fails.
+//! Every operation is one transaction of [`Db::platform`], unless its documentation says otherwise: it is committed
+//! when the call returns `Ok`, and a dropped call is either fully committed or not at all. The login needs rights on
+//! the shared tables, `cgk setup:database --app-role NAME --app-tables all`. A call from a task inside a tenant fails.
 //!
-//! This module has no sign-in with external providers and no rate limit for password attempts. Do both before these calls.
+//! This module has no sign-in with external providers and no rate limit for password attempts. Do both before these
+//! calls.
 
 mod api_key;
 mod error;
@@ -112,10 +114,11 @@ pub struct AuthSettings {
     pub session_lifetime: Duration,
     /// How long a magic link is valid. Default: 15 minutes.
     pub link_lifetime: Duration,
-    /// `last_used_at` of a key is written at most once in this time. Default: one minute. More than a hundred years count as
-    /// a hundred.
+    /// `last_used_at` of a key is written at most once in this time. Default: one minute. More than a hundred years
+    /// count as a hundred.
     pub key_use_interval: Duration,
-    /// How many passwords are hashed at once; each takes 19 MiB for some ten milliseconds. Default: the number of cores.
+    /// How many passwords are hashed at once; each takes 19 MiB for some ten milliseconds. Default: the number of
+    /// cores.
     pub password_hashes_max: usize,
     /// The minimum length of a password, in characters. Default: 8.
     pub password_chars_min: usize,
@@ -152,10 +155,10 @@ fn active_tenant(id: uuid::Uuid, slug: &str, status: &str) -> Result<TenantIdent
     }
 }
 
-/// The longest time that is added to or taken from the server's clock.
+/// The longest time that is added to or subtracted from the server's clock.
 const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
-/// A time span for `make_interval(secs => …)`.
+/// Converts a time span for `make_interval(secs => …)`.
 fn seconds(span: Duration, what: &'static str) -> Result<f64> {
     match span {
         // Less than the precision of the server's clock.
@@ -181,7 +184,7 @@ impl<T> Verified<T> {
     }
 }
 
-/// How long something is still valid, as the server computed it; zero if it expired.
+/// Returns how long something is still valid, as the server computed it; zero if it expired.
 fn remaining(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }

@@ -29,7 +29,7 @@ impl Hasher {
         Self { slots: Arc::new(Semaphore::new(at_once_max.clamp(1, Semaphore::MAX_PERMITS))) }
     }
 
-    /// The hash of a new password.
+    /// Returns the hash of a new password.
     pub(super) async fn hash(&self, password: &str, chars_min: usize) -> Result<String> {
         if password.chars().count() < chars_min {
             return Err(AuthError::Invalid { what: "the password", why: "it is too short" });
@@ -41,8 +41,8 @@ impl Hasher {
         Ok(self.run(move || hash(&password)).await)
     }
 
-    /// Compares a password with a stored hash, if there is one. A failed comparison costs at least one hash with the current
-    /// settings, also if the password is too long to be valid.
+    /// Compares a password with a stored hash, if there is one. A failed comparison costs at least one hash with the
+    /// current settings, also if the password is too long to be valid.
     pub(super) async fn compare(&self, password: &str, stored: Option<&str>) -> Compared {
         // A password that is too long is compared with the dummy hash, as an empty one.
         let (password, stored) = if password.len() > BYTES_MAX { ("", None) } else { (password, stored) };
@@ -61,8 +61,8 @@ impl Hasher {
     }
 }
 
-/// Runs work on a thread for blocking work. The thread releases the slot, so a dropped call does not start more work than
-/// allowed.
+/// Runs work on a thread for blocking work. The thread releases the slot, so a dropped call does not start more work
+/// than allowed.
 async fn on_a_thread<T: Send + 'static>(slot: OwnedSemaphorePermit, work: impl FnOnce() -> T + Send + 'static) -> T {
     let work = tokio::task::spawn_blocking(move || {
         let done = work();
@@ -85,10 +85,10 @@ fn hash(password: &str) -> String {
     argon2().hash_password(password.as_bytes()).expect("the operating system gives random numbers").to_string()
 }
 
-/// Compares a password with a stored hash. If this fails at a lower cost than a current hash, the password is also compared
-/// with a dummy hash.
+/// Compares a password with a stored hash. If this fails at a lower cost than a current hash, the password is also
+/// compared with a dummy hash.
 fn compare_evenly(password: &str, stored: Option<&str>, mut compare: impl FnMut(&str, &str) -> Compared) -> Compared {
-    // Created by the first comparison.
+    // The first comparison creates it.
     let of_nobody = of_nobody();
     let compared = stored.map_or(Compared::Wrong, |stored| compare(password, stored));
     if matches!(compared, Compared::Wrong) && !stored.is_some_and(costs_as_much) {
@@ -106,7 +106,7 @@ fn compare(password: &str, stored: &str) -> Compared {
     }
 }
 
-/// Whether a hash has the current settings.
+/// Returns whether a hash has the current settings.
 fn is_current(parsed: &PasswordHash) -> bool {
     parsed.algorithm.as_str() == Algorithm::Argon2id.as_str()
         && parsed.version == Some(Version::V0x13.into())
@@ -116,7 +116,8 @@ fn is_current(parsed: &PasswordHash) -> bool {
         })
 }
 
-/// Whether a comparison with a hash costs at least as much as with a current hash. An unreadable hash costs nothing.
+/// Returns whether a comparison with a hash costs at least as much as with a current hash. An unreadable hash costs
+/// nothing.
 fn costs_as_much(stored: &str) -> bool {
     let cost = |memory: u32, passes: u32| u64::from(memory) * u64::from(passes);
     PasswordHash::new(stored).is_ok_and(|parsed| {
@@ -128,7 +129,7 @@ fn costs_as_much(stored: &str) -> bool {
     })
 }
 
-/// A dummy hash that belongs to no user.
+/// Returns a dummy hash that belongs to no user.
 fn of_nobody() -> &'static str {
     static HASH: OnceLock<String> = OnceLock::new();
     HASH.get_or_init(|| hash("nobody"))
@@ -139,7 +140,7 @@ mod tests {
     use super::*;
     use futures_util::FutureExt as _;
 
-    /// Without a slot nothing is hashed: that a call needs one shows that it hashes.
+    /// The test holds the only slot. If a call needs a slot, it hashes.
     #[tokio::test]
     async fn a_password_that_is_too_long_is_hashed_like_any_other() {
         let stored = hash("hunter42");
@@ -182,7 +183,7 @@ mod tests {
         assert!(matches!(compare("hunter43", &weak("hunter42")), Compared::Wrong));
         let Compared::Renewed(renewed) = compare("hunter42", &weak("hunter42")) else { panic!("not renewed") };
         assert!(matches!(compare("hunter42", &renewed), Compared::Right));
-        // Of another algorithm, or not a hash.
+        // A hash of another algorithm, or a text that is not a hash.
         for foreign in ["$2b$12$abcdefghijklmnopqrstuuVXuT5Y5Ie8Rb6Yl9UaZ9eA1Hk1r3U6K", "x", "", "$argon2id$"] {
             assert!(matches!(compare("hunter42", foreign), Compared::Wrong), "{foreign}");
         }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Session {
-    /// The session.
+    /// The id of the session.
     pub id: SessionId,
     /// The organization, which is active.
     pub tenant: TenantIdentity,
@@ -34,7 +34,7 @@ pub struct Session {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionInfo {
-    /// The session.
+    /// The id of the session.
     pub id: SessionId,
     /// Its user.
     pub user_id: UserId,
@@ -81,8 +81,8 @@ pub struct Sessions<'a> {
     pub(super) auth: &'a Auth,
 }
 
-// The rows of user and membership are locked against a change of status, password or role until the session exists, so that
-// the transaction with such a change finds the session and can revoke it.
+// The rows of user and membership are locked against a change of status, password or role until the session exists, so
+// that the transaction with such a change finds the session and can revoke it.
 const ISSUE: &str = "with who as (
         select u.id, u.email, m.role::pg_catalog.text as role,
                case when m.confirmed_at is null and u.status = 'active' then 'invited' else u.status::pg_catalog.text end as status,
@@ -130,13 +130,13 @@ impl Sessions<'_> {
     /// Signs in with a password: checks it, and issues a session. If the stored hash has outdated settings, the same
     /// transaction replaces it.
     ///
-    /// There are two transactions. The first reads the stored hash. The hashing runs on its own thread without a connection.
-    /// The second issues the session if the stored hash is still the one that was compared.
+    /// There are two transactions. The first reads the stored hash. The hashing runs on its own thread without a
+    /// connection. The second issues the session if the stored hash is still the one that was compared.
     ///
-    /// Every failed attempt computes at least one hash with the current settings: for an unknown address, for a user without
-    /// a password, and if the stored hash is weaker or of another algorithm. A stored hash with more expensive settings, for
-    /// instance an imported one, takes longer than an unknown address, so the time discloses that the address has a user,
-    /// until that user signs in and the hash is renewed.
+    /// Every failed attempt computes at least one hash with the current settings: for an unknown address, for a user
+    /// without a password, and if the stored hash is weaker or of another algorithm. A stored hash with more expensive
+    /// settings, for instance an imported one, takes longer than an unknown address, so the time discloses that the
+    /// address has a user, until that user signs in and the hash is renewed.
     ///
     /// # Locks
     ///
@@ -181,8 +181,8 @@ impl Sessions<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the user is not a member of the organization. `Rejected`: the user or the organization is not active, or
-    /// the membership is not confirmed. `Invalid`: the lifetime in the settings. `Database`.
+    /// `NotFound`: the user is not a member of the organization. `Rejected`: the user or the organization is not
+    /// active, or the membership is not confirmed. `Invalid`: the lifetime in the settings. `Database`.
     ///
     /// # Cancel safety
     ///
@@ -209,8 +209,8 @@ impl Sessions<'_> {
     /// # Errors
     ///
     /// `Malformed`: the text is not a session token; no query was sent. `Rejected`: the session is unknown, revoked or
-    /// expired, or its user or organization is not active; it is also unknown if its user was removed from the organization.
-    /// `Database`.
+    /// expired, or its user or organization is not active; it is also unknown if its user was removed from the
+    /// organization. `Database`.
     ///
     /// # Cancel safety
     ///
@@ -232,8 +232,9 @@ impl Sessions<'_> {
         Ok(Verified { outcome, lives: Some(remaining(row.get(12))), organization, user })
     }
 
-    /// Replaces the token of a valid session: the presented token becomes unknown. Use it after the user gets more rights,
-    /// or if a token may have leaked. The expiry does not change. Of two concurrent calls with the same token, one succeeds.
+    /// Replaces the token of a valid session: the presented token becomes unknown. Use it after the user gets more
+    /// rights, or if a token may have leaked. The expiry does not change. Of two concurrent calls with the same token,
+    /// one succeeds.
     ///
     /// # Locks
     ///
@@ -241,8 +242,8 @@ impl Sessions<'_> {
     ///
     /// # Errors
     ///
-    /// `Malformed`. `Rejected`: like [`verify`](Self::verify) for the session itself; the user and organization are checked
-    /// when the new token is verified. `Database`.
+    /// `Malformed`. `Rejected`: like [`verify`](Self::verify) for the session itself; the user and organization are
+    /// checked when the new token is verified. `Database`.
     ///
     /// # Cancel safety
     ///
@@ -257,7 +258,8 @@ impl Sessions<'_> {
         }
     }
 
-    /// Returns the newest thousand sessions of an organization or of one of its users, including revoked and expired ones.
+    /// Returns the newest thousand sessions of an organization or of one of its users, including revoked and expired
+    /// ones.
     ///
     /// # Locks
     ///
@@ -345,8 +347,8 @@ impl Sessions<'_> {
         }
     }
 
-    /// Deletes at most `rows_max` sessions that expired or were revoked longer ago than this, and returns their number. If
-    /// it is less than `rows_max`, there are no more.
+    /// Deletes at most `rows_max` sessions that expired or were revoked longer ago than this, and returns their number.
+    /// If it is less than `rows_max`, there are no more.
     ///
     /// # Locks
     ///
@@ -375,8 +377,8 @@ impl Sessions<'_> {
     }
 }
 
-/// Writes the row of a session, or returns why it is not issued. `password`: the hash that the user's password was compared
-/// with.
+/// Writes the row of a session, or returns why it is not issued. `password`: the hash that the user's password was
+/// compared with.
 async fn insert(
     tx: &PlatformTx<'_>,
     organization: OrganizationId,
@@ -411,7 +413,7 @@ fn session(row: &Row) -> Result<Session, Rejection> {
     }
 }
 
-/// Why the session of such a row is not accepted.
+/// Returns why the session of such a row is not accepted.
 fn inactive(row: &Row) -> Option<Rejection> {
     match (row.get(5), active_tenant(row.get(6), row.get(7), row.get(8))) {
         ("active", Ok(_)) => None,

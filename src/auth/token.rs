@@ -83,8 +83,8 @@ impl TokenKind {
     }
 }
 
-/// A token in clear text: `<brand>_<kind>_`, 43 random characters of `0-9A-Za-z` (256 bits), and six characters with the
-/// CRC-32 of everything before them. It is available only when it is created; the database stores its SHA-256.
+/// A token in clear text: `<brand>_<kind>_`, 43 random characters of `0-9A-Za-z` (256 bits), and six characters with
+/// the CRC-32 of everything before them. It is available only when it is created; the database stores its SHA-256.
 ///
 /// It has no `Display`, and its `Debug` shows the prefix only:
 ///
@@ -134,7 +134,8 @@ impl TokenHash {
         Self(Sha256::digest(text.as_bytes()).into())
     }
 
-    /// The hash of a text in the format of this kind of token. Any other text is not a token, and no query is needed.
+    /// Returns the hash of a text, if it has the format of this kind of token. Any other text is not a token, and no
+    /// query is needed.
     pub(crate) fn of_presented(text: &str, kind: TokenKind, brand: &TokenBrand) -> Result<Self> {
         let prefix = kind.prefix(brand);
         let Some(rest) = text.strip_prefix(&prefix) else { return Err(AuthError::Malformed) };
@@ -152,14 +153,15 @@ impl TokenHash {
         &self.0
     }
 
-    /// Whether this is the stored hash. The row was found through the index; this comparison does not rely on the index.
+    /// Returns whether this is the stored hash. The row was found through the index; this comparison does not rely on
+    /// the index.
     pub(crate) fn is(&self, stored: &[u8]) -> bool {
         self.0.ct_eq(stored).into()
     }
 }
 
-/// The CRC-32 of a text (IEEE 802.3) in six digits of base 62. It detects typing errors and helps scanners; it is not a
-/// protection.
+/// Returns the CRC-32 of a text (IEEE 802.3) in six digits of base 62. It detects typing errors and helps scanners; it
+/// is not a protection.
 fn checksum(text: &str) -> String {
     let mut left = crc32(text.as_bytes());
     let mut digits = [b'0'; CHECKSUM_CHARS];

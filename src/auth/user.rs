@@ -80,7 +80,7 @@ texts!(UserStatus { Active = "active", Invited = "invited", Disabled = "disabled
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct User {
-    /// The user.
+    /// The id of the user.
     pub id: UserId,
     /// The organization that it was found in: one that the user is a member of.
     pub organization: OrganizationId,
@@ -104,12 +104,12 @@ pub struct NewUser {
 }
 
 impl NewUser {
-    /// An invited member without a password.
+    /// Creates the description of an invited member without a password.
     pub fn invited(email: &str) -> Self {
         Self { email: email.to_owned(), role: UserRole::Member, status: UserStatus::Invited, password: None }
     }
 
-    /// An active member without a password, who signs in by magic link or provider.
+    /// Creates the description of an active member without a password, who signs in by magic link or provider.
     pub fn active(email: &str) -> Self {
         Self { status: UserStatus::Active, ..Self::invited(email) }
     }
@@ -170,8 +170,8 @@ impl Users<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization does not exist. `EmailTaken`: ASCII letters match in any case. `Invalid`: the address or
-    /// the password; no query was sent. `Database`.
+    /// `NotFound`: the organization does not exist. `EmailTaken`: ASCII letters match in any case. `Invalid`: the
+    /// address or the password; no query was sent. `Database`.
     ///
     /// # Cancel safety
     ///
@@ -216,8 +216,8 @@ impl Users<'_> {
         self.change(organization, user, set, &hash).await
     }
 
-    /// Sets a user's status, and revokes all the user's sessions, in every organization. `organization` is the user's home
-    /// organization, as in [`set_password`](Self::set_password).
+    /// Sets a user's status, and revokes all the user's sessions, in every organization. `organization` is the user's
+    /// home organization, as in [`set_password`](Self::set_password).
     ///
     /// # Locks
     ///
@@ -225,7 +225,8 @@ impl Users<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization is not the home of such a user. `Database`, also if the database does not know the status.
+    /// `NotFound`: the organization is not the home of such a user. `Database`, also if the database does not know the
+    /// status.
     ///
     /// # Cancel safety
     ///
@@ -235,7 +236,8 @@ impl Users<'_> {
         self.change(organization, user, set, status.as_str()).await
     }
 
-    /// Locks the user's row first: a session that is being issued holds it, so the next statement sees that session.
+    /// Locks the user's row first. A transaction that issues a session has a lock on this row, so the next statement
+    /// sees that session.
     async fn change(&self, organization: OrganizationId, user: UserId, set: &str, value: &str) -> Result<()> {
         let platform = self.auth.db.platform();
         let changed = platform.transaction(async |tx| {
@@ -248,15 +250,15 @@ impl Users<'_> {
         changed.await
     }
 
-    /// Checks a password. A failed check costs at least one hash with the current settings, whether or not the address is
-    /// known.
+    /// Checks a password. A failed check costs at least one hash with the current settings, whether or not the address
+    /// is known.
     pub(super) async fn check_password(
         &self,
         organization: OrganizationId,
         email: &str,
         password: &str,
     ) -> Result<PasswordLogin> {
-        // Of two users of one address, the older one: the other is a duplicate.
+        // If two users have the address, the older one is used. The other is a duplicate.
         let find = r#"select u.id, u.password_hash
               from public.users u join public.memberships m on m.user_id = u.id
              where m.organization_id = $1
@@ -287,7 +289,7 @@ pub(super) async fn replace_hash(tx: &PlatformTx<'_>, user: UserId, old: &str, n
     }
 }
 
-/// The rule of the column, so that an invalid address is reported without a query.
+/// Checks the rule of the column, so that an invalid address is reported without a query.
 pub(crate) fn check_email(email: &str) -> Result<()> {
     let parts: Vec<&str> = email.split('@').collect();
     let fits = email.chars().count() <= 320

@@ -53,11 +53,11 @@ impl Users<'_> {
         row.as_ref().map(read).ok_or(AuthError::NotFound { what: "user" })
     }
 
-    /// Returns all users with this address, once for each organization that they are members of, with their role there, at
-    /// most a thousand: for a user who follows a magic link and chooses where to sign in.
+    /// Returns all users with this address, once for each organization that they are members of, with their role there,
+    /// at most a thousand: for a user who follows a magic link and chooses where to sign in.
     ///
-    /// ASCII letters match in any case, and every other byte must be equal: an address that only looks the same, or that
-    /// matches only by the rules of the database's locale, is another address.
+    /// ASCII letters match in any case, and every other byte must be equal: an address that only looks the same, or
+    /// that matches only by the rules of the database's locale, is another address.
     ///
     /// # Locks
     ///
