@@ -1,8 +1,9 @@
 //! The rights of a tenant's role: its own schema, and nothing else.
 //!
-//! The role cannot log in and owns nothing. It has USAGE on its schema and DML on the existing and future tables there; no
-//! CREATE anywhere, so it cannot create an object that others then use; no rights on the ledger. The role that created the
-//! schema owns it, and every later migration runs as that owner, because default privileges belong to the creating role.
+//! The role cannot log in and owns nothing. It has USAGE on its schema, and DML on the existing and future tables
+//! there. It has no CREATE anywhere, so it cannot create an object that others then use. It has no rights on the
+//! ledger. The role that created the schema owns it, and every later migration runs as that owner, because default
+//! privileges belong to the creating role.
 
 use crate::{
     db::{Operator, ServerFacts},
@@ -26,8 +27,8 @@ pub(crate) fn role_sql(facts: &ServerFacts, role: &RoleName, presence: RoleState
     sql
 }
 
-/// Lets logins, quoted and separated by commas, act as a tenant's role. From PostgreSQL 16 on, a membership can allow only
-/// that, without inheriting rights; in older versions the login itself must be NOINHERIT.
+/// Lets logins, quoted and separated by commas, act as a tenant's role. From PostgreSQL 16 on, a membership can allow
+/// only that, without inheriting rights; in older versions the login itself must be NOINHERIT.
 pub(crate) fn membership_sql(facts: &ServerFacts, role: &RoleName, logins: &str) -> String {
     format!("grant {} to {logins}{};\n", role.quoted(), membership_options(facts))
 }
@@ -36,19 +37,19 @@ pub(crate) fn membership_options(facts: &ServerFacts) -> &'static str {
     if facts.major() >= 16 { " with inherit false, set true" } else { "" }
 }
 
-/// The error of an operator who may not grant a role of this name to others.
+/// Returns the error of an operator who may not grant a role of this name to others.
 pub(crate) fn lacks_admin(facts: &ServerFacts, role: &RoleName) -> Error {
     let grant = format!("grant {} to {} with admin option", role.quoted(), quoted(&facts.role));
     facts.lacks(format!("grant role {}, which another role made", role.as_str()), grant)
 }
 
-/// Revokes from a role the rights on the ledger that a grant on all tables gave it.
+/// Revokes the rights on the ledger that a role got from a grant on all tables.
 pub(crate) fn protect_ledger_sql(schema: &SchemaName, role: &Ident) -> String {
     format!("revoke all on {} from {};\n", schema.qualified(LEDGER_TABLE), role.quoted())
 }
 
-/// Grants on a schema that the current role owns, for future objects. The grantee is the tenant's role, or in path mode the
-/// login of a service.
+/// Grants on a schema that the current role owns, for future objects. The grantee is the tenant's role, or in path mode
+/// the login of a service.
 pub(crate) fn grants_to_come_sql(schema: &SchemaName, grantee: &Ident) -> String {
     let (schema, role) = (schema.quoted(), grantee.quoted());
     format!(
@@ -81,8 +82,8 @@ alter default privileges in schema {schema} revoke all on sequences {from};
     )
 }
 
-/// The roles of other databases' tenants with rights on a schema. A copy of a database contains them, and so does a restored
-/// dump of one schema.
+/// Returns the roles of other databases' tenants with rights on a schema. A copy of a database contains them, and so
+/// does a restored dump of one schema.
 pub(crate) async fn roles_of_other_databases(operator: &Operator, schema: &SchemaName) -> Result<Vec<Ident>> {
     let doing = || while_doing(format!("look for other databases' roles on schema {:?}", schema.as_str()));
     let sql = "select distinct r.rolname::pg_catalog.text from pg_catalog.pg_namespace n
@@ -104,9 +105,9 @@ pub(crate) async fn roles_of_other_databases(operator: &Operator, schema: &Schem
 const TABLES: &str = "'r', 'p', 'v', 'm', 'f'";
 const SEQUENCES: &str = "'S'";
 
-/// One statement that names every relation of these kinds in a schema. ON ALL TABLES IN SCHEMA would have the same effect
-/// after reading the whole of pg_class, five times, which with 1,000 tenants takes longer than everything else: no index
-/// leads from a schema to its relations, but one of pg_depend does.
+/// Returns one statement that names every relation of these kinds in a schema. ON ALL TABLES IN SCHEMA would have the
+/// same effect, but it reads all of pg_class five times. With 1,000 tenants this takes longer than everything else. No
+/// index of pg_class finds the relations of a schema, but an index of pg_depend does.
 fn for_each_sql(schema: &SchemaName, kinds: &str, before: &str, after: &str) -> String {
     let (schema, before, after) = (literal(schema.as_str()), literal(before), literal(after));
     let body = format!(

@@ -22,7 +22,8 @@ pub(crate) struct Admitted {
     pub(crate) may_enter: bool,
 }
 
-/// The logins that the database has admitted for the configured isolation, and whether each may enter this tenant.
+/// Returns the logins that the database has admitted for the configured isolation, and whether each may enter this
+/// tenant.
 pub(crate) async fn admitted(operator: &Operator, slug: &TenantSlug) -> Result<Vec<Admitted>> {
     let doing = || while_doing("look for the logins of services");
     let (may_enter, fits) = match operator.config().isolation() {
@@ -40,7 +41,7 @@ pub(crate) async fn admitted(operator: &Operator, slug: &TenantSlug) -> Result<V
         .collect()
 }
 
-/// Whether the bundled migration is applied that creates the roles which read the shared tables.
+/// Returns whether the bundled migration is applied that creates the roles which read the shared tables.
 pub(super) async fn has_readers(operator: &Operator) -> Result<bool> {
     let doing = || while_doing("look for the function that admits readers");
     let sql = "select pg_catalog.to_regprocedure('public.cgk_admit_reader(name)') is not null";
@@ -56,7 +57,7 @@ pub(super) enum Of {
     ThisIsolation,
 }
 
-/// The names of the logins that the database has admitted.
+/// Returns the names of the logins that the database has admitted.
 pub(super) async fn admitted_names(operator: &Operator, of: Of) -> Result<Vec<Ident>> {
     let doing = || while_doing("look for the logins of services");
     let fits = match (of, operator.config().isolation()) {
@@ -68,12 +69,12 @@ pub(super) async fn admitted_names(operator: &Operator, of: Of) -> Result<Vec<Id
     rows.iter().map(|row| ident(row.try_get(0).map_err(doing())?)).collect()
 }
 
-/// A condition on a login's policy. A login for role mode can see all rows of the shared tables when it is the current role.
-/// With its own rights on a schema it could be the current role inside a tenant; a setup in path mode changes its policies
-/// first.
+/// A condition on a login's policy. A login for role mode can see all rows of the shared tables when it is the current
+/// role. With its own rights on a schema it could be the current role inside a tenant; a setup in path mode changes its
+/// policies first.
 const NOT_BY_ROLE_ALONE: &str = "pg_catalog.pg_get_expr(p.polqual, p.polrelid) <> 'true'";
 
-/// The name of the object that a login needs in order to enter a tenant: its role, or its schema.
+/// Returns the name of the object that a login needs in order to enter a tenant: its role, or its schema.
 fn object_of(operator: &Operator, slug: &TenantSlug) -> String {
     match operator.config().isolation() {
         Isolation::Role => RoleName::of_tenant(slug, &operator.facts().database_tag()).as_str().to_owned(),
@@ -81,7 +82,7 @@ fn object_of(operator: &Operator, slug: &TenantSlug) -> String {
     }
 }
 
-/// A condition: the login is a member of the role of that name, and may act as it.
+/// Returns a condition: the login is a member of the role of that name, and may act as it.
 fn member_sql(operator: &Operator, login: &str, role: &str) -> String {
     let set = if operator.facts().major() >= 16 { " and m.set_option" } else { "" };
     format!(
@@ -90,7 +91,7 @@ fn member_sql(operator: &Operator, login: &str, role: &str) -> String {
     )
 }
 
-/// A condition: the login may use the schema of that name with its own rights.
+/// Returns a condition: the login may use the schema of that name with its own rights.
 fn usage_sql(login: &str, schema: &str) -> String {
     format!(
         "coalesce((select pg_catalog.has_schema_privilege({login}, n.oid, 'usage') from pg_catalog.pg_namespace n
@@ -110,7 +111,7 @@ pub(super) struct TenantRights {
     pub(super) direct: bool,
 }
 
-/// The rights of a login on every tenant of the registry.
+/// Returns the rights of a login on every tenant of the registry.
 pub(super) async fn tenants(operator: &Operator, name: &LoginName) -> Result<Vec<TenantRights>> {
     let doing = || while_doing("look at the tenants");
     let by_role = operator.config().isolation() == Isolation::Role;
@@ -152,7 +153,7 @@ pub(super) async fn tenants(operator: &Operator, name: &LoginName) -> Result<Vec
         .collect()
 }
 
-/// How many tenants' schemas a login may use with its own rights.
+/// Returns how many tenants' schemas a login may use with its own rights.
 pub(super) async fn direct_rights(operator: &Operator, name: &LoginName) -> Result<usize> {
     Ok(tenants(operator, name).await?.iter().filter(|tenant| tenant.direct).count())
 }
@@ -224,8 +225,8 @@ impl Found {
         })
     }
 
-    /// Refuses an existing role with a right that the login of a service must not have. Its rights are not reduced, because
-    /// they were set on purpose.
+    /// Refuses an existing role with a right that the login of a service must not have. Its rights are not reduced,
+    /// because they were set on purpose.
     pub(super) fn refuse_unfit(&self, name: &LoginName) -> Result<()> {
         match &self.unfit {
             Some((why, fix)) => Err(Error::Setup(SetupError::LoginUnfit {
@@ -238,7 +239,7 @@ impl Found {
     }
 }
 
-/// Why a role cannot be the login of a service, and how to fix it.
+/// Returns why a role cannot be the login of a service, and how to fix it.
 fn unfit(name: &LoginName, row: &Row) -> Result<Option<(String, String)>, tokio_postgres::Error> {
     let role = name.ident().quoted();
     let is = |index: usize| row.try_get::<_, Option<bool>>(index).map(Option::unwrap_or_default);

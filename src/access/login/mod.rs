@@ -1,9 +1,9 @@
-//! The login of a service: it may act as each tenant, can read the columns of the registry that are needed to enter one, and
-//! has no other rights.
+//! The login of a service: it may act as each tenant, can read the columns of the registry that are needed to enter
+//! one, and has no other rights.
 //!
 //! The admitted logins of a database are recorded in one place that only the registry's owner can write: a policy of
-//! `public.organizations` for that login alone. `tenant::create` finds the logins through it, whichever role runs it, and it
-//! shows the login the registry's rows when row level security is on.
+//! `public.organizations` for that login alone. `tenant::create` finds the logins through it, whichever role runs it,
+//! and it shows the login the registry's rows when row level security is on.
 
 mod look;
 mod name;
@@ -98,30 +98,31 @@ pub struct Admission {
 
 /// Creates a login for services, or checks and completes an existing one.
 ///
-/// In role mode it may act as every existing tenant's role and inherits no rights from them; in path mode it may read and
-/// write in every tenant's schema. [`lifecycle::create`](crate::lifecycle::create) does the same for later tenants. Outside
-/// of a tenant its search path in this database is empty. A new login gets a random password; only its SCRAM verifier is
-/// sent to the server.
+/// In role mode it may act as every existing tenant's role and inherits no rights from them; in path mode it may read
+/// and write in every tenant's schema. [`lifecycle::create`](crate::lifecycle::create) does the same for later tenants.
+/// Outside of a tenant its search path in this database is empty. A new login gets a random password; only its SCRAM
+/// verifier is sent to the server.
 ///
 /// # Locks
 ///
-/// An advisory lock against concurrent admissions. If a policy is created or changed, its table, exclusively and for a short
-/// time.
+/// An advisory lock against concurrent admissions. If a policy is created or changed, its table, exclusively and for a
+/// short time.
 ///
 /// # Committed when
 ///
-/// The login and its rights on shared tables together; then the tenants, several at a time. Another run continues the work.
+/// The login and its rights on shared tables together; then the tenants, several at a time. Another run continues the
+/// work.
 ///
 /// # Errors
 ///
-/// Kind `Denied`: the operator may not create roles, does not own the registry, or may not grant a tenant's role to others.
-/// `Conflict`: a role of that name exists and has rights that the login of a service must not have. `NotReady`: the database
-/// has no registry.
+/// Kind `Denied`: the operator may not create roles, does not own the registry, or may not grant a tenant's role to
+/// others. `Conflict`: a role of that name exists and has rights that the login of a service must not have. `NotReady`:
+/// the database has no registry.
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped, the server may still execute the statements that were sent. The password of a newly created
-/// login is then lost; [`PasswordWish::New`] sets another.
+/// If the future is dropped, the server may still execute the statements that were sent. The password of a newly
+/// created login is then lost; [`PasswordWish::New`] sets another.
 pub async fn admit(operator: &Operator, name: &LoginName, options: &LoginOptions) -> Result<Admission> {
     registry::require(operator).await?;
     for _ in 0..TRIES_MAX {
@@ -185,7 +186,7 @@ fn check_privileges(operator: &Operator, found: &Found) -> Result<()> {
     Ok(())
 }
 
-/// The login itself and its rights on shared objects, in one message and so in one transaction.
+/// Returns the statements for the login itself and its rights on shared objects: one message, and so one transaction.
 async fn base_sql(
     operator: &Operator,
     name: &LoginName,
@@ -230,7 +231,8 @@ async fn base_sql(
     };
     sql.push_str(&tables::rights_sql(operator, name, found, shared, form).await?);
     if shared == SharedTables::All && look::has_readers(operator).await? {
-        // The role of Db::as_user. Where the operator may not create or grant it, that function says which right is missing.
+        // The role of Db::as_user. Where the operator may not create or grant it, that function says which right is
+        // missing.
         let _ = writeln!(sql, "select public.cgk_admit_reader({});", literal(name.as_str()));
     }
     Ok(sql)
@@ -279,13 +281,14 @@ pub async fn with_direct_rights(operator: &Operator) -> Result<Vec<LoginName>> {
     Ok(direct)
 }
 
-/// The logins that the database has admitted, for any isolation.
+/// Returns the logins that the database has admitted, for any isolation.
 pub(crate) async fn admitted_names(operator: &Operator) -> Result<Vec<Ident>> {
     look::admitted_names(operator, look::Of::AnyIsolation).await
 }
 
-/// The admitted logins that enter tenants under the configured isolation. With path isolation these are the logins that
-/// already have rights on some tenant's schema: the others were created for roles, and [`admit`] changes that.
+/// Returns the admitted logins that enter tenants under the configured isolation. With path isolation these are the
+/// logins that already have rights on some tenant's schema: the others were created for roles, and [`admit`] changes
+/// that.
 async fn serving(operator: &Operator) -> Result<Vec<LoginName>> {
     let mut serving = Vec::new();
     for login in look::admitted_names(operator, look::Of::ThisIsolation).await? {
@@ -298,8 +301,8 @@ async fn serving(operator: &Operator) -> Result<Vec<LoginName>> {
     Ok(serving)
 }
 
-/// Grants every admitted login access to the tenants that it cannot enter yet under the configured isolation, for instance
-/// tenants created under the other one while both are accepted. A tenant without a role is skipped
+/// Grants every admitted login access to the tenants that it cannot enter yet under the configured isolation, for
+/// instance tenants created under the other one while both are accepted. A tenant without a role is skipped
 /// ([`lifecycle::isolate`](crate::lifecycle::isolate)).
 ///
 /// # Locks
@@ -326,8 +329,8 @@ pub async fn complete(operator: &Operator) -> Result<()> {
     Ok(())
 }
 
-/// The tenants with a schema and a ledger that one of the admitted logins cannot enter under the configured isolation, or
-/// that no login can enter because the role is missing.
+/// Returns the tenants with a schema and a ledger that one of the admitted logins cannot enter under the configured
+/// isolation, or that no login can enter because the role is missing.
 pub(crate) async fn locked_out(operator: &Operator) -> Result<Vec<TenantSlug>> {
     let fleet = registry::facts_of_fleet(operator).await?;
     let by_role = operator.config().isolation() == Isolation::Role;
@@ -346,8 +349,8 @@ pub(crate) async fn locked_out(operator: &Operator) -> Result<Vec<TenantSlug>> {
     Ok(locked_out.into_iter().collect())
 }
 
-/// Revokes from logins everything that [`admit`] granted them on shared objects: policies, rights, and with the registry's
-/// policy the mark that they are admitted. The logins themselves stay; other databases may use them.
+/// Revokes from logins everything that [`admit`] granted them on shared objects: policies, rights, and with the
+/// registry's policy the mark that they are admitted. The logins themselves stay; other databases may use them.
 pub(crate) async fn dismiss(operator: &Operator, logins: &[Ident]) -> Result<()> {
     if logins.is_empty() {
         return Ok(());
@@ -361,7 +364,7 @@ pub(crate) async fn dismiss(operator: &Operator, logins: &[Ident]) -> Result<()>
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
 
-/// The start of a message: its timeouts, and the lock against concurrent changes of logins.
+/// Returns the start of a message: its timeouts, and the lock against concurrent changes of logins.
 fn turn_sql(operator: &Operator) -> String {
     let session = operator.session();
     format!(

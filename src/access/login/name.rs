@@ -4,8 +4,8 @@ use crate::ident::Ident;
 use rand::distr::{Alphanumeric, SampleString as _};
 use std::{fmt, str::FromStr};
 
-/// The name of a service login: 1 to 48 of a–z, 0–9 and `_`, starting with a letter, and not with `pg_` or `cgk_`, which are
-/// reserved for the server and for tenants' roles.
+/// The name of a service login: 1 to 48 of a–z, 0–9 and `_`, starting with a letter, and not with `pg_` or `cgk_`,
+/// which are reserved for the server and for tenants' roles.
 ///
 /// ```
 /// use cgk::login::LoginName;
@@ -81,8 +81,8 @@ impl Password {
         &self.0
     }
 
-    /// The form that the server stores. It is sent instead of the password, because the log may contain failing or slow
-    /// statements.
+    /// Returns the form that the server stores. It is sent instead of the password, because the log may contain failing
+    /// or slow statements.
     pub(crate) fn verifier(&self) -> String {
         postgres_protocol::password::scram_sha_256(self.0.as_bytes())
     }
