@@ -30,30 +30,32 @@ impl TenantCache {
     ///
     /// Of concurrent calls for the same tenant and key, one computes, and the others get its value or its error. This
     /// applies within this process, and across processes for the time in
-    /// [`CacheSettings::lease`](super::CacheSettings::lease). An error is not stored. A value is not stored if the key was
-    /// set, deleted or flushed during the computation, and calls that start after that do not get it. A value larger than
-    /// [`CacheSettings::value_bytes_max`](super::CacheSettings::value_bytes_max) is returned but not stored.
+    /// [`CacheSettings::lease`](super::CacheSettings::lease). An error is not stored. A value is not stored if the key
+    /// was set, deleted or flushed during the computation, and calls that start after that do not get it. A value
+    /// larger than [`CacheSettings::value_bytes_max`](super::CacheSettings::value_bytes_max) is returned but not
+    /// stored.
     ///
     /// # Waiting
     ///
-    /// If a computation has not ended after [`CacheSettings::wait_max`](super::CacheSettings::wait_max), one of the waiting
-    /// calls computes too, and after the same time another one. All get the first value that is available. So a computation
-    /// that hangs or is no longer polled, for instance after a `select!`, delays the others only for that time. The same
-    /// applies to a computation in another process; a value that is computed beside it is not stored.
+    /// If a computation has not ended after [`CacheSettings::wait_max`](super::CacheSettings::wait_max), one of the
+    /// waiting calls computes too, and after the same time another one. All get the first value that is available. So a
+    /// computation that hangs or is no longer polled, for instance after a `select!`, delays the others only for that
+    /// time. The same applies to a computation in another process; a value that is computed at the same time as another
+    /// process computes it is not stored.
     ///
     /// The call waits for Redis at most three times as long as
-    /// [`CacheSettings::operation_limit`](super::CacheSettings::operation_limit). With [`OnFailure::Compute`], a failing
-    /// Redis operation is skipped, and concurrent calls of this process share the computation.
+    /// [`CacheSettings::operation_limit`](super::CacheSettings::operation_limit). With [`OnFailure::Compute`], a
+    /// failing Redis operation is skipped, and concurrent calls of this process share the computation.
     ///
-    /// If `compute` requests its own key, it gets [`CacheError::Recursive`]. In a task that it spawned, the request waits
-    /// like any other call.
+    /// If `compute` requests its own key, it gets [`CacheError::Recursive`]. In a task that it spawned, the request
+    /// waits like any other call.
     ///
     /// # Inside a transaction
     ///
-    /// Inside a transaction of any [`Db`](crate::Db), a value in Redis is returned. If there is none, this call computes,
-    /// waits for no other call, and stores nothing: another call could need the connection that this one holds, and the data
-    /// of the transaction may be older than the last `delete`, or may be rolled back. To store the value, call this before
-    /// the transaction starts.
+    /// Inside a transaction of any [`Db`](crate::Db), a value in Redis is returned. If there is none, this call
+    /// computes, waits for no other call, and stores nothing: another call could need the connection that this one
+    /// holds, and the data of the transaction may be older than the last `delete`, or may be rolled back. To store the
+    /// value, call this before the transaction starts.
     ///
     /// # Errors
     ///
@@ -128,7 +130,7 @@ impl TenantCache {
         };
         match shared {
             Some(shared) => shared,
-            // Other calls requested the same key with another type.
+            // The running computation has another type.
             None => compute().await.map_err(Arc::new),
         }
     }
@@ -153,7 +155,7 @@ fn downcast<E: Send + Sync + 'static>(error: &Arc<dyn Any + Send + Sync>) -> Opt
     Arc::clone(error).downcast().ok()
 }
 
-/// What the first computing call of this process does.
+/// The action of the first computing call of this process.
 enum Leased {
     /// Returns this value: another process has computed it.
     Value(Vec<u8>),
@@ -162,7 +164,7 @@ enum Leased {
 }
 
 impl Inner {
-    /// The keys that the caller is computing, with this one added; an error if it is already among them.
+    /// Returns the keys that the caller is computing, with this one added; an error if it is already among them.
     fn computed_around(self: &Arc<Self>, names: &Names) -> Result<Vec<(usize, String)>> {
         let mut around = COMPUTED.try_with(Clone::clone).unwrap_or_default();
         let this = (Arc::as_ptr(self) as usize, names.value.clone());
@@ -173,7 +175,7 @@ impl Inner {
         Ok(around)
     }
 
-    /// How long a call may take before it computes: the time to wait for another process and for Redis.
+    /// Returns how long a call may take before it computes: the time to wait for another process and for Redis.
     fn preparing(&self) -> Duration {
         self.settings.wait_max.saturating_add(self.settings.operation_limit)
     }
@@ -192,7 +194,7 @@ impl Inner {
         }
         let lease_ms = u64::try_from(self.settings.lease.as_millis()).unwrap_or(u64::MAX);
         let (began, mut pause) = (Instant::now(), POLL_MIN);
-        // A call that computes beside a slow one has already waited.
+        // A call that starts to compute because another one is slow has already waited.
         let wait_max = if turn.is_alone { self.settings.wait_max } else { Duration::ZERO };
         loop {
             match scripts::take(&self.connection, names, token, lease_ms, over).await {
@@ -211,8 +213,8 @@ impl Inner {
     }
 }
 
-/// The right to store a value. If it is dropped unused, a separate task releases it, so that other processes do not wait
-/// until it expires.
+/// The right to store a value. If it is dropped unused, a separate task releases it, so that other processes do not
+/// wait until it expires.
 struct Lease {
     inner: Arc<Inner>,
     names: Names,

@@ -1,5 +1,5 @@
-//! The single connection to Redis, which all operations share. It is reopened after a failure. Nothing here waits longer
-//! than the limit of one operation.
+//! The single connection to Redis, which all operations share. It is reopened after a failure. Nothing here waits
+//! longer than the limit of one operation.
 
 use super::{CacheError, CacheSettings, Result};
 use crate::task::in_own_task;
@@ -45,8 +45,9 @@ impl Connection {
         })
     }
 
-    /// Sends a command and waits for the response, at most for the limit of one operation. It runs in its own task, so that
-    /// an operation that is no longer polled neither delays the next connect nor fills the queue of the connection.
+    /// Sends a command and waits for the response, at most for the limit of one operation. It runs in its own task, so
+    /// that an operation that is no longer polled neither delays the next connect nor fills the queue of the
+    /// connection.
     pub(super) async fn run<T: FromRedisValue + Send + 'static>(self: &Arc<Self>, cmd: Cmd) -> Result<T> {
         // During the pause after a failure there is nothing to wait for.
         self.current()?;
@@ -107,7 +108,7 @@ impl Connection {
         }
     }
 
-    /// The current connection; an error during the pause after a failure.
+    /// Returns the current connection; an error during the pause after a failure.
     fn current(&self) -> Result<Option<(u64, MultiplexedConnection)>> {
         let state = self.state();
         match (&state.current, state.failed_at) {

@@ -20,8 +20,8 @@ pub enum CacheError {
         /// The error of serde.
         source: serde_json::Error,
     },
-    /// The value's JSON is larger than [`CacheSettings::value_bytes_max`](super::CacheSettings::value_bytes_max); nothing
-    /// was sent to Redis.
+    /// The value's JSON is larger than [`CacheSettings::value_bytes_max`](super::CacheSettings::value_bytes_max);
+    /// nothing was sent to Redis.
     #[error("a cached value has {bytes} bytes, and {bytes_max} are allowed")]
     TooLarge {
         /// Its size in bytes.

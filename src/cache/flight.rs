@@ -1,7 +1,7 @@
 //! The running computations of this process, so that a key is computed once for all concurrent calls.
 //!
-//! A waiting call holds nothing that another call needs. A call that is no longer polled delays the others for a limited
-//! time.
+//! A waiting call has no lock or connection that another call needs. A call that is no longer polled delays the others
+//! for a limited time.
 
 use super::scripts::{Token, new_id};
 use crate::tenant::OrganizationId;
@@ -25,7 +25,7 @@ pub(super) struct Flights {
     clock: AtomicU64,
 }
 
-/// A value that is being computed. It stays in the map as long as a call holds it.
+/// A value that is being computed. It is in the map until the last call drops it.
 pub(super) struct Flight {
     key: Key,
     flights: Arc<Flights>,
@@ -53,7 +53,7 @@ pub(super) enum Outcome {
     Error(Arc<dyn Any + Send + Sync>),
 }
 
-/// What a call found in Redis before it looks for a computation to join.
+/// The data that a call found in Redis before it looks for a computation to join.
 #[derive(Clone, Copy)]
 pub(super) enum Seen {
     /// No value, and perhaps the token of a computation.
@@ -62,7 +62,7 @@ pub(super) enum Seen {
     Nothing,
 }
 
-/// What a call does after it joined.
+/// The action of a call after it joined.
 pub(super) enum Part {
     /// Compute, and share the result.
     Compute(Turn),
@@ -83,7 +83,7 @@ impl Flights {
         self.clock.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The computation that a call may wait for, or a new one.
+    /// Returns the computation that a call may wait for, or a new one.
     pub(super) fn join(
         self: &Arc<Self>,
         organization: OrganizationId,
@@ -117,7 +117,7 @@ impl Flights {
         self.lock().remove(&(organization, key.to_owned()));
     }
 
-    /// The same for all keys of a tenant.
+    /// Does the same for all keys of a tenant.
     pub(super) fn detach_all(&self, organization: OrganizationId) {
         self.lock().retain(|key, _| key.0 != organization);
     }
@@ -145,7 +145,7 @@ impl Flight {
                 }
                 progress.patience_ends
             };
-            // The sender lives as long as this flight.
+            // The sender exists at least as long as this flight.
             let changed = changes.changed();
             let _ = match patience_ends {
                 Some(at) => tokio::time::timeout_at(at, changed).await,
@@ -154,7 +154,7 @@ impl Flight {
         }
     }
 
-    /// The right to compute, if there is no result and no computing call is worth waiting for.
+    /// Returns the right to compute, if there is no result and no computing call is worth waiting for.
     fn turn(self: &Arc<Self>, patience: Duration) -> Option<Turn> {
         let (now, mut is_alone) = (Instant::now(), false);
         let mut may_compute = false;
@@ -174,9 +174,9 @@ impl Flight {
         may_compute.then(|| Turn { flight: Arc::clone(self), is_alone })
     }
 
-    /// Whether its value is new enough for the call: the computation started after the call, or the token is still in Redis
-    /// (a delete by any process would have removed it). While Redis does not respond, an earlier value is better than one
-    /// computation per call.
+    /// Returns whether its value is new enough for the call: the computation started after the call, or the token is
+    /// still in Redis (a delete by any process would have removed it). While Redis does not respond, an earlier value
+    /// is better than one computation per call.
     fn may_be_joined(&self, began: u64, seen: Seen) -> bool {
         let progress = self.progress.borrow();
         progress.since > began
@@ -249,7 +249,7 @@ mod tests {
         turn
     }
 
-    /// The clock stands still, and moves when all wait.
+    /// The clock is paused. It moves only while all tasks wait.
     #[tokio::test(start_paused = true)]
     async fn of_those_who_wait_for_too_long_one_computes_and_all_get_what_is_there_first() {
         let flight = new_flight();
@@ -327,7 +327,7 @@ mod tests {
         let late = flights.tick();
         assert!(Arc::ptr_eq(&first, &join(late, Seen::Missing(Some(first.token)))));
         assert!(Arc::ptr_eq(&first, &join(late, Seen::Nothing)));
-        // Its token is missing in Redis, or another one is there: the key was deleted since it started.
+        // Redis has no token or another token: the key was deleted after the computation started.
         let second = join(late, Seen::Missing(None));
         assert!(!Arc::ptr_eq(&first, &second));
         let turn = second.turn(HOUR).unwrap();

@@ -1,7 +1,7 @@
 //! A cache per tenant, stored in Redis: no tenant can read, overwrite or flush a value of another.
 //!
-//! Create one [`TenantCaches`] per process and database. [`TenantCaches::tenant`] takes a tenant that the library found, and
-//! returns its [`TenantCache`].
+//! Create one [`TenantCaches`] per process and database. [`TenantCaches::tenant`] takes a tenant that the library
+//! found, and returns its [`TenantCache`].
 //!
 //! ```no_run
 //! # async fn example(db: cgk::Db) -> Result<(), Box<dyn std::error::Error>> {
@@ -35,20 +35,22 @@
 //! A value is stored as JSON, at most for its lifetime. The name of its Redis key is
 //! `<namespace>:<database>:{<organization>}:v:<key>`.
 //!
-//! - `<database>` is the identity of the database, the result of `select public.cgk_database_tag()`. A copy of the database
-//!   has another identity, so it neither reads nor removes values of the original. A server that was copied as a whole, from
-//!   a base backup or a snapshot of its disk, has the same identities and needs another [`CacheSettings::namespace`].
-//! - `<organization>` is the id of the organization, 32 hexadecimal digits, and not the slug: a tenant that is created again
-//!   with the same slug reads no values of the old one. No key text can produce a name of another tenant.
+//! - `<database>` is the identity of the database, the result of `select public.cgk_database_tag()`. A copy of the
+//!   database has another identity, so it neither reads nor removes values of the original. A server that was copied as
+//!   a whole, from a base backup or a snapshot of its disk, has the same identities and needs another
+//!   [`CacheSettings::namespace`].
+//! - `<organization>` is the id of the organization, 32 hexadecimal digits, and not the slug: a tenant that is created
+//!   again with the same slug reads no values of the old one. No key text can produce a name of another tenant.
 //!
-//! There are two more kinds of names: `…:l:<key>`, while a value is computed, and one `…:e` per tenant, its epoch. A value
-//! is valid only if it contains the current epoch of its tenant. So if Redis loses the epoch (a flush, an eviction, a
-//! restart), values become invalid and no old value becomes valid again. All names of a tenant are in one slot of a cluster.
+//! There are two more kinds of names: `…:l:<key>`, while a value is computed, and one `…:e` per tenant, its epoch. A
+//! value is valid only if it contains the current epoch of its tenant. So if Redis loses the epoch (a flush, an
+//! eviction, a restart), values become invalid and no old value becomes valid again. All names of a tenant are in one
+//! slot of a cluster.
 //!
 //! # Limits
 //!
-//! If a Redis replica that lags behind becomes the primary server, it may have lost a flush or a delete. A value is then
-//! outdated for the rest of its lifetime. The same applies to a delete that ended with an error.
+//! If a Redis replica that lags behind becomes the primary server, it may have lost a flush or a delete. A value is
+//! then outdated for the rest of its lifetime. The same applies to a delete that ended with an error.
 
 mod compute;
 mod connection;
@@ -96,8 +98,9 @@ impl fmt::Debug for TenantCaches {
 }
 
 impl TenantCaches {
-    /// Creates the caches of this database's tenants in the Redis at this URL: `redis://[user:password@]host[:port][/db]`,
-    /// `rediss://…` for TLS, or `unix:///path/to/socket`. The connection is opened by the first operation.
+    /// Creates the caches of this database's tenants in the Redis at this URL:
+    /// `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or `unix:///path/to/socket`. The connection is
+    /// opened by the first operation.
     ///
     /// With `rediss`, if the process has no default crypto provider of rustls, this call makes ring the default.
     ///
@@ -111,8 +114,8 @@ impl TenantCaches {
         Ok(Self { inner: Arc::new(Inner { connection, database, settings, flights: Arc::default() }) })
     }
 
-    /// Returns the cache of a tenant that the library found in the database of [`TenantCaches::new`]: in the registry, or by
-    /// a credential.
+    /// Returns the cache of a tenant that the library found in the database of [`TenantCaches::new`]: in the registry,
+    /// or by a credential.
     pub fn tenant(&self, tenant: &impl VerifiedTenant) -> TenantCache {
         TenantCache { inner: Arc::clone(&self.inner), organization: tenant.verified_id() }
     }
@@ -146,8 +149,9 @@ impl VerifiedTenant for crate::auth::TenantIdentity {
 
 /// The cache of one tenant; from [`TenantCaches::tenant`]. Cheap to clone.
 ///
-/// A key is a text of 1 to 512 bytes with any characters. A lifetime is at least a millisecond and at most 30 days. Each
-/// operation waits for Redis at most [`CacheSettings::operation_limit`]; an operation that timed out may still be executed.
+/// A key is a text of 1 to 512 bytes with any characters. A lifetime is at least a millisecond and at most 30 days.
+/// Each operation waits for Redis at most [`CacheSettings::operation_limit`]; an operation that timed out may still be
+/// executed.
 #[derive(Clone)]
 pub struct TenantCache {
     inner: Arc<Inner>,
@@ -186,7 +190,8 @@ impl TenantCache {
     ///
     /// # Errors
     ///
-    /// `Invalid`: the key or the lifetime. `Encode`, `TooLarge`: the value. `TimedOut`, `Unavailable`, `Refused`, with every
+    /// `Invalid`: the key or the lifetime. `Encode`, `TooLarge`: the value. `TimedOut`, `Unavailable`, `Refused`, with
+    /// every
     /// [`OnFailure`]: an older value may still be there.
     ///
     /// # Cancel safety
@@ -204,7 +209,8 @@ impl TenantCache {
     ///
     /// # Errors
     ///
-    /// `Invalid`: the key. `TimedOut`, `Unavailable`, `Refused`, with every [`OnFailure`]: the value may still be there.
+    /// `Invalid`: the key. `TimedOut`, `Unavailable`, `Refused`, with every [`OnFailure`]: the value may still be
+    /// there.
     ///
     /// # Cancel safety
     ///
@@ -215,8 +221,9 @@ impl TenantCache {
         outcome
     }
 
-    /// Removes all values of this tenant and of no other, with one command in constant time: it removes the tenant's epoch.
-    /// The memory of the values is freed when their lifetimes end. Running computations store nothing afterwards.
+    /// Removes all values of this tenant and of no other, with one command in constant time: it removes the tenant's
+    /// epoch. The memory of the values is freed when their lifetimes end. Running computations store nothing
+    /// afterwards.
     ///
     /// # Errors
     ///

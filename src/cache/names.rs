@@ -1,8 +1,9 @@
 //! The names of a tenant's keys in Redis.
 //!
 //! `<namespace>:<database>:{<organization>}:` is the same for all keys of a tenant and differs between tenants: the
-//! namespace has no colon, the database is its tag of ten digits, and the organization always has 32 digits. The text after
-//! this prefix cannot change it. The braces, the first in the name, make a cluster put all keys of a tenant into one slot.
+//! namespace has no colon, the database is its tag of ten digits, and the organization always has 32 digits. The text
+//! after this prefix cannot change it. The braces, the first in the name, make a cluster put all keys of a tenant into
+//! one slot.
 
 use super::{CacheError, Result};
 use crate::{ident::DatabaseTag, tenant::OrganizationId};
@@ -32,7 +33,7 @@ impl Names {
     }
 }
 
-/// The name of a tenant's epoch.
+/// Returns the name of a tenant's epoch.
 pub(super) fn epoch(namespace: &str, database: &DatabaseTag, organization: OrganizationId) -> String {
     format!("{}e", prefix(namespace, database, organization))
 }

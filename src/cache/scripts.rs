@@ -130,14 +130,14 @@ pub(super) async fn release(connection: &Arc<Connection>, name: &str, lease: &[u
     connection.run(cmd).await
 }
 
-/// A script with the three names of a key.
+/// Returns a script with the three names of a key.
 fn on_names(script: &str, names: &Names) -> Cmd {
     let mut cmd = redis::cmd("EVAL");
     cmd.arg(script).arg(3).arg(&names.epoch).arg(&names.value).arg(&names.lease);
     cmd
 }
 
-/// A random epoch or token.
+/// Returns a random epoch or token.
 pub(super) fn new_id() -> Token {
     rand::random()
 }

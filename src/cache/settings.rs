@@ -12,9 +12,9 @@ pub(super) const EPOCH_LIFETIME: Duration = Duration::from_secs(60 * 24 * 3600);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CacheSettings {
-    /// The prefix of all key names in Redis: `^[a-z][a-z0-9_-]{0,31}$`. Default: `cgk`. The identity of the database follows
-    /// it. Database copies that got a new identity with `cgk setup:database --new-identity` do not need another namespace. A
-    /// server that was copied as a whole, from a base backup or a snapshot of its disk, does.
+    /// The prefix of all key names in Redis: `^[a-z][a-z0-9_-]{0,31}$`. Default: `cgk`. The identity of the database
+    /// follows it. Database copies that got a new identity with `cgk setup:database --new-identity` do not need another
+    /// namespace. A server that was copied as a whole, from a base backup or a snapshot of its disk, does.
     pub namespace: String,
     /// What happens if Redis does not respond. Default: [`OnFailure::Compute`].
     pub on_failure: OnFailure,
@@ -22,11 +22,11 @@ pub struct CacheSettings {
     pub operation_limit: Duration,
     /// How long Redis is not used after a failed connection or a timeout. Default: 500 ms.
     pub retry_pause: Duration,
-    /// How long other processes wait for a running computation whose process does not report a result. After this time, a
-    /// killed process no longer blocks the key. Default: 10 s.
+    /// How long other processes wait for a running computation whose process does not report a result. After this time,
+    /// a killed process no longer blocks the key. Default: 10 s.
     pub lease: Duration,
-    /// How long a call waits for a computation. After that, one of the waiting calls computes too, and after the same time
-    /// another one. A value computed beside another process is not stored. Default: 2 s.
+    /// How long a call waits for a computation. After that, one of the waiting calls computes too, and after the same
+    /// time another one. A value is not stored if another process computes it at the same time. Default: 2 s.
     pub wait_max: Duration,
     /// The maximum size of a value, in bytes of JSON. Default: 1 MiB.
     pub value_bytes_max: usize,
@@ -76,7 +76,7 @@ impl CacheSettings {
     }
 }
 
-/// The lifetime of a value in milliseconds.
+/// Returns the lifetime of a value in milliseconds.
 pub(super) fn lifetime_ms(lifetime: Duration) -> Result<u64> {
     let what = "the lifetime of a cached value";
     match u64::try_from(lifetime.as_millis()) {
