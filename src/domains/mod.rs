@@ -1,13 +1,13 @@
 //! The custom domains of organizations, in the table `organization_domains` of the shared schema.
 //!
 //! A domain is first claimed and then verified; only a verified domain is used. [`TenantRules::verified_domains`] makes
-//! [`tenant_from_request`] look up hosts in the table, through the [`Resolver`]. The resolver's cached answer is removed as
-//! soon as a domain is verified, removed or moved to another organization.
+//! [`tenant_from_request`] look up hosts in the table, through the [`Resolver`]. The resolver's cached answer is
+//! removed as soon as a domain is verified, removed or moved to another organization.
 //!
-//! Any number of organizations may claim a domain, so a claim cannot block another organization. Only one of them can have
-//! it verified. cgk sends no DNS queries: before you call [`Domains::verify`], check that the owner of the domain has
-//! published the [`verification_token`](Domain::verification_token) of this claim, for instance as the TXT record of
-//! `_cgk.<domain>`.
+//! Any number of organizations may claim a domain, so a claim cannot block another organization. Only one of them can
+//! have it verified. cgk sends no DNS queries: before you call [`Domains::verify`], check that the owner of the domain
+//! has published the [`verification_token`](Domain::verification_token) of this claim, for instance as the TXT record
+//! of `_cgk.<domain>`.
 //!
 //! ```no_run
 //! use cgk::domains::{DomainError, DomainName, Domains};
@@ -65,8 +65,8 @@ pub struct Domain {
 
 /// The operations on custom domains. Cheap to clone.
 ///
-/// Every operation is one transaction of [`Db::platform`]. The login needs rights on the shared tables,
-/// `cgk setup:database --app-role NAME --app-tables all`.
+/// Every operation is one transaction of [`Db::platform`]. The login needs rights on the shared tables, `cgk
+/// setup:database --app-role NAME --app-tables all`.
 #[derive(Clone, Debug)]
 pub struct Domains {
     db: Db<DomainError>,
@@ -97,8 +97,8 @@ impl Domains {
         Self { db: db.errors() }
     }
 
-    /// Claims a domain. It is used after it is [verified](Self::verify). If the organization already has the domain, it is
-    /// returned unchanged, with the same token.
+    /// Claims a domain. It is used after it is [verified](Self::verify). If the organization already has the domain, it
+    /// is returned unchanged, with the same token.
     ///
     /// # Locks
     ///
@@ -139,8 +139,8 @@ impl Domains {
         self.db.platform().query(LIST, &[&organization.0]).await?.iter().map(read).collect()
     }
 
-    /// Marks a claimed domain as verified. The caller must check that the organization owns the domain: cgk does not check
-    /// it.
+    /// Marks a claimed domain as verified. The caller must check that the organization owns the domain: cgk does not
+    /// check it.
     ///
     /// # Locks
     ///
@@ -185,7 +185,7 @@ impl Domains {
         }
     }
 
-    /// The organization that has verified this domain, with its slug and status.
+    /// Returns the organization that has verified this domain, with its slug and status.
     pub(crate) async fn owner(&self, name: &DomainName) -> Result<Option<(OrganizationId, TenantSlug, TenantStatus)>> {
         let Some(row) = self.db.platform().query_opt(OWNER, &[&name.as_str()]).await? else { return Ok(None) };
         let slug: &str = row.get(1);

@@ -3,8 +3,8 @@
 use crate::host::HostName;
 use std::{fmt, str::FromStr};
 
-/// A domain of two labels or more: lower case, no port, no dot at the end, ASCII. Write an internationalized name in its
-/// ASCII form, `xn--…`.
+/// A domain of two labels or more: lower case, no port, no dot at the end, ASCII. Write an internationalized name in
+/// its ASCII form, `xn--…`.
 ///
 /// ```
 /// use cgk::domains::DomainName;
@@ -33,7 +33,7 @@ impl DomainName {
         self.0.as_str()
     }
 
-    /// The host of a request as a domain; `None` for an address, and for a host of one label.
+    /// Returns the host of a request as a domain; `None` for an address, and for a host of one label.
     pub(crate) fn of_host(host: &HostName) -> Option<Self> {
         let last = host.as_str().rsplit_once('.').map(|(_, last)| last)?;
         let is_name = !host.as_str().starts_with('[') && !last.bytes().all(|byte| byte.is_ascii_digit());
