@@ -27,7 +27,8 @@ pub enum ProvisioningError {
     /// The request does not exist.
     #[error("there is no such request")]
     NotFound,
-    /// The table or its types are missing: `cgk migrate` has not applied `011_provisioning`, or the migrations are your own.
+    /// The table or its types are missing: `cgk migrate` has not applied `011_provisioning`, or the migrations are your
+    /// own.
     #[error("the provisioning queue needs the bundled shared tables")]
     TablesMissing {
         /// The server's error, which names what is missing.

@@ -1,8 +1,9 @@
 //! Tenants that a service requests and another process creates.
 //!
-//! Creating a tenant requires rights that a service should not have: to create schemas and roles. So the service writes a
-//! request into the table `provisioning_requests` of the shared schema, in one transaction with the organization, whose
-//! status is `onboarding`. A process with the operator's URL processes the queue: `cgk provision --watch`, or [`serve()`].
+//! Creating a tenant requires rights that a service should not have: to create schemas and roles. So the service writes
+//! a request into the table `provisioning_requests` of the shared schema, in one transaction with the organization,
+//! whose status is `onboarding`. A process with the operator's URL processes the queue: `cgk provision --watch`, or
+//! [`serve()`].
 //!
 //! ```text
 //! service                                 operator
@@ -33,8 +34,8 @@
 //! }
 //! ```
 //!
-//! The login of the service needs rights on the shared tables (`cgk setup:database --app-role NAME --app-tables all`), and
-//! no others. The roles of tenants have no rights on the queue.
+//! The login of the service needs rights on the shared tables (`cgk setup:database --app-role NAME --app-tables all`),
+//! and no others. The roles of tenants have no rights on the queue.
 
 mod error;
 mod request;
@@ -122,7 +123,7 @@ impl fmt::Display for ProvisioningStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProvisioningRequest {
-    /// The request.
+    /// The id of the request.
     pub id: ProvisioningId,
     /// The organization that was created with the request.
     pub organization_id: OrganizationId,
@@ -245,8 +246,8 @@ impl Provisioning {
         Ok(self.db.platform().query(LIST, &[&done_too]).await?.iter().map(read).collect())
     }
 
-    /// Makes a failed request pending again, with all its attempts. If the request waits for its next attempt, it becomes
-    /// due now.
+    /// Makes a failed request pending again, with all its attempts. If the request waits for its next attempt, it
+    /// becomes due now.
     ///
     /// # Locks
     ///

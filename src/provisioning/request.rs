@@ -42,9 +42,9 @@ impl NewOrganization {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Requested {
-    /// The request.
+    /// The id of the request.
     pub id: ProvisioningId,
-    /// The organization.
+    /// The id of the organization.
     pub organization_id: OrganizationId,
 }
 
@@ -62,12 +62,13 @@ const INSERT_REQUEST: &str = "insert into public.provisioning_requests (organiza
 ///
 /// # Locks
 ///
-/// The slug, against concurrent requests for it, until the end of the transaction; a second request waits for the first.
+/// The slug, against concurrent requests for it, until the end of the transaction; a second request waits for the
+/// first.
 ///
 /// # Errors
 ///
-/// `SlugTaken`: the transaction can continue, with another slug. `Invalid`: the name or the settings; no query was sent.
-/// `TablesMissing`; `Database`: the transaction can no longer commit.
+/// `SlugTaken`: the transaction can continue, with another slug. `Invalid`: the name or the settings; no query was
+/// sent. `TablesMissing`; `Database`: the transaction can no longer commit.
 ///
 /// # Cancel safety
 ///
@@ -82,7 +83,7 @@ pub async fn request(tx: &PlatformTx<'_>, new: &NewOrganization) -> Result<Reque
     Ok(Requested { id, organization_id })
 }
 
-/// The rule of the column, so that a wrong name is told without the database.
+/// Checks the rule of the column, so that an invalid name is reported without a query.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     // The column's check counts blanks as btrim does: spaces only.
     match name.chars().count() > NAME_CHARS_MAX || name.trim_matches(' ').is_empty() || name.contains('\0') {
@@ -91,7 +92,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     }
 }
 
-/// The same of the settings.
+/// Checks the rule for the settings, so that invalid settings are reported without a query.
 pub(crate) fn check_settings(settings: &serde_json::Value) -> Result<()> {
     match settings.is_object() {
         true => Ok(()),

@@ -28,8 +28,8 @@ pub struct ServeOptions {
     /// How often a request is attempted before it counts as failed. Default: 10, which takes about ten minutes with the
     /// pauses below.
     pub attempts_max: u32,
-    /// The pause after the first failed attempt; it doubles with each attempt. Default: one second. Each pause is varied at
-    /// random by up to half of its length.
+    /// The pause after the first failed attempt; it doubles with each attempt. Default: one second. Each pause is
+    /// varied at random by up to half of its length.
     pub pause_first: Duration,
     /// The longest pause between two attempts. Default: five minutes.
     pub pause_max: Duration,
@@ -55,8 +55,8 @@ impl Default for ServeOptions {
 }
 
 impl ServeOptions {
-    /// Sets a handle that stops the processing: `stop` after the running attempt, `cancel` immediately. A cancelled attempt
-    /// is rolled back, and the next server repeats it.
+    /// Sets a handle that stops the processing: `stop` after the running attempt, `cancel` immediately. A cancelled
+    /// attempt is rolled back, and the next server repeats it.
     pub fn interrupt(mut self, interrupt: &Interrupt) -> Self {
         self.interrupt = interrupt.clone();
         self
@@ -137,13 +137,13 @@ pub struct ServeReport {
 ///
 /// # Committed when
 ///
-/// The number of the attempt is committed before it starts, then the tenant as described for [`lifecycle::create`], then the
-/// outcome.
+/// The number of the attempt is committed before it starts, then the tenant as described for [`lifecycle::create`],
+/// then the outcome.
 ///
 /// # Errors
 ///
-/// At the start, those of [`Operator::connect`] and [`Db::connect`]. Later, an error that concerns neither a single request
-/// nor the connection, such as a missing table or a missing right on the queue.
+/// At the start, those of [`Operator::connect`] and [`Db::connect`]. Later, an error that concerns neither a single
+/// request nor the connection, such as a missing table or a missing right on the queue.
 ///
 /// # Cancel safety
 ///
@@ -185,7 +185,8 @@ pub async fn serve(
     Ok(report)
 }
 
-/// Makes one attempt at each request that is due, and returns when none is left. `attempted` is called after each attempt.
+/// Makes one attempt at each request that is due, and returns when none is left. `attempted` is called after each
+/// attempt.
 ///
 /// # Locks
 ///
@@ -216,7 +217,7 @@ fn is_of_the_connection(error: &Error) -> bool {
     error.kind() == ErrorKind::Unavailable
 }
 
-/// Whether another attempt cannot succeed, because another object has the tenant's name.
+/// Returns whether another attempt cannot succeed, because another object has the tenant's name.
 fn is_final(error: &Error) -> bool {
     let of_the_tenant = matches!(
         error,
@@ -352,7 +353,8 @@ impl<'a> Server<'a> {
     }
 }
 
-/// Waits for a notification of a pending request; returns whether the listener is lost. Without a listener, never returns.
+/// Waits for a notification of a pending request; returns whether the listener is lost. Without a listener, never
+/// returns.
 async fn noticed(listener: &mut Option<Listener>) -> bool {
     let Some(listener) = listener else { return std::future::pending().await };
     loop {

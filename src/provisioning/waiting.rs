@@ -18,7 +18,8 @@ use tokio::{
     time::Instant,
 };
 
-/// How often a waiting call reads its request. Notifications can be lost if a pooler is in between, or with the connection.
+/// How often a waiting call reads its request. Notifications can be lost if a pooler is in between, or with the
+/// connection.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest wait, so that its end can be computed.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -88,16 +89,16 @@ async fn listen(db: Db<ProvisioningError>, notices: broadcast::Sender<Notice>) {
 }
 
 impl Provisioning {
-    /// Waits until a request is done or failed, at most `time_max` or a day, and returns its current state: `Pending` if the
-    /// time is over.
+    /// Waits until a request is done or failed, at most `time_max` or a day, and returns its current state: `Pending`
+    /// if the time is over.
     ///
-    /// While calls wait, one connection outside of the pool listens for notifications. Each call also reads its request once
-    /// a second, so a lost notification causes a delay of at most a second.
+    /// While calls wait, one connection outside of the pool listens for notifications. Each call also reads its request
+    /// once a second, so a lost notification causes a delay of at most a second.
     ///
     /// # Errors
     ///
-    /// `NotFound`, also if the organization is deleted in the meantime. `Invalid`: inside a transaction, because the other
-    /// process does not see its changes yet. `TablesMissing`; `Database`.
+    /// `NotFound`, also if the organization is deleted in the meantime. `Invalid`: inside a transaction, because the
+    /// other process does not see its changes yet. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///

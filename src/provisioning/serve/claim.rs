@@ -1,8 +1,8 @@
 //! Takes requests off the queue, one at a time, so that no two servers work on the same one.
 //!
-//! The number of the attempt and the time of the next one are committed before it starts, so the number of attempts is also
-//! limited for a request that kills the server. During the attempt, a transaction on a separate connection locks the row; if
-//! the server dies, the lock ends with the connection.
+//! The number of the attempt and the time of the next one are committed before it starts, so the number of attempts is
+//! also limited for a request that kills the server. During the attempt, a transaction on a separate connection locks
+//! the row; if the server dies, the lock ends with the connection.
 
 use super::{ProvisioningId, ServeOptions};
 use crate::{
@@ -142,8 +142,8 @@ impl Queue {
         self.end("commit").await
     }
 
-    /// The time until the next request is due, zero if one is due now; `None` if none is pending. A request that another
-    /// server works on counts: if that server dies, it is due.
+    /// Returns the time until the next request is due, zero if one is due now; `None` if none is pending. A request
+    /// that another server works on counts: if that server dies, it is due.
     pub(super) async fn next_due(&self) -> Result<Option<Duration>> {
         let rows = self.query(NEXT_DUE, &[]).await?;
         let seconds: Option<f64> = rows
@@ -184,7 +184,7 @@ impl Queue {
 /// The shortest pause between two reads of the queue, while another server works on the due requests.
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(500);
 
-/// The error and its causes, without control characters.
+/// Returns the error and its causes, without control characters.
 fn told(error: &Error) -> String {
     let plain = error.report();
     plain.chars().map(|c| if c.is_control() { ' ' } else { c }).take(ERROR_CHARS_MAX).collect()
