@@ -27,7 +27,8 @@ pub enum RequestError {
     /// 401: the request has no credential, and one is required.
     #[error("a credential is needed")]
     CredentialMissing,
-    /// 403: two parts of the request name different tenants or users. One of them is a credential, or only the names differ.
+    /// 403: two parts of the request name different tenants or users. One of them is a credential, or only the names
+    /// differ.
     #[error("access is denied")]
     Disagreement,
     /// 403: the tenant exists but does not accept requests: it is suspended or not ready.

@@ -13,7 +13,7 @@ pub(super) enum HostSource {
     TrustedProxy,
 }
 
-/// The host of a request.
+/// Returns the host of a request.
 pub(super) fn host_of(parts: &Parts, source: HostSource) -> Result<HostName, RequestError> {
     const FORWARDED: &str = "x-forwarded-host";
     let read = |what, text: Option<&str>| {
@@ -34,7 +34,7 @@ pub(super) fn host_of(parts: &Parts, source: HostSource) -> Result<HostName, Req
     }
 }
 
-/// The value of a header that may occur once. Different programs read a repeated header differently.
+/// Returns the value of a header that may occur once. Different programs read a repeated header differently.
 pub(super) fn single<'a>(
     headers: &'a HeaderMap,
     name: &str,

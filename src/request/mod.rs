@@ -1,7 +1,7 @@
 //! Finds the tenant of a request. It uses the types of the crate `http`, which every framework shares.
 //!
-//! A request can name its tenant by a credential (a bearer token, an API key, a session cookie), by its host, by its path or
-//! by a header that a gateway sets. [`TenantRules`] defines which of them a service reads, and in which order.
+//! A request can name its tenant by a credential (a bearer token, an API key, a session cookie), by its host, by its
+//! path or by a header that a gateway sets. [`TenantRules`] defines which of them a service reads, and in which order.
 //! [`tenant_from_request`] finds the tenant, and refuses a request whose parts name different tenants.
 
 mod error;
@@ -47,7 +47,7 @@ impl RequestTenant {
         self.identity.as_ref().ok_or(RequestError::CredentialMissing)
     }
 
-    /// Whether two results for one request can describe the same tenant and caller.
+    /// Returns whether two results for one request can describe the same tenant and caller.
     #[cfg(feature = "axum")]
     pub(crate) fn agrees_with(&self, other: &Self) -> bool {
         let same_caller = match (&self.identity, &other.identity) {
@@ -57,8 +57,8 @@ impl RequestTenant {
         same_caller && self.tenant.id == other.tenant.id
     }
 
-    /// Returns the context in which to handle the request: the tenant and, for a session, the user with its role. A program
-    /// that uses an API key has no user and no roles.
+    /// Returns the context in which to handle the request: the tenant and, for a session, the user with its role. A
+    /// program that uses an API key has no user and no roles.
     ///
     /// ```no_run
     /// # async fn example(found: cgk::request::RequestTenant, db: cgk::Db) -> cgk::Result<()> {
@@ -96,8 +96,8 @@ impl Identity {
         }
     }
 
-    /// Whether two credentials of one request can belong to the same caller. A user and the user's program count as the same
-    /// caller, two users do not.
+    /// Returns whether two credentials of one request can belong to the same caller. A user and the user's program
+    /// count as the same caller, two users do not.
     fn agrees_with(&self, other: &Self) -> bool {
         let same_user = match (self, other) {
             (Self::Session(one), Self::Session(other)) => one.user_id == other.user_id,
@@ -109,9 +109,9 @@ impl Identity {
 
 /// Finds the tenant of a request.
 ///
-/// Every part that the rules name is read first, so a malformed part is always refused. Each credential is verified. If a
-/// credential names the tenant, the other names are not looked up: they must be the same, otherwise the request is refused.
-/// The refusal does not depend on whether the other names are tenants.
+/// Every part that the rules name is read first, so a malformed part is always refused. Each credential is verified. If
+/// a credential names the tenant, the other names are not looked up: they must be the same, otherwise the request is
+/// refused. The refusal does not depend on whether the other names are tenants.
 ///
 /// ```no_run
 /// # async fn example(resolver: cgk::resolver::Resolver, request: http::Request<()>) -> Result<(), Box<dyn std::error::Error>> {
@@ -127,16 +127,16 @@ impl Identity {
 ///
 /// # Locks
 ///
-/// The locks of [`Sessions::verify`](crate::auth::Sessions::verify) and [`ApiKeys::verify`](crate::auth::ApiKeys::verify),
-/// if the resolver has no cached answer for the credential. Each credential then runs a transaction of its own. Without a
-/// credential, the registry lookup is a transaction too.
+/// The locks of [`Sessions::verify`](crate::auth::Sessions::verify) and
+/// [`ApiKeys::verify`](crate::auth::ApiKeys::verify), if the resolver has no cached answer for the credential. Each
+/// credential then runs a transaction of its own. Without a credential, the registry lookup is a transaction too.
 ///
 /// # Errors
 ///
-/// By [`RequestError::status`]: 400 for a part that is malformed or repeated; 401 for a credential that is not accepted; 403
-/// for parts that disagree, and for a tenant that is not active; 404 if the request names no tenant, or no tenant has the
-/// name; 503 and 500 for the database. A rejected credential is reported before every other error except 400, so it
-/// discloses nothing about a tenant.
+/// By [`RequestError::status`]: 400 for a part that is malformed or repeated; 401 for a credential that is not
+/// accepted; 403 for parts that disagree, and for a tenant that is not active; 404 if the request names no tenant, or
+/// no tenant has the name; 503 and 500 for the database. A rejected credential is reported before every other error
+/// except 400, so it discloses nothing about a tenant.
 ///
 /// # Cancel safety
 ///
@@ -208,7 +208,7 @@ async fn named(
         source => RequestError::Database { source },
     };
     let Some(name) = names.first() else {
-        // Nothing, or the domain alone: an unknown part beside it names no tenant either.
+        // The request names nothing, or only the domain. An unknown part in the same request names no tenant either.
         return match domain {
             Some(_) if unknown => Err(RequestError::Disagreement),
             Some(domain) => resolver.domain(domain).await.map_err(refused)?.ok_or(RequestError::TenantUnknown),
@@ -225,7 +225,7 @@ async fn named(
     resolver.tenant(name).await.map_err(refused)
 }
 
-/// Whether the domain, if present, belongs to the tenant.
+/// Returns whether the domain, if present, belongs to the tenant.
 async fn owns(domain: Option<&DomainName>, tenant: &TenantIdentity, resolver: &Resolver) -> Result<bool, RequestError> {
     match domain {
         Some(domain) => Ok(owner(domain, resolver).await?.is_some_and(|owner| owner.id == tenant.id)),
@@ -233,7 +233,7 @@ async fn owns(domain: Option<&DomainName>, tenant: &TenantIdentity, resolver: &R
     }
 }
 
-/// The active tenant that has a domain.
+/// Returns the active tenant that has a domain.
 async fn owner(domain: &DomainName, resolver: &Resolver) -> Result<Option<TenantIdentity>, RequestError> {
     match resolver.domain(domain).await {
         Ok(owner) => Ok(owner),

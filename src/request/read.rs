@@ -45,7 +45,7 @@ pub(super) struct Claims {
 }
 
 impl TenantRules {
-    /// What the request says.
+    /// Reads what the request says about its tenant.
     pub(super) fn read(&self, parts: &Parts) -> Result<Claims, RequestError> {
         let mut claims = Claims { made: Vec::new(), unknown: false };
         for part in &self.parts {
@@ -130,8 +130,8 @@ fn slug(text: &str) -> Named {
     text.parse().map_or(Named::Unknown, Named::Tenant)
 }
 
-/// A host below a base domain. The hyphen stands for the underscore, which host names do not contain, so slugs and labels
-/// correspond one to one.
+/// Returns what a host below a base domain names. The hyphen represents the underscore, which host names cannot
+/// contain, so slugs and labels correspond one to one.
 fn below(host: &HostName, base: &HostName) -> Named {
     if host == base {
         return Named::Nothing;
@@ -143,8 +143,8 @@ fn below(host: &HostName, base: &HostName) -> Named {
     }
 }
 
-/// The path that the client sent. In a nested router, axum removes the prefix from the URI, and the prefix may contain the
-/// tenant.
+/// Returns the path that the client sent. In a nested router, axum removes the prefix from the URI, and the prefix may
+/// contain the tenant.
 fn path_of(parts: &Parts) -> &str {
     #[cfg(feature = "axum")]
     if let Some(original) = parts.extensions.get::<::axum::extract::OriginalUri>() {
@@ -167,21 +167,21 @@ fn check_segments(path: &str) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// The segment directly after a prefix of the path.
+/// Returns the segment directly after a prefix of the path.
 fn behind(path: &str, prefix: &str) -> Named {
     let rest = path.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/'));
     rest.map_or(Named::Nothing, |rest| slug(rest.split('/').next().unwrap_or_default()))
 }
 
-/// The token of `authorization: Bearer …`.
+/// Returns the token of `authorization: Bearer …`.
 fn bearer(headers: &HeaderMap) -> Result<Option<String>, RequestError> {
     let Some(text) = single(headers, header::AUTHORIZATION.as_str(), "authorization")? else { return Ok(None) };
     let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
     Ok(scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' ').to_owned()))
 }
 
-/// The value of a cookie. It may occur only once in all `cookie` headers together: a second one may come from another site.
-/// An empty cookie counts as absent.
+/// Returns the value of a cookie. It may occur only once in all `cookie` headers together: a second one may come from
+/// another site. An empty cookie counts as absent.
 fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, RequestError> {
     let mut found = None;
     for value in headers.get_all(header::COOKIE) {

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 /// Defines where the tenant of a request is looked for. Parts that are not listed here are ignored.
 ///
-/// The order of the calls is the order of precedence: the first part that the request has determines the tenant. Every other
-/// part that the request has must agree, otherwise the request is refused (403).
+/// The order of the calls is the order of precedence: the first part that the request has determines the tenant. Every
+/// other part that the request has must agree, otherwise the request is refused (403).
 ///
 /// ```
 /// use cgk::request::TenantRules;
@@ -84,20 +84,20 @@ impl TenantRules {
     }
 
     /// Refuses every request without a credential (401), whichever tenant its host, path or header names: for a service
-    /// without public endpoints. Without this rule, such a request gets 404 if it names no tenant; if it names one, 404 or
-    /// 403, depending on that tenant.
+    /// without public endpoints. Without this rule, such a request gets 404 if it names no tenant; if it names one, 404
+    /// or 403, depending on that tenant.
     pub fn require_credential(mut self) -> Self {
         self.anonymous = Anonymous::Refused;
         self
     }
 
-    /// `authorization: Bearer …` with a session token or an API key. Other schemes are ignored; a bearer token of another
-    /// kind is not accepted.
+    /// Reads `authorization: Bearer …` with a session token or an API key. Other schemes are ignored; a bearer token of
+    /// another kind is not accepted.
     pub fn bearer_token(self) -> Self {
         self.and(RequestPart::BearerToken)
     }
 
-    /// A header that holds an API key, such as `x-api-key`.
+    /// Reads a header that contains an API key, such as `x-api-key`.
     ///
     /// # Errors
     ///
@@ -106,8 +106,8 @@ impl TenantRules {
         Ok(self.and(RequestPart::ApiKeyHeader(header(name)?)))
     }
 
-    /// A cookie that contains a session token. Requests that change data also need protection against cross-site request
-    /// forgery, such as `SameSite` and a check of the header `origin`.
+    /// Reads a cookie that contains a session token. Requests that change data also need protection against cross-site
+    /// request forgery, such as `SameSite` and a check of the header `origin`.
     ///
     /// # Errors
     ///
@@ -121,9 +121,9 @@ impl TenantRules {
         }
     }
 
-    /// The label of the host directly before a base domain, such as `acme` in `acme.example.com`. A hyphen in it stands for
-    /// the slug's underscore: `my-co.example.com` is `my_co`. The base domain itself names no tenant. May be called for
-    /// several base domains; if one is below another, the longer one is used.
+    /// Reads the label of the host directly before a base domain, such as `acme` in `acme.example.com`. A hyphen in it
+    /// represents the slug's underscore: `my-co.example.com` is `my_co`. The base domain itself names no tenant. It may
+    /// be called for several base domains; if one is below another, the longer one is used.
     ///
     /// A request with a host that matches no rule is refused (404).
     ///
@@ -136,7 +136,7 @@ impl TenantRules {
         Ok(self.and_host())
     }
 
-    /// A host that belongs to one tenant. It takes precedence over the base domains.
+    /// Adds a host that belongs to one tenant. It takes precedence over the base domains.
     ///
     /// # Errors
     ///
@@ -150,15 +150,15 @@ impl TenantRules {
         Ok(self.and_host())
     }
 
-    /// The domains that organizations have verified, from the table of [`crate::domains`]. A host that matches no other rule
-    /// is looked up there. A host below a base domain never is.
+    /// Uses the domains that organizations have verified, from the table of [`crate::domains`]. A host that matches no
+    /// other rule is looked up there. A host below a base domain is never looked up there.
     pub fn verified_domains(mut self) -> Self {
         self.verified_domains = true;
         self.and_host()
     }
 
-    /// A host that names no tenant, such as `www.example.com` or `api.example.com`. It takes precedence over all other host
-    /// rules.
+    /// Adds a host that names no tenant, such as `www.example.com` or `api.example.com`. It takes precedence over all
+    /// other host rules.
     ///
     /// # Errors
     ///
@@ -173,25 +173,25 @@ impl TenantRules {
         Ok(self.and_host())
     }
 
-    /// Reads the host from the header `x-forwarded-host` if the request has it. Use this only if the service is reachable
-    /// only through a proxy that sets or removes this header; otherwise any client can name any host. Without this call the
-    /// header is ignored. The header `forwarded` is always ignored.
+    /// Reads the host from the header `x-forwarded-host` if the request has it. Use this only if the service is
+    /// reachable only through a proxy that sets or removes this header; otherwise any client can name any host. Without
+    /// this call the header is ignored. The header `forwarded` is always ignored.
     pub fn trust_forwarded_host(mut self) -> Self {
         self.host_source = HostSource::TrustedProxy;
         self
     }
 
-    /// The path segment directly after a prefix, such as `acme` in `/t/acme/orders` with the prefix `/t`. A path that does
-    /// not start with the prefix names no tenant. May be called for several prefixes; if one is inside another, the longer
-    /// one is used.
+    /// Reads the path segment directly after a prefix, such as `acme` in `/t/acme/orders` with the prefix `/t`. A path
+    /// that does not start with the prefix names no tenant. It may be called for several prefixes; if one is inside
+    /// another, the longer one is used.
     ///
     /// The path is the one that the client sent. With the feature `axum`, nesting an axum router under a path does not
     /// change it. With other frameworks, pass the request as it was before the framework removed a prefix.
     ///
     /// # Errors
     ///
-    /// The prefix does not start with `/`, ends with `/`, or contains other characters than letters, digits, `-`, `_` and
-    /// `/`.
+    /// The prefix does not start with `/`, ends with `/`, or contains other characters than letters, digits, `-`, `_`
+    /// and `/`.
     pub fn path_prefix(self, prefix: &str) -> Result<Self, InvalidRule> {
         let segments = prefix.strip_prefix('/').unwrap_or_default();
         let plain = |segment: &str| {
@@ -203,8 +203,8 @@ impl TenantRules {
         }
     }
 
-    /// A header that contains a tenant's slug. Use this only if the service is reachable only through a proxy or gateway
-    /// that sets or removes this header; otherwise any client can name any tenant.
+    /// Reads a header that contains a tenant's slug. Use this only if the service is reachable only through a proxy or
+    /// gateway that sets or removes this header. Otherwise any client can name any tenant.
     ///
     /// # Errors
     ///

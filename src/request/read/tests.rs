@@ -3,7 +3,7 @@ use crate::request::TenantRules;
 use http::Request;
 use proptest::prelude::*;
 
-/// What a request names under these rules: slugs, or the status that refuses it.
+/// Returns what a request names under these rules: slugs, or the status that refuses it.
 fn names(rules: &TenantRules, request: http::request::Builder) -> Result<Vec<String>, u16> {
     let (parts, ()) = request.body(()).unwrap().into_parts();
     let claims = rules.read(&parts).map_err(|error| error.status().as_u16())?;
@@ -45,7 +45,7 @@ fn hosts_are_normalised_or_refused() {
         ("acme.eu.example.com", "acme"),
         ("shop.acme.org:443", "acme"),
         ("xn--bcher-kva.example", "buch"),
-        // No host of a tenant.
+        // Not the host of a tenant.
         ("other.org", "unknown"),
         ("example.com.evil.org", "unknown"),
         ("evilexample.com", "unknown"),
@@ -59,7 +59,7 @@ fn hosts_are_normalised_or_refused() {
     ] {
         assert_eq!(get(host), of(tenant), "{host}");
     }
-    // The base domains and the host without a tenant name none.
+    // The base domains and the host without a tenant name no tenant.
     for host in ["example.com", "eu.example.com", "WWW.example.com."] {
         assert_eq!(get(host), Ok(vec![]), "{host}");
     }
@@ -81,7 +81,7 @@ fn hosts_are_normalised_or_refused() {
     assert_eq!(names(&hosts(), twice), Err(400));
 }
 
-/// HTTP/2 has the host in the request's target; both may be there and must be the same.
+/// In HTTP/2 the host is in the request's target. If the header is there too, both must be the same.
 #[test]
 fn the_target_of_the_request_is_a_host_too() {
     let target = "https://Acme.example.com:443/x";
@@ -159,7 +159,7 @@ fn of_prefixes_within_each_other_the_longer_one_holds() {
             assert_eq!(get(path), Ok(vec![]), "{path}");
         }
     }
-    // Prefixes beside each other name one each.
+    // Prefixes that are not nested name one tenant each.
     assert_eq!(names(&with(&["/t", "/u"]), Request::get("/u/acme")), of("acme"));
 }
 
@@ -180,7 +180,7 @@ fn credentials_are_read_from_one_place_each() {
         assert_eq!(names(&rules, Request::get("/").header(name, value)), Ok(vec![]), "{value}");
     }
     assert_eq!(names(&rules, Request::get("/").header("authorization", "Bearer")), of("token "));
-    // Of HTTP/2 a cookie may be in several headers, and each of them once.
+    // In HTTP/2 cookies may be split into several headers. Each cookie occurs once.
     let split = Request::get("/").header("cookie", "a=1").header("cookie", "sid=b");
     assert_eq!(names(&rules, split), of("token b"));
     for twice in [
@@ -215,7 +215,7 @@ fn rules_that_cannot_be_are_refused() {
 }
 
 proptest! {
-    /// Each slug that can be a label is found by its own host, however it is written, and by no other.
+    /// Each slug that can be a label is found by its own host, in any spelling, and by no other host.
     #[test]
     fn a_slug_and_its_host_are_one(
         slug in "[a-z][a-z0-9_]{0,46}[a-z0-9]",
@@ -232,7 +232,7 @@ proptest! {
         prop_assert_eq!(names(&hosts(), Request::get("/").header("host", format!("{host}{end}"))), of(&slug));
     }
 
-    /// Whatever the host is, a tenant it names is the one whose host it is.
+    /// If a host names a tenant, it is that tenant's host, whatever the host is.
     #[test]
     fn no_other_host_names_a_tenant(host in "[-a-zA-Z0-9_.:@]{0,30}(\\.example\\.com|\\.eu\\.example\\.com|example\\.com)?\\.?(:[0-9]{1,6})?") {
         if let Ok(named) = names(&hosts(), Request::get("/").header("host", &host))
@@ -249,7 +249,7 @@ proptest! {
         }
     }
 
-    /// Nothing that a client may send makes it panic.
+    /// No input from a client causes a panic.
     #[test]
     fn any_request_is_read_or_refused(
         name in prop::sample::select(vec!["host", "cookie", "authorization", "x-tenant", "x-api-key", "x-forwarded-host"]),
