@@ -14,13 +14,13 @@ const MARKS: usize = 4096;
 pub(crate) struct Mark(u16);
 
 impl Mark {
-    /// The mark of a name such as `slug:acme`.
+    /// Returns the mark of a name such as `slug:acme`.
     pub(crate) fn of(name: &str) -> Self {
         let digest = Sha256::digest(name.as_bytes());
         Self::of_number(u16::from_be_bytes([digest[0], digest[1]]))
     }
 
-    /// The notifications have more marks than this process distinguishes.
+    /// Converts the number of a notification. Notifications have more marks than this process distinguishes.
     fn of_number(number: u16) -> Self {
         Self(number >> 4)
     }
@@ -32,7 +32,7 @@ pub(crate) struct Point(u64);
 
 /// When each mark last changed.
 pub(crate) struct Changes {
-    /// Held by the writer: one point stands for one write.
+    /// Locked by the writer, so that each point represents one write.
     writing: Mutex<()>,
     now: AtomicU64,
     /// The last time that everything may have changed.
@@ -46,7 +46,7 @@ impl Changes {
         Self { writing: Mutex::default(), now: zero(), all: zero(), marks: (0..MARKS).map(|_| zero()).collect() }
     }
 
-    /// The current point. A lookup that starts now has seen all changes up to it.
+    /// Returns the current point. A lookup that starts now has seen all changes up to it.
     pub(crate) fn now(&self) -> Point {
         Point(self.now.load(Ordering::SeqCst))
     }
@@ -60,7 +60,7 @@ impl Changes {
     /// Records that everything may have changed.
     pub(crate) fn everything(&self) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        // The change before the point: a lookup that sees the new point started after the change.
+        // The change is recorded before the point: a lookup that sees the new point started after the change.
         let next = self.next();
         self.all.store(next, Ordering::SeqCst);
         self.now.store(next, Ordering::SeqCst);

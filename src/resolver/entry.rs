@@ -19,7 +19,7 @@ pub(super) enum Subject {
     ApiKey(TokenHash),
 }
 
-/// The answer.
+/// The answer to a lookup.
 pub(super) enum Found {
     /// The organization and its status; `None`: it does not exist.
     Tenant(Option<(OrganizationId, TenantStatus)>),
@@ -51,7 +51,7 @@ pub(super) struct Limits {
 }
 
 impl Entry {
-    /// Whether the database would still give the same answer.
+    /// Returns whether the database would still give the same answer.
     pub(super) fn holds(&self, changes: &Changes, limits: Limits, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.asked_at);
         let limit = match &self.found {
@@ -66,7 +66,7 @@ impl Entry {
 }
 
 impl Subject {
-    /// The mark of the lookup key, as the migrations 010 and 012 notify its changes.
+    /// Returns the mark of the lookup key, as the migrations 010 and 012 notify its changes.
     pub(super) fn mark(&self) -> Mark {
         match self {
             Self::Slug(slug) => Mark::of(&format!("slug:{slug}")),
@@ -77,12 +77,12 @@ impl Subject {
     }
 }
 
-/// The mark of an organization's slug and status.
+/// Returns the mark of an organization's slug and status.
 pub(super) fn mark_of_organization(id: OrganizationId) -> Mark {
     Mark::of(&format!("organization:{id}"))
 }
 
-/// The marks of a credential's organization and user, because the answer depends on their status.
+/// Returns the marks of a credential's organization and user, because the answer depends on their status.
 pub(super) fn marks_of<T>(verified: &Verified<T>) -> impl Iterator<Item = Mark> {
     let organization = verified.organization.map(mark_of_organization);
     let user = verified.user.map(|id| Mark::of(&format!("user:{id}")));

@@ -34,7 +34,7 @@ pub(super) async fn look_up(key: &Subject, auth: &Auth, changes: &Changes) -> Re
             (Found::ApiKey(verified.outcome), verified.lives)
         }
     };
-    // A credential that has ended stays so; one that ends at this moment is not cached.
+    // A credential that has expired stays expired. A credential that expires at this moment is not cached.
     let has_ended = matches!(found, Found::Session(Err(Rejection::Expired)) | Found::ApiKey(Err(Rejection::Expired)));
     let lives = lives.filter(|_| !has_ended);
     Ok(Entry { marks, found, began, asked_at, lives })

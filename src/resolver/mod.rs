@@ -1,13 +1,13 @@
 //! Finds the tenant of a slug, a custom domain, a session or an API key, with a cache in the process.
 //!
-//! A service needs this on every request. A [`Resolver`] caches a bounded number of answers, and removes an answer as soon
-//! as the database reports that it may have changed, whichever process made the change. Triggers of the migrations 010 and
-//! 012 send a notification when an organization, a domain, a user, a session or a key changes, and the resolver listens on
-//! its own connection.
+//! A service needs this on every request. A [`Resolver`] caches a bounded number of answers, and removes an answer as
+//! soon as the database reports that it may have changed, whichever process made the change. Triggers of the migrations
+//! 010 and 012 send a notification when an organization, a domain, a user, a session or a key changes, and the resolver
+//! listens on its own connection.
 //!
-//! If no notifications arrive (the connection was lost, the server is a standby, a pooler is in between, the database has no
-//! such triggers), an answer is used for at most [`ResolverSettings::time_max_unnotified`]. [`Resolver::state`] and the log
-//! report this.
+//! If no notifications arrive (the connection was lost, the server is a standby, a pooler is in between, the database
+//! has no such triggers), an answer is used for at most [`ResolverSettings::time_max_unnotified`]. [`Resolver::state`]
+//! and the log report this.
 //!
 //! | situation | a change is visible |
 //! |---|---|
@@ -15,12 +15,12 @@
 //! | the connection was lost | at most `time_max_unnotified` after the change |
 //! | the connection is silent without being closed, or a trigger was disabled | at most `silence_max` or `time_max_unnotified` after the change, whichever is longer |
 //!
-//! Concurrent calls for the same slug or credential share one query. At most [`ResolverSettings::lookups_max`] queries run
-//! at a time. A waiting query is dropped when no call waits for it any more, so clients that disconnect leave nothing in the
-//! pool's queue. A credential is cached under its stored hash, never under its token.
+//! Concurrent calls for the same slug or credential share one query. At most [`ResolverSettings::lookups_max`] queries
+//! run at a time. A waiting query is dropped when no call waits for it any more, so clients that disconnect leave
+//! nothing in the pool's queue. A credential is cached under its stored hash, never under its token.
 //!
-//! Inside a transaction of the platform, nothing is cached and queries are not shared: such a call could hold the connection
-//! that the other one needs. Inside a tenant's transaction each call fails
+//! Inside a transaction of the platform, nothing is cached and queries are not shared: such a call could hold the
+//! connection that the other one needs. Inside a tenant's transaction each call fails
 //! ([`PlatformInsideTenant`](crate::TransactionError::PlatformInsideTenant)): find the tenant before you enter it.
 
 pub(crate) mod changes;
@@ -109,8 +109,8 @@ impl std::fmt::Debug for Resolver {
 }
 
 impl Resolver {
-    /// Creates a resolver with an empty cache. A background task listens for changes on a connection outside of the pool
-    /// until the last clone is dropped; calls do not wait for it.
+    /// Creates a resolver with an empty cache. A background task listens for changes on a connection outside of the
+    /// pool until the last clone is dropped; calls do not wait for it.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) -> Result<(), Box<dyn std::error::Error>> {
@@ -149,8 +149,8 @@ impl Resolver {
     ///
     /// # Errors
     ///
-    /// Kinds `NotFound`, `Suspended` and `NotReady`: the registry has no such tenant, or it is not active. Also database
-    /// errors. A failure is not cached; only the calls that waited for it get it ([`Error::Shared`]).
+    /// Kinds `NotFound`, `Suspended` and `NotReady`: the registry has no such tenant, or it is not active. Also
+    /// database errors. A failure is not cached; only the calls that waited for it get it ([`Error::Shared`]).
     ///
     /// # Cancel safety
     ///
@@ -208,8 +208,8 @@ impl Resolver {
         }
     }
 
-    /// Returns the API key of this token, like [`ApiKeys::verify`](crate::auth::ApiKeys::verify). A lookup in the database
-    /// records its use. A cached answer is used for at most
+    /// Returns the API key of this token, like [`ApiKeys::verify`](crate::auth::ApiKeys::verify). A lookup in the
+    /// database records its use. A cached answer is used for at most
     /// [`AuthSettings::key_use_interval`](crate::auth::AuthSettings::key_use_interval), or a second if that is longer.
     ///
     /// # Locks
@@ -231,7 +231,7 @@ impl Resolver {
         }
     }
 
-    /// The kind of token, by the prefix of the text.
+    /// Returns the kind of token, by the prefix of the text.
     pub(crate) fn kind_of(&self, token: &str) -> Option<TokenKind> {
         TokenKind::of(token, &self.shared.auth.settings().brand)
     }
@@ -247,15 +247,15 @@ impl Resolver {
         }
     }
 
-    /// Waits until notifications arrive, for a service that is ready only then. Use a timeout: on a standby and behind a
-    /// transaction pooler they never arrive.
+    /// Waits until notifications arrive, for a service that is ready only then. Use a timeout: on a standby and behind
+    /// a transaction pooler they never arrive.
     ///
     /// # Cancel safety
     ///
     /// The future may be dropped.
     pub async fn until_notified(&self) {
         let mut state = self.shared.notices.state();
-        // The sender lives as long as this handle.
+        // The sender exists at least as long as this handle.
         let _ = state.wait_for(|state| *state == NoticeState::Received).await;
     }
 
@@ -270,8 +270,8 @@ impl Resolver {
     }
 
     /// Waits until the cache has processed every change that was committed before this call, with one round trip to the
-    /// server, and returns whether that was possible. For a process that revokes a credential and must refuse it from now
-    /// on.
+    /// server, and returns whether that was possible. For a process that revokes a credential and must refuse it from
+    /// now on.
     ///
     /// # Cancel safety
     ///
@@ -298,7 +298,7 @@ impl Resolver {
     }
 }
 
-/// The tenant, if its status lets requests in.
+/// Returns the tenant, if its status lets requests in.
 fn active(tenant: TenantIdentity, status: &TenantStatus) -> Result<TenantIdentity> {
     let slug = tenant.slug.clone();
     match status {
@@ -313,7 +313,7 @@ fn active(tenant: TenantIdentity, status: &TenantStatus) -> Result<TenantIdentit
 }
 
 impl Remembered {
-    /// The cached answer if it is still valid, otherwise the answer of the database.
+    /// Returns the cached answer if it is still valid, otherwise the answer of the database.
     async fn find(self: &Arc<Self>, key: Subject) -> Result<Arc<Entry>> {
         if is_inside_transaction() {
             return self.ask(&key).await;

@@ -31,14 +31,14 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 pub enum NoticeState {
     /// They arrive: a changed object is looked up again at once.
     Received,
-    /// They do not arrive: answers are used for [`time_max_unnotified`](super::ResolverSettings::time_max_unnotified), until
-    /// the connection or the triggers of migration 010 are there again.
+    /// They do not arrive: answers are used for [`time_max_unnotified`](super::ResolverSettings::time_max_unnotified),
+    /// until the connection and the triggers of migration 010 exist again.
     NotReceived {
         /// The reason, for a log.
         why: String,
     },
-    /// They cannot arrive: the connection goes through a transaction pooler, which does not support LISTEN. Answers are used
-    /// for [`time_max_unnotified`](super::ResolverSettings::time_max_unnotified).
+    /// They cannot arrive: the connection goes through a transaction pooler, which does not support LISTEN. Answers are
+    /// used for [`time_max_unnotified`](super::ResolverSettings::time_max_unnotified).
     Unavailable {
         /// The reason, for a log.
         why: String,
@@ -80,17 +80,18 @@ impl Notices {
         self.state.subscribe()
     }
 
-    /// Whether every change has arrived that was committed longer ago than the longest silence.
+    /// Returns whether every change has arrived that was committed longer ago than the longest silence.
     pub(crate) fn are_received(&self) -> bool {
         self.heard.borrow().is_some_and(|heard| heard.elapsed() < self.silence_max)
     }
 
-    /// Waits until every change that was committed before this call is processed, or until notifications no longer arrive.
+    /// Waits until every change that was committed before this call is processed, or until notifications no longer
+    /// arrive.
     pub(crate) async fn caught_up(&self) {
         let called = Instant::now();
         let mut heard = self.heard.subscribe();
         self.wanted.notify_one();
-        // The sender lives as long as this borrow.
+        // The sender exists at least as long as this borrow.
         let _ = heard.wait_for(|heard| heard.is_none_or(|heard| heard >= called)).await;
     }
 
@@ -109,17 +110,17 @@ impl Notices {
 
     fn become_unnotified(&self, state: NoticeState) {
         let (NoticeState::NotReceived { why } | NoticeState::Unavailable { why }) = &state else { return };
-        // Once per reason, and not at each attempt.
+        // The line is logged once per reason, not at each attempt.
         if *self.state.borrow() != state {
             tracing::warn!(target: "cgk::resolver", %why, "changes of tenants and credentials are not received; answers are used for a short time only");
         }
-        // The state last: when a waiting call sees it, everything else matches it.
+        // The state is set last: when a waiting call sees it, everything else matches it.
         self.heard.send_replace(None);
         self.state.send_replace(state);
     }
 }
 
-/// Lives as long as the receiving task. Its drop records that notifications no longer arrive.
+/// Dropped when the receiving task ends. Its drop records that notifications no longer arrive.
 pub(crate) struct Ending(pub(crate) Arc<Notices>);
 
 impl Drop for Ending {

@@ -29,7 +29,7 @@ use tracing::Instrument as _;
 /// The answer, shared by all calls that wait for it.
 type Answer = Result<Arc<Entry>, Arc<Error>>;
 type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
-/// A query that was requested. It lives as long as a call waits for its answer.
+/// A query that was requested. It is dropped when no call waits for its answer.
 pub(super) type Question = Shared<Asking>;
 
 /// The queries without an answer yet.
@@ -40,7 +40,7 @@ pub(super) struct Questions {
     wait: Duration,
 }
 
-/// Who requested a query.
+/// Which call requested a query.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whose {
     Own,
@@ -65,7 +65,7 @@ impl Questions {
         asked.get(subject).and_then(|(_, question)| question.upgrade())
     }
 
-    /// The current query for this subject, or a new one.
+    /// Returns the current query for this subject, or a new one.
     pub(super) fn join_or_ask(remembered: &Arc<Remembered>, subject: &Subject) -> (Question, Whose) {
         let questions = &remembered.questions;
         if let Some(question) = Self::join(&questions.asked(), subject) {
@@ -74,7 +74,8 @@ impl Questions {
         let number = questions.numbers.fetch_add(1, Ordering::Relaxed);
         let listed = || Listed { remembered: Arc::clone(remembered), subject: subject.clone(), number };
         let (begin, begun) = oneshot::channel();
-        // Not under the lock: a runtime that shuts down drops a new task immediately, and its drop takes the lock.
+        // The task is created outside of the lock: a runtime that shuts down drops a new task immediately, and its drop
+        // takes the lock.
         let question = ask(remembered, subject, Some((listed(), begun)));
         {
             let mut asked = questions.asked();
@@ -91,7 +92,7 @@ impl Questions {
         (question, Whose::Own)
     }
 
-    /// A query that other calls cannot join.
+    /// Returns a query that other calls cannot join.
     pub(super) fn ask_apart(remembered: &Arc<Remembered>, subject: &Subject) -> Question {
         ask(remembered, subject, None)
     }
@@ -108,10 +109,10 @@ impl Questions {
     }
 }
 
-/// Runs the query in its own task, so that the first caller can be dropped, or not polled, without delaying the calls that
-/// wait for the same answer or for a turn.
+/// Runs the query in its own task, so that the first caller can be dropped, or not polled, without delaying the calls
+/// that wait for the same answer or for a turn.
 ///
-/// A listed query starts when it is told to, and ends without running if that never happens.
+/// A listed query starts when it gets a signal. If the signal never comes, the query ends without running.
 fn ask(remembered: &Arc<Remembered>, subject: &Subject, listed: Option<(Listed, oneshot::Receiver<()>)>) -> Question {
     let (waiting, mut nobody_waits) = oneshot::channel::<()>();
     let (remembered, subject) = (Arc::clone(remembered), subject.clone());

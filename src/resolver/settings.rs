@@ -18,14 +18,14 @@ pub struct ResolverSettings {
     pub entries_max: usize,
     /// How long an answer is used while notifications arrive. Default: five minutes.
     pub time_max: Duration,
-    /// How long an answer is used while notifications do not arrive. A revoked credential may be accepted for this long.
-    /// Default: five seconds. Zero: nothing is cached then.
+    /// How long an answer is used while notifications do not arrive. A revoked credential may be accepted for this
+    /// long. Default: five seconds. Zero: nothing is cached then.
     pub time_max_unnotified: Duration,
     /// How long the absence of a tenant, or the rejection of a credential, is cached, unless the time above is shorter.
     /// Default: thirty seconds.
     pub unknown_time_max: Duration,
-    /// How long the connection that receives notifications may be silent. The resolver sends it a query four times in this
-    /// time; if there is no answer for this long, notifications count as not arriving. Default: five seconds.
+    /// How long the connection that receives notifications may be silent. The resolver sends it a query four times in
+    /// this time; if there is no answer for this long, notifications count as not arriving. Default: five seconds.
     pub silence_max: Duration,
     /// How many database queries run at a time; further ones wait for their turn, at most as long as a call waits for a
     /// connection of the pool. Default: half of the pool's connections, and at least one, so that queries for unknown
