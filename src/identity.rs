@@ -1,7 +1,7 @@
 //! The identity of a database, and how it separates tenants: a table and functions in `public`.
 //!
-//! Roles belong to the whole server and contain a tag that represents the database. The tag is recorded once, together with
-//! the database's OID: a renamed database keeps both, and a copy has another OID, which shows that it is a copy.
+//! Roles belong to the whole server and contain a tag that represents the database. The tag is recorded once, together
+//! with the database's OID: a renamed database keeps both, and a copy has another OID, which shows that it is a copy.
 
 pub(crate) mod isolation;
 
@@ -19,16 +19,16 @@ use tokio_postgres::{
 
 /// An expression: the OID of the current database, as text. It is the folder of its files, in every tablespace.
 ///
-/// Not a query: the server inlines the body of a function without a query. With a query it would parse, plan and run the
-/// function in each transaction, which took two thirds of the time of `cgk_enter`, and every policy that checks the tenant
-/// would be slower.
+/// It is not a query: the server can inline a function body only without a query. With a query it would parse, plan and
+/// run the function in each transaction. That took two thirds of the time of `cgk_enter`, and every policy that checks
+/// the tenant would be slower.
 const OWN_OID: &str = "pg_catalog.split_part(pg_catalog.pg_relation_filepath(\
                        'pg_catalog.pg_class'::pg_catalog.regclass), '/', -2)";
 
 /// Records the identity of the database, unless it is already recorded.
 ///
-/// A database without a registry gets the tag of its name, or another one if roles of a former database have that tag. A
-/// database of an earlier version keeps the tag of its tenants' roles.
+/// A database without a registry gets the tag of its name, or another one if roles of a former database have that tag.
+/// A database of an earlier version keeps the tag of its tenants' roles.
 ///
 /// # Errors
 ///
@@ -64,7 +64,7 @@ pub(crate) async fn ensure_tag(operator: &Operator) -> Result<()> {
     write(operator, &tag, "").await
 }
 
-/// The recorded tag, or the one that the database would get.
+/// Returns the recorded tag, or the one that the database would get.
 async fn tag_of(operator: &Operator) -> Result<DatabaseTag> {
     match operator.facts().recorded_tag() {
         Some(tag) => Ok(tag.clone()),
@@ -91,13 +91,13 @@ pub(crate) async fn renew(operator: &Operator) -> Result<bool> {
     }
 }
 
-/// Whether the database has its own identity.
+/// Returns whether the database has its own identity.
 pub(crate) async fn is_own(operator: &Operator) -> Result<bool> {
     let (_, identity) = operator.identity().await?;
     Ok(matches!(identity, Identity::Recorded(_)))
 }
 
-/// The tag for a database without one.
+/// Returns the tag for a database without one.
 async fn first_tag(operator: &Operator) -> Result<DatabaseTag> {
     let name = &operator.facts().database;
     let of_name = DatabaseTag::of(name);
@@ -111,7 +111,7 @@ async fn first_tag(operator: &Operator) -> Result<DatabaseTag> {
     }
 }
 
-/// The tag of the name, or a random one if tenants' roles already have that tag.
+/// Returns the tag of the name, or a random one if tenants' roles already have that tag.
 async fn free_tag(operator: &Operator, name: &str) -> Result<DatabaseTag> {
     let tag = DatabaseTag::of(name);
     let sql = "select exists (select from pg_catalog.pg_roles r where not r.rolcanlogin
@@ -120,7 +120,7 @@ async fn free_tag(operator: &Operator, name: &str) -> Result<DatabaseTag> {
     Ok(if taken { DatabaseTag::random() } else { tag })
 }
 
-/// Whether the tag belongs to the name of another database on this server.
+/// Returns whether the tag belongs to the name of another database on this server.
 async fn is_anothers(operator: &Operator, tag: &DatabaseTag) -> Result<bool> {
     let sql = "select exists (select from pg_catalog.pg_database d where d.datname <> pg_catalog.current_database()
                and pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(d.datname::pg_catalog.text, 'UTF8')), 'hex'), 10) = $1)";
@@ -134,7 +134,7 @@ async fn truth(operator: &Operator, sql: &str, text: &str) -> Result<bool> {
     rows.first().map(|row| row.try_get(0)).transpose().map(Option::unwrap_or_default).map_err(doing())
 }
 
-/// The tags of the tenants' roles that may use their tenants' schemas.
+/// Returns the tags of the tenants' roles that may use their tenants' schemas.
 async fn granted_tags(operator: &Operator) -> Result<Vec<DatabaseTag>> {
     if !registry::exists(operator).await? {
         return Ok(Vec::new());

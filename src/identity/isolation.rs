@@ -1,5 +1,5 @@
-//! How a database separates its tenants, recorded as a function that returns a constant: the statement that enters a tenant
-//! calls it, and the server evaluates it during planning.
+//! How a database separates its tenants, recorded as a function that returns a constant: the statement that enters a
+//! tenant calls it, and the server evaluates it during planning.
 
 use crate::{
     config::{Isolation, IsolationModes},
@@ -14,13 +14,13 @@ use crate::{
 };
 use tokio_postgres::{error::SqlState, types::Type};
 
-/// How the database separates tenants: the recorded value, or else as its tenants show.
+/// Returns how the database separates tenants: the recorded value, or else as its tenants show.
 pub(crate) async fn of(operator: &Operator) -> Result<IsolationModes> {
     let configured = IsolationModes::only(operator.config().isolation());
     Ok(known(operator).await?.unwrap_or(configured))
 }
 
-/// The same; `None` if nothing is recorded and no tenant shows it.
+/// Returns the same, or `None` if nothing is recorded and no tenant shows it.
 pub(crate) async fn known(operator: &Operator) -> Result<Option<IsolationModes>> {
     match operator.isolation_modes().await? {
         Some(modes) => Ok(Some(modes)),
@@ -28,9 +28,9 @@ pub(crate) async fn known(operator: &Operator) -> Result<Option<IsolationModes>>
     }
 }
 
-/// What the tenants of a database show if an earlier version recorded nothing: a tenant's role that may use the tenant's
-/// schema, or none; and rights of admitted logins on the schemas, which only path isolation grants them. If both exist, the
-/// fleet is changing to the configured isolation.
+/// Finds out how the tenants of a database are separated if an earlier version recorded nothing. It looks for a
+/// tenant's role that may use the tenant's schema, and for rights of admitted logins on the schemas, which only path
+/// isolation grants. If both exist, the fleet is changing to the configured isolation.
 async fn found(operator: &Operator) -> Result<Option<IsolationModes>> {
     let doing = || while_doing("look at how tenants are kept apart");
     let configured = operator.config().isolation();
@@ -61,7 +61,7 @@ async fn found(operator: &Operator) -> Result<Option<IsolationModes>> {
     })
 }
 
-/// Records it, unless it is already recorded.
+/// Records the isolation, unless it is already recorded.
 pub(crate) async fn record(operator: &Operator, modes: IsolationModes) -> Result<()> {
     let doing = || while_doing("write down the isolation of the database");
     if operator.isolation_modes().await?.is_some() {
@@ -78,9 +78,9 @@ pub(crate) async fn record(operator: &Operator, modes: IsolationModes) -> Result
     }
 }
 
-/// The start of a message that creates a tenant: waits for a running change of the isolation, and raises `division_by_zero`
-/// if the database no longer accepts the operator's. The change, in turn, waits for the message. Empty if no setup has
-/// recorded the isolation.
+/// Returns the start of a message that creates a tenant: waits for a running change of the isolation, and raises
+/// `division_by_zero` if the database no longer accepts the operator's. The change, in turn, waits for the message.
+/// Empty if no setup has recorded the isolation.
 pub(crate) fn demand_sql(operator: &Operator) -> String {
     if operator.facts().isolation.is_none() {
         return String::new();
@@ -109,7 +109,7 @@ pub(crate) async fn begin_alone(operator: &Operator) -> Result<()> {
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
 
-/// Records another one. Existing plans are discarded and made again.
+/// Records another isolation. Existing plans are discarded and made again.
 pub(crate) async fn replace(operator: &Operator, modes: IsolationModes) -> Result<()> {
     let doing = || while_doing("change the isolation of the database");
     let sql = sql(operator, "create or replace", modes);
