@@ -16,8 +16,8 @@ use tokio_postgres::{Row, types::ToSql};
 
 /// Database access as the tenant of the request's context, and no other tenant. Without a credential: 401.
 ///
-/// This is [`Db::current`] with the context of the request. It stays bound to that context in other tasks and in a streamed
-/// body. `TenantDb<E>` has an application's error type ([`Db::errors`]); [`Problem`] can be used as one:
+/// This is [`Db::current`] with the context of the request. It stays bound to that context in other tasks and in a
+/// streamed body. `TenantDb<E>` has an application's error type ([`Db::errors`]); [`Problem`] can be used as one:
 ///
 /// ```no_run
 /// use axum::http::StatusCode;

@@ -120,8 +120,8 @@ impl Requirement for OwnerOrAdmin {
 
 /// A caller that meets a requirement. Without a credential: 401. If the requirement is not met: 403.
 ///
-/// Use it in a handler, or use `axum::middleware::from_extractor::<Require<Owner>>()` for a whole router, as a `route_layer`
-/// that is added before [`TenantLayer`](super::TenantLayer).
+/// Use it in a handler, or use `axum::middleware::from_extractor::<Require<Owner>>()` for a whole router, as a
+/// `route_layer` that is added before [`TenantLayer`](super::TenantLayer).
 pub struct Require<R> {
     /// The caller.
     pub caller: Identity,

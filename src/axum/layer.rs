@@ -36,22 +36,23 @@ use tracing::{Instrument as _, Span, field};
 ///   context and of each [`Problem`];
 /// - opens a `tracing` span (target `cgk::axum`) with `request_id`, `method`, `path` (the route's pattern, such as
 ///   `/orders/{id}`), and, once they are known, `tenant`, `organization_id`, `user_id` and `status`;
-/// - finds the tenant with [`tenant_from_request`]. A refused request gets the matching [`Problem`] as response, and the
-///   inner service does not run;
+/// - finds the tenant with [`tenant_from_request`]. A refused request gets the matching [`Problem`] as response, and
+///   the inner service does not run;
 /// - runs the inner service in the context of the tenant and the caller, so that [`TenantContext::current`] and
-///   [`Db::current`] work in it. A request without a credential has a tenant but no context, even if the layer itself is
-///   called in one.
+///   [`Db::current`] work in it. A request without a credential has a tenant but no context, even if the layer itself
+///   is called in one.
 ///
-/// The layer also works in a router that is nested under a path ([`Router::nest`](::axum::Router::nest), `nest_service`), at
-/// any depth: the rules use the path that the client sent, not the part that is left of it. A middleware that rewrites the
-/// path inside a router therefore does not affect the rules; one in front of the outermost router does. Behind two layers,
-/// both must find the same tenant and caller (403 otherwise), and the context of the inner one is used.
+/// The layer also works in a router that is nested under a path ([`Router::nest`](::axum::Router::nest),
+/// `nest_service`), at any depth: the rules use the path that the client sent, not the part that is left of it. A
+/// middleware that rewrites the path inside a router therefore does not affect the rules; one in front of the outermost
+/// router does. Behind two layers, both must find the same tenant and caller (403 otherwise), and the context of the
+/// inner one is used.
 ///
-/// A route is behind the layer if it was added to the router before `.layer(…)`. Layers that are added later run before it:
-/// add `tower_http`'s CORS layer later, because a preflight request has no credential, and its timeout layer.
+/// A route is behind the layer if it was added to the router before `.layer(…)`. Layers that are added later run before
+/// it: add `tower_http`'s CORS layer later, because a preflight request has no credential, and its timeout layer.
 ///
-/// A streamed body is produced after the handler has returned, outside of the context. A [`TenantDb`](super::TenantDb) keeps
-/// its tenant there too. For other code, use [`TenantContext::scope`].
+/// A streamed body is produced after the handler has returned, outside of the context. A [`TenantDb`](super::TenantDb)
+/// keeps its tenant there too. For other code, use [`TenantContext::scope`].
 ///
 /// # Cancel safety
 ///
@@ -91,9 +92,9 @@ impl TenantLayer {
         Self { shared: Arc::new(shared), id_source: IdSource::New }
     }
 
-    /// Takes the id of a request from its header `x-request-id`, if the header occurs once and has 1 to 128 letters, digits,
-    /// `-`, `_` and `.`. Use this only if the service is reachable only through a proxy that sets this header; otherwise any
-    /// client can set any id, including the id of another request.
+    /// Takes the id of a request from its header `x-request-id`, if the header occurs once and has 1 to 128 letters,
+    /// digits, `-`, `_` and `.`. Use this only if the service is reachable only through a proxy that sets this header;
+    /// otherwise any client can set any id, including the id of another request.
     pub fn trust_request_id(mut self) -> Self {
         self.id_source = IdSource::TrustedHeader;
         self
@@ -204,7 +205,8 @@ where
     let response = match context {
         // In the span above, which has all the fields of the span of `TenantContext::scope`.
         Some(context) => context.quietly(rest).await?,
-        // Not in the context of an outer layer, or of a handler that calls a router itself: it would be another request's.
+        // Not in the context of an outer layer, or of a handler that calls a router itself: it would be another
+        // request's.
         None => TenantContext::outside(rest).await?,
     };
     Ok(response.into_response())

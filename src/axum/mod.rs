@@ -1,8 +1,8 @@
 //! Tenants in a service on axum 0.8: a layer, extractors, and responses of the type `application/problem+json`.
 //!
 //! [`TenantLayer`] finds the tenant of each request with [`tenant_from_request`](crate::request::tenant_from_request),
-//! responds to refused requests, and runs the inner service in the request's [`TenantContext`](crate::TenantContext). The
-//! extractors give a handler the result:
+//! responds to refused requests, and runs the inner service in the request's [`TenantContext`](crate::TenantContext).
+//! The extractors give a handler the result:
 //!
 //! | extractor | what it is | refusal |
 //! |---|---|---|

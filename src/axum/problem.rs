@@ -11,8 +11,8 @@ use std::{fmt, sync::Arc, time::Duration};
 /// The default for how long a client waits before it tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// An error response: `application/problem+json` (RFC 9457), with the members `type`, `title`, `status`, `detail`, `code`
-/// and `request_id`, and any members that an application adds.
+/// An error response: `application/problem+json` (RFC 9457), with the members `type`, `title`, `status`, `detail`,
+/// `code` and `request_id`, and any members that an application adds.
 ///
 /// `?` converts the errors of this crate to a problem; an application creates problems for its own errors. Texts of the
 /// server, the driver and queries are never in the response. They are in the log, with the same `request_id`, at level

@@ -32,7 +32,7 @@ pub struct RequestLimit {
 }
 
 impl RequestLimit {
-    /// So many requests per second, and the same number at once.
+    /// Allows this number of requests per second, and the same number at once.
     ///
     /// ```
     /// use cgk::axum::RequestLimit;
@@ -43,7 +43,7 @@ impl RequestLimit {
         Self::per(Duration::from_secs(1), requests)
     }
 
-    /// So many requests per minute, and the same number at once.
+    /// Allows this number of requests per minute, and the same number at once.
     pub fn per_minute(requests: NonZeroU32) -> Self {
         Self::per(Duration::from_secs(60), requests)
     }
@@ -66,10 +66,11 @@ impl RequestLimit {
     }
 }
 
-/// Limits the requests of each tenant: a request above the limit gets the response 429 with `retry-after`, and the inner
-/// service does not run.
+/// Limits the requests of each tenant: a request above the limit gets the response 429 with `retry-after`, and the
+/// inner service does not run.
 ///
-/// It runs behind [`TenantLayer`](super::TenantLayer), which finds the tenant, so add it to the router before that layer:
+/// It runs behind [`TenantLayer`](super::TenantLayer), which finds the tenant, so add it to the router before that
+/// layer:
 ///
 /// ```no_run
 /// use axum::{Router, routing::get};
@@ -85,12 +86,12 @@ impl RequestLimit {
 /// }
 /// ```
 ///
-/// The closure returns the limit of a tenant, or `None` for no limit. It is called for every request and must not block. A
-/// changed limit applies from the next request on. Requests with and without a credential are counted separately, so that an
-/// unauthenticated client cannot use up a tenant's limit by sending requests to its host.
+/// The closure returns the limit of a tenant, or `None` for no limit. It is called for every request and must not
+/// block. A changed limit applies from the next request on. Requests with and without a credential are counted
+/// separately, so that an unauthenticated client cannot use up a tenant's limit by sending requests to its host.
 ///
-/// Each process counts separately, for a bounded number of tenants. When there are more, the tenant with the fewest requests
-/// is removed first, and its count starts again.
+/// Each process counts separately, for a bounded number of tenants. When there are more, the tenant with the fewest
+/// requests is removed first, and its count starts again.
 #[derive(Clone)]
 pub struct TenantRateLimit {
     shared: Arc<Shared>,
@@ -128,8 +129,8 @@ impl TenantRateLimit {
         Self::with_tenants_max(TENANTS_MAX, limit_of)
     }
 
-    /// The same for another number of tenants. Each takes about 200 bytes, or twice that if it has requests with and without
-    /// a credential.
+    /// Creates the same limit for another maximum number of tenants. Each takes about 200 bytes, or twice that if it
+    /// has requests with and without a credential.
     pub fn with_tenants_max(
         tenants_max: usize,
         limit_of: impl Fn(&RequestTenant) -> Option<RequestLimit> + Send + Sync + 'static,
@@ -142,7 +143,8 @@ impl TenantRateLimit {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Returns how many tenants are counted now. A tenant with requests both with and without a credential counts twice.
+    /// Returns how many tenants are counted now. A tenant with requests both with and without a credential counts
+    /// twice.
     pub fn tenants(&self) -> usize {
         self.shared.tenants.len()
     }

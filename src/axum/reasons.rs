@@ -40,7 +40,7 @@ impl From<Error> for Problem {
     }
 }
 
-/// The status, and a fixed text: the error's own text may quote the server and rows.
+/// Returns the status, and a fixed text: the error's own text may quote the server and rows.
 fn answer_to(error: &Error) -> (StatusCode, Option<&'static str>) {
     if error.constraint().is_some() || error.sqlstate() == Some(&SqlState::NOT_NULL_VIOLATION) {
         return match error.sqlstate() {
@@ -117,7 +117,7 @@ impl From<DomainError> for Problem {
     }
 }
 
-/// A quota that is exceeded has the members `left` and `asked`, and `retry-after` where it is known when there is more.
+/// An exceeded quota has the members `left` and `asked`. It has `retry-after` if the time of the next grant is known.
 impl From<PlatformError> for Problem {
     fn from(error: PlatformError) -> Self {
         let problem = Self::new(error.status());
@@ -133,8 +133,8 @@ impl From<PlatformError> for Problem {
     }
 }
 
-/// A limit that is reached has the members `limit`, `used` and `asked`, and `retry-after` if it is known when the counter
-/// starts again.
+/// A reached limit has the members `limit`, `used` and `asked`. It has `retry-after` if the time of the counter's reset
+/// is known.
 #[cfg(feature = "flags")]
 impl From<FlagsError> for Problem {
     fn from(error: FlagsError) -> Self {
@@ -185,7 +185,7 @@ impl Problem {
     }
 }
 
-/// Why a credential was not accepted, for the log.
+/// Returns why a credential was not accepted, for the log.
 fn reason(error: &AuthError) -> String {
     match error.rejection() {
         Some(reason) => format!("{error}: {reason:?}"),

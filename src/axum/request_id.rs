@@ -34,7 +34,7 @@ pub(super) enum IdSource {
 }
 
 impl RequestId {
-    /// The id that an outer layer created, or a new one.
+    /// Returns the id that an outer layer created, or a new one.
     pub(super) fn of(headers: &HeaderMap, source: IdSource) -> Self {
         if let Some(known) = Self::current() {
             return known;
@@ -43,7 +43,7 @@ impl RequestId {
         given.unwrap_or_else(|| Self(uuid::Uuid::now_v7().to_string().into()))
     }
 
-    /// The id from the request, if the header occurs once and is well-formed.
+    /// Returns the id from the request, if the header occurs once and is well-formed.
     fn given(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(HEADER).iter();
         let (Some(only), None) = (values.next(), values.next()) else { return None };
@@ -53,7 +53,7 @@ impl RequestId {
         fits.then(|| Self(text.into()))
     }
 
-    /// The id of the request that the current task handles.
+    /// Returns the id of the request that the current task handles.
     pub(super) fn current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()
     }
@@ -71,11 +71,11 @@ impl RequestId {
     }
 }
 
-/// Gives every request its id, also where [`TenantLayer`](super::TenantLayer) is not reached: for routes without a tenant,
-/// and for responses of layers in between, such as a timeout.
+/// Gives every request its id, also where [`TenantLayer`](super::TenantLayer) is not reached: for routes without a
+/// tenant, and for responses of layers in between, such as a timeout.
 ///
-/// Add it after all other layers, so that it runs before them. The id is the header `x-request-id` of the response and the
-/// `request_id` of each [`Problem`](super::Problem). `TenantLayer` uses this id instead of creating its own.
+/// Add it after all other layers, so that it runs before them. The id is the header `x-request-id` of the response and
+/// the `request_id` of each [`Problem`](super::Problem). `TenantLayer` uses this id instead of creating its own.
 ///
 /// ```no_run
 /// use axum::{Router, http::StatusCode};
@@ -102,7 +102,8 @@ impl RequestIdLayer {
         Self { source: IdSource::New }
     }
 
-    /// Takes the id from the request's header, like [`TenantLayer::trust_request_id`](super::TenantLayer::trust_request_id).
+    /// Takes the id from the request's header, like
+    /// [`TenantLayer::trust_request_id`](super::TenantLayer::trust_request_id).
     pub fn trust_request_id(mut self) -> Self {
         self.source = IdSource::TrustedHeader;
         self
