@@ -24,13 +24,13 @@ impl TenantContext {
     /// Writes the context as two headers, names and values in visible ASCII, for a message or job that another process
     /// handles.
     ///
-    /// The headers are not a credential and are not signed: anyone who can write to the queue can name any tenant and any
-    /// user. Send them only on channels that only the service writes to, and never accept them from a client. If others can
-    /// write to the channel, use [`to_signed_headers`](Self::to_signed_headers).
+    /// The headers are not a credential and are not signed: anyone who can write to the queue can name any tenant and
+    /// any user. Send them only on channels that only the service writes to, and never accept them from a client. If
+    /// others can write to the channel, use [`to_signed_headers`](Self::to_signed_headers).
     ///
     /// [`from_headers`](Self::from_headers) reads everything that this function writes. If a request id contains other
-    /// characters than visible ASCII, they are removed, as in [`request_id`](Self::request_id); if nothing remains, a new id
-    /// is written.
+    /// characters than visible ASCII, they are removed, as in [`request_id`](Self::request_id); if nothing remains, a
+    /// new id is written.
     ///
     /// ```
     /// use cgk::{OrganizationId, TenantContext};
@@ -111,7 +111,7 @@ impl<'a> Fields<'a> {
         self.fields.iter().filter(move |(found, _)| *found == name).map(|(_, text)| text.as_str())
     }
 
-    /// A field that may occur once.
+    /// Returns a field that may occur once.
     fn one(&self, name: &str) -> Result<Option<String>, InvalidContext> {
         let mut found = self.all(name);
         match (found.next(), found.next()) {
@@ -190,7 +190,7 @@ mod tests {
             prop_assert_eq!(serde_json::from_str::<TenantContext>(&json).unwrap(), context);
         }
 
-        /// Whatever the public fields contain, a job that is written can be read.
+        /// A job that is written can be read, whatever the public fields contain.
         #[test]
         fn what_is_written_can_be_read_whatever_the_fields_say(
             request in prop_oneof![Just(String::new()), "\\PC{0,40}", "[ \\t\\r\\n;=%]{0,8}", "[!-~]{1,900}"],

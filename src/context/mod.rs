@@ -27,8 +27,8 @@ const TEXT_MAX: usize = 320;
 
 /// The organization, the caller and the id of a request.
 ///
-/// A service creates a context when it has found the tenant of a request, and handles the request inside it. Code that runs
-/// in the same task, and everything that the task awaits, gets it from [`current`](Self::current):
+/// A service creates a context when it has found the tenant of a request, and handles the request inside it. Code that
+/// runs in the same task, and everything that the task awaits, gets it from [`current`](Self::current):
 ///
 /// ```
 /// use cgk::{OrganizationId, TenantContext};
@@ -47,9 +47,10 @@ const TEXT_MAX: usize = 320;
 /// New tasks and threads do not inherit the context. Pass it with [`spawn`](Self::spawn),
 /// [`spawn_blocking`](Self::spawn_blocking) or [`in_scope`](Self::in_scope).
 ///
-/// Inside a context, `with_tenant` and `tenant` of the same slug set `app.current_user_id` for the transaction. They fail
-/// with [`TenantError::ContextStale`] if the slug now belongs to another organization. [`Db::current`](crate::Db::current)
-/// enters the tenant of the context. A context alone never gives access to a tenant: every entry checks the registry.
+/// Inside a context, `with_tenant` and `tenant` of the same slug set `app.current_user_id` for the transaction. They
+/// fail with [`TenantError::ContextStale`] if the slug now belongs to another organization.
+/// [`Db::current`](crate::Db::current) enters the tenant of the context. A context alone never gives access to a
+/// tenant: every entry checks the registry.
 ///
 /// The fields contain what the service knows about the request. Nothing is checked when they are set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,8 +100,8 @@ impl TenantContext {
         self
     }
 
-    /// Sets the request id, for instance from the header `x-request-id`. Characters other than visible ASCII are removed,
-    /// and the id is cut to 320 characters. If nothing remains, the id does not change.
+    /// Sets the request id, for instance from the header `x-request-id`. Characters other than visible ASCII are
+    /// removed, and the id is cut to 320 characters. If nothing remains, the id does not change.
     pub fn request_id(mut self, id: &str) -> Self {
         if let Some(plain) = Self::plain_request_id(id) {
             self.request_id = plain;
@@ -127,12 +128,12 @@ impl TenantContext {
         CURRENT.try_with(Clone::clone).ok().flatten()
     }
 
-    /// Runs a future in this context, and in a `tracing` span with the fields `request_id`, `tenant`, `organization_id` and
-    /// `user_id`. Inside another context, this one applies until the future ends.
+    /// Runs a future in this context, and in a `tracing` span with the fields `request_id`, `tenant`, `organization_id`
+    /// and `user_id`. Inside another context, this one applies until the future ends.
     ///
     /// # Cancel safety
     ///
-    /// The same as that of the future.
+    /// The same as for the future.
     pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
         let span = self.span();
         CURRENT.scope(Some(Arc::new(self.clone())), future).instrument(span)
@@ -173,7 +174,7 @@ impl TenantContext {
         self.span().in_scope(|| CURRENT.sync_scope(Some(Arc::new(self.clone())), work))
     }
 
-    /// The same as [`scope`](Self::scope) without a span, for a single call in a context that already has one.
+    /// Does the same as [`scope`](Self::scope) without a span, for a single call in a context that already has one.
     pub(crate) fn quietly<F: Future>(self: &Arc<Self>, future: F) -> impl Future<Output = F::Output> + use<F> {
         CURRENT.scope(Some(Arc::clone(self)), future)
     }

@@ -9,7 +9,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use std::fmt;
 
-/// The header that holds the signature of the other two.
+/// The header with the signature of the other two headers.
 const SIGNATURE: &str = "cgk-signature";
 /// The version of the format, and a text that no other program signs.
 const DOMAIN: &[u8] = b"cgk tenant context 1";
@@ -44,9 +44,9 @@ impl SigningKey {
 }
 
 impl TenantContext {
-    /// [`to_headers`](Self::to_headers) with a third header that signs the first two. A worker with the key knows that a
-    /// service with the same key created them. The signature does not cover the message and has no expiry time: anyone who
-    /// can read the queue can send the same headers again with another message.
+    /// [`to_headers`](Self::to_headers) with a third header that signs the first two. A worker with the key knows that
+    /// a service with the same key created them. The signature does not cover the message and has no expiry time:
+    /// anyone who can read the queue can send the same headers again with another message.
     ///
     /// ```
     /// use cgk::{OrganizationId, SigningKey, TenantContext};
@@ -65,8 +65,8 @@ impl TenantContext {
         [(tenant_name, tenant), (caller_name, caller), (SIGNATURE, signature)]
     }
 
-    /// Reads a context from the three headers of [`to_signed_headers`](Self::to_signed_headers), if one of the keys signed
-    /// it.
+    /// Reads a context from the three headers of [`to_signed_headers`](Self::to_signed_headers), if one of the keys
+    /// signed it.
     ///
     /// # Errors
     ///
