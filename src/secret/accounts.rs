@@ -1,13 +1,13 @@
-//! The sealed tokens of accounts at providers of sign-ins.
+//! The encrypted tokens of accounts at sign-in providers.
 
 use super::{PlainSecret, Result, Rotation, SecretError, SecretPlace, Secrets, key_id};
 use crate::platform::UserAccountId;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-/// The name that the tokens are sealed with.
+/// The column name that the tokens are encrypted for.
 const TOKENS: &str = "user_accounts.tokens";
-/// How many rows one look finds.
+/// The maximum number of rows that one query finds.
 const ROWS_AT_ONCE: i64 = 100;
 
 const SET: &str = "update public.user_accounts set tokens = $2, tokens_key_id = $3 where id = $1";
@@ -15,21 +15,21 @@ const GET: &str = "select tokens from public.user_accounts where id = $1";
 const EXISTS: &str = "select pg_catalog.to_regclass('public.user_accounts') is not null";
 const FOUND: &str = "
     select id, tokens from public.user_accounts where tokens is not null and id > $1 order by id limit $2";
-/// Only if it is still what was opened.
+/// Updates the row only if it still has the value that was decrypted.
 const RESEAL: &str = "
     update public.user_accounts set tokens = $3, tokens_key_id = $4 where id = $1 and tokens = $2";
 
 impl Secrets {
-    /// Stores what the provider of an account has issued, such as a refresh token, sealed for this account; `None` removes it. At
+    /// Encrypts and stores what the provider of an account has issued, such as a refresh token. `None` removes it. At
     /// most 16,000 bytes.
     ///
     /// # Locks
     ///
-    /// The account's row, for one transaction.
+    /// The account's row, until the end of one transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no such account. `NotSealed`; `Platform`, also for more bytes.
+    /// `NotFound`: the account does not exist. `NotSealed`. `Platform`, also for more than 16,000 bytes.
     ///
     /// # Cancel safety
     ///
@@ -43,7 +43,7 @@ impl Secrets {
         }
     }
 
-    /// The tokens of an account; `None`: there are none.
+    /// Returns the tokens of an account. `None`: there are none.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl Secrets {
         sealed.map(|sealed| self.keys.open(place(account), &sealed)).transpose()
     }
 
-    /// Seals the tokens with the first key. Nothing to do in a database without accounts.
+    /// Encrypts the tokens with the first key. Does nothing in a database without accounts.
     pub(super) async fn rotate_accounts(&self, rotation: &mut Rotation) -> Result<()> {
         if !self.db.platform().query_one(EXISTS, &[]).await?.get::<_, bool>(0) {
             return Ok(());
@@ -90,7 +90,7 @@ impl Secrets {
     }
 }
 
-/// A token that is copied to another account does not open there.
+/// Returns the place of an account's tokens. A token that is copied to another account cannot be decrypted there.
 fn place(account: UserAccountId) -> SecretPlace<'static> {
     SecretPlace::of_row(TOKENS, account.uuid())
 }

@@ -1,41 +1,41 @@
-//! Why a secret was not sealed or not opened.
+//! The errors of encrypting and decrypting secrets.
 
 use crate::{error::Error, platform::PlatformError};
 
 /// The result of this module's functions.
 pub type Result<T, E = SecretError> = std::result::Result<T, E>;
 
-/// Why a secret was not sealed or not opened. No text has a secret or a key in it.
+/// The reason why a secret was not encrypted or decrypted. No text contains a secret or a key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
     /// There are no keys.
     #[error("there are no keys to seal secrets with: CGK_SECRET_KEYS is not set")]
     NoKeys,
-    /// The keys are not as they must be.
+    /// The keys have a wrong format.
     #[error("key {number} of CGK_SECRET_KEYS cannot be used: {why}")]
     InvalidKeys {
-        /// Which of them, from 1 on.
+        /// The number of the key, starting at 1.
         number: usize,
-        /// Why.
+        /// The reason.
         why: &'static str,
     },
-    /// The key that it was sealed with is not there.
+    /// The secret was encrypted with a key that is missing here.
     #[error("the key {id:?} is not in CGK_SECRET_KEYS")]
     UnknownKey {
         /// The id of the key.
         id: String,
     },
-    /// It was not sealed by this module, not for this place, or it was changed.
+    /// The value was not encrypted by this module, was encrypted for another place, or was changed.
     #[error("the value was not sealed for this column and row, or it was changed")]
     NotOpened,
-    /// The system has no random bytes.
+    /// The system has no random bytes, so the secret was not encrypted.
     #[error("the secret could not be sealed")]
     NotSealed,
-    /// There is no such organization or account.
+    /// The organization or the account does not exist.
     #[error("there is no such organization or account")]
     NotFound,
-    /// The database could not be asked, or did not do it.
+    /// The database did not answer, or returned an error.
     #[error(transparent)]
     Platform(PlatformError),
 }

@@ -1,4 +1,4 @@
-//! The keys, and what is sealed with them.
+//! The keys, and encryption with them.
 
 use super::{Result, SecretError};
 use crate::{config::Config, tenant::OrganizationId};
@@ -10,18 +10,18 @@ use ring::{
 use std::{fmt, str::FromStr, sync::Arc};
 use uuid::Uuid;
 
-/// The first byte of what is sealed: the format.
+/// The first byte of an encrypted value: its format.
 const FORMAT: u8 = 1;
-/// What else no other program seals.
+/// Separates these values from those that other programs encrypt with the same key.
 const DOMAIN: &[u8] = b"cgk secret 1";
-/// The longest id of a key.
+/// The maximum length of a key's id, in bytes.
 const ID_BYTES_MAX: usize = 32;
 const TAG_BYTES: usize = 16;
 
-/// The keys that secrets are sealed with: the first one seals, all of them open.
+/// The keys for secrets. The first key encrypts (seals), and every key can decrypt (open).
 ///
-/// Written as `CGK_SECRET_KEYS` has them: each key is its id, a colon, and 32 random bytes in base64; between keys there is a comma. An id has
-/// letters, digits, `-` and `_`, 32 at most.
+/// Their text format is that of `CGK_SECRET_KEYS`: keys are separated by commas. Each key is its id, a colon, and 32
+/// random bytes in base64. An id has 1 to 32 letters, digits, `-` and `_`.
 ///
 /// ```
 /// use cgk::{OrganizationId, secret::{SecretKeys, SecretPlace}};
@@ -40,15 +40,15 @@ pub struct SecretKeys {
     keys: Arc<[(String, LessSafeKey)]>,
 }
 
-/// The ids alone.
+/// Shows only the ids.
 impl fmt::Debug for SecretKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("SecretKeys").field(&self.keys.iter().map(|(id, _)| id).collect::<Vec<_>>()).finish()
     }
 }
 
-/// Where a secret is stored: a column, and whose row it is. It is sealed with the secret, so that a sealed value that is copied to another
-/// column or another organization does not open there.
+/// The place where a secret is stored: a column, and the owner of the row. The secret is encrypted for this place. If
+/// the encrypted value is copied to another column or another organization, it cannot be decrypted there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SecretPlace<'a> {
     column: &'a str,
@@ -56,18 +56,19 @@ pub struct SecretPlace<'a> {
 }
 
 impl<'a> SecretPlace<'a> {
-    /// A column, such as `accounts.refresh_token`, of an organization's row. A column that is renamed keeps the name here that its
-    /// secrets were sealed with.
+    /// Creates the place of a column, such as `accounts.refresh_token`, of an organization's row. If the column is
+    /// renamed, use the old name here: its secrets were encrypted for that name.
     pub fn new(column: &'a str, organization: OrganizationId) -> Self {
         Self { column, owner: organization.0 }
     }
 
-    /// A column of a row that belongs to no organization, by the row's id.
+    /// Creates the place of a column of a row that belongs to no organization, by the row's id.
     pub fn of_row(column: &'a str, row: Uuid) -> Self {
         Self { column, owner: row }
     }
 
-    /// Each part with its length, so that no part of one can pass for a part of another.
+    /// Returns the authenticated data: each part with its length, so that no part can be mistaken for a part of
+    /// another.
     fn bound_to(&self, key_id: &str) -> Vec<u8> {
         let mut bytes = Vec::new();
         for part in [DOMAIN, key_id.as_bytes(), self.owner.as_bytes(), self.column.as_bytes()] {
@@ -78,7 +79,7 @@ impl<'a> SecretPlace<'a> {
     }
 }
 
-/// A secret that was opened. It is shown by [`reveal`](Self::reveal) only.
+/// A decrypted secret. Only [`reveal`](Self::reveal) shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PlainSecret(Vec<u8>);
 
@@ -89,7 +90,7 @@ impl fmt::Debug for PlainSecret {
 }
 
 impl PlainSecret {
-    /// The secret.
+    /// Returns the secret.
     pub fn reveal(&self) -> &[u8] {
         &self.0
     }
@@ -101,7 +102,7 @@ impl FromStr for SecretKeys {
     fn from_str(text: &str) -> Result<Self> {
         let mut keys: Vec<(String, LessSafeKey)> = Vec::new();
         for (index, part) in text.split(',').map(str::trim).enumerate() {
-            // The text may be a key: it is not shown.
+            // The text may be a key, so the error does not show it.
             let invalid = |why| SecretError::InvalidKeys { number: index + 1, why };
             let (id, key) = part.split_once(':').ok_or_else(|| invalid("it is not an id, a colon and a key"))?;
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -120,21 +121,22 @@ impl FromStr for SecretKeys {
 }
 
 impl SecretKeys {
-    /// The keys of a configuration, from `CGK_SECRET_KEYS` in the environment or in `.env`.
+    /// Reads the keys of a configuration, from `CGK_SECRET_KEYS` in the environment or in `.env`.
     ///
     /// # Errors
     ///
-    /// `NoKeys`: it is not set. `InvalidKeys`: it is not as it must be.
+    /// `NoKeys`: the variable is not set. `InvalidKeys`: it has a wrong format.
     pub fn of(config: &Config) -> Result<Self> {
         config.secret_keys().ok_or(SecretError::NoKeys)?.parse()
     }
 
-    /// The id of the key that seals.
+    /// Returns the id of the key that encrypts.
     pub fn current(&self) -> &str {
         &self.keys[0].0
     }
 
-    /// Seals a secret (AES-256-GCM with a random nonce). What comes out holds the key's id and is 31 bytes and the id's length longer.
+    /// Encrypts a secret (AES-256-GCM with a random nonce). The result contains the key's id. It is 30 bytes plus the
+    /// length of the id longer than the secret.
     ///
     /// # Errors
     ///
@@ -154,12 +156,12 @@ impl SecretKeys {
         Ok(sealed)
     }
 
-    /// Opens what was sealed for this place.
+    /// Decrypts a value that was encrypted for this place.
     ///
     /// # Errors
     ///
-    /// `UnknownKey`: it was sealed with a key that is not among these. `NotOpened`: it was not sealed by this module, not for this place,
-    /// or it was changed.
+    /// `UnknownKey`: it was encrypted with a key that is not among these. `NotOpened`: it was not encrypted by this
+    /// module, was encrypted for another place, or was changed.
     pub fn open(&self, place: SecretPlace<'_>, sealed: &[u8]) -> Result<PlainSecret> {
         let (id, rest) = split(sealed).ok_or(SecretError::NotOpened)?;
         let (_, key) = self
@@ -176,7 +178,7 @@ impl SecretKeys {
     }
 }
 
-/// The id of the key that something was sealed with; `None`: this module has not sealed it.
+/// Returns the id of the key that a value was encrypted with. `None`: this module has not encrypted it.
 pub fn key_id(sealed: &[u8]) -> Option<&str> {
     split(sealed).map(|(id, _)| id)
 }

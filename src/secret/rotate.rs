@@ -1,4 +1,4 @@
-//! The sealed columns of the shared tables, and how they get a new key.
+//! The encrypted columns of the shared tables, and the rotation of their keys.
 
 use super::{PlainSecret, Result, SecretError, SecretKeys, SecretPlace, key_id};
 use crate::{
@@ -10,9 +10,9 @@ use serde_json::json;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-/// The name that the secrets of `organizations.shopify_access_token` are sealed with.
+/// The column name that the secrets of `organizations.shopify_access_token` are encrypted for.
 const SHOPIFY: &str = "organizations.shopify_access_token";
-/// How many rows one look finds.
+/// The maximum number of rows that one query finds.
 const ROWS_AT_ONCE: i64 = 100;
 
 const SET: &str = "
@@ -26,24 +26,24 @@ const FOUND: &str = "
     select id, shopify_access_token from public.organizations
      where shopify_access_token is not null and id > $1 order by id limit $2";
 
-/// Only if it is still what was opened.
+/// Updates the row only if it still has the value that was decrypted.
 const RESEAL: &str = "
     update public.organizations set shopify_access_token = $3, shopify_access_token_key_id = $4
      where id = $1 and shopify_access_token = $2";
 
-/// What a rotation has done.
+/// The result of a rotation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rotation {
-    /// The secrets that were sealed anew.
+    /// The number of secrets that were encrypted again.
     pub resealed: u64,
-    /// Those that were sealed with the current key.
+    /// The number of secrets that were already encrypted with the current key.
     pub current: u64,
-    /// Those that cannot be opened: their key is not there, or somebody else has sealed them.
+    /// The number of secrets that cannot be decrypted: their key is missing, or another program has encrypted them.
     pub unopened: u64,
 }
 
-/// The sealed columns of the shared tables. Cheap to clone.
+/// The encrypted columns of the shared tables. Cheap to clone.
 ///
 /// ```no_run
 /// use cgk::secret::{SecretError, SecretKeys, Secrets};
@@ -64,27 +64,28 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// The sealed columns of this database, with the keys for them.
+    /// Creates the handle for the encrypted columns of this database, with their keys.
     pub fn new<E>(db: &Db<E>, keys: SecretKeys) -> Self {
         Self { db: db.errors(), keys, actor: None }
     }
 
-    /// With the one who does it; without, it is [`Actor::current`].
+    /// Sets the actor. Default: [`Actor::current`].
     pub fn acting_as(mut self, actor: Actor) -> Self {
         self.actor = Some(actor);
         self
     }
 
-    /// Stores the domain of an organization's Shopify store and its access token, sealed. The audit log says that it was set, and not what.
+    /// Stores the domain of an organization's Shopify store, and its encrypted access token. The audit log records the
+    /// change without the values.
     ///
     /// # Locks
     ///
-    /// The organization's row, for one transaction.
+    /// The organization's row, until the end of one transaction.
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization does not exist. `Platform`: the database did not do it, as for a domain that is another
-    /// organization's. `NotSealed`.
+    /// `NotFound`: the organization does not exist. `Platform`: the database returned an error, for example because the
+    /// domain belongs to another organization. `NotSealed`.
     ///
     /// # Cancel safety
     ///
@@ -104,7 +105,7 @@ impl Secrets {
             .await
     }
 
-    /// The access token of an organization's Shopify store; `None`: there is none.
+    /// Returns the access token of an organization's Shopify store. `None`: there is none.
     ///
     /// # Errors
     ///
@@ -119,20 +120,20 @@ impl Secrets {
         sealed.map(|sealed| self.keys.open(SecretPlace::new(SHOPIFY, organization), &sealed)).transpose()
     }
 
-    /// Seals everything with the first key that another one has sealed, each in a transaction of its own. A secret that is set anew
-    /// meanwhile is left as it is. Run again, it goes on.
+    /// Encrypts with the first key every secret that another key has encrypted, each in a separate transaction. A
+    /// secret that is changed meanwhile is skipped. Running it again continues the work.
     ///
     /// # Locks
     ///
-    /// Each organization's or account's row, for one transaction.
+    /// The row of each organization or account, until the end of one transaction.
     ///
     /// # Errors
     ///
-    /// `Platform`. A secret that does not open is no error: it is counted, and left as it is.
+    /// `Platform`. A secret that cannot be decrypted is no error: it is counted and not changed.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, some are sealed anew; every one can be opened.
+    /// If the future is dropped, some secrets are encrypted again. All of them can still be decrypted.
     pub async fn rotate(&self) -> Result<Rotation> {
         let (mut rotation, mut after) = (Rotation::default(), Uuid::nil());
         loop {
